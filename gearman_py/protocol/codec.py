@@ -1,0 +1,163 @@
+"""Bytes to packets and back, without I/O.
+
+A server reads two protocols from one connection: a message that begins with NUL is a
+binary packet, anything else a line of text (PROTOCOL, "Administrative Protocol").
+"""
+
+from struct import Struct
+
+from gearman_py.protocol.packets import ARGUMENT_COUNT, FAULT, HIGHEST, TEXT, TEXT_FAULT
+
+REQUEST = b"\0REQ"
+RESPONSE = b"\0RES"
+HEADER = Struct(">4sII")
+
+# libgearman clients send whole images as workloads; a server holds at least one whole
+# packet for each connection, so this bounds its memory. The C server has no limit.
+MAX_PACKET = 64 * 2**20
+# The C server closes a connection whose line is longer than its 8 KiB read buffer.
+MAX_LINE = 8192
+# Below this, splitting a copied body beats looking for each NUL in place (measured).
+_SMALL = 4096
+
+_HEADER_SIZE = HEADER.size
+_unpack = HEADER.unpack_from
+
+Message = tuple[int, list[bytes]]
+"""A packet's number and its arguments; or TEXT and one line without its ending; or FAULT
+(TEXT_FAULT where the peer spoke text) and an error code and a sentence about it."""
+
+
+def request(packet: int, *arguments: bytes) -> bytes:
+    """The bytes of a packet sent to a server."""
+    body = b"\0".join(arguments)
+    return _REQUEST_HEADS[packet] + len(body).to_bytes(4, "big") + body
+
+
+def response(packet: int, *arguments: bytes) -> bytes:
+    """The bytes of a packet sent by a server."""
+    body = b"\0".join(arguments)
+    return _RESPONSE_HEADS[packet] + len(body).to_bytes(4, "big") + body
+
+
+_REQUEST_HEADS, _RESPONSE_HEADS = (
+    [magic + number.to_bytes(4, "big") for number in range(HIGHEST + 1)]
+    for magic in (REQUEST, RESPONSE)
+)
+
+
+class Decoder:
+    """Turns what reads bring into messages; holds one connection's unread bytes.
+
+    ``magic`` is what the peer must send: REQUEST in a server, RESPONSE in a client.
+    ``text`` allows lines of the text protocol between packets.
+
+    Nothing a peer sends raises. What cannot be understood comes as a FAULT message in
+    its place among the good ones. When the bytes after it cannot be trusted either,
+    ``dead`` is set and everything later is ignored: answer the fault, then close.
+    """
+
+    def __init__(
+        self, magic: bytes = REQUEST, *, text: bool = False, max_packet: int = MAX_PACKET
+    ) -> None:
+        self.dead = False
+        self._magic = magic
+        self._text = text
+        self._max_packet = max_packet
+        self._parts: list[bytes] = []  # reads that do not hold a whole message yet
+        self._held = 0  # bytes in them
+        self._need = 0  # bytes the message in them is known to need
+
+    def feed(self, data: bytes) -> list[Message]:
+        """Take the bytes of one read; return every message now complete, in order."""
+        if self._parts:
+            self._parts.append(data)
+            self._held += len(data)
+            if self._held < self._need:
+                return []
+            data = b"".join(self._parts)
+            self._parts.clear()
+        messages: list[Message] = []
+        start, end = 0, len(data)
+        self._need = 0
+        while start < end and not self.dead:
+            if data[start] and self._text:
+                stop = self._line(data, start, messages)
+            else:
+                stop = self._packet(data, start, end, messages)
+            if not stop:
+                self._parts.append(data[start:] if start else data)
+                self._held = end - start
+                break
+            start = stop
+        return messages
+
+    def _packet(self, data: bytes, start: int, end: int, messages: list[Message]) -> int:
+        """Read the packet at ``start``; return where it ends, or 0 when it is not whole yet."""
+        body = start + _HEADER_SIZE
+        if body > end:
+            return 0
+        magic, number, size = _unpack(data, start)
+        count = ARGUMENT_COUNT[number] if number <= HIGHEST else None
+        if magic != self._magic or count is None or size > self._max_packet:
+            fault = self._header_fault(magic, number, size)
+            if fault is not None:
+                self.dead = True
+                messages.append((FAULT, fault))
+                return end
+        stop: int = body + size
+        if stop > end:
+            self._need = stop - start
+            return 0
+        if magic != self._magic:
+            messages.append((FAULT, [b"INVALID_MAGIC", b"Request magic expected"]))
+        elif not count:
+            messages.append((number, []))  # what a packet without arguments carries is ignored
+        else:
+            arguments = _split(data, body, stop, count)
+            if len(arguments) == count:
+                messages.append((number, arguments))
+            else:
+                text = b"packet type %d needs %d arguments, got %d"
+                text %= number, count, len(arguments)
+                self.dead = True
+                messages.append((FAULT, [b"INVALID_PACKET", text]))
+        return stop
+
+    def _header_fault(self, magic: bytes, number: int, size: int) -> list[bytes] | None:
+        """What makes the rest of the stream unreadable, or None: skip this packet and go on."""
+        if magic not in (REQUEST, RESPONSE):
+            return [b"INVALID_MAGIC", b"a packet cannot begin with %a" % magic]
+        if size > self._max_packet:
+            text = b"a packet of %d bytes is over the limit of %d"
+            return [b"ARGUMENT_TOO_LARGE", text % (size, self._max_packet)]
+        if magic == self._magic:
+            return [b"INVALID_PACKET", b"there is no packet type %d" % number]
+        return None
+
+    def _line(self, data: bytes, start: int, messages: list[Message]) -> int:
+        """Read the line at ``start``; return where it ends, or 0 when it is not whole yet."""
+        stop = data.find(b"\n", start, start + MAX_LINE)
+        if stop >= 0:
+            messages.append((TEXT, [data[start:stop].removesuffix(b"\r")]))
+            return stop + 1
+        if len(data) - start < MAX_LINE:
+            return 0
+        self.dead = True
+        messages.append((TEXT_FAULT, [b"LINE_TOO_LONG", b"limit is %d bytes" % MAX_LINE]))
+        return len(data)
+
+
+def _split(data: bytes, start: int, stop: int, count: int) -> list[bytes]:
+    """Part a packet's body at its first ``count - 1`` NULs."""
+    if stop - start < _SMALL:
+        return data[start:stop].split(b"\0", count - 1)
+    arguments = []
+    for _ in range(count - 1):
+        nul = data.find(b"\0", start, stop)
+        if nul < 0:
+            break
+        arguments.append(data[start:nul])
+        start = nul + 1
+    arguments.append(data[start:stop])
+    return arguments

@@ -1,0 +1,91 @@
+"""The one table of Gearman packet types. No other module knows a packet's number.
+
+Source: PROTOCOL in the gearmand distribution, corrected where the C server 1.1.20
+does otherwise (SUBMIT_REDUCE_JOB has four arguments before its workload, and
+STATUS_RES_UNIQUE begins with the unique).
+"""
+
+from enum import IntEnum
+
+
+class Packet(IntEnum):
+    """A packet type: its number, who may send it, the names of its arguments.
+
+    ``senders`` holds letters: C client, W worker, S server. Arguments are parted by
+    one NUL; the last runs to the end of the packet and alone may hold NULs.
+    """
+
+    senders: str
+    arguments: tuple[str, ...]
+
+    def __new__(cls, number: int, senders: str, *arguments: str) -> "Packet":
+        packet = int.__new__(cls, number)
+        packet._value_ = number
+        packet.senders = senders
+        packet.arguments = arguments
+        return packet
+
+    CAN_DO = 1, "W", "function"
+    CANT_DO = 2, "W", "function"
+    RESET_ABILITIES = 3, "W"
+    PRE_SLEEP = 4, "W"
+    NOOP = 6, "S"
+    SUBMIT_JOB = 7, "C", "function", "unique", "workload"
+    JOB_CREATED = 8, "S", "handle"
+    GRAB_JOB = 9, "W"
+    NO_JOB = 10, "S"
+    JOB_ASSIGN = 11, "S", "handle", "function", "workload"
+    WORK_STATUS = 12, "WS", "handle", "numerator", "denominator"
+    WORK_COMPLETE = 13, "WS", "handle", "workload"
+    WORK_FAIL = 14, "WS", "handle"
+    GET_STATUS = 15, "C", "handle"
+    ECHO_REQ = 16, "CW", "data"
+    ECHO_RES = 17, "S", "data"
+    SUBMIT_JOB_BG = 18, "C", "function", "unique", "workload"
+    ERROR = 19, "S", "code", "text"
+    STATUS_RES = 20, "S", "handle", "known", "running", "numerator", "denominator"
+    SUBMIT_JOB_HIGH = 21, "C", "function", "unique", "workload"
+    SET_CLIENT_ID = 22, "W", "id"
+    CAN_DO_TIMEOUT = 23, "W", "function", "milliseconds"
+    ALL_YOURS = 24, "W"
+    WORK_EXCEPTION = 25, "WS", "handle", "workload"
+    OPTION_REQ = 26, "CW", "option"
+    OPTION_RES = 27, "S", "option"
+    WORK_DATA = 28, "WS", "handle", "workload"
+    WORK_WARNING = 29, "WS", "handle", "workload"
+    GRAB_JOB_UNIQ = 30, "W"
+    JOB_ASSIGN_UNIQ = 31, "S", "handle", "function", "unique", "workload"
+    SUBMIT_JOB_HIGH_BG = 32, "C", "function", "unique", "workload"
+    SUBMIT_JOB_LOW = 33, "C", "function", "unique", "workload"
+    SUBMIT_JOB_LOW_BG = 34, "C", "function", "unique", "workload"
+    SUBMIT_JOB_SCHED = (
+        *(35, "C", "function", "unique"),
+        *("minute", "hour", "day", "month", "weekday", "workload"),
+    )
+    SUBMIT_JOB_EPOCH = 36, "C", "function", "unique", "epoch", "workload"
+    SUBMIT_REDUCE_JOB = 37, "C", "function", "unique", "reducer", "aggregator", "workload"
+    SUBMIT_REDUCE_JOB_BACKGROUND = (
+        *(38, "C", "function", "unique"),
+        *("reducer", "aggregator", "workload"),
+    )
+    GRAB_JOB_ALL = 39, "W"
+    JOB_ASSIGN_ALL = 40, "S", "handle", "function", "unique", "reducer", "workload"
+    GET_STATUS_UNIQUE = 41, "C", "unique"
+    STATUS_RES_UNIQUE = (
+        *(42, "S", "unique", "known", "running"),
+        *("numerator", "denominator", "clients"),
+    )
+
+
+# What decoders yield beside packets: a line of text, and what could not be understood.
+TEXT = 0
+FAULT = -1
+TEXT_FAULT = -2
+
+HIGHEST = max(Packet)
+# By packet number: how many arguments. None: no such packet. 5 was never given out, but
+# servers refuse it like a packet that is not for them rather than as broken framing.
+ARGUMENT_COUNT: list[int | None] = [None] * (HIGHEST + 1)
+ARGUMENT_COUNT[5] = 0
+for _packet in Packet:
+    ARGUMENT_COUNT[_packet] = len(_packet.arguments)

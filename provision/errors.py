@@ -1,0 +1,34 @@
+"""The toolkit's exceptions. Each is a message to a person and an exit status.
+
+0 converged, or applied and verified · 1 wrong usage or inventory · 2 `plan`: changes
+pending · 3 a host failed · 4 unreachable, or host key or credentials refused · 5 failed
+and rolled back · 6 locked by another deploy · 130 interrupted
+"""
+
+
+class ToolkitError(Exception):
+    """What was wrong, where, and what to do, in one or a few lines. Never a traceback."""
+
+    status = 1
+
+
+class InventoryError(ToolkitError):
+    """The inventory, or a value in it, is wrong. The message begins with file:line."""
+
+
+class HostFailed(ToolkitError):
+    """A change or a check failed on a host."""
+
+    status = 3
+
+
+class Unreachable(ToolkitError):
+    """No session with a host: no route, unknown host key, refused key, refused sudo."""
+
+    status = 4
+
+
+class Locked(ToolkitError):
+    """Another deploy holds a host's lock."""
+
+    status = 6

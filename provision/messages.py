@@ -1,0 +1,75 @@
+"""What the engine and a host's agent say to each other.
+
+A question is a tuple of strings, so equal questions of two resources are asked once. Its
+answer is JSON data, or :class:`Unknown` when it could not be had: never "absent" by mistake.
+
+    question                          answer (None: there is no such thing)
+    ("host",)                         {python: [3, 11, 2], machine, libc, os: {ID, VERSION_ID,
+                                      PRETTY_NAME}, systemd: 252, hostname, time: seconds}
+    ("disk", path)                    {free: bytes, inodes: free ones} where path is, or will be
+    ("group", name)                   {gid}
+    ("user", name)                    {uid, group, home, shell, groups: [name]}
+    ("path", path, digest, show)      {kind: file|directory|link|other, mode: "0644", owner, group,
+                                      size, target, digest, content}: target of a link; digest
+                                      (sha256) of a file when the question has one; content when
+                                      the two differ, show is "text", and it is UTF-8 below 256 KiB
+    ("package", name)                 its version, when installed
+    ("unit", name)                    {load, active, sub, enabled, stale, pid, restarts, result,
+                                      cwd, config}: stale when a daemon-reload is due; cwd and
+                                      config ($GEARMAN_CONFIG) are of the running main process
+    ("release", root, id)             {complete: bool, current: id or None, kept: [id]}
+    ("port", address, port)           {pid, command, unit}: who listens there
+
+    operation     arguments                        content
+    packages      names                                       install Debian packages
+    group         name                                        a system group
+    user          name group home shell                       a system user, created or mended
+    directory     path owner group mode                       created or mended, not its parents
+    file          path owner group mode            bytes      replaced atomically
+    attributes    path owner group mode                       mended in place
+    link          path target                                 replaced atomically
+    remove        path                                        a file or a link
+    release       root id digest                   file       a .tar, unpacked, venv made, complete
+    daemon_reload
+    unit          name enabled action                         enabled: true, false or null; action:
+                                                              start, stop, restart, reload or null
+
+A frame is a header (JSON) and a content (bytes), each with its length before it: `>IQ`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Question = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """An answer that could not be had, and why. A plan that meets one shows `?` and stops."""
+
+    reason: str
+
+
+Answer = Any
+"""JSON data as the table above says, None, or Unknown."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One thing for the agent to do. ``content`` may be a file on this machine, sent in pieces."""
+
+    kind: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    content: bytes | Path | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one operation went, as the agent tells it when it is over."""
+
+    operation: Operation
+    seconds: float
+    error: str | None = None
+    output: str = ""  # the last lines a command printed, for the operator
