@@ -1,4 +1,4 @@
-"""A checkout installed with `pip install -e .` is the toolkit; the wheel is the job system alone."""
+"""`pip install -e .` in a checkout brings the toolkit; the wheel is the job system alone."""
 
 from typing import Any
 
