@@ -1,0 +1,137 @@
+"""Does it work, end to end? Jobs submitted on the client host, as an ordinary user would.
+
+Every check goes the whole way: client host, job server, worker and back. The answer is
+compared with one we know, and a picture that comes back is decoded, not trusted.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from time import monotonic
+from typing import Protocol
+
+from PIL import Image
+
+# A job that nobody takes waits for ever; a person who waits for a smoke test does not.
+PATIENCE = 20.0  # seconds for each command
+COMMAND_NOT_FOUND = 127  # of every POSIX shell
+
+
+class Completed(Protocol):
+    """How a command on the client host ended."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def stdout(self) -> bytes: ...
+    @property
+    def stderr(self) -> bytes: ...
+
+
+Run = Callable[[str, bytes], Completed]
+"""Runs a shell command on the client host, as its ordinary user, with these bytes as stdin."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One job's way there and back; ``problem`` is None when the answer was right."""
+
+    name: str
+    seconds: float
+    problem: str | None = None
+    look_at: str | None = None
+
+
+@dataclass(frozen=True)
+class Topology:
+    """The names of the hosts that a job passes, to say which one to look at."""
+
+    client: str
+    job_servers: Sequence[str]
+    workers: Sequence[str]
+
+
+class _Wrong(Exception):
+    """A check failed: the function it used, and what was wrong with the answer."""
+
+    def __init__(self, function: str, problem: str, *, status: int = 0) -> None:
+        super().__init__(problem)
+        self.function = function
+        self.status = status
+
+
+def checks(run: Run, topology: Topology) -> Iterator[Check]:
+    """Run every check, one after the other, each as it ends."""
+    for name, check in _CHECKS:
+        start = monotonic()
+        try:
+            check(run)
+        except _Wrong as wrong:
+            seconds = monotonic() - start
+            yield Check(name, seconds, str(wrong), _suspect(run, topology, wrong))
+        else:
+            yield Check(name, monotonic() - start)
+
+
+def _gearman(run: Run, function: str, redirect: str = "", stdin: bytes = b"") -> bytes:
+    # A login shell: what is on its PATH and in its environment is what the client role promises.
+    line = f"gearman -t {PATIENCE * 1000:.0f} -f {function} {redirect}".rstrip()
+    done = run(f"sh -lc '{line}'", stdin)
+    if done.status:
+        said = done.stderr.decode(errors="replace").strip() or "it said nothing"
+        raise _Wrong(function, f"`{line}` ended with {done.status}: {said}", status=done.status)
+    return done.stdout
+
+
+def _wc(run: Run) -> None:
+    expected = run("wc -l < /etc/passwd", b"").stdout
+    answer = _gearman(run, "wc", "< /etc/passwd")
+    if answer.strip() != expected.strip():
+        raise _Wrong("wc", f"expected {expected!r}, got {answer[:80]!r}")
+
+
+def _reverse(run: Run) -> None:
+    answer = _gearman(run, "reverse", stdin=b"Hello World!")
+    if answer != b"!dlroW olleH":
+        raise _Wrong("reverse", f"expected b'!dlroW olleH', got {answer[:80]!r}")
+
+
+def _resize(run: Run) -> None:
+    picture = BytesIO()
+    Image.linear_gradient("L").resize((900, 1200)).convert("RGB").save(picture, "JPEG")
+    answer = _gearman(run, "resize", stdin=picture.getvalue())
+    try:
+        with Image.open(BytesIO(answer), formats=("JPEG",)) as small:
+            small.load()
+            size = small.size
+    except OSError as error:
+        raise _Wrong("resize", f"what came back is not a whole JPEG: {error}") from error
+    if size != (450, 600):
+        raise _Wrong("resize", f"a JPEG of 900x1200 came back as {size[0]}x{size[1]}, not 450x600")
+
+
+_CHECKS: tuple[tuple[str, Callable[[Run], None]], ...] = (
+    ("wc: the lines of /etc/passwd", _wc),
+    ("reverse: Hello World!", _reverse),
+    ("resize: a JPEG of 900x1200 to 450x600", _resize),
+)
+
+
+def _suspect(run: Run, topology: Topology, wrong: _Wrong) -> str:
+    """Which host to look at, and with what: asked of the topology itself."""
+    client = topology.client
+    if wrong.status == COMMAND_NOT_FOUND:
+        return f"{client}: no `gearman` on its PATH; has it been deployed?"
+    listing = run("sh -lc 'gearadmin --workers'", b"")
+    if listing.status:
+        servers = ", ".join(topology.job_servers)
+        return f"{servers}: journalctl -u gearmand ({client} cannot reach the job server)"
+    workers = ", ".join(topology.workers)
+    unit = f"gearman-worker@{wrong.function}"
+    registered = any(
+        wrong.function.encode() in functions.split()
+        for _, _, functions in (line.partition(b" :") for line in listing.stdout.splitlines())
+    )
+    if not registered:
+        return f"{workers}: systemctl status {unit} (the job server knows no worker for it)"
+    return f"{workers}: journalctl -u {unit} (it is registered, so the job itself went wrong)"
