@@ -1,0 +1,74 @@
+"""./invoke prepares its own .venv, or says in one line what it is missing."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout that has no .venv yet."""
+    for name in ("invoke", "requirements.lock"):
+        shutil.copy2(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def invoke(checkout: Path, python: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [checkout / "invoke", "--list"],
+        env={**os.environ, "PYTHON": python},
+        capture_output=True,
+        text=True,
+    )
+
+
+def pretend_python(folder: Path, script: str) -> str:
+    """An interpreter of which only the answers matter that ./invoke asks for."""
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_missing_python_is_named_with_its_package(checkout: Path) -> None:
+    done = invoke(checkout, "python-that-is-not-there")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "invoke: no python-that-is-not-there on PATH; "
+        "on Debian: apt-get install python3 python3-venv\n"
+    )
+
+
+def test_old_python_is_refused_by_its_version(checkout: Path) -> None:
+    python = pretend_python(checkout, '[ "$1" = --version ] && echo Python 3.9.2; exit 1')
+    done = invoke(checkout, python)
+    assert done.returncode == 1
+    assert done.stderr.startswith("invoke: Python 3.9.2 is too old: 3.11 or newer is needed")
+
+
+def test_python_without_venv_names_the_package(checkout: Path) -> None:
+    python = pretend_python(checkout, 'case "$2" in *ensurepip*) exit 1;; esac')
+    done = invoke(checkout, python)
+    assert done.returncode == 1
+    assert "apt-get install python3-venv" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_package_that_is_not_the_locked_one_is_refused(checkout: Path) -> None:
+    (checkout / "requirements.lock").write_text(f"iniconfig==2.3.1 --hash=sha256:{'0' * 64}\n")
+    done = invoke(checkout, "python3")
+    assert done.returncode == 1
+    assert "DO NOT MATCH THE HASHES" in done.stderr
+    assert f"invoke: could not install {checkout}/requirements.lock" in done.stderr
+
+
+def test_prepared_checkout_lists_the_tasks_at_once() -> None:
+    done = subprocess.run([ROOT / "invoke", "--list"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "preparing" not in done.stderr
+    assert "deploy" in done.stdout
