@@ -34,8 +34,8 @@ answer is JSON data, or :class:`Unknown` when it could not be had: never "absent
     unit          name enabled action                         enabled: true, false or null; action:
                                                               start, stop, restart, reload or null
 
-A release's tar holds MANIFEST.json, requirements.txt (every wheel in it, by hash) and wheels/,
-pip's own among them. Unpacked as ROOT/releases/ID with a venv/ beside them, pip run from its wheel;
+A release's tar holds MANIFEST.json, requirements.txt (what the venv gets, by hash) and wheels/,
+with pip's own among them. Unpacked as ROOT/releases/ID with a venv/ beside them, pip run from its wheel;
 ROOT/current is a link the plan makes. It is complete when ROOT/releases/ID/.complete exists.
 
 A frame is a header (JSON) and a content (bytes), each with its length before it: `>IQ`.

@@ -1,0 +1,91 @@
+"""Resources and answers make a plan: what must change, in which order, and why.
+
+Pure: no host, no clock. The order follows from what resources need of each other; where
+nothing follows, the order in which roles yield them stays.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from provision.errors import ToolkitError
+from provision.messages import Operation, Question, Unknown
+from provision.resources.base import Answers, Change, Problem, Resource
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What must change on one host; ``problems`` are for a person, and forbid applying it."""
+
+    resources: int
+    changes: tuple[Change, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def operations(self) -> list[Operation]:
+        return [change.operation for change in self.changes]
+
+
+def questions(resources: Iterable[Resource]) -> list[Question]:
+    """Every question once, in the order first asked."""
+    return list(dict.fromkeys(question for each in resources for question in each.questions()))
+
+
+def make(resources: Iterable[Resource], answers: Answers) -> Plan:
+    """The plan for one host. Raises :class:`ToolkitError` when two resources contradict."""
+    order = ordered(resources)
+    steps = [step for resource in order for step in _steps(resource, answers)]
+    changes = (step for step in steps if isinstance(step, Change))
+    problems = dict.fromkeys(step for step in steps if isinstance(step, Problem))
+    return Plan(len(order), tuple(_one_reload(changes)), tuple(problems))
+
+
+def ordered(resources: Iterable[Resource]) -> list[Resource]:
+    """Each resource after those that provide what it needs, otherwise as given; equal ones once."""
+    unique = list(dict.fromkeys(resources))
+    provider = _providers(unique)
+    order: dict[Resource, None] = {}
+
+    def place(resource: Resource, path: tuple[Resource, ...]) -> None:
+        if resource in order:
+            return
+        if resource in path:
+            circle = " -> ".join(", ".join(sorted(each.provides)) for each in (*path, resource))
+            raise ToolkitError(f"these need each other: {circle}")
+        for need in sorted(resource.needs):
+            if need in provider and provider[need] is not resource:
+                place(provider[need], (*path, resource))
+        order[resource] = None
+
+    for resource in unique:
+        place(resource, ())
+    return list(order)
+
+
+def _providers(resources: Sequence[Resource]) -> dict[str, Resource]:
+    provider: dict[str, Resource] = {}
+    for resource in resources:
+        for key in resource.provides:
+            if key in provider:
+                what = key.replace(":", " ", 1)
+                raise ToolkitError(f"two roles of one host want different things of {what}")
+            provider[key] = resource
+    return provider
+
+
+def _steps(resource: Resource, answers: Answers) -> Iterator[Change | Problem]:
+    unknown = [
+        Problem(f"? {' '.join(filter(None, question))}: {answer.reason}")
+        for question in resource.questions()
+        if isinstance(answer := answers[question], Unknown)
+    ]
+    return iter(unknown) if unknown else resource.steps(answers)
+
+
+def _one_reload(changes: Iterable[Change]) -> Iterator[Change]:
+    """Leave out a daemon-reload when no file was written since the one before it."""
+    fresh = False
+    for change in changes:
+        kind = change.operation.kind
+        if kind != "daemon_reload" or not fresh:
+            yield change
+        fresh = kind == "daemon_reload" or (fresh and kind != "file")

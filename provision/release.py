@@ -1,0 +1,215 @@
+"""A release: everything a host needs to run gearman_py, in one tar, built on this machine.
+
+It holds our wheel, the wheels we depend on (from requirements.lock, by hash, for the host's
+Python, machine and libc), pip's own wheel, requirements.txt and MANIFEST.json. Hosts need no
+package index. Same tree and same lock make the same bytes, and a release's id is made of
+them: what a host has already is never sent again. Built once for each kind of host and kept
+under ``.cache/``; when nothing changed, this reads a few small files and runs nothing.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from provision.errors import HostFailed, ToolkitError
+
+ROOT = Path(__file__).resolve().parent.parent
+OLDEST_PYTHON = (3, 11)
+OLDEST_GLIBC = (2, 17)  # manylinux2014: no wheel we lock asks for less
+# zip cannot hold a date before 1980; this is the one hatchling takes when told nothing.
+EPOCH = "1580601600"
+
+_building = Lock()
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of host, as far as wheels can tell hosts apart."""
+
+    python: tuple[int, int]
+    machine: str
+    glibc: tuple[int, int]
+
+    @property
+    def platforms(self) -> list[str]:
+        """The platform tags of wheels that run there, best first."""
+        major, minor = self.glibc
+        tags = [f"manylinux_{major}_{each}" for each in range(minor, OLDEST_GLIBC[1] - 1, -1)]
+        return [f"{tag}_{self.machine}" for tag in (*tags, "manylinux2014")]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A release built: its id is the version and the first 12 digits of the tar's sha256."""
+
+    id: str
+    digest: str
+    size: int
+    path: Path
+
+
+def target(facts: Mapping[str, Any]) -> Target:
+    """What kind of host answers ``("host",)`` so. Raises :class:`HostFailed` if none we serve."""
+    system = facts["os"].get("PRETTY_NAME", "its system")
+    python = tuple(facts["python"])
+    if python < OLDEST_PYTHON:
+        raise HostFailed(
+            f"Python {_dotted(python)} ({system}) is too old: {_dotted(OLDEST_PYTHON)} or newer "
+            "is needed; upgrade the host (Debian 12 has 3.11)"
+        )
+    found = re.fullmatch(r"glibc (\d+)\.(\d+)\S*", facts["libc"] or "")
+    glibc = (int(found[1]), int(found[2])) if found else (0, 0)
+    if glibc < OLDEST_GLIBC:
+        raise HostFailed(
+            f"its C library is {facts['libc'] or 'unknown'} ({system}): wheels need glibc "
+            f"{_dotted(OLDEST_GLIBC)} or newer; use a host that has it"
+        )
+    return Target((python[0], python[1]), facts["machine"], glibc)
+
+
+def build(target: Target, root: Path = ROOT) -> Artifact:
+    """The release of this tree for ``target``, built unless it was before.
+
+    Raises :class:`ToolkitError` when a wheel cannot be built or had.
+    """
+    cache = root / ".cache" / "releases"
+    note = cache / f"{_digest_of_inputs(target, root)}.json"
+    with _building:
+        if note.exists():
+            known = json.loads(note.read_text())
+            artifact = Artifact(**known | {"path": Path(known["path"])})
+            if artifact.path.exists():
+                return artifact
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as scratch:
+            artifact = _build(target, root, Path(scratch))
+        _write(note, json.dumps(asdict(artifact) | {"path": str(artifact.path)}).encode())
+    return artifact
+
+
+def _digest_of_inputs(target: Target, root: Path) -> str:
+    names = ("pyproject.toml", "README.md", "hatch_build.py", "requirements.lock")
+    inputs = [Path(__file__), *(root / name for name in names)]
+    inputs += (path for path in (root / "gearman_py").rglob("*") if path.suffix != ".pyc")
+    hashed = hashlib.sha256(repr(target).encode())
+    for path in sorted(path for path in inputs if path.is_file()):
+        hashed.update(f"\0{path}\0{path.stat().st_mode & 0o111}\0".encode() + path.read_bytes())
+    return hashed.hexdigest()[:16]
+
+
+def _build(target: Target, root: Path, scratch: Path) -> Artifact:
+    wheels = scratch / "wheels"
+    shutil.copytree(_wheelhouse(target, root), wheels)
+    pip = next(wheels.glob("pip-*.whl"))
+    _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels), str(root))
+    digests = {path.name: _sha256(path) for path in sorted(wheels.iterdir())}
+    own = next(name for name in digests if name.startswith("gearman_py-"))
+    requirements = "".join(
+        f"{_pinned(name)} --hash=sha256:{digest}\n"
+        for name, digest in digests.items()
+        if name != pip.name
+    )
+    manifest = {"version": own.split("-")[1], "target": asdict(target), "wheels": digests}
+    (scratch / "requirements.txt").write_text(requirements)
+    (scratch / "MANIFEST.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    tar = scratch / "release.tar"
+    _pack(tar, scratch, ["MANIFEST.json", "requirements.txt", *(f"wheels/{n}" for n in digests)])
+    digest = _sha256(tar)
+    name = f"{manifest['version']}-{digest[:12]}"
+    path = root / ".cache" / "releases" / f"{name}.tar"
+    size = tar.stat().st_size
+    tar.rename(path)
+    return Artifact(name, digest, size, path)
+
+
+def _wheelhouse(target: Target, root: Path) -> Path:
+    """The locked wheels of what we depend on, pip's among them, fetched unless they are here."""
+    locked = "".join(_locked(root))
+    key = hashlib.sha256(f"{target}\n{locked}".encode()).hexdigest()[:16]
+    folder = root / ".cache" / "wheels" / key
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        requirements = Path(scratch) / "requirements.txt"
+        requirements.write_text(locked)
+        made = Path(scratch) / "wheels"
+        _pip(
+            *("download", "--require-hashes", "--only-binary=:all:", "--dest", str(made)),
+            *("--implementation", "cp", "--python-version", _dotted(target.python)),
+            *(f"--platform={tag}" for tag in target.platforms),
+            *("--requirement", str(requirements)),
+        )
+        made.rename(folder)
+    return folder
+
+
+def _locked(root: Path) -> Iterator[str]:
+    """The lock's lines for pip and for what pyproject.toml says that hosts need."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["resize"], "pip"]
+    names = {_normal(re.match(r"[\w.-]+", need)[0]) for need in wanted}  # type: ignore[index]
+    lock = root / "requirements.lock"
+    entries = re.findall(r"^[\w.-]+==.*(?:\n[ \t].*)*\n?", lock.read_text(), re.MULTILINE)
+    chosen = [entry for entry in entries if _normal(entry.split("==")[0]) in names]
+    if missing := names - {_normal(entry.split("==")[0]) for entry in chosen}:
+        raise ToolkitError(f"{lock}: {', '.join(sorted(missing))} not locked; run .ci/lock")
+    yield from chosen
+
+
+def _pip(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
+    environment = os.environ | {"SOURCE_DATE_EPOCH": EPOCH}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = "\n".join(f"    {line}" for line in done.stderr.splitlines()[-12:])
+        raise ToolkitError(f"no release could be built: pip {arguments[0]} failed, saying\n{said}")
+
+
+def _pack(tar: Path, folder: Path, names: Iterable[str]) -> None:
+    """A tar of ``names`` whose bytes depend on their content alone."""
+    with tarfile.open(tar, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for name in names:
+            path = folder / name
+            member = tarfile.TarInfo(name)
+            member.size = path.stat().st_size
+            member.mode = 0o644
+            with path.open("rb") as content:
+                archive.addfile(member, content)
+
+
+def _pinned(wheel: str) -> str:
+    name, version = wheel.split("-")[:2]
+    return f"{name}=={version}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all, though another deploy builds the same."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(content)
+    os.replace(file.name, path)
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))

@@ -1,0 +1,52 @@
+"""Files that hold a variable: Jinja2 over ``templates/``, strict. A name nobody set is an error."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import jinja2
+
+from provision.errors import ToolkitError
+
+TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+
+
+class TemplateError(ToolkitError):
+    """A template is missing or wrong, or uses a name that nobody set. Begins with its line."""
+
+
+def render(name: str, variables: Mapping[str, object], folder: Path = TEMPLATES) -> str:
+    """The text of template ``name`` with ``variables`` put in. Raises :class:`TemplateError`."""
+    try:
+        return _environment(folder).get_template(name).render(variables)
+    except jinja2.TemplateNotFound as error:
+        raise TemplateError(f"no template {folder / str(error)}") from error
+    except jinja2.TemplateSyntaxError as error:
+        where = f"{folder / (error.name or name)}:{error.lineno}"
+        raise TemplateError(f"{where}: {error.message}") from error
+    except jinja2.UndefinedError as error:
+        raise TemplateError(f"{_line(error, folder) or folder / name}: {error}") from error
+
+
+@cache
+def _environment(folder: Path) -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # noqa: S701 (unit files and scripts, never HTML)
+    )
+
+
+def _line(error: BaseException, folder: Path) -> str | None:
+    """The innermost ``template:line`` that an error passed: Jinja2 rewrites tracebacks so."""
+    where = None
+    step = error.__traceback__
+    while step:
+        file = Path(step.tb_frame.f_code.co_filename)
+        if file.is_relative_to(folder):
+            where = f"{file}:{step.tb_lineno}"
+        step = step.tb_next
+    return where

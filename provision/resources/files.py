@@ -1,0 +1,159 @@
+"""Directories, files and links: what is at a path, whose it is, and with which mode.
+
+A file is compared by the digest of its content, and its attributes by value. What is in the
+way is replaced when the plan can say so in one line (a file by a link, a link by a file); a
+directory in the way may hold anything, so that is a problem for a person.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import unified_diff
+from pathlib import PurePosixPath
+from typing import Any
+
+from provision.messages import Operation, Question
+from provision.render import render
+from provision.resources.base import Answers, Change, Problem, Resource
+
+
+@dataclass(frozen=True)
+class _Entry(Resource):
+    """Something at a path."""
+
+    path: str
+
+    @property
+    def provides(self) -> frozenset[str]:
+        return frozenset({f"path:{self.path}"})
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset(f"path:{parent}" for parent in PurePosixPath(self.path).parents)
+
+    @property
+    def _question(self) -> Question:
+        return ("path", self.path, "", "")
+
+    def questions(self) -> Iterable[Question]:
+        return [self._question]
+
+
+@dataclass(frozen=True)
+class _Owned(_Entry):
+    """Something at a path that has an owner and a mode of its own."""
+
+    owner: str = "root"
+    group: str = "root"
+    mode: str = "0644"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return super().needs | {f"user:{self.owner}", f"group:{self.group}"}
+
+    @property
+    def _arguments(self) -> dict[str, str]:
+        return {"path": self.path, "owner": self.owner, "group": self.group, "mode": self.mode}
+
+    @property
+    def _attributes(self) -> str:
+        return f"{self.owner}:{self.group} {self.mode}"
+
+    def _wrong_attributes(self, found: Mapping[str, Any]) -> str:
+        wanted = self._arguments
+        return ", ".join(
+            f"{key} {found[key]} -> {wanted[key]}"
+            for key in ("owner", "group", "mode")
+            if found[key] != wanted[key]
+        )
+
+
+@dataclass(frozen=True)
+class Directory(_Owned):
+    mode: str = "0755"
+
+    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+        found = answers[self._question]
+        summary = f"directory {self.path}"
+        operation = Operation("directory", self._arguments)
+        if found is None:
+            yield Change("+", summary, operation, self._attributes)
+        elif found["kind"] != "directory":
+            yield _in_the_way(self.path, found, "a directory")
+        elif wrong := self._wrong_attributes(found):
+            yield Change("~", summary, operation, wrong)
+
+
+@dataclass(frozen=True)
+class File(_Owned):
+    content: bytes = b""
+
+    @property
+    def _question(self) -> Question:
+        return ("path", self.path, hashlib.sha256(self.content).hexdigest(), "text")
+
+    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+        found = answers[self._question]
+        summary = f"file {self.path}"
+        write = Operation("file", self._arguments, self.content)
+        if found is None:
+            yield Change("+", summary, write, self._attributes, self._diff(b"", "/dev/null"))
+        elif found["kind"] == "link":
+            yield Change("~", summary, write, f"replaces a link to {found['target']}")
+        elif found["kind"] != "file":
+            yield _in_the_way(self.path, found, "a file")
+        elif found["digest"] != self._question[2]:
+            yield self._rewrite(summary, write, found)
+        elif wrong := self._wrong_attributes(found):
+            yield Change("~", summary, Operation("attributes", self._arguments), wrong)
+
+    def _rewrite(self, summary: str, write: Operation, found: Mapping[str, Any]) -> Change:
+        reasons = ["content", self._wrong_attributes(found)]
+        diff = "" if found["content"] is None else self._diff(found["content"].encode(), self.path)
+        return Change("~", summary, write, ", ".join(filter(None, reasons)), diff)
+
+    def _diff(self, before: bytes, name: str) -> str:
+        try:
+            old, new = before.decode(), self.content.decode()
+        except UnicodeDecodeError:
+            return ""
+        lines = unified_diff(old.splitlines(True), new.splitlines(True), name, self.path, n=2)
+        return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+
+
+@dataclass(frozen=True)
+class Link(_Entry):
+    """A symbolic link; a relative ``target`` starts from the link's own directory."""
+
+    target: str = ""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        target = PurePosixPath(self.path).parent / self.target
+        return super().needs | {f"path:{target}"}
+
+    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+        found = answers[self._question]
+        summary = f"link {self.path}"
+        operation = Operation("link", {"path": self.path, "target": self.target})
+        if found is None:
+            yield Change("+", summary, operation, f"-> {self.target}")
+        elif found["kind"] == "file":
+            yield Change("~", summary, operation, f"replaces a file; -> {self.target}")
+        elif found["kind"] != "link":
+            yield _in_the_way(self.path, found, "a link")
+        elif found["target"] != self.target:
+            yield Change("~", summary, operation, f"{found['target']} -> {self.target}")
+
+
+def template(path: str, name: str, *, mode: str = "0644", **variables: object) -> File:
+    """A file of root's made from ``templates/NAME``: a mistake in it shows before any host does.
+
+    Raises :class:`~provision.render.TemplateError`.
+    """
+    return File(path, mode=mode, content=render(name, variables).encode())
+
+
+def _in_the_way(path: str, found: Mapping[str, Any], wanted: str) -> Problem:
+    kind = "something else" if found["kind"] == "other" else f"a {found['kind']}"
+    return Problem(f"{path} should be {wanted} and is {kind}: look at it, and move it away")

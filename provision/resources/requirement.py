@@ -1,0 +1,50 @@
+"""What a host must have before anything is changed there. These change nothing themselves."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from provision.messages import Question
+from provision.resources.base import Answers, Change, Problem, Resource
+
+
+@dataclass(frozen=True)
+class Systemd(Resource):
+    """systemd, at least of version ``minimum``."""
+
+    minimum: int
+
+    def questions(self) -> Iterable[Question]:
+        return [("host",)]
+
+    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+        host = answers["host",]
+        if not host["systemd"]:
+            yield Problem("no systemd runs there, and the units need one: use another host")
+        elif host["systemd"] < self.minimum:
+            system = host["os"].get("PRETTY_NAME", "its system")
+            yield Problem(
+                f"systemd {host['systemd']} ({system}) is too old: {self.minimum} or newer is "
+                "needed; upgrade the host"
+            )
+
+
+@dataclass(frozen=True)
+class FreePort(Resource):
+    """That nobody but ``unit`` listens on a port."""
+
+    address: str
+    port: int
+    unit: str
+    setting: str  # the inventory's name for the port
+
+    def questions(self) -> Iterable[Question]:
+        return [("port", self.address, str(self.port))]
+
+    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+        found = answers["port", self.address, str(self.port)]
+        if found and found["unit"] != self.unit:
+            who = f"{found['command']} (pid {found['pid']}, {found['unit'] or 'no unit'})"
+            yield Problem(
+                f"{self.address}:{self.port} is taken by {who}: stop it, or set {self.setting} "
+                "to another port"
+            )
