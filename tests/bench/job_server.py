@@ -1,0 +1,203 @@
+"""Our job server and C gearmand under the same load, in turn, in one run. Prints ratios.
+
+    .venv/bin/python tests/bench/job_server.py [ROW...]     (needs gearman-job-server)
+
+Each row runs on fresh servers, ours and C's alternating, and the median of its rounds is
+shown. `own` is what the load generator itself used for a job: 1 / own is the most that it
+could have measured. On two cores a server has about one to itself, C's threads or not.
+"""
+
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from load import Client, Measured, Peer, Worker, run
+
+from gearman_py.protocol.packets import Packet
+
+TICKS = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+SMALL = b"x" * 64
+BACKGROUND = Packet.SUBMIT_JOB_BG
+ROUNDS = 3
+
+
+class Server:
+    """A job server in a process of its own."""
+
+    def __init__(self, name: str, address: tuple[str, int], process: subprocess.Popen[bytes]):
+        self.name, self.address, self.process = name, address, process
+
+    def cpu(self) -> float:
+        """Seconds of CPU it has used, all threads."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * PAGE
+
+
+COMMANDS = {
+    "C": ["gearmand", "--backlog=1024", "--log-file=none"],
+    "ours": [sys.executable, "-m", "gearman_py.cli.gearmand", "--log-file=none"],
+}
+
+
+@contextmanager
+def server(name: str) -> Iterator[Server]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = free.getsockname()
+    command = [*COMMANDS[name], "-L", address[0], "-p", str(address[1])]
+    process = subprocess.Popen(command)
+    try:
+        _await_listening(address, process)
+        yield Server(name, address, process)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def _await_listening(address: tuple[str, int], process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(address, 1).close()
+        except ConnectionRefusedError:
+            time.sleep(0.01)
+        else:
+            return
+    raise SystemExit(f"{process.args!r} does not listen on {address}")
+
+
+Figures = dict[str, float]
+Row = Callable[[Server], Figures]
+
+
+def _rates(peer: Server, cpu_before: float, measured: Measured) -> Figures:
+    return {
+        "jobs/s": measured.jobs / measured.seconds,
+        "server µs/job": (peer.cpu() - cpu_before) / measured.jobs * 1e6,
+        "own µs/job": measured.own_cpu / measured.jobs * 1e6,
+    }
+
+
+def foreground(clients: int, workers: int, window: int, jobs: int, payload: bytes = SMALL) -> Row:
+    def row(peer: Server) -> Figures:
+        serving = [Worker(peer.address, result=payload) for _ in range(workers)]
+        asking = [
+            Client(peer.address, jobs=jobs // clients, window=window, payload=payload)
+            for _ in range(clients)
+        ]
+        cpu = peer.cpu()
+        measured = run(asking, serving)
+        figures = _rates(peer, cpu, measured)
+        if len(payload) > 10_000:
+            figures["MB/s"] = figures["jobs/s"] * len(payload) / 1e6
+        if clients == 1:
+            figures["median µs"] = statistics.median(measured.latencies) * 1e6
+        return figures
+
+    return row
+
+
+def enqueue(jobs: int, clients: int = 4, window: int = 32) -> Row:
+    def row(peer: Server) -> Figures:
+        memory, cpu = peer.memory(), peer.cpu()
+        measured = run(_enqueuers(peer, jobs, clients, window), [])
+        return _rates(peer, cpu, measured) | {
+            "longest stall ms": measured.longest_wait * 1e3,
+            "bytes/job": (peer.memory() - memory) / jobs,
+        }
+
+    return row
+
+
+def _enqueuers(peer: Server, jobs: int, clients: int = 4, window: int = 32) -> list[Client]:
+    return [
+        Client(peer.address, jobs=jobs // clients, window=window, payload=SMALL, packet=BACKGROUND)
+        for _ in range(clients)
+    ]
+
+
+def drain(jobs: int, workers: int = 8) -> Row:
+    def row(peer: Server) -> Figures:
+        run(_enqueuers(peer, jobs), [])
+        cpu = peer.cpu()
+        serving = [Worker(peer.address, result=b"") for _ in range(workers)]
+        return _rates(peer, cpu, run([], serving, drain=jobs))
+
+    return row
+
+
+def together(jobs: int, workers: int = 8) -> Row:
+    def row(peer: Server) -> Figures:
+        serving = [Worker(peer.address, result=b"") for _ in range(workers)]
+        cpu = peer.cpu()
+        return _rates(peer, cpu, run(_enqueuers(peer, jobs), serving, drain=jobs))
+
+    return row
+
+
+def idle(connections: int, jobs: int) -> Row:
+    """One job at a time beside many workers that sleep, of other functions."""
+
+    def row(peer: Server) -> Figures:
+        memory = peer.memory()
+        sleepers = [Peer(peer.address) for _ in range(connections)]
+        for sleeper in sleepers:
+            sleeper.send(SLEEPING)
+        figures = foreground(1, 1, 1, jobs)(peer)
+        figures["bytes/connection"] = (peer.memory() - memory) / connections
+        return figures
+
+    return row
+
+
+SLEEPING = b"\0REQ\0\0\0\x01\0\0\0\x05other" + b"\0REQ\0\0\0\x04\0\0\0\0"
+
+ROWS: dict[str, tuple[str, Row]] = {
+    "latency": ("foreground, 1 client, 1 worker, one at a time", foreground(1, 1, 1, 10_000)),
+    "one": ("foreground, 16 clients, 8 workers, one at a time", foreground(16, 8, 1, 64_000)),
+    "sixteen": ("foreground, 16 clients, 8 workers, 16 in flight", foreground(16, 8, 16, 96_000)),
+    "enqueue": ("background enqueue, 4 clients, 32 in flight", enqueue(100_000)),
+    "drain": ("drain 200 k queued with 8 workers", drain(200_000)),
+    "together": ("enqueue and drain together", together(100_000)),
+    "million": ("1 M queued", enqueue(1_000_000)),
+    "idle": ("one job at a time beside 5,000 idle workers", idle(5_000, 5_000)),
+    "megabyte": ("foreground, 1 MiB payloads", foreground(4, 4, 1, 400, b"x" * 2**20)),
+}
+# Rows that take C gearmand minutes: one round of it is enough to see the size of the gap.
+SLOW = {"million"}
+
+
+def main(names: list[str]) -> None:
+    for name in names or ROWS:
+        if name not in ROWS:
+            raise SystemExit(f"no row {name!r}: there are {', '.join(ROWS)}")
+        title, row = ROWS[name]
+        print(f"\n{title}", flush=True)
+        results: dict[str, list[Figures]] = {"C": [], "ours": []}
+        for _ in range(1 if name in SLOW else ROUNDS):
+            for kind in results:
+                with server(kind) as peer:
+                    results[kind].append(row(peer))
+        for figure in results["ours"][0]:
+            theirs, ours = (
+                statistics.median(one[figure] for one in results[kind]) for kind in ("C", "ours")
+            )
+            ratio = f"{ours / theirs:8.2f} x C" if theirs and "own" not in figure else ""
+            print(f"  {figure:18} C {theirs:12,.1f}   ours {ours:12,.1f} {ratio}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,204 @@
+"""A load generator that costs less than the servers it measures.
+
+Clients and workers are raw sockets in one process, served by one epoll. Packets are made
+once and sent in batches; answers are counted, not decoded. A worker cuts handles out of
+its assignments and sends the completions of a whole read in one write.
+"""
+
+import select
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gearman_py.protocol.codec import request
+from gearman_py.protocol.packets import Packet
+
+FUNCTION = b"bench"
+_HEADER = 12
+WRITABLE = select.EPOLLIN | select.EPOLLOUT
+
+
+def _mark(packet: Packet) -> bytes:
+    return b"\0RES" + packet.to_bytes(4, "big")
+
+
+COMPLETE, CREATED = _mark(Packet.WORK_COMPLETE), _mark(Packet.JOB_CREATED)
+ASSIGN, NO_JOB, NOOP = _mark(Packet.JOB_ASSIGN), _mark(Packet.NO_JOB), _mark(Packet.NOOP)
+GRAB, SLEEP = request(Packet.GRAB_JOB), request(Packet.PRE_SLEEP)
+
+
+class Peer:
+    """A connection that reads what there is and writes what it owes without blocking."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.socket = socket.create_connection(address)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setblocking(False)
+        self.owed = bytearray()
+        self.tail = b""
+
+    def send(self, data: bytes) -> None:
+        if self.owed:
+            self.owed += data
+            return
+        try:
+            sent = self.socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            self.owed += data[sent:]
+
+    def flush(self) -> None:
+        if self.owed:
+            try:
+                del self.owed[: self.socket.send(self.owed)]
+            except BlockingIOError:
+                pass
+
+    def read(self, size: int = 1 << 18) -> bytes:
+        data = self.socket.recv(size)
+        if not data:
+            raise ConnectionError("the server closed a connection")
+        return data
+
+    unanswered = 0
+
+    def ready(self) -> int:
+        """Read what there is and react; return how many jobs that finished."""
+        raise NotImplementedError
+
+
+class Client(Peer):
+    """Keeps ``window`` jobs in flight until ``jobs`` of them are answered."""
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        *,
+        jobs: int,
+        window: int,
+        payload: bytes,
+        packet: Packet = Packet.SUBMIT_JOB,
+    ) -> None:
+        super().__init__(address)
+        # libgearman gives every job a unique of its own, a UUID; servers must index it.
+        head, tail = request(packet, FUNCTION, b"-" * 36, payload).split(b"-" * 36, 1)
+        uniques = (b"%08x-%027x" % (id(self) & 0xFFFFFFFF, number) for number in range(jobs))
+        self.packets = [head + unique + tail for unique in uniques]
+        self.mark = COMPLETE if packet is Packet.SUBMIT_JOB else CREATED
+        self.jobs = self.unanswered = jobs
+        self.sent = 0
+        self.window = window
+        self.latencies: list[float] = []
+        self.longest_wait = 0.0
+        self._last = 0.0
+
+    def start(self) -> None:
+        self._last = time.perf_counter()
+        self._submit(self.window)
+
+    def _submit(self, count: int) -> None:
+        packets = self.packets[self.sent : self.sent + count]
+        if packets:
+            self.sent += len(packets)
+            self.send(b"".join(packets))
+
+    def ready(self) -> int:
+        data = self.tail + self.read()
+        answered = data.count(self.mark)
+        # Short of one mark's length, so that a mark is never counted twice.
+        self.tail = data[-(len(self.mark) - 1) :]
+        if answered:
+            now = time.perf_counter()
+            wait, self._last = now - self._last, now
+            self.longest_wait = max(self.longest_wait, wait)
+            if self.window == 1:
+                self.latencies.append(wait)
+            self.unanswered -= answered
+            self._submit(answered)
+        return answered
+
+
+class Worker(Peer):
+    """Grabs, completes with ``result``, grabs again; sleeps when there is no job."""
+
+    def __init__(self, address: tuple[str, int], *, result: bytes) -> None:
+        super().__init__(address)
+        self.result = result
+        self.send(request(Packet.CAN_DO, FUNCTION) + GRAB)
+
+    def ready(self) -> int:
+        data = self.tail + self.read()
+        answers = []
+        done = 0
+        start, end = 0, len(data)
+        while end - start >= _HEADER:
+            stop = start + _HEADER + int.from_bytes(data[start + 8 : start + 12], "big")
+            if stop > end:
+                break
+            mark = data[start : start + 8]
+            if mark == ASSIGN:
+                body = start + _HEADER
+                handle = data[body : data.index(0, body)]
+                answers.append(request(Packet.WORK_COMPLETE, handle, self.result))
+                answers.append(GRAB)
+                done += 1
+            elif mark == NO_JOB:
+                answers.append(SLEEP)
+            elif mark == NOOP:
+                answers.append(GRAB)
+            else:
+                raise ValueError(f"the server sent a worker {data[start:stop]!r}")
+            start = stop
+        self.tail = data[start:]
+        if answers:
+            self.send(b"".join(answers))
+        return done
+
+
+@dataclass
+class Measured:
+    """What one run of a load gave. Seconds are of the wall, ``own_cpu`` of this process."""
+
+    jobs: int
+    seconds: float
+    own_cpu: float
+    latencies: list[float] = field(default_factory=list)
+    longest_wait: float = 0.0
+
+
+def run(clients: Sequence[Client], workers: Sequence[Worker], *, drain: int = 0) -> Measured:
+    """Serve all peers until every client is answered and the workers did ``drain`` jobs."""
+    peers = {peer.socket.fileno(): peer for peer in (*clients, *workers)}
+    waiting: set[Peer] = set(clients)
+    jobs = max(drain, sum(client.jobs for client in clients))
+    with select.epoll() as poll:
+        for number in peers:
+            poll.register(number, select.EPOLLIN)
+        cpu, start = time.process_time(), time.perf_counter()
+        for client in clients:
+            client.start()
+        while waiting or drain > 0:
+            for number, event in poll.poll():
+                peer = peers[number]
+                if event & select.EPOLLOUT:
+                    peer.flush()
+                    poll.modify(number, WRITABLE if peer.owed else select.EPOLLIN)
+                if not event & select.EPOLLIN:
+                    continue
+                finished = peer.ready()
+                if isinstance(peer, Worker):
+                    drain -= finished
+                elif finished and not peer.unanswered:
+                    waiting.discard(peer)
+                if peer.owed:
+                    poll.modify(number, WRITABLE)
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    return Measured(
+        jobs,
+        seconds,
+        cpu,
+        sorted(latency for client in clients for latency in client.latencies),
+        max((client.longest_wait for client in clients), default=0.0),
+    )
