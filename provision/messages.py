@@ -35,8 +35,9 @@ answer is JSON data, or :class:`Unknown` when it could not be had: never "absent
                                                               start, stop, restart, reload or null
 
 A release's tar holds MANIFEST.json, requirements.txt (what the venv gets, by hash) and wheels/,
-with pip's own among them. Unpacked as ROOT/releases/ID with a venv/ beside them, pip run from its wheel;
-ROOT/current is a link the plan makes. It is complete when ROOT/releases/ID/.complete exists.
+pip's own among them. It is unpacked as ROOT/releases/ID with a venv/ beside the wheels, by pip
+run from its wheel, and complete when ROOT/releases/ID/.complete exists. ROOT/current is a link
+that the plan makes.
 
 A frame is a header (JSON) and a content (bytes), each with its length before it: `>IQ`.
 """

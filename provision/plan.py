@@ -36,7 +36,7 @@ def make(resources: Iterable[Resource], answers: Answers) -> Plan:
     steps = [step for resource in order for step in _steps(resource, answers)]
     changes = (step for step in steps if isinstance(step, Change))
     problems = dict.fromkeys(step for step in steps if isinstance(step, Problem))
-    return Plan(len(order), tuple(_one_reload(changes)), tuple(problems))
+    return Plan(len(order), tuple(_reload_late(changes)), tuple(problems))
 
 
 def ordered(resources: Iterable[Resource]) -> list[Resource]:
@@ -81,11 +81,16 @@ def _steps(resource: Resource, answers: Answers) -> Iterator[Change | Problem]:
     return iter(unknown) if unknown else resource.steps(answers)
 
 
-def _one_reload(changes: Iterable[Change]) -> Iterator[Change]:
-    """Leave out a daemon-reload when no file was written since the one before it."""
-    fresh = False
+def _reload_late(changes: Iterable[Change]) -> Iterator[Change]:
+    """Put off a daemon-reload until a unit is touched, or to the end: one does for many files."""
+    due: Change | None = None
     for change in changes:
-        kind = change.operation.kind
-        if kind != "daemon_reload" or not fresh:
-            yield change
-        fresh = kind == "daemon_reload" or (fresh and kind != "file")
+        if change.operation.kind == "daemon_reload":
+            due = change
+            continue
+        if due and change.operation.kind == "unit":
+            yield due
+            due = None
+        yield change
+    if due:
+        yield due

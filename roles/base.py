@@ -1,0 +1,18 @@
+"""What every host should be: a system that can run our units, and the packages its owner wants."""
+
+from collections.abc import Iterator
+
+from provision.inventory import Host, Inventory
+from provision.release import Artifact
+from provision.resources.base import Resource
+from provision.resources.packages import Packages
+from provision.resources.requirement import Systemd
+
+SYSTEMD = 247  # the first with ProtectProc= and ProcSubset=
+
+
+def base(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
+    yield Systemd(SYSTEMD)
+    # None by default: hosts may have no way out to a package registry.
+    if names := host.variables.get("packages"):
+        yield Packages(tuple(names))

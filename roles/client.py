@@ -1,0 +1,17 @@
+"""A host whose users send jobs: the commands on their PATH, which know the job servers."""
+
+from collections.abc import Iterator
+
+from provision.inventory import Host, Inventory
+from provision.release import Artifact
+from provision.resources.base import Resource
+from provision.resources.files import template
+from roles.job_server import servers
+from roles.runtime import on_path
+
+PROFILE = "/etc/profile.d/gearman.sh"
+
+
+def client(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
+    yield from on_path("gearman", "gearadmin")
+    yield template(PROFILE, "gearman.sh.j2", servers=servers(inventory))

@@ -1,0 +1,47 @@
+"""The job server: gearmand, on this host's own address."""
+
+from collections.abc import Iterator
+
+from provision.errors import InventoryError
+from provision.inventory import Host, Inventory
+from provision.release import Artifact
+from provision.resources.base import Resource
+from provision.resources.release import Release
+from provision.resources.requirement import FreePort
+from provision.resources.unit import Unit, unit_file
+from roles.runtime import ROOT, account, on_path
+
+UNIT = "gearmand.service"
+PORT = 4730
+
+
+def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
+    address, port = listens(host)
+    file = unit_file(
+        UNIT,
+        root=ROOT,
+        address=address,
+        port=port,
+        memory=host.variables.get("gearman_memory", "75%"),
+    )
+    yield FreePort(address, port, UNIT, setting="gearman_port")
+    yield from account()
+    yield from on_path("gearadmin")
+    yield file
+    yield Unit(UNIT, file, Release(ROOT, artifact).current)
+
+
+def listens(host: Host) -> tuple[str, int]:
+    """Where its job server listens: on the address we know it by, unless told otherwise."""
+    variables = host.variables
+    return variables.get("gearman_listen", host.address), variables.get("gearman_port", PORT)
+
+
+def servers(inventory: Inventory) -> str:
+    """Every job server, as $GEARMAN_SERVERS wants them: ``host:port,host:port``."""
+    places = [listens(host) for host in inventory.group("job_server")]
+    if not places:
+        raise InventoryError("no host is in group job_server: workers and clients need one")
+    return ",".join(
+        f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in places
+    )

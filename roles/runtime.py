@@ -1,0 +1,32 @@
+"""The release on a host, and the link that says which one is in use."""
+
+from collections.abc import Iterator
+
+from provision.inventory import Host, Inventory
+from provision.release import Artifact
+from provision.resources.account import Group, User
+from provision.resources.base import Resource
+from provision.resources.files import Directory, Link
+from provision.resources.release import Release
+
+ROOT = "/opt/gearman"
+
+
+def runtime(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
+    release = Release(ROOT, artifact)
+    yield Directory(ROOT)
+    yield Directory(f"{ROOT}/releases")
+    yield release
+    yield release.current
+
+
+def account() -> Iterator[Resource]:
+    """Whom the services run as: nobody's login, and owner of no file of ours."""
+    yield Group("gearman")
+    yield User("gearman", group="gearman")
+
+
+def on_path(*commands: str) -> Iterator[Resource]:
+    """Commands of the release in use, for everybody on the host."""
+    for command in commands:
+        yield Link(f"/usr/local/bin/{command}", f"{ROOT}/current/venv/bin/{command}")

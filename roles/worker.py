@@ -1,0 +1,29 @@
+"""Workers: one process for each function the host should serve."""
+
+from collections.abc import Iterator
+
+from provision.inventory import Host, Inventory
+from provision.release import Artifact
+from provision.resources.base import Resource
+from provision.resources.release import Release
+from provision.resources.unit import Unit, unit_file
+from roles.job_server import servers
+from roles.runtime import ROOT, account
+
+FUNCTIONS = ("reverse", "resize", "wc")
+
+
+def worker(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
+    file = unit_file(
+        "gearman-worker@.service",
+        root=ROOT,
+        servers=servers(inventory),
+        memory=host.variables.get("gearman_worker_memory", "1G"),
+    )
+    current = Release(ROOT, artifact).current
+    wanted = host.variables.get("gearman_functions", FUNCTIONS)
+    yield from account()
+    yield file
+    for function in dict.fromkeys((*wanted, *FUNCTIONS)):
+        name = f"gearman-worker@{function}.service"
+        yield Unit(name, file, current, wanted=function in wanted)

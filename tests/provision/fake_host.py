@@ -1,0 +1,174 @@
+"""A host that is a dict: answers questions and applies operations as the agent would."""
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from provision.messages import Answer, Operation, Question
+
+Entry = dict[str, Any]
+
+
+def directory(owner: str = "root", group: str = "root", mode: str = "0755") -> Entry:
+    return {"kind": "directory", "owner": owner, "group": group, "mode": mode}
+
+
+def file(content: bytes, owner: str = "root", group: str = "root", mode: str = "0644") -> Entry:
+    return {"kind": "file", "owner": owner, "group": group, "mode": mode, "content": content}
+
+
+def link(target: str) -> Entry:
+    return {"kind": "link", "owner": "root", "group": "root", "mode": "0777", "target": target}
+
+
+def _bare_tree() -> dict[str, Entry]:
+    folders = "/ /etc /etc/profile.d /etc/systemd /etc/systemd/system /opt /usr /usr/local"
+    return {path: directory() for path in [*folders.split(), "/usr/local/bin"]}
+
+
+@dataclass
+class FakeHost:
+    facts: dict[str, Any] = field(
+        default_factory=lambda: {
+            "python": [3, 11, 2],
+            "machine": "x86_64",
+            "libc": "glibc 2.36",
+            "os": {"PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)"},
+            "systemd": 252,
+        }
+    )
+    free: int = 2**40
+    paths: dict[str, Entry] = field(default_factory=_bare_tree)
+    groups: set[str] = field(default_factory=lambda: {"root"})
+    users: dict[str, Entry] = field(default_factory=lambda: {"root": {"group": "root"}})
+    packages: set[str] = field(default_factory=set)
+    listening: dict[tuple[str, str], Entry] = field(default_factory=dict)
+    loaded: dict[str, bytes] = field(default_factory=dict)  # unit file -> as systemd read it
+    enabled: set[str] = field(default_factory=set)
+    processes: dict[str, Entry] = field(default_factory=dict)  # unit -> {cwd, config}
+    applied: list[Operation] = field(default_factory=list)
+
+    # -- answers ------------------------------------------------------------------------
+
+    def answer(self, questions: list[Question]) -> dict[Question, Answer]:
+        return {each: getattr(self, f"_ask_{each[0]}")(*each[1:]) for each in questions}
+
+    def _ask_host(self) -> Answer:
+        return self.facts
+
+    def _ask_disk(self, path: str) -> Answer:
+        return {"free": self.free, "inodes": 10**6}
+
+    def _ask_group(self, name: str) -> Answer:
+        return {"gid": 1} if name in self.groups else None
+
+    def _ask_user(self, name: str) -> Answer:
+        return self.users.get(name)
+
+    def _ask_package(self, name: str) -> Answer:
+        return "1.0" if name in self.packages else None
+
+    def _ask_port(self, address: str, port: str) -> Answer:
+        return self.listening.get((address, port))
+
+    def _ask_path(self, path: str, digest: str, show: str) -> Answer:
+        found = self.paths.get(path)
+        if found is None:
+            return None
+        answer = {"target": None, "digest": None, **found, "content": None}
+        if digest and found["kind"] == "file":
+            answer["digest"] = hashlib.sha256(found["content"]).hexdigest()
+            if show == "text" and answer["digest"] != digest:
+                answer["content"] = found["content"].decode()
+        return answer
+
+    def _ask_release(self, root: str, id: str) -> Answer:
+        return {"complete": f"{root}/releases/{id}" in self.paths}
+
+    def _ask_unit(self, name: str) -> Answer:
+        file = self._unit_file(name)
+        if file not in self.paths and file not in self.loaded:
+            return None
+        process = self.processes.get(name)
+        on_disk = self.paths.get(file, {}).get("content")
+        return {
+            "load": "loaded",
+            "active": "active" if process else "inactive",
+            "result": "success",
+            "enabled": "enabled" if name in self.enabled else "disabled",
+            "stale": self.loaded.get(file, on_disk) != on_disk,
+            "cwd": process["cwd"] if process else None,
+            "config": process["config"] if process else None,
+        }
+
+    # -- operations ---------------------------------------------------------------------
+
+    def apply(self, operations: list[Operation]) -> None:
+        for operation in operations:
+            getattr(self, f"_do_{operation.kind}")(operation, **operation.arguments)
+            self.applied.append(operation)
+
+    def _do_packages(self, _: Operation, names: list[str]) -> None:
+        self.packages |= set(names)
+
+    def _do_group(self, _: Operation, name: str) -> None:
+        self.groups.add(name)
+
+    def _do_user(self, _: Operation, name: str, group: str, home: str, shell: str) -> None:
+        assert group in self.groups, f"no group {group} for user {name}"
+        self.users[name] = {"group": group, "home": home, "shell": shell}
+
+    def _do_directory(self, _: Operation, path: str, **attributes: str) -> None:
+        self._put(path, directory(**attributes))
+
+    def _do_file(self, operation: Operation, path: str, **attributes: str) -> None:
+        assert isinstance(operation.content, bytes)
+        self._put(path, file(operation.content, **attributes))
+
+    def _do_attributes(self, _: Operation, path: str, **attributes: str) -> None:
+        self._put(path, self.paths[path] | attributes)
+
+    def _do_link(self, _: Operation, path: str, target: str) -> None:
+        self._put(path, link(target))
+
+    def _do_release(self, _: Operation, root: str, id: str, digest: str) -> None:
+        self._put(f"{root}/releases/{id}", directory())
+
+    def _do_daemon_reload(self, _: Operation) -> None:
+        self.loaded = {
+            path: entry["content"]
+            for path, entry in self.paths.items()
+            if path.startswith("/etc/systemd/system/") and entry["kind"] == "file"
+        }
+
+    def _do_unit(self, _: Operation, name: str, enabled: bool | None, action: str | None) -> None:
+        path = self._unit_file(name)
+        # systemd reads by itself a file it has not met, and never again until told.
+        text = self.loaded.setdefault(path, self.paths[path]["content"]).decode()
+        if enabled is not None:
+            (self.enabled.add if enabled else self.enabled.discard)(name)
+        if action == "stop":
+            self.processes.pop(name, None)
+        elif action == "restart" or (action == "start" and name not in self.processes):
+            self.processes[name] = self._process(text)
+
+    def _put(self, path: str, entry: Entry) -> None:
+        parent = str(PurePosixPath(path).parent)
+        assert self.paths.get(parent, {}).get("kind") == "directory", f"no directory {parent}"
+        assert entry["owner"] in self.users, f"no user {entry['owner']} for {path}"
+        assert entry["group"] in self.groups, f"no group {entry['group']} for {path}"
+        self.paths[path] = entry
+
+    def _process(self, text: str) -> Entry:
+        settings = dict(re.findall(r"^(?:Environment=)?(\w+)=(.*)$", text, re.MULTILINE))
+        folder = settings["WorkingDirectory"]
+        place = self.paths[folder]
+        if place["kind"] == "link":
+            folder = str(PurePosixPath(folder).parent / place["target"])
+        assert folder in self.paths, f"cannot start in {folder}"
+        return {"cwd": folder, "config": settings["GEARMAN_CONFIG"]}
+
+    def _unit_file(self, name: str) -> str:
+        return "/etc/systemd/system/" + re.sub(r"@.*\.", "@.", name)

@@ -1,0 +1,156 @@
+"""What each resource says must change, given what is found on the host."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provision.release import Artifact
+from provision.resources.account import Group, User
+from provision.resources.base import Problem, Resource
+from provision.resources.files import Directory, File, Link
+from provision.resources.packages import Packages
+from provision.resources.release import MB, Release
+from provision.resources.requirement import FreePort, Systemd
+from provision.resources.unit import Unit, UnitFile, unit_file
+
+MOTD = File("/etc/motd", mode="0644", content=b"welcome\n")
+LINK = Link("/opt/app/current", "releases/2")
+FILE = UnitFile("/etc/systemd/system/app.service", content=b"...", config="c2")
+UNIT = Unit("app.service", FILE, LINK)
+OFF = Unit("app.service", FILE, LINK, wanted=False)
+RELEASE = Release("/opt/app", Artifact("1-abc", "abc", 10 * MB, Path("1-abc.tar")))
+ROOM = {"free": 100 * MB, "inodes": 10**5}
+FREE = FreePort("10.0.0.7", 4730, "gearmand.service", "gearman_port")
+NGINX = {"pid": 812, "command": "nginx", "unit": "nginx.service"}
+WHO = "nginx (pid 812, nginx.service)"
+OS = {"PRETTY_NAME": "Debian 10"}
+
+
+def found_at(kind: str, **more: Any) -> dict[str, Any]:
+    base = {"owner": "root", "group": "root", "mode": "0755", "digest": None, "content": None}
+    return base | {"kind": kind, "target": None} | more
+
+
+def unit(active: str = "active", **more: Any) -> dict[str, Any]:
+    running = {"enabled": "enabled", "stale": False, "result": "success", "config": "c2"}
+    return running | {"active": active, "cwd": "/opt/app/releases/2"} | more
+
+
+CASES: list[tuple[Resource, list[Any], list[str]]] = [
+    (Group("app"), [None], ["+ group app"]),
+    (Group("app"), [{"gid": 990}], []),
+    (User("app", "app"), [None], ["+ user app (group app, /usr/sbin/nologin)"]),
+    (
+        User("app", "app"),
+        [{"uid": 990, "group": "app", "home": "/nonexistent", "shell": "/bin/sh", "groups": []}],
+        ["~ user app (shell /bin/sh -> /usr/sbin/nologin)"],
+    ),
+    (Packages(("curl", "jq")), ["7.88", None], ["+ packages jq"]),
+    (Packages(("curl",)), ["7.88"], []),
+    (Directory("/opt/app"), [None], ["+ directory /opt/app (root:root 0755)"]),
+    (Directory("/opt/app"), [found_at("directory")], []),
+    (
+        Directory("/opt/app", owner="app"),
+        [found_at("directory", mode="0700")],
+        ["~ directory /opt/app (owner root -> app, mode 0700 -> 0755)"],
+    ),
+    (
+        Directory("/opt/app"),
+        [found_at("file")],
+        ["! /opt/app should be a directory and is a file: look at it, and move it away"],
+    ),
+    (MOTD, [None], ["+ file /etc/motd (root:root 0644)"]),
+    (MOTD, [found_at("file", digest=MOTD._question[2], mode="0644")], []),
+    (
+        MOTD,
+        [found_at("file", digest=MOTD._question[2], mode="0600")],
+        ["~ file /etc/motd (mode 0600 -> 0644)"],
+    ),
+    (MOTD, [found_at("file", digest="d1", mode="0644")], ["~ file /etc/motd (content)"]),
+    (MOTD, [found_at("link", target="/x")], ["~ file /etc/motd (replaces a link to /x)"]),
+    (
+        MOTD,
+        [found_at("other")],
+        ["! /etc/motd should be a file and is something else: look at it, and move it away"],
+    ),
+    (LINK, [None], ["+ link /opt/app/current (-> releases/2)"]),
+    (LINK, [found_at("link", target="releases/2")], []),
+    (
+        LINK,
+        [found_at("link", target="releases/1")],
+        ["~ link /opt/app/current (releases/1 -> releases/2)"],
+    ),
+    (LINK, [found_at("file")], ["~ link /opt/app/current (replaces a file; -> releases/2)"]),
+    (RELEASE, [{"complete": True}, {"free": 0, "inodes": 0}], []),
+    (RELEASE, [{"complete": False}, ROOM], ["+ release 1-abc (10.0 MB)"]),
+    (
+        RELEASE,
+        [{"complete": False}, {"free": 3 * MB, "inodes": 10**5}],
+        [
+            "! /opt/app has 3 MB free, and a release needs 60 MB: make room there",
+            "+ release 1-abc (10.0 MB)",
+        ],
+    ),
+    (UNIT, [None], ["+ start app.service (it is inactive)"]),
+    (UNIT, [unit()], []),
+    (
+        UNIT,
+        [unit("failed", result="exit-code", cwd=None, config=None)],
+        ["+ start app.service (it is failed (exit-code))"],
+    ),
+    (
+        UNIT,
+        [unit(cwd="/opt/app/releases/1")],
+        ["~ restart app.service (it runs from /opt/app/releases/1)"],
+    ),
+    (UNIT, [unit(config="c1")], ["~ restart app.service (it runs with another configuration)"]),
+    (UNIT, [unit(enabled="disabled")], ["~ enable app.service (it would not start at boot)"]),
+    (OFF, [None], []),
+    (OFF, [unit()], ["- stop app.service (this host should not run it)"]),
+    (OFF, [unit("inactive")], ["- disable app.service (this host should not run it)"]),
+    (OFF, [unit("inactive", enabled="disabled")], []),
+    (FREE, [None], []),
+    (FREE, [{"pid": 1, "command": "gearmand", "unit": "gearmand.service"}], []),
+    (
+        FREE,
+        [NGINX],
+        [f"! 10.0.0.7:4730 is taken by {WHO}: stop it, or set gearman_port to another port"],
+    ),
+    (Systemd(247), [{"systemd": 252, "os": OS}], []),
+    (
+        Systemd(247),
+        [{"systemd": 241, "os": OS}],
+        ["! systemd 241 (Debian 10) is too old: 247 or newer is needed; upgrade the host"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("resource", "found", "expected"), CASES)
+def test_changes_follow_from_what_is_found(
+    resource: Resource, found: list[Any], expected: list[str]
+) -> None:
+    answers = dict(zip(resource.questions(), found, strict=True))
+    assert [told(step) for step in resource.steps(answers)] == expected
+
+
+def told(step: Any) -> str:
+    if isinstance(step, Problem):
+        return f"! {step.message}"
+    return f"{step.sign} {step.summary}" + (f" ({step.reason})" if step.reason else "")
+
+
+def test_a_rewritten_text_shows_how_it_differs() -> None:
+    found = found_at("file", digest="d1", mode="0644", content="welcome\nstranger")
+    (change,) = MOTD.steps({MOTD._question: found})
+    assert getattr(change, "diff", "").splitlines()[2:] == [
+        *("@@ -1,2 +1 @@", " welcome", "-stranger")
+    ]
+
+
+def test_a_process_tells_by_its_digest_that_its_unit_file_changed() -> None:
+    options = {"root": "/opt/app", "address": "10.0.0.7", "memory": "1G"}
+    one = unit_file("gearmand.service", port=4730, **options)
+    other = unit_file("gearmand.service", port=4731, **options)
+    assert one.config != other.config
+    assert f"GEARMAN_CONFIG={one.config}\n" in one.content.decode()
