@@ -20,7 +20,6 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from provision.errors import HostFailed, ToolkitError
@@ -30,8 +29,6 @@ OLDEST_PYTHON = (3, 11)
 OLDEST_GLIBC = (2, 17)  # manylinux2014: no wheel we lock asks for less
 # zip cannot hold a date before 1980; this is the one hatchling takes when told nothing.
 EPOCH = "1580601600"
-
-_building = Lock()
 
 
 @dataclass(frozen=True)
@@ -79,24 +76,35 @@ def target(facts: Mapping[str, Any]) -> Target:
     return Target((python[0], python[1]), facts["machine"], glibc)
 
 
+def built(target: Target, root: Path = ROOT) -> Artifact | None:
+    """The release of this very tree for ``target``, if it was built before."""
+    note = _note(target, root)
+    if not note.exists():
+        return None
+    known = json.loads(note.read_text())
+    artifact = Artifact(**known | {"path": root / known["path"]})
+    return artifact if artifact.path.exists() else None
+
+
 def build(target: Target, root: Path = ROOT) -> Artifact:
     """The release of this tree for ``target``, built unless it was before.
 
     Raises :class:`ToolkitError` when a wheel cannot be built or had.
     """
-    cache = root / ".cache" / "releases"
-    note = cache / f"{_digest_of_inputs(target, root)}.json"
-    with _building:
-        if note.exists():
-            known = json.loads(note.read_text())
-            artifact = Artifact(**known | {"path": Path(known["path"])})
-            if artifact.path.exists():
-                return artifact
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as scratch:
-            artifact = _build(target, root, Path(scratch))
-        _write(note, json.dumps(asdict(artifact) | {"path": str(artifact.path)}).encode())
+    if artifact := built(target, root):
+        return artifact
+    note = _note(target, root)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=note.parent) as scratch:
+        artifact = _build(target, root, Path(scratch))
+    known = asdict(artifact) | {"path": str(artifact.path.relative_to(root))}
+    _write(note, json.dumps(known).encode())
     return artifact
+
+
+def _note(target: Target, root: Path) -> Path:
+    """Where it is written down which release a tree makes for a target."""
+    return root / ".cache" / "releases" / f"{_digest_of_inputs(target, root)}.json"
 
 
 def _digest_of_inputs(target: Target, root: Path) -> str:
@@ -105,7 +113,8 @@ def _digest_of_inputs(target: Target, root: Path) -> str:
     inputs += (path for path in (root / "gearman_py").rglob("*") if path.suffix != ".pyc")
     hashed = hashlib.sha256(repr(target).encode())
     for path in sorted(path for path in inputs if path.is_file()):
-        hashed.update(f"\0{path}\0{path.stat().st_mode & 0o111}\0".encode() + path.read_bytes())
+        name = os.path.relpath(path, root)
+        hashed.update(f"\0{name}\0{path.stat().st_mode & 0o111}\0".encode() + path.read_bytes())
     return hashed.hexdigest()[:16]
 
 
@@ -160,7 +169,7 @@ def _locked(root: Path) -> Iterator[str]:
     """The lock's lines for pip and for what pyproject.toml says that hosts need."""
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["resize"], "pip"]
-    names = {_normal(re.match(r"[\w.-]+", need)[0]) for need in wanted}  # type: ignore[index]
+    names = {_normal(re.split(r"[^\w.-]", need)[0]) for need in wanted}
     lock = root / "requirements.lock"
     entries = re.findall(r"^[\w.-]+==.*(?:\n[ \t].*)*\n?", lock.read_text(), re.MULTILINE)
     chosen = [entry for entry in entries if _normal(entry.split("==")[0]) in names]

@@ -17,7 +17,7 @@ from provision.resources.base import Answers, Change, Problem, Resource
 from provision.resources.files import File, Link
 
 FOLDER = "/etc/systemd/system"
-RELOAD = Change("~", "systemd reads its unit files again", Operation("daemon_reload"))
+RELOAD = Change("~", "daemon-reload", Operation("daemon_reload"), "a unit file is new to systemd")
 
 
 @dataclass(frozen=True)

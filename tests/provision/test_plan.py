@@ -161,6 +161,6 @@ def test_a_unit_file_written_but_never_read_is_read() -> None:
     host.paths[new.path] = file(new.content)
     resources = [each for each in site() if "worker" not in str(each)]
     assert [change.summary for change in plan_for(host, resources).changes] == [
-        "systemd reads its unit files again",
+        "daemon-reload",
         "restart server.service",
     ]

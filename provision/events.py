@@ -1,0 +1,62 @@
+"""What happens in a plan or a deploy, as data: text now, JSON later, from the same stream."""
+
+from dataclasses import dataclass
+
+from provision.errors import ToolkitError
+from provision.messages import Outcome
+from provision.plan import Plan
+from provision.release import Target
+from provision.resources.base import Change
+
+
+@dataclass(frozen=True)
+class Building:
+    """A release for this kind of host is being built: it was not there yet."""
+
+    target: Target
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What must change on a host is known."""
+
+    host: str
+    plan: Plan
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Applied:
+    """One of a host's changes is over, well or not."""
+
+    host: str
+    change: Change
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A host was asked again after its last change, and is as wanted."""
+
+    host: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A host could not be reached, planned, changed or verified."""
+
+    host: str
+    error: ToolkitError
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A host was left alone though it has changes pending, because of these hosts."""
+
+    host: str
+    because: tuple[str, ...]
+
+
+Event = Building | Planned | Applied | Verified | Failed | Skipped

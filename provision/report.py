@@ -1,0 +1,153 @@
+"""What an operator reads: the only place of the toolkit that prints.
+
+Everything shown comes from events. Symbols carry the meaning and colour repeats it: there is
+none when the output is no terminal or NO_COLOR is set. On a terminal each host at work has a
+line of its own, redrawn; elsewhere lines are only added.
+"""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from threading import RLock
+from typing import TextIO
+
+from provision.errors import ToolkitError, Unreachable
+from provision.events import Applied, Building, Event, Failed, Planned, Skipped, Verified
+from provision.explain import shell_line
+from provision.plan import Plan
+from provision.resources.base import Change, Sign
+
+STATES = {"ok": 32, "changed": 33, "failed": 31, "unreachable": 31, "not begun": 31}
+COLOURS = {"+": 32, "~": 33, "-": 31, "!": 31, **STATES}
+UP_AND_CLEAR = "\033[A\033[2K"
+
+
+class Report:
+    """Shows events as they come; safe to use from every host's thread."""
+
+    def __init__(
+        self, names: list[str], *, verbose: bool = False, stream: TextIO | None = None
+    ) -> None:
+        self._stream = stream or sys.stdout
+        self._verbose = verbose
+        self._terminal = self._stream.isatty()
+        self._colour = self._terminal and "NO_COLOR" not in os.environ
+        self._width = max(map(len, names), default=0)
+        self._lock = RLock()
+        self._plans: dict[str, Plan] = {}
+        self._done: Counter[str] = Counter()
+        self._states: dict[str, str] = {}
+        self._working: dict[str, str] = {}  # host -> its line, while it is at work
+        self._drawn = 0
+
+    def show(self, event: Event) -> None:
+        with self._lock:
+            self._erase()
+            match event:
+                case Building(target):
+                    python = ".".join(map(str, target.python))
+                    self._print(f"building the release for Python {python} on {target.machine}")
+                case Planned(host, plan):
+                    self._plans[host] = plan
+                    self._planned(host, plan)
+                case Applied():
+                    self._applied(event)
+                case Verified(host, seconds):
+                    count = _count(len(self._plans[host].changes), "change")
+                    self._ended(host, "changed", f"{count}, {seconds:.1f} s")
+                case Failed(host, error, seconds):
+                    self._failed(host, error, seconds)
+                case Skipped(host, because):
+                    self._ended(host, "not begun", f"because of {', '.join(because)}")
+            self._draw()
+
+    def pending(self) -> None:
+        """Close a plan: how much it would change."""
+        signs = [change.sign for plan in self._plans.values() for change in plan.changes]
+        words: dict[Sign, str] = {"+": "to add", "~": "to change", "-": "to remove"}
+        counts = ", ".join(f"{signs.count(sign)} {word}" for sign, word in words.items())
+        self._print(f"{_count(len(self._plans), 'host')}: {counts}")
+
+    def recap(self, seconds: float) -> None:
+        """Close a run: how many hosts ended how, and the time it took."""
+        states = Counter(self._states.values())
+        counts = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
+        nothing = "; nothing to change" if set(states) == {"ok"} else ""
+        self._print(f"{_count(len(self._states), 'host')}: {counts}{nothing} ({seconds:.1f} s)")
+
+    def confirm(self, question: str) -> bool:
+        """Ask the person at the terminal. Raises :class:`ToolkitError` when there is none."""
+        if not (self._terminal and sys.stdin.isatty()):
+            raise ToolkitError("this is no terminal, so nobody can be asked: say --yes to apply")
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+    # -- the lines ----------------------------------------------------------------------
+
+    def _planned(self, host: str, plan: Plan) -> None:
+        if not plan.changes and not plan.problems:
+            self._ended(host, "ok", f"{plan.resources} resources as wanted")
+            return
+        self._print(f"{host:{self._width}}  {_count(len(plan.changes), 'change')}")
+        for problem in plan.problems:
+            self._print(f"  {self._paint('!', '!')} {problem.message}")
+        for change in plan.changes:
+            self._change(change)
+
+    def _change(self, change: Change) -> None:
+        reason = f"  ({change.reason})" if change.reason else ""
+        self._print(f"  {self._paint(change.sign, change.sign)} {change.summary}{reason}")
+        # What a new file will hold is worth a page only to those who ask.
+        if change.diff and (change.sign != "+" or self._verbose):
+            for line in _without_header(change.diff):
+                self._print(f"      {self._paint(line[:1], line)}")
+
+    def _applied(self, event: Applied) -> None:
+        host, outcome = event.host, event.outcome
+        self._done[host] += outcome.error is None
+        total = len(self._plans[host].changes)
+        self._working[host] = f"{self._done[host]} of {total}: {event.change.summary}"
+        if self._verbose:
+            seconds = f"{outcome.seconds:6.2f} s"
+            self._print(f"{host:{self._width}}  {seconds}  {shell_line(event.change.operation)}")
+
+    def _failed(self, host: str, error: ToolkitError, seconds: float) -> None:
+        state = "unreachable" if isinstance(error, Unreachable) else "failed"
+        first, *more = str(error).removeprefix(f"{host}: ").splitlines()
+        self._ended(host, state, f"{first} ({seconds:.1f} s)")
+        for line in more:
+            self._print(f"    {line}")
+
+    def _ended(self, host: str, state: str, note: str) -> None:
+        self._states[host] = state
+        self._working.pop(host, None)
+        self._print(f"{host:{self._width}}  {self._paint(state, state)}  {note}")
+
+    def _print(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
+
+    def _paint(self, key: str, text: str) -> str:
+        colour = COLOURS.get(key)
+        return f"\033[{colour}m{text}\033[0m" if self._colour and colour else text
+
+    # -- the lines that are redrawn -----------------------------------------------------
+
+    def _erase(self) -> None:
+        print(UP_AND_CLEAR * self._drawn, end="", file=self._stream)
+        self._drawn = 0
+
+    def _draw(self) -> None:
+        if not self._terminal:
+            return
+        columns, rows = os.get_terminal_size(self._stream.fileno())
+        for host, line in list(self._working.items())[: rows - 2]:
+            self._print(f"{host:{self._width}}  {line}"[: columns - 1])
+            self._drawn += 1
+
+
+def _without_header(diff: str) -> Iterator[str]:
+    return (line for line in diff.splitlines() if not line.startswith(("---", "+++", "@@")))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,99 @@
+"""A release is made of its tree alone, built once, and holds all that a host needs."""
+
+import hashlib
+import json
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provision import release
+from provision.errors import HostFailed, ToolkitError
+
+PROJECT = Path(__file__).resolve().parents[2]
+FACTS: dict[str, Any] = {
+    "python": [3, 11, 2],
+    "machine": "x86_64",
+    "libc": "glibc 2.36",
+    "os": {"PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)"},
+}
+TARGET = release.target(FACTS)
+INPUTS = ("pyproject.toml", "README.md", "hatch_build.py", "requirements.lock", "gearman_py")
+
+
+def tree(folder: Path) -> Path:
+    """A copy of what releases are made of, sharing the wheels this checkout fetched."""
+    folder.mkdir()
+    for name in INPUTS:
+        source = PROJECT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder)
+    (PROJECT / ".cache" / "wheels").mkdir(parents=True, exist_ok=True)
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "wheels").symlink_to(PROJECT / ".cache" / "wheels")
+    return folder
+
+
+def test_same_tree_makes_same_release_and_another_tree_another(tmp_path: Path) -> None:
+    one, other = tree(tmp_path / "one"), tree(tmp_path / "other")
+    first = release.build(TARGET, one)
+    assert release.build(TARGET, other).digest == first.digest
+
+    (other / "gearman_py" / "__init__.py").write_text('"""Newer."""\n__version__ = "0.1.1"\n')
+    assert release.built(TARGET, other) is None
+    assert release.build(TARGET, other).id.startswith("0.1.1-")
+
+
+def test_what_was_built_is_not_built_again(tmp_path: Path) -> None:
+    folder = tree(tmp_path / "tree")
+    first = release.build(TARGET, folder)
+    (folder / ".cache" / "wheels").unlink()  # nothing left to build from
+    assert release.build(TARGET, folder) == first
+    assert release.built(TARGET, folder) == first
+
+
+def test_everything_in_a_release_is_listed_by_hash(tmp_path: Path) -> None:
+    built = release.build(TARGET, tree(tmp_path / "tree"))
+    assert built.digest == hashlib.sha256(built.path.read_bytes()).hexdigest()
+    assert built.id == f"0.1.0-{built.digest[:12]}"
+    with tarfile.open(built.path) as archive:
+        archive.extractall(tmp_path / "out", filter="data")
+    manifest = json.loads((tmp_path / "out" / "MANIFEST.json").read_text())
+    found = {path.name: path.read_bytes() for path in (tmp_path / "out" / "wheels").iterdir()}
+    assert manifest["wheels"] == {
+        name: hashlib.sha256(content).hexdigest() for name, content in found.items()
+    }
+    requirements = (tmp_path / "out" / "requirements.txt").read_text()
+    installed = {line.split("==")[0] for line in requirements.splitlines()}
+    assert installed == {"gearman_py", "pillow", "uvloop"}
+    assert any(name.startswith("pip-") for name in found)
+
+
+def test_a_dependency_that_is_not_locked_is_named(tmp_path: Path) -> None:
+    folder = tree(tmp_path / "tree")
+    lock = folder / "requirements.lock"
+    lock.write_text(lock.read_text().replace("uvloop==", "yvloop=="))
+    with pytest.raises(ToolkitError, match=r"requirements\.lock: uvloop not locked; run"):
+        release.build(TARGET, folder)
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"python": [3, 9, 2]}, r"Python 3\.9\.2 \(Debian .*\) is too old: 3\.11 or newer"),
+        ({"libc": "musl 1.2"}, r"C library is musl 1\.2 .*: wheels need glibc 2\.17"),
+        ({"libc": "glibc 2.12"}, r"C library is glibc 2\.12 .*: wheels need glibc 2\.17"),
+    ],
+)
+def test_a_host_that_no_wheel_fits_is_refused(facts: dict[str, Any], message: str) -> None:
+    with pytest.raises(HostFailed, match=message):
+        release.target(FACTS | facts)
+
+
+def test_a_host_takes_wheels_made_for_its_libc_and_for_older_ones() -> None:
+    assert TARGET.platforms[0] == "manylinux_2_36_x86_64"
+    assert TARGET.platforms[-2:] == ["manylinux_2_17_x86_64", "manylinux2014_x86_64"]
