@@ -1,0 +1,111 @@
+"""What an operator reads: short when all is well, complete when it is not."""
+
+import io
+from collections.abc import Iterable
+
+import pytest
+
+from provision.errors import HostFailed, ToolkitError, Unreachable
+from provision.events import Applied, Event, Failed, Planned, Skipped, Verified
+from provision.explain import advice, shell_line
+from provision.messages import Operation, Outcome
+from provision.plan import Plan
+from provision.report import Report
+from provision.resources.base import Change, Problem
+
+WRITE = Operation(
+    "file", {"path": "/etc/motd", "owner": "root", "group": "root", "mode": "0644"}, b"welcome\n"
+)
+RESTART = Operation("unit", {"name": "app.service", "enabled": None, "action": "restart"})
+DIFF = "--- /etc/motd\n+++ /etc/motd\n@@ -1 +1 @@\n-old\n+welcome\n"
+CHANGES = (
+    Change("~", "file /etc/motd", WRITE, "content", DIFF),
+    Change("~", "restart app.service", RESTART, "it runs with another configuration"),
+)
+
+
+def told(events: Iterable[Event], *, verbose: bool = False) -> list[str]:
+    stream = io.StringIO()
+    report = Report(["job", "worker"], verbose=verbose, stream=stream)
+    for event in events:
+        report.show(event)
+    report.recap(1.23)
+    return stream.getvalue().splitlines()
+
+
+def test_hosts_as_wanted_take_a_line_each() -> None:
+    assert told([Planned("job", Plan(12), 0.1), Planned("worker", Plan(14), 0.1)]) == [
+        "job     ok  12 resources as wanted",
+        "worker  ok  14 resources as wanted",
+        "2 hosts: 2 ok; nothing to change (1.2 s)",
+    ]
+
+
+def test_a_plan_says_what_will_change_and_why_and_how_texts_differ() -> None:
+    plan = Plan(12, CHANGES, (Problem("port 4730 is taken"),))
+    assert told([Planned("job", plan, 0.1)])[:-1] == [
+        "job     2 changes",
+        "  ! port 4730 is taken",
+        "  ~ file /etc/motd  (content)",
+        "      -old",
+        "      +welcome",
+        "  ~ restart app.service  (it runs with another configuration)",
+    ]
+
+
+def test_verbose_shows_each_operation_as_the_shell_line_it_equals() -> None:
+    planned = Planned("job", Plan(12, CHANGES), 0.1)
+    done = [Applied("job", change, Outcome(change.operation, 0.02)) for change in CHANGES]
+    assert told([planned, *done, Verified("job", 0.5)], verbose=True)[-4:] == [
+        "job       0.02 s  install -o root -g root -m 0644 /dev/stdin /etc/motd",
+        "job       0.02 s  systemctl restart app.service",
+        "job     changed  2 changes, 0.5 s",
+        "1 host: 1 changed (1.2 s)",
+    ]
+
+
+def test_a_failure_says_what_was_tried_what_the_host_said_and_who_waits_for_it() -> None:
+    error = HostFailed("restart app.service: it failed\n| no such user\ntry there: journalctl")
+    assert told([Failed("job", error, 2.0), Skipped("worker", ("job",))]) == [
+        "job     failed  restart app.service: it failed (2.0 s)",
+        "    | no such user",
+        "    try there: journalctl",
+        "worker  not begun  because of job",
+        "2 hosts: 1 failed, 1 not begun (1.2 s)",
+    ]
+
+
+def test_a_host_that_does_not_answer_is_told_from_one_that_failed() -> None:
+    lines = told([Failed("job", Unreachable("job: 10.0.0.7:22 refused the connection"), 0.3)])
+    assert lines[0] == "job     unreachable  10.0.0.7:22 refused the connection (0.3 s)"
+
+
+def test_without_a_terminal_nobody_is_asked() -> None:
+    with pytest.raises(ToolkitError, match="say --yes"):
+        Report([], stream=io.StringIO()).confirm("Apply?")
+
+
+@pytest.mark.parametrize(
+    ("operation", "line"),
+    [
+        (Operation("packages", {"names": ["jq"]}), "apt-get install -y jq"),
+        (Operation("group", {"name": "app"}), "groupadd --system app"),
+        (
+            Operation("user", {"name": "a", "group": "g", "home": "/x y", "shell": "/bin/sh"}),
+            "useradd --system -g g -d '/x y' -s /bin/sh a",
+        ),
+        (Operation("link", {"path": "/a", "target": "b"}), "ln -sfn b /a"),
+        (Operation("remove", {"path": "/a"}), "rm /a"),
+        (Operation("daemon_reload"), "systemctl daemon-reload"),
+        (
+            Operation("unit", {"name": "a.service", "enabled": True, "action": "start"}),
+            "systemctl enable a.service && systemctl start a.service",
+        ),
+    ],
+)
+def test_every_operation_equals_a_shell_line(operation: Operation, line: str) -> None:
+    assert shell_line(operation) == line
+
+
+def test_a_unit_that_fails_sends_to_its_journal() -> None:
+    assert advice(RESTART) == "journalctl -u app.service -n 30"
