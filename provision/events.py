@@ -1,6 +1,8 @@
 """What happens in a plan or a deploy, as data: text now, JSON later, from the same stream."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from provision.errors import ToolkitError
 from provision.messages import Outcome
@@ -22,7 +24,16 @@ class Planned:
 
     host: str
     plan: Plan
-    seconds: float
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What runs on a host, by what it answered: nothing was changed."""
+
+    host: str
+    release: str
+    units: Mapping[str, Mapping[str, Any]]  # as ``("unit", name)`` is answered
+    pending: int
 
 
 @dataclass(frozen=True)
@@ -59,4 +70,4 @@ class Skipped:
     because: tuple[str, ...]
 
 
-Event = Building | Planned | Applied | Verified | Failed | Skipped
+Event = Building | Planned | Standing | Applied | Verified | Failed | Skipped

@@ -13,12 +13,12 @@ from threading import RLock
 from typing import TextIO
 
 from provision.errors import ToolkitError, Unreachable
-from provision.events import Applied, Building, Event, Failed, Planned, Skipped, Verified
+from provision.events import Applied, Building, Event, Failed, Planned, Skipped, Standing, Verified
 from provision.explain import shell_line
 from provision.plan import Plan
 from provision.resources.base import Change, Sign
 
-STATES = {"ok": 32, "changed": 33, "failed": 31, "unreachable": 31, "not begun": 31}
+STATES = {"ok": 32, "pending": 33, "changed": 33, "failed": 31, "unreachable": 31, "not begun": 31}
 COLOURS = {"+": 32, "~": 33, "-": 31, "!": 31, **STATES}
 UP_AND_CLEAR = "\033[A\033[2K"
 
@@ -51,6 +51,8 @@ class Report:
                 case Planned(host, plan):
                     self._plans[host] = plan
                     self._planned(host, plan)
+                case Standing():
+                    self._standing(event)
                 case Applied():
                     self._applied(event)
                 case Verified(host, seconds):
@@ -62,19 +64,21 @@ class Report:
                     self._ended(host, "not begun", f"because of {', '.join(because)}")
             self._draw()
 
-    def pending(self) -> None:
-        """Close a plan: how much it would change."""
-        signs = [change.sign for plan in self._plans.values() for change in plan.changes]
-        words: dict[Sign, str] = {"+": "to add", "~": "to change", "-": "to remove"}
-        counts = ", ".join(f"{signs.count(sign)} {word}" for sign, word in words.items())
-        self._print(f"{_count(len(self._plans), 'host')}: {counts}")
-
-    def recap(self, seconds: float) -> None:
-        """Close a run: how many hosts ended how, and the time it took."""
+    def recap(self, seconds: float, note: str = "") -> None:
+        """Close a plan or a run: how many hosts stand how, what is left, and the time it took."""
+        more = f"; {note}" if note else self._left()
         states = Counter(self._states.values())
         counts = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
-        nothing = "; nothing to change" if set(states) == {"ok"} else ""
-        self._print(f"{_count(len(self._states), 'host')}: {counts}{nothing} ({seconds:.1f} s)")
+        self._print(f"{_count(len(self._states), 'host')}: {counts}{more} ({seconds:.1f} s)")
+
+    def _left(self) -> str:
+        if set(self._states.values()) == {"ok"}:
+            return "; nothing to change"
+        pending = [self._plans[host] for host, state in self._states.items() if state == "pending"]
+        signs = [change.sign for plan in pending for change in plan.changes]
+        words: dict[Sign, str] = {"+": "to add", "~": "to change", "-": "to remove"}
+        counts = ", ".join(f"{signs.count(sign)} {word}" for sign, word in words.items())
+        return f": {counts}" if signs else ""
 
     def confirm(self, question: str) -> bool:
         """Ask the person at the terminal. Raises :class:`ToolkitError` when there is none."""
@@ -88,7 +92,9 @@ class Report:
         if not plan.changes and not plan.problems:
             self._ended(host, "ok", f"{plan.resources} resources as wanted")
             return
-        self._print(f"{host:{self._width}}  {_count(len(plan.changes), 'change')}")
+        state = "failed" if plan.problems else "pending"
+        problems = f"{_count(len(plan.problems), 'problem')}, " if plan.problems else ""
+        self._ended(host, state, problems + _count(len(plan.changes), "change"))
         for problem in plan.problems:
             self._print(f"  {self._paint('!', '!')} {problem.message}")
         for change in plan.changes:
@@ -101,6 +107,15 @@ class Report:
         if change.diff and (change.sign != "+" or self._verbose):
             for line in _without_header(change.diff):
                 self._print(f"      {self._paint(line[:1], line)}")
+
+    def _standing(self, event: Standing) -> None:
+        state = "pending" if event.pending else "ok"
+        pending = f", {_count(event.pending, 'change')} due" if event.pending else ""
+        self._ended(event.host, state, f"release {event.release}{pending}")
+        for name, unit in event.units.items():
+            process = f"  pid {unit['pid']}" if unit.get("pid") else ""
+            restarts = f"  {_count(unit['restarts'], 'restart')}" if unit.get("restarts") else ""
+            self._print(f"  {name:34} {unit['active']}{process}{restarts}")
 
     def _applied(self, event: Applied) -> None:
         host, outcome = event.host, event.outcome

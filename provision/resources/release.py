@@ -30,14 +30,14 @@ class Release(Resource):
         return Link(f"{self.root}/current", f"releases/{self.artifact.id}")
 
     @property
-    def _question(self) -> Question:
+    def question(self) -> Question:
         return ("release", self.root, self.artifact.id)
 
     def questions(self) -> Iterable[Question]:
-        return [self._question, ("disk", self.root)]
+        return [self.question, ("disk", self.root)]
 
     def steps(self, answers: Answers) -> Iterator[Change | Problem]:
-        if answers[self._question]["complete"]:
+        if answers[self.question]["complete"]:
             return
         disk = answers["disk", self.root]
         room = self.artifact.size * ROOM

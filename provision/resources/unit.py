@@ -19,6 +19,8 @@ from provision.resources.files import File, Link
 FOLDER = "/etc/systemd/system"
 RELOAD = Change("~", "daemon-reload", Operation("daemon_reload"), "a unit file is new to systemd")
 
+ABSENT = {"active": "not there yet", "enabled": "disabled"}
+
 
 @dataclass(frozen=True)
 class UnitFile(File):
@@ -63,7 +65,7 @@ class Unit(Resource):
         return [("unit", self.name)]
 
     def steps(self, answers: Answers) -> Iterator[Change | Problem]:
-        found = answers["unit", self.name] or {"active": "inactive", "enabled": "disabled"}
+        found = answers["unit", self.name] or ABSENT
         if found.get("stale"):
             yield RELOAD
         yield from self._run(found) if self.wanted else self._stop(found)
@@ -83,7 +85,7 @@ class Unit(Resource):
 
     def _stop(self, found: Mapping[str, Any]) -> Iterator[Change]:
         disable = False if found["enabled"] == "enabled" else None
-        if found["active"] not in ("inactive", "failed"):
+        if found["active"] not in ("inactive", "failed", "not there yet"):
             yield self._change("-", "stop", disable, "this host should not run it")
         elif disable is False:
             yield self._change("-", None, disable, "this host should not run it")

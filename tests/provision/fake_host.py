@@ -48,6 +48,7 @@ class FakeHost:
     loaded: dict[str, bytes] = field(default_factory=dict)  # unit file -> as systemd read it
     enabled: set[str] = field(default_factory=set)
     processes: dict[str, Entry] = field(default_factory=dict)  # unit -> {cwd, config}
+    dies: set[str] = field(default_factory=set)  # units whose process ends at once
     applied: list[Operation] = field(default_factory=list)
 
     # -- answers ------------------------------------------------------------------------
@@ -153,6 +154,8 @@ class FakeHost:
             self.processes.pop(name, None)
         elif action == "restart" or (action == "start" and name not in self.processes):
             self.processes[name] = self._process(text)
+        if name in self.dies:
+            self.processes.pop(name, None)
 
     def _put(self, path: str, entry: Entry) -> None:
         parent = str(PurePosixPath(path).parent)

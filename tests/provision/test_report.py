@@ -34,7 +34,7 @@ def told(events: Iterable[Event], *, verbose: bool = False) -> list[str]:
 
 
 def test_hosts_as_wanted_take_a_line_each() -> None:
-    assert told([Planned("job", Plan(12), 0.1), Planned("worker", Plan(14), 0.1)]) == [
+    assert told([Planned("job", Plan(12)), Planned("worker", Plan(14))]) == [
         "job     ok  12 resources as wanted",
         "worker  ok  14 resources as wanted",
         "2 hosts: 2 ok; nothing to change (1.2 s)",
@@ -43,8 +43,8 @@ def test_hosts_as_wanted_take_a_line_each() -> None:
 
 def test_a_plan_says_what_will_change_and_why_and_how_texts_differ() -> None:
     plan = Plan(12, CHANGES, (Problem("port 4730 is taken"),))
-    assert told([Planned("job", plan, 0.1)])[:-1] == [
-        "job     2 changes",
+    assert told([Planned("job", plan)])[:-1] == [
+        "job     failed  1 problem, 2 changes",
         "  ! port 4730 is taken",
         "  ~ file /etc/motd  (content)",
         "      -old",
@@ -53,8 +53,14 @@ def test_a_plan_says_what_will_change_and_why_and_how_texts_differ() -> None:
     ]
 
 
+def test_a_plan_ends_with_how_much_it_would_change() -> None:
+    lines = told([Planned("job", Plan(12, CHANGES)), Planned("worker", Plan(14))])
+    assert lines[0] == "job     pending  2 changes"
+    assert lines[-1] == "2 hosts: 1 ok, 1 pending: 0 to add, 2 to change, 0 to remove (1.2 s)"
+
+
 def test_verbose_shows_each_operation_as_the_shell_line_it_equals() -> None:
-    planned = Planned("job", Plan(12, CHANGES), 0.1)
+    planned = Planned("job", Plan(12, CHANGES))
     done = [Applied("job", change, Outcome(change.operation, 0.02)) for change in CHANGES]
     assert told([planned, *done, Verified("job", 0.5)], verbose=True)[-4:] == [
         "job       0.02 s  install -o root -g root -m 0644 /dev/stdin /etc/motd",

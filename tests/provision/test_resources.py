@@ -92,7 +92,7 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
             "+ release 1-abc (10.0 MB)",
         ],
     ),
-    (UNIT, [None], ["+ start app.service (it is inactive)"]),
+    (UNIT, [None], ["+ start app.service (it is not there yet)"]),
     (UNIT, [unit()], []),
     (
         UNIT,
