@@ -1,0 +1,145 @@
+"""The text commands: what operators ask of a broker, answered byte for byte as gearmand does.
+
+Lists are sorted where gearmand's order is that of its hash table.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+
+from gearman_py.broker.broker import Broker
+from gearman_py.broker.job import PRIORITIES
+from gearman_py.broker.peer import Peer
+from gearman_py.protocol.text import OK, error, listing, printable, value
+
+Command = Callable[[Broker, Sequence[bytes]], bytes]
+
+
+def answer(broker: Broker, peer: Peer, line: bytes) -> None:
+    """Answer one line of a peer."""
+    words = line.split(b" ")
+    while words and not words[-1]:
+        words.pop()
+    words = [words[0], *(word for word in words[1:] if word)] if words else [b""]
+    command = COMMANDS.get(words[0].lower())
+    if command is None:
+        peer.send(_unknown(words[0]))
+    else:
+        peer.send(command(broker, words[1:]))
+
+
+def _unknown(word: bytes) -> bytes:
+    return error(b"UNKNOWN_COMMAND", b"Unknown server command" + printable(word))
+
+
+def _incomplete(command: bytes) -> bytes:
+    text = b"An incomplete set of arguments was sent to this command " + command
+    return error(b"INVALID_ARGUMENTS", text)
+
+
+def _version(broker: Broker, words: Sequence[bytes]) -> bytes:
+    return value(broker.version.encode())
+
+
+def _getpid(broker: Broker, words: Sequence[bytes]) -> bytes:
+    return value(b"%d" % os.getpid())
+
+
+def _status(broker: Broker, words: Sequence[bytes]) -> bytes:
+    return listing(
+        b"%b\t%d\t%d\t%d"
+        % (printable(name), function.total, function.running, len(function.workers))
+        for name, function in sorted(broker.queues.functions.items())
+    )
+
+
+def _priority_status(broker: Broker, words: Sequence[bytes]) -> bytes:
+    rows = []
+    for name, function in sorted(broker.queues.functions.items()):
+        queued = [0 for _ in PRIORITIES]
+        for job in function.jobs_queued():
+            queued[job.priority] += 1
+        counts = b"\t".join(b"%d" % count for count in (*queued, len(function.workers)))
+        rows.append(printable(name) + b"\t" + counts)
+    return listing(rows)
+
+
+def _workers(broker: Broker, words: Sequence[bytes]) -> bytes:
+    return listing(
+        b"%d %b %b :%b"
+        % (
+            peer.number,
+            peer.address.encode(),
+            printable(peer.client_id),
+            b"".join(b" " + printable(function.name) for function in peer.order),
+        )
+        for peer in broker.peers
+    )
+
+
+def _max_queue(broker: Broker, words: Sequence[bytes]) -> bytes:
+    """maxqueue FUNCTION [LIMIT | HIGH NORMAL | HIGH NORMAL LOW]; no number: unlimited."""
+    if not words:
+        return _incomplete(b"maxqueue")
+    name, *numbers = words
+    limits = [max(0, int(number)) if number.isdigit() else 0 for number in numbers[:3]]
+    if len(limits) == 1:
+        limits *= 3
+    function = broker.queues.function(name)
+    function.limits = [*limits, 0, 0, 0][:3]
+    return OK
+
+
+def _create(broker: Broker, words: Sequence[bytes]) -> bytes:
+    if len(words) != 2 or words[0].lower() != b"function":
+        return _incomplete(b"create")
+    broker.queues.function(words[1])
+    return OK
+
+
+def _drop(broker: Broker, words: Sequence[bytes]) -> bytes:
+    if len(words) != 2 or words[0].lower() != b"function":
+        return _incomplete(b"drop")
+    function = broker.queues.functions.get(words[1])
+    if function is None:
+        return b"ERR function not found\r\n"
+    if function.workers or function.total:
+        return b"ERR there are still connected workers or executing clients\r\n"
+    del broker.queues.functions[words[1]]
+    return OK
+
+
+def _cancel(broker: Broker, words: Sequence[bytes]) -> bytes:
+    if len(words) < 2:
+        return _unknown(b"cancel")
+    if len(words) > 2 or words[0].lower() != b"job":
+        return error(b"UNKNOWN_ERROR")
+    return OK if broker.cancel(words[1]) else error(b"UNKNOWN_JOB")
+
+
+def _show(broker: Broker, words: Sequence[bytes]) -> bytes:
+    match [word.lower() for word in words]:
+        case [b"jobs"]:
+            return listing(
+                b"%b\t%d\t%d\t%d" % (job.handle, job.retries, 0, job.background)
+                for job in broker.queues.jobs.values()
+            )
+        case [b"unique", b"jobs"]:
+            return listing(printable(job.unique) for job in broker.queues.jobs.values())
+        case []:
+            return _unknown(b"show")
+        case _:
+            return error(b"UNKNOWN_SHOW_ARGUMENTS")
+
+
+COMMANDS: dict[bytes, Command] = {
+    b"version": _version,
+    b"getpid": _getpid,
+    b"status": _status,
+    b"prioritystatus": _priority_status,
+    b"workers": _workers,
+    b"maxqueue": _max_queue,
+    b"create": _create,
+    b"drop": _drop,
+    b"cancel": _cancel,
+    b"show": _show,
+}
