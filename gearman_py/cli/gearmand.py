@@ -1,0 +1,83 @@
+"""gearmand: the job server as a command.
+
+Exit status 0: stopped by a signal; 1: it could not start, as in the C gearmand.
+"""
+
+import logging
+import logging.handlers
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gearman_py import __version__
+from gearman_py.server import lifecycle
+from gearman_py.server.settings import Settings, UsageError, parse
+
+LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a job server until a signal stops it; return its exit status."""
+    try:
+        settings = parse(arguments, __version__)
+        sockets = lifecycle.open_sockets(settings)
+        if settings.user:
+            lifecycle.become(settings.user)
+        _log_to(settings)
+        if settings.daemon:
+            _detach()
+        if settings.pid_file:
+            _write_pid(Path(settings.pid_file))
+    except (UsageError, lifecycle.StartError) as error:
+        print(f"gearmand: {error}", file=sys.stderr)
+        if isinstance(error, UsageError):
+            print("Try 'gearmand --help'.", file=sys.stderr)
+        return 1
+    try:
+        lifecycle.serve(settings, sockets)
+    finally:
+        if settings.pid_file:
+            Path(settings.pid_file).unlink(missing_ok=True)
+    return 0
+
+
+def _log_to(settings: Settings) -> None:
+    level = LEVELS[min(settings.verbose, len(LEVELS) - 1)]
+    handler: logging.Handler
+    if settings.log_file == "none":
+        handler = logging.NullHandler()
+    elif settings.log_file == "stderr":
+        handler = logging.StreamHandler()
+    else:
+        try:
+            handler = logging.handlers.WatchedFileHandler(settings.log_file)
+        except OSError as error:
+            raise lifecycle.StartError(
+                f"cannot write the log file {settings.log_file}: {error.strerror}"
+            ) from error
+    # journald adds time and name itself.
+    stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
+    handler.setFormatter(logging.Formatter(f"{stamp}%(levelname)s %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+def _detach() -> None:
+    """Go on in a child of its own session; the parent has reported success by then."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+
+
+def _write_pid(path: Path) -> None:
+    try:
+        path.write_text(f"{os.getpid()}\n")
+    except OSError as error:
+        raise lifecycle.StartError(f"cannot write the pid file {path}: {error.strerror}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

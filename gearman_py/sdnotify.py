@@ -1,0 +1,26 @@
+"""Words to systemd: READY=1, STATUS=..., WATCHDOG=1 (man sd_notify). Silent without systemd."""
+
+import os
+import socket
+
+
+def notify(*lines: str) -> None:
+    """Send state lines to the service manager, when there is one that listens."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if not path.startswith(("/", "@")):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
+        try:
+            manager.connect("\0" + path[1:] if path[0] == "@" else path)
+            manager.sendall("\n".join(lines).encode())
+        except OSError:
+            pass  # a manager that went away is no reason to stop serving
+
+
+def watchdog_interval() -> float | None:
+    """Seconds between WATCHDOG=1 pings, half of what systemd allows; None: it is off."""
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    watched = os.environ.get("WATCHDOG_PID", str(os.getpid()))
+    if not microseconds.isdigit() or watched != str(os.getpid()):
+        return None
+    return int(microseconds) / 2e6

@@ -1,0 +1,173 @@
+"""Sockets: reads go to the broker, what it owes leaves in one write a peer and loop turn.
+
+No task, future or timer is made for a packet. A peer that does not read is not read from
+either (so it cannot make the server answer more), and is dropped when even that does not
+bound what it is owed: results of jobs it submitted come whether it reads or not.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import cast
+
+from gearman_py.broker import commands
+from gearman_py.broker.broker import Broker
+from gearman_py.broker.peer import Peer
+from gearman_py.protocol import text
+from gearman_py.protocol.codec import Decoder, Message, response
+from gearman_py.protocol.packets import FAULT, TEXT, TEXT_FAULT, Packet
+
+log = logging.getLogger("gearmand")
+
+# Stop reading from a peer that is owed more than this, until it has read some of it.
+OWED_PAUSE = 2**20
+# Close the connection of a peer that is owed more than this ...
+OWED_LIMIT = 64 * 2**20
+# ... or that has been owed something for so long without reading all of it (seconds).
+STALLED_LIMIT = 60.0
+
+
+class Connection(asyncio.Protocol):
+    """One peer's connection."""
+
+    transport: asyncio.Transport
+    peer: Peer
+
+    def __init__(self, server: "Listener") -> None:
+        self._server = server
+        self._decoder = Decoder(text=True, max_packet=server.max_packet)
+        self._backlog: Sequence[Message] = ()  # read already, kept while the peer does not read
+        self.stalled_since: float | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports have all the methods, but are not instances of asyncio's classes.
+        self.transport = transport = cast(asyncio.Transport, transport)
+        transport.set_write_buffer_limits(high=OWED_PAUSE)
+        address = transport.get_extra_info("peername")
+        host = str(address[0]) if isinstance(address, tuple) else "-"
+        socket = transport.get_extra_info("socket")
+        self.peer = self._server.broker.join(socket.fileno() if socket else -1, host)
+        self._server.connections[self.peer] = self
+        log.debug("%s connected", self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        del self._server.connections[self.peer]
+        self._server.broker.gone(self.peer, self._server.now())
+        self._server.settle()
+        log.debug("%s left%s", self, f": {error}" if error else "")
+
+    def data_received(self, data: bytes) -> None:
+        self._receive(self._decoder.feed(data))
+
+    def _receive(self, messages: Sequence[Message]) -> None:
+        server, peer = self._server, self.peer
+        receive, now = server.broker.receive, server.now()
+        for position, (number, arguments) in enumerate(messages):
+            if number > 0:
+                receive(peer, number, arguments, now)
+            elif number == TEXT:
+                commands.answer(server.broker, peer, arguments[0])
+            else:
+                self._fault(number, arguments)
+            if peer.owed > OWED_PAUSE:
+                self._backlog = messages[position + 1 :]
+                self.transport.pause_reading()
+                break
+        server.settle()
+
+    def _fault(self, kind: int, arguments: Sequence[bytes]) -> None:
+        code, sentence = arguments
+        known = {FAULT: response(Packet.ERROR, code, sentence), TEXT_FAULT: text.error(*arguments)}
+        self.peer.send(known[kind])
+        log.warning("%s sent what is no Gearman packet: %s", self, sentence.decode())
+
+    def flush(self) -> None:
+        """Write what the peer is owed."""
+        self.transport.write(self.peer.take())
+        buffered = self.transport.get_write_buffer_size()
+        if buffered > OWED_LIMIT:
+            log.warning("%s does not read and is owed %d MiB: closed", self, buffered >> 20)
+            self.transport.abort()
+        elif self._decoder.dead:
+            self.transport.close()
+        elif buffered < OWED_PAUSE and self.stalled_since is None:
+            self._resume()
+
+    def pause_writing(self) -> None:
+        self.stalled_since = self._server.now()
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.stalled_since = None
+        self._resume()
+
+    def _resume(self) -> None:
+        """The peer reads again: go on with what it had sent, then read more."""
+        if self._backlog:
+            backlog, self._backlog = self._backlog, ()
+            self._receive(backlog)
+        if not self._backlog and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def __str__(self) -> str:
+        return f"{self.peer.address} (connection {self.peer.number})"
+
+
+class Listener:
+    """All connections of one broker."""
+
+    def __init__(self, broker: Broker, loop: asyncio.AbstractEventLoop, max_packet: int) -> None:
+        self.broker = broker
+        self.connections: dict[Peer, Connection] = {}
+        self.max_packet = max_packet
+        self.now = loop.time
+        self._loop = loop
+        self._flushing = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connect(self) -> Connection:
+        """A protocol for a connection that comes in."""
+        return Connection(self)
+
+    def settle(self) -> None:
+        """Have every peer that is owed something written to, once, in the next loop turn."""
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._settle)
+
+    def _settle(self) -> None:
+        self._flushing = False
+        self.tick()
+        dirty = self.broker.dirty
+        while dirty:
+            peers, dirty[:] = list(dirty), ()
+            for peer in peers:
+                connection = self.connections.get(peer)
+                if connection is not None and not connection.transport.is_closing():
+                    connection.flush()
+
+    def tick(self) -> None:
+        """Let time do its work in the broker, and come back when it has more to do."""
+        now = self.now()
+        delay = self.broker.tick(now, time.time())
+        if delay is None:
+            return
+        if self._timer is not None:
+            if self._timer.when() <= now + delay:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_later(delay, self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        self.settle()
+
+    def drop_stalled(self) -> None:
+        """Close connections whose peers have not read for too long."""
+        now = self.now()
+        for connection in list(self.connections.values()):
+            since = connection.stalled_since
+            if since is not None and now - since > STALLED_LIMIT:
+                log.warning("%s has not read for %d s: closed", connection, now - since)
+                connection.transport.abort()
