@@ -1,0 +1,330 @@
+"""One host's agent, spoken to through a channel: start it, ask it, lock the host, change it.
+
+The channel is any pair of byte streams to a shell on the host: SSH's, or a pipe in tests. The
+agent is sent through it as source. A session that is only asked has sent probe.py, which
+cannot write; :meth:`Session.lock` sends change.py, and nothing is changed before that.
+
+Every wait has an end. What the host says is never trusted to be whole: a frame that breaks
+off is an error that names the host and what was being done.
+"""
+
+import hashlib
+import json
+import secrets
+import shlex
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import Any, Protocol
+
+from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
+from provision.messages import Answer, Operation, Outcome, Question, Unknown
+from provision.secrets import Secret
+
+AGENT = Path(__file__).parent / "agent"
+LOCK = "/run/gearman-deploy.lock"
+PIECE = 1 << 18  # more at once makes paramiko copy the rest again for each packet
+LENGTHS = struct.Struct(">IQ")
+HEADER_LIMIT = 1 << 26  # bytes
+
+START = 30.0  # seconds until the agent is there, or sudo has said no
+ANSWER = 60.0  # seconds until a question is answered
+WORK = 1000.0  # seconds for one operation; the agent itself gives up before
+PING = 10.0  # seconds between signs of life while a host is locked
+PATIENCE = 40.0  # seconds of silence after which an agent frees its lock
+
+# Runs as root. It must be one line, be read by any Python, and know when what it reads is over.
+BOOTSTRAP = """\
+import os, sys
+def read(n):
+    b = b""
+    while len(b) < n:
+        p = os.read(0, n - len(b))
+        if not p: sys.exit(1)
+        b += p
+    return b
+os.write(1, ("%s ready %%d.%%d\\n" %% sys.version_info[:2]).encode())
+os.umask(0o077)
+out, null = os.dup(1), os.open(os.devnull, os.O_RDWR)
+os.dup2(null, 1)
+os.dup2(null, 2)
+m = type(sys)("provision.agent.probe")
+sys.modules[m.__name__] = m
+exec(compile(read(int(read(8), 16)), m.__name__, "exec"), m.__dict__)
+m.serve(0, out)
+"""
+
+
+class Channel(Protocol):
+    """A command that runs on a host. What it says on stderr comes mixed with the rest."""
+
+    def send(self, data: bytes) -> None:
+        """Raises :class:`Unreachable` when the connection, or the command, is gone."""
+
+    def receive(self, seconds: float) -> bytes:
+        """What came, empty when the command has ended.
+
+        Raises TimeoutError, or :class:`Unreachable` when the connection is gone.
+        """
+
+    def close(self) -> None: ...
+
+
+Start = Callable[[str], Channel]
+"""Starts a shell command line on the host."""
+
+Password = Callable[[], Secret | None]
+"""Gives the password for sudo, if there is one; called only when sudo asks for it."""
+
+
+def no_password() -> Secret | None:
+    return None
+
+
+class Session:
+    """A conversation with the agent on host ``name``.
+
+    Raises :class:`Unreachable` when sudo refuses, or there is no Python that can be the agent.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        start: Start,
+        *,
+        sudo: bool = False,
+        password: Password = no_password,
+        lock_file: str = LOCK,
+    ) -> None:
+        self.name = name
+        self._lock_file = lock_file
+        self._sending = Lock()
+        self._closed = Event()
+        self._pinger: Thread | None = None
+        self._buffer = bytearray()
+        token = secrets.token_hex(8)
+        self._channel = start(command_line(token, sudo=sudo))
+        try:
+            self._handshake(token, password)
+            source = (AGENT / "probe.py").read_bytes()
+            self._channel.send(b"%08x" % len(source) + source)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- what can be done ---------------------------------------------------------------
+
+    def ask(self, questions: Iterable[Question]) -> dict[Question, Answer]:
+        """Every question's answer, in one round trip; equal questions are asked once."""
+        asked = list(dict.fromkeys(questions))
+        if not asked:
+            return {}
+        self._send({"do": "ask", "questions": asked})
+        answers = self._receive(ANSWER, "it was asked how it is")["answers"]
+        return {
+            question: Unknown(answer["unknown"]) if "unknown" in answer else answer["is"]
+            for question, answer in zip(asked, answers, strict=True)
+        }
+
+    def lock(self, holder: Mapping[str, str]) -> None:
+        """Keep other deploys away until this session is closed, or its process is gone.
+
+        ``holder`` says ``who`` locks, ``since`` when, and what they are ``doing``. Raises
+        :class:`Locked` with what the one who has the lock said of himself.
+        """
+        source = (AGENT / "change.py").read_bytes()
+        self._send({"do": "load", "module": "provision.agent.change"}, source)
+        self._send(
+            {
+                "do": "lock",
+                "path": self._lock_file,
+                "patience": PATIENCE,
+                "holder": dict(holder),
+            }
+        )
+        other = self._receive(ANSWER, "it was being locked")["holder"]
+        if other is not None:
+            who = other.get("who", "somebody")
+            since = f" since {other['since']}" if "since" in other else ""
+            doing = f", {other['doing']}" if "doing" in other else ""
+            raise Locked(f"{self.name} is locked: {who}{since}{doing}")
+        self._pinger = Thread(target=self._ping, daemon=True, name=f"ping {self.name}")
+        self._pinger.start()
+
+    def apply(self, operations: Sequence[Operation]) -> Iterator[Outcome]:
+        """Carry out operations in order, in one round trip; stops after the first that fails.
+
+        A content that is a path is sent when its turn has come, and hashed on both sides.
+        """
+        if self._pinger is None:
+            raise HostFailed(f"{self.name}: it must be locked before it is changed")
+        self._send({"do": "apply", "count": len(operations)})
+        for operation in operations:
+            self._send_operation(operation)
+        for operation in operations:
+            outcome = self._outcome(operation)
+            yield outcome
+            if outcome.error is not None:
+                return
+
+    def close(self) -> None:
+        """End the agent, and with it the lock and whatever it was doing."""
+        self._closed.set()
+        self._channel.close()
+
+    # -- the start ----------------------------------------------------------------------
+
+    def _handshake(self, token: str, password: Password) -> None:
+        said = b""
+        prompt, ready = f"{token}:".encode(), f"{token} ready ".encode()
+        given = False
+        while ready not in said or b"\n" not in said.partition(ready)[2]:
+            if prompt in said:
+                if given:
+                    raise Unreachable(f"{self.name}: sudo refused the password: it was tried once")
+                self._give(password)
+                given = True
+                said = said.replace(prompt, b"", 1)
+                continue
+            try:
+                piece = self._channel.receive(START)
+            except TimeoutError:
+                raise Unreachable(
+                    f"{self.name}: no agent after {START:.0f} s; {_last_words(said)}"
+                ) from None
+            if not piece:
+                raise Unreachable(f"{self.name}: {_refusal(said)}")
+            said += piece
+        version, _, rest = said.partition(ready)[2].partition(b"\n")
+        if tuple(map(int, version.split(b"."))) < (3, 9):
+            raise Unreachable(
+                f"{self.name}: /usr/bin/python3 there is {version.decode()}: 3.9 or newer is "
+                "needed to look at it, and 3.11 to run a release; upgrade the host"
+            )
+        self._buffer += rest
+
+    def _give(self, password: Password) -> None:
+        secret = password()
+        if secret is None:
+            raise Unreachable(
+                f"{self.name}: sudo asks for a password, and there is none: set "
+                "GEARMAN_SUDO_PASSWORD, or run this at a terminal"
+            )
+        self._channel.send(secret.reveal().encode() + b"\n")
+
+    # -- operations ---------------------------------------------------------------------
+
+    def _send_operation(self, operation: Operation) -> None:
+        content = operation.content
+        later = isinstance(content, Path)
+        data = content if isinstance(content, bytes) else b""
+        header = {"do": "step", "kind": operation.kind, "arguments": dict(operation.arguments)}
+        digest = _digest(content) if isinstance(content, Path) else hashlib.sha256(data).hexdigest()
+        self._send({**header, "later": later, "digest": digest}, data)
+
+    def _outcome(self, operation: Operation) -> Outcome:
+        while True:
+            event = self._receive(WORK, f"`{operation.kind}` was being done")
+            if "outcome" in event:
+                return Outcome(operation, **event["outcome"])
+            if not isinstance(operation.content, Path):
+                raise HostFailed(f"{self.name}: the agent asks for a file that is none")
+            try:
+                self._send_file(operation.content)
+            except Unreachable:
+                # An agent that broke has said why, and that says more than a broken pipe.
+                self._receive(START, f"`{operation.kind}` was being done")
+                raise
+
+    def _send_file(self, path: Path) -> None:
+        with path.open("rb") as file, self._sending:
+            left = path.stat().st_size
+            header = json.dumps({"do": "content"}).encode()
+            self._channel.send(LENGTHS.pack(len(header), left) + header)
+            while left:
+                piece = file.read(min(PIECE, left))
+                if not piece:
+                    self.close()
+                    raise ToolkitError(f"{path} became shorter while it was sent to {self.name}")
+                self._channel.send(piece)
+                left -= len(piece)
+
+    # -- frames -------------------------------------------------------------------------
+
+    def _send(self, header: Mapping[str, Any], content: bytes = b"") -> None:
+        encoded = json.dumps(header).encode()
+        with self._sending:
+            self._channel.send(LENGTHS.pack(len(encoded), len(content)) + encoded)
+            for start in range(0, len(content), PIECE):
+                self._channel.send(content[start : start + PIECE])
+
+    def _receive(self, seconds: float, during: str) -> dict[str, Any]:
+        length, size = LENGTHS.unpack(self._read(LENGTHS.size, seconds, during))
+        if length > HEADER_LIMIT or size:
+            raise HostFailed(f"{self.name}: the agent said what is no message while {during}")
+        header = json.loads(self._read(length, seconds, during))
+        if "crash" in header:
+            last = "\n".join(f"| {line}" for line in header["crash"].splitlines()[-8:])
+            raise HostFailed(f"{self.name}: the agent broke while {during}:\n{last}")
+        return dict(header)
+
+    def _read(self, size: int, seconds: float, during: str) -> bytes:
+        while len(self._buffer) < size:
+            try:
+                piece = self._channel.receive(seconds)
+            except TimeoutError:
+                raise HostFailed(
+                    f"{self.name}: no word for {seconds:.0f} s while {during}"
+                ) from None
+            if not piece:
+                raise HostFailed(f"{self.name}: the agent was gone while {during}")
+            self._buffer += piece
+        taken = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return taken
+
+    def _ping(self) -> None:
+        """A sign of life from time to time, or the agent would think that we are dead."""
+        while not self._closed.wait(PING):
+            try:
+                self._send({"do": "ping"})
+            except ToolkitError:
+                return  # whoever waits for the host is told
+
+
+def command_line(token: str, *, sudo: bool) -> str:
+    """The shell line that starts an agent. No secret is in it."""
+    argv = ["/usr/bin/python3", "-I", "-S", "-c", BOOTSTRAP % token]
+    # -k: a password that sudo remembers is not asked for, and a wrong one would pass unseen.
+    prefix = f"LC_ALL=C sudo -S -p {token}: " if sudo else "LC_ALL=C "
+    return prefix + shlex.join(argv)
+
+
+def _refusal(said: bytes) -> str:
+    if b"python3" in said and (b"not found" in said or b"No such file" in said):
+        return "there is no /usr/bin/python3: install it (apt-get install python3)"
+    if b"sudo" in said and b"not found" in said:
+        return "there is no sudo: install it, or connect as root (ansible_user)"
+    if b"not in the sudoers" in said or b"not allowed" in said or b"may not run" in said:
+        return f"sudo does not let this user become root; {_last_words(said)}"
+    return f"the agent did not start; {_last_words(said)}"
+
+
+def _last_words(said: bytes) -> str:
+    lines = said.decode(errors="backslashreplace").strip().splitlines()
+    return f"the host said: {' / '.join(lines[-3:])}" if lines else "the host said nothing"
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ToolkitError(f"{path}: {error.strerror}") from error
