@@ -26,9 +26,9 @@ import stat
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Callable, cast
+from typing import Any, cast
 
 from provision.agent.probe import COMMANDS, ENVIRONMENT, PIECE, Gone, Link
 
@@ -282,8 +282,7 @@ def release(link: Link, content: Content, root: str, id: str, digest: str) -> No
     for leftover in (folder, partial):
         shutil.rmtree(leftover, ignore_errors=True)
     try:
-        os.mkdir(partial, 0o755)
-        os.chmod(partial, 0o755)
+        _folder(partial)
         _unpack(content, partial)
         content.verify(digest)
         os.rename(partial, folder)
@@ -308,11 +307,15 @@ def _unpack(content: Content, folder: str) -> None:
             for part in parts[:-1]:
                 path = f"{path}/{part}"
                 if not os.path.isdir(path):
-                    os.mkdir(path, 0o755)
-                    os.chmod(path, 0o755)
+                    _folder(path)
             with open(f"{path}/{parts[-1]}", "xb", buffering=0) as target:
                 os.fchmod(target.fileno(), 0o644)
                 _copy(archive.extractfile(member), target)
+
+
+def _folder(path: str) -> None:
+    os.mkdir(path)
+    os.chmod(path, 0o755)  # noqa: S103  # services that are not root read it
 
 
 def _venv(link: Link, folder: str) -> None:

@@ -27,9 +27,9 @@ import sys
 import time
 import traceback
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, Callable
+from typing import Any
 
 PIECE = 1 << 18
 LENGTHS = struct.Struct(">IQ")
@@ -254,8 +254,8 @@ class Batch:
             raise ValueError(f"systemctl show told of {len(blocks)} units, not {len(names)}")
         empty = dict.fromkeys(UNIT, "")
         return {
-            name: {**empty, **dict(line.split("=", 1) for line in block)}  # type: ignore[arg-type]  # two parts each
-            for name, block in zip(names, blocks)
+            name: {**empty, **dict(line.split("=", 1) for line in block)}
+            for name, block in zip(names, blocks)  # noqa: B905  # Python 3.9 has no strict=
         }
 
     def _port(self, address: str, port: str) -> Any:
@@ -293,8 +293,7 @@ def _command(argv: list[str], good: tuple[int, ...] = (0,)) -> str:
     done = subprocess.run(
         argv,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         env=ENVIRONMENT,
         timeout=30,
         check=False,
