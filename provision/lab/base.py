@@ -1,0 +1,95 @@
+"""The tree every lab host is a copy of: a bare Debian 12 server, built once.
+
+It lives in /var/cache/gearman_py/lab, in a folder named after its suite and a digest of the
+recipe below: a changed recipe is another tree, and the older ones are removed. It is built under
+a temporary name and renamed when whole. Hosts are overlays over it; nothing writes to it later.
+"""
+
+import hashlib
+from pathlib import Path
+
+from provision.local import Say, execute
+
+CACHE = Path("/var/cache/gearman_py/lab")
+USER = "deploy"
+
+# -- the recipe: all that decides what is in the tree --------------------------------------
+
+SUITE = "bookworm"
+PACKAGES = "systemd systemd-sysv dbus openssh-server sudo python3 iproute2 ca-certificates"
+
+# What would be the same on every host and must not be, and what nothing will read again.
+REMOVED = (
+    *("etc/ssh/ssh_host_*", "var/lib/dbus/machine-id"),
+    *("var/cache/apt/archives/*.deb", "var/lib/apt/lists/*_*"),
+)
+
+# What minbase lacks, or took from the machine it was built on.
+FILES = {
+    "etc/hosts": "127.0.0.1 localhost\n::1 localhost\n",
+    "etc/hostname": "",
+    "etc/resolv.conf": "",
+    "etc/machine-id": "",  # empty: each host gets its own as it boots
+    f"etc/sudoers.d/{USER}": f"{USER} ALL=(ALL:ALL) NOPASSWD: ALL\n",
+    # DEBUG1 is the first level that tells of every channel, not only of every command.
+    "etc/ssh/sshd_config.d/lab.conf": (
+        "PermitRootLogin no\n"
+        "LogLevel DEBUG1\n"
+        "HostKey /etc/ssh/ssh_host_ed25519_key\n"
+        "HostKey /etc/ssh/ssh_host_ecdsa_key\n"
+    ),
+    # Until user sessions are permitted a login is refused; so, an sshd that answers is ready.
+    "etc/systemd/system/ssh.service.d/after-boot.conf": (
+        "[Unit]\nAfter=systemd-user-sessions.service\n"
+    ),
+}
+
+COMMANDS = (
+    f"useradd --create-home --shell=/bin/bash {USER}",
+    f"chmod 0440 /etc/sudoers.d/{USER}",
+    "systemctl enable systemd-networkd",
+    # Jobs that would fail with no way out, and a prompt on a console that nobody sees.
+    "systemctl mask apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer",
+    "systemctl mask console-getty.service",
+)
+
+
+def path() -> Path:
+    """Where the tree of this recipe is, or will be."""
+    recipe = repr((SUITE, PACKAGES, REMOVED, FILES, COMMANDS))
+    return CACHE / f"{SUITE}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+
+
+def build(say: Say) -> None:
+    """Build the tree unless it is there. Raises :class:`ToolkitError` when it cannot be built."""
+    tree = path()
+    if tree.exists():
+        return
+    for old in CACHE.glob(f"{SUITE}-*"):
+        execute(["rm", "-rf", "--one-file-system", str(old)])
+    say("building the base system of all lab hosts (once; about a minute)")
+    partial = tree.with_suffix(".partial")
+    # debootstrap mounts things: in namespaces that end when this process does, a killed build
+    # leaves neither a mount nor a process behind.
+    dies_with_us = ("setpriv", "--pdeathsig", "KILL")
+    alone = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+    include = f"--include={PACKAGES.replace(' ', ',')}"
+    debootstrap = ("debootstrap", "--variant=minbase", include, SUITE, str(partial))
+    execute([*dies_with_us, *alone, *debootstrap])
+    for pattern in REMOVED:
+        for file in partial.glob(pattern):
+            file.unlink()
+    for name, content in FILES.items():
+        write(partial / name, content)
+    for command in COMMANDS:
+        execute(["chroot", str(partial), *command.split()])
+    partial.rename(tree)
+
+
+def write(file: Path, content: str, mode: int = 0o644) -> None:
+    """Write a file, in folders that may not be there; never through a link."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)
+    file.touch()
+    file.chmod(mode)
+    file.write_text(content)

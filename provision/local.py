@@ -1,0 +1,67 @@
+"""This machine: the programs it must have, by their Debian packages, and running them."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+
+from provision.errors import ToolkitError
+
+Say = Callable[[str], None]
+"""Shows a person one line about a step that takes a while."""
+
+PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+SHOWN = 8  # lines of a failed command's output that a person gets to see
+
+
+def ensure(programs: Mapping[str, str], say: Say) -> None:
+    """Install the packages of the programs that are missing.
+
+    ``programs`` maps a program on PATH, or a file by its absolute path, to the Debian package
+    that brings it. Raises :class:`ToolkitError`, naming every missing package, where they
+    cannot be installed.
+    """
+    packages = missing(programs)
+    if not packages:
+        return
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
+    if os.geteuid() or not shutil.which("apt-get"):
+        raise ToolkitError(f"missing on this machine; as root: {' '.join(command)}")
+    say(f"installing {', '.join(packages)}")
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    execute(["apt-get", "update"], env=quiet)
+    execute(command, env=quiet)
+    if packages := missing(programs):
+        raise ToolkitError(f"installed, and still not found: {', '.join(packages)}")
+
+
+def missing(programs: Mapping[str, str]) -> list[str]:
+    """The packages of those programs that are not on this machine."""
+    return sorted({package for program, package in programs.items() if not _present(program)})
+
+
+def execute(argv: Sequence[str], input: str = "", env: Mapping[str, str] | None = None) -> str:
+    """Run a command to its end and return what it wrote to stdout.
+
+    Raises :class:`ToolkitError` with the command and the end of its output when it fails.
+    """
+    try:
+        done = subprocess.run(
+            argv,
+            input=input,
+            env={**os.environ, "PATH": PATH, **(env or {})},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise ToolkitError(f"there is no {argv[0]} on this machine") from None
+    if done.returncode:
+        last = "\n  ".join((done.stdout + done.stderr).strip().splitlines()[-SHOWN:])
+        raise ToolkitError(f"`{' '.join(argv)}` failed:\n  {last}")
+    return done.stdout
+
+
+def _present(program: str) -> bool:
+    found = os.path.exists(program) if program.startswith("/") else shutil.which(program, path=PATH)
+    return bool(found)
