@@ -24,7 +24,7 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
         port=port,
         memory=host.variables.get("gearman_memory", "75%"),
     )
-    yield FreePort(address, port, UNIT, setting="gearman_port")
+    yield FreePort(address, port, UNIT, setting=f"gearman_port ({host.where_is('gearman_port')})")
     yield from account()
     yield from on_path("gearadmin")
     yield file

@@ -1,0 +1,97 @@
+"""What each role makes of a bare host, as a text to review. To accept a change of it:
+
+UPDATE_GOLDEN=1 .venv/bin/pytest tests/roles
+"""
+
+import os
+from pathlib import Path
+from textwrap import indent
+
+import pytest
+
+from provision import inventory, plan
+from provision.errors import InventoryError
+from provision.inventory import Inventory
+from provision.release import Artifact
+from provision.resources.base import Resource
+from provision.resources.unit import Unit
+from roles import ROLES
+from tests.provision.fake_host import FakeHost
+
+GOLDEN = Path(__file__).parent / "golden"
+ARTIFACT = Artifact("0.1.0-0123456789ab", "0123456789ab", 13 * 2**20, Path("release.tar"))
+HOSTS = """\
+all:
+  children:
+    job_server:
+      hosts:
+        job: {ansible_host: 198.18.10.247}
+    worker:
+      hosts:
+        worker: {ansible_host: 198.18.10.248}
+    client:
+      hosts:
+        client: {ansible_host: 198.18.10.246}
+"""
+
+
+def load(folder: Path, hosts: str = HOSTS) -> Inventory:
+    (folder / "hosts.yml").write_text(hosts)
+    return inventory.load(folder)
+
+
+def resources(known: Inventory, name: str) -> list[Resource]:
+    host = next(host for host in known.hosts if host.name == name)
+    groups = (roles for group, roles in ROLES.items() if group in host.groups)
+    return [each for roles in groups for role in roles for each in role(host, known, ARTIFACT)]
+
+
+def planned(host: FakeHost, wanted: list[Resource]) -> plan.Plan:
+    return plan.make(wanted, host.answer(plan.questions(wanted)))
+
+
+@pytest.mark.parametrize("name", ["job", "worker", "client"])
+def test_a_bare_host_becomes_what_its_golden_plan_says(name: str, tmp_path: Path) -> None:
+    wanted = resources(load(tmp_path), name)
+    host = FakeHost()
+    made = planned(host, wanted)
+    text = "".join(
+        f"{change.sign} {change.summary}  {change.reason}".rstrip()
+        + f"\n{indent(change.diff, '    ')}"
+        for change in made.changes
+    )
+    golden = GOLDEN / f"{name}.txt"
+    if "UPDATE_GOLDEN" in os.environ:
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+    host.apply(made.operations)
+    assert planned(host, wanted).changes == ()
+
+
+def test_a_worker_serves_the_functions_its_inventory_names_and_no_other(tmp_path: Path) -> None:
+    hosts = HOSTS.replace("198.18.10.248", "198.18.10.248, gearman_functions: [wc, thumbnail]")
+    units = [each for each in resources(load(tmp_path, hosts), "worker") if isinstance(each, Unit)]
+    assert {unit.name: unit.wanted for unit in units} == {
+        "gearman-worker@wc.service": True,
+        "gearman-worker@thumbnail.service": True,
+        "gearman-worker@reverse.service": False,
+        "gearman-worker@resize.service": False,
+    }
+
+
+def test_workers_and_clients_know_every_job_server_by_address_and_port(tmp_path: Path) -> None:
+    hosts = HOSTS.replace(
+        "job: {ansible_host: 198.18.10.247}",
+        "job: {ansible_host: 198.18.10.247, gearman_port: 4731}\n"
+        "        spare: {ansible_host: '2001:db8::7'}",
+    )
+    known = load(tmp_path, hosts)
+    for name in ("worker", "client"):
+        assert "198.18.10.247:4731,[2001:db8::7]:4730" in str(resources(known, name))
+
+
+def test_workers_without_a_job_server_are_refused(tmp_path: Path) -> None:
+    hosts = "all: {children: {worker: {hosts: {worker: {ansible_host: 198.18.10.248}}}}}"
+    with pytest.raises(InventoryError, match="no host is in group job_server"):
+        resources(load(tmp_path, hosts), "worker")
