@@ -1,0 +1,74 @@
+"""Many hosts at once: a session for each, and a bounded number of threads."""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import datetime
+from getpass import getuser
+from socket import gethostname
+from typing import TypeVar
+
+from provision import transport
+from provision.errors import ToolkitError
+from provision.inventory import Host
+from provision.secrets import SudoPassword
+from provision.session import Session
+
+PARALLEL = 16
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_sudo_password = SudoPassword()
+
+
+def connect(host: Host) -> Session:
+    """A session with the agent there: one connection, one channel, one sudo.
+
+    Raises :class:`~provision.errors.Unreachable`.
+    """
+    connection = transport.connect(host)
+    try:
+        return Session(
+            host.name,
+            connection.start,
+            sudo=host.become and host.user != "root",
+            password=lambda: _sudo_password(
+                host.name, host.variables.get("ansible_become_password")
+            ),
+        )
+    except BaseException:
+        connection.close()
+        raise
+
+
+def each(
+    items: Iterable[Item], function: Callable[[Item], Result], parallel: int = PARALLEL
+) -> Iterator[tuple[Item, Result | ToolkitError]]:
+    """Every item with its result, or with the error it met, as they come.
+
+    Whatever else is raised is a bug, and is raised here.
+    """
+    pool = ThreadPoolExecutor(parallel)
+    try:
+        futures = {pool.submit(function, item): item for item in items}
+        for future in as_completed(futures):
+            error = future.exception()
+            if isinstance(error, ToolkitError):
+                yield futures[future], error
+            else:
+                yield futures[future], future.result()
+    finally:
+        # Not waited for: when somebody interrupts, closing the sessions ends the threads.
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def holder() -> dict[str, str]:
+    """What others read of us on a host that we lock."""
+    return {
+        "who": f"{getuser()}@{gethostname()}",
+        "since": datetime.now().astimezone().strftime("%H:%M"),
+        "doing": f"{shlex.join(['invoke', *sys.argv[1:]])}, pid {os.getpid()}",
+    }
