@@ -37,6 +37,13 @@ class Standing:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """The first of a host's changes is on its way."""
+
+    host: str
+
+
+@dataclass(frozen=True)
 class Applied:
     """One of a host's changes is over, well or not."""
 
@@ -70,4 +77,4 @@ class Skipped:
     because: tuple[str, ...]
 
 
-Event = Building | Planned | Standing | Applied | Verified | Failed | Skipped
+Event = Building | Planned | Standing | Begun | Applied | Verified | Failed | Skipped

@@ -13,7 +13,17 @@ from threading import RLock
 from typing import TextIO
 
 from provision.errors import ToolkitError, Unreachable
-from provision.events import Applied, Building, Event, Failed, Planned, Skipped, Standing, Verified
+from provision.events import (
+    Applied,
+    Begun,
+    Building,
+    Event,
+    Failed,
+    Planned,
+    Skipped,
+    Standing,
+    Verified,
+)
 from provision.explain import shell_line
 from provision.plan import Plan
 from provision.resources.base import Change, Sign
@@ -53,6 +63,8 @@ class Report:
                     self._planned(host, plan)
                 case Standing():
                     self._standing(event)
+                case Begun(host):
+                    self._works_on(host)
                 case Applied():
                     self._applied(event)
                 case Verified(host, seconds):
@@ -119,12 +131,17 @@ class Report:
 
     def _applied(self, event: Applied) -> None:
         host, outcome = event.host, event.outcome
-        self._done[host] += outcome.error is None
-        total = len(self._plans[host].changes)
-        self._working[host] = f"{self._done[host]} of {total}: {event.change.summary}"
+        self._done[host] += 1
+        self._works_on(host)
         if self._verbose:
             seconds = f"{outcome.seconds:6.2f} s"
             self._print(f"{host:{self._width}}  {seconds}  {shell_line(event.change.operation)}")
+
+    def _works_on(self, host: str) -> None:
+        """A host's line while it is at work: what is in hand there."""
+        changes, done = self._plans[host].changes, self._done[host]
+        now = changes[done].summary if done < len(changes) else "is it as wanted?"
+        self._working[host] = f"{min(done + 1, len(changes))} of {len(changes)}: {now}"
 
     def _failed(self, host: str, error: ToolkitError, seconds: float) -> None:
         state = "unreachable" if isinstance(error, Unreachable) else "failed"

@@ -1,0 +1,172 @@
+"""A deploy over many hosts: what begins when, what stops what, and the status it ends with."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provision import deploy
+from provision.errors import Locked, Unreachable
+from provision.inventory import Host
+from provision.messages import Answer, Operation, Outcome, Question
+from roles import ROLES
+from tests.provision.fake_host import FakeHost
+
+HOSTS = """\
+all:
+  children:
+    job_server: {hosts: {job: {ansible_host: 198.18.10.247}}}
+    worker: {hosts: {worker: {ansible_host: 198.18.10.248}}}
+    client: {hosts: {client: {ansible_host: 198.18.10.246}}}
+"""
+
+
+@dataclass
+class FakeSession:
+    """A session with a host that is a dict."""
+
+    host: FakeHost
+    breaks_at: str = ""  # a kind of operation that fails there
+    locked: bool = False
+    asked: int = 0
+    closed: bool = False
+    log: list[str] = field(default_factory=list)
+
+    def ask(self, questions: list[Question]) -> dict[Question, Answer]:
+        self.asked += 1
+        return self.host.answer(questions)
+
+    def lock(self, holder: Any) -> None:
+        if self.locked:
+            raise Locked("worker is locked: ana@laptop")
+
+    def apply(self, operations: list[Operation]) -> Iterator[Outcome]:
+        for operation in operations:
+            if operation.kind == self.breaks_at:
+                yield Outcome(operation, 0.0, "it ended with 1", "no room\nat all")
+                return
+            self.host.apply([operation])
+            yield Outcome(operation, 0.0)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Fleet:
+    """Three bare hosts, deployed to by the door that operators use."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "hosts.yml").write_text(HOSTS)
+        self.folder = folder
+        self.sessions = {name: FakeSession(FakeHost()) for name in ("job", "worker", "client")}
+        self.away: set[str] = set()
+
+    def connect(self, host: Host) -> Any:
+        if host.name in self.away:
+            raise Unreachable(f"{host.name}: {host.address}:22 refused the connection")
+        return self.sessions[host.name]
+
+    def deploy(self) -> int:
+        return deploy.deploy(self.folder, ROLES, yes=True, connect=self.connect)
+
+    def plan(self) -> int:
+        return deploy.plan(self.folder, ROLES, connect=self.connect)
+
+    def changed(self) -> dict[str, int]:
+        return {name: len(each.host.applied) for name, each in self.sessions.items()}
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    return Fleet(tmp_path)
+
+
+def test_bare_hosts_are_deployed_and_a_second_deploy_changes_nothing_in_few_lines(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fleet.plan() == deploy.CHANGES_PENDING
+    assert fleet.changed() == {"job": 0, "worker": 0, "client": 0}
+    assert fleet.deploy() == 0
+    changed = fleet.changed()
+    capsys.readouterr()
+
+    asked = [session.asked for session in fleet.sessions.values()]
+    assert fleet.deploy() == 0
+    assert fleet.changed() == changed
+    assert [session.asked for session in fleet.sessions.values()] == [each + 2 for each in asked]
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 6
+    assert "3 ok; nothing to change" in lines[-1]
+    assert fleet.plan() == 0
+    assert all(session.closed for session in fleet.sessions.values())
+
+
+def test_nothing_is_changed_anywhere_while_a_host_does_not_answer(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.away.add("worker")
+    assert fleet.deploy() == Unreachable.status
+    assert fleet.changed() == {"job": 0, "worker": 0, "client": 0}
+    out = capsys.readouterr().out
+    assert "worker  unreachable  198.18.10.248:22 refused the connection" in out
+    assert "nothing was changed" in out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        ({"free": 2**20}, "/opt/gearman has 1 MB free, and a release needs"),
+        (
+            {"listening": {("198.18.10.247", "4730"): {"pid": 7, "command": "nc", "unit": None}}},
+            "198.18.10.247:4730 is taken by nc (pid 7, no unit): stop it, or set gearman_port",
+        ),
+        (
+            {"facts": FakeHost().facts | {"python": [3, 9, 2]}},
+            "Python 3.9.2 (Debian GNU/Linux 12 (bookworm)) is too old",
+        ),
+        ({"facts": FakeHost().facts | {"systemd": 241}}, "systemd 241"),
+    ],
+)
+def test_nothing_is_changed_anywhere_while_a_host_lacks_what_it_needs(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str], spoil: dict[str, Any], message: str
+) -> None:
+    fleet.sessions["job"] = FakeSession(FakeHost(**spoil))
+    assert fleet.deploy() == 3
+    assert fleet.changed() == {"job": 0, "worker": 0, "client": 0}
+    assert message in capsys.readouterr().out
+
+
+def test_hosts_of_later_groups_do_not_begin_when_one_fails(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.sessions["job"].breaks_at = "unit"
+    assert fleet.deploy() == 3
+    assert fleet.changed()["worker"] == fleet.changed()["client"] == 0
+    out = capsys.readouterr().out
+    assert "job     failed  start gearmand.service: it ended with 1" in out
+    assert "    | no room\n    | at all\n" in out
+    assert "try there: journalctl -u gearmand.service" in out
+    assert "client  not begun  because of job" in out
+
+    fleet.sessions["job"].breaks_at = ""
+    assert fleet.deploy() == 0
+    assert fleet.plan() == 0
+
+
+def test_a_locked_host_stops_the_deploy_before_anything_is_changed(fleet: Fleet) -> None:
+    fleet.sessions["worker"].locked = True
+    with pytest.raises(Locked, match="ana@laptop"):
+        fleet.deploy()
+    assert fleet.changed() == {"job": 0, "worker": 0, "client": 0}
+
+
+def test_a_host_that_says_it_is_done_and_is_not_has_failed(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.sessions["worker"].host.dies.add("gearman-worker@wc.service")
+    assert fleet.deploy() == 3
+    out = capsys.readouterr().out
+    assert "these are due again:" in out
+    assert "start gearman-worker@wc.service (it is inactive)" in out
