@@ -1,0 +1,495 @@
+"""What peers hear from a broker: no sockets, and a clock that stands still."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from gearman_py.broker import commands
+from gearman_py.broker.broker import Broker
+from gearman_py.broker.peer import Peer
+from gearman_py.protocol.codec import RESPONSE, Decoder
+from gearman_py.protocol.packets import Packet
+
+Heard = list[tuple[str, *tuple[bytes, ...]]]
+
+
+class Table:
+    """A broker and the peers around it."""
+
+    def __init__(self, job_retries: int = -1) -> None:
+        self.broker = Broker(b"H:test", job_retries=job_retries)
+        self.now = 1000.0
+        self.wall = 1_800_000_000.0
+
+    def peer(self) -> Peer:
+        return self.broker.join(7, "127.0.0.1")
+
+    def say(self, peer: Peer, packet: Packet, *arguments: bytes) -> Heard:
+        self.broker.receive(peer, packet, arguments, self.now)
+        return self.hear(peer)
+
+    def hear(self, peer: Peer) -> Heard:
+        """What the peer was sent since it was last listened to."""
+        if not peer.owed:
+            return []
+        messages = Decoder(RESPONSE).feed(peer.take())
+        return [(Packet(number).name, *arguments) for number, arguments in messages]
+
+    def worker(self, *functions: bytes) -> Peer:
+        peer = self.peer()
+        for function in functions:
+            self.say(peer, Packet.CAN_DO, function)
+        return peer
+
+    def submit(
+        self,
+        peer: Peer,
+        packet: Packet = Packet.SUBMIT_JOB,
+        function: bytes = b"f",
+        unique: bytes = b"",
+        workload: bytes = b"data",
+    ) -> bytes:
+        (answer,) = self.say(peer, packet, function, unique, workload)
+        assert answer[0] == "JOB_CREATED"
+        return answer[1]
+
+    def grab(self, worker: Peer) -> bytes | None:
+        """The handle of the job that the worker is given."""
+        answer = self.say(worker, Packet.GRAB_JOB)[-1]
+        return answer[1] if answer[0] == "JOB_ASSIGN" else None
+
+    def ask(self, line: bytes) -> bytes:
+        peer = self.peer()
+        commands.answer(self.broker, peer, line)
+        answer = peer.take()
+        self.broker.gone(peer, self.now)
+        return answer
+
+    def tick(self, seconds: float = 0.0) -> float | None:
+        self.now += seconds
+        self.wall += seconds
+        return self.broker.tick(self.now, self.wall)
+
+
+@pytest.fixture
+def table() -> Table:
+    return Table()
+
+
+# The life of a job.
+
+
+def test_submitted_job_wakes_one_sleeping_worker_and_is_assigned_once(table: Table) -> None:
+    client, first, second = table.peer(), table.worker(b"f"), table.worker(b"f")
+    for worker in (first, second):
+        assert table.say(worker, Packet.PRE_SLEEP) == []
+    handle = table.submit(client)
+    assert table.hear(first) == [("NOOP",)]
+    assert table.hear(second) == [], "one job wakes one worker"
+    assert table.say(first, Packet.GRAB_JOB) == [("JOB_ASSIGN", handle, b"f", b"data")]
+    assert table.say(second, Packet.GRAB_JOB) == [("NO_JOB",)]
+
+
+def test_result_reaches_the_client_and_the_job_is_forgotten(table: Table) -> None:
+    client, worker = table.peer(), table.worker(b"f")
+    handle = table.submit(client)
+    table.grab(worker)
+    for packet in (Packet.WORK_DATA, Packet.WORK_WARNING):
+        assert table.say(worker, packet, handle, b"part") == []
+    table.say(worker, Packet.WORK_STATUS, handle, b"1", b"2")
+    table.say(worker, Packet.WORK_COMPLETE, handle, b"result\0with nul")
+    assert table.hear(client) == [
+        ("WORK_DATA", handle, b"part"),
+        ("WORK_WARNING", handle, b"part"),
+        ("WORK_STATUS", handle, b"1", b"2"),
+        ("WORK_COMPLETE", handle, b"result\0with nul"),
+    ]
+    unknown = ("STATUS_RES", handle, b"0", b"0", b"0", b"0")
+    assert table.say(client, Packet.GET_STATUS, handle) == [unknown]
+
+
+def test_background_job_tells_nobody(table: Table) -> None:
+    client, worker = table.peer(), table.worker(b"f")
+    handle = table.submit(client, Packet.SUBMIT_JOB_BG)
+    table.grab(worker)
+    table.say(worker, Packet.WORK_COMPLETE, handle, b"result")
+    assert table.hear(client) == []
+
+
+def test_priority_counts_over_all_functions_then_they_take_turns(table: Table) -> None:
+    client, worker = table.peer(), table.worker(b"A", b"B", b"C")
+    high, normal, low = Packet.SUBMIT_JOB_HIGH, Packet.SUBMIT_JOB, Packet.SUBMIT_JOB_LOW
+    wanted = [
+        (normal, b"A"),
+        (low, b"B"),
+        (high, b"A"),
+        (normal, b"B"),
+        (high, b"C"),
+        (normal, b"C"),
+    ]
+    for packet, function in wanted:
+        table.submit(client, packet, function, workload=function)
+    got = [table.say(worker, Packet.GRAB_JOB)[0] for _ in wanted]
+    assert [answer[2] for answer in got] == [b"C", b"A", b"B", b"C", b"A", b"B"]
+
+
+def test_grab_uniq_and_grab_all_carry_the_unique_and_the_reducer(table: Table) -> None:
+    client, worker = table.peer(), table.worker(b"f")
+    handle = table.submit(client, unique=b"u")
+    uniq = table.say(worker, Packet.GRAB_JOB_UNIQ)
+    assert uniq == [("JOB_ASSIGN_UNIQ", handle, b"f", b"u", b"data")]
+    handle = table.submit(client)
+    assert table.say(worker, Packet.GRAB_JOB_ALL) == [
+        ("JOB_ASSIGN_UNIQ", handle, b"f", b"", b"data")
+    ]
+    reduce = Packet.SUBMIT_REDUCE_JOB, b"f", b"v", b"sum", b"", b"data"
+    ((_, handle),) = table.say(client, *reduce)
+    assert table.say(worker, Packet.GRAB_JOB_ALL) == [
+        ("JOB_ASSIGN_ALL", handle, b"f", b"v", b"sum", b"data")
+    ]
+
+
+# Coalescing.
+
+
+def test_same_unique_joins_and_every_submission_hears_everything(table: Table) -> None:
+    one, two, worker = table.peer(), table.peer(), table.worker(b"f")
+    handle = table.submit(one, unique=b"u")
+    assert table.submit(one, unique=b"u") == handle
+    assert table.submit(two, unique=b"u") == handle
+    assert table.submit(two, function=b"g", unique=b"u") != handle
+    table.grab(worker)
+    table.say(worker, Packet.WORK_COMPLETE, handle, b"r")
+    assert table.hear(one) == [("WORK_COMPLETE", handle, b"r")] * 2
+    assert table.hear(two) == [("WORK_COMPLETE", handle, b"r")]
+
+
+def test_unique_dash_coalesces_on_the_workload_and_never_with_a_unique(table: Table) -> None:
+    client = table.peer()
+    handle = table.submit(client, unique=b"-", workload=b"same")
+    assert table.submit(client, unique=b"-", workload=b"same") == handle
+    assert table.submit(client, unique=b"-", workload=b"other") != handle
+    assert table.submit(client, unique=b"same") != handle
+    empty = {table.submit(client, unique=b"-", workload=b"") for _ in range(2)}
+    assert len(empty) == 2
+
+
+def test_jobs_without_a_unique_stay_apart(table: Table) -> None:
+    client = table.peer()
+    assert table.submit(client) != table.submit(client)
+
+
+def test_unique_of_64_bytes_coalesces_and_one_of_65_is_refused(table: Table) -> None:
+    client = table.peer()
+    assert table.submit(client, unique=b"u" * 64) == table.submit(client, unique=b"u" * 64)
+    answer = table.say(client, Packet.SUBMIT_JOB, b"f", b"u" * 65, b"")
+    assert answer == [("ERROR", b"ARGUMENT_TOO_LARGE", b"Unique value too large")]
+
+
+@pytest.mark.parametrize("background_first", [True, False])
+def test_job_that_any_submission_wanted_in_the_background_survives_its_clients(
+    table: Table, background_first: bool
+) -> None:
+    operator, client, worker = table.peer(), table.peer(), table.worker(b"f")
+    joins = [(operator, Packet.SUBMIT_JOB_BG), (client, Packet.SUBMIT_JOB)]
+    for peer, packet in joins if background_first else reversed(joins):
+        handle = table.submit(peer, packet, unique=b"u")
+    table.broker.gone(client, table.now)
+    assert table.grab(worker) == handle
+
+
+def test_unique_of_an_abandoned_job_makes_a_new_one(table: Table) -> None:
+    gone, client, worker = table.peer(), table.peer(), table.worker(b"f")
+    old = table.submit(gone, unique=b"u")
+    table.broker.gone(gone, table.now)
+    new = table.submit(client, unique=b"u")
+    assert new != old
+    assert table.grab(worker) == new
+
+
+# Losses.
+
+
+def test_worker_gone_requeues_its_job_and_wakes_another(table: Table) -> None:
+    client, dying, other = table.peer(), table.worker(b"f"), table.worker(b"f")
+    handle = table.submit(client)
+    assert table.grab(dying) == handle
+    table.say(dying, Packet.WORK_STATUS, handle, b"1", b"2")
+    table.hear(client)
+    table.say(other, Packet.PRE_SLEEP)
+    table.broker.gone(dying, table.now)
+    assert table.hear(client) == [], "the client hears nothing of it"
+    assert table.hear(other) == [("NOOP",)]
+    status = table.say(client, Packet.GET_STATUS, handle)
+    assert status == [("STATUS_RES", handle, b"1", b"0", b"0", b"0")]
+    assert table.grab(other) == handle
+
+
+def test_worker_gone_between_its_noop_and_its_grab_wakes_another(table: Table) -> None:
+    client, dying, other = table.peer(), table.worker(b"f"), table.worker(b"f")
+    table.say(dying, Packet.PRE_SLEEP)
+    table.say(other, Packet.PRE_SLEEP)
+    table.submit(client)
+    assert table.hear(dying) == [("NOOP",)]
+    table.broker.gone(dying, table.now)
+    assert table.hear(other) == [("NOOP",)]
+
+
+def test_worker_that_ignores_its_noop_does_not_keep_the_job_from_others(table: Table) -> None:
+    client, deaf, other = table.peer(), table.worker(b"f"), table.worker(b"f")
+    table.say(deaf, Packet.PRE_SLEEP)
+    table.say(other, Packet.PRE_SLEEP)
+    table.submit(client)
+    table.hear(deaf)
+    delay = table.tick()
+    assert delay is not None
+    table.tick(delay)
+    assert table.hear(other) == [("NOOP",)]
+
+
+def test_client_gone_drops_its_queued_job_at_once(table: Table) -> None:
+    client, worker = table.peer(), table.worker(b"f")
+    table.submit(client)
+    table.broker.gone(client, table.now)
+    assert table.ask(b"status") == b"f\t0\t0\t1\n.\n"
+    assert table.grab(worker) is None
+
+
+def test_client_gone_lets_its_running_job_end_in_silence(table: Table) -> None:
+    client, worker = table.peer(), table.worker(b"f")
+    handle = table.submit(client)
+    table.grab(worker)
+    table.broker.gone(client, table.now)
+    assert table.say(worker, Packet.WORK_COMPLETE, handle, b"r") == []
+
+
+def test_job_is_given_up_after_as_many_attempts_as_allowed() -> None:
+    table = Table(job_retries=2)
+    client = table.peer()
+    handle = table.submit(client)
+    for _ in range(2):
+        worker = table.worker(b"f")
+        assert table.grab(worker) == handle
+        table.broker.gone(worker, table.now)
+    assert table.hear(client) == [("WORK_FAIL", handle)]
+
+
+def test_time_limit_gives_the_job_to_another_and_refuses_the_late_result(table: Table) -> None:
+    client, slow, other = table.peer(), table.peer(), table.worker(b"f")
+    table.say(slow, Packet.CAN_DO_TIMEOUT, b"f", b"1500")
+    handle = table.submit(client)
+    assert table.grab(slow) == handle
+    assert table.tick(1.4) is not None
+    assert table.grab(other) is None
+    table.tick(0.2)
+    assert table.grab(other) == handle
+    late = table.say(slow, Packet.WORK_COMPLETE, handle, b"late")
+    assert late[0][:2] == ("ERROR", b"JOB_NOT_FOUND")
+    table.say(other, Packet.WORK_COMPLETE, handle, b"r")
+    assert table.hear(client) == [("WORK_COMPLETE", handle, b"r")]
+    assert table.tick(10) is None, "no timer outlives its job"
+
+
+@pytest.mark.parametrize("milliseconds", [b"", b"0", b"abc", b"-5"])
+def test_time_limit_that_is_none_is_none(table: Table, milliseconds: bytes) -> None:
+    client, worker = table.peer(), table.peer()
+    table.say(worker, Packet.CAN_DO_TIMEOUT, b"f", milliseconds)
+    table.submit(client)
+    table.grab(worker)
+    assert table.tick(1e6) is None
+
+
+def test_function_given_up_in_mid_job_requeues_it(table: Table) -> None:
+    client, worker, other = table.peer(), table.worker(b"f"), table.worker(b"f")
+    handle = table.submit(client)
+    table.grab(worker)
+    table.say(worker, Packet.CANT_DO, b"f")
+    assert table.grab(other) == handle
+    answer = table.say(worker, Packet.WORK_COMPLETE, handle, b"r")
+    assert answer == [("ERROR", b"JOB_NOT_FOUND", b"Job given in work result not found")]
+
+
+# Failures.
+
+
+def test_exception_reaches_who_asked_for_exceptions_and_is_a_failure_to_others(
+    table: Table,
+) -> None:
+    asked, other, worker = table.peer(), table.peer(), table.worker(b"f")
+    option = table.say(asked, Packet.OPTION_REQ, b"Exceptions")
+    assert option == [("OPTION_RES", b"Exceptions")]
+    handle = table.submit(asked, unique=b"u")
+    table.submit(other, unique=b"u")
+    table.grab(worker)
+    table.say(worker, Packet.WORK_EXCEPTION, handle, b"ValueError: no")
+    assert table.hear(asked) == [("WORK_EXCEPTION", handle, b"ValueError: no")]
+    assert table.hear(other) == [("WORK_FAIL", handle)]
+    # Perl workers send a failure after their exception, and die of an error in answer.
+    assert table.say(worker, Packet.WORK_FAIL, handle) == []
+    assert table.say(worker, Packet.WORK_FAIL, handle)[0][1] == b"JOB_NOT_FOUND"
+
+
+def test_results_of_a_stranger_are_refused(table: Table) -> None:
+    client, worker, stranger = table.peer(), table.worker(b"f"), table.worker(b"f")
+    handle = table.submit(client)
+    table.grab(worker)
+    for packet, more in [
+        (Packet.WORK_COMPLETE, [b"forged"]),
+        (Packet.WORK_FAIL, []),
+        (Packet.WORK_DATA, [b"x"]),
+        (Packet.WORK_STATUS, [b"1", b"1"]),
+        (Packet.WORK_EXCEPTION, [b"x"]),
+    ]:
+        assert table.say(stranger, packet, handle, *more)[0][:2] == ("ERROR", b"JOB_NOT_FOUND")
+    assert table.hear(client) == []
+
+
+@pytest.mark.parametrize("packet", [Packet.NOOP, Packet.ALL_YOURS, Packet.SUBMIT_JOB_SCHED, 5])
+def test_packet_that_is_not_for_servers_is_refused(table: Table, packet: int) -> None:
+    peer = table.peer()
+    table.broker.receive(peer, packet, [], table.now)
+    assert table.hear(peer) == [("ERROR", b"INVALID_COMMAND", b"Command not expected")]
+
+
+def test_unknown_option_is_an_error(table: Table) -> None:
+    answer = table.say(table.peer(), Packet.OPTION_REQ, b"speed")
+    assert answer[0][:2] == ("ERROR", b"UNKNOWN_OPTION")
+
+
+# Sleep.
+
+
+def test_worker_that_goes_to_sleep_with_work_waiting_is_woken_at_once(table: Table) -> None:
+    client, worker = table.peer(), table.worker(b"f")
+    table.submit(client)
+    assert table.say(worker, Packet.PRE_SLEEP) == [("NOOP",)]
+    assert table.say(worker, Packet.PRE_SLEEP) == [("NOOP",)], "a second sleep re-arms it"
+
+
+def test_function_learnt_in_sleep_wakes_for_what_is_queued(table: Table) -> None:
+    client, worker = table.peer(), table.worker(b"other")
+    table.submit(client)
+    table.say(worker, Packet.PRE_SLEEP)
+    assert table.say(worker, Packet.CAN_DO, b"f") == [("NOOP",)]
+
+
+# Jobs of a later time.
+
+
+def test_epoch_job_runs_when_its_time_comes_and_hides_no_other(table: Table) -> None:
+    client, worker = table.peer(), table.worker(b"f")
+    due = b"%d" % (table.wall + 60)
+    ((_, later),) = table.say(client, Packet.SUBMIT_JOB_EPOCH, b"f", b"", due, b"")
+    low = table.submit(client, Packet.SUBMIT_JOB_LOW_BG)
+    assert table.grab(worker) == low
+    assert table.grab(worker) is None
+    table.say(worker, Packet.PRE_SLEEP)
+    assert table.tick() == pytest.approx(60)
+    table.tick(60)
+    assert table.hear(worker) == [("NOOP",)]
+    assert table.grab(worker) == later
+
+
+@pytest.mark.parametrize("epoch", [b"0", b"-5", b"now", b"1"])
+def test_epoch_that_is_past_or_no_number_is_now(table: Table, epoch: bytes) -> None:
+    client, worker = table.peer(), table.worker(b"f")
+    ((_, handle),) = table.say(client, Packet.SUBMIT_JOB_EPOCH, b"f", b"", epoch, b"")
+    table.tick()
+    assert table.grab(worker) == handle
+
+
+def test_epoch_that_no_clock_will_show_is_an_error(table: Table) -> None:
+    answer = table.say(table.peer(), Packet.SUBMIT_JOB_EPOCH, b"f", b"", b"9" * 20, b"")
+    assert answer[0][0] == "ERROR"
+
+
+# Limits and text commands.
+
+INCOMPLETE = b"ERR INVALID_ARGUMENTS An+incomplete+set+of+arguments+was+sent+to+this+command+"
+
+
+def test_full_queue_refuses_new_jobs_and_lets_joiners_in(table: Table) -> None:
+    client = table.peer()
+    assert table.ask(b"maxqueue f 1") == b"OK\r\n"
+    table.submit(client, unique=b"u")
+    table.submit(client, unique=b"u")
+    full = [("ERROR", b"QUEUE_ERROR", b"Job queue is full")]
+    assert table.say(client, Packet.SUBMIT_JOB, b"f", b"", b"") == full
+    table.ask(b"maxqueue f")
+    table.submit(client)
+
+
+def test_limits_are_for_high_normal_and_low_in_this_order(table: Table) -> None:
+    client = table.peer()
+    table.ask(b"maxqueue f 3 1 2")
+    table.submit(client)
+    for packet in (Packet.SUBMIT_JOB, Packet.SUBMIT_JOB_BG):
+        assert table.say(client, packet, b"f", b"", b"")[0][0] == "ERROR"
+    table.submit(client, Packet.SUBMIT_JOB_LOW)
+    assert table.say(client, Packet.SUBMIT_JOB_LOW, b"f", b"", b"")[0][0] == "ERROR"
+    table.submit(client, Packet.SUBMIT_JOB_HIGH)
+
+
+def test_listings_count_and_cannot_be_forged(table: Table) -> None:
+    client, worker = table.peer(), table.worker(b"f", b"evil\nrow\t9")
+    table.say(worker, Packet.SET_CLIENT_ID, b"me\n.\n")
+    table.submit(client)
+    table.submit(client, Packet.SUBMIT_JOB_HIGH_BG, unique=b"u")
+    table.grab(worker)
+    assert table.ask(b"status") == b"evil\\x0arow\\x099\t0\t0\t1\nf\t2\t1\t1\n.\n"
+    assert table.ask(b"prioritystatus").splitlines()[1] == b"f\t0\t1\t0\t1"
+    rows = table.ask(b"workers").splitlines()
+    assert rows[1] == b"7 127.0.0.1 me\\x0a.\\x0a : evil\\x0arow\\x099 f"
+    assert table.ask(b"show unique jobs") == b"\nu\n.\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        (b"", b"ERR UNKNOWN_COMMAND Unknown+server+command\r\n"),
+        (b"shutdown", b"ERR UNKNOWN_COMMAND Unknown+server+commandshutdown\r\n"),
+        (b" status", b"ERR UNKNOWN_COMMAND Unknown+server+command\r\n"),
+        (b"STATUS  ", b".\n"),
+        (b"create function ", INCOMPLETE + b"create\r\n"),
+        (b"maxqueue", INCOMPLETE + b"maxqueue\r\n"),
+        (b"create function x", b"OK\r\n"),
+        (b"drop function x", b"ERR function not found\r\n"),
+        (b"cancel job H:test:9", b"ERR UNKNOWN_JOB\r\n"),
+        (b"cancel", b"ERR UNKNOWN_COMMAND Unknown+server+commandcancel\r\n"),
+        (b"show x", b"ERR UNKNOWN_SHOW_ARGUMENTS\r\n"),
+        (b"show jobs", b".\n"),
+    ],
+)
+def test_text_commands_answer_as_the_reference_does(
+    table: Table, line: bytes, answer: bytes
+) -> None:
+    assert table.ask(line) == answer
+
+
+def test_cancelled_job_fails_its_clients_once_and_runs_no_more(table: Table) -> None:
+    client, worker = table.peer(), table.worker(b"f")
+    handle = table.submit(client)
+    table.grab(worker)
+    assert table.ask(b"cancel job " + handle) == b"OK\r\n"
+    assert table.hear(client) == [("WORK_FAIL", handle)]
+    assert table.say(worker, Packet.WORK_COMPLETE, handle, b"r")[0][0] == "ERROR"
+    assert table.hear(client) == []
+
+
+def test_function_with_jobs_or_workers_is_not_dropped(table: Table) -> None:
+    table.submit(table.peer(), Packet.SUBMIT_JOB_BG)
+    refused = b"ERR there are still connected workers or executing clients\r\n"
+    assert table.ask(b"drop function f") == refused
+
+
+def heard(table: Table, peers: Sequence[Peer]) -> list[Heard]:
+    return [table.hear(peer) for peer in peers]
+
+
+def test_many_jobs_wake_as_many_workers(table: Table) -> None:
+    client, workers = table.peer(), [table.worker(b"f") for _ in range(5)]
+    for worker in workers:
+        table.say(worker, Packet.PRE_SLEEP)
+    for _ in range(3):
+        table.submit(client, Packet.SUBMIT_JOB_BG)
+    assert heard(table, workers) == [[("NOOP",)]] * 3 + [[]] * 2

@@ -1,0 +1,132 @@
+"""Every packet both ways, in any pieces; and nothing a peer can send raises."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gearman_py.protocol.codec import MAX_LINE, RESPONSE, Decoder, request, response
+from gearman_py.protocol.packets import ARGUMENT_COUNT, FAULT, TEXT, TEXT_FAULT, Packet
+
+SUBMIT = b"\0REQ\0\0\0\x07\0\0\0\x0creverse\0\0a\0b"
+CASES = [
+    (Packet.SUBMIT_JOB, [b"reverse", b"", b"a\0b"], SUBMIT),
+    (Packet.GRAB_JOB, [], b"\0REQ\0\0\0\x09\0\0\0\0"),
+    (Packet.CAN_DO, [b"wc"], b"\0REQ\0\0\0\x01\0\0\0\x02wc"),
+    (Packet.ECHO_REQ, [b""], b"\0REQ\0\0\0\x10\0\0\0\0"),
+    (Packet.CAN_DO_TIMEOUT, [b"wc", b"1500"], b"\0REQ\0\0\0\x17\0\0\0\x07wc\x001500"),
+]
+
+
+@pytest.mark.parametrize(("packet", "arguments", "wire"), CASES)
+def test_packet_is_the_same_both_ways_whole_byte_by_byte_and_with_more_behind(
+    packet: Packet, arguments: list[bytes], wire: bytes
+) -> None:
+    assert request(packet, *arguments) == wire
+    assert Decoder().feed(wire * 2 + b"\0R") == [(packet, arguments)] * 2
+    decoder = Decoder()
+    for byte in wire[:-1]:
+        assert decoder.feed(bytes([byte])) == []
+    assert decoder.feed(wire[-1:]) == [(packet, arguments)]
+
+
+def test_every_packet_of_the_table_comes_back_with_its_arguments() -> None:
+    for packet in Packet:
+        arguments = [name.encode() for name in packet.arguments]
+        assert Decoder().feed(request(packet, *arguments)) == [(packet, arguments)]
+        assert Decoder(RESPONSE).feed(response(packet, *arguments)) == [(packet, arguments)]
+
+
+def test_workload_beyond_the_small_size_is_cut_at_the_same_nuls() -> None:
+    arguments = [b"f", b"u", b"x\0" * 5000]
+    assert Decoder().feed(request(Packet.SUBMIT_JOB, *arguments)) == [(7, arguments)]
+
+
+def test_data_of_a_packet_without_arguments_is_ignored() -> None:
+    assert Decoder().feed(b"\0REQ\0\0\0\x09\0\0\0\x04junk") == [(Packet.GRAB_JOB, [])]
+
+
+def test_lines_and_packets_may_follow_each_other_in_one_read() -> None:
+    data = b"status\r\n" + SUBMIT + b"version\n" + b"\n"
+    kinds = [(kind, arguments[0]) for kind, arguments in Decoder(text=True).feed(data)]
+    assert kinds == [(TEXT, b"status"), (7, b"reverse"), (TEXT, b"version"), (TEXT, b"")]
+
+
+def test_answer_sent_to_a_server_is_a_fault_that_it_survives() -> None:
+    decoder = Decoder()
+    messages = decoder.feed(response(Packet.JOB_CREATED, b"H:1") + SUBMIT)
+    assert messages[0] == (FAULT, [b"INVALID_MAGIC", b"Request magic expected"])
+    assert messages[1][0] == Packet.SUBMIT_JOB
+    assert not decoder.dead
+
+
+@pytest.mark.parametrize(
+    ("wire", "code"),
+    [
+        (b"\0XYZ" + SUBMIT[4:], b"INVALID_MAGIC"),
+        (b"\0" * 12, b"INVALID_MAGIC"),
+        (b"\0REQ\0\0\0\0\0\0\0\0", b"INVALID_PACKET"),
+        (b"\0REQ\0\0\0\x2b\0\0\0\0", b"INVALID_PACKET"),
+        (b"\0REQ\x80\0\0\0\0\0\0\0", b"INVALID_PACKET"),
+        (b"\0REQ\0\0\0\x07\xff\xff\xff\xff", b"ARGUMENT_TOO_LARGE"),
+        (b"\0REQ\0\0\0\x07\0\0\0\0", b"INVALID_PACKET"),
+        (b"\0REQ\0\0\0\x07\0\0\0\x03a\0b", b"INVALID_PACKET"),
+    ],
+)
+def test_broken_framing_is_one_fault_after_which_nothing_counts(wire: bytes, code: bytes) -> None:
+    decoder = Decoder()
+    messages = decoder.feed(SUBMIT + wire)
+    assert messages[0][0] == Packet.SUBMIT_JOB, "what came before is kept"
+    assert [(kind, arguments[0]) for kind, arguments in messages[1:]] == [(FAULT, code)]
+    assert decoder.dead
+    assert decoder.feed(SUBMIT) == []
+
+
+def test_size_is_refused_at_the_header_before_the_data_comes() -> None:
+    decoder = Decoder(max_packet=100)
+    assert decoder.feed(b"\0REQ\0\0\0\x10\0\0\0\x65")[0][0] == FAULT
+    assert Decoder(max_packet=100).feed(b"\0REQ\0\0\0\x10\0\0\0\x64") == []
+
+
+def test_line_without_an_end_is_a_fault_of_the_text_protocol() -> None:
+    decoder = Decoder(text=True)
+    assert decoder.feed(b"x" * (MAX_LINE - 1)) == []
+    assert decoder.feed(b"x")[0][0] == TEXT_FAULT
+    assert decoder.dead
+
+
+def test_client_takes_text_for_no_packet() -> None:
+    assert Decoder(RESPONSE).feed(b"ERR UNKNOWN_COMMAND")[0][0] == FAULT
+
+
+messages = st.sampled_from(list(Packet)).flatmap(
+    lambda packet: st.tuples(
+        st.just(packet),
+        st.lists(
+            st.binary(max_size=20).map(lambda argument: argument.replace(b"\0", b"")),
+            min_size=len(packet.arguments),
+            max_size=len(packet.arguments),
+        ),
+    )
+)
+
+
+@given(st.lists(messages), st.data())
+def test_pieces_do_not_matter(sent: list[tuple[Packet, list[bytes]]], data: st.DataObject) -> None:
+    wire = b"".join(request(packet, *arguments) for packet, arguments in sent)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=6)))
+    decoder = Decoder()
+    got = []
+    for start, stop in zip([0, *cuts], [*cuts, len(wire)], strict=True):
+        got += decoder.feed(wire[start:stop])
+    assert got == [(packet, arguments) for packet, arguments in sent]
+
+
+@given(
+    st.lists(st.binary(max_size=40) | st.sampled_from([b"\0REQ", b"\0RES", b"\0\0\0\x07", b"\n"]))
+)
+def test_garbage_never_raises(pieces: list[bytes]) -> None:
+    decoder = Decoder(text=True)
+    for piece in pieces:
+        for kind, arguments in decoder.feed(piece):
+            if kind > 0:
+                assert len(arguments) == ARGUMENT_COUNT[kind]

@@ -1,0 +1,85 @@
+"""Every import points to its own floor or a lower one, and the low floors do no I/O."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+IO = {"asyncio", "socket", "select", "selectors", "ssl", "threading", "time", "uvloop"}
+
+FLOORS = (
+    {"__init__", "protocol", "errors", "servers", "sdnotify"},
+    {"broker", "store"},
+    {"client", "worker", "admin"},
+    {"server", "functions", "testing"},
+    {"cli", "__main__"},
+)
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The names a file imports, wherever in it: ``package.module`` or ``package.module.name``."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative imports hide which floor is meant"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def sources(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def test_job_system_imports_only_its_own_floor_and_lower_ones() -> None:
+    for path in sources("gearman_py"):
+        here = path.relative_to(ROOT / "gearman_py").with_suffix("").parts[0]
+        if here == "__init__":
+            continue  # the front: it shows what the floors below offer
+        for name in imports(path):
+            top, _, rest = name.partition(".")
+            if top == "gearman_py" and rest:
+                there = rest.partition(".")[0]
+                assert FLOOR.get(there, 0) <= FLOOR[here], f"{path}: {there} is above {here}"
+
+
+@pytest.mark.parametrize("low", ["protocol", "broker"])
+def test_rules_do_no_input_or_output(low: str) -> None:
+    for path in sources(f"gearman_py/{low}"):
+        assert not {name.partition(".")[0] for name in imports(path)} & IO, path
+
+
+def test_sessions_do_no_input_or_output() -> None:
+    for path in (ROOT / "gearman_py").rglob("session.py"):
+        assert not {name.partition(".")[0] for name in imports(path)} & IO, path
+
+
+def test_bundled_functions_import_nothing_of_ours() -> None:
+    for path in sources("gearman_py/functions"):
+        if path.name != "__init__.py":
+            assert not [name for name in imports(path) if name.startswith("gearman_py")], path
+
+
+def test_buildings_keep_apart() -> None:
+    banned = {
+        "gearman_py": {"provision", "roles", "tasks"},
+        "provision": {"roles", "tasks"},
+        "roles": {"fabric", "invoke", "paramiko", "gearman_py", "tasks"},
+    }
+    for package, others in banned.items():
+        for path in sources(package):
+            assert not {name.partition(".")[0] for name in imports(path)} & others, path
+
+
+def test_only_transport_knows_ssh() -> None:
+    for path in sources("provision"):
+        if path.name != "transport.py":
+            assert not {name.partition(".")[0] for name in imports(path)} & {"fabric", "paramiko"}
+
+
+def test_no_file_is_too_long_to_read_at_once() -> None:
+    for package in ("gearman_py", "provision", "roles"):
+        for path in sources(package):
+            assert len(path.read_text().splitlines()) <= 420, path
