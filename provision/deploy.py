@@ -217,7 +217,7 @@ def _failure(change: Change, outcome: Outcome) -> HostFailed:
     """What was tried, what the host said, and what to try next."""
     lines = [f"{change.summary}: {outcome.error}"]
     lines += (f"| {line}" for line in outcome.output.splitlines()[-LAST_WORDS:])
-    return HostFailed("\n".join([*lines, f"try there: {advice(change.operation)}"]))
+    return HostFailed("\n".join([*lines, f"try: {advice(change.operation)}"]))
 
 
 def _unlike(left: Plan) -> HostFailed:

@@ -21,6 +21,8 @@ def advice(operation: Operation) -> str:
         return f"journalctl -u {operation.arguments['name']} -n 30"
     if operation.kind == "packages":
         return "apt-get update, and see that the host has a way to its package registry"
+    if operation.kind == "release":
+        return "deploying again: it is made anew, and nothing uses it yet"
     return shell_line(operation)
 
 

@@ -86,7 +86,7 @@ class Report:
     def _left(self) -> str:
         if set(self._states.values()) == {"ok"}:
             return "; nothing to change"
-        pending = [self._plans[host] for host, state in self._states.items() if state == "pending"]
+        pending = [plan for host, plan in self._plans.items() if self._states[host] == "pending"]
         signs = [change.sign for plan in pending for change in plan.changes]
         words: dict[Sign, str] = {"+": "to add", "~": "to change", "-": "to remove"}
         counts = ", ".join(f"{signs.count(sign)} {word}" for sign, word in words.items())

@@ -147,7 +147,7 @@ def test_hosts_of_later_groups_do_not_begin_when_one_fails(
     out = capsys.readouterr().out
     assert "job     failed  start gearmand.service: it ended with 1" in out
     assert "    | no room\n    | at all\n" in out
-    assert "try there: journalctl -u gearmand.service" in out
+    assert "try: journalctl -u gearmand.service" in out
     assert "client  not begun  because of job" in out
 
     fleet.sessions["job"].breaks_at = ""

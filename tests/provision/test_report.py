@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pytest
 
 from provision.errors import HostFailed, ToolkitError, Unreachable
-from provision.events import Applied, Event, Failed, Planned, Skipped, Verified
+from provision.events import Applied, Event, Failed, Planned, Skipped, Standing, Verified
 from provision.explain import advice, shell_line
 from provision.messages import Operation, Outcome
 from provision.plan import Plan
@@ -71,11 +71,11 @@ def test_verbose_shows_each_operation_as_the_shell_line_it_equals() -> None:
 
 
 def test_a_failure_says_what_was_tried_what_the_host_said_and_who_waits_for_it() -> None:
-    error = HostFailed("restart app.service: it failed\n| no such user\ntry there: journalctl")
+    error = HostFailed("restart app.service: it failed\n| no such user\ntry: journalctl")
     assert told([Failed("job", error, 2.0), Skipped("worker", ("job",))]) == [
         "job     failed  restart app.service: it failed (2.0 s)",
         "    | no such user",
-        "    try there: journalctl",
+        "    try: journalctl",
         "worker  not begun  because of job",
         "2 hosts: 1 failed, 1 not begun (1.2 s)",
     ]
@@ -115,3 +115,16 @@ def test_every_operation_equals_a_shell_line(operation: Operation, line: str) ->
 
 def test_a_unit_that_fails_sends_to_its_journal() -> None:
     assert advice(RESTART) == "journalctl -u app.service -n 30"
+
+
+def test_status_tells_what_runs_and_what_is_due() -> None:
+    units = {
+        "gearmand.service": {"active": "active", "pid": 157, "restarts": 0},
+        "other.service": {"active": "failed", "pid": None, "restarts": 5},
+    }
+    assert told([Standing("job", "0.1.0-abc", units, 2)]) == [
+        "job     pending  release 0.1.0-abc, 2 changes due",
+        "  gearmand.service                   active  pid 157",
+        "  other.service                      failed  5 restarts",
+        "1 host: 1 pending (1.2 s)",
+    ]
