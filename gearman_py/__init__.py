@@ -1,3 +1,49 @@
-"""Gearman end to end in Python: job server, client, worker and command line."""
+"""Gearman end to end in Python: job server, client, worker and command line.
+
+from gearman_py import Client, Worker
+
+Client("jobs.example.org").do("reverse", "Hello World!")  # b"!dlroW olleH"
+"""
+
+from gearman_py.client.aio import AsyncClient, AsyncJob
+from gearman_py.client.job import JobState, JobStatus
+from gearman_py.client.sync import Client, Job
+from gearman_py.errors import (
+    AdminError,
+    ArgumentTooLarge,
+    ConnectionLost,
+    GearmanError,
+    JobException,
+    JobFailed,
+    JobTimeout,
+    ProtocolError,
+    QueueFull,
+    ServerUnavailable,
+    SubmitError,
+)
+from gearman_py.worker.job import WorkerJob
+from gearman_py.worker.worker import Worker
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AdminError",
+    "ArgumentTooLarge",
+    "AsyncClient",
+    "AsyncJob",
+    "Client",
+    "ConnectionLost",
+    "GearmanError",
+    "Job",
+    "JobException",
+    "JobFailed",
+    "JobState",
+    "JobStatus",
+    "JobTimeout",
+    "ProtocolError",
+    "QueueFull",
+    "ServerUnavailable",
+    "SubmitError",
+    "Worker",
+    "WorkerJob",
+]

@@ -1,0 +1,1 @@
+"""Submit jobs: ``Client`` blocks, ``AsyncClient`` awaits; both speak through one session."""

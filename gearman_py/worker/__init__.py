@@ -1,0 +1,1 @@
+"""Do jobs: ``Worker`` serves functions, each of which is given a ``WorkerJob``."""

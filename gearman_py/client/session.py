@@ -1,0 +1,278 @@
+"""A client's side of one connection, without I/O.
+
+``submit``, ``ask_status`` and ``ping`` queue bytes; ``take`` hands them out to be written;
+``receive`` takes what was read and changes the jobs and questions that it answers.
+
+Rules: the server answers submits in order, and ERROR answers the oldest (GEARMAN 1.8).
+Two submits with one unique share a handle, and then every WORK packet comes twice: the
+jobs of a handle take turns.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from gearman_py.client.job import ClientJob, Data, JobStatus, Priority, Unique
+from gearman_py.errors import (
+    ArgumentTooLarge,
+    ConnectionLost,
+    GearmanError,
+    JobException,
+    JobFailed,
+    ProtocolError,
+    QueueFull,
+    SubmitError,
+)
+from gearman_py.protocol.codec import RESPONSE, Decoder, request
+from gearman_py.protocol.packets import FAULT, Packet
+
+MAX_UNIQUE = 64  # bytes; a longer one is refused by the C server
+BY_CONTENT = "-"  # the unique that means: the workload is the key
+
+_SUBMIT = {
+    ("low", False): Packet.SUBMIT_JOB_LOW,
+    ("normal", False): Packet.SUBMIT_JOB,
+    ("high", False): Packet.SUBMIT_JOB_HIGH,
+    ("low", True): Packet.SUBMIT_JOB_LOW_BG,
+    ("normal", True): Packet.SUBMIT_JOB_BG,
+    ("high", True): Packet.SUBMIT_JOB_HIGH_BG,
+}
+
+
+class Question:
+    """Something asked of a server that is not a job; ``answer`` is None until it comes."""
+
+    def __init__(self, packet: Packet, key: bytes) -> None:
+        self.packet = packet  # what answers it
+        self.key = key  # the first argument of the answer
+        self.answer: list[bytes] | None = None
+        self.error: GearmanError | None = None
+        self.on_done: Callable[[], object] | None = None  # a front end's way to learn of it
+
+    def done(self) -> bool:
+        """Whether it is answered, or never will be."""
+        return self.answer is not None or self.error is not None
+
+    def outcome(self) -> list[bytes]:
+        """The arguments of the answer; raises the error that came in its place."""
+        if self.error is not None:
+            raise self.error
+        return self.answer or []
+
+    def settle(self, answer: list[bytes] | None, error: GearmanError | None = None) -> None:
+        """The session has its answer, or the reason why there is none."""
+        self.answer, self.error = answer, error
+        if self.on_done is not None:
+            self.on_done()
+
+
+class Session:
+    """What is awaited on one connection to ``server``, and what is to be written to it."""
+
+    def __init__(self, server: str) -> None:
+        self.server = server
+        self.error: GearmanError | None = None
+        self._decoder = Decoder(RESPONSE)
+        self._out = [request(Packet.OPTION_REQ, b"exceptions")]
+        self._submitted: deque[ClientJob] = deque()
+        self._jobs: dict[bytes, deque[ClientJob | None]] = {}  # by handle
+        self._questions: list[Question] = []
+
+    def submit(self, job: ClientJob, priority: Priority) -> None:
+        """Queue a job for the server."""
+        packet = _SUBMIT[priority, job.background]
+        names = job.function.encode(), job.unique.encode(errors="surrogateescape")
+        self._out.append(request(packet, *names, job.workload))
+        self._submitted.append(job)
+        job.server = self.server
+
+    def ask_status(self, handle: str) -> Question:
+        """Ask how far a job is; the answer is for ``read_status``."""
+        self._out.append(request(Packet.GET_STATUS, handle.encode()))
+        return self._ask(Question(Packet.STATUS_RES, handle.encode()))
+
+    def ping(self, data: bytes) -> Question:
+        """Ask for an echo."""
+        self._out.append(request(Packet.ECHO_REQ, data))
+        return self._ask(Question(Packet.ECHO_RES, data))
+
+    def _ask(self, question: Question) -> Question:
+        self._questions.append(question)
+        return question
+
+    def forget(self, job: ClientJob) -> None:
+        """Nobody waits for this job any more; what comes for it is dropped."""
+        jobs = self._jobs.get(job.handle.encode(errors="surrogateescape"), deque())
+        if job in jobs:
+            jobs[jobs.index(job)] = None  # its place stays: it has its turn of what comes
+
+    def take(self) -> bytes:
+        """The bytes to be written, once."""
+        out = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+        self._out.clear()
+        return out
+
+    def receive(self, data: bytes) -> None:
+        """Take what was read. After a fault ``error`` is set: close the connection."""
+        for packet, arguments in self._decoder.feed(data):
+            if packet == FAULT:
+                text = b" ".join(arguments).decode(errors="backslashreplace")
+                self.lose(ProtocolError(f"{self.server} does not speak Gearman: {text}"))
+                return
+            handler = _HANDLERS.get(packet)
+            if handler is not None:  # what else a server may send is not for clients
+                handler(self, *arguments)
+
+    def lose(self, why: GearmanError | str) -> None:
+        """The connection has ended: so has all that is awaited on it."""
+        if self.error is not None:
+            return
+        self.error = ConnectionLost(self.server, why) if isinstance(why, str) else why
+        for job in (*self._submitted, *(job for jobs in self._jobs.values() for job in jobs)):
+            if job is not None:
+                lost = ConnectionLost(self.server, str(why), handle=job.handle)
+                job.fail(lost if isinstance(why, str) else why, lost=True)
+        for question in self._questions:
+            question.settle(None, self.error)
+        self._submitted.clear()
+        self._jobs.clear()
+        self._questions.clear()
+
+    # Handlers, by packet.
+
+    def _created(self, handle: bytes) -> None:
+        if not self._submitted:
+            return
+        job = self._submitted.popleft()
+        if not job.background:
+            self._jobs.setdefault(handle, deque()).append(job)
+        job.created(_text(handle))
+
+    def _error(self, code: bytes, text: bytes) -> None:
+        if code == b"UNKNOWN_OPTION" or not self._submitted:
+            return  # a server without the option sends WORK_FAIL where others send exceptions
+        self._submitted.popleft().fail(_refusal(_text(code), _text(text)))
+
+    def _turn(self, handle: bytes) -> ClientJob | None:
+        jobs = self._jobs.get(handle)
+        if not jobs:
+            return None
+        jobs.rotate(-1)
+        return jobs[-1]
+
+    def _end(self, handle: bytes) -> ClientJob | None:
+        jobs = self._jobs.get(handle)
+        if not jobs:
+            return None
+        job = jobs.popleft()
+        if not jobs:
+            del self._jobs[handle]
+        return job
+
+    def _data(self, handle: bytes, data: bytes) -> None:
+        if job := self._turn(handle):
+            job.add_data(data)
+
+    def _warning(self, handle: bytes, data: bytes) -> None:
+        if job := self._turn(handle):
+            job.add_warning(data)
+
+    def _status(self, handle: bytes, numerator: bytes, denominator: bytes) -> None:
+        if job := self._turn(handle):
+            job.set_status(_number(numerator), _number(denominator))
+
+    def _complete(self, handle: bytes, answer: bytes) -> None:
+        if job := self._end(handle):
+            job.complete(answer)
+
+    def _fail(self, handle: bytes) -> None:
+        # The C server appends a NUL where it turns an exception into WORK_FAIL (gearmand#166).
+        if job := self._end(handle.rstrip(b"\0")):
+            job.fail(JobFailed(job))
+
+    def _exception(self, handle: bytes, data: bytes) -> None:
+        if job := self._end(handle):
+            job.fail(JobException(job, data))
+
+    def _answer(self, packet: Packet, *arguments: bytes) -> None:
+        for place, question in enumerate(self._questions):
+            if question.packet == packet and question.key == arguments[0]:
+                del self._questions[place]
+                question.settle(list(arguments))
+                return
+
+    def _status_answer(self, *arguments: bytes) -> None:
+        self._answer(Packet.STATUS_RES, *arguments)
+
+    def _echo_answer(self, data: bytes) -> None:
+        self._answer(Packet.ECHO_RES, data)
+
+
+_HANDLERS: dict[int, Any] = {
+    Packet.JOB_CREATED: Session._created,
+    Packet.ERROR: Session._error,
+    Packet.WORK_DATA: Session._data,
+    Packet.WORK_WARNING: Session._warning,
+    Packet.WORK_STATUS: Session._status,
+    Packet.WORK_COMPLETE: Session._complete,
+    Packet.WORK_FAIL: Session._fail,
+    Packet.WORK_EXCEPTION: Session._exception,
+    Packet.STATUS_RES: Session._status_answer,
+    Packet.ECHO_RES: Session._echo_answer,
+}
+
+
+def read_status(arguments: list[bytes]) -> JobStatus:
+    """The meaning of a STATUS_RES."""
+    _, known, running, numerator, denominator = arguments
+    return JobStatus(known == b"1", running == b"1", _number(numerator), _number(denominator))
+
+
+def as_bytes(data: Data) -> bytes:
+    """A workload as it goes on the wire: text is UTF-8."""
+    return data.encode() if isinstance(data, str) else bytes(data)
+
+
+def as_unique(unique: Unique) -> str:
+    """A unique as it goes on the wire; True means: the same workload is the same job.
+
+    Raises ArgumentTooLarge over 64 bytes, ValueError for a NUL in it.
+    """
+    if unique is True:
+        return BY_CONTENT
+    if unique is None:
+        return ""
+    name = unique if isinstance(unique, str) else unique.decode(errors="surrogateescape")
+    size = len(name.encode(errors="surrogateescape"))
+    if size > MAX_UNIQUE:
+        text = f"a unique of {size} bytes is over the limit of {MAX_UNIQUE}"
+        raise ArgumentTooLarge("ARGUMENT_TOO_LARGE", text)
+    return _without_nul("unique", name)
+
+
+def as_function(function: str) -> str:
+    """A function's name, checked. Raises ValueError when it is empty or holds a NUL."""
+    if not function:
+        raise ValueError("a job needs the name of a function, and it is empty")
+    return _without_nul("function", function)
+
+
+def _without_nul(what: str, name: str) -> str:
+    if "\0" in name:
+        raise ValueError(f"the {what} {name!r} holds a NUL, which ends names on the wire")
+    return name
+
+
+def _refusal(code: str, text: str) -> SubmitError:
+    if (code == "QUEUE_ERROR" and "full" in text) or code == "JOB_QUEUE_FULL":
+        return QueueFull(code, text)
+    return (ArgumentTooLarge if code == "ARGUMENT_TOO_LARGE" else SubmitError)(code, text)
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="surrogateescape")
+
+
+def _number(data: bytes) -> int:
+    """A count in ASCII digits; servers pass on what workers wrote, so it may be anything."""
+    return int(data) if data.isdigit() else 0

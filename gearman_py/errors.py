@@ -1,0 +1,94 @@
+"""Every error that this package raises at its callers.
+
+Each message is written for a person and stands alone; the same facts are on the error as
+attributes. What a reader would catch anyway is a base class too: ``TimeoutError`` of
+``JobTimeout``, ``ConnectionError`` of the two that mean that no server answers.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class FailedJob(Protocol):
+    """What an error knows of the job it is about."""
+
+    @property
+    def function(self) -> str: ...
+    @property
+    def handle(self) -> str: ...
+
+
+class GearmanError(Exception):
+    """The base of all of them."""
+
+
+class ServerUnavailable(GearmanError, ConnectionError):
+    """No server could be reached.
+
+    ``attempts`` holds what was tried: each server as ``host:port``, and why it failed.
+    """
+
+    def __init__(self, attempts: Sequence[tuple[str, str]]) -> None:
+        self.attempts = list(attempts)
+        tried = "; ".join(f"{server}: {why}" for server, why in self.attempts)
+        super().__init__(f"no job server answers ({tried})")
+
+
+class ConnectionLost(GearmanError, ConnectionError):
+    """The connection to ``server`` ended while something was awaited on it.
+
+    For a job: with a ``handle`` the server had accepted it, and it may have run or may
+    run yet. Without one the server may or may not have seen it.
+    """
+
+    def __init__(self, server: str, why: str, *, handle: str = "") -> None:
+        self.server = server
+        self.handle = handle
+        fate = f"; job {handle} may have run or may run yet" if handle else ""
+        super().__init__(f"lost the connection to {server}: {why}{fate}")
+
+
+class ProtocolError(GearmanError):
+    """A server sent what the Gearman protocol does not allow."""
+
+
+class SubmitError(GearmanError):
+    """The server refused a job: its error ``code`` and ``text``."""
+
+    def __init__(self, code: str, text: str) -> None:
+        self.code = code
+        self.text = text
+        super().__init__(f"the server refused the job: {text} ({code})")
+
+
+class QueueFull(SubmitError):
+    """The function has as many waiting jobs as the server was told to allow."""
+
+
+class ArgumentTooLarge(SubmitError):
+    """A unique is longer than 64 bytes, or a workload longer than a server takes."""
+
+
+class JobFailed(GearmanError):
+    """The worker said that the job failed, and not why."""
+
+    def __init__(self, job: FailedJob, why: str = "the worker gave no reason") -> None:
+        self.job = job
+        super().__init__(f"{job.function} failed: {why} (job {job.handle})")
+
+
+class JobException(JobFailed):
+    """The worker said that the job failed, and why: ``text``, or ``data`` as it was sent."""
+
+    def __init__(self, job: FailedJob, data: bytes) -> None:
+        self.data = data
+        self.text = data.decode(errors="backslashreplace")
+        super().__init__(job, self.text)
+
+
+class JobTimeout(GearmanError, TimeoutError):
+    """What was awaited did not come in time. The server was not told: a job may run yet."""
+
+
+class AdminError(GearmanError):
+    """The server answered an administrative command with an error."""

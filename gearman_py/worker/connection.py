@@ -1,0 +1,109 @@
+"""One worker connection on asyncio: bytes to and from a session, and waiting for it."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable
+from typing import Self
+
+from gearman_py.errors import ConnectionLost, ProtocolError
+from gearman_py.protocol.packets import Packet
+from gearman_py.servers import Server
+from gearman_py.worker.session import Session
+
+_FAREWELL = 2.0  # seconds for the server to close after we have said all we had to say
+
+
+class Connection(asyncio.Protocol):
+    """Made by ``open``. Every wait on it raises ConnectionLost once it has ended."""
+
+    def __init__(self, server: Server, session: Session) -> None:
+        self.server = str(server)
+        self.session = session
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()  # the transport takes more bytes
+        self._room.set()
+        self._lost: str | None = None
+        self._transport: asyncio.Transport | None = None
+
+    @classmethod
+    async def open(
+        cls, server: Server, functions: Iterable[str], client_id: str, *, within: float
+    ) -> Self:
+        """Connect within so many seconds. Raises OSError (TimeoutError is one)."""
+        session = Session(functions, client_id)
+        async with asyncio.timeout(within):
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: cls(server, session), server.host, server.port
+            )
+        return connection
+
+    def flush(self) -> None:
+        """Write what the session has queued: one write, however many packets."""
+        out = self.session.take()
+        if self._transport is not None and out:
+            self._transport.write(out)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until what the server sends makes ``condition`` true."""
+        while not condition():
+            self._raise_if_lost()
+            self._changed.clear()
+            await self._changed.wait()
+
+    def send(self, packet: Packet, *arguments: bytes) -> None:
+        """Send a packet of the job in hand. From another thread it waits for room."""
+        if threading.get_ident() == self._thread:
+            self._raise_if_lost()
+            self.session.send(packet, *arguments)
+            self.flush()
+        else:
+            sent = asyncio.run_coroutine_threadsafe(self._send(packet, *arguments), self._loop)
+            sent.result()
+
+    async def _send(self, packet: Packet, *arguments: bytes) -> None:
+        self._raise_if_lost()
+        self.session.send(packet, *arguments)
+        self.flush()
+        await self._room.wait()
+
+    async def close(self) -> None:
+        """Say that we are done and let the server hang up: what we wrote has then arrived."""
+        if self._transport is None or self._lost is not None:
+            return
+        try:
+            self._transport.write_eof()
+            async with asyncio.timeout(_FAREWELL):
+                await self.until(lambda: self._lost is not None)
+        except (OSError, RuntimeError):
+            pass
+        finally:
+            self._transport.abort()
+
+    def _raise_if_lost(self) -> None:
+        if self.session.fault is not None:
+            raise ProtocolError(f"{self.server} does not speak Gearman: {self.session.fault}")
+        if self._lost is not None:
+            raise ConnectionLost(self.server, self._lost)
+
+    # asyncio calls these. TCP_NODELAY is set by asyncio itself.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  for mypy: TCP is one
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.session.receive(data)
+        self._changed.set()
+
+    def pause_writing(self) -> None:
+        self._room.clear()
+
+    def resume_writing(self) -> None:
+        self._room.set()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lost = str(error) if error else "it closed the connection"
+        self._room.set()
+        self._changed.set()
