@@ -111,9 +111,7 @@ def _files(folder: Path) -> list[Path]:
     if files:
         return files
     if folder.is_dir():
-        raise InventoryError(
-            f"{folder}: there is no hosts.yml in it; inventory/prod has one to copy"
-        )
+        raise InventoryError(f"{folder}: there is no hosts.yml in it: copy inventory/prod's")
     beside = sorted(path.parent for path in folder.parent.glob("*/hosts.yml"))
     known = f"; there is {' and '.join(map(str, beside))}" if beside else ""
     raise InventoryError(f"{folder}: there is no such folder{known}")

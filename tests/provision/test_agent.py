@@ -1,0 +1,361 @@
+"""The agent on this machine, over a pipe: what it answers, changes, and never does."""
+
+import ast
+import hashlib
+import io
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provision.errors import HostFailed, Locked, Unreachable
+from provision.messages import Operation, Outcome, Unknown
+from provision.session import AGENT, Session
+from tests.provision.local import Pipe, session
+
+NOW = {"who": "ana@laptop", "since": "14:02", "doing": "invoke deploy, pid 7"}
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the agent gives files to root")
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Session]:
+    with session(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def locked(agent: Session) -> Session:
+    agent.lock(NOW)
+    return agent
+
+
+def owned(path: Path, mode: str = "0640") -> dict[str, str]:
+    return {"path": str(path), "owner": "root", "group": "root", "mode": mode}
+
+
+def apply(agent: Session, *operations: Operation) -> list[Outcome]:
+    return list(agent.apply(operations))
+
+
+def answer(agent: Session, *question: str) -> Any:
+    return agent.ask([question])[question]
+
+
+# -- what it answers --------------------------------------------------------------------
+
+
+def test_all_is_answered_at_once_and_equal_questions_once(agent: Session) -> None:
+    answers = agent.ask([("host",), ("user", "root"), ("user", "nobody-at-all"), ("user", "root")])
+    assert list(answers) == [("host",), ("user", "root"), ("user", "nobody-at-all")]
+    assert answers["host",]["machine"] == os.uname().machine
+    assert answers["user", "root"]["home"] == "/root"
+    assert answers["user", "nobody-at-all"] is None
+
+
+def test_what_is_at_a_path(agent: Session, tmp_path: Path) -> None:
+    text, link = tmp_path / "text", tmp_path / "link"
+    text.write_text("welcome\n")
+    text.chmod(0o640)
+    link.symlink_to("text")
+    digest = hashlib.sha256(b"welcome\n").hexdigest()
+
+    found = answer(agent, "path", str(text), digest, "text")
+    assert (found["kind"], found["mode"], found["digest"]) == ("file", "0640", digest)
+    assert found["content"] is None
+    assert answer(agent, "path", str(text), "another", "text")["content"] == "welcome\n"
+    assert answer(agent, "path", str(text), "another", "")["content"] is None
+    assert answer(agent, "path", str(link), "", "")["target"] == "text"
+    assert answer(agent, "path", str(tmp_path), "", "")["kind"] == "directory"
+    assert answer(agent, "path", str(tmp_path / "nothing"), "", "") is None
+    assert answer(agent, "path", str(text / "below a file"), "", "") is None
+
+
+def test_names_and_contents_that_are_no_utf8_are_told_all_the_same(
+    agent: Session, tmp_path: Path
+) -> None:
+    odd = os.fsencode(tmp_path) + b"/\xff"
+    Path(os.fsdecode(odd)).symlink_to(os.fsdecode(b"\xfe"))
+    assert answer(agent, "path", os.fsdecode(odd), "", "")["target"] == "\\xfe"
+    (tmp_path / "picture").write_bytes(b"\xff\xd8")
+    assert answer(agent, "path", str(tmp_path / "picture"), "another", "text")["content"] is None
+
+
+def test_who_listens_on_a_port(agent: Session) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        assert answer(agent, "port", "127.0.0.1", port)["pid"] == os.getpid()
+        assert answer(agent, "port", "0.0.0.0", port)["pid"] == os.getpid()
+        assert answer(agent, "port", "127.0.0.2", port) is None
+
+
+def test_what_cannot_be_answered_is_unknown_and_says_why(agent: Session, tmp_path: Path) -> None:
+    (tmp_path / "current").write_text("no link")
+    found = answer(agent, "release", str(tmp_path), "1")
+    assert isinstance(found, Unknown)
+    assert "Invalid argument" in found.reason
+    assert isinstance(answer(agent, "weather", "tomorrow"), Unknown)
+
+
+def test_a_plan_sends_nothing_that_could_write() -> None:
+    """What `probe.py` calls, by name: only these could open, run or change a thing."""
+    tree = ast.parse((AGENT / "probe.py").read_text(), feature_version=(3, 9))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    called = {ast.unparse(call.func) for call in calls}
+    plain = {name for name in called if name.replace(".", "").isidentifier()}
+    assert {name for name in plain if name.startswith("os.")} == {
+        *("os.write", "os.read", "os.open", "os.fsencode", "os.confstr", "os.statvfs"),
+        *("os.lstat", "os.readlink", "os.listdir", "os.scandir"),
+        *("os.path.exists", "os.path.dirname", "os.path.basename", "os.path.join"),
+    }
+    assert {name for name in called if name.startswith("subprocess.")} == {"subprocess.run"}
+    for call in calls:
+        match ast.unparse(call.func):
+            case "open":
+                assert [ast.unparse(each) for each in call.args[1:]] in ([], ["'rb'"])
+            case "os.open":
+                flags = set(ast.unparse(call.args[1]).split(" | "))
+                assert flags == {"os.O_RDONLY", "os.O_NOFOLLOW", "os.O_NONBLOCK", "os.O_CLOEXEC"}
+            case "os.write":
+                assert ast.unparse(call.args[0]) == "self._outgoing"
+            case "_command":
+                command = ast.literal_eval(call.args[0].elts[0])  # type: ignore[attr-defined]  # a list
+                assert command in ("dpkg-query", "systemctl")
+                if command == "systemctl":
+                    assert ast.literal_eval(call.args[0].elts[1]) == "show"  # type: ignore[attr-defined]  # a list
+
+
+def test_both_halves_are_python_3_9() -> None:
+    for path in AGENT.glob("*.py"):
+        ast.parse(path.read_text(), feature_version=(3, 9))
+
+
+# -- what it changes --------------------------------------------------------------------
+
+
+def test_files_directories_and_links_are_made_and_mended(locked: Session, tmp_path: Path) -> None:
+    folder, file, link = tmp_path / "d", tmp_path / "d" / "f", tmp_path / "d" / "l"
+    outcomes = apply(
+        locked,
+        Operation("directory", owned(folder, "0750")),
+        Operation("file", owned(file), b"one"),
+        Operation("file", owned(file, "4755"), b"two"),
+        Operation("link", {"path": str(link), "target": "elsewhere"}),
+        Operation("link", {"path": str(link), "target": "f"}),
+        Operation("directory", owned(folder, "0755")),
+    )
+    assert [outcome.error for outcome in outcomes] == [None] * 6
+    assert file.read_bytes() == link.read_bytes() == b"two"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o4755
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+
+    apply(
+        locked,
+        Operation("attributes", owned(file, "0600")),
+        Operation("remove", {"path": str(link)}),
+    )
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert os.listdir(folder) == ["f"]
+
+
+def test_it_stops_at_the_first_failure_and_can_go_on(locked: Session, tmp_path: Path) -> None:
+    outcomes = apply(
+        locked,
+        Operation("file", owned(tmp_path / "a"), b"a"),
+        Operation("file", owned(tmp_path / "nowhere" / "b"), b"b"),
+        Operation("file", owned(tmp_path / "c"), b"c"),
+    )
+    assert [outcome.error for outcome in outcomes] == [
+        None,
+        f"No such file or directory: {tmp_path}/nowhere",
+    ]
+    assert not (tmp_path / "c").exists()
+    assert apply(locked, Operation("file", owned(tmp_path / "c"), b"c"))[0].error is None
+
+
+def test_a_large_content_is_sent_when_its_turn_has_come(locked: Session, tmp_path: Path) -> None:
+    big = tmp_path / "big"
+    big.write_bytes(os.urandom(3_000_001))
+    copy = tmp_path / "copy"
+    steps = [Operation("file", owned(copy), big), Operation("file", owned(tmp_path / "x"), b"x")]
+    assert [outcome.error for outcome in apply(locked, *steps)] == [None, None]
+    assert copy.read_bytes() == big.read_bytes()
+
+
+def test_a_file_is_never_written_through_a_link(locked: Session, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("old")
+    (tmp_path / "link").symlink_to("precious")
+    apply(locked, Operation("file", owned(tmp_path / "link"), b"new"))
+    assert (tmp_path / "precious").read_text() == "old"
+    assert (tmp_path / "link").read_text() == "new"
+    assert not (tmp_path / "link").is_symlink()
+
+
+def test_nothing_is_written_where_everybody_may(locked: Session, tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (outcome,) = apply(locked, Operation("file", owned(tmp_path / "open" / "f"), b""))
+    assert outcome.error == f"everybody may write in {tmp_path}/open: nothing of ours is safe there"
+
+
+def test_what_a_killed_deploy_left_is_swept(locked: Session, tmp_path: Path) -> None:
+    (tmp_path / ".gp-0123456789abcdef").write_text("half")
+    (tmp_path / ".gp-notes").write_text("somebody's")
+    apply(locked, Operation("file", owned(tmp_path / "f"), b"whole"))
+    assert sorted(os.listdir(tmp_path)) == [".gp-notes", "f", "lock"]
+
+
+def test_nothing_is_changed_without_the_lock(agent: Session, tmp_path: Path) -> None:
+    with pytest.raises(HostFailed, match="must be locked"):
+        apply(agent, Operation("file", owned(tmp_path / "f"), b""))
+    assert not (tmp_path / "f").exists()
+
+
+# -- releases ---------------------------------------------------------------------------
+
+
+def tar(path: Path, **members: bytes) -> str:
+    """A tar of these, `__` for `/`; its digest."""
+    with tarfile.open(path, "w") as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name.replace("__", "/"))
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def stage(agent: Session, root: Path, digest: str) -> str:
+    (root / "releases").mkdir(exist_ok=True)
+    arguments = {"root": str(root), "id": "1.0-abc", "digest": digest}
+    (outcome,) = apply(agent, Operation("release", arguments, root / "release.tar"))
+    assert answer(agent, "release", str(root), "1.0-abc")["complete"] is False
+    return str(outcome.error)
+
+
+def test_a_release_that_is_not_what_was_wanted_is_refused(locked: Session, tmp_path: Path) -> None:
+    tar(tmp_path / "release.tar", MANIFEST=b"{}")
+    assert "arrived as sha256" in stage(locked, tmp_path, "0" * 64)
+    assert os.listdir(tmp_path / "releases") == []
+
+
+@pytest.mark.parametrize("name", ["..__outside", "__outside", ".hidden", "wheels__..__x"])
+def test_a_release_with_a_name_that_leads_elsewhere_is_refused(
+    locked: Session, tmp_path: Path, name: str
+) -> None:
+    digest = tar(tmp_path / "release.tar", **{name: b"x"})
+    assert "no plain file with a plain name" in stage(locked, tmp_path, digest)
+    assert sorted(os.listdir(tmp_path)) == ["lock", "release.tar", "releases"]
+    assert os.listdir(tmp_path / "releases") == []
+
+
+def test_a_release_that_brings_no_pip_is_not_complete(locked: Session, tmp_path: Path) -> None:
+    digest = tar(tmp_path / "release.tar", wheels__x=b"")
+    assert stage(locked, tmp_path, digest) == "the release brings no pip"
+
+
+# -- the lock, and the end --------------------------------------------------------------
+
+
+def test_who_has_the_lock_is_told_and_its_end_frees_it(tmp_path: Path) -> None:
+    with session(tmp_path) as first, session(tmp_path) as second:
+        first.lock(NOW)
+        with pytest.raises(Locked) as raised:
+            second.lock({"who": "ben@desk"})
+        message = "here is locked: ana@laptop since 14:02, invoke deploy, pid 7"
+        assert str(raised.value) == message
+        first.close()
+        second.lock({"who": "ben@desk"})
+
+
+DRIVER = """\
+import sys
+from pathlib import Path
+from provision.messages import Operation
+from tests.provision.local import session
+
+folder = Path(sys.argv[1])
+agent = session(folder)
+agent.lock({"who": "ana"})
+print("locked", flush=True)
+list(agent.apply([Operation("packages", {"names": ["x"]})]))
+"""
+
+
+def test_a_killed_operator_frees_the_lock_and_ends_the_command(tmp_path: Path) -> None:
+    # The command: an apt-get of ours, which never ends, found in a mount of its own.
+    slow = tmp_path / "apt-get"
+    slow.write_text(
+        f"#!/bin/sh\necho $$ > {tmp_path}/new\nmv {tmp_path}/new {tmp_path}/pid\nexec sleep 600\n"
+    )
+    slow.chmod(0o755)
+    line = f"mount --bind {slow} /usr/bin/apt-get && exec {sys.executable} - {tmp_path}"
+    driver = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", line],
+        stdin=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(AGENT.parents[1])},
+    )
+    assert driver.stdin
+    driver.stdin.write(DRIVER.encode())
+    driver.stdin.close()
+    pid = int(eventually(lambda: (tmp_path / "pid").read_text()))
+    with session(tmp_path) as other:
+        with pytest.raises(Locked, match="ana"):
+            other.lock(NOW)
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+        start = time.monotonic()
+        eventually(lambda: other.lock(NOW))
+        assert time.monotonic() - start < 5
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def eventually(attempt: Any) -> Any:
+    """What it gives once it does not fail; for ten seconds at most."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return attempt()
+        except (OSError, Locked):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def test_an_agent_that_breaks_says_where(locked: Session) -> None:
+    with pytest.raises(HostFailed) as raised:
+        apply(locked, Operation("remove", {"road": "/x"}))
+    lines = str(raised.value).splitlines()
+    assert lines[0] == "here: the agent broke while `remove` was being done:"
+    assert lines[-1] == "| TypeError: remove() got an unexpected keyword argument 'road'"
+
+
+def test_an_agent_that_is_killed_is_a_message(tmp_path: Path) -> None:
+    opened: list[Pipe] = []
+
+    def start(line: str) -> Pipe:
+        opened.append(Pipe(f"exec env {line}"))
+        return opened[0]
+
+    with Session("here", start) as agent:
+        agent.ask([("host",)])
+        opened[0].process.kill()
+        with pytest.raises((HostFailed, Unreachable)) as raised:
+            agent.ask([("host",)])
+    assert "here: the agent was gone while it was asked how it is" in str(raised.value)
+
+
+@pytest.mark.skipif(not shutil.which("sudo"), reason="no sudo here")
+def test_with_sudo_it_is_the_same(tmp_path: Path) -> None:
+    with Session("here", Pipe, sudo=True) as agent:
+        assert answer(agent, "user", "root")["uid"] == 0

@@ -1,0 +1,204 @@
+"""What an inventory means, and what a person reads who made a mistake in one."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from provision import inventory
+from provision.errors import InventoryError
+from provision.inventory import Host
+from provision.secrets import Secret
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKER = "worker: {hosts: {w1: }}\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "prod"
+
+
+def write(folder: Path, **files: str) -> None:
+    """Files by name, `__` for `/`."""
+    for name, text in files.items():
+        path = folder / (name.replace("__", "/") + ".yml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def load(folder: Path, **files: str) -> dict[str, Host]:
+    write(folder, **files)
+    return {host.name: host for host in inventory.load(folder).hosts}
+
+
+def complaint(folder: Path, **files: str) -> str:
+    """What is said, with the folder left out."""
+    write(folder, **files)
+    with pytest.raises(InventoryError) as raised:
+        inventory.load(folder)
+    return str(raised.value).replace(f"{folder}/", "")
+
+
+def test_the_example_to_edit_is_the_three_hosts_of_the_tutorial() -> None:
+    known = inventory.load(ROOT / "inventory" / "prod")
+    addresses = {host.name: (host.address, *host.groups) for host in known.hosts}
+    assert addresses == {
+        "client1": ("10.0.0.246", "client"),
+        "job1": ("10.0.0.247", "job_server"),
+        "worker1": ("10.0.0.248", "worker"),
+    }
+
+
+def test_all_that_the_schema_shows_may_be_written(folder: Path) -> None:
+    shown = yaml.safe_load(inventory.SCHEMA.read_text())
+    shown["all"]["children"]["worker"] = {"hosts": {"w1": None}}
+    host = load(folder, hosts=yaml.safe_dump(shown))["w1"]
+    assert host.address == "10.0.0.247"
+    assert host.key_file == folder / "id_ed25519"
+    assert host.variables["gearman_functions"] == ["reverse", "resize", "wc"]
+
+
+def test_a_host_of_which_nothing_is_said_has_the_usual(folder: Path) -> None:
+    host = load(folder, hosts=WORKER)["w1"]
+    assert (host.address, host.port, host.become, host.key_file) == ("w1", 22, True, None)
+    assert host.where == f"{folder}/hosts.yml:1"
+
+
+def test_a_sudo_password_is_never_shown(folder: Path) -> None:
+    host = load(folder, hosts=WORKER, host_vars__w1="ansible_become_password: open sesame")["w1"]
+    assert host.variables["ansible_become_password"] == Secret("open sesame")
+    assert "sesame" not in repr(host)
+
+
+LAYERS: list[tuple[str, str]] = [
+    ("hosts", "all: {vars: {gearman_port: 1}}"),
+    ("parent", "europe: {vars: {gearman_port: 2}, children: {berlin: }}"),
+    ("child", "berlin: {vars: {gearman_port: 3}, hosts: {w1: }}"),
+    ("group_vars__all", "gearman_port: 4"),
+    ("group_vars__europe", "gearman_port: 5"),
+    ("group_vars__berlin", "gearman_port: 6"),
+    ("own", "worker: {hosts: {w1: {gearman_port: 7}}}"),
+    ("host_vars__w1", "gearman_port: 8"),
+]
+
+
+@pytest.mark.parametrize("count", range(1, len(LAYERS) + 1))
+def test_what_is_nearer_to_the_host_wins(folder: Path, count: int) -> None:
+    bare = {"a": WORKER, "b": "europe: {children: {berlin: {hosts: {w1: }}}}"}
+    files = bare | dict(LAYERS[:count])
+    host = load(folder, **files)["w1"]
+    assert host.variables["gearman_port"] == count
+    assert host.groups == {"worker", "berlin", "europe"}
+    assert host.where_is("gearman_port").startswith(
+        str(folder / LAYERS[count - 1][0].replace("__", "/"))
+    )
+
+
+def test_a_limit_leaves_groups_whole(folder: Path) -> None:
+    write(folder, hosts="worker: {hosts: {w1: , w2: , w3: }}\njob_server: {hosts: {j1: }}\n")
+
+    def names(limit: str) -> list[str]:
+        return [host.name for host in inventory.load(folder, limit).hosts]
+
+    assert names("w1") == ["w1"]
+    assert names("worker") == ["w1", "w2", "w3"]
+    assert names("w*,!w2") == ["w1", "w3"]
+    assert names("!worker") == ["j1"]
+    assert [host.name for host in inventory.load(folder, "w1").group("job_server")] == ["j1"]
+    with pytest.raises(InventoryError) as raised:
+        names("workers")
+    message = "--limit: no host or group is named 'workers'; did you mean 'worker'?"
+    assert str(raised.value) == message
+
+
+MISTAKES: list[tuple[dict[str, str], str]] = [
+    (
+        {"hosts": "worker:\n  hosts:\n    w1: {ansible_hots: 10.0.0.7}\n"},
+        "hosts.yml:3: there is no variable 'ansible_hots'; did you mean 'ansible_host'?",
+    ),
+    (
+        {"hosts": "all:\n  vars: {gearman_port: yes}\n"},
+        "hosts.yml:2: gearman_port should be a whole number, and is True",
+    ),
+    (
+        {"hosts": "all: {vars: {gearman_port: 70000}}"},
+        "hosts.yml:1: gearman_port should be from 1 to 65535, and is 70000",
+    ),
+    (
+        {"hosts": "all: {vars: {ansible_user: 7}}"},
+        "hosts.yml:1: ansible_user should be a text, and is 7; put it in quotes",
+    ),
+    (
+        {"hosts": "all: {vars: {gearman_functions: wc}}"},
+        "hosts.yml:1: gearman_functions should be a list of texts, and is 'wc'",
+    ),
+    (
+        {"hosts": "all: {vars: {ansible_host: }}"},
+        "hosts.yml:1: ansible_host should be a text, and is nothing",
+    ),
+    (
+        {"hosts": "all:\n  children:\n    workers:\n      hosts: {w1: }\n"},
+        "hosts.yml:3: no group is named 'workers'; did you mean 'worker'?",
+    ),
+    (
+        {"hosts": "worker:\n  host:\n    w1:\n"},
+        "hosts.yml:2: a group has hosts, children and vars, and no 'host'; did you mean 'hosts'?",
+    ),
+    (
+        {"hosts": "worker:\n  hosts:\n    - w1\n"},
+        "hosts.yml:3: here should be `name:` lines, and there is a list",
+    ),
+    (
+        {"hosts": "worker:\n  hosts:\n    w1:\n    w1:\n"},
+        "hosts.yml:4: 'w1' stands here twice",
+    ),
+    (
+        {"hosts": "worker: {hosts: {'w[1:3]': }}"},
+        "hosts.yml:1: 'w[1:3]' is no name: letters, digits, `.`, `_` and `-` make one",
+    ),
+    (
+        {"hosts": "worker:\n  hosts: [w1\n"},
+        "hosts.yml:3: this is no YAML: expected ',' or ']', but got '<stream end>'",
+    ),
+    (
+        {"hosts": "berlin:\n  hosts:\n    w1:\n"},
+        (
+            "hosts.yml:3: host 'w1' is in no group that says what it is for: put it into "
+            "client, job_server, worker"
+        ),
+    ),
+    (
+        {"hosts": "a: {children: {b: }}\nb: {children: {a: }}\n"},
+        "hosts.yml:1: group 'a' is among its own children",
+    ),
+    (
+        {"hosts": WORKER, "group_vars__workers": ""},
+        "group_vars/workers.yml:1: no group is named 'workers'; did you mean 'worker'?",
+    ),
+    (
+        {"hosts": WORKER, "host_vars__w1": "gearman_prot: 1"},
+        "host_vars/w1.yml:1: there is no variable 'gearman_prot'; did you mean 'gearman_port'?",
+    ),
+    ({"hosts": "# nothing yet\n"}, "hosts.yml: there is no host in it"),
+]
+
+
+@pytest.mark.parametrize(("files", "message"), MISTAKES)
+def test_a_mistake_is_told_with_its_line(folder: Path, files: dict[str, str], message: str) -> None:
+    assert complaint(folder, **files) == message
+
+
+def test_a_folder_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
+    write(tmp_path / "lab", hosts=WORKER)
+    with pytest.raises(InventoryError) as raised:
+        inventory.load(tmp_path / "prd")
+    there = "there is no such folder; there is"
+    assert str(raised.value) == f"{tmp_path}/prd: {there} {tmp_path}/lab"
+
+    with pytest.raises(InventoryError, match="is a file: name the folder it is in"):
+        inventory.load(tmp_path / "lab" / "hosts.yml")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(InventoryError, match=r"there is no hosts\.yml in it: copy inventory/prod"):
+        inventory.load(empty)
