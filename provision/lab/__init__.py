@@ -27,18 +27,20 @@ from provision.lab.machine import NAMESPACE, STATE, Machine
 from provision.local import Say, ensure, execute
 
 INVENTORY = Path(__file__).resolve().parents[2] / "inventory" / "lab"
+HOSTS = INVENTORY / "hosts.yml"
 KEY = INVENTORY / "id_ed25519"
 KNOWN_HOSTS = INVENTORY / "known_hosts"
 MORE_WORKERS = INVENTORY / "more-workers.yml"
+MADE_FOR = STATE / "base"  # written last
 
-NEEDS = {
+PROGRAMS = {
     "debootstrap": "debootstrap",
     "systemd-nspawn": "systemd-container",
     "nsenter": "util-linux",
     "ip": "iproute2",
     "ssh": "openssh-client",
 }
-"""Command -> the Debian package that brings it. The rest is on every Debian system."""
+"""Program -> its Debian package."""
 
 FREE = (*range(249, 255), *range(101, 200))
 """Last octets for worker2 and up."""
@@ -58,51 +60,53 @@ class Row:
 
 
 def up(say: Say, workers: int = 1) -> None:
-    """Boot the lab with this many workers; hosts that run already are left as they are.
+    """Boot the lab with exactly this many workers; hosts that run already are left as they are.
 
     Returns when every host answers SSH. Raises :class:`ToolkitError`.
     """
     began = time.monotonic()
     wanted = _three() + _more(workers)
     with _alone(say):
-        ensure(NEEDS, say)
-        _machine_id()
-        if _is_stale():
+        ensure(PROGRAMS, say)
+        _ensure_machine_id()
+        if not _is_whole():
             _clear()
-        base.build(say)
-        _lay()
-        for machine in _machines():
+            base.build(say)
+            _lay()
+        for machine in _standing():
             if machine not in wanted:
-                say(f"{machine.name} is one worker too many: removing it")
                 _remove(machine)
+                say(f"{machine.name} is gone")
         begun = [machine for machine in wanted if not machine.is_running()]
         for machine in begun:
             machine.kill()
             machine.prepare()
         _describe(wanted)
-        for machine in begun:
-            machine.boot()
+        for machine in wanted:
+            if machine in begun:
+                machine.boot()
+            else:
+                machine.set_link("up")
         for machine in wanted:
             _await(machine)
-    seconds = time.monotonic() - began
     if begun:
-        say(f"{_names(begun)}: up after {seconds:.1f} s")
+        say(f"{_names(begun)}: up after {time.monotonic() - began:.1f} s")
     else:
         say(f"{_names(wanted)}: up already, nothing to do")
 
 
 def down(say: Say) -> None:
-    """Remove every host and all that ``up`` made, but for the cached base tree and the key."""
+    """Remove every host, and all of the lab but the cached base tree and this checkout's key."""
     with _alone(say):
-        running = STATE.exists()
+        gone = _names(_standing())
         _clear()
-    say("the lab is down" if running else "the lab was down, nothing to do")
+    say(f"{gone}: gone" if gone else "the lab was down, nothing to do")
 
 
 def status() -> list[Row]:
-    """What runs. Needs no root."""
+    """How each host is. Needs no root."""
     rows = []
-    for machine in [*_three(), *_extra()]:
+    for machine in _known():
         off = "starting" if machine.supervisors() else "down"
         state = "up" if machine.greets() else off
         rows.append(Row(machine.name, machine.address, machine.group, state))
@@ -111,24 +115,28 @@ def status() -> list[Row]:
 
 def shell(host: str) -> int:
     """A shell on a host, as the deploy user over SSH. Returns the status it ended with."""
+    if not _find(host).greets():
+        raise ToolkitError(f"lab host {host} does not answer: invoke lab.up")
     return subprocess.run(ssh(host), check=False).returncode
 
 
-def ssh(host: str, *argv: str) -> list[str]:
+def ssh(host: str, *argv: str, user: str = base.USER) -> list[str]:
     """The ssh command line to a host: its key verified, nobody asked for anything."""
-    machine = _find(host)
-    options = ("BatchMode=yes", "StrictHostKeyChecking=yes", f"UserKnownHostsFile={KNOWN_HOSTS}")
-    flags = [part for option in options for part in ("-o", option)]
-    target = f"{base.USER}@{machine.address}"
-    return ["ssh", "-F", "none", "-i", str(KEY), "-o", "IdentitiesOnly=yes", *flags, target, *argv]
+    options = {
+        "BatchMode": "yes",
+        "ConnectTimeout": "5",
+        "IdentitiesOnly": "yes",
+        "StrictHostKeyChecking": "yes",
+        "UserKnownHostsFile": str(KNOWN_HOSTS),
+    }
+    flags = [part for key, value in options.items() for part in ("-o", f"{key}={value}")]
+    return ["ssh", "-F", "none", "-i", str(KEY), *flags, f"{user}@{_find(host).address}", *argv]
 
 
 # -- for tests: a host from below ---------------------------------------------------------
 
 
-def run(
-    host: str, argv: Sequence[str], input: str | None = None
-) -> subprocess.CompletedProcess[str]:
+def run(host: str, argv: Sequence[str], input: str = "") -> subprocess.CompletedProcess[str]:
     """Run a command on a host as root, without SSH. Raises ToolkitError when it is off."""
     return _find(host).run(argv, input)
 
@@ -136,12 +144,13 @@ def run(
 def journal(host: str, *matches: str) -> list[str]:
     """The messages of a host's journal, oldest first; sshd's unless ``matches`` say other.
 
-    ``matches`` are arguments of journalctl. In sshd's log ``Connection from`` is a connection,
-    ``server_input_channel_open`` a channel; in sudo's (``-t sudo``) ``COMMAND=`` is a sudo.
+    ``matches`` are arguments of journalctl. What a deploy costs is counted in sshd's log, where
+    ``Connection from`` is a connection and ``server_input_channel_open: ctype`` a channel, and
+    in sudo's (``-t sudo``), where ``COMMAND=`` is a sudo.
     """
-    argv = ["journalctl", "--sync"], ["journalctl", "-o", "cat", *(matches or ("-u", "ssh"))]
-    done = [run(host, each) for each in argv]
-    return done[-1].stdout.splitlines()
+    run(host, ["journalctl", "--sync"])
+    argv = ["journalctl", "--output=cat", "--quiet", *(matches or ("--unit=ssh",))]
+    return run(host, argv).stdout.splitlines()
 
 
 def power_off(host: str) -> None:
@@ -158,36 +167,19 @@ def boot(host: str) -> None:
 
 def unplug(host: str) -> None:
     """Take a host's network cable out: packets vanish, nobody is told."""
-    network.set_port(NAMESPACE, _find(host).port, "down")
+    _find(host).set_link("down")
 
 
 def plug(host: str) -> None:
     """Put the cable back."""
-    network.set_port(NAMESPACE, _find(host).port, "up")
+    _find(host).set_link("up")
 
 
 # -- which hosts --------------------------------------------------------------------------
 
 
 def _three() -> list[Machine]:
-    return _read(INVENTORY / "hosts.yml")
-
-
-def _more(workers: int) -> list[Machine]:
-    most = 1 + len(FREE)
-    if not 1 <= workers <= most:
-        raise ToolkitError(f"the lab has 1 to {most} workers, not {workers}")
-    numbers = enumerate(FREE[: workers - 1], start=2)
-    return [Machine(f"worker{n}", "worker", f"198.18.10.{octet}") for n, octet in numbers]
-
-
-def _extra() -> list[Machine]:
-    """The workers beyond the first that ``up`` was last asked for."""
-    return _read(MORE_WORKERS) if MORE_WORKERS.exists() else []
-
-
-def _read(file: Path) -> list[Machine]:
-    groups: Mapping[str, Any] = yaml.safe_load(file.read_text())["all"]["children"]
+    groups: Mapping[str, Any] = yaml.safe_load(HOSTS.read_text())["all"]["children"]
     return [
         Machine(name, group, host["ansible_host"])
         for group, content in groups.items()
@@ -195,17 +187,32 @@ def _read(file: Path) -> list[Machine]:
     ]
 
 
-def _machines() -> list[Machine]:
-    """Every host there is a tree of, whoever made it."""
-    known = {machine.name: machine for machine in _three() + _more(1 + len(FREE))}
-    return [known[folder.name] for folder in STATE.iterdir() if folder.name in known]
+def _more(workers: int) -> list[Machine]:
+    """The workers after the first."""
+    most = 1 + len(FREE)
+    if not 1 <= workers <= most:
+        raise ToolkitError(f"the lab can have 1 to {most} workers, not {workers}")
+    numbers = enumerate(FREE[: workers - 1], start=2)
+    return [Machine(f"worker{n}", "worker", f"198.18.10.{octet}") for n, octet in numbers]
+
+
+def _standing() -> list[Machine]:
+    """The hosts that have a tree, whether they run or not."""
+    possible = _three() + _more(1 + len(FREE))
+    return [machine for machine in possible if machine.folder.exists()]
+
+
+def _known() -> list[Machine]:
+    """The three, whether they stand or not, and the workers that stand beside them."""
+    three = _three()
+    return three + [machine for machine in _standing() if machine not in three]
 
 
 def _find(host: str) -> Machine:
-    for machine in [*_three(), *_extra()]:
+    for machine in _known():
         if machine.name == host:
             return machine
-    raise ToolkitError(f"no lab host {host}: there are {_names([*_three(), *_extra()])}")
+    raise ToolkitError(f"the lab has no host {host}; it has {_names(_known())}")
 
 
 def _names(machines: Sequence[Machine]) -> str:
@@ -230,72 +237,62 @@ def _alone(say: Say) -> Iterator[None]:
         yield
 
 
-def _machine_id() -> None:
-    """systemd-nspawn names its links after this machine's id, which an image may lack."""
+def _ensure_machine_id() -> None:
+    """systemd-nspawn names links after this machine's id, and a container may have none."""
     file = Path("/etc/machine-id")
     if not file.exists() or not file.read_text().strip():
         execute(["systemd-machine-id-setup"])
 
 
-def _is_stale() -> bool:
-    """Whether what there is cannot be built on: half-made, or over an older base."""
-    made_from = STATE / "base"
-    return not (
-        network.is_laid() and made_from.exists() and made_from.read_text() == str(base.path())
-    )
+def _is_whole() -> bool:
+    """Whether network and state were made to the last step, for the base tree of this recipe."""
+    made_for = MADE_FOR.read_text() if MADE_FOR.exists() else ""
+    return network.is_laid() and made_for == str(base.path()) and base.path().exists()
 
 
 def _lay() -> None:
-    """Make the state and the network, unless they are there."""
-    if os.path.ismount(STATE):
-        return
-    STATE.mkdir(exist_ok=True)
+    STATE.mkdir()
     execute(["mount", "-t", "tmpfs", "-o", "mode=755", "gearman-lab", str(STATE)])
     network.lay(NAMESPACE)
-    (STATE / "base").write_text(str(base.path()))
+    MADE_FOR.write_text(str(base.path()))
 
 
 def _clear() -> None:
-    """Remove whatever there is of a lab, in any state."""
-    if STATE.exists():
-        for machine in _machines():
-            machine.kill()
+    """Remove all there is of a lab, in whatever state it is."""
+    for machine in _standing():
+        machine.kill()
     network.remove()
     while os.path.ismount(STATE):
-        execute(["umount", "--recursive", str(STATE)])
-    if STATE.exists():
-        execute(["rm", "-rf", "--one-file-system", str(STATE)])
+        execute(["umount", "--recursive", "--lazy", str(STATE)])
+    execute(["rm", "-rf", "--one-file-system", str(STATE)])
     MORE_WORKERS.unlink(missing_ok=True)
-    KNOWN_HOSTS.unlink(missing_ok=True)
 
 
 def _remove(machine: Machine) -> None:
     machine.kill()
     if os.path.ismount(machine.tree):
-        execute(["umount", "--recursive", str(machine.tree)])
+        execute(["umount", "--lazy", str(machine.tree)])
     execute(["rm", "-rf", "--one-file-system", str(machine.folder)])
 
 
 def _describe(machines: Sequence[Machine]) -> None:
-    """Give this checkout a key to the hosts, and their keys and addresses."""
-    if not KEY.exists():
+    """Give this checkout a key to the hosts; write down their keys, and which there are."""
+    public = KEY.with_suffix(".pub")
+    if not public.exists():
+        KEY.unlink(missing_ok=True)
         execute(["ssh-keygen", "-q", "-N", "", "-C", "lab", "-t", "ed25519", "-f", str(KEY)])
-    key = KEY.with_suffix(".pub").read_text().strip()
+    lines = []
     for machine in machines:
-        machine.authorize(key)
-    lines = [
-        f"{machine.name},{machine.address} {key}\n"
-        for machine in machines
-        for key in machine.host_keys()
-    ]
+        machine.authorize(public.read_text().strip())
+        lines += [f"{machine.name},{machine.address} {key}\n" for key in machine.host_keys()]
     KNOWN_HOSTS.write_text("".join(lines))
-    if more := [machine for machine in machines if machine not in _three()]:
-        hosts = {machine.name: {"ansible_host": machine.address} for machine in more}
+    hosts = {machine.name: {"ansible_host": machine.address} for machine in machines[3:]}
+    if hosts:
         MORE_WORKERS.write_text(yaml.safe_dump({"all": {"children": {"worker": {"hosts": hosts}}}}))
     else:
         MORE_WORKERS.unlink(missing_ok=True)
-    owner = INVENTORY.stat()  # with sudo, a checkout is still its owner's
-    for file in (KEY, KEY.with_suffix(".pub"), KNOWN_HOSTS, MORE_WORKERS):
+    owner = HOSTS.stat()  # also under sudo these files are the checkout's owner's
+    for file in (KEY, public, KNOWN_HOSTS, MORE_WORKERS):
         if file.exists():
             os.chown(file, owner.st_uid, owner.st_gid)
 
@@ -305,7 +302,7 @@ def _await(machine: Machine) -> None:
     deadline = time.monotonic() + BOOT_SECONDS
     while not machine.greets():
         if time.monotonic() > deadline or not machine.is_running():
-            console = (machine.folder / "console").read_text(errors="replace").splitlines()
+            console = machine.console.read_text(errors="replace").splitlines()
             last = "\n".join(f"  {line}" for line in console[-8:])
-            raise ToolkitError(f"lab host {machine.name} did not boot; its console:\n{last}")
+            raise ToolkitError(f"lab host {machine.name} does not answer; its console:\n{last}")
         time.sleep(POLL_SECONDS)

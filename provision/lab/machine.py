@@ -5,17 +5,14 @@ are no pid files to go stale. A machine outlives the process that booted it.
 """
 
 import os
-import select
-import shlex
-import signal
 import socket
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from provision.errors import ToolkitError
-from provision.lab import base, network
+from provision.lab import base, network, processes
 from provision.local import execute
 
 STATE = Path("/run/gearman_py-lab")
@@ -27,8 +24,10 @@ PORT = 22
 GREETING_SECONDS = 0.5
 TIDYING_SECONDS = 2.0
 
-_ENVIRONMENT = ("env", "-i", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb")
-_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ENVIRONMENT = (
+    *("HOME=/root", "LANG=C.UTF-8", "TERM=dumb"),
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+)
 
 
 @dataclass(frozen=True)
@@ -49,23 +48,22 @@ class Machine:
         return self.folder / "root"
 
     @property
-    def port(self) -> str:
-        """The bridge's end of the host's cable, as systemd-nspawn names it."""
-        return f"vb-lab-{self.name}"
+    def console(self) -> Path:
+        """What it wrote while it booted."""
+        return self.folder / "console"
 
     # -- its tree -----------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Make the tree and its host keys, unless they were made to the last step."""
-        ready = self.folder / "ready"
-        if ready.exists():
-            return
-        upper, work = self.folder / "upper", self.folder / "work"
+        """Make the tree and its host keys, as far as they are not made."""
+        upper, work, ready = (self.folder / name for name in ("upper", "work", "ready"))
         for folder in (upper, work, self.tree):
             folder.mkdir(parents=True, exist_ok=True)
         if not os.path.ismount(self.tree):
             options = f"lowerdir={base.path()},upperdir={upper},workdir={work}"
             execute(["mount", "-t", "overlay", "-o", options, "gearman-lab", str(self.tree)])
+        if ready.exists():
+            return
         files = {
             "etc/hostname": f"{self.name}\n",
             "etc/hosts": f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {self.name}\n",
@@ -102,46 +100,37 @@ class Machine:
 
     def boot(self) -> None:
         """Start it; returns before it answers. Its console goes to the file ``console``."""
-        options = (
-            f"--directory={self.tree} --machine=lab-{self.name} --network-bridge={network.BRIDGE}"
+        nspawn = (
+            *("systemd-nspawn", "--quiet", "--boot", f"--directory={self.tree}"),
+            *(f"--machine=lab-{self.name}", f"--network-bridge={network.BRIDGE}"),
+            *("--register=no", "--keep-unit", "--link-journal=no"),
+            *("--resolv-conf=off", "--timezone=off"),
         )
-        alone = "--register=no --keep-unit --link-journal=no --resolv-conf=off --timezone=off"
-        nspawn = ["systemd-nspawn", "--quiet", "--boot", *options.split(), *alone.split()]
-        command = network.within(NAMESPACE, *nspawn)
-        console = self.folder / "console"
-        if Path("/run/systemd/system").exists():
-            execute([*_unit(self.name, console), *command])
-            return
-        with console.open("wb") as output:
-            subprocess.run(
-                ["setsid", "--fork", *_in_groups(_groups(self.name)), *command],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                check=True,
-            )
-
-    def supervisors(self) -> list[int]:
-        """The systemd-nspawn that runs it (or is about to): none, or one."""
-        mark = f"--directory={self.tree}".encode()
-        return [pid for pid in _processes() if mark in _read(f"/proc/{pid}/cmdline").split(b"\0")]
-
-    def leader(self) -> int | None:
-        """Its process 1, by the number it has here."""
-        for pid in self._inhabitants():
-            if _status(pid, "NSpid")[1:] == ["1"]:
-                return pid
-        return None
+        hold = processes.held(self.name, self.console)
+        execute([*hold, *network.within(NAMESPACE, *nspawn)])
 
     def is_running(self) -> bool:
         """Whether it runs under its supervisor; one without could not be rebooted."""
         leader, supervisors = self.leader(), self.supervisors()
         if leader is None:
             return bool(supervisors)  # it is being started
-        return int(_status(leader, "PPid")[0]) in supervisors
+        return processes.status(leader, "PPid") in [[str(pid)] for pid in supervisors]
+
+    def supervisors(self) -> list[int]:
+        """The systemd-nspawn that runs it, or is about to: none, or one."""
+        return processes.with_argument(f"--directory={self.tree}")
+
+    def leader(self) -> int | None:
+        """Its process 1, by the number it has on this machine."""
+        for pid in processes.rooted_in(self.tree):
+            if processes.status(pid, "NSpid")[1:] == ["1"]:
+                return pid
+        return None
 
     def greets(self) -> bool:
-        """Whether its sshd answers."""
+        """Whether it runs and its sshd answers."""
+        if not self.supervisors():
+            return False
         try:
             with socket.create_connection((self.address, PORT), GREETING_SECONDS) as link:
                 link.settimeout(GREETING_SECONDS)
@@ -151,104 +140,20 @@ class Machine:
 
     def kill(self) -> None:
         """End it at once, as a power cut would, and wait until it is gone."""
-        _kill(self._inhabitants())  # its supervisor sees that, tidies up and ends
-        _kill(self.supervisors(), grace=TIDYING_SECONDS)
-        for group in _groups(self.name):
-            for folder, _, _ in os.walk(group, topdown=False):
-                os.rmdir(folder)
+        processes.kill(processes.rooted_in(self.tree))  # its supervisor sees that and tidies up
+        processes.kill(self.supervisors(), grace=TIDYING_SECONDS)
+        processes.let_go(self.name)
 
-    def run(
-        self, argv: Sequence[str], input: str | None = None
-    ) -> subprocess.CompletedProcess[str]:
+    def set_link(self, state: str) -> None:
+        """Set its end of the cable ``up`` or ``down``."""
+        network.set_port(NAMESPACE, f"vb-lab-{self.name}", state)
+
+    def run(self, argv: Sequence[str], input: str) -> subprocess.CompletedProcess[str]:
         """Run a command in it as root, not through SSH. Raises ToolkitError when it is off."""
         leader = self.leader()
         if leader is None:
             raise ToolkitError(f"lab host {self.name} is not running: invoke lab.up")
-        enter = ("nsenter", f"--target={leader}", "--all", "--wd=/", *_ENVIRONMENT, _PATH)
+        enter = ("nsenter", f"--target={leader}", "--all", "--wd=/", "env", "-i", *ENVIRONMENT)
         return subprocess.run(
-            [*enter, *argv],
-            input=input or "",
-            capture_output=True,
-            text=True,
-            check=False,
+            [*enter, *argv], input=input, capture_output=True, text=True, check=False
         )
-
-    def _inhabitants(self) -> Iterator[int]:
-        """Every process whose root is this tree."""
-        if not os.path.ismount(self.tree):
-            return
-        root = self.tree.stat()
-        for pid in _processes():
-            try:
-                if os.path.samestat(os.stat(f"/proc/{pid}/root"), root):
-                    yield pid
-            except OSError:
-                pass  # gone, or a thread of the kernel
-
-
-def _unit(name: str, console: Path) -> list[str]:
-    """Run a machine as a unit of this machine's systemd, as systemd-nspawn@.service does."""
-    properties = {
-        "Delegate": "yes",
-        "KillMode": "mixed",
-        "StandardOutput": f"append:{console}",
-        "StandardError": f"append:{console}",
-    }
-    options = [f"--property={key}={value}" for key, value in properties.items()]
-    unit = ("--quiet", "--collect", "--slice=machine.slice", f"--unit=gearman-lab-{name}")
-    return ["systemd-run", *unit, *options]
-
-
-def _groups(name: str) -> list[Path]:
-    """A machine's control groups where no systemd gives it one: a folder per hierarchy.
-
-    Without them all machines would share one group, and stop each other's services.
-    """
-    if Path("/run/systemd/system").exists():
-        return []
-    mounts = (line.split(" - ") for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    return [
-        Path(mount.split()[4]) / "gearman-lab" / name
-        for mount, kind in mounts
-        if kind.startswith("cgroup2 ") or (kind.startswith("cgroup ") and "name=systemd" in kind)
-    ]
-
-
-def _in_groups(groups: list[Path]) -> list[str]:
-    """The beginning of a command line: what follows is run in these control groups."""
-    for group in groups:
-        group.mkdir(parents=True, exist_ok=True)
-    enter = "".join(f"echo $$ >{shlex.quote(str(group))}/cgroup.procs && " for group in groups)
-    return ["sh", "-c", f'{enter}exec "$@"', "sh"]
-
-
-def _processes() -> Iterator[int]:
-    return (int(name) for name in os.listdir("/proc") if name.isdigit())
-
-
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError:
-        return b""
-
-
-def _status(pid: int, key: str) -> list[str]:
-    """The words of a line of /proc/PID/status; none when the process is gone."""
-    for line in _read(f"/proc/{pid}/status").decode().splitlines():
-        if line.startswith(f"{key}:"):
-            return line.split()[1:]
-    return []
-
-
-def _kill(pids: Iterable[int], grace: float = 0) -> None:
-    """Wait until each has ended; SIGKILL it when it has not after ``grace`` seconds."""
-    for pid in pids:
-        try:
-            process = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        if not select.select([process], [], [], grace)[0]:
-            signal.pidfd_send_signal(process, signal.SIGKILL)
-            select.select([process], [], [])
-        os.close(process)

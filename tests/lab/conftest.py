@@ -1,0 +1,42 @@
+"""The tests of this folder run against real hosts: the lab, as it runs already or brought up."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from provision import lab as the_lab
+from provision import local
+
+HERE = Path(__file__).parent
+SECONDS = 600  # the first test may wait for the base tree to be built
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.lab)
+            item.add_marker(pytest.mark.timeout(SECONDS))
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[ModuleType]:
+    """``provision.lab`` with its three hosts up; down again at the end if it was down before."""
+    if os.geteuid() != 0:
+        unable("the lab boots real machines, which takes root")
+    if packages := local.missing(the_lab.PROGRAMS):
+        unable(f"the lab needs Debian packages: apt-get install {' '.join(packages)}")
+    was_up = any(row.state == "up" for row in the_lab.status())
+    the_lab.up(print)
+    yield the_lab
+    if not was_up:
+        the_lab.down(print)
+
+
+def unable(reason: str) -> None:
+    """No lab here: a failure where all must run, else a skip."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)

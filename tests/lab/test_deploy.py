@@ -1,0 +1,197 @@
+"""Deploys to real hosts: from nothing, again, after damage, and where they cannot be done."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+import pytest
+
+from provision import deploy
+from roles import ROLES
+
+HOSTS = ("client1", "server1", "worker1")
+UNITS = {
+    "server1": ("gearmand.service",),
+    "worker1": tuple(f"gearman-worker@{each}.service" for each in ("reverse", "resize", "wc")),
+}
+MOST_EXPOSED = 1.5
+BARE = """
+systemctl disable --quiet --now gearmand.service 'gearman-worker@*.service' 2>/dev/null
+rm -f /etc/systemd/system/gearman* /usr/local/bin/gear* /etc/profile.d/gearman.sh
+rm -rf /opt/gearman /var/lib/gearmand
+userdel gearman 2>/dev/null
+systemctl daemon-reload; systemctl reset-failed
+"""
+FULL_DISK = """
+mkdir /run/small; mount -t tmpfs -o size=2m small /run/small; mkdir /run/small/releases
+mount --bind /run/small /opt/gearman
+"""
+SQUATTER = """
+systemctl stop gearmand.service
+systemd-run --quiet --unit=squatter python3 -m http.server -b 198.18.10.247 4730
+until ss -ltn | grep -q 198.18.10.247:4730; do sleep 0.1; done
+"""
+OLD_PYTHON = """
+rm /usr/bin/python3; cat > /usr/bin/python3 << 'END'; chmod 755 /usr/bin/python3
+#!/bin/sh
+exec /usr/bin/python3.11 -I -S -c "import sys; sys.version_info = (3, 9, 2, 'final', 0)
+$4"
+END
+"""
+
+
+def root(lab: ModuleType, host: str, script: str) -> str:
+    """Run a shell script on a host as root, not over SSH; what it said."""
+    done = lab.run(host, ["sh", "-c", script])
+    assert done.returncode == 0, f"{host}: {done.stderr}"
+    return str(done.stdout)
+
+
+def planned(lab: ModuleType) -> int:
+    return deploy.plan(lab.INVENTORY, ROLES)
+
+
+def deployed(lab: ModuleType) -> int:
+    return deploy.deploy(lab.INVENTORY, ROLES, yes=True)
+
+
+def changes(out: str) -> list[str]:
+    """The changes that a plan names."""
+    return [line[2:] for line in out.splitlines() if re.match(r"  [+~-] ", line)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _deployed_from_nothing(lab: ModuleType) -> None:
+    """Hosts that bear no trace of Gearman, and then are as wanted after one deploy."""
+    for host in HOSTS:
+        lab.run(host, ["sh", "-c", BARE])
+    assert planned(lab) == deploy.CHANGES_PENDING
+    assert deployed(lab) == 0
+
+
+def counts(lab: ModuleType, host: str) -> tuple[int, int, int]:
+    """Connections, channels and sudos that a host has seen."""
+    sshd, sudo = "\n".join(lab.journal(host)), "\n".join(lab.journal(host, "-t", "sudo"))
+    return (
+        sshd.count("Connection from"),
+        sshd.count("server_input_channel_open"),
+        sudo.count("COMMAND="),
+    )
+
+
+def test_a_second_deploy_changes_nothing_over_one_connection_channel_and_sudo_a_host(
+    lab: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {host: counts(lab, host) for host in HOSTS}
+    assert deployed(lab) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 6
+    assert "3 ok; nothing to change" in lines[-1]
+    assert float(re.findall(r"\((.*) s\)", lines[-1])[0]) <= 1.0
+    for host in HOSTS:
+        seen = zip(counts(lab, host), before[host], strict=True)
+        assert [after - earlier for after, earlier in seen] == [1, 1, 1], host
+
+
+def test_what_is_broken_by_hand_is_what_is_planned_and_what_is_mended(
+    lab: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root(lab, "client1", "echo '# mine' >> /etc/profile.d/gearman.sh")
+    root(lab, "worker1", "systemctl disable --quiet --now gearman-worker@wc.service")
+    before = root(lab, "worker1", "systemctl show -P MainPID gearman-worker@reverse.service")
+
+    for act, status in ((planned, deploy.CHANGES_PENDING), (deployed, 0)):
+        assert act(lab) == status
+        out = capsys.readouterr().out
+        assert changes(out) == [
+            "~ file /etc/profile.d/gearman.sh  (content)",
+            "+ start gearman-worker@wc.service  (it is inactive)",
+        ]
+        assert "      -# mine\n" in out
+    assert planned(lab) == 0
+    assert "# mine" not in root(lab, "client1", "cat /etc/profile.d/gearman.sh")
+    after = root(lab, "worker1", "systemctl show -P MainPID gearman-worker@reverse.service")
+    assert after == before
+
+
+def test_a_process_that_is_older_than_its_unit_file_is_restarted(
+    lab: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # As a deploy leaves it that is interrupted between the file and the restart.
+    root(
+        lab,
+        "server1",
+        "cd /etc/systemd/system; cp gearmand.service /tmp/wanted;"
+        "sed -i s/GEARMAN_CONFIG=.*/GEARMAN_CONFIG=older/ gearmand.service;"
+        "systemctl daemon-reload; systemctl restart gearmand.service;"
+        "cat /tmp/wanted > gearmand.service",
+    )
+    assert deployed(lab) == 0
+    assert changes(capsys.readouterr().out) == [
+        "~ daemon-reload  (a unit file is new to systemd)",
+        "~ restart gearmand.service  (it runs with another configuration)",
+    ]
+    assert planned(lab) == 0
+
+
+@pytest.mark.parametrize(("host", "unit"), [(h, unit) for h in UNITS for unit in UNITS[h]])
+def test_units_are_shut_in(lab: ModuleType, host: str, unit: str) -> None:
+    assert root(lab, host, f"systemctl is-active {unit}").strip() == "active"
+    said = root(lab, host, f"systemd-analyze security --no-pager {unit}")
+    level = re.findall(r"Overall exposure level for .*: ([\d.]+)", said)
+    assert float(level[0]) <= MOST_EXPOSED, said
+
+
+@contextmanager
+def spoilt(lab: ModuleType, host: str, spoil: str, mend: str) -> Iterator[None]:
+    root(lab, host, spoil)
+    try:
+        yield
+    finally:
+        root(lab, host, mend)
+
+
+@pytest.mark.parametrize(
+    ("host", "spoil", "mend", "message"),
+    [
+        pytest.param(
+            "worker1",
+            FULL_DISK,
+            "umount /opt/gearman /run/small; rmdir /run/small",
+            r"/opt/gearman has [12] MB free, and a release needs \d+ MB: make room there",
+            id="disk full",
+        ),
+        pytest.param(
+            "server1",
+            SQUATTER,
+            "systemctl stop squatter.service; systemctl start gearmand.service",
+            r"198\.18\.10\.247:4730 is taken by python3 \(pid \d+, squatter\.service\): stop it",
+            id="port taken",
+        ),
+        pytest.param(
+            "worker1",
+            OLD_PYTHON,
+            "ln -sf python3.11 /usr/bin/python3",
+            r"Python 3\.9\.2 \(Debian GNU/Linux 12 \(bookworm\)\) is too old: 3\.11 or newer",
+            id="Python too old",
+        ),
+    ],
+)
+def test_a_host_that_lacks_what_is_needed_stops_the_deploy_before_any_change(
+    lab: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    host: str,
+    spoil: str,
+    mend: str,
+    message: str,
+) -> None:
+    root(lab, "client1", "rm /etc/profile.d/gearman.sh")  # something that is due elsewhere
+    with spoilt(lab, host, spoil, mend):
+        assert deployed(lab) == 3
+        out = capsys.readouterr().out
+    assert re.search(message, out)
+    assert out.splitlines()[-1].endswith("s)")
+    assert "nothing was changed" in out.splitlines()[-1]
+    assert "absent" in root(lab, "client1", "ls /etc/profile.d/gearman.sh || echo absent")
+    assert deployed(lab) == 0
