@@ -18,7 +18,8 @@ class Packet(IntEnum):
     senders: str
     arguments: tuple[str, ...]
 
-    def __new__(cls, number: int, senders: str, *arguments: str) -> "Packet":
+    # senders has a default so that Packet(number), the look-up, type-checks.
+    def __new__(cls, number: int, senders: str = "", *arguments: str) -> "Packet":
         packet = int.__new__(cls, number)
         packet._value_ = number
         packet.senders = senders

@@ -1,6 +1,7 @@
 """What peers hear from a broker: no sockets, and a clock that stands still."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from gearman_py.broker.peer import Peer
 from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.packets import Packet
 
-Heard = list[tuple[str, *tuple[bytes, ...]]]
+Heard = list[tuple[Any, ...]]  # a packet's name and its arguments
 
 
 class Table:
@@ -49,9 +50,9 @@ class Table:
         unique: bytes = b"",
         workload: bytes = b"data",
     ) -> bytes:
-        (answer,) = self.say(peer, packet, function, unique, workload)
-        assert answer[0] == "JOB_CREATED"
-        return answer[1]
+        ((name, handle),) = self.say(peer, packet, function, unique, workload)
+        assert name == "JOB_CREATED"
+        return bytes(handle)
 
     def grab(self, worker: Peer) -> bytes | None:
         """The handle of the job that the worker is given."""

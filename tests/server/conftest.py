@@ -1,0 +1,40 @@
+"""Servers and connections that end with their test."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.server.process import Address, Peer, Server
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts servers on a free port of the loopback address; they end with the test."""
+    with contextlib.ExitStack() as started:
+
+        def begin(*arguments: str, **environment: str) -> Server:
+            words = ["-L", "127.0.0.1", "-p", "0", "-v", *arguments]
+            server = Server(words, tmp_path, **environment)
+            started.callback(server.process.wait)
+            started.callback(server.process.kill)
+            return server
+
+        yield begin
+
+
+@pytest.fixture
+def connect(start: Callable[..., Server]) -> Iterator[Callable[..., Peer]]:
+    """Makes connections, to one server with nothing special about it unless told where."""
+    plain: list[Address] = []
+    with contextlib.ExitStack() as opened:
+
+        def begin(address: Address | None = None) -> Peer:
+            if address is None and not plain:
+                plain.append(start().listening())
+            peer = Peer(address or plain[0])
+            opened.callback(peer.socket.close)
+            return peer
+
+        yield begin

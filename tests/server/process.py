@@ -1,0 +1,108 @@
+"""A job server in a process of its own, and peers that speak to it over real sockets."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gearman_py.protocol.codec import RESPONSE, Decoder, request
+from gearman_py.protocol.packets import Packet
+
+Address = tuple[str, int]
+LIMIT = 10.0  # seconds that anything here may take
+
+
+class Server:
+    """gearmand as a command; ``log`` is what it said on stderr so far."""
+
+    def __init__(self, arguments: list[str], folder: Path, **environment: str) -> None:
+        self._log = folder / "gearmand.log"
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gearman_py.cli.gearmand", *arguments],
+                env={**os.environ, **environment},
+                stderr=log,
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def listening(self) -> Address:
+        """Where it listens, once it does."""
+        await_true(lambda: "listens on" in self.log or self.process.poll() is not None)
+        found = re.search(r"listens on (\S+) port (\d+)", self.log)
+        assert found, self.log
+        return found[1], int(found[2])
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(LIMIT)
+
+    def memory(self) -> int:
+        """The most bytes that were ever resident."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+        assert found
+        return int(found[1]) * 1024
+
+
+class Peer:
+    """A raw connection to a server."""
+
+    def __init__(self, address: Address) -> None:
+        self.socket = socket.create_connection(address, LIMIT)
+        self._decoder = Decoder(RESPONSE)
+        self._heard: list[tuple[int, list[bytes]]] = []
+
+    def say(self, packet: Packet, *arguments: bytes) -> None:
+        self.socket.sendall(request(packet, *arguments))
+
+    def hear(self) -> tuple[Any, ...]:
+        """The next packet; fails when the server closes instead."""
+        while not self._heard:
+            data = self.socket.recv(2**16)
+            assert data, "the server closed the connection"
+            self._heard += self._decoder.feed(data)
+        number, arguments = self._heard.pop(0)
+        return (Packet(number).name, *arguments)
+
+    def ask(self, packet: Packet, *arguments: bytes) -> tuple[Any, ...]:
+        self.say(packet, *arguments)
+        return self.hear()
+
+    def command(self, line: str) -> bytes:
+        """A text command's answer."""
+        self.socket.sendall(line.encode() + b"\r\n")
+        answer = b""
+        while not answer.endswith(b"\n") or (
+            answer[:3] not in (b"OK ", b"OK\r", b"ERR") and not answer.endswith(b".\n")
+        ):
+            data = self.socket.recv(2**16)
+            assert data, "the server closed the connection"
+            answer += data
+        return answer
+
+    def closed(self) -> bool:
+        """Whether the server has closed, or closes now; what it still says is thrown away."""
+        try:
+            while self.socket.recv(2**16):
+                pass
+        except ConnectionResetError:
+            pass
+        except TimeoutError:
+            return False
+        return True
+
+
+def await_true(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.005)

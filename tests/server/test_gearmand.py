@@ -1,0 +1,135 @@
+"""gearmand as a command: how it starts, what it says, how it ends."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gearman_py.protocol.packets import Packet
+from tests.server.process import Peer, Server, await_true
+
+Start = Callable[..., Server]
+Connect = Callable[..., Peer]
+
+
+def gearmand(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run it to its end: for what does not start."""
+    return subprocess.run(
+        [sys.executable, "-m", "gearman_py.cli.gearmand", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_stops_it_with_status_0_and_owed_bytes_still_leave(
+    start: Start, connect: Connect, number: signal.Signals
+) -> None:
+    server = start()
+    peer = connect(server.listening())
+    assert peer.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"")[0] == "JOB_CREATED"
+    assert server.end(number) == 0
+    assert peer.closed()
+    assert "stopping: 1 jobs were queued or running" in server.log
+
+
+def test_drain_signal_refuses_newcomers_and_ends_after_the_last_job(
+    start: Start, connect: Connect
+) -> None:
+    server = start()
+    address = server.listening()
+    client, worker = connect(address), connect(address)
+    worker.say(Packet.CAN_DO, b"f")
+    _, handle = client.ask(Packet.SUBMIT_JOB, b"f", b"", b"")
+    worker.ask(Packet.GRAB_JOB)
+    server.process.send_signal(signal.SIGUSR1)
+    await_true(lambda: "draining" in server.log)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+    worker.say(Packet.WORK_COMPLETE, handle, b"r")
+    assert client.hear() == ("WORK_COMPLETE", handle, b"r")
+    assert server.process.wait(10) == 0
+
+
+def test_taken_port_is_one_message_with_the_cure(start: Start) -> None:
+    _, port = start().listening()
+    done = gearmand("-L", "127.0.0.1", "-p", str(port))
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"gearmand: cannot listen on 127.0.0.1 port {port}: Address already in use; "
+        f"who has it: ss -ltnp 'sport = :{port}'\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--speed"], "unrecognized arguments: --speed"),
+        (["-p", "high"], "argument -p/--port: invalid int value: 'high'"),
+        (["-p", "70000"], "--port: 70000 is not between 0 and 65535"),
+        (["-b", "0"], "--backlog: 0 is not a positive number"),
+        (["-p", "0", "-u", "nobody-of-that-name"], "there is no user 'nobody-of-that-name'"),
+        (["-p", "0", "-l", "/nowhere/log"], "cannot write the log file /nowhere/log"),
+        (["-p", "0", "-P", "/nowhere/pid"], "cannot write the pid file /nowhere/pid"),
+        (["-L", "host.invalid"], "cannot resolve --listen host.invalid"),
+    ],
+)
+def test_mistake_is_one_message_and_status_1(arguments: list[str], message: str) -> None:
+    done = gearmand("-L", "127.0.0.1", *arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"gearmand: {message}")
+    assert "Traceback" not in done.stderr
+
+
+def test_port_comes_from_the_environment_unless_a_flag_says_other(
+    start: Start, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = Server(["-v", "-L", "127.0.0.1"], tmp_path, GEARMAND_PORT=str(port))
+    try:
+        assert server.listening() == ("127.0.0.1", port)
+    finally:
+        server.end()
+    assert start(GEARMAND_PORT=str(port)).listening()[1] != port
+
+
+def test_systemd_is_told_that_it_is_ready_alive_and_stopping(start: Start, tmp_path: Path) -> None:
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        manager.settimeout(10)
+        server = start(NOTIFY_SOCKET=path, WATCHDOG_USEC="100000")
+        assert manager.recv(1000).startswith(b"READY=1\nSTATUS=listening on 127.0.0.1")
+        assert [manager.recv(1000) for _ in range(2)] == [b"WATCHDOG=1"] * 2
+        server.process.terminate()
+        while (said := manager.recv(1000)) == b"WATCHDOG=1":
+            pass
+        assert said == b"STOPPING=1"
+
+
+def test_daemon_detaches_writes_its_pid_and_takes_it_away(connect: Connect, tmp_path: Path) -> None:
+    pid_file, log = tmp_path / "pid", tmp_path / "log"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    files = ["-P", str(pid_file), "-l", str(log)]
+    done = gearmand("-d", "-v", "-L", "127.0.0.1", "-p", str(port), *files)
+    assert done.returncode == 0, done.stderr
+    await_true(lambda: log.exists() and "listens on" in log.read_text())
+    pid = int(pid_file.read_text())
+    assert connect(("127.0.0.1", port)).ask(Packet.ECHO_REQ, b"x") == ("ECHO_RES", b"x")
+    os.kill(pid, signal.SIGTERM)
+    await_true(lambda: not pid_file.exists())
+
+
+def test_help_names_every_option_and_exits_0() -> None:
+    done = gearmand("--help")
+    assert done.returncode == 0
+    for flag in ("--listen", "--port", "--daemon", "--user", "--log-file", "--pid-file", "-v"):
+        assert flag in done.stdout

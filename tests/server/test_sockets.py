@@ -1,0 +1,132 @@
+"""The server as its peers meet it, over real sockets."""
+
+import socket
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from gearman_py.protocol.codec import request
+from gearman_py.protocol.packets import Packet
+from tests.server.process import Peer, Server
+
+MIB = 2**20
+Connect = Callable[..., Peer]
+Start = Callable[..., Server]
+
+
+def test_job_goes_from_client_to_worker_and_back(connect: Connect) -> None:
+    client, worker = connect(), connect()
+    worker.say(Packet.CAN_DO, b"reverse")
+    worker.say(Packet.PRE_SLEEP)
+    created, handle = client.ask(Packet.SUBMIT_JOB, b"reverse", b"", b"abc")
+    assert created == "JOB_CREATED"
+    assert worker.hear() == ("NOOP",)
+    assert worker.ask(Packet.GRAB_JOB) == ("JOB_ASSIGN", handle, b"reverse", b"abc")
+    worker.say(Packet.WORK_COMPLETE, handle, b"cba")
+    assert client.hear() == ("WORK_COMPLETE", handle, b"cba")
+
+
+def test_answers_come_in_the_order_of_the_requests_text_and_binary_mixed(connect: Connect) -> None:
+    peer = connect()
+    peer.socket.sendall(
+        request(Packet.ECHO_REQ, b"1") + b"version\r\n" + request(Packet.ECHO_REQ, b"2")
+    )
+    expected = b"\0RES\0\0\0\x11\0\0\0\x011OK 0.1.0\n\0RES\0\0\0\x11\0\0\0\x012"
+    got = b""
+    while len(got) < len(expected):
+        got += peer.socket.recv(1000)
+    assert got == expected
+
+
+def test_payload_of_many_reads_arrives_whole(connect: Connect) -> None:
+    client, worker = connect(), connect()
+    payload = bytes(range(256)) * (8 * MIB // 256)
+    worker.say(Packet.CAN_DO, b"f")
+    client.ask(Packet.SUBMIT_JOB, b"f", b"", payload)
+    _, handle, _, workload = worker.ask(Packet.GRAB_JOB)
+    assert workload == payload
+    worker.say(Packet.WORK_COMPLETE, handle, payload)
+    assert client.hear()[2] == payload
+
+
+def test_worker_that_vanishes_gives_its_job_back(connect: Connect) -> None:
+    client, dying, other = connect(), connect(), connect()
+    for worker in (dying, other):
+        worker.say(Packet.CAN_DO, b"f")
+    _, handle = client.ask(Packet.SUBMIT_JOB, b"f", b"", b"")
+    assert dying.ask(Packet.GRAB_JOB)[1] == handle
+    # Acknowledged, so that the server has put it to sleep before the other one dies.
+    other.say(Packet.PRE_SLEEP)
+    assert other.ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
+    dying.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    dying.socket.close()
+    assert other.hear() == ("NOOP",)
+    assert other.ask(Packet.GRAB_JOB)[1] == handle
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"\0REQ\0\0\0\x10\xff\xff\xff\xff",
+        b"\0XYZ\0\0\0\x10\0\0\0\0",
+        b"\0REQ\x80\0\0\0\0\0\0\0",
+        b"\0REQ\0\0\0\x07\0\0\0\x02ab",
+        b"x" * 9000,
+    ],
+)
+def test_peer_out_of_step_is_answered_and_closed_and_nobody_else_notices(
+    connect: Connect, bad: bytes
+) -> None:
+    bystander, peer = connect(), connect()
+    peer.socket.sendall(bad)
+    answer = peer.socket.recv(1000)
+    assert answer.startswith((b"\0RES\0\0\0\x13", b"ERR "))
+    assert peer.closed()
+    assert bystander.ask(Packet.ECHO_REQ, b"here") == ("ECHO_RES", b"here")
+
+
+def flood(peer: Peer, data: bytes, most: int) -> int:
+    """Send without ever reading, until the server takes no more; how much it took."""
+    peer.socket.settimeout(1.0)
+    sent = 0
+    try:
+        while sent < most:
+            sent += peer.socket.send(data)
+    except (TimeoutError, ConnectionError):
+        pass
+    return sent
+
+
+@pytest.mark.parametrize(
+    "data",
+    [request(Packet.ECHO_REQ, b"x" * 10_000) * 20, b"workers\r\n" * 5000],
+    ids=["echo", "listing"],
+)
+def test_peer_that_does_not_read_is_not_read_from(
+    start: Start, connect: Connect, data: bytes
+) -> None:
+    server = start()
+    address = server.listening()
+    before = server.memory()
+    peer, bystander = connect(address), connect(address)
+    assert flood(peer, data, 400 * MIB) < 100 * MIB
+    assert server.memory() - before < 100 * MIB
+    assert bystander.ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
+
+
+def test_client_that_does_not_read_its_results_is_dropped(start: Start, connect: Connect) -> None:
+    server = start()
+    address = server.listening()
+    client, worker = connect(address), connect(address)
+    worker.say(Packet.CAN_DO, b"f")
+    _, handle = client.ask(Packet.SUBMIT_JOB, b"f", b"", b"")
+    worker.ask(Packet.GRAB_JOB)
+    before = server.memory()
+    chunk = request(Packet.WORK_DATA, handle, b"x" * MIB)
+    for _ in range(120):
+        worker.socket.sendall(chunk)
+    worker.say(Packet.WORK_COMPLETE, handle, b"")
+    assert worker.ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
+    assert server.memory() - before < 160 * MIB
+    assert "does not read" in server.log
