@@ -73,13 +73,16 @@ def test_buildings_keep_apart() -> None:
             assert not {name.partition(".")[0] for name in imports(path)} & others, path
 
 
-def test_only_transport_knows_ssh() -> None:
+def test_only_transport_knows_fabric_and_only_it_and_host_keys_know_paramiko() -> None:
     for path in sources("provision"):
-        if path.name != "transport.py":
-            assert not {name.partition(".")[0] for name in imports(path)} & {"fabric", "paramiko"}
+        tops = {name.partition(".")[0] for name in imports(path)}
+        assert "fabric" not in tops or path.name == "transport.py", path
+        assert "paramiko" not in tops or path.name in ("transport.py", "host_keys.py"), path
 
 
 def test_no_file_is_too_long_to_read_at_once() -> None:
     for package in ("gearman_py", "provision", "roles"):
         for path in sources(package):
-            assert len(path.read_text().splitlines()) <= 420, path
+            # An agent's half is sent as one piece of source, so it cannot be split.
+            most = 500 if path.parent.name == "agent" else 400
+            assert len(path.read_text().splitlines()) <= most, path
