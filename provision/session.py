@@ -34,7 +34,7 @@ WORK = 1000.0  # seconds for one operation; the agent itself gives up before
 PING = 10.0  # seconds between signs of life while a host is locked
 PATIENCE = 40.0  # seconds of silence after which an agent frees its lock
 
-# Runs as root. It must be one line, be read by any Python, and know when what it reads is over.
+# Runs as root, and loads the agent. Any Python must be able to read it.
 BOOTSTRAP = """\
 import os, sys
 def read(n):
@@ -86,6 +86,7 @@ class Session:
     """A conversation with the agent on host ``name``.
 
     Raises :class:`Unreachable` when sudo refuses, or there is no Python that can be the agent.
+    ``lock_file`` is where on the host :meth:`lock` locks.
     """
 
     def __init__(
@@ -301,8 +302,8 @@ class Session:
 
 def command_line(token: str, *, sudo: bool) -> str:
     """The shell line that starts an agent. No secret is in it."""
-    argv = ["/usr/bin/python3", "-I", "-S", "-c", BOOTSTRAP % token]
-    # -k: a password that sudo remembers is not asked for, and a wrong one would pass unseen.
+    # In one line: some login shells take no others.
+    argv = ["/usr/bin/python3", "-I", "-S", "-c", f"exec({BOOTSTRAP % token!r})"]
     prefix = f"LC_ALL=C sudo -S -p {token}: " if sudo else "LC_ALL=C "
     return prefix + shlex.join(argv)
 
