@@ -2,9 +2,10 @@
 
 Every host is connected to, asked and planned, all at once, before anything is changed anywhere.
 A plan that cannot be made (a host does not answer, a port is taken) stops the deploy while
-nothing is changed. Then hosts are changed group by group, in the order in which the roles are
-given: a group begins when the one before it is as wanted, and does not begin when a host of
-that one failed. Within a group a host that fails stops alone, and the others go on.
+nothing is changed. Then the release is put on all hosts, where nothing uses it yet. Then hosts
+are changed group by group, in the order in which the roles are given: a group begins when the
+one before it is as wanted, and does not begin when a host failed before. Within a group a host
+that fails stops alone, and the others go on.
 
 Nothing is remembered here between runs. What is true is on the hosts: an interrupted deploy is
 resumed by the next one, which plans what is left.
@@ -154,26 +155,35 @@ class Run:
             site.session.lock(hosts.holder())
 
     def apply(self) -> int:
-        """Change the hosts group by group. Returns the status of the worst."""
-        status = 0
-        failed: list[str] = []
-        for group in self._groups():
-            if failed:
-                for site in group:
-                    self.report.show(Skipped(site.host.name, tuple(failed)))
+        """Stage everywhere, then change the hosts group by group. Returns the worst status.
+
+        What has not begun when a host failed is left alone.
+        """
+        failed: dict[str, int] = {}  # host -> its status
+        groups = list(self._groups())
+        self._each([site for group in groups for site in group], self._stage, failed)
+        for group in groups:
+            left = [site for site in group if site.host.name not in failed]
+            if not failed:
+                self._each(left, self._finish, failed)
                 continue
-            for site, result in hosts.each(group, self._apply):
-                if isinstance(result, ToolkitError):
-                    failed.append(site.host.name)
-                    self.report.show(Failed(site.host.name, result, self.seconds))
-                    status = max(status, result.status)
-        return status
+            for site in left:
+                self.report.show(Skipped(site.host.name, tuple(failed)))
+        return max(failed.values(), default=0)
 
     def _groups(self) -> Iterable[list[Site]]:
         left = self.pending
         for name in self._roles:
             yield [site for site in left if name in site.host.groups]
             left = [site for site in left if name not in site.host.groups]
+
+    def _each(
+        self, sites: Iterable[Site], step: Callable[[Site], None], failed: dict[str, int]
+    ) -> None:
+        for site, result in hosts.each(sites, step):
+            if isinstance(result, ToolkitError):
+                failed[site.host.name] = result.status
+                self.report.show(Failed(site.host.name, result, self.seconds))
 
     def _probe(self, host: Host) -> Site:
         session = self._connect(host)
@@ -199,18 +209,25 @@ class Run:
             for resource in role(host, self._inventory, artifact)
         ]
 
-    def _apply(self, site: Site) -> None:
-        changes = site.plan.changes
+    def _stage(self, site: Site) -> None:
+        self._carry_out(site, site.plan.changes[: site.plan.staged])
+
+    def _finish(self, site: Site) -> None:
+        self._carry_out(site, site.plan.changes[site.plan.staged :])
+        site.probe()
+        if site.plan.changes or site.plan.problems:
+            raise _unlike(site.plan)
+        self.report.show(Verified(site.host.name, self.seconds))
+
+    def _carry_out(self, site: Site, changes: Sequence[Change]) -> None:
+        if not changes:
+            return
         self.report.show(Begun(site.host.name))
         outcomes = site.session.apply([change.operation for change in changes])
         for change, outcome in zip(changes, outcomes, strict=True):
             self.report.show(Applied(site.host.name, change, outcome))
             if outcome.error is not None:
                 raise _failure(change, outcome)
-        site.probe()
-        if site.plan.changes or site.plan.problems:
-            raise _unlike(site.plan)
-        self.report.show(Verified(site.host.name, self.seconds))
 
 
 def _failure(change: Change, outcome: Outcome) -> HostFailed:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from provision.errors import ToolkitError
-from provision.messages import Operation, Question, Unknown
+from provision.messages import Question, Unknown
 from provision.resources.base import Answers, Change, Problem, Resource
 
 
@@ -21,8 +21,13 @@ class Plan:
     problems: tuple[Problem, ...] = ()
 
     @property
-    def operations(self) -> list[Operation]:
-        return [change.operation for change in self.changes]
+    def staged(self) -> int:
+        """How many of the changes touch nothing that runs: those up to the release.
+
+        It is the slow one and the likeliest to fail, and the rest is done in a moment.
+        """
+        kinds = [change.operation.kind for change in self.changes]
+        return kinds.index("release") + 1 if "release" in kinds else 0
 
 
 def questions(resources: Iterable[Resource]) -> list[Question]:

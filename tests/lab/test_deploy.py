@@ -17,8 +17,9 @@ UNITS = {
 }
 MOST_EXPOSED = 1.5
 BARE = """
-systemctl disable --quiet --now gearmand.service 'gearman-worker@*.service' 2>/dev/null
-rm -f /etc/systemd/system/gearman* /usr/local/bin/gear* /etc/profile.d/gearman.sh
+systemctl stop 'gearman*'
+rm -f /etc/systemd/system/gearman* /etc/systemd/system/*.wants/gearman*
+rm -f /usr/local/bin/gear* /etc/profile.d/gearman.sh
 rm -rf /opt/gearman /var/lib/gearmand
 userdel gearman 2>/dev/null
 systemctl daemon-reload; systemctl reset-failed
@@ -75,7 +76,7 @@ def counts(lab: ModuleType, host: str) -> tuple[int, int, int]:
     sshd, sudo = "\n".join(lab.journal(host)), "\n".join(lab.journal(host, "-t", "sudo"))
     return (
         sshd.count("Connection from"),
-        sshd.count("server_input_channel_open"),
+        sshd.count("server_input_channel_open: ctype"),
         sudo.count("COMMAND="),
     )
 

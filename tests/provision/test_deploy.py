@@ -143,7 +143,9 @@ def test_hosts_of_later_groups_do_not_begin_when_one_fails(
 ) -> None:
     fleet.sessions["job"].breaks_at = "unit"
     assert fleet.deploy() == 3
-    assert fleet.changed()["worker"] == fleet.changed()["client"] == 0
+    staged = {"directory", "release"}
+    for name in ("worker", "client"):
+        assert {each.kind for each in fleet.sessions[name].host.applied} == staged
     out = capsys.readouterr().out
     assert "job     failed  start gearmand.service: it ended with 1" in out
     assert "    | no room\n    | at all\n" in out
@@ -153,6 +155,19 @@ def test_hosts_of_later_groups_do_not_begin_when_one_fails(
     fleet.sessions["job"].breaks_at = ""
     assert fleet.deploy() == 0
     assert fleet.plan() == 0
+
+
+def test_a_release_that_fails_on_one_host_changes_nothing_that_runs_on_any(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.sessions["client"].breaks_at = "release"
+    assert fleet.deploy() == 3
+    for session in fleet.sessions.values():
+        assert session.host.processes == {}
+        assert "/opt/gearman/current" not in session.host.paths
+    out = capsys.readouterr().out
+    assert "job     not begun  because of client" in out
+    assert "worker  not begun  because of client" in out
 
 
 def test_a_locked_host_stops_the_deploy_before_anything_is_changed(fleet: Fleet) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from provision import plan
 from provision.errors import ToolkitError
-from provision.messages import Unknown
+from provision.messages import Operation, Unknown
 from provision.release import Artifact
 from provision.resources.account import Group, User
 from provision.resources.base import Resource
@@ -57,8 +57,12 @@ def plan_for(host: FakeHost, resources: list[Resource]) -> plan.Plan:
     return plan.make(resources, host.answer(plan.questions(resources)))
 
 
+def operations(host: FakeHost, resources: list[Resource]) -> list[Operation]:
+    return [change.operation for change in plan_for(host, resources).changes]
+
+
 def assert_converges(host: FakeHost, resources: list[Resource]) -> None:
-    host.apply(plan_for(host, resources).operations)
+    host.apply(operations(host, resources))
     assert plan_for(host, resources).changes == ()
 
 
@@ -78,7 +82,7 @@ def test_making_a_plan_changes_nothing() -> None:
 def test_a_run_interrupted_after_any_operation_is_resumed_by_the_next(done: int) -> None:
     host = FakeHost()
     assert_converges(host, site("1", "old"))
-    host.apply(plan_for(host, site()).operations[:done])
+    host.apply(operations(host, site())[:done])
     assert_converges(host, site())
     assert {process["config"] for process in host.processes.values()} == {"new"}
 
@@ -92,8 +96,8 @@ def spoilt_hosts(draw: st.DrawFn) -> FakeHost:
     """A host left by some older deploy, maybe a half one, and then spoilt by hand."""
     host = FakeHost()
     before = site(draw(st.sampled_from("12")), draw(st.sampled_from(["old", "new"])))
-    operations = plan_for(host, before).operations
-    host.apply(operations[: draw(st.integers(0, len(operations)))])
+    some = operations(host, before)
+    host.apply(some[: draw(st.integers(0, len(some)))])
     for path in draw(st.sets(st.sampled_from(PATHS))) & host.paths.keys():
         host.paths[path] = {
             "directory": directory(mode=draw(st.sampled_from(["0700", "0777"]))),
@@ -150,7 +154,7 @@ def test_systemd_reads_its_files_again_once_and_before_a_unit_starts() -> None:
     one, other = (unit_file(f"{name}.service", "new") for name in ("one", "other"))
     current = Link(f"{ROOT}/current", "releases/2")
     resources = [one, other, Unit("one.service", one, current)]
-    kinds = [operation.kind for operation in plan_for(FakeHost(), resources).operations]
+    kinds = [operation.kind for operation in operations(FakeHost(), resources)]
     assert kinds == ["file", "file", "daemon_reload", "unit"]
 
 

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -118,7 +119,7 @@ def test_a_unit_that_fails_sends_to_its_journal() -> None:
 
 
 def test_status_tells_what_runs_and_what_is_due() -> None:
-    units = {
+    units: dict[str, dict[str, Any]] = {
         "gearmand.service": {"active": "active", "pid": 157, "restarts": 0},
         "other.service": {"active": "failed", "pid": None, "restarts": 5},
     }

@@ -65,7 +65,7 @@ def test_a_bare_host_becomes_what_its_golden_plan_says(name: str, tmp_path: Path
         golden.write_text(text)
     assert text == golden.read_text()
 
-    host.apply(made.operations)
+    host.apply([change.operation for change in made.changes])
     assert planned(host, wanted).changes == ()
 
 
