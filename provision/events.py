@@ -77,4 +77,14 @@ class Skipped:
     because: tuple[str, ...]
 
 
-Event = Building | Planned | Standing | Begun | Applied | Verified | Failed | Skipped
+@dataclass(frozen=True)
+class Checked:
+    """One job's way there and back; ``problem`` is None when the answer was right."""
+
+    name: str
+    seconds: float
+    problem: str | None = None
+    look_at: str = ""  # the host to look at, and with what
+
+
+Event = Building | Planned | Standing | Begun | Applied | Verified | Failed | Skipped | Checked

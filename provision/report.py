@@ -17,6 +17,7 @@ from provision.events import (
     Applied,
     Begun,
     Building,
+    Checked,
     Event,
     Failed,
     Planned,
@@ -72,6 +73,8 @@ class Report:
                     self._ended(host, "changed", f"{count}, {seconds:.1f} s")
                 case Failed(host, error, seconds):
                     self._failed(host, error, seconds)
+                case Checked():
+                    self._checked(event)
                 case Skipped(host, because):
                     self._ended(host, "not begun", f"because of {', '.join(because)}")
             self._draw()
@@ -128,6 +131,13 @@ class Report:
             process = f"  pid {unit['pid']}" if unit.get("pid") else ""
             restarts = f"  {_count(unit['restarts'], 'restart')}" if unit.get("restarts") else ""
             self._print(f"  {name:34} {unit['active']}{process}{restarts}")
+
+    def _checked(self, event: Checked) -> None:
+        state = "failed" if event.problem else "ok"
+        self._print(f"{self._paint(state, f'{state:6}')}  {event.name} ({event.seconds:.2f} s)")
+        if event.problem:
+            self._print(f"    {event.problem}")
+            self._print(f"    look at {event.look_at}")
 
     def _applied(self, event: Applied) -> None:
         host, outcome = event.host, event.outcome

@@ -7,10 +7,16 @@ compared with one we know, and a picture that comes back is decoded, not trusted
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from time import monotonic
 from typing import Protocol
 
 from PIL import Image
+
+from provision import inventory, transport
+from provision.errors import HostFailed, InventoryError
+from provision.events import Checked
+from provision.report import Report
 
 # A job that nobody takes waits for ever; a person who waits for a smoke test does not.
 PATIENCE = 20.0  # seconds for each command
@@ -33,16 +39,6 @@ Run = Callable[[str, bytes], Completed]
 
 
 @dataclass(frozen=True)
-class Check:
-    """One job's way there and back; ``problem`` is None when the answer was right."""
-
-    name: str
-    seconds: float
-    problem: str | None = None
-    look_at: str | None = None
-
-
-@dataclass(frozen=True)
 class Topology:
     """The names of the hosts that a job passes, to say which one to look at."""
 
@@ -60,7 +56,24 @@ class _Wrong(Exception):
         self.status = status
 
 
-def checks(run: Run, topology: Topology) -> Iterator[Check]:
+def smoke(folder: Path) -> int:
+    """Check the topology of an inventory from its first client; returns an exit status."""
+    known = inventory.load(folder)
+    clients, servers, workers = (
+        [host.name for host in known.group(group)] for group in ("client", "job_server", "worker")
+    )
+    if not clients:
+        raise InventoryError(f"{folder}: no host is in group client, to submit jobs from")
+    report = Report(clients[:1])
+    failed = False
+    with transport.connect(known.group("client")[0]) as connection:
+        for checked in checks(connection.run, Topology(clients[0], servers, workers)):
+            report.show(checked)
+            failed = failed or checked.problem is not None
+    return HostFailed.status if failed else 0
+
+
+def checks(run: Run, topology: Topology) -> Iterator[Checked]:
     """Run every check, one after the other, each as it ends."""
     for name, check in _CHECKS:
         start = monotonic()
@@ -68,9 +81,9 @@ def checks(run: Run, topology: Topology) -> Iterator[Check]:
             check(run)
         except _Wrong as wrong:
             seconds = monotonic() - start
-            yield Check(name, seconds, str(wrong), _suspect(run, topology, wrong))
+            yield Checked(name, seconds, str(wrong), _suspect(run, topology, wrong))
         else:
-            yield Check(name, monotonic() - start)
+            yield Checked(name, monotonic() - start)
 
 
 def _gearman(run: Run, function: str, redirect: str = "", stdin: bytes = b"") -> bytes:
