@@ -191,9 +191,9 @@ def test_down_leaves_nothing_and_up_killed_at_every_step_comes_up(
     assert not STATE.exists()
     assert [pid for pid in there if Path(f"/proc/{pid}/root/etc").exists()] == []
     for step in range(1, ENOUGH):
-        status = up_killed_at(step)
-        assert status in (0, -signal.SIGKILL)
-        if status == 0:
+        done = up_killed_at(step)
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        if done.returncode == 0:
             break
     assert [row.state for row in lab.status()] == ["up"] * 3
     assert len({supervisor(host) for host in HOSTS}) == 3
@@ -201,7 +201,7 @@ def test_down_leaves_nothing_and_up_killed_at_every_step_comes_up(
     assert traces() == []
 
 
-def up_killed_at(step: int) -> int:
+def up_killed_at(step: int) -> subprocess.CompletedProcess[str]:
     """Run ``up`` in a process that kills itself as it begins its so manyth command."""
     script = f"""
 import os, signal, sys
@@ -209,15 +209,14 @@ from provision import lab
 left = {step}
 def watch(event, arguments):
     global left
-    left -= event == "subprocess.Popen"
-    if not left:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if event == "subprocess.Popen":
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(watch)
 lab.up(print)
 """
-    return subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.DEVNULL
-    ).returncode
+    return subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
 
 
 def test_two_ups_at_once_make_one_lab(lab: ModuleType, up_again: None) -> None:
