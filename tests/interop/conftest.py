@@ -1,0 +1,115 @@
+"""Other people's Gearman, and ours, as processes on free ports of the loopback address."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from provision import local
+from tasks import PEERS
+
+Address = tuple[str, int]
+LIMIT = 15.0  # seconds that a process may take to be ready
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.interop)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def peers_are_installed() -> None:
+    """Without the peers these tests are skipped, and fail where CI=true."""
+    missing = local.missing(PEERS)
+    if missing:
+        message = f"needs Debian's {', '.join(missing)}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def c_gearmand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+    """Where a C gearmand listens."""
+    folder = tmp_path_factory.mktemp("c-gearmand")
+    with _server(["/usr/sbin/gearmand", "--verbose=INFO"], folder) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def our_gearmand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+    """Where our gearmand listens."""
+    folder = tmp_path_factory.mktemp("our-gearmand")
+    with _server([sys.executable, "-m", "gearman_py.cli.gearmand", "-v"], folder) as address:
+        yield address
+
+
+@contextmanager
+def _server(command: list[str], folder: Path) -> Iterator[Address]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address: Address = free.getsockname()
+    where = ["-L", address[0], "-p", str(address[1]), "-l", str(folder / "log")]
+    with _process([*command, *where]) as process:
+        await_true(lambda: process.poll() is not None or _listens(address))
+        assert process.poll() is None, (folder / "log").read_text()
+        yield address
+
+
+def _listens(address: Address) -> bool:
+    try:
+        socket.create_connection(address, 1).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+@pytest.fixture
+def serving() -> Iterator[Callable[[list[str], Address, str], None]]:
+    """Starts a worker program and waits until the server at that address lists the function."""
+    running = []
+
+    def start(command: list[str], address: Address, function: str) -> None:
+        process = _process(command)
+        process.__enter__()
+        running.append(process)
+        await_true(lambda: function in _registered(address))
+
+    yield start
+    for process in running:
+        process.__exit__(None, None, None)
+
+
+def _registered(address: Address) -> list[str]:
+    """The functions that workers of a server can do now."""
+    with socket.create_connection(address, LIMIT) as connection:
+        connection.sendall(b"status\r\n")
+        answer = b""
+        while not answer.endswith(b".\n"):
+            answer += connection.recv(2**16)
+    rows = [row.decode().split("\t") for row in answer.splitlines()[:-1]]
+    return [name for name, _, _, workers in rows if workers != "0"]
+
+
+@contextmanager
+def _process(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def await_true(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.01)
