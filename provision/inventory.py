@@ -7,12 +7,9 @@ there is written in schema.yml; anything else is a mistake, told with file, line
 nearest right name.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from functools import cache
 from getpass import getuser
 from pathlib import Path
 from types import MappingProxyType
@@ -21,12 +18,19 @@ from typing import Any
 import yaml
 
 from provision.errors import InventoryError
-from provision.secrets import Secret
+from provision.schema import (
+    Variables,
+    Where,
+    check_name,
+    hint,
+    pairs,
+    parse,
+    place,
+    schema,
+    variables,
+)
 
-SCHEMA = Path(__file__).parent / "schema.yml"
 SECTIONS = ("hosts", "children", "vars")
-KINDS = {str: "a text", int: "a whole number", bool: "true or false", list: "a list of texts"}
-SIMILAR = 0.7  # as difflib counts: `workers` is meant to be `worker`, `berlin` is not
 
 
 @dataclass(frozen=True)
@@ -60,18 +64,6 @@ class Inventory:
 
     def group(self, name: str) -> tuple[Host, ...]:
         return tuple(host for host in self._everyone if name in host.groups)
-
-
-@dataclass(frozen=True)
-class Where:
-    path: Path
-    line: int
-
-    def __str__(self) -> str:
-        return f"{self.path}:{self.line}"
-
-
-Variables = dict[str, tuple[Any, Where]]
 
 
 @dataclass
@@ -126,7 +118,7 @@ def _limited(everyone: tuple[Host, ...], limit: str | None) -> tuple[Host, ...]:
         named = {host.name for host in everyone if _matches(host, bare)}
         if not named:
             known = {name for host in everyone for name in (host.name, *host.groups)}
-            raise InventoryError(f"--limit: no host or group is named {bare!r}{_hint(bare, known)}")
+            raise InventoryError(f"--limit: no host or group is named {bare!r}{hint(bare, known)}")
         if bare == pattern:
             chosen |= named
         else:
@@ -151,34 +143,34 @@ class _Reader:
     # -- reading ------------------------------------------------------------------------
 
     def file(self, path: Path) -> None:
-        for key, value in _pairs(path, _parse(path)):
+        for key, value in pairs(path, parse(path)):
             self._group(path, key, value)
 
     def _group(self, path: Path, key: yaml.ScalarNode, value: yaml.Node) -> None:
-        name, where = str(key.value), _where(path, key)
-        _check_name(name, where, _schema().groups | {"all", "ungrouped"})
+        name, where = str(key.value), place(path, key)
+        check_name(name, where, schema().groups | {"all", "ungrouped"})
         group = self._groups.setdefault(name, _Group(where))
-        for section, content in _pairs(path, value):
+        for section, content in pairs(path, value):
             if section.value not in SECTIONS:
                 raise InventoryError(
-                    f"{_where(path, section)}: a group has hosts, children and vars, and no "
-                    f"{section.value!r}{_hint(section.value, SECTIONS)}"
+                    f"{place(path, section)}: a group has hosts, children and vars, and no "
+                    f"{section.value!r}{hint(section.value, SECTIONS)}"
                 )
             if section.value == "vars":
-                group.variables.update(_variables(path, content))
+                group.variables.update(variables(path, content))
             elif section.value == "children":
-                for child, below in _pairs(path, content):
+                for child, below in pairs(path, content):
                     group.children.add(child.value)
                     self._group(path, child, below)
             else:
                 self._members(path, group, content)
 
     def _members(self, path: Path, group: _Group, content: yaml.Node) -> None:
-        for name, variables in _pairs(path, content):
-            where = _where(path, name)
-            _check_name(name.value, where, ())
+        for name, own in pairs(path, content):
+            where = place(path, name)
+            check_name(name.value, where, ())
             host = self._hosts.setdefault(name.value, _Host(where))
-            host.variables.update(_variables(path, variables))
+            host.variables.update(variables(path, own))
             group.hosts.add(name.value)
 
     def _folder_vars(self, kind: str, names: Iterable[str]) -> dict[str, Variables]:
@@ -188,9 +180,9 @@ class _Reader:
                 raise InventoryError(f"{path}: only NAME.yml is read here")
             if path.stem not in names:
                 raise InventoryError(
-                    f"{path}:1: no {kind} is named {path.stem!r}{_hint(path.stem, names)}"
+                    f"{path}:1: no {kind} is named {path.stem!r}{hint(path.stem, names)}"
                 )
-            found[path.stem] = _variables(path, _parse(path))
+            found[path.stem] = variables(path, parse(path))
         return found
 
     # -- making -------------------------------------------------------------------------
@@ -232,7 +224,7 @@ class _Reader:
         return found - {"all", "ungrouped"}
 
     def _host(self, name: str, where: Where, groups: frozenset[str], merged: Variables) -> Host:
-        roles = _schema().groups
+        roles = schema().groups
         if not groups & roles:
             raise InventoryError(
                 f"{where}: host {name!r} is in no group that says what it is for: put it into "
@@ -253,115 +245,3 @@ class _Reader:
             folder=self._folder,
             _places=MappingProxyType({key: place for key, (_, place) in merged.items()}),
         )
-
-
-# -- variables --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Schema:
-    variables: Mapping[str, Any]  # name -> a value of the right kind
-    groups: frozenset[str]
-
-
-@cache
-def _schema() -> _Schema:
-    known = yaml.safe_load(SCHEMA.read_text())["all"]
-    return _Schema(known["vars"], frozenset(known["children"]))
-
-
-def _variables(path: Path, node: yaml.Node) -> Variables:
-    known = _schema().variables
-    found: Variables = {}
-    for key, value in _pairs(path, node):
-        where = _where(path, key)
-        if key.value not in known:
-            raise InventoryError(
-                f"{where}: there is no variable {key.value!r}{_hint(key.value, known)}"
-            )
-        found[key.value] = (
-            _checked(key.value, _value(path, value), known[key.value], where),
-            where,
-        )
-    return found
-
-
-def _checked(name: str, value: Any, like: Any, where: Where) -> Any:
-    kind = type(like)
-    right = type(value) is kind and (kind is not list or all(type(each) is str for each in value))
-    if not right:
-        shown = "nothing" if value is None else repr(value)
-        more = "; put it in quotes" if kind is str and isinstance(value, (int, float)) else ""
-        raise InventoryError(f"{where}: {name} should be {KINDS[kind]}, and is {shown}{more}")
-    if name.endswith("_port") and not 0 < value < 65536:
-        raise InventoryError(f"{where}: {name} should be from 1 to 65535, and is {value}")
-    if kind is str and not value.strip():
-        raise InventoryError(f"{where}: {name} is empty: give it a value, or take it out")
-    return Secret(value) if name.endswith("_password") else value
-
-
-# -- YAML -------------------------------------------------------------------------------
-
-
-def _parse(path: Path) -> yaml.Node:
-    try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = Where(path, mark.line + 1) if mark else path
-        raise InventoryError(f"{place}: this is no YAML: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InventoryError(f"{path}: this is no YAML: {error}") from None
-    except OSError as error:
-        raise InventoryError(f"{path}: it cannot be read: {error.strerror}") from None
-    return node or yaml.MappingNode("tag:yaml.org,2002:map", [])
-
-
-def _pairs(path: Path, node: yaml.Node) -> list[tuple[yaml.ScalarNode, yaml.Node]]:
-    """A mapping's keys and values; nothing where nothing is written."""
-    if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null":
-        return []
-    if not isinstance(node, yaml.MappingNode):
-        raise InventoryError(
-            f"{_where(path, node)}: here should be `name:` lines, and there is {_shown(node)}"
-        )
-    seen: set[str] = set()
-    for key, _ in node.value:
-        if not isinstance(key, yaml.ScalarNode):
-            raise InventoryError(f"{_where(path, key)}: a name should be a plain text")
-        if key.value in seen:
-            raise InventoryError(f"{_where(path, key)}: {key.value!r} stands here twice")
-        seen.add(key.value)
-    return list(node.value)
-
-
-def _shown(node: yaml.Node) -> str:
-    return "a list" if isinstance(node, yaml.SequenceNode) else repr(node.value)
-
-
-def _value(path: Path, node: yaml.Node) -> Any:
-    loader = yaml.SafeLoader("")
-    try:
-        return loader.construct_object(node, deep=True)
-    except yaml.YAMLError as error:
-        raise InventoryError(f"{_where(path, node)}: this is no value: {error}") from None
-    finally:
-        loader.dispose()
-
-
-def _where(path: Path, node: yaml.Node) -> Where:
-    return Where(path, node.start_mark.line + 1)
-
-
-def _check_name(name: str, where: Where, known: Iterable[str]) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
-        raise InventoryError(
-            f"{where}: {name!r} is no name: letters, digits, `.`, `_` and `-` make one"
-        )
-    if known and name not in known and (hint := _hint(name, known)):
-        raise InventoryError(f"{where}: no group is named {name!r}{hint}")
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, known, 1, SIMILAR)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,8 +1,8 @@
 """One host's agent, spoken to through a channel: start it, ask it, lock the host, change it.
 
 The channel is any pair of byte streams to a shell on the host: SSH's, or a pipe in tests. The
-agent is sent through it as source. A session that is only asked has sent probe.py, which
-cannot write; :meth:`Session.lock` sends change.py, and nothing is changed before that.
+agent is sent through it as source. A session that is only asked has sent link.py and probe.py,
+which cannot write; :meth:`Session.lock` sends the rest, and nothing is changed before that.
 
 Every wait has an end. What the host says is never trusted to be whole: a frame that breaks
 off is an error that names the host and what was being done.
@@ -10,6 +10,7 @@ off is an error that names the host and what was being done.
 
 import hashlib
 import json
+import re
 import secrets
 import shlex
 import struct
@@ -27,6 +28,8 @@ LOCK = "/run/gearman-deploy.lock"
 PIECE = 1 << 18  # more at once makes paramiko copy the rest again for each packet
 LENGTHS = struct.Struct(">IQ")
 HEADER_LIMIT = 1 << 26  # bytes
+
+OLDEST_PYTHON = (3, 9)  # that understands the agent
 
 START = 30.0  # seconds until the agent is there, or sudo has said no
 ANSWER = 60.0  # seconds until a question is answered
@@ -49,7 +52,7 @@ os.umask(0o077)
 out, null = os.dup(1), os.open(os.devnull, os.O_RDWR)
 os.dup2(null, 1)
 os.dup2(null, 2)
-m = type(sys)("provision.agent.probe")
+m = type(sys)("provision.agent.link")
 sys.modules[m.__name__] = m
 exec(compile(read(int(read(8), 16)), m.__name__, "exec"), m.__dict__)
 m.serve(0, out)
@@ -108,8 +111,9 @@ class Session:
         self._channel = start(command_line(token, sudo=sudo))
         try:
             self._handshake(token, password)
-            source = (AGENT / "probe.py").read_bytes()
+            source = _source("link")
             self._channel.send(b"%08x" % len(source) + source)
+            self._load("probe")
         except BaseException:
             self.close()
             raise
@@ -140,8 +144,7 @@ class Session:
         ``holder`` says ``who`` locks, ``since`` when, and what they are ``doing``. Raises
         :class:`Locked` with what the one who has the lock said of himself.
         """
-        source = (AGENT / "change.py").read_bytes()
-        self._send({"do": "load", "module": "provision.agent.change"}, source)
+        self._load("files", "change")
         self._send(
             {
                 "do": "lock",
@@ -184,9 +187,9 @@ class Session:
 
     def _handshake(self, token: str, password: Password) -> None:
         said = b""
-        prompt, ready = f"{token}:".encode(), f"{token} ready ".encode()
+        prompt = f"{token}:".encode()
         given = False
-        while ready not in said or b"\n" not in said.partition(ready)[2]:
+        while not (ready := re.search(rb"%s ready (\d+)\.(\d+)\n" % token.encode(), said)):
             if prompt in said:
                 if given:
                     raise Unreachable(f"{self.name}: sudo refused the password: it was tried once")
@@ -203,13 +206,13 @@ class Session:
             if not piece:
                 raise Unreachable(f"{self.name}: {_refusal(said)}")
             said += piece
-        version, _, rest = said.partition(ready)[2].partition(b"\n")
-        if tuple(map(int, version.split(b"."))) < (3, 9):
+        version = int(ready[1]), int(ready[2])
+        if version < OLDEST_PYTHON:
             raise Unreachable(
-                f"{self.name}: /usr/bin/python3 there is {version.decode()}: 3.9 or newer is "
-                "needed to look at it, and 3.11 to run a release; upgrade the host"
+                f"{self.name}: /usr/bin/python3 there is {version[0]}.{version[1]}: 3.9 or newer "
+                "is needed to look at it, and 3.11 to run a release; upgrade the host"
             )
-        self._buffer += rest
+        self._buffer += said[ready.end() :]
 
     def _give(self, password: Password) -> None:
         secret = password()
@@ -219,6 +222,11 @@ class Session:
                 "GEARMAN_SUDO_PASSWORD, or run this at a terminal"
             )
         self._channel.send(secret.reveal().encode() + b"\n")
+
+    def _load(self, *modules: str) -> None:
+        for module in modules:
+            header = {"do": "load", "module": f"provision.agent.{module}"}
+            self._send(header, _source(module))
 
     # -- operations ---------------------------------------------------------------------
 
@@ -306,6 +314,10 @@ def command_line(token: str, *, sudo: bool) -> str:
     argv = ["/usr/bin/python3", "-I", "-S", "-c", f"exec({BOOTSTRAP % token!r})"]
     prefix = f"LC_ALL=C sudo -S -p {token}: " if sudo else "LC_ALL=C "
     return prefix + shlex.join(argv)
+
+
+def _source(module: str) -> bytes:
+    return (AGENT / f"{module}.py").read_bytes()
 
 
 def _refusal(said: bytes) -> str:

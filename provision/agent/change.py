@@ -1,38 +1,40 @@
-"""What a host's agent can change. Only a deploy sends this file, after probe.py.
+"""What a host's agent can change, under a lock.
 
-The lock comes first: a flock, which the kernel frees when this process ends, however it ends.
-It ends when the operator's side closes, or says nothing for ``patience`` seconds; a command
-that runs then is stopped. So no lock is ever stale and nothing goes on behind an operator's back.
-
-Nothing is half done under its final name: files and links are made beside it, owned and moded
-before they have content, synced, and renamed. The same rules as in probe.py: sent as source,
-the standard library alone, Python 3.9. The operations are written in provision/messages.py.
+The lock is a flock, which the kernel frees when this process ends, however it ends. It ends
+when the operator's side closes, or says nothing for ``patience`` seconds; a command that runs
+then is stopped. So no lock is ever stale, and nothing goes on behind an operator's back. The
+operations are written in provision/messages.py.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import grp
-import hashlib
 import json
 import os
 import pwd
 import re
-import secrets
 import shutil
 import signal
-import stat
 import subprocess
 import tarfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, cast
 
-from provision.agent.probe import COMMANDS, ENVIRONMENT, PIECE, Gone, Link
+from provision.agent.files import (
+    Content,
+    Failure,
+    attributes,
+    copy,
+    directory,
+    file,
+    remove,
+    symlink,
+    sync,
+)
+from provision.agent.link import COMMANDS, ENVIRONMENT, PIECE, Gone, Link
 
-PREFIX = ".gp-"  # of what is not finished; swept when found under the lock
 DEADLINE = 900.0  # seconds for one command
 LAST_WORDS = 1 << 16  # bytes of a command's output that are kept
 GRACE = 5.0  # seconds between asking a command to stop and stopping it
@@ -48,59 +50,6 @@ IMPORT_ALL = (
 )
 
 held: list[int] = []  # the lock's descriptor: open as long as this process lives
-swept: set[str] = set()  # directories whose leftovers are gone
-
-
-class Failure(Exception):
-    """An operation failed: why, and the last that a command said."""
-
-    def __init__(self, why: str, output: str = "") -> None:
-        super().__init__(why)
-        self.output = output
-
-
-class Content:
-    """What comes with an operation. A large one is only sent when it is asked for."""
-
-    def __init__(self, link: Link, index: int, step: dict[str, Any], data: bytes) -> None:
-        self._link = link
-        self._index = index
-        self._data = memoryview(data)
-        self._later: bool = step["later"]  # not asked for yet
-        self._left = 0  # of what was asked for
-        self._digest = step["digest"]
-        self._hash = hashlib.sha256()
-
-    def read(self, size: int) -> bytes:
-        """Up to ``size`` bytes, none at the end: a file, as far as tarfile needs one."""
-        if self._later:
-            self._later = False
-            self._link.send({"send": self._index})
-            _, self._left = self._link.receive()
-        if self._left:
-            piece = self._link.read(min(size, self._left, PIECE))
-            self._left -= len(piece)
-        else:
-            piece = bytes(self._data[:size])
-            self._data = self._data[size:]
-        self._hash.update(piece)
-        return piece
-
-    def verify(self, digest: str | None = None) -> None:
-        """Read what is left. Raises :class:`Failure` unless all is what was sent, or wanted."""
-        digest = digest or self._digest
-        for _ in iter(lambda: self.read(PIECE), b""):
-            pass
-        if self._hash.hexdigest() != digest:
-            raise Failure(
-                f"its content arrived as sha256 {self._hash.hexdigest()[:12]}..., and should be "
-                f"{digest[:12]}...: nothing was changed; try again"
-            )
-
-    def drain(self) -> None:
-        """Read what is left of what was asked for, or the next frame would not be one."""
-        while self._left:
-            self.read(self._left)
 
 
 # -- commands of the operator's side ----------------------------------------------------
@@ -161,115 +110,6 @@ def _explained(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-# -- files ------------------------------------------------------------------------------
-
-
-@contextmanager
-def _beside(path: str) -> Iterator[tuple[int, str, str]]:
-    """The descriptor of a path's directory, a free name in it, and the path's own name.
-
-    What is left at the free name afterwards is removed; the directory is synced.
-    """
-    folder, name = os.path.split(path)
-    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    temporary = f"{PREFIX}{secrets.token_hex(8)}"
-    try:
-        mode = os.fstat(directory).st_mode
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            raise Failure(f"everybody may write in {folder}: nothing of ours is safe there")
-        _sweep(directory, folder)
-        yield directory, temporary, name
-        os.fsync(directory)
-    finally:
-        try:
-            os.unlink(temporary, dir_fd=directory)
-        except FileNotFoundError:
-            pass
-        os.close(directory)
-
-
-def _sweep(directory: int, folder: str) -> None:
-    """Remove what a killed deploy left: nobody else works here, for we have the lock."""
-    if folder in swept:
-        return
-    swept.add(folder)
-    for name in os.listdir(directory):
-        if re.fullmatch(re.escape(PREFIX) + r"[0-9a-f]{16}", name):
-            os.unlink(name, dir_fd=directory)
-
-
-def _own(descriptor: int, owner: str, group: str, mode: str) -> None:
-    # In this order: a change of owner takes the set-id bits away.
-    try:
-        os.fchown(descriptor, pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid)
-    except KeyError:
-        raise Failure(f"there is no user {owner}, or no group {group}") from None
-    os.fchmod(descriptor, int(mode, 8))
-
-
-def file(link: Link, content: Content, path: str, **attributes: str) -> None:
-    with _beside(path) as (directory, temporary, name):
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(temporary, flags, 0o600, dir_fd=directory)
-        with open(descriptor, "wb", buffering=0) as target:
-            _own(descriptor, **attributes)
-            _copy(content, target)
-            content.verify()
-            os.fsync(descriptor)
-        os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-
-
-def _copy(content: Any, target: Any) -> None:
-    for piece in iter(lambda: content.read(PIECE), b""):
-        left = memoryview(piece)
-        while left:
-            left = left[target.write(left) :]
-
-
-def directory(link: Link, content: Content, path: str, **attributes: str) -> None:
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        pass
-    _attributes(path, os.O_DIRECTORY, attributes)
-    _sync(os.path.dirname(path))
-
-
-def attributes(link: Link, content: Content, path: str, **wanted: str) -> None:
-    _attributes(path, os.O_NONBLOCK, wanted)
-
-
-def _attributes(path: str, flag: int, wanted: dict[str, str]) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flag)
-    try:
-        _own(descriptor, **wanted)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def symlink(link: Link, content: Content, path: str, target: str) -> None:
-    with _beside(path) as (directory, temporary, name):
-        os.symlink(target, temporary, dir_fd=directory)
-        os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-
-
-def remove(link: Link, content: Content, path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return
-    _sync(os.path.dirname(path))
-
-
-def _sync(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 # -- a release --------------------------------------------------------------------------
 
 
@@ -293,8 +133,8 @@ def release(link: Link, content: Content, root: str, id: str, digest: str) -> No
     os.sync()
     with open(f"{folder}/.complete", "wb") as mark:
         os.fsync(mark.fileno())
-    _sync(folder)
-    _sync(f"{root}/releases")
+    sync(folder)
+    sync(f"{root}/releases")
 
 
 def _unpack(content: Content, folder: str) -> None:
@@ -310,7 +150,7 @@ def _unpack(content: Content, folder: str) -> None:
                     _folder(path)
             with open(f"{path}/{parts[-1]}", "xb", buffering=0) as target:
                 os.fchmod(target.fileno(), 0o644)
-                _copy(archive.extractfile(member), target)
+                copy(archive.extractfile(member), target)
 
 
 def _folder(path: str) -> None:

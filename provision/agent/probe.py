@@ -1,123 +1,36 @@
-"""What a host's agent can tell. This file, and nothing else, is what a plan sends to a host.
+"""What a host's agent can tell, and it tells without changing anything.
 
-It reads and never changes: no file is opened for writing, and the only commands it runs are
-`systemctl show` and `dpkg-query`, once for all questions. It arrives as source, runs as root
-and is never on disk; so: the standard library alone, and Python 3.9. Which questions there are,
-and their answers, is written in provision/messages.py. An answer that cannot be had is its
-reason, never "absent".
-
-``load`` takes the agent's other half, change.py, which only a deploy sends.
+No file is opened for writing, and the only commands that run are `systemctl show` and
+`dpkg-query`, once for all questions. Which questions there are, and their answers, is written
+in provision/messages.py. An answer that cannot be had is its reason, never "absent".
 """
 
 from __future__ import annotations
 
 import grp
 import hashlib
-import json
 import os
 import platform
 import pwd
 import re
-import select
 import socket
 import stat
 import struct
 import subprocess
 import sys
 import time
-import traceback
-import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-PIECE = 1 << 18
-LENGTHS = struct.Struct(">IQ")
-HEADER_LIMIT = 1 << 26
+from provision.agent.link import COMMANDS, ENVIRONMENT, PIECE, Link
+
 SHOWN = 256 * 1024  # bytes of a file that a diff may need
 LISTENING = "0A"  # in /proc/net/tcp
-ENVIRONMENT = {
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "LC_ALL": "C",
-    "HOME": "/root",
-    "DEBIAN_FRONTEND": "noninteractive",
-    "SYSTEMD_PAGER": "cat",
-    "SYSTEMD_COLORS": "0",
-}
 UNIT = (
     *("Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload"),
     *("MainPID", "NRestarts", "Result"),
 )
-
-
-class Gone(Exception):
-    """The operator's side has closed, or was silent for too long."""
-
-
-class Link:
-    """Frames from and to the operator's side, over two file descriptors.
-
-    ``patience``: seconds of silence that count as a dead connection. None: any.
-    """
-
-    def __init__(self, incoming: int, outgoing: int) -> None:
-        self.patience: float | None = None
-        self._incoming = incoming
-        self._outgoing = outgoing
-        self._buffer = bytearray()
-        self._heard = time.monotonic()
-
-    def send(self, header: dict[str, Any]) -> None:
-        encoded = json.dumps(header).encode()
-        left = memoryview(LENGTHS.pack(len(encoded), 0) + encoded)
-        try:
-            while left:
-                left = left[os.write(self._outgoing, left) :]
-        except OSError as error:
-            raise Gone from error
-
-    def receive(self) -> tuple[dict[str, Any], int]:
-        """The next header, and how many bytes of content follow it. Pings are only heard."""
-        while True:
-            length, size = LENGTHS.unpack(self.read(LENGTHS.size))
-            if length > HEADER_LIMIT:
-                raise ValueError(f"a header of {length} bytes")
-            header = json.loads(self.read(length))
-            if header["do"] != "ping":
-                return header, size
-
-    def read(self, size: int) -> bytes:
-        while len(self._buffer) < size:
-            self.wait()
-        taken = bytes(self._buffer[:size])
-        del self._buffer[:size]
-        return taken
-
-    def pieces(self, size: int) -> Iterator[bytes]:
-        while size:
-            piece = self.read(min(size, PIECE))
-            size -= len(piece)
-            yield piece
-
-    def wait(self, other: int | None = None, seconds: float | None = None) -> bool:
-        """Until something came, here or at ``other``, or time is up. Was it at ``other``?
-
-        Raises :class:`Gone`; so a command that runs meanwhile can be stopped at once.
-        """
-        if self.patience is not None:
-            left = self._heard + self.patience - time.monotonic()
-            seconds = max(left, 0) if seconds is None else min(seconds, max(left, 0))
-        sources = [self._incoming] if other is None else [self._incoming, other]
-        ready = select.select(sources, [], [], seconds)[0]
-        if self._incoming in ready:
-            piece = os.read(self._incoming, PIECE)
-            if not piece:
-                raise Gone
-            self._buffer += piece
-            self._heard = time.monotonic()
-        elif self.patience is not None and time.monotonic() - self._heard >= self.patience:
-            raise Gone
-        return other in ready
 
 
 class Batch:
@@ -417,33 +330,10 @@ def _owner_of(inode: str) -> dict[str, Any]:
     return {"pid": None, "command": "a process that cannot be seen", "unit": None}
 
 
-# -- the loop ---------------------------------------------------------------------------
-
-
 def ask(link: Link, header: dict[str, Any], size: int) -> None:
     questions = [tuple(question) for question in header["questions"]]
     batch = Batch(questions)
     link.send({"answers": [batch.answer(question) for question in questions]})
 
 
-def load(link: Link, header: dict[str, Any], size: int) -> None:
-    """Take more commands: a module's source, run in memory."""
-    module = types.ModuleType(header["module"])
-    sys.modules[module.__name__] = module
-    exec(compile(link.read(size), module.__name__, "exec"), module.__dict__)  # noqa: S102  # its purpose
-
-
-COMMANDS: dict[str, Callable[[Link, dict[str, Any], int], None]] = {"ask": ask, "load": load}
-
-
-def serve(incoming: int, outgoing: int) -> None:
-    """Do what frames say until the operator's side is gone. A bug here is told, then fatal."""
-    link = Link(incoming, outgoing)
-    try:
-        while True:
-            header, size = link.receive()
-            COMMANDS[header["do"]](link, header, size)
-    except Gone:
-        pass
-    except Exception:
-        link.send({"crash": traceback.format_exc()})
+COMMANDS["ask"] = ask

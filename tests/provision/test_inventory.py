@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from provision import inventory
+from provision import inventory, schema
 from provision.errors import InventoryError
 from provision.inventory import Host
 from provision.secrets import Secret
@@ -51,7 +51,7 @@ def test_the_example_to_edit_is_the_three_hosts_of_the_tutorial() -> None:
 
 
 def test_all_that_the_schema_shows_may_be_written(folder: Path) -> None:
-    shown = yaml.safe_load(inventory.SCHEMA.read_text())
+    shown = yaml.safe_load(schema.SCHEMA.read_text())
     shown["all"]["children"]["worker"] = {"hosts": {"w1": None}}
     host = load(folder, hosts=yaml.safe_dump(shown))["w1"]
     assert host.address == "10.0.0.247"
@@ -69,6 +69,10 @@ def test_a_sudo_password_is_never_shown(folder: Path) -> None:
     host = load(folder, hosts=WORKER, host_vars__w1="ansible_become_password: open sesame")["w1"]
     assert host.variables["ansible_become_password"] == Secret("open sesame")
     assert "sesame" not in repr(host)
+    assert complaint(folder, hosts=WORKER, host_vars__w1="ansible_become_password: 1234") == (
+        "host_vars/w1.yml:1: ansible_become_password should be a text, and is something else; "
+        "put it in quotes"
+    )
 
 
 LAYERS: list[tuple[str, str]] = [

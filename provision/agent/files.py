@@ -1,0 +1,183 @@
+"""Files, directories and links, changed so that nobody ever sees one half done.
+
+What is new is made beside its final name, owned and moded before it has content, synced, and
+renamed. A link in its place is replaced, never followed. Nothing here checks the lock: change.py
+has it.
+"""
+
+from __future__ import annotations
+
+import grp
+import hashlib
+import os
+import pwd
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from provision.agent.link import PIECE, Link
+
+PREFIX = ".gp-"  # of what is not finished; swept when found under the lock
+
+swept: set[str] = set()  # directories whose leftovers are gone
+
+
+class Failure(Exception):
+    """An operation failed: why, and the last that a command said."""
+
+    def __init__(self, why: str, output: str = "") -> None:
+        super().__init__(why)
+        self.output = output
+
+
+class Content:
+    """What comes with an operation. A large one is only sent when it is asked for."""
+
+    def __init__(self, link: Link, index: int, step: dict[str, Any], data: bytes) -> None:
+        self._link = link
+        self._index = index
+        self._data = memoryview(data)
+        self._later: bool = step["later"]  # not asked for yet
+        self._left = 0  # of what was asked for
+        self._digest = step["digest"]
+        self._hash = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes, none at the end: a file, as far as tarfile needs one."""
+        if self._later:
+            self._later = False
+            self._link.send({"send": self._index})
+            _, self._left = self._link.receive()
+        if self._left:
+            piece = self._link.read(min(size, self._left, PIECE))
+            self._left -= len(piece)
+        else:
+            piece = bytes(self._data[:size])
+            self._data = self._data[size:]
+        self._hash.update(piece)
+        return piece
+
+    def verify(self, digest: str | None = None) -> None:
+        """Read what is left. Raises :class:`Failure` unless all is what was sent, or wanted."""
+        digest = digest or self._digest
+        for _ in iter(lambda: self.read(PIECE), b""):
+            pass
+        if self._hash.hexdigest() != digest:
+            raise Failure(
+                f"its content arrived as sha256 {self._hash.hexdigest()[:12]}..., and should be "
+                f"{digest[:12]}...: nothing was changed; try again"
+            )
+
+    def drain(self) -> None:
+        """Read what is left of what was asked for, or the next frame would not be one."""
+        while self._left:
+            self.read(self._left)
+
+
+@contextmanager
+def _beside(path: str) -> Iterator[tuple[int, str, str]]:
+    """The descriptor of a path's directory, a free name in it, and the path's own name.
+
+    What is left at the free name afterwards is removed; the directory is synced.
+    """
+    folder, name = os.path.split(path)
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    temporary = f"{PREFIX}{secrets.token_hex(8)}"
+    try:
+        mode = os.fstat(directory).st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise Failure(f"everybody may write in {folder}: nothing of ours is safe there")
+        _sweep(directory, folder)
+        yield directory, temporary, name
+        os.fsync(directory)
+    finally:
+        try:
+            os.unlink(temporary, dir_fd=directory)
+        except FileNotFoundError:
+            pass
+        os.close(directory)
+
+
+def _sweep(directory: int, folder: str) -> None:
+    """Remove what a killed deploy left: nobody else works here, for we have the lock."""
+    if folder in swept:
+        return
+    swept.add(folder)
+    for name in os.listdir(directory):
+        if re.fullmatch(re.escape(PREFIX) + r"[0-9a-f]{16}", name):
+            os.unlink(name, dir_fd=directory)
+
+
+def _own(descriptor: int, owner: str, group: str, mode: str) -> None:
+    # In this order: a change of owner takes the set-id bits away.
+    try:
+        os.fchown(descriptor, pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid)
+    except KeyError:
+        raise Failure(f"there is no user {owner}, or no group {group}") from None
+    os.fchmod(descriptor, int(mode, 8))
+
+
+def file(link: Link, content: Content, path: str, **attributes: str) -> None:
+    with _beside(path) as (directory, temporary, name):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(temporary, flags, 0o600, dir_fd=directory)
+        with open(descriptor, "wb", buffering=0) as target:
+            _own(descriptor, **attributes)
+            copy(content, target)
+            content.verify()
+            os.fsync(descriptor)
+        os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def copy(content: Any, target: Any) -> None:
+    for piece in iter(lambda: content.read(PIECE), b""):
+        left = memoryview(piece)
+        while left:
+            left = left[target.write(left) :]
+
+
+def directory(link: Link, content: Content, path: str, **attributes: str) -> None:
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    _attributes(path, os.O_DIRECTORY, attributes)
+    sync(os.path.dirname(path))
+
+
+def attributes(link: Link, content: Content, path: str, **wanted: str) -> None:
+    _attributes(path, os.O_NONBLOCK, wanted)
+
+
+def _attributes(path: str, flag: int, wanted: dict[str, str]) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flag)
+    try:
+        _own(descriptor, **wanted)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def symlink(link: Link, content: Content, path: str, target: str) -> None:
+    with _beside(path) as (directory, temporary, name):
+        os.symlink(target, temporary, dir_fd=directory)
+        os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def remove(link: Link, content: Content, path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    sync(os.path.dirname(path))
+
+
+def sync(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
