@@ -82,11 +82,8 @@ def up(say: Say, workers: int = 1) -> None:
             machine.kill()
             machine.prepare()
         _describe(wanted)
-        for machine in wanted:
-            if machine in begun:
-                machine.boot()
-            else:
-                machine.set_link("up")
+        for machine in begun:
+            machine.boot()
         for machine in wanted:
             _await(machine)
     if begun:
@@ -298,11 +295,20 @@ def _describe(machines: Sequence[Machine]) -> None:
 
 
 def _await(machine: Machine) -> None:
-    """Until its sshd answers, or it is clear that it will not."""
+    """Until its sshd answers, or it is clear that it will not; an unplugged one is plugged in."""
     deadline = time.monotonic() + BOOT_SECONDS
     while not machine.greets():
         if time.monotonic() > deadline or not machine.is_running():
             console = machine.console.read_text(errors="replace").splitlines()
             last = "\n".join(f"  {line}" for line in console[-8:])
             raise ToolkitError(f"lab host {machine.name} does not answer; its console:\n{last}")
+        if machine.leader():
+            _plug_in(machine)
         time.sleep(POLL_SECONDS)
+
+
+def _plug_in(machine: Machine) -> None:
+    try:
+        machine.set_link("up")
+    except ToolkitError:
+        pass  # it is just booting: its cable is not there yet

@@ -38,7 +38,7 @@ def rooted_in(tree: Path) -> Iterator[int]:
 
 def status(pid: int, key: str) -> list[str]:
     """The words of a line of /proc/PID/status; none when the process is gone."""
-    for line in _read(f"/proc/{pid}/status").decode().splitlines():
+    for line in _read(f"/proc/{pid}/status").decode(errors="replace").splitlines():
         if line.startswith(f"{key}:"):
             return line.split()[1:]
     return []
@@ -68,7 +68,7 @@ def held(name: str, output: Path) -> list[str]:
     """
     if SYSTEMD.exists():  # as systemd-nspawn@.service does
         unit = [f"--unit={SLICE}-{name}", "--slice=machine.slice", "--quiet", "--collect"]
-        unit += ["--property=Delegate=yes", "--property=KillMode=mixed"]
+        unit += [f"--property={each}" for each in ("Type=exec", "Delegate=yes", "KillMode=mixed")]
         unit += [f"--property=Standard{stream}=append:{output}" for stream in ("Output", "Error")]
         return ["systemd-run", *unit]
     groups = _groups(name)

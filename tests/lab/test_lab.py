@@ -140,6 +140,9 @@ def test_unplugged_host_is_silent_until_plugged_in(lab: ModuleType) -> None:
     assert [row.state for row in lab.status()] == ["up", "up", "starting"]
     lab.plug("worker1")
     assert login(lab, "worker1", "true").returncode == 0
+    lab.unplug("worker1")
+    assert said_by_up(lab).endswith("up already, nothing to do")
+    assert login(lab, "worker1", "true").returncode == 0
 
 
 def test_unknown_host_is_named_with_those_there_are(lab: ModuleType) -> None:
