@@ -1,0 +1,41 @@
+"""Debian packages that this machine lacks are installed, or named where they cannot be."""
+
+import os
+
+import pytest
+
+from provision import local
+from provision.errors import ToolkitError
+
+PROGRAMS = {
+    "sh": "dash",
+    "/bin/sh": "dash",
+    "no-such-program": "zzz-package",
+    "/no/such/file": "aaa-package",
+    "no-such-program-either": "zzz-package",
+}
+
+
+def test_packages_of_missing_programs_are_named_once_and_in_order() -> None:
+    assert local.missing(PROGRAMS) == ["aaa-package", "zzz-package"]
+
+
+def test_nothing_is_done_where_nothing_is_missing() -> None:
+    local.ensure({"sh": "dash"}, pytest.fail)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes an ordinary user, which takes root")
+def test_ordinary_user_is_told_what_root_should_install() -> None:
+    os.seteuid(65534)
+    try:
+        with pytest.raises(ToolkitError, match=r"as root: apt-get install .* aaa-package zzz-p"):
+            local.ensure(PROGRAMS, pytest.fail)
+    finally:
+        os.seteuid(0)
+
+
+def test_failed_command_is_told_with_the_end_of_its_output() -> None:
+    with pytest.raises(ToolkitError, match=r"`sh -c echo why >&2; exit 3` failed:\n  why"):
+        local.execute(["sh", "-c", "echo why >&2; exit 3"])
+    with pytest.raises(ToolkitError, match="there is no no-such-program on this machine"):
+        local.execute(["no-such-program"])
