@@ -72,6 +72,7 @@ def deploy(
             return status
         if not yes and not run.report.confirm("Apply?"):
             return CHANGES_PENDING
+        run.start_clock()
         run.lock()
         status = run.apply()
         run.report.recap(run.seconds)
@@ -114,7 +115,7 @@ class Run:
         self._connect = connect
         self._sessions: list[Session] = []
         self._building = Lock()
-        self._began = time.monotonic()
+        self.start_clock()
 
     def __enter__(self) -> "Run":
         return self
@@ -122,6 +123,9 @@ class Run:
     def __exit__(self, kind: type | None, error: object, where: TracebackType | None) -> None:
         for session in self._sessions:
             session.close()
+
+    def start_clock(self) -> None:
+        self._began = time.monotonic()
 
     @property
     def seconds(self) -> float:

@@ -39,6 +39,9 @@ class Target:
     machine: str
     glibc: tuple[int, int]
 
+    def __str__(self) -> str:
+        return f"Python {_dotted(self.python)} on {self.machine} with glibc {_dotted(self.glibc)}"
+
     @property
     def platforms(self) -> list[str]:
         """The platform tags of wheels that run there, best first."""
@@ -122,7 +125,15 @@ def _build(target: Target, root: Path, scratch: Path) -> Artifact:
     wheels = scratch / "wheels"
     shutil.copytree(_wheelhouse(target, root), wheels)
     pip = next(wheels.glob("pip-*.whl"))
-    _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels), str(root))
+    _pip(
+        "our wheel",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        str(wheels),
+        str(root),
+    )
     digests = {path.name: _sha256(path) for path in sorted(wheels.iterdir())}
     own = next(name for name in digests if name.startswith("gearman_py-"))
     requirements = "".join(
@@ -156,6 +167,7 @@ def _wheelhouse(target: Target, root: Path) -> Path:
         requirements.write_text(locked)
         made = Path(scratch) / "wheels"
         _pip(
+            f"wheels for {target}",
             *("download", "--require-hashes", "--only-binary=:all:", "--dest", str(made)),
             *("--implementation", "cp", "--python-version", _dotted(target.python)),
             *(f"--platform={tag}" for tag in target.platforms),
@@ -178,13 +190,13 @@ def _locked(root: Path) -> Iterator[str]:
     yield from chosen
 
 
-def _pip(*arguments: str) -> None:
+def _pip(wanted: str, *arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
     environment = os.environ | {"SOURCE_DATE_EPOCH": EPOCH}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         said = "\n".join(f"    {line}" for line in done.stderr.splitlines()[-12:])
-        raise ToolkitError(f"no release could be built: pip {arguments[0]} failed, saying\n{said}")
+        raise ToolkitError(f"no release without {wanted}; pip {arguments[0]} said:\n{said}")
 
 
 def _pack(tar: Path, folder: Path, names: Iterable[str]) -> None:

@@ -57,8 +57,7 @@ class Report:
             self._erase()
             match event:
                 case Building(target):
-                    python = ".".join(map(str, target.python))
-                    self._print(f"building the release for Python {python} on {target.machine}")
+                    self._print(f"building the release for {target}")
                 case Planned(host, plan):
                     self._plans[host] = plan
                     self._planned(host, plan)
@@ -99,7 +98,11 @@ class Report:
         """Ask the person at the terminal. Raises :class:`ToolkitError` when there is none."""
         if not (self._terminal and sys.stdin.isatty()):
             raise ToolkitError("this is no terminal, so nobody can be asked: say --yes to apply")
-        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+        try:
+            return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+        except EOFError:
+            self._print("")
+            return False
 
     # -- the lines ----------------------------------------------------------------------
 

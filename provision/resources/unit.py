@@ -13,7 +13,7 @@ from typing import Any
 
 from provision.messages import Operation, Question
 from provision.render import render
-from provision.resources.base import Answers, Change, Problem, Resource
+from provision.resources.base import Answers, Change, Problem, Resource, Sign
 from provision.resources.files import File, Link
 
 FOLDER = "/etc/systemd/system"
@@ -90,7 +90,7 @@ class Unit(Resource):
         elif disable is False:
             yield self._change("-", None, disable, "this host should not run it")
 
-    def _change(self, sign: Any, action: str | None, enabled: bool | None, why: str) -> Change:
+    def _change(self, sign: Sign, action: str | None, enabled: bool | None, why: str) -> Change:
         operation = Operation("unit", {"name": self.name, "enabled": enabled, "action": action})
         verb = action or ("enable" if enabled else "disable")
         return Change(sign, f"{verb} {self.name}", operation, why)

@@ -69,6 +69,15 @@ def test_a_bare_host_becomes_what_its_golden_plan_says(name: str, tmp_path: Path
     assert planned(host, wanted).changes == ()
 
 
+def test_one_host_may_be_of_every_kind(tmp_path: Path) -> None:
+    groups = "{job_server: {hosts: {all1: }}, worker: {hosts: {all1: }}, client: {hosts: {all1: }}}"
+    wanted = resources(load(tmp_path, f"all: {{children: {groups}}}"), "all1")
+    host = FakeHost()
+    host.apply([change.operation for change in planned(host, wanted).changes])
+    assert planned(host, wanted).changes == ()
+    assert len(host.processes) == 4
+
+
 def test_a_worker_serves_the_functions_its_inventory_names_and_no_other(tmp_path: Path) -> None:
     hosts = HOSTS.replace("198.18.10.248", "198.18.10.248, gearman_functions: [wc, thumbnail]")
     units = [each for each in resources(load(tmp_path, hosts), "worker") if isinstance(each, Unit)]
