@@ -33,7 +33,7 @@ OLDEST_PYTHON = (3, 9)  # that understands the agent
 
 START = 30.0  # seconds until the agent is there, or sudo has said no
 ANSWER = 60.0  # seconds until a question is answered
-WORK = 1000.0  # seconds for one operation; the agent itself gives up before
+WORK = 3000.0  # seconds for one operation: three commands, each stopped by the agent in time
 PING = 10.0  # seconds between signs of life while a host is locked
 PATIENCE = 40.0  # seconds of silence after which an agent frees its lock
 
@@ -144,6 +144,8 @@ class Session:
         ``holder`` says ``who`` locks, ``since`` when, and what they are ``doing``. Raises
         :class:`Locked` with what the one who has the lock said of himself.
         """
+        if self._pinger is not None:
+            return
         self._load("files", "change")
         self._send(
             {
@@ -278,7 +280,10 @@ class Session:
         length, size = LENGTHS.unpack(self._read(LENGTHS.size, seconds, during))
         if length > HEADER_LIMIT or size:
             raise HostFailed(f"{self.name}: the agent said what is no message while {during}")
-        header = json.loads(self._read(length, seconds, during))
+        try:
+            header = json.loads(self._read(length, seconds, during))
+        except ValueError:
+            raise HostFailed(f"{self.name}: the agent made no sense while {during}") from None
         if "crash" in header:
             last = "\n".join(f"| {line}" for line in header["crash"].splitlines()[-8:])
             raise HostFailed(f"{self.name}: the agent broke while {during}:\n{last}")

@@ -62,7 +62,9 @@ class Channel:
         self._channel.settimeout(seconds)
         piece = self._channel.recv(PIECE)
         # A command that ended sends its status; a connection that ended sends nothing.
-        if not piece and self._channel.recv_exit_status() == -1:
+        if not piece and not (
+            self._channel.status_event.wait(LOGIN) and self._channel.exit_status != -1
+        ):
             raise Unreachable(f"{self._host.name}: the connection was lost")
         return piece
 
@@ -248,7 +250,7 @@ def _explained(host: Host, known: KnownHosts, keys: _Keys) -> Iterator[None]:
         yield
     except (Unreachable, InventoryError):
         raise
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):
         where = host.where_is("ansible_host")
         problem = f"cannot resolve {host.address!r} (ansible_host, {where})"
     except paramiko.ssh_exception.NoValidConnectionsError as error:

@@ -64,7 +64,10 @@ def lock(link: Link, header: dict[str, Any], size: int) -> None:
     except BlockingIOError:
         told = os.read(descriptor, PIECE).decode(errors="replace")
         os.close(descriptor)
-        link.send({"holder": json.loads(told or "{}")})
+        try:
+            link.send({"holder": json.loads(told)})
+        except ValueError:  # it has not been written yet
+            link.send({"holder": {}})
         return
     os.truncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps(header["holder"]).encode(), 0)
@@ -130,7 +133,7 @@ def release(link: Link, content: Content, root: str, id: str, digest: str) -> No
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    os.sync()
+    run(link, ["sync", "--file-system", folder])
     with open(f"{folder}/.complete", "wb") as mark:
         os.fsync(mark.fileno())
     sync(folder)
@@ -164,7 +167,7 @@ def _venv(link: Link, folder: str) -> None:
     pip = next((name for name in os.listdir(wheels) if name.startswith("pip-")), None)
     if pip is None:
         raise Failure("the release brings no pip")
-    run(link, ["/usr/bin/python3", "-m", "venv", "--without-pip", f"{folder}/venv"])
+    run(link, ["/usr/bin/python3", "-I", "-m", "venv", "--without-pip", f"{folder}/venv"])
     offline = ["--no-index", "--no-deps", "--require-hashes", "--find-links", wheels]
     quiet = ["--quiet", "--disable-pip-version-check", "--no-cache-dir"]
     requirements = ["--requirement", f"{folder}/requirements.txt"]

@@ -28,6 +28,7 @@ ENVIRONMENT = {
     "DEBIAN_FRONTEND": "noninteractive",
     "SYSTEMD_PAGER": "cat",
     "SYSTEMD_COLORS": "0",
+    "PIP_CONFIG_FILE": os.devnull,
 }
 
 
