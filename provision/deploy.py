@@ -244,5 +244,5 @@ def _failure(change: Change, outcome: Outcome) -> HostFailed:
 def _unlike(left: Plan) -> HostFailed:
     """All was done and said to be well, and the host is still not as wanted."""
     lines = [f"{change.sign} {change.summary} ({change.reason})" for change in left.changes]
-    lines += (f"! {problem.message}" for problem in left.problems)
+    lines += (f"{problem.sign} {problem.message}" for problem in left.problems)
     return HostFailed("\n".join(["every change was applied, and these are due again:", *lines]))

@@ -79,7 +79,7 @@ def _providers(resources: Sequence[Resource]) -> dict[str, Resource]:
 
 def _steps(resource: Resource, answers: Answers) -> Iterator[Change | Problem]:
     unknown = [
-        Problem(f"? {' '.join(filter(None, question))}: {answer.reason}")
+        Problem(f"{' '.join(filter(None, question))}: {answer.reason}", "?")
         for question in resource.questions()
         if isinstance(answer := answers[question], Unknown)
     ]

@@ -27,6 +27,7 @@ from provision.errors import HostFailed, ToolkitError
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON = (3, 11)
 OLDEST_GLIBC = (2, 17)  # manylinux2014: no wheel we lock asks for less
+KEPT = 8  # releases here: one deploy may need a few, for hosts of several kinds
 # zip cannot hold a date before 1980; this is the one hatchling takes when told nothing.
 EPOCH = "1580601600"
 
@@ -102,6 +103,9 @@ def build(target: Target, root: Path = ROOT) -> Artifact:
         artifact = _build(target, root, Path(scratch))
     known = asdict(artifact) | {"path": str(artifact.path.relative_to(root))}
     _write(note, json.dumps(known).encode())
+    newest = sorted(note.parent.glob("*.tar"), key=lambda tar: -tar.stat().st_mtime)
+    for tar in newest[KEPT:]:
+        tar.unlink()
     return artifact
 
 

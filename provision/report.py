@@ -30,7 +30,7 @@ from provision.plan import Plan
 from provision.resources.base import Change, Sign
 
 STATES = {"ok": 32, "pending": 33, "changed": 33, "failed": 31, "unreachable": 31, "not begun": 31}
-COLOURS = {"+": 32, "~": 33, "-": 31, "!": 31, **STATES}
+COLOURS = {"+": 32, "~": 33, "-": 31, "!": 31, "?": 31, **STATES}
 UP_AND_CLEAR = "\033[A\033[2K"
 
 
@@ -114,7 +114,7 @@ class Report:
         problems = f"{_count(len(plan.problems), 'problem')}, " if plan.problems else ""
         self._ended(host, state, problems + _count(len(plan.changes), "change"))
         for problem in plan.problems:
-            self._print(f"  {self._paint('!', '!')} {problem.message}")
+            self._print(f"  {self._paint(problem.sign, problem.sign)} {problem.message}")
         for change in plan.changes:
             self._change(change)
 

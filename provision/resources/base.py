@@ -30,9 +30,13 @@ class Change:
 
 @dataclass(frozen=True)
 class Problem:
-    """What a person must mend first: found what, and what to do. Nothing is applied."""
+    """What a person must mend first: found what, and what to do. Nothing is applied.
+
+    ``!`` is what is wrong on the host, ``?`` what could not be known of it.
+    """
 
     message: str
+    sign: Literal["!", "?"] = "!"
 
 
 class Resource(ABC):

@@ -11,7 +11,7 @@ from provision.errors import ToolkitError
 from provision.messages import Operation, Unknown
 from provision.release import Artifact
 from provision.resources.account import Group, User
-from provision.resources.base import Resource
+from provision.resources.base import Problem, Resource
 from provision.resources.files import Directory, File, Link
 from provision.resources.packages import Packages
 from provision.resources.release import Release
@@ -146,7 +146,7 @@ def test_links_that_need_each_other_are_refused() -> None:
 
 def test_an_answer_that_could_not_be_had_is_a_problem_never_absence() -> None:
     made = plan.make([Group("app")], {("group", "app"): Unknown("permission denied")})
-    assert [problem.message for problem in made.problems] == ["? group app: permission denied"]
+    assert made.problems == (Problem("group app: permission denied", "?"),)
     assert made.changes == ()
 
 
