@@ -364,14 +364,20 @@ def test_an_agent_that_breaks_says_where(locked: Session) -> None:
     assert lines[-1] == "| TypeError: remove() got an unexpected keyword argument 'road'"
 
 
-def test_an_agent_that_is_killed_is_a_message(locked: Session) -> None:
-    pid = os.getpid()
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    os.kill(int(children[-1]), signal.SIGSTOP)  # so that it dies after it was asked
-    killer = Timer(0.1, os.kill, (int(children[-1]), signal.SIGKILL))
-    killer.start()
-    with pytest.raises(HostFailed) as raised:
-        locked.ask([("host",)])
+def test_an_agent_that_is_killed_is_a_message() -> None:
+    opened: list[Pipe] = []
+
+    def start(line: str) -> Pipe:
+        opened.append(Pipe(f"exec env {line}"))
+        return opened[0]
+
+    with Session("here", start) as agent:
+        agent.ask([("host",)])
+        process = opened[0].process
+        process.send_signal(signal.SIGSTOP)  # so that it dies after it was asked, not before
+        Timer(0.05, process.kill).start()
+        with pytest.raises(HostFailed) as raised:
+            agent.ask([("host",)])
     assert str(raised.value) == "here: the agent was gone while it was asked how it is"
 
 
