@@ -96,6 +96,13 @@ def test(c: Context, only: Sequence[str] = ()) -> int:
     return 1 if failed else 0
 
 
+@command(iterable=["row"], help={"row": "only this row (repeatable): latency, one, sixteen ..."})
+def bench(c: Context, row: Sequence[str] = ()) -> int:
+    """Compare our job server with the C one under the same load, in turn (minutes)."""
+    local.ensure(PEERS, print)
+    return _python("-m", "tests.bench.job_server", *row)
+
+
 @command(help={"workers": "how many worker hosts (1)"})
 def lab_up(c: Context, workers: int = 1) -> None:
     """Boot three real systemd hosts on this machine (as root)."""
@@ -125,7 +132,7 @@ def _python(*arguments: str) -> int:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode
 
 
-namespace = Collection(plan, deploy, status, smoke, demo, test)
+namespace = Collection(plan, deploy, status, smoke, demo, test, bench)
 namespace.add_collection(
     Collection("lab", up=lab_up, down=lab_down, status=lab_status, shell=lab_shell)
 )

@@ -3,7 +3,9 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from provision.errors import ToolkitError
 
@@ -30,9 +32,25 @@ def ensure(programs: Mapping[str, str], say: Say) -> None:
     say(f"installing {', '.join(packages)}")
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     execute(["apt-get", "update"], env=quiet)
-    execute(command, env=quiet)
+    with _no_services():
+        execute(command, env=quiet)
     if packages := missing(programs):
         raise ToolkitError(f"installed, and still not found: {', '.join(packages)}")
+
+
+@contextmanager
+def _no_services() -> Iterator[None]:
+    """Packages bring their programs here, and start no daemon (policy-rc.d, invoke-rc.d(8))."""
+    policy = Path("/usr/sbin/policy-rc.d")
+    if policy.exists():
+        yield
+        return
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    try:
+        yield
+    finally:
+        policy.unlink()
 
 
 def missing(programs: Mapping[str, str]) -> list[str]:
