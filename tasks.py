@@ -60,12 +60,12 @@ def status(c: Context, hosts: str = "", limit: str = "") -> int:
     return standing.status(inventory_folder(hosts), ROLES, limit=limit or None)
 
 
-@command(help=HOSTS)
-def smoke(c: Context, hosts: str = "") -> int:
+@command(help=HOSTS | {"patience": "seconds that each job may take (20)"})
+def smoke(c: Context, hosts: str = "", patience: int = 20) -> int:
     """Submit wc, reverse and resize on the client host, as an ordinary user would."""
     from provision import smoke as end_to_end
 
-    return end_to_end.smoke(inventory_folder(hosts))
+    return end_to_end.smoke(inventory_folder(hosts), patience)
 
 
 @command()
@@ -82,7 +82,7 @@ def demo(c: Context) -> int:
 def test(c: Context, only: Sequence[str] = ()) -> int:
     """Run every check and every test: style, types, other people's Gearman, real hosts."""
     try:
-        local.ensure(PEERS, print)
+        local.ensure(PEERS | lab.PROGRAMS, print)
     except ToolkitError as error:
         if os.environ.get("CI") == "true":
             raise

@@ -23,7 +23,7 @@ from provision.errors import HostFailed, ToolkitError
 from provision.events import Applied, Begun, Building, Event, Failed, Planned, Skipped, Verified
 from provision.explain import advice
 from provision.inventory import Host, Inventory
-from provision.messages import Outcome
+from provision.messages import Operation, Outcome
 from provision.plan import Plan, make, questions
 from provision.release import Artifact, Target
 from provision.report import Report
@@ -165,7 +165,9 @@ class Run:
         """
         failed: dict[str, int] = {}  # host -> its status
         groups = list(self._groups())
-        self._each([site for group in groups for site in group], self._stage, failed)
+        for step in (self._recheck, self._stage):
+            if not failed:
+                self._each([site for group in groups for site in group], step, failed)
         for group in groups:
             left = [site for site in group if site.host.name not in failed]
             if not failed:
@@ -213,6 +215,13 @@ class Run:
             for resource in role(host, self._inventory, artifact)
         ]
 
+    def _recheck(self, site: Site) -> None:
+        """What is applied is what was shown, though somebody else deployed in between."""
+        shown = site.plan
+        site.probe()
+        if _operations(site.plan) != _operations(shown):
+            raise HostFailed("it has changed since its plan was made: deploy again")
+
     def _stage(self, site: Site) -> None:
         self._carry_out(site, site.plan.changes[: site.plan.staged])
 
@@ -232,6 +241,10 @@ class Run:
             self.report.show(Applied(site.host.name, change, outcome))
             if outcome.error is not None:
                 raise _failure(change, outcome)
+
+
+def _operations(plan: Plan) -> list[Operation]:
+    return [change.operation for change in plan.changes]
 
 
 def _failure(change: Change, outcome: Outcome) -> HostFailed:

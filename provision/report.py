@@ -114,17 +114,17 @@ class Report:
         problems = f"{_count(len(plan.problems), 'problem')}, " if plan.problems else ""
         self._ended(host, state, problems + _count(len(plan.changes), "change"))
         for problem in plan.problems:
-            self._print(f"  {self._paint(problem.sign, problem.sign)} {problem.message}")
+            self._print(f"  {self._paint(problem.sign, problem.sign)} {_plain(problem.message)}")
         for change in plan.changes:
             self._change(change)
 
     def _change(self, change: Change) -> None:
-        reason = f"  ({change.reason})" if change.reason else ""
+        reason = f"  ({_plain(change.reason)})" if change.reason else ""
         self._print(f"  {self._paint(change.sign, change.sign)} {change.summary}{reason}")
         # What a new file will hold is worth a page only to those who ask.
         if change.diff and (change.sign != "+" or self._verbose):
-            for line in _without_header(change.diff):
-                self._print(f"      {self._paint(line[:1], line)}")
+            for line in _hunks(change.diff):
+                self._print(f"      {self._paint(line[:1], _plain(line))}")
 
     def _standing(self, event: Standing) -> None:
         state = "pending" if event.pending else "ok"
@@ -158,7 +158,7 @@ class Report:
 
     def _failed(self, host: str, error: ToolkitError, seconds: float) -> None:
         state = "unreachable" if isinstance(error, Unreachable) else "failed"
-        first, *more = str(error).removeprefix(f"{host}: ").splitlines()
+        first, *more = map(_plain, str(error).removeprefix(f"{host}: ").splitlines())
         self._ended(host, state, f"{first} ({seconds:.1f} s)")
         for line in more:
             self._print(f"    {line}")
@@ -190,8 +190,17 @@ class Report:
             self._drawn += 1
 
 
-def _without_header(diff: str) -> Iterator[str]:
-    return (line for line in diff.splitlines() if not line.startswith(("---", "+++", "@@")))
+def _hunks(diff: str) -> Iterator[str]:
+    """The lines of a unified diff, without its header: the change above says which file it is."""
+    for line in diff.split("\n")[3:-1]:
+        yield "..." if line.startswith("@@") else line
+
+
+def _plain(said: str) -> str:
+    """What a host said, with nothing in it that a terminal would obey."""
+    return "".join(
+        char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in said
+    )
 
 
 def _count(number: int, noun: str) -> str:

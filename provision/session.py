@@ -155,7 +155,13 @@ class Session:
                 "holder": dict(holder),
             }
         )
-        other = self._receive(ANSWER, "it was being locked")["holder"]
+        answer = self._receive(ANSWER, "it was being locked")
+        if "refused" in answer:
+            raise HostFailed(
+                f"{self.name}: it cannot be locked, {answer['refused']}: changes need root, "
+                "so is ansible_become false?"
+            )
+        other = answer["holder"]
         if other is not None:
             who = other.get("who", "somebody")
             since = f" since {other['since']}" if "since" in other else ""

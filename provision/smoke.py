@@ -6,6 +6,7 @@ compared with one we know, and a picture that comes back is decoded, not trusted
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from time import monotonic
@@ -19,7 +20,7 @@ from provision.events import Checked
 from provision.report import Report
 
 # A job that nobody takes waits for ever; a person who waits for a smoke test does not.
-PATIENCE = 20.0  # seconds for each command
+PATIENCE = 20  # seconds for each job
 COMMAND_NOT_FOUND = 127  # of every POSIX shell
 
 
@@ -36,6 +37,10 @@ class Completed(Protocol):
 
 Run = Callable[[str, bytes], Completed]
 """Runs a shell command on the client host, as its ordinary user, with these bytes as stdin."""
+
+
+Gearman = Callable[..., bytes]
+"""Submits a job on the client host: the function, a redirection or stdin's bytes; its answer."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class _Wrong(Exception):
         self.status = status
 
 
-def smoke(folder: Path) -> int:
+def smoke(folder: Path, patience: int = PATIENCE) -> int:
     """Check the topology of an inventory from its first client; returns an exit status."""
     known = inventory.load(folder)
     clients, servers, workers = (
@@ -67,18 +72,19 @@ def smoke(folder: Path) -> int:
     report = Report(clients[:1])
     failed = False
     with transport.connect(known.group("client")[0]) as connection:
-        for checked in checks(connection.run, Topology(clients[0], servers, workers)):
+        topology = Topology(clients[0], servers, workers)
+        for checked in checks(connection.run, topology, patience):
             report.show(checked)
             failed = failed or checked.problem is not None
     return HostFailed.status if failed else 0
 
 
-def checks(run: Run, topology: Topology) -> Iterator[Checked]:
+def checks(run: Run, topology: Topology, patience: int = PATIENCE) -> Iterator[Checked]:
     """Run every check, one after the other, each as it ends."""
     for name, check in _CHECKS:
         start = monotonic()
         try:
-            check(run)
+            check(partial(_gearman, run, patience), run)
         except _Wrong as wrong:
             seconds = monotonic() - start
             yield Checked(name, seconds, str(wrong), _suspect(run, topology, wrong))
@@ -86,9 +92,12 @@ def checks(run: Run, topology: Topology) -> Iterator[Checked]:
             yield Checked(name, monotonic() - start)
 
 
-def _gearman(run: Run, function: str, redirect: str = "", stdin: bytes = b"") -> bytes:
+def _gearman(
+    run: Run, patience: int, function: str, redirect: str = "", stdin: bytes = b""
+) -> bytes:
+    """A job's answer."""
     # A login shell: what is on its PATH and in its environment is what the client role promises.
-    line = f"gearman -t {PATIENCE * 1000:.0f} -f {function} {redirect}".rstrip()
+    line = f"gearman -t {patience * 1000} -f {function} {redirect}".rstrip()
     done = run(f"sh -lc '{line}'", stdin)
     if done.status:
         said = done.stderr.decode(errors="replace").strip() or "it said nothing"
@@ -96,23 +105,23 @@ def _gearman(run: Run, function: str, redirect: str = "", stdin: bytes = b"") ->
     return done.stdout
 
 
-def _wc(run: Run) -> None:
+def _wc(gearman: Gearman, run: Run) -> None:
     expected = run("wc -l < /etc/passwd", b"").stdout
-    answer = _gearman(run, "wc", "< /etc/passwd")
+    answer = gearman("wc", "< /etc/passwd")
     if answer.strip() != expected.strip():
         raise _Wrong("wc", f"expected {expected!r}, got {answer[:80]!r}")
 
 
-def _reverse(run: Run) -> None:
-    answer = _gearman(run, "reverse", stdin=b"Hello World!")
+def _reverse(gearman: Gearman, run: Run) -> None:
+    answer = gearman("reverse", stdin=b"Hello World!")
     if answer != b"!dlroW olleH":
         raise _Wrong("reverse", f"expected b'!dlroW olleH', got {answer[:80]!r}")
 
 
-def _resize(run: Run) -> None:
+def _resize(gearman: Gearman, run: Run) -> None:
     picture = BytesIO()
     Image.linear_gradient("L").resize((900, 1200)).convert("RGB").save(picture, "JPEG")
-    answer = _gearman(run, "resize", stdin=picture.getvalue())
+    answer = gearman("resize", stdin=picture.getvalue())
     try:
         with Image.open(BytesIO(answer), formats=("JPEG",)) as small:
             small.load()
@@ -123,7 +132,7 @@ def _resize(run: Run) -> None:
         raise _Wrong("resize", f"a JPEG of 900x1200 came back as {size[0]}x{size[1]}, not 450x600")
 
 
-_CHECKS: tuple[tuple[str, Callable[[Run], None]], ...] = (
+_CHECKS: tuple[tuple[str, Callable[[Gearman, Run], None]], ...] = (
     ("wc: the lines of /etc/passwd", _wc),
     ("reverse: Hello World!", _reverse),
     ("resize: a JPEG of 900x1200 to 450x600", _resize),

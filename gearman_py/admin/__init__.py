@@ -1,0 +1,1 @@
+"""Look after a job server: ``AdminClient`` speaks the text protocol that shares its port."""

@@ -36,7 +36,8 @@ from provision.agent.files import (
 from provision.agent.link import COMMANDS, ENVIRONMENT, PIECE, Gone, Link
 
 DEADLINE = 900.0  # seconds for one command
-LAST_WORDS = 1 << 16  # bytes of a command's output that are kept
+LAST_WORDS = 1 << 16  # bytes of a command's output that are kept, and
+LAST_LINES = 20  # how many lines of them
 GRACE = 5.0  # seconds between asking a command to stop and stopping it
 
 APT = (
@@ -58,7 +59,11 @@ held: list[int] = []  # the lock's descriptor: open as long as this process live
 def lock(link: Link, header: dict[str, Any], size: int) -> None:
     """Take the lock, or tell who has it. ``patience`` counts from then on."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(header["path"], flags, 0o600)
+    try:
+        descriptor = os.open(header["path"], flags, 0o600)
+    except OSError as error:
+        link.send({"refused": _explained(error)})
+        return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -128,8 +133,10 @@ def release(link: Link, content: Content, root: str, id: str, digest: str) -> No
     if os.path.exists(f"{folder}/.complete"):
         return
     partial = f"{folder}.partial"
-    for leftover in (folder, partial):
-        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in os.listdir(f"{root}/releases"):
+        if name.endswith(".partial"):  # what a killed deploy left
+            shutil.rmtree(f"{root}/releases/{name}", ignore_errors=True)
     try:
         _folder(partial)
         _unpack(content, partial)
@@ -178,7 +185,10 @@ def _venv(link: Link, folder: str) -> None:
     quiet = ["--quiet", "--disable-pip-version-check", "--no-cache-dir"]
     requirements = ["--requirement", f"{folder}/requirements.txt"]
     run(link, [python, f"{wheels}/{pip}/pip", "install", *quiet, *offline, *requirements])
-    run(link, [python, "-I", "-c", IMPORT_ALL])
+    try:
+        run(link, [python, "-I", "-c", IMPORT_ALL])
+    except Failure as failure:
+        raise Failure("what it brings cannot be imported there", failure.output) from None
 
 
 # -- the system -------------------------------------------------------------------------
@@ -215,16 +225,21 @@ def unit(link: Link, content: Content, name: str, enabled: bool | None, action: 
         run(link, ["systemctl", "enable" if enabled else "disable", name])
     if action in ("start", "restart"):
         # One that failed too often is not started again until this is forgotten.
-        try:
-            run(link, ["systemctl", "reset-failed", name])
-        except Failure:
-            pass
+        _try(link, ["systemctl", "reset-failed", name])
     if action is not None:
         try:
             run(link, ["systemctl", "--no-ask-password", action, name])
         except Failure as failure:
             journal = ["journalctl", "--unit", name, "--lines=10", "--output=cat", "--no-pager"]
-            raise Failure(str(failure), run(link, journal) or failure.output) from failure
+            raise Failure(str(failure), _try(link, journal) or failure.output) from failure
+
+
+def _try(link: Link, argv: list[str]) -> str:
+    """What a command said that may fail."""
+    try:
+        return run(link, argv)
+    except Failure:
+        return ""
 
 
 OPERATIONS: dict[str, Callable[..., None]] = {
@@ -291,20 +306,18 @@ def _listen(link: Link, process: Any, output: int, deadline: float) -> str:
             open_ = bool(piece)
         else:
             open_ = process.poll() is None
-    return said.decode(errors="backslashreplace").rstrip()
+    lines = said.decode(errors="backslashreplace").rstrip().splitlines()
+    return "\n".join(lines[-LAST_LINES:])
 
 
 def _stop(process: Any) -> None:
+    """End a command and all that it started: some of these may outlive it, so kill them too."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
-        except ProcessLookupError:
-            pass
-        try:
             process.wait(GRACE)
-            return
-        except subprocess.TimeoutExpired:
-            continue
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            pass
 
 
 COMMANDS.update({"lock": lock, "apply": apply})

@@ -1,6 +1,6 @@
 """Our job server and C gearmand under the same load, in turn, in one run. Prints ratios.
 
-    .venv/bin/python tests/bench/job_server.py [ROW...]     (needs gearman-job-server)
+    .venv/bin/python -m tests.bench.job_server [ROW...]     (needs gearman-job-server)
 
 Each row runs on fresh servers, ours and C's alternating, and the median of its rounds is
 shown. `own` is what the load generator itself used for a job: 1 / own is the most that it
@@ -18,11 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from load import Client, Measured, Peer, Worker, run
-
 from gearman_py.protocol.packets import Packet
+from tests.bench.load import Client, Measured, Peer, Worker, run
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")

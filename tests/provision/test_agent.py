@@ -13,13 +13,14 @@ import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
 
 from provision.agent import probe
 from provision.agent.link import ENVIRONMENT
-from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
+from provision.errors import HostFailed, Locked, ToolkitError
 from provision.messages import Operation, Outcome, Unknown
 from provision.session import AGENT, Session
 from tests.provision.local import Pipe, session
@@ -267,6 +268,12 @@ def test_what_a_killed_deploy_left_is_swept(locked: Session, tmp_path: Path) -> 
     assert sorted(os.listdir(tmp_path)) == [".gp-notes", "f", "lock"]
 
 
+def test_where_the_lock_cannot_be_had_nothing_is_changed(tmp_path: Path) -> None:
+    with session(tmp_path / "nowhere") as agent, pytest.raises(HostFailed) as raised:
+        agent.lock(NOW)
+    assert str(raised.value).startswith("here: it cannot be locked, No such file or directory")
+
+
 def test_nothing_is_changed_without_the_lock(agent: Session, tmp_path: Path) -> None:
     with pytest.raises(HostFailed, match="must be locked"):
         apply(agent, Operation("file", owned(tmp_path / "f"), b""))
@@ -296,6 +303,7 @@ def stage(agent: Session, root: Path, digest: str) -> str:
 
 def test_a_release_that_is_not_what_was_wanted_is_refused(locked: Session, tmp_path: Path) -> None:
     tar(tmp_path / "release.tar", MANIFEST=b"{}")
+    (tmp_path / "releases" / "0.9-def.partial" / "wheels").mkdir(parents=True)
     assert "arrived as sha256" in stage(locked, tmp_path, "0" * 64)
     assert os.listdir(tmp_path / "releases") == []
 
@@ -404,7 +412,7 @@ def test_an_agent_that_breaks_says_where(locked: Session) -> None:
     assert lines[-1] == "| TypeError: remove() got an unexpected keyword argument 'road'"
 
 
-def test_an_agent_that_is_killed_is_a_message(tmp_path: Path) -> None:
+def test_an_agent_that_is_killed_is_a_message() -> None:
     opened: list[Pipe] = []
 
     def start(line: str) -> Pipe:
@@ -413,10 +421,12 @@ def test_an_agent_that_is_killed_is_a_message(tmp_path: Path) -> None:
 
     with Session("here", start) as agent:
         agent.ask([("host",)])
-        opened[0].process.kill()
-        with pytest.raises((HostFailed, Unreachable)) as raised:
+        process = opened[0].process
+        process.send_signal(signal.SIGSTOP)  # so that it dies after it was asked, not before
+        Timer(0.05, process.kill).start()
+        with pytest.raises(HostFailed) as raised:
             agent.ask([("host",)])
-    assert "here: the agent was gone while it was asked how it is" in str(raised.value)
+    assert str(raised.value) == "here: the agent was gone while it was asked how it is"
 
 
 @pytest.mark.skipif(not shutil.which("sudo"), reason="no sudo here")

@@ -30,9 +30,9 @@ class FakeSession:
     host: FakeHost
     breaks_at: str = ""  # a kind of operation that fails there
     locked: bool = False
+    meanwhile: list[Operation] = field(default_factory=list)  # done by others before we lock
     asked: int = 0
     closed: bool = False
-    log: list[str] = field(default_factory=list)
 
     def ask(self, questions: list[Question]) -> dict[Question, Answer]:
         self.asked += 1
@@ -41,6 +41,7 @@ class FakeSession:
     def lock(self, holder: Any) -> None:
         if self.locked:
             raise Locked("worker is locked: ana@laptop")
+        self.host.apply(self.meanwhile)
 
     def apply(self, operations: list[Operation]) -> Iterator[Outcome]:
         for operation in operations:
@@ -175,6 +176,15 @@ def test_a_locked_host_stops_the_deploy_before_anything_is_changed(fleet: Fleet)
     with pytest.raises(Locked, match="ana@laptop"):
         fleet.deploy()
     assert fleet.changed() == {"job": 0, "worker": 0, "client": 0}
+
+
+def test_a_host_that_changed_since_its_plan_was_shown_is_not_touched(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.sessions["worker"].meanwhile = [Operation("group", {"name": "gearman"})]
+    assert fleet.deploy() == 3
+    assert fleet.changed() == {"job": 0, "worker": 1, "client": 0}
+    assert "worker  failed  it has changed since its plan was made" in capsys.readouterr().out
 
 
 def test_a_host_that_says_it_is_done_and_is_not_has_failed(

@@ -18,7 +18,7 @@ WRITE = Operation(
     "file", {"path": "/etc/motd", "owner": "root", "group": "root", "mode": "0644"}, b"welcome\n"
 )
 RESTART = Operation("unit", {"name": "app.service", "enabled": None, "action": "restart"})
-DIFF = "--- /etc/motd\n+++ /etc/motd\n@@ -1 +1 @@\n-old\n+welcome\n"
+DIFF = "--- /etc/motd\n+++ /etc/motd\n@@ -1 +1 @@\n-old\n+welcome\n@@ -9 +9 @@\n--- x\n+++ y\n"
 CHANGES = (
     Change("~", "file /etc/motd", WRITE, "content", DIFF),
     Change("~", "restart app.service", RESTART, "it runs with another configuration"),
@@ -48,8 +48,7 @@ def test_a_plan_says_what_will_change_and_why_and_how_texts_differ() -> None:
         "job     failed  1 problem, 2 changes",
         "  ! port 4730 is taken",
         "  ~ file /etc/motd  (content)",
-        "      -old",
-        "      +welcome",
+        *("      -old", "      +welcome", "      ...", "      --- x", "      +++ y"),
         "  ~ restart app.service  (it runs with another configuration)",
     ]
 
@@ -80,6 +79,18 @@ def test_a_failure_says_what_was_tried_what_the_host_said_and_who_waits_for_it()
         "worker  not begun  because of job",
         "2 hosts: 1 failed, 1 not begun (1.2 s)",
     ]
+
+
+def test_what_a_host_says_cannot_steer_the_terminal() -> None:
+    diff = "--- a\n+++ a\n@@ -1 +1 @@\n-\033[2Jold\n+new\n"
+    change = Change("~", "link /a", WRITE, "\033]0;owned\a -> b", diff)
+    lines = told([Planned("job", Plan(1, (change,))), Failed("job", HostFailed("\033[H"), 0.1)])
+    assert lines[1:4] == [
+        r"  ~ link /a  (\x1b]0;owned\x07 -> b)",
+        r"      -\x1b[2Jold",
+        "      +new",
+    ]
+    assert lines[4] == r"job     failed  \x1b[H (0.1 s)"
 
 
 def test_a_host_that_does_not_answer_is_told_from_one_that_failed() -> None:

@@ -1,0 +1,164 @@
+"""The administrative client: a line to the server, a line or a listing back.
+
+A listing ends with a line that is a single ``.``; the C server needs CR LF after
+``create function``, and takes it everywhere.
+"""
+
+import socket
+from collections.abc import Callable
+from time import monotonic
+from typing import NoReturn, Self, TypeVar
+
+from gearman_py.admin.answers import FunctionStatus, JobInfo, PriorityStatus, WorkerInfo
+from gearman_py.errors import AdminError, ConnectionLost, JobTimeout, ServerUnavailable
+from gearman_py.servers import Servers, parse_servers, why_not
+
+T = TypeVar("T")
+
+
+class AdminClient:
+    """Asks one job server: the first of ``servers`` (as in Client).
+
+    Nothing is connected before the first question. Limits are in seconds. Every question
+    raises ServerUnavailable, ConnectionLost, AdminError (the server refused it), or
+    TimeoutError after ``timeout``.
+    """
+
+    def __init__(
+        self, servers: Servers | None = None, *, connect_timeout: float = 3.0, timeout: float = 10.0
+    ) -> None:
+        self.server = parse_servers(servers)[0]
+        self._connect_timeout = connect_timeout
+        self._timeout = timeout
+        self._socket: socket.socket | None = None
+        self._unread = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def status(self) -> list[FunctionStatus]:
+        """Every function the server knows."""
+        return self._table("status", FunctionStatus.parse)
+
+    def priority_status(self) -> list[PriorityStatus]:
+        """Every function, with its waiting jobs by priority."""
+        return self._table("prioritystatus", PriorityStatus.parse)
+
+    def workers(self) -> list[WorkerInfo]:
+        """Every connection of the server, clients and this one too."""
+        return self._table("workers", WorkerInfo.parse)
+
+    def jobs(self) -> list[JobInfo]:
+        """Every job the server holds."""
+        return self._table("show jobs", JobInfo.parse)
+
+    def unique_jobs(self) -> list[str]:
+        """The unique of every job the server holds."""
+        return self.listing("show unique jobs")
+
+    def version(self) -> str:
+        """The server's version, such as "1.1.20"."""
+        return self.value("version")
+
+    def pid(self) -> int:
+        """The server's process id."""
+        return int(self.value("getpid"))
+
+    def verbose(self) -> str:
+        """How much the server logs: ERROR, INFO, ..."""
+        return self.value("verbose")
+
+    def create_function(self, name: str) -> None:
+        """Let the server know a function before any worker does."""
+        self.value(f"create function {_word(name)}")
+
+    def drop_function(self, name: str) -> None:
+        """Let the server forget a function. AdminError while it has workers or jobs."""
+        self.value(f"drop function {_word(name)}")
+
+    def cancel(self, handle: str) -> None:
+        """Take a waiting job from its queue."""
+        self.value(f"cancel job {_word(handle)}")
+
+    def value(self, command: str) -> str:
+        """The server's one-line answer, without its OK. Raises AdminError for ERR."""
+        self._send(command)
+        return self._value(self._line())
+
+    def listing(self, command: str) -> list[str]:
+        """The server's answer in lines, without the final ``.``"""
+        self._send(command)
+        lines: list[str] = []
+        while (line := self._line()) != ".":
+            if not lines and line.startswith("ERR "):
+                self._value(line)
+            lines.append(line)
+        return lines
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _table(self, command: str, parse: Callable[[str], T]) -> list[T]:
+        rows = []
+        for line in self.listing(command):
+            try:
+                rows.append(parse(line))
+            except ValueError:
+                raise AdminError(f"{self.server} answered {command!r} with {line!r}") from None
+        return rows
+
+    def _value(self, line: str) -> str:
+        if line.startswith("ERR "):
+            raise AdminError(f"{self.server}: {line[4:].replace('+', ' ')}")
+        return line.removeprefix("OK").strip()
+
+    def _send(self, command: str) -> None:
+        if self._socket is None:
+            try:
+                self._socket = socket.create_connection(self.server, self._connect_timeout)
+            except OSError as error:
+                why = why_not(error, self._connect_timeout)
+                raise ServerUnavailable([(str(self.server), why)]) from None
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._unread = b""
+        self._deadline = monotonic() + self._timeout
+        try:
+            self._socket.sendall(command.encode() + b"\r\n")
+        except OSError as error:
+            self._lost(why_not(error))
+
+    def _line(self) -> str:
+        while b"\n" not in self._unread:
+            self._unread += self._receive()
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line.removesuffix(b"\r").decode(errors="backslashreplace")
+
+    def _receive(self) -> bytes:
+        assert self._socket is not None  # noqa: S101  for mypy: _send made it
+        self._socket.settimeout(max(0.001, self._deadline - monotonic()))
+        try:
+            data = self._socket.recv(65536)
+        except TimeoutError:
+            self.close()
+            raise JobTimeout(f"{self.server} did not answer within {self._timeout:g} s") from None
+        except OSError as error:
+            self._lost(why_not(error))
+        if not data:
+            self._lost("it closed the connection")
+        return data
+
+    def _lost(self, why: str) -> NoReturn:
+        self.close()
+        raise ConnectionLost(str(self.server), why) from None
+
+
+def _word(name: str) -> str:
+    if not name or any(c.isspace() or not c.isprintable() for c in name):
+        raise ValueError(f"{name!r} cannot be sent: the text protocol parts words by spaces")
+    return name

@@ -1,0 +1,111 @@
+"""The smoke test against a topology on this machine: a real job server and real workers."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from provision.smoke import Completed, Run, Topology, checks
+
+BIN = Path(sys.executable).parent
+TOPOLOGY = Topology("client1", ["server1"], ["worker1"])
+
+
+@dataclass(frozen=True)
+class Ended:
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Hosts:
+    """All three hosts, on this machine."""
+
+    def __init__(self, running: ExitStack) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.server = f"127.0.0.1:{self.port}"
+        self.path = f"{BIN}:/usr/bin:/bin"
+        self._running = running
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen([BIN / command[0], *command[1:]])
+        self._running.callback(process.wait)
+        self._running.callback(process.kill)
+        return process
+
+    def serve(self, *functions: str) -> None:
+        self.start("gearmand", "-L", "127.0.0.1", "-p", str(self.port))
+        if functions:
+            self.start("gearman-worker", "--servers", self.server, *functions)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            listing = self.run("gearadmin --workers", b"").stdout
+            if all(function.encode() in listing for function in functions) and listing:
+                return
+            time.sleep(0.02)
+        raise AssertionError(f"not serving {functions}")
+
+    def run(self, command: str, stdin: bytes) -> Completed:
+        # What the client role puts into a login shell's environment.
+        environment = {"PATH": self.path, "GEARMAN_SERVERS": self.server}
+        line = command.replace("sh -lc", "/bin/sh -c")
+        done = subprocess.run(
+            ["/bin/sh", "-c", line],
+            input=stdin,
+            capture_output=True,
+            env={"HOME": os.environ["HOME"], **environment},
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def hosts() -> Iterator[Hosts]:
+    with ExitStack() as running:
+        yield Hosts(running)
+
+
+def problems(run: Run) -> list[tuple[str | None, str]]:
+    return [(check.problem, check.look_at) for check in checks(run, TOPOLOGY, patience=2)]
+
+
+def test_every_check_passes_where_all_is_well(hosts: Hosts) -> None:
+    hosts.serve("wc", "reverse", "resize")
+    assert problems(hosts.run) == [(None, "")] * 3
+
+
+def test_function_without_a_worker_points_to_the_workers_unit(hosts: Hosts) -> None:
+    hosts.serve("wc", "resize")
+    wc, reverse, resize = problems(hosts.run)
+    assert (wc[0], resize[0]) == (None, None)
+    assert reverse[0]
+    assert reverse[1].startswith("worker1: systemctl status gearman-worker@reverse")
+
+
+def test_silent_job_server_points_to_it(hosts: Hosts) -> None:
+    for problem, look_at in problems(hosts.run):
+        assert problem
+        assert look_at.startswith("server1: journalctl -u gearmand")
+
+
+def test_client_without_the_command_points_to_the_client(hosts: Hosts) -> None:
+    hosts.path = "/nowhere"
+    for problem, look_at in problems(hosts.run):
+        assert problem
+        assert look_at.startswith("client1: no `gearman` on its PATH")
+
+
+def test_wrong_answer_points_to_the_worker_s_journal(hosts: Hosts) -> None:
+    hosts.serve()
+    for function in ("wc", "reverse", "resize"):
+        hosts.start("gearman", "-w", "-p", str(hosts.port), "-f", function, "--", "echo", "no")
+    seen = problems(hosts.run)
+    assert all(problem for problem, _ in seen)
+    assert seen[2][1].startswith("worker1: journalctl -u gearman-worker@resize")
