@@ -174,17 +174,25 @@ class Session:
         """Carry out operations in order, in one round trip; stops after the first that fails.
 
         A content that is a path is sent when its turn has come, and hashed on both sides.
+        Whoever stops listening before the end ends the session, and with it the work: what
+        the agent says next would be taken for the answer to another question.
         """
         if self._pinger is None:
             raise HostFailed(f"{self.name}: it must be locked before it is changed")
         self._send({"do": "apply", "count": len(operations)})
         for operation in operations:
             self._send_operation(operation)
-        for operation in operations:
-            outcome = self._outcome(operation)
-            yield outcome
-            if outcome.error is not None:
-                return
+        left = len(operations)
+        try:
+            for operation in operations:
+                outcome = self._outcome(operation)
+                left = left - 1 if outcome.error is None else 0
+                yield outcome
+                if not left:
+                    return
+        finally:
+            if left:
+                self.close()
 
     def close(self) -> None:
         """End the agent, and with it the lock and whatever it was doing."""

@@ -122,10 +122,16 @@ def _explained(error: Exception) -> str:
 
 
 def release(link: Link, content: Content, root: str, id: str, digest: str) -> None:
-    """Unpack a release as it comes, rename it when it came whole, and make its venv in place."""
+    """Unpack a release as it comes, rename it when it came whole, and make its venv in place.
+
+    One that is complete is left alone: a plan is older than the lock, and another deploy may
+    have staged it since. By now it may be what runs.
+    """
     if not re.fullmatch(r"\w[\w.+-]*", id):
         raise Failure(f"{id!r} is no name for a release")
     folder = f"{root}/releases/{id}"
+    if os.path.exists(f"{folder}/.complete"):
+        return
     partial = f"{folder}.partial"
     shutil.rmtree(folder, ignore_errors=True)
     for name in os.listdir(f"{root}/releases"):

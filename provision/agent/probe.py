@@ -27,10 +27,25 @@ from provision.agent.link import COMMANDS, ENVIRONMENT, PIECE, Link
 
 SHOWN = 256 * 1024  # bytes of a file that a diff may need
 LISTENING = "0A"  # in /proc/net/tcp
+TIMEOUT = 15.0  # seconds for a command; all of them together end before the asker gives up
 UNIT = (
     *("Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload"),
     *("MainPID", "NRestarts", "Result"),
 )
+
+
+class _Once(cached_property):  # type: ignore[type-arg]  # Any: Python 3.9 runs this
+    """Worked out once, even when that fails: a command that hangs is not waited for again."""
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        failures = instance.__dict__.setdefault("failures", {})
+        if self.attrname in failures:
+            raise failures[self.attrname]
+        try:
+            return super().__get__(instance, owner)
+        except Exception as error:
+            failures[self.attrname] = error
+            raise
 
 
 class Batch:
@@ -62,7 +77,7 @@ class Batch:
         }
 
     def _disk(self, path: str) -> Any:
-        while not os.path.exists(path):
+        while path and not os.path.exists(path):
             path = os.path.dirname(path)
         found = os.statvfs(path)
         # Some file systems have no fixed number of inodes, and say 0.
@@ -91,7 +106,7 @@ class Batch:
     def _package(self, name: str) -> Any:
         return self._packages.get(name)
 
-    @cached_property
+    @_Once
     def _packages(self) -> dict[str, str]:
         form = "${Package}\t${db:Status-Abbrev}\t${Version}\n"
         # It ends with 1 when one of them is not known; what it says of the others holds.
@@ -158,7 +173,7 @@ class Batch:
             "config": config,
         }
 
-    @cached_property
+    @_Once
     def _units(self) -> dict[str, dict[str, str]]:
         names = self._names("unit")
         said = _command(["systemctl", "show", f"--property={','.join(UNIT)}", "--", *names])
@@ -208,7 +223,7 @@ def _command(argv: list[str], good: tuple[int, ...] = (0,)) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         env=ENVIRONMENT,
-        timeout=30,
+        timeout=TIMEOUT,
         check=False,
     )
     if done.returncode not in good:

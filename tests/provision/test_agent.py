@@ -18,7 +18,9 @@ from typing import Any
 
 import pytest
 
-from provision.errors import HostFailed, Locked
+from provision.agent import probe
+from provision.agent.link import ENVIRONMENT
+from provision.errors import HostFailed, Locked, ToolkitError
 from provision.messages import Operation, Outcome, Unknown
 from provision.session import AGENT, Session
 from tests.provision.local import Pipe, session
@@ -99,6 +101,27 @@ def test_who_listens_on_a_port(agent: Session) -> None:
         assert answer(agent, "port", "127.0.0.1", port)["pid"] == os.getpid()
         assert answer(agent, "port", "0.0.0.0", port)["pid"] == os.getpid()
         assert answer(agent, "port", "127.0.0.2", port) is None
+
+
+def test_a_path_that_leads_nowhere_has_no_disk(agent: Session) -> None:
+    assert isinstance(answer(agent, "disk", "nowhere-at-all"), Unknown)
+
+
+def test_what_fails_for_all_is_tried_once(tmp_path: Path) -> None:
+    """A bus that hangs is waited for once, not once for each unit."""
+    tries = tmp_path / "tries"
+    batch = probe.Batch([("unit", f"u{number}.service") for number in range(6)])
+    command = tmp_path / "systemctl"
+    command.write_text(f"#!/bin/sh\necho >> {tries}\nexit 1\n")
+    command.chmod(0o755)
+    path = ENVIRONMENT["PATH"]
+    ENVIRONMENT["PATH"] = f"{tmp_path}:{path}"
+    try:
+        answers = [batch.answer(("unit", f"u{number}.service")) for number in range(6)]
+    finally:
+        ENVIRONMENT["PATH"] = path
+    assert all("ended with 1" in each["unknown"] for each in answers)
+    assert tries.read_text() == "\n"
 
 
 def test_what_cannot_be_answered_is_unknown_and_says_why(agent: Session, tmp_path: Path) -> None:
@@ -201,6 +224,18 @@ def test_it_stops_at_the_first_failure_and_can_go_on(locked: Session, tmp_path: 
     assert apply(locked, Operation("file", owned(tmp_path / "c"), b"c"))[0].error is None
 
 
+def test_who_stops_listening_ends_the_session(tmp_path: Path) -> None:
+    with session(tmp_path) as agent:
+        agent.lock(NOW)
+        outcomes = agent.apply([Operation("file", owned(tmp_path / name), b"") for name in "abc"])
+        next(outcomes)
+        outcomes.close()  # type: ignore[attr-defined]  # it is a generator
+        with pytest.raises(ToolkitError):  # and no outcome is taken for an answer
+            agent.ask([("group", "root")])
+    with session(tmp_path) as other:
+        other.lock(NOW)
+
+
 def test_a_large_content_is_sent_when_its_turn_has_come(locked: Session, tmp_path: Path) -> None:
     big = tmp_path / "big"
     big.write_bytes(os.urandom(3_000_001))
@@ -286,6 +321,19 @@ def test_a_release_with_a_name_that_leads_elsewhere_is_refused(
 def test_a_release_that_brings_no_pip_is_not_complete(locked: Session, tmp_path: Path) -> None:
     digest = tar(tmp_path / "release.tar", wheels__x=b"")
     assert stage(locked, tmp_path, digest) == "the release brings no pip"
+
+
+def test_a_release_that_is_complete_is_left_alone(locked: Session, tmp_path: Path) -> None:
+    folder = tmp_path / "releases" / "1.0-abc"
+    folder.mkdir(parents=True)
+    for name in (".complete", "runs"):
+        (folder / name).touch()
+    digest = tar(tmp_path / "release.tar", MANIFEST=b"{}")
+    arguments = {"root": str(tmp_path), "id": "1.0-abc", "digest": digest}
+    (outcome,) = apply(locked, Operation("release", arguments, tmp_path / "release.tar"))
+    assert outcome.error is None
+    assert sorted(os.listdir(folder)) == [".complete", "runs"]
+    assert answer(locked, "group", "root") == {"gid": 0}
 
 
 # -- the lock, and the end --------------------------------------------------------------
