@@ -115,10 +115,13 @@ def _note(target: Target, root: Path) -> Path:
 
 
 def _digest_of_inputs(target: Target, root: Path) -> str:
-    names = ("pyproject.toml", "README.md", "hatch_build.py", "requirements.lock")
-    inputs = [Path(__file__), *(root / name for name in names)]
+    """Of all that the tar's bytes follow from, and of nothing else: a new id is a restart."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    metadata = [project["build-system"], project["project"], project["tool"]["hatch"]]
+    stated = repr((target, metadata, list(_locked(root))))
+    inputs = [Path(__file__), root / "hatch_build.py"]
     inputs += (path for path in (root / "gearman_py").rglob("*") if path.suffix != ".pyc")
-    hashed = hashlib.sha256(repr(target).encode())
+    hashed = hashlib.sha256(stated.encode())
     for path in sorted(path for path in inputs if path.is_file()):
         name = os.path.relpath(path, root)
         hashed.update(f"\0{name}\0{path.stat().st_mode & 0o111}\0".encode() + path.read_bytes())
