@@ -195,6 +195,8 @@ class Run:
         session = self._connect(host)
         self._sessions.append(session)
         facts = session.ask([("host",)])
+        if isinstance(facts["host",], Unknown):
+            raise HostFailed(f"it cannot say what kind of host it is: {facts['host',].reason}")
         artifact = self._artifact(release.target(facts["host",]))
         return Site(host, session, self._resources(host, artifact), facts)
 
