@@ -23,7 +23,7 @@ from provision.errors import HostFailed, ToolkitError
 from provision.events import Applied, Begun, Building, Event, Failed, Planned, Skipped, Verified
 from provision.explain import advice
 from provision.inventory import Host, Inventory
-from provision.messages import Operation, Outcome
+from provision.messages import Operation, Outcome, Unknown
 from provision.plan import Plan, make, questions
 from provision.release import Artifact, Target
 from provision.report import Report
