@@ -38,7 +38,8 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._decoder = Decoder(text=True, max_packet=server.max_packet)
         self._backlog: Sequence[Message] = ()  # read already, kept while the peer does not read
-        self.stalled_since: float | None = None
+        self._paused = False  # not read from
+        self.stalled_since: float | None = None  # it is owed more than the buffer should hold
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have all the methods, but are not instances of asyncio's classes.
@@ -72,7 +73,7 @@ class Connection(asyncio.Protocol):
                 self._fault(number, arguments)
             if peer.owed > OWED_PAUSE:
                 self._backlog = messages[position + 1 :]
-                self.transport.pause_reading()
+                self._pause()
                 break
         server.settle()
 
@@ -91,23 +92,27 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
         elif self._decoder.dead:
             self.transport.close()
-        elif buffered < OWED_PAUSE and self.stalled_since is None:
+        elif self._paused and self.stalled_since is None:
             self._resume()
 
     def pause_writing(self) -> None:
         self.stalled_since = self._server.now()
-        self.transport.pause_reading()
+        self._pause()
 
     def resume_writing(self) -> None:
         self.stalled_since = None
         self._resume()
 
+    def _pause(self) -> None:
+        self._paused = True
+        self.transport.pause_reading()
+
     def _resume(self) -> None:
         """The peer reads again: go on with what it had sent, then read more."""
-        if self._backlog:
-            backlog, self._backlog = self._backlog, ()
-            self._receive(backlog)
-        if not self._backlog and not self.transport.is_closing():
+        self._paused = False
+        backlog, self._backlog = self._backlog, ()
+        self._receive(backlog)
+        if not self._paused and not self.transport.is_closing():
             self.transport.resume_reading()
 
     def __str__(self) -> str:
