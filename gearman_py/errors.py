@@ -53,12 +53,12 @@ class ProtocolError(GearmanError):
 
 
 class SubmitError(GearmanError):
-    """The server refused a job: its error ``code`` and ``text``."""
+    """A job was refused, most often by the server: its error ``code`` and ``text``."""
 
     def __init__(self, code: str, text: str) -> None:
         self.code = code
         self.text = text
-        super().__init__(f"the server refused the job: {text} ({code})")
+        super().__init__(f"the job was refused: {text} ({code})")
 
 
 class QueueFull(SubmitError):
@@ -70,11 +70,12 @@ class ArgumentTooLarge(SubmitError):
 
 
 class JobFailed(GearmanError):
-    """The worker said that the job failed, and not why."""
+    """The worker said that the job failed; warnings sent before may say why."""
 
-    def __init__(self, job: FailedJob, why: str = "the worker gave no reason") -> None:
+    def __init__(self, job: FailedJob, why: str = "") -> None:
         self.job = job
-        super().__init__(f"{job.function} failed: {why} (job {job.handle})")
+        reason = f": {why}" if why else ""
+        super().__init__(f"{job.function} failed{reason} (job {job.handle})")
 
 
 class JobException(JobFailed):

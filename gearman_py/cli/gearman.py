@@ -18,8 +18,9 @@ from gearman_py.cli import common
 from gearman_py.cli.common import EXIT_STATUSES, command, complain
 from gearman_py.cli.filter import Filter
 from gearman_py.client.job import Priority
+from gearman_py.client.session import as_function, as_unique
 from gearman_py.client.sync import Client, Job
-from gearman_py.errors import GearmanError
+from gearman_py.errors import GearmanError, SubmitError
 from gearman_py.worker.worker import Worker
 
 _USAGE = """\
@@ -56,6 +57,12 @@ def _parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
     end = arguments.index("--") if "--" in arguments else len(arguments)
     options = parser.parse_intermixed_args(arguments[:end])
     options.words += arguments[end + 1 :]
+    try:
+        as_unique(options.unique)
+        for function in options.function:
+            as_function(function)
+    except (ValueError, SubmitError) as error:
+        parser.error(str(error))
     return options
 
 
@@ -157,7 +164,11 @@ def _pid_file(path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    path.write_text(f"{os.getpid()}\n")
+    try:
+        path.write_text(f"{os.getpid()}\n")
+    except OSError as error:
+        print(f"gearman: cannot write {path}: {error.strerror}", file=sys.stderr)
+        raise SystemExit(common.USAGE) from None
     try:
         yield
     finally:

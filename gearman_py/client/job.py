@@ -98,20 +98,17 @@ class ClientJob:
     def add_data(self, data: bytes) -> None:
         """A part of the result has come."""
         self.data.append(data)
-        if self._on_data:
-            self._tell(partial(self._on_data, data))
+        self._heard(self._on_data, data)
 
     def add_warning(self, data: bytes) -> None:
         """The worker has warned."""
         self.warnings.append(data)
-        if self._on_warning:
-            self._tell(partial(self._on_warning, data))
+        self._heard(self._on_warning, data)
 
     def set_status(self, numerator: int, denominator: int) -> None:
         """The worker has said how far it is."""
         self.status = (numerator, denominator)
-        if self._on_status:
-            self._tell(partial(self._on_status, numerator, denominator))
+        self._heard(self._on_status, numerator, denominator)
 
     def complete(self, answer: bytes) -> None:
         """The job is done."""
@@ -125,10 +122,11 @@ class ClientJob:
         self.state = JobState.LOST if lost else JobState.FAILED
         self._wake()
 
-    def _tell(self, news: Callable[[], object]) -> None:
+    def _heard(self, tell: Callable[..., object] | None, *news: object) -> None:
         self.state = JobState.RUNNING
-        self._news.append(news)
-        self._wake()
+        if tell is not None:
+            self._news.append(partial(tell, *news))
+            self._wake()
 
     # The front ends call these.
 

@@ -3,7 +3,7 @@
 ``submit``, ``ask_status`` and ``ping`` queue bytes; ``take`` hands them out to be written;
 ``receive`` takes what was read and changes the jobs and questions that it answers.
 
-Rules: the server answers submits in order, and ERROR answers the oldest (GEARMAN 1.8).
+Rules: the server answers submits in order, and ERROR answers the oldest: order is all there is.
 Two submits with one unique share a handle, and then every WORK packet comes twice: the
 jobs of a handle take turns.
 """

@@ -278,6 +278,9 @@ class Connection:
                     out = out[self._write(out, deadline) :]
             except OSError as error:
                 self.close(why_not(error))
+            except BaseException:  # ^C: half a packet may be out, and nothing can follow it
+                self.close("interrupted while it was written to")
+                raise
         return asked
 
     def _write(self, out: memoryview, deadline: float) -> int:

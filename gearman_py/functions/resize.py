@@ -9,6 +9,7 @@ The size is read from the header and checked before anything is decoded: a small
 hold a picture that fills the memory.
 """
 
+import warnings
 from io import BytesIO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -35,8 +36,11 @@ def resize(workload: bytes) -> bytes:
     Raises ValueError with one line that says what is wrong with the picture.
     """
     try:
-        with Image.open(BytesIO(workload), formats=tuple(MEGAPIXELS)) as picture:
-            return _resize(picture, workload)
+        with warnings.catch_warnings():
+            # Pillow's one limit for all formats; ours are below, and by what each costs.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(BytesIO(workload), formats=tuple(MEGAPIXELS)) as picture:
+                return _resize(picture, workload)
     except UnidentifiedImageError:
         kinds = "JPEG, PNG, WebP or GIF"
         raise ValueError(f"these {len(workload)} bytes are not a {kinds} picture") from None

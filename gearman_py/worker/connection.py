@@ -42,7 +42,7 @@ class Connection(asyncio.Protocol):
     def flush(self) -> None:
         """Write what the session has queued: one write, however many packets."""
         out = self.session.take()
-        if self._transport is not None and out:
+        if self._transport is not None and out and not self.lost:
             self._transport.write(out)
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -80,6 +80,11 @@ class Connection(asyncio.Protocol):
             pass
         finally:
             self._transport.abort()
+
+    @property
+    def lost(self) -> bool:
+        """Whether it has ended."""
+        return self._lost is not None
 
     def _raise_if_lost(self) -> None:
         if self.session.fault is not None:

@@ -124,6 +124,8 @@ class Link:
                 if self._alone and not self._draining:
                     session.grab()
             connection.flush()
+            if connection.lost:
+                _log.warning("%s was lost before it had a result", self.server)
         return True
 
     async def _sleep(self, connection: Connection) -> None:

@@ -177,9 +177,9 @@ class Worker:
 
     async def _perform(self, job: WorkerJob) -> tuple[Packet, *tuple[bytes, ...]]:
         """Run the function of a job; return the packet that ends it and its payload."""
-        registered = self._functions[job.function]
-        argument = job.workload if registered.workload else job
         try:
+            registered = self._functions[job.function]
+            argument = job.workload if registered.workload else job
             if inspect.iscoroutinefunction(registered.function):
                 result = await registered.function(argument)
             else:

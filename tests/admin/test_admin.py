@@ -1,0 +1,100 @@
+"""AdminClient and gearadmin against our job server."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gearman_py import AdminError, Client, ServerUnavailable
+from gearman_py.admin.answers import FunctionStatus, WorkerInfo
+from gearman_py.admin.client import AdminClient
+
+Run = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+def test_what_a_server_holds_is_typed(gearmand: Any) -> None:
+    with Client(gearmand.address) as client, AdminClient(gearmand.address) as admin:
+        client.do_high_background("wc", "x", unique="key")
+        assert admin.status() == [FunctionStatus("wc", total=1, running=0, workers=0)]
+        assert admin.status()[0].waiting == 1
+        assert [row[:5] for row in admin.priority_status()] == [("wc", 1, 0, 0, 0)]
+        assert {worker.functions for worker in admin.workers()} == {()}
+        assert admin.version()
+
+
+def test_lines_are_read_whatever_names_hold() -> None:
+    assert FunctionStatus.parse("a\tb\t3\t1\t2") == FunctionStatus("a\tb", 3, 1, 2)
+    assert WorkerInfo.parse("3 ::1 an id : f g") == WorkerInfo(3, "::1", "an id", ("f", "g"))
+    assert WorkerInfo.parse("3 ::1 - :").functions == ()
+
+
+def test_a_refusal_is_an_error(gearmand: Any) -> None:
+    with AdminClient(gearmand.address) as admin:
+        with pytest.raises(AdminError):
+            admin.drop_function("no-such-function")
+        with pytest.raises(ValueError, match="spaces"):
+            admin.create_function("two words")
+
+
+def test_no_server_is_said() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with AdminClient(address) as admin, pytest.raises(ServerUnavailable, match=address):
+        admin.status()
+
+
+def test_gearadmin_prints_listings_and_their_end(run: Run, gearmand: Any) -> None:
+    port = str(gearmand.port)
+    with Client(gearmand.address) as client:
+        client.do_background("wc", "x")
+    assert run("gearadmin", "-p", port, "--status").stdout == b"wc\t1\t0\t0\n.\n"
+    assert run("gearadmin", "-p", port, "--workers").stdout.endswith(b" - :\n.\n")
+    version = run("gearadmin", "-p", port, "--server-version").stdout
+    assert version.strip() and not version.startswith(b"OK")
+
+
+def test_gearadmin_says_what_the_server_refused(run: Run, gearmand: Any) -> None:
+    done = run("gearadmin", "-p", str(gearmand.port), "--drop-function", "nothing")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.startswith(b"gearadmin: localhost:%d: " % gearmand.port)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ([], 2, "nothing to do"),
+        (["--no-such"], 2, "unrecognized"),
+        (["-h", "127.0.0.1", "-p", "1", "--status"], 3, "127.0.0.1:1: Connection refused"),
+        (["-p", "1", "--create-function", "a b"], 2, "spaces"),
+    ],
+)
+def test_gearadmin_ends_with_a_sentence(
+    run: Run, arguments: list[str], status: int, message: str
+) -> None:
+    done = run("gearadmin", *arguments)
+    assert done.returncode == status
+    assert message in done.stderr.decode().splitlines()[-1]
+
+
+def test_a_listing_is_read_to_its_end_however_slowly_it_comes(run: Run) -> None:
+    listing = b"".join(b"function-%d\t0\t0\t0\n" % number for number in range(500)) + b".\n"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        child = os.fork()
+        if child == 0:
+            connection, _ = server.accept()
+            connection.recv(99)
+            connection.settimeout(0.02)
+            for start in range(0, len(listing), 3000):
+                connection.sendall(listing[start : start + 3000])
+                try:
+                    connection.recv(1)  # nothing comes: a pause longer than 5 ms
+                except TimeoutError:
+                    pass
+            os._exit(0)
+        done = run("gearadmin", "-h", "127.0.0.1", "-p", str(port), "--status")
+        os.waitpid(child, 0)
+    assert done.stdout == listing

@@ -1,0 +1,204 @@
+"""The gearman command, as typed: client and worker."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Until = Callable[[Callable[[], bool]], None]
+Run = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+@pytest.fixture
+def gearman(run: Run, shared_gearmand: Any) -> Run:
+    def gearman(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        return run("gearman", "-p", str(shared_gearmand.port), *arguments, stdin=stdin)
+
+    return gearman
+
+
+@pytest.fixture
+def serve(program: Any, shared_gearmand: Any, until: Until) -> Any:
+    """Start ``gearman -w``; wait until the server knows its function."""
+
+    def serve(function: str, *arguments: str) -> subprocess.Popen[bytes]:
+        where = ("-p", str(shared_gearmand.port), "-w", "-f", function)
+        process: subprocess.Popen[bytes] = program("gearman", *where, *arguments)
+        until(lambda: shared_gearmand.workers_of(function) == 1)
+        return process
+
+    return serve
+
+
+def test_stdin_is_the_workload(gearman: Run, serve: Any) -> None:
+    serve("c-wc", "--", "wc", "-l")
+    done = gearman("-f", "c-wc", stdin=b"a\nb\n")
+    assert (done.stdout, done.stderr, done.returncode) == (b"2\n", b"", 0)
+
+
+def test_each_word_is_a_job_and_options_may_follow(gearman: Run, serve: Any) -> None:
+    serve("c-cat", "--", "cat")
+    assert gearman("-f", "c-cat", "one", "two", "-P").stdout == b"c-cat: onec-cat: two"
+    assert gearman("-f", "c-cat", "--", "-n", "-x").stdout == b"-n-x"
+
+
+def test_lines_are_jobs(gearman: Run, serve: Any) -> None:
+    serve("c-lines", "--", "sh", "-c", 'printf "<"; cat; printf ">"')
+    assert gearman("-f", "c-lines", "-n", stdin=b"a\nb").stdout == b"<a\n><b>"
+    assert gearman("-f", "c-lines", "-N", stdin=b"a\nccc").stdout == b"<a><ccc>"
+    assert gearman("-f", "c-lines", "-s", stdin=b"unread").stdout == b"<>"
+
+
+@pytest.mark.parametrize("size", [0, 300_000, 3_000_000])
+def test_no_size_deadlocks_a_command(gearman: Run, serve: Any, size: int) -> None:
+    serve("c-big", "--", "cat")
+    workload = os.urandom(size)
+    assert gearman("-f", "c-big", stdin=workload).stdout == workload
+
+
+def test_a_command_need_not_read_its_input(gearman: Run, serve: Any) -> None:
+    serve("c-true", "--", "echo", "done")
+    assert gearman("-f", "c-true", stdin=bytes(2_000_000)).stdout == b"done\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [("exit 3", b"exit status 3"), ("kill -9 $$", b"killed by SIGKILL")],
+)
+def test_a_failed_command_is_a_failed_job(
+    gearman: Run, serve: Any, script: str, reason: bytes
+) -> None:
+    serve("c-bad", "--", "sh", "-c", f"echo part; echo oops >&2; {script}")
+    done = gearman("-f", "c-bad", "-s")
+    assert (done.stdout, done.returncode) == (b"part\n", 1)
+    assert done.stderr.startswith(b"oops\nsh: " + reason + b"\ngearman: c-bad failed (job H:")
+
+
+def test_a_worker_sends_its_output_by_line(gearman: Run, serve: Any) -> None:
+    serve("c-by-line", "-N", "--", "cat")
+    assert gearman("-f", "c-by-line", "-P", stdin=b"a\nb\n").stdout.startswith(
+        b"c-by-line: ac-by-line: b"
+    )
+
+
+def test_a_worker_without_a_command_prints_workloads(gearman: Run, serve: Any) -> None:
+    worker = serve("c-print", "-c", "2")
+    assert gearman("-f", "c-print", "one", "two").stdout == b""
+    assert worker.communicate(timeout=10)[0] == b"onetwo"
+    assert worker.returncode == 0
+
+
+def test_the_payload_is_never_seen_by_a_shell(gearman: Run, serve: Any, tmp_path: Path) -> None:
+    serve("c-safe", "--", "cat")
+    payload = f"$(touch {tmp_path}/hole); `touch {tmp_path}/hole`"
+    assert gearman("-f", "c-safe", payload).stdout == payload.encode()
+    assert not (tmp_path / "hole").exists()
+
+
+def test_background_jobs_run_by_priority(gearman: Run) -> None:
+    for flags, word in ((["-L"], "low "), ([], "normal "), (["-I"], "high ")):
+        done = gearman("-b", "-v", *flags, "-f", "c-order", word)
+        assert (done.stdout, done.returncode) == (b"", 0)
+        assert done.stderr.startswith(b"Task created: H:")
+    assert gearman("-w", "-f", "c-order", "-c", "3").stdout == b"high normal low "
+
+
+def test_one_unique_is_one_run(gearman: Run) -> None:
+    for _ in range(2):
+        gearman("-b", "-u", "key", "-f", "c-unique", "x")
+    gearman("-b", "-f", "c-unique", "y")
+    assert gearman("-w", "-f", "c-unique", "-c", "2").stdout == b"xy"
+
+
+def test_several_functions_get_each_workload(gearman: Run, serve: Any) -> None:
+    serve("c-f1", "--", "cat")
+    serve("c-f2", "--", "cat")
+    assert gearman("-P", "-f", "c-f1", "-f", "c-f2", "x").stdout == b"c-f1: xc-f2: x"
+
+
+def test_no_result_in_time_is_status_4(gearman: Run) -> None:
+    done = gearman("-t", "100", "-f", "c-nobody", "x")
+    assert (done.returncode, done.stdout) == (4, b"")
+    assert done.stderr.startswith(b"gearman: no result of c-nobody within 0.1 s (job H:")
+
+
+def test_no_server_is_status_3(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    done = run("gearman", "-h", "127.0.0.1", "-p", str(port), "-f", "wc", "x")
+    message = f"gearman: no job server answers (127.0.0.1:{port}: Connection refused)\n"
+    assert (done.returncode, done.stderr.decode()) == (3, message)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: -f"),
+        (["-f", "x", "-p", "70000"], "'70000' is not a port"),
+        (["-f", "x", "-h", "host:port"], "'port' is not a port"),
+        (["-f", "x", "-u", "u" * 65, "w"], "over the limit of 64"),
+        (["-w", "-f", "x", "--", "no-such-command"], "there is no command 'no-such-command'"),
+        (["-w", "-b", "-f", "x"], "-b means nothing with -w"),
+        (["-c", "3", "-f", "x"], "-c means nothing without -w"),
+        (["-f", "", "w"], "name of a function"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence_and_status_2(
+    gearman: Run, arguments: list[str], message: str
+) -> None:
+    done = gearman(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr.decode().splitlines()[-1]
+    assert b"Traceback" not in done.stderr
+
+
+def test_help_is_big_h(run: Run) -> None:
+    done = run("gearman", "-H")
+    assert done.returncode == 0
+    assert b"exit status:" in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error(
+    program: Any, serve: Any, shared_gearmand: Any
+) -> None:
+    serve("c-pipe", "--", "cat")
+    read, write = os.pipe()
+    os.close(read)
+    where = ("-p", str(shared_gearmand.port))
+    client = program("gearman", *where, "-f", "c-pipe", "x", stdout=write)
+    os.close(write)
+    _, errors = client.communicate(timeout=10)
+    assert (client.returncode, errors) == (141, b"")
+
+
+def test_interrupt_ends_a_client_quietly(program: Any, shared_gearmand: Any, until: Until) -> None:
+    client = program("gearman", "-p", str(shared_gearmand.port), "-f", "c-wait", "-v", "x")
+    assert client.stderr.readline().startswith(b"Task created")
+    client.send_signal(signal.SIGINT)
+    assert (client.wait(10), client.stderr.read()) == (130, b"")
+
+
+def test_a_drained_worker_lets_its_command_finish(
+    program: Any, serve: Any, shared_gearmand: Any, until: Until, tmp_path: Path
+) -> None:
+    script = f"while [ ! -e {tmp_path}/gate ]; do sleep 0.02; done; echo through"
+    worker = serve("c-drain", "-i", str(tmp_path / "pid"), "--", "sh", "-c", script)
+    assert int((tmp_path / "pid").read_text()) == worker.pid
+    client = program("gearman", "-p", str(shared_gearmand.port), "-f", "c-drain", "x")
+    until(lambda: shared_gearmand.running("c-drain") == 1)
+    worker.send_signal(signal.SIGINT)
+    (tmp_path / "gate").touch()
+    assert client.communicate(timeout=10)[0] == b"through\n"
+    assert worker.wait(10) == 0
+    assert not (tmp_path / "pid").exists()
+
+
+def test_the_module_runs_as_a_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "gearman_py.cli.gearman", "--version"])
+    assert done.returncode == 0

@@ -1,0 +1,175 @@
+"""A client's session without a socket: what is written, and what answers change."""
+
+from typing import Literal
+
+import pytest
+
+from gearman_py.client.job import ClientJob, JobState
+from gearman_py.client.session import Question, Session, as_unique, read_status
+from gearman_py.errors import (
+    ArgumentTooLarge,
+    ConnectionLost,
+    JobException,
+    JobFailed,
+    ProtocolError,
+    QueueFull,
+    SubmitError,
+)
+from gearman_py.protocol.codec import Decoder, response
+from gearman_py.protocol.packets import Packet
+
+
+def submitted(session: Session, *, background: bool = False) -> ClientJob:
+    job = ClientJob("wc", b"some\0thing", "", background=background)
+    session.submit(job, "normal")
+    return job
+
+
+def created(session: Session, handle: bytes = b"H:1") -> ClientJob:
+    job = submitted(session)
+    session.receive(response(Packet.JOB_CREATED, handle))
+    return job
+
+
+def sent(session: Session) -> list[tuple[int, list[bytes]]]:
+    return Decoder().feed(session.take())
+
+
+def test_exceptions_are_asked_for_before_anything_else() -> None:
+    session = Session("s")
+    submitted(session)
+    assert sent(session) == [
+        (Packet.OPTION_REQ, [b"exceptions"]),
+        (Packet.SUBMIT_JOB, [b"wc", b"", b"some\0thing"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("priority", "background", "packet"),
+    [
+        ("low", False, Packet.SUBMIT_JOB_LOW),
+        ("high", False, Packet.SUBMIT_JOB_HIGH),
+        ("low", True, Packet.SUBMIT_JOB_LOW_BG),
+        ("normal", True, Packet.SUBMIT_JOB_BG),
+        ("high", True, Packet.SUBMIT_JOB_HIGH_BG),
+    ],
+)
+def test_each_priority_has_its_packet(
+    priority: Literal["low", "normal", "high"], background: bool, packet: Packet
+) -> None:
+    session = Session("s")
+    session.submit(ClientJob("f", b"", "", background=background), priority)
+    assert sent(session)[-1][0] == packet
+
+
+def test_a_job_lives_from_created_to_complete() -> None:
+    session = Session("s")
+    job = created(session)
+    assert (job.handle, job.server, job.state) == ("H:1", "s", JobState.CREATED)
+    session.receive(
+        response(Packet.WORK_DATA, b"H:1", b"a")
+        + response(Packet.WORK_WARNING, b"H:1", b"w")
+        + response(Packet.WORK_STATUS, b"H:1", b"1", b"2")
+    )
+    assert (job.data, job.warnings, job.status) == ([b"a"], [b"w"], (1, 2))
+    assert job.state is JobState.RUNNING
+    session.receive(response(Packet.WORK_COMPLETE, b"H:1", b"x\0y"))
+    assert job.done()
+    assert job._outcome() == b"x\0y"
+
+
+def test_jobs_that_share_a_handle_take_turns() -> None:
+    session = Session("s")
+    jobs = [created(session), created(session)]
+    for packet, payload in ((Packet.WORK_DATA, b"d"), (Packet.WORK_COMPLETE, b"r")):
+        session.receive(response(packet, b"H:1", payload) * 2)
+    assert [(job.data, job._outcome()) for job in jobs] == [([b"d"], b"r")] * 2
+
+
+def test_a_forgotten_job_keeps_its_turn() -> None:
+    session = Session("s")
+    first, second = created(session), created(session)
+    session.forget(first)
+    session.receive(response(Packet.WORK_DATA, b"H:1", b"d") * 2)
+    session.receive(response(Packet.WORK_COMPLETE, b"H:1", b"r") * 2)
+    assert (first.done(), second.data, second._outcome()) == (False, [b"d"], b"r")
+
+
+def test_the_nul_after_a_failed_handle_is_dropped() -> None:
+    session = Session("s")
+    job = created(session)
+    session.receive(response(Packet.WORK_FAIL, b"H:1\0"))
+    assert isinstance(job.error, JobFailed)
+
+
+def test_an_exception_ends_a_job_and_a_fail_after_it_means_nothing() -> None:
+    session = Session("s")
+    job = created(session)
+    session.receive(
+        response(Packet.WORK_EXCEPTION, b"H:1", b"ValueError: no")
+        + response(Packet.WORK_FAIL, b"H:1")
+    )
+    assert isinstance(job.error, JobException)
+    assert job.error.text == "ValueError: no"
+    assert session.error is None
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "kind"),
+    [
+        (b"QUEUE_ERROR", b"Job queue is full", QueueFull),
+        (b"QUEUE_ERROR", b"QUEUE_ERROR", SubmitError),
+        (b"ARGUMENT_TOO_LARGE", b"Unique value too large", ArgumentTooLarge),
+        (b"INVALID_COMMAND", b"Command not expected", SubmitError),
+    ],
+)
+def test_an_error_answers_the_oldest_submit(
+    code: bytes, text: bytes, kind: type[SubmitError]
+) -> None:
+    session = Session("s")
+    first, second = submitted(session), submitted(session)
+    session.receive(response(Packet.ERROR, code, text) + response(Packet.JOB_CREATED, b"H:2"))
+    assert type(first.error) is kind
+    assert second.handle == "H:2"
+
+
+def test_a_server_without_the_option_is_no_failed_submit() -> None:
+    session = Session("s")
+    job = submitted(session)
+    session.receive(response(Packet.ERROR, b"UNKNOWN_OPTION", b"?"))
+    assert job.error is None
+
+
+def test_a_lost_connection_ends_all_that_is_awaited() -> None:
+    session = Session("s")
+    waiting, unanswered = created(session), submitted(session)
+    question: Question = session.ping(b"p")
+    session.lose("it closed the connection")
+    assert isinstance(waiting.error, ConnectionLost)
+    assert waiting.error.handle == "H:1"
+    assert isinstance(unanswered.error, ConnectionLost)
+    assert unanswered.error.handle == ""
+    assert waiting.state is unanswered.state is JobState.LOST
+    with pytest.raises(ConnectionLost):
+        question.outcome()
+
+
+def test_a_server_that_speaks_something_else_is_a_protocol_error() -> None:
+    session = Session("s")
+    job = created(session)
+    session.receive(b"HTTP/1.1 400 Bad Request\r\n")
+    assert isinstance(session.error, ProtocolError)
+    assert isinstance(job.error, ProtocolError)
+
+
+def test_status_is_read_whatever_a_worker_wrote() -> None:
+    assert read_status([b"H:1", b"1", b"1", b"3", b"4"]).fraction == 0.75
+    assert read_status([b"H:1", b"1", b"0", b"abc", b"0"]).fraction == 0.0
+
+
+def test_uniques_are_checked_before_they_are_sent() -> None:
+    assert (as_unique(True), as_unique(None), as_unique(b"k")) == ("-", "", "k")
+    with pytest.raises(ArgumentTooLarge, match="65 bytes"):
+        as_unique("x" * 65)
+    with pytest.raises(ValueError, match="NUL"):
+        as_unique("a\0b")

@@ -1,0 +1,127 @@
+"""A job server of ours for any test that wants one, as a process on a free port."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from gearman_py.admin.client import AdminClient
+
+LIMIT = 15.0  # seconds in which anything awaited must come about
+
+
+class JobServer:
+    """A gearmand; ``address`` is host:port, and stays the same over a restart."""
+
+    def __init__(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+        self.address = f"127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *options: str) -> None:
+        command = [sys.executable, "-m", "gearman_py.cli.gearmand", *options]
+        where = ["-L", "127.0.0.1", "-p", str(self.port), "-l", "stderr"]
+        self._process = subprocess.Popen([*command, *where], stderr=subprocess.DEVNULL)
+        await_true(self._listens)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def workers_of(self, function: str) -> int:
+        with AdminClient(self.address) as admin:
+            return sum(row.workers for row in admin.status() if row.name == function)
+
+    def running(self, function: str) -> int:
+        with AdminClient(self.address) as admin:
+            return sum(row.running for row in admin.status() if row.name == function)
+
+    def _listens(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, "gearmand did not start"
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except ConnectionRefusedError:
+            return False
+        return True
+
+
+Program = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture(scope="session")
+def shared_gearmand() -> Iterator[JobServer]:
+    with _gearmand() as server:
+        yield server
+
+
+@pytest.fixture
+def gearmand() -> Iterator[JobServer]:
+    """A job server that the test may stop and start."""
+    with _gearmand() as server:
+        yield server
+
+
+@contextmanager
+def _gearmand() -> Iterator[JobServer]:
+    server = JobServer()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def program() -> Iterator[Program]:
+    """Starts a program that the test's end kills: ``program("gearman", ...)`` is ours."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(name: str, *arguments: str, **options: object) -> subprocess.Popen[bytes]:
+        pipe = subprocess.PIPE
+        process: subprocess.Popen[bytes] = subprocess.Popen(
+            [sys.executable, "-m", f"gearman_py.cli.{name}", *arguments],
+            **{"stdin": pipe, "stdout": pipe, "stderr": pipe, **options},  # type: ignore[call-overload]  # passed through
+        )
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def run(name: str, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run a command of ours to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", f"gearman_py.cli.{name}", *arguments],
+        input=stdin,
+        capture_output=True,
+        timeout=LIMIT,
+        env={key: value for key, value in os.environ.items() if key != "GEARMAN_SERVERS"},
+    )
+
+
+@pytest.fixture(name="run")
+def run_fixture() -> Callable[..., subprocess.CompletedProcess[bytes]]:
+    return run
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], None]:
+    return await_true
+
+
+def await_true(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.01)

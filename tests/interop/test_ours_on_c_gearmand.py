@@ -1,0 +1,133 @@
+"""Our client, worker and commands against the C job server: its ways are what we must know."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from gearman_py import (
+    AsyncClient,
+    Client,
+    JobException,
+    JobFailed,
+    QueueFull,
+    Worker,
+    WorkerJob,
+)
+from gearman_py.admin.client import AdminClient
+
+Address = tuple[str, int]
+Serving = Callable[[list[str], Address, str], None]
+
+PASSWD = Path("/etc/passwd").read_bytes()
+LINES = subprocess.run(["wc", "-l"], input=PASSWD, capture_output=True).stdout
+
+
+def ours(command: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", f"gearman_py.cli.{command}", *arguments]
+
+
+@pytest.fixture
+def at(c_gearmand: Address) -> str:
+    return f"{c_gearmand[0]}:{c_gearmand[1]}"
+
+
+@pytest.fixture
+def client(at: str) -> Iterator[Client]:
+    with Client(at, timeout=10) as client:
+        yield client
+
+
+@pytest.fixture
+def bundled(at: str, c_gearmand: Address, serving: Serving) -> None:
+    serving(ours("worker", "-h", at, "wc", "reverse", "resize"), c_gearmand, "resize")
+
+
+def gearman(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(ours("gearman", *arguments), input=stdin, capture_output=True, timeout=20)
+
+
+@pytest.mark.usefixtures("bundled")
+def test_client_and_worker_do_reverse_and_wc(client: Client, at: str) -> None:
+    assert client.do("reverse", "Hello World!") == b"!dlroW olleH"
+    assert client.do("wc", PASSWD) == LINES
+
+    async def use() -> list[bytes]:
+        async with AsyncClient(at, timeout=10) as client:
+            return await asyncio.gather(client.do("reverse", "ab"), client.do("wc", PASSWD))
+
+    assert asyncio.run(use()) == [b"ba", LINES]
+
+
+@pytest.mark.usefixtures("bundled")
+def test_the_command_does_reverse_and_wc(at: str) -> None:
+    assert gearman("-h", at, "-f", "wc", stdin=PASSWD).stdout == LINES
+    assert gearman("-h", at, "-f", "reverse", "Hello World!").stdout == b"!dlroW olleH"
+
+
+@pytest.mark.usefixtures("bundled")
+def test_the_c_command_uses_our_worker(c_gearmand: Address) -> None:
+    command = ["gearman", "-h", c_gearmand[0], "-p", str(c_gearmand[1]), "-f", "wc"]
+    done = subprocess.run(command, input=PASSWD, capture_output=True, timeout=20)
+    assert done.stdout == LINES
+
+
+def test_our_command_serves_the_c_command(at: str, c_gearmand: Address, serving: Serving) -> None:
+    serving(ours("gearman", "-h", at, "-w", "-f", "gwc", "--", "wc", "-l"), c_gearmand, "gwc")
+    command = ["gearman", "-h", c_gearmand[0], "-p", str(c_gearmand[1]), "-f", "gwc"]
+    done = subprocess.run(command, input=PASSWD, capture_output=True, timeout=20)
+    assert done.stdout == LINES
+
+
+@pytest.mark.usefixtures("bundled")
+def test_an_exception_reaches_the_client_that_always_asks(client: Client) -> None:
+    with pytest.raises(JobException, match="ValueError: these 9 bytes are not"):
+        client.do("resize", "no image.")
+
+
+@pytest.mark.usefixtures("bundled")
+def test_the_same_unique_twice_on_one_connection(client: Client) -> None:
+    jobs = [client.submit("reverse", b"x" * 100_000 + b"y", unique=True) for _ in range(2)]
+    assert [job.result()[:2] for job in jobs] == [b"yx", b"yx"]
+
+
+def test_a_full_queue_and_a_cancelled_job(client: Client, at: str) -> None:
+    with AdminClient(at) as admin:
+        admin.create_function("full")
+        admin.value("maxqueue full 1")
+        job = client.submit("full")
+        with pytest.raises(QueueFull, match="Job queue is full"):
+            client.submit("full")
+        admin.cancel(job.handle)
+        with pytest.raises(JobFailed):
+            job.result()
+        assert {row.name for row in admin.status()} >= {"full"}
+        assert all(isinstance(row.functions, tuple) for row in admin.workers())
+        assert admin.pid() > 1
+
+
+def test_gearadmin_prints_what_the_c_one_prints(c_gearmand: Address) -> None:
+    for option in ("--status", "--server-version", "--priority-status", "--show-unique-jobs"):
+        where = ["-h", c_gearmand[0], "-p", str(c_gearmand[1]), option]
+        theirs = subprocess.run(["gearadmin", *where], capture_output=True, timeout=20)
+        mine = subprocess.run(ours("gearadmin", *where), capture_output=True, timeout=20)
+        assert mine.stdout == theirs.stdout
+
+
+def test_max_jobs_drains_with_every_answer_delivered(client: Client, at: str) -> None:
+    worker = Worker(at, max_jobs=20)
+
+    @worker.function("counted")
+    def counted(job: WorkerJob) -> bytes:
+        return job.workload
+
+    thread = Thread(target=lambda: asyncio.run(worker.serve()))
+    thread.start()
+    jobs = [client.submit("counted", str(number)) for number in range(20)]
+    assert [job.result() for job in jobs] == [b"%d" % number for number in range(20)]
+    thread.join(10)
+    assert not thread.is_alive()

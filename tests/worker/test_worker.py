@@ -1,0 +1,200 @@
+"""A worker in a process of its own: drain, restart of servers, systemd's messages."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gearman_py import Client, JobTimeout, Worker
+
+Until = Callable[[Callable[[], bool]], None]
+
+PROGRAM = """
+import logging, os, sys, time
+from gearman_py import Worker
+logging.basicConfig(level="INFO")
+worker = Worker(sys.argv[1], drain_timeout=float(sys.argv[2]))
+
+@worker.function("gate")
+def gate(job):
+    job.send_status(0, 1)
+    while not os.path.exists(job.workload):
+        time.sleep(0.01)
+    return b"opened"
+
+@worker.function("agate")
+async def agate(job):
+    import asyncio
+    while not os.path.exists(job.workload):
+        await asyncio.sleep(0.01)
+    return b"opened"
+
+sys.exit(worker.run())
+"""
+
+
+@pytest.fixture
+def start(until: Until) -> Any:
+    running = []
+
+    def start(
+        server: Any, drain_timeout: float = 30, others: str = "", **environment: str
+    ) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, others or server.address, str(drain_timeout)],
+            env={**os.environ, **environment},
+            stderr=subprocess.PIPE,
+        )
+        running.append(process)
+        until(lambda: server.workers_of("gate") > 0)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("function", ["gate", "agate"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_drain_finishes_the_job_in_hand_and_takes_no_other(
+    gearmand: Any, start: Any, until: Until, tmp_path: Path, function: str, number: int
+) -> None:
+    gate = tmp_path / "gate"
+    worker = start(gearmand)
+    with Client(gearmand.address, timeout=10) as client:
+        first = client.submit(function, str(gate))
+        until(lambda: gearmand.running(function) == 1)
+        second = client.submit(function, str(gate))
+        worker.send_signal(number)
+        with pytest.raises(subprocess.TimeoutExpired):
+            worker.wait(0.2)
+        gate.touch()
+        assert first.result() == b"opened"
+        assert worker.wait(10) == 0
+        with pytest.raises(JobTimeout):
+            second.result(timeout=0.1)
+        assert client.status(second) == (True, False, 0, 0)
+
+
+def test_an_idle_worker_leaves_at_once(gearmand: Any, start: Any) -> None:
+    worker = start(gearmand)
+    worker.terminate()
+    assert worker.wait(2) == 0
+
+
+def test_a_second_signal_leaves_the_job_to_the_server(
+    gearmand: Any, start: Any, until: Until, tmp_path: Path
+) -> None:
+    worker = start(gearmand)
+    with Client(gearmand.address) as client:
+        job = client.submit("gate", str(tmp_path / "gate"))
+        until(lambda: gearmand.running("gate") == 1)
+        worker.terminate()
+        with pytest.raises(subprocess.TimeoutExpired):
+            worker.wait(0.2)
+        worker.terminate()
+        assert worker.wait(5) == 1
+        until(lambda: gearmand.running("gate") == 0)
+        assert client.status(job).known
+
+
+def test_a_drain_has_a_limit(gearmand: Any, start: Any, until: Until, tmp_path: Path) -> None:
+    worker = start(gearmand, drain_timeout=0.2)
+    with Client(gearmand.address) as client:
+        client.submit("gate", str(tmp_path / "gate"))
+        until(lambda: gearmand.running("gate") == 1)
+        worker.terminate()
+        assert worker.wait(5) == 1
+
+
+def test_a_worker_comes_back_to_a_server_that_was_away(
+    gearmand: Any, start: Any, until: Until, tmp_path: Path
+) -> None:
+    start(gearmand)
+    gearmand.stop()
+    gearmand.start()
+    until(lambda: gearmand.workers_of("gate") == 1)
+    (tmp_path / "gate").touch()
+    with Client(gearmand.address, timeout=10) as client:
+        assert client.do("gate", str(tmp_path / "gate")) == b"opened"
+
+
+def test_a_worker_serves_several_servers_one_job_at_a_time(
+    gearmand: Any, shared_gearmand: Any, start: Any, until: Until, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    servers = [gearmand, shared_gearmand]
+    start(gearmand, others=",".join(server.address for server in servers))
+    until(lambda: shared_gearmand.workers_of("gate") == 1)
+    with Client(gearmand.address, timeout=10) as one, Client(shared_gearmand.address) as two:
+        jobs = [client.submit("gate", str(gate)) for client in (one, two)]
+        until(lambda: sum(server.running("gate") for server in servers) == 1)
+        gate.touch()
+        assert [job.result(timeout=10) for job in jobs] == [b"opened"] * 2
+
+
+def test_systemd_hears_ready_only_after_a_server_knows_the_functions(
+    gearmand: Any, start: Any, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        manager.settimeout(10)
+        gearmand.stop()
+        program = [sys.executable, "-c", PROGRAM, gearmand.address, "5"]
+        environment = {**os.environ, "NOTIFY_SOCKET": path, "WATCHDOG_USEC": "200000"}
+        worker = subprocess.Popen(program, env=environment, stderr=subprocess.DEVNULL)
+        try:
+            manager.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                manager.recv(999)
+            gearmand.start()
+            manager.settimeout(10)
+            assert manager.recv(999).startswith(b"READY=1\nSTATUS=waiting for jobs; 0 done")
+            assert manager.recv(999).startswith(b"WATCHDOG=1\n")
+            worker.terminate()
+            while (message := manager.recv(999)).startswith(b"WATCHDOG"):
+                pass
+            assert message.startswith(b"STOPPING=1")
+            assert worker.wait(5) == 0
+        finally:
+            worker.kill()
+            worker.wait()
+
+
+def test_a_second_function_of_one_name_is_an_error() -> None:
+    worker = Worker("localhost")
+    worker.add_function("f", lambda job: b"")
+    with pytest.raises(ValueError, match="already"):
+        worker.add_function("f", lambda job: b"")
+
+
+def test_a_decorated_function_stays_callable() -> None:
+    worker = Worker("localhost")
+
+    @worker.function("f", workload=True)
+    def reverse(workload: bytes) -> bytes:
+        return workload[::-1]
+
+    assert reverse(b"ab") == b"ba"
+
+
+def test_a_server_lost_in_mid_job_does_not_end_the_worker(
+    gearmand: Any, start: Any, until: Until, tmp_path: Path
+) -> None:
+    start(gearmand)
+    with Client(gearmand.address, timeout=10) as client:
+        client.submit("gate", str(tmp_path / "gate"))
+        until(lambda: gearmand.running("gate") == 1)
+        gearmand.stop()
+        gearmand.start()
+        (tmp_path / "gate").touch()
+        until(lambda: gearmand.workers_of("gate") == 1)
+        assert client.do("gate", str(tmp_path / "gate")) == b"opened"
