@@ -262,8 +262,10 @@ class Connection:
 
     def alive(self) -> bool:
         """Whether it can still be used; sees a server that has gone since the last use."""
-        self.wait(lambda: self._session.error is not None, monotonic())
-        return self._session.error is None
+        with self._changed:
+            while self._session.error is None and not self._reading and self._read(monotonic()):
+                pass  # the end of a connection comes after what was sent before it
+            return self._session.error is None
 
     def send(self, ask: Callable[[Session], T], deadline: float) -> T:
         """Let ``ask`` queue something in the session, and write it."""

@@ -147,9 +147,8 @@ def test_resize_says_what_is_wrong_with_a_picture(workload: bytes, message: str)
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_a_damaged_picture_is_resized_or_refused(data: st.DataObject) -> None:
-    whole = bytearray(
-        picture((64, 700), data.draw(st.sampled_from(["JPEG", "PNG", "GIF", "WEBP"])))
-    )
+    form = data.draw(st.sampled_from(["JPEG", "PNG", "GIF", "WEBP"]))
+    whole = bytearray(picture((64, 700), form))
     for place in data.draw(st.lists(st.integers(0, len(whole) - 1), min_size=1, max_size=8)):
         whole[place] ^= data.draw(st.integers(1, 255))
     try:

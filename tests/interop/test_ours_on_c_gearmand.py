@@ -56,11 +56,11 @@ def test_client_and_worker_do_reverse_and_wc(client: Client, at: str) -> None:
     assert client.do("reverse", "Hello World!") == b"!dlroW olleH"
     assert client.do("wc", PASSWD) == LINES
 
-    async def use() -> list[bytes]:
+    async def use() -> tuple[bytes, bytes]:
         async with AsyncClient(at, timeout=10) as client:
             return await asyncio.gather(client.do("reverse", "ab"), client.do("wc", PASSWD))
 
-    assert asyncio.run(use()) == [b"ba", LINES]
+    assert asyncio.run(use()) == (b"ba", LINES)
 
 
 @pytest.mark.usefixtures("bundled")

@@ -29,10 +29,9 @@ def test_it_says_who_it_is_and_what_it_can_do() -> None:
 
 def test_it_is_registered_when_the_server_has_answered() -> None:
     session = grabbing()
-    assert not session.registered
+    assert (session.registered, session.state) == (False, State.GRABBING)
     session.receive(response(Packet.NO_JOB))
-    assert session.registered
-    assert session.state is State.IDLE
+    assert (session.registered, session.state) == (True, State.IDLE)
 
 
 def test_a_wake_up_that_crosses_a_grab_is_no_answer_to_it() -> None:
