@@ -58,7 +58,7 @@ def test_client_and_worker_do_reverse_and_wc(client: Client, at: str) -> None:
 
     async def use() -> tuple[bytes, bytes]:
         async with AsyncClient(at, timeout=10) as client:
-            return await asyncio.gather(client.do("reverse", "ab"), client.do("wc", PASSWD))
+            return await client.do("reverse", "ab"), await client.do("wc", PASSWD)
 
     assert asyncio.run(use()) == (b"ba", LINES)
 
