@@ -111,6 +111,8 @@ class Machine:
 
     def is_running(self) -> bool:
         """Whether it runs under its supervisor; one without could not be rebooted."""
+        if not os.path.ismount(self.tree):
+            return False  # what runs was brought up from another mount namespace
         leader, supervisors = self.leader(), self.supervisors()
         if leader is None:
             return bool(supervisors)  # it is being started
@@ -141,6 +143,7 @@ class Machine:
     def kill(self) -> None:
         """End it at once, as a power cut would, and wait until it is gone."""
         processes.kill(processes.rooted_in(self.tree))  # its supervisor sees that and tidies up
+        processes.kill(processes.children(self.supervisors()))  # from another mount namespace
         processes.kill(self.supervisors(), grace=TIDYING_SECONDS)
         processes.let_go(self.name)
 

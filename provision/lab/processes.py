@@ -36,6 +36,12 @@ def rooted_in(tree: Path) -> Iterator[int]:
             pass  # gone, or a thread of the kernel
 
 
+def children(parents: Iterable[int]) -> list[int]:
+    """Processes that these started."""
+    known = {str(pid) for pid in parents}
+    return [pid for pid in _all() if known.intersection(status(pid, "PPid"))]
+
+
 def status(pid: int, key: str) -> list[str]:
     """The words of a line of /proc/PID/status; none when the process is gone."""
     for line in _read(f"/proc/{pid}/status").decode(errors="replace").splitlines():
