@@ -22,7 +22,7 @@ LIMIT = {"limit": "only these hosts or groups, comma-separated; * matches, ! exc
 VERBOSE = {"verbose": "show each operation as the shell line it equals, and new files whole"}
 YES = {"yes": "apply without asking"}
 
-# What the tests talk to: other people's Gearman, and sshd's own tools.
+# What the tests talk to: other people's Gearman.
 PEERS = {
     "/usr/sbin/gearmand": "gearman-job-server",
     "gearman": "gearman-tools",
@@ -82,7 +82,7 @@ def demo(c: Context) -> int:
 def test(c: Context, only: Sequence[str] = ()) -> int:
     """Run every check and every test: style, types, other people's Gearman, real hosts."""
     try:
-        local.ensure(PEERS | lab.PROGRAMS, print)
+        local.ensure(PEERS | lab.PROGRAMS | {"sudo": "sudo"}, print)
     except ToolkitError as error:
         if os.environ.get("CI") == "true":
             raise

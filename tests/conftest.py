@@ -1,16 +1,29 @@
-"""A job server of ours for any test that wants one, as a process on a free port."""
+"""For all tests: what a skip means, and a job server of ours for any that wants one."""
 
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from gearman_py.admin.client import AdminClient
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that cannot run here is skipped with its reason; where CI=true that is a failure."""
+    report = yield
+    if report.skipped and os.environ.get("CI") == "true":
+        report.outcome = "failed"
+        report.longrepr = f"cannot run here, and with CI=true all must: {report.longrepr}"
+    return report
+
 
 LIMIT = 15.0  # seconds in which anything awaited must come about
 
