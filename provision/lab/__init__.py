@@ -65,8 +65,8 @@ def up(say: Say, workers: int = 1) -> None:
     Returns when every host answers SSH. Raises :class:`ToolkitError`.
     """
     began = time.monotonic()
-    wanted = _three() + _more(workers)
     with _alone(say):
+        wanted = _three() + _more(workers)
         ensure(PROGRAMS, say)
         _ensure_machine_id()
         if not _is_whole():
