@@ -45,6 +45,7 @@ class Broker:
     Handles are ``prefix:number`` with numbers from ``first_handle``; to never reuse one
     across restarts, start each time above any number given before (a clock will do).
     ``job_retries``: how often a job may be attempted, -1 for ever (gearmand --job-retries).
+    ``queues`` holds the jobs and decides who is given which.
     """
 
     def __init__(
@@ -55,8 +56,9 @@ class Broker:
         job_retries: int = -1,
         exceptions: bool = False,
         version: str = "",
+        queues: Queues | None = None,
     ) -> None:
-        self.queues = Queues()
+        self.queues = queues or Queues()
         self.peers: dict[Peer, None] = {}
         self.dirty: list[Peer] = []
         self.version = version

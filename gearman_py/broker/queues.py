@@ -1,10 +1,13 @@
 """Where jobs wait: the one place that gives them to workers, and the one that wakes workers.
 
 Which job a worker gets is the rule of gearmand 2.0: the highest priority over all its
-functions, among equals the function that was served longest ago, then the oldest job.
+functions, among equals the function that was served longest ago, then the oldest job. With
+``function_first`` it is that of 1.1: the function registered last until it has no job left
+(``rotate``: the one served longest ago), in it the highest priority, then the oldest job.
 """
 
 from heapq import heappop, heappush
+from itertools import islice
 
 from gearman_py.broker.job import PRIORITIES, Function, Job, Key
 from gearman_py.broker.peer import Peer
@@ -19,9 +22,17 @@ WAKE_AGAIN = 1.0
 
 
 class Queues:
-    """All live jobs, by handle and by function."""
+    """All live jobs, by handle and by function.
 
-    def __init__(self) -> None:
+    ``wakeup``: how many sleeping workers a new job wakes; 0 wakes all of its function.
+    """
+
+    def __init__(
+        self, *, function_first: bool = False, rotate: bool = True, wakeup: int = 1
+    ) -> None:
+        self._function_first = function_first
+        self._rotate = rotate
+        self._wakeup = wakeup
         self.jobs: dict[bytes, Job] = {}
         self.functions: dict[bytes, Function] = {}
         self._deadlines: list[tuple[float, bytes]] = []  # of running jobs with a time limit
@@ -59,24 +70,35 @@ class Queues:
 
     def take(self, worker: Peer, now: float) -> Job | None:
         """The job that this worker is to run next, now its own."""
-        order = worker.order
+        choose = self._by_function if self._function_first else self._by_priority
+        job = choose(worker)
+        if job is None:
+            return None
+        function = job.function
+        if self._rotate and len(worker.order) > 1:
+            worker.order.remove(function)
+            worker.order.append(function)
+        function.running += 1
+        job.worker = worker
+        worker.running[job.handle] = job
+        limit = worker.abilities[function]
+        if limit is not None:
+            job.deadline = now + limit
+            heappush(self._deadlines, (job.deadline, job.handle))
+        return job
+
+    def _by_priority(self, worker: Peer) -> Job | None:
         for priority in PRIORITIES:
-            for position, function in enumerate(order):
-                if not function.queued:
-                    continue
-                job = function.pop(priority)
-                if job is None:
-                    continue
-                if len(order) > 1:
-                    order.append(order.pop(position))
-                function.running += 1
-                job.worker = worker
-                worker.running[job.handle] = job
-                limit = worker.abilities[function]
-                if limit is not None:
-                    job.deadline = now + limit
-                    heappush(self._deadlines, (job.deadline, job.handle))
-                return job
+            for function in worker.order:
+                if function.queued and (job := function.pop(priority)):
+                    return job
+        return None
+
+    def _by_function(self, worker: Peer) -> Job | None:
+        for function in worker.order:
+            for priority in PRIORITIES:
+                if function.queued and (job := function.pop(priority)):
+                    return job
         return None
 
     def give_back(self, job: Job, now: float) -> None:
@@ -127,11 +149,12 @@ class Queues:
                 function.sleepers.pop(worker, None)
 
     def wake(self, function: Function, now: float) -> None:
-        """Wake the worker that has slept longest for this function."""
-        for worker in function.sleepers:
-            self._wake(worker)
-            self._unserved.setdefault(function, now)
+        """Wake the workers that have slept longest for this function."""
+        if not function.sleepers:
             return
+        for worker in list(islice(function.sleepers, self._wakeup or None)):
+            self._wake(worker)
+        self._unserved.setdefault(function, now)
 
     def _wake(self, worker: Peer) -> None:
         self.awake(worker)

@@ -12,15 +12,21 @@ from pathlib import Path
 
 from gearman_py import __version__
 from gearman_py.server import lifecycle
-from gearman_py.server.settings import Settings, UsageError, parse
+from gearman_py.server.settings import LEVELS, Settings, UsageError, parse
 
-LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+LOGGED = (logging.WARNING, logging.INFO, logging.DEBUG)  # by how often -v is given
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a job server until a signal stops it; return its exit status."""
     try:
         settings = parse(arguments, __version__)
+        for note in settings.without_effect:
+            print(f"gearmand: {note}", file=sys.stderr)
+        if settings.check_args:
+            return 0
+        if settings.file_descriptors:
+            lifecycle.allow_descriptors(settings.file_descriptors)
         sockets = lifecycle.open_sockets(settings)
         if settings.user:
             lifecycle.become(settings.user)
@@ -43,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _log_to(settings: Settings) -> None:
-    level = LEVELS[min(settings.verbose, len(LEVELS) - 1)]
+    verbose = max(settings.verbose, LEVELS.get(settings.level, 0))
+    level = LOGGED[min(verbose, len(LOGGED) - 1)]
     handler: logging.Handler
     if settings.log_file == "none":
         handler = logging.NullHandler()

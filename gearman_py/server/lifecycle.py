@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 import pwd
+import resource
 import signal
 import socket
 import time
@@ -19,6 +20,7 @@ import uvloop
 
 from gearman_py import __version__
 from gearman_py.broker.broker import Broker
+from gearman_py.broker.queues import Queues
 from gearman_py.sdnotify import notify, watchdog_interval
 from gearman_py.server.listener import Listener
 from gearman_py.server.settings import Settings
@@ -79,6 +81,17 @@ def _listen(family: int, address: tuple[object, ...], backlog: int) -> socket.so
     return listening
 
 
+def allow_descriptors(number: int) -> None:
+    """Raise this process's limit of open files; raises StartError."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number, max(number, most)))
+    except (ValueError, OSError) as error:
+        raise StartError(
+            f"--file-descriptors: {number} are more than the {most} that the system allows here"
+        ) from error
+
+
 def become(user: str) -> None:
     """Give up root for a user's rights; raises StartError."""
     try:
@@ -115,6 +128,11 @@ async def _serve(settings: Settings, sockets: list[socket.socket]) -> None:
         job_retries=settings.job_retries,
         exceptions=settings.exceptions,
         version=__version__,
+        queues=Queues(
+            function_first=settings.function_first,
+            rotate=settings.round_robin or not settings.function_first,
+            wakeup=settings.worker_wakeup,
+        ),
     )
     listener = Listener(broker, loop, settings.max_packet)
     servers = [await loop.create_server(listener.connect, sock=one) for one in sockets]
@@ -123,6 +141,8 @@ async def _serve(settings: Settings, sockets: list[socket.socket]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGUSR1, draining.set)
+    # The log's handler sees by itself that its file was moved; the signal must not kill.
+    loop.add_signal_handler(signal.SIGHUP, log.info, "SIGHUP: the log file is opened anew")
     where = ", ".join(f"{one.getsockname()[0]} port {one.getsockname()[1]}" for one in sockets)
     log.info("gearmand %s listens on %s", __version__, where)
     notify("READY=1", f"STATUS=listening on {where}")

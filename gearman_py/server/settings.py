@@ -18,6 +18,21 @@ def option(default: Any, flags: str, help: str, **argparse_options: Any) -> Any:
     return field(default=default, metadata=metadata)
 
 
+def idle(flags: str, why: str, **argparse_options: Any) -> Any:
+    """An option of the C gearmand that is taken and has no effect here; ``why`` is told."""
+    meta = {"flags": flags.split(), "help": argparse.SUPPRESS, "argparse": argparse_options}
+    return field(default=None, metadata={**meta, "idle": why})
+
+
+LEVELS = {
+    level: min(2, max(0, number - 4))
+    for number, level in enumerate(
+        ("FATAL", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
+    )
+}
+"""The C gearmand's names for what it logs, and how many -v each is."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a job server is to run. Names and defaults are those of gearmand 1.1.20 and 2.0."""
@@ -76,6 +91,58 @@ class Settings:
         metavar="BYTES",
     )
 
+    function_first: bool = option(
+        False,
+        "--function-first",
+        "give out jobs as gearmand 1.1 does: a function's jobs of all priorities before the "
+        "next function's (2.0: the highest priority of all functions first)",
+        action="store_true",
+    )
+    round_robin: bool = option(
+        False,
+        "-R --round-robin",
+        "with --function-first: functions take turns (2.0: they always do)",
+        action="store_true",
+    )
+    worker_wakeup: int = option(
+        1,
+        "-w --worker-wakeup",
+        "how many sleeping workers a new job wakes, 0 for all (1)",
+        type=int,
+        metavar="N",
+    )
+    file_descriptors: int = option(
+        0, "-f --file-descriptors", "allow so many open connections", type=int, metavar="N"
+    )
+    level: str = option(
+        "", "--verbose", "what to log: " + ", ".join(LEVELS), metavar="LEVEL", choices=LEVELS
+    )
+    queue_type: str = option(
+        "builtin",
+        "-q --queue-type",
+        "where jobs wait: builtin, in memory (builtin)",
+        metavar="TYPE",
+    )
+    check_args: bool = option(
+        False, "--check-args", "leave with status 0 when the options are right", action="store_true"
+    )
+    threads: int | None = idle(
+        "-t --threads", "one event loop serves all connections", type=int, metavar="N"
+    )
+    hashtable_buckets: int | None = idle(
+        "--hashtable-buckets", "tables grow by themselves", type=int, metavar="N"
+    )
+    coredump: bool | None = idle("--coredump", "Python leaves no core", action="store_true")
+
+    @property
+    def without_effect(self) -> list[str]:
+        """What was asked for that means nothing here, each with the reason."""
+        return [
+            f"{one.metadata['flags'][-1]} has no effect: {one.metadata['idle']}"
+            for one in fields(self)
+            if "idle" in one.metadata and getattr(self, one.name) is not None
+        ]
+
     @property
     def handle_prefix(self) -> bytes:
         return (self.job_handle_prefix or f"H:{socket.gethostname()}").encode()
@@ -126,8 +193,12 @@ def parse(arguments: Sequence[str] | None, version: str) -> Settings:
     settings = Settings(**given | {"listen": tuple(given.get("listen", ()))})
     if not 0 <= settings.port <= 65535:
         raise UsageError(f"--port: {settings.port} is not between 0 and 65535")
+    if settings.queue_type.lower() != "builtin":
+        raise UsageError(f"--queue-type: {settings.queue_type!r} is not there: only builtin is")
     if settings.backlog < 1:
         raise UsageError(f"--backlog: {settings.backlog} is not a positive number")
+    if settings.worker_wakeup < 0:
+        raise UsageError(f"--worker-wakeup: {settings.worker_wakeup} is less than 0")
     if len(settings.handle_prefix) > 40:
         raise UsageError("--job-handle-prefix: more than 40 bytes leave no room for the number")
     return settings

@@ -8,6 +8,7 @@ import pytest
 from gearman_py.broker import commands
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.peer import Peer
+from gearman_py.broker.queues import Queues
 from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.packets import Packet
 
@@ -17,8 +18,8 @@ Heard = list[tuple[Any, ...]]  # a packet's name and its arguments
 class Table:
     """A broker and the peers around it."""
 
-    def __init__(self, job_retries: int = -1) -> None:
-        self.broker = Broker(b"H:test", job_retries=job_retries)
+    def __init__(self, job_retries: int = -1, queues: Queues | None = None) -> None:
+        self.broker = Broker(b"H:test", job_retries=job_retries, queues=queues)
         self.now = 1000.0
         self.wall = 1_800_000_000.0
 
@@ -117,21 +118,31 @@ def test_background_job_tells_nobody(table: Table) -> None:
     assert table.hear(client) == []
 
 
-def test_priority_counts_over_all_functions_then_they_take_turns(table: Table) -> None:
+@pytest.mark.parametrize(
+    ("queues", "order"),
+    [
+        (Queues(), [b"C", b"A", b"B", b"C", b"A", b"B"]),
+        (Queues(function_first=True, rotate=False), [b"C", b"C", b"B", b"B", b"A", b"A"]),
+        (Queues(function_first=True), [b"C", b"B", b"A", b"C", b"B", b"A"]),
+    ],
+    ids=["as 2.0", "as 1.1", "as 1.1 --round-robin"],
+)
+def test_functions_are_served_in_the_order_of_the_reference(
+    queues: Queues, order: list[bytes]
+) -> None:
+    table = Table(queues=queues)
     client, worker = table.peer(), table.worker(b"A", b"B", b"C")
     high, normal, low = Packet.SUBMIT_JOB_HIGH, Packet.SUBMIT_JOB, Packet.SUBMIT_JOB_LOW
-    wanted = [
-        (normal, b"A"),
-        (low, b"B"),
-        (high, b"A"),
-        (normal, b"B"),
-        (high, b"C"),
-        (normal, b"C"),
-    ]
+    rank = {high: 1, normal: 2, low: 3}
+    wanted = [(normal, b"A"), (low, b"B"), (high, b"A"), (normal, b"B")]
+    wanted += [(high, b"C"), (normal, b"C")]
     for packet, function in wanted:
-        table.submit(client, packet, function, workload=function)
+        table.submit(client, packet, function, workload=b"%d" % rank[packet])
     got = [table.say(worker, Packet.GRAB_JOB)[0] for _ in wanted]
-    assert [answer[2] for answer in got] == [b"C", b"A", b"B", b"C", b"A", b"B"]
+    assert [answer[2] for answer in got] == order
+    for function in (b"A", b"B", b"C"):
+        priorities = [answer[3] for answer in got if answer[2] == function]
+        assert priorities == sorted(priorities), "in a function the higher priority comes first"
 
 
 def test_grab_uniq_and_grab_all_carry_the_unique_and_the_reducer(table: Table) -> None:
@@ -494,3 +505,13 @@ def test_many_jobs_wake_as_many_workers(table: Table) -> None:
     for _ in range(3):
         table.submit(client, Packet.SUBMIT_JOB_BG)
     assert heard(table, workers) == [[("NOOP",)]] * 3 + [[]] * 2
+
+
+@pytest.mark.parametrize(("wakeup", "woken"), [(1, 1), (2, 2), (0, 5)])
+def test_new_job_wakes_as_many_workers_as_it_was_told_to(wakeup: int, woken: int) -> None:
+    table = Table(queues=Queues(wakeup=wakeup))
+    client, workers = table.peer(), [table.worker(b"f") for _ in range(5)]
+    for worker in workers:
+        table.say(worker, Packet.PRE_SLEEP)
+    table.submit(client, Packet.SUBMIT_JOB_BG)
+    assert heard(table, workers) == [[("NOOP",)]] * woken + [[]] * (5 - woken)

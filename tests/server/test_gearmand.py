@@ -77,6 +77,9 @@ def test_taken_port_is_one_message_with_the_cure(start: Start) -> None:
         (["-p", "0", "-u", "nobody-of-that-name"], "there is no user 'nobody-of-that-name'"),
         (["-p", "0", "-l", "/nowhere/log"], "cannot write the log file /nowhere/log"),
         (["-p", "0", "-P", "/nowhere/pid"], "cannot write the pid file /nowhere/pid"),
+        (["-q", "redis"], "--queue-type: 'redis' is not there"),
+        (["-w", "-1"], "--worker-wakeup: -1 is less than 0"),
+        (["-p", "0", "-f", "99999999999"], "--file-descriptors: 99999999999 are more than"),
         (["-L", "host.invalid"], "cannot resolve --listen host.invalid"),
     ],
 )
@@ -133,3 +136,28 @@ def test_help_names_every_option_and_exits_0() -> None:
     assert done.returncode == 0
     for flag in ("--listen", "--port", "--daemon", "--user", "--log-file", "--pid-file", "-v"):
         assert flag in done.stdout
+
+
+def test_option_that_means_nothing_here_is_told_and_does_no_harm() -> None:
+    done = gearmand(
+        "--threads=8", "--hashtable-buckets", "991", "--verbose", "INFO", "--check-args"
+    )
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        "gearmand: --threads has no effect: one event loop serves all connections",
+        "gearmand: --hashtable-buckets has no effect: tables grow by themselves",
+    ]
+
+
+def test_hangup_signal_goes_on_in_a_new_log_file(
+    start: Start, connect: Connect, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = free.getsockname()
+    server = start("-l", str(log), "-p", str(address[1]))
+    await_true(lambda: log.exists() and "listens on" in log.read_text())
+    log.rename(tmp_path / "log.1")
+    server.process.send_signal(signal.SIGHUP)
+    await_true(lambda: log.exists() and "SIGHUP" in log.read_text())
+    assert connect(address).ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
