@@ -3,8 +3,10 @@
 import argparse
 import os
 import socket
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from gearman_py.protocol.codec import MAX_PACKET
@@ -170,27 +172,66 @@ def parser(version: str) -> argparse.ArgumentParser:
         made.add_argument(
             *meta["flags"], dest=one.name, help=meta["help"], default=None, **meta["argparse"]
         )
+    made.add_argument(
+        "--config-file",
+        metavar="FILE",
+        help="read options from FILE: TOML, or written as here; the command line wins",
+    )
     made.add_argument("-V", "--version", action="version", version=f"gearmand {version}")
     return made
 
 
 def parse(arguments: Sequence[str] | None, version: str) -> Settings:
-    """Settings from a command line and the environment.
+    """Settings from a command line, else the file of --config-file, else the environment.
 
     Raises :class:`UsageError` for what makes no sense. $GEARMAND_PORT counts unless a port
     is given (the C server lets it win over `-p 4730`, which nobody can want).
     """
-    given = {
-        name: value
-        for name, value in vars(parser(version).parse_args(arguments)).items()
-        if value is not None
-    }
+    given = _given(parser(version), arguments)
+    if path := given.pop("config_file", None):
+        given = _read(Path(path), version) | given
     port = os.environ.get("GEARMAND_PORT")
     if port and "port" not in given:
         if not port.isdigit():
             raise UsageError(f"$GEARMAND_PORT is not a port: {port!r}")
         given["port"] = int(port)
     settings = Settings(**given | {"listen": tuple(given.get("listen", ()))})
+    _check(settings)
+    return settings
+
+
+def _given(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> dict[str, Any]:
+    found = vars(parser.parse_args(arguments))
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _read(path: Path, version: str) -> dict[str, Any]:
+    """The options in a file: TOML (`port = 4730`), or words as on a command line, as in C's."""
+    try:
+        text = path.read_text()
+        words = text.split() if text.lstrip().startswith("-") else _words(tomllib.loads(text))
+        return _given(parser(version), words)
+    except OSError as error:
+        raise UsageError(f"--config-file: {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, UsageError) as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _words(table: dict[str, Any]) -> list[str]:
+    """A TOML table as the command line that says the same."""
+    words = []
+    for name, value in table.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words += [flag] * value
+        else:
+            values = value if isinstance(value, list) else [value]
+            words += (f"{flag}={each}" for each in values)
+    return words
+
+
+def _check(settings: Settings) -> None:
+    """Raise UsageError for a value that its type allows and sense does not."""
     if not 0 <= settings.port <= 65535:
         raise UsageError(f"--port: {settings.port} is not between 0 and 65535")
     if settings.queue_type.lower() != "builtin":
@@ -201,4 +242,3 @@ def parse(arguments: Sequence[str] | None, version: str) -> Settings:
         raise UsageError(f"--worker-wakeup: {settings.worker_wakeup} is less than 0")
     if len(settings.handle_prefix) > 40:
         raise UsageError("--job-handle-prefix: more than 40 bytes leave no room for the number")
-    return settings

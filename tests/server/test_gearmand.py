@@ -161,3 +161,43 @@ def test_hangup_signal_goes_on_in_a_new_log_file(
     server.process.send_signal(signal.SIGHUP)
     await_true(lambda: log.exists() and "SIGHUP" in log.read_text())
     assert connect(address).ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['listen = "127.0.0.1"\nport = 0\njob_retries = 3\n', "--listen=127.0.0.1 --port 0\n-j 3\n"],
+    ids=["TOML", "options"],
+)
+def test_options_come_from_a_file_and_the_command_line_wins(
+    connect: Connect, tmp_path: Path, content: str
+) -> None:
+    file = tmp_path / "gearmand.conf"
+    file.write_text(content)
+    server = Server(["--config-file", str(file), "-v"], tmp_path)
+    try:
+        assert connect(server.listening()).ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
+    finally:
+        server.end()
+    refused = gearmand("--config-file", str(file), "-b", "0")
+    assert refused.stderr.startswith("gearmand: --backlog: 0 is not")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("prot = 4730", "unrecognized arguments: --prot=4730"),
+        ("port = ", "Invalid value (at end of document)"),
+        ("--prot 4730", "unrecognized arguments: --prot 4730"),
+    ],
+)
+def test_mistake_in_the_file_names_it(tmp_path: Path, content: str, message: str) -> None:
+    file = tmp_path / "gearmand.conf"
+    file.write_text(content)
+    done = gearmand("--config-file", str(file))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"gearmand: {file}: {message}")
+
+
+def test_file_that_is_not_there_is_named() -> None:
+    done = gearmand("--config-file", "/nowhere/gearmand.conf")
+    assert done.stderr.startswith("gearmand: --config-file: /nowhere/gearmand.conf: No such file")
