@@ -45,6 +45,7 @@ class Broker:
     Handles are ``prefix:number`` with numbers from ``first_handle``; to never reuse one
     across restarts, start each time above any number given before (a clock will do).
     ``job_retries``: how often a job may be attempted, -1 for ever (gearmand --job-retries).
+    ``version`` and ``log_level`` are what the text commands version and verbose answer.
     ``queues`` holds the jobs and decides who is given which.
     """
 
@@ -56,12 +57,14 @@ class Broker:
         job_retries: int = -1,
         exceptions: bool = False,
         version: str = "",
+        log_level: str = "WARNING",
         queues: Queues | None = None,
     ) -> None:
         self.queues = queues or Queues()
         self.peers: dict[Peer, None] = {}
         self.dirty: list[Peer] = []
         self.version = version
+        self.log_level = log_level
         self._prefix = prefix
         self._number = first_handle
         self._job_retries = job_retries

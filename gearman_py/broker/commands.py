@@ -44,6 +44,10 @@ def _getpid(broker: Broker, words: Sequence[bytes]) -> bytes:
     return value(b"%d" % os.getpid())
 
 
+def _verbose(broker: Broker, words: Sequence[bytes]) -> bytes:
+    return value(broker.log_level.encode())
+
+
 def _status(broker: Broker, words: Sequence[bytes]) -> bytes:
     return listing(
         b"%b\t%d\t%d\t%d"
@@ -134,6 +138,7 @@ def _show(broker: Broker, words: Sequence[bytes]) -> bytes:
 COMMANDS: dict[bytes, Command] = {
     b"version": _version,
     b"getpid": _getpid,
+    b"verbose": _verbose,
     b"status": _status,
     b"prioritystatus": _priority_status,
     b"workers": _workers,

@@ -39,7 +39,7 @@ def open_sockets(settings: Settings) -> list[socket.socket]:
     """Listening sockets for every address asked for; raises StartError, leaving none open."""
     with contextlib.ExitStack() as opened:
         sockets = [
-            opened.enter_context(_listen(family, address, settings.backlog))
+            opened.enter_context(_listen(family, address, settings))
             for family, address in _addresses(settings)
         ]
         opened.pop_all()
@@ -58,21 +58,23 @@ def _addresses(settings: Settings) -> Iterator[tuple[int, tuple[object, ...]]]:
         yield from dict.fromkeys((family, address) for family, _, _, _, address in found)
 
 
-def _listen(family: int, address: tuple[object, ...], backlog: int) -> socket.socket:
+def _listen(family: int, address: tuple[object, ...], settings: Settings) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Accepted connections inherit these: a worker whose host vanished gives its job
-        # back after about two minutes instead of two hours.
+        # Accepted connections inherit these.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+        for option, value in (
+            (socket.TCP_KEEPIDLE, settings.keepalive_idle),
+            (socket.TCP_KEEPINTVL, settings.keepalive_interval),
+            (socket.TCP_KEEPCNT, settings.keepalive_count),
+        ):
+            listening.setsockopt(socket.IPPROTO_TCP, option, value)
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listening.bind(address)
-        listening.listen(backlog)
+        listening.listen(settings.backlog)
     except OSError as error:
         listening.close()
         where = f"{address[0]} port {address[1]}"
@@ -128,6 +130,7 @@ async def _serve(settings: Settings, sockets: list[socket.socket]) -> None:
         job_retries=settings.job_retries,
         exceptions=settings.exceptions,
         version=__version__,
+        log_level=logging.getLevelName(log.getEffectiveLevel()),
         queues=Queues(
             function_first=settings.function_first,
             rotate=settings.round_robin or not settings.function_first,

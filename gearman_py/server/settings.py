@@ -119,6 +119,20 @@ class Settings:
     level: str = option(
         "", "--verbose", "what to log: " + ", ".join(LEVELS), metavar="LEVEL", choices=LEVELS
     )
+    # A worker whose host vanished gives its job back after two minutes, not after two hours.
+    keepalive_idle: int = option(
+        60,
+        "--keepalive-idle",
+        "seconds of silence until a connection's other end is asked whether it is there (60)",
+        type=int,
+        metavar="N",
+    )
+    keepalive_interval: int = option(
+        15, "--keepalive-interval", "seconds until it is asked again (15)", type=int, metavar="N"
+    )
+    keepalive_count: int = option(
+        4, "--keepalive-count", "how often, before it is gone (4)", type=int, metavar="N"
+    )
     queue_type: str = option(
         "builtin",
         "-q --queue-type",
@@ -128,6 +142,7 @@ class Settings:
     check_args: bool = option(
         False, "--check-args", "leave with status 0 when the options are right", action="store_true"
     )
+    keepalive: bool | None = idle("--keepalive", "it is always on", action="store_true")
     threads: int | None = idle(
         "-t --threads", "one event loop serves all connections", type=int, metavar="N"
     )
@@ -238,6 +253,10 @@ def _check(settings: Settings) -> None:
         raise UsageError(f"--queue-type: {settings.queue_type!r} is not there: only builtin is")
     if settings.backlog < 1:
         raise UsageError(f"--backlog: {settings.backlog} is not a positive number")
+    for name in ("keepalive_idle", "keepalive_interval", "keepalive_count"):
+        if not 1 <= (number := getattr(settings, name)) <= 32767:  # what Linux takes
+            flag = name.replace("_", "-")
+            raise UsageError(f"--{flag}: {number} is not between 1 and 32767")
     if settings.worker_wakeup < 0:
         raise UsageError(f"--worker-wakeup: {settings.worker_wakeup} is less than 0")
     if len(settings.handle_prefix) > 40:

@@ -465,6 +465,7 @@ def test_listings_count_and_cannot_be_forged(table: Table) -> None:
         (b"create function ", INCOMPLETE + b"create\r\n"),
         (b"maxqueue", INCOMPLETE + b"maxqueue\r\n"),
         (b"create function x", b"OK\r\n"),
+        (b"verbose", b"OK WARNING\n"),
         (b"drop function x", b"ERR function not found\r\n"),
         (b"cancel job H:test:9", b"ERR UNKNOWN_JOB\r\n"),
         (b"cancel", b"ERR UNKNOWN_COMMAND Unknown+server+commandcancel\r\n"),
