@@ -99,7 +99,8 @@ class Link:
         self._connection = connection
         try:
             while not self._draining:
-                if not await self._work(connection):
+                # A drain may have begun while the server was asked: nobody would wake us then.
+                if not await self._work(connection) and not self._draining:
                     await self._sleep(connection)
         finally:
             self._connection = None
