@@ -68,6 +68,11 @@ class Decoder:
         self._held = 0  # bytes in them
         self._need = 0  # bytes the message in them is known to need
 
+    @property
+    def partial(self) -> bool:
+        """Whether it holds the beginning of a message whose rest has not come."""
+        return bool(self._parts)
+
     def feed(self, data: bytes) -> list[Message]:
         """Take the bytes of one read; return every message now complete, in order."""
         if self._parts:

@@ -175,7 +175,7 @@ async def _watchdog() -> None:
 async def _sweep(listener: Listener) -> None:
     while True:
         await asyncio.sleep(SWEEP)
-        listener.drop_stalled()
+        listener.sweep()
 
 
 async def _drain(

@@ -7,6 +7,7 @@ bound what it is owed: results of jobs it submitted come whether it reads or not
 
 import asyncio
 import logging
+import resource
 import time
 from collections.abc import Sequence
 from typing import cast
@@ -26,6 +27,11 @@ OWED_PAUSE = 2**20
 OWED_LIMIT = 64 * 2**20
 # ... or that has been owed something for so long without reading all of it (seconds).
 STALLED_LIMIT = 60.0
+# Close the connection of a peer that began a message and has sent no more of it since.
+SILENT_LIMIT = 30.0
+# So many descriptors below the limit of open files newcomers are about to be turned away.
+SCARCE = 8
+WARN_AGAIN = 10.0  # seconds
 
 
 class Connection(asyncio.Protocol):
@@ -39,6 +45,7 @@ class Connection(asyncio.Protocol):
         self._decoder = Decoder(text=True, max_packet=server.max_packet)
         self._backlog: Sequence[Message] = ()  # read already, kept while the peer does not read
         self._paused = False  # not read from
+        self._heard = 0.0  # when it sent something last
         self.stalled_since: float | None = None  # it is owed more than the buffer should hold
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -47,8 +54,9 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=OWED_PAUSE)
         address = transport.get_extra_info("peername")
         host = str(address[0]) if isinstance(address, tuple) else "-"
-        socket = transport.get_extra_info("socket")
-        self.peer = self._server.broker.join(socket.fileno() if socket else -1, host)
+        number = transport.get_extra_info("socket").fileno()
+        self._server.mind_the_limit(number)
+        self.peer = self._server.broker.join(number, host)
         self._server.connections[self.peer] = self
         log.debug("%s connected", self)
 
@@ -59,6 +67,7 @@ class Connection(asyncio.Protocol):
         log.debug("%s left%s", self, f": {error}" if error else "")
 
     def data_received(self, data: bytes) -> None:
+        self._heard = self._server.now()
         self._receive(self._decoder.feed(data))
 
     def _receive(self, messages: Sequence[Message]) -> None:
@@ -115,6 +124,15 @@ class Connection(asyncio.Protocol):
         if not self._paused and not self.transport.is_closing():
             self.transport.resume_reading()
 
+    def check(self, now: float) -> None:
+        """Close it when its peer has not read, or not gone on writing, for too long."""
+        if self.stalled_since is not None and now - self.stalled_since > STALLED_LIMIT:
+            log.warning("%s has not read for %d s: closed", self, now - self.stalled_since)
+            self.transport.abort()
+        elif self._decoder.partial and not self._paused and now - self._heard > SILENT_LIMIT:
+            log.warning("%s began a message %d s ago: closed", self, now - self._heard)
+            self.transport.abort()
+
     def __str__(self) -> str:
         return f"{self.peer.address} (connection {self.peer.number})"
 
@@ -129,6 +147,7 @@ class Listener:
         self.now = loop.time
         self._loop = loop
         self._flushing = False
+        self._warned = -WARN_AGAIN
         self._timer: asyncio.TimerHandle | None = None
 
     def connect(self) -> Connection:
@@ -168,11 +187,19 @@ class Listener:
         self._timer = None
         self.settle()
 
-    def drop_stalled(self) -> None:
-        """Close connections whose peers have not read for too long."""
+    def sweep(self) -> None:
+        """Close the connections whose peers have done nothing of what they should for too long."""
         now = self.now()
         for connection in list(self.connections.values()):
-            since = connection.stalled_since
-            if since is not None and now - since > STALLED_LIMIT:
-                log.warning("%s has not read for %d s: closed", connection, now - since)
-                connection.transport.abort()
+            connection.check(now)
+
+    def mind_the_limit(self, descriptor: int) -> None:
+        """Say, at most once in a while, that there is hardly room for more connections."""
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if descriptor >= limit - SCARCE and self.now() - self._warned > WARN_AGAIN:
+            self._warned = self.now()
+            log.warning(
+                "%d connections, and at the limit of %d open files: newcomers are turned away; "
+                "raise it with --file-descriptors, or LimitNOFILE= of the unit",
+                *(len(self.connections), limit),
+            )

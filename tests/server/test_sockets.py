@@ -1,5 +1,6 @@
 """The server as its peers meet it, over real sockets."""
 
+import resource
 import socket
 import struct
 from collections.abc import Callable
@@ -8,7 +9,7 @@ import pytest
 
 from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
-from tests.server.process import Peer, Server
+from tests.server.process import Address, Peer, Server, await_true
 
 MIB = 2**20
 Connect = Callable[..., Peer]
@@ -130,3 +131,46 @@ def test_client_that_does_not_read_its_results_is_dropped(start: Start, connect:
     assert worker.ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
     assert server.memory() - before < 160 * MIB
     assert "does not read" in server.log
+
+
+def test_newcomers_beyond_the_limit_of_open_files_are_turned_away_and_told_of(
+    start: Start, connect: Connect
+) -> None:
+    server = start("-f", "100")
+    address = server.listening()
+    peers = [connect(address) for _ in range(150)]
+    served = [peer for peer in peers if answers(peer)]
+    assert 50 < len(served) < 100
+    assert server.log.count("at the limit of 100 open files") == 1
+    for peer in served[:50]:
+        peer.socket.close()
+    until_answered(connect, address)
+
+
+def answers(peer: Peer) -> bool:
+    try:
+        return bool(peer.ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b""))
+    except (OSError, AssertionError):
+        return False
+
+
+def until_answered(connect: Connect, address: Address) -> None:
+    await_true(lambda: answers(connect(address)))
+
+
+def test_two_thousand_idle_workers_cost_little_and_slow_nobody(
+    start: Start, connect: Connect
+) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, most), most))
+    server = start("-f", str(min(4096, most)))
+    address = server.listening()
+    before = server.memory()
+    for _ in range(2000):
+        worker = connect(address)
+        worker.say(Packet.CAN_DO, b"f")
+        worker.say(Packet.PRE_SLEEP)
+    client = connect(address)
+    assert client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"")[0] == "JOB_CREATED"
+    assert client.command("status") == b"f\t1\t0\t2000\n.\n"
+    assert (server.memory() - before) / 2000 < 8 * 1024

@@ -1,0 +1,70 @@
+"""Peers that take too long, with a clock that the test moves."""
+
+import asyncio
+
+import pytest
+
+from gearman_py.broker.broker import Broker
+from gearman_py.protocol.codec import MAX_PACKET, request
+from gearman_py.protocol.packets import Packet
+from gearman_py.server.listener import SILENT_LIMIT, STALLED_LIMIT, Listener
+
+
+@pytest.mark.parametrize(
+    ("begun", "closed"),
+    [
+        (b"\0REQ\0\0", True),
+        (b"stat", True),
+        (request(Packet.ECHO_REQ, b"x" * 100)[:-1], True),
+        (request(Packet.CAN_DO, b"f"), False),
+        (b"", False),
+    ],
+    ids=["header", "line", "packet", "idle after a whole one", "idle from the start"],
+)
+def test_peer_that_stops_within_a_message_is_closed_and_an_idle_one_is_not(
+    begun: bytes, closed: bool
+) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        listener = Listener(Broker(), loop, MAX_PACKET)
+        server = await loop.create_server(listener.connect, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(request(Packet.ECHO_REQ, b"") + begun)
+        await reader.readexactly(12)
+        listener.sweep()
+        assert listener.connections, "it has some time"
+        listener.now = lambda: loop.time() + SILENT_LIMIT + 1
+        listener.sweep()
+        await asyncio.sleep(0)
+        assert bool(listener.connections) is not closed
+        writer.close()
+        server.close()
+        for connection in list(listener.connections.values()):
+            connection.transport.abort()
+        await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+
+
+def test_peer_that_never_reads_what_it_is_owed_is_closed() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        listener = Listener(Broker(), loop, MAX_PACKET)
+        server = await loop.create_server(listener.connect, "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), limit=1)
+        writer.write(request(Packet.ECHO_REQ, b"x" * 2**20) * 16)
+        stalled = False
+        while not stalled:  # noqa: ASYNC110 - the listener has no event for it
+            await asyncio.sleep(0.001)
+            stalled = any(one.stalled_since is not None for one in listener.connections.values())
+        listener.sweep()
+        assert listener.connections, "it has some time"
+        listener.now = lambda: loop.time() + STALLED_LIMIT + 1
+        listener.sweep()
+        await asyncio.sleep(0)
+        assert not listener.connections
+        writer.close()
+        server.close()
+        await asyncio.sleep(0)
+
+    asyncio.run(scenario())
