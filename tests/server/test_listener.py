@@ -54,7 +54,7 @@ def test_peer_that_never_reads_what_it_is_owed_is_closed() -> None:
         _, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), limit=1)
         writer.write(request(Packet.ECHO_REQ, b"x" * 2**20) * 16)
         stalled = False
-        while not stalled:  # noqa: ASYNC110 - the listener has no event for it
+        while not stalled:
             await asyncio.sleep(0.001)
             stalled = any(one.stalled_since is not None for one in listener.connections.values())
         listener.sweep()
