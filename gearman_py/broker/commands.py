@@ -5,24 +5,30 @@ Lists are sorted where gearmand's order is that of its hash table.
 
 import os
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from gearman_py.broker.broker import Broker
 from gearman_py.broker.job import PRIORITIES
 from gearman_py.broker.peer import Peer
 from gearman_py.protocol.text import OK, error, listing, printable, value
 
-Command = Callable[[Broker, Sequence[bytes]], bytes]
+if TYPE_CHECKING:
+    from gearman_py.broker.broker import Broker
+
+Command = Callable[["Broker", Sequence[bytes]], bytes]
 
 
-def answer(broker: Broker, peer: Peer, line: bytes) -> None:
+def answer(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
     """Answer one line of a peer."""
-    words = line.split(b" ")
+    words = arguments[0].split(b" ")
     while words and not words[-1]:
         words.pop()
     words = [words[0], *(word for word in words[1:] if word)] if words else [b""]
-    command = COMMANDS.get(words[0].lower())
+    name = words[0].lower()
+    command = COMMANDS.get(name) or (OPERATORS.get(name) if peer.operator else None)
     if command is None:
         peer.send(_unknown(words[0]))
+    elif command in CHANGES and broker.restricted and not peer.operator:
+        peer.send(error(b"PERMISSION", b"Only on the admin socket: " + name))
     else:
         peer.send(command(broker, words[1:]))
 
@@ -36,19 +42,19 @@ def _incomplete(command: bytes) -> bytes:
     return error(b"INVALID_ARGUMENTS", text)
 
 
-def _version(broker: Broker, words: Sequence[bytes]) -> bytes:
+def _version(broker: "Broker", words: Sequence[bytes]) -> bytes:
     return value(broker.version.encode())
 
 
-def _getpid(broker: Broker, words: Sequence[bytes]) -> bytes:
+def _getpid(broker: "Broker", words: Sequence[bytes]) -> bytes:
     return value(b"%d" % os.getpid())
 
 
-def _verbose(broker: Broker, words: Sequence[bytes]) -> bytes:
+def _verbose(broker: "Broker", words: Sequence[bytes]) -> bytes:
     return value(broker.log_level.encode())
 
 
-def _status(broker: Broker, words: Sequence[bytes]) -> bytes:
+def _status(broker: "Broker", words: Sequence[bytes]) -> bytes:
     return listing(
         b"%b\t%d\t%d\t%d"
         % (printable(name), function.total, function.running, len(function.workers))
@@ -56,7 +62,7 @@ def _status(broker: Broker, words: Sequence[bytes]) -> bytes:
     )
 
 
-def _priority_status(broker: Broker, words: Sequence[bytes]) -> bytes:
+def _priority_status(broker: "Broker", words: Sequence[bytes]) -> bytes:
     rows = []
     for name, function in sorted(broker.queues.functions.items()):
         queued = [0 for _ in PRIORITIES]
@@ -67,7 +73,7 @@ def _priority_status(broker: Broker, words: Sequence[bytes]) -> bytes:
     return listing(rows)
 
 
-def _workers(broker: Broker, words: Sequence[bytes]) -> bytes:
+def _workers(broker: "Broker", words: Sequence[bytes]) -> bytes:
     return listing(
         b"%d %b %b :%b"
         % (
@@ -80,7 +86,7 @@ def _workers(broker: Broker, words: Sequence[bytes]) -> bytes:
     )
 
 
-def _max_queue(broker: Broker, words: Sequence[bytes]) -> bytes:
+def _max_queue(broker: "Broker", words: Sequence[bytes]) -> bytes:
     """maxqueue FUNCTION [LIMIT | HIGH NORMAL | HIGH NORMAL LOW]; no number: unlimited."""
     if not words:
         return _incomplete(b"maxqueue")
@@ -93,14 +99,14 @@ def _max_queue(broker: Broker, words: Sequence[bytes]) -> bytes:
     return OK
 
 
-def _create(broker: Broker, words: Sequence[bytes]) -> bytes:
+def _create(broker: "Broker", words: Sequence[bytes]) -> bytes:
     if len(words) != 2 or words[0].lower() != b"function":
         return _incomplete(b"create")
     broker.queues.function(words[1])
     return OK
 
 
-def _drop(broker: Broker, words: Sequence[bytes]) -> bytes:
+def _drop(broker: "Broker", words: Sequence[bytes]) -> bytes:
     if len(words) != 2 or words[0].lower() != b"function":
         return _incomplete(b"drop")
     function = broker.queues.functions.get(words[1])
@@ -112,7 +118,7 @@ def _drop(broker: Broker, words: Sequence[bytes]) -> bytes:
     return OK
 
 
-def _cancel(broker: Broker, words: Sequence[bytes]) -> bytes:
+def _cancel(broker: "Broker", words: Sequence[bytes]) -> bytes:
     if len(words) < 2:
         return _unknown(b"cancel")
     if len(words) > 2 or words[0].lower() != b"job":
@@ -120,11 +126,12 @@ def _cancel(broker: Broker, words: Sequence[bytes]) -> bytes:
     return OK if broker.cancel(words[1]) else error(b"UNKNOWN_JOB")
 
 
-def _show(broker: Broker, words: Sequence[bytes]) -> bytes:
+def _show(broker: "Broker", words: Sequence[bytes]) -> bytes:
     match [word.lower() for word in words]:
         case [b"jobs"]:
+            handle = broker.queues.handle
             return listing(
-                b"%b\t%d\t%d\t%d" % (job.handle, job.retries, 0, job.background)
+                b"%b\t%d\t%d\t%d" % (handle(job), job.retries, 0, job.background)
                 for job in broker.queues.jobs.values()
             )
         case [b"unique", b"jobs"]:
@@ -133,6 +140,16 @@ def _show(broker: Broker, words: Sequence[bytes]) -> bytes:
             return _unknown(b"show")
         case _:
             return error(b"UNKNOWN_SHOW_ARGUMENTS")
+
+
+def _shutdown(broker: "Broker", words: Sequence[bytes]) -> bytes:
+    """shutdown [graceful]"""
+    graceful = [word.lower() for word in words] == [b"graceful"]
+    if words and not graceful:
+        return error(b"UNKNOWN_ARGUMENTS")
+    if broker.on_shutdown:
+        broker.on_shutdown(graceful)
+    return OK
 
 
 COMMANDS: dict[bytes, Command] = {
@@ -148,3 +165,7 @@ COMMANDS: dict[bytes, Command] = {
     b"cancel": _cancel,
     b"show": _show,
 }
+
+# The C server gave up shutdown in 1.1.15, as anybody could send it.
+OPERATORS: dict[bytes, Command] = {b"shutdown": _shutdown}
+CHANGES = {_max_queue, _create, _drop, _cancel}

@@ -17,54 +17,83 @@ that a workload never equals somebody's unique)."""
 class Job:
     """One unit of work, from its submission until it is complete, failed or dropped.
 
-    It is queued when ``worker`` is None, else running there. ``clients`` has an entry for
-    each foreground submission that waits for it. ``background``: it must be done even
-    though nobody waits; once true it stays so, whoever else joins or leaves.
+    It waits in its function's queue (``queued``), or for its time (an epoch job), or runs at
+    a ``worker``. ``number`` is what its handle ends in. ``clients`` has an entry for each
+    foreground submission that waits for it. ``background``: it must be done even though
+    nobody waits; once true it stays so, whoever else joins or leaves.
+
+    A queue may be millions of these, so a job has few attributes: what is true of few jobs is
+    kept by those who need it (see Queues).
     """
 
     __slots__ = (
         "background",
         "clients",
-        "deadline",
-        "denominator",
-        "dropped",
-        "due",
         "function",
-        "handle",
-        "key",
-        "numerator",
+        "number",
         "priority",
-        "reducer",
+        "queued",
         "retries",
         "unique",
         "worker",
         "workload",
     )
 
+    reducer = b""  # see ReduceJob
+
     def __init__(
         self,
-        handle: bytes,
+        number: int,
         function: "Function",
         unique: bytes,
         workload: bytes,
         priority: int,
-        key: Key | None,
+        background: bool,
     ) -> None:
-        self.handle = handle
+        self.number = number
         self.function = function
         self.unique = unique
         self.workload = workload
         self.priority = priority
-        self.key = key
-        self.background = False
-        self.clients: list[Peer] = []
+        self.background = background
+        self.clients: tuple[Peer, ...] = ()
         self.worker: Peer | None = None
-        self.numerator = self.denominator = b"0"
         self.retries = 0
-        self.reducer = b""
-        self.deadline: float | None = None
-        self.due = False  # an epoch job whose time has not come: in no queue yet
-        self.dropped = False  # gone, but still somewhere in a queue: to be skipped there
+        self.queued = False
+
+    @property
+    def key(self) -> Key | None:
+        """What it coalesces on; None: on nothing."""
+        return coalesces_on(self.unique, self.workload)
+
+
+class ReduceJob(Job):
+    """A job whose results another function, the reducer, is to join."""
+
+    __slots__ = ("reducer",)
+
+    def __init__(
+        self,
+        number: int,
+        function: "Function",
+        unique: bytes,
+        workload: bytes,
+        priority: int,
+        background: bool,
+        reducer: bytes,
+    ) -> None:
+        super().__init__(number, function, unique, workload, priority, background)
+        self.reducer = reducer
+
+
+def coalesces_on(unique: bytes, workload: bytes) -> Key | None:
+    """The key of a submission, None when it is to be a job of its own.
+
+    No unique, or `-` with no workload either, coalesces with nothing (as in gearmand).
+    """
+    if unique != b"-":
+        return unique or None
+    return (workload,) if workload else None
 
 
 class Function:
@@ -102,6 +131,7 @@ class Function:
     def push(self, job: Job) -> None:
         """Put a job at the end of its priority's queue."""
         self.queued += 1
+        job.queued = True
         self.queues[job.priority].append(job)
 
     def pop(self, priority: int) -> Job | None:
@@ -109,21 +139,22 @@ class Function:
         queue = self.queues[priority]
         while queue:
             job = queue.popleft()
-            if not job.dropped:
+            if job.queued:
                 self.queued -= 1
+                job.queued = False
                 return job
         return None
 
     def drop(self, job: Job) -> None:
         """Let go of a queued job, wherever in its queue it is."""
         self.queued -= 1
-        job.dropped = True
+        job.queued = False
         queue = self.queues[job.priority]
         # Dropped jobs wait for their turn to be skipped; they may not become the most of a queue.
         if len(queue) > 64 and len(queue) > 2 * self.queued:
-            live = [other for other in queue if not other.dropped]
+            live = [other for other in queue if other.queued]
             queue.clear()
             queue.extend(live)
 
     def jobs_queued(self) -> Iterator[Job]:
-        return (job for queue in self.queues for job in queue if not job.dropped)
+        return (job for queue in self.queues for job in queue if job.queued)

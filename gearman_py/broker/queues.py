@@ -8,6 +8,7 @@ functions, among equals the function that was served longest ago, then the oldes
 
 from heapq import heappop, heappush
 from itertools import islice
+from math import inf
 
 from gearman_py.broker.job import PRIORITIES, Function, Job, Key
 from gearman_py.broker.peer import Peer
@@ -19,24 +20,42 @@ NOOP = response(Packet.NOOP)
 # A worker that was woken but never grabs (hung, or its network gone) must not keep a job
 # from the others that sleep: after this many seconds the next one is woken.
 WAKE_AGAIN = 1.0
+# The time of day may be set: while epoch jobs wait for it, it is looked at so often (seconds).
+LOOK_AGAIN = 10.0
 
 
 class Queues:
-    """All live jobs, by handle and by function.
+    """All live jobs, by number and by function.
 
+    A job's handle is ``prefix:number``, with numbers from ``first``; to never reuse one across
+    restarts, start each time above any number given before (a clock will do).
     ``wakeup``: how many sleeping workers a new job wakes; 0 wakes all of its function.
+    ``next_event`` is when time alone changes something next, or earlier; inf: never.
+    ``progress`` is what running jobs said last of how far they are, as (numerator,
+    denominator); few say anything.
     """
 
     def __init__(
-        self, *, function_first: bool = False, rotate: bool = True, wakeup: int = 1
+        self,
+        prefix: bytes = b"H:localhost",
+        *,
+        first: int = 1,
+        function_first: bool = False,
+        rotate: bool = True,
+        wakeup: int = 1,
     ) -> None:
-        self._function_first = function_first
+        self._prefix = prefix + b":"
+        self._number = first
+        self._choose = self._by_function if function_first else self._by_priority
         self._rotate = rotate
         self._wakeup = wakeup
-        self.jobs: dict[bytes, Job] = {}
+        self.jobs: dict[int, Job] = {}
         self.functions: dict[bytes, Function] = {}
-        self._deadlines: list[tuple[float, bytes]] = []  # of running jobs with a time limit
-        self._due: list[tuple[float, bytes]] = []  # of epoch jobs, wall clock
+        self.progress: dict[Job, tuple[bytes, bytes]] = {}
+        self.next_event = inf
+        self._limits: dict[Job, float] = {}  # of running jobs: when their time is over
+        self._deadlines: list[tuple[float, int]] = []  # the same, the first to come first
+        self._due: list[tuple[float, int]] = []  # of epoch jobs, wall clock
         self._unserved: dict[Function, float] = {}  # jobs queued while workers slept: when
 
     def function(self, name: bytes) -> Function:
@@ -46,32 +65,44 @@ class Queues:
             function = self.functions[name] = Function(name)
         return function
 
-    def add(self, job: Job, now: float) -> None:
-        """Take a new job in and wake a worker for it."""
-        self._remember(job)
-        job.function.push(job)
-        self.wake(job.function, now)
+    def handle(self, job: Job) -> bytes:
+        """The name of a job that clients and workers know it by."""
+        return self._prefix + b"%d" % job.number
 
-    def add_later(self, job: Job, due: float) -> None:
+    def job(self, handle: bytes) -> Job | None:
+        """The live job of this handle."""
+        prefix, digits = handle[: len(self._prefix)], handle[len(self._prefix) :]
+        if prefix != self._prefix or not digits.isdigit() or digits[:1] == b"0":
+            return None
+        return self.jobs.get(int(digits[:20]))
+
+    def new_number(self) -> int:
+        """A number for the next job."""
+        self._number += 1
+        return self._number - 1
+
+    def add(self, job: Job, key: Key | None, now: float) -> None:
+        """Take a new job in, which others of this key are to join, and wake a worker for it."""
+        function = job.function
+        self.jobs[job.number] = job
+        if key is not None:
+            function.uniques[key] = job
+        function.push(job)
+        if function.sleepers:
+            self.wake(function, now)
+
+    def add_later(self, job: Job, key: Key | None, due: float) -> None:
         """Take a new job in that is not to run before ``due`` (seconds since 1970)."""
-        self._remember(job)
-        job.due = True
+        self.jobs[job.number] = job
+        if key is not None:
+            job.function.uniques[key] = job
         job.function.scheduled += 1
-        heappush(self._due, (due, job.handle))
+        heappush(self._due, (due, job.number))
+        self.next_event = -inf  # only a tick knows the time of day
 
-    def _remember(self, job: Job) -> None:
-        self.jobs[job.handle] = job
-        if job.key is not None:
-            job.function.uniques[job.key] = job
-
-    def find(self, function: Function, key: Key | None) -> Job | None:
-        """The live job that a submission with this key joins."""
-        return None if key is None else function.uniques.get(key)
-
-    def take(self, worker: Peer, now: float) -> Job | None:
-        """The job that this worker is to run next, now its own."""
-        choose = self._by_function if self._function_first else self._by_priority
-        job = choose(worker)
+    def take(self, worker: Peer, now: float) -> tuple[bytes, Job] | None:
+        """The job that this worker is to run next, now its own, and the job's handle."""
+        job = self._choose(worker)
         if job is None:
             return None
         function = job.function
@@ -80,62 +111,79 @@ class Queues:
             worker.order.append(function)
         function.running += 1
         job.worker = worker
-        worker.running[job.handle] = job
+        handle = self._prefix + b"%d" % job.number
+        worker.running[handle] = job
         limit = worker.abilities[function]
         if limit is not None:
-            job.deadline = now + limit
-            heappush(self._deadlines, (job.deadline, job.handle))
-        return job
+            deadline = self._limits[job] = now + limit
+            heappush(self._deadlines, (deadline, job.number))
+            self.next_event = min(self.next_event, deadline)
+        return handle, job
 
     def _by_priority(self, worker: Peer) -> Job | None:
         for priority in PRIORITIES:
             for function in worker.order:
-                if function.queued and (job := function.pop(priority)):
+                if function.queues[priority] and (job := function.pop(priority)):
                     return job
         return None
 
     def _by_function(self, worker: Peer) -> Job | None:
         for function in worker.order:
             for priority in PRIORITIES:
-                if function.queued and (job := function.pop(priority)):
+                if function.queues[priority] and (job := function.pop(priority)):
                     return job
         return None
 
     def give_back(self, job: Job, now: float) -> None:
         """A running job that its worker lost goes to the end of its queue."""
         if job.worker:
-            self._leave(job.worker, job)
+            del job.worker.running[self.handle(job)]
+            self._leave(job)
         job.retries += 1
-        job.numerator = job.denominator = b"0"
         job.function.push(job)
         self.wake(job.function, now)
 
+    def finish(self, worker: Peer, handle: bytes) -> Job | None:
+        """A worker's job has ended: nothing remembers it any longer."""
+        job = worker.running.pop(handle, None)
+        if job is not None:
+            self._leave(job)
+            self._erase(job)
+        return job
+
     def forget(self, job: Job) -> None:
-        """A job is complete, failed or abandoned: nothing remembers it any longer."""
-        function = job.function
+        """A job is cancelled or abandoned, wherever it is: nothing remembers it any longer."""
         if job.worker:
-            self._leave(job.worker, job)
-        elif job.due:
-            function.scheduled -= 1
+            self.finish(job.worker, self.handle(job))
+            return
+        if job.queued:
+            job.function.drop(job)
         else:
-            function.drop(job)
-        del self.jobs[job.handle]
-        if job.key is not None:
-            del function.uniques[job.key]
+            job.function.scheduled -= 1
+        self._erase(job)
+
+    def _leave(self, job: Job) -> None:
+        job.function.running -= 1
+        job.worker = None
+        if self._limits:
+            self._limits.pop(job, None)
+        if self.progress:
+            self.progress.pop(job, None)
+
+    def _erase(self, job: Job) -> None:
+        del self.jobs[job.number]
+        if job.unique and (key := job.key) is not None:
+            del job.function.uniques[key]
         for client in job.clients:
             client.waiting.discard(job)
-
-    def _leave(self, worker: Peer, job: Job) -> None:
-        del worker.running[job.handle]
-        job.worker = job.deadline = None
-        job.function.running -= 1
 
     def sleep(self, worker: Peer) -> None:
         """The worker asks to be woken; at once when there is a job for it already."""
         worker.woken = False
-        if any(function.queued for function in worker.order):
-            self._wake(worker)
-            return
+        for function in worker.order:
+            if function.queued:
+                self._wake(worker)
+                return
         worker.sleeping = True
         for function in worker.order:
             function.sleepers[worker] = None
@@ -154,7 +202,9 @@ class Queues:
             return
         for worker in list(islice(function.sleepers, self._wakeup or None)):
             self._wake(worker)
-        self._unserved.setdefault(function, now)
+        if function not in self._unserved:
+            self._unserved[function] = now
+            self.next_event = min(self.next_event, now + WAKE_AGAIN)
 
     def _wake(self, worker: Peer) -> None:
         self.awake(worker)
@@ -194,19 +244,18 @@ class Queues:
         """The running jobs whose time limit is over."""
         jobs = []
         while self._deadlines and self._deadlines[0][0] <= now:
-            deadline, handle = heappop(self._deadlines)
-            job = self.jobs.get(handle)
-            if job is not None and job.deadline == deadline:
+            deadline, number = heappop(self._deadlines)
+            job = self.jobs.get(number)
+            if job is not None and self._limits.get(job) == deadline:
                 jobs.append(job)
         return jobs
 
     def release_due(self, now: float, wall: float) -> None:
         """Queue the epoch jobs that are due; wake the next worker where one did not come."""
         while self._due and self._due[0][0] <= wall:
-            _, handle = heappop(self._due)
-            job = self.jobs.get(handle)
+            _, number = heappop(self._due)
+            job = self.jobs.get(number)
             if job is not None:
-                job.due = False
                 job.function.scheduled -= 1
                 job.function.push(job)
                 self.wake(job.function, now)
@@ -216,13 +265,12 @@ class Queues:
                 if function.queued:
                     self.wake(function, now)
 
-    def next_event(self, now: float, wall: float) -> float | None:
-        """Seconds until time alone changes something; None: never."""
-        events = []
+    def plan(self, now: float, wall: float) -> float:
+        """Work out ``next_event`` anew, and return it."""
+        events = [inf, *(since + WAKE_AGAIN for since in self._unserved.values())]
         if self._deadlines:
-            events.append(self._deadlines[0][0] - now)
+            events.append(self._deadlines[0][0])
         if self._due:
-            events.append(self._due[0][0] - wall)
-        if self._unserved:
-            events.append(min(self._unserved.values()) + WAKE_AGAIN - now)
-        return max(0.0, min(events)) if events else None
+            events.append(now + min(self._due[0][0] - wall, LOOK_AGAIN))
+        self.next_event = min(events)
+        return self.next_event

@@ -19,9 +19,12 @@ MAX_PACKET = 64 * 2**20
 MAX_LINE = 8192
 # Below this, splitting a copied body beats looking for each NUL in place (measured).
 _SMALL = 4096
+# From this size on, a workload is not copied to be one with what surrounds it.
+LARGE = 2**16
 
 _HEADER_SIZE = HEADER.size
 _unpack = HEADER.unpack_from
+_unpack_quickly = Struct(">QI").unpack_from  # magic and number as one
 
 Message = tuple[int, list[bytes]]
 """A packet's number and its arguments; or TEXT and one line without its ending; or FAULT
@@ -38,6 +41,17 @@ def response(packet: int, *arguments: bytes) -> bytes:
     """The bytes of a packet sent by a server."""
     body = b"\0".join(arguments)
     return _RESPONSE_HEADS[packet] + len(body).to_bytes(4, "big") + body
+
+
+def response_parts(packet: int, *arguments: bytes) -> tuple[bytes, bytes]:
+    """The bytes of a packet sent by a server; of a large one its last argument by itself."""
+    workload = arguments[-1]
+    if len(workload) < LARGE:
+        body = b"\0".join(arguments)
+        return _RESPONSE_HEADS[packet] + len(body).to_bytes(4, "big") + body, b""
+    head = b"\0".join((*arguments[:-1], b""))
+    size = (len(head) + len(workload)).to_bytes(4, "big")
+    return _RESPONSE_HEADS[packet] + size + head, workload
 
 
 _REQUEST_HEADS, _RESPONSE_HEADS = (
@@ -62,6 +76,7 @@ class Decoder:
     ) -> None:
         self.dead = False
         self._magic = magic
+        self._base = int.from_bytes(magic) << 32
         self._text = text
         self._max_packet = max_packet
         self._parts: list[bytes] = []  # reads that do not hold a whole message yet
@@ -75,31 +90,64 @@ class Decoder:
 
     def feed(self, data: bytes) -> list[Message]:
         """Take the bytes of one read; return every message now complete, in order."""
-        if self._parts:
-            self._parts.append(data)
-            self._held += len(data)
-            if self._held < self._need:
-                return []
-            data = b"".join(self._parts)
-            self._parts.clear()
         messages: list[Message] = []
+        if self._parts:
+            data = self._gather(data, messages)
         start, end = 0, len(data)
-        self._need = 0
         while start < end and not self.dead:
-            if data[start] and self._text:
-                stop = self._line(data, start, messages)
-            else:
-                stop = self._packet(data, start, end, messages)
+            # Nearly all that comes is whole packets as they should be: their path is short.
+            if end - start >= _HEADER_SIZE:
+                number, size = _unpack_quickly(data, start)
+                number -= self._base
+                stop: int = start + _HEADER_SIZE + size
+                if 0 < number <= HIGHEST and stop <= end and size <= self._max_packet:
+                    count = ARGUMENT_COUNT[number]
+                    arguments = _split(data, start + _HEADER_SIZE, stop, count) if count else []
+                    if len(arguments) == count:
+                        messages.append((number, arguments))
+                        start = stop
+                        continue
+            read = self._line if data[start] and self._text else self._packet
+            stop = read(data, start, messages)
             if not stop:
-                self._parts.append(data[start:] if start else data)
+                self._parts = [data[start:] if start else data]
                 self._held = end - start
                 break
             start = stop
         return messages
 
-    def _packet(self, data: bytes, start: int, end: int, messages: list[Message]) -> int:
-        """Read the packet at ``start``; return where it ends, or 0 when it is not whole yet."""
-        body = start + _HEADER_SIZE
+    def _gather(self, data: bytes, messages: list[Message]) -> bytes:
+        """Add a read to the parts held; return what can be read once there is enough."""
+        self._parts.append(data)
+        self._held += len(data)
+        if self._held < self._need:
+            return b""
+        parts, self._parts = self._parts, []
+        rest = self._large(parts, messages) if self._need > LARGE else None
+        self._need = 0
+        return b"".join(parts) if rest is None else rest
+
+    def _large(self, parts: list[bytes], messages: list[Message]) -> bytes | None:
+        """Read the large packet in the parts, its workload copied once; return what is left.
+
+        None: its arguments are too long, or too odd, to be read in that way.
+        """
+        _, number, _ = _unpack(parts[0])
+        count = ARGUMENT_COUNT[number]
+        if not count:
+            return None
+        arguments = _split(parts[0], _HEADER_SIZE, len(parts[0]), count)
+        if len(arguments) != count:
+            return None
+        end = len(parts[-1]) - (self._held - self._need)
+        last = memoryview(parts[-1])
+        arguments[-1] = b"".join((arguments[-1], *parts[1:-1], last[:end]))
+        messages.append((number, arguments))
+        return bytes(last[end:])
+
+    def _packet(self, data: bytes, start: int, messages: list[Message]) -> int:
+        """Read an unusual packet at ``start``; return its end, or 0 when it is not whole yet."""
+        body, end = start + _HEADER_SIZE, len(data)
         if body > end:
             return 0
         magic, number, size = _unpack(data, start)
@@ -119,14 +167,10 @@ class Decoder:
         elif not count:
             messages.append((number, []))  # what a packet without arguments carries is ignored
         else:
-            arguments = _split(data, body, stop, count)
-            if len(arguments) == count:
-                messages.append((number, arguments))
-            else:
-                text = b"packet type %d needs %d arguments, got %d"
-                text %= number, count, len(arguments)
-                self.dead = True
-                messages.append((FAULT, [b"INVALID_PACKET", text]))
+            text = b"packet type %d needs %d arguments, got %d"
+            text %= number, count, len(_split(data, body, stop, count))
+            self.dead = True
+            messages.append((FAULT, [b"INVALID_PACKET", text]))
         return stop
 
     def _header_fault(self, magic: bytes, number: int, size: int) -> list[bytes] | None:

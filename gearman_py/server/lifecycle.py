@@ -124,18 +124,18 @@ def serve(settings: Settings, sockets: list[socket.socket]) -> None:
 async def _serve(settings: Settings, sockets: list[socket.socket]) -> None:
     loop = asyncio.get_running_loop()
     broker = Broker(
-        settings.handle_prefix,
-        # Microseconds of the clock outrun any number that an earlier start gave out.
-        first_handle=time.time_ns() // 1000,
-        job_retries=settings.job_retries,
-        exceptions=settings.exceptions,
-        version=__version__,
-        log_level=logging.getLevelName(log.getEffectiveLevel()),
-        queues=Queues(
+        Queues(
+            settings.handle_prefix,
+            # Microseconds of the clock outrun any number that an earlier start gave out.
+            first=time.time_ns() // 1000,
             function_first=settings.function_first,
             rotate=settings.round_robin or not settings.function_first,
             wakeup=settings.worker_wakeup,
         ),
+        job_retries=settings.job_retries,
+        exceptions=settings.exceptions,
+        version=__version__,
+        log_level=logging.getLevelName(log.getEffectiveLevel()),
     )
     listener = Listener(broker, loop, settings.max_packet)
     servers = [await loop.create_server(listener.connect, sock=one) for one in sockets]

@@ -10,19 +10,15 @@ import logging
 import resource
 import time
 from collections.abc import Sequence
+from math import inf
 from typing import cast
 
-from gearman_py.broker import commands
-from gearman_py.broker.broker import Broker
+from gearman_py.broker.broker import OWED_PAUSE, Broker
 from gearman_py.broker.peer import Peer
-from gearman_py.protocol import text
-from gearman_py.protocol.codec import Decoder, Message, response
-from gearman_py.protocol.packets import FAULT, TEXT, TEXT_FAULT, Packet
+from gearman_py.protocol.codec import LARGE, Decoder, Message
 
 log = logging.getLogger("gearmand")
 
-# Stop reading from a peer that is owed more than this, until it has read some of it.
-OWED_PAUSE = 2**20
 # Close the connection of a peer that is owed more than this ...
 OWED_LIMIT = 64 * 2**20
 # ... or that has been owed something for so long without reading all of it (seconds).
@@ -68,40 +64,32 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = self._server.now()
-        self._receive(self._decoder.feed(data))
+        messages = self._decoder.feed(data)
+        if self._decoder.dead:
+            _, (_, sentence) = messages[-1]
+            log.warning("%s sent what is no Gearman packet: %s", self, sentence.decode())
+        self._receive(messages)
 
     def _receive(self, messages: Sequence[Message]) -> None:
-        server, peer = self._server, self.peer
-        receive, now = server.broker.receive, server.now()
-        for position, (number, arguments) in enumerate(messages):
-            if number > 0:
-                receive(peer, number, arguments, now)
-            elif number == TEXT:
-                commands.answer(server.broker, peer, arguments[0])
-            else:
-                self._fault(number, arguments)
-            if peer.owed > OWED_PAUSE:
-                self._backlog = messages[position + 1 :]
-                self._pause()
-                break
-        server.settle()
-
-    def _fault(self, kind: int, arguments: Sequence[bytes]) -> None:
-        code, sentence = arguments
-        known = {FAULT: response(Packet.ERROR, code, sentence), TEXT_FAULT: text.error(*arguments)}
-        self.peer.send(known[kind])
-        log.warning("%s sent what is no Gearman packet: %s", self, sentence.decode())
+        self._backlog = self._server.broker.receive(self.peer, messages, self._server.now())
+        if self.peer.owed > OWED_PAUSE:
+            self._pause()
+        self._server.settle()
 
     def flush(self) -> None:
         """Write what the peer is owed."""
-        self.transport.write(self.peer.take())
-        buffered = self.transport.get_write_buffer_size()
-        if buffered > OWED_LIMIT:
-            log.warning("%s does not read and is owed %d MiB: closed", self, buffered >> 20)
-            self.transport.abort()
+        if self.peer.owed < LARGE:
+            self.transport.write(b"".join(self.peer.take()))
+        else:
+            self.transport.writelines(self.peer.take())
+        if self.stalled_since is not None:
+            buffered = self.transport.get_write_buffer_size()
+            if buffered > OWED_LIMIT:
+                log.warning("%s does not read and is owed %d MiB: closed", self, buffered >> 20)
+                self.transport.abort()
         elif self._decoder.dead:
             self.transport.close()
-        elif self._paused and self.stalled_since is None:
+        elif self._paused:
             self._resume()
 
     def pause_writing(self) -> None:
@@ -149,6 +137,7 @@ class Listener:
         self._flushing = False
         self._warned = -WARN_AGAIN
         self._timer: asyncio.TimerHandle | None = None
+        self._alarm = inf  # when it rings
 
     def connect(self) -> Connection:
         """A protocol for a connection that comes in."""
@@ -162,7 +151,8 @@ class Listener:
 
     def _settle(self) -> None:
         self._flushing = False
-        self.tick()
+        if self.broker.queues.next_event < self._alarm:
+            self._tick()
         dirty = self.broker.dirty
         while dirty:
             peers, dirty[:] = list(dirty), ()
@@ -171,20 +161,17 @@ class Listener:
                 if connection is not None and not connection.transport.is_closing():
                     connection.flush()
 
-    def tick(self) -> None:
+    def _tick(self) -> None:
         """Let time do its work in the broker, and come back when it has more to do."""
-        now = self.now()
-        delay = self.broker.tick(now, time.time())
-        if delay is None:
-            return
         if self._timer is not None:
-            if self._timer.when() <= now + delay:
-                return
             self._timer.cancel()
-        self._timer = self._loop.call_later(delay, self._timer_fired)
+        self._alarm = self.broker.tick(self.now(), time.time())
+        if self._alarm < inf:
+            self._timer = self._loop.call_at(self._alarm, self._ring)
 
-    def _timer_fired(self) -> None:
-        self._timer = None
+    def _ring(self) -> None:
+        self._alarm = inf
+        self.broker.queues.next_event = -inf
         self.settle()
 
     def sweep(self) -> None:

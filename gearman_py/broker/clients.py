@@ -1,0 +1,137 @@
+"""What a client's packets do: submissions, questions about jobs, options."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from gearman_py.broker.job import HIGH, LOW, NORMAL, Job, ReduceJob, coalesces_on
+from gearman_py.broker.numbers import MAX_EPOCH, decimal
+from gearman_py.broker.peer import Peer
+from gearman_py.protocol.codec import response
+from gearman_py.protocol.packets import Packet
+
+if TYPE_CHECKING:
+    from gearman_py.broker.broker import Broker
+
+# The C server refuses a unique of more than 64 bytes; other arguments it bounds by its
+# 8 KiB read buffer.
+MAX_UNIQUE = 64
+MAX_ARGUMENT = 8192
+
+Handler = Callable[["Broker", Peer, Sequence[bytes]], None]
+
+
+def _submit(priority: int, background: bool) -> Handler:
+    def submit(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+        name, unique, workload = arguments
+        accept(broker, peer, name, unique, workload, priority, background)
+
+    return submit
+
+
+def _submit_epoch(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+    name, unique, epoch, workload = arguments
+    due = decimal(epoch)
+    if due > MAX_EPOCH:
+        peer.refuse(b"INVALID_ARGUMENT", b"not a time in seconds since 1970: " + epoch)
+    else:
+        accept(broker, peer, name, unique, workload, NORMAL, True, due=due)
+
+
+def _submit_reduce(background: bool) -> Handler:
+    def submit_reduce(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+        name, unique, reducer, _, workload = arguments
+        if len(reducer) > MAX_UNIQUE:
+            peer.refuse(b"ARGUMENT_TOO_LARGE", b"Reducer value too large")
+        else:
+            accept(broker, peer, name, unique, workload, NORMAL, background, reducer=reducer)
+
+    return submit_reduce
+
+
+def accept(
+    broker: "Broker",
+    peer: Peer,
+    name: bytes,
+    unique: bytes,
+    workload: bytes,
+    priority: int,
+    background: bool,
+    *,
+    due: float = 0,
+    reducer: bytes = b"",
+) -> None:
+    """Make a job of a submission, or let it join the live one of the same unique."""
+    if len(unique) > MAX_UNIQUE:
+        return peer.refuse(b"ARGUMENT_TOO_LARGE", b"Unique value too large")
+    if len(name) > MAX_ARGUMENT:
+        return peer.refuse(b"ARGUMENT_TOO_LARGE", b"Function name too large")
+    queues = broker.queues
+    function = queues.function(name)
+    key = coalesces_on(unique, workload)
+    job = None if key is None else function.uniques.get(key)
+    if job is None:
+        limit = function.limits[priority]
+        if limit and function.total >= limit:
+            return peer.refuse(b"QUEUE_ERROR", b"Job queue is full")
+        facts = queues.new_number(), function, unique, workload, priority, background
+        job = ReduceJob(*facts, reducer) if reducer else Job(*facts)
+        # Also one that is due already waits for its time: the next tick, at once, finds it.
+        if due > 0:
+            queues.add_later(job, key, due)
+        else:
+            queues.add(job, key, broker.now)
+    elif background:
+        job.background = True
+    if not background:
+        job.clients += (peer,)
+        peer.waiting.add(job)
+    return peer.send(response(Packet.JOB_CREATED, queues.handle(job)))
+
+
+def _get_status(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+    handle = arguments[0].partition(b"\0")[0]
+    peer.send(response(Packet.STATUS_RES, handle, *_status(broker, broker.queues.job(handle))))
+
+
+def _get_status_unique(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+    unique = arguments[0]
+    found = (function.uniques.get(unique) for function in broker.queues.functions.values())
+    job = next((job for job in found if job is not None), None)
+    clients = b"%d" % (len(job.clients) if job else 0)
+    peer.send(response(Packet.STATUS_RES_UNIQUE, unique, *_status(broker, job), clients))
+
+
+def _status(broker: "Broker", job: Job | None) -> tuple[bytes, bytes, bytes, bytes]:
+    """known, running, numerator, denominator."""
+    if job is None:
+        return b"0", b"0", b"0", b"0"
+    return b"1", b"%d" % (job.worker is not None), *broker.queues.progress.get(job, (b"0", b"0"))
+
+
+def _echo(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+    peer.send(response(Packet.ECHO_RES, arguments[0]))
+
+
+def _option(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+    if arguments[0].removesuffix(b"\0").lower() == b"exceptions":
+        peer.exceptions = True
+        peer.send(response(Packet.OPTION_RES, arguments[0]))
+    else:
+        peer.refuse(b"UNKNOWN_OPTION", b"Server does not recognize given option")
+
+
+HANDLERS: dict[Packet, Handler] = {
+    Packet.SUBMIT_JOB: _submit(NORMAL, background=False),
+    Packet.SUBMIT_JOB_BG: _submit(NORMAL, background=True),
+    Packet.SUBMIT_JOB_HIGH: _submit(HIGH, background=False),
+    Packet.SUBMIT_JOB_HIGH_BG: _submit(HIGH, background=True),
+    Packet.SUBMIT_JOB_LOW: _submit(LOW, background=False),
+    Packet.SUBMIT_JOB_LOW_BG: _submit(LOW, background=True),
+    Packet.SUBMIT_JOB_EPOCH: _submit_epoch,
+    Packet.SUBMIT_REDUCE_JOB: _submit_reduce(background=False),
+    Packet.SUBMIT_REDUCE_JOB_BACKGROUND: _submit_reduce(background=True),
+    Packet.GET_STATUS: _get_status,
+    Packet.GET_STATUS_UNIQUE: _get_status_unique,
+    Packet.ECHO_REQ: _echo,
+    Packet.OPTION_REQ: _option,
+}

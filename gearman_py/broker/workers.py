@@ -1,0 +1,174 @@
+"""What a worker's packets do: what it can, asking for jobs, and what becomes of them."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from gearman_py.broker.clients import MAX_ARGUMENT
+from gearman_py.broker.job import Function, Job
+from gearman_py.broker.numbers import MAX_EPOCH, decimal
+from gearman_py.broker.peer import Peer
+from gearman_py.protocol.codec import response, response_parts
+from gearman_py.protocol.packets import Packet
+
+if TYPE_CHECKING:
+    from gearman_py.broker.broker import Broker
+
+NO_JOB = response(Packet.NO_JOB)
+
+Handler = Callable[["Broker", Peer, Sequence[bytes]], None]
+
+
+def _can_do(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+    _register(broker, peer, arguments[0], None)
+
+
+def _can_do_timeout(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+    name, milliseconds = arguments
+    limit = min(decimal(milliseconds), MAX_EPOCH)
+    # The C server raises what is less than a second to one; 0 and nonsense are no limit.
+    _register(broker, peer, name, max(limit / 1000, 1.0) if limit > 0 else None)
+
+
+def _register(broker: "Broker", peer: Peer, name: bytes, limit: float | None) -> None:
+    if len(name) > MAX_ARGUMENT:
+        return peer.refuse(b"ARGUMENT_TOO_LARGE", b"Function name too large")
+    function = broker.queues.function(name.removesuffix(b"\0"))
+    return broker.queues.register(peer, function, limit, broker.now)
+
+
+def _cant_do(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+    function = broker.queues.functions.get(arguments[0].removesuffix(b"\0"))
+    if function in peer.abilities:
+        _unregister(broker, peer, function)
+
+
+def _reset_abilities(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+    for function in list(peer.abilities):
+        _unregister(broker, peer, function)
+
+
+def _unregister(broker: "Broker", peer: Peer, function: Function) -> None:
+    broker.queues.unregister(peer, function)
+    for job in list(peer.running.values()):
+        if job.function is function:
+            broker.lost(job)
+
+
+def _set_client_id(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+    peer.client_id = arguments[0][:127]
+
+
+def _pre_sleep(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+    broker.queues.sleep(peer)
+
+
+def _grab(assign: Callable[[bytes, Job], tuple[bytes, bytes]]) -> Handler:
+    def grab(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+        queues = broker.queues
+        queues.awake(peer)
+        taken = queues.take(peer, broker.now)
+        if taken is None:
+            peer.send(NO_JOB)
+        else:
+            peer.send(*assign(*taken))
+
+    return grab
+
+
+def _assign(handle: bytes, job: Job) -> tuple[bytes, bytes]:
+    return response_parts(Packet.JOB_ASSIGN, handle, job.function.name, job.workload)
+
+
+def _assign_uniq(handle: bytes, job: Job) -> tuple[bytes, bytes]:
+    names = handle, job.function.name, job.unique
+    return response_parts(Packet.JOB_ASSIGN_UNIQ, *names, job.workload)
+
+
+def _assign_all(handle: bytes, job: Job) -> tuple[bytes, bytes]:
+    if not job.reducer:
+        return _assign_uniq(handle, job)
+    names = handle, job.function.name, job.unique, job.reducer
+    return response_parts(Packet.JOB_ASSIGN_ALL, *names, job.workload)
+
+
+def _progress(packet: Packet) -> Handler:
+    """WORK_DATA and WORK_WARNING."""
+
+    def progress(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+        job = peer.running.get(arguments[0])
+        if job is None:
+            peer.refuse(b"JOB_NOT_FOUND", b"Job does not exist on server")
+        elif job.clients:
+            broker.tell(job, *response_parts(packet, *arguments))
+
+    return progress
+
+
+def _work_status(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+    handle, numerator, denominator = arguments
+    job = peer.running.get(handle)
+    if job is None:
+        return _not_found(peer)
+    broker.queues.progress[job] = _counted(numerator), _counted(denominator)
+    return broker.tell(job, response(Packet.WORK_STATUS, *arguments))
+
+
+def _counted(number: bytes) -> bytes:
+    """As the C server keeps it: 32 bits without a sign."""
+    return b"%d" % (decimal(number) % 2**32)
+
+
+def _work_complete(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+    job = broker.queues.finish(peer, arguments[0])
+    if job is None:
+        _not_found(peer)
+    elif job.clients:
+        broker.tell(job, *response_parts(Packet.WORK_COMPLETE, *arguments))
+
+
+def _work_fail(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+    handle = arguments[0].removesuffix(b"\0")
+    job = broker.queues.finish(peer, handle)
+    if job is not None:
+        broker.tell(job, response(Packet.WORK_FAIL, handle))
+    elif handle != peer.excepted:
+        _not_found(peer)
+    # Workers written for Perl's server send WORK_FAIL after their WORK_EXCEPTION, and die
+    # of an ERROR in answer: that one WORK_FAIL is swallowed.
+    peer.excepted = None
+
+
+def _work_exception(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+    handle = arguments[0]
+    job = broker.queues.finish(peer, handle)
+    if job is None:
+        text = b"An exception was received for a job that does not exist"
+        return peer.refuse(b"JOB_NOT_FOUND", text)
+    told, failed = response(Packet.WORK_EXCEPTION, *arguments), response(Packet.WORK_FAIL, handle)
+    for client in job.clients:
+        client.send(told if client.exceptions else failed)
+    peer.excepted = handle
+    return None
+
+
+def _not_found(peer: Peer) -> None:
+    peer.refuse(b"JOB_NOT_FOUND", b"Job given in work result not found")
+
+
+HANDLERS: dict[Packet, Handler] = {
+    Packet.CAN_DO: _can_do,
+    Packet.CAN_DO_TIMEOUT: _can_do_timeout,
+    Packet.CANT_DO: _cant_do,
+    Packet.RESET_ABILITIES: _reset_abilities,
+    Packet.SET_CLIENT_ID: _set_client_id,
+    Packet.PRE_SLEEP: _pre_sleep,
+    Packet.GRAB_JOB: _grab(_assign),
+    Packet.GRAB_JOB_UNIQ: _grab(_assign_uniq),
+    Packet.GRAB_JOB_ALL: _grab(_assign_all),
+    Packet.WORK_DATA: _progress(Packet.WORK_DATA),
+    Packet.WORK_WARNING: _progress(Packet.WORK_WARNING),
+    Packet.WORK_STATUS: _work_status,
+    Packet.WORK_COMPLETE: _work_complete,
+    Packet.WORK_FAIL: _work_fail,
+    Packet.WORK_EXCEPTION: _work_exception,
+}
