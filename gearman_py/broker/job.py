@@ -43,14 +43,13 @@ class Job:
 
     def __init__(
         self,
-        number: int,
         function: "Function",
         unique: bytes,
         workload: bytes,
         priority: int,
         background: bool,
     ) -> None:
-        self.number = number
+        self.number = 0  # the queues give it one
         self.function = function
         self.unique = unique
         self.workload = workload
@@ -74,7 +73,6 @@ class ReduceJob(Job):
 
     def __init__(
         self,
-        number: int,
         function: "Function",
         unique: bytes,
         workload: bytes,
@@ -82,7 +80,7 @@ class ReduceJob(Job):
         background: bool,
         reducer: bytes,
     ) -> None:
-        super().__init__(number, function, unique, workload, priority, background)
+        super().__init__(function, unique, workload, priority, background)
         self.reducer = reducer
 
 

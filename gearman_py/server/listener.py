@@ -16,6 +16,7 @@ from typing import cast
 from gearman_py.broker.broker import OWED_PAUSE, Broker
 from gearman_py.broker.peer import Peer
 from gearman_py.protocol.codec import LARGE, Decoder, Message
+from gearman_py.server.vigil import Vigil
 
 log = logging.getLogger("gearmand")
 
@@ -59,10 +60,12 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         del self._server.connections[self.peer]
         self._server.broker.gone(self.peer, self._server.now())
-        self._server.settle()
+        if not self._server.flushing:
+            self._server.settle()
         log.debug("%s left%s", self, f": {error}" if error else "")
 
     def data_received(self, data: bytes) -> None:
+        self._server.vigil.end()
         self._heard = self._server.now()
         messages = self._decoder.feed(data)
         if self._decoder.dead:
@@ -71,10 +74,12 @@ class Connection(asyncio.Protocol):
         self._receive(messages)
 
     def _receive(self, messages: Sequence[Message]) -> None:
-        self._backlog = self._server.broker.receive(self.peer, messages, self._server.now())
-        if self.peer.owed > OWED_PAUSE:
+        server, peer = self._server, self.peer
+        self._backlog = server.broker.receive(peer, messages, server.now())
+        if peer.owed > OWED_PAUSE:
             self._pause()
-        self._server.settle()
+        if not server.flushing:
+            server.settle()
 
     def flush(self) -> None:
         """Write what the peer is owed."""
@@ -133,8 +138,9 @@ class Listener:
         self.connections: dict[Peer, Connection] = {}
         self.max_packet = max_packet
         self.now = loop.time
+        self.vigil = Vigil(loop)
         self._loop = loop
-        self._flushing = False
+        self.flushing = False
         self._warned = -WARN_AGAIN
         self._timer: asyncio.TimerHandle | None = None
         self._alarm = inf  # when it rings
@@ -145,12 +151,11 @@ class Listener:
 
     def settle(self) -> None:
         """Have every peer that is owed something written to, once, in the next loop turn."""
-        if not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._settle)
+        self.flushing = True
+        self._loop.call_soon(self._settle)
 
     def _settle(self) -> None:
-        self._flushing = False
+        self.flushing = False
         if self.broker.queues.next_event < self._alarm:
             self._tick()
         dirty = self.broker.dirty
@@ -160,6 +165,7 @@ class Listener:
                 connection = self.connections.get(peer)
                 if connection is not None and not connection.transport.is_closing():
                     connection.flush()
+            self.vigil.begin()
 
     def _tick(self) -> None:
         """Let time do its work in the broker, and come back when it has more to do."""
@@ -172,7 +178,8 @@ class Listener:
     def _ring(self) -> None:
         self._alarm = inf
         self.broker.queues.next_event = -inf
-        self.settle()
+        if not self.flushing:
+            self.settle()
 
     def sweep(self) -> None:
         """Close the connections whose peers have done nothing of what they should for too long."""
