@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gearman_py.broker.clients import MAX_ARGUMENT
-from gearman_py.broker.job import Function, Job
+from gearman_py.broker.job import Function
 from gearman_py.broker.numbers import MAX_EPOCH, decimal
 from gearman_py.broker.peer import Peer
 from gearman_py.protocol.codec import response, response_parts

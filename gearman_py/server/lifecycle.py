@@ -27,6 +27,10 @@ from gearman_py.server.settings import Settings
 
 log = logging.getLogger("gearmand")
 
+# Freeing a block of this size once teaches glibc's malloc to keep as much for workloads to
+# come; else it returns each to the system and has the next one's pages made anew: twice the
+# CPU for workloads of a MiB (measured).
+KEPT = 8 * 2**20
 # How often connections are looked over for peers that have stopped reading (seconds).
 SWEEP = 10.0
 
@@ -114,6 +118,7 @@ def serve(settings: Settings, sockets: list[socket.socket]) -> None:
     """Serve on these sockets until a signal ends it."""
     # A broker makes no reference cycles; the collector would only stall it, the longer the
     # deeper the queues are.
+    bytes(KEPT)
     gc.collect()
     gc.freeze()
     gc.disable()
