@@ -113,6 +113,4 @@ def _bytes(text: str, handles: dict[str, bytes]) -> bytes:
     text = re.sub(r"\{now([+-]\d+)\}", moment, text)
     text = re.sub(r"\{(.)\*(\d+)\}", run, text)
     data = text.encode().decode("unicode_escape").encode("latin-1")
-    for name, handle in handles.items():
-        data = re.sub(rb"\b%s\b" % name.encode(), handle, data)
-    return data
+    return re.sub(rb"\b(?:H|PFX)[0-9]+\b", lambda name: handles[name[0].decode()], data)

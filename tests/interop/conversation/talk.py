@@ -56,8 +56,9 @@ class Line:
     def hear_the_end(self) -> bytes:
         """All that the server says before it closes the connection."""
         heard = b""
-        while data := self._socket.recv(2**16):
-            heard += data
+        with contextlib.suppress(ConnectionError):
+            while data := self._socket.recv(2**16):
+                heard += data
         return heard
 
     def stop_sending(self) -> None:
@@ -191,13 +192,13 @@ class _Talk:
             count = len(Packet(number).arguments)
             arguments = body.split(b"\0", max(count - 1, 0))
             shown = "|".join(self._shown(argument) for argument in arguments)
-            messages.append(f"{Packet(number).name} {shown}".rstrip(" "))
+            messages.append(Packet(number).name + (f" {shown}" if body else ""))
         return messages
 
     def _shown(self, data: bytes) -> str:
         for name, handle in self._handles.items():
             data = re.sub(rb"%s\b" % re.escape(handle), name.encode(), data)
-        text = "".join(chr(b) if 32 <= b < 127 and b != 92 else _escaped(b) for b in data)
+        text = "".join(chr(b) if 32 <= b < 127 and b not in rb"\|" else _escaped(b) for b in data)
         return re.sub(r"([^.])\1{15,}", lambda run: f"{{{run[1]}*{len(run[0])}}}", text)
 
 
