@@ -6,6 +6,7 @@ The scenes are in `conversation/`; docs/differences.md says what may differ, and
 import contextlib
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,6 +36,7 @@ Open = Callable[[str, Scene], Stage]
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
     """The servers by name and options, started when first asked for."""
     stages: dict[tuple[str, str, str], Stage] = {}
+    logs = tmp_path_factory.mktemp("conversation")
     with contextlib.ExitStack() as running:
 
         def start(name: str, scene: Scene) -> Stage:
@@ -42,7 +44,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
             wanted = name, options, scene.title if scene.alone else ""
             if wanted not in stages:
                 command = [*COMMANDS[name], *options.split()]
-                address = running.enter_context(server(command, tmp_path_factory.mktemp(name)))
+                folder = Path(tempfile.mkdtemp(prefix=name, dir=logs))
+                address = running.enter_context(server(command, folder))
                 stages[wanted] = Stage(address)
                 running.callback(stages[wanted].end)
             return stages[wanted]
