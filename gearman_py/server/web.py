@@ -1,0 +1,132 @@
+"""The HTTP door (-r http): a request is a submission, its answer is the job's result.
+
+The broker sees a peer like any other: requests become packets, and what the peer is owed is
+turned into answers here. A connection's requests are done one after the other.
+"""
+
+from http import HTTPStatus
+from typing import NoReturn
+
+from gearman_py import __version__
+from gearman_py.protocol.codec import RESPONSE, Decoder
+from gearman_py.protocol.http import CONTINUE, Reader, Refused, Request, answer
+from gearman_py.protocol.packets import Packet
+from gearman_py.server.listener import Connection, Listener, log
+
+# By priority, then by whether in the background.
+SUBMITS = {
+    "high": (Packet.SUBMIT_JOB_HIGH, Packet.SUBMIT_JOB_HIGH_BG),
+    "normal": (Packet.SUBMIT_JOB, Packet.SUBMIT_JOB_BG),
+    "low": (Packet.SUBMIT_JOB_LOW, Packet.SUBMIT_JOB_LOW_BG),
+}
+# What a refused submission is to an HTTP client; any other code is its own mistake.
+STATUSES = {b"QUEUE_ERROR": HTTPStatus.SERVICE_UNAVAILABLE}
+SERVER = f"Gearman/{__version__}"
+
+
+class WebConnection(Connection):
+    """One HTTP client's connection."""
+
+    def __init__(self, server: Listener) -> None:
+        super().__init__(server)
+        self._reader = self._decoder = Reader(server.max_packet)
+        self._packets = Decoder(RESPONSE)  # what the broker answers
+        self._request: Request | None = None  # being done
+        self._handle: str | None = None
+        self._result: list[bytes] = []
+
+    def connection_made(self, transport: object) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]  # as it comes from uvloop
+        self.peer.exceptions = True
+
+    def data_received(self, data: bytes) -> None:
+        self._server.vigil.end()
+        self._heard = self._server.now()
+        self._reader.feed(data)
+        if self._request is None:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Do the next request, if it is there."""
+        try:
+            self._request = self._reader.next()
+            if self._request is not None:
+                self._submit(self._request)
+            elif self._reader.expects_continue:
+                self.transport.write(CONTINUE)
+        except Refused as refused:
+            self._refuse(refused)
+
+    def _submit(self, request: Request) -> None:
+        if not request.name:
+            if request.method != "HEAD":
+                raise Refused(HTTPStatus.NOT_FOUND, "POST to /FUNCTION submits a job")
+            return self._answer(HTTPStatus.OK)  # whether anybody is there
+        headers = request.headers
+        priority = headers.get("x-gearman-priority", "normal").lower()
+        if priority not in SUBMITS:
+            raise Refused(HTTPStatus.BAD_REQUEST, f"X-Gearman-Priority: {priority}")
+        packet = SUBMITS[priority][self._background(request)]
+        unique = headers.get("x-gearman-unique", "-").encode("latin-1")
+        if b"\0" in request.name or b"\0" in unique:
+            raise Refused(HTTPStatus.BAD_REQUEST, "a NUL in a function's name or a unique")
+        return self._receive([(packet, [request.name, unique, request.body])])
+
+    def _background(self, request: Request) -> bool:
+        return request.headers.get("x-gearman-background", "").lower() == "true"
+
+    def flush(self) -> None:
+        """Turn the packets that the peer is owed into the answer of its request."""
+        for number, arguments in self._packets.feed(b"".join(self.peer.take())):
+            if self._request is not None:
+                self._hear(self._request, Packet(number), arguments)
+
+    def _hear(self, request: Request, packet: Packet, arguments: list[bytes]) -> None:
+        match packet:
+            case Packet.JOB_CREATED:
+                self._handle = arguments[0].decode("latin-1")
+                if self._background(request):
+                    self._answer(HTTPStatus.OK, command=packet)
+            case Packet.WORK_DATA:
+                self._result.append(arguments[1])
+            case Packet.WORK_COMPLETE:
+                self._answer(HTTPStatus.OK, b"".join((*self._result, arguments[1])), packet)
+            case Packet.WORK_FAIL:
+                self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, b"".join(self._result), packet)
+            case Packet.WORK_EXCEPTION:
+                self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, arguments[1], packet)
+            case Packet.ERROR:
+                code, text = arguments
+                self._answer(STATUSES.get(code, HTTPStatus.BAD_REQUEST), text + b"\n")
+
+    def _answer(
+        self, status: HTTPStatus, body: bytes = b"", command: Packet | None = None
+    ) -> None:
+        request, self._request = self._request, None
+        data = answer(
+            request,
+            status,
+            body,
+            X_Gearman_Job_Handle=self._handle,
+            X_Gearman_Command=command.name if command else None,
+            Server=SERVER,
+        )
+        self._handle = None
+        self._result.clear()
+        self.transport.write(data)
+        if request is None or not request.keeps_alive:
+            self.transport.close()
+        elif not self._paused:
+            self._go_on()
+
+    def _refuse(self, refused: Refused) -> None:
+        log.info("%s sent an HTTP request that is refused: %s", self, refused)
+        body = f"{refused}\n".encode("latin-1", "replace")
+        extra = {"Content-Type": "text/plain", "Server": SERVER, **refused.headers}
+        self.transport.write(answer(None, refused.status, body, **extra))
+        self.transport.close()
+
+    def _resume(self) -> None:
+        super()._resume()
+        if self._request is None:
+            self._go_on()
