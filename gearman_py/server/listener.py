@@ -8,6 +8,7 @@ bound what it is owed: results of jobs it submitted come whether it reads or not
 import asyncio
 import logging
 import resource
+import socket
 import time
 from collections.abc import Sequence
 from math import inf
@@ -65,6 +66,8 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._heard = self._server.now()
         messages = self._decoder.feed(data)
+        if self._decoder.partial:
+            self._acknowledge()
         if self._decoder.dead:
             _, (_, sentence) = messages[-1]
             log.warning("%s sent what is no Gearman packet: %s", self, sentence.decode())
@@ -75,6 +78,16 @@ class Connection(asyncio.Protocol):
         if self.peer.owed > OWED_PAUSE:
             self._pause()
         self._server.settle()
+
+    def _acknowledge(self) -> None:
+        """Have the peer told at once that what it sent has come.
+
+        libgearman's send buffer (32 KiB) is smaller than one segment of the loopback device,
+        and the kernel acknowledges less than two only after 40 ms: 20 MiB took 12 s.
+        """
+        raw = self.transport.get_extra_info("socket")
+        if raw.family != socket.AF_UNIX:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def flush(self) -> None:
         """Write what the peer is owed."""

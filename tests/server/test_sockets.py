@@ -3,6 +3,7 @@
 import resource
 import socket
 import struct
+import time
 from collections.abc import Callable
 
 import pytest
@@ -49,6 +50,14 @@ def test_payload_of_many_reads_arrives_whole(connect: Connect) -> None:
     assert workload == payload
     worker.say(Packet.WORK_COMPLETE, handle, payload)
     assert client.hear()[2] == payload
+
+
+def test_large_packet_out_of_a_small_send_buffer_does_not_crawl(connect: Connect) -> None:
+    client = connect()
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**15)  # libgearman's
+    started = time.monotonic()
+    assert client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", bytes(16 * MIB))[0] == "JOB_CREATED"
+    assert time.monotonic() - started < 3
 
 
 def test_worker_that_vanishes_gives_its_job_back(connect: Connect) -> None:
