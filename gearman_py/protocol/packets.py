@@ -90,3 +90,8 @@ ARGUMENT_COUNT: list[int | None] = [None] * (HIGHEST + 1)
 ARGUMENT_COUNT[5] = 0
 for _packet in Packet:
     ARGUMENT_COUNT[_packet] = len(_packet.arguments)
+
+# Perl's Gearman::Worker leaves out the NUL before an empty result (or a false one, "0").
+WORKLOAD_MAY_LACK = {
+    *(Packet.WORK_COMPLETE, Packet.WORK_DATA, Packet.WORK_WARNING, Packet.WORK_EXCEPTION),
+}
