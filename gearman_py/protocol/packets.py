@@ -95,3 +95,6 @@ for _packet in Packet:
 WORKLOAD_MAY_LACK = {
     *(Packet.WORK_COMPLETE, Packet.WORK_DATA, Packet.WORK_WARNING, Packet.WORK_EXCEPTION),
 }
+
+# What a worker tells of its job, and is not answered.
+WORKER_REPORTS = frozenset(packet for packet in Packet if packet.senders == "WS")

@@ -60,6 +60,20 @@ def test_large_packet_out_of_a_small_send_buffer_does_not_crawl(connect: Connect
     assert time.monotonic() - started < 3
 
 
+def test_worker_without_nodelay_is_not_held_up(connect: Connect) -> None:
+    client, worker = connect(), connect()
+    worker.say(Packet.CAN_DO, b"f")
+    started = time.monotonic()
+    for _ in range(50):
+        client.say(Packet.SUBMIT_JOB, b"f", b"", b"")
+        assert client.hear()[0] == "JOB_CREATED"
+        _, handle, _, _ = worker.ask(Packet.GRAB_JOB)
+        worker.say(Packet.WORK_COMPLETE, handle, b"")
+        assert worker.ask(Packet.GRAB_JOB) == ("NO_JOB",)
+        assert client.hear()[0] == "WORK_COMPLETE"
+    assert time.monotonic() - started < 1
+
+
 def test_worker_that_vanishes_gives_its_job_back(connect: Connect) -> None:
     client, dying, other = connect(), connect(), connect()
     for worker in (dying, other):
