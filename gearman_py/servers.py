@@ -1,4 +1,4 @@
-"""Where job servers are, as people write it: "host", "host:4730", "[::1]:4730".
+"""Where job servers are, as people write it: "host", "host:4730", "[::1]:4730", "unix:/path".
 
 Several are parted by commas or come as a list. Nothing here looks up a name or connects.
 """
@@ -10,15 +10,23 @@ from typing import NamedTuple
 
 DEFAULT_PORT = 4730  # IANA's for Gearman
 ENVIRONMENT = "GEARMAN_SERVERS"  # as libgearman
+UNIX = "unix:"
 
 
 class Server(NamedTuple):
-    """One job server's address."""
+    """One job server's address; ``host`` is "unix:/path" for a Unix socket."""
 
     host: str
     port: int = DEFAULT_PORT
 
+    @property
+    def path(self) -> str | None:
+        """The Unix socket's path; None for a TCP address."""
+        return self.host.removeprefix(UNIX) if self.host.startswith(UNIX) else None
+
     def __str__(self) -> str:
+        if self.path is not None:
+            return self.host
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
@@ -67,6 +75,8 @@ class Choice:
 
 
 def _parse(name: str, port: int) -> Server:
+    if name.startswith(UNIX):
+        return Server(name, 0)
     host, colon, tail = name, "", ""
     if name.startswith("["):
         host, bracket, rest = name[1:].partition("]")

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import NoReturn, Self, TypeVar
 
 from gearman_py.admin.answers import FunctionStatus, JobInfo, PriorityStatus, WorkerInfo
+from gearman_py.dial import connect
 from gearman_py.errors import AdminError, ConnectionLost, JobTimeout, ServerUnavailable
 from gearman_py.servers import Servers, parse_servers, why_not
 
@@ -83,6 +84,10 @@ class AdminClient:
         """Take a waiting job from its queue."""
         self.value(f"cancel job {_word(handle)}")
 
+    def shutdown(self, *, graceful: bool = False) -> None:
+        """Stop the server, after its jobs if ``graceful``. Only its admin socket obeys."""
+        self.value("shutdown graceful" if graceful else "shutdown")
+
     def value(self, command: str) -> str:
         """The server's one-line answer, without its OK. Raises AdminError for ERR."""
         self._send(command)
@@ -121,11 +126,10 @@ class AdminClient:
     def _send(self, command: str) -> None:
         if self._socket is None:
             try:
-                self._socket = socket.create_connection(self.server, self._connect_timeout)
+                self._socket = connect(self.server, self._connect_timeout)
             except OSError as error:
                 why = why_not(error, self._connect_timeout)
                 raise ServerUnavailable([(str(self.server), why)]) from None
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._unread = b""
         self._deadline = monotonic() + self._timeout
         try:

@@ -66,15 +66,17 @@ def accept(
     if len(name) > MAX_ARGUMENT:
         return peer.refuse(b"ARGUMENT_TOO_LARGE", b"Function name too large")
     queues = broker.queues
-    function = queues.function(name)
-    key = coalesces_on(unique, workload)
-    job = None if key is None else function.uniques.get(key)
+    function = queues.functions.get(name) or queues.function(name)
+    key = unique if unique != b"-" else coalesces_on(unique, workload)
+    job = function.uniques.get(key) if key else None
     if job is None:
         limit = function.limits[priority]
         if limit and function.total >= limit:
             return peer.refuse(b"QUEUE_ERROR", b"Job queue is full")
-        facts = queues.new_number(), function, unique, workload, priority, background
-        job = ReduceJob(*facts, reducer) if reducer else Job(*facts)
+        if reducer:
+            job = ReduceJob(function, unique, workload, priority, background, reducer)
+        else:
+            job = Job(function, unique, workload, priority, background)
         # Also one that is due already waits for its time: the next tick, at once, finds it.
         if due > 0:
             queues.add_later(job, key, due)

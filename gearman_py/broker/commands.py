@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from gearman_py.broker.job import PRIORITIES
 from gearman_py.broker.peer import Peer
 from gearman_py.protocol.text import OK, error, listing, printable, value
 
@@ -65,11 +64,9 @@ def _status(broker: "Broker", words: Sequence[bytes]) -> bytes:
 def _priority_status(broker: "Broker", words: Sequence[bytes]) -> bytes:
     rows = []
     for name, function in sorted(broker.queues.functions.items()):
-        queued = [0 for _ in PRIORITIES]
-        for job in function.jobs_queued():
-            queued[job.priority] += 1
-        counts = b"\t".join(b"%d" % count for count in (*queued, len(function.workers)))
-        rows.append(printable(name) + b"\t" + counts)
+        high, normal, low = function.waiting
+        counts = high, normal + function.scheduled, low, len(function.workers)
+        rows.append(printable(name) + b"\t%d\t%d\t%d\t%d" % counts)
     return listing(rows)
 
 

@@ -1,7 +1,6 @@
 """A job, and a function's jobs by what has become of them."""
 
 from collections import deque
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,14 +42,13 @@ class Job:
 
     def __init__(
         self,
-        number: int,
         function: "Function",
         unique: bytes,
         workload: bytes,
         priority: int,
         background: bool,
     ) -> None:
-        self.number = number
+        self.number = 0  # the queues give it one
         self.function = function
         self.unique = unique
         self.workload = workload
@@ -74,7 +72,6 @@ class ReduceJob(Job):
 
     def __init__(
         self,
-        number: int,
         function: "Function",
         unique: bytes,
         workload: bytes,
@@ -82,7 +79,7 @@ class ReduceJob(Job):
         background: bool,
         reducer: bytes,
     ) -> None:
-        super().__init__(number, function, unique, workload, priority, background)
+        super().__init__(function, unique, workload, priority, background)
         self.reducer = reducer
 
 
@@ -99,30 +96,36 @@ def coalesces_on(unique: bytes, workload: bytes) -> Key | None:
 class Function:
     """A function's name, its queued jobs by priority, and the workers that sleep for it.
 
-    ``queued``, ``running`` and ``scheduled`` (future epoch jobs) count live jobs.
+    ``waiting`` counts the live jobs in ``queues``; ``running`` and ``scheduled`` (future epoch
+    jobs) count the others.
     ``limits`` are of the text command maxqueue, by priority; 0 is unlimited.
     """
 
     __slots__ = (
         "limits",
         "name",
-        "queued",
         "queues",
         "running",
         "scheduled",
         "sleepers",
         "uniques",
+        "waiting",
         "workers",
     )
 
     def __init__(self, name: bytes) -> None:
         self.name = name
         self.queues: tuple[deque[Job], deque[Job], deque[Job]] = (deque(), deque(), deque())
-        self.queued = self.running = self.scheduled = 0
+        self.waiting = [0, 0, 0]
+        self.running = self.scheduled = 0
         self.limits = [0, 0, 0]
         self.uniques: dict[Key, Job] = {}
         self.workers: dict[Peer, None] = {}
         self.sleepers: dict[Peer, None] = {}  # in the order in which they fell asleep
+
+    @property
+    def queued(self) -> int:
+        return sum(self.waiting)
 
     @property
     def total(self) -> int:
@@ -130,7 +133,7 @@ class Function:
 
     def push(self, job: Job) -> None:
         """Put a job at the end of its priority's queue."""
-        self.queued += 1
+        self.waiting[job.priority] += 1
         job.queued = True
         self.queues[job.priority].append(job)
 
@@ -140,21 +143,18 @@ class Function:
         while queue:
             job = queue.popleft()
             if job.queued:
-                self.queued -= 1
+                self.waiting[priority] -= 1
                 job.queued = False
                 return job
         return None
 
     def drop(self, job: Job) -> None:
         """Let go of a queued job, wherever in its queue it is."""
-        self.queued -= 1
+        self.waiting[job.priority] -= 1
         job.queued = False
         queue = self.queues[job.priority]
         # Dropped jobs wait for their turn to be skipped; they may not become the most of a queue.
-        if len(queue) > 64 and len(queue) > 2 * self.queued:
+        if len(queue) > 64 and len(queue) > 2 * self.waiting[job.priority]:
             live = [other for other in queue if other.queued]
             queue.clear()
             queue.extend(live)
-
-    def jobs_queued(self) -> Iterator[Job]:
-        return (job for queue in self.queues for job in queue if job.queued)

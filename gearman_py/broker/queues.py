@@ -76,16 +76,13 @@ class Queues:
             return None
         return self.jobs.get(int(digits[:20]))
 
-    def new_number(self) -> int:
-        """A number for the next job."""
-        self._number += 1
-        return self._number - 1
-
     def add(self, job: Job, key: Key | None, now: float) -> None:
         """Take a new job in, which others of this key are to join, and wake a worker for it."""
+        number = job.number = self._number
+        self._number += 1
+        self.jobs[number] = job
         function = job.function
-        self.jobs[job.number] = job
-        if key is not None:
+        if key:
             function.uniques[key] = job
         function.push(job)
         if function.sleepers:
@@ -93,11 +90,13 @@ class Queues:
 
     def add_later(self, job: Job, key: Key | None, due: float) -> None:
         """Take a new job in that is not to run before ``due`` (seconds since 1970)."""
-        self.jobs[job.number] = job
-        if key is not None:
+        number = job.number = self._number
+        self._number += 1
+        self.jobs[number] = job
+        if key:
             job.function.uniques[key] = job
         job.function.scheduled += 1
-        heappush(self._due, (due, job.number))
+        heappush(self._due, (due, number))
         self.next_event = -inf  # only a tick knows the time of day
 
     def take(self, worker: Peer, now: float) -> tuple[bytes, Job] | None:
@@ -172,7 +171,8 @@ class Queues:
 
     def _erase(self, job: Job) -> None:
         del self.jobs[job.number]
-        if job.unique and (key := job.key) is not None:
+        key = job.unique if job.unique != b"-" else job.key
+        if key:
             del job.function.uniques[key]
         for client in job.clients:
             client.waiting.discard(job)

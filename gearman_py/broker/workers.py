@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gearman_py.broker.clients import MAX_ARGUMENT
-from gearman_py.broker.job import Function, Job
+from gearman_py.broker.job import Function
 from gearman_py.broker.numbers import MAX_EPOCH, decimal
 from gearman_py.broker.peer import Peer
 from gearman_py.protocol.codec import response, response_parts
@@ -62,33 +62,27 @@ def _pre_sleep(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None
     broker.queues.sleep(peer)
 
 
-def _grab(assign: Callable[[bytes, Job], tuple[bytes, bytes]]) -> Handler:
+def _grab(*, unique: bool, reducer: bool) -> Handler:
+    """What the worker wants to be told of the job."""
+
     def grab(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
         queues = broker.queues
-        queues.awake(peer)
+        if peer.sleeping or peer.woken:
+            queues.awake(peer)
         taken = queues.take(peer, broker.now)
         if taken is None:
-            peer.send(NO_JOB)
-        else:
-            peer.send(*assign(*taken))
+            return peer.send(NO_JOB)
+        handle, job = taken
+        function, workload = job.function.name, job.workload
+        if reducer and job.reducer:
+            facts = handle, function, job.unique, job.reducer, workload
+            return peer.send(*response_parts(Packet.JOB_ASSIGN_ALL, *facts))
+        if unique:
+            facts_ = handle, function, job.unique, workload
+            return peer.send(*response_parts(Packet.JOB_ASSIGN_UNIQ, *facts_))
+        return peer.send(*response_parts(Packet.JOB_ASSIGN, handle, function, workload))
 
     return grab
-
-
-def _assign(handle: bytes, job: Job) -> tuple[bytes, bytes]:
-    return response_parts(Packet.JOB_ASSIGN, handle, job.function.name, job.workload)
-
-
-def _assign_uniq(handle: bytes, job: Job) -> tuple[bytes, bytes]:
-    names = handle, job.function.name, job.unique
-    return response_parts(Packet.JOB_ASSIGN_UNIQ, *names, job.workload)
-
-
-def _assign_all(handle: bytes, job: Job) -> tuple[bytes, bytes]:
-    if not job.reducer:
-        return _assign_uniq(handle, job)
-    names = handle, job.function.name, job.unique, job.reducer
-    return response_parts(Packet.JOB_ASSIGN_ALL, *names, job.workload)
 
 
 def _progress(packet: Packet) -> Handler:
@@ -162,9 +156,9 @@ HANDLERS: dict[Packet, Handler] = {
     Packet.RESET_ABILITIES: _reset_abilities,
     Packet.SET_CLIENT_ID: _set_client_id,
     Packet.PRE_SLEEP: _pre_sleep,
-    Packet.GRAB_JOB: _grab(_assign),
-    Packet.GRAB_JOB_UNIQ: _grab(_assign_uniq),
-    Packet.GRAB_JOB_ALL: _grab(_assign_all),
+    Packet.GRAB_JOB: _grab(unique=False, reducer=False),
+    Packet.GRAB_JOB_UNIQ: _grab(unique=True, reducer=False),
+    Packet.GRAB_JOB_ALL: _grab(unique=True, reducer=True),
     Packet.WORK_DATA: _progress(Packet.WORK_DATA),
     Packet.WORK_WARNING: _progress(Packet.WORK_WARNING),
     Packet.WORK_STATUS: _work_status,

@@ -21,7 +21,9 @@ from gearman_py.servers import DEFAULT_PORT, parse_servers
 OK, FAILED, USAGE, UNREACHABLE, LATE = range(5)
 INTERRUPTED, PIPE_CLOSED = 130, 141  # as a shell shows SIGINT and SIGPIPE
 
-HOST_HELP = "job server, as HOST or HOST:PORT; may be repeated (GEARMAN_SERVERS, else localhost)"
+HOST_HELP = (
+    "job server, as HOST, HOST:PORT or unix:PATH; may be repeated (GEARMAN_SERVERS, else localhost)"
+)
 EXIT_STATUSES = """\
 exit status:
   0  done

@@ -8,6 +8,10 @@ from gearman_py import __version__
 from gearman_py.admin.client import AdminClient
 from gearman_py.cli import common
 
+_STOPS = {
+    "shutdown": (False, "stop the server at once (by its admin socket)"),
+    "drain": (True, "stop the server when its jobs are done (by its admin socket)"),
+}
 # option: (what is sent, help). Run in this order.
 _LISTINGS = {
     "status": ("status", "functions: name, jobs, running, workers"),
@@ -28,11 +32,14 @@ _ACTIONS = {
 }
 
 
+_ALL = (*_LISTINGS, *_VALUES, *_ACTIONS, *_STOPS)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Ask a server; return the exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if not any(vars(options).get(_name(option)) for option in (*_LISTINGS, *_VALUES, *_ACTIONS)):
+    if not any(vars(options).get(_name(option)) for option in _ALL):
         parser.error("nothing to do: say what to ask, such as --status")
     servers = common.server_names(parser, options.host, options.port)
     return common.command("gearadmin", lambda: _ask(parser, options, AdminClient(servers)))
@@ -59,6 +66,10 @@ def _ask(parser: ArgumentParser, options: Namespace, client: AdminClient) -> int
             if vars(options)[_name(option)]:
                 lines = [*client.listing(sent), "."]
                 print("\n".join(map(common.printable, lines)))
+        for option, (graceful, _) in _STOPS.items():
+            if vars(options)[option]:
+                client.shutdown(graceful=graceful)
+                print("OK")
     return common.OK
 
 
@@ -75,7 +86,7 @@ def _parser() -> ArgumentParser:
         add_help=False,
     )
     add = parser.add_argument
-    for option, (_, text) in {**_LISTINGS, **_VALUES}.items():
+    for option, (_, text) in {**_LISTINGS, **_VALUES, **_STOPS}.items():
         add(f"--{option}", action="store_true", help=text)
     for option, (word, text) in _ACTIONS.items():
         add(f"--{option}", metavar=word, help=text)

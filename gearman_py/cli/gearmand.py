@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gearman_py import __version__
-from gearman_py.server import lifecycle
+from gearman_py.server import lifecycle, sockets
 from gearman_py.server.settings import LEVELS, Settings, UsageError, parse
 
 LOGGED = (logging.WARNING, logging.INFO, logging.DEBUG)  # by how often -v is given
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if settings.file_descriptors:
             lifecycle.allow_descriptors(settings.file_descriptors)
-        sockets = lifecycle.open_sockets(settings)
+        doors = sockets.open_doors(settings)
         if settings.user:
             lifecycle.become(settings.user)
         _log_to(settings)
@@ -35,13 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _detach()
         if settings.pid_file:
             _write_pid(Path(settings.pid_file))
-    except (UsageError, lifecycle.StartError) as error:
+    except (UsageError, sockets.StartError) as error:
         print(f"gearmand: {error}", file=sys.stderr)
         if isinstance(error, UsageError):
             print("Try 'gearmand --help'.", file=sys.stderr)
         return 1
     try:
-        lifecycle.serve(settings, sockets)
+        lifecycle.serve(settings, doors)
     finally:
         if settings.pid_file:
             Path(settings.pid_file).unlink(missing_ok=True)
@@ -60,13 +60,23 @@ def _log_to(settings: Settings) -> None:
         try:
             handler = logging.handlers.WatchedFileHandler(settings.log_file)
         except OSError as error:
-            raise lifecycle.StartError(
+            raise sockets.StartError(
                 f"cannot write the log file {settings.log_file}: {error.strerror}"
             ) from error
     # journald adds time and name itself.
     stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
     handler.setFormatter(logging.Formatter(f"{stamp}%(levelname)s %(message)s"))
-    logging.basicConfig(level=level, handlers=[handler])
+    also = [_syslog()] if settings.syslog else []
+    logging.basicConfig(level=level, handlers=[handler, *also])
+
+
+def _syslog() -> logging.Handler:
+    try:
+        handler = logging.handlers.SysLogHandler("/dev/log")
+    except OSError as error:
+        raise sockets.StartError(f"--syslog: /dev/log: {error.strerror}") from error
+    handler.ident = f"gearmand[{os.getpid()}]: "
+    return handler
 
 
 def _detach() -> None:
@@ -83,7 +93,7 @@ def _write_pid(path: Path) -> None:
     try:
         path.write_text(f"{os.getpid()}\n")
     except OSError as error:
-        raise lifecycle.StartError(f"cannot write the pid file {path}: {error.strerror}") from error
+        raise sockets.StartError(f"cannot write the pid file {path}: {error.strerror}") from error
 
 
 if __name__ == "__main__":

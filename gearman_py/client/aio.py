@@ -29,6 +29,7 @@ from gearman_py.client.session import (
     as_unique,
     read_status,
 )
+from gearman_py.dial import open_connection
 from gearman_py.errors import JobTimeout, ServerUnavailable
 from gearman_py.servers import Choice, Servers, parse_servers, why_not
 
@@ -217,14 +218,13 @@ class AsyncClient:
             return self._connection
 
     async def _open(self) -> "Connection":
-        loop = asyncio.get_running_loop()
         attempts = []
         for server in self._choice.order(monotonic()):
             session = Session(str(server))
             make = partial(Connection, session)
             try:
                 async with asyncio.timeout(self._connect_timeout):
-                    _, connection = await loop.create_connection(make, *server)
+                    connection = await open_connection(make, server)
             except OSError as error:
                 self._choice.failed(server, monotonic())
                 attempts.append((str(server), why_not(error, self._connect_timeout)))

@@ -32,6 +32,7 @@ from gearman_py.client.session import (
     as_unique,
     read_status,
 )
+from gearman_py.dial import connect
 from gearman_py.errors import JobTimeout, ServerUnavailable
 from gearman_py.servers import Choice, Server, Servers, parse_servers, why_not
 
@@ -252,8 +253,7 @@ class Connection:
     """One connection and its session, shared by threads. Raises OSError when it cannot be made."""
 
     def __init__(self, server: Server, timeout: float) -> None:
-        self._socket = socket.create_connection(server, timeout)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = connect(server, timeout)
         self._socket.setblocking(False)
         self._session = Session(str(server))
         self._changed = Condition()  # guards the session and _reading

@@ -109,7 +109,12 @@ class Decoder:
                 stop: int = start + _HEADER_SIZE + size
                 if 0 < number <= HIGHEST and stop <= end and size <= self._max_packet:
                     count = ARGUMENT_COUNT[number]
-                    arguments = _split(data, start + _HEADER_SIZE, stop, count) if count else []
+                    if not count:
+                        arguments = []
+                    elif size < _SMALL:
+                        arguments = data[start + _HEADER_SIZE : stop].split(b"\0", count - 1)
+                    else:
+                        arguments = _split(data, start + _HEADER_SIZE, stop, count)
                     if len(arguments) == count:
                         messages.append((number, arguments))
                         start = stop
@@ -207,9 +212,7 @@ class Decoder:
 
 
 def _split(data: bytes, start: int, stop: int, count: int) -> list[bytes]:
-    """Part a packet's body at its first ``count - 1`` NULs."""
-    if stop - start < _SMALL:
-        return data[start:stop].split(b"\0", count - 1)
+    """Part a packet's body at its first ``count - 1`` NULs, copying no workload."""
     arguments = []
     for _ in range(count - 1):
         nul = data.find(b"\0", start, stop)

@@ -1,11 +1,11 @@
 """A job server's life: listen, tell systemd, serve, stop when told to.
 
 SIGTERM and SIGINT stop at once: what peers are owed is written, queued jobs are forgotten.
-SIGUSR1 stops accepting and ends when no job is left. SIGHUP opens the log file anew.
+SIGUSR1 stops accepting and ends when no job is left. SIGHUP opens the log file anew. An
+operator's `shutdown` and `shutdown graceful` are as SIGTERM and SIGUSR1.
 """
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
@@ -14,7 +14,8 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
+from functools import partial
 
 import uvloop
 
@@ -24,63 +25,16 @@ from gearman_py.broker.queues import Queues
 from gearman_py.sdnotify import notify, watchdog_interval
 from gearman_py.server.listener import Listener
 from gearman_py.server.settings import Settings
+from gearman_py.server.sockets import Door, StartError
 
 log = logging.getLogger("gearmand")
 
+# Freeing a block of this size once teaches glibc's malloc to keep as much for workloads to
+# come; else it returns each to the system and has the next one's pages made anew: twice the
+# CPU for workloads of a MiB (measured).
+KEPT = 8 * 2**20
 # How often connections are looked over for peers that have stopped reading (seconds).
 SWEEP = 10.0
-
-
-class StartError(Exception):
-    """The server cannot start; the message says why and what to do."""
-
-
-def open_sockets(settings: Settings) -> list[socket.socket]:
-    """Listening sockets for every address asked for; raises StartError, leaving none open."""
-    with contextlib.ExitStack() as opened:
-        sockets = [
-            opened.enter_context(_listen(family, address, settings))
-            for family, address in _addresses(settings)
-        ]
-        opened.pop_all()
-    return sockets
-
-
-def _addresses(settings: Settings) -> Iterator[tuple[int, tuple[object, ...]]]:
-    names = settings.listen or (("::", "0.0.0.0") if socket.has_ipv6 else ("0.0.0.0",))  # noqa: S104 - the reference's default: all addresses
-    for name in dict.fromkeys(names):
-        try:
-            found = socket.getaddrinfo(
-                name, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
-        except socket.gaierror as error:
-            raise StartError(f"cannot resolve --listen {name}: {error.strerror}") from error
-        yield from dict.fromkeys((family, address) for family, _, _, _, address in found)
-
-
-def _listen(family: int, address: tuple[object, ...], settings: Settings) -> socket.socket:
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Accepted connections inherit these.
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in (
-            (socket.TCP_KEEPIDLE, settings.keepalive_idle),
-            (socket.TCP_KEEPINTVL, settings.keepalive_interval),
-            (socket.TCP_KEEPCNT, settings.keepalive_count),
-        ):
-            listening.setsockopt(socket.IPPROTO_TCP, option, value)
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if family == socket.AF_INET6:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listening.bind(address)
-        listening.listen(settings.backlog)
-    except OSError as error:
-        listening.close()
-        where = f"{address[0]} port {address[1]}"
-        hint = f"; who has it: ss -ltnp 'sport = :{address[1]}'" if error.errno == 98 else ""
-        raise StartError(f"cannot listen on {where}: {error.strerror}{hint}") from error
-    return listening
 
 
 def allow_descriptors(number: int) -> None:
@@ -110,19 +64,22 @@ def become(user: str) -> None:
         raise StartError(f"only root can switch to user {user!r}") from error
 
 
-def serve(settings: Settings, sockets: list[socket.socket]) -> None:
-    """Serve on these sockets until a signal ends it."""
+def serve(settings: Settings, doors: Sequence[Door]) -> None:
+    """Serve at these doors until a signal or an operator ends it."""
     # A broker makes no reference cycles; the collector would only stall it, the longer the
     # deeper the queues are.
+    bytes(KEPT)
     gc.collect()
     gc.freeze()
     gc.disable()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, sockets))
+        runner.run(_serve(settings, doors))
 
 
-async def _serve(settings: Settings, sockets: list[socket.socket]) -> None:
+async def _serve(settings: Settings, doors: Sequence[Door]) -> None:
     loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    draining = asyncio.Event()
     broker = Broker(
         Queues(
             settings.handle_prefix,
@@ -136,17 +93,19 @@ async def _serve(settings: Settings, sockets: list[socket.socket]) -> None:
         exceptions=settings.exceptions,
         version=__version__,
         log_level=logging.getLevelName(log.getEffectiveLevel()),
+        restricted=settings.admin_only,
+        on_shutdown=lambda graceful: (draining if graceful else stop).set(),
     )
-    listener = Listener(broker, loop, settings.max_packet)
-    servers = [await loop.create_server(listener.connect, sock=one) for one in sockets]
-    stop = asyncio.Event()
-    draining = asyncio.Event()
+    listener = Listener(
+        broker, loop, max_packet=settings.max_packet, max_connections=settings.max_connections
+    )
+    servers = {door: await _open(loop, listener, door) for door in doors}
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGUSR1, draining.set)
     # The log's handler sees by itself that its file was moved; the signal must not kill.
     loop.add_signal_handler(signal.SIGHUP, log.info, "SIGHUP: the log file is opened anew")
-    where = ", ".join(f"{one.getsockname()[0]} port {one.getsockname()[1]}" for one in sockets)
+    where = ", ".join(map(str, doors))
     log.info("gearmand %s listens on %s", __version__, where)
     notify("READY=1", f"STATUS=listening on {where}")
     chores = [
@@ -159,10 +118,19 @@ async def _serve(settings: Settings, sockets: list[socket.socket]) -> None:
     log.info("stopping: %d jobs were queued or running", len(broker.queues.jobs))
     for chore in chores:
         chore.cancel()
-    for server in servers:
+    for door, server in servers.items():
         server.close()
+        door.close()
+    listener.flush()
     for connection in listener.connections.values():
         connection.transport.close()
+
+
+async def _open(loop: asyncio.AbstractEventLoop, listener: Listener, door: Door) -> asyncio.Server:
+    connect = partial(listener.connect, operator=door.operators)
+    if door.socket.family == socket.AF_UNIX:
+        return await loop.create_unix_server(connect, sock=door.socket)
+    return await loop.create_server(connect, sock=door.socket)
 
 
 async def _watchdog() -> None:
@@ -180,15 +148,16 @@ async def _sweep(listener: Listener) -> None:
 
 async def _drain(
     draining: asyncio.Event,
-    servers: list[asyncio.Server],
+    servers: dict[Door, asyncio.Server],
     broker: Broker,
     stop: asyncio.Event,
 ) -> None:
     await draining.wait()
     log.info("draining: no new connections, %d jobs to go", len(broker.queues.jobs))
     notify("STATUS=draining")
-    for server in servers:
-        server.close()
+    for door, server in servers.items():
+        if not door.operators:  # they may want to see how far it is
+            server.close()
     while broker.queues.jobs:  # noqa: ASYNC110 - the broker knows no events to wait on
         await asyncio.sleep(0.1)
     stop.set()

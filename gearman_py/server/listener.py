@@ -16,8 +16,9 @@ from typing import cast
 
 from gearman_py.broker.broker import OWED_PAUSE, Broker
 from gearman_py.broker.peer import Peer
-from gearman_py.protocol.codec import LARGE, Decoder, Message
+from gearman_py.protocol.codec import LARGE, MAX_PACKET, Decoder, Message
 from gearman_py.protocol.packets import WORKER_REPORTS
+from gearman_py.server.vigil import Vigil
 
 log = logging.getLogger("gearmand")
 
@@ -38,8 +39,9 @@ class Connection(asyncio.Protocol):
     transport: asyncio.Transport
     peer: Peer
 
-    def __init__(self, server: "Listener") -> None:
+    def __init__(self, server: "Listener", *, operator: bool) -> None:
         self._server = server
+        self._operator = operator
         self._decoder = Decoder(text=True, max_packet=server.max_packet)
         self._backlog: Sequence[Message] = ()  # read already, kept while the peer does not read
         self._paused = False  # not read from
@@ -51,20 +53,23 @@ class Connection(asyncio.Protocol):
         self.transport = transport = cast(asyncio.Transport, transport)
         transport.set_write_buffer_limits(high=OWED_PAUSE)
         address = transport.get_extra_info("peername")
-        host = str(address[0]) if isinstance(address, tuple) else "-"
+        host = str(address[0]) if isinstance(address, tuple) else "unix"
         number = transport.get_extra_info("socket").fileno()
-        self._server.mind_the_limit(number)
-        self.peer = self._server.broker.join(number, host)
+        self.peer = self._server.broker.join(number, host, operator=self._operator)
         self._server.connections[self.peer] = self
+        if not self._server.admit(number, operator=self._operator):
+            transport.abort()
         log.debug("%s connected", self)
 
     def connection_lost(self, error: Exception | None) -> None:
         del self._server.connections[self.peer]
         self._server.broker.gone(self.peer, self._server.now())
-        self._server.settle()
+        if not self._server.flushing:
+            self._server.settle()
         log.debug("%s left%s", self, f": {error}" if error else "")
 
     def data_received(self, data: bytes) -> None:
+        self._server.vigil.end()
         self._heard = self._server.now()
         messages = self._decoder.feed(data)
         if self._decoder.partial or (messages and messages[-1][0] in WORKER_REPORTS):
@@ -75,10 +80,12 @@ class Connection(asyncio.Protocol):
         self._receive(messages)
 
     def _receive(self, messages: Sequence[Message]) -> None:
-        self._backlog = self._server.broker.receive(self.peer, messages, self._server.now())
-        if self.peer.owed > OWED_PAUSE:
+        server, peer = self._server, self.peer
+        self._backlog = server.broker.receive(peer, messages, server.now())
+        if peer.owed > OWED_PAUSE:
             self._pause()
-        self._server.settle()
+        if not server.flushing:
+            server.settle()
 
     def _acknowledge(self) -> None:
         """Have the peer told at once that what it sent has come: it may send no more until then.
@@ -144,29 +151,38 @@ class Connection(asyncio.Protocol):
 class Listener:
     """All connections of one broker."""
 
-    def __init__(self, broker: Broker, loop: asyncio.AbstractEventLoop, max_packet: int) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        max_packet: int = MAX_PACKET,
+        max_connections: int = 0,
+    ) -> None:
         self.broker = broker
+        self._most = max_connections
         self.connections: dict[Peer, Connection] = {}
         self.max_packet = max_packet
         self.now = loop.time
+        self.vigil = Vigil(loop)
         self._loop = loop
-        self._flushing = False
+        self.flushing = False
         self._warned = -WARN_AGAIN
         self._timer: asyncio.TimerHandle | None = None
         self._alarm = inf  # when it rings
 
-    def connect(self) -> Connection:
+    def connect(self, *, operator: bool = False) -> Connection:
         """A protocol for a connection that comes in."""
-        return Connection(self)
+        return Connection(self, operator=operator)
 
     def settle(self) -> None:
         """Have every peer that is owed something written to, once, in the next loop turn."""
-        if not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._settle)
+        self.flushing = True
+        self._loop.call_soon(self.flush)
 
-    def _settle(self) -> None:
-        self._flushing = False
+    def flush(self) -> None:
+        """Write to every peer that is owed something."""
+        self.flushing = False
         if self.broker.queues.next_event < self._alarm:
             self._tick()
         dirty = self.broker.dirty
@@ -176,6 +192,7 @@ class Listener:
                 connection = self.connections.get(peer)
                 if connection is not None and not connection.transport.is_closing():
                     connection.flush()
+            self.vigil.begin()
 
     def _tick(self) -> None:
         """Let time do its work in the broker, and come back when it has more to do."""
@@ -188,7 +205,8 @@ class Listener:
     def _ring(self) -> None:
         self._alarm = inf
         self.broker.queues.next_event = -inf
-        self.settle()
+        if not self.flushing:
+            self.settle()
 
     def sweep(self) -> None:
         """Close the connections whose peers have done nothing of what they should for too long."""
@@ -196,13 +214,23 @@ class Listener:
         for connection in list(self.connections.values()):
             connection.check(now)
 
-    def mind_the_limit(self, descriptor: int) -> None:
-        """Say, at most once in a while, that there is hardly room for more connections."""
+    def admit(self, descriptor: int, *, operator: bool) -> bool:
+        """Whether there is room for a newcomer; operators may always come.
+
+        Says, at most once in a while, that there is none or soon will be none.
+        """
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if descriptor >= limit - SCARCE and self.now() - self._warned > WARN_AGAIN:
-            self._warned = self.now()
-            log.warning(
-                "%d connections, and at the limit of %d open files: newcomers are turned away; "
-                "raise it with --file-descriptors, or LimitNOFILE= of the unit",
-                *(len(self.connections), limit),
+        full = 0 < self._most < len(self.connections) and not operator
+        cure = f"there are {self._most} connections: newcomers are turned away (--max-connections)"
+        if not full:
+            if descriptor < limit - SCARCE:
+                return True
+            cure = (
+                f"{len(self.connections)} connections, and at the limit of {limit} open files: "
+                "newcomers are turned away; raise it with --file-descriptors, or LimitNOFILE= of "
+                "the unit"
             )
+        if self.now() - self._warned > WARN_AGAIN:
+            self._warned = self.now()
+            log.warning("%s", cure)
+        return not full

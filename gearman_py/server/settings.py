@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gearman_py.protocol.codec import MAX_PACKET
-
-DEFAULT_PORT = 4730
+from gearman_py.servers import DEFAULT_PORT, UNIX
 
 
 def option(default: Any, flags: str, help: str, **argparse_options: Any) -> Any:
@@ -45,9 +44,23 @@ class Settings:
     listen: tuple[str, ...] = option(
         (),
         "-L --listen",
-        "address to listen on; may be repeated (all)",
+        "address, or unix:PATH, to listen on; may be repeated (all addresses)",
         metavar="ADDRESS",
         action="append",
+    )
+    admin_listen: tuple[str, ...] = option(
+        (),
+        "--admin-listen",
+        "a Unix socket for operators, for this user and group: all text commands, and shutdown",
+        metavar="unix:PATH",
+        action="append",
+    )
+    admin_only: bool = option(
+        False,
+        "--admin-only",
+        "text commands that change something (cancel, create, drop, maxqueue) only on "
+        "--admin-listen's sockets",
+        action="store_true",
     )
     daemon: bool = option(
         False, "-d --daemon", "detach and run in the background", action="store_true"
@@ -60,6 +73,9 @@ class Settings:
     )
     verbose: int = option(
         0, "-v", "say more in the log; -vv and -vvv say still more", action="count"
+    )
+    syslog: bool = option(
+        False, "--syslog", "log to syslog too, as gearmand, facility user", action="store_true"
     )
     pid_file: str = option("", "-P --pid-file", "write the process id to FILE", metavar="FILE")
     backlog: int = option(
@@ -114,7 +130,14 @@ class Settings:
         metavar="N",
     )
     file_descriptors: int = option(
-        0, "-f --file-descriptors", "allow so many open connections", type=int, metavar="N"
+        0, "-f --file-descriptors", "allow so many open files", type=int, metavar="N"
+    )
+    max_connections: int = option(
+        0,
+        "--max-connections",
+        "turn connections away when there are so many, 0 for no limit (0)",
+        type=int,
+        metavar="N",
     )
     level: str = option(
         "", "--verbose", "what to log: " + ", ".join(LEVELS), metavar="LEVEL", choices=LEVELS
@@ -169,8 +192,24 @@ class UsageError(Exception):
     """The command line is wrong; the message says how."""
 
 
+REFUSED = {
+    "--ssl": "TLS is not served: keep the port on a network you trust, or put a tunnel before it",
+    "--libsqlite3-": "there is no durable queue: background jobs wait in memory",
+    "--store-queue-on-shutdown": "there is no durable queue: background jobs wait in memory",
+    "--mysql-": "there is no MySQL queue",
+    "--libpq-": "there is no Postgres queue",
+    "--redis-": "there is no redis queue",
+    "--libmemcached-": "there is no memcached queue",
+}
+"""Options of the C gearmand that cannot be had, by how they begin, and what to say to it."""
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
+        words = message.removeprefix("unrecognized arguments: ").split()
+        for start, why in REFUSED.items():
+            if words[0].startswith(start):
+                raise UsageError(f"{words[0].partition('=')[0]}: {why}")
         raise UsageError(message)
 
 
@@ -210,7 +249,8 @@ def parse(arguments: Sequence[str] | None, version: str) -> Settings:
         if not port.isdigit():
             raise UsageError(f"$GEARMAND_PORT is not a port: {port!r}")
         given["port"] = int(port)
-    settings = Settings(**given | {"listen": tuple(given.get("listen", ()))})
+    lists = {name: tuple(given.get(name, ())) for name in ("listen", "admin_listen")}
+    settings = Settings(**given | lists)
     _check(settings)
     return settings
 
@@ -253,6 +293,12 @@ def _check(settings: Settings) -> None:
         raise UsageError(f"--queue-type: {settings.queue_type!r} is not there: only builtin is")
     if settings.backlog < 1:
         raise UsageError(f"--backlog: {settings.backlog} is not a positive number")
+    if other := [name for name in settings.admin_listen if not name.startswith(UNIX)]:
+        raise UsageError(f"--admin-listen: {other[0]!r} is not unix:PATH")
+    if settings.admin_only and not settings.admin_listen:
+        raise UsageError("--admin-only: give --admin-listen unix:PATH, or nobody could use them")
+    if settings.max_connections < 0:
+        raise UsageError(f"--max-connections: {settings.max_connections} is less than 0")
     for name in ("keepalive_idle", "keepalive_interval", "keepalive_count"):
         if not 1 <= (number := getattr(settings, name)) <= 32767:  # what Linux takes
             flag = name.replace("_", "-")

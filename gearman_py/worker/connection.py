@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Self
 
+from gearman_py.dial import open_connection
 from gearman_py.errors import ConnectionLost, ProtocolError
 from gearman_py.protocol.packets import Packet
 from gearman_py.servers import Server
@@ -34,10 +35,7 @@ class Connection(asyncio.Protocol):
         """Connect within so many seconds. Raises OSError (TimeoutError is one)."""
         session = Session(functions, client_id)
         async with asyncio.timeout(within):
-            _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: cls(server, session), server.host, server.port
-            )
-        return connection
+            return await open_connection(lambda: cls(server, session), server)
 
     def flush(self) -> None:
         """Write what the session has queued: one write, however many packets."""

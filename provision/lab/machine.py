@@ -7,6 +7,7 @@ are no pid files to go stale. A machine outlives the process that booted it.
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,9 +114,12 @@ class Machine:
         """Whether it runs under its supervisor; one without could not be rebooted."""
         if not os.path.ismount(self.tree):
             return False  # what runs was brought up from another mount namespace
+        deadline = time.monotonic() + TIDYING_SECONDS
+        while self.leader() is None and self.supervisors() and time.monotonic() < deadline:
+            time.sleep(0.01)  # it is being started, or its supervisor is about to end
         leader, supervisors = self.leader(), self.supervisors()
         if leader is None:
-            return bool(supervisors)  # it is being started
+            return bool(supervisors)
         return processes.status(leader, "PPid") in [[str(pid)] for pid in supervisors]
 
     def supervisors(self) -> list[int]:

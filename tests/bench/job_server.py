@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gearman_py.protocol.packets import Packet
-from tests.bench.load import Client, Measured, Peer, Worker, run
+from tests.bench.load import Client, Measured, Peer, Worker, one_at_a_time, run
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -100,9 +100,18 @@ def foreground(clients: int, workers: int, window: int, jobs: int, payload: byte
         figures = _rates(peer, cpu, measured)
         if len(payload) > 10_000:
             figures["MB/s"] = figures["jobs/s"] * len(payload) / 1e6
-        if clients == 1:
-            figures["median µs"] = statistics.median(measured.latencies) * 1e6
         return figures
+
+    return row
+
+
+def alone(jobs: int) -> Row:
+    def row(peer: Server) -> Figures:
+        cpu = peer.cpu()
+        measured = one_at_a_time(peer.address, jobs)
+        return _rates(peer, cpu, measured) | {
+            "median µs": statistics.median(measured.latencies) * 1e6,
+        }
 
     return row
 
@@ -153,7 +162,7 @@ def idle(connections: int, jobs: int) -> Row:
         sleepers = [Peer(peer.address) for _ in range(connections)]
         for sleeper in sleepers:
             sleeper.send(SLEEPING)
-        figures = foreground(1, 1, 1, jobs)(peer)
+        figures = alone(jobs)(peer)
         figures["bytes/connection"] = (peer.memory() - memory) / connections
         return figures
 
@@ -163,12 +172,12 @@ def idle(connections: int, jobs: int) -> Row:
 SLEEPING = b"\0REQ\0\0\0\x01\0\0\0\x05other" + b"\0REQ\0\0\0\x04\0\0\0\0"
 
 ROWS: dict[str, tuple[str, Row]] = {
-    "latency": ("foreground, 1 client, 1 worker, one at a time", foreground(1, 1, 1, 10_000)),
+    "latency": ("foreground, 1 client, 1 worker, one at a time", alone(10_000)),
     "one": ("foreground, 16 clients, 8 workers, one at a time", foreground(16, 8, 1, 64_000)),
     "sixteen": ("foreground, 16 clients, 8 workers, 16 in flight", foreground(16, 8, 16, 96_000)),
-    "enqueue": ("background enqueue, 4 clients, 32 in flight", enqueue(100_000)),
+    "enqueue": ("background enqueue, 4 clients, 32 in flight", enqueue(200_000)),
     "drain": ("drain 200 k queued with 8 workers", drain(200_000)),
-    "together": ("enqueue and drain together", together(100_000)),
+    "together": ("enqueue and drain together", together(200_000)),
     "million": ("1 M queued", enqueue(1_000_000)),
     "idle": ("one job at a time beside 5,000 idle workers", idle(5_000, 5_000)),
     "megabyte": ("foreground, 1 MiB payloads", foreground(4, 4, 1, 400, b"x" * 2**20)),

@@ -1,21 +1,24 @@
 """A load generator that costs less than the servers it measures.
 
-Clients and workers are raw sockets in one process, served by one epoll. Packets are made
-once and sent in batches; answers are counted, not decoded. A worker cuts handles out of
-its assignments and sends the completions of a whole read in one write.
+Clients and workers are raw sockets in one process, served by one epoll; for one client and
+one worker, by blocking reads in turn. Packets are made once and sent in batches; answers are
+counted, not decoded; workloads are passed over unread. A worker cuts handles out of its
+assignments and sends the completions of a whole read in one write.
 """
 
 import select
 import socket
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gearman_py.protocol.codec import request
+from gearman_py.protocol.codec import LARGE, request
 from gearman_py.protocol.packets import Packet
 
 FUNCTION = b"bench"
 _HEADER = 12
+BUFFER = memoryview(bytearray(2**18))
 WRITABLE = select.EPOLLIN | select.EPOLLOUT
 
 
@@ -32,41 +35,45 @@ class Peer:
     """A connection that reads what there is and writes what it owes without blocking."""
 
     def __init__(self, address: tuple[str, int]) -> None:
-        self.socket = socket.create_connection(address)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = connect(address)
         self.socket.setblocking(False)
-        self.owed = bytearray()
+        self.owed: deque[memoryview] = deque()
         self.tail = b""
 
     def send(self, data: bytes) -> None:
-        if self.owed:
-            self.owed += data
+        if not data:
             return
-        try:
-            sent = self.socket.send(data)
-        except BlockingIOError:
-            sent = 0
-        if sent < len(data):
-            self.owed += data[sent:]
+        self.owed.append(memoryview(data))
+        self.flush()
 
     def flush(self) -> None:
-        if self.owed:
+        while self.owed:
             try:
-                del self.owed[: self.socket.send(self.owed)]
+                sent = self.socket.send(self.owed[0])
             except BlockingIOError:
-                pass
+                return
+            if sent < len(self.owed[0]):
+                self.owed[0] = self.owed[0][sent:]
+            else:
+                self.owed.popleft()
 
-    def read(self, size: int = 1 << 18) -> bytes:
-        data = self.socket.recv(size)
-        if not data:
+    def read(self) -> bytes:
+        size = self.socket.recv_into(BUFFER)
+        if not size:
             raise ConnectionError("the server closed a connection")
-        return data
+        return bytes(BUFFER[:size])
 
     unanswered = 0
 
     def ready(self) -> int:
         """Read what there is and react; return how many jobs that finished."""
         raise NotImplementedError
+
+
+def connect(address: tuple[str, int]) -> socket.socket:
+    connection = socket.create_connection(address)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
 
 
 class Client(Peer):
@@ -126,35 +133,76 @@ class Worker(Peer):
     def __init__(self, address: tuple[str, int], *, result: bytes) -> None:
         super().__init__(address)
         self.result = result
+        self.head = request(Packet.WORK_COMPLETE)[:8]
+        self.missing = 0  # bytes of the packet being read that have not come
+        self.answers: list[bytes] = []
         self.send(request(Packet.CAN_DO, FUNCTION) + GRAB)
 
     def ready(self) -> int:
-        data = self.tail + self.read()
-        answers = []
-        done = 0
-        start, end = 0, len(data)
+        data = self.read()
+        passed = min(self.missing, len(data))
+        self.missing -= passed
+        done = 0 if self.missing else self._packets(self.tail + data[passed:])
+        if self.answers and not self.missing:
+            if len(self.result) < LARGE:
+                self.answers = [b"".join(self.answers)]
+            for answer in self.answers:
+                self.send(answer)
+            self.answers.clear()
+        return done
+
+    def _packets(self, data: bytes) -> int:
+        start, end, done = 0, len(data), 0
         while end - start >= _HEADER:
-            stop = start + _HEADER + int.from_bytes(data[start + 8 : start + 12], "big")
-            if stop > end:
-                break
-            mark = data[start : start + 8]
+            mark, size = (
+                data[start : start + 8],
+                int.from_bytes(data[start + 8 : start + 12], "big"),
+            )
+            body = start + _HEADER
             if mark == ASSIGN:
-                body = start + _HEADER
+                if end - body < min(size, 100):
+                    break  # its handle may not be whole
                 handle = data[body : data.index(0, body)]
-                answers.append(request(Packet.WORK_COMPLETE, handle, self.result))
-                answers.append(GRAB)
+                head = self.head + (len(handle) + 1 + len(self.result)).to_bytes(4, "big")
+                self.answers += head + handle + b"\0", self.result, GRAB
                 done += 1
             elif mark == NO_JOB:
-                answers.append(SLEEP)
+                self.answers.append(SLEEP)
             elif mark == NOOP:
-                answers.append(GRAB)
+                self.answers.append(GRAB)
             else:
-                raise ValueError(f"the server sent a worker {data[start:stop]!r}")
-            start = stop
-        self.tail = data[start:]
-        if answers:
-            self.send(b"".join(answers))
+                raise ValueError(f"the server sent a worker {data[start:body]!r}")
+            start = body + size
+        self.missing, self.tail = max(0, start - end), data[start:]
         return done
+
+
+def one_at_a_time(address: tuple[str, int], jobs: int) -> "Measured":
+    """One client and one worker that wait for each other, in blocking reads."""
+    client, worker = connect(address), connect(address)
+    worker.sendall(request(Packet.CAN_DO, FUNCTION) + GRAB)
+    worker.recv(_HEADER)
+    worker.sendall(SLEEP)
+    head, tail = request(Packet.SUBMIT_JOB, FUNCTION, b"-" * 36, b"x" * 64).split(b"-" * 36, 1)
+    packets = [head + b"%036x" % number + tail for number in range(jobs)]
+    latencies = []
+    cpu, start = time.process_time(), time.perf_counter()
+    for packet in packets:
+        begun = time.perf_counter()
+        client.sendall(packet)
+        worker.recv(_HEADER)
+        worker.sendall(GRAB)
+        assigned = worker.recv(4096)
+        handle = assigned[_HEADER : assigned.index(0, _HEADER)]
+        worker.sendall(request(Packet.WORK_COMPLETE, handle, b"x" * 64) + GRAB)
+        answer = client.recv(4096)
+        while COMPLETE not in answer:
+            answer += client.recv(4096)
+        latencies.append(time.perf_counter() - begun)
+        worker.recv(_HEADER)
+        worker.sendall(SLEEP)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    return Measured(jobs, seconds, cpu, sorted(latencies))
 
 
 @dataclass

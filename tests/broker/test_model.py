@@ -1,10 +1,12 @@
 """The broker against a model so small that it is obviously right, driven at random.
 
-The model is a dict of jobs, each with what must be true of it: who waits, who runs it,
-whether it must be done. After every step: no job is lost, none runs twice at once, every
-waiting client was answered exactly as often as it should be, and the counts are right.
+The model is a dict of jobs, each with what must be true of it: who waits, who runs it and until
+when, whether it must be done, how often it was lost. After every step: no job is lost, none runs
+twice at once, every waiting client was answered exactly as often as it should be, the counts of
+the text commands are right, and a worker was given the job that it should be given.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf
 
@@ -22,14 +24,24 @@ from gearman_py.protocol.packets import Packet
 FUNCTIONS = [b"f", b"g"]
 UNIQUES = [b"", b"u", b"v", b"-"]
 WORKLOADS = [b"", b"w"]
+HIGH, NORMAL, LOW = range(3)
 SUBMITS = [
-    (Packet.SUBMIT_JOB, False),
-    (Packet.SUBMIT_JOB_BG, True),
-    (Packet.SUBMIT_JOB_HIGH, False),
-    (Packet.SUBMIT_JOB_HIGH_BG, True),
-    (Packet.SUBMIT_JOB_LOW, False),
-    (Packet.SUBMIT_JOB_LOW_BG, True),
+    (Packet.SUBMIT_JOB, NORMAL, False),
+    (Packet.SUBMIT_JOB_BG, NORMAL, True),
+    (Packet.SUBMIT_JOB_HIGH, HIGH, False),
+    (Packet.SUBMIT_JOB_HIGH_BG, HIGH, True),
+    (Packet.SUBMIT_JOB_LOW, LOW, False),
+    (Packet.SUBMIT_JOB_LOW_BG, LOW, True),
+    (Packet.SUBMIT_JOB_EPOCH, NORMAL, True),
+    (Packet.SUBMIT_REDUCE_JOB, NORMAL, False),
+    (Packet.SUBMIT_REDUCE_JOB_BACKGROUND, NORMAL, True),
 ]
+GRABS = {
+    Packet.GRAB_JOB: Packet.JOB_ASSIGN,
+    Packet.GRAB_JOB_UNIQ: Packet.JOB_ASSIGN_UNIQ,
+    Packet.GRAB_JOB_ALL: Packet.JOB_ASSIGN_UNIQ,
+}
+Heard = list[tuple[int, list[bytes]]]
 
 
 @dataclass
@@ -37,140 +49,266 @@ class Job:
     """What the model knows of a job."""
 
     function: bytes
-    key: tuple[bytes, bytes] | None
+    unique: bytes
+    workload: bytes
+    priority: int
+    turn: int  # grows with each step: when it was queued, or taken
+    reducer: bytes = b""
+    due: float = 0.0
     background: bool = False
     clients: list[int] = field(default_factory=list)
     worker: int | None = None
+    deadline: float = inf
+    lost: int = 0
+
+    @property
+    def key(self) -> tuple[bytes, bytes, bytes] | None:
+        if self.unique == b"-":
+            return (self.function, b"-", self.workload) if self.workload else None
+        return (self.function, self.unique, b"") if self.unique else None
+
+    @property
+    def wanted(self) -> bool:
+        return self.background or bool(self.clients)
 
 
-def hear(peer: Peer) -> list[tuple[int, list[bytes]]]:
+def hear(peer: Peer) -> Heard:
     """What a peer was sent, but for being woken."""
     heard = Decoder(RESPONSE).feed(b"".join(peer.take())) if peer.owed else []
     return [(kind, arguments) for kind, arguments in heard if kind != Packet.NOOP]
 
 
 class BrokerAgainstModel(RuleBasedStateMachine):
-    @initialize()
-    def begin(self) -> None:
-        self.broker = Broker(Queues(b"H"))
+    @initialize(retries=st.sampled_from([-1, 1, 2]))
+    def begin(self, retries: int) -> None:
+        self.broker = Broker(Queues(b"H"), job_retries=retries)
+        self.retries = retries
         self.peers: dict[int, Peer] = {}
+        self.limits: dict[int, dict[bytes, float]] = {}  # by peer: its functions' time limits
         self.jobs: dict[bytes, Job] = {}
-        self.now = 0.0
-        for number in range(4):
+        self.now = 1000.0
+        self.turn = 0
+        for number in range(3):
             self.connect(number)
 
     def connect(self, number: int) -> None:
+        """A connection comes; all but one are workers, or most of what follows would be idle."""
         self.peers[number] = self.broker.join(number, "")
+        self.limits[number] = {}
+        if number:
+            for function in FUNCTIONS:
+                self.can_do_within(number, function, 0)
 
-    def say(self, number: int, packet: Packet, *arguments: bytes) -> list[tuple[int, list[bytes]]]:
-        """Speak for a peer; return what it hears."""
-        peer = self.peers[number]
-        self.broker.receive(peer, [(packet, list(arguments))], self.now)
-        return hear(peer)
+    def next_turn(self) -> int:
+        self.turn += 1
+        return self.turn
 
-    peer = st.integers(0, 3)
+    def tell(self, number: int, packet: Packet, *arguments: bytes) -> None:
+        """Speak for a peer; as after every read, the broker looks at the clock."""
+        self.broker.receive(self.peers[number], [(packet, list(arguments))], self.now)
+        self.broker.tick(self.now, self.now)
 
-    @rule(
-        peer=peer,
-        submit=st.sampled_from(SUBMITS),
-        function=st.sampled_from(FUNCTIONS),
-        unique=st.sampled_from(UNIQUES),
-        workload=st.sampled_from(WORKLOADS),
+    def ask(self, number: int, packet: Packet, *arguments: bytes) -> Heard:
+        self.tell(number, packet, *arguments)
+        return hear(self.peers[number])
+
+    peer = st.integers(0, 2)
+
+    submission = st.tuples(
+        peer,
+        st.sampled_from(SUBMITS),
+        st.sampled_from(FUNCTIONS),
+        st.sampled_from(UNIQUES),
+        st.sampled_from(WORKLOADS),
+        st.integers(-2, 4),
     )
+
+    @rule(submissions=st.lists(submission, min_size=1, max_size=3))
+    def submissions(
+        self, submissions: list[tuple[int, tuple[Packet, int, bool], bytes, bytes, bytes, int]]
+    ) -> None:
+        for submission in submissions:
+            self.submit(*submission)
+
     def submit(
         self,
         peer: int,
-        submit: tuple[Packet, bool],
+        submit: tuple[Packet, int, bool],
         function: bytes,
         unique: bytes,
         workload: bytes,
+        wait: int,
     ) -> None:
-        packet, background = submit
-        key = {b"": None, b"-": (b"-", workload) if workload else None}.get(unique, (unique, b""))
-        ((kind, (handle,)),) = self.say(peer, packet, function, unique, workload)
+        packet, priority, background = submit
+        new = Job(function, unique, workload, priority, self.next_turn())
+        between = []
+        if packet == Packet.SUBMIT_JOB_EPOCH:
+            new.due = int(self.now) + wait
+            between = [b"%d" % new.due]
+        elif packet in (Packet.SUBMIT_REDUCE_JOB, Packet.SUBMIT_REDUCE_JOB_BACKGROUND):
+            new.reducer = b"r"
+            between = [new.reducer, b""]
+        ((kind, (handle,)),) = self.ask(peer, packet, function, unique, *between, workload)
         assert kind == Packet.JOB_CREATED
-        same = [
-            one
-            for one, job in self.jobs.items()
-            if key is not None and (job.function, job.key) == (function, key)
-        ]
+        same = [one for one, job in self.jobs.items() if job.key and job.key == new.key]
         if same:
             assert [handle] == same, "a live job of this unique is joined"
         else:
             assert handle not in self.jobs, "handles are not reused"
-            self.jobs[handle] = Job(function, key)
+            self.jobs[handle] = new
         job = self.jobs[handle]
         if background:
             job.background = True
         else:
             job.clients.append(peer)
 
-    @rule(peer=peer, function=st.sampled_from(FUNCTIONS))
-    def can_do(self, peer: int, function: bytes) -> None:
-        assert self.say(peer, Packet.CAN_DO, function) == []
+    @rule(peer=peer, function=st.sampled_from(FUNCTIONS), limit=st.sampled_from([0, 1, 1500]))
+    def can_do(self, peer: int, function: bytes, limit: int) -> None:
+        self.can_do_within(peer, function, limit)
 
-    @rule(peer=peer, function=st.sampled_from(FUNCTIONS))
-    def cant_do(self, peer: int, function: bytes) -> None:
-        assert self.say(peer, Packet.CANT_DO, function) == []
-        self.lose([job for job in self.jobs.values() if job.worker == peer], function)
+    def can_do_within(self, peer: int, function: bytes, limit: int) -> None:
+        if limit:
+            assert self.ask(peer, Packet.CAN_DO_TIMEOUT, function, b"%d" % limit) == []
+        else:
+            assert self.ask(peer, Packet.CAN_DO, function) == []
+        self.limits[peer][function] = max(limit / 1000, 1.0) if limit else inf
 
-    def lose(self, running: list[Job], function: bytes | None = None) -> None:
-        for job in running:
-            if function in (None, job.function):
-                job.worker = None
-        self.jobs = {
-            handle: job
-            for handle, job in self.jobs.items()
-            if job.background or job.clients or job.worker is not None
-        }
+    @rule(peer=peer, function=st.sampled_from([*FUNCTIONS, None]))
+    def cant_do(self, peer: int, function: bytes | None) -> None:
+        if function is None:
+            self.tell(peer, Packet.RESET_ABILITIES)
+        else:
+            self.tell(peer, Packet.CANT_DO, function)
+        given_up = [function] if function else FUNCTIONS
+        for name in given_up:
+            self.limits[peer].pop(name, None)
+        self.lose(handle for handle in self.held(peer) if self.jobs[handle].function in given_up)
+
+    def held(self, peer: int) -> list[bytes]:
+        """The jobs that a worker runs, in the order in which it took them."""
+        running = [handle for handle, job in self.jobs.items() if job.worker == peer]
+        return sorted(running, key=lambda handle: self.jobs[handle].turn)
+
+    def lose(self, handles: Iterable[bytes]) -> None:
+        """Running jobs lose their workers: they go back to their queues, fail, or are unwanted."""
+        failed: dict[int, list[bytes]] = {number: [] for number in self.peers}
+        for handle in handles:
+            job = self.jobs[handle]
+            job.worker, job.deadline = None, inf
+            job.lost += 1
+            job.turn = self.next_turn()
+            if not job.wanted or job.lost == self.retries:
+                del self.jobs[handle]
+                for client in job.clients:
+                    failed[client].append(handle)
+        for number, fails in failed.items():
+            heard = hear(self.peers[number])
+            assert heard == [(Packet.WORK_FAIL, [handle]) for handle in fails]
 
     @rule(peer=peer)
     def sleep(self, peer: int) -> None:
-        assert self.say(peer, Packet.PRE_SLEEP) == []
+        assert self.ask(peer, Packet.PRE_SLEEP) == []
 
-    @rule(peer=peer)
-    def grab(self, peer: int) -> None:
-        ((kind, arguments),) = self.say(peer, Packet.GRAB_JOB)
-        can = {function.name for function in self.peers[peer].abilities}
-        runnable = [
-            handle
+    @rule(packets=st.lists(st.tuples(peer, st.sampled_from(sorted(GRABS))), min_size=1, max_size=3))
+    def grabs(self, packets: list[tuple[int, Packet]]) -> None:
+        for peer, packet in packets:
+            self.grab(peer, packet)
+
+    def grab(self, peer: int, packet: Packet) -> None:
+        ((kind, arguments),) = self.ask(peer, packet)
+        runnable = {
+            handle: job
             for handle, job in self.jobs.items()
-            if job.worker is None and job.function in can
-        ]
+            if job.worker is None and job.function in self.limits[peer] and job.due <= self.now
+        }
         if kind == Packet.NO_JOB:
             assert not runnable, "no job is kept from a worker that can do it"
+            return
+        handle, *told = arguments
+        assert handle in runnable, "what is given out was waiting"
+        job = runnable[handle]
+        assert job.priority == min(other.priority for other in runnable.values())
+        rivals = [
+            other.turn
+            for other in runnable.values()
+            if (other.function, other.priority) == (job.function, job.priority)
+        ]
+        assert job.turn == min(rivals), "the oldest of its priority"
+        expected = [job.function, job.unique, job.workload]
+        if packet == Packet.GRAB_JOB_ALL and job.reducer:
+            assert (kind, told) == (Packet.JOB_ASSIGN_ALL, [*expected[:2], b"r", expected[2]])
+        elif packet == Packet.GRAB_JOB:
+            assert (kind, told) == (Packet.JOB_ASSIGN, [expected[0], expected[2]])
         else:
-            assert kind == Packet.JOB_ASSIGN
-            assert arguments[0] in runnable, "what is given out was waiting"
-            self.jobs[arguments[0]].worker = peer
+            assert (kind, told) == (Packet.JOB_ASSIGN_UNIQ, expected)
+        job.worker, job.turn = peer, self.next_turn()
+        job.deadline = self.now + self.limits[peer][job.function]
 
     def a_running_job(self, data: st.DataObject) -> tuple[bytes, Job]:
         running = sorted(handle for handle, job in self.jobs.items() if job.worker is not None)
         handle = data.draw(st.sampled_from(running))
         return handle, self.jobs[handle]
 
-    @precondition(lambda self: any(job.worker is not None for job in self.jobs.values()))
-    @rule(data=st.data(), packet=st.sampled_from([Packet.WORK_COMPLETE, Packet.WORK_FAIL]))
+    some_run = precondition(lambda self: any(job.worker is not None for job in self.jobs.values()))
+
+    @some_run
+    @rule(
+        data=st.data(),
+        packet=st.sampled_from([Packet.WORK_COMPLETE, Packet.WORK_FAIL, Packet.WORK_EXCEPTION]),
+    )
     def finish(self, data: st.DataObject, packet: Packet) -> None:
         handle, job = self.a_running_job(data)
         arguments = [handle, b"r"][: len(packet.arguments)]
         assert job.worker is not None
-        self.broker.receive(self.peers[job.worker], [(packet, arguments)], self.now)
+        self.tell(job.worker, packet, *arguments)
+        if packet == Packet.WORK_EXCEPTION:  # nobody here asked for exceptions
+            packet, arguments = Packet.WORK_FAIL, [handle]
         self.ends(handle, packet, arguments)
+
+    @some_run
+    @rule(data=st.data(), packet=st.sampled_from([Packet.WORK_DATA, Packet.WORK_WARNING]))
+    def progress(self, data: st.DataObject, packet: Packet) -> None:
+        handle, job = self.a_running_job(data)
+        assert job.worker is not None
+        self.tell(job.worker, packet, handle, b"part")
+        self.everyone_hears(job, packet, [handle, b"part"])
+
+    @some_run
+    @rule(data=st.data(), peer=peer)
+    def a_stranger_finishes_nothing(self, data: st.DataObject, peer: int) -> None:
+        handle, job = self.a_running_job(data)
+        if job.worker != peer:
+            ((kind, _),) = self.ask(peer, Packet.WORK_COMPLETE, handle, b"forged")
+            assert kind == Packet.ERROR
 
     def ends(self, handle: bytes, packet: Packet, arguments: list[bytes]) -> None:
         """Every submission that waited is told once, and nobody is told anything else."""
-        job = self.jobs.pop(handle)
+        self.everyone_hears(self.jobs.pop(handle), packet, arguments)
+
+    def everyone_hears(self, job: Job, packet: Packet, arguments: list[bytes]) -> None:
         for number, peer in self.peers.items():
             assert hear(peer) == [(packet, arguments)] * job.clients.count(number)
 
-    @rule(peer=peer)
     def disconnect(self, peer: int) -> None:
+        running = self.held(peer)
         self.broker.gone(self.peers.pop(peer), self.now)
-        for job in self.jobs.values():
+        for handle, job in list(self.jobs.items()):
             job.clients = [client for client in job.clients if client != peer]
-        self.lose([job for job in self.jobs.values() if job.worker == peer])
+            if not job.wanted and job.worker is None:
+                del self.jobs[handle]
         self.connect(peer)
+        self.lose(running)
+
+    @rule(peer=peer)
+    def anybody_leaves(self, peer: int) -> None:
+        self.disconnect(peer)
+
+    @some_run
+    @rule(data=st.data())
+    def worker_dies(self, data: st.DataObject) -> None:
+        _, job = self.a_running_job(data)
+        assert job.worker is not None
+        self.disconnect(job.worker)
 
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
@@ -181,8 +319,22 @@ class BrokerAgainstModel(RuleBasedStateMachine):
 
     @rule(seconds=st.floats(0, 3))
     def wait(self, seconds: float) -> None:
+        before = self.now
         self.now += seconds
         self.broker.tick(self.now, self.now)
+        expired = [handle for handle, job in self.jobs.items() if job.deadline <= self.now]
+        self.lose(sorted(expired, key=lambda handle: (self.jobs[handle].deadline, number(handle))))
+        released = [handle for handle, job in self.jobs.items() if before < job.due <= self.now]
+        for handle in sorted(released, key=lambda handle: (self.jobs[handle].due, number(handle))):
+            self.jobs[handle].turn = self.next_turn()
+
+    @rule(peer=peer, data=st.data())
+    def ask_for_status(self, peer: int, data: st.DataObject) -> None:
+        handle = data.draw(st.sampled_from([*sorted(self.jobs), b"H:0", b"nonsense"]))
+        ((_, answer),) = self.ask(peer, Packet.GET_STATUS, handle)
+        job = self.jobs.get(handle)
+        known, running = job is not None, job is not None and job.worker is not None
+        assert answer == [handle, b"%d" % known, b"%d" % running, b"0", b"0"]
 
     @invariant()
     def every_job_is_known_as_it_is(self) -> None:
@@ -195,17 +347,26 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             assert (theirs.background, running) == (job.background, job.worker)
             assert sorted(client.number for client in theirs.clients) == sorted(job.clients)
 
+    def rows(self, command: bytes) -> list[list[bytes]]:
+        peer = Peer(9, "", lambda _: None)
+        commands.answer(self.broker, peer, [command])
+        return [row.split(b"\t") for row in b"".join(peer.take()).splitlines()[:-1]]
+
     @invariant()
     def counts_are_right(self) -> None:
-        peer = Peer(9, "", lambda _: None)
-        commands.answer(self.broker, peer, [b"status"])
-        rows = [row.split(b"\t") for row in b"".join(peer.take()).splitlines()[:-1]]
-        for name, total, running, workers in rows:
+        for name, total, running, workers in self.rows(b"status"):
             jobs = [job for job in self.jobs.values() if job.function == name]
             assert int(total) == len(jobs)
             assert int(running) == sum(job.worker is not None for job in jobs)
-            can = [{function.name for function in one.abilities} for one in self.peers.values()]
-            assert int(workers) == sum(name in names for names in can)
+            assert int(workers) == sum(name in limits for limits in self.limits.values())
+        for name, *queued, _ in self.rows(b"prioritystatus"):
+            for priority, count in enumerate(queued):
+                waiting = [
+                    job
+                    for job in self.jobs.values()
+                    if (job.function, job.priority, job.worker) == (name, priority, None)
+                ]
+                assert int(count) == len(waiting)
 
     @invariant()
     def nobody_sleeps_unwoken_beside_a_job(self) -> None:
@@ -217,5 +378,9 @@ class BrokerAgainstModel(RuleBasedStateMachine):
                 assert any(peer.woken for peer in awake) or due < inf
 
 
+def number(handle: bytes) -> int:
+    return int(handle.rpartition(b":")[2])
+
+
 TestBrokerAgainstModel = BrokerAgainstModel.TestCase
-TestBrokerAgainstModel.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestBrokerAgainstModel.settings = settings(max_examples=500, stateful_step_count=60, deadline=None)

@@ -1,0 +1,154 @@
+"""Where a job server listens: addresses and Unix sockets, its own or handed over by systemd."""
+
+import contextlib
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from errno import EADDRINUSE
+from pathlib import Path
+
+from gearman_py.server.settings import Settings
+from gearman_py.servers import UNIX
+
+# systemd passes sockets from this descriptor on (man sd_listen_fds).
+FIRST_PASSED = 3
+# What a socket unit's FileDescriptorName= says to make it the operators'.
+ADMIN = "admin"
+
+
+class StartError(Exception):
+    """The server cannot start; the message says why and what to do."""
+
+
+class Door:
+    """A listening socket. Who comes by an operators' door may do what others may not.
+
+    ``made`` is the socket file that is to go when the door closes.
+    """
+
+    def __init__(
+        self, listening: socket.socket, *, operators: bool = False, made: Path | None = None
+    ) -> None:
+        self.socket = listening
+        self.operators = operators
+        self._made = made
+        self._name = listening.getsockname()
+
+    def __str__(self) -> str:
+        name = self._name
+        where = f"{UNIX}{name}" if isinstance(name, str) else f"{name[0]} port {name[1]}"
+        return where + " for operators" * self.operators
+
+    def close(self) -> None:
+        """Stop listening."""
+        self.socket.close()
+        if self._made:
+            self._made.unlink(missing_ok=True)
+
+
+def open_doors(settings: Settings) -> list[Door]:
+    """Every socket that is asked for, or those that systemd passed; raises StartError.
+
+    Sockets that systemd holds outlive this process: clients that come in between wait.
+    """
+    doors = list(_passed())
+    plain = any(not door.operators for door in doors)
+    with contextlib.ExitStack() as opened:
+        if not plain:
+            for door in _listen_on(settings):
+                opened.callback(door.close)
+                doors.append(door)
+        if not any(door.operators for door in doors):
+            for name in settings.admin_listen:
+                doors.append(_unix(name, settings.backlog, 0o660, operators=True))
+                opened.callback(doors[-1].close)
+        opened.pop_all()
+    return doors
+
+
+def _passed() -> Iterator[Door]:
+    if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
+        return
+    names = os.environ.pop("LISTEN_FDNAMES", "").split(":")
+    for number in range(int(os.environ.pop("LISTEN_FDS", "0"))):
+        passed = socket.socket(fileno=FIRST_PASSED + number)
+        if passed.type != socket.SOCK_STREAM or not _accepts(passed):
+            raise StartError(f"systemd passed descriptor {passed.fileno()}, not a listening stream")
+        yield Door(passed, operators=names[number : number + 1] == [ADMIN])
+
+
+def _accepts(passed: socket.socket) -> bool:
+    return bool(passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def _listen_on(settings: Settings) -> Iterator[Door]:
+    every = ("::", "0.0.0.0") if socket.has_ipv6 else ("0.0.0.0",)  # noqa: S104 - the reference's default: all addresses
+    for name in dict.fromkeys(settings.listen or every):
+        if name.startswith(UNIX):
+            yield _unix(name, settings.backlog, 0o666)
+            continue
+        try:
+            found = socket.getaddrinfo(
+                name, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+        except socket.gaierror as error:
+            raise StartError(f"cannot resolve --listen {name}: {error.strerror}") from error
+        for family, address in dict.fromkeys((family, address) for family, *_, address in found):
+            yield Door(_tcp(family, address, settings))
+
+
+def _tcp(family: int, address: tuple[object, ...], settings: Settings) -> socket.socket:
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Accepted connections inherit these.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (
+            (socket.TCP_KEEPIDLE, settings.keepalive_idle),
+            (socket.TCP_KEEPINTVL, settings.keepalive_interval),
+            (socket.TCP_KEEPCNT, settings.keepalive_count),
+        ):
+            listening.setsockopt(socket.IPPROTO_TCP, option, value)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind(address)
+        listening.listen(settings.backlog)
+    except OSError as error:
+        listening.close()
+        where = f"{address[0]} port {address[1]}"
+        taken = error.errno == EADDRINUSE
+        hint = f"; who has it: ss -ltnp 'sport = :{address[1]}'" if taken else ""
+        raise StartError(f"cannot listen on {where}: {error.strerror}{hint}") from error
+    return listening
+
+
+def _unix(name: str, backlog: int, mode: int, *, operators: bool = False) -> Door:
+    path = Path(name.removeprefix(UNIX))
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        listening.bind(str(path))
+        path.chmod(mode)
+        listening.listen(backlog)
+    except OSError as error:
+        listening.close()
+        raise StartError(f"cannot listen on {name}: {error.strerror or error}") from error
+    return Door(listening, operators=operators, made=path)
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the socket of a server that is no more; raises StartError if it lives."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise StartError(f"cannot listen on {UNIX}{path}: there is a file that is no socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as there:
+        try:
+            there.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+        else:
+            raise StartError(f"cannot listen on {UNIX}{path}: another server does")

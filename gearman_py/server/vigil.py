@@ -1,0 +1,49 @@
+"""Staying awake for a moment when an answer is likely to come at once.
+
+To be woken from sleep takes a process tens of microseconds, on a virtual machine as long as
+the server takes for the job itself. So after writing to its peers the event loop polls for
+LENGTH instead of sleeping, as long as that pays: once nothing came in that time it sleeps
+again, until something comes that quickly of itself. An idle server sleeps.
+
+Measured with one client and one worker, one job at a time: half the latency, no more CPU.
+"""
+
+import asyncio
+import os
+import time
+
+LENGTH = 50e-6  # seconds
+
+
+class Vigil:
+    """Keeps an event loop from sleeping."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._possible = len(os.sched_getaffinity(0)) > 1  # else it would keep the peers from work
+        self._since = 0.0  # when something was written last
+        self._pays = False
+        self._on = False
+
+    def begin(self) -> None:
+        """Something was written."""
+        self._since = time.perf_counter()
+        if self._pays and not self._on:
+            self._on = True
+            self._loop.call_soon(self._watch)
+
+    def end(self) -> None:
+        """Something came."""
+        if self._on:
+            self._on = False
+        else:
+            self._pays = self._possible and time.perf_counter() - self._since < LENGTH
+
+    def _watch(self) -> None:
+        if not self._on:
+            return
+        if time.perf_counter() - self._since < LENGTH:
+            os.sched_yield()
+            self._loop.call_soon(self._watch)
+        else:
+            self._on = self._pays = False
