@@ -48,7 +48,7 @@ def ask(kind: str, program: str, server: str, *words: object, workload: bytes = 
 
 
 class Stage:
-    """Where programs are started; ``end`` kills what is left of them."""
+    """Where programs are started; ``close`` kills what is left of them."""
 
     def __init__(self, server: JobServer) -> None:
         self._server = server
@@ -85,7 +85,7 @@ class Stage:
         await_true(lambda: all(workers(function) > before[function] for function in functions))
         return program
 
-    def end(self) -> None:
+    def close(self) -> None:
         for program in self._running:
             program.kill()
             with program:  # closes its pipes and waits

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import count, product
 
 import pytest
@@ -37,9 +38,8 @@ def function() -> str:
 
 @pytest.fixture
 def stage(shared_gearmand: JobServer) -> Iterator[Stage]:
-    stage = Stage(shared_gearmand)
-    yield stage
-    stage.end()
+    with closing(Stage(shared_gearmand)) as stage:
+        yield stage
 
 
 BEHAVIOURS = ("echo", "tell", "fail", "except")
@@ -48,13 +48,12 @@ BEHAVIOURS = ("echo", "tell", "fail", "except")
 @pytest.fixture(scope="module")
 def workers(shared_gearmand: JobServer) -> Iterator[None]:
     """A worker of each kind that does all of these, as functions KIND_BEHAVIOUR."""
-    stage = Stage(shared_gearmand)
-    for kind in KINDS:
-        stage.worker(kind, *(f"{kind}_{behaviour} {behaviour}" for behaviour in BEHAVIOURS))
-    for kind in DYING:
-        stage.worker(kind, f"{kind}_die die", f"{kind}_lives echo")
-    yield
-    stage.end()
+    with closing(Stage(shared_gearmand)) as stage:
+        for kind in KINDS:
+            stage.worker(kind, *(f"{kind}_{behaviour} {behaviour}" for behaviour in BEHAVIOURS))
+        for kind in DYING:
+            stage.worker(kind, f"{kind}_die die", f"{kind}_lives echo")
+        yield
 
 
 def heard(client: str, server: str, function: str, *words: str, workload: bytes = b"x") -> Lines:
@@ -125,7 +124,9 @@ def test_exception_is_a_failure_to_others(client: str, worker: str, server: str)
 def test_workload_comes_back_as_it_went(
     client: str, worker: str, workload: bytes, server: str
 ) -> None:
-    assert heard(client, server, f"{worker}_echo", workload=workload) == [b"complete " + workload]
+    events = heard(client, server, f"{worker}_echo", workload=workload)
+    whole = events == [b"complete " + workload]
+    assert whole  # by itself: no test's end comes before pytest has compared 20 MiB
 
 
 @pytest.mark.usefixtures("workers")
@@ -239,7 +240,7 @@ def test_c_epoch_job_waits_for_its_time(server: str, function: str, stage: Stage
     (handle,) = ask("C", "epoch", server, function, due, workload=b"in time")
     assert ask("C", "status", server, handle.decode()) == [b"1 0 0 0"]
     assert hear(worker) == b"in time"
-    assert due <= time.time() < due + 1
+    assert due <= time.time() < due + 3
 
 
 # Several of them.
@@ -269,12 +270,11 @@ def test_first_server_in_the_list_of_perl_client_and_worker_is_down(
 def test_worker_comes_back_after_a_restart_of_the_server(
     kind: str, gearmand: JobServer, function: str
 ) -> None:
-    stage = Stage(gearmand)
-    stage.worker(kind, f"{function} echo")
-    gearmand.stop()
-    gearmand.start()
-    assert heard(kind, gearmand.address, function) == [b"complete x"]
-    stage.end()
+    with closing(Stage(gearmand)) as stage:
+        stage.worker(kind, f"{function} echo")
+        gearmand.stop()
+        gearmand.start()
+        assert heard(kind, gearmand.address, function) == [b"complete x"]
 
 
 # Debian's `gearman`.
