@@ -96,7 +96,7 @@ def _get_status(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> Non
 
 
 def _get_status_unique(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
-    unique = arguments[0]
+    unique = arguments[0].partition(b"\0")[0]
     found = (function.uniques.get(unique) for function in broker.queues.functions.values())
     job = next((job for job in found if job is not None), None)
     clients = b"%d" % (len(job.clients) if job else 0)
@@ -115,7 +115,7 @@ def _echo(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
 
 
 def _option(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
-    if arguments[0].removesuffix(b"\0").lower() == b"exceptions":
+    if arguments[0].partition(b"\0")[0].lower() == b"exceptions":
         peer.exceptions = True
         peer.send(response(Packet.OPTION_RES, arguments[0]))
     else:

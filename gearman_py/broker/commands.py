@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from gearman_py.broker.numbers import decimal
 from gearman_py.broker.peer import Peer
 from gearman_py.protocol.text import OK, error, listing, printable, value
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from gearman_py.broker.broker import Broker
 
 Command = Callable[["Broker", Sequence[bytes]], bytes]
+"""Answers a line's words; the first is the command as it was typed, in any letter case."""
 
 
 def answer(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
@@ -29,7 +31,7 @@ def answer(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
     elif command in CHANGES and broker.restricted and not peer.operator:
         peer.send(error(b"PERMISSION", b"Only on the admin socket: " + name))
     else:
-        peer.send(command(broker, words[1:]))
+        peer.send(command(broker, words))
 
 
 def _unknown(word: bytes) -> bytes:
@@ -85,10 +87,11 @@ def _workers(broker: "Broker", words: Sequence[bytes]) -> bytes:
 
 def _max_queue(broker: "Broker", words: Sequence[bytes]) -> bytes:
     """maxqueue FUNCTION [LIMIT | HIGH NORMAL | HIGH NORMAL LOW]; no number: unlimited."""
+    command, *words = words
     if not words:
-        return _incomplete(b"maxqueue")
+        return _incomplete(command)
     name, *numbers = words
-    limits = [max(0, int(number)) if number.isdigit() else 0 for number in numbers[:3]]
+    limits = [max(0, decimal(number)) for number in numbers[:3]]
     if len(limits) == 1:
         limits *= 3
     function = broker.queues.function(name)
@@ -97,52 +100,54 @@ def _max_queue(broker: "Broker", words: Sequence[bytes]) -> bytes:
 
 
 def _create(broker: "Broker", words: Sequence[bytes]) -> bytes:
-    if len(words) != 2 or words[0].lower() != b"function":
-        return _incomplete(b"create")
-    broker.queues.function(words[1])
+    if len(words) != 3 or words[1].lower() != b"function":
+        return _incomplete(words[0])
+    broker.queues.function(words[2])
     return OK
 
 
 def _drop(broker: "Broker", words: Sequence[bytes]) -> bytes:
-    if len(words) != 2 or words[0].lower() != b"function":
-        return _incomplete(b"drop")
-    function = broker.queues.functions.get(words[1])
+    if len(words) != 3 or words[1].lower() != b"function":
+        return _incomplete(words[0])
+    function = broker.queues.functions.get(words[2])
     if function is None:
         return b"ERR function not found\r\n"
     if function.workers or function.total:
         return b"ERR there are still connected workers or executing clients\r\n"
-    del broker.queues.functions[words[1]]
+    del broker.queues.functions[words[2]]
     return OK
 
 
 def _cancel(broker: "Broker", words: Sequence[bytes]) -> bytes:
-    if len(words) < 2:
-        return _unknown(b"cancel")
-    if len(words) > 2 or words[0].lower() != b"job":
+    if len(words) < 3:
+        return _unknown(words[0])
+    if len(words) > 3 or words[1].lower() != b"job":
         return error(b"UNKNOWN_ERROR")
-    return OK if broker.cancel(words[1]) else error(b"UNKNOWN_JOB")
+    return OK if broker.cancel(words[2]) else error(b"UNKNOWN_JOB")
 
 
 def _show(broker: "Broker", words: Sequence[bytes]) -> bytes:
-    match [word.lower() for word in words]:
+    """Of jobs: the handle, retries, whether nobody waits for it, whether it must be done."""
+    match [word.lower() for word in words[1:]]:
         case [b"jobs"]:
             handle = broker.queues.handle
             return listing(
-                b"%b\t%d\t%d\t%d" % (handle(job), job.retries, 0, job.background)
+                b"%b\t%d\t%d\t%d"
+                % (handle(job), job.retries, not (job.background or job.clients), job.background)
                 for job in broker.queues.jobs.values()
             )
         case [b"unique", b"jobs"]:
             return listing(printable(job.unique) for job in broker.queues.jobs.values())
         case []:
-            return _unknown(b"show")
+            return _unknown(words[0])
         case _:
             return error(b"UNKNOWN_SHOW_ARGUMENTS")
 
 
 def _shutdown(broker: "Broker", words: Sequence[bytes]) -> bytes:
     """shutdown [graceful]"""
-    graceful = [word.lower() for word in words] == [b"graceful"]
-    if words and not graceful:
+    graceful = [word.lower() for word in words[1:]] == [b"graceful"]
+    if words[1:] and not graceful:
         return error(b"UNKNOWN_ARGUMENTS")
     if broker.on_shutdown:
         broker.on_shutdown(graceful)

@@ -247,6 +247,7 @@ class Queues:
             deadline, number = heappop(self._deadlines)
             job = self.jobs.get(number)
             if job is not None and self._limits.get(job) == deadline:
+                del self._limits[job]  # a job taken twice at one moment has two equal entries
                 jobs.append(job)
         return jobs
 

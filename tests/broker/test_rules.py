@@ -369,6 +369,18 @@ def test_unknown_option_is_an_error(table: Table) -> None:
     assert answer[0][:2] == ("ERROR", b"UNKNOWN_OPTION")
 
 
+@pytest.mark.parametrize("option", [b"exceptions", b"EXCEPTIONS", b"exceptions\0\0"])
+def test_option_is_known_by_its_name_and_echoed_as_it_came(table: Table, option: bytes) -> None:
+    assert table.say(table.peer(), Packet.OPTION_REQ, option) == [("OPTION_RES", option)]
+
+
+def test_status_of_a_unique_ends_with_its_nul(table: Table) -> None:
+    client = table.peer()
+    table.submit(client, unique=b"u")
+    ((_, *status),) = table.say(client, Packet.GET_STATUS_UNIQUE, b"u\0")
+    assert status == [b"u", b"1", b"0", b"0", b"0", b"1"]
+
+
 # Sleep.
 
 
@@ -432,6 +444,13 @@ def test_full_queue_refuses_new_jobs_and_lets_joiners_in(table: Table) -> None:
     table.submit(client)
 
 
+def test_limit_is_the_number_that_its_word_begins_with(table: Table) -> None:
+    client = table.peer()
+    table.ask(b"maxqueue f 1x")
+    table.submit(client)
+    assert table.say(client, Packet.SUBMIT_JOB, b"f", b"", b"")[0][0] == "ERROR"
+
+
 def test_limits_are_for_high_normal_and_low_in_this_order(table: Table) -> None:
     client = table.peer()
     table.ask(b"maxqueue f 3 1 2")
@@ -465,11 +484,14 @@ def test_listings_count_and_cannot_be_forged(table: Table) -> None:
         (b"STATUS  ", b".\n"),
         (b"create function ", INCOMPLETE + b"create\r\n"),
         (b"maxqueue", INCOMPLETE + b"maxqueue\r\n"),
+        (b"MaxQueue", INCOMPLETE + b"MaxQueue\r\n"),
+        (b"DROP", INCOMPLETE + b"DROP\r\n"),
         (b"create function x", b"OK\r\n"),
         (b"verbose", b"OK WARNING\n"),
         (b"drop function x", b"ERR function not found\r\n"),
         (b"cancel job H:test:9", b"ERR UNKNOWN_JOB\r\n"),
         (b"cancel", b"ERR UNKNOWN_COMMAND Unknown+server+commandcancel\r\n"),
+        (b"Show", b"ERR UNKNOWN_COMMAND Unknown+server+commandShow\r\n"),
         (b"show x", b"ERR UNKNOWN_SHOW_ARGUMENTS\r\n"),
         (b"show jobs", b".\n"),
     ],
@@ -478,6 +500,20 @@ def test_text_commands_answer_as_the_reference_does(
     table: Table, line: bytes, answer: bytes
 ) -> None:
     assert table.ask(line) == answer
+
+
+def test_job_that_waits_for_its_time_counts_as_queued(table: Table) -> None:
+    due = b"%d" % (table.wall + 60)
+    table.say(table.peer(), Packet.SUBMIT_JOB_EPOCH, b"f", b"", due, b"")
+    assert table.ask(b"prioritystatus") == b"f\t0\t1\t0\t0\n.\n"
+
+
+def test_running_job_that_nobody_waits_for_is_shown_as_such(table: Table) -> None:
+    client, worker = table.peer(), table.worker(b"f")
+    handle = table.submit(client)
+    table.grab(worker)
+    table.broker.gone(client, table.now)
+    assert table.ask(b"show jobs") == handle + b"\t0\t1\t0\n.\n"
 
 
 def test_cancelled_job_fails_its_clients_once_and_runs_no_more(table: Table) -> None:

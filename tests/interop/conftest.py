@@ -35,7 +35,7 @@ def peers_are_installed() -> None:
 def c_gearmand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
     """Where a C gearmand listens."""
     folder = tmp_path_factory.mktemp("c-gearmand")
-    with _server(["/usr/sbin/gearmand", "--verbose=INFO"], folder) as address:
+    with server(["/usr/sbin/gearmand", "--verbose=INFO"], folder) as address:
         yield address
 
 
@@ -43,12 +43,12 @@ def c_gearmand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
 def our_gearmand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
     """Where our gearmand listens."""
     folder = tmp_path_factory.mktemp("our-gearmand")
-    with _server([sys.executable, "-m", "gearman_py.cli.gearmand", "-v"], folder) as address:
+    with server([sys.executable, "-m", "gearman_py.cli.gearmand", "-v"], folder) as address:
         yield address
 
 
 @contextmanager
-def _server(command: list[str], folder: Path) -> Iterator[Address]:
+def server(command: list[str], folder: Path) -> Iterator[Address]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address: Address = free.getsockname()
     where = ["-L", address[0], "-p", str(address[1]), "-l", str(folder / "log")]
