@@ -6,7 +6,14 @@ binary packet, anything else a line of text (PROTOCOL, "Administrative Protocol"
 
 from struct import Struct
 
-from gearman_py.protocol.packets import ARGUMENT_COUNT, FAULT, HIGHEST, TEXT, TEXT_FAULT
+from gearman_py.protocol.packets import (
+    ARGUMENT_COUNT,
+    FAULT,
+    HIGHEST,
+    TEXT,
+    TEXT_FAULT,
+    WORKLOAD_MAY_LACK,
+)
 
 REQUEST = b"\0REQ"
 RESPONSE = b"\0RES"
@@ -171,6 +178,8 @@ class Decoder:
             messages.append((FAULT, [b"INVALID_MAGIC", b"Request magic expected"]))
         elif not count:
             messages.append((number, []))  # what a packet without arguments carries is ignored
+        elif number in WORKLOAD_MAY_LACK:
+            messages.append((number, [data[body:stop], b""]))
         else:
             text = b"packet type %d needs %d arguments, got %d"
             text %= number, count, len(_split(data, body, stop, count))

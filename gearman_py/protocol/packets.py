@@ -90,3 +90,10 @@ ARGUMENT_COUNT: list[int | None] = [None] * (HIGHEST + 1)
 ARGUMENT_COUNT[5] = 0
 for _packet in Packet:
     ARGUMENT_COUNT[_packet] = len(_packet.arguments)
+
+# What a worker tells of its job, and is not answered.
+WORKER_REPORTS = frozenset(packet for packet in Packet if packet.senders == "WS")
+# Perl's Gearman::Worker leaves out the NUL before an empty result (or a false one, "0").
+WORKLOAD_MAY_LACK = frozenset(
+    packet for packet in WORKER_REPORTS if packet.arguments[-1] == "workload"
+)

@@ -81,6 +81,16 @@ def test_broken_framing_is_one_fault_after_which_nothing_counts(wire: bytes, cod
     assert decoder.feed(SUBMIT) == []
 
 
+@pytest.mark.parametrize(
+    "packet",
+    [Packet.WORK_COMPLETE, Packet.WORK_DATA, Packet.WORK_WARNING, Packet.WORK_EXCEPTION],
+)
+def test_result_without_its_nul_is_an_empty_one(packet: Packet) -> None:
+    decoder = Decoder()
+    assert decoder.feed(request(packet, b"H:1") + SUBMIT)[0] == (packet, [b"H:1", b""])
+    assert not decoder.dead
+
+
 def test_size_is_refused_at_the_header_before_the_data_comes() -> None:
     decoder = Decoder(max_packet=100)
     assert decoder.feed(b"\0REQ\0\0\0\x10\0\0\0\x65")[0][0] == FAULT

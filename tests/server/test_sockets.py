@@ -3,6 +3,7 @@
 import resource
 import socket
 import struct
+import time
 from collections.abc import Callable
 
 import pytest
@@ -49,6 +50,28 @@ def test_payload_of_many_reads_arrives_whole(connect: Connect) -> None:
     assert workload == payload
     worker.say(Packet.WORK_COMPLETE, handle, payload)
     assert client.hear()[2] == payload
+
+
+def test_large_packet_out_of_a_small_send_buffer_does_not_crawl(connect: Connect) -> None:
+    client = connect()
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**15)  # libgearman's
+    started = time.monotonic()
+    assert client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", bytes(16 * MIB))[0] == "JOB_CREATED"
+    assert time.monotonic() - started < 3
+
+
+def test_worker_without_nodelay_is_not_held_up(connect: Connect) -> None:
+    client, worker = connect(), connect()
+    worker.say(Packet.CAN_DO, b"f")
+    started = time.monotonic()
+    for _ in range(50):
+        client.say(Packet.SUBMIT_JOB, b"f", b"", b"")
+        assert client.hear()[0] == "JOB_CREATED"
+        _, handle, _, _ = worker.ask(Packet.GRAB_JOB)
+        worker.say(Packet.WORK_COMPLETE, handle, b"")
+        assert worker.ask(Packet.GRAB_JOB) == ("NO_JOB",)
+        assert client.hear()[0] == "WORK_COMPLETE"
+    assert time.monotonic() - started < 1
 
 
 def test_worker_that_vanishes_gives_its_job_back(connect: Connect) -> None:
