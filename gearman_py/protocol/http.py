@@ -62,6 +62,12 @@ class Reader:
     _missing: int = 0  # bytes of the body, or of the chunk in hand
     _chunked: bool = False
     _body: list[bytes] = field(default_factory=list)
+    _size: int = 0  # bytes of the body, as far as they are announced
+
+    @property
+    def unread(self) -> int:
+        """How many bytes wait to be read."""
+        return len(self._unread)
 
     @property
     def partial(self) -> bool:
@@ -98,7 +104,7 @@ class Reader:
         return request
 
     def _head(self) -> Request | None:
-        while self._unread[:1] in (b"\r", b"\n"):  # RFC 9112 2.2: tolerated before a request
+        while self._unread.startswith((b"\r", b"\n")):  # RFC 9112 2.2: tolerated before a request
             del self._unread[:1]
         end = _HEAD_END.search(self._unread, 0, HEAD_LIMIT)
         if end is None:
@@ -121,11 +127,13 @@ class Reader:
         if length is not None and not _LENGTH.fullmatch(length):
             raise _bad(f"Content-Length: {length}")
         self._chunked = coding is not None
-        self._missing = int(length or 0)
-        self._allow(self._missing)
+        self._size = 0
+        self._announce(int(length or 0))
 
-    def _allow(self, size: int) -> None:
-        if size > self.max_body:
+    def _announce(self, size: int) -> None:
+        self._missing = size
+        self._size += size
+        if self._size > self.max_body:
             why = f"a body may have {self.max_body} bytes"
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, why)
 
@@ -158,10 +166,10 @@ class Reader:
                 if b"\n" in self._unread[start:] or len(self._unread) > HEAD_LIMIT:
                     raise _bad("a chunk without a size")
                 return False
-            self._missing = int(size[1], 16)
-            if not self._missing:
+            length = int(size[1], 16)
+            if not length:
                 return self._trailer(start)
-            self._allow(sum(map(len, self._body)) + self._missing)
+            self._announce(length)
             del self._unread[: size.end()]
 
     def _trailer(self, start: int) -> bool:

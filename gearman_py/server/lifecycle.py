@@ -14,7 +14,7 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import uvloop
@@ -23,9 +23,10 @@ from gearman_py import __version__
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.queues import Queues
 from gearman_py.sdnotify import notify, watchdog_interval
-from gearman_py.server.listener import Listener
+from gearman_py.server.listener import Connection, Listener
 from gearman_py.server.settings import Settings
-from gearman_py.server.sockets import Door, StartError
+from gearman_py.server.sockets import ADMIN, HTTP, Door, StartError
+from gearman_py.server.web import WebConnection
 
 log = logging.getLogger("gearmand")
 
@@ -127,7 +128,11 @@ async def _serve(settings: Settings, doors: Sequence[Door]) -> None:
 
 
 async def _open(loop: asyncio.AbstractEventLoop, listener: Listener, door: Door) -> asyncio.Server:
-    connect = partial(listener.connect, operator=door.operators)
+    connect: Callable[[], asyncio.Protocol] = partial(Connection, listener)
+    if door.kind == HTTP:
+        connect = partial(WebConnection, listener)
+    elif door.kind == ADMIN:
+        connect = partial(Connection, listener, operator=True)
     if door.socket.family == socket.AF_UNIX:
         return await loop.create_unix_server(connect, sock=door.socket)
     return await loop.create_server(connect, sock=door.socket)
@@ -156,7 +161,7 @@ async def _drain(
     log.info("draining: no new connections, %d jobs to go", len(broker.queues.jobs))
     notify("STATUS=draining")
     for door, server in servers.items():
-        if not door.operators:  # they may want to see how far it is
+        if door.kind != ADMIN:  # they may want to see how far it is
             server.close()
     while broker.queues.jobs:  # noqa: ASYNC110 - the broker knows no events to wait on
         await asyncio.sleep(0.1)

@@ -39,7 +39,7 @@ class Connection(asyncio.Protocol):
     transport: asyncio.Transport
     peer: Peer
 
-    def __init__(self, server: "Listener", *, operator: bool) -> None:
+    def __init__(self, server: "Listener", *, operator: bool = False) -> None:
         self._server = server
         self._operator = operator
         self._decoder = Decoder(text=True, max_packet=server.max_packet)
@@ -54,7 +54,8 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=OWED_PAUSE)
         address = transport.get_extra_info("peername")
         host = str(address[0]) if isinstance(address, tuple) else "unix"
-        number = transport.get_extra_info("socket").fileno()
+        self._socket = transport.get_extra_info("socket")
+        number = self._socket.fileno()
         self.peer = self._server.broker.join(number, host, operator=self._operator)
         self._server.connections[self.peer] = self
         if not self._server.admit(number, operator=self._operator):
@@ -95,9 +96,8 @@ class Connection(asyncio.Protocol):
         libgearman, whose send buffer of 32 KiB is less than a segment of the loopback device,
         so much after each 32 KiB.
         """
-        raw = self.transport.get_extra_info("socket")
-        if raw.family != socket.AF_UNIX:
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        if self._socket.family != socket.AF_UNIX:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def flush(self) -> None:
         """Write what the peer is owed."""
@@ -140,9 +140,13 @@ class Connection(asyncio.Protocol):
         if self.stalled_since is not None and now - self.stalled_since > STALLED_LIMIT:
             log.warning("%s has not read for %d s: closed", self, now - self.stalled_since)
             self.transport.abort()
-        elif self._decoder.partial and not self._paused and now - self._heard > SILENT_LIMIT:
+        elif self._partial() and not self._paused and now - self._heard > SILENT_LIMIT:
             log.warning("%s began a message %d s ago: closed", self, now - self._heard)
             self.transport.abort()
+
+    def _partial(self) -> bool:
+        """Whether the peer began a message that it has not ended."""
+        return self._decoder.partial
 
     def __str__(self) -> str:
         return f"{self.peer.address} (connection {self.peer.number})"
@@ -170,10 +174,6 @@ class Listener:
         self._warned = -WARN_AGAIN
         self._timer: asyncio.TimerHandle | None = None
         self._alarm = inf  # when it rings
-
-    def connect(self, *, operator: bool = False) -> Connection:
-        """A protocol for a connection that comes in."""
-        return Connection(self, operator=operator)
 
     def settle(self) -> None:
         """Have every peer that is owed something written to, once, in the next loop turn."""

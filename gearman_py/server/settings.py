@@ -48,6 +48,16 @@ class Settings:
         metavar="ADDRESS",
         action="append",
     )
+    protocol: str = option(
+        "",
+        "-r --protocol",
+        "speak a second protocol on a port of its own: http",
+        metavar="PROTOCOL",
+        choices=["http"],
+    )
+    http_port: int = option(
+        8080, "--http-port", "where HTTP is spoken, with -r http (8080)", type=int, metavar="PORT"
+    )
     admin_listen: tuple[str, ...] = option(
         (),
         "--admin-listen",
@@ -287,8 +297,9 @@ def _words(table: dict[str, Any]) -> list[str]:
 
 def _check(settings: Settings) -> None:
     """Raise UsageError for a value that its type allows and sense does not."""
-    if not 0 <= settings.port <= 65535:
-        raise UsageError(f"--port: {settings.port} is not between 0 and 65535")
+    for flag, port in (("port", settings.port), ("http-port", settings.http_port)):
+        if not 0 <= port <= 65535:
+            raise UsageError(f"--{flag}: {port} is not between 0 and 65535")
     if settings.queue_type.lower() != "builtin":
         raise UsageError(f"--queue-type: {settings.queue_type!r} is not there: only builtin is")
     if settings.backlog < 1:

@@ -13,8 +13,8 @@ from gearman_py.servers import UNIX
 
 # systemd passes sockets from this descriptor on (man sd_listen_fds).
 FIRST_PASSED = 3
-# What a socket unit's FileDescriptorName= says to make it the operators'.
-ADMIN = "admin"
+# What a socket is for, by its unit's FileDescriptorName=; any other name is for jobs.
+JOBS, ADMIN, HTTP = "jobs", "admin", "http"
 
 
 class StartError(Exception):
@@ -22,23 +22,23 @@ class StartError(Exception):
 
 
 class Door:
-    """A listening socket. Who comes by an operators' door may do what others may not.
+    """A listening socket: for jobs, for operators, who may do what others may not, or for HTTP.
 
     ``made`` is the socket file that is to go when the door closes.
     """
 
     def __init__(
-        self, listening: socket.socket, *, operators: bool = False, made: Path | None = None
+        self, listening: socket.socket, kind: str = JOBS, *, made: Path | None = None
     ) -> None:
         self.socket = listening
-        self.operators = operators
+        self.kind = kind
         self._made = made
         self._name = listening.getsockname()
 
     def __str__(self) -> str:
         name = self._name
         where = f"{UNIX}{name}" if isinstance(name, str) else f"{name[0]} port {name[1]}"
-        return where + " for operators" * self.operators
+        return where + {JOBS: "", ADMIN: " for operators", HTTP: " for HTTP"}[self.kind]
 
     def close(self) -> None:
         """Stop listening."""
@@ -53,18 +53,23 @@ def open_doors(settings: Settings) -> list[Door]:
     Sockets that systemd holds outlive this process: clients that come in between wait.
     """
     doors = list(_passed())
-    plain = any(not door.operators for door in doors)
+    passed = {door.kind for door in doors}
     with contextlib.ExitStack() as opened:
-        if not plain:
-            for door in _listen_on(settings):
-                opened.callback(door.close)
-                doors.append(door)
-        if not any(door.operators for door in doors):
-            for name in settings.admin_listen:
-                doors.append(_unix(name, settings.backlog, 0o660, operators=True))
-                opened.callback(doors[-1].close)
+        for door in _asked_for(settings, passed):
+            opened.callback(door.close)
+            doors.append(door)
         opened.pop_all()
     return doors
+
+
+def _asked_for(settings: Settings, passed: set[str]) -> Iterator[Door]:
+    if JOBS not in passed:
+        yield from _listen_on(settings, settings.port, JOBS)
+    if HTTP not in passed and settings.protocol:
+        yield from _listen_on(settings, settings.http_port, HTTP)
+    if ADMIN not in passed:
+        for name in settings.admin_listen:
+            yield _unix(name, settings.backlog, 0o660, ADMIN)
 
 
 def _passed() -> Iterator[Door]:
@@ -75,27 +80,27 @@ def _passed() -> Iterator[Door]:
         passed = socket.socket(fileno=FIRST_PASSED + number)
         if passed.type != socket.SOCK_STREAM or not _accepts(passed):
             raise StartError(f"systemd passed descriptor {passed.fileno()}, not a listening stream")
-        yield Door(passed, operators=names[number : number + 1] == [ADMIN])
+        name = names[number] if number < len(names) else JOBS
+        yield Door(passed, name if name in (ADMIN, HTTP) else JOBS)
 
 
 def _accepts(passed: socket.socket) -> bool:
     return bool(passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
-def _listen_on(settings: Settings) -> Iterator[Door]:
+def _listen_on(settings: Settings, port: int, kind: str) -> Iterator[Door]:
     every = ("::", "0.0.0.0") if socket.has_ipv6 else ("0.0.0.0",)  # noqa: S104 - the reference's default: all addresses
     for name in dict.fromkeys(settings.listen or every):
         if name.startswith(UNIX):
-            yield _unix(name, settings.backlog, 0o666)
+            if kind == JOBS:
+                yield _unix(name, settings.backlog, 0o666, kind)
             continue
         try:
-            found = socket.getaddrinfo(
-                name, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
+            found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except socket.gaierror as error:
             raise StartError(f"cannot resolve --listen {name}: {error.strerror}") from error
         for family, address in dict.fromkeys((family, address) for family, *_, address in found):
-            yield Door(_tcp(family, address, settings))
+            yield Door(_tcp(family, address, settings), kind)
 
 
 def _tcp(family: int, address: tuple[object, ...], settings: Settings) -> socket.socket:
@@ -124,7 +129,7 @@ def _tcp(family: int, address: tuple[object, ...], settings: Settings) -> socket
     return listening
 
 
-def _unix(name: str, backlog: int, mode: int, *, operators: bool = False) -> Door:
+def _unix(name: str, backlog: int, mode: int, kind: str) -> Door:
     path = Path(name.removeprefix(UNIX))
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -135,7 +140,7 @@ def _unix(name: str, backlog: int, mode: int, *, operators: bool = False) -> Doo
     except OSError as error:
         listening.close()
         raise StartError(f"cannot listen on {name}: {error.strerror or error}") from error
-    return Door(listening, operators=operators, made=path)
+    return Door(listening, kind, made=path)
 
 
 def _remove_stale(path: Path) -> None:

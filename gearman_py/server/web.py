@@ -4,14 +4,14 @@ The broker sees a peer like any other: requests become packets, and what the pee
 turned into answers here. A connection's requests are done one after the other.
 """
 
+import asyncio
 from http import HTTPStatus
-from typing import NoReturn
 
 from gearman_py import __version__
 from gearman_py.protocol.codec import RESPONSE, Decoder
-from gearman_py.protocol.http import CONTINUE, Reader, Refused, Request, answer
+from gearman_py.protocol.http import CONTINUE, HEAD_LIMIT, Reader, Refused, Request, answer
 from gearman_py.protocol.packets import Packet
-from gearman_py.server.listener import Connection, Listener, log
+from gearman_py.server.listener import OWED_LIMIT, Connection, Listener, log
 
 # By priority, then by whether in the background.
 SUBMITS = {
@@ -29,35 +29,39 @@ class WebConnection(Connection):
 
     def __init__(self, server: Listener) -> None:
         super().__init__(server)
-        self._reader = self._decoder = Reader(server.max_packet)
+        self._reader = Reader(server.max_packet)
         self._packets = Decoder(RESPONSE)  # what the broker answers
         self._request: Request | None = None  # being done
         self._handle: str | None = None
-        self._result: list[bytes] = []
+        self._result: list[bytes] = []  # what came before its end ...
+        self._held = 0  # ... and how many bytes that is
 
-    def connection_made(self, transport: object) -> None:
-        super().connection_made(transport)  # type: ignore[arg-type]  # as it comes from uvloop
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
         self.peer.exceptions = True
 
     def data_received(self, data: bytes) -> None:
         self._server.vigil.end()
         self._heard = self._server.now()
         self._reader.feed(data)
-        if self._request is None:
-            self._go_on()
+        self._go_on()
+        if self._request is not None and self._reader.unread > HEAD_LIMIT:
+            self._pause()
 
     def _go_on(self) -> None:
-        """Do the next request, if it is there."""
-        try:
-            self._request = self._reader.next()
-            if self._request is not None:
-                self._submit(self._request)
-            elif self._reader.expects_continue:
-                self.transport.write(CONTINUE)
-        except Refused as refused:
-            self._refuse(refused)
+        """Begin the next request, if it is there and the last one is done."""
+        while self._request is None and not self._paused and not self.transport.is_closing():
+            try:
+                self._request = self._reader.next()
+                if self._request is None:
+                    if self._reader.expects_continue:
+                        self.transport.write(CONTINUE)
+                    return
+                self._begin(self._request)
+            except Refused as refused:
+                self._refuse(refused)
 
-    def _submit(self, request: Request) -> None:
+    def _begin(self, request: Request) -> None:
         if not request.name:
             if request.method != "HEAD":
                 raise Refused(HTTPStatus.NOT_FOUND, "POST to /FUNCTION submits a job")
@@ -80,6 +84,10 @@ class WebConnection(Connection):
         for number, arguments in self._packets.feed(b"".join(self.peer.take())):
             if self._request is not None:
                 self._hear(self._request, Packet(number), arguments)
+        if self._paused and self.stalled_since is None:
+            self._resume()
+        else:
+            self._go_on()
 
     def _hear(self, request: Request, packet: Packet, arguments: list[bytes]) -> None:
         match packet:
@@ -89,6 +97,10 @@ class WebConnection(Connection):
                     self._answer(HTTPStatus.OK, command=packet)
             case Packet.WORK_DATA:
                 self._result.append(arguments[1])
+                self._held += len(arguments[1])
+                if self._held > OWED_LIMIT:
+                    log.warning("%s: a result of over %d MiB: closed", self, OWED_LIMIT >> 20)
+                    self.transport.abort()
             case Packet.WORK_COMPLETE:
                 self._answer(HTTPStatus.OK, b"".join((*self._result, arguments[1])), packet)
             case Packet.WORK_FAIL:
@@ -99,9 +111,7 @@ class WebConnection(Connection):
                 code, text = arguments
                 self._answer(STATUSES.get(code, HTTPStatus.BAD_REQUEST), text + b"\n")
 
-    def _answer(
-        self, status: HTTPStatus, body: bytes = b"", command: Packet | None = None
-    ) -> None:
+    def _answer(self, status: HTTPStatus, body: bytes = b"", command: Packet | None = None) -> None:
         request, self._request = self._request, None
         data = answer(
             request,
@@ -113,11 +123,10 @@ class WebConnection(Connection):
         )
         self._handle = None
         self._result.clear()
+        self._held = 0
         self.transport.write(data)
         if request is None or not request.keeps_alive:
             self.transport.close()
-        elif not self._paused:
-            self._go_on()
 
     def _refuse(self, refused: Refused) -> None:
         log.info("%s sent an HTTP request that is refused: %s", self, refused)
@@ -126,7 +135,9 @@ class WebConnection(Connection):
         self.transport.write(answer(None, refused.status, body, **extra))
         self.transport.close()
 
+    def _partial(self) -> bool:
+        return self._reader.partial and self._request is None
+
     def _resume(self) -> None:
         super()._resume()
-        if self._request is None:
-            self._go_on()
+        self._go_on()

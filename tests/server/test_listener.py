@@ -1,13 +1,14 @@
 """Peers that take too long, with a clock that the test moves."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
 from gearman_py.broker.broker import Broker
 from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
-from gearman_py.server.listener import SILENT_LIMIT, STALLED_LIMIT, Listener
+from gearman_py.server.listener import SILENT_LIMIT, STALLED_LIMIT, Connection, Listener
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ def test_peer_that_stops_within_a_message_is_closed_and_an_idle_one_is_not(
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         listener = Listener(Broker(), loop)
-        server = await loop.create_server(listener.connect, "127.0.0.1", 0)
+        server = await loop.create_server(partial(Connection, listener), "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         writer.write(request(Packet.ECHO_REQ, b"") + begun)
         await reader.readexactly(12)
@@ -50,7 +51,7 @@ def test_peer_that_never_reads_what_it_is_owed_is_closed() -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         listener = Listener(Broker(), loop)
-        server = await loop.create_server(listener.connect, "127.0.0.1", 0)
+        server = await loop.create_server(partial(Connection, listener), "127.0.0.1", 0)
         _, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), limit=1)
         writer.write(request(Packet.ECHO_REQ, b"x" * 2**20) * 16)
         stalled = False
