@@ -249,7 +249,7 @@ def lines() -> Iterator[Row]:
     seed = 20261123
     dice = random.Random(seed)  # noqa: S311 - noise, not a secret
     noise = bytes(dice.randrange(1, 256) for _ in range(60_000)) + b"\n"
-    yield f"noise of seed {seed}", noise, text(b"ERR ", lives=False)
+    yield f"noise of seed {seed}", noise, text(b"ERR ")
 
 
 def other_protocols() -> Iterator[Row]:
@@ -302,7 +302,7 @@ class Bystanders:
 
 
 def play(address: Address, sent: bytes, *, cut: bool) -> tuple[bytes, bool]:
-    """Send a row, and end the writing side if ``cut``; return what came, packets told as text, and whether the connection lives."""
+    """Send a row, ending the writing side if ``cut``; what came, and whether it lives on."""
     with socket.create_connection(address, SECONDS) as connection:
         connection.settimeout(SECONDS)
         heard = b""
