@@ -207,7 +207,7 @@ class Decoder:
         if len(data) - start < MAX_LINE:
             return 0
         self.dead = True
-        messages.append((TEXT_FAULT, [b"LINE_TOO_LONG", b"limit is %d bytes" % MAX_LINE]))
+        messages.append((TEXT_FAULT, [b"LINE_TOO_LONG", b"a line may have %d bytes" % MAX_LINE]))
         return len(data)
 
 

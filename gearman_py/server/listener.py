@@ -70,6 +70,8 @@ class Connection(asyncio.Protocol):
         log.debug("%s left%s", self, f": {error}" if error else "")
 
     def data_received(self, data: bytes) -> None:
+        if self._decoder.dead:
+            return  # closed as soon as it is told why
         self._server.vigil.end()
         self._heard = self._server.now()
         messages = self._decoder.feed(data)

@@ -47,8 +47,15 @@ class Server:
 
     def memory(self) -> int:
         """The most bytes that were ever resident."""
+        return self._status("VmHWM")
+
+    def resident(self) -> int:
+        """The bytes that are resident now."""
+        return self._status("VmRSS")
+
+    def _status(self, line: str) -> int:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+        found = re.search(rf"{line}:\s+(\d+) kB", status)
         assert found
         return int(found[1]) * 1024
 
