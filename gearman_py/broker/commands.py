@@ -134,10 +134,10 @@ def _show(broker: "Broker", words: Sequence[bytes]) -> bytes:
             return listing(
                 b"%b\t%d\t%d\t%d"
                 % (handle(job), job.retries, not (job.background or job.clients), job.background)
-                for job in broker.queues.jobs.values()
+                for job in broker.queues.jobs
             )
         case [b"unique", b"jobs"]:
-            return listing(printable(job.unique) for job in broker.queues.jobs.values())
+            return listing(printable(job.unique) for job in broker.queues.jobs)
         case []:
             return _unknown(words[0])
         case _:

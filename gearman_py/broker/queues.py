@@ -11,6 +11,7 @@ from itertools import islice
 from math import inf
 
 from gearman_py.broker.job import PRIORITIES, Function, Job, Key
+from gearman_py.broker.ledger import Ledger
 from gearman_py.broker.peer import Peer
 from gearman_py.protocol.codec import response
 from gearman_py.protocol.packets import Packet
@@ -49,7 +50,7 @@ class Queues:
         self._choose = self._by_function if function_first else self._by_priority
         self._rotate = rotate
         self._wakeup = wakeup
-        self.jobs: dict[int, Job] = {}
+        self.jobs = Ledger()
         self.functions: dict[bytes, Function] = {}
         self.progress: dict[Job, tuple[bytes, bytes]] = {}
         self.next_event = inf
@@ -78,9 +79,9 @@ class Queues:
 
     def add(self, job: Job, key: Key | None, now: float) -> None:
         """Take a new job in, which others of this key are to join, and wake a worker for it."""
-        number = job.number = self._number
+        job.number = self._number
         self._number += 1
-        self.jobs[number] = job
+        self.jobs.add(job)
         function = job.function
         if key:
             function.uniques[key] = job
@@ -90,13 +91,13 @@ class Queues:
 
     def add_later(self, job: Job, key: Key | None, due: float) -> None:
         """Take a new job in that is not to run before ``due`` (seconds since 1970)."""
-        number = job.number = self._number
+        job.number = self._number
         self._number += 1
-        self.jobs[number] = job
+        self.jobs.add(job)
         if key:
             job.function.uniques[key] = job
         job.function.scheduled += 1
-        heappush(self._due, (due, number))
+        heappush(self._due, (due, job.number))
         self.next_event = -inf  # only a tick knows the time of day
 
     def take(self, worker: Peer, now: float) -> tuple[bytes, Job] | None:
@@ -170,7 +171,7 @@ class Queues:
             self.progress.pop(job, None)
 
     def _erase(self, job: Job) -> None:
-        del self.jobs[job.number]
+        self.jobs.remove(job)
         key = job.unique if job.unique != b"-" else job.key
         if key:
             del job.function.uniques[key]

@@ -70,14 +70,14 @@ class Connection(asyncio.Protocol):
         log.debug("%s left%s", self, f": {error}" if error else "")
 
     def data_received(self, data: bytes) -> None:
-        if self._decoder.dead:
-            return  # closed as soon as it is told why
         self._server.vigil.end()
         self._heard = self._server.now()
         messages = self._decoder.feed(data)
-        if self._decoder.partial or (messages and messages[-1][0] in WORKER_REPORTS):
+        if len(data) < LARGE and (
+            self._decoder.partial or (messages and messages[-1][0] in WORKER_REPORTS)
+        ):
             self._acknowledge()
-        if self._decoder.dead:
+        if self._decoder.dead and messages:  # none: it was told before, and is being closed
             _, (_, sentence) = messages[-1]
             log.warning("%s sent what is no Gearman packet: %s", self, sentence.decode())
         self._receive(messages)

@@ -339,7 +339,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
     @invariant()
     def every_job_is_known_as_it_is(self) -> None:
         queues = self.broker.queues
-        jobs = {queues.handle(job): job for job in queues.jobs.values()}
+        jobs = {queues.handle(job): job for job in queues.jobs}
         assert jobs.keys() == self.jobs.keys()
         for handle, job in self.jobs.items():
             theirs = jobs[handle]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from gearman_py.protocol.codec import RESPONSE, Decoder, request
 from gearman_py.protocol.packets import Packet
-from tests.server.process import Address, Peer, Server
+from tests.server.process import Address, Peer, Server, await_true
 
 Connect = Callable[..., Peer]
 Start = Callable[..., Server]
@@ -128,7 +128,7 @@ def test_random_sessions_leave_the_server_as_it_was(start: Start, connect: Conne
 
 def empty(peer: Peer) -> None:
     """Cancel every job that is left, as an operator would; nothing is left then."""
-    peer.say(Packet.RESET_ABILITIES)
+    await_true(lambda: len(peer.command("workers").splitlines()) == 2)
     for row in peer.command("show jobs").splitlines()[:-1]:
         assert peer.command(f"cancel job {row.split(chr(9).encode())[0].decode()}") == b"OK\r\n"
     for row in peer.command("status").splitlines()[:-1]:
