@@ -186,9 +186,9 @@ def test_options_come_from_a_file_and_the_command_line_wins(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("prot = 4730", "unrecognized arguments: --prot=4730"),
+        ("prt = 4730", "unrecognized arguments: --prt=4730"),
         ("port = ", "Invalid value (at end of document)"),
-        ("--prot 4730", "unrecognized arguments: --prot 4730"),
+        ("--prt 4730", "unrecognized arguments: --prt 4730"),
     ],
 )
 def test_mistake_in_the_file_names_it(tmp_path: Path, content: str, message: str) -> None:
