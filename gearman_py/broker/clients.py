@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from gearman_py.broker.job import HIGH, LOW, NORMAL, Job, ReduceJob, coalesces_on
 from gearman_py.broker.numbers import MAX_EPOCH, decimal
 from gearman_py.broker.peer import Peer
+from gearman_py.broker.queues import Queues
 from gearman_py.protocol.codec import response
 from gearman_py.protocol.packets import Packet
 
@@ -69,25 +70,29 @@ def accept(
     function = queues.functions.get(name) or queues.function(name)
     key = unique if unique != b"-" else coalesces_on(unique, workload)
     job = function.uniques.get(key) if key else None
-    if job is None:
-        limit = function.limits[priority]
-        if limit and function.total >= limit:
-            return peer.refuse(b"QUEUE_ERROR", b"Job queue is full")
-        if reducer:
-            job = ReduceJob(function, unique, workload, priority, background, reducer)
-        else:
-            job = Job(function, unique, workload, priority, background)
-        # Also one that is due already waits for its time: the next tick, at once, finds it.
-        if due > 0:
-            queues.add_later(job, key, due)
-        else:
-            queues.add(job, key, broker.now)
-    elif background:
-        job.background = True
+    if job is not None:
+        job.background = job.background or background
+        return _attend(queues, peer, job, background)
+    limit = function.limits[priority]
+    if limit and function.total >= limit:
+        return peer.refuse(b"QUEUE_ERROR", b"Job queue is full")
+    if reducer:
+        job = ReduceJob(function, unique, workload, priority, background, reducer)
+    else:
+        job = Job(function, unique, workload, priority, background)
+    queues.enter(job, key)
+    # The client is answered before workers are woken: there may be thousands.
+    _attend(queues, peer, job, background)
+    # Also one that is due already waits for its time: the next tick, at once, finds it.
+    return queues.add_later(job, due) if due > 0 else queues.add(job, broker.now)
+
+
+def _attend(queues: Queues, peer: Peer, job: Job, background: bool) -> None:
+    """Tell a client its job's handle; who waits for the result is remembered."""
     if not background:
         job.clients += (peer,)
         peer.waiting.add(job)
-    return peer.send(response(Packet.JOB_CREATED, queues.handle(job)))
+    peer.send(response(Packet.JOB_CREATED, queues.handle(job)))
 
 
 def _get_status(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:

@@ -77,25 +77,23 @@ class Queues:
             return None
         return self.jobs.get(int(digits[:20]))
 
-    def add(self, job: Job, key: Key | None, now: float) -> None:
-        """Take a new job in, which others of this key are to join, and wake a worker for it."""
-        job.number = self._number
-        self._number += 1
-        self.jobs.add(job)
-        function = job.function
-        if key:
-            function.uniques[key] = job
-        function.push(job)
-        if function.sleepers:
-            self.wake(function, now)
-
-    def add_later(self, job: Job, key: Key | None, due: float) -> None:
-        """Take a new job in that is not to run before ``due`` (seconds since 1970)."""
+    def enter(self, job: Job, key: Key | None) -> None:
+        """Take a new job in, which others of this key are to join, and give it its number."""
         job.number = self._number
         self._number += 1
         self.jobs.add(job)
         if key:
             job.function.uniques[key] = job
+
+    def add(self, job: Job, now: float) -> None:
+        """Queue a job, and wake a worker for it."""
+        function = job.function
+        function.push(job)
+        if function.sleepers:
+            self.wake(function, now)
+
+    def add_later(self, job: Job, due: float) -> None:
+        """Keep a job that is not to run before ``due`` (seconds since 1970)."""
         job.function.scheduled += 1
         heappush(self._due, (due, job.number))
         self.next_event = -inf  # only a tick knows the time of day
@@ -174,7 +172,10 @@ class Queues:
         self.jobs.remove(job)
         key = job.unique if job.unique != b"-" else job.key
         if key:
-            del job.function.uniques[key]
+            uniques = job.function.uniques
+            del uniques[key]
+            if not uniques:
+                job.function.uniques = {}  # a dict never shrinks by itself
         for client in job.clients:
             client.waiting.discard(job)
 

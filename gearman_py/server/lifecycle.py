@@ -33,7 +33,7 @@ log = logging.getLogger("gearmand")
 # Freeing a block of this size once teaches glibc's malloc to keep as much for workloads to
 # come; else it returns each to the system and has the next one's pages made anew: twice the
 # CPU for workloads of a MiB (measured).
-KEPT = 8 * 2**20
+KEPT = 4 * 2**20
 # How often connections are looked over for peers that have stopped reading (seconds).
 SWEEP = 10.0
 
@@ -122,7 +122,8 @@ async def _serve(settings: Settings, doors: Sequence[Door]) -> None:
     for door, server in servers.items():
         server.close()
         door.close()
-    listener.flush()
+    while broker.dirty:
+        listener.flush()
     for connection in listener.connections.values():
         connection.transport.close()
 

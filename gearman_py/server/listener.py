@@ -28,6 +28,9 @@ OWED_LIMIT = 64 * 2**20
 STALLED_LIMIT = 60.0
 # Close the connection of a peer that began a message and has sent no more of it since.
 SILENT_LIMIT = 30.0
+# To so many peers is written in one turn of the loop: a job may wake thousands of workers, and
+# what others are owed is not to wait for that.
+SLICE = 256
 # So many descriptors below the limit of open files newcomers are about to be turned away.
 SCARCE = 8
 WARN_AGAIN = 10.0  # seconds
@@ -188,13 +191,16 @@ class Listener:
         if self.broker.queues.next_event < self._alarm:
             self._tick()
         dirty = self.broker.dirty
-        while dirty:
-            peers, dirty[:] = list(dirty), ()
-            for peer in peers:
-                connection = self.connections.get(peer)
-                if connection is not None and not connection.transport.is_closing():
-                    connection.flush()
+        peers = dirty[:SLICE]
+        del dirty[:SLICE]
+        for peer in peers:
+            connection = self.connections.get(peer)
+            if connection is not None and not connection.transport.is_closing():
+                connection.flush()
+        if peers:
             self.vigil.begin()
+        if dirty and not self.flushing:
+            self.settle()
 
     def _tick(self) -> None:
         """Let time do its work in the broker, and come back when it has more to do."""

@@ -1,0 +1,149 @@
+"""Much of everything: sleepers, queued jobs, large payloads, peers that dawdle."""
+
+import resource
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from gearman_py.protocol.codec import MAX_PACKET, request, response
+from gearman_py.protocol.packets import Packet
+from tests.bench.load import Client, Worker, run
+from tests.server.process import Address, Peer, Server, await_true
+
+Connect = Callable[..., Peer]
+Start = Callable[..., Server]
+MIB = 2**20
+SLEEPERS = 10_000
+NOOP = response(Packet.NOOP)
+ASLEEP = request(Packet.CAN_DO, b"f") + request(Packet.PRE_SLEEP) + request(Packet.ECHO_REQ, b"")
+AWAKE = response(Packet.ECHO_RES, b"")
+
+
+@pytest.fixture
+def files() -> Iterator[int]:
+    """So many files may be open here and in the servers started here."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = min(hard, 30_000)
+    if most < SLEEPERS + 1000:
+        pytest.skip(f"only {most} files may be open here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    yield most
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def sleepers(files: int) -> Iterator[Callable[[Address], list[socket.socket]]]:
+    """Makes connections of workers that sleep, and says when they all do."""
+    made: list[socket.socket] = []
+
+    def fall_asleep(address: Address) -> list[socket.socket]:
+        for _ in range(SLEEPERS):
+            worker = socket.create_connection(address, 10)
+            made.append(worker)
+            worker.sendall(ASLEEP)
+        for worker in made:
+            assert worker.recv(100) == AWAKE
+        return made
+
+    yield fall_asleep
+    for worker in made:
+        worker.close()
+
+
+@pytest.mark.parametrize(("wakeup", "woken"), [("1", 1), ("0", SLEEPERS)])
+def test_ten_thousand_sleepers_are_woken_as_asked_and_the_client_is_answered_first(
+    start: Start,
+    connect: Connect,
+    files: int,
+    sleepers: Callable[[Address], list[socket.socket]],
+    wakeup: str,
+    woken: int,
+) -> None:
+    server = start("-f", str(files), "-w", wakeup)
+    address = server.listening()
+    before = server.resident()
+    workers = sleepers(address)
+    assert (server.resident() - before) / SLEEPERS < 8 * 1024
+    client = connect(address)
+    begun = time.perf_counter()
+    assert client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"")[0] == "JOB_CREATED"
+    print(f"{SLEEPERS} sleepers, {woken} to wake: {(time.perf_counter() - begun) * 1e3:.1f} ms")
+    client.ask(Packet.ECHO_REQ, b"")  # behind which every NOOP has left
+    poll = select.poll()
+    for worker in workers:
+        poll.register(worker, select.POLLIN)
+    assert len(poll.poll(1000)) == woken
+
+
+def test_two_hundred_thousand_jobs_take_little_memory_and_give_it_back(
+    start: Start, connect: Connect
+) -> None:
+    server = start()
+    address = server.listening()
+    jobs = 200_000
+    before = server.resident()
+    submit = Packet.SUBMIT_JOB_BG
+    four = [
+        Client(address, jobs=jobs // 4, window=32, payload=b"x" * 64, packet=submit)
+        for _ in range(4)
+    ]
+    run(four, [])
+    # What a few connections and a warm heap take is not the jobs'.
+    assert server.resident() - before < jobs * 450 + 10 * MIB
+    peer = connect(address)
+    begun = time.perf_counter()
+    assert peer.command("status") == b"bench\t%d\t0\t0\n.\n" % jobs
+    print(f"status with {jobs} jobs: {(time.perf_counter() - begun) * 1e3:.1f} ms")
+    eight = [Worker(address, result=b"") for _ in range(8)]
+    run([], eight, drain=jobs)
+    await_true(lambda: peer.command("status") == b"bench\t0\t0\t8\n.\n")
+    assert server.resident() < 1.5 * before
+    for one in (*four, *eight):
+        one.socket.close()
+
+
+def test_twenty_payloads_of_the_largest_size_at_once_and_no_larger_one(
+    start: Start, connect: Connect
+) -> None:
+    server = start()
+    address = server.listening()
+    before = server.resident()
+    count, payload = 20, bytes(MAX_PACKET - 100)
+    clients = [connect(address) for _ in range(count)]
+    for client in clients:
+        client.say(Packet.SUBMIT_JOB, b"f", b"", payload)
+        assert client.hear()[0] == "JOB_CREATED"
+    worker = connect(address)
+    worker.say(Packet.CAN_DO, b"f")
+    for _ in clients:
+        _, handle, _, workload = worker.ask(Packet.GRAB_JOB)
+        assert len(workload) == len(payload)
+        worker.say(Packet.WORK_COMPLETE, handle, b"done")
+    for client in clients:
+        assert client.hear()[2] == b"done"
+    assert server.memory() - before < 3 * count * len(payload)
+    header = request(Packet.SUBMIT_JOB)[:8] + (MAX_PACKET + 1).to_bytes(4, "big")
+    clients[0].socket.sendall(header)
+    assert clients[0].hear()[:2] == ("ERROR", b"ARGUMENT_TOO_LARGE")
+    assert clients[0].closed()
+
+
+def test_two_thousand_peers_that_dawdle_slow_nobody(
+    start: Start, connect: Connect, files: int
+) -> None:
+    server = start("-f", str(files))
+    address = server.listening()
+    before = server.resident()
+    dawdlers = [socket.create_connection(address, 10) for _ in range(2000)]
+    for number, dawdler in enumerate(dawdlers):
+        dawdler.sendall(b"\0REQ\0\0\0\x07"[: 1 + number % 8])
+    bystander = connect(address)
+    for _ in range(100):
+        assert bystander.ask(Packet.ECHO_REQ, b"x") == ("ECHO_RES", b"x")
+    assert (server.resident() - before) / len(dawdlers) < 8 * 1024
+    for dawdler in dawdlers:
+        dawdler.close()
+    await_true(lambda: len(bystander.command("workers").splitlines()) == 2)
