@@ -100,7 +100,7 @@ async def _serve(settings: Settings, doors: Sequence[Door]) -> None:
     listener = Listener(
         broker, loop, max_packet=settings.max_packet, max_connections=settings.max_connections
     )
-    servers = {door: await _open(loop, listener, door) for door in doors}
+    servers = {door: await _open(loop, listener, door, settings.backlog) for door in doors}
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGUSR1, draining.set)
@@ -128,15 +128,17 @@ async def _serve(settings: Settings, doors: Sequence[Door]) -> None:
         connection.transport.close()
 
 
-async def _open(loop: asyncio.AbstractEventLoop, listener: Listener, door: Door) -> asyncio.Server:
+async def _open(
+    loop: asyncio.AbstractEventLoop, listener: Listener, door: Door, backlog: int
+) -> asyncio.Server:
     connect: Callable[[], asyncio.Protocol] = partial(Connection, listener)
     if door.kind == HTTP:
         connect = partial(WebConnection, listener)
     elif door.kind == ADMIN:
         connect = partial(Connection, listener, operator=True)
     if door.socket.family == socket.AF_UNIX:
-        return await loop.create_unix_server(connect, sock=door.socket)
-    return await loop.create_server(connect, sock=door.socket)
+        return await loop.create_unix_server(connect, sock=door.socket, backlog=backlog)
+    return await loop.create_server(connect, sock=door.socket, backlog=backlog)
 
 
 async def _watchdog() -> None:

@@ -89,9 +89,9 @@ class Settings:
     )
     pid_file: str = option("", "-P --pid-file", "write the process id to FILE", metavar="FILE")
     backlog: int = option(
-        1024,
+        4096,
         "-b --backlog",
-        "connections that may wait to be accepted (1024)",
+        "connections that may wait to be accepted (4096)",
         type=int,
         metavar="N",
     )
