@@ -1,13 +1,16 @@
 """The code in README and docs runs as it stands."""
 
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from gearman_py.server.settings import REFUSED, Settings
 from tests.server.process import Server, await_true
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,3 +71,47 @@ def test_client_of_the_readme_works_with_its_worker(port: int) -> None:
     finally:
         process.terminate()
         process.wait(10)
+
+
+def settings_page() -> str:
+    """docs/settings.md, from where the options are declared."""
+    rows = []
+    for one in fields(Settings):
+        meta = one.metadata
+        flags = " ".join(f"`{flag}`" for flag in meta["flags"])
+        word = meta["argparse"].get("metavar", "")
+        text = f"taken, without effect: {meta['idle']}" if "idle" in meta else meta["help"]
+        rows.append(f"| {flags} {word} | {text} |".replace("  ", " "))
+    refused = [
+        f"| `{start}{'…' * start.endswith('-')}` | {why} |" for start, why in REFUSED.items()
+    ]
+    table = ["| option | |", "|---|---|"]
+    return "\n".join([SETTINGS_HEAD, *table, *rows, "", SETTINGS_REFUSED, *table, *refused, ""])
+
+
+SETTINGS_HEAD = """\
+# gearmand's options
+
+Made from `gearman_py/server/settings.py`; in parentheses is what counts when an option is not
+given. Names are those of the C gearmand. `--config-file FILE` reads them from a file: TOML
+(`port = 4730`, `listen = ["127.0.0.1", "unix:/run/g.sock"]`, `exceptions = true`), or written as
+on the command line, as the C gearmand has it. The command line wins. `$GEARMAND_PORT` is the port
+where neither gives one.
+
+Signals: SIGTERM and SIGINT stop it at once, SIGUSR1 once its jobs are done; SIGHUP opens the log
+file anew. Exit status 0: stopped by a signal or an operator; 1: it could not start.
+
+Under systemd it says when it is ready, answers the watchdog, and uses the sockets of a socket
+unit, if there is one: those that `FileDescriptorName=` calls `admin` are for operators, `http` for
+HTTP, all others for jobs.
+"""
+SETTINGS_REFUSED = "Options of the C gearmand that are refused, with the reason:\n"
+
+
+def test_settings_page_says_what_the_settings_are() -> None:
+    page = ROOT / "docs/settings.md"
+    if os.environ.get("UPDATE_GOLDEN"):
+        page.write_text(settings_page())
+    assert page.read_text() == settings_page(), (
+        "UPDATE_GOLDEN=1 .venv/bin/pytest tests/test_docs.py"
+    )
