@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             lifecycle.allow_descriptors(settings.file_descriptors)
         doors = sockets.open_doors(settings)
         if settings.user:
-            lifecycle.become(settings.user)
+            lifecycle.become(settings.user, doors)
         _log_to(settings)
         if settings.daemon:
             _detach()

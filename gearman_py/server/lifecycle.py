@@ -49,11 +49,13 @@ def allow_descriptors(number: int) -> None:
         ) from error
 
 
-def become(user: str) -> None:
-    """Give up root for a user's rights; raises StartError."""
+def become(user: str, doors: Sequence[Door]) -> None:
+    """Give up root for a user's rights, and the socket files to it; raises StartError."""
     try:
         entry = pwd.getpwnam(user)
         if os.geteuid() != entry.pw_uid:
+            for door in doors:
+                door.give_to(entry.pw_uid, entry.pw_gid)
             os.initgroups(user, entry.pw_gid)
             os.setgid(entry.pw_gid)
             os.setuid(entry.pw_uid)

@@ -198,7 +198,7 @@ class Listener:
             if connection is not None and not connection.transport.is_closing():
                 connection.flush()
         if peers:
-            self.vigil.begin()
+            self.vigil.begin(len(peers))
         if dirty and not self.flushing:
             self.settle()
 

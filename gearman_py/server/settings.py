@@ -306,6 +306,8 @@ def _check(settings: Settings) -> None:
         raise UsageError(f"--backlog: {settings.backlog} is not a positive number")
     if other := [name for name in settings.admin_listen if not name.startswith(UNIX)]:
         raise UsageError(f"--admin-listen: {other[0]!r} is not unix:PATH")
+    if settings.protocol and settings.listen and all(n.startswith(UNIX) for n in settings.listen):
+        raise UsageError("--protocol: HTTP is not spoken on Unix sockets: --listen to an address")
     if settings.admin_only and not settings.admin_listen:
         raise UsageError("--admin-only: give --admin-listen unix:PATH, or nobody could use them")
     if settings.max_connections < 0:

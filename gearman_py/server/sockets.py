@@ -44,7 +44,14 @@ class Door:
         """Stop listening."""
         self.socket.close()
         if self._made:
-            self._made.unlink(missing_ok=True)
+            # What cannot be removed any more, the next start finds stale and replaces.
+            with contextlib.suppress(OSError):
+                self._made.unlink()
+
+    def give_to(self, user: int, group: int) -> None:
+        """Let the socket file that was made be this user's and group's; raises OSError."""
+        if self._made:
+            os.chown(self._made, user, group)
 
 
 def open_doors(settings: Settings) -> list[Door]:
@@ -52,7 +59,7 @@ def open_doors(settings: Settings) -> list[Door]:
 
     Sockets that systemd holds outlive this process: clients that come in between wait.
     """
-    doors = list(_passed())
+    doors = list(_passed(settings))
     passed = {door.kind for door in doors}
     with contextlib.ExitStack() as opened:
         for door in _asked_for(settings, passed):
@@ -72,7 +79,7 @@ def _asked_for(settings: Settings, passed: set[str]) -> Iterator[Door]:
             yield _unix(name, settings.backlog, 0o660, ADMIN)
 
 
-def _passed() -> Iterator[Door]:
+def _passed(settings: Settings) -> Iterator[Door]:
     if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
         return
     names = os.environ.pop("LISTEN_FDNAMES", "").split(":")
@@ -80,6 +87,8 @@ def _passed() -> Iterator[Door]:
         passed = socket.socket(fileno=FIRST_PASSED + number)
         if passed.type != socket.SOCK_STREAM or not _accepts(passed):
             raise StartError(f"systemd passed descriptor {passed.fileno()}, not a listening stream")
+        if passed.family != socket.AF_UNIX:
+            _tune(passed, settings)
         name = names[number] if number < len(names) else JOBS
         yield Door(passed, name if name in (ADMIN, HTTP) else JOBS)
 
@@ -107,15 +116,7 @@ def _tcp(family: int, address: tuple[object, ...], settings: Settings) -> socket
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Accepted connections inherit these.
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in (
-            (socket.TCP_KEEPIDLE, settings.keepalive_idle),
-            (socket.TCP_KEEPINTVL, settings.keepalive_interval),
-            (socket.TCP_KEEPCNT, settings.keepalive_count),
-        ):
-            listening.setsockopt(socket.IPPROTO_TCP, option, value)
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _tune(listening, settings)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listening.bind(address)
@@ -127,6 +128,18 @@ def _tcp(family: int, address: tuple[object, ...], settings: Settings) -> socket
         hint = f"; who has it: ss -ltnp 'sport = :{address[1]}'" if taken else ""
         raise StartError(f"cannot listen on {where}: {error.strerror}{hint}") from error
     return listening
+
+
+def _tune(listening: socket.socket, settings: Settings) -> None:
+    """Set what the connections that it accepts inherit."""
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, settings.keepalive_idle),
+        (socket.TCP_KEEPINTVL, settings.keepalive_interval),
+        (socket.TCP_KEEPCNT, settings.keepalive_count),
+        (socket.TCP_NODELAY, 1),
+    ):
+        listening.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _unix(name: str, backlog: int, mode: int, kind: str) -> Door:

@@ -3,7 +3,9 @@
 To be woken from sleep takes a process tens of microseconds, on a virtual machine as long as
 the server takes for the job itself. So after writing to its peers the event loop polls for
 LENGTH instead of sleeping, as long as that pays: once nothing came in that time it sleeps
-again, until something comes that quickly of itself. An idle server sleeps.
+again, until an answer comes SOON of itself. An idle server sleeps. A busy one needs no vigil:
+where many peers are written to, more is there to be read by the time that it looks, and what
+comes together is done with fewer system calls.
 
 Measured with one client and one worker, one job at a time: half the latency, no more CPU.
 """
@@ -13,6 +15,10 @@ import os
 import time
 
 LENGTH = 50e-6  # seconds
+SOON = 200e-6  # with the time that it takes to be woken
+# It is not busy when it wrote to no more than FEW peers, CALM times in succession.
+FEW = 2
+CALM = 8
 
 
 class Vigil:
@@ -24,11 +30,13 @@ class Vigil:
         self._since = 0.0  # when something was written last
         self._pays = False
         self._on = False
+        self._calm = 0
 
-    def begin(self) -> None:
-        """Something was written."""
+    def begin(self, peers: int) -> None:
+        """Something was written to so many peers."""
         self._since = time.perf_counter()
-        if self._pays and not self._on:
+        self._calm = self._calm + 1 if peers <= FEW else 0
+        if self._pays and not self._on and self._calm >= CALM:
             self._on = True
             self._loop.call_soon(self._watch)
 
@@ -37,7 +45,7 @@ class Vigil:
         if self._on:
             self._on = False
         else:
-            self._pays = self._possible and time.perf_counter() - self._since < LENGTH
+            self._pays = self._possible and time.perf_counter() - self._since < SOON
 
     def _watch(self) -> None:
         if not self._on:

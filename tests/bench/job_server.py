@@ -25,7 +25,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 SMALL = b"x" * 64
 BACKGROUND = Packet.SUBMIT_JOB_BG
-ROUNDS = 3
+ROUNDS = 5
 
 
 class Server:

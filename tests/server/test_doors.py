@@ -54,6 +54,15 @@ def test_operators_socket_is_its_owner_s_and_group_s_alone(start: Start, tmp_pat
     assert stat.S_IMODE(path.stat().st_mode) == 0o660
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+def test_socket_files_go_to_the_user_it_becomes(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    server = listening(start("--admin-listen", f"unix:{path}", "-u", "nobody"))
+    assert path.owner() == "nobody"
+    assert server.end() == 0, "though it may not remove the file any more"
+    listening(start("--admin-listen", f"unix:{path}"))
+
+
 def test_only_operators_change_queues_when_asked_for(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "admin.sock"
     server = start("--admin-listen", f"unix:{path}", "--admin-only")
@@ -194,3 +203,9 @@ def test_what_cannot_be_is_said(start: Start, arguments: list[str], message: str
     server = start(*arguments)
     assert server.process.wait(10) == 1
     assert server.log.startswith(f"gearmand: {message}")
+
+
+def test_http_needs_an_address(tmp_path: Path) -> None:
+    server = Server(["-L", f"unix:{tmp_path}/g.sock", "-r", "http"], tmp_path)
+    assert server.process.wait(10) == 1
+    assert server.log.startswith("gearmand: --protocol: HTTP is not spoken on Unix sockets")
