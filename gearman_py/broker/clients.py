@@ -83,8 +83,10 @@ def accept(
     queues.enter(job, key)
     # The client is answered before workers are woken: there may be thousands.
     _attend(queues, peer, job, background)
-    # Also one that is due already waits for its time: the next tick, at once, finds it.
-    return queues.add_later(job, due) if due > 0 else queues.add(job, broker.now)
+    if due > 0:  # also one that is due already: the next tick, at once, finds it
+        return queues.add_later(job, due)
+    function.push(job)
+    return queues.wake(function, broker.now) if function.sleepers else None
 
 
 def _attend(queues: Queues, peer: Peer, job: Job, background: bool) -> None:

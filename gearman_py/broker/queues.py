@@ -85,13 +85,6 @@ class Queues:
         if key:
             job.function.uniques[key] = job
 
-    def add(self, job: Job, now: float) -> None:
-        """Queue a job, and wake a worker for it."""
-        function = job.function
-        function.push(job)
-        if function.sleepers:
-            self.wake(function, now)
-
     def add_later(self, job: Job, due: float) -> None:
         """Keep a job that is not to run before ``due`` (seconds since 1970)."""
         job.function.scheduled += 1

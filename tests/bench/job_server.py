@@ -25,7 +25,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 SMALL = b"x" * 64
 BACKGROUND = Packet.SUBMIT_JOB_BG
-ROUNDS = 5
+ROUNDS = 3
 
 
 class Server:
@@ -214,4 +214,5 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # leave no server behind
     main(sys.argv[1:])

@@ -18,7 +18,6 @@ from gearman_py.protocol.packets import Packet
 
 FUNCTION = b"bench"
 _HEADER = 12
-BUFFER = memoryview(bytearray(2**18))
 WRITABLE = select.EPOLLIN | select.EPOLLOUT
 
 
@@ -41,10 +40,16 @@ class Peer:
         self.tail = b""
 
     def send(self, data: bytes) -> None:
-        if not data:
-            return
-        self.owed.append(memoryview(data))
-        self.flush()
+        if not self.owed:
+            try:
+                sent = self.socket.send(data) if data else 0
+            except BlockingIOError:
+                sent = 0
+            if sent == len(data):
+                return
+            self.owed.append(memoryview(data)[sent:])
+        else:
+            self.owed.append(memoryview(data))
 
     def flush(self) -> None:
         while self.owed:
@@ -58,10 +63,10 @@ class Peer:
                 self.owed.popleft()
 
     def read(self) -> bytes:
-        size = self.socket.recv_into(BUFFER)
-        if not size:
+        data = self.socket.recv(2**18)
+        if not data:
             raise ConnectionError("the server closed a connection")
-        return bytes(BUFFER[:size])
+        return data
 
     unanswered = 0
 
@@ -140,9 +145,11 @@ class Worker(Peer):
 
     def ready(self) -> int:
         data = self.read()
-        passed = min(self.missing, len(data))
-        self.missing -= passed
-        done = 0 if self.missing else self._packets(self.tail + data[passed:])
+        if self.missing:
+            passed = min(self.missing, len(data))
+            self.missing -= passed
+            data = data[passed:]
+        done = 0 if self.missing else self._packets(self.tail + data)
         if self.answers and not self.missing:
             if len(self.result) < LARGE:
                 self.answers = [b"".join(self.answers)]
