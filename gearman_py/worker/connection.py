@@ -2,8 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable
-from typing import Self
+from collections.abc import Callable
+from typing import Self, cast
 
 from gearman_py.dial import open_connection
 from gearman_py.errors import ConnectionLost, ProtocolError
@@ -29,11 +29,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     @classmethod
-    async def open(
-        cls, server: Server, functions: Iterable[str], client_id: str, *, within: float
-    ) -> Self:
+    async def open(cls, server: Server, session: Session, *, within: float) -> Self:
         """Connect within so many seconds. Raises OSError (TimeoutError is one)."""
-        session = Session(functions, client_id)
         async with asyncio.timeout(within):
             return await open_connection(lambda: cls(server, session), server)
 
@@ -50,20 +47,22 @@ class Connection(asyncio.Protocol):
             self._changed.clear()
             await self._changed.wait()
 
-    def send(self, packet: Packet, *arguments: bytes) -> None:
-        """Send a packet of the job in hand. From another thread it waits for room."""
+    def send(self, handle: str, packet: Packet, *arguments: bytes) -> None:
+        """Say something of the job in hand. From another thread it waits for room."""
         if threading.get_ident() == self._thread:
             self._raise_if_lost()
-            self.session.send(packet, *arguments)
+            self.session.send(handle, packet, *arguments)
             self.flush()
         else:
-            sent = asyncio.run_coroutine_threadsafe(self._send(packet, *arguments), self._loop)
-            sent.result()
+            sent = self._send(handle, packet, *arguments)
+            asyncio.run_coroutine_threadsafe(sent, self._loop).result()
 
-    async def _send(self, packet: Packet, *arguments: bytes) -> None:
-        self._raise_if_lost()
-        self.session.send(packet, *arguments)
-        self.flush()
+    async def _send(self, handle: str, packet: Packet, *arguments: bytes) -> None:
+        self.send(handle, packet, *arguments)
+        await self.room()
+
+    async def room(self) -> None:
+        """Wait until the server has read most of what was sent."""
         await self._room.wait()
 
     async def close(self) -> None:
@@ -93,8 +92,8 @@ class Connection(asyncio.Protocol):
     # asyncio calls these. TCP_NODELAY is set by asyncio itself.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  for mypy: TCP is one
-        self._transport = transport
+        # uvloop's transports have all the methods, but are not instances of asyncio's classes.
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self.session.receive(data)

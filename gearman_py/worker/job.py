@@ -1,33 +1,67 @@
-"""A job as the function that does it sees it."""
+"""A job as the function that does it sees it, and the ways out of that function."""
 
-from collections.abc import Callable
-from typing import NoReturn
+import logging
+from collections.abc import Callable, MutableMapping
+from typing import Any, NoReturn
 
 from gearman_py.protocol.packets import Packet
+from gearman_py.serializer import Serializer
 from gearman_py.worker.session import Assignment
 
 Data = bytes | str
 Send = Callable[..., None]
+"""Takes a packet and its arguments after the handle."""
+
+_log = logging.getLogger("gearman_py.worker")
 
 
 class Failed(Exception):
     """Raised by WorkerJob.fail() to leave the function."""
 
 
+class Requeue(Exception):
+    """Raise it to give the job back to its server: any worker, this one too, may take it later.
+
+    The server counts it as a try (its --job-retries); nothing is sent to the client.
+    """
+
+
 class WorkerJob:
     """What a function is given: the workload, and the ways to speak of it while it runs.
 
     What a function returns is the result. What it raises reaches the client as one line,
-    ``Type: text``; fail() ends the job without that.
+    ``Type: text``; fail() ends the job without that, Requeue gives it back.
     """
 
-    def __init__(self, assignment: Assignment, server: str, send: Send) -> None:
-        self.handle, self.function, self.unique, self.workload = assignment
+    attempt = 1
+    """1, and one more for each of the function's ``retries``."""
+    deadline: float | None = None
+    """When the function's time limit ends it, by time.monotonic(); None without a limit."""
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        server: str,
+        send: Send,
+        serializer: Serializer | None = None,
+    ) -> None:
+        self.handle, self.function, self.unique, self.workload, self.reducer = assignment
         self.server = server
         self._send = send
+        self._serializer = serializer
 
     def __repr__(self) -> str:
         return f"<WorkerJob {self.function} {self.handle}>"
+
+    @property
+    def value(self) -> Any:
+        """The workload as the worker's serializer reads it; its ValueError if it cannot."""
+        return self.workload if self._serializer is None else self._serializer.loads(self.workload)
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger that puts function and handle before each line."""
+        return _JobLog(_log, {"job": f"{self.function} {self.handle}"})
 
     def send_data(self, data: Data) -> None:
         """Send a part of the result now. From any thread; waits while the server is slow."""
@@ -46,6 +80,13 @@ class WorkerJob:
         if text is not None:
             self.send_warning(text)
         raise Failed(text or "the function called fail()")
+
+
+class _JobLog(logging.LoggerAdapter[logging.Logger]):
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> tuple[Any, MutableMapping[str, Any]]:
+        return f"{(self.extra or {})['job']}: {msg}", kwargs
 
 
 def as_bytes(data: Data | None) -> bytes:

@@ -3,12 +3,12 @@
 The worker asks for a job; the server gives one or says that there is none; then the worker
 sleeps until the server wakes it. Bytes to be written gather in here until ``take``.
 
-Rule: nothing here takes a function back (CANT_DO, RESET_ABILITIES): the server would give
-a running job of it to another worker, and refuse the result of this one.
+Rule: a function is taken back (CANT_DO) for one purpose only, to give its running job to
+another worker: that is what a server does on it, and then refuses this one's result.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import NamedTuple
 
@@ -34,29 +34,66 @@ class Assignment(NamedTuple):
     function: str
     unique: str
     workload: bytes
+    reducer: str = ""
+
+    @classmethod
+    def read(cls, arguments: list[bytes]) -> "Assignment":
+        """From the arguments of any JOB_ASSIGN."""
+        handle, function, *more, workload = arguments
+        unique, reducer = [*map(_text, more), "", ""][:2]
+        return cls(_text(handle), _text(function), unique, workload, reducer)
+
+
+class Answer(NamedTuple):
+    """How a job ends: WORK_COMPLETE, WORK_EXCEPTION or WORK_FAIL with what comes after the
+    handle, or CANT_DO: it goes back to the queue."""
+
+    packet: Packet
+    arguments: tuple[bytes, ...] = ()
+
+
+GIVE_BACK = Answer(Packet.CANT_DO)
 
 
 class Session:
-    """One connection's worker; it registers ``functions`` at once."""
+    """One connection's worker; it registers ``functions`` at once.
 
-    def __init__(self, functions: Iterable[str], client_id: str) -> None:
+    ``limits`` are the time limits, in seconds, that the server is to hold functions to
+    (CAN_DO_TIMEOUT counts milliseconds; C gearmand takes no less than a second).
+    ``reducers``: ask for the name of the reducer too (GRAB_JOB_ALL, not known to old servers).
+    """
+
+    def __init__(
+        self,
+        functions: Iterable[str],
+        client_id: str,
+        *,
+        limits: Mapping[str, float] | None = None,
+        reducers: bool = False,
+    ) -> None:
         self.state = State.IDLE
         self.registered = False  # a server's first answer shows that it knows our functions
         self.assignment: Assignment | None = None
         self.fault: str | None = None
         self._decoder = Decoder(RESPONSE)
+        self._limits = limits or {}
+        self._grab = request(Packet.GRAB_JOB_ALL if reducers else Packet.GRAB_JOB_UNIQ)
         self._out = [request(Packet.SET_CLIENT_ID, client_id.encode())]
-        self._out += [request(Packet.CAN_DO, function.encode()) for function in functions]
+        self._out += [self._can_do(function) for function in functions]
 
     def take(self) -> bytes:
         """The bytes to be written, once."""
-        out = b"".join(self._out)
+        out = self._out[0] if len(self._out) == 1 else b"".join(self._out)
         self._out.clear()
         return out
 
+    def grabbing(self) -> bool:
+        """Whether the server is to say if it has a job."""
+        return self.state is State.GRABBING
+
     def grab(self) -> None:
         """Ask for a job."""
-        self._out.append(request(Packet.GRAB_JOB_UNIQ))
+        self._out.append(self._grab)
         self.state = State.GRABBING
 
     def sleep(self) -> None:
@@ -64,22 +101,33 @@ class Session:
         self._out.append(request(Packet.PRE_SLEEP))
         self.state = State.ASLEEP
 
-    def send(self, packet: Packet, *arguments: bytes) -> None:
-        """Say something of the job in hand."""
-        if self.assignment is not None:
-            self._out.append(request(packet, _bytes(self.assignment.handle), *arguments))
+    def wake(self) -> None:
+        """Be awake, as if the server had said so: its word may have been lost."""
+        self.state = State.IDLE
 
-    def finish(self, packet: Packet, *arguments: bytes) -> None:
-        """Answer the job in hand: WORK_COMPLETE, WORK_FAIL or WORK_EXCEPTION, one of them."""
-        self.send(packet, *arguments)
+    def send(self, handle: str, packet: Packet, *arguments: bytes) -> None:
+        """Say something of the job in hand; of one that has ended there is nothing to say."""
+        if self.assignment is not None and self.assignment.handle == handle:
+            self._out.append(request(packet, _bytes(handle), *arguments))
+
+    def finish(self, answer: Answer) -> None:
+        """Answer the job in hand."""
+        assignment = self.assignment
+        if assignment is not None and answer.packet is Packet.CANT_DO:
+            self._out.append(request(Packet.CANT_DO, _bytes(assignment.function)))
+            self._out.append(self._can_do(assignment.function))
+        elif assignment is not None:
+            self.send(assignment.handle, answer.packet, *answer.arguments)
         self.assignment = None
         self.state = State.IDLE
 
     def receive(self, data: bytes) -> None:
         """Take what was read. After a ``fault`` the connection is of no more use."""
         for packet, arguments in self._decoder.feed(data):
-            if packet in (Packet.JOB_ASSIGN_UNIQ, Packet.JOB_ASSIGN):
-                self._assign(arguments)
+            if packet in _ASSIGN:
+                self.assignment = Assignment.read(arguments)
+                self.registered = True
+                self.state = State.WORKING
             elif packet == Packet.NO_JOB and self.state is State.GRABBING:
                 self.registered = True
                 self.state = State.IDLE
@@ -91,12 +139,13 @@ class Session:
             elif packet == FAULT:
                 self.fault = b" ".join(arguments).decode(errors="backslashreplace")
 
-    def _assign(self, arguments: list[bytes]) -> None:
-        names = [_text(argument) for argument in arguments[:-1]]
-        unique = names[2] if len(names) > 2 else ""
-        self.assignment = Assignment(names[0], names[1], unique, arguments[-1])
-        self.registered = True
-        self.state = State.WORKING
+    def _can_do(self, function: str) -> bytes:
+        if (limit := self._limits.get(function)) is None:
+            return request(Packet.CAN_DO, _bytes(function))
+        return request(Packet.CAN_DO_TIMEOUT, _bytes(function), b"%d" % round(limit * 1000))
+
+
+_ASSIGN = frozenset({Packet.JOB_ASSIGN_UNIQ, Packet.JOB_ASSIGN, Packet.JOB_ASSIGN_ALL})
 
 
 # Names go back as they came, whatever bytes they hold.

@@ -1,47 +1,53 @@
 """The worker: functions, the servers that it serves, and its end.
 
-One job at a time, whichever server it comes from. A server that is away is tried for ever.
+Each slot does one job at a time: plain functions have slots that are threads, or processes
+of their own; async functions have slots in the event loop. A server that is away is tried
+for ever.
 
 Drain is: ask for no more jobs, run what a server may already have sent, answer it, leave.
 """
 
 import asyncio
-import inspect
 import logging
 import os
-import signal
 import socket
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable
+from time import monotonic
+from typing import TypeVar
 
-from gearman_py.protocol.packets import Packet
-from gearman_py.sdnotify import notify, watchdog_interval
+from gearman_py.serializer import Serializer
 from gearman_py.servers import Servers, parse_servers
-from gearman_py.worker.job import Data, Failed, WorkerJob, as_bytes
-from gearman_py.worker.link import Link
-from gearman_py.worker.thread import JobThread
+from gearman_py.worker.crew import CannotBegin, Crew, Plan
+from gearman_py.worker.handover import Predecessor
+from gearman_py.worker.process import Died
+from gearman_py.worker.registry import Around, Declared, Function, Hook, Registry
+from gearman_py.worker.service import Service
 
 _log = logging.getLogger("gearman_py.worker")
 
-_EXCEPTION_SIZE = 512  # bytes of an exception's text: a line to read, not a dump
-_SIGN_OF_LIFE = 10.0  # seconds between status lines where no watchdog sets the pace
-
-Function = Callable[..., Awaitable[Data | None] | Data | None]
 F = TypeVar("F", bound=Function)
-
-
-class _Registered(NamedTuple):
-    function: Function
-    workload: bool  # it is given the bytes, not the WorkerJob
+A = TypeVar("A", bound=Around)
+H = TypeVar("H", bound=Hook)
 
 
 class Worker:
     """Serves functions to job servers.
 
     ``servers`` as in Client. ``client_id`` is what ``workers`` lists it as (left out:
-    host:pid). ``drain_timeout``: seconds for the job in hand after SIGTERM; then it is
-    given up, and the server gives it to another worker. ``max_jobs``: drain after so many.
-    Nothing is connected before run() or serve().
+    host:pid). ``prefix`` goes before each function's name on the wire. ``serializer`` (JSON,
+    or your own) makes values of workloads and results.
+
+    ``concurrency`` jobs run at a time: plain functions in so many threads, async ones in the
+    event loop. With ``processes`` plain functions run in so many processes instead; each is
+    replaced after ``max_jobs_per_child`` jobs, or when it holds more than
+    ``max_memory_per_child`` bytes after a job.
+
+    ``drain_timeout``: seconds for the jobs in hand after SIGTERM; then they are given up, and
+    the servers give them to other workers. ``max_jobs``: drain after so many.
+    ``exceptions=False`` tells failures as a warning and WORK_FAIL: the C command ``gearman``
+    does not understand exceptions. ``reducers=True`` asks servers for ``job.reducer``.
+
+    Nothing is connected before run(), serve() or work().
     """
 
     def __init__(
@@ -49,160 +55,173 @@ class Worker:
         servers: Servers | None = None,
         *,
         client_id: str | None = None,
+        prefix: str = "",
+        serializer: Serializer | None = None,
+        concurrency: int = 1,
+        processes: int = 0,
+        max_jobs_per_child: int | None = None,
+        max_memory_per_child: int | None = None,
         drain_timeout: float = 60.0,
         max_jobs: int | None = None,
+        exceptions: bool = True,
+        reducers: bool = False,
     ) -> None:
-        self._servers = parse_servers(servers)
-        self._client_id = client_id or f"{socket.gethostname()}:{os.getpid()}"
-        self._drain_timeout = drain_timeout
-        self._max_jobs = max_jobs
-        self._functions: dict[str, _Registered] = {}
-        self._thread = JobThread()
-        self._links: list[Link] = []
-        self._ready = asyncio.Event()  # a server knows our functions
-        self._jobs_done = 0
-        self._draining = False
-        self._stopped = False
+        if concurrency < 1 or processes < 0:
+            raise ValueError(
+                "a worker needs a concurrency of 1 at least, and no less processes than 0"
+            )
+        self._plan = Plan(
+            servers=parse_servers(servers),
+            client_id=client_id or f"{socket.gethostname()}:{os.getpid()}",
+            concurrency=concurrency,
+            processes=processes,
+            drain_timeout=drain_timeout,
+            max_jobs=max_jobs,
+            max_jobs_per_child=max_jobs_per_child,
+            max_memory_per_child=max_memory_per_child,
+            reducers=reducers,
+        )
+        self._registry = Registry(prefix=prefix, serializer=serializer, exceptions=exceptions)
+        self._crew: Crew | None = None
+        self._drained = False
 
-    def function(self, name: str, *, workload: bool = False) -> Callable[[F], F]:
+    def function(
+        self,
+        name: str,
+        *,
+        workload: bool = False,
+        timeout: float | None = None,
+        server_timeout: float | None = None,
+        retries: int = 0,
+        retry_on: tuple[type[Exception], ...] = (Exception,),
+        backoff: float = 1.0,
+    ) -> Callable[[F], F]:
         """Decorate what is to run as ``name``; it stays callable as it was written.
 
-        It takes a WorkerJob (the workload's bytes with ``workload=True``) and returns the
-        result: bytes, str or None. Plain functions run in a thread, ``async`` ones in the
-        event loop. Raises ValueError for a second function of the same name.
+        It takes a WorkerJob (with ``workload=True`` the workload: bytes, or the value that the
+        serializer makes of them) and returns the result: bytes, str or None, or a value for
+        the serializer. A generator's yields are sent at once, as data; what it returns is the
+        result.
+
+        ``timeout``: seconds after which the job is stopped and fails, its retries included; a
+        plain function with one runs in a process, which is killed. ``server_timeout``: seconds
+        after which the *server* gives the job to another worker. ``retries``: so often is the
+        function called again after an exception of ``retry_on``, ``backoff`` seconds later,
+        then twice as long, up to a minute, while the client waits.
+
+        Raises ValueError for a second function of the same name.
         """
 
         def register(function: F) -> F:
-            self.add_function(name, function, workload=workload)
+            self._registry.add(
+                name,
+                Declared(function, workload, timeout, server_timeout, retries, retry_on, backoff),
+            )
             return function
 
         return register
 
-    def add_function(self, name: str, function: Function, *, workload: bool = False) -> None:
+    def add_function(
+        self,
+        name: str,
+        function: Function,
+        *,
+        workload: bool = False,
+        timeout: float | None = None,
+        server_timeout: float | None = None,
+        retries: int = 0,
+        retry_on: tuple[type[Exception], ...] = (Exception,),
+        backoff: float = 1.0,
+    ) -> None:
         """function() as a plain call."""
-        if not name or "\0" in name:
-            raise ValueError(f"{name!r} cannot be the name of a function")
-        if name in self._functions:
-            raise ValueError(f"there is a function {name!r} already")
-        self._functions[name] = _Registered(function, workload)
+        self.function(
+            name,
+            workload=workload,
+            timeout=timeout,
+            server_timeout=server_timeout,
+            retries=retries,
+            retry_on=retry_on,
+            backoff=backoff,
+        )(function)
+
+    def on_startup(self, hook: H) -> H:
+        """Decorate what is to be called once in each process that runs functions, before them."""
+        self._registry.on_startup.append(hook)
+        return hook
+
+    def on_shutdown(self, hook: H) -> H:
+        """Decorate what is to be called at the end of each process that ran on_startup."""
+        self._registry.on_shutdown.append(hook)
+        return hook
+
+    def around(self, manager: A) -> A:
+        """Decorate a function of the job that returns a context manager to be around it.
+
+        It sees what the function raises, and may swallow nothing.
+        """
+        self._registry.around.append(manager)
+        return manager
 
     def run(self) -> int:
         """Work until SIGTERM or SIGINT, then drain. The process is this worker's.
 
-        Returns its exit status: 0 drained, 1 a second signal or the drain's time limit
-        ended it with a job in hand. Reports to systemd where that is listening.
+        SIGHUP starts the program anew beside this one, and drains when job servers know that
+        one. Returns the exit status: 0 drained, 1 a second signal or the drain's time limit
+        ended it with a job in hand, or it could not begin. Reports to systemd where that is
+        listening. Raises ValueError without functions.
         """
-        return asyncio.run(self._run())
-
-    async def _run(self) -> int:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled, signal.Signals(number).name)
-        reporting = asyncio.create_task(self._report())
+        crew = self._begin()
+        predecessor = Predecessor.from_environment()
         try:
-            await self.serve()
+            crew.open()
+            asyncio.run(Service(crew, predecessor).run())
+        except Died as death:
+            _log.error("a worker process could not begin: %s", death)
+            return 1
+        except CannotBegin:
+            _log.exception("an on_startup function failed")
+            return 1
         finally:
-            reporting.cancel()
-        _log.info("%s after %d jobs", "stopped" if self._stopped else "drained", self._jobs_done)
-        return 1 if self._stopped else 0
+            crew.close()
+        return 1 if crew.stopped else 0
 
     async def serve(self) -> None:
-        """Work until drained or stopped; signals are the caller's."""
-        if not self._functions:
-            raise ValueError("a worker needs at least one function")
-        slot = asyncio.Lock()
-        self._links = [
-            Link(
-                *(server, self._functions, self._client_id),
-                *(slot, self._perform, self._ready),
-                alone=len(self._servers) == 1,
-            )
-            for server in self._servers
-        ]
+        """Work until drained or stopped, in the running event loop; signals are the caller's."""
+        crew = self._begin()
         try:
-            async with asyncio.TaskGroup() as tasks:
-                for link in self._links:
-                    link.start(tasks)
+            crew.open()
+            await crew.serve()
         finally:
-            self._thread.close()
+            crew.close()
+
+    def work(self, *, limit: int | None = None, timeout: float | None = None) -> int:
+        """Do up to ``limit`` jobs in this thread, for up to ``timeout`` seconds; how many it did.
+
+        With neither it goes on while there are jobs. For plain functions; signals are the
+        caller's.
+        """
+        deadline = None if timeout is None else monotonic() + timeout
+        crew = self._begin()
+        try:
+            crew.open()
+            return crew.work(limit, deadline)
+        finally:
+            crew.close()
 
     def drain(self) -> None:
-        """Finish the job in hand, take no other, leave. Call it in the event loop's thread."""
-        if self._draining:
-            return
-        self._draining = True
-        for link in self._links:
-            link.drain()
-        if any(link.busy for link in self._links):
-            asyncio.get_running_loop().call_later(self._drain_timeout, self._drained_too_long)
+        """Finish the jobs in hand, take no others, leave. Call it in the event loop's thread."""
+        self._drained = True
+        if self._crew is not None:
+            self._crew.drain()
 
     def stop(self) -> None:
-        """Leave now; a job in hand is left to the server to give to another worker."""
-        self._draining = True
-        self._stopped = any(link.busy for link in self._links)
-        for link in self._links:
-            link.stop()
+        """Leave now; jobs in hand are left to the servers to give to others."""
+        self._drained = True
+        if self._crew is not None:
+            self._crew.stop()
 
-    def _drained_too_long(self) -> None:
-        if any(link.busy for link in self._links):
-            _log.error("the job in hand did not end within %g s: left", self._drain_timeout)
-            self.stop()
-
-    def _signalled(self, name: str) -> None:
-        if self._draining:
-            _log.warning("%s again: leaving at once", name)
-            self.stop()
-        else:
-            _log.info("%s: draining", name)
-            notify("STOPPING=1", "STATUS=draining")
-            self.drain()
-
-    async def _report(self) -> None:
-        """Tell systemd when the first server knows us, and then that we are alive."""
-        pause = watchdog_interval() or _SIGN_OF_LIFE
-        await self._ready.wait()
-        notify("READY=1", self._status())
-        while True:
-            await asyncio.sleep(pause)
-            notify("WATCHDOG=1", self._status())
-
-    def _status(self) -> str:
-        known = sum(link.registered for link in self._links)
-        busy = "a job in hand" if any(link.busy for link in self._links) else "waiting for jobs"
-        state = "draining" if self._draining else busy
-        return (
-            f"STATUS={state}; {self._jobs_done} done; "
-            f"registered with {known} of {len(self._links)} job servers"
-        )
-
-    async def _perform(self, job: WorkerJob) -> tuple[Packet, *tuple[bytes, ...]]:
-        """Run the function of a job; return the packet that ends it and its payload."""
-        try:
-            registered = self._functions[job.function]
-            argument = job.workload if registered.workload else job
-            if inspect.iscoroutinefunction(registered.function):
-                result = await registered.function(argument)
-            else:
-                result = await self._thread.run(registered.function, argument)
-            return Packet.WORK_COMPLETE, as_bytes(result)
-        except Failed as failed:
-            _log.warning("%s %s failed: %s", job.function, job.handle, failed)
-            return (Packet.WORK_FAIL,)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
-            _log.exception("%s %s failed", job.function, job.handle)
-            return Packet.WORK_EXCEPTION, one_line(error)
-        finally:
-            self._count()
-
-    def _count(self) -> None:
-        self._jobs_done += 1
-        if self._jobs_done == self._max_jobs:  # before the next is asked for
-            self.drain()
-
-
-def one_line(error: BaseException) -> bytes:
-    """An exception as its client reads it: ``Type: text``, without line ends."""
-    text = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
-    return text.encode(errors="backslashreplace")[:_EXCEPTION_SIZE]
+    def _begin(self) -> Crew:
+        if not self._registry.declared:
+            raise ValueError("a worker needs at least one function")
+        self._crew = Crew(self._plan, self._registry)
+        return self._crew

@@ -2,7 +2,7 @@
 
 from gearman_py.protocol.codec import Decoder, response
 from gearman_py.protocol.packets import Packet
-from gearman_py.worker.session import Session, State
+from gearman_py.worker.session import GIVE_BACK, Answer, Session, State
 
 ASSIGN = response(Packet.JOB_ASSIGN_UNIQ, b"H:1", b"wc", b"key", b"work\0load")
 
@@ -52,8 +52,8 @@ def test_a_wake_up_ends_sleep() -> None:
 def test_a_result_and_the_next_grab_leave_together() -> None:
     session = grabbing()
     session.receive(ASSIGN)
-    assert session.assignment == ("H:1", "wc", "key", b"work\0load")
-    session.finish(Packet.WORK_COMPLETE, b"9")
+    assert session.assignment == ("H:1", "wc", "key", b"work\0load", "")
+    session.finish(Answer(Packet.WORK_COMPLETE, (b"9",)))
     session.grab()
     assert sent(session) == [(Packet.WORK_COMPLETE, [b"H:1", b"9"]), (Packet.GRAB_JOB_UNIQ, [])]
 
@@ -61,7 +61,7 @@ def test_a_result_and_the_next_grab_leave_together() -> None:
 def test_a_handle_goes_back_as_it_came() -> None:
     session = grabbing()
     session.receive(response(Packet.JOB_ASSIGN, b"H:\xff", b"wc", b""))
-    session.finish(Packet.WORK_FAIL)
+    session.finish(Answer(Packet.WORK_FAIL))
     assert sent(session) == [(Packet.WORK_FAIL, [b"H:\xff"])]
 
 

@@ -157,7 +157,7 @@ def test_systemd_hears_ready_only_after_a_server_knows_the_functions(
                 manager.recv(999)
             gearmand.start()
             manager.settimeout(10)
-            assert manager.recv(999).startswith(b"READY=1\nSTATUS=waiting for jobs; 0 done")
+            assert manager.recv(999).startswith(b"READY=1\nSTATUS=0 of 2 at work; 0 jobs done")
             assert manager.recv(999).startswith(b"WATCHDOG=1\n")
             worker.terminate()
             while (message := manager.recv(999)).startswith(b"WATCHDOG"):

@@ -1,0 +1,30 @@
+"""How long to wait before trying again: longer each time, and never all at once."""
+
+import random
+
+
+class Backoff:
+    """Pauses of ``first`` seconds, then twice as long each time, up to ``most``.
+
+    Each is spread by a fifth to both sides, so that many who lost the same server do not
+    come back to it in step.
+    """
+
+    def __init__(self, first: float, most: float) -> None:
+        self._first, self._most = first, most
+        self._next = first
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing has failed since the last reset()."""
+        return self._next == self._first
+
+    def next(self) -> float:
+        """The seconds to wait now."""
+        pause = self._next * random.uniform(0.8, 1.2)  # noqa: S311  no secret: it spreads
+        self._next = min(self._most, self._next * 2)
+        return pause
+
+    def reset(self) -> None:
+        """It has worked: begin with the shortest pause again."""
+        self._next = self._first

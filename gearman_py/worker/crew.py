@@ -1,0 +1,259 @@
+"""All slots of a running worker: how they begin, what they have done, how they end."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from threading import Lock
+from time import monotonic
+
+from gearman_py.servers import Server
+from gearman_py.worker.async_slot import AsyncSlot
+from gearman_py.worker.connection import Connection
+from gearman_py.worker.performer import Performer
+from gearman_py.worker.process import Nursery
+from gearman_py.worker.registry import Registry
+from gearman_py.worker.session import Answer, Assignment, Session
+from gearman_py.worker.slot import Slot
+
+_log = logging.getLogger("gearman_py.worker")
+
+# Seconds without a step forward after which a slot that has no job in hand is stuck.
+_STUCK = 60.0
+
+
+class CannotBegin(Exception):
+    """An on_startup function raised its cause."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a worker was told of its slots; see Worker."""
+
+    servers: list[Server]
+    client_id: str
+    concurrency: int
+    processes: int
+    drain_timeout: float
+    max_jobs: int | None
+    max_jobs_per_child: int | None
+    max_memory_per_child: int | None
+    reducers: bool
+
+
+class Crew:
+    """Made when the worker begins; ``serve`` lasts until it has drained or was stopped."""
+
+    def __init__(self, plan: Plan, registry: Registry) -> None:
+        self._plan = plan
+        self._registry = registry
+        self._nursery: Nursery | None = None
+        self._performers: list[Performer] = []
+        self._slots: list[Slot | AsyncSlot] = []
+        self._counting = Lock()
+        self._total = 0
+        self._changed = asyncio.Event()
+        self._draining = False
+        self._hooked = False  # on_startup has run in this process
+        self.stopped = False  # with a job in hand
+
+    def open(self) -> None:
+        """Start what must be there before the first job: processes, on_startup functions.
+
+        Call it before there are threads. Raises Died, or CannotBegin.
+        """
+        plan, declared = self._plan, self._registry.declared.values()
+        plain = [one for one in declared if not one.awaits]
+        if plain and (plan.processes or any(one.timeout for one in plain)):
+            self._nursery = Nursery(self._registry)
+        if not plan.processes or len(plain) < len(declared):
+            try:
+                for hook in self._registry.on_startup:
+                    hook()
+            except Exception as error:
+                raise CannotBegin from error
+            self._hooked = True
+        if plain:
+            self._performers = [self._performer() for _ in range(self._threads)]
+        for performer in self._performers:
+            performer.prepare()
+
+    def close(self) -> None:
+        """End what open() has started; after serve()."""
+        for performer in self._performers:
+            performer.kill() if self.stopped else performer.close()
+        if self._nursery is not None:
+            self._nursery.close()
+        if self._hooked:
+            for hook in self._registry.on_shutdown:
+                hook()
+
+    @property
+    def _threads(self) -> int:
+        return self._plan.processes or self._plan.concurrency
+
+    def _performer(self) -> Performer:
+        return Performer(
+            self._registry,
+            self._nursery,
+            all_in_process=self._plan.processes > 0,
+            max_jobs=self._plan.max_jobs_per_child,
+            max_memory=self._plan.max_memory_per_child,
+            leaving=lambda: self._draining,
+        )
+
+    async def serve(self) -> None:
+        """Work until drained or stopped. Raises RuntimeError when a slot ended by itself."""
+        self._loop = asyncio.get_running_loop()
+        self._slots = [*self._thread_slots(), *self._async_slots()]
+        for slot in self._slots:
+            slot.start()
+        if self._draining:
+            self.drain()
+        while not all(slot.ended for slot in self._slots):
+            await self._changed.wait()
+            self._changed.clear()
+            if not self._draining and any(slot.ended for slot in self._slots):
+                self.stop()
+                raise RuntimeError("a slot ended by itself; see the log")
+
+    def work(self, limit: int | None, deadline: float | None) -> int:
+        """Do jobs of plain functions in this thread; how many."""
+        if not self._performers:
+            raise ValueError("work() is for plain functions; async ones need run() or serve()")
+        slot = Slot(
+            self._plan.servers,
+            self._session(awaiting=False),
+            self._performers[0],
+            on_change=lambda: None,
+            on_answer=lambda: slot.drain() if slot.tally.total == limit else None,
+        )
+        self._slots = [slot]
+        slot.run(deadline=deadline, burst=limit is None and deadline is None)
+        return slot.tally.total
+
+    def _thread_slots(self) -> Iterator[Slot]:
+        for performer in self._performers:
+            yield Slot(
+                self._plan.servers,
+                self._session(awaiting=False),
+                performer,
+                on_change=partial(self._from_thread, self._changed.set),
+                on_answer=partial(self._count, partial(self._from_thread, self.drain)),
+            )
+
+    def _async_slots(self) -> Iterator[AsyncSlot]:
+        if any(one.awaits for one in self._registry.declared.values()):
+            for _ in range(self._plan.concurrency):
+                yield AsyncSlot(
+                    self._plan.servers,
+                    self._session(awaiting=True),
+                    self._perform,
+                    on_change=self._changed.set,
+                    on_answer=partial(self._count, self.drain),
+                )
+
+    def _from_thread(self, call: Callable[[], object]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call)
+        except RuntimeError:
+            pass  # the loop is closed: this thread was left behind with its job
+
+    def _session(self, *, awaiting: bool) -> Callable[[], Session]:
+        functions = [
+            name for name, one in self._registry.declared.items() if one.awaits == awaiting
+        ]
+        return partial(
+            Session,
+            functions,
+            self._plan.client_id,
+            limits=self._registry.limits(),
+            reducers=self._plan.reducers,
+        )
+
+    async def _perform(self, assignment: Assignment, connection: Connection) -> Answer:
+        send = partial(connection.send, assignment.handle)
+        job = self._registry.job(assignment, connection.server, send)
+        return await self._registry.perform_async(job, connection.room)
+
+    def _count(self, drain: Callable[[], object]) -> None:
+        """A job was answered; leave after the last of max_jobs, before the next is asked for."""
+        if self._plan.max_jobs is not None:
+            with self._counting:
+                self._total += 1
+                last = self._total == self._plan.max_jobs
+            if last:
+                self._draining = True
+                for slot in self._slots:
+                    if isinstance(slot, Slot):
+                        slot.drain()
+                drain()
+
+    def drain(self) -> None:
+        """Finish the jobs in hand, take no others, leave. Call it in the event loop's thread."""
+        self._draining = True
+        for slot in self._slots:
+            slot.drain()
+        if self.busy:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._plan.drain_timeout, self._drained_too_long)
+
+    def stop(self) -> None:
+        """Leave now; jobs in hand are left to the servers to give to others."""
+        self._draining = True
+        self.stopped = self.stopped or self.busy > 0
+        for performer in self._performers:
+            performer.kill()
+        for slot in self._slots:
+            slot.stop()
+            if isinstance(slot, Slot):
+                slot.ended = True  # a plain function cannot be stopped: its thread is left behind
+        self._changed.set()
+
+    def _drained_too_long(self) -> None:
+        if self.busy:
+            limit = self._plan.drain_timeout
+            _log.error("%d jobs did not end within %g s: left", self.busy, limit)
+            self.stop()
+
+    @property
+    def draining(self) -> bool:
+        """Whether it takes no more jobs."""
+        return self._draining
+
+    @property
+    def busy(self) -> int:
+        """The slots with a job in hand, or with one that may be on its way."""
+        return sum(slot.busy for slot in self._slots)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every slot is known to a server."""
+        return bool(self._slots) and all(slot.registered for slot in self._slots)
+
+    @property
+    def well(self) -> bool:
+        """Whether every slot goes on, or does a job."""
+        limit = monotonic() - _STUCK
+        return all(slot.busy or slot.progress > limit for slot in self._slots)
+
+    async def changed(self) -> None:
+        """Wait for a slot to be registered, or to end."""
+        await self._changed.wait()
+
+    def status(self) -> str:
+        """One line for people: how many jobs, how many slots, how many servers."""
+        done = sum(slot.tally.done for slot in self._slots)
+        failed = sum(slot.tally.failed for slot in self._slots)
+        known = max((slot.registered for slot in self._slots), default=0)
+        state = "draining" if self._draining else f"{self.busy} of {len(self._slots)} at work"
+        return (
+            f"{state}; {done} jobs done, {failed} failed; "
+            f"registered with {known} of {len(self._plan.servers)} job servers"
+        )
+
+    @property
+    def answered(self) -> int:
+        """Jobs so far, however they ended."""
+        return sum(slot.tally.total for slot in self._slots)

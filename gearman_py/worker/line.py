@@ -1,0 +1,70 @@
+"""A slot's blocking connection to one server, and the session on it."""
+
+import socket
+from threading import Lock
+
+from gearman_py.errors import ConnectionLost, ProtocolError
+from gearman_py.protocol.packets import Packet
+from gearman_py.servers import Server
+from gearman_py.worker.session import Session
+
+# Seconds for a server to answer a grab or to take bytes; one that does not is as good as gone.
+PATIENCE = 30.0
+_FAREWELL = 2.0  # seconds for the server to close after we have said all we had to say
+_READ_SIZE = 2**16
+
+
+class Line:
+    """``fd`` is for polling. What goes wrong is an OSError or a GearmanError."""
+
+    def __init__(self, server: Server, connection: socket.socket, session: Session) -> None:
+        self.server = server
+        self.session = session
+        self.fd = connection.fileno()
+        self.asleep_since = 0.0
+        self._socket = connection
+        self._socket.settimeout(PATIENCE)
+        self._writing = Lock()  # a function may send from any thread
+
+    def flush(self) -> None:
+        """Write what the session has queued: one write, however many packets."""
+        with self._writing:
+            self._socket.sendall(self.session.take())
+
+    def send(self, handle: str, packet: Packet, *arguments: bytes) -> None:
+        """Say something of the job in hand."""
+        with self._writing:
+            self.session.send(handle, packet, *arguments)
+            self._socket.sendall(self.session.take())
+
+    def read(self) -> None:
+        """Wait for bytes, and let the session have them."""
+        data = self._socket.recv(_READ_SIZE)
+        if not data:
+            raise ConnectionLost(str(self.server), "it closed the connection")
+        self.session.receive(data)
+        if self.session.fault is not None:
+            raise ProtocolError(f"{self.server} does not speak Gearman: {self.session.fault}")
+
+    def leave(self) -> None:
+        """Say that we are done and let the server hang up: what we wrote has then arrived."""
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+            self._socket.settimeout(_FAREWELL)
+            while self._socket.recv(_READ_SIZE):
+                pass
+        except OSError:
+            pass
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def cut(self) -> None:
+        """End it now, from any thread; a read or write under way ends too."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass

@@ -1,0 +1,110 @@
+"""Runs the jobs of one slot: in its thread, or in a process of its own where asked for."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from time import sleep
+
+from gearman_py.errors import GearmanError
+from gearman_py.protocol.packets import Packet
+from gearman_py.worker.backoff import Backoff
+from gearman_py.worker.job import Send
+from gearman_py.worker.line import Line
+from gearman_py.worker.process import Child, Died, Nursery, TooLate
+from gearman_py.worker.registry import Registry
+from gearman_py.worker.session import Answer, Assignment
+
+_log = logging.getLogger("gearman_py.worker")
+
+
+class Performer:
+    """``nursery`` forks the process; without one all run in the thread. ``all_in_process``: not
+    only the functions that have a time limit. After ``max_jobs`` jobs, or when it holds more
+    than ``max_memory`` bytes after one, the process is replaced.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        nursery: Nursery | None,
+        *,
+        all_in_process: bool,
+        max_jobs: int | None,
+        max_memory: int | None,
+        leaving: Callable[[], bool],
+    ) -> None:
+        self._registry = registry
+        self._nursery = nursery
+        self._all_in_process = all_in_process
+        self._max_jobs = max_jobs
+        self._max_memory = max_memory
+        self._leaving = leaving
+        self._child: Child | None = None
+
+    def prepare(self) -> None:
+        """Have a process ready. Raises Died when on_startup does not let it begin."""
+        if self._nursery is not None and self._child is None:
+            self._child = self._nursery.fork()
+
+    def __call__(self, assignment: Assignment, line: Line) -> Answer:
+        """Run a job to its end."""
+        send = partial(line.send, assignment.handle)
+        declared = self._registry.declared[assignment.function]
+        if self._nursery is None or not (self._all_in_process or declared.timeout):
+            return self._registry.perform(self._registry.job(assignment, str(line.server), send))
+        answer = self._in_process(assignment, str(line.server), send, declared.timeout)
+        self._renew()
+        return answer
+
+    def _in_process(
+        self, assignment: Assignment, server: str, send: Send, limit: float | None
+    ) -> Answer:
+        job = self._registry.job(assignment, server, send)
+        if self._child is None:
+            return self._registry.failure(job, "WorkerDied: no worker process could be started")
+        try:
+            return self._child.perform(assignment, server, partial(_send_on, send), limit)
+        except Died as death:
+            self._child = None
+            job.log.error("its worker process died: %s", death)
+            return self._registry.failure(job, f"WorkerDied: the worker process died: {death}")
+        except TooLate:
+            self._child = None
+            return self._registry.too_late(job, limit or 0)
+
+    def _renew(self) -> None:
+        """Replace a process that died or has done enough."""
+        child = self._child
+        if child is not None and (
+            (self._max_jobs is not None and child.jobs >= self._max_jobs)
+            or (self._max_memory is not None and child.memory > self._max_memory)
+        ):
+            child.close()
+            self._child = None
+        backoff = Backoff(0.1, 10.0)
+        while self._child is None and not self._leaving():
+            try:
+                self.prepare()
+            except Died as death:
+                pause = backoff.next()
+                _log.error("a worker process cannot begin: %s; again in %.1f s", death, pause)
+                sleep(pause)
+
+    def close(self) -> None:
+        """Let the process end; the slot has no job."""
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+
+    def kill(self) -> None:
+        """End the process now, from any thread."""
+        if (child := self._child) is not None:
+            child.kill()
+
+
+def _send_on(send: Send, packet: Packet, *arguments: bytes) -> None:
+    """From the process to the server; one that was lost meanwhile shows when the job ends."""
+    try:
+        send(packet, *arguments)
+    except (OSError, GearmanError):
+        pass

@@ -1,0 +1,245 @@
+"""Processes that run plain functions: they compute, and their parent speaks to the servers.
+
+So a function that crashes its process fails its job and no other, and one that takes too
+long can be stopped. A nursery, forked before there are threads, forks them: a fork of a
+process with threads may hang. Parent and child speak Gearman to each other, as server and
+worker do. What starts here ends with the parent, however that ends.
+"""
+
+import logging
+import os
+import signal
+import socket
+import sys
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from time import monotonic
+from typing import NoReturn
+
+from gearman_py.protocol.codec import RESPONSE, Decoder, response
+from gearman_py.protocol.packets import Packet
+from gearman_py.worker.job import Send
+from gearman_py.worker.registry import Registry
+from gearman_py.worker.session import Answer, Assignment
+
+_log = logging.getLogger("gearman_py.worker")
+
+_GRACE = 5.0  # seconds between SIGTERM and SIGKILL for a function over its limit
+_READ_SIZE = 2**16
+_FORK = b"fork"
+_ENDS = frozenset({Packet.WORK_COMPLETE, Packet.WORK_EXCEPTION, Packet.WORK_FAIL, Packet.CANT_DO})
+
+
+class Died(Exception):
+    """The process ended by itself; the text says how."""
+
+
+class TooLate(Exception):
+    """The process was ended because its job took too long."""
+
+
+class Nursery:
+    """Forks worker processes. Make it while the process has one thread."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._lock = Lock()
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._pid = os.fork()
+        if self._pid == 0:
+            self._control.close()
+            _tend(theirs, registry)
+        theirs.close()
+
+    def fork(self) -> "Child":
+        """A new process, ready for jobs. Raises Died when it could not begin."""
+        ours, theirs = socket.socketpair()
+        with self._lock, theirs:
+            socket.send_fds(self._control, [_FORK], [theirs.fileno()])
+            pid = int(self._control.recv(32))
+        child = Child(self, pid, ours)
+        child.await_ready()
+        return child
+
+    def bury(self, pid: int) -> str:
+        """How a process ended, once it has."""
+        with self._lock:
+            self._control.send(b"%d" % pid)
+            code = os.waitstatus_to_exitcode(int(self._control.recv(32)))
+        return f"exit status {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+
+    def close(self) -> None:
+        """End all of them."""
+        self._control.close()
+        os.waitpid(self._pid, 0)
+
+
+class Child:
+    """A process that runs one job after the other."""
+
+    def __init__(self, nursery: Nursery, pid: int, connection: socket.socket) -> None:
+        self.pid = pid
+        self.jobs = 0
+        self._nursery = nursery
+        self._socket = connection
+        self._decoder = Decoder(RESPONSE)
+
+    @property
+    def memory(self) -> int:
+        """Bytes resident now."""
+        try:
+            pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        except OSError:
+            return 0
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def await_ready(self) -> None:
+        """Wait until the worker's on_startup functions have run. Raises Died."""
+        self._answers(None)
+
+    def perform(
+        self, assignment: Assignment, server: str, send: Send, limit: float | None
+    ) -> Answer:
+        """Run a job; what it sends goes to ``send``. Raises Died, and TooLate after ``limit``."""
+        self.jobs += 1
+        names = (assignment.handle, assignment.function, assignment.unique, assignment.reducer)
+        fields = [name.encode(errors="surrogateescape") for name in names]
+        self._socket.settimeout(None)
+        deadline = None if limit is None else monotonic() + limit
+        try:
+            self._socket.sendall(
+                response(Packet.OPTION_RES, server.encode())
+                + response(Packet.JOB_ASSIGN_ALL, *fields, assignment.workload)
+            )
+        except OSError:
+            pass  # it is dead, as the reading will find
+        while True:
+            for packet, arguments in self._answers(deadline):
+                if packet in _ENDS:
+                    return Answer(Packet(packet), tuple(arguments[1:]))
+                send(Packet(packet), *arguments[1:])
+
+    def _answers(self, deadline: float | None) -> list[tuple[int, list[bytes]]]:
+        try:
+            self._socket.settimeout(
+                None if deadline is None else max(0.001, deadline - monotonic())
+            )
+            data = self._socket.recv(_READ_SIZE)
+        except TimeoutError:
+            self._stop()
+            raise TooLate from None
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self._socket.close()
+            raise Died(self._nursery.bury(self.pid))
+        return self._decoder.feed(data)
+
+    def _stop(self) -> None:
+        self._kill(signal.SIGTERM)
+        self._await_end()
+
+    def close(self) -> None:
+        """Let it end: it is between jobs, and runs its on_shutdown functions."""
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # it has ended
+        self._await_end()
+
+    def _await_end(self) -> None:
+        self._socket.settimeout(_GRACE)
+        try:
+            while self._socket.recv(_READ_SIZE):
+                pass
+        except TimeoutError:
+            self._kill(signal.SIGKILL)
+        except OSError:
+            pass
+        self._socket.close()
+        self._nursery.bury(self.pid)
+
+    def kill(self) -> None:
+        """End it now, from any thread."""
+        self._kill(signal.SIGKILL)
+
+    def _kill(self, number: signal.Signals) -> None:
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            pass
+
+
+# In the nursery.
+
+
+def _tend(control: socket.socket, registry: Registry) -> NoReturn:
+    os.setpgid(0, 0)  # ^C at a terminal is for the parent, which lets jobs end
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    alive: set[int] = set()
+    while True:
+        try:
+            word, fds, _, _ = socket.recv_fds(control, 32, 1)
+        except OSError:
+            word, fds = b"", []
+        if word == _FORK:
+            if (pid := os.fork()) == 0:
+                control.close()
+                _work(socket.socket(fileno=fds[0]), registry)
+            os.close(fds[0])
+            alive.add(pid)
+            control.send(b"%d" % pid)
+        elif word:
+            _, status = os.waitpid(int(word), 0)
+            alive.discard(int(word))
+            control.send(b"%d" % status)
+        else:
+            for pid in alive:
+                os.kill(pid, signal.SIGKILL)
+            os._exit(0)
+
+
+# In a child.
+
+
+def _work(parent: socket.socket, registry: Registry) -> NoReturn:
+    status = 1
+    try:
+        for hook in registry.on_startup:
+            hook()
+        parent.sendall(response(Packet.NOOP))
+        _serve(parent, registry)
+        for hook in registry.on_shutdown:
+            hook()
+        status = 0
+    except OSError as error:
+        _log.error("a worker process lost its parent: %s", error)
+    except BaseException:
+        _log.exception("a worker process ended")
+    finally:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _serve(parent: socket.socket, registry: Registry) -> None:
+    decoder = Decoder(RESPONSE)
+    writing = Lock()  # a function may send from any thread
+    server = ""
+
+    def say(handle: bytes, packet: Packet, *arguments: bytes) -> None:
+        with writing:
+            parent.sendall(response(packet, handle, *arguments))
+
+    while data := parent.recv(_READ_SIZE):
+        for packet, arguments in decoder.feed(data):
+            if packet == Packet.OPTION_RES:
+                server = arguments[0].decode()
+                continue
+            assignment = Assignment.read(arguments)
+            job = registry.job(assignment, server, partial(say, arguments[0]))
+            answer = registry.perform(job)
+            say(arguments[0], answer.packet, *answer.arguments)

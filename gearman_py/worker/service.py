@@ -1,0 +1,100 @@
+"""A worker as a process of its own: signals, systemd, reload.
+
+SIGTERM and SIGINT drain, a second one leaves at once. SIGHUP starts the program anew and
+drains when that is registered. SIGUSR1 writes every thread's stack to stderr.
+"""
+
+import asyncio
+import faulthandler
+import logging
+import signal
+
+from gearman_py.sdnotify import notify, watchdog_interval
+from gearman_py.worker.crew import Crew
+from gearman_py.worker.handover import HandoverFailed, Predecessor, hand_over, tell
+
+_log = logging.getLogger("gearman_py.worker")
+
+_SIGN_OF_LIFE = 10.0  # seconds between status lines where no watchdog sets the pace
+
+
+class Service:
+    """Runs a crew until a signal ends it."""
+
+    def __init__(self, crew: Crew, predecessor: Predecessor | None) -> None:
+        self._crew = crew
+        self._predecessor = predecessor
+        self._relieved = False  # systemd listens to our successor now
+        self._reloading: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Work until drained or stopped."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, signal.Signals(number).name)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        faulthandler.register(signal.SIGUSR1)
+        reporting = asyncio.create_task(self._report())
+        try:
+            await self._crew.serve()
+            if self._predecessor is not None:
+                await self._predecessor.gone()
+        finally:
+            reporting.cancel()
+        how = "stopped" if self._crew.stopped else "drained"
+        _log.info("%s after %d jobs", how, self._crew.answered)
+
+    def _signalled(self, name: str) -> None:
+        if self._crew.draining:
+            _log.warning("%s again: leaving at once", name)
+            if self._predecessor is not None:
+                self._predecessor.hurry()
+            self._crew.stop()
+        else:
+            _log.info("%s: draining", name)
+            self._notify("STOPPING=1", "STATUS=draining")
+            self._crew.drain()
+
+    def _reload(self) -> None:
+        if self._crew.draining or (self._reloading and not self._reloading.done()):
+            _log.warning("SIGHUP: a reload or a drain is under way already")
+        else:
+            _log.info("SIGHUP: starting a new worker beside this one")
+            self._reloading = asyncio.create_task(self._hand_over())
+
+    async def _hand_over(self) -> None:
+        try:
+            successor = await hand_over()
+        except HandoverFailed as error:
+            _log.error("reload failed, this worker goes on: %s", error)
+            tell(str(error))
+        else:
+            _log.info("worker %d has taken over: draining", successor)
+            self._relieved = True
+            self._crew.drain()
+            tell("")
+
+    async def _report(self) -> None:
+        """Tell systemd when job servers know us, and then that we are alive."""
+        await self._ready()
+        if self._predecessor is not None and not await self._predecessor.relieve(self._ready):
+            _log.error("the worker that started this one has given it up")
+            self._predecessor = None
+            self._crew.drain()
+            return
+        self._notify("READY=1", f"STATUS={self._crew.status()}")
+        pause = watchdog_interval() or _SIGN_OF_LIFE
+        while True:
+            await asyncio.sleep(pause)
+            if self._crew.well:
+                self._notify("WATCHDOG=1", f"STATUS={self._crew.status()}")
+            else:
+                self._notify(f"STATUS=stuck; {self._crew.status()}")
+
+    async def _ready(self) -> None:
+        while not self._crew.ready:
+            await self._crew.changed()
+
+    def _notify(self, *lines: str) -> None:
+        if not self._relieved:
+            notify(*lines)
