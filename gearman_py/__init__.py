@@ -21,12 +21,14 @@ from gearman_py.errors import (
     ServerUnavailable,
     SubmitError,
 )
-from gearman_py.worker.job import WorkerJob
+from gearman_py.serializer import JSON, Serializer
+from gearman_py.worker.job import Requeue, WorkerJob
 from gearman_py.worker.worker import Worker
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "JSON",
     "AdminError",
     "ArgumentTooLarge",
     "AsyncClient",
@@ -42,6 +44,8 @@ __all__ = [
     "JobTimeout",
     "ProtocolError",
     "QueueFull",
+    "Requeue",
+    "Serializer",
     "ServerUnavailable",
     "SubmitError",
     "Worker",

@@ -10,10 +10,10 @@ ROOT = Path(__file__).resolve().parent.parent
 IO = {"asyncio", "socket", "select", "selectors", "ssl", "threading", "time", "uvloop"}
 
 FLOORS = (
-    {"__init__", "protocol", "errors", "servers", "sdnotify", "dial"},
+    {"__init__", "protocol", "errors", "servers", "serializer", "sdnotify", "dial"},
     {"broker", "store"},
     {"client", "worker", "admin"},
-    {"server", "functions", "testing"},
+    {"server", "functions", "testing", "pytest_plugin", "compat"},
     {"cli", "__main__"},
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -238,9 +238,10 @@ class Crew:
         limit = monotonic() - _STUCK
         return all(slot.busy or slot.progress > limit for slot in self._slots)
 
-    async def changed(self) -> None:
-        """Wait for a slot to be registered, or to end."""
-        await self._changed.wait()
+    async def until_ready(self) -> None:
+        """Wait until it is ready."""
+        while not self.ready:
+            await self._changed.wait()
 
     def status(self) -> str:
         """One line for people: how many jobs, how many slots, how many servers."""

@@ -107,18 +107,18 @@ class Predecessor:
     async def relieve(self, ready: Callable[[], Awaitable[object]]) -> bool:
         """Say that we are ready once we are; whether to go on: it may have given us up."""
         loop = asyncio.get_running_loop()
-        given_up = asyncio.create_task(loop.sock_recv(self._connection, 32))
-        done, _ = await asyncio.wait(
-            [given_up, asyncio.ensure_future(ready())], return_when=asyncio.FIRST_COMPLETED
-        )
-        if given_up not in done:
-            try:
+        answer = asyncio.ensure_future(loop.sock_recv(self._connection, 32))
+        waiting = asyncio.ensure_future(ready())
+        await asyncio.wait((answer, waiting), return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        try:
+            if not answer.done():
                 await loop.sock_sendall(self._connection, b"%d" % os.getpid())
-            except OSError:
-                return False
-        answer = await given_up
-        self._connection.close()
-        return answer == _GO_ON
+            return await answer == _GO_ON
+        except OSError:
+            return False
+        finally:
+            self._connection.close()
 
     async def gone(self) -> None:
         """Wait until it has ended: systemd kills what is left when the main process ends."""

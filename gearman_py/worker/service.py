@@ -76,9 +76,11 @@ class Service:
 
     async def _report(self) -> None:
         """Tell systemd when job servers know us, and then that we are alive."""
-        await self._ready()
-        if self._predecessor is not None and not await self._predecessor.relieve(self._ready):
-            _log.error("the worker that started this one has given it up")
+        ready = self._crew.until_ready
+        if self._predecessor is None:
+            await ready()
+        elif not await self._predecessor.relieve(ready):
+            _log.error("the worker that started this one has given it up: leaving")
             self._predecessor = None
             self._crew.drain()
             return
@@ -90,10 +92,6 @@ class Service:
                 self._notify("WATCHDOG=1", f"STATUS={self._crew.status()}")
             else:
                 self._notify(f"STATUS=stuck; {self._crew.status()}")
-
-    async def _ready(self) -> None:
-        while not self._crew.ready:
-            await self._crew.changed()
 
     def _notify(self, *lines: str) -> None:
         if not self._relieved:

@@ -83,7 +83,7 @@ class Worker:
         )
         self._registry = Registry(prefix=prefix, serializer=serializer, exceptions=exceptions)
         self._crew: Crew | None = None
-        self._drained = False
+        self._begun = asyncio.Event()
 
     def function(
         self,
@@ -194,6 +194,12 @@ class Worker:
         finally:
             crew.close()
 
+    async def registered(self) -> None:
+        """Wait until serve(), in another task, has registered each slot with a job server."""
+        await self._begun.wait()
+        if self._crew is not None:
+            await self._crew.until_ready()
+
     def work(self, *, limit: int | None = None, timeout: float | None = None) -> int:
         """Do up to ``limit`` jobs in this thread, for up to ``timeout`` seconds; how many it did.
 
@@ -210,13 +216,11 @@ class Worker:
 
     def drain(self) -> None:
         """Finish the jobs in hand, take no others, leave. Call it in the event loop's thread."""
-        self._drained = True
         if self._crew is not None:
             self._crew.drain()
 
     def stop(self) -> None:
         """Leave now; jobs in hand are left to the servers to give to others."""
-        self._drained = True
         if self._crew is not None:
             self._crew.stop()
 
@@ -224,4 +228,5 @@ class Worker:
         if not self._registry.declared:
             raise ValueError("a worker needs at least one function")
         self._crew = Crew(self._plan, self._registry)
+        self._begun.set()
         return self._crew

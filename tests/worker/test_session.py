@@ -2,7 +2,7 @@
 
 from gearman_py.protocol.codec import Decoder, response
 from gearman_py.protocol.packets import Packet
-from gearman_py.worker.session import GIVE_BACK, Answer, Session, State
+from gearman_py.worker.session import Answer, Session, State
 
 ASSIGN = response(Packet.JOB_ASSIGN_UNIQ, b"H:1", b"wc", b"key", b"work\0load")
 

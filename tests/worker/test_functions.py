@@ -1,0 +1,423 @@
+"""What functions may do, wherever they run: thread, process or event loop."""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gearman_py import Client, JobException, JobFailed, Requeue, Worker, WorkerJob
+from gearman_py.serializer import JSON
+from gearman_py.testing import Server, job, running, server
+
+
+@pytest.fixture(scope="module")
+def jobs() -> Iterator[Server]:
+    with server() as here:
+        yield here
+
+
+@pytest.fixture(params=["thread", "process", "async"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def worker(jobs: Server, kind: str) -> Worker:
+    return Worker(jobs.address, processes=1 if kind == "process" else 0)
+
+
+def serve(worker: Worker, kind: str, function: Any, **options: Any) -> None:
+    """Add a plain function, or an async one that does the same."""
+    if kind == "async":
+
+        async def awaited(argument: Any) -> Any:
+            return function(argument)
+
+        worker.add_function("f", awaited, **options)
+    else:
+        worker.add_function("f", function, **options)
+
+
+def test_a_function_has_the_job(jobs: Server, worker: Worker, kind: str) -> None:
+    def tell(job: WorkerJob) -> str:
+        return f"{job.function} {job.unique} {job.handle} {job.server} {job.attempt}"
+
+    serve(worker, kind, tell)
+    with running(worker), Client(jobs.address, timeout=10) as client:
+        submitted = client.submit("f", unique="key")
+        expected = f"f key {submitted.handle} {jobs.address} 1"
+        assert submitted.result().decode() == expected
+
+
+def test_what_it_sends_comes_in_order(jobs: Server, worker: Worker, kind: str) -> None:
+    def talk(job: WorkerJob) -> str:
+        job.send_data("one")
+        job.send_warning("beware")
+        job.send_status(1, 2)
+        job.send_data(b"two")
+        return "three"
+
+    serve(worker, kind, talk)
+    heard: list[object] = []
+    with running(worker), Client(jobs.address, timeout=10) as client:
+        submitted = client.submit(
+            "f",
+            on_data=heard.append,
+            on_warning=heard.append,
+            on_status=lambda *status: heard.append(status),
+        )
+        assert submitted.result() == b"three"
+    assert heard == [b"one", b"beware", (1, 2), b"two"]
+
+
+def test_an_exception_reaches_the_client_as_one_line(
+    jobs: Server, worker: Worker, kind: str
+) -> None:
+    def refuse(job: WorkerJob) -> None:
+        raise ValueError("I would\nrather not")
+
+    serve(worker, kind, refuse)
+    with running(worker), Client(jobs.address, timeout=10) as client:
+        with pytest.raises(JobException) as caught:
+            client.do("f")
+        assert caught.value.text == "ValueError: I would rather not"
+
+
+def test_a_job_may_fail_without_a_result(jobs: Server, worker: Worker, kind: str) -> None:
+    serve(worker, kind, lambda job: job.fail("no"))
+    warnings: list[bytes] = []
+    with running(worker), Client(jobs.address, timeout=10) as client:
+        with pytest.raises(JobFailed) as caught:
+            client.do("f", on_warning=warnings.append)
+        assert type(caught.value) is JobFailed
+    assert warnings == [b"no"]
+
+
+def test_an_exit_fails_the_job_and_not_the_worker(jobs: Server, worker: Worker, kind: str) -> None:
+    def leave(job: WorkerJob) -> None:
+        raise SystemExit(3)
+
+    serve(worker, kind, leave)
+    with running(worker), Client(jobs.address, timeout=10) as client:
+        for _ in range(2):
+            with pytest.raises(JobException, match="SystemExit: 3"):
+                client.do("f")
+
+
+def test_failures_without_exceptions_are_a_warning_and_a_fail(jobs: Server) -> None:
+    worker = Worker(jobs.address, exceptions=False)
+    worker.add_function("f", lambda job: 1 / 0)
+    warnings: list[bytes] = []
+    with running(worker), Client(jobs.address, timeout=10) as client:
+        with pytest.raises(JobFailed) as caught:
+            client.do("f", on_warning=warnings.append)
+        assert type(caught.value) is JobFailed
+    assert warnings == [b"ZeroDivisionError: division by zero"]
+
+
+def test_it_is_tried_again_as_often_as_was_said(jobs: Server, worker: Worker, kind: str) -> None:
+    def third_time(job: WorkerJob) -> str:
+        if job.attempt < 3:
+            raise OSError(f"attempt {job.attempt}")
+        return f"attempt {job.attempt}"
+
+    serve(worker, kind, third_time, retries=2, backoff=0.01)
+    with running(worker), Client(jobs.address, timeout=10) as client:
+        assert client.do("f") == b"attempt 3"
+
+
+def test_only_the_errors_named_are_tried_again(jobs: Server, worker: Worker, kind: str) -> None:
+    def fail(job: WorkerJob) -> None:
+        raise ValueError(f"attempt {job.attempt}")
+
+    serve(worker, kind, fail, retries=2, retry_on=(OSError,), backoff=0.01)
+    with (
+        running(worker),
+        Client(jobs.address, timeout=10) as client,
+        pytest.raises(JobException, match="attempt 1"),
+    ):
+        client.do("f")
+
+
+def test_the_last_attempt_counts(jobs: Server, worker: Worker, kind: str) -> None:
+    def fail(job: WorkerJob) -> None:
+        raise ValueError(f"attempt {job.attempt}")
+
+    serve(worker, kind, fail, retries=1, backoff=0.01)
+    with (
+        running(worker),
+        Client(jobs.address, timeout=10) as client,
+        pytest.raises(JobException, match="attempt 2"),
+    ):
+        client.do("f")
+
+
+def test_a_job_given_back_is_run_again(
+    jobs: Server, worker: Worker, kind: str, tmp_path: Path
+) -> None:
+    mark = tmp_path / "seen"
+
+    def second_time(job: WorkerJob) -> str:
+        if not mark.exists():
+            mark.touch()
+            raise Requeue("not now")
+        return job.handle
+
+    serve(worker, kind, second_time)
+    with running(worker), Client(jobs.address, timeout=10) as client:
+        submitted = client.submit("f")
+        assert submitted.result().decode() == submitted.handle
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_parts_that_are_yielded_are_sent_at_once(jobs: Server, processes: int) -> None:
+    worker = Worker(jobs.address, processes=processes)
+
+    @worker.function("letters", workload=True)
+    def letters(workload: bytes) -> Any:
+        yield from workload.decode()
+        return "end"
+
+    with running(worker), Client(jobs.address, timeout=10) as client:
+        submitted = client.submit("letters", "abc")
+        assert submitted.result() == b"end"
+        assert submitted.data == [b"a", b"b", b"c"]
+
+
+def test_an_async_generator_yields_parts(jobs: Server) -> None:
+    worker = Worker(jobs.address)
+
+    @worker.function("letters", workload=True)
+    async def letters(workload: bytes) -> AsyncIterator[str]:
+        for letter in workload.decode():
+            await asyncio.sleep(0)
+            yield letter
+
+    with running(worker), Client(jobs.address, timeout=10) as client:
+        submitted = client.submit("letters", "abc")
+        assert submitted.result() == b""
+        assert submitted.data == [b"a", b"b", b"c"]
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_a_plain_function_over_its_limit_is_stopped(
+    jobs: Server, processes: int, tmp_path: Path
+) -> None:
+    worker = Worker(jobs.address, processes=processes)
+
+    @worker.function("slow", timeout=0.3)
+    def slow(job: WorkerJob) -> None:
+        Path(job.workload.decode()).write_text(str(os.getpid()))
+        time.sleep(60)
+
+    pid = tmp_path / "pid"
+    with running(worker), Client(jobs.address, timeout=20) as client:
+        with pytest.raises(JobException, match=r"TimeLimit: it took longer than 0\.3 s"):
+            client.do("slow", str(pid))
+        assert int(pid.read_text()) != os.getpid()
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid.read_text()), 0)
+        with pytest.raises(JobException, match="TimeLimit"):
+            client.do("slow", str(pid))
+
+
+def test_an_async_function_over_its_limit_is_cancelled(jobs: Server) -> None:
+    worker = Worker(jobs.address)
+    cancelled = threading.Event()
+
+    @worker.function("slow", timeout=0.1)
+    async def slow(job: WorkerJob) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            cancelled.set()
+
+    with (
+        running(worker),
+        Client(jobs.address, timeout=10) as client,
+        pytest.raises(JobException, match=r"TimeLimit: it took longer than 0\.1 s"),
+    ):
+        client.do("slow")
+    assert cancelled.is_set()
+
+
+def test_a_timeout_of_the_functions_own_is_no_time_limit(jobs: Server) -> None:
+    worker = Worker(jobs.address)
+
+    @worker.function("late", timeout=30)
+    async def late(job: WorkerJob) -> None:
+        raise TimeoutError("mine")
+
+    with (
+        running(worker),
+        Client(jobs.address, timeout=10) as client,
+        pytest.raises(JobException, match="TimeoutError: mine"),
+    ):
+        client.do("late")
+
+
+def test_a_process_that_dies_fails_its_job_and_is_replaced(jobs: Server) -> None:
+    worker = Worker(jobs.address, processes=1)
+
+    @worker.function("die")
+    def die(job: WorkerJob) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @worker.function("live")
+    def live(job: WorkerJob) -> str:
+        return str(os.getpid())
+
+    with running(worker), Client(jobs.address, timeout=10) as client:
+        before = client.do("live")
+        with pytest.raises(JobException, match=r"WorkerDied: .* killed by SIGKILL"):
+            client.do("die")
+        assert client.do("live") not in (before, b"")
+
+
+def test_a_process_is_replaced_after_so_many_jobs(jobs: Server) -> None:
+    worker = Worker(jobs.address, processes=1, max_jobs_per_child=2)
+    worker.add_function("pid", lambda job: str(os.getpid()))
+    with running(worker), Client(jobs.address, timeout=10) as client:
+        one, two, three, four = (client.do("pid") for _ in range(4))
+    assert one == two != three == four
+
+
+def test_a_process_that_holds_too_much_is_replaced(jobs: Server) -> None:
+    worker = Worker(jobs.address, processes=1, max_memory_per_child=200 * 2**20)
+    kept: list[bytearray] = []
+
+    @worker.function("grow", workload=True)
+    def grow(workload: bytes) -> str:
+        kept.append(bytearray(b"x") * int(workload))
+        return str(os.getpid())
+
+    with running(worker), Client(jobs.address, timeout=10) as client:
+        small = client.do("grow", "1000")
+        assert client.do("grow", "300000000") == small
+        assert client.do("grow", "1000") != small
+
+
+def test_processes_run_at_the_same_time(jobs: Server, tmp_path: Path) -> None:
+    worker = Worker(jobs.address, processes=3)
+
+    @worker.function("meet")
+    def meet(job: WorkerJob) -> str:
+        (tmp_path / str(os.getpid())).touch()
+        while len(list(tmp_path.iterdir())) < 3:
+            time.sleep(0.005)
+        return str(os.getpid())
+
+    with running(worker), Client(jobs.address, timeout=10) as client:
+        started = [client.submit("meet") for _ in range(3)]
+        assert len({one.result() for one in started}) == 3
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_so_many_jobs_run_at_a_time(jobs: Server, awaited: bool) -> None:
+    worker = Worker(jobs.address, concurrency=3)
+    barrier = threading.Barrier(3)
+    everyone = asyncio.Event()
+    inside = 0
+
+    async def meet_async(job: WorkerJob) -> None:
+        nonlocal inside
+        inside += 1
+        if inside == 3:
+            everyone.set()
+        await everyone.wait()
+
+    def meet(job: WorkerJob) -> None:
+        barrier.wait(10)
+
+    worker.add_function("meet", meet_async if awaited else meet)
+    with running(worker), Client(jobs.address, timeout=10) as client:
+        jobs.wait_for("meet", workers=3)
+        for one in [client.submit("meet") for _ in range(3)]:
+            assert one.result() == b""
+
+
+def test_a_function_starts_and_ends_within_its_hooks(
+    jobs: Server, worker: Worker, kind: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+
+    def note(line: str) -> None:
+        with log.open("a") as file:
+            file.write(f"{line} {os.getpid()}\n")
+
+    worker.on_startup(lambda: note("up"))
+    worker.on_shutdown(lambda: note("down"))
+
+    @worker.around
+    @contextmanager
+    def around(job: WorkerJob) -> Iterator[None]:
+        note(f"before {job.function}")
+        yield
+        note(f"after {job.function}")
+
+    serve(worker, kind, lambda job: note("in"))
+    with running(worker), Client(jobs.address, timeout=10) as client:
+        client.do("f")
+    words, pids = zip(*(line.rsplit(" ", 1) for line in log.read_text().splitlines()), strict=True)
+    assert words == ("up", "before f", "in", "after f", "down")
+    assert len(set(pids)) == 1
+    assert (int(pids[0]) == os.getpid()) == (kind != "process")
+
+
+def test_a_serializer_makes_values_of_workloads(jobs: Server, kind: str) -> None:
+    worker = Worker(jobs.address, serializer=JSON, processes=1 if kind == "process" else 0)
+    serve(worker, kind, lambda value: {"sum": sum(value)}, workload=True)
+    with running(worker), Client(jobs.address, timeout=10) as client:
+        assert client.do("f", "[1, 2, 3]") == b'{"sum":6}'
+        with pytest.raises(JobException, match="JSONDecodeError"):
+            client.do("f", "{")
+
+
+def test_a_prefix_is_for_the_wire_alone(jobs: Server) -> None:
+    worker = Worker(jobs.address, prefix="staging.")
+    worker.add_function("f", lambda job: job.function)
+    with running(worker), Client(jobs.address, timeout=10) as client:
+        assert client.do("staging.f") == b"f"
+
+
+def test_workloads_may_be_large(jobs: Server, worker: Worker, kind: str) -> None:
+    serve(worker, kind, lambda job: job.workload)
+    with running(worker), Client(jobs.address, timeout=10) as client:
+        big = os.urandom(3_000_000)
+        assert client.do("f", big) == big
+
+
+def test_work_does_what_there_is_and_returns(jobs: Server) -> None:
+    worker = Worker(jobs.address)
+    worker.add_function("burst", lambda job: job.workload)
+    with Client(jobs.address) as client:
+        for _ in range(5):
+            client.do_background("burst")
+    assert worker.work(limit=2) == 2
+    assert worker.work() == 3
+    assert worker.work() == 0
+    assert worker.work(timeout=0.05) == 0
+
+
+def test_a_function_is_tested_without_a_server() -> None:
+    def shout(job: WorkerJob) -> str:
+        job.send_status(1, 1)
+        return job.workload.decode().upper()
+
+    recorded = job("hello")
+    assert shout(recorded) == "HELLO"
+    assert recorded.status == (1, 1)
+
+
+def test_fixtures_are_there_for_pytest(gearman_server: Server, gearman_client: Client) -> None:
+    worker = Worker(gearman_server.address)
+    worker.add_function("reverse", lambda workload: workload[::-1], workload=True)
+    with running(worker):
+        assert gearman_client.do("reverse", "abc") == b"cba"
