@@ -1,46 +1,132 @@
 """gearman-worker: serve functions until told to leave."""
 
+import importlib
+import os
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+import traceback
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
 
 from gearman_py import __version__
-from gearman_py.cli.common import HOST_HELP, command, log_to_stderr, port_number, server_names
+from gearman_py.cli.common import (
+    FAILED,
+    HOST_HELP,
+    OK,
+    command,
+    log_to_stderr,
+    port_number,
+    positive,
+    server_names,
+)
+from gearman_py.config import as_words, read_table
 from gearman_py.functions import BUNDLED, load
+from gearman_py.worker import handover
 from gearman_py.worker.worker import Worker
 
 _EPILOG = f"""\
-bundled functions: {", ".join(BUNDLED)}
+FUNCTION is a bundled one: {", ".join(BUNDLED)};
+or MODULE:OBJECT, a gearman_py.Worker with functions of your own.
 
-SIGTERM and ^C drain: the job in hand is finished, no other is taken. A second one ends
-the worker at once; the server then gives its job to another.
+SIGTERM and ^C drain: jobs in hand are finished, no others are taken. A second one ends the
+worker at once; the servers then give its jobs to others. SIGHUP starts a new worker, of
+the code as it is then, and drains this one when job servers know that one.
 
 exit status:
-  0  drained
-  1  ended with a job in hand: a second signal, or --drain-timeout
-  2  the command line is wrong
+  0  drained; with --reload: the new worker has taken over
+  1  ended with a job in hand (a second signal, or --drain-timeout); it could not begin;
+     with --reload: the new worker did not come up, and the old one goes on
+  2  the command line or the configuration file is wrong
 
-example:
+examples:
   gearman-worker --host jobs.example.org reverse wc
+  gearman-worker --processes 4 --timeout 60 myapp.jobs:worker
 """
+# Options that a worker is configured with under the same name.
+_SETTINGS = (
+    *("client_id", "concurrency", "processes", "timeout", "drain_timeout"),
+    *("max_jobs", "max_jobs_per_child", "max_memory_per_child"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve functions until a signal; return the exit status."""
     parser = _parser()
-    options = parser.parse_args(arguments)
-    hosts = _hosts(options)
-    worker = Worker(server_names(parser, hosts, options.port), drain_timeout=options.drain_timeout)
-    for name in dict.fromkeys(options.functions):
-        _add(parser, worker, name)
-    log_to_stderr(options.verbose + 1)  # a daemon's first words belong in its log
+    options = _parse(parser, arguments)
+    if options.reload is not None:
+        return _reload(options.reload)
+    # A daemon's first words belong in its log; a module may have something to say as it loads.
+    log_to_stderr((options.verbose or 0) + 1)
+    worker = _worker(parser, options)
+    if options.burst:
+        return command("gearman-worker", lambda: _burst(parser, worker))
     return command("gearman-worker", worker.run)
 
 
+def _parse(parser: ArgumentParser, arguments: Sequence[str] | None) -> Namespace:
+    """The options given, else those of the file of --config."""
+    options = parser.parse_args(arguments)
+    if options.config is not None:
+        try:
+            table = read_table(options.config)
+            functions = table.pop("functions", [])
+            if unknown := [key for key in table if not hasattr(options, key.replace("-", "_"))]:
+                raise ValueError(f"{options.config}: there is no option {unknown[0]!r}")
+        except ValueError as error:
+            parser.error(str(error))
+        written = parser.parse_args([*as_words(table), *functions])
+        for name, value in vars(written).items():
+            if getattr(options, name) in (None, []):
+                setattr(options, name, value)
+    if not options.functions and options.reload is None:
+        parser.error("say what to serve: the name of a FUNCTION, or MODULE:OBJECT")
+    return options
+
+
+def _worker(parser: ArgumentParser, options: Namespace) -> Worker:
+    named = [*(options.host or []), *([options.servers] if options.servers else [])]
+    settings = {name: getattr(options, name) for name in _SETTINGS}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    own = [name for name in dict.fromkeys(options.functions) if ":" in name]
+    if len(own) > 1:
+        parser.error(f"{own[1]!r}: one MODULE:OBJECT at a time, with a process for each")
+    worker = _load(parser, own[0]) if own else Worker(server_names(parser, None, options.port))
+    for name in dict.fromkeys(options.functions):
+        if name not in own:
+            _add(parser, worker, name)
+    if named or options.port:
+        settings["servers"] = server_names(parser, named or None, options.port)
+    try:
+        worker.configure(**settings)
+    except ValueError as error:
+        parser.error(str(error))
+    return worker
+
+
+def _load(parser: ArgumentParser, target: str) -> Worker:
+    """The Worker called MODULE:OBJECT; modules of the current folder are found too."""
+    module, _, name = target.partition(":")
+    sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = importlib.import_module(module)
+    except Exception as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and module.startswith(missing):
+            parser.error(f"{target!r}: there is no module {missing!r} here ({os.getcwd()})")
+        traceback.print_exc()  # the fault is in the author's code, and this is where
+        parser.error(f"{target!r} cannot be loaded: {error}")
+    for part in name.split("."):
+        if not hasattr(found, part):
+            parser.error(f"{target!r}: {module} has no {name!r}")
+        found = getattr(found, part)
+    if not isinstance(found, Worker):
+        parser.error(f"{target!r} is {type(found).__name__}, not a gearman_py.Worker")
+    return found
+
+
 def _add(parser: ArgumentParser, worker: Worker, name: str) -> None:
-    if ":" in name:
-        parser.error(f"{name!r}: MODULE:OBJECT is not served yet, only the bundled functions")
     if name not in BUNDLED:
         near = get_close_matches(name, BUNDLED, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(BUNDLED)}"
@@ -51,32 +137,86 @@ def _add(parser: ArgumentParser, worker: Worker, name: str) -> None:
         parser.error(f"{name} cannot be served here: {error}; install gearman_py[{name}]")
 
 
-def _hosts(options: Namespace) -> list[str] | None:
-    named = [*(options.host or []), *([options.servers] if options.servers else [])]
-    return named or None
+def _burst(parser: ArgumentParser, worker: Worker) -> int:
+    try:
+        worker.work()
+    except ValueError as error:
+        parser.error(str(error))
+    return OK
+
+
+def _reload(pid: int) -> int:
+    try:
+        failure = handover.request(pid)
+    except ProcessLookupError:
+        failure = f"there is no process {pid}"
+    except PermissionError:
+        failure = f"process {pid} belongs to somebody else"
+    except OSError as error:
+        failure = f"worker {pid} is being asked already ({error.strerror})"
+    if failure is None:
+        return OK
+    print(f"gearman-worker: reload failed: {failure}", file=sys.stderr)
+    return FAILED
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
+
+
+def _size(text: str) -> int:
+    """Bytes, or with K, M or G so many times 1024."""
+    factors = {"K": 2**10, "M": 2**20, "G": 2**30}
+    digits, factor = (text[:-1], factors[text[-1]]) if text[-1:] in factors else (text, 1)
+    if not (digits.isascii() and digits.isdigit() and int(digits)):
+        raise ArgumentTypeError(f"{text!r} is not a size: expected bytes, or 200M, 2G")
+    return int(digits) * factor
 
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="gearman-worker",
+        usage="gearman-worker [option]... FUNCTION...\n       gearman-worker --reload PID",
         description="Serve functions to Gearman job servers.",
         epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
         add_help=False,
     )
     add = parser.add_argument
-    add("functions", nargs="+", metavar="FUNCTION", help="a bundled function")
+    add("functions", nargs="*", metavar="FUNCTION", help="what to serve; see below")
     add("-h", "--host", action="append", metavar="HOST", help=HOST_HELP)
     add("-p", "--port", type=port_number, metavar="PORT", help="port of hosts given without (4730)")
     add("--servers", metavar="HOST,...", help="the same as one list parted by commas")
-    add(
-        *("--drain-timeout",),
-        type=float,
-        default=60.0,
-        metavar="SECONDS",
-        help="how long a drain waits for the job in hand (60)",
+    add("--client-id", metavar="ID", help="what servers list this worker as (host:pid)")
+    group = parser.add_argument_group("how jobs run").add_argument
+    group("--concurrency", type=positive, metavar="N", help="N jobs at a time, in threads (1)")
+    group("--processes", type=positive, metavar="N", help="N jobs at a time, in processes")
+    group("--timeout", type=_seconds, metavar="SECONDS", help="stop jobs that take longer (never)")
+    group("--max-jobs-per-child", type=positive, metavar="N", help="replace a process after N jobs")
+    group(
+        *("--max-memory-per-child",),
+        type=_size,
+        metavar="SIZE",
+        help="replace a process that holds more after a job, such as 500M",
     )
-    add("-v", "--verbose", action="count", default=0, help="log more")
+    group = parser.add_argument_group("how it ends").add_argument
+    group(
+        *("--drain-timeout",),
+        type=_seconds,
+        metavar="SECONDS",
+        help="how long a drain waits for jobs in hand (60)",
+    )
+    group("--max-jobs", type=positive, metavar="N", help="leave after N jobs")
+    group("--burst", action="store_const", const=True, help="leave when there are no jobs left")
+    add("--config", type=Path, metavar="FILE", help="read options from FILE.toml (flags win)")
+    add("--reload", type=positive, metavar="PID", help="have worker PID reload, and wait for it")
+    add("-v", "--verbose", action="count", help="log more")
     add("--version", action="version", version=f"gearman-worker {__version__}")
     add("--help", action="help", help="show this and leave")
     return parser

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from gearman_py.config import as_words
 from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.servers import DEFAULT_PORT, UNIX
 
@@ -274,25 +275,12 @@ def _read(path: Path, version: str) -> dict[str, Any]:
     """The options in a file: TOML (`port = 4730`), or words as on a command line, as in C's."""
     try:
         text = path.read_text()
-        words = text.split() if text.lstrip().startswith("-") else _words(tomllib.loads(text))
+        words = text.split() if text.lstrip().startswith("-") else as_words(tomllib.loads(text))
         return _given(parser(version), words)
     except OSError as error:
         raise UsageError(f"--config-file: {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, UsageError) as error:
         raise UsageError(f"{path}: {error}") from error
-
-
-def _words(table: dict[str, Any]) -> list[str]:
-    """A TOML table as the command line that says the same."""
-    words = []
-    for name, value in table.items():
-        flag = f"--{name.replace('_', '-')}"
-        if isinstance(value, bool):
-            words += [flag] * value
-        else:
-            values = value if isinstance(value, list) else [value]
-            words += (f"{flag}={each}" for each in values)
-    return words
 
 
 def _check(settings: Settings) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 from time import monotonic
+from typing import TypedDict
 
 from gearman_py.servers import Server
 from gearman_py.worker.async_slot import AsyncSlot
@@ -27,9 +28,22 @@ class CannotBegin(Exception):
     """An on_startup function raised its cause."""
 
 
+class Settings(TypedDict, total=False):
+    """What Worker() may be told of its slots; see there."""
+
+    client_id: str
+    concurrency: int
+    processes: int
+    drain_timeout: float
+    max_jobs: int | None
+    max_jobs_per_child: int | None
+    max_memory_per_child: int | None
+    reducers: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a worker was told of its slots; see Worker."""
+    """What a worker was told of its slots. Raises ValueError for what makes no sense."""
 
     servers: list[Server]
     client_id: str
@@ -40,6 +54,14 @@ class Plan:
     max_jobs_per_child: int | None
     max_memory_per_child: int | None
     reducers: bool
+
+    def __post_init__(self) -> None:
+        least = {"concurrency": 1, "processes": 0, "drain_timeout": 0, "max_jobs": 1}
+        least |= {"max_jobs_per_child": 1, "max_memory_per_child": 1}
+        for name, lowest in least.items():
+            value = getattr(self, name)
+            if value is not None and value < lowest:
+                raise ValueError(f"{name} is {value}, and must be {lowest} at least")
 
 
 class Crew:
@@ -65,7 +87,8 @@ class Crew:
         """
         plan, declared = self._plan, self._registry.declared.values()
         plain = [one for one in declared if not one.awaits]
-        if plain and (plan.processes or any(one.timeout for one in plain)):
+        limited = self._registry.timeout or any(one.timeout for one in plain)
+        if plain and (plan.processes or limited):
             self._nursery = Nursery(self._registry)
         if not plan.processes or len(plain) < len(declared):
             try:
@@ -168,7 +191,7 @@ class Crew:
             Session,
             functions,
             self._plan.client_id,
-            limits=self._registry.limits(),
+            limits=self._registry.server_limits(),
             reducers=self._plan.reducers,
         )
 

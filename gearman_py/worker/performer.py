@@ -49,10 +49,10 @@ class Performer:
     def __call__(self, assignment: Assignment, line: Line) -> Answer:
         """Run a job to its end."""
         send = partial(line.send, assignment.handle)
-        declared = self._registry.declared[assignment.function]
-        if self._nursery is None or not (self._all_in_process or declared.timeout):
+        limit = self._registry.time_limit(assignment.function)
+        if self._nursery is None or not (self._all_in_process or limit):
             return self._registry.perform(self._registry.job(assignment, str(line.server), send))
-        answer = self._in_process(assignment, str(line.server), send, declared.timeout)
+        answer = self._in_process(assignment, str(line.server), send, limit)
         self._renew()
         return answer
 

@@ -58,6 +58,7 @@ class Registry:
     """A worker's functions by the name they have on the wire, which begins with ``prefix``."""
 
     def __init__(self, *, prefix: str, serializer: Serializer | None, exceptions: bool) -> None:
+        self.timeout: float | None = None  # of functions that have none of their own
         self.declared: dict[str, Declared] = {}
         self.around: list[Around] = []
         self.on_startup: list[Hook] = []
@@ -74,7 +75,11 @@ class Registry:
             raise ValueError(f"there is a function {name!r} already")
         self.declared[self._prefix + name] = declared
 
-    def limits(self) -> dict[str, float]:
+    def time_limit(self, function: str) -> float | None:
+        """The seconds that a job of ``function`` may take."""
+        return self.declared[function].timeout or self.timeout
+
+    def server_limits(self) -> dict[str, float]:
         """The time limits for servers to enforce, in seconds."""
         found = {name: one.server_timeout for name, one in self.declared.items()}
         return {name: limit for name, limit in found.items() if limit is not None}
@@ -102,8 +107,9 @@ class Registry:
         """Run a job's async function; ``room`` waits until the server has read what was sent."""
         declared = self.declared[self._prefix + job.function]
         backoff = Backoff(declared.backoff, _LONGEST_BACKOFF)
+        limit = self.time_limit(self._prefix + job.function)
         try:
-            async with asyncio.timeout(declared.timeout) as limit:
+            async with asyncio.timeout(limit) as timer:
                 while True:
                     try:
                         return self._completed(await self._call_async(declared, job, room))
@@ -115,8 +121,8 @@ class Registry:
                     await asyncio.sleep(backoff.next())
                     job.attempt += 1
         except TimeoutError:
-            assert limit.expired()  # noqa: S101  the function's own is answered above
-            return self.too_late(job, declared.timeout or 0)
+            assert timer.expired()  # noqa: S101  the function's own is answered above
+            return self.too_late(job, limit or 0)
 
     def too_late(self, job: WorkerJob, limit: float) -> Answer:
         """The answer for a job that was stopped at its time limit, in seconds."""

@@ -12,12 +12,13 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
-from typing import TypeVar
+from typing import TypeVar, Unpack
 
 from gearman_py.serializer import Serializer
 from gearman_py.servers import Servers, parse_servers
-from gearman_py.worker.crew import CannotBegin, Crew, Plan
+from gearman_py.worker.crew import CannotBegin, Crew, Plan, Settings
 from gearman_py.worker.handover import Predecessor
 from gearman_py.worker.process import Died
 from gearman_py.worker.registry import Around, Declared, Function, Hook, Registry
@@ -42,8 +43,9 @@ class Worker:
     replaced after ``max_jobs_per_child`` jobs, or when it holds more than
     ``max_memory_per_child`` bytes after a job.
 
-    ``drain_timeout``: seconds for the jobs in hand after SIGTERM; then they are given up, and
-    the servers give them to other workers. ``max_jobs``: drain after so many.
+    ``timeout``: seconds that a job may take, where its function has no limit of its own (see
+    function()). ``drain_timeout``: seconds for the jobs in hand after SIGTERM; then they are
+    given up, and the servers give them to other workers. ``max_jobs``: drain after so many.
     ``exceptions=False`` tells failures as a warning and WORK_FAIL: the C command ``gearman``
     does not understand exceptions. ``reducers=True`` asks servers for ``job.reducer``.
 
@@ -61,15 +63,14 @@ class Worker:
         processes: int = 0,
         max_jobs_per_child: int | None = None,
         max_memory_per_child: int | None = None,
+        timeout: float | None = None,
         drain_timeout: float = 60.0,
         max_jobs: int | None = None,
         exceptions: bool = True,
         reducers: bool = False,
     ) -> None:
-        if concurrency < 1 or processes < 0:
-            raise ValueError(
-                "a worker needs a concurrency of 1 at least, and no less processes than 0"
-            )
+        self._registry = Registry(prefix=prefix, serializer=serializer, exceptions=exceptions)
+        self._registry.timeout = timeout
         self._plan = Plan(
             servers=parse_servers(servers),
             client_id=client_id or f"{socket.gethostname()}:{os.getpid()}",
@@ -81,9 +82,25 @@ class Worker:
             max_memory_per_child=max_memory_per_child,
             reducers=reducers,
         )
-        self._registry = Registry(prefix=prefix, serializer=serializer, exceptions=exceptions)
         self._crew: Crew | None = None
         self._begun = asyncio.Event()
+
+    def configure(
+        self,
+        *,
+        servers: Servers | None = None,
+        timeout: float | None = None,
+        **settings: Unpack[Settings],
+    ) -> None:
+        """Change what the constructor was told, while the worker has not begun.
+
+        Raises ValueError for what makes no sense.
+        """
+        if servers is not None:
+            self._plan = replace(self._plan, servers=parse_servers(servers))
+        if timeout is not None:
+            self._registry.timeout = timeout
+        self._plan = replace(self._plan, **settings)
 
     def function(
         self,

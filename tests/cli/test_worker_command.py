@@ -3,13 +3,85 @@
 import signal
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gearman_py import Client, JobException
+from gearman_py.admin.client import AdminClient
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
+
+MODULE = """
+import os
+from gearman_py import Worker
+worker = Worker("192.0.2.1", processes=1)
+other = Worker()
+number = 7
+
+@worker.function("upper", workload=True)
+def upper(workload):
+    return workload.upper()
+
+@worker.function("kind")
+def kind(job):
+    return "child" if os.getpid() != parent else "parent"
+
+parent = os.getpid()
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a module and configuration files of the user's own."""
+    (tmp_path / "jobs.py").write_text(MODULE)
+    (tmp_path / "wrong.toml").write_text("procesess = 3\n")
+    (tmp_path / "broken.toml").write_text("processes 3\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_it_serves_a_workers_functions_and_bundled_ones_beside_them(
+    program: Any, gearmand: Any, until: Any, own: Path
+) -> None:
+    program("worker", "--servers", gearmand.address, "jobs:worker", "reverse")
+    until(lambda: gearmand.workers_of("reverse") == 1)
+    with Client(gearmand.address, timeout=10) as client:
+        assert client.do("upper", "abc") == b"ABC"
+        assert client.do("kind") == b"child"
+        assert client.do("reverse", "abc") == b"cba"
+
+
+def test_a_file_says_what_the_command_line_does_not(
+    program: Any, gearmand: Any, until: Any, own: Path
+) -> None:
+    (own / "worker.toml").write_text(
+        f'servers = "{gearmand.address}"\nfunctions = ["jobs:worker"]\n'
+        'client-id = "from-file"\nprocesses = 3\nmax-memory-per-child = "500M"\n'
+    )
+    program("worker", "--config", "worker.toml", "--processes", "2")
+    until(lambda: gearmand.workers_of("upper") == 2)
+    with AdminClient(gearmand.address) as admin:
+        assert [row.client_id for row in admin.workers() if row.functions] == ["from-file"] * 2
+
+
+def test_a_burst_ends_with_the_queue(run: Run, gearmand: Any) -> None:
+    with Client(gearmand.address) as client:
+        for _ in range(3):
+            client.do_background("reverse", "abc")
+        assert run("worker", "--servers", gearmand.address, "reverse", "--burst").returncode == 0
+    assert gearmand.running("reverse") == 0
+    with AdminClient(gearmand.address) as admin:
+        assert [row.total for row in admin.status()] == [0]
+
+
+def test_a_module_that_cannot_be_loaded_shows_where(run: Run, own: Path) -> None:
+    (own / "jobs.py").write_text("import missing_thing\n")
+    done = run("worker", "jobs:worker")
+    assert done.returncode == 2
+    assert b'jobs.py", line 1' in done.stderr
+    assert b"missing_thing" in done.stderr.splitlines()[-1]
 
 
 def test_it_serves_bundled_functions_until_it_is_told_to_leave(
@@ -41,14 +113,22 @@ def test_the_environment_names_its_servers(
     [
         (["revers"], "no function 'revers' is bundled; did you mean 'reverse'?"),
         (["xyzzy"], "no function 'xyzzy' is bundled; there are resize, reverse, wc"),
-        (["my.jobs:worker"], "MODULE:OBJECT is not served yet"),
-        ([], "required: FUNCTION"),
+        (["no.such.jobs:worker"], "there is no module 'no' here"),
+        (["jobs:absent"], "jobs has no 'absent'"),
+        (["jobs:number"], "'jobs:number' is int, not a gearman_py.Worker"),
+        (["jobs:worker", "jobs:other"], "one MODULE:OBJECT at a time"),
+        ([], "say what to serve: the name of a FUNCTION, or MODULE:OBJECT"),
+        (["wc", "--config", "absent.toml"], "absent.toml: No such file or directory"),
+        (["wc", "--config", "wrong.toml"], "wrong.toml: there is no option 'procesess'"),
+        (["wc", "--config", "broken.toml"], "broken.toml: Expected '=' after a key"),
+        (["wc", "--max-memory-per-child", "much"], "'much' is not a size: expected bytes, or 200M"),
+        (["wc", "--burst", "--host", "a:b"], "'b' is not a port"),
         (["wc", "--drain-timeout", "soon"], "'soon'"),
         (["wc", "-h", "a:b"], "'b' is not a port"),
     ],
 )
 def test_a_wrong_command_line_is_one_sentence_and_status_2(
-    run: Run, arguments: list[str], message: str
+    run: Run, own: Path, arguments: list[str], message: str
 ) -> None:
     done = run("worker", *arguments)
     assert done.returncode == 2
