@@ -138,7 +138,7 @@ def _repeat(client: AdminClient, options: Namespace, asked: list[str]) -> None:
             answers = list(answers)
             print("\x1b[H\x1b[2J", end="")
         for answer in answers:
-            print(common.printable(answer), flush=True)
+            print(answer, flush=True)
         if not options.watch:
             return
         time.sleep(options.watch)
@@ -147,17 +147,17 @@ def _repeat(client: AdminClient, options: Namespace, asked: list[str]) -> None:
 def _answer(client: AdminClient, options: Namespace, name: str) -> str:
     question = _QUESTIONS[name]
     if isinstance(question, _Value):
-        return question.ask(client)
+        return common.printable(question.ask(client))
     if isinstance(question, _Act):
         words = vars(options)[name]
         question.act(client, *(words if isinstance(words, list) else ()))
         return "OK"
     if options.json:
         rows = [row if isinstance(row, str) else row._asdict() for row in question.rows(client)]
-        return json.dumps(rows, ensure_ascii=False)
+        return json.dumps(rows)
     if sys.stdout.isatty():
         return table(name, question.rows(client))
-    return "\n".join([*client.listing(question.command), "."])
+    return "\n".join([*map(common.printable, client.listing(question.command)), "."])
 
 
 def _parser() -> ArgumentParser:

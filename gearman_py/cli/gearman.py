@@ -6,12 +6,12 @@ a failure, this one says what happened, in words and in its exit status.
 
 import os
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 from uuid import uuid4
 
 from gearman_py.cli import common
@@ -228,6 +228,13 @@ def _parser() -> ArgumentParser:
     add("-d", dest="daemon", action="store_true", help="go on in the background, and print nothing")
     add("-v", dest="verbose", action="count", default=0, help="say more")
     add("-S", "--ssl", dest="tls", action="store_true", help="refused: TLS is not spoken yet")
+    add(
+        *("--completion",),
+        action=_Completion,
+        choices=("bash", "zsh", "fish"),
+        metavar="SHELL",
+        help="print completion of all commands for bash, zsh or fish",
+    )
     common.add_help(parser)
     client = parser.add_argument_group("client").add_argument
     client("-b", dest="background", action="store_true", help="do not wait for the result")
@@ -240,6 +247,16 @@ def _parser() -> ArgumentParser:
     worker("-w", dest="worker", action="store_true", help="work")
     worker("-c", dest="count", type=common.positive, metavar="N", help=_COUNT_HELP)
     return parser
+
+
+class _Completion(Action):
+    """Prints completion for a shell, and leaves."""
+
+    def __call__(self, parser: ArgumentParser, _: Namespace, shell: Any, *__: object) -> None:
+        from gearman_py.cli import completion  # not at the top: it imports every command
+
+        print(completion.script(shell), end="")
+        parser.exit()
 
 
 _TIMEOUT_HELP = "give up after MS milliseconds without a result (never)"
