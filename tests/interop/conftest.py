@@ -72,14 +72,13 @@ def serving() -> Iterator[Callable[[list[str], Address, str], None]]:
     running = []
 
     def start(command: list[str], address: Address, function: str) -> None:
-        started = process(command)
-        started.__enter__()
-        running.append(started)
+        running.append(process(command))
+        running[-1].__enter__()
         await_true(lambda: function in registered(address))
 
     yield start
-    for process in running:
-        process.__exit__(None, None, None)
+    for started in running:
+        started.__exit__(None, None, None)
 
 
 def registered(address: Address) -> list[str]:
