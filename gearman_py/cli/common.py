@@ -31,7 +31,8 @@ NO_TLS = "TLS is not spoken yet: keep to a network you trust, or put a tunnel be
 EXIT_STATUSES = """\
 exit status:
   0  done
-  1  a job failed, the server refused it, or the output could not be written
+  1  a job failed, the server refused it, the output could not be written,
+     or a worker was ended with a job in hand
   2  the command line is wrong
   3  no server answers, or the connection to it was lost
   4  it did not end in time

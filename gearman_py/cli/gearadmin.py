@@ -17,7 +17,8 @@ from gearman_py.cli.table import table
 from gearman_py.client.sync import Client
 
 _EPILOG = f"""\
-One job server is asked: the first that is named. Listings have headings on a terminal only.
+One job server is asked: the first that is named.
+On a terminal listings have headings, and no dot at their end.
 
 {common.EXIT_STATUSES}
 examples:

@@ -30,10 +30,11 @@ gearman -f FUNCTION [option]... [--] [DATA]...
 
 _EPILOG = f"""\
 Client: each DATA word is one job. Without any, standard input is the workload.
-Worker: COMMAND runs once for each job, without a shell: the workload is its standard
-input, its output is the result. If it does not end with 0 the job has failed.
-Without COMMAND workloads are printed, and the results are empty.
-^C and SIGTERM let a worker finish the job in hand; a second one ends it at once.
+
+Worker: COMMAND runs once for each job, without a shell: the workload is its
+standard input, its output the result. If it does not end with 0 the job has
+failed. Without COMMAND workloads are printed, and the results are empty.
+^C and SIGTERM let it finish the job in hand; a second one ends it at once.
 
 {EXIT_STATUSES}
 examples:
