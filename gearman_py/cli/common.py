@@ -25,7 +25,7 @@ INTERRUPTED, PIPE_CLOSED = 130, 141  # as a shell shows SIGINT and SIGPIPE
 
 HOST_HELP = (
     "job server, as HOST, HOST:PORT or unix:PATH; may be repeated "
-    "($GEARMAN_SERVERS, else localhost)"
+    "($GEARMAN_SERVER or $GEARMAN_SERVERS, else localhost)"
 )
 NO_TLS = "TLS is not spoken yet: keep to a network you trust, or put a tunnel before the port"
 EXIT_STATUSES = """\

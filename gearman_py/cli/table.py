@@ -9,6 +9,8 @@ from typing import Any
 
 from gearman_py.cli.common import printable
 
+_WIDEST = 40  # characters: what is longer moves its own row only
+
 _HEADINGS = {
     "status": ("FUNCTION", "JOBS", "RUNNING", "WORKERS"),
     "priority-status": ("FUNCTION", "HIGH", "NORMAL", "LOW", "WORKERS"),
@@ -22,7 +24,8 @@ def table(listing: str, rows: Sequence[Any]) -> str:
     """The rows of a listing, under its headings."""
     headings = _HEADINGS[listing]
     texts = [[_cell(value) for value in _values(row)] for row in rows]
-    widths = [max(map(len, column)) for column in zip(headings, *texts, strict=True)]
+    columns = zip(headings, *texts, strict=True)
+    widths = [min(_WIDEST, max(map(len, column))) for column in columns]
     numeric = [isinstance(value, int) for value in _values(rows[0])] if rows else ()
     right = [*numeric, *[False] * (len(headings) - len(numeric))]
 

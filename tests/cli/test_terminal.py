@@ -136,7 +136,7 @@ def test_listings_have_headings(
     gearadmin(shared_gearmand, terminal, "--create-function", "a-rather-long-name", "--status")
     done, heading, *rows = terminal.written().splitlines()
     assert done == "OK"
-    width = max(len(row.split("  ")[0]) for row in rows)
+    width = min(40, max(len(row.split("  ")[0]) for row in rows))  # one long name moves no other
     assert heading == f"{bold}{'FUNCTION':{width}}  JOBS  RUNNING  WORKERS{plain}"
     assert f"{'a-rather-long-name':{width}}     0        0        0" in rows
 
