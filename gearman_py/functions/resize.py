@@ -18,11 +18,13 @@ from typing import Any
 
 from PIL import ImageOps
 from PIL.GifImagePlugin import GifImageFile
-from PIL.Image import Image, Resampling
+from PIL.Image import DecompressionBombError, Image, Resampling
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
+
+from gearman_py.functions import webp
 
 HEIGHT, WIDTH = 600, 800
 
@@ -38,16 +40,17 @@ class Form:
     saving: Mapping[str, Any] = field(default_factory=dict)
 
 
-# Decoding costs about 4 bytes a pixel, WebP 16; JPEG is decoded at a smaller scale, but not
-# a progressive one, whose coefficients are all kept. What is saved is small: a level or a
-# method that is three times as fast as the default makes it a few percent larger.
+# Decoding costs about 4 bytes a pixel; JPEG and WebP are decoded at a smaller scale, but of a
+# progressive JPEG all coefficients are kept, and of a lossless WebP all pixels. PNG's level 3 is
+# three times as fast as the default, and makes it a few percent larger.
 FORMS = (
     Form("JPEG", b"\xff\xd8\xff", JpegImageFile, 200, {"quality": 85}),
     Form("PNG", b"\x89PNG\r\n\x1a\n", PngImageFile, 120, {"compress_level": 3}),
-    Form("WebP", b"RIFF", WebPImageFile, 40, {"quality": 85, "method": 2}),
+    Form("WebP", b"RIFF", WebPImageFile, 120, {"quality": 85}),
     Form("GIF", b"GIF8", GifImageFile, 80),
 )
 PROGRESSIVE_MEGAPIXELS = 120
+FILM_MEGAPIXELS = 40  # an animated WebP costs 16 bytes a pixel
 # A scan of a JPEG goes over all its pixels, and may be ten bytes long. Cameras and programs
 # make ten, or one and what looks like others in a film that follows. This many times
 # megapixels take about 4 s.
@@ -76,6 +79,8 @@ def resize(workload: bytes) -> bytes:
             return _resize(picture, form, workload)
     except (Refused, MemoryError):
         raise
+    except DecompressionBombError:
+        raise Refused(f"the {form.name} picture has more pixels than any is taken with") from None
     except Exception as error:  # decoders raise anything: struct.error, KeyError, SyntaxError
         said = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"the {form.name} picture is broken or cut short: {said}") from None
@@ -95,7 +100,13 @@ def fit(width: int, height: int) -> tuple[int, int]:
 
 
 def _resize(picture: ImageFile, form: Form, workload: bytes) -> bytes:
-    _check_cost(picture, form, workload)
+    scaler = webp.scaler(workload) if form.name == "WebP" else None
+    limit = form.megapixels
+    if picture.info.get("progressive"):
+        limit = PROGRESSIVE_MEGAPIXELS
+    elif form.name == "WebP" and not scaler:
+        limit = FILM_MEGAPIXELS
+    _check_cost(picture, form.name, limit, workload)
     if form.name == "PNG":
         _check_sums(workload)
     profile = picture.info.get("icc_profile")
@@ -106,7 +117,8 @@ def _resize(picture: ImageFile, form: Form, workload: bytes) -> bytes:
     if target == seen:
         picture.load()  # what is not a whole picture is no answer, changed or not
         return workload
-    small = _shrink(picture, target[::-1] if sideways else target)
+    stored = target[::-1] if sideways else target  # as the file has it, before it is turned
+    small = scaler.decode(stored) if scaler else _shrink(picture, stored)
     if orientation is not None:
         small.getexif()[_ORIENTATION] = orientation
         small = ImageOps.exif_transpose(small)
@@ -116,14 +128,13 @@ def _resize(picture: ImageFile, form: Form, workload: bytes) -> bytes:
     return out.getvalue()
 
 
-def _check_cost(picture: ImageFile, form: Form, workload: bytes) -> None:
+def _check_cost(picture: ImageFile, form: str, limit: int, workload: bytes) -> None:
     width, height = picture.size
     megapixels = width * height / 1_000_000
-    limit = PROGRESSIVE_MEGAPIXELS if picture.info.get("progressive") else form.megapixels
-    said = f"a {form.name} picture of {width} x {height} pixels"
+    said = f"a {form} picture of {width} x {height} pixels"
     if megapixels > limit:
         raise Refused(f"{said} is over the limit of {limit} megapixels")
-    if form.name == "JPEG":
+    if form == "JPEG":
         scans = workload.count(_START_OF_SCAN)
         if scans * megapixels > SCAN_MEGAPIXELS:
             raise Refused(f"{said} in {scans} scans would take too long")
