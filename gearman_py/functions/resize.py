@@ -119,6 +119,8 @@ def _resize(picture: ImageFile, form: Form, workload: bytes) -> bytes:
         return workload
     stored = target[::-1] if sideways else target  # as the file has it, before it is turned
     small = scaler.decode(stored) if scaler else _shrink(picture, stored)
+    if mode := _SAVED.get(small.mode):
+        small = small.convert(mode)
     if orientation is not None:
         small.getexif()[_ORIENTATION] = orientation
         small = ImageOps.exif_transpose(small)
@@ -162,5 +164,5 @@ def _shrink(picture: ImageFile, target: tuple[int, int]) -> Image:
         if mode in _SAVED:
             image = image.convert(_SAVED[mode])
         image = image.convert(mode)
-    small = image.resize(target, Resampling.BICUBIC, reducing_gap=2.0)
-    return small.convert(_SAVED[mode]) if mode in _SAVED else small
+    gap = None if image.mode.startswith("I") else 2.0  # Pillow reduces no 16 bits
+    return image.resize(target, Resampling.BICUBIC, reducing_gap=gap)

@@ -23,6 +23,9 @@ from functools import cache
 from PIL import Image, _webp
 
 _VERSION = 0x0209  # WEBP_DECODER_ABI_VERSION; libwebp refuses another first byte
+# Pillow's name of a mode, and libwebp's number. Alpha is multiplied in, so that no colour of
+# a transparent pixel is seen beside it.
+_OPAQUE, _ALPHA = ("RGB", 0), ("RGBa", 7)
 
 
 class _Features(Structure):
@@ -91,9 +94,9 @@ class Scaler:
         self._library, self._workload, self._config = library, workload, config
 
     def decode(self, size: tuple[int, int]) -> Image.Image:
-        """All of it at this size, RGB or RGBA. Raises ValueError if it is broken."""
+        """All of it at this size, RGB or RGBa. Raises ValueError if it is broken."""
         config = self._config
-        mode, config.output.colorspace = ("RGBA", 1) if config.input.has_alpha else ("RGB", 0)
+        mode, config.output.colorspace = _ALPHA if config.input.has_alpha else _OPAQUE
         config.options.use_scaling = 1
         config.options.scaled_width, config.options.scaled_height = size
         data, length = self._workload, len(self._workload)

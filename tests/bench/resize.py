@@ -13,7 +13,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from random import Random
@@ -102,30 +103,26 @@ def ours(workload: bytes) -> tuple[bytes, float]:
     return answer, perf_counter() - start
 
 
-def php(folder: Path) -> Job:
-    script = folder / "resize.php"
+@contextmanager
+def php(folder: Path) -> Iterator[Job]:
+    """The tutorial's function, in a process that stays."""
+    script, path = folder / "resize.php", folder / "workload"
     script.write_text(PHP)
     one_thread = os.environ | {"MAGICK_THREAD_LIMIT": "1", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        ["php", str(script)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        bufsize=1,
-        env=one_thread,
-    )
-    assert process.stdin
-    assert process.stdout
-    asked, said = process.stdin, process.stdout
-    path = folder / "workload"
+    pipe = subprocess.PIPE
+    command = ["php", str(script)]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=one_thread) as process:
+        assert process.stdin
+        assert process.stdout
+        asked, said = process.stdin, process.stdout
 
-    def job(workload: bytes) -> tuple[bytes, float]:
-        path.write_bytes(workload)
-        print(path, file=asked, flush=True)
-        seconds = float(said.readline())
-        return path.with_suffix(".out").read_bytes(), seconds
+        def job(workload: bytes) -> tuple[bytes, float]:
+            path.write_bytes(workload)
+            print(path, file=asked, flush=True)
+            seconds = float(said.readline())
+            return path.with_suffix(".out").read_bytes(), seconds
 
-    return job
+        yield job
 
 
 def compare(name: str, picture: Image.Image, workload: bytes, theirs: Job) -> None:
@@ -162,29 +159,29 @@ def rows(megapixels: str, width: int, height: int, theirs: Job, forms: str) -> N
         compare(f"{kind}, {megapixels} MP", picture, kinds[kind](), theirs)
 
 
-def peak(name: str, workload: bytes, folder: Path) -> None:
+def peak(name: str, picture: Image.Image, folder: Path, form: str, **options: object) -> None:
     path = folder / "large"
-    path.write_bytes(workload)
+    path.write_bytes(saved(picture, form, **options))
     command = [sys.executable, "-c", PEAK, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    print(f"{name:24} peak RSS {done.stdout.rstrip()}", flush=True)
+    size = picture.width * picture.height / 1e6
+    print(f"{name}, {size:.0f} MP, peak RSS ".ljust(40) + done.stdout.rstrip(), flush=True)
 
 
 def main() -> None:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # and all that it starts
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        theirs = php(folder)
+    with tempfile.TemporaryDirectory() as name, php(folder := Path(name)) as theirs:
         print(f"{'':33}{'PHP j/s':>9}{'ours j/s':>9}{'ratio':>10}{'PHP dB':>9}{'ours':>7}")
         rows("2", 1632, 1224, theirs, "JPEG progressive PNG PNG-alpha WebP GIF")
         rows("12", 4000, 3000, theirs, "JPEG progressive CMYK PNG PNG-alpha WebP")
         rows("24", 6000, 4000, theirs, "JPEG")
-        large = Image.linear_gradient("L").resize((11600, 8700)).convert("RGB")
-        for form in ("JPEG", "PNG", "GIF", "WEBP"):
-            peak(f"{form}, 101 MP", saved(large, form), folder)
-        progressive = saved(large.crop((0, 0, 11500, 8600)), "JPEG", progressive=True)
-        peak("progressive, 99 MP", progressive, folder)
-        peak("WEBP, 40 MP", saved(large.crop((0, 0, 7300, 5475)), "WEBP"), folder)
+        large = photograph(1160, 870).resize((11600, 8700))
+        peak("JPEG", large, folder, "JPEG", quality=QUALITY)
+        peak("progressive", large, folder, "JPEG", quality=QUALITY, progressive=True)
+        peak("PNG", large, folder, "PNG", compress_level=1)
+        peak("WebP", large, folder, "WEBP", quality=QUALITY, method=0)
+        peak("WebP, lossless", large, folder, "WEBP", lossless=True, quality=0, method=0)
+        peak("GIF", large.crop((0, 0, 10000, 8000)).quantize(64), folder, "GIF")
 
 
 if __name__ == "__main__":
