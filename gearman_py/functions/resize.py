@@ -110,7 +110,7 @@ def _resize(picture: ImageFile, form: Form, workload: bytes) -> bytes:
     if form.name == "PNG":
         _check_sums(workload)
     profile = picture.info.get("icc_profile")
-    orientation = picture.getexif().get(_ORIENTATION)
+    orientation = _orientation(picture)
     sideways = orientation in _SIDEWAYS
     seen = picture.size[::-1] if sideways else picture.size
     target = fit(*seen)
@@ -121,13 +121,21 @@ def _resize(picture: ImageFile, form: Form, workload: bytes) -> bytes:
     small = scaler.decode(stored) if scaler else _shrink(picture, stored)
     if mode := _SAVED.get(small.mode):
         small = small.convert(mode)
-    if orientation is not None:
+    if orientation:
         small.getexif()[_ORIENTATION] = orientation
         small = ImageOps.exif_transpose(small)
     out = BytesIO()
     keep = {"icc_profile": profile} if profile else {}
     small.save(out, form.name, **keep, **form.saving)
     return out.getvalue()
+
+
+def _orientation(picture: ImageFile) -> int | None:
+    try:
+        turn = picture.getexif().get(_ORIENTATION)
+    except Exception:  # metadata that makes no sense does not spoil the picture
+        return None
+    return turn if turn in range(1, 9) else None
 
 
 def _check_cost(picture: ImageFile, form: str, limit: int, workload: bytes) -> None:

@@ -173,6 +173,7 @@ def test_a_photograph_with_a_second_one_behind_it_is_a_jpeg() -> None:
 
 def test_webp_is_the_same_where_libwebp_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = saved(painting((900, 3000)), "WEBP")
+    assert webp.scaler(whole)
     scaled = opened(resize(whole))
     monkeypatch.setattr(webp, "_library", lambda: None)
     assert distance(scaled, opened(resize(whole))) < 2
@@ -221,6 +222,29 @@ def test_resize_says_what_is_wrong_with_a_picture(workload: bytes, message: str)
     with pytest.raises(ValueError, match=message) as error:
         resize(workload)
     assert "\n" not in str(error.value)
+
+
+def test_a_large_animated_webp_is_refused() -> None:
+    film = saved(
+        painting((90, 90)), "WEBP", save_all=True, append_images=[Image.new("RGB", (90, 90))]
+    )
+    large = (7000 - 1).to_bytes(3, "little") + (6000 - 1).to_bytes(3, "little")
+    with pytest.raises(ValueError, match="7000 x 6000 pixels is over the limit of 40 megapixels"):
+        resize(film[:24] + large + film[30:])
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0II*\0nonsense", b"nonsense"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_metadata_that_makes_no_sense_does_not_spoil_the_picture(form: str, exif: bytes) -> None:
+    assert opened(resize(picture((900, 1200), form, exif=exif))).size == (450, 600)
+
+
+def test_the_example_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "resize.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    exec(code)  # noqa: S102  # our own page
+    assert capsys.readouterr().out.strip() == code.rpartition("# ")[2].strip()
 
 
 def test_a_photograph_in_too_many_scans_is_refused_at_once() -> None:
