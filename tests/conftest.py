@@ -48,6 +48,11 @@ class JobServer:
             self._process.kill()
             self._process.wait()
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def workers_of(self, function: str) -> int:
         with AdminClient(self.address) as admin:
             return sum(row.workers for row in admin.status() if row.name == function)

@@ -136,6 +136,29 @@ def test_a_process_that_is_older_than_its_unit_file_is_restarted(
     assert planned(lab) == 0
 
 
+def test_a_reload_puts_a_new_process_beside_the_old_and_systemd_follows(lab: ModuleType) -> None:
+    unit = "gearman-worker@reverse.service"
+
+    def show(what: str) -> str:
+        return root(lab, "worker1", f"systemctl show -P {what} {unit}").strip()
+
+    before = show("MainPID")
+    root(lab, "worker1", f"systemctl reload {unit}")
+    after = show("MainPID")
+    assert after != before
+    root(lab, "worker1", f"while kill -0 {before} 2>/dev/null; do sleep 0.1; done")
+    assert (show("ActiveState"), show("NRestarts")) == ("active", "0")
+    assert planned(lab) == 0
+    # It is systemd's own child now: its death is seen, and mended.
+    root(
+        lab,
+        "worker1",
+        f"kill -KILL {after}; until [ $(systemctl show -P NRestarts {unit}) = 1 ]"
+        f" && systemctl is-active {unit}; do sleep 0.1; done",
+    )
+    root(lab, "worker1", f"systemctl reset-failed {unit}")
+
+
 @pytest.mark.parametrize(("host", "unit"), [(h, unit) for h in UNITS for unit in UNITS[h]])
 def test_units_are_shut_in(lab: ModuleType, host: str, unit: str) -> None:
     assert root(lab, host, f"systemctl is-active {unit}").strip() == "active"

@@ -1,4 +1,4 @@
-"""What functions may do, wherever they run: thread, process or event loop."""
+"""What functions may do, wherever they run (thread, process, event loop), on both job servers."""
 
 import asyncio
 import os
@@ -8,19 +8,35 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from gearman_py import Client, JobException, JobFailed, Requeue, Worker, WorkerJob
 from gearman_py.serializer import JSON
 from gearman_py.testing import Server, job, running, server
+from tests.interop.conftest import server as c_server
 
 
-@pytest.fixture(scope="module")
-def jobs() -> Iterator[Server]:
-    with server() as here:
-        yield here
+class Jobs(NamedTuple):
+    """Where a job server is."""
+
+    address: str
+
+
+@pytest.fixture(scope="module", params=["ours", pytest.param("C", marks=pytest.mark.interop)])
+def jobs(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Jobs]:
+    if request.param == "ours":
+        with server() as here:
+            yield Jobs(here.address)
+    elif not Path("/usr/sbin/gearmand").exists():
+        pytest.skip("needs Debian's gearman-job-server")
+    else:
+        folder = tmp_path_factory.mktemp("c-gearmand")
+        with c_server(["/usr/sbin/gearmand"], folder) as (host, port):
+            yield Jobs(f"{host}:{port}")
 
 
 @pytest.fixture(params=["thread", "process", "async"])
@@ -29,7 +45,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def worker(jobs: Server, kind: str) -> Worker:
+def worker(jobs: Jobs, kind: str) -> Worker:
     return Worker(jobs.address, processes=1 if kind == "process" else 0)
 
 
@@ -45,7 +61,7 @@ def serve(worker: Worker, kind: str, function: Any, **options: Any) -> None:
         worker.add_function("f", function, **options)
 
 
-def test_a_function_has_the_job(jobs: Server, worker: Worker, kind: str) -> None:
+def test_a_function_has_the_job(jobs: Jobs, worker: Worker, kind: str) -> None:
     def tell(job: WorkerJob) -> str:
         return f"{job.function} {job.unique} {job.handle} {job.server} {job.attempt}"
 
@@ -56,7 +72,7 @@ def test_a_function_has_the_job(jobs: Server, worker: Worker, kind: str) -> None
         assert submitted.result().decode() == expected
 
 
-def test_what_it_sends_comes_in_order(jobs: Server, worker: Worker, kind: str) -> None:
+def test_what_it_sends_comes_in_order(jobs: Jobs, worker: Worker, kind: str) -> None:
     def talk(job: WorkerJob) -> str:
         job.send_data("one")
         job.send_warning("beware")
@@ -77,9 +93,7 @@ def test_what_it_sends_comes_in_order(jobs: Server, worker: Worker, kind: str) -
     assert heard == [b"one", b"beware", (1, 2), b"two"]
 
 
-def test_an_exception_reaches_the_client_as_one_line(
-    jobs: Server, worker: Worker, kind: str
-) -> None:
+def test_an_exception_reaches_the_client_as_one_line(jobs: Jobs, worker: Worker, kind: str) -> None:
     def refuse(job: WorkerJob) -> None:
         raise ValueError("I would\nrather not")
 
@@ -90,7 +104,7 @@ def test_an_exception_reaches_the_client_as_one_line(
         assert caught.value.text == "ValueError: I would rather not"
 
 
-def test_a_job_may_fail_without_a_result(jobs: Server, worker: Worker, kind: str) -> None:
+def test_a_job_may_fail_without_a_result(jobs: Jobs, worker: Worker, kind: str) -> None:
     serve(worker, kind, lambda job: job.fail("no"))
     warnings: list[bytes] = []
     with running(worker), Client(jobs.address, timeout=10) as client:
@@ -100,7 +114,7 @@ def test_a_job_may_fail_without_a_result(jobs: Server, worker: Worker, kind: str
     assert warnings == [b"no"]
 
 
-def test_an_exit_fails_the_job_and_not_the_worker(jobs: Server, worker: Worker, kind: str) -> None:
+def test_an_exit_fails_the_job_and_not_the_worker(jobs: Jobs, worker: Worker, kind: str) -> None:
     def leave(job: WorkerJob) -> None:
         raise SystemExit(3)
 
@@ -111,7 +125,7 @@ def test_an_exit_fails_the_job_and_not_the_worker(jobs: Server, worker: Worker, 
                 client.do("f")
 
 
-def test_failures_without_exceptions_are_a_warning_and_a_fail(jobs: Server) -> None:
+def test_failures_without_exceptions_are_a_warning_and_a_fail(jobs: Jobs) -> None:
     worker = Worker(jobs.address, exceptions=False)
     worker.add_function("f", lambda job: 1 / 0)
     warnings: list[bytes] = []
@@ -122,7 +136,7 @@ def test_failures_without_exceptions_are_a_warning_and_a_fail(jobs: Server) -> N
     assert warnings == [b"ZeroDivisionError: division by zero"]
 
 
-def test_it_is_tried_again_as_often_as_was_said(jobs: Server, worker: Worker, kind: str) -> None:
+def test_it_is_tried_again_as_often_as_was_said(jobs: Jobs, worker: Worker, kind: str) -> None:
     def third_time(job: WorkerJob) -> str:
         if job.attempt < 3:
             raise OSError(f"attempt {job.attempt}")
@@ -133,7 +147,7 @@ def test_it_is_tried_again_as_often_as_was_said(jobs: Server, worker: Worker, ki
         assert client.do("f") == b"attempt 3"
 
 
-def test_only_the_errors_named_are_tried_again(jobs: Server, worker: Worker, kind: str) -> None:
+def test_only_the_errors_named_are_tried_again(jobs: Jobs, worker: Worker, kind: str) -> None:
     def fail(job: WorkerJob) -> None:
         raise ValueError(f"attempt {job.attempt}")
 
@@ -146,7 +160,7 @@ def test_only_the_errors_named_are_tried_again(jobs: Server, worker: Worker, kin
         client.do("f")
 
 
-def test_the_last_attempt_counts(jobs: Server, worker: Worker, kind: str) -> None:
+def test_the_last_attempt_counts(jobs: Jobs, worker: Worker, kind: str) -> None:
     def fail(job: WorkerJob) -> None:
         raise ValueError(f"attempt {job.attempt}")
 
@@ -160,7 +174,7 @@ def test_the_last_attempt_counts(jobs: Server, worker: Worker, kind: str) -> Non
 
 
 def test_a_job_given_back_is_run_again(
-    jobs: Server, worker: Worker, kind: str, tmp_path: Path
+    jobs: Jobs, worker: Worker, kind: str, tmp_path: Path
 ) -> None:
     mark = tmp_path / "seen"
 
@@ -177,7 +191,7 @@ def test_a_job_given_back_is_run_again(
 
 
 @pytest.mark.parametrize("processes", [0, 1])
-def test_parts_that_are_yielded_are_sent_at_once(jobs: Server, processes: int) -> None:
+def test_parts_that_are_yielded_are_sent_at_once(jobs: Jobs, processes: int) -> None:
     worker = Worker(jobs.address, processes=processes)
 
     @worker.function("letters", workload=True)
@@ -191,7 +205,7 @@ def test_parts_that_are_yielded_are_sent_at_once(jobs: Server, processes: int) -
         assert submitted.data == [b"a", b"b", b"c"]
 
 
-def test_an_async_generator_yields_parts(jobs: Server) -> None:
+def test_an_async_generator_yields_parts(jobs: Jobs) -> None:
     worker = Worker(jobs.address)
 
     @worker.function("letters", workload=True)
@@ -208,7 +222,7 @@ def test_an_async_generator_yields_parts(jobs: Server) -> None:
 
 @pytest.mark.parametrize("processes", [0, 2])
 def test_a_plain_function_over_its_limit_is_stopped(
-    jobs: Server, processes: int, tmp_path: Path
+    jobs: Jobs, processes: int, tmp_path: Path
 ) -> None:
     worker = Worker(jobs.address, processes=processes)
 
@@ -228,7 +242,7 @@ def test_a_plain_function_over_its_limit_is_stopped(
             client.do("slow", str(pid))
 
 
-def test_an_async_function_over_its_limit_is_cancelled(jobs: Server) -> None:
+def test_an_async_function_over_its_limit_is_cancelled(jobs: Jobs) -> None:
     worker = Worker(jobs.address)
     cancelled = threading.Event()
 
@@ -248,7 +262,7 @@ def test_an_async_function_over_its_limit_is_cancelled(jobs: Server) -> None:
     assert cancelled.is_set()
 
 
-def test_a_timeout_of_the_functions_own_is_no_time_limit(jobs: Server) -> None:
+def test_a_timeout_of_the_functions_own_is_no_time_limit(jobs: Jobs) -> None:
     worker = Worker(jobs.address)
 
     @worker.function("late", timeout=30)
@@ -263,7 +277,7 @@ def test_a_timeout_of_the_functions_own_is_no_time_limit(jobs: Server) -> None:
         client.do("late")
 
 
-def test_a_process_that_dies_fails_its_job_and_is_replaced(jobs: Server) -> None:
+def test_a_process_that_dies_fails_its_job_and_is_replaced(jobs: Jobs) -> None:
     worker = Worker(jobs.address, processes=1)
 
     @worker.function("die")
@@ -281,7 +295,7 @@ def test_a_process_that_dies_fails_its_job_and_is_replaced(jobs: Server) -> None
         assert client.do("live") not in (before, b"")
 
 
-def test_a_process_is_replaced_after_so_many_jobs(jobs: Server) -> None:
+def test_a_process_is_replaced_after_so_many_jobs(jobs: Jobs) -> None:
     worker = Worker(jobs.address, processes=1, max_jobs_per_child=2)
     worker.add_function("pid", lambda job: str(os.getpid()))
     with running(worker), Client(jobs.address, timeout=10) as client:
@@ -289,7 +303,7 @@ def test_a_process_is_replaced_after_so_many_jobs(jobs: Server) -> None:
     assert one == two != three == four
 
 
-def test_a_process_that_holds_too_much_is_replaced(jobs: Server) -> None:
+def test_a_process_that_holds_too_much_is_replaced(jobs: Jobs) -> None:
     worker = Worker(jobs.address, processes=1, max_memory_per_child=200 * 2**20)
     kept: list[bytearray] = []
 
@@ -304,7 +318,7 @@ def test_a_process_that_holds_too_much_is_replaced(jobs: Server) -> None:
         assert client.do("grow", "1000") != small
 
 
-def test_processes_run_at_the_same_time(jobs: Server, tmp_path: Path) -> None:
+def test_processes_run_at_the_same_time(jobs: Jobs, tmp_path: Path) -> None:
     worker = Worker(jobs.address, processes=3)
 
     @worker.function("meet")
@@ -320,7 +334,7 @@ def test_processes_run_at_the_same_time(jobs: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("awaited", [False, True])
-def test_so_many_jobs_run_at_a_time(jobs: Server, awaited: bool) -> None:
+def test_so_many_jobs_run_at_a_time(jobs: Jobs, awaited: bool) -> None:
     worker = Worker(jobs.address, concurrency=3)
     barrier = threading.Barrier(3)
     everyone = asyncio.Event()
@@ -338,13 +352,12 @@ def test_so_many_jobs_run_at_a_time(jobs: Server, awaited: bool) -> None:
 
     worker.add_function("meet", meet_async if awaited else meet)
     with running(worker), Client(jobs.address, timeout=10) as client:
-        jobs.wait_for("meet", workers=3)
         for one in [client.submit("meet") for _ in range(3)]:
             assert one.result() == b""
 
 
 def test_a_function_starts_and_ends_within_its_hooks(
-    jobs: Server, worker: Worker, kind: str, tmp_path: Path
+    jobs: Jobs, worker: Worker, kind: str, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
 
@@ -371,7 +384,7 @@ def test_a_function_starts_and_ends_within_its_hooks(
     assert (int(pids[0]) == os.getpid()) == (kind != "process")
 
 
-def test_a_serializer_makes_values_of_workloads(jobs: Server, kind: str) -> None:
+def test_a_serializer_makes_values_of_workloads(jobs: Jobs, kind: str) -> None:
     worker = Worker(jobs.address, serializer=JSON, processes=1 if kind == "process" else 0)
     serve(worker, kind, lambda value: {"sum": sum(value)}, workload=True)
     with running(worker), Client(jobs.address, timeout=10) as client:
@@ -380,21 +393,42 @@ def test_a_serializer_makes_values_of_workloads(jobs: Server, kind: str) -> None
             client.do("f", "{")
 
 
-def test_a_prefix_is_for_the_wire_alone(jobs: Server) -> None:
+def test_a_prefix_is_for_the_wire_alone(jobs: Jobs) -> None:
     worker = Worker(jobs.address, prefix="staging.")
     worker.add_function("f", lambda job: job.function)
     with running(worker), Client(jobs.address, timeout=10) as client:
         assert client.do("staging.f") == b"f"
 
 
-def test_workloads_may_be_large(jobs: Server, worker: Worker, kind: str) -> None:
+def test_workloads_may_be_large(jobs: Jobs, worker: Worker, kind: str) -> None:
     serve(worker, kind, lambda job: job.workload)
     with running(worker), Client(jobs.address, timeout=10) as client:
         big = os.urandom(3_000_000)
         assert client.do("f", big) == big
 
 
-def test_work_does_what_there_is_and_returns(jobs: Server) -> None:
+def test_the_server_takes_a_job_away_that_is_over_its_limit(jobs: Jobs, tmp_path: Path) -> None:
+    mark = tmp_path / "seen"
+    workers = [Worker(jobs.address) for _ in range(2)]
+
+    def slow_at_first(job: WorkerJob) -> str:
+        if mark.exists():
+            return "second"
+        mark.touch()
+        time.sleep(2.5)
+        return "first"
+
+    for worker in workers:
+        worker.add_function("stolen", slow_at_first, server_timeout=1)
+    with (
+        running(workers[0]),
+        running(workers[1]),
+        Client(jobs.address, timeout=10) as client,
+    ):
+        assert client.do("stolen") == b"second"
+
+
+def test_work_does_what_there_is_and_returns(jobs: Jobs) -> None:
     worker = Worker(jobs.address)
     worker.add_function("burst", lambda job: job.workload)
     with Client(jobs.address) as client:
