@@ -50,6 +50,7 @@ FORMS = (
     Form("GIF", b"GIF8", GifImageFile, 80),
 )
 PROGRESSIVE_MEGAPIXELS = 120
+TRANSPARENT_MEGAPIXELS = 60  # PNG and GIF: held twice or three times while alpha is multiplied in
 FILM_MEGAPIXELS = 40  # an animated WebP costs 16 bytes a pixel
 # A scan of a JPEG goes over all its pixels, and may be ten bytes long. Cameras and programs
 # make ten, or one and what looks like others in a film that follows. This many times
@@ -106,6 +107,8 @@ def _resize(picture: ImageFile, form: Form, workload: bytes) -> bytes:
         limit = PROGRESSIVE_MEGAPIXELS
     elif form.name == "WebP" and not scaler:
         limit = FILM_MEGAPIXELS
+    elif form.name != "WebP" and _mixable(picture) in _SAVED:
+        limit = TRANSPARENT_MEGAPIXELS
     _check_cost(picture, form.name, limit, workload)
     if form.name == "PNG":
         _check_sums(workload)
@@ -163,12 +166,17 @@ def _check_sums(workload: bytes) -> None:
         at = end + 4
 
 
+def _mixable(picture: ImageFile) -> str | None:
+    """The mode to hold it in while it is made smaller; None: the one it has."""
+    modes = _MIXABLE_TRANSPARENT if "transparency" in picture.info else _MIXABLE
+    return modes.get(picture.mode)
+
+
 def _shrink(picture: ImageFile, target: tuple[int, int]) -> Image:
     # A JPEG's decoder can do most of it, never to less than the target.
     picture.draft(picture.mode, target)
     image: Image = picture
-    modes = _MIXABLE_TRANSPARENT if "transparency" in picture.info else _MIXABLE
-    if mode := modes.get(picture.mode):
+    if mode := _mixable(picture):
         if mode in _SAVED:
             image = image.convert(_SAVED[mode])
         image = image.convert(mode)

@@ -188,13 +188,13 @@ def test_the_rule_is_that_of_the_tutorials_php(tmp_path: Path) -> None:
             assert opened(resize(whole)).size == opened(job(whole)[0]).size
 
 
-def bomb(width: int, height: int) -> bytes:
+def bomb(width: int, height: int, colour_type: int = 2) -> bytes:
     """A PNG that promises these dimensions and holds next to nothing."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return pack(">I", len(body)) + kind + body + pack(">I", zlib.crc32(kind + body))
 
-    header = pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    header = pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)
     head = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
     return head + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
 
@@ -209,6 +209,7 @@ def bomb(width: int, height: int) -> bytes:
         (bytes(range(256)) * 9, "not a JPEG, PNG"),
         (picture((900, 1200), "TIFF"), "not a JPEG, PNG, WebP or GIF picture"),
         (bomb(17_800, 10_000), "17800 x 10000 pixels is over the limit of 120 megapixels"),
+        (bomb(10_000, 7_000, colour_type=6), "7000 pixels is over the limit of 60 megapixels"),
         (bomb(60_000, 60_000), "60000 x 60000 pixels is over the limit"),
         (picture((900, 1200))[:-500], "broken or cut short"),
         (picture((100, 100))[:-200], "broken or cut short"),
