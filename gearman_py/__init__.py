@@ -5,9 +5,13 @@ from gearman_py import Client, Worker
 Client("jobs.example.org").do("reverse", "Hello World!")  # b"!dlroW olleH"
 """
 
-from gearman_py.client.aio import AsyncClient, AsyncJob
+from gearman_py.client.aio import AsyncClient
+from gearman_py.client.aio_dispatch import AsyncJob
+from gearman_py.client.arguments import Submit
+from gearman_py.client.dispatch import Job
 from gearman_py.client.job import JobState, JobStatus
-from gearman_py.client.sync import Client, Job
+from gearman_py.client.routing import Retry
+from gearman_py.client.sync import Client
 from gearman_py.errors import (
     AdminError,
     ArgumentTooLarge,
@@ -45,8 +49,10 @@ __all__ = [
     "ProtocolError",
     "QueueFull",
     "Requeue",
+    "Retry",
     "Serializer",
     "ServerUnavailable",
+    "Submit",
     "SubmitError",
     "Worker",
     "WorkerJob",

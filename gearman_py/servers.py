@@ -51,29 +51,6 @@ def parse_servers(servers: Servers | None = None, *, port: int = DEFAULT_PORT) -
     return list(found)
 
 
-class Choice:
-    """Which of several servers to try first: in the order given, those that failed last."""
-
-    def __init__(self, servers: list[Server]) -> None:
-        self._servers = servers
-        self._failures: dict[Server, int] = {}
-        self._avoid: dict[Server, float] = {}  # until when, by the caller's clock
-
-    def order(self, now: float) -> list[Server]:
-        """Every server once; one that failed lately comes after those that did not."""
-        return sorted(self._servers, key=lambda server: self._avoid.get(server, 0.0) > now)
-
-    def failed(self, server: Server, now: float) -> None:
-        """``server`` could not be reached: avoid it for 0.1 s, then twice as long, up to 30 s."""
-        count = self._failures[server] = self._failures.get(server, 0) + 1
-        self._avoid[server] = now + min(30.0, 0.1 * 2.0 ** min(count, 10))
-
-    def reached(self, server: Server) -> None:
-        """``server`` answers."""
-        self._failures.pop(server, None)
-        self._avoid.pop(server, None)
-
-
 def _parse(name: str, port: int) -> Server:
     if name.startswith(UNIX):
         return Server(name, 0)

@@ -18,9 +18,9 @@ from gearman_py.cli import common
 from gearman_py.cli.common import EXIT_STATUSES, command, complain
 from gearman_py.cli.filter import Filter
 from gearman_py.cli.progress import Progress
-from gearman_py.client.job import Priority
-from gearman_py.client.session import as_function, as_unique
-from gearman_py.client.sync import Client, Job
+from gearman_py.client.arguments import Priority, as_function, as_unique
+from gearman_py.client.dispatch import Job
+from gearman_py.client.sync import Client
 from gearman_py.errors import GearmanError, JobException, JobFailed, SubmitError
 from gearman_py.worker.worker import Worker
 

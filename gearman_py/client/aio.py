@@ -1,67 +1,24 @@
-"""The client that awaits: ``AsyncClient``, its jobs, and its connection, on asyncio.
+"""The client that awaits: ``AsyncClient``, on asyncio.
 
 The same names and keywords as ``Client``; see there for what they mean.
 """
 
 import asyncio
-from collections.abc import Callable, Generator
-from functools import partial
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from itertools import islice
 from time import monotonic
-from types import EllipsisType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, Unpack, overload
 
-from gearman_py.client.job import (
-    ClientJob,
-    Data,
-    JobState,
-    JobStatus,
-    OnData,
-    OnStatus,
-    Priority,
-    Timeout,
-    Unique,
-)
-from gearman_py.client.session import (
-    Question,
-    Session,
-    as_bytes,
-    as_function,
-    as_unique,
-    read_status,
-)
-from gearman_py.dial import open_connection
-from gearman_py.errors import JobTimeout, ServerUnavailable
-from gearman_py.servers import Choice, Servers, parse_servers, why_not
+from gearman_py.client.aio_dispatch import AsyncDispatcher, AsyncJob, until_true
+from gearman_py.client.arguments import Data, Options, Submit, Timeout, Unique, as_unique
+from gearman_py.client.job import JobStatus
+from gearman_py.client.routing import Manner, Retry
+from gearman_py.errors import GearmanError, JobTimeout
+from gearman_py.serializer import JSON, Serializer
+from gearman_py.servers import Servers, parse_servers
 
-T = TypeVar("T")
-
-
-class AsyncJob(ClientJob):
-    """A job that was submitted; ``await job`` or ``await job.result()`` waits for it."""
-
-    _connection: "Connection"
-    _timeout: float | None
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._changed = asyncio.Event()
-
-    async def result(self, timeout: Timeout = ...) -> bytes:  # noqa: ASYNC109  Job's word
-        """As Job.result(). Callbacks given to submit() run in here."""
-        self._must_have_result()
-        limit = self._timeout if isinstance(timeout, EllipsisType) else timeout
-        deadline = None if limit is None else monotonic() + limit
-        late = f"no result of {self.function} within {limit} s (job {self.handle})"
-        while not self.done():
-            await _wait(self._changed, lambda: bool(self._news) or self.done(), deadline, late)
-            self._deliver()
-        return self._outcome()
-
-    def __await__(self) -> Generator[Any, None, bytes]:
-        return self.result().__await__()
-
-    def _wake(self) -> None:
-        self._changed.set()
+_BATCH = 512  # jobs that are written at once and accepted before more are
 
 
 class AsyncClient:
@@ -77,13 +34,22 @@ class AsyncClient:
         connect_timeout: float = 3.0,
         submit_timeout: float = 10.0,
         timeout: float | None = None,
+        retry: Retry = Retry(),  # noqa: B008  it is frozen
+        on_lost: Literal["raise", "resubmit"] = "raise",
+        prefix: str = "",
+        serializer: Serializer = JSON,
     ) -> None:
-        self._choice = Choice(parse_servers(servers))
-        self._connect_timeout = connect_timeout
-        self._submit_timeout = submit_timeout
-        self._timeout = timeout
-        self._lock = asyncio.Lock()
-        self._connection: Connection | None = None
+        self._manner = Manner(
+            servers=parse_servers(servers),
+            connect_timeout=connect_timeout,
+            submit_timeout=submit_timeout,
+            timeout=timeout,
+            retry=retry,
+            resubmits=retry.attempts if on_lost == "resubmit" else 0,
+            prefix=prefix,
+            serializer=serializer,
+        )
+        self._dispatcher = AsyncDispatcher(self._manner)
 
     async def __aenter__(self) -> Self:
         return self
@@ -96,27 +62,15 @@ class AsyncClient:
         function: str,
         workload: Data = b"",
         *,
-        unique: Unique = None,
-        priority: Priority = "normal",
         timeout: Timeout = ...,  # noqa: ASYNC109  Client's word
-        on_data: OnData | None = None,
-        on_warning: OnData | None = None,
-        on_status: OnStatus | None = None,
+        **options: Unpack[Options],
     ) -> bytes:
         """As Client.do()."""
-        job = await self.submit(
-            function,
-            workload,
-            unique=unique,
-            priority=priority,
-            on_data=on_data,
-            on_warning=on_warning,
-            on_status=on_status,
-        )
+        job = await self.submit(function, workload, **options)
         try:
             return await job.result(timeout)
         except BaseException:
-            job._connection.session.forget(job)
+            self._dispatcher.forget(job)
             raise
 
     async def do_low(self, function: str, workload: Data = b"", *, unique: Unique = None) -> bytes:
@@ -128,18 +82,11 @@ class AsyncClient:
         return await self.do(function, workload, unique=unique, priority="high")
 
     async def do_background(
-        self,
-        function: str,
-        workload: Data = b"",
-        *,
-        unique: Unique = None,
-        priority: Priority = "normal",
+        self, function: str, workload: Data = b"", **options: Unpack[Options]
     ) -> str:
         """As Client.do_background()."""
-        job = await self.submit(
-            function, workload, unique=unique, priority=priority, background=True
-        )
-        return job.handle
+        options["background"] = True
+        return (await self.submit(function, workload, **options)).handle
 
     async def do_low_background(
         self, function: str, workload: Data = b"", *, unique: Unique = None
@@ -153,132 +100,187 @@ class AsyncClient:
         """do_background() at high priority."""
         return await self.do_background(function, workload, unique=unique, priority="high")
 
-    async def submit(
+    async def call(
         self,
         function: str,
-        workload: Data = b"",
+        value: Any = None,
         *,
-        unique: Unique = None,
-        priority: Priority = "normal",
-        background: bool = False,
-        on_data: OnData | None = None,
-        on_warning: OnData | None = None,
-        on_status: OnStatus | None = None,
+        timeout: Timeout = ...,  # noqa: ASYNC109  Client's word
+        **options: Unpack[Options],
+    ) -> Any:
+        """As Client.call()."""
+        workload = self._manner.serializer.dumps(value)
+        return self._manner.serializer.loads(
+            await self.do(function, workload, timeout=timeout, **options)
+        )
+
+    async def submit(
+        self, function: str, workload: Data = b"", **options: Unpack[Options]
     ) -> AsyncJob:
         """As Client.submit()."""
-        job = AsyncJob(
-            as_function(function),
-            as_bytes(workload),
-            as_unique(unique),
-            background=background,
-            on_data=on_data,
-            on_warning=on_warning,
-            on_status=on_status,
-        )
-        job._timeout = self._timeout
-        job._connection = connection = await self._connected()
-        deadline = monotonic() + self._submit_timeout
-        connection.send(lambda session: session.submit(job, priority))
-        late = f"{job.server} did not accept {function} within {self._submit_timeout:g} s"
-        await _wait(job._changed, lambda: job.state is not JobState.SUBMITTED, deadline, late)
+        job = self._dispatcher.job(Submit(function=function, workload=workload, **options))
+        deadline = monotonic() + self._manner.submit_timeout
+        await self._dispatcher.start([job])
+        await self._dispatcher.accepted([job], deadline)
         if job.error is not None and not job.handle:
             raise job.error
         return job
 
+    async def submit_many(self, jobs: Iterable[Submit]) -> list[AsyncJob]:
+        """As Client.submit_many()."""
+        submitted: list[AsyncJob] = []
+        given = iter(jobs)
+        while batch := [self._dispatcher.job(one) for one in islice(given, _BATCH)]:
+            deadline = monotonic() + self._manner.submit_timeout
+            await self._dispatcher.start(batch)
+            await self._dispatcher.accepted(batch, deadline)
+            submitted += batch
+        return submitted
+
+    @overload
+    def map(
+        self,
+        function: str,
+        workloads: Iterable[Data],
+        *,
+        in_flight: int = ...,
+        ordered: bool = ...,
+        timeout: Timeout = ...,
+        on_error: Literal["raise"] = ...,
+        **options: Unpack[Options],
+    ) -> AsyncIterator[bytes]: ...
+    @overload
+    def map(
+        self,
+        function: str,
+        workloads: Iterable[Data],
+        *,
+        in_flight: int = ...,
+        ordered: bool = ...,
+        timeout: Timeout = ...,
+        on_error: Literal["yield"],
+        **options: Unpack[Options],
+    ) -> AsyncIterator[bytes | GearmanError]: ...
+    async def map(
+        self,
+        function: str,
+        workloads: Iterable[Data],
+        *,
+        in_flight: int = 256,
+        ordered: bool = True,
+        timeout: Timeout = ...,  # noqa: ASYNC109  Client's word
+        on_error: Literal["raise", "yield"] = "raise",
+        **options: Unpack[Options],
+    ) -> AsyncIterator[bytes | GearmanError]:
+        """As Client.map()."""
+        make = self._dispatcher.job
+        given = iter(workloads)
+        flying: dict[AsyncJob, None] = {}  # in the order in which they were given
+        ended = _Ended()
+        try:
+            while True:
+                room = islice(given, in_flight - len(flying))
+                batch = [make(Submit(function=function, workload=one, **options)) for one in room]
+                for job in batch:
+                    job.listener = ended.add
+                    flying[job] = None
+                await self._dispatcher.start(batch)
+                if not flying:
+                    return
+                first = next(iter(flying))
+                limit = self._dispatcher.limit(timeout)
+                deadline = None if limit is None else monotonic() + limit
+                late = f"no next result of {function} within {limit} s"
+                await ended.until(first.done if ordered else ended.any, deadline, late)
+                if ordered:
+                    ended.jobs.clear()
+                while flying and (next(iter(flying)).done() if ordered else ended.any()):
+                    job = next(iter(flying)) if ordered else ended.jobs.popleft()
+                    del flying[job]
+                    yield job.yielded(on_error)
+        finally:
+            for job in flying:
+                self._dispatcher.forget(job)
+
+    async def as_completed(
+        self,
+        jobs: Iterable[AsyncJob],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  Client's word
+    ) -> AsyncIterator[AsyncJob]:
+        """As Client.as_completed()."""
+        deadline = None if timeout is None else monotonic() + timeout
+        ended = _Ended()
+        left = set(jobs)
+        for job in left:
+            job.listener = ended.add
+            if job.done():
+                ended.add(job)
+        while left:
+            late = f"{len(left)} jobs have not ended within {timeout} s"
+            await ended.until(ended.any, deadline, late)
+            job = ended.jobs.popleft()
+            left.remove(job)
+            job.deliver()
+            yield job
+
+    async def wait(
+        self,
+        jobs: Iterable[AsyncJob],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  Client's word
+    ) -> tuple[set[AsyncJob], set[AsyncJob]]:
+        """As Client.wait()."""
+        left = set(jobs)
+        done = set()
+        try:
+            async for job in self.as_completed(left, timeout=timeout):
+                done.add(job)
+        except JobTimeout:
+            pass
+        return done, left - done
+
     async def status(self, job: AsyncJob | str) -> JobStatus:
         """As Client.status()."""
         handle = job if isinstance(job, str) else job.handle
-        return read_status(await self._ask(lambda session: session.ask_status(handle)))
+        server = None if isinstance(job, str) else job.server
+        return await self._dispatcher.status(lambda session: session.ask_status(handle), server)
+
+    async def status_unique(self, unique: str) -> JobStatus:
+        """As Client.status_unique()."""
+        key = as_unique(unique)
+        return await self._dispatcher.status(lambda session: session.ask_status_unique(key), None)
 
     async def ping(self) -> float:
         """As Client.ping()."""
-        await self._connected()
+        connection = await self._dispatcher.connected(
+            [self._dispatcher.router.order(monotonic())[0]]
+        )
         start = monotonic()
-        await self._ask(lambda session: session.ping(b"ping"))
+        await self._dispatcher.ask(connection, lambda session: session.ping(b"ping"))
         return monotonic() - start
 
     async def close(self) -> None:
         """As Client.close()."""
-        if self._connection is not None:
-            self._connection.close("closed by this client")
-            self._connection = None
-
-    async def _ask(self, ask: Callable[[Session], Question]) -> list[bytes]:
-        connection = await self._connected()
-        question, done = connection.send(ask), asyncio.Event()
-        question.on_done = done.set
-        late = f"no answer from {connection.session.server} within {self._submit_timeout:g} s"
-        await _wait(done, question.done, monotonic() + self._submit_timeout, late)
-        return question.outcome()
-
-    async def _connected(self) -> "Connection":
-        async with self._lock:
-            if self._connection is None or self._connection.session.error is not None:
-                self._connection = await self._open()
-            return self._connection
-
-    async def _open(self) -> "Connection":
-        attempts = []
-        for server in self._choice.order(monotonic()):
-            session = Session(str(server))
-            make = partial(Connection, session)
-            try:
-                async with asyncio.timeout(self._connect_timeout):
-                    connection = await open_connection(make, server)
-            except OSError as error:
-                self._choice.failed(server, monotonic())
-                attempts.append((str(server), why_not(error, self._connect_timeout)))
-            else:
-                self._choice.reached(server)
-                return connection
-        raise ServerUnavailable(attempts)
+        self._dispatcher.close()
 
 
-class Connection(asyncio.Protocol):
-    """Carries a session's bytes. asyncio sets TCP_NODELAY itself."""
+class _Ended:
+    """Jobs in the order in which they end."""
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self._transport: asyncio.WriteTransport | None = None
+    def __init__(self) -> None:
+        self.jobs: deque[AsyncJob] = deque()
+        self._changed = asyncio.Event()
 
-    def send(self, ask: Callable[[Session], T]) -> T:
-        """Let ``ask`` queue something in the session, and write it."""
-        if self.session.error is not None:
-            raise self.session.error
-        asked = ask(self.session)
-        if self._transport is not None:
-            self._transport.write(self.session.take())
-        return asked
+    def add(self, job: AsyncJob) -> None:
+        """``job`` has ended."""
+        self.jobs.append(job)
+        self._changed.set()
 
-    def close(self, why: str) -> None:
-        """End it; whatever is awaited is lost, for this reason."""
-        self.session.lose(why)
-        if self._transport is not None:
-            self._transport.close()
+    def any(self) -> bool:
+        """Whether one has ended that was not taken yet."""
+        return bool(self.jobs)
 
-    # asyncio calls these.
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.WriteTransport):
-            self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self.session.receive(data)
-        if self.session.error is not None and self._transport is not None:
-            self._transport.close()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.session.lose(why_not(error) if error else "it closed the connection")
-
-
-async def _wait(
-    changed: asyncio.Event, until: Callable[[], bool], deadline: float | None, late: str
-) -> None:
-    """Wait until ``until()``, asking again at each change. Raises JobTimeout(late)."""
-    try:
-        async with asyncio.timeout(None if deadline is None else deadline - monotonic()):
-            while not until():
-                changed.clear()
-                await changed.wait()
-    except TimeoutError:
-        raise JobTimeout(late) from None
+    async def until(self, condition: Callable[[], bool], deadline: float | None, late: str) -> None:
+        """Wait until what has ended makes ``condition`` true. Raises JobTimeout(late)."""
+        await until_true(self._changed, condition, deadline, late)

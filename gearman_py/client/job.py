@@ -8,18 +8,11 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
-from types import EllipsisType
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from gearman_py.client.arguments import Submit, as_bytes, as_epoch, as_function, as_unique
+from gearman_py.client.routing import key_of
 from gearman_py.errors import GearmanError
-
-Data = bytes | str
-Priority = Literal["low", "normal", "high"]
-Unique = str | bytes | Literal[True] | None
-OnData = Callable[[bytes], object]
-OnStatus = Callable[[int, int], object]
-Timeout = float | EllipsisType | None
-"""Seconds, None for no limit, or ... for the client's own limit."""
 
 
 class JobState(Enum):
@@ -43,6 +36,8 @@ class JobStatus(NamedTuple):
     running: bool
     numerator: int
     denominator: int
+    clients: int | None = None
+    """How many clients wait for it; None: the question was not by unique."""
 
     @property
     def fraction(self) -> float:
@@ -51,23 +46,20 @@ class JobStatus(NamedTuple):
 
 
 class ClientJob:
-    """What both kinds of client job share: the facts, and the news to be told."""
+    """What both kinds of client job share: the facts, and the news to be told.
 
-    def __init__(
-        self,
-        function: str,
-        workload: bytes,
-        unique: str,
-        *,
-        background: bool = False,
-        on_data: OnData | None = None,
-        on_warning: OnData | None = None,
-        on_status: OnStatus | None = None,
-    ) -> None:
-        self.function = function
-        self.workload = workload
-        self.unique = unique
-        self.background = background
+    ``resubmits``: how often it may be submitted again when its server is lost.
+    Raises ValueError or ArgumentTooLarge for what cannot be submitted.
+    """
+
+    def __init__(self, given: Submit, *, prefix: str = "", resubmits: int = 0) -> None:
+        self.function = as_function(given.function)
+        self.workload = as_bytes(given.workload)
+        self.unique = as_unique(given.unique)
+        self.priority = given.priority
+        self.at = as_epoch(given.at)
+        self.reducer = None if given.reducer is None else as_function(given.reducer)
+        self.background = given.background or self.at is not None
         self.handle = ""
         self.server = ""
         self.state = JobState.SUBMITTED
@@ -75,17 +67,31 @@ class ClientJob:
         self.warnings: list[bytes] = []
         self.status: tuple[int, int] | None = None
         self.error: GearmanError | None = None
+        self.prefix = prefix
+        self._resubmits = resubmits
         self._answer = b""
-        self._on_data, self._on_warning, self._on_status = on_data, on_warning, on_status
+        self._on_data, self._on_warning = given.on_data, given.on_warning
+        self._on_status = given.on_status
         self._news: deque[Callable[[], object]] = deque()
+        if self.priority != "normal" and (self.at is not None or self.reducer is not None):
+            kind = "at a time" if self.at is not None else "with a reducer"
+            raise ValueError(f"a job {kind} has normal priority: the protocol has no other for it")
+        if self.at is not None and self.reducer is not None:
+            raise ValueError("a job has a time or a reducer: the protocol has no packet for both")
 
     def __repr__(self) -> str:
         handle = self.handle or "no handle yet"
         return f"<{type(self).__name__} {self.function} {handle} {self.state.value}>"
 
+    @property
+    def key(self) -> bytes | None:
+        """What it has in common with jobs that can share its run; None: there can be none."""
+        return key_of(self.function, self.unique, self.workload)
+
     def done(self) -> bool:
-        """Whether the job is complete, has failed or is lost."""
-        return self.state in _OVER
+        """Whether the job is complete, has failed or is lost; in the background, whether a
+        server has accepted it, or will not."""
+        return self.state in _OVER or (self.background and self.state is not JobState.SUBMITTED)
 
     # The session calls these.
 
@@ -116,10 +122,26 @@ class ClientJob:
         self.state = JobState.COMPLETE
         self._wake()
 
-    def fail(self, error: GearmanError, *, lost: bool = False) -> None:
-        """The job has failed, or nothing more will be heard of it."""
+    def fail(self, error: GearmanError) -> None:
+        """The job has failed."""
         self.error = error
-        self.state = JobState.LOST if lost else JobState.FAILED
+        self.state = JobState.FAILED
+        self._wake()
+
+    def lose(self, error: GearmanError) -> None:
+        """Nothing more will be heard of it."""
+        if self._resubmits:
+            self._resubmits -= 1
+            self.state = JobState.SUBMITTED
+            self.handle = ""
+            self._again(error)
+        else:
+            self.give_up(error)
+
+    def give_up(self, error: GearmanError) -> None:
+        """Nothing more will be heard of it, and it is not submitted again."""
+        self.error = error
+        self.state = JobState.LOST
         self._wake()
 
     def _heard(self, tell: Callable[..., object] | None, *news: object) -> None:
@@ -128,18 +150,21 @@ class ClientJob:
             self._news.append(partial(tell, *news))
             self._wake()
 
-    # The front ends call these.
+    # The front ends call these, and say what follows from them.
 
     def _wake(self) -> None:
-        """Something has changed; a front end may say how its waiters learn of it."""
+        """Something has changed: let those who wait for it learn of it."""
 
-    def _deliver(self) -> None:
+    def _again(self, error: GearmanError) -> None:
+        """It was lost, and is to be submitted again."""
+
+    def deliver(self) -> None:
         """Run the callbacks for what has happened since."""
         while self._news:
             self._news.popleft()()
 
     def _outcome(self) -> bytes:
-        self._deliver()
+        self.deliver()
         if self.error is not None:
             raise self.error
         return self._answer

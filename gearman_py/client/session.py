@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from gearman_py.client.job import ClientJob, Data, JobStatus, Priority, Unique
+from gearman_py.client.job import ClientJob, JobStatus
 from gearman_py.errors import (
     ArgumentTooLarge,
     ConnectionLost,
@@ -26,9 +26,6 @@ from gearman_py.errors import (
 from gearman_py.protocol.codec import RESPONSE, Decoder, request
 from gearman_py.protocol.packets import FAULT, Packet
 
-MAX_UNIQUE = 64  # bytes; a longer one is refused by the C server
-BY_CONTENT = "-"  # the unique that means: the workload is the key
-
 _SUBMIT = {
     ("low", False): Packet.SUBMIT_JOB_LOW,
     ("normal", False): Packet.SUBMIT_JOB,
@@ -37,6 +34,7 @@ _SUBMIT = {
     ("normal", True): Packet.SUBMIT_JOB_BG,
     ("high", True): Packet.SUBMIT_JOB_HIGH_BG,
 }
+_REDUCE = {False: Packet.SUBMIT_REDUCE_JOB, True: Packet.SUBMIT_REDUCE_JOB_BACKGROUND}
 
 
 class Question:
@@ -78,11 +76,14 @@ class Session:
         self._jobs: dict[bytes, deque[ClientJob | None]] = {}  # by handle
         self._questions: list[Question] = []
 
-    def submit(self, job: ClientJob, priority: Priority) -> None:
+    @property
+    def in_flight(self) -> int:
+        """The jobs that the server has yet to answer."""
+        return len(self._submitted) + len(self._jobs)
+
+    def submit(self, job: ClientJob) -> None:
         """Queue a job for the server."""
-        packet = _SUBMIT[priority, job.background]
-        names = job.function.encode(), job.unique.encode(errors="surrogateescape")
-        self._out.append(request(packet, *names, job.workload))
+        self._out.append(_submission(job))
         self._submitted.append(job)
         job.server = self.server
 
@@ -90,6 +91,12 @@ class Session:
         """Ask how far a job is; the answer is for ``read_status``."""
         self._out.append(request(Packet.GET_STATUS, handle.encode()))
         return self._ask(Question(Packet.STATUS_RES, handle.encode()))
+
+    def ask_status_unique(self, unique: str) -> Question:
+        """Ask how far the job of this unique is; the answer is for ``read_status``."""
+        key = unique.encode(errors="surrogateescape")
+        self._out.append(request(Packet.GET_STATUS_UNIQUE, key))
+        return self._ask(Question(Packet.STATUS_RES_UNIQUE, key))
 
     def ping(self, data: bytes) -> Question:
         """Ask for an echo."""
@@ -129,9 +136,10 @@ class Session:
             return
         self.error = ConnectionLost(self.server, why) if isinstance(why, str) else why
         for job in (*self._submitted, *(job for jobs in self._jobs.values() for job in jobs)):
-            if job is not None:
-                lost = ConnectionLost(self.server, str(why), handle=job.handle)
-                job.fail(lost if isinstance(why, str) else why, lost=True)
+            if isinstance(why, str) and job is not None:
+                job.lose(ConnectionLost(self.server, why, handle=job.handle))
+            elif isinstance(why, GearmanError) and job is not None:
+                job.lose(why)
         for question in self._questions:
             question.settle(None, self.error)
         self._submitted.clear()
@@ -204,6 +212,9 @@ class Session:
     def _status_answer(self, *arguments: bytes) -> None:
         self._answer(Packet.STATUS_RES, *arguments)
 
+    def _status_unique_answer(self, *arguments: bytes) -> None:
+        self._answer(Packet.STATUS_RES_UNIQUE, *arguments)
+
     def _echo_answer(self, data: bytes) -> None:
         self._answer(Packet.ECHO_RES, data)
 
@@ -218,49 +229,28 @@ _HANDLERS: dict[int, Any] = {
     Packet.WORK_FAIL: Session._fail,
     Packet.WORK_EXCEPTION: Session._exception,
     Packet.STATUS_RES: Session._status_answer,
+    Packet.STATUS_RES_UNIQUE: Session._status_unique_answer,
     Packet.ECHO_RES: Session._echo_answer,
 }
 
 
 def read_status(arguments: list[bytes]) -> JobStatus:
-    """The meaning of a STATUS_RES."""
-    _, known, running, numerator, denominator = arguments
-    return JobStatus(known == b"1", running == b"1", _number(numerator), _number(denominator))
+    """The meaning of a STATUS_RES or STATUS_RES_UNIQUE."""
+    _, known, running, numerator, denominator, *clients = arguments
+    facts = (known == b"1", running == b"1", _number(numerator), _number(denominator))
+    return JobStatus(*facts, *map(_number, clients))
 
 
-def as_bytes(data: Data) -> bytes:
-    """A workload as it goes on the wire: text is UTF-8."""
-    return data.encode() if isinstance(data, str) else bytes(data)
-
-
-def as_unique(unique: Unique) -> str:
-    """A unique as it goes on the wire; True means: the same workload is the same job.
-
-    Raises ArgumentTooLarge over 64 bytes, ValueError for a NUL in it.
-    """
-    if unique is True:
-        return BY_CONTENT
-    if unique is None:
-        return ""
-    name = unique if isinstance(unique, str) else unique.decode(errors="surrogateescape")
-    size = len(name.encode(errors="surrogateescape"))
-    if size > MAX_UNIQUE:
-        text = f"a unique of {size} bytes is over the limit of {MAX_UNIQUE}"
-        raise ArgumentTooLarge("ARGUMENT_TOO_LARGE", text)
-    return _without_nul("unique", name)
-
-
-def as_function(function: str) -> str:
-    """A function's name, checked. Raises ValueError when it is empty or holds a NUL."""
-    if not function:
-        raise ValueError("a job needs the name of a function, and it is empty")
-    return _without_nul("function", function)
-
-
-def _without_nul(what: str, name: str) -> str:
-    if "\0" in name:
-        raise ValueError(f"the {what} {name!r} holds a NUL, which ends names on the wire")
-    return name
+def _submission(job: ClientJob) -> bytes:
+    function, unique = _bytes(job.prefix + job.function), _bytes(job.unique)
+    if job.at is not None:
+        epoch = b"%d" % job.at
+        return request(Packet.SUBMIT_JOB_EPOCH, function, unique, epoch, job.workload)
+    if job.reducer is not None:
+        packet = _REDUCE[job.background]
+        reducer = _bytes(job.prefix + job.reducer)
+        return request(packet, function, unique, reducer, b"", job.workload)
+    return request(_SUBMIT[job.priority, job.background], function, unique, job.workload)
 
 
 def _refusal(code: str, text: str) -> SubmitError:
@@ -271,6 +261,10 @@ def _refusal(code: str, text: str) -> SubmitError:
 
 def _text(data: bytes) -> str:
     return data.decode(errors="surrogateescape")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")
 
 
 def _number(data: bytes) -> int:

@@ -1,79 +1,38 @@
-"""The client that blocks: ``Client``, its jobs, and its connection.
+"""The client that blocks: ``Client``."""
 
-There is no helper thread. Of the threads that wait on a connection one reads the socket,
-for all of them; when it has what it waited for, another takes over.
-"""
-
-import os
-import select
-import socket
-from collections.abc import Callable
-from contextlib import suppress
-from threading import Condition, Lock
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from time import monotonic
-from types import EllipsisType
-from typing import Self, TypeVar
+from typing import Any, Literal, Self, Unpack, overload
 
-from gearman_py.client.job import (
-    ClientJob,
-    Data,
-    JobState,
-    JobStatus,
-    OnData,
-    OnStatus,
-    Priority,
-    Timeout,
-    Unique,
-)
-from gearman_py.client.session import (
-    Session,
-    as_bytes,
-    as_function,
-    as_unique,
-    read_status,
-)
-from gearman_py.dial import connect
-from gearman_py.errors import JobTimeout, ServerUnavailable
-from gearman_py.servers import Choice, Server, Servers, parse_servers, why_not
+from gearman_py.client.arguments import Data, Options, Submit, Timeout, Unique, as_unique
+from gearman_py.client.dispatch import Dispatcher, Job
+from gearman_py.client.job import JobStatus
+from gearman_py.client.routing import Manner, Retry
+from gearman_py.errors import GearmanError, JobTimeout
+from gearman_py.serializer import JSON, Serializer
+from gearman_py.servers import Servers, parse_servers
 
-T = TypeVar("T")
-_READ_SIZE = 256 * 1024
-
-
-class Job(ClientJob):
-    """A job that was submitted; ``result()`` waits for it."""
-
-    _connection: "Connection"
-    _timeout: float | None
-
-    def result(self, timeout: Timeout = ...) -> bytes:
-        """The workload of WORK_COMPLETE; data sent before it is in ``data``.
-
-        ``timeout`` is in seconds, None for ever; left out, it is the client's. Raises
-        JobFailed, JobException, JobTimeout or ConnectionLost. After a JobTimeout the job
-        goes on: ask again. Callbacks given to submit() run in here.
-        """
-        self._must_have_result()
-        limit = self._timeout if isinstance(timeout, EllipsisType) else timeout
-        deadline = None if limit is None else monotonic() + limit
-        while not self.done():
-            if not self._connection.wait(lambda: bool(self._news) or self.done(), deadline):
-                raise JobTimeout(
-                    f"no result of {self.function} within {limit:g} s (job {self.handle})"
-                )
-            self._deliver()
-        return self._outcome()
+_BATCH = 512  # jobs that are written at once and accepted before more are
 
 
 class Client:
-    """Submits jobs. Safe to use from several threads; a forked child opens its own connection.
+    """Submits jobs. Safe to use from several threads; a forked child opens its own connections.
 
-    ``servers`` are "host", "host:port" or "[address]:port", in a list or parted by commas;
-    left out, those in GEARMAN_SERVERS, else localhost:4730. The first that answers is used;
-    one that does not is passed over. Nothing is connected before the first use.
+    ``servers`` are "host", "host:port", "[address]:port" or "unix:/path", in a list or parted by
+    commas; left out, those in GEARMAN_SERVERS, else localhost:4730. A job goes to the server
+    with the fewest of ours in flight, jobs of one unique to the same one; one that does not
+    answer is passed over, and left alone for a while. Nothing is connected before it is used.
 
     Limits are in seconds: ``connect_timeout`` for one server to accept a connection,
     ``submit_timeout`` for it to accept a job, ``timeout`` for results (None: no limit).
+
+    ``retry``: how often all servers are tried before ServerUnavailable is raised.
+    ``on_lost``: what becomes of a job whose server is lost after it was sent: "raise"
+    ConnectionLost, as the job may have run, or "resubmit" it, if it may as well run twice.
+    ``prefix`` goes before the name of each function. ``serializer`` is for call() and
+    Job.value().
 
     Raises ValueError for what is not a server's address.
     """
@@ -85,14 +44,22 @@ class Client:
         connect_timeout: float = 3.0,
         submit_timeout: float = 10.0,
         timeout: float | None = None,
+        retry: Retry = Retry(),  # noqa: B008  it is frozen
+        on_lost: Literal["raise", "resubmit"] = "raise",
+        prefix: str = "",
+        serializer: Serializer = JSON,
     ) -> None:
-        self._choice = Choice(parse_servers(servers))
-        self._connect_timeout = connect_timeout
-        self._submit_timeout = submit_timeout
-        self._timeout = timeout
-        self._lock = Lock()
-        self._connection: Connection | None = None
-        self._pid = os.getpid()
+        self._manner = Manner(
+            servers=parse_servers(servers),
+            connect_timeout=connect_timeout,
+            submit_timeout=submit_timeout,
+            timeout=timeout,
+            retry=retry,
+            resubmits=retry.attempts if on_lost == "resubmit" else 0,
+            prefix=prefix,
+            serializer=serializer,
+        )
+        self._dispatcher = Dispatcher(self._manner)
 
     def __enter__(self) -> Self:
         return self
@@ -105,31 +72,18 @@ class Client:
         function: str,
         workload: Data = b"",
         *,
-        unique: Unique = None,
-        priority: Priority = "normal",
         timeout: Timeout = ...,
-        on_data: OnData | None = None,
-        on_warning: OnData | None = None,
-        on_status: OnStatus | None = None,
+        **options: Unpack[Options],
     ) -> bytes:
         """Run a job and return its result: the workload of WORK_COMPLETE.
 
-        ``unique=True`` shares one run among all who submit the same workload at one time.
-        Raises what submit() and Job.result() raise.
+        ``options`` are those of submit(). Raises what submit() and Job.result() raise.
         """
-        job = self.submit(
-            function,
-            workload,
-            unique=unique,
-            priority=priority,
-            on_data=on_data,
-            on_warning=on_warning,
-            on_status=on_status,
-        )
+        job = self.submit(function, workload, **options)
         try:
             return job.result(timeout)
         except BaseException:
-            job._connection.forget(job)
+            self._dispatcher.hub.forget(job)
             raise
 
     def do_low(self, function: str, workload: Data = b"", *, unique: Unique = None) -> bytes:
@@ -140,17 +94,13 @@ class Client:
         """do() at high priority."""
         return self.do(function, workload, unique=unique, priority="high")
 
-    def do_background(
-        self,
-        function: str,
-        workload: Data = b"",
-        *,
-        unique: Unique = None,
-        priority: Priority = "normal",
-    ) -> str:
-        """Hand over a job and return its handle, once a server has accepted it."""
-        job = self.submit(function, workload, unique=unique, priority=priority, background=True)
-        return job.handle
+    def do_background(self, function: str, workload: Data = b"", **options: Unpack[Options]) -> str:
+        """Hand over a job and return its handle, once a server has accepted it.
+
+        ``at``: the time to run it, a datetime or seconds since 1970.
+        """
+        options["background"] = True
+        return self.submit(function, workload, **options).handle
 
     def do_low_background(
         self, function: str, workload: Data = b"", *, unique: Unique = None
@@ -164,198 +114,178 @@ class Client:
         """do_background() at high priority."""
         return self.do_background(function, workload, unique=unique, priority="high")
 
-    def submit(
+    def call(
         self,
         function: str,
-        workload: Data = b"",
+        value: Any = None,
         *,
-        unique: Unique = None,
-        priority: Priority = "normal",
-        background: bool = False,
-        on_data: OnData | None = None,
-        on_warning: OnData | None = None,
-        on_status: OnStatus | None = None,
-    ) -> Job:
+        timeout: Timeout = ...,
+        **options: Unpack[Options],
+    ) -> Any:
+        """do() with values: the serializer's dumps() makes the workload, loads() the result."""
+        workload = self._manner.serializer.dumps(value)
+        return self._manner.serializer.loads(
+            self.do(function, workload, timeout=timeout, **options)
+        )
+
+    def submit(self, function: str, workload: Data = b"", **options: Unpack[Options]) -> Job:
         """Submit a job and return once a server has accepted it.
 
+        ``unique``: jobs of one unique share a run; True stands for the workload itself.
+        ``priority``: "low", "normal" or "high". ``background``: nobody waits for the result.
+        ``at``: run it then, a datetime or seconds since 1970, in the background. ``reducer``:
+        the function that puts the parts together. ``on_data``, ``on_warning``, ``on_status``
+        are called with what the worker sends, in the thread that waits for the job.
+
         Raises ServerUnavailable, ConnectionLost, JobTimeout (after ``submit_timeout``),
-        SubmitError (QueueFull, ArgumentTooLarge).
+        SubmitError (QueueFull, ArgumentTooLarge), ValueError.
         """
-        job = Job(
-            as_function(function),
-            as_bytes(workload),
-            as_unique(unique),
-            background=background,
-            on_data=on_data,
-            on_warning=on_warning,
-            on_status=on_status,
-        )
-        job._timeout = self._timeout
-        job._connection = connection = self._connected()
-        deadline = monotonic() + self._submit_timeout
-        connection.send(lambda session: session.submit(job, priority), deadline)
-        if not connection.wait(lambda: job.state is not JobState.SUBMITTED, deadline):
-            limit = self._submit_timeout
-            raise JobTimeout(f"{job.server} did not accept {function} within {limit:g} s")
+        job = self._dispatcher.job(Submit(function=function, workload=workload, **options))
+        deadline = monotonic() + self._manner.submit_timeout
+        self._dispatcher.start([job], deadline)
+        self._dispatcher.accepted([job], deadline)
         if job.error is not None and not job.handle:
             raise job.error
         return job
 
+    def submit_many(self, jobs: Iterable[Submit]) -> list[Job]:
+        """Submit jobs, many in one write, in the order given; return when all are accepted.
+
+        One that is refused fails by itself: its ``error`` says why. Raises what submit()
+        raises when no server can be had.
+        """
+        submitted: list[Job] = []
+        given = iter(jobs)
+        while batch := [self._dispatcher.job(one) for one in islice(given, _BATCH)]:
+            deadline = monotonic() + self._manner.submit_timeout
+            self._dispatcher.start(batch, deadline)
+            self._dispatcher.accepted(batch, deadline)
+            submitted += batch
+        return submitted
+
+    @overload
+    def map(
+        self,
+        function: str,
+        workloads: Iterable[Data],
+        *,
+        in_flight: int = ...,
+        ordered: bool = ...,
+        timeout: Timeout = ...,
+        on_error: Literal["raise"] = ...,
+        **options: Unpack[Options],
+    ) -> Iterator[bytes]: ...
+    @overload
+    def map(
+        self,
+        function: str,
+        workloads: Iterable[Data],
+        *,
+        in_flight: int = ...,
+        ordered: bool = ...,
+        timeout: Timeout = ...,
+        on_error: Literal["yield"],
+        **options: Unpack[Options],
+    ) -> Iterator[bytes | GearmanError]: ...
+    def map(
+        self,
+        function: str,
+        workloads: Iterable[Data],
+        *,
+        in_flight: int = 256,
+        ordered: bool = True,
+        timeout: Timeout = ...,
+        on_error: Literal["raise", "yield"] = "raise",
+        **options: Unpack[Options],
+    ) -> Iterator[bytes | GearmanError]:
+        """The results of a job for each workload, in their order unless ``ordered=False``.
+
+        Workloads are read when there is room for them: at most ``in_flight`` are submitted and
+        not yet yielded. ``timeout``: seconds for the next result. ``on_error="yield"`` gives an
+        error in place of its result and goes on. Jobs left when the iteration ends early run
+        all the same.
+        """
+        make = self._dispatcher.job
+        given = iter(workloads)
+        flying: dict[Job, None] = {}  # in the order in which they were given
+        ended: deque[Job] = deque()  # in the order in which they ended
+        try:
+            while True:
+                room = islice(given, in_flight - len(flying))
+                batch = [make(Submit(function=function, workload=one, **options)) for one in room]
+                for job in batch:
+                    job.listener = None if ordered else ended.append
+                    flying[job] = None
+                self._dispatcher.start(batch, monotonic() + self._manner.submit_timeout)
+                if not flying:
+                    return
+                first = next(iter(flying))
+                self._dispatcher.await_next(
+                    first.done if ordered else lambda: bool(ended), timeout, function
+                )
+                for job in _take(flying, ended, ordered=ordered):
+                    yield job.yielded(on_error)
+        finally:
+            for job in flying:
+                self._dispatcher.hub.forget(job)
+
+    def as_completed(self, jobs: Iterable[Job], *, timeout: float | None = None) -> Iterator[Job]:
+        """Jobs of this client as they end, in whatever way. Raises JobTimeout after ``timeout``."""
+        deadline = None if timeout is None else monotonic() + timeout
+        ended: deque[Job] = deque()
+        left = set(jobs)
+        for job in left:
+            job.listener = ended.append
+        ended.extend(job for job in left if job.done() and job not in ended)
+        while left:
+            if not self._dispatcher.wait_until(lambda: bool(ended), deadline):
+                raise JobTimeout(f"{len(left)} jobs have not ended within {timeout:g} s")
+            job = ended.popleft()
+            if job in left:
+                left.remove(job)
+                job.deliver()
+                yield job
+
+    def wait(
+        self, jobs: Iterable[Job], *, timeout: float | None = None
+    ) -> tuple[set[Job], set[Job]]:
+        """Wait until all jobs have ended, or for ``timeout`` seconds; those that have, the rest."""
+        left = set(jobs)
+        done = set()
+        try:
+            for job in self.as_completed(left, timeout=timeout):
+                done.add(job)
+        except JobTimeout:
+            pass
+        return done, left - done
+
     def status(self, job: Job | str) -> JobStatus:
-        """What the server knows of a job, given as such or by its handle."""
+        """What its server knows of a job, or what any knows of one given by its handle."""
         handle = job if isinstance(job, str) else job.handle
-        connection, deadline = self._connected(), monotonic() + self._submit_timeout
-        question = connection.send(lambda session: session.ask_status(handle), deadline)
-        if not connection.wait(question.done, deadline):
-            raise JobTimeout(f"no answer about {handle} within {self._submit_timeout:g} s")
-        return read_status(question.outcome())
+        server = None if isinstance(job, str) else job.server
+        return self._dispatcher.status(lambda session: session.ask_status(handle), server)
+
+    def status_unique(self, unique: str) -> JobStatus:
+        """What any server knows of the job of a unique, with how many clients wait for it."""
+        key = as_unique(unique)
+        return self._dispatcher.status(lambda session: session.ask_status_unique(key), None)
 
     def ping(self) -> float:
-        """Send a few bytes to the server and back; return the seconds that took."""
-        connection, start = self._connected(), monotonic()
-        deadline = start + self._submit_timeout
-        question = connection.send(lambda session: session.ping(b"ping"), deadline)
-        if not connection.wait(question.done, deadline):
-            raise JobTimeout(f"no echo within {self._submit_timeout:g} s")
-        question.outcome()
+        """Send a few bytes to a server and back; return the seconds that took."""
+        server = self._dispatcher.router.order(monotonic())[0]
+        connection = self._dispatcher.connected([server])
+        start = monotonic()
+        self._dispatcher.ask(connection, lambda session: session.ping(b"ping"))
         return monotonic() - start
 
     def close(self) -> None:
-        """Close the connection; foreground jobs not yet done are lost."""
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close("closed by this client")
-                self._connection = None
-
-    def _connected(self) -> "Connection":
-        with self._lock:
-            if self._pid != os.getpid():  # the parent's connection is not ours to use
-                self._connection, self._pid = None, os.getpid()
-            if self._connection is None or not self._connection.alive():
-                self._connection = self._open()
-            return self._connection
-
-    def _open(self) -> "Connection":
-        attempts = []
-        for server in self._choice.order(monotonic()):
-            try:
-                connection = Connection(server, self._connect_timeout)
-            except OSError as error:
-                self._choice.failed(server, monotonic())
-                attempts.append((str(server), why_not(error, self._connect_timeout)))
-            else:
-                self._choice.reached(server)
-                return connection
-        raise ServerUnavailable(attempts)
+        """Close the connections; foreground jobs not yet done are lost."""
+        self._dispatcher.close()
 
 
-class Connection:
-    """One connection and its session, shared by threads. Raises OSError when it cannot be made."""
-
-    def __init__(self, server: Server, timeout: float) -> None:
-        self._socket = connect(server, timeout)
-        self._socket.setblocking(False)
-        self._session = Session(str(server))
-        self._changed = Condition()  # guards the session and _reading
-        self._reading = False
-        self._writing = Lock()  # keeps bytes in the order in which the session expects answers
-
-    def alive(self) -> bool:
-        """Whether it can still be used; sees a server that has gone since the last use."""
-        with self._changed:
-            while self._session.error is None and not self._reading and self._read(monotonic()):
-                pass  # the end of a connection comes after what was sent before it
-            return self._session.error is None
-
-    def send(self, ask: Callable[[Session], T], deadline: float) -> T:
-        """Let ``ask`` queue something in the session, and write it."""
-        with self._writing:
-            with self._changed:
-                if self._session.error is not None:
-                    raise self._session.error
-                asked = ask(self._session)
-                out = memoryview(self._session.take())
-            try:
-                while out:
-                    out = out[self._write(out, deadline) :]
-            except OSError as error:
-                self.close(why_not(error))
-            except BaseException:  # ^C: half a packet may be out, and nothing can follow it
-                self.close("interrupted while it was written to")
-                raise
-        return asked
-
-    def _write(self, out: memoryview, deadline: float) -> int:
-        try:
-            return self._socket.send(out)
-        except BlockingIOError:
-            if _ready(self._socket, select.POLLOUT, deadline):
-                return 0
-            raise TimeoutError("it takes no more bytes") from None
-
-    def wait(self, until: Callable[[], bool], deadline: float | None) -> bool:
-        """Read, or let another thread read, until ``until()``; False when ``deadline`` came first.
-
-        Looks at the socket at least once, also when the deadline has passed already.
-        """
-        with self._changed:
-            while not until():
-                late = deadline is not None and monotonic() >= deadline
-                if self._reading:
-                    if late or not self._changed.wait(_remaining(deadline)):
-                        return until()
-                elif not self._read(deadline) or late:
-                    return until()
-        return True
-
-    def _read(self, deadline: float | None) -> bool:
-        """Read once, with the lock let go meanwhile; False when nothing came in time."""
-        self._reading = True
-        self._changed.release()
-        data, why = None, ""
-        try:
-            if _ready(self._socket, select.POLLIN, deadline):
-                data = self._socket.recv(_READ_SIZE)
-                why = "" if data else "it closed the connection"
-        except BlockingIOError:
-            data = b""
-        except (OSError, ValueError) as error:
-            why = why_not(error)
-        finally:
-            self._changed.acquire()
-            self._reading = False
-            self._changed.notify_all()
-        if data:
-            self._session.receive(data)
-        if why or self._session.error is not None:
-            self._close(why)
-        return data is not None or bool(why)
-
-    def forget(self, job: ClientJob) -> None:
-        """Drop what comes for this job."""
-        with self._changed:
-            self._session.forget(job)
-
-    def close(self, why: str) -> None:
-        """End it; whatever is awaited is lost, for this reason."""
-        with self._changed:
-            self._close(why)
-            self._changed.notify_all()
-
-    def _close(self, why: str) -> None:
-        self._session.lose(why)
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        if not self._reading:  # a thread that polls it wakes from the shutdown, and closes it
-            self._socket.close()
-
-
-def _ready(sock: socket.socket, event: int, deadline: float | None) -> bool:
-    poll = select.poll()
-    poll.register(sock, event)
-    remaining = _remaining(deadline)
-    return bool(poll.poll(None if remaining is None else remaining * 1000))
-
-
-def _remaining(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - monotonic())
+def _take(flying: dict[Job, None], ended: deque[Job], *, ordered: bool) -> Iterator[Job]:
+    """The jobs whose turn it is to be yielded."""
+    while flying and (next(iter(flying)).done() if ordered else ended):
+        job = next(iter(flying)) if ordered else ended.popleft()
+        del flying[job]
+        yield job

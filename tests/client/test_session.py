@@ -4,8 +4,9 @@ from typing import Literal
 
 import pytest
 
+from gearman_py.client.arguments import Submit, as_unique
 from gearman_py.client.job import ClientJob, JobState
-from gearman_py.client.session import Question, Session, as_unique, read_status
+from gearman_py.client.session import Question, Session, read_status
 from gearman_py.errors import (
     ArgumentTooLarge,
     ConnectionLost,
@@ -20,8 +21,8 @@ from gearman_py.protocol.packets import Packet
 
 
 def submitted(session: Session, *, background: bool = False) -> ClientJob:
-    job = ClientJob("wc", b"some\0thing", "", background=background)
-    session.submit(job, "normal")
+    job = ClientJob(Submit(function="wc", workload=b"some\0thing", background=background))
+    session.submit(job)
     return job
 
 
@@ -58,7 +59,7 @@ def test_each_priority_has_its_packet(
     priority: Literal["low", "normal", "high"], background: bool, packet: Packet
 ) -> None:
     session = Session("s")
-    session.submit(ClientJob("f", b"", "", background=background), priority)
+    session.submit(ClientJob(Submit(function="f", priority=priority, background=background)))
     assert sent(session)[-1][0] == packet
 
 

@@ -1,0 +1,265 @@
+"""How an awaiting client's jobs get to servers: connections, batches, jobs that were lost."""
+
+import asyncio
+from collections.abc import Callable, Generator
+from functools import partial
+from time import monotonic
+from types import EllipsisType
+from typing import Any, Literal, cast
+
+from gearman_py.client.arguments import Submit, Timeout
+from gearman_py.client.job import ClientJob, JobState, JobStatus
+from gearman_py.client.routing import Manner, Router
+from gearman_py.client.session import Question, Session, read_status
+from gearman_py.dial import open_connection
+from gearman_py.errors import GearmanError, JobTimeout, ServerUnavailable
+from gearman_py.servers import Server, why_not
+
+
+class AsyncJob(ClientJob):
+    """A job that was submitted; ``await job`` or ``await job.result()`` waits for it."""
+
+    _dispatcher: "AsyncDispatcher"
+    listener: Callable[["AsyncJob"], object] | None = None
+
+    def __init__(self, given: Submit, *, prefix: str, resubmits: int) -> None:
+        super().__init__(given, prefix=prefix, resubmits=resubmits)
+        self._changed = asyncio.Event()
+
+    async def result(self, timeout: Timeout = ...) -> bytes:  # noqa: ASYNC109  Job's word
+        """As Job.result(). Callbacks given to submit() run in here."""
+        self._must_have_result()
+        limit = self._dispatcher.limit(timeout)
+        deadline = None if limit is None else monotonic() + limit
+        late = f"no result of {self.function} within {limit} s (job {self.handle})"
+        while not self.done():
+            await until_true(self._changed, lambda: bool(self._news) or self.done(), deadline, late)
+            self.deliver()
+        return self._outcome()
+
+    def __await__(self) -> Generator[Any, None, bytes]:
+        return self.result().__await__()
+
+    async def exception(
+        self,
+        timeout: Timeout = ...,  # noqa: ASYNC109  Job's word
+    ) -> GearmanError | None:
+        """As Job.exception()."""
+        try:
+            await self.result(timeout)
+        except JobTimeout:
+            raise
+        except GearmanError as error:
+            return error
+        return None
+
+    async def value(self, timeout: Timeout = ...) -> Any:  # noqa: ASYNC109  Job's word
+        """As Job.value()."""
+        return self._dispatcher.manner.serializer.loads(await self.result(timeout))
+
+    async def accepted(self, deadline: float, late: str) -> None:
+        """Wait until a server has answered for it."""
+        await until_true(
+            self._changed, lambda: self.state is not JobState.SUBMITTED, deadline, late
+        )
+
+    def yielded(self, on_error: Literal["raise", "yield"]) -> bytes | GearmanError:
+        """What map() gives for it."""
+        self.deliver()
+        if self.error is not None and on_error == "yield":
+            return self.error
+        return self._outcome()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        if self.listener is not None and self.done():
+            self.listener(self)
+
+    def _again(self, error: GearmanError) -> None:
+        self._dispatcher.submit_again(self, error)
+
+
+class AsyncDispatcher:
+    """One for each client; ``Manner`` is what the client was told."""
+
+    def __init__(self, manner: Manner) -> None:
+        self.manner = manner
+        self.router = Router(manner.servers, self._load)
+        self._lock = asyncio.Lock()
+        self._connections: dict[Server, _Connection] = {}
+        self._revivals: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    def close(self) -> None:
+        """Close the connections; foreground jobs not yet done are lost."""
+        self._closing = True
+        for revival in list(self._revivals):
+            revival.cancel()
+        for connection in list(self._connections.values()):
+            connection.close("closed by this client")
+        self._connections.clear()
+        self._closing = False
+
+    def limit(self, timeout: Timeout) -> float | None:
+        """The seconds that ``timeout`` stands for."""
+        return self.manner.timeout if isinstance(timeout, EllipsisType) else timeout
+
+    def submit_again(self, job: AsyncJob, error: GearmanError) -> None:
+        """Submit a job again that was lost by ``error``."""
+        if self._closing:
+            job.give_up(error)
+        else:
+            revival = asyncio.get_running_loop().create_task(self._revive(job))
+            self._revivals.add(revival)
+            revival.add_done_callback(self._revivals.discard)
+
+    def job(self, given: Submit) -> AsyncJob:
+        """A job that is to be submitted. Raises ValueError or ArgumentTooLarge."""
+        job = AsyncJob(given, prefix=self.manner.prefix, resubmits=self.manner.resubmits)
+        job._dispatcher = self
+        return job
+
+    def _load(self, server: Server) -> int:
+        connection = self._connections.get(server)
+        return connection.session.in_flight if connection is not None else 0
+
+    def forget(self, job: AsyncJob) -> None:
+        for connection in self._connections.values():
+            if connection.session.server == job.server:
+                connection.session.forget(job)
+
+    async def start(self, jobs: list[AsyncJob]) -> None:
+        """Write jobs to the servers that they go to."""
+        groups: dict[Server, tuple[list[Server], list[AsyncJob]]] = {}
+        now = monotonic()
+        for job in jobs:
+            order = self.router.order(now, job.key)
+            groups.setdefault(order[0], (order, []))[1].append(job)
+        for order, group in groups.values():
+            connection = self._living(order[0]) or await self.connected(order)
+            for job in group:
+                connection.session.submit(job)
+            connection.flush()
+            await connection.room.wait()
+
+    async def accepted(self, jobs: list[AsyncJob], deadline: float) -> None:
+        """Wait until servers have answered for all of them."""
+        for job in reversed(jobs):  # the last to be answered first: one wait for most of them
+            limit = self.manner.submit_timeout
+            late = f"{job.server} did not accept {job.function} within {limit:g} s"
+            await job.accepted(deadline, late)
+
+    async def _revive(self, job: AsyncJob) -> None:
+        try:
+            await self.start([job])
+        except GearmanError as error:
+            job.give_up(error)
+
+    def _living(self, server: Server) -> "_Connection | None":
+        connection = self._connections.get(server)
+        return connection if connection is not None and connection.session.error is None else None
+
+    async def connected(self, order: list[Server]) -> "_Connection":
+        """A connection to the first of these servers that answers."""
+        for attempt in range(1, self.manner.retry.attempts + 1):
+            failures = []
+            for server in order:
+                try:
+                    connection = await self._open(server)
+                except OSError as error:
+                    self.router.failed(server, monotonic())
+                    failures.append((str(server), why_not(error, self.manner.connect_timeout)))
+                else:
+                    self.router.reached(server)
+                    return connection
+            if attempt < self.manner.retry.attempts:
+                await asyncio.sleep(self.manner.retry.pause(attempt))
+        raise ServerUnavailable(failures)
+
+    async def _open(self, server: Server) -> "_Connection":
+        async with self._lock:
+            if (living := self._living(server)) is not None:
+                return living
+            async with asyncio.timeout(self.manner.connect_timeout):
+                make = partial(_Connection, Session(str(server)))
+                connection = self._connections[server] = await open_connection(make, server)
+            return connection
+
+    async def status(self, ask: Callable[[Session], Question], server: str | None) -> JobStatus:
+        servers = [one for one in self.router.servers if server in (None, str(one))]
+        status = JobStatus(False, False, 0, 0)
+        for one in servers:
+            try:
+                connection = await self.connected([one])
+            except ServerUnavailable:
+                if one is servers[-1]:
+                    raise
+                continue
+            status = read_status(await self.ask(connection, ask))
+            if status.known:
+                break
+        return status
+
+    async def ask(
+        self, connection: "_Connection", ask: Callable[[Session], Question]
+    ) -> list[bytes]:
+        question, done = ask(connection.session), asyncio.Event()
+        question.on_done = done.set
+        connection.flush()
+        late = f"no answer from {connection.session.server} within {self.manner.submit_timeout:g} s"
+        await until_true(done, question.done, monotonic() + self.manner.submit_timeout, late)
+        return question.outcome()
+
+
+class _Connection(asyncio.Protocol):
+    """Carries a session's bytes. asyncio sets TCP_NODELAY itself."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.room = asyncio.Event()  # the server reads what we write
+        self.room.set()
+
+    def flush(self) -> None:
+        """Write what the session has queued."""
+        self._transport.write(self.session.take())
+
+    def close(self, why: str) -> None:
+        """End it; whatever is awaited is lost, for this reason."""
+        self.session.lose(why)
+        self._transport.close()
+
+    # asyncio calls these.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports have all the methods, but are not instances of asyncio's classes.
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.session.receive(data)
+        if self.session.error is not None:
+            self._transport.close()
+
+    def pause_writing(self) -> None:
+        self.room.clear()
+
+    def resume_writing(self) -> None:
+        self.room.set()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.room.set()
+        self.session.lose(why_not(error) if error else "it closed the connection")
+
+
+async def until_true(
+    changed: asyncio.Event, until: Callable[[], bool], deadline: float | None, late: str
+) -> None:
+    """Wait until ``until()``, asking again at each change. Raises JobTimeout(late)."""
+    if until():
+        return
+    try:
+        async with asyncio.timeout(None if deadline is None else deadline - monotonic()):
+            while not until():
+                changed.clear()
+                await changed.wait()
+    except TimeoutError:
+        raise JobTimeout(late) from None

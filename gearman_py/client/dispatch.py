@@ -1,0 +1,206 @@
+"""How a blocking client's jobs get to servers: connections, batches, jobs that were lost."""
+
+import os
+import time
+from collections.abc import Callable
+from threading import Lock
+from time import monotonic
+from types import EllipsisType
+from typing import Any, Literal
+
+from gearman_py.client.arguments import Submit, Timeout
+from gearman_py.client.hub import Connection, Hub
+from gearman_py.client.job import ClientJob, JobState, JobStatus
+from gearman_py.client.routing import Manner, Router
+from gearman_py.client.session import Question, Session, read_status
+from gearman_py.errors import ConnectionLost, GearmanError, JobTimeout, ServerUnavailable
+from gearman_py.servers import Server, why_not
+
+
+class Job(ClientJob):
+    """A job that was submitted; ``result()`` waits for it."""
+
+    _dispatcher: "Dispatcher"
+    listener: Callable[["Job"], object] | None = None
+
+    def result(self, timeout: Timeout = ...) -> bytes:
+        """The workload of WORK_COMPLETE; data sent before it is in ``data``.
+
+        ``timeout`` is in seconds, None for ever; left out, it is the client's. Raises
+        JobFailed, JobException, JobTimeout or ConnectionLost. After a JobTimeout the job
+        goes on: ask again. Callbacks given to submit() run in here.
+        """
+        self._must_have_result()
+        limit = self._dispatcher.limit(timeout)
+        deadline = None if limit is None else monotonic() + limit
+        while not self.done():
+            if not self._dispatcher.wait_until(lambda: bool(self._news) or self.done(), deadline):
+                raise JobTimeout(
+                    f"no result of {self.function} within {limit:g} s (job {self.handle})"
+                )
+            self.deliver()
+        return self._outcome()
+
+    def exception(self, timeout: Timeout = ...) -> GearmanError | None:
+        """Why the job failed, once it has ended; None when it is complete."""
+        try:
+            self.result(timeout)
+        except JobTimeout:
+            raise
+        except GearmanError as error:
+            return error
+        return None
+
+    def value(self, timeout: Timeout = ...) -> Any:
+        """result(), as the client's serializer reads it."""
+        return self._dispatcher.manner.serializer.loads(self.result(timeout))
+
+    def yielded(self, on_error: Literal["raise", "yield"]) -> bytes | GearmanError:
+        """What map() gives for it."""
+        self.deliver()
+        if self.error is not None and on_error == "yield":
+            return self.error
+        return self._outcome()
+
+    def _wake(self) -> None:
+        if self.listener is not None and self.done():
+            self.listener(self)
+
+    def _again(self, error: GearmanError) -> None:
+        self._dispatcher.submit_again(self, error)
+
+
+class Dispatcher:
+    """One for each client; ``Manner`` is what the client was told."""
+
+    def __init__(self, manner: Manner) -> None:
+        self.manner = manner
+        self.router = Router(manner.servers, lambda server: self.hub.load(server))
+        self._lock = Lock()
+        self._hub: Hub | None = None
+        self._pid = os.getpid()
+        self._closing = False
+
+    def close(self) -> None:
+        """Close the connections; foreground jobs not yet done are lost."""
+        if self._hub is not None and self._pid == os.getpid():
+            self._closing = True
+            self._hub.close_all()
+            self._hub = None
+            self._closing = False
+
+    def limit(self, timeout: Timeout) -> float | None:
+        """The seconds that ``timeout`` stands for."""
+        return self.manner.timeout if isinstance(timeout, EllipsisType) else timeout
+
+    def wait_until(self, until: Callable[[], bool], deadline: float | None) -> bool:
+        """Read until ``until()``; False when ``deadline`` came first."""
+        return self.hub.wait(until, deadline)
+
+    def submit_again(self, job: Job, error: GearmanError) -> None:
+        """Have a thread that waits submit a job again that was lost by ``error``."""
+        if self._closing:
+            job.give_up(error)
+        else:
+            self.hub.lost.append(job)
+
+    @property
+    def hub(self) -> Hub:
+        """The connections of this process."""
+        with self._lock:
+            if self._hub is None or self._pid != os.getpid():  # the parent's is not ours
+                self._hub, self._pid = Hub(self._revive), os.getpid()
+            return self._hub
+
+    def job(self, given: Submit) -> Job:
+        """A job that is to be submitted. Raises ValueError or ArgumentTooLarge."""
+        job = Job(given, prefix=self.manner.prefix, resubmits=self.manner.resubmits)
+        job._dispatcher = self
+        return job
+
+    def start(self, jobs: list[Job], deadline: float) -> None:
+        """Write jobs to the servers that they go to."""
+        groups: dict[Server, tuple[list[Server], list[Job]]] = {}
+        now = monotonic()
+        for job in jobs:
+            order = self.router.order(now, job.key)
+            groups.setdefault(order[0], (order, []))[1].append(job)
+        for order, group in groups.values():
+            self._write(self.connected(order), group, deadline)
+
+    def _write(self, connection: Connection, jobs: list[Job], deadline: float) -> None:
+        def submit(session: Session) -> None:
+            for job in jobs:
+                session.submit(job)
+
+        if not self.hub.send(connection, submit, deadline):
+            self.start(jobs, deadline)  # it had ended, and nothing was written
+
+    def accepted(self, jobs: list[Job], deadline: float) -> None:
+        """Wait until servers have answered for all of them."""
+        waiting = JobState.SUBMITTED
+        if not self.wait_until(
+            lambda: all(job.state is not waiting for job in reversed(jobs)), deadline
+        ):
+            job = next(job for job in jobs if job.state is waiting)
+            limit = self.manner.submit_timeout
+            raise JobTimeout(f"{job.server} did not accept {job.function} within {limit:g} s")
+
+    def await_next(self, until: Callable[[], bool], timeout: Timeout, function: str) -> None:
+        """Wait for map()'s next result. Raises JobTimeout."""
+        limit = self.limit(timeout)
+        if not self.wait_until(until, None if limit is None else monotonic() + limit):
+            raise JobTimeout(f"no next result of {function} within {limit:g} s")
+
+    def _revive(self, lost: ClientJob) -> None:
+        assert isinstance(lost, Job)  # noqa: S101  for mypy: this client made it
+        try:
+            self.start([lost], monotonic() + self.manner.submit_timeout)
+        except GearmanError as error:
+            lost.give_up(error)
+
+    def connected(self, order: list[Server]) -> Connection:
+        """A connection to the first of these servers that answers. Raises ServerUnavailable."""
+        hub = self.hub
+        for attempt in range(1, self.manner.retry.attempts + 1):
+            failures = []
+            for server in order:
+                try:
+                    connection = hub.connected(server, self.manner.connect_timeout)
+                except OSError as error:
+                    self.router.failed(server, monotonic())
+                    failures.append((str(server), why_not(error, self.manner.connect_timeout)))
+                else:
+                    self.router.reached(server)
+                    return connection
+            if attempt < self.manner.retry.attempts:
+                time.sleep(self.manner.retry.pause(attempt))
+        raise ServerUnavailable(failures)
+
+    def status(self, ask: Callable[[Session], Question], server: str | None) -> JobStatus:
+        """What ``server`` says, or the first of all that knows the job."""
+        servers = [one for one in self.router.servers if server in (None, str(one))]
+        status = JobStatus(False, False, 0, 0)
+        for one in servers:
+            try:
+                connection = self.connected([one])
+            except ServerUnavailable:
+                if one is servers[-1] and not status.known:
+                    raise
+                continue
+            status = read_status(self.ask(connection, ask))
+            if status.known:
+                break
+        return status
+
+    def ask(self, connection: Connection, ask: Callable[[Session], Question]) -> list[bytes]:
+        """The answer to a question."""
+        deadline = monotonic() + self.manner.submit_timeout
+        questions: list[Question] = []
+        if not self.hub.send(connection, lambda session: questions.append(ask(session)), deadline):
+            raise ConnectionLost(connection.session.server, "it closed the connection")
+        (question,) = questions
+        if not self.wait_until(question.done, deadline):
+            limit = self.manner.submit_timeout
+            raise JobTimeout(f"no answer from {connection.session.server} within {limit:g} s")
+        return question.outcome()

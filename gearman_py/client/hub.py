@@ -1,0 +1,226 @@
+"""The connections of a blocking client, one for each server, shared by its threads.
+
+There is no helper thread. Of the threads that wait one reads the sockets, for all of them;
+when it has what it waited for, another takes over.
+"""
+
+import select
+import socket
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Condition, Lock
+from time import monotonic
+
+from gearman_py.client.job import ClientJob
+from gearman_py.client.session import Session
+from gearman_py.dial import connect
+from gearman_py.servers import Server, why_not
+
+_READ_SIZE = 256 * 1024
+
+
+class Connection:
+    """A socket and the session on it. Its hub's lock guards the session."""
+
+    def __init__(self, server: Server, connection: socket.socket) -> None:
+        self.socket = connection
+        self.socket.setblocking(False)
+        self.fd = connection.fileno()
+        self.session = Session(str(server))
+        self.writing = Lock()  # keeps bytes in the order in which the session expects answers
+
+    def read(self) -> None:
+        """Take what has come, and note when it was the end."""
+        try:
+            data = self.socket.recv(_READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.session.lose(why_not(error))
+            return
+        if data:
+            self.session.receive(data)
+        else:
+            self.session.lose("it closed the connection")
+
+
+class Hub:
+    """All connections, and waiting on them. ``revive`` is given jobs that were lost and are to
+    be submitted again, in a thread that waits."""
+
+    def __init__(self, revive: Callable[[ClientJob], object]) -> None:
+        self.changed = Condition()  # guards all of it
+        self.lost: deque[ClientJob] = deque()
+        self._revive = revive
+        self._connections: dict[Server, Connection] = {}
+        self._poll = select.poll()
+        self._reading = False
+        self._wakers: tuple[socket.socket, socket.socket] | None = None
+
+    def load(self, server: Server) -> int:
+        """How many jobs are in flight to ``server``."""
+        connection = self._connections.get(server)
+        return connection.session.in_flight if connection is not None else 0
+
+    def connected(self, server: Server, timeout: float) -> Connection:
+        """The connection to ``server``, made within so many seconds. Raises OSError."""
+        with self.changed:
+            while not self._reading and server in self._connections and self._look(0.0):
+                pass  # the end of a connection comes after what was sent before it
+            if (connection := self._living(server)) is not None:
+                return connection
+        made = connect(server, timeout)
+        with self.changed:
+            if (connection := self._living(server)) is not None:
+                made.close()  # another thread was faster
+                return connection
+            connection = self._connections[server] = Connection(server, made)
+            self._poll.register(connection.fd, select.POLLIN)
+            self._wake()  # whoever polls is to poll this one too
+            return connection
+
+    def _wake(self) -> None:
+        if self._wakers is None:
+            self._wakers = socket.socketpair()
+            self._wakers[1].setblocking(False)
+            self._poll.register(self._wakers[1], select.POLLIN)
+        elif self._reading:
+            self._wakers[0].send(b"w")
+
+    def _living(self, server: Server) -> Connection | None:
+        connection = self._connections.get(server)
+        return connection if connection is not None and connection.session.error is None else None
+
+    def send(
+        self, connection: Connection, ask: Callable[[Session], object], deadline: float
+    ) -> bool:
+        """Let ``ask`` queue something in a session, and write it; False if that had ended before.
+
+        An end that comes while it is written is told to all that is awaited on it.
+        """
+        with connection.writing:
+            with self.changed:
+                if connection.session.error is not None:
+                    return False
+                ask(connection.session)
+                out = memoryview(connection.session.take())
+            try:
+                while out:
+                    out = out[self._write(connection, out, deadline) :]
+            except OSError as error:
+                self.close(connection, why_not(error))
+            except BaseException:  # ^C: half a packet may be out, and nothing can follow it
+                self.close(connection, "interrupted while it was written to")
+                raise
+        return True
+
+    def _write(self, connection: Connection, out: memoryview, deadline: float) -> int:
+        try:
+            return connection.socket.send(out)
+        except BlockingIOError:
+            pass
+        # The server may wait for us to read before it takes more.
+        poll = select.poll()
+        poll.register(connection.fd, select.POLLOUT | select.POLLIN)
+        events = poll.poll(_milliseconds(deadline))
+        if not events:
+            raise TimeoutError("it takes no more bytes")
+        if events[0][1] & select.POLLIN:
+            with self.changed:
+                if not self._reading and connection.session.error is None:
+                    connection.read()
+                    self.changed.notify_all()
+                elif connection.session.error is None:
+                    self.changed.wait(0.01)
+        return 0
+
+    def wait(self, until: Callable[[], bool], deadline: float | None) -> bool:
+        """Read, or let another thread read, until ``until()``; False when ``deadline`` came first.
+
+        Looks at the sockets at least once, also when the deadline has passed already.
+        """
+        with self.changed:
+            while not until():
+                late = deadline is not None and monotonic() >= deadline
+                if self.lost:
+                    self._revive_lost()
+                elif self._reading:
+                    if late or not self.changed.wait(_remaining(deadline)):
+                        return until()
+                else:
+                    self._look(deadline)
+                    if late:
+                        return until()
+        return True
+
+    def _revive_lost(self) -> None:
+        job = self.lost.popleft()
+        self.changed.release()
+        try:
+            self._revive(job)
+        finally:
+            self.changed.acquire()
+            self.changed.notify_all()
+
+    def _look(self, deadline: float | None) -> bool:
+        """Read once what comes until ``deadline``, with the lock let go meanwhile."""
+        self._reading = True
+        self.changed.release()
+        try:
+            ready = self._poll.poll(_milliseconds(deadline))
+        finally:
+            self.changed.acquire()
+            self._reading = False
+            self.changed.notify_all()
+        fds = {fd for fd, _ in ready}
+        if self._wakers is not None and self._wakers[1].fileno() in fds:
+            self._wakers[1].recv(1000)
+        for connection in list(self._connections.values()):
+            if connection.fd in fds and connection.session.error is None:
+                connection.read()
+            if connection.session.error is not None:
+                self._drop(connection)
+        return bool(ready)
+
+    def forget(self, job: ClientJob) -> None:
+        """Drop what comes for this job."""
+        with self.changed:
+            for connection in self._connections.values():
+                if connection.session.server == job.server:
+                    connection.session.forget(job)
+
+    def close(self, connection: Connection, why: str) -> None:
+        """End it; whatever is awaited is lost, for this reason."""
+        with self.changed:
+            if connection.session.error is None:
+                connection.session.lose(why)
+                with suppress(OSError):
+                    connection.socket.shutdown(socket.SHUT_RDWR)
+            if not self._reading:  # a thread that polls it wakes from the shutdown, and drops it
+                self._drop(connection)
+            self.changed.notify_all()
+
+    def _drop(self, connection: Connection) -> None:
+        for server, one in list(self._connections.items()):
+            if one is connection:
+                del self._connections[server]
+                self._poll.unregister(connection.fd)
+        connection.socket.close()
+
+    def close_all(self) -> None:
+        """End all of them."""
+        for connection in list(self._connections.values()):
+            self.close(connection, "closed by this client")
+        with self.changed:
+            if self._wakers is not None and not self._reading:
+                for waker in self._wakers:
+                    waker.close()
+
+
+def _milliseconds(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - monotonic()) * 1000
+
+
+def _remaining(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - monotonic())

@@ -1,0 +1,89 @@
+"""Which of several servers a job goes to, and when one that failed is tried again.
+
+Jobs of one unique go to one server, or they could not share a run: the one that rendezvous
+hashing names among those that are not avoided. Others go to the server with the fewest jobs
+of ours in flight, in turn where that is equal.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from zlib import crc32
+
+from gearman_py.serializer import Serializer
+from gearman_py.servers import Server
+
+_FIRST, _LONGEST = 0.1, 30.0  # seconds for which a server that failed is avoided
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often all servers are tried: ``attempts`` rounds, with a pause of ``first`` seconds
+    after the first of them, twice as long each time, up to ``most``."""
+
+    attempts: int = 3
+    first: float = 0.1
+    most: float = 30.0
+
+    def pause(self, attempt: int) -> float:
+        """The seconds to wait after round ``attempt`` (from 1), spread by a fifth."""
+        length = min(self.most, self.first * 2.0 ** (attempt - 1))
+        return length * random.uniform(0.8, 1.2)  # noqa: S311  no secret: it spreads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """What a client was told of servers, limits (seconds), and its jobs; see Client."""
+
+    servers: list[Server]
+    connect_timeout: float
+    submit_timeout: float
+    timeout: float | None
+    retry: Retry
+    resubmits: int
+    prefix: str
+    serializer: Serializer
+
+
+class Router:
+    """Orders servers for each job; ``load`` tells how many jobs are in flight to one."""
+
+    def __init__(self, servers: list[Server], load: Callable[[Server], int]) -> None:
+        self.servers = servers
+        self._load = load
+        self._failures: dict[Server, int] = {}
+        self._avoid: dict[Server, float] = {}  # until when
+        self._turn = 0
+
+    def order(self, now: float, key: bytes | None = None) -> list[Server]:
+        """Every server once, best first; those that failed lately come last. ``key`` is what
+        jobs that belong together have in common."""
+        if len(self.servers) == 1:
+            return self.servers
+        avoided = {server: self._avoid.get(server, 0.0) > now for server in self.servers}
+        if key is not None:
+            weight = {server: crc32(key, crc32(str(server).encode())) for server in self.servers}
+            return sorted(self.servers, key=lambda server: (avoided[server], weight[server]))
+        self._turn += 1
+        turned = self._turn % len(self.servers)
+        in_turn = self.servers[turned:] + self.servers[:turned]
+        return sorted(in_turn, key=lambda server: (avoided[server], self._load(server)))
+
+    def failed(self, server: Server, now: float) -> None:
+        """``server`` could not be reached: avoid it for 0.1 s, then twice as long, up to 30 s."""
+        count = self._failures[server] = self._failures.get(server, 0) + 1
+        length = min(_LONGEST, _FIRST * 2.0 ** min(count, 10))
+        self._avoid[server] = now + length * random.uniform(0.8, 1.2)  # noqa: S311  it spreads
+
+    def reached(self, server: Server) -> None:
+        """``server`` answers."""
+        self._failures.pop(server, None)
+        self._avoid.pop(server, None)
+
+
+def key_of(function: str, unique: str, workload: bytes) -> bytes | None:
+    """What jobs that could share a run have in common; None for one that shares with none."""
+    if not unique:
+        return None
+    text = f"{function}\0{unique}\0".encode(errors="surrogateescape")
+    return text + workload if unique == "-" else text

@@ -1,0 +1,225 @@
+"""Several job servers: spread, fail over, and what becomes of jobs on one that is lost."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gearman_py import (
+    AsyncClient,
+    Client,
+    ConnectionLost,
+    Retry,
+    ServerUnavailable,
+    Submit,
+    Worker,
+    WorkerJob,
+)
+from gearman_py.client.routing import Router, key_of
+from gearman_py.servers import parse_servers
+from gearman_py.testing import running, server
+
+NOBODY = "127.0.0.1:1"
+"""Refuses connections."""
+
+
+@pytest.fixture
+def pair() -> Iterator[list[str]]:
+    """Two job servers, with a worker on each that says which it is."""
+    with server() as one, server() as other:
+        workers = [Worker(here.address) for here in (one, other)]
+        for worker in workers:
+            worker.add_function("where", lambda job: job.server)
+        with running(workers[0]), running(workers[1]):
+            yield [one.address, other.address]
+
+
+def test_jobs_are_spread(pair: list[str]) -> None:
+    with Client(pair, timeout=10) as client:
+        found = [client.do("where").decode() for _ in range(10)]
+        assert sorted(found) == sorted(pair * 5)
+        many = client.submit_many([Submit(function="where")] * 10)
+        assert sorted(job.result().decode() for job in many) == sorted(pair * 5)
+
+
+def test_jobs_of_one_unique_go_to_one_server(pair: list[str]) -> None:
+    with Client(pair, timeout=10) as client, Client(pair[::-1], timeout=10) as other:
+        for unique in map(str, range(10)):
+            (where,) = {one.do("where", unique=unique) for one in (client, other, client)}
+            assert where.decode() in pair
+        found = {client.do("where", str(number), unique=True) for number in range(20)}
+        assert len(found) == 2
+
+
+def test_a_server_that_does_not_answer_is_passed_over(pair: list[str]) -> None:
+    with Client([NOBODY, pair[0]], timeout=10) as client:
+        for _ in range(4):
+            assert client.do("where").decode() == pair[0]
+
+    async def scenario() -> None:
+        async with AsyncClient([NOBODY, pair[0]], timeout=10) as client:
+            for _ in range(4):
+                assert (await client.do("where")).decode() == pair[0]
+
+    asyncio.run(scenario())
+
+
+def test_without_any_server_each_is_named() -> None:
+    with pytest.raises(ServerUnavailable) as caught:
+        Client([NOBODY, "127.0.0.1:2"], retry=Retry(attempts=2, first=0.01)).do("f")
+    assert {where for where, _ in caught.value.attempts} == {NOBODY, "127.0.0.1:2"}
+
+
+def test_a_dead_server_is_left_alone_for_a_while() -> None:
+    servers = parse_servers(["a", "b"])
+    router = Router(servers, lambda server: 0)
+    router.failed(servers[0], now=100.0)
+    assert [router.order(100.01)[0] for _ in range(4)] == [servers[1]] * 4
+    assert {router.order(101.0)[0] for _ in range(4)} == set(servers)
+    for moment in range(20):
+        router.failed(servers[0], now=float(moment))
+    assert router.order(42.0)[0] == servers[1]
+    assert {router.order(19.0 + 36.1)[0] for _ in range(2)} == set(servers)
+
+
+def test_a_unique_stays_where_it_is_when_another_server_dies() -> None:
+    servers = parse_servers(["a", "b", "c"])
+    router = Router(servers, lambda server: 0)
+    keys = [key_of("f", str(number), b"") for number in range(300)]
+    before = {key: router.order(0.0, key)[0] for key in keys}
+    assert {*before.values()} == set(servers)
+    router.failed(servers[0], now=0.0)
+    for key, was in before.items():
+        now = router.order(0.01, key)[0]
+        assert now == was if was != servers[0] else now != servers[0]
+
+
+def test_a_server_back_from_the_dead_is_used_again(gearmand: Any) -> None:
+    worker = Worker(gearmand.address)
+    worker.add_function("f", lambda job: b"done")
+    with running(worker), Client(gearmand.address, timeout=10, retry=Retry(attempts=10)) as client:
+        assert client.do("f") == b"done"
+        gearmand.stop()
+        back = threading.Timer(0.5, gearmand.start)
+        back.start()
+        assert client.do("f") == b"done"
+        back.join()
+
+
+@pytest.fixture
+def slow(gearmand: Any) -> Iterator[threading.Event]:
+    """A worker whose function waits for an event."""
+    go_on = threading.Event()
+    worker = Worker(gearmand.address, concurrency=20)
+
+    @worker.function("slow", workload=True)
+    def slow(workload: bytes) -> bytes:
+        go_on.wait(20)
+        return workload
+
+    with running(worker):
+        try:
+            yield go_on
+        finally:
+            go_on.set()
+
+
+def test_a_lost_server_is_an_error_that_knows_the_job(
+    gearmand: Any, slow: threading.Event, until: Any
+) -> None:
+    with Client(gearmand.address, timeout=10) as client:
+        job = client.submit("slow")
+        gearmand.stop()
+        with pytest.raises(ConnectionLost, match="may have run") as caught:
+            job.result()
+        assert caught.value.handle == job.handle
+        assert caught.value.server == gearmand.address
+        gearmand.start()
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_thousand_waiting_jobs_outlive_a_restart_of_their_server(
+    gearmand: Any, slow: threading.Event, until: Any, asynchronous: bool
+) -> None:
+    wanted = [Submit(function="slow", workload=str(number)) for number in range(1000)]
+    expected = [str(number).encode() for number in range(1000)]
+
+    def restart() -> None:
+        until(lambda: gearmand.running("slow") == 20)
+        gearmand.stop()
+        time.sleep(0.3)  # away for a while, as a server is that restarts
+        gearmand.start()
+        slow.set()
+
+    options: Any = {"timeout": 30, "retry": Retry(attempts=8), "on_lost": "resubmit"}
+    restarting = threading.Thread(target=restart)
+    restarting.start()
+    if asynchronous:
+
+        async def scenario() -> list[bytes]:
+            async with AsyncClient(gearmand.address, **options) as client:
+                return [await job for job in await client.submit_many(wanted)]
+
+        assert asyncio.run(scenario()) == expected
+    else:
+        with Client(gearmand.address, **options) as client:
+            assert [job.result() for job in client.submit_many(wanted)] == expected
+    restarting.join()
+
+
+def test_a_job_is_resubmitted_no_more_often_than_was_said(gearmand: Any) -> None:
+    """A server that dies of each job."""
+    with socket.create_server(("127.0.0.1", 0)) as deadly:
+        port = deadly.getsockname()[1]
+        accepted = 0
+
+        def die() -> None:
+            nonlocal accepted
+            while True:
+                try:
+                    connection, _ = deadly.accept()
+                except OSError:
+                    return
+                with connection:
+                    accepted += 1
+                    connection.recv(1000)
+
+        thread = threading.Thread(target=die, daemon=True)
+        thread.start()
+        retry = Retry(attempts=3, first=0.01)
+        client = Client(f"127.0.0.1:{port}", timeout=10, retry=retry, on_lost="resubmit")
+        with client, pytest.raises(ConnectionLost):
+            client.do("f")
+        deadly.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert accepted == 4
+
+
+def test_threads_share_a_client_of_several_servers(pair: list[str]) -> None:
+    found: list[bytes] = []
+    with Client(pair, timeout=10) as client:
+
+        def ask() -> None:
+            found.extend(client.do("where") for _ in range(50))
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(found) == 400
+    assert {*found} == {address.encode() for address in pair}
+
+
+def test_a_job_knows_its_server(pair: list[str]) -> None:
+    def where(job: WorkerJob) -> str:
+        return job.server
+
+    with Client(pair, timeout=10) as client:
+        jobs = [client.submit("where") for _ in range(4)]
+        assert [job.result().decode() for job in jobs] == [job.server for job in jobs]
+        assert all(client.status(job.handle) is not None for job in jobs)
