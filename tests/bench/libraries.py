@@ -143,11 +143,30 @@ WORKERS: dict[str, list[str]] = {
             "worker.run()"
         ),
     ],
+    "ours 8": [
+        *(sys.executable, "-c"),
+        (
+            "import sys; from gearman_py import Worker\n"
+            "worker = Worker('127.0.0.1:' + sys.argv[1], concurrency=8)\n"
+            "worker.add_function('bench', lambda job: job.workload)\n"
+            "worker.run()"
+        ),
+    ],
     "ours async": [
         *(sys.executable, "-c"),
         (
             "import sys; from gearman_py import Worker\n"
             "worker = Worker('127.0.0.1:' + sys.argv[1])\n"
+            "async def bench(job): return job.workload\n"
+            "worker.add_function('bench', bench)\n"
+            "worker.run()"
+        ),
+    ],
+    "ours async 8": [
+        *(sys.executable, "-c"),
+        (
+            "import sys; from gearman_py import Worker\n"
+            "worker = Worker('127.0.0.1:' + sys.argv[1], concurrency=8)\n"
             "async def bench(job): return job.workload\n"
             "worker.add_function('bench', bench)\n"
             "worker.run()"
