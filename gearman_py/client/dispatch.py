@@ -112,7 +112,7 @@ class Dispatcher:
             return hub
         with self._lock:
             if self._hub is None:
-                self._hub = Hub(self._revive)
+                self._hub = Hub(self._revive, sole=len(self.router.servers) == 1)
             return self._hub
 
     def forked(self) -> None:

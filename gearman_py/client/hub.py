@@ -9,6 +9,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from struct import Struct
 from threading import Condition, Lock
 from time import monotonic
 
@@ -18,48 +19,60 @@ from gearman_py.dial import connect
 from gearman_py.servers import Server, why_not
 
 _READ_SIZE = 256 * 1024
+BEAT = 1  # second, for which a read may wait before it looks at the deadline
+# Seconds since a server was heard in which it is not asked whether it is still there.
+_FRESH = 0.01
 
 
 class Connection:
-    """A socket and the session on it. Its hub's lock guards the session."""
+    """A socket and the session on it. Its hub's lock guards the session, not the socket."""
 
     def __init__(self, server: Server, connection: socket.socket) -> None:
         self.socket = connection
-        self.socket.setblocking(False)
+        self.socket.setblocking(True)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, Struct("@ll").pack(BEAT, 0))
         self.fd = connection.fileno()
         self.session = Session(str(server))
+        self.heard = monotonic()  # when something was last read
         self.writing = Lock()  # keeps bytes in the order in which the session expects answers
 
     def has_unread(self) -> bool:
         """Whether there is something to be read: bytes, or the end."""
         try:
-            self.socket.recv(1, socket.MSG_PEEK)
+            self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
         except OSError:
             pass
         return True
 
-    def read(self) -> None:
-        """Take what has come, and note when it was the end."""
+    def fetch(self, flags: int = socket.MSG_DONTWAIT) -> bytes | OSError | None:
+        """What has come (nothing at the end), why nothing can, or None; with 0 for ``flags`` it
+        waits for it, for a beat."""
         try:
-            data = self.socket.recv(_READ_SIZE)
+            return self.socket.recv(_READ_SIZE, flags)
         except BlockingIOError:
-            return
+            return None
         except OSError as error:
-            self.session.lose(why_not(error))
-            return
-        if data:
-            self.session.receive(data)
-        else:
+            return error
+
+    def take(self, fetched: bytes | OSError | None) -> None:
+        """Let the session have it."""
+        if isinstance(fetched, OSError):
+            self.session.lose(why_not(fetched))
+        elif fetched:
+            self.heard = monotonic()
+            self.session.receive(fetched)
+        elif fetched is not None:
             self.session.lose("it closed the connection")
 
 
 class Hub:
     """All connections, and waiting on them. ``revive`` is given jobs that were lost and are to
-    be submitted again, in a thread that waits."""
+    be submitted again, in a thread that waits. ``sole``: there will be one connection."""
 
-    def __init__(self, revive: Callable[[ClientJob], object]) -> None:
+    def __init__(self, revive: Callable[[ClientJob], object], *, sole: bool) -> None:
+        self._sole = sole
         self.changed = Condition()  # guards all of it
         self.lost: deque[ClientJob] = deque()
         self._revive = revive
@@ -79,7 +92,12 @@ class Hub:
         """The connection to ``server``, made within so many seconds. Raises OSError."""
         with self.changed:
             connection = self._living(server)
-            while connection is not None and not self._reading and connection.has_unread():
+            while (
+                connection is not None
+                and not self._reading
+                and monotonic() - connection.heard > _FRESH
+                and connection.has_unread()
+            ):
                 self._look(0.0)  # the end of a connection comes after what was sent before it
                 connection = self._living(server)
             if connection is not None:
@@ -132,7 +150,7 @@ class Hub:
 
     def _write(self, connection: Connection, out: memoryview, deadline: float) -> int:
         try:
-            return connection.socket.send(out)
+            return connection.socket.send(out, socket.MSG_DONTWAIT)
         except BlockingIOError:
             pass
         # The server may wait for us to read before it takes more.
@@ -144,7 +162,7 @@ class Hub:
         if events[0][1] & select.POLLIN:
             with self.changed:
                 if not self._reading and connection.session.error is None:
-                    connection.read()
+                    connection.take(connection.fetch())
                     self.changed.notify_all()
                 elif connection.session.error is None:
                     self.changed.wait(0.01)
@@ -188,15 +206,16 @@ class Hub:
 
     def _look(self, deadline: float | None) -> None:
         """Read once what comes until ``deadline``, with the lock let go meanwhile."""
+        remaining = None if deadline is None else deadline - monotonic()
+        if self._sole and self._by_fd and (remaining is None or remaining > BEAT):
+            self._listen(next(iter(self._by_fd.values())))
+            return
         self._reading = True
         self.changed.release()
         try:
-            ready = self._poll.poll(_milliseconds(deadline))
+            ready = self._poll.poll(None if remaining is None else max(0.0, remaining * 1000))
         finally:
-            self.changed.acquire()
-            self._reading = False
-            if self._followers:
-                self.changed.notify_all()
+            self._read_by_us()
         for fd, _ in ready:
             connection = self._by_fd.get(fd)
             if connection is None:
@@ -204,9 +223,28 @@ class Hub:
                 self._wakers[1].recv(1000)
                 continue
             if connection.session.error is None:
-                connection.read()
+                connection.take(connection.fetch())
             if connection.session.error is not None:
                 self._drop(connection)
+
+    def _listen(self, connection: Connection) -> None:
+        """Read once from the one connection there is: a system call less than to poll first."""
+        self._reading = True
+        self.changed.release()
+        try:
+            fetched = connection.fetch(0)
+        finally:
+            self._read_by_us()
+        if connection.session.error is None:
+            connection.take(fetched)
+        if connection.session.error is not None:
+            self._drop(connection)
+
+    def _read_by_us(self) -> None:
+        self.changed.acquire()
+        self._reading = False
+        if self._followers:
+            self.changed.notify_all()
 
     def forget(self, job: ClientJob) -> None:
         """Drop what comes for this job."""

@@ -129,7 +129,7 @@ RAW_WORKERS = """
 import sys
 from tests.bench.load import Worker, run
 address = ("127.0.0.1", int(sys.argv[1]))
-run([], [Worker(address, result=b"x" * 64) for _ in range(4)], drain=10**12)
+run([], [Worker(address, result=b"x" * 64) for _ in range(16)], drain=10**12)
 """
 
 # Workers: a program that serves "bench" until it is killed.
