@@ -28,7 +28,7 @@ class AsyncJob(ClientJob):
 
     async def result(self, timeout: Timeout = ...) -> bytes:  # noqa: ASYNC109  Job's word
         """As Job.result(). Callbacks given to submit() run in here."""
-        self._must_have_result()
+        self.must_have_result()
         limit = self._dispatcher.limit(timeout)
         deadline = None if limit is None else monotonic() + limit
         late = f"no result of {self.function} within {limit} s (job {self.handle})"

@@ -31,16 +31,23 @@ class Job(ClientJob):
         JobFailed, JobException, JobTimeout or ConnectionLost. After a JobTimeout the job
         goes on: ask again. Callbacks given to submit() run in here.
         """
-        self._must_have_result()
+        self.must_have_result()
         limit = self._dispatcher.limit(timeout)
-        deadline = None if limit is None else monotonic() + limit
+        return self.result_by(None if limit is None else monotonic() + limit, limit)
+
+    def result_by(self, deadline: float | None, limit: float | None) -> bytes:
+        """result(), until ``deadline``, which is ``limit`` seconds from when it was asked for."""
         while not self.done():
-            if not self._dispatcher.wait_until(lambda: bool(self._news) or self.done(), deadline):
+            if not self._dispatcher.wait_until(self.has_news, deadline):
                 raise JobTimeout(
                     f"no result of {self.function} within {limit:g} s (job {self.handle})"
                 )
             self.deliver()
         return self._outcome()
+
+    def has_news(self) -> bool:
+        """Whether there are callbacks to be called, or it has ended."""
+        return bool(self._news) or self.done()
 
     def exception(self, timeout: Timeout = ...) -> GearmanError | None:
         """Why the job failed, once it has ended; None when it is complete."""
@@ -153,6 +160,20 @@ class Dispatcher:
             job = next(job for job in jobs if job.state is waiting)
             limit = self.manner.submit_timeout
             raise JobTimeout(f"{job.server} did not accept {job.function} within {limit:g} s")
+
+    def result(self, job: Job, accept_by: float, timeout: Timeout) -> bytes:
+        """The result of a job just written, as submit() and Job.result() give it.
+
+        A server says JOB_CREATED at once, and the result when there is one; waiting for both
+        together is a third of the work for a small job.
+        """
+        limit = self.limit(timeout)
+        deadline = None if limit is None else monotonic() + limit
+        first = accept_by if deadline is None else min(accept_by, deadline)
+        self.hub.wait(job.has_news, first, job=job)
+        if job.state is JobState.SUBMITTED:
+            self.accepted([job], accept_by)
+        return job.result_by(deadline, limit)
 
     def await_next(self, until: Callable[[], bool], timeout: Timeout, function: str) -> None:
         """Wait for map()'s next result. Raises JobTimeout."""

@@ -13,7 +13,7 @@ from struct import Struct
 from threading import Condition, Lock
 from time import monotonic
 
-from gearman_py.client.job import ClientJob
+from gearman_py.client.job import ClientJob, JobState
 from gearman_py.client.session import Session
 from gearman_py.dial import connect
 from gearman_py.servers import Server, why_not
@@ -34,6 +34,7 @@ class Connection:
         self.fd = connection.fileno()
         self.session = Session(str(server))
         self.heard = monotonic()  # when something was last read
+        self._least = 1
         self.writing = Lock()  # keeps bytes in the order in which the session expects answers
 
     def has_unread(self) -> bool:
@@ -55,6 +56,12 @@ class Connection:
             return None
         except OSError as error:
             return error
+
+    def await_bytes(self, least: int) -> None:
+        """Let reads that wait wait for so many bytes, or a beat, and then give what there is."""
+        if least != self._least:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least)
+            self._least = least
 
     def take(self, fetched: bytes | OSError | None) -> None:
         """Let the session have it."""
@@ -154,6 +161,7 @@ class Hub:
         except BlockingIOError:
             pass
         # The server may wait for us to read before it takes more.
+        connection.await_bytes(1)
         poll = select.poll()
         poll.register(connection.fd, select.POLLOUT | select.POLLIN)
         events = poll.poll(_milliseconds(deadline))
@@ -168,10 +176,13 @@ class Hub:
                     self.changed.wait(0.01)
         return 0
 
-    def wait(self, until: Callable[[], bool], deadline: float | None) -> bool:
+    def wait(
+        self, until: Callable[[], bool], deadline: float | None, *, job: ClientJob | None = None
+    ) -> bool:
         """Read, or let another thread read, until ``until()``; False when ``deadline`` came first.
 
-        Looks at the sockets at least once, also when the deadline has passed already.
+        Looks at the sockets at least once, also when the deadline has passed already. ``job``
+        says that its JOB_CREATED alone is no reason to come back.
         """
         with self.changed:
             while not until():
@@ -182,7 +193,7 @@ class Hub:
                     if late or not self._follow(deadline):
                         return until()
                 else:
-                    self._look(deadline)
+                    self._look(deadline, job)
                     if late:
                         return until()
         return True
@@ -204,12 +215,17 @@ class Hub:
             self.changed.acquire()
             self.changed.notify_all()
 
-    def _look(self, deadline: float | None) -> None:
+    def _look(self, deadline: float | None, job: ClientJob | None = None) -> None:
         """Read once what comes until ``deadline``, with the lock let go meanwhile."""
         remaining = None if deadline is None else deadline - monotonic()
         if self._sole and self._by_fd and (remaining is None or remaining > BEAT):
-            self._listen(next(iter(self._by_fd.values())))
+            connection = next(iter(self._by_fd.values()))
+            created = job is not None and job.state is JobState.SUBMITTED
+            connection.await_bytes(connection.session.created_size + 1 if created else 1)
+            self._listen(connection)
             return
+        for connection in self._by_fd.values():
+            connection.await_bytes(1)
         self._reading = True
         self.changed.release()
         try:
@@ -217,15 +233,15 @@ class Hub:
         finally:
             self._read_by_us()
         for fd, _ in ready:
-            connection = self._by_fd.get(fd)
-            if connection is None:
+            ready_one = self._by_fd.get(fd)
+            if ready_one is None:
                 assert self._wakers is not None  # noqa: S101  what else is polled
                 self._wakers[1].recv(1000)
                 continue
-            if connection.session.error is None:
-                connection.take(connection.fetch())
-            if connection.session.error is not None:
-                self._drop(connection)
+            if ready_one.session.error is None:
+                ready_one.take(ready_one.fetch())
+            if ready_one.session.error is not None:
+                self._drop(ready_one)
 
     def _listen(self, connection: Connection) -> None:
         """Read once from the one connection there is: a system call less than to poll first."""

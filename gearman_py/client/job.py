@@ -169,7 +169,8 @@ class ClientJob:
             raise self.error
         return self._answer
 
-    def _must_have_result(self) -> None:
+    def must_have_result(self) -> None:
+        """Raises GearmanError for a job in the background."""
         if self.background:
             raise GearmanError(
                 f"{self.function} runs in the background: nobody hears its result "

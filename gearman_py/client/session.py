@@ -23,7 +23,7 @@ from gearman_py.errors import (
     QueueFull,
     SubmitError,
 )
-from gearman_py.protocol.codec import RESPONSE, Decoder, request
+from gearman_py.protocol.codec import HEADER, RESPONSE, Decoder, request
 from gearman_py.protocol.packets import FAULT, Packet
 
 _SUBMIT = {
@@ -70,6 +70,7 @@ class Session:
     def __init__(self, server: str) -> None:
         self.server = server
         self.error: GearmanError | None = None
+        self.created_size = 0  # bytes of the latest JOB_CREATED; those to come have as many
         self._decoder = Decoder(RESPONSE)
         self._out = [request(Packet.OPTION_REQ, b"exceptions")]
         self._submitted: deque[ClientJob] = deque()
@@ -152,6 +153,7 @@ class Session:
         if not self._submitted:
             return
         job = self._submitted.popleft()
+        self.created_size = HEADER.size + len(handle)
         if not job.background:
             self._jobs.setdefault(handle, deque()).append(job)
         job.created(_text(handle))

@@ -87,9 +87,12 @@ class Client:
 
         ``options`` are those of submit(). Raises what submit() and Job.result() raise.
         """
-        job = self.submit(function, workload, **options)
+        job = self._dispatcher.job(Submit(function=function, workload=workload, **options))
+        job.must_have_result()
+        accept_by = monotonic() + self._manner.submit_timeout
+        self._dispatcher.start([job], accept_by)
         try:
-            return job.result(timeout)
+            return self._dispatcher.result(job, accept_by, timeout)
         except BaseException:
             self._dispatcher.hub.forget(job)
             raise
