@@ -5,6 +5,7 @@ from gearman_py import Client, Worker
 Client("jobs.example.org").do("reverse", "Hello World!")  # b"!dlroW olleH"
 """
 
+from gearman_py.admin.client import AdminClient
 from gearman_py.client.aio import AsyncClient
 from gearman_py.client.aio_dispatch import AsyncJob
 from gearman_py.client.arguments import Submit
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "JSON",
+    "AdminClient",
     "AdminError",
     "ArgumentTooLarge",
     "AsyncClient",

@@ -77,20 +77,20 @@ def test_tests_of_the_authors_page_pass(tmp_path: Path) -> None:
     assert "2 passed" in done.stdout, done.stdout
 
 
-def test_client_of_the_readme_works_with_its_worker(port: int) -> None:
-    (client,) = blocks("README.md")
-    worker = [f"{BIN}/gearman-worker", "--servers", f"127.0.0.1:{port}", "reverse", "wc", "resize"]
-    process = subprocess.Popen(worker)
+def test_client_and_worker_of_the_readme_work(port: int) -> None:
+    client, own = blocks("README.md")
+    where = {**os.environ, "GEARMAN_SERVERS": f"127.0.0.1:{port}"}
+    commands = [f"{BIN}/gearman-worker", "reverse", "wc", "resize"], [sys.executable, "-c", own]
+    workers = [subprocess.Popen(command, env=where) for command in commands]
     try:
-        await_true(lambda: registered(port, "reverse", "wc", "resize"))
+        await_true(lambda: registered(port, "reverse", "wc", "resize", "shout"))
         subprocess.run([sys.executable, "-c", at(port, client)], check=True, timeout=20)
-        answer = subprocess.check_output(
-            [f"{BIN}/gearman", "-h", f"127.0.0.1:{port}", "-f", "reverse", "Hello World!"]
-        )
-        assert answer == b"!dlroW olleH"
+        answer = subprocess.check_output([f"{BIN}/gearman", "-f", "shout", "hello"], env=where)
+        assert answer == b"HELLO"
     finally:
-        process.terminate()
-        process.wait(10)
+        for worker in workers:
+            worker.terminate()
+            worker.wait(10)
 
 
 def settings_page() -> str:

@@ -80,6 +80,32 @@ class AdminClient:
         """Let the server forget a function. AdminError while it has workers or jobs."""
         self.value(f"drop function {_word(name)}")
 
+    def max_queue(
+        self,
+        function: str,
+        limit: int | None = None,
+        *,
+        high: int | None = None,
+        normal: int | None = None,
+        low: int | None = None,
+    ) -> None:
+        """Let so many jobs of a function wait, of each priority; more are refused (QueueFull).
+
+        ``limit`` is for priorities without their own; None is no limit. A limit counts the jobs
+        that wait at the moment: those that wait already stay.
+        """
+        limits = [limit if own is None else own for own in (high, normal, low)]
+        if any(one is not None and one < 1 for one in limits):
+            raise ValueError(f"a limit of {limits} jobs would refuse them all: None is no limit")
+        numbers = " ".join(str(one or 0) for one in limits)
+        self.value(f"maxqueue {_word(function)} {numbers}")
+
+    def ping(self) -> float:
+        """The seconds that an answer takes."""
+        start = monotonic()
+        self.value("version")
+        return monotonic() - start
+
     def cancel(self, handle: str) -> None:
         """Take a waiting job from its queue."""
         self.value(f"cancel job {_word(handle)}")

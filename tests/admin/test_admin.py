@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gearman_py import AdminError, Client, ServerUnavailable
+from gearman_py import AdminError, Client, QueueFull, ServerUnavailable
 from gearman_py.admin.answers import FunctionStatus, WorkerInfo
 from gearman_py.admin.client import AdminClient
 
@@ -37,6 +37,23 @@ def test_a_refusal_is_an_error(gearmand: Any) -> None:
             admin.drop_function("no-such-function")
         with pytest.raises(ValueError, match="spaces"):
             admin.create_function("two words")
+
+
+def test_queues_have_limits_by_priority(gearmand: Any) -> None:
+    with Client(gearmand.address) as client, AdminClient(gearmand.address) as admin:
+        admin.max_queue("f", 2, high=1)
+        client.do_high_background("f")
+        with pytest.raises(QueueFull):
+            client.do_high_background("f")
+        for _ in range(2):
+            client.do_low_background("f")
+        with pytest.raises(QueueFull):
+            client.do_low_background("f")
+        admin.max_queue("f")
+        client.do_low_background("f")
+        with pytest.raises(ValueError, match="would refuse them all"):
+            admin.max_queue("f", 0)
+        assert 0 < admin.ping() < 5
 
 
 def test_no_server_is_said() -> None:
