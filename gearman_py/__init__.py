@@ -5,9 +5,10 @@ from gearman_py import Client, Worker
 Client("jobs.example.org").do("reverse", "Hello World!")  # b"!dlroW olleH"
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from gearman_py.admin.client import AdminClient
-from gearman_py.client.aio import AsyncClient
-from gearman_py.client.aio_dispatch import AsyncJob
 from gearman_py.client.arguments import Submit
 from gearman_py.client.dispatch import Job
 from gearman_py.client.job import JobState, JobStatus
@@ -27,10 +28,30 @@ from gearman_py.errors import (
     SubmitError,
 )
 from gearman_py.serializer import JSON, Serializer
-from gearman_py.worker.job import Requeue, WorkerJob
-from gearman_py.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from gearman_py.client.aio import AsyncClient
+    from gearman_py.client.aio_dispatch import AsyncJob
+    from gearman_py.worker.job import Requeue, WorkerJob
+    from gearman_py.worker.worker import Worker
 
 __version__ = "0.1.0"
+
+# Imported when first asked for: asyncio is half of what a command's start takes.
+_LATER = {
+    "AsyncClient": "gearman_py.client.aio",
+    "AsyncJob": "gearman_py.client.aio_dispatch",
+    "Requeue": "gearman_py.worker.job",
+    "Worker": "gearman_py.worker.worker",
+    "WorkerJob": "gearman_py.worker.job",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)
+
 
 __all__ = [
     "JSON",

@@ -1,13 +1,8 @@
 """Connecting to a job server, by TCP or by a Unix socket."""
 
-import asyncio
 import socket
-from collections.abc import Callable
-from typing import TypeVar
 
 from gearman_py.servers import Server
-
-P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
 def connect(server: Server, timeout: float | None) -> socket.socket:
@@ -24,13 +19,3 @@ def connect(server: Server, timeout: float | None) -> socket.socket:
         connection.close()
         raise
     return connection
-
-
-async def open_connection(make: Callable[[], P], server: Server) -> P:
-    """A connected protocol on the running event loop. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    if server.path is None:
-        _, protocol = await loop.create_connection(make, server.host, server.port)
-    else:
-        _, protocol = await loop.create_unix_connection(make, server.path)
-    return protocol

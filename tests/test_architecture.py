@@ -10,7 +10,17 @@ ROOT = Path(__file__).resolve().parent.parent
 IO = {"asyncio", "socket", "select", "selectors", "ssl", "threading", "time", "uvloop"}
 
 FLOORS = (
-    {"__init__", "protocol", "config", "errors", "servers", "serializer", "sdnotify", "dial"},
+    {
+        "__init__",
+        "protocol",
+        "config",
+        "errors",
+        "servers",
+        "serializer",
+        "sdnotify",
+        "dial",
+        "aio_dial",
+    },
     {"broker", "store"},
     {"client", "worker", "admin"},
     {"server", "functions", "testing", "pytest_plugin", "compat"},

@@ -22,7 +22,6 @@ from gearman_py.client.arguments import Priority, as_function, as_unique
 from gearman_py.client.dispatch import Job
 from gearman_py.client.sync import Client
 from gearman_py.errors import GearmanError, JobException, JobFailed, SubmitError
-from gearman_py.worker.worker import Worker
 
 _USAGE = """\
 gearman -f FUNCTION [option]... [--] [DATA]...
@@ -192,6 +191,8 @@ def _work(parser: ArgumentParser, options: Namespace, servers: list[str]) -> int
         parser.error(str(error))
     common.log_to_stderr(options.verbose)
     # The C client does not understand exceptions.
+    from gearman_py.worker.worker import Worker  # a client need not wait for what it imports
+
     worker = Worker(servers, max_jobs=options.count, exceptions=False)
     for function in dict.fromkeys(options.function):
         worker.add_function(function, run)

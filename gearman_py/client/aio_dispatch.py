@@ -7,11 +7,11 @@ from time import monotonic
 from types import EllipsisType
 from typing import Any, Literal, cast
 
+from gearman_py.aio_dial import open_connection
 from gearman_py.client.arguments import Submit, Timeout
 from gearman_py.client.job import ClientJob, JobState, JobStatus
 from gearman_py.client.routing import Manner, Router
 from gearman_py.client.session import Question, Session, read_status
-from gearman_py.dial import open_connection
 from gearman_py.errors import GearmanError, JobTimeout, ServerUnavailable
 from gearman_py.servers import Server, why_not
 

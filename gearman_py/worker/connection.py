@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import Self, cast
 
-from gearman_py.dial import open_connection
+from gearman_py.aio_dial import open_connection
 from gearman_py.errors import ConnectionLost, ProtocolError
 from gearman_py.protocol.packets import Packet
 from gearman_py.servers import Server
