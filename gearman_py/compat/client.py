@@ -237,7 +237,7 @@ class GearmanClient(GearmanConnectionManager):
         dispatcher.start(jobs, monotonic() + _WRITE_LIMIT)
         servers = {str(server): server for server in self.connection_list}
         for request, job in zip(requests, jobs, strict=True):
-            request.submitted = job
+            request.submitted, request.state = job, JOB_PENDING
             request.job.connection = servers[job.server]
             request.connection_attempts += 1
             self._requests.add(request)
