@@ -28,6 +28,7 @@ PEERS = {
     "gearman": "gearman-tools",
     "php": "php-cli",
     "/usr/share/doc/php-gearman": "php-gearman",
+    "/usr/share/doc/php-imagick": "php-imagick",
     "/usr/share/perl5/Gearman/Client.pm": "libgearman-client-perl",
 }
 CHECKS = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))

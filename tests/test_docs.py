@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gearman_py import Client
 from gearman_py.server.settings import REFUSED, Settings
 from tests.server.process import Server, await_true
 
@@ -42,16 +43,13 @@ def registered(port: int, *functions: str) -> bool:
     return all(function in listing.split() for function in functions)
 
 
-def test_worker_and_client_of_the_authors_page_work_together(port: int) -> None:
-    worker, client = blocks("docs/worker-author.md")
-    process = subprocess.Popen([sys.executable, "-c", at(port, worker)])
+@pytest.fixture
+def worker_of_the_page(port: int) -> Iterator[None]:
+    """The worker in docs/worker-author.md."""
+    process = subprocess.Popen([sys.executable, "-c", at(port, blocks("docs/worker-author.md")[0])])
     try:
-        await_true(lambda: registered(port, "shout", "count", "refuse"))
-        done = subprocess.run(
-            [sys.executable, "-c", at(port, client)], capture_output=True, text=True, timeout=20
-        )
-        assert done.returncode == 0, done.stderr
-        assert "I would rather not" in done.stdout
+        await_true(lambda: registered(port, "shout", "count", "refuse", "nap", "patient"))
+        yield
     finally:
         process.terminate()
         assert process.wait(10) == 0, "it drains"
@@ -73,6 +71,28 @@ def test_clients_and_workers_of_the_page_for_newcomers_work_together(port: int) 
         old.wait()
         new.terminate()
         assert new.wait(10) == 0, "it drains"
+
+
+@pytest.mark.usefixtures("worker_of_the_page")
+def test_clients_of_the_clients_page_work_with_the_worker_of_the_authors_page(port: int) -> None:
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", at(port, code)], capture_output=True, text=True, timeout=20
+        )
+        for code in blocks("docs/client.md")
+    ]
+    assert [done.returncode for done in said] == [0, 0, 0], [done.stderr for done in said]
+    assert "I would rather not" in said[0].stdout
+    with Client(f"127.0.0.1:{port}", timeout=10) as client:
+        assert client.do("fetch") == b"fetched"
+        assert client.do("patient", unique="mine") == b"done"
+
+
+def test_tests_of_the_authors_page_pass(tmp_path: Path) -> None:
+    (tmp_path / "test_page.py").write_text(blocks("docs/worker-author.md")[1])
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert "2 passed" in done.stdout, done.stdout
 
 
 def test_client_of_the_readme_works_with_its_worker(port: int) -> None:

@@ -3,12 +3,14 @@
 Exit statuses, the same for every command that talks to a server: see EXIT_STATUSES.
 """
 
+import io
 import logging
 import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
 
+from gearman_py import __version__
 from gearman_py.errors import (
     AdminError,
     GearmanError,
@@ -22,12 +24,15 @@ OK, FAILED, USAGE, UNREACHABLE, LATE = range(5)
 INTERRUPTED, PIPE_CLOSED = 130, 141  # as a shell shows SIGINT and SIGPIPE
 
 HOST_HELP = (
-    "job server, as HOST, HOST:PORT or unix:PATH; may be repeated (GEARMAN_SERVERS, else localhost)"
+    "job server, as HOST, HOST:PORT or unix:PATH; may be repeated "
+    "($GEARMAN_SERVER or $GEARMAN_SERVERS, else localhost)"
 )
+NO_TLS = "TLS is not spoken yet: keep to a network you trust, or put a tunnel before the port"
 EXIT_STATUSES = """\
 exit status:
   0  done
-  1  a job failed, or the server refused it
+  1  a job failed, the server refused it, the output could not be written,
+     or a worker was ended with a job in hand
   2  the command line is wrong
   3  no server answers, or the connection to it was lost
   4  it did not end in time
@@ -46,7 +51,38 @@ def command(program: str, main: Callable[[], int]) -> int:
         return PIPE_CLOSED
     except GearmanError as error:
         return complain(program, error)
+    except OSError as error:  # of our own input or output: a connection's are GearmanErrors
+        _drop_output()
+        print(f"{program}: input or output: {error.strerror or error}", file=sys.stderr)
+        return FAILED
     return status
+
+
+def open_standard_streams() -> None:
+    """Let closed ones be /dev/null: else a socket gets their number, and is printed to.
+
+    What the terminal's encoding lacks is printed as an escape.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number, which is this one
+            setattr(sys, name, open(number, mode))  # noqa: SIM115  it lives as long as we
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def detach() -> None:
+    """Go on in a child of its own session, which prints nothing; the parent ends with 0.
+
+    Standard input stays: there may be a workload in it.
+    """
+    sys.stdout.flush()
+    if os.fork():
+        os._exit(OK)
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (1, 2):
+        os.dup2(null, descriptor)
 
 
 def complain(program: str, error: Exception) -> int:
@@ -80,12 +116,22 @@ def add_servers(parser: ArgumentParser) -> None:
     add("-p", "--port", type=port_number, metavar="PORT", help="its port (4730)")
 
 
+def add_help(parser: ArgumentParser) -> None:
+    """Add --version and -H."""
+    version = f"{parser.prog} {__version__}"
+    parser.add_argument("--version", action="version", version=version, help="show it and leave")
+    parser.add_argument("-H", "--help", action="help", help="show this and leave")
+
+
 def server_names(parser: ArgumentParser, hosts: list[str] | None, port: int | None) -> list[str]:
-    """The servers that -h and -p name, else the environment; a usage error if they cannot be."""
-    if hosts is None and port is not None:
-        hosts = ["localhost"]
+    """The servers that -h names, else the environment; a usage error if they cannot be.
+
+    ``port`` is for those that name none. $GEARMAN_SERVER is the C tool's own name for the
+    environment's list; the other tools and libraries know $GEARMAN_SERVERS.
+    """
+    named = hosts or os.environ.get("GEARMAN_SERVER") or None
     try:
-        return [str(server) for server in parse_servers(hosts, port=port or DEFAULT_PORT)]
+        return [str(server) for server in parse_servers(named, port=port or DEFAULT_PORT)]
     except ValueError as error:
         parser.error(str(error))
 
@@ -95,6 +141,23 @@ def positive(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
     return int(text)
+
+
+def milliseconds(text: str) -> int | None:
+    """An argument that is a time limit; a negative one is none, as in C."""
+    if text.startswith("-") and text[1:].isdecimal():
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise ArgumentTypeError(f"{text!r} is not a number of milliseconds")
+    return int(text)
+
+
+def utf8(word: str) -> str:
+    """An argument that must be text on the wire: it is UTF-8 there, whatever the locale."""
+    try:
+        return os.fsencode(word).decode()
+    except UnicodeDecodeError:
+        raise ArgumentTypeError(f"'{printable(word)}' is not text in UTF-8") from None
 
 
 def port_number(text: str) -> int:

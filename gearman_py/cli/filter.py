@@ -3,6 +3,7 @@
 Input, output and errors are moved at the same time, so no size of any deadlocks.
 """
 
+import os
 import shutil
 import signal
 import subprocess
@@ -10,9 +11,10 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from threading import Thread
-from typing import IO, Self
+from time import sleep
+from typing import IO, NoReturn, Self
 
-from gearman_py.worker.job import WorkerJob
+from gearman_py.worker.job import Failed, WorkerJob
 
 _TAIL = 2000  # bytes of the command's errors that a client of a failed job is shown
 
@@ -31,43 +33,70 @@ class Filter:
         self._argv = argv
         self._by_line, self._strip = by_line, strip
         self._process: subprocess.Popen[bytes] | None = None
+        self._jobs = 0
+        self._busy = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
+        self._kill()
 
     def __call__(self, job: WorkerJob) -> bytes:
         """Do a job. It fails when the command does not end with status 0."""
-        if not self._argv:
-            sys.stdout.buffer.write(job.workload)
-            sys.stdout.flush()
-            return b""
+        self._jobs, self._busy = self._jobs + 1, True
+        try:
+            return self._run(job) if self._argv else _print(job.workload)
+        finally:
+            self._busy = False
+
+    def leave_when_idle(self, rounds: int, seconds: float) -> None:
+        """As in the C tool ``seconds`` without a job are a round too: after ``rounds``, drain."""
+        Thread(target=self._count_idle, args=(rounds, seconds), daemon=True).start()
+
+    def _count_idle(self, rounds: int, seconds: float) -> None:
+        idle = before = 0
+        while self._jobs + idle < rounds:
+            sleep(seconds)
+            idle += not self._busy and self._jobs == before
+            before = self._jobs
+        if idle:  # else it drains by itself, and a signal would be the second
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _run(self, job: WorkerJob) -> bytes:
         pipe = subprocess.PIPE
-        # Its own process group: ^C is for the worker, which lets the command finish.
-        with subprocess.Popen(
-            self._argv, stdin=pipe, stdout=pipe, stderr=pipe, process_group=0
-        ) as process:
-            self._process = process
-            assert process.stdin and process.stdout and process.stderr  # noqa: S101  for mypy
-            errors = bytearray()
-            pumps = [
-                Thread(target=_feed, args=(process.stdin, job.workload), daemon=True),
-                Thread(target=_relay, args=(process.stderr, errors), daemon=True),
-            ]
-            for pump in pumps:
-                pump.start()
+        try:
+            # Its own process group: ^C is for the worker, which lets the command finish.
+            process = subprocess.Popen(
+                self._argv, stdin=pipe, stdout=pipe, stderr=pipe, process_group=0
+            )
+        except OSError as error:
+            _fail(job, f"{self._argv[0]}: {error.strerror}")
+        self._process = process
+        assert process.stdin and process.stdout and process.stderr  # noqa: S101  for mypy
+        errors = bytearray()
+        pumps = [
+            Thread(target=_feed, args=(process.stdin, job.workload), daemon=True),
+            Thread(target=_relay, args=(process.stderr, errors), daemon=True),
+        ]
+        for pump in pumps:
+            pump.start()
+        try:
             result = self._collect(job, process.stdout)
+        except BaseException:  # nobody takes its output: it must not wait for that
+            self._kill()
+            raise
+        finally:
             for pump in pumps:
                 pump.join()
+            process.stdout.close()
+            process.wait()
         if process.returncode:
             if result:
                 job.send_data(result)
             if errors:
                 job.send_warning(bytes(errors))
-            job.fail(f"{self._argv[0]}: {_how(process.returncode)}\n")
+            _fail(job, f"{self._argv[0]}: {_how(process.returncode)}")
         return result
 
     def _collect(self, job: WorkerJob, output: IO[bytes]) -> bytes:
@@ -76,6 +105,17 @@ class Filter:
         for line in output:
             job.send_data(line.removesuffix(b"\n") if self._strip else line)
         return b""
+
+    def _kill(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def _print(workload: bytes) -> bytes:
+    sys.stdout.buffer.write(workload)
+    sys.stdout.flush()
+    return b""
 
 
 def _feed(stdin: IO[bytes], workload: bytes) -> None:
@@ -87,11 +127,18 @@ def _feed(stdin: IO[bytes], workload: bytes) -> None:
 
 def _relay(stderr: IO[bytes], tail: bytearray) -> None:
     """Show the command's errors here, and keep the last of them."""
-    for line in stderr:
-        sys.stderr.buffer.write(line)
-        sys.stderr.flush()
-        tail += line
-        del tail[:-_TAIL]
+    with stderr:
+        for line in stderr:
+            with suppress(OSError):  # whoever read ours has gone; the command goes on
+                sys.stderr.buffer.write(line)
+                sys.stderr.flush()
+            tail += line
+            del tail[:-_TAIL]
+
+
+def _fail(job: WorkerJob, why: str) -> NoReturn:
+    job.send_warning(f"{why}\n")
+    raise Failed(why)
 
 
 def _how(status: int) -> str:

@@ -1,98 +1,191 @@
-"""gearadmin: ask a job server how it is, and tidy its functions and jobs."""
+"""gearadmin: ask a job server how it is, and tidy its functions and jobs.
 
+Several questions are asked in one fixed order, the C tool's. Its output is the C tool's too,
+byte for byte, except on a terminal: there listings have columns with headings.
+"""
+
+import json
 import sys
+import time
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
-from gearman_py import __version__
 from gearman_py.admin.client import AdminClient
 from gearman_py.cli import common
+from gearman_py.cli.table import table
+from gearman_py.client.sync import Client
 
-_STOPS = {
-    "shutdown": (False, "stop the server at once (by its admin socket)"),
-    "drain": (True, "stop the server when its jobs are done (by its admin socket)"),
-}
-# option: (what is sent, help). Run in this order.
-_LISTINGS = {
-    "status": ("status", "functions: name, jobs, running, workers"),
-    "priority-status": ("prioritystatus", "functions: name, high, normal, low, workers"),
-    "workers": ("workers", "connections: fd, address, id : functions"),
-    "show-jobs": ("show jobs", "jobs: handle, retries, ignored, background"),
-    "show-unique-jobs": ("show unique jobs", "the unique of every job"),
-}
-_VALUES = {
-    "server-version": ("version", "the server's version"),
-    "server-verbose": ("verbose", "how much the server logs"),
-    "getpid": ("getpid", "the server's process id"),
-}
-_ACTIONS = {
-    "create-function": ("FUNCTION", "make a function known before its workers come"),
-    "drop-function": ("FUNCTION", "forget a function without workers and jobs"),
-    "cancel-job": ("HANDLE", "take a waiting job from its queue"),
-}
+_EPILOG = f"""\
+One job server is asked: the first that is named.
+On a terminal listings have headings, and no dot at their end.
+
+{common.EXIT_STATUSES}
+examples:
+  gearadmin -h jobs.example.org --status
+  gearadmin --status --watch 2
+  gearadmin --workers --json | jq '.[].functions'
+"""
+
+Say = Callable[[AdminClient], str]
 
 
-_ALL = (*_LISTINGS, *_VALUES, *_ACTIONS, *_STOPS)
+class _Value(NamedTuple):
+    """A question with a line for an answer."""
+
+    help: str
+    ask: Say
+
+
+class _Listing(NamedTuple):
+    """A question with a listing for an answer: what is sent, and how its rows are read."""
+
+    help: str
+    command: str
+    rows: Callable[[AdminClient], Sequence[Any]]
+
+
+class _Act(NamedTuple):
+    """Something to be done to what the words name; ``OK`` when it is."""
+
+    help: str
+    words: tuple[str, ...]
+    act: Callable[..., None]
+
+
+def _ping(client: AdminClient) -> str:
+    server = str(client.server)
+    with Client(server) as pinging:
+        pinging.ping()  # connects first
+        return f"{server} answers in {1000 * pinging.ping():.1f} ms"
+
+
+def _limit(client: AdminClient, function: str, jobs: str) -> None:
+    if not jobs.isascii() or not jobs.isdigit():
+        raise ValueError(f"--max-queue: {jobs!r} is not a number of jobs")
+    client.create_function(function)  # checks its name; the C server limits only what it knows
+    client.value(f"maxqueue {function} {jobs}")
+
+
+_QUESTIONS: dict[str, _Value | _Listing | _Act] = {
+    "ping": _Value("whether it answers, and how fast", _ping),
+    "getpid": _Value("the server's process id", lambda client: client.value("getpid")),
+    "create-function": _Act(
+        "make a function known before its workers come",
+        ("FUNCTION",),
+        AdminClient.create_function,
+    ),
+    "max-queue": _Act(
+        "refuse more than N waiting jobs of each priority; 0: no limit", ("FUNCTION", "N"), _limit
+    ),
+    "drop-function": _Act(
+        "forget a function without workers and jobs", ("FUNCTION",), AdminClient.drop_function
+    ),
+    "show-jobs": _Listing(
+        "jobs: handle, retries, ignored, background", "show jobs", AdminClient.jobs
+    ),
+    "show-unique-jobs": _Listing(
+        "the unique of every job", "show unique jobs", AdminClient.unique_jobs
+    ),
+    "cancel-job": _Act("take a waiting job from its queue", ("HANDLE",), AdminClient.cancel),
+    "server-verbose": _Value("how much the server logs", lambda client: client.value("verbose")),
+    "server-version": _Value("the server's version", lambda client: client.value("version")),
+    "workers": _Listing("connections: fd, address, id : functions", "workers", AdminClient.workers),
+    "priority-status": _Listing(
+        "functions: name, high, normal, low, workers",
+        "prioritystatus",
+        AdminClient.priority_status,
+    ),
+    "status": _Listing("functions: name, jobs, running, workers", "status", AdminClient.status),
+    "drain": _Act(
+        "stop the server when its jobs are done (by its admin socket)",
+        (),
+        lambda client: client.shutdown(graceful=True),
+    ),
+    "shutdown": _Act("stop the server at once (by its admin socket)", (), AdminClient.shutdown),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Ask a server; return the exit status."""
+    common.open_standard_streams()
     parser = _parser()
     options = parser.parse_args(arguments)
-    if not any(vars(options).get(_name(option)) for option in _ALL):
+    asked = [name for name in _QUESTIONS if vars(options)[name] not in (None, False)]
+    if not asked:
         parser.error("nothing to do: say what to ask, such as --status")
+    if options.tls:
+        parser.error(f"-S: {common.NO_TLS}")
+    if options.watch and any(isinstance(_QUESTIONS[name], _Act) for name in asked):
+        parser.error("--watch: for questions only, not for what changes something")
     servers = common.server_names(parser, options.host, options.port)
-    return common.command("gearadmin", lambda: _ask(parser, options, AdminClient(servers)))
+
+    def run() -> int:
+        with AdminClient(servers) as client:
+            try:
+                _repeat(client, options, asked)
+            except ValueError as error:
+                parser.error(str(error))
+        return common.OK
+
+    return common.command("gearadmin", run)
 
 
-def _ask(parser: ArgumentParser, options: Namespace, client: AdminClient) -> int:
-    actions = {
-        "create-function": client.create_function,
-        "drop-function": client.drop_function,
-        "cancel-job": client.cancel,
-    }
-    with client:
-        for option, act in actions.items():
-            if (word := vars(options)[_name(option)]) is not None:
-                try:
-                    act(word)
-                except ValueError as error:
-                    parser.error(str(error))
-                print("OK")
-        for option, (sent, _) in _VALUES.items():
-            if vars(options)[_name(option)]:
-                print(common.printable(client.value(sent)))
-        for option, (sent, _) in _LISTINGS.items():
-            if vars(options)[_name(option)]:
-                lines = [*client.listing(sent), "."]
-                print("\n".join(map(common.printable, lines)))
-        for option, (graceful, _) in _STOPS.items():
-            if vars(options)[option]:
-                client.shutdown(graceful=graceful)
-                print("OK")
-    return common.OK
+def _repeat(client: AdminClient, options: Namespace, asked: list[str]) -> None:
+    """Answer once, or with --watch until ^C: on a terminal each time in the same place."""
+    while True:
+        answers: Iterable[str] = (_answer(client, options, name) for name in asked)
+        if options.watch and sys.stdout.isatty():
+            answers = list(answers)
+            print("\x1b[H\x1b[2J", end="")
+        for answer in answers:
+            print(answer, flush=True)
+        if not options.watch:
+            return
+        time.sleep(options.watch)
 
 
-def _name(option: str) -> str:
-    return option.replace("-", "_")
+def _answer(client: AdminClient, options: Namespace, name: str) -> str:
+    question = _QUESTIONS[name]
+    if isinstance(question, _Value):
+        return common.printable(question.ask(client))
+    if isinstance(question, _Act):
+        words = vars(options)[name]
+        question.act(client, *(words if isinstance(words, list) else ()))
+        return "OK"
+    if options.json:
+        rows = [row if isinstance(row, str) else row._asdict() for row in question.rows(client)]
+        return json.dumps(rows)
+    if sys.stdout.isatty():
+        return table(name, question.rows(client))
+    return "\n".join([*map(common.printable, client.listing(question.command)), "."])
 
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="gearadmin",
-        description="Ask a Gearman job server how it is.",
-        epilog=f"{common.EXIT_STATUSES}\nexample:\n  gearadmin -h jobs.example.org --status\n",
+        usage="gearadmin [-h HOST] [-p PORT] QUESTION...",
+        description="Ask a Gearman job server how it is, or tidy it.",
+        epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
         add_help=False,
     )
-    add = parser.add_argument
-    for option, (_, text) in {**_LISTINGS, **_VALUES, **_STOPS}.items():
-        add(f"--{option}", action="store_true", help=text)
-    for option, (word, text) in _ACTIONS.items():
-        add(f"--{option}", metavar=word, help=text)
+    questions = parser.add_argument_group("questions, in the order in which they are asked")
+    for name, question in _QUESTIONS.items():
+        flag = f"--{name}"
+        words = question.words if isinstance(question, _Act) else ()
+        if words:
+            questions.add_argument(
+                *(flag,), dest=name, nargs=len(words), metavar=words, help=question.help
+            )
+        else:
+            questions.add_argument(flag, dest=name, action="store_true", help=question.help)
     common.add_servers(parser)
-    add("--version", action="version", version=f"gearadmin {__version__}")
-    add("-H", "--help", action="help", help="show this and leave")
+    add = parser.add_argument
+    add("--watch", type=common.positive, metavar="SECONDS", help="ask again and again, until ^C")
+    add("--json", action="store_true", help="listings as JSON, one a line")
+    add("-S", "--ssl", dest="tls", action="store_true", help="refused: TLS is not spoken yet")
+    common.add_help(parser)
     return parser
 
 

@@ -6,32 +6,35 @@ a failure, this one says what happened, in words and in its exit status.
 
 import os
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
+from uuid import uuid4
 
-from gearman_py import __version__
 from gearman_py.cli import common
 from gearman_py.cli.common import EXIT_STATUSES, command, complain
 from gearman_py.cli.filter import Filter
+from gearman_py.cli.progress import Progress
 from gearman_py.client.arguments import Priority, as_function, as_unique
 from gearman_py.client.dispatch import Job
 from gearman_py.client.sync import Client
-from gearman_py.errors import GearmanError, SubmitError
+from gearman_py.errors import GearmanError, JobException, JobFailed, SubmitError
 from gearman_py.worker.worker import Worker
 
 _USAGE = """\
 gearman -f FUNCTION [option]... [--] [DATA]...
-       gearman -w -f FUNCTION [option]... [-- COMMAND [ARGUMENT]...]"""
+       gearman -w -f FUNCTION [option]... [--] [COMMAND [ARGUMENT]...]"""
 
 _EPILOG = f"""\
 Client: each DATA word is one job. Without any, standard input is the workload.
-Worker: COMMAND runs once for each job, without a shell: the workload is its standard
-input, its output is the result. If it does not end with 0 the job has failed.
-Without COMMAND workloads are printed, and the results are empty.
+
+Worker: COMMAND runs once for each job, without a shell: the workload is its
+standard input, its output the result. If it does not end with 0 the job has
+failed. Without COMMAND workloads are printed, and the results are empty.
+^C and SIGTERM let it finish the job in hand; a second one ends it at once.
 
 {EXIT_STATUSES}
 examples:
@@ -42,14 +45,12 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run as a client or a worker; return the exit status."""
+    common.open_standard_streams()
     parser = _parser()
     options = _parse(parser, sys.argv[1:] if arguments is None else list(arguments))
     servers = common.server_names(parser, options.host, options.port)
-    if options.worker:
-        _refuse(parser, "with -w", options, "background", "high", "low", "unique", "no_input")
-        return command("gearman", partial(_work, parser, options, servers))
-    _refuse(parser, "without -w", options, "count")
-    return command("gearman", partial(_submit, options, servers))
+    run = partial(_work, parser) if options.worker else _submit
+    return command("gearman", partial(_in_place, partial(run, options, servers), options))
 
 
 def _parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
@@ -57,6 +58,8 @@ def _parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
     end = arguments.index("--") if "--" in arguments else len(arguments)
     options = parser.parse_intermixed_args(arguments[:end])
     options.words += arguments[end + 1 :]
+    if options.tls:
+        parser.error(f"-S: {common.NO_TLS}")
     try:
         as_unique(options.unique)
         for function in options.function:
@@ -66,97 +69,12 @@ def _parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
     return options
 
 
-def _refuse(parser: ArgumentParser, when: str, options: Namespace, *names: str) -> None:
-    flags = {"background": "b", "high": "I", "low": "L", "unique": "u", "no_input": "s"}
-    for name in names:
-        if getattr(options, name):
-            parser.error(f"-{flags.get(name, name[0])} means nothing {when}")
-
-
-# Client.
-
-
-def _submit(options: Namespace, servers: list[str]) -> int:
-    seconds = None if options.timeout is None else options.timeout / 1000
-    limits = {} if seconds is None else {"connect_timeout": seconds, "submit_timeout": seconds}
-    failed = 0
-    with _pid_file(options.pid_file), Client(servers, timeout=seconds, **limits) as client:
-        for workload in _workloads(options):
-            jobs = [_start(client, options, name, workload) for name in options.function]
-            for job in jobs:
-                failed |= 0 if job.background else _finish(options, job)
-    return failed
-
-
-def _workloads(options: Namespace) -> Iterator[bytes]:
-    if options.no_input:
-        yield b""
-    elif options.words:
-        yield from (word.encode(errors="surrogateescape") for word in options.words)
-    elif options.lines or options.stripped_lines:
-        for line in sys.stdin.buffer:
-            yield line.removesuffix(b"\n") if options.stripped_lines else line
-    else:
-        yield sys.stdin.buffer.read()
-
-
-def _start(client: Client, options: Namespace, function: str, workload: bytes) -> Job:
-    priority: Priority = "high" if options.high else "low" if options.low else "normal"
-    job = client.submit(
-        function,
-        workload,
-        unique=options.unique,
-        priority=priority,
-        background=options.background,
-        on_data=partial(_show, _prefix(options, function), sys.stdout),
-        on_warning=partial(_show, _prefix(options, function), sys.stderr),
-        on_status=partial(_show_status, function),
-    )
-    if options.verbose:
-        print(f"Task created: {job.handle}", file=sys.stderr)
-    return job
-
-
-def _finish(options: Namespace, job: Job) -> int:
-    try:
-        _show(_prefix(options, job.function), sys.stdout, job.result())
-    except GearmanError as error:
-        status = complain("gearman", error)
-        if status != common.FAILED:
-            raise SystemExit(status) from None
-        return status
-    return common.OK
-
-
-def _show(prefix: bytes, stream: TextIO, data: bytes) -> None:
-    stream.buffer.write(prefix + data)
-    stream.flush()
-
-
-def _prefix(options: Namespace, function: str) -> bytes:
-    return f"{function}: ".encode() if options.prefix else b""
-
-
-def _show_status(function: str, numerator: int, denominator: int) -> None:
-    part = f"{100 * numerator // denominator}%" if denominator else f"{numerator} of {denominator}"
-    print(f"{function}: {part} complete", file=sys.stderr)
-
-
-# Worker.
-
-
-def _work(parser: ArgumentParser, options: Namespace, servers: list[str]) -> int:
-    by_line = options.lines or options.stripped_lines
-    try:
-        run = Filter(options.words, by_line=by_line, strip=options.stripped_lines)
-    except FileNotFoundError as error:
-        parser.error(str(error))
-    common.log_to_stderr(options.verbose)
-    worker = Worker(servers, max_jobs=options.count)
-    for function in dict.fromkeys(options.function):
-        worker.add_function(function, run)
-    with _pid_file(options.pid_file), run:
-        return worker.run()
+def _in_place(run: partial[int], options: Namespace) -> int:
+    """Run in the background if so asked, with the process id in its file."""
+    if options.daemon:
+        common.detach()
+    with _pid_file(options.pid_file):
+        return run()
 
 
 @contextmanager
@@ -175,6 +93,114 @@ def _pid_file(path: Path | None) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
+# Client.
+
+
+def _submit(options: Namespace, servers: list[str]) -> int:
+    seconds = None if options.timeout is None else options.timeout / 1000
+    limits = {} if seconds is None else {"connect_timeout": seconds, "submit_timeout": seconds}
+    screen, failed = _Screen(options), 0
+    with screen, Client(servers, timeout=seconds, **limits) as client:
+        for workload in _workloads(options):
+            jobs = [_start(client, options, screen, name, workload) for name in options.function]
+            for job in jobs:
+                failed |= 0 if job.background else _finish(screen, job)
+    return failed
+
+
+def _workloads(options: Namespace) -> Iterator[bytes]:
+    if options.words:
+        yield from map(os.fsencode, options.words)
+    elif options.no_input:
+        yield b""
+    elif options.lines or options.stripped_lines:
+        for line in sys.stdin.buffer:
+            yield line.removesuffix(b"\n") if options.stripped_lines else line
+    else:
+        yield sys.stdin.buffer.read()
+
+
+def _start(
+    client: Client, options: Namespace, screen: "_Screen", function: str, workload: bytes
+) -> Job:
+    priority: Priority = "high" if options.high else "low" if options.low else "normal"
+    job = client.submit(
+        function,
+        workload,
+        # As the C tool: a server with a durable queue may keep one job of those without any.
+        unique=os.fsencode(options.unique) if options.unique else str(uuid4()),
+        priority=priority,
+        background=options.background,
+        on_data=partial(screen.show, function, sys.stdout),
+        on_warning=partial(screen.show, function, sys.stderr),
+        on_status=partial(screen.show_status, function),
+    )
+    if options.verbose:
+        print(f"Task created: {job.handle}", file=sys.stderr)
+    return job
+
+
+def _finish(screen: "_Screen", job: Job) -> int:
+    try:
+        screen.show(job.function, sys.stdout, job.result())
+    except GearmanError as error:
+        screen.progress.clear()
+        if isinstance(error, JobFailed) and not isinstance(error, JobException):
+            screen.show(job.function, sys.stderr, b"Job failed\n")
+            return common.FAILED
+        status = complain("gearman", error)
+        if status != common.FAILED:
+            raise SystemExit(status) from None
+        return status
+    return common.OK
+
+
+class _Screen:
+    """Where what is heard of jobs is shown. At its end the progress bar is taken away."""
+
+    def __init__(self, options: Namespace) -> None:
+        self.progress = Progress()
+        self._prefixed = options.prefix
+
+    def __enter__(self) -> "_Screen":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.clear()
+
+    def show(self, function: str, stream: TextIO, data: bytes) -> None:
+        self.progress.clear()
+        stream.buffer.write(self._prefix(function) + data)
+        stream.flush()
+        self.progress.printed(data, terminal=stream.isatty())
+
+    def show_status(self, function: str, numerator: int, denominator: int) -> None:
+        self.progress.show(function, self._prefix(function), numerator, denominator)
+
+    def _prefix(self, function: str) -> bytes:
+        return f"{function}: ".encode() if self._prefixed else b""
+
+
+# Worker.
+
+
+def _work(parser: ArgumentParser, options: Namespace, servers: list[str]) -> int:
+    by_line = options.lines or options.stripped_lines
+    try:
+        run = Filter(options.words, by_line=by_line, strip=options.stripped_lines)
+    except FileNotFoundError as error:
+        parser.error(str(error))
+    common.log_to_stderr(options.verbose)
+    # The C client does not understand exceptions.
+    worker = Worker(servers, max_jobs=options.count, exceptions=False)
+    for function in dict.fromkeys(options.function):
+        worker.add_function(function, run)
+    with run:
+        if options.count and options.timeout is not None:
+            run.leave_when_idle(options.count, options.timeout / 1000)
+        return worker.run()
+
+
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="gearman",
@@ -187,31 +213,55 @@ def _parser() -> ArgumentParser:
     add = parser.add_argument
     add("words", nargs="*", metavar="DATA", help="a workload; with -w, COMMAND and its arguments")
     add(
-        "-f", dest="function", action="append", required=True, metavar="FUNCTION", help="repeatable"
+        *("-f",),
+        dest="function",
+        action="append",
+        required=True,
+        type=common.utf8,
+        metavar="FUNCTION",
+        help="may be repeated: each gets every workload",
     )
-    add("-h", dest="host", action="append", metavar="HOST", help=common.HOST_HELP)
-    add("-p", dest="port", type=common.port_number, metavar="PORT", help="port (4730)")
-    add("-t", dest="timeout", type=common.positive, metavar="MS", help=_TIMEOUT_HELP)
+    common.add_servers(parser)
+    add("-t", dest="timeout", type=common.milliseconds, metavar="MS", help=_TIMEOUT_HELP)
     add("-n", dest="lines", action="store_true", help="one job for each line; -w: data by line")
     add("-N", dest="stripped_lines", action="store_true", help="as -n, without the newlines")
     add("-i", dest="pid_file", type=Path, metavar="FILE", help="write the process id to FILE")
+    add("-d", dest="daemon", action="store_true", help="go on in the background, and print nothing")
     add("-v", dest="verbose", action="count", default=0, help="say more")
-    add("--version", action="version", version=f"gearman {__version__}")
-    add("-H", "--help", action="help", help="show this and leave")
+    add("-S", "--ssl", dest="tls", action="store_true", help="refused: TLS is not spoken yet")
+    add(
+        *("--completion",),
+        action=_Completion,
+        choices=("bash", "zsh", "fish"),
+        metavar="SHELL",
+        help="print completion of all commands for bash, zsh or fish",
+    )
+    common.add_help(parser)
     client = parser.add_argument_group("client").add_argument
     client("-b", dest="background", action="store_true", help="do not wait for the result")
     client("-I", dest="high", action="store_true", help="high priority")
     client("-L", dest="low", action="store_true", help="low priority")
     client("-u", dest="unique", metavar="KEY", help="share one run with jobs of the same KEY")
-    client("-s", dest="no_input", action="store_true", help="one job without workload; no input")
+    client("-s", dest="no_input", action="store_true", help="do not read standard input")
     client("-P", dest="prefix", action="store_true", help="put FUNCTION: before each output")
     worker = parser.add_argument_group("worker").add_argument
     worker("-w", dest="worker", action="store_true", help="work")
-    worker("-c", dest="count", type=common.positive, metavar="N", help="leave after N jobs")
+    worker("-c", dest="count", type=common.positive, metavar="N", help=_COUNT_HELP)
     return parser
 
 
+class _Completion(Action):
+    """Prints completion for a shell, and leaves."""
+
+    def __call__(self, parser: ArgumentParser, _: Namespace, shell: Any, *__: object) -> None:
+        from gearman_py.cli import completion  # not at the top: it imports every command
+
+        print(completion.script(shell), end="")
+        parser.exit()
+
+
 _TIMEOUT_HELP = "give up after MS milliseconds without a result (never)"
+_COUNT_HELP = "leave after N jobs; with -t, MS without a job is one"
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -66,8 +66,8 @@ class Hub:
     def connected(self, server: Server, timeout: float) -> Connection:
         """The connection to ``server``, made within so many seconds. Raises OSError."""
         with self.changed:
-            if not self._reading and server in self._connections:
-                self._look(0.0)  # the end of a connection comes after what was sent before it
+            while not self._reading and server in self._connections and self._look(0.0):
+                pass  # the end of a connection comes after what was sent before it
             if (connection := self._living(server)) is not None:
                 return connection
         made = connect(server, timeout)
@@ -163,7 +163,7 @@ class Hub:
             self.changed.acquire()
             self.changed.notify_all()
 
-    def _look(self, deadline: float | None) -> None:
+    def _look(self, deadline: float | None) -> bool:
         """Read once what comes until ``deadline``, with the lock let go meanwhile."""
         self._reading = True
         self.changed.release()
@@ -173,8 +173,6 @@ class Hub:
             self.changed.acquire()
             self._reading = False
             self.changed.notify_all()
-        if not ready:
-            return
         fds = {fd for fd, _ in ready}
         if self._wakers is not None and self._wakers[1].fileno() in fds:
             self._wakers[1].recv(1000)
@@ -183,6 +181,7 @@ class Hub:
                 connection.read()
             if connection.session.error is not None:
                 self._drop(connection)
+        return bool(ready)
 
     def forget(self, job: ClientJob) -> None:
         """Drop what comes for this job."""

@@ -77,7 +77,7 @@ def test_a_failed_command_is_a_failed_job(
     serve("c-bad", "--", "sh", "-c", f"echo part; echo oops >&2; {script}")
     done = gearman("-f", "c-bad", "-s")
     assert (done.stdout, done.returncode) == (b"part\n", 1)
-    assert done.stderr.startswith(b"oops\nsh: " + reason + b"\ngearman: c-bad failed (job H:")
+    assert done.stderr == b"oops\nsh: " + reason + b"\nJob failed\n"
 
 
 def test_a_worker_sends_its_output_by_line(gearman: Run, serve: Any) -> None:
@@ -144,8 +144,9 @@ def test_no_server_is_status_3(run: Run) -> None:
         (["-f", "x", "-h", "host:port"], "'port' is not a port"),
         (["-f", "x", "-u", "u" * 65, "w"], "over the limit of 64"),
         (["-w", "-f", "x", "--", "no-such-command"], "there is no command 'no-such-command'"),
-        (["-w", "-b", "-f", "x"], "-b means nothing with -w"),
-        (["-c", "3", "-f", "x"], "-c means nothing without -w"),
+        (["-S", "-f", "x"], "TLS is not spoken yet"),
+        (["-t", "soon", "-f", "x"], "'soon' is not a number of milliseconds"),
+        (["-f", "\udcff", "w"], "is not text in UTF-8"),
         (["-f", "", "w"], "name of a function"),
     ],
 )
@@ -158,10 +159,30 @@ def test_a_wrong_command_line_is_one_sentence_and_status_2(
     assert b"Traceback" not in done.stderr
 
 
-def test_help_is_big_h(run: Run) -> None:
-    done = run("gearman", "-H")
+@pytest.mark.parametrize("command", ["gearman", "gearadmin"])
+def test_help_fits_the_terminal(run: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    done = run(command, "-H")
     assert done.returncode == 0
     assert b"exit status:" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) < 80
+
+
+def test_the_page_about_the_commands_shows_what_they_do(
+    gearmand: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Path(__file__).parents[2] / "docs/command-line.md"
+    shown = page.read_text().split("```console\n")[1].split("```")[0].splitlines(keepends=True)
+    for command in ("gearman", "gearadmin"):
+        script = tmp_path / command
+        script.write_text(f'#!/bin/sh\nexec {sys.executable} -m gearman_py.cli.{command} "$@"\n')
+        script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("GEARMAN_SERVER", gearmand.address)
+    typed = "".join(line[2:] for line in shown if line.startswith("$ "))
+    done = subprocess.run(["bash", "-c", f"{typed}kill $!; wait"], capture_output=True, timeout=20)
+    assert done.stdout.decode() == "".join(line for line in shown if not line.startswith("$ "))
+    assert done.stderr == b""
 
 
 def test_a_reader_that_goes_away_is_no_error(
@@ -197,6 +218,27 @@ def test_a_drained_worker_lets_its_command_finish(
     assert client.communicate(timeout=10)[0] == b"through\n"
     assert worker.wait(10) == 0
     assert not (tmp_path / "pid").exists()
+
+
+def test_a_second_signal_ends_a_worker_and_its_command(
+    program: Any, serve: Any, shared_gearmand: Any, until: Until, tmp_path: Path
+) -> None:
+    pid = tmp_path / "pid"
+    worker = serve("c-kill", "-v", "--", "sh", "-c", f"sleep 60 & echo $! > {pid}; wait")
+    program("gearman", "-p", str(shared_gearmand.port), "-f", "c-kill", "-b", "x")
+    until(lambda: pid.exists() and bool(pid.read_text()))
+    worker.send_signal(signal.SIGTERM)
+    until(lambda: b"draining" in worker.stderr.readline())
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(10) == 1
+    until(lambda: not alive(int(pid.read_text())))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_the_module_runs_as_a_command() -> None:

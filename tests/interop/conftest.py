@@ -52,9 +52,9 @@ def server(command: list[str], folder: Path) -> Iterator[Address]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address: Address = free.getsockname()
     where = ["-L", address[0], "-p", str(address[1]), "-l", str(folder / "log")]
-    with _process([*command, *where]) as process:
-        await_true(lambda: process.poll() is not None or _listens(address))
-        assert process.poll() is None, (folder / "log").read_text()
+    with process([*command, *where]) as started:
+        await_true(lambda: started.poll() is not None or _listens(address))
+        assert started.poll() is None, (folder / "log").read_text()
         yield address
 
 
@@ -72,17 +72,16 @@ def serving() -> Iterator[Callable[[list[str], Address, str], None]]:
     running = []
 
     def start(command: list[str], address: Address, function: str) -> None:
-        process = _process(command)
-        process.__enter__()
-        running.append(process)
-        await_true(lambda: function in _registered(address))
+        running.append(process(command))
+        running[-1].__enter__()
+        await_true(lambda: function in registered(address))
 
     yield start
-    for process in running:
-        process.__exit__(None, None, None)
+    for started in running:
+        started.__exit__(None, None, None)
 
 
-def _registered(address: Address) -> list[str]:
+def registered(address: Address) -> list[str]:
     """The functions that workers of a server can do now."""
     with socket.create_connection(address, LIMIT) as connection:
         connection.sendall(b"status\r\n")
@@ -94,13 +93,14 @@ def _registered(address: Address) -> list[str]:
 
 
 @contextmanager
-def _process(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+def process(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends with the block."""
+    started = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
-        yield process
+        yield started
     finally:
-        process.kill()
-        process.wait()
+        started.kill()
+        started.wait()
 
 
 def await_true(condition: Callable[[], bool]) -> None:

@@ -1,0 +1,183 @@
+"""Completion of all the commands for bash, zsh and fish, made from their parsers.
+
+What an option's word is completed to follows from how --help calls it: a FILE is a file, a
+FUNCTION is one that the server on the line knows.
+"""
+
+from argparse import SUPPRESS, Action, ArgumentParser
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from gearman_py import __version__
+from gearman_py.cli import gearadmin, gearman, worker
+from gearman_py.functions import BUNDLED
+from gearman_py.server import settings
+
+_FUNCTIONS = {
+    # compgen -W would run what a function's name says.
+    "bash": r"""
+_gearman_functions() {
+  local word last where=()
+  for word in $COMP_LINE; do
+    case $last in -h | -p | --host | --port) where+=("$last" "$word") ;; esac
+    last=$word
+  done
+  while read -r word; do
+    [[ $word == "$1"* ]] && COMPREPLY+=("$(printf %q "$word")")
+  done < <(timeout 2 gearadmin "${where[@]}" --status 2> /dev/null | cut -s -f 1)
+}
+""",
+    "zsh": r"""
+_gearman_functions() {
+  local i where=()
+  for ((i = 2; i < CURRENT; i++)); do
+    case $words[i] in -h | -p | --host | --port) where+=($words[i] ${(Q)words[i+1]}) ;; esac
+  done
+  compadd -- ${(f)"$(timeout 2 gearadmin $where --status 2> /dev/null | cut -s -f 1)"}
+}
+""",
+    "fish": r"""
+function __gearman_functions
+  set -l last
+  set -l where
+  for word in (commandline -opc)
+    contains -- "$last" -h -p --host --port; and set -a where $last $word
+    set last $word
+  end
+  timeout 2 gearadmin $where --status 2> /dev/null | cut -s -f 1
+end
+""",
+}
+
+
+class _Option(NamedTuple):
+    """An option: its flags, and what its word is, if it takes one."""
+
+    flags: Sequence[str]
+    help: str
+    word: str  # "": it takes none
+    words: tuple[str, ...]  # all that the word may be, where they are known
+
+    @property
+    def is_file(self) -> bool:
+        return self.word == "FILE"
+
+    @property
+    def is_function(self) -> bool:
+        return self.word == "FUNCTION"
+
+
+def script(shell: str) -> str:
+    """What ``shell`` is to read."""
+    commands = {parser.prog: parser for parser in _parsers()}
+    made = {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell]
+    parts = [made(name, list(_options(parser))) for name, parser in commands.items()]
+    if shell == "zsh":
+        first = f"#compdef {' '.join(commands)}\n"
+        cases = "".join(parts)
+        return f'{first}{_FUNCTIONS[shell]}\ncase "$service" in\n{cases}esac\n'
+    return _FUNCTIONS[shell].lstrip() + "".join(parts)
+
+
+def _parsers() -> Iterator[ArgumentParser]:
+    yield gearman._parser()
+    yield gearadmin._parser()
+    yield settings.parser(__version__)
+    yield worker._parser()
+
+
+def _options(parser: ArgumentParser) -> Iterator[_Option]:
+    for action in parser._actions:  # argparse has no public way to list them
+        if action.option_strings and action.help != SUPPRESS:
+            yield _Option(action.option_strings, action.help or "", *_word(action))
+
+
+def _word(action: Action) -> tuple[str, tuple[str, ...]]:
+    if action.nargs == 0:
+        return "", ()
+    metavar = action.metavar[0] if isinstance(action.metavar, tuple) else action.metavar
+    choices = tuple(map(str, action.choices or ()))
+    return metavar or action.dest.upper(), choices
+
+
+def _arguments(command: str) -> str:
+    """Words of a command that are no option's, as far as they are known."""
+    return " ".join(BUNDLED) if command == "gearman-worker" else ""
+
+
+def _bash(command: str, options: list[_Option]) -> str:
+    cases: dict[str, list[str]] = {}  # what to do for the word of which flags
+    for option in options:
+        if option.is_function:
+            then = '_gearman_functions "$2"'
+        elif option.words:
+            then = f'COMPREPLY=($(compgen -W "{" ".join(option.words)}" -- "$2"))'
+        else:  # nothing: bash then offers files
+            then = ":"
+        if option.word:
+            cases.setdefault(then, []).extend(option.flags)
+    lines = "".join(
+        f"    {' | '.join(flags)}) {then}; return ;;\n" for then, flags in cases.items()
+    )
+    flags = " ".join(flag for option in options for flag in option.flags)
+    name = "_" + command.replace("-", "_")
+    return f"""
+{name}() {{
+  local words="{_arguments(command)}"
+  COMPREPLY=()
+  case $3 in
+{lines}  esac
+  [[ $2 == -* ]] && words="{flags}"
+  COMPREPLY=($(compgen -W "$words" -- "$2"))
+}}
+complete -o default -F {name} {command}
+"""
+
+
+def _zsh(command: str, options: list[_Option]) -> str:
+    specs = []
+    for option in options:
+        if option.is_file:
+            action = "_files"
+        elif option.is_function:
+            action = "_gearman_functions"
+        else:
+            action = f"({' '.join(option.words)})" if option.words else " "
+        word = f":{_zsh_text(option.word)}:{action}" if option.word else ""
+        for flag in option.flags:
+            joined = "=" if word and flag.startswith("--") else ""
+            specs.append(_quoted(f"*{flag}{joined}[{_zsh_text(option.help)}]{word}"))
+    rest = f"({_arguments(command)})" if _arguments(command) else "_files"
+    specs.append(_quoted(f"*:word:{rest}"))
+    lines = " \\\n      ".join(specs)
+    return f"  {command})\n    _arguments -s -S \\\n      {lines} ;;\n"
+
+
+def _zsh_text(text: str) -> str:
+    for mark in "\\[]:":
+        text = text.replace(mark, f"\\{mark}")
+    return text
+
+
+def _fish(command: str, options: list[_Option]) -> str:
+    lines = []
+    for option in options:
+        flags = " ".join(
+            f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}" for flag in option.flags
+        )
+        if option.is_file:
+            word = " -r -F"
+        elif option.is_function:
+            word = " -x -a '(__gearman_functions)'"
+        elif option.words:
+            word = f" -x -a {_quoted(' '.join(option.words))}"
+        else:
+            word = " -x" if option.word else ""
+        lines.append(f"complete -c {command} {flags}{word} -d {_quoted(option.help)}\n")
+    if words := _arguments(command):
+        lines.append(f"complete -c {command} -f -a {_quoted(words)}\n")
+    return "\n" + "".join(lines)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"

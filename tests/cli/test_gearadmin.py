@@ -1,0 +1,88 @@
+"""gearadmin, beyond what the C tool has; that is in tests/interop/test_command_line.py."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gearman_py import Client
+
+Run = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+@pytest.fixture
+def gearadmin(run: Run, shared_gearmand: Any) -> Run:
+    def gearadmin(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+        return run("gearadmin", "-h", "127.0.0.1", "-p", str(shared_gearmand.port), *arguments)
+
+    return gearadmin
+
+
+def test_ping_says_how_fast(gearadmin: Run, shared_gearmand: Any) -> None:
+    words = gearadmin("--ping").stdout.decode().split()
+    assert words[:3] + words[4:] == [shared_gearmand.address, "answers", "in", "ms"]
+    assert float(words[3]) >= 0
+
+
+def test_json_is_for_programs(gearadmin: Run, shared_gearmand: Any) -> None:
+    with Client(shared_gearmand.address) as client:
+        handle = client.do_background("a-json", "x", unique="k-json")
+        lines = gearadmin("--status", "--show-jobs", "--show-unique-jobs", "--json").stdout
+    jobs, uniques, functions = map(json.loads, lines.splitlines())
+    assert {"name": "a-json", "total": 1, "running": 0, "workers": 0} in functions
+    known = {"handle": handle, "retries": 0, "ignored": False, "background": True}
+    assert known in jobs
+    assert "k-json" in uniques
+
+
+def test_a_queue_can_be_limited(gearadmin: Run, run: Run, shared_gearmand: Any) -> None:
+    def submit() -> subprocess.CompletedProcess[bytes]:
+        return run("gearman", "-h", shared_gearmand.address, "-b", "-f", "a-limit", "x")
+
+    assert gearadmin("--max-queue", "a-limit", "1").stdout == b"OK\n"
+    assert [submit().returncode, submit().returncode] == [0, 1]
+    assert gearadmin("--max-queue", "a-limit", "0").stdout == b"OK\n"
+    assert submit().returncode == 0
+
+
+def test_what_was_done_is_told_though_the_next_is_refused(gearadmin: Run) -> None:
+    done = gearadmin("--create-function", "a-done", "--cancel-job", "H:none:1")
+    assert (done.returncode, done.stdout) == (1, b"OK\n")
+    assert b"UNKNOWN_JOB" in done.stderr
+
+
+def test_watch_asks_until_it_is_interrupted(program: Any, shared_gearmand: Any) -> None:
+    where = ("-h", shared_gearmand.address, "--server-verbose", "--watch", "1")
+    watch = program("gearadmin", *where)
+    assert [watch.stdout.readline(), watch.stdout.readline()] == [b"WARNING\n"] * 2
+    watch.send_signal(signal.SIGINT)
+    assert (watch.wait(10), watch.stderr.read()) == (130, b"")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing to do"),
+        (["--watch", "1", "--drop-function", "x"], "questions only"),
+        (["--watch", "soon", "--status"], "'soon' is not a whole number"),
+        (["--max-queue", "x", "many"], "'many' is not a number of jobs"),
+        (["--cancel-job", "H 1"], "'H 1' cannot be sent"),
+        (["--cancel-job", "\udcff"], "cannot be sent"),
+        (["-S", "--status"], "TLS is not spoken yet"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence_and_status_2(
+    gearadmin: Run, arguments: list[str], message: str
+) -> None:
+    done = gearadmin(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr.decode().splitlines()[-1]
+    assert b"Traceback" not in done.stderr
+
+
+def test_only_an_admin_socket_stops_a_server(gearadmin: Run) -> None:
+    done = gearadmin("--shutdown")
+    assert (done.returncode, done.stdout) == (1, b"")
