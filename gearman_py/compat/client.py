@@ -221,10 +221,9 @@ class GearmanClient(GearmanConnectionManager):
                 raise ExceededConnectionAttempts(
                     f"Exceeded {count} connection attempt(s) :: {request!r}"
                 )
-        jobs = []
         for request in requests:
             unique = request.job.unique
-            job = dispatcher.job(
+            request.submitted = dispatcher.job(
                 Submit(
                     function=as_text(request.job.task),
                     workload=self.encode(request.job.data),
@@ -233,14 +232,20 @@ class GearmanClient(GearmanConnectionManager):
                     background=request.background,
                 )
             )
-            jobs.append(job)
-        dispatcher.start(jobs, monotonic() + _WRITE_LIMIT)
+        for request in requests:
+            request.state = JOB_PENDING
+            request.connection_attempts += 1
+        jobs = [request.submitted for request in requests if request.submitted]
+        try:
+            dispatcher.start(jobs, monotonic() + _WRITE_LIMIT)
+        except ServerUnavailable:
+            for request in requests:
+                request.state = JOB_UNKNOWN
+            raise
+        self._requests.update(requests)
         servers = {str(server): server for server in self.connection_list}
         for request, job in zip(requests, jobs, strict=True):
-            request.submitted, request.state = job, JOB_PENDING
             request.job.connection = servers[job.server]
-            request.connection_attempts += 1
-            self._requests.add(request)
 
     def _wait(
         self, requests: Requests, ready: Callable[[Job], bool], deadline: float | None
