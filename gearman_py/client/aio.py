@@ -11,7 +11,15 @@ from time import monotonic
 from typing import Any, Literal, Self, Unpack, overload
 
 from gearman_py.client.aio_dispatch import AsyncDispatcher, AsyncJob, until_true
-from gearman_py.client.arguments import Data, Options, Submit, Timeout, Unique, as_unique
+from gearman_py.client.arguments import (
+    Data,
+    Options,
+    Submit,
+    Timeout,
+    Unique,
+    as_unique,
+    room_for,
+)
 from gearman_py.client.job import JobStatus
 from gearman_py.client.routing import Manner, Retry
 from gearman_py.errors import GearmanError, JobTimeout
@@ -179,7 +187,7 @@ class AsyncClient:
         ended = _Ended()
         try:
             while True:
-                room = islice(given, in_flight - len(flying))
+                room = islice(given, room_for(in_flight, len(flying)))
                 batch = [make(Submit(function=function, workload=one, **options)) for one in room]
                 for job in batch:
                     job.listener = ended.add

@@ -89,6 +89,12 @@ def as_epoch(at: At) -> int | None:
     return int(seconds) + (seconds % 1 > 0)
 
 
+def room_for(in_flight: int, flying: int) -> int:
+    """How many jobs to submit now: many together, where many are in flight."""
+    room = in_flight - flying
+    return room if room >= in_flight // 8 else 0
+
+
 def _without_nul(what: str, name: str) -> str:
     if "\0" in name:
         raise ValueError(f"the {what} {name!r} holds a NUL, which ends names on the wire")

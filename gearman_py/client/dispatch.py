@@ -7,6 +7,7 @@ from threading import Lock
 from time import monotonic
 from types import EllipsisType
 from typing import Any, Literal
+from weakref import WeakSet
 
 from gearman_py.client.arguments import Submit, Timeout
 from gearman_py.client.hub import Connection, Hub
@@ -78,12 +79,12 @@ class Dispatcher:
         self.router = Router(manner.servers, lambda server: self.hub.load(server))
         self._lock = Lock()
         self._hub: Hub | None = None
-        self._pid = os.getpid()
         self._closing = False
+        _dispatchers.add(self)
 
     def close(self) -> None:
         """Close the connections; foreground jobs not yet done are lost."""
-        if self._hub is not None and self._pid == os.getpid():
+        if self._hub is not None:
             self._closing = True
             self._hub.close_all()
             self._hub = None
@@ -107,10 +108,17 @@ class Dispatcher:
     @property
     def hub(self) -> Hub:
         """The connections of this process."""
+        if (hub := self._hub) is not None:
+            return hub
         with self._lock:
-            if self._hub is None or self._pid != os.getpid():  # the parent's is not ours
-                self._hub, self._pid = Hub(self._revive), os.getpid()
+            if self._hub is None:
+                self._hub = Hub(self._revive)
             return self._hub
+
+    def forked(self) -> None:
+        """In a forked child: the parent's connections are not ours to use."""
+        self._lock = Lock()
+        self._hub = None
 
     def job(self, given: Submit) -> Job:
         """A job that is to be submitted. Raises ValueError or ArgumentTooLarge."""
@@ -204,3 +212,14 @@ class Dispatcher:
             limit = self.manner.submit_timeout
             raise JobTimeout(f"no answer from {connection.session.server} within {limit:g} s")
         return question.outcome()
+
+
+_dispatchers: WeakSet[Dispatcher] = WeakSet()
+
+
+def _after_fork() -> None:
+    for dispatcher in _dispatchers:
+        dispatcher.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -30,6 +30,16 @@ class Connection:
         self.session = Session(str(server))
         self.writing = Lock()  # keeps bytes in the order in which the session expects answers
 
+    def has_unread(self) -> bool:
+        """Whether there is something to be read: bytes, or the end."""
+        try:
+            self.socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
+
     def read(self) -> None:
         """Take what has come, and note when it was the end."""
         try:
@@ -54,8 +64,10 @@ class Hub:
         self.lost: deque[ClientJob] = deque()
         self._revive = revive
         self._connections: dict[Server, Connection] = {}
+        self._by_fd: dict[int, Connection] = {}
         self._poll = select.poll()
         self._reading = False
+        self._followers = 0  # threads that wait for another to read
         self._wakers: tuple[socket.socket, socket.socket] | None = None
 
     def load(self, server: Server) -> int:
@@ -66,9 +78,11 @@ class Hub:
     def connected(self, server: Server, timeout: float) -> Connection:
         """The connection to ``server``, made within so many seconds. Raises OSError."""
         with self.changed:
-            while not self._reading and server in self._connections and self._look(0.0):
-                pass  # the end of a connection comes after what was sent before it
-            if (connection := self._living(server)) is not None:
+            connection = self._living(server)
+            while connection is not None and not self._reading and connection.has_unread():
+                self._look(0.0)  # the end of a connection comes after what was sent before it
+                connection = self._living(server)
+            if connection is not None:
                 return connection
         made = connect(server, timeout)
         with self.changed:
@@ -76,6 +90,7 @@ class Hub:
                 made.close()  # another thread was faster
                 return connection
             connection = self._connections[server] = Connection(server, made)
+            self._by_fd[connection.fd] = connection
             self._poll.register(connection.fd, select.POLLIN)
             self._wake()  # whoever polls is to poll this one too
             return connection
@@ -146,13 +161,21 @@ class Hub:
                 if self.lost:
                     self._revive_lost()
                 elif self._reading:
-                    if late or not self.changed.wait(_remaining(deadline)):
+                    if late or not self._follow(deadline):
                         return until()
                 else:
                     self._look(deadline)
                     if late:
                         return until()
         return True
+
+    def _follow(self, deadline: float | None) -> bool:
+        """Wait for what another thread reads; False when ``deadline`` came first."""
+        self._followers += 1
+        try:
+            return self.changed.wait(_remaining(deadline))
+        finally:
+            self._followers -= 1
 
     def _revive_lost(self) -> None:
         job = self.lost.popleft()
@@ -163,7 +186,7 @@ class Hub:
             self.changed.acquire()
             self.changed.notify_all()
 
-    def _look(self, deadline: float | None) -> bool:
+    def _look(self, deadline: float | None) -> None:
         """Read once what comes until ``deadline``, with the lock let go meanwhile."""
         self._reading = True
         self.changed.release()
@@ -172,16 +195,18 @@ class Hub:
         finally:
             self.changed.acquire()
             self._reading = False
-            self.changed.notify_all()
-        fds = {fd for fd, _ in ready}
-        if self._wakers is not None and self._wakers[1].fileno() in fds:
-            self._wakers[1].recv(1000)
-        for connection in list(self._connections.values()):
-            if connection.fd in fds and connection.session.error is None:
+            if self._followers:
+                self.changed.notify_all()
+        for fd, _ in ready:
+            connection = self._by_fd.get(fd)
+            if connection is None:
+                assert self._wakers is not None  # noqa: S101  what else is polled
+                self._wakers[1].recv(1000)
+                continue
+            if connection.session.error is None:
                 connection.read()
             if connection.session.error is not None:
                 self._drop(connection)
-        return bool(ready)
 
     def forget(self, job: ClientJob) -> None:
         """Drop what comes for this job."""
@@ -205,6 +230,7 @@ class Hub:
         for server, one in list(self._connections.items()):
             if one is connection:
                 del self._connections[server]
+                del self._by_fd[connection.fd]
                 self._poll.unregister(connection.fd)
         connection.socket.close()
 

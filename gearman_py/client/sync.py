@@ -6,7 +6,15 @@ from itertools import islice
 from time import monotonic
 from typing import Any, Literal, Self, Unpack, overload
 
-from gearman_py.client.arguments import Data, Options, Submit, Timeout, Unique, as_unique
+from gearman_py.client.arguments import (
+    Data,
+    Options,
+    Submit,
+    Timeout,
+    Unique,
+    as_unique,
+    room_for,
+)
 from gearman_py.client.dispatch import Dispatcher, Job
 from gearman_py.client.job import JobStatus
 from gearman_py.client.routing import Manner, Retry
@@ -211,7 +219,7 @@ class Client:
         ended: deque[Job] = deque()  # in the order in which they ended
         try:
             while True:
-                room = islice(given, in_flight - len(flying))
+                room = islice(given, room_for(in_flight, len(flying)))
                 batch = [make(Submit(function=function, workload=one, **options)) for one in room]
                 for job in batch:
                     job.listener = None if ordered else ended.append

@@ -51,8 +51,8 @@ class Performer:
         send = partial(line.send, assignment.handle)
         limit = self._registry.time_limit(assignment.function)
         if self._nursery is None or not (self._all_in_process or limit):
-            return self._registry.perform(self._registry.job(assignment, str(line.server), send))
-        answer = self._in_process(assignment, str(line.server), send, limit)
+            return self._registry.perform(self._registry.job(assignment, line.server, send))
+        answer = self._in_process(assignment, line.server, send, limit)
         self._renew()
         return answer
 

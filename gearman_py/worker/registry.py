@@ -12,9 +12,11 @@ from collections.abc import (
     Awaitable,
     Callable,
     Generator,
+    Iterator,
 )
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from types import GeneratorType
 from typing import Any
 
 from gearman_py.protocol.packets import Packet
@@ -27,6 +29,7 @@ _log = logging.getLogger("gearman_py.worker")
 
 _EXCEPTION_SIZE = 512  # bytes of an exception's text: a line to read, not a dump
 _LONGEST_BACKOFF = 60.0  # seconds
+_NOTHING = nullcontext()
 
 Function = Callable[[Any], Any]
 Around = Callable[[WorkerJob], AbstractContextManager[object]]
@@ -93,13 +96,14 @@ class Registry:
     def perform(self, job: WorkerJob) -> Answer:
         """Run a job's plain function."""
         declared = self.declared[self._prefix + job.function]
-        backoff = Backoff(declared.backoff, _LONGEST_BACKOFF)
+        backoff = None
         while True:
             try:
                 return self._completed(self._call(declared, job))
             except BaseException as error:  # SystemExit too: a job must not end the worker
                 if (answer := self._ended(declared, job, error)) is not None:
                     return answer
+            backoff = backoff or Backoff(declared.backoff, _LONGEST_BACKOFF)
             time.sleep(backoff.next())
             job.attempt += 1
 
@@ -155,11 +159,19 @@ class Registry:
         return self.failure(job, _one_line(error))
 
     def _call(self, declared: Declared, job: WorkerJob) -> Any:
+        with self._around(job):
+            result = declared.function(job.value if declared.workload else job)
+            return self._send_parts(job, result) if isinstance(result, GeneratorType) else result
+
+    def _around(self, job: WorkerJob) -> AbstractContextManager[object]:
+        return self._all_around(job) if self.around else _NOTHING
+
+    @contextmanager
+    def _all_around(self, job: WorkerJob) -> Iterator[None]:
         with ExitStack() as stack:
             for around in self.around:
                 stack.enter_context(around(job))
-            result = declared.function(job.value if declared.workload else job)
-            return self._send_parts(job, result) if inspect.isgenerator(result) else result
+            yield
 
     def _send_parts(self, job: WorkerJob, parts: Generator[Any, Any, Any]) -> Any:
         while True:
@@ -172,9 +184,7 @@ class Registry:
     async def _call_async(
         self, declared: Declared, job: WorkerJob, room: Callable[[], Awaitable[object]]
     ) -> Any:
-        with ExitStack() as stack:
-            for around in self.around:
-                stack.enter_context(around(job))
+        with self._around(job):
             result = declared.function(job.value if declared.workload else job)
             if not isinstance(result, AsyncGenerator):
                 return await result

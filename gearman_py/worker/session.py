@@ -39,9 +39,10 @@ class Assignment(NamedTuple):
     @classmethod
     def read(cls, arguments: list[bytes]) -> "Assignment":
         """From the arguments of any JOB_ASSIGN."""
-        handle, function, *more, workload = arguments
-        unique, reducer = [*map(_text, more), "", ""][:2]
-        return cls(_text(handle), _text(function), unique, workload, reducer)
+        names = [name.decode(errors="surrogateescape") for name in arguments[:-1]]
+        names += [""] * (4 - len(names))
+        handle, function, unique, reducer = names
+        return cls(handle, function, unique, arguments[-1], reducer)
 
 
 class Answer(NamedTuple):
@@ -149,9 +150,5 @@ _ASSIGN = frozenset({Packet.JOB_ASSIGN_UNIQ, Packet.JOB_ASSIGN, Packet.JOB_ASSIG
 
 
 # Names go back as they came, whatever bytes they hold.
-def _text(data: bytes) -> str:
-    return data.decode(errors="surrogateescape")
-
-
 def _bytes(text: str) -> bytes:
     return text.encode(errors="surrogateescape")

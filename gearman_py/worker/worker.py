@@ -16,6 +16,8 @@ from dataclasses import replace
 from time import monotonic
 from typing import TypeVar, Unpack
 
+import uvloop
+
 from gearman_py.serializer import Serializer
 from gearman_py.servers import Servers, parse_servers
 from gearman_py.worker.crew import CannotBegin, Crew, Plan, Settings
@@ -191,7 +193,8 @@ class Worker:
         predecessor = Predecessor.from_environment()
         try:
             crew.open()
-            asyncio.run(Service(crew, predecessor).run())
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(Service(crew, predecessor).run())
         except Died as death:
             _log.error("a worker process could not begin: %s", death)
             return 1
