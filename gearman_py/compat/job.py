@@ -125,7 +125,8 @@ class GearmanJobRequest:
         if job.handle:
             self.job.handle = job.handle.encode(errors="surrogateescape")
         for heard, updates in ((job.data, self.data_updates), (job.warnings, self.warning_updates)):
-            new, heard[:] = heard[:], []
+            new = heard[:]
+            del heard[: len(new)]  # others may have come meanwhile
             updates.extend(map(decode, new))
         if job.status not in (None, self._heard):
             self._heard = job.status

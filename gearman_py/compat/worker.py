@@ -228,6 +228,8 @@ class GearmanWorker(GearmanConnectionManager):
                     self._do(assignment, line)
                     if not (self.after_poll(True) and self.after_job()):
                         return False
+                    if self._changed or self._leaving:
+                        break  # the other servers do not know of it yet
         return True
 
     def _attempt(self, line: Line, act: Callable[[], object]) -> bool:
@@ -237,8 +239,7 @@ class GearmanWorker(GearmanConnectionManager):
         except (OSError, GearmanError) as error:
             _log.warning("%s: %s", line.server, why_not(error))
             line.close()
-            if self._lines.get(line.server) is line:
-                del self._lines[line.server]
+            self._lines = {server: one for server, one in self._lines.items() if one is not line}
             return False
         return True
 

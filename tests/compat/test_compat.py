@@ -259,6 +259,26 @@ def test_functions_change_between_jobs(address: str) -> None:
         await_true(lambda: _workers_of(address, "learn") == 0)
 
 
+def test_function_that_is_taken_back_is_asked_of_no_other_server() -> None:
+    with our_server() as one, our_server() as other:
+        worker = StoppableWorker([one.address, other.address])
+
+        def once(worker: gearman.GearmanWorker, job: gearman.GearmanJob) -> bytes:
+            worker.register_task("reverse", reverse)
+            worker.unregister_task("once")
+            return b"ok"
+
+        worker.register_task("once", once)
+        clients = [gearman.GearmanClient([jobs.address]) for jobs in (one, other)]
+        requests = [client.submit_job("once", b"", wait_until_complete=False) for client in clients]
+        with at_work(worker):
+            for client in clients:
+                assert client.submit_job("reverse", b"ab").result == b"ba"
+            for client, request in zip(clients, requests, strict=True):
+                client.wait_until_jobs_completed([request], poll_timeout=0)
+        assert sorted(request.complete for request in requests) == [False, True]
+
+
 def test_worker_that_forgets_to_answer_fails_its_job(address: str) -> None:
     class Forgetful(StoppableWorker):
         def on_job_execute(self, current_job: gearman.GearmanJob) -> bool:
