@@ -55,6 +55,24 @@ def worker_of_the_page(port: int) -> Iterator[None]:
         assert process.wait(10) == 0, "it drains"
 
 
+def test_clients_and_workers_of_the_page_for_newcomers_work_together(port: int) -> None:
+    old_worker, old_client, worker, client = blocks("docs/coming-from.md")
+    old, new = (
+        subprocess.Popen([sys.executable, "-c", at(port, code)]) for code in (old_worker, worker)
+    )
+    try:
+        await_true(lambda: registered(port, "old_shout", "add", "parts", "wait"))
+        for code in (old_client, client):
+            command = [sys.executable, "-c", at(port, code)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+            assert done.returncode == 0, done.stderr
+    finally:
+        old.kill()
+        old.wait()
+        new.terminate()
+        assert new.wait(10) == 0, "it drains"
+
+
 @pytest.mark.usefixtures("worker_of_the_page")
 def test_clients_of_the_clients_page_work_with_the_worker_of_the_authors_page(port: int) -> None:
     said = [

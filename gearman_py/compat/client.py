@@ -1,0 +1,288 @@
+"""GearmanClient: submits jobs and waits for them, by python-gearman's names."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from time import monotonic
+from typing import Any
+from weakref import WeakSet, finalize
+
+from gearman_py.client.arguments import Priority, Submit
+from gearman_py.client.dispatch import Dispatcher, Job
+from gearman_py.client.job import JobState
+from gearman_py.client.routing import Manner, Retry
+from gearman_py.client.session import Question, Session, read_status
+from gearman_py.compat.connection_manager import GearmanConnectionManager, Host, as_text
+from gearman_py.compat.constants import (
+    JOB_PENDING,
+    JOB_UNKNOWN,
+    PRIORITY_HIGH,
+    PRIORITY_LOW,
+    PRIORITY_NONE,
+)
+from gearman_py.compat.errors import ExceededConnectionAttempts, ServerUnavailable, unavailable
+from gearman_py.compat.job import GearmanJobRequest
+from gearman_py.errors import ConnectionLost, SubmitError
+from gearman_py.serializer import JSON
+
+_PRIORITIES: dict[str | None, Priority] = {
+    PRIORITY_NONE: "normal",
+    PRIORITY_LOW: "low",
+    PRIORITY_HIGH: "high",
+}
+_CONNECT_LIMIT = 3.0  # seconds for a server to accept a connection
+_WRITE_LIMIT = 60.0  # seconds for a server to take what is written
+
+Requests = Collection[GearmanJobRequest]
+
+
+class GearmanClient(GearmanConnectionManager):
+    """Submits jobs to any of its servers.
+
+    A ``poll_timeout`` is in seconds; None waits for ever. What did not come in time has
+    ``timed_out`` set; a job whose server was lost is in the state JOB_UNKNOWN.
+    """
+
+    def __init__(
+        self, host_list: Iterable[Host] | None = None, random_unique_bytes: int = 16
+    ) -> None:
+        super().__init__(host_list)
+        self.random_unique_bytes = random_unique_bytes
+        self._requests: WeakSet[GearmanJobRequest] = WeakSet()  # that may hear something yet
+        self._made = Dispatcher(
+            Manner(
+                servers=self.connection_list,
+                connect_timeout=_CONNECT_LIMIT,
+                submit_timeout=_WRITE_LIMIT,
+                timeout=None,
+                retry=Retry(attempts=1),
+                resubmits=0,
+                prefix="",
+                serializer=JSON,
+            )
+        )
+        finalize(self, self._made.close)  # programs written for pygearman seldom call shutdown()
+
+    def submit_job(
+        self,
+        task: str | bytes,
+        data: Any,
+        unique: str | bytes | None = None,
+        priority: str | None = PRIORITY_NONE,
+        background: bool = False,
+        wait_until_complete: bool = True,
+        max_retries: int = 0,
+        poll_timeout: float | None = None,
+    ) -> GearmanJobRequest:
+        """Submit one job; see submit_multiple_jobs()."""
+        job = {"task": task, "data": data, "unique": unique, "priority": priority}
+        (request,) = self.submit_multiple_jobs(
+            [job], background, wait_until_complete, max_retries, poll_timeout
+        )
+        return request
+
+    def submit_multiple_jobs(
+        self,
+        jobs_to_submit: Collection[dict[str, Any]],
+        background: bool = False,
+        wait_until_complete: bool = True,
+        max_retries: int = 0,
+        poll_timeout: float | None = None,
+    ) -> Requests:
+        """Submit jobs, dicts with the keys task, data, unique and priority, and wait for them.
+
+        ``max_retries``: how often a job is submitted again when its server is lost before it
+        has accepted it. Raises what wait_until_jobs_accepted() and ..._completed() raise.
+        """
+        requests = [self._request(job, background, max_retries) for job in jobs_to_submit]
+        return self.submit_multiple_requests(requests, wait_until_complete, poll_timeout)
+
+    def submit_multiple_requests(
+        self,
+        job_requests: Requests,
+        wait_until_complete: bool = True,
+        poll_timeout: float | None = None,
+    ) -> Requests:
+        """Submit requests and wait until they are accepted, or complete."""
+        deadline = _deadline(poll_timeout)
+        self.wait_until_jobs_accepted(job_requests, poll_timeout)
+        if wait_until_complete:
+            left = None if deadline is None else max(0.0, deadline - monotonic())
+            self.wait_until_jobs_completed(job_requests, left)
+        return job_requests
+
+    def wait_until_jobs_accepted(
+        self, job_requests: Requests, poll_timeout: float | None = None
+    ) -> Requests:
+        """Submit what has not been, or was lost, and wait until servers have accepted all.
+
+        Raises ServerUnavailable, ExceededConnectionAttempts, and SubmitError for the first that
+        was refused (its queue is full): pygearman waits for ever for that one.
+        """
+        deadline = _deadline(poll_timeout)
+        while fresh := [request for request in job_requests if request.state == JOB_UNKNOWN]:
+            self._submit(fresh)
+            self._wait(fresh, lambda job: job.state is not JobState.SUBMITTED, deadline)
+            if deadline is not None and monotonic() >= deadline:
+                break
+        pending = [request for request in job_requests if request.state == JOB_PENDING]
+        self._wait(pending, lambda job: job.state is not JobState.SUBMITTED, deadline)
+        for request in job_requests:
+            request.timed_out = request.state == JOB_PENDING
+        for request in job_requests:
+            if request.submitted is not None and isinstance(request.submitted.error, SubmitError):
+                raise request.submitted.error
+        return job_requests
+
+    def wait_until_jobs_completed(
+        self, job_requests: Requests, poll_timeout: float | None = None
+    ) -> Requests:
+        """Wait until all have ended. Raises ServerUnavailable when no server is left for them."""
+        self._wait(job_requests, Job.done, _deadline(poll_timeout))
+        for request in job_requests:
+            request.timed_out = not request.complete
+        self._raise_if_none_left(job_requests)
+        return job_requests
+
+    def get_job_status(
+        self, current_request: GearmanJobRequest, poll_timeout: float | None = None
+    ) -> GearmanJobRequest:
+        """Ask how far a job is; the answer is in its ``status``."""
+        self.get_job_statuses([current_request], poll_timeout)
+        return current_request
+
+    def get_job_statuses(
+        self, job_requests: Requests, poll_timeout: float | None = None
+    ) -> Requests:
+        """Ask how far jobs are; the answers are in their ``status``. Raises ServerUnavailable."""
+        asked: list[tuple[GearmanJobRequest, Question]] = []
+        dispatcher = self._dispatcher()
+        for request in job_requests:
+            server = request.job.connection or self.connection_list[0]
+            handle = as_text(request.job.handle)
+
+            def ask(
+                session: Session, request: GearmanJobRequest = request, handle: str = handle
+            ) -> None:
+                asked.append((request, session.ask_status(handle)))
+
+            connection = dispatcher.connected([server])
+            if not dispatcher.hub.send(connection, ask, monotonic() + _WRITE_LIMIT):
+                raise ServerUnavailable([(str(server), "it closed the connection")])
+        dispatcher.wait_until(
+            lambda: all(question.done() for _, question in asked), _deadline(poll_timeout)
+        )
+        for request, question in asked:
+            request.timed_out = not question.done()
+            if question.done():
+                try:
+                    status = read_status(question.outcome())
+                except ConnectionLost as error:
+                    raise unavailable(error) from error
+                request.set_status(*status[:4])
+        return job_requests
+
+    def poll_connections_until_stopped(
+        self,
+        submitted_connections: object,
+        callback_fxn: Callable[[bool], object],
+        timeout: float | None = None,
+    ) -> bool:
+        """Wait while ``callback_fxn(any_activity)`` is true and any job may be heard of yet.
+
+        For subclasses that wait for something else than all jobs. True: the time was over.
+        """
+
+        def stop() -> bool:
+            self._learn(self._requests)
+            return not callback_fxn(True) or not self._requests
+
+        stopped = self._dispatcher().wait_until(stop, _deadline(timeout))
+        return not stopped
+
+    def shutdown(self) -> None:
+        """Close the connections; foreground jobs not yet done are lost."""
+        self._made.close()
+
+    def _request(
+        self, job: dict[str, Any], background: bool, max_retries: int
+    ) -> GearmanJobRequest:
+        unique = job.get("unique") or os.urandom(self.random_unique_bytes).hex()
+        made = self.job_class(None, None, job["task"], unique, job["data"])
+        priority = job.get("priority", PRIORITY_NONE)
+        return GearmanJobRequest(made, priority, background, max_attempts=max_retries + 1)
+
+    def _submit(self, requests: Requests) -> None:
+        """Write jobs to servers."""
+        dispatcher = self._dispatcher()
+        for request in requests:
+            if request.connection_attempts >= request.max_connection_attempts:
+                count = request.max_connection_attempts
+                raise ExceededConnectionAttempts(
+                    f"Exceeded {count} connection attempt(s) :: {request!r}"
+                )
+        for request in requests:
+            unique = request.job.unique
+            request.submitted = dispatcher.job(
+                Submit(
+                    function=as_text(request.job.task),
+                    workload=self.encode(request.job.data),
+                    unique=None if unique is None else as_text(unique),
+                    priority=_PRIORITIES[request.priority],
+                    background=request.background,
+                )
+            )
+        for request in requests:
+            request.state = JOB_PENDING
+            request.connection_attempts += 1
+        jobs = [request.submitted for request in requests if request.submitted]
+        try:
+            dispatcher.start(jobs, monotonic() + _WRITE_LIMIT)
+        except ServerUnavailable:
+            for request in requests:
+                request.state = JOB_UNKNOWN
+            raise
+        self._requests.update(requests)
+        servers = {str(server): server for server in self.connection_list}
+        for request, job in zip(requests, jobs, strict=True):
+            request.job.connection = servers[job.server]
+
+    def _wait(
+        self, requests: Requests, ready: Callable[[Job], bool], deadline: float | None
+    ) -> None:
+        """Wait until the jobs of all are ready."""
+        waiting = deque(request.submitted for request in requests if request.submitted)
+
+        def all_ready() -> bool:
+            while waiting and ready(waiting[0]):
+                waiting.popleft()
+            return not waiting
+
+        self._dispatcher().wait_until(all_ready, deadline)
+        self._learn([*requests, *self._requests])
+
+    def _learn(self, requests: Iterable[GearmanJobRequest]) -> None:
+        for request in list(requests):
+            request.learn(self.decode)
+            if request.submitted is None or request.submitted.done():
+                self._requests.discard(request)
+
+    def _raise_if_none_left(self, requests: Requests) -> None:
+        """As pygearman: a lost job is told by its state where other servers are left."""
+        errors = {
+            request.job.connection: request.submitted.error
+            for request in requests
+            if request.state == JOB_UNKNOWN and request.submitted is not None
+        }
+        if errors and set(self.connection_list) <= errors.keys():
+            raise ServerUnavailable([(str(server), str(why)) for server, why in errors.items()])
+
+    def _dispatcher(self) -> Dispatcher:
+        if not self.connection_list:
+            raise ServerUnavailable([("no server", "none was given")])
+        self._made.router.servers = self.connection_list
+        return self._made
+
+
+def _deadline(poll_timeout: float | None) -> float | None:
+    return None if poll_timeout is None else monotonic() + poll_timeout

@@ -1,0 +1,100 @@
+"""What client, worker and admin client have in common: servers, and how data is encoded."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from gearman_py.compat.errors import GearmanError
+from gearman_py.compat.job import GearmanJob
+from gearman_py.servers import Server, parse_servers
+
+Name = str | bytes
+Host = str | tuple[str, int] | dict[str, Any]
+
+
+class DataEncoder:
+    """How workloads and results become bytes; a subclass is set as ``data_encoder``."""
+
+    @classmethod
+    def encode(cls, encodable_object: Any) -> Any:
+        """The bytes of a value, or a str, which is sent as UTF-8."""
+        raise NotImplementedError
+
+    @classmethod
+    def decode(cls, decodable_string: Any) -> Any:
+        """The value of bytes that were received."""
+        raise NotImplementedError
+
+
+class NoopEncoder(DataEncoder):
+    """Takes bytes and str as they are, and nothing else."""
+
+    @classmethod
+    def encode(cls, encodable_object: Any) -> Any:
+        """The data itself. Raises TypeError for what is neither bytes nor str."""
+        if not isinstance(encodable_object, bytes | str):
+            raise TypeError(f"Expecting byte string, got {type(encodable_object)!r}")
+        return encodable_object
+
+    @classmethod
+    def decode(cls, decodable_string: Any) -> Any:
+        """The data itself."""
+        return decodable_string
+
+
+class GearmanConnectionManager:
+    """The base of all three. Nothing is connected before it is used."""
+
+    data_encoder: type[DataEncoder] | DataEncoder = NoopEncoder
+    job_class = GearmanJob
+
+    def __init__(self, host_list: Iterable[Host] | None = None) -> None:
+        self.connection_list: list[Server] = []
+        for host in host_list or ():
+            if isinstance(host, dict):
+                if not {"host", "port", "keyfile", "certfile", "ca_certs"} <= host.keys():
+                    raise GearmanError("Incomplete SSL connection definition")
+                raise GearmanError(
+                    f"{host['host']} is to be reached by TLS, which gearman_py does not speak: "
+                    "give the near end of a tunnel (stunnel, ssh -L) as host:port"
+                )
+            if not isinstance(host, str | tuple):
+                raise GearmanError(f"Expected str, tuple or dict; got {host!r} (type {type(host)})")
+            self.add_connection(host)
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} connection_list={[str(one) for one in self.connection_list]}>"
+        )
+
+    def add_connection(self, hostport_tuple: str | tuple[str, int]) -> Server:
+        """Use this server too: "host", "host:port" or (host, port). Raises ValueError."""
+        if isinstance(hostport_tuple, str):
+            (server,) = parse_servers([hostport_tuple])
+        else:
+            host, port = hostport_tuple
+            server = Server(host, int(port))
+        self.connection_list.append(server)
+        return server
+
+    def establish_connection(self, current_connection: Server) -> Server:
+        """The server itself: connections are made when they are needed."""
+        return current_connection
+
+    def encode(self, data: Any) -> bytes:
+        """What data_encoder makes of a value, as it goes on the wire."""
+        encoded = self.data_encoder.encode(data)
+        return encoded.encode() if isinstance(encoded, str) else bytes(encoded)
+
+    def decode(self, data: bytes) -> Any:
+        """What data_encoder makes of bytes."""
+        return self.data_encoder.decode(data)
+
+
+def as_text(name: Name) -> str:
+    """A function's name, a unique or a handle, as our library takes them."""
+    return name if isinstance(name, str) else name.decode(errors="surrogateescape")
+
+
+def as_bytes(name: str) -> bytes:
+    """The reverse of as_text: pygearman gives handles and uniques as bytes."""
+    return name.encode(errors="surrogateescape")
