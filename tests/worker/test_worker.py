@@ -20,7 +20,7 @@ PROGRAM = """
 import logging, os, sys, time
 from gearman_py import Worker
 logging.basicConfig(level="INFO")
-worker = Worker(sys.argv[1], drain_timeout=float(sys.argv[2]))
+worker = Worker(sys.argv[1], drain_timeout=float(sys.argv[2]), processes=int(sys.argv[3]))
 
 @worker.function("gate")
 def gate(job):
@@ -45,11 +45,11 @@ def start(until: Until) -> Any:
     running = []
 
     def start(
-        server: Any, drain_timeout: float = 30, others: str = "", **environment: str
+        server: Any, drain_timeout: float = 30, others: str = "", processes: int = 0
     ) -> subprocess.Popen[bytes]:
+        where = others or server.address
         process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, others or server.address, str(drain_timeout)],
-            env={**os.environ, **environment},
+            [sys.executable, "-c", PROGRAM, where, str(drain_timeout), str(processes)],
             stderr=subprocess.PIPE,
         )
         running.append(process)
@@ -62,13 +62,19 @@ def start(until: Until) -> Any:
         process.communicate()
 
 
-@pytest.mark.parametrize("function", ["gate", "agate"])
+@pytest.mark.parametrize(("function", "processes"), [("gate", 0), ("gate", 1), ("agate", 0)])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_drain_finishes_the_job_in_hand_and_takes_no_other(
-    gearmand: Any, start: Any, until: Until, tmp_path: Path, function: str, number: int
+    gearmand: Any,
+    start: Any,
+    until: Until,
+    tmp_path: Path,
+    function: str,
+    processes: int,
+    number: int,
 ) -> None:
     gate = tmp_path / "gate"
-    worker = start(gearmand)
+    worker = start(gearmand, processes=processes)
     with Client(gearmand.address, timeout=10) as client:
         first = client.submit(function, str(gate))
         until(lambda: gearmand.running(function) == 1)
@@ -90,10 +96,11 @@ def test_an_idle_worker_leaves_at_once(gearmand: Any, start: Any) -> None:
     assert worker.wait(2) == 0
 
 
+@pytest.mark.parametrize("processes", [0, 1])
 def test_a_second_signal_leaves_the_job_to_the_server(
-    gearmand: Any, start: Any, until: Until, tmp_path: Path
+    gearmand: Any, start: Any, until: Until, tmp_path: Path, processes: int
 ) -> None:
-    worker = start(gearmand)
+    worker = start(gearmand, processes=processes)
     with Client(gearmand.address) as client:
         job = client.submit("gate", str(tmp_path / "gate"))
         until(lambda: gearmand.running("gate") == 1)
@@ -106,8 +113,11 @@ def test_a_second_signal_leaves_the_job_to_the_server(
         assert client.status(job).known
 
 
-def test_a_drain_has_a_limit(gearmand: Any, start: Any, until: Until, tmp_path: Path) -> None:
-    worker = start(gearmand, drain_timeout=0.2)
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_drain_has_a_limit(
+    gearmand: Any, start: Any, until: Until, tmp_path: Path, processes: int
+) -> None:
+    worker = start(gearmand, drain_timeout=0.2, processes=processes)
     with Client(gearmand.address) as client:
         client.submit("gate", str(tmp_path / "gate"))
         until(lambda: gearmand.running("gate") == 1)
@@ -149,7 +159,7 @@ def test_systemd_hears_ready_only_after_a_server_knows_the_functions(
         manager.bind(path)
         manager.settimeout(10)
         gearmand.stop()
-        program = [sys.executable, "-c", PROGRAM, gearmand.address, "5"]
+        program = [sys.executable, "-c", PROGRAM, gearmand.address, "5", "0"]
         environment = {**os.environ, "NOTIFY_SOCKET": path, "WATCHDOG_USEC": "200000"}
         worker = subprocess.Popen(program, env=environment, stderr=subprocess.DEVNULL)
         try:
@@ -165,6 +175,34 @@ def test_systemd_hears_ready_only_after_a_server_knows_the_functions(
                 pass
             assert message.startswith(b"STOPPING=1")
             assert worker.wait(5) == 0
+        finally:
+            worker.kill()
+            worker.wait()
+
+
+def test_systemd_hears_nothing_from_a_worker_that_does_not_go_on(
+    gearmand: Any, tmp_path: Path, until: Until
+) -> None:
+    blocking = PROGRAM.replace("await asyncio.sleep(0.01)", "time.sleep(0.01)")
+    path, gate = str(tmp_path / "notify"), tmp_path / "gate"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        program = [sys.executable, "-c", blocking, gearmand.address, "5", "0"]
+        environment = {**os.environ, "NOTIFY_SOCKET": path, "WATCHDOG_USEC": "200000"}
+        worker = subprocess.Popen(program, env=environment, stderr=subprocess.DEVNULL)
+        try:
+            manager.settimeout(10)
+            assert manager.recv(999).startswith(b"READY=1")
+            with Client(gearmand.address) as client:
+                client.do_background("agate", str(gate))
+                until(lambda: gearmand.running("agate") == 1)
+            manager.settimeout(0.5)  # more than two intervals
+            with pytest.raises(TimeoutError):
+                while manager.recv(999).startswith(b"WATCHDOG=1"):
+                    pass
+            gate.touch()
+            manager.settimeout(10)
+            assert manager.recv(999).startswith(b"WATCHDOG=1")
         finally:
             worker.kill()
             worker.wait()
