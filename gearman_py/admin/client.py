@@ -89,10 +89,11 @@ class AdminClient:
         normal: int | None = None,
         low: int | None = None,
     ) -> None:
-        """Let so many jobs of a function wait, of each priority; more are refused (QueueFull).
+        """Refuse jobs of a function (QueueFull) while it has so many.
 
-        ``limit`` is for priorities without their own; None is no limit. A limit counts the jobs
-        that wait at the moment: those that wait already stay.
+        ``high``, ``normal`` and ``low`` are for jobs of that priority, ``limit`` for those
+        without their own; None is no limit. All jobs of the function are counted, of any
+        priority, and running ones too, as C gearmand does.
         """
         limits = [limit if own is None else own for own in (high, normal, low)]
         if any(one is not None and one < 1 for one in limits):

@@ -304,7 +304,8 @@ def test_a_process_is_replaced_after_so_many_jobs(jobs: Jobs) -> None:
 
 
 def test_a_process_that_holds_too_much_is_replaced(jobs: Jobs) -> None:
-    worker = Worker(jobs.address, processes=1, max_memory_per_child=200 * 2**20)
+    here = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    worker = Worker(jobs.address, processes=1, max_memory_per_child=here + 200 * 2**20)
     kept: list[bytearray] = []
 
     @worker.function("grow", workload=True)
