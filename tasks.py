@@ -31,6 +31,7 @@ PEERS = {
     "/usr/share/doc/php-imagick": "php-imagick",
     "/usr/share/perl5/Gearman/Client.pm": "libgearman-client-perl",
 }
+BENCHES = ("job_server", "libraries", "resize")
 CHECKS = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
 
 
@@ -97,11 +98,22 @@ def test(c: Context, only: Sequence[str] = ()) -> int:
     return 1 if failed else 0
 
 
-@command(iterable=["row"], help={"row": "only this row (repeatable): latency, one, sixteen ..."})
-def bench(c: Context, row: Sequence[str] = ()) -> int:
-    """Compare our job server with the C one under the same load, in turn (minutes)."""
+@command(
+    iterable=["row"],
+    help={
+        "what": "job_server (and C's), libraries (and pygearman, gear, pecl), resize (and PHP's)",
+        "row": "only this row (repeatable), such as latency, single, worker",
+    },
+)
+def bench(c: Context, what: str = "job_server", row: Sequence[str] = ()) -> int:
+    """Compare our job server, libraries or resize with others', in turn (minutes)."""
+    if what not in BENCHES:
+        print(
+            f"invoke bench: there is no {what!r}; there are {', '.join(BENCHES)}", file=sys.stderr
+        )
+        return 1
     local.ensure(PEERS, print)
-    return _python("-m", "tests.bench.job_server", *row)
+    return _python("-m", f"tests.bench.{what}", *row)
 
 
 @command(help={"workers": "how many worker hosts (1)"})

@@ -4,8 +4,9 @@
 
 All speak to one job server, ours, so that what differs is the library. Clients have raw workers
 before them that cost next to nothing; workers have a raw client with 32 jobs in flight. Each
-program runs in a process of its own and is not timed while it starts. Medians of the rounds, in
-jobs a second. gearman3 is not here: it does not run on Python 3.9 or newer.
+program runs in a process of its own and is not timed while it starts. Medians of the rounds: jobs
+a second, which the server and the other side limit too, and the CPU that the library itself took.
+gearman3 is not here: it does not run on Python 3.9 or newer.
 """
 
 import statistics
@@ -15,9 +16,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from gearman_py.admin.client import AdminClient
-from tests.bench.job_server import server
+from tests.bench.job_server import Server, server
 from tests.bench.load import Client, run
 
 Address = tuple[str, int]
@@ -26,16 +28,17 @@ ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / ".cache" / "bench-peers"
 PACKAGES = ("pygearman==0.2.6", "gear==0.16.0")
 
-# What a client's program does, by library: n jobs of 64 bytes; it prints the seconds.
+# What a client's program does, by library: n jobs of 64 bytes; it prints the seconds that it
+# took, and those of CPU.
 OURS = """
 import sys, time
 from gearman_py import Client, Submit
 n, port, data = int(sys.argv[1]), sys.argv[2], b"x" * 64
 client = Client("127.0.0.1:" + port, timeout=60)
 client.do("bench", data)
-start = time.perf_counter()
+cpu, start = time.process_time(), time.perf_counter()
 {}
-print(time.perf_counter() - start)
+print(time.perf_counter() - start, time.process_time() - cpu)
 client.close()
 """
 PYGEARMAN = """
@@ -44,9 +47,9 @@ import gearman
 n, port, data = int(sys.argv[1]), sys.argv[2], b"x" * 64
 client = gearman.GearmanClient(["127.0.0.1:" + port])
 client.submit_job(b"bench", data, poll_timeout=60)
-start = time.perf_counter()
+cpu, start = time.process_time(), time.perf_counter()
 {}
-print(time.perf_counter() - start)
+print(time.perf_counter() - start, time.process_time() - cpu)
 """
 GEAR = """
 import sys, time, threading
@@ -65,9 +68,9 @@ one = threading.Event()
 client = Client()
 client.addServer("127.0.0.1", int(port))
 client.waitForServer()
-start = time.perf_counter()
+cpu, start = time.process_time(), time.perf_counter()
 {}
-print(time.perf_counter() - start)
+print(time.perf_counter() - start, time.process_time() - cpu)
 client.shutdown()
 """
 PECL = """<?php
@@ -75,9 +78,14 @@ $n = (int) $argv[1]; $data = str_repeat('x', 64);
 $client = new GearmanClient();
 $client->addServer('127.0.0.1', (int) $argv[2]);
 $client->doNormal('bench', $data);
-$start = hrtime(true);
+function cpu() {{
+    $u = getrusage();
+    return $u['ru_utime.tv_sec'] + $u['ru_stime.tv_sec']
+        + ($u['ru_utime.tv_usec'] + $u['ru_stime.tv_usec']) / 1e6;
+}}
+$cpu = cpu(); $start = hrtime(true);
 {}
-echo (hrtime(true) - $start) / 1e9, "\\n";
+echo (hrtime(true) - $start) / 1e9, ' ', cpu() - $cpu, "\\n";
 """
 CLIENTS: dict[str, dict[str, str]] = {
     "batch": {
@@ -215,11 +223,19 @@ WORKERS: dict[str, list[str]] = {
 }
 
 
+class Rate(NamedTuple):
+    """What a program did: jobs a second, and how much of the CPU each took it."""
+
+    jobs: float
+    cpu: float
+    """Microseconds; of a worker with processes, its own alone."""
+
+
 @contextmanager
-def program(command: list[str]) -> Iterator[None]:
+def program(command: list[str]) -> Iterator["subprocess.Popen[bytes]"]:
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
-        yield
+        yield process
     finally:
         process.kill()
         process.wait()
@@ -231,8 +247,8 @@ def await_worker(address: Address) -> None:
             time.sleep(0.01)
 
 
-def of_client(row: str, library: str) -> float:
-    """Jobs a second of a library's client."""
+def of_client(row: str, library: str) -> Rate:
+    """What a library's client does."""
     code = CLIENTS[row][library]
     jobs = SLOW_JOBS.get((row, library), JOBS[row])
     python = sys.executable if library == "ours" else f"{PEERS}/bin/python"
@@ -244,23 +260,30 @@ def of_client(row: str, library: str) -> float:
         with program([sys.executable, "-c", RAW_WORKERS, port]):
             await_worker(serving.address)
             command = [*interpreter, str(script), str(jobs), port]
-            seconds = subprocess.check_output(command, text=True, cwd=ROOT, timeout=300)
-    return jobs / float(seconds)
+            said = subprocess.check_output(command, text=True, cwd=ROOT, timeout=300)
+    wall, cpu = map(float, said.split())
+    return Rate(jobs / wall, cpu / jobs * 1e6)
 
 
-def of_worker(_row: str, library: str) -> float:
-    """Jobs a second of a library's worker."""
+def of_worker(_row: str, library: str) -> Rate:
+    """What a library's worker does."""
     jobs = 500 if library == "gear" else 20_000  # gear's waits for the delayed ACK of each
-    with server("ours") as serving, program([*WORKERS[library], str(serving.address[1])]):
+    with (
+        server("ours") as serving,
+        program([*WORKERS[library], str(serving.address[1])]) as process,
+    ):
+        cpu = Server(library, serving.address, process).cpu
         await_worker(serving.address)
         warm = Client(serving.address, jobs=100, window=32, payload=b"x" * 64)
         run([warm], [])
         client = Client(serving.address, jobs=jobs, window=32, payload=b"x" * 64)
+        before = cpu()
         measured = run([client], [])
-    return jobs / measured.seconds
+        used = cpu() - before
+    return Rate(jobs / measured.seconds, used / jobs * 1e6)
 
 
-Measure = Callable[[str, str], float]
+Measure = Callable[[str, str], Rate]
 ROWS: dict[str, tuple[Measure, list[str]]] = {
     **{row: (of_client, list(libraries)) for row, libraries in CLIENTS.items()},
     "worker": (of_worker, list(WORKERS)),
@@ -278,14 +301,19 @@ def main(rows: list[str]) -> int:
         (PEERS / "bin" / "made").touch()
     for row in rows or ROWS:
         measure, libraries = ROWS[row]
-        rates: dict[str, list[float]] = {library: [] for library in libraries}
+        rates: dict[str, list[Rate]] = {library: [] for library in libraries}
         for _ in range(ROUNDS):
             for library in libraries:
                 rates[library].append(measure(row, library))
-        medians = {library: statistics.median(found) for library, found in rates.items()}
+        medians = {
+            library: Rate(*map(statistics.median, zip(*found, strict=True)))
+            for library, found in rates.items()
+        }
+        ours = medians["ours"]
         for library, rate in medians.items():
-            ratio = "" if library == "ours" else f"   ours: {medians['ours'] / rate:5.2f} x"
-            print(f"{row:12} {library:14} {rate:9,.0f} jobs/s{ratio}", flush=True)
+            line = f"{row:10} {library:12} {rate.jobs:9,.0f} jobs/s {rate.cpu:6.1f} us CPU a job"
+            ratio = f"   ours: {ours.jobs / rate.jobs:5.2f} x, CPU {ours.cpu / rate.cpu:4.2f}"
+            print(line + ratio * (library != "ours"), flush=True)
     return 0
 
 
