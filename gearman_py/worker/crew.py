@@ -226,12 +226,13 @@ class Crew:
         """Leave now; jobs in hand are left to the servers to give to others."""
         self._draining = True
         self.stopped = self.stopped or self.busy > 0
-        for performer in self._performers:
-            performer.kill()
         for slot in self._slots:
             slot.stop()
             if isinstance(slot, Slot):
                 slot.ended = True  # a plain function cannot be stopped: its thread is left behind
+        # Only now: a death that a server could still be told of would fail the job.
+        for performer in self._performers:
+            performer.kill()
         self._changed.set()
 
     def _drained_too_long(self) -> None:

@@ -148,10 +148,12 @@ class Child:
         self._await_end()
 
     def _await_end(self) -> None:
-        self._socket.settimeout(_GRACE)
+        deadline = monotonic() + _GRACE
         try:
-            while self._socket.recv(_READ_SIZE):
-                pass
+            while True:
+                self._socket.settimeout(max(0.001, deadline - monotonic()))
+                if not self._socket.recv(_READ_SIZE):
+                    break
         except TimeoutError:
             self._kill(signal.SIGKILL)
         except OSError:
@@ -209,13 +211,10 @@ def _work(parent: socket.socket, registry: Registry) -> NoReturn:
     try:
         for hook in registry.on_startup:
             hook()
-        parent.sendall(response(Packet.NOOP))
         _serve(parent, registry)
         for hook in registry.on_shutdown:
             hook()
         status = 0
-    except OSError as error:
-        _log.error("a worker process lost its parent: %s", error)
     except BaseException:
         _log.exception("a worker process ended")
     finally:
@@ -234,6 +233,7 @@ def _serve(parent: socket.socket, registry: Registry) -> None:
         with writing:
             parent.sendall(response(packet, handle, *arguments))
 
+    parent.sendall(response(Packet.NOOP))
     while data := parent.recv(_READ_SIZE):
         for packet, arguments in decoder.feed(data):
             if packet == Packet.OPTION_RES:

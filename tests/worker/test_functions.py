@@ -295,6 +295,36 @@ def test_a_process_that_dies_fails_its_job_and_is_replaced(jobs: Jobs) -> None:
         assert client.do("live") not in (before, b"")
 
 
+def test_a_function_that_will_not_stop_is_killed(jobs: Jobs) -> None:
+    worker = Worker(jobs.address, processes=1)
+
+    @worker.function("stubborn", timeout=0.1)
+    def stubborn(job: WorkerJob) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        while True:
+            job.send_data("still here")
+            time.sleep(0.01)
+
+    with (
+        running(worker),
+        Client(jobs.address, timeout=20) as client,
+        pytest.raises(JobException, match="TimeLimit"),
+    ):
+        client.do("stubborn")
+
+
+def test_a_worker_whose_processes_cannot_begin_says_so(jobs: Jobs, caplog: Any) -> None:
+    worker = Worker(jobs.address, processes=1)
+    worker.add_function("f", lambda job: None)
+
+    @worker.on_startup
+    def refuse() -> None:
+        raise OSError("no database")
+
+    assert worker.run() == 1
+    assert "a worker process could not begin: exit status 1" in caplog.text
+
+
 def test_a_process_is_replaced_after_so_many_jobs(jobs: Jobs) -> None:
     worker = Worker(jobs.address, processes=1, max_jobs_per_child=2)
     worker.add_function("pid", lambda job: str(os.getpid()))
