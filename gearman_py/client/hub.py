@@ -20,8 +20,6 @@ from gearman_py.servers import Server, why_not
 
 _READ_SIZE = 256 * 1024
 BEAT = 1  # second, for which a read may wait before it looks at the deadline
-# Seconds since a server was heard in which it is not asked whether it is still there.
-_FRESH = 0.01
 
 
 class Connection:
@@ -33,7 +31,6 @@ class Connection:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, Struct("@ll").pack(BEAT, 0))
         self.fd = connection.fileno()
         self.session = Session(str(server))
-        self.heard = monotonic()  # when something was last read
         self._least = 1
         self.writing = Lock()  # keeps bytes in the order in which the session expects answers
 
@@ -68,7 +65,6 @@ class Connection:
         if isinstance(fetched, OSError):
             self.session.lose(why_not(fetched))
         elif fetched:
-            self.heard = monotonic()
             self.session.receive(fetched)
         elif fetched is not None:
             self.session.lose("it closed the connection")
@@ -99,12 +95,7 @@ class Hub:
         """The connection to ``server``, made within so many seconds. Raises OSError."""
         with self.changed:
             connection = self._living(server)
-            while (
-                connection is not None
-                and not self._reading
-                and monotonic() - connection.heard > _FRESH
-                and connection.has_unread()
-            ):
+            while connection is not None and not self._reading and connection.has_unread():
                 self._look(0.0)  # the end of a connection comes after what was sent before it
                 connection = self._living(server)
             if connection is not None:
