@@ -30,6 +30,7 @@ from gearman_py.errors import (
 from gearman_py.serializer import JSON, Serializer
 
 if TYPE_CHECKING:
+    from gearman_py.admin.aio import AsyncAdminClient
     from gearman_py.client.aio import AsyncClient
     from gearman_py.client.aio_dispatch import AsyncJob
     from gearman_py.worker.job import Requeue, WorkerJob
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 
 # Imported when first asked for: asyncio is half of what a command's start takes.
 _LATER = {
+    "AsyncAdminClient": "gearman_py.admin.aio",
     "AsyncClient": "gearman_py.client.aio",
     "AsyncJob": "gearman_py.client.aio_dispatch",
     "Requeue": "gearman_py.worker.job",
@@ -58,6 +60,7 @@ __all__ = [
     "AdminClient",
     "AdminError",
     "ArgumentTooLarge",
+    "AsyncAdminClient",
     "AsyncClient",
     "AsyncJob",
     "Client",

@@ -1,6 +1,12 @@
-"""What a job server says of itself, and how its lines are read. No I/O."""
+"""What a job server is asked and says of itself, and how its lines are read. No I/O."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+from gearman_py.errors import AdminError
+from gearman_py.servers import Server
+
+T = TypeVar("T")
 
 
 class FunctionStatus(NamedTuple):
@@ -71,3 +77,38 @@ class JobInfo(NamedTuple):
         handle, *facts = line.rsplit("\t", 3)
         retries, ignored, background = map(int, facts)
         return cls(handle, retries, bool(ignored), bool(background))
+
+
+def value_of(server: Server, line: str) -> str:
+    """A one-line answer without its OK. Raises AdminError for ERR."""
+    if line.startswith("ERR "):
+        raise AdminError(f"{server}: {line[4:].replace('+', ' ')}")
+    return line.removeprefix("OK").strip()
+
+
+def rows(server: Server, command: str, lines: list[str], parse: Callable[[str], T]) -> list[T]:
+    """A listing, each line read by ``parse``. Raises AdminError for one that it cannot read."""
+    found = []
+    for line in lines:
+        try:
+            found.append(parse(line))
+        except ValueError:
+            raise AdminError(f"{server} answered {command!r} with {line!r}") from None
+    return found
+
+
+def word(name: str) -> str:
+    """``name`` as a word of a command. Raises ValueError for what cannot be one."""
+    if not name or any(c.isspace() or not c.isprintable() for c in name):
+        raise ValueError(f"{name!r} cannot be sent: the text protocol parts words by spaces")
+    return name
+
+
+def max_queue(
+    function: str, limit: int | None, high: int | None, normal: int | None, low: int | None
+) -> str:
+    """The command that limits a function's queue. Raises ValueError."""
+    limits = [limit if own is None else own for own in (high, normal, low)]
+    if any(one is not None and one < 1 for one in limits):
+        raise ValueError(f"a limit of {limits} jobs would refuse them all: None is no limit")
+    return f"maxqueue {word(function)} {' '.join(str(one or 0) for one in limits)}"

@@ -9,9 +9,18 @@ from collections.abc import Callable
 from time import monotonic
 from typing import NoReturn, Self, TypeVar
 
-from gearman_py.admin.answers import FunctionStatus, JobInfo, PriorityStatus, WorkerInfo
+from gearman_py.admin.answers import (
+    FunctionStatus,
+    JobInfo,
+    PriorityStatus,
+    WorkerInfo,
+    max_queue,
+    rows,
+    value_of,
+    word,
+)
 from gearman_py.dial import connect
-from gearman_py.errors import AdminError, ConnectionLost, JobTimeout, ServerUnavailable
+from gearman_py.errors import ConnectionLost, JobTimeout, ServerUnavailable
 from gearman_py.servers import Servers, parse_servers, why_not
 
 T = TypeVar("T")
@@ -74,11 +83,11 @@ class AdminClient:
 
     def create_function(self, name: str) -> None:
         """Let the server know a function before any worker does."""
-        self.value(f"create function {_word(name)}")
+        self.value(f"create function {word(name)}")
 
     def drop_function(self, name: str) -> None:
         """Let the server forget a function. AdminError while it has workers or jobs."""
-        self.value(f"drop function {_word(name)}")
+        self.value(f"drop function {word(name)}")
 
     def max_queue(
         self,
@@ -95,11 +104,7 @@ class AdminClient:
         without their own; None is no limit. All jobs of the function are counted, of any
         priority, and running ones too, as C gearmand does.
         """
-        limits = [limit if own is None else own for own in (high, normal, low)]
-        if any(one is not None and one < 1 for one in limits):
-            raise ValueError(f"a limit of {limits} jobs would refuse them all: None is no limit")
-        numbers = " ".join(str(one or 0) for one in limits)
-        self.value(f"maxqueue {_word(function)} {numbers}")
+        self.value(max_queue(function, limit, high, normal, low))
 
     def ping(self) -> float:
         """The seconds that an answer takes."""
@@ -109,7 +114,7 @@ class AdminClient:
 
     def cancel(self, handle: str) -> None:
         """Take a waiting job from its queue."""
-        self.value(f"cancel job {_word(handle)}")
+        self.value(f"cancel job {word(handle)}")
 
     def shutdown(self, *, graceful: bool = False) -> None:
         """Stop the server, after its jobs if ``graceful``. Only its admin socket obeys."""
@@ -118,7 +123,7 @@ class AdminClient:
     def value(self, command: str) -> str:
         """The server's one-line answer, without its OK. Raises AdminError for ERR."""
         self._send(command)
-        return self._value(self._line())
+        return value_of(self.server, self._line())
 
     def listing(self, command: str) -> list[str]:
         """The server's answer in lines, without the final ``.``"""
@@ -126,7 +131,7 @@ class AdminClient:
         lines: list[str] = []
         while (line := self._line()) != ".":
             if not lines and line.startswith("ERR "):
-                self._value(line)
+                value_of(self.server, line)
             lines.append(line)
         return lines
 
@@ -137,18 +142,7 @@ class AdminClient:
             self._socket = None
 
     def _table(self, command: str, parse: Callable[[str], T]) -> list[T]:
-        rows = []
-        for line in self.listing(command):
-            try:
-                rows.append(parse(line))
-            except ValueError:
-                raise AdminError(f"{self.server} answered {command!r} with {line!r}") from None
-        return rows
-
-    def _value(self, line: str) -> str:
-        if line.startswith("ERR "):
-            raise AdminError(f"{self.server}: {line[4:].replace('+', ' ')}")
-        return line.removeprefix("OK").strip()
+        return rows(self.server, command, self.listing(command), parse)
 
     def _send(self, command: str) -> None:
         if self._socket is None:
@@ -187,9 +181,3 @@ class AdminClient:
     def _lost(self, why: str) -> NoReturn:
         self.close()
         raise ConnectionLost(str(self.server), why) from None
-
-
-def _word(name: str) -> str:
-    if not name or any(c.isspace() or not c.isprintable() for c in name):
-        raise ValueError(f"{name!r} cannot be sent: the text protocol parts words by spaces")
-    return name

@@ -1,0 +1,168 @@
+"""The administrative client that awaits: AdminClient's names and keywords, on asyncio."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Self, TypeVar
+
+from gearman_py.admin.answers import (
+    FunctionStatus,
+    JobInfo,
+    PriorityStatus,
+    WorkerInfo,
+    max_queue,
+    rows,
+    value_of,
+    word,
+)
+from gearman_py.errors import ConnectionLost, JobTimeout, ServerUnavailable
+from gearman_py.servers import Servers, parse_servers, why_not
+
+T = TypeVar("T")
+
+
+class AsyncAdminClient:
+    """As AdminClient. Tasks may share it: their questions take turns."""
+
+    def __init__(
+        self, servers: Servers | None = None, *, connect_timeout: float = 3.0, timeout: float = 10.0
+    ) -> None:
+        self.server = parse_servers(servers)[0]
+        self._connect_timeout = connect_timeout
+        self._timeout = timeout
+        self._turn = asyncio.Lock()
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def status(self) -> list[FunctionStatus]:
+        """As AdminClient.status()."""
+        return await self._table("status", FunctionStatus.parse)
+
+    async def priority_status(self) -> list[PriorityStatus]:
+        """As AdminClient.priority_status()."""
+        return await self._table("prioritystatus", PriorityStatus.parse)
+
+    async def workers(self) -> list[WorkerInfo]:
+        """As AdminClient.workers()."""
+        return await self._table("workers", WorkerInfo.parse)
+
+    async def jobs(self) -> list[JobInfo]:
+        """As AdminClient.jobs()."""
+        return await self._table("show jobs", JobInfo.parse)
+
+    async def unique_jobs(self) -> list[str]:
+        """As AdminClient.unique_jobs()."""
+        return await self.listing("show unique jobs")
+
+    async def version(self) -> str:
+        """As AdminClient.version()."""
+        return await self.value("version")
+
+    async def pid(self) -> int:
+        """As AdminClient.pid()."""
+        return int(await self.value("getpid"))
+
+    async def verbose(self) -> str:
+        """As AdminClient.verbose()."""
+        return await self.value("verbose")
+
+    async def create_function(self, name: str) -> None:
+        """As AdminClient.create_function()."""
+        await self.value(f"create function {word(name)}")
+
+    async def drop_function(self, name: str) -> None:
+        """As AdminClient.drop_function()."""
+        await self.value(f"drop function {word(name)}")
+
+    async def max_queue(
+        self,
+        function: str,
+        limit: int | None = None,
+        *,
+        high: int | None = None,
+        normal: int | None = None,
+        low: int | None = None,
+    ) -> None:
+        """As AdminClient.max_queue()."""
+        await self.value(max_queue(function, limit, high, normal, low))
+
+    async def ping(self) -> float:
+        """As AdminClient.ping()."""
+        start = monotonic()
+        await self.value("version")
+        return monotonic() - start
+
+    async def cancel(self, handle: str) -> None:
+        """As AdminClient.cancel()."""
+        await self.value(f"cancel job {word(handle)}")
+
+    async def shutdown(self, *, graceful: bool = False) -> None:
+        """As AdminClient.shutdown()."""
+        await self.value("shutdown graceful" if graceful else "shutdown")
+
+    async def value(self, command: str) -> str:
+        """As AdminClient.value()."""
+        return value_of(self.server, await self._ask(command, self._line))
+
+    async def listing(self, command: str) -> list[str]:
+        """As AdminClient.listing()."""
+        return await self._ask(command, self._lines)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        streams, self._streams = self._streams, None
+        if streams is not None:
+            streams[1].close()
+
+    async def _table(self, command: str, parse: Callable[[str], T]) -> list[T]:
+        return rows(self.server, command, await self.listing(command), parse)
+
+    async def _ask(self, command: str, read: Callable[[asyncio.StreamReader], Awaitable[T]]) -> T:
+        async with self._turn:
+            reader, writer = self._streams or await self._connect()
+            try:
+                async with asyncio.timeout(self._timeout):
+                    writer.write(command.encode() + b"\r\n")
+                    await writer.drain()
+                    return await read(reader)
+            except TimeoutError:
+                await self.close()
+                late = f"{self.server} did not answer within {self._timeout:g} s"
+                raise JobTimeout(late) from None
+            except (OSError, EOFError) as error:
+                await self.close()
+                why = why_not(error) if isinstance(error, OSError) else "it closed the connection"
+                raise ConnectionLost(str(self.server), why) from None
+            except asyncio.CancelledError:
+                await self.close()  # what it still answers belongs to nobody
+                raise
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        server = self.server
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                if server.path is None:
+                    self._streams = await asyncio.open_connection(server.host, server.port)
+                else:
+                    self._streams = await asyncio.open_unix_connection(server.path)
+        except OSError as error:
+            why = why_not(error, self._connect_timeout)
+            raise ServerUnavailable([(str(server), why)]) from None
+        return self._streams
+
+    async def _line(self, reader: asyncio.StreamReader) -> str:
+        line = await reader.readuntil(b"\n")
+        return line.removesuffix(b"\n").removesuffix(b"\r").decode(errors="backslashreplace")
+
+    async def _lines(self, reader: asyncio.StreamReader) -> list[str]:
+        lines: list[str] = []
+        while (line := await self._line(reader)) != ".":
+            if not lines and line.startswith("ERR "):
+                value_of(self.server, line)
+            lines.append(line)
+        return lines
