@@ -137,8 +137,8 @@ class AsyncClient:
     async def submit_many(self, jobs: Iterable[Submit]) -> list[AsyncJob]:
         """As Client.submit_many()."""
         submitted: list[AsyncJob] = []
-        given = iter(jobs)
-        while batch := [self._dispatcher.job(one) for one in islice(given, _BATCH)]:
+        made = iter([self._dispatcher.job(one) for one in jobs])
+        while batch := list(islice(made, _BATCH)):
             deadline = monotonic() + self._manner.submit_timeout
             await self._dispatcher.start(batch)
             await self._dispatcher.accepted(batch, deadline)
@@ -261,9 +261,7 @@ class AsyncClient:
 
     async def ping(self) -> float:
         """As Client.ping()."""
-        connection = await self._dispatcher.connected(
-            [self._dispatcher.router.order(monotonic())[0]]
-        )
+        connection = await self._dispatcher.connected(self._dispatcher.router.order(monotonic()))
         start = monotonic()
         await self._dispatcher.ask(connection, lambda session: session.ping(b"ping"))
         return monotonic() - start

@@ -187,18 +187,18 @@ class AsyncDispatcher:
 
     async def status(self, ask: Callable[[Session], Question], server: str | None) -> JobStatus:
         servers = [one for one in self.router.servers if server in (None, str(one))]
-        status = JobStatus(False, False, 0, 0)
+        status = None
         for one in servers:
             try:
                 connection = await self.connected([one])
             except ServerUnavailable:
-                if one is servers[-1]:
-                    raise
+                if one is servers[-1] and status is None:
+                    raise  # not one has answered
                 continue
             status = read_status(await self.ask(connection, ask))
             if status.known:
                 break
-        return status
+        return status or JobStatus(False, False, 0, 0)
 
     async def ask(
         self, connection: "_Connection", ask: Callable[[Session], Question]

@@ -51,8 +51,17 @@ class Options(TypedDict, total=False):
 
 
 def as_bytes(data: Data) -> bytes:
-    """A workload as it goes on the wire: text is UTF-8."""
-    return data.encode() if isinstance(data, str) else bytes(data)
+    """A workload as it goes on the wire: text is UTF-8. Raises TypeError for what is neither."""
+    if isinstance(data, str):
+        return data.encode()
+    if type(data) is bytes:
+        return data
+    try:
+        return bytes(memoryview(data))  # bytes(5) would be five NULs
+    except TypeError:
+        kind = type(data).__name__
+        text = f"a workload is bytes or str, not {kind}: call() takes other values"
+        raise TypeError(text) from None
 
 
 def as_unique(unique: Unique) -> str:

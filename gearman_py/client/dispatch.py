@@ -140,8 +140,10 @@ class Dispatcher:
         for job in jobs:
             order = self.router.order(now, job.key)
             groups.setdefault(order[0], (order, []))[1].append(job)
-        for order, group in groups.values():
-            self._write(self.connected(order), group, deadline)
+        # Connections first: when there is none, nothing is written.
+        ready = [(self.connected(order), group) for order, group in groups.values()]
+        for connection, group in ready:
+            self._write(connection, group, deadline)
 
     def _write(self, connection: Connection, jobs: list[Job], deadline: float) -> None:
         def submit(session: Session) -> None:
@@ -181,12 +183,13 @@ class Dispatcher:
         if not self.wait_until(until, None if limit is None else monotonic() + limit):
             raise JobTimeout(f"no next result of {function} within {limit:g} s")
 
-    def _revive(self, lost: ClientJob) -> None:
-        assert isinstance(lost, Job)  # noqa: S101  for mypy: this client made it
+    def _revive(self, lost: list[ClientJob]) -> None:
+        jobs = [job for job in lost if isinstance(job, Job)]
         try:
-            self.start([lost], monotonic() + self.manner.submit_timeout)
+            self.start(jobs, monotonic() + self.manner.submit_timeout)
         except GearmanError as error:
-            lost.give_up(error)
+            for job in jobs:
+                job.give_up(error)
 
     def connected(self, order: list[Server]) -> Connection:
         """A connection to the first of these servers that answers. Raises ServerUnavailable."""
@@ -209,18 +212,18 @@ class Dispatcher:
     def status(self, ask: Callable[[Session], Question], server: str | None) -> JobStatus:
         """What ``server`` says, or the first of all that knows the job."""
         servers = [one for one in self.router.servers if server in (None, str(one))]
-        status = JobStatus(False, False, 0, 0)
+        status = None
         for one in servers:
             try:
                 connection = self.connected([one])
             except ServerUnavailable:
-                if one is servers[-1] and not status.known:
-                    raise
+                if one is servers[-1] and status is None:
+                    raise  # not one has answered
                 continue
             status = read_status(self.ask(connection, ask))
             if status.known:
                 break
-        return status
+        return status or JobStatus(False, False, 0, 0)
 
     def ask(self, connection: Connection, ask: Callable[[Session], Question]) -> list[bytes]:
         """The answer to a question."""

@@ -16,6 +16,7 @@ from time import monotonic
 from gearman_py.client.job import ClientJob, JobState
 from gearman_py.client.session import Session
 from gearman_py.dial import connect
+from gearman_py.errors import ConnectionLost
 from gearman_py.servers import Server, why_not
 
 _READ_SIZE = 256 * 1024
@@ -74,7 +75,7 @@ class Hub:
     """All connections, and waiting on them. ``revive`` is given jobs that were lost and are to
     be submitted again, in a thread that waits. ``sole``: there will be one connection."""
 
-    def __init__(self, revive: Callable[[ClientJob], object], *, sole: bool) -> None:
+    def __init__(self, revive: Callable[[list[ClientJob]], object], *, sole: bool) -> None:
         self._sole = sole
         self.changed = Condition()  # guards all of it
         self.lost: deque[ClientJob] = deque()
@@ -178,7 +179,7 @@ class Hub:
         with self.changed:
             while not until():
                 late = deadline is not None and monotonic() >= deadline
-                if self.lost:
+                if self.lost and not late:
                     self._revive_lost()
                 elif self._reading:
                     if late or not self._follow(deadline):
@@ -198,10 +199,14 @@ class Hub:
             self._followers -= 1
 
     def _revive_lost(self) -> None:
-        job = self.lost.popleft()
+        jobs = list(dict.fromkeys(self.lost))
+        self.lost.clear()
         self.changed.release()
         try:
-            self._revive(job)
+            self._revive(jobs)
+        except BaseException:  # ^C, most likely while it connects
+            self.lost.extend(jobs)
+            raise
         finally:
             self.changed.acquire()
             self.changed.notify_all()
@@ -284,6 +289,9 @@ class Hub:
         for connection in list(self._connections.values()):
             self.close(connection, "closed by this client")
         with self.changed:
+            while self.lost:
+                job = self.lost.popleft()
+                job.give_up(ConnectionLost(job.server, "closed by this client"))
             if self._wakers is not None and not self._reading:
                 for waker in self._wakers:
                     waker.close()

@@ -73,6 +73,8 @@ class ClientJob:
         self._on_data, self._on_warning = given.on_data, given.on_warning
         self._on_status = given.on_status
         self._news: deque[Callable[[], object]] = deque()
+        if self.priority not in ("low", "normal", "high"):
+            raise ValueError(f"{self.priority!r} is no priority: expected low, normal or high")
         if self.priority != "normal" and (self.at is not None or self.reducer is not None):
             kind = "at a time" if self.at is not None else "with a reducer"
             raise ValueError(f"a job {kind} has normal priority: the protocol has no other for it")

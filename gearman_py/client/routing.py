@@ -8,7 +8,7 @@ of ours in flight, in turn where that is equal.
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from zlib import crc32
+from hashlib import blake2b
 
 from gearman_py.serializer import Serializer
 from gearman_py.servers import Server
@@ -53,7 +53,8 @@ class Router:
         self._load = load
         self._failures: dict[Server, int] = {}
         self._avoid: dict[Server, float] = {}  # until when
-        self._turn = 0
+        # Programs that submit one job each would else all begin with the same server.
+        self._turn = random.randrange(len(servers))  # noqa: S311  no secret: it spreads
 
     def order(self, now: float, key: bytes | None = None) -> list[Server]:
         """Every server once, best first; those that failed lately come last. ``key`` is what
@@ -62,7 +63,7 @@ class Router:
             return self.servers
         avoided = {server: self._avoid.get(server, 0.0) > now for server in self.servers}
         if key is not None:
-            weight = {server: crc32(key, crc32(str(server).encode())) for server in self.servers}
+            weight = {server: _weight(server, key) for server in self.servers}
             return sorted(self.servers, key=lambda server: (avoided[server], weight[server]))
         self._turn += 1
         turned = self._turn % len(self.servers)
@@ -79,6 +80,11 @@ class Router:
         """``server`` answers."""
         self._failures.pop(server, None)
         self._avoid.pop(server, None)
+
+
+def _weight(server: Server, key: bytes) -> bytes:
+    """A CRC would not do: it is linear, and would give one of three servers half of the keys."""
+    return blake2b(str(server).encode() + b"\0" + key, digest_size=8).digest()
 
 
 def key_of(function: str, unique: str, workload: bytes) -> bytes | None:

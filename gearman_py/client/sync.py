@@ -166,8 +166,8 @@ class Client:
         raises when no server can be had.
         """
         submitted: list[Job] = []
-        given = iter(jobs)
-        while batch := [self._dispatcher.job(one) for one in islice(given, _BATCH)]:
+        made = iter([self._dispatcher.job(one) for one in jobs])  # a wrong one: none is submitted
+        while batch := list(islice(made, _BATCH)):
             deadline = monotonic() + self._manner.submit_timeout
             self._dispatcher.start(batch, deadline)
             self._dispatcher.accepted(batch, deadline)
@@ -247,7 +247,7 @@ class Client:
         left = set(jobs)
         for job in left:
             job.listener = ended.append
-        ended.extend(job for job in left if job.done() and job not in ended)
+        ended.extend([job for job in left if job.done()])  # one that ends now is in it twice
         while left:
             if not self._dispatcher.wait_until(lambda: bool(ended), deadline):
                 raise JobTimeout(f"{len(left)} jobs have not ended within {timeout:g} s")
@@ -283,8 +283,7 @@ class Client:
 
     def ping(self) -> float:
         """Send a few bytes to a server and back; return the seconds that took."""
-        server = self._dispatcher.router.order(monotonic())[0]
-        connection = self._dispatcher.connected([server])
+        connection = self._dispatcher.connected(self._dispatcher.router.order(monotonic()))
         start = monotonic()
         self._dispatcher.ask(connection, lambda session: session.ping(b"ping"))
         return monotonic() - start

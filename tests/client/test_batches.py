@@ -348,3 +348,16 @@ def test_a_job_that_fails_is_a_failure_everywhere(use: Any) -> None:
             await client.do("odd", "2")
 
     use(scenario)
+
+
+def test_what_cannot_be_sent_is_said_before_anything_is(jobs: Server) -> None:
+    client = Client(jobs.address, timeout=10)
+    with client, pytest.raises(TypeError, match="not int"):
+        client.do("upper", 5)  # type: ignore[arg-type]  # that is the point
+    with pytest.raises(ValueError, match="'urgent' is no priority"):
+        client.submit("upper", priority="urgent")  # type: ignore[arg-type]  # that is the point
+    wrong = [Submit(function="batch-unsent", background=True)] * 600 + [Submit(function="")]
+    with pytest.raises(ValueError, match="empty"):
+        client.submit_many(wrong)
+    with AdminClient(jobs.address) as admin:
+        assert "batch-unsent" not in {row.name for row in admin.status()}

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from gearman_py import (
     AsyncClient,
     Client,
     ConnectionLost,
+    JobState,
     Retry,
     ServerUnavailable,
     Submit,
@@ -20,7 +22,7 @@ from gearman_py import (
     WorkerJob,
 )
 from gearman_py.client.routing import Router, key_of
-from gearman_py.servers import parse_servers
+from gearman_py.servers import Server, parse_servers
 from gearman_py.testing import running, server
 
 NOBODY = "127.0.0.1:1"
@@ -223,3 +225,47 @@ def test_a_job_knows_its_server(pair: list[str]) -> None:
         jobs = [client.submit("where") for _ in range(4)]
         assert [job.result().decode() for job in jobs] == [job.server for job in jobs]
         assert all(client.status(job.handle) is not None for job in jobs)
+
+
+def test_jobs_of_a_server_that_is_gone_for_good_keep_nobody_waiting(gearmand: Any) -> None:
+    with Client(gearmand.address, on_lost="resubmit") as client:
+        jobs = client.submit_many(Submit(function="nobody", workload=b"%d" % n) for n in range(300))
+        gearmand.stop()
+        start = time.monotonic()
+        done, left = client.wait(jobs, timeout=5)
+        assert time.monotonic() - start < 5, "all are tried together"
+        assert (len(done), len(left)) == (300, 0)
+
+
+@pytest.mark.parametrize("servers", [2, 3, 5])
+def test_uniques_spread_evenly(servers: int) -> None:
+    addresses = [Server(f"10.0.0.{number}") for number in range(1, servers + 1)]
+    router = Router(addresses, lambda _: 0)
+    keys = [key_of("resize", f"{number:08}", b"") for number in range(4000)]
+    counts = Counter(router.order(0.0, key)[0] for key in keys)
+    assert max(counts.values()) < 1.2 * 4000 / servers
+
+
+def test_clients_of_one_job_do_not_all_begin_with_one_server() -> None:
+    addresses = [Server("a"), Server("b")]
+    first = {Router(addresses, lambda _: 0).order(0.0)[0] for _ in range(100)}
+    assert first == {*addresses}
+
+
+def test_a_dead_server_beside_a_living_one_is_no_error(gearmand: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        dead = f"127.0.0.1:{free.getsockname()[1]}"
+    for servers in ([dead, gearmand.address], [gearmand.address, dead]):
+        with Client(servers) as client:
+            assert [client.ping() < 5 for _ in range(2)] == [True, True]
+            assert not client.status("H:none:1").known
+
+
+def test_closing_ends_a_job_that_waits_to_be_submitted_again(gearmand: Any) -> None:
+    client = Client(gearmand.address, on_lost="resubmit")
+    job = client.submit("nobody")
+    gearmand.stop()
+    with pytest.raises(ServerUnavailable):
+        client.ping()
+    client.close()
+    assert job.state is JobState.LOST
