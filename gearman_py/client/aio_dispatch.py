@@ -124,6 +124,7 @@ class AsyncDispatcher:
         return connection.session.in_flight if connection is not None else 0
 
     def forget(self, job: AsyncJob) -> None:
+        job.resubmits = 0
         for connection in self._connections.values():
             if connection.session.server == job.server:
                 connection.session.forget(job)

@@ -22,6 +22,7 @@ class Job(ClientJob):
     """A job that was submitted; ``result()`` waits for it."""
 
     _dispatcher: "Dispatcher"
+    generation = 0  # how often the process had been forked when it was made
     listener: Callable[["Job"], object] | None = None
 
     def result(self, timeout: Timeout = ...) -> bytes:
@@ -37,6 +38,9 @@ class Job(ClientJob):
 
     def result_by(self, deadline: float | None, limit: float | None) -> bytes:
         """result(), until ``deadline``, which is ``limit`` seconds from when it was asked for."""
+        if not self.done() and self.generation != self._dispatcher.generation:
+            why = "its connection belongs to the process that this one was forked from"
+            raise ConnectionLost(self.server, why, handle=self.handle)
         while not self.done():
             if not self._dispatcher.wait_until(self.has_news, deadline):
                 raise JobTimeout(
@@ -87,6 +91,7 @@ class Dispatcher:
         self._lock = Lock()
         self._hub: Hub | None = None
         self._closing = False
+        self.generation = 0
         _dispatchers.add(self)
 
     def close(self) -> None:
@@ -126,11 +131,13 @@ class Dispatcher:
         """In a forked child: the parent's connections are not ours to use."""
         self._lock = Lock()
         self._hub = None
+        self.generation += 1
 
     def job(self, given: Submit) -> Job:
         """A job that is to be submitted. Raises ValueError or ArgumentTooLarge."""
         job = Job(given, prefix=self.manner.prefix, resubmits=self.manner.resubmits)
         job._dispatcher = self
+        job.generation = self.generation
         return job
 
     def start(self, jobs: list[Job], deadline: float) -> None:

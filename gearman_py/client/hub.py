@@ -259,8 +259,9 @@ class Hub:
             self.changed.notify_all()
 
     def forget(self, job: ClientJob) -> None:
-        """Drop what comes for this job."""
+        """Drop what comes for this job; if it is lost, it stays so."""
         with self.changed:
+            job.resubmits = 0
             for connection in self._connections.values():
                 if connection.session.server == job.server:
                     connection.session.forget(job)

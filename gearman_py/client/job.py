@@ -68,7 +68,7 @@ class ClientJob:
         self.status: tuple[int, int] | None = None
         self.error: GearmanError | None = None
         self.prefix = prefix
-        self._resubmits = resubmits
+        self.resubmits = resubmits
         self._answer = b""
         self._on_data, self._on_warning = given.on_data, given.on_warning
         self._on_status = given.on_status
@@ -132,8 +132,8 @@ class ClientJob:
 
     def lose(self, error: GearmanError) -> None:
         """Nothing more will be heard of it."""
-        if self._resubmits:
-            self._resubmits -= 1
+        if self.resubmits:
+            self.resubmits -= 1
             self.state = JobState.SUBMITTED
             self.handle = ""
             self._again(error)

@@ -54,7 +54,7 @@ class Router:
         self._failures: dict[Server, int] = {}
         self._avoid: dict[Server, float] = {}  # until when
         # Programs that submit one job each would else all begin with the same server.
-        self._turn = random.randrange(len(servers))  # noqa: S311  no secret: it spreads
+        self._turn = random.randrange(1 + len(servers))  # noqa: S311  no secret: it spreads
 
     def order(self, now: float, key: bytes | None = None) -> list[Server]:
         """Every server once, best first; those that failed lately come last. ``key`` is what

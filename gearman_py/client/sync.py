@@ -36,7 +36,8 @@ class Client:
     Limits are in seconds: ``connect_timeout`` for one server to accept a connection,
     ``submit_timeout`` for it to accept a job, ``timeout`` for results (None: no limit).
 
-    ``retry``: how often all servers are tried before ServerUnavailable is raised.
+    ``retry``: how often all servers are tried before ServerUnavailable is raised; three times
+    within a third of a second unless told.
     ``on_lost``: what becomes of a job whose server is lost after it was sent: "raise"
     ConnectionLost, as the job may have run, or "resubmit" it, if it may as well run twice.
     ``prefix`` goes before the name of each function. ``serializer`` is for call() and
@@ -212,9 +213,10 @@ class Client:
         """The results of a job for each workload, in their order unless ``ordered=False``.
 
         Workloads are read when there is room for them: at most ``in_flight`` are submitted and
-        not yet yielded. ``timeout``: seconds for the next result. ``on_error="yield"`` gives an
-        error in place of its result and goes on. Jobs left when the iteration ends early run
-        all the same.
+        not yet yielded, and so many are read first (choose few for a source that is slow).
+        ``timeout``: seconds for the next result. ``on_error="yield"`` gives a job's error in
+        place of its result and goes on; JobTimeout and ServerUnavailable are raised all the
+        same. Jobs left when the iteration ends early run nevertheless.
         """
         make = self._dispatcher.job
         given = iter(workloads)

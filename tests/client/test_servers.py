@@ -1,6 +1,7 @@
 """Several job servers: spread, fail over, and what becomes of jobs on one that is lost."""
 
 import asyncio
+import os
 import socket
 import threading
 import time
@@ -199,6 +200,23 @@ def test_a_job_is_resubmitted_no_more_often_than_was_said(gearmand: Any) -> None
         deadly.shutdown(socket.SHUT_RDWR)
         thread.join()
     assert accepted == 4
+
+
+def test_a_forked_child_does_not_wait_for_its_parents_job(
+    gearmand: Any, slow: threading.Event
+) -> None:
+    with Client(gearmand.address, timeout=10) as client:
+        job = client.submit("slow")
+        if (pid := os.fork()) == 0:
+            try:
+                job.result(timeout=None)
+            except ConnectionLost:
+                os._exit(7)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        slow.set()
+        assert job.result() == b""
 
 
 def test_threads_share_a_client_of_several_servers(pair: list[str]) -> None:
