@@ -14,11 +14,6 @@ class Backoff:
         self._first, self._most = first, most
         self._next = first
 
-    @property
-    def fresh(self) -> bool:
-        """Whether nothing has failed since the last reset()."""
-        return self._next == self._first
-
     def next(self) -> float:
         """The seconds to wait now."""
         pause = self._next * random.uniform(0.8, 1.2)  # noqa: S311  no secret: it spreads

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from threading import Lock
 from time import monotonic
 from typing import TypedDict
 
@@ -73,8 +72,6 @@ class Crew:
         self._nursery: Nursery | None = None
         self._performers: list[Performer] = []
         self._slots: list[Slot | AsyncSlot] = []
-        self._counting = Lock()
-        self._total = 0
         self._changed = asyncio.Event()
         self._draining = False
         self._hooked = False  # on_startup has run in this process
@@ -202,16 +199,13 @@ class Crew:
 
     def _count(self, drain: Callable[[], object]) -> None:
         """A job was answered; leave after the last of max_jobs, before the next is asked for."""
-        if self._plan.max_jobs is not None:
-            with self._counting:
-                self._total += 1
-                last = self._total == self._plan.max_jobs
-            if last:
-                self._draining = True
-                for slot in self._slots:
-                    if isinstance(slot, Slot):
-                        slot.drain()
-                drain()
+        most = self._plan.max_jobs
+        if most is not None and not self._draining and self.answered >= most:
+            self._draining = True
+            for slot in self._slots:
+                if isinstance(slot, Slot):
+                    slot.drain()
+            drain()
 
     def drain(self) -> None:
         """Finish the jobs in hand, take no others, leave. Call it in the event loop's thread."""

@@ -35,8 +35,6 @@ class WorkerJob:
 
     attempt = 1
     """1, and one more for each of the function's ``retries``."""
-    deadline: float | None = None
-    """When the function's time limit ends it, by time.monotonic(); None without a limit."""
 
     def __init__(
         self,
