@@ -89,7 +89,9 @@ class AsyncAdminClient:
         low: int | None = None,
     ) -> None:
         """As AdminClient.max_queue()."""
-        await self.value(max_queue(function, limit, high, normal, low))
+        command = max_queue(function, limit, high, normal, low)
+        await self.create_function(function)  # the C server limits only what it knows
+        await self.value(command)
 
     async def ping(self) -> float:
         """As AdminClient.ping()."""

@@ -104,7 +104,9 @@ class AdminClient:
         without their own; None is no limit. All jobs of the function are counted, of any
         priority, and running ones too, as C gearmand does.
         """
-        self.value(max_queue(function, limit, high, normal, low))
+        command = max_queue(function, limit, high, normal, low)
+        self.create_function(function)  # the C server limits only what it knows
+        self.value(command)
 
     def ping(self) -> float:
         """The seconds that an answer takes."""

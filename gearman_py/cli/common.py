@@ -71,17 +71,14 @@ def open_standard_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def detach() -> None:
-    """Go on in a child of its own session, which prints nothing; the parent ends with 0.
-
-    Standard input stays: there may be a workload in it.
-    """
+def detach(*, keep_input: bool = False) -> None:
+    """Go on in a child of its own session, which prints nothing; the parent ends with 0."""
     sys.stdout.flush()
     if os.fork():
         os._exit(OK)
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (1, 2):
+    for descriptor in (1, 2) if keep_input else (0, 1, 2):
         os.dup2(null, descriptor)
 
 

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from gearman_py.admin.client import AdminClient
 from gearman_py.cli import common
 from gearman_py.cli.table import table
-from gearman_py.client.sync import Client
 
 _EPILOG = f"""\
 One job server is asked: the first that is named.
@@ -54,17 +53,14 @@ class _Act(NamedTuple):
 
 
 def _ping(client: AdminClient) -> str:
-    server = str(client.server)
-    with Client(server) as pinging:
-        pinging.ping()  # connects first
-        return f"{server} answers in {1000 * pinging.ping():.1f} ms"
+    client.ping()  # connects first
+    return f"{client.server} answers in {1000 * client.ping():.1f} ms"
 
 
 def _limit(client: AdminClient, function: str, jobs: str) -> None:
     if not jobs.isascii() or not jobs.isdigit():
         raise ValueError(f"--max-queue: {jobs!r} is not a number of jobs")
-    client.create_function(function)  # checks its name; the C server limits only what it knows
-    client.value(f"maxqueue {function} {jobs}")
+    client.max_queue(function, int(jobs) or None)
 
 
 _QUESTIONS: dict[str, _Value | _Listing | _Act] = {
@@ -75,9 +71,7 @@ _QUESTIONS: dict[str, _Value | _Listing | _Act] = {
         ("FUNCTION",),
         AdminClient.create_function,
     ),
-    "max-queue": _Act(
-        "refuse more than N waiting jobs of each priority; 0: no limit", ("FUNCTION", "N"), _limit
-    ),
+    "max-queue": _Act("refuse more jobs while there are N; 0: no limit", ("FUNCTION", "N"), _limit),
     "drop-function": _Act(
         "forget a function without workers and jobs", ("FUNCTION",), AdminClient.drop_function
     ),

@@ -71,7 +71,7 @@ def _parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
 def _in_place(run: partial[int], options: Namespace) -> int:
     """Run in the background if so asked, with the process id in its file."""
     if options.daemon:
-        common.detach()
+        common.detach(keep_input=True)  # there may be a workload in it
     with _pid_file(options.pid_file):
         return run()
 

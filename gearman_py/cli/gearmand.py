@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gearman_py import __version__
+from gearman_py.cli.common import detach
 from gearman_py.server import lifecycle, sockets
 from gearman_py.server.settings import LEVELS, Settings, UsageError, parse
 
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             lifecycle.become(settings.user, doors)
         _log_to(settings)
         if settings.daemon:
-            _detach()
+            detach()
         if settings.pid_file:
             _write_pid(Path(settings.pid_file))
     except (UsageError, sockets.StartError) as error:
@@ -77,16 +78,6 @@ def _syslog() -> logging.Handler:
         raise sockets.StartError(f"--syslog: /dev/log: {error.strerror}") from error
     handler.ident = f"gearmand[{os.getpid()}]: "
     return handler
-
-
-def _detach() -> None:
-    """Go on in a child of its own session; the parent has reported success by then."""
-    if os.fork():
-        os._exit(0)
-    os.setsid()
-    null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(null, descriptor)
 
 
 def _write_pid(path: Path) -> None:
