@@ -5,7 +5,7 @@ The same names and keywords as ``Client``; see there for what they mean.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from itertools import islice
 from time import monotonic
 from typing import Any, Literal, Self, Unpack, overload
@@ -20,13 +20,11 @@ from gearman_py.client.arguments import (
     as_unique,
     room_for,
 )
-from gearman_py.client.job import JobStatus
+from gearman_py.client.job import JobStatus, in_turn
 from gearman_py.client.routing import Manner, Retry
 from gearman_py.errors import GearmanError, JobTimeout
 from gearman_py.serializer import JSON, Serializer
 from gearman_py.servers import Servers, parse_servers
-
-_BATCH = 512  # jobs that are written at once and accepted before more are
 
 
 class AsyncClient:
@@ -127,22 +125,15 @@ class AsyncClient:
     ) -> AsyncJob:
         """As Client.submit()."""
         job = self._dispatcher.job(Submit(function=function, workload=workload, **options))
-        deadline = monotonic() + self._manner.submit_timeout
-        await self._dispatcher.start([job])
-        await self._dispatcher.accepted([job], deadline)
+        await self._dispatcher.submit([job])
         if job.error is not None and not job.handle:
             raise job.error
         return job
 
     async def submit_many(self, jobs: Iterable[Submit]) -> list[AsyncJob]:
         """As Client.submit_many()."""
-        submitted: list[AsyncJob] = []
-        made = iter([self._dispatcher.job(one) for one in jobs])
-        while batch := list(islice(made, _BATCH)):
-            deadline = monotonic() + self._manner.submit_timeout
-            await self._dispatcher.start(batch)
-            await self._dispatcher.accepted(batch, deadline)
-            submitted += batch
+        submitted = [self._dispatcher.job(one) for one in jobs]
+        await self._dispatcher.submit(submitted)
         return submitted
 
     @overload
@@ -190,21 +181,19 @@ class AsyncClient:
                 room = islice(given, room_for(in_flight, len(flying)))
                 batch = [make(Submit(function=function, workload=one, **options)) for one in room]
                 for job in batch:
-                    job.listener = ended.add
+                    job.listener = None if ordered else ended.add
                     flying[job] = None
                 await self._dispatcher.start(batch)
                 if not flying:
                     return
-                first = next(iter(flying))
-                limit = self._dispatcher.limit(timeout)
+                limit = self._manner.limit(timeout)
                 deadline = None if limit is None else monotonic() + limit
                 late = f"no next result of {function} within {limit} s"
-                await ended.until(first.done if ordered else ended.any, deadline, late)
                 if ordered:
-                    ended.jobs.clear()
-                while flying and (next(iter(flying)).done() if ordered else ended.any()):
-                    job = next(iter(flying)) if ordered else ended.jobs.popleft()
-                    del flying[job]
+                    await next(iter(flying)).ended(deadline, late)
+                else:
+                    await ended.any(deadline, late)
+                for job in in_turn(flying, ended.jobs, ordered=ordered):
                     yield job.yielded(on_error)
         finally:
             for job in flying:
@@ -226,7 +215,7 @@ class AsyncClient:
                 ended.add(job)
         while left:
             late = f"{len(left)} jobs have not ended within {timeout} s"
-            await ended.until(ended.any, deadline, late)
+            await ended.any(deadline, late)
             job = ended.jobs.popleft()
             left.remove(job)
             job.deliver()
@@ -283,10 +272,6 @@ class _Ended:
         self.jobs.append(job)
         self._changed.set()
 
-    def any(self) -> bool:
-        """Whether one has ended that was not taken yet."""
-        return bool(self.jobs)
-
-    async def until(self, condition: Callable[[], bool], deadline: float | None, late: str) -> None:
-        """Wait until what has ended makes ``condition`` true. Raises JobTimeout(late)."""
-        await until_true(self._changed, condition, deadline, late)
+    async def any(self, deadline: float | None, late: str) -> None:
+        """Wait until one has ended that was not taken yet. Raises JobTimeout(late)."""
+        await until_true(self._changed, lambda: bool(self.jobs), deadline, late)

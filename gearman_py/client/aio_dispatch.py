@@ -4,23 +4,23 @@ import asyncio
 from collections.abc import Callable, Generator
 from functools import partial
 from time import monotonic
-from types import EllipsisType
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from gearman_py.aio_dial import open_connection
-from gearman_py.client.arguments import Submit, Timeout
+from gearman_py.client.arguments import Submit, Timeout, batches
 from gearman_py.client.job import ClientJob, JobState, JobStatus
 from gearman_py.client.routing import Manner, Router
 from gearman_py.client.session import Question, Session, read_status
-from gearman_py.errors import GearmanError, JobTimeout, ServerUnavailable
+from gearman_py.errors import ConnectionLost, GearmanError, JobTimeout, ServerUnavailable
 from gearman_py.servers import Server, why_not
+
+_CLOSED = "closed by this client"
 
 
 class AsyncJob(ClientJob):
     """A job that was submitted; ``await job`` or ``await job.result()`` waits for it."""
 
     _dispatcher: "AsyncDispatcher"
-    listener: Callable[["AsyncJob"], object] | None = None
 
     def __init__(self, given: Submit, *, prefix: str, resubmits: int) -> None:
         super().__init__(given, prefix=prefix, resubmits=resubmits)
@@ -29,11 +29,11 @@ class AsyncJob(ClientJob):
     async def result(self, timeout: Timeout = ...) -> bytes:  # noqa: ASYNC109  Job's word
         """As Job.result(). Callbacks given to submit() run in here."""
         self.must_have_result()
-        limit = self._dispatcher.limit(timeout)
+        limit = self._dispatcher.manner.limit(timeout)
         deadline = None if limit is None else monotonic() + limit
         late = f"no result of {self.function} within {limit} s (job {self.handle})"
         while not self.done():
-            await until_true(self._changed, lambda: bool(self._news) or self.done(), deadline, late)
+            await until_true(self._changed, self.has_news, deadline, late)
             self.deliver()
         return self._outcome()
 
@@ -57,23 +57,19 @@ class AsyncJob(ClientJob):
         """As Job.value()."""
         return self._dispatcher.manner.serializer.loads(await self.result(timeout))
 
+    async def ended(self, deadline: float | None, late: str) -> None:
+        """Wait until it has ended. Raises JobTimeout(late)."""
+        await until_true(self._changed, self.done, deadline, late)
+
     async def accepted(self, deadline: float, late: str) -> None:
-        """Wait until a server has answered for it."""
+        """Wait until a server has answered for it. Raises JobTimeout(late)."""
         await until_true(
             self._changed, lambda: self.state is not JobState.SUBMITTED, deadline, late
         )
 
-    def yielded(self, on_error: Literal["raise", "yield"]) -> bytes | GearmanError:
-        """What map() gives for it."""
-        self.deliver()
-        if self.error is not None and on_error == "yield":
-            return self.error
-        return self._outcome()
-
     def _wake(self) -> None:
         self._changed.set()
-        if self.listener is not None and self.done():
-            self.listener(self)
+        super()._wake()
 
     def _again(self, error: GearmanError) -> None:
         self._dispatcher.submit_again(self, error)
@@ -87,31 +83,33 @@ class AsyncDispatcher:
         self.router = Router(manner.servers, self._load)
         self._lock = asyncio.Lock()
         self._connections: dict[Server, _Connection] = {}
-        self._revivals: set[asyncio.Task[None]] = set()
+        self._lost: list[AsyncJob] = []  # to be submitted again
+        self._revival: asyncio.Task[None] | None = None
         self._closing = False
 
     def close(self) -> None:
         """Close the connections; foreground jobs not yet done are lost."""
         self._closing = True
-        for revival in list(self._revivals):
-            revival.cancel()
         for connection in list(self._connections.values()):
-            connection.close("closed by this client")
+            connection.close(_CLOSED)
         self._connections.clear()
+        if self._revival is not None:
+            self._revival.cancel()
+            self._revival = None
+        lost, self._lost = self._lost, []
+        for job in lost:
+            if not job.done():
+                job.give_up(ConnectionLost(job.server, _CLOSED))
         self._closing = False
-
-    def limit(self, timeout: Timeout) -> float | None:
-        """The seconds that ``timeout`` stands for."""
-        return self.manner.timeout if isinstance(timeout, EllipsisType) else timeout
 
     def submit_again(self, job: AsyncJob, error: GearmanError) -> None:
         """Submit a job again that was lost by ``error``."""
         if self._closing:
             job.give_up(error)
-        else:
-            revival = asyncio.get_running_loop().create_task(self._revive(job))
-            self._revivals.add(revival)
-            revival.add_done_callback(self._revivals.discard)
+            return
+        self._lost.append(job)
+        if self._revival is None:
+            self._revival = asyncio.get_running_loop().create_task(self._revive())
 
     def job(self, given: Submit) -> AsyncJob:
         """A job that is to be submitted. Raises ValueError or ArgumentTooLarge."""
@@ -124,37 +122,54 @@ class AsyncDispatcher:
         return connection.session.in_flight if connection is not None else 0
 
     def forget(self, job: AsyncJob) -> None:
+        """Drop what comes for this job; if it is lost, it stays so."""
         job.resubmits = 0
         for connection in self._connections.values():
             if connection.session.server == job.server:
                 connection.session.forget(job)
 
+    async def submit(self, jobs: list[AsyncJob]) -> None:
+        """Submit jobs, many in one write, and wait until servers have answered for all."""
+        for batch in batches(jobs):
+            deadline = monotonic() + self.manner.submit_timeout
+            await self.start(batch)
+            await self._accepted(batch, deadline)
+
     async def start(self, jobs: list[AsyncJob]) -> None:
         """Write jobs to the servers that they go to."""
-        groups: dict[Server, tuple[list[Server], list[AsyncJob]]] = {}
-        now = monotonic()
-        for job in jobs:
-            order = self.router.order(now, job.key)
-            groups.setdefault(order[0], (order, []))[1].append(job)
-        for order, group in groups.values():
-            connection = self._living(order[0]) or await self.connected(order)
+        # Connections first: when there is none, nothing is written.
+        groups = self.router.groups(jobs, monotonic())
+        ready = [
+            (self._living(order[0]) or await self.connected(order), group)
+            for order, group in groups
+        ]
+        for connection, group in ready:
             for job in group:
                 connection.session.submit(job)
             connection.flush()
+        for connection, _ in ready:
             await connection.room.wait()
 
-    async def accepted(self, jobs: list[AsyncJob], deadline: float) -> None:
-        """Wait until servers have answered for all of them."""
+    async def _accepted(self, jobs: list[AsyncJob], deadline: float) -> None:
         for job in reversed(jobs):  # the last to be answered first: one wait for most of them
             limit = self.manner.submit_timeout
             late = f"{job.server} did not accept {job.function} within {limit:g} s"
             await job.accepted(deadline, late)
 
-    async def _revive(self, job: AsyncJob) -> None:
+    async def _revive(self) -> None:
+        """Submit all lost jobs together, and those that are lost meanwhile."""
         try:
-            await self.start([job])
-        except GearmanError as error:
-            job.give_up(error)
+            while self._lost:
+                jobs = list(self._lost)
+                try:
+                    await self.start(jobs)
+                except GearmanError as error:
+                    for job in jobs:
+                        job.give_up(error)
+                self._lost = self._lost[len(jobs) :]
+        finally:
+            if self._revival is asyncio.current_task():
+                self._revival = None
 
     def _living(self, server: Server) -> "_Connection | None":
         connection = self._connections.get(server)
@@ -187,7 +202,8 @@ class AsyncDispatcher:
             return connection
 
     async def status(self, ask: Callable[[Session], Question], server: str | None) -> JobStatus:
-        servers = [one for one in self.router.servers if server in (None, str(one))]
+        """What ``server`` says, or the first of all that knows the job."""
+        servers = self.router.named(server)
         status = None
         for one in servers:
             try:
@@ -204,6 +220,7 @@ class AsyncDispatcher:
     async def ask(
         self, connection: "_Connection", ask: Callable[[Session], Question]
     ) -> list[bytes]:
+        """The answer to a question."""
         question, done = ask(connection.session), asyncio.Event()
         question.on_done = done.set
         connection.flush()

@@ -1,10 +1,10 @@
 """What callers give, as it goes on the wire."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from types import EllipsisType
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, TypeVar
 
 from gearman_py.errors import ArgumentTooLarge
 
@@ -18,6 +18,7 @@ Timeout = float | EllipsisType | None
 """Seconds, None for no limit, or ... for the client's own limit."""
 
 MAX_UNIQUE = 64  # bytes; a longer one is refused by the C server
+_BATCH = 512
 BY_CONTENT = "-"  # the unique that means: the workload is the key
 
 
@@ -96,6 +97,14 @@ def as_epoch(at: At) -> int | None:
     if not 0 <= seconds < 2**63:
         raise ValueError(f"at={at!r} is no time since 1970")
     return int(seconds) + (seconds % 1 > 0)
+
+
+T = TypeVar("T")
+
+
+def batches(jobs: list[T]) -> Iterator[list[T]]:
+    """The jobs in as many as are written at once, and accepted before more are."""
+    return (jobs[start : start + _BATCH] for start in range(0, len(jobs), _BATCH))
 
 
 def room_for(in_flight: int, flying: int) -> int:

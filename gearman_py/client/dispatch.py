@@ -5,11 +5,10 @@ import time
 from collections.abc import Callable
 from threading import Lock
 from time import monotonic
-from types import EllipsisType
-from typing import Any, Literal
+from typing import Any
 from weakref import WeakSet
 
-from gearman_py.client.arguments import Submit, Timeout
+from gearman_py.client.arguments import Submit, Timeout, batches
 from gearman_py.client.hub import Connection, Hub
 from gearman_py.client.job import ClientJob, JobState, JobStatus
 from gearman_py.client.routing import Manner, Router
@@ -23,7 +22,6 @@ class Job(ClientJob):
 
     _dispatcher: "Dispatcher"
     generation = 0  # how often the process had been forked when it was made
-    listener: Callable[["Job"], object] | None = None
 
     def result(self, timeout: Timeout = ...) -> bytes:
         """The workload of WORK_COMPLETE; data sent before it is in ``data``.
@@ -33,7 +31,7 @@ class Job(ClientJob):
         goes on: ask again. Callbacks given to submit() run in here.
         """
         self.must_have_result()
-        limit = self._dispatcher.limit(timeout)
+        limit = self._dispatcher.manner.limit(timeout)
         return self.result_by(None if limit is None else monotonic() + limit, limit)
 
     def result_by(self, deadline: float | None, limit: float | None) -> bytes:
@@ -49,10 +47,6 @@ class Job(ClientJob):
             self.deliver()
         return self._outcome()
 
-    def has_news(self) -> bool:
-        """Whether there are callbacks to be called, or it has ended."""
-        return bool(self._news) or self.done()
-
     def exception(self, timeout: Timeout = ...) -> GearmanError | None:
         """Why the job failed, once it has ended; None when it is complete."""
         try:
@@ -66,17 +60,6 @@ class Job(ClientJob):
     def value(self, timeout: Timeout = ...) -> Any:
         """result(), as the client's serializer reads it."""
         return self._dispatcher.manner.serializer.loads(self.result(timeout))
-
-    def yielded(self, on_error: Literal["raise", "yield"]) -> bytes | GearmanError:
-        """What map() gives for it."""
-        self.deliver()
-        if self.error is not None and on_error == "yield":
-            return self.error
-        return self._outcome()
-
-    def _wake(self) -> None:
-        if self.listener is not None and self.done():
-            self.listener(self)
 
     def _again(self, error: GearmanError) -> None:
         self._dispatcher.submit_again(self, error)
@@ -101,10 +84,6 @@ class Dispatcher:
             self._hub.close_all()
             self._hub = None
             self._closing = False
-
-    def limit(self, timeout: Timeout) -> float | None:
-        """The seconds that ``timeout`` stands for."""
-        return self.manner.timeout if isinstance(timeout, EllipsisType) else timeout
 
     def wait_until(self, until: Callable[[], bool], deadline: float | None) -> bool:
         """Read until ``until()``; False when ``deadline`` came first."""
@@ -140,15 +119,18 @@ class Dispatcher:
         job.generation = self.generation
         return job
 
+    def submit(self, jobs: list[Job]) -> None:
+        """Submit jobs, many in one write, and wait until servers have answered for all."""
+        for batch in batches(jobs):
+            deadline = monotonic() + self.manner.submit_timeout
+            self.start(batch, deadline)
+            self._accepted(batch, deadline)
+
     def start(self, jobs: list[Job], deadline: float) -> None:
         """Write jobs to the servers that they go to."""
-        groups: dict[Server, tuple[list[Server], list[Job]]] = {}
-        now = monotonic()
-        for job in jobs:
-            order = self.router.order(now, job.key)
-            groups.setdefault(order[0], (order, []))[1].append(job)
         # Connections first: when there is none, nothing is written.
-        ready = [(self.connected(order), group) for order, group in groups.values()]
+        groups = self.router.groups(jobs, monotonic())
+        ready = [(self.connected(order), group) for order, group in groups]
         for connection, group in ready:
             self._write(connection, group, deadline)
 
@@ -160,8 +142,7 @@ class Dispatcher:
         if not self.hub.send(connection, submit, deadline):
             self.start(jobs, deadline)  # it had ended, and nothing was written
 
-    def accepted(self, jobs: list[Job], deadline: float) -> None:
-        """Wait until servers have answered for all of them."""
+    def _accepted(self, jobs: list[Job], deadline: float) -> None:
         waiting = JobState.SUBMITTED
         if not self.wait_until(
             lambda: all(job.state is not waiting for job in reversed(jobs)), deadline
@@ -176,17 +157,17 @@ class Dispatcher:
         A server says JOB_CREATED at once, and the result when there is one; waiting for both
         together is a third of the work for a small job.
         """
-        limit = self.limit(timeout)
+        limit = self.manner.limit(timeout)
         deadline = None if limit is None else monotonic() + limit
         first = accept_by if deadline is None else min(accept_by, deadline)
         self.hub.wait(job.has_news, first, job=job)
         if job.state is JobState.SUBMITTED:
-            self.accepted([job], accept_by)
+            self._accepted([job], accept_by)
         return job.result_by(deadline, limit)
 
     def await_next(self, until: Callable[[], bool], timeout: Timeout, function: str) -> None:
         """Wait for map()'s next result. Raises JobTimeout."""
-        limit = self.limit(timeout)
+        limit = self.manner.limit(timeout)
         if not self.wait_until(until, None if limit is None else monotonic() + limit):
             raise JobTimeout(f"no next result of {function} within {limit:g} s")
 
@@ -218,7 +199,7 @@ class Dispatcher:
 
     def status(self, ask: Callable[[Session], Question], server: str | None) -> JobStatus:
         """What ``server`` says, or the first of all that knows the job."""
-        servers = [one for one in self.router.servers if server in (None, str(one))]
+        servers = self.router.named(server)
         status = None
         for one in servers:
             try:

@@ -5,10 +5,10 @@ thread or task that waits, never inside the reading of a socket.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
 from functools import partial
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from gearman_py.client.arguments import Submit, as_bytes, as_epoch, as_function, as_unique
 from gearman_py.client.routing import key_of
@@ -25,6 +25,8 @@ class JobState(Enum):
     FAILED = "failed"
     LOST = "lost"  # nobody will tell how it ends
 
+
+J = TypeVar("J", bound="ClientJob")
 
 _OVER = frozenset({JobState.COMPLETE, JobState.FAILED, JobState.LOST})
 
@@ -154,11 +156,27 @@ class ClientJob:
 
     # The front ends call these, and say what follows from them.
 
+    listener: Callable[[Any], object] | None = None
+    """Called with the job when it has ended."""
+
     def _wake(self) -> None:
         """Something has changed: let those who wait for it learn of it."""
+        if self.listener is not None and self.done():
+            self.listener(self)
 
     def _again(self, error: GearmanError) -> None:
         """It was lost, and is to be submitted again."""
+
+    def has_news(self) -> bool:
+        """Whether there are callbacks to be called, or it has ended."""
+        return bool(self._news) or self.done()
+
+    def yielded(self, on_error: Literal["raise", "yield"]) -> bytes | GearmanError:
+        """What map() gives for it."""
+        self.deliver()
+        if self.error is not None and on_error == "yield":
+            return self.error
+        return self._outcome()
 
     def deliver(self) -> None:
         """Run the callbacks for what has happened since."""
@@ -178,3 +196,11 @@ class ClientJob:
                 f"{self.function} runs in the background: nobody hears its result "
                 f"(job {self.handle}); ask status() whether it is known"
             )
+
+
+def in_turn(flying: dict[J, None], ended: deque[J], *, ordered: bool) -> Iterator[J]:
+    """The jobs in flight whose turn it is to be yielded: in the order given, or as they end."""
+    while flying and (next(iter(flying)).done() if ordered else ended):
+        job = next(iter(flying)) if ordered else ended.popleft()
+        del flying[job]
+        yield job

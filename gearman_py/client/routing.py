@@ -6,10 +6,13 @@ of ours in flight, in turn where that is equal.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
+from types import EllipsisType
+from typing import Protocol, TypeVar
 
+from gearman_py.client.arguments import Timeout
 from gearman_py.serializer import Serializer
 from gearman_py.servers import Server
 
@@ -44,6 +47,21 @@ class Manner:
     prefix: str
     serializer: Serializer
 
+    def limit(self, timeout: Timeout) -> float | None:
+        """The seconds that ``timeout`` stands for."""
+        return self.timeout if isinstance(timeout, EllipsisType) else timeout
+
+
+class HasKey(Protocol):
+    """A job, as far as its way to a server goes."""
+
+    @property
+    def key(self) -> bytes | None:
+        """What it has in common with jobs that can share its run; None: there can be none."""
+
+
+J = TypeVar("J", bound=HasKey)
+
 
 class Router:
     """Orders servers for each job; ``load`` tells how many jobs are in flight to one."""
@@ -69,6 +87,18 @@ class Router:
         turned = self._turn % len(self.servers)
         in_turn = self.servers[turned:] + self.servers[:turned]
         return sorted(in_turn, key=lambda server: (avoided[server], self._load(server)))
+
+    def groups(self, jobs: Iterable[J], now: float) -> list[tuple[list[Server], list[J]]]:
+        """The jobs by the server that they go to first: the order of servers, and who goes so."""
+        found: dict[Server, tuple[list[Server], list[J]]] = {}
+        for job in jobs:
+            order = self.order(now, job.key)
+            found.setdefault(order[0], (order, []))[1].append(job)
+        return list(found.values())
+
+    def named(self, server: str | None) -> list[Server]:
+        """The server of that name; all for None."""
+        return [one for one in self.servers if server in (None, str(one))]
 
     def failed(self, server: Server, now: float) -> None:
         """``server`` could not be reached: avoid it for 0.1 s, then twice as long, up to 30 s."""

@@ -16,13 +16,11 @@ from gearman_py.client.arguments import (
     room_for,
 )
 from gearman_py.client.dispatch import Dispatcher, Job
-from gearman_py.client.job import JobStatus
+from gearman_py.client.job import JobStatus, in_turn
 from gearman_py.client.routing import Manner, Retry
 from gearman_py.errors import GearmanError, JobTimeout
 from gearman_py.serializer import JSON, Serializer
 from gearman_py.servers import Servers, parse_servers
-
-_BATCH = 512  # jobs that are written at once and accepted before more are
 
 
 class Client:
@@ -153,9 +151,7 @@ class Client:
         SubmitError (QueueFull, ArgumentTooLarge), ValueError.
         """
         job = self._dispatcher.job(Submit(function=function, workload=workload, **options))
-        deadline = monotonic() + self._manner.submit_timeout
-        self._dispatcher.start([job], deadline)
-        self._dispatcher.accepted([job], deadline)
+        self._dispatcher.submit([job])
         if job.error is not None and not job.handle:
             raise job.error
         return job
@@ -166,13 +162,8 @@ class Client:
         One that is refused fails by itself: its ``error`` says why. Raises what submit()
         raises when no server can be had.
         """
-        submitted: list[Job] = []
-        made = iter([self._dispatcher.job(one) for one in jobs])  # a wrong one: none is submitted
-        while batch := list(islice(made, _BATCH)):
-            deadline = monotonic() + self._manner.submit_timeout
-            self._dispatcher.start(batch, deadline)
-            self._dispatcher.accepted(batch, deadline)
-            submitted += batch
+        submitted = [self._dispatcher.job(one) for one in jobs]  # a wrong one: none is submitted
+        self._dispatcher.submit(submitted)
         return submitted
 
     @overload
@@ -236,7 +227,7 @@ class Client:
                 self._dispatcher.await_next(
                     first.done if ordered else lambda: bool(ended), timeout, function
                 )
-                for job in _take(flying, ended, ordered=ordered):
+                for job in in_turn(flying, ended, ordered=ordered):
                     yield job.yielded(on_error)
         finally:
             for job in flying:
@@ -293,11 +284,3 @@ class Client:
     def close(self) -> None:
         """Close the connections; foreground jobs not yet done are lost."""
         self._dispatcher.close()
-
-
-def _take(flying: dict[Job, None], ended: deque[Job], *, ordered: bool) -> Iterator[Job]:
-    """The jobs whose turn it is to be yielded."""
-    while flying and (next(iter(flying)).done() if ordered else ended):
-        job = next(iter(flying)) if ordered else ended.popleft()
-        del flying[job]
-        yield job

@@ -287,3 +287,40 @@ def test_closing_ends_a_job_that_waits_to_be_submitted_again(gearmand: Any) -> N
         client.ping()
     client.close()
     assert job.state is JobState.LOST
+
+
+def test_jobs_of_a_server_that_is_gone_are_submitted_again_together_in_asyncio(
+    gearmand: Any,
+) -> None:
+    wanted = [Submit(function="nobody", workload=b"%d" % n) for n in range(300)]
+
+    async def scenario() -> None:
+        async with AsyncClient(gearmand.address, on_lost="resubmit") as client:
+            jobs = await client.submit_many(wanted)
+            gearmand.stop()
+            start = time.monotonic()
+            done, left = await client.wait(jobs, timeout=5)
+            assert time.monotonic() - start < 5
+            assert (len(done), len(left)) == (300, 0)
+            assert len({id(job.error) for job in jobs}) == 1, "one look was had for all of them"
+
+    asyncio.run(scenario())
+
+
+def test_closing_ends_a_job_that_is_being_submitted_again_in_asyncio(gearmand: Any) -> None:
+    async def scenario() -> None:
+        retry = Retry(attempts=5, first=10)
+        client = AsyncClient(gearmand.address, on_lost="resubmit", retry=retry)
+        job = await client.submit("nobody")
+        gearmand.stop()
+        waiting = asyncio.create_task(job.result())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await asyncio.shield(waiting)
+        await client.close()
+        async with asyncio.timeout(5):
+            with pytest.raises(ConnectionLost, match="closed by this client"):
+                await waiting
+        assert job.state is JobState.LOST
+
+    asyncio.run(scenario())
