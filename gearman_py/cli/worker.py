@@ -46,7 +46,7 @@ examples:
 """
 # Options that a worker is configured with under the same name.
 _SETTINGS = (
-    *("client_id", "concurrency", "processes", "timeout", "drain_timeout"),
+    *("client_id", "address", "concurrency", "processes", "timeout", "drain_timeout"),
     *("max_jobs", "max_jobs_per_child", "max_memory_per_child"),
 )
 
@@ -194,6 +194,7 @@ def _parser() -> ArgumentParser:
     add("-p", "--port", type=port_number, metavar="PORT", help="port of hosts given without (4730)")
     add("--servers", metavar="HOST,...", help="the same as one list parted by commas")
     add("--client-id", metavar="ID", help="what servers list this worker as (host:pid)")
+    add("--address", metavar="NAME", help="also serve FUNCTION@NAME: jobs for this very worker")
     group = parser.add_argument_group("how jobs run").add_argument
     group("--concurrency", type=positive, metavar="N", help="N jobs at a time, in threads (1)")
     group("--processes", type=positive, metavar="N", help="N jobs at a time, in processes")
