@@ -113,7 +113,7 @@ class Session:
             self._handshake(token, password)
             source = _source("link")
             self._channel.send(b"%08x" % len(source) + source)
-            self._load("probe")
+            self._load("processes", "probe")
         except BaseException:
             self.close()
             raise
@@ -146,7 +146,7 @@ class Session:
         """
         if self._pinger is not None:
             return
-        self._load("files", "change")
+        self._load("files", "command", "release", "change")
         self._send(
             {
                 "do": "lock",

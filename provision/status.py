@@ -20,7 +20,7 @@ def status(folder: Path, roles: Roles, *, limit: str | None = None) -> int:
 def _standing(site: Site) -> Event:
     answers = site.answers
     release = next((each for each in site.resources if isinstance(each, Release)), None)
-    current = answers[release.question]["current"] if release else None
+    current = answers["releases", release.root]["current"] if release else None
     units = {
         unit.name: answers["unit", unit.name] or {"active": "absent"}
         for unit in site.resources

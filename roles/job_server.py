@@ -17,9 +17,10 @@ PORT = 4730
 
 def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
     address, port = listens(host)
+    release = Release(ROOT, artifact)
     file = unit_file(
         UNIT,
-        root=ROOT,
+        release,
         address=address,
         port=port,
         memory=host.variables.get("gearman_memory", "75%"),
@@ -28,7 +29,7 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
     yield from account()
     yield from on_path("gearadmin")
     yield file
-    yield Unit(UNIT, file, Release(ROOT, artifact).current)
+    yield Unit(UNIT, file, release.current)
 
 
 def listens(host: Host) -> tuple[str, int]:

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 from provision.inventory import Host, Inventory
-from provision.release import Artifact
+from provision.release import ON_HOSTS, Artifact
 from provision.resources.account import Group, User
 from provision.resources.base import Resource
 from provision.resources.files import Directory, Link
-from provision.resources.release import Release
+from provision.resources.release import OldReleases, Release
 
-ROOT = "/opt/gearman"
+ROOT = ON_HOSTS
 
 
 def runtime(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
@@ -18,6 +18,7 @@ def runtime(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Re
     yield Directory(f"{ROOT}/releases")
     yield release
     yield release.current
+    yield OldReleases(release)
 
 
 def account() -> Iterator[Resource]:

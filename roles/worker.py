@@ -14,16 +14,17 @@ FUNCTIONS = ("reverse", "resize", "wc")
 
 
 def worker(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
+    release = Release(ROOT, artifact)
     file = unit_file(
         "gearman-worker@.service",
-        root=ROOT,
+        release,
+        address=host.name,
         servers=servers(inventory),
         memory=host.variables.get("gearman_worker_memory", "1G"),
     )
-    current = Release(ROOT, artifact).current
     wanted = host.variables.get("gearman_functions", FUNCTIONS)
     yield from account()
     yield file
     for function in dict.fromkeys((*wanted, *FUNCTIONS)):
         name = f"gearman-worker@{function}.service"
-        yield Unit(name, file, current, wanted=function in wanted)
+        yield Unit(name, file, release.current, wanted=function in wanted, reloads=True)

@@ -84,7 +84,7 @@ class Registry:
         self.declared[self._prefix + name] = declared
 
     def complete(self) -> None:
-        """Give every function its second name: the last is declared. Raises ValueError if none is."""
+        """All are declared: give each its second name. Raises ValueError when there is none."""
         if not self.declared:
             raise ValueError("a worker needs at least one function")
         if self.address:

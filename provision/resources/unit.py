@@ -1,13 +1,14 @@
 """systemd units: that one is enabled and running, and runs what it should.
 
 Whether a restart is due is state, not an event: the running process tells by its working
-directory which release it started from, and by $GEARMAN_CONFIG which configuration. So a
+program which release it started from, and by $GEARMAN_CONFIG which configuration. So a
 restart that an interrupted deploy did not reach is simply still due.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,6 +16,7 @@ from provision.messages import Operation, Question
 from provision.render import render
 from provision.resources.base import Answers, Change, Problem, Resource, Sign
 from provision.resources.files import File, Link
+from provision.resources.release import Release
 
 FOLDER = "/etc/systemd/system"
 RELOAD = Change("~", "daemon-reload", Operation("daemon_reload"), "a unit file is new to systemd")
@@ -24,9 +26,17 @@ ABSENT = {"active": "not there yet", "enabled": "disabled"}
 
 @dataclass(frozen=True)
 class UnitFile(File):
-    """A unit's file. ``config`` is the digest its processes carry in $GEARMAN_CONFIG."""
+    """A unit's file, and a copy of it beside the release that it is for.
+
+    ``config`` is the digest its processes carry in $GEARMAN_CONFIG. With the copy, ``kept``, a
+    rollback brings back what the release ran with.
+    """
 
     config: str = ""
+    kept: File | None = None
+
+    def questions(self) -> Iterable[Question]:
+        return [*super().questions(), *(self.kept.questions() if self.kept else ())]
 
     def steps(self, answers: Answers) -> Iterator[Change | Problem]:
         changed = False
@@ -35,18 +45,33 @@ class UnitFile(File):
             yield step
         if changed:
             yield RELOAD
+        if self.kept:
+            yield from self.kept.steps(answers)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return super().needs | (self.kept.needs if self.kept else frozenset())
+
+    def holding(self, text: str) -> "UnitFile":
+        """The same file with another content."""
+        found = re.search(r"^Environment=GEARMAN_CONFIG=(\w+)$", text, re.MULTILINE)
+        content = text.encode()
+        kept = replace(self.kept, content=content) if self.kept else None
+        return replace(self, content=content, config=found[1] if found else "", kept=kept)
 
 
-def unit_file(name: str, **variables: object) -> UnitFile:
+def unit_file(name: str, release: Release, **variables: object) -> UnitFile:
     """The file of unit ``name``, from ``templates/NAME.j2``, which must use ``config``.
 
     The digest is of everything else in the file, so a process started from any other text
     is seen to be old.
     """
     source = f"{name}.j2"
-    config = hashlib.sha256(render(source, variables | {"config": ""}).encode()).hexdigest()[:12]
-    content = render(source, variables | {"config": config}).encode()
-    return UnitFile(f"{FOLDER}/{name}", content=content, config=config)
+    known = variables | {"root": release.root}
+    config = hashlib.sha256(render(source, known | {"config": ""}).encode()).hexdigest()[:12]
+    content = render(source, known | {"config": config}).encode()
+    kept = File(f"{release.units}/{name}", content=content)
+    return UnitFile(f"{FOLDER}/{name}", content=content, config=config, kept=kept)
 
 
 @dataclass(frozen=True)
@@ -54,12 +79,15 @@ class Unit(Resource):
     """A unit that runs and starts at boot; or, not ``wanted``, does neither.
 
     ``current`` is the link it runs from: where that points is where its process must have begun.
+    One that ``reloads`` puts a new process beside the old one, and needs no restart to run
+    another release.
     """
 
     name: str
     file: UnitFile
     current: Link
     wanted: bool = True
+    reloads: bool = False
 
     def questions(self) -> Iterable[Question]:
         return [("unit", self.name)]
@@ -76,10 +104,11 @@ class Unit(Resource):
             result = found.get("result") or "success"
             why = "" if result == "success" else f" ({result})"
             yield self._change("+", "start", enable, f"it is {found['active']}{why}")
-        elif found["cwd"] != self._folder:
-            yield self._change("~", "restart", enable, f"it runs from {found['cwd']}")
         elif found["config"] != self.file.config:
             yield self._change("~", "restart", enable, "it runs with another configuration")
+        elif not (found["program"] or "").startswith(f"{self._folder}/"):
+            action = "reload" if self.reloads else "restart"
+            yield self._change("~", action, enable, f"it runs {_release(found['program'])}")
         elif enable:
             yield self._change("~", None, enable, "it would not start at boot")
 
@@ -106,3 +135,9 @@ class Unit(Resource):
     @property
     def needs(self) -> frozenset[str]:
         return self.file.provides | self.current.provides
+
+
+def _release(program: str | None) -> str:
+    """The release that a program is of; the program itself when it is of none."""
+    found = re.search(r"/releases/([^/]+)/", program or "")
+    return found[1] if found else program or "nothing that can be seen"
