@@ -21,8 +21,12 @@ from provision.events import (
     Event,
     Failed,
     Planned,
+    Proved,
+    PutBack,
     Skipped,
     Standing,
+    Tried,
+    Upgraded,
     Verified,
 )
 from provision.explain import shell_line
@@ -83,6 +87,18 @@ class Report:
                     self._ended(host, "changed", f"{count}, {seconds:.1f} s")
                 case Failed(host, error, seconds):
                     self._failed(host, error, seconds)
+                case Tried(host, release, seconds):
+                    self._ended(host, "ready", f"{release} works there ({seconds:.1f} s)")
+                case Proved(host, summary, seconds):
+                    self._working[host] = f"does it work? {summary}"
+                    if self._verbose:
+                        self._print(f"{host:{self._width}}  {seconds:6.2f} s  {summary}")
+                case Upgraded(host, release, seconds):
+                    self._took[host] = seconds
+                    self._ended(host, "upgraded", f"{release} ({seconds:.1f} s)")
+                case PutBack(host, release, seconds):
+                    self._took[host] = seconds
+                    self._ended(host, "rolled back", f"{release} ({seconds:.1f} s)")
                 case Checked():
                     self._checked(event)
                 case Skipped(host, because):

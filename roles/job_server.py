@@ -6,6 +6,7 @@ from provision.errors import InventoryError
 from provision.inventory import Host, Inventory
 from provision.release import Artifact
 from provision.resources.base import Resource
+from provision.resources.health import ServerHealth
 from provision.resources.release import Release
 from provision.resources.requirement import FreePort
 from provision.resources.unit import Unit, unit_file
@@ -13,6 +14,7 @@ from roles.runtime import ROOT, account, on_path
 
 UNIT = "gearmand.service"
 PORT = 4730
+EVERY = ("0.0.0.0", "::")  # noqa: S104  # addresses that nobody can be reached at
 
 
 def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
@@ -30,6 +32,7 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
     yield from on_path("gearadmin")
     yield file
     yield Unit(UNIT, file, release.current)
+    yield ServerHealth(UNIT, release, reached(host))
 
 
 def listens(host: Host) -> tuple[str, int]:
@@ -38,11 +41,16 @@ def listens(host: Host) -> tuple[str, int]:
     return variables.get("gearman_listen", host.address), variables.get("gearman_port", PORT)
 
 
-def servers(inventory: Inventory) -> str:
-    """Every job server, as $GEARMAN_SERVERS wants them: ``host:port,host:port``."""
-    places = [listens(host) for host in inventory.group("job_server")]
+def reached(host: Host) -> str:
+    """Where others reach its job server, as HOST:PORT."""
+    listening, port = listens(host)
+    address = host.address if listening in EVERY else listening
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def servers(inventory: Inventory) -> tuple[str, ...]:
+    """Every job server, as HOST:PORT."""
+    places = tuple(map(reached, inventory.group("job_server")))
     if not places:
         raise InventoryError("no host is in group job_server: workers and clients need one")
-    return ",".join(
-        f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in places
-    )
+    return places

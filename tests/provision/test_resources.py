@@ -89,7 +89,7 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
         ["~ link /opt/app/current (releases/1 -> releases/2)"],
     ),
     (LINK, [found_at("file")], ["~ link /opt/app/current (replaces a file; -> releases/2)"]),
-    (RELEASE, [{"kept": {"1-abc": {}}}, {"free": 0, "inodes": 0}], []),
+    (RELEASE, [{"kept": {"1-abc": {"bad": None}}}, {"free": 0, "inodes": 0}], []),
     (RELEASE, [{"kept": {}}, ROOM], ["+ release 1-abc (10.0 MB)"]),
     (
         RELEASE,
