@@ -231,7 +231,7 @@ def _python(*arguments: str) -> int:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode
 
 
-namespace = Collection(plan, deploy, status, smoke, demo, test, bench)
+namespace = Collection(plan, deploy, upgrade, rollback, status, smoke, demo, test, bench)
 namespace.add_collection(
     Collection("lab", up=lab_up, down=lab_down, status=lab_status, shell=lab_shell)
 )

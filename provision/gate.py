@@ -28,7 +28,8 @@ class Gate:
     def pass_(self, site: Site) -> None:
         """See that the units run on, and do their work. Raises :class:`HostFailed`."""
         before = _restarts(site)
-        time.sleep(self.settle)
+        if before:
+            time.sleep(self.settle)
         site.probe()
         for name, restarts in _restarts(site).items():
             if restarts != before[name]:
