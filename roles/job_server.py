@@ -9,10 +9,11 @@ from provision.resources.base import Resource
 from provision.resources.health import ServerHealth
 from provision.resources.release import Release
 from provision.resources.requirement import FreePort
-from provision.resources.unit import Unit, unit_file
+from provision.resources.unit import Socket, Unit, unit_file
 from roles.runtime import ROOT, account, on_path
 
 UNIT = "gearmand.service"
+SOCKET = "gearmand.socket"
 PORT = 4730
 EVERY = ("0.0.0.0", "::")  # noqa: S104  # addresses that nobody can be reached at
 
@@ -20,18 +21,22 @@ EVERY = ("0.0.0.0", "::")  # noqa: S104  # addresses that nobody can be reached 
 def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
     address, port = listens(host)
     release = Release(ROOT, artifact)
+    place = {"address": address, "port": port}
+    port_file = unit_file(SOCKET, release, **place)
     file = unit_file(
         UNIT,
         release,
-        address=address,
-        port=port,
+        **place,
         memory=host.variables.get("gearman_memory", "75%"),
     )
     yield FreePort(address, port, UNIT, setting=f"gearman_port ({host.where_is('gearman_port')})")
     yield from account()
     yield from on_path("gearadmin")
     yield file
-    yield Unit(UNIT, file, release.current)
+    socket = Socket(SOCKET, port_file, UNIT, address, port)
+    yield port_file
+    yield socket
+    yield Unit(UNIT, file, release.current, socket=socket)
     yield ServerHealth(UNIT, release, reached(host))
 
 
