@@ -1,9 +1,11 @@
-"""A rolling upgrade over hosts that are dicts: what goes when, what is put back, what is refused."""
+"""A rolling upgrade over hosts that are dicts: what goes when, is put back, is refused."""
 
 import base64
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import pytest
@@ -17,9 +19,9 @@ from provision.release import ON_HOSTS
 from provision.rollout import Manner
 from provision.samples import SAMPLES
 from roles import ROLES
-from tests.provision.fake_host import FakeHost, directory
+from tests.provision.fake_host import FakeHost, directory, link
 
-OLD, NEW = "1-old", "1-new"
+OLDER, OLD, NEW = "1-older", "1-old", "1-new"
 ROLLED_BACK = 5
 RIGHT = {"reverse": b"!dlroW olleH", "wc": b"2\n", "resize": b""}
 ONLY = Manner(settle=0)
@@ -99,37 +101,24 @@ class Fleet:
             ("client", names[-1:]),
         ):
             lines.append(f"    {group}:\n      hosts:")
-            lines += [
-                f"        {name}: {{ansible_host: 10.0.0.{n}}}" for n, name in enumerate(members, 1)
-            ]
+            lines += (f"        {name}: {{}}" for name in members)
         (self.folder / "hosts.yml").write_text("\n".join(lines))
         for name in names:
             host = FakeHost()
             folders = [ON_HOSTS, f"{ON_HOSTS}/releases"]
-            folders += [
-                f"{ON_HOSTS}/releases/{id}{sub}" for id in (OLD, NEW) for sub in ("", "/units")
-            ]
+            for id in (OLDER, OLD, NEW):
+                folders += [f"{ON_HOSTS}/releases/{id}", f"{ON_HOSTS}/releases/{id}/units"]
+                host.releases[id] = {"at": len(folders), "bad": None}
             host.paths |= {path: directory() for path in folders}
-            host.releases = {id: {"at": n, "bad": None} for n, id in enumerate((OLD, NEW))}
+            host.paths[f"{ON_HOSTS}/current"] = link(f"releases/{OLDER}")
             self.sessions[name] = Session(name, host, self.told)
-        assert self.upgrade(OLD, gap=True, first=True) == 0
+        assert self.upgrade(OLD, gap=True) == 0
         self.told.clear()
 
     def connect(self, host: Host) -> Any:
         return self.sessions[host.name]
 
-    def upgrade(
-        self, to: str = NEW, *, first: bool = False, again: bool = False, **how: Any
-    ) -> int:
-        if first:  # as a deploy would
-            for session in self.sessions.values():
-                session.host.paths[f"{ON_HOSTS}/current"] = {
-                    **directory(),
-                    "kind": "link",
-                    "target": "releases/1-none",
-                }
-                session.host.paths[f"{ON_HOSTS}/releases/1-none"] = directory()
-                session.host.releases["1-none"] = {"at": -1, "bad": None}
+    def upgrade(self, to: str = NEW, *, again: bool = False, **how: Any) -> int:
         manner = Manner(**{"settle": 0.0, **how})
         options = Options(yes=True, again=again)
         return rollout.upgrade(self.folder, ROLES, options, manner, to=to, connect=self.connect)
@@ -285,15 +274,26 @@ def test_what_an_interrupted_run_had_upgraded_is_put_back_too(fleet: Fleet) -> N
     assert fleet.all_run(OLD)
 
 
-def test_a_batch_never_takes_a_function_s_last_workers_away(tmp_path: Path) -> None:
+@pytest.mark.parametrize("gap", [False, True])
+def test_a_batch_that_would_take_the_last_workers_away_is_taken_apart(
+    tmp_path: Path, gap: bool
+) -> None:
     fleet = Fleet(tmp_path, workers=3)
     new_settings(fleet)
-    assert fleet.upgrade(batch="100%") == 0
-    restarts = [each for each in fleet.told if each.startswith("w")]
-    assert (
-        restarts == [f"w{n} restart" for n in (1, 2, 3) for _ in SAMPLES]
-        or restarts[:3] == ["w1 restart"] * 3
-    )
+    hosts = fleet.folder / "hosts.yml"
+    hosts.write_text(hosts.read_text().replace("w1: {}", "w1: {gearman_functions: [reverse]}"))
+    meeting = Barrier(2)
+
+    def meet(operation: Operation, host: FakeHost) -> bool:
+        if operation.kind == "unit":
+            with suppress(BrokenBarrierError):
+                meeting.wait(0.3)
+        return False
+
+    for name in ("w2", "w3"):
+        fleet.sessions[name].fails = meet
+    assert fleet.upgrade(batch="100%", gap=gap) == 0
+    assert meeting.broken != gap  # only together do they meet
 
 
 def test_the_only_worker_of_a_function_is_not_restarted_unasked(
@@ -320,8 +320,8 @@ def test_a_rollback_goes_to_what_ran_before_and_blames_what_it_leaves(fleet: Fle
     assert fleet.all_run(OLD)
     bad = {session.host.releases[NEW]["bad"] for session in fleet.sessions.values()}
     assert all("rolled back by" in why for why in bad)
-    assert fleet.rollback(to="1-none") == 0
-    assert fleet.all_run("1-none")
+    assert fleet.rollback(to=OLDER) == 0
+    assert fleet.all_run(OLDER)
 
 
 def test_a_rollback_brings_the_unit_files_of_its_release_back(fleet: Fleet) -> None:
@@ -347,9 +347,8 @@ def test_a_release_that_nobody_has_is_told(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fleet.upgrade("1-nowhere") == 3
-    assert (
-        "it has no release 1-nowhere, and this machine has none to send" in capsys.readouterr().out
-    )
+    told = "it has no release 1-nowhere, and this machine has none to send"
+    assert told in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("batch", ["0", "-1", "101%", "many", ""])
