@@ -164,6 +164,15 @@ def releases(c: Context, hosts: str = "", limit: str = "", json: bool = False) -
     return past.releases(inventory_folder(hosts), Options(limit or None, json=json))
 
 
+@command(help=HOSTS | LIMIT | {"json": "a line of JSON for each host"})
+def inventory(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> None:
+    """Show groups, hosts and variables as they were understood, and where each stands."""
+    from provision import listing
+
+    for line in listing.lines(inventory_folder(hosts), Options(limit or None, json=json)):
+        print(line)
+
+
 @command(help=HOSTS | LIMIT | YES | {"replace": "hosts that were installed anew, comma-separated"})
 def trust(
     c: Context, hosts: str = "", limit: str = "", replace: str = "", yes: bool = False
@@ -257,7 +266,7 @@ def _python(*arguments: str) -> int:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode
 
 
-ON_HOSTS = (trust, plan, deploy, upgrade, rollback, status, history, releases, smoke)
+ON_HOSTS = (inventory, trust, plan, deploy, upgrade, rollback, status, history, releases, smoke)
 namespace = Collection(*ON_HOSTS, demo, test, bench)
 namespace.add_collection(
     Collection("lab", up=lab_up, down=lab_down, status=lab_status, shell=lab_shell)

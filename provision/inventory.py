@@ -17,19 +17,21 @@ from typing import Any
 
 import yaml
 
+from provision import document, vault
+from provision.document import Where, pairs, place
 from provision.errors import InventoryError
 from provision.patterns import chosen, expanded
+from provision.references import resolved
 from provision.schema import (
     Variables,
-    Where,
     check_name,
+    checked,
     hint,
-    pairs,
-    parse,
-    place,
     schema,
     variables,
+    variables_file,
 )
+from provision.secrets import Secret
 
 SECTIONS = ("hosts", "children", "vars")
 SUFFIXES = (".yml", ".yaml", ".json")
@@ -134,7 +136,13 @@ class _Reader:
     # -- reading ------------------------------------------------------------------------
 
     def file(self, path: Path) -> None:
-        for key, value in pairs(path, parse(path)):
+        text = document.read(path)
+        if vault.is_encrypted(text):
+            raise InventoryError(
+                f"{path}: who the hosts are is no secret: write it plainly, and what is secret "
+                "into an encrypted file of group_vars"
+            )
+        for key, value in pairs(path, document.parse(path, text)):
             self._group(path, key, value)
 
     def _group(self, path: Path, key: yaml.ScalarNode, value: yaml.Node) -> None:
@@ -180,7 +188,7 @@ class _Reader:
             found[name] = {
                 key: value
                 for path in _vars_files(folder, name)
-                for key, value in variables(path, parse(path)).items()
+                for key, value in variables_file(path).items()
             }
         return found
 
@@ -232,7 +240,7 @@ class _Reader:
                 f"{where}: host {name!r} is in no group that says what it is for: put it into "
                 f"{', '.join(sorted(roles))}"
             )
-        values = {key: value for key, (value, _) in merged.items()}
+        values = _values(name, merged)
         key_file = values.get("ansible_ssh_private_key_file")
         return Host(
             name=name,
@@ -247,6 +255,16 @@ class _Reader:
             folder=self._folder,
             _places=MappingProxyType({key: place for key, (_, place) in merged.items()}),
         )
+
+
+def _values(host: str, merged: Variables) -> dict[str, Any]:
+    """Every variable's value; those that schema.yml knows are ready to be used."""
+    values = {key: value for key, (value, _) in merged.items()}
+    for key in merged.keys() & schema().variables.keys():
+        values[key] = checked(key, resolved(host, merged, key), merged[key][1])
+        if isinstance(values[key], Secret):
+            values[key].reveal()  # who has no key is told now, and asked now
+    return values
 
 
 def _vars_files(folder: Path, name: str) -> Iterator[Path]:

@@ -1,4 +1,8 @@
-"""What may stand in an inventory, as schema.yml shows it, and YAML read with its line numbers."""
+"""What may stand in an inventory, as schema.yml shows it.
+
+A variable that schema.yml shows is checked. `gearman_*` and `ansible_*` that it does not show are
+refused, as are names that are nearly one of it; all others are somebody else's, and let through.
+"""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -10,24 +14,33 @@ from typing import Any
 
 import yaml
 
+from provision import document, vault
+from provision.document import Where, pairs, place
 from provision.errors import InventoryError
-from provision.secrets import Secret
+from provision.references import refers
+from provision.secrets import Secret, from_command, from_environment
 
 SCHEMA = Path(__file__).parent / "schema.yml"
 KINDS = {str: "a text", int: "a whole number", bool: "true or false", list: "a list of texts"}
 SIMILAR = 0.7  # as difflib counts: `workers` is meant to be `worker`, `berlin` is not
+NEARLY = 0.85  # of a name that is likely somebody else's: `package` is meant to be `packages`
+OURS = ("ansible_", "gearman_")
 
-
-@dataclass(frozen=True)
-class Where:
-    """A line of a file, for messages."""
-
-    path: Path
-    line: int
-
-    def __str__(self) -> str:
-        return f"{self.path}:{self.line}"
-
+# What Ansible lets one choose, and there is no choice here.
+ONLY = {
+    "ansible_connection": ("ssh", "smart", "paramiko"),
+    "ansible_become_method": ("sudo",),
+    "ansible_become_user": ("root",),
+    "ansible_python_interpreter": (
+        "/usr/bin/python3",
+        "auto",
+        "auto_silent",
+        "auto_legacy",
+        "auto_legacy_silent",
+    ),
+}
+# These make Ansible faster, or more patient; to us they say nothing.
+IDLE = ("ansible_pipelining", "ansible_ssh_pipelining", "ansible_ssh_retries", "ansible_timeout")
 
 Variables = dict[str, tuple[Any, Where]]
 """Name -> its value, and where that stands."""
@@ -47,91 +60,114 @@ def schema() -> Schema:
     return Schema(known["vars"], frozenset(known["children"]))
 
 
-def variables(path: Path, node: yaml.Node) -> Variables:
-    """A mapping's variables, each one known and of the right kind, or InventoryError."""
-    known = schema().variables
+def variables_file(path: Path) -> Variables:
+    """The variables of a file, which may be encrypted as a whole: then each is a secret."""
+    text = document.read(path)
+    if not vault.is_encrypted(text):
+        return variables(path, document.parse(path, text))
+    node = document.parse(path, vault.opened(text, str(path)))
+    return variables(path, node, encrypted=True)
+
+
+def variables(path: Path, node: yaml.Node, *, encrypted: bool = False) -> Variables:
+    """A mapping's variables, or InventoryError. What refers to another is checked later."""
     found: Variables = {}
-    for key, value in pairs(path, node):
-        where = place(path, key)
-        if key.value not in known:
-            raise InventoryError(
-                f"{where}: there is no variable {key.value!r}{hint(key.value, known)}"
-            )
-        checked = _checked(key.value, _value(path, value), known[key.value], where)
-        found[key.value] = checked, where
+    for key, content in pairs(path, node):
+        name, where = str(key.value), place(path, key)
+        _check_variable(name, where)
+        value = document.value(path, content)
+        if not refers(value):
+            value = _hidden(value) if encrypted else value
+            value = checked(name, value, where)
+        found[name] = value, where
     return found
 
 
-def _checked(name: str, value: Any, like: Any, where: Where) -> Any:
-    kind = type(like)
-    secret = name.endswith("_password")
-    right = type(value) is kind and (kind is not list or all(type(each) is str for each in value))
-    if not right:
-        shown = "nothing" if value is None else "something else" if secret else repr(value)
-        more = "; put it in quotes" if kind is str and isinstance(value, (int, float)) else ""
-        raise InventoryError(f"{where}: {name} should be {KINDS[kind]}, and is {shown}{more}")
+def _hidden(value: Any) -> Secret:
+    return value if isinstance(value, Secret) else Secret(str(value))
+
+
+def _check_variable(name: str, where: Where) -> None:
+    known = schema().variables
+    if name in known or name in IDLE:
+        return
+    if not re.fullmatch(r"[A-Za-z_]\w*", name):
+        raise InventoryError(f"{where}: {name!r} is no variable's name")
+    ours = name.startswith(OURS)
+    near = hint(name, known, SIMILAR if ours else NEARLY)
+    if near or name.startswith("gearman_"):
+        raise InventoryError(f"{where}: there is no variable {name!r}{near}")
+    if ours:
+        raise InventoryError(
+            f"{where}: {name} is not read here, and might mean something for a deploy: "
+            "docs/inventory.md says which of Ansible's variables are"
+        )
+
+
+def checked(name: str, value: Any, where: Where) -> Any:
+    """A variable's value, if it may be that; a password as :class:`Secret`."""
+    if name not in (known := schema().variables):
+        return value
+    if name.endswith("_password"):
+        return _password(name, value, where)
+    kind = type(known[name])
+    if isinstance(value, Secret):
+        raise InventoryError(
+            f"{where}: {name} is shown to whoever deploys, so it is no secret: write it where "
+            "it is not encrypted"
+        )
+    if type(value) is not kind or (kind is list and not all(type(each) is str for each in value)):
+        raise _wrong(name, value, where)
     if name.endswith("_port") and not 0 < value < 65536:
         raise InventoryError(f"{where}: {name} should be from 1 to 65535, and is {value}")
     if kind is str and not value.strip():
         raise InventoryError(f"{where}: {name} is empty: give it a value, or take it out")
-    return Secret(value) if secret else value
+    if value not in (only := ONLY.get(name, (value,))):
+        raise InventoryError(f"{where}: {name}: only {only[0]} is supported, and not {value!r}")
+    return value
 
 
-# -- YAML -------------------------------------------------------------------------------
+def _wrong(name: str, value: Any, where: Where) -> InventoryError:
+    kind = type(schema().variables[name])
+    secret = name.endswith("_password")
+    shown = "nothing" if value is None else "something else" if secret else repr(value)
+    more = "; put it in quotes" if kind is str and isinstance(value, (int, float)) else ""
+    return InventoryError(f"{where}: {name} should be {KINDS[kind]}, and is {shown}{more}")
 
 
-def parse(path: Path) -> yaml.Node:
-    """A file's YAML as nodes, which know their lines; an empty mapping when it is empty."""
-    try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = Where(path, mark.line + 1) if mark else path
-        raise InventoryError(f"{place}: this is no YAML: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InventoryError(f"{path}: this is no YAML: {error}") from None
-    except OSError as error:
-        raise InventoryError(f"{path}: it cannot be read: {error.strerror}") from None
-    return node or yaml.MappingNode("tag:yaml.org,2002:map", [])
-
-
-def pairs(path: Path, node: yaml.Node) -> list[tuple[yaml.ScalarNode, yaml.Node]]:
-    """A mapping's keys and values; nothing where nothing is written."""
-    if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null":
-        return []
-    if not isinstance(node, yaml.MappingNode):
+def _password(name: str, value: Any, where: Where) -> Secret:
+    """A text, a `!vault` one, or where to get it: `{env: NAME}` or `{cmd: [pass, show, x]}`."""
+    if isinstance(value, str):
+        if not value.strip():
+            raise InventoryError(f"{where}: {name} is empty: give it a value, or take it out")
+        return Secret(value)
+    if isinstance(value, Secret):
+        return value
+    match value:
+        case {"env": str(variable), **more} if not more:
+            return Secret(lambda: _got(name, where, from_environment, variable))
+        case {"cmd": [_, *_] as argv, **more} if not more:
+            if all(isinstance(each, str) for each in argv):
+                return Secret(lambda: _got(name, where, from_command, argv))
+    if isinstance(value, dict):
         raise InventoryError(
-            f"{place(path, node)}: here should be `name:` lines, and there is {_shown(node)}"
+            f"{where}: {name}: a secret comes from {{env: NAME}} or {{cmd: [PROGRAM, ARGUMENT]}}"
         )
-    seen: set[str] = set()
-    for key, _ in node.value:
-        if not isinstance(key, yaml.ScalarNode):
-            raise InventoryError(f"{place(path, key)}: a name should be a plain text")
-        if key.value in seen:
-            raise InventoryError(f"{place(path, key)}: {key.value!r} stands here twice")
-        seen.add(key.value)
-    return list(node.value)
+    raise _wrong(name, value, where)
 
 
-def _shown(node: yaml.Node) -> str:
-    return "a list" if isinstance(node, yaml.SequenceNode) else repr(node.value)
-
-
-def _value(path: Path, node: yaml.Node) -> Any:
-    loader = yaml.SafeLoader("")
+def _got(name: str, where: Where, get: Any, source: Any) -> str:
     try:
-        return loader.construct_object(node, deep=True)
-    except yaml.YAMLError as error:
-        raise InventoryError(f"{place(path, node)}: this is no value: {error}") from None
-    finally:
-        loader.dispose()
-
-
-def place(path: Path, node: yaml.Node) -> Where:
-    return Where(path, node.start_mark.line + 1)
+        text = str(get(source))
+    except ValueError as error:
+        raise InventoryError(f"{where}: {name}: {error}") from None
+    if not text:
+        raise InventoryError(f"{where}: {name}: there is nothing in it")
+    return text
 
 
 def check_name(name: str, where: Where, known: Iterable[str]) -> None:
+    """That a host or group may be named so, and is not nearly one of ``known``."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
         raise InventoryError(
             f"{where}: {name!r} is no name: letters, digits, `.`, `_` and `-` make one"
@@ -140,6 +176,6 @@ def check_name(name: str, where: Where, known: Iterable[str]) -> None:
         raise InventoryError(f"{where}: no group is named {name!r}{near}")
 
 
-def hint(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, known, 1, SIMILAR)
+def hint(name: str, known: Iterable[str], similar: float = SIMILAR) -> str:
+    near = get_close_matches(name, known, 1, similar)
     return f"; did you mean {near[0]!r}?" if near else ""

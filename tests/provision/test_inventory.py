@@ -75,6 +75,15 @@ def test_a_sudo_password_is_never_shown(folder: Path) -> None:
     )
 
 
+def test_other_peoples_variables_are_let_through(folder: Path) -> None:
+    """Whatever they hold: Jinja, lists, numbers. Those that only hurry Ansible, too."""
+    text = "ntp: {servers: [a, b]}\nmotd: '{{ x | upper }}'\nraw: !unsafe '{{ x }}'\n"
+    text += "ansible_pipelining: true\n"
+    host = load(folder, hosts=WORKER, group_vars__all=text)["w1"]
+    assert host.variables["ntp"] == {"servers": ["a", "b"]}
+    assert host.variables["motd"] == "{{ x | upper }}"
+
+
 LAYERS: list[tuple[str, str]] = [
     ("hosts", "all: {vars: {gearman_port: 1}}"),
     ("parent", "europe: {vars: {gearman_port: 2}, children: {berlin: }}"),
@@ -296,6 +305,69 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         "host_vars/w1.yml:1: there is no variable 'gearman_prot'; did you mean 'gearman_port'?",
     ),
     ({"hosts": "# nothing yet\n"}, "hosts.yml: there is no host in it"),
+    (
+        {"hosts": "all:\n  vars:\n    package: [curl]\n"},
+        "hosts.yml:3: there is no variable 'package'; did you mean 'packages'?",
+    ),
+    (
+        {"hosts": "all: {vars: {gearman_allow_everything_from_everywhere: 1}}"},
+        "hosts.yml:1: there is no variable 'gearman_allow_everything_from_everywhere'",
+    ),
+    (
+        {"hosts": "all: {vars: {ansible_become_pass: x}}"},
+        (
+            "hosts.yml:1: there is no variable 'ansible_become_pass'; "
+            "did you mean 'ansible_become_password'?"
+        ),
+    ),
+    (
+        {"hosts": "all: {vars: {ansible_winrm_scheme: x}}"},
+        (
+            "hosts.yml:1: ansible_winrm_scheme is not read here, and might mean something for a "
+            "deploy: docs/inventory.md says which of Ansible's variables are"
+        ),
+    ),
+    (
+        {"hosts": "all: {vars: {ansible_become_method: doas}}"},
+        "hosts.yml:1: ansible_become_method: only sudo is supported, and not 'doas'",
+    ),
+    (
+        {"hosts": "all: {vars: {ansible_python_interpreter: /opt/python}}"},
+        (
+            "hosts.yml:1: ansible_python_interpreter: only /usr/bin/python3 is supported, "
+            "and not '/opt/python'"
+        ),
+    ),
+    (
+        {"hosts": "all: {vars: {<<: {gearman_port: 1}}}"},
+        "hosts.yml:1: '<<' is no variable's name",
+    ),
+    (
+        {"hosts": "all: {vars: {gearman_port: !env PORT}}"},
+        ("hosts.yml:1: this is no value: could not determine a constructor for the tag '!env'"),
+    ),
+    (
+        {"hosts": WORKER, "group_vars__all": "gearman_listen: '{{ a | default(1) }}'"},
+        (
+            "group_vars/all.yml:1: gearman_listen: of Jinja only {{ variable }} is read here, "
+            "no expression: write the value itself"
+        ),
+    ),
+    (
+        {"hosts": WORKER, "group_vars__all": "gearman_port: '{{ port }}'"},
+        "group_vars/all.yml:1: gearman_port refers to port, which w1 has not",
+    ),
+    (
+        {"hosts": WORKER, "group_vars__all": "gearman_port: '{{ port }}'\nport: high"},
+        "group_vars/all.yml:1: gearman_port should be a whole number, and is 'high'",
+    ),
+    (
+        {
+            "hosts": WORKER,
+            "group_vars__all": "gearman_listen: '{{ a }}'\na: '{{ gearman_listen }}'",
+        },
+        ("group_vars/all.yml:1: gearman_listen refers to itself, by gearman_listen and a"),
+    ),
 ]
 
 
