@@ -25,6 +25,7 @@ from functools import cached_property
 from typing import Any
 
 from provision.agent.link import COMMANDS, ENVIRONMENT, PIECE, Link
+from provision.agent.machine import machine
 from provision.agent.processes import listening, pids, program, variable
 
 SHOWN = 256 * 1024  # bytes of a file that a diff may need
@@ -76,6 +77,9 @@ class Batch:
             "hostname": socket.gethostname(),
             "time": time.time(),
         }
+
+    def _machine(self) -> Any:
+        return machine()
 
     def _disk(self, path: str) -> Any:
         while path and not os.path.exists(path):
