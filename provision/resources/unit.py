@@ -1,8 +1,12 @@
 """systemd units: that one is enabled and running, and runs what it should.
 
 Whether a restart is due is state, not an event: the running process tells by its working
-program which release it started from, and by $GEARMAN_CONFIG which configuration. So a
-restart that an interrupted deploy did not reach is simply still due.
+program which release it started from, by $GEARMAN_CONFIG which configuration, and by when it
+began whether it missed something. So a restart that an interrupted deploy did not reach is
+simply still due.
+
+A unit is what its file says and nothing else: what changes it from outside (a mask, a drop-in,
+a copy under its own name) is taken away.
 """
 
 import hashlib
@@ -15,7 +19,7 @@ from typing import Any
 from provision.messages import Operation, Question
 from provision.render import render
 from provision.resources.base import Answers, Change, Problem, Resource, Sign
-from provision.resources.files import File, Link
+from provision.resources.files import File, Link, removal
 from provision.resources.release import Release
 
 FOLDER = "/etc/systemd/system"
@@ -36,17 +40,28 @@ class UnitFile(File):
     kept: File | None = None
 
     def questions(self) -> Iterable[Question]:
-        return [*super().questions(), *(self.kept.questions() if self.kept else ())]
+        kept = self.kept.questions() if self.kept else ()
+        return [*super().questions(), self._overrides, *kept]
 
     def steps(self, answers: Answers) -> Iterator[Change | Problem]:
-        changed = False
-        for step in super().steps(answers):
-            changed = changed or isinstance(step, Change)
-            yield step
-        if changed:
+        yield from self._own_steps(answers)
+        if self.rewritten(answers):
             yield RELOAD
         if self.kept:
             yield from self.kept.steps(answers)
+
+    def rewritten(self, answers: Answers) -> bool:
+        """Whether what systemd reads changes, and not only whose it is."""
+        changes = (step for step in self._own_steps(answers) if isinstance(step, Change))
+        return any(change.operation.kind != "attributes" for change in changes)
+
+    def _own_steps(self, answers: Answers) -> Iterator[Change | Problem]:
+        yield from super().steps(answers)
+        yield from _lifted(answers[self._overrides])
+
+    @property
+    def _overrides(self) -> Question:
+        return ("overrides", PurePosixPath(self.path).name, self.path)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -90,15 +105,30 @@ class Unit(Resource):
     reloads: bool = False
 
     def questions(self) -> Iterable[Question]:
-        return [("unit", self.name)]
+        return [("unit", self.name), self._overrides, *self.file.questions()]
 
     def steps(self, answers: Answers) -> Iterator[Change | Problem]:
         found = answers["unit", self.name] or ABSENT
-        if found.get("stale"):
+        overrides = answers[self._overrides] if self.wanted and self._has_own_name else {}
+        yield from _lifted(overrides)
+        if overrides or found.get("stale"):
             yield RELOAD
-        yield from self._run(found) if self.wanted else self._stop(found)
+        if self.wanted:
+            changes = self.file.rewritten(answers) or any(overrides.values())
+            yield from self._run(found, changes)
+        else:
+            yield from self._stop(found)
 
-    def _run(self, found: Mapping[str, Any]) -> Iterator[Change]:
+    @property
+    def _overrides(self) -> Question:
+        return ("overrides", self.name, self.file.path)
+
+    @property
+    def _has_own_name(self) -> bool:
+        """Whether it is one of a template's, so that its file does not speak of its overrides."""
+        return PurePosixPath(self.file.path).name != self.name
+
+    def _run(self, found: Mapping[str, Any], changes: bool) -> Iterator[Change]:
         enable = None if found["enabled"] == "enabled" else True
         if found["active"] != "active":
             result = found.get("result") or "success"
@@ -106,6 +136,8 @@ class Unit(Resource):
             yield self._change("+", "start", enable, f"it is {found['active']}{why}")
         elif found["config"] != self.file.config:
             yield self._change("~", "restart", enable, "it runs with another configuration")
+        elif outdated := found["outdated"] or (changes and "what it began with changes"):
+            yield self._change("~", "restart", enable, outdated)
         elif not (found["program"] or "").startswith(f"{self._folder}/"):
             action = "reload" if self.reloads else "restart"
             yield self._change("~", action, enable, f"it runs {_release(found['program'])}")
@@ -135,6 +167,12 @@ class Unit(Resource):
     @property
     def needs(self) -> frozenset[str]:
         return self.file.provides | self.current.provides
+
+
+def _lifted(overrides: Mapping[str, str | None]) -> Iterator[Change]:
+    for path, content in overrides.items():
+        why = "it masks the unit" if content is None else "it changes the unit from outside"
+        yield removal(path, content, why)
 
 
 def _release(program: str | None) -> str:

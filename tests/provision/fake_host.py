@@ -114,7 +114,11 @@ class FakeHost:
             "program": process["program"] if process else None,
             "restarts": 0,
             "config": process["config"] if process else None,
+            "outdated": None,
         }
+
+    def _ask_overrides(self, name: str, own: str) -> Answer:
+        return {}
 
     # -- operations ---------------------------------------------------------------------
 

@@ -125,10 +125,10 @@ def test_what_fails_for_all_is_tried_once(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_answered_is_unknown_and_says_why(agent: Session, tmp_path: Path) -> None:
-    (tmp_path / "current").write_text("no link")
+    (tmp_path / "releases").write_text("no folder")
     found = answer(agent, "releases", str(tmp_path))
     assert isinstance(found, Unknown)
-    assert "Invalid argument" in found.reason
+    assert "Not a directory" in found.reason
     assert isinstance(answer(agent, "weather", "tomorrow"), Unknown)
 
 
@@ -144,7 +144,7 @@ def test_a_plan_sends_only_what_asks_and_answers(tmp_path: Path) -> None:
     with Session("here", Recorder, lock_file=str(tmp_path / "lock")) as agent:
         agent.ask([("host",)])
         assert {name for name, source in sources.items() if source in b"".join(sent)} == {
-            *("link", "processes", "probe")
+            *("link", "processes", "units", "probe")
         }
         agent.lock(NOW)
         assert all(source in b"".join(sent) for source in sources.values())
@@ -152,7 +152,8 @@ def test_a_plan_sends_only_what_asks_and_answers(tmp_path: Path) -> None:
 
 def test_what_answers_cannot_write() -> None:
     """What the asking half calls, by name: only these could open, run or change a thing."""
-    trees = [ast.parse((AGENT / name).read_text()) for name in ("probe.py", "processes.py")]
+    names = ("probe.py", "processes.py", "units.py")
+    trees = [ast.parse((AGENT / name).read_text()) for name in names]
     calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
     called = {ast.unparse(call.func) for call in calls}
     plain = {name for name in called if name.replace(".", "").isidentifier()}

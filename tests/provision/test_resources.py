@@ -20,6 +20,10 @@ LINK = Link("/opt/app/current", "releases/2")
 FILE = UnitFile("/etc/systemd/system/app.service", content=b"...", config="c2")
 UNIT = Unit("app.service", FILE, LINK)
 OFF = Unit("app.service", FILE, LINK, wanted=False)
+TEMPLATE = UnitFile("/etc/systemd/system/app@.service", content=b"...", config="c2")
+ONE = Unit("app@1.service", TEMPLATE, LINK)
+MASK = "/etc/systemd/system/app@1.service"
+DROP_IN = "/etc/systemd/system/app.service.d/local.conf"
 RELEASE = Release("/opt/app", Artifact("1-abc", "abc", 10 * MB, Path("1-abc.tar")))
 ROOM = {"free": 100 * MB, "inodes": 10**5}
 FREE = FreePort("10.0.0.7", 4730, "gearmand.service", "gearman_port")
@@ -33,9 +37,13 @@ def found_at(kind: str, **more: Any) -> dict[str, Any]:
     return base | {"kind": kind, "target": None} | more
 
 
+OK = found_at("file", digest=FILE._question[2], mode="0644")
+
+
 def unit(active: str = "active", **more: Any) -> dict[str, Any]:
     running = {"enabled": "enabled", "stale": False, "result": "success", "config": "c2"}
-    return running | {"active": active, "program": "/opt/app/releases/2/venv/bin/python"} | more
+    running |= {"program": "/opt/app/releases/2/venv/bin/python", "outdated": None}
+    return running | {"active": active} | more
 
 
 def kept(ids: str, bad: str = "", **more: Any) -> dict[str, Any]:
@@ -133,6 +141,36 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
     ),
     (UNIT, [unit(config="c1")], ["~ restart app.service (it runs with another configuration)"]),
     (UNIT, [unit(enabled="disabled")], ["~ enable app.service (it would not start at boot)"]),
+    (UNIT, [unit(outdated="it is old")], ["~ restart app.service (it is old)"]),
+    (
+        FILE,
+        [OK, {DROP_IN: "[Service]\n"}],
+        [
+            f"- file {DROP_IN} (it changes the unit from outside)",
+            "~ daemon-reload (a unit file is new to systemd)",
+        ],
+    ),
+    (
+        UNIT,
+        [unit(), {DROP_IN: "[Service]\n"}],
+        ["~ restart app.service (what it began with changes)"],
+    ),
+    (
+        UNIT,
+        [unit(), {}, found_at("file", digest="edited", mode="0644")],
+        ["~ restart app.service (what it began with changes)"],
+    ),
+    (UNIT, [unit(), {}, OK | {"mode": "0600"}], []),
+    (
+        ONE,
+        [unit(enabled="masked"), {MASK: None}, OK, {}],
+        [
+            f"- file {MASK} (it masks the unit)",
+            "~ daemon-reload (a unit file is new to systemd)",
+            "~ enable app@1.service (it would not start at boot)",
+        ],
+    ),
+    (replace(ONE, wanted=False), [unit("inactive", enabled="masked"), {MASK: None}, OK, {}], []),
     (OFF, [None], []),
     (OFF, [unit()], ["- stop app.service (this host should not run it)"]),
     (OFF, [unit("inactive")], ["- disable app.service (this host should not run it)"]),
@@ -157,7 +195,8 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
 def test_changes_follow_from_what_is_found(
     resource: Resource, found: list[Any], expected: list[str]
 ) -> None:
-    answers = dict(zip(resource.questions(), found, strict=True))
+    as_wanted = {FILE._question: OK, FILE._overrides: {}}
+    answers = as_wanted | dict(zip(resource.questions(), found, strict=False))
     assert [told(step) for step in resource.steps(answers)] == expected
 
 
