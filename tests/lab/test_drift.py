@@ -1,0 +1,304 @@
+"""What is changed by hand on real hosts: a plan names it and only it, a deploy mends just that."""
+
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from provision import deploy
+from roles import ROLES
+
+PROFILE = "/etc/profile.d/gearman.sh"
+UNITS = "/etc/systemd/system"
+SERVER = f"{UNITS}/gearmand.service"
+WORKER = f"{UNITS}/gearman-worker@.service"
+WORKERS = tuple(f"gearman-worker@{each}.service" for each in ("reverse", "resize", "wc"))
+RELOAD = "~ daemon-reload  (a unit file is new to systemd)"
+CHANGES = "what it began with changes"
+LATE = "it began before its unit file was written"
+
+PACKAGE = "lab-package"
+MAKE_PACKAGE = f"""
+mkdir -p /root/repository /root/package/DEBIAN && cd /root/repository
+printf '%s\\n' 'Package: {PACKAGE}' 'Version: 1' 'Architecture: all' 'Maintainer: lab' \
+    'Description: lab' > /root/package/DEBIAN/control
+dpkg-deb --build /root/package {PACKAGE}.deb >/dev/null
+{{ cat /root/package/DEBIAN/control; echo Filename: ./{PACKAGE}.deb
+  echo Size: $(stat -c %s {PACKAGE}.deb)
+  echo SHA256: $(sha256sum {PACKAGE}.deb | cut -d' ' -f1); }} > Packages
+mv /etc/apt/sources.list /root/sources.list
+echo 'deb [trusted=yes] file:/root/repository ./' > /etc/apt/sources.list
+"""
+REMOVE_PACKAGE = f"""
+dpkg --purge {PACKAGE}; mv /root/sources.list /etc/apt/; rm -r /root/repository /root/package
+"""
+
+# Whatever a deploy may change on a host. Left out: what the system itself writes as time goes by.
+MANIFEST = r"""
+import hashlib, json, os, stat, sys
+found = {}
+for top in ("/etc", "/opt", "/usr/local", "/var/lib"):
+    for folder, folders, files in os.walk(top):
+        folders[:] = [each for each in folders if each != "__pycache__"]
+        for path in [os.path.join(folder, each) for each in folders + files]:
+            if path.startswith(("/var/lib/systemd", "/var/lib/apt", "/var/lib/dpkg")):
+                continue
+            status = os.lstat(path)
+            content = None
+            if stat.S_ISLNK(status.st_mode):
+                content = os.readlink(path)
+            elif stat.S_ISREG(status.st_mode):
+                with open(path, "rb") as file:
+                    content = file.read()
+                if path in ("/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow"):
+                    content = b"".join(sorted(content.splitlines()))
+                content = hashlib.sha256(content).hexdigest()
+            if not path.startswith("/etc/") or path[-1] != "-":  # passwd-, group- ...
+                if not path.endswith("/.complete"):
+                    found[path] = [status.st_mode, status.st_uid, status.st_gid, content]
+json.dump(found, sys.stdout)
+"""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What somebody did by hand on a host, as root, and what a plan says of it."""
+
+    host: str
+    done: str
+    planned: tuple[str, ...]
+
+
+def drift(host: str, done: str, *planned: str) -> Drift:
+    return Drift(host, done, planned)
+
+
+# Kinds that do not touch each other are done at once, and told apart by what the plan names.
+ROUNDS = {
+    "attributes, links and what runs": (
+        drift("client1", f"chmod 600 {PROFILE}", f"~ file {PROFILE}  (mode 0600 -> 0644)"),
+        drift("server1", f"chown gearman {SERVER}", f"~ file {SERVER}  (owner gearman -> root)"),
+        drift("worker1", f"chgrp daemon {WORKER}", f"~ file {WORKER}  (group daemon -> root)"),
+        drift(
+            "client1",
+            "ln -sfn /bin/true /usr/local/bin/gearman",
+            "~ link /usr/local/bin/gearman  (/bin/true -> /opt/gearman/current/venv/bin/gearman)",
+        ),
+        drift(
+            "client1",
+            "cd /usr/local/bin; rm gearadmin; cp /bin/true gearadmin",
+            "~ link /usr/local/bin/gearadmin  (replaces a file; -> "
+            "/opt/gearman/current/venv/bin/gearadmin)",
+        ),
+        drift(
+            "server1",
+            "chmod 2775 /opt/gearman/releases",
+            "~ directory /opt/gearman/releases  (mode 2775 -> 0755)",
+        ),
+        drift(
+            "worker1",
+            "chown gearman:daemon /opt/gearman",
+            "~ directory /opt/gearman  (owner gearman -> root, group daemon -> root)",
+        ),
+        drift(
+            "server1",
+            "systemctl disable -q gearmand.service",
+            "~ enable gearmand.service  (it would not start at boot)",
+        ),
+        drift(
+            "worker1",
+            f"systemctl stop {WORKERS[0]}",
+            f"+ start {WORKERS[0]}  (it is inactive)",
+        ),
+        drift(
+            "worker1",
+            f"systemctl mask -q {WORKERS[1]}",
+            f"- file {UNITS}/{WORKERS[1]}  (it masks the unit)",
+            RELOAD,
+            f"~ enable {WORKERS[1]}  (it would not start at boot)",
+        ),
+    ),
+    "contents, accounts and units changed from outside": (
+        drift("client1", f"echo '# mine' >> {PROFILE}", f"~ file {PROFILE}  (content)"),
+        drift(
+            "client1",
+            "rm /usr/local/bin/gearman",
+            "+ link /usr/local/bin/gearman  (-> /opt/gearman/current/venv/bin/gearman)",
+        ),
+        drift("client1", f"dpkg --remove {PACKAGE} >/dev/null", f"+ packages {PACKAGE}"),
+        drift(
+            "client1",
+            "ln -sfn /tmp /opt/gearman/current",
+            "~ link /opt/gearman/current  (/tmp -> releases/{release})",
+        ),
+        drift(
+            "server1",
+            "systemctl set-property --runtime gearmand.service TasksMax=50;"
+            f"mkdir -p {SERVER}.d; printf '[Service]\\nUser=root\\n' > {SERVER}.d/local.conf;"
+            "systemctl daemon-reload; systemctl restart gearmand.service",
+            f"- file {SERVER}.d/local.conf  (it changes the unit from outside)",
+            "- file /run/systemd/system.control/gearmand.service.d/50-TasksMax.conf"
+            "  (it changes the unit from outside)",
+            RELOAD,
+            f"~ restart gearmand.service  ({CHANGES})",
+        ),
+        drift(
+            "worker1",
+            "usermod -s /bin/sh gearman; usermod -g daemon gearman;"
+            "sed -i 's,/nonexistent:/bin/sh,/tmp:/bin/sh,' /etc/passwd",
+            "~ user gearman  (group daemon -> gearman, home /tmp -> /nonexistent, "
+            "shell /bin/sh -> /usr/sbin/nologin)",
+        ),
+        drift(
+            "worker1",
+            f"cp {WORKER} {UNITS}/{WORKERS[1]}; echo Nice=5 >> {UNITS}/{WORKERS[1]};"
+            f"systemctl daemon-reload; systemctl restart {WORKERS[1]}",
+            f"- file {UNITS}/{WORKERS[1]}  (it changes the unit from outside)",
+            RELOAD,
+            f"~ restart {WORKERS[1]}  ({CHANGES})",
+        ),
+    ),
+    "unit files and what runs from elsewhere": (
+        drift(
+            "client1",
+            f"cp {PROFILE} /tmp/mine; ln -sf /tmp/mine {PROFILE}",
+            f"~ file {PROFILE}  (replaces a link to /tmp/mine)",
+        ),
+        drift(
+            "client1",
+            "cd /opt/gearman; rm current; echo mine > current",
+            "~ link /opt/gearman/current  (replaces a file; -> releases/{release})",
+        ),
+        drift(
+            "server1",
+            f"sed -i s/WatchdogSec=30/WatchdogSec=0/ {SERVER}",
+            f"~ file {SERVER}  (content)",
+            RELOAD,
+            f"~ restart gearmand.service  ({LATE})",
+        ),
+        drift(
+            "worker1",
+            "cd /opt/gearman/releases; cp -a {release} mine;"
+            "sed -i '1s,releases/{release},releases/mine,' mine/venv/bin/gearman-worker;"
+            f"ln -sfn releases/mine ../current; systemctl restart {WORKERS[0]};"
+            "ln -sfn releases/{release} ../current; rm mine/.complete",
+            f"~ reload {WORKERS[0]}  (it runs mine)",
+        ),
+        drift(
+            "worker1",
+            f"sed -i.mine s/GEARMAN_CONFIG=.*/GEARMAN_CONFIG=older/ {WORKER};"
+            f"systemctl daemon-reload; systemctl restart {WORKERS[1]};"
+            f"mv {WORKER}.mine {WORKER}; systemctl daemon-reload",
+            f"~ restart {WORKERS[1]}  (it runs with another configuration)",
+        ),
+        drift(
+            "worker1",
+            f"systemctl mask -q --runtime {WORKERS[2]}; systemctl stop {WORKERS[2]}",
+            f"- file /run/systemd/system/{WORKERS[2]}  (it masks the unit)",
+            RELOAD,
+            f"+ start {WORKERS[2]}  (it is inactive)",
+        ),
+    ),
+    "gone": (
+        drift(
+            "server1",
+            f"rm {SERVER}; ln -s /dev/null {SERVER}; systemctl daemon-reload",
+            f"~ file {SERVER}  (replaces a link to /dev/null)",
+            RELOAD,
+            f"~ restart gearmand.service  ({LATE})",
+        ),
+        drift(
+            "worker1",
+            "userdel -f gearman 2>/dev/null",
+            "+ group gearman",
+            "+ user gearman  (group gearman, /usr/sbin/nologin)",
+            *(f"~ restart {each}  (its user gearman is gone)" for each in WORKERS),
+        ),
+        drift("client1", f"rm {PROFILE}", f"+ file {PROFILE}  (root:root 0644)"),
+    ),
+}
+
+
+def root(lab: ModuleType, host: str, script: str) -> str:
+    """Run a shell script on a host as root, not over SSH; what it said."""
+    done = lab.run(host, ["sh", "-ec", script])
+    assert done.returncode == 0, f"{host}: {done.stderr}"
+    return str(done.stdout)
+
+
+def manifest(lab: ModuleType, host: str) -> dict[str, Any]:
+    return dict(json.loads(root(lab, host, f"exec python3 -c '{MANIFEST}'")))
+
+
+def processes(lab: ModuleType) -> dict[str, str]:
+    """The main process of each unit."""
+    found = {"server1": ("gearmand.service",), "worker1": WORKERS}
+    return {
+        unit: root(lab, host, f"systemctl show -P MainPID {unit}").strip()
+        for host, units in found.items()
+        for unit in units
+    }
+
+
+def changes(out: str) -> Counter[str]:
+    """The changes that a plan names."""
+    return Counter(line[2:] for line in out.splitlines() if re.match(r"  [+~-] ", line))
+
+
+@pytest.fixture(scope="module")
+def inventory(lab: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The lab's, where the client has a Debian package too; its hosts are as wanted."""
+    folder = tmp_path_factory.mktemp("drift") / "inventory"
+    shutil.copytree(lab.INVENTORY, folder)
+    (folder / "host_vars").mkdir()
+    (folder / "host_vars" / "client1.yml").write_text(f"packages: [{PACKAGE}]\n")
+    root(lab, "client1", MAKE_PACKAGE)
+    assert deploy.deploy(folder, ROLES, yes=True) == 0
+    yield folder
+    root(lab, "client1", REMOVE_PACKAGE)
+
+
+@pytest.fixture(scope="module")
+def release(lab: ModuleType, inventory: Path) -> str:
+    return root(lab, "client1", "basename $(readlink /opt/gearman/current)").strip()
+
+
+@pytest.mark.parametrize("round_", ROUNDS.values(), ids=ROUNDS)
+def test_what_is_changed_by_hand_is_what_is_planned_and_what_is_mended(
+    lab: ModuleType,
+    inventory: Path,
+    release: str,
+    capsys: pytest.CaptureFixture[str],
+    round_: tuple[Drift, ...],
+) -> None:
+    hosts = ("client1", "server1", "worker1")
+    before = {host: manifest(lab, host) for host in hosts}
+    for each in round_:
+        root(lab, each.host, each.done.replace("{release}", release))
+    tampered = processes(lab)
+    expected = Counter(line.replace("{release}", release) for d in round_ for line in d.planned)
+    # One reload of systemd does for all that is new to it on a host.
+    expected[RELOAD] = len({d.host for d in round_ if RELOAD in d.planned})
+
+    capsys.readouterr()
+    assert deploy.plan(inventory, ROLES) == deploy.CHANGES_PENDING
+    assert changes(capsys.readouterr().out) == +expected
+    assert deploy.deploy(inventory, ROLES, yes=True) == 0
+    assert changes(capsys.readouterr().out) == +expected
+    assert deploy.plan(inventory, ROLES) == 0
+
+    # Nobody asked for these to be taken away again.
+    root(lab, "worker1", "rm -rf /opt/gearman/releases/mine")
+    root(lab, "server1", f"rmdir {SERVER}.d 2>/dev/null || true")
+    for host in hosts:
+        assert manifest(lab, host) == before[host]
+    moved = {unit for unit, pid in processes(lab).items() if pid != tampered[unit]}
+    verbs = r"[+~] (?:start|restart|reload) (\S+)"
+    assert moved == {found[1] for line in expected if (found := re.match(verbs, line))}
