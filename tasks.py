@@ -14,12 +14,20 @@ from invoke.context import Context
 from provision import lab, local
 from provision.cli import ROOT, command, inventory_folder
 from provision.errors import ToolkitError
+from provision.options import PARALLEL, Options
 from roles import ROLES
 
 LAB = ROOT / "inventory" / "lab"
 HOSTS = {"hosts": "the inventory: a folder with hosts.yml, such as inventory/prod"}
 LIMIT = {"limit": "only these hosts or groups, comma-separated; * matches, ! excludes"}
-VERBOSE = {"verbose": "show each operation as the shell line it equals, and new files whole"}
+PART = LIMIT | {
+    "tags": "only resources of these roles or kinds, such as worker, unit, file; comma-separated",
+    "parallel": f"how many hosts at once ({PARALLEL})",
+}
+OUTPUT = {
+    "verbose": "show each operation as the shell line it equals, and new files whole",
+    "json": "tell what happens as lines of JSON on stdout",
+}
 YES = {"yes": "apply without asking"}
 
 # What the tests talk to: other people's Gearman.
@@ -35,31 +43,50 @@ BENCHES = ("job_server", "libraries", "resize")
 CHECKS = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
 
 
-@command(help=HOSTS | LIMIT | VERBOSE)
-def plan(c: Context, hosts: str = "", limit: str = "", verbose: bool = False) -> int:
+@command(help=HOSTS | PART | OUTPUT)
+def plan(
+    c: Context,
+    hosts: str = "",
+    limit: str = "",
+    tags: str = "",
+    parallel: int = PARALLEL,
+    verbose: bool = False,
+    json: bool = False,
+) -> int:
     """Show what a deploy would change; writes nothing. Exit status 2: changes are pending."""
     from provision import deploy as engine
 
-    return engine.plan(inventory_folder(hosts), ROLES, limit=limit or None, verbose=verbose)
+    return engine.plan(
+        inventory_folder(hosts), ROLES, Options(limit or None, tags, False, verbose, json, parallel)
+    )
 
 
-@command(help=HOSTS | LIMIT | YES | VERBOSE)
+@command(help=HOSTS | PART | OUTPUT | YES | {"check": "the same as invoke plan"})
 def deploy(
-    c: Context, hosts: str = "", limit: str = "", yes: bool = False, verbose: bool = False
+    c: Context,
+    hosts: str = "",
+    limit: str = "",
+    tags: str = "",
+    parallel: int = PARALLEL,
+    yes: bool = False,
+    check: bool = False,
+    verbose: bool = False,
+    json: bool = False,
 ) -> int:
     """Make every host as its roles say: plan, ask, apply, verify."""
     from provision import deploy as engine
 
-    folder = inventory_folder(hosts)
-    return engine.deploy(folder, ROLES, limit=limit or None, yes=yes, verbose=verbose)
+    options = Options(limit or None, tags, yes, verbose, json, parallel)
+    act = engine.plan if check else engine.deploy
+    return act(inventory_folder(hosts), ROLES, options)
 
 
-@command(help=HOSTS | LIMIT)
-def status(c: Context, hosts: str = "", limit: str = "") -> int:
+@command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
+def status(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> int:
     """Show what runs where: releases, units, what a deploy would change."""
     from provision import status as standing
 
-    return standing.status(inventory_folder(hosts), ROLES, limit=limit or None)
+    return standing.status(inventory_folder(hosts), ROLES, Options(limit or None, json=json))
 
 
 @command(help=HOSTS | {"patience": "seconds that each job may take (20)"})
@@ -77,7 +104,7 @@ def demo(c: Context) -> int:
     from provision import smoke as end_to_end
 
     lab.up(print)
-    return engine.deploy(LAB, ROLES, yes=True) or end_to_end.smoke(LAB)
+    return engine.deploy(LAB, ROLES, Options(yes=True)) or end_to_end.smoke(LAB)
 
 
 @command(iterable=["only"], help={"only": "these tests alone: a path, or path::name (repeatable)"})

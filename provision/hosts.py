@@ -13,10 +13,9 @@ from typing import TypeVar
 from provision import transport
 from provision.errors import ToolkitError
 from provision.inventory import Host
+from provision.options import PARALLEL
 from provision.secrets import SudoPassword
 from provision.session import Session
-
-PARALLEL = 16
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -65,10 +64,19 @@ def each(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def holder() -> dict[str, str]:
-    """What others read of us on a host that we lock."""
+def operator() -> dict[str, str]:
+    """Who is doing what: as a host's history has it, and those who find it locked."""
     return {
         "who": f"{getuser()}@{gethostname()}",
+        "doing": shlex.join(["invoke", *sys.argv[1:]]),
+    }
+
+
+def holder() -> dict[str, str]:
+    """What others read of us on a host that we lock."""
+    known = operator()
+    return {
+        "who": known["who"],
         "since": datetime.now().astimezone().strftime("%H:%M"),
-        "doing": f"{shlex.join(['invoke', *sys.argv[1:]])}, pid {os.getpid()}",
+        "doing": f"{known['doing']}, pid {os.getpid()}",
     }

@@ -29,7 +29,15 @@ from provision.explain import shell_line
 from provision.plan import Plan
 from provision.resources.base import Change, Sign
 
-STATES = {"ok": 32, "pending": 33, "changed": 33, "failed": 31, "unreachable": 31, "not begun": 31}
+STATES = {
+    "ok": 32,
+    "pending": 33,
+    "changed": 33,
+    "rolled back": 31,
+    "failed": 31,
+    "unreachable": 31,
+    "not begun": 31,
+}
 COLOURS = {"+": 32, "~": 33, "-": 31, "!": 31, "?": 31, **STATES}
 UP_AND_CLEAR = "\033[A\033[2K"
 
@@ -50,6 +58,8 @@ class Report:
         self._done: Counter[str] = Counter()
         self._states: dict[str, str] = {}
         self._working: dict[str, str] = {}  # host -> its line, while it is at work
+        self._took: dict[str, float] = {}
+        self._failures: dict[str, list[str]] = {}  # host -> what is told at the end
         self._drawn = 0
 
     def show(self, event: Event) -> None:
@@ -68,7 +78,8 @@ class Report:
                 case Applied():
                     self._applied(event)
                 case Verified(host, seconds):
-                    count = _count(len(self._plans[host].changes), "change")
+                    self._took[host] = seconds
+                    count = _count(self._done[host], "change")
                     self._ended(host, "changed", f"{count}, {seconds:.1f} s")
                 case Failed(host, error, seconds):
                     self._failed(host, error, seconds)
@@ -78,12 +89,38 @@ class Report:
                     self._ended(host, "not begun", f"because of {', '.join(because)}")
             self._draw()
 
-    def recap(self, seconds: float, note: str = "") -> None:
-        """Close a plan or a run: how many hosts stand how, what is left, and the time it took."""
-        more = f"; {note}" if note else self._left()
+    def recap(self, seconds: float) -> None:
+        """Close a plan: what went wrong, how many hosts stand how, what is left, and the time."""
+        for host, lines in self._failures.items():
+            self._print(f"{host}: {self._paint('failed', lines[0])}")
+            for line in lines[1:]:
+                self._print(f"    {line}")
+        self._failures.clear()
         states = Counter(self._states.values())
         counts = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
-        self._print(f"{_count(len(self._states), 'host')}: {counts}{more} ({seconds:.1f} s)")
+        self._print(
+            f"{_count(len(self._states), 'host')}: {counts}{self._left()} ({seconds:.1f} s)"
+        )
+
+    def end(self, seconds: float) -> None:
+        """Close a run: each host in a table, and then as :meth:`recap`."""
+        wide = max(map(len, self._states.values()), default=0)
+        self._print(f"{'':{self._width}}  {'':{wide}}     ok  changed  failed  seconds")
+        for host, state in self._states.items():
+            done, plan = self._done[host], self._plans.get(host)
+            failed = int(state in ("failed", "unreachable"))
+            ok = plan.resources - len(plan.changes) if plan else 0
+            name = self._paint(state, f"{state:{wide}}")
+            took = f"{self._took[host]:9.1f}" if host in self._took else ""
+            self._print(f"{host:{self._width}}  {name}  {max(ok, 0):5}  {done:7}  {failed:6}{took}")
+        self.recap(seconds)
+
+    def say(self, line: str) -> None:
+        """A remark that changes nothing."""
+        with self._lock:
+            self._erase()
+            self._print(_plain(line))
+            self._draw()
 
     def _left(self) -> str:
         if set(self._states.values()) == {"ok"}:
@@ -158,10 +195,11 @@ class Report:
 
     def _failed(self, host: str, error: ToolkitError, seconds: float) -> None:
         state = "unreachable" if isinstance(error, Unreachable) else "failed"
-        first, *more = map(_plain, str(error).removeprefix(f"{host}: ").splitlines())
-        self._ended(host, state, f"{first} ({seconds:.1f} s)")
-        for line in more:
-            self._print(f"    {line}")
+        self._took[host] = seconds
+        lines = [_plain(line) for line in str(error).removeprefix(f"{host}: ").splitlines()]
+        self._ended(host, state, f"{lines[0]} ({seconds:.1f} s)")
+        if len(lines) > 1:
+            self._failures[host] = lines
 
     def _ended(self, host: str, state: str, note: str) -> None:
         self._states[host] = state

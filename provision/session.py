@@ -194,6 +194,13 @@ class Session:
             if left:
                 self.close()
 
+    def record(self, path: str, entry: Mapping[str, Any]) -> None:
+        """Add a line to the history that the host keeps in ``path``."""
+        self._send({"do": "record", "path": path, "entry": dict(entry)})
+        answer = self._receive(ANSWER, "its history was being written")
+        if answer["refused"]:
+            raise HostFailed(f"{self.name}: {answer['refused']}")
+
     def close(self) -> None:
         """End the agent, and with it the lock and whatever it was doing."""
         self._closed.set()
