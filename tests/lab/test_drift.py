@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from provision import deploy
+from provision.options import Options
 from roles import ROLES
 
+YES = Options(yes=True)
 PROFILE = "/etc/profile.d/gearman.sh"
 UNITS = "/etc/systemd/system"
 SERVER = f"{UNITS}/gearmand.service"
@@ -48,7 +50,7 @@ for top in ("/etc", "/opt", "/usr/local", "/var/lib"):
     for folder, folders, files in os.walk(top):
         folders[:] = [each for each in folders if each != "__pycache__"]
         for path in [os.path.join(folder, each) for each in folders + files]:
-            if path.startswith(("/var/lib/systemd", "/var/lib/apt", "/var/lib/dpkg")):
+            if path.startswith(("/var/lib/systemd", "/var/lib/dpkg", "/var/lib/gearman-deploy")):
                 continue
             status = os.lstat(path)
             content = None
@@ -260,7 +262,7 @@ def inventory(lab: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iter
     (folder / "host_vars").mkdir()
     (folder / "host_vars" / "client1.yml").write_text(f"packages: [{PACKAGE}]\n")
     root(lab, "client1", MAKE_PACKAGE)
-    assert deploy.deploy(folder, ROLES, yes=True) == 0
+    assert deploy.deploy(folder, ROLES, YES) == 0
     yield folder
     root(lab, "client1", REMOVE_PACKAGE)
 
@@ -290,7 +292,7 @@ def test_what_is_changed_by_hand_is_what_is_planned_and_what_is_mended(
     capsys.readouterr()
     assert deploy.plan(inventory, ROLES) == deploy.CHANGES_PENDING
     assert changes(capsys.readouterr().out) == +expected
-    assert deploy.deploy(inventory, ROLES, yes=True) == 0
+    assert deploy.deploy(inventory, ROLES, YES) == 0
     assert changes(capsys.readouterr().out) == +expected
     assert deploy.plan(inventory, ROLES) == 0
 
