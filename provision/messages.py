@@ -5,8 +5,10 @@ answer is JSON data, or :class:`Unknown` when it could not be had: never "absent
 
     question                          answer (None: there is no such thing)
     ("host",)                         {python: [3, 11, 2], machine, libc, os: {ID, VERSION_ID,
-                                      PRETTY_NAME}, systemd: 252, hostname, time: seconds}
-    ("disk", path)                    {free: bytes, inodes: free ones} where path is, or will be
+                                      PRETTY_NAME}, systemd: 252, hostname, time: seconds, ahead:
+                                      seconds that its clock is ahead of this machine's}
+    ("disk", path)                    {free: bytes, inodes: free ones, readonly: bool} where path
+                                      is, or will be
     ("group", name)                   {gid}
     ("user", name)                    {uid, group, home, shell, groups: [name]}
     ("path", path, digest, show)      {kind: file|directory|link|other, mode: "0644", owner, group,

@@ -14,6 +14,7 @@ import re
 import secrets
 import shlex
 import struct
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -133,10 +134,15 @@ class Session:
             return {}
         self._send({"do": "ask", "questions": asked})
         answers = self._receive(ANSWER, "it was asked how it is")["answers"]
-        return {
+        now = time.time()
+        found = {
             question: Unknown(answer["unknown"]) if "unknown" in answer else answer["is"]
             for question, answer in zip(asked, answers, strict=True)
         }
+        host = found.get(("host",))
+        if isinstance(host, dict):  # only here it is known when it told its time
+            host["ahead"] = host["time"] - now
+        return found
 
     def lock(self, holder: Mapping[str, str]) -> None:
         """Keep other deploys away until this session is closed, or its process is gone.
@@ -262,8 +268,9 @@ class Session:
         self._send({**header, "later": later, "digest": digest}, data)
 
     def _outcome(self, operation: Operation) -> Outcome:
+        during = f"`{operation.kind}` was being done"
         while True:
-            event = self._receive(WORK, f"`{operation.kind}` was being done")
+            event = self._receive(WORK, during)
             if "outcome" in event:
                 return Outcome(operation, **event["outcome"])
             if not isinstance(operation.content, Path):
@@ -272,7 +279,7 @@ class Session:
                 self._send_file(operation.content)
             except Unreachable:
                 # An agent that broke has said why, and that says more than a broken pipe.
-                self._receive(START, f"`{operation.kind}` was being done")
+                self._receive(START, during)
                 raise
 
     def _send_file(self, path: Path) -> None:
@@ -300,11 +307,15 @@ class Session:
     def _receive(self, seconds: float, during: str) -> dict[str, Any]:
         length, size = LENGTHS.unpack(self._read(LENGTHS.size, seconds, during))
         if length > HEADER_LIMIT or size:
-            raise HostFailed(f"{self.name}: the agent said what is no message while {during}")
+            raise HostFailed(
+                f"{self.name}: the agent said what is no message while {during}{self._advice}"
+            )
         try:
             header = json.loads(self._read(length, seconds, during))
         except ValueError:
-            raise HostFailed(f"{self.name}: the agent made no sense while {during}") from None
+            raise HostFailed(
+                f"{self.name}: the agent made no sense while {during}{self._advice}"
+            ) from None
         if "crash" in header:
             last = "\n".join(f"| {line}" for line in header["crash"].splitlines()[-8:])
             raise HostFailed(f"{self.name}: the agent broke while {during}:\n{last}")
@@ -318,12 +329,19 @@ class Session:
                 raise HostFailed(
                     f"{self.name}: no word for {seconds:.0f} s while {during}"
                 ) from None
+            except Unreachable as lost:
+                raise Unreachable(f"{lost} while {during}{self._advice}") from None
             if not piece:
-                raise HostFailed(f"{self.name}: the agent was gone while {during}")
+                raise HostFailed(f"{self.name}: the agent was gone while {during}{self._advice}")
             self._buffer += piece
         taken = bytes(self._buffer[:size])
         del self._buffer[:size]
         return taken
+
+    @property
+    def _advice(self) -> str:
+        """What to do when the host falls silent; one that is locked may be half changed."""
+        return "; run this again, and it does what is left" if self._pinger else ""
 
     def _ping(self) -> None:
         """A sign of life from time to time, or the agent would think that we are dead."""

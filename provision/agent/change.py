@@ -118,11 +118,17 @@ def _outcome(link: Link, content: Content, step: dict[str, Any]) -> dict[str, An
 
 
 def _explained(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        place = error.filename2 or error.filename
-        said = f"{error.strerror}: {os.fsdecode(place)}" if place else error.strerror
-        return "the disk is full" if error.errno == errno.ENOSPC else said
-    return f"{type(error).__name__}: {error}"
+    if not (isinstance(error, OSError) and error.strerror):
+        return f"{type(error).__name__}: {error}"
+    place = error.filename2 or error.filename
+    said = f"{error.strerror}: {os.fsdecode(place)}" if place else error.strerror
+    if error.errno == errno.ENOSPC:
+        return "the disk is full: make room there (df, df -i)"
+    if error.errno == errno.EROFS:
+        return f"{said}; look at its mount and at the disk (findmnt, dmesg)"
+    if error.errno == errno.EPERM:
+        return f"{said}; not even root may: is it immutable (lsattr)?"
+    return said
 
 
 # -- the system -------------------------------------------------------------------------

@@ -85,7 +85,12 @@ class Batch:
         found = os.statvfs(path)
         # Some file systems have no fixed number of inodes, and say 0.
         inodes = found.f_favail if found.f_files else 2**31
-        return {"free": found.f_bavail * found.f_frsize, "inodes": inodes}
+        free = found.f_bavail * found.f_frsize
+        return {
+            "free": free,
+            "inodes": inodes,
+            "readonly": bool(found.f_flag & os.ST_RDONLY),
+        }
 
     def _group(self, name: str) -> Any:
         try:

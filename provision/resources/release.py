@@ -53,7 +53,12 @@ class Release(Resource):
             return
         disk = answers["disk", self.root]
         room = self.artifact.size * ROOM
-        if disk["free"] < room:
+        if disk["readonly"]:
+            yield Problem(
+                f"{self.root} is on a file system that is read-only: look at its mount and at the "
+                "disk (findmnt, dmesg)"
+            )
+        elif disk["free"] < room:
             yield Problem(
                 f"{self.root} has {disk['free'] // MB} MB free, and a release needs "
                 f"{room // MB} MB: make room there"

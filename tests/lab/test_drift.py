@@ -1,6 +1,5 @@
 """What is changed by hand on real hosts: a plan names it and only it, a deploy mends just that."""
 
-import json
 import re
 import shutil
 from collections import Counter
@@ -8,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
 from provision import deploy
 from provision.options import Options
 from roles import ROLES
+from tests.lab.hosts import manifest, root
 
 YES = Options(yes=True)
 PROFILE = "/etc/profile.d/gearman.sh"
@@ -40,32 +39,6 @@ echo 'deb [trusted=yes] file:/root/repository ./' > /etc/apt/sources.list
 """
 REMOVE_PACKAGE = f"""
 dpkg --purge {PACKAGE}; mv /root/sources.list /etc/apt/; rm -r /root/repository /root/package
-"""
-
-# Whatever a deploy may change on a host. Left out: what the system itself writes as time goes by.
-MANIFEST = r"""
-import hashlib, json, os, stat, sys
-found = {}
-for top in ("/etc", "/opt", "/usr/local", "/var/lib"):
-    for folder, folders, files in os.walk(top):
-        folders[:] = [each for each in folders if each != "__pycache__"]
-        for path in [os.path.join(folder, each) for each in folders + files]:
-            if path.startswith(("/var/lib/systemd", "/var/lib/dpkg", "/var/lib/gearman-deploy")):
-                continue
-            status = os.lstat(path)
-            content = None
-            if stat.S_ISLNK(status.st_mode):
-                content = os.readlink(path)
-            elif stat.S_ISREG(status.st_mode):
-                with open(path, "rb") as file:
-                    content = file.read()
-                if path in ("/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow"):
-                    content = b"".join(sorted(content.splitlines()))
-                content = hashlib.sha256(content).hexdigest()
-            if not path.startswith("/etc/") or path[-1] != "-":  # passwd-, group- ...
-                if not path.endswith("/.complete"):
-                    found[path] = [status.st_mode, status.st_uid, status.st_gid, content]
-json.dump(found, sys.stdout)
 """
 
 
@@ -226,17 +199,6 @@ ROUNDS = {
         drift("client1", f"rm {PROFILE}", f"+ file {PROFILE}  (root:root 0644)"),
     ),
 }
-
-
-def root(lab: ModuleType, host: str, script: str) -> str:
-    """Run a shell script on a host as root, not over SSH; what it said."""
-    done = lab.run(host, ["sh", "-ec", script])
-    assert done.returncode == 0, f"{host}: {done.stderr}"
-    return str(done.stdout)
-
-
-def manifest(lab: ModuleType, host: str) -> dict[str, Any]:
-    return dict(json.loads(root(lab, host, f"exec python3 -c '{MANIFEST}'")))
 
 
 def processes(lab: ModuleType) -> dict[str, str]:

@@ -37,6 +37,7 @@ class FakeHost:
             "libc": "glibc 2.36",
             "os": {"PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)"},
             "systemd": 252,
+            "ahead": 0.1,
         }
     )
     free: int = 2**40
@@ -62,7 +63,7 @@ class FakeHost:
         return self.facts
 
     def _ask_disk(self, path: str) -> Answer:
-        return {"free": self.free, "inodes": 10**6}
+        return {"free": self.free, "inodes": 10**6, "readonly": False}
 
     def _ask_group(self, name: str) -> Answer:
         return {"gid": 1} if name in self.groups else None

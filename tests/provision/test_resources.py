@@ -12,7 +12,7 @@ from provision.resources.base import Problem, Resource
 from provision.resources.files import Directory, File, Link
 from provision.resources.packages import Packages
 from provision.resources.release import MB, OldReleases, Release
-from provision.resources.requirement import FreePort, Systemd
+from provision.resources.requirement import Clock, FreePort, Systemd
 from provision.resources.unit import Unit, UnitFile, unit_file
 
 MOTD = File("/etc/motd", mode="0644", content=b"welcome\n")
@@ -25,10 +25,12 @@ ONE = Unit("app@1.service", TEMPLATE, LINK)
 MASK = "/etc/systemd/system/app@1.service"
 DROP_IN = "/etc/systemd/system/app.service.d/local.conf"
 RELEASE = Release("/opt/app", Artifact("1-abc", "abc", 10 * MB, Path("1-abc.tar")))
-ROOM = {"free": 100 * MB, "inodes": 10**5}
+ROOM = {"free": 100 * MB, "inodes": 10**5, "readonly": False}
 FREE = FreePort("10.0.0.7", 4730, "gearmand.service", "gearman_port")
 NGINX = {"pid": 812, "command": "nginx", "unit": "nginx.service"}
 WHO = "nginx (pid 812, nginx.service)"
+READ_ONLY = "on a file system that is read-only: look at its mount and at the disk (findmnt, dmesg)"
+SET = "set the one that is wrong (timedatectl set-ntp true)"
 OS = {"PRETTY_NAME": "Debian 10"}
 
 
@@ -101,11 +103,16 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
     (RELEASE, [{"kept": {}}, ROOM], ["+ release 1-abc (10.0 MB)"]),
     (
         RELEASE,
-        [{"kept": {}}, {"free": 3 * MB, "inodes": 10**5}],
+        [{"kept": {}}, ROOM | {"free": 3 * MB}],
         [
             "! /opt/app has 3 MB free, and a release needs 60 MB: make room there",
             "+ release 1-abc (10.0 MB)",
         ],
+    ),
+    (
+        RELEASE,
+        [{"kept": {}}, ROOM | {"readonly": True}],
+        [f"! /opt/app is {READ_ONLY}", "+ release 1-abc (10.0 MB)"],
     ),
     (
         OldReleases(RELEASE),
@@ -181,6 +188,17 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
         FREE,
         [NGINX],
         [f"! 10.0.0.7:4730 is taken by {WHO}: stop it, or set gearman_port to another port"],
+    ),
+    (Clock(300), [{"ahead": -299.0}], []),
+    (
+        Clock(300),
+        [{"ahead": -7301.2}],
+        [f"! its clock is 2:01:41 behind this machine's: {SET}"],
+    ),
+    (
+        Clock(300),
+        [{"ahead": 90000.0}],
+        [f"! its clock is 1 day, 1:00:00 ahead of this machine's: {SET}"],
     ),
     (Systemd(247), [{"systemd": 252, "os": OS}], []),
     (
