@@ -30,6 +30,17 @@ OUTPUT = {
 }
 YES = {"yes": "apply without asking"}
 
+ROLL = {
+    **{key: value for key, value in PART.items() if key != "tags"},
+    **OUTPUT,
+    **YES,
+    "batch": "how many hosts at once after the first: 1, or a share of their group (25%)",
+    "max_fail": "how many hosts may fail before all are put back (0)",
+    "settle": "seconds that a unit must stay up (2)",
+    "gap": "a function may be without a worker for a moment",
+    "again": "also a release that was given up before",
+}
+
 # What the tests talk to: other people's Gearman.
 PEERS = {
     "/usr/sbin/gearmand": "gearman-job-server",
@@ -79,6 +90,54 @@ def deploy(
     options = Options(limit or None, tags, yes, verbose, json, parallel)
     act = engine.plan if check else engine.deploy
     return act(inventory_folder(hosts), ROLES, options)
+
+
+@command(help=HOSTS | ROLL | {"release": "this one, which the hosts or this machine have"})
+def upgrade(
+    c: Context,
+    hosts: str = "",
+    release: str = "",
+    limit: str = "",
+    batch: str = "25%",
+    max_fail: int = 0,
+    settle: float = 2.0,
+    gap: bool = False,
+    again: bool = False,
+    parallel: int = PARALLEL,
+    yes: bool = False,
+    verbose: bool = False,
+    json: bool = False,
+) -> int:
+    """Bring hosts to this tree's release, one by one, and back if it does not work."""
+    from provision import rollout
+
+    options = Options(limit or None, "", yes, verbose, json, parallel, again)
+    manner = rollout.Manner(batch, max_fail, settle, gap)
+    return rollout.upgrade(inventory_folder(hosts), ROLES, options, manner, to=release or None)
+
+
+@command(help=HOSTS | ROLL | {"to": "this release (the one before)"})
+def rollback(
+    c: Context,
+    hosts: str = "",
+    to: str = "",
+    limit: str = "",
+    batch: str = "25%",
+    max_fail: int = 0,
+    settle: float = 2.0,
+    gap: bool = False,
+    again: bool = False,
+    parallel: int = PARALLEL,
+    yes: bool = False,
+    verbose: bool = False,
+    json: bool = False,
+) -> int:
+    """Bring hosts back to the release they ran before, or to any that they keep."""
+    from provision import rollout
+
+    options = Options(limit or None, "", yes, verbose, json, parallel, again)
+    manner = rollout.Manner(batch, max_fail, settle, gap)
+    return rollout.rollback(inventory_folder(hosts), ROLES, options, manner, to=to or None)
 
 
 @command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
@@ -172,7 +231,7 @@ def _python(*arguments: str) -> int:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode
 
 
-namespace = Collection(plan, deploy, status, smoke, demo, test, bench)
+namespace = Collection(plan, deploy, upgrade, rollback, status, smoke, demo, test, bench)
 namespace.add_collection(
     Collection("lab", up=lab_up, down=lab_down, status=lab_status, shell=lab_shell)
 )

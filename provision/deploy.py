@@ -60,9 +60,12 @@ def apply(run: Run) -> None:
         else:
             run.each(left, partial(_finish, run))
             because = group if run.failed.keys() >= set(group) else []
+    for name, site in sites.items():
+        if name in run.failed and site.applied:
+            run.record(site, run.failed[name])
 
 
 def _finish(run: Run, site: Site) -> None:
     run.finish(site)
-    run.record(site, "ok")
+    run.record(site)
     run.report.show(Verified(site.name, run.seconds))

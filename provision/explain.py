@@ -68,5 +68,6 @@ _SHELL: dict[str, Callable[[Arguments], list[list[str]]]] = {
     "daemon_reload": lambda a: [["systemctl", "daemon-reload"]],
     "unit": _unit,
     "job": lambda a: [a["command"]],
+    "trial": lambda a: [[*a["worker"], "&"], a["command"]],
     "look": lambda a: a["commands"],
 }

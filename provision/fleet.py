@@ -8,7 +8,7 @@ its history.
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
@@ -27,17 +27,14 @@ from provision.plan import Plan
 from provision.release import ON_HOSTS, Artifact, Target
 from provision.report import Report
 from provision.resources.base import Answers, Change, Resource
+from provision.resources.release import Release
 from provision.resources.unit import as_kept
 from provision.session import Session
 
 LAST_WORDS = 20  # lines of what a failed command said
 HISTORY = "/var/lib/gearman-deploy/history.jsonl"
-REMEMBERED = 50  # entries of a host's history that are asked for
-FACTS: tuple[Question, ...] = (
-    ("host",),
-    ("releases", ON_HOSTS),
-    ("history", HISTORY, str(REMEMBERED)),
-)
+PAST: Question = ("history", HISTORY, "50")
+FACTS: tuple[Question, ...] = (("host",), ("releases", ON_HOSTS), PAST)
 
 
 class Role(Protocol):
@@ -193,7 +190,7 @@ class Run:
 
     def resources(self, host: Host, artifact: Artifact) -> list[Resource]:
         """What ``host`` should be, as far as the tags that were asked for go."""
-        return [
+        found = [
             resource
             for group, roles in self.roles.items()
             if group in host.groups
@@ -201,6 +198,8 @@ class Run:
             for resource in role(host, self.inventory, artifact)
             if tags.matches(self._tags, role.__name__, resource)
         ]
+        again = self.options.again
+        return [replace(one, again=again) if isinstance(one, Release) else one for one in found]
 
     def restored(self, session: Session, resources: Sequence[Resource]) -> list[Resource]:
         """The same with the unit files that this release ran with, where they are kept."""
@@ -223,12 +222,10 @@ class Run:
             site.session.lock(hosts.holder())
 
     def each(self, sites: Iterable[Site], step: Callable[[Site], None]) -> None:
-        """Do a step at all sites at once; where it fails is told of, and written down there."""
+        """Do a step at all sites at once, and tell where it fails."""
         for site, result in hosts.each(sites, step, self.options.parallel):
             if isinstance(result, ToolkitError):
                 self.fail(site.name, result)
-                if site.applied:
-                    self.record(site, f"failed: {str(result).splitlines()[0]}")
 
     def fail(self, name: str, error: ToolkitError) -> None:
         self.failed[name] = error
@@ -247,7 +244,15 @@ class Run:
 
     def finish(self, site: Site) -> None:
         """The rest; the host must then be as wanted."""
-        self.carry_out(site, site.plan.changes[site.plan.staged :])
+        self._complete(site, site.plan.changes[site.plan.staged :])
+
+    def finish_all(self, site: Site, how: Callable[[Change], Change] = lambda each: each) -> None:
+        """All of it, as it is now; the host must then be as wanted."""
+        site.probe()
+        self._complete(site, [how(change) for change in site.plan.changes])
+
+    def _complete(self, site: Site, changes: Sequence[Change]) -> None:
+        self.carry_out(site, changes)
         site.probe()
         if site.plan.changes or site.plan.problems:
             raise _unlike(site.plan)
@@ -263,8 +268,10 @@ class Run:
                 raise _failure(change, outcome)
             site.applied += 1
 
-    def record(self, site: Site, result: str) -> None:
+    def record(self, site: Site, error: ToolkitError | None = None, result: str = "ok") -> None:
         """Write down on the host what was done there; nobody is stopped by what cannot be."""
+        if error is not None:
+            result = f"failed: {str(error).splitlines()[0]}"
         entry: dict[str, Any] = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             **hosts.operator(),

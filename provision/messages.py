@@ -47,6 +47,8 @@ answer is JSON data, or :class:`Unknown` when it could not be had: never "absent
                                                               start, stop, restart, reload or null
     job           command seconds                  bytes      a command that submits a job, and its
                                                               workload; output: the answer, base64
+    trial         worker user environment          bytes      a job done by a worker that runs just
+                  command seconds                             for it, as this user
     look          commands                                    output: what these commands say
 
 A release's tar holds MANIFEST.json, requirements.txt (what the venv gets, by hash) and wheels/,

@@ -15,3 +15,4 @@ class Options:
     verbose: bool = False
     json: bool = False
     parallel: int = PARALLEL
+    again: bool = False  # also a release that was given up before

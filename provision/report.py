@@ -21,8 +21,12 @@ from provision.events import (
     Event,
     Failed,
     Planned,
+    Proved,
+    PutBack,
     Skipped,
     Standing,
+    Tried,
+    Upgraded,
     Verified,
 )
 from provision.explain import shell_line
@@ -30,13 +34,9 @@ from provision.plan import Plan
 from provision.resources.base import Change, Sign
 
 STATES = {
-    "ok": 32,
-    "pending": 33,
-    "changed": 33,
-    "rolled back": 31,
-    "failed": 31,
-    "unreachable": 31,
-    "not begun": 31,
+    **dict.fromkeys(("ok", "upgraded"), 32),
+    **dict.fromkeys(("pending", "ready", "changed"), 33),
+    **dict.fromkeys(("rolled back", "failed", "unreachable", "not begun"), 31),
 }
 COLOURS = {"+": 32, "~": 33, "-": 31, "!": 31, "?": 31, **STATES}
 UP_AND_CLEAR = "\033[A\033[2K"
@@ -55,6 +55,7 @@ class Report:
         self._width = max(map(len, names), default=0)
         self._lock = RLock()
         self._plans: dict[str, Plan] = {}
+        self._told: list[str] = []  # hosts whose changes were shown
         self._done: Counter[str] = Counter()
         self._states: dict[str, str] = {}
         self._working: dict[str, str] = {}  # host -> its line, while it is at work
@@ -83,6 +84,18 @@ class Report:
                     self._ended(host, "changed", f"{count}, {seconds:.1f} s")
                 case Failed(host, error, seconds):
                     self._failed(host, error, seconds)
+                case Tried(host, release, seconds):
+                    self._ended(host, "ready", f"{release} works there ({seconds:.1f} s)")
+                case Proved(host, summary, seconds):
+                    self._working[host] = f"does it work? {summary}"
+                    if self._verbose:
+                        self._print(f"{host:{self._width}}  {seconds:6.2f} s  {summary}")
+                case Upgraded(host, release, seconds):
+                    self._took[host] = seconds
+                    self._ended(host, "upgraded", f"{release} ({seconds:.1f} s)")
+                case PutBack(host, release, seconds):
+                    self._took[host] = seconds
+                    self._ended(host, "rolled back", f"{release} ({seconds:.1f} s)")
                 case Checked():
                     self._checked(event)
                 case Skipped(host, because):
@@ -149,7 +162,13 @@ class Report:
             return
         state = "failed" if plan.problems else "pending"
         problems = f"{_count(len(plan.problems), 'problem')}, " if plan.problems else ""
-        self._ended(host, state, problems + _count(len(plan.changes), "change"))
+        count = problems + _count(len(plan.changes), "change")
+        alike = next((each for each in self._told if self._plans[each] == plan), None)
+        if alike is not None:
+            self._ended(host, state, f"{count}, as {alike}")
+            return
+        self._told.append(host)
+        self._ended(host, state, count)
         for problem in plan.problems:
             self._print(f"  {self._paint(problem.sign, problem.sign)} {_plain(problem.message)}")
         for change in plan.changes:

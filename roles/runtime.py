@@ -10,6 +10,7 @@ from provision.resources.files import Directory, Link
 from provision.resources.release import OldReleases, Release
 
 ROOT = ON_HOSTS
+USER = "gearman"
 
 
 def runtime(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
@@ -23,8 +24,8 @@ def runtime(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Re
 
 def account() -> Iterator[Resource]:
     """Whom the services run as: nobody's login, and owner of no file of ours."""
-    yield Group("gearman")
-    yield User("gearman", group="gearman")
+    yield Group(USER)
+    yield User(USER, group=USER)
 
 
 def on_path(*commands: str) -> Iterator[Resource]:

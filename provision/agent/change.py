@@ -14,12 +14,13 @@ import fcntl
 import json
 import os
 import pwd
+import subprocess
 import tarfile
 import time
 from collections.abc import Callable
 from typing import Any
 
-from provision.agent.command import attempt, run
+from provision.agent.command import LAST_WORDS, attempt, run, stop
 from provision.agent.files import (
     Content,
     Failure,
@@ -30,7 +31,7 @@ from provision.agent.files import (
     remove,
     symlink,
 )
-from provision.agent.link import COMMANDS, PIECE, Link
+from provision.agent.link import COMMANDS, ENVIRONMENT, PIECE, Link
 from provision.agent.release import acquit, condemn, prune, release
 
 APT = (
@@ -183,14 +184,56 @@ def unit(link: Link, content: Content, name: str, enabled: bool | None, action: 
 # -- does it work? ----------------------------------------------------------------------
 
 
-def job(link: Link, content: Content, command: list[str], seconds: float) -> str:
+def job(
+    link: Link,
+    content: Content,
+    command: list[str],
+    seconds: float,
+    while_: Callable[[], bool] = lambda: True,
+) -> str:
     """Run a command that submits a job: what it answered, in base64."""
     with memory() as workload, memory() as answer:
         copy(content, workload)
         workload.seek(0)
-        run(link, command, seconds, stdin=workload.fileno(), stdout=answer.fileno())
+        run(link, command, seconds, workload.fileno(), answer.fileno(), while_)
         answer.seek(0)
         return base64.b64encode(answer.read()).decode()
+
+
+def trial(
+    link: Link,
+    content: Content,
+    worker: list[str],
+    user: str,
+    environment: dict[str, str],
+    **submitted: Any,
+) -> str:
+    """Have a job done by a worker that runs just for this, as ``user``."""
+    owner = pwd.getpwnam(user)
+    with memory() as log:
+        process = subprocess.Popen(
+            worker,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**ENVIRONMENT, **environment},
+            cwd="/",
+            user=owner.pw_uid,
+            group=owner.pw_gid,
+            extra_groups=[],
+            start_new_session=True,
+        )
+        try:
+            return job(link, content, **submitted, while_=lambda: process.poll() is None)
+        except Failure as failure:
+            ended = process.poll()
+            why = str(failure) if ended is None else f"the worker ended with {ended}"
+            stop(process)
+            log.seek(0)
+            said = log.read()[-LAST_WORDS:].decode(errors="backslashreplace")
+            raise Failure(why, f"{failure.output}\n{said}".strip()) from failure
+        finally:
+            stop(process)
 
 
 def memory() -> Any:
@@ -219,6 +262,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "daemon_reload": daemon_reload,
     "unit": unit,
     "job": job,
+    "trial": trial,
     "look": look,
 }
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from typing import Any
 
 from provision.agent.files import Failure
@@ -23,11 +24,12 @@ def run(
     seconds: float = DEADLINE,
     stdin: int = subprocess.DEVNULL,
     stdout: int = subprocess.PIPE,
+    while_: Callable[[], bool] = lambda: True,
 ) -> str:
     """The last that a command said. Raises :class:`Failure` unless it ended well and in time.
 
-    It is stopped, with all it started, when the operator's side is gone. Given a descriptor
-    for its ``stdout``, only what it says on stderr is told.
+    It is stopped, with all it started, when the operator's side is gone, or ``while_`` is no
+    longer so. Given a descriptor for its ``stdout``, only what it says on stderr is told.
     """
     deadline = time.monotonic() + seconds
     process = subprocess.Popen(
@@ -43,9 +45,9 @@ def run(
     heard = process.stdout or process.stderr
     assert heard  # noqa: S101  # for mypy: it is a pipe
     try:
-        said = _listen(link, process, heard.fileno(), deadline)
+        said = _listen(link, process, heard.fileno(), deadline, while_)
     except (Gone, subprocess.TimeoutExpired) as error:
-        _stop(process)
+        stop(process)
         if isinstance(error, Gone):
             raise
         raise Failure(f"`{' '.join(argv[:3])}` was stopped after {seconds:.0f} s") from error
@@ -56,12 +58,14 @@ def run(
     return said
 
 
-def _listen(link: Link, process: Any, output: int, deadline: float) -> str:
+def _listen(
+    link: Link, process: Any, output: int, deadline: float, while_: Callable[[], bool]
+) -> str:
     """What it says until it ends: a service it started may keep its output open for ever."""
     said = b""
     open_ = True
     while process.poll() is None or open_:
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or not while_():
             raise subprocess.TimeoutExpired(process.args, 0)
         if not open_:
             link.wait(seconds=0.01)
@@ -75,7 +79,7 @@ def _listen(link: Link, process: Any, output: int, deadline: float) -> str:
     return "\n".join(lines[-LAST_LINES:])
 
 
-def _stop(process: Any) -> None:
+def stop(process: Any) -> None:
     """End a command and all that it started: some of these may outlive it, so kill them too."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:

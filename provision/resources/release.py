@@ -25,6 +25,7 @@ class Release(Resource):
 
     root: str
     artifact: Artifact
+    again: bool = False  # though it is marked as bad
 
     @property
     def current(self) -> Link:
@@ -44,7 +45,9 @@ class Release(Resource):
         return [("releases", self.root), ("disk", self.root)]
 
     def steps(self, answers: Answers) -> Iterator[Change | Problem]:
-        if self.artifact.id in answers["releases", self.root]["kept"]:
+        if kept := answers["releases", self.root]["kept"].get(self.artifact.id):
+            if kept["bad"]:
+                yield self._tried_again(kept["bad"])
             return
         if self.artifact.path is None:
             yield Problem(
@@ -74,6 +77,15 @@ class Release(Resource):
             f"release {self.artifact.id}",
             Operation("release", arguments, self.artifact.path),
             f"{self.artifact.size / MB:.1f} MB",
+        )
+
+    def _tried_again(self, why: str) -> Change | Problem:
+        id = self.artifact.id
+        if self.again:
+            arguments = {"root": self.root, "id": id}
+            return Change("~", f"release {id}", Operation("acquit", arguments), f"bad: {why}")
+        return Problem(
+            f"release {id} was given up ({why}): mend what was wrong, or `invoke upgrade --again`"
         )
 
     @property

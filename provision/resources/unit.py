@@ -94,6 +94,57 @@ def unit_file(name: str, release: Release, **variables: object) -> UnitFile:
 
 
 @dataclass(frozen=True)
+class Socket(Resource):
+    """A port that systemd holds for ``service``: open when ``name`` is active and
+    somebody listens.
+
+    It can only be opened while the service is stopped; :class:`Unit` starts that again.
+    """
+
+    name: str
+    file: UnitFile
+    service: str
+    address: str
+    port: int
+
+    def questions(self) -> Iterable[Question]:
+        return [("unit", self.name), ("unit", self.service), self._port]
+
+    def due(self, answers: Answers) -> bool:
+        """Whether it must be opened."""
+        found = answers["unit", self.name]
+        return not (found and found["active"] == "active" and answers[self._port])
+
+    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+        found = answers["unit", self.name] or ABSENT
+        service = answers["unit", self.service] or ABSENT
+        if found.get("stale"):
+            yield RELOAD
+        enable = None if found["enabled"] == "enabled" else True
+        if self.due(answers):
+            if service["active"] == "active":
+                yield _unit_change("~", self.service, "stop", None, "its port is opened anew")
+            if found["active"] == "active":
+                yield _unit_change("~", self.name, "restart", enable, "nobody listens there")
+            else:
+                yield _unit_change("+", self.name, "start", enable, f"it is {found['active']}")
+        elif enable:
+            yield _unit_change("~", self.name, None, enable, "it would not open at boot")
+
+    @property
+    def _port(self) -> Question:
+        return ("port", self.address, str(self.port))
+
+    @property
+    def provides(self) -> frozenset[str]:
+        return frozenset({f"unit:{self.name}"})
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return self.file.provides
+
+
+@dataclass(frozen=True)
 class Unit(Resource):
     """A unit that runs and starts at boot; or, not ``wanted``, does neither.
 
@@ -107,9 +158,11 @@ class Unit(Resource):
     current: Link
     wanted: bool = True
     reloads: bool = False
+    socket: Socket | None = None
 
     def questions(self) -> Iterable[Question]:
-        return [("unit", self.name), self._overrides, *self.file.questions()]
+        socket = self.socket.questions() if self.socket else ()
+        return [("unit", self.name), *socket, self._overrides, *self.file.questions()]
 
     def steps(self, answers: Answers) -> Iterator[Change | Problem]:
         found = answers["unit", self.name] or ABSENT
@@ -117,11 +170,13 @@ class Unit(Resource):
         yield from _lifted(overrides)
         if overrides or found.get("stale"):
             yield RELOAD
-        if self.wanted:
+        if not self.wanted:
+            yield from self._stop(found)
+        elif found["active"] == "active" and self.socket and self.socket.due(answers):
+            yield self._change("~", "restart", None, f"{self.socket.name} is opened anew")
+        else:
             changes = self.file.rewritten(answers) or any(overrides.values())
             yield from self._run(found, changes)
-        else:
-            yield from self._stop(found)
 
     @property
     def _overrides(self) -> Question:
@@ -156,9 +211,7 @@ class Unit(Resource):
             yield self._change("-", None, disable, "this host should not run it")
 
     def _change(self, sign: Sign, action: str | None, enabled: bool | None, why: str) -> Change:
-        operation = Operation("unit", {"name": self.name, "enabled": enabled, "action": action})
-        verb = action or ("enable" if enabled else "disable")
-        return Change(sign, f"{verb} {self.name}", operation, why)
+        return _unit_change(sign, self.name, action, enabled, why)
 
     @property
     def _folder(self) -> str:
@@ -170,7 +223,16 @@ class Unit(Resource):
 
     @property
     def needs(self) -> frozenset[str]:
-        return self.file.provides | self.current.provides
+        socket = self.socket.provides if self.socket else frozenset()
+        return self.file.provides | self.current.provides | socket
+
+
+def _unit_change(
+    sign: Sign, name: str, action: str | None, enabled: bool | None, why: str
+) -> Change:
+    operation = Operation("unit", {"name": name, "enabled": enabled, "action": action})
+    verb = action or ("enable" if enabled else "disable")
+    return Change(sign, f"{verb} {name}", operation, why)
 
 
 def _lifted(overrides: Mapping[str, str | None]) -> Iterator[Change]:
@@ -201,7 +263,7 @@ def as_kept(resources: Sequence[Resource], ask: Ask) -> list[Resource]:
     old = {file: file.holding(text) for file, text in texts.items()}
 
     def restored(resource: Resource) -> Resource:
-        if isinstance(resource, Unit):
+        if isinstance(resource, Unit | Socket):
             return replace(resource, file=old.get(resource.file, resource.file))
         return old.get(resource, resource) if isinstance(resource, UnitFile) else resource
 

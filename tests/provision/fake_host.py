@@ -90,7 +90,8 @@ class FakeHost:
 
     def _ask_releases(self, root: str) -> Answer:
         current = self.paths.get(f"{root}/current", {}).get("target")
-        programs = [process["program"].split("/") for process in self.processes.values()]
+        found = [process["program"] for process in self.processes.values()]
+        programs = [program.split("/") for program in found if program]
         return {
             "current": PurePosixPath(current).name if current else None,
             "kept": dict(self.releases),
@@ -182,12 +183,22 @@ class FakeHost:
         text = self.loaded.setdefault(path, self.paths[path]["content"]).decode()
         if enabled is not None:
             (self.enabled.add if enabled else self.enabled.discard)(name)
-        if action == "stop":
+        if name.endswith(".socket"):
+            self._listen(name, text)
+        elif action == "stop":
             self.processes.pop(name, None)
         elif action in ("restart", "reload") or (action == "start" and name not in self.processes):
             self.processes[name] = self._process(text)
         if name in self.dies:
             self.processes.pop(name, None)
+
+    def _listen(self, name: str, text: str) -> None:
+        assert name.replace(".socket", ".service") not in self.processes, "its service runs"
+        found = re.search(r"^ListenStream=(.*):(\d+)$", text, re.MULTILINE)
+        assert found
+        who = {"pid": 1, "command": "systemd", "unit": "init.scope"}
+        self.listening[found[1], found[2]] = who
+        self.processes[name] = {"program": "", "config": ""}
 
     def _put(self, path: str, entry: Entry) -> None:
         parent = str(PurePosixPath(path).parent)

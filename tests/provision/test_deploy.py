@@ -176,9 +176,9 @@ def test_hosts_of_later_groups_do_not_begin_when_one_fails(
     for name in ("worker", "client"):
         assert {each.kind for each in fleet.sessions[name].host.applied} == staged
     out = capsys.readouterr().out
-    assert "job     failed  start gearmand.service: it ended with 1" in out
+    assert "job     failed  start gearmand.socket: it ended with 1" in out
     assert "    | no room\n    | at all\n" in out
-    assert "try: journalctl -u gearmand.service" in out
+    assert "try: journalctl -u gearmand.socket" in out
     assert "client  not begun  because of job" in out
 
     fleet.sessions["job"].breaks_at = ""
@@ -230,7 +230,7 @@ def test_what_was_done_is_in_the_history_of_each_host(fleet: Fleet) -> None:
     fleet.deploy()
     fleet.deploy()  # nothing to do, nothing to tell
     job, worker = fleet.sessions["job"].host.history, fleet.sessions["worker"].host.history
-    assert [entry["result"][:33] for entry in job] == ["failed: start gearmand.service: i", "ok"]
+    assert [entry["result"][:33] for entry in job] == ["failed: start gearmand.socket: it", "ok"]
     assert [entry["result"] for entry in worker] == ["ok"]
     assert job[0]["from"] is None
     assert job[0]["release"] == job[1]["from"] == worker[0]["release"]

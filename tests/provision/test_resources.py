@@ -13,12 +13,13 @@ from provision.resources.files import Directory, File, Link
 from provision.resources.packages import Packages
 from provision.resources.release import MB, OldReleases, Release
 from provision.resources.requirement import Clock, FreePort, Systemd
-from provision.resources.unit import Unit, UnitFile, unit_file
+from provision.resources.unit import Socket, Unit, UnitFile, unit_file
 
 MOTD = File("/etc/motd", mode="0644", content=b"welcome\n")
 LINK = Link("/opt/app/current", "releases/2")
 FILE = UnitFile("/etc/systemd/system/app.service", content=b"...", config="c2")
 UNIT = Unit("app.service", FILE, LINK)
+SOCKET = Socket("app.socket", FILE, "app.service", "10.0.0.7", 4730)
 OFF = Unit("app.service", FILE, LINK, wanted=False)
 TEMPLATE = UnitFile("/etc/systemd/system/app@.service", content=b"...", config="c2")
 ONE = Unit("app@1.service", TEMPLATE, LINK)
@@ -99,7 +100,7 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
         ["~ link /opt/app/current (releases/1 -> releases/2)"],
     ),
     (LINK, [found_at("file")], ["~ link /opt/app/current (replaces a file; -> releases/2)"]),
-    (RELEASE, [{"kept": {"1-abc": {}}}, {"free": 0, "inodes": 0}], []),
+    (RELEASE, [{"kept": {"1-abc": {"bad": None}}}, {"free": 0, "inodes": 0}], []),
     (RELEASE, [{"kept": {}}, ROOM], ["+ release 1-abc (10.0 MB)"]),
     (
         RELEASE,
@@ -134,6 +135,22 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
         [unit(program="/opt/app/releases/1/venv/bin/python")],
         ["~ reload app.service (it runs 1)"],
     ),
+    (SOCKET, [None, None, None], ["+ start app.socket (it is not there yet)"]),
+    (SOCKET, [unit(), unit(), {"pid": 1}], []),
+    (
+        SOCKET,
+        [unit(), unit(), None],
+        [
+            "~ stop app.service (its port is opened anew)",
+            "~ restart app.socket (nobody listens there)",
+        ],
+    ),
+    (
+        replace(UNIT, socket=SOCKET),
+        [unit(), unit(), unit(), None],
+        ["~ restart app.service (app.socket is opened anew)"],
+    ),
+    (FREE, [{"pid": 1, "command": "systemd", "unit": "init.scope"}], []),
     (UNIT, [None], ["+ start app.service (it is not there yet)"]),
     (UNIT, [unit()], []),
     (
