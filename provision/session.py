@@ -371,6 +371,10 @@ def _refusal(said: bytes) -> str:
         return "there is no sudo: install it, or connect as root (ansible_user)"
     if b"not in the sudoers" in said or b"not allowed" in said or b"may not run" in said:
         return f"sudo does not let this user become root; {_last_words(said)}"
+    if b"must have a tty" in said:
+        return "sudo wants a terminal: set `Defaults:USER !requiretty` in its rules there"
+    if b"password has expired" in said:
+        return f"the password there has expired: log in and change it; {_last_words(said)}"
     return f"the agent did not start; {_last_words(said)}"
 
 

@@ -32,9 +32,9 @@ TIMES = r"""
 import json, os, sys
 written = {}
 for folder, folders, files in os.walk("/"):
-    folders[:] = [each for each in folders if not os.path.ismount(f"{folder}/{each}")]
-    for path in (f"{folder}/{name}" for name in folders + files):
-        if not path.startswith("//var/log/"):
+    folders[:] = [each for each in folders if not os.path.ismount(os.path.join(folder, each))]
+    for path in (os.path.join(folder, name) for name in folders + files):
+        if not path.startswith("/var/log/"):
             status = os.lstat(path)
             written[path] = [status.st_mtime_ns, status.st_ctime_ns]
 json.dump(written, sys.stdout)

@@ -16,14 +16,15 @@ from typing import Any
 
 import pytest
 
-from provision import deploy, session, transport
+from provision import deploy, session, status, transport
 from provision.options import Options
 from roles import ROLES
-from tests.lab.hosts import manifest, root
+from tests.lab.hosts import manifest, root, times
 
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = int(os.environ.get("FAULTS", "1"))  # of each kind of interruption; ten take minutes
 SEEDS = [random.randrange(2**32) for _ in range(ROUNDS)]  # noqa: S311  # told in a test's name
+AT_ONCE = 5.0  # seconds, most of them of invoke itself
 TOLD = 20.0  # seconds until a dead link is noticed
 FREE = 25.0  # seconds until a lock is free whose holder was killed
 HOST_FAILED, UNREACHABLE, LOCKED = 3, 4, 6
@@ -64,9 +65,9 @@ def run_until_free(*arguments: str) -> tuple[int, str]:
     """Deploy as soon as nobody has the host locked any more."""
     deadline = time.monotonic() + FREE
     while True:
-        status, out = run(*arguments)
-        if status != LOCKED:
-            return status, out
+        code, out = run(*arguments)
+        if code != LOCKED:
+            return code, out
         assert time.monotonic() < deadline, out
 
 
@@ -95,8 +96,8 @@ def cut_power(lab: ModuleType, controller: subprocess.Popen[str]) -> None:
 def whole(lab: ModuleType) -> dict[str, Any]:
     """The worker's disk after a deploy that nothing interrupted."""
     root(lab, "worker1", BARE)
-    status, out = run("--limit", "worker1")
-    assert status == 0, out
+    code, out = run("--limit", "worker1")
+    assert code == 0, out
     return manifest(lab, "worker1")
 
 
@@ -139,8 +140,8 @@ def test_what_is_interrupted_anywhere_is_not_half_written_and_the_next_deploy_en
             assert found in (whole.get(path), bare.get(path)), path
     current = "/opt/gearman/current"
     root(lab, "worker1", f"! test -L {current} || test -e {current}/.complete")
-    status, out = run_until_free("--limit", "worker1")
-    assert status == 0, out
+    code, out = run_until_free("--limit", "worker1")
+    assert code == 0, out
     assert manifest(lab, "worker1") == whole
 
 
@@ -169,9 +170,9 @@ def test_a_cable_pulled_half_way_is_told_in_time_and_the_next_deploy_ends_it(
     finally:
         lab.plug("worker1")
     deadline = time.monotonic() + session.PATIENCE
-    while (status := deploy.deploy(lab.INVENTORY, ROLES, options)) == LOCKED:
+    while (code := deploy.deploy(lab.INVENTORY, ROLES, options)) == LOCKED:
         assert time.monotonic() < deadline
-    assert status == 0
+    assert code == 0
     assert manifest(lab, "worker1") == whole
 
 
@@ -186,8 +187,8 @@ def test_a_second_deploy_is_refused_with_who_has_the_first_and_a_killed_one_is_s
     for _ in until_made(first, 1):
         pass
     try:
-        status, out = run("--limit", "client1")
-        assert status == LOCKED, out
+        code, out = run("--limit", "client1")
+        assert code == LOCKED, out
         holder = rf"\S+@\S+ since \d\d:\d\d, invoke .*deploy .*, pid {first.pid}"
         assert re.fullmatch(f"invoke: client1 is locked: {holder}", out.splitlines()[-1]), out
         root(lab, "client1", "! ls /opt/gearman/releases/*/.complete")
@@ -195,8 +196,8 @@ def test_a_second_deploy_is_refused_with_who_has_the_first_and_a_killed_one_is_s
         first.kill()
         first.communicate()
     began = time.monotonic()
-    status, out = run_until_free("--limit", "client1")
-    assert status == 0, out
+    code, out = run_until_free("--limit", "client1")
+    assert code == 0, out
     print(f"free after {time.monotonic() - began:.1f} s")
 
 
@@ -286,12 +287,137 @@ def test_a_host_that_is_not_well_fails_alone_and_says_why(
     before = manifest(lab, "client1")
     root(lab, "worker1", "systemctl stop gearman-worker@wc")
     with spoilt(lab, "client1", spoil, mend):
-        status, out = run()
-    assert status == HOST_FAILED, out
+        code, out = run()
+    assert code == HOST_FAILED, out
     assert re.search(message, out), out
     assert "worker1  changed  1 change" in out
     assert "client1: " in out.splitlines()[-2] or "    " in out.splitlines()[-2]
     assert re.match(r"3 hosts: 1 ok, 1 changed, 1 failed ", out.splitlines()[-1])
-    status, out = run()
-    assert status == 0, out
+    code, out = run()
+    assert code == 0, out
     assert manifest(lab, "client1") == before
+
+
+@pytest.mark.parametrize(
+    ("spoil", "mend", "message"),
+    [
+        pytest.param(
+            "systemctl stop ssh",
+            "systemctl start ssh",
+            r"198\.18\.10\.246:22 refused the connection; is sshd listening there",
+            id="still booting",
+        ),
+        pytest.param(
+            "cd /etc/ssh; mv ssh_host_ed25519_key mine; ssh-keygen -qt ed25519 -N '' -f new;"
+            "mv new ssh_host_ed25519_key; systemctl restart ssh",
+            "cd /etc/ssh; mv mine ssh_host_ed25519_key; rm new.pub; systemctl restart ssh",
+            r"its host key has changed: it shows SHA256:\S+",
+            id="another host key",
+        ),
+    ],
+)
+def test_a_host_that_cannot_be_reached_stops_no_other_and_is_as_wanted_when_it_is_back(
+    lab: ModuleType, spoil: str, mend: str, message: str
+) -> None:
+    root(lab, "worker1", "systemctl stop gearman-worker@wc")
+    root(lab, "client1", DUE)
+    with spoilt(lab, "client1", spoil, mend):
+        code, out = run()
+    assert code == UNREACHABLE, out
+    assert re.search(f"^client1 +unreachable  {message}", out, re.M), out
+    assert "worker1  changed  1 change" in out
+    code, out = run()
+    assert code == 0, out
+    assert f"+ file {PROFILE}" in out
+
+
+def test_one_failed_host_stops_no_other_of_its_group_and_is_named_at_the_end(
+    lab: ModuleType,
+) -> None:
+    lab.up(print, workers=2)
+    try:
+        unit = "/etc/systemd/system/gearman-worker@.service"
+        root(lab, "worker1", f"rm {unit}; mount --bind /etc/systemd/system /etc/systemd/system")
+        root(lab, "worker1", "mount -o remount,bind,ro /etc/systemd/system")
+        root(lab, "client1", DUE)
+        code, out = run()
+        assert code == HOST_FAILED, out
+        assert re.search("^worker2 +changed", out, re.M), out
+        assert re.search("^client1 +changed", out, re.M), out
+        said = f"worker1: file {unit}: Read-only file system: .*; look at its mount"
+        assert re.match(said, out.splitlines()[-3]), out
+        assert out.splitlines()[-2].startswith("    try: install -o root -g root -m 0644 ")
+        root(lab, "worker1", "umount /etc/systemd/system")
+        assert run()[0] == 0
+    finally:
+        lab.up(print)
+
+
+# -- who is let in, half-way ------------------------------------------------------------
+
+SUDO = "/etc/sudoers.d/deploy"
+EVERYBODY = "deploy ALL=(ALL:ALL) NOPASSWD: ALL"
+ASKED = "deploy ALL=(ALL:ALL) ALL"
+
+
+def test_sudo_revoked_half_way_lets_the_deploy_end_and_no_other_begin(lab: ModuleType) -> None:
+    root(lab, "client1", "rm -r /opt/gearman/releases")
+    process = start("--limit", "client1")
+    said = list(until_made(process, 1))
+    with spoilt(lab, "client1", f"mv {SUDO} /root/rule", f"mv /root/rule {SUDO}"):
+        said.append(process.communicate()[0])
+        assert process.returncode == 0, "".join(said)
+        code, out = run("--limit", "client1")
+    assert code == UNREACHABLE, out
+    assert "client1  unreachable  sudo asks for a password, and there is none: set" in out
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        pytest.param(
+            f"echo '{ASKED}' > {SUDO}",
+            "sudo asks for a password, and there is none: set GEARMAN_SUDO_PASSWORD",
+            id="a password is asked for",
+        ),
+        pytest.param(
+            f"printf 'Defaults requiretty\\n{EVERYBODY}\\n' > {SUDO}",
+            "sudo wants a terminal: set `Defaults:USER !requiretty` in its rules there",
+            id="requiretty",
+        ),
+        pytest.param(
+            "chage -d 0 deploy",
+            "the password there has expired: log in and change it",
+            id="password expired",
+        ),
+    ],
+)
+def test_who_may_not_become_root_changes_nothing_and_is_told_why_at_once(
+    lab: ModuleType, spoil: str, message: str
+) -> None:
+    root(lab, "client1", DUE)
+    mend = f"echo '{EVERYBODY}' > {SUDO}; chage -d -1 deploy"
+    with spoilt(lab, "client1", spoil, mend):
+        began = time.monotonic()
+        code, out = run("--limit", "client1")
+        assert time.monotonic() - began < AT_ONCE, out
+    assert code == UNREACHABLE, out
+    assert message in out
+    assert PROFILE not in manifest(lab, "client1")
+
+
+# -- who only looks ---------------------------------------------------------------------
+
+
+def test_who_only_looks_writes_nothing_whatever_is_due(lab: ModuleType) -> None:
+    root(lab, "client1", DUE)
+    root(lab, "server1", "systemctl disable -q gearmand.service")
+    root(lab, "worker1", "chmod 700 /opt/gearman")
+    hosts = ("client1", "server1", "worker1")
+    before = {host: times(lab, host) for host in hosts}
+    for look in (deploy.plan, status.status):
+        look(lab.INVENTORY, ROLES)
+        for host in hosts:
+            assert times(lab, host) == before[host]
+    assert run()[0] == 0
+    assert times(lab, "client1") != before["client1"]
