@@ -138,7 +138,8 @@ def _explained(error: Exception) -> str:
 def packages(link: Link, content: Content, names: list[str]) -> None:
     try:
         run(link, [*APT, *names])
-    except Failure:  # the lists of what there is may be old, or not there yet
+    except Failure:  # a killed one may be half done; the lists may be old, or not there yet
+        run(link, ["dpkg", "--configure", "-a"])
         run(link, ["apt-get", "update"])
         run(link, [*APT, *names])
 

@@ -15,6 +15,8 @@ from provision.agent.link import ENVIRONMENT, PIECE, Gone, Link
 DEADLINE = 900.0  # seconds for one command
 LAST_WORDS = 1 << 16  # bytes of a command's output that are kept, and
 LAST_LINES = 20  # how many lines of them
+# The lock is free once this process is gone, however it went: then nothing may go on behind it.
+DIES_WITH_US = ("setpriv", "--pdeathsig", "TERM")
 GRACE = 5.0  # seconds between asking a command to stop and stopping it
 
 
@@ -33,7 +35,7 @@ def run(
     """
     deadline = time.monotonic() + seconds
     process = subprocess.Popen(
-        argv,
+        [*DIES_WITH_US, *argv],
         stdin=stdin,
         stdout=stdout,
         stderr=subprocess.STDOUT if stdout == subprocess.PIPE else subprocess.PIPE,

@@ -13,7 +13,7 @@ import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Timer
+from threading import Thread, Timer
 from typing import Any
 
 import pytest
@@ -391,6 +391,37 @@ def test_a_killed_operator_frees_the_lock_and_ends_the_command(tmp_path: Path) -
         eventually(lambda: other.lock(NOW))
         assert time.monotonic() - start < 5
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_what_a_killed_agent_was_running_ends_with_it(tmp_path: Path) -> None:
+    opened: list[Pipe] = []
+
+    def start(line: str) -> Pipe:
+        opened.append(Pipe(f"exec env {line}"))
+        return opened[0]
+
+    script = f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; exec sleep 600"
+    command = {"command": ["sh", "-c", script], "seconds": 600.0}
+    with Session("here", start, lock_file=str(tmp_path / "lock")) as agent:
+        agent.lock(NOW)
+        outcomes = agent.apply([Operation("job", command, b"")])
+
+        def kill() -> None:
+            eventually((tmp_path / "pid").read_text)
+            opened[0].process.kill()
+
+        killer = Thread(target=kill)
+        killer.start()
+        with pytest.raises(HostFailed, match="the agent was gone while `job` was being done"):
+            next(outcomes)
+        killer.join()
+    pid = (tmp_path / "pid").read_text().strip()
+    eventually(lambda: ended(pid))
+
+
+def ended(pid: str) -> None:
+    if Path(f"/proc/{pid}").exists():
+        raise OSError("it goes on")
 
 
 def eventually(attempt: Any) -> Any:
