@@ -148,6 +148,22 @@ def status(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> 
     return standing.status(inventory_folder(hosts), ROLES, Options(limit or None, json=json))
 
 
+@command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
+def history(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> int:
+    """Show who deployed what, when, and how it went, as the hosts remember it."""
+    from provision import past
+
+    return past.history(inventory_folder(hosts), Options(limit or None, json=json))
+
+
+@command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
+def releases(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> int:
+    """Show the releases that hosts keep: which run, which are bad."""
+    from provision import past
+
+    return past.releases(inventory_folder(hosts), Options(limit or None, json=json))
+
+
 @command(help=HOSTS | {"patience": "seconds that each job may take (20)"})
 def smoke(c: Context, hosts: str = "", patience: int = 20) -> int:
     """Submit wc, reverse and resize on the client host, as an ordinary user would."""
@@ -231,7 +247,9 @@ def _python(*arguments: str) -> int:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode
 
 
-namespace = Collection(plan, deploy, upgrade, rollback, status, smoke, demo, test, bench)
+namespace = Collection(
+    plan, deploy, upgrade, rollback, status, history, releases, smoke, demo, test, bench
+)
 namespace.add_collection(
     Collection("lab", up=lab_up, down=lab_down, status=lab_status, shell=lab_shell)
 )

@@ -123,6 +123,14 @@ class Checked:
     look_at: str = ""  # the host to look at, and with what
 
 
+@dataclass(frozen=True)
+class Row:
+    """A line of a table that somebody asked for: as data, and as a person reads it."""
+
+    data: Mapping[str, Any]
+    text: str
+
+
 Event = (
     Building
     | Planned
@@ -137,4 +145,5 @@ Event = (
     | Upgraded
     | PutBack
     | Checked
+    | Row
 )

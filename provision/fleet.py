@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from secrets import token_hex
 from threading import Lock
 from types import TracebackType
 from typing import Any, Protocol
@@ -117,6 +118,7 @@ class Run:
             options.tags, [role.__name__ for group in roles.values() for role in group]
         )
         self._building = Lock()
+        self._id = token_hex(4)
         self.start_clock()
 
     def __enter__(self) -> "Run":
@@ -274,6 +276,7 @@ class Run:
             result = f"failed: {str(error).splitlines()[0]}"
         entry: dict[str, Any] = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "run": self._id,
             **hosts.operator(),
             "release": site.release,
             "from": site.before,

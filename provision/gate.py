@@ -42,11 +42,11 @@ class Gate:
     def _prove(self, site: Site, health: Health, proofs: Iterable[Proof]) -> None:
         for proof in proofs:
             (outcome,) = site.session.apply([proof.operation])
-            problem = outcome.error or proof.judge(base64.b64decode(outcome.output))
-            if problem:
-                said = [f"| {line}" for line in outcome.output.splitlines()]
-                told = said if outcome.error else []
-                raise Unhealthy(f"{proof.summary}: {problem}", told, health)
+            if outcome.error:
+                first, *more = [*outcome.output.splitlines(), outcome.error]
+                raise Unhealthy(f"{proof.summary}: {first}", more, health)
+            if problem := proof.judge(base64.b64decode(outcome.output)):
+                raise Unhealthy(f"{proof.summary}: {problem}", [], health)
             self.run.report.show(Proved(site.name, proof.summary, outcome.seconds))
 
 
@@ -54,7 +54,7 @@ class Unhealthy(HostFailed):
     """A proof failed: of which unit."""
 
     def __init__(self, problem: str, said: list[str], health: Health) -> None:
-        super().__init__("\n".join([problem, *said]))
+        super().__init__("\n".join([problem, *(f"| {line}" for line in said)]))
         self.health = health
 
 

@@ -8,7 +8,7 @@ from threading import Lock
 from typing import Any, TextIO
 
 from provision.errors import ToolkitError
-from provision.events import Event
+from provision.events import Event, Row
 from provision.messages import Operation
 from provision.report import Report
 
@@ -22,7 +22,8 @@ class JsonReport(Report):
         self._one = Lock()
 
     def show(self, event: Event) -> None:
-        self._line({"event": type(event).__name__.lower(), **_plain(event)})
+        told = event.data if isinstance(event, Row) else _plain(event)
+        self._line({"event": type(event).__name__.lower(), **told})
 
     def recap(self, seconds: float) -> None:
         self._line({"event": "recap", "seconds": round(seconds, 3)})

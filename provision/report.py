@@ -23,6 +23,7 @@ from provision.events import (
     Planned,
     Proved,
     PutBack,
+    Row,
     Skipped,
     Standing,
     Tried,
@@ -96,6 +97,9 @@ class Report:
                 case PutBack(host, release, seconds):
                     self._took[host] = seconds
                     self._ended(host, "rolled back", f"{release} ({seconds:.1f} s)")
+                case Row(_, text):
+                    for line in text.split("\n"):
+                        self._print(_plain(line))
                 case Checked():
                     self._checked(event)
                 case Skipped(host, because):
@@ -104,9 +108,15 @@ class Report:
 
     def recap(self, seconds: float) -> None:
         """Close a plan: what went wrong, how many hosts stand how, what is left, and the time."""
-        for host, lines in self._failures.items():
-            self._print(f"{host}: {self._paint('failed', lines[0])}")
-            for line in lines[1:]:
+        told: dict[str, str] = {}  # what went wrong -> where it was told
+        for host, (first, *more) in self._failures.items():
+            self._print(f"{host}: {self._paint('failed', first)}")
+            alike = first.replace(host, "")
+            if alike in told:
+                self._print(f"    as on {told[alike]}")
+                continue
+            told[alike] = host
+            for line in more:
                 self._print(f"    {line}")
         self._failures.clear()
         states = Counter(self._states.values())

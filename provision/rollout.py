@@ -208,10 +208,10 @@ class Rollout:
             self._run.finish(site)
             self._gate.pass_(site)
         except ToolkitError as error:
-            told = why(site, error)
+            self._run.fail(site.name, why(site, error))
             self._run.record(site, error)
             self._put_back(site)
-            raise told from error
+            return
         self._upgraded.append(site)
         self._runs[site.name] = site.release
         self._run.record(site)
