@@ -114,7 +114,7 @@ class Session:
             self._handshake(token, password)
             source = _source("link")
             self._channel.send(b"%08x" % len(source) + source)
-            self._load("processes", "units", "probe")
+            self._load("processes", "installed", "units", "probe")
         except BaseException:
             self.close()
             raise

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+from provision.agent.installed import damage, was_there_before
 from provision.agent.link import COMMANDS, ENVIRONMENT, PIECE, Link
 from provision.agent.processes import listening, pids, program, variable
 from provision.agent.units import outdated, overrides
@@ -160,11 +161,14 @@ class Batch:
                 raise
             current = None
         found = {name: _release(os.path.join(folder, name)) for name in names}
+        complete = {name: one for name, one in found.items() if one}
+        broken = {name: damage(os.path.join(folder, name)) for name in complete}
         programs = map(program, pids())
         own = (each[len(folder) + 1 :] for each in programs if each.startswith(f"{folder}/"))
         return {
             "current": current,
-            "kept": {name: one for name, one in found.items() if one},
+            "kept": {name: one for name, one in complete.items() if not broken[name]},
+            "damaged": {name: path for name, path in broken.items() if path},
             "running": sorted({each.split("/")[0] for each in own}),
         }
 
@@ -183,6 +187,7 @@ class Batch:
         if found["LoadState"] == "not-found":
             return None
         pid = int(found["MainPID"] or 0)
+        runs = program(pid) if pid else ""
         return {
             "load": found["LoadState"],
             "active": found["ActiveState"],
@@ -192,10 +197,16 @@ class Batch:
             "pid": pid or None,
             "restarts": int(found["NRestarts"] or 0),
             "result": found["Result"],
-            "program": program(pid) or None,
+            "program": runs or None,
             "config": variable(pid, "GEARMAN_CONFIG"),
-            "outdated": outdated(name, found["User"], found["UID"]) if pid else None,
+            "outdated": self._outdated(name, pid, runs) if pid else None,
         }
+
+    def _outdated(self, name: str, pid: int, runs: str) -> str | None:
+        release = runs.partition("/venv/")[0]
+        if was_there_before(release, pid):
+            return "it began before its release was made anew"
+        return outdated(name, self._units[name]["User"], self._units[name]["UID"])
 
     def _overrides(self, name: str, own: str) -> Any:
         return overrides(name, own)
@@ -306,7 +317,7 @@ def _group_name(gid: int) -> str:
 
 
 def _release(folder: str) -> dict[str, Any] | None:
-    """A whole release: since when it is there, and why it is bad, if it is."""
+    """A complete release: since when it is there, and why it is bad, if it is."""
     try:
         at = os.stat(f"{folder}/.complete").st_mtime
     except (FileNotFoundError, NotADirectoryError):

@@ -72,11 +72,13 @@ class Release(Resource):
                 "remove small files there"
             )
         arguments = {"root": self.root, "id": self.artifact.id, "digest": self.artifact.digest}
+        size = f"{self.artifact.size / MB:.1f} MB"
+        damage = answers["releases", self.root]["damaged"].get(self.artifact.id)
         yield Change(
-            "+",
+            "~" if damage else "+",
             f"release {self.artifact.id}",
             Operation("release", arguments, self.artifact.path),
-            f"{self.artifact.size / MB:.1f} MB",
+            f"{damage} is not as it was; {size}" if damage else size,
         )
 
     def _tried_again(self, why: str) -> Change | Problem:

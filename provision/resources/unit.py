@@ -162,7 +162,8 @@ class Unit(Resource):
 
     def questions(self) -> Iterable[Question]:
         socket = self.socket.questions() if self.socket else ()
-        return [("unit", self.name), *socket, self._overrides, *self.file.questions()]
+        outside = [self._overrides, ("releases", self._root), *self.file.questions()]
+        return [("unit", self.name), *socket, *outside]
 
     def steps(self, answers: Answers) -> Iterator[Change | Problem]:
         found = answers["unit", self.name] or ABSENT
@@ -176,7 +177,8 @@ class Unit(Resource):
             yield self._change("~", "restart", None, f"{self.socket.name} is opened anew")
         else:
             changes = self.file.rewritten(answers) or any(overrides.values())
-            yield from self._run(found, changes)
+            kept = answers["releases", self._root]["kept"]
+            yield from self._run(found, changes, PurePosixPath(self._folder).name in kept)
 
     @property
     def _overrides(self) -> Question:
@@ -187,7 +189,8 @@ class Unit(Resource):
         """Whether it is one of a template's, so that its file does not speak of its overrides."""
         return PurePosixPath(self.file.path).name != self.name
 
-    def _run(self, found: Mapping[str, Any], changes: bool) -> Iterator[Change]:
+    def _run(self, found: Mapping[str, Any], changes: bool, whole: bool) -> Iterator[Change]:
+        current = (found.get("program") or "").startswith(f"{self._folder}/")
         enable = None if found["enabled"] == "enabled" else True
         if found["active"] != "active":
             result = found.get("result") or "success"
@@ -195,9 +198,11 @@ class Unit(Resource):
             yield self._change("+", "start", enable, f"it is {found['active']}{why}")
         elif found["config"] != self.file.config:
             yield self._change("~", "restart", enable, "it runs with another configuration")
-        elif outdated := found["outdated"] or (changes and "what it began with changes"):
-            yield self._change("~", "restart", enable, outdated)
-        elif not (found["program"] or "").startswith(f"{self._folder}/"):
+        elif found["outdated"]:
+            yield self._change("~", "restart", enable, found["outdated"])
+        elif changes or (current and not whole):
+            yield self._change("~", "restart", enable, "what it was started from is replaced")
+        elif not current:
             action = "reload" if self.reloads else "restart"
             yield self._change("~", action, enable, f"it runs {_release(found['program'])}")
         elif enable:
@@ -214,8 +219,12 @@ class Unit(Resource):
         return _unit_change(sign, self.name, action, enabled, why)
 
     @property
+    def _root(self) -> str:
+        return str(PurePosixPath(self.current.path).parent)
+
+    @property
     def _folder(self) -> str:
-        return str(PurePosixPath(self.current.path).parent / self.current.target)
+        return f"{self._root}/{self.current.target}"
 
     @property
     def provides(self) -> frozenset[str]:

@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -12,9 +12,12 @@ import pytest
 
 from provision import deploy
 from provision.options import Options
+from provision.release import ROOT
+from provision.resources.release import MB
 from roles import ROLES
 from tests.lab.hosts import manifest, root
 
+TARS = ROOT / ".cache" / "releases"
 YES = Options(yes=True)
 PROFILE = "/etc/profile.d/gearman.sh"
 UNITS = "/etc/systemd/system"
@@ -22,9 +25,10 @@ SERVER = f"{UNITS}/gearmand.service"
 WORKER = f"{UNITS}/gearman-worker@.service"
 WORKERS = tuple(f"gearman-worker@{each}.service" for each in ("reverse", "resize", "wc"))
 RELOAD = "~ daemon-reload  (a unit file is new to systemd)"
-CHANGES = "what it began with changes"
+CHANGES = "what it was started from is replaced"
 LATE = "it began before its unit file was written"
 
+MODULE = "venv/lib/python3.11/site-packages/gearman_py/__init__.py"
 PACKAGE = "lab-package"
 MAKE_PACKAGE = f"""
 mkdir -p /root/repository /root/package/DEBIAN && cd /root/repository
@@ -198,6 +202,21 @@ ROUNDS = {
         ),
         drift("client1", f"rm {PROFILE}", f"+ file {PROFILE}  (root:root 0644)"),
     ),
+    "releases": (
+        drift("client1", "rm /opt/gearman/current/.complete", "+ release {release}  ({size})"),
+        drift(
+            "server1",
+            "rm /opt/gearman/current/venv/bin/gearadmin",
+            "~ release {release}  (venv/bin/gearadmin is not as it was; {size})",
+            f"~ restart gearmand.service  ({CHANGES})",
+        ),
+        drift(
+            "worker1",
+            f"echo >> /opt/gearman/current/{MODULE}",
+            f"~ release {{release}}  ({MODULE} is not as it was; {{size}})",
+            *(f"~ restart {each}  ({CHANGES})" for each in WORKERS),
+        ),
+    ),
 }
 
 
@@ -230,24 +249,27 @@ def inventory(lab: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="module")
-def release(lab: ModuleType, inventory: Path) -> str:
-    return root(lab, "client1", "basename $(readlink /opt/gearman/current)").strip()
+def names(lab: ModuleType, inventory: Path) -> Callable[[str], str]:
+    """Puts in the release that the hosts run, and its size."""
+    release = root(lab, "client1", "basename $(readlink /opt/gearman/current)").strip()
+    artifact = (TARS / f"{release}.tar").stat().st_size / MB
+    return lambda text: text.replace("{release}", release).replace("{size}", f"{artifact:.1f} MB")
 
 
 @pytest.mark.parametrize("round_", ROUNDS.values(), ids=ROUNDS)
 def test_what_is_changed_by_hand_is_what_is_planned_and_what_is_mended(
     lab: ModuleType,
     inventory: Path,
-    release: str,
+    names: Callable[[str], str],
     capsys: pytest.CaptureFixture[str],
     round_: tuple[Drift, ...],
 ) -> None:
     hosts = ("client1", "server1", "worker1")
     before = {host: manifest(lab, host) for host in hosts}
     for each in round_:
-        root(lab, each.host, each.done.replace("{release}", release))
+        root(lab, each.host, names(each.done))
     tampered = processes(lab)
-    expected = Counter(line.replace("{release}", release) for d in round_ for line in d.planned)
+    expected = Counter(names(line) for d in round_ for line in d.planned)
     # One reload of systemd does for all that is new to it on a host.
     expected[RELOAD] = len({d.host for d in round_ if RELOAD in d.planned})
 

@@ -95,6 +95,7 @@ class FakeHost:
         return {
             "current": PurePosixPath(current).name if current else None,
             "kept": dict(self.releases),
+            "damaged": {},
             "running": sorted({parts[parts.index("releases") + 1] for parts in programs}),
         }
 

@@ -144,7 +144,7 @@ def test_a_plan_sends_only_what_asks_and_answers(tmp_path: Path) -> None:
     with Session("here", Recorder, lock_file=str(tmp_path / "lock")) as agent:
         agent.ask([("host",)])
         assert {name for name, source in sources.items() if source in b"".join(sent)} == {
-            *("link", "processes", "units", "probe")
+            *("link", "processes", "installed", "units", "probe")
         }
         agent.lock(NOW)
         assert all(source in b"".join(sent) for source in sources.values())
@@ -152,15 +152,16 @@ def test_a_plan_sends_only_what_asks_and_answers(tmp_path: Path) -> None:
 
 def test_what_answers_cannot_write() -> None:
     """What the asking half calls, by name: only these could open, run or change a thing."""
-    names = ("probe.py", "processes.py", "units.py")
+    names = ("probe.py", "processes.py", "installed.py", "units.py")
     trees = [ast.parse((AGENT / name).read_text()) for name in names]
     calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
     called = {ast.unparse(call.func) for call in calls}
     plain = {name for name in called if name.replace(".", "").isidentifier()}
     assert {name for name in plain if name.startswith("os.")} == {
-        *("os.open", "os.fsencode", "os.confstr", "os.statvfs"),
-        *("os.lstat", "os.stat", "os.readlink", "os.listdir", "os.scandir"),
+        *("os.open", "os.fsencode", "os.fsdecode", "os.confstr", "os.statvfs"),
+        *("os.lstat", "os.stat", "os.readlink", "os.listdir", "os.scandir", "os.walk"),
         *("os.path.exists", "os.path.dirname", "os.path.basename", "os.path.join"),
+        "os.path.relpath",
     }
     assert {name for name in called if name.startswith("subprocess.")} == {"subprocess.run"}
     for call in calls:

@@ -32,6 +32,7 @@ NGINX = {"pid": 812, "command": "nginx", "unit": "nginx.service"}
 WHO = "nginx (pid 812, nginx.service)"
 READ_ONLY = "on a file system that is read-only: look at its mount and at the disk (findmnt, dmesg)"
 SET = "set the one that is wrong (timedatectl set-ntp true)"
+NONE: dict[str, Any] = {"kept": {}, "damaged": {}}
 OS = {"PRETTY_NAME": "Debian 10"}
 
 
@@ -101,10 +102,15 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
     ),
     (LINK, [found_at("file")], ["~ link /opt/app/current (replaces a file; -> releases/2)"]),
     (RELEASE, [{"kept": {"1-abc": {"bad": None}}}, {"free": 0, "inodes": 0}], []),
-    (RELEASE, [{"kept": {}}, ROOM], ["+ release 1-abc (10.0 MB)"]),
+    (RELEASE, [NONE, ROOM], ["+ release 1-abc (10.0 MB)"]),
     (
         RELEASE,
-        [{"kept": {}}, ROOM | {"free": 3 * MB}],
+        [NONE | {"damaged": {"1-abc": "venv/bin/app"}}, ROOM],
+        ["~ release 1-abc (venv/bin/app is not as it was; 10.0 MB)"],
+    ),
+    (
+        RELEASE,
+        [NONE, ROOM | {"free": 3 * MB}],
         [
             "! /opt/app has 3 MB free, and a release needs 60 MB: make room there",
             "+ release 1-abc (10.0 MB)",
@@ -112,7 +118,7 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
     ),
     (
         RELEASE,
-        [{"kept": {}}, ROOM | {"readonly": True}],
+        [NONE, ROOM | {"readonly": True}],
         [f"! /opt/app is {READ_ONLY}", "+ release 1-abc (10.0 MB)"],
     ),
     (
@@ -177,24 +183,34 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
     (
         UNIT,
         [unit(), {DROP_IN: "[Service]\n"}],
-        ["~ restart app.service (what it began with changes)"],
+        ["~ restart app.service (what it was started from is replaced)"],
     ),
     (
         UNIT,
-        [unit(), {}, found_at("file", digest="edited", mode="0644")],
-        ["~ restart app.service (what it began with changes)"],
+        [unit(), {}, kept("2"), found_at("file", digest="edited", mode="0644")],
+        ["~ restart app.service (what it was started from is replaced)"],
     ),
-    (UNIT, [unit(), {}, OK | {"mode": "0600"}], []),
+    (UNIT, [unit(), {}, kept("2"), OK | {"mode": "0600"}], []),
+    (UNIT, [unit(), {}, NONE], ["~ restart app.service (what it was started from is replaced)"]),
+    (
+        replace(UNIT, reloads=True),
+        [unit(program="/opt/app/releases/1/venv/bin/python"), {}, NONE],
+        ["~ reload app.service (it runs 1)"],
+    ),
     (
         ONE,
-        [unit(enabled="masked"), {MASK: None}, OK, {}],
+        [unit(enabled="masked"), {MASK: None}, kept("2"), OK, {}],
         [
             f"- file {MASK} (it masks the unit)",
             "~ daemon-reload (a unit file is new to systemd)",
             "~ enable app@1.service (it would not start at boot)",
         ],
     ),
-    (replace(ONE, wanted=False), [unit("inactive", enabled="masked"), {MASK: None}, OK, {}], []),
+    (
+        replace(ONE, wanted=False),
+        [unit("inactive", enabled="masked"), {MASK: None}, kept("2"), OK, {}],
+        [],
+    ),
     (OFF, [None], []),
     (OFF, [unit()], ["- stop app.service (this host should not run it)"]),
     (OFF, [unit("inactive")], ["- disable app.service (this host should not run it)"]),
@@ -230,7 +246,7 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
 def test_changes_follow_from_what_is_found(
     resource: Resource, found: list[Any], expected: list[str]
 ) -> None:
-    as_wanted = {FILE._question: OK, FILE._overrides: {}}
+    as_wanted = {FILE._question: OK, FILE._overrides: {}, ("releases", "/opt/app"): kept("2")}
     answers = as_wanted | dict(zip(resource.questions(), found, strict=False))
     assert [told(step) for step in resource.steps(answers)] == expected
 

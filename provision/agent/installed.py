@@ -1,0 +1,49 @@
+"""Whether what a release installed is still as it was. It only reads.
+
+A release's `.complete` says of each file whose it is, how long, and when it was written; what
+Python compiles beside them is left out. A release that was made while it ran, because it was
+damaged, says in `.before` which processes were there first.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from provision.agent.processes import began
+
+
+def listing(folder: str) -> list[str]:
+    """A line for each file and folder of a release's venv, its name last."""
+    lines = []
+    for place, folders, files in os.walk(f"{folder}/venv"):
+        folders[:] = [each for each in folders if each != "__pycache__"]
+        for path in (f"{place}/{name}" for name in folders + files):
+            found = os.lstat(path)
+            # What is compiled within changes when a folder was written.
+            changes = (
+                "- -" if stat.S_ISDIR(found.st_mode) else f"{found.st_size} {found.st_mtime_ns}"
+            )
+            who = f"{found.st_mode:o} {found.st_uid} {found.st_gid}"
+            lines.append(f"{who} {changes} {os.path.relpath(path, folder)}")
+    return sorted(lines)
+
+
+def damage(folder: str) -> str | None:
+    """A file of a complete release that is not as it was. One that says nothing is believed."""
+    noted = _lines(f"{folder}/.complete")
+    changed = set(noted) ^ set(listing(folder)) if noted else ()
+    return min((line.split(" ", 5)[-1] for line in changed), default=None)
+
+
+def was_there_before(folder: str, pid: int) -> bool:
+    """Whether a process was started from what was at ``folder`` before it was made anew."""
+    return f"{pid} {began(pid)}" in _lines(f"{folder}/.before")
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        with open(path, "rb") as file:
+            return os.fsdecode(file.read()).splitlines()
+    except FileNotFoundError:
+        return []
