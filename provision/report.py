@@ -6,6 +6,7 @@ line of its own, redrawn; elsewhere lines are only added.
 """
 
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -111,7 +112,7 @@ class Report:
         told: dict[str, str] = {}  # what went wrong -> where it was told
         for host, (first, *more) in self._failures.items():
             self._print(f"{host}: {self._paint('failed', first)}")
-            alike = first.replace(host, "")
+            alike = re.sub(r"\d+", "", first.replace(host, ""))
             if alike in told:
                 self._print(f"    as on {told[alike]}")
                 continue
