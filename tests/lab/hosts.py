@@ -7,7 +7,8 @@ from typing import Any
 # Not told of: what a system writes by itself as time goes by, and what holds times.
 MANIFEST = r"""
 import hashlib, json, os, re, stat, sys
-skipped = re.compile(r"/var/lib/(systemd|dpkg|gearman-deploy)|/etc/\w+-$|/__pycache__|/\.(complete|before)$")
+system = r"/var/lib/(systemd|dpkg|gearman-deploy)|/etc/\w+-$"
+skipped = re.compile(rf"{system}|/__pycache__|/\.(complete|before)$")
 found = {}
 for top in ("/etc", "/opt", "/usr/local", "/var/lib"):
     for folder, folders, files in os.walk(top):
