@@ -12,9 +12,10 @@ answer is JSON data, or :class:`Unknown` when it could not be had: never "absent
     ("group", name)                   {gid}
     ("user", name)                    {uid, group, home, shell, groups: [name]}
     ("path", path, digest, show)      {kind: file|directory|link|other, mode: "0644", owner, group,
-                                      size, target, digest, content}: target of a link; digest
-                                      (sha256) of a file when the question has one; content when
-                                      the two differ, show is "text", and it is UTF-8 below 256 KiB
+                                      acl: bool, size, target, digest, content}: acl: it has an
+                                      access list; target of a link; digest (sha256) of a file when
+                                      the question has one; content when the two differ, show is
+                                      "text", and it is UTF-8 below 256 KiB
     ("package", name)                 its version, when installed
     ("unit", name)                    {load, active, sub, enabled, stale, pid, restarts, result,
                                       program, config, outdated}: stale when a daemon-reload is

@@ -136,6 +136,7 @@ class Batch:
             "mode": f"{stat.S_IMODE(found.st_mode):04o}",
             "owner": _user_name(found.st_uid),
             "group": _group_name(found.st_gid),
+            "acl": _has_access_list(path),
             "size": found.st_size,
             "target": _text(os.readlink(path)) if kind == "link" else None,
             "digest": None,
@@ -277,6 +278,15 @@ def _systemd() -> int | None:
 def _kind(mode: int) -> str:
     tests = {"file": stat.S_ISREG, "directory": stat.S_ISDIR, "link": stat.S_ISLNK}
     return next((kind for kind, test in tests.items() if test(mode)), "other")
+
+
+def _has_access_list(path: str) -> bool:
+    """Whether somebody may do with it what its mode does not tell, acl(5)."""
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+    except OSError:  # its file system has no such thing
+        return False
+    return any(name.startswith("system.posix_acl_") for name in names)
 
 
 def _read(path: str, keep: bool) -> tuple[str, bytes]:

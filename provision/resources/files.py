@@ -61,11 +61,12 @@ class _Owned(_Entry):
 
     def _wrong_attributes(self, found: Mapping[str, Any]) -> str:
         wanted = self._arguments
-        return ", ".join(
+        wrong = [
             f"{key} {found[key]} -> {wanted[key]}"
             for key in ("owner", "group", "mode")
             if found[key] != wanted[key]
-        )
+        ]
+        return ", ".join([*wrong, "without an access list"] if found["acl"] else wrong)
 
 
 @dataclass(frozen=True)

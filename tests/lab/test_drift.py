@@ -29,6 +29,13 @@ CHANGES = "what it was started from is replaced"
 LATE = "it began before its unit file was written"
 
 MODULE = "venv/lib/python3.11/site-packages/gearman_py/__init__.py"
+# user::rwx user:1000:rwx group::r-x mask::rwx other::r-x, as setfacl(1) would have it
+ACCESS_LIST = """
+import os, struct
+entries = (1, 7, -1), (2, 7, 1000), (4, 5, -1), (16, 7, -1), (32, 5, -1)
+value = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *each) for each in entries)
+os.setxattr("/opt/gearman", "system.posix_acl_access", value)
+"""
 PACKAGE = "lab-package"
 MAKE_PACKAGE = f"""
 mkdir -p /root/repository /root/package/DEBIAN && cd /root/repository
@@ -106,6 +113,11 @@ ROUNDS = {
     ),
     "contents, accounts and units changed from outside": (
         drift("client1", f"echo '# mine' >> {PROFILE}", f"~ file {PROFILE}  (content)"),
+        drift(
+            "client1",
+            f"python3 -c '{ACCESS_LIST}'",
+            "~ directory /opt/gearman  (mode 0775 -> 0755, without an access list)",
+        ),
         drift(
             "client1",
             "rm /usr/local/bin/gearman",

@@ -81,7 +81,7 @@ class FakeHost:
         found = self.paths.get(path)
         if found is None:
             return None
-        answer = {"target": None, "digest": None, **found, "content": None}
+        answer = {"target": None, "digest": None, "acl": False, **found, "content": None}
         if digest and found["kind"] == "file":
             answer["digest"] = hashlib.sha256(found["content"]).hexdigest()
             if show == "text" and answer["digest"] != digest:

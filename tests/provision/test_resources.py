@@ -37,7 +37,8 @@ OS = {"PRETTY_NAME": "Debian 10"}
 
 
 def found_at(kind: str, **more: Any) -> dict[str, Any]:
-    base = {"owner": "root", "group": "root", "mode": "0755", "digest": None, "content": None}
+    base = {"owner": "root", "group": "root", "mode": "0755", "acl": False}
+    base |= {"digest": None, "content": None}
     return base | {"kind": kind, "target": None} | more
 
 
@@ -85,6 +86,11 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
         MOTD,
         [found_at("file", digest=MOTD._question[2], mode="0600")],
         ["~ file /etc/motd (mode 0600 -> 0644)"],
+    ),
+    (
+        MOTD,
+        [found_at("file", digest=MOTD._question[2], mode="0664", acl=True)],
+        ["~ file /etc/motd (mode 0664 -> 0644, without an access list)"],
     ),
     (MOTD, [found_at("file", digest="d1", mode="0644")], ["~ file /etc/motd (content)"]),
     (MOTD, [found_at("link", target="/x")], ["~ file /etc/motd (replaces a link to /x)"]),
