@@ -35,8 +35,8 @@ OLDEST_PYTHON = (3, 9)  # that understands the agent
 START = 30.0  # seconds until the agent is there, or sudo has said no
 ANSWER = 60.0  # seconds until a question is answered
 WORK = 3000.0  # seconds for one operation: three commands, each stopped by the agent in time
-PING = 10.0  # seconds between signs of life while a host is locked
-PATIENCE = 40.0  # seconds of silence after which an agent frees its lock
+PING = 5.0  # seconds between signs of life while a host is locked
+PATIENCE = 25.0  # seconds of silence after which an agent frees its lock
 
 # Runs as root, and loads the agent. Any Python must be able to read it.
 BOOTSTRAP = """\

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 CONNECT = 10.0  # seconds for TCP
 LOGIN = 15.0  # seconds for each of banner, authentication and channel
 KEEPALIVE = 5  # seconds
-DEAD = 15_000  # milliseconds without an acknowledgement from the peer
+DEAD = 12_000  # milliseconds without an acknowledgement: with the above, told within 20 s
 OFFERED = 5  # keys: sshd hangs up on who offers more than six
 PIECE = 1 << 18
 

@@ -20,13 +20,12 @@ def listing(folder: str) -> list[str]:
         folders[:] = [each for each in folders if each != "__pycache__"]
         for path in (f"{place}/{name}" for name in folders + files):
             found = os.lstat(path)
-            # What is compiled within changes when a folder was written.
-            changes = (
-                "- -" if stat.S_ISDIR(found.st_mode) else f"{found.st_size} {found.st_mtime_ns}"
-            )
+            written = f"{found.st_size} {found.st_mtime_ns}"
+            if stat.S_ISDIR(found.st_mode):  # it is written to when something is compiled in it
+                written = "- -"
             who = f"{found.st_mode:o} {found.st_uid} {found.st_gid}"
-            lines.append(f"{who} {changes} {os.path.relpath(path, folder)}")
-    return sorted(lines)
+            lines.append(f"{who} {written} {os.path.relpath(path, folder)}")
+    return lines
 
 
 def damage(folder: str) -> str | None:
@@ -45,5 +44,5 @@ def _lines(path: str) -> list[str]:
     try:
         with open(path, "rb") as file:
             return os.fsdecode(file.read()).splitlines()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []

@@ -25,12 +25,13 @@ def release(link: Link, content: Content, root: str, id: str, digest: str) -> No
     """Unpack a release as it comes, rename it when it came whole, and make its venv in place.
 
     One that is whole is left alone: a plan is older than the lock, and another deploy may have
-    staged it since. By now it may be what runs. Of one that is not, what runs is written down.
+    staged it since. By now it may be what runs. One that is not gives way to the new one, which
+    notes what ran from it.
     """
     folder = _place(root, id)
     if os.path.exists(f"{folder}/.complete") and not damage(folder):
         return
-    partial = f"{folder}.partial"
+    half = partial = f"{folder}.partial"
     for name in os.listdir(f"{root}/releases"):
         if _is_left(f"{root}/releases/{name}"):
             shutil.rmtree(f"{root}/releases/{name}", ignore_errors=True)
@@ -45,12 +46,12 @@ def release(link: Link, content: Content, root: str, id: str, digest: str) -> No
         _note(f"{partial}/.before", [f"{pid} {began(pid)}" for pid in _running(folder)])
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(partial, folder)
+        half = folder
         _venv(link, folder)
         run(link, ["sync", "--file-system", folder])
         _note(f"{folder}/.complete", listing(folder))
     except BaseException:
-        for half in (partial, folder):
-            shutil.rmtree(half, ignore_errors=True)
+        shutil.rmtree(half, ignore_errors=True)
         raise
     sync(folder)
     sync(f"{root}/releases")

@@ -108,12 +108,16 @@ class Socket(Resource):
     port: int
 
     def questions(self) -> Iterable[Question]:
-        return [("unit", self.name), ("unit", self.service), self._port]
+        return [
+            *(("unit", self.name), ("unit", self.service), self._port),
+            *self.file.questions(),
+        ]
 
     def due(self, answers: Answers) -> bool:
-        """Whether it must be opened."""
+        """Whether it must be opened, or opened anew."""
         found = answers["unit", self.name]
-        return not (found and found["active"] == "active" and answers[self._port])
+        is_open = found and found["active"] == "active" and answers[self._port]
+        return not is_open or self.file.rewritten(answers)
 
     def steps(self, answers: Answers) -> Iterator[Change | Problem]:
         found = answers["unit", self.name] or ABSENT
@@ -125,7 +129,8 @@ class Socket(Resource):
             if service["active"] == "active":
                 yield _unit_change("~", self.service, "stop", None, "its port is opened anew")
             if found["active"] == "active":
-                yield _unit_change("~", self.name, "restart", enable, "nobody listens there")
+                why = "its file changes" if answers[self._port] else "nobody listens there"
+                yield _unit_change("~", self.name, "restart", enable, why)
             else:
                 yield _unit_change("+", self.name, "start", enable, f"it is {found['active']}")
         elif enable:

@@ -131,9 +131,9 @@ def test_what_is_interrupted_anywhere_is_not_half_written_and_the_next_deploy_en
     interrupt(lab, process)
     said.append(process.communicate()[0])
     out = "".join(said)
-    # A host takes a moment to die, and its last words may come first.
-    told = (HOST_FAILED, UNREACHABLE) if interrupt is cut_power else (HOST_FAILED,)
-    assert process.returncode in ((-signal.SIGKILL,) if interrupt is kill_controller else told), out
+    # What is seen first, a command that ends or a link, is chance.
+    killed, told = (-signal.SIGKILL,), (HOST_FAILED, UNREACHABLE)
+    assert process.returncode in (killed if interrupt is kill_controller else told), out
 
     for path, found in manifest(lab, "worker1").items():
         if not path.startswith("/opt/gearman/releases/") and "/.gp-" not in path:
@@ -148,7 +148,7 @@ def test_what_is_interrupted_anywhere_is_not_half_written_and_the_next_deploy_en
 def test_a_cable_pulled_half_way_is_told_in_time_and_the_next_deploy_ends_it(
     lab: ModuleType, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if ROUNDS == 1:  # what takes 20 s and 40 s takes a few
+    if ROUNDS == 1:  # what takes 20 s takes a few
         monkeypatch.setattr(session, "PING", 0.5)
         monkeypatch.setattr(session, "PATIENCE", 4.0)
         monkeypatch.setattr(transport, "KEEPALIVE", 1)

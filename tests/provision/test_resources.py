@@ -158,6 +158,11 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
         ],
     ),
     (
+        SOCKET,
+        [unit(), unit("inactive"), {"pid": 1}, OK | {"digest": "edited"}],
+        ["~ restart app.socket (its file changes)"],
+    ),
+    (
         replace(UNIT, socket=SOCKET),
         [unit(), unit(), unit(), None],
         ["~ restart app.service (app.socket is opened anew)"],
