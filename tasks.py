@@ -164,6 +164,16 @@ def releases(c: Context, hosts: str = "", limit: str = "", json: bool = False) -
     return past.releases(inventory_folder(hosts), Options(limit or None, json=json))
 
 
+@command(help=HOSTS | LIMIT | YES | {"replace": "hosts that were installed anew, comma-separated"})
+def trust(
+    c: Context, hosts: str = "", limit: str = "", replace: str = "", yes: bool = False
+) -> int:
+    """Show the hosts' keys, ask, and record them in the inventory's known_hosts."""
+    from provision import trust as keys
+
+    return keys.trust(inventory_folder(hosts), Options(limit or None, yes=yes), replace)
+
+
 @command(help=HOSTS | {"patience": "seconds that each job may take (20)"})
 def smoke(c: Context, hosts: str = "", patience: int = 20) -> int:
     """Submit wc, reverse and resize on the client host, as an ordinary user would."""
@@ -247,9 +257,8 @@ def _python(*arguments: str) -> int:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode
 
 
-namespace = Collection(
-    plan, deploy, upgrade, rollback, status, history, releases, smoke, demo, test, bench
-)
+ON_HOSTS = (trust, plan, deploy, upgrade, rollback, status, history, releases, smoke)
+namespace = Collection(*ON_HOSTS, demo, test, bench)
 namespace.add_collection(
     Collection("lab", up=lab_up, down=lab_down, status=lab_status, shell=lab_shell)
 )
