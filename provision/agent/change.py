@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from provision.agent.command import LAST_WORDS, attempt, run, stop
+from provision.agent.command import LAST_WORDS, attempt, briefly, run, stop
 from provision.agent.files import (
     Content,
     Failure,
@@ -145,7 +145,7 @@ def packages(link: Link, content: Content, names: list[str]) -> None:
 
 
 def group(link: Link, content: Content, name: str) -> None:
-    run(link, ["groupadd", "--system", name])
+    briefly(["groupadd", "--system", name])
 
 
 def user(link: Link, content: Content, name: str, group: str, home: str, shell: str) -> None:
@@ -153,15 +153,15 @@ def user(link: Link, content: Content, name: str, group: str, home: str, shell: 
     try:
         pwd.getpwnam(name)
     except KeyError:
-        run(link, ["useradd", "--system", "--no-create-home", *wanted])
+        briefly(["useradd", "--system", "--no-create-home", *wanted])
     else:
         mend = ["usermod", *("--home" if each == "--home-dir" else each for each in wanted)]
         try:
-            run(link, mend)
+            briefly(mend)
         except Failure:
             # It notes no other home while the user's processes run. They do not mind, so it is
             # run where it sees none.
-            run(link, ["unshare", "--pid", "--fork", "--mount-proc", *mend])
+            briefly(["unshare", "--pid", "--fork", "--mount-proc", *mend])
 
 
 def daemon_reload(link: Link, content: Content) -> None:
