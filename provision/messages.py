@@ -26,8 +26,8 @@ answer is JSON data, or :class:`Unknown` when it could not be had: never "absent
                                       unit from outside the file ``own``
     ("releases", root)                {current: id or None, kept: {id: {at: seconds, bad: why or
                                       None}}, damaged: {id: path}, running: [id]}: kept are whole;
-                                      of a damaged one some file is not as it was; running are
-                                      those that some process was started from
+                                      damaged is one in use of which some file is not as it was;
+                                      running are those that some process was started from
     ("history", path, number)         [entry]: the last so many that were recorded, oldest first
     ("port", address, port)           {pid, command, unit}: who listens there
 

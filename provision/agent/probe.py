@@ -162,15 +162,17 @@ class Batch:
                 raise
             current = None
         found = {name: _release(os.path.join(folder, name)) for name in names}
-        complete = {name: one for name, one in found.items() if one}
-        broken = {name: damage(os.path.join(folder, name)) for name in complete}
         programs = map(program, pids())
         own = (each[len(folder) + 1 :] for each in programs if each.startswith(f"{folder}/"))
+        running = {each.split("/")[0] for each in own}
+        used = [name for name in names if name == current or name in running]
+        damages = {name: damage(os.path.join(folder, name)) for name in used}
+        damaged = {name: path for name, path in damages.items() if path}
         return {
             "current": current,
-            "kept": {name: one for name, one in complete.items() if not broken[name]},
-            "damaged": {name: path for name, path in broken.items() if path},
-            "running": sorted({each.split("/")[0] for each in own}),
+            "kept": {name: one for name, one in found.items() if one and name not in damaged},
+            "damaged": damaged,
+            "running": sorted(running),
         }
 
     def _history(self, path: str, number: str) -> Any:
