@@ -7,6 +7,8 @@ answer is JSON data, or :class:`Unknown` when it could not be had: never "absent
     ("host",)                         {python: [3, 11, 2], machine, libc, os: {ID, VERSION_ID,
                                       PRETTY_NAME}, systemd: 252, hostname, time: seconds, ahead:
                                       seconds that its clock is ahead of this machine's}
+    ("machine",)                      {cpus, memory, available: bytes, uptime: seconds, load: [3],
+                                      addresses: [text]}
     ("disk", path)                    {free: bytes, inodes: free ones, readonly: bool} where path
                                       is, or will be
     ("group", name)                   {gid}

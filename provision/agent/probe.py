@@ -27,6 +27,7 @@ from typing import Any
 
 from provision.agent.installed import damage, was_there_before
 from provision.agent.link import COMMANDS, ENVIRONMENT, PIECE, Link
+from provision.agent.machine import machine
 from provision.agent.processes import listening, pids, program, variable
 from provision.agent.units import outdated, overrides
 
@@ -79,6 +80,9 @@ class Batch:
             "hostname": socket.gethostname(),
             "time": time.time(),
         }
+
+    def _machine(self) -> Any:
+        return machine()
 
     def _disk(self, path: str) -> Any:
         while path and not os.path.exists(path):

@@ -22,7 +22,7 @@ from provision.agent import probe
 from provision.agent.link import ENVIRONMENT
 from provision.errors import HostFailed, Locked, ToolkitError
 from provision.messages import Operation, Outcome, Unknown
-from provision.session import AGENT, Session
+from provision.session import AGENT, ASKING, Session
 from tests.provision.local import Pipe, session
 
 NOW = {"who": "ana@laptop", "since": "14:02", "doing": "invoke deploy, pid 7"}
@@ -144,22 +144,23 @@ def test_a_plan_sends_only_what_asks_and_answers(tmp_path: Path) -> None:
     with Session("here", Recorder, lock_file=str(tmp_path / "lock")) as agent:
         agent.ask([("host",)])
         assert {name for name, source in sources.items() if source in b"".join(sent)} == {
-            *("link", "processes", "installed", "units", "probe")
+            *("link", *ASKING)
         }
         agent.lock(NOW)
-        assert all(source in b"".join(sent) for source in sources.values())
+        missing = {name for name, source in sources.items() if source not in b"".join(sent)}
+        assert missing == {"shell"}
 
 
 def test_what_answers_cannot_write() -> None:
     """What the asking half calls, by name: only these could open, run or change a thing."""
-    names = ("probe.py", "processes.py", "installed.py", "units.py")
-    trees = [ast.parse((AGENT / name).read_text()) for name in names]
+    trees = [ast.parse((AGENT / f"{name}.py").read_text()) for name in ASKING]
     calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
     called = {ast.unparse(call.func) for call in calls}
     plain = {name for name in called if name.replace(".", "").isidentifier()}
     assert {name for name in plain if name.startswith("os.")} == {
         *("os.open", "os.fsencode", "os.fsdecode", "os.confstr", "os.statvfs"),
-        *("os.lstat", "os.stat", "os.readlink", "os.listdir", "os.scandir", "os.listxattr"),
+        *("os.cpu_count", "os.getloadavg", "os.listxattr"),
+        *("os.lstat", "os.stat", "os.readlink", "os.listdir", "os.scandir"),
         *("os.path.exists", "os.path.dirname", "os.path.basename", "os.path.join"),
     }
     assert {name for name in called if name.startswith("subprocess.")} == {"subprocess.run"}
