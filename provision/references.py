@@ -43,7 +43,7 @@ def resolved(
 
         def within(match: re.Match[str]) -> str:
             part = of(match)
-            if isinstance(part, Secret) or type(part) not in (str, int):
+            if type(part) not in (str, int):
                 raise InventoryError(
                     f"{where}: {name}: {match[1]} cannot be a part of a text: it is "
                     f"{'a secret' if isinstance(part, Secret) else 'no text'}"

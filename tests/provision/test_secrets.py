@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import pty
+import shutil
 import subprocess
 import sys
 import traceback
@@ -77,6 +78,15 @@ def test_a_program_may_give_the_vault_password(
     ids = program(tmp_path / "keys-client", f'[ "$1" = --vault-id ] && cat {KEYS}/"$2"')
     monkeypatch.setenv("ANSIBLE_VAULT_IDENTITY_LIST", f"default@{ids},prod@{ids}")
     assert hosts(VAULT)["w2"].variables[SUDO] == Secret(INLINE)
+
+
+def test_the_password_of_a_vaults_id_is_tried_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = program(tmp_path / "other", f"touch {tmp_path}/ran; echo x")
+    monkeypatch.setenv("ANSIBLE_VAULT_IDENTITY_LIST", f"default@{other},prod@{KEYS / 'prod'}")
+    assert one(tmp_path, inline()).variables[SUDO] == Secret(INLINE)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_vault_that_does_not_open_is_told(
@@ -226,14 +236,15 @@ def test_the_inventory_is_shown_without_its_secrets(monkeypatch: pytest.MonkeyPa
         assert "canary" not in done.stdout + done.stderr
 
 
-def test_at_a_terminal_a_vault_password_is_asked_for_once_and_not_echoed() -> None:
+def test_at_a_terminal_each_vault_id_is_asked_for_once_and_not_echoed(tmp_path: Path) -> None:
+    folder = tmp_path / "prod"
+    shutil.copytree(VAULT, folder)
+    again = folder / "host_vars" / "w1.yml"  # one more to open with the same password
+    shutil.copy(folder / "group_vars" / "all" / "vault.yml", again)
     ours, theirs = pty.openpty()
-    command = invoke("inventory", "--hosts", str(VAULT), "--limit", "w1")
-    environment = os.environ | {"ANSIBLE_VAULT_IDENTITY_LIST": f"default@prompt,prod@{KEYS}/prod"}
     process = subprocess.Popen(
-        command,
+        invoke("inventory", "--hosts", str(folder)),
         cwd=ROOT,
-        env=environment,
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -241,15 +252,16 @@ def test_at_a_terminal_a_vault_password_is_asked_for_once_and_not_echoed() -> No
     )
     os.close(theirs)
     said = b""
-    while b"vault password (default): " not in said:
-        said += os.read(ours, 1000)
-    os.write(ours, (KEYS / "default").read_bytes())
+    for vault_id in ("default", "prod"):
+        while f"vault password ({vault_id}): ".encode() not in said:
+            said += os.read(ours, 1000)
+        os.write(ours, (KEYS / vault_id).read_bytes())
     while piece := _read(ours):
         said += piece
     os.close(ours)
     assert process.wait() == 0, said
-    assert said.count(b"vault password") == 1
-    assert b"sesame" not in said and b"canary" not in said
+    assert said.count(b"vault password") == 2
+    assert b"sesame" not in said and b"pass\r" not in said and b"canary" not in said
 
 
 def _read(terminal: int) -> bytes:
