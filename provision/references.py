@@ -25,6 +25,11 @@ def refers(value: Any) -> bool:
     return isinstance(value, str) and JINJA.search(value) is not None
 
 
+def is_reference(value: Any) -> bool:
+    """Whether it is one reference, and nothing else."""
+    return isinstance(value, str) and REFERENCE.fullmatch(value.strip()) is not None
+
+
 def resolved(
     host: str, variables: Mapping[str, tuple[Any, Where]], name: str, seen: tuple[str, ...] = ()
 ) -> Any:

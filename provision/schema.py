@@ -17,7 +17,7 @@ import yaml
 from provision import document, vault
 from provision.document import Where, pairs, place
 from provision.errors import InventoryError
-from provision.references import refers
+from provision.references import is_reference, refers
 from provision.secrets import Secret, from_command, from_environment
 
 SCHEMA = Path(__file__).parent / "schema.yml"
@@ -28,7 +28,7 @@ OURS = ("ansible_", "gearman_")
 
 # What Ansible lets one choose, and there is no choice here.
 ONLY = {
-    "ansible_connection": ("ssh", "smart", "paramiko"),
+    "ansible_connection": ("ssh", "smart", "paramiko", "paramiko_ssh"),
     "ansible_become_method": ("sudo",),
     "ansible_become_user": ("root",),
     "ansible_python_interpreter": (
@@ -76,15 +76,27 @@ def variables(path: Path, node: yaml.Node, *, encrypted: bool = False) -> Variab
         name, where = str(key.value), place(path, key)
         _check_variable(name, where)
         value = document.value(path, content)
+        if encrypted and not _is_password(name) and not is_reference(value):
+            value = _hidden(value)
         if not refers(value):
-            value = _hidden(value) if encrypted else value
             value = checked(name, value, where)
         found[name] = value, where
     return found
 
 
-def _hidden(value: Any) -> Secret:
-    return value if isinstance(value, Secret) else Secret(str(value))
+def _hidden(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _hidden(each) for key, each in value.items()}
+        case list():
+            return [_hidden(each) for each in value]
+        case None | Secret():
+            return value
+    return Secret(str(value))
+
+
+def _is_password(name: str) -> bool:
+    return name.endswith("_password") and name in schema().variables
 
 
 def _check_variable(name: str, where: Where) -> None:
@@ -108,7 +120,7 @@ def checked(name: str, value: Any, where: Where) -> Any:
     """A variable's value, if it may be that; a password as :class:`Secret`."""
     if name not in (known := schema().variables):
         return value
-    if name.endswith("_password"):
+    if _is_password(name):
         return _password(name, value, where)
     kind = type(known[name])
     if isinstance(value, Secret):
@@ -129,8 +141,8 @@ def checked(name: str, value: Any, where: Where) -> Any:
 
 def _wrong(name: str, value: Any, where: Where) -> InventoryError:
     kind = type(schema().variables[name])
-    secret = name.endswith("_password")
-    shown = "nothing" if value is None else "something else" if secret else repr(value)
+    hidden = _is_password(name)
+    shown = "nothing" if value is None else "something else" if hidden else repr(value)
     more = "; put it in quotes" if kind is str and isinstance(value, (int, float)) else ""
     return InventoryError(f"{where}: {name} should be {KINDS[kind]}, and is {shown}{more}")
 

@@ -45,7 +45,7 @@ def opened(text: str, where: str) -> str:
     for source, password in _passwords(vault_id, where):
         keys = hashlib.pbkdf2_hmac("sha256", password, salt, ROUNDS, 80)
         if hmac.compare_digest(hmac.digest(keys[32:64], ciphertext, "sha256"), digest):
-            return _deciphered(keys[:32], keys[64:], ciphertext).decode()
+            return _text(_deciphered(keys[:32], keys[64:], ciphertext), where)
         tried.append(source)
     if tried:
         raise InventoryError(f"{where}: no vault password opens this; tried: {', '.join(tried)}")
@@ -72,6 +72,14 @@ def _deciphered(key: bytes, start: bytes, ciphertext: bytes) -> bytes:
     decryptor = Cipher(algorithms.AES(key), modes.CTR(start)).decryptor()
     padded = decryptor.update(ciphertext) + decryptor.finalize()
     return padded[: -padded[-1]]
+
+
+def _text(plain: bytes, where: str) -> str:
+    try:
+        return plain.decode()
+    except UnicodeDecodeError:
+        # Not the error itself: it holds what was encrypted.
+        raise InventoryError(f"{where}: what was encrypted here is no text in UTF-8") from None
 
 
 def _passwords(vault_id: str, where: str) -> Iterator[tuple[str, bytes]]:

@@ -196,6 +196,22 @@ def test_a_secret_that_is_nowhere_is_told(tmp_path: Path, written: str, said: st
     assert complaint(tmp_path, f"{SUDO}: {written}") == f"group_vars/all.yml:1: {SUDO}{said}"
 
 
+def test_all_of_an_encrypted_file_is_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", str(KEYS / "default"))
+    found = inventory.load(INVENTORIES / "vault-of-many-kinds").hosts[0].variables
+    assert found[SUDO] == Secret("canary{{")
+    assert found["db_password"] == Secret("canary{{ x")
+    shown = [found["number"], found["jinja"], found["nested"]]
+    assert repr(shown) == "[<secret>, <secret>, {'a': [<secret>, None]}]"
+
+
+def test_an_encrypted_file_that_is_no_text_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", str(KEYS / "default"))
+    with pytest.raises(InventoryError, match=r"all: what was encrypted here is no text") as raised:
+        inventory.load(INVENTORIES / "vault-of-bytes")
+    assert "canary" not in "".join(traceback.format_exception(raised.value))
+
+
 # -- seen nowhere --------------------------------------------------------------------------
 
 
