@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from provision.errors import InventoryError
+from provision.route import ARGUMENTS, jumps
 from provision.schema import (
     Variables,
     Where,
@@ -43,6 +44,8 @@ class Host:
     user: str
     key_file: Path | None
     become: bool
+    jump: tuple[str, ...]  # hosts to go through, each [user@]host[:port]
+    ssh_config: Path | None  # an OpenSSH configuration that says more of how to connect
     groups: frozenset[str]
     variables: Mapping[str, Any] = field(hash=False)
     where: str  # file:line
@@ -232,6 +235,7 @@ class _Reader:
             )
         values = {key: value for key, (value, _) in merged.items()}
         key_file = values.get("ansible_ssh_private_key_file")
+        ssh_config = values.get("ssh_config")
         return Host(
             name=name,
             address=values.get("ansible_host", name),
@@ -239,9 +243,19 @@ class _Reader:
             user=values.get("ansible_user") or getuser(),
             key_file=self._folder / Path(key_file).expanduser() if key_file else None,
             become=values.get("ansible_become", True),
+            jump=_jump(merged),
+            ssh_config=self._folder / Path(ssh_config).expanduser() if ssh_config else None,
             groups=groups,
             variables=MappingProxyType(values),
             where=str(where),
             folder=self._folder,
             _places=MappingProxyType({key: place for key, (_, place) in merged.items()}),
         )
+
+
+def _jump(merged: Variables) -> tuple[str, ...]:
+    arguments, where = merged.get(ARGUMENTS, ("-J none", None))
+    try:
+        return jumps(arguments)
+    except ValueError as error:
+        raise InventoryError(f"{where}: {ARGUMENTS}: {error}, and not {arguments!r}") from None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from provision.errors import Unreachable
-from provision.inventory import Host
+from provision.route import Stop
 
 if TYPE_CHECKING:
     import paramiko
@@ -29,14 +29,13 @@ class Known:
 
 
 class KnownHosts:
-    """What is known of one host's keys."""
+    """What is known of one machine's keys."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._name = host.address if host.port == 22 else f"[{host.address}]:{host.port}"
-        self._file = host.folder / "known_hosts"
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+        self._name = stop.known_as
         found: list[Known] = []
-        for path in (self._file, Path.home() / ".ssh" / "known_hosts"):
+        for path in (stop.folder / "known_hosts", Path.home() / ".ssh" / "known_hosts"):
             found = found or list(self._read(path))
         self._revoked = [each for each in found if each.revoked]
         bad = {each.key for each in self._revoked}
@@ -68,7 +67,7 @@ class KnownHosts:
         return (
             f"its host key is not known: {kind} {fingerprint(key)}\n"
             f"if `ssh-keygen -lf /etc/ssh/ssh_host_{kind}_key.pub` says the same there:\n"
-            f"  invoke trust --hosts {self._host.folder} --limit {self._host.name}"
+            f"  {self._trust()}"
         )
 
     def changed(self, key: "paramiko.PKey") -> str:
@@ -78,10 +77,13 @@ class KnownHosts:
         return (
             f"its host key has changed: it shows {fingerprint(key)}, and {old.where} has "
             f"{fingerprint(old.key)}\n"
-            f"if it was installed anew: invoke trust --hosts {self._host.folder} "
-            f"--limit {self._host.name} --replace {self._host.name}\n"
+            f"if it was installed anew: {self._trust()} --replace {self._stop.name}\n"
             "if not, somebody may sit between: do not deploy, and look at the host's console"
         )
+
+    def _trust(self) -> str:
+        limit = "" if self._stop.jump else f" --limit {self._stop.name}"
+        return f"invoke trust --hosts {self._stop.folder}{limit}"
 
     def _read(self, path: Path) -> Iterator[Known]:
         import paramiko
@@ -118,7 +120,7 @@ class _Refuse:
         self._known = known
 
     def missing_host_key(self, client: Any, name: str, key: "paramiko.PKey") -> None:
-        raise Unreachable(f"{self._known._host.name}: {self._known.unknown(key)}")
+        raise Unreachable(f"{self._known._stop}: {self._known.unknown(key)}")
 
 
 def fingerprint(key: "paramiko.PKey") -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any, Protocol
 
-from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
+from provision.errors import HostFailed, Locked, PasswordRefused, ToolkitError, Unreachable
 from provision.messages import Answer, Operation, Outcome, Question, Unknown
 from provision.secrets import Secret
 
@@ -35,6 +35,7 @@ START = 30.0  # seconds until the agent is there, or sudo has said no
 ANSWER = 60.0  # seconds until a question is answered
 WORK = 3000.0  # seconds for one operation: three commands, each stopped by the agent in time
 PING = 10.0  # seconds between signs of life while a host is locked
+REFUSED = "sudo refused the password: it was tried once"
 PATIENCE = 40.0  # seconds of silence after which an agent frees its lock
 
 # Runs as root, and loads the agent. Any Python must be able to read it.
@@ -215,7 +216,7 @@ class Session:
         while not (ready := re.search(rb"%s ready (\d+)\.(\d+)\n" % token.encode(), said)):
             if prompt in said:
                 if given:
-                    raise Unreachable(f"{self.name}: sudo refused the password: it was tried once")
+                    raise PasswordRefused(f"{self.name}: {REFUSED}")
                 self._give(password)
                 given = True
                 said = said.replace(prompt, b"", 1)
@@ -226,6 +227,8 @@ class Session:
                 raise Unreachable(
                     f"{self.name}: no agent after {START:.0f} s; {_last_words(said)}"
                 ) from None
+            if not piece and given and b"incorrect password" in said:
+                raise PasswordRefused(f"{self.name}: {REFUSED}")
             if not piece:
                 raise Unreachable(f"{self.name}: {_refusal(said)}")
             said += piece

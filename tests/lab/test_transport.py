@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from provision import hosts, inventory, session, transport
+from provision import hosts, inventory, line, session, transport
 from provision.errors import InventoryError, Locked, ToolkitError, Unreachable
 from provision.inventory import Host
 from provision.messages import Operation
@@ -206,7 +206,7 @@ def test_a_key_file_that_cannot_be_used(folder: Path) -> None:
     )
     subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "words", "-f", folder / "x"], check=True)
     assert complaint(client(folder, **{name: "x"})) == (
-        f"{place}/x has a passphrase: ssh-add it, and take this line out"
+        f"{place}/x has a passphrase: ssh-add it first"
     )
 
 
@@ -261,7 +261,8 @@ def test_a_dead_link_frees_the_lock_and_is_told(
 ) -> None:
     monkeypatch.setattr(session, "PING", 0.5)
     monkeypatch.setattr(session, "PATIENCE", 3.0)
-    monkeypatch.setattr(transport, "DEAD", 2000)
+    monkeypatch.setattr(line, "KEEPALIVE", 1)
+    monkeypatch.setattr(line, "DEAD", 2.0)
     with hosts.connect(client(folder)) as lost:
         lost.lock({"who": "ana@laptop"})
         lab.unplug("client1")
