@@ -77,8 +77,9 @@ def _refused(stop: Stop, keys: Keys, error: Any) -> str:
     wants = ", ".join(getattr(error, "allowed_types", ()))
     only = f"; it takes only {wants}" if wants else ""
     locked = "".join(f"; {path} has a passphrase: ssh-add it" for path in keys.locked)
+    said = f"; it said: {keys.said.splitlines()[-1]}" if keys.said else ""
     return (
-        f"{stop.user!r} was refused; offered: {offered}{locked}{only}; "
+        f"{stop.user!r} was refused{said}; offered: {offered}{locked}{only}; "
         f"try ssh -p {stop.port} {stop.user}@{stop.address}"
     )
 

@@ -9,7 +9,7 @@ import base64
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from provision.errors import InventoryError
 from provision.known_hosts import fingerprint
@@ -37,6 +37,7 @@ class Keys:
     def __init__(self, stop: Stop) -> None:
         self._stop = stop
         self.offered: list[str] = []
+        self.said = ""  # by the machine, to who was not let in
         self.locked: list[str] = []  # own keys that have a passphrase
 
     def authenticate(self, transport: "paramiko.Transport") -> None:
@@ -66,6 +67,9 @@ class Keys:
                 if more:
                     raise SecondFactor(", ".join(more))
                 return
+            # Not get_banner(), which is empty when the machine has hung up.
+            banner: Any = transport.auth_handler and transport.auth_handler.banner
+            self.said = banner.decode(errors="replace").strip() if banner else ""
         finally:
             agent.close()
         raise paramiko.AuthenticationException

@@ -35,6 +35,7 @@ START = 30.0  # seconds until the agent is there, or sudo has said no
 ANSWER = 60.0  # seconds until a question is answered
 WORK = 3000.0  # seconds for one operation: three commands, each stopped by the agent in time
 PING = 10.0  # seconds between signs of life while a host is locked
+LONG = 200  # characters of a line that a host said
 REFUSED = "sudo refused the password: it was tried once"
 PATIENCE = 40.0  # seconds of silence after which an agent frees its lock
 
@@ -356,11 +357,20 @@ def _refusal(said: bytes) -> str:
         return "there is no sudo: install it, or connect as root (ansible_user)"
     if b"not in the sudoers" in said or b"not allowed" in said or b"may not run" in said:
         return f"sudo does not let this user become root; {_last_words(said)}"
+    if b"you must have a tty" in said:
+        return (
+            "sudo there wants a terminal, and a deploy has none: take `requiretty` out of "
+            "/etc/sudoers, or add `Defaults:USER !requiretty` for ansible_user"
+        )
+    if b"password has expired" in said or b"password is expired" in said:
+        return "the user's password has expired: log in and change it, then come again"
     return f"the agent did not start; {_last_words(said)}"
 
 
 def _last_words(said: bytes) -> str:
     lines = said.decode(errors="backslashreplace").strip().splitlines()
+    # sudo quotes the command that it refuses, and ours is a program.
+    lines = [each if len(each) < LONG else f"{each[:70]} ... {each[-30:]}" for each in lines]
     return f"the host said: {' / '.join(lines[-3:])}" if lines else "the host said nothing"
 
 
