@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from provision.errors import Unreachable
+from provision.errors import InventoryError, Unreachable
 from provision.route import Stop
 
 if TYPE_CHECKING:
@@ -24,8 +24,13 @@ class Known:
     """A line of a known_hosts file that is about the host."""
 
     key: "paramiko.PKey"
-    where: str  # file:line
+    path: Path
+    line: int
     revoked: bool
+
+    @property
+    def where(self) -> str:
+        return f"{self.path}:{self.line}"
 
 
 class KnownHosts:
@@ -34,8 +39,9 @@ class KnownHosts:
     def __init__(self, stop: Stop) -> None:
         self._stop = stop
         self._name = stop.known_as
+        self.file = stop.folder / "known_hosts"
         found: list[Known] = []
-        for path in (stop.folder / "known_hosts", Path.home() / ".ssh" / "known_hosts"):
+        for path in (self.file, Path.home() / ".ssh" / "known_hosts"):
             found = found or list(self._read(path))
         self._revoked = [each for each in found if each.revoked]
         bad = {each.key for each in self._revoked}
@@ -51,6 +57,11 @@ class KnownHosts:
             return "known"
         types = {each.key.get_name() for each in self._trusted}
         return "changed" if key.get_name() in types else "new"
+
+    @property
+    def lines(self) -> set[int]:
+        """The lines of the inventory's file that make it trusted."""
+        return {each.line for each in self._trusted if each.path == self.file}
 
     def guard(self, client: "paramiko.SSHClient") -> None:
         """Make ``client`` refuse every key but those."""
@@ -89,9 +100,11 @@ class KnownHosts:
         import paramiko
 
         try:
-            lines = path.read_text(errors="replace").splitlines()
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:
             return
+        except OSError as error:
+            raise InventoryError(f"{path}: it cannot be read: {error.strerror}") from None
         for number, line in enumerate(lines, 1):
             marker, _, rest = line.partition(" ") if line.startswith("@") else ("", "", line)
             if marker not in ("", "@revoked"):
@@ -101,7 +114,7 @@ class KnownHosts:
             except (paramiko.SSHException, paramiko.hostkeys.InvalidHostKey):
                 continue
             if entry is not None and entry.key is not None and self._is_about(entry):
-                yield Known(entry.key, f"{path}:{number}", bool(marker))
+                yield Known(entry.key, path, number, bool(marker))
 
     def _is_about(self, entry: Any) -> bool:
         import paramiko

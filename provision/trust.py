@@ -7,7 +7,7 @@ in to, so its key has to be trusted before those of the hosts behind it can be s
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +42,8 @@ def trust(folder: Path, options: Options, replace: str = "") -> int:
     named = {name.strip() for name in replace.split(",") if name.strip()}
     if strangers := sorted(named - {stop.name for way in ways for stop in way}):
         raise InventoryError(f"--replace {strangers[0]}: no host is named so")
-    visit = _Visit(folder, options, named)
+    replaced = {stop.known_as for way in ways for stop in way if stop.name in named}
+    visit = _Visit(folder, options, replaced)
     for depth in range(max(map(len, ways))):
         # A way to each machine at this depth, the same for all who go through it.
         visit.look({way[: depth + 1] for way in ways if len(way) > depth})
@@ -71,7 +72,7 @@ class _Visit:
         for way in ways:
             result = seen[way]
             if isinstance(result, ToolkitError):
-                self._say(str(result), result.status)
+                self._say(str(result).splitlines()[0], result.status)
             else:
                 self._found += result
 
@@ -84,15 +85,20 @@ class _Visit:
         """Show what was found, ask, and record; whether to go on."""
         for line in _table(self._found):
             self._report.show(Row({}, line))
-        suspects = dict.fromkeys(each.stop for each in self._found if self._is_bad(each))
-        for stop in suspects:
+        # A machine that is a host and a jump host as well is one machine.
+        suspects = {
+            each.stop.known_as: each.stop.name for each in self._found if self._is_bad(each)
+        }
+        for name in suspects.values():
             self._say(
-                f"{stop}: this is not the key on record. If it was installed anew, say "
-                f"--replace {stop.name}; if not, somebody may sit between",
+                f"{name}: this is not the key on record. If it was installed anew, say "
+                f"--replace {name}; if not, somebody may sit between",
                 Unreachable.status,
             )
         wanted = [
-            each for each in self._found if self._is_wanted(each) and each.stop not in suspects
+            each
+            for each in self._found
+            if self._is_wanted(each) and each.stop.known_as not in suspects
         ]
         self._found = []
         if not wanted:
@@ -113,10 +119,10 @@ class _Visit:
         self._report.say(line)
 
     def _is_wanted(self, found: Found) -> bool:
-        return found.standing != "known" or found.stop.name in self._replaced
+        return found.standing != "known" or found.stop.known_as in self._replaced
 
     def _is_bad(self, found: Found) -> bool:
-        changed = found.standing == "changed" and found.stop.name not in self._replaced
+        changed = found.standing == "changed" and found.stop.known_as not in self._replaced
         return changed or found.standing == "revoked"
 
 
@@ -126,21 +132,20 @@ def _scan(way: Route) -> list[Found]:
     return [Found(stop, key, known.standing(key)) for key in host_keys(way)]
 
 
-def _keys(found: Sequence[Found]) -> str:
-    return "1 key" if len(found) == 1 else f"{len(found)} keys"
+def _keys(found: Iterable[Found]) -> str:
+    count = len({(each.stop.known_as, each.key) for each in found})
+    return "1 key" if count == 1 else f"{count} keys"
 
 
 def _table(found: Iterable[Found]) -> Iterator[str]:
-    rows = [
-        (
-            each.stop.name,
-            each.stop.known_as,
-            each.key.get_name().removeprefix("ssh-").removeprefix("ecdsa-sha2-"),
-            fingerprint(each.key),
-            each.standing.upper() if each.standing in ("changed", "revoked") else each.standing,
-        )
-        for each in found
-    ]
+    names: dict[tuple[str, ...], list[str]] = {}  # what is shown of a key -> whose it is
+    for each in found:
+        kind = each.key.get_name().removeprefix("ssh-").removeprefix("ecdsa-sha2-")
+        loud = each.standing in ("changed", "revoked")
+        standing = each.standing.upper() if loud else each.standing
+        shown = (each.stop.known_as, kind, fingerprint(each.key), standing)
+        names.setdefault(shown, []).append(each.stop.name)
+    rows = [(", ".join(dict.fromkeys(whose)), *shown) for shown, whose in names.items()]
     widths = [max(map(len, column)) for column in zip(HEADINGS, *rows, strict=True)]
     for row in (HEADINGS, *rows) if rows else ():
         yield "  ".join(f"{text:{wide}}" for text, wide in zip(row, widths, strict=True)).rstrip()
@@ -151,23 +156,35 @@ def _table(found: Iterable[Found]) -> Iterator[str]:
 
 def _record(path: Path, wanted: Iterable[Found], replaced: set[str]) -> None:
     """Add keys, in order; of machines that are replaced, the old lines go. Whole or not at all."""
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        lines = []
     wanted = list(wanted)
-    gone = {each.stop.known_as for each in wanted if each.stop.name in replaced}
-    lines = [line for line in lines if not gone.intersection(line.partition(" ")[0].split(","))]
+    gone: set[int] = set()
     for each in wanted:
-        line = f"{each.stop.known_as} {each.key.get_name()} {each.key.get_base64()}"
-        if line not in lines:
-            # Before the first that belongs after it: comments stay where they are.
-            after = (at for at, other in enumerate(lines) if _order(other) > _order(line))
-            lines.insert(next(after, len(lines)), line)
+        if each.stop.known_as in replaced:
+            gone |= KnownHosts(each.stop).lines
+    try:
+        lines = path.read_text().splitlines() if path.exists() else []
+        lines = [line for number, line in enumerate(lines, 1) if number not in gone]
+        for each in wanted:
+            line = f"{each.stop.known_as} {each.key.get_name()} {each.key.get_base64()}"
+            if line not in lines:
+                # Before the first that belongs after it: comments stay where they are.
+                after = (at for at, other in enumerate(lines) if _order(other) > _order(line))
+                lines.insert(next(after, len(lines)), line)
+        _write(path, "".join(f"{line}\n" for line in lines))
+    except OSError as error:
+        raise InventoryError(f"{path}: it cannot be written: {error.strerror}") from None
+
+
+def _write(path: Path, text: str) -> None:
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        file.write("".join(f"{line}\n" for line in lines))
-        os.fchmod(file.fileno(), 0o644)
-    os.replace(file.name, path)
+        try:
+            file.write(text)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
 
 
 def _order(line: str) -> tuple[str, bool, str]:
