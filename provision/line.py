@@ -5,6 +5,8 @@ socket by itself notices a dead peer late, and one behind a jump host never.
 """
 
 import socket
+import time
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from provision.failures import CONNECT, LOGIN
@@ -13,7 +15,7 @@ from provision.route import Stop
 if TYPE_CHECKING:
     import paramiko
 
-KEEPALIVE = 5  # seconds until a sign of life is asked for
+KEEPALIVE = 5.0  # seconds of silence until a sign of life is asked for
 DEAD = 10.0  # seconds more of silence, and the peer is gone
 
 
@@ -25,7 +27,8 @@ class Line:
 
     def __init__(self, line: Any) -> None:
         self._line = line
-        self._wait = self._silence = 0.0  # seconds
+        self._wait = 0.0
+        self.silence = 0.0  # seconds
 
     def settimeout(self, seconds: float) -> None:
         self._wait = seconds
@@ -35,36 +38,38 @@ class Line:
         try:
             piece: bytes = self._line.recv(size)
         except TimeoutError:
-            self._silence += self._wait
-            if self._silence > KEEPALIVE + DEAD:
+            self.silence += self._wait
+            if self.silence > KEEPALIVE + DEAD:
                 raise EOFError from None
             raise
-        self._silence = 0.0
+        self.silence = 0.0
         return piece
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._line, name)
 
 
-def dial(stop: Stop, gateway: "paramiko.Transport | None") -> Any:
+def dial(stop: Stop, gateway: "paramiko.Transport | None") -> Line:
     """A line to a machine, through a gateway's connection or straight."""
     if gateway is not None:
         place = (stop.address, stop.port)
         return Line(gateway.open_channel("direct-tcpip", place, ("", 0), timeout=LOGIN))
-    line = socket.create_connection((stop.address, stop.port), CONNECT)
-    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or each exec waits 43 ms
-    return Line(line)
+    straight = socket.create_connection((stop.address, stop.port), CONNECT)
+    straight.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or each exec waits 43 ms
+    return Line(straight)
 
 
-def keep_alive(transport: "paramiko.Transport") -> None:
-    """Ask for a sign of life whenever nothing was said for a while."""
-    import paramiko
+def keep_alive(transport: "paramiko.Transport", line: Line) -> None:
+    """Ask for a sign of life whenever nothing came for a while, as long as the line is there.
+
+    In a thread of its own, for a question may have to wait behind what cannot be sent. Paramiko's
+    set_keepalive wants no answer, so nobody would notice that there is none.
+    """
 
     def ask() -> None:
-        question = paramiko.Message()
-        question.add_byte(paramiko.common.cMSG_GLOBAL_REQUEST)
-        question.add_string("keepalive@openssh.com")
-        question.add_boolean(True)  # paramiko's own set_keepalive wants no answer
-        transport._send_user_message(question)  # type: ignore[attr-defined]  # has no public name
+        while transport.is_active():
+            time.sleep(KEEPALIVE)
+            if line.silence >= KEEPALIVE and transport.is_active():
+                transport.global_request("keepalive@openssh.com", wait=True)
 
-    transport.packetizer.set_keepalive(KEEPALIVE, ask)
+    Thread(target=ask, daemon=True, name="keep alive").start()

@@ -24,7 +24,7 @@ from provision.failures import LOGIN, explained, lost
 from provision.gateways import Gateway, Gateways
 from provision.inventory import Host
 from provision.known_hosts import KnownHosts
-from provision.line import dial, keep_alive
+from provision.line import Line, dial, keep_alive
 from provision.login import Keys
 from provision.route import Route, Stop, route
 
@@ -162,7 +162,7 @@ def host_keys(way: Route) -> list["paramiko.PKey"]:
     found = []
     with _approach(way) as to:
         for kinds in KEY_TYPES:
-            transport = paramiko.Transport(to.dial())
+            transport = paramiko.Transport(to.dial())  # type: ignore[arg-type]  # it is used as one
             try:
                 transport.get_security_options().key_types = kinds
                 transport.start_client(timeout=LOGIN)
@@ -209,7 +209,7 @@ class _Approach:
     known: KnownHosts
     keys: Keys
 
-    def dial(self) -> Any:
+    def dial(self) -> Line:
         """A line to it. Raises what failed, or :class:`Unreachable` when that is the gateway."""
         if self.gateway is None:
             return dial(self.stop, None)
@@ -242,13 +242,14 @@ def _log_in(way: Route) -> _Link:
     from fabric import Connection as FabricConnection
 
     with _approach(way) as to:
+        line = to.dial()
         fabric = FabricConnection(
             to.stop.address,
             user=to.stop.user,
             port=to.stop.port,
             config=Config(overrides={"load_ssh_configs": False}, lazy=True),
             connect_kwargs={
-                "sock": to.dial(),
+                "sock": line,
                 "banner_timeout": LOGIN,
                 "auth_timeout": LOGIN,
                 "channel_timeout": LOGIN,
@@ -258,7 +259,7 @@ def _log_in(way: Route) -> _Link:
         to.known.guard(fabric.client)
         try:
             fabric.open()
-            keep_alive(fabric.transport)
+            keep_alive(fabric.transport, line)
         except BaseException:
             fabric.client.close()  # a connection that was not logged in is open all the same
             raise
