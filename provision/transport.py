@@ -66,12 +66,18 @@ class Channel:
     def receive(self, seconds: float) -> bytes:
         self._channel.settimeout(seconds)
         piece = self._channel.recv(PIECE)
-        # A command that ended sends its status; a connection that ended sends nothing.
-        if not piece and not (
-            self._channel.status_event.wait(LOGIN) and self._channel.exit_status != -1
-        ):
+        if not piece and self._is_lost():
             raise Unreachable(f"{self._name}: the connection was lost")
         return piece
+
+    def _is_lost(self) -> bool:
+        """Whether it was the connection that ended, and not the command.
+
+        A command that ended sends its status. One that was killed sends none that paramiko
+        knows, and the connection stays.
+        """
+        told = self._channel.status_event.wait(LOGIN) and self._channel.exit_status != -1
+        return not (told or self._link.alive)
 
     def close(self) -> None:
         self._channel.close()

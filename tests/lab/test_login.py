@@ -159,7 +159,7 @@ def careful(_typist: None, folder: Path) -> Path:
         (
             "echo 'Defaults requiretty' > /etc/sudoers.d/zz",
             "rm /etc/sudoers.d/zz",
-            "client1: sudo there wants a terminal, and a deploy has none: take `requiretty` out",
+            "client1: sudo wants a terminal: set `Defaults:USER !requiretty` in its rules there",
         ),
         (
             "echo 'typist ALL=(ALL) /bin/ls' > /etc/sudoers.d/typist",
@@ -174,7 +174,7 @@ def careful(_typist: None, folder: Path) -> Path:
         (
             "chage -d 0 typist",
             "chage -d 2026-01-01 typist",
-            "client1: the user's password has expired: log in and change it, then come again",
+            "client1: the password there has expired: log in and change it",
         ),
         (
             "usermod -s /usr/sbin/nologin typist",

@@ -5,7 +5,8 @@ import shlex
 import pytest
 
 from provision.errors import HostFailed, Unreachable
-from provision.session import Session, command_line
+from provision.handshake import command_line
+from provision.session import Session
 from tests.provision.local import Pipe
 
 
