@@ -28,6 +28,10 @@ class Unreachable(ToolkitError):
     status = 4
 
 
+class PasswordRefused(Unreachable):
+    """sudo's password was wrong."""
+
+
 class RolledBack(ToolkitError):
     """An upgrade failed, and every host runs what it ran before."""
 

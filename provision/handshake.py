@@ -5,12 +5,14 @@ import shlex
 from collections.abc import Callable
 from typing import Protocol
 
-from provision.errors import Unreachable
+from provision.errors import PasswordRefused, Unreachable
 from provision.secrets import Secret
 
 OLDEST_PYTHON = (3, 9)  # that understands the agent
 
 START = 30.0  # seconds until the agent is there, or sudo has said no
+LONG = 200  # characters of a line that a host said
+REFUSED = "sudo refused the password: it was tried once"
 
 # Runs as root, and loads the agent. Any Python must be able to read it.
 BOOTSTRAP = """\
@@ -71,7 +73,7 @@ def command_line(token: str, *, sudo: bool) -> str:
 def shake_hands(channel: Channel, name: str, token: str, password: Password) -> bytes:
     """Wait for the agent, give sudo its password if it asks; what was already said after that.
 
-    Raises :class:`Unreachable`.
+    Raises :class:`Unreachable`, or :class:`PasswordRefused`.
     """
     said = b""
     prompt = f"{token}:".encode()
@@ -79,7 +81,7 @@ def shake_hands(channel: Channel, name: str, token: str, password: Password) -> 
     while not (ready := re.search(rb"%s ready (\d+)\.(\d+)\n" % token.encode(), said)):
         if prompt in said:
             if given:
-                raise Unreachable(f"{name}: sudo refused the password: it was tried once")
+                raise PasswordRefused(f"{name}: {REFUSED}")
             _give(channel, name, password)
             given = True
             said = said.replace(prompt, b"", 1)
@@ -90,6 +92,8 @@ def shake_hands(channel: Channel, name: str, token: str, password: Password) -> 
             raise Unreachable(
                 f"{name}: no agent after {START:.0f} s; {_last_words(said)}"
             ) from None
+        if not piece and given and b"incorrect password" in said:
+            raise PasswordRefused(f"{name}: {REFUSED}")
         if not piece:
             raise Unreachable(f"{name}: {_refusal(said)}")
         said += piece
@@ -128,4 +132,6 @@ def _refusal(said: bytes) -> str:
 
 def _last_words(said: bytes) -> str:
     lines = said.decode(errors="backslashreplace").strip().splitlines()
+    # sudo quotes the command that it refuses, and ours is a program.
+    lines = [each if len(each) < LONG else f"{each[:70]} ... {each[-30:]}" for each in lines]
     return f"the host said: {' / '.join(lines[-3:])}" if lines else "the host said nothing"

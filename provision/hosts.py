@@ -4,10 +4,11 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from getpass import getuser
+from queue import SimpleQueue
 from socket import gethostname
 from typing import TypeVar
 
@@ -15,8 +16,9 @@ from provision import transport
 from provision.errors import ToolkitError
 from provision.inventory import Host
 from provision.options import PARALLEL
-from provision.secrets import SudoPassword
+from provision.prompt import Question, answered_at
 from provision.session import Session
+from provision.sudo import SudoPassword
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,15 +34,12 @@ def connect(host: Host, become: bool | None = None) -> Session:
     Raises :class:`~provision.errors.Unreachable`.
     """
     connection = transport.connect(host)
+    sudo = (host.become if become is None else become) and connection.user != "root"
     try:
-        return Session(
-            host.name,
-            connection.start,
-            sudo=(host.become if become is None else become) and host.user != "root",
-            password=lambda: _sudo_password(
-                host.name, host.variables.get("ansible_become_password")
-            ),
-        )
+        with _sudo_password.offered(
+            host.name, host.variables.get("ansible_become_password")
+        ) as password:
+            return Session(host.name, connection.start, sudo=sudo, password=password)
     except BaseException:
         connection.close()
         raise
@@ -73,14 +72,22 @@ def each(
     Whatever else is raised is a bug, and is raised here.
     """
     pool = ThreadPoolExecutor(parallel)
+    inbox: SimpleQueue[Future[Result] | Question] = SimpleQueue()
     try:
-        futures = {pool.submit(function, item): item for item in items}
-        for future in as_completed(futures):
-            error = future.exception()
-            if isinstance(error, ToolkitError):
-                yield futures[future], error
-            else:
-                yield futures[future], future.result()
+        with answered_at(inbox):
+            futures = {pool.submit(function, item): item for item in items}
+            for future in futures:
+                future.add_done_callback(inbox.put)
+            left = len(futures)
+            while left:
+                if isinstance(came := inbox.get(), Question):
+                    came.ask()
+                    continue
+                left -= 1
+                error = came.exception()
+                if error is not None and not isinstance(error, ToolkitError):
+                    raise error
+                yield futures[came], error or came.result()
     finally:
         # Not waited for: when somebody interrupts, closing the sessions ends the threads.
         pool.shutdown(wait=False, cancel_futures=True)

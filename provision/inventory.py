@@ -22,6 +22,7 @@ from provision.document import Where, pairs, place
 from provision.errors import InventoryError
 from provision.patterns import chosen, expanded
 from provision.references import resolved
+from provision.route import ARGUMENTS, jumps
 from provision.schema import (
     Variables,
     check_name,
@@ -47,6 +48,8 @@ class Host:
     user: str
     key_file: Path | None
     become: bool
+    jump: tuple[str, ...]  # hosts to go through, each [user@]host[:port]
+    ssh_config: Path | None  # an OpenSSH configuration that says more of how to connect
     groups: frozenset[str]
     variables: Mapping[str, Any] = field(hash=False)
     where: str  # file:line
@@ -242,6 +245,7 @@ class _Reader:
             )
         values = _values(name, merged)
         key_file = values.get("ansible_ssh_private_key_file")
+        ssh_config = values.get("ssh_config")
         return Host(
             name=name,
             address=values.get("ansible_host", name),
@@ -249,6 +253,8 @@ class _Reader:
             user=values.get("ansible_user") or getuser(),
             key_file=self._folder / Path(key_file).expanduser() if key_file else None,
             become=values.get("ansible_become", True),
+            jump=_jump(values, merged[ARGUMENTS][1] if ARGUMENTS in merged else None),
+            ssh_config=self._folder / Path(ssh_config).expanduser() if ssh_config else None,
             groups=groups,
             variables=MappingProxyType(values),
             where=str(where),
@@ -265,6 +271,14 @@ def _values(host: str, merged: Variables) -> dict[str, Any]:
         if isinstance(values[key], Secret):
             values[key].reveal()  # who has no key is told now, and asked now
     return values
+
+
+def _jump(values: Mapping[str, Any], where: Where | None) -> tuple[str, ...]:
+    arguments = values.get(ARGUMENTS, "-J none")
+    try:
+        return jumps(arguments)
+    except ValueError as error:
+        raise InventoryError(f"{where}: {ARGUMENTS}: {error}, and not {arguments!r}") from None
 
 
 def _vars_files(folder: Path, name: str) -> Iterator[Path]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from provision.errors import Unreachable
-from provision.inventory import Host
+from provision.errors import InventoryError, Unreachable
+from provision.route import Stop
 
 if TYPE_CHECKING:
     import paramiko
@@ -24,19 +24,24 @@ class Known:
     """A line of a known_hosts file that is about the host."""
 
     key: "paramiko.PKey"
-    where: str  # file:line
+    path: Path
+    line: int
     revoked: bool
+
+    @property
+    def where(self) -> str:
+        return f"{self.path}:{self.line}"
 
 
 class KnownHosts:
-    """What is known of one host's keys."""
+    """What is known of one machine's keys."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._name = host.address if host.port == 22 else f"[{host.address}]:{host.port}"
-        self._file = host.folder / "known_hosts"
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+        self._name = stop.known_as
+        self.file = stop.folder / "known_hosts"
         found: list[Known] = []
-        for path in (self._file, Path.home() / ".ssh" / "known_hosts"):
+        for path in (self.file, Path.home() / ".ssh" / "known_hosts"):
             found = found or list(self._read(path))
         self._revoked = [each for each in found if each.revoked]
         bad = {each.key for each in self._revoked}
@@ -53,6 +58,11 @@ class KnownHosts:
         types = {each.key.get_name() for each in self._trusted}
         return "changed" if key.get_name() in types else "new"
 
+    @property
+    def lines(self) -> set[int]:
+        """The lines of the inventory's file that make it trusted."""
+        return {each.line for each in self._trusted if each.path == self.file}
+
     def guard(self, client: "paramiko.SSHClient") -> None:
         """Make ``client`` refuse every key but those."""
         client.set_missing_host_key_policy(_Refuse(self))  # type: ignore[arg-type]  # it asks for no more
@@ -68,7 +78,7 @@ class KnownHosts:
         return (
             f"its host key is not known: {kind} {fingerprint(key)}\n"
             f"if `ssh-keygen -lf /etc/ssh/ssh_host_{kind}_key.pub` says the same there:\n"
-            f"  invoke trust --hosts {self._host.folder} --limit {self._host.name}"
+            f"  {self._trust()}"
         )
 
     def changed(self, key: "paramiko.PKey") -> str:
@@ -78,18 +88,23 @@ class KnownHosts:
         return (
             f"its host key has changed: it shows {fingerprint(key)}, and {old.where} has "
             f"{fingerprint(old.key)}\n"
-            f"if it was installed anew: invoke trust --hosts {self._host.folder} "
-            f"--limit {self._host.name} --replace {self._host.name}\n"
+            f"if it was installed anew: {self._trust()} --replace {self._stop.name}\n"
             "if not, somebody may sit between: do not deploy, and look at the host's console"
         )
+
+    def _trust(self) -> str:
+        limit = "" if self._stop.jump else f" --limit {self._stop.name}"
+        return f"invoke trust --hosts {self._stop.folder}{limit}"
 
     def _read(self, path: Path) -> Iterator[Known]:
         import paramiko
 
         try:
-            lines = path.read_text(errors="replace").splitlines()
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:
             return
+        except OSError as error:
+            raise InventoryError(f"{path}: it cannot be read: {error.strerror}") from None
         for number, line in enumerate(lines, 1):
             marker, _, rest = line.partition(" ") if line.startswith("@") else ("", "", line)
             if marker not in ("", "@revoked"):
@@ -99,7 +114,7 @@ class KnownHosts:
             except (paramiko.SSHException, paramiko.hostkeys.InvalidHostKey):
                 continue
             if entry is not None and entry.key is not None and self._is_about(entry):
-                yield Known(entry.key, f"{path}:{number}", bool(marker))
+                yield Known(entry.key, path, number, bool(marker))
 
     def _is_about(self, entry: Any) -> bool:
         import paramiko
@@ -118,7 +133,7 @@ class _Refuse:
         self._known = known
 
     def missing_host_key(self, client: Any, name: str, key: "paramiko.PKey") -> None:
-        raise Unreachable(f"{self._known._host.name}: {self._known.unknown(key)}")
+        raise Unreachable(f"{self._known._stop}: {self._known.unknown(key)}")
 
 
 def fingerprint(key: "paramiko.PKey") -> str:

@@ -34,7 +34,8 @@ def _text(folder: Path, known: Inventory) -> Iterator[str]:
     yield from _table([(group, " ".join(names)) for group, names in members.items()])
     for host in known.hosts:
         sudo = " with sudo" if host.become and host.user != "root" else ""
-        way = f"{host.user}@{host.address}:{host.port}{sudo}"
+        by = f" by {', '.join(host.jump)}" if host.jump else ""
+        way = f"{host.user}@{host.address}:{host.port}{by}{sudo}"
         yield ""
         yield f"{host.name}: {way}  ({_near(folder, host.where)})"
         rows = [

@@ -7,13 +7,9 @@ environment or from a command's output, such as a password manager's.
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
-from getpass import getpass
-from threading import Lock
 from typing import Any
 
-VARIABLE = "GEARMAN_SUDO_PASSWORD"
 PATIENCE = 60.0  # seconds for a command that gives a secret
 
 
@@ -69,22 +65,3 @@ def from_command(argv: Sequence[str]) -> str:
         why = f": {said[-1]}" if said else ""
         raise ValueError(f"`{line}` ended with status {done.returncode}{why}")
     return done.stdout.decode(errors="replace").removesuffix("\n")
-
-
-class SudoPassword:
-    """Where a sudo password comes from: the inventory, the environment, or the person, once."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._typed: Secret | None = None
-
-    def __call__(self, name: str, inventory: Secret | None = None) -> Secret | None:
-        """The password for host ``name``; None when there is nobody to ask."""
-        if inventory is not None:
-            return inventory
-        if VARIABLE in os.environ:
-            return Secret(os.environ[VARIABLE])
-        with self._lock:
-            if self._typed is None and sys.stdin.isatty() and sys.stderr.isatty():
-                self._typed = Secret(getpass(f"sudo password (first asked for by {name}): "))
-            return self._typed

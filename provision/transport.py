@@ -1,37 +1,37 @@
 """SSH, with Fabric: the only file that imports it.
 
-What Fabric leaves open is closed here. Host keys are verified, always (known_hosts.py). Every
-wait has an end, and a dead peer is noticed. Nothing depends on ~/.ssh/config: the inventory
-says all. Data goes through the channel itself: Fabric's `run` moves a character of stdin each
-10 ms. Fabric is imported late, so that what needs no host starts at once.
+What Fabric leaves open is closed here. Host keys are verified, always, on every jump host too
+(known_hosts.py). Every wait has an end, and a dead peer is noticed. Nothing depends on
+~/.ssh/config unless the inventory names it (route.py). Data goes through the channel itself:
+Fabric's `run` moves a character of stdin each 10 ms. Fabric is imported late, so that what needs
+no host starts at once.
 
 Every failure is one message that names the host, and what to do.
 """
 
-import errno
 import logging
 import shlex
-import socket
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from threading import Event, Timer
+from threading import Event, Lock, Semaphore, Timer
 from typing import TYPE_CHECKING, Any
 
-from provision.errors import HostFailed, InventoryError, Unreachable
+from provision.errors import HostFailed, Unreachable
+from provision.failures import LOGIN, explained, lost
+from provision.gateways import Gateway, Gateways
 from provision.inventory import Host
-from provision.known_hosts import KnownHosts, fingerprint
+from provision.known_hosts import KnownHosts
+from provision.line import Line, dial, keep_alive
+from provision.login import Keys
+from provision.route import Route, Stop, route
 
 if TYPE_CHECKING:
     import paramiko
 
-CONNECT = 10.0  # seconds for TCP
-LOGIN = 15.0  # seconds for each of banner, authentication and channel
-KEEPALIVE = 5  # seconds
-DEAD = 12_000  # milliseconds without an acknowledgement: with the above, told within 20 s
-OFFERED = 5  # keys: sshd hangs up on who offers more than six
+RAMP = 8  # logins at once at one machine, or through it: sshd drops some when ten are pending
 PIECE = 1 << 18
 KEY_TYPES = (
     ("ssh-ed25519",),
@@ -54,20 +54,20 @@ class Completed:
 class Channel:
     """A command on a host, and the connection it has to itself."""
 
-    def __init__(self, host: Host, connection: Any, channel: "paramiko.Channel") -> None:
-        self._host = host
-        self._connection = connection
+    def __init__(self, name: str, link: "_Link", channel: "paramiko.Channel") -> None:
+        self._name = name
+        self._link = link
         self._channel = channel
 
     def send(self, data: bytes) -> None:
-        with _lost(self._host):
+        with lost(self._name):
             self._channel.sendall(data)
 
     def receive(self, seconds: float) -> bytes:
         self._channel.settimeout(seconds)
         piece = self._channel.recv(PIECE)
         if not piece and self._is_lost():
-            raise Unreachable(f"{self._host.name}: the connection was lost")
+            raise Unreachable(f"{self._name}: the connection was lost")
         return piece
 
     def _is_lost(self) -> bool:
@@ -77,19 +77,20 @@ class Channel:
         knows, and the connection stays.
         """
         told = self._channel.status_event.wait(LOGIN) and self._channel.exit_status != -1
-        return not (told or self._connection.is_connected)
+        return not (told or self._link.alive)
 
     def close(self) -> None:
         self._channel.close()
-        self._connection.close()
+        self._link.close()
 
 
 class Connection:
-    """An open connection to a host, logged in as ``ansible_user``."""
+    """An open connection to a host, logged in as ``user``."""
 
-    def __init__(self, host: Host, fabric: Any) -> None:
-        self._host = host
-        self._fabric = fabric
+    def __init__(self, name: str, user: str, link: "_Link") -> None:
+        self.user = user
+        self._name = name
+        self._link = link
 
     def __enter__(self) -> "Connection":
         return self
@@ -98,7 +99,7 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        self._fabric.close()
+        self._link.close()
 
     def start(self, line: str) -> Channel:
         """Start a shell command line, its stderr mixed with its stdout.
@@ -107,9 +108,9 @@ class Connection:
         """
         channel = self._open()
         channel.set_combine_stderr(True)
-        with _lost(self._host):
+        with lost(self._name):
             channel.exec_command(line)
-        return Channel(self._host, self._fabric, channel)
+        return Channel(self._name, self._link, channel)
 
     def run(
         self, command: str | Sequence[str], stdin: bytes = b"", seconds: float = 60.0
@@ -130,7 +131,7 @@ class Connection:
         timer = Timer(seconds, stop)
         timer.start()
         try:
-            with _lost(self._host), ThreadPoolExecutor(2) as threads:
+            with lost(self._name), ThreadPoolExecutor(2) as threads:
                 channel.exec_command(line)
                 threads.submit(_feed, channel, stdin)
                 stderr = threads.submit(_all, channel.recv_stderr)
@@ -140,60 +141,34 @@ class Connection:
             timer.cancel()
             channel.close()
         if late.is_set():
-            raise HostFailed(f"{self._host.name}: `{line}` was not over after {seconds:g} s")
+            raise HostFailed(f"{self._name}: `{line}` was not over after {seconds:g} s")
         if done.status == -1:
-            raise Unreachable(f"{self._host.name}: the connection was lost during `{line}`")
+            raise Unreachable(f"{self._name}: the connection was lost during `{line}`")
         return done
 
     def _open(self) -> "paramiko.Channel":
-        with _lost(self._host):
-            channel: paramiko.Channel = self._fabric.transport.open_session(timeout=LOGIN)
-            return channel
+        with lost(self._name):
+            return self._link.transport.open_session(timeout=LOGIN)
 
 
 def connect(host: Host) -> Connection:
     """Connect and log in. Raises :class:`Unreachable`, which says why in one message."""
-    from fabric import Config  # type: ignore[import-untyped]  # it has no types
-    from fabric import Connection as FabricConnection
-
-    known = KnownHosts(host)
-    keys = _Keys(host)
-    fabric = FabricConnection(
-        host.address,
-        user=host.user,
-        port=host.port,
-        config=Config(overrides={"load_ssh_configs": False}, lazy=True),
-        connect_timeout=CONNECT,
-        connect_kwargs={
-            "transport_factory": _transport,
-            "banner_timeout": LOGIN,
-            "auth_timeout": LOGIN,
-            "channel_timeout": LOGIN,
-            "auth_strategy": keys,
-        },
-    )
-    known.guard(fabric.client)
-    try:
-        with _explained(host, known, keys):
-            fabric.open()
-        fabric.transport.set_keepalive(KEEPALIVE)
-    except BaseException:
-        fabric.client.close()  # a connection that was not logged in is open all the same
-        raise
-    return Connection(host, fabric)
+    way = route(host)
+    return Connection(host.name, way[-1].user, _log_in(way))
 
 
-def host_keys(host: Host) -> list["paramiko.PKey"]:
-    """Every key that a host shows, ed25519 first; nobody logs in, and nothing is trusted.
+def host_keys(way: Route) -> list["paramiko.PKey"]:
+    """Every key that the machine at the end shows, ed25519 first; nobody logs in there.
 
-    Raises :class:`Unreachable`.
+    It is trusted no more than before; the jump hosts on the way have to be. Raises
+    :class:`Unreachable`.
     """
     import paramiko
 
     found = []
-    for kinds in KEY_TYPES:
-        with _explained(host, KnownHosts(host), _Keys(host)):
-            transport = _transport(socket.create_connection((host.address, host.port), CONNECT))
+    with _approach(way) as to:
+        for kinds in KEY_TYPES:
+            transport = paramiko.Transport(to.dial())  # type: ignore[arg-type]  # it is used as one
             try:
                 transport.get_security_options().key_types = kinds
                 transport.start_client(timeout=LOGIN)
@@ -205,128 +180,102 @@ def host_keys(host: Host) -> list["paramiko.PKey"]:
     return found
 
 
-def _transport(sock: socket.socket, **options: Any) -> "paramiko.Transport":
-    """Paramiko's, on a socket that sends at once and notices a dead peer."""
-    import paramiko
+class _Link:
+    """A connection that is logged in, and the gateway that it goes through."""
 
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux has it
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD)
-    return paramiko.Transport(sock, **options)
+    def __init__(self, fabric: Any, gateway: "Gateway[_Link] | None") -> None:
+        self._fabric = fabric
+        self._gateway = gateway
+        self._closing = Lock()
+
+    @property
+    def transport(self) -> "paramiko.Transport":
+        found: paramiko.Transport = self._fabric.transport
+        return found
+
+    @property
+    def alive(self) -> bool:
+        return self.transport.is_active()
+
+    def close(self) -> None:
+        """Close it, and then the gateway if nobody else goes through that."""
+        with self._closing:
+            self._fabric.close()
+            if self._gateway is not None:
+                _gateways.leave(self._gateway)
+                self._gateway = None
 
 
-class _Keys:
-    """Logs in with the inventory's key, or else with the agent's and the user's own."""
+@dataclass(frozen=True)
+class _Approach:
+    """All that is needed to begin a connection to a machine."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self.offered: list[str] = []
+    stop: Stop
+    gateway: "Gateway[_Link] | None"
+    known: KnownHosts
+    keys: Keys
 
-    def authenticate(self, transport: "paramiko.Transport") -> None:
-        """What paramiko calls. Raises AuthenticationException when no key was taken."""
-        import paramiko
-
-        for name, key in self._keys():
-            self.offered.append(f"{name} ({fingerprint(key)})")
-            try:
-                transport.auth_publickey(self._host.user, key)
-            except paramiko.BadAuthenticationType:
-                break
-            except paramiko.AuthenticationException:
-                continue
-            return
-        raise paramiko.AuthenticationException
-
-    def _keys(self) -> Iterator[tuple[str, "paramiko.PKey"]]:
-        import paramiko
-
-        path = self._host.key_file
-        if path is not None:
-            yield str(path), self._load(path)
-            return
-        agent = paramiko.Agent()
-        found: list[tuple[str, paramiko.PKey]] = [
-            (key.comment or "a key of your agent", key) for key in agent.get_keys()
-        ]
-        own = [Path.home() / ".ssh" / name for name in ("id_ed25519", "id_ecdsa", "id_rsa")]
-        for path in own:
-            try:
-                found.append((str(path), paramiko.PKey.from_path(path)))
-            except (OSError, ValueError, TypeError, paramiko.SSHException):
-                continue  # not there, or locked: an agent is for that
-        yield from found[:OFFERED]
-        agent.close()
-
-    def _load(self, path: Path) -> "paramiko.PKey":
-        import paramiko
-        from cryptography.exceptions import UnsupportedAlgorithm
-
-        place = self._host.where_is("ansible_ssh_private_key_file")
+    def dial(self) -> Line:
+        """A line to it. Raises what failed, or :class:`Unreachable` when that is the gateway."""
+        if self.gateway is None:
+            return dial(self.stop, None)
         try:
-            return paramiko.PKey.from_path(path)
-        except OSError as error:
-            problem = f"{path}: {error.strerror}"
-        except (paramiko.PasswordRequiredException, TypeError):
-            problem = f"{path} has a passphrase: ssh-add it, and take this line out"
-        except (ValueError, UnsupportedAlgorithm, paramiko.SSHException):
-            problem = f"{path} is no private key"
-        raise InventoryError(f"{place}: ansible_ssh_private_key_file: {problem}")
+            link = self.gateway.link
+        except Unreachable as error:
+            raise Unreachable(f"{self.stop}: {error}") from error
+        return dial(self.stop, link.transport)
 
 
 @contextmanager
-def _explained(host: Host, known: KnownHosts, keys: _Keys) -> Iterator[None]:
-    """What went wrong while connecting, as one message to a person."""
-    import paramiko
-
-    place = f"{host.address}:{host.port}"
+def _approach(way: Route) -> Iterator[_Approach]:
+    """Meanwhile its gateway is open, few do so at once, and what fails is explained."""
+    *before, stop = way
+    gateway = _gateways.enter(tuple(before)) if before else None
+    to = _Approach(stop, gateway, KnownHosts(stop), Keys(stop))
+    over = before[-1] if before else None
     try:
-        yield
-    except (Unreachable, InventoryError):
-        raise
-    except (socket.gaierror, UnicodeError):
-        where = host.where_is("ansible_host")
-        problem = f"cannot resolve {host.address!r} (ansible_host, {where})"
-    except paramiko.ssh_exception.NoValidConnectionsError as error:
-        problem = _no_way(host, next(iter(error.errors.values())))
-    except TimeoutError:
-        problem = f"{place} did not answer in {CONNECT:.0f} s: is it up, and is this its address?"
-    except OSError as error:
-        problem = _no_way(host, error)
-    except paramiko.BadHostKeyException as error:
-        problem = known.changed(error.key)
-    except paramiko.AuthenticationException:
-        offered = ", ".join(keys.offered) or "no key, for there is none"
-        problem = (
-            f"{host.user!r} was refused; offered: {offered}; "
-            f"try ssh -p {host.port} {host.user}@{host.address}"
+        if gateway is not None:
+            gateway.wait()  # and not on the ramp, which it needs for itself
+        with _ramps[way[0].known_as], explained(stop, to.known, to.keys, over):
+            yield to
+    finally:
+        if gateway is not None:
+            _gateways.leave(gateway)
+
+
+def _log_in(way: Route) -> _Link:
+    from fabric import Config  # type: ignore[import-untyped]  # it has no types
+    from fabric import Connection as FabricConnection
+
+    with _approach(way) as to:
+        line = to.dial()
+        fabric = FabricConnection(
+            to.stop.address,
+            user=to.stop.user,
+            port=to.stop.port,
+            config=Config(overrides={"load_ssh_configs": False}, lazy=True),
+            connect_kwargs={
+                "sock": line,
+                "banner_timeout": LOGIN,
+                "auth_timeout": LOGIN,
+                "channel_timeout": LOGIN,
+                "auth_strategy": to.keys,
+            },
         )
-    except (paramiko.SSHException, EOFError) as error:
-        said = str(error) or "it hung up"
-        problem = f"{place} answers, and not as an SSH server should: {said}"
-    else:
-        return
-    raise Unreachable(f"{host.name}: {problem}")
+        to.known.guard(fabric.client)
+        try:
+            fabric.open()
+            keep_alive(fabric.transport, line)
+        except BaseException:
+            fabric.client.close()  # a connection that was not logged in is open all the same
+            raise
+        if to.gateway is not None:
+            _gateways.hold(to.gateway)
+        return _Link(fabric, to.gateway)
 
 
-def _no_way(host: Host, error: Any) -> str:
-    place = f"{host.address}:{host.port}"
-    if error.errno == errno.ECONNREFUSED:
-        where = host.where_is("ansible_port")
-        return f"{place} refused the connection; is sshd listening there? (ansible_port, {where})"
-    if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
-        return f"there is no way to {place} from here: is it up, and is this its address?"
-    return f"{place}: {error.strerror or error}"
-
-
-@contextmanager
-def _lost(host: Host) -> Iterator[None]:
-    import paramiko
-
-    try:
-        yield
-    except (paramiko.SSHException, EOFError, OSError) as error:
-        why = f": {error}" if str(error) else ""
-        raise Unreachable(f"{host.name}: the connection was lost{why}") from error
+_gateways = Gateways(_log_in)
+_ramps: defaultdict[str, Semaphore] = defaultdict(lambda: Semaphore(RAMP))
 
 
 def _feed(channel: "paramiko.Channel", stdin: bytes) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from provision import deploy, session, status, transport
+from provision import deploy, line, session, status
 from provision.options import Options
 from roles import ROLES
 from tests.lab.hosts import manifest, root, times
@@ -104,10 +104,10 @@ def until_made(process: subprocess.Popen[str], changes: int) -> Iterator[str]:
     """What a deploy says until so many changes are made, or all."""
     assert process.stdout
     planned = False
-    for line in process.stdout:
-        yield line
-        planned = planned or line.startswith("1 host:")
-        changes -= bool(re.match(r"\w+ +\d+\.\d+ s ", line))
+    for told in process.stdout:
+        yield told
+        planned = planned or told.startswith("1 host:")
+        changes -= bool(re.match(r"\w+ +\d+\.\d+ s ", told))
         if planned and not changes:
             return
 
@@ -150,8 +150,8 @@ def test_a_cable_pulled_half_way_is_told_in_time_and_the_next_deploy_ends_it(
     if ROUNDS == 1:  # what takes 20 s takes a few
         monkeypatch.setattr(session, "PING", 0.5)
         monkeypatch.setattr(session, "PATIENCE", 4.0)
-        monkeypatch.setattr(transport, "KEEPALIVE", 1)
-        monkeypatch.setattr(transport, "DEAD", 3000)
+        monkeypatch.setattr(line, "KEEPALIVE", 1)
+        monkeypatch.setattr(line, "DEAD", 3.0)
     root(lab, "worker1", BARE)
     options = Options(limit="worker1", yes=True)
     statuses: list[int] = []

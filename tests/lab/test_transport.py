@@ -7,12 +7,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
+from threading import Thread, Timer
 from types import ModuleType
 
 import pytest
 
-from provision import hosts, inventory, session, transport
+from provision import hosts, inventory, line, session, transport
 from provision.errors import InventoryError, Locked, ToolkitError, Unreachable
 from provision.inventory import Host
 from provision.messages import Operation
@@ -64,6 +64,10 @@ def counts(lab: ModuleType) -> tuple[int, int, int]:
     )
 
 
+def logins(lab: ModuleType) -> int:
+    return "\n".join(lab.journal("client1")).count("userauth-request for user")
+
+
 # -- what it costs ----------------------------------------------------------------------
 
 
@@ -109,7 +113,9 @@ def test_a_command_runs_as_the_ordinary_user_with_bytes_in_and_out(folder: Path)
 
 def test_an_unknown_host_key_is_refused_with_its_fingerprint(lab: ModuleType, folder: Path) -> None:
     (folder / "known_hosts").write_text("")
+    asked = logins(lab)
     lines = complaint(client(folder)).splitlines()
+    assert logins(lab) == asked  # nobody tried to log in
     shown = lab.run("client1", ["ssh-keygen", "-lf", "/etc/ssh/ssh_host_ed25519_key.pub"]).stdout
     assert lines[0] == f"client1: its host key is not known: ed25519 {shown.split()[1]}"
     assert lines[-1] == f"  invoke trust --hosts {folder} --limit client1"
@@ -206,7 +212,7 @@ def test_a_key_file_that_cannot_be_used(folder: Path) -> None:
     )
     subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "words", "-f", folder / "x"], check=True)
     assert complaint(client(folder, **{name: "x"})) == (
-        f"{place}/x has a passphrase: ssh-add it, and take this line out"
+        f"{place}/x has a passphrase: ssh-add it first"
     )
 
 
@@ -261,7 +267,8 @@ def test_a_dead_link_frees_the_lock_and_is_told(
 ) -> None:
     monkeypatch.setattr(session, "PING", 0.5)
     monkeypatch.setattr(session, "PATIENCE", 3.0)
-    monkeypatch.setattr(transport, "DEAD", 2000)
+    monkeypatch.setattr(line, "KEEPALIVE", 1)
+    monkeypatch.setattr(line, "DEAD", 2.0)
     with hosts.connect(client(folder)) as lost:
         lost.lock({"who": "ana@laptop"})
         lab.unplug("client1")
@@ -279,6 +286,22 @@ def test_a_dead_link_frees_the_lock_and_is_told(
             except Locked:
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
+
+
+def test_a_link_that_dies_while_much_is_sent_is_told(
+    lab: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line, "KEEPALIVE", 1)
+    monkeypatch.setattr(line, "DEAD", 2.0)
+    with transport.connect(client(folder)) as connection:
+        unplug = Timer(0.3, lab.unplug, ["client1"])
+        unplug.start()
+        try:
+            with pytest.raises(Unreachable, match="client1: the connection was lost"):
+                connection.run("cat > /dev/null; sleep 30", bytes(1 << 28))
+        finally:
+            unplug.join()
+            lab.plug("client1")
 
 
 def test_every_host_gets_its_result_or_its_error(lab: ModuleType) -> None:

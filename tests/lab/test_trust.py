@@ -2,12 +2,14 @@
 
 import re
 import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from provision import deploy, trust
+from provision import deploy, hosts, inventory, trust
 from provision.errors import InventoryError, ToolkitError
 from provision.options import Options
 from roles import ROLES
@@ -70,3 +72,106 @@ def test_nothing_is_recorded_when_nobody_can_be_asked(lab: ModuleType, folder: P
     with pytest.raises(ToolkitError, match="nobody can be asked"):
         trust.trust(folder, Options())
     assert not (folder / "known_hosts").exists()
+
+
+# -- the file ---------------------------------------------------------------------------
+
+
+def test_the_file_is_in_order_and_keeps_its_comments(lab: ModuleType, folder: Path) -> None:
+    file = folder / "known_hosts"
+    file.write_text("# ours\n\n# the last one\nzz.example.com ssh-ed25519 AAAA\n")
+    assert trusted(folder) == 0
+    lines = file.read_text().splitlines()
+    assert lines[:3] == ["# ours", "", "# the last one"]
+    assert [" ".join(line.split()[:2]) for line in lines[3:]] == [
+        f"198.18.10.{number} {kind}"
+        for number in (246, 247, 248)
+        for kind in ("ssh-ed25519", "ecdsa-sha2-nistp256")
+    ] + ["zz.example.com ssh-ed25519"]
+    assert [path.name for path in folder.iterdir() if path.name.startswith("tmp")] == []
+
+
+def test_a_replaced_key_is_forgotten_under_a_hashed_name_too(lab: ModuleType, folder: Path) -> None:
+    trusted(folder)
+    file = folder / "known_hosts"
+    right = file.read_text()
+    other = next(line.split()[2] for line in right.splitlines() if "247 ssh-ed25519" in line)
+    file.write_text(f"198.18.10.248 ssh-ed25519 {other}\n")
+    subprocess.run(["ssh-keygen", "-qHf", file], check=True, capture_output=True)
+    hashed = file.read_text()
+    assert "198.18" not in hashed
+    assert trusted(folder, "worker1") == 0
+    assert hashed not in file.read_text()
+    assert file.read_text() == right
+
+
+def test_a_file_that_cannot_be_used_is_told(
+    lab: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "known_hosts").mkdir()
+    assert trusted(folder) == 1
+    assert f"{folder}/known_hosts: it cannot be read: Is a dir" in capsys.readouterr().out
+
+
+# -- where hosts are --------------------------------------------------------------------
+
+
+@pytest.fixture
+def other_port(lab: ModuleType) -> Iterator[int]:
+    """A port of the client where another sshd listens."""
+    port, pid = 2222, "/run/other-sshd.pid"
+    lab.run("client1", ["/usr/sbin/sshd", "-p", str(port), "-o", f"PidFile={pid}"])
+    yield port
+    lab.run("client1", ["sh", "-c", f"kill $(cat {pid})"])
+
+
+def test_a_host_on_another_port_is_known_by_it(
+    lab: ModuleType, folder: Path, other_port: int
+) -> None:
+    say_more(folder, "198.18.10.246", f"ansible_port: {other_port}")
+    assert trusted(folder) == 0
+    text = (folder / "known_hosts").read_text()
+    assert f"[198.18.10.246]:{other_port} ssh-ed25519 " in text
+    assert "198.18.10.246 " not in text
+    hosts.connect(inventory.load(folder, "client1").hosts[0]).close()
+
+
+def test_keys_of_jump_hosts_are_recorded_before_those_behind_them(
+    lab: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gates = "-J deploy@198.18.10.246", "-J deploy@198.18.10.246,deploy@198.18.10.247"
+    say_more(folder, "198.18.10.247", f"ansible_ssh_common_args: '{gates[0]}'")
+    say_more(folder, "198.18.10.248", f"ansible_ssh_common_args: '{gates[1]}'")
+    assert trusted(folder) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert sum("2 keys recorded" in line for line in shown) == 3  # one machine after the other
+    assert "198.18.10.246, client1  198.18.10.246  ed25519 " in "\n".join(shown)
+    assert len((folder / "known_hosts").read_text().splitlines()) == KEYS
+    for host in inventory.load(folder).hosts:
+        hosts.connect(host).close()
+    assert trusted(folder) == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_nobody_is_looked_at_through_a_jump_host_whose_key_has_changed(
+    lab: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trusted(folder)
+    say_more(folder, "198.18.10.248", "ansible_ssh_common_args: -J deploy@198.18.10.246")
+    file = folder / "known_hosts"
+    lines = file.read_text().splitlines()
+    other = next(line.split()[2] for line in lines if line.startswith("198.18.10.247 ssh-ed25519"))
+    kept = [line for line in lines if not re.match(r"198\.18\.10\.24[68] ", line)]
+    file.write_text("".join(f"{line}\n" for line in [*kept, f"198.18.10.246 ssh-ed25519 {other}"]))
+    wrong = file.read_text()
+    capsys.readouterr()
+    assert trusted(folder) == 4
+    assert "worker1: jump host 198.18.10.246: its host key has changed" in capsys.readouterr().out
+    assert file.read_text() == wrong
+
+
+def say_more(folder: Path, address: str, variable: str) -> None:
+    """Give the host at this address one more variable."""
+    file = folder / "hosts.yml"
+    assert address in file.read_text()
+    file.write_text(file.read_text().replace(address, f"{address}, {variable}"))

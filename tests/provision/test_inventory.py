@@ -84,6 +84,13 @@ def test_other_peoples_variables_are_let_through(folder: Path) -> None:
     assert host.variables["motd"] == "{{ x | upper }}"
 
 
+def test_jump_hosts_may_be_a_reference_and_a_wrong_one_is_told(folder: Path) -> None:
+    text = "ansible_ssh_common_args: -J ana@{{ gate }}:2222\ngate: gate.lan\n"
+    assert load(folder, hosts=WORKER, group_vars__all=text)["w1"].jump == ("ana@gate.lan:2222",)
+    said = complaint(folder, group_vars__all="ansible_ssh_common_args: -v")
+    assert said.startswith("group_vars/all.yml:1: ansible_ssh_common_args: only `-J HOST,...`")
+
+
 LAYERS: list[tuple[str, str]] = [
     ("hosts", "all: {vars: {gearman_port: 1}}"),
     ("parent", "europe: {vars: {gearman_port: 2}, children: {berlin: }}"),

@@ -1,13 +1,11 @@
 """How a session begins, and what a person reads when it cannot. Sudo's part: tests/lab."""
 
-import os
 import shlex
 
 import pytest
 
 from provision.errors import HostFailed, Unreachable
 from provision.handshake import command_line
-from provision.secrets import Secret, SudoPassword
 from provision.session import Session
 from tests.provision.local import Pipe
 
@@ -63,14 +61,3 @@ def test_no_secret_is_on_a_command_line() -> None:
     line = command_line("abc", sudo=True)
     assert line.startswith("LC_ALL=C sudo -S -p abc: /usr/bin/python3 -I -S -c ")
     assert "\n" not in line
-
-
-def test_a_password_is_taken_from_where_it_is_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
-    password = SudoPassword()
-    monkeypatch.setenv("GEARMAN_SUDO_PASSWORD", "of the environment")
-    assert password("w1", Secret("of the inventory")) == Secret("of the inventory")
-    assert password("w1") == Secret("of the environment")
-    monkeypatch.delenv("GEARMAN_SUDO_PASSWORD")
-    if not os.isatty(0):
-        assert password("w1") is None
-    assert str(Secret("x")) == repr(Secret("x")) == f"{Secret('x')}" == "<secret>"

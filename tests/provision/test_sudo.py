@@ -1,0 +1,102 @@
+"""The sudo password: where it is taken from, and that a wrong one is tried on one host alone."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+
+from provision.errors import PasswordRefused, Unreachable
+from provision.secrets import Secret
+from provision.sudo import SudoPassword
+
+HOSTS = [f"w{number}" for number in range(8)]
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEARMAN_SUDO_PASSWORD", "typed")
+
+
+def test_it_is_taken_from_where_it_is_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    def given(inventory: Secret | None) -> Secret | None:
+        with SudoPassword().offered("w1", inventory) as password:
+            return password()
+
+    monkeypatch.setenv("GEARMAN_SUDO_PASSWORD", "of the environment")
+    assert given(Secret("of the inventory")) == Secret("of the inventory")
+    assert given(None) == Secret("of the environment")
+    monkeypatch.delenv("GEARMAN_SUDO_PASSWORD")
+    if not os.isatty(0):
+        assert given(None) is None
+    assert str(Secret("x")) == repr(Secret("x")) == f"{Secret('x')}" == "<secret>"
+
+
+def try_all(attempt: Callable[[str], None]) -> list[str]:
+    """Every host at once; what each was told."""
+    barrier = Barrier(len(HOSTS))
+
+    def one(host: str) -> str:
+        barrier.wait()
+        try:
+            attempt(host)
+        except Unreachable as error:
+            return str(error)
+        return "let in"
+
+    with ThreadPoolExecutor(len(HOSTS)) as threads:
+        return list(threads.map(one, HOSTS))
+
+
+@pytest.mark.usefixtures("typed")
+def test_a_refused_one_is_tried_on_no_other_host() -> None:
+    sudo = SudoPassword()
+    tried = []
+
+    def attempt(host: str) -> None:
+        with sudo.offered(host, None) as password:
+            assert password() == Secret("typed")
+            tried.append(host)
+            raise PasswordRefused(f"{host}: refused")
+
+    told = try_all(attempt)
+    (first,) = tried
+    assert sorted(told) == sorted(
+        f"{host}: refused"
+        if host == first
+        else f"{host}: sudo asks for a password, and {first} refused it: it was not tried here"
+        for host in HOSTS
+    )
+    with sudo.offered("w9", Secret("another")) as password:
+        assert password() == Secret("another")
+
+
+@pytest.mark.usefixtures("typed")
+def test_an_accepted_one_is_given_to_all_at_once() -> None:
+    sudo = SudoPassword()
+    with sudo.offered("w0", None) as password:
+        password()
+    together = Barrier(len(HOSTS), timeout=10)
+
+    def attempt(host: str) -> None:
+        with sudo.offered(host, None) as password:
+            assert password() == Secret("typed")
+            together.wait()
+
+    assert set(try_all(attempt)) == {"let in"}
+
+
+@pytest.mark.usefixtures("typed")
+def test_a_host_that_fails_otherwise_does_not_spoil_it() -> None:
+    sudo = SudoPassword()
+
+    def attempt(host: str) -> None:
+        with sudo.offered(host, None) as password:
+            assert password() == Secret("typed")
+            if host in HOSTS[:4]:
+                raise Unreachable("no python")
+
+    told = try_all(attempt)
+    assert told[:4] == ["no python"] * 4
+    assert set(told[4:]) == {"let in"}
