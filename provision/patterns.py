@@ -58,11 +58,12 @@ def chosen(everyone: Sequence[T], limit: str, names: Names[T]) -> list[T]:
     patterns = list(_patterns(limit))
     # As in Ansible: wherever they stand, `&` comes after what it narrows, and `!` last.
     wanted = [each for each in patterns if each[0] not in "&!"] or ["all"]
-    kept = [one for one in everyone if any(one in _matching(everyone, p, names) for p in wanted)]
+    ids = {id(one) for each in wanted for one in _matching(everyone, each, names)}
     for sign in "&!":
         for pattern in (each[1:] for each in patterns if each.startswith(sign)):
-            found = _matching(everyone, pattern, names)
-            kept = [one for one in kept if (one in found) == (sign == "&")]
+            found = {id(one) for one in _matching(everyone, pattern, names)}
+            ids = ids & found if sign == "&" else ids - found
+    kept = [one for one in everyone if id(one) in ids]
     if not kept:
         raise InventoryError(f"--limit {limit}: that leaves no host")
     return kept

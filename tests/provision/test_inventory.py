@@ -8,6 +8,7 @@ import yaml
 from provision import inventory, schema
 from provision.errors import InventoryError
 from provision.inventory import Host
+from provision.patterns import chosen
 from provision.secrets import Secret
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -211,6 +212,18 @@ def test_a_limit_may_come_from_a_file(folder: Path, tmp_path: Path) -> None:
     assert [host.name for host in known.hosts] == ["w1", "w3"]
     with pytest.raises(InventoryError, match="--limit @nowhere: No such file"):
         inventory.load(folder, "@nowhere")
+
+
+def test_a_limit_looks_at_a_host_once_for_each_pattern() -> None:
+    looked: list[str] = []
+
+    def names(host: str) -> list[str]:
+        looked.append(host)
+        return [host, "all"]
+
+    hosts = [f"w{number}" for number in range(100)]
+    assert chosen(hosts, "w1*:&w?:!w10", names) == ["w1"]
+    assert len(looked) == 3 * len(hosts)
 
 
 @pytest.mark.parametrize(
