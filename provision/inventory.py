@@ -3,9 +3,10 @@
 `hosts.yml` and every other *.yml, *.yaml and *.json of the folder are one inventory; group_vars/
 and host_vars/ add variables, in NAME, NAME.yml or the files of a folder NAME/. Later wins, as in
 Ansible: the inventory's groups (all, then parents, then children; of equals ansible_group_priority
-decides, then the name), group_vars in the same order, the host's own, host_vars. What may be there
-is written in schema.yml; anything else is a mistake, told with file, line and the nearest right
-name.
+decides, then the name), group_vars in the same order, the host's own, host_vars. Then what refers
+to other variables is followed (references.py), and secrets are opened (secrets.py, vault.py). What
+may be there is written in schema.yml; anything else is a mistake, told with file, line and the
+nearest right name.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -269,7 +270,7 @@ def _values(host: str, merged: Variables) -> dict[str, Any]:
     for key in merged.keys() & schema().variables.keys():
         values[key] = checked(key, resolved(host, merged, key), merged[key][1])
         if isinstance(values[key], Secret):
-            values[key].reveal()  # who has no key is told now, and asked now
+            values[key].reveal()  # asked for now, and not when hosts are at work
     return values
 
 

@@ -41,6 +41,8 @@ ONLY = {
 }
 # These make Ansible faster, or more patient; to us they say nothing.
 IDLE = ("ansible_pipelining", "ansible_ssh_pipelining", "ansible_ssh_retries", "ansible_timeout")
+# Nothing here is like these, so the nearest name would be the wrong advice.
+KEYS_ONLY = ("ansible_password", "ansible_ssh_pass", "ansible_ssh_password")
 
 Variables = dict[str, tuple[Any, Where]]
 """Name -> its value, and where that stands."""
@@ -105,6 +107,11 @@ def _check_variable(name: str, where: Where) -> None:
         return
     if not re.fullmatch(r"[A-Za-z_]\w*", name):
         raise InventoryError(f"{where}: {name!r} is no variable's name")
+    if name in KEYS_ONLY:
+        raise InventoryError(
+            f"{where}: {name}: nobody logs in with a password here: use a key (an SSH agent's, or "
+            "ansible_ssh_private_key_file)"
+        )
     ours = name.startswith(OURS)
     near = hint(name, known, SIMILAR if ours else NEARLY)
     if near or name.startswith("gearman_"):

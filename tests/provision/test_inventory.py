@@ -341,6 +341,13 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         ),
     ),
     (
+        {"hosts": "all: {vars: {ansible_password: x}}"},
+        (
+            "hosts.yml:1: ansible_password: nobody logs in with a password here: use a key "
+            "(an SSH agent's, or ansible_ssh_private_key_file)"
+        ),
+    ),
+    (
         {"hosts": "all: {vars: {ansible_winrm_scheme: x}}"},
         (
             "hosts.yml:1: ansible_winrm_scheme is not read here, and might mean something for a "
