@@ -93,6 +93,11 @@ class Session:
             host["ahead"] = host["time"] - now
         return found
 
+    def survey(self, questions: Iterable[Question]) -> dict[Question, Answer]:
+        """As :meth:`ask`, and from now on also what agent/survey.py answers."""
+        self._load("survey")
+        return self.ask(questions)
+
     def lock(self, holder: Mapping[str, str]) -> None:
         """Keep other deploys away until this session is closed, or its process is gone.
 
