@@ -203,8 +203,8 @@ def _unit(unit: Unit, found: dict[str, Any] | None) -> Found | None:
     if found["load"] != "loaded":
         return "fail", f"cannot be loaded ({found['load']})", f"systemctl status {name}"
     if found["sub"] == "auto-restart":
-        times = found["restarts"]
-        return "fail", f"fails and is restarted, {times} times by now", f"journalctl -u {name}"
+        times = _count(found["restarts"], "time")
+        return "fail", f"fails and is restarted, {times} by now", f"journalctl -u {name}"
     if found["active"] == "failed":
         return "fail", f"failed ({found['result']})", f"journalctl -u {name}, then {deploy}"
     if not _runs(found):
@@ -216,8 +216,9 @@ def _unit(unit: Unit, found: dict[str, Any] | None) -> Found | None:
     if found["enabled"] != "enabled":
         return "warn", "would not start at boot", deploy
     if found["restarts"]:
-        again = f"{found['restarts']} time{'s' if found['restarts'] > 1 else ''}"
-        return "warn", f"runs, and failed {again} before", f"journalctl -u {name}"
+        again = _count(found["restarts"], "time")
+        cure = f"journalctl -u {name}; systemctl reset-failed {name} forgets it"
+        return "warn", f"runs, and failed {again} before", cure
     return None
 
 
@@ -343,13 +344,14 @@ def _queue(patient: Patient) -> Iterator[Found]:
         for name, row in stuck.items():
             yield (
                 "fail",
-                f"{name}: {row['queued']} jobs wait, and no worker serves it",
+                f"{name}: {_count(row['queued'], 'job')} waiting, and no worker serves it",
                 "invoke doctor on the worker hosts; add it to gearman_functions of one",
             )
         if not stuck:
             named = {name: row for name, row in functions.items() if "@" not in name}
             sums = {key: sum(row[key] for row in named.values()) for key in ("queued", "running")}
-            text = f"{len(named)} functions, {sums['queued']} jobs wait, {sums['running']} run"
+            jobs = _count(sums["queued"], "job")
+            text = f"{_count(len(named), 'function')}, {jobs} waiting, {sums['running']} running"
             yield "ok", text, ""
 
 
@@ -367,10 +369,17 @@ def _registered(patient: Patient) -> Iterator[Found]:
             if row and row["workers"]:
                 there.setdefault(server, []).append(health.function)
                 continue
+            unit = patient.known("unit", health.unit)
+            if not unit or not _runs(unit):
+                continue  # which has been told
             text = f"{server} knows no worker for {health.function} of this host"
             yield "fail", text, f"systemctl status {health.unit}; invoke logs {patient.host.name}"
     for server, functions in there.items():
         yield "ok", f"{', '.join(functions)} at {server}", ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 RULES: tuple[tuple[str, Callable[[Patient], Iterator[Found]]], ...] = (

@@ -74,8 +74,8 @@ class Survey(Batch):
         start = time.monotonic()
         try:
             connection = socket.create_connection((host, int(port)), CONNECT)
-        except socket.gaierror as error:
-            return {"problem": "no name", "detail": error.strerror}
+        except (socket.gaierror, UnicodeError) as error:
+            return {"problem": "no name", "detail": str(error)}
         except socket.timeout:  # noqa: UP041  # before Python 3.10 it was no TimeoutError
             return {"problem": "silent", "detail": f"no answer in {CONNECT:.0f} s"}
         except OSError as error:
