@@ -31,8 +31,8 @@ HEADER_LIMIT = 1 << 26  # bytes
 
 ANSWER = 60.0  # seconds until a question is answered
 WORK = 3000.0  # seconds for one operation: three commands, each stopped by the agent in time
-PING = 5.0  # seconds between signs of life while a host is locked
-PATIENCE = 25.0  # seconds of silence after which an agent frees its lock
+PING = 5.0  # seconds between signs of life while a host is locked, or runs a command for us
+PATIENCE = 25.0  # seconds of silence after which an agent ends
 
 
 class Session:
@@ -167,7 +167,8 @@ class Session:
         It needs no lock, and what it does is the operator's business.
         """
         self._load("files", "command", "shell")
-        self._send({"do": "stream", "argv": list(argv), "seconds": seconds})
+        self._send({"do": "stream", "argv": list(argv), "seconds": seconds, "patience": PATIENCE})
+        Thread(target=self._ping, daemon=True, name=f"ping {self.name}").start()
         return Running(self._receive, seconds, argv[0])
 
     def close(self) -> None:
