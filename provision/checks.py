@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from provision import release
+from provision.errors import HostFailed
 from provision.events import Finding
 from provision.inventory import Host
 from provision.messages import Question, Unknown
@@ -61,11 +63,10 @@ class _Unanswered(Exception):
     """A rule needs what could not be had."""
 
 
-def questions(resources: Sequence[Resource], servers: Sequence[str]) -> list[Question]:
-    """All that the rules need to know."""
+def questions(resources: Sequence[Resource]) -> list[Question]:
+    """What the rules need to know of a host, but for how job servers are seen from there."""
     asked: list[Question] = [("host",), ("machine",), ("oom", SINCE), ("firewall",)]
     asked += [("space", place) for place in PLACES]
-    asked += [("server", *parted(server)) for server in servers]
     for each in resources:
         if isinstance(each, Release):
             asked.append(("releases", each.root))
@@ -107,6 +108,10 @@ def _system(patient: Patient) -> Iterator[Found]:
     system = patient.known("host")
     wrong = [each for each in patient.resources if isinstance(each, Systemd)]
     problems = _problems(patient, wrong)
+    try:
+        release.target(system)
+    except HostFailed as error:
+        problems.append(("fail", str(error), ""))
     yield from problems
     name = system["os"].get("PRETTY_NAME", "its system")
     if not problems:
@@ -227,10 +232,10 @@ def _runs(found: dict[str, Any]) -> bool:
 
 
 def _release(patient: Patient) -> Iterator[Found]:
-    for release in patient.resources:
-        if not isinstance(release, Release):
+    for each in patient.resources:
+        if not isinstance(each, Release):
             continue
-        known = patient.known("releases", release.root)
+        known = patient.known("releases", each.root)
         current = known["current"]
         kept = known["kept"].get(current)
         old = [id for id in known["running"] if id != current]
@@ -287,21 +292,24 @@ def _servers(patient: Patient) -> Iterator[Found]:
         else:
             drops = patient.known("firewall") if found["problem"] == "forbidden" else ()
             text, cure = UNREACHED[found["problem"]]
-            said = "".join(f"\n| {line}" for line in drops)
+            said = "".join(f"\n| {rule}" for rule in drops)
             detail = f" ({found['detail']})" if found["detail"] else ""
             yield "fail", f"{server} {text}{detail}{said}", cure.format(host=host, port=port)
 
 
 UNREACHED = {
     "refused": (
-        "refuses the connection: it is up, and nobody listens there",
-        "systemctl status gearmand.socket gearmand on the job server",
+        "refuses the connection: nobody listens there, or a firewall rejects it",
+        "systemctl status gearmand.socket gearmand there; nft list ruleset",
     ),
     "silent": (
         "is silent: it is down, or a firewall between drops what is sent to it",
         "nft list ruleset on both hosts; let TCP {port} in on the job server",
     ),
-    "no way": ("cannot be reached: there is no route to it", "ip route get {host}"),
+    "no way": (
+        "cannot be reached: there is no route to it, or a firewall rejects it",
+        "ip route get {host}; nft list ruleset",
+    ),
     "forbidden": (
         "may not be reached: this host's own firewall forbids it",
         "nft list ruleset; let TCP {port} out",

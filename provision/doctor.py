@@ -75,7 +75,9 @@ def _look(
         text = f"{host.user} logs in at {host.address} {way} ({seconds:.1f} s)"
         yield Finding(host.name, "ok" if root else "warn", "ssh", text)
         resources = _resources(host, known, roles)
-        answers = session.survey(checks.questions(resources, servers))
+        answers = session.survey(checks.questions(resources))
+        for server in servers:  # each alone: one that is silent takes its time
+            answers |= session.ask([("server", *checks.parted(server))])
         answers |= session.ask(checks.last_lines(resources, answers))
         clock = _clock(session)
     tree = _tree(answers["host",])

@@ -14,12 +14,14 @@ import socket
 import time
 from typing import Any
 
-from provision.agent.link import COMMANDS, Link
+from provision.agent.link import COMMANDS, PIECE, Link
 from provision.agent.probe import Batch, _command
 
 CONNECT = 3.0  # seconds
 ANSWER = 3.0
+LONGEST = 1 << 24  # bytes of an answer: some 100,000 functions
 OOM = "fe6faa94e7774663a0da52717891d8ef"  # systemd's id of: the OOM killer was here
+FIREWALLS = ((["nft", "list", "ruleset"], "nf_tables"), (["iptables", "-S"], "ip_tables"))
 DROPS = re.compile(r"\b(?:drop|reject|DROP|REJECT)\b")
 ERRORS = {
     errno.ECONNREFUSED: "refused",
@@ -62,7 +64,10 @@ class Survey(Batch):
 
     def _firewall(self) -> Any:
         found = []
-        for argv in (["nft", "list", "ruleset"], ["iptables", "-S"]):
+        for argv, module in FIREWALLS:
+            # To ask one that is not in use would bring its module into the kernel.
+            if not os.path.exists(f"/sys/module/{module}"):
+                continue
             try:
                 said = _command(argv)
             except OSError:
@@ -79,8 +84,9 @@ class Survey(Batch):
         except socket.timeout:  # noqa: UP041  # before Python 3.10 it was no TimeoutError
             return {"problem": "silent", "detail": f"no answer in {CONNECT:.0f} s"}
         except OSError as error:
-            detail = error.strerror or str(error)
-            return {"problem": ERRORS.get(error.errno or 0, "no way"), "detail": detail}
+            problem = ERRORS.get(error.errno or 0, "no way")
+            detail = "" if problem == "refused" else error.strerror or str(error)
+            return {"problem": problem, "detail": detail}
         seconds = time.monotonic() - start
         try:
             with connection:
@@ -93,12 +99,14 @@ def _asked(connection: socket.socket) -> Any:
     """What a job server says of itself: its version, and for each function its line of `status`."""
     connection.settimeout(ANSWER)
     connection.sendall(b"version\nstatus\n")
-    said = b""
-    while not re.search(rb"(?:^|\n)\.\r?\n", said):
-        piece = connection.recv(1 << 16)
+    said, end = b"", time.monotonic() + ANSWER
+    while not said.endswith((b"\n.\n", b"\n.\r\n")):
+        piece = connection.recv(PIECE)
         if not piece:
             raise ValueError("it hung up")
         said += piece
+        if time.monotonic() > end or len(said) > LONGEST:
+            raise ValueError("it says no end of things")
     version, *rows = said.decode(errors="backslashreplace").splitlines()
     parted = (row.rsplit("\t", 3) for row in rows if row.count("\t") >= 3)
     functions = {

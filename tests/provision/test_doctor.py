@@ -37,6 +37,13 @@ RUNS = {
     "outdated": None,
 }
 RIGHT = Clock(0, 0.001)
+HOST = {
+    "os": {"PRETTY_NAME": "Debian"},
+    "python": [3, 11, 2],
+    "systemd": 252,
+    "machine": "x86_64",
+    "libc": "glibc 2.36",
+}
 SPACE = {"size": 100 * GIB, "free": 50 * GIB, "inodes": 10**6, "readonly": False, "device": 1}
 MACHINE = {"available": 4 * GIB, "memory": 8 * GIB}
 
@@ -45,7 +52,7 @@ def well(host: str) -> dict[Question, Any]:
     """What a host of the lab answers when all is as it should be."""
     functions = {f"{name}@worker1": SERVES for name in FUNCTIONS} | dict.fromkeys(FUNCTIONS, SERVES)
     answers: dict[Question, Any] = {
-        ("host",): {"os": {"PRETTY_NAME": "Debian"}, "python": [3, 11, 2], "systemd": 252},
+        ("host",): HOST,
         ("machine",): MACHINE,
         ("oom", SINCE): [],
         ("firewall",): [],
@@ -87,7 +94,7 @@ def found(
         for resource in role(one, known, RELEASE)
     ]
     told = well(host) | dict(answers or {})
-    asked = checks.questions(resources, [SERVER])
+    asked = [*checks.questions(resources), ("server", *checks.parted(SERVER))]
     patient = Patient(
         one, resources, {each: told[each] for each in asked}, clock, RELEASE.id, [SERVER]
     )
@@ -160,9 +167,10 @@ WRONG = (
     ),
     (
         "server1",
-        {("host",): {"os": {}, "python": [3, 11, 2], "systemd": 240}},
+        {("host",): HOST | {"systemd": 240}},
         *("fail", "system", "systemd 240"),
     ),
+    ("client1", {("host",): HOST | {"python": [3, 9, 2]}}, "fail", "system", "3.9.2 (Debian) is"),
     ("client1", {("oom", SINCE): Unknown("no journal")}, "warn", "memory", "no journal"),
 )
 
