@@ -1,21 +1,19 @@
 """What can be wrong with a host, and its cure: rules over what it answered.
 
 Pure: no host, no clock. What a host should be comes from its resources, so a rule knows no
-role and no unit by name. Each rule yields (state, text, cure); an answer that could not be
-had is a warning that says why.
+role and no unit by name. An answer that could not be had is a warning that says why. What is
+between a host and the job servers is in provision/reach.py.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
-from provision import release
+from provision import reach, release
 from provision.errors import HostFailed
 from provision.events import Finding
-from provision.inventory import Host
 from provision.messages import Question, Unknown
+from provision.patient import Found, Patient, Unanswered, count, runs
 from provision.resources.base import Answers, Problem, Resource
-from provision.resources.health import ServerHealth, WorkerHealth
 from provision.resources.release import Release
 from provision.resources.requirement import FreePort, Systemd
 from provision.resources.unit import Unit
@@ -28,39 +26,6 @@ MEMORY = 0.05  # of all
 SINCE = "-24h"
 LAST = "5"  # lines of a unit that failed
 PLACES = ("/", "/opt", "/var", "/tmp", "/run")  # noqa: S108  # where what runs may write
-
-Found = tuple[Literal["ok", "warn", "fail"], str, str]
-
-
-@dataclass(frozen=True)
-class Clock:
-    """A host's, in seconds: how far it is ahead of ours, and how wrong that may be."""
-
-    ahead: float
-    doubt: float
-
-
-@dataclass(frozen=True)
-class Patient:
-    """A host, what it should be, and what it answered."""
-
-    host: Host
-    resources: Sequence[Resource]
-    answers: Answers
-    clock: Clock
-    tree: str | None  # the release that this machine's tree makes for it, if that is known
-    servers: Sequence[str]  # all job servers, as HOST:PORT
-
-    def known(self, *question: str) -> Any:
-        """An answer. Raises :class:`_Unanswered`."""
-        answer = self.answers[question]
-        if isinstance(answer, Unknown):
-            raise _Unanswered(f"its {' '.join(question)} cannot be known: {answer.reason}")
-        return answer
-
-
-class _Unanswered(Exception):
-    """A rule needs what could not be had."""
 
 
 def questions(resources: Sequence[Resource]) -> list[Question]:
@@ -77,17 +42,11 @@ def questions(resources: Sequence[Resource]) -> list[Question]:
     return asked
 
 
-def parted(server: str) -> tuple[str, str]:
-    """HOST:PORT or [HOST]:PORT, in two."""
-    host, _, port = server.rpartition(":")
-    return host.strip("[]"), port
-
-
 def last_lines(resources: Sequence[Resource], answers: Answers) -> list[Question]:
     """What is to be asked then: the last lines of units that should run, and do not."""
     units = (each.name for each in resources if isinstance(each, Unit) and each.wanted)
     states = ((name, answers["unit", name]) for name in units)
-    bad = [name for name, found in states if isinstance(found, dict) and not _runs(found)]
+    bad = [name for name, found in states if isinstance(found, dict) and not runs(found)]
     return [("lines", name, LAST) for name in bad]
 
 
@@ -97,7 +56,7 @@ def findings(patient: Patient) -> Iterator[Finding]:
         try:
             for state, text, cure in rule(patient):
                 yield Finding(patient.host.name, state, check, text, cure)
-        except _Unanswered as error:
+        except Unanswered as error:
             yield Finding(patient.host.name, "warn", check, str(error), "")
 
 
@@ -199,8 +158,9 @@ def _unit(unit: Unit, found: dict[str, Any] | None) -> Found | None:
     """What is wrong with a unit."""
     name, deploy = unit.name, "invoke deploy"
     if not unit.wanted:
-        runs = found is not None and found["active"] == "active"
-        return ("warn", "runs, and the inventory does not want it", deploy) if runs else None
+        if found is not None and runs(found):
+            return "warn", "runs, and the inventory does not want it", deploy
+        return None
     if found is None:
         return "fail", "is not there", deploy
     if found["load"] == "masked":
@@ -208,11 +168,11 @@ def _unit(unit: Unit, found: dict[str, Any] | None) -> Found | None:
     if found["load"] != "loaded":
         return "fail", f"cannot be loaded ({found['load']})", f"systemctl status {name}"
     if found["sub"] == "auto-restart":
-        times = _count(found["restarts"], "time")
+        times = count(found["restarts"], "time")
         return "fail", f"fails and is restarted, {times} by now", f"journalctl -u {name}"
     if found["active"] == "failed":
         return "fail", f"failed ({found['result']})", f"journalctl -u {name}, then {deploy}"
-    if not _runs(found):
+    if not runs(found):
         return "fail", f"is {found['active']}", deploy
     if found["stale"]:
         return "warn", "has a newer file than systemd knows", deploy
@@ -221,14 +181,10 @@ def _unit(unit: Unit, found: dict[str, Any] | None) -> Found | None:
     if found["enabled"] != "enabled":
         return "warn", "would not start at boot", deploy
     if found["restarts"]:
-        again = _count(found["restarts"], "time")
+        again = count(found["restarts"], "time")
         cure = f"journalctl -u {name}; systemctl reset-failed {name} forgets it"
         return "warn", f"runs, and failed {again} before", cure
     return None
-
-
-def _runs(found: dict[str, Any]) -> bool:
-    return bool(found["active"] in ("active", "reloading"))
 
 
 def _release(patient: Patient) -> Iterator[Found]:
@@ -279,117 +235,6 @@ def _problems(patient: Patient, resources: Sequence[Resource]) -> list[Found]:
     return [("fail", step.message, "") for step in steps if isinstance(step, Problem)]
 
 
-# -- the job servers, as they are seen from there ---------------------------------------
-
-
-def _servers(patient: Patient) -> Iterator[Found]:
-    for server in patient.servers:
-        host, port = parted(server)
-        found = patient.known("server", host, port)
-        if found["problem"] is None:
-            took = f"{found['seconds'] * 1000:.1f} ms"
-            yield "ok", f"{server} answers, version {found['version']} ({took})", ""
-        else:
-            drops = patient.known("firewall") if found["problem"] == "forbidden" else ()
-            text, cure = UNREACHED[found["problem"]]
-            said = "".join(f"\n| {rule}" for rule in drops)
-            detail = f" ({found['detail']})" if found["detail"] else ""
-            yield "fail", f"{server} {text}{detail}{said}", cure.format(host=host, port=port)
-
-
-UNREACHED = {
-    "refused": (
-        "refuses the connection: nobody listens there, or a firewall rejects it",
-        "systemctl status gearmand.socket gearmand there; nft list ruleset",
-    ),
-    "silent": (
-        "is silent: it is down, or a firewall between drops what is sent to it",
-        "nft list ruleset on both hosts; let TCP {port} in on the job server",
-    ),
-    "no way": (
-        "cannot be reached: there is no route to it, or a firewall rejects it",
-        "ip route get {host}; nft list ruleset",
-    ),
-    "forbidden": (
-        "may not be reached: this host's own firewall forbids it",
-        "nft list ruleset; let TCP {port} out",
-    ),
-    "no name": (
-        "has a name that cannot be resolved here",
-        "getent hosts {host}; use an address as ansible_host, or mend DNS",
-    ),
-    "no answer": (
-        "is connected to, and does not answer as a job server",
-        "systemctl status gearmand on the job server; is it Gearman that listens there?",
-    ),
-}
-
-
-def _firewall(patient: Patient) -> Iterator[Found]:
-    rules = patient.known("firewall")
-    if rules and any(isinstance(each, ServerHealth) for each in patient.resources):
-        shown = "".join(f"\n| {rule}" for rule in rules[:3])
-        text = f"{len(rules)} rules drop or reject something{shown}"
-        unreached = [
-            server
-            for server in patient.servers
-            if patient.known("server", *parted(server))["problem"] is not None
-        ]
-        yield ("warn" if unreached else "ok"), text, ("nft list ruleset" if unreached else "")
-
-
-def _queue(patient: Patient) -> Iterator[Found]:
-    """On a job server: does anybody take what waits?"""
-    own = [each.server for each in patient.resources if isinstance(each, ServerHealth)]
-    for server in own:
-        found = patient.known("server", *parted(server))
-        if found["problem"] is not None:
-            continue
-        functions = found["functions"]
-        stuck = {
-            name: row for name, row in functions.items() if row["queued"] and not row["workers"]
-        }
-        for name, row in stuck.items():
-            yield (
-                "fail",
-                f"{name}: {_count(row['queued'], 'job')} waiting, and no worker serves it",
-                "invoke doctor on the worker hosts; add it to gearman_functions of one",
-            )
-        if not stuck:
-            named = {name: row for name, row in functions.items() if "@" not in name}
-            sums = {key: sum(row[key] for row in named.values()) for key in ("queued", "running")}
-            jobs = _count(sums["queued"], "job")
-            text = f"{_count(len(named), 'function')}, {jobs} waiting, {sums['running']} running"
-            yield "ok", text, ""
-
-
-def _registered(patient: Patient) -> Iterator[Found]:
-    """On a worker host: do the job servers know its workers?"""
-    there: dict[str, list[str]] = {}
-    for health in patient.resources:
-        if not isinstance(health, WorkerHealth):
-            continue
-        for server in health.servers:
-            found = patient.known("server", *parted(server))
-            if found["problem"] is not None:
-                continue
-            row = found["functions"].get(f"{health.function}@{health.address}")
-            if row and row["workers"]:
-                there.setdefault(server, []).append(health.function)
-                continue
-            unit = patient.known("unit", health.unit)
-            if not unit or not _runs(unit):
-                continue  # which has been told
-            text = f"{server} knows no worker for {health.function} of this host"
-            yield "fail", text, f"systemctl status {health.unit}; invoke logs {patient.host.name}"
-    for server, functions in there.items():
-        yield "ok", f"{', '.join(functions)} at {server}", ""
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 RULES: tuple[tuple[str, Callable[[Patient], Iterator[Found]]], ...] = (
     ("system", _system),
     ("clock", _clock),
@@ -398,8 +243,8 @@ RULES: tuple[tuple[str, Callable[[Patient], Iterator[Found]]], ...] = (
     ("release", _release),
     ("units", _units),
     ("port", _port),
-    ("firewall", _firewall),
-    ("job server", _servers),
-    ("workers", _registered),
-    ("queue", _queue),
+    ("firewall", reach.firewall),
+    ("job server", reach.servers),
+    ("workers", reach.registered),
+    ("queue", reach.queue),
 )

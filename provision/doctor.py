@@ -1,7 +1,7 @@
 """Why is it not working? Everything that is known to go wrong, looked at on every host.
 
 It only looks, and takes no lock. What a host should be is what its roles say; what is found
-is judged in provision/checks.py.
+is judged in provision/checks.py and reach.py.
 """
 
 import time
@@ -17,6 +17,7 @@ from provision.inventory import Host, Inventory
 from provision.json_report import JsonReport
 from provision.messages import Unknown
 from provision.options import Options
+from provision.patient import Clock, Patient, parted
 from provision.release import Artifact
 from provision.report import Report
 from provision.resources.base import Resource
@@ -77,20 +78,20 @@ def _look(
         resources = _resources(host, known, roles)
         answers = session.survey(checks.questions(resources))
         for server in servers:  # each alone: one that is silent takes its time
-            answers |= session.ask([("server", *checks.parted(server))])
+            answers |= session.ask([("server", *parted(server))])
         answers |= session.ask(checks.last_lines(resources, answers))
         clock = _clock(session)
     tree = _tree(answers["host",])
-    patient = checks.Patient(host, resources, answers, clock, tree, servers)
+    patient = Patient(host, resources, answers, clock, tree, servers)
     yield from checks.findings(patient)
 
 
-def _clock(session: Session) -> checks.Clock:
+def _clock(session: Session) -> Clock:
     """A question alone: half of how long it took is how wrong the answer may be."""
     before = time.time()
     there = session.ask([("clock",)])["clock",]
     after = time.time()
-    return checks.Clock(there - (before + after) / 2, (after - before) / 2)
+    return Clock(there - (before + after) / 2, (after - before) / 2)
 
 
 def _tree(facts: object) -> str | None:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from provision import checks, inventory
-from provision.checks import LAST, SINCE, Clock, Patient
+from provision.checks import LAST, SINCE
 from provision.events import Finding
 from provision.messages import Question, Unknown
+from provision.patient import Clock, Patient, parted
 from provision.release import ON_HOSTS, Artifact
 from provision.session import AGENT, Session
 from roles import ROLES
@@ -94,7 +95,7 @@ def found(
         for resource in role(one, known, RELEASE)
     ]
     told = well(host) | dict(answers or {})
-    asked = [*checks.questions(resources), ("server", *checks.parted(SERVER))]
+    asked = [*checks.questions(resources), ("server", *parted(SERVER))]
     patient = Patient(
         one, resources, {each: told[each] for each in asked}, clock, RELEASE.id, [SERVER]
     )
