@@ -191,6 +191,14 @@ def facts(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> i
     return looking.facts(inventory_folder(hosts), Options(limit or None, json=json))
 
 
+@command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
+def doctor(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> int:
+    """Show why it is not working: all that is known to go wrong, looked at, with its cure."""
+    from provision import doctor as examination
+
+    return examination.doctor(inventory_folder(hosts), ROLES, Options(limit or None, json=json))
+
+
 @command(
     help=HOSTS
     | LIMIT
@@ -333,7 +341,7 @@ def _python(*arguments: str) -> int:
 
 
 ON_HOSTS = (trust, plan, deploy, upgrade, rollback, smoke)
-LOOKING = (inventory, status, facts, logs, run, history, releases)
+LOOKING = (inventory, status, doctor, facts, logs, run, history, releases)
 namespace = Collection(*ON_HOSTS, *LOOKING, demo, test, bench)
 namespace.add_collection(
     Collection("lab", up=lab_up, down=lab_down, status=lab_status, shell=lab_shell)

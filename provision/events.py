@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from provision.errors import ToolkitError
 from provision.messages import Outcome
@@ -131,6 +131,17 @@ class Row:
     text: str
 
 
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at, and what to do about it if it is not well."""
+
+    host: str
+    state: Literal["ok", "warn", "fail"]
+    check: str  # what was looked at, in a word or two
+    text: str
+    cure: str = ""
+
+
 Event = (
     Building
     | Planned
@@ -146,4 +157,5 @@ Event = (
     | PutBack
     | Checked
     | Row
+    | Finding
 )

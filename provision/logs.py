@@ -46,7 +46,8 @@ class Wanted:
     @property
     def argv(self) -> list[str]:
         """The command that tells them, each as a line of JSON."""
-        argv = ["journalctl", "--output=json", f"--output-fields={FIELDS}", "--quiet"]
+        # Without --all it leaves out what is longer than 4096 bytes.
+        argv = ["journalctl", "--output=json", "--all", f"--output-fields={FIELDS}", "--quiet"]
         argv += [f"--unit={unit}" for unit in self.units]
         argv += [f"--since={self.since}"] if self.since else []
         argv += ["--follow"] if self.follow else ["--no-pager"]

@@ -33,6 +33,17 @@ answer is JSON data, or :class:`Unknown` when it could not be had: never "absent
     ("history", path, number)         [entry]: the last so many that were recorded, oldest first
     ("port", address, port)           {pid, command, unit}: who listens there
 
+    asked by a survey                 (agent/survey.py)
+    ("clock",)                        seconds since 1970
+    ("space", path)                   {size, free: bytes, inodes: free ones or None, readonly,
+                                      device}: of the file system that path is in, or will be
+    ("oom", since)                    [unit]: of which something was killed for want of memory
+    ("lines", unit, number)           [text]: the last that it said
+    ("firewall",)                     [rule]: those that drop or reject something
+    ("server", host, port)            {problem: None or refused, silent, no way, forbidden, no name,
+                                      no answer; detail}; seconds to connect, version, functions:
+                                      {name: {queued, running, workers}}, when there is no problem
+
     operation     arguments                        content
     packages      names                                       install Debian packages
     group         name                                        a system group

@@ -21,6 +21,7 @@ from provision.events import (
     Checked,
     Event,
     Failed,
+    Finding,
     Planned,
     Proved,
     PutBack,
@@ -37,8 +38,8 @@ from provision.resources.base import Change, Sign
 
 STATES = {
     **dict.fromkeys(("ok", "upgraded"), 32),
-    **dict.fromkeys(("pending", "ready", "changed"), 33),
-    **dict.fromkeys(("rolled back", "failed", "unreachable", "not begun"), 31),
+    **dict.fromkeys(("warn", "pending", "ready", "changed"), 33),
+    **dict.fromkeys(("fail", "rolled back", "failed", "unreachable", "not begun"), 31),
 }
 COLOURS = {"+": 32, "~": 33, "-": 31, "!": 31, "?": 31, **STATES}
 UP_AND_CLEAR = "\033[A\033[2K"
@@ -103,6 +104,8 @@ class Report:
                         self._print(_plain(line))
                 case Checked():
                     self._checked(event)
+                case Finding():
+                    self._found(event)
                 case Skipped(host, because):
                     self._ended(host, "not begun", f"because of {', '.join(because)}")
             self._draw()
@@ -208,6 +211,13 @@ class Report:
         if event.problem:
             self._print(f"    {event.problem}")
             self._print(f"    look at {event.look_at}")
+
+    def _found(self, event: Finding) -> None:
+        state = self._paint(event.state, f"{event.state:4}")
+        first, *more = event.text.split("\n")
+        self._print(f"{event.host:{self._width}}  {state}  {event.check:10}  {_plain(first)}")
+        for line in [*more, *([f"try: {event.cure}"] if event.cure else [])]:
+            self._print(" " * (self._width + 20) + _plain(line))
 
     def _applied(self, event: Applied) -> None:
         host, outcome = event.host, event.outcome

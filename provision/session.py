@@ -31,8 +31,8 @@ HEADER_LIMIT = 1 << 26  # bytes
 
 ANSWER = 60.0  # seconds until a question is answered
 WORK = 3000.0  # seconds for one operation: three commands, each stopped by the agent in time
-PING = 5.0  # seconds between signs of life while a host is locked
-PATIENCE = 25.0  # seconds of silence after which an agent frees its lock
+PING = 5.0  # seconds between signs of life while a host is locked, or runs a command for us
+PATIENCE = 25.0  # seconds of silence after which an agent ends
 
 
 class Session:
@@ -92,6 +92,11 @@ class Session:
         if isinstance(host, dict):  # only here it is known when it told its time
             host["ahead"] = host["time"] - now
         return found
+
+    def survey(self, questions: Iterable[Question]) -> dict[Question, Answer]:
+        """As :meth:`ask`, and from now on also what agent/survey.py answers."""
+        self._load("survey")
+        return self.ask(questions)
 
     def lock(self, holder: Mapping[str, str]) -> None:
         """Keep other deploys away until this session is closed, or its process is gone.
@@ -162,7 +167,8 @@ class Session:
         It needs no lock, and what it does is the operator's business.
         """
         self._load("files", "command", "shell")
-        self._send({"do": "stream", "argv": list(argv), "seconds": seconds})
+        self._send({"do": "stream", "argv": list(argv), "seconds": seconds, "patience": PATIENCE})
+        Thread(target=self._ping, daemon=True, name=f"ping {self.name}").start()
         return Running(self._receive, seconds, argv[0])
 
     def close(self) -> None:

@@ -129,6 +129,13 @@ def test_logs_of_many_hosts_are_one_stream_and_cannot_steer_the_terminal(lab: Mo
     assert "server1" not in invoke("logs", "worker1", *HOSTS).stdout
 
 
+def test_a_line_of_any_length_and_letters_is_shown_whole(lab: ModuleType) -> None:
+    say(lab, "server1", "python3 -c 'print(chr(228) * 20000 + chr(10), chr(228) * 20000)'")
+    done = invoke("logs", "told.service", *HOSTS, "--limit", "server1", "--lines", "5")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\u00e4" * 20_000) == 2
+
+
 def test_logs_can_be_followed(lab: ModuleType) -> None:
     here = ("--limit", "worker1", "--follow", "--lines", "0")
     with begun("logs", "told.service", *HOSTS, *here) as process:

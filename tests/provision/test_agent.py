@@ -148,7 +148,7 @@ def test_a_plan_sends_only_what_asks_and_answers(tmp_path: Path) -> None:
         }
         agent.lock(NOW)
         missing = {name for name, source in sources.items() if source not in b"".join(sent)}
-        assert missing == {"shell"}
+        assert missing == {"shell", "survey"}
 
 
 def test_what_answers_cannot_write() -> None:
@@ -466,3 +466,31 @@ def test_an_agent_that_is_killed_is_a_message() -> None:
 def test_with_sudo_it_is_the_same(tmp_path: Path) -> None:
     with Session("here", Pipe, sudo=True) as agent:
         assert answer(agent, "user", "root")["uid"] == 0
+
+
+# -- a command that is listened to ------------------------------------------------------
+
+
+def heard(agent: Session, *argv: str, seconds: float = 20) -> str:
+    return "".join(agent.stream(argv, seconds))
+
+
+def test_a_command_is_heard_whole_whatever_its_letters_and_makes_files_for_all(
+    agent: Session,
+) -> None:
+    # Of a pipe's pieces many end within such a letter.
+    assert (
+        heard(agent, sys.executable, "-c", "print('\u20ac' * 100_000)") == "\u20ac" * 100_000 + "\n"
+    )
+    assert heard(agent, "/bin/sh", "-c", "umask") == "0022\n"
+
+
+def test_a_command_that_closes_its_output_is_waited_for_and_stopped_in_time(
+    agent: Session,
+) -> None:
+    closed = "exec >&- 2>&-; sleep"
+    running = agent.stream(["/bin/sh", "-c", f"{closed} 0.2; exit 3"], 20)
+    assert "".join(running) == ""
+    assert running.status == 3
+    with pytest.raises(HostFailed, match=r"it was not over after 0\.2 s"):
+        heard(agent, "/bin/sh", "-c", f"{closed} 60", seconds=0.2)

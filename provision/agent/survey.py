@@ -1,0 +1,125 @@
+"""What else a host can tell, to those who ask why something does not work.
+
+Like probe.py, it changes nothing: it reads, runs commands that only look, and connects to job
+servers to ask them how they are. Its questions are written in provision/messages.py.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import socket
+import time
+from typing import Any
+
+from provision.agent.link import COMMANDS, PIECE, Link
+from provision.agent.probe import Batch, _command
+
+CONNECT = 3.0  # seconds
+ANSWER = 3.0
+LONGEST = 1 << 24  # bytes of an answer: some 100,000 functions
+OOM = "fe6faa94e7774663a0da52717891d8ef"  # systemd's id of: the OOM killer was here
+FIREWALLS = ((["nft", "list", "ruleset"], "nf_tables"), (["iptables", "-S"], "ip_tables"))
+DROPS = re.compile(r"\b(?:drop|reject|DROP|REJECT)\b")
+ERRORS = {
+    errno.ECONNREFUSED: "refused",
+    errno.EHOSTUNREACH: "no way",
+    errno.ENETUNREACH: "no way",
+    errno.EINVAL: "no way",  # a blackhole route
+    errno.EACCES: "no way",  # a prohibited one
+    errno.EPERM: "forbidden",  # by this host's own firewall
+}
+
+
+class Survey(Batch):
+    """A batch that knows more questions."""
+
+    def _clock(self) -> Any:
+        return time.time()
+
+    def _space(self, path: str) -> Any:
+        while not os.path.exists(path):
+            path = os.path.dirname(path)
+        found = os.statvfs(path)
+        return {
+            "size": found.f_blocks * found.f_frsize,
+            "free": found.f_bavail * found.f_frsize,
+            "inodes": found.f_favail if found.f_files else None,
+            "readonly": bool(found.f_flag & os.ST_RDONLY),
+            "device": os.stat(path).st_dev,
+        }
+
+    def _oom(self, since: str) -> Any:
+        only = ["--output=json", "--output-fields=UNIT", f"--since={since}", f"MESSAGE_ID={OOM}"]
+        said = _command(["journalctl", "--no-pager", *only])
+        entries = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+        return sorted({str(entry.get("UNIT", "?")) for entry in entries})
+
+    def _lines(self, unit: str, number: str) -> Any:
+        only = ["--no-pager", "--output=cat", f"--lines={number}", f"--unit={unit}"]
+        said = _command(["journalctl", "--quiet", *only])
+        return said.splitlines()
+
+    def _firewall(self) -> Any:
+        found = []
+        for argv, module in FIREWALLS:
+            # To ask one that is not in use would bring its module into the kernel.
+            if not os.path.exists(f"/sys/module/{module}"):
+                continue
+            try:
+                said = _command(argv)
+            except OSError:
+                continue
+            found += [line.strip() for line in said.splitlines() if DROPS.search(line)]
+        return found
+
+    def _server(self, host: str, port: str) -> Any:
+        start = time.monotonic()
+        try:
+            connection = socket.create_connection((host, int(port)), CONNECT)
+        except (socket.gaierror, UnicodeError) as error:
+            return {"problem": "no name", "detail": str(error)}
+        except socket.timeout:  # noqa: UP041  # before Python 3.10 it was no TimeoutError
+            return {"problem": "silent", "detail": f"no answer in {CONNECT:.0f} s"}
+        except OSError as error:
+            problem = ERRORS.get(error.errno or 0, "no way")
+            detail = "" if problem == "refused" else error.strerror or str(error)
+            return {"problem": problem, "detail": detail}
+        seconds = time.monotonic() - start
+        try:
+            with connection:
+                return {"problem": None, "seconds": seconds, **_asked(connection)}
+        except (OSError, ValueError) as error:
+            return {"problem": "no answer", "detail": str(error) or type(error).__name__}
+
+
+def _asked(connection: socket.socket) -> Any:
+    """What a job server says of itself: its version, and for each function its line of `status`."""
+    connection.settimeout(ANSWER)
+    connection.sendall(b"version\nstatus\n")
+    said, end = b"", time.monotonic() + ANSWER
+    while not said.endswith((b"\n.\n", b"\n.\r\n")):
+        piece = connection.recv(PIECE)
+        if not piece:
+            raise ValueError("it hung up")
+        said += piece
+        if time.monotonic() > end or len(said) > LONGEST:
+            raise ValueError("it says no end of things")
+    version, *rows = said.decode(errors="backslashreplace").splitlines()
+    parted = (row.rsplit("\t", 3) for row in rows if row.count("\t") >= 3)
+    functions = {
+        name: {"queued": int(all_) - int(running), "running": int(running), "workers": int(able)}
+        for name, all_, running, able in parted
+    }
+    return {"version": version.removeprefix("OK "), "functions": functions}
+
+
+def ask(link: Link, header: dict[str, Any], size: int) -> None:
+    questions = [tuple(question) for question in header["questions"]]
+    batch = Survey(questions)
+    link.send({"answers": [batch.answer(question) for question in questions]})
+
+
+COMMANDS["ask"] = ask

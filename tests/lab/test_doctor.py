@@ -1,0 +1,156 @@
+"""The doctor on real hosts with something broken: it is found, and nothing else is."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVER = "198.18.10.247"
+HOST_FAILED, UNREACHABLE = 3, 4
+OOM = "MESSAGE_ID=fe6faa94e7774663a0da52717891d8ef\\nUNIT=gone.service\\nMESSAGE=killed\\n"
+
+
+def invoke(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+
+
+def doctor(status: int = HOST_FAILED, inventory: str = "inventory/lab") -> list[Any]:
+    """(host, state, check, text) of all that is not well."""
+    done = invoke("doctor", "--hosts", inventory, "--json")
+    assert done.returncode == status, done.stdout + done.stderr
+    told = map(json.loads, done.stdout.splitlines())
+    return [
+        (each["host"], each["state"], each["check"], each["text"])
+        for each in told
+        if each["event"] == "finding" and each["state"] != "ok"
+    ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def deployed(lab: ModuleType) -> None:
+    done = invoke("deploy", "--hosts", "inventory/lab", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for host in ("client1", "server1", "worker1"):  # what other tests left
+        lab.run(host, ["systemctl", "reset-failed"])
+
+
+@contextmanager
+def broken(lab: ModuleType, host: str, break_: str, mend: str) -> Iterator[None]:
+    try:
+        done = lab.run(host, ["sh", "-c", break_])
+        assert done.returncode == 0, done.stderr
+        yield
+    finally:
+        done = lab.run(host, ["sh", "-c", mend])
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_topology_that_works_is_well_and_nothing_is_changed_by_looking() -> None:
+    assert doctor(status=0) == []
+    done = invoke("doctor", "--hosts", "inventory/lab")
+    assert "worker1  ok    workers     reverse, resize, wc at 198.18.10.247:4730" in done.stdout
+    assert invoke("plan", "--hosts", "inventory/lab").returncode == 0
+
+
+def test_a_stopped_job_server_is_refused_from_everywhere_and_told_where_it_stopped(
+    lab: ModuleType,
+) -> None:
+    units = "gearmand.socket gearmand.service"
+    with broken(lab, "server1", f"systemctl stop {units}", f"systemctl start {units}"):
+        found = doctor()
+    refused = [host for host, _, check, text in found if "refuses" in text]
+    assert refused == ["client1", "server1", "worker1"]
+    assert ("server1", "fail", "port", f"nobody listens at {SERVER}:4730") in found
+    assert any(text.startswith("gearmand.service is inactive\n| ") for *_, text in found)
+    assert invoke("deploy", "--hosts", "inventory/lab", "--yes").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "host, route, text",
+    [
+        ("worker1", f"blackhole {SERVER}", "cannot be reached: there is no route to it"),
+        ("server1", "blackhole 198.18.10.248", "is silent"),  # its answers do not come back
+    ],
+)
+def test_a_way_that_is_closed_is_told_by_how(
+    lab: ModuleType, host: str, route: str, text: str
+) -> None:
+    with broken(lab, host, f"ip route add {route}", f"ip route del {route}"):
+        found = [each for each in doctor() if each[2] == "job server"]
+    assert len(found) == 1
+    assert found[0][0] == "worker1"
+    assert text in found[0][3]
+    again = "systemctl restart 'gearman-worker@*'"  # it may wait before it connects again
+    assert lab.run("worker1", ["sh", "-c", again]).returncode == 0
+
+
+def test_a_full_disk_and_one_that_cannot_be_written_are_told(lab: ModuleType) -> None:
+    full = "mount -t tmpfs -o size=2m tmpfs /tmp && ! dd if=/dev/zero of=/tmp/x bs=4k"
+    with (
+        broken(lab, "worker1", full, "umount /tmp"),
+        broken(lab, "client1", "mount -o remount,ro /tmp", "mount -o remount,rw /tmp"),
+    ):
+        found = doctor()
+    assert found == [
+        ("client1", "fail", "disk", "/tmp is read-only"),
+        ("worker1", "fail", "disk", "/tmp has 0 of 2 MB left"),
+    ]
+
+
+def test_a_masked_unit_is_told_with_its_cure(lab: ModuleType) -> None:
+    unit = "gearman-worker@wc.service"
+    with broken(
+        lab,
+        "worker1",
+        f"systemctl mask --now --runtime {unit}",
+        f"systemctl unmask --runtime {unit} && systemctl start {unit}",
+    ):
+        (found,) = doctor()
+        people = invoke("doctor", "--hosts", "inventory/lab", "--limit", "worker1").stdout
+    assert found[:3] == ("worker1", "fail", "units")
+    assert found[3].startswith(f"{unit} is masked")
+    assert f"try: systemctl unmask {unit}" in people
+
+
+def test_jobs_that_nobody_takes_are_told(lab: ModuleType) -> None:
+    client = lab.run(
+        "client1", ["/usr/local/bin/gearman", "-h", SERVER, "-b", "-f", "nobody", "hello"]
+    )
+    assert client.returncode == 0
+    serve = "/opt/gearman/current/venv/bin/gearman -h 198.18.10.247 -w -c 1 -f nobody -- cat"
+    with broken(lab, "client1", "true", f"timeout 20 {serve}"):
+        (found,) = doctor()
+    text = "nobody: 1 job waiting, and no worker serves it"
+    assert found == ("server1", "fail", "queue", text)
+
+
+def test_a_process_killed_for_want_of_memory_is_told(lab: ModuleType) -> None:
+    """By what systemd writes into the journal when that happens."""
+    done = lab.run("client1", ["sh", "-c", f"printf '{OOM}' | logger --journald"])
+    assert done.returncode == 0, done.stderr
+    (found,) = doctor()
+    assert found[:3] == ("client1", "fail", "memory")
+    assert "gone.service" in found[3]
+    assert lab.run("client1", ["journalctl", "--rotate", "--vacuum-time=1s"]).returncode == 0
+
+
+def test_a_host_that_cannot_be_reached_is_a_finding_and_the_others_are_looked_at(
+    lab: ModuleType, tmp_path: Path
+) -> None:
+    for path in lab.INVENTORY.iterdir():
+        text = path.read_text().replace("198.18.10.246", "198.18.10.99")
+        (tmp_path / path.name).write_text(text)
+        (tmp_path / path.name).chmod(0o600)
+    (found,) = doctor(UNREACHABLE, str(tmp_path))
+    assert found[:3] == ("client1", "fail", "ssh")
+    assert "198.18.10.99" in found[3]

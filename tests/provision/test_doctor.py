@@ -1,0 +1,280 @@
+"""What the doctor's rules find in what a host answers, and what a survey of this machine tells."""
+
+import ast
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provision import checks, inventory
+from provision.checks import LAST, SINCE
+from provision.events import Finding
+from provision.messages import Question, Unknown
+from provision.patient import Clock, Patient, parted
+from provision.release import ON_HOSTS, Artifact
+from provision.session import AGENT, Session
+from roles import ROLES
+from tests.provision.local import session
+from tests.server.process import Server
+
+LAB = Path(__file__).resolve().parents[2] / "inventory" / "lab"
+SERVER = "198.18.10.247:4730"
+GIB = 2**30
+RELEASE = Artifact("1.0-abc", "", 0, None)
+FUNCTIONS = ("reverse", "resize", "wc")
+SERVES = {"queued": 0, "running": 0, "workers": 1}
+RUNS = {
+    "load": "loaded",
+    "active": "active",
+    "sub": "running",
+    "enabled": "enabled",
+    "stale": False,
+    "pid": 7,
+    "restarts": 0,
+    "result": "success",
+    "outdated": None,
+}
+RIGHT = Clock(0, 0.001)
+HOST = {
+    "os": {"PRETTY_NAME": "Debian"},
+    "python": [3, 11, 2],
+    "systemd": 252,
+    "machine": "x86_64",
+    "libc": "glibc 2.36",
+}
+SPACE = {"size": 100 * GIB, "free": 50 * GIB, "inodes": 10**6, "readonly": False, "device": 1}
+MACHINE = {"available": 4 * GIB, "memory": 8 * GIB}
+
+
+def well(host: str) -> dict[Question, Any]:
+    """What a host of the lab answers when all is as it should be."""
+    functions = {f"{name}@worker1": SERVES for name in FUNCTIONS} | dict.fromkeys(FUNCTIONS, SERVES)
+    answers: dict[Question, Any] = {
+        ("host",): HOST,
+        ("machine",): MACHINE,
+        ("oom", SINCE): [],
+        ("firewall",): [],
+        ("releases", ON_HOSTS): {
+            "current": RELEASE.id,
+            "running": [RELEASE.id],
+            "damaged": {},
+            "kept": {RELEASE.id: {"at": 0, "bad": None}},
+        },
+        ("port", "198.18.10.247", "4730"): {
+            "pid": 9,
+            "command": "gearmand",
+            "unit": "gearmand.service",
+        },
+        ("server", "198.18.10.247", "4730"): {
+            "problem": None,
+            "detail": "",
+            "seconds": 0.001,
+            "version": "1.0",
+            "functions": functions,
+        },
+        ("unit", "gearmand.service"): RUNS,
+    }
+    answers |= {("unit", f"gearman-worker@{name}.service"): RUNS for name in FUNCTIONS}
+    return answers | {("space", place): SPACE for place in checks.PLACES}
+
+
+def found(
+    host: str, answers: Mapping[Question, Any] | None = None, clock: Clock = RIGHT
+) -> list[Finding]:
+    """The findings that are not well, of a host that is well but for these answers."""
+    known = inventory.load(LAB)
+    (one,) = (each for each in known.hosts if each.name == host)
+    resources = [
+        resource
+        for group, roles in ROLES.items()
+        if group in one.groups
+        for role in roles
+        for resource in role(one, known, RELEASE)
+    ]
+    told = well(host) | dict(answers or {})
+    asked = [*checks.questions(resources), ("server", *parted(SERVER))]
+    patient = Patient(
+        one, resources, {each: told[each] for each in asked}, clock, RELEASE.id, [SERVER]
+    )
+    return [finding for finding in checks.findings(patient) if finding.state != "ok"]
+
+
+@pytest.mark.parametrize("host", ["client1", "server1", "worker1"])
+def test_nothing_is_found_when_all_is_well(host: str) -> None:
+    assert found(host) == []
+
+
+def server(**answer: Any) -> dict[Question, Any]:
+    question = ("server", "198.18.10.247", "4730")
+    return {question: well("worker1")[question] | answer}
+
+
+def releases(**answer: Any) -> dict[Question, Any]:
+    return {("releases", ON_HOSTS): well("worker1")["releases", ON_HOSTS] | answer}
+
+
+def unit(**answer: Any) -> dict[Question, Any]:
+    return {("unit", "gearman-worker@wc.service"): RUNS | answer}
+
+
+def space(**answer: Any) -> dict[Question, Any]:
+    return {("space", "/var"): SPACE | {"device": 2} | answer}
+
+
+WRONG = (
+    ("worker1", {("machine",): MACHINE | {"available": 1}}, "warn", "memory", "available"),
+    ("worker1", {("oom", SINCE): ["x.service"]}, "fail", "memory", "x.service had a process kill"),
+    ("worker1", space(free=GIB // 32), "fail", "disk", "/var has 32 of 102400 MB left"),
+    ("worker1", space(free=GIB // 2), "warn", "disk", "/var has 512 of"),
+    ("worker1", space(inodes=3), "fail", "disk", "/var has 3 inodes left"),
+    ("worker1", space(readonly=True), "fail", "disk", "/var is read-only"),
+    ("worker1", releases(current=None), "fail", "release", "no release is in use"),
+    ("worker1", releases(kept={}), "fail", "release", "not whole"),
+    ("worker1", releases(damaged={RELEASE.id: "/x"}), "fail", "release", "damaged: /x"),
+    ("worker1", releases(running=["old", RELEASE.id]), "warn", "release", "old still runs"),
+    ("worker1", unit(load="masked", active="inactive"), "fail", "units", "wc.service is masked"),
+    ("worker1", unit(active="failed", result="oom-kill"), "fail", "units", "failed (oom-kill)"),
+    ("worker1", unit(active="inactive"), "fail", "units", "is inactive"),
+    (
+        *("worker1", unit(active="activating", sub="auto-restart", restarts=4)),
+        *("fail", "units", "fails and is restarted, 4 times by now"),
+    ),
+    ("worker1", unit(stale=True), "warn", "units", "newer file than systemd knows"),
+    ("worker1", unit(outdated="it is old"), "warn", "units", "it is old"),
+    ("worker1", unit(enabled="disabled"), "warn", "units", "would not start at boot"),
+    ("worker1", unit(restarts=1), "warn", "units", "failed 1 time before"),
+    ("worker1", server(problem="refused"), "fail", "job server", "refuses the connection"),
+    ("worker1", server(problem="silent"), "fail", "job server", "is silent"),
+    ("worker1", server(problem="no name"), "fail", "job server", "cannot be resolved"),
+    (
+        *("worker1", server(problem="forbidden") | {("firewall",): ["tcp dport 4730 drop"]}),
+        *("fail", "job server", "| tcp dport 4730 drop"),
+    ),
+    (
+        *("server1", server(functions={"x": SERVES | {"queued": 3, "workers": 0}})),
+        *("fail", "queue", "x: 3 jobs waiting, and no worker serves it"),
+    ),
+    (
+        *("server1", {("port", "198.18.10.247", "4730"): None}),
+        *("fail", "port", "nobody listens at 198.18.10.247:4730"),
+    ),
+    (
+        "server1",
+        {("port", "198.18.10.247", "4730"): {"pid": 3, "command": "nc", "unit": "x.service"}},
+        *("fail", "port", "is taken by nc (pid 3, x.service)"),
+    ),
+    (
+        "server1",
+        {("host",): HOST | {"systemd": 240}},
+        *("fail", "system", "systemd 240"),
+    ),
+    ("client1", {("host",): HOST | {"python": [3, 9, 2]}}, "fail", "system", "3.9.2 (Debian) is"),
+    ("client1", {("oom", SINCE): Unknown("no journal")}, "warn", "memory", "no journal"),
+)
+
+
+@pytest.mark.parametrize("host, answers, state, check, text", WRONG)
+def test_what_is_wrong_is_found_and_nothing_else(
+    host: str, answers: dict[Question, Any], state: str, check: str, text: str
+) -> None:
+    (finding,) = found(host, answers)
+    assert (finding.host, finding.state, finding.check) == (host, state, check)
+    assert text in finding.text
+
+
+def test_a_worker_that_runs_and_is_not_registered_is_found() -> None:
+    only = {f"{name}@worker1": SERVES for name in ("reverse", "wc")}
+    (finding,) = found("worker1", server(functions=only))
+    assert "knows no worker for resize of this host" in finding.text
+    stopped = unit(active="inactive") | server(functions={})
+    assert [each.text for each in found("worker1", stopped)] == [
+        "gearman-worker@wc.service is inactive",
+        f"{SERVER} knows no worker for reverse of this host",
+        f"{SERVER} knows no worker for resize of this host",
+    ]
+
+
+@pytest.mark.parametrize(
+    "ahead, doubt, states",
+    [
+        (0.5, 0.001, []),
+        (1.5, 0.001, ["warn"]),
+        (-1.5, 0.001, ["warn"]),
+        (1.5, 1.0, []),
+        (3600.0, 1.0, ["fail"]),
+    ],
+)
+def test_a_clock_is_wrong_as_far_as_can_be_told(
+    ahead: float, doubt: float, states: list[str]
+) -> None:
+    assert [each.state for each in found("client1", clock=Clock(ahead, doubt))] == states
+
+
+def test_the_last_lines_are_asked_of_units_that_do_not_run_alone() -> None:
+    known = inventory.load(LAB)
+    (worker,) = known.group("worker")
+    (role,) = ROLES["worker"][-1:]
+    resources = list(role(worker, known, RELEASE))
+    answers = well("worker1") | unit(active="failed")
+    name = "gearman-worker@wc.service"
+    assert checks.last_lines(resources, answers) == [("lines", name, LAST)]
+
+
+# -- a survey of this machine -----------------------------------------------------------
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Session]:
+    with session(tmp_path) as opened:
+        yield opened
+
+
+def survey(agent: Session, *question: str) -> Any:
+    return agent.survey([question])[question]
+
+
+def test_a_job_server_is_asked_how_it_is(agent: Session, tmp_path: Path) -> None:
+    server = Server(["-v", "-L", "127.0.0.1", "-p", "0"], tmp_path)
+    try:
+        told = survey(agent, "server", "127.0.0.1", str(server.listening()[1]))
+    finally:
+        server.end()
+    assert told["problem"] is None
+    assert told["functions"] == {}
+    assert told["version"]
+
+
+def test_why_a_job_server_cannot_be_asked_is_told(agent: Session) -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = str(bound.getsockname()[1])
+        assert survey(agent, "server", "127.0.0.1", port)["problem"] == "refused"
+        bound.listen()
+        assert survey(agent, "server", "127.0.0.1", port)["problem"] == "no answer"
+    assert survey(agent, "server", "a..b", port)["problem"] == "no name"
+
+
+def test_a_survey_tells_space_of_what_is_not_there_yet(agent: Session, tmp_path: Path) -> None:
+    told = survey(agent, "space", str(tmp_path / "not" / "there"))
+    assert told["device"] == os.stat(tmp_path).st_dev
+    assert 0 < told["free"] <= told["size"]
+    assert told["readonly"] is False
+
+
+def test_a_survey_cannot_write() -> None:
+    """By name, what could open, run or change a thing: to read, to look, and to ask a server."""
+    tree = ast.parse((AGENT / "survey.py").read_text())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    called = {ast.unparse(call.func) for call in calls}
+    assert {name for name in called if name.startswith(("os.", "subprocess.", "socket."))} == {
+        *("os.statvfs", "os.stat", "os.path.exists", "os.path.dirname", "socket.create_connection")
+    }
+    assert "open" not in called
+    words = [node.elts[:2] for node in ast.walk(tree) if isinstance(node, ast.List) and node.elts]
+    firsts = {tuple(map(ast.unparse, each)) for each in words}
+    assert {first for first, *_ in firsts if first.startswith("'")} <= {
+        *("'journalctl'", "'nft'", "'iptables'", "'--output=json'", "'--no-pager'")
+    }
