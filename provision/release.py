@@ -72,13 +72,13 @@ def target(facts: Mapping[str, Any]) -> Target:
     if python < OLDEST_PYTHON:
         raise HostFailed(
             f"Python {_dotted(python)} ({system}) is too old: {_dotted(OLDEST_PYTHON)} or newer "
-            "is needed; upgrade the host (Debian 12 has 3.11)"
+            "is needed; upgrade the host (Debian 12 and Ubuntu 24.04 have one)"
         )
     found = re.fullmatch(r"glibc (\d+)\.(\d+)\S*", facts["libc"] or "")
     glibc = (int(found[1]), int(found[2])) if found else (0, 0)
     if glibc < OLDEST_GLIBC:
         raise HostFailed(
-            f"its C library is {facts['libc'] or 'unknown'} ({system}): wheels need glibc "
+            f"its C library is {facts['libc'] or 'not glibc'} ({system}): wheels need glibc "
             f"{_dotted(OLDEST_GLIBC)} or newer; use a host that has it"
         )
     return Target((python[0], python[1]), facts["machine"], glibc)

@@ -19,11 +19,13 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any, Protocol
 
+from provision import distributions
 from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
 from provision.messages import Answer, Operation, Outcome, Question, Unknown
 from provision.secrets import Secret
 
 AGENT = Path(__file__).parent / "agent"
+OS_RELEASE = "/etc/os-release"
 LOCK = "/run/gearman-deploy.lock"
 PIECE = 1 << 18  # more at once makes paramiko copy the rest again for each packet
 LENGTHS = struct.Struct(">IQ")
@@ -336,10 +338,10 @@ class Session:
 
 def command_line(token: str, *, sudo: bool) -> str:
     """The shell line that starts an agent. No secret is in it."""
-    # In one line: some login shells take no others.
+    # In one line: some login shells take no others. Who has no Python says what system it is.
     argv = ["/usr/bin/python3", "-I", "-S", "-c", f"exec({BOOTSTRAP % token!r})"]
     prefix = f"LC_ALL=C sudo -S -p {token}: " if sudo else "LC_ALL=C "
-    return prefix + shlex.join(argv)
+    return f"test -x {argv[0]} || cat {OS_RELEASE}; {prefix}{shlex.join(argv)}"
 
 
 def _source(module: str) -> bytes:
@@ -348,7 +350,10 @@ def _source(module: str) -> bytes:
 
 def _refusal(said: bytes) -> str:
     if b"python3" in said and (b"not found" in said or b"No such file" in said):
-        return "there is no /usr/bin/python3: install it (apt-get install python3)"
+        system = distributions.os_release(said.decode(errors="replace"))
+        command = distributions.install(system, "python3")
+        how = f"`{command}` there" if command else "install it there"
+        return f"there is no /usr/bin/python3 ({distributions.name(system)}): {how}"
     if b"sudo" in said and b"not found" in said:
         return "there is no sudo: install it, or connect as root (ansible_user)"
     if b"not in the sudoers" in said or b"not allowed" in said or b"may not run" in said:

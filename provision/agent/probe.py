@@ -110,8 +110,11 @@ class Batch:
     @_Once
     def _packages(self) -> dict[str, str]:
         form = "${Package}\t${db:Status-Abbrev}\t${Version}\n"
-        # It ends with 1 when one of them is not known; what it says of the others holds.
-        said = _command(["dpkg-query", "-W", "-f", form, "--", *self._names("package")], (0, 1))
+        try:
+            # It ends with 1 when one of them is not known; what it says of the others holds.
+            said = _command(["dpkg-query", "-W", "-f", form, "--", *self._names("package")], (0, 1))
+        except FileNotFoundError:  # a system that has other packages than these
+            return {}
         rows = [line.split("\t") for line in said.splitlines()]
         return {name: version for name, state, version in rows if state[1] == "i"}
 
@@ -205,8 +208,8 @@ class Batch:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError) and error.filename in ("dpkg-query", "systemctl"):
-        return f"there is no {error.filename} on this host"
+    if isinstance(error, FileNotFoundError) and error.filename == "systemctl":
+        return "there is no systemctl on this host"
     if isinstance(error, AttributeError):
         return f"this agent does not know such a question ({error})"
     return f"{type(error).__name__}: {error}"
@@ -237,7 +240,9 @@ def _libc() -> str | None:
 def _os_release() -> dict[str, str]:
     try:
         with open("/etc/os-release", encoding="utf-8", errors="replace") as lines:
-            pairs = re.findall(r"^(ID|VERSION_ID|PRETTY_NAME)=(.*)$", lines.read(), re.MULTILINE)
+            pairs = re.findall(
+                r"^(ID|ID_LIKE|VERSION_ID|PRETTY_NAME)=(.*)$", lines.read(), re.MULTILINE
+            )
     except FileNotFoundError:
         return {}
     return {name: value.strip("\"'") for name, value in pairs}

@@ -416,7 +416,7 @@ def test_an_agent_that_is_killed_is_a_message() -> None:
     opened: list[Pipe] = []
 
     def start(line: str) -> Pipe:
-        opened.append(Pipe(f"exec env {line}"))
+        opened.append(Pipe(f"exec env {line.partition('; ')[2]}"))
         return opened[0]
 
     with Session("here", start) as agent:

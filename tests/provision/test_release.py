@@ -92,6 +92,7 @@ def test_a_dependency_that_is_not_locked_is_named(tmp_path: Path) -> None:
     [
         ({"python": [3, 9, 2]}, r"Python 3\.9\.2 \(Debian .*\) is too old: 3\.11 or newer"),
         ({"libc": "musl 1.2"}, r"C library is musl 1\.2 .*: wheels need glibc 2\.17"),
+        ({"libc": None}, r"C library is not glibc \(Debian .*: wheels need glibc 2\.17"),
         ({"libc": "glibc 2.12"}, r"C library is glibc 2\.12 .*: wheels need glibc 2\.17"),
     ],
 )

@@ -27,6 +27,9 @@ FREE = FreePort("10.0.0.7", 4730, "gearmand.service", "gearman_port")
 NGINX = {"pid": 812, "command": "nginx", "unit": "nginx.service"}
 WHO = "nginx (pid 812, nginx.service)"
 OS = {"PRETTY_NAME": "Debian 10"}
+NO_APT = "only apt is known here, and this is Fedora Linux 42"
+LEAVE_OUT = "and set `packages: []` for this host"
+FEDORA = {"ID": "fedora", "PRETTY_NAME": "Fedora Linux 42"}
 
 
 def found_at(kind: str, **more: Any) -> dict[str, Any]:
@@ -54,8 +57,18 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
         [{"uid": 990, "group": "app", "home": "/nonexistent", "shell": "/bin/sh", "groups": []}],
         ["~ user app (shell /bin/sh -> /usr/sbin/nologin)"],
     ),
-    (Packages(("curl", "jq")), ["7.88", None], ["+ packages jq"]),
-    (Packages(("curl",)), ["7.88"], []),
+    (Packages(("curl", "jq")), [{"os": {"ID": "debian"}}, "7.88", None], ["+ packages jq"]),
+    (Packages(("curl",)), [{"os": {"ID": "debian"}}, "7.88"], []),
+    (
+        Packages(("jq",)),
+        [{"os": {"ID": "mint", "ID_LIKE": "ubuntu debian"}}, None],
+        ["+ packages jq"],
+    ),
+    (
+        Packages(("curl", "jq")),
+        [{"os": FEDORA}, None, None],
+        [f"! packages curl jq: {NO_APT}: `dnf install curl jq` there by hand, {LEAVE_OUT}"],
+    ),
     (Directory("/opt/app"), [None], ["+ directory /opt/app (root:root 0755)"]),
     (Directory("/opt/app"), [found_at("directory")], []),
     (
