@@ -102,6 +102,21 @@ def named(id: str, root: Path = ROOT) -> Artifact:
     return Artifact(id, _sha256(path), path.stat().st_size, path)
 
 
+def must_fit(artifact: Artifact, target: Target) -> None:
+    """Raises :class:`HostFailed` when a release on this machine is for another kind of host."""
+    if artifact.path is None:
+        return
+    with tarfile.open(artifact.path) as tar:
+        manifest: Any = tar.extractfile("MANIFEST.json")
+        made = json.load(manifest)["target"]
+    made = Target(tuple(made["python"]), made["machine"], tuple(made["glibc"]))
+    if (made.python, made.machine) != (target.python, target.machine) or made.glibc > target.glibc:
+        raise HostFailed(
+            f"release {artifact.id} is for {made}, and this host has {target}: name none, so that "
+            "each host gets its own, or leave this one out (--limit)"
+        )
+
+
 def build(target: Target, root: Path = ROOT) -> Artifact:
     """The release of this tree for ``target``, built unless it was before.
 

@@ -101,6 +101,14 @@ def test_a_host_that_no_wheel_fits_is_refused(facts: dict[str, Any], message: st
         release.target(FACTS | facts)
 
 
+def test_a_release_for_hosts_of_another_kind_is_refused(tmp_path: Path) -> None:
+    built = release.build(TARGET, tree(tmp_path / "tree"))
+    release.must_fit(built, release.target(FACTS | {"libc": "glibc 2.41"}))
+    for other in ({"python": [3, 13, 5]}, {"machine": "aarch64"}, {"libc": "glibc 2.31"}):
+        with pytest.raises(HostFailed, match=rf"{built.id} is for Python 3\.11 on x86_64 with"):
+            release.must_fit(built, release.target(FACTS | other))
+
+
 def test_a_host_takes_wheels_made_for_its_libc_and_for_older_ones() -> None:
     assert TARGET.platforms[0] == "manylinux_2_36_x86_64"
     assert TARGET.platforms[-2:] == ["manylinux_2_17_x86_64", "manylinux2014_x86_64"]
