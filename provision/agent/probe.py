@@ -27,6 +27,7 @@ from typing import Any
 from provision.agent.link import COMMANDS, ENVIRONMENT, PIECE, Link
 from provision.agent.processes import listening, pids, program, variable
 
+SYSTEMD = "/run/systemd/system"  # is there where systemd runs the system
 SHOWN = 256 * 1024  # bytes of a file that a diff may need
 TIMEOUT = 15.0  # seconds for a command; all of them together end before the asker gives up
 UNIT = (
@@ -173,6 +174,8 @@ class Batch:
     # -- what runs ----------------------------------------------------------------------
 
     def _unit(self, name: str) -> Any:
+        if not os.path.exists(SYSTEMD):
+            return None  # what systemctl says there, if it is there, is of no use
         found = self._units[name]
         if found["LoadState"] == "not-found":
             return None
@@ -249,7 +252,7 @@ def _os_release() -> dict[str, str]:
 
 
 def _systemd() -> int | None:
-    if not os.path.exists("/run/systemd/system"):
+    if not os.path.exists(SYSTEMD):
         return None
     found = re.search(r"\d+", _command(["systemctl", "show", "--property=Version"]))
     return int(found[0]) if found else None
