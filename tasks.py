@@ -175,6 +175,72 @@ def trust(
     return keys.trust(inventory_folder(hosts), Options(limit or None, yes=yes), replace)
 
 
+@command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
+def facts(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> int:
+    """Show what the hosts are: system, size, clock, addresses, release."""
+    from provision import facts as looking
+
+    return looking.facts(inventory_folder(hosts), Options(limit or None, json=json))
+
+
+@command(
+    help=HOSTS
+    | LIMIT
+    | {
+        "name": "a host, a group, gearmand, a function or a unit; or all",
+        "follow": "go on with what is said from now on",
+        "lines": "how many of each host (50)",
+        "since": "not what is older, as `-1h`, `today`, `2026-11-23 14:00`",
+        "json": OUTPUT["json"],
+    },
+)
+def logs(
+    c: Context,
+    name: str,
+    hosts: str = "",
+    limit: str = "",
+    follow: bool = False,
+    lines: int = 50,
+    since: str = "",
+    json: bool = False,
+) -> int:
+    """Show what the units say, of one host or of all, in the order of time."""
+    from provision import logs as journal
+
+    wanted = journal.Wanted(lines=lines, since=since, follow=follow)
+    return journal.logs(inventory_folder(hosts), Options(limit or None, json=json), name, wanted)
+
+
+@command(
+    help=HOSTS
+    | LIMIT
+    | {
+        "root": "as root",
+        "shell": "by a shell there: pipes, globs, variables",
+        "seconds": "how long it may take (3600)",
+        "parallel": PART["parallel"],
+        "json": OUTPUT["json"],
+    }
+)
+def run(
+    c: Context,
+    hosts: str = "",
+    limit: str = "",
+    root: bool = False,
+    shell: bool = False,
+    seconds: float = 3600.0,
+    parallel: int = PARALLEL,
+    json: bool = False,
+) -> int:
+    """Run a command on many hosts: invoke run --hosts ... -- COMMAND."""
+    from provision import command as running
+
+    words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+    options = Options(limit or None, json=json, parallel=parallel)
+    manner = running.Manner(root, shell, seconds)
+    return running.run(inventory_folder(hosts), options, words, manner)
+
+
 @command(help=HOSTS | {"patience": "seconds that each job may take (20)"})
 def smoke(c: Context, hosts: str = "", patience: int = 20) -> int:
     """Submit wc, reverse and resize on the client host, as an ordinary user would."""
@@ -255,8 +321,8 @@ def lab_status(c: Context) -> None:
         print(f"{row.host:10} {row.address:16} {row.group:12} {row.suite:10} {row.state}")
 
 
-@command(positional=["host"], help={"host": "its name: client1, server1, worker1 ..."})
-def lab_shell(c: Context, host: str = "") -> int:
+@command(help={"host": "its name: client1, server1, worker1 ..."})
+def lab_shell(c: Context, host: str) -> int:
     """Open a shell on one of the lab's hosts, as its deploy user."""
     return lab.shell(host)
 
@@ -265,8 +331,9 @@ def _python(*arguments: str) -> int:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode
 
 
-ON_HOSTS = (trust, plan, deploy, upgrade, rollback, status, history, releases, smoke)
-namespace = Collection(*ON_HOSTS, demo, test, bench)
+ON_HOSTS = (trust, plan, deploy, upgrade, rollback, smoke)
+LOOKING = (status, facts, logs, run, history, releases)
+namespace = Collection(*ON_HOSTS, *LOOKING, demo, test, bench)
 namespace.add_collection(
     Collection("lab", up=lab_up, down=lab_down, status=lab_status, shell=lab_shell)
 )

@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from datetime import datetime
 from getpass import getuser
 from socket import gethostname
@@ -23,8 +24,10 @@ Result = TypeVar("Result")
 _sudo_password = SudoPassword()
 
 
-def connect(host: Host) -> Session:
+def connect(host: Host, become: bool | None = None) -> Session:
     """A session with the agent there: one connection, one channel, one sudo.
+
+    ``become`` root or not; if None, as its inventory says.
 
     Raises :class:`~provision.errors.Unreachable`.
     """
@@ -33,7 +36,7 @@ def connect(host: Host) -> Session:
         return Session(
             host.name,
             connection.start,
-            sudo=host.become and host.user != "root",
+            sudo=(host.become if become is None else become) and host.user != "root",
             password=lambda: _sudo_password(
                 host.name, host.variables.get("ansible_become_password")
             ),
@@ -41,6 +44,25 @@ def connect(host: Host) -> Session:
     except BaseException:
         connection.close()
         raise
+
+
+@contextmanager
+def sessions(become: bool | None = None) -> Iterator[Callable[[Host], Session]]:
+    """How to connect: sessions that are closed when this is left, by an interrupt too.
+
+    Whoever waits for a host in a thread of its own then waits no more.
+    """
+    opened: list[Session] = []
+
+    def open_(host: Host) -> Session:
+        opened.append(connect(host, become))
+        return opened[-1]
+
+    try:
+        yield open_
+    finally:
+        for session in opened:
+            session.close()
 
 
 def each(

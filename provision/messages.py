@@ -6,6 +6,8 @@ answer is JSON data, or :class:`Unknown` when it could not be had: never "absent
     question                          answer (None: there is no such thing)
     ("host",)                         {python: [3, 11, 2], machine, libc, os: {ID, ID_LIKE,
                                       VERSION_ID, PRETTY_NAME}, systemd: 252, hostname, time}
+    ("machine",)                      {cpus, memory, available: bytes, uptime: seconds, load: [3],
+                                      addresses: [text]}
     ("disk", path)                    {free: bytes, inodes: free ones} where path is, or will be
     ("group", name)                   {gid}
     ("user", name)                    {uid, group, home, shell, groups: [name]}

@@ -25,6 +25,7 @@ from functools import cached_property
 from typing import Any
 
 from provision.agent.link import COMMANDS, ENVIRONMENT, PIECE, Link
+from provision.agent.machine import machine
 from provision.agent.processes import listening, pids, program, variable
 
 SYSTEMD = "/run/systemd/system"  # is there where systemd runs the system
@@ -77,6 +78,9 @@ class Batch:
             "hostname": socket.gethostname(),
             "time": time.time(),
         }
+
+    def _machine(self) -> Any:
+        return machine()
 
     def _disk(self, path: str) -> Any:
         while path and not os.path.exists(path):

@@ -144,20 +144,24 @@ def test_a_plan_sends_only_what_asks_and_answers(tmp_path: Path) -> None:
     with Session("here", Recorder, lock_file=str(tmp_path / "lock")) as agent:
         agent.ask([("host",)])
         assert {name for name, source in sources.items() if source in b"".join(sent)} == {
-            *("link", "processes", "probe")
+            *("link", "processes", "machine", "probe")
         }
         agent.lock(NOW)
-        assert all(source in b"".join(sent) for source in sources.values())
+        missing = {name for name, source in sources.items() if source not in b"".join(sent)}
+        assert missing == {"shell"}
+
+
+LOOKING = ("probe.py", "processes.py", "machine.py")
 
 
 def test_what_answers_cannot_write() -> None:
     """What the asking half calls, by name: only these could open, run or change a thing."""
-    trees = [ast.parse((AGENT / name).read_text()) for name in ("probe.py", "processes.py")]
+    trees = [ast.parse((AGENT / name).read_text()) for name in LOOKING]
     calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
     called = {ast.unparse(call.func) for call in calls}
     plain = {name for name in called if name.replace(".", "").isidentifier()}
     assert {name for name in plain if name.startswith("os.")} == {
-        *("os.open", "os.fsencode", "os.confstr", "os.statvfs"),
+        *("os.open", "os.fsencode", "os.confstr", "os.statvfs", "os.cpu_count", "os.getloadavg"),
         *("os.lstat", "os.stat", "os.readlink", "os.listdir", "os.scandir"),
         *("os.path.exists", "os.path.dirname", "os.path.basename", "os.path.join"),
     }
