@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from provision.errors import HostFailed, Unreachable
+from provision.handshake import command_line
 from provision.secrets import Secret, SudoPassword
-from provision.session import Session, command_line
+from provision.session import Session
 from tests.provision.local import Pipe
 
 
