@@ -66,10 +66,10 @@ def up(say: Say, workers: int = 1, suites: Mapping[str, str] | None = None) -> N
     is made anew. Returns when every host answers SSH. Raises :class:`ToolkitError`.
     """
     began = time.monotonic()
+    wanted = _three() + _more(workers)
+    chosen = _chosen(wanted, suites or {})
+    trees = {machine: base.path(suite) for machine, suite in chosen.items()}
     with _alone(say):
-        wanted = _three() + _more(workers)
-        chosen = _chosen(wanted, suites or {})
-        trees = {machine: base.path(suite) for machine, suite in chosen.items()}
         ensure(PROGRAMS, say)
         _ensure_machine_id()
         if not _is_whole():
