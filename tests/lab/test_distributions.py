@@ -125,14 +125,14 @@ def test_units_are_as_shut_in_and_reload_on_every_distribution(
 
 def test_an_upgrade_gives_each_host_the_release_for_its_python(fleet: Path, tmp_path: Path) -> None:
     ours = tree(tmp_path / "tree")
-    done = upgraded(ours, fleet)
+    done = upgraded(ours, fleet, "--yes", "--settle", "0.5")
     assert done.returncode == 0, done.stdout
     assert f"{len(SUITES)} upgraded" in done.stdout
     runs = dict(re.findall(r"^(\S+) runs on (\S+)$", done.stdout, re.MULTILINE))
     assert sorted(runs.values()) == sorted(SUITES)
 
     one = next(iter(runs))
-    done = upgraded(ours, fleet, "--release", one)
+    done = upgraded(ours, fleet, "--yes", "--release", one)
     assert done.returncode == 3
     assert f"release {one} is for Python 3." in done.stdout
 
@@ -140,7 +140,7 @@ def test_an_upgrade_gives_each_host_the_release_for_its_python(fleet: Path, tmp_
 def upgraded(folder: Path, hosts: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     """`invoke upgrade` from another tree than this one."""
     return subprocess.run(
-        [*INVOKE, "--search-root", folder, "upgrade", "--hosts", hosts, "--yes", *flags],
+        [*INVOKE, "--search-root", folder, "upgrade", "--hosts", hosts, *flags],
         cwd=folder,
         env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
         stdout=subprocess.PIPE,
@@ -232,7 +232,7 @@ def odd_host(lab: ModuleType, folder: Path, change: str) -> Iterator[Path]:
         "mkdir /run/odd && mount -t tmpfs odd /run/odd && cd /run/odd && mkdir upper work root"
         " && mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work odd root"
         f" && cd root && {change} && cd / && systemd-run --quiet --unit=odd"
-        f" -p RootDirectory=/run/odd/root -p MountAPIVFS=yes -p RuntimeDirectory=sshd {sshd}"
+        f" -p RootDirectory=/run/odd/root -p MountAPIVFS=yes -p BindPaths=/run/sshd {sshd}"
         f" && until ss -ltn | grep -q :{ODD_PORT}; do sleep 0.05; done",
     )
     address = addresses(lab)["server1"]
