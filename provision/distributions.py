@@ -7,9 +7,10 @@ nearest first.
 import re
 from collections.abc import Mapping
 
+APT = "apt-get install"
 INSTALL = {
-    "debian": "apt-get install",
-    "ubuntu": "apt-get install",
+    "debian": APT,
+    "ubuntu": APT,
     "fedora": "dnf install",
     "rhel": "dnf install",
     "alpine": "apk add",

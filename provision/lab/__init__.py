@@ -34,12 +34,13 @@ MORE_WORKERS = INVENTORY / "more-workers.yml"
 
 PROGRAMS = {
     "debootstrap": "debootstrap",
+    "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
     "systemd-nspawn": "systemd-container",
     "nsenter": "util-linux",
     "ip": "iproute2",
     "ssh": "openssh-client",
 }
-"""Program -> its Debian package."""
+"""Program, or file -> its Debian package."""
 
 FREE = (*range(249, 255), *range(101, 200))
 """Last octets for worker2 and up."""

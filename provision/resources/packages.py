@@ -22,7 +22,7 @@ class Packages(Resource):
         wanted = f"packages {' '.join(missing)}"
         system = answers["host",]["os"]
         command = distributions.install(system, *missing)
-        if command and command.startswith("apt-get "):
+        if command and command.startswith(distributions.APT):
             yield Change("+", wanted, Operation("packages", {"names": missing}))
         else:
             how = f"`{command}` there" if command else "install them"

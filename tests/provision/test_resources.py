@@ -73,7 +73,7 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
     (Packages(("curl",)), [{"os": {"ID": "debian"}}, "7.88"], []),
     (
         Packages(("jq",)),
-        [{"os": {"ID": "mint", "ID_LIKE": "ubuntu debian"}}, None],
+        [{"os": {"ID": "linuxmint", "ID_LIKE": "ubuntu debian"}}, None],
         ["+ packages jq"],
     ),
     (
