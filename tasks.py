@@ -14,6 +14,7 @@ from invoke.context import Context
 from provision import lab, local
 from provision.cli import ROOT, command, inventory_folder
 from provision.errors import ToolkitError
+from provision.lab.base import SUITES
 from provision.options import PARALLEL, Options
 from roles import ROLES
 
@@ -276,7 +277,7 @@ def demo(c: Context) -> int:
 
 
 @command(iterable=["only"], help={"only": "these tests alone: a path, or path::name (repeatable)"})
-def test(c: Context, only: Sequence[str] = ()) -> int:
+def test(c: Context, only: Sequence[str] | None = None) -> int:
     """Run every check and every test: style, types, other people's Gearman, real hosts."""
     try:
         local.ensure(PEERS | lab.PROGRAMS | {"sudo": "sudo"}, print)
@@ -286,7 +287,7 @@ def test(c: Context, only: Sequence[str] = ()) -> int:
         print(f"{error}; the tests that need them are skipped")
     checks = () if only else CHECKS
     failed = [check[0] for check in checks if _python("-m", *check)]
-    if _python("-m", "pytest", *only):
+    if _python("-m", "pytest", *(only or ())):
         failed.append("pytest")
     if failed:
         print(f"invoke test: failed: {', '.join(failed)}", file=sys.stderr)
@@ -300,7 +301,7 @@ def test(c: Context, only: Sequence[str] = ()) -> int:
         "row": "only this row (repeatable), such as latency, single, worker",
     },
 )
-def bench(c: Context, what: str = "job_server", row: Sequence[str] = ()) -> int:
+def bench(c: Context, what: str = "job_server", row: Sequence[str] | None = None) -> int:
     """Compare our job server, libraries or resize with others', in turn (minutes)."""
     if what not in BENCHES:
         print(
@@ -308,13 +309,20 @@ def bench(c: Context, what: str = "job_server", row: Sequence[str] = ()) -> int:
         )
         return 1
     local.ensure(PEERS, print)
-    return _python("-m", f"tests.bench.{what}", *row)
+    return _python("-m", f"tests.bench.{what}", *(row or ()))
 
 
-@command(help={"workers": "how many worker hosts (1)"})
-def lab_up(c: Context, workers: int = 1) -> None:
+@command(
+    iterable=["suite"],
+    help={
+        "workers": "how many worker hosts (1)",
+        "suite": f"{', '.join(SUITES)} for all hosts, or HOST=SUITE for one (repeatable)",
+    },
+)
+def lab_up(c: Context, workers: int = 1, suite: Sequence[str] | None = None) -> None:
     """Boot three real systemd hosts on this machine (as root)."""
-    lab.up(print, workers=workers)
+    pairs = (each.rpartition("=") for each in suite or ())
+    lab.up(print, workers, {host or "all": name for host, _, name in pairs})
 
 
 @command()
@@ -327,7 +335,7 @@ def lab_down(c: Context) -> None:
 def lab_status(c: Context) -> None:
     """Show the lab's hosts."""
     for row in lab.status():
-        print(f"{row.host:10} {row.address:16} {row.group:12} {row.state}")
+        print(f"{row.host:10} {row.address:16} {row.group:12} {row.suite:10} {row.state}")
 
 
 @command(help={"host": "its name: client1, server1, worker1 ..."})

@@ -192,6 +192,7 @@ class Run:
             resources = self.resources(host, artifact)
         else:
             artifact = release.named(id)
+            release.must_fit(artifact, release.target(facts["host",]))
             resources = self.restored(session, self.resources(host, artifact))
         return Site(host, session, resources, facts, artifact.id)
 

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Callable
 from typing import Protocol
 
+from provision import distributions
 from provision.errors import PasswordRefused, Unreachable
 from provision.secrets import Secret
 
@@ -64,10 +65,10 @@ def no_password() -> Secret | None:
 
 def command_line(token: str, *, sudo: bool) -> str:
     """The shell line that starts an agent. No secret is in it."""
-    # In one line: some login shells take no others.
+    # In one line: some login shells take no others. Who has no Python says what system it is.
     argv = ["/usr/bin/python3", "-I", "-S", "-c", f"exec({BOOTSTRAP % token!r})"]
     prefix = f"LC_ALL=C sudo -S -p {token}: " if sudo else "LC_ALL=C "
-    return prefix + shlex.join(argv)
+    return f"test -x {argv[0]} || cat /etc/os-release; {prefix}{shlex.join(argv)}"
 
 
 def shake_hands(channel: Channel, name: str, token: str, password: Password) -> bytes:
@@ -118,7 +119,10 @@ def _give(channel: Channel, name: str, password: Password) -> None:
 
 def _refusal(said: bytes) -> str:
     if b"python3" in said and (b"not found" in said or b"No such file" in said):
-        return "there is no /usr/bin/python3: install it (apt-get install python3)"
+        system = distributions.os_release(said.decode(errors="replace"))
+        command = distributions.install(system, "python3")
+        how = f"`{command}` there" if command else "install it there"
+        return f"there is no /usr/bin/python3 ({distributions.name(system)}): {how}"
     if b"sudo" in said and b"not found" in said:
         return "there is no sudo: install it, or connect as root (ansible_user)"
     if b"not in the sudoers" in said or b"not allowed" in said or b"may not run" in said:

@@ -4,9 +4,9 @@ A question is a tuple of strings, so equal questions of two resources are asked 
 answer is JSON data, or :class:`Unknown` when it could not be had: never "absent" by mistake.
 
     question                          answer (None: there is no such thing)
-    ("host",)                         {python: [3, 11, 2], machine, libc, os: {ID, VERSION_ID,
-                                      PRETTY_NAME}, systemd: 252, hostname, time: seconds, ahead:
-                                      seconds that its clock is ahead of this machine's}
+    ("host",)                         {python: [3, 11, 2], machine, libc, os: {ID, ID_LIKE,
+                                      VERSION_ID, PRETTY_NAME}, systemd: 252, hostname, time:
+                                      seconds, ahead: seconds that its clock is ahead of ours}
     ("machine",)                      {cpus, memory, available: bytes, uptime: seconds, load: [3],
                                       addresses: [text]}
     ("disk", path)                    {free: bytes, inodes: free ones, readonly: bool} where path
@@ -18,7 +18,7 @@ answer is JSON data, or :class:`Unknown` when it could not be had: never "absent
                                       access list; target of a link; digest (sha256) of a file when
                                       the question has one; content when the two differ, show is
                                       "text", and it is UTF-8 below 256 KiB
-    ("package", name)                 its version, when installed
+    ("package", name)                 its version, when dpkg says that it is installed
     ("unit", name)                    {load, active, sub, enabled, stale, pid, restarts, result,
                                       program, config, outdated}: stale when a daemon-reload is
                                       due; program (a script's interpreter) and config

@@ -72,13 +72,13 @@ def target(facts: Mapping[str, Any]) -> Target:
     if python < OLDEST_PYTHON:
         raise HostFailed(
             f"Python {_dotted(python)} ({system}) is too old: {_dotted(OLDEST_PYTHON)} or newer "
-            "is needed; upgrade the host (Debian 12 has 3.11)"
+            "is needed; upgrade the host (Debian 12 and Ubuntu 24.04 have one)"
         )
     found = re.fullmatch(r"glibc (\d+)\.(\d+)\S*", facts["libc"] or "")
     glibc = (int(found[1]), int(found[2])) if found else (0, 0)
     if glibc < OLDEST_GLIBC:
         raise HostFailed(
-            f"its C library is {facts['libc'] or 'unknown'} ({system}): wheels need glibc "
+            f"its C library is {facts['libc'] or 'not glibc'} ({system}): wheels need glibc "
             f"{_dotted(OLDEST_GLIBC)} or newer; use a host that has it"
         )
     return Target((python[0], python[1]), facts["machine"], glibc)
@@ -100,6 +100,21 @@ def named(id: str, root: Path = ROOT) -> Artifact:
     if not path.exists():
         return Artifact(id, "", 0, None)
     return Artifact(id, _sha256(path), path.stat().st_size, path)
+
+
+def must_fit(artifact: Artifact, target: Target) -> None:
+    """Raises :class:`HostFailed` when a release on this machine is for another kind of host."""
+    if artifact.path is None:
+        return
+    with tarfile.open(artifact.path) as tar:
+        manifest: Any = tar.extractfile("MANIFEST.json")
+        made = json.load(manifest)["target"]
+    made = Target(tuple(made["python"]), made["machine"], tuple(made["glibc"]))
+    if (made.python, made.machine) != (target.python, target.machine) or made.glibc > target.glibc:
+        raise HostFailed(
+            f"release {artifact.id} is for {made}, and this host has {target}: name none, so that "
+            "each host gets its own, or leave this one out (--limit)"
+        )
 
 
 def build(target: Target, root: Path = ROOT) -> Artifact:

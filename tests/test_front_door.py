@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,16 @@ def test_package_that_is_not_the_locked_one_is_refused(checkout: Path) -> None:
     assert done.returncode == 1
     assert "DO NOT MATCH THE HASHES" in done.stderr
     assert f"invoke: could not install {checkout}/requirements.lock" in done.stderr
+
+
+def test_flag_that_is_repeatable_takes_whole_words_each_time() -> None:
+    lab_up = ("lab.up", "--suite", "worker1=trixie", "--suite", "worker9=noble")
+    invoke = (sys.executable, "-m", "invoke")
+    done = subprocess.run([*invoke, *lab_up], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "invoke: the lab has no host worker9; it has all, client1, server1, worker1\n"
+    )
 
 
 def test_prepared_checkout_lists_the_tasks_at_once() -> None:

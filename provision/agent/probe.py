@@ -31,6 +31,7 @@ from provision.agent.machine import machine
 from provision.agent.processes import listening, pids, program, variable
 from provision.agent.units import outdated, overrides
 
+SYSTEMD = "/run/systemd/system"  # is there where systemd runs the system
 SHOWN = 256 * 1024  # bytes of a file that a diff may need
 TIMEOUT = 15.0  # seconds for a command; all of them together end before the asker gives up
 UNIT = (
@@ -122,8 +123,11 @@ class Batch:
     @_Once
     def _packages(self) -> dict[str, str]:
         form = "${Package}\t${db:Status-Abbrev}\t${Version}\n"
-        # It ends with 1 when one of them is not known; what it says of the others holds.
-        said = _command(["dpkg-query", "-W", "-f", form, "--", *self._names("package")], (0, 1))
+        try:
+            # It ends with 1 when one of them is not known; what it says of the others holds.
+            said = _command(["dpkg-query", "-W", "-f", form, "--", *self._names("package")], (0, 1))
+        except FileNotFoundError:  # a system that has other packages than these
+            return {}
         rows = [line.split("\t") for line in said.splitlines()]
         return {name: version for name, state, version in rows if state[1] == "i"}
 
@@ -190,6 +194,8 @@ class Batch:
     # -- what runs ----------------------------------------------------------------------
 
     def _unit(self, name: str) -> Any:
+        if not os.path.exists(SYSTEMD):
+            return None  # what systemctl says there, if it is there, is of no use
         found = self._units[name]
         if found["LoadState"] == "not-found":
             return None
@@ -236,8 +242,8 @@ class Batch:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError) and error.filename in ("dpkg-query", "systemctl"):
-        return f"there is no {error.filename} on this host"
+    if isinstance(error, FileNotFoundError) and error.filename == "systemctl":
+        return "there is no systemctl on this host"
     if isinstance(error, AttributeError):
         return f"this agent does not know such a question ({error})"
     return f"{type(error).__name__}: {error}"
@@ -268,14 +274,16 @@ def _libc() -> str | None:
 def _os_release() -> dict[str, str]:
     try:
         with open("/etc/os-release", encoding="utf-8", errors="replace") as lines:
-            pairs = re.findall(r"^(ID|VERSION_ID|PRETTY_NAME)=(.*)$", lines.read(), re.MULTILINE)
+            pairs = re.findall(
+                r"^(ID|ID_LIKE|VERSION_ID|PRETTY_NAME)=(.*)$", lines.read(), re.MULTILINE
+            )
     except FileNotFoundError:
         return {}
     return {name: value.strip("\"'") for name, value in pairs}
 
 
 def _systemd() -> int | None:
-    if not os.path.exists("/run/systemd/system"):
+    if not os.path.exists(SYSTEMD):
         return None
     found = re.search(r"\d+", _command(["systemctl", "show", "--property=Version"]))
     return int(found[0]) if found else None

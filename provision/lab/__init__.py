@@ -31,16 +31,16 @@ HOSTS = INVENTORY / "hosts.yml"
 KEY = INVENTORY / "id_ed25519"
 KNOWN_HOSTS = INVENTORY / "known_hosts"
 MORE_WORKERS = INVENTORY / "more-workers.yml"
-MADE_FOR = STATE / "base"  # written last
 
 PROGRAMS = {
     "debootstrap": "debootstrap",
+    "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
     "systemd-nspawn": "systemd-container",
     "nsenter": "util-linux",
     "ip": "iproute2",
     "ssh": "openssh-client",
 }
-"""Program -> its Debian package."""
+"""Program, or file -> its Debian package."""
 
 FREE = (*range(249, 255), *range(101, 200))
 """Last octets for worker2 and up."""
@@ -56,31 +56,36 @@ class Row:
     host: str
     address: str
     group: str
+    suite: str  # empty when it has no tree
     state: str  # up, starting (no answer from its sshd yet) or down
 
 
-def up(say: Say, workers: int = 1) -> None:
+def up(say: Say, workers: int = 1, suites: Mapping[str, str] | None = None) -> None:
     """Boot the lab with exactly this many workers; hosts that run already are left as they are.
 
-    Returns when every host answers SSH. Raises :class:`ToolkitError`.
+    ``suites`` maps a host, or ``all``, to one of :data:`base.SUITES`; a host of another suite
+    is made anew. Returns when every host answers SSH. Raises :class:`ToolkitError`.
     """
     began = time.monotonic()
+    wanted = _three() + _more(workers)
+    chosen = _chosen(wanted, suites or {})
+    trees = {machine: base.path(suite) for machine, suite in chosen.items()}
     with _alone(say):
-        wanted = _three() + _more(workers)
         ensure(PROGRAMS, say)
         _ensure_machine_id()
         if not _is_whole():
             _clear()
-            base.build(say)
             _lay()
         for machine in _standing():
-            if machine not in wanted:
+            if machine not in trees or not machine.is_copy_of(trees[machine]):
                 _remove(machine)
                 say(f"{machine.name} is gone")
+        for suite in dict.fromkeys(chosen.values()):
+            base.build(say, suite)
         begun = [machine for machine in wanted if not machine.is_running()]
         for machine in begun:
             machine.kill()
-            machine.prepare()
+            machine.prepare(trees[machine])
         _describe(wanted)
         for machine in begun:
             machine.boot()
@@ -106,7 +111,8 @@ def status() -> list[Row]:
     for machine in _known():
         off = "starting" if machine.supervisors() else "down"
         state = "up" if machine.greets() else off
-        rows.append(Row(machine.name, machine.address, machine.group, state))
+        suite = machine.source.name.split("-")[0] if machine.source else ""
+        rows.append(Row(machine.name, machine.address, machine.group, suite, state))
     return rows
 
 
@@ -212,6 +218,17 @@ def _find(host: str) -> Machine:
     raise ToolkitError(f"the lab has no host {host}; it has {_names(_known())}")
 
 
+def _chosen(machines: Sequence[Machine], suites: Mapping[str, str]) -> dict[Machine, str]:
+    """What each host is to be."""
+    names = [machine.name for machine in machines]
+    for name, suite in suites.items():
+        if name not in ("all", *names):
+            raise ToolkitError(f"the lab has no host {name}; it has all, {', '.join(names)}")
+        base.check(suite)
+    every = suites.get("all", base.SUITE)
+    return {machine: suites.get(machine.name, every) for machine in machines}
+
+
 def _names(machines: Sequence[Machine]) -> str:
     return ", ".join(machine.name for machine in machines)
 
@@ -242,16 +259,14 @@ def _ensure_machine_id() -> None:
 
 
 def _is_whole() -> bool:
-    """Whether network and state were made to the last step, for the base tree of this recipe."""
-    made_for = MADE_FOR.read_text() if MADE_FOR.exists() else ""
-    return network.is_laid() and made_for == str(base.path()) and base.path().exists()
+    """Whether state and network were made to the last step, and from this mount namespace."""
+    return network.is_laid() and os.path.ismount(STATE)
 
 
 def _lay() -> None:
     STATE.mkdir()
     execute(["mount", "-t", "tmpfs", "-o", "mode=755", "gearman-lab", str(STATE)])
     network.lay(NAMESPACE)
-    MADE_FOR.write_text(str(base.path()))
 
 
 def _clear() -> None:

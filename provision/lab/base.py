@@ -1,21 +1,37 @@
-"""The tree every lab host is a copy of: a bare Debian 12 server, built once.
+"""The trees that lab hosts are copies of: bare servers, each built once, one for a suite.
 
-It lives in /var/cache/gearman_py/lab, in a folder named after its suite and a digest of the
-recipe below: a changed recipe is another tree, and the older ones are removed. It is built under
-a temporary name and renamed when whole. Hosts are overlays over it; nothing writes to it later.
+They live in /var/cache/gearman_py/lab, in folders named after their suite and a digest of the
+recipe below: a changed recipe is another tree, and the older ones are removed. Each is built
+under a temporary name and renamed when whole. Hosts are overlays over them; nothing writes to
+them later.
 """
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
+from provision.errors import ToolkitError
 from provision.local import Say, execute
 
 CACHE = Path("/var/cache/gearman_py/lab")
 USER = "deploy"
 
-# -- the recipe: all that decides what is in the tree --------------------------------------
-
 SUITE = "bookworm"
+UBUNTU = (
+    "http://archive.ubuntu.com/ubuntu",
+    "/usr/share/debootstrap/scripts/gutsy",  # the one for all since, also those it never heard of
+)
+SUITES: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("bullseye", "bookworm", "trixie"), ()),
+    **dict.fromkeys(("jammy", "noble"), UBUNTU),
+}
+"""What a lab host may be -> the mirror and the script, where debootstrap does not know them."""
+
+UBUNTU_KEY = Path(__file__).with_name("ubuntu-archive.gpg")
+"""Ubuntu Archive Automatic Signing Key (2018): Debian 12 has no package that brings it."""
+
+# -- the recipe: all that decides what is in a tree ----------------------------------------
+
 PACKAGES = "systemd systemd-sysv dbus openssh-server sudo python3 iproute2 ca-certificates"
 
 # What would be the same on every host and must not be, and what nothing will read again.
@@ -54,27 +70,35 @@ COMMANDS = (
 )
 
 
-def path() -> Path:
-    """Where the tree of this recipe is, or will be."""
-    recipe = repr((SUITE, PACKAGES, REMOVED, FILES, COMMANDS))
-    return CACHE / f"{SUITE}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+def check(suite: str) -> None:
+    """Raises :class:`ToolkitError` when there is no such suite."""
+    if suite not in SUITES:
+        raise ToolkitError(f"the lab has no suite {suite!r}; it has {', '.join(SUITES)}")
 
 
-def build(say: Say) -> None:
-    """Build the tree unless it is there. Raises :class:`ToolkitError` when it cannot be built."""
-    tree = path()
+def path(suite: str) -> Path:
+    """Where the tree of a suite by this recipe is, or will be."""
+    recipe = repr((suite, PACKAGES, REMOVED, FILES, COMMANDS))
+    return CACHE / f"{suite}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+
+
+def build(say: Say, suite: str) -> None:
+    """Build a tree unless it is there. Raises :class:`ToolkitError` when it cannot be built."""
+    tree = path(suite)
     if tree.exists():
         return
-    for old in CACHE.glob(f"{SUITE}-*"):
+    for old in CACHE.glob(f"{suite}-*"):
         execute(["rm", "-rf", "--one-file-system", str(old)])
-    say("building the base system of all lab hosts (once; about a minute)")
+    say(f"building the base system of all {suite} hosts (once; about a minute)")
     partial = tree.with_suffix(".partial")
     # debootstrap mounts things: in namespaces that end when this process does, a killed build
     # leaves neither a mount nor a process behind.
     dies_with_us = ("setpriv", "--pdeathsig", "KILL")
     alone = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
-    include = f"--include={PACKAGES.replace(' ', ',')}"
-    debootstrap = ("debootstrap", "--variant=minbase", include, SUITE, str(partial))
+    options = ["--variant=minbase", f"--include={PACKAGES.replace(' ', ',')}", "--force-check-gpg"]
+    if SUITES[suite] == UBUNTU:
+        options.append(f"--keyring={UBUNTU_KEY}")
+    debootstrap = ("debootstrap", *options, suite, str(partial), *SUITES[suite])
     execute([*dies_with_us, *alone, *debootstrap])
     for pattern in REMOVED:
         for file in partial.glob(pattern):

@@ -55,13 +55,22 @@ class Machine:
 
     # -- its tree -----------------------------------------------------------------------
 
-    def prepare(self) -> None:
-        """Make the tree and its host keys, as far as they are not made."""
+    @property
+    def source(self) -> Path | None:
+        """The base tree that its tree is a copy of; None when its tree is not whole."""
+        ready = self.folder / "ready"
+        return Path(ready.read_text()) if ready.exists() else None
+
+    def is_copy_of(self, source: Path) -> bool:
+        return self.source == source and source.exists()
+
+    def prepare(self, source: Path) -> None:
+        """Make the tree, a copy of ``source``, and its host keys, unless they are made."""
         upper, work, ready = (self.folder / name for name in ("upper", "work", "ready"))
         for folder in (upper, work, self.tree):
             folder.mkdir(parents=True, exist_ok=True)
         if not os.path.ismount(self.tree):
-            options = f"lowerdir={base.path()},upperdir={upper},workdir={work}"
+            options = f"lowerdir={source},upperdir={upper},workdir={work}"
             execute(["mount", "-t", "overlay", "-o", options, "gearman-lab", str(self.tree)])
         if ready.exists():
             return
@@ -79,7 +88,7 @@ class Machine:
             key = self.tree / f"etc/ssh/ssh_host_{kind}_key"
             key.unlink(missing_ok=True)
             execute(["ssh-keygen", "-q", "-N", "", "-C", self.name, "-t", kind, "-f", str(key)])
-        ready.touch()
+        ready.write_text(str(source))
 
     def host_keys(self) -> list[str]:
         """Its public keys as ``type base64``, ed25519 first; read from the tree."""

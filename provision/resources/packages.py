@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from provision import distributions
 from provision.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource
 
@@ -12,13 +13,23 @@ class Packages(Resource):
     names: tuple[str, ...]
 
     def questions(self) -> Iterable[Question]:
-        return [("package", name) for name in self.names]
+        return [("host",), *(("package", name) for name in self.names)]
 
     def steps(self, answers: Answers) -> Iterator[Change | Problem]:
         missing = [name for name in self.names if answers["package", name] is None]
-        if missing:
-            operation = Operation("packages", {"names": missing})
-            yield Change("+", f"packages {' '.join(missing)}", operation)
+        if not missing:
+            return
+        wanted = f"packages {' '.join(missing)}"
+        system = answers["host",]["os"]
+        command = distributions.install(system, *missing)
+        if command and command.startswith(distributions.APT):
+            yield Change("+", wanted, Operation("packages", {"names": missing}))
+        else:
+            how = f"`{command}` there" if command else "install them"
+            yield Problem(
+                f"{wanted}: only apt is known here, and this is {distributions.name(system)}: "
+                f"{how} by hand, and set `packages: []` for this host"
+            )
 
     @property
     def provides(self) -> frozenset[str]:

@@ -176,6 +176,37 @@ def test_more_workers_come_and_go(lab: ModuleType, up_again: None) -> None:
     assert leaders(lab) == before
 
 
+def test_host_of_another_suite_is_made_anew_and_the_others_stay(
+    lab: ModuleType, up_again: None
+) -> None:
+    before = leaders(lab)
+    lab.run("worker1", ["sh", "-c", "echo kept >/var/lib/kept"])
+    said: list[str] = []
+    lab.up(said.append, suites={"worker1": "trixie"})
+    assert "worker1 is gone" in said
+    assert [row.suite for row in lab.status()] == ["bookworm", "bookworm", "trixie"]
+    assert "trixie" in login(lab, "worker1", "cat /etc/os-release; ls /var/lib/kept").stdout
+    assert leaders(lab)[:2] == before[:2]
+    lab.up(print, suites={"worker1": "trixie"})
+    assert login(lab, "worker1", "true").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("suites", "message"),
+    [
+        ({"worker1": "potato"}, "no suite 'potato'; it has bullseye, bookworm, trixie"),
+        ({"worker7": "trixie"}, "no host worker7; it has all, client1, server1, worker1"),
+    ],
+)
+def test_unknown_suite_or_host_changes_nothing(
+    lab: ModuleType, suites: dict[str, str], message: str
+) -> None:
+    before = leaders(lab)
+    with pytest.raises(ToolkitError, match=message):
+        lab.up(print, suites=suites)
+    assert leaders(lab) == before
+
+
 def test_host_whose_supervisor_was_killed_is_booted_with_its_disk(
     lab: ModuleType, up_again: None
 ) -> None:

@@ -35,7 +35,7 @@ class FakeHost:
             "python": [3, 11, 2],
             "machine": "x86_64",
             "libc": "glibc 2.36",
-            "os": {"PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)"},
+            "os": {"ID": "debian", "PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)"},
             "systemd": 252,
             "ahead": 0.1,
         }

@@ -107,8 +107,9 @@ def test_a_path_that_leads_nowhere_has_no_disk(agent: Session) -> None:
     assert isinstance(answer(agent, "disk", "nowhere-at-all"), Unknown)
 
 
-def test_what_fails_for_all_is_tried_once(tmp_path: Path) -> None:
+def test_what_fails_for_all_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bus that hangs is waited for once, not once for each unit."""
+    monkeypatch.setattr(probe, "SYSTEMD", str(tmp_path))  # as where systemd runs
     tries = tmp_path / "tries"
     batch = probe.Batch([("unit", f"u{number}.service") for number in range(6)])
     command = tmp_path / "systemctl"
@@ -398,7 +399,7 @@ def test_what_a_killed_agent_was_running_ends_with_it(tmp_path: Path) -> None:
     opened: list[Pipe] = []
 
     def start(line: str) -> Pipe:
-        opened.append(Pipe(f"exec env {line}"))
+        opened.append(Pipe(f"exec env {line.partition('; ')[2]}"))
         return opened[0]
 
     script = f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; exec sleep 600"
@@ -449,7 +450,7 @@ def test_an_agent_that_is_killed_is_a_message() -> None:
     opened: list[Pipe] = []
 
     def start(line: str) -> Pipe:
-        opened.append(Pipe(f"exec env {line}"))
+        opened.append(Pipe(f"exec env {line.partition('; ')[2]}"))
         return opened[0]
 
     with Session("here", start) as agent:

@@ -92,12 +92,21 @@ def test_a_dependency_that_is_not_locked_is_named(tmp_path: Path) -> None:
     [
         ({"python": [3, 9, 2]}, r"Python 3\.9\.2 \(Debian .*\) is too old: 3\.11 or newer"),
         ({"libc": "musl 1.2"}, r"C library is musl 1\.2 .*: wheels need glibc 2\.17"),
+        ({"libc": None}, r"C library is not glibc \(Debian .*: wheels need glibc 2\.17"),
         ({"libc": "glibc 2.12"}, r"C library is glibc 2\.12 .*: wheels need glibc 2\.17"),
     ],
 )
 def test_a_host_that_no_wheel_fits_is_refused(facts: dict[str, Any], message: str) -> None:
     with pytest.raises(HostFailed, match=message):
         release.target(FACTS | facts)
+
+
+def test_a_release_for_hosts_of_another_kind_is_refused(tmp_path: Path) -> None:
+    built = release.build(TARGET, tree(tmp_path / "tree"))
+    release.must_fit(built, release.target(FACTS | {"libc": "glibc 2.41"}))
+    for other in ({"python": [3, 13, 5]}, {"machine": "aarch64"}, {"libc": "glibc 2.31"}):
+        with pytest.raises(HostFailed, match=rf"{built.id} is for Python 3\.11 on x86_64 with"):
+            release.must_fit(built, release.target(FACTS | other))
 
 
 def test_a_host_takes_wheels_made_for_its_libc_and_for_older_ones() -> None:

@@ -34,6 +34,9 @@ READ_ONLY = "on a file system that is read-only: look at its mount and at the di
 SET = "set the one that is wrong (timedatectl set-ntp true)"
 NONE: dict[str, Any] = {"kept": {}, "damaged": {}}
 OS = {"PRETTY_NAME": "Debian 10"}
+NO_APT = "only apt is known here, and this is Fedora Linux 42"
+LEAVE_OUT = "and set `packages: []` for this host"
+FEDORA = {"ID": "fedora", "PRETTY_NAME": "Fedora Linux 42"}
 
 
 def found_at(kind: str, **more: Any) -> dict[str, Any]:
@@ -66,8 +69,18 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
         [{"uid": 990, "group": "app", "home": "/nonexistent", "shell": "/bin/sh", "groups": []}],
         ["~ user app (shell /bin/sh -> /usr/sbin/nologin)"],
     ),
-    (Packages(("curl", "jq")), ["7.88", None], ["+ packages jq"]),
-    (Packages(("curl",)), ["7.88"], []),
+    (Packages(("curl", "jq")), [{"os": {"ID": "debian"}}, "7.88", None], ["+ packages jq"]),
+    (Packages(("curl",)), [{"os": {"ID": "debian"}}, "7.88"], []),
+    (
+        Packages(("jq",)),
+        [{"os": {"ID": "linuxmint", "ID_LIKE": "ubuntu debian"}}, None],
+        ["+ packages jq"],
+    ),
+    (
+        Packages(("curl", "jq")),
+        [{"os": FEDORA}, None, None],
+        [f"! packages curl jq: {NO_APT}: `dnf install curl jq` there by hand, {LEAVE_OUT}"],
+    ),
     (Directory("/opt/app"), [None], ["+ directory /opt/app (root:root 0755)"]),
     (Directory("/opt/app"), [found_at("directory")], []),
     (

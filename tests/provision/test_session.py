@@ -1,6 +1,7 @@
 """How a session begins, and what a person reads when it cannot. Sudo's part: tests/lab."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -18,9 +19,33 @@ def complaint(line: str) -> str:
 
 
 def test_a_host_without_python() -> None:
-    message = "w1: there is no /usr/bin/python3: install it (apt-get install python3)"
     for line in ("/nowhere/python3 -c x", "echo sudo: /usr/bin/python3: command not found; exit 1"):
-        assert complaint(line) == message
+        said = complaint(line)
+        assert said == "w1: there is no /usr/bin/python3 (an unknown system): install it there"
+
+
+@pytest.mark.parametrize(
+    ("system", "command"),
+    [
+        ("ID=debian", "apt-get install python3"),
+        ("ID=raspbian\nID_LIKE=debian", "apt-get install python3"),
+        ("ID=alpine", "apk add python3"),
+        ('ID="rocky"\nID_LIKE="rhel centos fedora"', "dnf install python3"),
+        ('ID="opensuse-leap"\nID_LIKE="suse opensuse"', "zypper install python3"),
+    ],
+)
+def test_a_host_without_python_says_how_it_gets_one(
+    tmp_path: Path, system: str, command: str
+) -> None:
+    (tmp_path / "os-release").write_text(f'PRETTY_NAME="A System"\n{system}\n')
+
+    def start(line: str) -> Pipe:
+        moved = line.replace("/usr/bin/python3", "/nowhere/python3")
+        return Pipe(moved.replace("/etc/os-release", f"{tmp_path}/os-release"))
+
+    with pytest.raises(Unreachable) as raised:
+        Session("w1", start).close()
+    assert str(raised.value) == f"w1: there is no /usr/bin/python3 (A System): `{command}` there"
 
 
 def test_a_host_whose_python_is_too_old() -> None:
@@ -59,5 +84,5 @@ def test_an_agent_that_dies_within_a_frame_is_a_message() -> None:
 
 def test_no_secret_is_on_a_command_line() -> None:
     line = command_line("abc", sudo=True)
-    assert line.startswith("LC_ALL=C sudo -S -p abc: /usr/bin/python3 -I -S -c ")
+    assert "; LC_ALL=C sudo -S -p abc: /usr/bin/python3 -I -S -c " in line
     assert "\n" not in line

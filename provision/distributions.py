@@ -1,0 +1,39 @@
+"""What distributions differ in, as far as people are told about it: how to install a package.
+
+A host says what it is in os-release(5): its ID, and in ID_LIKE what it was made from, the
+nearest first.
+"""
+
+import re
+from collections.abc import Mapping
+
+APT = "apt-get install"
+INSTALL = {
+    "debian": APT,
+    "ubuntu": APT,
+    "fedora": "dnf install",
+    "rhel": "dnf install",
+    "alpine": "apk add",
+    "suse": "zypper install",
+    "arch": "pacman -S",
+}
+"""A distribution, or its ancestor -> the command that installs a package there."""
+
+
+def os_release(text: str) -> dict[str, str]:
+    """What a file /etc/os-release says."""
+    pairs = re.findall(r"^([A-Z_]+)=(.*?)\r?$", text, re.MULTILINE)
+    return {name: value.strip("\"'") for name, value in pairs}
+
+
+def install(os: Mapping[str, str], *packages: str) -> str | None:
+    """The command that installs packages on such a system; None when we do not know it."""
+    for name in (os.get("ID", ""), *os.get("ID_LIKE", "").split()):
+        if command := INSTALL.get(name):
+            return " ".join([command, *packages])
+    return None
+
+
+def name(os: Mapping[str, str]) -> str:
+    """What people call such a system."""
+    return os.get("PRETTY_NAME") or os.get("ID") or "an unknown system"

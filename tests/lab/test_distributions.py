@@ -1,0 +1,307 @@
+"""Hosts of several distributions: one deploy for a fleet that mixes them, and what is refused.
+
+SUITES=all adds Ubuntu 24.04 to the fleet, and the systems that are too old for it: their base
+trees take about a minute each to build, once on a machine.
+"""
+
+import contextlib
+import functools
+import hashlib
+import http.server
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+from gearman_py import Client
+from provision import deploy
+from provision.lab import network
+from provision.options import Options
+from provision.samples import SAMPLES
+from roles import ROLES
+from tests.lab.test_upgrade import root, tree
+
+ALL = os.environ.get("SUITES") == "all"
+SUITES = {"server1": "bookworm", "worker1": "trixie"} | ({"client1": "noble"} if ALL else {})
+TOO_OLD = {
+    "bullseye": r"Python 3\.9\.2 \(Debian GNU/Linux 11 \(bullseye\)\) is too old: 3\.11 or newer",
+    "jammy": r"Python 3\.10\.\d+ \(Ubuntu 22\.04.*\) is too old: 3\.11 or newer",
+}
+UNITS = (
+    "gearmand.service",
+    *(f"gearman-worker@{each}.service" for each in ("reverse", "resize", "wc")),
+)
+MOST_EXPOSED = 1.5
+ODD_PORT = 2222
+INVOKE = (sys.executable, "-m", "invoke")
+
+
+def write_inventory(
+    folder: Path, lab: ModuleType, hosts: Mapping[str, str], **variables: object
+) -> Path:
+    """An inventory in which all ``hosts``, name -> address, are everything."""
+    folder.mkdir()
+    for file in (lab.KEY, lab.KNOWN_HOSTS):
+        (folder / file.name).symlink_to(file)
+    login = {"ansible_user": "deploy", "ansible_become": True}
+    members = {"hosts": {name: {"ansible_host": address} for name, address in hosts.items()}}
+    content = {
+        "vars": login | {"ansible_ssh_private_key_file": lab.KEY.name} | variables,
+        "children": dict.fromkeys(ROLES, members),
+    }
+    (folder / "hosts.yml").write_text(yaml.safe_dump({"all": content}))
+    return folder
+
+
+def addresses(lab: ModuleType) -> dict[str, str]:
+    return {row.host: row.address for row in lab.status()}
+
+
+@pytest.fixture(scope="module")
+def mixed(lab: ModuleType) -> Iterator[ModuleType]:
+    """A lab whose hosts, bare at first, are of several distributions."""
+    lab.down(print)
+    lab.up(print, suites=SUITES)
+    yield lab
+    lab.down(print)
+    lab.up(print)
+
+
+@pytest.fixture(scope="module")
+def fleet(mixed: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The inventory of these hosts: each is job server, worker and client, as deployed."""
+    hosts = {host: addresses(mixed)[host] for host in SUITES}
+    folder = write_inventory(tmp_path_factory.mktemp("fleet") / "hosts", mixed, hosts)
+    assert deploy.deploy(folder, ROLES, Options(yes=True)) == 0
+    return folder
+
+
+def test_a_fleet_of_several_distributions_is_as_wanted_after_one_deploy(
+    fleet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert deploy.deploy(fleet, ROLES, Options(yes=True)) == 0
+    assert f"{len(SUITES)} ok; nothing to change" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("server", SUITES)
+def test_every_distribution_s_server_serves_clients_and_workers_of_all(
+    fleet: Path, mixed: ModuleType, server: str
+) -> None:
+    place = f"{addresses(mixed)[server]}:4730"
+    for client in SUITES:
+        job = f"echo -n Hello | gearman -h {place} -t 20000 -f reverse"
+        assert root(mixed, client, job) == "olleH", client
+    with Client(place, timeout=20) as here:
+        for worker in SUITES:
+            for function, sample in SAMPLES.items():
+                answer = here.do(f"{function}@{worker}", sample.workload())
+                assert sample.judge(answer) is None, (worker, function)
+
+
+@pytest.mark.parametrize("host", SUITES)
+def test_units_are_as_shut_in_and_reload_on_every_distribution(
+    fleet: Path, mixed: ModuleType, host: str
+) -> None:
+    def process() -> str:
+        return root(mixed, host, f"systemctl show -P MainPID {UNITS[-1]}").strip()
+
+    for unit in UNITS:
+        assert root(mixed, host, f"systemctl is-active {unit}").strip() == "active"
+        said = root(mixed, host, f"systemd-analyze security --no-pager {unit}")
+        (level,) = re.findall(r"Overall exposure level for .*: ([\d.]+)", said)
+        assert float(level) <= MOST_EXPOSED, said
+    before = process()
+    root(mixed, host, f"systemctl reload {UNITS[-1]}")
+    assert process() not in (before, "0")
+    assert root(mixed, host, "systemctl is-system-running").strip() == "running"
+
+
+def test_an_upgrade_gives_each_host_the_release_for_its_python(fleet: Path, tmp_path: Path) -> None:
+    ours = tree(tmp_path / "tree")
+    done = upgraded(ours, fleet, "--yes", "--settle", "0.5")
+    assert done.returncode == 0, done.stdout
+    assert f"{len(SUITES)} upgraded" in done.stdout
+    runs = dict(re.findall(r"^(\S+) runs on (\S+)$", done.stdout, re.MULTILINE))
+    assert sorted(runs.values()) == sorted(SUITES)
+
+    one = next(iter(runs))
+    done = upgraded(ours, fleet, "--yes", "--release", one)
+    assert done.returncode == 3
+    assert f"release {one} is for Python 3." in done.stdout
+
+
+def upgraded(folder: Path, hosts: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """`invoke upgrade` from another tree than this one."""
+    return subprocess.run(
+        [*INVOKE, "--search-root", folder, "upgrade", "--hosts", hosts, *flags],
+        cwd=folder,
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+# -- packages -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def archive(mixed: ModuleType, tmp_path: Path) -> Iterator[None]:
+    """The one archive of packages that hosts know: it has `gearman-lab-tool`, served from here."""
+    name, folder = "gearman-lab-tool", tmp_path / "archive"
+    control = tmp_path / "package" / "DEBIAN" / "control"
+    control.parent.mkdir(parents=True)
+    fields = (
+        f"Package: {name}\nVersion: 1.0\nArchitecture: all\nMaintainer: the lab <lab@localhost>\n"
+    )
+    control.write_text(f"{fields}Description: a package to be installed\n")
+    folder.mkdir()
+    package = folder / f"{name}.deb"
+    build = ["dpkg-deb", "--build", "--root-owner-group", str(tmp_path / "package"), str(package)]
+    subprocess.run(build, check=True, capture_output=True)
+    content = package.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    (folder / "Packages").write_text(
+        f"{fields}Filename: ./{package.name}\nSize: {len(content)}\nSHA256: {digest}\n"
+    )
+    handler = functools.partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer((str(network.ADDRESS.ip), 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        source = f"deb [trusted=yes] http://{network.ADDRESS.ip}:{server.server_port} ./"
+        for host in SUITES:
+            root(
+                mixed,
+                host,
+                f"cd /etc/apt && mv sources.list kept && echo '{source}' > sources.list",
+            )
+        yield
+        for host in SUITES:
+            root(mixed, host, "cd /etc/apt && mv kept sources.list; dpkg --purge gearman-lab-tool")
+        server.shutdown()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_packages_are_installed_once_and_missed_when_they_are_gone(
+    mixed: ModuleType, archive: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hosts = {host: addresses(mixed)[host] for host in SUITES}
+    folder = write_inventory(tmp_path / "hosts", mixed, hosts, packages=["gearman-lab-tool"])
+    for _ in range(2):
+        only = Options(yes=True, tags="packages")
+        assert deploy.plan(folder, ROLES, only) == deploy.CHANGES_PENDING
+        assert deploy.deploy(folder, ROLES, only) == 0
+        for host in SUITES:
+            assert "ok installed" in root(mixed, host, "dpkg -s gearman-lab-tool")
+        capsys.readouterr()
+        assert deploy.deploy(folder, ROLES, only) == 0
+        assert "nothing to change" in capsys.readouterr().out
+        for host in SUITES:
+            root(mixed, host, "dpkg --remove gearman-lab-tool")
+
+
+def test_a_package_that_does_not_exist_is_a_failure_with_apt_s_words(
+    mixed: ModuleType, archive: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hosts = {"worker1": addresses(mixed)["worker1"]}
+    folder = write_inventory(tmp_path / "hosts", mixed, hosts, packages=["no-such-tool"])
+    assert deploy.deploy(folder, ROLES, Options(yes=True, tags="packages")) == 3
+    assert "Unable to locate package no-such-tool" in capsys.readouterr().out
+
+
+# -- what is refused ----------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def odd_host(lab: ModuleType, folder: Path, change: str) -> Iterator[Path]:
+    """A host within server1: its tree, changed, with an sshd and no systemd; its inventory."""
+    sshd = f"/usr/sbin/sshd -D -p {ODD_PORT}"
+    root(
+        lab,
+        "server1",
+        "mkdir /run/odd && mount -t tmpfs odd /run/odd && cd /run/odd && mkdir upper work root"
+        " && mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work odd root"
+        f" && cd root && {change} && cd / && systemd-run --quiet --unit=odd"
+        f" -p RootDirectory=/run/odd/root -p MountAPIVFS=yes -p BindPaths=/run/sshd {sshd}"
+        f" && until ss -ltn | grep -q :{ODD_PORT}; do sleep 0.05; done",
+    )
+    address = addresses(lab)["server1"]
+    write_inventory(folder, lab, {"odd": address}, ansible_port=ODD_PORT, packages=["curl", "jq"])
+    keys = [line.split(" ", 1) for line in lab.KNOWN_HOSTS.read_text().splitlines()]
+    known = (f"[{address}]:{ODD_PORT} {key}\n" for names, key in keys if address in names)
+    (folder / "known_hosts").unlink()
+    (folder / "known_hosts").write_text("".join(known))
+    try:
+        yield folder
+    finally:
+        root(lab, "server1", "systemctl stop odd; umount /run/odd/root /run/odd; rmdir /run/odd")
+
+
+NO_PYTHON = "rm usr/bin/python3"
+NO_DPKG = "rm usr/bin/dpkg-query"
+# No Python of Alpine can be had here: this is the answer that musl gives.
+MUSL = """
+rm usr/bin/python3; cat > usr/bin/python3 << 'END'; chmod 755 usr/bin/python3
+#!/bin/sh
+exec /usr/bin/python3.11 -I -S -c "import os
+def confstr(name): raise ValueError('unrecognized configuration name')
+os.confstr = confstr
+$4"
+END
+:"""
+
+
+@pytest.mark.parametrize(
+    ("change", "system", "status", "message"),
+    [
+        (
+            NO_PYTHON,
+            "debian",
+            4,
+            "there is no /usr/bin/python3 (A debian): `apt-get install python3`",
+        ),
+        (NO_PYTHON, "fedora", 4, "there is no /usr/bin/python3 (A fedora): `dnf install python3`"),
+        (NO_PYTHON, "alpine", 4, "there is no /usr/bin/python3 (A alpine): `apk add python3`"),
+        (NO_DPKG, "fedora", 3, "this is A fedora: `dnf install curl jq` there by hand"),
+        (NO_DPKG, "opensuse", 3, "no systemd runs there, and the units need one"),
+        (MUSL, "alpine", 3, "its C library is not glibc (A alpine): wheels need glibc 2.17"),
+    ],
+    ids=["no Python", "no Python, dnf", "no Python, apk", "no apt", "no systemd", "musl"],
+)
+def test_a_host_that_lacks_what_is_needed_is_told_so(
+    mixed: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: str,
+    system: str,
+    status: int,
+    message: str,
+) -> None:
+    release = f"printf 'ID={system}\\nPRETTY_NAME=\"A {system}\"\\n' > etc/os-release"
+    with odd_host(mixed, tmp_path / "hosts", f"{release} && {change}") as folder:
+        assert deploy.plan(folder, ROLES) == status
+        assert deploy.deploy(folder, ROLES, Options(yes=True)) == status
+    said = capsys.readouterr().out
+    assert message in said
+    assert "ValueError" not in said
+
+
+@pytest.mark.skipif(not ALL, reason="SUITES=all builds these")
+@pytest.mark.parametrize("suite", TOO_OLD)
+def test_a_distribution_that_is_too_old_is_refused(
+    mixed: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], suite: str
+) -> None:
+    mixed.up(print, 2, {**SUITES, "worker2": suite})
+    folder = write_inventory(tmp_path / "hosts", mixed, {"old": addresses(mixed)["worker2"]})
+    assert deploy.deploy(folder, ROLES, Options(yes=True)) == 3
+    assert re.search(TOO_OLD[suite], capsys.readouterr().out)
