@@ -2,6 +2,8 @@
 
     .venv/bin/python -m tests.bench.converge [ROW...]      (as root: it boots the lab)
 
+All rows take most of an hour; $ROUNDS is for who has less time.
+
 `noop` is a deploy to hosts that are as wanted, `first` one to hosts that bear no trace of Gearman;
 then the number of hosts, and a round trip to each that is so long. All start cold: a new process,
 no connection left over. Ansible has pipelining, a fork for each host, ControlPersist, gathers no
@@ -174,7 +176,7 @@ def deploy(folder: Path, name: str, row: Row, hosts: Sequence[str], trips: Trips
                 raise SystemExit(f"{name}: {host}1: {up.stdout}\n{out[-3000:]}")
     for path in (folder / "control").glob("*"):
         subprocess.run(
-            ["ssh", "-O", "exit", "-S", str(path), "-"], capture_output=True, check=False
+            ["ssh", "-O", "exit", "-S", str(path), "host"], capture_output=True, check=False
         )
     counts = [after - before for after, before in zip(counted(hosts), seen, strict=True)]
     cpu = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
@@ -188,7 +190,7 @@ def measure(row: Row, folder: Path) -> dict[str, Cost]:
     found: dict[str, list[Cost]] = {name: [] for name in contenders(folder, 0)}
     with far_away(folder, row.round_trip) as trips:
         write_work(folder)
-        for _ in range(row.rounds):
+        for _ in range(int(os.environ.get("ROUNDS", row.rounds))):
             for name, costs in found.items():
                 costs.append(deploy(folder, name, row, hosts, trips))
     return {name: Cost(*map(median, zip(*costs, strict=True))) for name, costs in found.items()}

@@ -33,7 +33,7 @@ ANSIBLE = """
         cmd: "/usr/bin/python3 -I -m venv --without-pip {{ place }}/venv"
         creates: "{{ place }}/venv/bin/python"
     - shell:
-        cmd: "cd {{ place }} && venv/bin/python wheels/pip-*.whl/pip install
+        cmd: "cd {{ place }} && venv/bin/python $(echo wheels/pip-*.whl)/pip install
           --quiet --disable-pip-version-check --no-cache-dir --no-index --no-deps --require-hashes
           --find-links wheels --requirement requirements.txt && touch .complete"
         creates: "{{ place }}/.complete"
@@ -117,7 +117,7 @@ if not host.get_fact(File, path=f"{place}/.complete"):
     server.shell([
         f"tar -xf /opt/gearman/releases/it.tar -C {place}",
         f"/usr/bin/python3 -I -m venv --without-pip {place}/venv",
-        f"cd {place} && venv/bin/python wheels/pip-*.whl/pip install"
+        f"cd {place} && venv/bin/python $(echo wheels/pip-*.whl)/pip install"
         " --quiet --disable-pip-version-check --no-cache-dir --no-index --no-deps --require-hashes"
         " --find-links wheels --requirement requirements.txt && touch .complete",
         "rm /opt/gearman/releases/it.tar",
