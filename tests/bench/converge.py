@@ -93,7 +93,7 @@ def contenders(folder: Path, hosts: int) -> dict[str, Contender]:
         f"{sys.executable} -m invoke --search-root {ROOT} deploy --yes --hosts {folder}/inventory"
     )
     ansible = f"{PEERS}/bin/ansible-playbook -i inventory/hosts.yml -e @told.json site.yml"
-    pyinfra = f"{PEERS}/bin/pyinfra -y inventory.py deploy.py workers.py"
+    pyinfra = f"{PEERS}/bin/pyinfra -y inventory.py deploy.py"
     return {
         "ours": Contender([*ours.split(), "--parallel", str(hosts)], r"\d+ ok; nothing to change"),
         "ansible": Contender(ansible.split(), r"PLAY RECAP(?!.*(changed|failed)=[1-9])"),

@@ -145,23 +145,17 @@ if "job_server" in host.groups:
     systemd.daemon_reload(_if=lambda: service.did_change() or socket.did_change())
     systemd.service("gearmand.socket", running=True, enabled=True)
     systemd.service("gearmand.service", running=True, enabled=True)
+# What all hosts do is what keeps pyinfra from starting workers before their job server.
+files.directory("/opt/gearman", mode="755")
+if "worker" in host.groups:
+    service = unit("gearman-worker@.service")
+    systemd.daemon_reload(_if=service.did_change)
+    for function in ("reverse", "resize", "wc"):
+        systemd.service(f"gearman-worker@{function}.service", running=True, enabled=True)
 if "client" in host.groups:
     for command in ("gearman", "gearadmin"):
         files.link(f"/usr/local/bin/{command}", target=f"{commands}/{command}")
     files.put(f"{host.name}/gearman.sh", "/etc/profile.d/gearman.sh", mode="644")
-"""
-
-# Of its own: pyinfra keeps the order of files, not that of what is in one for different hosts.
-PYINFRA_WORKERS = """
-from pyinfra import host
-from pyinfra.operations import files, systemd
-
-if "worker" in host.groups:
-    file = "gearman-worker@.service"
-    unit = files.put(f"{host.name}/{file}", f"/etc/systemd/system/{file}", mode="644")
-    systemd.daemon_reload(_if=unit.did_change)
-    for function in ("reverse", "resize", "wc"):
-        systemd.service(f"gearman-worker@{function}.service", running=True, enabled=True)
 """
 
 
@@ -230,4 +224,3 @@ def write_work(folder: Path) -> None:
     (folder / "group_data").mkdir()
     (folder / "group_data" / "all.py").write_text("".join(data))
     (folder / "deploy.py").write_text(PYINFRA)
-    (folder / "workers.py").write_text(PYINFRA_WORKERS)
