@@ -138,6 +138,11 @@ def far_away(folder: Path, round_trip: float) -> Iterator[Trips]:
         yield trips
 
 
+def make_bare(hosts: Sequence[str]) -> None:
+    for host in hosts:
+        lab.run(host, ["sh", "-c", BARE])
+
+
 def counted(hosts: Sequence[str]) -> list[int]:
     """Connections, channels and sudos that the hosts have seen together."""
     sshd = "\n".join(line for host in hosts for line in lab.journal(host))
@@ -150,8 +155,7 @@ def deploy(folder: Path, name: str, row: Row, hosts: Sequence[str], trips: Trips
     """One deploy by a contender, which must have done what it is there for."""
     contender = contenders(folder, len(hosts))[name]
     if row.first:
-        for host in hosts:
-            lab.run(host, ["sh", "-c", BARE])
+        make_bare(hosts)
     seen, turned = counted(hosts), trips.count
     used, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     with (folder / "said").open("w") as said:  # a pipe would be held open by ControlPersist
@@ -193,6 +197,8 @@ def measure(row: Row, folder: Path) -> dict[str, Cost]:
         for _ in range(int(os.environ.get("ROUNDS", row.rounds))):
             for name, costs in found.items():
                 costs.append(deploy(folder, name, row, hosts, trips))
+        if row.first:  # what a peer left is no release of ours
+            make_bare(hosts)
     return {name: Cost(*map(median, zip(*costs, strict=True))) for name, costs in found.items()}
 
 
