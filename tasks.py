@@ -51,7 +51,7 @@ PEERS = {
     "/usr/share/doc/php-imagick": "php-imagick",
     "/usr/share/perl5/Gearman/Client.pm": "libgearman-client-perl",
 }
-BENCHES = ("job_server", "libraries", "resize")
+BENCHES = ("job_server", "libraries", "resize", "converge")
 CHECKS = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
 
 
@@ -297,7 +297,8 @@ def test(c: Context, only: Sequence[str] | None = None) -> int:
 @command(
     iterable=["row"],
     help={
-        "what": "job_server (and C's), libraries (and pygearman, gear, pecl), resize (and PHP's)",
+        "what": "job_server (and C's), libraries (and pygearman, gear, pecl), resize (and PHP's), "
+        "converge (and Ansible, pyinfra)",
         "row": "only this row (repeatable), such as latency, single, worker",
     },
 )

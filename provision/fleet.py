@@ -118,6 +118,7 @@ class Run:
             options.tags, [role.__name__ for group in roles.values() for role in group]
         )
         self._building = Lock()
+        self._artifacts: dict[Target, Artifact] = {}
         self._id = token_hex(4)
         self.start_clock()
 
@@ -215,11 +216,13 @@ class Run:
 
     def _artifact(self, target: Target) -> Artifact:
         with self._building:
-            artifact = release.built(target)
-            if artifact is None:
-                self.report.show(Building(target))
-                artifact = release.build(target)
-            return artifact
+            if target not in self._artifacts:
+                artifact = release.built(target)
+                if artifact is None:
+                    self.report.show(Building(target))
+                    artifact = release.build(target)
+                self._artifacts[target] = artifact
+            return self._artifacts[target]
 
     # -- changing -----------------------------------------------------------------------
 

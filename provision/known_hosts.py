@@ -7,7 +7,7 @@ not supported, and such a line is passed over.
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,22 +107,23 @@ class KnownHosts:
             raise InventoryError(f"{path}: it cannot be read: {error.strerror}") from None
         for number, line in enumerate(lines, 1):
             marker, _, rest = line.partition(" ") if line.startswith("@") else ("", "", line)
-            if marker not in ("", "@revoked"):
-                continue
+            names = (rest.split(maxsplit=1) or [""])[0].split(",")
+            if marker not in ("", "@revoked") or not self._is_among(names):
+                continue  # the keys of others are not even parsed: there may be many
             try:
                 entry = paramiko.hostkeys.HostKeyEntry.from_line(rest, number)
             except (paramiko.SSHException, paramiko.hostkeys.InvalidHostKey):
                 continue
-            if entry is not None and entry.key is not None and self._is_about(entry):
+            if entry is not None and entry.key is not None:
                 yield Known(entry.key, path, number, bool(marker))
 
-    def _is_about(self, entry: Any) -> bool:
+    def _is_among(self, names: Iterable[str]) -> bool:
         import paramiko
 
         return any(
             name == self._name
             or (name.startswith("|1|") and paramiko.HostKeys.hash_host(self._name, name) == name)
-            for name in entry.hostnames
+            for name in names
         )
 
 
