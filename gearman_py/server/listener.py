@@ -18,6 +18,7 @@ from gearman_py.broker.broker import OWED_PAUSE, Broker
 from gearman_py.broker.peer import Peer
 from gearman_py.protocol.codec import LARGE, MAX_PACKET, Decoder, Message
 from gearman_py.protocol.packets import WORKER_REPORTS
+from gearman_py.server.keeper import Keeper
 from gearman_py.server.vigil import Vigil
 
 log = logging.getLogger("gearmand")
@@ -134,6 +135,8 @@ class Connection(asyncio.Protocol):
 
     def _resume(self) -> None:
         """The peer reads again: go on with what it had sent, then read more."""
+        if self._server.stopping:
+            return
         self._paused = False
         backlog, self._backlog = self._backlog, ()
         self._receive(backlog)
@@ -158,7 +161,10 @@ class Connection(asyncio.Protocol):
 
 
 class Listener:
-    """All connections of one broker."""
+    """All connections of one broker. ``keeper`` makes its jobs durable, if they are to be."""
+
+    keeper: Keeper | None = None
+    stopping = False
 
     def __init__(
         self,
@@ -201,6 +207,14 @@ class Listener:
             self.vigil.begin(len(peers))
         if dirty and not self.flushing:
             self.settle()
+        if self.keeper is not None:
+            self.keeper.look()
+
+    def stop_reading(self) -> None:
+        """Hear no more of anybody; what is owed can still be written."""
+        self.stopping = True
+        for connection in self.connections.values():
+            connection.transport.pause_reading()
 
     def _tick(self) -> None:
         """Let time do its work in the broker, and come back when it has more to do."""
