@@ -13,6 +13,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,22 +51,26 @@ COMMANDS = {
 }
 
 
+DURABLE = ["-q", "libsqlite3", "--libsqlite3-db"]  # both servers know these names
+
+
 @contextmanager
-def server(name: str) -> Iterator[Server]:
+def server(name: str, *, durable: bool = False) -> Iterator[Server]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = free.getsockname()
-    command = [*COMMANDS[name], "-L", address[0], "-p", str(address[1])]
-    process = subprocess.Popen(command)
-    try:
-        _await_listening(address, process)
-        yield Server(name, address, process)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # a disk, where /tmp may be none
+        command = [*COMMANDS[name], "-L", address[0], "-p", str(address[1])]
+        process = subprocess.Popen(command + [*DURABLE, f"{folder}/queue"] * durable)
+        try:
+            _await_listening(address, process)
+            yield Server(name, address, process)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
 
 
 def _await_listening(address: tuple[str, int], process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         try:
             socket.create_connection(address, 1).close()
@@ -188,6 +193,9 @@ ROWS: dict[str, tuple[str, Row]] = {
     "together": ("enqueue and drain together", together(200_000)),
     "million": ("1 M queued", enqueue(1_000_000)),
     "idle": ("one job at a time beside 5,000 idle workers", idle(5_000, 5_000)),
+    "durable": ("durable background enqueue, 4 clients, 32 in flight", enqueue(100_000)),
+    "durable-one": ("durable background enqueue, 1 client, one at a time", enqueue(3_000, 1, 1)),
+    "durable-drain": ("drain 100 k durable jobs with 8 workers", drain(100_000)),
     "megabyte": ("foreground, 1 MiB payloads", foreground(4, 4, 1, 400, b"x" * 2**20)),
 }
 # Rows that take C gearmand minutes: one round of it is enough to see the size of the gap.
