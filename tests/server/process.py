@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,18 @@ LIMIT = 10.0  # seconds that anything here may take
 
 
 class Server:
-    """gearmand as a command; ``log`` is what it said on stderr so far."""
+    """gearmand as a command; ``log`` is what it said on stderr so far.
 
-    def __init__(self, arguments: list[str], folder: Path, **environment: str) -> None:
+    ``before``: the words of a command that runs it.
+    """
+
+    def __init__(
+        self, arguments: list[str], folder: Path, *, before: Sequence[str] = (), **environment: str
+    ) -> None:
         self._log = folder / "gearmand.log"
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gearman_py.cli.gearmand", *arguments],
+                [*before, sys.executable, "-m", "gearman_py.cli.gearmand", *arguments],
                 env={**os.environ, **environment},
                 stderr=log,
             )
