@@ -21,16 +21,22 @@ LIMIT = 10.0  # seconds that anything here may take
 class Server:
     """gearmand as a command; ``log`` is what it said on stderr so far.
 
-    ``before``: the words of a command that runs it.
+    ``before``: the words of a command that runs it. ``program``: what Python is to run.
     """
 
     def __init__(
-        self, arguments: list[str], folder: Path, *, before: Sequence[str] = (), **environment: str
+        self,
+        arguments: list[str],
+        folder: Path,
+        *,
+        before: Sequence[str] = (),
+        program: Sequence[str] = ("-m", "gearman_py.cli.gearmand"),
+        **environment: str,
     ) -> None:
         self._log = folder / "gearmand.log"
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
-                [*before, sys.executable, "-m", "gearman_py.cli.gearmand", *arguments],
+                [*before, sys.executable, *program, *arguments],
                 env={**os.environ, **environment},
                 stderr=log,
             )
