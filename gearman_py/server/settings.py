@@ -194,6 +194,9 @@ class Settings:
     hashtable_buckets: int | None = idle(
         "--hashtable-buckets", "tables grow by themselves", type=int, metavar="N"
     )
+    queue_table: str | None = idle(
+        "--libsqlite3-table", "the file holds nothing but the queue", metavar="TABLE"
+    )
     store_on_shutdown: bool | None = idle(
         "--store-queue-on-shutdown",
         "with -q sqlite a job is stored before it is acknowledged",
