@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             lifecycle.become(settings.user, doors)
         _log_to(settings)
         if settings.daemon:
+            if store := lifecycle.open_store(settings):
+                store.close()  # it can be had, or somebody who can still hear is told why not
             detach()
         if settings.pid_file:
             _write_pid(Path(settings.pid_file))

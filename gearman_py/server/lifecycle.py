@@ -73,6 +73,16 @@ def become(user: str, doors: Sequence[Door]) -> None:
         raise StartError(f"only root can switch to user {user!r}") from error
 
 
+def open_store(settings: Settings) -> Store | None:
+    """Where background jobs are to be stored, if they are; raises StartError."""
+    if not settings.durable:
+        return None
+    try:
+        return SQLiteStore(Path(settings.queue_file))
+    except StoreError as error:
+        raise StartError(str(error)) from error
+
+
 def serve(settings: Settings, doors: Sequence[Door]) -> int:
     """Serve at these doors until a signal or an operator ends it; return the exit status.
 
@@ -93,11 +103,10 @@ def serve(settings: Settings, doors: Sequence[Door]) -> int:
         wakeup=settings.worker_wakeup,
         durable=settings.durable,
     )
-    store = None
-    if settings.durable:
+    store = open_store(settings)
+    if store is not None:
         notify("STATUS=reading the queue's file")
         try:
-            store = SQLiteStore(Path(settings.queue_file))
             replay(store, queues)
         except StoreError as error:
             raise StartError(str(error)) from error

@@ -214,7 +214,8 @@ class Listener:
         """Hear no more of anybody; what is owed can still be written."""
         self.stopping = True
         for connection in self.connections.values():
-            connection.transport.pause_reading()
+            if not connection.transport.is_closing():
+                connection.transport.pause_reading()
 
     def _tick(self) -> None:
         """Let time do its work in the broker, and come back when it has more to do."""

@@ -1,7 +1,9 @@
 """The durable queue from outside: the real server is killed, starved and lied to."""
 
+import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -277,18 +279,34 @@ def test_full_disk_refuses_jobs_while_it_is_full_and_everything_else_goes_on(
     assert left == kept[len(done) - 1 :], "acknowledged, and not done yet"
 
 
+@pytest.fixture
+def on_a_bad_disk(tmp_path: Path, file: Path) -> Iterator[Callable[[str, str], Server]]:
+    """Starts a server some of whose system calls fail."""
+    if not shutil.which("strace"):
+        pytest.skip("strace makes the disk fail")
+    with contextlib.ExitStack() as started:
+
+        def begin(calls: str, when: str) -> Server:
+            trace = ["strace", "-f", "-o", "/dev/null", "-e", f"trace={calls}"]
+            fault = ["-e", f"inject={calls}:error=EIO:when={when}"]
+            options = ["-L", "127.0.0.1", "-p", "0", "-v", "-q", "sqlite", "--queue-file"]
+            server = Server([*options, str(file)], tmp_path, before=[*trace, *fault])
+            started.callback(server.process.wait)
+            started.callback(server.process.kill)
+            await_true(lambda: "listens on" in server.log or server.process.poll() is not None)
+            return server
+
+        yield begin
+
+
 @pytest.mark.parametrize("number", range(1, 3 * FAULTS, 3))
 def test_disk_that_fails_to_keep_what_was_written_stops_the_server(
-    tmp_path: Path, file: Path, durable: Start, connect: Connect, number: int
+    on_a_bad_disk: Callable[[str, str], Server], durable: Start, connect: Connect, number: int
 ) -> None:
     """The N-th sync of a thread fails, and no other: to try again would seem to succeed."""
-    fault = f"inject=fdatasync,fsync:error=EIO:when={number}"
-    trace = ["strace", "-f", "-o", "/dev/null", "-e", "trace=fdatasync,fsync", "-e", fault]
-    options = ["-L", "127.0.0.1", "-p", "0", "-v", "-q", "sqlite", "--queue-file", str(file)]
-    server = Server(options, tmp_path, before=trace)
+    server = on_a_bad_disk("fdatasync,fsync", str(number))
     kept = []
     try:
-        await_true(lambda: "listens on" in server.log or server.process.poll() is not None)
         if "listens on" in server.log:
             client = connect(server.listening())
             while True:
@@ -300,6 +318,22 @@ def test_disk_that_fails_to_keep_what_was_written_stops_the_server(
     found = everything(worker(connect(durable().listening())))
     assert {facts[0] for _, *facts in found} >= set(kept)
     print(f"sync {number} failed: {len(kept)} acknowledged, 0 lost")
+
+
+def test_write_that_fails_refuses_its_jobs_and_no_others(
+    on_a_bad_disk: Callable[[str, str], Server], durable: Start, connect: Connect
+) -> None:
+    server = on_a_bad_disk("pwrite64", "30..40")
+    client = connect(server.listening())
+    answers = [client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"%d" % n) for n in range(60)]
+    refused = [n for n, (said, *_) in enumerate(answers) if said == "ERROR"]
+    assert 0 < len(refused) < 30
+    assert "jobs are stored again" in server.log
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(int(client.command("getpid").split()[1]), signal.SIGKILL)
+    server.process.wait(LIMIT)
+    found = everything(worker(connect(durable().listening())))
+    assert [int(facts[-1]) for _, *facts in found] == [n for n in range(60) if n not in refused]
 
 
 def test_damaged_file_is_refused_with_what_to_do(
