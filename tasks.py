@@ -14,13 +14,32 @@ from invoke.context import Context
 from provision import lab, local
 from provision.cli import ROOT, command, inventory_folder
 from provision.errors import ToolkitError
+from provision.options import PARALLEL, Options
 from roles import ROLES
 
 LAB = ROOT / "inventory" / "lab"
 HOSTS = {"hosts": "the inventory: a folder with hosts.yml, such as inventory/prod"}
 LIMIT = {"limit": "only these hosts or groups, comma-separated; * matches, ! excludes"}
-VERBOSE = {"verbose": "show each operation as the shell line it equals, and new files whole"}
+PART = LIMIT | {
+    "tags": "only resources of these roles or kinds, such as worker, unit, file; comma-separated",
+    "parallel": f"how many hosts at once ({PARALLEL})",
+}
+OUTPUT = {
+    "verbose": "show each operation as the shell line it equals, and new files whole",
+    "json": "tell what happens as lines of JSON on stdout",
+}
 YES = {"yes": "apply without asking"}
+
+ROLL = {
+    **{key: value for key, value in PART.items() if key != "tags"},
+    **OUTPUT,
+    **YES,
+    "batch": "how many hosts at once after the first: 1, or a share of their group (25%)",
+    "max_fail": "how many hosts may fail before all are put back (0)",
+    "settle": "seconds that a unit must stay up (2)",
+    "gap": "a function may be without a worker for a moment",
+    "again": "also a release that was given up before",
+}
 
 # What the tests talk to: other people's Gearman.
 PEERS = {
@@ -36,31 +55,190 @@ BENCHES = ("job_server", "libraries", "resize")
 CHECKS = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
 
 
-@command(help=HOSTS | LIMIT | VERBOSE)
-def plan(c: Context, hosts: str = "", limit: str = "", verbose: bool = False) -> int:
+@command(help=HOSTS | PART | OUTPUT)
+def plan(
+    c: Context,
+    hosts: str = "",
+    limit: str = "",
+    tags: str = "",
+    parallel: int = PARALLEL,
+    verbose: bool = False,
+    json: bool = False,
+) -> int:
     """Show what a deploy would change; writes nothing. Exit status 2: changes are pending."""
     from provision import deploy as engine
 
-    return engine.plan(inventory_folder(hosts), ROLES, limit=limit or None, verbose=verbose)
+    return engine.plan(
+        inventory_folder(hosts), ROLES, Options(limit or None, tags, False, verbose, json, parallel)
+    )
 
 
-@command(help=HOSTS | LIMIT | YES | VERBOSE)
+@command(help=HOSTS | PART | OUTPUT | YES | {"check": "the same as invoke plan"})
 def deploy(
-    c: Context, hosts: str = "", limit: str = "", yes: bool = False, verbose: bool = False
+    c: Context,
+    hosts: str = "",
+    limit: str = "",
+    tags: str = "",
+    parallel: int = PARALLEL,
+    yes: bool = False,
+    check: bool = False,
+    verbose: bool = False,
+    json: bool = False,
 ) -> int:
     """Make every host as its roles say: plan, ask, apply, verify."""
     from provision import deploy as engine
 
-    folder = inventory_folder(hosts)
-    return engine.deploy(folder, ROLES, limit=limit or None, yes=yes, verbose=verbose)
+    options = Options(limit or None, tags, yes, verbose, json, parallel)
+    act = engine.plan if check else engine.deploy
+    return act(inventory_folder(hosts), ROLES, options)
 
 
-@command(help=HOSTS | LIMIT)
-def status(c: Context, hosts: str = "", limit: str = "") -> int:
+@command(help=HOSTS | ROLL | {"release": "this one, which the hosts or this machine have"})
+def upgrade(
+    c: Context,
+    hosts: str = "",
+    release: str = "",
+    limit: str = "",
+    batch: str = "25%",
+    max_fail: int = 0,
+    settle: float = 2.0,
+    gap: bool = False,
+    again: bool = False,
+    parallel: int = PARALLEL,
+    yes: bool = False,
+    verbose: bool = False,
+    json: bool = False,
+) -> int:
+    """Bring hosts to this tree's release, one by one, and back if it does not work."""
+    from provision import rollout
+
+    options = Options(limit or None, "", yes, verbose, json, parallel, again)
+    manner = rollout.Manner(batch, max_fail, settle, gap)
+    return rollout.upgrade(inventory_folder(hosts), ROLES, options, manner, to=release or None)
+
+
+@command(help=HOSTS | ROLL | {"to": "this release (the one before)"})
+def rollback(
+    c: Context,
+    hosts: str = "",
+    to: str = "",
+    limit: str = "",
+    batch: str = "25%",
+    max_fail: int = 0,
+    settle: float = 2.0,
+    gap: bool = False,
+    again: bool = False,
+    parallel: int = PARALLEL,
+    yes: bool = False,
+    verbose: bool = False,
+    json: bool = False,
+) -> int:
+    """Bring hosts back to the release they ran before, or to any that they keep."""
+    from provision import rollout
+
+    options = Options(limit or None, "", yes, verbose, json, parallel, again)
+    manner = rollout.Manner(batch, max_fail, settle, gap)
+    return rollout.rollback(inventory_folder(hosts), ROLES, options, manner, to=to or None)
+
+
+@command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
+def status(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> int:
     """Show what runs where: releases, units, what a deploy would change."""
     from provision import status as standing
 
-    return standing.status(inventory_folder(hosts), ROLES, limit=limit or None)
+    return standing.status(inventory_folder(hosts), ROLES, Options(limit or None, json=json))
+
+
+@command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
+def history(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> int:
+    """Show who deployed what, when, and how it went, as the hosts remember it."""
+    from provision import past
+
+    return past.history(inventory_folder(hosts), Options(limit or None, json=json))
+
+
+@command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
+def releases(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> int:
+    """Show the releases that hosts keep: which run, which are bad."""
+    from provision import past
+
+    return past.releases(inventory_folder(hosts), Options(limit or None, json=json))
+
+
+@command(help=HOSTS | LIMIT | YES | {"replace": "hosts that were installed anew, comma-separated"})
+def trust(
+    c: Context, hosts: str = "", limit: str = "", replace: str = "", yes: bool = False
+) -> int:
+    """Show the hosts' keys, ask, and record them in the inventory's known_hosts."""
+    from provision import trust as keys
+
+    return keys.trust(inventory_folder(hosts), Options(limit or None, yes=yes), replace)
+
+
+@command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
+def facts(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> int:
+    """Show what the hosts are: system, size, clock, addresses, release."""
+    from provision import facts as looking
+
+    return looking.facts(inventory_folder(hosts), Options(limit or None, json=json))
+
+
+@command(
+    help=HOSTS
+    | LIMIT
+    | {
+        "name": "a host, a group, gearmand, a function or a unit; or all",
+        "follow": "go on with what is said from now on",
+        "lines": "how many of each host (50)",
+        "since": "not what is older, as `-1h`, `today`, `2026-11-23 14:00`",
+        "json": OUTPUT["json"],
+    },
+)
+def logs(
+    c: Context,
+    name: str,
+    hosts: str = "",
+    limit: str = "",
+    follow: bool = False,
+    lines: int = 50,
+    since: str = "",
+    json: bool = False,
+) -> int:
+    """Show what the units say, of one host or of all, in the order of time."""
+    from provision import logs as journal
+
+    wanted = journal.Wanted(lines=lines, since=since, follow=follow)
+    return journal.logs(inventory_folder(hosts), Options(limit or None, json=json), name, wanted)
+
+
+@command(
+    help=HOSTS
+    | LIMIT
+    | {
+        "root": "as root",
+        "shell": "by a shell there: pipes, globs, variables",
+        "seconds": "how long it may take (3600)",
+        "parallel": PART["parallel"],
+        "json": OUTPUT["json"],
+    }
+)
+def run(
+    c: Context,
+    hosts: str = "",
+    limit: str = "",
+    root: bool = False,
+    shell: bool = False,
+    seconds: float = 3600.0,
+    parallel: int = PARALLEL,
+    json: bool = False,
+) -> int:
+    """Run a command on many hosts: invoke run --hosts ... -- COMMAND."""
+    from provision import command as running
+
+    words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+    options = Options(limit or None, json=json, parallel=parallel)
+    manner = running.Manner(root, shell, seconds)
+    return running.run(inventory_folder(hosts), options, words, manner)
 
 
 @command(help=HOSTS | {"patience": "seconds that each job may take (20)"})
@@ -78,7 +256,7 @@ def demo(c: Context) -> int:
     from provision import smoke as end_to_end
 
     lab.up(print)
-    return engine.deploy(LAB, ROLES, yes=True) or end_to_end.smoke(LAB)
+    return engine.deploy(LAB, ROLES, Options(yes=True)) or end_to_end.smoke(LAB)
 
 
 @command(iterable=["only"], help={"only": "these tests alone: a path, or path::name (repeatable)"})
@@ -136,8 +314,8 @@ def lab_status(c: Context) -> None:
         print(f"{row.host:10} {row.address:16} {row.group:12} {row.state}")
 
 
-@command(positional=["host"], help={"host": "its name: client1, server1, worker1 ..."})
-def lab_shell(c: Context, host: str = "") -> int:
+@command(help={"host": "its name: client1, server1, worker1 ..."})
+def lab_shell(c: Context, host: str) -> int:
     """Open a shell on one of the lab's hosts, as its deploy user."""
     return lab.shell(host)
 
@@ -146,7 +324,9 @@ def _python(*arguments: str) -> int:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode
 
 
-namespace = Collection(plan, deploy, status, smoke, demo, test, bench)
+ON_HOSTS = (trust, plan, deploy, upgrade, rollback, smoke)
+LOOKING = (status, facts, logs, run, history, releases)
+namespace = Collection(*ON_HOSTS, *LOOKING, demo, test, bench)
 namespace.add_collection(
     Collection("lab", up=lab_up, down=lab_down, status=lab_status, shell=lab_shell)
 )

@@ -28,6 +28,12 @@ class Unreachable(ToolkitError):
     status = 4
 
 
+class RolledBack(ToolkitError):
+    """An upgrade failed, and every host runs what it ran before."""
+
+    status = 5
+
+
 class Locked(ToolkitError):
     """Another deploy holds a host's lock."""
 

@@ -78,6 +78,42 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """A release was staged on a host, and works there; nothing that runs was touched."""
+
+    host: str
+    release: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Proved:
+    """One proof that something works on a host."""
+
+    host: str
+    summary: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Upgraded:
+    """A host runs another release, and was seen to do its work."""
+
+    host: str
+    release: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PutBack:
+    """A host runs again what it ran before."""
+
+    host: str
+    release: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Checked:
     """One job's way there and back; ``problem`` is None when the answer was right."""
 
@@ -87,4 +123,27 @@ class Checked:
     look_at: str = ""  # the host to look at, and with what
 
 
-Event = Building | Planned | Standing | Begun | Applied | Verified | Failed | Skipped | Checked
+@dataclass(frozen=True)
+class Row:
+    """A line of a table that somebody asked for: as data, and as a person reads it."""
+
+    data: Mapping[str, Any]
+    text: str
+
+
+Event = (
+    Building
+    | Planned
+    | Standing
+    | Begun
+    | Applied
+    | Verified
+    | Failed
+    | Skipped
+    | Tried
+    | Proved
+    | Upgraded
+    | PutBack
+    | Checked
+    | Row
+)

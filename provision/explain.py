@@ -62,6 +62,12 @@ _SHELL: dict[str, Callable[[Arguments], list[list[str]]]] = {
     "link": lambda a: [["ln", "-sfn", a["target"], a["path"]]],
     "remove": lambda a: [["rm", a["path"]]],
     "release": _release,
+    "prune": lambda a: [["rm", "-r", f"{a['root']}/releases/{a['id']}"]],
+    "condemn": lambda a: [["tee", f"{a['root']}/releases/{a['id']}/.bad"]],
+    "acquit": lambda a: [["rm", f"{a['root']}/releases/{a['id']}/.bad"]],
     "daemon_reload": lambda a: [["systemctl", "daemon-reload"]],
     "unit": _unit,
+    "job": lambda a: [a["command"]],
+    "trial": lambda a: [[*a["worker"], "&"], a["command"]],
+    "look": lambda a: a["commands"],
 }

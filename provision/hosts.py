@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from datetime import datetime
 from getpass import getuser
 from socket import gethostname
@@ -13,10 +14,9 @@ from typing import TypeVar
 from provision import transport
 from provision.errors import ToolkitError
 from provision.inventory import Host
+from provision.options import PARALLEL
 from provision.secrets import SudoPassword
 from provision.session import Session
-
-PARALLEL = 16
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,8 +24,10 @@ Result = TypeVar("Result")
 _sudo_password = SudoPassword()
 
 
-def connect(host: Host) -> Session:
+def connect(host: Host, become: bool | None = None) -> Session:
     """A session with the agent there: one connection, one channel, one sudo.
+
+    ``become`` root or not; if None, as its inventory says.
 
     Raises :class:`~provision.errors.Unreachable`.
     """
@@ -34,7 +36,7 @@ def connect(host: Host) -> Session:
         return Session(
             host.name,
             connection.start,
-            sudo=host.become and host.user != "root",
+            sudo=(host.become if become is None else become) and host.user != "root",
             password=lambda: _sudo_password(
                 host.name, host.variables.get("ansible_become_password")
             ),
@@ -42,6 +44,25 @@ def connect(host: Host) -> Session:
     except BaseException:
         connection.close()
         raise
+
+
+@contextmanager
+def sessions(become: bool | None = None) -> Iterator[Callable[[Host], Session]]:
+    """How to connect: sessions that are closed when this is left, by an interrupt too.
+
+    Whoever waits for a host in a thread of its own then waits no more.
+    """
+    opened: list[Session] = []
+
+    def open_(host: Host) -> Session:
+        opened.append(connect(host, become))
+        return opened[-1]
+
+    try:
+        yield open_
+    finally:
+        for session in opened:
+            session.close()
 
 
 def each(
@@ -65,10 +86,19 @@ def each(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def holder() -> dict[str, str]:
-    """What others read of us on a host that we lock."""
+def operator() -> dict[str, str]:
+    """Who is doing what: as a host's history has it, and those who find it locked."""
     return {
         "who": f"{getuser()}@{gethostname()}",
+        "doing": shlex.join(["invoke", *sys.argv[1:]]),
+    }
+
+
+def holder() -> dict[str, str]:
+    """What others read of us on a host that we lock."""
+    known = operator()
+    return {
+        "who": known["who"],
         "since": datetime.now().astimezone().strftime("%H:%M"),
-        "doing": f"{shlex.join(['invoke', *sys.argv[1:]])}, pid {os.getpid()}",
+        "doing": f"{known['doing']}, pid {os.getpid()}",
     }

@@ -1,15 +1,15 @@
 """Which hosts there are, in which groups, with which variables: an Ansible-style folder, read.
 
-`hosts.yml` and every other *.yml of the folder are one inventory; group_vars/NAME.yml and
-host_vars/NAME.yml add variables. Later wins, as in Ansible: the inventory's groups (all, then
-parents, then children), group_vars in the same order, the host's own, host_vars. What may be
-there is written in schema.yml; anything else is a mistake, told with file, line and the
-nearest right name.
+`hosts.yml` and every other *.yml, *.yaml and *.json of the folder are one inventory; group_vars/
+and host_vars/ add variables, in NAME, NAME.yml or the files of a folder NAME/. Later wins, as in
+Ansible: the inventory's groups (all, then parents, then children; of equals ansible_group_priority
+decides, then the name), group_vars in the same order, the host's own, host_vars. What may be there
+is written in schema.yml; anything else is a mistake, told with file, line and the nearest right
+name.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from getpass import getuser
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from provision.errors import InventoryError
+from provision.patterns import chosen, expanded
 from provision.schema import (
     Variables,
     Where,
@@ -31,6 +32,7 @@ from provision.schema import (
 )
 
 SECTIONS = ("hosts", "children", "vars")
+SUFFIXES = (".yml", ".yaml", ".json")
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,11 @@ class _Group:
     children: set[str] = field(default_factory=set)
     hosts: set[str] = field(default_factory=set)
 
+    @property
+    def priority(self) -> int:
+        value, _ = self.variables.get("ansible_group_priority", (1, None))
+        return int(value)
+
 
 @dataclass
 class _Host:
@@ -81,7 +88,7 @@ class _Host:
 
 
 def load(folder: Path | str, limit: str | None = None) -> Inventory:
-    """Read an inventory. ``limit``: hosts or groups to work on, as in ``worker*,!worker2``.
+    """Read an inventory. ``limit``: hosts or groups to work on, as provision/patterns.py says.
 
     Raises :class:`InventoryError`.
     """
@@ -93,43 +100,27 @@ def load(folder: Path | str, limit: str | None = None) -> Inventory:
     everyone = tuple(reader.hosts_made())
     if not everyone:
         raise InventoryError(f"{files[0]}: there is no host in it")
-    return Inventory(_limited(everyone, limit), everyone)
+    named = chosen(everyone, limit or "all", lambda host: (host.name, "all", *host.groups))
+    return Inventory(tuple(named), everyone)
 
 
 def _files(folder: Path) -> list[Path]:
     if folder.is_file():
         raise InventoryError(f"{folder} is a file: name the folder it is in, {folder.parent}")
-    files = sorted(folder.glob("*.yml"), key=lambda path: (path.name != "hosts.yml", path.name))
+    # In Ansible's order: of what two files say of a group, the later file's holds.
+    files = sorted(path for path in folder.glob("*") if path.suffix in SUFFIXES)
     if files:
         return files
+    if ini := [path for path in sorted(folder.glob("hosts*")) if path.is_file()]:
+        raise InventoryError(
+            f"{ini[0]}: only YAML is read; `ansible-inventory -i {ini[0]} --list --yaml` makes "
+            "YAML of it, to be saved as hosts.yml"
+        )
     if folder.is_dir():
         raise InventoryError(f"{folder}: there is no hosts.yml in it: copy inventory/prod's")
     beside = sorted(path.parent for path in folder.parent.glob("*/hosts.yml"))
     known = f"; there is {' and '.join(map(str, beside))}" if beside else ""
     raise InventoryError(f"{folder}: there is no such folder{known}")
-
-
-def _limited(everyone: tuple[Host, ...], limit: str | None) -> tuple[Host, ...]:
-    chosen: set[str] = set()
-    patterns = [each.strip() for each in (limit or "all").split(",")]
-    # As in Ansible: what is left out is left out wherever it stands, and of all when alone.
-    for pattern in sorted(patterns, key=lambda each: each.startswith("!")):
-        bare = pattern.removeprefix("!")
-        named = {host.name for host in everyone if _matches(host, bare)}
-        if not named:
-            known = {name for host in everyone for name in (host.name, *host.groups)}
-            raise InventoryError(f"--limit: no host or group is named {bare!r}{hint(bare, known)}")
-        if bare == pattern:
-            chosen |= named
-        else:
-            chosen = (chosen or {host.name for host in everyone}) - named
-    if not chosen:
-        raise InventoryError(f"--limit {limit}: that leaves no host")
-    return tuple(host for host in everyone if host.name in chosen)
-
-
-def _matches(host: Host, pattern: str) -> bool:
-    return any(fnmatchcase(name, pattern) for name in (host.name, "all", *host.groups))
 
 
 class _Reader:
@@ -166,23 +157,31 @@ class _Reader:
                 self._members(path, group, content)
 
     def _members(self, path: Path, group: _Group, content: yaml.Node) -> None:
-        for name, own in pairs(path, content):
-            where = place(path, name)
-            check_name(name.value, where, ())
-            host = self._hosts.setdefault(name.value, _Host(where))
-            host.variables.update(variables(path, own))
-            group.hosts.add(name.value)
+        for key, own in pairs(path, content):
+            where = place(path, key)
+            try:
+                names = expanded(key.value)
+            except ValueError as error:
+                raise InventoryError(f"{where}: {error}") from None
+            for name in names:
+                check_name(name, where, ())
+                host = self._hosts.setdefault(name, _Host(where))
+                host.variables.update(variables(path, own))
+                group.hosts.add(name)
 
     def _folder_vars(self, kind: str, names: Iterable[str]) -> dict[str, Variables]:
+        folder = self._folder / f"{kind}_vars"
+        for path in sorted(folder.glob("[!.]*")):
+            name = path.stem if path.suffix in SUFFIXES else path.name
+            if name not in names and not path.name.endswith("~"):
+                raise InventoryError(f"{path}:1: no {kind} is named {name!r}{hint(name, names)}")
         found = {}
-        for path in sorted((self._folder / f"{kind}_vars").glob("*")):
-            if path.suffix != ".yml":
-                raise InventoryError(f"{path}: only NAME.yml is read here")
-            if path.stem not in names:
-                raise InventoryError(
-                    f"{path}:1: no {kind} is named {path.stem!r}{hint(path.stem, names)}"
-                )
-            found[path.stem] = variables(path, parse(path))
+        for name in names:
+            found[name] = {
+                key: value
+                for path in _vars_files(folder, name)
+                for key, value in variables(path, parse(path)).items()
+            }
         return found
 
     # -- making -------------------------------------------------------------------------
@@ -193,7 +192,10 @@ class _Reader:
         by_host = self._folder_vars("host", self._hosts.keys())
         depths = self._depths()
         for name, host in self._hosts.items():
-            groups = sorted(self._groups_of(name), key=lambda each: (depths[each], each))
+            groups = sorted(
+                self._groups_of(name),
+                key=lambda each: (depths[each], self._groups[each].priority, each),
+            )
             merged = dict(top.variables)
             for group in groups:
                 merged |= self._groups[group].variables
@@ -245,3 +247,24 @@ class _Reader:
             folder=self._folder,
             _places=MappingProxyType({key: place for key, (_, place) in merged.items()}),
         )
+
+
+def _vars_files(folder: Path, name: str) -> Iterator[Path]:
+    """Where Ansible finds the variables of ``name``: the first of NAME, NAME.yml ... that is."""
+    for path in (folder / f"{name}{suffix}" for suffix in ("", *SUFFIXES)):
+        if path.is_dir() and path.name == name:
+            yield from _within(path)
+            return
+        if path.is_file():
+            yield path
+            return
+
+
+def _within(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name.endswith("~"):
+            continue
+        if path.is_dir() and not path.suffix:
+            yield from _within(path)
+        elif path.is_file() and path.suffix in ("", *SUFFIXES):
+            yield path

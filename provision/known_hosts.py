@@ -44,6 +44,15 @@ class KnownHosts:
         # Paramiko asks the host for the type of the first.
         self._trusted = sorted(trusted, key=lambda each: each.key.get_name() != "ssh-ed25519")
 
+    def standing(self, key: "paramiko.PKey") -> str:
+        """How a key stands: known, new, changed (another of its type is trusted) or revoked."""
+        if key in [each.key for each in self._revoked]:
+            return "revoked"
+        if key in [each.key for each in self._trusted]:
+            return "known"
+        types = {each.key.get_name() for each in self._trusted}
+        return "changed" if key.get_name() in types else "new"
+
     def guard(self, client: "paramiko.SSHClient") -> None:
         """Make ``client`` refuse every key but those."""
         client.set_missing_host_key_policy(_Refuse(self))  # type: ignore[arg-type]  # it asks for no more
@@ -56,11 +65,10 @@ class KnownHosts:
             if each.key == key:
                 return f"its host key {fingerprint(key)} is revoked ({each.where})"
         kind = key.get_name().removeprefix("ssh-")
-        scan = f"ssh-keyscan -p {self._host.port} {self._host.address} >> {self._file}"
         return (
             f"its host key is not known: {kind} {fingerprint(key)}\n"
-            f"if `ssh-keygen -lf /etc/ssh/ssh_host_{kind}_key.pub` says the same there, "
-            f"trust it with\n  {scan}"
+            f"if `ssh-keygen -lf /etc/ssh/ssh_host_{kind}_key.pub` says the same there:\n"
+            f"  invoke trust --hosts {self._host.folder} --limit {self._host.name}"
         )
 
     def changed(self, key: "paramiko.PKey") -> str:
@@ -70,8 +78,8 @@ class KnownHosts:
         return (
             f"its host key has changed: it shows {fingerprint(key)}, and {old.where} has "
             f"{fingerprint(old.key)}\n"
-            f"if it was installed anew: ssh-keygen -f {old.where.rpartition(':')[0]} -R "
-            f"'{self._name}', and trust its new key\n"
+            f"if it was installed anew: invoke trust --hosts {self._host.folder} "
+            f"--limit {self._host.name} --replace {self._host.name}\n"
             "if not, somebody may sit between: do not deploy, and look at the host's console"
         )
 

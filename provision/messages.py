@@ -6,6 +6,8 @@ answer is JSON data, or :class:`Unknown` when it could not be had: never "absent
     question                          answer (None: there is no such thing)
     ("host",)                         {python: [3, 11, 2], machine, libc, os: {ID, VERSION_ID,
                                       PRETTY_NAME}, systemd: 252, hostname, time: seconds}
+    ("machine",)                      {cpus, memory, available: bytes, uptime: seconds, load: [3],
+                                      addresses: [text]}
     ("disk", path)                    {free: bytes, inodes: free ones} where path is, or will be
     ("group", name)                   {gid}
     ("user", name)                    {uid, group, home, shell, groups: [name]}
@@ -15,9 +17,13 @@ answer is JSON data, or :class:`Unknown` when it could not be had: never "absent
                                       the two differ, show is "text", and it is UTF-8 below 256 KiB
     ("package", name)                 its version, when installed
     ("unit", name)                    {load, active, sub, enabled, stale, pid, restarts, result,
-                                      cwd, config}: stale when a daemon-reload is due; cwd and
-                                      config ($GEARMAN_CONFIG) are of the running main process
-    ("release", root, id)             {complete: bool, current: id or None, kept: [id]}
+                                      program, config}: stale when a daemon-reload is due; program
+                                      (a script's interpreter) and config ($GEARMAN_CONFIG) are of
+                                      the running main process
+    ("releases", root)                {current: id or None, kept: {id: {at: seconds, bad: why or
+                                      None}}, running: [id]}: kept are whole, running those that
+                                      some process was started from
+    ("history", path, number)         [entry]: the last so many that were recorded, oldest first
     ("port", address, port)           {pid, command, unit}: who listens there
 
     operation     arguments                        content
@@ -30,14 +36,22 @@ answer is JSON data, or :class:`Unknown` when it could not be had: never "absent
     link          path target                                 replaced atomically
     remove        path                                        a file or a link
     release       root id digest                   file       a .tar, unpacked, venv made, complete
+    prune         root id                                     a release that is not needed any more
+    condemn       root id                          bytes      a release is bad, and why
+    acquit        root id                                     it may be tried again
     daemon_reload
     unit          name enabled action                         enabled: true, false or null; action:
                                                               start, stop, restart, reload or null
+    job           command seconds                  bytes      a command that submits a job, and its
+                                                              workload; output: the answer, base64
+    trial         worker user environment          bytes      a job done by a worker that runs just
+                  command seconds                             for it, as this user
+    look          commands                                    output: what these commands say
 
 A release's tar holds MANIFEST.json, requirements.txt (what the venv gets, by hash) and wheels/,
 pip's own among them. It is unpacked as ROOT/releases/ID with a venv/ beside the wheels, by pip
-run from its wheel, and complete when ROOT/releases/ID/.complete exists. ROOT/current is a link
-that the plan makes.
+run from its wheel, and units/ for the unit files that it will run with; it is whole when
+ROOT/releases/ID/.complete exists. ROOT/current is a link that the plan makes.
 
 A frame is a header (JSON) and a content (bytes), each with its length before it: `>IQ`.
 """

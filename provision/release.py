@@ -25,6 +25,7 @@ from typing import Any
 from provision.errors import HostFailed, ToolkitError
 
 ROOT = Path(__file__).resolve().parent.parent
+ON_HOSTS = "/opt/gearman"
 OLDEST_PYTHON = (3, 11)
 OLDEST_GLIBC = (2, 17)  # manylinux2014: no wheel we lock asks for less
 KEPT = 8  # releases here: one deploy may need a few, for hosts of several kinds
@@ -53,12 +54,15 @@ class Target:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A release built: its id is the version and the first 12 digits of the tar's sha256."""
+    """A release: its id is the version and the first 12 digits of the tar's sha256.
+
+    One without ``path`` is not on this machine, and can only be used where it is already.
+    """
 
     id: str
     digest: str
     size: int
-    path: Path
+    path: Path | None
 
 
 def target(facts: Mapping[str, Any]) -> Target:
@@ -86,8 +90,16 @@ def built(target: Target, root: Path = ROOT) -> Artifact | None:
     if not note.exists():
         return None
     known = json.loads(note.read_text())
-    artifact = Artifact(**known | {"path": root / known["path"]})
-    return artifact if artifact.path.exists() else None
+    path = root / known["path"]
+    return Artifact(**known | {"path": path}) if path.exists() else None
+
+
+def named(id: str, root: Path = ROOT) -> Artifact:
+    """The release ``id``, from this machine if it is here."""
+    path = root / ".cache" / "releases" / f"{id}.tar"
+    if not path.exists():
+        return Artifact(id, "", 0, None)
+    return Artifact(id, _sha256(path), path.stat().st_size, path)
 
 
 def build(target: Target, root: Path = ROOT) -> Artifact:
@@ -101,7 +113,7 @@ def build(target: Target, root: Path = ROOT) -> Artifact:
     note.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=note.parent) as scratch:
         artifact = _build(target, root, Path(scratch))
-    known = asdict(artifact) | {"path": str(artifact.path.relative_to(root))}
+    known = asdict(artifact) | {"path": f".cache/releases/{artifact.id}.tar"}
     _write(note, json.dumps(known).encode())
     newest = sorted(note.parent.glob("*.tar"), key=lambda tar: -tar.stat().st_mtime)
     for tar in newest[KEPT:]:

@@ -6,6 +6,7 @@ line of its own, redrawn; elsewhere lines are only added.
 """
 
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -21,15 +22,24 @@ from provision.events import (
     Event,
     Failed,
     Planned,
+    Proved,
+    PutBack,
+    Row,
     Skipped,
     Standing,
+    Tried,
+    Upgraded,
     Verified,
 )
 from provision.explain import shell_line
 from provision.plan import Plan
 from provision.resources.base import Change, Sign
 
-STATES = {"ok": 32, "pending": 33, "changed": 33, "failed": 31, "unreachable": 31, "not begun": 31}
+STATES = {
+    **dict.fromkeys(("ok", "upgraded"), 32),
+    **dict.fromkeys(("pending", "ready", "changed"), 33),
+    **dict.fromkeys(("rolled back", "failed", "unreachable", "not begun"), 31),
+}
 COLOURS = {"+": 32, "~": 33, "-": 31, "!": 31, "?": 31, **STATES}
 UP_AND_CLEAR = "\033[A\033[2K"
 
@@ -47,9 +57,12 @@ class Report:
         self._width = max(map(len, names), default=0)
         self._lock = RLock()
         self._plans: dict[str, Plan] = {}
+        self._told: list[str] = []  # hosts whose changes were shown
         self._done: Counter[str] = Counter()
         self._states: dict[str, str] = {}
         self._working: dict[str, str] = {}  # host -> its line, while it is at work
+        self._took: dict[str, float] = {}
+        self._failures: dict[str, list[str]] = {}  # host -> what is told at the end
         self._drawn = 0
 
     def show(self, event: Event) -> None:
@@ -68,22 +81,70 @@ class Report:
                 case Applied():
                     self._applied(event)
                 case Verified(host, seconds):
-                    count = _count(len(self._plans[host].changes), "change")
+                    self._took[host] = seconds
+                    count = _count(self._done[host], "change")
                     self._ended(host, "changed", f"{count}, {seconds:.1f} s")
                 case Failed(host, error, seconds):
                     self._failed(host, error, seconds)
+                case Tried(host, release, seconds):
+                    self._ended(host, "ready", f"{release} works there ({seconds:.1f} s)")
+                case Proved(host, summary, seconds):
+                    self._working[host] = f"does it work? {summary}"
+                    if self._verbose:
+                        self._print(f"{host:{self._width}}  {seconds:6.2f} s  {summary}")
+                case Upgraded(host, release, seconds):
+                    self._took[host] = seconds
+                    self._ended(host, "upgraded", f"{release} ({seconds:.1f} s)")
+                case PutBack(host, release, seconds):
+                    self._took[host] = seconds
+                    self._ended(host, "rolled back", f"{release} ({seconds:.1f} s)")
+                case Row(_, text):
+                    for line in text.split("\n"):
+                        self._print(_plain(line))
                 case Checked():
                     self._checked(event)
                 case Skipped(host, because):
                     self._ended(host, "not begun", f"because of {', '.join(because)}")
             self._draw()
 
-    def recap(self, seconds: float, note: str = "") -> None:
-        """Close a plan or a run: how many hosts stand how, what is left, and the time it took."""
-        more = f"; {note}" if note else self._left()
+    def recap(self, seconds: float) -> None:
+        """Close a plan: what went wrong, how many hosts stand how, what is left, and the time."""
+        told: dict[str, str] = {}  # what went wrong -> where it was told
+        for host, (first, *more) in self._failures.items():
+            self._print(f"{host}: {self._paint('failed', first)}")
+            alike = re.sub(r"\d+", "", first.replace(host, ""))
+            if alike in told:
+                self._print(f"    as on {told[alike]}")
+                continue
+            told[alike] = host
+            for line in more:
+                self._print(f"    {line}")
+        self._failures.clear()
         states = Counter(self._states.values())
         counts = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
-        self._print(f"{_count(len(self._states), 'host')}: {counts}{more} ({seconds:.1f} s)")
+        self._print(
+            f"{_count(len(self._states), 'host')}: {counts}{self._left()} ({seconds:.1f} s)"
+        )
+
+    def end(self, seconds: float) -> None:
+        """Close a run: each host in a table, and then as :meth:`recap`."""
+        wide = max(map(len, self._states.values()), default=0)
+        self._print(f"{'':{self._width}}  {'':{wide}}     ok  changed  failed  seconds")
+        for host, state in self._states.items():
+            done, plan = self._done[host], self._plans.get(host)
+            failed = int(state in ("failed", "unreachable"))
+            ok = plan.resources - len(plan.changes) if plan else 0
+            name = self._paint(state, f"{state:{wide}}")
+            took = f"{self._took[host]:9.1f}" if host in self._took else ""
+            self._print(f"{host:{self._width}}  {name}  {max(ok, 0):5}  {done:7}  {failed:6}{took}")
+        self.recap(seconds)
+
+    def say(self, line: str) -> None:
+        """A remark that changes nothing."""
+        with self._lock:
+            self._erase()
+            self._print(_plain(line))
+            self._draw()
 
     def _left(self) -> str:
         if set(self._states.values()) == {"ok"}:
@@ -112,7 +173,13 @@ class Report:
             return
         state = "failed" if plan.problems else "pending"
         problems = f"{_count(len(plan.problems), 'problem')}, " if plan.problems else ""
-        self._ended(host, state, problems + _count(len(plan.changes), "change"))
+        count = problems + _count(len(plan.changes), "change")
+        alike = next((each for each in self._told if self._plans[each] == plan), None)
+        if alike is not None:
+            self._ended(host, state, f"{count}, as {alike}")
+            return
+        self._told.append(host)
+        self._ended(host, state, count)
         for problem in plan.problems:
             self._print(f"  {self._paint(problem.sign, problem.sign)} {_plain(problem.message)}")
         for change in plan.changes:
@@ -158,10 +225,11 @@ class Report:
 
     def _failed(self, host: str, error: ToolkitError, seconds: float) -> None:
         state = "unreachable" if isinstance(error, Unreachable) else "failed"
-        first, *more = map(_plain, str(error).removeprefix(f"{host}: ").splitlines())
-        self._ended(host, state, f"{first} ({seconds:.1f} s)")
-        for line in more:
-            self._print(f"    {line}")
+        self._took[host] = seconds
+        lines = [_plain(line) for line in str(error).removeprefix(f"{host}: ").splitlines()]
+        self._ended(host, state, f"{lines[0]} ({seconds:.1f} s)")
+        if len(lines) > 1:
+            self._failures[host] = lines
 
     def _ended(self, host: str, state: str, note: str) -> None:
         self._states[host] = state

@@ -113,7 +113,7 @@ class Session:
             self._handshake(token, password)
             source = _source("link")
             self._channel.send(b"%08x" % len(source) + source)
-            self._load("probe")
+            self._load("processes", "machine", "probe")
         except BaseException:
             self.close()
             raise
@@ -146,7 +146,7 @@ class Session:
         """
         if self._pinger is not None:
             return
-        self._load("files", "change")
+        self._load("files", "command", "release", "change")
         self._send(
             {
                 "do": "lock",
@@ -193,6 +193,22 @@ class Session:
         finally:
             if left:
                 self.close()
+
+    def record(self, path: str, entry: Mapping[str, Any]) -> None:
+        """Add a line to the history that the host keeps in ``path``."""
+        self._send({"do": "record", "path": path, "entry": dict(entry)})
+        answer = self._receive(ANSWER, "its history was being written")
+        if answer["refused"]:
+            raise HostFailed(f"{self.name}: {answer['refused']}")
+
+    def stream(self, argv: Sequence[str], seconds: float) -> "Running":
+        """Run a command; what it says comes in pieces, while it runs.
+
+        It needs no lock, and what it does is the operator's business.
+        """
+        self._load("files", "command", "shell")
+        self._send({"do": "stream", "argv": list(argv), "seconds": seconds})
+        return Running(self._receive, seconds, argv[0])
 
     def close(self) -> None:
         """End the agent, and with it the lock and whatever it was doing."""
@@ -325,6 +341,27 @@ class Session:
                 self._send({"do": "ping"})
             except ToolkitError:
                 return  # whoever waits for the host is told
+
+
+class Running:
+    """A command on a host. To be listened to until it has ended; ``status`` is known then.
+
+    Raises :class:`HostFailed` when it could not be run, or not to its end.
+    """
+
+    status: int
+
+    def __init__(self, receive: Callable[[float, str], dict[str, Any]], seconds: float, name: str):
+        self._receive = receive
+        self._seconds = seconds + START
+        self._name = name
+
+    def __iter__(self) -> Iterator[str]:
+        while "said" in (event := self._receive(self._seconds, f"`{self._name}` was running")):
+            yield event["said"]
+        if event["ended"] is None:
+            raise HostFailed(event["why"])
+        self.status = event["ended"]
 
 
 def command_line(token: str, *, sudo: bool) -> str:

@@ -7,17 +7,15 @@ compared with one we know, and a picture that comes back is decoded, not trusted
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from time import monotonic
 from typing import Protocol
-
-from PIL import Image
 
 from provision import inventory, transport
 from provision.errors import HostFailed, InventoryError
 from provision.events import Checked
 from provision.report import Report
+from provision.samples import is_jpeg, picture
 
 # A job that nobody takes waits for ever; a person who waits for a smoke test does not.
 PATIENCE = 20  # seconds for each job
@@ -119,17 +117,8 @@ def _reverse(gearman: Gearman, run: Run) -> None:
 
 
 def _resize(gearman: Gearman, run: Run) -> None:
-    picture = BytesIO()
-    Image.linear_gradient("L").resize((900, 1200)).convert("RGB").save(picture, "JPEG")
-    answer = gearman("resize", stdin=picture.getvalue())
-    try:
-        with Image.open(BytesIO(answer), formats=("JPEG",)) as small:
-            small.load()
-            size = small.size
-    except OSError as error:
-        raise _Wrong("resize", f"what came back is not a whole JPEG: {error}") from error
-    if size != (450, 600):
-        raise _Wrong("resize", f"a JPEG of 900x1200 came back as {size[0]}x{size[1]}, not 450x600")
+    if problem := is_jpeg(450, 600)(gearman("resize", stdin=picture(900, 1200))):
+        raise _Wrong("resize", problem)
 
 
 _CHECKS: tuple[tuple[str, Callable[[Gearman, Run], None]], ...] = (

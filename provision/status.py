@@ -2,25 +2,27 @@
 
 from pathlib import Path
 
-from provision import hosts, inventory
-from provision.deploy import Roles, Run, Site
+from provision import hosts
+from provision.deploy import DEFAULT
 from provision.events import Event, Standing
+from provision.fleet import Roles, Run, Site
+from provision.options import Options
 from provision.resources.release import Release
 from provision.resources.unit import Unit
 
 
-def status(folder: Path, roles: Roles, *, limit: str | None = None) -> int:
+def status(folder: Path, roles: Roles, options: Options = DEFAULT) -> int:
     """Show each host's release and units. Returns 0 when every host could be asked."""
-    with Run(inventory.load(folder, limit), roles, hosts.connect) as run:
-        worst = run.probe(_standing)
+    with Run(folder, roles, options, hosts.connect) as run:
+        run.probe(_standing)
         run.report.recap(run.seconds)
-        return worst
+        return run.status
 
 
 def _standing(site: Site) -> Event:
     answers = site.answers
     release = next((each for each in site.resources if isinstance(each, Release)), None)
-    current = answers[release.question]["current"] if release else None
+    current = answers["releases", release.root]["current"] if release else None
     units = {
         unit.name: answers["unit", unit.name] or {"active": "absent"}
         for unit in site.resources

@@ -33,6 +33,11 @@ KEEPALIVE = 5  # seconds
 DEAD = 15_000  # milliseconds without an acknowledgement from the peer
 OFFERED = 5  # keys: sshd hangs up on who offers more than six
 PIECE = 1 << 18
+KEY_TYPES = (
+    ("ssh-ed25519",),
+    ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
+    ("rsa-sha2-512", "rsa-sha2-256"),
+)
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
@@ -170,6 +175,28 @@ def connect(host: Host) -> Connection:
         fabric.client.close()  # a connection that was not logged in is open all the same
         raise
     return Connection(host, fabric)
+
+
+def host_keys(host: Host) -> list["paramiko.PKey"]:
+    """Every key that a host shows, ed25519 first; nobody logs in, and nothing is trusted.
+
+    Raises :class:`Unreachable`.
+    """
+    import paramiko
+
+    found = []
+    for kinds in KEY_TYPES:
+        with _explained(host, KnownHosts(host), _Keys(host)):
+            transport = _transport(socket.create_connection((host.address, host.port), CONNECT))
+            try:
+                transport.get_security_options().key_types = kinds
+                transport.start_client(timeout=LOGIN)
+                found.append(transport.get_remote_server_key())
+            except paramiko.ssh_exception.IncompatiblePeer:
+                continue  # it has none of this type
+            finally:
+                transport.close()
+    return found
 
 
 def _transport(sock: socket.socket, **options: Any) -> "paramiko.Transport":

@@ -14,4 +14,4 @@ PROFILE = "/etc/profile.d/gearman.sh"
 
 def client(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
     yield from on_path("gearman", "gearadmin")
-    yield template(PROFILE, "gearman.sh.j2", servers=servers(inventory))
+    yield template(PROFILE, "gearman.sh.j2", servers=",".join(servers(inventory)))

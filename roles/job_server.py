@@ -6,29 +6,38 @@ from provision.errors import InventoryError
 from provision.inventory import Host, Inventory
 from provision.release import Artifact
 from provision.resources.base import Resource
+from provision.resources.health import ServerHealth
 from provision.resources.release import Release
 from provision.resources.requirement import FreePort
-from provision.resources.unit import Unit, unit_file
+from provision.resources.unit import Socket, Unit, unit_file
 from roles.runtime import ROOT, account, on_path
 
 UNIT = "gearmand.service"
+SOCKET = "gearmand.socket"
 PORT = 4730
+EVERY = ("0.0.0.0", "::")  # noqa: S104  # addresses that nobody can be reached at
 
 
 def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
     address, port = listens(host)
+    release = Release(ROOT, artifact)
+    place = {"address": address, "port": port}
+    port_file = unit_file(SOCKET, release, **place)
     file = unit_file(
         UNIT,
-        root=ROOT,
-        address=address,
-        port=port,
+        release,
+        **place,
         memory=host.variables.get("gearman_memory", "75%"),
     )
     yield FreePort(address, port, UNIT, setting=f"gearman_port ({host.where_is('gearman_port')})")
     yield from account()
     yield from on_path("gearadmin")
     yield file
-    yield Unit(UNIT, file, Release(ROOT, artifact).current)
+    socket = Socket(SOCKET, port_file, UNIT, address, port)
+    yield port_file
+    yield socket
+    yield Unit(UNIT, file, release.current, socket=socket)
+    yield ServerHealth(UNIT, release, reached(host))
 
 
 def listens(host: Host) -> tuple[str, int]:
@@ -37,11 +46,16 @@ def listens(host: Host) -> tuple[str, int]:
     return variables.get("gearman_listen", host.address), variables.get("gearman_port", PORT)
 
 
-def servers(inventory: Inventory) -> str:
-    """Every job server, as $GEARMAN_SERVERS wants them: ``host:port,host:port``."""
-    places = [listens(host) for host in inventory.group("job_server")]
+def reached(host: Host) -> str:
+    """Where others reach its job server, as HOST:PORT."""
+    listening, port = listens(host)
+    address = host.address if listening in EVERY else listening
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def servers(inventory: Inventory) -> tuple[str, ...]:
+    """Every job server, as HOST:PORT."""
+    places = tuple(map(reached, inventory.group("job_server")))
     if not places:
         raise InventoryError("no host is in group job_server: workers and clients need one")
-    return ",".join(
-        f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in places
-    )
+    return places

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 
 from provision.inventory import Host, Inventory
-from provision.release import Artifact
+from provision.release import ON_HOSTS, Artifact
 from provision.resources.account import Group, User
 from provision.resources.base import Resource
 from provision.resources.files import Directory, Link
-from provision.resources.release import Release
+from provision.resources.release import OldReleases, Release
 
-ROOT = "/opt/gearman"
+ROOT = ON_HOSTS
+USER = "gearman"
 
 
 def runtime(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
@@ -18,12 +19,13 @@ def runtime(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Re
     yield Directory(f"{ROOT}/releases")
     yield release
     yield release.current
+    yield OldReleases(release)
 
 
 def account() -> Iterator[Resource]:
     """Whom the services run as: nobody's login, and owner of no file of ours."""
-    yield Group("gearman")
-    yield User("gearman", group="gearman")
+    yield Group(USER)
+    yield User(USER, group=USER)
 
 
 def on_path(*commands: str) -> Iterator[Resource]:

@@ -46,7 +46,7 @@ examples:
 """
 # Options that a worker is configured with under the same name.
 _SETTINGS = (
-    *("client_id", "concurrency", "processes", "timeout", "drain_timeout"),
+    *("client_id", "address", "concurrency", "processes", "timeout", "drain_timeout"),
     *("max_jobs", "max_jobs_per_child", "max_memory_per_child"),
 )
 
@@ -92,7 +92,9 @@ def _worker(parser: ArgumentParser, options: Namespace) -> Worker:
     own = [name for name in dict.fromkeys(options.functions) if ":" in name]
     if len(own) > 1:
         parser.error(f"{own[1]!r}: one MODULE:OBJECT at a time, with a process for each")
-    worker = _load(parser, own[0]) if own else Worker(server_names(parser, None, options.port))
+    if own and options.prefix:
+        parser.error(f"--prefix is for bundled functions; {own[0]} says its own")
+    worker = _load(parser, own[0]) if own else _bundled(parser, options)
     for name in dict.fromkeys(options.functions):
         if name not in own:
             _add(parser, worker, name)
@@ -103,6 +105,10 @@ def _worker(parser: ArgumentParser, options: Namespace) -> Worker:
     except ValueError as error:
         parser.error(str(error))
     return worker
+
+
+def _bundled(parser: ArgumentParser, options: Namespace) -> Worker:
+    return Worker(server_names(parser, None, options.port), prefix=options.prefix or "")
 
 
 def _load(parser: ArgumentParser, target: str) -> Worker:
@@ -194,6 +200,8 @@ def _parser() -> ArgumentParser:
     add("-p", "--port", type=port_number, metavar="PORT", help="port of hosts given without (4730)")
     add("--servers", metavar="HOST,...", help="the same as one list parted by commas")
     add("--client-id", metavar="ID", help="what servers list this worker as (host:pid)")
+    add("--address", metavar="NAME", help="also serve FUNCTION@NAME: jobs for this very worker")
+    add("--prefix", metavar="TEXT", help="serve TEXTFUNCTION instead: other jobs than usual")
     group = parser.add_argument_group("how jobs run").add_argument
     group("--concurrency", type=positive, metavar="N", help="N jobs at a time, in threads (1)")
     group("--processes", type=positive, metavar="N", help="N jobs at a time, in processes")

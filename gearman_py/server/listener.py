@@ -29,6 +29,8 @@ OWED_LIMIT = 64 * 2**20
 STALLED_LIMIT = 60.0
 # Close the connection of a peer that began a message and has sent no more of it since.
 SILENT_LIMIT = 30.0
+# How long one that was told to leave may go on sending (seconds).
+PARTING_LIMIT = 5.0
 # To so many peers is written in one turn of the loop: a job may wake thousands of workers, and
 # what others are owed is not to wait for that.
 SLICE = 256
@@ -51,6 +53,7 @@ class Connection(asyncio.Protocol):
         self._paused = False  # not read from
         self._heard = 0.0  # when it sent something last
         self.stalled_since: float | None = None  # it is owed more than the buffer should hold
+        self._parted_at: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have all the methods, but are not instances of asyncio's classes.
@@ -68,13 +71,16 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         del self._server.connections[self.peer]
-        self._server.broker.gone(self.peer, self._server.now())
+        if self._parted_at is None:
+            self._server.broker.gone(self.peer, self._server.now())
         if not self._server.flushing:
             self._server.settle()
         log.debug("%s left%s", self, f": {error}" if error else "")
 
     def data_received(self, data: bytes) -> None:
         self._server.vigil.end()
+        if self._parted_at is not None:
+            return
         self._heard = self._server.now()
         messages = self._decoder.feed(data)
         if len(data) < LARGE and (
@@ -107,6 +113,9 @@ class Connection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Write what the peer is owed."""
+        if self._parted_at is not None:
+            self.peer.take()
+            return
         if self.peer.owed < LARGE:
             self.transport.write(b"".join(self.peer.take()))
         else:
@@ -117,9 +126,19 @@ class Connection(asyncio.Protocol):
                 log.warning("%s does not read and is owed %d MiB: closed", self, buffered >> 20)
                 self.transport.abort()
         elif self._decoder.dead:
-            self.transport.close()
+            self._part()
         elif self._paused:
             self._resume()
+
+    def _part(self) -> None:
+        """End our side, and hear the peer out: whoever closes on unread bytes resets the
+        connection, and what was on its way to the peer is lost (RFC 2525, 2.17)."""
+        self._parted_at = self._server.now()
+        self._server.broker.gone(self.peer, self._parted_at)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
 
     def pause_writing(self) -> None:
         self.stalled_since = self._server.now()
@@ -150,6 +169,8 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
         elif self._partial() and not self._paused and now - self._heard > SILENT_LIMIT:
             log.warning("%s began a message %d s ago: closed", self, now - self._heard)
+            self.transport.abort()
+        elif self._parted_at is not None and now - self._parted_at > PARTING_LIMIT:
             self.transport.abort()
 
     def _partial(self) -> bool:

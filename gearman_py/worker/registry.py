@@ -58,10 +58,15 @@ class Declared:
 
 
 class Registry:
-    """A worker's functions by the name they have on the wire, which begins with ``prefix``."""
+    """A worker's functions by the names they have on the wire.
+
+    These begin with ``prefix``; once there is an ``address``, each function also has a second
+    one that ends with ``@address``.
+    """
 
     def __init__(self, *, prefix: str, serializer: Serializer | None, exceptions: bool) -> None:
         self.timeout: float | None = None  # of functions that have none of their own
+        self.address = ""
         self.declared: dict[str, Declared] = {}
         self.around: list[Around] = []
         self.on_startup: list[Hook] = []
@@ -78,6 +83,14 @@ class Registry:
             raise ValueError(f"there is a function {name!r} already")
         self.declared[self._prefix + name] = declared
 
+    def complete(self) -> None:
+        """All are declared: give each its second name. Raises ValueError when there is none."""
+        if not self.declared:
+            raise ValueError("a worker needs at least one function")
+        if self.address:
+            plain = {k: v for k, v in self.declared.items() if not k.endswith(self._suffix)}
+            self.declared |= {name + self._suffix: one for name, one in plain.items()}
+
     def time_limit(self, function: str) -> float | None:
         """The seconds that a job of ``function`` may take."""
         return self.declared[function].timeout or self.timeout
@@ -91,7 +104,13 @@ class Registry:
         """The job as its function is to see it."""
         job = WorkerJob(assignment, server, send, self._serializer)
         job.function = job.function.removeprefix(self._prefix)
+        if self.address:
+            job.function = job.function.removesuffix(self._suffix)
         return job
+
+    @property
+    def _suffix(self) -> str:
+        return f"@{self.address}"
 
     def perform(self, job: WorkerJob) -> Answer:
         """Run a job's plain function."""

@@ -37,8 +37,9 @@ class Worker:
     """Serves functions to job servers.
 
     ``servers`` as in Client. ``client_id`` is what ``workers`` lists it as (left out:
-    host:pid). ``prefix`` goes before each function's name on the wire. ``serializer`` (JSON,
-    or your own) makes values of workloads and results.
+    host:pid). ``prefix`` goes before each function's name on the wire. With an ``address``
+    each function is also served as FUNCTION@ADDRESS, for jobs meant for this very worker.
+    ``serializer`` (JSON, or your own) makes values of workloads and results.
 
     ``concurrency`` jobs run at a time: plain functions in so many threads, async ones in the
     event loop. With ``processes`` plain functions run in so many processes instead; each is
@@ -60,6 +61,7 @@ class Worker:
         *,
         client_id: str | None = None,
         prefix: str = "",
+        address: str = "",
         serializer: Serializer | None = None,
         concurrency: int = 1,
         processes: int = 0,
@@ -73,6 +75,7 @@ class Worker:
     ) -> None:
         self._registry = Registry(prefix=prefix, serializer=serializer, exceptions=exceptions)
         self._registry.timeout = timeout
+        self._registry.address = address
         self._plan = Plan(
             servers=parse_servers(servers),
             client_id=client_id or f"{socket.gethostname()}:{os.getpid()}",
@@ -92,6 +95,7 @@ class Worker:
         *,
         servers: Servers | None = None,
         timeout: float | None = None,
+        address: str | None = None,
         **settings: Unpack[Settings],
     ) -> None:
         """Change what the constructor was told, while the worker has not begun.
@@ -102,6 +106,8 @@ class Worker:
             self._plan = replace(self._plan, servers=parse_servers(servers))
         if timeout is not None:
             self._registry.timeout = timeout
+        if address is not None:
+            self._registry.address = address
         self._plan = replace(self._plan, **settings)
 
     def function(
@@ -245,8 +251,7 @@ class Worker:
             self._crew.stop()
 
     def _begin(self) -> Crew:
-        if not self._registry.declared:
-            raise ValueError("a worker needs at least one function")
+        self._registry.complete()
         self._crew = Crew(self._plan, self._registry)
         self._begun.set()
         return self._crew

@@ -8,20 +8,19 @@ operations are written in provision/messages.py.
 
 from __future__ import annotations
 
+import base64
 import errno
 import fcntl
 import json
 import os
 import pwd
-import re
-import shutil
-import signal
 import subprocess
 import tarfile
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
+from provision.agent.command import LAST_WORDS, attempt, run, stop
 from provision.agent.files import (
     Content,
     Failure,
@@ -31,24 +30,15 @@ from provision.agent.files import (
     file,
     remove,
     symlink,
-    sync,
 )
-from provision.agent.link import COMMANDS, ENVIRONMENT, PIECE, Gone, Link
-
-DEADLINE = 900.0  # seconds for one command
-LAST_WORDS = 1 << 16  # bytes of a command's output that are kept, and
-LAST_LINES = 20  # how many lines of them
-GRACE = 5.0  # seconds between asking a command to stop and stopping it
+from provision.agent.link import COMMANDS, ENVIRONMENT, PIECE, Link
+from provision.agent.release import acquit, condemn, prune, release
 
 APT = (
     *("apt-get", "install", "--yes", "--no-install-recommends"),
     *("-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Options::=--force-confold"),
 )
-IMPORT_ALL = (
-    "import importlib, importlib.metadata as m\n"
-    "for name in m.packages_distributions():\n"
-    "    if name.isidentifier(): importlib.import_module(name)\n"
-)
+LOOK = 10.0  # seconds for a command that only looks
 
 held: list[int] = []  # the lock's descriptor: open as long as this process lives
 
@@ -96,13 +86,31 @@ def apply(link: Link, header: dict[str, Any], size: int) -> None:
             return
 
 
+def record(link: Link, header: dict[str, Any], size: int) -> None:
+    """Add a line to the host's history: what was done, by whom. It is only ever added to."""
+    path = header["path"]
+    try:
+        os.makedirs(os.path.dirname(path), 0o750, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o640)
+        try:
+            os.write(descriptor, json.dumps(header["entry"]).encode() + b"\n")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        link.send({"refused": _explained(error)})
+    else:
+        link.send({"refused": None})
+
+
 def _outcome(link: Link, content: Content, step: dict[str, Any]) -> dict[str, Any]:
     start = time.monotonic()
     error, output = None, ""
     try:
         if not held:
             raise Failure("the host is not locked")
-        OPERATIONS[step["kind"]](link, content, **step["arguments"])
+        output = OPERATIONS[step["kind"]](link, content, **step["arguments"]) or ""
     except Failure as failure:
         error, output = str(failure), failure.output
     except (OSError, tarfile.TarError, KeyError) as wrong:
@@ -116,79 +124,6 @@ def _explained(error: Exception) -> str:
         said = f"{error.strerror}: {os.fsdecode(place)}" if place else error.strerror
         return "the disk is full" if error.errno == errno.ENOSPC else said
     return f"{type(error).__name__}: {error}"
-
-
-# -- a release --------------------------------------------------------------------------
-
-
-def release(link: Link, content: Content, root: str, id: str, digest: str) -> None:
-    """Unpack a release as it comes, rename it when it came whole, and make its venv in place.
-
-    One that is complete is left alone: a plan is older than the lock, and another deploy may
-    have staged it since. By now it may be what runs.
-    """
-    if not re.fullmatch(r"\w[\w.+-]*", id):
-        raise Failure(f"{id!r} is no name for a release")
-    folder = f"{root}/releases/{id}"
-    if os.path.exists(f"{folder}/.complete"):
-        return
-    partial = f"{folder}.partial"
-    shutil.rmtree(folder, ignore_errors=True)
-    for name in os.listdir(f"{root}/releases"):
-        if name.endswith(".partial"):  # what a killed deploy left
-            shutil.rmtree(f"{root}/releases/{name}", ignore_errors=True)
-    try:
-        _folder(partial)
-        _unpack(content, partial)
-        content.verify(digest)
-        os.rename(partial, folder)
-        _venv(link, folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    run(link, ["sync", "--file-system", folder])
-    with open(f"{folder}/.complete", "wb") as mark:
-        os.fsync(mark.fileno())
-    sync(folder)
-    sync(f"{root}/releases")
-
-
-def _unpack(content: Content, folder: str) -> None:
-    with tarfile.open(fileobj=cast(Any, content), mode="r|", bufsize=PIECE) as archive:
-        for member in archive:
-            parts = member.name.split("/")
-            if not member.isreg() or not all(re.fullmatch(r"\w[\w.+-]*", part) for part in parts):
-                raise Failure(f"{member.name!r} in the release is no plain file with a plain name")
-            path = folder
-            for part in parts[:-1]:
-                path = f"{path}/{part}"
-                if not os.path.isdir(path):
-                    _folder(path)
-            with open(f"{path}/{parts[-1]}", "xb", buffering=0) as target:
-                os.fchmod(target.fileno(), 0o644)
-                copy(archive.extractfile(member), target)
-
-
-def _folder(path: str) -> None:
-    os.mkdir(path)
-    os.chmod(path, 0o755)  # noqa: S103  # services that are not root read it
-
-
-def _venv(link: Link, folder: str) -> None:
-    python = f"{folder}/venv/bin/python"
-    wheels = f"{folder}/wheels"
-    pip = next((name for name in os.listdir(wheels) if name.startswith("pip-")), None)
-    if pip is None:
-        raise Failure("the release brings no pip")
-    run(link, ["/usr/bin/python3", "-I", "-m", "venv", "--without-pip", f"{folder}/venv"])
-    offline = ["--no-index", "--no-deps", "--require-hashes", "--find-links", wheels]
-    quiet = ["--quiet", "--disable-pip-version-check", "--no-cache-dir"]
-    requirements = ["--requirement", f"{folder}/requirements.txt"]
-    run(link, [python, f"{wheels}/{pip}/pip", "install", *quiet, *offline, *requirements])
-    try:
-        run(link, [python, "-I", "-c", IMPORT_ALL])
-    except Failure as failure:
-        raise Failure("what it brings cannot be imported there", failure.output) from None
 
 
 # -- the system -------------------------------------------------------------------------
@@ -225,24 +160,81 @@ def unit(link: Link, content: Content, name: str, enabled: bool | None, action: 
         run(link, ["systemctl", "enable" if enabled else "disable", name])
     if action in ("start", "restart"):
         # One that failed too often is not started again until this is forgotten.
-        _try(link, ["systemctl", "reset-failed", name])
+        attempt(link, ["systemctl", "reset-failed", name])
     if action is not None:
         try:
             run(link, ["systemctl", "--no-ask-password", action, name])
         except Failure as failure:
             journal = ["journalctl", "--unit", name, "--lines=10", "--output=cat", "--no-pager"]
-            raise Failure(str(failure), _try(link, journal) or failure.output) from failure
+            raise Failure(str(failure), attempt(link, journal) or failure.output) from failure
 
 
-def _try(link: Link, argv: list[str]) -> str:
-    """What a command said that may fail."""
-    try:
-        return run(link, argv)
-    except Failure:
-        return ""
+# -- does it work? ----------------------------------------------------------------------
 
 
-OPERATIONS: dict[str, Callable[..., None]] = {
+def job(
+    link: Link,
+    content: Content,
+    command: list[str],
+    seconds: float,
+    while_: Callable[[], bool] = lambda: True,
+) -> str:
+    """Run a command that submits a job: what it answered, in base64."""
+    with memory() as workload, memory() as answer:
+        copy(content, workload)
+        workload.seek(0)
+        run(link, command, seconds, workload.fileno(), answer.fileno(), while_)
+        answer.seek(0)
+        return base64.b64encode(answer.read()).decode()
+
+
+def trial(
+    link: Link,
+    content: Content,
+    worker: list[str],
+    user: str,
+    environment: dict[str, str],
+    **submitted: Any,
+) -> str:
+    """Have a job done by a worker that runs just for this, as ``user``."""
+    owner = pwd.getpwnam(user)
+    with memory() as log:
+        process = subprocess.Popen(
+            worker,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**ENVIRONMENT, **environment},
+            cwd="/",
+            user=owner.pw_uid,
+            group=owner.pw_gid,
+            extra_groups=[],
+            start_new_session=True,
+        )
+        try:
+            return job(link, content, **submitted, while_=lambda: process.poll() is None)
+        except Failure as failure:
+            ended = process.poll()
+            why = str(failure) if ended is None else f"the worker ended with {ended}"
+            stop(process)
+            log.seek(0)
+            said = log.read()[-LAST_WORDS:].decode(errors="backslashreplace")
+            raise Failure(why, f"{failure.output}\n{said}".strip()) from failure
+        finally:
+            stop(process)
+
+
+def memory() -> Any:
+    return open(os.memfd_create("gearman"), "w+b", buffering=0)
+
+
+def look(link: Link, content: Content, commands: list[list[str]]) -> str:
+    """What these commands say: why something does not work."""
+    said = ((argv, attempt(link, argv, LOOK)) for argv in commands)
+    return "\n".join(f"$ {' '.join(argv)}\n{text}" for argv, text in said)
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
     "packages": packages,
     "group": group,
     "user": user,
@@ -252,72 +244,14 @@ OPERATIONS: dict[str, Callable[..., None]] = {
     "link": symlink,
     "remove": remove,
     "release": release,
+    "prune": prune,
+    "condemn": condemn,
+    "acquit": acquit,
     "daemon_reload": daemon_reload,
     "unit": unit,
+    "job": job,
+    "trial": trial,
+    "look": look,
 }
 
-
-# -- commands of the host ---------------------------------------------------------------
-
-
-def run(link: Link, argv: list[str], seconds: float = DEADLINE) -> str:
-    """The last that a command said. Raises :class:`Failure` unless it ended well and in time.
-
-    It is stopped, with all it started, when the operator's side is gone.
-    """
-    deadline = time.monotonic() + seconds
-    process = subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=ENVIRONMENT,
-        cwd="/",
-        umask=0o022,
-        start_new_session=True,
-    )
-    assert process.stdout  # noqa: S101  # for mypy: it is a pipe
-    try:
-        said = _listen(link, process, process.stdout.fileno(), deadline)
-    except (Gone, subprocess.TimeoutExpired) as error:
-        _stop(process)
-        if isinstance(error, Gone):
-            raise
-        raise Failure(f"`{' '.join(argv[:3])}` was stopped after {seconds:.0f} s") from error
-    finally:
-        process.stdout.close()
-    if process.returncode:
-        raise Failure(f"`{' '.join(argv[:3])}` ended with {process.returncode}", said)
-    return said
-
-
-def _listen(link: Link, process: Any, output: int, deadline: float) -> str:
-    """What it says until it ends: a service it started may keep its output open for ever."""
-    said = b""
-    open_ = True
-    while process.poll() is None or open_:
-        if time.monotonic() > deadline:
-            raise subprocess.TimeoutExpired(process.args, 0)
-        if not open_:
-            link.wait(seconds=0.01)
-        elif link.wait(output, 0.5):
-            piece = os.read(output, PIECE)
-            said = (said + piece)[-LAST_WORDS:]
-            open_ = bool(piece)
-        else:
-            open_ = process.poll() is None
-    lines = said.decode(errors="backslashreplace").rstrip().splitlines()
-    return "\n".join(lines[-LAST_LINES:])
-
-
-def _stop(process: Any) -> None:
-    """End a command and all that it started: some of these may outlive it, so kill them too."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-            process.wait(GRACE)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            pass
-
-
-COMMANDS.update({"lock": lock, "apply": apply})
+COMMANDS.update({"lock": lock, "apply": apply, "record": record})

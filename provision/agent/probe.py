@@ -9,24 +9,26 @@ from __future__ import annotations
 
 import grp
 import hashlib
+import json
 import os
 import platform
 import pwd
 import re
 import socket
 import stat
-import struct
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 from provision.agent.link import COMMANDS, ENVIRONMENT, PIECE, Link
+from provision.agent.machine import machine
+from provision.agent.processes import listening, pids, program, variable
 
 SHOWN = 256 * 1024  # bytes of a file that a diff may need
-LISTENING = "0A"  # in /proc/net/tcp
 TIMEOUT = 15.0  # seconds for a command; all of them together end before the asker gives up
 UNIT = (
     *("Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload"),
@@ -75,6 +77,9 @@ class Batch:
             "hostname": socket.gethostname(),
             "time": time.time(),
         }
+
+    def _machine(self) -> Any:
+        return machine()
 
     def _disk(self, path: str) -> Any:
         while path and not os.path.exists(path):
@@ -139,18 +144,32 @@ class Batch:
                 answer["content"] = _utf8(content) if wanted else None
         return answer
 
-    def _release(self, root: str, id: str) -> Any:
-        releases = os.path.join(root, "releases")
+    def _releases(self, root: str) -> Any:
+        folder = os.path.join(root, "releases")
         try:
-            names = sorted(os.listdir(releases))
+            names = os.listdir(folder)
         except FileNotFoundError:
             names = []
-        kept = [each for each in names if os.path.exists(f"{releases}/{each}/.complete")]
         try:
             current = os.path.basename(os.readlink(os.path.join(root, "current")))
         except FileNotFoundError:
             current = None
-        return {"complete": id in kept, "current": current, "kept": kept}
+        found = {name: _release(os.path.join(folder, name)) for name in names}
+        programs = map(program, pids())
+        own = (each[len(folder) + 1 :] for each in programs if each.startswith(f"{folder}/"))
+        return {
+            "current": current,
+            "kept": {name: one for name, one in found.items() if one},
+            "running": sorted({each.split("/")[0] for each in own}),
+        }
+
+    def _history(self, path: str, number: str) -> Any:
+        try:
+            with open(path, encoding="utf-8", errors="replace") as lines:
+                last = deque(lines, int(number))
+        except FileNotFoundError:
+            return []
+        return [entry for entry in map(_entry, last) if entry]
 
     # -- what runs ----------------------------------------------------------------------
 
@@ -159,7 +178,6 @@ class Batch:
         if found["LoadState"] == "not-found":
             return None
         pid = int(found["MainPID"] or 0)
-        cwd, config = _process(pid)
         return {
             "load": found["LoadState"],
             "active": found["ActiveState"],
@@ -169,8 +187,8 @@ class Batch:
             "pid": pid or None,
             "restarts": int(found["NRestarts"] or 0),
             "result": found["Result"],
-            "cwd": cwd,
-            "config": config,
+            "program": program(pid) or None,
+            "config": variable(pid, "GEARMAN_CONFIG"),
         }
 
     @_Once
@@ -187,26 +205,7 @@ class Batch:
         }
 
     def _port(self, address: str, port: str) -> Any:
-        wanted = _addresses(address)
-        for host, number, inode in self._listeners:
-            if number == int(port) and (host in wanted or host.strip("0") == "" or not wanted):
-                return _owner_of(inode)
-        return None
-
-    @cached_property
-    def _listeners(self) -> list[tuple[str, int, str]]:
-        """(address as the kernel's hexadecimal, port, inode) of each listening TCP socket."""
-        found = []
-        for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-            if not os.path.exists(table):
-                continue
-            with open(table) as lines:
-                rows = [line.split() for line in lines][1:]
-            for row in rows:
-                host, port = row[1].split(":")
-                if row[3] == LISTENING:
-                    found.append((host, int(port, 16), row[9]))
-        return found
+        return listening(address, int(port))
 
 
 def _reason(error: Exception) -> str:
@@ -297,52 +296,25 @@ def _group_name(gid: int) -> str:
         return str(gid)
 
 
-def _process(pid: int) -> tuple[str | None, str | None]:
-    """A process's working directory and its $GEARMAN_CONFIG."""
-    if not pid:
-        return None, None
+def _release(folder: str) -> dict[str, Any] | None:
+    """A whole release: since when it is there, and why it is bad, if it is."""
     try:
-        cwd = _text(os.readlink(f"/proc/{pid}/cwd"))
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            found = re.search(rb"(?:^|\0)GEARMAN_CONFIG=([^\0]*)", file.read())
-    except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
-        return None, None
-    return cwd, found[1].decode(errors="replace") if found else None
-
-
-def _addresses(name: str) -> set[str]:
-    """A host's addresses as /proc/net/tcp writes them; empty when it is to be any."""
+        at = os.stat(f"{folder}/.complete").st_mtime
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     try:
-        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except OSError:
-        return set()
-    packed = {socket.inet_pton(family, str(to[0]).split("%")[0]) for family, *_, to in found}
-    hexes = {_kernel_hex(each) for each in packed}
-    mapped = {_kernel_hex(b"\0" * 10 + b"\xff\xff" + each) for each in packed if len(each) == 4}
-    return set() if any(each.strip("0") == "" for each in hexes) else hexes | mapped
+        with open(f"{folder}/.bad", encoding="utf-8", errors="replace") as file:
+            return {"at": at, "bad": file.read(1000)}
+    except FileNotFoundError:
+        return {"at": at, "bad": None}
 
 
-def _kernel_hex(packed: bytes) -> str:
-    words = struct.unpack(f"={len(packed) // 4}I", packed)
-    return "".join(f"{word:08X}" for word in words)
-
-
-def _owner_of(inode: str) -> dict[str, Any]:
-    """Which process has a socket, and which unit that is of."""
-    wanted = f"socket:[{inode}]"
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with os.scandir(f"/proc/{pid}/fd") as entries:
-                if not any(os.readlink(entry.path) == wanted for entry in entries):
-                    continue
-            with open(f"/proc/{pid}/comm", errors="replace") as file:
-                command = file.read().strip()
-            with open(f"/proc/{pid}/cgroup", errors="replace") as file:
-                units = re.findall(r"([^/\n]+\.(?:service|socket|scope))$", file.read(), re.M)
-        except OSError:  # it ended meanwhile, or is not ours to look at
-            continue
-        return {"pid": int(pid), "command": command, "unit": units[-1] if units else None}
-    return {"pid": None, "command": "a process that cannot be seen", "unit": None}
+def _entry(line: str) -> Any:
+    """A line of the history; None for one that was cut short."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def ask(link: Link, header: dict[str, Any], size: int) -> None:

@@ -54,6 +54,11 @@ class Resource(ABC):
         """
 
     @property
+    def kind(self) -> str:
+        """The tag that all resources like this one have."""
+        return type(self).__name__.lower()
+
+    @property
     def provides(self) -> frozenset[str]:
         """What others may need: ``path:/opt``, ``user:gearman``, ``group:gearman``."""
         return frozenset()
@@ -62,3 +67,11 @@ class Resource(ABC):
     def needs(self) -> frozenset[str]:
         """What must come first, if some resource of this host provides it."""
         return frozenset()
+
+
+def kinds(of: type[Resource] = Resource) -> set[str]:
+    """The kinds there are."""
+    below = of.__subclasses__()
+    return {each.__name__.lower() for each in below if each.__name__[0] != "_"}.union(
+        *map(kinds, below)
+    )

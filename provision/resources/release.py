@@ -1,6 +1,7 @@
 """A release on a host: unpacked beside the older ones, with a venv of its own, not yet in use.
 
-What uses it is a link, ``ROOT/current``: staging a release changes nothing that runs.
+What uses it is a link, ``ROOT/current``: staging a release changes nothing that runs. Older
+ones are kept for a rollback, up to a number; never removed is one that something runs.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ from provision.resources.files import Link
 
 # The tar, its wheels unpacked beside it and installed: measured at 4.7 times the tar.
 ROOM = 6
+KEPT = 5
 FILES = 2000  # counted: 400, twice that once compiled
 MB = 2**20
 
@@ -23,6 +25,7 @@ class Release(Resource):
 
     root: str
     artifact: Artifact
+    again: bool = False  # though it is marked as bad
 
     @property
     def current(self) -> Link:
@@ -30,14 +33,26 @@ class Release(Resource):
         return Link(f"{self.root}/current", f"releases/{self.artifact.id}")
 
     @property
-    def question(self) -> Question:
-        return ("release", self.root, self.artifact.id)
+    def folder(self) -> str:
+        return f"{self.root}/releases/{self.artifact.id}"
+
+    @property
+    def units(self) -> str:
+        """Where it keeps the unit files that it ran with."""
+        return f"{self.folder}/units"
 
     def questions(self) -> Iterable[Question]:
-        return [self.question, ("disk", self.root)]
+        return [("releases", self.root), ("disk", self.root)]
 
     def steps(self, answers: Answers) -> Iterator[Change | Problem]:
-        if answers[self.question]["complete"]:
+        if kept := answers["releases", self.root]["kept"].get(self.artifact.id):
+            if kept["bad"]:
+                yield self._tried_again(kept["bad"])
+            return
+        if self.artifact.path is None:
+            yield Problem(
+                f"it has no release {self.artifact.id}, and this machine has none to send"
+            )
             return
         disk = answers["disk", self.root]
         room = self.artifact.size * ROOM
@@ -59,10 +74,43 @@ class Release(Resource):
             f"{self.artifact.size / MB:.1f} MB",
         )
 
+    def _tried_again(self, why: str) -> Change | Problem:
+        id = self.artifact.id
+        if self.again:
+            arguments = {"root": self.root, "id": id}
+            return Change("~", f"release {id}", Operation("acquit", arguments), f"bad: {why}")
+        return Problem(
+            f"release {id} was given up ({why}): mend what was wrong, or `invoke upgrade --again`"
+        )
+
     @property
     def provides(self) -> frozenset[str]:
-        return frozenset({f"path:{self.root}/releases/{self.artifact.id}"})
+        return frozenset({f"path:{self.folder}"})
 
     @property
     def needs(self) -> frozenset[str]:
         return frozenset({f"path:{self.root}", f"path:{self.root}/releases"})
+
+
+@dataclass(frozen=True)
+class OldReleases(Resource):
+    """No more than ``KEPT`` releases, ``wanted`` among them: those that are bad go first."""
+
+    wanted: Release
+
+    def questions(self) -> Iterable[Question]:
+        return [("releases", self.wanted.root)]
+
+    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+        root, known = self.wanted.root, answers["releases", self.wanted.root]
+        needed = {self.wanted.artifact.id, known["current"], *known["running"]}
+        spare = [id for id in known["kept"] if id not in needed]
+        spare.sort(key=lambda id: (known["kept"][id]["bad"] is None, known["kept"][id]["at"]))
+        surplus = len(spare) + len(needed - {None}) - KEPT
+        for id in spare[: max(surplus, 0)]:
+            why = "it is bad" if known["kept"][id]["bad"] else f"the oldest of more than {KEPT}"
+            yield Change("-", f"release {id}", Operation("prune", {"root": root, "id": id}), why)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return self.wanted.provides | self.wanted.current.provides

@@ -42,7 +42,8 @@ class FreePort(Resource):
 
     def steps(self, answers: Answers) -> Iterator[Change | Problem]:
         found = answers["port", self.address, str(self.port)]
-        if found and found["unit"] != self.unit:
+        # systemd itself listens for a service that does not run.
+        if found and found["unit"] != self.unit and found["pid"] != 1:
             who = f"{found['command']} (pid {found['pid']}, {found['unit'] or 'no unit'})"
             yield Problem(
                 f"{self.address}:{self.port} is taken by {who}: stop it, or set {self.setting} "

@@ -1,13 +1,14 @@
 """systemd units: that one is enabled and running, and runs what it should.
 
 Whether a restart is due is state, not an event: the running process tells by its working
-directory which release it started from, and by $GEARMAN_CONFIG which configuration. So a
+program which release it started from, and by $GEARMAN_CONFIG which configuration. So a
 restart that an interrupted deploy did not reach is simply still due.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,6 +16,7 @@ from provision.messages import Operation, Question
 from provision.render import render
 from provision.resources.base import Answers, Change, Problem, Resource, Sign
 from provision.resources.files import File, Link
+from provision.resources.release import Release
 
 FOLDER = "/etc/systemd/system"
 RELOAD = Change("~", "daemon-reload", Operation("daemon_reload"), "a unit file is new to systemd")
@@ -24,9 +26,21 @@ ABSENT = {"active": "not there yet", "enabled": "disabled"}
 
 @dataclass(frozen=True)
 class UnitFile(File):
-    """A unit's file. ``config`` is the digest its processes carry in $GEARMAN_CONFIG."""
+    """A unit's file, and a copy of it beside the release that it is for.
+
+    ``config`` is the digest its processes carry in $GEARMAN_CONFIG. With the copy, ``kept``, a
+    rollback brings back what the release ran with.
+    """
 
     config: str = ""
+    kept: File | None = None
+
+    @property
+    def kind(self) -> str:
+        return "unit"
+
+    def questions(self) -> Iterable[Question]:
+        return [*super().questions(), *(self.kept.questions() if self.kept else ())]
 
     def steps(self, answers: Answers) -> Iterator[Change | Problem]:
         changed = False
@@ -35,18 +49,84 @@ class UnitFile(File):
             yield step
         if changed:
             yield RELOAD
+        if self.kept:
+            yield from self.kept.steps(answers)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return super().needs | (self.kept.needs if self.kept else frozenset())
+
+    def holding(self, text: str) -> "UnitFile":
+        """The same file with another content."""
+        found = re.search(r"^Environment=GEARMAN_CONFIG=(\w+)$", text, re.MULTILINE)
+        content = text.encode()
+        kept = replace(self.kept, content=content) if self.kept else None
+        return replace(self, content=content, config=found[1] if found else "", kept=kept)
 
 
-def unit_file(name: str, **variables: object) -> UnitFile:
+def unit_file(name: str, release: Release, **variables: object) -> UnitFile:
     """The file of unit ``name``, from ``templates/NAME.j2``, which must use ``config``.
 
     The digest is of everything else in the file, so a process started from any other text
     is seen to be old.
     """
     source = f"{name}.j2"
-    config = hashlib.sha256(render(source, variables | {"config": ""}).encode()).hexdigest()[:12]
-    content = render(source, variables | {"config": config}).encode()
-    return UnitFile(f"{FOLDER}/{name}", content=content, config=config)
+    known = variables | {"root": release.root}
+    config = hashlib.sha256(render(source, known | {"config": ""}).encode()).hexdigest()[:12]
+    content = render(source, known | {"config": config}).encode()
+    kept = File(f"{release.units}/{name}", content=content)
+    return UnitFile(f"{FOLDER}/{name}", content=content, config=config, kept=kept)
+
+
+@dataclass(frozen=True)
+class Socket(Resource):
+    """A port that systemd holds for ``service``: open when ``name`` is active and
+    somebody listens.
+
+    It can only be opened while the service is stopped; :class:`Unit` starts that again.
+    """
+
+    name: str
+    file: UnitFile
+    service: str
+    address: str
+    port: int
+
+    def questions(self) -> Iterable[Question]:
+        return [("unit", self.name), ("unit", self.service), self._port]
+
+    def due(self, answers: Answers) -> bool:
+        """Whether it must be opened."""
+        found = answers["unit", self.name]
+        return not (found and found["active"] == "active" and answers[self._port])
+
+    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+        found = answers["unit", self.name] or ABSENT
+        service = answers["unit", self.service] or ABSENT
+        if found.get("stale"):
+            yield RELOAD
+        enable = None if found["enabled"] == "enabled" else True
+        if self.due(answers):
+            if service["active"] == "active":
+                yield _unit_change("~", self.service, "stop", None, "its port is opened anew")
+            if found["active"] == "active":
+                yield _unit_change("~", self.name, "restart", enable, "nobody listens there")
+            else:
+                yield _unit_change("+", self.name, "start", enable, f"it is {found['active']}")
+        elif enable:
+            yield _unit_change("~", self.name, None, enable, "it would not open at boot")
+
+    @property
+    def _port(self) -> Question:
+        return ("port", self.address, str(self.port))
+
+    @property
+    def provides(self) -> frozenset[str]:
+        return frozenset({f"unit:{self.name}"})
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return self.file.provides
 
 
 @dataclass(frozen=True)
@@ -54,21 +134,28 @@ class Unit(Resource):
     """A unit that runs and starts at boot; or, not ``wanted``, does neither.
 
     ``current`` is the link it runs from: where that points is where its process must have begun.
+    One that ``reloads`` puts a new process beside the old one, and needs no restart to run
+    another release.
     """
 
     name: str
     file: UnitFile
     current: Link
     wanted: bool = True
+    reloads: bool = False
+    socket: Socket | None = None
 
     def questions(self) -> Iterable[Question]:
-        return [("unit", self.name)]
+        return [("unit", self.name), *(self.socket.questions() if self.socket else ())]
 
     def steps(self, answers: Answers) -> Iterator[Change | Problem]:
         found = answers["unit", self.name] or ABSENT
         if found.get("stale"):
             yield RELOAD
-        yield from self._run(found) if self.wanted else self._stop(found)
+        if self.wanted and found["active"] == "active" and self.socket and self.socket.due(answers):
+            yield self._change("~", "restart", None, f"{self.socket.name} is opened anew")
+        else:
+            yield from self._run(found) if self.wanted else self._stop(found)
 
     def _run(self, found: Mapping[str, Any]) -> Iterator[Change]:
         enable = None if found["enabled"] == "enabled" else True
@@ -76,10 +163,11 @@ class Unit(Resource):
             result = found.get("result") or "success"
             why = "" if result == "success" else f" ({result})"
             yield self._change("+", "start", enable, f"it is {found['active']}{why}")
-        elif found["cwd"] != self._folder:
-            yield self._change("~", "restart", enable, f"it runs from {found['cwd']}")
         elif found["config"] != self.file.config:
             yield self._change("~", "restart", enable, "it runs with another configuration")
+        elif not (found["program"] or "").startswith(f"{self._folder}/"):
+            action = "reload" if self.reloads else "restart"
+            yield self._change("~", action, enable, f"it runs {_release(found['program'])}")
         elif enable:
             yield self._change("~", None, enable, "it would not start at boot")
 
@@ -91,9 +179,7 @@ class Unit(Resource):
             yield self._change("-", None, disable, "this host should not run it")
 
     def _change(self, sign: Sign, action: str | None, enabled: bool | None, why: str) -> Change:
-        operation = Operation("unit", {"name": self.name, "enabled": enabled, "action": action})
-        verb = action or ("enable" if enabled else "disable")
-        return Change(sign, f"{verb} {self.name}", operation, why)
+        return _unit_change(sign, self.name, action, enabled, why)
 
     @property
     def _folder(self) -> str:
@@ -105,4 +191,42 @@ class Unit(Resource):
 
     @property
     def needs(self) -> frozenset[str]:
-        return self.file.provides | self.current.provides
+        socket = self.socket.provides if self.socket else frozenset()
+        return self.file.provides | self.current.provides | socket
+
+
+def _unit_change(
+    sign: Sign, name: str, action: str | None, enabled: bool | None, why: str
+) -> Change:
+    operation = Operation("unit", {"name": name, "enabled": enabled, "action": action})
+    verb = action or ("enable" if enabled else "disable")
+    return Change(sign, f"{verb} {name}", operation, why)
+
+
+def _release(program: str | None) -> str:
+    """The release that a program is of; the program itself when it is of none."""
+    found = re.search(r"/releases/([^/]+)/", program or "")
+    return found[1] if found else program or "nothing that can be seen"
+
+
+Ask = Callable[[Iterable[Question]], Answers]
+
+
+def as_kept(resources: Sequence[Resource], ask: Ask) -> list[Resource]:
+    """The same resources with the unit files that are kept beside their release.
+
+    ``ask`` asks the host. What is not kept stays as it is.
+    """
+    files = {each: each.kept.path for each in resources if isinstance(each, UnitFile) and each.kept}
+    # No content has an empty digest, so the whole text is told.
+    answers = ask([("path", path, "-", "text") for path in files.values()])
+    found = {file: answers["path", path, "-", "text"] for file, path in files.items()}
+    texts = {file: one["content"] for file, one in found.items() if one and one["content"]}
+    old = {file: file.holding(text) for file, text in texts.items()}
+
+    def restored(resource: Resource) -> Resource:
+        if isinstance(resource, Unit | Socket):
+            return replace(resource, file=old.get(resource.file, resource.file))
+        return old.get(resource, resource) if isinstance(resource, UnitFile) else resource
+
+    return [restored(each) for each in resources]

@@ -47,8 +47,10 @@ class FakeHost:
     listening: dict[tuple[str, str], Entry] = field(default_factory=dict)
     loaded: dict[str, bytes] = field(default_factory=dict)  # unit file -> as systemd read it
     enabled: set[str] = field(default_factory=set)
-    processes: dict[str, Entry] = field(default_factory=dict)  # unit -> {cwd, config}
+    processes: dict[str, Entry] = field(default_factory=dict)  # unit -> {program, config}
     dies: set[str] = field(default_factory=set)  # units whose process ends at once
+    releases: dict[str, Entry] = field(default_factory=dict)  # whole: id -> {at, bad}
+    history: list[Entry] = field(default_factory=list)
     applied: list[Operation] = field(default_factory=list)
 
     # -- answers ------------------------------------------------------------------------
@@ -85,8 +87,18 @@ class FakeHost:
                 answer["content"] = found["content"].decode()
         return answer
 
-    def _ask_release(self, root: str, id: str) -> Answer:
-        return {"complete": f"{root}/releases/{id}" in self.paths}
+    def _ask_releases(self, root: str) -> Answer:
+        current = self.paths.get(f"{root}/current", {}).get("target")
+        found = [process["program"] for process in self.processes.values()]
+        programs = [program.split("/") for program in found if program]
+        return {
+            "current": PurePosixPath(current).name if current else None,
+            "kept": dict(self.releases),
+            "running": sorted({parts[parts.index("releases") + 1] for parts in programs}),
+        }
+
+    def _ask_history(self, path: str, number: str) -> Answer:
+        return self.history[-int(number) :]
 
     def _ask_unit(self, name: str) -> Answer:
         file = self._unit_file(name)
@@ -100,7 +112,8 @@ class FakeHost:
             "result": "success",
             "enabled": "enabled" if name in self.enabled else "disabled",
             "stale": self.loaded.get(file, on_disk) != on_disk,
-            "cwd": process["cwd"] if process else None,
+            "program": process["program"] if process else None,
+            "restarts": 0,
             "config": process["config"] if process else None,
         }
 
@@ -136,6 +149,21 @@ class FakeHost:
 
     def _do_release(self, _: Operation, root: str, id: str, digest: str) -> None:
         self._put(f"{root}/releases/{id}", directory())
+        self._put(f"{root}/releases/{id}/units", directory())
+        self.releases[id] = {"at": len(self.applied), "bad": None}
+
+    def _do_prune(self, _: Operation, root: str, id: str) -> None:
+        folder = f"{root}/releases/{id}"
+        assert not any(each["program"].startswith(folder) for each in self.processes.values())
+        self.paths = {k: v for k, v in self.paths.items() if not f"{k}/".startswith(f"{folder}/")}
+        del self.releases[id]
+
+    def _do_condemn(self, operation: Operation, root: str, id: str) -> None:
+        assert isinstance(operation.content, bytes)
+        self.releases[id]["bad"] = operation.content.decode()
+
+    def _do_acquit(self, _: Operation, root: str, id: str) -> None:
+        self.releases[id]["bad"] = None
 
     def _do_daemon_reload(self, _: Operation) -> None:
         self.loaded = {
@@ -150,12 +178,22 @@ class FakeHost:
         text = self.loaded.setdefault(path, self.paths[path]["content"]).decode()
         if enabled is not None:
             (self.enabled.add if enabled else self.enabled.discard)(name)
-        if action == "stop":
+        if name.endswith(".socket"):
+            self._listen(name, text)
+        elif action == "stop":
             self.processes.pop(name, None)
-        elif action == "restart" or (action == "start" and name not in self.processes):
+        elif action in ("restart", "reload") or (action == "start" and name not in self.processes):
             self.processes[name] = self._process(text)
         if name in self.dies:
             self.processes.pop(name, None)
+
+    def _listen(self, name: str, text: str) -> None:
+        assert name.replace(".socket", ".service") not in self.processes, "its service runs"
+        found = re.search(r"^ListenStream=(.*):(\d+)$", text, re.MULTILINE)
+        assert found
+        who = {"pid": 1, "command": "systemd", "unit": "init.scope"}
+        self.listening[found[1], found[2]] = who
+        self.processes[name] = {"program": "", "config": ""}
 
     def _put(self, path: str, entry: Entry) -> None:
         parent = str(PurePosixPath(path).parent)
@@ -166,12 +204,10 @@ class FakeHost:
 
     def _process(self, text: str) -> Entry:
         settings = dict(re.findall(r"^(?:Environment=)?(\w+)=(.*)$", text, re.MULTILINE))
-        folder = settings["WorkingDirectory"]
-        place = self.paths[folder]
-        if place["kind"] == "link":
-            folder = str(PurePosixPath(folder).parent / place["target"])
-        assert folder in self.paths, f"cannot start in {folder}"
-        return {"cwd": folder, "config": settings["GEARMAN_CONFIG"]}
+        root = settings["ExecStart"].partition("/current/")[0]
+        folder = f"{root}/{self.paths[f'{root}/current']['target']}"
+        assert folder in self.paths, f"there is nothing in {folder}"
+        return {"program": f"{folder}/venv/bin/python", "config": settings["GEARMAN_CONFIG"]}
 
     def _unit_file(self, name: str) -> str:
         return "/etc/systemd/system/" + re.sub(r"@.*\.", "@.", name)

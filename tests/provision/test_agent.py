@@ -126,7 +126,7 @@ def test_what_fails_for_all_is_tried_once(tmp_path: Path) -> None:
 
 def test_what_cannot_be_answered_is_unknown_and_says_why(agent: Session, tmp_path: Path) -> None:
     (tmp_path / "current").write_text("no link")
-    found = answer(agent, "release", str(tmp_path), "1")
+    found = answer(agent, "releases", str(tmp_path))
     assert isinstance(found, Unknown)
     assert "Invalid argument" in found.reason
     assert isinstance(answer(agent, "weather", "tomorrow"), Unknown)
@@ -144,21 +144,25 @@ def test_a_plan_sends_only_what_asks_and_answers(tmp_path: Path) -> None:
     with Session("here", Recorder, lock_file=str(tmp_path / "lock")) as agent:
         agent.ask([("host",)])
         assert {name for name, source in sources.items() if source in b"".join(sent)} == {
-            *("link", "probe")
+            *("link", "processes", "machine", "probe")
         }
         agent.lock(NOW)
-        assert all(source in b"".join(sent) for source in sources.values())
+        missing = {name for name, source in sources.items() if source not in b"".join(sent)}
+        assert missing == {"shell"}
+
+
+LOOKING = ("probe.py", "processes.py", "machine.py")
 
 
 def test_what_answers_cannot_write() -> None:
-    """What `probe.py` calls, by name: only these could open, run or change a thing."""
-    tree = ast.parse((AGENT / "probe.py").read_text(), feature_version=(3, 9))
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    """What the asking half calls, by name: only these could open, run or change a thing."""
+    trees = [ast.parse((AGENT / name).read_text()) for name in LOOKING]
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
     called = {ast.unparse(call.func) for call in calls}
     plain = {name for name in called if name.replace(".", "").isidentifier()}
     assert {name for name in plain if name.startswith("os.")} == {
-        *("os.open", "os.fsencode", "os.confstr", "os.statvfs"),
-        *("os.lstat", "os.readlink", "os.listdir", "os.scandir"),
+        *("os.open", "os.fsencode", "os.confstr", "os.statvfs", "os.cpu_count", "os.getloadavg"),
+        *("os.lstat", "os.stat", "os.readlink", "os.listdir", "os.scandir"),
         *("os.path.exists", "os.path.dirname", "os.path.basename", "os.path.join"),
     }
     assert {name for name in called if name.startswith("subprocess.")} == {"subprocess.run"}
@@ -297,7 +301,7 @@ def stage(agent: Session, root: Path, digest: str) -> str:
     (root / "releases").mkdir(exist_ok=True)
     arguments = {"root": str(root), "id": "1.0-abc", "digest": digest}
     (outcome,) = apply(agent, Operation("release", arguments, root / "release.tar"))
-    assert answer(agent, "release", str(root), "1.0-abc")["complete"] is False
+    assert answer(agent, "releases", str(root))["kept"] == {}
     return str(outcome.error)
 
 

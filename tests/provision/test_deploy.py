@@ -1,5 +1,6 @@
 """A deploy over many hosts: what begins when, what stops what, and the status it ends with."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,9 +9,10 @@ from typing import Any
 import pytest
 
 from provision import deploy
-from provision.errors import Locked, Unreachable
+from provision.errors import Locked, ToolkitError, Unreachable
 from provision.inventory import Host
 from provision.messages import Answer, Operation, Outcome, Question
+from provision.options import Options
 from roles import ROLES
 from tests.provision.fake_host import FakeHost
 
@@ -51,6 +53,9 @@ class FakeSession:
             self.host.apply([operation])
             yield Outcome(operation, 0.0)
 
+    def record(self, path: str, entry: Any) -> None:
+        self.host.history.append(entry)
+
     def close(self) -> None:
         self.closed = True
 
@@ -64,13 +69,21 @@ class Fleet:
         self.sessions = {name: FakeSession(FakeHost()) for name in ("job", "worker", "client")}
         self.away: set[str] = set()
 
+    def add_worker(self, name: str) -> None:
+        more = (
+            f"all: {{children: {{worker: {{hosts: {{{name}: {{ansible_host: 198.18.10.9}}}}}}}}}}"
+        )
+        (self.folder / f"{name}.yml").write_text(more)
+        self.sessions[name] = FakeSession(FakeHost())
+
     def connect(self, host: Host) -> Any:
         if host.name in self.away:
             raise Unreachable(f"{host.name}: {host.address}:22 refused the connection")
         return self.sessions[host.name]
 
-    def deploy(self) -> int:
-        return deploy.deploy(self.folder, ROLES, yes=True, connect=self.connect)
+    def deploy(self, **options: Any) -> int:
+        wanted = Options(yes=True, **options)
+        return deploy.deploy(self.folder, ROLES, wanted, connect=self.connect)
 
     def plan(self) -> int:
         return deploy.plan(self.folder, ROLES, connect=self.connect)
@@ -104,15 +117,29 @@ def test_bare_hosts_are_deployed_and_a_second_deploy_changes_nothing_in_few_line
     assert all(session.closed for session in fleet.sessions.values())
 
 
-def test_nothing_is_changed_anywhere_while_a_host_does_not_answer(
+def test_a_host_that_does_not_answer_stops_those_that_would_need_it(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    fleet.away.add("job")
+    assert fleet.deploy() == Unreachable.status
+    assert all(fleet.sessions[name].host.processes == {} for name in ("worker", "client"))
+    out = capsys.readouterr().out
+    assert "job     unreachable  198.18.10.247:22 refused the connection" in out
+    assert "worker  not begun  because of job" in out
+
+
+def test_a_host_that_does_not_answer_does_not_stop_its_peers(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.add_worker("worker2")
     fleet.away.add("worker")
     assert fleet.deploy() == Unreachable.status
-    assert fleet.changed() == {"job": 0, "worker": 0, "client": 0}
-    out = capsys.readouterr().out
-    assert "worker  unreachable  198.18.10.248:22 refused the connection" in out
-    assert "nothing was changed" in out.splitlines()[-1]
+    changed = fleet.changed()
+    assert changed["worker"] == 0
+    assert changed["job"]
+    assert changed["worker2"]
+    assert changed["client"]
+    assert "4 hosts: 3 changed, 1 unreachable" in capsys.readouterr().out.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -130,12 +157,13 @@ def test_nothing_is_changed_anywhere_while_a_host_does_not_answer(
         ({"facts": FakeHost().facts | {"systemd": 241}}, "systemd 241"),
     ],
 )
-def test_nothing_is_changed_anywhere_while_a_host_lacks_what_it_needs(
+def test_nothing_that_runs_is_changed_while_the_job_server_lacks_what_it_needs(
     fleet: Fleet, capsys: pytest.CaptureFixture[str], spoil: dict[str, Any], message: str
 ) -> None:
     fleet.sessions["job"] = FakeSession(FakeHost(**spoil))
     assert fleet.deploy() == 3
-    assert fleet.changed() == {"job": 0, "worker": 0, "client": 0}
+    assert fleet.changed()["job"] == 0
+    assert all(session.host.processes == {} for session in fleet.sessions.values())
     assert message in capsys.readouterr().out
 
 
@@ -148,9 +176,9 @@ def test_hosts_of_later_groups_do_not_begin_when_one_fails(
     for name in ("worker", "client"):
         assert {each.kind for each in fleet.sessions[name].host.applied} == staged
     out = capsys.readouterr().out
-    assert "job     failed  start gearmand.service: it ended with 1" in out
+    assert "job     failed  start gearmand.socket: it ended with 1" in out
     assert "    | no room\n    | at all\n" in out
-    assert "try: journalctl -u gearmand.service" in out
+    assert "try: journalctl -u gearmand.socket" in out
     assert "client  not begun  because of job" in out
 
     fleet.sessions["job"].breaks_at = ""
@@ -158,17 +186,15 @@ def test_hosts_of_later_groups_do_not_begin_when_one_fails(
     assert fleet.plan() == 0
 
 
-def test_a_release_that_fails_on_one_host_changes_nothing_that_runs_on_any(
+def test_a_release_that_fails_on_one_host_changes_nothing_that_runs_there(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fleet.sessions["client"].breaks_at = "release"
     assert fleet.deploy() == 3
-    for session in fleet.sessions.values():
-        assert session.host.processes == {}
-        assert "/opt/gearman/current" not in session.host.paths
-    out = capsys.readouterr().out
-    assert "job     not begun  because of client" in out
-    assert "worker  not begun  because of client" in out
+    assert "/opt/gearman/current" not in fleet.sessions["client"].host.paths
+    assert fleet.sessions["job"].host.processes
+    assert fleet.sessions["worker"].host.processes
+    assert "3 hosts: 2 changed, 1 failed" in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_a_locked_host_stops_the_deploy_before_anything_is_changed(fleet: Fleet) -> None:
@@ -183,7 +209,7 @@ def test_a_host_that_changed_since_its_plan_was_shown_is_not_touched(
 ) -> None:
     fleet.sessions["worker"].meanwhile = [Operation("group", {"name": "gearman"})]
     assert fleet.deploy() == 3
-    assert fleet.changed() == {"job": 0, "worker": 1, "client": 0}
+    assert fleet.changed()["worker"] == 1
     assert "worker  failed  it has changed since its plan was made" in capsys.readouterr().out
 
 
@@ -195,3 +221,39 @@ def test_a_host_that_says_it_is_done_and_is_not_has_failed(
     out = capsys.readouterr().out
     assert "these are due again:" in out
     assert "start gearman-worker@wc.service (it is inactive)" in out
+
+
+def test_what_was_done_is_in_the_history_of_each_host(fleet: Fleet) -> None:
+    fleet.sessions["job"].breaks_at = "unit"
+    fleet.deploy()
+    fleet.sessions["job"].breaks_at = ""
+    fleet.deploy()
+    fleet.deploy()  # nothing to do, nothing to tell
+    job, worker = fleet.sessions["job"].host.history, fleet.sessions["worker"].host.history
+    assert [entry["result"][:33] for entry in job] == ["failed: start gearmand.socket: it", "ok"]
+    assert [entry["result"] for entry in worker] == ["ok"]
+    assert job[0]["from"] is None
+    assert job[0]["release"] == job[1]["from"] == worker[0]["release"]
+    assert worker[0]["changes"] > 5
+
+
+def test_only_what_has_a_tag_is_deployed(fleet: Fleet) -> None:
+    assert fleet.deploy(tags="user, group") == 0
+    kinds = {each.kind for one in fleet.sessions.values() for each in one.host.applied}
+    assert kinds == {"user", "group"}
+    with pytest.raises(ToolkitError, match="there is no 'unti'; did you mean 'unit'"):
+        fleet.deploy(tags="unti")
+
+
+def test_json_tells_the_same_line_by_line(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fleet.deploy(json=True) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["event"] for line in lines if line.get("host") == "client"] == [
+        *("planned", "begun"),
+        *["applied"] * 3,
+        "begun",
+        *["applied"] * 4,
+        "verified",
+    ]
+    planned = next(line for line in lines if line["event"] == "planned")
+    assert planned["plan"]["changes"][0]["summary"] == "directory /opt/gearman"

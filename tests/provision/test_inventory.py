@@ -99,21 +99,124 @@ def test_what_is_nearer_to_the_host_wins(folder: Path, count: int) -> None:
     )
 
 
-def test_a_limit_leaves_groups_whole(folder: Path) -> None:
-    write(folder, hosts="worker: {hosts: {w1: , w2: , w3: }}\njob_server: {hosts: {j1: }}\n")
+def test_of_equally_deep_groups_priority_decides_and_then_the_name(folder: Path) -> None:
+    groups = (
+        "a: {vars: {gearman_port: 1}, hosts: {w1: }}\nb: {vars: {gearman_port: 2}, hosts: {w1: }}"
+    )
+    assert load(folder, hosts=WORKER, more=groups)["w1"].variables["gearman_port"] == 2
+    first = groups.replace("port: 1}", "port: 1, ansible_group_priority: 2}")
+    assert load(folder, hosts=WORKER, more=first)["w1"].variables["gearman_port"] == 1
 
-    def names(limit: str) -> list[str]:
-        return [host.name for host in inventory.load(folder, limit).hosts]
 
-    assert names("w1") == ["w1"]
-    assert names("worker") == ["w1", "w2", "w3"]
-    assert names("w*,!w2") == ["w1", "w3"]
-    assert names("!worker") == ["j1"]
-    assert [host.name for host in inventory.load(folder, "w1").group("job_server")] == ["j1"]
+def test_a_later_file_wins_and_hosts_yml_has_its_place_among_them(folder: Path) -> None:
+    files = {"a": "all: {vars: {gearman_port: 1, gearman_memory: 1G}}", "hosts": WORKER}
+    files["hosts"] += "all: {vars: {gearman_port: 2, gearman_memory: 2G}}"
+    files["z"] = "all: {vars: {gearman_port: 3}}"
+    host = load(folder, **files)["w1"]
+    assert (host.variables["gearman_port"], host.variables["gearman_memory"]) == (3, "2G")
+
+
+@pytest.mark.parametrize(
+    ("name", "names"),
+    [
+        ("w[1:3]", "w1 w2 w3"),
+        ("w[08:11].lan", "w08.lan w09.lan w10.lan w11.lan"),
+        ("w[1:7:3]", "w1 w4 w7"),
+        ("db-[a:c]", "db-a db-b db-c"),
+        ("r[1:2]h[a:b]", "r1ha r1hb r2ha r2hb"),
+        ("w[0:1]", "w0 w1"),
+    ],
+)
+def test_a_range_stands_for_many_hosts(folder: Path, name: str, names: str) -> None:
+    found = load(folder, hosts=f"worker: {{hosts: {{'{name}': {{gearman_port: 7}}}}}}")
+    assert list(found) == names.split()
+    assert {host.variables["gearman_port"] for host in found.values()} == {7}
+
+
+def test_variables_are_found_where_ansible_finds_them(folder: Path) -> None:
+    write(folder, hosts="worker: {hosts: {w1: , w2: , w3: }}\n")
+    texts = {
+        "group_vars/worker/b.yml": "gearman_port: 2\ngearman_memory: 2G\n",
+        "group_vars/worker/a": "gearman_port: 1\nansible_port: 2201\n",
+        "group_vars/worker/more/c.yaml": "ansible_user: ops\n",
+        "group_vars/worker/.hidden.yml": "gearman_port: 9\n",
+        "group_vars/worker.yml": "gearman_port: 8\n",  # the folder was found first
+        "host_vars/w1": "gearman_port: 3\n",
+        "host_vars/w2.json": '{"gearman_port": 4}',
+    }
+    for name, text in texts.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    found = {host.name: host for host in inventory.load(folder).hosts}
+    ports = {name: host.variables["gearman_port"] for name, host in found.items()}
+    assert ports == {"w1": 3, "w2": 4, "w3": 2}
+    assert found["w3"].variables["gearman_memory"] == "2G"
+    assert (found["w3"].port, found["w3"].user) == (2201, "ops")
+
+
+LIMITS = [
+    ("w1", "w1"),
+    ("worker", "w1 w2 w3 w10"),
+    ("w*,!w2", "w1 w3 w10"),
+    ("w*:!w2", "w1 w3 w10"),
+    ("!worker", "j1"),
+    ("all", "w1 w2 w3 w10 j1"),
+    ("worker:&berlin", "w2 w3"),
+    ("&berlin,worker", "w2 w3"),
+    ("!w3:&berlin:worker", "w2"),
+    ("~w\\d$", "w1 w2 w3"),
+    ("worker[0]", "w1"),
+    ("worker[-1]", "w10"),
+    ("worker[1:2]", "w2 w3"),
+    ("worker[1:2]:j1", "w2 w3 j1"),
+    ("worker[2:]", "w3 w10"),
+    ("w[12]", "w3"),
+]
+
+
+@pytest.mark.parametrize(("limit", "names"), LIMITS)
+def test_a_limit_chooses_as_in_ansible(folder: Path, limit: str, names: str) -> None:
+    text = "worker: {hosts: {w1: , w2: , w3: , w10: }}\njob_server: {hosts: {j1: }}\n"
+    write(folder, hosts=text, more="berlin: {hosts: {w2: , w3: }}\n")
+    if limit == "w[12]":  # a subscript, not a set of characters
+        with pytest.raises(InventoryError, match="no host or group is named 'w'"):
+            inventory.load(folder, limit)
+    else:
+        known = inventory.load(folder, limit)
+        assert [host.name for host in known.hosts] == names.split()
+        assert [host.name for host in known.group("job_server")] == ["j1"]
+
+
+def test_a_limit_may_come_from_a_file(folder: Path, tmp_path: Path) -> None:
+    write(folder, hosts="worker: {hosts: {w1: , w2: , w3: }}")
+    (tmp_path / "retry").write_text("w1\n\nw3\n")
+    known = inventory.load(folder, f"@{tmp_path / 'retry'}")
+    assert [host.name for host in known.hosts] == ["w1", "w3"]
+    with pytest.raises(InventoryError, match="--limit @nowhere: No such file"):
+        inventory.load(folder, "@nowhere")
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        ("workers", "--limit: no host or group is named 'workers'; did you mean 'worker'?"),
+        ("w1,!worker", "--limit w1,!worker: that leaves no host"),
+        ("worker[7]", "--limit [7]: there are 1 of them"),
+        ("~(", "--limit ~(: this is no regular expression: missing ), unterminated subpattern"),
+    ],
+)
+def test_a_limit_that_means_nobody_is_told(folder: Path, limit: str, message: str) -> None:
+    write(folder, hosts=WORKER)
     with pytest.raises(InventoryError) as raised:
-        names("workers")
-    message = "--limit: no host or group is named 'workers'; did you mean 'worker'?"
-    assert str(raised.value) == message
+        inventory.load(folder, limit)
+    assert str(raised.value).startswith(message)
+
+
+def test_an_ini_inventory_is_told_from_none(tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text("[worker]\nw1\n")
+    with pytest.raises(InventoryError, match="only YAML is read; `ansible-inventory -i"):
+        inventory.load(tmp_path)
 
 
 MISTAKES: list[tuple[dict[str, str], str]] = [
@@ -158,8 +261,16 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         "hosts.yml:4: 'w1' stands here twice",
     ),
     (
-        {"hosts": "worker: {hosts: {'w[1:3]': }}"},
-        "hosts.yml:1: 'w[1:3]' is no name: letters, digits, `.`, `_` and `-` make one",
+        {"hosts": "worker: {hosts: {'w[3:1]': }}"},
+        "hosts.yml:1: [3:1] is empty: it ends before it begins",
+    ),
+    (
+        {"hosts": "worker: {hosts: {'w[1:a]': }}"},
+        "hosts.yml:1: [1:a] is no range of numbers, nor of letters",
+    ),
+    (
+        {"hosts": "worker: {hosts: {'w[1]': }}"},
+        "hosts.yml:1: 'w[1]' is no name: letters, digits, `.`, `_` and `-` make one",
     ),
     (
         {"hosts": "worker:\n  hosts: [w1\n"},

@@ -26,7 +26,7 @@ def artifact(id: str) -> Artifact:
 
 
 def unit_file(name: str, config: str) -> UnitFile:
-    text = f"WorkingDirectory={ROOT}/current\nEnvironment=GEARMAN_CONFIG={config}\n"
+    text = f"ExecStart={ROOT}/current/venv/bin/app\nEnvironment=GEARMAN_CONFIG={config}\n"
     return UnitFile(f"{FOLDER}/{name}", content=text.encode(), config=config)
 
 
@@ -69,7 +69,10 @@ def assert_converges(host: FakeHost, resources: list[Resource]) -> None:
 def test_bare_host_becomes_as_wanted_and_then_needs_nothing() -> None:
     host = FakeHost()
     assert_converges(host, site())
-    assert host.processes["server.service"] == {"cwd": f"{ROOT}/releases/2", "config": "new"}
+    assert host.processes["server.service"] == {
+        "program": f"{ROOT}/releases/2/venv/bin/python",
+        "config": "new",
+    }
 
 
 def test_making_a_plan_changes_nothing() -> None:

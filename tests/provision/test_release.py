@@ -58,6 +58,7 @@ def test_what_was_built_is_not_built_again(tmp_path: Path) -> None:
 
 def test_everything_in_a_release_is_listed_by_hash(tmp_path: Path) -> None:
     built = release.build(TARGET, tree(tmp_path / "tree"))
+    assert built.path is not None
     assert built.digest == hashlib.sha256(built.path.read_bytes()).hexdigest()
     assert built.id == f"0.1.0-{built.digest[:12]}"
     with tarfile.open(built.path) as archive:

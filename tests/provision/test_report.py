@@ -74,10 +74,28 @@ def test_a_failure_says_what_was_tried_what_the_host_said_and_who_waits_for_it()
     error = HostFailed("restart app.service: it failed\n| no such user\ntry: journalctl")
     assert told([Failed("job", error, 2.0), Skipped("worker", ("job",))]) == [
         "job     failed  restart app.service: it failed (2.0 s)",
+        "worker  not begun  because of job",
+        "job: restart app.service: it failed",
         "    | no such user",
         "    try: journalctl",
-        "worker  not begun  because of job",
         "2 hosts: 1 failed, 1 not begun (1.2 s)",
+    ]
+
+
+def test_a_run_ends_with_a_table_of_what_was_done_where() -> None:
+    stream = io.StringIO()
+    report = Report(["job", "worker"], stream=stream)
+    report.show(Planned("job", Plan(12, CHANGES)))
+    report.show(Planned("worker", Plan(14)))
+    for change in CHANGES:
+        report.show(Applied("job", change, Outcome(change.operation, 0.02)))
+    report.show(Verified("job", 0.5))
+    report.end(1.23)
+    assert stream.getvalue().splitlines()[-4:] == [
+        "                    ok  changed  failed  seconds",
+        "job     changed     10        2       0      0.5",
+        "worker  ok          14        0       0",
+        "2 hosts: 1 ok, 1 changed (1.2 s)",
     ]
 
 

@@ -1,5 +1,6 @@
 """What each resource says must change, given what is found on the host."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,15 @@ from provision.resources.account import Group, User
 from provision.resources.base import Problem, Resource
 from provision.resources.files import Directory, File, Link
 from provision.resources.packages import Packages
-from provision.resources.release import MB, Release
+from provision.resources.release import MB, OldReleases, Release
 from provision.resources.requirement import FreePort, Systemd
-from provision.resources.unit import Unit, UnitFile, unit_file
+from provision.resources.unit import Socket, Unit, UnitFile, unit_file
 
 MOTD = File("/etc/motd", mode="0644", content=b"welcome\n")
 LINK = Link("/opt/app/current", "releases/2")
 FILE = UnitFile("/etc/systemd/system/app.service", content=b"...", config="c2")
 UNIT = Unit("app.service", FILE, LINK)
+SOCKET = Socket("app.socket", FILE, "app.service", "10.0.0.7", 4730)
 OFF = Unit("app.service", FILE, LINK, wanted=False)
 RELEASE = Release("/opt/app", Artifact("1-abc", "abc", 10 * MB, Path("1-abc.tar")))
 ROOM = {"free": 100 * MB, "inodes": 10**5}
@@ -34,7 +36,13 @@ def found_at(kind: str, **more: Any) -> dict[str, Any]:
 
 def unit(active: str = "active", **more: Any) -> dict[str, Any]:
     running = {"enabled": "enabled", "stale": False, "result": "success", "config": "c2"}
-    return running | {"active": active, "cwd": "/opt/app/releases/2"} | more
+    return running | {"active": active, "program": "/opt/app/releases/2/venv/bin/python"} | more
+
+
+def kept(ids: str, bad: str = "", **more: Any) -> dict[str, Any]:
+    """Whole releases, the oldest first."""
+    found = enumerate(ids.split())
+    return {"kept": {id: {"at": n, "bad": "why" if id == bad else None} for n, id in found}} | more
 
 
 CASES: list[tuple[Resource, list[Any], list[str]]] = [
@@ -82,27 +90,63 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
         ["~ link /opt/app/current (releases/1 -> releases/2)"],
     ),
     (LINK, [found_at("file")], ["~ link /opt/app/current (replaces a file; -> releases/2)"]),
-    (RELEASE, [{"complete": True}, {"free": 0, "inodes": 0}], []),
-    (RELEASE, [{"complete": False}, ROOM], ["+ release 1-abc (10.0 MB)"]),
+    (RELEASE, [{"kept": {"1-abc": {"bad": None}}}, {"free": 0, "inodes": 0}], []),
+    (RELEASE, [{"kept": {}}, ROOM], ["+ release 1-abc (10.0 MB)"]),
     (
         RELEASE,
-        [{"complete": False}, {"free": 3 * MB, "inodes": 10**5}],
+        [{"kept": {}}, {"free": 3 * MB, "inodes": 10**5}],
         [
             "! /opt/app has 3 MB free, and a release needs 60 MB: make room there",
             "+ release 1-abc (10.0 MB)",
         ],
     ),
+    (
+        OldReleases(RELEASE),
+        [kept("a b c d 1-abc", current="a", running=["b"])],
+        [],
+    ),
+    (
+        OldReleases(RELEASE),
+        [kept("a b c d e f", current="a", running=["b"])],
+        ["- release c (the oldest of more than 5)", "- release d (the oldest of more than 5)"],
+    ),
+    (
+        OldReleases(RELEASE),
+        [kept("a b c d e", current="a", running=["a"], bad="e")],
+        ["- release e (it is bad)"],
+    ),
+    (
+        replace(UNIT, reloads=True),
+        [unit(program="/opt/app/releases/1/venv/bin/python")],
+        ["~ reload app.service (it runs 1)"],
+    ),
+    (SOCKET, [None, None, None], ["+ start app.socket (it is not there yet)"]),
+    (SOCKET, [unit(), unit(), {"pid": 1}], []),
+    (
+        SOCKET,
+        [unit(), unit(), None],
+        [
+            "~ stop app.service (its port is opened anew)",
+            "~ restart app.socket (nobody listens there)",
+        ],
+    ),
+    (
+        replace(UNIT, socket=SOCKET),
+        [unit(), unit(), unit(), None],
+        ["~ restart app.service (app.socket is opened anew)"],
+    ),
+    (FREE, [{"pid": 1, "command": "systemd", "unit": "init.scope"}], []),
     (UNIT, [None], ["+ start app.service (it is not there yet)"]),
     (UNIT, [unit()], []),
     (
         UNIT,
-        [unit("failed", result="exit-code", cwd=None, config=None)],
+        [unit("failed", result="exit-code", program=None, config=None)],
         ["+ start app.service (it is failed (exit-code))"],
     ),
     (
         UNIT,
-        [unit(cwd="/opt/app/releases/1")],
-        ["~ restart app.service (it runs from /opt/app/releases/1)"],
+        [unit(program="/opt/app/releases/1/venv/bin/python")],
+        ["~ restart app.service (it runs 1)"],
     ),
     (UNIT, [unit(config="c1")], ["~ restart app.service (it runs with another configuration)"]),
     (UNIT, [unit(enabled="disabled")], ["~ enable app.service (it would not start at boot)"]),
@@ -149,8 +193,8 @@ def test_a_rewritten_text_shows_how_it_differs() -> None:
 
 
 def test_a_process_tells_by_its_digest_that_its_unit_file_changed() -> None:
-    options = {"root": "/opt/app", "address": "10.0.0.7", "memory": "1G"}
-    one = unit_file("gearmand.service", port=4730, **options)
-    other = unit_file("gearmand.service", port=4731, **options)
+    options = {"address": "10.0.0.7", "memory": "1G"}
+    one = unit_file("gearmand.service", RELEASE, port=4730, **options)
+    other = unit_file("gearmand.service", RELEASE, port=4731, **options)
     assert one.config != other.config
     assert f"GEARMAN_CONFIG={one.config}\n" in one.content.decode()

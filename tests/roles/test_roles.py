@@ -75,7 +75,7 @@ def test_one_host_may_be_of_every_kind(tmp_path: Path) -> None:
     host = FakeHost()
     host.apply([change.operation for change in planned(host, wanted).changes])
     assert planned(host, wanted).changes == ()
-    assert len(host.processes) == 4
+    assert len(host.processes) == 5
 
 
 def test_a_worker_serves_the_functions_its_inventory_names_and_no_other(tmp_path: Path) -> None:

@@ -72,6 +72,18 @@ def test_a_function_has_the_job(jobs: Jobs, worker: Worker, kind: str) -> None:
         assert submitted.result().decode() == expected
 
 
+def test_a_job_for_this_very_worker_runs_the_same_function(
+    jobs: Jobs, worker: Worker, kind: str
+) -> None:
+    serve(worker, kind, lambda job: f"{job.function} here")
+    worker.configure(address="host-1")
+    other = Worker(jobs.address, address="host-2")
+    other.add_function("f", lambda job: "elsewhere")
+    with running(worker), running(other), Client(jobs.address, timeout=10) as client:
+        for _ in range(3):
+            assert client.do("f@host-1") == b"f here"
+
+
 def test_what_it_sends_comes_in_order(jobs: Jobs, worker: Worker, kind: str) -> None:
     def talk(job: WorkerJob) -> str:
         job.send_data("one")

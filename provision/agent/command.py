@@ -1,0 +1,97 @@
+"""Commands that run on a host, each to its end and in time, or stopped with all it started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+from provision.agent.files import Failure
+from provision.agent.link import ENVIRONMENT, PIECE, Gone, Link
+
+DEADLINE = 900.0  # seconds for one command
+LAST_WORDS = 1 << 16  # bytes of a command's output that are kept, and
+LAST_LINES = 20  # how many lines of them
+GRACE = 5.0  # seconds between asking a command to stop and stopping it
+
+
+def run(
+    link: Link,
+    argv: list[str],
+    seconds: float = DEADLINE,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int = subprocess.PIPE,
+    while_: Callable[[], bool] = lambda: True,
+) -> str:
+    """The last that a command said. Raises :class:`Failure` unless it ended well and in time.
+
+    It is stopped, with all it started, when the operator's side is gone, or ``while_`` is no
+    longer so. Given a descriptor for its ``stdout``, only what it says on stderr is told.
+    """
+    deadline = time.monotonic() + seconds
+    process = subprocess.Popen(
+        argv,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=subprocess.STDOUT if stdout == subprocess.PIPE else subprocess.PIPE,
+        env=ENVIRONMENT,
+        cwd="/",
+        umask=0o022,
+        start_new_session=True,
+    )
+    heard = process.stdout or process.stderr
+    assert heard  # noqa: S101  # for mypy: it is a pipe
+    try:
+        said = _listen(link, process, heard.fileno(), deadline, while_)
+    except (Gone, subprocess.TimeoutExpired) as error:
+        stop(process)
+        if isinstance(error, Gone):
+            raise
+        raise Failure(f"`{' '.join(argv[:3])}` was stopped after {seconds:.0f} s") from error
+    finally:
+        heard.close()
+    if process.returncode:
+        raise Failure(f"`{' '.join(argv[:3])}` ended with {process.returncode}", said)
+    return said
+
+
+def _listen(
+    link: Link, process: Any, output: int, deadline: float, while_: Callable[[], bool]
+) -> str:
+    """What it says until it ends: a service it started may keep its output open for ever."""
+    said = b""
+    open_ = True
+    while process.poll() is None or open_:
+        if time.monotonic() > deadline or not while_():
+            raise subprocess.TimeoutExpired(process.args, 0)
+        if not open_:
+            link.wait(seconds=0.01)
+        elif link.wait(output, 0.5):
+            piece = os.read(output, PIECE)
+            said = (said + piece)[-LAST_WORDS:]
+            open_ = bool(piece)
+        else:
+            open_ = process.poll() is None
+    lines = said.decode(errors="backslashreplace").rstrip().splitlines()
+    return "\n".join(lines[-LAST_LINES:])
+
+
+def stop(process: Any) -> None:
+    """End a command and all that it started: some of these may outlive it, so kill them too."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(GRACE)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            pass
+
+
+def attempt(link: Link, argv: list[str], seconds: float = DEADLINE) -> str:
+    """What a command said that may fail."""
+    try:
+        return run(link, argv, seconds)
+    except Failure as failure:
+        return failure.output

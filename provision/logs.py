@@ -1,0 +1,141 @@
+"""`invoke logs`: what our units say, on one host or on all, in one stream in the order of time."""
+
+import heapq
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+from provision import hosts, inventory
+from provision.errors import InventoryError, ToolkitError
+from provision.events import Failed, Row
+from provision.inventory import Host
+from provision.json_report import JsonReport
+from provision.options import Options
+from provision.report import Report
+from provision.session import Session
+
+UNITS = ("gearmand.service", "gearmand.socket", "gearman-worker@*.service")
+FIELDS = "MESSAGE,_SYSTEMD_UNIT,UNIT,PRIORITY"
+DAY = 86400.0  # seconds that somebody may follow
+
+
+@dataclass(frozen=True, order=True)
+class Entry:
+    """A line of a host's journal."""
+
+    at: float  # seconds
+    host: str
+    unit: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which lines: of these units, the last so many, since then, and those to come."""
+
+    units: tuple[str, ...] = UNITS
+    lines: int = 50
+    since: str = ""
+    follow: bool = False
+
+    @property
+    def argv(self) -> list[str]:
+        """The command that tells them, each as a line of JSON."""
+        argv = ["journalctl", "--output=json", f"--output-fields={FIELDS}", "--quiet"]
+        argv += [f"--unit={unit}" for unit in self.units]
+        argv += [f"--since={self.since}"] if self.since else []
+        argv += ["--follow"] if self.follow else ["--no-pager"]
+        return [*argv, f"--lines={self.lines}"]
+
+
+def logs(folder: Path, options: Options, name: str, wanted: Wanted) -> int:
+    """Show lines of hosts or units called ``name`` (all of ours, if empty). Returns a status."""
+    known, units = _meant(folder, options, name)
+    wanted = Wanted(units or wanted.units, wanted.lines, wanted.since, wanted.follow)
+    report = JsonReport() if options.json else Report([host.name for host in known])
+    wide = max(len(host.name) for host in known)
+    failed: dict[str, ToolkitError] = {}
+    entries = _followed(known, wanted, failed) if wanted.follow else _past(known, wanted, failed)
+    for entry in entries:
+        at = datetime.fromtimestamp(entry.at).astimezone()
+        clock = at.strftime("%m-%d %H:%M:%S.%f")[:-3]
+        unit = entry.unit.removesuffix(".service").removeprefix("gearman-worker@")
+        data = {"at": at.isoformat(), "host": entry.host, "unit": entry.unit, "text": entry.text}
+        for line in entry.text.split("\n"):
+            report.show(Row(data, f"{clock}  {entry.host:{wide}}  {unit:8}  {line}"))
+    for host, error in failed.items():
+        report.show(Failed(host, error, 0))
+    return max((error.status for error in failed.values()), default=0)
+
+
+def _meant(folder: Path, options: Options, name: str) -> tuple[tuple[Host, ...], tuple[str, ...]]:
+    """The hosts, and the units if ``name`` is one: gearmand, a function, a unit's whole name."""
+    try:
+        return inventory.load(folder, name or options.limit).hosts, ()
+    except InventoryError as error:
+        if not name or not str(error).startswith("--limit: no host"):
+            raise
+    known = inventory.load(folder, options.limit).hosts
+    if "." in name:
+        return known, (name,)
+    return known, ("gearmand.*",) if name == "gearmand" else (f"gearman-worker@{name}.service",)
+
+
+def _past(
+    known: Iterable[Host], wanted: Wanted, failed: dict[str, ToolkitError]
+) -> Iterator[Entry]:
+    """What was said until now: the last so many lines of each host, in the order of time."""
+    found = []
+    with hosts.sessions() as connect:
+        for host, result in hosts.each(known, lambda host: list(_entries(connect(host), wanted))):
+            if isinstance(result, ToolkitError):
+                failed[host.name] = result
+            else:
+                found.append(result)
+    yield from heapq.merge(*found)
+
+
+def _followed(
+    known: Iterable[Host], wanted: Wanted, failed: dict[str, ToolkitError]
+) -> Iterator[Entry]:
+    """What is said from now on, as it comes, until interrupted or no host is left."""
+    queue: SimpleQueue[Entry | str] = SimpleQueue()
+
+    def follow(host: Host) -> None:
+        try:
+            for entry in _entries(connect(host), wanted):
+                queue.put(entry)
+        except ToolkitError as error:
+            failed[host.name] = error
+        queue.put(host.name)
+
+    left = {host.name for host in known}
+    with hosts.sessions() as connect:
+        for host in known:
+            Thread(target=follow, args=(host,), daemon=True).start()
+        while left:
+            said = queue.get()
+            if isinstance(said, Entry):
+                yield said
+            else:
+                left.discard(said)
+
+
+def _entries(session: Session, wanted: Wanted) -> Iterator[Entry]:
+    rest = ""
+    for said in session.stream(wanted.argv, DAY):
+        *lines, rest = (rest + said).split("\n")
+        yield from (_entry(session.name, json.loads(line)) for line in lines if line)
+
+
+def _entry(host: str, said: dict[str, Any]) -> Entry:
+    text = said.get("MESSAGE") or ""
+    if isinstance(text, list):  # bytes that are no UTF-8
+        text = bytes(text).decode(errors="backslashreplace")
+    unit = said.get("UNIT") or said.get("_SYSTEMD_UNIT") or ""
+    return Entry(int(said["__REALTIME_TIMESTAMP"]) / 1e6, host, unit, text)

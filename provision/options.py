@@ -1,0 +1,18 @@
+"""What an operator may say with every command that goes to hosts."""
+
+from dataclasses import dataclass
+
+PARALLEL = 16  # hosts at once
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which hosts, which part of them, and how it is told."""
+
+    limit: str | None = None  # hosts or groups, as in `worker*,!worker2`
+    tags: str = ""  # only what has one of these, comma-separated
+    yes: bool = False  # do not ask
+    verbose: bool = False
+    json: bool = False
+    parallel: int = PARALLEL
+    again: bool = False  # also a release that was given up before

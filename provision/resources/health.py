@@ -1,0 +1,114 @@
+"""That a unit does its work: a job that only it can take comes back as it should.
+
+It asks nothing about the host and changes nothing there. An upgrade tries it: before anything
+that runs is touched, with a worker of the new release that serves nobody else; and afterwards,
+with the unit itself.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from provision.messages import Operation, Question
+from provision.resources.base import Answers, Change, Problem, Resource
+from provision.resources.release import Release
+from provision.samples import SAMPLES, Judge
+
+SECONDS = 20  # that a job may take
+
+
+@dataclass(frozen=True)
+class Proof:
+    """An operation whose output shows that something works."""
+
+    summary: str
+    operation: Operation
+    judge: Judge
+
+
+@dataclass(frozen=True)
+class Health(Resource):
+    """Of ``unit``, which runs ``release``."""
+
+    unit: str
+    release: Release
+
+    def questions(self) -> Iterable[Question]:
+        return ()
+
+    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+        return iter(())
+
+    def trials(self) -> Iterator[Proof]:
+        """What shows, without the unit, that the release would do its work here."""
+        return iter(())
+
+    def proofs(self) -> Iterator[Proof]:
+        """What shows that the unit does."""
+        return iter(())
+
+    def view(self) -> list[list[str]]:
+        """The commands that show what is wrong, when something is."""
+        journal = ["journalctl", "--unit", self.unit, "--lines=15", "--output=cat", "--no-pager"]
+        return [["systemctl", "status", "--no-pager", "--lines=0", self.unit], journal]
+
+    def _bin(self, command: str) -> str:
+        return f"{self.release.folder}/venv/bin/{command}"
+
+
+@dataclass(frozen=True)
+class WorkerHealth(Health):
+    """A worker that serves ``function``, also as FUNCTION@ADDRESS, to ``servers``."""
+
+    function: str
+    address: str
+    servers: tuple[str, ...]
+    user: str
+
+    def trials(self) -> Iterator[Proof]:
+        prefix = f"trial@{self.address}/"
+        worker = [self._bin("gearman-worker"), "--prefix", prefix, self.function]
+        job = self._job(self.servers[0], f"{prefix}{self.function}")
+        environment = {"GEARMAN_SERVERS": self.servers[0]}
+        yield self._proof(
+            f"{self.function}, by a worker beside",
+            "trial",
+            {**job, "worker": worker, "user": self.user, "environment": environment},
+        )
+
+    def proofs(self) -> Iterator[Proof]:
+        for server in self.servers:
+            job = self._job(server, f"{self.function}@{self.address}")
+            yield self._proof(f"{self.function}@{self.address} through {server}", "job", job)
+
+    def view(self) -> list[list[str]]:
+        servers = (["-h", server] for server in self.servers)
+        return [
+            *super().view(),
+            *([self._bin("gearadmin"), *each, "--workers"] for each in servers),
+        ]
+
+    def _job(self, server: str, function: str) -> dict[str, object]:
+        limit = ["-t", str(SECONDS * 1000)]
+        command = [self._bin("gearman"), "-h", server, *limit, "-f", function]
+        return {"command": command, "seconds": SECONDS + 5.0}
+
+    def _proof(self, summary: str, kind: str, arguments: dict[str, object]) -> Proof:
+        sample = SAMPLES[self.function]
+        return Proof(summary, Operation(kind, arguments, sample.workload()), sample.judge)
+
+
+@dataclass(frozen=True)
+class ServerHealth(Health):
+    """A job server at ``server``, HOST:PORT."""
+
+    server: str
+
+    def proofs(self) -> Iterator[Proof]:
+        command = [self._bin("gearadmin"), "-h", self.server, "--server-version"]
+        version = self.release.artifact.id.rpartition("-")[0].encode()
+
+        def judge(answer: bytes) -> str | None:
+            return None if version in answer else f"it says {answer!r}, and not {version!r}"
+
+        arguments = {"command": command, "seconds": float(SECONDS)}
+        yield Proof(f"{self.server} answers", Operation("job", arguments, b""), judge)

@@ -1,0 +1,59 @@
+"""A job for each bundled function, small, and what its answer should be."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+
+Judge = Callable[[bytes], str | None]
+"""What is wrong with an answer; None when it is right."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A job whose answer we know."""
+
+    workload: Callable[[], bytes]
+    judge: Judge
+
+
+def picture(width: int, height: int) -> bytes:
+    """A JPEG of this size."""
+    from PIL import Image
+
+    encoded = BytesIO()
+    Image.linear_gradient("L").resize((width, height)).convert("RGB").save(encoded, "JPEG")
+    return encoded.getvalue()
+
+
+def is_jpeg(width: int, height: int) -> Judge:
+    """Judges a whole JPEG of this size to be right."""
+
+    def judge(answer: bytes) -> str | None:
+        from PIL import Image
+
+        try:
+            with Image.open(BytesIO(answer), formats=("JPEG",)) as small:
+                small.load()
+                size = small.size
+        except OSError as error:
+            return f"what came back is not a whole JPEG: {error}"
+        return None if size == (width, height) else f"a JPEG of {size[0]}x{size[1]} came back"
+
+    return judge
+
+
+def equals(expected: bytes) -> Judge:
+    """Judges just this to be right."""
+
+    def judge(answer: bytes) -> str | None:
+        return None if answer == expected else f"expected {expected!r}, got {answer[:80]!r}"
+
+    return judge
+
+
+SAMPLES = {
+    "reverse": Sample(lambda: b"Hello World!", equals(b"!dlroW olleH")),
+    "wc": Sample(lambda: b"one\ntwo\n", equals(b"2\n")),
+    "resize": Sample(cache(lambda: picture(8, 1200)), is_jpeg(4, 600)),
+}

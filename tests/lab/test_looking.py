@@ -1,0 +1,142 @@
+"""What an operator can see of real hosts: facts, logs, a command's output. Nothing is changed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).resolve().parents[2]
+HOSTS = ("--hosts", "inventory/lab")
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "invoke", "--search-root", str(ROOT), *arguments]
+
+
+def invoke(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@contextmanager
+def begun(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A command that goes on until it is interrupted, as with Ctrl-C."""
+    process = subprocess.Popen(command(*arguments), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.communicate(timeout=20)
+        finally:
+            process.kill()
+
+
+def gone(lab: ModuleType, host: str, pattern: str) -> bool:
+    """Whether no process of a host matches, at the latest after ten seconds."""
+    deadline = time.monotonic() + 10
+    while lab.run(host, ["pgrep", "-f", pattern]).returncode == 0:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def test_facts_say_what_a_host_is_to_people_and_to_programs(lab: ModuleType) -> None:
+    done = invoke("facts", *HOSTS, "--limit", "worker1")
+    assert done.returncode == 0
+    assert done.stdout.startswith("worker1  198.18.10.248  worker\n")
+    assert "Debian GNU/Linux 12 (bookworm), x86_64, systemd 252, Python 3.11" in done.stdout
+    known = json.loads(invoke("facts", *HOSTS, "--limit", "worker1", "--json").stdout)
+    assert known["machine"]["addresses"] == ["198.18.10.248"]
+    assert known["machine"]["cpus"] == os.cpu_count()
+    assert abs(known["clock"]) < 1  # it is this machine's clock
+
+
+def test_a_command_runs_on_every_host_word_for_word(lab: ModuleType) -> None:
+    done = invoke("run", *HOSTS, "--", "printf", "%s|", "a b", "$HOME;")
+    assert done.returncode == 0
+    assert sorted(done.stdout.splitlines()[:3]) == [
+        f"{host}  a b|$HOME;|" for host in ("client1", "server1", "worker1")
+    ]
+    assert done.stdout.splitlines()[3] == "3 of 3 hosts ended well"
+
+
+def test_a_command_runs_as_who_logs_in_or_as_root_and_by_a_shell_if_wanted(
+    lab: ModuleType,
+) -> None:
+    one = (*HOSTS, "--limit", "client1")
+    for flags, who in (((), "deploy /home/deploy"), (("--root",), "root /root")):
+        done = invoke("run", *one, *flags, "--shell", "--", "echo $(whoami) $HOME")
+        assert done.stdout.splitlines()[0] == f"client1  {who}"
+
+
+def test_a_command_that_fails_on_a_host_is_told_with_its_status(lab: ModuleType) -> None:
+    done = invoke("run", *HOSTS, "--shell", "--", "test $(hostname) != worker1")
+    assert done.returncode == 3
+    assert done.stdout.splitlines()[-1] == "2 of 3 hosts ended well; worker1 ended with 1"
+    missing = invoke("run", *HOSTS, "--limit", "client1", "--", "no-such-command")
+    assert missing.returncode == 3
+    assert "no-such-command: No such file or directory" in missing.stdout
+    assert invoke("run", *HOSTS).returncode == 1
+
+
+def test_what_takes_too_long_is_ended(lab: ModuleType) -> None:
+    done = invoke("run", *HOSTS, "--limit", "client1", "--seconds", "1", "--", "sleep", "4711")
+    assert done.returncode == 3
+    assert "it was not over after 1 s" in done.stdout
+    assert gone(lab, "client1", "sleep 4711")
+
+
+def test_an_interrupt_ends_the_command_on_its_host(lab: ModuleType) -> None:
+    words = ("--shell", "--", "echo begun; sleep 4712")
+    with begun("run", *HOSTS, "--limit", "client1", *words) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "client1  begun\n"
+    assert gone(lab, "client1", "sleep 4712")
+
+
+def say(lab: ModuleType, host: str, script: str) -> None:
+    """Have a unit of a host write to its journal."""
+    unit = ["systemd-run", "--quiet", "--wait", "--collect", "--unit=told", "sh", "-c", script]
+    done = lab.run(host, unit)
+    assert done.returncode == 0, done.stderr
+
+
+def test_logs_of_many_hosts_are_one_stream_and_cannot_steer_the_terminal(lab: ModuleType) -> None:
+    for host in ("server1", "worker1"):
+        say(lab, host, f"echo done by {host}; printf '\\033[2Jwild\\n'")
+    done = invoke("logs", "told.service", *HOSTS)
+    assert done.returncode == 0
+    times = [line[:18] for line in done.stdout.splitlines()]
+    assert times == sorted(times)
+    assert "done by server1" in done.stdout
+    assert "done by worker1" in done.stdout
+    assert "wild" in done.stdout
+    assert "\033" not in done.stdout
+    assert "server1" not in invoke("logs", "worker1", *HOSTS).stdout
+
+
+def test_logs_can_be_followed(lab: ModuleType) -> None:
+    here = ("--limit", "worker1", "--follow", "--lines", "0")
+    with begun("logs", "told.service", *HOSTS, *here) as process:
+        deadline = time.monotonic() + 20
+        while lab.run("worker1", ["pgrep", "-f", "journalctl --output=json"]).returncode:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        say(lab, "worker1", "echo a new line; sleep 0.2")
+        assert process.stdout
+        assert any("a new line" in line for line in process.stdout)
+    assert gone(lab, "worker1", "journalctl --output=json")

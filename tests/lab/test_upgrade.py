@@ -1,0 +1,302 @@
+"""Rolling upgrades of real hosts under load: good releases, and each kind of bad one."""
+
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+
+import pytest
+
+from gearman_py import Client
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVER = "198.18.10.247:4730"
+WORKERS = tuple(f"worker{n}" for n in range(1, 5))
+ROLLED_BACK = 5
+CLIENTS = 4  # that submit in the foreground, one job at a time each
+
+
+def tree(folder: Path, edits: Mapping[str, str] = MappingProxyType({})) -> Path:
+    """A copy of this tree that makes a release of its own: ``edits`` are added to its files."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    for name in listed.stdout.split():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).exists():
+            shutil.copy2(ROOT / name, target)
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "wheels").symlink_to(ROOT / ".cache" / "wheels")
+    unlike_any = {"gearman_py/__init__.py": f"\n# {time.time_ns()}\n"}
+    for name, text in [*unlike_any.items(), *edits.items()]:
+        file = folder / name
+        file.write_text(file.read_text() + text)
+    return folder
+
+
+def begin(folder: Path, task: str, *arguments: str) -> subprocess.Popen[str]:
+    """Start an operator's command, from a tree, to the lab's hosts."""
+    hosts = ("--hosts", str(ROOT / "inventory" / "lab"))
+    command = [sys.executable, "-m", "invoke", "--search-root", str(folder), task, *hosts]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return subprocess.Popen(
+        [*command, *arguments],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@dataclass
+class Ended:
+    """How a command ended, and all that it said."""
+
+    status: int
+    said: str
+
+
+def invoke(folder: Path, task: str, *arguments: str) -> Ended:
+    with begin(folder, task, *arguments) as process:
+        said = process.communicate()[0]
+    return Ended(process.returncode, said)
+
+
+@pytest.fixture(scope="module")
+def fleet(lab: ModuleType) -> Iterator[ModuleType]:
+    """Four workers that run this tree's release."""
+    lab.up(print, workers=len(WORKERS))
+    done = invoke(ROOT, "deploy", "--yes")
+    assert done.status == 0, done.said
+    yield lab
+    lab.up(print)
+
+
+def root(lab: ModuleType, host: str, script: str) -> str:
+    done = lab.run(host, ["sh", "-c", script])
+    assert done.returncode == 0, f"{host}: {done.stderr}"
+    return str(done.stdout)
+
+
+def release(lab: ModuleType, host: str) -> str:
+    """The release that a host's workers are of: all of one."""
+    ids = set()
+    for function in ("reverse", "resize", "wc"):
+        unit = f"gearman-worker@{function}"
+        program = f"tr '\\0' '\\n' < /proc/$(systemctl show -P MainPID {unit})/cmdline | head -1"
+        ids.add(re.findall(r"/releases/([^/]+)/", root(lab, host, program))[0])
+    assert len(ids) == 1, ids
+    return str(ids.pop())
+
+
+def done(lab: ModuleType, function: str) -> int:
+    """How many jobs the units of a function have done, by what each worker says as it leaves."""
+    unit, total = f"gearman-worker@{function}", 0
+    for host in WORKERS:
+        root(lab, host, f"systemctl restart {unit}")
+        said = "\n".join(lab.journal(host, f"--unit={unit}"))
+        total += sum(map(int, re.findall(r"drained after (\d+) jobs", said)))
+    return total
+
+
+@dataclass
+class Load:
+    """Clients that have jobs done all the while: `reverse` foreground, `wc` background."""
+
+    latencies: list[tuple[float, float]] = field(default_factory=list)  # when, seconds
+    wrong: list[str] = field(default_factory=list)
+    queued: int = 0
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    def _foreground(self, number: int) -> None:
+        with Client(SERVER, timeout=60) as client:
+            for job in range(1_000_000):
+                if self._over.is_set():
+                    return
+                workload, began = f"{number}-{job}", time.monotonic()
+                try:
+                    answer = client.do("reverse", workload.encode()).decode()
+                except Exception as error:
+                    answer = repr(error)[::-1]
+                self.latencies.append((began, time.monotonic() - began))
+                if answer != workload[::-1]:
+                    self.wrong.append(f"{workload}: {answer[::-1]}")
+
+    def _background(self) -> None:
+        with Client(SERVER, timeout=60) as client:
+            while not self._over.wait(0.01):
+                client.submit("wc", b"line\n", background=True)
+                self.queued += 1
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        threads = [threading.Thread(target=self._foreground, args=(n,)) for n in range(CLIENTS)]
+        threads.append(threading.Thread(target=self._background))
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            for thread in threads:
+                thread.join()
+
+    def p99(self, begin: float, end: float) -> float:
+        """Milliseconds that one of a hundred jobs begun in that time took, or longer."""
+        found = [seconds for began, seconds in self.latencies if begin <= began < end]
+        return 1000 * statistics.quantiles(found, n=100)[98]
+
+
+def upgraded_under_load(
+    lab: ModuleType, folder: Path, *arguments: str
+) -> tuple[Ended, Load, dict[str, int]]:
+    """Upgrade the workers while jobs come in: what was said, the load, and the jobs done."""
+    before = {function: done(lab, function) for function in ("reverse", "wc")}
+    load = Load()
+    with load.running():
+        began = time.monotonic()
+        while len(load.latencies) < 1000:
+            time.sleep(0.05)
+        middle = time.monotonic()
+        said = invoke(folder, "upgrade", "--yes", "--limit", "worker", *arguments)
+        end = time.monotonic()
+    print(said.said)
+    print(
+        f"{len(load.latencies)} foreground jobs, {load.queued} background; p99 "
+        f"{load.p99(began, middle):.1f} ms before, {load.p99(middle, end):.1f} ms meanwhile"
+    )
+    return said, load, {each: done(lab, each) - count for each, count in before.items()}
+
+
+def test_an_upgrade_under_load_loses_fails_and_repeats_no_job(
+    fleet: ModuleType, tmp_path: Path
+) -> None:
+    old = {host: release(fleet, host) for host in WORKERS}
+    folder = tree(tmp_path / "tree")
+    said, load, jobs = upgraded_under_load(fleet, folder)
+    assert said.status == 0
+    assert load.wrong == []
+    # Each upgraded host has done one job more of each kind: the one it was asked to show.
+    assert jobs["reverse"] == len(load.latencies) + len(WORKERS)
+    assert jobs["wc"] == load.queued + len(WORKERS)
+    for host in WORKERS:
+        assert release(fleet, host) != old[host]
+    lines = [line.split()[:2] for line in said.said.splitlines()]
+    assert [line for line in lines if line[1:] == ["upgraded"]][:4] == [
+        [host, "upgraded"] for host in WORKERS
+    ]
+
+    back = invoke(folder, "rollback", "--yes", "--limit", "worker")
+    assert back.status == 0, back.said
+    assert {host: release(fleet, host) for host in WORKERS} == old
+    refused = invoke(folder, "plan", "--limit", "worker1")
+    assert "was given up (rolled back by" in refused.said
+
+
+BAD = {
+    "crashes on start": {
+        "gearman_py/cli/worker.py": "\ndef main(arguments=None):\n    sys.exit('I am broken')\n"
+    },
+    "fails every job": {
+        "gearman_py/functions/reverse.py": "\ndef reverse(workload):\n    raise ValueError('no')\n"
+    },
+    "hangs": {
+        "gearman_py/functions/reverse.py": (
+            "\ndef reverse(workload):\n    import time\n    time.sleep(3600)\n"
+        )
+    },
+}
+
+
+# The others take a minute and a half: UPGRADES=all.
+KINDS = BAD if os.environ.get("UPGRADES") == "all" else ["fails every job"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_release_that_does_not_work_is_given_up_before_any_job_meets_it(
+    fleet: ModuleType, tmp_path: Path, kind: str
+) -> None:
+    old = {host: release(fleet, host) for host in WORKERS}
+    said, load, jobs = upgraded_under_load(fleet, tree(tmp_path / "tree", BAD[kind]))
+    assert said.status == ROLLED_BACK
+    assert load.wrong == []
+    assert jobs == {"reverse": len(load.latencies), "wc": load.queued}
+    assert {host: release(fleet, host) for host in WORKERS} == old
+    assert "rolled back, before anything that runs was touched" in said.said
+    again = invoke(tmp_path / "tree", "upgrade", "--yes", "--limit", "worker")
+    assert "was given up" in again.said
+    assert again.status == 3
+
+
+def test_a_release_that_only_fails_in_its_unit_is_put_back_with_the_reason(
+    fleet: ModuleType, tmp_path: Path
+) -> None:
+    old = {host: release(fleet, host) for host in WORKERS}
+    broken = (
+        "\ndef resize(workload):\n    import os\n"
+        "    if 'INVOCATION_ID' in os.environ:\n        raise ValueError('not here')\n"
+        "    return whole(workload)\n"
+    )
+    broken = "\nwhole = resize\n" + broken
+    folder = tree(tmp_path / "tree", {"gearman_py/functions/resize.py": broken})
+    said, load, jobs = upgraded_under_load(fleet, folder)
+    assert said.status == ROLLED_BACK
+    assert load.wrong == []
+    assert jobs["reverse"] == len(load.latencies) + 2  # asked on the way there, and back
+    assert {host: release(fleet, host) for host in WORKERS} == old
+    assert "worker1: resize@worker1 through 198.18.10.247:4730: " in said.said
+    assert "ValueError: not here" in said.said
+    assert re.search(r"worker1 +rolled back  ", said.said)
+    assert re.search(r"worker2 +not begun  because of worker1", said.said)
+    assert "rolled back, and every host was put back" in said.said
+
+
+def test_an_upgrade_whose_operator_is_killed_is_finished_by_the_next(
+    fleet: ModuleType, tmp_path: Path
+) -> None:
+    folder, load = tree(tmp_path / "tree"), Load()
+    before = done(fleet, "reverse")
+    with load.running():
+        with begin(folder, "upgrade", "--yes", "--limit", "worker", "--batch", "1") as process:
+            assert process.stdout
+            for line in process.stdout:
+                if line.split()[:2] == ["worker1", "upgraded"]:
+                    process.kill()
+        finished = invoke(folder, "upgrade", "--yes", "--limit", "worker", "--batch", "1")
+    assert finished.status == 0, finished.said
+    assert "worker1  ok" in finished.said
+    assert len({release(fleet, host) for host in WORKERS}) == 1
+    assert load.wrong == []
+    asked = done(fleet, "reverse") - before - len(load.latencies)
+    assert len(WORKERS) <= asked <= len(WORKERS) + 1  # worker2 may have been asked twice
+
+
+def test_nobody_is_refused_while_the_job_server_is_upgraded(
+    fleet: ModuleType, tmp_path: Path
+) -> None:
+    folder = tree(tmp_path / "tree")
+    problems, connected = [], 0
+    with begin(folder, "upgrade", "--yes", "--limit", "job_server") as process:
+        while process.poll() is None:
+            try:
+                with Client(SERVER, timeout=20) as client:
+                    client.ping()
+                connected += 1
+            except OSError as error:
+                problems.append(repr(error))
+        said = process.stdout.read() if process.stdout else ""
+    assert process.returncode == 0, said
+    assert problems == []
+    assert connected > 100
+    assert invoke(ROOT, "upgrade", "--yes", "--limit", "job_server").status == 0
+    assert Client(SERVER, timeout=20).do("reverse", b"abc") == b"cba"

@@ -1,0 +1,372 @@
+"""A rolling upgrade over hosts that are dicts: what goes when, is put back, is refused."""
+
+import base64
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Barrier, BrokenBarrierError
+from typing import Any
+
+import pytest
+
+from provision import release, rollout
+from provision.errors import ToolkitError, Unreachable
+from provision.inventory import Host
+from provision.messages import Answer, Operation, Outcome, Question
+from provision.options import Options
+from provision.release import ON_HOSTS
+from provision.rollout import Manner
+from provision.samples import SAMPLES
+from roles import ROLES
+from tests.provision.fake_host import FakeHost, directory, link
+
+OLDER, OLD, NEW = "1-older", "1-old", "1-new"
+ROLLED_BACK = 5
+RIGHT = {"reverse": b"!dlroW olleH", "wc": b"2\n", "resize": b""}
+ONLY = Manner(settle=0)
+
+
+@pytest.fixture(autouse=True)
+def _small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answers of a dict's workers are not decoded as pictures."""
+    monkeypatch.setitem(SAMPLES, "resize", SAMPLES["wc"])
+    monkeypatch.setitem(RIGHT, "resize", RIGHT["wc"])
+
+
+@dataclass
+class Session:
+    """A session with a host that is a dict, and where workers of a release may not work."""
+
+    name: str
+    host: FakeHost
+    told: list[str]  # what happened on any host, in order
+    fails: Callable[[Operation, FakeHost], bool] = lambda operation, host: False
+    lost: bool = False
+    locked: bool = False
+
+    def ask(self, questions: list[Question]) -> dict[Question, Answer]:
+        if self.lost:
+            raise Unreachable(f"{self.name}: gone")
+        return self.host.answer(questions)
+
+    def lock(self, holder: Any) -> None:
+        self.locked = True
+
+    def apply(self, operations: list[Operation]) -> Iterator[Outcome]:
+        assert self.locked
+        for operation in operations:
+            if self.lost:
+                raise Unreachable(f"{self.name}: gone")
+            if self.fails(operation, self.host):
+                yield Outcome(operation, 0.0, "it failed", "I am broken")
+                return
+            output = ""
+            if operation.kind in ("job", "trial"):
+                output = self._answer(operation.arguments["command"])
+            elif operation.kind != "look":
+                self.host.apply([operation])
+            if operation.kind == "unit":
+                self.told.append(f"{self.name} {operation.arguments['action']}")
+            yield Outcome(operation, 0.0, None, output)
+
+    def _answer(self, command: list[str]) -> str:
+        if "--server-version" in command:
+            return base64.b64encode(b"OK 1").decode()
+        function = command[-1].rpartition("/")[2].partition("@")[0]
+        return base64.b64encode(RIGHT[function]).decode()
+
+    def record(self, path: str, entry: dict[str, Any]) -> None:
+        self.host.history.append(entry)
+
+    def close(self) -> None:
+        self.locked = False
+
+
+@dataclass
+class Fleet:
+    """A job server, workers and a client that run the old release and keep the new one."""
+
+    folder: Path
+    workers: int = 4
+    sessions: dict[str, Session] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        names = ["job", *(f"w{n}" for n in range(1, self.workers + 1)), "client"]
+        lines = ["all:", "  children:"]
+        for group, members in (
+            ("job_server", names[:1]),
+            ("worker", names[1:-1]),
+            ("client", names[-1:]),
+        ):
+            lines.append(f"    {group}:\n      hosts:")
+            lines += (f"        {name}: {{}}" for name in members)
+        (self.folder / "hosts.yml").write_text("\n".join(lines))
+        for name in names:
+            host = FakeHost()
+            folders = [ON_HOSTS, f"{ON_HOSTS}/releases"]
+            for id in (OLDER, OLD, NEW):
+                folders += [f"{ON_HOSTS}/releases/{id}", f"{ON_HOSTS}/releases/{id}/units"]
+                host.releases[id] = {"at": len(folders), "bad": None}
+            host.paths |= {path: directory() for path in folders}
+            host.paths[f"{ON_HOSTS}/current"] = link(f"releases/{OLDER}")
+            self.sessions[name] = Session(name, host, self.told)
+        assert self.upgrade(OLD, gap=True) == 0
+        self.told.clear()
+
+    def connect(self, host: Host) -> Any:
+        return self.sessions[host.name]
+
+    def upgrade(self, to: str = NEW, *, again: bool = False, **how: Any) -> int:
+        manner = Manner(**{"settle": 0.0, **how})
+        options = Options(yes=True, again=again)
+        return rollout.upgrade(self.folder, ROLES, options, manner, to=to, connect=self.connect)
+
+    def rollback(self, to: str | None = None) -> int:
+        return rollout.rollback(
+            self.folder, ROLES, Options(yes=True), ONLY, to=to, connect=self.connect
+        )
+
+    def runs(self) -> dict[str, str]:
+        """The release that each host uses and runs."""
+        found = {}
+        for name, session in self.sessions.items():
+            current = Path(session.host.paths[f"{ON_HOSTS}/current"]["target"]).name
+            programs = [each["program"] for each in session.host.processes.values()]
+            assert all(f"/{current}/" in program for program in programs if program), name
+            found[name] = current
+        return found
+
+    def all_run(self, id: str) -> bool:
+        return set(self.runs().values()) == {id}
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    return Fleet(tmp_path)
+
+
+def trial_fails(operation: Operation, host: FakeHost) -> bool:
+    return operation.kind == "trial" and NEW in str(operation.arguments)
+
+
+def job_fails(operation: Operation, host: FakeHost) -> bool:
+    """The new worker's jobs fail once it is the one that runs."""
+    return operation.kind == "job" and NEW in str(operation.arguments) and "@" in str(operation)
+
+
+def test_job_server_then_one_worker_then_batches_then_clients(fleet: Fleet) -> None:
+    assert fleet.upgrade(batch="1") == 0
+    assert fleet.all_run(NEW)
+    assert fleet.told == [
+        "job restart",
+        *(f"w{n} reload" for n in (1, 2, 3, 4) for _ in SAMPLES),
+    ]
+    histories = [session.host.history[-1] for session in fleet.sessions.values()]
+    assert {(one["from"], one["release"], one["result"]) for one in histories} == {(OLD, NEW, "ok")}
+    assert len({one["run"] for one in histories}) == 1
+
+
+def test_a_second_upgrade_changes_nothing(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
+    fleet.upgrade()
+    fleet.told.clear()
+    assert fleet.upgrade() == 0
+    assert fleet.told == []
+    assert "nothing to change" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_release_that_fails_its_trial_anywhere_touches_nothing(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.sessions["w3"].fails = trial_fails
+    assert fleet.upgrade() == ROLLED_BACK
+    assert fleet.told == []
+    assert fleet.all_run(OLD)
+    out = capsys.readouterr().out
+    assert "w3      failed" in out
+    assert "I am broken" in out
+    for session in fleet.sessions.values():
+        assert "I am broken" in session.host.releases[NEW]["bad"]
+
+
+def test_what_was_upgraded_is_put_back_when_a_later_host_fails(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.sessions["w2"].fails = job_fails
+    assert fleet.upgrade(batch="1") == ROLLED_BACK
+    assert fleet.all_run(OLD)
+    out = capsys.readouterr().out
+    assert "w3      not begun  because of w2" in out
+    assert f"{OLD} runs on job, w1, w2, w3, w4, client" in out
+    results = [entry["result"] for entry in fleet.sessions["w2"].host.history][-2:]
+    assert results[0].startswith("failed: ")
+    assert results[1] == "rolled back"
+
+
+def test_hosts_may_fail_up_to_a_number_and_are_put_back(fleet: Fleet) -> None:
+    fleet.sessions["w2"].fails = job_fails
+    assert fleet.upgrade(max_fail=1) == 3
+    assert fleet.runs() == dict.fromkeys(fleet.sessions, NEW) | {"w2": OLD}
+
+
+def test_a_release_that_was_given_up_is_refused_until_it_is_asked_for_again(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.sessions["w3"].fails = trial_fails
+    fleet.upgrade()
+    fleet.sessions["w3"].fails = lambda operation, host: False
+    assert fleet.upgrade() == 3
+    assert "was given up" in capsys.readouterr().out
+    assert fleet.all_run(OLD)
+    assert fleet.upgrade(again=True) == 0
+    assert fleet.all_run(NEW)
+
+
+def test_a_host_that_is_lost_cannot_be_put_back_and_is_named(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = fleet.sessions["w2"]
+
+    def cut(operation: Operation, host: FakeHost) -> bool:
+        session.lost = job_fails(operation, host)
+        return session.lost
+
+    session.fails = cut
+    assert fleet.upgrade(batch="1") == 3
+    assert {name for name, id in fleet.runs().items() if id == NEW} == {"w2"}
+    assert f"w2 could not be put back to {OLD}: w2: gone" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("at", range(1, 14, 2))
+def test_an_interrupted_upgrade_goes_on_when_it_is_run_again(fleet: Fleet, at: int) -> None:
+    left = at
+
+    def interrupt(operation: Operation, host: FakeHost) -> bool:
+        nonlocal left
+        left -= operation.kind in ("unit", "link")
+        if left == 0:
+            raise KeyboardInterrupt
+        return False
+
+    for session in fleet.sessions.values():
+        session.fails = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        fleet.upgrade(batch="1")
+    for session in fleet.sessions.values():
+        session.fails = lambda operation, host: False
+    assert fleet.upgrade(batch="1") == 0
+    assert fleet.all_run(NEW)
+
+
+def test_what_an_interrupted_run_had_upgraded_is_put_back_too(fleet: Fleet) -> None:
+    def interrupt(operation: Operation, host: FakeHost) -> bool:
+        if operation.kind == "link":
+            raise KeyboardInterrupt
+        return False
+
+    fleet.sessions["w3"].fails = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        fleet.upgrade(batch="1")
+    assert fleet.runs()["w2"] == NEW
+    fleet.sessions["w3"].fails = job_fails
+    assert fleet.upgrade(batch="1") == ROLLED_BACK
+    assert fleet.all_run(OLD)
+
+
+@pytest.mark.parametrize("gap", [False, True])
+def test_a_batch_that_would_take_the_last_workers_away_is_taken_apart(
+    tmp_path: Path, gap: bool
+) -> None:
+    fleet = Fleet(tmp_path, workers=3)
+    new_settings(fleet)
+    hosts = fleet.folder / "hosts.yml"
+    hosts.write_text(hosts.read_text().replace("w1: {}", "w1: {gearman_functions: [reverse]}"))
+    meeting = Barrier(2)
+
+    def meet(operation: Operation, host: FakeHost) -> bool:
+        if operation.kind == "unit":
+            with suppress(BrokenBarrierError):
+                meeting.wait(0.3)
+        return False
+
+    for name in ("w2", "w3"):
+        fleet.sessions[name].fails = meet
+    assert fleet.upgrade(batch="100%", gap=gap) == 0
+    assert meeting.broken != gap  # only together do they meet
+
+
+def test_the_only_worker_of_a_function_is_not_restarted_unasked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet = Fleet(tmp_path, workers=1)
+    new_settings(fleet)
+    assert fleet.upgrade() == 3
+    assert fleet.told == []
+    assert "would have no worker while this host restarts the only one" in capsys.readouterr().out
+    assert fleet.upgrade(gap=True) == 0
+    assert fleet.told[-3:] == ["w1 restart"] * 3
+
+
+def new_settings(fleet: Fleet) -> None:
+    """The inventory asks for other unit files than those that are there."""
+    hosts = fleet.folder / "hosts.yml"
+    hosts.write_text(hosts.read_text() + "\n  vars: {gearman_worker_memory: 2G}\n")
+
+
+def test_a_rollback_goes_to_what_ran_before_and_blames_what_it_leaves(fleet: Fleet) -> None:
+    fleet.upgrade()
+    assert fleet.rollback() == 0
+    assert fleet.all_run(OLD)
+    bad = {session.host.releases[NEW]["bad"] for session in fleet.sessions.values()}
+    assert all("rolled back by" in why for why in bad)
+    assert fleet.rollback(to=OLDER) == 0
+    assert fleet.all_run(OLDER)
+
+
+def test_a_rollback_brings_the_unit_files_of_its_release_back(fleet: Fleet) -> None:
+    unit = "/etc/systemd/system/gearman-worker@.service"
+    before = fleet.sessions["w1"].host.paths[unit]["content"]
+    new_settings(fleet)
+    assert fleet.upgrade() == 0
+    assert b"MemoryMax=2G" in fleet.sessions["w1"].host.paths[unit]["content"]
+    assert fleet.rollback() == 0
+    assert fleet.sessions["w1"].host.paths[unit]["content"] == before
+
+
+def test_there_may_be_nothing_to_go_back_to(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for session in fleet.sessions.values():
+        session.host.history.clear()
+    assert fleet.rollback() == 3
+    assert "it keeps no earlier release that it could go back to" in capsys.readouterr().out
+
+
+def test_a_release_that_nobody_has_is_told(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fleet.upgrade("1-nowhere") == 3
+    told = "it has no release 1-nowhere, and this machine has none to send"
+    assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("batch", ["0", "-1", "101%", "many", ""])
+def test_a_batch_is_a_number_or_a_share(fleet: Fleet, batch: str) -> None:
+    with pytest.raises(ToolkitError, match="say a number of hosts, or a share"):
+        fleet.upgrade(batch=batch)
+
+
+@pytest.mark.parametrize(
+    ("batch", "number", "size"), [("1", 9, 1), ("25%", 10, 3), ("25%", 1, 1), ("100%", 7, 7)]
+)
+def test_a_share_is_rounded_up(batch: str, number: int, size: int) -> None:
+    assert Manner(batch=batch).size(number) == size
+
+
+def test_a_release_of_this_machine_is_found_by_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / ".cache" / "releases"
+    folder.mkdir(parents=True)
+    (folder / "1-here.tar").write_bytes(b"x")
+    assert release.named("1-here", tmp_path).size == 1
+    assert release.named("1-gone", tmp_path).path is None
