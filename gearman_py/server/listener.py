@@ -125,7 +125,7 @@ class Connection(asyncio.Protocol):
             if buffered > OWED_LIMIT:
                 log.warning("%s does not read and is owed %d MiB: closed", self, buffered >> 20)
                 self.transport.abort()
-        elif self._decoder.dead:
+        elif self._decoder.dead and not self.peer.promises:
             self._part()
         elif self._paused:
             self._resume()

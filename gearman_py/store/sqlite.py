@@ -8,6 +8,7 @@ SQLite gives up the interpreter's lock for each statement, and to have it back f
 event loop takes long; so a group is one statement where it can be, not one a row.
 """
 
+import contextlib
 import json
 import logging
 import sqlite3
@@ -16,7 +17,7 @@ from itertools import chain
 from pathlib import Path
 from zlib import crc32
 
-from gearman_py.store.base import Changes, Record, UnknownOutcome
+from gearman_py.store.base import Changes, Record, StoreError, UnknownOutcome
 from gearman_py.store.sqlite_file import connect, explained
 
 log = logging.getLogger("gearmand")
@@ -67,7 +68,8 @@ class SQLiteStore:
                 "sqlite3 %s 'SELECT * FROM rejected' (while gearmand is stopped)",
                 *(self._path, len(bad), self._path),
             )
-            self._write([(_SET_ASIDE, [json.dumps(bad)]), (_REMOVE, [json.dumps(bad)])])
+            with contextlib.suppress(StoreError):  # then the next start finds them again
+                self._write([(_SET_ASIDE, [json.dumps(bad)]), (_REMOVE, [json.dumps(bad)])])
 
     def commit(self, changes: Changes) -> None:
         self._unwritten += 2 * PAGE + sum(len(record.workload) + 128 for record in changes.added)

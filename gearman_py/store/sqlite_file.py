@@ -102,13 +102,13 @@ def _version(path: Path, connection: sqlite3.Connection) -> int:
 
 def _prepare(path: Path, connection: sqlite3.Connection) -> None:
     """Make sure that it is sound and that commits last."""
+    if (found := _value(connection, "PRAGMA quick_check(1)")) != b"ok":
+        raise sqlite3.DatabaseError(found.decode())
     connection.execute("PRAGMA journal_mode = WAL")
     if _value(connection, "PRAGMA journal_mode") != b"wal":
         raise StoreError(f"{path}: the file system cannot keep a write-ahead log (WAL)")
     connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
     connection.execute("PRAGMA wal_autocheckpoint = 0")  # SQLite would not tell when it fails
-    if (found := _value(connection, "PRAGMA quick_check(1)")) != b"ok":
-        raise sqlite3.DatabaseError(found.decode())
 
 
 def _migrate(connection: sqlite3.Connection, version: int) -> None:

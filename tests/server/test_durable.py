@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
 from gearman_py.store.base import Changes, Record
 from gearman_py.store.sqlite import SQLiteStore
@@ -334,6 +335,18 @@ def test_write_that_fails_refuses_its_jobs_and_no_others(
     server.process.wait(LIMIT)
     found = everything(worker(connect(durable().listening())))
     assert [int(facts[-1]) for _, *facts in found] == [n for n in range(60) if n not in refused]
+
+
+def test_submission_before_nonsense_is_answered_before_the_end(
+    durable: Start, connect: Connect
+) -> None:
+    peer = connect(durable().listening())
+    job = request(Packet.SUBMIT_JOB_BG, b"f", b"", b"w")
+    peer.socket.sendall(request(Packet.ECHO_REQ, b"") + job + b"\0XYZ" + bytes(8))
+    assert peer.hear()[0] == "ECHO_RES"
+    assert peer.hear()[0] == "JOB_CREATED"
+    assert peer.hear()[0] == "ERROR"
+    assert peer.closed()
 
 
 def test_damaged_file_is_refused_with_what_to_do(
