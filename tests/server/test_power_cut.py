@@ -17,12 +17,11 @@ from tests.server.load import Book
 from tests.server.process import LIMIT, Server, await_true
 
 CUTS = int(os.environ.get("CUTS", "4"))
-# The log is written back often, so that power is cut at that too.
 PROGRAM = """
 import sys
 from gearman_py.cli.gearmand import main
 from gearman_py.store import sqlite, sqlite_file
-sqlite.CHECKPOINT = 2**16
+sqlite.CHECKPOINT = {}
 sqlite_file.SYNCHRONOUS = "{}"
 sys.exit(main())
 """
@@ -58,10 +57,16 @@ def disk(where: Path, seed: int) -> Iterator[Disk]:
         made.process.wait(LIMIT)
 
 
-def cut_the_power(where: Path, seed: int, synchronous: str = "FULL") -> Book:
-    """Under load; what became of the jobs when everything is on again."""
+def cut_the_power(
+    where: Path, seed: int, *, synchronous: str = "FULL", checkpoint: int = 2**16
+) -> Book:
+    """Under load; what became of the jobs when everything is on again.
+
+    ``checkpoint``: bytes after which the log is written back; often, so that power is cut at
+    that too.
+    """
     book = Book()
-    program = "-c", PROGRAM.format(synchronous)
+    program = "-c", PROGRAM.format(checkpoint, synchronous)
     options = ["-L", "127.0.0.1", "-p", "0", "-v", "-q", "sqlite", "--queue-file"]
     with disk(where, seed) as made:
         server = Server([*options, str(made.folder / "queue")], where, program=program)
@@ -85,6 +90,6 @@ def test_power_cut_loses_no_acknowledged_job(tmp_path: Path, seed: int) -> None:
 
 
 def test_without_a_sync_at_each_commit_the_same_test_fails(tmp_path: Path) -> None:
-    book = cut_the_power(tmp_path / "machine", 0, synchronous="NORMAL")
+    book = cut_the_power(tmp_path / "machine", 0, synchronous="NORMAL", checkpoint=2**30)
     with pytest.raises(AssertionError, match="lost"):
         book.check()
