@@ -22,7 +22,7 @@ def advice(operation: Operation) -> str:
     if operation.kind == "packages":
         return "apt-get update, and see that the host has a way to its package registry"
     if operation.kind == "release":
-        return "deploying again: it is made anew, and nothing uses it yet"
+        return "deploying again: it is made anew"
     return shell_line(operation)
 
 

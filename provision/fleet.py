@@ -7,7 +7,7 @@ its history.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -152,6 +152,11 @@ class Run:
             found.append([host.name for host in left if name in host.groups])
             left = [host for host in left if name not in host.groups]
         return [group for group in found if group]
+
+    def everyone(self) -> Iterator[tuple[str, list[Resource]]]:
+        """Every host of the inventory, in this run or not, and what it should be."""
+        for host in self.inventory.everyone:
+            yield host.name, self.resources(host, release.named("any"))
 
     def question(self, verb: str) -> str:
         """What to ask before anything is changed."""

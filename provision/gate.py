@@ -12,6 +12,8 @@ from provision.messages import Operation
 from provision.resources.health import Health, Proof
 from provision.resources.unit import Unit
 
+NO_SERVER = "ended with 3"  # as `gearman` does that reaches none
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -44,6 +46,8 @@ class Gate:
             (outcome,) = site.session.apply([proof.operation])
             if outcome.error:
                 first, *more = [*outcome.output.splitlines(), outcome.error]
+                if outcome.error.endswith(NO_SERVER):
+                    raise HostFailed(f"{proof.summary}: {first}")  # not the release's fault
                 raise Unhealthy(f"{proof.summary}: {first}", more, health)
             if problem := proof.judge(base64.b64decode(outcome.output)):
                 raise Unhealthy(f"{proof.summary}: {problem}", [], health)

@@ -62,10 +62,10 @@ class Inventory:
     """``hosts`` are those to work on; a group always is the whole group."""
 
     hosts: tuple[Host, ...]
-    _everyone: tuple[Host, ...]
+    everyone: tuple[Host, ...]
 
     def group(self, name: str) -> tuple[Host, ...]:
-        return tuple(host for host in self._everyone if name in host.groups)
+        return tuple(host for host in self.everyone if name in host.groups)
 
 
 @dataclass

@@ -5,24 +5,31 @@ answer is JSON data, or :class:`Unknown` when it could not be had: never "absent
 
     question                          answer (None: there is no such thing)
     ("host",)                         {python: [3, 11, 2], machine, libc, os: {ID, VERSION_ID,
-                                      PRETTY_NAME}, systemd: 252, hostname, time: seconds}
+                                      PRETTY_NAME}, systemd: 252, hostname, time: seconds, ahead:
+                                      seconds that its clock is ahead of this machine's}
     ("machine",)                      {cpus, memory, available: bytes, uptime: seconds, load: [3],
                                       addresses: [text]}
-    ("disk", path)                    {free: bytes, inodes: free ones} where path is, or will be
+    ("disk", path)                    {free: bytes, inodes: free ones, readonly: bool} where path
+                                      is, or will be
     ("group", name)                   {gid}
     ("user", name)                    {uid, group, home, shell, groups: [name]}
     ("path", path, digest, show)      {kind: file|directory|link|other, mode: "0644", owner, group,
-                                      size, target, digest, content}: target of a link; digest
-                                      (sha256) of a file when the question has one; content when
-                                      the two differ, show is "text", and it is UTF-8 below 256 KiB
+                                      acl: bool, size, target, digest, content}: acl: it has an
+                                      access list; target of a link; digest (sha256) of a file when
+                                      the question has one; content when the two differ, show is
+                                      "text", and it is UTF-8 below 256 KiB
     ("package", name)                 its version, when installed
     ("unit", name)                    {load, active, sub, enabled, stale, pid, restarts, result,
-                                      program, config}: stale when a daemon-reload is due; program
-                                      (a script's interpreter) and config ($GEARMAN_CONFIG) are of
-                                      the running main process
+                                      program, config, outdated}: stale when a daemon-reload is
+                                      due; program (a script's interpreter) and config
+                                      ($GEARMAN_CONFIG) are of the running main process; outdated:
+                                      why that is not what the unit says by now, or None
+    ("overrides", name, own)          {path: what it says, None for a mask}: files that change a
+                                      unit from outside the file ``own``
     ("releases", root)                {current: id or None, kept: {id: {at: seconds, bad: why or
-                                      None}}, running: [id]}: kept are whole, running those that
-                                      some process was started from
+                                      None}}, damaged: {id: path}, running: [id]}: kept are whole;
+                                      damaged is one in use of which some file is not as it was;
+                                      running are those that some process was started from
     ("history", path, number)         [entry]: the last so many that were recorded, oldest first
     ("port", address, port)           {pid, command, unit}: who listens there
 

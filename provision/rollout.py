@@ -9,21 +9,21 @@ do its work is put back; after more of them than allowed, so are those that were
 What is true is on the hosts: an upgrade that was interrupted goes on when it is run again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
 from provision import hosts, release
 from provision.deploy import CHANGES_PENDING, DEFAULT
-from provision.errors import HostFailed, RolledBack, ToolkitError
+from provision.errors import HostFailed, RolledBack, ToolkitError, Unreachable
 from provision.events import PutBack, Skipped, Tried, Upgraded
 from provision.fleet import PAST, Choose, Connect, Roles, Run, Site, this_tree
-from provision.gate import Gate, healths, why
+from provision.gate import Gate, Unhealthy, healths, why
 from provision.messages import Operation
 from provision.options import Options
 from provision.release import ON_HOSTS
-from provision.resources.base import Answers, Change
+from provision.resources.base import Answers, Change, Resource
 from provision.resources.health import WorkerHealth
 
 
@@ -121,6 +121,7 @@ class Rollout:
         self._sites = run.pending
         self._upgraded: list[Site] = []
         self._stuck: dict[str, ToolkitError] = {}  # neither upgraded nor put back
+        self._guilty = False  # the release, and not the host, was why one failed
         self._origin = {site.name: before(site) for site in run.sites}
         self._runs = {site.name: site.before for site in run.sites}
 
@@ -166,9 +167,9 @@ class Rollout:
             return set()
         away = {site.name for site in wave}
         serving: dict[str, set[str]] = {}
-        for site in self._run.sites:
-            for function in functions(site):
-                serving.setdefault(function, set()).add(site.name)
+        for name, resources in self._run.everyone():
+            for function in functions(resources):
+                serving.setdefault(function, set()).add(name)
         return {
             function
             for site in wave
@@ -186,11 +187,12 @@ class Rollout:
             return run.status
         run.each(self._sites, self._stage)
         if run.failed:
-            return self._give_up("before anything that runs was touched")
+            status = self._give_up("before anything that runs was touched")
+            return status if self._guilty else run.status
         for group in self._groups():
             for wave in self._waves(group):
                 run.each(wave, self._upgrade)
-                if len(run.failed) > self._manner.max_fail:
+                if self._stuck or len(run.failed) > self._manner.max_fail:
                     return self._give_up("and every host was put back")
         if self._blame:
             who = hosts.operator()["who"]
@@ -200,7 +202,11 @@ class Rollout:
 
     def _stage(self, site: Site) -> None:
         self._run.stage(site)
-        self._gate.trial(site)
+        try:
+            self._gate.trial(site)
+        except Unhealthy:
+            self._guilty = True
+            raise
         self._run.report.show(Tried(site.name, site.release, self._run.seconds))
 
     def _upgrade(self, site: Site) -> None:
@@ -208,6 +214,7 @@ class Rollout:
             self._run.finish(site)
             self._gate.pass_(site)
         except ToolkitError as error:
+            self._guilty = self._guilty or not isinstance(error, Unreachable)
             self._run.fail(site.name, why(site, error))
             self._run.record(site, error)
             self._put_back(site)
@@ -230,7 +237,7 @@ class Rollout:
             if site.name not in begun:
                 run.report.show(Skipped(site.name, tuple(run.failed)))
         reason = f"{first}: {str(error).splitlines()[0]}"
-        for site in run.sites:
+        for site in run.sites if self._guilty else ():
             self._condemn(site, site.release, reason)
         run.report.say(f"rolled back, {how}" if not self._stuck else "not every host is back")
         return HostFailed.status if self._stuck else RolledBack.status
@@ -303,9 +310,9 @@ def before(site: Site) -> str | None:
     return None
 
 
-def functions(site: Site) -> dict[str, str]:
-    """The functions that a host serves, by their units."""
-    found = (each for each in healths(site) if isinstance(each, WorkerHealth))
+def functions(resources: Iterable[Resource]) -> dict[str, str]:
+    """The functions that a host with these resources serves, and by which units."""
+    found = (each for each in resources if isinstance(each, WorkerHealth))
     return {each.function: each.unit for each in found}
 
 
@@ -317,7 +324,7 @@ def interrupted(site: Site) -> set[str]:
         if change.operation.kind == "unit"
         and change.operation.arguments["action"] in ("restart", "stop")
     }
-    return {function for function, unit in functions(site).items() if unit in stopped}
+    return {function for function, unit in functions(site.resources).items() if unit in stopped}
 
 
 def restarting(change: Change) -> Change:

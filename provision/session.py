@@ -10,79 +10,29 @@ off is an error that names the host and what was being done.
 
 import hashlib
 import json
-import re
 import secrets
-import shlex
 import struct
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Event, Lock, Thread
-from typing import Any, Protocol
+from typing import Any
 
 from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
+from provision.handshake import START, Password, Start, command_line, no_password, shake_hands
 from provision.messages import Answer, Operation, Outcome, Question, Unknown
-from provision.secrets import Secret
 
 AGENT = Path(__file__).parent / "agent"
 LOCK = "/run/gearman-deploy.lock"
 PIECE = 1 << 18  # more at once makes paramiko copy the rest again for each packet
+ASKING = ("processes", "machine", "installed", "units", "probe")
 LENGTHS = struct.Struct(">IQ")
 HEADER_LIMIT = 1 << 26  # bytes
 
-OLDEST_PYTHON = (3, 9)  # that understands the agent
-
-START = 30.0  # seconds until the agent is there, or sudo has said no
 ANSWER = 60.0  # seconds until a question is answered
 WORK = 3000.0  # seconds for one operation: three commands, each stopped by the agent in time
-PING = 10.0  # seconds between signs of life while a host is locked
-PATIENCE = 40.0  # seconds of silence after which an agent frees its lock
-
-# Runs as root, and loads the agent. Any Python must be able to read it.
-BOOTSTRAP = """\
-import os, sys
-def read(n):
-    b = b""
-    while len(b) < n:
-        p = os.read(0, n - len(b))
-        if not p: sys.exit(1)
-        b += p
-    return b
-os.write(1, ("%s ready %%d.%%d\\n" %% sys.version_info[:2]).encode())
-os.umask(0o077)
-out, null = os.dup(1), os.open(os.devnull, os.O_RDWR)
-os.dup2(null, 1)
-os.dup2(null, 2)
-m = type(sys)("provision.agent.link")
-sys.modules[m.__name__] = m
-exec(compile(read(int(read(8), 16)), m.__name__, "exec"), m.__dict__)
-m.serve(0, out)
-"""
-
-
-class Channel(Protocol):
-    """A command that runs on a host. What it says on stderr comes mixed with the rest."""
-
-    def send(self, data: bytes) -> None:
-        """Raises :class:`Unreachable` when the connection, or the command, is gone."""
-
-    def receive(self, seconds: float) -> bytes:
-        """What came, empty when the command has ended.
-
-        Raises TimeoutError, or :class:`Unreachable` when the connection is gone.
-        """
-
-    def close(self) -> None: ...
-
-
-Start = Callable[[str], Channel]
-"""Starts a shell command line on the host."""
-
-Password = Callable[[], Secret | None]
-"""Gives the password for sudo, if there is one; called only when sudo asks for it."""
-
-
-def no_password() -> Secret | None:
-    return None
+PING = 5.0  # seconds between signs of life while a host is locked
+PATIENCE = 25.0  # seconds of silence after which an agent frees its lock
 
 
 class Session:
@@ -110,10 +60,10 @@ class Session:
         token = secrets.token_hex(8)
         self._channel = start(command_line(token, sudo=sudo))
         try:
-            self._handshake(token, password)
+            self._buffer += shake_hands(self._channel, name, token, password)
             source = _source("link")
             self._channel.send(b"%08x" % len(source) + source)
-            self._load("processes", "machine", "probe")
+            self._load(*ASKING)
         except BaseException:
             self.close()
             raise
@@ -133,10 +83,15 @@ class Session:
             return {}
         self._send({"do": "ask", "questions": asked})
         answers = self._receive(ANSWER, "it was asked how it is")["answers"]
-        return {
+        now = time.time()
+        found = {
             question: Unknown(answer["unknown"]) if "unknown" in answer else answer["is"]
             for question, answer in zip(asked, answers, strict=True)
         }
+        host = found.get(("host",))
+        if isinstance(host, dict):  # only here it is known when it told its time
+            host["ahead"] = host["time"] - now
+        return found
 
     def lock(self, holder: Mapping[str, str]) -> None:
         """Keep other deploys away until this session is closed, or its process is gone.
@@ -215,46 +170,6 @@ class Session:
         self._closed.set()
         self._channel.close()
 
-    # -- the start ----------------------------------------------------------------------
-
-    def _handshake(self, token: str, password: Password) -> None:
-        said = b""
-        prompt = f"{token}:".encode()
-        given = False
-        while not (ready := re.search(rb"%s ready (\d+)\.(\d+)\n" % token.encode(), said)):
-            if prompt in said:
-                if given:
-                    raise Unreachable(f"{self.name}: sudo refused the password: it was tried once")
-                self._give(password)
-                given = True
-                said = said.replace(prompt, b"", 1)
-                continue
-            try:
-                piece = self._channel.receive(START)
-            except TimeoutError:
-                raise Unreachable(
-                    f"{self.name}: no agent after {START:.0f} s; {_last_words(said)}"
-                ) from None
-            if not piece:
-                raise Unreachable(f"{self.name}: {_refusal(said)}")
-            said += piece
-        version = int(ready[1]), int(ready[2])
-        if version < OLDEST_PYTHON:
-            raise Unreachable(
-                f"{self.name}: /usr/bin/python3 there is {version[0]}.{version[1]}: 3.9 or newer "
-                "is needed to look at it, and 3.11 to run a release; upgrade the host"
-            )
-        self._buffer += said[ready.end() :]
-
-    def _give(self, password: Password) -> None:
-        secret = password()
-        if secret is None:
-            raise Unreachable(
-                f"{self.name}: sudo asks for a password, and there is none: set "
-                "GEARMAN_SUDO_PASSWORD, or run this at a terminal"
-            )
-        self._channel.send(secret.reveal().encode() + b"\n")
-
     def _load(self, *modules: str) -> None:
         for module in modules:
             header = {"do": "load", "module": f"provision.agent.{module}"}
@@ -271,8 +186,9 @@ class Session:
         self._send({**header, "later": later, "digest": digest}, data)
 
     def _outcome(self, operation: Operation) -> Outcome:
+        during = f"`{operation.kind}` was being done"
         while True:
-            event = self._receive(WORK, f"`{operation.kind}` was being done")
+            event = self._receive(WORK, during)
             if "outcome" in event:
                 return Outcome(operation, **event["outcome"])
             if not isinstance(operation.content, Path):
@@ -281,7 +197,7 @@ class Session:
                 self._send_file(operation.content)
             except Unreachable:
                 # An agent that broke has said why, and that says more than a broken pipe.
-                self._receive(START, f"`{operation.kind}` was being done")
+                self._receive(START, during)
                 raise
 
     def _send_file(self, path: Path) -> None:
@@ -309,11 +225,15 @@ class Session:
     def _receive(self, seconds: float, during: str) -> dict[str, Any]:
         length, size = LENGTHS.unpack(self._read(LENGTHS.size, seconds, during))
         if length > HEADER_LIMIT or size:
-            raise HostFailed(f"{self.name}: the agent said what is no message while {during}")
+            raise HostFailed(
+                f"{self.name}: the agent said what is no message while {during}{self._advice}"
+            )
         try:
             header = json.loads(self._read(length, seconds, during))
         except ValueError:
-            raise HostFailed(f"{self.name}: the agent made no sense while {during}") from None
+            raise HostFailed(
+                f"{self.name}: the agent made no sense while {during}{self._advice}"
+            ) from None
         if "crash" in header:
             last = "\n".join(f"| {line}" for line in header["crash"].splitlines()[-8:])
             raise HostFailed(f"{self.name}: the agent broke while {during}:\n{last}")
@@ -327,12 +247,19 @@ class Session:
                 raise HostFailed(
                     f"{self.name}: no word for {seconds:.0f} s while {during}"
                 ) from None
+            except Unreachable as lost:
+                raise Unreachable(f"{lost} while {during}{self._advice}") from None
             if not piece:
-                raise HostFailed(f"{self.name}: the agent was gone while {during}")
+                raise HostFailed(f"{self.name}: the agent was gone while {during}{self._advice}")
             self._buffer += piece
         taken = bytes(self._buffer[:size])
         del self._buffer[:size]
         return taken
+
+    @property
+    def _advice(self) -> str:
+        """What to do when the host falls silent; one that is locked may be half changed."""
+        return "; run this again, and it does what is left" if self._pinger else ""
 
     def _ping(self) -> None:
         """A sign of life from time to time, or the agent would think that we are dead."""
@@ -364,31 +291,8 @@ class Running:
         self.status = event["ended"]
 
 
-def command_line(token: str, *, sudo: bool) -> str:
-    """The shell line that starts an agent. No secret is in it."""
-    # In one line: some login shells take no others.
-    argv = ["/usr/bin/python3", "-I", "-S", "-c", f"exec({BOOTSTRAP % token!r})"]
-    prefix = f"LC_ALL=C sudo -S -p {token}: " if sudo else "LC_ALL=C "
-    return prefix + shlex.join(argv)
-
-
 def _source(module: str) -> bytes:
     return (AGENT / f"{module}.py").read_bytes()
-
-
-def _refusal(said: bytes) -> str:
-    if b"python3" in said and (b"not found" in said or b"No such file" in said):
-        return "there is no /usr/bin/python3: install it (apt-get install python3)"
-    if b"sudo" in said and b"not found" in said:
-        return "there is no sudo: install it, or connect as root (ansible_user)"
-    if b"not in the sudoers" in said or b"not allowed" in said or b"may not run" in said:
-        return f"sudo does not let this user become root; {_last_words(said)}"
-    return f"the agent did not start; {_last_words(said)}"
-
-
-def _last_words(said: bytes) -> str:
-    lines = said.decode(errors="backslashreplace").strip().splitlines()
-    return f"the host said: {' / '.join(lines[-3:])}" if lines else "the host said nothing"
 
 
 def _digest(path: Path) -> str:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 CONNECT = 10.0  # seconds for TCP
 LOGIN = 15.0  # seconds for each of banner, authentication and channel
 KEEPALIVE = 5  # seconds
-DEAD = 15_000  # milliseconds without an acknowledgement from the peer
+DEAD = 12_000  # milliseconds without an acknowledgement: with the above, told within 20 s
 OFFERED = 5  # keys: sshd hangs up on who offers more than six
 PIECE = 1 << 18
 KEY_TYPES = (
@@ -66,12 +66,18 @@ class Channel:
     def receive(self, seconds: float) -> bytes:
         self._channel.settimeout(seconds)
         piece = self._channel.recv(PIECE)
-        # A command that ended sends its status; a connection that ended sends nothing.
-        if not piece and not (
-            self._channel.status_event.wait(LOGIN) and self._channel.exit_status != -1
-        ):
+        if not piece and self._is_lost():
             raise Unreachable(f"{self._host.name}: the connection was lost")
         return piece
+
+    def _is_lost(self) -> bool:
+        """Whether it was the connection that ended, and not the command.
+
+        A command that ended sends its status. One that was killed sends none that paramiko
+        knows, and the connection stays.
+        """
+        told = self._channel.status_event.wait(LOGIN) and self._channel.exit_status != -1
+        return not (told or self._connection.is_connected)
 
     def close(self) -> None:
         self._channel.close()

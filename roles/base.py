@@ -6,13 +6,16 @@ from provision.inventory import Host, Inventory
 from provision.release import Artifact
 from provision.resources.base import Resource
 from provision.resources.packages import Packages
-from provision.resources.requirement import Systemd
+from provision.resources.requirement import Clock, Systemd
 
 SYSTEMD = 247  # the first with ProtectProc= and ProcSubset=
+# Seconds; what Kerberos takes. Certificates, jobs for a later time and logs go by the clock.
+CLOCK = 300
 
 
 def base(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
     yield Systemd(SYSTEMD)
+    yield Clock(CLOCK)
     # None by default: hosts may have no way out to a package registry.
     if names := host.variables.get("packages"):
         yield Packages(tuple(names))

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from provision.agent.command import LAST_WORDS, attempt, run, stop
+from provision.agent.command import LAST_WORDS, attempt, briefly, run, stop
 from provision.agent.files import (
     Content,
     Failure,
@@ -119,11 +119,17 @@ def _outcome(link: Link, content: Content, step: dict[str, Any]) -> dict[str, An
 
 
 def _explained(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        place = error.filename2 or error.filename
-        said = f"{error.strerror}: {os.fsdecode(place)}" if place else error.strerror
-        return "the disk is full" if error.errno == errno.ENOSPC else said
-    return f"{type(error).__name__}: {error}"
+    if not (isinstance(error, OSError) and error.strerror):
+        return f"{type(error).__name__}: {error}"
+    place = error.filename2 or error.filename
+    said = f"{error.strerror}: {os.fsdecode(place)}" if place else error.strerror
+    if error.errno == errno.ENOSPC:
+        return "the disk is full: make room there (df, df -i)"
+    if error.errno == errno.EROFS:
+        return f"{said}; look at its mount and at the disk (findmnt, dmesg)"
+    if error.errno == errno.EPERM:
+        return f"{said}; not even root may: is it immutable (lsattr)?"
+    return said
 
 
 # -- the system -------------------------------------------------------------------------
@@ -132,13 +138,14 @@ def _explained(error: Exception) -> str:
 def packages(link: Link, content: Content, names: list[str]) -> None:
     try:
         run(link, [*APT, *names])
-    except Failure:  # the lists of what there is may be old, or not there yet
+    except Failure:  # a killed one may be half done; the lists may be old, or not there yet
+        run(link, ["dpkg", "--configure", "-a"])
         run(link, ["apt-get", "update"])
         run(link, [*APT, *names])
 
 
 def group(link: Link, content: Content, name: str) -> None:
-    run(link, ["groupadd", "--system", name])
+    briefly(["groupadd", "--system", name])
 
 
 def user(link: Link, content: Content, name: str, group: str, home: str, shell: str) -> None:
@@ -146,9 +153,15 @@ def user(link: Link, content: Content, name: str, group: str, home: str, shell: 
     try:
         pwd.getpwnam(name)
     except KeyError:
-        run(link, ["useradd", "--system", "--no-create-home", *wanted])
+        briefly(["useradd", "--system", "--no-create-home", *wanted])
     else:
-        run(link, ["usermod", *("--home" if each == "--home-dir" else each for each in wanted)])
+        mend = ["usermod", *("--home" if each == "--home-dir" else each for each in wanted)]
+        try:
+            briefly(mend)
+        except Failure:
+            # It notes no other home while the user's processes run. They do not mind, so it is
+            # run where it sees none.
+            briefly(["unshare", "--pid", "--fork", "--mount-proc", *mend])
 
 
 def daemon_reload(link: Link, content: Content) -> None:

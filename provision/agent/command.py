@@ -15,6 +15,9 @@ from provision.agent.link import ENVIRONMENT, PIECE, Gone, Link
 DEADLINE = 900.0  # seconds for one command
 LAST_WORDS = 1 << 16  # bytes of a command's output that are kept, and
 LAST_LINES = 20  # how many lines of them
+# The lock is free once this process is gone, however it went: then nothing may go on behind it.
+DIES_WITH_US = ("setpriv", "--pdeathsig", "TERM")
+MOMENT = 30.0  # seconds for a command that should take none
 GRACE = 5.0  # seconds between asking a command to stop and stopping it
 
 
@@ -33,7 +36,7 @@ def run(
     """
     deadline = time.monotonic() + seconds
     process = subprocess.Popen(
-        argv,
+        [*DIES_WITH_US, *argv],
         stdin=stdin,
         stdout=stdout,
         stderr=subprocess.STDOUT if stdout == subprocess.PIPE else subprocess.PIPE,
@@ -87,6 +90,30 @@ def stop(process: Any) -> None:
             process.wait(GRACE)
         except (ProcessLookupError, subprocess.TimeoutExpired):
             pass
+
+
+def briefly(argv: list[str]) -> None:
+    """Run a command that is over in a moment to its end, though the operator's side is gone.
+
+    For what locks files of the system: a lock that it leaves when it is killed may stay.
+    """
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=ENVIRONMENT,
+            cwd="/",
+            timeout=MOMENT,
+            check=False,
+            start_new_session=True,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Failure(f"`{' '.join(argv[:3])}` was stopped after {MOMENT:.0f} s") from error
+    if done.returncode:
+        said = done.stdout.decode(errors="backslashreplace")[-LAST_WORDS:].rstrip()
+        raise Failure(f"`{' '.join(argv[:3])}` ended with {done.returncode}", said)
 
 
 def attempt(link: Link, argv: list[str], seconds: float = DEADLINE) -> str:

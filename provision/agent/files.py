@@ -7,6 +7,7 @@ has it.
 
 from __future__ import annotations
 
+import errno
 import grp
 import hashlib
 import os
@@ -112,6 +113,12 @@ def _sweep(directory: int, folder: str) -> None:
 
 
 def _own(descriptor: int, owner: str, group: str, mode: str) -> None:
+    for kind in ("access", "default"):
+        try:
+            os.removexattr(descriptor, f"system.posix_acl_{kind}")
+        except OSError as error:
+            if error.errno not in (errno.ENODATA, errno.ENOTSUP):
+                raise
     # In this order: a change of owner takes the set-id bits away.
     try:
         os.fchown(descriptor, pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid)

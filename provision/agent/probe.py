@@ -7,6 +7,7 @@ in provision/messages.py. An answer that cannot be had is its reason, never "abs
 
 from __future__ import annotations
 
+import errno
 import grp
 import hashlib
 import json
@@ -24,15 +25,17 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+from provision.agent.installed import damage, was_there_before
 from provision.agent.link import COMMANDS, ENVIRONMENT, PIECE, Link
 from provision.agent.machine import machine
 from provision.agent.processes import listening, pids, program, variable
+from provision.agent.units import outdated, overrides
 
 SHOWN = 256 * 1024  # bytes of a file that a diff may need
 TIMEOUT = 15.0  # seconds for a command; all of them together end before the asker gives up
 UNIT = (
     *("Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload"),
-    *("MainPID", "NRestarts", "Result"),
+    *("MainPID", "NRestarts", "Result", "User", "UID"),
 )
 
 
@@ -87,7 +90,12 @@ class Batch:
         found = os.statvfs(path)
         # Some file systems have no fixed number of inodes, and say 0.
         inodes = found.f_favail if found.f_files else 2**31
-        return {"free": found.f_bavail * found.f_frsize, "inodes": inodes}
+        free = found.f_bavail * found.f_frsize
+        return {
+            "free": free,
+            "inodes": inodes,
+            "readonly": bool(found.f_flag & os.ST_RDONLY),
+        }
 
     def _group(self, name: str) -> Any:
         try:
@@ -132,6 +140,7 @@ class Batch:
             "mode": f"{stat.S_IMODE(found.st_mode):04o}",
             "owner": _user_name(found.st_uid),
             "group": _group_name(found.st_gid),
+            "acl": _has_access_list(path),
             "size": found.st_size,
             "target": _text(os.readlink(path)) if kind == "link" else None,
             "digest": None,
@@ -152,15 +161,22 @@ class Batch:
             names = []
         try:
             current = os.path.basename(os.readlink(os.path.join(root, "current")))
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EINVAL):  # not there, or no link
+                raise
             current = None
         found = {name: _release(os.path.join(folder, name)) for name in names}
         programs = map(program, pids())
         own = (each[len(folder) + 1 :] for each in programs if each.startswith(f"{folder}/"))
+        running = {each.split("/")[0] for each in own}
+        used = [name for name in names if name == current or name in running]
+        damages = {name: damage(os.path.join(folder, name)) for name in used}
+        damaged = {name: path for name, path in damages.items() if path}
         return {
             "current": current,
-            "kept": {name: one for name, one in found.items() if one},
-            "running": sorted({each.split("/")[0] for each in own}),
+            "kept": {name: one for name, one in found.items() if one and name not in damaged},
+            "damaged": damaged,
+            "running": sorted(running),
         }
 
     def _history(self, path: str, number: str) -> Any:
@@ -178,6 +194,7 @@ class Batch:
         if found["LoadState"] == "not-found":
             return None
         pid = int(found["MainPID"] or 0)
+        runs = program(pid) if pid else ""
         return {
             "load": found["LoadState"],
             "active": found["ActiveState"],
@@ -187,9 +204,19 @@ class Batch:
             "pid": pid or None,
             "restarts": int(found["NRestarts"] or 0),
             "result": found["Result"],
-            "program": program(pid) or None,
+            "program": runs or None,
             "config": variable(pid, "GEARMAN_CONFIG"),
+            "outdated": self._outdated(name, pid, runs) if pid else None,
         }
+
+    def _outdated(self, name: str, pid: int, runs: str) -> str | None:
+        release = runs.partition("/venv/")[0]
+        if was_there_before(release, pid):
+            return "it began before its release was made anew"
+        return outdated(name, self._units[name]["User"], self._units[name]["UID"])
+
+    def _overrides(self, name: str, own: str) -> Any:
+        return overrides(name, own)
 
     @_Once
     def _units(self) -> dict[str, dict[str, str]]:
@@ -259,6 +286,15 @@ def _kind(mode: int) -> str:
     return next((kind for kind, test in tests.items() if test(mode)), "other")
 
 
+def _has_access_list(path: str) -> bool:
+    """Whether somebody may do with it what its mode does not tell, acl(5)."""
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+    except OSError:  # its file system has no such thing
+        return False
+    return any(name.startswith("system.posix_acl_") for name in names)
+
+
 def _read(path: str, keep: bool) -> tuple[str, bytes]:
     """The file's digest, and its content if it is to be kept."""
     digest, content = hashlib.sha256(), b""
@@ -297,7 +333,7 @@ def _group_name(gid: int) -> str:
 
 
 def _release(folder: str) -> dict[str, Any] | None:
-    """A whole release: since when it is there, and why it is bad, if it is."""
+    """A complete release: since when it is there, and why it is bad, if it is."""
     try:
         at = os.stat(f"{folder}/.complete").st_mtime
     except (FileNotFoundError, NotADirectoryError):

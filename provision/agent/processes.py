@@ -21,6 +21,12 @@ def program(pid: int) -> str:
     return _read(f"/proc/{pid}/cmdline").split("\0")[0]
 
 
+def began(pid: int) -> str:
+    """When a process began, in the kernel's ticks since it booted."""
+    said = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return said[19] if said else ""
+
+
 def variable(pid: int, name: str) -> str | None:
     """A variable of the environment that a process began with."""
     found = re.search(rf"(?:^|\0){name}=([^\0]*)", _read(f"/proc/{pid}/environ"))

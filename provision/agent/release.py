@@ -10,7 +10,9 @@ from typing import Any, cast
 
 from provision.agent.command import run
 from provision.agent.files import Content, Failure, copy, file, remove, sync
+from provision.agent.installed import damage, listing
 from provision.agent.link import PIECE, Link
+from provision.agent.processes import began, pids, program
 
 IMPORT_ALL = (
     "import importlib, importlib.metadata as m\n"
@@ -22,30 +24,35 @@ IMPORT_ALL = (
 def release(link: Link, content: Content, root: str, id: str, digest: str) -> None:
     """Unpack a release as it comes, rename it when it came whole, and make its venv in place.
 
-    One that is complete is left alone: a plan is older than the lock, and another deploy may
-    have staged it since. By now it may be what runs.
+    One that is whole is left alone: a plan is older than the lock, and another deploy may have
+    staged it since. By now it may be what runs. One that is not gives way to the new one, which
+    notes what ran from it.
     """
     folder = _place(root, id)
-    if os.path.exists(f"{folder}/.complete"):
+    if os.path.exists(f"{folder}/.complete") and not damage(folder):
         return
-    partial = f"{folder}.partial"
-    shutil.rmtree(folder, ignore_errors=True)
+    half = partial = f"{folder}.partial"
     for name in os.listdir(f"{root}/releases"):
-        if name.endswith(".partial"):  # what a killed deploy left
+        if _is_left(f"{root}/releases/{name}"):
             shutil.rmtree(f"{root}/releases/{name}", ignore_errors=True)
     try:
         _folder(partial)
-        _folder(f"{partial}/units")
         _unpack(content, partial)
         content.verify(digest)
+        if os.path.isdir(f"{folder}/units"):
+            shutil.copytree(f"{folder}/units", f"{partial}/units")
+        else:
+            _folder(f"{partial}/units")
+        _note(f"{partial}/.before", [f"{pid} {began(pid)}" for pid in _running(folder)])
+        shutil.rmtree(folder, ignore_errors=True)
         os.rename(partial, folder)
+        half = folder
         _venv(link, folder)
+        run(link, ["sync", "--file-system", folder])
+        _note(f"{folder}/.complete", listing(folder))
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(half, ignore_errors=True)
         raise
-    run(link, ["sync", "--file-system", folder])
-    with open(f"{folder}/.complete", "wb") as mark:
-        os.fsync(mark.fileno())
     sync(folder)
     sync(f"{root}/releases")
 
@@ -73,6 +80,24 @@ def _place(root: str, id: str) -> str:
     if not re.fullmatch(r"\w[\w.+-]*", id):
         raise Failure(f"{id!r} is no name for a release")
     return f"{root}/releases/{id}"
+
+
+def _running(folder: str) -> list[int]:
+    return [pid for pid in pids() if program(pid).startswith(f"{folder}/")]
+
+
+def _is_left(folder: str) -> bool:
+    """Whether a killed deploy left this half made."""
+    ours = os.path.exists(f"{folder}/MANIFEST.json")
+    half = ours and not os.path.exists(f"{folder}/.complete") and not _running(folder)
+    return half or folder.endswith(".partial")
+
+
+def _note(path: str, lines: list[str]) -> None:
+    with open(path, "wb") as mark:
+        mark.write(os.fsencode("\n".join(lines)))
+        mark.flush()
+        os.fsync(mark.fileno())
 
 
 def _unpack(content: Content, folder: str) -> None:

@@ -61,11 +61,12 @@ class _Owned(_Entry):
 
     def _wrong_attributes(self, found: Mapping[str, Any]) -> str:
         wanted = self._arguments
-        return ", ".join(
+        wrong = [
             f"{key} {found[key]} -> {wanted[key]}"
             for key in ("owner", "group", "mode")
             if found[key] != wanted[key]
-        )
+        ]
+        return ", ".join([*wrong, "without an access list"] if found["acl"] else wrong)
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,7 @@ class File(_Owned):
             old, new = before.decode(), self.content.decode()
         except UnicodeDecodeError:
             return ""
-        lines = unified_diff(old.splitlines(True), new.splitlines(True), name, self.path, n=2)
-        return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+        return _text_diff(old, new, name, self.path)
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,17 @@ def template(path: str, name: str, *, mode: str = "0644", **variables: object) -
     Raises :class:`~provision.render.TemplateError`.
     """
     return File(path, mode=mode, content=render(name, variables).encode())
+
+
+def removal(path: str, content: str | None, why: str) -> Change:
+    """Take a file away, or a link, whose ``content`` is None."""
+    diff = _text_diff(content or "", "", path, "/dev/null")
+    return Change("-", f"file {path}", Operation("remove", {"path": path}), why, diff)
+
+
+def _text_diff(old: str, new: str, before: str, after: str) -> str:
+    lines = unified_diff(old.splitlines(True), new.splitlines(True), before, after, n=2)
+    return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
 
 
 def _in_the_way(path: str, found: Mapping[str, Any], wanted: str) -> Problem:

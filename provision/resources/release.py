@@ -56,7 +56,12 @@ class Release(Resource):
             return
         disk = answers["disk", self.root]
         room = self.artifact.size * ROOM
-        if disk["free"] < room:
+        if disk["readonly"]:
+            yield Problem(
+                f"{self.root} is on a file system that is read-only: look at its mount and at the "
+                "disk (findmnt, dmesg)"
+            )
+        elif disk["free"] < room:
             yield Problem(
                 f"{self.root} has {disk['free'] // MB} MB free, and a release needs "
                 f"{room // MB} MB: make room there"
@@ -67,11 +72,13 @@ class Release(Resource):
                 "remove small files there"
             )
         arguments = {"root": self.root, "id": self.artifact.id, "digest": self.artifact.digest}
+        size = f"{self.artifact.size / MB:.1f} MB"
+        damage = answers["releases", self.root]["damaged"].get(self.artifact.id)
         yield Change(
-            "+",
+            "~" if damage else "+",
             f"release {self.artifact.id}",
             Operation("release", arguments, self.artifact.path),
-            f"{self.artifact.size / MB:.1f} MB",
+            f"{damage} is not as it was; {size}" if damage else size,
         )
 
     def _tried_again(self, why: str) -> Change | Problem:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 from provision.messages import Question
 from provision.resources.base import Answers, Change, Problem, Resource
@@ -25,6 +26,25 @@ class Systemd(Resource):
             yield Problem(
                 f"systemd {host['systemd']} ({system}) is too old: {self.minimum} or newer is "
                 "needed; upgrade the host"
+            )
+
+
+@dataclass(frozen=True)
+class Clock(Resource):
+    """A clock that goes as this machine's does, up to ``tolerance`` seconds."""
+
+    tolerance: float
+
+    def questions(self) -> Iterable[Question]:
+        return [("host",)]
+
+    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+        ahead = answers["host",]["ahead"]
+        if abs(ahead) > self.tolerance:
+            where = "ahead of" if ahead > 0 else "behind"
+            yield Problem(
+                f"its clock is {timedelta(seconds=round(abs(ahead)))} {where} this machine's: set "
+                "the one that is wrong (timedatectl set-ntp true)"
             )
 
 

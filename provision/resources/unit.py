@@ -1,8 +1,12 @@
 """systemd units: that one is enabled and running, and runs what it should.
 
 Whether a restart is due is state, not an event: the running process tells by its working
-program which release it started from, and by $GEARMAN_CONFIG which configuration. So a
-restart that an interrupted deploy did not reach is simply still due.
+program which release it started from, by $GEARMAN_CONFIG which configuration, and by when it
+began whether it missed something. So a restart that an interrupted deploy did not reach is
+simply still due.
+
+A unit is what its file says and nothing else: what changes it from outside (a mask, a drop-in,
+a copy under its own name) is taken away.
 """
 
 import hashlib
@@ -15,7 +19,7 @@ from typing import Any
 from provision.messages import Operation, Question
 from provision.render import render
 from provision.resources.base import Answers, Change, Problem, Resource, Sign
-from provision.resources.files import File, Link
+from provision.resources.files import File, Link, removal
 from provision.resources.release import Release
 
 FOLDER = "/etc/systemd/system"
@@ -40,17 +44,28 @@ class UnitFile(File):
         return "unit"
 
     def questions(self) -> Iterable[Question]:
-        return [*super().questions(), *(self.kept.questions() if self.kept else ())]
+        kept = self.kept.questions() if self.kept else ()
+        return [*super().questions(), self._overrides, *kept]
 
     def steps(self, answers: Answers) -> Iterator[Change | Problem]:
-        changed = False
-        for step in super().steps(answers):
-            changed = changed or isinstance(step, Change)
-            yield step
-        if changed:
+        yield from self._own_steps(answers)
+        if self.rewritten(answers):
             yield RELOAD
         if self.kept:
             yield from self.kept.steps(answers)
+
+    def rewritten(self, answers: Answers) -> bool:
+        """Whether what systemd reads changes, and not only whose it is."""
+        changes = (step for step in self._own_steps(answers) if isinstance(step, Change))
+        return any(change.operation.kind != "attributes" for change in changes)
+
+    def _own_steps(self, answers: Answers) -> Iterator[Change | Problem]:
+        yield from super().steps(answers)
+        yield from _lifted(answers[self._overrides])
+
+    @property
+    def _overrides(self) -> Question:
+        return ("overrides", PurePosixPath(self.path).name, self.path)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -93,12 +108,16 @@ class Socket(Resource):
     port: int
 
     def questions(self) -> Iterable[Question]:
-        return [("unit", self.name), ("unit", self.service), self._port]
+        return [
+            *(("unit", self.name), ("unit", self.service), self._port),
+            *self.file.questions(),
+        ]
 
     def due(self, answers: Answers) -> bool:
-        """Whether it must be opened."""
+        """Whether it must be opened, or opened anew."""
         found = answers["unit", self.name]
-        return not (found and found["active"] == "active" and answers[self._port])
+        is_open = found and found["active"] == "active" and answers[self._port]
+        return not is_open or self.file.rewritten(answers)
 
     def steps(self, answers: Answers) -> Iterator[Change | Problem]:
         found = answers["unit", self.name] or ABSENT
@@ -110,7 +129,8 @@ class Socket(Resource):
             if service["active"] == "active":
                 yield _unit_change("~", self.service, "stop", None, "its port is opened anew")
             if found["active"] == "active":
-                yield _unit_change("~", self.name, "restart", enable, "nobody listens there")
+                why = "its file changes" if answers[self._port] else "nobody listens there"
+                yield _unit_change("~", self.name, "restart", enable, why)
             else:
                 yield _unit_change("+", self.name, "start", enable, f"it is {found['active']}")
         elif enable:
@@ -146,18 +166,36 @@ class Unit(Resource):
     socket: Socket | None = None
 
     def questions(self) -> Iterable[Question]:
-        return [("unit", self.name), *(self.socket.questions() if self.socket else ())]
+        socket = self.socket.questions() if self.socket else ()
+        outside = [self._overrides, ("releases", self._root), *self.file.questions()]
+        return [("unit", self.name), *socket, *outside]
 
     def steps(self, answers: Answers) -> Iterator[Change | Problem]:
         found = answers["unit", self.name] or ABSENT
-        if found.get("stale"):
+        overrides = answers[self._overrides] if self.wanted and self._has_own_name else {}
+        yield from _lifted(overrides)
+        if overrides or found.get("stale"):
             yield RELOAD
-        if self.wanted and found["active"] == "active" and self.socket and self.socket.due(answers):
+        if not self.wanted:
+            yield from self._stop(found)
+        elif found["active"] == "active" and self.socket and self.socket.due(answers):
             yield self._change("~", "restart", None, f"{self.socket.name} is opened anew")
         else:
-            yield from self._run(found) if self.wanted else self._stop(found)
+            changes = self.file.rewritten(answers) or any(overrides.values())
+            kept = answers["releases", self._root]["kept"]
+            yield from self._run(found, changes, PurePosixPath(self._folder).name in kept)
 
-    def _run(self, found: Mapping[str, Any]) -> Iterator[Change]:
+    @property
+    def _overrides(self) -> Question:
+        return ("overrides", self.name, self.file.path)
+
+    @property
+    def _has_own_name(self) -> bool:
+        """Whether it is one of a template's, so that its file does not speak of its overrides."""
+        return PurePosixPath(self.file.path).name != self.name
+
+    def _run(self, found: Mapping[str, Any], changes: bool, whole: bool) -> Iterator[Change]:
+        current = (found.get("program") or "").startswith(f"{self._folder}/")
         enable = None if found["enabled"] == "enabled" else True
         if found["active"] != "active":
             result = found.get("result") or "success"
@@ -165,7 +203,11 @@ class Unit(Resource):
             yield self._change("+", "start", enable, f"it is {found['active']}{why}")
         elif found["config"] != self.file.config:
             yield self._change("~", "restart", enable, "it runs with another configuration")
-        elif not (found["program"] or "").startswith(f"{self._folder}/"):
+        elif found["outdated"]:
+            yield self._change("~", "restart", enable, found["outdated"])
+        elif changes or (current and not whole):
+            yield self._change("~", "restart", enable, "what it was started from is replaced")
+        elif not current:
             action = "reload" if self.reloads else "restart"
             yield self._change("~", action, enable, f"it runs {_release(found['program'])}")
         elif enable:
@@ -182,8 +224,12 @@ class Unit(Resource):
         return _unit_change(sign, self.name, action, enabled, why)
 
     @property
+    def _root(self) -> str:
+        return str(PurePosixPath(self.current.path).parent)
+
+    @property
     def _folder(self) -> str:
-        return str(PurePosixPath(self.current.path).parent / self.current.target)
+        return f"{self._root}/{self.current.target}"
 
     @property
     def provides(self) -> frozenset[str]:
@@ -201,6 +247,12 @@ def _unit_change(
     operation = Operation("unit", {"name": name, "enabled": enabled, "action": action})
     verb = action or ("enable" if enabled else "disable")
     return Change(sign, f"{verb} {name}", operation, why)
+
+
+def _lifted(overrides: Mapping[str, str | None]) -> Iterator[Change]:
+    for path, content in overrides.items():
+        why = "it masks the unit" if content is None else "it changes the unit from outside"
+        yield removal(path, content, why)
 
 
 def _release(program: str | None) -> str:

@@ -30,7 +30,7 @@ mkdir /run/small; mount -t tmpfs -o size=2m small /run/small; mkdir /run/small/r
 mount --bind /run/small /opt/gearman
 """
 SQUATTER = """
-systemctl stop gearmand.service
+systemctl stop gearmand.socket gearmand.service
 systemd-run --quiet --unit=squatter python3 -m http.server -b 198.18.10.247 4730
 until ss -ltn | grep -q 198.18.10.247:4730; do sleep 0.1; done
 """
@@ -190,7 +190,7 @@ def spoilt(lab: ModuleType, host: str, spoil: str, mend: str) -> Iterator[None]:
         pytest.param(
             "server1",
             SQUATTER,
-            "systemctl stop squatter.service; systemctl start gearmand.service",
+            "systemctl stop squatter.service; systemctl start gearmand.socket gearmand.service",
             r"198\.18\.10\.247:4730 is taken by python3 \(pid \d+, squatter\.service\): stop it",
             id="port taken",
         ),

@@ -37,6 +37,7 @@ class FakeHost:
             "libc": "glibc 2.36",
             "os": {"PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)"},
             "systemd": 252,
+            "ahead": 0.1,
         }
     )
     free: int = 2**40
@@ -62,7 +63,7 @@ class FakeHost:
         return self.facts
 
     def _ask_disk(self, path: str) -> Answer:
-        return {"free": self.free, "inodes": 10**6}
+        return {"free": self.free, "inodes": 10**6, "readonly": False}
 
     def _ask_group(self, name: str) -> Answer:
         return {"gid": 1} if name in self.groups else None
@@ -80,7 +81,7 @@ class FakeHost:
         found = self.paths.get(path)
         if found is None:
             return None
-        answer = {"target": None, "digest": None, **found, "content": None}
+        answer = {"target": None, "digest": None, "acl": False, **found, "content": None}
         if digest and found["kind"] == "file":
             answer["digest"] = hashlib.sha256(found["content"]).hexdigest()
             if show == "text" and answer["digest"] != digest:
@@ -94,6 +95,7 @@ class FakeHost:
         return {
             "current": PurePosixPath(current).name if current else None,
             "kept": dict(self.releases),
+            "damaged": {},
             "running": sorted({parts[parts.index("releases") + 1] for parts in programs}),
         }
 
@@ -115,7 +117,11 @@ class FakeHost:
             "program": process["program"] if process else None,
             "restarts": 0,
             "config": process["config"] if process else None,
+            "outdated": None,
         }
+
+    def _ask_overrides(self, name: str, own: str) -> Answer:
+        return {}
 
     # -- operations ---------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Timer
+from threading import Thread, Timer
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ from provision.agent import probe
 from provision.agent.link import ENVIRONMENT
 from provision.errors import HostFailed, Locked, ToolkitError
 from provision.messages import Operation, Outcome, Unknown
-from provision.session import AGENT, Session
+from provision.session import AGENT, ASKING, Session
 from tests.provision.local import Pipe, session
 
 NOW = {"who": "ana@laptop", "since": "14:02", "doing": "invoke deploy, pid 7"}
@@ -125,10 +125,10 @@ def test_what_fails_for_all_is_tried_once(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_answered_is_unknown_and_says_why(agent: Session, tmp_path: Path) -> None:
-    (tmp_path / "current").write_text("no link")
+    (tmp_path / "releases").write_text("no folder")
     found = answer(agent, "releases", str(tmp_path))
     assert isinstance(found, Unknown)
-    assert "Invalid argument" in found.reason
+    assert "Not a directory" in found.reason
     assert isinstance(answer(agent, "weather", "tomorrow"), Unknown)
 
 
@@ -144,24 +144,22 @@ def test_a_plan_sends_only_what_asks_and_answers(tmp_path: Path) -> None:
     with Session("here", Recorder, lock_file=str(tmp_path / "lock")) as agent:
         agent.ask([("host",)])
         assert {name for name, source in sources.items() if source in b"".join(sent)} == {
-            *("link", "processes", "machine", "probe")
+            *("link", *ASKING)
         }
         agent.lock(NOW)
         missing = {name for name, source in sources.items() if source not in b"".join(sent)}
         assert missing == {"shell"}
 
 
-LOOKING = ("probe.py", "processes.py", "machine.py")
-
-
 def test_what_answers_cannot_write() -> None:
     """What the asking half calls, by name: only these could open, run or change a thing."""
-    trees = [ast.parse((AGENT / name).read_text()) for name in LOOKING]
+    trees = [ast.parse((AGENT / f"{name}.py").read_text()) for name in ASKING]
     calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
     called = {ast.unparse(call.func) for call in calls}
     plain = {name for name in called if name.replace(".", "").isidentifier()}
     assert {name for name in plain if name.startswith("os.")} == {
-        *("os.open", "os.fsencode", "os.confstr", "os.statvfs", "os.cpu_count", "os.getloadavg"),
+        *("os.open", "os.fsencode", "os.fsdecode", "os.confstr", "os.statvfs"),
+        *("os.cpu_count", "os.getloadavg", "os.listxattr"),
         *("os.lstat", "os.stat", "os.readlink", "os.listdir", "os.scandir"),
         *("os.path.exists", "os.path.dirname", "os.path.basename", "os.path.join"),
     }
@@ -394,6 +392,37 @@ def test_a_killed_operator_frees_the_lock_and_ends_the_command(tmp_path: Path) -
         eventually(lambda: other.lock(NOW))
         assert time.monotonic() - start < 5
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_what_a_killed_agent_was_running_ends_with_it(tmp_path: Path) -> None:
+    opened: list[Pipe] = []
+
+    def start(line: str) -> Pipe:
+        opened.append(Pipe(f"exec env {line}"))
+        return opened[0]
+
+    script = f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; exec sleep 600"
+    command = {"command": ["sh", "-c", script], "seconds": 600.0}
+    with Session("here", start, lock_file=str(tmp_path / "lock")) as agent:
+        agent.lock(NOW)
+        outcomes = agent.apply([Operation("job", command, b"")])
+
+        def kill() -> None:
+            eventually((tmp_path / "pid").read_text)
+            opened[0].process.kill()
+
+        killer = Thread(target=kill)
+        killer.start()
+        with pytest.raises(HostFailed, match="the agent was gone while `job` was being done"):
+            next(outcomes)
+        killer.join()
+    pid = (tmp_path / "pid").read_text().strip()
+    eventually(lambda: ended(pid))
+
+
+def ended(pid: str) -> None:
+    if Path(f"/proc/{pid}").exists():
+        raise OSError("it goes on")
 
 
 def eventually(attempt: Any) -> Any:

@@ -12,7 +12,7 @@ from provision.resources.base import Problem, Resource
 from provision.resources.files import Directory, File, Link
 from provision.resources.packages import Packages
 from provision.resources.release import MB, OldReleases, Release
-from provision.resources.requirement import FreePort, Systemd
+from provision.resources.requirement import Clock, FreePort, Systemd
 from provision.resources.unit import Socket, Unit, UnitFile, unit_file
 
 MOTD = File("/etc/motd", mode="0644", content=b"welcome\n")
@@ -21,22 +21,34 @@ FILE = UnitFile("/etc/systemd/system/app.service", content=b"...", config="c2")
 UNIT = Unit("app.service", FILE, LINK)
 SOCKET = Socket("app.socket", FILE, "app.service", "10.0.0.7", 4730)
 OFF = Unit("app.service", FILE, LINK, wanted=False)
+TEMPLATE = UnitFile("/etc/systemd/system/app@.service", content=b"...", config="c2")
+ONE = Unit("app@1.service", TEMPLATE, LINK)
+MASK = "/etc/systemd/system/app@1.service"
+DROP_IN = "/etc/systemd/system/app.service.d/local.conf"
 RELEASE = Release("/opt/app", Artifact("1-abc", "abc", 10 * MB, Path("1-abc.tar")))
-ROOM = {"free": 100 * MB, "inodes": 10**5}
+ROOM = {"free": 100 * MB, "inodes": 10**5, "readonly": False}
 FREE = FreePort("10.0.0.7", 4730, "gearmand.service", "gearman_port")
 NGINX = {"pid": 812, "command": "nginx", "unit": "nginx.service"}
 WHO = "nginx (pid 812, nginx.service)"
+READ_ONLY = "on a file system that is read-only: look at its mount and at the disk (findmnt, dmesg)"
+SET = "set the one that is wrong (timedatectl set-ntp true)"
+NONE: dict[str, Any] = {"kept": {}, "damaged": {}}
 OS = {"PRETTY_NAME": "Debian 10"}
 
 
 def found_at(kind: str, **more: Any) -> dict[str, Any]:
-    base = {"owner": "root", "group": "root", "mode": "0755", "digest": None, "content": None}
+    base = {"owner": "root", "group": "root", "mode": "0755", "acl": False}
+    base |= {"digest": None, "content": None}
     return base | {"kind": kind, "target": None} | more
+
+
+OK = found_at("file", digest=FILE._question[2], mode="0644")
 
 
 def unit(active: str = "active", **more: Any) -> dict[str, Any]:
     running = {"enabled": "enabled", "stale": False, "result": "success", "config": "c2"}
-    return running | {"active": active, "program": "/opt/app/releases/2/venv/bin/python"} | more
+    running |= {"program": "/opt/app/releases/2/venv/bin/python", "outdated": None}
+    return running | {"active": active} | more
 
 
 def kept(ids: str, bad: str = "", **more: Any) -> dict[str, Any]:
@@ -75,6 +87,11 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
         [found_at("file", digest=MOTD._question[2], mode="0600")],
         ["~ file /etc/motd (mode 0600 -> 0644)"],
     ),
+    (
+        MOTD,
+        [found_at("file", digest=MOTD._question[2], mode="0664", acl=True)],
+        ["~ file /etc/motd (mode 0664 -> 0644, without an access list)"],
+    ),
     (MOTD, [found_at("file", digest="d1", mode="0644")], ["~ file /etc/motd (content)"]),
     (MOTD, [found_at("link", target="/x")], ["~ file /etc/motd (replaces a link to /x)"]),
     (
@@ -91,14 +108,24 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
     ),
     (LINK, [found_at("file")], ["~ link /opt/app/current (replaces a file; -> releases/2)"]),
     (RELEASE, [{"kept": {"1-abc": {"bad": None}}}, {"free": 0, "inodes": 0}], []),
-    (RELEASE, [{"kept": {}}, ROOM], ["+ release 1-abc (10.0 MB)"]),
+    (RELEASE, [NONE, ROOM], ["+ release 1-abc (10.0 MB)"]),
     (
         RELEASE,
-        [{"kept": {}}, {"free": 3 * MB, "inodes": 10**5}],
+        [NONE | {"damaged": {"1-abc": "venv/bin/app"}}, ROOM],
+        ["~ release 1-abc (venv/bin/app is not as it was; 10.0 MB)"],
+    ),
+    (
+        RELEASE,
+        [NONE, ROOM | {"free": 3 * MB}],
         [
             "! /opt/app has 3 MB free, and a release needs 60 MB: make room there",
             "+ release 1-abc (10.0 MB)",
         ],
+    ),
+    (
+        RELEASE,
+        [NONE, ROOM | {"readonly": True}],
+        [f"! /opt/app is {READ_ONLY}", "+ release 1-abc (10.0 MB)"],
     ),
     (
         OldReleases(RELEASE),
@@ -131,6 +158,11 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
         ],
     ),
     (
+        SOCKET,
+        [unit(), unit("inactive"), {"pid": 1}, OK | {"digest": "edited"}],
+        ["~ restart app.socket (its file changes)"],
+    ),
+    (
         replace(UNIT, socket=SOCKET),
         [unit(), unit(), unit(), None],
         ["~ restart app.service (app.socket is opened anew)"],
@@ -150,6 +182,46 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
     ),
     (UNIT, [unit(config="c1")], ["~ restart app.service (it runs with another configuration)"]),
     (UNIT, [unit(enabled="disabled")], ["~ enable app.service (it would not start at boot)"]),
+    (UNIT, [unit(outdated="it is old")], ["~ restart app.service (it is old)"]),
+    (
+        FILE,
+        [OK, {DROP_IN: "[Service]\n"}],
+        [
+            f"- file {DROP_IN} (it changes the unit from outside)",
+            "~ daemon-reload (a unit file is new to systemd)",
+        ],
+    ),
+    (
+        UNIT,
+        [unit(), {DROP_IN: "[Service]\n"}],
+        ["~ restart app.service (what it was started from is replaced)"],
+    ),
+    (
+        UNIT,
+        [unit(), {}, kept("2"), found_at("file", digest="edited", mode="0644")],
+        ["~ restart app.service (what it was started from is replaced)"],
+    ),
+    (UNIT, [unit(), {}, kept("2"), OK | {"mode": "0600"}], []),
+    (UNIT, [unit(), {}, NONE], ["~ restart app.service (what it was started from is replaced)"]),
+    (
+        replace(UNIT, reloads=True),
+        [unit(program="/opt/app/releases/1/venv/bin/python"), {}, NONE],
+        ["~ reload app.service (it runs 1)"],
+    ),
+    (
+        ONE,
+        [unit(enabled="masked"), {MASK: None}, kept("2"), OK, {}],
+        [
+            f"- file {MASK} (it masks the unit)",
+            "~ daemon-reload (a unit file is new to systemd)",
+            "~ enable app@1.service (it would not start at boot)",
+        ],
+    ),
+    (
+        replace(ONE, wanted=False),
+        [unit("inactive", enabled="masked"), {MASK: None}, kept("2"), OK, {}],
+        [],
+    ),
     (OFF, [None], []),
     (OFF, [unit()], ["- stop app.service (this host should not run it)"]),
     (OFF, [unit("inactive")], ["- disable app.service (this host should not run it)"]),
@@ -160,6 +232,17 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
         FREE,
         [NGINX],
         [f"! 10.0.0.7:4730 is taken by {WHO}: stop it, or set gearman_port to another port"],
+    ),
+    (Clock(300), [{"ahead": -299.0}], []),
+    (
+        Clock(300),
+        [{"ahead": -7301.2}],
+        [f"! its clock is 2:01:41 behind this machine's: {SET}"],
+    ),
+    (
+        Clock(300),
+        [{"ahead": 90000.0}],
+        [f"! its clock is 1 day, 1:00:00 ahead of this machine's: {SET}"],
     ),
     (Systemd(247), [{"systemd": 252, "os": OS}], []),
     (
@@ -174,7 +257,8 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
 def test_changes_follow_from_what_is_found(
     resource: Resource, found: list[Any], expected: list[str]
 ) -> None:
-    answers = dict(zip(resource.questions(), found, strict=True))
+    as_wanted = {FILE._question: OK, FILE._overrides: {}, ("releases", "/opt/app"): kept("2")}
+    answers = as_wanted | dict(zip(resource.questions(), found, strict=False))
     assert [told(step) for step in resource.steps(answers)] == expected
 
 

@@ -118,9 +118,11 @@ class Fleet:
     def connect(self, host: Host) -> Any:
         return self.sessions[host.name]
 
-    def upgrade(self, to: str = NEW, *, again: bool = False, **how: Any) -> int:
+    def upgrade(
+        self, to: str = NEW, *, again: bool = False, limit: str | None = None, **how: Any
+    ) -> int:
         manner = Manner(**{"settle": 0.0, **how})
-        options = Options(yes=True, again=again)
+        options = Options(limit, yes=True, again=again)
         return rollout.upgrade(self.folder, ROLES, options, manner, to=to, connect=self.connect)
 
     def rollback(self, to: str | None = None) -> int:
@@ -236,6 +238,27 @@ def test_a_host_that_is_lost_cannot_be_put_back_and_is_named(
     assert fleet.upgrade(batch="1") == 3
     assert {name for name, id in fleet.runs().items() if id == NEW} == {"w2"}
     assert f"w2 could not be put back to {OLD}: w2: gone" in capsys.readouterr().out
+
+
+def test_a_host_s_own_trouble_is_not_the_release_s_fault(fleet: Fleet) -> None:
+    session = fleet.sessions["w2"]
+
+    def cut(operation: Operation, host: FakeHost) -> bool:
+        if operation.kind == "trial":
+            raise Unreachable("w2: the connection was lost")
+        return False
+
+    session.fails = cut
+    assert fleet.upgrade() == Unreachable.status
+    assert fleet.told == []
+    assert all(one.host.releases[NEW]["bad"] is None for one in fleet.sessions.values())
+
+
+def test_workers_that_are_not_in_the_run_serve_meanwhile(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, workers=2)
+    new_settings(fleet)
+    assert fleet.upgrade(limit="w1") == 0
+    assert fleet.told == ["w1 restart"] * len(SAMPLES)
 
 
 @pytest.mark.parametrize("at", range(1, 14, 2))

@@ -6,8 +6,9 @@ import shlex
 import pytest
 
 from provision.errors import HostFailed, Unreachable
+from provision.handshake import command_line
 from provision.secrets import Secret, SudoPassword
-from provision.session import Session, command_line
+from provision.session import Session
 from tests.provision.local import Pipe
 
 

@@ -1,0 +1,56 @@
+"""Whether what a release installed is still as it was. It only reads: 3 ms for 340 files.
+
+A release's `.complete` says of each file whose it is, how long, and when it was written; what
+Python compiles beside them is left out. A release that was made while it ran, because it was
+damaged, says in `.before` which processes were there first.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+
+from provision.agent.processes import began
+
+
+def listing(folder: str) -> list[str]:
+    """A line for each file and folder of a release's venv, its name last."""
+    return list(_lines_of(folder, "venv"))
+
+
+def _lines_of(folder: str, below: str) -> Iterator[str]:
+    with os.scandir(f"{folder}/{below}") as entries:
+        for entry in entries:
+            if entry.name == "__pycache__":
+                continue
+            name = f"{below}/{entry.name}"
+            found = entry.stat(follow_symlinks=False)
+            written = f"{found.st_size} {found.st_mtime_ns}"
+            if stat.S_ISDIR(found.st_mode):  # it is written to when something is compiled in it
+                written = "- -"
+                yield from _lines_of(folder, name)
+            yield f"{found.st_mode:o} {found.st_uid} {found.st_gid} {written} {name}"
+
+
+def damage(folder: str) -> str | None:
+    """A file of a complete release that is not as it was. One that says nothing is believed."""
+    noted = _lines(f"{folder}/.complete")
+    try:
+        changed = set(noted) ^ set(listing(folder)) if noted else ()
+    except FileNotFoundError:
+        return "venv"
+    return min((line.split(" ", 5)[-1] for line in changed), default=None)
+
+
+def was_there_before(folder: str, pid: int) -> bool:
+    """Whether a process was started from what was at ``folder`` before it was made anew."""
+    return f"{pid} {began(pid)}" in _lines(f"{folder}/.before")
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        with open(path, "rb") as file:
+            return os.fsdecode(file.read()).splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -1,0 +1,75 @@
+"""What systemd has of a unit beside its own file, and which of it a process has missed.
+
+It only reads.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import time
+
+OWN = "/etc/systemd/system"
+# What comes before a package's own files: systemd.unit(5), "UNIT FILE LOAD PATH".
+FOLDERS = (
+    *("/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient"),
+    *(OWN, "/run/systemd/system"),
+)
+SHOWN = 1 << 16  # characters of such a file that a diff may need
+
+
+def overrides(name: str, own: str) -> dict[str, str | None]:
+    """Files that change a unit from outside ``own``, with what they say; a mask says None.
+
+    They bear its name (a mask, a copy of it) or are drop-ins. Those for several units at once
+    (``service.d``) are the host's own matter.
+    """
+    files = [f"{folder}/{name}" for folder in FOLDERS]
+    for folder in _drop_ins(name):
+        names = os.listdir(folder) if _written(folder) else []
+        files += (f"{folder}/{each}" for each in sorted(names) if each.endswith(".conf"))
+    return {path: _text(path) for path in files if path != own and _written(path)}
+
+
+def outdated(name: str, user: str, uid: str) -> str | None:
+    """Why a unit's process is not what its unit is by now, if it is not.
+
+    ``user`` is whom the unit names, ``uid`` who that was when the process began.
+    """
+    template = re.sub(r"@[^.]+\.", "@.", name)
+    sources = [f"{OWN}/{template}", *_drop_ins(name), *_drop_ins(template)]
+    # systemd makes this link at each start. Both times were noted as they passed: a clock that
+    # is set later changes neither. One that lies ahead says nothing.
+    began = _written(f"/run/systemd/units/invocation:{name}")
+    if began and any(began < _written(path) < time.time() for path in sources):
+        return "it began before its unit file was written"
+    if not user or not uid.isdigit():
+        return None
+    try:
+        now = pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return f"its user {user} is gone"
+    return None if now == int(uid) else f"it runs as {uid}, and {user} is {now}"
+
+
+def _drop_ins(name: str) -> list[str]:
+    return [f"{folder}/{name}.d" for folder in FOLDERS]
+
+
+def _written(path: str) -> float:
+    """When it was last written; 0 when it is not there."""
+    try:
+        return os.lstat(path).st_mtime
+    except (FileNotFoundError, NotADirectoryError):
+        return 0.0
+
+
+def _text(path: str) -> str | None:
+    """What a file says, and None of a link: that masks."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with open(descriptor, "rb") as file:
+        return file.read(SHOWN).decode(errors="backslashreplace")
