@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from gearman_py.broker import clients, commands, workers
 from gearman_py.broker.job import Job
+from gearman_py.broker.journal import Group
 from gearman_py.broker.peer import Peer
 from gearman_py.broker.queues import Queues
 from gearman_py.protocol import text
@@ -105,6 +106,43 @@ class Broker:
             self.lost(job)
         self.queues.release_due(now, wall)
         return self.queues.plan(now, wall)
+
+    def stored(self, group: Group, now: float) -> None:
+        """The store has done it: its jobs are acknowledged, and workers may have them."""
+        self.now = now
+        self._settle(group, b"")
+
+    def refused(self, group: Group, why: str, now: float) -> None:
+        """The store could not, and has kept nothing of it: nor does anything here.
+
+        A job that somebody waits for goes on in the foreground.
+        """
+        self.now = now
+        text = f"the job could not be stored: {why}".encode()
+        self._settle(group, response(Packet.ERROR, b"QUEUE_ERROR", text))
+        self.queues.journal.put_back(group.changes)
+
+    def _settle(self, group: Group, error: bytes) -> None:
+        queues = self.queues
+        answered: dict[Peer, None] = {}
+        ready = []
+        for job, due in group.jobs:
+            for promise in queues.journal.pending.pop(job):
+                promise.settled = True
+                if error:
+                    promise.replace(error)
+                answered[promise.peer] = None
+            if queues.jobs.get(job.number) is not job:
+                continue  # it was cancelled
+            job.background = not error
+            if error and not job.clients and job.worker is None:
+                queues.forget(job)
+            elif job.worker is None and not job.queued:
+                ready.append((job, due))
+        for peer in answered:
+            peer.release()
+        for job, due in ready:
+            queues.admit(job, due, self.now)
 
     def cancel(self, handle: bytes) -> bool:
         """An operator ends a job: its clients hear WORK_FAIL, its worker's result is refused."""

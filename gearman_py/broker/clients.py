@@ -71,7 +71,10 @@ def accept(
     key = unique if unique != b"-" else coalesces_on(unique, workload)
     job = function.uniques.get(key) if key else None
     if job is not None:
-        job.background = job.background or background
+        if background and not job.background:
+            job.background = True
+            if queues.durable:
+                queues.journal.add(job)
         return _attend(queues, peer, job, background)
     limit = function.limits[priority]
     if limit and function.total >= limit:
@@ -81,6 +84,9 @@ def accept(
     else:
         job = Job(function, unique, workload, priority, background)
     queues.enter(job, key)
+    if background and queues.durable:
+        queues.hold(job, due)
+        return _attend(queues, peer, job, background)
     # The client is answered before workers are woken: there may be thousands.
     _attend(queues, peer, job, background)
     if due > 0:  # also one that is due already: the next tick, at once, finds it
@@ -91,10 +97,13 @@ def accept(
 
 def _attend(queues: Queues, peer: Peer, job: Job, background: bool) -> None:
     """Tell a client its job's handle; who waits for the result is remembered."""
+    created = response(Packet.JOB_CREATED, queues.handle(job))
     if not background:
         job.clients += (peer,)
         peer.waiting.add(job)
-    peer.send(response(Packet.JOB_CREATED, queues.handle(job)))
+    elif job in queues.journal.pending:
+        return queues.journal.pending[job].append(peer.promise(created))
+    return peer.send(created)
 
 
 def _get_status(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:

@@ -10,11 +10,13 @@ from heapq import heappop, heappush
 from itertools import islice
 from math import inf
 
-from gearman_py.broker.job import PRIORITIES, Function, Job, Key
+from gearman_py.broker.job import PRIORITIES, Function, Job, Key, ReduceJob, coalesces_on
+from gearman_py.broker.journal import Journal
 from gearman_py.broker.ledger import Ledger
 from gearman_py.broker.peer import Peer
 from gearman_py.protocol.codec import response
 from gearman_py.protocol.packets import Packet
+from gearman_py.store.base import Record
 
 NOOP = response(Packet.NOOP)
 
@@ -33,7 +35,8 @@ class Queues:
     ``wakeup``: how many sleeping workers a new job wakes; 0 wakes all of its function.
     ``next_event`` is when time alone changes something next, or earlier; inf: never.
     ``progress`` is what running jobs said last of how far they are, as (numerator,
-    denominator); few say anything.
+    denominator); few say anything. ``durable``: background jobs are stored, and ``journal``
+    says what is to be done for that.
     """
 
     def __init__(
@@ -44,12 +47,15 @@ class Queues:
         function_first: bool = False,
         rotate: bool = True,
         wakeup: int = 1,
+        durable: bool = False,
     ) -> None:
         self._prefix = prefix + b":"
         self._number = first
         self._choose = self._by_function if function_first else self._by_priority
         self._rotate = rotate
         self._wakeup = wakeup
+        self.durable = durable
+        self.journal = Journal()
         self.jobs = Ledger()
         self.functions: dict[bytes, Function] = {}
         self.progress: dict[Job, tuple[bytes, bytes]] = {}
@@ -85,6 +91,35 @@ class Queues:
         if key:
             job.function.uniques[key] = job
 
+    def restore(self, record: Record, wall: float) -> None:
+        """Queue a job of before a restart, with its old number; ``wall``: seconds since 1970."""
+        function = self.function(record.function)
+        facts = function, record.unique, record.workload, record.priority, True
+        job = ReduceJob(*facts, record.reducer) if record.reducer else Job(*facts)
+        job.retries = record.deliveries
+        following, self._number = self._number, record.number
+        self.enter(job, coalesces_on(record.unique, record.workload))
+        self._number = max(following, self._number)
+        if record.due > wall:
+            self.add_later(job, record.due)
+        else:
+            function.push(job)
+
+    def hold(self, job: Job, due: float) -> None:
+        """Have a new job stored; until it is, no worker is given it."""
+        job.function.scheduled += 1
+        self.journal.add(job, due)
+
+    def admit(self, job: Job, due: float, now: float) -> None:
+        """Queue a job that was held, at once or when it is due."""
+        function = job.function
+        function.scheduled -= 1
+        if due > 0:
+            self.add_later(job, due)
+        else:
+            function.push(job)
+            self.wake(function, now)
+
     def add_later(self, job: Job, due: float) -> None:
         """Keep a job that is not to run before ``due`` (seconds since 1970)."""
         job.function.scheduled += 1
@@ -104,6 +139,8 @@ class Queues:
         job.worker = worker
         handle = self._prefix + b"%d" % job.number
         worker.running[handle] = job
+        if self.durable and job.background:
+            self.journal.deliver(job)
         limit = worker.abilities[function]
         if limit is not None:
             deadline = self._limits[job] = now + limit
@@ -171,6 +208,8 @@ class Queues:
                 job.function.uniques = {}  # a dict never shrinks by itself
         for client in job.clients:
             client.waiting.discard(job)
+        if self.durable and job.background:
+            self.journal.remove(job)
 
     def sleep(self, worker: Peer) -> None:
         """The worker asks to be woken; at once when there is a job for it already."""

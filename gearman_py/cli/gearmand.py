@@ -1,6 +1,7 @@
 """gearmand: the job server as a command.
 
-Exit status 0: stopped by a signal; 1: it could not start, as in the C gearmand.
+Exit status 0: stopped by a signal; 1: it could not start, as in the C gearmand, or its durable
+queue failed in a way that only a new start can mend.
 """
 
 import logging
@@ -33,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             lifecycle.become(settings.user, doors)
         _log_to(settings)
         if settings.daemon:
+            if store := lifecycle.open_store(settings):
+                store.close()  # it can be had, or somebody who can still hear is told why not
             detach()
         if settings.pid_file:
             _write_pid(Path(settings.pid_file))
@@ -42,11 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("Try 'gearmand --help'.", file=sys.stderr)
         return 1
     try:
-        lifecycle.serve(settings, doors)
+        return lifecycle.serve(settings, doors)
+    except sockets.StartError as error:
+        print(f"gearmand: {error}", file=sys.stderr)
+        if settings.log_file != "stderr":
+            logging.getLogger("gearmand").critical("%s", error)
+        return 1
     finally:
+        for door in doors:
+            door.close()
         if settings.pid_file:
             Path(settings.pid_file).unlink(missing_ok=True)
-    return 0
 
 
 def _log_to(settings: Settings) -> None:

@@ -1,6 +1,8 @@
 """A job server's life: listen, tell systemd, serve, stop when told to.
 
-SIGTERM and SIGINT stop at once: what peers are owed is written, queued jobs are forgotten.
+SIGTERM and SIGINT stop at once: what peers are owed is written, queued jobs are forgotten
+unless they are stored. With a durable queue nobody can connect until the jobs of before are
+queued again.
 SIGUSR1 stops accepting and ends when no job is left. SIGHUP opens the log file anew. An
 operator's `shutdown` and `shutdown graceful` are as SIGTERM and SIGUSR1.
 """
@@ -16,6 +18,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import uvloop
 
@@ -23,10 +26,13 @@ from gearman_py import __version__
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.queues import Queues
 from gearman_py.sdnotify import notify, watchdog_interval
+from gearman_py.server.keeper import Keeper, replay
 from gearman_py.server.listener import Connection, Listener
 from gearman_py.server.settings import Settings
 from gearman_py.server.sockets import ADMIN, HTTP, Door, StartError
 from gearman_py.server.web import WebConnection
+from gearman_py.store.base import Store, StoreError
+from gearman_py.store.sqlite import SQLiteStore
 
 log = logging.getLogger("gearmand")
 
@@ -67,31 +73,55 @@ def become(user: str, doors: Sequence[Door]) -> None:
         raise StartError(f"only root can switch to user {user!r}") from error
 
 
-def serve(settings: Settings, doors: Sequence[Door]) -> None:
-    """Serve at these doors until a signal or an operator ends it."""
+def open_store(settings: Settings) -> Store | None:
+    """Where background jobs are to be stored, if they are; raises StartError."""
+    if not settings.durable:
+        return None
+    try:
+        return SQLiteStore(Path(settings.queue_file))
+    except StoreError as error:
+        raise StartError(str(error)) from error
+
+
+def serve(settings: Settings, doors: Sequence[Door]) -> int:
+    """Serve at these doors until a signal or an operator ends it; return the exit status.
+
+    Raises StartError when the durable queue cannot be had.
+    """
     # A broker makes no reference cycles; the collector would only stall it, the longer the
     # deeper the queues are.
     bytes(KEPT)
     gc.collect()
     gc.freeze()
     gc.disable()
+    queues = Queues(
+        settings.handle_prefix,
+        # Microseconds of the clock outrun any number that an earlier start gave out.
+        first=time.time_ns() // 1000,
+        function_first=settings.function_first,
+        rotate=settings.round_robin or not settings.function_first,
+        wakeup=settings.worker_wakeup,
+        durable=settings.durable,
+    )
+    store = open_store(settings)
+    if store is not None:
+        notify("STATUS=reading the queue's file")
+        try:
+            replay(store, queues)
+        except StoreError as error:
+            raise StartError(str(error)) from error
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, doors))
+        return runner.run(_serve(settings, doors, queues, store))
 
 
-async def _serve(settings: Settings, doors: Sequence[Door]) -> None:
+async def _serve(
+    settings: Settings, doors: Sequence[Door], queues: Queues, store: Store | None
+) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     draining = asyncio.Event()
     broker = Broker(
-        Queues(
-            settings.handle_prefix,
-            # Microseconds of the clock outrun any number that an earlier start gave out.
-            first=time.time_ns() // 1000,
-            function_first=settings.function_first,
-            rotate=settings.round_robin or not settings.function_first,
-            wakeup=settings.worker_wakeup,
-        ),
+        queues,
         job_retries=settings.job_retries,
         exceptions=settings.exceptions,
         version=__version__,
@@ -102,6 +132,8 @@ async def _serve(settings: Settings, doors: Sequence[Door]) -> None:
     listener = Listener(
         broker, loop, max_packet=settings.max_packet, max_connections=settings.max_connections
     )
+    if store is not None:
+        listener.keeper = Keeper(store, broker, listener.flush, stop.set)
     servers = {door: await _open(loop, listener, door, settings.backlog) for door in doors}
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -124,10 +156,14 @@ async def _serve(settings: Settings, doors: Sequence[Door]) -> None:
     for door, server in servers.items():
         server.close()
         door.close()
+    if listener.keeper is not None:
+        listener.stop_reading()
+        await listener.keeper.finish()
     while broker.dirty:
         listener.flush()
     for connection in listener.connections.values():
         connection.transport.close()
+    return 1 if listener.keeper is not None and listener.keeper.broken else 0
 
 
 async def _open(
@@ -138,9 +174,12 @@ async def _open(
         connect = partial(WebConnection, listener)
     elif door.kind == ADMIN:
         connect = partial(Connection, listener, operator=True)
-    if door.socket.family == socket.AF_UNIX:
-        return await loop.create_unix_server(connect, sock=door.socket, backlog=backlog)
-    return await loop.create_server(connect, sock=door.socket, backlog=backlog)
+    try:
+        if door.socket.family == socket.AF_UNIX:
+            return await loop.create_unix_server(connect, sock=door.socket, backlog=backlog)
+        return await loop.create_server(connect, sock=door.socket, backlog=backlog)
+    except OSError as error:
+        raise StartError(f"cannot listen on {door}: {error.strerror}") from error
 
 
 async def _watchdog() -> None:

@@ -18,6 +18,7 @@ from gearman_py.broker.broker import OWED_PAUSE, Broker
 from gearman_py.broker.peer import Peer
 from gearman_py.protocol.codec import LARGE, MAX_PACKET, Decoder, Message
 from gearman_py.protocol.packets import WORKER_REPORTS
+from gearman_py.server.keeper import Keeper
 from gearman_py.server.vigil import Vigil
 
 log = logging.getLogger("gearmand")
@@ -124,7 +125,7 @@ class Connection(asyncio.Protocol):
             if buffered > OWED_LIMIT:
                 log.warning("%s does not read and is owed %d MiB: closed", self, buffered >> 20)
                 self.transport.abort()
-        elif self._decoder.dead:
+        elif self._decoder.dead and not self.peer.promises:
             self._part()
         elif self._paused:
             self._resume()
@@ -153,6 +154,8 @@ class Connection(asyncio.Protocol):
 
     def _resume(self) -> None:
         """The peer reads again: go on with what it had sent, then read more."""
+        if self._server.stopping:
+            return
         self._paused = False
         backlog, self._backlog = self._backlog, ()
         self._receive(backlog)
@@ -179,7 +182,10 @@ class Connection(asyncio.Protocol):
 
 
 class Listener:
-    """All connections of one broker."""
+    """All connections of one broker. ``keeper`` makes its jobs durable, if they are to be."""
+
+    keeper: Keeper | None = None
+    stopping = False
 
     def __init__(
         self,
@@ -222,6 +228,15 @@ class Listener:
             self.vigil.begin(len(peers))
         if dirty and not self.flushing:
             self.settle()
+        if self.keeper is not None:
+            self.keeper.look()
+
+    def stop_reading(self) -> None:
+        """Hear no more of anybody; what is owed can still be written."""
+        self.stopping = True
+        for connection in self.connections.values():
+            if not connection.transport.is_closing():
+                connection.transport.pause_reading()
 
     def _tick(self) -> None:
         """Let time do its work in the broker, and come back when it has more to do."""

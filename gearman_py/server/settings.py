@@ -35,6 +35,10 @@ LEVELS = {
 """The C gearmand's names for what it logs, and how many -v each is."""
 
 
+SQLITE = ("sqlite", "libsqlite3")
+QUEUES = ("builtin", *SQLITE)
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a job server is to run. Names and defaults are those of gearmand 1.1.20 and 2.0."""
@@ -170,8 +174,15 @@ class Settings:
     queue_type: str = option(
         "builtin",
         "-q --queue-type",
-        "where jobs wait: builtin, in memory (builtin)",
+        "where background jobs wait: builtin, in memory alone; sqlite, in a file too, and they "
+        "outlive a power cut (builtin); libsqlite3 is sqlite",
         metavar="TYPE",
+    )
+    queue_file: str = option(
+        "",
+        "--libsqlite3-db --queue-file",
+        "with -q sqlite: the file, made when it is not there, in a folder that is there",
+        metavar="FILE",
     )
     check_args: bool = option(
         False, "--check-args", "leave with status 0 when the options are right", action="store_true"
@@ -182,6 +193,14 @@ class Settings:
     )
     hashtable_buckets: int | None = idle(
         "--hashtable-buckets", "tables grow by themselves", type=int, metavar="N"
+    )
+    queue_table: str | None = idle(
+        "--libsqlite3-table", "the file holds nothing but the queue", metavar="TABLE"
+    )
+    store_on_shutdown: bool | None = idle(
+        "--store-queue-on-shutdown",
+        "with -q sqlite a job is stored before it is acknowledged",
+        action="store_true",
     )
     coredump: bool | None = idle("--coredump", "Python leaves no core", action="store_true")
 
@@ -195,6 +214,11 @@ class Settings:
         ]
 
     @property
+    def durable(self) -> bool:
+        """Whether background jobs outlive this process."""
+        return self.queue_type.lower() in SQLITE
+
+    @property
     def handle_prefix(self) -> bytes:
         return (self.job_handle_prefix or f"H:{socket.gethostname()}").encode()
 
@@ -205,8 +229,6 @@ class UsageError(Exception):
 
 REFUSED = {
     "--ssl": "TLS is not served: keep the port on a network you trust, or put a tunnel before it",
-    "--libsqlite3-": "there is no durable queue: background jobs wait in memory",
-    "--store-queue-on-shutdown": "there is no durable queue: background jobs wait in memory",
     "--mysql-": "there is no MySQL queue",
     "--libpq-": "there is no Postgres queue",
     "--redis-": "there is no redis queue",
@@ -288,8 +310,13 @@ def _check(settings: Settings) -> None:
     for flag, port in (("port", settings.port), ("http-port", settings.http_port)):
         if not 0 <= port <= 65535:
             raise UsageError(f"--{flag}: {port} is not between 0 and 65535")
-    if settings.queue_type.lower() != "builtin":
-        raise UsageError(f"--queue-type: {settings.queue_type!r} is not there: only builtin is")
+    if settings.queue_type.lower() not in QUEUES:
+        there = " and ".join(QUEUES[:2])
+        raise UsageError(f"--queue-type: {settings.queue_type!r} is not there: {there} are")
+    if settings.durable and not settings.queue_file:
+        raise UsageError(f"--queue-type {settings.queue_type}: say where: --queue-file FILE")
+    if settings.queue_file and not settings.durable:
+        raise UsageError("--queue-file: only with --queue-type sqlite")
     if settings.backlog < 1:
         raise UsageError(f"--backlog: {settings.backlog} is not a positive number")
     if other := [name for name in settings.admin_listen if not name.startswith(UNIX)]:

@@ -22,7 +22,7 @@ class StartError(Exception):
 
 
 class Door:
-    """A listening socket: for jobs, for operators, who may do what others may not, or for HTTP.
+    """A socket to listen on: for jobs, for operators, who may do what others may not, or for HTTP.
 
     ``made`` is the socket file that is to go when the door closes.
     """
@@ -119,8 +119,7 @@ def _tcp(family: int, address: tuple[object, ...], settings: Settings) -> socket
         _tune(listening, settings)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listening.bind(address)
-        listening.listen(settings.backlog)
+        listening.bind(address)  # and nobody can connect until the server listens
     except OSError as error:
         listening.close()
         where = f"{address[0]} port {address[1]}"

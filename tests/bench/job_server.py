@@ -13,6 +13,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,22 +51,26 @@ COMMANDS = {
 }
 
 
+DURABLE = ["-q", "libsqlite3", "--libsqlite3-db"]  # both servers know these names
+
+
 @contextmanager
-def server(name: str) -> Iterator[Server]:
+def server(name: str, *, durable: bool = False) -> Iterator[Server]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = free.getsockname()
-    command = [*COMMANDS[name], "-L", address[0], "-p", str(address[1])]
-    process = subprocess.Popen(command)
-    try:
-        _await_listening(address, process)
-        yield Server(name, address, process)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # a disk, where /tmp may be none
+        command = [*COMMANDS[name], "-L", address[0], "-p", str(address[1])]
+        process = subprocess.Popen(command + [*DURABLE, f"{folder}/queue"] * durable)
+        try:
+            _await_listening(address, process)
+            yield Server(name, address, process)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
 
 
 def _await_listening(address: tuple[str, int], process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         try:
             socket.create_connection(address, 1).close()
@@ -188,10 +193,14 @@ ROWS: dict[str, tuple[str, Row]] = {
     "together": ("enqueue and drain together", together(200_000)),
     "million": ("1 M queued", enqueue(1_000_000)),
     "idle": ("one job at a time beside 5,000 idle workers", idle(5_000, 5_000)),
+    "durable": ("durable enqueue, 4 clients, 32 in flight", enqueue(20_000)),
+    "durable-one": ("durable enqueue, 1 client, one at a time", enqueue(3_000, 1, 1)),
     "megabyte": ("foreground, 1 MiB payloads", foreground(4, 4, 1, 400, b"x" * 2**20)),
 }
 # Rows that take C gearmand minutes: one round of it is enough to see the size of the gap.
 SLOW = {"million"}
+# Rows on servers that keep their queue in an SQLite file; beside them ours in memory.
+STORED = {"durable", "durable-one"}
 
 
 def main(names: list[str]) -> None:
@@ -200,17 +209,22 @@ def main(names: list[str]) -> None:
             raise SystemExit(f"no row {name!r}: there are {', '.join(ROWS)}")
         title, row = ROWS[name]
         print(f"\n{title}", flush=True)
-        results: dict[str, list[Figures]] = {"C": [], "ours": []}
+        stored = name in STORED
+        kinds = ["C", "ours", "in memory"] if stored else ["C", "ours"]
+        results: dict[str, list[Figures]] = {kind: [] for kind in kinds}
         for _ in range(1 if name in SLOW else ROUNDS):
-            for kind in results:
-                with server(kind) as peer:
+            for kind in kinds:
+                durable = stored and kind != "in memory"
+                with server(kind if kind in COMMANDS else "ours", durable=durable) as peer:
                     results[kind].append(row(peer))
         for figure in results["ours"][0]:
-            theirs, ours = (
-                statistics.median(one[figure] for one in results[kind]) for kind in ("C", "ours")
+            theirs, ours, *memory = (
+                statistics.median(one[figure] for one in results[kind]) for kind in kinds
             )
             ratio = f"{ours / theirs:8.2f} x C" if theirs and "own" not in figure else ""
-            print(f"  {figure:18} C {theirs:12,.1f}   ours {ours:12,.1f} {ratio}", flush=True)
+            beside = "".join(f"   in memory {one:12,.1f}" for one in memory)
+            line = f"  {figure:18} C {theirs:12,.1f}   ours {ours:12,.1f} {ratio}{beside}"
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 The model is a dict of jobs, each with what must be true of it: who waits, who runs it and until
 when, whether it must be done, how often it was lost. After every step: no job is lost, none runs
 twice at once, every waiting client was answered exactly as often as it should be, the counts of
-the text commands are right, and a worker was given the job that it should be given.
+the text commands are right, and a worker was given the job that it should be given. With a
+durable queue the server may restart, and its disk may fail: what was acknowledged is there again.
 """
 
 from collections.abc import Iterable
@@ -20,6 +21,7 @@ from gearman_py.broker.peer import Peer
 from gearman_py.broker.queues import Queues
 from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.packets import Packet
+from gearman_py.store.base import Record
 
 FUNCTIONS = [b"f", b"g"]
 UNIQUES = [b"", b"u", b"v", b"-"]
@@ -79,17 +81,78 @@ def hear(peer: Peer) -> Heard:
 
 
 class BrokerAgainstModel(RuleBasedStateMachine):
-    @initialize(retries=st.sampled_from([-1, 1, 2]))
-    def begin(self, retries: int) -> None:
-        self.broker = Broker(Queues(b"H"), job_retries=retries)
+    @initialize(retries=st.sampled_from([-1, 1, 2]), durable=st.booleans())
+    def begin(self, retries: int, durable: bool) -> None:
         self.retries = retries
-        self.peers: dict[int, Peer] = {}
-        self.limits: dict[int, dict[bytes, float]] = {}  # by peer: its functions' time limits
+        self.durable = durable
+        self.disk: dict[int, Record] = {}
+        self.disk_fails = False
         self.jobs: dict[bytes, Job] = {}
         self.now = 1000.0
         self.turn = 0
+        self.start()
+
+    def start(self) -> None:
+        """A server begins; everybody connects."""
+        queues = Queues(b"H", durable=self.durable)
+        for _, record in sorted(self.disk.items()):
+            queues.restore(record, self.now)
+        self.broker = Broker(queues, job_retries=self.retries)
+        self.peers: dict[int, Peer] = {}
+        self.limits: dict[int, dict[bytes, float]] = {}  # by peer: its functions' time limits
         for number in range(3):
             self.connect(number)
+
+    def settle(self) -> None:
+        """The store does what it is told, if it can."""
+        journal = self.broker.queues.journal
+        assert self.durable or journal.empty
+        if journal.empty:
+            return
+        group = journal.take(deliveries=True)
+        if self.disk_fails:
+            self.broker.refused(group, "no space left", self.now)
+            return
+        for record in group.changes.added:
+            assert record.number not in self.disk, "numbers are not reused"
+            self.disk[record.number] = record
+        for known, count in group.changes.delivered.items():
+            self.disk[known] = self.disk[known]._replace(deliveries=count)
+        for known in group.changes.removed:
+            self.disk.pop(known, None)
+        self.broker.stored(group, self.now)
+
+    @precondition(lambda self: self.durable)
+    @rule()
+    def disk_fails_or_works_again(self) -> None:
+        self.disk_fails = not self.disk_fails
+        self.settle()
+
+    @precondition(lambda self: self.durable)
+    @rule()
+    def restart(self) -> None:
+        """What the disk has is there again; what has ended while it failed, too."""
+        acknowledged = {
+            number(handle): job.lost + (job.worker is not None)
+            for handle, job in self.jobs.items()
+            if job.background
+        }
+        assert acknowledged.keys() <= self.disk.keys()
+        if not self.disk_fails:
+            stored = {record.number: record.deliveries for record in self.disk.values()}
+            assert stored == acknowledged
+        self.jobs = {
+            b"H:%d" % known: Job(
+                *(record.function, record.unique, record.workload, record.priority),
+                turn=self.next_turn(),
+                reducer=record.reducer,
+                due=record.due,
+                background=True,
+                lost=record.deliveries,
+            )
+            for known, record in sorted(self.disk.items())
+        }
+        self.start()
 
     def connect(self, number: int) -> None:
         """A connection comes; all but one are workers, or most of what follows would be idle."""
@@ -106,6 +169,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
     def tell(self, number: int, packet: Packet, *arguments: bytes) -> None:
         """Speak for a peer; as after every read, the broker looks at the clock."""
         self.broker.receive(self.peers[number], [(packet, list(arguments))], self.now)
+        self.settle()
         self.broker.tick(self.now, self.now)
 
     def ask(self, number: int, packet: Packet, *arguments: bytes) -> Heard:
@@ -148,9 +212,14 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         elif packet in (Packet.SUBMIT_REDUCE_JOB, Packet.SUBMIT_REDUCE_JOB_BACKGROUND):
             new.reducer = b"r"
             between = [new.reducer, b""]
-        ((kind, (handle,)),) = self.ask(peer, packet, function, unique, *between, workload)
-        assert kind == Packet.JOB_CREATED
+        ((kind, (handle, *_)),) = self.ask(peer, packet, function, unique, *between, workload)
         same = [one for one, job in self.jobs.items() if job.key and job.key == new.key]
+        stored = bool(same) and self.jobs[same[0]].background
+        if kind == Packet.ERROR:
+            assert background and self.disk_fails and not stored, "only what cannot be stored"
+            return
+        assert kind == Packet.JOB_CREATED
+        assert not (background and self.disk_fails) or stored, "nothing is promised in vain"
         if same:
             assert [handle] == same, "a live job of this unique is joined"
         else:
@@ -197,7 +266,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             job.worker, job.deadline = None, inf
             job.lost += 1
             job.turn = self.next_turn()
-            if not job.wanted or job.lost == self.retries:
+            if not job.wanted or 0 < self.retries <= job.lost:
                 del self.jobs[handle]
                 for client in job.clients:
                     failed[client].append(handle)
@@ -292,6 +361,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
     def disconnect(self, peer: int) -> None:
         running = self.held(peer)
         self.broker.gone(self.peers.pop(peer), self.now)
+        self.settle()
         for handle, job in list(self.jobs.items()):
             job.clients = [client for client in job.clients if client != peer]
             if not job.wanted and job.worker is None:
@@ -314,6 +384,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         handle = data.draw(st.sampled_from([*sorted(self.jobs), b"H:0"]))
         assert self.broker.cancel(handle) == (handle in self.jobs)
+        self.settle()
         if handle in self.jobs:
             self.ends(handle, Packet.WORK_FAIL, [handle])
 
@@ -322,6 +393,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         before = self.now
         self.now += seconds
         self.broker.tick(self.now, self.now)
+        self.settle()
         expired = [handle for handle, job in self.jobs.items() if job.deadline <= self.now]
         self.lose(sorted(expired, key=lambda handle: (self.jobs[handle].deadline, number(handle))))
         released = [handle for handle, job in self.jobs.items() if before < job.due <= self.now]

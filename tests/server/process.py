@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,24 @@ LIMIT = 10.0  # seconds that anything here may take
 
 
 class Server:
-    """gearmand as a command; ``log`` is what it said on stderr so far."""
+    """gearmand as a command; ``log`` is what it said on stderr so far.
 
-    def __init__(self, arguments: list[str], folder: Path, **environment: str) -> None:
+    ``before``: the words of a command that runs it. ``program``: what Python is to run.
+    """
+
+    def __init__(
+        self,
+        arguments: list[str],
+        folder: Path,
+        *,
+        before: Sequence[str] = (),
+        program: Sequence[str] = ("-m", "gearman_py.cli.gearmand"),
+        **environment: str,
+    ) -> None:
         self._log = folder / "gearmand.log"
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gearman_py.cli.gearmand", *arguments],
+                [*before, sys.executable, *program, *arguments],
                 env={**os.environ, **environment},
                 stderr=log,
             )

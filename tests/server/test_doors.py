@@ -195,7 +195,13 @@ def test_connections_over_the_limit_are_turned_away_but_not_operators(
         (["--admin-listen", "127.0.0.1"], "--admin-listen: '127.0.0.1' is not unix:PATH"),
         (["--max-connections", "-1"], "--max-connections: -1 is less than 0"),
         (["--ssl"], "--ssl: TLS is not served"),
-        (["--libsqlite3-db=x"], "--libsqlite3-db: there is no durable queue"),
+        (["--libsqlite3-db=x"], "--queue-file: only with --queue-type sqlite"),
+        (["-q", "sqlite"], "--queue-type sqlite: say where: --queue-file FILE"),
+        (
+            ["-d", "-q", "sqlite", "--queue-file", "/nowhere/at/all"],
+            "/nowhere/at/all: there is no folder /nowhere/at",
+        ),
+        (["-q", "mysql"], "--queue-type: 'mysql' is not there: builtin and sqlite are"),
         (["-L", "unix:/nowhere/at/all"], "cannot listen on unix:/nowhere/at/all: No such file"),
     ],
 )

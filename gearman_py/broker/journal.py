@@ -1,0 +1,87 @@
+"""What the store is to be told, and who is answered once it has done it.
+
+A background job is acknowledged, and given to workers, when its record is durable. Its record
+goes when it has ended; that may come late (a crash then has it run again), but never early.
+How often it was given out is written down for those that run for longer than a moment.
+"""
+
+from gearman_py.broker.job import Job
+from gearman_py.broker.peer import Promise
+from gearman_py.store.base import Changes, Record
+
+
+class Group:
+    """What goes to the store together. ``jobs``: those that are added, each with its due time."""
+
+    __slots__ = ("changes", "jobs")
+
+    def __init__(self, jobs: list[tuple[Job, float]], changes: Changes) -> None:
+        self.jobs = jobs
+        self.changes = changes
+
+
+class Journal:
+    """Changes that the store has not been told of yet, in an order in which none undoes another.
+
+    What is removed goes with whatever is added after it: else a unique could be two records'.
+    ``pending``: the jobs whose records are not durable yet, each with the answers that wait.
+    """
+
+    def __init__(self) -> None:
+        self.pending: dict[Job, list[Promise]] = {}
+        self._added: list[tuple[Job, float]] = []
+        self._delivered: dict[int, int] = {}
+        self._removed: list[int] = []
+
+    @property
+    def awaited(self) -> bool:
+        """Whether there is something that a peer waits for."""
+        return bool(self._added)
+
+    @property
+    def empty(self) -> bool:
+        """Whether the store has been told of everything."""
+        return not (self._added or self._removed or self._delivered)
+
+    def add(self, job: Job, due: float = 0) -> None:
+        """Make a job durable: a new one, or one that was in the foreground until now."""
+        self.pending[job] = []
+        self._added.append((job, due))
+
+    def deliver(self, job: Job) -> None:
+        """It was given to a worker."""
+        self._delivered[job.number] = job.retries + 1
+
+    def remove(self, job: Job) -> None:
+        """It has ended."""
+        self._delivered.pop(job.number, None)
+        self._removed.append(job.number)
+
+    def take(self, *, deliveries: bool) -> Group:
+        """What the store is to do next; ``deliveries``: also which jobs were given out."""
+        jobs, self._added = self._added, []
+        removed, self._removed = self._removed, []
+        delivered = {}
+        if deliveries:
+            delivered, self._delivered = self._delivered, {}
+        return Group(jobs, Changes([_record(*entry) for entry in jobs], delivered, removed))
+
+    def put_back(self, changes: Changes) -> None:
+        """The store could not: what nobody was promised is to be tried again."""
+        self._removed[:0] = changes.removed
+        ended = set(self._removed)
+        old = {number: count for number, count in changes.delivered.items() if number not in ended}
+        self._delivered = old | self._delivered
+
+
+def _record(job: Job, due: float) -> Record:
+    return Record(
+        job.number,
+        job.function.name,
+        job.unique,
+        job.priority,
+        int(due),
+        job.reducer,
+        job.workload,
+        job.retries + (job.worker is not None),
+    )

@@ -1,0 +1,157 @@
+"""The durable queue's other half: what the broker's journal says is done to the store, in a
+thread of its own, so that the event loop never waits for a disk.
+
+While one group is being made durable the next one gathers: the slower the disk, the larger the
+groups. What nobody waits for (records of jobs that have ended) goes with the next group, or
+after a moment by itself.
+"""
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+
+from gearman_py.broker.broker import Broker
+from gearman_py.broker.journal import Group
+from gearman_py.broker.queues import Queues
+from gearman_py.store.base import Store, StoreError, UnknownOutcome
+
+log = logging.getLogger("gearmand")
+
+# Seconds until what nobody waits for is stored by itself: jobs that ended so lately run again
+# after a crash.
+LAG = 0.01
+# Seconds until the same is tried again when the store could not.
+RETRY = 0.5
+WARN_AGAIN = 10.0  # seconds
+# How soon the thread is given the interpreter when the event loop is busy (seconds).
+SWITCH = 0.0005
+
+
+def replay(store: Store, queues: Queues) -> None:
+    """Queue what was left by the last run; raises StoreError."""
+    begun, wall = time.monotonic(), time.time()
+    for record in store.replay():
+        queues.restore(record, wall)
+    if queues.jobs:
+        seconds = time.monotonic() - begun
+        log.info("%d jobs of before are queued again (%.1f s)", len(queues.jobs), seconds)
+
+
+class Keeper:
+    """Has groups of changes stored, one after the other.
+
+    ``flush`` is called when peers are owed the answers of a group, ``fail`` when the store is
+    ``broken``: it can be trusted no more, and the server must stop.
+    """
+
+    def __init__(
+        self, store: Store, broker: Broker, flush: Callable[[], None], fail: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._broker = broker
+        self._journal = broker.queues.journal
+        self._flush = flush
+        self._fail = fail
+        self._loop = asyncio.get_running_loop()
+        self._groups: SimpleQueue[Group | None] = SimpleQueue()
+        self._busy = False  # a group is being stored
+        self._ended = asyncio.Event()  # set when it is stored, or never will be
+        self._timer: asyncio.TimerHandle | None = None
+        self._noted = 0.0  # when the store was told last which jobs were given out
+        self.broken = False
+        self._failing = False
+        self._refused = 0  # jobs, since it began to fail
+        self._warned = -WARN_AGAIN
+        self._thread = threading.Thread(target=self._work, name="store", daemon=True)
+        self._thread.start()
+        sys.setswitchinterval(SWITCH)
+
+    def look(self) -> None:
+        """Begin the next group, if there is one and none is being stored."""
+        if self._busy:
+            return
+        if self._journal.awaited:
+            self._begin()
+        elif self._timer is None and not self._journal.empty:
+            self._timer = self._loop.call_later(RETRY if self._failing else LAG, self._begin)
+
+    async def finish(self) -> None:
+        """Store what there is to store, if that is possible, and let go of the store."""
+        while not self.broken and (self._busy or not (self._journal.empty or self._failing)):
+            self._begin()
+            self._ended.clear()
+            await self._ended.wait()
+        self._groups.put(None)
+        self._thread.join()
+        if not self.broken:
+            self._store.close()
+
+    def _begin(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._busy and not self.broken:
+            now = self._loop.time()
+            deliveries = now - self._noted >= LAG or not self._journal.awaited
+            if deliveries:
+                self._noted = now
+            self._busy = True
+            self._groups.put(self._journal.take(deliveries=deliveries))
+
+    def _work(self) -> None:
+        """The thread: it alone uses the store."""
+        while (group := self._groups.get()) is not None:
+            try:
+                self._store.commit(group.changes)
+            except UnknownOutcome as error:
+                return self._tell(self._break, error)
+            except StoreError as error:
+                self._tell(self._refuse, group, error)
+            except Exception as error:
+                log.exception("the store")
+                return self._tell(self._break, error)
+            else:
+                self._tell(self._acknowledge, group)
+            try:
+                self._store.tidy()
+            except UnknownOutcome as error:
+                return self._tell(self._break, error)
+        return None
+
+    def _tell(self, what: Callable[..., None], *arguments: object) -> None:
+        self._loop.call_soon_threadsafe(what, *arguments)
+
+    def _acknowledge(self, group: Group) -> None:
+        if self._failing:
+            log.warning("jobs are stored again; %d were refused meanwhile", self._refused)
+            self._failing = False
+            self._refused = 0
+        self._end()
+        self._broker.stored(group, self._loop.time())
+        self._flush()
+
+    def _refuse(self, group: Group, error: StoreError) -> None:
+        self._end()
+        self._failing = True
+        self._refused += len(group.jobs)
+        now = self._loop.time()
+        if now - self._warned > WARN_AGAIN:
+            self._warned = now
+            log.error("%s: background jobs are refused while that is so", error)
+        self._broker.refused(group, error.brief, now)
+        self._flush()
+
+    def _end(self) -> None:
+        self._busy = False
+        self._ended.set()
+
+    def _break(self, error: Exception) -> None:
+        """Nobody is answered: what is stored of the last group, only the next start will show."""
+        log.critical("%s: stopping; the next start reads what was kept", error)
+        self.broken = True
+        self._ended.set()
+        self._fail()

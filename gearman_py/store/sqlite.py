@@ -1,0 +1,125 @@
+"""Records in one SQLite file, which one server has to itself.
+
+WAL with synchronous=FULL: a commit has returned only when the disk has said that it is kept
+(NORMAL loses the last of them in a power cut). The key is the job's own number, never the
+unique, which is data and may be anything.
+
+SQLite gives up the interpreter's lock for each statement, and to have it back from a busy
+event loop takes long; so a group is one statement where it can be, not one a row.
+"""
+
+import contextlib
+import json
+import logging
+import sqlite3
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from zlib import crc32
+
+from gearman_py.store.base import Changes, Record, StoreError, UnknownOutcome
+from gearman_py.store.sqlite_file import connect, explained
+
+log = logging.getLogger("gearmand")
+
+# So many rows at most are one statement: SQLite takes 32,766 values in one, and each number
+# of rows is a statement to compile and to keep.
+GROUP = 128
+KEPT_STATEMENTS = GROUP + 32
+# The WAL is written back to the file when it has grown by about so many bytes.
+CHECKPOINT = 8 * 2**20
+PAGE = 4096
+
+_INSERT = "INSERT INTO job VALUES "
+_ROW = "(" + ",".join("?" * (len(Record._fields) + 1)) + ")"
+_LISTED = "number IN (SELECT value FROM json_each(?))"
+_REMOVE = f"DELETE FROM job WHERE {_LISTED}"  # noqa: S608 - our own words
+_SET_ASIDE = f"INSERT INTO rejected SELECT * FROM job WHERE {_LISTED}"  # noqa: S608 - the same
+_DELIVER = "UPDATE job SET deliveries = value FROM json_each(?) WHERE number = CAST(key AS INTEGER)"
+
+
+class SQLiteStore:
+    """A store in the file at ``path``, made when it is not there; raises StoreError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._unwritten = 0  # bytes in the WAL, about
+        self._connection = connect(path, KEPT_STATEMENTS)
+
+    def replay(self) -> Iterator[Record]:
+        """All records, by number.
+
+        A row that does not add up (a bit of it was flipped, or somebody wrote it by hand) is
+        moved to the table ``rejected``. Raises StoreError when the file itself is damaged.
+        """
+        bad = []
+        try:
+            for *row, digest in self._connection.execute("SELECT * FROM job ORDER BY number"):
+                record = Record(*row)
+                if _adds_up(record, digest):
+                    yield record
+                else:
+                    bad.append(record.number)
+        except sqlite3.Error as error:
+            raise explained(self._path, error) from error
+        if bad:
+            log.error(
+                "%s: %d jobs are damaged and will not run; look at them: "
+                "sqlite3 %s 'SELECT * FROM rejected' (while gearmand is stopped)",
+                *(self._path, len(bad), self._path),
+            )
+            with contextlib.suppress(StoreError):  # then the next start finds them again
+                self._write([(_SET_ASIDE, [json.dumps(bad)]), (_REMOVE, [json.dumps(bad)])])
+
+    def commit(self, changes: Changes) -> None:
+        self._unwritten += 2 * PAGE + sum(len(record.workload) + 128 for record in changes.added)
+        statements: list[tuple[str, list[object]]] = []
+        for start in range(0, len(changes.added), GROUP):
+            group = changes.added[start : start + GROUP]
+            values = list(chain.from_iterable((*record, _digest(record)) for record in group))
+            statements.append((_INSERT + ",".join([_ROW] * len(group)), values))
+        if changes.delivered:
+            statements.append((_DELIVER, [json.dumps(changes.delivered)]))
+        if changes.removed:
+            statements.append((_REMOVE, [json.dumps(changes.removed)]))
+        self._write(statements)
+
+    def _write(self, statements: list[tuple[str, list[object]]]) -> None:
+        if len(statements) > 1:
+            statements = [("BEGIN IMMEDIATE", []), *statements, ("COMMIT", [])]
+        try:
+            for statement, values in statements:
+                self._connection.execute(statement, values)
+        except sqlite3.Error as error:
+            failure = explained(self._path, error)
+            if self._connection.in_transaction:  # SQLite ends it by itself after some errors
+                self._connection.execute("ROLLBACK")
+            raise failure from error
+
+    def tidy(self) -> None:
+        """Write the WAL back to the file when it has grown; until then it grows further."""
+        if self._unwritten < CHECKPOINT:
+            return
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._unwritten = 0
+        except sqlite3.Error as error:
+            failure = explained(self._path, error)
+            if isinstance(failure, UnknownOutcome):
+                raise failure from error
+
+    def close(self) -> None:
+        """Write everything back to the file, and let it go."""
+        self._connection.close()
+
+
+def _digest(record: Record) -> int:
+    return crc32(record.workload, crc32(b"%d\0%b\0%b\0%d\0%d\0%b\0" % record[:6]))
+
+
+def _adds_up(record: Record, digest: object) -> bool:
+    """Whether it is as it was stored; ``deliveries`` changes, so it is looked at by itself."""
+    try:
+        return _digest(record) == digest and record.deliveries >= 0
+    except TypeError:  # a value is not even of its type
+        return False

@@ -1,0 +1,167 @@
+"""Opening the SQLite file: whose it is, who has it, what is wrong with it.
+
+Nothing is written before the file is known to be ours or empty, and to be sound.
+"""
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import struct
+from pathlib import Path
+from typing import Any
+
+from gearman_py.store.base import StoreError, UnknownOutcome
+
+APPLICATION = int.from_bytes(b"GmPy", "big")  # in the file's header (PRAGMA application_id)
+SYNCHRONOUS = "FULL"
+WAIT = 1.0  # seconds for another process to let go of the file
+OLDEST = (3, 37)  # the SQLite that knows STRICT tables
+# A file mostly empty is made small at the start: when it has more free pages than this, and
+# more than there are others.
+MANY_FREE = 4096
+
+MIGRATIONS = (
+    """
+    CREATE TABLE job (
+        number INTEGER PRIMARY KEY,
+        function BLOB NOT NULL,
+        "unique" BLOB NOT NULL,
+        priority INTEGER NOT NULL,
+        due INTEGER NOT NULL,
+        reducer BLOB NOT NULL,
+        workload BLOB NOT NULL,
+        deliveries INTEGER NOT NULL,
+        digest INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE rejected (
+        number, function, "unique", priority, due, reducer, workload, deliveries, digest
+    );
+    """,
+)
+"""What leads from each version of the schema to the next. PRAGMA user_version counts them."""
+
+
+def connect(path: Path, kept_statements: int) -> sqlite3.Connection:
+    """Open the file, this process's alone, with today's schema; raises StoreError."""
+    if sqlite3.sqlite_version_info < OLDEST:
+        raise StoreError(
+            f"this Python has SQLite {sqlite3.sqlite_version}: a durable queue needs 3.37 or newer"
+        )
+    _create(path)
+    connection = sqlite3.connect(
+        path,
+        timeout=WAIT,
+        isolation_level=None,  # transactions are begun and ended by us
+        check_same_thread=False,
+        cached_statements=kept_statements,
+    )
+    try:
+        connection.text_factory = bytes
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        version = _version(path, connection)
+        _prepare(path, connection)
+        _migrate(connection, version)
+        _shrink(connection)
+    except sqlite3.Error as error:
+        connection.close()
+        raise explained(path, error) from error
+    except StoreError:
+        connection.close()
+        raise
+    return connection
+
+
+def _create(path: Path) -> None:
+    """Make the file, readable by this user alone: workloads are nobody else's business."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except FileNotFoundError:
+        raise StoreError(
+            f"{path}: there is no folder {path.parent}; make it, for the user that gearmand is"
+        ) from None
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be opened for writing: {error.strerror}") from error
+
+
+def _version(path: Path, connection: sqlite3.Connection) -> int:
+    """The schema's version, 0 of a new file; raises StoreError for a file that is not ours."""
+    application = _value(connection, "PRAGMA application_id")
+    version: int = _value(connection, "PRAGMA user_version")
+    if application == APPLICATION:
+        if version > len(MIGRATIONS):
+            raise StoreError(
+                f"{path} was written by a newer gearman_py (schema {version}, this one knows "
+                f"{len(MIGRATIONS)}): start the newer one, or name another file"
+            )
+        return version
+    if application or version or _value(connection, "SELECT count(*) FROM sqlite_schema"):
+        raise StoreError(f"{path} is a database of some other program: name another file")
+    return 0
+
+
+def _prepare(path: Path, connection: sqlite3.Connection) -> None:
+    """Make sure that it is sound and that commits last."""
+    if (found := _value(connection, "PRAGMA quick_check(1)")) != b"ok":
+        raise sqlite3.DatabaseError(found.decode())
+    connection.execute("PRAGMA journal_mode = WAL")
+    if _value(connection, "PRAGMA journal_mode") != b"wal":
+        raise StoreError(f"{path}: the file system cannot keep a write-ahead log (WAL)")
+    connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")  # SQLite would not tell when it fails
+
+
+def _migrate(connection: sqlite3.Connection, version: int) -> None:
+    if version == len(MIGRATIONS):
+        return
+    steps = "".join(MIGRATIONS[version:])
+    connection.executescript(
+        f"BEGIN; {steps} PRAGMA application_id = {APPLICATION};"
+        f"PRAGMA user_version = {len(MIGRATIONS)}; COMMIT;"
+    )
+
+
+def _shrink(connection: sqlite3.Connection) -> None:
+    """Give the disk back what a queue once needed that is not so long any more."""
+    free = _value(connection, "PRAGMA freelist_count")
+    if free > MANY_FREE and 2 * free > _value(connection, "PRAGMA page_count"):
+        with contextlib.suppress(sqlite3.Error):  # it can wait for another start
+            connection.execute("VACUUM")
+
+
+def explained(path: Path, error: sqlite3.Error) -> StoreError:
+    """What SQLite means, for a person: what is wrong with the file, and what to do."""
+    name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
+    if name in ("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC"):
+        return UnknownOutcome(f"{path}: the disk failed to keep what was written (fsync)")
+    if name.startswith("SQLITE_BUSY"):
+        return StoreError(f"{path}: {_holder(path)} has it: each gearmand needs a file of its own")
+    if name == "SQLITE_NOTADB":
+        return StoreError(f"{path} is not an SQLite database: name another file, or move it away")
+    if name == "SQLITE_FULL":
+        return StoreError(f"{path}: no space left on the disk", "no space left")
+    if name.startswith("SQLITE_CORRUPT"):
+        return StoreError(
+            f"{path} is damaged ({error}). Save what can be read while gearmand is stopped:\n"
+            f"  sqlite3 {path} .recover | sqlite3 {path}.saved && mv {path}.saved {path}",
+            "the queue's file is damaged",
+        )
+    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
+        return StoreError(
+            f"{path}: {error}: this user must be able to write the file and its folder",
+            "the queue's file cannot be written",
+        )
+    return StoreError(f"{path}: {error}", "the queue's file cannot be written")
+
+
+def _holder(path: Path) -> str:
+    """Who has a lock on the file (man fcntl, F_GETLK)."""
+    shape = "hhqqi0q"
+    ask = struct.pack(shape, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    with path.open("rb") as file:
+        kind, *_, pid = struct.unpack(shape, fcntl.fcntl(file, fcntl.F_GETLK, ask))
+    return f"process {pid}" if kind != fcntl.F_UNLCK and pid > 0 else "another process"
+
+
+def _value(connection: sqlite3.Connection, question: str) -> Any:
+    return connection.execute(question).fetchone()[0]

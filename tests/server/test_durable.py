@@ -1,0 +1,377 @@
+"""The durable queue from outside: the real server is killed, starved and lied to."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gearman_py.protocol.codec import request
+from gearman_py.protocol.packets import Packet
+from gearman_py.store.base import Changes, Record
+from gearman_py.store.sqlite import SQLiteStore
+from tests.server.load import Book
+from tests.server.process import LIMIT, Address, Peer, Server, await_true
+
+Start = Callable[..., Server]
+Connect = Callable[..., Peer]
+KILLS = int(os.environ.get("KILLS", "5"))
+STOPS = int(os.environ.get("STOPS", "3"))
+FAULTS = int(os.environ.get("FAULTS", "6"))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "queue"
+
+
+@pytest.fixture
+def durable(start: Start, file: Path) -> Callable[..., Server]:
+    """Starts a server on the file."""
+    return lambda *more: start("-q", "sqlite", "--queue-file", str(file), *more)
+
+
+def worker(peer: Peer, function: bytes = b"f") -> Peer:
+    peer.say(Packet.CAN_DO, function)
+    return peer
+
+
+def in_the_background(peer: Peer, workload: bytes, unique: bytes = b"") -> bytes:
+    """Submit a job of the function f; its handle."""
+    said, handle = peer.ask(Packet.SUBMIT_JOB_BG, b"f", unique, workload)
+    assert said == "JOB_CREATED"
+    return bytes(handle)
+
+
+def test_jobs_survive_kill_9_under_load(durable: Start) -> None:
+    book = Book()
+    for seed in range(KILLS):
+        server = durable()
+        with book.load(server.listening()):
+            time.sleep(random.Random(seed).uniform(0.2, 0.8))  # noqa: S311 - how long is the load
+            server.process.kill()
+            server.process.wait()
+            book.server_died()
+    book.work(durable().listening(), until_empty=True)
+    print(f"{KILLS} kills: {book.check()}")
+    assert len(book.acknowledged) > 100 * KILLS
+
+
+def test_server_told_to_stop_under_load_stops_soon_and_keeps_all(durable: Start) -> None:
+    book = Book()
+    for _ in range(STOPS):
+        server = durable()
+        with book.load(server.listening()):
+            time.sleep(0.3)  # how long is the load
+            begun = time.monotonic()
+            assert server.end() == 0
+            assert time.monotonic() - begun < 5
+            book.server_died()
+    book.work(durable().listening(), until_empty=True)
+    print(f"{STOPS} stops: {book.check()}")
+
+
+SUBMISSIONS: list[tuple[Any, ...]] = [
+    (Packet.SUBMIT_JOB_BG, b"f", b"", b"first"),
+    (Packet.SUBMIT_JOB_LOW_BG, b"f", b"", b"low"),
+    (Packet.SUBMIT_JOB_HIGH_BG, b"f", b"", b"high"),
+    (Packet.SUBMIT_JOB_BG, b"f", b"", b""),
+    (Packet.SUBMIT_JOB_BG, b"g", b"u" * 64, b"\0 a NUL, and a unique of 64 bytes"),
+    (Packet.SUBMIT_JOB_BG, b"f", b"-", b"coalesces on its workload"),
+    (Packet.SUBMIT_JOB_BG, b"f", b"-", b"another workload"),
+    (Packet.SUBMIT_JOB_EPOCH, b"f", b"", b"1", b"due long ago"),
+    (Packet.SUBMIT_REDUCE_JOB_BACKGROUND, b"f", b"", b"reducer", b"", b"to be reduced"),
+    (Packet.SUBMIT_REDUCE_JOB, b"f", b"fg", b"reducer", b"", b"in the foreground"),
+    (Packet.SUBMIT_REDUCE_JOB_BACKGROUND, b"f", b"fg", b"", b"", b"joins it"),
+    (Packet.SUBMIT_JOB_HIGH_BG, b"g", b"", b"x" * 2**20),
+    (Packet.SUBMIT_JOB_BG, b"f", b"", b"last"),
+]
+
+
+def everything(peer: Peer) -> list[tuple[Any, ...]]:
+    """Grab all jobs there are."""
+    jobs: list[tuple[Any, ...]] = []
+    while (told := peer.ask(Packet.GRAB_JOB_ALL)) != ("NO_JOB",):
+        jobs.append(told)
+    return jobs
+
+
+def test_restart_changes_nothing_about_the_queue(
+    start: Start, durable: Start, connect: Connect
+) -> None:
+    def submitted(address: Address) -> tuple[Peer, list[bytes]]:
+        client = connect(address)
+        return client, [client.ask(packet, *facts)[1] for packet, *facts in SUBMISSIONS]
+
+    plain = start().listening()
+    client, handles = submitted(plain)
+    client.socket.close()
+    connect(plain).command("status")  # by now the client is known to be gone
+    expected = [
+        (said, handles.index(facts[0]), *facts[1:])
+        for said, *facts in everything(worker(worker(connect(plain)), b"g"))
+    ]
+
+    server = durable()
+    client, handles = submitted(server.listening())
+    server.process.kill()
+    server.process.wait()
+    again = durable().listening()
+    found = everything(worker(worker(connect(again)), b"g"))
+    assert [(said, handles.index(facts[0]), *facts[1:]) for said, *facts in found] == expected, (
+        "the same jobs, fields and handles in the same order"
+    )
+
+
+def test_uniques_and_due_times_outlive_a_restart(durable: Start, connect: Connect) -> None:
+    server = durable()
+    client = connect(server.listening())
+    handle = in_the_background(client, b"once", b"unique")
+    due = int(time.time()) + 4
+    later = client.ask(Packet.SUBMIT_JOB_EPOCH, b"e", b"", b"%d" % due, b"later")[1]
+    server.process.kill()
+    server.process.wait()
+    address = durable().listening()
+    assert in_the_background(connect(address), b"twice?", b"unique") == handle
+    waits = worker(connect(address), b"e")
+    waits.say(Packet.PRE_SLEEP)
+    assert waits.hear() == ("NOOP",)
+    assert time.time() >= due
+    assert waits.ask(Packet.GRAB_JOB) == ("JOB_ASSIGN", later, b"e", b"later")
+
+
+def test_job_that_ran_when_the_server_died_is_queued_again_and_says_so(
+    durable: Start, connect: Connect
+) -> None:
+    server = durable()
+    address = server.listening()
+    client, busy = connect(address), worker(connect(address))
+    done, handle = in_the_background(client, b"done"), in_the_background(client, b"running")
+    assert busy.ask(Packet.GRAB_JOB)[1] == done
+    busy.say(Packet.WORK_COMPLETE, done, b"")
+    assert busy.ask(Packet.GRAB_JOB)[1] == handle
+    time.sleep(0.1)  # only what runs for longer than a moment is written down
+    server.process.kill()
+    server.process.wait()
+    rows = connect(durable().listening()).command("show jobs")
+    assert rows == handle + b"\t1\t0\t1\n.\n"
+
+
+def test_client_that_left_before_its_answer_has_its_job_kept(
+    durable: Start, connect: Connect
+) -> None:
+    address = durable().listening()
+    with connect(address).socket as client:
+        client.sendall(b"\0REQ\0\0\0\x12\0\0\0\x04f\0\0w")
+    doer = worker(connect(address))
+    await_true(lambda: doer.ask(Packet.GRAB_JOB)[0] == "JOB_ASSIGN")
+
+
+def test_answers_keep_the_order_of_their_requests(durable: Start, connect: Connect) -> None:
+    peer = connect(durable().listening())
+    for number in range(50):
+        peer.say(Packet.SUBMIT_JOB_BG, b"f", b"", b"%d" % number)
+        peer.say(Packet.ECHO_REQ, b"%d" % number)
+        peer.say(Packet.SUBMIT_JOB, b"g", b"", b"")
+        peer.say(Packet.SUBMIT_JOB_BG, b"f", b"u" * 65, b"")
+    heard = [peer.hear() for _ in range(200)]
+    assert [said for said, *_ in heard] == ["JOB_CREATED", "ECHO_RES", "JOB_CREATED", "ERROR"] * 50
+    assert [facts[0] for said, *facts in heard if said == "ECHO_RES"] == [
+        b"%d" % number for number in range(50)
+    ]
+    handles = [facts[0] for said, *facts in heard if said == "JOB_CREATED"]
+    assert handles == sorted(handles)
+
+
+def test_foreground_jobs_are_not_stored_unless_joined_in_the_background(
+    durable: Start, connect: Connect
+) -> None:
+    server = durable()
+    address = server.listening()
+    client = connect(address)
+    client.ask(Packet.SUBMIT_JOB, b"f", b"", b"foreground")
+    client.ask(Packet.SUBMIT_JOB, b"f", b"unique", b"joined")
+    in_the_background(client, b"ignored", b"unique")
+    server.process.kill()
+    server.process.wait()
+    doer = worker(connect(durable().listening()))
+    assert [facts[-1] for _, *facts in everything(doer)] == [b"joined"]
+
+
+def test_second_server_is_refused_and_told_who_has_the_file(durable: Start, file: Path) -> None:
+    first = durable()
+    first.listening()
+    second = durable()
+    assert second.process.wait(LIMIT) == 1
+    assert second.log == (
+        f"gearmand: {file}: process {first.process.pid} has it: "
+        "each gearmand needs a file of its own\n"
+    )
+
+
+def test_nobody_can_connect_until_the_jobs_of_before_are_queued(
+    durable: Start, file: Path, connect: Connect
+) -> None:
+    store = SQLiteStore(file)
+    jobs = [Record(number, b"f", b"", 1, 0, b"", b"w", 0) for number in range(1, 50_001)]
+    store.commit(Changes(jobs, {}, []))
+    store.close()
+    server = durable("-p", "14739")
+    while True:
+        try:
+            peer = connect(("127.0.0.1", 14739))
+        except ConnectionRefusedError:
+            assert server.process.poll() is None, server.log
+        else:
+            break
+    assert peer.command("status") == b"f\t50000\t0\t0\n.\n"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one MiB."""
+    if os.geteuid():
+        pytest.skip("only root can mount a file system")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_full_disk_refuses_jobs_while_it_is_full_and_everything_else_goes_on(
+    start: Start, connect: Connect, small_disk: Path
+) -> None:
+    server = start("-q", "sqlite", "--queue-file", str(small_disk / "queue"))
+    address = server.listening()
+    client, doer = connect(address), worker(connect(address))
+    kept = []
+    while (told := client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"x" * 4000))[0] == "JOB_CREATED":
+        kept.append(told[1])
+    assert told == ("ERROR", b"QUEUE_ERROR", b"the job could not be stored: no space left")
+    assert "no space left on the disk" in server.log
+    assert client.ask(Packet.SUBMIT_JOB_EPOCH, b"f", b"", b"1", b"x" * 4000)[0] == "ERROR"
+    assert client.command("status") == b"f\t%d\t0\t1\n.\n" % len(kept), "nothing of them stays"
+
+    waiting = client.ask(Packet.SUBMIT_JOB_HIGH, b"f", b"", b"foreground")[1]
+    done = []
+    for _ in range(len(kept) // 2):
+        done.append(doer.ask(Packet.GRAB_JOB)[1])
+        doer.say(Packet.WORK_COMPLETE, done[-1], b"result")
+    assert done == [waiting, *kept[: len(done) - 1]]
+    assert client.hear() == ("WORK_COMPLETE", waiting, b"result")
+
+    subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
+    begun = time.monotonic()
+    kept.append(in_the_background(client, b"there is room again"))
+    assert time.monotonic() - begun < 1
+    assert "jobs are stored again" in server.log
+    server.end()
+
+    again = start("-q", "sqlite", "--queue-file", str(small_disk / "queue")).listening()
+    left = [facts[0] for _, *facts in everything(worker(connect(again)))]
+    assert left == kept[len(done) - 1 :], "acknowledged, and not done yet"
+
+
+@pytest.fixture
+def on_a_bad_disk(tmp_path: Path, file: Path) -> Iterator[Callable[[str, str], Server]]:
+    """Starts a server some of whose system calls fail."""
+    if not shutil.which("strace"):
+        pytest.skip("strace makes the disk fail")
+    with contextlib.ExitStack() as started:
+
+        def begin(calls: str, when: str) -> Server:
+            trace = ["strace", "-f", "-o", "/dev/null", "-e", f"trace={calls}"]
+            fault = ["-e", f"inject={calls}:error=EIO:when={when}"]
+            options = ["-L", "127.0.0.1", "-p", "0", "-v", "-q", "sqlite", "--queue-file"]
+            server = Server([*options, str(file)], tmp_path, before=[*trace, *fault])
+            started.callback(server.process.wait)
+            started.callback(server.process.kill)
+            await_true(lambda: "listens on" in server.log or server.process.poll() is not None)
+            return server
+
+        yield begin
+
+
+@pytest.mark.parametrize("number", range(1, 3 * FAULTS, 3))
+def test_disk_that_fails_to_keep_what_was_written_stops_the_server(
+    on_a_bad_disk: Callable[[str, str], Server], durable: Start, connect: Connect, number: int
+) -> None:
+    """The N-th sync of a thread fails, and no other: to try again would seem to succeed."""
+    server = on_a_bad_disk("fdatasync,fsync", str(number))
+    kept = []
+    try:
+        if "listens on" in server.log:
+            client = connect(server.listening())
+            while True:
+                kept.append(in_the_background(client, b"w"))
+    except (OSError, AssertionError):
+        pass  # the server is gone
+    assert server.process.wait(LIMIT) == 1
+    assert server.log.count("the disk failed to keep what was written") == 1, server.log
+    found = everything(worker(connect(durable().listening())))
+    assert {facts[0] for _, *facts in found} >= set(kept)
+    print(f"sync {number} failed: {len(kept)} acknowledged, 0 lost")
+
+
+def test_write_that_fails_refuses_its_jobs_and_no_others(
+    on_a_bad_disk: Callable[[str, str], Server], durable: Start, connect: Connect
+) -> None:
+    server = on_a_bad_disk("pwrite64", "30..40")
+    client = connect(server.listening())
+    answers = [client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"%d" % n) for n in range(60)]
+    refused = [n for n, (said, *_) in enumerate(answers) if said == "ERROR"]
+    assert 0 < len(refused) < 30
+    assert "jobs are stored again" in server.log
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(int(client.command("getpid").split()[1]), signal.SIGKILL)
+    server.process.wait(LIMIT)
+    found = everything(worker(connect(durable().listening())))
+    assert [int(facts[-1]) for _, *facts in found] == [n for n in range(60) if n not in refused]
+
+
+def test_submission_before_nonsense_is_answered_before_the_end(
+    durable: Start, connect: Connect
+) -> None:
+    peer = connect(durable().listening())
+    job = request(Packet.SUBMIT_JOB_BG, b"f", b"", b"w")
+    peer.socket.sendall(request(Packet.ECHO_REQ, b"") + job + b"\0XYZ" + bytes(8))
+    assert peer.hear()[0] == "ECHO_RES"
+    assert peer.hear()[0] == "JOB_CREATED"
+    assert peer.hear()[0] == "ERROR"
+    assert peer.closed()
+
+
+def test_damaged_file_is_refused_with_what_to_do(
+    durable: Start, connect: Connect, file: Path
+) -> None:
+    server = durable()
+    in_the_background(connect(server.listening()), b"x" * 100_000)
+    server.end()
+    data = bytearray(file.read_bytes())
+    data[8192:12288] = bytes(4096)
+    file.write_bytes(data)
+    server = durable()
+    assert server.process.wait(LIMIT) == 1
+    assert f"gearmand: {file} is damaged" in server.log
+    assert ".recover" in server.log
+    assert "Traceback" not in server.log
+
+
+def test_graceful_stop_does_the_queue_first(durable: Start, connect: Connect, file: Path) -> None:
+    server = durable()
+    address = server.listening()
+    in_the_background(connect(address), b"w")
+    doer = worker(connect(address))
+    server.process.send_signal(signal.SIGUSR1)
+    handle = doer.ask(Packet.GRAB_JOB)[1]
+    doer.say(Packet.WORK_COMPLETE, handle, b"")
+    assert server.process.wait(LIMIT) == 0
+    assert everything(worker(connect(durable().listening()))) == []
