@@ -1,8 +1,9 @@
 """A job server's life: listen, tell systemd, serve, stop when told to.
 
 SIGTERM and SIGINT stop at once: what peers are owed is written, queued jobs are forgotten.
-SIGUSR1 stops accepting and ends when no job is left. SIGHUP opens the log file anew. An
-operator's `shutdown` and `shutdown graceful` are as SIGTERM and SIGUSR1.
+SIGUSR1 stops accepting and ends when no job is left. SIGHUP opens the log file anew and
+reads the certificate again. An operator's `shutdown` and `shutdown graceful` are as SIGTERM
+and SIGUSR1.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import pwd
 import resource
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -27,6 +29,7 @@ from gearman_py.server.listener import Connection, Listener
 from gearman_py.server.settings import Settings
 from gearman_py.server.sockets import ADMIN, HTTP, Door, StartError
 from gearman_py.server.web import WebConnection
+from gearman_py.tls import HANDSHAKE_LIMIT, TLSError
 
 log = logging.getLogger("gearmand")
 
@@ -67,8 +70,8 @@ def become(user: str, doors: Sequence[Door]) -> None:
         raise StartError(f"only root can switch to user {user!r}") from error
 
 
-def serve(settings: Settings, doors: Sequence[Door]) -> None:
-    """Serve at these doors until a signal or an operator ends it."""
+def serve(settings: Settings, doors: Sequence[Door], tls: ssl.SSLContext | None = None) -> None:
+    """Serve at these doors until a signal or an operator ends it; by ``tls`` where they are TCP."""
     # A broker makes no reference cycles; the collector would only stall it, the longer the
     # deeper the queues are.
     bytes(KEPT)
@@ -76,10 +79,10 @@ def serve(settings: Settings, doors: Sequence[Door]) -> None:
     gc.freeze()
     gc.disable()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, doors))
+        runner.run(_serve(settings, doors, tls))
 
 
-async def _serve(settings: Settings, doors: Sequence[Door]) -> None:
+async def _serve(settings: Settings, doors: Sequence[Door], tls: ssl.SSLContext | None) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     draining = asyncio.Event()
@@ -102,12 +105,11 @@ async def _serve(settings: Settings, doors: Sequence[Door]) -> None:
     listener = Listener(
         broker, loop, max_packet=settings.max_packet, max_connections=settings.max_connections
     )
-    servers = {door: await _open(loop, listener, door, settings.backlog) for door in doors}
+    servers = {door: await _open(loop, listener, door, settings.backlog, tls) for door in doors}
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGUSR1, draining.set)
-    # The log's handler sees by itself that its file was moved; the signal must not kill.
-    loop.add_signal_handler(signal.SIGHUP, log.info, "SIGHUP: the log file is opened anew")
+    loop.add_signal_handler(signal.SIGHUP, _renew, settings, tls)
     where = ", ".join(map(str, doors))
     log.info("gearmand %s listens on %s", __version__, where)
     notify("READY=1", f"STATUS=listening on {where}")
@@ -131,7 +133,11 @@ async def _serve(settings: Settings, doors: Sequence[Door]) -> None:
 
 
 async def _open(
-    loop: asyncio.AbstractEventLoop, listener: Listener, door: Door, backlog: int
+    loop: asyncio.AbstractEventLoop,
+    listener: Listener,
+    door: Door,
+    backlog: int,
+    tls: ssl.SSLContext | None,
 ) -> asyncio.Server:
     connect: Callable[[], asyncio.Protocol] = partial(Connection, listener)
     if door.kind == HTTP:
@@ -140,7 +146,28 @@ async def _open(
         connect = partial(Connection, listener, operator=True)
     if door.socket.family == socket.AF_UNIX:
         return await loop.create_unix_server(connect, sock=door.socket, backlog=backlog)
-    return await loop.create_server(connect, sock=door.socket, backlog=backlog)
+    if tls is None:
+        return await loop.create_server(connect, sock=door.socket, backlog=backlog)
+    return await loop.create_server(
+        connect,
+        sock=door.socket,
+        backlog=backlog,
+        ssl=tls,
+        ssl_handshake_timeout=HANDSHAKE_LIMIT,
+        ssl_shutdown_timeout=HANDSHAKE_LIMIT,
+    )
+
+
+def _renew(settings: Settings, tls: ssl.SSLContext | None) -> None:
+    """SIGHUP. The log's handler sees by itself that its file was moved."""
+    log.info("SIGHUP: the log file is opened anew")
+    if settings.tls is not None and tls is not None:
+        try:
+            settings.tls.load(tls)
+        except TLSError as error:
+            log.error("SIGHUP: the certificate in use stays: %s", error)
+        else:
+            log.info("SIGHUP: newcomers see the certificate in %s", settings.ssl_certificate)
 
 
 async def _watchdog() -> None:
