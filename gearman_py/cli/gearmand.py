@@ -15,6 +15,7 @@ from gearman_py import __version__
 from gearman_py.cli.common import detach
 from gearman_py.server import lifecycle, sockets
 from gearman_py.server.settings import LEVELS, Settings, UsageError, parse
+from gearman_py.tls import TLSError
 
 LOGGED = (logging.WARNING, logging.INFO, logging.DEBUG)  # by how often -v is given
 
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if settings.file_descriptors:
             lifecycle.allow_descriptors(settings.file_descriptors)
+        tls = settings.tls.server_context() if settings.tls else None
         doors = sockets.open_doors(settings)
         if settings.user:
             lifecycle.become(settings.user, doors)
@@ -39,13 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             detach()
         if settings.pid_file:
             _write_pid(Path(settings.pid_file))
-    except (UsageError, sockets.StartError) as error:
+    except (UsageError, sockets.StartError, TLSError) as error:
         print(f"gearmand: {error}", file=sys.stderr)
         if isinstance(error, UsageError):
             print("Try 'gearmand --help'.", file=sys.stderr)
         return 1
     try:
-        return lifecycle.serve(settings, doors)
+        return lifecycle.serve(settings, doors, tls)
     except sockets.StartError as error:
         print(f"gearmand: {error}", file=sys.stderr)
         if settings.log_file != "stderr":

@@ -3,8 +3,9 @@
 SIGTERM and SIGINT stop at once: what peers are owed is written, queued jobs are forgotten
 unless they are stored. With a durable queue nobody can connect until the jobs of before are
 queued again.
-SIGUSR1 stops accepting and ends when no job is left. SIGHUP opens the log file anew. An
-operator's `shutdown` and `shutdown graceful` are as SIGTERM and SIGUSR1.
+SIGUSR1 stops accepting and ends when no job is left. SIGHUP opens the log file anew and
+reads the certificate again. An operator's `shutdown` and `shutdown graceful` are as SIGTERM
+and SIGUSR1.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import pwd
 import resource
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -33,6 +35,7 @@ from gearman_py.server.sockets import ADMIN, HTTP, Door, StartError
 from gearman_py.server.web import WebConnection
 from gearman_py.store.base import Store, StoreError
 from gearman_py.store.sqlite import SQLiteStore
+from gearman_py.tls import HANDSHAKE_LIMIT, TLSError
 
 log = logging.getLogger("gearmand")
 
@@ -83,10 +86,11 @@ def open_store(settings: Settings) -> Store | None:
         raise StartError(str(error)) from error
 
 
-def serve(settings: Settings, doors: Sequence[Door]) -> int:
+def serve(settings: Settings, doors: Sequence[Door], tls: ssl.SSLContext | None = None) -> int:
     """Serve at these doors until a signal or an operator ends it; return the exit status.
 
-    Raises StartError when the durable queue cannot be had.
+    TCP doors are served by ``tls`` where it is given. Raises StartError when the durable queue
+    cannot be had.
     """
     # A broker makes no reference cycles; the collector would only stall it, the longer the
     # deeper the queues are.
@@ -111,11 +115,15 @@ def serve(settings: Settings, doors: Sequence[Door]) -> int:
         except StoreError as error:
             raise StartError(str(error)) from error
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, doors, queues, store))
+        return runner.run(_serve(settings, doors, tls, queues, store))
 
 
 async def _serve(
-    settings: Settings, doors: Sequence[Door], queues: Queues, store: Store | None
+    settings: Settings,
+    doors: Sequence[Door],
+    tls: ssl.SSLContext | None,
+    queues: Queues,
+    store: Store | None,
 ) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -134,12 +142,11 @@ async def _serve(
     )
     if store is not None:
         listener.keeper = Keeper(store, broker, listener.flush, stop.set)
-    servers = {door: await _open(loop, listener, door, settings.backlog) for door in doors}
+    servers = {door: await _open(loop, listener, door, settings.backlog, tls) for door in doors}
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGUSR1, draining.set)
-    # The log's handler sees by itself that its file was moved; the signal must not kill.
-    loop.add_signal_handler(signal.SIGHUP, log.info, "SIGHUP: the log file is opened anew")
+    loop.add_signal_handler(signal.SIGHUP, _renew, settings, tls)
     where = ", ".join(map(str, doors))
     log.info("gearmand %s listens on %s", __version__, where)
     notify("READY=1", f"STATUS=listening on {where}")
@@ -167,7 +174,11 @@ async def _serve(
 
 
 async def _open(
-    loop: asyncio.AbstractEventLoop, listener: Listener, door: Door, backlog: int
+    loop: asyncio.AbstractEventLoop,
+    listener: Listener,
+    door: Door,
+    backlog: int,
+    tls: ssl.SSLContext | None,
 ) -> asyncio.Server:
     connect: Callable[[], asyncio.Protocol] = partial(Connection, listener)
     if door.kind == HTTP:
@@ -177,9 +188,29 @@ async def _open(
     try:
         if door.socket.family == socket.AF_UNIX:
             return await loop.create_unix_server(connect, sock=door.socket, backlog=backlog)
-        return await loop.create_server(connect, sock=door.socket, backlog=backlog)
+        limit = HANDSHAKE_LIMIT if tls else None
+        return await loop.create_server(
+            connect,
+            sock=door.socket,
+            backlog=backlog,
+            ssl=tls,
+            ssl_handshake_timeout=limit,
+            ssl_shutdown_timeout=limit,
+        )
     except OSError as error:
         raise StartError(f"cannot listen on {door}: {error.strerror}") from error
+
+
+def _renew(settings: Settings, tls: ssl.SSLContext | None) -> None:
+    """SIGHUP. The log's handler sees by itself that its file was moved."""
+    log.info("SIGHUP: the log file is opened anew")
+    if settings.tls is not None and tls is not None:
+        try:
+            settings.tls.load(tls)
+        except TLSError as error:
+            log.error("SIGHUP: the certificate in use stays: %s", error)
+        else:
+            log.info("SIGHUP: newcomers see the certificate in %s", settings.ssl_certificate)
 
 
 async def _watchdog() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from gearman_py.config import as_words
 from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.servers import DEFAULT_PORT, UNIX
+from gearman_py.tls import TLS
 
 
 def option(default: Any, flags: str, help: str, **argparse_options: Any) -> Any:
@@ -79,6 +80,22 @@ class Settings:
     )
     daemon: bool = option(
         False, "-d --daemon", "detach and run in the background", action="store_true"
+    )
+    ssl: bool = option(
+        False,
+        "--ssl",
+        "speak only TLS, and only with peers that show a certificate of the CA; Unix sockets "
+        "stay as they are",
+        action="store_true",
+    )
+    ssl_ca_file: str = option(
+        "/etc/ssl/certs/gearmand-ca.pem", "--ssl-ca-file", "the CA's certificate", metavar="FILE"
+    )
+    ssl_certificate: str = option(
+        "/etc/ssl/certs/gearmand.pem", "--ssl-certificate", "our certificate", metavar="FILE"
+    )
+    ssl_key: str = option(
+        "/etc/ssl/certs/gearmand.key", "--ssl-key", "our private key", metavar="FILE"
     )
     user: str = option(
         "", "-u --user", "switch to this user after start (root only)", metavar="USER"
@@ -219,6 +236,11 @@ class Settings:
         return self.queue_type.lower() in SQLITE
 
     @property
+    def tls(self) -> TLS | None:
+        """The files of --ssl, if that is given."""
+        return TLS(self.ssl_ca_file, self.ssl_certificate, self.ssl_key) if self.ssl else None
+
+    @property
     def handle_prefix(self) -> bytes:
         return (self.job_handle_prefix or f"H:{socket.gethostname()}").encode()
 
@@ -228,7 +250,6 @@ class UsageError(Exception):
 
 
 REFUSED = {
-    "--ssl": "TLS is not served: keep the port on a network you trust, or put a tunnel before it",
     "--mysql-": "there is no MySQL queue",
     "--libpq-": "there is no Postgres queue",
     "--redis-": "there is no redis queue",

@@ -194,7 +194,7 @@ def test_connections_over_the_limit_are_turned_away_but_not_operators(
         (["--admin-only"], "--admin-only: give --admin-listen unix:PATH"),
         (["--admin-listen", "127.0.0.1"], "--admin-listen: '127.0.0.1' is not unix:PATH"),
         (["--max-connections", "-1"], "--max-connections: -1 is less than 0"),
-        (["--ssl"], "--ssl: TLS is not served"),
+        (["--ssl", "--ssl-ca-file", "/nowhere"], "/nowhere: No such file or directory"),
         (["--libsqlite3-db=x"], "--queue-file: only with --queue-type sqlite"),
         (["-q", "sqlite"], "--queue-type sqlite: say where: --queue-file FILE"),
         (

@@ -1,0 +1,165 @@
+"""--ssl: TLS with a certificate of the CA is the only way in, and a handshake holds up nobody."""
+
+import contextlib
+import datetime
+import ipaddress
+import signal
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from gearman_py.tls import TLS, TLSError
+from tests.server.process import Address, Server, await_true
+
+Start = Callable[..., Server]
+NOW = datetime.datetime.now(datetime.UTC)
+DAY = datetime.timedelta(days=1)
+
+
+class Authority:
+    """A private CA, and the files that it issues to ``folder``."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        self._name = name
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self.file = folder / f"{name}.pem"
+        made = self._signed(self._issuer, self._key, NOW + DAY, None)
+        self.file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+
+    def issue(
+        self, name: str, *, address: str = "127.0.0.1", until: datetime.timedelta = DAY
+    ) -> TLS:
+        """A certificate for this IP address, valid for so long."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        made = self._signed(subject, key, NOW + until, address)
+        certificate = self._folder / f"{self._name}-{name}.pem"
+        certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        secret = self._folder / f"{self._name}-{name}.key"
+        secret.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return TLS(str(self.file), str(certificate), str(secret))
+
+    def _signed(
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        until: datetime.datetime,
+        address: str | None,
+    ) -> x509.Certificate:
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._issuer)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(NOW - 2 * DAY)
+            .not_valid_after(until)
+            .add_extension(x509.BasicConstraints(address is None, None), critical=True)
+        )
+        if address is not None:
+            names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+            builder = builder.add_extension(names, critical=False)
+        return builder.sign(self._key, hashes.SHA256())
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path, "ca")
+
+
+def words(tls: TLS) -> list[str]:
+    files = (tls.ca_file, tls.certificate, tls.key)
+    flags = ("--ssl-ca-file", "--ssl-certificate", "--ssl-key")
+    return ["--ssl", *(word for pair in zip(flags, files, strict=True) for word in pair)]
+
+
+def version(address: Address, context: ssl.SSLContext) -> bytes:
+    """What the server answers to ``version`` by TLS; raises OSError when it does not."""
+    with (
+        socket.create_connection(address, 10) as plain,
+        context.wrap_socket(plain, server_hostname=address[0]) as peer,
+    ):
+        peer.sendall(b"version\r\n")
+        return peer.recv(1000)
+
+
+def test_certificate_of_the_ca_is_served(start: Start, authority: Authority) -> None:
+    address = start(*words(authority.issue("server"))).listening()
+    assert version(address, authority.issue("client").client_context()).startswith(b"OK ")
+
+
+def test_peers_without_a_valid_certificate_are_refused(
+    start: Start, authority: Authority, tmp_path: Path
+) -> None:
+    address = start(*words(authority.issue("server"))).listening()
+    foreign = Authority(tmp_path, "other").issue("client")
+    nobody = ssl.create_default_context(cafile=str(authority.file))
+    late = authority.issue("late", until=-DAY).client_context()
+    stranger = TLS(str(authority.file), foreign.certificate, foreign.key).client_context()
+    for context in (nobody, late, stranger):
+        with contextlib.suppress(OSError):
+            assert not version(address, context)
+    assert version(address, authority.issue("client").client_context()).startswith(b"OK ")
+
+
+def test_plain_connection_is_refused(start: Start, authority: Authority) -> None:
+    address = start(*words(authority.issue("server"))).listening()
+    with socket.create_connection(address, 10) as peer:
+        peer.sendall(b"version\r\n" * 100)
+        try:
+            assert b"OK" not in peer.recv(1000)
+        except ConnectionResetError:
+            pass
+
+
+def test_client_refuses_a_server_of_another_name_or_ca(
+    start: Start, authority: Authority, tmp_path: Path
+) -> None:
+    address = start(*words(authority.issue("server", address="127.0.0.9"))).listening()
+    for client in (authority.issue("client"), Authority(tmp_path, "other").issue("client")):
+        with pytest.raises(ssl.SSLCertVerificationError):
+            version(address, client.client_context())
+
+
+def test_silent_handshakes_hold_up_nobody_and_are_ended(start: Start, authority: Authority) -> None:
+    address = start(*words(authority.issue("server"))).listening()
+    silent = [socket.create_connection(address, 10) for _ in range(50)]
+    assert version(address, authority.issue("client").client_context()).startswith(b"OK ")
+    for peer in silent:
+        with peer:
+            assert peer.recv(1) == b""
+
+
+def test_sighup_reads_the_certificate_again(start: Start, authority: Authority) -> None:
+    server = start(*words(authority.issue("server", address="127.0.0.9")))
+    address = server.listening()
+    client = authority.issue("client").client_context()
+    authority.issue("server")
+    server.process.send_signal(signal.SIGHUP)
+    await_true(lambda: "newcomers see the certificate" in server.log)
+    assert version(address, client).startswith(b"OK ")
+
+
+def test_missing_key_is_named_at_the_start(start: Start, authority: Authority) -> None:
+    tls = authority.issue("server")
+    Path(tls.key).unlink()
+    server = start(*words(tls))
+    assert server.process.wait(10) == 1
+    assert f"gearmand: {tls.key}: No such file" in server.log
+    with pytest.raises(TLSError):
+        tls.client_context()
