@@ -28,6 +28,7 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
         release,
         **place,
         memory=host.variables.get("gearman_memory", "75%"),
+        durable=host.variables.get("gearman_durable", True),
     )
     yield FreePort(address, port, UNIT, setting=f"gearman_port ({host.where_is('gearman_port')})")
     yield from account()

@@ -136,8 +136,9 @@ given. Names are those of the C gearmand. `--config-file FILE` reads them from a
 on the command line, as the C gearmand has it. The command line wins. `$GEARMAND_PORT` is the port
 where neither gives one.
 
-Signals: SIGTERM and SIGINT stop it at once, SIGUSR1 once its jobs are done; SIGHUP opens the log
-file anew. Exit status 0: stopped by a signal or an operator; 1: it could not start.
+Signals: SIGTERM and SIGINT stop it at once (see --drain-timeout), SIGUSR1 once its jobs are
+done; SIGHUP opens the log file anew and reads the certificate again. Exit status 0: stopped by a
+signal or an operator; 1: it could not start, or its durable queue can be trusted no more.
 
 Under systemd it says when it is ready, answers the watchdog, and uses the sockets of a socket
 unit, if there is one: those that `FileDescriptorName=` calls `admin` are for operators, `http` for

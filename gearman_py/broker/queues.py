@@ -51,6 +51,7 @@ class Queues:
     ) -> None:
         self._prefix = prefix + b":"
         self._number = first
+        self._closed = False
         self._choose = self._by_function if function_first else self._by_priority
         self._rotate = rotate
         self._wakeup = wakeup
@@ -148,6 +149,16 @@ class Queues:
             self.next_event = min(self.next_event, deadline)
         return handle, job
 
+    @property
+    def running(self) -> int:
+        """How many jobs workers have."""
+        return sum(function.running for function in self.functions.values())
+
+    def close(self) -> None:
+        """Give out no more jobs, and wake nobody; all else goes on."""
+        self._closed = True
+        self._choose = lambda worker: None
+
     def _by_priority(self, worker: Peer) -> Job | None:
         for priority in PRIORITIES:
             for function in worker.order:
@@ -215,7 +226,7 @@ class Queues:
         """The worker asks to be woken; at once when there is a job for it already."""
         worker.woken = False
         for function in worker.order:
-            if function.queued:
+            if function.queued and not self._closed:
                 self._wake(worker)
                 return
         worker.sleeping = True
@@ -232,7 +243,7 @@ class Queues:
 
     def wake(self, function: Function, now: float) -> None:
         """Wake the workers that have slept longest for this function."""
-        if not function.sleepers:
+        if not function.sleepers or self._closed:
             return
         for worker in list(islice(function.sleepers, self._wakeup or None)):
             self._wake(worker)

@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.journal import Group
 from gearman_py.broker.queues import Queues
+from gearman_py.sdnotify import notify
 from gearman_py.store.base import Store, StoreError, UnknownOutcome
 
 log = logging.getLogger("gearmand")
@@ -26,6 +27,10 @@ log = logging.getLogger("gearmand")
 LAG = 0.01
 # Seconds until the same is tried again when the store could not.
 RETRY = 0.5
+# How many records are read between signs of life to systemd, and the time asked for then
+# (microseconds): a queue may take longer to read than a start may take.
+SIGN_OF_LIFE = 100_000
+MORE = 60_000_000
 WARN_AGAIN = 10.0  # seconds
 # How soon the thread is given the interpreter when the event loop is busy (seconds).
 SWITCH = 0.0005
@@ -34,7 +39,9 @@ SWITCH = 0.0005
 def replay(store: Store, queues: Queues) -> None:
     """Queue what was left by the last run; raises StoreError."""
     begun, wall = time.monotonic(), time.time()
-    for record in store.replay():
+    for number, record in enumerate(store.replay()):
+        if not number % SIGN_OF_LIFE:
+            notify(f"STATUS=queued again: {number} jobs of before", f"EXTEND_TIMEOUT_USEC={MORE}")
         queues.restore(record, wall)
     if queues.jobs:
         seconds = time.monotonic() - begun

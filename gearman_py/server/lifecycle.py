@@ -1,8 +1,8 @@
 """A job server's life: listen, tell systemd, serve, stop when told to.
 
-SIGTERM and SIGINT stop at once: what peers are owed is written, queued jobs are forgotten
-unless they are stored. With a durable queue nobody can connect until the jobs of before are
-queued again.
+SIGTERM and SIGINT stop at once, or when no job runs (``drain_timeout``); a second one stops at
+once. What peers are owed is written, queued jobs are forgotten unless they are stored. With a
+durable queue nobody can connect until the jobs of before are queued again.
 SIGUSR1 stops accepting and ends when no job is left. SIGHUP opens the log file anew and
 reads the certificate again. An operator's `shutdown` and `shutdown graceful` are as SIGTERM
 and SIGUSR1.
@@ -45,6 +45,8 @@ log = logging.getLogger("gearmand")
 KEPT = 4 * 2**20
 # How often connections are looked over for peers that have stopped reading (seconds).
 SWEEP = 10.0
+# How often jobs are counted by who waits for their end (seconds).
+POLL = 0.1
 
 
 def allow_descriptors(number: int) -> None:
@@ -126,6 +128,7 @@ async def _serve(
     store: Store | None,
 ) -> int:
     loop = asyncio.get_running_loop()
+    told = asyncio.Event()
     stop = asyncio.Event()
     draining = asyncio.Event()
     broker = Broker(
@@ -135,7 +138,7 @@ async def _serve(
         version=__version__,
         log_level=logging.getLevelName(log.getEffectiveLevel()),
         restricted=settings.admin_only,
-        on_shutdown=lambda graceful: (draining if graceful else stop).set(),
+        on_shutdown=lambda graceful: (draining if graceful else told).set(),
     )
     listener = Listener(
         broker, loop, max_packet=settings.max_packet, max_connections=settings.max_connections
@@ -144,7 +147,7 @@ async def _serve(
         listener.keeper = Keeper(store, broker, listener.flush, stop.set)
     servers = {door: await _open(loop, listener, door, settings.backlog, tls) for door in doors}
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, _tell, told, stop)
     loop.add_signal_handler(signal.SIGUSR1, draining.set)
     loop.add_signal_handler(signal.SIGHUP, _renew, settings, tls)
     where = ", ".join(map(str, doors))
@@ -154,6 +157,7 @@ async def _serve(
         asyncio.create_task(_watchdog()),
         asyncio.create_task(_sweep(listener)),
         asyncio.create_task(_drain(draining, servers, broker, stop)),
+        asyncio.create_task(_finish(told, settings.drain_timeout, broker, stop)),
     ]
     await stop.wait()
     notify("STOPPING=1")
@@ -226,6 +230,22 @@ async def _sweep(listener: Listener) -> None:
         listener.sweep()
 
 
+def _tell(told: asyncio.Event, stop: asyncio.Event) -> None:
+    """SIGTERM or SIGINT; the second means it."""
+    (stop if told.is_set() else told).set()
+
+
+async def _finish(told: asyncio.Event, seconds: float, broker: Broker, stop: asyncio.Event) -> None:
+    await told.wait()
+    broker.queues.close()
+    if seconds and (running := broker.queues.running):
+        log.info("stopping: %d running jobs may end within %g s", running, seconds)
+        deadline = time.monotonic() + seconds
+        while broker.queues.running and time.monotonic() < deadline:  # noqa: ASYNC110 - no events
+            await asyncio.sleep(POLL)
+    stop.set()
+
+
 async def _drain(
     draining: asyncio.Event,
     servers: dict[Door, asyncio.Server],
@@ -239,5 +259,5 @@ async def _drain(
         if door.kind != ADMIN:  # they may want to see how far it is
             server.close()
     while broker.queues.jobs:  # noqa: ASYNC110 - the broker knows no events to wait on
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(POLL)
     stop.set()

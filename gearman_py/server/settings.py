@@ -201,6 +201,13 @@ class Settings:
         "with -q sqlite: the file, made when it is not there, in a folder that is there",
         metavar="FILE",
     )
+    drain_timeout: float = option(
+        0.0,
+        "--drain-timeout",
+        "on SIGTERM give out no more jobs and let running ones end, for so many seconds (0)",
+        type=float,
+        metavar="SECONDS",
+    )
     check_args: bool = option(
         False, "--check-args", "leave with status 0 when the options are right", action="store_true"
     )

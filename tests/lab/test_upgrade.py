@@ -16,7 +16,7 @@ from types import MappingProxyType, ModuleType
 
 import pytest
 
-from gearman_py import Client
+from gearman_py import Client, Submit, Worker
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = "198.18.10.247:4730"
@@ -281,11 +281,18 @@ def test_an_upgrade_whose_operator_is_killed_is_finished_by_the_next(
     assert len(WORKERS) <= asked <= len(WORKERS) + 1  # worker2 may have been asked twice
 
 
-def test_nobody_is_refused_while_the_job_server_is_upgraded(
+def test_an_upgrade_of_the_job_server_refuses_nobody_and_keeps_what_is_queued(
     fleet: ModuleType, tmp_path: Path
 ) -> None:
     folder = tree(tmp_path / "tree")
     problems, connected = [], 0
+    workloads = {b"%d" % number for number in range(500)}
+    with Client(SERVER, timeout=20) as client:
+        jobs = [
+            Submit(function="kept", workload=workload, background=True)
+            for workload in sorted(workloads)
+        ]
+        handles = {job.handle for job in client.submit_many(jobs)}
     with begin(folder, "upgrade", "--yes", "--limit", "job_server") as process:
         while process.poll() is None:
             try:
@@ -299,4 +306,10 @@ def test_nobody_is_refused_while_the_job_server_is_upgraded(
     assert problems == []
     assert connected > 100
     assert invoke(ROOT, "upgrade", "--yes", "--limit", "job_server").status == 0
-    assert Client(SERVER, timeout=20).do("reverse", b"abc") == b"cba"
+    run = []
+    worker = Worker(SERVER)
+    worker.add_function("kept", lambda job: run.append((job.workload, job.handle)))
+    worker.work()
+    assert len(run) == len(workloads)
+    assert {workload for workload, _ in run} == workloads
+    assert {handle for _, handle in run} == handles

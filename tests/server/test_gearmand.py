@@ -57,6 +57,40 @@ def test_drain_signal_refuses_newcomers_and_ends_after_the_last_job(
     assert server.process.wait(10) == 0
 
 
+def test_a_server_told_to_stop_lets_running_jobs_end_and_gives_out_no_other(
+    start: Start, connect: Connect
+) -> None:
+    server = start("--drain-timeout", "10")
+    address = server.listening()
+    client, worker, sleeper = connect(address), connect(address), connect(address)
+    worker.say(Packet.CAN_DO, b"f")
+    _, handle = client.ask(Packet.SUBMIT_JOB, b"f", b"", b"")
+    assert worker.ask(Packet.GRAB_JOB)[0] == "JOB_ASSIGN"
+    sleeper.say(Packet.CAN_DO, b"f")
+    sleeper.say(Packet.PRE_SLEEP)
+    assert sleeper.ask(Packet.ECHO_REQ, b"x") == ("ECHO_RES", b"x")
+    server.process.terminate()
+    await_true(lambda: "1 running jobs may end within 10 s" in server.log)
+    assert client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"")[0] == "JOB_CREATED"
+    assert sleeper.ask(Packet.ECHO_REQ, b"x") == ("ECHO_RES", b"x")  # nobody woke it
+    assert sleeper.ask(Packet.GRAB_JOB) == ("NO_JOB",)
+    worker.say(Packet.WORK_COMPLETE, handle, b"r")
+    assert client.hear() == ("WORK_COMPLETE", handle, b"r")
+    assert server.process.wait(10) == 0
+    assert "stopping: 1 jobs were queued or running" in server.log
+
+
+def test_a_server_told_to_stop_twice_waits_for_nothing(start: Start, connect: Connect) -> None:
+    server = start("--drain-timeout", "3600")
+    worker = connect(server.listening())
+    worker.say(Packet.CAN_DO, b"f")
+    worker.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"")
+    assert worker.ask(Packet.GRAB_JOB)[0] == "JOB_ASSIGN"
+    server.process.terminate()
+    await_true(lambda: "1 running jobs may end" in server.log)
+    assert server.end() == 0
+
+
 def test_taken_port_is_one_message_with_the_cure(start: Start) -> None:
     _, port = start().listening()
     done = gearmand("-L", "127.0.0.1", "-p", str(port))
