@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from provision import hosts, inventory, plan, release, tags
-from provision.errors import HostFailed, ToolkitError
+from provision.errors import HostFailed, ToolkitError, Unreachable
 from provision.events import Applied, Begun, Building, Event, Failed, Planned
 from provision.explain import advice
 from provision.inventory import Host, Inventory
@@ -243,10 +243,10 @@ class Run:
         self.report.show(Failed(name, error, self.seconds))
 
     def recheck(self, site: Site) -> None:
-        """What is applied is what was shown, though somebody else deployed in between."""
-        shown = site.plan
+        """What is applied is what was shown, or less, though the host lives on in between."""
+        shown = _operations(site.plan)
         site.probe()
-        if _operations(site.plan) != _operations(shown):
+        if not all(operation in shown for operation in _operations(site.plan)):
             raise HostFailed("it has changed since its plan was made: deploy again")
 
     def stage(self, site: Site) -> None:
@@ -281,6 +281,8 @@ class Run:
 
     def record(self, site: Site, error: ToolkitError | None = None, result: str = "ok") -> None:
         """Write down on the host what was done there; nobody is stopped by what cannot be."""
+        if isinstance(error, Unreachable):
+            return  # which has been told
         if error is not None:
             result = f"failed: {str(error).splitlines()[0]}"
         entry: dict[str, Any] = {

@@ -6,6 +6,7 @@ socket by itself notices a dead peer late, and one behind a jump host never.
 
 import socket
 import time
+from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -67,9 +68,10 @@ def keep_alive(transport: "paramiko.Transport", line: Line) -> None:
     """
 
     def ask() -> None:
-        while transport.is_active():
-            time.sleep(KEEPALIVE)
-            if line.silence >= KEEPALIVE and transport.is_active():
-                transport.global_request("keepalive@openssh.com", wait=True)
+        with suppress(EOFError, OSError):  # the line is gone, and who reads from it is told
+            while transport.is_active():
+                time.sleep(KEEPALIVE)
+                if line.silence >= KEEPALIVE and transport.is_active():
+                    transport.global_request("keepalive@openssh.com", wait=True)
 
     Thread(target=ask, daemon=True, name="keep alive").start()

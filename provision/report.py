@@ -42,6 +42,7 @@ STATES = {
     **dict.fromkeys(("fail", "rolled back", "failed", "unreachable", "not begun"), 31),
 }
 COLOURS = {"+": 32, "~": 33, "-": 31, "!": 31, "?": 31, **STATES}
+NOT_DONE = ("failed", "unreachable", "not begun")
 UP_AND_CLEAR = "\033[A\033[2K"
 
 
@@ -140,7 +141,13 @@ class Report:
             name = self._paint(state, f"{state:{wide}}")
             took = f"{self._took[host]:9.1f}" if host in self._took else ""
             self._print(f"{host:{self._width}}  {name}  {max(ok, 0):5}  {done:7}  {failed:6}{took}")
+            if plan and plan.problems:
+                problems = [f"{each.sign} {_plain(each.message)}" for each in plan.problems]
+                self._failures.setdefault(host, ["no plan can be made for it", *problems])
         self.recap(seconds)
+        left = [host for host, state in self._states.items() if state in NOT_DONE]
+        if left and len(left) < len(self._states):
+            self._print(f"these alone: --limit {','.join(left)}")
 
     def say(self, line: str) -> None:
         """A remark that changes nothing."""
@@ -221,8 +228,9 @@ class Report:
 
     def _applied(self, event: Applied) -> None:
         host, outcome = event.host, event.outcome
-        self._done[host] += 1
-        self._works_on(host)
+        if outcome.error is None:
+            self._done[host] += 1
+            self._works_on(host)
         if self._verbose:
             seconds = f"{outcome.seconds:6.2f} s"
             self._print(f"{host:{self._width}}  {seconds}  {shell_line(event.change.operation)}")

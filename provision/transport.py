@@ -14,7 +14,7 @@ import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Event, Lock, Semaphore, Timer
 from typing import TYPE_CHECKING, Any
@@ -80,7 +80,7 @@ class Channel:
         return not (told or self._link.alive)
 
     def close(self) -> None:
-        self._channel.close()
+        _hang_up(self._channel)
         self._link.close()
 
 
@@ -126,7 +126,7 @@ class Connection:
 
         def stop() -> None:
             late.set()
-            channel.close()
+            _hang_up(channel)
 
         timer = Timer(seconds, stop)
         timer.start()
@@ -139,7 +139,7 @@ class Connection:
                 done = Completed(channel.recv_exit_status(), stdout, stderr.result())
         finally:
             timer.cancel()
-            channel.close()
+            _hang_up(channel)
         if late.is_set():
             raise HostFailed(f"{self._name}: `{line}` was not over after {seconds:g} s")
         if done.status == -1:
@@ -285,6 +285,11 @@ def _feed(channel: "paramiko.Channel", stdin: bytes) -> None:
         channel.shutdown_write()
     except OSError:
         pass  # a command need not read all it is given
+
+
+def _hang_up(channel: "paramiko.Channel") -> None:
+    with suppress(EOFError, OSError):  # the connection is gone already
+        channel.close()
 
 
 def _all(receive: Callable[[int], bytes]) -> bytes:

@@ -36,6 +36,8 @@ def _lines_of(folder: str, below: str) -> Iterator[str]:
 def damage(folder: str) -> str | None:
     """A file of a complete release that is not as it was. One that says nothing is believed."""
     noted = _lines(f"{folder}/.complete")
+    if noted and not os.path.exists(f"{folder}/units"):
+        return "units"
     try:
         changed = set(noted) ^ set(listing(folder)) if noted else ()
     except FileNotFoundError:

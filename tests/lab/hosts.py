@@ -8,7 +8,7 @@ from typing import Any
 # in the midst of useradd leaves its locks, which the next one takes away.
 MANIFEST = r"""
 import hashlib, json, os, re, stat, sys
-system = r"/var/lib/(systemd|dpkg|gearman-deploy)|/etc/\w+(-|\.lock|\.\d+)$"
+system = r"/var/lib/(systemd|dpkg|gearman-deploy|gearmand)|/etc/\w+(-|\.lock|\.\d+)$"
 skipped = re.compile(rf"{system}|/__pycache__|/\.(complete|before)$")
 found = {}
 for top in ("/etc", "/opt", "/usr/local", "/var/lib"):

@@ -139,7 +139,7 @@ def test_a_host_that_does_not_answer_does_not_stop_its_peers(
     assert changed["job"]
     assert changed["worker2"]
     assert changed["client"]
-    assert "4 hosts: 3 changed, 1 unreachable" in capsys.readouterr().out.splitlines()[-1]
+    assert "4 hosts: 3 changed, 1 unreachable" in capsys.readouterr().out.splitlines()[-2]
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_a_release_that_fails_on_one_host_changes_nothing_that_runs_there(
     assert "/opt/gearman/current" not in fleet.sessions["client"].host.paths
     assert fleet.sessions["job"].host.processes
     assert fleet.sessions["worker"].host.processes
-    assert "3 hosts: 2 changed, 1 failed" in capsys.readouterr().out.splitlines()[-1]
+    assert "3 hosts: 2 changed, 1 failed" in capsys.readouterr().out.splitlines()[-2]
 
 
 def test_a_locked_host_stops_the_deploy_before_anything_is_changed(fleet: Fleet) -> None:
@@ -204,12 +204,26 @@ def test_a_locked_host_stops_the_deploy_before_anything_is_changed(fleet: Fleet)
     assert fleet.changed() == {"job": 0, "worker": 0, "client": 0}
 
 
-def test_a_host_that_changed_since_its_plan_was_shown_is_not_touched(
+def test_what_somebody_else_did_since_the_plan_was_shown_is_not_done_again(fleet: Fleet) -> None:
+    fleet.sessions["worker"].meanwhile = [Operation("group", {"name": "gearman"})]
+    assert fleet.deploy() == 0
+    kinds = [each.kind for each in fleet.sessions["worker"].host.applied]
+    assert kinds.count("group") == 1
+
+
+def test_a_host_that_needs_more_than_its_plan_showed_is_not_touched(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fleet.sessions["worker"].meanwhile = [Operation("group", {"name": "gearman"})]
+    assert fleet.deploy() == 0
+    worker = fleet.sessions["worker"]
+    link = {"path": "/opt/gearman/current", "target": "releases/other"}
+    worker.host.apply([Operation("link", link)])
+    unit = {"path": "/etc/systemd/system/gearman-worker@.service"}
+    attributes = {"owner": "root", "group": "root", "mode": "0600"}
+    worker.meanwhile = [Operation("attributes", unit | attributes)]
+    before = fleet.changed()["worker"]
     assert fleet.deploy() == 3
-    assert fleet.changed()["worker"] == 1
+    assert fleet.changed()["worker"] == before + 1
     assert "worker  failed  it has changed since its plan was made" in capsys.readouterr().out
 
 

@@ -215,7 +215,7 @@ def test_a_clock_is_wrong_as_far_as_can_be_told(
 
 def test_the_last_lines_are_asked_of_units_that_do_not_run_alone() -> None:
     known = inventory.load(LAB)
-    (worker,) = known.group("worker")
+    worker = known.group("worker")[0]
     (role,) = ROLES["worker"][-1:]
     resources = list(role(worker, known, RELEASE))
     answers = well("worker1") | unit(active="failed")

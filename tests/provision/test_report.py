@@ -99,6 +99,33 @@ def test_a_run_ends_with_a_table_of_what_was_done_where() -> None:
     ]
 
 
+def test_who_is_left_and_why_stands_at_the_end() -> None:
+    stream = io.StringIO()
+    report = Report(["job", "worker", "client"], stream=stream)
+    report.show(Planned("job", Plan(12, CHANGES, (Problem("port 4730 is taken"),))))
+    report.show(Planned("worker", Plan(14, CHANGES)))
+    report.show(Planned("client", Plan(3)))
+    report.recap(0.5)
+    wrong = Outcome(RESTART, 0.1, "it ended with 1")
+    report.show(Applied("worker", CHANGES[0], Outcome(WRITE, 0.02)))
+    report.show(Applied("worker", CHANGES[1], wrong))
+    report.show(Failed("worker", HostFailed("restart app.service: it ended with 1"), 0.2))
+    report.end(1.23)
+    assert (
+        stream.getvalue().splitlines()[-7:]
+        == [
+            "                   ok  changed  failed  seconds",
+            "job     failed     10        0       1",
+            "worker  failed     12        1       1      0.2",
+            "client  ok          3        0       0",
+            "job: no plan can be made for it",
+            "    ! port 4730 is taken",
+            "3 hosts: 1 ok, 2 failed (1.2 s)",
+            "these alone: --limit job,worker",
+        ][-7:]
+    )
+
+
 def test_what_a_host_says_cannot_steer_the_terminal() -> None:
     diff = "--- a\n+++ a\n@@ -1 +1 @@\n-\033[2Jold\n+new\n"
     change = Change("~", "link /a", WRITE, "\033]0;owned\a -> b", diff)
