@@ -113,6 +113,10 @@ class Report:
 
     def recap(self, seconds: float) -> None:
         """Close a plan: what went wrong, how many hosts stand how, what is left, and the time."""
+        self._tell_failures()
+        self._sum_up(seconds)
+
+    def _tell_failures(self) -> None:
         told: dict[str, str] = {}  # what went wrong -> where it was told
         for host, (first, *more) in self._failures.items():
             self._print(f"{host}: {self._paint('failed', first)}")
@@ -124,6 +128,8 @@ class Report:
             for line in more:
                 self._print(f"    {line}")
         self._failures.clear()
+
+    def _sum_up(self, seconds: float) -> None:
         states = Counter(self._states.values())
         counts = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
         self._print(
@@ -131,7 +137,7 @@ class Report:
         )
 
     def end(self, seconds: float) -> None:
-        """Close a run: each host in a table, and then as :meth:`recap`."""
+        """Close a run: each host in a table, as :meth:`recap`, and who is left."""
         wide = max(map(len, self._states.values()), default=0)
         self._print(f"{'':{self._width}}  {'':{wide}}     ok  changed  failed  seconds")
         for host, state in self._states.items():
@@ -144,10 +150,11 @@ class Report:
             if plan and plan.problems:
                 problems = [f"{each.sign} {_plain(each.message)}" for each in plan.problems]
                 self._failures.setdefault(host, ["no plan can be made for it", *problems])
-        self.recap(seconds)
+        self._tell_failures()
         left = [host for host, state in self._states.items() if state in NOT_DONE]
         if left and len(left) < len(self._states):
             self._print(f"these alone: --limit {','.join(left)}")
+        self._sum_up(seconds)
 
     def say(self, line: str) -> None:
         """A remark that changes nothing."""

@@ -289,7 +289,8 @@ def test_a_host_that_is_not_well_fails_alone_and_says_why(
     assert code == HOST_FAILED, out
     assert re.search(message, out), out
     assert "worker1  changed  1 change" in out
-    assert "client1: " in out.splitlines()[-2] or "    " in out.splitlines()[-2]
+    assert "client1: " in out.splitlines()[-3] or "    " in out.splitlines()[-3]
+    assert out.splitlines()[-2] == "these alone: --limit client1"
     assert re.match(r"3 hosts: 1 ok, 1 changed, 1 failed ", out.splitlines()[-1])
     code, out = run()
     assert code == 0, out
@@ -343,8 +344,8 @@ def test_one_failed_host_stops_no_other_of_its_group_and_is_named_at_the_end(
         assert re.search("^worker2 +changed", out, re.M), out
         assert re.search("^client1 +changed", out, re.M), out
         said = f"worker1: file {unit}: Read-only file system: .*; look at its mount"
-        assert re.match(said, out.splitlines()[-3]), out
-        assert out.splitlines()[-2].startswith("    try: install -o root -g root -m 0644 ")
+        assert re.match(said, out.splitlines()[-4]), out
+        assert out.splitlines()[-3].startswith("    try: install -o root -g root -m 0644 ")
         root(lab, "worker1", "umount /etc/systemd/system")
         assert run()[0] == 0
     finally:

@@ -111,19 +111,14 @@ def test_who_is_left_and_why_stands_at_the_end() -> None:
     report.show(Applied("worker", CHANGES[1], wrong))
     report.show(Failed("worker", HostFailed("restart app.service: it ended with 1"), 0.2))
     report.end(1.23)
-    assert (
-        stream.getvalue().splitlines()[-7:]
-        == [
-            "                   ok  changed  failed  seconds",
-            "job     failed     10        0       1",
-            "worker  failed     12        1       1      0.2",
-            "client  ok          3        0       0",
-            "job: no plan can be made for it",
-            "    ! port 4730 is taken",
-            "3 hosts: 1 ok, 2 failed (1.2 s)",
-            "these alone: --limit job,worker",
-        ][-7:]
-    )
+    assert stream.getvalue().splitlines()[-6:] == [
+        "worker  failed     12        1       1      0.2",
+        "client  ok          3        0       0",
+        "job: no plan can be made for it",
+        "    ! port 4730 is taken",
+        "these alone: --limit job,worker",
+        "3 hosts: 1 ok, 2 failed (1.2 s)",
+    ]
 
 
 def test_what_a_host_says_cannot_steer_the_terminal() -> None:
