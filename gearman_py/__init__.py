@@ -28,6 +28,7 @@ from gearman_py.errors import (
     SubmitError,
 )
 from gearman_py.serializer import JSON, Serializer
+from gearman_py.tls import TLS, TLSError
 
 if TYPE_CHECKING:
     from gearman_py.admin.aio import AsyncAdminClient
@@ -57,6 +58,7 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "JSON",
+    "TLS",
     "AdminClient",
     "AdminError",
     "ArgumentTooLarge",
@@ -80,6 +82,7 @@ __all__ = [
     "ServerUnavailable",
     "Submit",
     "SubmitError",
+    "TLSError",
     "Worker",
     "WorkerJob",
 ]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from gearman_py.servers import Server
+from gearman_py.tls import fresh_context
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -13,7 +14,8 @@ async def open_connection(make: Callable[[], P], server: Server) -> P:
     """A connected protocol on the running event loop. Raises OSError."""
     loop = asyncio.get_running_loop()
     if server.path is None:
-        _, protocol = await loop.create_connection(make, server.host, server.port)
+        context = fresh_context(server.tls) if server.tls else None
+        _, protocol = await loop.create_connection(make, server.host, server.port, ssl=context)
     else:
         _, protocol = await loop.create_unix_connection(make, server.path)
     return protocol

@@ -10,6 +10,10 @@ def connect(server: Server, timeout: float | None) -> socket.socket:
     if server.path is None:
         connection = socket.create_connection((server.host, server.port), timeout)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if server.tls is not None:
+            from gearman_py.tunnel import tunnel  # few need it, and it takes its time
+
+            return tunnel(connection, server.tls, server.host)
         return connection
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(timeout)

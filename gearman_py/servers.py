@@ -1,4 +1,5 @@
-"""Where job servers are, as people write it: "host", "host:4730", "[::1]:4730", "unix:/path".
+"""Where job servers are, as people write it: "host", "host:4730", "[::1]:4730", "unix:/path";
+"gearmans://host" where TLS is spoken.
 
 Several are parted by commas or come as a list. Nothing here looks up a name or connects.
 """
@@ -8,16 +9,23 @@ from collections.abc import Iterable
 from socket import gaierror
 from typing import NamedTuple
 
+from gearman_py.tls import TLS, why_refused
+
 DEFAULT_PORT = 4730  # IANA's for Gearman
 ENVIRONMENT = "GEARMAN_SERVERS"  # as libgearman
 UNIX = "unix:"
+TLS_SCHEME, PLAIN_SCHEME = "gearmans://", "gearman://"
 
 
 class Server(NamedTuple):
-    """One job server's address; ``host`` is "unix:/path" for a Unix socket."""
+    """One job server's address; ``host`` is "unix:/path" for a Unix socket.
+
+    ``tls``: the files to speak TLS with; None: it is not spoken.
+    """
 
     host: str
     port: int = DEFAULT_PORT
+    tls: TLS | None = None
 
     @property
     def path(self) -> str | None:
@@ -31,29 +39,39 @@ class Server(NamedTuple):
         return f"{host}:{self.port}"
 
 
-Servers = str | Iterable[str]
+Servers = str | Iterable[str | Server]
 """Job servers as a person gives them."""
 
 
-def parse_servers(servers: Servers | None = None, *, port: int = DEFAULT_PORT) -> list[Server]:
+def parse_servers(
+    servers: Servers | None = None, *, port: int = DEFAULT_PORT, tls: TLS | None = None
+) -> list[Server]:
     """The servers named, each once, in order; ``port`` is for those that name none.
 
-    None means the environment's GEARMAN_SERVERS, or localhost without it.
-    Raises ValueError with a sentence about the first that is not an address.
+    None means the environment's GEARMAN_SERVERS, or localhost without it. With ``tls`` it is
+    spoken to all of them; to a "gearmans://host" always, with the files that the environment
+    names unless they are given. Unix sockets are as they are.
+    Raises ValueError with a sentence about the first that is not an address, or TLSError.
     """
     if servers is None:
         servers = os.environ.get(ENVIRONMENT) or "localhost"
     words = servers.split(",") if isinstance(servers, str) else list(servers)
-    names = [name.strip() for word in words for name in word.split(",")]
-    found = dict.fromkeys(_parse(name, port) for name in names if name)
+    known = [word for word in words if isinstance(word, Server)]
+    names = [name.strip() for word in words if isinstance(word, str) for name in word.split(",")]
+    found = dict.fromkeys([*known, *(_parse(name, port, tls) for name in names if name)])
     if not found:
         raise ValueError("no job server given: expected HOST or HOST:PORT")
+    for files in {server.tls for server in found if server.tls is not None}:
+        files.client_context()  # what is wrong with them is told now, not at the first job
     return list(found)
 
 
-def _parse(name: str, port: int) -> Server:
+def _parse(name: str, port: int, tls: TLS | None) -> Server:
     if name.startswith(UNIX):
         return Server(name, 0)
+    if name.startswith(TLS_SCHEME):
+        return _parse(name.removeprefix(TLS_SCHEME), port, tls or TLS.of_client())
+    name = name.removeprefix(PLAIN_SCHEME)
     host, colon, tail = name, "", ""
     if name.startswith("["):
         host, bracket, rest = name[1:].partition("]")
@@ -65,16 +83,18 @@ def _parse(name: str, port: int) -> Server:
     if not host:
         raise ValueError(f"{name!r} is not a server: it names no host")
     if not colon:
-        return Server(host, port)
+        return Server(host, port, tls)
     if not (tail.isascii() and tail.isdigit() and 0 < int(tail) < 65536):
         raise ValueError(f"{name!r} is not a server: {tail!r} is not a port (1 to 65535)")
-    return Server(host, int(tail))
+    return Server(host, int(tail), tls)
 
 
 def why_not(error: Exception, timeout: float | None = None) -> str:
     """Why a server could not be reached, or was lost, in a few words."""
     if isinstance(error, TimeoutError) and error.errno is None and timeout is not None:
         return f"no answer within {timeout:g} s"
+    if type(error).__module__ == "ssl":  # which few have imported
+        return why_refused(error)
     if isinstance(error, gaierror) or not isinstance(error, OSError) or error.errno is None:
         return getattr(error, "strerror", None) or str(error) or type(error).__name__
     return os.strerror(error.errno)  # asyncio puts the address where this should be

@@ -5,10 +5,25 @@ for the name or address it dialled. Nothing older than TLS 1.2 is spoken. Key fi
 for a passphrase.
 """
 
-import ssl
+import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # for those who do speak it: importing it takes 10 ms of a command's start
+    import ssl
 
 HANDSHAKE_LIMIT = 5.0  # seconds
+
+# A client's files: libgearman's environment variables, and where it looks without them.
+CA_FILE = "GEARMAND_CA_CERTIFICATE", "/etc/ssl/certs/gearmand-ca.pem"
+CERTIFICATE = "GEARMAN_CLIENT_PEM", "/etc/ssl/certs/gearman.pem"
+KEY = "GEARMAN_CLIENT_KEY", "/etc/ssl/certs/gearman.key"
+
+# What OpenSSL says of a peer that does not speak TLS.
+PLAIN = ("wrong_version_number", "unexpected_message", "http_request", "packet_length_too_long")
+
+# A server need not say why it refuses a certificate: asyncio's do not.
+TURNED_AWAY = "it hung up at once: is our certificate one of its CA, and not expired?"
 
 
 class TLSError(ValueError):
@@ -17,25 +32,41 @@ class TLSError(ValueError):
 
 @dataclass(frozen=True)
 class TLS:
-    """Paths of PEM files: the CA's certificate, one's own certificate, and its private key."""
+    """Paths of PEM files: the CA's certificate, one's own certificate, and its private key.
+
+    A client may leave its own out, for a server that asks for none; gearman_py's does ask.
+    """
 
     ca_file: str
-    certificate: str
-    key: str
+    certificate: str = ""
+    key: str = ""
 
-    def server_context(self) -> ssl.SSLContext:
+    @classmethod
+    def of_client(cls, ca_file: str = "", certificate: str = "", key: str = "") -> "TLS":
+        """The files given; the others as the environment says, or where libgearman looks."""
+        given = ((ca_file, CA_FILE), (certificate, CERTIFICATE), (key, KEY))
+        return cls(*(path or os.environ.get(name) or usual for path, (name, usual) in given))
+
+    def server_context(self) -> "ssl.SSLContext":
         """For a server that serves only those whom the CA knows. Raises TLSError."""
+        import ssl
+
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.verify_mode = ssl.CERT_REQUIRED
         return self._fill(context)
 
-    def client_context(self) -> ssl.SSLContext:
+    def client_context(self) -> "ssl.SSLContext":
         """For a client; the server's certificate and name are checked. Raises TLSError."""
+        import ssl
+
         return self._fill(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 
-    def _fill(self, context: ssl.SSLContext) -> ssl.SSLContext:
+    def _fill(self, context: "ssl.SSLContext") -> "ssl.SSLContext":
+        import ssl
+
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        for path in (self.ca_file, self.certificate, self.key):
+        own = (self.certificate, self.key) if self.certificate or self.key else ()
+        for path in (self.ca_file, *own):
             try:
                 with open(path, "rb"):
                     pass
@@ -45,16 +76,38 @@ class TLS:
             context.load_verify_locations(self.ca_file)
         except ssl.SSLError as error:
             raise TLSError(f"{self.ca_file}: no CA certificate in PEM ({error.reason})") from error
-        self.load(context)
+        if own:
+            self.load(context)
         return context
 
-    def load(self, context: ssl.SSLContext) -> None:
+    def load(self, context: "ssl.SSLContext") -> None:
         """Read certificate and key, again if need be: for handshakes to come. Raises TLSError."""
         try:
             context.load_cert_chain(self.certificate, self.key, password=_no_passphrase)
-        except (ssl.SSLError, OSError) as error:
+        except OSError as error:
             why = getattr(error, "reason", None) or error.strerror
             raise TLSError(f"{self.certificate} and {self.key}: {why}") from error
+
+
+def fresh_context(tls: TLS) -> "ssl.SSLContext":
+    """A client's, of the files as they are now: certificates are renewed. Raises OSError."""
+    try:
+        return tls.client_context()
+    except TLSError as error:
+        raise OSError(str(error)) from error
+
+
+def why_refused(error: Exception) -> str:
+    """Why a peer and we did not come to terms, in a few words, of an SSLError."""
+    if (said := getattr(error, "verify_message", None)) is not None:
+        return f"its certificate is refused: {said.rstrip('.')}"
+    reason = (getattr(error, "reason", None) or "").lower()
+    if reason in PLAIN:
+        return "it does not speak TLS on this port"
+    if "alert" in reason:
+        alert = reason.partition("alert_")[2].replace("_", " ")
+        return f"it refused us: {alert} (is our certificate one of its CA?)"
+    return f"TLS failed: {reason.replace('_', ' ') or error}"
 
 
 def _no_passphrase() -> str:

@@ -18,6 +18,8 @@ FLOORS = (
         "servers",
         "serializer",
         "sdnotify",
+        "tls",
+        "tunnel",
         "dial",
         "aio_dial",
     },

@@ -17,19 +17,28 @@ from gearman_py.admin.answers import (
 )
 from gearman_py.errors import ConnectionLost, JobTimeout, ServerUnavailable
 from gearman_py.servers import Servers, parse_servers, why_not
+from gearman_py.tls import TLS, TURNED_AWAY, fresh_context
 
 T = TypeVar("T")
+
+_FAREWELL = 2.0  # seconds for the server to take our leave
 
 
 class AsyncAdminClient:
     """As AdminClient. Tasks may share it: their questions take turns."""
 
     def __init__(
-        self, servers: Servers | None = None, *, connect_timeout: float = 3.0, timeout: float = 10.0
+        self,
+        servers: Servers | None = None,
+        *,
+        tls: TLS | None = None,
+        connect_timeout: float = 3.0,
+        timeout: float = 10.0,
     ) -> None:
-        self.server = parse_servers(servers)[0]
+        self.server = parse_servers(servers, tls=tls)[0]
         self._connect_timeout = connect_timeout
         self._timeout = timeout
+        self._answered = False  # ever
         self._turn = asyncio.Lock()
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
@@ -119,7 +128,15 @@ class AsyncAdminClient:
         """Close the connection."""
         streams, self._streams = self._streams, None
         if streams is not None:
-            streams[1].close()
+            writer = streams[1]
+            writer.close()
+            try:
+                async with asyncio.timeout(_FAREWELL):
+                    await writer.wait_closed()
+            except OSError:
+                pass  # it was lost, or says no goodbye
+            finally:
+                writer.transport.abort()
 
     async def _table(self, command: str, parse: Callable[[str], T]) -> list[T]:
         return rows(self.server, command, await self.listing(command), parse)
@@ -131,14 +148,20 @@ class AsyncAdminClient:
                 async with asyncio.timeout(self._timeout):
                     writer.write(command.encode() + b"\r\n")
                     await writer.drain()
-                    return await read(reader)
+                    answer = await read(reader)
+                    self._answered = True
+                    return answer
             except TimeoutError:
                 await self.close()
                 late = f"{self.server} did not answer within {self._timeout:g} s"
                 raise JobTimeout(late) from None
             except (OSError, EOFError) as error:
                 await self.close()
-                why = why_not(error) if isinstance(error, OSError) else "it closed the connection"
+                why = "it closed the connection"
+                if isinstance(error, OSError):
+                    why = why_not(error)
+                elif self.server.tls is not None and not self._answered:
+                    why = TURNED_AWAY
                 raise ConnectionLost(str(self.server), why) from None
             except asyncio.CancelledError:
                 await self.close()  # what it still answers belongs to nobody
@@ -149,7 +172,9 @@ class AsyncAdminClient:
         try:
             async with asyncio.timeout(self._connect_timeout):
                 if server.path is None:
-                    self._streams = await asyncio.open_connection(server.host, server.port)
+                    context = fresh_context(server.tls) if server.tls else None
+                    place = server.host, server.port
+                    self._streams = await asyncio.open_connection(*place, ssl=context)
                 else:
                     self._streams = await asyncio.open_unix_connection(server.path)
         except OSError as error:

@@ -22,6 +22,7 @@ from gearman_py.admin.answers import (
 from gearman_py.dial import connect
 from gearman_py.errors import ConnectionLost, JobTimeout, ServerUnavailable
 from gearman_py.servers import Servers, parse_servers, why_not
+from gearman_py.tls import TLS
 
 T = TypeVar("T")
 
@@ -35,9 +36,14 @@ class AdminClient:
     """
 
     def __init__(
-        self, servers: Servers | None = None, *, connect_timeout: float = 3.0, timeout: float = 10.0
+        self,
+        servers: Servers | None = None,
+        *,
+        tls: TLS | None = None,
+        connect_timeout: float = 3.0,
+        timeout: float = 10.0,
     ) -> None:
-        self.server = parse_servers(servers)[0]
+        self.server = parse_servers(servers, tls=tls)[0]
         self._connect_timeout = connect_timeout
         self._timeout = timeout
         self._socket: socket.socket | None = None

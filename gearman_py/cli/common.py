@@ -7,7 +7,7 @@ import io
 import logging
 import os
 import sys
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 
 from gearman_py import __version__
@@ -18,16 +18,16 @@ from gearman_py.errors import (
     JobTimeout,
     SubmitError,
 )
-from gearman_py.servers import DEFAULT_PORT, parse_servers
+from gearman_py.servers import DEFAULT_PORT, Server, parse_servers
+from gearman_py.tls import CA_FILE, CERTIFICATE, KEY, TLS
 
 OK, FAILED, USAGE, UNREACHABLE, LATE = range(5)
 INTERRUPTED, PIPE_CLOSED = 130, 141  # as a shell shows SIGINT and SIGPIPE
 
 HOST_HELP = (
-    "job server, as HOST, HOST:PORT or unix:PATH; may be repeated "
+    "job server, as HOST, HOST:PORT, gearmans://HOST or unix:PATH; may be repeated "
     "($GEARMAN_SERVER or $GEARMAN_SERVERS, else localhost)"
 )
-NO_TLS = "TLS is not spoken yet: keep to a network you trust, or put a tunnel before the port"
 EXIT_STATUSES = """\
 exit status:
   0  done
@@ -107,10 +107,22 @@ def log_to_stderr(verbosity: int) -> None:
 
 
 def add_servers(parser: ArgumentParser) -> None:
-    """Add -h and -p; ``server_names`` reads them."""
+    """Add -h and -p; ``servers`` reads them, and those of ``add_tls``."""
     add = parser.add_argument
     add("-h", "--host", action="append", metavar="HOST", help=HOST_HELP)
     add("-p", "--port", type=port_number, metavar="PORT", help="its port (4730)")
+
+
+def add_tls(parser: ArgumentParser) -> None:
+    """Add -S and the files that go with it."""
+    add = parser.add_argument_group("TLS (as gearmans://HOST)").add_argument
+    add("-S", "--ssl", action="store_const", const=True, help="speak TLS with the job server")
+    for flag, what, (variable, usual) in (
+        ("--ssl-ca-file", "the CA's certificate", CA_FILE),
+        ("--ssl-certificate", "our certificate", CERTIFICATE),
+        ("--ssl-key", "our private key", KEY),
+    ):
+        add(flag, metavar="FILE", help=f"{what} (${variable}, else {usual})")
 
 
 def add_help(parser: ArgumentParser) -> None:
@@ -120,15 +132,20 @@ def add_help(parser: ArgumentParser) -> None:
     parser.add_argument("-H", "--help", action="help", help="show this and leave")
 
 
-def server_names(parser: ArgumentParser, hosts: list[str] | None, port: int | None) -> list[str]:
-    """The servers that -h names, else the environment; a usage error if they cannot be.
+def servers(
+    parser: ArgumentParser, options: Namespace, hosts: list[str] | None = None
+) -> list[Server]:
+    """The servers that -h (or ``hosts``) names, else the environment; a usage error if they
+    cannot be.
 
-    ``port`` is for those that name none. $GEARMAN_SERVER is the C tool's own name for the
+    -p is for those that name no port. $GEARMAN_SERVER is the C tool's own name for the
     environment's list; the other tools and libraries know $GEARMAN_SERVERS.
     """
-    named = hosts or os.environ.get("GEARMAN_SERVER") or None
+    named = hosts or options.host or os.environ.get("GEARMAN_SERVER") or None
+    files = (options.ssl_ca_file, options.ssl_certificate, options.ssl_key)
+    tls = TLS.of_client(*files) if options.ssl or any(files) else None
     try:
-        return [str(server) for server in parse_servers(named, port=port or DEFAULT_PORT)]
+        return parse_servers(named, port=options.port or DEFAULT_PORT, tls=tls)
     except ValueError as error:
         parser.error(str(error))
 

@@ -108,11 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = [name for name in _QUESTIONS if vars(options)[name] not in (None, False)]
     if not asked:
         parser.error("nothing to do: say what to ask, such as --status")
-    if options.tls:
-        parser.error(f"-S: {common.NO_TLS}")
     if options.watch and any(isinstance(_QUESTIONS[name], _Act) for name in asked):
         parser.error("--watch: for questions only, not for what changes something")
-    servers = common.server_names(parser, options.host, options.port)
+    servers = common.servers(parser, options)
 
     def run() -> int:
         with AdminClient(servers) as client:
@@ -178,8 +176,8 @@ def _parser() -> ArgumentParser:
     add = parser.add_argument
     add("--watch", type=common.positive, metavar="SECONDS", help="ask again and again, until ^C")
     add("--json", action="store_true", help="listings as JSON, one a line")
-    add("-S", "--ssl", dest="tls", action="store_true", help="refused: TLS is not spoken yet")
     common.add_help(parser)
+    common.add_tls(parser)
     return parser
 
 

@@ -22,6 +22,7 @@ from gearman_py.client.arguments import Priority, as_function, as_unique
 from gearman_py.client.dispatch import Job
 from gearman_py.client.sync import Client
 from gearman_py.errors import GearmanError, JobException, JobFailed, SubmitError
+from gearman_py.servers import Server
 
 _USAGE = """\
 gearman -f FUNCTION [option]... [--] [DATA]...
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     common.open_standard_streams()
     parser = _parser()
     options = _parse(parser, sys.argv[1:] if arguments is None else list(arguments))
-    servers = common.server_names(parser, options.host, options.port)
+    servers = common.servers(parser, options)
     run = partial(_work, parser) if options.worker else _submit
     return command("gearman", partial(_in_place, partial(run, options, servers), options))
 
@@ -57,8 +58,6 @@ def _parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
     end = arguments.index("--") if "--" in arguments else len(arguments)
     options = parser.parse_intermixed_args(arguments[:end])
     options.words += arguments[end + 1 :]
-    if options.tls:
-        parser.error(f"-S: {common.NO_TLS}")
     try:
         as_unique(options.unique)
         for function in options.function:
@@ -95,7 +94,7 @@ def _pid_file(path: Path | None) -> Iterator[None]:
 # Client.
 
 
-def _submit(options: Namespace, servers: list[str]) -> int:
+def _submit(options: Namespace, servers: list[Server]) -> int:
     seconds = None if options.timeout is None else options.timeout / 1000
     limits = {} if seconds is None else {"connect_timeout": seconds, "submit_timeout": seconds}
     screen, failed = _Screen(options), 0
@@ -183,7 +182,7 @@ class _Screen:
 # Worker.
 
 
-def _work(parser: ArgumentParser, options: Namespace, servers: list[str]) -> int:
+def _work(parser: ArgumentParser, options: Namespace, servers: list[Server]) -> int:
     by_line = options.lines or options.stripped_lines
     try:
         run = Filter(options.words, by_line=by_line, strip=options.stripped_lines)
@@ -229,7 +228,6 @@ def _parser() -> ArgumentParser:
     add("-i", dest="pid_file", type=Path, metavar="FILE", help="write the process id to FILE")
     add("-d", dest="daemon", action="store_true", help="go on in the background, and print nothing")
     add("-v", dest="verbose", action="count", default=0, help="say more")
-    add("-S", "--ssl", dest="tls", action="store_true", help="refused: TLS is not spoken yet")
     add(
         *("--completion",),
         action=_Completion,
@@ -248,6 +246,7 @@ def _parser() -> ArgumentParser:
     worker = parser.add_argument_group("worker").add_argument
     worker("-w", dest="worker", action="store_true", help="work")
     worker("-c", dest="count", type=common.positive, metavar="N", help=_COUNT_HELP)
+    common.add_tls(parser)
     return parser
 
 

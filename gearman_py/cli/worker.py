@@ -15,11 +15,12 @@ from gearman_py.cli.common import (
     FAILED,
     HOST_HELP,
     OK,
+    add_tls,
     command,
     log_to_stderr,
     port_number,
     positive,
-    server_names,
+    servers,
 )
 from gearman_py.config import as_words, read_table
 from gearman_py.functions import BUNDLED, load
@@ -98,8 +99,9 @@ def _worker(parser: ArgumentParser, options: Namespace) -> Worker:
     for name in dict.fromkeys(options.functions):
         if name not in own:
             _add(parser, worker, name)
-    if named or options.port:
-        settings["servers"] = server_names(parser, named or None, options.port)
+    tls = options.ssl or options.ssl_ca_file or options.ssl_certificate or options.ssl_key
+    if named or options.port or tls:
+        settings["servers"] = servers(parser, options, named)
     try:
         worker.configure(**settings)
     except ValueError as error:
@@ -108,7 +110,7 @@ def _worker(parser: ArgumentParser, options: Namespace) -> Worker:
 
 
 def _bundled(parser: ArgumentParser, options: Namespace) -> Worker:
-    return Worker(server_names(parser, None, options.port), prefix=options.prefix or "")
+    return Worker(servers(parser, options), prefix=options.prefix or "")
 
 
 def _load(parser: ArgumentParser, target: str) -> Worker:
@@ -227,6 +229,7 @@ def _parser() -> ArgumentParser:
     add("-v", "--verbose", action="count", help="log more")
     add("--version", action="version", version=f"gearman-worker {__version__}")
     add("--help", action="help", help="show this and leave")
+    add_tls(parser)
     return parser
 
 

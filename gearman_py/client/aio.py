@@ -25,6 +25,7 @@ from gearman_py.client.routing import Manner, Retry
 from gearman_py.errors import GearmanError, JobTimeout
 from gearman_py.serializer import JSON, Serializer
 from gearman_py.servers import Servers, parse_servers
+from gearman_py.tls import TLS
 
 
 class AsyncClient:
@@ -37,6 +38,7 @@ class AsyncClient:
         self,
         servers: Servers | None = None,
         *,
+        tls: TLS | None = None,
         connect_timeout: float = 3.0,
         submit_timeout: float = 10.0,
         timeout: float | None = None,
@@ -46,7 +48,7 @@ class AsyncClient:
         serializer: Serializer = JSON,
     ) -> None:
         self._manner = Manner(
-            servers=parse_servers(servers),
+            servers=parse_servers(servers, tls=tls),
             connect_timeout=connect_timeout,
             submit_timeout=submit_timeout,
             timeout=timeout,
@@ -257,7 +259,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """As Client.close()."""
-        self._dispatcher.close()
+        await self._dispatcher.close()
 
 
 class _Ended:

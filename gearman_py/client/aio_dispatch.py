@@ -13,8 +13,10 @@ from gearman_py.client.routing import Manner, Router
 from gearman_py.client.session import Question, Session, read_status
 from gearman_py.errors import ConnectionLost, GearmanError, JobTimeout, ServerUnavailable
 from gearman_py.servers import Server, why_not
+from gearman_py.tls import TURNED_AWAY
 
 _CLOSED = "closed by this client"
+FAREWELL = 2.0  # seconds for a connection that we close to end
 
 
 class AsyncJob(ClientJob):
@@ -87,10 +89,11 @@ class AsyncDispatcher:
         self._revival: asyncio.Task[None] | None = None
         self._closing = False
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the connections; foreground jobs not yet done are lost."""
         self._closing = True
-        for connection in list(self._connections.values()):
+        connections = list(self._connections.values())
+        for connection in connections:
             connection.close(_CLOSED)
         self._connections.clear()
         if self._revival is not None:
@@ -101,6 +104,8 @@ class AsyncDispatcher:
             if not job.done():
                 job.give_up(ConnectionLost(job.server, _CLOSED))
         self._closing = False
+        for connection in connections:
+            await connection.parted()
 
     def submit_again(self, job: AsyncJob, error: GearmanError) -> None:
         """Submit a job again that was lost by ``error``."""
@@ -236,6 +241,7 @@ class _Connection(asyncio.Protocol):
         self.session = session
         self.room = asyncio.Event()  # the server reads what we write
         self.room.set()
+        self._gone = asyncio.Event()
 
     def flush(self) -> None:
         """Write what the session has queued."""
@@ -245,6 +251,16 @@ class _Connection(asyncio.Protocol):
         """End it; whatever is awaited is lost, for this reason."""
         self.session.lose(why)
         self._transport.close()
+
+    async def parted(self) -> None:
+        """Wait until what was written is out, and TLS has said goodbye; not for ever."""
+        try:
+            async with asyncio.timeout(FAREWELL):
+                await self._gone.wait()
+        except TimeoutError:
+            pass  # it takes no more bytes
+        finally:
+            self._transport.abort()
 
     # asyncio calls these.
 
@@ -265,7 +281,13 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.room.set()
-        self.session.lose(why_not(error) if error else "it closed the connection")
+        self._gone.set()
+        if error is not None:
+            self.session.lose(why_not(error))
+        elif self._transport.get_extra_info("ssl_object") and not self.session.created_size:
+            self.session.lose(TURNED_AWAY)
+        else:
+            self.session.lose("it closed the connection")
 
 
 async def until_true(

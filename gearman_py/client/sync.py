@@ -21,6 +21,7 @@ from gearman_py.client.routing import Manner, Retry
 from gearman_py.errors import GearmanError, JobTimeout
 from gearman_py.serializer import JSON, Serializer
 from gearman_py.servers import Servers, parse_servers
+from gearman_py.tls import TLS
 
 
 class Client:
@@ -48,6 +49,7 @@ class Client:
         self,
         servers: Servers | None = None,
         *,
+        tls: TLS | None = None,
         connect_timeout: float = 3.0,
         submit_timeout: float = 10.0,
         timeout: float | None = None,
@@ -57,7 +59,7 @@ class Client:
         serializer: Serializer = JSON,
     ) -> None:
         self._manner = Manner(
-            servers=parse_servers(servers),
+            servers=parse_servers(servers, tls=tls),
             connect_timeout=connect_timeout,
             submit_timeout=submit_timeout,
             timeout=timeout,

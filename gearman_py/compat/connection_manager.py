@@ -6,6 +6,7 @@ from typing import Any
 from gearman_py.compat.errors import GearmanError
 from gearman_py.compat.job import GearmanJob
 from gearman_py.servers import Server, parse_servers
+from gearman_py.tls import TLS
 
 Name = str | bytes
 Host = str | tuple[str, int] | dict[str, Any]
@@ -53,10 +54,13 @@ class GearmanConnectionManager:
             if isinstance(host, dict):
                 if not {"host", "port", "keyfile", "certfile", "ca_certs"} <= host.keys():
                     raise GearmanError("Incomplete SSL connection definition")
-                raise GearmanError(
-                    f"{host['host']} is to be reached by TLS, which gearman_py does not speak: "
-                    "give the near end of a tunnel (stunnel, ssh -L) as host:port"
-                )
+                tls = TLS(host["ca_certs"], host["certfile"], host["keyfile"])
+                where = f"{host['host']}:{host['port']}"
+                try:
+                    self.connection_list += parse_servers([where], tls=tls)
+                except ValueError as error:
+                    raise GearmanError(str(error)) from error
+                continue
             if not isinstance(host, str | tuple):
                 raise GearmanError(f"Expected str, tuple or dict; got {host!r} (type {type(host)})")
             self.add_connection(host)

@@ -8,7 +8,8 @@ from typing import Self, cast
 from gearman_py.aio_dial import open_connection
 from gearman_py.errors import ConnectionLost, ProtocolError
 from gearman_py.protocol.packets import Packet
-from gearman_py.servers import Server
+from gearman_py.servers import Server, why_not
+from gearman_py.tls import TURNED_AWAY
 from gearman_py.worker.session import Session
 
 _FAREWELL = 2.0  # seconds for the server to close after we have said all we had to say
@@ -19,6 +20,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: Server, session: Session) -> None:
         self.server = str(server)
+        self._by_tls = server.tls is not None
         self.session = session
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -70,7 +72,10 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._lost is not None:
             return
         try:
-            self._transport.write_eof()
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+            else:  # TLS ends both ways at once, after what was written
+                self._transport.close()
             async with asyncio.timeout(_FAREWELL):
                 await self.until(lambda: self._lost is not None)
         except (OSError, RuntimeError):
@@ -106,6 +111,11 @@ class Connection(asyncio.Protocol):
         self._room.set()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._lost = str(error) if error else "it closed the connection"
+        if error is not None:
+            self._lost = why_not(error)
+        elif self._by_tls and not self.session.registered:
+            self._lost = TURNED_AWAY
+        else:
+            self._lost = "it closed the connection"
         self._room.set()
         self._changed.set()

@@ -20,6 +20,7 @@ import uvloop
 
 from gearman_py.serializer import Serializer
 from gearman_py.servers import Servers, parse_servers
+from gearman_py.tls import TLS
 from gearman_py.worker.crew import CannotBegin, Crew, Plan, Settings
 from gearman_py.worker.handover import Predecessor
 from gearman_py.worker.process import Died
@@ -59,6 +60,7 @@ class Worker:
         self,
         servers: Servers | None = None,
         *,
+        tls: TLS | None = None,
         client_id: str | None = None,
         prefix: str = "",
         address: str = "",
@@ -77,7 +79,7 @@ class Worker:
         self._registry.timeout = timeout
         self._registry.address = address
         self._plan = Plan(
-            servers=parse_servers(servers),
+            servers=parse_servers(servers, tls=tls),
             client_id=client_id or f"{socket.gethostname()}:{os.getpid()}",
             concurrency=concurrency,
             processes=processes,
@@ -94,6 +96,7 @@ class Worker:
         self,
         *,
         servers: Servers | None = None,
+        tls: TLS | None = None,
         timeout: float | None = None,
         address: str | None = None,
         **settings: Unpack[Settings],
@@ -103,7 +106,7 @@ class Worker:
         Raises ValueError for what makes no sense.
         """
         if servers is not None:
-            self._plan = replace(self._plan, servers=parse_servers(servers))
+            self._plan = replace(self._plan, servers=parse_servers(servers, tls=tls))
         if timeout is not None:
             self._registry.timeout = timeout
         if address is not None:

@@ -71,7 +71,7 @@ def test_watch_asks_until_it_is_interrupted(program: Any, shared_gearmand: Any) 
         (["--max-queue", "x", "many"], "'many' is not a number of jobs"),
         (["--cancel-job", "H 1"], "'H 1' cannot be sent"),
         (["--cancel-job", "\udcff"], "cannot be sent"),
-        (["-S", "--status"], "TLS is not spoken yet"),
+        (["-S", "--ssl-key", "/no/key", "--status"], "No such file or directory"),
     ],
 )
 def test_a_wrong_command_line_is_one_sentence_and_status_2(
