@@ -16,7 +16,7 @@ from threading import Lock
 from types import TracebackType
 from typing import Any, Protocol
 
-from provision import hosts, inventory, plan, release, tags
+from provision import authority, hosts, inventory, plan, release, tags
 from provision.errors import HostFailed, ToolkitError, Unreachable
 from provision.events import Applied, Begun, Building, Event, Failed, Planned
 from provision.explain import advice
@@ -231,6 +231,8 @@ class Run:
         # In one order for everybody, so that two runs never have each other's hosts.
         for site in sorted(self.sites, key=lambda site: site.name):
             site.session.lock(hosts.holder())
+        if made := authority.keep(self.inventory.everyone[0].folder):
+            self.report.say(f"the certificate authority of this fleet is new: {made}; keep its key")
 
     def each(self, sites: Iterable[Site], step: Callable[[Site], None]) -> None:
         """Do a step at all sites at once, and tell where it fails."""

@@ -44,9 +44,10 @@ class Unanswered(Exception):
 
 
 def parted(server: str) -> tuple[str, str]:
-    """HOST:PORT or [HOST]:PORT, in two."""
-    host, _, port = server.rpartition(":")
-    return host.strip("[]"), port
+    """HOST:PORT or [HOST]:PORT, in two; where TLS is spoken (gearmans://...) the host says so."""
+    scheme, _, place = server.rpartition("//")
+    host, _, port = place.rpartition(":")
+    return (f"{scheme}//" if scheme else "") + host.strip("[]"), port
 
 
 def runs(found: dict[str, Any]) -> bool:

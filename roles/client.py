@@ -8,10 +8,13 @@ from provision.resources.base import Resource
 from provision.resources.files import template
 from roles.job_server import servers
 from roles.runtime import on_path
+from roles.tls import fingerprint, tls
 
 PROFILE = "/etc/profile.d/gearman.sh"
 
 
 def client(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
     yield from on_path("gearman", "gearadmin")
-    yield template(PROFILE, "gearman.sh.j2", servers=",".join(servers(inventory)))
+    yield from tls(host, inventory)
+    known = ",".join(servers(inventory))
+    yield template(PROFILE, "gearman.sh.j2", servers=known, ca=fingerprint(inventory))

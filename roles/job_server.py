@@ -11,6 +11,7 @@ from provision.resources.release import Release
 from provision.resources.requirement import FreePort
 from provision.resources.unit import Socket, Unit, unit_file
 from roles.runtime import ROOT, account, on_path
+from roles.tls import fingerprint, flags, speaks_tls, tls
 
 UNIT = "gearmand.service"
 SOCKET = "gearmand.socket"
@@ -29,16 +30,18 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
         **place,
         memory=host.variables.get("gearman_memory", "75%"),
         durable=host.variables.get("gearman_durable", True),
+        ca=fingerprint(inventory) if speaks_tls(host) else "",
     )
     yield FreePort(address, port, UNIT, setting=f"gearman_port ({host.where_is('gearman_port')})")
     yield from account()
+    yield from tls(host, inventory)
     yield from on_path("gearadmin")
     yield file
     socket = Socket(SOCKET, port_file, UNIT, address, port)
     yield port_file
     yield socket
     yield Unit(UNIT, file, release.current, socket=socket)
-    yield ServerHealth(UNIT, release, reached(host))
+    yield ServerHealth(UNIT, release, flags(inventory), reached(host))
 
 
 def listens(host: Host) -> tuple[str, int]:
@@ -48,14 +51,15 @@ def listens(host: Host) -> tuple[str, int]:
 
 
 def reached(host: Host) -> str:
-    """Where others reach its job server, as HOST:PORT."""
+    """Where others reach its job server, as HOST:PORT or gearmans://HOST:PORT."""
     listening, port = listens(host)
     address = host.address if listening in EVERY else listening
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    place = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return f"gearmans://{place}" if speaks_tls(host) else place
 
 
 def servers(inventory: Inventory) -> tuple[str, ...]:
-    """Every job server, as HOST:PORT."""
+    """Every job server, as :func:`reached`."""
     places = tuple(map(reached, inventory.group("job_server")))
     if not places:
         raise InventoryError("no host is in group job_server: workers and clients need one")

@@ -10,6 +10,7 @@ from provision.resources.release import Release
 from provision.resources.unit import Unit, unit_file
 from roles.job_server import servers
 from roles.runtime import ROOT, USER, account
+from roles.tls import fingerprint, flags, tls
 
 FUNCTIONS = ("reverse", "resize", "wc")
 
@@ -22,13 +23,15 @@ def worker(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Res
         release,
         address=host.name,
         servers=",".join(known),
+        ca=fingerprint(inventory),
         memory=host.variables.get("gearman_worker_memory", "1G"),
     )
     wanted = host.variables.get("gearman_functions", FUNCTIONS)
     yield from account()
+    yield from tls(host, inventory)
     yield file
     for function in dict.fromkeys((*wanted, *FUNCTIONS)):
         name = f"gearman-worker@{function}.service"
         yield Unit(name, file, release.current, wanted=function in wanted, reloads=True)
         if function in wanted:
-            yield WorkerHealth(name, release, function, host.name, known, USER)
+            yield WorkerHealth(name, release, flags(inventory), function, host.name, known, USER)

@@ -45,6 +45,8 @@ log = logging.getLogger("gearmand")
 KEPT = 4 * 2**20
 # How often connections are looked over for peers that have stopped reading (seconds).
 SWEEP = 10.0
+# How often it is looked whether the certificate was renewed (seconds).
+LOOK = 5.0
 # How often jobs are counted by who waits for their end (seconds).
 POLL = 0.1
 
@@ -156,6 +158,7 @@ async def _serve(
     chores = [
         asyncio.create_task(_watchdog()),
         asyncio.create_task(_sweep(listener)),
+        asyncio.create_task(_renewals(settings, tls)),
         asyncio.create_task(_drain(draining, servers, broker, stop)),
         asyncio.create_task(_finish(told, settings.drain_timeout, broker, stop)),
     ]
@@ -208,13 +211,20 @@ async def _open(
 def _renew(settings: Settings, tls: ssl.SSLContext | None) -> None:
     """SIGHUP. The log's handler sees by itself that its file was moved."""
     log.info("SIGHUP: the log file is opened anew")
-    if settings.tls is not None and tls is not None:
-        try:
-            settings.tls.load(tls)
-        except TLSError as error:
-            log.error("SIGHUP: the certificate in use stays: %s", error)
-        else:
-            log.info("SIGHUP: newcomers see the certificate in %s", settings.ssl_certificate)
+    _load(settings, tls)
+
+
+def _load(settings: Settings, tls: ssl.SSLContext | None) -> bool:
+    """Read certificate and key again; whether they can be used."""
+    if settings.tls is None or tls is None:
+        return True
+    try:
+        settings.tls.load(tls)
+    except TLSError as error:
+        log.error("the certificate in use stays: %s", error)
+        return False
+    log.info("newcomers see the certificate in %s", settings.ssl_certificate)
+    return True
 
 
 async def _watchdog() -> None:
@@ -222,6 +232,21 @@ async def _watchdog() -> None:
     while interval is not None:
         notify("WATCHDOG=1")
         await asyncio.sleep(interval)
+
+
+async def _renewals(settings: Settings, tls: ssl.SSLContext | None) -> None:
+    """Certificates are renewed while we run."""
+    files = (settings.ssl_certificate, settings.ssl_key) if tls else ()
+    known = _written(files)
+    while files:
+        await asyncio.sleep(LOOK)
+        if (now := _written(files)) != known and _load(settings, tls):
+            known = now
+
+
+def _written(files: Sequence[str]) -> list[tuple[int, int]]:
+    found = (os.stat(path) for path in files if os.path.exists(path))
+    return [(each.st_ino, each.st_mtime_ns) for each in found]
 
 
 async def _sweep(listener: Listener) -> None:

@@ -22,6 +22,8 @@ ANSWER = 3.0
 LONGEST = 1 << 24  # bytes of an answer: some 100,000 functions
 OOM = "fe6faa94e7774663a0da52717891d8ef"  # systemd's id of: the OOM killer was here
 FIREWALLS = ((["nft", "list", "ruleset"], "nf_tables"), (["iptables", "-S"], "ip_tables"))
+TLS = "gearmans://"
+CERTIFICATES = "/etc/gearman/tls"
 DROPS = re.compile(r"\b(?:drop|reject|DROP|REJECT)\b")
 ERRORS = {
     errno.ECONNREFUSED: "refused",
@@ -77,8 +79,9 @@ class Survey(Batch):
 
     def _server(self, host: str, port: str) -> Any:
         start = time.monotonic()
+        name = host[len(TLS) :] if host.startswith(TLS) else host
         try:
-            connection = socket.create_connection((host, int(port)), CONNECT)
+            connection = socket.create_connection((name, int(port)), CONNECT)
         except (socket.gaierror, UnicodeError) as error:
             return {"problem": "no name", "detail": str(error)}
         except socket.timeout:  # noqa: UP041  # before Python 3.10 it was no TimeoutError
@@ -89,10 +92,21 @@ class Survey(Batch):
             return {"problem": problem, "detail": detail}
         seconds = time.monotonic() - start
         try:
+            if name != host:
+                connection = _secured(connection, name)
             with connection:
                 return {"problem": None, "seconds": seconds, **_asked(connection)}
         except (OSError, ValueError) as error:
             return {"problem": "no answer", "detail": str(error) or type(error).__name__}
+
+
+def _secured(connection: socket.socket, name: str) -> socket.socket:
+    """The same by TLS, as this host's own certificate allows it."""
+    import ssl
+
+    context = ssl.create_default_context(cafile=f"{CERTIFICATES}/ca.pem")
+    context.load_cert_chain(f"{CERTIFICATES}/host.pem", f"{CERTIFICATES}/host.key")
+    return context.wrap_socket(connection, server_hostname=name)
 
 
 def _asked(connection: socket.socket) -> Any:

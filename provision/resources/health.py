@@ -27,10 +27,11 @@ class Proof:
 
 @dataclass(frozen=True)
 class Health(Resource):
-    """Of ``unit``, which runs ``release``."""
+    """Of ``unit``, which runs ``release``; ``tls``: the options with which commands speak it."""
 
     unit: str
     release: Release
+    tls: tuple[str, ...]
 
     def questions(self) -> Iterable[Question]:
         return ()
@@ -66,7 +67,7 @@ class WorkerHealth(Health):
 
     def trials(self) -> Iterator[Proof]:
         prefix = f"trial@{self.address}/"
-        worker = [self._bin("gearman-worker"), "--prefix", prefix, self.function]
+        worker = [self._bin("gearman-worker"), *self.tls, "--prefix", prefix, self.function]
         job = self._job(self.servers[0], f"{prefix}{self.function}")
         environment = {"GEARMAN_SERVERS": self.servers[0]}
         yield self._proof(
@@ -84,12 +85,12 @@ class WorkerHealth(Health):
         servers = (["-h", server] for server in self.servers)
         return [
             *super().view(),
-            *([self._bin("gearadmin"), *each, "--workers"] for each in servers),
+            *([self._bin("gearadmin"), *self.tls, *each, "--workers"] for each in servers),
         ]
 
     def _job(self, server: str, function: str) -> dict[str, object]:
         limit = ["-t", str(SECONDS * 1000)]
-        command = [self._bin("gearman"), "-h", server, *limit, "-f", function]
+        command = [self._bin("gearman"), *self.tls, "-h", server, *limit, "-f", function]
         return {"command": command, "seconds": SECONDS + 5.0}
 
     def _proof(self, summary: str, kind: str, arguments: dict[str, object]) -> Proof:
@@ -104,7 +105,7 @@ class ServerHealth(Health):
     server: str
 
     def proofs(self) -> Iterator[Proof]:
-        command = [self._bin("gearadmin"), "-h", self.server, "--server-version"]
+        command = [self._bin("gearadmin"), *self.tls, "-h", self.server, "--server-version"]
         version = self.release.artifact.id.rpartition("-")[0].encode()
 
         def judge(answer: bytes) -> str | None:

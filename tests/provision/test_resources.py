@@ -290,7 +290,7 @@ def test_a_rewritten_text_shows_how_it_differs() -> None:
 
 
 def test_a_process_tells_by_its_digest_that_its_unit_file_changed() -> None:
-    options = {"address": "10.0.0.7", "memory": "1G", "durable": True}
+    options = {"address": "10.0.0.7", "memory": "1G", "durable": True, "ca": ""}
     one = unit_file("gearmand.service", RELEASE, port=4730, **options)
     other = unit_file("gearmand.service", RELEASE, port=4731, **options)
     assert one.config != other.config

@@ -1,0 +1,101 @@
+"""A host's certificate and private key, issued by the authority of its inventory.
+
+Whether they are right is asked of the host: the certificate is public and comes back whole, and
+of the key its digest, which the certificate's file tells of the key that it is for. A third of its
+time before it ends a certificate is renewed, with a new key, by any deploy.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+
+from provision.authority import Authority
+from provision.messages import Operation, Question
+from provision.resources.base import Answers, Change, Problem, Resource, Sign
+
+RENEWED = 3  # when one part of so many is left of its time
+
+
+@dataclass(frozen=True)
+class Certificate(Resource):
+    """``NAME.pem`` and ``NAME.key`` for these names; ``owner`` and ``group`` may read the key."""
+
+    path: str  # without .pem and .key
+    names: tuple[str, ...]
+    days: int
+    owner: str
+    group: str
+    authority: Authority = field(repr=False)
+
+    def questions(self) -> Iterable[Question]:
+        return [self._certificate, self._key]
+
+    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+        certificate, key = answers[self._certificate], answers[self._key]
+        for found, suffix in ((certificate, "pem"), (key, "key")):
+            if found and found["kind"] not in ("file", "link"):
+                yield Problem(f"{self.path}.{suffix} is a {found['kind']}: move it away")
+                return
+        why = self._wrong((certificate or {}).get("content"), (key or {}).get("digest"))
+        if why:
+            sign: Sign = "~" if certificate and key else "+"
+            yield Change(sign, f"key {self.path}.key", self._write("key"), "nobody is shown it")
+            yield Change(sign, f"certificate {self.path}.pem", self._write("pem"), why)
+            return
+        for found, suffix in ((certificate, "pem"), (key, "key")):
+            wanted = self._arguments(suffix)
+            wrong = [
+                f"{name} {found[name]} -> {wanted[name]}"
+                for name in ("owner", "group", "mode")
+                if found[name] != wanted[name]
+            ]
+            if wrong or found["acl"]:
+                change = Operation("attributes", wanted)
+                reason = ", ".join(wrong) or "without an access list"
+                yield Change("~", f"file {wanted['path']}", change, reason)
+
+    def _wrong(self, text: str | None, key: str | None) -> str:
+        if text is None or key is None:
+            return f"for {', '.join(self.names)}, {self.days} days"
+        left = timedelta(days=self.days) / RENEWED
+        if why := self.authority.wrong(text.encode(), self.names, left):
+            return why
+        told = re.search(r"^# of the key (\w+)$", text, re.MULTILINE)
+        return "" if told and told[1] == key else "its key is another"
+
+    @cached_property
+    def _issued(self) -> dict[str, bytes]:
+        """One for the whole run, so that a plan that is made again is the same."""
+        certificate, key = self.authority.issue(self.names, self.days)
+        head = f"# of the key {hashlib.sha256(key).hexdigest()}\n"
+        return {"pem": head.encode() + certificate, "key": key}
+
+    def _write(self, suffix: str) -> Operation:
+        return Operation("file", self._arguments(suffix), self._issued[suffix])
+
+    def _arguments(self, suffix: str) -> dict[str, str]:
+        mode = {"pem": "0644", "key": "0640"}[suffix]
+        owner = {"pem": "root", "key": self.owner}[suffix]
+        group = {"pem": "root", "key": self.group}[suffix]
+        return {"path": f"{self.path}.{suffix}", "owner": owner, "group": group, "mode": mode}
+
+    @property
+    def _certificate(self) -> Question:
+        # No content has this digest, so the whole text is told.
+        return ("path", f"{self.path}.pem", "-", "text")
+
+    @property
+    def _key(self) -> Question:
+        return ("path", f"{self.path}.key", "-", "")
+
+    @property
+    def provides(self) -> frozenset[str]:
+        return frozenset({f"path:{self.path}.pem", f"path:{self.path}.key", "certificate"})
+
+    @property
+    def needs(self) -> frozenset[str]:
+        folder = self.path.rpartition("/")[0]
+        return frozenset({f"path:{folder}", f"user:{self.owner}", f"group:{self.group}"})

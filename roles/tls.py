@@ -1,0 +1,55 @@
+"""TLS: each host has a certificate of its own, and the CA's, where a job server asks for them."""
+
+from collections.abc import Iterator
+
+from provision import authority
+from provision.inventory import Host, Inventory
+from provision.resources.base import Resource
+from provision.resources.certificate import Certificate
+from provision.resources.files import Directory, File
+from roles.runtime import USER, account
+
+FOLDER = "/etc/gearman/tls"
+CA = f"{FOLDER}/ca.pem"
+PAIR = f"{FOLDER}/host"
+DAYS = 90
+
+
+def speaks_tls(host: Host) -> bool:
+    """Whether a job server does."""
+    return bool(host.variables.get("gearman_tls", False))
+
+
+def tls(host: Host, inventory: Inventory) -> Iterator[Resource]:
+    """What a host needs to speak it, if any job server does."""
+    if not any(map(speaks_tls, inventory.group("job_server"))):
+        return
+    made = authority.of(host.folder)
+    listens = host.variables.get("gearman_listen", host.address)
+    yield from account()
+    yield Directory("/etc/gearman")
+    yield Directory(FOLDER)
+    yield File(CA, content=made.pem)
+    yield Certificate(
+        PAIR,
+        tuple(dict.fromkeys((host.name, host.address, listens))),
+        host.variables.get("gearman_certificate_days", DAYS),
+        # On a client host who logs in submits jobs, and who is in the group.
+        host.user if "client" in host.groups else "root",
+        USER,
+        made,
+    )
+
+
+def fingerprint(inventory: Inventory) -> str:
+    """Of the CA, so that what runs is restarted when another takes its place; "" without TLS."""
+    found = [host for host in inventory.group("job_server") if speaks_tls(host)]
+    return authority.of(found[0].folder).fingerprint if found else ""
+
+
+def flags(inventory: Inventory) -> tuple[str, ...]:
+    """With which the commands speak it, if they are to."""
+    if not fingerprint(inventory):
+        return ()
+    files = ("--ssl-ca-file", CA, "--ssl-certificate", f"{PAIR}.pem", "--ssl-key", f"{PAIR}.key")
+    return tuple(files)

@@ -1,0 +1,86 @@
+"""The certificate authority of an inventory: what it issues, what it refuses, where it is kept."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from provision import authority
+from provision.authority import Authority
+from provision.errors import InventoryError
+
+NAMES = ("worker1", "10.0.0.7", "fd00::7")
+NOW = timedelta(0)
+
+
+def made(folder: Path) -> Authority:
+    folder.mkdir(exist_ok=True)
+    return authority.of(folder)
+
+
+def test_it_is_not_written_before_it_is_kept(tmp_path: Path) -> None:
+    one = made(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert authority.keep(tmp_path) == tmp_path / "tls"
+    assert authority.keep(tmp_path) is None
+    assert (tmp_path / "tls" / "ca.key").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "tls" / "ca.pem").read_bytes() == one.pem
+    assert (tmp_path / "tls" / ".gitignore").read_text() == "ca.key\n"
+
+
+def test_its_own_certificates_are_right_until_they_are_about_to_end(tmp_path: Path) -> None:
+    one = made(tmp_path)
+    issued = one.issue(NAMES, 90).certificate
+    assert one.wrong(issued, NAMES, timedelta(days=89)) == ""
+    assert one.wrong(issued, tuple(reversed(NAMES)), NOW) == ""
+    assert one.wrong(issued, NAMES, timedelta(days=91)) == "it ends in 89 days"
+    assert one.wrong(issued, NAMES[:2], NOW) == "not for worker1, 10.0.0.7"
+    assert one.wrong(one.issue(NAMES, 0).certificate, NAMES, NOW) == "it has ended"
+
+
+def test_what_others_made_is_told(tmp_path: Path) -> None:
+    one, other = made(tmp_path / "one"), made(tmp_path / "other")
+    assert one.wrong(other.issue(NAMES, 90).certificate, NAMES, NOW) == "of another authority"
+    for text in (b"", b"-----BEGIN CERTIFICATE-----\n", one.pem):
+        assert one.wrong(text, NAMES, NOW) == "no certificate of the authority"
+
+
+def moved(folder: Path, to: Path) -> Path:
+    """A kept authority in a folder that nobody has asked for yet."""
+    made(folder)
+    authority.keep(folder)
+    folder.rename(to)
+    return to
+
+
+def test_it_is_read_again_and_issues_what_it_knew(tmp_path: Path) -> None:
+    issued = made(tmp_path / "one").issue(NAMES, 90).certificate
+    again = made(moved(tmp_path / "one", tmp_path / "two"))
+    assert again.wrong(issued, NAMES, NOW) == ""
+    assert again.wrong(again.issue(NAMES, 1).certificate, NAMES, NOW) == ""
+
+
+def test_without_its_key_it_judges_and_does_not_issue(tmp_path: Path) -> None:
+    issued = made(tmp_path / "one").issue(NAMES, 90).certificate
+    folder = moved(tmp_path / "one", tmp_path / "two")
+    (folder / "tls" / "ca.key").unlink()
+    assert made(folder).wrong(issued, NAMES, NOW) == ""
+    with pytest.raises(InventoryError, match=r"ca\.key: it is not here, and worker1 is due"):
+        made(folder).issue(NAMES, 90)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda place: (place / "ca.key").chmod(0o644), r"ca\.key: others may read it: chmod 600"),
+        (lambda place: (place / "ca.key").write_text("x"), r"ca\.key: no private key can be read"),
+        (lambda place: (place / "ca.pem").write_text("x"), r"ca\.pem: no certificate can be read"),
+        (lambda place: (place / "ca.pem").unlink(), r"ca\.pem: it is missing, and ca\.key"),
+    ],
+)
+def test_files_that_are_no_use_are_named(tmp_path: Path, spoil: object, message: str) -> None:
+    folder = moved(tmp_path / "one", tmp_path / "two")
+    assert callable(spoil)
+    spoil(folder / "tls")
+    with pytest.raises(InventoryError, match=message):
+        made(folder)
