@@ -9,7 +9,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec
 
-from invoke.exceptions import Exit
+from invoke.exceptions import Exit, ParseError
+from invoke.parser.argument import Argument
 from invoke.tasks import Task, task
 
 from provision.errors import ToolkitError
@@ -35,10 +36,33 @@ def command(**options: Any) -> Callable[[Callable[Parameters, int | None]], Task
             if status:
                 raise Exit(code=status)
 
-        made: Task[Any] = task(auto_shortflags=False, **options)(run)
+        made: Task[Any] = task(auto_shortflags=False, klass=_Command, **options)(run)
         return made
 
     return decorate
+
+
+class _Flag(Argument):
+    """A flag whose value is looked at as it is read: a mistake there is told, and no traceback."""
+
+    def set_value(self, value: Any, cast: bool = True) -> None:
+        # Where a variable of the shell was empty, all would be meant, and not none.
+        name = self.names[0] if self.positional else f"--{self.names[0]}"
+        if value == "":
+            raise ParseError(f"invoke: {name} is empty: give it a value, or leave it out")
+        try:
+            super().set_value(value, cast)
+        except ValueError:
+            kind = "a whole number" if self.kind is int else "a number"
+            raise ParseError(f"invoke: {name} should be {kind}, not {value!r}") from None
+
+
+class _Command(Task[Any]):
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        found = super().get_arguments(ignore_unknown_help)
+        for each in found:
+            each.__class__ = _Flag  # Task makes them itself, and of one class only
+        return found
 
 
 def inventory_folder(hosts: str) -> Path:

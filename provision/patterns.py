@@ -56,6 +56,8 @@ def _values(text: str) -> Iterator[str]:
 def chosen(everyone: Sequence[T], limit: str, names: Names[T]) -> list[T]:
     """Those that a --limit means, in the inventory's order. Raises :class:`InventoryError`."""
     patterns = list(_patterns(limit))
+    if not patterns:
+        raise InventoryError(f"--limit {limit}: it names nobody; without it, all are meant")
     # As in Ansible: wherever they stand, `&` comes after what it narrows, and `!` last.
     wanted = [each for each in patterns if each[0] not in "&!"] or ["all"]
     ids = {id(one) for each in wanted for one in _matching(everyone, each, names)}
@@ -76,10 +78,14 @@ def _patterns(limit: str) -> Iterator[str]:
             lines = path.read_text().splitlines()
         except OSError as error:
             raise InventoryError(f"--limit {limit}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise InventoryError(f"--limit {limit}: that is no text") from None
         for line in lines:
             yield from _patterns(line.strip()) if line.strip() else ()
     elif "," in limit or limit.startswith("~"):
         yield from filter(None, (each.strip() for each in limit.split(",")))
+    elif rest := _PART.sub("", limit).strip(": "):
+        raise InventoryError(f"--limit {limit}: what does {rest!r} mean there?")
     else:
         yield from _PART.findall(limit)
 
@@ -91,7 +97,7 @@ def _matching(everyone: Sequence[T], pattern: str, names: Names[T]) -> list[T]:
     if not found:
         known = sorted({name for one in everyone for name in names(one)})
         raise InventoryError(f"--limit: no host or group is named {bare!r}{hint(bare, known)}")
-    return _subscripted(found, subscript[2]) if subscript else found
+    return _subscripted(found, bare, subscript[2]) if subscript else found
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -103,12 +109,13 @@ def _matches(name: str, pattern: str) -> bool:
         raise InventoryError(f"--limit {pattern}: this is no regular expression: {error}") from None
 
 
-def _subscripted(found: Sequence[T], subscript: str) -> list[T]:
-    """`[2]`, `[-1]`, `[1:3]` (both ends count) or `[1:]` of them."""
+def _subscripted(found: Sequence[T], bare: str, subscript: str) -> list[T]:
+    """`[2]`, `[-1]`, `[1:3]` (both ends count) or `[1:]` of those that ``bare`` matches."""
     parted = re.fullmatch(r"(\d+)[:-](\d*)", subscript)
     if parted:
         return list(found[int(parted[1]) : int(parted[2]) + 1 if parted[2] else None])
     number = int(subscript)
     if not -len(found) <= number < len(found):
-        raise InventoryError(f"--limit [{subscript}]: there are {len(found)} of them")
+        last = len(found) - 1
+        raise InventoryError(f"--limit {bare}[{subscript}]: the last of them is {bare}[{last}]")
     return [found[number]]
