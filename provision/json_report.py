@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from provision.errors import ToolkitError
 from provision.events import Event, Row
 from provision.messages import Operation
-from provision.report import Report
+from provision.report import Report, put
 
 
 class JsonReport(Report):
@@ -39,7 +39,7 @@ class JsonReport(Report):
 
     def _line(self, content: dict[str, Any]) -> None:
         with self._one:
-            print(json.dumps(content), file=self._out, flush=True)
+            put(json.dumps(content), self._out)
 
 
 def _plain(value: Any) -> Any:

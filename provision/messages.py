@@ -19,6 +19,8 @@ answer is JSON data, or :class:`Unknown` when it could not be had: never "absent
                                       the question has one; content when the two differ, show is
                                       "text", and it is UTF-8 below 256 KiB
     ("package", name)                 its version, when dpkg says that it is installed
+    ("table", name)                   {rules, loaded}: of nftables, as it is (None: it is not), and
+                                      as it was when our unit loaded it
     ("unit", name)                    {load, active, sub, enabled, stale, pid, restarts, result,
                                       program, config, outdated}: stale when a daemon-reload is
                                       due; program (a script's interpreter) and config

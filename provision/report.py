@@ -262,7 +262,7 @@ class Report:
         self._print(f"{host:{self._width}}  {self._paint(state, state)}  {note}")
 
     def _print(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+        put(line, self._stream)
 
     def _paint(self, key: str, text: str) -> str:
         colour = COLOURS.get(key)
@@ -281,6 +281,14 @@ class Report:
         for host, line in list(self._working.items())[: rows - 2]:
             self._print(f"{host:{self._width}}  {line}"[: columns - 1])
             self._drawn += 1
+
+
+def put(line: str, stream: TextIO) -> None:
+    """Print a line. When nobody reads any longer, what was begun on hosts goes on all the same."""
+    try:
+        print(line, file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), stream.fileno())
 
 
 def _hunks(diff: str) -> Iterator[str]:

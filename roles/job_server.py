@@ -10,6 +10,7 @@ from provision.resources.health import ServerHealth
 from provision.resources.release import Release
 from provision.resources.requirement import FreePort
 from provision.resources.unit import Socket, Unit, unit_file
+from roles.firewall import firewall
 from roles.runtime import ROOT, account, on_path
 from roles.tls import fingerprint, flags, speaks_tls, tls
 
@@ -35,6 +36,7 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
     yield FreePort(address, port, UNIT, setting=f"gearman_port ({host.where_is('gearman_port')})")
     yield from account()
     yield from tls(host, inventory)
+    yield from firewall(host, inventory, port)
     yield from on_path("gearadmin")
     yield file
     socket = Socket(SOCKET, port_file, UNIT, address, port)

@@ -131,6 +131,20 @@ class Batch:
         rows = [line.split("\t") for line in said.splitlines()]
         return {name: version for name, state, version in rows if state[1] == "i"}
 
+    def _table(self, name: str) -> Any:
+        """Of nftables' family inet."""
+        try:
+            # It ends with 1 when there is no such table.
+            rules = _command(["nft", "-s", "list", "table", "inet", name], (0, 1))
+        except FileNotFoundError:
+            rules = ""
+        try:
+            with open(f"/run/{name}-firewall/loaded", encoding="utf-8") as file:
+                loaded = file.read()
+        except FileNotFoundError:
+            loaded = None
+        return {"rules": rules or None, "loaded": loaded}
+
     # -- files --------------------------------------------------------------------------
 
     def _path(self, path: str, digest: str, show: str) -> Any:

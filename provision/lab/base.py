@@ -32,7 +32,7 @@ UBUNTU_KEY = Path(__file__).with_name("ubuntu-archive.gpg")
 
 # -- the recipe: all that decides what is in a tree ----------------------------------------
 
-PACKAGES = "systemd systemd-sysv dbus openssh-server sudo python3 iproute2 ca-certificates"
+PACKAGES = "systemd systemd-sysv dbus openssh-server sudo python3 iproute2 nftables ca-certificates"
 
 # What would be the same on every host and must not be, and what nothing will read again.
 REMOVED = (

@@ -17,6 +17,7 @@ from types import MappingProxyType, ModuleType
 import pytest
 
 from gearman_py import Client, Submit, Worker
+from provision.samples import SAMPLES
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = "198.18.10.247:4730"
@@ -111,11 +112,13 @@ def done(lab: ModuleType, function: str) -> int:
 
 @dataclass
 class Load:
-    """Clients that have jobs done all the while: `reverse` foreground, `wc` background."""
+    """Clients that have jobs done all the while: `reverse` and `resize` foreground, `wc`
+    background."""
 
     latencies: list[tuple[float, float]] = field(default_factory=list)  # when, seconds
     wrong: list[str] = field(default_factory=list)
     queued: int = 0
+    resized: int = 0
     _over: threading.Event = field(default_factory=threading.Event)
 
     def _foreground(self, number: int) -> None:
@@ -132,6 +135,18 @@ class Load:
                 if answer != workload[::-1]:
                     self.wrong.append(f"{workload}: {answer[::-1]}")
 
+    def _pictures(self) -> None:
+        sample = SAMPLES["resize"]
+        with Client(SERVER, timeout=60) as client:
+            while not self._over.wait(0.05):
+                try:
+                    wrong = sample.judge(client.do("resize", sample.workload()))
+                except Exception as error:
+                    wrong = repr(error)
+                self.resized += 1
+                if wrong:
+                    self.wrong.append(f"resize: {wrong}")
+
     def _background(self) -> None:
         with Client(SERVER, timeout=60) as client:
             while not self._over.wait(0.01):
@@ -141,7 +156,7 @@ class Load:
     @contextmanager
     def running(self) -> Iterator[None]:
         threads = [threading.Thread(target=self._foreground, args=(n,)) for n in range(CLIENTS)]
-        threads.append(threading.Thread(target=self._background))
+        threads += [threading.Thread(target=each) for each in (self._background, self._pictures)]
         for thread in threads:
             thread.start()
         try:
@@ -161,7 +176,7 @@ def upgraded_under_load(
     lab: ModuleType, folder: Path, *arguments: str
 ) -> tuple[Ended, Load, dict[str, int]]:
     """Upgrade the workers while jobs come in: what was said, the load, and the jobs done."""
-    before = {function: done(lab, function) for function in ("reverse", "wc")}
+    before = {function: done(lab, function) for function in ("reverse", "wc", "resize")}
     load = Load()
     with load.running():
         began = time.monotonic()
@@ -172,7 +187,8 @@ def upgraded_under_load(
         end = time.monotonic()
     print(said.said)
     print(
-        f"{len(load.latencies)} foreground jobs, {load.queued} background; p99 "
+        f"{len(load.latencies)} foreground jobs, {load.resized} pictures, "
+        f"{load.queued} background; p99 "
         f"{load.p99(began, middle):.1f} ms before, {load.p99(middle, end):.1f} ms meanwhile"
     )
     return said, load, {each: done(lab, each) - count for each, count in before.items()}
@@ -189,6 +205,7 @@ def test_an_upgrade_under_load_loses_fails_and_repeats_no_job(
     # Each upgraded host has done one job more of each kind: the one it was asked to show.
     assert jobs["reverse"] == len(load.latencies) + len(WORKERS)
     assert jobs["wc"] == load.queued + len(WORKERS)
+    assert jobs["resize"] == load.resized + len(WORKERS)
     for host in WORKERS:
         assert release(fleet, host) != old[host]
     lines = [line.split()[:2] for line in said.said.splitlines()]
@@ -230,7 +247,7 @@ def test_a_release_that_does_not_work_is_given_up_before_any_job_meets_it(
     said, load, jobs = upgraded_under_load(fleet, tree(tmp_path / "tree", BAD[kind]))
     assert said.status == ROLLED_BACK
     assert load.wrong == []
-    assert jobs == {"reverse": len(load.latencies), "wc": load.queued}
+    assert jobs == {"reverse": len(load.latencies), "wc": load.queued, "resize": load.resized}
     assert {host: release(fleet, host) for host in WORKERS} == old
     assert "rolled back, before anything that runs was touched" in said.said
     again = invoke(tmp_path / "tree", "upgrade", "--yes", "--limit", "worker")

@@ -174,7 +174,9 @@ def test_what_answers_cannot_write() -> None:
                 assert flags == {"os.O_RDONLY", "os.O_NOFOLLOW", "os.O_NONBLOCK", "os.O_CLOEXEC"}
             case "_command":
                 command = ast.literal_eval(call.args[0].elts[0])  # type: ignore[attr-defined]  # a list
-                assert command in ("dpkg-query", "systemctl")
+                assert command in ("dpkg-query", "systemctl", "nft")
+                if command == "nft":
+                    assert ast.unparse(call.args[0]).startswith("['nft', '-s', 'list', ")
                 if command == "systemctl":
                     assert ast.literal_eval(call.args[0].elts[1]) == "show"  # type: ignore[attr-defined]  # a list
 

@@ -1,6 +1,7 @@
 """What an operator reads: short when all is well, complete when it is not."""
 
 import io
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -97,6 +98,15 @@ def test_a_run_ends_with_a_table_of_what_was_done_where() -> None:
         "worker  ok          14        0       0",
         "2 hosts: 1 ok, 1 changed (1.2 s)",
     ]
+
+
+def test_a_reader_that_leaves_stops_nothing() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as stream:
+        report = Report(["job"], stream=stream)
+        report.show(Planned("job", Plan(12)))
+        report.end(1.23)
 
 
 def test_who_is_left_and_why_stands_at_the_end() -> None:

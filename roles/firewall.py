@@ -1,0 +1,58 @@
+"""The firewall of a job server: its port answers the inventory's hosts, and nobody else."""
+
+import socket
+from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from provision.errors import InventoryError
+from provision.inventory import Host, Inventory
+from provision.resources.base import Resource
+from provision.resources.files import Directory
+from provision.resources.firewall import Firewall, rules, unit
+from provision.resources.packages import Packages
+
+Network = IPv4Network | IPv6Network
+
+
+def firewall(host: Host, inventory: Inventory, port: int) -> Iterator[Resource]:
+    if not host.variables.get("gearman_firewall", False):
+        yield Firewall(None, unit())
+        return
+    known = {network for each in inventory.everyone for network in _addresses(each)}
+    known |= {_network(text, host) for text in host.variables.get("gearman_firewall_allow", ())}
+    v4 = sorted(each for each in known if isinstance(each, IPv4Network))
+    v6 = sorted(each for each in known if isinstance(each, IPv6Network))
+    if "nftables" not in host.variables.get("packages", ()):
+        yield Packages(("nftables",))
+    yield Directory("/etc/gearman")
+    file = rules(port, [_written(each) for each in v4], [_written(each) for each in v6])
+    yield file
+    yield unit()
+    yield Firewall(file, unit())
+
+
+def _addresses(host: Host) -> set[Network]:
+    """A host's, as it is seen from here."""
+    try:
+        found = socket.getaddrinfo(host.address, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise InventoryError(
+            f"{host.where_is('ansible_host')}: gearman_firewall needs the address of {host.name}: "
+            f"{host.address!r} cannot be resolved here ({error}); write it as ansible_host"
+        ) from None
+    return {ip_network(str(place[4][0]).partition("%")[0]) for place in found}
+
+
+def _network(text: str, host: Host) -> Network:
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        where = host.where_is("gearman_firewall_allow")
+        raise InventoryError(
+            f"{where}: {text!r} is no address and no network, such as 10.1.0.0/16"
+        ) from None
+
+
+def _written(network: Network) -> str:
+    single = network.prefixlen == network.max_prefixlen
+    return str(network.network_address if single else network)
