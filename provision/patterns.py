@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from itertools import product
+from math import prod
 from pathlib import Path
 from string import ascii_letters
 from typing import TypeVar
@@ -21,6 +22,8 @@ _RANGE = re.compile(r"\[(\w+):(\w+)(?::(\d+))?\]")
 _SUBSCRIPT = re.compile(r"(.+)\[(-?\d+|\d+[:-]\d*)\]")
 _PART = re.compile(r"(?:[^\s:\[\]]|\[[^\]]*\])+")
 
+MOST = 10_000  # hosts that one name may stand for
+
 T = TypeVar("T")
 Names = Callable[[T], Iterable[str]]
 """All names of a host: its own, its groups', and `all`."""
@@ -29,11 +32,13 @@ Names = Callable[[T], Iterable[str]]
 def expanded(name: str) -> list[str]:
     """The names that a name with ranges stands for. Raises ValueError for what is no range."""
     pieces = re.split(r"(\[[^\]]*:[^\]]*\])", name)
-    choices = [list(_values(piece)) if piece.startswith("[") else [piece] for piece in pieces]
+    choices = [_values(piece) if piece.startswith("[") else [piece] for piece in pieces]
+    if prod(map(len, choices)) > MOST:
+        raise ValueError(f"{name} stands for more than {MOST} hosts")
     return ["".join(chosen) for chosen in product(*choices)]
 
 
-def _values(text: str) -> Iterator[str]:
+def _values(text: str) -> Sequence[str]:
     found = _RANGE.fullmatch(text)
     if found is None:
         raise ValueError(f"{text} is no range: [1:9], [01:10], [a:f] and [1:9:2] are")
@@ -42,7 +47,8 @@ def _values(text: str) -> Iterator[str]:
         if first.startswith("0") and len(first) != len(last) and len(first) > 1:
             raise ValueError(f"{text}: both ends must have the same number of digits")
         wide = len(first) if first.startswith("0") else 0
-        values = [str(number).zfill(wide) for number in range(int(first), int(last) + 1, step)]
+        numbers = range(int(first), int(last) + 1, step)[: MOST + 1]
+        values = [str(number).zfill(wide) for number in numbers]
     elif len(first) == len(last) == 1 and first in ascii_letters and last in ascii_letters:
         start, end = ascii_letters.index(first), ascii_letters.index(last)
         values = list(ascii_letters[start : end + 1 : step])
@@ -50,7 +56,7 @@ def _values(text: str) -> Iterator[str]:
         raise ValueError(f"{text} is no range of numbers, nor of letters")
     if not values:
         raise ValueError(f"{text} is empty: it ends before it begins")
-    yield from values
+    return values
 
 
 def chosen(everyone: Sequence[T], limit: str, names: Names[T]) -> list[T]:

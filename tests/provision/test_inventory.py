@@ -274,6 +274,26 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         "hosts.yml:1: gearman_port should be from 1 to 65535, and is 70000",
     ),
     (
+        {"hosts": "all: {vars: {gearman_certificate_days: 0}}"},
+        "hosts.yml:1: gearman_certificate_days should be from 1 to 3650, and is 0",
+    ),
+    (
+        {"hosts": "all: {vars: {gearman_memory: 1GG}}"},
+        "hosts.yml:1: gearman_memory: '1GG' should be as systemd writes it: 512M, 1.5G, 75%",
+    ),
+    (
+        {"hosts": "all: {vars: {gearman_functions: [wc, ../x]}}"},
+        "hosts.yml:1: gearman_functions: '../x' should be letters, digits, `_.:-`",
+    ),
+    (
+        {"hosts": "all: {vars: {packages: [--reinstall]}}"},
+        "hosts.yml:1: packages: '--reinstall' should be a Debian package's name",
+    ),
+    (
+        {"hosts": "worker: {hosts: {'w[1:999999999]': }}"},
+        "hosts.yml:1: w[1:999999999] stands for more than 10000 hosts",
+    ),
+    (
         {"hosts": "all: {vars: {ansible_user: 7}}"},
         "hosts.yml:1: ansible_user should be a text, and is 7; put it in quotes",
     ),

@@ -101,7 +101,8 @@ class Fleet:
             ("client", names[-1:]),
         ):
             lines.append(f"    {group}:\n      hosts:")
-            lines += (f"        {name}: {{}}" for name in members)
+            listen = "gearman_listen: 10.0.0.1" if group == "job_server" else ""
+            lines += (f"        {name}: {{{listen}}}" for name in members)
         (self.folder / "hosts.yml").write_text("\n".join(lines))
         for name in names:
             host = FakeHost()
