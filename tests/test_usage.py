@@ -1,10 +1,15 @@
-"""Wrong words on the command line: one line that says what is wrong, status 1, no host asked."""
+"""The command line itself: what is wrong there is told in one line, status 1, and no host asked."""
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from invoke.program import Program
 
 from tasks import namespace
 
+ROOT = Path(__file__).resolve().parent.parent
 LAB = ["--hosts", "inventory/lab"]
 
 
@@ -32,3 +37,16 @@ def test_wrong_usage_is_told_in_one_line(
         Program(namespace=namespace).run(["invoke", *words])
     assert ended.value.code == 1
     assert capsys.readouterr().err == f"invoke: {message}\n"
+
+
+def test_an_ssh_config_may_be_for_some_hosts_only(tmp_path: Path) -> None:
+    """Threads that began to import the SSH library in different places found half of it."""
+    (tmp_path / "config").write_text("Host *\n  Port 9\n")
+    hosts = (f"    w{n}: {{{'ssh_config: config' if n % 2 else ''}}}\n" for n in range(8))
+    head = "worker:\n  vars: {ansible_host: 127.0.0.1, ansible_port: 9}\n  hosts:\n"
+    (tmp_path / "hosts.yml").write_text(head + "".join(hosts))
+    invoke = [sys.executable, "-m", "invoke", "facts", "--hosts", str(tmp_path)]
+    done = subprocess.run(invoke, cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.returncode == 4
+    assert done.stdout.count("unreachable") == 8
