@@ -193,6 +193,12 @@ class Run:
             resources = self.resources(host, artifact)
         else:
             artifact = release.named(id)
+            kept = facts["releases", ON_HOSTS]["kept"]
+            if artifact.path is None and id not in kept:
+                known = ", ".join(kept) or "none"
+                raise HostFailed(
+                    f"it keeps no release {id}, nor does this machine; it keeps {known}"
+                )
             release.must_fit(artifact, release.target(facts["host",]))
             resources = self.restored(session, self.resources(host, artifact))
         return Site(host, session, resources, facts, artifact.id)
