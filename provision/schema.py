@@ -53,7 +53,7 @@ FORMS = {
         r"[A-Za-z0-9_][A-Za-z0-9_.:-]*",
         "letters, digits, `_.:-`",
     ),
-    "packages": (r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?", "a Debian package's name"),
+    "packages": (r"[a-z0-9][a-z0-9+.-]+", "a Debian package's name"),
 }
 RANGES = {"gearman_certificate_days": (1, 3650)}
 PORTS = (1, 65535)
