@@ -4,6 +4,8 @@ A task is a function that returns an exit status or None. Whatever the engine ra
 becomes a message on stderr and the status its class documents; a traceback means a bug.
 """
 
+import os
+import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -17,6 +19,7 @@ from provision.errors import ToolkitError
 
 ROOT = Path(__file__).resolve().parent.parent
 INTERRUPTED = 130
+UNREAD = 141
 
 Parameters = ParamSpec("Parameters")
 
@@ -29,10 +32,15 @@ def command(**options: Any) -> Callable[[Callable[Parameters, int | None]], Task
         def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
             try:
                 status = function(*args, **kwargs)
+                sys.stdout.flush()
             except ToolkitError as error:
                 raise Exit(f"invoke: {error}", code=error.status) from error
             except KeyboardInterrupt:
                 raise Exit("invoke: interrupted", code=INTERRUPTED) from None
+            except BrokenPipeError:
+                # Nobody reads on, as with `| head`; Python would say so once more as it ends.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise Exit(code=UNREAD) from None
             if status:
                 raise Exit(code=status)
 

@@ -184,9 +184,10 @@ class Run:
         session = self._connect(host)
         self._sessions.append(session)
         facts = session.ask(FACTS)
+        root = "" if host.become else "; it takes root to look, and ansible_become is false"
         for question, answer in facts.items():
             if isinstance(answer, Unknown):
-                raise HostFailed(f"it cannot tell its {question[0]}: {answer.reason}")
+                raise HostFailed(f"it cannot tell its {question[0]}: {answer.reason}{root}")
         id = self._choose(host.name, facts)
         if id is None:
             artifact = self._artifact(release.target(facts["host",]))

@@ -1,5 +1,6 @@
 """The command line itself: what is wrong there is told in one line, status 1, and no host asked."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,3 +51,12 @@ def test_an_ssh_config_may_be_for_some_hosts_only(tmp_path: Path) -> None:
     assert done.stderr == ""
     assert done.returncode == 4
     assert done.stdout.count("unreachable") == 8
+
+
+def test_a_reader_that_leaves_is_no_bug() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    invoke = [sys.executable, "-m", "invoke", "inventory", *LAB]
+    done = subprocess.run(invoke, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
