@@ -12,6 +12,7 @@ from gearman_py.protocol.codec import MAX_PACKET, request, response
 from gearman_py.protocol.packets import Packet
 from tests.bench.load import Client, Worker, run
 from tests.server.process import Address, Peer, Server, await_true
+from tests.tally import tally
 
 Connect = Callable[..., Peer]
 Start = Callable[..., Server]
@@ -129,6 +130,7 @@ def test_a_flood_ends_at_the_limit_of_memory_and_is_taken_again_when_there_is_ro
         worker.say(Packet.WORK_COMPLETE, assigned[1], b"")
     await_true(lambda: peer.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"")[0] == "JOB_CREATED")
     assert "new jobs are taken again" in server.log
+    tally("memory", jobs_sent=10_000, refused=refused)
 
 
 def test_twenty_payloads_of_the_largest_size_at_once_and_no_larger_one(
@@ -169,7 +171,9 @@ def test_two_thousand_peers_that_dawdle_slow_nobody(
     bystander = connect(address)
     for _ in range(100):
         assert bystander.ask(Packet.ECHO_REQ, b"x") == ("ECHO_RES", b"x")
-    assert (server.resident() - before) / len(dawdlers) < 8 * 1024
+    each = (server.resident() - before) // len(dawdlers)
+    assert each < 8 * 1024
     for dawdler in dawdlers:
         dawdler.close()
     await_true(lambda: len(bystander.command("workers").splitlines()) == 2)
+    tally("dawdlers", peers=2000, echoes_answered=100, bytes_each=each)
