@@ -17,7 +17,7 @@ from tests.server.process import Address, Peer
 
 WINDOW = 16
 AHEAD = 5000  # clients may be of workers, or each start of the server would take longer
-LATELY = 1.0  # seconds; 10 ms and a commit, but a busy disk may take long for one
+LATELY = 3.0  # seconds; 10 ms and a commit, but a busy machine may take long for one
 GONE = (OSError, AssertionError)  # what a Peer says when its server dies
 
 
