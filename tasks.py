@@ -51,6 +51,7 @@ PEERS = {
     "/usr/share/doc/php-imagick": "php-imagick",
     "/usr/share/perl5/Gearman/Client.pm": "libgearman-client-perl",
     "strace": "strace",  # makes a disk fail
+    "faketime": "faketime",  # sets a server's clock
 }
 BENCHES = ("job_server", "libraries", "resize", "converge")
 CHECKS = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
@@ -318,6 +319,16 @@ def bench(c: Context, what: str = "job_server", row: Sequence[str] | None = None
 
 
 @command(
+    iterable=["row"],
+    help={"row": "only this row of docs/reliability.md (repeatable), such as kill, clock, cut"},
+)
+def reliability(c: Context, row: Sequence[str] | None = None) -> int:
+    """Break the job server in every known way, and count (as root, half an hour)."""
+    local.ensure(PEERS, print)
+    return _python("-m", "tests.reliability", *(row or ()))
+
+
+@command(
     iterable=["suite"],
     help={
         "workers": "how many worker hosts (1)",
@@ -355,7 +366,7 @@ def _python(*arguments: str) -> int:
 
 ON_HOSTS = (trust, plan, deploy, upgrade, rollback, smoke)
 LOOKING = (inventory, status, doctor, facts, logs, run, history, releases)
-namespace = Collection(*ON_HOSTS, *LOOKING, demo, test, bench)
+namespace = Collection(*ON_HOSTS, *LOOKING, demo, test, bench, reliability)
 namespace.add_collection(
     Collection("lab", up=lab_up, down=lab_down, status=lab_status, shell=lab_shell)
 )

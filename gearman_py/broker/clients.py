@@ -79,6 +79,8 @@ def accept(
     limit = function.limits[priority]
     if limit and function.total >= limit:
         return peer.refuse(b"QUEUE_ERROR", b"Job queue is full")
+    if queues.full:
+        return peer.refuse(b"QUEUE_ERROR", b"The job server has no memory left for new jobs")
     if reducer:
         job = ReduceJob(function, unique, workload, priority, background, reducer)
     else:

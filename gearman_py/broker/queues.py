@@ -56,6 +56,7 @@ class Queues:
         self._rotate = rotate
         self._wakeup = wakeup
         self.durable = durable
+        self.full = False  # no new jobs are taken
         self.journal = Journal()
         self.jobs = Ledger()
         self.functions: dict[bytes, Function] = {}

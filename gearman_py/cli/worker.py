@@ -22,7 +22,7 @@ from gearman_py.cli.common import (
     positive,
     servers,
 )
-from gearman_py.config import as_words, read_table
+from gearman_py.config import as_words, read_table, size
 from gearman_py.functions import BUNDLED, load
 from gearman_py.worker import handover
 from gearman_py.worker.worker import Worker
@@ -179,12 +179,13 @@ def _seconds(text: str) -> float:
 
 
 def _size(text: str) -> int:
-    """Bytes, or with K, M or G so many times 1024."""
-    factors = {"K": 2**10, "M": 2**20, "G": 2**30}
-    digits, factor = (text[:-1], factors[text[-1]]) if text[-1:] in factors else (text, 1)
-    if not (digits.isascii() and digits.isdigit() and int(digits)):
-        raise ArgumentTypeError(f"{text!r} is not a size: expected bytes, or 200M, 2G")
-    return int(digits) * factor
+    try:
+        found = size(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    if not found:
+        raise ArgumentTypeError(f"{text!r} is no size that a process could have")
+    return found
 
 
 def _parser() -> ArgumentParser:

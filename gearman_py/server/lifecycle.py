@@ -28,6 +28,7 @@ from gearman_py import __version__
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.queues import Queues
 from gearman_py.sdnotify import notify, watchdog_interval
+from gearman_py.server import memory
 from gearman_py.server.keeper import Keeper, replay
 from gearman_py.server.listener import Connection, Listener
 from gearman_py.server.settings import Settings
@@ -158,6 +159,7 @@ async def _serve(
     chores = [
         asyncio.create_task(_watchdog()),
         asyncio.create_task(_sweep(listener)),
+        asyncio.create_task(memory.watch(queues, settings.max_memory)),
         asyncio.create_task(_renewals(settings, tls)),
         asyncio.create_task(_drain(draining, servers, broker, stop)),
         asyncio.create_task(_finish(told, settings.drain_timeout, broker, stop)),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from gearman_py.config import as_words
+from gearman_py.config import as_words, size
 from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.servers import DEFAULT_PORT, UNIX
 from gearman_py.tls import TLS
@@ -173,6 +173,14 @@ class Settings:
     )
     level: str = option(
         "", "--verbose", "what to log: " + ", ".join(LEVELS), metavar="LEVEL", choices=LEVELS
+    )
+    max_memory: int = option(
+        0,
+        "--max-memory",
+        "refuse new jobs while more memory is used, such as 2G; 0 for nine tenths of what systemd "
+        "or a container allows (0)",
+        type=size,
+        metavar="SIZE",
     )
     # A worker whose host vanished gives its job back after two minutes, not after two hours.
     keepalive_idle: int = option(

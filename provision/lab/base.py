@@ -7,6 +7,8 @@ them later.
 """
 
 import hashlib
+import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,6 +35,8 @@ UBUNTU_KEY = Path(__file__).with_name("ubuntu-archive.gpg")
 # -- the recipe: all that decides what is in a tree ----------------------------------------
 
 PACKAGES = "systemd systemd-sysv dbus openssh-server sudo python3 iproute2 nftables ca-certificates"
+
+KEPT = 24 * 3600  # seconds after which a tree that nobody asked for gives way to another
 
 # What would be the same on every host and must not be, and what nothing will read again.
 REMOVED = (
@@ -86,11 +90,14 @@ def build(say: Say, suite: str) -> None:
     """Build a tree unless it is there. Raises :class:`ToolkitError` when it cannot be built."""
     tree = path(suite)
     if tree.exists():
+        os.utime(tree)
         return
-    for old in CACHE.glob(f"{suite}-*"):
-        execute(["rm", "-rf", "--one-file-system", str(old)])
-    say(f"building the base system of all {suite} hosts (once; about a minute)")
     partial = tree.with_suffix(".partial")
+    for old in CACHE.glob(f"{suite}-*"):
+        # Another checkout may use the others.
+        if old == partial or time.time() - old.stat().st_mtime > KEPT:
+            execute(["rm", "-rf", "--one-file-system", str(old)])
+    say(f"building the base system of all {suite} hosts (once; about a minute)")
     # debootstrap mounts things: in namespaces that end when this process does, a killed build
     # leaves neither a mount nor a process behind.
     dies_with_us = ("setpriv", "--pdeathsig", "KILL")

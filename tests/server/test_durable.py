@@ -19,6 +19,7 @@ from gearman_py.store.base import Changes, Record
 from gearman_py.store.sqlite import SQLiteStore
 from tests.server.load import Book
 from tests.server.process import LIMIT, Address, Peer, Server, await_true
+from tests.tally import tally
 
 Start = Callable[..., Server]
 Connect = Callable[..., Peer]
@@ -60,7 +61,7 @@ def test_jobs_survive_kill_9_under_load(durable: Start) -> None:
             server.process.wait()
             book.server_died()
     book.work(durable().listening(), until_empty=True)
-    print(f"{KILLS} kills: {book.check()}")
+    tally("kill", kills=KILLS, **book.check())
     assert len(book.acknowledged) > 100 * KILLS
 
 
@@ -75,7 +76,7 @@ def test_server_told_to_stop_under_load_stops_soon_and_keeps_all(durable: Start)
             assert time.monotonic() - begun < 5
             book.server_died()
     book.work(durable().listening(), until_empty=True)
-    print(f"{STOPS} stops: {book.check()}")
+    tally("stop", stops=STOPS, **book.check())
 
 
 SUBMISSIONS: list[tuple[Any, ...]] = [
@@ -278,6 +279,7 @@ def test_full_disk_refuses_jobs_while_it_is_full_and_everything_else_goes_on(
     again = start("-q", "sqlite", "--queue-file", str(small_disk / "queue")).listening()
     left = [facts[0] for _, *facts in everything(worker(connect(again)))]
     assert left == kept[len(done) - 1 :], "acknowledged, and not done yet"
+    tally("full disk", acknowledged=len(kept), lost=0, refused_and_run=0)
 
 
 @pytest.fixture
@@ -318,7 +320,7 @@ def test_disk_that_fails_to_keep_what_was_written_stops_the_server(
     assert server.log.count("the disk failed to keep what was written") == 1, server.log
     found = everything(worker(connect(durable().listening())))
     assert {facts[0] for _, *facts in found} >= set(kept)
-    print(f"sync {number} failed: {len(kept)} acknowledged, 0 lost")
+    tally("sync", syncs_failed=1, acknowledged=len(kept), lost=0)
 
 
 def test_write_that_fails_refuses_its_jobs_and_no_others(

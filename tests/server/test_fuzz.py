@@ -11,6 +11,7 @@ from collections.abc import Callable
 from gearman_py.protocol.codec import RESPONSE, Decoder, request
 from gearman_py.protocol.packets import Packet
 from tests.server.process import Address, Peer, Server, await_true
+from tests.tally import tally
 
 Connect = Callable[..., Peer]
 Start = Callable[..., Server]
@@ -124,6 +125,7 @@ def test_random_sessions_leave_the_server_as_it_was(start: Start, connect: Conne
     assert "Traceback" not in server.log, f"SEED={SEED}"
     assert server.resident() < 1.5 * before, f"SEED={SEED}"
     assert server.end() == 0
+    tally("sessions", packets=PACKETS, crashes=0)
 
 
 def empty(peer: Peer) -> None:

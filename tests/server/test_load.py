@@ -12,6 +12,7 @@ from gearman_py.protocol.codec import MAX_PACKET, request, response
 from gearman_py.protocol.packets import Packet
 from tests.bench.load import Client, Worker, run
 from tests.server.process import Address, Peer, Server, await_true
+from tests.tally import tally
 
 Connect = Callable[..., Peer]
 Start = Callable[..., Server]
@@ -105,6 +106,33 @@ def test_two_hundred_thousand_jobs_take_little_memory_and_give_it_back(
         one.socket.close()
 
 
+def test_a_flood_ends_at_the_limit_of_memory_and_is_taken_again_when_there_is_room(
+    start: Start, connect: Connect
+) -> None:
+    server = start("--max-memory", "100M")
+    peer = connect(server.listening())
+    workload = bytes(20_000)
+    refused = 0
+    for _ in range(50):  # 200 MB, were it taken
+        for _ in range(200):
+            peer.say(Packet.SUBMIT_JOB_BG, b"f", b"", workload)
+        refused += sum(peer.hear()[0] == "ERROR" for _ in range(200))
+    assert refused > 4000
+    assert server.resident() < 150 * MIB
+    assert peer.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"") == (
+        *("ERROR", b"QUEUE_ERROR"),
+        b"The job server has no memory left for new jobs",
+    )
+    assert server.log.count("new jobs are refused") == 1
+    worker = connect(server.listening())  # it is served all the same, and makes room
+    worker.say(Packet.CAN_DO, b"f")
+    while (assigned := worker.ask(Packet.GRAB_JOB))[0] == "JOB_ASSIGN":
+        worker.say(Packet.WORK_COMPLETE, assigned[1], b"")
+    await_true(lambda: peer.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"")[0] == "JOB_CREATED")
+    assert "new jobs are taken again" in server.log
+    tally("memory", jobs_sent=10_000, refused=refused)
+
+
 def test_twenty_payloads_of_the_largest_size_at_once_and_no_larger_one(
     start: Start, connect: Connect
 ) -> None:
@@ -143,7 +171,9 @@ def test_two_thousand_peers_that_dawdle_slow_nobody(
     bystander = connect(address)
     for _ in range(100):
         assert bystander.ask(Packet.ECHO_REQ, b"x") == ("ECHO_RES", b"x")
-    assert (server.resident() - before) / len(dawdlers) < 8 * 1024
+    each = (server.resident() - before) // len(dawdlers)
+    assert each < 8 * 1024
     for dawdler in dawdlers:
         dawdler.close()
     await_true(lambda: len(bystander.command("workers").splitlines()) == 2)
+    tally("dawdlers", peers=2000, echoes_answered=100, bytes_each=each)

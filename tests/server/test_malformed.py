@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from gearman_py.protocol.codec import MAX_PACKET, RESPONSE, Decoder, request, response
 from gearman_py.protocol.packets import Packet
 from tests.server.process import Address, Peer, Server
+from tests.tally import tally
 
 Connect = Callable[..., Peer]
 Start = Callable[..., Server]
@@ -351,6 +352,7 @@ def test_every_bad_message_is_answered_or_closed_and_nobody_else_notices(
     assert wrong == []
     assert "Traceback" not in server.log
     assert server.end() == 0
+    tally("messages", messages=len(ROWS + CUT), unanswered=0, noticed_by_others=0)
 
 
 def test_names_forge_no_rows_and_no_lines(start: Start, connect: Connect) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.server.load import Book
 from tests.server.process import LIMIT, Server, await_true
+from tests.tally import tally
 
 CUTS = int(os.environ.get("CUTS", "4"))
 PROGRAM = """
@@ -86,7 +87,7 @@ def cut_the_power(
 
 @pytest.mark.parametrize("seed", range(CUTS))
 def test_power_cut_loses_no_acknowledged_job(tmp_path: Path, seed: int) -> None:
-    print(f"power cut: {cut_the_power(tmp_path / 'machine', seed).check()}")
+    tally("power", cuts=1, **cut_the_power(tmp_path / "machine", seed).check())
 
 
 def test_without_a_sync_at_each_commit_the_same_test_fails(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
 from tests.server.process import Address, Peer, Server, await_true
+from tests.tally import tally
 
 MIB = 2**20
 Connect = Callable[..., Peer]
@@ -168,6 +169,7 @@ def test_newcomers_beyond_the_limit_of_open_files_are_turned_away_and_told_of(
     for peer in served[:50]:
         peer.socket.close()
     until_answered(connect, address)
+    tally("descriptors", connections=150, served=len(served), lines_in_the_log=1)
 
 
 def answers(peer: Peer) -> bool:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from gearman_py.store import sqlite_file
 from gearman_py.store.base import Changes, Record, StoreError
 from gearman_py.store.sqlite import GROUP, SQLiteStore
+from tests.tally import tally
 
 Open = Callable[[], SQLiteStore]
 
@@ -225,7 +226,8 @@ def test_damaged_file_is_refused_or_loses_nothing_in_silence(
         missing = len(whole) - len(found)
         assert not missing or f"{missing} jobs are damaged" in caplog.text, seed
         outcomes["set aside" if missing else "unhurt"] += 1
-    print(outcomes)
+    counts = {name.replace(" ", "_"): count for name, count in outcomes.items()}
+    tally("damage", files=200, lost_in_silence=0, **counts)
     assert min(outcomes.values()) > 0, outcomes
 
 
