@@ -142,7 +142,7 @@ def keep(inventory: Path) -> Path | None:
     except OSError as error:
         raise ToolkitError(
             f"{inventory / FOLDER}: the new certificate authority cannot be written there: "
-            f"{error.strerror}; nothing was changed"
+            f"{error.strerror}; no host was changed"
         ) from None
 
 

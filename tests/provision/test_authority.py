@@ -31,7 +31,7 @@ def test_it_is_not_written_before_it_is_kept(tmp_path: Path) -> None:
 def test_where_it_cannot_be_written_is_told(tmp_path: Path) -> None:
     made(tmp_path)
     (tmp_path / "tls").write_text("no folder")
-    with pytest.raises(ToolkitError, match=r"cannot be written there: .*; nothing was changed"):
+    with pytest.raises(ToolkitError, match=r"cannot be written there: .*; no host was changed"):
         authority.keep(tmp_path)
 
 
