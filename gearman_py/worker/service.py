@@ -84,7 +84,8 @@ class Service:
             self._predecessor = None
             self._crew.drain()
             return
-        self._notify("READY=1", f"STATUS={self._crew.status()}")
+        # systemd does not count anew for a successor: it may have to be heard of at once.
+        self._notify("READY=1", "WATCHDOG=1", f"STATUS={self._crew.status()}")
         pause = watchdog_interval() or _SIGN_OF_LIFE
         while True:
             await asyncio.sleep(pause)

@@ -168,7 +168,9 @@ def test_systemd_hears_ready_only_after_a_server_knows_the_functions(
                 manager.recv(999)
             gearmand.start()
             manager.settimeout(10)
-            assert re.match(rb"READY=1\nSTATUS=\d of 2 at work; 0 jobs done", manager.recv(999))
+            assert re.match(
+                rb"READY=1\nWATCHDOG=1\nSTATUS=\d of 2 at work; 0 jobs done", manager.recv(999)
+            )
             assert manager.recv(999).startswith(b"WATCHDOG=1\n")
             worker.terminate()
             while (message := manager.recv(999)).startswith(b"WATCHDOG"):
