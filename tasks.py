@@ -275,7 +275,10 @@ def demo(c: Context) -> int:
     from provision import smoke as end_to_end
 
     lab.up(print)
-    return engine.deploy(LAB, ROLES, Options(yes=True)) or end_to_end.smoke(LAB)
+    status = engine.deploy(LAB, ROLES, Options(yes=True)) or end_to_end.smoke(LAB)
+    if not status:
+        print("it works. Look around: invoke status --hosts inventory/lab; and lab.down ends it")
+    return status
 
 
 @command(iterable=["only"], help={"only": "these tests alone: a path, or path::name (repeatable)"})

@@ -15,7 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from provision import vault
-from provision.errors import InventoryError
+from provision.errors import InventoryError, ToolkitError
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -132,9 +132,18 @@ def of(inventory: Path) -> Authority:
 
 
 def keep(inventory: Path) -> Path | None:
-    """Write down the authority that was made for a plan of this inventory; where, if it was."""
+    """Write down the authority that was made for a plan of this inventory; where, if it was.
+
+    Raises :class:`ToolkitError`.
+    """
     made = _made.get(inventory)
-    return made.place if made and made.keep() else None
+    try:
+        return made.place if made and made.keep() else None
+    except OSError as error:
+        raise ToolkitError(
+            f"{inventory / FOLDER}: the new certificate authority cannot be written there: "
+            f"{error.strerror}; no host was changed"
+        ) from None
 
 
 def _found(place: Path) -> Authority:

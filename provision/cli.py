@@ -4,18 +4,22 @@ A task is a function that returns an exit status or None. Whatever the engine ra
 becomes a message on stderr and the status its class documents; a traceback means a bug.
 """
 
+import os
+import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec
 
-from invoke.exceptions import Exit
+from invoke.exceptions import Exit, ParseError
+from invoke.parser.argument import Argument
 from invoke.tasks import Task, task
 
 from provision.errors import ToolkitError
 
 ROOT = Path(__file__).resolve().parent.parent
 INTERRUPTED = 130
+UNREAD = 141
 
 Parameters = ParamSpec("Parameters")
 
@@ -28,17 +32,45 @@ def command(**options: Any) -> Callable[[Callable[Parameters, int | None]], Task
         def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
             try:
                 status = function(*args, **kwargs)
+                sys.stdout.flush()
             except ToolkitError as error:
                 raise Exit(f"invoke: {error}", code=error.status) from error
             except KeyboardInterrupt:
                 raise Exit("invoke: interrupted", code=INTERRUPTED) from None
+            except BrokenPipeError:
+                # Nobody reads on, as with `| head`; Python would say so once more as it ends.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise Exit(code=UNREAD) from None
             if status:
                 raise Exit(code=status)
 
-        made: Task[Any] = task(auto_shortflags=False, **options)(run)
+        made: Task[Any] = task(auto_shortflags=False, klass=_Command, **options)(run)
         return made
 
     return decorate
+
+
+class _Flag(Argument):
+    """A flag whose value is looked at as it is read: a mistake there is told, and no traceback."""
+
+    def set_value(self, value: Any, cast: bool = True) -> None:
+        # Where a variable of the shell was empty, all would be meant, and not none.
+        name = self.names[0] if self.positional else f"--{self.names[0]}"
+        if value == "":
+            raise ParseError(f"invoke: {name} is empty: give it a value, or leave it out")
+        try:
+            super().set_value(value, cast)
+        except ValueError:
+            kind = "a whole number" if self.kind is int else "a number"
+            raise ParseError(f"invoke: {name} should be {kind}, not {value!r}") from None
+
+
+class _Command(Task[Any]):
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        found = super().get_arguments(ignore_unknown_help)
+        for each in found:
+            each.__class__ = _Flag  # Task makes them itself, and of one class only
+        return found
 
 
 def inventory_folder(hosts: str) -> Path:

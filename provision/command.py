@@ -25,6 +25,11 @@ class Manner:
     shell: bool = False
     seconds: float = 3600.0
 
+    def __post_init__(self) -> None:
+        """Raises :class:`ToolkitError`."""
+        if not self.seconds > 0:
+            raise ToolkitError(f"--seconds {self.seconds:g}: say more than 0")
+
 
 def run(folder: Path, options: Options, words: Sequence[str], manner: Manner) -> int:
     """Run ``words`` on every host. Returns 0 when it ended with 0 on all."""

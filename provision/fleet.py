@@ -184,15 +184,22 @@ class Run:
         session = self._connect(host)
         self._sessions.append(session)
         facts = session.ask(FACTS)
+        root = "" if host.become else "; it takes root to look, and ansible_become is false"
         for question, answer in facts.items():
             if isinstance(answer, Unknown):
-                raise HostFailed(f"it cannot tell its {question[0]}: {answer.reason}")
+                raise HostFailed(f"it cannot tell its {question[0]}: {answer.reason}{root}")
         id = self._choose(host.name, facts)
         if id is None:
             artifact = self._artifact(release.target(facts["host",]))
             resources = self.resources(host, artifact)
         else:
             artifact = release.named(id)
+            kept = facts["releases", ON_HOSTS]["kept"]
+            if artifact.path is None and id not in kept:
+                known = ", ".join(kept) or "none"
+                raise HostFailed(
+                    f"it keeps no release {id}, nor does this machine; it keeps {known}"
+                )
             release.must_fit(artifact, release.target(facts["host",]))
             resources = self.restored(session, self.resources(host, artifact))
         return Site(host, session, resources, facts, artifact.id)

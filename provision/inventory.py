@@ -106,7 +106,8 @@ def load(folder: Path | str, limit: str | None = None) -> Inventory:
     everyone = tuple(reader.hosts_made())
     if not everyone:
         raise InventoryError(f"{files[0]}: there is no host in it")
-    named = chosen(everyone, limit or "all", lambda host: (host.name, "all", *host.groups))
+    limit = "all" if limit is None else limit
+    named = chosen(everyone, limit, lambda host: (host.name, "all", *host.groups))
     return Inventory(tuple(named), everyone)
 
 

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any
 
 from provision import hosts, inventory
-from provision.errors import InventoryError, ToolkitError
+from provision.errors import HostFailed, InventoryError, ToolkitError
 from provision.events import Failed, Row
 from provision.inventory import Host
 from provision.json_report import JsonReport
@@ -19,8 +19,10 @@ from provision.options import Options
 from provision.report import Report
 from provision.session import Session
 
-UNITS = ("gearmand.service", "gearmand.socket", "gearman-worker@*.service")
+SERVER = ("gearmand.service", "gearmand.socket")
+UNITS = (*SERVER, "gearman-worker@*.service")
 FIELDS = "MESSAGE,_SYSTEMD_UNIT,UNIT,PRIORITY"
+NO_SUCH_UNIT = "No data available"  # of journalctl, when a pattern matches none of its units
 DAY = 86400.0  # seconds that somebody may follow
 
 
@@ -43,6 +45,11 @@ class Wanted:
     since: str = ""
     follow: bool = False
 
+    def __post_init__(self) -> None:
+        """Raises :class:`ToolkitError`."""
+        if self.lines < 0:
+            raise ToolkitError(f"--lines {self.lines}: say 0 or more")
+
     @property
     def argv(self) -> list[str]:
         """The command that tells them, each as a line of JSON."""
@@ -62,15 +69,19 @@ def logs(folder: Path, options: Options, name: str, wanted: Wanted) -> int:
     wide = max(len(host.name) for host in known)
     failed: dict[str, ToolkitError] = {}
     entries = _followed(known, wanted, failed) if wanted.follow else _past(known, wanted, failed)
+    silent = True
     for entry in entries:
+        silent = False
         at = datetime.fromtimestamp(entry.at).astimezone()
         clock = at.strftime("%m-%d %H:%M:%S.%f")[:-3]
         unit = entry.unit.removesuffix(".service").removeprefix("gearman-worker@")
         data = {"at": at.isoformat(), "host": entry.host, "unit": entry.unit, "text": entry.text}
-        for line in entry.text.split("\n"):
-            report.show(Row(data, f"{clock}  {entry.host:{wide}}  {unit:8}  {line}"))
+        head = f"{clock}  {entry.host:{wide}}  {unit:8}  "
+        report.show(Row(data, "\n".join(head + line for line in entry.text.split("\n"))))
     for host, error in failed.items():
         report.show(Failed(host, error, 0))
+    if silent and not failed and not options.json:
+        report.say(f"nothing of {', '.join(wanted.units)} on {_names(known)}")
     return max((error.status for error in failed.values()), default=0)
 
 
@@ -84,7 +95,11 @@ def _meant(folder: Path, options: Options, name: str) -> tuple[tuple[Host, ...],
     known = inventory.load(folder, options.limit).hosts
     if "." in name:
         return known, (name,)
-    return known, ("gearmand.*",) if name == "gearmand" else (f"gearman-worker@{name}.service",)
+    return known, SERVER if name == "gearmand" else (f"gearman-worker@{name}.service",)
+
+
+def _names(known: Iterable[Host]) -> str:
+    return ", ".join(host.name for host in known)
 
 
 def _past(
@@ -128,10 +143,18 @@ def _followed(
 
 
 def _entries(session: Session, wanted: Wanted) -> Iterator[Entry]:
-    rest = ""
-    for said in session.stream(wanted.argv, DAY):
+    """What a host says. Raises :class:`HostFailed` with what journalctl does not like."""
+    rest, complaints = "", []
+    running = session.stream(wanted.argv, DAY)
+    for said in running:
         *lines, rest = (rest + said).split("\n")
-        yield from (_entry(session.name, json.loads(line)) for line in lines if line)
+        for line in lines:
+            if line.startswith("{"):
+                yield _entry(session.name, json.loads(line))
+            elif line and not line.endswith(NO_SUCH_UNIT):
+                complaints.append(line)
+    if running.status and complaints:
+        raise HostFailed(f"journalctl: {'; '.join(complaints)}")
 
 
 def _entry(host: str, said: dict[str, Any]) -> Entry:

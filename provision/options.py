@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from provision.errors import ToolkitError
+
 PARALLEL = 16  # hosts at once
 
 
@@ -16,3 +18,8 @@ class Options:
     json: bool = False
     parallel: int = PARALLEL
     again: bool = False  # also a release that was given up before
+
+    def __post_init__(self) -> None:
+        """Raises :class:`ToolkitError`."""
+        if self.parallel < 1:
+            raise ToolkitError(f"--parallel {self.parallel}: say 1 or more")

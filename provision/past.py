@@ -1,12 +1,13 @@
 """What was done to the hosts, and which releases they keep: as they tell it themselves."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from provision import hosts, inventory, release
-from provision.errors import ToolkitError
+from provision.errors import HostFailed, ToolkitError
 from provision.events import Failed, Row
 from provision.fleet import FACTS, PAST, Connect
 from provision.inventory import Host
@@ -104,11 +105,18 @@ def _kept(found: dict[str, Answers]) -> Rows:
             row["bad"] = row["bad"] or one["bad"]
             row["current"] += [host] if known["current"] == id else []
             row["running"] += [host] if id in known["running"] else []
-    targets = {release.target(each["host",]) for each in found.values()}
-    trees = {built.id for built in map(release.built, targets) if built}
+    trees = {built.id for built in map(release.built, _targets(found.values())) if built}
     for id, row in rows.items():
         row["tree"] = id in trees
     return sorted(rows.values(), key=lambda row: -row["at"])
+
+
+def _targets(found: Iterable[Answers]) -> Iterator[release.Target]:
+    """What kinds of hosts these are, of those that a release can be made for."""
+    for answers in found:
+        if not isinstance(answers["host",], Unknown):
+            with suppress(HostFailed):
+                yield release.target(answers["host",])
 
 
 def _release_line(row: dict[str, Any], of: int) -> str:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from itertools import product
+from math import prod
 from pathlib import Path
 from string import ascii_letters
 from typing import TypeVar
@@ -21,6 +22,8 @@ _RANGE = re.compile(r"\[(\w+):(\w+)(?::(\d+))?\]")
 _SUBSCRIPT = re.compile(r"(.+)\[(-?\d+|\d+[:-]\d*)\]")
 _PART = re.compile(r"(?:[^\s:\[\]]|\[[^\]]*\])+")
 
+MOST = 10_000  # hosts that one name may stand for
+
 T = TypeVar("T")
 Names = Callable[[T], Iterable[str]]
 """All names of a host: its own, its groups', and `all`."""
@@ -29,11 +32,13 @@ Names = Callable[[T], Iterable[str]]
 def expanded(name: str) -> list[str]:
     """The names that a name with ranges stands for. Raises ValueError for what is no range."""
     pieces = re.split(r"(\[[^\]]*:[^\]]*\])", name)
-    choices = [list(_values(piece)) if piece.startswith("[") else [piece] for piece in pieces]
+    choices = [_values(piece) if piece.startswith("[") else [piece] for piece in pieces]
+    if prod(map(len, choices)) > MOST:
+        raise ValueError(f"{name} stands for more than {MOST} hosts")
     return ["".join(chosen) for chosen in product(*choices)]
 
 
-def _values(text: str) -> Iterator[str]:
+def _values(text: str) -> Sequence[str]:
     found = _RANGE.fullmatch(text)
     if found is None:
         raise ValueError(f"{text} is no range: [1:9], [01:10], [a:f] and [1:9:2] are")
@@ -42,7 +47,8 @@ def _values(text: str) -> Iterator[str]:
         if first.startswith("0") and len(first) != len(last) and len(first) > 1:
             raise ValueError(f"{text}: both ends must have the same number of digits")
         wide = len(first) if first.startswith("0") else 0
-        values = [str(number).zfill(wide) for number in range(int(first), int(last) + 1, step)]
+        numbers = range(int(first), int(last) + 1, step)[: MOST + 1]
+        values = [str(number).zfill(wide) for number in numbers]
     elif len(first) == len(last) == 1 and first in ascii_letters and last in ascii_letters:
         start, end = ascii_letters.index(first), ascii_letters.index(last)
         values = list(ascii_letters[start : end + 1 : step])
@@ -50,12 +56,14 @@ def _values(text: str) -> Iterator[str]:
         raise ValueError(f"{text} is no range of numbers, nor of letters")
     if not values:
         raise ValueError(f"{text} is empty: it ends before it begins")
-    yield from values
+    return values
 
 
 def chosen(everyone: Sequence[T], limit: str, names: Names[T]) -> list[T]:
     """Those that a --limit means, in the inventory's order. Raises :class:`InventoryError`."""
     patterns = list(_patterns(limit))
+    if not patterns:
+        raise InventoryError(f"--limit {limit}: it names nobody; without it, all are meant")
     # As in Ansible: wherever they stand, `&` comes after what it narrows, and `!` last.
     wanted = [each for each in patterns if each[0] not in "&!"] or ["all"]
     ids = {id(one) for each in wanted for one in _matching(everyone, each, names)}
@@ -76,10 +84,14 @@ def _patterns(limit: str) -> Iterator[str]:
             lines = path.read_text().splitlines()
         except OSError as error:
             raise InventoryError(f"--limit {limit}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise InventoryError(f"--limit {limit}: that is no text") from None
         for line in lines:
             yield from _patterns(line.strip()) if line.strip() else ()
     elif "," in limit or limit.startswith("~"):
         yield from filter(None, (each.strip() for each in limit.split(",")))
+    elif rest := _PART.sub("", limit).strip(": "):
+        raise InventoryError(f"--limit {limit}: what does {rest!r} mean there?")
     else:
         yield from _PART.findall(limit)
 
@@ -91,7 +103,7 @@ def _matching(everyone: Sequence[T], pattern: str, names: Names[T]) -> list[T]:
     if not found:
         known = sorted({name for one in everyone for name in names(one)})
         raise InventoryError(f"--limit: no host or group is named {bare!r}{hint(bare, known)}")
-    return _subscripted(found, subscript[2]) if subscript else found
+    return _subscripted(found, bare, subscript[2]) if subscript else found
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -103,12 +115,13 @@ def _matches(name: str, pattern: str) -> bool:
         raise InventoryError(f"--limit {pattern}: this is no regular expression: {error}") from None
 
 
-def _subscripted(found: Sequence[T], subscript: str) -> list[T]:
-    """`[2]`, `[-1]`, `[1:3]` (both ends count) or `[1:]` of them."""
+def _subscripted(found: Sequence[T], bare: str, subscript: str) -> list[T]:
+    """`[2]`, `[-1]`, `[1:3]` (both ends count) or `[1:]` of those that ``bare`` matches."""
     parted = re.fullmatch(r"(\d+)[:-](\d*)", subscript)
     if parted:
         return list(found[int(parted[1]) : int(parted[2]) + 1 if parted[2] else None])
     number = int(subscript)
     if not -len(found) <= number < len(found):
-        raise InventoryError(f"--limit [{subscript}]: there are {len(found)} of them")
+        last = len(found) - 1
+        raise InventoryError(f"--limit {bare}[{subscript}]: the last of them is {bare}[{last}]")
     return [found[number]]

@@ -217,13 +217,14 @@ class Report:
         for name, unit in event.units.items():
             process = f"  pid {unit['pid']}" if unit.get("pid") else ""
             restarts = f"  {_count(unit['restarts'], 'restart')}" if unit.get("restarts") else ""
-            self._print(f"  {name:34} {unit['active']}{process}{restarts}")
+            self._print(f"  {name:34} {_plain(unit['active'])}{process}{restarts}")
 
     def _checked(self, event: Checked) -> None:
         state = "failed" if event.problem else "ok"
         self._print(f"{self._paint(state, f'{state:6}')}  {event.name} ({event.seconds:.2f} s)")
         if event.problem:
-            self._print(f"    {event.problem}")
+            for line in event.problem.splitlines():
+                self._print(f"    {_plain(line)}")
             self._print(f"    look at {event.look_at}")
 
     def _found(self, event: Finding) -> None:
@@ -259,7 +260,7 @@ class Report:
     def _ended(self, host: str, state: str, note: str) -> None:
         self._states[host] = state
         self._working.pop(host, None)
-        self._print(f"{host:{self._width}}  {self._paint(state, state)}  {note}")
+        self._print(f"{host:{self._width}}  {self._paint(state, state)}  {_plain(note)}")
 
     def _print(self, line: str) -> None:
         put(line, self._stream)

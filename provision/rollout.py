@@ -26,6 +26,8 @@ from provision.release import ON_HOSTS
 from provision.resources.base import Answers, Change, Resource
 from provision.resources.health import WorkerHealth
 
+SETTLE = 3600  # seconds that a unit may be watched at most
+
 
 @dataclass(frozen=True)
 class Manner:
@@ -35,6 +37,14 @@ class Manner:
     max_fail: int = 0  # hosts that may fail, and are put back, while the others go on
     settle: float = 2.0  # seconds that a unit must stay up
     gap: bool = False  # a function may be without a worker for a moment
+
+    def __post_init__(self) -> None:
+        """Raises :class:`ToolkitError`."""
+        if self.max_fail < 0:
+            raise ToolkitError(f"--max-fail {self.max_fail}: say 0 or more")
+        if not 0 <= self.settle <= SETTLE:
+            raise ToolkitError(f"--settle {self.settle:g}: say 0 to {SETTLE} seconds")
+        self.size(1)
 
     def size(self, number: int) -> int:
         """Of a batch, in a group of so many. Raises :class:`ToolkitError`."""
@@ -89,7 +99,6 @@ def previous(name: str, facts: Answers) -> str:
 
 def _roll(run: Run, manner: Manner, *, blame: bool) -> int:
     with run:
-        manner.size(1)
         run.probe()
         rollout = Rollout(run, manner, blame=blame)
         rollout.refuse()

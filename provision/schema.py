@@ -44,6 +44,20 @@ IDLE = ("ansible_pipelining", "ansible_ssh_pipelining", "ansible_ssh_retries", "
 # Nothing here is like these, so the nearest name would be the wrong advice.
 KEYS_ONLY = ("ansible_password", "ansible_ssh_pass", "ansible_ssh_password")
 
+MEMORY = r"\d+(\.\d+)?[KMGTPE%]?|infinity", "as systemd writes it: 512M, 1.5G, 75%"
+# What a text, or each of a list, has to look like, where a host would find out too late.
+FORMS = {
+    "gearman_memory": MEMORY,
+    "gearman_worker_memory": MEMORY,
+    "gearman_functions": (
+        r"[A-Za-z0-9_][A-Za-z0-9_.:-]*",
+        "letters, digits, `_.:-`",
+    ),
+    "packages": (r"[a-z0-9][a-z0-9+.-]+", "a Debian package's name"),
+}
+RANGES = {"gearman_certificate_days": (1, 3650)}
+PORTS = (1, 65535)
+
 Variables = dict[str, tuple[Any, Where]]
 """Name -> its value, and where that stands."""
 
@@ -137,10 +151,15 @@ def checked(name: str, value: Any, where: Where) -> Any:
         )
     if type(value) is not kind or (kind is list and not all(type(each) is str for each in value)):
         raise _wrong(name, value, where)
-    if name.endswith("_port") and not 0 < value < 65536:
-        raise InventoryError(f"{where}: {name} should be from 1 to 65535, and is {value}")
+    least, most = PORTS if name.endswith("_port") else RANGES.get(name, (value, value))
+    if kind is int and not least <= value <= most:
+        raise InventoryError(f"{where}: {name} should be from {least} to {most}, and is {value}")
     if kind is str and not value.strip():
         raise InventoryError(f"{where}: {name} is empty: give it a value, or take it out")
+    form, like = FORMS.get(name, ("", ""))
+    for text in (value if kind is list else [value]) if form else ():
+        if not re.fullmatch(form, text, re.ASCII):
+            raise InventoryError(f"{where}: {name}: {text!r} should be {like}")
     if value not in (only := ONLY.get(name, (value,))):
         raise InventoryError(f"{where}: {name}: only {only[0]} is supported, and not {value!r}")
     return value

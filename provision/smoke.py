@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Protocol
 
 from provision import inventory, transport
-from provision.errors import HostFailed, InventoryError
+from provision.errors import HostFailed, InventoryError, ToolkitError
 from provision.events import Checked
 from provision.report import Report
 from provision.samples import is_jpeg, picture
@@ -61,6 +61,8 @@ class _Wrong(Exception):
 
 def smoke(folder: Path, patience: int = PATIENCE) -> int:
     """Check the topology of an inventory from its first client; returns an exit status."""
+    if patience < 1:
+        raise ToolkitError(f"--patience {patience}: say 1 second or more")
     known = inventory.load(folder)
     clients, servers, workers = (
         [host.name for host in known.group(group)] for group in ("client", "job_server", "worker")

@@ -10,6 +10,8 @@ from provision.schema import hint
 def parse(tags: str, roles: Iterable[str]) -> frozenset[str]:
     """The tags of a comma-separated list. Raises :class:`ToolkitError` for one that is none."""
     found = frozenset(tag.strip() for tag in tags.split(",") if tag.strip())
+    if tags and not found:
+        raise ToolkitError(f"--tags {tags}: it names nothing; without it, all is meant")
     known = sorted({*roles, *kinds()})
     for tag in sorted(found.difference(known)):
         near = hint(tag, known) or f"; there are {', '.join(known)}"

@@ -151,8 +151,18 @@ class Connection:
             return self._link.transport.open_session(timeout=LOGIN)
 
 
+def _import() -> None:
+    """By one thread: of many, each beginning with another module, some find only half of it."""
+    with _importing:
+        import fabric  # type: ignore[import-untyped]  # noqa: F401  # untyped; imports paramiko
+
+
+_importing = Lock()
+
+
 def connect(host: Host) -> Connection:
     """Connect and log in. Raises :class:`Unreachable`, which says why in one message."""
+    _import()
     way = route(host)
     return Connection(host.name, way[-1].user, _log_in(way))
 
@@ -163,6 +173,7 @@ def host_keys(way: Route) -> list["paramiko.PKey"]:
     It is trusted no more than before; the jump hosts on the way have to be. Raises
     :class:`Unreachable`.
     """
+    _import()
     import paramiko
 
     found = []
@@ -244,7 +255,7 @@ def _approach(way: Route) -> Iterator[_Approach]:
 
 
 def _log_in(way: Route) -> _Link:
-    from fabric import Config  # type: ignore[import-untyped]  # it has no types
+    from fabric import Config
     from fabric import Connection as FabricConnection
 
     with _approach(way) as to:

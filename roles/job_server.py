@@ -1,6 +1,7 @@
 """The job server: gearmand, on this host's own address."""
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 from provision.errors import InventoryError
 from provision.inventory import Host, Inventory
@@ -47,9 +48,21 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
 
 
 def listens(host: Host) -> tuple[str, int]:
-    """Where its job server listens: on the address we know it by, unless told otherwise."""
+    """Where its job server listens: on the address we know it by, unless told otherwise.
+
+    Raises :class:`InventoryError` for a name: systemd opens the port, and only at an address.
+    """
     variables = host.variables
-    return variables.get("gearman_listen", host.address), variables.get("gearman_port", PORT)
+    address = variables.get("gearman_listen", host.address)
+    try:
+        ip_address(address)
+    except ValueError:
+        named = "gearman_listen" if "gearman_listen" in variables else "ansible_host"
+        raise InventoryError(
+            f"{host.where_is(named)}: {host.name} is a job server, and {address!r} is no address "
+            "to listen on: say gearman_listen: 10.0.0.247, or 0.0.0.0 for all of its addresses"
+        ) from None
+    return address, variables.get("gearman_port", PORT)
 
 
 def reached(host: Host) -> str:

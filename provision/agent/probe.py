@@ -1,7 +1,7 @@
 """What a host's agent can tell, and it tells without changing anything.
 
-No file is opened for writing, and the only commands that run are `systemctl show` and
-`dpkg-query`, once for all questions. Which questions there are, and their answers, is written
+No file is opened for writing, and the only commands that run are `systemctl show`, `dpkg-query`
+and `nft list`, once for all questions. Which questions there are, and their answers, is written
 in provision/messages.py. An answer that cannot be had is its reason, never "absent".
 """
 

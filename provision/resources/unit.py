@@ -197,7 +197,10 @@ class Unit(Resource):
     def _run(self, found: Mapping[str, Any], changes: bool, whole: bool) -> Iterator[Change]:
         current = (found.get("program") or "").startswith(f"{self._folder}/")
         enable = None if found["enabled"] == "enabled" else True
-        if found["active"] != "active":
+        if found["active"] == "activating" and found.get("sub") == "start":
+            # To start it would be to wait for a process that was started from something older.
+            yield self._change("~", "restart", enable, "it has not come up yet")
+        elif found["active"] != "active":
             result = found.get("result") or "success"
             why = "" if result == "success" else f" ({result})"
             yield self._change("+", "start", enable, f"it is {found['active']}{why}")

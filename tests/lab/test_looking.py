@@ -136,6 +136,34 @@ def test_a_line_of_any_length_and_letters_is_shown_whole(lab: ModuleType) -> Non
     assert done.stdout.count("\u00e4" * 20_000) == 2
 
 
+def test_logs_of_a_unit_come_though_some_hosts_never_heard_of_it(lab: ModuleType) -> None:
+    for name in ("gearmand", "nobody*.service", "nobody"):
+        done = invoke("logs", name, *HOSTS)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "nothing of gearman-worker@nobody.service on client1, server1, worker1\n"
+
+
+def test_what_journalctl_refuses_is_told_and_no_bug(lab: ModuleType) -> None:
+    done = invoke("logs", "all", *HOSTS, "--since", "once")
+    assert done.returncode == 3
+    assert "client1  failed  journalctl: Failed to parse timestamp: once" in done.stdout
+    assert done.stderr == ""
+
+
+def test_a_message_of_many_lines_is_one_line_of_json(lab: ModuleType) -> None:
+    program = (
+        "import socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM);"
+        'message = b"MESSAGE\\n" + (7).to_bytes(8, "little") + b"one\\ntwo\\n";'
+        's.sendto(message, "/run/systemd/journal/socket"); import time; time.sleep(0.2)'
+    )
+    say(lab, "worker1", f"python3 -c '{program}'")
+    here = ("logs", "told.service", *HOSTS, "--limit", "worker1")
+    told = [json.loads(line)["text"] for line in invoke(*here, "--json").stdout.splitlines()]
+    assert told.count("one\ntwo") == 1
+    lines = invoke(*here).stdout.splitlines()
+    assert [line.split()[-1] for line in lines if line.endswith(("one", "two"))] == ["one", "two"]
+
+
 def test_logs_can_be_followed(lab: ModuleType) -> None:
     here = ("--limit", "worker1", "--follow", "--lines", "0")
     with begun("logs", "told.service", *HOSTS, *here) as process:

@@ -7,7 +7,7 @@ import pytest
 
 from provision import authority
 from provision.authority import Authority
-from provision.errors import InventoryError
+from provision.errors import InventoryError, ToolkitError
 
 NAMES = ("worker1", "10.0.0.7", "fd00::7")
 NOW = timedelta(0)
@@ -26,6 +26,13 @@ def test_it_is_not_written_before_it_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "tls" / "ca.key").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "tls" / "ca.pem").read_bytes() == one.pem
     assert (tmp_path / "tls" / ".gitignore").read_text() == "ca.key\n"
+
+
+def test_where_it_cannot_be_written_is_told(tmp_path: Path) -> None:
+    made(tmp_path)
+    (tmp_path / "tls").write_text("no folder")
+    with pytest.raises(ToolkitError, match=r"cannot be written there: .*; no host was changed"):
+        authority.keep(tmp_path)
 
 
 def test_its_own_certificates_are_right_until_they_are_about_to_end(tmp_path: Path) -> None:

@@ -231,7 +231,10 @@ def test_a_limit_looks_at_a_host_once_for_each_pattern() -> None:
     [
         ("workers", "--limit: no host or group is named 'workers'; did you mean 'worker'?"),
         ("w1,!worker", "--limit w1,!worker: that leaves no host"),
-        ("worker[7]", "--limit [7]: there are 1 of them"),
+        ("worker[7]", "--limit worker[7]: the last of them is worker[0]"),
+        ("", "--limit : it names nobody"),
+        (" , ", "--limit  , : it names nobody"),
+        ("worker[", "--limit worker[: what does '[' mean there?"),
         ("~(", "--limit ~(: this is no regular expression: missing ), unterminated subpattern"),
     ],
 )
@@ -240,6 +243,15 @@ def test_a_limit_that_means_nobody_is_told(folder: Path, limit: str, message: st
     with pytest.raises(InventoryError) as raised:
         inventory.load(folder, limit)
     assert str(raised.value).startswith(message)
+
+
+def test_a_limit_from_an_empty_file_is_nobody_and_not_everybody(
+    folder: Path, tmp_path: Path
+) -> None:
+    write(folder, hosts=WORKER)
+    (tmp_path / "retry").write_text("\n")
+    with pytest.raises(InventoryError, match="it names nobody"):
+        inventory.load(folder, f"@{tmp_path / 'retry'}")
 
 
 def test_an_ini_inventory_is_told_from_none(tmp_path: Path) -> None:
@@ -260,6 +272,26 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     (
         {"hosts": "all: {vars: {gearman_port: 70000}}"},
         "hosts.yml:1: gearman_port should be from 1 to 65535, and is 70000",
+    ),
+    (
+        {"hosts": "all: {vars: {gearman_certificate_days: 0}}"},
+        "hosts.yml:1: gearman_certificate_days should be from 1 to 3650, and is 0",
+    ),
+    (
+        {"hosts": "all: {vars: {gearman_memory: 1GG}}"},
+        "hosts.yml:1: gearman_memory: '1GG' should be as systemd writes it: 512M, 1.5G, 75%",
+    ),
+    (
+        {"hosts": "all: {vars: {gearman_functions: [wc, ../x]}}"},
+        "hosts.yml:1: gearman_functions: '../x' should be letters, digits, `_.:-`",
+    ),
+    (
+        {"hosts": "all: {vars: {packages: [--reinstall]}}"},
+        "hosts.yml:1: packages: '--reinstall' should be a Debian package's name",
+    ),
+    (
+        {"hosts": "worker: {hosts: {'w[1:999999999]': }}"},
+        "hosts.yml:1: w[1:999999999] stands for more than 10000 hosts",
     ),
     (
         {"hosts": "all: {vars: {ansible_user: 7}}"},

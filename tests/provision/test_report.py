@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from provision.errors import HostFailed, ToolkitError, Unreachable
-from provision.events import Applied, Event, Failed, Planned, Skipped, Standing, Verified
+from provision.events import Applied, Checked, Event, Failed, Planned, Skipped, Standing, Verified
 from provision.explain import advice, shell_line
 from provision.messages import Operation, Outcome
 from provision.plan import Plan
@@ -141,6 +141,9 @@ def test_what_a_host_says_cannot_steer_the_terminal() -> None:
         "      +new",
     ]
     assert lines[4] == r"job     failed  \x1b[H (0.1 s)"
+    told_by_smoke = told([Checked("wc", 0.1, "\033[2Jit\nfailed", "job")])
+    assert told_by_smoke[1:3] == [r"    \x1b[2Jit", "    failed"]
+    assert "\033" not in str(told([Standing("job", "\033[1m", {}, 0)]))
 
 
 def test_a_host_that_does_not_answer_is_told_from_one_that_failed() -> None:

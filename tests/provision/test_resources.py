@@ -185,6 +185,16 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
     (UNIT, [unit()], []),
     (
         UNIT,
+        [unit("activating", sub="start", config="c1")],
+        ["~ restart app.service (it has not come up yet)"],
+    ),
+    (
+        UNIT,
+        [unit("activating", sub="auto-restart", result="exit-code")],
+        ["+ start app.service (it is activating (exit-code))"],
+    ),
+    (
+        UNIT,
         [unit("failed", result="exit-code", program=None, config=None)],
         ["+ start app.service (it is failed (exit-code))"],
     ),

@@ -101,7 +101,8 @@ class Fleet:
             ("client", names[-1:]),
         ):
             lines.append(f"    {group}:\n      hosts:")
-            lines += (f"        {name}: {{}}" for name in members)
+            listen = "gearman_listen: 10.0.0.1" if group == "job_server" else ""
+            lines += (f"        {name}: {{{listen}}}" for name in members)
         (self.folder / "hosts.yml").write_text("\n".join(lines))
         for name in names:
             host = FakeHost()
@@ -370,7 +371,7 @@ def test_a_release_that_nobody_has_is_told(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fleet.upgrade("1-nowhere") == 3
-    told = "it has no release 1-nowhere, and this machine has none to send"
+    told = "it keeps no release 1-nowhere, nor does this machine; it keeps 1-older, 1-old, 1-new"
     assert told in capsys.readouterr().out
 
 

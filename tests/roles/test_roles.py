@@ -14,7 +14,7 @@ from provision.errors import InventoryError
 from provision.inventory import Inventory
 from provision.release import Artifact
 from provision.resources.base import Resource
-from provision.resources.unit import Unit
+from provision.resources.unit import Unit, UnitFile
 from roles import ROLES
 from tests.provision.fake_host import FakeHost
 
@@ -71,7 +71,8 @@ def test_a_bare_host_becomes_what_its_golden_plan_says(name: str, tmp_path: Path
 
 def test_one_host_may_be_of_every_kind(tmp_path: Path) -> None:
     groups = "{job_server: {hosts: {all1: }}, worker: {hosts: {all1: }}, client: {hosts: {all1: }}}"
-    wanted = resources(load(tmp_path, f"all: {{children: {groups}}}"), "all1")
+    hosts = f"all: {{vars: {{gearman_listen: 10.0.0.1}}, children: {groups}}}"
+    wanted = resources(load(tmp_path, hosts), "all1")
     host = FakeHost()
     host.apply([change.operation for change in planned(host, wanted).changes])
     assert planned(host, wanted).changes == ()
@@ -98,6 +99,20 @@ def test_workers_and_clients_know_every_job_server_by_address_and_port(tmp_path:
     known = load(tmp_path, hosts)
     for name in ("worker", "client"):
         assert "198.18.10.247:4731,[2001:db8::7]:4730" in str(resources(known, name))
+
+
+def test_a_job_server_listens_at_an_address_of_either_kind_and_at_no_name(tmp_path: Path) -> None:
+    hosts = HOSTS.replace("198.18.10.247", "job.example.com")
+    with pytest.raises(InventoryError, match=r"hosts.yml:5: job is a job server, and 'job.example"):
+        resources(load(tmp_path, hosts), "job")
+    hosts = hosts.replace("job.example.com", "job.example.com, gearman_listen: '::'")
+    socket = next(
+        each
+        for each in resources(load(tmp_path, hosts), "job")
+        if isinstance(each, UnitFile) and each.path.endswith(".socket")
+    )
+    assert b"\nListenStream=[::]:4730\n" in socket.content
+    assert "job.example.com:4730" in str(resources(load(tmp_path, hosts), "worker"))
 
 
 def test_workers_without_a_job_server_are_refused(tmp_path: Path) -> None:

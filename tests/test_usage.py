@@ -1,0 +1,62 @@
+"""The command line itself: what is wrong there is told in one line, status 1, and no host asked."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from invoke.program import Program
+
+from tasks import namespace
+
+ROOT = Path(__file__).resolve().parent.parent
+LAB = ["--hosts", "inventory/lab"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["plan", *LAB, "--parallel", "x"], "--parallel should be a whole number, not 'x'"),
+        (["plan", *LAB, "--parallel", "0"], "--parallel 0: say 1 or more"),
+        (["plan", *LAB, "--limit", ""], "--limit is empty: give it a value, or leave it out"),
+        (["plan", *LAB, "--limit", ","], "--limit ,: it names nobody; without it, all are meant"),
+        (["plan", *LAB, "--tags", ","], "--tags ,: it names nothing; without it, all is meant"),
+        (["upgrade", *LAB, "--settle", "soon"], "--settle should be a number, not 'soon'"),
+        (["upgrade", *LAB, "--settle", "nan"], "--settle nan: say 0 to 3600 seconds"),
+        (["upgrade", *LAB, "--max-fail", "-1"], "--max-fail -1: say 0 or more"),
+        (["upgrade", *LAB, "--batch", "0"], "--batch 0: say a number of hosts, or a share as 25%"),
+        (["smoke", *LAB, "--patience", "0"], "--patience 0: say 1 second or more"),
+        (["run", *LAB, "--seconds", "0"], "--seconds 0: say more than 0"),
+        (["logs", ""], "name is empty: give it a value, or leave it out"),
+    ],
+)
+def test_wrong_usage_is_told_in_one_line(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        Program(namespace=namespace).run(["invoke", *words])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == f"invoke: {message}\n"
+
+
+def test_an_ssh_config_may_be_for_some_hosts_only(tmp_path: Path) -> None:
+    """Threads that began to import the SSH library in different places found half of it."""
+    (tmp_path / "config").write_text("Host *\n  Port 9\n")
+    hosts = (f"    w{n}: {{{'ssh_config: config' if n % 2 else ''}}}\n" for n in range(8))
+    head = "worker:\n  vars: {ansible_host: 127.0.0.1, ansible_port: 9}\n  hosts:\n"
+    (tmp_path / "hosts.yml").write_text(head + "".join(hosts))
+    invoke = [sys.executable, "-m", "invoke", "facts", "--hosts", str(tmp_path)]
+    done = subprocess.run(invoke, cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.returncode == 4
+    assert done.stdout.count("unreachable") == 8
+
+
+def test_a_reader_that_leaves_is_no_bug() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    invoke = [sys.executable, "-m", "invoke", "inventory", *LAB]
+    done = subprocess.run(invoke, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
