@@ -329,6 +329,19 @@ def reliability(c: Context, row: Sequence[str] | None = None) -> int:
 
 
 @command(
+    iterable=["target"],
+    help={
+        "target": "only this one (repeatable), such as codec, server, inventory, resize",
+        "seconds": "for each (60)",
+    },
+)
+def fuzz(c: Context, target: Sequence[str] | None = None, seconds: int = 60) -> int:
+    """Look for input that breaks the server, the bundled functions or the inventory's reader."""
+    os.environ["SECONDS"] = str(seconds)
+    return _python("-m", "tests.fuzz", *(target or ()))
+
+
+@command(
     iterable=["suite"],
     help={
         "workers": "how many worker hosts (1)",
@@ -366,7 +379,7 @@ def _python(*arguments: str) -> int:
 
 ON_HOSTS = (trust, plan, deploy, upgrade, rollback, smoke)
 LOOKING = (inventory, status, doctor, facts, logs, run, history, releases)
-namespace = Collection(*ON_HOSTS, *LOOKING, demo, test, bench, reliability)
+namespace = Collection(*ON_HOSTS, *LOOKING, demo, test, bench, reliability, fuzz)
 namespace.add_collection(
     Collection("lab", up=lab_up, down=lab_down, status=lab_status, shell=lab_shell)
 )

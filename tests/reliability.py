@@ -145,6 +145,13 @@ ROWS = (
         {"PACKETS": "1000000"},
     ),
     Row(
+        "fuzzing",
+        "what a fuzzer makes of packets, sessions, HTTP, inventories, queue files and pictures",
+        "not tried",
+        "tests/fuzz/test_fuzz.py::test_a_fuzzer_ends_nothing",
+        {"SECONDS_OF_FUZZING": "60"},
+    ),
+    Row(
         "upgrade",
         "200 reloads of the workers under load",
         "-",

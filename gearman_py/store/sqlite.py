@@ -18,7 +18,7 @@ from pathlib import Path
 from zlib import crc32
 
 from gearman_py.store.base import Changes, Record, StoreError, UnknownOutcome
-from gearman_py.store.sqlite_file import connect, explained
+from gearman_py.store.sqlite_file import FAILURES, connect, explained
 
 log = logging.getLogger("gearmand")
 
@@ -60,7 +60,7 @@ class SQLiteStore:
                     yield record
                 else:
                     bad.append(record.number)
-        except sqlite3.Error as error:
+        except FAILURES as error:
             raise explained(self._path, error) from error
         if bad:
             log.error(

@@ -41,6 +41,9 @@ MIGRATIONS = (
 )
 """What leads from each version of the schema to the next. PRAGMA user_version counts them."""
 
+# Python cannot even say what is wrong where a damaged name is a part of the message.
+FAILURES = (sqlite3.Error, UnicodeDecodeError)
+
 
 def connect(path: Path, kept_statements: int) -> sqlite3.Connection:
     """Open the file, this process's alone, with today's schema; raises StoreError."""
@@ -63,7 +66,7 @@ def connect(path: Path, kept_statements: int) -> sqlite3.Connection:
         _prepare(path, connection)
         _migrate(connection, version)
         _shrink(connection)
-    except sqlite3.Error as error:
+    except FAILURES as error:
         connection.close()
         raise explained(path, error) from error
     except StoreError:
@@ -103,7 +106,7 @@ def _version(path: Path, connection: sqlite3.Connection) -> int:
 def _prepare(path: Path, connection: sqlite3.Connection) -> None:
     """Make sure that it is sound and that commits last."""
     if (found := _value(connection, "PRAGMA quick_check(1)")) != b"ok":
-        raise sqlite3.DatabaseError(found.decode())
+        raise sqlite3.DatabaseError(found.decode(errors="backslashreplace"))
     connection.execute("PRAGMA journal_mode = WAL")
     if _value(connection, "PRAGMA journal_mode") != b"wal":
         raise StoreError(f"{path}: the file system cannot keep a write-ahead log (WAL)")
@@ -129,7 +132,7 @@ def _shrink(connection: sqlite3.Connection) -> None:
             connection.execute("VACUUM")
 
 
-def explained(path: Path, error: sqlite3.Error) -> StoreError:
+def explained(path: Path, error: Exception) -> StoreError:
     """What SQLite means, for a person: what is wrong with the file, and what to do."""
     name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
     if name in ("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC"):
