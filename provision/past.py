@@ -63,9 +63,10 @@ def _runs(found: dict[str, Answers]) -> Rows:
     """One row for each run, with the hosts it went to."""
     runs: dict[tuple[str, ...], dict[str, Any]] = {}
     for host, entry in _entries(found):
-        key = (str(entry.get("run")), str(entry.get("result")), str(entry.get("release")))
-        row = runs.setdefault(key, {**entry, "hosts": []})
+        key = tuple(str(entry.get(name)) for name in ("run", "result", "release", "from"))
+        row = runs.setdefault(key, {**entry, "hosts": [], "changes": 0})
         row["hosts"].append(host)
+        row["changes"] += int(entry.get("changes", 0))
     return sorted(runs.values(), key=lambda row: str(row.get("at")))
 
 

@@ -1,6 +1,7 @@
 """What hosts remember, shown: who did what, and which releases they keep."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,8 +20,9 @@ FACTS = {"os": {}, "libc": "glibc 2.36", "machine": "x86_64"}
 class Asked:
     """A session with a host of this Python, which keeps one release."""
 
-    def __init__(self, python: list[int]) -> None:
+    def __init__(self, python: list[int], history: Sequence[dict[str, Any]] = ()) -> None:
         self._python = python
+        self._history = list(history)
 
     def __enter__(self) -> "Asked":
         return self
@@ -32,7 +34,7 @@ class Asked:
         known: dict[str, Any] = {
             "host": FACTS | {"python": self._python},
             "releases": {"current": "1-old", "running": ["1-old"], "kept": kept, "damaged": {}},
-            "history": [],
+            "history": self._history,
         }
         return {question: known[question[0]] for question in questions}
 
@@ -48,6 +50,21 @@ def test_a_host_too_old_for_a_release_hides_nobody_elses(
 
     assert past.releases(tmp_path, Options(), connect=connect) == 0
     assert "current on all 2 hosts" in capsys.readouterr().out
+
+
+def test_a_run_has_the_changes_of_all_its_hosts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "hosts.yml").write_text("worker: {hosts: {a: , b: }}")
+    run = {"run": "1", "at": "2026-11-23T10:00:00+00:00", "who": "ana", "doing": "invoke deploy"}
+    entry = {**run, "release": "2-new", "from": "1-old", "result": "ok"}
+
+    def connect(host: Host) -> Session:
+        changes = {"a": 7, "b": 12}[host.name]
+        return cast(Session, Asked([3, 11, 2], [{**entry, "changes": changes}]))
+
+    assert past.history(tmp_path, Options(), connect=connect) == 0
+    assert "all 2 hosts: 1-old -> 2-new, 19 changes, ok" in capsys.readouterr().out
 
 
 def test_the_history_has_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
