@@ -59,7 +59,7 @@ class Book:
     def server_died(self) -> None:
         """Now; those that were running, or ended lately, are excused."""
         lately = time.monotonic() - LATELY
-        self.excused |= {one for one in self.runs if self.ended.get(one, lately) >= lately}
+        self.excused |= {one for one in list(self.runs) if self.ended.get(one, lately) >= lately}
 
     def submit(self, address: Address) -> None:
         """Submit until the server is gone."""
