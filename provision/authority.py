@@ -151,7 +151,10 @@ def _found(place: Path) -> Authority:
 
     if not (place / "ca.pem").exists():
         if (place / "ca.key").exists():
-            raise InventoryError(f"{place / 'ca.pem'}: it is missing, and ca.key beside it is not")
+            raise InventoryError(
+                f"{place / 'ca.pem'}: it is missing, and ca.key beside it is not: "
+                "bring it back, or delete ca.key too for a new authority"
+            )
         return _new(place, place.parent.resolve().name)
     try:
         certificate = x509.load_pem_x509_certificate((place / "ca.pem").read_bytes())
@@ -193,6 +196,9 @@ def _new(place: Path, name: str) -> Authority:
     builder = _builder(f"gearman CA of {name}", key, timedelta(days=365 * YEARS))
     builder = builder.issuer_name(x509.Name(_named(f"gearman CA of {name}")))
     builder = builder.add_extension(x509.BasicConstraints(True, 0), critical=True)
+    # RFC 5280, 4.2.1.3: a CA says that its key signs certificates.
+    usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+    builder = builder.add_extension(usage, critical=True)
     return Authority(place, _signed(builder, key), key)
 
 
@@ -215,6 +221,7 @@ def _builder(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - SKEW)
         .not_valid_after(now + valid)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
 
 
@@ -239,8 +246,12 @@ def _alternatives(names: Sequence[str]) -> "x509.SubjectAlternativeName":
 def _signed(
     builder: "x509.CertificateBuilder", key: "ec.EllipticCurvePrivateKey"
 ) -> "x509.Certificate":
+    """With the ids of both keys: Python's SSL from 3.13 on refuses what lacks them (RFC 5280)."""
+    from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
+    builder = builder.add_extension(issuer, critical=False)
     return builder.sign(key, hashes.SHA256())
 
 

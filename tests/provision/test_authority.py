@@ -1,5 +1,8 @@
 """The certificate authority of an inventory: what it issues, what it refuses, where it is kept."""
 
+import socket
+import ssl
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -43,6 +46,36 @@ def test_its_own_certificates_are_right_until_they_are_about_to_end(tmp_path: Pa
     assert one.wrong(issued, NAMES, timedelta(days=91)) == "it ends in 89 days"
     assert one.wrong(issued, NAMES[:2], NOW) == "not for worker1, 10.0.0.7"
     assert one.wrong(one.issue(NAMES, 0).certificate, NAMES, NOW) == "it has ended"
+
+
+def strict(side: int, folder: Path) -> ssl.SSLContext:
+    """As ssl.create_default_context() is from Python 3.13 on."""
+    context = ssl.SSLContext(side)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    context.load_verify_locations(folder / "ca.pem")
+    context.load_cert_chain(folder / "host.pem", folder / "host.key")
+    return context
+
+
+def test_peers_that_take_the_standard_by_its_word_accept_its_certificates(tmp_path: Path) -> None:
+    one = made(tmp_path)
+    issued = one.issue(NAMES, 90)
+    (tmp_path / "ca.pem").write_bytes(one.pem)
+    (tmp_path / "host.pem").write_bytes(issued.certificate)
+    (tmp_path / "host.key").write_bytes(issued.key)
+    near, far = socket.socketpair()
+
+    def serve() -> None:
+        with strict(ssl.PROTOCOL_TLS_SERVER, tmp_path).wrap_socket(far, server_side=True) as peer:
+            peer.sendall(b"welcome")
+
+    with ThreadPoolExecutor(1) as pool, near:
+        served = pool.submit(serve)
+        context = strict(ssl.PROTOCOL_TLS_CLIENT, tmp_path)
+        with context.wrap_socket(near, server_hostname=NAMES[1]) as peer:
+            assert peer.recv(7) == b"welcome"
+        served.result()
 
 
 def test_what_others_made_is_told(tmp_path: Path) -> None:
