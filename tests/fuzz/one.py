@@ -1,5 +1,6 @@
 """One target in a process of its own, as libFuzzer wants it: NAME and libFuzzer's options."""
 
+import logging
 import sys
 from importlib import import_module
 
@@ -13,6 +14,7 @@ with atheris.instrument_imports(include=["gearman_py", "provision"]):
         import_module(module)
     from tests.fuzz.targets import TARGETS
 
+logging.disable()  # it would be told of each damaged file
 name = sys.argv.pop(1)
 atheris.Setup(sys.argv, TARGETS[name])
 atheris.Fuzz()

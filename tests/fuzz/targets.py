@@ -1,6 +1,5 @@
 """What is fuzzed: each takes any bytes, and lets out only the errors that its callers expect."""
 
-import logging
 import sqlite3
 import tempfile
 from collections.abc import Callable
@@ -72,7 +71,6 @@ def store(data: bytes) -> None:
     from gearman_py.store.base import StoreError
     from gearman_py.store.sqlite import SQLiteStore
 
-    logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "queue"
         path.write_bytes(data)
@@ -93,7 +91,6 @@ def rows(data: bytes) -> None:
     from gearman_py.store.base import StoreError
     from gearman_py.store.sqlite import SQLiteStore
 
-    logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "queue"
         SQLiteStore(path).close()
