@@ -13,7 +13,8 @@ from gearman_py.broker.queues import Queues
 
 log = logging.getLogger("gearmand")
 
-LOOK = 0.1  # seconds; in so long a flood of small jobs brings some 10 MB
+LOOK = 0.1  # seconds between two looks
+SOON = 0.01  # the same when half of the limit is used: a flood brings some 200 MB a second
 TRIM = 1.0  # the same while jobs are refused: what became free is given back each time
 SHARE = 0.9  # of what the process is allowed, when nobody says more
 ROOM = 0.95  # of the limit: when less is used jobs are taken again
@@ -51,8 +52,9 @@ def _trim() -> None:
 async def watch(queues: Queues, limit: int) -> None:
     """Keep ``queues`` closed to new jobs while more than ``limit`` bytes are used; 0: see above."""
     limit = limit or int(allowed() * SHARE)
+    bytes_ = 0
     while limit:
-        await asyncio.sleep(TRIM if queues.full else LOOK)
+        await asyncio.sleep(TRIM if queues.full else SOON if bytes_ > limit / 2 else LOOK)
         if queues.full:
             _trim()
         bytes_ = used()
