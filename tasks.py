@@ -52,6 +52,8 @@ PEERS = {
     "/usr/share/perl5/Gearman/Client.pm": "libgearman-client-perl",
     "strace": "strace",  # makes a disk fail
     "faketime": "faketime",  # sets a server's clock
+    "/usr/lib/postgresql": "postgresql",
+    "redis-server": "redis-server",
 }
 BENCHES = ("job_server", "libraries", "resize", "converge")
 CHECKS = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))

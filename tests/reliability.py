@@ -78,6 +78,20 @@ ROWS = (
         "tests/store/test_sqlite.py::test_damaged_file_is_refused_or_loses_nothing_in_silence",
     ),
     Row(
+        "succession",
+        "kill -9 of one of two job servers that share a PostgreSQL, or a Redis, under load",
+        "each has its queue to itself",
+        f"{SERVER}/test_shared.py::test_jobs_of_a_killed_server_run_on_another",
+        {"SUCCESSIONS": "10"},
+    ),
+    Row(
+        "database",
+        "kill -9 of that PostgreSQL, or Redis, under load",
+        "not tried",
+        f"{SERVER}/test_shared.py::test_jobs_survive_kill_9_of_the_database",
+        {"SUCCESSIONS": "50"},
+    ),
+    Row(
         "worker",
         "kill -9 of a worker in the midst of its job",
         "given to another at once, for ever",

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from gearman_py import Client
-from gearman_py.server.settings import REFUSED, Settings
+from gearman_py.server.options import REFUSED
+from gearman_py.server.settings import Settings
 from tests.server.process import Server, await_true
 
 ROOT = Path(__file__).resolve().parent.parent

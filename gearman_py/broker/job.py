@@ -158,3 +158,17 @@ class Function:
             live = [other for other in queue if other.queued]
             queue.clear()
             queue.extend(live)
+
+    def withdraw(self) -> list[Job]:
+        """Take all background jobs out of the queues, and count them as scheduled."""
+        withdrawn = []
+        for priority, queue in enumerate(self.queues):
+            live = [job for job in queue if job.queued]
+            queue.clear()
+            queue.extend(job for job in live if not job.background)
+            self.waiting[priority] = len(queue)
+            withdrawn += [job for job in live if job.background]
+        for job in withdrawn:
+            job.queued = False
+        self.scheduled += len(withdrawn)
+        return withdrawn

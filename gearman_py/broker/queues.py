@@ -16,7 +16,7 @@ from gearman_py.broker.ledger import Ledger
 from gearman_py.broker.peer import Peer
 from gearman_py.protocol.codec import response
 from gearman_py.protocol.packets import Packet
-from gearman_py.store.base import Record
+from gearman_py.store.base import Record, clock
 
 NOOP = response(Packet.NOOP)
 
@@ -36,7 +36,8 @@ class Queues:
     ``next_event`` is when time alone changes something next, or earlier; inf: never.
     ``progress`` is what running jobs said last of how far they are, as (numerator,
     denominator); few say anything. ``durable``: background jobs are stored, and ``journal``
-    says what is to be done for that.
+    says what is to be done for that. ``lease``: until when, by the stores' clock, they may be
+    given out; then they are withheld until ``extend`` puts it off.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Queues:
         self.durable = durable
         self.full = False  # no new jobs are taken
         self.journal = Journal()
+        self.lease = inf
         self.jobs = Ledger()
         self.functions: dict[bytes, Function] = {}
         self.progress: dict[Job, tuple[bytes, bytes]] = {}
@@ -65,6 +67,9 @@ class Queues:
         self._limits: dict[Job, float] = {}  # of running jobs: when their time is over
         self._deadlines: list[tuple[float, int]] = []  # the same, the first to come first
         self._due: list[tuple[float, int]] = []  # of epoch jobs, wall clock
+        self._withheld: list[Job] = []
+        self._handles: dict[int, bytes] = {}  # of jobs of other servers; their numbers are below 0
+        self._numbers: dict[bytes, int] = {}  # the same the other way round
         self._unserved: dict[Function, float] = {}  # jobs queued while workers slept: when
 
     def function(self, name: bytes) -> Function:
@@ -76,13 +81,15 @@ class Queues:
 
     def handle(self, job: Job) -> bytes:
         """The name of a job that clients and workers know it by."""
-        return self._prefix + b"%d" % job.number
+        number = job.number
+        return self._prefix + b"%d" % number if number >= 0 else self._handles[number]
 
     def job(self, handle: bytes) -> Job | None:
         """The live job of this handle."""
         prefix, digits = handle[: len(self._prefix)], handle[len(self._prefix) :]
         if prefix != self._prefix or not digits.isdigit() or digits[:1] == b"0":
-            return None
+            number = self._numbers.get(handle)
+            return self.jobs.get(number) if number is not None else None
         return self.jobs.get(int(digits[:20]))
 
     def enter(self, job: Job, key: Key | None) -> None:
@@ -93,19 +100,47 @@ class Queues:
         if key:
             job.function.uniques[key] = job
 
-    def restore(self, record: Record, wall: float) -> None:
-        """Queue a job of before a restart, with its old number; ``wall``: seconds since 1970."""
+    def restore(self, record: Record, wall: float, handle: bytes = b"") -> Function:
+        """Queue a job of before a restart, with its old number; ``wall``: seconds since 1970.
+
+        ``handle``: what it is known by, when another server gave it its number.
+        """
         function = self.function(record.function)
         facts = function, record.unique, record.workload, record.priority, True
         job = ReduceJob(*facts, record.reducer) if record.reducer else Job(*facts)
         job.retries = record.deliveries
+        if handle:
+            self._handles[record.number] = handle
+            self._numbers[handle] = record.number
+        key = coalesces_on(record.unique, record.workload)
         following, self._number = self._number, record.number
-        self.enter(job, coalesces_on(record.unique, record.workload))
+        # Two servers may have taken the same unique; what comes now joins the first.
+        self.enter(job, key if key not in function.uniques else None)
         self._number = max(following, self._number)
         if record.due > wall:
             self.add_later(job, record.due)
         else:
             function.push(job)
+        return function
+
+    def adopt(self, record: Record, handle: bytes, now: float, wall: float) -> None:
+        """Queue a job of a server that is gone, or wait until it is due."""
+        self.wake(self.restore(record, wall, handle), now)
+
+    def extend(self, lease: float, now: float) -> None:
+        """Stored jobs may be given out until ``lease``."""
+        self.lease = lease
+        withheld, self._withheld = self._withheld, []
+        for job in withheld:
+            if self.jobs.get(job.number) is job:
+                job.function.scheduled -= 1
+                job.function.push(job)
+                self.wake(job.function, now)
+
+    def _withhold(self) -> None:
+        """Perhaps they are another server's now: give out no stored job."""
+        for function in self.functions.values():
+            self._withheld += function.withdraw()
 
     def hold(self, job: Job, due: float) -> None:
         """Have a new job stored; until it is, no worker is given it."""
@@ -130,6 +165,8 @@ class Queues:
 
     def take(self, worker: Peer, now: float) -> tuple[bytes, Job] | None:
         """The job that this worker is to run next, now its own, and the job's handle."""
+        if self.lease < inf and clock() >= self.lease:
+            self._withhold()
         job = self._choose(worker)
         if job is None:
             return None
@@ -139,7 +176,8 @@ class Queues:
             worker.order.append(function)
         function.running += 1
         job.worker = worker
-        handle = self._prefix + b"%d" % job.number
+        number = job.number
+        handle = self._prefix + b"%d" % number if number >= 0 else self._handles[number]
         worker.running[handle] = job
         if self.durable and job.background:
             self.journal.deliver(job)
@@ -215,11 +253,14 @@ class Queues:
         key = job.unique if job.unique != b"-" else job.key
         if key:
             uniques = job.function.uniques
-            del uniques[key]
+            if uniques.get(key) is job:
+                del uniques[key]
             if not uniques:
                 job.function.uniques = {}  # a dict never shrinks by itself
         for client in job.clients:
             client.waiting.discard(job)
+        if job.number < 0:
+            del self._numbers[self._handles.pop(job.number)]
         if self.durable and job.background:
             self.journal.remove(job)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from gearman_py import __version__
 from gearman_py.cli import gearadmin, gearman, worker
 from gearman_py.functions import BUNDLED
-from gearman_py.server import settings
+from gearman_py.server import options
 
 _FUNCTIONS = {
     # compgen -W would run what a function's name says.
@@ -82,7 +82,7 @@ def script(shell: str) -> str:
 def _parsers() -> Iterator[ArgumentParser]:
     yield gearman._parser()
     yield gearadmin._parser()
-    yield settings.parser(__version__)
+    yield options.parser(__version__)
     yield worker._parser()
 
 

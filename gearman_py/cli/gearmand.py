@@ -14,7 +14,10 @@ from pathlib import Path
 from gearman_py import __version__
 from gearman_py.cli.common import detach
 from gearman_py.server import lifecycle, sockets
-from gearman_py.server.settings import LEVELS, Settings, UsageError, parse
+from gearman_py.server.options import UsageError, parse
+from gearman_py.server.settings import LEVELS, Settings
+from gearman_py.server.stores import open_store
+from gearman_py.store.base import StoreError
 from gearman_py.tls import TLSError
 
 LOGGED = (logging.WARNING, logging.INFO, logging.DEBUG)  # by how often -v is given
@@ -36,12 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             lifecycle.become(settings.user, doors)
         _log_to(settings)
         if settings.daemon:
-            if store := lifecycle.open_store(settings):
+            if store := open_store(settings):
                 store.close()  # it can be had, or somebody who can still hear is told why not
             detach()
         if settings.pid_file:
             _write_pid(Path(settings.pid_file))
-    except (UsageError, sockets.StartError, TLSError) as error:
+    except (UsageError, sockets.StartError, StoreError, TLSError) as error:
         print(f"gearmand: {error}", file=sys.stderr)
         if isinstance(error, UsageError):
             print("Try 'gearmand --help'.", file=sys.stderr)

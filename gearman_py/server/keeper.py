@@ -11,14 +11,14 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
-from queue import SimpleQueue
+from collections.abc import Callable, Iterator
+from queue import Empty, SimpleQueue
 
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.journal import Group
 from gearman_py.broker.queues import Queues
 from gearman_py.sdnotify import notify
-from gearman_py.store.base import Store, StoreError, UnknownOutcome
+from gearman_py.store.base import Adopted, Changes, Store, StoreError, UnknownOutcome
 
 log = logging.getLogger("gearmand")
 
@@ -34,18 +34,28 @@ MORE = 60_000_000
 WARN_AGAIN = 10.0  # seconds
 # How soon the thread is given the interpreter when the event loop is busy (seconds).
 SWITCH = 0.0005
+# What is stored when there is nothing to store: that this server is alive.
+BEAT = Group([], Changes([], {}, []))
 
 
 def replay(store: Store, queues: Queues) -> None:
     """Queue what was left by the last run; raises StoreError."""
     begun, wall = time.monotonic(), time.time()
-    for number, record in enumerate(store.replay()):
+    for number, (handle, record) in enumerate(_left(store)):
         if not number % SIGN_OF_LIFE:
             notify(f"STATUS=queued again: {number} jobs of before", f"EXTEND_TIMEOUT_USEC={MORE}")
-        queues.restore(record, wall)
+        queues.restore(record, wall, handle)
+    queues.lease = store.lease
     if queues.jobs:
         seconds = time.monotonic() - begun
         log.info("%d jobs of before are queued again (%.1f s)", len(queues.jobs), seconds)
+
+
+def _left(store: Store) -> Iterator[Adopted]:
+    for record in store.replay():
+        yield Adopted(b"", record)
+    while adopted := store.adopt():
+        yield from adopted
 
 
 class Keeper:
@@ -93,7 +103,7 @@ class Keeper:
             self._ended.clear()
             await self._ended.wait()
         self._groups.put(None)
-        self._thread.join()
+        await asyncio.to_thread(self._thread.join)
         if not self.broken:
             self._store.close()
 
@@ -111,7 +121,7 @@ class Keeper:
 
     def _work(self) -> None:
         """The thread: it alone uses the store."""
-        while (group := self._groups.get()) is not None:
+        while (group := self._next()) is not None:
             try:
                 self._store.commit(group.changes)
             except UnknownOutcome as error:
@@ -125,9 +135,17 @@ class Keeper:
                 self._tell(self._acknowledge, group)
             try:
                 self._store.tidy()
+                if adopted := self._store.adopt():
+                    self._tell(self._adopt, adopted)
             except UnknownOutcome as error:
                 return self._tell(self._break, error)
         return None
+
+    def _next(self) -> Group | None:
+        try:
+            return self._groups.get(timeout=self._store.beat)
+        except Empty:
+            return BEAT
 
     def _tell(self, what: Callable[..., None], *arguments: object) -> None:
         self._loop.call_soon_threadsafe(what, *arguments)
@@ -137,12 +155,14 @@ class Keeper:
             log.warning("jobs are stored again; %d were refused meanwhile", self._refused)
             self._failing = False
             self._refused = 0
-        self._end()
-        self._broker.stored(group, self._loop.time())
+        self._end(group)
+        now = self._loop.time()
+        self._broker.queues.extend(self._store.lease, now)
+        self._broker.stored(group, now)
         self._flush()
 
     def _refuse(self, group: Group, error: StoreError) -> None:
-        self._end()
+        self._end(group)
         self._failing = True
         self._refused += len(group.jobs)
         now = self._loop.time()
@@ -152,9 +172,16 @@ class Keeper:
         self._broker.refused(group, error.brief, now)
         self._flush()
 
-    def _end(self) -> None:
-        self._busy = False
-        self._ended.set()
+    def _end(self, group: Group) -> None:
+        if group is not BEAT:
+            self._busy = False
+            self._ended.set()
+
+    def _adopt(self, adopted: list[Adopted]) -> None:
+        now, wall = self._loop.time(), time.time()
+        for handle, record in adopted:
+            self._broker.queues.adopt(record, handle, now, wall)
+        self._flush()
 
     def _break(self, error: Exception) -> None:
         """Nobody is answered: what is stored of the last group, only the next start will show."""

@@ -20,7 +20,6 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import uvloop
 
@@ -33,9 +32,9 @@ from gearman_py.server.keeper import Keeper, replay
 from gearman_py.server.listener import Connection, Listener
 from gearman_py.server.settings import Settings
 from gearman_py.server.sockets import ADMIN, HTTP, Door, StartError
+from gearman_py.server.stores import open_store
 from gearman_py.server.web import WebConnection
 from gearman_py.store.base import Store, StoreError
-from gearman_py.store.sqlite import SQLiteStore
 from gearman_py.tls import HANDSHAKE_LIMIT, TLSError
 
 log = logging.getLogger("gearmand")
@@ -81,16 +80,6 @@ def become(user: str, doors: Sequence[Door]) -> None:
         raise StartError(f"only root can switch to user {user!r}") from error
 
 
-def open_store(settings: Settings) -> Store | None:
-    """Where background jobs are to be stored, if they are; raises StartError."""
-    if not settings.durable:
-        return None
-    try:
-        return SQLiteStore(Path(settings.queue_file))
-    except StoreError as error:
-        raise StartError(str(error)) from error
-
-
 def serve(settings: Settings, doors: Sequence[Door], tls: ssl.SSLContext | None = None) -> int:
     """Serve at these doors until a signal or an operator ends it; return the exit status.
 
@@ -110,15 +99,15 @@ def serve(settings: Settings, doors: Sequence[Door], tls: ssl.SSLContext | None 
         function_first=settings.function_first,
         rotate=settings.round_robin or not settings.function_first,
         wakeup=settings.worker_wakeup,
-        durable=settings.durable,
+        durable=settings.queue != "builtin",
     )
-    store = open_store(settings)
-    if store is not None:
-        notify("STATUS=reading the queue's file")
-        try:
+    try:
+        store = open_store(settings)
+        if store is not None:
+            notify("STATUS=reading the queue")
             replay(store, queues)
-        except StoreError as error:
-            raise StartError(str(error)) from error
+    except StoreError as error:
+        raise StartError(str(error)) from error
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings, doors, tls, queues, store))
 

@@ -1,17 +1,16 @@
-"""Every option of gearmand, declared once: flags, defaults and help are made from this."""
+"""Every option of gearmand, declared once: flags, defaults and help are made from this.
+
+How they are read from a command line and files is in gearman_py.server.options.
+"""
 
 import argparse
-import os
 import socket
-import tomllib
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
-from gearman_py.config import as_words, size
+from gearman_py.config import size
 from gearman_py.protocol.codec import MAX_PACKET
-from gearman_py.servers import DEFAULT_PORT, UNIX
+from gearman_py.servers import DEFAULT_PORT
 from gearman_py.tls import TLS
 
 
@@ -36,8 +35,15 @@ LEVELS = {
 """The C gearmand's names for what it logs, and how many -v each is."""
 
 
-SQLITE = ("sqlite", "libsqlite3")
-QUEUES = ("builtin", *SQLITE)
+QUEUES = {
+    "builtin": "builtin",
+    "sqlite": "sqlite",
+    "libsqlite3": "sqlite",
+    "postgres": "postgres",
+    "libpq": "postgres",
+    "redis": "redis",
+}
+"""Where background jobs can wait, by our names and the C gearmand's."""
 
 
 @dataclass(frozen=True)
@@ -199,8 +205,9 @@ class Settings:
     queue_type: str = option(
         "builtin",
         "-q --queue-type",
-        "where background jobs wait: builtin, in memory alone; sqlite, in a file too, and they "
-        "outlive a power cut (builtin); libsqlite3 is sqlite",
+        "where background jobs wait: builtin, in memory alone; sqlite, in a file too, postgres or "
+        "redis, in a database too, and they outlive a power cut (builtin); libsqlite3 is sqlite, "
+        "libpq is postgres",
         metavar="TYPE",
     )
     queue_file: str = option(
@@ -208,6 +215,42 @@ class Settings:
         "--libsqlite3-db --queue-file",
         "with -q sqlite: the file, made when it is not there, in a folder that is there",
         metavar="FILE",
+    )
+    postgres: str = option(
+        "",
+        "--libpq-conninfo --postgres",
+        "with -q postgres: the database, as libpq takes it, without a password (PGPASSFILE or a "
+        "service file holds that); what it does not say comes from PGHOST, PGSERVICE ...",
+        metavar="CONNINFO",
+    )
+    postgres_table: str = option(
+        "gearman_queue",
+        "--libpq-table --postgres-table",
+        "with -q postgres: the table, made when it is not there; the job servers that share one "
+        "take over from each other (gearman_queue)",
+        metavar="TABLE",
+    )
+    redis_server: str = option(
+        "127.0.0.1",
+        "--redis-server",
+        "with -q redis: its host, or the path of its Unix socket (127.0.0.1)",
+        metavar="HOST",
+    )
+    redis_port: int = option(
+        6379, "--redis-port", "with -q redis: its port (6379)", type=int, metavar="PORT"
+    )
+    redis_passfile: str = option(
+        "",
+        "--redis-passfile",
+        "with -q redis: a file with the password, which others cannot read",
+        metavar="FILE",
+    )
+    redis_prefix: str = option(
+        "gearman_py:",
+        "--redis-prefix",
+        "with -q redis: what its keys begin with; the job servers that share it take over from "
+        "each other (gearman_py:)",
+        metavar="PREFIX",
     )
     drain_timeout: float = option(
         0.0,
@@ -246,9 +289,9 @@ class Settings:
         ]
 
     @property
-    def durable(self) -> bool:
-        """Whether background jobs outlive this process."""
-        return self.queue_type.lower() in SQLITE
+    def queue(self) -> str:
+        """Where background jobs wait, by our name for it."""
+        return QUEUES[self.queue_type.lower()]
 
     @property
     def tls(self) -> TLS | None:
@@ -258,116 +301,3 @@ class Settings:
     @property
     def handle_prefix(self) -> bytes:
         return (self.job_handle_prefix or f"H:{socket.gethostname()}").encode()
-
-
-class UsageError(Exception):
-    """The command line is wrong; the message says how."""
-
-
-REFUSED = {
-    "--mysql-": "there is no MySQL queue",
-    "--libpq-": "there is no Postgres queue",
-    "--redis-": "there is no redis queue",
-    "--libmemcached-": "there is no memcached queue",
-}
-"""Options of the C gearmand that cannot be had, by how they begin, and what to say to it."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        words = message.removeprefix("unrecognized arguments: ").split()
-        for start, why in REFUSED.items():
-            if words[0].startswith(start):
-                raise UsageError(f"{words[0].partition('=')[0]}: {why}")
-        raise UsageError(message)
-
-
-def parser(version: str) -> argparse.ArgumentParser:
-    """The command line that the settings make."""
-    made = _Parser(
-        prog="gearmand",
-        description="The Gearman job server.",
-        epilog="SIGTERM stops it at once; SIGUSR1 lets queued and running jobs end first; "
-        "SIGHUP opens the log file anew.",
-    )
-    for one in fields(Settings):
-        meta = one.metadata
-        made.add_argument(
-            *meta["flags"], dest=one.name, help=meta["help"], default=None, **meta["argparse"]
-        )
-    made.add_argument(
-        "--config-file",
-        metavar="FILE",
-        help="read options from FILE: TOML, or written as here; the command line wins",
-    )
-    made.add_argument("-V", "--version", action="version", version=f"gearmand {version}")
-    return made
-
-
-def parse(arguments: Sequence[str] | None, version: str) -> Settings:
-    """Settings from a command line, else the file of --config-file, else the environment.
-
-    Raises :class:`UsageError` for what makes no sense. $GEARMAND_PORT counts unless a port
-    is given (the C server lets it win over `-p 4730`, which nobody can want).
-    """
-    given = _given(parser(version), arguments)
-    if path := given.pop("config_file", None):
-        given = _read(Path(path), version) | given
-    port = os.environ.get("GEARMAND_PORT")
-    if port and "port" not in given:
-        if not port.isdigit():
-            raise UsageError(f"$GEARMAND_PORT is not a port: {port!r}")
-        given["port"] = int(port)
-    lists = {name: tuple(given.get(name, ())) for name in ("listen", "admin_listen")}
-    settings = Settings(**given | lists)
-    _check(settings)
-    return settings
-
-
-def _given(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> dict[str, Any]:
-    found = vars(parser.parse_args(arguments))
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _read(path: Path, version: str) -> dict[str, Any]:
-    """The options in a file: TOML (`port = 4730`), or words as on a command line, as in C's."""
-    try:
-        text = path.read_text()
-        words = text.split() if text.lstrip().startswith("-") else as_words(tomllib.loads(text))
-        return _given(parser(version), words)
-    except OSError as error:
-        raise UsageError(f"--config-file: {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, UsageError) as error:
-        raise UsageError(f"{path}: {error}") from error
-
-
-def _check(settings: Settings) -> None:
-    """Raise UsageError for a value that its type allows and sense does not."""
-    for flag, port in (("port", settings.port), ("http-port", settings.http_port)):
-        if not 0 <= port <= 65535:
-            raise UsageError(f"--{flag}: {port} is not between 0 and 65535")
-    if settings.queue_type.lower() not in QUEUES:
-        there = " and ".join(QUEUES[:2])
-        raise UsageError(f"--queue-type: {settings.queue_type!r} is not there: {there} are")
-    if settings.durable and not settings.queue_file:
-        raise UsageError(f"--queue-type {settings.queue_type}: say where: --queue-file FILE")
-    if settings.queue_file and not settings.durable:
-        raise UsageError("--queue-file: only with --queue-type sqlite")
-    if settings.backlog < 1:
-        raise UsageError(f"--backlog: {settings.backlog} is not a positive number")
-    if other := [name for name in settings.admin_listen if not name.startswith(UNIX)]:
-        raise UsageError(f"--admin-listen: {other[0]!r} is not unix:PATH")
-    if settings.protocol and settings.listen and all(n.startswith(UNIX) for n in settings.listen):
-        raise UsageError("--protocol: HTTP is not spoken on Unix sockets: --listen to an address")
-    if settings.admin_only and not settings.admin_listen:
-        raise UsageError("--admin-only: give --admin-listen unix:PATH, or nobody could use them")
-    if settings.max_connections < 0:
-        raise UsageError(f"--max-connections: {settings.max_connections} is less than 0")
-    for name in ("keepalive_idle", "keepalive_interval", "keepalive_count"):
-        if not 1 <= (number := getattr(settings, name)) <= 32767:  # what Linux takes
-            flag = name.replace("_", "-")
-            raise UsageError(f"--{flag}: {number} is not between 1 and 32767")
-    if settings.worker_wakeup < 0:
-        raise UsageError(f"--worker-wakeup: {settings.worker_wakeup} is less than 0")
-    if len(settings.handle_prefix) > 40:
-        raise UsageError("--job-handle-prefix: more than 40 bytes leave no room for the number")

@@ -5,8 +5,14 @@ returns, the group outlives a power cut; when it raises StoreError, nothing of t
 stored; when it raises UnknownOutcome, nobody can say, and the server must stop.
 """
 
+import time
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
+
+
+def clock() -> float:
+    """Seconds, which leases are counted in: also those for which the machine was suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Record(NamedTuple):
@@ -24,6 +30,13 @@ class Record(NamedTuple):
     reducer: bytes
     workload: bytes
     deliveries: int
+
+
+class Adopted(NamedTuple):
+    """A job of another server; ``handle``: what it is known by, if not by its number here."""
+
+    handle: bytes
+    record: Record
 
 
 class Changes(NamedTuple):
@@ -54,7 +67,17 @@ class UnknownOutcome(StoreError):
 
 
 class Store(Protocol):
-    """Where records are kept. One thread at a time may use it."""
+    """Where records are kept. One thread at a time may use it.
+
+    ``lease``: until when, by ``clock``, the jobs are this server's alone (inf: for ever); each
+    commit puts it off. ``beat``: a commit is due after so many seconds without one (None: never).
+    """
+
+    @property
+    def lease(self) -> float: ...
+
+    @property
+    def beat(self) -> float | None: ...
 
     def replay(self) -> Iterator[Record]:
         """All records, by number; those that cannot be read are set aside, and logged."""
@@ -64,6 +87,9 @@ class Store(Protocol):
 
     def tidy(self) -> None:
         """Do what is due between commits and can wait; raises UnknownOutcome."""
+
+    def adopt(self) -> list[Adopted]:
+        """Some of the jobs of other servers that are gone: they are this one's now."""
 
     def close(self) -> None:
         """Let go of it, so that another server may have it."""

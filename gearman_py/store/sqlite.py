@@ -14,10 +14,11 @@ import logging
 import sqlite3
 from collections.abc import Iterator
 from itertools import chain
+from math import inf
 from pathlib import Path
 from zlib import crc32
 
-from gearman_py.store.base import Changes, Record, StoreError, UnknownOutcome
+from gearman_py.store.base import Adopted, Changes, Record, StoreError, UnknownOutcome
 from gearman_py.store.sqlite_file import FAILURES, connect, explained
 
 log = logging.getLogger("gearmand")
@@ -40,6 +41,9 @@ _DELIVER = "UPDATE job SET deliveries = value FROM json_each(?) WHERE number = C
 
 class SQLiteStore:
     """A store in the file at ``path``, made when it is not there; raises StoreError."""
+
+    lease = inf
+    beat = None
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -107,6 +111,10 @@ class SQLiteStore:
             failure = explained(self._path, error)
             if isinstance(failure, UnknownOutcome):
                 raise failure from error
+
+    def adopt(self) -> list[Adopted]:
+        """None: the file is this server's alone."""
+        return []
 
     def close(self) -> None:
         """Write everything back to the file, and let it go."""

@@ -98,6 +98,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         for _, record in sorted(self.disk.items()):
             queues.restore(record, self.now)
         self.broker = Broker(queues, job_retries=self.retries)
+        self.withheld: set[bytes] | None = None  # while the lease is over
         self.peers: dict[int, Peer] = {}
         self.limits: dict[int, dict[bytes, float]] = {}  # by peer: its functions' time limits
         for number in range(3):
@@ -127,6 +128,19 @@ class BrokerAgainstModel(RuleBasedStateMachine):
     def disk_fails_or_works_again(self) -> None:
         self.disk_fails = not self.disk_fails
         self.settle()
+
+    @precondition(lambda self: self.durable)
+    @rule()
+    def lease_ends_or_begins_again(self) -> None:
+        """Perhaps another server has the stored jobs; then it is known that none has."""
+        if self.withheld is None:
+            self.broker.queues.lease = 0.0
+            self.withheld = set()
+            return
+        for handle in sorted(self.withheld & self.jobs.keys(), key=lambda one: self.jobs[one].turn):
+            self.jobs[handle].turn = self.next_turn()
+        self.broker.queues.extend(inf, self.now)
+        self.withheld = None
 
     @precondition(lambda self: self.durable)
     @rule()
@@ -285,10 +299,16 @@ class BrokerAgainstModel(RuleBasedStateMachine):
 
     def grab(self, peer: int, packet: Packet) -> None:
         ((kind, arguments),) = self.ask(peer, packet)
-        runnable = {
+        waiting = {
             handle: job
             for handle, job in self.jobs.items()
-            if job.worker is None and job.function in self.limits[peer] and job.due <= self.now
+            if job.worker is None and job.due <= self.now
+        }
+        if self.withheld is not None:
+            self.withheld |= {handle for handle, job in waiting.items() if job.background}
+            waiting = {handle: job for handle, job in waiting.items() if not job.background}
+        runnable = {
+            handle: job for handle, job in waiting.items() if job.function in self.limits[peer]
         }
         if kind == Packet.NO_JOB:
             assert not runnable, "no job is kept from a worker that can do it"
@@ -431,7 +451,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             assert int(total) == len(jobs)
             assert int(running) == sum(job.worker is not None for job in jobs)
             assert int(workers) == sum(name in limits for limits in self.limits.values())
-        for name, *queued, _ in self.rows(b"prioritystatus"):
+        for name, *queued, _ in self.rows(b"prioritystatus") if not self.withheld else ():
             for priority, count in enumerate(queued):
                 waiting = [
                     job

@@ -201,7 +201,10 @@ def test_connections_over_the_limit_are_turned_away_but_not_operators(
             ["-d", "-q", "sqlite", "--queue-file", "/nowhere/at/all"],
             "/nowhere/at/all: there is no folder /nowhere/at",
         ),
-        (["-q", "mysql"], "--queue-type: 'mysql' is not there: builtin and sqlite are"),
+        (
+            ["-q", "mysql"],
+            "--queue-type: 'mysql' is not there: builtin, sqlite, postgres and redis are",
+        ),
         (["-L", "unix:/nowhere/at/all"], "cannot listen on unix:/nowhere/at/all: No such file"),
     ],
 )

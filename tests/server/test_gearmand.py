@@ -111,7 +111,7 @@ def test_taken_port_is_one_message_with_the_cure(start: Start) -> None:
         (["-p", "0", "-u", "nobody-of-that-name"], "there is no user 'nobody-of-that-name'"),
         (["-p", "0", "-l", "/nowhere/log"], "cannot write the log file /nowhere/log"),
         (["-p", "0", "-P", "/nowhere/pid"], "cannot write the pid file /nowhere/pid"),
-        (["-q", "redis"], "--queue-type: 'redis' is not there"),
+        (["-q", "mysql"], "--queue-type: 'mysql' is not there"),
         (["--keepalive-idle", "0"], "--keepalive-idle: 0 is not between 1 and 32767"),
         (["-w", "-1"], "--worker-wakeup: -1 is less than 0"),
         (["-p", "0", "-f", "99999999999"], "--file-descriptors: 99999999999 are more than"),

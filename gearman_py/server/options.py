@@ -1,0 +1,144 @@
+"""gearmand's options, read from a command line, a file and the environment."""
+
+import argparse
+import os
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from gearman_py.config import as_words
+from gearman_py.server.settings import QUEUES, Settings
+from gearman_py.servers import UNIX
+
+PASSWORD = re.compile(r"(^|[\s?&;])(ssl)?password\s*=|://[^/@\s]*:[^/@\s]*@", re.IGNORECASE)
+"""What a password looks like in libpq's words and in its addresses."""
+
+
+class UsageError(Exception):
+    """The command line is wrong; the message says how."""
+
+
+REFUSED = {
+    "--mysql-": "there is no MySQL queue",
+    "--redis-password": "every user of this machine could read it; --redis-passfile FILE",
+    "--libmemcached-": "there is no memcached queue",
+}
+"""Options of the C gearmand that cannot be had, by how they begin, and what to say to it."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        words = message.removeprefix("unrecognized arguments: ").split()
+        for start, why in REFUSED.items():
+            if words[0].startswith(start):
+                raise UsageError(f"{words[0].partition('=')[0]}: {why}")
+        raise UsageError(message)
+
+
+def parser(version: str) -> argparse.ArgumentParser:
+    """The command line that the settings make."""
+    made = _Parser(
+        prog="gearmand",
+        description="The Gearman job server.",
+        epilog="SIGTERM stops it at once; SIGUSR1 lets queued and running jobs end first; "
+        "SIGHUP opens the log file anew.",
+    )
+    for one in fields(Settings):
+        meta = one.metadata
+        made.add_argument(
+            *meta["flags"], dest=one.name, help=meta["help"], default=None, **meta["argparse"]
+        )
+    made.add_argument(
+        "--config-file",
+        metavar="FILE",
+        help="read options from FILE: TOML, or written as here; the command line wins",
+    )
+    made.add_argument("-V", "--version", action="version", version=f"gearmand {version}")
+    return made
+
+
+def parse(arguments: Sequence[str] | None, version: str) -> Settings:
+    """Settings from a command line, else the file of --config-file, else the environment.
+
+    Raises :class:`UsageError` for what makes no sense. $GEARMAND_PORT counts unless a port
+    is given (the C server lets it win over `-p 4730`, which nobody can want).
+    """
+    given = _given(parser(version), arguments)
+    if path := given.pop("config_file", None):
+        given = _read(Path(path), version) | given
+    port = os.environ.get("GEARMAND_PORT")
+    if port and "port" not in given:
+        if not port.isdigit():
+            raise UsageError(f"$GEARMAND_PORT is not a port: {port!r}")
+        given["port"] = int(port)
+    lists = {name: tuple(given.get(name, ())) for name in ("listen", "admin_listen")}
+    settings = Settings(**given | lists)
+    _check(settings)
+    return settings
+
+
+def _given(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> dict[str, Any]:
+    found = vars(parser.parse_args(arguments))
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _read(path: Path, version: str) -> dict[str, Any]:
+    """The options in a file: TOML (`port = 4730`), or words as on a command line, as in C's."""
+    try:
+        text = path.read_text()
+        words = text.split() if text.lstrip().startswith("-") else as_words(tomllib.loads(text))
+        return _given(parser(version), words)
+    except OSError as error:
+        raise UsageError(f"--config-file: {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, UsageError) as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _check(settings: Settings) -> None:
+    """Raise UsageError for a value that its type allows and sense does not."""
+    for flag, port in (("port", settings.port), ("http-port", settings.http_port)):
+        if not 0 <= port <= 65535:
+            raise UsageError(f"--{flag}: {port} is not between 0 and 65535")
+    _check_queue(settings)
+    if settings.backlog < 1:
+        raise UsageError(f"--backlog: {settings.backlog} is not a positive number")
+    if other := [name for name in settings.admin_listen if not name.startswith(UNIX)]:
+        raise UsageError(f"--admin-listen: {other[0]!r} is not unix:PATH")
+    if settings.protocol and settings.listen and all(n.startswith(UNIX) for n in settings.listen):
+        raise UsageError("--protocol: HTTP is not spoken on Unix sockets: --listen to an address")
+    if settings.admin_only and not settings.admin_listen:
+        raise UsageError("--admin-only: give --admin-listen unix:PATH, or nobody could use them")
+    if settings.max_connections < 0:
+        raise UsageError(f"--max-connections: {settings.max_connections} is less than 0")
+    for name in ("keepalive_idle", "keepalive_interval", "keepalive_count"):
+        if not 1 <= (number := getattr(settings, name)) <= 32767:  # what Linux takes
+            flag = name.replace("_", "-")
+            raise UsageError(f"--{flag}: {number} is not between 1 and 32767")
+    if settings.worker_wakeup < 0:
+        raise UsageError(f"--worker-wakeup: {settings.worker_wakeup} is less than 0")
+    if len(settings.handle_prefix) > 40:
+        raise UsageError("--job-handle-prefix: more than 40 bytes leave no room for the number")
+
+
+def _check_queue(settings: Settings) -> None:
+    if settings.queue_type.lower() not in QUEUES:
+        *names, last = dict.fromkeys(QUEUES.values())
+        there = f"{', '.join(names)} and {last} are"
+        raise UsageError(f"--queue-type: {settings.queue_type!r} is not there: {there}")
+    if settings.queue == "sqlite" and not settings.queue_file:
+        raise UsageError(f"--queue-type {settings.queue_type}: say where: --queue-file FILE")
+    for queue, flag, given in (
+        ("sqlite", "--queue-file", settings.queue_file),
+        ("postgres", "--postgres", settings.postgres),
+        ("redis", "--redis-passfile", settings.redis_passfile),
+    ):
+        if given and settings.queue != queue:
+            raise UsageError(f"{flag}: only with --queue-type {queue}")
+    if PASSWORD.search(settings.postgres):
+        raise UsageError(
+            "--postgres: every user of this machine could read the password; put it into a file "
+            "and name that in $PGPASSFILE"
+        )

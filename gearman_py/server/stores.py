@@ -1,0 +1,38 @@
+"""The store that the settings name."""
+
+from pathlib import Path
+
+from gearman_py.server.settings import Settings
+from gearman_py.store.base import Store, StoreError
+from gearman_py.store.postgres import Postgres
+from gearman_py.store.redis import Redis
+from gearman_py.store.shared import SharedStore
+from gearman_py.store.sqlite import SQLiteStore
+
+
+def open_store(settings: Settings) -> Store | None:
+    """Where background jobs are to be stored, if they are; raises StoreError."""
+    match settings.queue:
+        case "sqlite":
+            return SQLiteStore(Path(settings.queue_file))
+        case "postgres":
+            database = Postgres(settings.postgres, settings.postgres_table)
+            return SharedStore(database, settings.handle_prefix)
+        case "redis":
+            where = settings.redis_server, settings.redis_port
+            password = _secret(settings.redis_passfile)
+            redis = Redis(*where, password, settings.redis_prefix)
+            return SharedStore(redis, settings.handle_prefix)
+    return None
+
+
+def _secret(path: str) -> str:
+    """What is in a file that others cannot read; nothing when there is none."""
+    if not path:
+        return ""
+    try:
+        if Path(path).stat().st_mode & 0o007:
+            raise StoreError(f"{path}: everybody can read the password: chmod o= {path}")
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from error

@@ -1,0 +1,239 @@
+"""A PostgreSQL database that several job servers share (see gearman_py.store.shared).
+
+Two tables: the jobs, and the shelves that they are on. A group is one transaction in one round
+trip, which PostgreSQL has on its disk when it answers (synchronous_commit).
+
+psycopg is an extra (``gearman_py[postgres]``): it is imported when it is needed.
+"""
+
+import importlib
+import logging
+from typing import Any
+
+from gearman_py.store.base import Record, StoreError
+from gearman_py.store.shared import BRIEF, Lost, Rows, Shelf
+
+log = logging.getLogger("gearmand")
+
+SCHEMA = "gearman_py queue 1"
+PATIENCE = 4.0  # seconds for an answer
+# PostgreSQL is to find out soon that this host is gone, and we that it is.
+LIFE = {
+    "connect_timeout": 3,
+    "keepalives_idle": 2,
+    "keepalives_interval": 1,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 4000,
+    "application_name": "gearmand",
+}
+_SETTINGS = """
+    SELECT set_config('tcp_keepalives_idle', '2', false),
+           set_config('tcp_keepalives_interval', '1', false),
+           set_config('tcp_keepalives_count', '3', false),
+           set_config('lock_timeout', '2s', false),
+           CASE current_setting('synchronous_commit')
+               WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END
+"""
+# The lock has two servers that start at once make the tables once.
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
+_THERE = "SELECT to_regclass(%s) IS NOT NULL, obj_description(to_regclass(%s), 'pg_class')"
+_CREATE = """
+    CREATE TABLE {shelves} (
+        number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        prefix bytea NOT NULL,
+        keeper bigint NOT NULL,
+        beats bigint NOT NULL,
+        ended boolean NOT NULL
+    );
+    CREATE TABLE {jobs} (
+        shelf bigint NOT NULL,
+        number bigint NOT NULL,
+        function bytea NOT NULL,
+        "unique" bytea NOT NULL,
+        priority integer NOT NULL,
+        due bigint NOT NULL,
+        reducer bytea NOT NULL,
+        workload bytea NOT NULL,
+        deliveries integer NOT NULL,
+        PRIMARY KEY (shelf, number)
+    );
+    COMMENT ON TABLE {jobs} IS {schema}
+"""
+# A division by zero undoes the transaction that it is in, and what follows is skipped.
+_BEAT = """
+    WITH mine AS (
+        UPDATE {shelves} SET beats = beats + 1
+        WHERE number = %(mine)s AND keeper = %(mine)s RETURNING 1
+    ) SELECT 1 / (SELECT count(*) FROM mine)
+"""
+_TAKE = """
+    WITH dead AS (
+        SELECT number FROM {shelves}
+        WHERE number = %(number)s AND keeper = %(number)s AND beats = %(beats)s FOR UPDATE
+    ) UPDATE {shelves} SET keeper = %(mine)s WHERE keeper IN (SELECT number FROM dead)
+"""
+_INSERT = """
+    INSERT INTO {jobs} SELECT %b, * FROM unnest(%b::bigint[], %b::bytea[], %b::bytea[],
+        %b::integer[], %b::bigint[], %b::bytea[], %b::bytea[], %b::integer[])
+"""
+_DELIVER = """
+    UPDATE {jobs} AS job SET deliveries = told.count
+    FROM unnest(%b::bigint[], %b::bigint[], %b::integer[]) AS told (shelf, number, count)
+    WHERE job.shelf = told.shelf AND job.number = told.number
+"""
+_REMOVE = """
+    DELETE FROM {jobs} AS job USING unnest(%b::bigint[], %b::bigint[]) AS ended (shelf, number)
+    WHERE job.shelf = ended.shelf AND job.number = ended.number
+"""
+_READ = """
+    SELECT number, function, "unique", priority, due, reducer, workload, deliveries FROM {jobs}
+    WHERE shelf = %s AND number > %s ORDER BY number LIMIT %s
+"""
+_CLEAR = """
+    DELETE FROM {shelves}
+    WHERE number = %(shelf)s AND NOT EXISTS (SELECT 1 FROM {jobs} WHERE shelf = %(shelf)s)
+"""
+
+
+class Postgres:
+    """The database at ``conninfo`` (libpq's words; what they leave out comes from PGHOST,
+    PGSERVICE, PGPASSFILE ...); ``table`` is that of the jobs, made when it is not there.
+
+    Raises StoreError when psycopg is not there.
+    """
+
+    def __init__(self, conninfo: str, table: str) -> None:
+        try:
+            self._psycopg: Any = importlib.import_module("psycopg")
+        except ImportError as error:
+            raise StoreError(
+                f"-q postgres needs psycopg ({error}): pip install 'gearman_py[postgres]'"
+            ) from None
+        sql = self._psycopg.sql
+        self._conninfo = conninfo
+        self._jobs = sql.Identifier(table)
+        self._shelves = sql.Identifier(f"{table}_shelf")
+        self._name = table
+        self._patient = _patient(self._psycopg)
+        self._connection: Any = None
+
+    def connect(self) -> None:
+        try:
+            self._connection = self._patient.connect(self._conninfo, autocommit=True, **LIFE)
+            self._connection.execute(_SETTINGS)
+            self._make()
+        except self._psycopg.Error as error:
+            raise self._explained(error) from error
+
+    def disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def enrol(self, prefix: bytes) -> int:
+        """See Database.enrol; says so when the database does not care for power cuts."""
+        if self._ask("SHOW fsync") == [("off",)]:
+            log.warning("PostgreSQL runs with fsync=off: a power cut there loses jobs")
+        add = "INSERT INTO {shelves} (prefix, keeper, beats, ended) VALUES (%s, 0, 0, false)"
+        number: int
+        [(number,)] = self._ask(add + " RETURNING number", [prefix])
+        self._ask("UPDATE {shelves} SET keeper = number WHERE number = %s", [number])
+        return number
+
+    def write(self, mine: int, rows: Rows) -> bool:
+        try:
+            connection = self._connection
+            with connection.pipeline(), connection.transaction():
+                connection.execute(self._sql(_BEAT), {"mine": mine})
+                if rows.doubtful:
+                    places = [[mine] * len(rows.doubtful), list(rows.doubtful)]
+                    connection.execute(self._sql(_REMOVE), places)
+                if rows.added:
+                    columns = [list(column) for column in zip(*rows.added, strict=True)]
+                    connection.execute(self._sql(_INSERT), [mine, *columns])
+                if rows.delivered:
+                    counts = [(*place, count) for place, count in rows.delivered]
+                    columns = [list(column) for column in zip(*counts, strict=True)]
+                    connection.execute(self._sql(_DELIVER), columns)
+                if rows.removed:
+                    columns = [list(column) for column in zip(*rows.removed, strict=True)]
+                    connection.execute(self._sql(_REMOVE), columns)
+        except self._psycopg.errors.DivisionByZero:
+            return False
+        except self._psycopg.Error as error:
+            raise self._explained(error) from error
+        return True
+
+    def shelves(self) -> list[Shelf]:
+        asked = "SELECT number, prefix, keeper, beats, ended FROM {shelves} ORDER BY number"
+        return [Shelf(*row) for row in self._ask(asked)]
+
+    def take(self, mine: int, other: Shelf) -> None:
+        try:
+            with self._connection.transaction():
+                self._connection.execute(self._sql(_BEAT), {"mine": mine})
+                about = {"mine": mine, "number": other.number, "beats": other.beats}
+                self._connection.execute(self._sql(_TAKE), about)
+        except self._psycopg.errors.DivisionByZero:
+            pass
+        except self._psycopg.Error as error:
+            raise self._explained(error) from error
+
+    def read(self, shelf: int, after: int | None, limit: int) -> list[Record]:
+        values = [shelf, -1 if after is None else after, limit]
+        return [Record(*row) for row in self._ask(_READ, values)]
+
+    def clear(self, shelf: int) -> None:
+        self._ask(_CLEAR, {"shelf": shelf})
+
+    def leave(self, mine: int) -> None:
+        self._ask("UPDATE {shelves} SET ended = true WHERE number = %s", [mine])
+
+    def _make(self) -> None:
+        """Make the tables when they are not there; raises StoreError when they are not ours."""
+        name = self._jobs.as_string(None)
+        with self._connection.transaction():
+            self._connection.execute(_LOCK, [f"gearman_py {self._name}"])
+            [(there, comment)] = self._ask(_THERE, [name, name])
+            if not there:
+                self._connection.execute(self._sql(_CREATE))
+            elif comment != SCHEMA:
+                raise StoreError(
+                    f"the table {self._name} is of another program or another version of "
+                    "gearman_py: name another one (--libpq-table)"
+                )
+
+    def _ask(self, question: str, values: Any = None) -> Any:
+        try:
+            cursor = self._connection.execute(self._sql(question), values, binary=True)
+            return cursor.fetchall() if cursor.description else []
+        except self._psycopg.Error as error:
+            raise self._explained(error) from error
+
+    def _sql(self, words: str) -> Any:
+        sql = self._psycopg.sql
+        names = {"jobs": self._jobs, "shelves": self._shelves, "schema": sql.Literal(SCHEMA)}
+        return sql.SQL(words).format(**names)
+
+    def _explained(self, error: Exception) -> StoreError:
+        """The error in our words; Lost unless it was PostgreSQL that said no."""
+        message = f"PostgreSQL: {' '.join(str(error).split())}"
+        if self._connection is not None and not self._connection.closed:
+            return StoreError(message, "the queue's database refused")
+        return Lost(message, BRIEF)
+
+
+def _patient(psycopg: Any) -> Any:
+    """psycopg's connection, which would wait for ever for an answer of a database that hangs."""
+
+    class Patient(psycopg.Connection):  # type: ignore[misc]  # of a module imported at run time
+        def wait(self, *arguments: Any, timeout: float | None = None, **options: Any) -> Any:
+            try:
+                return super().wait(*arguments, timeout=timeout or PATIENCE, **options)
+            except psycopg.OperationalError as error:
+                if error.sqlstate is None:  # it is not the database that says so
+                    self.pgconn.finish()  # what it says later would answer the next question
+                    raise psycopg.OperationalError(str(error) or "no answer") from error
+                raise
+
+    return Patient

@@ -1,0 +1,77 @@
+"""Jobs that may be another server's by now, and those of other servers."""
+
+from math import inf
+
+import pytest
+
+from gearman_py.protocol.packets import Packet
+from gearman_py.store.base import Record
+from tests.broker.test_durable import FIRST, DurableTable
+
+FOREIGN = b"H:gone:17"
+
+
+@pytest.fixture
+def table() -> DurableTable:
+    return DurableTable()
+
+
+def record(number: int, workload: bytes = b"w", unique: bytes = b"", due: int = 0) -> Record:
+    return Record(number, b"f", unique, 1, due, b"", workload, 2)
+
+
+def test_stored_jobs_are_withheld_when_the_lease_is_over(table: DurableTable) -> None:
+    client, worker = table.peer(), table.worker(b"f")
+    table.background(client)
+    table.commit()
+    table.broker.queues.lease = 0.0
+    assert table.grab(worker) is None
+    table.say(client, Packet.SUBMIT_JOB, b"f", b"", b"in the foreground")
+    assert table.grab(worker) == b"H:test:2"
+    table.say(worker, Packet.PRE_SLEEP)
+    table.broker.queues.extend(inf, table.now)
+    assert table.hear(worker) == [("NOOP",)]
+    assert table.grab(worker) == FIRST
+
+
+def test_withheld_job_that_is_cancelled_never_runs(table: DurableTable) -> None:
+    client, worker = table.peer(), table.worker(b"f")
+    table.background(client)
+    table.commit()
+    table.broker.queues.lease = 0.0
+    assert table.grab(worker) is None
+    assert table.broker.cancel(FIRST)
+    table.broker.queues.extend(inf, table.now)
+    assert table.grab(worker) is None
+    assert table.take().changes.removed == [1]
+
+
+def test_job_of_another_server_keeps_its_handle(table: DurableTable) -> None:
+    worker = table.worker(b"f")
+    table.say(worker, Packet.PRE_SLEEP)
+    table.broker.queues.adopt(record(-1), FOREIGN, table.now, 0.0)
+    assert table.hear(worker) == [("NOOP",)]
+    asker = table.peer()
+    known = [("STATUS_RES", FOREIGN, b"1", b"0", b"0", b"0")]
+    assert table.say(asker, Packet.GET_STATUS, FOREIGN) == known
+    assert table.grab(worker) == FOREIGN
+    table.say(worker, Packet.WORK_COMPLETE, FOREIGN, b"")
+    assert table.take().changes.removed == [-1]
+    known = [("STATUS_RES", FOREIGN, b"0", b"0", b"0", b"0")]
+    assert table.say(asker, Packet.GET_STATUS, FOREIGN) == known
+    table.background(asker)
+    table.commit()
+    assert table.hear(asker) == [("JOB_CREATED", FIRST)], "numbers of its own go on from one"
+
+
+def test_two_servers_may_have_taken_the_same_unique(table: DurableTable) -> None:
+    client, worker = table.peer(), table.worker(b"f")
+    table.background(client, b"unique")
+    table.commit()
+    table.broker.queues.adopt(record(-1, unique=b"unique"), FOREIGN, table.now, 0.0)
+    table.hear(client)
+    assert table.background(client, b"unique") == [("JOB_CREATED", FIRST)]
+    for _ in range(2):
+        table.say(worker, Packet.WORK_COMPLETE, table.grab(worker) or b"", b"")
+    assert not len(table.broker.queues.jobs)
+    assert sorted(table.take().changes.removed) == [-1, 1]

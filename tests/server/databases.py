@@ -1,0 +1,113 @@
+"""Databases that job servers can share, each a process of its own that can be killed or held up."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Protocol
+
+from tests.server.process import LIMIT, await_true
+
+
+class Database(Protocol):
+    """``options``: what a job server is told to use it."""
+
+    options: list[str]
+
+    def start(self) -> None: ...
+
+    def pids(self) -> list[int]: ...
+
+
+class Postgres:
+    """PostgreSQL on the loopback address, as the user postgres: it refuses to run as root."""
+
+    def __init__(self, folder: Path) -> None:
+        # Debian's are in no PATH, a folder a version.
+        [*_, self._programs] = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+        self._as = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
+        shutil.chown(folder, "postgres", "postgres")
+        self._data = folder / "data"
+        self._port = free_port()
+        words = ["-D", str(self._data), "-A", "trust", "-U", "postgres", "--no-sync"]
+        self._run("initdb", *words)
+        self.where = f"host=127.0.0.1 port={self._port} user=postgres dbname=postgres"
+        self.options = ["-q", "postgres", "--postgres", self.where]
+
+    def _run(self, program: str, *words: str) -> None:
+        command = [*self._as, str(self._programs / program), *words]
+        subprocess.run(command, check=True, capture_output=True, cwd="/")
+
+    def start(self) -> None:
+        (self._data / "postmaster.pid").unlink(missing_ok=True)  # of one that was killed
+        options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
+        log = str(self._data / "log")
+        self._run("pg_ctl", "start", "-w", "-D", str(self._data), "-l", log, "-o", options)
+
+    def pids(self) -> list[int]:
+        first = int((self._data / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        return [first, *map(int, children)]
+
+
+class Redis:
+    """Redis on the loopback address, which keeps what it says that it keeps."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        self._port = free_port()
+        self._command = ["redis-server", "--port", str(self._port), "--bind", "127.0.0.1"]
+        self._pid = folder / "pid"
+        self._command += ["--daemonize", "yes", "--pidfile", str(self._pid)]
+        self._command += ["--dir", str(folder), "--save", ""]
+        self._command += words or ("--appendonly", "yes", "--appendfsync", "always")
+        self.options = ["-q", "redis", "--redis-port", str(self._port)]
+
+    def start(self) -> None:
+        subprocess.run(self._command, check=True, stdout=subprocess.DEVNULL)
+        await_true(self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self._port), LIMIT) as peer:
+                peer.sendall(b"PING\r\n")
+                return peer.recv(100) == b"+PONG\r\n"
+        except OSError:
+            return False
+
+    def pids(self) -> list[int]:
+        return [int(self._pid.read_text())]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
+
+
+def send(database: Database, number: signal.Signals) -> None:
+    """Send a signal to all of its processes."""
+    for pid in database.pids():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def kill(database: Database) -> None:
+    """Kill -9, and wait until nothing of it is left."""
+    send(database, signal.SIGSTOP)  # else it goes on to make processes
+    pids = database.pids()
+    send(database, signal.SIGKILL)
+    deadline = time.monotonic() + LIMIT
+    while any(_alive(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
