@@ -156,6 +156,7 @@ class Keeper:
             self._failing = False
             self._refused = 0
         self._end(group)
+        self.look()  # the store goes on while the answers to this one are written
         now = self._loop.time()
         self._broker.queues.extend(self._store.lease, now)
         self._broker.stored(group, now)
