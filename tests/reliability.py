@@ -66,6 +66,13 @@ ROWS = (
         {"FAULTS": "40"},
     ),
     Row(
+        "write",
+        "the disk fails the N-th write, for each N",
+        "not tried",
+        f"{DURABLE}::test_write_that_fails_refuses_its_jobs_and_no_others",
+        {"WRITES": "130"},
+    ),
+    Row(
         "full disk",
         "the disk is full, and then not",
         "never recovers; 49 jobs that it had refused ran later",
