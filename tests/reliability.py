@@ -52,6 +52,13 @@ ROWS = (
         {"STOPS": "20"},
     ),
     Row(
+        "soak",
+        "a mixed load for long: memory and descriptors at its end are those of its first third",
+        "not tried",
+        f"{DURABLE}::test_long_mixed_load_needs_no_more_of_anything_at_its_end",
+        {"SOAK": "180"},
+    ),
+    Row(
         "power",
         "the power is cut, on a file system that forgets what was not synced",
         "the last acknowledged job lost, 3 times of 3",

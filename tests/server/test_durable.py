@@ -26,6 +26,7 @@ Connect = Callable[..., Peer]
 KILLS = int(os.environ.get("KILLS", "5"))
 STOPS = int(os.environ.get("STOPS", "3"))
 FAULTS = int(os.environ.get("FAULTS", "6"))
+SOAK = int(os.environ.get("SOAK", "3"))
 WRITES = int(os.environ.get("WRITES", "48"))
 
 
@@ -78,6 +79,47 @@ def test_server_told_to_stop_under_load_stops_soon_and_keeps_all(durable: Start)
             book.server_died()
     book.work(durable().listening(), until_empty=True)
     tally("stop", stops=STOPS, **book.check())
+
+
+def test_long_mixed_load_needs_no_more_of_anything_at_its_end(
+    durable: Start, connect: Connect
+) -> None:
+    """Stored and foreground jobs, peers that come and go, operators; memory and descriptors."""
+    answered = 0
+
+    def churn(until: float) -> tuple[int, int]:
+        """Until then; the server's descriptors and resident bytes."""
+        nonlocal answered
+        while time.monotonic() < until:
+            with Peer(address).socket, Peer(address).socket:
+                pass
+            peer = Peer(address)
+            with peer.socket:
+                peer.say(Packet.CAN_DO, b"fg")
+                handle = peer.ask(Packet.SUBMIT_JOB, b"fg", b"%d" % (answered % 7), b"w" * 10_000)[
+                    1
+                ]
+                assert peer.ask(Packet.GRAB_JOB)[1] == handle
+                peer.say(Packet.WORK_COMPLETE, handle, b"r")
+                assert peer.hear() == ("WORK_COMPLETE", handle, b"r")
+                peer.command("status")
+                peer.command("workers")
+                answered += 1
+        return len(os.listdir(f"/proc/{server.process.pid}/fd")), server.resident()
+
+    book = Book()
+    server = durable()
+    address = server.listening()
+    begun = time.monotonic()
+    with book.load(address):
+        descriptors, resident = churn(begun + SOAK / 3)
+        assert churn(begun + SOAK)[0] <= descriptors + 4
+        assert server.resident() < 1.1 * resident + 8 * 2**20
+        server.process.kill()
+        server.process.wait()
+        book.server_died()
+    book.work(durable().listening(), until_empty=True)
+    tally("soak", seconds=SOAK, foreground=answered, **book.check())
 
 
 SUBMISSIONS: list[tuple[Any, ...]] = [
