@@ -181,6 +181,8 @@ class SharedStore:
 
     def adopt(self) -> list[Adopted]:
         """Jobs of runs that are gone, and are this one's now: BATCH of them at most."""
+        if not self._connected:  # the next commit waits for it
+            return []
         try:
             if self.lease - clock() < LEASE - BEAT:
                 self.commit(NOTHING)
