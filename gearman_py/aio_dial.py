@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
+from gearman_py import keepalive
 from gearman_py.servers import Server
 from gearman_py.tls import fresh_context
 
@@ -15,7 +16,10 @@ async def open_connection(make: Callable[[], P], server: Server) -> P:
     loop = asyncio.get_running_loop()
     if server.path is None:
         context = fresh_context(server.tls) if server.tls else None
-        _, protocol = await loop.create_connection(make, server.host, server.port, ssl=context)
+        transport, protocol = await loop.create_connection(
+            make, server.host, server.port, ssl=context
+        )
+        keepalive.watch(transport.get_extra_info("socket"))
     else:
         _, protocol = await loop.create_unix_connection(make, server.path)
     return protocol

@@ -2,6 +2,7 @@
 
 import socket
 
+from gearman_py import keepalive
 from gearman_py.servers import Server
 
 
@@ -10,6 +11,7 @@ def connect(server: Server, timeout: float | None) -> socket.socket:
     if server.path is None:
         connection = socket.create_connection((server.host, server.port), timeout)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        keepalive.watch(connection)
         if server.tls is not None:
             from gearman_py.tunnel import tunnel  # few need it, and it takes its time
 

@@ -22,6 +22,12 @@ KEY = "GEARMAN_CLIENT_KEY", "/etc/ssl/certs/gearman.key"
 # What OpenSSL says of a peer that does not speak TLS.
 PLAIN = ("wrong_version_number", "unexpected_message", "http_request", "packet_length_too_long")
 
+# What it says of a peer that speaks it otherwise than we do.
+OTHERWISE = {
+    "peer_did_not_return_a_certificate": "it shows no certificate",
+    "unsupported_protocol": "its TLS is older than 1.2",
+}
+
 # A server need not say why it refuses a certificate: asyncio's do not.
 TURNED_AWAY = "it hung up at once: is our certificate one of its CA, and not expired?"
 
@@ -104,6 +110,8 @@ def why_refused(error: Exception) -> str:
     reason = (getattr(error, "reason", None) or "").lower()
     if reason in PLAIN:
         return "it does not speak TLS on this port"
+    if reason in OTHERWISE:
+        return OTHERWISE[reason]
     if "alert" in reason:
         alert = reason.partition("alert_")[2].replace("_", " ")
         return f"it refused us: {alert} (is our certificate one of its CA?)"

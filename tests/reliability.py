@@ -119,6 +119,13 @@ ROWS = (
         f"{SERVER}/test_faults.py::test_a_worker_behind_a_dead_link_loses_its_job_to_another",
     ),
     Row(
+        "server gone silent",
+        "the same, seen by clients and workers: they notice, and come back",
+        "never noticed",
+        f"{SERVER}/test_faults.py"
+        "::test_clients_and_workers_behind_a_dead_link_notice_and_come_back",
+    ),
+    Row(
         "cut",
         "connections cut at random, all day long",
         "not tried",

@@ -20,6 +20,7 @@ FLOORS = (
         "sdnotify",
         "tls",
         "tunnel",
+        "keepalive",
         "dial",
         "aio_dial",
     },

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -187,6 +188,40 @@ def test_a_server_that_says_nothing_is_given_up(door: Door, tls: TLS) -> None:
 def test_plain_peers_of_a_server_with_tls_fail_soon(door: Door, address: str) -> None:
     with pytest.raises(GearmanError):
         door(address, None)
+
+
+def await_line(server: Server, pattern: str) -> None:
+    await_true(lambda: re.search(pattern, server.log) is not None)
+
+
+def test_the_server_s_log_says_who_was_refused_and_why(
+    serve: Callable[..., Server], authority: Authority, tls: TLS, tmp_path: Path
+) -> None:
+    server = serve(*words(authority.issue("server")))
+    host, port = server.listening()
+    foreign = Authority(tmp_path, "another").issue("client")
+    for mine, why in (
+        (None, "it does not speak TLS on this port"),
+        (TLS(tls.ca_file), "it shows no certificate"),
+        (authority.issue("old", until=-DAY), "its certificate is refused: certificate has expired"),
+        (
+            TLS(tls.ca_file, foreign.certificate, foreign.key),
+            "its certificate is refused: (self-signed certificate|unable to get)",
+        ),
+        (TLS(foreign.ca_file, tls.certificate, tls.key), "it refused us: unknown ca"),
+    ):
+        with pytest.raises(GearmanError):
+            ping(f"{host}:{port}", mine)
+        await_line(server, f"WARNING 127.0.0.1 is not let in: {why}")
+    told = server.log.count("not let in")
+    for _ in range(5):
+        with pytest.raises(GearmanError):
+            ping(f"{host}:{port}", TLS(tls.ca_file))
+    with socket.create_connection((host, port)):
+        pass  # a monitor that only looks whether the port answers
+    ping(f"{host}:{port}", tls)
+    assert server.log.count("not let in") == told
+    assert server.end() == 0
 
 
 def test_files_that_are_no_use_are_told_at_once(tls: TLS, tmp_path: Path) -> None:

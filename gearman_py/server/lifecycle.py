@@ -28,6 +28,7 @@ from gearman_py.broker.broker import Broker
 from gearman_py.broker.queues import Queues
 from gearman_py.sdnotify import notify, watchdog_interval
 from gearman_py.server import memory
+from gearman_py.server.gate import Gate
 from gearman_py.server.keeper import Keeper, replay
 from gearman_py.server.listener import Connection, Listener
 from gearman_py.server.settings import Settings
@@ -35,7 +36,7 @@ from gearman_py.server.sockets import ADMIN, HTTP, Door, StartError
 from gearman_py.server.stores import open_store
 from gearman_py.server.web import WebConnection
 from gearman_py.store.base import Store, StoreError
-from gearman_py.tls import HANDSHAKE_LIMIT, TLSError
+from gearman_py.tls import TLSError
 
 log = logging.getLogger("gearmand")
 
@@ -177,7 +178,7 @@ async def _open(
     door: Door,
     backlog: int,
     tls: ssl.SSLContext | None,
-) -> asyncio.Server:
+) -> asyncio.Server | Gate:
     connect: Callable[[], asyncio.Protocol] = partial(Connection, listener)
     if door.kind == HTTP:
         connect = partial(WebConnection, listener)
@@ -186,15 +187,10 @@ async def _open(
     try:
         if door.socket.family == socket.AF_UNIX:
             return await loop.create_unix_server(connect, sock=door.socket, backlog=backlog)
-        limit = HANDSHAKE_LIMIT if tls else None
-        return await loop.create_server(
-            connect,
-            sock=door.socket,
-            backlog=backlog,
-            ssl=tls,
-            ssl_handshake_timeout=limit,
-            ssl_shutdown_timeout=limit,
-        )
+        if tls is None:
+            return await loop.create_server(connect, sock=door.socket, backlog=backlog)
+        door.socket.listen(backlog)
+        return Gate(loop, connect, door.socket, tls)
     except OSError as error:
         raise StartError(f"cannot listen on {door}: {error.strerror}") from error
 
@@ -264,7 +260,7 @@ async def _finish(told: asyncio.Event, seconds: float, broker: Broker, stop: asy
 
 async def _drain(
     draining: asyncio.Event,
-    servers: dict[Door, asyncio.Server],
+    servers: dict[Door, asyncio.Server | Gate],
     broker: Broker,
     stop: asyncio.Event,
 ) -> None:

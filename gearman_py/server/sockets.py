@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from errno import EADDRINUSE
 from pathlib import Path
 
+from gearman_py import keepalive
 from gearman_py.server.settings import Settings
 from gearman_py.servers import UNIX
 
@@ -131,14 +132,9 @@ def _tcp(family: int, address: tuple[object, ...], settings: Settings) -> socket
 
 def _tune(listening: socket.socket, settings: Settings) -> None:
     """Set what the connections that it accepts inherit."""
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (
-        (socket.TCP_KEEPIDLE, settings.keepalive_idle),
-        (socket.TCP_KEEPINTVL, settings.keepalive_interval),
-        (socket.TCP_KEEPCNT, settings.keepalive_count),
-        (socket.TCP_NODELAY, 1),
-    ):
-        listening.setsockopt(socket.IPPROTO_TCP, option, value)
+    times = settings.keepalive_idle, settings.keepalive_interval, settings.keepalive_count
+    keepalive.watch(listening, *times)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _unix(name: str, backlog: int, mode: int, kind: str) -> Door:

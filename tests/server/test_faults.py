@@ -1,5 +1,6 @@
 """Faults that peers, networks and clocks have, done to a real server: none of them loses a job."""
 
+import asyncio
 import contextlib
 import os
 import random
@@ -12,11 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from gearman_py import Client, Retry, Worker
+from gearman_py import AsyncClient, Client, ConnectionLost, Retry, Worker, keepalive
 from gearman_py.protocol.packets import Packet
 from gearman_py.testing import running
 from tests.server.process import LIMIT, Address, Peer, Server, await_true
@@ -95,12 +97,14 @@ def far() -> Iterator[str]:
         ("ip", "link", "set", f"{name}a", "up"),
         (*inside, "addr", "add", "198.18.30.2/30", "dev", f"{name}b"),
         (*inside, "link", "set", f"{name}b", "up"),
+        (*inside, "link", "set", "lo", "up"),
     )
     try:
         for step in steps:
             subprocess.run(step, check=True)
         yield name
     finally:
+        subprocess.run(["ip", "link", "del", f"{name}a"], check=True)  # the kernel takes its time
         subprocess.run(["ip", "netns", "del", name], check=True)
 
 
@@ -128,6 +132,45 @@ def test_a_worker_behind_a_dead_link_loses_its_job_to_another(
     assert client.hear() == ("WORK_COMPLETE", handle, b"done")
     # By default 60, 15 and 4: two minutes.
     tally("silence", links=1, lost=0, seconds_until_noticed_of_3_allowed=int(seconds))
+
+
+def test_clients_and_workers_behind_a_dead_link_notice_and_come_back(
+    start: Start, far: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(keepalive.watch, "__defaults__", (1, 1, 2))
+    exec_ = ("ip", "netns", "exec", far)
+    server = start("-L", "198.18.30.2", before=exec_)
+    server.listening()
+    await_true(lambda: "198.18.30.2" in server.log)
+    address = "198.18.30.2:" + server.log.partition("198.18.30.2 port ")[2].split()[0].strip(",")
+
+    async def wait() -> float:
+        async with AsyncClient(address) as client:
+            job = await client.submit("nobody's")
+            submitted.set()
+            with pytest.raises(ConnectionLost):
+                await job.result(timeout=LIMIT)
+            return time.monotonic()
+
+    submitted = threading.Event()
+    worker = Worker(address)
+    worker.add_function("echo", lambda job: job.workload)
+    with running(worker), Client(address) as client, ThreadPoolExecutor() as pool:
+        job = client.submit("nobody's")
+        waiting = pool.submit(asyncio.run, wait())
+        assert submitted.wait(LIMIT)
+        # From here on what is sent vanishes, and nobody is told.
+        subprocess.run([*exec_, "ip", "addr", "flush", "dev", f"{far}b"], check=True)
+        begun = time.monotonic()
+        with pytest.raises(ConnectionLost):
+            job.result(timeout=LIMIT)
+        seconds = max(time.monotonic(), waiting.result(LIMIT)) - begun
+        await_true(lambda: "trying again" in caplog.text)  # the worker
+        back = [*exec_, "ip", "addr", "add", "198.18.30.2/30", "dev", f"{far}b"]
+        subprocess.run(back, check=True)
+        assert client.do("echo", b"again", timeout=LIMIT) == b"again"
+    # By default two minutes, as for the server.
+    tally("server gone silent", waiting=2, hung=0, seconds_until_noticed_of_3_allowed=int(seconds))
 
 
 class Proxy:
