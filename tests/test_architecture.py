@@ -21,6 +21,7 @@ FLOORS = (
         "tls",
         "tunnel",
         "keepalive",
+        "printable",
         "dial",
         "aio_dial",
     },

@@ -18,6 +18,7 @@ from gearman_py.errors import (
     JobTimeout,
     SubmitError,
 )
+from gearman_py.printable import EntryFormatter, printable
 from gearman_py.servers import DEFAULT_PORT, Server, parse_servers
 from gearman_py.tls import CA_FILE, CERTIFICATE, KEY, TLS
 
@@ -93,17 +94,14 @@ def complain(program: str, error: Exception) -> int:
     return UNREACHABLE
 
 
-def printable(text: str) -> str:
-    """``text`` without what a terminal would obey: others chose it."""
-    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
-
-
 def log_to_stderr(verbosity: int) -> None:
     """Warnings, with -v what happens, with -vv everything."""
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)]
     # journald adds time and name itself.
     stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
-    logging.basicConfig(level=level, format=f"{stamp}%(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(EntryFormatter(f"{stamp}%(levelname)s %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
 
 
 def add_servers(parser: ArgumentParser) -> None:

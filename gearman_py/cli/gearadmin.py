@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from gearman_py.admin.client import AdminClient
 from gearman_py.cli import common
 from gearman_py.cli.table import table
+from gearman_py.printable import printable
 
 _EPILOG = f"""\
 One job server is asked: the first that is named.
@@ -140,7 +141,7 @@ def _repeat(client: AdminClient, options: Namespace, asked: list[str]) -> None:
 def _answer(client: AdminClient, options: Namespace, name: str) -> str:
     question = _QUESTIONS[name]
     if isinstance(question, _Value):
-        return common.printable(question.ask(client))
+        return printable(question.ask(client))
     if isinstance(question, _Act):
         words = vars(options)[name]
         question.act(client, *(words if isinstance(words, list) else ()))
@@ -150,7 +151,7 @@ def _answer(client: AdminClient, options: Namespace, name: str) -> str:
         return json.dumps(rows)
     if sys.stdout.isatty():
         return table(name, question.rows(client))
-    return "\n".join([*map(common.printable, client.listing(question.command)), "."])
+    return "\n".join([*map(printable, client.listing(question.command)), "."])
 
 
 def _parser() -> ArgumentParser:

@@ -22,6 +22,7 @@ from gearman_py.client.arguments import Priority, as_function, as_unique
 from gearman_py.client.dispatch import Job
 from gearman_py.client.sync import Client
 from gearman_py.errors import GearmanError, JobException, JobFailed, SubmitError
+from gearman_py.printable import printable
 from gearman_py.servers import Server
 
 _USAGE = """\
@@ -130,7 +131,7 @@ def _start(
         priority=priority,
         background=options.background,
         on_data=partial(screen.show, function, sys.stdout),
-        on_warning=partial(screen.show, function, sys.stderr),
+        on_warning=partial(screen.warn, function),
         on_status=partial(screen.show_status, function),
     )
     if options.verbose:
@@ -171,6 +172,11 @@ class _Screen:
         stream.buffer.write(self._prefix(function) + data)
         stream.flush()
         self.progress.printed(data, terminal=stream.isatty())
+
+    def warn(self, function: str, data: bytes) -> None:
+        if sys.stderr.isatty():
+            data = printable(data.decode(errors="backslashreplace")).encode()
+        self.show(function, sys.stderr, data)
 
     def show_status(self, function: str, numerator: int, denominator: int) -> None:
         self.progress.show(function, self._prefix(function), numerator, denominator)

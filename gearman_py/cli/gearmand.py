@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gearman_py import __version__
 from gearman_py.cli.common import detach
+from gearman_py.printable import EntryFormatter
 from gearman_py.server import lifecycle, sockets
 from gearman_py.server.options import UsageError, parse
 from gearman_py.server.settings import LEVELS, Settings
@@ -80,7 +81,7 @@ def _log_to(settings: Settings) -> None:
             ) from error
     # journald adds time and name itself.
     stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
-    handler.setFormatter(logging.Formatter(f"{stamp}%(levelname)s %(message)s"))
+    handler.setFormatter(EntryFormatter(f"{stamp}%(levelname)s %(message)s"))
     also = [_syslog()] if settings.syslog else []
     logging.basicConfig(level=level, handlers=[handler, *also])
 

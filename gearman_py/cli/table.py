@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from gearman_py.cli.common import printable
+from gearman_py.printable import printable
 
 _WIDEST = 40  # characters: what is longer moves its own row only
 

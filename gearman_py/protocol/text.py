@@ -8,7 +8,7 @@ OK = b"OK\r\n"
 
 def listing(rows: Iterable[bytes]) -> bytes:
     """The answer that is a list: a row a line, then a full stop."""
-    return b"".join(row + b"\n" for row in rows) + END
+    return b"".join((b"\\x2e" if row == b"." else row) + b"\n" for row in rows) + END
 
 
 def value(text: bytes) -> bytes:
@@ -22,9 +22,24 @@ def error(code: bytes, text: bytes = b"") -> bytes:
 
 
 def printable(name: bytes) -> bytes:
-    r"""A name as it may stand in a row: control bytes as ``\x0a``, so that it forges no row."""
+    r"""A name as it may stand in a row, so that it forges none and no terminal obeys it.
+
+    Bytes of what cannot be printed are written as ``\x0a``; so are those that are no UTF-8 and
+    that terminals with another encoding may obey.
+    """
     if name.isascii() and name.decode("ascii").isprintable():
         return name
-    return b"".join(
-        b"\\x%02x" % byte if byte < 0x20 or byte == 0x7F else bytes((byte,)) for byte in name
-    )
+    text = name.decode(errors="surrogateescape")
+    return b"".join(_shown(char) for char in text)
+
+
+def column(name: bytes) -> bytes:
+    """The same as one word, for rows whose columns are parted by spaces."""
+    return printable(name).replace(b" ", b"\\x20")
+
+
+def _shown(char: str) -> bytes:
+    data = char.encode(errors="surrogateescape")
+    if char.isprintable() or (len(data) == 1 and data >= b"\xa0"):
+        return data
+    return b"".join(b"\\x%02x" % byte for byte in data)

@@ -81,10 +81,17 @@ class WorkerJob:
 
 
 class _JobLog(logging.LoggerAdapter[logging.Logger]):
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        job = str((self.extra or {})["job"])
+        if args:  # then the message is a format, and a function may be called %s
+            job = job.replace("%", "%%")
+        kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
+        super().log(level, f"{job}: {msg}", *args, **kwargs)
+
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]
     ) -> tuple[Any, MutableMapping[str, Any]]:
-        return f"{(self.extra or {})['job']}: {msg}", kwargs
+        return msg, kwargs
 
 
 def as_bytes(data: Data | None) -> bytes:
