@@ -16,10 +16,12 @@ from invoke.parser.argument import Argument
 from invoke.tasks import Task, task
 
 from provision.errors import ToolkitError
+from provision.report import plain
 
 ROOT = Path(__file__).resolve().parent.parent
 INTERRUPTED = 130
 UNREAD = 141
+LINES = "\n\t"  # of a message, which may have several
 
 Parameters = ParamSpec("Parameters")
 
@@ -34,7 +36,7 @@ def command(**options: Any) -> Callable[[Callable[Parameters, int | None]], Task
                 status = function(*args, **kwargs)
                 sys.stdout.flush()
             except ToolkitError as error:
-                raise Exit(f"invoke: {error}", code=error.status) from error
+                raise Exit(f"invoke: {plain(str(error), LINES)}", code=error.status) from error
             except KeyboardInterrupt:
                 raise Exit("invoke: interrupted", code=INTERRUPTED) from None
             except BrokenPipeError:

@@ -102,7 +102,7 @@ class Report:
                     self._ended(host, "rolled back", f"{release} ({seconds:.1f} s)")
                 case Row(_, text):
                     for line in text.split("\n"):
-                        self._print(_plain(line))
+                        self._print(line)
                 case Checked():
                     self._checked(event)
                 case Finding():
@@ -119,7 +119,7 @@ class Report:
     def _tell_failures(self) -> None:
         told: dict[str, str] = {}  # what went wrong -> where it was told
         for host, (first, *more) in self._failures.items():
-            self._print(f"{host}: {self._paint('failed', first)}")
+            self._print(f"{host}: ", ("failed", first))
             alike = re.sub(r"\d+", "", first.replace(host, ""))
             if alike in told:
                 self._print(f"    as on {told[alike]}")
@@ -144,11 +144,11 @@ class Report:
             done, plan = self._done[host], self._plans.get(host)
             failed = int(state in ("failed", "unreachable"))
             ok = plan.resources - len(plan.changes) if plan else 0
-            name = self._paint(state, f"{state:{wide}}")
             took = f"{self._took[host]:9.1f}" if host in self._took else ""
-            self._print(f"{host:{self._width}}  {name}  {max(ok, 0):5}  {done:7}  {failed:6}{took}")
+            counts = f"{max(ok, 0):5}  {done:7}  {failed:6}{took}"
+            self._print(f"{host:{self._width}}  ", (state, f"{state:{wide}}"), f"  {counts}")
             if plan and plan.problems:
-                problems = [f"{each.sign} {_plain(each.message)}" for each in plan.problems]
+                problems = [f"{each.sign} {each.message}" for each in plan.problems]
                 self._failures.setdefault(host, ["no plan can be made for it", *problems])
         self._tell_failures()
         left = [host for host, state in self._states.items() if state in NOT_DONE]
@@ -160,7 +160,7 @@ class Report:
         """A remark that changes nothing."""
         with self._lock:
             self._erase()
-            self._print(_plain(line))
+            self._print(line)
             self._draw()
 
     def _left(self) -> str:
@@ -177,7 +177,7 @@ class Report:
         if not (self._terminal and sys.stdin.isatty()):
             raise ToolkitError("this is no terminal, so nobody can be asked: say --yes to apply")
         try:
-            return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+            return input(f"{plain(question)} [y/N] ").strip().lower() in ("y", "yes")
         except EOFError:
             self._print("")
             return False
@@ -198,17 +198,17 @@ class Report:
         self._told.append(host)
         self._ended(host, state, count)
         for problem in plan.problems:
-            self._print(f"  {self._paint(problem.sign, problem.sign)} {_plain(problem.message)}")
+            self._print("  ", (problem.sign, problem.sign), f" {problem.message}")
         for change in plan.changes:
             self._change(change)
 
     def _change(self, change: Change) -> None:
-        reason = f"  ({_plain(change.reason)})" if change.reason else ""
-        self._print(f"  {self._paint(change.sign, change.sign)} {change.summary}{reason}")
+        reason = f"  ({change.reason})" if change.reason else ""
+        self._print("  ", (change.sign, change.sign), f" {change.summary}{reason}")
         # What a new file will hold is worth a page only to those who ask.
         if change.diff and (change.sign != "+" or self._verbose):
             for line in _hunks(change.diff):
-                self._print(f"      {self._paint(line[:1], _plain(line))}")
+                self._print("      ", (line[:1], line))
 
     def _standing(self, event: Standing) -> None:
         state = "pending" if event.pending else "ok"
@@ -217,22 +217,22 @@ class Report:
         for name, unit in event.units.items():
             process = f"  pid {unit['pid']}" if unit.get("pid") else ""
             restarts = f"  {_count(unit['restarts'], 'restart')}" if unit.get("restarts") else ""
-            self._print(f"  {name:34} {_plain(unit['active'])}{process}{restarts}")
+            self._print(f"  {name:34} {unit['active']}{process}{restarts}")
 
     def _checked(self, event: Checked) -> None:
         state = "failed" if event.problem else "ok"
-        self._print(f"{self._paint(state, f'{state:6}')}  {event.name} ({event.seconds:.2f} s)")
+        self._print((state, f"{state:6}"), f"  {event.name} ({event.seconds:.2f} s)")
         if event.problem:
             for line in event.problem.splitlines():
-                self._print(f"    {_plain(line)}")
+                self._print(f"    {line}")
             self._print(f"    look at {event.look_at}")
 
     def _found(self, event: Finding) -> None:
-        state = self._paint(event.state, f"{event.state:4}")
         first, *more = event.text.split("\n")
-        self._print(f"{event.host:{self._width}}  {state}  {event.check:10}  {_plain(first)}")
+        state = (event.state, f"{event.state:4}")
+        self._print(f"{event.host:{self._width}}  ", state, f"  {event.check:10}  {first}")
         for line in [*more, *([f"try: {event.cure}"] if event.cure else [])]:
-            self._print(" " * (self._width + 20) + _plain(line))
+            self._print(" " * (self._width + 20) + line)
 
     def _applied(self, event: Applied) -> None:
         host, outcome = event.host, event.outcome
@@ -252,7 +252,7 @@ class Report:
     def _failed(self, host: str, error: ToolkitError, seconds: float) -> None:
         state = "unreachable" if isinstance(error, Unreachable) else "failed"
         self._took[host] = seconds
-        lines = [_plain(line) for line in str(error).removeprefix(f"{host}: ").splitlines()]
+        lines = str(error).removeprefix(f"{host}: ").splitlines()
         self._ended(host, state, f"{lines[0]} ({seconds:.1f} s)")
         if len(lines) > 1:
             self._failures[host] = lines
@@ -260,14 +260,16 @@ class Report:
     def _ended(self, host: str, state: str, note: str) -> None:
         self._states[host] = state
         self._working.pop(host, None)
-        self._print(f"{host:{self._width}}  {self._paint(state, state)}  {_plain(note)}")
+        self._print(f"{host:{self._width}}  ", (state, state), f"  {note}")
 
-    def _print(self, line: str) -> None:
-        put(line, self._stream)
+    def _print(self, *pieces: str | tuple[str, str]) -> None:
+        """Print a line; what a pair's first is (a state, a sign) gives its second a colour."""
+        put("".join(map(self._piece, pieces)), self._stream)
 
-    def _paint(self, key: str, text: str) -> str:
-        colour = COLOURS.get(key)
-        return f"\033[{colour}m{text}\033[0m" if self._colour and colour else text
+    def _piece(self, piece: str | tuple[str, str]) -> str:
+        key, text = ("", piece) if isinstance(piece, str) else piece
+        colour = COLOURS.get(key) if self._colour else None
+        return f"\033[{colour}m{plain(text)}\033[0m" if colour else plain(text)
 
     # -- the lines that are redrawn -----------------------------------------------------
 
@@ -298,10 +300,10 @@ def _hunks(diff: str) -> Iterator[str]:
         yield "..." if line.startswith("@@") else line
 
 
-def _plain(said: str) -> str:
-    """What a host said, with nothing in it that a terminal would obey."""
+def plain(said: str, keep: str = "\t") -> str:
+    """What a host or a file said, with nothing in it that a terminal would obey."""
     return "".join(
-        char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in said
+        char if char.isprintable() or char in keep else repr(char)[1:-1] for char in said
     )
 
 

@@ -36,7 +36,7 @@ STRINGS = (
     b"\x1b[2J\x1b[H",
     b"\x1b]0;forged\x07",
     b"\x1b]52;c;Zm9yZ2Vk\x07",
-    b"\x1b[6n\x1bP$q\"p\x1b\\",
+    b'\x1b[6n\x1bP$q"p\x1b\\',
     b"\x9b2J\x9d0;forged\x9c",
     b"\xc2\x9b2J\xc2\x9d0;forged\xc2\x9c",
     b"a\x08\x08forged",
@@ -57,5 +57,7 @@ assert len(STRINGS) == 40
 def harmless(said: bytes, keep: bytes = b"\n\t") -> bool:
     """Whether it can be shown: no character that a terminal obeys, and none that hides."""
     text = said.decode(errors="surrogateescape")
-    wrong = [c for c in text if not c.isprintable() and ord(c) > 0xFF and not "\udca0" <= c <= "\udcff"]
+    wrong = [
+        c for c in text if not c.isprintable() and ord(c) > 0xFF and not "\udca0" <= c <= "\udcff"
+    ]
     return not wrong and not re.search(rb"[\x00-\x1f\x7f]", said.translate(None, keep))

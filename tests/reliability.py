@@ -173,6 +173,12 @@ ROWS = (
         "::test_every_bad_message_is_answered_or_closed_and_nobody_else_notices",
     ),
     Row(
+        "names",
+        "names that mean something to terminals, logs, or readers of listings",
+        "rows, ends of listings and columns are forged; terminals obey",
+        f"{SERVER}/test_injection.py::test_listings_have_as_many_rows_as_there_are",
+    ),
+    Row(
         "sessions",
         "random sessions of random packets",
         "1.59 million packets in 60 s, and no other crash",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gearman_py.broker.numbers import decimal
 from gearman_py.broker.peer import Peer
-from gearman_py.protocol.text import OK, column, error, listing, printable, value
+from gearman_py.protocol.text import OK, error, listing, printable, value
 
 if TYPE_CHECKING:
     from gearman_py.broker.broker import Broker
@@ -78,8 +78,8 @@ def _workers(broker: "Broker", words: Sequence[bytes]) -> bytes:
         % (
             peer.number,
             peer.address.encode(),
-            column(peer.client_id),
-            b"".join(b" " + column(function.name) for function in peer.order),
+            printable(peer.client_id),
+            b"".join(b" " + printable(function.name) for function in peer.order),
         )
         for peer in broker.peers
     )

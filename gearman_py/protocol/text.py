@@ -33,11 +33,6 @@ def printable(name: bytes) -> bytes:
     return b"".join(_shown(char) for char in text)
 
 
-def column(name: bytes) -> bytes:
-    """The same as one word, for rows whose columns are parted by spaces."""
-    return printable(name).replace(b" ", b"\\x20")
-
-
 def _shown(char: str) -> bytes:
     data = char.encode(errors="surrogateescape")
     if char.isprintable() or (len(data) == 1 and data >= b"\xa0"):

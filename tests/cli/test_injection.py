@@ -1,4 +1,4 @@
-"""What others chose is shown by our commands so that no terminal obeys it, and no line is forged."""
+"""Our commands show what others chose: no terminal obeys it, and it forges no line."""
 
 import contextlib
 import json
