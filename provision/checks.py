@@ -6,6 +6,7 @@ between a host and the job servers is in provision/reach.py.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any, Literal
 
 from provision import reach, release
@@ -14,6 +15,7 @@ from provision.events import Finding
 from provision.messages import Question, Unknown
 from provision.patient import Found, Patient, Unanswered, count, runs
 from provision.resources.base import Answers, Problem, Resource
+from provision.resources.certificate import RENEWED, Certificate
 from provision.resources.release import Release
 from provision.resources.requirement import FreePort, Systemd
 from provision.resources.unit import Unit
@@ -37,7 +39,7 @@ def questions(resources: Sequence[Resource]) -> list[Question]:
             asked.append(("releases", each.root))
         elif isinstance(each, Unit):
             asked.append(("unit", each.name))
-        elif isinstance(each, FreePort | Systemd):
+        elif isinstance(each, FreePort | Systemd | Certificate):
             asked += each.questions()
     return asked
 
@@ -235,6 +237,21 @@ def _problems(patient: Patient, resources: Sequence[Resource]) -> list[Found]:
     return [("fail", step.message, "") for step in steps if isinstance(step, Problem)]
 
 
+def _certificate(patient: Patient) -> Iterator[Found]:
+    for each in patient.resources:
+        if not isinstance(each, Certificate):
+            continue
+        there = [patient.known(*question) for question in each.questions()]
+        if not all(there):
+            yield "fail", f"{each.path}.pem or its key is missing", "invoke deploy issues one"
+        elif why := each.wrong(patient.answers, timedelta(0)):
+            yield "fail", f"{each.path}.pem: {why}", "invoke deploy issues another"
+        elif why := each.wrong(patient.answers, timedelta(days=each.days) / RENEWED):
+            yield "warn", f"{each.path}.pem: {why}", "invoke deploy renews it"
+        else:
+            yield "ok", f"{each.path}.pem is good, and not due to be renewed", ""
+
+
 RULES: tuple[tuple[str, Callable[[Patient], Iterator[Found]]], ...] = (
     ("system", _system),
     ("clock", _clock),
@@ -243,6 +260,7 @@ RULES: tuple[tuple[str, Callable[[Patient], Iterator[Found]]], ...] = (
     ("release", _release),
     ("units", _units),
     ("port", _port),
+    ("TLS", _certificate),
     ("firewall", reach.firewall),
     ("job server", reach.servers),
     ("workers", reach.registered),

@@ -39,8 +39,7 @@ class Certificate(Resource):
             if found and found["kind"] not in ("file", "link"):
                 yield Problem(f"{self.path}.{suffix} is a {found['kind']}: move it away")
                 return
-        why = self._wrong((certificate or {}).get("content"), (key or {}).get("digest"))
-        if why:
+        if why := self.wrong(answers, timedelta(days=self.days) / RENEWED):
             sign: Sign = "~" if certificate and key else "+"
             yield Change(sign, f"key {self.path}.key", self._write("key"), "nobody is shown it")
             yield Change(sign, f"certificate {self.path}.pem", self._write("pem"), why)
@@ -57,10 +56,12 @@ class Certificate(Resource):
                 reason = ", ".join(wrong) or "without an access list"
                 yield Change("~", f"file {wanted['path']}", change, reason)
 
-    def _wrong(self, text: str | None, key: str | None) -> str:
+    def wrong(self, answers: Answers, left: timedelta) -> str:
+        """Why it is not good for so long; "": it is."""
+        text = (answers[self._certificate] or {}).get("content")
+        key = (answers[self._key] or {}).get("digest")
         if text is None or key is None:
             return f"for {', '.join(self.names)}, {self.days} days"
-        left = timedelta(days=self.days) / RENEWED
         if why := self.authority.wrong(text.encode(), self.names, left):
             return why
         told = re.search(r"^# of the key (\w+)$", text, re.MULTILINE)

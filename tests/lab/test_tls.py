@@ -158,4 +158,6 @@ def test_another_authority_takes_the_place_of_one_that_is_lost(
 
 def test_doctor_speaks_it_too(secured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor(secured, ROLES, Options()) == 0
-    assert "gearmans://198.18.10.247:4730 answers" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "gearmans://198.18.10.247:4730 answers" in said
+    assert said.count("/etc/gearman/tls/host.pem is good") == 3

@@ -1,6 +1,7 @@
 """What the doctor's rules find in what a host answers, and what a survey of this machine tells."""
 
 import ast
+import hashlib
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -9,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from provision import checks, inventory
+from provision import authority, checks, inventory
 from provision.checks import LAST, SINCE
 from provision.events import Finding
 from provision.messages import Question, Unknown
 from provision.patient import Clock, Patient, parted
 from provision.release import ON_HOSTS, Artifact
+from provision.resources.certificate import Certificate
 from provision.session import AGENT, Session
 from roles import ROLES
 from tests.provision.local import session
@@ -182,6 +184,35 @@ def test_what_is_wrong_is_found_and_nothing_else(
 ) -> None:
     (finding,) = found(host, answers)
     assert (finding.host, finding.state, finding.check) == (host, state, check)
+    assert text in finding.text
+
+
+@pytest.mark.parametrize(
+    "days, name, state, text",
+    [
+        (90, "worker1", "ok", "is good"),
+        (25, "worker1", "warn", "it ends in 24 days"),
+        (0, "worker1", "fail", "it has ended"),
+        (90, "other", "fail", "not for worker1"),
+        (90, "", "fail", "is missing"),
+    ],
+)
+def test_certificates_are_looked_at(
+    tmp_path: Path, days: int, name: str, state: str, text: str
+) -> None:
+    known = authority.of(tmp_path)
+    wanted = Certificate("/etc/gearman/tls/host", ("worker1",), 90, "root", "gearman", known)
+    pem, key = known.issue((name or "nobody",), days)
+    digest = hashlib.sha256(key).hexdigest()
+    content = f"# of the key {digest}\n{pem.decode()}"
+    there: list[Any] = [{"kind": "file", "content": content}, {"kind": "file", "digest": digest}]
+    asked = checks.questions([wanted])
+    answers: dict[Question, Any] = dict.fromkeys(asked, Unknown("nobody asks"))
+    answers |= dict(zip(wanted.questions(), there if name else (None, None), strict=True))
+    (host, *_) = inventory.load(LAB).hosts
+    patient = Patient(host, [wanted], answers, RIGHT, None, [])
+    (finding,) = (each for each in checks.findings(patient) if each.check == "TLS")
+    assert finding.state == state
     assert text in finding.text
 
 
