@@ -5,6 +5,8 @@ goes when it has ended; that may come late (a crash then has it run again), but 
 How often it was given out is written down for those that run for longer than a moment.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 from gearman_py.broker.job import Job
 from gearman_py.broker.peer import Promise
 from gearman_py.store.base import Changes, Record
@@ -25,9 +27,11 @@ class Journal:
 
     What is removed goes with whatever is added after it: else a unique could be two records'.
     ``pending``: the jobs whose records are not durable yet, each with the answers that wait.
+    ``guard``: a lock, where another thread takes what the broker's adds.
     """
 
     def __init__(self) -> None:
+        self.guard: AbstractContextManager[object] = nullcontext()
         self.pending: dict[Job, list[Promise]] = {}
         self._added: list[tuple[Job, float]] = []
         self._delivered: dict[int, int] = {}
@@ -46,32 +50,38 @@ class Journal:
     def add(self, job: Job, due: float = 0) -> None:
         """Make a job durable: a new one, or one that was in the foreground until now."""
         self.pending[job] = []
-        self._added.append((job, due))
+        with self.guard:
+            self._added.append((job, due))
 
     def deliver(self, job: Job) -> None:
         """It was given to a worker."""
-        self._delivered[job.number] = job.retries + 1
+        with self.guard:
+            self._delivered[job.number] = job.retries + 1
 
     def remove(self, job: Job) -> None:
         """It has ended."""
-        self._delivered.pop(job.number, None)
-        self._removed.append(job.number)
+        with self.guard:
+            self._delivered.pop(job.number, None)
+            self._removed.append(job.number)
 
     def take(self, *, deliveries: bool) -> Group:
         """What the store is to do next; ``deliveries``: also which jobs were given out."""
-        jobs, self._added = self._added, []
-        removed, self._removed = self._removed, []
         delivered = {}
-        if deliveries:
-            delivered, self._delivered = self._delivered, {}
+        with self.guard:
+            jobs, self._added = self._added, []
+            removed, self._removed = self._removed, []
+            if deliveries:
+                delivered, self._delivered = self._delivered, {}
         return Group(jobs, Changes([_record(*entry) for entry in jobs], delivered, removed))
 
     def put_back(self, changes: Changes) -> None:
         """The store could not: what nobody was promised is to be tried again."""
-        self._removed[:0] = changes.removed
-        ended = set(self._removed)
-        old = {number: count for number, count in changes.delivered.items() if number not in ended}
-        self._delivered = old | self._delivered
+        with self.guard:
+            self._removed[:0] = changes.removed
+            ended = set(self._removed)
+            counts = changes.delivered.items()
+            old = {number: count for number, count in counts if number not in ended}
+            self._delivered = old | self._delivered
 
 
 def _record(job: Job, due: float) -> Record:

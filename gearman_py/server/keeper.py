@@ -2,8 +2,9 @@
 thread of its own, so that the event loop never waits for a disk.
 
 While one group is being made durable the next one gathers: the slower the disk, the larger the
-groups. What nobody waits for (records of jobs that have ended) goes with the next group, or
-after a moment by itself.
+groups. The thread takes the next by itself, as long as there is one that peers wait for: to have
+it from the event loop took as long as to store it (measured). What nobody waits for (records of
+jobs that have ended) goes with the next group, or after a moment by itself.
 """
 
 import asyncio
@@ -71,12 +72,13 @@ class Keeper:
         self._store = store
         self._broker = broker
         self._journal = broker.queues.journal
+        self._journal.guard = threading.Lock()
         self._flush = flush
         self._fail = fail
         self._loop = asyncio.get_running_loop()
         self._groups: SimpleQueue[Group | None] = SimpleQueue()
-        self._busy = False  # a group is being stored
-        self._ended = asyncio.Event()  # set when it is stored, or never will be
+        self._busy = False  # the thread stores something, or has not told yet that it rests
+        self._rests = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._noted = 0.0  # when the store was told last which jobs were given out
         self.broken = False
@@ -88,7 +90,7 @@ class Keeper:
         sys.setswitchinterval(SWITCH)
 
     def look(self) -> None:
-        """Begin the next group, if there is one and none is being stored."""
+        """Have the next group stored, if there is one and the thread rests."""
         if self._busy:
             return
         if self._journal.awaited:
@@ -99,9 +101,9 @@ class Keeper:
     async def finish(self) -> None:
         """Store what there is to store, if that is possible, and let go of the store."""
         while not self.broken and (self._busy or not (self._journal.empty or self._failing)):
+            self._rests.clear()
             self._begin()
-            self._ended.clear()
-            await self._ended.wait()
+            await self._rests.wait()
         self._groups.put(None)
         await asyncio.to_thread(self._thread.join)
         if not self.broken:
@@ -112,16 +114,21 @@ class Keeper:
             self._timer.cancel()
             self._timer = None
         if not self._busy and not self.broken:
-            now = self._loop.time()
-            deliveries = now - self._noted >= LAG or not self._journal.awaited
-            if deliveries:
-                self._noted = now
             self._busy = True
-            self._groups.put(self._journal.take(deliveries=deliveries))
+            self._groups.put(self._take())
+
+    def _take(self) -> Group:
+        now = self._loop.time()
+        deliveries = now - self._noted >= LAG or not self._journal.awaited
+        if deliveries:
+            self._noted = now
+        return self._journal.take(deliveries=deliveries)
 
     def _work(self) -> None:
         """The thread: it alone uses the store."""
-        while (group := self._next()) is not None:
+        following = None
+        while (group := following or self._next()) is not None:
+            following = None
             try:
                 self._store.commit(group.changes)
             except UnknownOutcome as error:
@@ -132,7 +139,9 @@ class Keeper:
                 log.exception("the store")
                 return self._tell(self._break, error)
             else:
-                self._tell(self._acknowledge, group)
+                if self._journal.awaited and group is not BEAT:
+                    following = self._take()
+                self._tell(self._acknowledge, group, following is None)
             try:
                 self._store.tidy()
                 if adopted := self._store.adopt():
@@ -150,20 +159,22 @@ class Keeper:
     def _tell(self, what: Callable[..., None], *arguments: object) -> None:
         self._loop.call_soon_threadsafe(what, *arguments)
 
-    def _acknowledge(self, group: Group) -> None:
+    def _acknowledge(self, group: Group, rests: bool) -> None:
         if self._failing:
             log.warning("jobs are stored again; %d were refused meanwhile", self._refused)
             self._failing = False
             self._refused = 0
-        self._end(group)
-        self.look()  # the store goes on while the answers to this one are written
+        if rests and group is not BEAT:
+            self._rest()
+            self.look()  # the store goes on while the answers to this one are written
         now = self._loop.time()
         self._broker.queues.extend(self._store.lease, now)
         self._broker.stored(group, now)
         self._flush()
 
     def _refuse(self, group: Group, error: StoreError) -> None:
-        self._end(group)
+        if group is not BEAT:
+            self._rest()
         self._failing = True
         self._refused += len(group.jobs)
         now = self._loop.time()
@@ -173,10 +184,9 @@ class Keeper:
         self._broker.refused(group, error.brief, now)
         self._flush()
 
-    def _end(self, group: Group) -> None:
-        if group is not BEAT:
-            self._busy = False
-            self._ended.set()
+    def _rest(self) -> None:
+        self._busy = False
+        self._rests.set()
 
     def _adopt(self, adopted: list[Adopted]) -> None:
         now, wall = self._loop.time(), time.time()
@@ -188,5 +198,5 @@ class Keeper:
         """Nobody is answered: what is stored of the last group, only the next start will show."""
         log.critical("%s: stopping; the next start reads what was kept", error)
         self.broken = True
-        self._ended.set()
+        self._rests.set()
         self._fail()

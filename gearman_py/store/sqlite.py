@@ -13,7 +13,6 @@ import json
 import logging
 import sqlite3
 from collections.abc import Iterator
-from itertools import chain
 from math import inf
 from pathlib import Path
 from zlib import crc32
@@ -30,6 +29,7 @@ KEPT_STATEMENTS = GROUP + 32
 # The WAL is written back to the file when it has grown by about so many bytes.
 CHECKPOINT = 8 * 2**20
 PAGE = 4096
+SMALL = 4096  # bytes of a workload that is as well copied as it is looked at twice
 
 _INSERT = "INSERT INTO job VALUES "
 _ROW = "(" + ",".join("?" * (len(Record._fields) + 1)) + ")"
@@ -80,7 +80,10 @@ class SQLiteStore:
         statements: list[tuple[str, list[object]]] = []
         for start in range(0, len(changes.added), GROUP):
             group = changes.added[start : start + GROUP]
-            values = list(chain.from_iterable((*record, _digest(record)) for record in group))
+            values: list[object] = []
+            for record in group:
+                values += record
+                values.append(_digest(record))
             statements.append((_INSERT + ",".join([_ROW] * len(group)), values))
         if changes.delivered:
             statements.append((_DELIVER, [json.dumps(changes.delivered)]))
@@ -122,6 +125,8 @@ class SQLiteStore:
 
 
 def _digest(record: Record) -> int:
+    if len(record.workload) < SMALL:
+        return crc32(b"%d\0%b\0%b\0%d\0%d\0%b\0%b" % record[:7])
     return crc32(record.workload, crc32(b"%d\0%b\0%b\0%d\0%d\0%b\0" % record[:6]))
 
 
