@@ -9,7 +9,7 @@ keepalive meanwhile (tcp(7)).
 import socket
 from typing import Protocol
 
-IDLE, INTERVAL, COUNT = 60, 15, 4  # two minutes until a connection is given up
+IDLE, INTERVAL, COUNT = 60, 10, 3  # 90 seconds until a connection is given up
 
 
 class Tunable(Protocol):

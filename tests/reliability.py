@@ -173,6 +173,18 @@ ROWS = (
         "::test_every_bad_message_is_answered_or_closed_and_nobody_else_notices",
     ),
     Row(
+        "tls",
+        "with --ssl: no certificate, a foreign or an expired one, TLS 1.1, plain text",
+        "all served, but for TLS 1.1",
+        f"{SERVER}/test_tls.py::test_peers_without_a_valid_certificate_are_refused",
+    ),
+    Row(
+        "handshakes",
+        "handshakes that are begun, and not gone on with",
+        "four of them, and nobody else is served",
+        f"{SERVER}/test_tls.py::test_silent_handshakes_hold_up_nobody_and_are_ended",
+    ),
+    Row(
         "names",
         "names that mean something to terminals, logs, or readers of listings",
         "rows, ends of listings and columns are forged; terminals obey",

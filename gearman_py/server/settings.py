@@ -188,7 +188,7 @@ class Settings:
         type=size,
         metavar="SIZE",
     )
-    # A worker whose host vanished gives its job back after two minutes, not after two hours.
+    # A worker whose host vanished gives its job back after 90 seconds, not after two hours.
     keepalive_idle: int = option(
         60,
         "--keepalive-idle",
@@ -197,10 +197,10 @@ class Settings:
         metavar="N",
     )
     keepalive_interval: int = option(
-        15, "--keepalive-interval", "seconds until it is asked again (15)", type=int, metavar="N"
+        10, "--keepalive-interval", "seconds until it is asked again (10)", type=int, metavar="N"
     )
     keepalive_count: int = option(
-        4, "--keepalive-count", "how often, before it is gone (4)", type=int, metavar="N"
+        3, "--keepalive-count", "how often, before it is gone (3)", type=int, metavar="N"
     )
     queue_type: str = option(
         "builtin",

@@ -130,7 +130,7 @@ def test_a_worker_behind_a_dead_link_loses_its_job_to_another(
         seconds = time.monotonic() - begun
     other.say(Packet.WORK_COMPLETE, handle, b"done")
     assert client.hear() == ("WORK_COMPLETE", handle, b"done")
-    # By default 60, 15 and 4: two minutes.
+    # By default 60, 10 and 3: 90 seconds.
     tally("silence", links=1, lost=0, seconds_until_noticed_of_3_allowed=int(seconds))
 
 
@@ -169,7 +169,7 @@ def test_clients_and_workers_behind_a_dead_link_notice_and_come_back(
         back = [*exec_, "ip", "addr", "add", "198.18.30.2/30", "dev", f"{far}b"]
         subprocess.run(back, check=True)
         assert client.do("echo", b"again", timeout=LIMIT) == b"again"
-    # By default two minutes, as for the server.
+    # By default 90 seconds, as for the server.
     tally("server gone silent", waiting=2, hung=0, seconds_until_noticed_of_3_allowed=int(seconds))
 
 

@@ -4,6 +4,7 @@ import contextlib
 import signal
 import socket
 import ssl
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from gearman_py.tls import TLS, TLSError
 from tests.authority import DAY, Authority, words
 from tests.server.process import Address, Server, await_true
+from tests.tally import tally
 
 Start = Callable[..., Server]
 
@@ -44,10 +46,20 @@ def test_peers_without_a_valid_certificate_are_refused(
     nobody = ssl.create_default_context(cafile=str(authority.file))
     late = authority.issue("late", until=-DAY).client_context()
     stranger = TLS(str(authority.file), foreign.certificate, foreign.key).client_context()
-    for context in (nobody, late, stranger):
+    old = authority.issue("old").client_context()
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings(action="ignore"):  # Python would rather not
+        old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+    let_in = 0
+    for context in (nobody, late, stranger, old):
         with contextlib.suppress(OSError):
-            assert not version(address, context)
+            let_in += bool(version(address, context))
+    with socket.create_connection(address, 10) as plain, contextlib.suppress(OSError):
+        plain.sendall(b"version\r\n")
+        let_in += b"OK" in plain.recv(1000)
+    assert not let_in
     assert version(address, authority.issue("client").client_context()).startswith(b"OK ")
+    tally("tls", kinds_of_stranger=5, let_in=let_in)
 
 
 def test_plain_connection_is_refused(start: Start, authority: Authority) -> None:
@@ -71,11 +83,12 @@ def test_client_refuses_a_server_of_another_name_or_ca(
 
 def test_silent_handshakes_hold_up_nobody_and_are_ended(start: Start, authority: Authority) -> None:
     address = start(*words(authority.issue("server"))).listening()
-    silent = [socket.create_connection(address, 10) for _ in range(50)]
+    silent = [socket.create_connection(address, 10) for _ in range(100)]
     assert version(address, authority.issue("client").client_context()).startswith(b"OK ")
     for peer in silent:
         with peer:
             assert peer.recv(1) == b""
+    tally("handshakes", silent=len(silent), others_held_up=0, closed_after_seconds=5)
 
 
 def test_sighup_reads_the_certificate_again(start: Start, authority: Authority) -> None:
