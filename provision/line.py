@@ -46,6 +46,10 @@ class Line:
         self.silence = 0.0
         return piece
 
+    def close(self) -> None:
+        with suppress(EOFError, OSError):  # a jump host that is gone cannot be told
+            self._line.close()
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._line, name)
 
