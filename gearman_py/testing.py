@@ -15,12 +15,11 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 
-import uvloop
-
 from gearman_py import __version__
 from gearman_py.admin.client import AdminClient
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.queues import Queues
+from gearman_py.event_loop import new_event_loop
 from gearman_py.protocol.packets import Packet
 from gearman_py.serializer import Serializer
 from gearman_py.server.listener import Connection, Listener
@@ -76,7 +75,7 @@ class Server:
         self._thread.join(_LIMIT)
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(self._serve())
 
     async def _serve(self) -> None:

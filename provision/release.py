@@ -146,7 +146,7 @@ def _digest_of_inputs(target: Target, root: Path) -> str:
     project = tomllib.loads((root / "pyproject.toml").read_text())
     metadata = [project["build-system"], project["project"], project["tool"]["hatch"]]
     stated = repr((target, metadata, list(_locked(root))))
-    inputs = [Path(__file__), root / "hatch_build.py"]
+    inputs = [Path(__file__), root / "LICENSE"]
     inputs += (path for path in (root / "gearman_py").rglob("*") if path.suffix != ".pyc")
     hashed = hashlib.sha256(stated.encode())
     for path in sorted(path for path in inputs if path.is_file()):
@@ -214,7 +214,8 @@ def _wheelhouse(target: Target, root: Path) -> Path:
 def _locked(root: Path) -> Iterator[str]:
     """The lock's lines for pip and for what pyproject.toml says that hosts need."""
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["resize"], "pip"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["server"], *extras["resize"], "pip"]
     names = {_normal(re.split(r"[^\w.-]", need)[0]) for need in wanted}
     lock = root / "requirements.lock"
     entries = re.findall(r"^[\w.-]+==.*(?:\n[ \t].*)*\n?", lock.read_text(), re.MULTILINE)

@@ -21,6 +21,7 @@ FLOORS = (
         "tls",
         "tunnel",
         "keepalive",
+        "event_loop",
         "printable",
         "dial",
         "aio_dial",

@@ -21,11 +21,10 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import uvloop
-
 from gearman_py import __version__
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.queues import Queues
+from gearman_py.event_loop import new_event_loop
 from gearman_py.sdnotify import notify, watchdog_interval
 from gearman_py.server import memory
 from gearman_py.server.gate import Gate
@@ -109,7 +108,7 @@ def serve(settings: Settings, doors: Sequence[Door], tls: ssl.SSLContext | None 
             replay(store, queues)
     except StoreError as error:
         raise StartError(str(error)) from error
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_serve(settings, doors, tls, queues, store))
 
 

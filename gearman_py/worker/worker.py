@@ -16,8 +16,7 @@ from dataclasses import replace
 from time import monotonic
 from typing import TypeVar, Unpack
 
-import uvloop
-
+from gearman_py.event_loop import new_event_loop
 from gearman_py.serializer import Serializer
 from gearman_py.servers import Servers, parse_servers
 from gearman_py.tls import TLS
@@ -202,7 +201,7 @@ class Worker:
         predecessor = Predecessor.from_environment()
         try:
             crew.open()
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
                 runner.run(Service(crew, predecessor).run())
         except Died as death:
             _log.error("a worker process could not begin: %s", death)
