@@ -10,6 +10,8 @@ from gearman_py.protocol.packets import (
     ARGUMENT_COUNT,
     FAULT,
     HIGHEST,
+    OF_ONE_JOB,
+    OVERSIZED,
     TEXT,
     TEXT_FAULT,
     WORKLOAD_MAY_LACK,
@@ -21,6 +23,7 @@ HEADER = Struct(">4sII")
 
 # libgearman clients send whole images as workloads; a server holds at least one whole
 # packet for each connection, so this bounds its memory. The C server has no limit.
+# The default of the server, of clients and of workers, for the data behind a header.
 MAX_PACKET = 64 * 2**20
 # The C server closes a connection whose line is longer than its 8 KiB read buffer.
 MAX_LINE = 8192
@@ -35,7 +38,8 @@ _unpack_quickly = Struct(">QI").unpack_from  # magic and number as one
 
 Message = tuple[int, list[bytes]]
 """A packet's number and its arguments; or TEXT and one line without its ending; or FAULT
-(TEXT_FAULT where the peer spoke text) and an error code and a sentence about it."""
+(TEXT_FAULT where the peer spoke text) and an error code and a sentence about it; or OVERSIZED
+and the arguments of a packet that was skipped, with a sentence about it instead of its workload."""
 
 
 def request(packet: int, *arguments: bytes) -> bytes:
@@ -71,7 +75,9 @@ class Decoder:
     """Turns what reads bring into messages; holds one connection's unread bytes.
 
     ``magic`` is what the peer must send: REQUEST in a server, RESPONSE in a client.
-    ``text`` allows lines of the text protocol between packets.
+    ``text`` allows lines of the text protocol between packets. ``skips_oversized``: a packet
+    about one job that is over ``max_packet`` is an OVERSIZED message, and its bytes are dropped
+    as they come; any other, and without it any, is a FAULT.
 
     Nothing a peer sends raises. What cannot be understood comes as a FAULT message in
     its place among the good ones. When the bytes after it cannot be trusted either,
@@ -79,13 +85,20 @@ class Decoder:
     """
 
     def __init__(
-        self, magic: bytes = REQUEST, *, text: bool = False, max_packet: int = MAX_PACKET
+        self,
+        magic: bytes = REQUEST,
+        *,
+        text: bool = False,
+        max_packet: int = MAX_PACKET,
+        skips_oversized: bool = False,
     ) -> None:
         self.dead = False
         self._magic = magic
         self._base = int.from_bytes(magic) << 32
         self._text = text
         self._max_packet = max_packet
+        self._skippable = OF_ONE_JOB if skips_oversized else frozenset[int]()
+        self._skip = 0  # bytes to come of a packet that is too large
         self._parts: list[bytes] = []  # reads that do not hold a whole message yet
         self._held = 0  # bytes in them
         self._need = 0  # bytes the message in them is known to need
@@ -93,7 +106,7 @@ class Decoder:
     @property
     def partial(self) -> bool:
         """Whether it holds the beginning of a message whose rest has not come."""
-        return bool(self._parts)
+        return bool(self._parts) or self._skip > 0
 
     def feed(self, data: bytes) -> list[Message]:
         """Take the bytes of one read; return every message now complete, in order."""
@@ -101,6 +114,9 @@ class Decoder:
         if self._parts:
             data = self._gather(data, messages)
         start, end = 0, len(data)
+        if self._skip:
+            start = min(self._skip, end)
+            self._skip -= start
         while start < end and not self.dead:
             # Nearly all that comes is whole packets as they should be: their path is short.
             if end - start >= _HEADER_SIZE:
@@ -164,6 +180,8 @@ class Decoder:
             return 0
         magic, number, size = _unpack(data, start)
         count = ARGUMENT_COUNT[number] if number <= HIGHEST else None
+        if size > self._max_packet and magic == self._magic and number in self._skippable:
+            return self._oversized(data, start, messages)
         if magic != self._magic or count is None or size > self._max_packet:
             fault = self._header_fault(magic, number, size)
             if fault is not None:
@@ -186,6 +204,24 @@ class Decoder:
             self.dead = True
             messages.append((FAULT, [b"INVALID_PACKET", text]))
         return stop
+
+    def _oversized(self, data: bytes, start: int, messages: list[Message]) -> int:
+        """Read what stands before the workload of a packet at ``start`` that is too large."""
+        _, number, size = _unpack(data, start)
+        body, end = start + _HEADER_SIZE, len(data)
+        count = ARGUMENT_COUNT[number] or 0
+        arguments = _split(data, body, min(end, body + min(size, LARGE)), count)
+        text = b"a packet of %d bytes is over the limit of %d" % (size, self._max_packet)
+        if len(arguments) == count:
+            messages.append((OVERSIZED, [*arguments[:-1], text]))
+            stop: int = body + size
+            self._skip = max(0, stop - end)
+            return min(stop, end)
+        if end - body < min(size, LARGE):
+            return 0
+        self.dead = True
+        messages.append((FAULT, [b"ARGUMENT_TOO_LARGE", text]))
+        return end
 
     def _header_fault(self, magic: bytes, number: int, size: int) -> list[bytes] | None:
         """What makes the rest of the stream unreadable, or None: skip this packet and go on."""

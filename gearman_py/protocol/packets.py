@@ -82,6 +82,7 @@ class Packet(IntEnum):
 TEXT = 0
 FAULT = -1
 TEXT_FAULT = -2
+OVERSIZED = -3
 
 HIGHEST = max(Packet)
 # By packet number: how many arguments. None: no such packet. 5 was never given out, but
@@ -93,6 +94,12 @@ for _packet in Packet:
 
 # What a worker tells of its job, and is not answered.
 WORKER_REPORTS = frozenset(packet for packet in Packet if packet.senders == "WS")
+# About one job, which their first argument names, with a workload of any size at their end.
+OF_ONE_JOB = frozenset(
+    packet
+    for packet in Packet
+    if packet.arguments[:1] == ("handle",) and packet.arguments[-1] == "workload"
+)
 # Perl's Gearman::Worker leaves out the NUL before an empty result (or a false one, "0").
 WORKLOAD_MAY_LACK = frozenset(
     packet for packet in WORKER_REPORTS if packet.arguments[-1] == "workload"

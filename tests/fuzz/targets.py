@@ -3,6 +3,7 @@
 import sqlite3
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from gearman_py.broker.broker import Broker
@@ -16,8 +17,10 @@ MAX_PACKET = 100_000
 def codec(data: bytes) -> None:
     """Packets of both directions, whole and cut in two."""
     for kind in (REQUEST, RESPONSE):
-        whole = Decoder(kind, max_packet=MAX_PACKET, text=kind == REQUEST)
-        halves = Decoder(kind, max_packet=MAX_PACKET, text=kind == REQUEST)
+        make = partial(
+            Decoder, kind, max_packet=1000, text=kind == REQUEST, skips_oversized=kind == RESPONSE
+        )
+        whole, halves = make(), make()
         middle = len(data) // 2
         got = whole.feed(data)
         assert got == halves.feed(data[:middle]) + halves.feed(data[middle:])

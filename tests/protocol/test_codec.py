@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gearman_py.protocol.codec import MAX_LINE, RESPONSE, Decoder, request, response
-from gearman_py.protocol.packets import ARGUMENT_COUNT, FAULT, TEXT, TEXT_FAULT, Packet
+from gearman_py.protocol.packets import ARGUMENT_COUNT, FAULT, OVERSIZED, TEXT, TEXT_FAULT, Packet
 
 SUBMIT = b"\0REQ\0\0\0\x07\0\0\0\x0creverse\0\0a\0b"
 CASES = [
@@ -95,6 +95,38 @@ def test_size_is_refused_at_the_header_before_the_data_comes() -> None:
     decoder = Decoder(max_packet=100)
     assert decoder.feed(b"\0REQ\0\0\0\x10\0\0\0\x65")[0][0] == FAULT
     assert Decoder(max_packet=100).feed(b"\0REQ\0\0\0\x10\0\0\0\x64") == []
+
+
+@pytest.mark.parametrize("step", [1, 5, 50, 1000])
+def test_a_packet_about_a_job_that_is_too_large_is_skipped(step: int) -> None:
+    large, small = bytes(200), response(Packet.NOOP)
+    wire = response(Packet.JOB_ASSIGN_UNIQ, b"H:1", b"f", b"", large) + small
+    wire += response(Packet.WORK_COMPLETE, b"H:2", large) + small
+    decoder, got = Decoder(RESPONSE, max_packet=100, skips_oversized=True), []
+    for start in range(0, len(wire), step):
+        got += decoder.feed(wire[start : start + step])
+    text = b"a packet of %d bytes is over the limit of 100"
+    assert got == [
+        (OVERSIZED, [b"H:1", b"f", b"", text % 207]),
+        (Packet.NOOP, []),
+        (OVERSIZED, [b"H:2", text % 204]),
+        (Packet.NOOP, []),
+    ]
+    assert not decoder.dead
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        response(Packet.JOB_CREATED, bytes(200)),
+        response(Packet.WORK_COMPLETE, b"no handle ends here" * 10),
+        response(Packet.WORK_COMPLETE, b"x" * 2**16, b"")[: 12 + 2**16],
+    ],
+)
+def test_one_that_names_no_job_is_still_a_fault(wire: bytes) -> None:
+    decoder = Decoder(RESPONSE, max_packet=100, skips_oversized=True)
+    assert [kind for kind, _ in decoder.feed(wire)] == [FAULT]
+    assert decoder.dead
 
 
 def test_line_without_an_end_is_a_fault_of_the_text_protocol() -> None:
