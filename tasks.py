@@ -270,12 +270,18 @@ def smoke(c: Context, hosts: str = "", patience: int = 20) -> int:
     return end_to_end.smoke(inventory_folder(hosts), patience)
 
 
-@command()
-def demo(c: Context) -> int:
+@command(help={"local": "without hosts: the same three parts on this machine (needs no root)"})
+def demo(c: Context, local: bool = False) -> int:
     """From nothing to a passing smoke test: lab.up, deploy, smoke."""
     from provision import deploy as engine
+    from provision import local_demo
     from provision import smoke as end_to_end
 
+    if not local and (why := lab.obstacle()):
+        print(f"the lab cannot run here: {why}; the same three parts, on this machine:")
+        local = True
+    if local:
+        return local_demo.demo(print)
     lab.up(print)
     status = engine.deploy(LAB, ROLES, Options(yes=True)) or end_to_end.smoke(LAB)
     if not status:

@@ -11,7 +11,9 @@ sshd tells of everything in the host's journal: see ``journal``.
 
 import fcntl
 import os
+import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +26,7 @@ import yaml
 from provision.errors import ToolkitError
 from provision.lab import base, network
 from provision.lab.machine import NAMESPACE, STATE, Machine
-from provision.local import Say, ensure, execute
+from provision.local import Say, ensure, execute, missing
 
 INVENTORY = Path(__file__).resolve().parents[2] / "inventory" / "lab"
 HOSTS = INVENTORY / "hosts.yml"
@@ -58,6 +60,22 @@ class Row:
     group: str
     suite: str  # empty when it has no tree
     state: str  # up, starting (no answer from its sshd yet) or down
+
+
+def obstacle() -> str | None:
+    """Why this machine cannot boot the lab's hosts, in a few words; None when nothing is known."""
+    if sys.platform != "linux":
+        return f"it needs Linux, and this is {sys.platform}"
+    if os.geteuid() != 0:
+        return "it boots systemd machines, which needs root"
+    if missing(PROGRAMS) and not shutil.which("apt-get"):
+        return f"{', '.join(missing(PROGRAMS))} cannot be installed here (no apt-get)"
+    namespaces = ["unshare", "--mount", "--net", "mount", "-t", "tmpfs", "none", "/mnt"]
+    try:
+        execute(namespaces)
+    except ToolkitError:
+        return "this container may not make namespaces and mounts"
+    return None
 
 
 def up(say: Say, workers: int = 1, suites: Mapping[str, str] | None = None) -> None:
