@@ -4,6 +4,7 @@ A server reads two protocols from one connection: a message that begins with NUL
 binary packet, anything else a line of text (PROTOCOL, "Administrative Protocol").
 """
 
+from collections.abc import Sequence
 from struct import Struct
 
 from gearman_py.protocol.packets import (
@@ -101,6 +102,7 @@ class Decoder:
         self._skip = 0  # bytes to come of a packet that is too large
         self._parts: list[bytes] = []  # reads that do not hold a whole message yet
         self._held = 0  # bytes in them
+        self.begun = 0  # changes with the message that it holds the beginning of
         self._need = 0  # bytes the message in them is known to need
 
     @property
@@ -108,10 +110,16 @@ class Decoder:
         """Whether it holds the beginning of a message whose rest has not come."""
         return bool(self._parts) or self._skip > 0
 
+    @property
+    def held(self) -> int:
+        """How many bytes it holds of a message whose rest has not come."""
+        return self._held if self._parts else 0
+
     def feed(self, data: bytes) -> list[Message]:
         """Take the bytes of one read; return every message now complete, in order."""
         messages: list[Message] = []
-        if self._parts:
+        gathered = len(self._parts) > 0
+        if gathered:
             data = self._gather(data, messages)
         start, end = 0, len(data)
         if self._skip:
@@ -140,22 +148,30 @@ class Decoder:
             if not stop:
                 self._parts = [data[start:] if start else data]
                 self._held = end - start
+                if start or not gathered:
+                    self.begun += 1
                 break
             start = stop
         return messages
 
     def _gather(self, data: bytes, messages: list[Message]) -> bytes:
         """Add a read to the parts held; return what can be read once there is enough."""
-        self._parts.append(data)
+        last = self._parts[-1]
+        if len(data) < _SMALL and len(self._parts) > 1 and len(last) < _SMALL:
+            self._parts[-1] = last + data  # an object for each of many small reads is not small
+        else:
+            self._parts.append(data)
         self._held += len(data)
         if self._held < self._need:
             return b""
         parts, self._parts = self._parts, []
         rest = self._large(parts, messages) if self._need > LARGE else None
+        if self._need:
+            self.begun += 1
         self._need = 0
         return b"".join(parts) if rest is None else rest
 
-    def _large(self, parts: list[bytes], messages: list[Message]) -> bytes | None:
+    def _large(self, parts: Sequence[bytes], messages: list[Message]) -> bytes | None:
         """Read the large packet in the parts, its workload copied once; return what is left.
 
         None: its arguments are too long, or too odd, to be read in that way.

@@ -70,6 +70,11 @@ class Reader:
         return len(self._unread)
 
     @property
+    def held(self) -> int:
+        """How many bytes it holds of requests that are not whole."""
+        return len(self._unread) + sum(map(len, self._body))
+
+    @property
     def partial(self) -> bool:
         """Whether it holds a part of a request whose rest has not come."""
         return self._begun is not None or bool(self._unread)

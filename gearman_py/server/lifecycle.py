@@ -44,7 +44,7 @@ log = logging.getLogger("gearmand")
 # CPU for workloads of a MiB (measured).
 KEPT = 4 * 2**20
 # How often connections are looked over for peers that have stopped reading (seconds).
-SWEEP = 10.0
+SWEEP = 5.0
 # How often it is looked whether the certificate was renewed (seconds).
 LOOK = 5.0
 # How often jobs are counted by who waits for their end (seconds).
@@ -133,7 +133,12 @@ async def _serve(
         on_shutdown=lambda graceful: (draining if graceful else told).set(),
     )
     listener = Listener(
-        broker, loop, max_packet=settings.max_packet, max_connections=settings.max_connections
+        broker,
+        loop,
+        max_packet=settings.max_packet,
+        max_connections=settings.max_connections,
+        max_unread=settings.max_unread,
+        unread_timeout=settings.unread_timeout,
     )
     if store is not None:
         listener.keeper = Keeper(store, broker, listener.flush, stop.set)
@@ -148,7 +153,7 @@ async def _serve(
     chores = [
         asyncio.create_task(_watchdog()),
         asyncio.create_task(_sweep(listener)),
-        asyncio.create_task(memory.watch(queues, settings.max_memory)),
+        asyncio.create_task(memory.watch(listener, settings.max_memory)),
         asyncio.create_task(_renewals(settings, tls)),
         asyncio.create_task(_drain(draining, servers, broker, stop)),
         asyncio.create_task(_finish(told, settings.drain_timeout, broker, stop)),

@@ -1,8 +1,8 @@
 """Sockets: reads go to the broker, what it owes leaves in one write a peer and loop turn.
 
 No task, future or timer is made for a packet. A peer that does not read is not read from
-either (so it cannot make the server answer more), and is dropped when even that does not
-bound what it is owed: results of jobs it submitted come whether it reads or not.
+either (so it cannot make the server answer more). What it is owed is then bounded by not reading
+from the workers that have results for it (gearman_py.server.pressure).
 """
 
 import asyncio
@@ -12,23 +12,26 @@ import socket
 import time
 from collections.abc import Sequence
 from math import inf
+from operator import itemgetter
 from typing import cast
 
+from gearman_py import keepalive
 from gearman_py.broker.broker import OWED_PAUSE, Broker
 from gearman_py.broker.peer import Peer
 from gearman_py.protocol.codec import LARGE, MAX_PACKET, Decoder, Message
 from gearman_py.protocol.packets import WORKER_REPORTS
 from gearman_py.server.keeper import Keeper
+from gearman_py.server.pressure import Pressure
 from gearman_py.server.vigil import Vigil
 
 log = logging.getLogger("gearmand")
 
-# Close the connection of a peer that is owed more than this ...
-OWED_LIMIT = 64 * 2**20
-# ... or that has been owed something for so long without reading all of it (seconds).
-STALLED_LIMIT = 60.0
-# Close the connection of a peer that began a message and has sent no more of it since.
+# Close the connection of a peer that for so long (seconds) ...
 SILENT_LIMIT = 30.0
+# ... sent less than this of a message that it has begun (bytes a second).
+LEAST_RATE = 1024
+# When memory is short, a connection that holds less than this is not closed: it would not help.
+WORTH = 2**20
 # How long one that was told to leave may go on sending (seconds).
 PARTING_LIMIT = 5.0
 # To so many peers is written in one turn of the loop: a job may wake thousands of workers, and
@@ -51,8 +54,10 @@ class Connection(asyncio.Protocol):
         self._decoder = Decoder(text=True, max_packet=server.max_packet)
         self._backlog: Sequence[Message] = ()  # read already, kept while the peer does not read
         self._paused = False  # not read from
-        self._heard = 0.0  # when it sent something last
+        self._received = 0  # bytes
+        self._checked = (0, 0, 0.0)  # messages begun, bytes received, when: it was in time then
         self.stalled_since: float | None = None  # it is owed more than the buffer should hold
+        self._unread = 0  # bytes of that, when it was looked at last
         self._parted_at: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -65,12 +70,14 @@ class Connection(asyncio.Protocol):
         number = self._socket.fileno()
         self.peer = self._server.broker.join(number, host, operator=self._operator)
         self._server.connections[self.peer] = self
+        self._checked = (0, 0, self._server.now())
         if not self._server.admit(number, operator=self._operator):
             transport.abort()
         log.debug("%s connected", self)
 
     def connection_lost(self, error: Exception | None) -> None:
         del self._server.connections[self.peer]
+        self._server.pressure.caught_up(self.peer)
         if self._parted_at is None:
             self._server.broker.gone(self.peer, self._server.now())
         if not self._server.flushing:
@@ -81,7 +88,7 @@ class Connection(asyncio.Protocol):
         self._server.vigil.end()
         if self._parted_at is not None:
             return
-        self._heard = self._server.now()
+        self._received += len(data)
         messages = self._decoder.feed(data)
         if len(data) < LARGE and (
             self._decoder.partial or (messages and messages[-1][0] in WORKER_REPORTS)
@@ -94,11 +101,15 @@ class Connection(asyncio.Protocol):
 
     def _receive(self, messages: Sequence[Message]) -> None:
         server, peer = self._server, self.peer
+        if server.pressure.behind and server.pressure.holds(self, messages):
+            self._backlog = messages
+            return self._pause()
         self._backlog = server.broker.receive(peer, messages, server.now())
         if peer.owed > OWED_PAUSE:
             self._pause()
         if not server.flushing:
             server.settle()
+        return None
 
     def _acknowledge(self) -> None:
         """Have the peer told at once that what it sent has come: it may send no more until then.
@@ -121,14 +132,22 @@ class Connection(asyncio.Protocol):
         else:
             self.transport.writelines(self.peer.take())
         if self.stalled_since is not None:
-            buffered = self.transport.get_write_buffer_size()
-            if buffered > OWED_LIMIT:
-                log.warning("%s does not read and is owed %d MiB: closed", self, buffered >> 20)
+            self._server.pressure.note(self)
+            if 0 < self._server.max_unread < (unread := self.unread()):
+                log.warning("%s has %d MiB unread (--max-unread): closed", self, unread >> 20)
                 self.transport.abort()
         elif self._decoder.dead and not self.peer.promises:
             self._part()
         elif self._paused:
-            self._resume()
+            self.resume()
+
+    def unread(self) -> int:
+        """How many bytes the peer has not read of what was written to it."""
+        return self.transport.get_write_buffer_size()
+
+    def holds(self) -> int:
+        """How many bytes are kept for the peer: what it has begun to send, and what it is owed."""
+        return self._decoder.held + self.peer.owed + self.unread()
 
     def _part(self) -> None:
         """End our side, and hear the peer out: whoever closes on unread bytes resets the
@@ -142,19 +161,23 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.stalled_since = self._server.now()
+        self._unread = 0
+        keepalive.bear(self._socket, stalled=True)
         self._pause()
 
     def resume_writing(self) -> None:
         self.stalled_since = None
-        self._resume()
+        keepalive.bear(self._socket, stalled=False)
+        self._server.pressure.caught_up(self.peer)
+        self.resume()
 
     def _pause(self) -> None:
         self._paused = True
         self.transport.pause_reading()
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
         """The peer reads again: go on with what it had sent, then read more."""
-        if self._server.stopping:
+        if self._server.stopping or self.stalled_since is not None:
             return
         self._paused = False
         backlog, self._backlog = self._backlog, ()
@@ -163,15 +186,36 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
 
     def check(self, now: float) -> None:
-        """Close it when its peer has not read, or not gone on writing, for too long."""
-        if self.stalled_since is not None and now - self.stalled_since > STALLED_LIMIT:
-            log.warning("%s has not read for %d s: closed", self, now - self.stalled_since)
+        """Close it when its peer is gone, does not read, or not go on writing, for too long."""
+        why = ""
+        if self.stalled_since is not None:
+            why = self._stalled(now - self.stalled_since)
+        elif not self._paused:
+            why = self._late(now)
+        if why:
+            log.warning("%s %s: closed", self, why)
+        if why or (self._parted_at is not None and now - self._parted_at > PARTING_LIMIT):
             self.transport.abort()
-        elif self._partial() and not self._paused and now - self._heard > SILENT_LIMIT:
-            log.warning("%s began a message %d s ago: closed", self, now - self._heard)
-            self.transport.abort()
-        elif self._parted_at is not None and now - self._parted_at > PARTING_LIMIT:
-            self.transport.abort()
+
+    def _stalled(self, seconds: float) -> str:
+        """What is wrong with a peer that does not read."""
+        server = self._server
+        if (unread := self.unread()) < self._unread:
+            self.stalled_since = server.now()
+        self._unread = unread
+        if 0 < server.unread_timeout < seconds:
+            return f"has not read for {seconds:.0f} s (--unread-timeout)"
+        return "is gone: it answers no more" if keepalive.gone(self._socket) else ""
+
+    def _late(self, now: float) -> str:
+        """What is wrong with a peer that does not go on with the message it has begun."""
+        begun, received, since = self._checked
+        rate = (self._received - received) / max(now - since, 1.0)
+        if not self._partial() or begun != self._decoder.begun or rate >= LEAST_RATE:
+            self._checked = (self._decoder.begun, self._received, now)
+        elif now - since > SILENT_LIMIT:
+            return f"sent less than {LEAST_RATE} bytes a second of a message for {SILENT_LIMIT:g} s"
+        return ""
 
     def _partial(self) -> bool:
         """Whether the peer began a message that it has not ended."""
@@ -194,11 +238,16 @@ class Listener:
         *,
         max_packet: int = MAX_PACKET,
         max_connections: int = 0,
+        max_unread: int = 0,
+        unread_timeout: float = 0.0,
     ) -> None:
         self.broker = broker
         self._most = max_connections
         self.connections: dict[Peer, Connection] = {}
         self.max_packet = max_packet
+        self.max_unread = max_unread
+        self.unread_timeout = unread_timeout
+        self.pressure = Pressure(loop)
         self.now = loop.time
         self.vigil = Vigil(loop)
         self._loop = loop
@@ -257,6 +306,18 @@ class Listener:
         now = self.now()
         for connection in list(self.connections.values()):
             connection.check(now)
+
+    def relieve(self, excess: int) -> None:
+        """Close the connections that hold the most, until ``excess`` bytes become free."""
+        held = ((one.holds(), one) for one in self.connections.values())
+        for size, one in sorted(
+            (each for each in held if each[0] >= WORTH), key=itemgetter(0), reverse=True
+        ):
+            if excess <= 0:
+                return
+            log.warning("no memory is left: %s, which holds %d MiB, is closed", one, size >> 20)
+            one.transport.abort()
+            excess -= size
 
     def admit(self, descriptor: int, *, operator: bool) -> bool:
         """Whether there is room for a newcomer; operators may always come.

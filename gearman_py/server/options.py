@@ -111,14 +111,13 @@ def _check(settings: Settings) -> None:
         raise UsageError("--protocol: HTTP is not spoken on Unix sockets: --listen to an address")
     if settings.admin_only and not settings.admin_listen:
         raise UsageError("--admin-only: give --admin-listen unix:PATH, or nobody could use them")
-    if settings.max_connections < 0:
-        raise UsageError(f"--max-connections: {settings.max_connections} is less than 0")
+    for name in ("max_connections", "worker_wakeup", "unread_timeout"):
+        if (limit := getattr(settings, name)) < 0:
+            raise UsageError(f"--{name.replace('_', '-')}: {limit:g} is less than 0")
     for name in ("keepalive_idle", "keepalive_interval", "keepalive_count"):
         if not 1 <= (number := getattr(settings, name)) <= 32767:  # what Linux takes
             flag = name.replace("_", "-")
             raise UsageError(f"--{flag}: {number} is not between 1 and 32767")
-    if settings.worker_wakeup < 0:
-        raise UsageError(f"--worker-wakeup: {settings.worker_wakeup} is less than 0")
     if len(settings.handle_prefix) > 40:
         raise UsageError("--job-handle-prefix: more than 40 bytes leave no room for the number")
 

@@ -183,10 +183,27 @@ class Settings:
     max_memory: int = option(
         0,
         "--max-memory",
-        "refuse new jobs while more memory is used, such as 2G; 0 for nine tenths of what systemd "
-        "or a container allows (0)",
+        "refuse new jobs while more memory is used, such as 2G, and close the connections that "
+        "hold the most when it still grows; 0 for nine tenths of what systemd, a container or the "
+        "machine allows (0)",
         type=size,
         metavar="SIZE",
+    )
+    max_unread: int = option(
+        0,
+        "--max-unread",
+        "close the connection of a peer that has more than this unread of what was sent to it, "
+        "such as 64M; 0 for no limit (0)",
+        type=size,
+        metavar="SIZE",
+    )
+    unread_timeout: float = option(
+        0.0,
+        "--unread-timeout",
+        "close the connection of a peer that reads nothing of what was sent to it for so many "
+        "seconds, though it is alive; 0 for no limit (0)",
+        type=float,
+        metavar="SECONDS",
     )
     # A worker whose host vanished gives its job back after 90 seconds, not after two hours.
     keepalive_idle: int = option(

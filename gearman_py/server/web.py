@@ -11,7 +11,7 @@ from gearman_py import __version__
 from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.http import CONTINUE, HEAD_LIMIT, Reader, Refused, Request, answer
 from gearman_py.protocol.packets import Packet
-from gearman_py.server.listener import OWED_LIMIT, Connection, Listener, log
+from gearman_py.server.listener import Connection, Listener, log
 
 # By priority, then by whether in the background.
 SUBMITS = {
@@ -21,6 +21,8 @@ SUBMITS = {
 }
 # What a refused submission is to an HTTP client; any other code is its own mistake.
 STATUSES = {b"QUEUE_ERROR": HTTPStatus.SERVICE_UNAVAILABLE}
+# An answer begins with its status, so that a job's data is kept until it has ended.
+RESULT_LIMIT = 64 * 2**20
 SERVER = f"Gearman/{__version__}"
 
 
@@ -42,7 +44,7 @@ class WebConnection(Connection):
 
     def data_received(self, data: bytes) -> None:
         self._server.vigil.end()
-        self._heard = self._server.now()
+        self._received += len(data)
         self._reader.feed(data)
         self._go_on()
         if self._request is not None and self._reader.unread > HEAD_LIMIT:
@@ -85,7 +87,7 @@ class WebConnection(Connection):
             if self._request is not None:
                 self._hear(self._request, Packet(number), arguments)
         if self._paused and self.stalled_since is None:
-            self._resume()
+            self.resume()
         else:
             self._go_on()
 
@@ -98,8 +100,8 @@ class WebConnection(Connection):
             case Packet.WORK_DATA:
                 self._result.append(arguments[1])
                 self._held += len(arguments[1])
-                if self._held > OWED_LIMIT:
-                    log.warning("%s: a result of over %d MiB: closed", self, OWED_LIMIT >> 20)
+                if self._held > RESULT_LIMIT:
+                    log.warning("%s: a result of over %d MiB: closed", self, RESULT_LIMIT >> 20)
                     self.transport.abort()
             case Packet.WORK_COMPLETE:
                 self._answer(HTTPStatus.OK, b"".join((*self._result, arguments[1])), packet)
@@ -135,9 +137,12 @@ class WebConnection(Connection):
         self.transport.write(answer(None, refused.status, body, **extra))
         self.transport.close()
 
+    def holds(self) -> int:
+        return super().holds() + self._reader.held + self._held
+
     def _partial(self) -> bool:
         return self._reader.partial and self._request is None
 
-    def _resume(self) -> None:
-        super()._resume()
+    def resume(self) -> None:
+        super().resume()
         self._go_on()

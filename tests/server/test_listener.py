@@ -8,7 +8,9 @@ import pytest
 from gearman_py.broker.broker import Broker
 from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
-from gearman_py.server.listener import SILENT_LIMIT, STALLED_LIMIT, Connection, Listener
+from gearman_py.server.listener import SILENT_LIMIT, Connection, Listener
+
+STALLED = 60.0
 
 
 @pytest.mark.parametrize(
@@ -47,10 +49,10 @@ def test_peer_that_stops_within_a_message_is_closed_and_an_idle_one_is_not(
     asyncio.run(scenario())
 
 
-def test_peer_that_never_reads_what_it_is_owed_is_closed() -> None:
+def test_peer_that_never_reads_what_it_is_owed_is_closed_if_that_is_asked_for() -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
-        listener = Listener(Broker(), loop)
+        listener = Listener(Broker(), loop, unread_timeout=STALLED)
         server = await loop.create_server(partial(Connection, listener), "127.0.0.1", 0)
         _, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), limit=1)
         writer.write(request(Packet.ECHO_REQ, b"x" * 2**20) * 16)
@@ -60,7 +62,9 @@ def test_peer_that_never_reads_what_it_is_owed_is_closed() -> None:
             stalled = any(one.stalled_since is not None for one in listener.connections.values())
         listener.sweep()
         assert listener.connections, "it has some time"
-        listener.now = lambda: loop.time() + STALLED_LIMIT + 1
+        listener.now = lambda: loop.time() + 1
+        listener.sweep()  # the first look sees how much is unread
+        listener.now = lambda: loop.time() + STALLED + 3
         listener.sweep()
         await asyncio.sleep(0)
         assert not listener.connections
@@ -69,3 +73,38 @@ def test_peer_that_never_reads_what_it_is_owed_is_closed() -> None:
         await asyncio.sleep(0)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("rate", "closed"), [(100, True), (2000, False)])
+def test_peer_that_sends_a_message_by_drops_is_closed(rate: int, closed: bool) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        listener = Listener(Broker(), loop)
+        server = await loop.create_server(partial(Connection, listener), "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        message = request(Packet.ECHO_REQ, bytes(2**20))
+        writer.write(message[:-500_000])
+        sent = len(message) - 500_000
+        begins = loop.time()
+        listener.now = lambda: begins
+        for _ in range(4 if closed else 10):
+            while held(listener) < sent:  # noqa: ASYNC110 - the listener knows no events
+                await asyncio.sleep(0.001)
+            listener.sweep()
+            begins += 10
+            writer.write(message[sent : sent + 10 * rate])
+            sent += 10 * rate
+        listener.sweep()
+        await asyncio.sleep(0)
+        assert bool(listener.connections) is not closed
+        writer.close()
+        server.close()
+        for connection in list(listener.connections.values()):
+            connection.transport.abort()
+        await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+
+
+def held(listener: Listener) -> int:
+    return sum(one.holds() for one in listener.connections.values())

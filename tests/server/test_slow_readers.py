@@ -1,0 +1,198 @@
+"""A reader that is slow, but alive, gets all that it is owed; nobody else pays for it."""
+
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from gearman_py.protocol.codec import RESPONSE, Decoder, request
+from gearman_py.protocol.packets import Packet
+from tests.server.process import Address, Peer, Server, await_true
+
+Start = Callable[..., Server]
+Connect = Callable[..., Peer]
+MIB = 2**20
+RESULT = bytes(MIB)
+
+
+@pytest.fixture
+def work() -> Iterator[Callable[[Address, bytes], None]]:
+    """Starts workers that answer each job of a function with a MiB."""
+    peers: list[Peer] = []
+
+    def serve(address: Address, name: bytes) -> None:
+        peer = Peer(address)
+        peer.socket.settimeout(None)
+        peers.append(peer)
+        peer.say(Packet.CAN_DO, name)
+        try:
+            while True:
+                answer = peer.ask(Packet.GRAB_JOB)
+                while answer[0] != "JOB_ASSIGN":
+                    answer = peer.ask(Packet.PRE_SLEEP)
+                    answer = peer.ask(Packet.GRAB_JOB)
+                peer.say(Packet.WORK_COMPLETE, answer[1], RESULT)
+        except (OSError, AssertionError):
+            pass
+
+    threads: list[threading.Thread] = []
+
+    def begin(address: Address, name: bytes) -> None:
+        threads.append(threading.Thread(target=serve, args=(address, name)))
+        threads[-1].start()
+
+    yield begin
+    for peer in peers:
+        peer.socket.shutdown(socket.SHUT_RDWR)
+    for thread in threads:
+        thread.join()
+    for peer in peers:
+        peer.socket.close()
+
+
+def submit(address: Address, jobs: int, name: bytes = b"f") -> socket.socket:
+    """A client that has asked for so many results and reads none of them yet."""
+    client = socket.create_connection(address, 60)
+    client.sendall(b"".join(request(Packet.SUBMIT_JOB, name, b"", b"") for _ in range(jobs)))
+    return client
+
+
+def test_a_reader_that_falls_behind_gets_all_and_its_results_do_not_pile_up(
+    start: Start, connect: Connect, work: Callable[[Address, bytes], None]
+) -> None:
+    server = start()
+    address = server.listening()
+    before = server.resident()
+    for _ in range(4):
+        work(address, b"f")
+    client = submit(address, 150)
+    decoder, found = Decoder(RESPONSE), 0
+    while found < 150:
+        data = client.recv(MIB, socket.MSG_WAITALL if found < 140 else 0)
+        assert data, server.log
+        found += sum(number == Packet.WORK_COMPLETE for number, _ in decoder.feed(data))
+        time.sleep(0.02)  # far slower than four workers
+    assert server.memory() - before < 75 * MIB, "all of it is 150 MiB"
+    client.close()
+
+
+def test_a_reader_that_stands_still_longer_than_keepalive_waits_gets_all_and_holds_up_nobody(
+    start: Start, connect: Connect, work: Callable[[Address, bytes], None]
+) -> None:
+    server = start(
+        *("--keepalive-idle", "1", "--keepalive-interval", "1", "--keepalive-count", "1")
+    )
+    address = server.listening()
+    work(address, b"f")
+    client = submit(address, 60)
+    began = time.monotonic()
+    bystander = connect(address)
+    bystander.socket.settimeout(60)
+    _, handle = bystander.ask(Packet.SUBMIT_JOB_HIGH, b"f", b"", b"")
+    assert bystander.hear()[:2] == ("WORK_COMPLETE", handle)
+    while time.monotonic() - began < 6:  # three times what a silent peer has
+        assert bystander.ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
+        time.sleep(0.1)
+    decoder, found = Decoder(RESPONSE), 0
+    while found < 60:
+        data = client.recv(MIB)
+        assert data, server.log
+        found += sum(number == Packet.WORK_COMPLETE for number, _ in decoder.feed(data))
+    client.close()
+
+
+def test_a_dump_into_a_pipe_that_is_not_read_arrives_whole(start: Start, connect: Connect) -> None:
+    server = start()
+    address = server.listening()
+    worker = connect(address)
+    worker.say(Packet.CAN_DO, b"dump")
+    client = subprocess.Popen(
+        ["gearman", "-h", address[0], "-p", str(address[1]), "-f", "dump", "x"],
+        stdout=subprocess.PIPE,
+    )
+    while (answer := worker.ask(Packet.GRAB_JOB))[0] != "JOB_ASSIGN":
+        time.sleep(0.01)
+    client.send_signal(signal.SIGSTOP)
+    for _ in range(20):
+        worker.say(Packet.WORK_DATA, answer[1], RESULT)
+    worker.say(Packet.WORK_COMPLETE, answer[1], b"")
+    worker.socket.settimeout(60)
+    assert worker.ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
+    client.send_signal(signal.SIGCONT)
+    written, _ = client.communicate(timeout=30)
+    assert len(written) == 20 * MIB
+    assert client.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [(("--max-unread", "4M"), "MiB unread"), (("--unread-timeout", "1"), "has not read for")],
+    ids=["bytes", "seconds"],
+)
+def test_who_wants_to_cut_readers_off_can(
+    start: Start, connect: Connect, option: tuple[str, str], said: str
+) -> None:
+    server = start(*option)
+    client = connect(server.listening())
+    worker = connect(server.listening())
+    worker.say(Packet.CAN_DO, b"f")
+    client.say(Packet.SUBMIT_JOB, b"f", b"", b"")
+    while (answer := worker.ask(Packet.GRAB_JOB))[0] != "JOB_ASSIGN":
+        time.sleep(0.01)
+    for _ in range(12):
+        worker.say(Packet.WORK_DATA, answer[1], RESULT)
+    await_true(lambda: said in server.log)
+
+
+def test_the_readers_that_hold_the_most_are_closed_when_memory_is_short(
+    start: Start, connect: Connect
+) -> None:
+    server = start("--max-memory", "150M")
+    address = server.listening()
+    clients = [connect(address) for _ in range(8)]
+    worker = connect(address)
+    worker.socket.settimeout(60)
+    worker.say(Packet.CAN_DO, b"f")
+    for client in clients:
+        client.say(Packet.SUBMIT_JOB, b"f", b"", b"")
+    for number, _ in enumerate(clients):
+        while (answer := worker.ask(Packet.GRAB_JOB))[0] != "JOB_ASSIGN":
+            time.sleep(0.01)
+        for _ in range(24 if number else 50):
+            worker.say(Packet.WORK_DATA, answer[1], RESULT)
+    assert worker.ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
+    await_true(lambda: "no memory is left" in server.log)
+    assert "which holds 4" in server.log or "which holds 5" in server.log, server.log
+    await_true(lambda: server.resident() < 160 * MIB)
+    assert connect(address).ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
+
+
+def test_parts_of_messages_count_towards_the_limit_and_the_largest_is_closed(
+    start: Start, connect: Connect
+) -> None:
+    server = start("--max-memory", "200M")
+    address = server.listening()
+    begun = request(Packet.SUBMIT_JOB, b"f", b"", bytes(60 * MIB))[: 50 * MIB]
+    small = connect(address)
+    small.socket.sendall(request(Packet.SUBMIT_JOB, b"f", b"", bytes(4 * MIB))[:-1])
+    bystander = connect(address)
+    slowest = 0.0
+    held = [connect(address) for _ in range(8)]
+    for one in held:
+        try:
+            one.socket.sendall(begun)
+        except ConnectionError:
+            pass
+        asked = time.perf_counter()
+        assert bystander.ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
+        slowest = max(slowest, time.perf_counter() - asked)
+    await_true(lambda: "no memory is left" in server.log)
+    await_true(lambda: server.resident() < 215 * MIB)
+    assert server.memory() < 320 * MIB, "all of it is 400 MiB"
+    small.socket.sendall(b"\0")  # it held little, and is there
+    assert small.hear()[0] in ("JOB_CREATED", "ERROR")
+    assert slowest < 5
