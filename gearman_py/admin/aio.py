@@ -16,16 +16,21 @@ from gearman_py.admin.answers import (
     word,
 )
 from gearman_py.errors import ConnectionLost, JobTimeout, ServerUnavailable
-from gearman_py.servers import Servers, parse_servers, why_not
+from gearman_py.per_loop import PerLoop, at_shutdown, hang_up
+from gearman_py.servers import Server, Servers, parse_servers, why_not
 from gearman_py.tls import TLS, TURNED_AWAY, fresh_context
 
 T = TypeVar("T")
 
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
 _FAREWELL = 2.0  # seconds for the server to take our leave
+_LONGEST_ROW = 2**26  # bytes: a worker may have thousands of functions
 
 
 class AsyncAdminClient:
-    """As AdminClient. Tasks may share it: their questions take turns."""
+    """As AdminClient. Tasks may share it: their questions take turns. Each event loop that uses
+    it has a connection of its own."""
 
     def __init__(
         self,
@@ -35,12 +40,13 @@ class AsyncAdminClient:
         connect_timeout: float = 3.0,
         timeout: float = 10.0,
     ) -> None:
-        self.server = parse_servers(servers, tls=tls)[0]
+        self._servers = parse_servers(servers, tls=tls)
+        self.server = self._servers[0]
+        self.passed_over: list[tuple[str, str]] = []
         self._connect_timeout = connect_timeout
         self._timeout = timeout
         self._answered = False  # ever
-        self._turn = asyncio.Lock()
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._lines = PerLoop(_Line, _Line.abandon)
 
     async def __aenter__(self) -> Self:
         return self
@@ -122,11 +128,83 @@ class AsyncAdminClient:
 
     async def listing(self, command: str) -> list[str]:
         """As AdminClient.listing()."""
-        return await self._ask(command, self._lines)
+        return await self._ask(command, self._whole)
 
     async def close(self) -> None:
         """Close the connection."""
-        streams, self._streams = self._streams, None
+        for loop, other in self._lines.take_others():
+            if loop.is_closed():
+                other.abandon()
+            else:
+                asyncio.run_coroutine_threadsafe(other.close(), loop)
+        await self._lines.here().close()
+
+    async def _table(self, command: str, parse: Callable[[str], T]) -> list[T]:
+        return rows(self.server, command, await self.listing(command), parse)
+
+    async def _ask(self, command: str, read: Callable[[asyncio.StreamReader], Awaitable[T]]) -> T:
+        line = self._lines.here()
+        async with line.turn:
+            reader, writer = line.streams or await self._connect(line)
+            try:
+                async with asyncio.timeout(self._timeout):
+                    writer.write(command.encode() + b"\r\n")
+                    await writer.drain()
+                    answer = await read(reader)
+                    self._answered = True
+                    return answer
+            except TimeoutError:
+                await line.close()
+                late = f"{self.server} did not answer within {self._timeout:g} s"
+                raise JobTimeout(late) from None
+            except (OSError, EOFError) as error:
+                await line.close()
+                why = "it closed the connection"
+                if isinstance(error, OSError):
+                    why = why_not(error)
+                elif self.server.tls is not None and not self._answered:
+                    why = TURNED_AWAY
+                raise ConnectionLost(str(self.server), why) from None
+            except asyncio.CancelledError:
+                await line.close()  # what it still answers belongs to nobody
+                raise
+
+    async def _connect(self, line: "_Line") -> Streams:
+        self.passed_over = []
+        for server in self._servers:
+            try:
+                async with asyncio.timeout(self._connect_timeout):
+                    line.streams = await _open(server)
+            except OSError as error:
+                self.passed_over.append((str(server), why_not(error, self._connect_timeout)))
+            else:
+                self.server = server
+                return line.streams
+        raise ServerUnavailable(self.passed_over)
+
+    async def _line(self, reader: asyncio.StreamReader) -> str:
+        line = await reader.readuntil(b"\n")
+        return line.removesuffix(b"\n").removesuffix(b"\r").decode(errors="backslashreplace")
+
+    async def _whole(self, reader: asyncio.StreamReader) -> list[str]:
+        lines: list[str] = []
+        while (line := await self._line(reader)) != ".":
+            if not lines and line.startswith("ERR "):
+                value_of(self.server, line)
+            lines.append(line)
+        return lines
+
+
+class _Line:
+    """The connection that an event loop has: its questions take turns."""
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        self._ending = at_shutdown(self.close)
+        self.streams: Streams | None = None
+
+    async def close(self) -> None:
+        streams, self.streams = self.streams, None
         if streams is not None:
             writer = streams[1]
             writer.close()
@@ -138,58 +216,14 @@ class AsyncAdminClient:
             finally:
                 writer.transport.abort()
 
-    async def _table(self, command: str, parse: Callable[[str], T]) -> list[T]:
-        return rows(self.server, command, await self.listing(command), parse)
+    def abandon(self) -> None:
+        """Its event loop was closed."""
+        if self.streams is not None:
+            hang_up(self.streams[1].transport)
 
-    async def _ask(self, command: str, read: Callable[[asyncio.StreamReader], Awaitable[T]]) -> T:
-        async with self._turn:
-            reader, writer = self._streams or await self._connect()
-            try:
-                async with asyncio.timeout(self._timeout):
-                    writer.write(command.encode() + b"\r\n")
-                    await writer.drain()
-                    answer = await read(reader)
-                    self._answered = True
-                    return answer
-            except TimeoutError:
-                await self.close()
-                late = f"{self.server} did not answer within {self._timeout:g} s"
-                raise JobTimeout(late) from None
-            except (OSError, EOFError) as error:
-                await self.close()
-                why = "it closed the connection"
-                if isinstance(error, OSError):
-                    why = why_not(error)
-                elif self.server.tls is not None and not self._answered:
-                    why = TURNED_AWAY
-                raise ConnectionLost(str(self.server), why) from None
-            except asyncio.CancelledError:
-                await self.close()  # what it still answers belongs to nobody
-                raise
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        server = self.server
-        try:
-            async with asyncio.timeout(self._connect_timeout):
-                if server.path is None:
-                    context = fresh_context(server.tls) if server.tls else None
-                    place = server.host, server.port
-                    self._streams = await asyncio.open_connection(*place, ssl=context)
-                else:
-                    self._streams = await asyncio.open_unix_connection(server.path)
-        except OSError as error:
-            why = why_not(error, self._connect_timeout)
-            raise ServerUnavailable([(str(server), why)]) from None
-        return self._streams
-
-    async def _line(self, reader: asyncio.StreamReader) -> str:
-        line = await reader.readuntil(b"\n")
-        return line.removesuffix(b"\n").removesuffix(b"\r").decode(errors="backslashreplace")
-
-    async def _lines(self, reader: asyncio.StreamReader) -> list[str]:
-        lines: list[str] = []
-        while (line := await self._line(reader)) != ".":
-            if not lines and line.startswith("ERR "):
-                value_of(self.server, line)
-            lines.append(line)
-        return lines
+async def _open(server: Server) -> Streams:
+    if server.path is not None:
+        return await asyncio.open_unix_connection(server.path, limit=_LONGEST_ROW)
+    context = fresh_context(server.tls) if server.tls else None
+    return await asyncio.open_connection(server.host, server.port, ssl=context, limit=_LONGEST_ROW)

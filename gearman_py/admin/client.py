@@ -28,11 +28,12 @@ T = TypeVar("T")
 
 
 class AdminClient:
-    """Asks one job server: the first of ``servers`` (as in Client).
+    """Asks one job server: the first of ``servers`` (as in Client) that can be reached.
 
-    Nothing is connected before the first question. Limits are in seconds. Every question
-    raises ServerUnavailable, ConnectionLost, AdminError (the server refused it), or
-    TimeoutError after ``timeout``.
+    ``server`` is the one; ``passed_over`` holds those before it, and why each failed. Nothing
+    is connected before the first question. Limits are in seconds. Every question raises
+    ServerUnavailable, ConnectionLost, AdminError (the server refused it), or TimeoutError
+    after ``timeout``.
     """
 
     def __init__(
@@ -43,7 +44,9 @@ class AdminClient:
         connect_timeout: float = 3.0,
         timeout: float = 10.0,
     ) -> None:
-        self.server = parse_servers(servers, tls=tls)[0]
+        self._servers = parse_servers(servers, tls=tls)
+        self.server = self._servers[0]
+        self.passed_over: list[tuple[str, str]] = []
         self._connect_timeout = connect_timeout
         self._timeout = timeout
         self._socket: socket.socket | None = None
@@ -154,17 +157,25 @@ class AdminClient:
 
     def _send(self, command: str) -> None:
         if self._socket is None:
-            try:
-                self._socket = connect(self.server, self._connect_timeout)
-            except OSError as error:
-                why = why_not(error, self._connect_timeout)
-                raise ServerUnavailable([(str(self.server), why)]) from None
+            self._socket = self._connect()
             self._unread = b""
         self._deadline = monotonic() + self._timeout
         try:
             self._socket.sendall(command.encode() + b"\r\n")
         except OSError as error:
             self._lost(why_not(error))
+
+    def _connect(self) -> socket.socket:
+        self.passed_over = []
+        for server in self._servers:
+            try:
+                connection = connect(server, self._connect_timeout)
+            except OSError as error:
+                self.passed_over.append((str(server), why_not(error, self._connect_timeout)))
+            else:
+                self.server = server
+                return connection
+        raise ServerUnavailable(self.passed_over)
 
     def _line(self) -> str:
         while b"\n" not in self._unread:

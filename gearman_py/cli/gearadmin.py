@@ -17,7 +17,7 @@ from gearman_py.cli.table import table
 from gearman_py.printable import printable
 
 _EPILOG = f"""\
-One job server is asked: the first that is named.
+One job server is asked: the first of those named that can be reached.
 On a terminal listings have headings, and no dot at their end.
 
 {common.EXIT_STATUSES}
@@ -27,7 +27,7 @@ examples:
   gearadmin --workers --json | jq '.[].functions'
 """
 
-Say = Callable[[AdminClient], str]
+Say = Callable[[AdminClient], str | int]
 
 
 class _Value(NamedTuple):
@@ -66,7 +66,7 @@ def _limit(client: AdminClient, function: str, jobs: str) -> None:
 
 _QUESTIONS: dict[str, _Value | _Listing | _Act] = {
     "ping": _Value("whether it answers, and how fast", _ping),
-    "getpid": _Value("the server's process id", lambda client: client.value("getpid")),
+    "getpid": _Value("the server's process id", AdminClient.pid),
     "create-function": _Act(
         "make a function known before its workers come",
         ("FUNCTION",),
@@ -126,6 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _repeat(client: AdminClient, options: Namespace, asked: list[str]) -> None:
     """Answer once, or with --watch until ^C: on a terminal each time in the same place."""
+    told = False
     while True:
         answers: Iterable[str] = (_answer(client, options, name) for name in asked)
         if options.watch and sys.stdout.isatty():
@@ -133,19 +134,28 @@ def _repeat(client: AdminClient, options: Namespace, asked: list[str]) -> None:
             print("\x1b[H\x1b[2J", end="")
         for answer in answers:
             print(answer, flush=True)
+            if not told:
+                _tell_passed_over(client)
+                told = True
         if not options.watch:
             return
         time.sleep(options.watch)
 
 
+def _tell_passed_over(client: AdminClient) -> None:
+    for server, why in client.passed_over:
+        print(f"gearadmin: {server}: {why}; {client.server} was asked", file=sys.stderr)
+
+
 def _answer(client: AdminClient, options: Namespace, name: str) -> str:
     question = _QUESTIONS[name]
     if isinstance(question, _Value):
-        return printable(question.ask(client))
+        value = question.ask(client)
+        return json.dumps(value) if options.json else printable(str(value))
     if isinstance(question, _Act):
         words = vars(options)[name]
         question.act(client, *(words if isinstance(words, list) else ()))
-        return "OK"
+        return json.dumps("OK") if options.json else "OK"
     if options.json:
         rows = [row if isinstance(row, str) else row._asdict() for row in question.rows(client)]
         return json.dumps(rows)
@@ -176,7 +186,7 @@ def _parser() -> ArgumentParser:
     common.add_servers(parser)
     add = parser.add_argument
     add("--watch", type=common.positive, metavar="SECONDS", help="ask again and again, until ^C")
-    add("--json", action="store_true", help="listings as JSON, one a line")
+    add("--json", action="store_true", help="answers as JSON, one a line")
     common.add_help(parser)
     common.add_tls(parser)
     return parser

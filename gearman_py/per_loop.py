@@ -1,0 +1,71 @@
+"""What asyncio makes serves one event loop: connections, locks, events."""
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from threading import Lock
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class PerLoop(Generic[T]):
+    """One ``T`` for each event loop that asks for it; loops may run in several threads.
+
+    ``drop`` is given those of loops that were closed, when another loop asks.
+    """
+
+    def __init__(self, make: Callable[[], T], drop: Callable[[T], object]) -> None:
+        self._make, self._drop = make, drop
+        self._made: dict[asyncio.AbstractEventLoop, T] = {}
+        self._latest: tuple[asyncio.AbstractEventLoop, T] | None = None
+        self._lock = Lock()
+
+    def here(self) -> T:
+        """The one of the running event loop, made when there is none yet."""
+        loop, latest = asyncio.get_running_loop(), self._latest
+        if latest is not None and latest[0] is loop:
+            return latest[1]
+        with self._lock:
+            for closed in [other for other in self._made if other.is_closed()]:
+                self._drop(self._made.pop(closed))
+            made = self._made[loop] = self._made.get(loop) or self._make()
+            self._latest = loop, made
+        return made
+
+    def take_others(self) -> list[tuple[asyncio.AbstractEventLoop, T]]:
+        """Those of all other event loops, closed or running, which are forgotten here."""
+        here = asyncio.get_running_loop()
+        with self._lock:
+            others = [(loop, made) for loop, made in self._made.items() if loop is not here]
+            for loop, _ in others:
+                del self._made[loop]
+        return others
+
+
+def at_shutdown(close: Callable[[], Awaitable[object]]) -> object:
+    """Have ``close()`` awaited when the running event loop shuts down, as asyncio.run() makes it
+    do, while what is returned is kept."""
+    ending = _ending(close)
+    try:
+        ending.__anext__().send(None)  # from now on it is one that the loop has to end
+    except StopIteration:
+        pass
+    return ending
+
+
+async def _ending(close: Callable[[], Awaitable[object]]) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        await close()
+
+
+def hang_up(transport: asyncio.BaseTransport | None) -> None:
+    """End a connection of an event loop that was closed without a shutdown."""
+    peer = None if transport is None else transport.get_extra_info("socket")
+    try:
+        if peer is not None:
+            peer.shutdown(socket.SHUT_RDWR)
+    except (OSError, TypeError):
+        pass  # it has ended; uvloop's sockets have no shutdown, and end with their transport
