@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gearman_py.admin.client import AdminClient
 from gearman_py.client.arguments import Submit
 from gearman_py.client.dispatch import Job
-from gearman_py.client.job import JobState, JobStatus
+from gearman_py.client.job import JobSnapshot, JobState, JobStatus
 from gearman_py.client.routing import Retry
 from gearman_py.client.sync import Client
 from gearman_py.errors import (
@@ -24,6 +24,7 @@ from gearman_py.errors import (
     JobTimeout,
     ProtocolError,
     QueueFull,
+    ResultTooLarge,
     ServerUnavailable,
     SubmitError,
 )
@@ -33,7 +34,7 @@ from gearman_py.tls import TLS, TLSError
 if TYPE_CHECKING:
     from gearman_py.admin.aio import AsyncAdminClient
     from gearman_py.client.aio import AsyncClient
-    from gearman_py.client.aio_dispatch import AsyncJob
+    from gearman_py.client.aio_job import AsyncJob
     from gearman_py.worker.job import Requeue, WorkerJob
     from gearman_py.worker.worker import Worker
 
@@ -43,7 +44,7 @@ __version__ = "0.1.0"
 _LATER = {
     "AsyncAdminClient": "gearman_py.admin.aio",
     "AsyncClient": "gearman_py.client.aio",
-    "AsyncJob": "gearman_py.client.aio_dispatch",
+    "AsyncJob": "gearman_py.client.aio_job",
     "Requeue": "gearman_py.worker.job",
     "Worker": "gearman_py.worker.worker",
     "WorkerJob": "gearman_py.worker.job",
@@ -71,12 +72,14 @@ __all__ = [
     "Job",
     "JobException",
     "JobFailed",
+    "JobSnapshot",
     "JobState",
     "JobStatus",
     "JobTimeout",
     "ProtocolError",
     "QueueFull",
     "Requeue",
+    "ResultTooLarge",
     "Retry",
     "Serializer",
     "ServerUnavailable",

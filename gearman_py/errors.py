@@ -6,7 +6,7 @@ attributes. What a reader would catch anyway is a base class too: ``TimeoutError
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class FailedJob(Protocol):
@@ -16,10 +16,26 @@ class FailedJob(Protocol):
     def function(self) -> str: ...
     @property
     def handle(self) -> str: ...
+    def snapshot(self) -> "FailedJob":
+        """The same facts without what ties them to this process: connections, locks."""
 
 
 class GearmanError(Exception):
-    """The base of all of them."""
+    """The base of all of them. Each can be copied and pickled, with its attributes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, self._facts())
+
+    def _facts(self) -> dict[str, Any]:
+        return vars(self)
+
+
+def _restored(kind: type[GearmanError], arguments: tuple[Any, ...], facts: dict[str, Any]) -> Any:
+    """What was pickled, without its constructor: that takes other arguments than it passes on."""
+    error = kind.__new__(kind)
+    error.args = arguments
+    vars(error).update(facts)
+    return error
 
 
 class ServerUnavailable(GearmanError, ConnectionError):
@@ -66,16 +82,22 @@ class QueueFull(SubmitError):
 
 
 class ArgumentTooLarge(SubmitError):
-    """A unique is longer than 64 bytes, or a workload longer than a server takes."""
+    """A unique is longer than 64 bytes, or a packet longer than client or server allow."""
 
 
 class JobFailed(GearmanError):
-    """The worker said that the job failed; warnings sent before may say why."""
+    """The worker said that the job failed; warnings sent before may say why.
+
+    ``job`` is the Job; in a copy, or after pickle, a JobSnapshot of it.
+    """
 
     def __init__(self, job: FailedJob, why: str = "") -> None:
         self.job = job
         reason = f": {why}" if why else ""
         super().__init__(f"{job.function} failed{reason} (job {job.handle})")
+
+    def _facts(self) -> dict[str, Any]:
+        return {**vars(self), "job": self.job.snapshot()}
 
 
 class JobException(JobFailed):
@@ -85,6 +107,10 @@ class JobException(JobFailed):
         self.data = data
         self.text = data.decode(errors="backslashreplace")
         super().__init__(job, self.text)
+
+
+class ResultTooLarge(JobFailed):
+    """The job ran, but the worker sent more at once than this client's ``max_packet``."""
 
 
 class JobTimeout(GearmanError, TimeoutError):

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 
 
 class Serializer(Protocol):
-    """Two methods; a module such as msgpack fits with a thin wrapper."""
+    """Two functions: an object, or a module such as pickle; their parameters may have any names."""
 
-    def dumps(self, value: Any) -> bytes:
+    def dumps(self, value: Any, /) -> bytes:
         """The workload that stands for ``value``. May raise TypeError or ValueError."""
 
-    def loads(self, data: bytes) -> Any:
+    def loads(self, data: bytes, /) -> Any:
         """The value of a workload. May raise ValueError."""
 
 

@@ -82,7 +82,7 @@ def test_clients_of_the_clients_page_work_with_the_worker_of_the_authors_page(po
         )
         for code in blocks("docs/client.md")
     ]
-    assert [done.returncode for done in said] == [0, 0, 0], [done.stderr for done in said]
+    assert not any(done.returncode for done in said), [done.stderr for done in said]
     assert "I would rather not" in said[0].stdout
     with Client(f"127.0.0.1:{port}", timeout=10) as client:
         assert client.do("fetch") == b"fetched"

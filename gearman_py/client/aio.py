@@ -5,24 +5,28 @@ The same names and keywords as ``Client``; see there for what they mean.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
-from itertools import islice
+from collections.abc import AsyncIterator, Iterable, Iterator
 from time import monotonic
 from typing import Any, Literal, Self, Unpack, overload
 
-from gearman_py.client.aio_dispatch import AsyncDispatcher, AsyncJob, until_true
+from gearman_py.client.aio_dispatch import AsyncDispatcher
+from gearman_py.client.aio_job import AsyncJob, until_true
 from gearman_py.client.arguments import (
     Data,
+    MapOptions,
     Options,
     Submit,
+    SubmitOptions,
     Timeout,
-    Unique,
     as_unique,
-    room_for,
+    with_priority,
 )
-from gearman_py.client.job import JobStatus, in_turn
+from gearman_py.client.job import JobStatus
 from gearman_py.client.routing import Manner, Retry
+from gearman_py.client.window import IN_FLIGHT, IN_FLIGHT_BYTES, Window, check
 from gearman_py.errors import GearmanError, JobTimeout
+from gearman_py.per_loop import PerLoop
+from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.serializer import JSON, Serializer
 from gearman_py.servers import Servers, parse_servers
 from gearman_py.tls import TLS
@@ -31,7 +35,9 @@ from gearman_py.tls import TLS
 class AsyncClient:
     """Client for asyncio: the same words, awaited.
 
-    A task that is cancelled while it waits forgets its job; the server runs it all the same.
+    It may be used in several event loops, one after the other or in threads: each has
+    connections of its own, and a job belongs to the loop that submitted it. A task that is
+    cancelled while it waits forgets its job; the server runs it all the same.
     """
 
     def __init__(
@@ -46,6 +52,7 @@ class AsyncClient:
         on_lost: Literal["raise", "resubmit"] = "raise",
         prefix: str = "",
         serializer: Serializer = JSON,
+        max_packet: int = MAX_PACKET,
     ) -> None:
         self._manner = Manner(
             servers=parse_servers(servers, tls=tls),
@@ -53,11 +60,16 @@ class AsyncClient:
             submit_timeout=submit_timeout,
             timeout=timeout,
             retry=retry,
-            resubmits=retry.attempts if on_lost == "resubmit" else 0,
+            on_lost=on_lost,
             prefix=prefix,
             serializer=serializer,
+            max_packet=max_packet,
         )
-        self._dispatcher = AsyncDispatcher(self._manner)
+        self._dispatchers = PerLoop(lambda: AsyncDispatcher(self._manner), AsyncDispatcher.abandon)
+
+    @property
+    def _dispatcher(self) -> AsyncDispatcher:
+        return self._dispatchers.here()
 
     async def __aenter__(self) -> Self:
         return self
@@ -71,42 +83,59 @@ class AsyncClient:
         workload: Data = b"",
         *,
         timeout: Timeout = ...,  # noqa: ASYNC109  Client's word
-        **options: Unpack[Options],
+        **options: Unpack[SubmitOptions],
     ) -> bytes:
         """As Client.do()."""
-        job = await self.submit(function, workload, **options)
+        dispatcher = self._dispatcher
+        job = dispatcher.job(Submit(function=function, workload=workload, **options))
+        job.must_have_result()
         try:
+            await dispatcher.submit([job])
             return await job.result(timeout)
         except BaseException:
-            self._dispatcher.forget(job)
+            dispatcher.forget(job)
             raise
 
-    async def do_low(self, function: str, workload: Data = b"", *, unique: Unique = None) -> bytes:
+    async def do_low(
+        self,
+        function: str,
+        workload: Data = b"",
+        *,
+        timeout: Timeout = ...,  # noqa: ASYNC109  Client's word
+        **options: Unpack[SubmitOptions],
+    ) -> bytes:
         """do() at low priority."""
-        return await self.do(function, workload, unique=unique, priority="low")
+        return await self.do(function, workload, timeout=timeout, **with_priority("low", options))
 
-    async def do_high(self, function: str, workload: Data = b"", *, unique: Unique = None) -> bytes:
+    async def do_high(
+        self,
+        function: str,
+        workload: Data = b"",
+        *,
+        timeout: Timeout = ...,  # noqa: ASYNC109  Client's word
+        **options: Unpack[SubmitOptions],
+    ) -> bytes:
         """do() at high priority."""
-        return await self.do(function, workload, unique=unique, priority="high")
+        return await self.do(function, workload, timeout=timeout, **with_priority("high", options))
 
     async def do_background(
-        self, function: str, workload: Data = b"", **options: Unpack[Options]
+        self, function: str, workload: Data = b"", **options: Unpack[SubmitOptions]
     ) -> str:
         """As Client.do_background()."""
         options["background"] = True
         return (await self.submit(function, workload, **options)).handle
 
     async def do_low_background(
-        self, function: str, workload: Data = b"", *, unique: Unique = None
+        self, function: str, workload: Data = b"", **options: Unpack[SubmitOptions]
     ) -> str:
         """do_background() at low priority."""
-        return await self.do_background(function, workload, unique=unique, priority="low")
+        return await self.do_background(function, workload, **with_priority("low", options))
 
     async def do_high_background(
-        self, function: str, workload: Data = b"", *, unique: Unique = None
+        self, function: str, workload: Data = b"", **options: Unpack[SubmitOptions]
     ) -> str:
         """do_background() at high priority."""
-        return await self.do_background(function, workload, unique=unique, priority="high")
+        return await self.do_background(function, workload, **with_priority("high", options))
 
     async def call(
         self,
@@ -117,13 +146,20 @@ class AsyncClient:
         **options: Unpack[Options],
     ) -> Any:
         """As Client.call()."""
-        workload = self._manner.serializer.dumps(value)
         return self._manner.serializer.loads(
-            await self.do(function, workload, timeout=timeout, **options)
+            await self.do(function, value=value, timeout=timeout, **options)
         )
 
+    def call_map(
+        self, function: str, values: Iterable[Any], **options: Unpack[MapOptions]
+    ) -> AsyncIterator[Any]:
+        """As Client.call_map()."""
+        dumps, loads = self._manner.serializer.dumps, self._manner.serializer.loads
+        results = self.map(function, map(dumps, values), **options)
+        return (one if isinstance(one, GearmanError) else loads(one) async for one in results)
+
     async def submit(
-        self, function: str, workload: Data = b"", **options: Unpack[Options]
+        self, function: str, workload: Data = b"", **options: Unpack[SubmitOptions]
     ) -> AsyncJob:
         """As Client.submit()."""
         job = self._dispatcher.job(Submit(function=function, workload=workload, **options))
@@ -145,6 +181,7 @@ class AsyncClient:
         workloads: Iterable[Data],
         *,
         in_flight: int = ...,
+        in_flight_bytes: int = ...,
         ordered: bool = ...,
         timeout: Timeout = ...,
         on_error: Literal["raise"] = ...,
@@ -157,49 +194,65 @@ class AsyncClient:
         workloads: Iterable[Data],
         *,
         in_flight: int = ...,
+        in_flight_bytes: int = ...,
         ordered: bool = ...,
         timeout: Timeout = ...,
-        on_error: Literal["yield"],
+        on_error: Literal["raise", "yield"] = ...,
         **options: Unpack[Options],
     ) -> AsyncIterator[bytes | GearmanError]: ...
-    async def map(
+    def map(
         self,
         function: str,
         workloads: Iterable[Data],
         *,
-        in_flight: int = 256,
+        in_flight: int = IN_FLIGHT,
+        in_flight_bytes: int = IN_FLIGHT_BYTES,
         ordered: bool = True,
-        timeout: Timeout = ...,  # noqa: ASYNC109  Client's word
+        timeout: Timeout = ...,
         on_error: Literal["raise", "yield"] = "raise",
         **options: Unpack[Options],
     ) -> AsyncIterator[bytes | GearmanError]:
         """As Client.map()."""
-        make = self._dispatcher.job
+        check(function, on_error, options)
+        window = Window[AsyncJob](in_flight, in_flight_bytes)
         given = iter(workloads)
-        flying: dict[AsyncJob, None] = {}  # in the order in which they were given
+        wanted = (Submit(function=function, workload=one, **options) for one in given)
+        return self._map(wanted, window, function, timeout, on_error, ordered=ordered)
+
+    async def _map(
+        self,
+        wanted: Iterator[Submit],
+        window: Window[AsyncJob],
+        function: str,
+        timeout: Timeout,  # noqa: ASYNC109  Client's word
+        on_error: Literal["raise", "yield"],
+        *,
+        ordered: bool,
+    ) -> AsyncIterator[bytes | GearmanError]:
+        dispatcher = self._dispatcher
+        given = map(dispatcher.job, wanted)
         ended = _Ended()
         try:
             while True:
-                room = islice(given, room_for(in_flight, len(flying)))
-                batch = [make(Submit(function=function, workload=one, **options)) for one in room]
+                batch = window.fill(given)
                 for job in batch:
                     job.listener = None if ordered else ended.add
-                    flying[job] = None
-                await self._dispatcher.start(batch)
-                if not flying:
+                await dispatcher.start(batch)
+                if not window.jobs:
                     return
                 limit = self._manner.limit(timeout)
                 deadline = None if limit is None else monotonic() + limit
                 late = f"no next result of {function} within {limit} s"
                 if ordered:
-                    await next(iter(flying)).ended(deadline, late)
+                    await window.first().ended(deadline, late)
                 else:
                     await ended.any(deadline, late)
-                for job in in_turn(flying, ended.jobs, ordered=ordered):
+                for job in window.in_turn(None if ordered else ended.jobs):
+                    await job.deliver()
                     yield job.yielded(on_error)
         finally:
-            for job in flying:
-                self._dispatcher.forget(job)
+            for job in window.jobs:
+                dispatcher.forget(job)
 
     async def as_completed(
         self,
@@ -212,6 +265,7 @@ class AsyncClient:
         ended = _Ended()
         left = set(jobs)
         for job in left:
+            job.must_be_here()
             job.listener = ended.add
             if job.done():
                 ended.add(job)
@@ -220,7 +274,7 @@ class AsyncClient:
             await ended.any(deadline, late)
             job = ended.jobs.popleft()
             left.remove(job)
-            job.deliver()
+            await job.deliver()
             yield job
 
     async def wait(
@@ -259,6 +313,11 @@ class AsyncClient:
 
     async def close(self) -> None:
         """As Client.close()."""
+        for loop, other in self._dispatchers.take_others():
+            if loop.is_closed():
+                other.abandon()
+            else:
+                loop.call_soon_threadsafe(other.hang_up)
         await self._dispatcher.close()
 
 

@@ -1,17 +1,19 @@
 """How an awaiting client's jobs get to servers: connections, batches, jobs that were lost."""
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import Any, cast
+from typing import cast
 
 from gearman_py.aio_dial import open_connection
-from gearman_py.client.arguments import Submit, Timeout, batches
-from gearman_py.client.job import ClientJob, JobState, JobStatus
+from gearman_py.client.aio_job import AsyncJob, until_true
+from gearman_py.client.arguments import Submit, batches
+from gearman_py.client.job import JobStatus
 from gearman_py.client.routing import Manner, Router
 from gearman_py.client.session import Question, Session, read_status
-from gearman_py.errors import ConnectionLost, GearmanError, JobTimeout, ServerUnavailable
+from gearman_py.errors import ConnectionLost, GearmanError, ServerUnavailable
+from gearman_py.per_loop import at_shutdown, hang_up
 from gearman_py.servers import Server, why_not
 from gearman_py.tls import TURNED_AWAY
 
@@ -19,69 +21,13 @@ _CLOSED = "closed by this client"
 FAREWELL = 2.0  # seconds for a connection that we close to end
 
 
-class AsyncJob(ClientJob):
-    """A job that was submitted; ``await job`` or ``await job.result()`` waits for it."""
-
-    _dispatcher: "AsyncDispatcher"
-
-    def __init__(self, given: Submit, *, prefix: str, resubmits: int) -> None:
-        super().__init__(given, prefix=prefix, resubmits=resubmits)
-        self._changed = asyncio.Event()
-
-    async def result(self, timeout: Timeout = ...) -> bytes:  # noqa: ASYNC109  Job's word
-        """As Job.result(). Callbacks given to submit() run in here."""
-        self.must_have_result()
-        limit = self._dispatcher.manner.limit(timeout)
-        deadline = None if limit is None else monotonic() + limit
-        late = f"no result of {self.function} within {limit} s (job {self.handle})"
-        while not self.done():
-            await until_true(self._changed, self.has_news, deadline, late)
-            self.deliver()
-        return self._outcome()
-
-    def __await__(self) -> Generator[Any, None, bytes]:
-        return self.result().__await__()
-
-    async def exception(
-        self,
-        timeout: Timeout = ...,  # noqa: ASYNC109  Job's word
-    ) -> GearmanError | None:
-        """As Job.exception()."""
-        try:
-            await self.result(timeout)
-        except JobTimeout:
-            raise
-        except GearmanError as error:
-            return error
-        return None
-
-    async def value(self, timeout: Timeout = ...) -> Any:  # noqa: ASYNC109  Job's word
-        """As Job.value()."""
-        return self._dispatcher.manner.serializer.loads(await self.result(timeout))
-
-    async def ended(self, deadline: float | None, late: str) -> None:
-        """Wait until it has ended. Raises JobTimeout(late)."""
-        await until_true(self._changed, self.done, deadline, late)
-
-    async def accepted(self, deadline: float, late: str) -> None:
-        """Wait until a server has answered for it. Raises JobTimeout(late)."""
-        await until_true(
-            self._changed, lambda: self.state is not JobState.SUBMITTED, deadline, late
-        )
-
-    def _wake(self) -> None:
-        self._changed.set()
-        super()._wake()
-
-    def _again(self, error: GearmanError) -> None:
-        self._dispatcher.submit_again(self, error)
-
-
 class AsyncDispatcher:
-    """One for each client; ``Manner`` is what the client was told."""
+    """One for each client and event loop; ``Manner`` is what the client was told."""
 
     def __init__(self, manner: Manner) -> None:
         self.manner = manner
+        self.loop = asyncio.get_running_loop()
+        self._ending = at_shutdown(partial(self.close, "its event loop has ended"))
         self.router = Router(manner.servers, self._load)
         self._lock = asyncio.Lock()
         self._connections: dict[Server, _Connection] = {}
@@ -89,12 +35,23 @@ class AsyncDispatcher:
         self._revival: asyncio.Task[None] | None = None
         self._closing = False
 
-    async def close(self) -> None:
+    async def close(self, why: str = _CLOSED) -> None:
+        """Close the connections, and wait until they have ended."""
+        for connection in self.hang_up(why):
+            await connection.parted()
+
+    def abandon(self) -> None:
+        """Its event loop was closed: nothing of asyncio can be used, and nobody waits there."""
+        for connection in self._connections.values():
+            hang_up(connection.transport)
+        self._connections.clear()
+
+    def hang_up(self, why: str = _CLOSED) -> "list[_Connection]":
         """Close the connections; foreground jobs not yet done are lost."""
         self._closing = True
         connections = list(self._connections.values())
         for connection in connections:
-            connection.close(_CLOSED)
+            connection.close(why)
         self._connections.clear()
         if self._revival is not None:
             self._revival.cancel()
@@ -102,10 +59,9 @@ class AsyncDispatcher:
         lost, self._lost = self._lost, []
         for job in lost:
             if not job.done():
-                job.give_up(ConnectionLost(job.server, _CLOSED))
+                job.give_up(ConnectionLost(job.server, why))
         self._closing = False
-        for connection in connections:
-            await connection.parted()
+        return connections
 
     def submit_again(self, job: AsyncJob, error: GearmanError) -> None:
         """Submit a job again that was lost by ``error``."""
@@ -118,7 +74,13 @@ class AsyncDispatcher:
 
     def job(self, given: Submit) -> AsyncJob:
         """A job that is to be submitted. Raises ValueError or ArgumentTooLarge."""
-        job = AsyncJob(given, prefix=self.manner.prefix, resubmits=self.manner.resubmits)
+        manner = self.manner
+        job = AsyncJob(
+            given,
+            prefix=manner.prefix,
+            resubmits=manner.resubmits,
+            serializer=manner.serializer,
+        )
         job._dispatcher = self
         return job
 
@@ -202,7 +164,8 @@ class AsyncDispatcher:
             if (living := self._living(server)) is not None:
                 return living
             async with asyncio.timeout(self.manner.connect_timeout):
-                make = partial(_Connection, Session(str(server)))
+                session = Session(str(server), self.manner.max_packet)
+                make = partial(_Connection, session)
                 connection = self._connections[server] = await open_connection(make, server)
             return connection
 
@@ -239,18 +202,19 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        self.transport: asyncio.Transport
         self.room = asyncio.Event()  # the server reads what we write
         self.room.set()
         self._gone = asyncio.Event()
 
     def flush(self) -> None:
         """Write what the session has queued."""
-        self._transport.write(self.session.take())
+        self.transport.write(self.session.take())
 
     def close(self, why: str) -> None:
         """End it; whatever is awaited is lost, for this reason."""
         self.session.lose(why)
-        self._transport.close()
+        self.transport.close()
 
     async def parted(self) -> None:
         """Wait until what was written is out, and TLS has said goodbye; not for ever."""
@@ -260,18 +224,18 @@ class _Connection(asyncio.Protocol):
         except TimeoutError:
             pass  # it takes no more bytes
         finally:
-            self._transport.abort()
+            self.transport.abort()
 
     # asyncio calls these.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have all the methods, but are not instances of asyncio's classes.
-        self._transport = cast(asyncio.Transport, transport)
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self.session.receive(data)
         if self.session.error is not None:
-            self._transport.close()
+            self.transport.close()
 
     def pause_writing(self) -> None:
         self.room.clear()
@@ -284,22 +248,7 @@ class _Connection(asyncio.Protocol):
         self._gone.set()
         if error is not None:
             self.session.lose(why_not(error))
-        elif self._transport.get_extra_info("ssl_object") and not self.session.created_size:
+        elif self.transport.get_extra_info("ssl_object") and not self.session.created_size:
             self.session.lose(TURNED_AWAY)
         else:
             self.session.lose("it closed the connection")
-
-
-async def until_true(
-    changed: asyncio.Event, until: Callable[[], bool], deadline: float | None, late: str
-) -> None:
-    """Wait until ``until()``, asking again at each change. Raises JobTimeout(late)."""
-    if until():
-        return
-    try:
-        async with asyncio.timeout(None if deadline is None else deadline - monotonic()):
-            while not until():
-                changed.clear()
-                await changed.wait()
-    except TimeoutError:
-        raise JobTimeout(late) from None

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from types import EllipsisType
-from typing import Literal, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 from gearman_py.errors import ArgumentTooLarge
 
@@ -13,6 +13,7 @@ Priority = Literal["low", "normal", "high"]
 Unique = str | bytes | Literal[True] | None
 At = datetime | float | None
 OnData = Callable[[bytes], object]
+"""In an AsyncClient it may be ``async``: what it returns is awaited."""
 OnStatus = Callable[[int, int], object]
 Timeout = float | EllipsisType | None
 """Seconds, None for no limit, or ... for the client's own limit."""
@@ -28,6 +29,7 @@ class Submit:
 
     function: str
     workload: Data = b""
+    value: Any = ...
     unique: Unique = None
     priority: Priority = "normal"
     background: bool = False
@@ -39,7 +41,7 @@ class Submit:
 
 
 class Options(TypedDict, total=False):
-    """What submit() may be told beside function and workload; see Client.submit()."""
+    """What call() and map() may be told of a job; see Client.submit()."""
 
     unique: Unique
     priority: Priority
@@ -49,6 +51,29 @@ class Options(TypedDict, total=False):
     on_data: OnData | None
     on_warning: OnData | None
     on_status: OnStatus | None
+
+
+class SubmitOptions(Options, total=False):
+    """What submit() may be told beside function and workload; see Client.submit()."""
+
+    value: Any
+
+
+class MapOptions(Options, total=False):
+    """What map() may be told beside function and workloads; see Client.map()."""
+
+    in_flight: int
+    in_flight_bytes: int
+    ordered: bool
+    timeout: Timeout
+    on_error: Literal["raise", "yield"]
+
+
+def with_priority(priority: Priority, options: SubmitOptions) -> SubmitOptions:
+    """The options, with the priority that a method's name says. Raises TypeError for another."""
+    if "priority" in options:
+        raise TypeError(f"this method's name says that the priority is {priority}")
+    return {**options, "priority": priority}
 
 
 def as_bytes(data: Data) -> bytes:
@@ -105,12 +130,6 @@ T = TypeVar("T")
 def batches(jobs: list[T]) -> Iterator[list[T]]:
     """The jobs in as many as are written at once, and accepted before more are."""
     return (jobs[start : start + _BATCH] for start in range(0, len(jobs), _BATCH))
-
-
-def room_for(in_flight: int, flying: int) -> int:
-    """How many jobs to submit now: many together, where many are in flight."""
-    room = in_flight - flying
-    return room if room >= in_flight // 8 else 0
 
 
 def _without_nul(what: str, name: str) -> str:

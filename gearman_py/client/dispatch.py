@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from inspect import iscoroutinefunction
 from threading import Lock
 from time import monotonic
 from typing import Any
@@ -36,16 +37,43 @@ class Job(ClientJob):
 
     def result_by(self, deadline: float | None, limit: float | None) -> bytes:
         """result(), until ``deadline``, which is ``limit`` seconds from when it was asked for."""
+        while not self.done():
+            self._wait(self.has_news, deadline, limit)
+            self.deliver()
+        self.deliver()
+        return self._outcome()
+
+    def deliver(self) -> None:
+        """Run the callbacks for what has happened since."""
+        while self._news:
+            self._news.popleft()()
+
+    def stream(self, timeout: Timeout = ...) -> Iterator[bytes]:
+        """The data that the worker sends before its result, part by part as it comes.
+
+        What is handed on is not kept. It ends when the job has ended: result() has the rest.
+        ``timeout`` is for the next part. Raises what result() raises.
+        """
+        self.must_have_result()
+        limit = self._dispatcher.manner.limit(timeout)
+        ended = False
+        while not ended:
+            ended = self.done()  # before the last look, as more may come while a part is handed on
+            yield from self._parts()
+            if not ended:
+                deadline = None if limit is None else monotonic() + limit
+                self._wait(lambda: bool(self.data) or self.has_news(), deadline, limit)
+                self.deliver()
+        self.result()
+
+    __iter__ = stream
+
+    def _wait(self, until: Callable[[], bool], deadline: float | None, limit: float | None) -> None:
         if not self.done() and self.generation != self._dispatcher.generation:
             why = "its connection belongs to the process that this one was forked from"
             raise ConnectionLost(self.server, why, handle=self.handle)
-        while not self.done():
-            if not self._dispatcher.wait_until(self.has_news, deadline):
-                raise JobTimeout(
-                    f"no result of {self.function} within {limit:g} s (job {self.handle})"
-                )
-            self.deliver()
-        return self._outcome()
+        if not self._dispatcher.wait_until(until, deadline):
+            raise JobTimeout(f"no result of {self.function} within {limit:g} s (job {self.handle})")
 
     def exception(self, timeout: Timeout = ...) -> GearmanError | None:
         """Why the job failed, once it has ended; None when it is complete."""
@@ -103,7 +131,8 @@ class Dispatcher:
             return hub
         with self._lock:
             if self._hub is None:
-                self._hub = Hub(self._revive, sole=len(self.router.servers) == 1)
+                sole = len(self.router.servers) == 1
+                self._hub = Hub(self._revive, sole=sole, max_packet=self.manner.max_packet)
             return self._hub
 
     def forked(self) -> None:
@@ -114,7 +143,16 @@ class Dispatcher:
 
     def job(self, given: Submit) -> Job:
         """A job that is to be submitted. Raises ValueError or ArgumentTooLarge."""
-        job = Job(given, prefix=self.manner.prefix, resubmits=self.manner.resubmits)
+        for callback in (given.on_data, given.on_warning, given.on_status):
+            if callback is not None and iscoroutinefunction(callback):
+                raise ValueError(f"{callback!r} is to be awaited, which AsyncClient does")
+        manner = self.manner
+        job = Job(
+            given,
+            prefix=manner.prefix,
+            resubmits=manner.resubmits,
+            serializer=manner.serializer,
+        )
         job._dispatcher = self
         job.generation = self.generation
         return job

@@ -26,12 +26,12 @@ BEAT = 1  # second, for which a read may wait before it looks at the deadline
 class Connection:
     """A socket and the session on it. Its hub's lock guards the session, not the socket."""
 
-    def __init__(self, server: Server, connection: socket.socket) -> None:
+    def __init__(self, server: Server, connection: socket.socket, max_packet: int) -> None:
         self.socket = connection
         self.socket.setblocking(True)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, Struct("@ll").pack(BEAT, 0))
         self.fd = connection.fileno()
-        self.session = Session(str(server))
+        self.session = Session(str(server), max_packet)
         self._least = 1
         self.writing = Lock()  # keeps bytes in the order in which the session expects answers
 
@@ -73,10 +73,13 @@ class Connection:
 
 class Hub:
     """All connections, and waiting on them. ``revive`` is given jobs that were lost and are to
-    be submitted again, in a thread that waits. ``sole``: there will be one connection."""
+    be submitted again, in a thread that waits. ``sole``: there will be one connection.
+    ``max_packet``: see Session."""
 
-    def __init__(self, revive: Callable[[list[ClientJob]], object], *, sole: bool) -> None:
-        self._sole = sole
+    def __init__(
+        self, revive: Callable[[list[ClientJob]], object], *, sole: bool, max_packet: int
+    ) -> None:
+        self._sole, self._max_packet = sole, max_packet
         self.changed = Condition()  # guards all of it
         self.lost: deque[ClientJob] = deque()
         self._revive = revive
@@ -106,7 +109,8 @@ class Hub:
             if (connection := self._living(server)) is not None:
                 made.close()  # another thread was faster
                 return connection
-            connection = self._connections[server] = Connection(server, made)
+            connection = Connection(server, made, self._max_packet)
+            self._connections[server] = connection
             self._by_fd[connection.fd] = connection
             self._poll.register(connection.fd, select.POLLIN)
             self._wake()  # whoever polls is to poll this one too

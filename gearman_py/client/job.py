@@ -6,13 +6,22 @@ thread or task that waits, never inside the reading of a socket.
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
-from gearman_py.client.arguments import Submit, as_bytes, as_epoch, as_function, as_unique
+from gearman_py.client.arguments import (
+    Priority,
+    Submit,
+    as_bytes,
+    as_epoch,
+    as_function,
+    as_unique,
+)
 from gearman_py.client.routing import key_of
 from gearman_py.errors import GearmanError
+from gearman_py.serializer import JSON, Serializer
 
 
 class JobState(Enum):
@@ -25,8 +34,6 @@ class JobState(Enum):
     FAILED = "failed"
     LOST = "lost"  # nobody will tell how it ends
 
-
-J = TypeVar("J", bound="ClientJob")
 
 _OVER = frozenset({JobState.COMPLETE, JobState.FAILED, JobState.LOST})
 
@@ -47,6 +54,27 @@ class JobStatus(NamedTuple):
         return self.numerator / self.denominator if self.denominator else 0.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class JobSnapshot:
+    """What was known of a job when an error about it was copied or pickled; see Job."""
+
+    function: str
+    workload: bytes
+    unique: str
+    priority: Priority
+    background: bool
+    handle: str
+    server: str
+    state: JobState
+    data: list[bytes]
+    warnings: list[bytes]
+    status: tuple[int, int] | None
+
+    def snapshot(self) -> "JobSnapshot":
+        """Itself."""
+        return self
+
+
 class ClientJob:
     """What both kinds of client job share: the facts, and the news to be told.
 
@@ -54,9 +82,16 @@ class ClientJob:
     Raises ValueError or ArgumentTooLarge for what cannot be submitted.
     """
 
-    def __init__(self, given: Submit, *, prefix: str = "", resubmits: int = 0) -> None:
+    def __init__(
+        self,
+        given: Submit,
+        *,
+        prefix: str = "",
+        resubmits: int = 0,
+        serializer: Serializer = JSON,
+    ) -> None:
         self.function = as_function(given.function)
-        self.workload = as_bytes(given.workload)
+        self.workload = _workload(given, serializer)
         self.unique = as_unique(given.unique)
         self.priority = given.priority
         self.at = as_epoch(given.at)
@@ -107,18 +142,18 @@ class ClientJob:
 
     def add_data(self, data: bytes) -> None:
         """A part of the result has come."""
-        self.data.append(data)
-        self._heard(self._on_data, data)
+        self._heard(self._on_data, self.data, data)
 
     def add_warning(self, data: bytes) -> None:
         """The worker has warned."""
-        self.warnings.append(data)
-        self._heard(self._on_warning, data)
+        self._heard(self._on_warning, self.warnings, data)
 
     def set_status(self, numerator: int, denominator: int) -> None:
         """The worker has said how far it is."""
         self.status = (numerator, denominator)
-        self._heard(self._on_status, numerator, denominator)
+        self.state = JobState.RUNNING
+        if self._on_status is not None:
+            self._tell(partial(self._on_status, numerator, denominator))
 
     def complete(self, answer: bytes) -> None:
         """The job is done."""
@@ -138,6 +173,7 @@ class ClientJob:
             self.resubmits -= 1
             self.state = JobState.SUBMITTED
             self.handle = ""
+            del self.data[:], self.warnings[:]  # the next run sends its own
             self._again(error)
         else:
             self.give_up(error)
@@ -148,11 +184,20 @@ class ClientJob:
         self.state = JobState.LOST
         self._wake()
 
-    def _heard(self, tell: Callable[..., object] | None, *news: object) -> None:
+    def _heard(
+        self, tell: Callable[[bytes], object] | None, kept: list[bytes], data: bytes
+    ) -> None:
+        """``data`` is handed on, or kept: never both, as there may be more than memory holds."""
         self.state = JobState.RUNNING
-        if tell is not None:
-            self._news.append(partial(tell, *news))
+        if tell is None:
+            kept.append(data)
             self._wake()
+        else:
+            self._tell(partial(tell, data))
+
+    def _tell(self, news: Callable[[], object]) -> None:
+        self._news.append(news)
+        self._wake()
 
     # The front ends call these, and say what follows from them.
 
@@ -171,20 +216,34 @@ class ClientJob:
         """Whether there are callbacks to be called, or it has ended."""
         return bool(self._news) or self.done()
 
+    @property
+    def result_size(self) -> int:
+        """The bytes that have come of its result."""
+        return len(self._answer) + sum(map(len, self.data))
+
+    def snapshot(self) -> JobSnapshot:
+        """What is known of it now."""
+        facts = vars(self)
+        return JobSnapshot(**{name: facts[name] for name in JobSnapshot.__dataclass_fields__})
+
     def yielded(self, on_error: Literal["raise", "yield"]) -> bytes | GearmanError:
         """What map() gives for it."""
-        self.deliver()
         if self.error is not None and on_error == "yield":
             return self.error
         return self._outcome()
 
-    def deliver(self) -> None:
-        """Run the callbacks for what has happened since."""
-        while self._news:
-            self._news.popleft()()
+    def _parts(self) -> Iterator[bytes]:
+        """The data that has come; what is handed on is not kept."""
+        while self.data:
+            parts = deque(self.data)
+            del self.data[: len(parts)]  # a thread that reads may add more meanwhile
+            try:
+                while parts:
+                    yield parts.popleft()
+            finally:
+                self.data[:0] = parts
 
     def _outcome(self) -> bytes:
-        self.deliver()
         if self.error is not None:
             raise self.error
         return self._answer
@@ -192,15 +251,16 @@ class ClientJob:
     def must_have_result(self) -> None:
         """Raises GearmanError for a job in the background."""
         if self.background:
+            what = f"job {self.handle}" if self.handle else "a job for do_background() or submit()"
             raise GearmanError(
                 f"{self.function} runs in the background: nobody hears its result "
-                f"(job {self.handle}); ask status() whether it is known"
+                f"({what}); ask status() whether it is known"
             )
 
 
-def in_turn(flying: dict[J, None], ended: deque[J], *, ordered: bool) -> Iterator[J]:
-    """The jobs in flight whose turn it is to be yielded: in the order given, or as they end."""
-    while flying and (next(iter(flying)).done() if ordered else ended):
-        job = next(iter(flying)) if ordered else ended.popleft()
-        del flying[job]
-        yield job
+def _workload(given: Submit, serializer: Serializer) -> bytes:
+    if given.value is ...:
+        return as_bytes(given.workload)
+    if given.workload:
+        raise ValueError(f"a job of {given.function} has a workload or a value, not both")
+    return as_bytes(serializer.dumps(given.value))

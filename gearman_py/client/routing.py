@@ -10,23 +10,31 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 from types import EllipsisType
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from gearman_py.client.arguments import Timeout
+from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.serializer import Serializer
 from gearman_py.servers import Server
 
+LARGEST_PACKET = 2**32 - 1  # bytes: a header counts with 32 bits
 _FIRST, _LONGEST = 0.1, 30.0  # seconds for which a server that failed is avoided
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
     """How often all servers are tried: ``attempts`` rounds, with a pause of ``first`` seconds
-    after the first of them, twice as long each time, up to ``most``."""
+    after the first of them, twice as long each time, up to ``most``. Raises ValueError."""
 
     attempts: int = 3
     first: float = 0.1
     most: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ValueError(f"attempts={self.attempts!r}: servers are tried once at least")
+        if min(self.first, self.most) < 0:
+            raise ValueError(f"{self!r}: a pause is 0 seconds or more")
 
     def pause(self, attempt: int) -> float:
         """The seconds to wait after round ``attempt`` (from 1), spread by a fifth."""
@@ -36,16 +44,45 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manner:
-    """What a client was told of servers, limits (seconds), and its jobs; see Client."""
+    """What a client was told of servers, limits (seconds), and its jobs; see Client.
+
+    Raises ValueError or TypeError for what would go wrong later.
+    """
 
     servers: list[Server]
     connect_timeout: float
     submit_timeout: float
     timeout: float | None
     retry: Retry
-    resubmits: int
+    on_lost: Literal["raise", "resubmit"]
     prefix: str
     serializer: Serializer
+    max_packet: int = MAX_PACKET
+
+    def __post_init__(self) -> None:
+        for name in ("connect_timeout", "submit_timeout"):
+            if not (seconds := getattr(self, name)) > 0:
+                raise ValueError(f"{name}={seconds!r}: expected seconds, more than 0")
+        if self.timeout is not None and not self.timeout >= 0:
+            raise ValueError(f"timeout={self.timeout!r}: expected seconds, or None for no limit")
+        if not isinstance(self.retry, Retry):
+            raise TypeError(f"retry={self.retry!r}: expected a Retry, such as Retry(attempts=5)")
+        if self.on_lost not in ("raise", "resubmit"):
+            raise ValueError(f"on_lost={self.on_lost!r}: expected raise or resubmit")
+        if "\0" in self.prefix:
+            raise ValueError(f"prefix={self.prefix!r} holds a NUL, which ends names on the wire")
+        if not all(callable(getattr(self.serializer, name, None)) for name in ("dumps", "loads")):
+            text = f"serializer={self.serializer!r}: expected an object with dumps() and loads()"
+            raise TypeError(text)
+        if not 1 <= self.max_packet <= LARGEST_PACKET:
+            raise ValueError(
+                f"max_packet={self.max_packet!r}: expected 1 to {LARGEST_PACKET} bytes"
+            )
+
+    @property
+    def resubmits(self) -> int:
+        """How often a job may be submitted again when its server is lost."""
+        return self.retry.attempts if self.on_lost == "resubmit" else 0
 
     def limit(self, timeout: Timeout) -> float | None:
         """The seconds that ``timeout`` stands for."""

@@ -21,10 +21,11 @@ from gearman_py.errors import (
     JobFailed,
     ProtocolError,
     QueueFull,
+    ResultTooLarge,
     SubmitError,
 )
-from gearman_py.protocol.codec import HEADER, RESPONSE, Decoder, request
-from gearman_py.protocol.packets import FAULT, Packet
+from gearman_py.protocol.codec import HEADER, MAX_PACKET, RESPONSE, Decoder, request
+from gearman_py.protocol.packets import FAULT, OVERSIZED, Packet
 
 _SUBMIT = {
     ("low", False): Packet.SUBMIT_JOB_LOW,
@@ -65,13 +66,17 @@ class Question:
 
 
 class Session:
-    """What is awaited on one connection to ``server``, and what is to be written to it."""
+    """What is awaited on one connection to ``server``, and what is to be written to it.
 
-    def __init__(self, server: str) -> None:
+    A packet of more than ``max_packet`` bytes, sent or taken, fails its job and no other.
+    """
+
+    def __init__(self, server: str, max_packet: int = MAX_PACKET) -> None:
         self.server = server
         self.error: GearmanError | None = None
         self.created_size = 0  # bytes of the latest JOB_CREATED; those to come have as many
-        self._decoder = Decoder(RESPONSE)
+        self._max_packet = max_packet
+        self._decoder = Decoder(RESPONSE, max_packet=max_packet, skips_oversized=True)
         self._out = [request(Packet.OPTION_REQ, b"exceptions")]
         self._submitted: deque[ClientJob] = deque()
         self._jobs: dict[bytes, deque[ClientJob | None]] = {}  # by handle
@@ -84,9 +89,15 @@ class Session:
 
     def submit(self, job: ClientJob) -> None:
         """Queue a job for the server."""
-        self._out.append(_submission(job))
-        self._submitted.append(job)
         job.server = self.server
+        packet, arguments = _submission(job)
+        size = sum(map(len, arguments)) + len(arguments) - 1
+        if size > self._max_packet:
+            text = f"its packet of {size} bytes is over max_packet={self._max_packet}"
+            job.fail(ArgumentTooLarge("ARGUMENT_TOO_LARGE", text))
+            return
+        self._out.append(request(packet, *arguments))
+        self._submitted.append(job)
 
     def ask_status(self, handle: str) -> Question:
         """Ask how far a job is; the answer is for ``read_status``."""
@@ -124,8 +135,7 @@ class Session:
         """Take what was read. After a fault ``error`` is set: close the connection."""
         for packet, arguments in self._decoder.feed(data):
             if packet == FAULT:
-                text = b" ".join(arguments).decode(errors="backslashreplace")
-                self.lose(ProtocolError(f"{self.server} does not speak Gearman: {text}"))
+                self.lose(ProtocolError(f"{self.server} {_fault(*arguments)}"))
                 return
             handler = _HANDLERS.get(packet)
             if handler is not None:  # what else a server may send is not for clients
@@ -204,6 +214,10 @@ class Session:
         if job := self._end(handle):
             job.fail(JobException(job, data))
 
+    def _oversized(self, handle: bytes, *rest: bytes) -> None:
+        if job := self._end(handle):
+            job.fail(ResultTooLarge(job, f"{_text(rest[-1])}, max_packet"))
+
     def _answer(self, packet: Packet, *arguments: bytes) -> None:
         for place, question in enumerate(self._questions):
             if question.packet == packet and question.key == arguments[0]:
@@ -233,6 +247,7 @@ _HANDLERS: dict[int, Any] = {
     Packet.STATUS_RES: Session._status_answer,
     Packet.STATUS_RES_UNIQUE: Session._status_unique_answer,
     Packet.ECHO_RES: Session._echo_answer,
+    OVERSIZED: Session._oversized,
 }
 
 
@@ -243,16 +258,22 @@ def read_status(arguments: list[bytes]) -> JobStatus:
     return JobStatus(*facts, *map(_number, clients))
 
 
-def _submission(job: ClientJob) -> bytes:
+def _submission(job: ClientJob) -> tuple[Packet, list[bytes]]:
     function, unique = _bytes(job.prefix + job.function), _bytes(job.unique)
     if job.at is not None:
-        epoch = b"%d" % job.at
-        return request(Packet.SUBMIT_JOB_EPOCH, function, unique, epoch, job.workload)
+        return Packet.SUBMIT_JOB_EPOCH, [function, unique, b"%d" % job.at, job.workload]
     if job.reducer is not None:
-        packet = _REDUCE[job.background]
         reducer = _bytes(job.prefix + job.reducer)
-        return request(packet, function, unique, reducer, b"", job.workload)
-    return request(_SUBMIT[job.priority, job.background], function, unique, job.workload)
+        return _REDUCE[job.background], [function, unique, reducer, b"", job.workload]
+    return _SUBMIT[job.priority, job.background], [function, unique, job.workload]
+
+
+def _fault(code: bytes, sentence: bytes) -> str:
+    """What a server has done to be left."""
+    text = sentence.decode(errors="backslashreplace")
+    if code == b"ARGUMENT_TOO_LARGE":
+        return f"sent what is too large: {text}, max_packet"
+    return f"does not speak Gearman: {_text(code)} {text}"
 
 
 def _refusal(code: str, text: str) -> SubmitError:

@@ -2,23 +2,26 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from functools import partial
 from time import monotonic
 from typing import Any, Literal, Self, Unpack, overload
 
 from gearman_py.client.arguments import (
     Data,
+    MapOptions,
     Options,
     Submit,
+    SubmitOptions,
     Timeout,
-    Unique,
     as_unique,
-    room_for,
+    with_priority,
 )
 from gearman_py.client.dispatch import Dispatcher, Job
-from gearman_py.client.job import JobStatus, in_turn
+from gearman_py.client.job import JobStatus
 from gearman_py.client.routing import Manner, Retry
+from gearman_py.client.window import IN_FLIGHT, IN_FLIGHT_BYTES, Window, check
 from gearman_py.errors import GearmanError, JobTimeout
+from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.serializer import JSON, Serializer
 from gearman_py.servers import Servers, parse_servers
 from gearman_py.tls import TLS
@@ -39,10 +42,11 @@ class Client:
     within a third of a second unless told.
     ``on_lost``: what becomes of a job whose server is lost after it was sent: "raise"
     ConnectionLost, as the job may have run, or "resubmit" it, if it may as well run twice.
-    ``prefix`` goes before the name of each function. ``serializer`` is for call() and
-    Job.value().
+    ``prefix`` goes before the name of each function. ``serializer`` is for call(), ``value=`` and
+    Job.value(). ``max_packet``: the most bytes of one packet, sent or taken; a larger job is
+    refused (ArgumentTooLarge), of a larger result its job fails (ResultTooLarge).
 
-    Raises ValueError for what is not a server's address.
+    Raises ValueError for what is not a server's address, or a limit that cannot be.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Client:
         on_lost: Literal["raise", "resubmit"] = "raise",
         prefix: str = "",
         serializer: Serializer = JSON,
+        max_packet: int = MAX_PACKET,
     ) -> None:
         self._manner = Manner(
             servers=parse_servers(servers, tls=tls),
@@ -64,9 +69,10 @@ class Client:
             submit_timeout=submit_timeout,
             timeout=timeout,
             retry=retry,
-            resubmits=retry.attempts if on_lost == "resubmit" else 0,
+            on_lost=on_lost,
             prefix=prefix,
             serializer=serializer,
+            max_packet=max_packet,
         )
         self._dispatcher = Dispatcher(self._manner)
 
@@ -82,7 +88,7 @@ class Client:
         workload: Data = b"",
         *,
         timeout: Timeout = ...,
-        **options: Unpack[Options],
+        **options: Unpack[SubmitOptions],
     ) -> bytes:
         """Run a job and return its result: the workload of WORK_COMPLETE.
 
@@ -98,15 +104,31 @@ class Client:
             self._dispatcher.hub.forget(job)
             raise
 
-    def do_low(self, function: str, workload: Data = b"", *, unique: Unique = None) -> bytes:
+    def do_low(
+        self,
+        function: str,
+        workload: Data = b"",
+        *,
+        timeout: Timeout = ...,
+        **options: Unpack[SubmitOptions],
+    ) -> bytes:
         """do() at low priority."""
-        return self.do(function, workload, unique=unique, priority="low")
+        return self.do(function, workload, timeout=timeout, **with_priority("low", options))
 
-    def do_high(self, function: str, workload: Data = b"", *, unique: Unique = None) -> bytes:
+    def do_high(
+        self,
+        function: str,
+        workload: Data = b"",
+        *,
+        timeout: Timeout = ...,
+        **options: Unpack[SubmitOptions],
+    ) -> bytes:
         """do() at high priority."""
-        return self.do(function, workload, unique=unique, priority="high")
+        return self.do(function, workload, timeout=timeout, **with_priority("high", options))
 
-    def do_background(self, function: str, workload: Data = b"", **options: Unpack[Options]) -> str:
+    def do_background(
+        self, function: str, workload: Data = b"", **options: Unpack[SubmitOptions]
+    ) -> str:
         """Hand over a job and return its handle, once a server has accepted it.
 
         ``at``: the time to run it, a datetime or seconds since 1970.
@@ -115,16 +137,16 @@ class Client:
         return self.submit(function, workload, **options).handle
 
     def do_low_background(
-        self, function: str, workload: Data = b"", *, unique: Unique = None
+        self, function: str, workload: Data = b"", **options: Unpack[SubmitOptions]
     ) -> str:
         """do_background() at low priority."""
-        return self.do_background(function, workload, unique=unique, priority="low")
+        return self.do_background(function, workload, **with_priority("low", options))
 
     def do_high_background(
-        self, function: str, workload: Data = b"", *, unique: Unique = None
+        self, function: str, workload: Data = b"", **options: Unpack[SubmitOptions]
     ) -> str:
         """do_background() at high priority."""
-        return self.do_background(function, workload, unique=unique, priority="high")
+        return self.do_background(function, workload, **with_priority("high", options))
 
     def call(
         self,
@@ -134,20 +156,32 @@ class Client:
         timeout: Timeout = ...,
         **options: Unpack[Options],
     ) -> Any:
-        """do() with values: the serializer's dumps() makes the workload, loads() the result."""
-        workload = self._manner.serializer.dumps(value)
+        """do() with values: the serializer's dumps() makes the workload, loads() the result.
+
+        For jobs in the background and in batches there is ``value=``, for map() call_map().
+        """
         return self._manner.serializer.loads(
-            self.do(function, workload, timeout=timeout, **options)
+            self.do(function, value=value, timeout=timeout, **options)
         )
 
-    def submit(self, function: str, workload: Data = b"", **options: Unpack[Options]) -> Job:
+    def call_map(
+        self, function: str, values: Iterable[Any], **options: Unpack[MapOptions]
+    ) -> Iterator[Any]:
+        """map() with values, as call(); an error that is yielded is one of GearmanError."""
+        dumps, loads = self._manner.serializer.dumps, self._manner.serializer.loads
+        results = self.map(function, map(dumps, values), **options)
+        return (one if isinstance(one, GearmanError) else loads(one) for one in results)
+
+    def submit(self, function: str, workload: Data = b"", **options: Unpack[SubmitOptions]) -> Job:
         """Submit a job and return once a server has accepted it.
 
+        ``value``: what the serializer is to make the workload of, instead of ``workload``.
         ``unique``: jobs of one unique share a run; True stands for the workload itself.
         ``priority``: "low", "normal" or "high". ``background``: nobody waits for the result.
         ``at``: run it then, a datetime or seconds since 1970, in the background. ``reducer``:
         the function that puts the parts together. ``on_data``, ``on_warning``, ``on_status``
-        are called with what the worker sends, in the thread that waits for the job.
+        are called with what the worker sends, in the thread that waits for the job; what they
+        are called with is not kept in the job.
 
         Raises ServerUnavailable, ConnectionLost, JobTimeout (after ``submit_timeout``),
         SubmitError (QueueFull, ArgumentTooLarge), ValueError.
@@ -175,6 +209,7 @@ class Client:
         workloads: Iterable[Data],
         *,
         in_flight: int = ...,
+        in_flight_bytes: int = ...,
         ordered: bool = ...,
         timeout: Timeout = ...,
         on_error: Literal["raise"] = ...,
@@ -187,9 +222,10 @@ class Client:
         workloads: Iterable[Data],
         *,
         in_flight: int = ...,
+        in_flight_bytes: int = ...,
         ordered: bool = ...,
         timeout: Timeout = ...,
-        on_error: Literal["yield"],
+        on_error: Literal["raise", "yield"] = ...,
         **options: Unpack[Options],
     ) -> Iterator[bytes | GearmanError]: ...
     def map(
@@ -197,7 +233,8 @@ class Client:
         function: str,
         workloads: Iterable[Data],
         *,
-        in_flight: int = 256,
+        in_flight: int = IN_FLIGHT,
+        in_flight_bytes: int = IN_FLIGHT_BYTES,
         ordered: bool = True,
         timeout: Timeout = ...,
         on_error: Literal["raise", "yield"] = "raise",
@@ -206,33 +243,45 @@ class Client:
         """The results of a job for each workload, in their order unless ``ordered=False``.
 
         Workloads are read when there is room for them: at most ``in_flight`` are submitted and
-        not yet yielded, and so many are read first (choose few for a source that is slow).
+        not yet yielded, and so many are read first (choose few for a source that is slow); fewer
+        where workloads and results have over ``in_flight_bytes`` together, as far as the results
+        so far foretell it (before the first one 1 MiB is supposed).
         ``timeout``: seconds for the next result. ``on_error="yield"`` gives a job's error in
         place of its result and goes on; JobTimeout and ServerUnavailable are raised all the
         same. Jobs left when the iteration ends early run nevertheless.
         """
-        make = self._dispatcher.job
-        given = iter(workloads)
-        flying: dict[Job, None] = {}  # in the order in which they were given
-        ended: deque[Job] = deque()  # in the order in which they ended
+        check(function, on_error, options)
+        window = Window[Job](in_flight, in_flight_bytes)
+        make, given = self._dispatcher.job, iter(workloads)
+        jobs = (make(Submit(function=function, workload=one, **options)) for one in given)
+        return self._map(jobs, window, function, timeout, on_error, ordered=ordered)
+
+    def _map(
+        self,
+        given: Iterator[Job],
+        window: Window[Job],
+        function: str,
+        timeout: Timeout,
+        on_error: Literal["raise", "yield"],
+        *,
+        ordered: bool,
+    ) -> Iterator[bytes | GearmanError]:
+        ended: deque[Job] | None = None if ordered else deque()  # in the order of their ends
         try:
             while True:
-                room = islice(given, room_for(in_flight, len(flying)))
-                batch = [make(Submit(function=function, workload=one, **options)) for one in room]
+                batch = window.fill(given)
                 for job in batch:
-                    job.listener = None if ordered else ended.append
-                    flying[job] = None
+                    job.listener = None if ended is None else ended.append
                 self._dispatcher.start(batch, monotonic() + self._manner.submit_timeout)
-                if not flying:
+                if not window.jobs:
                     return
-                first = next(iter(flying))
-                self._dispatcher.await_next(
-                    first.done if ordered else lambda: bool(ended), timeout, function
-                )
-                for job in in_turn(flying, ended, ordered=ordered):
+                until = window.first().done if ended is None else partial(bool, ended)
+                self._dispatcher.await_next(until, timeout, function)
+                for job in window.in_turn(ended):
+                    job.deliver()
                     yield job.yielded(on_error)
         finally:
-            for job in flying:
+            for job in window.jobs:
                 self._dispatcher.hub.forget(job)
 
     def as_completed(self, jobs: Iterable[Job], *, timeout: float | None = None) -> Iterator[Job]:

@@ -10,7 +10,7 @@ from weakref import WeakSet, finalize
 from gearman_py.client.arguments import Priority, Submit
 from gearman_py.client.dispatch import Dispatcher, Job
 from gearman_py.client.job import JobState
-from gearman_py.client.routing import Manner, Retry
+from gearman_py.client.routing import LARGEST_PACKET, Manner, Retry
 from gearman_py.client.session import Question, Session, read_status
 from gearman_py.compat.connection_manager import GearmanConnectionManager, Host, as_text
 from gearman_py.compat.constants import (
@@ -56,9 +56,10 @@ class GearmanClient(GearmanConnectionManager):
                 submit_timeout=_WRITE_LIMIT,
                 timeout=None,
                 retry=Retry(attempts=1),
-                resubmits=0,
+                on_lost="raise",
                 prefix="",
                 serializer=JSON,
+                max_packet=LARGEST_PACKET,  # python-gearman has no limit
             )
         )
         finalize(self, self._made.close)  # programs written for pygearman seldom call shutdown()

@@ -3,10 +3,8 @@
 import asyncio
 import os
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -27,22 +25,9 @@ from gearman_py import (
     WorkerJob,
 )
 from gearman_py.admin.client import AdminClient
+from tests.client.conftest import serving
 
 Until = Callable[[Callable[[], bool]], None]
-
-
-@contextmanager
-def serving(worker: Worker) -> Iterator[None]:
-    """Run a worker in a thread until the block ends."""
-    loop = asyncio.new_event_loop()
-    done = threading.Thread(target=loop.run_until_complete, args=(worker.serve(),))
-    done.start()
-    try:
-        yield
-    finally:
-        loop.call_soon_threadsafe(worker.drain)
-        done.join(10)
-        loop.close()
 
 
 @pytest.fixture(scope="module")
