@@ -15,7 +15,7 @@ from gearman_py.broker.peer import Peer
 from gearman_py.broker.queues import Queues
 from gearman_py.protocol import text
 from gearman_py.protocol.codec import Message, response
-from gearman_py.protocol.packets import FAULT, HIGHEST, TEXT, TEXT_FAULT, Packet
+from gearman_py.protocol.packets import FAULT, HIGHEST, OVERSIZED, TEXT, TEXT_FAULT, Packet
 
 # A peer that is owed more bytes than this is answered no further until it has read some.
 OWED_PAUSE = 2**20
@@ -186,12 +186,13 @@ def _text_fault(broker: Broker, peer: Peer, arguments: Sequence[bytes]) -> None:
 
 
 # By message number; what is below 0 counts from the end.
-HANDLERS: list[Handler] = [_refuse] * (HIGHEST + 3)
+HANDLERS: list[Handler] = [_refuse] * (HIGHEST + 4)
 for _number, _handler in (
     *clients.HANDLERS.items(),
     *workers.HANDLERS.items(),
     (TEXT, commands.answer),
     (FAULT, _fault),
     (TEXT_FAULT, _text_fault),
+    (OVERSIZED, workers.oversized),
 ):
     HANDLERS[_number] = _handler

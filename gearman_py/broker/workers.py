@@ -145,6 +145,15 @@ def _work_exception(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) ->
     return None
 
 
+def oversized(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+    """A report is over the limit of packets: its job fails, as it would each time that it runs."""
+    handle, *_, text = arguments
+    if handle in peer.running:
+        _work_exception(broker, peer, [handle, text])
+    else:
+        _not_found(peer)
+
+
 def _not_found(peer: Peer) -> None:
     peer.refuse(b"JOB_NOT_FOUND", b"Job given in work result not found")
 

@@ -19,7 +19,7 @@ from gearman_py import keepalive
 from gearman_py.broker.broker import OWED_PAUSE, Broker
 from gearman_py.broker.peer import Peer
 from gearman_py.protocol.codec import LARGE, MAX_PACKET, Decoder, Message
-from gearman_py.protocol.packets import WORKER_REPORTS
+from gearman_py.protocol.packets import OVERSIZED, TEXT, WORKER_REPORTS
 from gearman_py.server.keeper import Keeper
 from gearman_py.server.pressure import Pressure
 from gearman_py.server.vigil import Vigil
@@ -51,7 +51,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: "Listener", *, operator: bool = False) -> None:
         self._server = server
         self._operator = operator
-        self._decoder = Decoder(text=True, max_packet=server.max_packet)
+        self._decoder = Decoder(text=True, max_packet=server.max_packet, skips_oversized=True)
         self._backlog: Sequence[Message] = ()  # read already, kept while the peer does not read
         self._paused = False  # not read from
         self._received = 0  # bytes
@@ -94,9 +94,8 @@ class Connection(asyncio.Protocol):
             self._decoder.partial or (messages and messages[-1][0] in WORKER_REPORTS)
         ):
             self._acknowledge()
-        if self._decoder.dead and messages:  # none: it was told before, and is being closed
-            _, (_, sentence) = messages[-1]
-            log.warning("%s sent what is no Gearman packet: %s", self, sentence.decode())
+        if messages and messages[-1][0] < TEXT:
+            self._complain(*messages[-1])
         self._receive(messages)
 
     def _receive(self, messages: Sequence[Message]) -> None:
@@ -110,6 +109,14 @@ class Connection(asyncio.Protocol):
         if not server.flushing:
             server.settle()
         return None
+
+    def _complain(self, number: int, arguments: Sequence[bytes]) -> None:
+        if number == OVERSIZED:
+            handle, *_, sentence = (each.decode(errors="replace") for each in arguments)
+            log.warning("%s reports of job %s, which fails: %s", self, handle, sentence)
+        elif self._decoder.dead:
+            sentence = arguments[-1].decode()
+            log.warning("%s sent what is not a Gearman packet: %s", self, sentence)
 
     def _acknowledge(self) -> None:
         """Have the peer told at once that what it sent has come: it may send no more until then.

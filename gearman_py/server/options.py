@@ -111,7 +111,7 @@ def _check(settings: Settings) -> None:
         raise UsageError("--protocol: HTTP is not spoken on Unix sockets: --listen to an address")
     if settings.admin_only and not settings.admin_listen:
         raise UsageError("--admin-only: give --admin-listen unix:PATH, or nobody could use them")
-    for name in ("max_connections", "worker_wakeup", "unread_timeout"):
+    for name in ("max_connections", "worker_wakeup", "unread_timeout", "bind_timeout"):
         if (limit := getattr(settings, name)) < 0:
             raise UsageError(f"--{name.replace('_', '-')}: {limit:g} is less than 0")
     for name in ("keepalive_idle", "keepalive_interval", "keepalive_count"):

@@ -116,6 +116,13 @@ class Settings:
         False, "--syslog", "log to syslog too, as gearmand, facility user", action="store_true"
     )
     pid_file: str = option("", "-P --pid-file", "write the process id to FILE", metavar="FILE")
+    bind_timeout: float = option(
+        20.0,
+        "--bind-timeout",
+        "when the port, or the Unix socket, is taken at the start, try for so many seconds (20)",
+        type=float,
+        metavar="SECONDS",
+    )
     backlog: int = option(
         4096,
         "-b --backlog",

@@ -1,25 +1,39 @@
 """Where a job server listens: addresses and Unix sockets, its own or handed over by systemd."""
 
 import contextlib
+import logging
 import os
 import socket
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from errno import EADDRINUSE
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from gearman_py import keepalive
 from gearman_py.server.settings import Settings
 from gearman_py.servers import UNIX
 
+log = logging.getLogger("gearmand")
+
+BIND_AGAIN = 0.2  # seconds until a socket that is taken is tried again
 # systemd passes sockets from this descriptor on (man sd_listen_fds).
 FIRST_PASSED = 3
 # What a socket is for, by its unit's FileDescriptorName=; any other name is for jobs.
 JOBS, ADMIN, HTTP = "jobs", "admin", "http"
 
 
+Listening = TypeVar("Listening", "Door", socket.socket)
+
+
 class StartError(Exception):
     """The server cannot start; the message says why and what to do."""
+
+
+class TakenError(StartError):
+    """Somebody else listens there; it may be for a moment only."""
 
 
 class Door:
@@ -77,7 +91,7 @@ def _asked_for(settings: Settings, passed: set[str]) -> Iterator[Door]:
         yield from _listen_on(settings, settings.http_port, HTTP)
     if ADMIN not in passed:
         for name in settings.admin_listen:
-            yield _unix(name, settings.backlog, 0o660, ADMIN)
+            yield _once_free(settings, partial(_unix, name, settings.backlog, 0o660, ADMIN))
 
 
 def _passed(settings: Settings) -> Iterator[Door]:
@@ -103,14 +117,31 @@ def _listen_on(settings: Settings, port: int, kind: str) -> Iterator[Door]:
     for name in dict.fromkeys(settings.listen or every):
         if name.startswith(UNIX):
             if kind == JOBS:
-                yield _unix(name, settings.backlog, 0o666, kind)
+                yield _once_free(settings, partial(_unix, name, settings.backlog, 0o666, kind))
             continue
         try:
             found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except socket.gaierror as error:
             raise StartError(f"cannot resolve --listen {name}: {error.strerror}") from error
         for family, address in dict.fromkeys((family, address) for family, *_, address in found):
-            yield Door(_tcp(family, address, settings), kind)
+            tcp = _once_free(settings, partial(_tcp, family, address, settings))
+            yield Door(tcp, kind)
+
+
+def _once_free(settings: Settings, listen: Callable[[], Listening]) -> Listening:
+    """Listen where another server may be about to end; raises StartError after --bind-timeout."""
+    deadline = time.monotonic() + settings.bind_timeout
+    told = False
+    while True:
+        try:
+            return listen()
+        except TakenError as error:
+            if time.monotonic() >= deadline:
+                raise
+            if not told:
+                log.warning("gearmand: %s; trying for %g s", error, settings.bind_timeout)
+            told = True
+            time.sleep(BIND_AGAIN)
 
 
 def _tcp(family: int, address: tuple[object, ...], settings: Settings) -> socket.socket:
@@ -125,8 +156,10 @@ def _tcp(family: int, address: tuple[object, ...], settings: Settings) -> socket
         listening.close()
         where = f"{address[0]} port {address[1]}"
         taken = error.errno == EADDRINUSE
-        hint = f"; who has it: ss -ltnp 'sport = :{address[1]}'" if taken else ""
-        raise StartError(f"cannot listen on {where}: {error.strerror}{hint}") from error
+        if taken:
+            hint = f"who has it: ss -ltnp 'sport = :{address[1]}'"
+            raise TakenError(f"cannot listen on {where}: {error.strerror}; {hint}") from error
+        raise StartError(f"cannot listen on {where}: {error.strerror}") from error
     return listening
 
 
@@ -148,6 +181,9 @@ def _unix(name: str, backlog: int, mode: int, kind: str) -> Door:
     except OSError as error:
         listening.close()
         raise StartError(f"cannot listen on {name}: {error.strerror or error}") from error
+    except StartError:
+        listening.close()
+        raise
     return Door(listening, kind, made=path)
 
 
@@ -164,4 +200,4 @@ def _remove_stale(path: Path) -> None:
         except ConnectionRefusedError:
             path.unlink()
         else:
-            raise StartError(f"cannot listen on {UNIX}{path}: another server does")
+            raise TakenError(f"cannot listen on {UNIX}{path}: another server does")

@@ -122,7 +122,7 @@ def test_socket_file_of_a_dead_server_is_replaced_and_of_a_live_one_is_not(
     path = tmp_path / "gearmand.sock"
     listening(start("-L", f"unix:{path}")).process.kill()
     listening(start("-L", f"unix:{path}"))
-    second = start("-L", f"unix:{path}")
+    second = start("-L", f"unix:{path}", "--bind-timeout", "0")
     assert second.process.wait(10) == 1
     assert second.log == f"gearmand: cannot listen on unix:{path}: another server does\n"
     with Client(f"unix:{path}") as client:

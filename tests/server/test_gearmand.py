@@ -93,12 +93,29 @@ def test_a_server_told_to_stop_twice_waits_for_nothing(start: Start, connect: Co
 
 def test_taken_port_is_one_message_with_the_cure(start: Start) -> None:
     _, port = start().listening()
-    done = gearmand("-L", "127.0.0.1", "-p", str(port))
+    done = gearmand("-L", "127.0.0.1", "-p", str(port), "--bind-timeout", "0")
     assert done.returncode == 1
     assert done.stderr == (
         f"gearmand: cannot listen on 127.0.0.1 port {port}: Address already in use; "
         f"who has it: ss -ltnp 'sport = :{port}'\n"
     )
+
+
+def test_port_that_is_taken_for_a_while_is_waited_for(start: Start, connect: Connect) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = other.getsockname()
+        server = start("-p", str(address[1]))
+        await_true(lambda: "Address already in use" in server.log)
+    assert server.listening() == address
+    assert connect(address).ask(Packet.ECHO_REQ, b"x") == ("ECHO_RES", b"x")
+    assert server.log.count("; trying for 20 s") == 1
+
+
+@pytest.mark.parametrize("flag", ["-v", "-vvv"])
+def test_v_is_taken_where_the_c_server_takes_none(flag: str) -> None:
+    if os.path.exists("/usr/sbin/gearmand"):
+        assert subprocess.run(["/usr/sbin/gearmand", flag], capture_output=True).returncode == 1
+    assert gearmand(flag, "--check-args").returncode == 0
 
 
 @pytest.mark.parametrize(

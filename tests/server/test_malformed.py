@@ -9,6 +9,8 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import pytest
+
 from gearman_py.protocol.codec import MAX_PACKET, RESPONSE, Decoder, request, response
 from gearman_py.protocol.packets import Packet
 from tests.server.process import Address, Peer, Server
@@ -368,3 +370,27 @@ def test_names_forge_no_rows_and_no_lines(start: Start, connect: Connect) -> Non
     assert len(peer.command("workers").splitlines()) == 2
     said = peer.command("status") + peer.command("workers") + server.log.encode()
     assert b"\x1b" not in said
+
+
+@pytest.mark.parametrize("packet", [Packet.WORK_COMPLETE, Packet.WORK_DATA, Packet.WORK_EXCEPTION])
+def test_a_report_over_the_limit_fails_its_job_alone(
+    start: Callable[..., Server], connect: Callable[..., Peer], packet: Packet
+) -> None:
+    server = start("--max-packet", "1000000")
+    address = server.listening()
+    client, curious, worker = connect(address), connect(address), connect(address)
+    assert curious.ask(Packet.OPTION_REQ, b"exceptions")[0] == "OPTION_RES"
+    worker.say(Packet.CAN_DO, b"f")
+    _, first = client.ask(Packet.SUBMIT_JOB, b"f", b"u", b"")
+    assert curious.ask(Packet.SUBMIT_JOB, b"f", b"u", b"") == ("JOB_CREATED", first)
+    _, second = client.ask(Packet.SUBMIT_JOB, b"f", b"", b"")
+    assert [worker.ask(Packet.GRAB_JOB)[1] for _ in range(2)] == [first, second]
+    worker.say(packet, first, bytes(1_500_000))
+    assert client.hear() == ("WORK_FAIL", first)
+    size = len(first) + 1 + 1_500_000
+    why = b"a packet of %d bytes is over the limit of 1000000" % size
+    assert curious.hear() == ("WORK_EXCEPTION", first, why)
+    worker.say(Packet.WORK_COMPLETE, second, b"r")
+    assert client.hear() == ("WORK_COMPLETE", second, b"r")
+    assert worker.ask(Packet.GRAB_JOB) == ("NO_JOB",)
+    assert f"job {first.decode()}, which fails: a packet of" in server.log
