@@ -14,6 +14,7 @@ from provision.errors import HostFailed
 from provision.events import Finding
 from provision.messages import Question, Unknown
 from provision.patient import Found, Patient, Unanswered, count, runs
+from provision.resources.account import FormerAccount
 from provision.resources.base import Answers, Problem, Resource
 from provision.resources.certificate import RENEWED, Certificate
 from provision.resources.release import Release
@@ -39,7 +40,7 @@ def questions(resources: Sequence[Resource]) -> list[Question]:
             asked.append(("releases", each.root))
         elif isinstance(each, Unit):
             asked.append(("unit", each.name))
-        elif isinstance(each, FreePort | Systemd | Certificate):
+        elif isinstance(each, FreePort | Systemd | Certificate | FormerAccount):
             asked += each.questions()
     return asked
 
@@ -252,6 +253,22 @@ def _certificate(patient: Patient) -> Iterator[Found]:
             yield "ok", f"{each.path}.pem is good, and not due to be renewed", ""
 
 
+def _former(patient: Patient) -> Iterator[Found]:
+    for each in patient.resources:
+        if not isinstance(each, FormerAccount):
+            continue
+        for question in each.questions():
+            patient.known(*question)
+        if not each.is_there(patient.answers):
+            continue
+        if traces := each.traces(patient.answers):
+            text = f"user {each.name} of an earlier version is kept: {'; '.join(traces)}"
+            yield "warn", text, "give that another account, then invoke deploy"
+        else:
+            text = f"user {each.name} is of an earlier version, which ran everything as one account"
+            yield "warn", text, "invoke deploy"
+
+
 RULES: tuple[tuple[str, Callable[[Patient], Iterator[Found]]], ...] = (
     ("system", _system),
     ("clock", _clock),
@@ -260,6 +277,7 @@ RULES: tuple[tuple[str, Callable[[Patient], Iterator[Found]]], ...] = (
     ("release", _release),
     ("units", _units),
     ("port", _port),
+    ("accounts", _former),
     ("TLS", _certificate),
     ("firewall", reach.firewall),
     ("job server", reach.servers),

@@ -51,7 +51,15 @@ _SHELL: dict[str, Callable[[Arguments], list[list[str]]]] = {
     "packages": lambda a: [["apt-get", "install", "-y", *a["names"]]],
     "group": lambda a: [["groupadd", "--system", a["name"]]],
     "user": lambda a: [
-        ["useradd", "--system", "-g", a["group"], "-d", a["home"], "-s", a["shell"], a["name"]]
+        [
+            *("useradd", "--system", "-g", a["group"], "-d", a["home"], "-s", a["shell"]),
+            *(("-G", ",".join(a["groups"])) if a["groups"] else ()),
+            a["name"],
+        ]
+    ],
+    "forget_user": lambda a: [
+        *([] if a["group"] else [["usermod", "-g", "65534", a["name"]]]),
+        ["userdel", a["name"]],
     ],
     "directory": lambda a: [["install", "-d", *_owner(a), a["path"]]],
     "file": lambda a: [["install", *_owner(a), "/dev/stdin", a["path"]]],

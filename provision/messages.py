@@ -13,6 +13,9 @@ answer is JSON data, or :class:`Unknown` when it could not be had: never "absent
                                       is, or will be
     ("group", name)                   {gid}
     ("user", name)                    {uid, group, home, shell, groups: [name]}
+    ("traces", name, path...)         {processes: [{pid, command, unit}], units: [path], files:
+                                      [path], group: [text]}: what a user has at these paths, runs,
+                                      and by which unit files; and what needs its group further on
     ("path", path, digest, show)      {kind: file|directory|link|other, mode: "0644", owner, group,
                                       acl: bool, size, target, digest, content}: acl: it has an
                                       access list; target of a link; digest (sha256) of a file when
@@ -49,7 +52,10 @@ answer is JSON data, or :class:`Unknown` when it could not be had: never "absent
     operation     arguments                        content
     packages      names                                       install Debian packages
     group         name                                        a system group
-    user          name group home shell                       a system user, created or mended
+    user          name group home shell groups                a system user, created or mended;
+                                                              a member of these groups too
+    forget_user   name group                                  a user that nothing runs as; true: and
+                                                              its group
     directory     path owner group mode                       created or mended, not its parents
     file          path owner group mode            bytes      replaced atomically
     attributes    path owner group mode                       mended in place

@@ -22,12 +22,14 @@ class Plan:
 
     @property
     def staged(self) -> int:
-        """How many of the changes touch nothing that runs: those up to the release.
+        """How many of the changes touch nothing that runs: new accounts, and up to the release.
 
-        It is the slow one and the likeliest to fail, and the rest is done in a moment.
+        It is the slow one and the likeliest to fail, and the rest is done in a moment. It is
+        tried as the accounts that will run it.
         """
         kinds = [change.operation.kind for change in self.changes]
-        return kinds.index("release") + 1 if "release" in kinds else 0
+        accounts = sum(map(_is_new_account, self.changes))
+        return kinds.index("release") + 1 if "release" in kinds else accounts
 
 
 def questions(resources: Iterable[Resource]) -> list[Question]:
@@ -41,7 +43,8 @@ def make(resources: Iterable[Resource], answers: Answers) -> Plan:
     steps = [step for resource in order for step in _steps(resource, answers)]
     changes = (step for step in steps if isinstance(step, Change))
     problems = dict.fromkeys(step for step in steps if isinstance(step, Problem))
-    return Plan(len(order), tuple(_reload_late(changes)), tuple(problems))
+    accounts_first = sorted(_reload_late(changes), key=lambda each: not _is_new_account(each))
+    return Plan(len(order), tuple(accounts_first), tuple(problems))
 
 
 def ordered(resources: Iterable[Resource]) -> list[Resource]:
@@ -84,6 +87,10 @@ def _steps(resource: Resource, answers: Answers) -> Iterator[Change | Problem]:
         if isinstance(answer := answers[question], Unknown)
     ]
     return iter(unknown) if unknown else resource.steps(answers)
+
+
+def _is_new_account(change: Change) -> bool:
+    return change.sign == "+" and change.operation.kind in ("group", "user")
 
 
 def _reload_late(changes: Iterable[Change]) -> Iterator[Change]:

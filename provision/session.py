@@ -25,7 +25,7 @@ from provision.messages import Answer, Operation, Outcome, Question, Unknown
 AGENT = Path(__file__).parent / "agent"
 LOCK = "/run/gearman-deploy.lock"
 PIECE = 1 << 18  # more at once makes paramiko copy the rest again for each packet
-ASKING = ("processes", "machine", "installed", "units", "probe")
+ASKING = ("processes", "machine", "installed", "units", "accounts", "probe")
 LENGTHS = struct.Struct(">IQ")
 HEADER_LIMIT = 1 << 26  # bytes
 

@@ -6,12 +6,13 @@ this table to the engine, which knows no role and no group by name.
 
 from roles.base import base
 from roles.client import client
+from roles.former import former
 from roles.job_server import job_server
 from roles.runtime import runtime
 from roles.worker import worker
 
 ROLES = {
-    "job_server": (base, runtime, job_server),
-    "worker": (base, runtime, worker),
-    "client": (base, runtime, client),
+    "job_server": (base, runtime, job_server, former),
+    "worker": (base, runtime, worker, former),
+    "client": (base, runtime, client, former),
 }

@@ -12,8 +12,8 @@ from provision.resources.release import Release
 from provision.resources.requirement import FreePort
 from provision.resources.unit import Socket, Unit, unit_file
 from roles.firewall import firewall
-from roles.runtime import ROOT, account, on_path
-from roles.tls import fingerprint, flags, speaks_tls, tls
+from roles.runtime import ROOT, SERVER_USER, account, on_path
+from roles.tls import fingerprint, flags, readers, speaks_tls, tls
 
 UNIT = "gearmand.service"
 SOCKET = "gearmand.socket"
@@ -33,9 +33,10 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
         memory=host.variables.get("gearman_memory", "75%"),
         durable=host.variables.get("gearman_durable", True),
         ca=fingerprint(inventory) if speaks_tls(host) else "",
+        user=SERVER_USER,
     )
     yield FreePort(address, port, UNIT, setting=f"gearman_port ({host.where_is('gearman_port')})")
-    yield from account()
+    yield from account(SERVER_USER, readers(inventory))
     yield from tls(host, inventory)
     yield from firewall(host, inventory, port)
     yield from on_path("gearadmin")

@@ -10,7 +10,8 @@ from provision.resources.files import Directory, Link
 from provision.resources.release import OldReleases, Release
 
 ROOT = ON_HOSTS
-USER = "gearman"
+SERVER_USER = "gearmand"
+WORKER_USER = "gearman-worker"
 
 
 def runtime(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
@@ -22,10 +23,10 @@ def runtime(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Re
     yield OldReleases(release)
 
 
-def account() -> Iterator[Resource]:
-    """Whom the services run as: nobody's login, and owner of no file of ours."""
-    yield Group(USER)
-    yield User(USER, group=USER)
+def account(name: str, groups: tuple[str, ...] = ()) -> Iterator[Resource]:
+    """The account that a service runs as: it cannot log in, and is a member of ``groups`` too."""
+    yield from map(Group, (*groups, name))
+    yield User(name, group=name, groups=groups)
 
 
 def on_path(*commands: str) -> Iterator[Resource]:

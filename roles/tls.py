@@ -4,14 +4,15 @@ from collections.abc import Iterator
 
 from provision import authority
 from provision.inventory import Host, Inventory
+from provision.resources.account import Group
 from provision.resources.base import Resource
 from provision.resources.certificate import Certificate
 from provision.resources.files import Directory, File
-from roles.runtime import USER, account
 
 FOLDER = "/etc/gearman/tls"
 CA = f"{FOLDER}/ca.pem"
 PAIR = f"{FOLDER}/host"
+READERS = "gearman"  # the group that may read the host's key: services, and who submits jobs
 DAYS = 90
 
 
@@ -22,11 +23,11 @@ def speaks_tls(host: Host) -> bool:
 
 def tls(host: Host, inventory: Inventory) -> Iterator[Resource]:
     """What a host needs to speak it, if any job server does."""
-    if not any(map(speaks_tls, inventory.group("job_server"))):
+    if not readers(inventory):
         return
     made = authority.of(host.folder)
     listens = host.variables.get("gearman_listen", host.address)
-    yield from account()
+    yield Group(READERS)
     yield Directory("/etc/gearman")
     yield Directory(FOLDER)
     yield File(CA, content=made.pem)
@@ -36,9 +37,14 @@ def tls(host: Host, inventory: Inventory) -> Iterator[Resource]:
         host.variables.get("gearman_certificate_days", DAYS),
         # On a client host who logs in submits jobs, and who is in the group.
         host.user if "client" in host.groups else "root",
-        USER,
+        READERS,
         made,
     )
+
+
+def readers(inventory: Inventory) -> tuple[str, ...]:
+    """The groups that an account must be in to read the key of its host; none without TLS."""
+    return (READERS,) if any(map(speaks_tls, inventory.group("job_server"))) else ()
 
 
 def fingerprint(inventory: Inventory) -> str:

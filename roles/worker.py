@@ -9,29 +9,37 @@ from provision.resources.health import WorkerHealth
 from provision.resources.release import Release
 from provision.resources.unit import Unit, unit_file
 from roles.job_server import servers
-from roles.runtime import ROOT, USER, account
-from roles.tls import fingerprint, flags, tls
+from roles.runtime import ROOT, WORKER_USER, account
+from roles.tls import fingerprint, flags, readers, tls
 
 FUNCTIONS = ("reverse", "resize", "wc")
+TEMPLATE = "gearman-worker@.service"
 
 
 def worker(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
     release = Release(ROOT, artifact)
     known = servers(inventory)
     file = unit_file(
-        "gearman-worker@.service",
+        TEMPLATE,
         release,
         address=host.name,
         servers=",".join(known),
         ca=fingerprint(inventory),
         memory=host.variables.get("gearman_worker_memory", "1G"),
+        user=WORKER_USER,
     )
-    wanted = host.variables.get("gearman_functions", FUNCTIONS)
-    yield from account()
+    yield from account(WORKER_USER, readers(inventory))
     yield from tls(host, inventory)
     yield file
-    for function in dict.fromkeys((*wanted, *FUNCTIONS)):
-        name = f"gearman-worker@{function}.service"
-        yield Unit(name, file, release.current, wanted=function in wanted, reloads=True)
-        if function in wanted:
-            yield WorkerHealth(name, release, flags(inventory), function, host.name, known, USER)
+    for function, (name, wanted) in units(host).items():
+        yield Unit(name, file, release.current, wanted=wanted, reloads=True)
+        if wanted:
+            trusted = flags(inventory)
+            yield WorkerHealth(name, release, trusted, function, host.name, known, WORKER_USER)
+
+
+def units(host: Host) -> dict[str, tuple[str, bool]]:
+    """Function -> its unit, and whether this host should run it."""
+    wanted = host.variables.get("gearman_functions", FUNCTIONS)
+    known = dict.fromkeys((*wanted, *FUNCTIONS))
+    return {each: (TEMPLATE.replace("@", f"@{each}"), each in wanted) for each in known}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import errno
 import fcntl
+import grp
 import json
 import os
 import pwd
@@ -38,6 +39,7 @@ APT = (
     *("apt-get", "install", "--yes", "--no-install-recommends"),
     *("-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Options::=--force-confold"),
 )
+NOBODY = 65534  # the group's number on every system
 LOOK = 10.0  # seconds for a command that only looks
 
 held: list[int] = []  # the lock's descriptor: open as long as this process lives
@@ -148,20 +150,39 @@ def group(link: Link, content: Content, name: str) -> None:
     briefly(["groupadd", "--system", name])
 
 
-def user(link: Link, content: Content, name: str, group: str, home: str, shell: str) -> None:
+def user(
+    link: Link, content: Content, name: str, group: str, home: str, shell: str, groups: list[str]
+) -> None:
     wanted = ["--gid", group, "--home-dir", home, "--shell", shell, name]
+    if groups:
+        wanted = ["--groups", ",".join(groups), *wanted]
     try:
         pwd.getpwnam(name)
     except KeyError:
         briefly(["useradd", "--system", "--no-create-home", *wanted])
     else:
         mend = ["usermod", *("--home" if each == "--home-dir" else each for each in wanted)]
+        mend += ["--append"] if groups else []
         try:
             briefly(mend)
         except Failure:
             # It notes no other home while the user's processes run. They do not mind, so it is
             # run where it sees none.
             briefly(["unshare", "--pid", "--fork", "--mount-proc", *mend])
+
+
+def forget_user(link: Link, content: Content, name: str, group: bool) -> None:
+    """Remove a user; userdel refuses while a process runs as it."""
+    if not group:
+        # Else userdel takes the group along that has no other member.
+        briefly(["usermod", "--gid", str(NOBODY), name])
+    briefly(["userdel", name])
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        return
+    if group:  # login.defs may say that userdel leaves it
+        briefly(["groupdel", name])
 
 
 def daemon_reload(link: Link, content: Content) -> None:
@@ -221,7 +242,7 @@ def trial(
             cwd="/",
             user=owner.pw_uid,
             group=owner.pw_gid,
-            extra_groups=[],
+            extra_groups=os.getgrouplist(user, owner.pw_gid),
             start_new_session=True,
         )
         try:
@@ -251,6 +272,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "packages": packages,
     "group": group,
     "user": user,
+    "forget_user": forget_user,
     "directory": directory,
     "file": file,
     "attributes": attributes,

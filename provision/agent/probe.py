@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+from provision.agent.accounts import traces
 from provision.agent.installed import damage, was_there_before
 from provision.agent.link import COMMANDS, ENVIRONMENT, PIECE, Link
 from provision.agent.machine import machine
@@ -116,6 +117,9 @@ class Batch:
             "shell": found.pw_shell,
             "groups": [each.gr_name for each in grp.getgrall() if name in each.gr_mem],
         }
+
+    def _traces(self, name: str, *places: str) -> Any:
+        return traces(name, places)
 
     def _package(self, name: str) -> Any:
         return self._packages.get(name)

@@ -33,6 +33,12 @@ def variable(pid: int, name: str) -> str | None:
     return found[1] if found else None
 
 
+def whose(pid: int, uid: int) -> dict[str, Any] | None:
+    """A process of this user, with its unit; None: it is another's, or gone."""
+    found = re.search(r"^Uid:\s+(\d+)\s+(\d+)", _read(f"/proc/{pid}/status"), re.MULTILINE)
+    return _described(pid) if found and str(uid) in found.groups() else None
+
+
 def listening(address: str, port: int) -> dict[str, Any] | None:
     """Who listens at a TCP port of an address, or of all."""
     wanted = _addresses(address)
@@ -80,12 +86,14 @@ def _owner_of(inode: str) -> dict[str, Any]:
                     continue
         except OSError:  # it ended meanwhile, or is not ours to look at
             continue
-        command = _read(f"/proc/{pid}/comm").strip()
-        units = re.findall(
-            r"([^/\n]+\.(?:service|socket|scope))$", _read(f"/proc/{pid}/cgroup"), re.M
-        )
-        return {"pid": pid, "command": command, "unit": units[-1] if units else None}
+        return _described(pid)
     return {"pid": None, "command": "a process that cannot be seen", "unit": None}
+
+
+def _described(pid: int) -> dict[str, Any]:
+    command = _read(f"/proc/{pid}/comm").strip()
+    units = re.findall(r"([^/\n]+\.(?:service|socket|scope))$", _read(f"/proc/{pid}/cgroup"), re.M)
+    return {"pid": pid, "command": command, "unit": units[-1] if units else None}
 
 
 def _read(path: str) -> str:

@@ -1,10 +1,16 @@
 """System accounts: groups, and users who cannot log in."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 from provision.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource
+
+NOWHERE = "/nonexistent"
+NOLOGIN = "/usr/sbin/nologin"
+PLACES = ("/etc/gearman", "/opt/gearman", "/var/lib/gearman", "/var/spool/cron")
+"""Where a file of a former account may be that somebody else put there."""
 
 
 @dataclass(frozen=True)
@@ -25,28 +31,33 @@ class Group(Resource):
 
 @dataclass(frozen=True)
 class User(Resource):
-    """A system user. Its home is recorded, never made."""
+    """A system user, of ``group`` and at least of ``groups``. Its home is recorded, never made."""
 
     name: str
     group: str
-    home: str = "/nonexistent"
-    shell: str = "/usr/sbin/nologin"
+    home: str = NOWHERE
+    shell: str = NOLOGIN
+    groups: tuple[str, ...] = ()
 
     def questions(self) -> Iterable[Question]:
         return [("user", self.name)]
 
     def steps(self, answers: Answers) -> Iterator[Change | Problem]:
-        wanted = asdict(self)
+        wanted = asdict(self) | {"groups": list(self.groups)}
         found = answers["user", self.name]
         operation = Operation("user", wanted)
         if found is None:
-            yield Change("+", f"user {self.name}", operation, f"group {self.group}, {self.shell}")
+            groups = " ".join((self.group, *self.groups))
+            noun = "groups" if self.groups else "group"
+            yield Change("+", f"user {self.name}", operation, f"{noun} {groups}, {self.shell}")
             return
         wrong = [
             f"{key} {found[key]} -> {wanted[key]}"
             for key in ("group", "home", "shell")
             if found[key] != wanted[key]
         ]
+        missing = [each for each in self.groups if each not in found["groups"]]
+        wrong += (f"also of group {each}" for each in missing)
         if wrong:
             yield Change("~", f"user {self.name}", operation, ", ".join(wrong))
 
@@ -56,4 +67,57 @@ class User(Resource):
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset({f"group:{self.group}"})
+        return frozenset(f"group:{each}" for each in (self.group, *self.groups))
+
+
+@dataclass(frozen=True)
+class FormerAccount(Resource):
+    """A user and group that ``units``, and nothing else, ran as before: gone with its last trace.
+
+    ``places`` are more paths at which a file of theirs is a trace. ``keeps_group``: the group is
+    needed further on.
+    """
+
+    name: str
+    units: tuple[str, ...]
+    places: tuple[str, ...] = ()
+    keeps_group: bool = False
+
+    def questions(self) -> Iterable[Question]:
+        return [("user", self.name), self._traces]
+
+    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+        if self.is_there(answers) and not self.traces(answers):
+            group = not (self.keeps_group or answers[self._traces]["group"])
+            operation = Operation("forget_user", {"name": self.name, "group": group})
+            what = f"user {self.name}{' and its group' if group else ''}"
+            yield Change("-", what, operation, "nothing runs as it any more")
+
+    def is_there(self, answers: Answers) -> bool:
+        """Whether the user is, and is as this toolkit made it: another's is not our concern."""
+        found = answers["user", self.name]
+        made = {"group": self.name, "home": NOWHERE, "shell": NOLOGIN}
+        return bool(found) and all(found[key] == value for key, value in made.items())
+
+    def traces(self, answers: Answers) -> list[str]:
+        """What needs the user, beside the units that are changed to run as another."""
+        found = answers[self._traces]
+        files = {*self.units, *(re.sub(r"@.*\.", "@.", unit) for unit in self.units)}
+        own = files.union(f"{file}.d" for file in files)
+        return [
+            *(
+                f"{each['command']} (pid {each['pid']}, {each['unit'] or 'no unit'}) runs as it"
+                for each in found["processes"]
+                if each["unit"] not in self.units
+            ),
+            *(f"{path} names it" for path in found["units"] if own.isdisjoint(path.split("/"))),
+            *(f"{path} is its own" for path in found["files"]),
+        ]
+
+    @property
+    def _traces(self) -> Question:
+        return ("traces", self.name, *PLACES, *self.places)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({*(f"unit:{unit}" for unit in self.units), "certificate"})

@@ -25,6 +25,8 @@ from provision.resources.release import Release
 FOLDER = "/etc/systemd/system"
 RELOAD = Change("~", "daemon-reload", Operation("daemon_reload"), "a unit file is new to systemd")
 
+ACCOUNT = re.compile(r"^(User|Group)=(.*)$", re.MULTILINE)
+
 ABSENT = {"active": "not there yet", "enabled": "disabled"}
 
 
@@ -71,12 +73,23 @@ class UnitFile(File):
     def needs(self) -> frozenset[str]:
         return super().needs | (self.kept.needs if self.kept else frozenset())
 
+    @property
+    def accounts(self) -> frozenset[str]:
+        """Whom its processes run as."""
+        pairs = ACCOUNT.findall(self.content.decode())
+        return frozenset(f"{kind.lower()}:{name}" for kind, name in pairs)
+
     def holding(self, text: str) -> "UnitFile":
-        """The same file with another content."""
+        """The same file with another content, but for the account: that is the host's matter.
+
+        So a rollback needs no account of before, and leaves files with their owners.
+        """
         found = re.search(r"^Environment=GEARMAN_CONFIG=(\w+)$", text, re.MULTILINE)
-        content = text.encode()
-        kept = replace(self.kept, content=content) if self.kept else None
-        return replace(self, content=content, config=found[1] if found else "", kept=kept)
+        kept = replace(self.kept, content=text.encode()) if self.kept else None
+        own = dict(ACCOUNT.findall(self.content.decode()))
+        content = ACCOUNT.sub(lambda line: f"{line[1]}={own.get(line[1], line[2])}", text)
+        config = found[1] if found else ""
+        return replace(self, content=content.encode(), config=config, kept=kept)
 
 
 def unit_file(name: str, release: Release, **variables: object) -> UnitFile:
@@ -241,7 +254,7 @@ class Unit(Resource):
     @property
     def needs(self) -> frozenset[str]:
         socket = self.socket.provides if self.socket else frozenset()
-        return self.file.provides | self.current.provides | socket
+        return self.file.provides | self.current.provides | socket | self.file.accounts
 
 
 def _unit_change(

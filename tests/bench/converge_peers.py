@@ -43,14 +43,16 @@ ANSIBLE = """
   gather_facts: false
   become: true
   tasks:
-    - group: {name: gearman, system: true}
+    - group: {name: "{{ item }}", system: true}
+      loop: [gearmand, gearman-worker]
     - user:
-        name: gearman
-        group: gearman
+        name: "{{ item }}"
+        group: "{{ item }}"
         system: true
         home: /nonexistent
         create_home: false
         shell: /usr/sbin/nologin
+      loop: [gearmand, gearman-worker]
 
 - hosts: job_server
   gather_facts: false
@@ -129,11 +131,12 @@ def unit(name):
     return files.put(f"{host.name}/{name}", f"/etc/systemd/system/{name}", mode="644")
 
 
-if "job_server" in host.groups or "worker" in host.groups:
-    server.group("gearman", system=True)
+accounts = {"job_server": "gearmand", "worker": "gearman-worker"}
+for account in (accounts[group] for group in host.groups if group in accounts):
+    server.group(account, system=True)
     server.user(
-        "gearman",
-        group="gearman",
+        account,
+        group=account,
         system=True,
         home="/nonexistent",
         ensure_home=False,

@@ -22,7 +22,8 @@ systemctl stop 'gearman*'
 rm -f /etc/systemd/system/gearman* /etc/systemd/system/*.wants/gearman*
 rm -f /usr/local/bin/gear* /etc/profile.d/gearman.sh
 rm -rf /opt/gearman /var/lib/gearmand
-userdel gearman 2>/dev/null
+userdel gearmand 2>/dev/null
+userdel gearman-worker 2>/dev/null
 systemctl daemon-reload; systemctl reset-failed
 """
 FULL_DISK = """

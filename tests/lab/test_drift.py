@@ -70,7 +70,7 @@ def drift(host: str, done: str, *planned: str) -> Drift:
 ROUNDS = {
     "attributes, links and what runs": (
         drift("client1", f"chmod 600 {PROFILE}", f"~ file {PROFILE}  (mode 0600 -> 0644)"),
-        drift("server1", f"chown gearman {SERVER}", f"~ file {SERVER}  (owner gearman -> root)"),
+        drift("server1", f"chown gearmand {SERVER}", f"~ file {SERVER}  (owner gearmand -> root)"),
         drift("worker1", f"chgrp daemon {WORKER}", f"~ file {WORKER}  (group daemon -> root)"),
         drift(
             "client1",
@@ -90,8 +90,8 @@ ROUNDS = {
         ),
         drift(
             "worker1",
-            "chown gearman:daemon /opt/gearman",
-            "~ directory /opt/gearman  (owner gearman -> root, group daemon -> root)",
+            "chown gearman-worker:daemon /opt/gearman",
+            "~ directory /opt/gearman  (owner gearman-worker -> root, group daemon -> root)",
         ),
         drift(
             "server1",
@@ -142,9 +142,9 @@ ROUNDS = {
         ),
         drift(
             "worker1",
-            "usermod -s /bin/sh gearman; usermod -g daemon gearman;"
+            "usermod -s /bin/sh gearman-worker; usermod -g daemon gearman-worker;"
             "sed -i 's,/nonexistent:/bin/sh,/tmp:/bin/sh,' /etc/passwd",
-            "~ user gearman  (group daemon -> gearman, home /tmp -> /nonexistent, "
+            "~ user gearman-worker  (group daemon -> gearman-worker, home /tmp -> /nonexistent, "
             "shell /bin/sh -> /usr/sbin/nologin)",
         ),
         drift(
@@ -207,10 +207,10 @@ ROUNDS = {
         ),
         drift(
             "worker1",
-            "userdel -f gearman 2>/dev/null",
-            "+ group gearman",
-            "+ user gearman  (group gearman, /usr/sbin/nologin)",
-            *(f"~ restart {each}  (its user gearman is gone)" for each in WORKERS),
+            "userdel -f gearman-worker 2>/dev/null",
+            "+ group gearman-worker",
+            "+ user gearman-worker  (group gearman-worker, /usr/sbin/nologin)",
+            *(f"~ restart {each}  (its user gearman-worker is gone)" for each in WORKERS),
         ),
         drift("client1", f"rm {PROFILE}", f"+ file {PROFILE}  (root:root 0644)"),
     ),

@@ -33,7 +33,8 @@ BARE = """
 systemctl stop 'gearman*'
 rm -rf /etc/systemd/system/gearman* /etc/systemd/system/*.wants/gearman*
 rm -rf /usr/local/bin/gear* /etc/profile.d/gearman.sh /opt/gearman
-userdel gearman 2>/dev/null || true
+userdel gearmand 2>/dev/null || true
+userdel gearman-worker 2>/dev/null || true
 systemctl daemon-reload; systemctl reset-failed
 """
 CHANGES = 12  # that a bare worker needs, or a few less

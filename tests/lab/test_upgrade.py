@@ -43,10 +43,12 @@ def tree(folder: Path, edits: Mapping[str, str] = MappingProxyType({})) -> Path:
     return folder
 
 
-def begin(folder: Path, task: str, *arguments: str) -> subprocess.Popen[str]:
+def begin(
+    folder: Path, task: str, *arguments: str, hosts: Path = ROOT / "inventory" / "lab"
+) -> subprocess.Popen[str]:
     """Start an operator's command, from a tree, to the lab's hosts."""
-    hosts = ("--hosts", str(ROOT / "inventory" / "lab"))
-    command = [sys.executable, "-m", "invoke", "--search-root", str(folder), task, *hosts]
+    command = [sys.executable, "-m", "invoke", "--search-root", str(folder), task]
+    command += ["--hosts", str(hosts)]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     return subprocess.Popen(
         [*command, *arguments],
@@ -67,8 +69,10 @@ class Ended:
     said: str
 
 
-def invoke(folder: Path, task: str, *arguments: str) -> Ended:
-    with begin(folder, task, *arguments) as process:
+def invoke(
+    folder: Path, task: str, *arguments: str, hosts: Path = ROOT / "inventory" / "lab"
+) -> Ended:
+    with begin(folder, task, *arguments, hosts=hosts) as process:
         said = process.communicate()[0]
     return Ended(process.returncode, said)
 

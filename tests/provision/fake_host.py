@@ -71,6 +71,12 @@ class FakeHost:
     def _ask_user(self, name: str) -> Answer:
         return self.users.get(name)
 
+    def _ask_traces(self, name: str, *places: str) -> Answer:
+        units = [unit for unit, each in self.processes.items() if each.get("user") == name]
+        runs = [{"pid": 7, "command": "gearmand", "unit": unit} for unit in units]
+        none: dict[str, list[Any]] = {"processes": runs, "units": [], "files": [], "group": []}
+        return none if name in self.users else None
+
     def _ask_package(self, name: str) -> Answer:
         return "1.0" if name in self.packages else None
 
@@ -136,9 +142,16 @@ class FakeHost:
     def _do_group(self, _: Operation, name: str) -> None:
         self.groups.add(name)
 
-    def _do_user(self, _: Operation, name: str, group: str, home: str, shell: str) -> None:
-        assert group in self.groups, f"no group {group} for user {name}"
-        self.users[name] = {"group": group, "home": home, "shell": shell}
+    def _do_user(
+        self, _: Operation, name: str, group: str, home: str, shell: str, groups: list[str]
+    ) -> None:
+        assert self.groups.issuperset([group, *groups]), f"no group {group} for user {name}"
+        self.users[name] = {"group": group, "home": home, "shell": shell, "groups": groups}
+
+    def _do_forget_user(self, _: Operation, name: str, group: bool) -> None:
+        assert name not in [each.get("user") for each in self.processes.values()]
+        del self.users[name]
+        self.groups -= {name} if group else set()
 
     def _do_directory(self, _: Operation, path: str, **attributes: str) -> None:
         self._put(path, directory(**attributes))
@@ -213,7 +226,11 @@ class FakeHost:
         root = settings["ExecStart"].partition("/current/")[0]
         folder = f"{root}/{self.paths[f'{root}/current']['target']}"
         assert folder in self.paths, f"there is nothing in {folder}"
-        return {"program": f"{folder}/venv/bin/python", "config": settings["GEARMAN_CONFIG"]}
+        return {
+            "program": f"{folder}/venv/bin/python",
+            "config": settings["GEARMAN_CONFIG"],
+            "user": settings.get("User"),
+        }
 
     def _unit_file(self, name: str) -> str:
         return "/etc/systemd/system/" + re.sub(r"@.*\.", "@.", name)

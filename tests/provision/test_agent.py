@@ -4,6 +4,7 @@ import ast
 import hashlib
 import io
 import os
+import pwd
 import shutil
 import signal
 import stat
@@ -163,6 +164,7 @@ def test_what_answers_cannot_write() -> None:
         *("os.cpu_count", "os.getloadavg", "os.listxattr"),
         *("os.lstat", "os.stat", "os.readlink", "os.listdir", "os.scandir"),
         *("os.path.exists", "os.path.dirname", "os.path.basename", "os.path.join"),
+        *("os.walk", "os.path.realpath"),
     }
     assert {name for name in called if name.startswith("subprocess.")} == {"subprocess.run"}
     for call in calls:
@@ -497,3 +499,18 @@ def test_a_command_that_closes_its_output_is_waited_for_and_stopped_in_time(
     assert running.status == 3
     with pytest.raises(HostFailed, match=r"it was not over after 0\.2 s"):
         heard(agent, "/bin/sh", "-c", f"{closed} 60", seconds=0.2)
+
+
+def test_what_is_left_of_a_user_is_found(agent: Session, tmp_path: Path) -> None:
+    nobody = pwd.getpwnam("nobody")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "own").touch()
+    os.chown(tmp_path / "deep" / "own", nobody.pw_uid, 0)
+    with subprocess.Popen(["sleep", "60"], user="nobody") as process:
+        try:
+            found = answer(agent, "traces", "nobody", str(tmp_path), "/nowhere")
+        finally:
+            process.kill()
+    assert found["files"] == [str(tmp_path / "deep" / "own")]
+    assert process.pid in [each["pid"] for each in found["processes"]]
+    assert answer(agent, "traces", "nobody-at-all", str(tmp_path)) is None

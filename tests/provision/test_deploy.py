@@ -173,8 +173,8 @@ def test_hosts_of_later_groups_do_not_begin_when_one_fails(
     fleet.sessions["job"].breaks_at = "unit"
     assert fleet.deploy() == 3
     staged = {"directory", "release"}
-    for name in ("worker", "client"):
-        assert {each.kind for each in fleet.sessions[name].host.applied} == staged
+    for name, more in (("worker", {"group", "user"}), ("client", set())):
+        assert {each.kind for each in fleet.sessions[name].host.applied} == staged | more
     out = capsys.readouterr().out
     assert "job     failed  start gearmand.socket: it ended with 1" in out
     assert "    | no room\n    | at all\n" in out
@@ -205,7 +205,7 @@ def test_a_locked_host_stops_the_deploy_before_anything_is_changed(fleet: Fleet)
 
 
 def test_what_somebody_else_did_since_the_plan_was_shown_is_not_done_again(fleet: Fleet) -> None:
-    fleet.sessions["worker"].meanwhile = [Operation("group", {"name": "gearman"})]
+    fleet.sessions["worker"].meanwhile = [Operation("group", {"name": "gearman-worker"})]
     assert fleet.deploy() == 0
     kinds = [each.kind for each in fleet.sessions["worker"].host.applied]
     assert kinds.count("group") == 1
@@ -270,4 +270,4 @@ def test_json_tells_the_same_line_by_line(fleet: Fleet, capsys: pytest.CaptureFi
         "verified",
     ]
     planned = next(line for line in lines if line["event"] == "planned")
-    assert planned["plan"]["changes"][0]["summary"] == "directory /opt/gearman"
+    assert planned["plan"]["changes"][0]["summary"] == "group gearmand"

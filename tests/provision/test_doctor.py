@@ -16,9 +16,11 @@ from provision.events import Finding
 from provision.messages import Question, Unknown
 from provision.patient import Clock, Patient, parted
 from provision.release import ON_HOSTS, Artifact
+from provision.resources.account import PLACES
 from provision.resources.certificate import Certificate
 from provision.session import AGENT, Session
 from roles import ROLES
+from roles.former import SERVERS
 from tests.provision.local import session
 from tests.server.process import Server
 
@@ -96,8 +98,9 @@ def found(
         for role in roles
         for resource in role(one, known, RELEASE)
     ]
-    told = well(host) | dict(answers or {})
     asked = [*checks.questions(resources), ("server", *parted(SERVER))]
+    no_user = {each: None for each in asked if each[0] in ("user", "traces")}
+    told = well(host) | no_user | dict(answers or {})
     patient = Patient(
         one, resources, {each: told[each] for each in asked}, clock, RELEASE.id, [SERVER]
     )
@@ -126,7 +129,20 @@ def space(**answer: Any) -> dict[Question, Any]:
     return {("space", "/var"): SPACE | {"device": 2} | answer}
 
 
+FORMER = {"group": "gearman", "home": "/nonexistent", "shell": "/usr/sbin/nologin"}
+TRACES = ("traces", "gearman", *PLACES)
+NONE: dict[str, list[Any]] = {"processes": [], "units": [], "files": [], "group": []}
+MINE = [{"pid": 3, "command": "mine", "unit": "mine.service"}]
+
 WRONG = (
+    (
+        *("client1", {("user", "gearman"): FORMER, (*TRACES, *SERVERS): NONE}),
+        *("warn", "accounts", "user gearman is of an earlier version"),
+    ),
+    (
+        *("server1", {("user", "gearman"): FORMER, TRACES: NONE | {"processes": MINE}}),
+        *("warn", "accounts", "is kept: mine (pid 3, mine.service) runs as it"),
+    ),
     ("worker1", {("machine",): MACHINE | {"available": 1}}, "warn", "memory", "available"),
     ("worker1", {("oom", SINCE): ["x.service"]}, "fail", "memory", "x.service had a process kill"),
     ("worker1", space(free=GIB // 32), "fail", "disk", "/var has 32 of 102400 MB left"),
@@ -247,8 +263,7 @@ def test_a_clock_is_wrong_as_far_as_can_be_told(
 def test_the_last_lines_are_asked_of_units_that_do_not_run_alone() -> None:
     known = inventory.load(LAB)
     worker = known.group("worker")[0]
-    (role,) = ROLES["worker"][-1:]
-    resources = list(role(worker, known, RELEASE))
+    resources = [one for role in ROLES["worker"] for one in role(worker, known, RELEASE)]
     answers = well("worker1") | unit(active="failed")
     name = "gearman-worker@wc.service"
     assert checks.last_lines(resources, answers) == [("lines", name, LAST)]

@@ -162,8 +162,11 @@ def test_without_a_terminal_nobody_is_asked() -> None:
         (Operation("packages", {"names": ["jq"]}), "apt-get install -y jq"),
         (Operation("group", {"name": "app"}), "groupadd --system app"),
         (
-            Operation("user", {"name": "a", "group": "g", "home": "/x y", "shell": "/bin/sh"}),
-            "useradd --system -g g -d '/x y' -s /bin/sh a",
+            Operation(
+                "user",
+                {"name": "a", "group": "g", "home": "/x y", "shell": "/bin/sh", "groups": ["h"]},
+            ),
+            "useradd --system -g g -d '/x y' -s /bin/sh -G h a",
         ),
         (Operation("link", {"path": "/a", "target": "b"}), "ln -sfn b /a"),
         (Operation("remove", {"path": "/a"}), "rm /a"),

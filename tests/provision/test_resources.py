@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from provision.release import Artifact
-from provision.resources.account import Group, User
+from provision.resources.account import FormerAccount, Group, User
 from provision.resources.base import Problem, Resource
 from provision.resources.files import Directory, File, Link
 from provision.resources.packages import Packages
 from provision.resources.release import MB, OldReleases, Release
 from provision.resources.requirement import Clock, FreePort, Systemd
-from provision.resources.unit import Socket, Unit, UnitFile, unit_file
+from provision.resources.unit import FOLDER, Socket, Unit, UnitFile, unit_file
 
 MOTD = File("/etc/motd", mode="0644", content=b"welcome\n")
 LINK = Link("/opt/app/current", "releases/2")
@@ -37,6 +37,16 @@ OS = {"PRETTY_NAME": "Debian 10"}
 NO_APT = "only apt is known here, and this is Fedora Linux 42"
 LEAVE_OUT = "and set `packages: []` for this host"
 FEDORA = {"ID": "fedora", "PRETTY_NAME": "Fedora Linux 42"}
+
+
+FORMER = FormerAccount("old", ("app@1.service",))
+BEFORE = {"group": "old", "home": "/nonexistent", "shell": "/usr/sbin/nologin"}
+RUNS = {"pid": 7, "command": "app", "unit": "app@1.service"}
+UNUSED = " (nothing runs as it any more)"
+
+
+def traces(**found: list[Any]) -> dict[str, list[Any]]:
+    return {"processes": [], "units": [], "files": [], "group": []} | found
 
 
 def found_at(kind: str, **more: Any) -> dict[str, Any]:
@@ -64,6 +74,24 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
     (Group("app"), [None], ["+ group app"]),
     (Group("app"), [{"gid": 990}], []),
     (User("app", "app"), [None], ["+ user app (group app, /usr/sbin/nologin)"]),
+    (
+        User("app", "app", groups=("keys",)),
+        [{"group": "app", "home": "/nonexistent", "shell": "/usr/sbin/nologin", "groups": []}],
+        ["~ user app (also of group keys)"],
+    ),
+    (FORMER, [None, None], []),
+    (FORMER, [BEFORE, traces(processes=[RUNS])], ["- user old and its group" + UNUSED]),
+    (
+        FORMER,
+        [BEFORE, traces(units=[f"{FOLDER}/app@.service"])],
+        ["- user old and its group" + UNUSED],
+    ),
+    (FORMER, [BEFORE, traces(group=["ana"])], ["- user old" + UNUSED]),
+    (FORMER, [BEFORE, traces(processes=[RUNS | {"unit": "mine.service"}])], []),
+    (FORMER, [BEFORE, traces(processes=[RUNS | {"unit": None}])], []),
+    (FORMER, [BEFORE, traces(units=[f"{FOLDER}/mine.service"])], []),
+    (FORMER, [BEFORE, traces(files=["/opt/app/x"])], []),
+    (FORMER, [BEFORE | {"home": "/home/old"}, traces()], []),
     (
         User("app", "app"),
         [{"uid": 990, "group": "app", "home": "/nonexistent", "shell": "/bin/sh", "groups": []}],
@@ -300,8 +328,20 @@ def test_a_rewritten_text_shows_how_it_differs() -> None:
 
 
 def test_a_process_tells_by_its_digest_that_its_unit_file_changed() -> None:
-    options = {"address": "10.0.0.7", "memory": "1G", "durable": True, "ca": ""}
+    options = {"address": "10.0.0.7", "memory": "1G", "durable": True, "ca": "", "user": "app"}
     one = unit_file("gearmand.service", RELEASE, port=4730, **options)
     other = unit_file("gearmand.service", RELEASE, port=4731, **options)
     assert one.config != other.config
     assert f"GEARMAN_CONFIG={one.config}\n" in one.content.decode()
+
+
+def test_a_unit_file_of_an_earlier_release_runs_as_the_account_of_today() -> None:
+    options = {"address": "10.0.0.7", "memory": "1G", "durable": True, "ca": "", "port": 4730}
+    old = unit_file("gearmand.service", RELEASE, user="old", **options)
+    restored = unit_file("gearmand.service", RELEASE, user="new", **options).holding(
+        old.content.decode()
+    )
+    assert b"\nUser=new\nGroup=new\n" in restored.content
+    assert restored.config == old.config
+    assert restored.kept
+    assert restored.kept.content == old.content, "what is kept beside the release stays as it was"

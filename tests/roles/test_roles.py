@@ -77,6 +77,38 @@ def test_one_host_may_be_of_every_kind(tmp_path: Path) -> None:
     host.apply([change.operation for change in planned(host, wanted).changes])
     assert planned(host, wanted).changes == ()
     assert len(host.processes) == 5
+    users = {unit: process.get("user") for unit, process in host.processes.items()}
+    assert users.pop("gearmand.service") == "gearmand"
+    assert users.pop("gearmand.socket") is None
+    assert set(users.values()) == {"gearman-worker"}
+
+
+@pytest.mark.parametrize("secured", [False, True])
+def test_a_host_where_all_ran_as_one_account_is_taken_over(tmp_path: Path, secured: bool) -> None:
+    groups = "{job_server: {hosts: {all1: }}, worker: {hosts: {all1: }}}"
+    own = f"gearman_listen: 10.0.0.1, gearman_tls: {str(secured).lower()}"
+    wanted = resources(load(tmp_path, f"all: {{vars: {{{own}}}, children: {groups}}}"), "all1")
+    host = FakeHost(groups={"root", "gearman"}, users={"root": {"group": "root"}})
+    host.users["gearman"] = {"group": "gearman", "home": "/nonexistent", "groups": []}
+    host.users["gearman"]["shell"] = "/usr/sbin/nologin"
+    host.apply([change.operation for change in planned(host, wanted).changes])
+    assert planned(host, wanted).changes == ()
+    host.users["gearman-worker"]["groups"] = []
+    told = [change.summary for change in planned(host, wanted).changes]
+    assert told == (["user gearman-worker"] if secured else [])
+    # As it was before.
+    host.users["gearman"] = {**host.users["gearmand"], "group": "gearman", "groups": []}
+    host.groups.add("gearman")
+    for process in host.processes.values():
+        process |= {"user": process.get("user") and "gearman", "config": "before"}
+    changes = planned(host, wanted).changes
+    told = [change.summary for change in changes]
+    assert told[0] == "restart gearmand.service"
+    assert told[-1] == ("user gearman" if secured else "user gearman and its group")
+    host.apply([change.operation for change in changes])
+    assert planned(host, wanted).changes == ()
+    assert "gearman" not in host.users
+    assert ("gearman" in host.groups) == secured, "the group reads the host's key"
 
 
 def test_a_worker_serves_the_functions_its_inventory_names_and_no_other(tmp_path: Path) -> None:

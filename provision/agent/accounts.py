@@ -1,0 +1,75 @@
+"""What a host has of a user: what runs as it, what it owns, and what names it. It only reads."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from provision.agent.processes import pids, whose
+
+UNITS = (
+    *("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system"),
+    *("/usr/lib/systemd/system", "/lib/systemd/system"),
+)
+ENOUGH = 5  # files to tell of
+
+
+def traces(name: str, places: Sequence[str]) -> dict[str, list[Any]] | None:
+    """What is left of a user; None: there is no such user.
+
+    ``group`` is what needs its group of that name: other members, and files at the ``places``.
+    """
+    try:
+        uid = pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return None
+    found = [each for place in places for each in _files(place)]
+    return {
+        "processes": [each for pid in pids() if (each := whose(pid, uid))],
+        "units": sorted(_unit_files(name)),
+        "files": [path for path, status in found if status.st_uid == uid][:ENOUGH],
+        "group": _needs_group(name, found),
+    }
+
+
+def _needs_group(name: str, found: Sequence[tuple[str, os.stat_result]]) -> list[str]:
+    try:
+        group = grp.getgrnam(name)
+    except KeyError:
+        return []
+    members = {each.pw_name for each in pwd.getpwall() if each.pw_gid == group.gr_gid}
+    others = members.union(group.gr_mem) - {name}
+    files = [path for path, status in found if status.st_gid == group.gr_gid]
+    return [*sorted(others), *files[:ENOUGH]]
+
+
+def _files(place: str) -> Iterator[tuple[str, os.stat_result]]:
+    """A path, and all that is below it."""
+    try:
+        yield place, os.lstat(place)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for folder, folders, files in os.walk(place):
+        for path in (os.path.join(folder, each) for each in (*folders, *files)):
+            try:
+                yield path, os.lstat(path)
+            except FileNotFoundError:  # gone meanwhile
+                pass
+
+
+def _unit_files(name: str) -> Iterator[str]:
+    """Unit files, and drop-ins, that make something run as a user."""
+    wanted = re.compile(rf"^\s*User\s*=\s*{re.escape(name)}\s*$", re.MULTILINE)
+    for folder in UNITS:
+        if os.path.realpath(folder) != folder:
+            continue  # /lib is /usr/lib
+        for path, status in _files(folder):
+            if path.endswith((".service", ".conf", ".socket")) and stat.S_ISREG(status.st_mode):
+                with open(path, "rb") as file:
+                    if wanted.search(file.read().decode(errors="replace")):
+                        yield path
