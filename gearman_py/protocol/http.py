@@ -13,10 +13,18 @@ HEAD_LIMIT = 16 * 1024  # bytes of a request's head, or of what stands between t
 METHODS = ("GET", "HEAD", "POST", "PUT")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
+# A line of the head may end in a line feed alone (RFC 9112 2.2), and nothing else may.
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
+_EMPTY_LINES = re.compile(rb"(?:\r?\n)*")
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_TARGET = re.compile(r"(?:/|https?://)[\x21-\x7e\x80-\xff]*", re.IGNORECASE)
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z\-._~!$&'()*+,;=%]*)(?::[0-9]*)?")
 _LENGTH = re.compile(r"[0-9]{1,19}")
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
+_TRAILER_END = re.compile(rb"\r\n\r\n")
+# So many chunks are read at a time: 256 KiB may hold 40,000, and others wait meanwhile.
+CHUNKS = 2000
 
 
 class Refused(Exception):
@@ -57,11 +65,12 @@ class Reader:
 
     max_body: int
     dead: bool = False  # what comes after a refused request cannot be read
+    behind: bool = False  # it has not looked at all of what it was fed: ask for the next again
     _unread: bytearray = field(default_factory=bytearray)
     _begun: Request | None = None  # its body is not whole
-    _missing: int = 0  # bytes of the body, or of the chunk in hand
+    _missing: int = 0  # bytes of the body, or of the chunk that is being read
     _chunked: bool = False
-    _body: list[bytes] = field(default_factory=list)
+    _body: bytearray = field(default_factory=bytearray)
     _size: int = 0  # bytes of the body, as far as they are announced
 
     @property
@@ -72,7 +81,7 @@ class Reader:
     @property
     def held(self) -> int:
         """How many bytes it holds of requests that are not whole."""
-        return len(self._unread) + sum(map(len, self._body))
+        return len(self._unread) + len(self._body)
 
     @property
     def partial(self) -> bool:
@@ -102,15 +111,16 @@ class Reader:
         except Refused:
             self.dead = True
             self._unread.clear()
+            self._body.clear()
             raise
         request, self._begun = self._begun, None
-        request.body = b"".join(self._body)
-        self._body.clear()
+        request.body = bytes(self._body)
+        self._body = bytearray()
         return request
 
     def _head(self) -> Request | None:
-        while self._unread.startswith((b"\r", b"\n")):  # RFC 9112 2.2: tolerated before a request
-            del self._unread[:1]
+        if empty := _EMPTY_LINES.match(self._unread):  # RFC 9112 2.2: tolerated before a request
+            del self._unread[: empty.end()]
         end = _HEAD_END.search(self._unread, 0, HEAD_LIMIT)
         if end is None:
             if len(self._unread) >= HEAD_LIMIT:
@@ -120,14 +130,19 @@ class Reader:
         lines = self._unread[: end.start()].decode("latin-1").replace("\r\n", "\n").split("\n")
         del self._unread[: end.end()]
         request = _request(lines[0], lines[1:])
-        self._plan_body(request.headers)
+        self._plan_body(request)
         return request
 
-    def _plan_body(self, headers: dict[str, str]) -> None:
+    def _plan_body(self, request: Request) -> None:
+        headers = request.headers
         coding, length = headers.get("transfer-encoding"), headers.get("content-length")
         if coding is not None and length is not None:
             raise _bad("both Content-Length and Transfer-Encoding")
+        if coding is not None and request.minor == 0:
+            raise _bad("Transfer-Encoding in HTTP/1.0")
         if coding is not None and coding.lower() != "chunked":
+            if "chunked" in coding.lower():
+                raise _bad(f"Transfer-Encoding: {coding}")
             raise Refused(HTTPStatus.NOT_IMPLEMENTED, f"Transfer-Encoding: {coding}")
         if length is not None and not _LENGTH.fullmatch(length):
             raise _bad(f"Content-Length: {length}")
@@ -147,44 +162,62 @@ class Reader:
         return not self._missing
 
     def _take(self) -> None:
-        if part := bytes(self._unread[: self._missing]):
-            self._body.append(part)
+        if self._missing:
+            part = self._unread[: self._missing]
+            self._body += part
             self._missing -= len(part)
             del self._unread[: len(part)]
 
     def _chunks(self) -> bool:
-        while True:
-            self._take()
-            if self._missing:
-                return False
+        self._take()
+        position = 0  # up to where chunks were read; they are removed together
+        self.behind = False
+        if self._missing:
+            return False
+        for _ in range(CHUNKS):
             # Before each chunk but the first stands the end of the one before it.
-            start = 0
+            start = position
             if self._body:
-                ending = re.match(rb"\r?\n", self._unread)
-                if ending is None and len(self._unread) > 1:
-                    raise _bad("a chunk is longer than it says")
-                if ending is None:
-                    return False
-                start = ending.end()
+                ending = self._unread[position : position + 2]
+                if ending != b"\r\n":
+                    if not b"\r\n".startswith(ending):
+                        raise _bad("a chunk is longer than it says")
+                    break
+                start += 2
             size = _CHUNK_SIZE.match(self._unread, start)
             if size is None:
-                if b"\n" in self._unread[start:] or len(self._unread) > HEAD_LIMIT:
+                if self._unread.find(b"\n", start) >= 0 or len(self._unread) - start > HEAD_LIMIT:
                     raise _bad("a chunk without a size")
-                return False
+                break
             length = int(size[1], 16)
             if not length:
-                return self._trailer(start)
+                del self._unread[:position]
+                return self._trailer(start - position)
             self._announce(length)
-            del self._unread[: size.end()]
+            position = size.end() + length
+            self._body += self._unread[size.end() : position]
+            if position > len(self._unread):
+                self._missing = position - len(self._unread)
+                self._unread.clear()
+                return False
+            self._missing = 0
+        else:
+            self.behind = True
+        del self._unread[:position]
+        return False
 
     def _trailer(self, start: int) -> bool:
         """Pass over what stands between the last chunk and the end of the request."""
-        end = _HEAD_END.search(self._unread, start)
-        if end is not None:
-            del self._unread[: end.end()]
-        elif len(self._unread) > HEAD_LIMIT:
-            raise _bad("the trailer does not end")
-        return end is not None
+        end = _TRAILER_END.search(self._unread, start, HEAD_LIMIT)
+        if end is None:
+            if len(self._unread) > HEAD_LIMIT:
+                raise _bad("the trailer does not end")
+            return False
+        _, *lines = self._unread[start : end.start()].decode("latin-1").split("\r\n")
+        for line in lines:
+            _field(line)
+        del self._unread[: end.end()]
+        return True
 
 
 def answer(
@@ -211,23 +244,44 @@ def _request(line: str, fields: list[str]) -> Request:
     if len(words) != 3:
         raise _bad("a request line is METHOD TARGET VERSION")
     method, target, version = words
-    if re.fullmatch(r"HTTP/1\.\d", version) is None:
-        if version.startswith("HTTP/"):
+    if re.fullmatch(r"HTTP/1\.[0-9]", version) is None:
+        if re.fullmatch(r"HTTP/[0-9]\.[0-9]", version):
             raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "only HTTP/1 is spoken here")
         raise _bad("a request line is METHOD TARGET VERSION")
-    headers: dict[str, str] = {}
-    for each in fields:
-        name, colon, value = each.partition(":")
-        if not colon or not _NAME.fullmatch(name):
-            raise _bad(f"not a header: {each[:80]!r}")
-        key, value = name.lower(), value.strip(" \t")
-        if key == "content-length" and headers.get(key, value) != value:
-            raise _bad("two values of Content-Length")
-        headers[key] = value
+    headers = _headers(fields)
+    minor = min(1, int(version[-1]))
+    if minor and "host" not in headers:
+        raise _bad("no Host")
+    if not _HOST.fullmatch(headers.get("host", "")):
+        raise _bad(f"Host: {headers['host'][:80]}")
     if method not in METHODS:
         why = f"{method[:20]} is not done here"
         raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, why, Allow=", ".join(METHODS))
-    return Request(method, target, min(1, int(version[-1])), headers)
+    if not _TARGET.fullmatch(target):
+        raise _bad("a target begins with /")
+    return Request(method, target, minor, headers)
+
+
+def _headers(fields: list[str]) -> dict[str, str]:
+    """By name; what has several lines is a list, except where that could be taken for another."""
+    headers: dict[str, str] = {}
+    for each in fields:
+        key, value = _field(each)
+        if key == "host" and key in headers:
+            raise _bad("two lines of Host")
+        if key == "content-length" and headers.get(key, value) != value:
+            raise _bad("two values of Content-Length")
+        if key in ("transfer-encoding", "connection") and key in headers:
+            value = f"{headers[key]}, {value}"
+        headers[key] = value
+    return headers
+
+
+def _field(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    if not colon or not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+        raise _bad(f"not a header: {line[:80]!r}")
+    return name.lower(), value.strip(" \t")
 
 
 def _bad(why: str) -> Refused:

@@ -56,7 +56,10 @@ class WebConnection(Connection):
             try:
                 self._request = self._reader.next()
                 if self._request is None:
-                    if self._reader.expects_continue:
+                    if self._reader.behind:  # others first
+                        self._pause()
+                        asyncio.get_running_loop().call_soon(self.resume)
+                    elif self._reader.expects_continue:
                         self.transport.write(CONTINUE)
                     return
                 self._begin(self._request)

@@ -40,9 +40,10 @@ def _sessions() -> Iterator[bytes]:
 
 
 def _requests() -> Iterator[bytes]:
+    post = b"POST /f HTTP/1.1\r\nHost: x\r\n"
     yield b"GET /f HTTP/1.1\r\nHost: x\r\n\r\n"
-    yield b"POST /f HTTP/1.1\r\nContent-Length: 3\r\nX-Gearman-Background: true\r\n\r\nabc"
-    yield b"POST /f HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nT: x\r\n\r\n"
+    yield post + b"Content-Length: 3\r\nX-Gearman-Background: true\r\n\r\nabc"
+    yield post + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nT: x\r\n\r\n"
 
 
 def _inventories() -> Iterator[bytes]:

@@ -140,23 +140,6 @@ def test_peer_that_does_not_read_is_not_read_from(
     assert bystander.ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
 
 
-def test_client_that_does_not_read_its_results_is_dropped(start: Start, connect: Connect) -> None:
-    server = start()
-    address = server.listening()
-    client, worker = connect(address), connect(address)
-    worker.say(Packet.CAN_DO, b"f")
-    _, handle = client.ask(Packet.SUBMIT_JOB, b"f", b"", b"")
-    worker.ask(Packet.GRAB_JOB)
-    before = server.memory()
-    chunk = request(Packet.WORK_DATA, handle, b"x" * MIB)
-    for _ in range(120):
-        worker.socket.sendall(chunk)
-    worker.say(Packet.WORK_COMPLETE, handle, b"")
-    assert worker.ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
-    assert server.memory() - before < 160 * MIB
-    assert "does not read" in server.log
-
-
 def test_newcomers_beyond_the_limit_of_open_files_are_turned_away_and_told_of(
     start: Start, connect: Connect
 ) -> None:

@@ -68,7 +68,8 @@ def client(web: Address) -> Iterator[Http]:
 
 
 def post(body: bytes, *headers: str, name: str = "f", method: str = "POST") -> bytes:
-    lines = [f"{method} /{name} HTTP/1.1", f"Content-Length: {len(body)}", *headers, "", ""]
+    length = f"Content-Length: {len(body)}"
+    lines = [f"{method} /{name} HTTP/1.1", "Host: h", length, *headers, "", ""]
     return "\r\n".join(lines).encode() + body
 
 
@@ -100,7 +101,7 @@ def test_a_post_is_a_job_and_its_result_the_answer(client: Http, worker: Peer, m
 def test_a_get_is_a_job_without_workload_and_its_name_is_decoded(
     client: Http, worker: Peer
 ) -> None:
-    client.send(b"GET //%66?a=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+    client.send(b"GET //%66?a=1 HTTP/1.1\r\nHost: h\r\n\r\n")
     handle, _, workload = grab(worker)
     assert workload == b""
     worker.say(Packet.WORK_COMPLETE, handle, b"r")
@@ -108,7 +109,7 @@ def test_a_get_is_a_job_without_workload_and_its_name_is_decoded(
 
 
 def test_a_head_is_a_job_whose_result_is_only_measured(client: Http, worker: Peer) -> None:
-    client.send(b"HEAD /f HTTP/1.1\r\n\r\n" + post(b"next"))
+    client.send(b"HEAD /f HTTP/1.1\r\nHost: h\r\n\r\n" + post(b"next"))
     worker.say(Packet.WORK_COMPLETE, grab(worker)[0], b"12345")
     status, headers, _ = client.hear(head=True)
     assert (status, headers["Content-Length"]) == (200, "5")
@@ -187,12 +188,14 @@ def test_requests_of_one_connection_are_answered_in_their_order(client: Http, wo
 
 
 def test_ten_thousand_requests_in_one_write_are_all_answered(client: Http) -> None:
-    client.send(b"HEAD / HTTP/1.1\r\n\r\n" * 10_000)
+    client.send(b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n" * 10_000)
     assert {client.hear(head=True)[0] for _ in range(10_000)} == {200}
 
 
 def test_chunks_and_an_expected_continue(client: Http, worker: Peer) -> None:
-    client.send(b"POST /f HTTP/1.1\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n")
+    client.send(
+        b"POST /f HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
+    )
     assert client._file.readline() == b"HTTP/1.1 100 Continue\r\n"
     assert client._file.readline() == b"\r\n"
     for part in (b"3\r\nab", b"c\r\n", b"A;x=y\r\n0123456789", b"\r\n0\r\nTrailer: x\r\n\r\n"):
@@ -228,9 +231,10 @@ def test_a_full_queue_is_unavailable(client: Http, worker: Peer) -> None:
     assert client.hear()[::2] == (503, b"Job queue is full\n")
 
 
+GET, POST = (b"%b /f HTTP/1.1\r\nHost: h\r\n" % method for method in (b"GET", b"POST"))
 REFUSED = {
     "no version": (b"GET /f\r\n\r\n", 400),
-    "four words": (b"GET /f x HTTP/1.1\r\n\r\n", 400),
+    "four words": (b"GET /f x HTTP/1.1\r\nHost: h\r\n\r\n", 400),
     "empty line of spaces": (b"  \r\n\r\n", 400),
     "gearman packet": (b"\0REQ\0\0\0\x10\0\0\0\0\r\n\r\n", 400),
     "gearman text": (b"status\r\n\r\n", 400),
@@ -238,34 +242,52 @@ REFUSED = {
     "http 2": (b"PRI * HTTP/2.0\r\n\r\n", 505),
     "http 0": (b"GET /f HTTP/0.9\r\n\r\n", 505),
     "lower case version": (b"GET /f http/1.1\r\n\r\n", 400),
-    "delete": (b"DELETE /f HTTP/1.1\r\n\r\n", 405),
-    "trace": (b"TRACE /f HTTP/1.1\r\n\r\n", 405),
-    "connect": (b"CONNECT f:1 HTTP/1.1\r\n\r\n", 405),
-    "lower case method": (b"get /f HTTP/1.1\r\n\r\n", 405),
-    "no function": (b"GET / HTTP/1.1\r\n\r\n", 404),
-    "only a query": (b"POST /?f HTTP/1.1\r\n\r\n", 404),
-    "nul in the name": (b"GET /a%00b HTTP/1.1\r\n\r\n", 400),
+    "delete": (b"DELETE /f HTTP/1.1\r\nHost: h\r\n\r\n", 405),
+    "trace": (b"TRACE /f HTTP/1.1\r\nHost: h\r\n\r\n", 405),
+    "connect": (b"CONNECT f:1 HTTP/1.1\r\nHost: h\r\n\r\n", 405),
+    "lower case method": (b"get /f HTTP/1.1\r\nHost: h\r\n\r\n", 405),
+    "no function": (b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 404),
+    "only a query": (b"POST /?f HTTP/1.1\r\nHost: h\r\n\r\n", 404),
+    "nul in the name": (b"GET /a%00b HTTP/1.1\r\nHost: h\r\n\r\n", 400),
     "header without colon": (b"GET /f HTTP/1.1\r\nHost\r\n\r\n", 400),
-    "space before colon": (b"GET /f HTTP/1.1\r\nContent-Length : 1\r\n\r\n", 400),
-    "folded header": (b"GET /f HTTP/1.1\r\nA: b\r\n c\r\n\r\n", 400),
-    "empty header name": (b"GET /f HTTP/1.1\r\n: b\r\n\r\n", 400),
-    "length not a number": (b"POST /f HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400),
-    "negative length": (b"POST /f HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
-    "signed length": (b"POST /f HTTP/1.1\r\nContent-Length: +1\r\n\r\n", 400),
-    "endless length": (b"POST /f HTTP/1.1\r\nContent-Length: " + b"9" * 400 + b"\r\n\r\n", 400),
-    "length too large": (b"POST /f HTTP/1.1\r\nContent-Length: 1048577\r\n\r\n", 413),
-    "two lengths": (b"POST /f HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
-    "length and chunks": (
-        b"POST /f HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "space before colon": (GET + b"Content-Length : 1\r\n\r\n", 400),
+    "folded header": (GET + b"A: b\r\n c\r\n\r\n", 400),
+    "empty header name": (GET + b": b\r\n\r\n", 400),
+    "length not a number": (POST + b"Content-Length: x\r\n\r\n", 400),
+    "negative length": (POST + b"Content-Length: -1\r\n\r\n", 400),
+    "signed length": (POST + b"Content-Length: +1\r\n\r\n", 400),
+    "endless length": (
+        POST + b"Content-Length: " + b"9" * 400 + b"\r\n\r\n",
         400,
     ),
-    "other coding": (b"POST /f HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
-    "chunk without size": (b"POST /f HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", 400),
-    "chunk too long": (b"POST /f HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n", 400),
-    "chunk too large": (b"POST /f HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n100001\r\n", 413),
-    "priority": (b"GET /f HTTP/1.1\r\nX-Gearman-Priority: urgent\r\n\r\n", 400),
-    "unique too long": (b"GET /f HTTP/1.1\r\nX-Gearman-Unique: " + b"u" * 65 + b"\r\n\r\n", 400),
-    "head too large": (b"GET /f HTTP/1.1\r\nA: " + b"b" * 2**14 + b"\r\n\r\n", 431),
+    "length too large": (POST + b"Content-Length: 1048577\r\n\r\n", 413),
+    "two lengths": (
+        POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        400,
+    ),
+    "length and chunks": (
+        POST + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        400,
+    ),
+    "other coding": (POST + b"Transfer-Encoding: gzip\r\n\r\n", 501),
+    "chunk without size": (
+        POST + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        400,
+    ),
+    "chunk too long": (
+        POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n",
+        400,
+    ),
+    "chunk too large": (
+        POST + b"Transfer-Encoding: chunked\r\n\r\n100001\r\n",
+        413,
+    ),
+    "priority": (GET + b"X-Gearman-Priority: urgent\r\n\r\n", 400),
+    "unique too long": (
+        GET + b"X-Gearman-Unique: " + b"u" * 65 + b"\r\n\r\n",
+        400,
+    ),
+    "head too large": (GET + b"A: " + b"b" * 2**14 + b"\r\n\r\n", 431),
     "head without end": (b"x" * 2**14, 431),
 }
 
@@ -287,7 +309,23 @@ def test_every_bad_request_is_refused_and_nobody_else_notices(
 
 
 def test_half_a_request_is_not_a_job(client: Http, worker: Peer) -> None:
-    client.send(b"POST /f HTTP/1.1\r\nContent-Length: 5\r\n\r\nabc")
+    client.send(b"POST /f HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nabc")
     client.socket.shutdown(socket.SHUT_WR)
     assert client.closed()
     assert b"f\t0\t0" in worker.command("status")
+
+
+def test_a_body_in_tiny_chunks_keeps_nobody_waiting(
+    server: Server, client: Http, worker: Peer
+) -> None:
+    before = server.resident()
+    size = 500_000
+    client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * size)
+    for _ in range(20):  # while it is being read
+        assert worker.ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
+    client.send(b"0\r\n\r\n")
+    handle, _, workload = grab(worker)
+    assert workload == b"x" * size
+    assert server.memory() - before < 12 * size
+    worker.say(Packet.WORK_COMPLETE, handle, b"")
+    assert client.hear()[0] == 200
