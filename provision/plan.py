@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from provision.errors import ToolkitError
 from provision.messages import Question, Unknown
+from provision.operations import check_question
 from provision.resources.base import Answers, Change, Problem, Resource
 
 
@@ -33,8 +34,11 @@ class Plan:
 
 
 def questions(resources: Iterable[Resource]) -> list[Question]:
-    """Every question once, in the order first asked."""
-    return list(dict.fromkeys(question for each in resources for question in each.questions()))
+    """Every question once, in the order first asked. Raises :class:`ValueError` for a wrong one."""
+    found = list(dict.fromkeys(question for each in resources for question in each.questions()))
+    for question in found:
+        check_question(question)
+    return found
 
 
 def make(resources: Iterable[Resource], answers: Answers) -> Plan:

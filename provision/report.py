@@ -32,7 +32,6 @@ from provision.events import (
     Upgraded,
     Verified,
 )
-from provision.explain import shell_line
 from provision.plan import Plan
 from provision.resources.base import Change, Sign
 
@@ -241,7 +240,7 @@ class Report:
             self._works_on(host)
         if self._verbose:
             seconds = f"{outcome.seconds:6.2f} s"
-            self._print(f"{host:{self._width}}  {seconds}  {shell_line(event.change.operation)}")
+            self._print(f"{host:{self._width}}  {seconds}  {event.change.operation.shell_line}")
 
     def _works_on(self, host: str) -> None:
         """A host's line while it is at work: what is in hand there."""

@@ -2,7 +2,7 @@
 
 No file is opened for writing, and the only commands that run are `systemctl show`, `dpkg-query`
 and `nft list`, once for all questions. Which questions there are, and their answers, is written
-in provision/messages.py. An answer that cannot be had is its reason, never "absent".
+in provision/operations.py. An answer that cannot be had is its reason, never "absent".
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Batch:
 
     def answer(self, question: tuple[str, ...]) -> dict[str, Any]:
         try:
-            return {"is": getattr(self, f"_{question[0]}")(*question[1:])}
+            return {"is": getattr(self, f"ask_{question[0]}")(*question[1:])}
         except Exception as error:
             return {"unknown": _reason(error)}
 
@@ -72,7 +72,7 @@ class Batch:
 
     # -- the system ---------------------------------------------------------------------
 
-    def _host(self) -> Any:
+    def ask_host(self) -> Any:
         return {
             "python": list(sys.version_info[:3]),
             "machine": platform.machine(),
@@ -83,10 +83,10 @@ class Batch:
             "time": time.time(),
         }
 
-    def _machine(self) -> Any:
+    def ask_machine(self) -> Any:
         return machine()
 
-    def _disk(self, path: str) -> Any:
+    def ask_disk(self, path: str) -> Any:
         while path and not os.path.exists(path):
             path = os.path.dirname(path)
         found = os.statvfs(path)
@@ -99,13 +99,13 @@ class Batch:
             "readonly": bool(found.f_flag & os.ST_RDONLY),
         }
 
-    def _group(self, name: str) -> Any:
+    def ask_group(self, name: str) -> Any:
         try:
             return {"gid": grp.getgrnam(name).gr_gid}
         except KeyError:
             return None
 
-    def _user(self, name: str) -> Any:
+    def ask_user(self, name: str) -> Any:
         try:
             found = pwd.getpwnam(name)
         except KeyError:
@@ -118,10 +118,10 @@ class Batch:
             "groups": [each.gr_name for each in grp.getgrall() if name in each.gr_mem],
         }
 
-    def _traces(self, name: str, *places: str) -> Any:
+    def ask_traces(self, name: str, *places: str) -> Any:
         return traces(name, places)
 
-    def _package(self, name: str) -> Any:
+    def ask_package(self, name: str) -> Any:
         return self._packages.get(name)
 
     @_Once
@@ -135,7 +135,7 @@ class Batch:
         rows = [line.split("\t") for line in said.splitlines()]
         return {name: version for name, state, version in rows if state[1] == "i"}
 
-    def _table(self, name: str) -> Any:
+    def ask_table(self, name: str) -> Any:
         """Of nftables' family inet."""
         try:
             # It ends with 1 when there is no such table.
@@ -151,7 +151,7 @@ class Batch:
 
     # -- files --------------------------------------------------------------------------
 
-    def _path(self, path: str, digest: str, show: str) -> Any:
+    def ask_path(self, path: str, digest: str, show: str) -> Any:
         try:
             found = os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -175,7 +175,7 @@ class Batch:
                 answer["content"] = _utf8(content) if wanted else None
         return answer
 
-    def _releases(self, root: str) -> Any:
+    def ask_releases(self, root: str) -> Any:
         folder = os.path.join(root, "releases")
         try:
             names = os.listdir(folder)
@@ -201,7 +201,7 @@ class Batch:
             "running": sorted(running),
         }
 
-    def _history(self, path: str, number: str) -> Any:
+    def ask_history(self, path: str, number: str) -> Any:
         try:
             with open(path, encoding="utf-8", errors="replace") as lines:
                 last = deque(lines, int(number))
@@ -211,7 +211,7 @@ class Batch:
 
     # -- what runs ----------------------------------------------------------------------
 
-    def _unit(self, name: str) -> Any:
+    def ask_unit(self, name: str) -> Any:
         if not os.path.exists(SYSTEMD):
             return None  # what systemctl says there, if it is there, is of no use
         found = self._units[name]
@@ -239,7 +239,7 @@ class Batch:
             return "it began before its release was made anew"
         return outdated(name, self._units[name]["User"], self._units[name]["UID"])
 
-    def _overrides(self, name: str, own: str) -> Any:
+    def ask_overrides(self, name: str, own: str) -> Any:
         return overrides(name, own)
 
     @_Once
@@ -255,7 +255,7 @@ class Batch:
             for name, block in zip(names, blocks)  # noqa: B905  # Python 3.9 has no strict=
         }
 
-    def _port(self, address: str, port: str) -> Any:
+    def ask_port(self, address: str, port: str) -> Any:
         return listening(address, int(port))
 
 

@@ -1,7 +1,7 @@
 """What else a host can tell, to those who ask why something does not work.
 
 Like probe.py, it changes nothing: it reads, runs commands that only look, and connects to job
-servers to ask them how they are. Its questions are written in provision/messages.py.
+servers to ask them how they are. Its questions are written in provision/operations.py.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ ERRORS = {
 class Survey(Batch):
     """A batch that knows more questions."""
 
-    def _clock(self) -> Any:
+    def ask_clock(self) -> Any:
         return time.time()
 
-    def _space(self, path: str) -> Any:
+    def ask_space(self, path: str) -> Any:
         while not os.path.exists(path):
             path = os.path.dirname(path)
         found = os.statvfs(path)
@@ -53,18 +53,18 @@ class Survey(Batch):
             "device": os.stat(path).st_dev,
         }
 
-    def _oom(self, since: str) -> Any:
+    def ask_oom(self, since: str) -> Any:
         only = ["--output=json", "--output-fields=UNIT", f"--since={since}", f"MESSAGE_ID={OOM}"]
         said = _command(["journalctl", "--no-pager", *only])
         entries = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
         return sorted({str(entry.get("UNIT", "?")) for entry in entries})
 
-    def _lines(self, unit: str, number: str) -> Any:
+    def ask_lines(self, unit: str, number: str) -> Any:
         only = ["--no-pager", "--output=cat", f"--lines={number}", f"--unit={unit}"]
         said = _command(["journalctl", "--quiet", *only])
         return said.splitlines()
 
-    def _firewall(self) -> Any:
+    def ask_firewall(self) -> Any:
         found = []
         for argv, module in FIREWALLS:
             # To ask one that is not in use would bring its module into the kernel.
@@ -77,7 +77,7 @@ class Survey(Batch):
             found += [line.strip() for line in said.splitlines() if DROPS.search(line)]
         return found
 
-    def _server(self, host: str, port: str) -> Any:
+    def ask_server(self, host: str, port: str) -> Any:
         start = time.monotonic()
         name = host[len(TLS) :] if host.startswith(TLS) else host
         try:

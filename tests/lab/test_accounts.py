@@ -37,6 +37,11 @@ systemctl daemon-reload
 systemctl restart $(systemctl list-units --plain --no-legend 'gearman*.service' | cut -d' ' -f1)
 userdel gearman-worker; userdel gearmand 2>/dev/null || true
 """
+# Accounts are made again, with the numbers that they get on a bare host.
+BARE = """
+systemctl stop 'gearman*'; rm -rf /etc/gearman
+for name in gearman gearmand gearman-worker; do userdel $name || true; groupdel $name || true; done
+"""
 WORKERS = tuple(f"gearman-worker@{each}" for each in ("reverse", "resize", "wc"))
 AS_WORKER = "setpriv --reuid gearman-worker --regid gearman-worker --init-groups"
 ADMIN = "/opt/gearman/current/venv/bin/gearadmin -h unix:/run/gearmand/admin.sock --status"
@@ -55,6 +60,8 @@ def fleet(lab: ModuleType, tmp_path: Path, request: pytest.FixtureRequest) -> It
     yield folder
     root(lab, "server1", "systemctl disable -q --now " + " ".join(WORKERS))
     root(lab, "server1", "rm /etc/systemd/system/gearman-worker@.service; systemctl daemon-reload")
+    for host in ("server1", "worker1", "client1"):
+        root(lab, host, BARE)
     assert deploy.deploy(LAB, ROLES, YES) == 0
 
 

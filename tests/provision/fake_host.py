@@ -166,6 +166,9 @@ class FakeHost:
     def _do_link(self, _: Operation, path: str, target: str) -> None:
         self._put(path, link(target))
 
+    def _do_remove(self, _: Operation, path: str) -> None:
+        self.paths.pop(path, None)
+
     def _do_release(self, _: Operation, root: str, id: str, digest: str) -> None:
         self._put(f"{root}/releases/{id}", directory())
         self._put(f"{root}/releases/{id}/units", directory())

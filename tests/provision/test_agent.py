@@ -443,8 +443,10 @@ def eventually(attempt: Any) -> Any:
 
 
 def test_an_agent_that_breaks_says_where(locked: Session) -> None:
+    wrong = Operation("remove", {"path": "/x"})
+    object.__setattr__(wrong, "arguments", {"road": "/x"})
     with pytest.raises(HostFailed) as raised:
-        apply(locked, Operation("remove", {"road": "/x"}))
+        apply(locked, wrong)
     lines = str(raised.value).splitlines()
     assert lines[0] == "here: the agent broke while `remove` was being done:"
     assert lines[-1] == "| TypeError: remove() got an unexpected keyword argument 'road'"

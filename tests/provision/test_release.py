@@ -20,7 +20,7 @@ FACTS: dict[str, Any] = {
     "os": {"PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)"},
 }
 TARGET = release.target(FACTS)
-INPUTS = ("pyproject.toml", "hatch_build.py", "requirements.lock", "gearman_py")
+INPUTS = ("pyproject.toml", "requirements.lock", "gearman_py")
 
 
 def tree(folder: Path) -> Path:

@@ -9,7 +9,7 @@ import pytest
 
 from provision.errors import HostFailed, ToolkitError, Unreachable
 from provision.events import Applied, Checked, Event, Failed, Planned, Skipped, Standing, Verified
-from provision.explain import advice, shell_line
+from provision.explain import advice
 from provision.messages import Operation, Outcome
 from provision.plan import Plan
 from provision.report import Report
@@ -178,7 +178,7 @@ def test_without_a_terminal_nobody_is_asked() -> None:
     ],
 )
 def test_every_operation_equals_a_shell_line(operation: Operation, line: str) -> None:
-    assert shell_line(operation) == line
+    assert operation.shell_line == line
 
 
 def test_a_unit_that_fails_sends_to_its_journal() -> None:
