@@ -1,0 +1,57 @@
+"""What a workload is that is not a picture which resize takes, and what to do about it."""
+
+_CONVERT = "convert it to one of these first"
+_RAW = "send the picture's own bytes"
+_FORM = f"{_RAW}, as curl --data-binary @FILE does"
+
+# First bytes, what they are, and what helps.
+_BEGINNINGS = (
+    (b"II*\0", "a TIFF picture", _CONVERT),
+    (b"MM\0*", "a TIFF picture", _CONVERT),
+    (b"BM", "a BMP picture", _CONVERT),
+    (b"\xff\x0a", "a JPEG XL picture", _CONVERT),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL picture", _CONVERT),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000 picture", _CONVERT),
+    (b"8BPS", "a Photoshop file", _CONVERT),
+    (b"%PDF", "a PDF document", _CONVERT),
+    (b"%!PS", "a PostScript file", _CONVERT),
+    (b"<svg", "an SVG drawing", _CONVERT),
+    (b"data:image/", "a data URL", f"{_RAW}, base64 decoded"),
+    (b"/9j/", "a JPEG picture in base64", f"{_RAW}, base64 decoded"),
+    (b"iVBORw0KGgo", "a PNG picture in base64", f"{_RAW}, base64 decoded"),
+    (b"UklGR", "a WebP picture in base64", f"{_RAW}, base64 decoded"),
+    (b"R0lGOD", "a GIF picture in base64", f"{_RAW}, base64 decoded"),
+)
+# Brands of files that are made of boxes, as MP4 is: ISO/IEC 14496-12.
+_BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), "an AVIF picture"),
+    **dict.fromkeys(
+        (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
+        "a HEIC picture",
+    ),
+}
+
+
+def describe(workload: bytes) -> str:
+    """What the workload is and what to do, to be put behind a message; may be empty."""
+    if workload[4:8] == b"ftyp":
+        return f": they are {_brand(workload)}; {_CONVERT}"
+    if workload.startswith(b"--") and b"form-data" in workload[:1000].lower():
+        return f": they are a form upload (multipart/form-data); {_FORM}"
+    start = workload[:200].lstrip(b" \t\r\n\xef\xbb\xbf")
+    if b"<svg" in start:
+        start = b"<svg"
+    for magic, kind, cure in _BEGINNINGS:
+        if start.startswith(magic):
+            return f": they are {kind}; {cure}"
+    return ""
+
+
+def _brand(workload: bytes) -> str:
+    size = min(int.from_bytes(workload[:4]), 200)
+    brands = [workload[8:12], *(workload[at : at + 4] for at in range(16, size, 4))]
+    # mif1 says little: AVIF and HEIC files both claim it, so the other brands are asked first.
+    for brand in sorted(brands, key=lambda brand: brand in (b"mif1", b"msf1")):
+        if brand in _BRANDS:
+            return _BRANDS[brand]
+    return "a film or another file of boxes (ftyp)"
