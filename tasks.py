@@ -45,6 +45,7 @@ ROLL = {
 # What the tests talk to: other people's Gearman.
 PEERS = {
     "/usr/sbin/gearmand": "gearman-job-server",
+    "/usr/bin/gearmand": "gearman-server",
     "gearman": "gearman-tools",
     "php": "php-cli",
     "/usr/share/doc/php-gearman": "php-gearman",

@@ -169,9 +169,13 @@ class Session:
         job.created(_text(handle))
 
     def _error(self, code: bytes, text: bytes) -> None:
-        if code == b"UNKNOWN_OPTION" or not self._submitted:
+        if code == b"UNKNOWN_OPTION":
             return  # a server without the option sends WORK_FAIL where others send exceptions
-        self._submitted.popleft().fail(_refusal(_text(code), _text(text)))
+        if self._submitted:
+            self._submitted.popleft().fail(_refusal(_text(code), _text(text)))
+        elif self._questions:  # Perl's server does not know every question
+            refused = f"{self.server} refused to answer: {_text(text).strip()} ({_text(code)})"
+            self._questions.pop(0).settle(None, ProtocolError(refused))
 
     def _turn(self, handle: bytes) -> ClientJob | None:
         jobs = self._jobs.get(handle)
@@ -277,6 +281,7 @@ def _fault(code: bytes, sentence: bytes) -> str:
 
 
 def _refusal(code: str, text: str) -> SubmitError:
+    text = text.strip()  # Perl's server ends its sentences with a newline
     if (code == "QUEUE_ERROR" and "full" in text) or code == "JOB_QUEUE_FULL":
         return QueueFull(code, text)
     return (ArgumentTooLarge if code == "ARGUMENT_TOO_LARGE" else SubmitError)(code, text)
