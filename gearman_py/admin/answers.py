@@ -100,7 +100,10 @@ def rows(server: Server, command: str, lines: list[str], parse: Callable[[str], 
 def word(name: str) -> str:
     """``name`` as a word of a command. Raises ValueError for what cannot be one."""
     if not name or any(c.isspace() or not c.isprintable() for c in name):
-        raise ValueError(f"{name!r} cannot be sent: the text protocol parts words by spaces")
+        raise ValueError(
+            f"{name!r} cannot be sent: in the text protocol a space ends a name "
+            "(jobs of such a function run; to limit or drop it, give it another name)"
+        )
     return name
 
 

@@ -11,6 +11,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 
 from gearman_py import __version__
+from gearman_py.config import size
 from gearman_py.errors import (
     AdminError,
     GearmanError,
@@ -19,6 +20,7 @@ from gearman_py.errors import (
     SubmitError,
 )
 from gearman_py.printable import EntryFormatter, printable
+from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.servers import DEFAULT_PORT, Server, parse_servers
 from gearman_py.tls import CA_FILE, CERTIFICATE, KEY, TLS
 
@@ -123,6 +125,12 @@ def add_tls(parser: ArgumentParser) -> None:
         add(flag, metavar="FILE", help=f"{what} (${variable}, else {usual})")
 
 
+def add_max_packet(add: Callable[..., object]) -> None:
+    """Add --max-packet."""
+    text = f"the most bytes of a packet, such as 250M ({MAX_PACKET // 2**20}M)"
+    add("--max-packet", type=memory_size, metavar="SIZE", help=text)
+
+
 def add_help(parser: ArgumentParser) -> None:
     """Add --version and -H."""
     version = f"{parser.prog} {__version__}"
@@ -153,6 +161,17 @@ def positive(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
     return int(text)
+
+
+def memory_size(text: str) -> int:
+    """An argument that is a number of bytes, or 200M."""
+    try:
+        found = size(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    if not found:
+        raise ArgumentTypeError(f"{text!r} is not a size: expected more than 0")
+    return found
 
 
 def milliseconds(text: str) -> int | None:

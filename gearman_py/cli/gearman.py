@@ -21,7 +21,7 @@ from gearman_py.cli.progress import Progress
 from gearman_py.client.arguments import Priority, as_function, as_unique
 from gearman_py.client.dispatch import Job
 from gearman_py.client.sync import Client
-from gearman_py.errors import GearmanError, JobException, JobFailed, SubmitError
+from gearman_py.errors import GearmanError, JobFailed, SubmitError
 from gearman_py.printable import printable
 from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.servers import Server
@@ -100,7 +100,7 @@ def _submit(options: Namespace, servers: list[Server]) -> int:
     seconds = None if options.timeout is None else options.timeout / 1000
     limits = {} if seconds is None else {"connect_timeout": seconds, "submit_timeout": seconds}
     screen, failed = _Screen(options), 0
-    most = options.max_packet
+    most = options.max_packet or MAX_PACKET
     with screen, Client(servers, timeout=seconds, max_packet=most, **limits) as client:
         for workload in _workloads(options):
             jobs = [_start(client, options, screen, name, workload) for name in options.function]
@@ -146,7 +146,7 @@ def _finish(screen: "_Screen", job: Job) -> int:
         screen.show(job.function, sys.stdout, job.result())
     except GearmanError as error:
         screen.progress.clear()
-        if isinstance(error, JobFailed) and not isinstance(error, JobException):
+        if type(error) is JobFailed:
             screen.show(job.function, sys.stderr, b"Job failed\n")
             return common.FAILED
         status = complain("gearman", error)
@@ -235,7 +235,6 @@ def _parser() -> ArgumentParser:
     add("-N", dest="stripped_lines", action="store_true", help="as -n, without the newlines")
     add("-i", dest="pid_file", type=Path, metavar="FILE", help="write the process id to FILE")
     add("-d", dest="daemon", action="store_true", help="go on in the background, and print nothing")
-    add("--max-packet", type=common.positive, default=MAX_PACKET, metavar="BYTES", help=_MOST_HELP)
     add("-v", dest="verbose", action="count", default=0, help="say more")
     add(
         *("--completion",),
@@ -255,6 +254,7 @@ def _parser() -> ArgumentParser:
     worker = parser.add_argument_group("worker").add_argument
     worker("-w", dest="worker", action="store_true", help="work")
     worker("-c", dest="count", type=common.positive, metavar="N", help=_COUNT_HELP)
+    common.add_max_packet(parser.add_argument)
     common.add_tls(parser)
     return parser
 
@@ -270,7 +270,6 @@ class _Completion(Action):
 
 
 _TIMEOUT_HELP = "give up after MS milliseconds without a result (never)"
-_MOST_HELP = "of one packet, sent or taken (64 MiB); a larger job or result fails"
 _COUNT_HELP = "leave after N jobs; with -t, MS without a job is one"
 
 if __name__ == "__main__":

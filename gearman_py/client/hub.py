@@ -170,6 +170,8 @@ class Hub:
                     self.changed.notify_all()
                 elif connection.session.error is None:
                     self.changed.wait(0.01)
+                if connection.session.error is not None:
+                    raise ConnectionAbortedError("it closed the connection")
         return 0
 
     def wait(

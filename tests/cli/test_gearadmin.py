@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -86,3 +87,30 @@ def test_a_wrong_command_line_is_one_sentence_and_status_2(
 def test_only_an_admin_socket_stops_a_server(gearadmin: Run) -> None:
     done = gearadmin("--shutdown")
     assert (done.returncode, done.stdout) == (1, b"")
+
+
+def test_values_are_json_too(gearadmin: Run, shared_gearmand: Any) -> None:
+    lines = gearadmin("--json", "--server-version", "--getpid", "--ping").stdout.splitlines()
+    ping, pid, version = map(json.loads, lines)
+    assert "answers in" in ping
+    assert (pid, type(version)) == (shared_gearmand.pid, str)
+    assert json.loads(gearadmin("--json", "--create-function", "a-made").stdout) == "OK"
+
+
+def test_the_first_server_that_can_be_reached_is_asked(run: Run, shared_gearmand: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        dead = f"127.0.0.1:{free.getsockname()[1]}"
+    alive = str(shared_gearmand.address)
+    done = run("gearadmin", "-h", dead, "-h", alive, "--getpid", "--server-version")
+    assert (done.returncode, done.stdout.split()[0]) == (0, b"%d" % shared_gearmand.pid)
+    told = f"gearadmin: {dead}: Connection refused; {alive} was asked\n"
+    assert done.stderr.decode() == told
+    none = run("gearadmin", "-h", dead, "-h", dead.replace("127.0.0.1", "localhost"), "--getpid")
+    assert (none.returncode, none.stdout) == (3, b"")
+    assert none.stderr.count(b"Connection refused") == 2
+
+
+def test_a_name_with_a_space_is_told_to_be_one(gearadmin: Run) -> None:
+    done = gearadmin("--drop-function", "two words")
+    assert done.returncode == 2
+    assert b"a space ends a name" in done.stderr

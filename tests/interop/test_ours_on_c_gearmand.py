@@ -1,6 +1,7 @@
 """Our client, worker and commands against the C job server: its ways are what we must know."""
 
 import asyncio
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,10 +16,13 @@ from gearman_py import (
     JobException,
     JobFailed,
     QueueFull,
+    ResultTooLarge,
     Worker,
     WorkerJob,
 )
 from gearman_py.admin.client import AdminClient
+from gearman_py.protocol.codec import RESPONSE, Decoder, request
+from gearman_py.protocol.packets import Packet
 
 Address = tuple[str, int]
 Serving = Callable[[list[str], Address, str], None]
@@ -131,3 +135,46 @@ def test_max_jobs_drains_with_every_answer_delivered(client: Client, at: str) ->
     assert [job.result() for job in jobs] == [b"%d" % number for number in range(20)]
     thread.join(10)
     assert not thread.is_alive()
+
+
+def _work_by_hand(address: Address, jobs: int, result: bytes) -> None:
+    decoder = Decoder(RESPONSE)
+    with socket.create_connection(address) as connection:
+        connection.sendall(request(Packet.CAN_DO, b"dump"))
+        while jobs:
+            connection.sendall(request(Packet.GRAB_JOB))
+            for packet, arguments in decoder.feed(connection.recv(2**16)):
+                if packet == Packet.JOB_ASSIGN:
+                    connection.sendall(request(Packet.WORK_COMPLETE, arguments[0], result))
+                    jobs -= 1
+                elif packet == Packet.NO_JOB:
+                    connection.sendall(request(Packet.PRE_SLEEP))
+                    connection.recv(2**16)  # NOOP
+
+
+def test_a_result_over_the_clients_limit_fails_alone_where_the_server_has_none(
+    at: str, c_gearmand: Address
+) -> None:
+    # Ours, and a command under `gearman -w` of C, would not make as much.
+    worker = Thread(target=_work_by_hand, args=[c_gearmand, 5, bytes(100_000_000)])
+    worker.start()
+
+    async def use() -> None:
+        async with AsyncClient(at, timeout=60) as client:
+            with pytest.raises(ResultTooLarge, match="limit of 67108864, max_packet"):
+                await client.do("dump")
+            assert await client.ping() < 60
+
+    asyncio.run(use())
+    with Client(at, timeout=60) as client:
+        other = client.submit("waits-for-it")
+        with pytest.raises(ResultTooLarge, match="a packet of 1000000"):
+            client.do("dump")
+        assert client.status(other).known, "and what else is awaited there stays"
+    with Client(at, timeout=60, max_packet=250_000_000) as large:
+        assert len(large.do("dump")) == 100_000_000
+    assert len(gearman("-h", at, "--max-packet", "250M", "-f", "dump").stdout) == 100_000_000
+    refused = gearman("-h", at, "-f", "dump")
+    assert (refused.returncode, refused.stdout) == (1, b"")
+    assert b"over the limit of 67108864" in refused.stderr
+    worker.join(10)
