@@ -59,6 +59,8 @@ class TLS:
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.verify_mode = ssl.CERT_REQUIRED
+        # Nobody here resumes sessions, and to offer it takes a fifth of a connection's memory.
+        context.num_tickets = 0
         return self._fill(context)
 
     def client_context(self) -> "ssl.SSLContext":

@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import Callable
 
+from gearman_py.server.listener import Listener
 from gearman_py.tls import HANDSHAKE_LIMIT, why_refused
 
 log = logging.getLogger("gearmand")
@@ -19,7 +20,10 @@ PAUSE = 0.1  # seconds, when nobody can be accepted
 
 
 class Gate:
-    """Accepts at a listening socket; who comes through the handshake has a ``connect()``."""
+    """Accepts at a listening socket; who comes through the handshake has a ``connect()``.
+
+    Handshakes count as connections from their beginning.
+    """
 
     def __init__(
         self,
@@ -27,10 +31,11 @@ class Gate:
         connect: Callable[[], asyncio.Protocol],
         listening: socket.socket,
         tls: ssl.SSLContext,
+        listener: Listener,
     ) -> None:
         self._loop, self._connect, self._listening, self._tls = loop, connect, listening, tls
+        self._listener = listener
         self._told: dict[str, float] = {}  # reason: when
-        self._handshakes: set[asyncio.Task[None]] = set()
         listening.setblocking(False)
         self._accepting = loop.create_task(self._accept())
 
@@ -47,9 +52,13 @@ class Gate:
                 self._tell("nobody can be accepted", os.strerror(error.errno or 0))
                 await asyncio.sleep(PAUSE)
                 continue
+            if not self._listener.has_room():
+                newcomer.close()
+                continue
             handshake = self._loop.create_task(self._shake(newcomer, address[0]))
-            self._handshakes.add(handshake)
-            handshake.add_done_callback(self._handshakes.discard)
+            handshakes = self._listener.handshakes
+            handshakes.add(handshake)
+            handshake.add_done_callback(handshakes.discard)
 
     async def _shake(self, newcomer: socket.socket, host: str) -> None:
         try:

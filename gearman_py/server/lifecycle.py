@@ -194,7 +194,7 @@ async def _open(
         if tls is None:
             return await loop.create_server(connect, sock=door.socket, backlog=backlog)
         door.socket.listen(backlog)
-        return Gate(loop, connect, door.socket, tls)
+        return Gate(loop, connect, door.socket, tls, listener)
     except OSError as error:
         raise StartError(f"cannot listen on {door}: {error.strerror}") from error
 

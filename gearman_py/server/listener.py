@@ -251,6 +251,7 @@ class Listener:
         self.broker = broker
         self._most = max_connections
         self.connections: dict[Peer, Connection] = {}
+        self.handshakes: set[asyncio.Task[None]] = set()  # of those who are not connections yet
         self.max_packet = max_packet
         self.max_unread = max_unread
         self.unread_timeout = unread_timeout
@@ -332,17 +333,30 @@ class Listener:
         Says, at most once in a while, that there is none or soon will be none.
         """
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        full = 0 < self._most < len(self.connections) and not operator
-        cure = f"there are {self._most} connections: newcomers are turned away (--max-connections)"
-        if not full:
-            if descriptor < limit - SCARCE:
-                return True
-            cure = (
+        if not operator and 0 < self._most < len(self.connections):
+            self._turned_away()
+            return False
+        if descriptor >= limit - SCARCE:
+            self._warn(
                 f"{len(self.connections)} connections, and at the limit of {limit} open files: "
                 "newcomers are turned away; raise it with --file-descriptors, or LimitNOFILE= of "
                 "the unit"
             )
+        return True
+
+    def has_room(self) -> bool:
+        """Whether one more may begin its handshake; says, as above, when there is no room."""
+        full = 0 < self._most <= len(self.connections) + len(self.handshakes)
+        if full:
+            self._turned_away()
+        return not full
+
+    def _turned_away(self) -> None:
+        self._warn(
+            f"there are {self._most} connections: newcomers are turned away (--max-connections)"
+        )
+
+    def _warn(self, why: str) -> None:
         if self.now() - self._warned > WARN_AGAIN:
             self._warned = self.now()
-            log.warning("%s", cure)
-        return not full
+            log.warning("%s", why)

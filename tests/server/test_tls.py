@@ -91,6 +91,32 @@ def test_silent_handshakes_hold_up_nobody_and_are_ended(start: Start, authority:
     tally("handshakes", silent=len(silent), others_held_up=0, closed_after_seconds=5)
 
 
+def test_handshakes_that_are_not_ended_count_as_connections(
+    start: Start, authority: Authority
+) -> None:
+    options = words(authority.issue("server"))
+    server = start("--max-connections", "20", *options)
+    address = server.listening()
+    descriptors = Path(f"/proc/{server.process.pid}/fd")
+    before = len(list(descriptors.iterdir()))
+    silent = [socket.create_connection(address, 10) for _ in range(200)]
+    for peer in silent[20:]:  # turned away at once, the others after five seconds
+        with contextlib.suppress(ConnectionResetError):
+            assert peer.recv(1) == b""
+    assert len(list(descriptors.iterdir())) <= before + 21
+    assert server.log.count("turned away (--max-connections)") == 1
+    for peer in silent:
+        peer.close()
+    client = authority.issue("client").client_context()
+
+    def room() -> bool:
+        with contextlib.suppress(OSError):
+            return version(address, client).startswith(b"OK ")
+        return False
+
+    await_true(room)
+
+
 def test_sighup_reads_the_certificate_again(start: Start, authority: Authority) -> None:
     server = start(*words(authority.issue("server", address="127.0.0.9")))
     address = server.listening()

@@ -1,0 +1,74 @@
+"""Memory that became free goes back to the system, by whatever it was used."""
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from gearman_py.protocol.codec import request
+from gearman_py.protocol.packets import Packet
+from tests.server.process import Address, Peer, Server, await_true
+
+Connect = Callable[..., Peer]
+MIB = 2**20
+
+
+@pytest.fixture
+def sockets() -> Iterator[ExitStack]:
+    with ExitStack() as opened:
+        yield opened
+
+
+def queue_and_drain(address: Address, connect: Connect, sockets: ExitStack) -> None:
+    """1,500 jobs of 100 KB that another connection's small ones are strewn between."""
+    client, other, worker = connect(address), connect(address), connect(address)
+    for _ in range(1500):
+        client.say(Packet.SUBMIT_JOB_BG, b"f", b"", bytes(100_000))
+        assert client.hear()[0] == "JOB_CREATED"
+        other.ask(Packet.SUBMIT_JOB_BG, b"kept", b"", bytes(600))
+    worker.say(Packet.CAN_DO, b"f")
+    while (answer := worker.ask(Packet.GRAB_JOB))[0] == "JOB_ASSIGN":
+        worker.say(Packet.WORK_COMPLETE, answer[1], b"")
+
+
+def half_messages(address: Address, connect: Connect, sockets: ExitStack) -> None:
+    """50 peers with the larger part of a message, which leave."""
+    begun = request(Packet.SUBMIT_JOB_BG, b"f", b"", bytes(3 * MIB))[:-1]
+    peers = [sockets.enter_context(socket.create_connection(address, 10)) for _ in range(50)]
+    for peer in peers:
+        peer.sendall(begun)
+    connect(address).ask(Packet.ECHO_REQ, b"")
+    for peer in peers:
+        peer.close()
+
+
+def unread_answers(address: Address, connect: Connect, sockets: ExitStack) -> None:
+    """30 clients that are owed 5 MiB, and leave."""
+    worker = connect(address)
+    worker.socket.settimeout(60)
+    worker.say(Packet.CAN_DO, b"f")
+    peers = [connect(address) for _ in range(30)]
+    for peer in peers:
+        _, handle = peer.ask(Packet.SUBMIT_JOB, b"f", b"", b"")
+        assert worker.ask(Packet.GRAB_JOB)[1] == handle
+        for _ in range(10):
+            worker.say(Packet.WORK_DATA, handle, bytes(MIB // 2))
+    worker.ask(Packet.ECHO_REQ, b"")
+    for peer in peers:
+        peer.socket.close()
+
+
+@pytest.mark.parametrize("use", [queue_and_drain, half_messages, unread_answers])
+def test_memory_comes_back_within_seconds(
+    start: Callable[..., Server],
+    connect: Connect,
+    sockets: ExitStack,
+    use: Callable[[Address, Connect, ExitStack], None],
+) -> None:
+    server = start()
+    address = server.listening()
+    before = server.resident()
+    use(address, connect, sockets)
+    assert server.memory() - before > 50 * MIB, "that it was used at all"
+    await_true(lambda: server.resident() - before < 15 * MIB)
