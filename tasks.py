@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from invoke.collection import Collection
 from invoke.context import Context
 
-from provision import lab, local
 from provision.cli import ROOT, command, inventory_folder
 from provision.errors import ToolkitError
+from provision.lab import lab
+from provision.lab import programs as local
 from provision.lab.base import SUITES
 from provision.options import PARALLEL, Options
 from roles import ROLES
@@ -71,7 +72,7 @@ def plan(
     json: bool = False,
 ) -> int:
     """Show what a deploy would change; writes nothing. Exit status 2: changes are pending."""
-    from provision import deploy as engine
+    from provision.fleet import deploy as engine
 
     return engine.plan(
         inventory_folder(hosts), ROLES, Options(limit or None, tags, False, verbose, json, parallel)
@@ -91,7 +92,7 @@ def deploy(
     json: bool = False,
 ) -> int:
     """Make every host as its roles say: plan, ask, apply, verify."""
-    from provision import deploy as engine
+    from provision.fleet import deploy as engine
 
     options = Options(limit or None, tags, yes, verbose, json, parallel)
     act = engine.plan if check else engine.deploy
@@ -115,7 +116,7 @@ def upgrade(
     json: bool = False,
 ) -> int:
     """Bring hosts to this tree's release, one by one, and back if it does not work."""
-    from provision import rollout
+    from provision.fleet import rollout
 
     options = Options(limit or None, "", yes, verbose, json, parallel, again)
     manner = rollout.Manner(batch, max_fail, settle, gap)
@@ -139,7 +140,7 @@ def rollback(
     json: bool = False,
 ) -> int:
     """Bring hosts back to the release they ran before, or to any that they keep."""
-    from provision import rollout
+    from provision.fleet import rollout
 
     options = Options(limit or None, "", yes, verbose, json, parallel, again)
     manner = rollout.Manner(batch, max_fail, settle, gap)
@@ -149,7 +150,7 @@ def rollback(
 @command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
 def status(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> int:
     """Show what runs where: releases, units, what a deploy would change."""
-    from provision import status as standing
+    from provision.commands import status as standing
 
     return standing.status(inventory_folder(hosts), ROLES, Options(limit or None, json=json))
 
@@ -157,7 +158,7 @@ def status(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> 
 @command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
 def history(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> int:
     """Show who deployed what, when, and how it went, as the hosts remember it."""
-    from provision import past
+    from provision.commands import history as past
 
     return past.history(inventory_folder(hosts), Options(limit or None, json=json))
 
@@ -165,7 +166,7 @@ def history(c: Context, hosts: str = "", limit: str = "", json: bool = False) ->
 @command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
 def releases(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> int:
     """Show the releases that hosts keep: which run, which are bad."""
-    from provision import past
+    from provision.commands import history as past
 
     return past.releases(inventory_folder(hosts), Options(limit or None, json=json))
 
@@ -173,7 +174,7 @@ def releases(c: Context, hosts: str = "", limit: str = "", json: bool = False) -
 @command(help=HOSTS | LIMIT | {"json": "a line of JSON for each host"})
 def inventory(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> None:
     """Show groups, hosts and variables as they were understood, and where each stands."""
-    from provision import listing
+    from provision.commands import show_inventory as listing
 
     for line in listing.lines(inventory_folder(hosts), Options(limit or None, json=json)):
         print(line)
@@ -184,7 +185,7 @@ def trust(
     c: Context, hosts: str = "", limit: str = "", replace: str = "", yes: bool = False
 ) -> int:
     """Show the hosts' keys, ask, and record them in the inventory's known_hosts."""
-    from provision import trust as keys
+    from provision.commands import trust as keys
 
     return keys.trust(inventory_folder(hosts), Options(limit or None, yes=yes), replace)
 
@@ -192,7 +193,7 @@ def trust(
 @command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
 def facts(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> int:
     """Show what the hosts are: system, size, clock, addresses, release."""
-    from provision import facts as looking
+    from provision.commands import facts as looking
 
     return looking.facts(inventory_folder(hosts), Options(limit or None, json=json))
 
@@ -200,7 +201,7 @@ def facts(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> i
 @command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
 def doctor(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> int:
     """Show why it is not working: all that is known to go wrong, looked at, with its cure."""
-    from provision import doctor as examination
+    from provision.doctor import doctor as examination
 
     return examination.doctor(inventory_folder(hosts), ROLES, Options(limit or None, json=json))
 
@@ -227,7 +228,7 @@ def logs(
     json: bool = False,
 ) -> int:
     """Show what the units say, of one host or of all, in the order of time."""
-    from provision import logs as journal
+    from provision.commands import logs as journal
 
     wanted = journal.Wanted(lines=lines, since=since, follow=follow)
     return journal.logs(inventory_folder(hosts), Options(limit or None, json=json), name, wanted)
@@ -255,7 +256,7 @@ def run(
     json: bool = False,
 ) -> int:
     """Run a command on many hosts: invoke run --hosts ... -- COMMAND."""
-    from provision import command as running
+    from provision.commands import run as running
 
     words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
     options = Options(limit or None, json=json, parallel=parallel)
@@ -266,7 +267,7 @@ def run(
 @command(help=HOSTS | {"patience": "seconds that each job may take (20)"})
 def smoke(c: Context, hosts: str = "", patience: int = 20) -> int:
     """Submit wc, reverse and resize on the client host, as an ordinary user would."""
-    from provision import smoke as end_to_end
+    from provision.commands import smoke as end_to_end
 
     return end_to_end.smoke(inventory_folder(hosts), patience)
 
@@ -274,9 +275,9 @@ def smoke(c: Context, hosts: str = "", patience: int = 20) -> int:
 @command(help={"local": "without hosts: the same three parts on this machine (needs no root)"})
 def demo(c: Context, local: bool = False) -> int:
     """From nothing to a passing smoke test: lab.up, deploy, smoke."""
-    from provision import deploy as engine
-    from provision import local_demo
-    from provision import smoke as end_to_end
+    from provision.commands import local_demo
+    from provision.commands import smoke as end_to_end
+    from provision.fleet import deploy as engine
 
     if not local and (why := lab.obstacle()):
         print(f"the lab cannot run here: {why}; the same three parts, on this machine:")

@@ -16,7 +16,7 @@ from invoke.parser.argument import Argument
 from invoke.tasks import Task, task
 
 from provision.errors import ToolkitError
-from provision.report import plain
+from provision.report.text import plain
 
 ROOT = Path(__file__).resolve().parent.parent
 INTERRUPTED = 130

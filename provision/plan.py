@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from provision.errors import ToolkitError
-from provision.messages import Question, Unknown
-from provision.operations import check_question
+from provision.remote.messages import Question, Unknown
+from provision.remote.operations import check_question
 from provision.resources.base import Answers, Change, Problem, Resource
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from provision.inventory import Host, Inventory
-from provision.release import Artifact
+from provision.build import Artifact
+from provision.inventory.load import Host, Inventory
 from provision.resources.base import Resource
 from provision.resources.files import template
 from roles.job_server import servers

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from ipaddress import ip_address
 
+from provision.build import Artifact
 from provision.errors import InventoryError
-from provision.inventory import Host, Inventory
-from provision.release import Artifact
+from provision.inventory.load import Host, Inventory
 from provision.resources.base import Resource
 from provision.resources.health import ServerHealth
 from provision.resources.release import Release

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from provision import authority
-from provision.inventory import Host, Inventory
+from provision import pki as authority
+from provision.inventory.load import Host, Inventory
 from provision.resources.account import Group
 from provision.resources.base import Resource
 from provision.resources.certificate import Certificate

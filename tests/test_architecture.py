@@ -89,10 +89,10 @@ def test_buildings_keep_apart() -> None:
 
 
 def test_only_transport_knows_fabric_and_only_what_is_about_ssh_knows_paramiko() -> None:
-    ssh = {"transport", "line", "login", "known_hosts", "route", "failures", "trust"}
+    ssh = {"connection", "stream", "keys", "known_hosts", "route", "diagnosis", "trust"}
     for path in sources("provision"):
         tops = {name.partition(".")[0] for name in imports(path)}
-        assert "fabric" not in tops or path.name == "transport.py", path
+        assert "fabric" not in tops or path.name == "connection.py", path
         assert "paramiko" not in tops or path.stem in ssh, path
 
 

@@ -3,7 +3,7 @@
 The lock is a flock, which the kernel frees when this process ends, however it ends. It ends
 when the operator's side closes, or says nothing for ``patience`` seconds; a command that runs
 then is stopped. So no lock is ever stale, and nothing goes on behind an operator's back. The
-operations are written in provision/operations.py.
+operations are written in provision/remote/operations.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What else a host can tell, to those who ask why something does not work.
 
 Like probe.py, it changes nothing: it reads, runs commands that only look, and connects to job
-servers to ask them how they are. Its questions are written in provision/operations.py.
+servers to ask them how they are. Its questions are written in provision/remote/operations.py.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from provision.errors import ToolkitError
-from provision.local import Say, execute
+from provision.lab.programs import Say, execute
 
 CACHE = Path("/var/cache/gearman_py/lab")
 USER = "deploy"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from provision.errors import ToolkitError
 from provision.lab import base, network, processes
-from provision.local import execute
+from provision.lab.programs import execute
 
 STATE = Path("/run/gearman_py-lab")
 """A tmpfs that holds all there is of a running lab: unmounted, nothing of it is left."""

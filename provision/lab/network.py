@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from provision.errors import ToolkitError
-from provision.local import execute
+from provision.lab.programs import execute
 
 LINK = "gearman-lab"
 MAC = "02:67:65:61:72:01"  # set as the link is made: by it we know the link as ours

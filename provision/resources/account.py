@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
-from provision.messages import Operation, Question
+from provision.remote.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource
 
 NOWHERE = "/nonexistent"

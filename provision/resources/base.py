@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from provision.messages import Answer, Operation, Question
+from provision.remote.messages import Answer, Operation, Question
 
 Answers = Mapping[Question, Answer]
 Sign = Literal["+", "~", "-"]

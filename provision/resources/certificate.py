@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 
-from provision.authority import Authority
-from provision.messages import Operation, Question
+from provision.pki import Authority
+from provision.remote.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource, Sign
 
 RENEWED = 3  # when one part of so many is left of its time

@@ -12,7 +12,7 @@ from difflib import unified_diff
 from pathlib import PurePosixPath
 from typing import Any
 
-from provision.messages import Operation, Question
+from provision.remote.messages import Operation, Question
 from provision.render import render
 from provision.resources.base import Answers, Change, Problem, Resource
 

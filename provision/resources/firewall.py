@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from provision.messages import Operation, Question
+from provision.remote.messages import Operation, Question
 from provision.render import render
 from provision.resources.base import Answers, Change, Problem, Resource, Sign
 from provision.resources.files import File, removal

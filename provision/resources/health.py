@@ -8,10 +8,10 @@ with the unit itself.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from provision.messages import Operation, Question
+from provision.remote.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource
 from provision.resources.release import Release
-from provision.samples import SAMPLES, Judge
+from provision.resources.sample_jobs import SAMPLES, Judge
 
 SECONDS = 20  # that a job may take
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from provision import distributions
-from provision.messages import Operation, Question
+from provision.remote.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource
 
 

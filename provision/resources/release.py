@@ -7,8 +7,8 @@ ones are kept for a rollback, up to a number; never removed is one that somethin
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from provision.messages import Operation, Question
-from provision.release import Artifact
+from provision.build import Artifact
+from provision.remote.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource
 from provision.resources.files import Link
 

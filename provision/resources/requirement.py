@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from provision.messages import Question
+from provision.remote.messages import Question
 from provision.resources.base import Answers, Change, Problem, Resource
 
 

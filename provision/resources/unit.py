@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from provision.messages import Operation, Question
+from provision.remote.messages import Operation, Question
 from provision.render import render
 from provision.resources.base import Answers, Change, Problem, Resource, Sign
 from provision.resources.files import File, Link, removal

@@ -25,8 +25,9 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from provision import deploy as engine
-from provision import inventory, lab
+from provision.fleet import deploy as engine
+from provision.inventory import load as inventory
+from provision.lab import lab
 from provision.options import Options
 from roles import ROLES
 from tests.bench.converge_peers import SSH, write_inventories, write_work

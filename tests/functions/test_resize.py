@@ -15,7 +15,7 @@ from PIL.Image import Resampling
 
 from gearman_py.functions import webp
 from gearman_py.functions.resize import fit, resize
-from provision import local
+from provision.lab import programs as local
 from tasks import PEERS
 from tests.bench.resize import php
 

@@ -7,7 +7,7 @@ from importlib import import_module
 import atheris  # type: ignore[import-untyped]  # it has no types
 
 # What a target imports late is to be instrumented too.
-LATE = ("gearman_py.functions.resize", "gearman_py.store.sqlite", "provision.inventory")
+LATE = ("gearman_py.functions.resize", "gearman_py.store.sqlite", "provision.inventory.load")
 
 with atheris.instrument_imports(include=["gearman_py", "provision"]):
     for module in LATE:

@@ -58,8 +58,8 @@ def http(data: bytes) -> None:
 
 def inventory(data: bytes) -> None:
     """A file of an inventory."""
-    from provision import inventory
     from provision.errors import ToolkitError
+    from provision.inventory import load as inventory
 
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "hosts.yml").write_bytes(data)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from provision import local
+from provision.lab import programs as local
 from tasks import PEERS
 
 Address = tuple[str, int]

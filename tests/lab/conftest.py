@@ -7,8 +7,8 @@ from types import ModuleType
 
 import pytest
 
-from provision import lab as the_lab
-from provision import local
+from provision.lab import lab as the_lab
+from provision.lab import programs as local
 
 HERE = Path(__file__).parent
 SECONDS = 600  # the first test may wait for the base tree to be built

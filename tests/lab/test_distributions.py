@@ -21,10 +21,10 @@ import pytest
 import yaml
 
 from gearman_py import Client
-from provision import deploy
+from provision.fleet import deploy
 from provision.lab import network
 from provision.options import Options
-from provision.samples import SAMPLES
+from provision.resources.sample_jobs import SAMPLES
 from roles import ROLES
 from tests.lab.test_upgrade import root, tree
 

@@ -10,9 +10,9 @@ from types import ModuleType
 
 import pytest
 
-from provision import deploy
+from provision.build import ROOT
+from provision.fleet import deploy
 from provision.options import Options
-from provision.release import ROOT
 from provision.resources.release import MB
 from roles import ROLES
 from tests.lab.hosts import manifest, root

@@ -16,8 +16,11 @@ from typing import Any
 
 import pytest
 
-from provision import deploy, line, session, status
+from provision.commands import status
+from provision.fleet import deploy
 from provision.options import Options
+from provision.remote import session
+from provision.ssh import stream as line
 from roles import ROLES
 from tests.lab.hosts import manifest, root, times
 

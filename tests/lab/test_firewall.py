@@ -9,9 +9,9 @@ from types import ModuleType
 
 import pytest
 
-from provision import deploy
+from provision.commands.smoke import smoke
+from provision.fleet import deploy
 from provision.options import Options
-from provision.smoke import smoke
 from roles import ROLES
 from tests.lab.hosts import manifest, root
 

@@ -8,10 +8,12 @@ from types import ModuleType
 
 import pytest
 
-from provision import hosts, inventory, line
 from provision.errors import ToolkitError, Unreachable
-from provision.inventory import Host
-from provision.session import Session
+from provision.fleet import pool as hosts
+from provision.inventory import load as inventory
+from provision.inventory.load import Host
+from provision.remote.session import Session
+from provision.ssh import stream as line
 
 CLIENT, SERVER, WORKER = "198.18.10.246", "198.18.10.247", "198.18.10.248"
 GATE = f"-J deploy@{CLIENT}"

@@ -12,7 +12,8 @@ from types import ModuleType
 import pytest
 
 from provision.errors import ToolkitError
-from provision.lab import MORE_WORKERS, processes
+from provision.lab import processes
+from provision.lab.lab import MORE_WORKERS
 from provision.lab.machine import STATE
 
 HOSTS = ("client1", "server1", "worker1")

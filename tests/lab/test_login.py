@@ -15,9 +15,10 @@ from types import ModuleType
 
 import pytest
 
-from provision import hosts, inventory
 from provision.errors import ToolkitError
-from provision.inventory import Host
+from provision.fleet import pool as hosts
+from provision.inventory import load as inventory
+from provision.inventory.load import Host
 
 ROOT = Path(__file__).resolve().parents[2]
 THREE = ("client1", "server1", "worker1")

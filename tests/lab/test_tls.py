@@ -11,10 +11,10 @@ from types import ModuleType
 import pytest
 
 from gearman_py import Client, GearmanError
-from provision import deploy
-from provision.doctor import doctor
+from provision.commands.smoke import smoke
+from provision.doctor.doctor import doctor
+from provision.fleet import deploy
 from provision.options import Options
-from provision.smoke import smoke
 from roles import ROLES
 from tests.lab.hosts import root
 from tests.server.process import await_true

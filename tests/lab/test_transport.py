@@ -12,10 +12,14 @@ from types import ModuleType
 
 import pytest
 
-from provision import hosts, inventory, line, session, transport
 from provision.errors import InventoryError, Locked, ToolkitError, Unreachable
-from provision.inventory import Host
-from provision.messages import Operation
+from provision.fleet import pool as hosts
+from provision.inventory import load as inventory
+from provision.inventory.load import Host
+from provision.remote import session
+from provision.remote.messages import Operation
+from provision.ssh import connection as transport
+from provision.ssh import stream as line
 
 ADDRESS = "198.18.10.246"
 PASSWORD = "correct horse"  # noqa: S105  # of a user made for these tests

@@ -9,8 +9,11 @@ from types import ModuleType
 
 import pytest
 
-from provision import deploy, hosts, inventory, trust
+from provision.commands import trust
 from provision.errors import InventoryError, ToolkitError
+from provision.fleet import deploy
+from provision.fleet import pool as hosts
+from provision.inventory import load as inventory
 from provision.options import Options
 from roles import ROLES
 

@@ -17,7 +17,7 @@ from types import MappingProxyType, ModuleType
 import pytest
 
 from gearman_py import Client, ConnectionLost, Submit, Worker
-from provision.samples import SAMPLES
+from provision.resources.sample_jobs import SAMPLES
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = "198.18.10.247:4730"

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from provision import deploy
+from provision.fleet import deploy
 from provision.options import Options
 from roles import ROLES
 from tests.lab.hosts import root

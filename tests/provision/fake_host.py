@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from provision.messages import Answer, Operation, Question
+from provision.remote.messages import Answer, Operation, Question
 
 Entry = dict[str, Any]
 

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from provision.errors import Unreachable
-from provision.session import Session
+from provision.remote.session import Session
 
 
 class Pipe:

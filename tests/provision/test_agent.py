@@ -22,8 +22,8 @@ import pytest
 from provision.agent import probe
 from provision.agent.link import ENVIRONMENT
 from provision.errors import HostFailed, Locked, ToolkitError
-from provision.messages import Operation, Outcome, Unknown
-from provision.session import AGENT, ASKING, Session
+from provision.remote.messages import Operation, Outcome, Unknown
+from provision.remote.session import AGENT, ASKING, Session
 from tests.provision.local import Pipe, session
 
 NOW = {"who": "ana@laptop", "since": "14:02", "doing": "invoke deploy, pid 7"}
@@ -360,7 +360,7 @@ def test_who_has_the_lock_is_told_and_its_end_frees_it(tmp_path: Path) -> None:
 DRIVER = """\
 import sys
 from pathlib import Path
-from provision.messages import Operation
+from provision.remote.messages import Operation
 from tests.provision.local import session
 
 folder = Path(sys.argv[1])

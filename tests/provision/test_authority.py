@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from provision import authority
-from provision.authority import Authority
+from provision import pki as authority
 from provision.errors import InventoryError, ToolkitError
+from provision.pki import Authority
 
 NAMES = ("worker1", "10.0.0.7", "fd00::7")
 NOW = timedelta(0)

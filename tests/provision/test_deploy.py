@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from provision import deploy
 from provision.errors import Locked, ToolkitError, Unreachable
-from provision.inventory import Host
-from provision.messages import Answer, Operation, Outcome, Question
+from provision.fleet import deploy
+from provision.inventory.load import Host
 from provision.options import Options
+from provision.remote.messages import Answer, Operation, Outcome, Question
 from roles import ROLES
 from tests.provision.fake_host import FakeHost
 

@@ -10,15 +10,17 @@ from typing import Any
 
 import pytest
 
-from provision import authority, checks, inventory
-from provision.checks import LAST, SINCE
-from provision.events import Finding
-from provision.messages import Question, Unknown
-from provision.patient import Clock, Patient, parted
-from provision.release import ON_HOSTS, Artifact
+from provision import pki as authority
+from provision.build import ON_HOSTS, Artifact
+from provision.doctor import host_rules as checks
+from provision.doctor.host_rules import LAST, SINCE
+from provision.doctor.subject import Clock, Patient, parted
+from provision.inventory import load as inventory
+from provision.remote.messages import Question, Unknown
+from provision.remote.session import AGENT, Session
+from provision.report.events import Finding
 from provision.resources.account import PLACES
 from provision.resources.certificate import Certificate
-from provision.session import AGENT, Session
 from roles import ROLES
 from roles.former import SERVERS
 from tests.provision.local import session

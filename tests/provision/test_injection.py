@@ -15,7 +15,9 @@ import pytest
 import yaml
 
 from provision.errors import HostFailed
-from provision.events import (
+from provision.plan import Plan
+from provision.remote.messages import Operation, Outcome
+from provision.report.events import (
     Applied,
     Checked,
     Event,
@@ -29,9 +31,7 @@ from provision.events import (
     Tried,
     Upgraded,
 )
-from provision.messages import Operation, Outcome
-from provision.plan import Plan
-from provision.report import Report
+from provision.report.text import Report
 from provision.resources.base import Change, Problem
 from tests.injection import STRINGS, harmless
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from provision import inventory, schema
 from provision.errors import InventoryError
-from provision.inventory import Host
-from provision.patterns import chosen
-from provision.secrets import Secret
+from provision.inventory import load as inventory
+from provision.inventory import schema
+from provision.inventory.load import Host
+from provision.inventory.patterns import chosen
+from provision.inventory.secrets import Secret
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = "worker: {hosts: {w1: }}\n"

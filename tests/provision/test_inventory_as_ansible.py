@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from provision import inventory
-from provision.references import refers
-from provision.secrets import Secret
+from provision.inventory import load as inventory
+from provision.inventory.references import refers
+from provision.inventory.secrets import Secret
 
 FOLDER = Path(__file__).parent / "inventories"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))

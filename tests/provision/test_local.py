@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from provision import local
 from provision.errors import ToolkitError
+from provision.lab import programs as local
 
 PROGRAMS = {
     "sh": "dash",

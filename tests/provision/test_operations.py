@@ -9,8 +9,8 @@ import pytest
 from provision.agent import change
 from provision.agent.probe import Batch
 from provision.agent.survey import Survey
-from provision.messages import Operation
-from provision.operations import OPERATIONS, QUESTIONS, SURVEY, check_question
+from provision.remote.messages import Operation
+from provision.remote.operations import OPERATIONS, QUESTIONS, SURVEY, check_question
 from tests.provision.fake_host import FakeHost
 
 GIVEN = {"link", "content", "while_", "operation", "_", "self"}

@@ -7,12 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from provision import hosts, past
-from provision.hosts import operator
-from provision.inventory import Host
-from provision.messages import Answer, Question
+from provision.commands import history as past
+from provision.fleet import pool as hosts
+from provision.fleet.pool import operator
+from provision.inventory.load import Host
 from provision.options import Options
-from provision.session import Session
+from provision.remote.messages import Answer, Question
+from provision.remote.session import Session
 
 FACTS = {"os": {}, "libc": "glibc 2.36", "machine": "x86_64"}
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provision import plan
+from provision.build import Artifact
 from provision.errors import ToolkitError
-from provision.messages import Operation, Unknown
-from provision.release import Artifact
+from provision.remote.messages import Operation, Unknown
 from provision.resources.account import Group, User
 from provision.resources.base import Problem, Resource
 from provision.resources.files import Directory, File, Link

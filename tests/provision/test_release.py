@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from provision import release
+from provision import build as release
 from provision.errors import HostFailed, ToolkitError
 
 PROJECT = Path(__file__).resolve().parents[2]

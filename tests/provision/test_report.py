@@ -8,11 +8,20 @@ from typing import Any
 import pytest
 
 from provision.errors import HostFailed, ToolkitError, Unreachable
-from provision.events import Applied, Checked, Event, Failed, Planned, Skipped, Standing, Verified
-from provision.explain import advice
-from provision.messages import Operation, Outcome
 from provision.plan import Plan
-from provision.report import Report
+from provision.remote.messages import Operation, Outcome
+from provision.report.events import (
+    Applied,
+    Checked,
+    Event,
+    Failed,
+    Planned,
+    Skipped,
+    Standing,
+    Verified,
+)
+from provision.report.shell import advice
+from provision.report.text import Report
 from provision.resources.base import Change, Problem
 
 WRITE = Operation(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from provision.release import Artifact
+from provision.build import Artifact
 from provision.resources.account import FormerAccount, Group, User
 from provision.resources.base import Problem, Resource
 from provision.resources.files import Directory, File, Link

@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from provision import release, rollout
+from provision import build as release
+from provision.build import ON_HOSTS
 from provision.errors import ToolkitError, Unreachable
-from provision.inventory import Host
-from provision.messages import Answer, Operation, Outcome, Question
+from provision.fleet import rollout
+from provision.fleet.rollout import Manner
+from provision.inventory.load import Host
 from provision.options import Options
-from provision.release import ON_HOSTS
-from provision.rollout import Manner
-from provision.samples import SAMPLES
+from provision.remote.messages import Answer, Operation, Outcome, Question
+from provision.resources.sample_jobs import SAMPLES
 from roles import ROLES
 from tests.provision.fake_host import FakeHost, directory, link
 

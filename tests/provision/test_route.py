@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from provision import inventory
 from provision.errors import InventoryError
-from provision.route import Route, jumps, route
+from provision.inventory import load as inventory
+from provision.ssh.route import Route, jumps, route
 
 CONFIG = """\
 Host gate

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from provision import inventory
 from provision.errors import InventoryError
-from provision.inventory import Host
-from provision.secrets import Secret
+from provision.inventory import load as inventory
+from provision.inventory.load import Host
+from provision.inventory.secrets import Secret
 
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORIES = Path(__file__).parent / "inventories"

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from provision.errors import HostFailed, Unreachable
-from provision.handshake import command_line
-from provision.session import Session
+from provision.remote.handshake import command_line
+from provision.remote.session import Session
 from tests.provision.local import Pipe
 
 

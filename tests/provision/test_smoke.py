@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.smoke import Completed, Run, Topology, checks
+from provision.commands.smoke import Completed, Run, Topology, checks
 
 BIN = Path(sys.executable).parent
 TOPOLOGY = Topology("client1", ["server1"], ["worker1"])

@@ -8,8 +8,8 @@ from threading import Barrier
 import pytest
 
 from provision.errors import PasswordRefused, Unreachable
-from provision.secrets import Secret
-from provision.sudo import SudoPassword
+from provision.inventory.secrets import Secret
+from provision.ssh.sudo import SudoPassword
 
 HOSTS = [f"w{number}" for number in range(8)]
 

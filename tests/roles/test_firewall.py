@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from provision import inventory, release
+from provision import build as release
 from provision.errors import InventoryError
+from provision.inventory import load as inventory
 from provision.resources.firewall import Firewall
 from roles.job_server import job_server
 

@@ -9,10 +9,11 @@ from textwrap import indent
 
 import pytest
 
-from provision import inventory, plan
+from provision import plan
+from provision.build import Artifact
 from provision.errors import InventoryError
-from provision.inventory import Inventory
-from provision.release import Artifact
+from provision.inventory import load as inventory
+from provision.inventory.load import Inventory
 from provision.resources.base import Resource
 from provision.resources.unit import Unit, UnitFile
 from roles import ROLES

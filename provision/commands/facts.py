@@ -1,0 +1,101 @@
+"""`invoke facts`: what the hosts are, in one table; and as data, all that was asked."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from provision.build import ON_HOSTS
+from provision.errors import ToolkitError
+from provision.fleet import pool as hosts
+from provision.inventory import load as inventory
+from provision.inventory.load import Host
+from provision.options import Options
+from provision.remote.messages import Question, Unknown
+from provision.report.events import Failed, Row
+from provision.report.json import JsonReport
+from provision.report.text import Report
+
+ASKED: tuple[Question, ...] = (
+    ("host",),
+    ("machine",),
+    ("disk", ON_HOSTS),
+    ("releases", ON_HOSTS),
+)
+GIB = 2**30
+
+
+def facts(folder: Path, options: Options) -> int:
+    """Show what every host is. Returns 0 when all could be asked."""
+    known = inventory.load(folder, options.limit).hosts
+    report = JsonReport() if options.json else Report([host.name for host in known])
+    found = dict(hosts.each(known, _ask, options.parallel))
+    status = 0
+    for host in known:
+        answers = found[host]
+        if isinstance(answers, ToolkitError):
+            report.show(Failed(host.name, answers, 0))
+            status = max(status, answers.status)
+        else:
+            report.show(Row(answers, "\n".join(_lines(answers))))
+    return status
+
+
+def _ask(host: Host) -> dict[str, Any]:
+    """All that is known of a host, by name; what could not be had is its reason."""
+    with hosts.connect(host) as session:
+        session.ask([("disk", "/")])  # the next answer's way is then all there is between clocks
+        began = time.time()
+        answers = session.ask(ASKED)
+        middle = (began + time.time()) / 2
+    named = {question[0]: answer for question, answer in answers.items()}
+    known = {
+        name: answer.reason if isinstance(answer, Unknown) else answer
+        for name, answer in named.items()
+    }
+    clock = known["host"]["time"] - middle if isinstance(known["host"], dict) else None
+    groups = sorted(host.groups)
+    return {"name": host.name, "address": host.address, "groups": groups, "clock": clock, **known}
+
+
+def _lines(known: dict[str, Any]) -> list[str]:
+    lines = [f"{known['name']}  {known['address']}  {', '.join(known['groups'])}"]
+    for name, show in _SHOWN.items():
+        try:
+            lines.append(f"    {name:8} {show(known)}")
+        except (KeyError, TypeError):  # it could not be had
+            lines.append(f"    {name:8} ?")
+    return lines
+
+
+def _system(known: dict[str, Any]) -> str:
+    host = known["host"]
+    python = ".".join(map(str, host["python"]))
+    name = host["os"].get("PRETTY_NAME", "unknown")
+    return f"{name}, {host['machine']}, systemd {host['systemd']}, Python {python}, {host['libc']}"
+
+
+def _size(known: dict[str, Any]) -> str:
+    machine, disk = known["machine"], known["disk"]
+    memory = f"{machine['available'] / GIB:.1f} of {machine['memory'] / GIB:.1f} GiB memory free"
+    return f"{machine['cpus']} CPUs, {memory}, {disk['free'] / GIB:.1f} GiB disk free"
+
+
+def _clock(known: dict[str, Any]) -> str:
+    days, seconds = divmod(known["machine"]["uptime"], 86400)
+    since = f"up {days:.0f} d {seconds / 3600:.0f} h"
+    return f"{known['clock']:+.2f} s from this machine's; {since}"
+
+
+def _release(known: dict[str, Any]) -> str:
+    releases = known["releases"]
+    others = len(releases["kept"].keys() - {releases["current"]})
+    return f"{releases['current'] or 'none'}, {others} others kept"
+
+
+_SHOWN = {
+    "system": _system,
+    "machine": _size,
+    "clock": _clock,
+    "network": lambda known: ", ".join(known["machine"]["addresses"]),
+    "release": _release,
+}

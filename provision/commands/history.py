@@ -1,0 +1,138 @@
+"""What was done to the hosts, and which releases they keep: as they tell it themselves."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from provision import build as release
+from provision.build import ON_HOSTS
+from provision.errors import HostFailed, ToolkitError
+from provision.fleet import pool as hosts
+from provision.fleet.run import FACTS, PAST, Connect
+from provision.inventory import load as inventory
+from provision.inventory.load import Host
+from provision.options import Options
+from provision.remote.messages import Unknown
+from provision.report.events import Failed, Row
+from provision.report.json import JsonReport
+from provision.report.text import Report
+from provision.resources.base import Answers
+
+Rows = list[dict[str, Any]]
+
+
+def history(folder: Path, options: Options, *, connect: Connect = hosts.connect) -> int:
+    """Show every deploy, upgrade and rollback that the hosts remember, the latest last."""
+    return _show(folder, options, connect, _runs, _history_line)
+
+
+def releases(folder: Path, options: Options, *, connect: Connect = hosts.connect) -> int:
+    """Show the releases that the hosts keep, the latest first."""
+    return _show(folder, options, connect, _kept, _release_line)
+
+
+def _show(
+    folder: Path,
+    options: Options,
+    connect: Connect,
+    rows: Callable[[dict[str, Answers]], Rows],
+    line: Callable[[dict[str, Any], int], str],
+) -> int:
+    known = inventory.load(folder, options.limit).hosts
+    report = JsonReport() if options.json else Report([host.name for host in known])
+    found: dict[str, Answers] = {}
+    status = 0
+
+    def ask(host: Host) -> Answers:
+        with connect(host) as session:
+            return session.ask(FACTS)
+
+    for host, answers in hosts.each(known, ask, options.parallel):
+        if isinstance(answers, ToolkitError):
+            report.show(Failed(host.name, answers, 0))
+            status = max(status, answers.status)
+        else:
+            found[host.name] = answers
+    in_order = {host.name: found[host.name] for host in known if host.name in found}
+    for row in rows(in_order):
+        report.show(Row(row, line(row, len(known))))
+    return status
+
+
+def _runs(found: dict[str, Answers]) -> Rows:
+    """One row for each run, with the hosts it went to."""
+    runs: dict[tuple[str, ...], dict[str, Any]] = {}
+    for host, entry in _entries(found):
+        key = tuple(str(entry.get(name)) for name in ("run", "result", "release", "from"))
+        row = runs.setdefault(key, {**entry, "hosts": [], "changes": 0})
+        row["hosts"].append(host)
+        row["changes"] += int(entry.get("changes", 0))
+    return sorted(runs.values(), key=lambda row: str(row.get("at")))
+
+
+def _entries(found: dict[str, Answers]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for host, answers in found.items():
+        entries = answers[PAST]
+        yield from ((host, entry) for entry in ([] if isinstance(entries, Unknown) else entries))
+
+
+def _history_line(row: dict[str, Any], of: int) -> str:
+    """When, who, what, and how it went."""
+    at = datetime.fromisoformat(row["at"]).astimezone().strftime("%Y-%m-%d %H:%M")
+    moved = row["release"] if row["from"] in (None, row["release"]) else _arrow(row)
+    return (
+        f"{at}  {row['who']}  {row['doing']}\n"
+        f"    {_names(row['hosts'], of)}: {moved}, {row['changes']} changes, {row['result']}"
+    )
+
+
+def _arrow(row: dict[str, Any]) -> str:
+    return f"{row['from']} -> {row['release']}"
+
+
+def _kept(found: dict[str, Answers]) -> Rows:
+    """One row for each release, with the hosts that keep it, use it, run it."""
+    rows: dict[str, dict[str, Any]] = {}
+    for host, answers in found.items():
+        known = answers["releases", ON_HOSTS]
+        if isinstance(known, Unknown):
+            continue
+        for id, one in known["kept"].items():
+            row = rows.setdefault(
+                id, {"release": id, "at": 0, "kept": [], "current": [], "running": [], "bad": None}
+            )
+            row["kept"].append(host)
+            row["at"] = max(row["at"], one["at"])
+            row["bad"] = row["bad"] or one["bad"]
+            row["current"] += [host] if known["current"] == id else []
+            row["running"] += [host] if id in known["running"] else []
+    trees = {built.id for built in map(release.built, _targets(found.values())) if built}
+    for id, row in rows.items():
+        row["tree"] = id in trees
+    return sorted(rows.values(), key=lambda row: -row["at"])
+
+
+def _targets(found: Iterable[Answers]) -> Iterator[release.Target]:
+    """What kinds of hosts these are, of those that a release can be made for."""
+    for answers in found:
+        if not isinstance(answers["host",], Unknown):
+            with suppress(HostFailed):
+                yield release.target(answers["host",])
+
+
+def _release_line(row: dict[str, Any], of: int) -> str:
+    """Its id, since when, and where."""
+    at = datetime.fromtimestamp(row["at"]).astimezone().strftime("%Y-%m-%d %H:%M")
+    late = [host for host in row["running"] if host not in row["current"]]
+    marks = [f"current on {_names(row['current'], of)}"] if row["current"] else []
+    marks += [f"still running on {_names(late, of)}"] if late else []
+    marks += [] if len(row["kept"]) == of else [f"kept on {_names(row['kept'], of)}"]
+    marks += ["this tree's"] if row["tree"] else []
+    marks += [f"bad: {row['bad']}"] if row["bad"] else []
+    return f"{row['release']}  {at}  {'; '.join(marks)}".rstrip()
+
+
+def _names(names: Sequence[str], of: int) -> str:
+    return f"all {of} hosts" if len(names) == of > 1 else ", ".join(names)

@@ -1,0 +1,61 @@
+"""What an inventory says, as it was understood: groups, hosts, variables, and where each stands."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from provision.inventory import load as inventory
+from provision.inventory.load import Host, Inventory
+from provision.options import Options
+
+INDENT = "  "
+
+
+def lines(folder: Path, options: Options) -> Iterator[str]:
+    """For people, or with ``json`` one for each host."""
+    known = inventory.load(folder, options.limit)
+    yield from _json(known.hosts) if options.json else _text(folder, known)
+
+
+def _json(hosts: Sequence[Host]) -> Iterator[str]:
+    for host in hosts:
+        variables = dict(host.variables)
+        row = {"host": host.name, "groups": sorted(host.groups), "variables": variables}
+        row["where"] = {name: host.where_is(name) for name in variables}
+        yield json.dumps(row, default=str)
+
+
+def _text(folder: Path, known: Inventory) -> Iterator[str]:
+    members = {
+        group: [host.name for host in known.hosts if group in host.groups]
+        for group in sorted({group for host in known.hosts for group in host.groups})
+    }
+    yield from _table([(group, " ".join(names)) for group, names in members.items()])
+    for host in known.hosts:
+        sudo = " with sudo" if host.become and host.user != "root" else ""
+        by = f" by {', '.join(host.jump)}" if host.jump else ""
+        way = f"{host.user}@{host.address}:{host.port}{by}{sudo}"
+        yield ""
+        yield f"{host.name}: {way}  ({_near(folder, host.where)})"
+        rows = [
+            (INDENT + name, _shown(value), _near(folder, host.where_is(name)))
+            for name, value in sorted(host.variables.items())
+        ]
+        yield from _table(rows)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str) and value.isprintable():
+        return value
+    return json.dumps(value, default=str).strip('"')
+
+
+def _near(folder: Path, where: str) -> str:
+    return where.removeprefix(f"{folder}/")
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(map(str.ljust, row, widths)).rstrip()

@@ -1,0 +1,151 @@
+"""Does it work, end to end? Jobs submitted on the client host, as an ordinary user would.
+
+Every check goes the whole way: client host, job server, worker and back. The answer is
+compared with one we know, and a picture that comes back is decoded, not trusted.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import Protocol
+
+from provision.errors import HostFailed, InventoryError, ToolkitError
+from provision.inventory import load as inventory
+from provision.report.events import Checked
+from provision.report.text import Report
+from provision.resources.sample_jobs import is_jpeg, picture
+from provision.ssh import connection as transport
+
+# A job that nobody takes waits for ever; a person who waits for a smoke test does not.
+PATIENCE = 20  # seconds for each job
+COMMAND_NOT_FOUND = 127  # of every POSIX shell
+
+
+class Completed(Protocol):
+    """How a command on the client host ended."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def stdout(self) -> bytes: ...
+    @property
+    def stderr(self) -> bytes: ...
+
+
+Run = Callable[[str, bytes], Completed]
+"""Runs a shell command on the client host, as its ordinary user, with these bytes as stdin."""
+
+
+Gearman = Callable[..., bytes]
+"""Submits a job on the client host: the function, a redirection or stdin's bytes; its answer."""
+
+
+@dataclass(frozen=True)
+class Topology:
+    """The names of the hosts that a job passes, to say which one to look at."""
+
+    client: str
+    job_servers: Sequence[str]
+    workers: Sequence[str]
+
+
+class _Wrong(Exception):
+    """A check failed: the function it used, and what was wrong with the answer."""
+
+    def __init__(self, function: str, problem: str, *, status: int = 0) -> None:
+        super().__init__(problem)
+        self.function = function
+        self.status = status
+
+
+def smoke(folder: Path, patience: int = PATIENCE) -> int:
+    """Check the topology of an inventory from its first client; returns an exit status."""
+    if patience < 1:
+        raise ToolkitError(f"--patience {patience}: say 1 second or more")
+    known = inventory.load(folder)
+    clients, servers, workers = (
+        [host.name for host in known.group(group)] for group in ("client", "job_server", "worker")
+    )
+    if not clients:
+        raise InventoryError(f"{folder}: no host is in group client, to submit jobs from")
+    report = Report(clients[:1])
+    failed = False
+    with transport.connect(known.group("client")[0]) as connection:
+        topology = Topology(clients[0], servers, workers)
+        for checked in checks(connection.run, topology, patience):
+            report.show(checked)
+            failed = failed or checked.problem is not None
+    return HostFailed.status if failed else 0
+
+
+def checks(run: Run, topology: Topology, patience: int = PATIENCE) -> Iterator[Checked]:
+    """Run every check, one after the other, each as it ends."""
+    for name, check in _CHECKS:
+        start = monotonic()
+        try:
+            check(partial(_gearman, run, patience), run)
+        except _Wrong as wrong:
+            seconds = monotonic() - start
+            yield Checked(name, seconds, str(wrong), _suspect(run, topology, wrong))
+        else:
+            yield Checked(name, monotonic() - start)
+
+
+def _gearman(
+    run: Run, patience: int, function: str, redirect: str = "", stdin: bytes = b""
+) -> bytes:
+    """A job's answer."""
+    # A login shell: what is on its PATH and in its environment is what the client role promises.
+    line = f"gearman -t {patience * 1000} -f {function} {redirect}".rstrip()
+    done = run(f"sh -lc '{line}'", stdin)
+    if done.status:
+        said = done.stderr.decode(errors="replace").strip() or "it said nothing"
+        raise _Wrong(function, f"`{line}` ended with {done.status}: {said}", status=done.status)
+    return done.stdout
+
+
+def _wc(gearman: Gearman, run: Run) -> None:
+    expected = run("wc -l < /etc/passwd", b"").stdout
+    answer = gearman("wc", "< /etc/passwd")
+    if answer.strip() != expected.strip():
+        raise _Wrong("wc", f"expected {expected!r}, got {answer[:80]!r}")
+
+
+def _reverse(gearman: Gearman, run: Run) -> None:
+    answer = gearman("reverse", stdin=b"Hello World!")
+    if answer != b"!dlroW olleH":
+        raise _Wrong("reverse", f"expected b'!dlroW olleH', got {answer[:80]!r}")
+
+
+def _resize(gearman: Gearman, run: Run) -> None:
+    if problem := is_jpeg(450, 600)(gearman("resize", stdin=picture(900, 1200))):
+        raise _Wrong("resize", problem)
+
+
+_CHECKS: tuple[tuple[str, Callable[[Gearman, Run], None]], ...] = (
+    ("wc: the lines of /etc/passwd", _wc),
+    ("reverse: Hello World!", _reverse),
+    ("resize: a JPEG of 900x1200 to 450x600", _resize),
+)
+
+
+def _suspect(run: Run, topology: Topology, wrong: _Wrong) -> str:
+    """Which host to look at, and with what: asked of the topology itself."""
+    client = topology.client
+    if wrong.status == COMMAND_NOT_FOUND:
+        return f"{client}: no `gearman` on its PATH; has it been deployed?"
+    listing = run("sh -lc 'gearadmin --workers'", b"")
+    if listing.status:
+        servers = ", ".join(topology.job_servers)
+        return f"{servers}: journalctl -u gearmand ({client} cannot reach the job server)"
+    workers = ", ".join(topology.workers)
+    unit = f"gearman-worker@{wrong.function}"
+    registered = any(
+        wrong.function.encode() in functions.split()
+        for _, _, functions in (line.partition(b" :") for line in listing.stdout.splitlines())
+    )
+    if not registered:
+        return f"{workers}: systemctl status {unit} (the job server knows no worker for it)"
+    return f"{workers}: journalctl -u {unit} (it is registered, so the job itself went wrong)"

@@ -1,0 +1,196 @@
+"""`invoke trust`: the hosts' keys are shown once to a person who can compare them, then recorded.
+
+Only the inventory's known_hosts is written, and only after a yes. A key that is not the one on
+record is never taken for it: that needs `--replace`, which names the host. A jump host is logged
+in to, so its key has to be trusted before those of the hosts behind it can be seen.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from provision.errors import InventoryError, ToolkitError, Unreachable
+from provision.fleet import pool as hosts
+from provision.inventory import load as inventory
+from provision.options import Options
+from provision.report.events import Row
+from provision.report.text import Report
+from provision.ssh.connection import host_keys
+from provision.ssh.known_hosts import KnownHosts, fingerprint
+from provision.ssh.route import Route, Stop, route
+
+if TYPE_CHECKING:
+    import paramiko
+
+HEADINGS = ("host", "address", "type", "fingerprint", "")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A key that a machine shows, and how it stands: known, new, changed or revoked."""
+
+    stop: Stop
+    key: "paramiko.PKey"
+    standing: str
+
+
+def trust(folder: Path, options: Options, replace: str = "") -> int:
+    """Show the hosts' keys, ask, and record those that are new. Returns an exit status."""
+    ways = [route(host) for host in inventory.load(folder, options.limit).hosts]
+    named = {name.strip() for name in replace.split(",") if name.strip()}
+    if strangers := sorted(named - {stop.name for way in ways for stop in way}):
+        raise InventoryError(f"--replace {strangers[0]}: no host is named so")
+    replaced = {stop.known_as for way in ways for stop in way if stop.name in named}
+    visit = _Visit(folder, options, replaced)
+    for depth in range(max(map(len, ways))):
+        # A way to each machine at this depth, the same for all who go through it.
+        visit.look({way[: depth + 1] for way in ways if len(way) > depth})
+        if visit.has_new_jump_host and not visit.settle():
+            return visit.status
+    visit.settle()
+    return visit.status
+
+
+class _Visit:
+    """What was seen so far, and what was made of it."""
+
+    def __init__(self, folder: Path, options: Options, replaced: set[str]) -> None:
+        self.status = 0
+        self._file = folder / "known_hosts"
+        self._options = options
+        self._replaced = replaced
+        self._report = Report([])
+        self._found: list[Found] = []  # and not settled
+        self._quiet = True  # nothing had to be said
+
+    def look(self, ways: Iterable[Route]) -> None:
+        """Look at the keys of the machines at the ends of these ways."""
+        ways = sorted(ways, key=lambda way: way[-1].name)
+        seen = dict(hosts.each(ways, _scan, self._options.parallel))
+        for way in ways:
+            result = seen[way]
+            if isinstance(result, ToolkitError):
+                self._say(str(result).splitlines()[0], result.status)
+            else:
+                self._found += result
+
+    @property
+    def has_new_jump_host(self) -> bool:
+        """Whether one was seen whose key has to be recorded before it can be gone through."""
+        return any(each.stop.jump and self._is_wanted(each) for each in self._found)
+
+    def settle(self) -> bool:
+        """Show what was found, ask, and record; whether to go on."""
+        for line in _table(self._found):
+            self._report.show(Row({}, line))
+        # A machine that is a host and a jump host as well is one machine.
+        suspects = {
+            each.stop.known_as: each.stop.name for each in self._found if self._is_bad(each)
+        }
+        for name in suspects.values():
+            self._say(
+                f"{name}: this is not the key on record. If it was installed anew, say "
+                f"--replace {name}; if not, somebody may sit between",
+                Unreachable.status,
+            )
+        wanted = [
+            each
+            for each in self._found
+            if self._is_wanted(each) and each.stop.known_as not in suspects
+        ]
+        self._found = []
+        if not wanted:
+            if self._quiet:
+                self._report.say("every key is known: nothing to do")
+            return True
+        if not self._options.yes and not self._report.confirm(f"Trust {_keys(wanted)}?"):
+            self.status = self.status or Unreachable.status
+            return False
+        _record(self._file, wanted, self._replaced)
+        self._quiet = False
+        self._report.say(f"{self._file}: {_keys(wanted)} recorded")
+        return True
+
+    def _say(self, line: str, status: int) -> None:
+        self._quiet = False
+        self.status = max(self.status, status)
+        self._report.say(line)
+
+    def _is_wanted(self, found: Found) -> bool:
+        return found.standing != "known" or found.stop.known_as in self._replaced
+
+    def _is_bad(self, found: Found) -> bool:
+        changed = found.standing == "changed" and found.stop.known_as not in self._replaced
+        return changed or found.standing == "revoked"
+
+
+def _scan(way: Route) -> list[Found]:
+    stop = way[-1]
+    known = KnownHosts(stop)
+    return [Found(stop, key, known.standing(key)) for key in host_keys(way)]
+
+
+def _keys(found: Iterable[Found]) -> str:
+    count = len({(each.stop.known_as, each.key) for each in found})
+    return "1 key" if count == 1 else f"{count} keys"
+
+
+def _table(found: Iterable[Found]) -> Iterator[str]:
+    names: dict[tuple[str, ...], list[str]] = {}  # what is shown of a key -> whose it is
+    for each in found:
+        kind = each.key.get_name().removeprefix("ssh-").removeprefix("ecdsa-sha2-")
+        loud = each.standing in ("changed", "revoked")
+        standing = each.standing.upper() if loud else each.standing
+        shown = (each.stop.known_as, kind, fingerprint(each.key), standing)
+        names.setdefault(shown, []).append(each.stop.name)
+    rows = [(", ".join(dict.fromkeys(whose)), *shown) for shown, whose in names.items()]
+    widths = [max(map(len, column)) for column in zip(HEADINGS, *rows, strict=True)]
+    for row in (HEADINGS, *rows) if rows else ():
+        yield "  ".join(f"{text:{wide}}" for text, wide in zip(row, widths, strict=True)).rstrip()
+
+
+# -- the file -------------------------------------------------------------------------------
+
+
+def _record(path: Path, wanted: Iterable[Found], replaced: set[str]) -> None:
+    """Add keys, in order; of machines that are replaced, the old lines go. Whole or not at all."""
+    wanted = list(wanted)
+    gone: set[int] = set()
+    for each in wanted:
+        if each.stop.known_as in replaced:
+            gone |= KnownHosts(each.stop).lines
+    try:
+        lines = path.read_text().splitlines() if path.exists() else []
+        lines = [line for number, line in enumerate(lines, 1) if number not in gone]
+        for each in wanted:
+            line = f"{each.stop.known_as} {each.key.get_name()} {each.key.get_base64()}"
+            if line not in lines:
+                # Before the first that belongs after it: comments stay where they are.
+                after = (at for at, other in enumerate(lines) if _order(other) > _order(line))
+                lines.insert(next(after, len(lines)), line)
+        _write(path, "".join(f"{line}\n" for line in lines))
+    except OSError as error:
+        raise InventoryError(f"{path}: it cannot be written: {error.strerror}") from None
+
+
+def _write(path: Path, text: str) -> None:
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        try:
+            file.write(text)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def _order(line: str) -> tuple[str, bool, str]:
+    """By host, ed25519 first; a comment, or a line that is no key, belongs after none."""
+    name, _, rest = line.partition(" ")
+    if not rest or name.startswith(("#", "@")):
+        return ("", False, "")
+    return (name, not rest.startswith("ssh-ed25519 "), rest)

@@ -1,0 +1,112 @@
+"""What can be wrong between a host and the job servers, as it is seen from that host."""
+
+from collections.abc import Iterator
+
+from provision.doctor.subject import Found, Patient, count, parted, runs
+from provision.resources.health import ServerHealth, WorkerHealth
+
+
+def servers(patient: Patient) -> Iterator[Found]:
+    """Can each be reached, and does it answer?"""
+    for server in patient.servers:
+        host, port = parted(server)
+        found = patient.known("server", host, port)
+        if found["problem"] is None:
+            took = f"{found['seconds'] * 1000:.1f} ms"
+            yield "ok", f"{server} answers, version {found['version']} ({took})", ""
+        else:
+            drops = patient.known("firewall") if found["problem"] == "forbidden" else ()
+            text, cure = UNREACHED[found["problem"]]
+            said = "".join(f"\n| {rule}" for rule in drops)
+            detail = f" ({found['detail']})" if found["detail"] else ""
+            yield "fail", f"{server} {text}{detail}{said}", cure.format(host=host, port=port)
+
+
+UNREACHED = {
+    "refused": (
+        "refuses the connection: nobody listens there, or a firewall rejects it",
+        "systemctl status gearmand.socket gearmand there; nft list ruleset",
+    ),
+    "silent": (
+        "is silent: it is down, or a firewall between drops what is sent to it",
+        "nft list ruleset on both hosts; let TCP {port} in on the job server",
+    ),
+    "no way": (
+        "cannot be reached: there is no route to it, or a firewall rejects it",
+        "ip route get {host}; nft list ruleset",
+    ),
+    "forbidden": (
+        "may not be reached: this host's own firewall forbids it",
+        "nft list ruleset; let TCP {port} out",
+    ),
+    "no name": (
+        "has a name that cannot be resolved here",
+        "getent hosts {host}; use an address as ansible_host, or mend DNS",
+    ),
+    "no answer": (
+        "is connected to, and does not answer as a job server",
+        "systemctl status gearmand on the job server; is it Gearman that listens there?",
+    ),
+}
+
+
+def firewall(patient: Patient) -> Iterator[Found]:
+    """On a job server: could a firewall be in the way?"""
+    rules = patient.known("firewall")
+    if rules and any(isinstance(each, ServerHealth) for each in patient.resources):
+        shown = "".join(f"\n| {rule}" for rule in rules[:3])
+        text = f"{len(rules)} rules drop or reject something{shown}"
+        unreached = [
+            server
+            for server in patient.servers
+            if patient.known("server", *parted(server))["problem"] is not None
+        ]
+        yield ("warn" if unreached else "ok"), text, ("nft list ruleset" if unreached else "")
+
+
+def queue(patient: Patient) -> Iterator[Found]:
+    """On a job server: does anybody take what waits?"""
+    own = [each.server for each in patient.resources if isinstance(each, ServerHealth)]
+    for server in own:
+        found = patient.known("server", *parted(server))
+        if found["problem"] is not None:
+            continue
+        functions = found["functions"]
+        stuck = {
+            name: row for name, row in functions.items() if row["queued"] and not row["workers"]
+        }
+        for name, row in stuck.items():
+            yield (
+                "fail",
+                f"{name}: {count(row['queued'], 'job')} waiting, and no worker serves it",
+                "invoke doctor on the worker hosts; add it to gearman_functions of one",
+            )
+        if not stuck:
+            named = {name: row for name, row in functions.items() if "@" not in name}
+            sums = {key: sum(row[key] for row in named.values()) for key in ("queued", "running")}
+            jobs = count(sums["queued"], "job")
+            text = f"{count(len(named), 'function')}, {jobs} waiting, {sums['running']} running"
+            yield "ok", text, ""
+
+
+def registered(patient: Patient) -> Iterator[Found]:
+    """On a worker host: do the job servers know its workers?"""
+    there: dict[str, list[str]] = {}
+    for health in patient.resources:
+        if not isinstance(health, WorkerHealth):
+            continue
+        for server in health.servers:
+            found = patient.known("server", *parted(server))
+            if found["problem"] is not None:
+                continue
+            row = found["functions"].get(f"{health.function}@{health.address}")
+            if row and row["workers"]:
+                there.setdefault(server, []).append(health.function)
+                continue
+            unit = patient.known("unit", health.unit)
+            if not unit or not runs(unit):
+                continue  # which has been told
+            text = f"{server} knows no worker for {health.function} of this host"
+            yield "fail", text, f"systemctl status {health.unit}; invoke logs {patient.host.name}"
+    for server, functions in there.items():
+        yield "ok", f"{', '.join(functions)} at {server}", ""

@@ -1,0 +1,60 @@
+"""A host that is looked at: what it should be, and what it answered."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from provision.inventory.load import Host
+from provision.remote.messages import Unknown
+from provision.resources.base import Answers, Resource
+
+Found = tuple[Literal["ok", "warn", "fail"], str, str]
+"""What a rule finds: how it is, what there is, and the cure."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A host's, in seconds: how far it is ahead of ours, and how wrong that may be."""
+
+    ahead: float
+    doubt: float
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A host, what it should be, and what it answered."""
+
+    host: Host
+    resources: Sequence[Resource]
+    answers: Answers
+    clock: Clock
+    tree: str | None  # the release that this machine's tree makes for it, if that is known
+    servers: Sequence[str]  # all job servers, as HOST:PORT
+
+    def known(self, *question: str) -> Any:
+        """An answer. Raises :class:`Unanswered`."""
+        answer = self.answers[question]
+        if isinstance(answer, Unknown):
+            raise Unanswered(f"its {' '.join(question)} cannot be known: {answer.reason}")
+        return answer
+
+
+class Unanswered(Exception):
+    """A rule needs what could not be had."""
+
+
+def parted(server: str) -> tuple[str, str]:
+    """HOST:PORT or [HOST]:PORT, in two; where TLS is spoken (gearmans://...) the host says so."""
+    scheme, _, place = server.rpartition("//")
+    host, _, port = place.rpartition(":")
+    return (f"{scheme}//" if scheme else "") + host.strip("[]"), port
+
+
+def runs(found: dict[str, Any]) -> bool:
+    """Whether a unit does, by its answer."""
+    return bool(found["active"] in ("active", "reloading"))
+
+
+def count(number: int, noun: str) -> str:
+    """As in `1 job`, `2 jobs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

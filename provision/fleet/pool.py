@@ -1,0 +1,114 @@
+"""Many hosts at once: a session for each, and a bounded number of threads."""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime
+from getpass import getuser
+from queue import SimpleQueue
+from socket import gethostname
+from typing import TypeVar
+
+from provision.errors import ToolkitError
+from provision.inventory.load import Host
+from provision.options import PARALLEL
+from provision.remote.session import Session
+from provision.ssh import connection as transport
+from provision.ssh.prompt import Question, answered_at
+from provision.ssh.sudo import SudoPassword
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_sudo_password = SudoPassword()
+
+
+def connect(host: Host, become: bool | None = None) -> Session:
+    """A session with the agent there: one connection, one channel, one sudo.
+
+    ``become`` root or not; if None, as its inventory says.
+
+    Raises :class:`~provision.errors.Unreachable`.
+    """
+    connection = transport.connect(host)
+    sudo = (host.become if become is None else become) and connection.user != "root"
+    try:
+        with _sudo_password.offered(
+            host.name, host.variables.get("ansible_become_password")
+        ) as password:
+            return Session(host.name, connection.start, sudo=sudo, password=password)
+    except BaseException:
+        connection.close()
+        raise
+
+
+@contextmanager
+def sessions(become: bool | None = None) -> Iterator[Callable[[Host], Session]]:
+    """How to connect: sessions that are closed when this is left, by an interrupt too.
+
+    Whoever waits for a host in a thread of its own then waits no more.
+    """
+    opened: list[Session] = []
+
+    def open_(host: Host) -> Session:
+        opened.append(connect(host, become))
+        return opened[-1]
+
+    try:
+        yield open_
+    finally:
+        for session in opened:
+            session.close()
+
+
+def each(
+    items: Iterable[Item], function: Callable[[Item], Result], parallel: int = PARALLEL
+) -> Iterator[tuple[Item, Result | ToolkitError]]:
+    """Every item with its result, or with the error it met, as they come.
+
+    Whatever else is raised is a bug, and is raised here.
+    """
+    pool = ThreadPoolExecutor(parallel)
+    inbox: SimpleQueue[Future[Result] | Question] = SimpleQueue()
+    try:
+        with answered_at(inbox):
+            futures = {pool.submit(function, item): item for item in items}
+            for future in futures:
+                future.add_done_callback(inbox.put)
+            left = len(futures)
+            while left:
+                if isinstance(came := inbox.get(), Question):
+                    came.ask()
+                    continue
+                left -= 1
+                error = came.exception()
+                if error is not None and not isinstance(error, ToolkitError):
+                    raise error
+                yield futures[came], error or came.result()
+    finally:
+        # Not waited for: when somebody interrupts, closing the sessions ends the threads.
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def operator() -> dict[str, str]:
+    """Who is doing what: as a host's history has it, and those who find it locked."""
+    said = sys.argv[1:]
+    if said[:1] == ["--search-root"]:  # by ./invoke, and by nobody
+        said = said[2:]
+    return {
+        "who": f"{getuser()}@{gethostname()}",
+        "doing": shlex.join(["invoke", *said]),
+    }
+
+
+def holder() -> dict[str, str]:
+    """What others read of us on a host that we lock."""
+    known = operator()
+    return {
+        "who": known["who"],
+        "since": datetime.now().astimezone().strftime("%H:%M"),
+        "doing": f"{known['doing']}, pid {os.getpid()}",
+    }

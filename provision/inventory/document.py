@@ -1,0 +1,100 @@
+"""YAML, read with its line numbers: every value knows where it stands, for messages."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from provision.errors import InventoryError
+from provision.inventory import vault
+from provision.inventory.secrets import Secret
+
+EMPTY = yaml.MappingNode("tag:yaml.org,2002:map", [])
+
+
+@dataclass(frozen=True)
+class Where:
+    """A line of a file."""
+
+    path: Path
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}"
+
+
+def read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InventoryError(f"{path}: this is no YAML: {error}") from None
+    except OSError as error:
+        raise InventoryError(f"{path}: it cannot be read: {error.strerror}") from None
+
+
+def parse(path: Path, text: str) -> yaml.Node:
+    """A file's YAML as nodes, which know their lines; an empty mapping when it is empty."""
+    try:
+        return yaml.compose(text, yaml.SafeLoader) or EMPTY
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = Where(path, mark.line + 1) if mark else path
+        raise InventoryError(f"{place}: this is no YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise InventoryError(f"{path}: this is no YAML: {error}") from None
+
+
+def place(path: Path, node: yaml.Node) -> Where:
+    return Where(path, node.start_mark.line + 1)
+
+
+def pairs(path: Path, node: yaml.Node) -> list[tuple[yaml.ScalarNode, yaml.Node]]:
+    """A mapping's keys and values; nothing where nothing is written."""
+    if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null":
+        return []
+    if not isinstance(node, yaml.MappingNode):
+        found = "a list" if isinstance(node, yaml.SequenceNode) else "a text"
+        raise InventoryError(
+            f"{place(path, node)}: here should be `name:` lines, and there is {found}"
+        )
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise InventoryError(f"{place(path, key)}: a name should be a plain text")
+        if key.value in seen:
+            raise InventoryError(f"{place(path, key)}: {key.value!r} stands here twice")
+        seen.add(key.value)
+    return list(node.value)
+
+
+def value(path: Path, node: yaml.Node) -> Any:
+    """What a node means; a `!vault` text is a :class:`Secret`, opened when it is needed."""
+    loader = _Loader("")
+    loader.path = path
+    try:
+        return loader.construct_object(node, deep=True)
+    except yaml.MarkedYAMLError as error:
+        raise InventoryError(f"{place(path, node)}: this is no value: {error.problem}") from None
+    except (ValueError, TypeError):
+        raise InventoryError(f"{place(path, node)}: this is no value") from None
+    finally:
+        loader.dispose()
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML and Ansible's tags."""
+
+    path: Path
+
+    def vault(self, node: yaml.ScalarNode) -> Secret:
+        text, where = str(self.construct_scalar(node)), str(place(self.path, node))
+        return Secret(lambda: vault.opened(text, where))
+
+    def unsafe(self, node: yaml.ScalarNode) -> str:
+        return str(self.construct_scalar(node))
+
+
+_Loader.add_constructor("!vault", _Loader.vault)
+_Loader.add_constructor("!vault-encrypted", _Loader.vault)
+_Loader.add_constructor("!unsafe", _Loader.unsafe)

@@ -1,0 +1,127 @@
+"""Names of hosts as Ansible writes them: ranges in an inventory, patterns of --limit.
+
+A range stands for many hosts: `web[01:10]`, `db-[a:f]`, `w[1:9:2]`; both ends count, and
+zeros before the first number are kept. A pattern chooses among those there are: `web*`, a group's
+name, `~web\\d+`, `worker[0]`, `worker[1:3]`; several are parted by commas or colons, `&` keeps
+only what also matches, `!` leaves out, and `@FILE` reads them from a file.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from itertools import product
+from math import prod
+from pathlib import Path
+from string import ascii_letters
+from typing import TypeVar
+
+from provision.errors import InventoryError
+from provision.inventory.schema import hint
+
+_RANGE = re.compile(r"\[(\w+):(\w+)(?::(\d+))?\]")
+_SUBSCRIPT = re.compile(r"(.+)\[(-?\d+|\d+[:-]\d*)\]")
+_PART = re.compile(r"(?:[^\s:\[\]]|\[[^\]]*\])+")
+
+MOST = 10_000  # hosts that one name may stand for
+
+T = TypeVar("T")
+Names = Callable[[T], Iterable[str]]
+"""All names of a host: its own, its groups', and `all`."""
+
+
+def expanded(name: str) -> list[str]:
+    """The names that a name with ranges stands for. Raises ValueError for what is no range."""
+    pieces = re.split(r"(\[[^\]]*:[^\]]*\])", name)
+    choices = [_values(piece) if piece.startswith("[") else [piece] for piece in pieces]
+    if prod(map(len, choices)) > MOST:
+        raise ValueError(f"{name} stands for more than {MOST} hosts")
+    return ["".join(chosen) for chosen in product(*choices)]
+
+
+def _values(text: str) -> Sequence[str]:
+    found = _RANGE.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text} is no range: [1:9], [01:10], [a:f] and [1:9:2] are")
+    first, last, step = found[1], found[2], int(found[3] or 1)
+    if first.isdigit() and last.isdigit():
+        if first.startswith("0") and len(first) != len(last) and len(first) > 1:
+            raise ValueError(f"{text}: both ends must have the same number of digits")
+        wide = len(first) if first.startswith("0") else 0
+        numbers = range(int(first), int(last) + 1, step)[: MOST + 1]
+        values = [str(number).zfill(wide) for number in numbers]
+    elif len(first) == len(last) == 1 and first in ascii_letters and last in ascii_letters:
+        start, end = ascii_letters.index(first), ascii_letters.index(last)
+        values = list(ascii_letters[start : end + 1 : step])
+    else:
+        raise ValueError(f"{text} is no range of numbers, nor of letters")
+    if not values:
+        raise ValueError(f"{text} is empty: it ends before it begins")
+    return values
+
+
+def chosen(everyone: Sequence[T], limit: str, names: Names[T]) -> list[T]:
+    """Those that a --limit means, in the inventory's order. Raises :class:`InventoryError`."""
+    patterns = list(_patterns(limit))
+    if not patterns:
+        raise InventoryError(f"--limit {limit}: it names nobody; without it, all are meant")
+    # As in Ansible: wherever they stand, `&` comes after what it narrows, and `!` last.
+    wanted = [each for each in patterns if each[0] not in "&!"] or ["all"]
+    ids = {id(one) for each in wanted for one in _matching(everyone, each, names)}
+    for sign in "&!":
+        for pattern in (each[1:] for each in patterns if each.startswith(sign)):
+            found = {id(one) for one in _matching(everyone, pattern, names)}
+            ids = ids & found if sign == "&" else ids - found
+    kept = [one for one in everyone if id(one) in ids]
+    if not kept:
+        raise InventoryError(f"--limit {limit}: that leaves no host")
+    return kept
+
+
+def _patterns(limit: str) -> Iterator[str]:
+    if limit.startswith("@"):
+        path = Path(limit[1:])
+        try:
+            lines = path.read_text().splitlines()
+        except OSError as error:
+            raise InventoryError(f"--limit {limit}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise InventoryError(f"--limit {limit}: that is no text") from None
+        for line in lines:
+            yield from _patterns(line.strip()) if line.strip() else ()
+    elif "," in limit or limit.startswith("~"):
+        yield from filter(None, (each.strip() for each in limit.split(",")))
+    elif rest := _PART.sub("", limit).strip(": "):
+        raise InventoryError(f"--limit {limit}: what does {rest!r} mean there?")
+    else:
+        yield from _PART.findall(limit)
+
+
+def _matching(everyone: Sequence[T], pattern: str, names: Names[T]) -> list[T]:
+    subscript = None if pattern.startswith("~") else _SUBSCRIPT.fullmatch(pattern)
+    bare = subscript[1] if subscript else pattern
+    found = [one for one in everyone if any(_matches(name, bare) for name in names(one))]
+    if not found:
+        known = sorted({name for one in everyone for name in names(one)})
+        raise InventoryError(f"--limit: no host or group is named {bare!r}{hint(bare, known)}")
+    return _subscripted(found, bare, subscript[2]) if subscript else found
+
+
+def _matches(name: str, pattern: str) -> bool:
+    if not pattern.startswith("~"):
+        return fnmatchcase(name, pattern)
+    try:
+        return re.match(pattern[1:], name) is not None
+    except re.error as error:
+        raise InventoryError(f"--limit {pattern}: this is no regular expression: {error}") from None
+
+
+def _subscripted(found: Sequence[T], bare: str, subscript: str) -> list[T]:
+    """`[2]`, `[-1]`, `[1:3]` (both ends count) or `[1:]` of those that ``bare`` matches."""
+    parted = re.fullmatch(r"(\d+)[:-](\d*)", subscript)
+    if parted:
+        return list(found[int(parted[1]) : int(parted[2]) + 1 if parted[2] else None])
+    number = int(subscript)
+    if not -len(found) <= number < len(found):
+        last = len(found) - 1
+        raise InventoryError(f"--limit {bare}[{subscript}]: the last of them is {bare}[{last}]")
+    return [found[number]]

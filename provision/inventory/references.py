@@ -1,0 +1,69 @@
+"""`{{ variable }}` in a value: another variable of the same host. All else of Jinja is refused.
+
+A value that is one reference has the kind of what it refers to, a secret too; within a text stand
+texts and whole numbers.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from provision.errors import InventoryError
+from provision.inventory.document import Where
+from provision.inventory.secrets import Secret
+
+REFERENCE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
+JINJA = re.compile(r"\{\{|\{%|\{#")
+
+Check = Callable[[str, Any, Where], Any]
+
+
+def refers(value: Any) -> bool:
+    """Whether there is any Jinja in it."""
+    if isinstance(value, list):
+        return any(refers(each) for each in value)
+    return isinstance(value, str) and JINJA.search(value) is not None
+
+
+def is_reference(value: Any) -> bool:
+    """Whether it is one reference, and nothing else."""
+    return isinstance(value, str) and REFERENCE.fullmatch(value.strip()) is not None
+
+
+def resolved(
+    host: str, variables: Mapping[str, tuple[Any, Where]], name: str, seen: tuple[str, ...] = ()
+) -> Any:
+    """The value of a host's variable. Raises :class:`InventoryError`."""
+    value, where = variables[name]
+    if name in seen:
+        raise InventoryError(f"{where}: {name} refers to itself, by {' and '.join(seen)}")
+
+    def refer(text: str) -> Any:
+        def of(match: re.Match[str]) -> Any:
+            if (other := match[1]) == "inventory_hostname":
+                return host
+            if other not in variables:
+                raise InventoryError(f"{where}: {name} refers to {other}, which {host} has not")
+            return resolved(host, variables, other, (*seen, name))
+
+        def within(match: re.Match[str]) -> str:
+            part = of(match)
+            if type(part) not in (str, int):
+                raise InventoryError(
+                    f"{where}: {name}: {match[1]} cannot be a part of a text: it is "
+                    f"{'a secret' if isinstance(part, Secret) else 'no text'}"
+                )
+            return str(part)
+
+        if whole := REFERENCE.fullmatch(text.strip()):
+            return of(whole)
+        if JINJA.search(REFERENCE.sub("", text)):
+            raise InventoryError(
+                f"{where}: {name}: of Jinja only {{{{ variable }}}} is read here, no expression: "
+                "write the value itself"
+            )
+        return REFERENCE.sub(within, text)
+
+    if isinstance(value, list):
+        return [refer(each) if isinstance(each, str) else each for each in value]
+    return refer(value) if refers(value) else value

@@ -1,0 +1,219 @@
+"""What may stand in an inventory, as schema.yml shows it.
+
+A variable that schema.yml shows is checked. `gearman_*` and `ansible_*` that it does not show are
+refused, as are names that are nearly one of it; all others are somebody else's, and let through.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from provision.errors import InventoryError
+from provision.inventory import document, vault
+from provision.inventory.document import Where, pairs, place
+from provision.inventory.references import is_reference, refers
+from provision.inventory.secrets import Secret, from_command, from_environment
+
+SCHEMA = Path(__file__).parent / "schema.yml"
+KINDS = {str: "a text", int: "a whole number", bool: "true or false", list: "a list of texts"}
+SIMILAR = 0.7  # as difflib counts: `workers` is meant to be `worker`, `berlin` is not
+NEARLY = 0.85  # of a name that is likely somebody else's: `package` is meant to be `packages`
+OURS = ("ansible_", "gearman_")
+
+# What Ansible lets one choose, and there is no choice here.
+ONLY = {
+    "ansible_connection": ("ssh", "smart", "paramiko", "paramiko_ssh"),
+    "ansible_become_method": ("sudo",),
+    "ansible_become_user": ("root",),
+    "ansible_python_interpreter": (
+        "/usr/bin/python3",
+        "auto",
+        "auto_silent",
+        "auto_legacy",
+        "auto_legacy_silent",
+    ),
+}
+# These make Ansible faster, or more patient; to us they say nothing.
+IDLE = ("ansible_pipelining", "ansible_ssh_pipelining", "ansible_ssh_retries", "ansible_timeout")
+# Nothing here is like these, so the nearest name would be the wrong advice.
+KEYS_ONLY = ("ansible_password", "ansible_ssh_pass", "ansible_ssh_password")
+
+MEMORY = r"\d+(\.\d+)?[KMGTPE%]?|infinity", "as systemd writes it: 512M, 1.5G, 75%"
+# What a text, or each of a list, has to look like, where a host would find out too late.
+FORMS = {
+    "gearman_memory": MEMORY,
+    "gearman_worker_memory": MEMORY,
+    "gearman_functions": (
+        r"[A-Za-z0-9_][A-Za-z0-9_.:-]*",
+        "letters, digits, `_.:-`",
+    ),
+    "packages": (r"[a-z0-9][a-z0-9+.-]+", "a Debian package's name"),
+}
+RANGES = {"gearman_certificate_days": (1, 3650)}
+PORTS = (1, 65535)
+
+Variables = dict[str, tuple[Any, Where]]
+"""Name -> its value, and where that stands."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What there may be."""
+
+    variables: Mapping[str, Any]  # name -> a value of the right kind
+    groups: frozenset[str]
+
+
+@cache
+def schema() -> Schema:
+    known = yaml.safe_load(SCHEMA.read_text())["all"]
+    return Schema(known["vars"], frozenset(known["children"]))
+
+
+def variables_file(path: Path) -> Variables:
+    """The variables of a file, which may be encrypted as a whole: then each is a secret."""
+    text = document.read(path)
+    if not vault.is_encrypted(text):
+        return variables(path, document.parse(path, text))
+    node = document.parse(path, vault.opened(text, str(path)))
+    return variables(path, node, encrypted=True)
+
+
+def variables(path: Path, node: yaml.Node, *, encrypted: bool = False) -> Variables:
+    """A mapping's variables, or InventoryError. What refers to another is checked later."""
+    found: Variables = {}
+    for key, content in pairs(path, node):
+        name, where = str(key.value), place(path, key)
+        _check_variable(name, where)
+        value = document.value(path, content)
+        if encrypted and not _is_password(name) and not is_reference(value):
+            value = _hidden(value)
+        if not refers(value):
+            value = checked(name, value, where)
+        found[name] = value, where
+    return found
+
+
+def _hidden(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _hidden(each) for key, each in value.items()}
+        case list():
+            return [_hidden(each) for each in value]
+        case None | Secret():
+            return value
+    return Secret(str(value))
+
+
+def _is_password(name: str) -> bool:
+    return name.endswith("_password") and name in schema().variables
+
+
+def _check_variable(name: str, where: Where) -> None:
+    known = schema().variables
+    if name in known or name in IDLE:
+        return
+    if not re.fullmatch(r"[A-Za-z_]\w*", name):
+        raise InventoryError(f"{where}: {name!r} is no variable's name")
+    if name in KEYS_ONLY:
+        raise InventoryError(
+            f"{where}: {name}: nobody logs in with a password here: use a key (an SSH agent's, or "
+            "ansible_ssh_private_key_file)"
+        )
+    ours = name.startswith(OURS)
+    near = hint(name, known, SIMILAR if ours else NEARLY)
+    if near or name.startswith("gearman_"):
+        raise InventoryError(f"{where}: there is no variable {name!r}{near}")
+    if ours:
+        raise InventoryError(
+            f"{where}: {name} is not read here, and might mean something for a deploy: "
+            "docs/inventory.md says which of Ansible's variables are"
+        )
+
+
+def checked(name: str, value: Any, where: Where) -> Any:
+    """A variable's value, if it may be that; a password as :class:`Secret`."""
+    if name not in (known := schema().variables):
+        return value
+    if _is_password(name):
+        return _password(name, value, where)
+    kind = type(known[name])
+    if isinstance(value, Secret):
+        raise InventoryError(
+            f"{where}: {name} is shown to whoever deploys, so it is no secret: write it where "
+            "it is not encrypted"
+        )
+    if type(value) is not kind or (kind is list and not all(type(each) is str for each in value)):
+        raise _wrong(name, value, where)
+    least, most = PORTS if name.endswith("_port") else RANGES.get(name, (value, value))
+    if kind is int and not least <= value <= most:
+        raise InventoryError(f"{where}: {name} should be from {least} to {most}, and is {value}")
+    if kind is str and not value.strip():
+        raise InventoryError(f"{where}: {name} is empty: give it a value, or take it out")
+    form, like = FORMS.get(name, ("", ""))
+    for text in (value if kind is list else [value]) if form else ():
+        if not re.fullmatch(form, text, re.ASCII):
+            raise InventoryError(f"{where}: {name}: {text!r} should be {like}")
+    if value not in (only := ONLY.get(name, (value,))):
+        raise InventoryError(f"{where}: {name}: only {only[0]} is supported, and not {value!r}")
+    return value
+
+
+def _wrong(name: str, value: Any, where: Where) -> InventoryError:
+    kind = type(schema().variables[name])
+    hidden = _is_password(name)
+    shown = "nothing" if value is None else "something else" if hidden else repr(value)
+    more = "; put it in quotes" if kind is str and isinstance(value, (int, float)) else ""
+    return InventoryError(f"{where}: {name} should be {KINDS[kind]}, and is {shown}{more}")
+
+
+def _password(name: str, value: Any, where: Where) -> Secret:
+    """A text, a `!vault` one, or where to get it: `{env: NAME}` or `{cmd: [pass, show, x]}`."""
+    if isinstance(value, str):
+        if not value.strip():
+            raise InventoryError(f"{where}: {name} is empty: give it a value, or take it out")
+        return Secret(value)
+    if isinstance(value, Secret):
+        return value
+    match value:
+        case {"env": str(variable), **more} if not more:
+            return Secret(lambda: _got(name, where, from_environment, variable))
+        case {"cmd": [_, *_] as argv, **more} if not more:
+            if all(isinstance(each, str) for each in argv):
+                return Secret(lambda: _got(name, where, from_command, argv))
+    if isinstance(value, dict):
+        raise InventoryError(
+            f"{where}: {name}: a secret comes from {{env: NAME}} or {{cmd: [PROGRAM, ARGUMENT]}}"
+        )
+    raise _wrong(name, value, where)
+
+
+def _got(name: str, where: Where, get: Any, source: Any) -> str:
+    try:
+        text = str(get(source))
+    except ValueError as error:
+        raise InventoryError(f"{where}: {name}: {error}") from None
+    if not text:
+        raise InventoryError(f"{where}: {name}: there is nothing in it")
+    return text
+
+
+def check_name(name: str, where: Where, known: Iterable[str]) -> None:
+    """That a host or group may be named so, and is not nearly one of ``known``."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+        raise InventoryError(
+            f"{where}: {name!r} is no name: letters, digits, `.`, `_` and `-` make one"
+        )
+    if known and name not in known and (near := hint(name, known)):
+        raise InventoryError(f"{where}: no group is named {name!r}{near}")
+
+
+def hint(name: str, known: Iterable[str], similar: float = SIMILAR) -> str:
+    near = get_close_matches(name, known, 1, similar)
+    return f"; did you mean {near[0]!r}?" if near else ""

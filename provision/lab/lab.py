@@ -1,0 +1,347 @@
+"""The lab: the three-host topology as real systemd machines with real sshd, on this machine.
+
+``up`` makes whatever is missing and heals what a killed run left, ``down`` leaves nothing but
+the cached base tree. Both need root. Hosts and addresses are those of ``inventory/lab``, which
+is an inventory like any other: the toolkit reaches these hosts as it reaches all hosts, over
+SSH. Only tests use the doors below them: ``run`` is root on a host without SSH, ``power_off``
+pulls its plug, ``unplug`` its cable.
+
+sshd tells of everything in the host's journal: see ``journal``.
+"""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from provision.errors import ToolkitError
+from provision.lab import base, network
+from provision.lab.machine import NAMESPACE, STATE, Machine
+from provision.lab.programs import Say, ensure, execute, missing
+
+INVENTORY = Path(__file__).resolve().parents[2] / "inventory" / "lab"
+HOSTS = INVENTORY / "hosts.yml"
+KEY = INVENTORY / "id_ed25519"
+KNOWN_HOSTS = INVENTORY / "known_hosts"
+MORE_WORKERS = INVENTORY / "more-workers.yml"
+
+PROGRAMS = {
+    "debootstrap": "debootstrap",
+    "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
+    "systemd-nspawn": "systemd-container",
+    "nsenter": "util-linux",
+    "ip": "iproute2",
+    "ssh": "openssh-client",
+}
+"""Program, or file -> its Debian package."""
+
+FREE = (*range(249, 255), *range(101, 200))
+"""Last octets for worker2 and up."""
+
+BOOT_SECONDS = 60.0
+POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of ``status``."""
+
+    host: str
+    address: str
+    group: str
+    suite: str  # empty when it has no tree
+    state: str  # up, starting (no answer from its sshd yet) or down
+
+
+def obstacle() -> str | None:
+    """Why this machine cannot boot the lab's hosts, in a few words; None when nothing is known."""
+    if sys.platform != "linux":
+        return f"it needs Linux, and this is {sys.platform}"
+    if os.geteuid() != 0:
+        return "it boots systemd machines, which needs root"
+    if missing(PROGRAMS) and not shutil.which("apt-get"):
+        return f"{', '.join(missing(PROGRAMS))} cannot be installed here (no apt-get)"
+    namespaces = ["unshare", "--mount", "--net", "mount", "-t", "tmpfs", "none", "/mnt"]
+    try:
+        execute(namespaces)
+    except ToolkitError:
+        return "this container may not make namespaces and mounts"
+    return None
+
+
+def up(say: Say, workers: int = 1, suites: Mapping[str, str] | None = None) -> None:
+    """Boot the lab with exactly this many workers; hosts that run already are left as they are.
+
+    ``suites`` maps a host, or ``all``, to one of :data:`base.SUITES`; a host of another suite
+    is made anew. Returns when every host answers SSH. Raises :class:`ToolkitError`.
+    """
+    began = time.monotonic()
+    wanted = _three() + _more(workers)
+    chosen = _chosen(wanted, suites or {})
+    trees = {machine: base.path(suite) for machine, suite in chosen.items()}
+    with _alone(say):
+        ensure(PROGRAMS, say)
+        _ensure_machine_id()
+        if not _is_whole():
+            _clear()
+            _lay()
+        for machine in _standing():
+            if machine not in trees or not machine.is_copy_of(trees[machine]):
+                _remove(machine)
+                say(f"{machine.name} is gone")
+        for suite in dict.fromkeys(chosen.values()):
+            base.build(say, suite)
+        begun = [machine for machine in wanted if not machine.is_running()]
+        for machine in begun:
+            machine.kill()
+            machine.prepare(trees[machine])
+        _describe(wanted)
+        for machine in begun:
+            machine.boot()
+        for machine in wanted:
+            _await(machine)
+    if begun:
+        say(f"{_names(begun)}: up after {time.monotonic() - began:.1f} s")
+    else:
+        say(f"{_names(wanted)}: up already, nothing to do")
+
+
+def down(say: Say) -> None:
+    """Remove every host, and all of the lab but the cached base tree and this checkout's key."""
+    with _alone(say):
+        gone = _names(_standing())
+        _clear()
+    say(f"{gone}: gone" if gone else "the lab was down, nothing to do")
+
+
+def status() -> list[Row]:
+    """How each host is. Needs no root."""
+    rows = []
+    for machine in _known():
+        off = "starting" if machine.supervisors() else "down"
+        state = "up" if machine.greets() else off
+        suite = machine.source.name.split("-")[0] if machine.source else ""
+        rows.append(Row(machine.name, machine.address, machine.group, suite, state))
+    return rows
+
+
+def shell(host: str) -> int:
+    """A shell on a host, as the deploy user over SSH. Returns the status it ended with."""
+    if not _find(host).greets():
+        raise ToolkitError(f"lab host {host} does not answer: invoke lab.up")
+    return subprocess.run(ssh(host), check=False).returncode
+
+
+def ssh(host: str, *argv: str, user: str = base.USER) -> list[str]:
+    """The ssh command line to a host: its key verified, nobody asked for anything."""
+    options = {
+        "BatchMode": "yes",
+        "ConnectTimeout": "5",
+        "IdentitiesOnly": "yes",
+        "StrictHostKeyChecking": "yes",
+        "UserKnownHostsFile": str(KNOWN_HOSTS),
+    }
+    flags = [part for key, value in options.items() for part in ("-o", f"{key}={value}")]
+    return ["ssh", "-F", "none", "-i", str(KEY), *flags, f"{user}@{_find(host).address}", *argv]
+
+
+# -- for tests: a host from below ---------------------------------------------------------
+
+
+def run(host: str, argv: Sequence[str], input: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command on a host as root, without SSH. Raises ToolkitError when it is off."""
+    return _find(host).run(argv, input)
+
+
+def journal(host: str, *matches: str) -> list[str]:
+    """The messages of a host's journal, oldest first; sshd's unless ``matches`` say other.
+
+    ``matches`` are arguments of journalctl. What a deploy costs is counted in sshd's log, where
+    ``Connection from`` is a connection and ``server_input_channel_open: ctype`` a channel, and
+    in sudo's (``-t sudo``), where ``COMMAND=`` is a sudo.
+    """
+    run(host, ["journalctl", "--sync"])
+    argv = ["journalctl", "--output=cat", "--quiet", *(matches or ("--unit=ssh",))]
+    return run(host, argv).stdout.splitlines()
+
+
+def power_off(host: str) -> None:
+    """Pull a host's plug: no service is stopped, its disk stays as it is."""
+    _find(host).kill()
+
+
+def boot(host: str) -> None:
+    """Switch a host on again and wait until it answers SSH."""
+    machine = _find(host)
+    machine.boot()
+    _await(machine)
+
+
+def unplug(host: str) -> None:
+    """Take a host's network cable out: packets vanish, nobody is told."""
+    _find(host).set_link("down")
+
+
+def plug(host: str) -> None:
+    """Put the cable back."""
+    _find(host).set_link("up")
+
+
+# -- which hosts --------------------------------------------------------------------------
+
+
+def _three() -> list[Machine]:
+    groups: Mapping[str, Any] = yaml.safe_load(HOSTS.read_text())["all"]["children"]
+    return [
+        Machine(name, group, host["ansible_host"])
+        for group, content in groups.items()
+        for name, host in content["hosts"].items()
+    ]
+
+
+def _more(workers: int) -> list[Machine]:
+    """The workers after the first."""
+    most = 1 + len(FREE)
+    if not 1 <= workers <= most:
+        raise ToolkitError(f"the lab can have 1 to {most} workers, not {workers}")
+    numbers = enumerate(FREE[: workers - 1], start=2)
+    return [Machine(f"worker{n}", "worker", f"198.18.10.{octet}") for n, octet in numbers]
+
+
+def _standing() -> list[Machine]:
+    """The hosts that have a tree, whether they run or not."""
+    possible = _three() + _more(1 + len(FREE))
+    return [machine for machine in possible if machine.folder.exists()]
+
+
+def _known() -> list[Machine]:
+    """The three, whether they stand or not, and the workers that stand beside them."""
+    three = _three()
+    return three + [machine for machine in _standing() if machine not in three]
+
+
+def _find(host: str) -> Machine:
+    for machine in _known():
+        if machine.name == host:
+            return machine
+    raise ToolkitError(f"the lab has no host {host}; it has {_names(_known())}")
+
+
+def _chosen(machines: Sequence[Machine], suites: Mapping[str, str]) -> dict[Machine, str]:
+    """What each host is to be."""
+    names = [machine.name for machine in machines]
+    for name, suite in suites.items():
+        if name not in ("all", *names):
+            raise ToolkitError(f"the lab has no host {name}; it has all, {', '.join(names)}")
+        base.check(suite)
+    every = suites.get("all", base.SUITE)
+    return {machine: suites.get(machine.name, every) for machine in machines}
+
+
+def _names(machines: Sequence[Machine]) -> str:
+    return ", ".join(machine.name for machine in machines)
+
+
+# -- making and unmaking ------------------------------------------------------------------
+
+
+@contextmanager
+def _alone(say: Say) -> Iterator[None]:
+    """One at a time on this machine, and only root. A killed holder holds nothing."""
+    if os.geteuid() != 0:
+        raise ToolkitError("the lab boots real machines, which takes root: use sudo")
+    base.CACHE.mkdir(parents=True, exist_ok=True)
+    with (base.CACHE / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another lab.up or lab.down")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _ensure_machine_id() -> None:
+    """systemd-nspawn names links after this machine's id, and a container may have none."""
+    file = Path("/etc/machine-id")
+    if not file.exists() or not file.read_text().strip():
+        execute(["systemd-machine-id-setup"])
+
+
+def _is_whole() -> bool:
+    """Whether state and network were made to the last step, and from this mount namespace."""
+    return network.is_laid() and os.path.ismount(STATE)
+
+
+def _lay() -> None:
+    STATE.mkdir()
+    execute(["mount", "-t", "tmpfs", "-o", "mode=755", "gearman-lab", str(STATE)])
+    network.lay(NAMESPACE)
+
+
+def _clear() -> None:
+    """Remove all there is of a lab, in whatever state it is."""
+    for machine in _standing():
+        machine.kill()
+    network.remove()
+    while os.path.ismount(STATE):
+        execute(["umount", "--recursive", "--lazy", str(STATE)])
+    execute(["rm", "-rf", "--one-file-system", str(STATE)])
+    MORE_WORKERS.unlink(missing_ok=True)
+
+
+def _remove(machine: Machine) -> None:
+    machine.kill()
+    if os.path.ismount(machine.tree):
+        execute(["umount", "--lazy", str(machine.tree)])
+    execute(["rm", "-rf", "--one-file-system", str(machine.folder)])
+
+
+def _describe(machines: Sequence[Machine]) -> None:
+    """Give this checkout a key to the hosts; write down their keys, and which there are."""
+    public = KEY.with_suffix(".pub")
+    if not public.exists():
+        KEY.unlink(missing_ok=True)
+        execute(["ssh-keygen", "-q", "-N", "", "-C", "lab", "-t", "ed25519", "-f", str(KEY)])
+    lines = []
+    for machine in machines:
+        machine.authorize(public.read_text().strip())
+        lines += [f"{machine.name},{machine.address} {key}\n" for key in machine.host_keys()]
+    KNOWN_HOSTS.write_text("".join(lines))
+    hosts = {machine.name: {"ansible_host": machine.address} for machine in machines[3:]}
+    if hosts:
+        MORE_WORKERS.write_text(yaml.safe_dump({"all": {"children": {"worker": {"hosts": hosts}}}}))
+    else:
+        MORE_WORKERS.unlink(missing_ok=True)
+    owner = HOSTS.stat()  # also under sudo these files are the checkout's owner's
+    for file in (KEY, public, KNOWN_HOSTS, MORE_WORKERS):
+        if file.exists():
+            os.chown(file, owner.st_uid, owner.st_gid)
+
+
+def _await(machine: Machine) -> None:
+    """Until its sshd answers, or it is clear that it will not; an unplugged one is plugged in."""
+    deadline = time.monotonic() + BOOT_SECONDS
+    while not machine.greets():
+        if time.monotonic() > deadline or not machine.is_running():
+            console = machine.console.read_text(errors="replace").splitlines()
+            last = "\n".join(f"  {line}" for line in console[-8:])
+            raise ToolkitError(f"lab host {machine.name} does not answer; its console:\n{last}")
+        if machine.leader():
+            _plug_in(machine)
+        time.sleep(POLL_SECONDS)
+
+
+def _plug_in(machine: Machine) -> None:
+    try:
+        machine.set_link("up")
+    except ToolkitError:
+        pass  # it is just booting: its cable is not there yet

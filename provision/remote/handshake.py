@@ -1,0 +1,141 @@
+"""How an agent is started on a host: one line for its shell, sudo's question, the agent's word."""
+
+import re
+import shlex
+from collections.abc import Callable
+from typing import Protocol
+
+from provision import distributions
+from provision.errors import PasswordRefused, Unreachable
+from provision.inventory.secrets import Secret
+
+OLDEST_PYTHON = (3, 9)  # that understands the agent
+
+START = 30.0  # seconds until the agent is there, or sudo has said no
+LONG = 200  # characters of a line that a host said
+REFUSED = "sudo refused the password: it was tried once"
+
+# Runs as root, and loads the agent. Any Python must be able to read it.
+BOOTSTRAP = """\
+import os, sys
+def read(n):
+    b = b""
+    while len(b) < n:
+        p = os.read(0, n - len(b))
+        if not p: sys.exit(1)
+        b += p
+    return b
+os.write(1, ("%s ready %%d.%%d\\n" %% sys.version_info[:2]).encode())
+os.umask(0o077)
+out, null = os.dup(1), os.open(os.devnull, os.O_RDWR)
+os.dup2(null, 1)
+os.dup2(null, 2)
+m = type(sys)("provision.agent.link")
+sys.modules[m.__name__] = m
+exec(compile(read(int(read(8), 16)), m.__name__, "exec"), m.__dict__)
+m.serve(0, out)
+"""
+
+
+class Channel(Protocol):
+    """A command that runs on a host. What it says on stderr comes mixed with the rest."""
+
+    def send(self, data: bytes) -> None:
+        """Raises :class:`Unreachable` when the connection, or the command, is gone."""
+
+    def receive(self, seconds: float) -> bytes:
+        """What came, empty when the command has ended.
+
+        Raises TimeoutError, or :class:`Unreachable` when the connection is gone.
+        """
+
+    def close(self) -> None: ...
+
+
+Start = Callable[[str], Channel]
+"""Starts a shell command line on the host."""
+
+Password = Callable[[], Secret | None]
+"""Gives the password for sudo, if there is one; called only when sudo asks for it."""
+
+
+def no_password() -> Secret | None:
+    return None
+
+
+def command_line(token: str, *, sudo: bool) -> str:
+    """The shell line that starts an agent. No secret is in it."""
+    # In one line: some login shells take no others. Who has no Python says what system it is.
+    argv = ["/usr/bin/python3", "-I", "-S", "-c", f"exec({BOOTSTRAP % token!r})"]
+    prefix = f"LC_ALL=C sudo -S -p {token}: " if sudo else "LC_ALL=C "
+    return f"test -x {argv[0]} || cat /etc/os-release; {prefix}{shlex.join(argv)}"
+
+
+def shake_hands(channel: Channel, name: str, token: str, password: Password) -> bytes:
+    """Wait for the agent, give sudo its password if it asks; what was already said after that.
+
+    Raises :class:`Unreachable`, or :class:`PasswordRefused`.
+    """
+    said = b""
+    prompt = f"{token}:".encode()
+    given = False
+    while not (ready := re.search(rb"%s ready (\d+)\.(\d+)\n" % token.encode(), said)):
+        if prompt in said:
+            if given:
+                raise PasswordRefused(f"{name}: {REFUSED}")
+            _give(channel, name, password)
+            given = True
+            said = said.replace(prompt, b"", 1)
+            continue
+        try:
+            piece = channel.receive(START)
+        except TimeoutError:
+            raise Unreachable(
+                f"{name}: no agent after {START:.0f} s; {_last_words(said)}"
+            ) from None
+        if not piece and given and b"incorrect password" in said:
+            raise PasswordRefused(f"{name}: {REFUSED}")
+        if not piece:
+            raise Unreachable(f"{name}: {_refusal(said)}")
+        said += piece
+    version = int(ready[1]), int(ready[2])
+    if version < OLDEST_PYTHON:
+        raise Unreachable(
+            f"{name}: /usr/bin/python3 there is {version[0]}.{version[1]}: 3.9 or newer "
+            "is needed to look at it, and 3.11 to run a release; upgrade the host"
+        )
+    return said[ready.end() :]
+
+
+def _give(channel: Channel, name: str, password: Password) -> None:
+    secret = password()
+    if secret is None:
+        raise Unreachable(
+            f"{name}: sudo asks for a password, and there is none: set "
+            "GEARMAN_SUDO_PASSWORD, or run this at a terminal"
+        )
+    channel.send(secret.reveal().encode() + b"\n")
+
+
+def _refusal(said: bytes) -> str:
+    if b"python3" in said and (b"not found" in said or b"No such file" in said):
+        system = distributions.os_release(said.decode(errors="replace"))
+        command = distributions.install(system, "python3")
+        how = f"`{command}` there" if command else "install it there"
+        return f"there is no /usr/bin/python3 ({distributions.name(system)}): {how}"
+    if b"sudo" in said and b"not found" in said:
+        return "there is no sudo: install it, or connect as root (ansible_user)"
+    if b"not in the sudoers" in said or b"not allowed" in said or b"may not run" in said:
+        return f"sudo does not let this user become root; {_last_words(said)}"
+    if b"must have a tty" in said:
+        return "sudo wants a terminal: set `Defaults:USER !requiretty` in its rules there"
+    if b"password has expired" in said:
+        return f"the password there has expired: log in and change it; {_last_words(said)}"
+    return f"the agent did not start; {_last_words(said)}"
+
+
+def _last_words(said: bytes) -> str:
+    lines = said.decode(errors="backslashreplace").strip().splitlines()
+    # sudo quotes the command that it refuses, and ours is a program.
+    lines = [each if len(each) < LONG else f"{each[:70]} ... {each[-30:]}" for each in lines]
+    return f"the host said: {' / '.join(lines[-3:])}" if lines else "the host said nothing"

@@ -1,0 +1,316 @@
+"""One host's agent, spoken to through a channel: start it, ask it, lock the host, change it.
+
+The channel is any pair of byte streams to a shell on the host: SSH's, or a pipe in tests. The
+agent is sent through it as source. A session that is only asked has sent link.py and probe.py,
+which cannot write; :meth:`Session.lock` sends the rest, and nothing is changed before that.
+
+Every wait has an end. What the host says is never trusted to be whole: a frame that breaks
+off is an error that names the host and what was being done.
+"""
+
+import hashlib
+import json
+import secrets
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import Any
+
+from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
+from provision.remote.handshake import (
+    START,
+    Password,
+    Start,
+    command_line,
+    no_password,
+    shake_hands,
+)
+from provision.remote.messages import Answer, Operation, Outcome, Question, Unknown
+
+AGENT = Path(__file__).parents[1] / "agent"
+LOCK = "/run/gearman-deploy.lock"
+PIECE = 1 << 18  # more at once makes paramiko copy the rest again for each packet
+ASKING = ("processes", "machine", "installed", "units", "accounts", "probe")
+LENGTHS = struct.Struct(">IQ")
+HEADER_LIMIT = 1 << 26  # bytes
+
+ANSWER = 60.0  # seconds until a question is answered
+WORK = 3000.0  # seconds for one operation: three commands, each stopped by the agent in time
+PING = 5.0  # seconds between signs of life while a host is locked, or runs a command for us
+PATIENCE = 25.0  # seconds of silence after which an agent ends
+
+
+class Session:
+    """A conversation with the agent on host ``name``.
+
+    Raises :class:`Unreachable` when sudo refuses, or there is no Python that can be the agent.
+    ``lock_file`` is where on the host :meth:`lock` locks.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        start: Start,
+        *,
+        sudo: bool = False,
+        password: Password = no_password,
+        lock_file: str = LOCK,
+    ) -> None:
+        self.name = name
+        self._lock_file = lock_file
+        self._sending = Lock()
+        self._closed = Event()
+        self._pinger: Thread | None = None
+        self._buffer = bytearray()
+        token = secrets.token_hex(8)
+        self._channel = start(command_line(token, sudo=sudo))
+        try:
+            self._buffer += shake_hands(self._channel, name, token, password)
+            source = _source("link")
+            self._channel.send(b"%08x" % len(source) + source)
+            self._load(*ASKING)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- what can be done ---------------------------------------------------------------
+
+    def ask(self, questions: Iterable[Question]) -> dict[Question, Answer]:
+        """Every question's answer, in one round trip; equal questions are asked once."""
+        asked = list(dict.fromkeys(questions))
+        if not asked:
+            return {}
+        self._send({"do": "ask", "questions": asked})
+        answers = self._receive(ANSWER, "it was asked how it is")["answers"]
+        now = time.time()
+        found = {
+            question: Unknown(answer["unknown"]) if "unknown" in answer else answer["is"]
+            for question, answer in zip(asked, answers, strict=True)
+        }
+        host = found.get(("host",))
+        if isinstance(host, dict):  # only here it is known when it told its time
+            host["ahead"] = host["time"] - now
+        return found
+
+    def survey(self, questions: Iterable[Question]) -> dict[Question, Answer]:
+        """As :meth:`ask`, and from now on also what agent/survey.py answers."""
+        self._load("survey")
+        return self.ask(questions)
+
+    def lock(self, holder: Mapping[str, str]) -> None:
+        """Keep other deploys away until this session is closed, or its process is gone.
+
+        ``holder`` says ``who`` locks, ``since`` when, and what they are ``doing``. Raises
+        :class:`Locked` with what the one who has the lock said of himself.
+        """
+        if self._pinger is not None:
+            return
+        self._load("files", "command", "release", "change")
+        self._send(
+            {
+                "do": "lock",
+                "path": self._lock_file,
+                "patience": PATIENCE,
+                "holder": dict(holder),
+            }
+        )
+        answer = self._receive(ANSWER, "it was being locked")
+        if "refused" in answer:
+            raise HostFailed(
+                f"{self.name}: it cannot be locked, {answer['refused']}: changes need root, "
+                "so is ansible_become false?"
+            )
+        other = answer["holder"]
+        if other is not None:
+            who = other.get("who", "somebody")
+            since = f" since {other['since']}" if "since" in other else ""
+            doing = f", {other['doing']}" if "doing" in other else ""
+            raise Locked(f"{self.name} is locked: {who}{since}{doing}")
+        self._pinger = Thread(target=self._ping, daemon=True, name=f"ping {self.name}")
+        self._pinger.start()
+
+    def apply(self, operations: Sequence[Operation]) -> Iterator[Outcome]:
+        """Carry out operations in order, in one round trip; stops after the first that fails.
+
+        A content that is a path is sent when its turn has come, and hashed on both sides.
+        Whoever stops listening before the end ends the session, and with it the work: what
+        the agent says next would be taken for the answer to another question.
+        """
+        if self._pinger is None:
+            raise HostFailed(f"{self.name}: it must be locked before it is changed")
+        self._send({"do": "apply", "count": len(operations)})
+        for operation in operations:
+            self._send_operation(operation)
+        left = len(operations)
+        try:
+            for operation in operations:
+                outcome = self._outcome(operation)
+                left = left - 1 if outcome.error is None else 0
+                yield outcome
+                if not left:
+                    return
+        finally:
+            if left:
+                self.close()
+
+    def record(self, path: str, entry: Mapping[str, Any]) -> None:
+        """Add a line to the history that the host keeps in ``path``."""
+        self._send({"do": "record", "path": path, "entry": dict(entry)})
+        answer = self._receive(ANSWER, "its history was being written")
+        if answer["refused"]:
+            raise HostFailed(f"{self.name}: {answer['refused']}")
+
+    def stream(self, argv: Sequence[str], seconds: float) -> "Running":
+        """Run a command; what it says comes in pieces, while it runs.
+
+        It needs no lock, and what it does is the operator's business.
+        """
+        self._load("files", "command", "shell")
+        self._send({"do": "stream", "argv": list(argv), "seconds": seconds, "patience": PATIENCE})
+        Thread(target=self._ping, daemon=True, name=f"ping {self.name}").start()
+        return Running(self._receive, seconds, argv[0])
+
+    def close(self) -> None:
+        """End the agent, and with it the lock and whatever it was doing."""
+        self._closed.set()
+        self._channel.close()
+
+    def _load(self, *modules: str) -> None:
+        for module in modules:
+            header = {"do": "load", "module": f"provision.agent.{module}"}
+            self._send(header, _source(module))
+
+    # -- operations ---------------------------------------------------------------------
+
+    def _send_operation(self, operation: Operation) -> None:
+        content = operation.content
+        later = isinstance(content, Path)
+        data = content if isinstance(content, bytes) else b""
+        header = {"do": "step", "kind": operation.kind, "arguments": dict(operation.arguments)}
+        digest = _digest(content) if isinstance(content, Path) else hashlib.sha256(data).hexdigest()
+        self._send({**header, "later": later, "digest": digest}, data)
+
+    def _outcome(self, operation: Operation) -> Outcome:
+        during = f"`{operation.kind}` was being done"
+        while True:
+            event = self._receive(WORK, during)
+            if "outcome" in event:
+                return Outcome(operation, **event["outcome"])
+            if not isinstance(operation.content, Path):
+                raise HostFailed(f"{self.name}: the agent asks for a file that is none")
+            try:
+                self._send_file(operation.content)
+            except Unreachable:
+                # An agent that broke has said why, and that says more than a broken pipe.
+                self._receive(START, during)
+                raise
+
+    def _send_file(self, path: Path) -> None:
+        with path.open("rb") as file, self._sending:
+            left = path.stat().st_size
+            header = json.dumps({"do": "content"}).encode()
+            self._channel.send(LENGTHS.pack(len(header), left) + header)
+            while left:
+                piece = file.read(min(PIECE, left))
+                if not piece:
+                    self.close()
+                    raise ToolkitError(f"{path} became shorter while it was sent to {self.name}")
+                self._channel.send(piece)
+                left -= len(piece)
+
+    # -- frames -------------------------------------------------------------------------
+
+    def _send(self, header: Mapping[str, Any], content: bytes = b"") -> None:
+        encoded = json.dumps(header).encode()
+        with self._sending:
+            self._channel.send(LENGTHS.pack(len(encoded), len(content)) + encoded)
+            for start in range(0, len(content), PIECE):
+                self._channel.send(content[start : start + PIECE])
+
+    def _receive(self, seconds: float, during: str) -> dict[str, Any]:
+        length, size = LENGTHS.unpack(self._read(LENGTHS.size, seconds, during))
+        if length > HEADER_LIMIT or size:
+            raise HostFailed(
+                f"{self.name}: the agent said what is no message while {during}{self._advice}"
+            )
+        try:
+            header = json.loads(self._read(length, seconds, during))
+        except ValueError:
+            raise HostFailed(
+                f"{self.name}: the agent made no sense while {during}{self._advice}"
+            ) from None
+        if "crash" in header:
+            last = "\n".join(f"| {line}" for line in header["crash"].splitlines()[-8:])
+            raise HostFailed(f"{self.name}: the agent broke while {during}:\n{last}")
+        return dict(header)
+
+    def _read(self, size: int, seconds: float, during: str) -> bytes:
+        while len(self._buffer) < size:
+            try:
+                piece = self._channel.receive(seconds)
+            except TimeoutError:
+                raise HostFailed(
+                    f"{self.name}: no word for {seconds:.0f} s while {during}"
+                ) from None
+            except Unreachable as lost:
+                raise Unreachable(f"{lost} while {during}{self._advice}") from None
+            if not piece:
+                raise HostFailed(f"{self.name}: the agent was gone while {during}{self._advice}")
+            self._buffer += piece
+        taken = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return taken
+
+    @property
+    def _advice(self) -> str:
+        """What to do when the host falls silent; one that is locked may be half changed."""
+        return "; run this again, and it does what is left" if self._pinger else ""
+
+    def _ping(self) -> None:
+        """A sign of life from time to time, or the agent would think that we are dead."""
+        while not self._closed.wait(PING):
+            try:
+                self._send({"do": "ping"})
+            except ToolkitError:
+                return  # whoever waits for the host is told
+
+
+class Running:
+    """A command on a host. To be listened to until it has ended; ``status`` is known then.
+
+    Raises :class:`HostFailed` when it could not be run, or not to its end.
+    """
+
+    status: int
+
+    def __init__(self, receive: Callable[[float, str], dict[str, Any]], seconds: float, name: str):
+        self._receive = receive
+        self._seconds = seconds + START
+        self._name = name
+
+    def __iter__(self) -> Iterator[str]:
+        while "said" in (event := self._receive(self._seconds, f"`{self._name}` was running")):
+            yield event["said"]
+        if event["ended"] is None:
+            raise HostFailed(event["why"])
+        self.status = event["ended"]
+
+
+def _source(module: str) -> bytes:
+    return (AGENT / f"{module}.py").read_bytes()
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ToolkitError(f"{path}: {error.strerror}") from error

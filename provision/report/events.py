@@ -1,0 +1,161 @@
+"""What happens in a plan or a deploy, as data: text now, JSON later, from the same stream."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from provision.build import Target
+from provision.errors import ToolkitError
+from provision.plan import Plan
+from provision.remote.messages import Outcome
+from provision.resources.base import Change
+
+
+@dataclass(frozen=True)
+class Building:
+    """A release for this kind of host is being built: it was not there yet."""
+
+    target: Target
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What must change on a host is known."""
+
+    host: str
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What runs on a host, by what it answered: nothing was changed."""
+
+    host: str
+    release: str
+    units: Mapping[str, Mapping[str, Any]]  # as ``("unit", name)`` is answered
+    pending: int
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The first of a host's changes is on its way."""
+
+    host: str
+
+
+@dataclass(frozen=True)
+class Applied:
+    """One of a host's changes is over, well or not."""
+
+    host: str
+    change: Change
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A host was asked again after its last change, and is as wanted."""
+
+    host: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A host could not be reached, planned, changed or verified."""
+
+    host: str
+    error: ToolkitError
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A host was left alone though it has changes pending, because of these hosts."""
+
+    host: str
+    because: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A release was staged on a host, and works there; nothing that runs was touched."""
+
+    host: str
+    release: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Proved:
+    """One proof that something works on a host."""
+
+    host: str
+    summary: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Upgraded:
+    """A host runs another release, and was seen to do its work."""
+
+    host: str
+    release: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PutBack:
+    """A host runs again what it ran before."""
+
+    host: str
+    release: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One job's way there and back; ``problem`` is None when the answer was right."""
+
+    name: str
+    seconds: float
+    problem: str | None = None
+    look_at: str = ""  # the host to look at, and with what
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table that somebody asked for: as data, and as a person reads it."""
+
+    data: Mapping[str, Any]
+    text: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at, and what to do about it if it is not well."""
+
+    host: str
+    state: Literal["ok", "warn", "fail"]
+    check: str  # what was looked at, in a word or two
+    text: str
+    cure: str = ""
+
+
+Event = (
+    Building
+    | Planned
+    | Standing
+    | Begun
+    | Applied
+    | Verified
+    | Failed
+    | Skipped
+    | Tried
+    | Proved
+    | Upgraded
+    | PutBack
+    | Checked
+    | Row
+    | Finding
+)

@@ -1,0 +1,14 @@
+"""What to try next on the host when an operation failed there."""
+
+from provision.remote.messages import Operation
+
+
+def advice(operation: Operation) -> str:
+    """Empty when the host's own words say it all."""
+    if operation.kind == "unit":
+        return f"journalctl -u {operation.arguments['name']} -n 30"
+    if operation.kind == "packages":
+        return "apt-get update, and see that the host has a way to its package registry"
+    if operation.kind == "release":
+        return "deploying again: it is made anew"
+    return operation.shell_line

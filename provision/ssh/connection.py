@@ -1,0 +1,307 @@
+"""SSH, with Fabric: the only file that imports it.
+
+What Fabric leaves open is closed here. Host keys are verified, always, on every jump host too
+(known_hosts.py). Every wait has an end, and a dead peer is noticed. Nothing depends on
+~/.ssh/config unless the inventory names it (route.py). Data goes through the channel itself:
+Fabric's `run` moves a character of stdin each 10 ms. Fabric is imported late, so that what needs
+no host starts at once.
+
+Every failure is one message that names the host, and what to do.
+"""
+
+import logging
+import shlex
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from threading import Event, Lock, Semaphore, Timer
+from typing import TYPE_CHECKING, Any
+
+from provision.errors import HostFailed, Unreachable
+from provision.inventory.load import Host
+from provision.ssh.diagnosis import LOGIN, explained, lost
+from provision.ssh.jump_hosts import Gateway, Gateways
+from provision.ssh.keys import Keys
+from provision.ssh.known_hosts import KnownHosts
+from provision.ssh.route import Route, Stop, route
+from provision.ssh.stream import Line, dial, keep_alive
+
+if TYPE_CHECKING:
+    import paramiko
+
+RAMP = 8  # logins at once at one machine, or through it: sshd drops some when ten are pending
+PIECE = 1 << 18
+KEY_TYPES = (
+    ("ssh-ed25519",),
+    ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
+    ("rsa-sha2-512", "rsa-sha2-256"),
+)
+
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True)
+class Completed:
+    """How a command on a host ended."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Channel:
+    """A command on a host, and the connection it has to itself."""
+
+    def __init__(self, name: str, link: "_Link", channel: "paramiko.Channel") -> None:
+        self._name = name
+        self._link = link
+        self._channel = channel
+
+    def send(self, data: bytes) -> None:
+        with lost(self._name):
+            self._channel.sendall(data)
+
+    def receive(self, seconds: float) -> bytes:
+        self._channel.settimeout(seconds)
+        piece = self._channel.recv(PIECE)
+        if not piece and self._is_lost():
+            raise Unreachable(f"{self._name}: the connection was lost")
+        return piece
+
+    def _is_lost(self) -> bool:
+        """Whether it was the connection that ended, and not the command.
+
+        A command that ended sends its status. One that was killed sends none that paramiko
+        knows, and the connection stays.
+        """
+        told = self._channel.status_event.wait(LOGIN) and self._channel.exit_status != -1
+        return not (told or self._link.alive)
+
+    def close(self) -> None:
+        _hang_up(self._channel)
+        self._link.close()
+
+
+class Connection:
+    """An open connection to a host, logged in as ``user``."""
+
+    def __init__(self, name: str, user: str, link: "_Link") -> None:
+        self.user = user
+        self._name = name
+        self._link = link
+
+    def __enter__(self) -> "Connection":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._link.close()
+
+    def start(self, line: str) -> Channel:
+        """Start a shell command line, its stderr mixed with its stdout.
+
+        The connection ends with the channel.
+        """
+        channel = self._open()
+        channel.set_combine_stderr(True)
+        with lost(self._name):
+            channel.exec_command(line)
+        return Channel(self._name, self._link, channel)
+
+    def run(
+        self, command: str | Sequence[str], stdin: bytes = b"", seconds: float = 60.0
+    ) -> Completed:
+        """Run a command as the ordinary user, with these bytes as its stdin.
+
+        Raises :class:`HostFailed` when it takes longer than ``seconds``, :class:`Unreachable`
+        when the connection is lost.
+        """
+        line = command if isinstance(command, str) else shlex.join(command)
+        channel = self._open()
+        late = Event()
+
+        def stop() -> None:
+            late.set()
+            _hang_up(channel)
+
+        timer = Timer(seconds, stop)
+        timer.start()
+        try:
+            with lost(self._name), ThreadPoolExecutor(2) as threads:
+                channel.exec_command(line)
+                threads.submit(_feed, channel, stdin)
+                stderr = threads.submit(_all, channel.recv_stderr)
+                stdout = _all(channel.recv)
+                done = Completed(channel.recv_exit_status(), stdout, stderr.result())
+        finally:
+            timer.cancel()
+            _hang_up(channel)
+        if late.is_set():
+            raise HostFailed(f"{self._name}: `{line}` was not over after {seconds:g} s")
+        if done.status == -1:
+            raise Unreachable(f"{self._name}: the connection was lost during `{line}`")
+        return done
+
+    def _open(self) -> "paramiko.Channel":
+        with lost(self._name):
+            return self._link.transport.open_session(timeout=LOGIN)
+
+
+def _import() -> None:
+    """By one thread: of many, each beginning with another module, some find only half of it."""
+    with _importing:
+        import fabric  # type: ignore[import-untyped]  # noqa: F401  # untyped; imports paramiko
+
+
+_importing = Lock()
+
+
+def connect(host: Host) -> Connection:
+    """Connect and log in. Raises :class:`Unreachable`, which says why in one message."""
+    _import()
+    way = route(host)
+    return Connection(host.name, way[-1].user, _log_in(way))
+
+
+def host_keys(way: Route) -> list["paramiko.PKey"]:
+    """Every key that the machine at the end shows, ed25519 first; nobody logs in there.
+
+    It is trusted no more than before; the jump hosts on the way have to be. Raises
+    :class:`Unreachable`.
+    """
+    _import()
+    import paramiko
+
+    found = []
+    with _approach(way) as to:
+        for kinds in KEY_TYPES:
+            transport = paramiko.Transport(to.dial())  # type: ignore[arg-type]  # it is used as one
+            try:
+                transport.get_security_options().key_types = kinds
+                transport.start_client(timeout=LOGIN)
+                found.append(transport.get_remote_server_key())
+            except paramiko.ssh_exception.IncompatiblePeer:
+                continue  # it has none of this type
+            finally:
+                transport.close()
+    return found
+
+
+class _Link:
+    """A connection that is logged in, and the gateway that it goes through."""
+
+    def __init__(self, fabric: Any, gateway: "Gateway[_Link] | None") -> None:
+        self._fabric = fabric
+        self._gateway = gateway
+        self._closing = Lock()
+
+    @property
+    def transport(self) -> "paramiko.Transport":
+        found: paramiko.Transport = self._fabric.transport
+        return found
+
+    @property
+    def alive(self) -> bool:
+        return self.transport.is_active()
+
+    def close(self) -> None:
+        """Close it, and then the gateway if nobody else goes through that."""
+        with self._closing:
+            self._fabric.close()
+            if self._gateway is not None:
+                _gateways.leave(self._gateway)
+                self._gateway = None
+
+
+@dataclass(frozen=True)
+class _Approach:
+    """All that is needed to begin a connection to a machine."""
+
+    stop: Stop
+    gateway: "Gateway[_Link] | None"
+    known: KnownHosts
+    keys: Keys
+
+    def dial(self) -> Line:
+        """A line to it. Raises what failed, or :class:`Unreachable` when that is the gateway."""
+        if self.gateway is None:
+            return dial(self.stop, None)
+        try:
+            link = self.gateway.link
+        except Unreachable as error:
+            raise Unreachable(f"{self.stop}: {error}") from error
+        return dial(self.stop, link.transport)
+
+
+@contextmanager
+def _approach(way: Route) -> Iterator[_Approach]:
+    """Meanwhile its gateway is open, few do so at once, and what fails is explained."""
+    *before, stop = way
+    gateway = _gateways.enter(tuple(before)) if before else None
+    to = _Approach(stop, gateway, KnownHosts(stop), Keys(stop))
+    over = before[-1] if before else None
+    try:
+        if gateway is not None:
+            gateway.wait()  # and not on the ramp, which it needs for itself
+        with _ramps[way[0].known_as], explained(stop, to.known, to.keys, over):
+            yield to
+    finally:
+        if gateway is not None:
+            _gateways.leave(gateway)
+
+
+def _log_in(way: Route) -> _Link:
+    from fabric import Config
+    from fabric import Connection as FabricConnection
+
+    with _approach(way) as to:
+        line = to.dial()
+        fabric = FabricConnection(
+            to.stop.address,
+            user=to.stop.user,
+            port=to.stop.port,
+            config=Config(overrides={"load_ssh_configs": False}, lazy=True),
+            connect_kwargs={
+                "sock": line,
+                "banner_timeout": LOGIN,
+                "auth_timeout": LOGIN,
+                "channel_timeout": LOGIN,
+                "auth_strategy": to.keys,
+            },
+        )
+        to.known.guard(fabric.client)
+        try:
+            fabric.open()
+            keep_alive(fabric.transport, line)
+        except BaseException:
+            fabric.client.close()  # a connection that was not logged in is open all the same
+            raise
+        if to.gateway is not None:
+            _gateways.hold(to.gateway)
+        return _Link(fabric, to.gateway)
+
+
+_gateways = Gateways(_log_in)
+_ramps: defaultdict[str, Semaphore] = defaultdict(lambda: Semaphore(RAMP))
+
+
+def _feed(channel: "paramiko.Channel", stdin: bytes) -> None:
+    try:
+        for start in range(0, len(stdin), PIECE):  # in one call it would be copied 32 KB by 32 KB
+            channel.sendall(stdin[start : start + PIECE])
+        channel.shutdown_write()
+    except OSError:
+        pass  # a command need not read all it is given
+
+
+def _hang_up(channel: "paramiko.Channel") -> None:
+    with suppress(EOFError, OSError):  # the connection is gone already
+        channel.close()
+
+
+def _all(receive: Callable[[int], bytes]) -> bytes:
+    return b"".join(iter(lambda: receive(PIECE), b""))

@@ -1,0 +1,108 @@
+"""What goes wrong on the way to a host, as one message to a person: what, where, what to do."""
+
+import errno
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from provision.errors import InventoryError, Unreachable
+from provision.ssh.keys import Keys, SecondFactor
+from provision.ssh.known_hosts import KnownHosts
+from provision.ssh.route import Stop
+
+CONNECT = 10.0  # seconds for TCP
+LOGIN = 15.0  # seconds for each of banner, authentication and channel
+
+
+@contextmanager
+def explained(
+    stop: Stop, known: KnownHosts, keys: Keys, gateway: Stop | None = None
+) -> Iterator[None]:
+    """Raises :class:`Unreachable` for what fails while connecting to ``stop``."""
+    import paramiko
+
+    place = f"{stop.address}:{stop.port}"
+    try:
+        yield
+    except (Unreachable, InventoryError):
+        raise
+    except (socket.gaierror, UnicodeError):
+        problem = f"cannot resolve {stop.address!r} ({stop.places['address']})"
+    except TimeoutError:
+        problem = f"{place} did not answer in {CONNECT:.0f} s: is it up, and is this its address?"
+    except OSError as error:
+        problem = _no_way(stop, error)
+    except paramiko.BadHostKeyException as error:
+        problem = known.changed(error.key)
+    except SecondFactor as error:
+        problem = (
+            f"{stop.user!r} is let in with the key and with {error} as well: a key alone has to "
+            "do (AuthenticationMethods in its sshd_config)"
+        )
+    except paramiko.AuthenticationException as error:
+        problem = _refused(stop, keys, error)
+    except paramiko.ChannelException as error:
+        problem = _not_forwarded(stop, gateway, error.code)
+    except (paramiko.SSHException, EOFError) as error:
+        problem = _no_ssh(stop, gateway, str(error))
+    else:
+        return
+    raise Unreachable(f"{stop}: {problem}")
+
+
+@contextmanager
+def lost(name: str) -> Iterator[None]:
+    """Raises :class:`Unreachable` when the connection to host ``name`` ends meanwhile."""
+    import paramiko
+
+    try:
+        yield
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        why = f": {error}" if str(error) else ""
+        raise Unreachable(f"{name}: the connection was lost{why}") from error
+
+
+def _no_way(stop: Stop, error: Any) -> str:
+    place = f"{stop.address}:{stop.port}"
+    if error.errno == errno.ECONNREFUSED:
+        return f"{place} refused the connection; is sshd listening there? ({stop.places['port']})"
+    if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
+        return f"there is no way to {place} from here: is it up, and is this its address?"
+    return f"{place}: {error.strerror or error}"
+
+
+def _refused(stop: Stop, keys: Keys, error: Any) -> str:
+    offered = ", ".join(keys.offered) or "no key, for there is none"
+    wants = ", ".join(getattr(error, "allowed_types", ()))
+    only = f"; it takes only {wants}" if wants else ""
+    locked = "".join(f"; {path} has a passphrase: ssh-add it" for path in keys.locked)
+    said = f"; it said: {keys.said.splitlines()[-1]}" if keys.said else ""
+    return (
+        f"{stop.user!r} was refused{said}; offered: {offered}{locked}{only}; "
+        f"try ssh -p {stop.port} {stop.user}@{stop.address}"
+    )
+
+
+def _not_forwarded(stop: Stop, gateway: Stop | None, code: int) -> str:
+    import paramiko
+
+    place = f"{stop.address}:{stop.port}"
+    if code == paramiko.common.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED:
+        return (
+            f"{gateway} lets nobody go on to {place}: look at AllowTcpForwarding and PermitOpen "
+            "in its sshd_config, and at `restrict` before the key there"
+        )
+    return (
+        f"{gateway} finds no way to {place}: is it up, is sshd listening there, and is this its "
+        f"address? ({stop.places['address']})"
+    )
+
+
+def _no_ssh(stop: Stop, gateway: Stop | None, said: str) -> str:
+    place = f"{stop.address}:{stop.port}"
+    if gateway is not None and said == "SSH session not active":
+        return f"the connection to {gateway} was lost"
+    if gateway is not None and said == "Timeout opening channel.":
+        return f"{gateway} got no answer from {place} in {LOGIN:.0f} s: is it up?"
+    return f"{place} answers, and not as an SSH server should: {said or 'it hung up'}"

@@ -1,0 +1,143 @@
+"""Which host keys are trusted: the inventory's known_hosts, else the user's own.
+
+Nothing is ever added here. Lines are read one by one, because one that paramiko does not
+understand would spoil the file for it. A key marked @revoked is refused; @cert-authority is
+not supported, and such a line is passed over.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from provision.errors import InventoryError, Unreachable
+from provision.ssh.route import Stop
+
+if TYPE_CHECKING:
+    import paramiko
+
+
+@dataclass(frozen=True)
+class Known:
+    """A line of a known_hosts file that is about the host."""
+
+    key: "paramiko.PKey"
+    path: Path
+    line: int
+    revoked: bool
+
+    @property
+    def where(self) -> str:
+        return f"{self.path}:{self.line}"
+
+
+class KnownHosts:
+    """What is known of one machine's keys."""
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+        self._name = stop.known_as
+        self.file = stop.folder / "known_hosts"
+        found: list[Known] = []
+        for path in (self.file, Path.home() / ".ssh" / "known_hosts"):
+            found = found or list(self._read(path))
+        self._revoked = [each for each in found if each.revoked]
+        bad = {each.key for each in self._revoked}
+        trusted = [each for each in found if each.key not in bad]
+        # Paramiko asks the host for the type of the first.
+        self._trusted = sorted(trusted, key=lambda each: each.key.get_name() != "ssh-ed25519")
+
+    def standing(self, key: "paramiko.PKey") -> str:
+        """How a key stands: known, new, changed (another of its type is trusted) or revoked."""
+        if key in [each.key for each in self._revoked]:
+            return "revoked"
+        if key in [each.key for each in self._trusted]:
+            return "known"
+        types = {each.key.get_name() for each in self._trusted}
+        return "changed" if key.get_name() in types else "new"
+
+    @property
+    def lines(self) -> set[int]:
+        """The lines of the inventory's file that make it trusted."""
+        return {each.line for each in self._trusted if each.path == self.file}
+
+    def guard(self, client: "paramiko.SSHClient") -> None:
+        """Make ``client`` refuse every key but those."""
+        client.set_missing_host_key_policy(_Refuse(self))  # type: ignore[arg-type]  # it asks for no more
+        for each in self._trusted:
+            client.get_host_keys().add(self._name, each.key.get_name(), each.key)
+
+    def unknown(self, key: "paramiko.PKey") -> str:
+        """The message about a host of which no key is trusted."""
+        for each in self._revoked:
+            if each.key == key:
+                return f"its host key {fingerprint(key)} is revoked ({each.where})"
+        kind = key.get_name().removeprefix("ssh-")
+        return (
+            f"its host key is not known: {kind} {fingerprint(key)}\n"
+            f"if `ssh-keygen -lf /etc/ssh/ssh_host_{kind}_key.pub` says the same there:\n"
+            f"  {self._trust()}"
+        )
+
+    def changed(self, key: "paramiko.PKey") -> str:
+        """The message about a host whose key is another than the trusted one."""
+        same = [each for each in self._trusted if each.key.get_name() == key.get_name()]
+        old = (same or self._trusted)[0]
+        return (
+            f"its host key has changed: it shows {fingerprint(key)}, and {old.where} has "
+            f"{fingerprint(old.key)}\n"
+            f"if it was installed anew: {self._trust()} --replace {self._stop.name}\n"
+            "if not, somebody may sit between: do not deploy, and look at the host's console"
+        )
+
+    def _trust(self) -> str:
+        limit = "" if self._stop.jump else f" --limit {self._stop.name}"
+        return f"invoke trust --hosts {self._stop.folder}{limit}"
+
+    def _read(self, path: Path) -> Iterator[Known]:
+        import paramiko
+
+        try:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise InventoryError(f"{path}: it cannot be read: {error.strerror}") from None
+        for number, line in enumerate(lines, 1):
+            marker, _, rest = line.partition(" ") if line.startswith("@") else ("", "", line)
+            names = (rest.split(maxsplit=1) or [""])[0].split(",")
+            if marker not in ("", "@revoked") or not self._is_among(names):
+                continue  # the keys of others are not even parsed: there may be many
+            try:
+                entry = paramiko.hostkeys.HostKeyEntry.from_line(rest, number)
+            except (paramiko.SSHException, paramiko.hostkeys.InvalidHostKey):
+                continue
+            if entry is not None and entry.key is not None:
+                yield Known(entry.key, path, number, bool(marker))
+
+    def _is_among(self, names: Iterable[str]) -> bool:
+        import paramiko
+
+        return any(
+            name == self._name
+            or (name.startswith("|1|") and paramiko.HostKeys.hash_host(self._name, name) == name)
+            for name in names
+        )
+
+
+class _Refuse:
+    """Paramiko's policy for a host of which no key is trusted."""
+
+    def __init__(self, known: KnownHosts) -> None:
+        self._known = known
+
+    def missing_host_key(self, client: Any, name: str, key: "paramiko.PKey") -> None:
+        raise Unreachable(f"{self._known._stop}: {self._known.unknown(key)}")
+
+
+def fingerprint(key: "paramiko.PKey") -> str:
+    """As `ssh-keygen -l` shows it."""
+    digest = hashlib.sha256(key.asbytes()).digest()
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")

@@ -1,0 +1,203 @@
+"""The way to a host: the jump hosts to go through, in order, and then the host.
+
+The inventory says it. With its variable `ssh_config`, an OpenSSH configuration adds HostName,
+Port, User, IdentityFile, IdentitiesOnly and ProxyJump, for hosts and jump hosts alike; what the
+inventory says wins, as with Ansible. Only `Host` blocks are read: what would silently lead
+elsewhere (Include, Match, ProxyCommand, HostKeyAlias) is refused. Keys are trusted as
+known_hosts.py says, whatever is written there.
+"""
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from getpass import getuser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from provision.errors import InventoryError
+
+if TYPE_CHECKING:
+    from provision.inventory.load import Host
+
+ARGUMENTS = "ansible_ssh_common_args"
+LONGEST = 8  # jump hosts
+HOP = re.compile(r"(?:(?P<user>.+)@)?(?P<address>\[[^][]+\]|[^][:@]+)(?::(?P<port>\d{1,5}))?")
+OPTION = re.compile(r"-o\s*ProxyJump(?:\s*=\s*|\s+)(\S+)|-J\s*(\S+)", re.IGNORECASE)
+ELSEWHERE = ("proxycommand", "hostkeyalias")
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A machine to log in to: a jump host, or at the end of the way the host itself."""
+
+    name: str  # the host's, or the jump host's as it was written
+    address: str
+    port: int
+    user: str
+    keys: tuple[Path, ...]  # files to log in with
+    only: bool  # with those keys, and with none of the agent's or the user's own
+    folder: Path  # of the inventory: known_hosts is there
+    jump: bool
+    # file:line of what was said of address, port and keys
+    places: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def __str__(self) -> str:
+        return f"jump host {self.name}" if self.jump else self.name
+
+    @property
+    def known_as(self) -> str:
+        """Its name in known_hosts."""
+        return self.address if self.port == 22 else f"[{self.address}]:{self.port}"
+
+
+Route = tuple[Stop, ...]
+
+
+def jumps(arguments: str) -> tuple[str, ...]:
+    """The jump hosts that ``ansible_ssh_common_args`` names; raises ValueError for anything else.
+
+    >>> jumps("-o ProxyJump=ana@gate:2222,inner")
+    ('ana@gate:2222', 'inner')
+    """
+    match = OPTION.fullmatch(" ".join(shlex.split(arguments)))
+    if match is None:
+        raise ValueError("only `-J HOST,...` and `-o ProxyJump=HOST,...` are supported")
+    written = match[1] or match[2]
+    hops = () if written.lower() == "none" else tuple(written.split(","))
+    for hop in hops:
+        if not HOP.fullmatch(hop):
+            raise ValueError(f"{hop!r} is no jump host: write [user@]host[:port]")
+    return hops
+
+
+def route(host: "Host") -> Route:
+    """The way to a host. Raises :class:`InventoryError`."""
+    return _Guide(host).way()
+
+
+class _Guide:
+    """Finds the way to one host."""
+
+    def __init__(self, host: "Host") -> None:
+        self._host = host
+        self._file = host.ssh_config
+        self._config = _read(self._file, host.where_is("ssh_config")) if self._file else None
+
+    def way(self) -> Route:
+        host, said = self._host, self._said(self._host.address)
+        target = Stop(
+            name=host.name,
+            address=said.get("hostname", host.address),
+            port=host.port if "ansible_port" in host.variables else self._port(said),
+            user=host.user if "ansible_user" in host.variables else said.get("user", host.user),
+            keys=(host.key_file,) if host.key_file else self._identities(said),
+            only=host.key_file is not None or self._is_only(said),
+            folder=host.folder,
+            jump=False,
+            places={
+                "address": self._place("ansible_host", "hostname", said),
+                "port": self._place("ansible_port", "port", said),
+                "keys": self._place("ansible_ssh_private_key_file", "identityfile", said),
+            },
+        )
+        written = host.jump if ARGUMENTS in host.variables else self._jump(said)
+        hops = self._hops(written)
+        if len(hops) > LONGEST:
+            raise InventoryError(
+                f"{self._place(ARGUMENTS, 'proxyjump', said)}: {host.name}: more than {LONGEST} "
+                "jump hosts: do they lead in a circle?"
+            )
+        # As ssh has it: under `Host *`, a jump host is not reached through itself.
+        place = (target.address, target.port)
+        return (*(hop for hop in hops if (hop.address, hop.port) != place), target)
+
+    def _hops(self, written: tuple[str, ...], depth: int = 0) -> Route:
+        if not written or depth > LONGEST:
+            return ()
+        hops = tuple(map(self._hop, written))
+        # The first one's own way, which ssh looks up too.
+        first = HOP.fullmatch(written[0])
+        before = self._jump(self._said(first["address"])) if first else ()
+        if before and before != written:
+            hops = (*self._hops(before, depth + 1), *hops)
+        return hops
+
+    def _hop(self, written: str) -> Stop:
+        match = HOP.fullmatch(written)
+        if match is None:
+            raise InventoryError(f"{self._file}: ProxyJump {written}: write [user@]host[:port],...")
+        bare = match["address"].strip("[]")
+        said = self._said(bare)
+        own = self._identities(said)
+        key = self._host.key_file
+        where = self._host.where_is(ARGUMENTS)
+        return Stop(
+            name=bare,
+            address=said.get("hostname", bare),
+            port=int(match["port"] or 0) or self._port(said),
+            user=match["user"] or said.get("user") or getuser(),
+            keys=own or ((key,) if key else ()),
+            only=self._is_only(said),
+            folder=self._host.folder,
+            jump=True,
+            places=dict.fromkeys(("address", "port"), self._place(ARGUMENTS, "proxyjump", said))
+            | {"keys": f"{self._file}, IdentityFile" if own else where},
+        )
+
+    # -- what the configuration says --------------------------------------------------------
+
+    def _said(self, name: str) -> Any:
+        if self._config is None:
+            return {}
+        said = self._config.lookup(name)
+        for option in ELSEWHERE:
+            if said.get(option):
+                raise InventoryError(
+                    f"{self._file}: {option} for {name!r} is not supported"
+                    + ("; ProxyJump is" if option == "proxycommand" else "")
+                )
+        return said
+
+    def _port(self, said: Any) -> int:
+        written = str(said.get("port", 22))
+        if not (written.isdecimal() and 0 < int(written) < 65536):
+            raise InventoryError(f"{self._file}: Port {written} is no port")
+        return int(written)
+
+    def _jump(self, said: Any) -> tuple[str, ...]:
+        written = said.get("proxyjump") or "none"
+        return () if written.lower() == "none" else tuple(written.split(","))
+
+    def _identities(self, said: Any) -> tuple[Path, ...]:
+        """The files that are there: as ssh has it, the others are passed over."""
+        paths = (Path(path).expanduser() for path in said.get("identityfile", ()))
+        return tuple(path for path in paths if path.exists())
+
+    def _is_only(self, said: Any) -> bool:
+        return bool(said.get("identitiesonly", "no").lower() == "yes")
+
+    def _place(self, variable: str, option: str, said: Any) -> str:
+        if variable not in self._host.variables and option in said and self._file:
+            return f"{self._file}, {option}"
+        return f"{variable}, {self._host.where_is(variable)}"
+
+
+def _read(path: Path, where: str) -> Any:
+    import paramiko
+
+    try:
+        text = path.read_text()
+        for number, line in enumerate(text.splitlines(), 1):
+            word = re.match(r"\s*(include|match)\b", line, re.IGNORECASE)
+            if word:
+                raise InventoryError(
+                    f"{path}:{number}: {word[1]} is not supported (ssh_config, {where}): name a "
+                    "file without it, or say in the inventory what it says"
+                )
+        return paramiko.SSHConfig.from_text(text)
+    except OSError as error:
+        problem = error.strerror
+    except (UnicodeDecodeError, paramiko.ConfigParseError) as error:
+        problem = str(error)
+    raise InventoryError(f"{where}: ssh_config: {path}: {problem}")

@@ -1,0 +1,75 @@
+"""The password for sudo: where it comes from, and who may try it.
+
+It comes from the inventory, from the environment, or from the person at the terminal, who is
+asked once for all hosts. One that a host has refused is not tried on another: with twenty hosts,
+a slip of the finger would be twenty failed logins, and a locked account.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from threading import Lock
+
+from provision.errors import PasswordRefused
+from provision.inventory.secrets import Secret
+from provision.ssh.prompt import ask
+
+VARIABLE = "GEARMAN_SUDO_PASSWORD"
+
+Password = Callable[[], Secret | None]
+
+
+class SudoPassword:
+    """What is known of the passwords of one run."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._asked = False
+        self._typed: Secret | None = None
+        self._accepted: set[Secret] = set()
+        self._refused: dict[Secret | None, str] = {}  # password -> by which host
+
+    @contextmanager
+    def offered(self, host: str, inventory: Secret | None) -> Iterator[Password]:
+        """Gives what a session on ``host`` asks when sudo does, and sees how that ends.
+
+        ``inventory``: the host's password as its inventory has it. A password that nobody has
+        accepted yet is tried by one host at a time; the others wait. Raises
+        :class:`PasswordRefused`.
+        """
+        tried: Secret | None = None
+
+        def password() -> Secret | None:
+            nonlocal tried
+            trial.enter_context(self._lock)
+            secret = self._find(host, inventory)
+            if secret in self._refused:
+                raise PasswordRefused(
+                    f"{host}: sudo asks for a password, and {self._refused[secret]} refused it: "
+                    "it was not tried here"
+                )
+            if secret is None or secret in self._accepted:
+                trial.close()
+            else:
+                tried = secret
+            return secret
+
+        with ExitStack() as trial:
+            try:
+                yield password
+            except PasswordRefused:
+                if tried is not None:
+                    self._refused[tried] = host
+                raise
+            if tried is not None:
+                self._accepted.add(tried)
+
+    def _find(self, host: str, inventory: Secret | None) -> Secret | None:
+        if inventory is not None:
+            return inventory
+        if VARIABLE in os.environ:
+            return Secret(os.environ[VARIABLE])
+        if not self._asked:
+            self._asked = True
+            self._typed = ask(f"sudo password (first asked for by {host}): ")
+        return self._typed
