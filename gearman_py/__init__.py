@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from gearman_py.admin.aio import AsyncAdminClient
     from gearman_py.client.aio import AsyncClient
     from gearman_py.client.aio_job import AsyncJob
-    from gearman_py.worker.job import Requeue, WorkerJob
+    from gearman_py.worker.job import Outcome, Requeue, TimeLimit, WorkerJob
     from gearman_py.worker.worker import Worker
 
 __version__ = "0.1.0"
@@ -45,7 +45,9 @@ _LATER = {
     "AsyncAdminClient": "gearman_py.admin.aio",
     "AsyncClient": "gearman_py.client.aio",
     "AsyncJob": "gearman_py.client.aio_job",
+    "Outcome": "gearman_py.worker.job",
     "Requeue": "gearman_py.worker.job",
+    "TimeLimit": "gearman_py.worker.job",
     "Worker": "gearman_py.worker.worker",
     "WorkerJob": "gearman_py.worker.job",
 }
@@ -76,6 +78,7 @@ __all__ = [
     "JobState",
     "JobStatus",
     "JobTimeout",
+    "Outcome",
     "ProtocolError",
     "QueueFull",
     "Requeue",
@@ -86,6 +89,7 @@ __all__ = [
     "Submit",
     "SubmitError",
     "TLSError",
+    "TimeLimit",
     "Worker",
     "WorkerJob",
 ]

@@ -89,8 +89,22 @@ def test_clients_of_the_clients_page_work_with_the_worker_of_the_authors_page(po
         assert client.do("patient", unique="mine") == b"done"
 
 
+def test_hooks_of_the_authors_page_hear_of_its_job(port: int) -> None:
+    code = at(port, blocks("docs/worker-author.md")[1])
+    command = [sys.executable, "-u", "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+        with Client(f"127.0.0.1:{port}", timeout=20) as client:
+            handle = client.submit("report")
+            assert handle.result() == b"the whole report"
+        worker.terminate()
+        said, _ = worker.communicate(timeout=20)
+    assert said.startswith("before the first job\n")
+    assert f"{handle.handle} begins\n" in said
+    assert "report: complete after 0.0 s; \n" in said
+
+
 def test_tests_of_the_authors_page_pass(tmp_path: Path) -> None:
-    (tmp_path / "test_page.py").write_text(blocks("docs/worker-author.md")[1])
+    (tmp_path / "test_page.py").write_text(blocks("docs/worker-author.md")[-1])
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert "2 passed" in done.stdout, done.stdout

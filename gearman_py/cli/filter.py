@@ -16,6 +16,7 @@ from typing import IO, NoReturn, Self
 
 from gearman_py.worker.job import Failed, WorkerJob
 
+_PART = 2**16  # bytes of the command's errors that are passed on at a time
 _TAIL = 2000  # bytes of the command's errors that a client of a failed job is shown
 
 
@@ -24,14 +25,15 @@ class Filter:
     still runs at its end is killed.
 
     ``by_line`` sends each line of output at once, as data, and no result; ``strip`` takes
-    their newlines off. Raises FileNotFoundError when there is no such command.
+    their newlines off. A job whose output, or a line of it, is over ``limit`` bytes fails as
+    soon as that much has come. Raises FileNotFoundError when there is no such command.
     """
 
-    def __init__(self, argv: Sequence[str], *, by_line: bool, strip: bool) -> None:
+    def __init__(self, argv: Sequence[str], *, by_line: bool, strip: bool, limit: int) -> None:
         if argv and shutil.which(argv[0]) is None:
             raise FileNotFoundError(f"there is no command {argv[0]!r}")
         self._argv = argv
-        self._by_line, self._strip = by_line, strip
+        self._by_line, self._strip, self._limit = by_line, strip, limit
         self._process: subprocess.Popen[bytes] | None = None
         self._jobs = 0
         self._busy = False
@@ -71,7 +73,7 @@ class Filter:
                 self._argv, stdin=pipe, stdout=pipe, stderr=pipe, process_group=0
             )
         except OSError as error:
-            _fail(job, f"{self._argv[0]}: {error.strerror}")
+            _fail(f"{self._argv[0]}: {error.strerror}")
         self._process = process
         assert process.stdin and process.stdout and process.stderr  # noqa: S101  for mypy
         errors = bytearray()
@@ -96,15 +98,20 @@ class Filter:
                 job.send_data(result)
             if errors:
                 job.send_warning(bytes(errors))
-            _fail(job, f"{self._argv[0]}: {_how(process.returncode)}")
+            _fail(f"{self._argv[0]}: {_how(process.returncode)}")
         return result
 
     def _collect(self, job: WorkerJob, output: IO[bytes]) -> bytes:
         if not self._by_line:
-            return output.read()
-        for line in output:
+            return self._bounded(output.read(self._limit + 1))
+        while line := self._bounded(output.readline(self._limit + 1)):
             job.send_data(line.removesuffix(b"\n") if self._strip else line)
         return b""
+
+    def _bounded(self, output: bytes) -> bytes:
+        if len(output) > self._limit:
+            _fail(f"{self._argv[0]}: its output is over the limit of {self._limit} bytes")
+        return output
 
     def _kill(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -128,17 +135,16 @@ def _feed(stdin: IO[bytes], workload: bytes) -> None:
 def _relay(stderr: IO[bytes], tail: bytearray) -> None:
     """Show the command's errors here, and keep the last of them."""
     with stderr:
-        for line in stderr:
+        while part := os.read(stderr.fileno(), _PART):
             with suppress(OSError):  # whoever read ours has gone; the command goes on
-                sys.stderr.buffer.write(line)
+                sys.stderr.buffer.write(part)
                 sys.stderr.flush()
-            tail += line
+            tail += part[-_TAIL:]
             del tail[:-_TAIL]
 
 
-def _fail(job: WorkerJob, why: str) -> NoReturn:
-    job.send_warning(f"{why}\n")
-    raise Failed(why)
+def _fail(why: str) -> NoReturn:
+    raise Failed(f"{why}\n")
 
 
 def _how(status: int) -> str:

@@ -192,15 +192,16 @@ class _Screen:
 
 def _work(parser: ArgumentParser, options: Namespace, servers: list[Server]) -> int:
     by_line = options.lines or options.stripped_lines
+    limit = options.max_packet or MAX_PACKET
     try:
-        run = Filter(options.words, by_line=by_line, strip=options.stripped_lines)
+        run = Filter(options.words, by_line=by_line, strip=options.stripped_lines, limit=limit)
     except FileNotFoundError as error:
         parser.error(str(error))
     common.log_to_stderr(options.verbose)
     # The C client does not understand exceptions.
     from gearman_py.worker.worker import Worker  # a client need not wait for what it imports
 
-    worker = Worker(servers, max_jobs=options.count, exceptions=False)
+    worker = Worker(servers, max_jobs=options.count, max_packet=limit, exceptions=False)
     for function in dict.fromkeys(options.function):
         worker.add_function(function, run)
     with run:

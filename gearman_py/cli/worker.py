@@ -15,14 +15,16 @@ from gearman_py.cli.common import (
     FAILED,
     HOST_HELP,
     OK,
+    add_max_packet,
     add_tls,
     command,
     log_to_stderr,
+    memory_size,
     port_number,
     positive,
     servers,
 )
-from gearman_py.config import as_words, read_table, size
+from gearman_py.config import as_words, read_table
 from gearman_py.functions import BUNDLED, load
 from gearman_py.worker import handover
 from gearman_py.worker.worker import Worker
@@ -48,7 +50,7 @@ examples:
 # Options that a worker is configured with under the same name.
 _SETTINGS = (
     *("client_id", "address", "concurrency", "processes", "timeout", "drain_timeout"),
-    *("max_jobs", "max_jobs_per_child", "max_memory_per_child"),
+    *("max_jobs", "max_jobs_per_child", "max_memory_per_child", "max_packet"),
 )
 
 
@@ -61,9 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A daemon's first words belong in its log; a module may have something to say as it loads.
     log_to_stderr((options.verbose or 0) + 1)
     worker = _worker(parser, options)
-    if options.burst:
-        return command("gearman-worker", lambda: _burst(parser, worker))
-    return command("gearman-worker", worker.run)
+    return command("gearman-worker", lambda: _run(parser, worker, burst=bool(options.burst)))
 
 
 def _parse(parser: ArgumentParser, arguments: Sequence[str] | None) -> Namespace:
@@ -145,12 +145,14 @@ def _add(parser: ArgumentParser, worker: Worker, name: str) -> None:
         parser.error(f"{name} cannot be served here: {error}; install gearman_py[{name}]")
 
 
-def _burst(parser: ArgumentParser, worker: Worker) -> int:
+def _run(parser: ArgumentParser, worker: Worker, *, burst: bool) -> int:
     try:
-        worker.work()
+        if burst:
+            worker.work()
+            return OK
+        return worker.run()
     except ValueError as error:
         parser.error(str(error))
-    return OK
 
 
 def _reload(pid: int) -> int:
@@ -178,14 +180,10 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _size(text: str) -> int:
-    try:
-        found = size(text)
-    except ValueError as error:
-        raise ArgumentTypeError(str(error)) from None
-    if not found:
-        raise ArgumentTypeError(f"{text!r} is no size that a process could have")
-    return found
+def _limit(text: str) -> float:
+    if not (seconds := _seconds(text)):
+        raise ArgumentTypeError("a job cannot end within 0 seconds; leave it out for no limit")
+    return seconds
 
 
 def _parser() -> ArgumentParser:
@@ -208,14 +206,15 @@ def _parser() -> ArgumentParser:
     group = parser.add_argument_group("how jobs run").add_argument
     group("--concurrency", type=positive, metavar="N", help="N jobs at a time, in threads (1)")
     group("--processes", type=positive, metavar="N", help="N jobs at a time, in processes")
-    group("--timeout", type=_seconds, metavar="SECONDS", help="stop jobs that take longer (never)")
+    group("--timeout", type=_limit, metavar="SECONDS", help="stop jobs that take longer (never)")
     group("--max-jobs-per-child", type=positive, metavar="N", help="replace a process after N jobs")
     group(
         *("--max-memory-per-child",),
-        type=_size,
+        type=memory_size,
         metavar="SIZE",
         help="replace a process that holds more after a job, such as 500M",
     )
+    add_max_packet(group)
     group = parser.add_argument_group("how it ends").add_argument
     group(
         *("--drain-timeout",),

@@ -75,7 +75,7 @@ class AsyncSlot:
         """Take no further job; end when the one in hand is answered."""
         self.draining = True
         for link in self._links:
-            if not link.busy:
+            if not link.busy or not link.registered:
                 link.stop()
 
     def stop(self) -> None:
@@ -178,7 +178,7 @@ class _Link:
                 answer = await self._slot.perform(session.assignment, connection)
                 session.finish(answer)
                 self._slot.answered(answer)
-                if answer.packet is Packet.CANT_DO:
+                if answer.packet is Packet.CANT_DO and not self._slot.draining:
                     connection.flush()
                     await asyncio.sleep(AFTER_GIVING_BACK)
                 if self._alone and not self._slot.draining:

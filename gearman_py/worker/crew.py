@@ -2,18 +2,21 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from functools import partial
+from inspect import isawaitable
 from time import monotonic
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from gearman_py.servers import Server
 from gearman_py.worker.async_slot import AsyncSlot
 from gearman_py.worker.connection import Connection
+from gearman_py.worker.declared import seconds, whole
+from gearman_py.worker.leaving import Leaving
 from gearman_py.worker.performer import Performer
 from gearman_py.worker.process import Nursery
-from gearman_py.worker.registry import Registry
+from gearman_py.worker.registry import Registry, awaited
 from gearman_py.worker.session import Answer, Assignment, Session
 from gearman_py.worker.slot import Slot
 
@@ -37,6 +40,7 @@ class Settings(TypedDict, total=False):
     max_jobs: int | None
     max_jobs_per_child: int | None
     max_memory_per_child: int | None
+    max_packet: int
     reducers: bool
 
 
@@ -52,15 +56,17 @@ class Plan:
     max_jobs: int | None
     max_jobs_per_child: int | None
     max_memory_per_child: int | None
+    max_packet: int
     reducers: bool
 
     def __post_init__(self) -> None:
-        least = {"concurrency": 1, "processes": 0, "drain_timeout": 0, "max_jobs": 1}
+        seconds("drain_timeout", self.drain_timeout, zero=True)
+        least = {"concurrency": 1, "processes": 0, "max_jobs": 1, "max_packet": 1}
         least |= {"max_jobs_per_child": 1, "max_memory_per_child": 1}
         for name, lowest in least.items():
-            value = getattr(self, name)
-            if value is not None and value < lowest:
-                raise ValueError(f"{name} is {value}, and must be {lowest} at least")
+            whole(name, getattr(self, name), lowest)
+        if any(letter.isspace() for letter in self.client_id):
+            raise ValueError(f"client_id {self.client_id!r} holds a space, which parts words there")
 
 
 class Crew:
@@ -74,23 +80,33 @@ class Crew:
         self._slots: list[Slot | AsyncSlot] = []
         self._changed = asyncio.Event()
         self._draining = False
+        self._leaving = Leaving()
+        self._left = asyncio.Event()  # the same, in the event loop
         self._hooked = False  # on_startup has run in this process
+        self._starting: list[object] = []  # what its functions returned
         self.stopped = False  # with a job in hand
 
     def open(self) -> None:
         """Start what must be there before the first job: processes, on_startup functions.
 
-        Call it before there are threads. Raises Died, or CannotBegin.
+        Call it before there are threads. Raises ValueError for what does not go together, Died,
+        or CannotBegin.
         """
         plan, declared = self._plan, self._registry.declared.values()
         plain = [one for one in declared if not one.awaits]
+        if plan.processes and plan.concurrency > 1 and len(plain) == len(declared):
+            raise ValueError(
+                f"concurrency={plan.concurrency} is for async functions where there are processes, "
+                f"and none is async: processes={plan.processes} jobs run at a time"
+            )
+        self._registry.max_packet = plan.max_packet
+        self._registry.rest = self._leaving.wait
         limited = self._registry.timeout or any(one.timeout for one in plain)
         if plain and (plan.processes or limited):
-            self._nursery = Nursery(self._registry)
+            self._nursery = Nursery(self._registry, self._leaving)
         if not plan.processes or len(plain) < len(declared):
             try:
-                for hook in self._registry.on_startup:
-                    hook()
+                self._starting = [hook() for hook in self._registry.on_startup]
             except Exception as error:
                 raise CannotBegin from error
             self._hooked = True
@@ -107,7 +123,10 @@ class Crew:
             self._nursery.close()
         if self._hooked:
             for hook in self._registry.on_shutdown:
-                hook()
+                if isawaitable(called := hook()):
+                    asyncio.run(awaited(called))
+        if not self.stopped:  # else a job that was left behind may rest
+            self._leaving.close()
 
     @property
     def _threads(self) -> int:
@@ -124,8 +143,27 @@ class Crew:
         )
 
     async def serve(self) -> None:
-        """Work until drained or stopped. Raises RuntimeError when a slot ended by itself."""
+        """Work until drained or stopped. Raises CannotBegin, or RuntimeError when a slot ended by
+        itself."""
         self._loop = asyncio.get_running_loop()
+        self._registry.run_async = self._run_async
+        try:
+            for called in self._starting:
+                if isawaitable(called):
+                    await called
+        except Exception as error:
+            self._hooked = False
+            raise CannotBegin from error
+        try:
+            await self._serve()
+        finally:
+            if self._hooked:
+                self._hooked = False
+                for hook in self._registry.on_shutdown:
+                    if isawaitable(called := hook()):
+                        await called
+
+    async def _serve(self) -> None:
         self._slots = [*self._thread_slots(), *self._async_slots()]
         for slot in self._slots:
             slot.start()
@@ -140,6 +178,9 @@ class Crew:
 
     def work(self, limit: int | None, deadline: float | None) -> int:
         """Do jobs of plain functions in this thread; how many."""
+        for called in self._starting:
+            if isawaitable(called):
+                asyncio.run(awaited(called))
         if not self._performers:
             raise ValueError("work() is for plain functions; async ones need run() or serve()")
         slot = Slot(
@@ -190,12 +231,32 @@ class Crew:
             self._plan.client_id,
             limits=self._registry.server_limits(),
             reducers=self._plan.reducers,
+            max_packet=self._plan.max_packet,
         )
 
     async def _perform(self, assignment: Assignment, connection: Connection) -> Answer:
+        began = monotonic()
         send = partial(connection.send, assignment.handle)
         job = self._registry.job(assignment, connection.server, send)
-        return await self._registry.perform_async(job, connection.room)
+        try:
+            if assignment.too_large:
+                answer = self._registry.too_large(job)
+            else:
+                answer = await self._registry.perform_async(job, connection.room, self._rest)
+        except Exception as error:
+            answer = self._registry.broken(job, error)
+        return await self._registry.conclude_async(job, answer, began)
+
+    async def _rest(self, pause: float) -> bool:
+        try:
+            async with asyncio.timeout(pause):
+                return await self._left.wait()
+        except TimeoutError:
+            return False
+
+    def _run_async(self, call: Coroutine[Any, Any, object]) -> object:
+        """Run it in the event loop; from a slot's thread."""
+        return asyncio.run_coroutine_threadsafe(call, self._loop).result()
 
     def _count(self, drain: Callable[[], object]) -> None:
         """A job was answered; leave after the last of max_jobs, before the next is asked for."""
@@ -209,7 +270,7 @@ class Crew:
 
     def drain(self) -> None:
         """Finish the jobs in hand, take no others, leave. Call it in the event loop's thread."""
-        self._draining = True
+        self._leave()
         for slot in self._slots:
             slot.drain()
         if self.busy:
@@ -218,7 +279,7 @@ class Crew:
 
     def stop(self) -> None:
         """Leave now; jobs in hand are left to the servers to give to others."""
-        self._draining = True
+        self._leave()
         self.stopped = self.stopped or self.busy > 0
         for slot in self._slots:
             slot.stop()
@@ -228,6 +289,11 @@ class Crew:
         for performer in self._performers:
             performer.kill()
         self._changed.set()
+
+    def _leave(self) -> None:
+        self._draining = True
+        self._leaving.begin()
+        self._left.set()
 
     def _drained_too_long(self) -> None:
         if self.busy:

@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Callable, MutableMapping
-from typing import Any, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
+from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.protocol.packets import Packet
 from gearman_py.serializer import Serializer
-from gearman_py.worker.session import Assignment
+from gearman_py.worker.session import Assignment, must_fit
 
 Data = bytes | str
 Send = Callable[..., None]
@@ -16,7 +17,7 @@ _log = logging.getLogger("gearman_py.worker")
 
 
 class Failed(Exception):
-    """Raised by WorkerJob.fail() to leave the function."""
+    """Raised by WorkerJob.fail() to leave the function; without arguments it says nothing."""
 
 
 class Requeue(Exception):
@@ -26,11 +27,28 @@ class Requeue(Exception):
     """
 
 
+class TimeLimit(Exception):
+    """Raised inside a plain function when its ``soft_timeout`` is over: end now, or be killed."""
+
+
+How = Literal["complete", "failed", "given back"]
+
+
+class Outcome(NamedTuple):
+    """How a job ended, for Worker.on_outcome()."""
+
+    how: How
+    why: str
+    """What its client is told of a failure; else empty."""
+    seconds: float
+    """How long it took here, its retries included."""
+
+
 class WorkerJob:
     """What a function is given: the workload, and the ways to speak of it while it runs.
 
     What a function returns is the result. What it raises reaches the client as one line,
-    ``Type: text``; fail() ends the job without that, Requeue gives it back.
+    ``Type: text``; fail() ends the job with a text of its own, Requeue gives it back.
     """
 
     attempt = 1
@@ -42,11 +60,13 @@ class WorkerJob:
         server: str,
         send: Send,
         serializer: Serializer | None = None,
+        max_packet: int = MAX_PACKET,
     ) -> None:
-        self.handle, self.function, self.unique, self.workload, self.reducer = assignment
+        self.handle, self.function, self.unique, self.workload, self.reducer, _ = assignment
         self.server = server
         self._send = send
         self._serializer = serializer
+        self._max_packet = max_packet
 
     def __repr__(self) -> str:
         return f"<WorkerJob {self.function} {self.handle}>"
@@ -58,31 +78,42 @@ class WorkerJob:
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger that puts function and handle before each line."""
-        return _JobLog(_log, {"job": f"{self.function} {self.handle}"})
+        """A logger that puts function and handle before each line.
+
+        Its records have them as attributes too: ``function``, ``handle`` and ``unique``.
+        """
+        facts = {"function": self.function, "handle": self.handle, "unique": self.unique}
+        return _JobLog(_log, facts)
 
     def send_data(self, data: Data) -> None:
-        """Send a part of the result now. From any thread; waits while the server is slow."""
-        self._send(Packet.WORK_DATA, as_bytes(data))
+        """Send a part of the result now. From any thread; waits while the server is slow.
+
+        Raises ValueError for more than the worker's ``max_packet``, here and in send_warning().
+        """
+        self._send_bytes(Packet.WORK_DATA, data)
 
     def send_warning(self, data: Data) -> None:
         """Warn the client; the job goes on."""
-        self._send(Packet.WORK_WARNING, as_bytes(data))
+        self._send_bytes(Packet.WORK_WARNING, data)
 
     def send_status(self, numerator: int, denominator: int) -> None:
         """Say how far the job is: ``numerator`` of ``denominator``, in any measure."""
         self._send(Packet.WORK_STATUS, b"%d" % numerator, b"%d" % denominator)
 
     def fail(self, text: str | None = None) -> NoReturn:
-        """End the job with WORK_FAIL; ``text`` goes to the client before it, as a warning."""
-        if text is not None:
-            self.send_warning(text)
-        raise Failed(text or "the function called fail()")
+        """End the job as failed; its client gets ``text`` as the reason."""
+        raise Failed(*([] if text is None else [text]))
+
+    def _send_bytes(self, packet: Packet, data: Data) -> None:
+        sent = as_bytes(data)
+        must_fit(self._max_packet, self.handle, sent)
+        self._send(packet, sent)
 
 
 class _JobLog(logging.LoggerAdapter[logging.Logger]):
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        job = str((self.extra or {})["job"])
+        facts = self.extra or {}
+        job = f"{facts['function']} {facts['handle']}"
         if args:  # then the message is a format, and a function may be called %s
             job = job.replace("%", "%%")
         kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
@@ -91,6 +122,7 @@ class _JobLog(logging.LoggerAdapter[logging.Logger]):
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]
     ) -> tuple[Any, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(self.extra or {}), **kwargs.get("extra", {})}
         return msg, kwargs
 
 

@@ -46,14 +46,14 @@ class Line:
         try:
             self._socket.sendall(data)
         except BlockingIOError:
-            raise TimeoutError(f"it has taken no bytes for {PATIENCE} s") from None
+            raise ConnectionLost(self.server, f"it took no bytes for {PATIENCE} s") from None
 
     def read(self) -> None:
         """Wait for bytes, and let the session have them."""
         try:
             data = self._socket.recv(_READ_SIZE)
         except BlockingIOError:
-            raise TimeoutError(f"it has not answered for {PATIENCE} s") from None
+            raise ConnectionLost(self.server, f"no answer for {PATIENCE} s") from None
         if not data:
             raise ConnectionLost(self.server, "it closed the connection")
         self.session.receive(data)

@@ -2,16 +2,17 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from time import sleep
+from time import monotonic, sleep
 
 from gearman_py.errors import GearmanError
 from gearman_py.protocol.packets import Packet
 from gearman_py.worker.backoff import Backoff
-from gearman_py.worker.job import Send
+from gearman_py.worker.job import Send, WorkerJob
 from gearman_py.worker.line import Line
 from gearman_py.worker.process import Child, Died, Nursery, TooLate
-from gearman_py.worker.registry import Registry
+from gearman_py.worker.registry import Registry, failure
 from gearman_py.worker.session import Answer, Assignment
 
 _log = logging.getLogger("gearman_py.worker")
@@ -47,30 +48,42 @@ class Performer:
             self._child = self._nursery.fork()
 
     def __call__(self, assignment: Assignment, line: Line) -> Answer:
-        """Run a job to its end."""
+        """Run a job to its end. Raises OSError or GearmanError for the line's own."""
+        began = monotonic()
         send = partial(line.send, assignment.handle)
-        limit = self._registry.time_limit(assignment.function)
-        if self._nursery is None or not (self._all_in_process or limit):
-            return self._registry.perform(self._registry.job(assignment, line.server, send))
-        answer = self._in_process(assignment, line.server, send, limit)
+        job = self._registry.job(assignment, line.server, send)
+        try:
+            answer = self._answer(job, assignment, send)
+        except Exception as error:
+            self._give_up_child()
+            answer = self._registry.broken(job, error)
+        answer = self._registry.conclude(job, answer, began)
         self._renew()
         return answer
 
-    def _in_process(
-        self, assignment: Assignment, server: str, send: Send, limit: float | None
-    ) -> Answer:
-        job = self._registry.job(assignment, server, send)
+    def _answer(self, job: WorkerJob, assignment: Assignment, send: Send) -> Answer:
+        if assignment.too_large:
+            return self._registry.too_large(job)
+        limit = self._registry.time_limit(assignment.function)
+        if self._nursery is None or not (self._all_in_process or limit):
+            return self._registry.perform(job)
         if self._child is None:
-            return self._registry.failure(job, "WorkerDied: no worker process could be started")
+            return failure("WorkerDied: no worker process could be started")
         try:
-            return self._child.perform(assignment, server, partial(_send_on, send), limit)
+            return self._child.perform(assignment, job.server, partial(_send_on, send), limit)
         except Died as death:
             self._child = None
             job.log.error("its worker process died: %s", death)
-            return self._registry.failure(job, f"WorkerDied: the worker process died: {death}")
+            return failure(f"WorkerDied: the worker process died: {death}")
         except TooLate:
             self._child = None
             return self._registry.too_late(job, limit or 0)
+
+    def _give_up_child(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            with suppress(OSError):
+                child.end_now()
 
     def _renew(self) -> None:
         """Replace a process that died or has done enough."""
@@ -82,7 +95,7 @@ class Performer:
             child.close()
             self._child = None
         backoff = Backoff(0.1, 10.0)
-        while self._child is None and not self._leaving():
+        while self._nursery is not None and self._child is None and not self._leaving():
             try:
                 self.prepare()
             except Died as death:

@@ -6,21 +6,26 @@ process with threads may hang. Parent and child speak Gearman to each other, as 
 worker do. What starts here ends with the parent, however that ends.
 """
 
+import asyncio
 import logging
 import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from functools import partial
+from inspect import isawaitable
 from pathlib import Path
 from threading import Lock
 from time import monotonic
 from typing import NoReturn
 
 from gearman_py.protocol.codec import RESPONSE, Decoder, response
-from gearman_py.protocol.packets import Packet
+from gearman_py.protocol.packets import FAULT, Packet
+from gearman_py.worker.declared import Hook
 from gearman_py.worker.job import Send
-from gearman_py.worker.registry import Registry
+from gearman_py.worker.leaving import Leaving
+from gearman_py.worker.registry import Registry, awaited
 from gearman_py.worker.session import Answer, Assignment
 
 _log = logging.getLogger("gearman_py.worker")
@@ -28,6 +33,7 @@ _log = logging.getLogger("gearman_py.worker")
 _GRACE = 5.0  # seconds between SIGTERM and SIGKILL for a function over its limit
 _READ_SIZE = 2**16
 _FORK = b"fork"
+_ANY_SIZE = 2**32 - 1  # between us there is no limit: sizes are looked at where jobs come and go
 _ENDS = frozenset({Packet.WORK_COMPLETE, Packet.WORK_EXCEPTION, Packet.WORK_FAIL, Packet.CANT_DO})
 
 
@@ -42,12 +48,13 @@ class TooLate(Exception):
 class Nursery:
     """Forks worker processes. Make it while the process has one thread."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, leaving: Leaving) -> None:
         self._lock = Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._pid = os.fork()
         if self._pid == 0:
             self._control.close()
+            leaving.begin()  # our parent's to say
             _tend(theirs, registry)
         theirs.close()
 
@@ -82,7 +89,7 @@ class Child:
         self.jobs = 0
         self._nursery = nursery
         self._socket = connection
-        self._decoder = Decoder(RESPONSE)
+        self._decoder = Decoder(RESPONSE, max_packet=_ANY_SIZE)
 
     @property
     def memory(self) -> int:
@@ -117,6 +124,9 @@ class Child:
             for packet, arguments in self._answers(deadline):
                 if packet in _ENDS:
                     return Answer(Packet(packet), tuple(arguments[1:]))
+                if packet == FAULT:
+                    self.end_now()
+                    raise Died("what it said made no sense")
                 send(Packet(packet), *arguments[1:])
 
     def _answers(self, deadline: float | None) -> list[tuple[int, list[bytes]]]:
@@ -160,6 +170,11 @@ class Child:
             pass
         self._socket.close()
         self._nursery.bury(self.pid)
+
+    def end_now(self) -> None:
+        """End it, and wait until it has ended."""
+        self.kill()
+        self._await_end()
 
     def kill(self) -> None:
         """End it now, from any thread."""
@@ -209,11 +224,9 @@ def _tend(control: socket.socket, registry: Registry) -> NoReturn:
 def _work(parent: socket.socket, registry: Registry) -> NoReturn:
     status = 1
     try:
-        for hook in registry.on_startup:
-            hook()
+        _call(registry.on_startup)
         _serve(parent, registry)
-        for hook in registry.on_shutdown:
-            hook()
+        _call(registry.on_shutdown)
         status = 0
     except BaseException:
         _log.exception("a worker process ended")
@@ -224,8 +237,15 @@ def _work(parent: socket.socket, registry: Registry) -> NoReturn:
         os._exit(status)
 
 
+def _call(hooks: Sequence[Hook]) -> None:
+    for hook in hooks:
+        called = hook()
+        if isawaitable(called):
+            asyncio.run(awaited(called))
+
+
 def _serve(parent: socket.socket, registry: Registry) -> None:
-    decoder = Decoder(RESPONSE)
+    decoder = Decoder(RESPONSE, max_packet=_ANY_SIZE)
     writing = Lock()  # a function may send from any thread
     server = ""
 

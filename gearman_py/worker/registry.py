@@ -1,60 +1,50 @@
-"""The functions of a worker: what is declared of each, and how a job is run by one.
+"""The functions of a worker, and how a job is run by one.
 
-Wherever it runs, in a thread, a process or the event loop, a job ends in one Answer.
+Wherever it runs, in a thread, a process or the event loop, a job ends in one Answer. Only
+what is wrong with the connection is raised: a job's errors, and ours, fail that job.
 """
 
 import asyncio
-import inspect
-import logging
 import time
-from collections.abc import (
-    AsyncGenerator,
-    Awaitable,
-    Callable,
-    Generator,
-    Iterator,
-)
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
+from inspect import isawaitable
 from types import GeneratorType
-from typing import Any
+from typing import Any, cast
 
+from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.protocol.packets import Packet
 from gearman_py.serializer import Serializer
 from gearman_py.worker.backoff import Backoff
-from gearman_py.worker.job import Failed, Requeue, Send, WorkerJob, as_bytes
-from gearman_py.worker.session import GIVE_BACK, Answer, Assignment
-
-_log = logging.getLogger("gearman_py.worker")
+from gearman_py.worker.declared import Around, Declared, Hook, OnOutcome, is_async, named, seconds
+from gearman_py.worker.job import (
+    Failed,
+    How,
+    Outcome,
+    Requeue,
+    Send,
+    TimeLimit,
+    WorkerJob,
+    as_bytes,
+)
+from gearman_py.worker.session import GIVE_BACK, Answer, Assignment, ResultTooLarge, must_fit
+from gearman_py.worker.soft_limit import SoftLimit
 
 _EXCEPTION_SIZE = 512  # bytes of an exception's text: a line to read, not a dump
 _LONGEST_BACKOFF = 60.0  # seconds
-_NOTHING = nullcontext()
+_SWALLOWED = "what is around the job swallowed an error"
+_HOW: dict[Packet, How] = {Packet.WORK_COMPLETE: "complete", Packet.CANT_DO: "given back"}
 
-Function = Callable[[Any], Any]
-Around = Callable[[WorkerJob], AbstractContextManager[object]]
-Hook = Callable[[], object]
+Rest = Callable[[float], bool]
+"""Rests for so many seconds; true at once when the worker drains."""
+RestAsync = Callable[[float], Awaitable[bool]]
+Room = Callable[[], Awaitable[object]]
+"""Waits until the server has read what was sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """A function and what Worker.function() was told of it."""
-
-    function: Function
-    workload: bool
-    timeout: float | None
-    server_timeout: float | None
-    retries: int
-    retry_on: tuple[type[Exception], ...]
-    backoff: float
-
-    @property
-    def awaits(self) -> bool:
-        """Whether it is for the event loop."""
-        function = self.function
-        if not inspect.isroutine(function) and not isinstance(function, type):
-            function = getattr(function, "func", None) or type(function).__call__
-        return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+def _rest(pause: float) -> bool:
+    time.sleep(pause)
+    return False
 
 
 class Registry:
@@ -64,32 +54,57 @@ class Registry:
     one that ends with ``@address``.
     """
 
-    def __init__(self, *, prefix: str, serializer: Serializer | None, exceptions: bool) -> None:
-        self.timeout: float | None = None  # of functions that have none of their own
-        self.address = ""
+    def __init__(
+        self,
+        *,
+        prefix: str,
+        serializer: Serializer | None,
+        exceptions: bool,
+        timeout: float | None = None,
+        address: str = "",
+    ) -> None:
+        self.address = address
+        self.max_packet = MAX_PACKET
+        self.rest: Rest = _rest
+        self.run_async: Callable[[Coroutine[Any, Any, object]], object] = asyncio.run
         self.declared: dict[str, Declared] = {}
         self.around: list[Around] = []
         self.on_startup: list[Hook] = []
         self.on_shutdown: list[Hook] = []
+        self.on_outcome: list[OnOutcome] = []
         self._prefix = prefix
         self._serializer = serializer
         self._exceptions = exceptions
+        self.limit_all(timeout)
+
+    def limit_all(self, timeout: float | None) -> None:
+        """So many seconds for the functions that have no limit of their own. Raises ValueError."""
+        seconds("timeout", timeout)
+        self.timeout = timeout
 
     def add(self, name: str, declared: Declared) -> None:
         """Raises ValueError for a name that cannot be, or is there already."""
-        if not name or "\0" in name:
-            raise ValueError(f"{name!r} cannot be the name of a function")
-        if self._prefix + name in self.declared:
+        if self._prefix + named(name) in self.declared:
             raise ValueError(f"there is a function {name!r} already")
         self.declared[self._prefix + name] = declared
 
     def complete(self) -> None:
-        """All are declared: give each its second name. Raises ValueError when there is none."""
+        """All are declared: give each its second name. Raises ValueError when there is none, or
+        they do not go together."""
         if not self.declared:
             raise ValueError("a worker needs at least one function")
+        plain = [name for name, one in self.declared.items() if not one.awaits]
+        if plain and any(map(is_async, self.around)):
+            text = f"{plain[0]} is not async, and cannot have an async context manager around it"
+            raise ValueError(text)
+        for name, one in self.declared.items():
+            limit = self.time_limit(name)
+            if one.soft_timeout and not (limit and one.soft_timeout < limit):
+                text = f"{name}: soft_timeout is {one.soft_timeout}, and needs a longer timeout"
+                raise ValueError(text)
         if self.address:
-            plain = {k: v for k, v in self.declared.items() if not k.endswith(self._suffix)}
-            self.declared |= {name + self._suffix: one for name, one in plain.items()}
+            own = {k: v for k, v in self.declared.items() if not k.endswith(self._suffix)}
+            self.declared |= {name + self._suffix: one for name, one in own.items()}
 
     def time_limit(self, function: str) -> float | None:
         """The seconds that a job of ``function`` may take."""
@@ -102,7 +117,7 @@ class Registry:
 
     def job(self, assignment: Assignment, server: str, send: Send) -> WorkerJob:
         """The job as its function is to see it."""
-        job = WorkerJob(assignment, server, send, self._serializer)
+        job = WorkerJob(assignment, server, send, self._serializer, self.max_packet)
         job.function = job.function.removeprefix(self._prefix)
         if self.address:
             job.function = job.function.removesuffix(self._suffix)
@@ -112,85 +127,163 @@ class Registry:
     def _suffix(self) -> str:
         return f"@{self.address}"
 
+    # Running a job.
+
     def perform(self, job: WorkerJob) -> Answer:
         """Run a job's plain function."""
         declared = self.declared[self._prefix + job.function]
+        if declared.soft_timeout is None:
+            return self._attempts(declared, job, None)
+        soft = SoftLimit(declared.soft_timeout)
+        try:
+            with soft.held():
+                return self._attempts(declared, job, soft)
+        except TimeLimit as error:  # between two attempts
+            return self._failed(job, error)
+
+    def _attempts(self, declared: Declared, job: WorkerJob, soft: SoftLimit | None) -> Answer:
         backoff = None
         while True:
             try:
-                return self._completed(self._call(declared, job))
+                return self._completed(job, self._call(declared, job))
             except BaseException as error:  # SystemExit too: a job must not end the worker
-                if (answer := self._ended(declared, job, error)) is not None:
+                late = soft is not None and soft.rung
+                if (answer := self._ended(declared, job, error, late=late)) is not None:
                     return answer
             backoff = backoff or Backoff(declared.backoff, _LONGEST_BACKOFF)
-            time.sleep(backoff.next())
+            if self.rest(backoff.next()):
+                job.log.info("given back: the worker drains")
+                return GIVE_BACK
             job.attempt += 1
 
-    async def perform_async(self, job: WorkerJob, room: Callable[[], Awaitable[object]]) -> Answer:
-        """Run a job's async function; ``room`` waits until the server has read what was sent."""
+    async def perform_async(self, job: WorkerJob, room: Room, rest: RestAsync) -> Answer:
+        """Run a job's async function."""
         declared = self.declared[self._prefix + job.function]
-        backoff = Backoff(declared.backoff, _LONGEST_BACKOFF)
         limit = self.time_limit(self._prefix + job.function)
         try:
-            async with asyncio.timeout(limit) as timer:
-                while True:
-                    try:
-                        return self._completed(await self._call_async(declared, job, room))
-                    except asyncio.CancelledError:
-                        raise
-                    except BaseException as error:
-                        if (answer := self._ended(declared, job, error)) is not None:
-                            return answer
-                    await asyncio.sleep(backoff.next())
-                    job.attempt += 1
-        except TimeoutError:
-            assert timer.expired()  # noqa: S101  the function's own is answered above
-            return self.too_late(job, limit or 0)
+            async with asyncio.timeout(limit) as hard:
+                if declared.soft_timeout is None:
+                    return await self._attempts_async(declared, job, room, rest, None)
+                async with asyncio.timeout(declared.soft_timeout) as soft:
+                    return await self._attempts_async(declared, job, room, rest, soft.when())
+        except TimeoutError:  # the function's own is answered above
+            reached = limit if hard.expired() else declared.soft_timeout
+            return self.too_late(job, reached or 0)
+
+    async def _attempts_async(
+        self, declared: Declared, job: WorkerJob, room: Room, rest: RestAsync, end: float | None
+    ) -> Answer:
+        task = cast("asyncio.Task[object]", asyncio.current_task())
+        backoff = Backoff(declared.backoff, _LONGEST_BACKOFF)
+        while True:
+            try:
+                return self._completed(job, await self._call_async(declared, job, room))
+            except BaseException as error:
+                if isinstance(error, asyncio.CancelledError) and task.cancelling():
+                    raise  # it is we who are cancelled, not something that the function awaits
+                late = end is not None and asyncio.get_running_loop().time() >= end
+                if (answer := self._ended(declared, job, error, late=late)) is not None:
+                    return answer
+            if await rest(backoff.next()):
+                job.log.info("given back: the worker drains")
+                return GIVE_BACK
+            job.attempt += 1
+
+    # How it ends.
 
     def too_late(self, job: WorkerJob, limit: float) -> Answer:
         """The answer for a job that was stopped at its time limit, in seconds."""
         job.log.error("stopped: it took longer than %g s", limit)
-        return self.failure(job, f"TimeLimit: it took longer than {limit:g} s")
+        return failure(f"TimeLimit: it took longer than {limit:g} s")
 
-    def failure(self, job: WorkerJob, text: str) -> Answer:
-        """The answer that tells the client ``text``."""
-        line = text.encode(errors="backslashreplace")[:_EXCEPTION_SIZE]
-        if self._exceptions:
-            return Answer(Packet.WORK_EXCEPTION, (line,))
-        job.send_warning(line)
+    def too_large(self, job: WorkerJob) -> Answer:
+        """The answer for a job whose workload is over the limit."""
+        job.log.error("failed: it is over the limit of %d bytes", self.max_packet)
+        return failure(f"JobTooLarge: it is over the limit of {self.max_packet} (max_packet)")
+
+    def broken(self, job: WorkerJob, error: Exception) -> Answer:
+        """The answer for a job that our own machinery could not run."""
+        job.log.error("could not be run", exc_info=error)
+        return failure(f"WorkerError: {_one_line(error)}")
+
+    def conclude(self, job: WorkerJob, answer: Answer, began: float) -> Answer:
+        """Call the hooks, in a thread; the answer as the server is to have it.
+
+        ``began`` is a time of time.monotonic().
+        """
+        for hook in self.on_outcome:
+            try:
+                called = hook(job, _outcome(answer, began))
+                if isawaitable(called):
+                    self.run_async(awaited(called))
+            except Exception:
+                job.log.exception("an on_outcome function failed")
+        return self._as_told(job, answer)
+
+    async def conclude_async(self, job: WorkerJob, answer: Answer, began: float) -> Answer:
+        """conclude(), in the event loop."""
+        for hook in self.on_outcome:
+            try:
+                called = hook(job, _outcome(answer, began))
+                if isawaitable(called):
+                    await called
+            except Exception:
+                job.log.exception("an on_outcome function failed")
+        return self._as_told(job, answer)
+
+    def _as_told(self, job: WorkerJob, answer: Answer) -> Answer:
+        if self._exceptions or answer.packet is not Packet.WORK_EXCEPTION:
+            return answer
+        job.send_warning(answer.arguments[0])
         return Answer(Packet.WORK_FAIL)
 
-    def _completed(self, result: Any) -> Answer:
-        return Answer(Packet.WORK_COMPLETE, (self._dump(result),))
+    def _completed(self, job: WorkerJob, value: Any) -> Answer:
+        result = self._dump(value)
+        must_fit(self.max_packet, job.handle, result)
+        return Answer(Packet.WORK_COMPLETE, (result,))
 
-    def _ended(self, declared: Declared, job: WorkerJob, error: BaseException) -> Answer | None:
+    def _ended(
+        self, declared: Declared, job: WorkerJob, error: BaseException, *, late: bool
+    ) -> Answer | None:
         """The answer after an error; None: try again."""
         if isinstance(error, Requeue):
             job.log.info("given back: %s", error)
             return GIVE_BACK
         if isinstance(error, Failed):
-            job.log.warning("failed: %s", error)
-            return Answer(Packet.WORK_FAIL)
-        if job.attempt <= declared.retries and isinstance(error, declared.retry_on):
+            job.log.warning("failed: %s", str(error).rstrip() or "the function called fail()")
+            return failure(str(error)) if error.args else Answer(Packet.WORK_FAIL)
+        again = job.attempt <= declared.retries and isinstance(error, declared.errors)
+        if again and not late and not isinstance(error, ResultTooLarge):
             job.log.warning("attempt %d failed: %s", job.attempt, _one_line(error))
             return None
+        return self._failed(job, error)
+
+    def _failed(self, job: WorkerJob, error: BaseException) -> Answer:
         job.log.error("failed", exc_info=error)
-        return self.failure(job, _one_line(error))
+        return failure(_one_line(error))
+
+    # Calling a function, with what is around it. An error that is swallowed there counts.
 
     def _call(self, declared: Declared, job: WorkerJob) -> Any:
-        with self._around(job):
-            result = declared.function(job.value if declared.workload else job)
-            return self._send_parts(job, result) if isinstance(result, GeneratorType) else result
-
-    def _around(self, job: WorkerJob) -> AbstractContextManager[object]:
-        return self._all_around(job) if self.around else _NOTHING
-
-    @contextmanager
-    def _all_around(self, job: WorkerJob) -> Iterator[None]:
+        if not self.around:
+            return self._result(declared, job)
+        error: BaseException = RuntimeError(_SWALLOWED)
         with ExitStack() as stack:
-            for around in self.around:
-                stack.enter_context(around(job))
-            yield
+            try:
+                for around in self.around:
+                    manager = around(job)
+                    if isinstance(manager, AbstractAsyncContextManager):
+                        raise TypeError(f"{job.function} is not async, and what is around it is")
+                    stack.enter_context(manager)
+                return self._result(declared, job)
+            except BaseException as raised:
+                error = raised
+                raise
+        raise error
+
+    def _result(self, declared: Declared, job: WorkerJob) -> Any:
+        result = declared.function(job.value if declared.workload else job)
+        return self._send_parts(job, result) if isinstance(result, GeneratorType) else result
 
     def _send_parts(self, job: WorkerJob, parts: Generator[Any, Any, Any]) -> Any:
         while True:
@@ -200,17 +293,32 @@ class Registry:
                 return end.value
             job.send_data(self._dump(part))
 
-    async def _call_async(
-        self, declared: Declared, job: WorkerJob, room: Callable[[], Awaitable[object]]
-    ) -> Any:
-        with self._around(job):
-            result = declared.function(job.value if declared.workload else job)
-            if not isinstance(result, AsyncGenerator):
-                return await result
-            async for part in result:
-                job.send_data(self._dump(part))
-                await room()
-            return None if self._serializer is None else b""
+    async def _call_async(self, declared: Declared, job: WorkerJob, room: Room) -> Any:
+        if not self.around:
+            return await self._result_async(declared, job, room)
+        error: BaseException = RuntimeError(_SWALLOWED)
+        async with AsyncExitStack() as stack:
+            try:
+                for around in self.around:
+                    manager = around(job)
+                    if isinstance(manager, AbstractAsyncContextManager):
+                        await stack.enter_async_context(manager)
+                    else:
+                        stack.enter_context(manager)
+                return await self._result_async(declared, job, room)
+            except BaseException as raised:
+                error = raised
+                raise
+        raise error
+
+    async def _result_async(self, declared: Declared, job: WorkerJob, room: Room) -> Any:
+        result = declared.function(job.value if declared.workload else job)
+        if not isinstance(result, AsyncGenerator):
+            return await result
+        async for part in result:
+            job.send_data(self._dump(part))
+            await room()
+        return None if self._serializer is None else b""
 
     def _dump(self, value: Any) -> bytes:
         if self._serializer is None or isinstance(value, bytes):
@@ -218,5 +326,26 @@ class Registry:
         return self._serializer.dumps(value)
 
 
+def failure(text: str) -> Answer:
+    """The answer that tells the client ``text``."""
+    line = text.encode(errors="backslashreplace")[:_EXCEPTION_SIZE]
+    return Answer(Packet.WORK_EXCEPTION, (line,))
+
+
+async def awaited(call: Awaitable[object]) -> None:
+    """Any awaitable as a coroutine."""
+    await call
+
+
+def _outcome(answer: Answer, began: float) -> Outcome:
+    why = b"".join(answer.arguments) if answer.packet is Packet.WORK_EXCEPTION else b""
+    how = _HOW.get(answer.packet, "failed")
+    return Outcome(how, why.decode(errors="replace"), time.monotonic() - began)
+
+
 def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
+    try:
+        text = str(error)
+    except Exception:  # an author's own class, and a job must not end the worker
+        text = ""
+    return " ".join(f"{type(error).__name__}: {text}".split()).rstrip(":")

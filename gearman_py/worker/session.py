@@ -12,10 +12,18 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import NamedTuple
 
-from gearman_py.protocol.codec import RESPONSE, Decoder, request
-from gearman_py.protocol.packets import FAULT, Packet
+from gearman_py.protocol.codec import MAX_PACKET, RESPONSE, Decoder, request
+from gearman_py.protocol.packets import FAULT, OVERSIZED, Packet
 
 _log = logging.getLogger("gearman_py.worker")
+
+# A job comes with its handle, which its submission did not have: room for that, so that what
+# a server of the same limit has taken is taken here too.
+_HANDLE_ROOM = 1024
+
+
+class ResultTooLarge(ValueError):
+    """What a function returned or sent makes a packet over the worker's ``max_packet``."""
 
 
 class State(Enum):
@@ -35,6 +43,8 @@ class Assignment(NamedTuple):
     unique: str
     workload: bytes
     reducer: str = ""
+    too_large: bool = False
+    """The packet was over the limit, and the workload is not here."""
 
     @classmethod
     def read(cls, arguments: list[bytes]) -> "Assignment":
@@ -43,6 +53,11 @@ class Assignment(NamedTuple):
         names += [""] * (4 - len(names))
         handle, function, unique, reducer = names
         return cls(handle, function, unique, arguments[-1], reducer)
+
+    @classmethod
+    def oversized(cls, arguments: list[bytes]) -> "Assignment":
+        """From those of a JOB_ASSIGN whose workload was skipped."""
+        return cls.read([*arguments[:-1], b""])._replace(too_large=True)
 
 
 class Answer(NamedTuple):
@@ -62,6 +77,7 @@ class Session:
     ``limits`` are the time limits, in seconds, that the server is to hold functions to
     (CAN_DO_TIMEOUT counts milliseconds; C gearmand takes no less than a second).
     ``reducers``: ask for the name of the reducer too (GRAB_JOB_ALL, not known to old servers).
+    A job whose packet is over ``max_packet`` bytes is an assignment that is ``too_large``.
     """
 
     def __init__(
@@ -71,12 +87,16 @@ class Session:
         *,
         limits: Mapping[str, float] | None = None,
         reducers: bool = False,
+        max_packet: int = MAX_PACKET,
     ) -> None:
         self.state = State.IDLE
         self.registered = False  # a server's first answer shows that it knows our functions
         self.assignment: Assignment | None = None
         self.fault: str | None = None
-        self._decoder = Decoder(RESPONSE)
+        self._skipped: Assignment | None = None  # too large; its bytes are still coming
+        self._decoder = Decoder(
+            RESPONSE, max_packet=max_packet + _HANDLE_ROOM, skips_oversized=True
+        )
         self._limits = limits or {}
         self._grab = request(Packet.GRAB_JOB_ALL if reducers else Packet.GRAB_JOB_UNIQ)
         self._out = [request(Packet.SET_CLIENT_ID, client_id.encode())]
@@ -126,9 +146,9 @@ class Session:
         """Take what was read. After a ``fault`` the connection is of no more use."""
         for packet, arguments in self._decoder.feed(data):
             if packet in _ASSIGN:
-                self.assignment = Assignment.read(arguments)
-                self.registered = True
-                self.state = State.WORKING
+                self._assigned(Assignment.read(arguments))
+            elif packet == OVERSIZED:
+                self._skipped = Assignment.oversized(arguments)
             elif packet == Packet.NO_JOB and self.state is State.GRABBING:
                 self.registered = True
                 self.state = State.IDLE
@@ -140,6 +160,16 @@ class Session:
             elif packet == FAULT:
                 self.fault = b" ".join(arguments).decode(errors="backslashreplace")
 
+        # C gearmand hangs up on who answers a job that it has not sent to its end.
+        if self._skipped is not None and not self._decoder.partial:
+            self._assigned(self._skipped)
+            self._skipped = None
+
+    def _assigned(self, assignment: Assignment) -> None:
+        self.assignment = assignment
+        self.registered = True
+        self.state = State.WORKING
+
     def _can_do(self, function: str) -> bytes:
         if (limit := self._limits.get(function)) is None:
             return request(Packet.CAN_DO, _bytes(function))
@@ -147,6 +177,13 @@ class Session:
 
 
 _ASSIGN = frozenset({Packet.JOB_ASSIGN_UNIQ, Packet.JOB_ASSIGN, Packet.JOB_ASSIGN_ALL})
+
+
+def must_fit(limit: int, handle: str, data: bytes) -> None:
+    """Raises ResultTooLarge when a packet of them is over ``limit`` bytes."""
+    if (size := len(_bytes(handle)) + 1 + len(data)) > limit:
+        text = f"a packet of {size} bytes is over the limit of {limit} (max_packet)"
+        raise ResultTooLarge(text)
 
 
 # Names go back as they came, whatever bytes they hold.

@@ -104,6 +104,9 @@ class Slot:
     def drain(self) -> None:
         """Take no further job; end when the one in hand is answered."""
         self._draining = True
+        for bond in list(self._bonds):
+            if (line := bond.line) is not None and not line.session.registered:
+                line.cut()  # it has never answered: it has none of our jobs, and may never do so
         self._wake()
 
     def stop(self) -> None:
@@ -188,7 +191,7 @@ class Slot:
         self.progress = monotonic()
         self.tally.count(answer)
         self._on_answer()
-        if answer.packet is Packet.CANT_DO:
+        if answer.packet is Packet.CANT_DO and not self._draining:
             line.flush()
             self._look(AFTER_GIVING_BACK)
 
@@ -245,7 +248,7 @@ class Slot:
             self._poll.unregister(bond.line.fd)
             bond.line.close()
             bond.line = None
-            if not self._stopped:
+            if not self._draining:
                 self._failed(bond, error)
 
     def _failed(self, bond: _Bond, error: Exception) -> None:

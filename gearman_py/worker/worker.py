@@ -17,13 +17,26 @@ from time import monotonic
 from typing import TypeVar, Unpack
 
 from gearman_py.event_loop import new_event_loop
+from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.serializer import Serializer
 from gearman_py.servers import Servers, parse_servers
 from gearman_py.tls import TLS
 from gearman_py.worker.crew import CannotBegin, Crew, Plan, Settings
+from gearman_py.worker.declared import (
+    Around,
+    Declared,
+    Errors,
+    Function,
+    FunctionOptions,
+    Hook,
+    OnOutcome,
+    hook,
+    manager,
+    named,
+)
 from gearman_py.worker.handover import Predecessor
 from gearman_py.worker.process import Died
-from gearman_py.worker.registry import Around, Declared, Function, Hook, Registry
+from gearman_py.worker.registry import Registry
 from gearman_py.worker.service import Service
 
 _log = logging.getLogger("gearman_py.worker")
@@ -31,6 +44,7 @@ _log = logging.getLogger("gearman_py.worker")
 F = TypeVar("F", bound=Function)
 A = TypeVar("A", bound=Around)
 H = TypeVar("H", bound=Hook)
+T = TypeVar("T", bound=OnOutcome)
 
 
 class Worker:
@@ -49,6 +63,8 @@ class Worker:
     ``timeout``: seconds that a job may take, where its function has no limit of its own (see
     function()). ``drain_timeout``: seconds for the jobs in hand after SIGTERM; then they are
     given up, and the servers give them to other workers. ``max_jobs``: drain after so many.
+    ``max_packet``: the most bytes of a packet, a job's or a result's; the job of a larger one
+    fails. A job server has such a limit too (``gearmand --max-packet``, as much by default).
     ``exceptions=False`` tells failures as a warning and WORK_FAIL: the C command ``gearman``
     does not understand exceptions. ``reducers=True`` asks servers for ``job.reducer``.
 
@@ -71,12 +87,17 @@ class Worker:
         timeout: float | None = None,
         drain_timeout: float = 60.0,
         max_jobs: int | None = None,
+        max_packet: int = MAX_PACKET,
         exceptions: bool = True,
         reducers: bool = False,
     ) -> None:
-        self._registry = Registry(prefix=prefix, serializer=serializer, exceptions=exceptions)
-        self._registry.timeout = timeout
-        self._registry.address = address
+        self._registry = Registry(
+            prefix=prefix,
+            serializer=serializer,
+            exceptions=exceptions,
+            timeout=timeout,
+            address=address,
+        )
         self._plan = Plan(
             servers=parse_servers(servers, tls=tls),
             client_id=client_id or f"{socket.gethostname()}:{os.getpid()}",
@@ -86,6 +107,7 @@ class Worker:
             max_jobs=max_jobs,
             max_jobs_per_child=max_jobs_per_child,
             max_memory_per_child=max_memory_per_child,
+            max_packet=max_packet,
             reducers=reducers,
         )
         self._crew: Crew | None = None
@@ -107,7 +129,7 @@ class Worker:
         if servers is not None:
             self._plan = replace(self._plan, servers=parse_servers(servers, tls=tls))
         if timeout is not None:
-            self._registry.timeout = timeout
+            self._registry.limit_all(timeout)
         if address is not None:
             self._registry.address = address
         self._plan = replace(self._plan, **settings)
@@ -118,9 +140,10 @@ class Worker:
         *,
         workload: bool = False,
         timeout: float | None = None,
+        soft_timeout: float | None = None,
         server_timeout: float | None = None,
         retries: int = 0,
-        retry_on: tuple[type[Exception], ...] = (Exception,),
+        retry_on: Errors = (Exception,),
         backoff: float = 1.0,
     ) -> Callable[[F], F]:
         """Decorate what is to run as ``name``; it stays callable as it was written.
@@ -131,63 +154,76 @@ class Worker:
         result.
 
         ``timeout``: seconds after which the job is stopped and fails, its retries included; a
-        plain function with one runs in a process, which is killed. ``server_timeout``: seconds
-        after which the *server* gives the job to another worker. ``retries``: so often is the
-        function called again after an exception of ``retry_on``, ``backoff`` seconds later,
-        then twice as long, up to a minute, while the client waits.
+        plain function with one runs in a process, which is killed. ``soft_timeout``: seconds,
+        less than that, after which TimeLimit is raised inside it (an async one is cancelled),
+        so that it can end by itself. ``server_timeout``: seconds after which the *server* gives
+        the job to another worker.
 
-        Raises ValueError for a second function of the same name.
+        ``retries``: so often is the function called again after an exception of ``retry_on``
+        (a class, or several), ``backoff`` seconds later, then twice as long, up to a minute,
+        while the client waits and the slot is held. A worker that drains gives the job back
+        instead.
+
+        Raises TypeError or ValueError for what makes no sense, or a second function of the
+        same name.
         """
+        named(name)
 
         def register(function: F) -> F:
             self._registry.add(
                 name,
-                Declared(function, workload, timeout, server_timeout, retries, retry_on, backoff),
+                Declared(
+                    function=function,
+                    workload=workload,
+                    timeout=timeout,
+                    soft_timeout=soft_timeout,
+                    server_timeout=server_timeout,
+                    retries=retries,
+                    retry_on=retry_on,
+                    backoff=backoff,
+                ),
             )
             return function
 
         return register
 
     def add_function(
-        self,
-        name: str,
-        function: Function,
-        *,
-        workload: bool = False,
-        timeout: float | None = None,
-        server_timeout: float | None = None,
-        retries: int = 0,
-        retry_on: tuple[type[Exception], ...] = (Exception,),
-        backoff: float = 1.0,
+        self, name: str, function: Function, **options: Unpack[FunctionOptions]
     ) -> None:
         """function() as a plain call."""
-        self.function(
-            name,
-            workload=workload,
-            timeout=timeout,
-            server_timeout=server_timeout,
-            retries=retries,
-            retry_on=retry_on,
-            backoff=backoff,
-        )(function)
+        self.function(name, **options)(function)
 
-    def on_startup(self, hook: H) -> H:
-        """Decorate what is to be called once in each process that runs functions, before them."""
-        self._registry.on_startup.append(hook)
-        return hook
+    def on_startup(self, function: H) -> H:
+        """Decorate what is to be called once in each process that runs functions, before them.
 
-    def on_shutdown(self, hook: H) -> H:
+        An async one is awaited in the event loop in which async functions run, after the others.
+        """
+        self._registry.on_startup.append(hook(function))
+        return function
+
+    def on_shutdown(self, function: H) -> H:
         """Decorate what is to be called at the end of each process that ran on_startup."""
-        self._registry.on_shutdown.append(hook)
-        return hook
+        self._registry.on_shutdown.append(hook(function))
+        return function
 
-    def around(self, manager: A) -> A:
+    def on_outcome(self, function: T) -> T:
+        """Decorate what is to be called with each job and its Outcome, just before the server
+        hears of it.
+
+        It is called in the worker's own process, so it hears too of jobs that were stopped at
+        their time limit or whose process died. What it raises is logged. It may be async.
+        """
+        self._registry.on_outcome.append(hook(function))
+        return function
+
+    def around(self, function: A) -> A:
         """Decorate a function of the job that returns a context manager to be around it.
 
-        It sees what the function raises, and may swallow nothing.
+        It is entered where the function runs, and sees what the function raises; a job whose
+        error it swallows fails all the same. An async context manager is for async functions.
         """
-        self._registry.around.append(manager)
-        return manager
+        self._registry.around.append(manager(function))
+        return function
 
     def run(self) -> int:
         """Work until SIGTERM or SIGINT, then drain. The process is this worker's.

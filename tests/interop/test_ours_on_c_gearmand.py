@@ -23,6 +23,7 @@ from gearman_py import (
 from gearman_py.admin.client import AdminClient
 from gearman_py.protocol.codec import RESPONSE, Decoder, request
 from gearman_py.protocol.packets import Packet
+from gearman_py.testing import running
 
 Address = tuple[str, int]
 Serving = Callable[[list[str], Address, str], None]
@@ -178,3 +179,35 @@ def test_a_result_over_the_clients_limit_fails_alone_where_the_server_has_none(
     assert (refused.returncode, refused.stdout) == (1, b"")
     assert b"over the limit of 67108864" in refused.stderr
     worker.join(10)
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_job_over_the_workers_limit_fails_alone_where_the_server_has_none(
+    at: str, c_gearmand: Address, processes: int
+) -> None:
+    def answer(function: str, size: int) -> bytes:
+        """How a job of so many bytes ends, as its client hears it."""
+        decoder = Decoder(RESPONSE)
+        with socket.create_connection(c_gearmand, 20) as connection:
+            connection.sendall(request(Packet.OPTION_REQ, b"exceptions"))
+            connection.sendall(request(Packet.SUBMIT_JOB, function.encode(), b"", bytes(size)))
+            while data := connection.recv(2**16):
+                for packet, arguments in decoder.feed(data):
+                    if packet in (Packet.WORK_COMPLETE, Packet.WORK_EXCEPTION):
+                        return arguments[1]
+        raise AssertionError("the server closed the connection")
+
+    worker = Worker(at, processes=processes)
+    worker.add_function("usual", lambda job: str(len(job.workload)))
+    with running(worker):
+        with AdminClient(at) as admin:
+            before = [row.fd for row in admin.workers() if "usual" in row.functions]
+        refused = b"JobTooLarge: it is over the limit of 67108864 (max_packet)"
+        assert answer("usual", 100_000_000) == refused
+        assert answer("usual", 4) == b"4"
+        with AdminClient(at) as admin:
+            assert [row.fd for row in admin.workers() if "usual" in row.functions] == before
+    larger = Worker(at, processes=processes, max_packet=250_000_000)
+    larger.add_function("larger", lambda job: str(len(job.workload)))
+    with running(larger):
+        assert answer("larger", 100_000_000) == b"100000000"

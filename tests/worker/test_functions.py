@@ -116,14 +116,16 @@ def test_an_exception_reaches_the_client_as_one_line(jobs: Jobs, worker: Worker,
         assert caught.value.text == "ValueError: I would rather not"
 
 
-def test_a_job_may_fail_without_a_result(jobs: Jobs, worker: Worker, kind: str) -> None:
-    serve(worker, kind, lambda job: job.fail("no"))
-    warnings: list[bytes] = []
+def test_a_job_that_fails_tells_why(jobs: Jobs, worker: Worker, kind: str) -> None:
+    serve(worker, kind, lambda job: job.fail(job.workload.decode() or None))
     with running(worker), Client(jobs.address, timeout=10) as client:
+        with pytest.raises(JobFailed, match="f failed: card was declined") as caught:
+            client.do("f", "card was declined")
+        assert isinstance(caught.value, JobException)
+        assert caught.value.text == "card was declined"
         with pytest.raises(JobFailed) as caught:
-            client.do("f", on_warning=warnings.append)
+            client.do("f")
         assert type(caught.value) is JobFailed
-    assert warnings == [b"no"]
 
 
 def test_an_exit_fails_the_job_and_not_the_worker(jobs: Jobs, worker: Worker, kind: str) -> None:

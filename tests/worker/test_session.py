@@ -2,7 +2,7 @@
 
 from gearman_py.protocol.codec import Decoder, response
 from gearman_py.protocol.packets import Packet
-from gearman_py.worker.session import Answer, Session, State
+from gearman_py.worker.session import Answer, Assignment, Session, State
 
 ASSIGN = response(Packet.JOB_ASSIGN_UNIQ, b"H:1", b"wc", b"key", b"work\0load")
 
@@ -52,7 +52,7 @@ def test_a_wake_up_ends_sleep() -> None:
 def test_a_result_and_the_next_grab_leave_together() -> None:
     session = grabbing()
     session.receive(ASSIGN)
-    assert session.assignment == ("H:1", "wc", "key", b"work\0load", "")
+    assert session.assignment == Assignment("H:1", "wc", "key", b"work\0load")
     session.finish(Answer(Packet.WORK_COMPLETE, (b"9",)))
     session.grab()
     assert sent(session) == [(Packet.WORK_COMPLETE, [b"H:1", b"9"]), (Packet.GRAB_JOB_UNIQ, [])]

@@ -1,0 +1,170 @@
+"""What makes no sense is refused where it is written, not by the first job."""
+
+import math
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import pytest
+
+from gearman_py import Client, Worker, WorkerJob
+from gearman_py.testing import Server, running
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"retries": -1}, "retries is -1, and must be 0 at least"),
+        ({"retries": 1.5}, r"retries is 1\.5: expected a whole number"),
+        ({"retries": True}, "retries is True: expected a whole number"),
+        ({"timeout": 0}, "timeout is 0: expected seconds, more than 0"),
+        ({"timeout": -1}, "timeout is -1: expected seconds"),
+        ({"timeout": math.nan}, "timeout is nan: expected seconds"),
+        ({"timeout": "30"}, "timeout is '30': expected seconds"),
+        ({"soft_timeout": 0}, "soft_timeout is 0: expected seconds"),
+        ({"timeout": 5, "soft_timeout": 5}, "soft_timeout is 5, and must be less than timeout, 5"),
+        ({"server_timeout": 0}, "server_timeout is 0: expected seconds"),
+        ({"backoff": -1}, "backoff is -1: expected seconds"),
+        (
+            {"retry_on": [OSError, "ValueError"]},
+            "retry_on holds 'ValueError', which is not",
+        ),
+        ({"retry_on": int}, "retry_on holds <class 'int'>, which is not a class of exceptions"),
+    ],
+)
+def test_an_option_of_a_function_that_makes_no_sense(options: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        Worker("localhost").add_function("f", lambda job: None, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"concurrency": 0}, "concurrency is 0, and must be 1 at least"),
+        ({"concurrency": "4"}, "concurrency is '4': expected a whole number"),
+        ({"processes": -1}, "processes is -1, and must be 0 at least"),
+        ({"timeout": 0}, "timeout is 0: expected seconds, more than 0"),
+        ({"drain_timeout": -1}, "drain_timeout is -1: expected seconds, 0 or more"),
+        ({"max_packet": 0}, "max_packet is 0, and must be 1 at least"),
+        ({"max_jobs": 0}, "max_jobs is 0, and must be 1 at least"),
+        ({"client_id": "my worker"}, "client_id 'my worker' holds a space"),
+    ],
+)
+def test_an_option_of_a_worker_that_makes_no_sense(options: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        Worker("localhost", **options)
+    with pytest.raises((TypeError, ValueError), match=message):
+        Worker("localhost").configure(**options)
+
+
+def test_a_decorator_without_parentheses() -> None:
+    def shout(job: WorkerJob) -> None: ...
+
+    declare: Any = Worker("localhost").function
+    with pytest.raises(TypeError, match=r'write @worker\.function\("NAME"\)'):
+        declare(shout)
+
+
+@pytest.mark.parametrize("name", ["", " ", "shout ", "\tshout", "a\nb", "a\0b"])
+def test_a_name_that_cannot_be_seen(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be the name of a function"):
+        Worker("localhost").add_function(name, lambda job: None)
+
+
+def test_a_name_may_hold_a_space(gearman_server: Server, gearman_client: Client) -> None:
+    worker = Worker(gearman_server.address)
+    worker.add_function("resize picture", lambda job: job.function)
+    with running(worker):
+        assert gearman_client.do("resize picture") == b"resize picture"
+
+
+def test_what_is_no_function() -> None:
+    worker: Any = Worker("localhost")
+    for declare in (worker.on_startup, worker.on_shutdown, worker.on_outcome, worker.around):
+        with pytest.raises(TypeError, match="7 is not a function"):
+            declare(7)
+    with pytest.raises(TypeError, match="7 is not a function"):
+        worker.add_function("f", 7)
+
+
+def test_around_wants_a_context_manager() -> None:
+    worker: Any = Worker("localhost")
+
+    def generator(job: WorkerJob) -> Iterator[None]:
+        yield
+
+    async def coroutine(job: WorkerJob) -> None: ...
+
+    async def async_generator(job: WorkerJob) -> AsyncIterator[None]:
+        yield
+
+    with pytest.raises(TypeError, match="add @contextmanager"):
+        worker.around(generator)
+    for wrong in (coroutine, async_generator):
+        with pytest.raises(TypeError, match="add @asynccontextmanager"):
+            worker.around(wrong)
+
+
+def test_what_does_not_go_together_is_said_before_anything_is_connected() -> None:
+    threads_in_processes = Worker("localhost", concurrency=8, processes=2)
+    threads_in_processes.add_function("f", lambda job: None)
+    with pytest.raises(ValueError, match="concurrency=8 is for async functions where there are"):
+        threads_in_processes.run()
+
+    soft_alone = Worker("localhost")
+    soft_alone.add_function("f", lambda job: None, soft_timeout=3)
+    with pytest.raises(ValueError, match="f: soft_timeout is 3, and needs a longer timeout"):
+        soft_alone.run()
+
+    mixed = Worker("localhost")
+    mixed.add_function("f", lambda job: None)
+
+    @mixed.around
+    @asynccontextmanager
+    async def around(job: WorkerJob) -> AsyncIterator[None]:
+        yield
+
+    with pytest.raises(ValueError, match="f is not async, and cannot have an async context"):
+        mixed.run()
+
+
+def test_a_list_of_errors_to_try_again_after(
+    gearman_server: Server, gearman_client: Client
+) -> None:
+    worker = Worker(gearman_server.address)
+
+    def second_time(job: WorkerJob) -> str:
+        if job.attempt == 1:
+            raise OSError
+        return f"attempt {job.attempt}"
+
+    worker.add_function("listed", second_time, retries=1, retry_on=[OSError], backoff=0)
+    worker.add_function("alone", second_time, retries=1, retry_on=OSError, backoff=0)
+    with running(worker):
+        assert gearman_client.do("listed") == gearman_client.do("alone") == b"attempt 2"
+
+
+def test_a_context_manager_that_fails_to_begin_fails_the_job(
+    gearman_server: Server, gearman_client: Client
+) -> None:
+    worker = Worker(gearman_server.address)
+    worker.add_function("f", lambda job: b"done")
+
+    @worker.around
+    @contextmanager
+    def swallow(job: WorkerJob) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            pass
+
+    @worker.around
+    @contextmanager
+    def begin(job: WorkerJob) -> Iterator[None]:
+        if job.workload:
+            raise OSError("no database")
+        yield
+
+    with running(worker):
+        assert "no database" in str(gearman_client.submit("f", "x").exception())
+        assert gearman_client.do("f") == b"done"
