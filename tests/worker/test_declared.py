@@ -65,7 +65,7 @@ def test_a_decorator_without_parentheses() -> None:
         declare(shout)
 
 
-@pytest.mark.parametrize("name", ["", " ", "shout ", "\tshout", "a\nb", "a\0b"])
+@pytest.mark.parametrize("name", ["", " ", "a\0b"])
 def test_a_name_that_cannot_be_seen(name: str) -> None:
     with pytest.raises(ValueError, match="cannot be the name of a function"):
         Worker("localhost").add_function(name, lambda job: None)
