@@ -26,6 +26,7 @@ class AsyncDispatcher:
 
     def __init__(self, manner: Manner) -> None:
         self.manner = manner
+        self._resubmits = manner.resubmits
         self.loop = asyncio.get_running_loop()
         self._ending = at_shutdown(partial(self.close, "its event loop has ended"))
         self.router = Router(manner.servers, self._load)
@@ -78,7 +79,7 @@ class AsyncDispatcher:
         job = AsyncJob(
             given,
             prefix=manner.prefix,
-            resubmits=manner.resubmits,
+            resubmits=self._resubmits,
             serializer=manner.serializer,
         )
         job._dispatcher = self

@@ -35,6 +35,12 @@ class Job(ClientJob):
         limit = self._dispatcher.manner.limit(timeout)
         return self.result_by(None if limit is None else monotonic() + limit, limit)
 
+    def must_not_await(self) -> None:
+        """Raises ValueError for a callback that is ``async``."""
+        for callback in (self._on_data, self._on_warning, self._on_status):
+            if callback is not None and iscoroutinefunction(callback):
+                raise ValueError(f"{callback!r} is to be awaited, which AsyncClient does")
+
     def result_by(self, deadline: float | None, limit: float | None) -> bytes:
         """result(), until ``deadline``, which is ``limit`` seconds from when it was asked for."""
         while not self.done():
@@ -98,6 +104,7 @@ class Dispatcher:
 
     def __init__(self, manner: Manner) -> None:
         self.manner = manner
+        self._resubmits = manner.resubmits
         self.router = Router(manner.servers, lambda server: self.hub.load(server))
         self._lock = Lock()
         self._hub: Hub | None = None
@@ -143,16 +150,15 @@ class Dispatcher:
 
     def job(self, given: Submit) -> Job:
         """A job that is to be submitted. Raises ValueError or ArgumentTooLarge."""
-        for callback in (given.on_data, given.on_warning, given.on_status):
-            if callback is not None and iscoroutinefunction(callback):
-                raise ValueError(f"{callback!r} is to be awaited, which AsyncClient does")
         manner = self.manner
         job = Job(
             given,
             prefix=manner.prefix,
-            resubmits=manner.resubmits,
+            resubmits=self._resubmits,
             serializer=manner.serializer,
         )
+        if given.on_data or given.on_warning or given.on_status:
+            job.must_not_await()
         job._dispatcher = self
         job.generation = self.generation
         return job

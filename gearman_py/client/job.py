@@ -91,7 +91,9 @@ class ClientJob:
         serializer: Serializer = JSON,
     ) -> None:
         self.function = as_function(given.function)
-        self.workload = _workload(given, serializer)
+        self.workload = as_bytes(given.workload)
+        if given.value is not ...:
+            self.workload = _dumped(given, serializer)
         self.unique = as_unique(given.unique)
         self.priority = given.priority
         self.at = as_epoch(given.at)
@@ -258,9 +260,7 @@ class ClientJob:
             )
 
 
-def _workload(given: Submit, serializer: Serializer) -> bytes:
-    if given.value is ...:
-        return as_bytes(given.workload)
+def _dumped(given: Submit, serializer: Serializer) -> bytes:
     if given.workload:
         raise ValueError(f"a job of {given.function} has a workload or a value, not both")
     return as_bytes(serializer.dumps(given.value))

@@ -90,13 +90,15 @@ class Session:
     def submit(self, job: ClientJob) -> None:
         """Queue a job for the server."""
         job.server = self.server
-        packet, arguments = _submission(job)
-        size = sum(map(len, arguments)) + len(arguments) - 1
+        size = len(job.workload)
+        if size <= self._max_packet:  # else its packet might be one that no header can count
+            packet = _submission(job)
+            size = len(packet) - HEADER.size
         if size > self._max_packet:
-            text = f"its packet of {size} bytes is over max_packet={self._max_packet}"
+            text = f"its {size} bytes are over max_packet={self._max_packet}"
             job.fail(ArgumentTooLarge("ARGUMENT_TOO_LARGE", text))
             return
-        self._out.append(request(packet, *arguments))
+        self._out.append(packet)
         self._submitted.append(job)
 
     def ask_status(self, handle: str) -> Question:
@@ -262,14 +264,16 @@ def read_status(arguments: list[bytes]) -> JobStatus:
     return JobStatus(*facts, *map(_number, clients))
 
 
-def _submission(job: ClientJob) -> tuple[Packet, list[bytes]]:
+def _submission(job: ClientJob) -> bytes:
     function, unique = _bytes(job.prefix + job.function), _bytes(job.unique)
     if job.at is not None:
-        return Packet.SUBMIT_JOB_EPOCH, [function, unique, b"%d" % job.at, job.workload]
+        epoch = b"%d" % job.at
+        return request(Packet.SUBMIT_JOB_EPOCH, function, unique, epoch, job.workload)
     if job.reducer is not None:
         reducer = _bytes(job.prefix + job.reducer)
-        return _REDUCE[job.background], [function, unique, reducer, b"", job.workload]
-    return _SUBMIT[job.priority, job.background], [function, unique, job.workload]
+        packet = _REDUCE[job.background]
+        return request(packet, function, unique, reducer, b"", job.workload)
+    return request(_SUBMIT[job.priority, job.background], function, unique, job.workload)
 
 
 def _fault(code: bytes, sentence: bytes) -> str:
