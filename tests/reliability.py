@@ -99,6 +99,15 @@ ROWS = (
         {"SUCCESSIONS": "10"},
     ),
     Row(
+        "namesakes",
+        "two job servers of one name, started in one moment, share a database; kill -9 of one, "
+        "and of its successor, under load",
+        "each has its queue to itself",
+        f"{SERVER}/test_shared.py"
+        "::test_servers_of_one_name_and_one_moment_lose_nothing_of_each_other",
+        {"NAMESAKES": "10"},
+    ),
+    Row(
         "database",
         "kill -9 of that PostgreSQL, or Redis, under load",
         "not tried",

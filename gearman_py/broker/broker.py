@@ -112,6 +112,11 @@ class Broker:
         self.now = now
         self._settle(group, b"")
 
+    def awaiting(self, group: Group) -> set[Peer]:
+        """Who waits for the answers of a group."""
+        pending = self.queues.journal.pending
+        return {promise.peer for job, _ in group.jobs for promise in pending.get(job, ())}
+
     def refused(self, group: Group, why: str, now: float) -> None:
         """The store could not, and has kept nothing of it: nor does anything here.
 

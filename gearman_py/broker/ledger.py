@@ -36,11 +36,13 @@ class Ledger:
         return job
 
     def add(self, job: Job) -> None:
-        """Enter a job under its number."""
+        """Enter a job under its number; raises ValueError when another job has it."""
         number = job.number
         page = self._pages.get(number >> BITS)
         if page is None:
             page = self._pages[number >> BITS] = [None] * SIZE + [0]
+        elif page[number & MASK] is not None:
+            raise ValueError(f"two jobs have the number {number}")
         page[number & MASK] = job
         page[SIZE] += 1
         self._count += 1

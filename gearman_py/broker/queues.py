@@ -16,7 +16,7 @@ from gearman_py.broker.ledger import Ledger
 from gearman_py.broker.peer import Peer
 from gearman_py.protocol.codec import response
 from gearman_py.protocol.packets import Packet
-from gearman_py.store.base import Record, clock
+from gearman_py.store.base import SERIES_BITS, Record, clock
 
 NOOP = response(Packet.NOOP)
 
@@ -86,37 +86,45 @@ class Queues:
 
     def job(self, handle: bytes) -> Job | None:
         """The live job of this handle."""
+        number = self._numbers.get(handle)
+        if number is not None:
+            return self.jobs.get(number)
         prefix, digits = handle[: len(self._prefix)], handle[len(self._prefix) :]
         if prefix != self._prefix or not digits.isdigit() or digits[:1] == b"0":
-            number = self._numbers.get(handle)
-            return self.jobs.get(number) if number is not None else None
+            return None
         return self.jobs.get(int(digits[:20]))
 
     def enter(self, job: Job, key: Key | None) -> None:
         """Take a new job in, which others of this key are to join, and give it its number."""
         job.number = self._number
-        self._number += 1
         self.jobs.add(job)
+        self._number += 1
         if key:
             job.function.uniques[key] = job
 
     def restore(self, record: Record, wall: float, handle: bytes = b"") -> Function:
         """Queue a job of before a restart, with its old number; ``wall``: seconds since 1970.
 
-        ``handle``: what it is known by, when another server gave it its number.
+        ``handle``: what it is known by, when another run gave it its number. Raises ValueError
+        when there is a job of this number.
         """
         function = self.function(record.function)
         facts = function, record.unique, record.workload, record.priority, True
         job = ReduceJob(*facts, record.reducer) if record.reducer else Job(*facts)
         job.retries = record.deliveries
+        job.number = number = record.number
         if handle:
-            self._handles[record.number] = handle
-            self._numbers[handle] = record.number
+            if self.job(handle):  # records of earlier versions may share one
+                handle = b"%b:%d" % (handle, -number)
+            self._handles[number] = handle
+            self._numbers[handle] = number
+        self.jobs.add(job)
         key = coalesces_on(record.unique, record.workload)
-        following, self._number = self._number, record.number
         # Two servers may have taken the same unique; what comes now joins the first.
-        self.enter(job, key if key not in function.uniques else None)
-        self._number = max(following, self._number)
+        if key and key not in function.uniques:
+            function.uniques[key] = job
+        if number >> SERIES_BITS == self._number >> SERIES_BITS:
+            self._number = max(self._number, number + 1)
         if record.due > wall:
             self.add_later(job, record.due)
         else:

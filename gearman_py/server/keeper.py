@@ -17,9 +17,10 @@ from queue import Empty, SimpleQueue
 
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.journal import Group
+from gearman_py.broker.peer import Peer
 from gearman_py.broker.queues import Queues
 from gearman_py.sdnotify import notify
-from gearman_py.store.base import Adopted, Changes, Store, StoreError, UnknownOutcome
+from gearman_py.store.base import Adopted, Changes, InDoubt, Store, StoreError, UnknownOutcome
 
 log = logging.getLogger("gearmand")
 
@@ -62,18 +63,25 @@ def _left(store: Store) -> Iterator[Adopted]:
 class Keeper:
     """Has groups of changes stored, one after the other.
 
-    ``flush`` is called when peers are owed the answers of a group, ``fail`` when the store is
-    ``broken``: it can be trusted no more, and the server must stop.
+    ``flush`` is called when peers are owed the answers of a group, ``hang_up`` with a peer that
+    nobody can give an answer, ``fail`` when the store is ``broken``: it can be trusted no more, and
+    the server must stop. It is also broken by any error that is not expected here.
     """
 
     def __init__(
-        self, store: Store, broker: Broker, flush: Callable[[], None], fail: Callable[[], None]
+        self,
+        store: Store,
+        broker: Broker,
+        flush: Callable[[], None],
+        hang_up: Callable[[Peer], None],
+        fail: Callable[[], None],
     ) -> None:
         self._store = store
         self._broker = broker
         self._journal = broker.queues.journal
         self._journal.guard = threading.Lock()
         self._flush = flush
+        self._hang_up = hang_up
         self._fail = fail
         self._loop = asyncio.get_running_loop()
         self._groups: SimpleQueue[Group | None] = SimpleQueue()
@@ -126,29 +134,46 @@ class Keeper:
 
     def _work(self) -> None:
         """The thread: it alone uses the store."""
+        try:
+            self._store_groups()
+        except UnknownOutcome as error:
+            self._tell(self._break, error)
+        except Exception as error:
+            log.exception("the store")
+            self._tell(self._break, error)
+
+    def _store_groups(self) -> None:
         following = None
         while (group := following or self._next()) is not None:
             following = None
             try:
                 self._store.commit(group.changes)
-            except UnknownOutcome as error:
-                return self._tell(self._break, error)
+            except UnknownOutcome:
+                raise
             except StoreError as error:
+                if group.jobs and not error.unreachable:
+                    group = self._without_jobs(group)
                 self._tell(self._refuse, group, error)
-            except Exception as error:
-                log.exception("the store")
-                return self._tell(self._break, error)
             else:
                 if self._journal.awaited and group is not BEAT:
                     following = self._take()
                 self._tell(self._acknowledge, group, following is None)
-            try:
-                self._store.tidy()
-                if adopted := self._store.adopt():
-                    self._tell(self._adopt, adopted)
-            except UnknownOutcome as error:
-                return self._tell(self._break, error)
-        return None
+            self._store.tidy()
+            if adopted := self._store.adopt():
+                self._tell(self._adopt, adopted)
+
+    def _without_jobs(self, group: Group) -> Group:
+        """Store what makes room, where there may be none for jobs; what remains to be refused."""
+        changes = group.changes
+        if not (changes.removed or changes.delivered):
+            return group
+        try:
+            self._store.commit(changes._replace(added=[]))
+        except UnknownOutcome:
+            raise
+        except StoreError:
+            return group
+        return Group(group.jobs, Changes(changes.added, {}, []))
 
     def _next(self) -> Group | None:
         try:
@@ -157,7 +182,14 @@ class Keeper:
             return BEAT
 
     def _tell(self, what: Callable[..., None], *arguments: object) -> None:
-        self._loop.call_soon_threadsafe(what, *arguments)
+        self._loop.call_soon_threadsafe(self._hear, what, *arguments)
+
+    def _hear(self, what: Callable[..., None], *arguments: object) -> None:
+        try:
+            what(*arguments)
+        except Exception as error:
+            log.exception("what the store says")
+            self._break(error)
 
     def _acknowledge(self, group: Group, rests: bool) -> None:
         if self._failing:
@@ -181,6 +213,9 @@ class Keeper:
         if now - self._warned > WARN_AGAIN:
             self._warned = now
             log.error("%s: background jobs are refused while that is so", error)
+        if isinstance(error, InDoubt):
+            for peer in self._broker.awaiting(group):
+                self._hang_up(peer)
         self._broker.refused(group, error.brief, now)
         self._flush()
 
@@ -196,7 +231,8 @@ class Keeper:
 
     def _break(self, error: Exception) -> None:
         """Nobody is answered: what is stored of the last group, only the next start will show."""
-        log.critical("%s: stopping; the next start reads what was kept", error)
+        reason = str(error) if isinstance(error, StoreError) else f"the store failed: {error!r}"
+        log.critical("%s: stopping; the next start reads what was kept", reason)
         self.broken = True
         self._rests.set()
         self._fail()

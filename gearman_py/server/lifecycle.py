@@ -34,7 +34,7 @@ from gearman_py.server.settings import Settings
 from gearman_py.server.sockets import ADMIN, HTTP, Door, StartError
 from gearman_py.server.stores import open_store
 from gearman_py.server.web import WebConnection
-from gearman_py.store.base import Store, StoreError
+from gearman_py.store.base import Store, StoreError, first_number
 from gearman_py.tls import TLSError
 
 log = logging.getLogger("gearmand")
@@ -92,17 +92,16 @@ def serve(settings: Settings, doors: Sequence[Door], tls: ssl.SSLContext | None 
     gc.collect()
     gc.freeze()
     gc.disable()
-    queues = Queues(
-        settings.handle_prefix,
-        # Microseconds of the clock outrun any number that an earlier start gave out.
-        first=time.time_ns() // 1000,
-        function_first=settings.function_first,
-        rotate=settings.round_robin or not settings.function_first,
-        wakeup=settings.worker_wakeup,
-        durable=settings.queue != "builtin",
-    )
     try:
         store = open_store(settings)
+        queues = Queues(
+            settings.handle_prefix,
+            first=first_number(store.series if store is not None else 0),
+            function_first=settings.function_first,
+            rotate=settings.round_robin or not settings.function_first,
+            wakeup=settings.worker_wakeup,
+            durable=store is not None,
+        )
         if store is not None:
             notify("STATUS=reading the queue")
             replay(store, queues)
@@ -141,7 +140,7 @@ async def _serve(
         unread_timeout=settings.unread_timeout,
     )
     if store is not None:
-        listener.keeper = Keeper(store, broker, listener.flush, stop.set)
+        listener.keeper = Keeper(store, broker, listener.flush, listener.hang_up, stop.set)
     servers = {door: await _open(loop, listener, door, settings.backlog, tls) for door in doors}
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _tell, told, stop)

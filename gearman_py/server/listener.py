@@ -288,6 +288,13 @@ class Listener:
         if self.keeper is not None:
             self.keeper.look()
 
+    def hang_up(self, peer: Peer) -> None:
+        """Close a peer's connection, after what it can be told."""
+        connection = self.connections.get(peer)
+        if connection is not None and not connection.transport.is_closing():
+            connection.flush()
+            connection.transport.close()
+
     def stop_reading(self) -> None:
         """Hear no more of anybody; what is owed can still be written."""
         self.stopping = True

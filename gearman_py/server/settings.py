@@ -276,6 +276,13 @@ class Settings:
         "each other (gearman_py:)",
         metavar="PREFIX",
     )
+    accept_loss: bool = option(
+        False,
+        "--accept-loss",
+        "with -q postgres or redis: store jobs also in a database that is set so that it may lose "
+        "the last of them when it dies, and say so in the log",
+        action="store_true",
+    )
     drain_timeout: float = option(
         0.0,
         "--drain-timeout",

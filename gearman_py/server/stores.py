@@ -17,12 +17,12 @@ def open_store(settings: Settings) -> Store | None:
             return SQLiteStore(Path(settings.queue_file))
         case "postgres":
             database = Postgres(settings.postgres, settings.postgres_table)
-            return SharedStore(database, settings.handle_prefix)
+            return SharedStore(database, settings.handle_prefix, accept_loss=settings.accept_loss)
         case "redis":
             where = settings.redis_server, settings.redis_port
             password = _secret(settings.redis_passfile)
             redis = Redis(*where, password, settings.redis_prefix)
-            return SharedStore(redis, settings.handle_prefix)
+            return SharedStore(redis, settings.handle_prefix, accept_loss=settings.accept_loss)
     return None
 
 

@@ -2,12 +2,24 @@
 
 A store knows no jobs, only their records, and is told of changes in groups. When ``commit``
 returns, the group outlives a power cut; when it raises StoreError, nothing of the group is
-stored; when it raises UnknownOutcome, nobody can say, and the server must stop.
+stored; when it raises InDoubt, that is not known yet; when it raises UnknownOutcome, it cannot be
+found out, and the server must stop.
 """
 
 import time
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
+
+SERIES_BITS = 52  # of a job's number; the microseconds since 1970 fit below them until 2112
+
+
+def first_number(series: int) -> int:
+    """What a run's job numbers begin at.
+
+    Microseconds outrun any number that an earlier run gave out. The series keeps apart those of
+    runs that begin at the same time.
+    """
+    return series << SERIES_BITS | time.time_ns() // 1000
 
 
 def clock() -> float:
@@ -32,6 +44,11 @@ class Record(NamedTuple):
     deliveries: int
 
 
+def sound(record: Record) -> bool:
+    """Whether a job can be made of it; whoever may write to a database may have written it."""
+    return record.number >= 0 and record.priority in (0, 1, 2) and record.deliveries >= 0
+
+
 class Adopted(NamedTuple):
     """A job of another server; ``handle``: what it is known by, if not by its number here."""
 
@@ -50,12 +67,21 @@ class Changes(NamedTuple):
 class StoreError(Exception):
     """The store cannot do it now, and has not done a part of it; the message is for a person.
 
-    ``brief`` is the same for a peer, who is not to learn of files.
+    ``brief`` is the same for a peer, who is not to learn of files. ``unreachable``: to ask for less
+    would not help.
     """
+
+    unreachable = False
 
     def __init__(self, message: str, brief: str = "") -> None:
         super().__init__(message)
         self.brief = brief or message
+
+
+class InDoubt(StoreError):
+    """It may or may not be stored; the next commit that succeeds sees to it that it is not."""
+
+    unreachable = True
 
 
 class UnknownOutcome(StoreError):
@@ -69,9 +95,13 @@ class UnknownOutcome(StoreError):
 class Store(Protocol):
     """Where records are kept. One thread at a time may use it.
 
+    ``series``: the upper bits of this run's job numbers (see ``first_number``).
     ``lease``: until when, by ``clock``, the jobs are this server's alone (inf: for ever); each
     commit puts it off. ``beat``: a commit is due after so many seconds without one (None: never).
     """
+
+    @property
+    def series(self) -> int: ...
 
     @property
     def lease(self) -> float: ...
@@ -83,7 +113,7 @@ class Store(Protocol):
         """All records, by number; those that cannot be read are set aside, and logged."""
 
     def commit(self, changes: Changes) -> None:
-        """Make the changes durable, all or none; raises StoreError, UnknownOutcome."""
+        """Make the changes durable, all or none; raises StoreError (see above)."""
 
     def tidy(self) -> None:
         """Do what is due between commits and can wait; raises UnknownOutcome."""

@@ -7,13 +7,11 @@ psycopg is an extra (``gearman_py[postgres]``): it is imported when it is needed
 """
 
 import importlib
-import logging
+from collections.abc import Sequence
 from typing import Any
 
 from gearman_py.store.base import Record, StoreError
-from gearman_py.store.shared import BRIEF, Lost, Rows, Shelf
-
-log = logging.getLogger("gearmand")
+from gearman_py.store.database import BRIEF, Beat, Lost, Rows, Shelf, Weakness
 
 SCHEMA = "gearman_py queue 1"
 PATIENCE = 4.0  # seconds for an answer
@@ -62,8 +60,8 @@ _CREATE = """
 # A division by zero undoes the transaction that it is in, and what follows is skipped.
 _BEAT = """
     WITH mine AS (
-        UPDATE {shelves} SET beats = beats + 1
-        WHERE number = %(mine)s AND keeper = %(mine)s RETURNING 1
+        UPDATE {shelves} SET beats = %(number)s
+        WHERE number = %(shelf)s AND keeper = %(shelf)s AND beats = %(before)s RETURNING 1
     ) SELECT 1 / (SELECT count(*) FROM mine)
 """
 _TAKE = """
@@ -88,6 +86,12 @@ _REMOVE = """
 _READ = """
     SELECT number, function, "unique", priority, due, reducer, workload, deliveries FROM {jobs}
     WHERE shelf = %s AND number > %s ORDER BY number LIMIT %s
+"""
+_LOWEST = -(2**63)
+_SET_ASIDE = "UPDATE {jobs} SET shelf = -shelf WHERE shelf = %s AND number = ANY(%s::bigint[])"
+_KEEPS = """
+    SELECT current_setting('fsync'), current_setting('full_page_writes'),
+           (SELECT relpersistence FROM pg_class WHERE oid = to_regclass(%s))
 """
 _CLEAR = """
     DELETE FROM {shelves}
@@ -130,21 +134,37 @@ class Postgres:
             self._connection.close()
             self._connection = None
 
+    def weaknesses(self) -> list[Weakness]:
+        """What of its settings loses jobs."""
+        [found] = self._ask(_KEEPS, [self._jobs.as_string(None)])
+        fsync, full_pages, persistence = found
+        texts = []
+        for name, value in (("fsync", fsync), ("full_page_writes", full_pages)):
+            if value != "on":
+                texts.append(
+                    f"this PostgreSQL has {name} = {value} and would forget jobs: put "
+                    f"{name} = on into its postgresql.conf"
+                )
+        if persistence not in ("p", b"p"):
+            texts.append(
+                f"PostgreSQL would forget the table {self._name}: ALTER TABLE {self._name} "
+                "SET LOGGED"
+            )
+        return [Weakness(text, bearable=True) for text in texts]
+
     def enrol(self, prefix: bytes) -> int:
-        """See Database.enrol; says so when the database does not care for power cuts."""
-        if self._ask("SHOW fsync") == [("off",)]:
-            log.warning("PostgreSQL runs with fsync=off: a power cut there loses jobs")
         add = "INSERT INTO {shelves} (prefix, keeper, beats, ended) VALUES (%s, 0, 0, false)"
         number: int
         [(number,)] = self._ask(add + " RETURNING number", [prefix])
         self._ask("UPDATE {shelves} SET keeper = number WHERE number = %s", [number])
         return number
 
-    def write(self, mine: int, rows: Rows) -> bool:
+    def write(self, beat: Beat, rows: Rows) -> bool:
+        mine = beat.shelf
         try:
             connection = self._connection
             with connection.pipeline(), connection.transaction():
-                connection.execute(self._sql(_BEAT), {"mine": mine})
+                connection.execute(self._sql(_BEAT), beat._asdict())
                 if rows.doubtful:
                     places = [[mine] * len(rows.doubtful), list(rows.doubtful)]
                     connection.execute(self._sql(_REMOVE), places)
@@ -168,20 +188,25 @@ class Postgres:
         asked = "SELECT number, prefix, keeper, beats, ended FROM {shelves} ORDER BY number"
         return [Shelf(*row) for row in self._ask(asked)]
 
-    def take(self, mine: int, other: Shelf) -> None:
+    def take(self, beat: Beat, other: Shelf) -> bool:
         try:
             with self._connection.transaction():
-                self._connection.execute(self._sql(_BEAT), {"mine": mine})
-                about = {"mine": mine, "number": other.number, "beats": other.beats}
+                self._connection.execute(self._sql(_BEAT), beat._asdict())
+                about = {"mine": beat.shelf, "number": other.number, "beats": other.beats}
                 self._connection.execute(self._sql(_TAKE), about)
         except self._psycopg.errors.DivisionByZero:
-            pass
+            return False
         except self._psycopg.Error as error:
             raise self._explained(error) from error
+        return True
 
     def read(self, shelf: int, after: int | None, limit: int) -> list[Record]:
-        values = [shelf, -1 if after is None else after, limit]
+        values = [shelf, _LOWEST if after is None else after, limit]
         return [Record(*row) for row in self._ask(_READ, values)]
+
+    def set_aside(self, shelf: int, numbers: Sequence[int]) -> str:
+        self._ask(_SET_ASIDE, [shelf, list(numbers)])
+        return f"table {self._name}, shelf {-shelf}"
 
     def clear(self, shelf: int) -> None:
         self._ask(_CLEAR, {"shelf": shelf})

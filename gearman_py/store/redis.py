@@ -4,16 +4,21 @@ Per shelf a hash of what is known of it, one of its jobs by number, and one of h
 given out. Each change is one script, which Redis runs as a whole and writes to its append-only
 file as a whole; with ``appendfsync always`` it answers when that is on its disk.
 
+At its limit of memory Redis refuses a script whose first write is a command that may need more; one
+that has begun to write may go on. So scripts that are to be done all the same (beats, removals,
+successions) begin with a removal of nothing (ROOM), and those that add jobs do not.
+
 redis-py is an extra (``gearman_py[redis]``): it is imported when it is needed.
 """
 
 import importlib
 import logging
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 from gearman_py.store.base import Record, StoreError
-from gearman_py.store.shared import BRIEF, Lost, Rows, Shelf
+from gearman_py.store.database import BRIEF, Beat, Lost, Rows, Shelf, Weakness
 
 log = logging.getLogger("gearmand")
 
@@ -23,23 +28,33 @@ SCHEMA = "1"
 # and then the workload.
 _HEAD = struct.Struct("<bqIII")
 
-# In all of them: ARGV[1] what our keys begin with, ARGV[2] the shelf of the run that speaks.
-_ENROL = """
+# What has to be set, and how.
+_KEEPS = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
+
+# In all of them ARGV[1] is what our keys begin with.
+_ROOM = """
+redis.call('HDEL', ARGV[1] .. 'room', '')
+"""
+_ENROL = (
+    _ROOM
+    + """
 local number = redis.call('INCR', ARGV[1] .. 'last')
 redis.call('HSET', ARGV[1] .. 'shelf:' .. number,
            'prefix', ARGV[2], 'keeper', number, 'beats', 0, 'ended', 0)
 redis.call('SADD', ARGV[1] .. 'shelves', number)
 return number
 """
+)
 _BEAT = """
-local base, mine = ARGV[1], ARGV[2]
-if redis.call('HGET', base .. 'shelf:' .. mine, 'keeper') ~= mine then return 0 end
-redis.call('HINCRBY', base .. 'shelf:' .. mine, 'beats', 1)
+local base, mine, before = ARGV[1], ARGV[2], ARGV[3]
+local there = redis.call('HMGET', base .. 'shelf:' .. mine, 'keeper', 'beats')
+if there[1] ~= mine or there[2] ~= before then return 0 end
+redis.call('HSET', base .. 'shelf:' .. mine, 'beats', ARGV[4])
 """
 _WRITE = (
     _BEAT
     + """
-local at = 3
+local at = 5
 local function each(width, change)
     local count = tonumber(ARGV[at])
     at = at + 1
@@ -64,15 +79,37 @@ return 1
 """
 )
 _TAKE = (
-    _BEAT
+    _ROOM
+    + _BEAT
     + """
-local number, beats = ARGV[3], ARGV[4]
-local there = redis.call('HMGET', base .. 'shelf:' .. number, 'keeper', 'beats')
-if there[1] ~= number or there[2] ~= beats then return 0 end
+local number, beats = ARGV[5], ARGV[6]
+there = redis.call('HMGET', base .. 'shelf:' .. number, 'keeper', 'beats')
+if there[1] ~= number or there[2] ~= beats then return 1 end
 for _, shelf in ipairs(redis.call('SMEMBERS', base .. 'shelves')) do
     local key = base .. 'shelf:' .. shelf
     if redis.call('HGET', key, 'keeper') == number then redis.call('HSET', key, 'keeper', mine) end
 end
+return 1
+"""
+)
+_SET_ASIDE = (
+    _ROOM
+    + """
+local jobs = ARGV[1] .. 'jobs:'
+for at = 3, #ARGV do
+    local job = redis.call('HGET', jobs .. ARGV[2], ARGV[at])
+    if job then
+        redis.call('HSET', jobs .. '-' .. ARGV[2], ARGV[at], job)
+        redis.call('HDEL', jobs .. ARGV[2], ARGV[at])
+    end
+end
+return 1
+"""
+)
+_LEAVE = (
+    _ROOM
+    + """
+redis.call('HSET', ARGV[1] .. 'shelf:' .. ARGV[2], 'ended', 1)
 return 1
 """
 )
@@ -112,17 +149,38 @@ class Redis:
         self._base = f"{prefix}{SCHEMA}:"
         self._connection: Any = None
         self._unread: list[int] = []  # numbers of the jobs on the shelf that is being read
+        self._bad_shelves: set[int] = set()  # which the log was told of
 
     def connect(self) -> None:
-        """See Database.connect; raises StoreError for a Redis that would forget."""
         self._connection = self._redis.Redis(**self._options)
-        known = self._call("config_get", "append*")
-        for name, wanted in (("appendonly", "yes"), ("appendfsync", "always")):
-            if (there := known.get(name)) != wanted:
-                raise StoreError(
-                    f"this Redis has {name} {there or '(unknown)'} and would forget jobs: put "
-                    "appendonly yes and appendfsync always into its redis.conf"
-                )
+        self._call("ping")
+
+    def weaknesses(self) -> list[Weakness]:
+        """What of its settings loses jobs; that it does not tell them is one."""
+        try:
+            known = self._call("config_get", "*append*") | self._call("config_get", "maxmemory*")
+        except Lost:
+            raise
+        except StoreError as error:
+            text = f"this Redis does not say whether it keeps jobs (CONFIG GET: {error})"
+            return [Weakness(text, bearable=True)]
+        found = [
+            Weakness(
+                f"this Redis has {name} {known.get(name, '(unknown)')} and would forget jobs: put "
+                f"{name} {wanted} into its redis.conf",
+                bearable=True,
+            )
+            for name, wanted in _KEEPS.items()
+            if known.get(name) != wanted
+        ]
+        policy = known.get("maxmemory-policy", "(unknown)")
+        if policy.startswith("allkeys"):
+            text = (
+                f"this Redis has maxmemory-policy {policy} and would throw jobs away to make room: "
+                "put maxmemory-policy noeviction into its redis.conf"
+            )
+            found.append(Weakness(text, bearable=False))
+        return found
 
     def disconnect(self) -> None:
         if self._connection is not None:
@@ -133,8 +191,8 @@ class Redis:
         number: int = self._run(_ENROL, prefix)
         return number
 
-    def write(self, mine: int, rows: Rows) -> bool:
-        words: list[Any] = [mine, len(rows.doubtful), *rows.doubtful, len(rows.added)]
+    def write(self, beat: Beat, rows: Rows) -> bool:
+        words: list[Any] = [*beat, len(rows.doubtful), *rows.doubtful, len(rows.added)]
         for record in rows.added:
             words += (record.number, _packed(record))
         words.append(len(rows.delivered))
@@ -143,38 +201,56 @@ class Redis:
         words.append(len(rows.removed))
         for place in rows.removed:
             words += place
-        return bool(self._run(_WRITE, *words))
+        return bool(self._run(_WRITE if rows.added else _ROOM + _WRITE, *words))
 
     def shelves(self) -> list[Shelf]:
         found = []
-        for number in sorted(map(int, self._call("smembers", f"{self._base}shelves"))):
+        members = self._call("smembers", f"{self._base}shelves")
+        for number in sorted(int(member) for member in members if member.isdigit()):
             facts = self._call("hgetall", f"{self._base}shelf:{number}")
-            if facts:  # else it was cleared just now
+            if not facts:  # it was cleared just now
+                continue
+            try:
                 counts = (int(facts[name]) for name in (b"keeper", b"beats", b"ended"))
                 keeper, beats, ended = counts
                 found.append(Shelf(number, facts[b"prefix"], keeper, beats, bool(ended)))
+            except (KeyError, ValueError):
+                if number not in self._bad_shelves:
+                    self._bad_shelves.add(number)
+                    log.error(
+                        "%sshelf:%d is damaged: the jobs in %sjobs:%d will not run",
+                        *(self._base, number, self._base, number),
+                    )
         return found
 
-    def take(self, mine: int, other: Shelf) -> None:
-        self._run(_TAKE, mine, other.number, other.beats)
+    def take(self, beat: Beat, other: Shelf) -> bool:
+        return bool(self._run(_TAKE, *beat, other.number, other.beats))
 
     def read(self, shelf: int, after: int | None, limit: int) -> list[Record]:
         if after is None:
-            numbers = self._call("hkeys", f"{self._base}jobs:{shelf}")
-            self._unread = sorted(map(int, numbers), reverse=True)
+            fields = self._call("hkeys", f"{self._base}jobs:{shelf}")
+            known = {field: int(field) for field in fields if field.isdigit()}
+            if strange := [field for field in fields if field != b"%d" % known.get(field, -1)]:
+                where = self.set_aside(shelf, strange)
+                log.error("%d jobs have no numbers and will not run: %s", len(strange), where)
+            self._unread = sorted(known[field] for field in known.keys() - set(strange))[::-1]
         numbers = [self._unread.pop() for _ in range(min(limit, len(self._unread)))]
         if not numbers:
             return []
         jobs = self._call("hmget", f"{self._base}jobs:{shelf}", numbers)
         tries = self._call("hmget", f"{self._base}tries:{shelf}", numbers)
         rows = zip(numbers, jobs, tries, strict=True)
-        return [_unpacked(number, job, int(count or 0)) for number, job, count in rows]
+        return [_unpacked(number, job or b"", count or b"0") for number, job, count in rows]
+
+    def set_aside(self, shelf: int, numbers: Sequence[int | bytes]) -> str:
+        self._run(_SET_ASIDE, shelf, *numbers)
+        return f"HGETALL {self._base}jobs:-{shelf}"
 
     def clear(self, shelf: int) -> None:
         self._run(_CLEAR, shelf)
 
     def leave(self, mine: int) -> None:
-        self._call("hset", f"{self._base}shelf:{mine}", "ended", 1)
+        self._run(_LEAVE, mine)
 
     def _run(self, script: str, *words: Any) -> Any:
         return self._call("eval", script, 0, self._base, *words)
@@ -194,9 +270,15 @@ def _packed(record: Record) -> bytes:
     return b"".join((head, *names, record.workload))
 
 
-def _unpacked(number: int, job: bytes, deliveries: int) -> Record:
+def _unpacked(number: int, job: bytes, tries: bytes) -> Record:
+    """The record; one that is not sound when the job does not add up."""
+    if len(job) < _HEAD.size:
+        return Record(number, b"", b"", -1, 0, b"", job, 0)
     priority, due, *lengths = _HEAD.unpack_from(job)
     at = _HEAD.size
+    if at + sum(lengths) > len(job):
+        priority = -1
+    deliveries = int(tries) if tries.isdigit() else 0
     names = []
     for length in lengths:
         names.append(job[at : at + length])

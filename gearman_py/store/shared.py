@@ -11,14 +11,29 @@ saw that beat, which are fewer.
 A run whose last beat is older than LEASE gives out no stored job until the next has arrived; one
 whose shelf was taken stops. Jobs are not moved when a shelf is taken: whoever keeps them finds
 them where they are.
+
+When a connection is lost, what was sent last may be done, not done, or still be on its way. So each
+group has a number, its beat, and is done only if the shelf still has the beat that its sender saw.
+After a new connection the shelf's beat tells whether the group is there; and the next group, when
+it is done, keeps out whatever may still come late.
 """
 
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
 
-from gearman_py.store.base import Adopted, Changes, Record, StoreError, UnknownOutcome, clock
+from gearman_py.store.base import (
+    SERIES_BITS,
+    Adopted,
+    Changes,
+    InDoubt,
+    Record,
+    StoreError,
+    UnknownOutcome,
+    clock,
+    sound,
+)
+from gearman_py.store.database import Beat, Database, Lost, Place, Rows, Shelf, Weakness
 
 log = logging.getLogger("gearmand")
 
@@ -27,90 +42,27 @@ LEASE = 5.0  # seconds from a beat for which nobody else has the jobs
 GRACE = LEASE + 1.0  # seconds without a beat until another may have them
 WAIT = LEASE  # seconds for a lost connection to come back before jobs are refused
 PAUSE = 0.1  # seconds between two tries
+CHECK = 2.0  # seconds between two looks at how the database is set
+WARN_AGAIN = 10.0  # seconds
+MANY_SERIES = 2**11 - 1  # of job numbers, which have 63 bits with them; 0 is not of a shelf
 BATCH = 2000  # records read at a time: the event loop takes so many in 20 ms
-BRIEF = "the queue's database is out of reach"
 NOTHING = Changes([], {}, [])
-
-Place = tuple[int, int]
-"""Where a job is: its shelf, and its number there."""
-
-
-class Shelf(NamedTuple):
-    """The jobs that one run was submitted. ``prefix``: what their handles begin with.
-
-    ``keeper`` is the shelf of the run that has them now: of this very run at first. ``beats``
-    are that run's so far; ``ended``: it was told to stop, and did.
-    """
-
-    number: int
-    prefix: bytes
-    keeper: int
-    beats: int
-    ended: bool
-
-
-class Rows(NamedTuple):
-    """A group of changes, each with its place; to be made in this order, all or none."""
-
-    doubtful: Sequence[int]
-    added: Sequence[Record]
-    delivered: Sequence[tuple[Place, int]]
-    removed: Sequence[Place]
-
-
-class Lost(StoreError):
-    """The connection to the database is gone: what was asked last may be done or not."""
-
-
-class Database(Protocol):
-    """What differs between databases. All of it raises Lost, and StoreError when it was refused.
-
-    ``mine`` is the shelf of the run that speaks.
-    """
-
-    def connect(self) -> None:
-        """Connect, and see that it keeps what it says that it keeps."""
-
-    def disconnect(self) -> None:
-        """Let the connection go; a lost one too."""
-
-    def enrol(self, prefix: bytes) -> int:
-        """Make a shelf for a new run; its number."""
-
-    def write(self, mine: int, rows: Rows) -> bool:
-        """Beat, and make the changes durable; False, and nothing done: ``mine`` was taken.
-
-        ``doubtful`` are numbers on ``mine`` that may be there, and are to go.
-        """
-
-    def shelves(self) -> list[Shelf]:
-        """All there are."""
-
-    def take(self, mine: int, other: Shelf) -> None:
-        """Keep all shelves that the run of this one keeps.
-
-        Nothing is done when it has beaten since, or when ``mine`` was taken.
-        """
-
-    def read(self, shelf: int, after: int | None, limit: int) -> list[Record]:
-        """The records with the next numbers on a shelf."""
-
-    def clear(self, shelf: int) -> None:
-        """Forget an empty shelf."""
-
-    def leave(self, mine: int) -> None:
-        """Say that this run has ended."""
 
 
 class SharedStore:
     """A store in a database; ``prefix`` is what this server's handles begin with.
 
-    Raises StoreError when the database cannot be had.
+    ``accept_loss``: of a database's bearable weaknesses only the log is told.
+    Raises StoreError when the database cannot be had, or might lose jobs.
     """
 
-    def __init__(self, database: Database, prefix: bytes) -> None:
+    def __init__(self, database: Database, prefix: bytes, *, accept_loss: bool = False) -> None:
         self._database = database
         self._prefix = prefix
+        self._accept_loss = accept_loss
+        self._weaknesses: list[Weakness] = []
+        self._refusal: StoreError | None = None  # why it is given no more jobs
+        self._checked = clock()
         self._connected = True
         self._doubtful: list[int] = []  # refused, and perhaps stored all the same
         self._foreign: dict[int, Place] = {}  # jobs that have other numbers here than there
@@ -120,17 +72,27 @@ class SharedStore:
         self._unread: list[Shelf] = []  # shelves that this run took over
         self._read_up_to: int | None = None
         self._counted = 0  # jobs on the shelf that is being read
+        self._hindered = False  # the last look for jobs of others failed ...
+        self._warned = -WARN_AGAIN  # ... and when that was said
         database.connect()
+        self._check()
+        if self._refusal:
+            raise self._refusal
         begun = clock()
         self._mine = database.enrol(prefix)
         self.lease = begun + LEASE
+        self._beat = 0  # the last that the database has
+        self._last_beat = 0  # the last that was sent
         self._known = {self._mine}  # shelves that this run keeps
-        self._home = [self._mine]  # those with handles of its own prefix
+        self.series = self._mine % MANY_SERIES + 1
+        # By series: the shelf whose jobs have the same numbers here as there. Shelves of one
+        # prefix differ in their series; only records of earlier versions have none of their own.
+        self._home = {self.series: self._mine}
 
     @property
     def beat(self) -> float:
         """Seconds until the store wants to hear of its owner again."""
-        return 0 if self._unread else BEAT
+        return 0 if self._unread and not self._hindered else BEAT
 
     def replay(self) -> Iterator[Record]:
         """Nothing; what the run before this one left is adopted at once if it has ended."""
@@ -139,45 +101,75 @@ class SharedStore:
 
     def commit(self, changes: Changes) -> None:
         """Make the changes durable; a lost connection is waited for, WAIT seconds."""
+        if changes.added and self._refusal:
+            raise self._refusal
         rows = Rows(
             self._doubtful,
             changes.added,
-            [
-                (place, count)
-                for number, count in changes.delivered.items()
-                for place in self._places(number)
-            ],
-            [place for number in changes.removed for place in self._places(number)],
+            [(self._place(number), count) for number, count in changes.delivered.items()],
+            [self._place(number) for number in changes.removed],
         )
-        doubtful = [*self._doubtful, *(record.number for record in changes.added)]
-        until = time.monotonic() + WAIT
-        while True:
-            try:
-                self._connect()
-                begun = clock()
-                kept = self._database.write(self._mine, rows)
-            except Lost as error:
-                self._disconnect()
-                self._doubtful = doubtful
-                rows = rows._replace(doubtful=doubtful)
-                if time.monotonic() > until:
-                    raise
-                log.debug("%s: trying again", error)
-                time.sleep(PAUSE)
-            else:
-                break
-        if not kept:
-            raise UnknownOutcome(
-                "this server was out of touch with the queue's database for so long that another "
-                "one took over its jobs"
-            )
-        self.lease = begun + LEASE
+        self.lease = self._write(rows) + LEASE
         self._doubtful = []
         for number in changes.removed:
             self._foreign.pop(number, None)
 
+    def _write(self, rows: Rows) -> float:
+        """Make the changes durable; when what was done had been sent."""
+        until = time.monotonic() + WAIT
+        number = self._next_beat()
+        unanswered: float | None = None  # when it was first sent without an answer
+        while True:
+            sent = None
+            try:
+                self._connect()
+                if unanswered is not None and self._beat == number:
+                    return unanswered
+                sent = clock()
+                if self._database.write(Beat(self._mine, self._beat, number), rows):
+                    self._beat = number
+                    return sent
+                self._find()
+            except UnknownOutcome:
+                raise
+            except StoreError as error:
+                if isinstance(error, Lost):
+                    self._disconnect()
+                    unanswered = unanswered or sent
+                    if time.monotonic() < until:
+                        log.debug("%s: trying again", error)
+                        time.sleep(PAUSE)
+                        continue
+                if unanswered is None:
+                    raise
+                self._doubtful = [*self._doubtful, *(record.number for record in rows.added)]
+                raise InDoubt(str(error), error.brief) from error
+
+    def _next_beat(self) -> int:
+        self._last_beat += 1
+        return self._last_beat
+
     def tidy(self) -> None:
-        """Nothing: databases do that themselves."""
+        """Look from time to time how the database is set."""
+        if self._connected and clock() - self._checked > CHECK:
+            try:
+                self._check()
+            except Lost:
+                self._disconnect()
+            except StoreError as error:
+                log.debug("%s: how the database is set is not known", error)
+
+    def _check(self) -> None:
+        self._checked = clock()
+        known, self._weaknesses = self._weaknesses, self._database.weaknesses()
+        refused = []
+        for weakness in self._weaknesses:
+            if not (weakness.bearable and self._accept_loss):
+                refused.append(weakness.text)
+            elif weakness not in known:
+                log.warning("%s (jobs are stored all the same: --accept-loss)", weakness.text)
+        brief = "the queue's database might lose it"
+        self._refusal = StoreError("; ".join(refused), brief) if refused else None
 
     def adopt(self) -> list[Adopted]:
         """Jobs of runs that are gone, and are this one's now: BATCH of them at most."""
@@ -188,14 +180,17 @@ class SharedStore:
                 self.commit(NOTHING)
             if not self._unread:
                 self._look()
-            return self._read()
+            adopted = self._read()
         except UnknownOutcome:
             raise
         except Lost:
             self._disconnect()
+            return []
         except StoreError as error:
-            log.error("%s: jobs of other servers cannot be looked for", error)
-        return []
+            self._hinder(error)
+            return []
+        self._hindered = False
+        return adopted
 
     def close(self) -> None:
         try:
@@ -204,6 +199,14 @@ class SharedStore:
         except StoreError as error:
             log.warning("%s: others learn in %g s that this server has ended", error, GRACE)
         self._disconnect()
+
+    def _hinder(self, error: StoreError) -> None:
+        self._hindered = True
+        if self._unread and self._read_up_to is None:  # others may be in a better state
+            self._unread.append(self._unread.pop(0))
+        if clock() - self._warned > WARN_AGAIN:
+            self._warned = clock()
+            log.error("%s: jobs of other servers cannot be looked for", error)
 
     def _look(self) -> None:
         """Take over from those that have not beaten for GRACE seconds.
@@ -239,7 +242,11 @@ class SharedStore:
     def _take(self, runs: Iterable[Shelf]) -> None:
         taken = list(runs)
         for run in taken:
-            self._database.take(self._mine, run)
+            number = self._next_beat()
+            if self._database.take(Beat(self._mine, self._beat, number), run):
+                self._beat = number
+            else:
+                self._find()
         if taken:
             self._runs()
 
@@ -248,25 +255,42 @@ class SharedStore:
             shelf = self._unread[0]
             records = self._database.read(shelf.number, self._read_up_to, BATCH)
             if records:
-                if self._read_up_to is None and shelf.prefix == self._prefix:
-                    self._home.append(shelf.number)
                 self._read_up_to = records[-1].number
-                self._counted += len(records)
-                return list(self._adopted(shelf, records))
-            if self._read_up_to is None:
+                if good := self._set_aside(shelf, records):
+                    self._counted += len(good)
+                    return list(self._adopted(shelf, good))
+                continue
+            if not self._counted:
                 self._database.clear(shelf.number)
             elif not self._left(shelf):
-                name = shelf.prefix.decode(errors="backslashreplace")
-                log.warning("took over %d jobs of %s, which is gone", self._counted, name)
+                log.warning("took over %d jobs of %s, which is gone", self._counted, shelf.name)
             self._unread.pop(0)
             self._read_up_to = None
             self._counted = 0
         return []
 
+    def _set_aside(self, shelf: Shelf, records: Sequence[Record]) -> list[Record]:
+        """The sound ones; the others are moved away."""
+        bad = [record.number for record in records if not sound(record)]
+        if bad:
+            try:
+                where = self._database.set_aside(shelf.number, bad)
+            except StoreError as error:  # who reads them next finds them again
+                where = str(error)
+                if isinstance(error, Lost):
+                    self._disconnect()
+            message = "%d jobs of %s are damaged and will not run; look at them: %s"
+            log.error(message, len(bad), shelf.name, where)
+        return [record for record in records if sound(record)]
+
     def _adopted(self, shelf: Shelf, records: Iterable[Record]) -> Iterator[Adopted]:
-        """Records with numbers of this server, below 0 where the handles are of another."""
+        """Records with numbers of this server, below 0 where it cannot use those of the shelf."""
         for record in records:
-            if shelf.prefix == self._prefix:
+            series = record.number >> SERIES_BITS
+            if (
+                shelf.prefix == self._prefix
+                and self._home.setdefault(series, shelf.number) == shelf.number
+            ):
                 yield Adopted(b"", record)
             else:
                 self._foreign_number = number = self._foreign_number - 1
@@ -274,15 +298,33 @@ class SharedStore:
                 handle = b"%b:%d" % (shelf.prefix, record.number)
                 yield Adopted(handle, record._replace(number=number))
 
-    def _places(self, number: int) -> list[Place]:
+    def _place(self, number: int) -> Place:
         if number < 0:
-            return [self._foreign[number]]
-        return [(shelf, number) for shelf in self._home]
+            return self._foreign[number]
+        return self._home[number >> SERIES_BITS], number
 
     def _connect(self) -> None:
         if not self._connected:
             self._database.connect()
             self._connected = True
+            self._find()
+            self._check()
+
+    def _find(self) -> None:
+        """See which beat of this run the database has; raises UnknownOutcome if it is over."""
+        shelves = {shelf.number: shelf for shelf in self._database.shelves()}
+        mine = shelves.get(self._mine)
+        if mine is None:
+            raise UnknownOutcome(
+                "what the queue's database knew of this server is not there any more: it was "
+                "deleted or evicted, or this is another database"
+            )
+        if mine.keeper != self._mine:
+            raise UnknownOutcome(
+                "this server was out of touch with the queue's database for so long that another "
+                "one took over its jobs"
+            )
+        self._beat = mine.beats
 
     def _disconnect(self) -> None:
         self._connected = False

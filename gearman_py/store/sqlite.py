@@ -42,6 +42,7 @@ _DELIVER = "UPDATE job SET deliveries = value FROM json_each(?) WHERE number = C
 class SQLiteStore:
     """A store in the file at ``path``, made when it is not there; raises StoreError."""
 
+    series = 0
     lease = inf
     beat = None
 

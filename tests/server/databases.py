@@ -6,9 +6,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import redis
 
 from tests.server.process import LIMIT, await_true
 
@@ -58,21 +62,25 @@ class Redis:
     """Redis on the loopback address, which keeps what it says that it keeps."""
 
     def __init__(self, folder: Path, *words: str) -> None:
-        self._port = free_port()
-        self._command = ["redis-server", "--port", str(self._port), "--bind", "127.0.0.1"]
+        self.port = free_port()
+        self._command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1"]
         self._pid = folder / "pid"
         self._command += ["--daemonize", "yes", "--pidfile", str(self._pid)]
         self._command += ["--dir", str(folder), "--save", ""]
         self._command += words or ("--appendonly", "yes", "--appendfsync", "always")
-        self.options = ["-q", "redis", "--redis-port", str(self._port)]
+        self.options = ["-q", "redis", "--redis-port", str(self.port)]
 
     def start(self) -> None:
         subprocess.run(self._command, check=True, stdout=subprocess.DEVNULL)
         await_true(self._answers)
 
+    def connect(self) -> Any:
+        """A client of it."""
+        return redis.Redis(port=self.port)
+
     def _answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self._port), LIMIT) as peer:
+            with socket.create_connection(("127.0.0.1", self.port), LIMIT) as peer:
                 peer.sendall(b"PING\r\n")
                 return peer.recv(100) == b"+PONG\r\n"
         except OSError:
@@ -80,6 +88,73 @@ class Redis:
 
     def pids(self) -> list[int]:
         return [int(self._pid.read_text())]
+
+
+class Wire:
+    """A way to a port of this host that can be disturbed.
+
+    ``deaf``: answers are thrown away. ``delivered``: what was held has arrived.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._door.getsockname()[1]
+        self.deaf = False
+        self.delivered = False
+        self._held: set[socket.socket] = set()
+        self._open: set[socket.socket] = set()
+        self._released = threading.Event()
+        self._ends: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self._begin(self._accept)
+
+    def __enter__(self) -> "Wire":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._released.set()
+        self._door.shutdown(socket.SHUT_RDWR)
+        for end in self._ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        for end in [self._door, *self._ends]:
+            end.close()
+
+    def hold(self) -> None:
+        """Keep back what comes by the connections that there are."""
+        self._held |= self._open
+
+    def release(self) -> None:
+        """Let it arrive."""
+        self._released.set()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._door.accept()
+                far = socket.create_connection(("127.0.0.1", self._to))
+                self._open.add(near)
+                self._ends += (near, far)
+                self._begin(self._carry, near, far)
+                self._begin(self._carry, far, near)
+
+    def _begin(self, target: Callable[..., None], *ends: socket.socket) -> None:
+        self._threads.append(threading.Thread(target=target, args=ends, daemon=True))
+        self._threads[-1].start()
+
+    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(2**16):
+                held = source in self._held
+                if held:
+                    self._released.wait()
+                if source in self._open or not self.deaf:
+                    target.sendall(data)
+                self.delivered |= held
+            target.shutdown(socket.SHUT_WR)
 
 
 def free_port() -> int:

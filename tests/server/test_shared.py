@@ -5,18 +5,20 @@ PostgreSQL and Redis are Debian's, and real. Set SUCCESSIONS to kill more often.
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from gearman_py.protocol.packets import Packet
 from tests.server import databases
-from tests.server.databases import Database, Postgres, Redis
+from tests.server.databases import Database, Postgres, Redis, Wire
 from tests.server.load import Book
 from tests.server.process import LIMIT, Peer, Server, await_true
 from tests.tally import tally
@@ -24,6 +26,14 @@ from tests.tally import tally
 Start = Callable[..., Server]
 Connect = Callable[..., Peer]
 SUCCESSIONS = int(os.environ.get("SUCCESSIONS", "1"))
+NAMESAKES = int(os.environ.get("NAMESAKES", "1"))
+# A job server whose clock stands still: without more all of them would give out the same numbers.
+ONE_MOMENT = """
+import sys, time
+time.time_ns = lambda: 1_800_000_000_000_000_000
+from gearman_py.cli.gearmand import main
+sys.exit(main())
+"""
 
 
 @pytest.fixture(params=[Postgres, Redis])
@@ -42,10 +52,10 @@ def serve(database: Database, tmp_path: Path) -> Iterator[Start]:
     """Starts a server on the database; ``name``: its own name, as if on another host."""
     with contextlib.ExitStack() as started:
 
-        def begin(name: str = "one") -> Server:
+        def begin(name: str = "one", *more: str, **options: Any) -> Server:
             folder = Path(tempfile.mkdtemp(dir=tmp_path))
             words = ["-L", "127.0.0.1", "-p", "0", "-v", "--job-handle-prefix", f"H:{name}"]
-            server = Server([*words, *database.options], folder)
+            server = Server([*words, *database.options, *more], folder, **options)
             started.callback(server.process.wait)
             started.callback(server.process.kill)
             return server
@@ -92,6 +102,44 @@ def test_jobs_of_a_killed_server_run_on_another(serve: Start, database: Database
         await_succession(server)
     book.work(server.listening(), until_empty=True)
     tally("succession", kills=SUCCESSIONS, **book.check())
+
+
+def test_servers_of_one_name_and_one_moment_lose_nothing_of_each_other(serve: Start) -> None:
+    book = Book()
+    for _ in range(NAMESAKES):
+        one, two = (serve(program=("-c", ONE_MOMENT)) for _ in range(2))
+        with book.load(one.listening()), book.load(two.listening()):
+            await_load(book)
+            one.process.kill()
+            one.process.wait()
+            book.server_died()
+            await_succession(two)
+            await_load(book)
+            two.process.kill()
+            two.process.wait()
+            book.server_died()
+        last = serve(program=("-c", ONE_MOMENT))
+        last.listening()
+        await_succession(last)
+        book.work(last.listening(), until_empty=True)
+        assert last.end() == 0
+    tally("namesakes", kills=2 * NAMESAKES, **book.check())
+
+
+def test_job_that_ends_removes_the_record_of_no_other(serve: Start, connect: Connect) -> None:
+    one, two = (serve(program=("-c", ONE_MOMENT)) for _ in range(2))
+    handles = [submit(connect(each.listening()), b"%d" % n) for n, each in enumerate((one, two))]
+    assert handles[0] != handles[1]
+    peer = worker(connect(two.listening()))
+    handle = peer.ask(Packet.GRAB_JOB)[1]
+    peer.say(Packet.WORK_COMPLETE, handle, b"")
+    await_true(lambda: two.log != "" and peer.command("status").endswith(b"f\t0\t0\t1\n.\n"))
+    assert two.end() == 0
+    one.process.kill()
+    three = serve("three")
+    three.listening()
+    await_succession(three)
+    assert worker(connect(three.listening())).ask(Packet.GRAB_JOB)[1] == handles[0]
 
 
 def test_server_that_stops_leaves_its_jobs_to_the_next_start(
@@ -151,6 +199,54 @@ def test_server_that_stood_still_gives_out_nothing_that_another_has(
     assert [others.ask(Packet.GRAB_JOB)[-1] for _ in range(20)] == [b"%d" % n for n in range(20)]
 
 
+@pytest.mark.parametrize("database", [Redis], indirect=True)
+def test_group_that_arrives_late_is_not_done_a_second_time(
+    serve: Start, database: Redis, connect: Connect
+) -> None:
+    with Wire(database.port) as wire:
+        server = serve("one", "--redis-port", str(wire.port))
+        client, peer = connect(server.listening()), worker(connect(server.listening()))
+        client.socket.settimeout(2 * LIMIT)
+        submit(client, b"first")
+        peer.say(Packet.WORK_COMPLETE, peer.ask(Packet.GRAB_JOB)[1], b"")
+        wire.hold()  # what is sent now arrives later; who connects anew is served
+        submit(client, b"second")
+        peer.say(Packet.WORK_COMPLETE, peer.ask(Packet.GRAB_JOB)[1], b"")
+        with contextlib.closing(database.connect()) as connection:
+            await_true(lambda: not connection.keys("gearman_py:1:jobs:*"))
+            wire.release()
+            await_true(lambda: wire.delivered)
+            assert not connection.keys("gearman_py:1:jobs:*"), "a job that is done is there again"
+
+
+@pytest.mark.parametrize("database", [Redis], indirect=True)
+def test_nothing_runs_of_what_a_server_refused_that_was_cut_off(
+    serve: Start, database: Redis, connect: Connect
+) -> None:
+    with Wire(database.port) as wire:
+        cut = serve("one", "--redis-port", str(wire.port))
+        other = serve("two")
+        other.listening()
+        clients = [connect(cut.listening()) for _ in range(8)]
+        submit(clients[0], b"kept")
+        wire.deaf = True  # what it sends arrives, and no answer comes
+        refused = []
+        for number, client in enumerate(clients):
+            client.socket.settimeout(2 * LIMIT)
+            client.say(Packet.SUBMIT_JOB_BG, b"f", b"", b"%d" % number)
+        for number, client in enumerate(clients):
+            with contextlib.suppress(AssertionError, OSError):  # hung up on
+                if client.hear()[0] == "ERROR":
+                    refused.append(b"%d" % number)
+        await_succession(other)
+        peer = worker(connect(other.listening()))
+        ran = []
+        while (told := peer.ask(Packet.GRAB_JOB)) != ("NO_JOB",):
+            ran.append(told[-1])
+        assert b"kept" in ran
+        assert not set(refused) & set(ran)
+
+
 def test_jobs_survive_kill_9_of_the_database(serve: Start, database: Database) -> None:
     book = Book()
     server = serve()
@@ -166,16 +262,19 @@ def test_jobs_survive_kill_9_of_the_database(serve: Start, database: Database) -
     tally("database", kills=SUCCESSIONS, **book.check())
 
 
-def test_no_answer_from_the_database_refuses_background_jobs_and_serves_the_others(
+def test_no_answer_from_the_database_answers_no_background_job_and_serves_the_others(
     serve: Start, database: Database, connect: Connect
 ) -> None:
     server = serve()
-    peer, client = connect(server.listening()), connect(server.listening())
+    sent, peer, client = (connect(server.listening()) for _ in range(3))
     peer.socket.settimeout(2 * LIMIT)
+    sent.socket.settimeout(2 * LIMIT)
     submit(peer, b"withheld")
     databases.send(database, signal.SIGSTOP)
-    peer.say(Packet.SUBMIT_JOB_BG, b"f", b"", b"refused")
+    sent.say(Packet.SUBMIT_JOB_BG, b"f", b"", b"may have arrived, may not")
     assert client.ask(Packet.SUBMIT_JOB, b"f", b"", b"in the foreground")[0] == "JOB_CREATED"
+    assert sent.closed(), "it is told something that is not known"
+    peer.say(Packet.SUBMIT_JOB_BG, b"f", b"", b"never left")
     assert peer.hear() == (
         *("ERROR", b"QUEUE_ERROR"),
         b"the job could not be stored: the queue's database is out of reach",
@@ -192,6 +291,156 @@ def test_no_answer_from_the_database_refuses_background_jobs_and_serves_the_othe
     assert doer.ask(Packet.GRAB_JOB)[-1] == b"kept"
     assert doer.ask(Packet.GRAB_JOB) == ("NO_JOB",)
     assert "jobs are stored again" in server.log
+
+
+def _damage(database: Postgres | Redis) -> int:
+    """Break records of a dead server's; how many are broken."""
+    if isinstance(database, Postgres):
+        with psycopg.connect(database.where, autocommit=True) as connection:
+            for column, value in (("priority", 77), ("deliveries", -1), ("number", -5)):
+                connection.execute(
+                    f"UPDATE gearman_queue SET {column} = {value} "  # noqa: S608 - our words
+                    "WHERE number = (SELECT max(number) FROM gearman_queue "
+                    "WHERE priority < 3 AND deliveries >= 0)"
+                )
+        return 3
+    with contextlib.closing(database.connect()) as connection:
+        [key] = connection.keys("gearman_py:1:jobs:*")
+        good = connection.hvals(key)[0]
+        bad = {b"7": b"short", b"8": good[:-3], b"9": b"\x4d" + good[1:], b"no number": good}
+        bad[b"10"] = good[:9] + b"\xff" * 4 + good[13:]
+        bad.pop(b"8")  # a payload that is shorter cannot be told
+        connection.hset(key, mapping={**bad, b"11": b""})
+        connection.hset(key.replace(b"jobs", b"tries"), b"9", b"many")
+        return len(bad) + 1
+
+
+def test_damaged_records_of_a_dead_server_are_set_aside(
+    serve: Start, database: Postgres | Redis, connect: Connect
+) -> None:
+    one, two = serve("one"), serve("two")
+    client = connect(one.listening())
+    handles = [submit(client, b"%d" % number) for number in range(5)]
+    one.process.kill()
+    two.listening()
+    broken = _damage(database)
+    await_succession(two)
+    survivors = handles[:2] if isinstance(database, Postgres) else handles
+    peer = worker(connect(two.listening()))
+    for _ in survivors:
+        assert peer.ask(Packet.GRAB_JOB)[1] in survivors
+    assert peer.ask(Packet.GRAB_JOB) == ("NO_JOB",)
+    told = re.findall(r"(\d+) jobs (?:of H:one are damaged|have no numbers)", two.log)
+    assert sum(map(int, told)) == broken
+    submit(peer, b"it goes on")
+    assert two.end() == 0
+    assert "Traceback" not in two.log
+
+
+@pytest.mark.parametrize("method", ["commit", "tidy", "adopt"])
+def test_error_that_nobody_expected_stops_the_server(
+    serve: Start, connect: Connect, method: str
+) -> None:
+    program = f"""
+import pathlib, sys
+from gearman_py.store import shared
+method = shared.SharedStore.{method}
+def broken(self, *arguments):
+    if pathlib.Path(sys.argv[-1]).exists():
+        raise ZeroDivisionError("a mistake of ours")
+    return method(self, *arguments)
+shared.SharedStore.{method} = broken
+from gearman_py.cli.gearmand import main
+sys.exit(main(sys.argv[1:-1]))
+"""
+    folder = Path(tempfile.mkdtemp())
+    server = serve("one", str(folder / "now"), program=("-c", program))
+    submit(connect(server.listening()), b"kept")
+    (folder / "now").touch()
+    assert server.process.wait(LIMIT) == 1
+    assert "a mistake of ours" in server.log
+    assert "stopping; the next start reads what was kept" in server.log
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("database", [Redis], indirect=True)
+def test_redis_without_room_refuses_new_jobs_and_lets_the_old_ones_end(
+    serve: Start, database: Redis, connect: Connect
+) -> None:
+    server = serve()
+    client, peer = connect(server.listening()), worker(connect(server.listening()))
+    for number in range(20):
+        submit(client, b"%d" % number)
+    with contextlib.closing(database.connect()) as connection:
+        connection.config_set("maxmemory", 1)
+        said, code, _ = client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"no room")
+        assert (said, code) == ("ERROR", b"QUEUE_ERROR")
+        for _ in range(20):
+            _, handle, *_ = peer.ask(Packet.GRAB_JOB)
+            peer.say(Packet.WORK_COMPLETE, handle, b"")
+            client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"no room")
+        await_true(lambda: not connection.keys("gearman_py:1:jobs:*"))
+        assert "maxmemory" in server.log
+        server.process.kill()
+        again = serve()  # also a new start finds its way in
+        assert worker(connect(again.listening())).ask(Packet.GRAB_JOB) == ("NO_JOB",)
+        connection.config_set("maxmemory", 0)
+        submit(connect(again.listening()), b"room")
+
+
+@pytest.mark.parametrize("database", [Redis], indirect=True)
+@pytest.mark.parametrize(
+    ("name", "bad", "good"),
+    [
+        ("maxmemory-policy", "allkeys-lru", "noeviction"),
+        ("appendfsync", "everysec", "always"),
+        ("no-appendfsync-on-rewrite", "yes", "no"),
+        ("appendonly", "no", "yes"),
+    ],
+)
+def test_redis_set_to_forget_is_refused_and_noticed(
+    serve: Start, database: Redis, connect: Connect, name: str, bad: str, good: str
+) -> None:
+    server = serve()
+    client = connect(server.listening())
+    submit(client, b"kept")
+    with contextlib.closing(database.connect()) as connection:
+        connection.config_set(name, bad)
+        refused = serve("another")
+        assert refused.process.wait(LIMIT) == 1
+        assert f"put {name} {good} into its redis.conf" in refused.log
+        await_true(lambda: client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"")[0] == "ERROR")
+        assert f"put {name} {good} into its redis.conf" in server.log
+        accepting = serve("another", "--accept-loss")
+        if name == "maxmemory-policy":
+            assert accepting.process.wait(LIMIT) == 1, "a queue that is thrown away is accepted"
+        else:
+            submit(connect(accepting.listening()), b"as you like")
+            assert "--accept-loss" in accepting.log
+        connection.config_set(name, good)
+        await_true(lambda: client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"")[0] == "JOB_CREATED")
+
+
+@pytest.mark.parametrize("database", [Redis], indirect=True)
+def test_server_whose_keys_are_gone_stops_and_says_why(serve: Start, database: Redis) -> None:
+    server = serve()
+    server.listening()
+    with contextlib.closing(database.connect()) as connection:
+        connection.flushall()
+    assert server.process.wait(LIMIT) == 1
+    assert "is not there any more: it was deleted or evicted" in server.log
+
+
+@pytest.mark.parametrize("database", [Postgres], indirect=True)
+def test_postgres_table_that_a_crash_would_empty_is_refused(
+    serve: Start, database: Postgres
+) -> None:
+    assert serve().listening()
+    with psycopg.connect(database.where, autocommit=True) as connection:
+        connection.execute("ALTER TABLE gearman_queue SET UNLOGGED")
+    refused = serve("another")
+    assert refused.process.wait(LIMIT) == 1
+    assert "ALTER TABLE gearman_queue SET LOGGED" in refused.log
 
 
 @pytest.mark.parametrize(("queue", "module"), [("postgres", "psycopg"), ("redis", "redis")])
@@ -217,7 +466,7 @@ def test_redis_that_would_forget_is_refused(start: Start, tmp_path: Path) -> Non
     redis.start()
     server = start(*redis.options)
     assert server.process.wait(LIMIT) == 1
-    assert "put appendonly yes and appendfsync always into its redis.conf" in server.log
+    assert "put appendfsync always into its redis.conf" in server.log
     databases.kill(redis)
 
 
