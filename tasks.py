@@ -75,7 +75,9 @@ def plan(
     from provision.fleet import deploy as engine
 
     return engine.plan(
-        inventory_folder(hosts), ROLES, Options(limit or None, tags, False, verbose, json, parallel)
+        inventory_folder(hosts),
+        ROLES,
+        Options(limit=limit or None, tags=tags, verbose=verbose, json=json, parallel=parallel),
     )
 
 
@@ -94,7 +96,9 @@ def deploy(
     """Make every host as its roles say: plan, ask, apply, verify."""
     from provision.fleet import deploy as engine
 
-    options = Options(limit or None, tags, yes, verbose, json, parallel)
+    options = Options(
+        limit=limit or None, tags=tags, yes=yes, verbose=verbose, json=json, parallel=parallel
+    )
     act = engine.plan if check else engine.deploy
     return act(inventory_folder(hosts), ROLES, options)
 
@@ -118,8 +122,10 @@ def upgrade(
     """Bring hosts to this tree's release, one by one, and back if it does not work."""
     from provision.fleet import rollout
 
-    options = Options(limit or None, "", yes, verbose, json, parallel, again)
-    manner = rollout.Manner(batch, max_fail, settle, gap)
+    options = Options(
+        limit=limit or None, yes=yes, verbose=verbose, json=json, parallel=parallel, again=again
+    )
+    manner = rollout.Manner(batch=batch, max_fail=max_fail, settle=settle, gap=gap)
     return rollout.upgrade(inventory_folder(hosts), ROLES, options, manner, to=release or None)
 
 
@@ -142,8 +148,10 @@ def rollback(
     """Bring hosts back to the release they ran before, or to any that they keep."""
     from provision.fleet import rollout
 
-    options = Options(limit or None, "", yes, verbose, json, parallel, again)
-    manner = rollout.Manner(batch, max_fail, settle, gap)
+    options = Options(
+        limit=limit or None, yes=yes, verbose=verbose, json=json, parallel=parallel, again=again
+    )
+    manner = rollout.Manner(batch=batch, max_fail=max_fail, settle=settle, gap=gap)
     return rollout.rollback(inventory_folder(hosts), ROLES, options, manner, to=to or None)
 
 
@@ -152,7 +160,7 @@ def status(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> 
     """Show what runs where: releases, units, what a deploy would change."""
     from provision.commands import status as standing
 
-    return standing.status(inventory_folder(hosts), ROLES, Options(limit or None, json=json))
+    return standing.status(inventory_folder(hosts), ROLES, Options(limit=limit or None, json=json))
 
 
 @command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
@@ -160,7 +168,7 @@ def history(c: Context, hosts: str = "", limit: str = "", json: bool = False) ->
     """Show who deployed what, when, and how it went, as the hosts remember it."""
     from provision.commands import history as past
 
-    return past.history(inventory_folder(hosts), Options(limit or None, json=json))
+    return past.history(inventory_folder(hosts), Options(limit=limit or None, json=json))
 
 
 @command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
@@ -168,7 +176,7 @@ def releases(c: Context, hosts: str = "", limit: str = "", json: bool = False) -
     """Show the releases that hosts keep: which run, which are bad."""
     from provision.commands import history as past
 
-    return past.releases(inventory_folder(hosts), Options(limit or None, json=json))
+    return past.releases(inventory_folder(hosts), Options(limit=limit or None, json=json))
 
 
 @command(help=HOSTS | LIMIT | {"json": "a line of JSON for each host"})
@@ -176,7 +184,7 @@ def inventory(c: Context, hosts: str = "", limit: str = "", json: bool = False) 
     """Show groups, hosts and variables as they were understood, and where each stands."""
     from provision.commands import show_inventory as listing
 
-    for line in listing.lines(inventory_folder(hosts), Options(limit or None, json=json)):
+    for line in listing.lines(inventory_folder(hosts), Options(limit=limit or None, json=json)):
         print(line)
 
 
@@ -187,7 +195,7 @@ def trust(
     """Show the hosts' keys, ask, and record them in the inventory's known_hosts."""
     from provision.commands import trust as keys
 
-    return keys.trust(inventory_folder(hosts), Options(limit or None, yes=yes), replace)
+    return keys.trust(inventory_folder(hosts), Options(limit=limit or None, yes=yes), replace)
 
 
 @command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
@@ -195,7 +203,7 @@ def facts(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> i
     """Show what the hosts are: system, size, clock, addresses, release."""
     from provision.commands import facts as looking
 
-    return looking.facts(inventory_folder(hosts), Options(limit or None, json=json))
+    return looking.facts(inventory_folder(hosts), Options(limit=limit or None, json=json))
 
 
 @command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
@@ -203,7 +211,9 @@ def doctor(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> 
     """Show why it is not working: all that is known to go wrong, looked at, with its cure."""
     from provision.doctor import doctor as examination
 
-    return examination.doctor(inventory_folder(hosts), ROLES, Options(limit or None, json=json))
+    return examination.doctor(
+        inventory_folder(hosts), ROLES, Options(limit=limit or None, json=json)
+    )
 
 
 @command(
@@ -231,7 +241,9 @@ def logs(
     from provision.commands import logs as journal
 
     wanted = journal.Wanted(lines=lines, since=since, follow=follow)
-    return journal.logs(inventory_folder(hosts), Options(limit or None, json=json), name, wanted)
+    return journal.logs(
+        inventory_folder(hosts), Options(limit=limit or None, json=json), name, wanted
+    )
 
 
 @command(
@@ -259,8 +271,8 @@ def run(
     from provision.commands import run as running
 
     words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
-    options = Options(limit or None, json=json, parallel=parallel)
-    manner = running.Manner(root, shell, seconds)
+    options = Options(limit=limit or None, json=json, parallel=parallel)
+    manner = running.Manner(root=root, shell=shell, seconds=seconds)
     return running.run(inventory_folder(hosts), options, words, manner)
 
 

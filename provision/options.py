@@ -7,7 +7,7 @@ from provision.errors import ToolkitError
 PARALLEL = 16  # hosts at once
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """Which hosts, which part of them, and how it is told."""
 

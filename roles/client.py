@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from provision.build import Artifact
-from provision.inventory.load import Host, Inventory
+from provision.inventory.host import Host, Inventory
 from provision.resources.base import Resource
 from provision.resources.files import template
 from roles.job_server import servers

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from provision.errors import InventoryError
-from provision.inventory.load import Host, Inventory
+from provision.inventory.host import Host, Inventory
 from provision.resources.base import Resource
 from provision.resources.files import Directory
 from provision.resources.firewall import Firewall, rules, unit

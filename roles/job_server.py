@@ -5,7 +5,7 @@ from ipaddress import ip_address
 
 from provision.build import Artifact
 from provision.errors import InventoryError
-from provision.inventory.load import Host, Inventory
+from provision.inventory.host import Host, Inventory
 from provision.resources.base import Resource
 from provision.resources.health import ServerHealth
 from provision.resources.release import Release

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from provision import pki as authority
-from provision.inventory.load import Host, Inventory
+from provision.inventory.host import Host, Inventory
 from provision.resources.account import Group
 from provision.resources.base import Resource
 from provision.resources.certificate import Certificate

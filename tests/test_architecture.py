@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,17 @@ FLOORS = (
     {"client", "worker", "admin"},
     {"server", "functions", "testing", "pytest_plugin", "compat"},
     {"cli", "__main__"},
+)
+# As FLOORS, for the toolkit: a room, or a file beside the rooms, imports only what is below it.
+TOOLKIT = (
+    {"agent", "distributions", "errors"},
+    {"build", "inventory", "lab", "options", "render"},
+    {"pki", "remote", "ssh"},
+    {"resources"},
+    {"plan"},
+    {"report"},
+    {"cli", "fleet"},
+    {"commands", "doctor"},
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 
@@ -60,6 +72,32 @@ def test_job_system_imports_only_its_own_floor_and_lower_ones() -> None:
                 assert FLOOR.get(there, 0) <= FLOOR[here], f"{path}: {there} is above {here}"
 
 
+def test_rooms_of_the_toolkit_import_only_lower_ones() -> None:
+    floor = {name: number for number, names in enumerate(TOOLKIT) for name in names}
+    for path in sources("provision"):
+        here = path.relative_to(ROOT / "provision").with_suffix("").parts[0]
+        for name in imports(path):
+            top, _, rest = name.partition(".")
+            there = rest.partition(".")[0]
+            if top == "provision" and there not in ("", here):
+                assert floor[there] < floor[here], f"{path}: {there} is not below {here}"
+
+
+@pytest.mark.parametrize("package", ["provision", "roles"])
+def test_no_imports_lead_in_a_circle(package: str) -> None:
+    """Those under TYPE_CHECKING and within functions included."""
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sources(package)}
+    graph = {
+        module: {
+            known
+            for name in imports(ROOT / f"{module.replace('.', '/')}.py")
+            if (known := name if name in modules else name.rpartition(".")[0]) in modules
+        }
+        for module in modules
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
 @pytest.mark.parametrize("low", ["protocol", "broker"])
 def test_rules_do_no_input_or_output(low: str) -> None:
     for path in sources(f"gearman_py/{low}"):
@@ -88,12 +126,10 @@ def test_buildings_keep_apart() -> None:
             assert not {name.partition(".")[0] for name in imports(path)} & others, path
 
 
-def test_only_transport_knows_fabric_and_only_what_is_about_ssh_knows_paramiko() -> None:
-    ssh = {"connection", "stream", "keys", "known_hosts", "route", "diagnosis", "trust"}
+def test_only_ssh_knows_fabric_and_paramiko() -> None:
     for path in sources("provision"):
         tops = {name.partition(".")[0] for name in imports(path)}
-        assert "fabric" not in tops or path.name == "connection.py", path
-        assert "paramiko" not in tops or path.stem in ssh, path
+        assert not tops & {"fabric", "paramiko"} or path.parent.name == "ssh", path
 
 
 def test_no_file_is_too_long_to_read_at_once() -> None:

@@ -8,7 +8,7 @@ from provision.build import ON_HOSTS
 from provision.errors import ToolkitError
 from provision.fleet import pool as hosts
 from provision.inventory import load as inventory
-from provision.inventory.load import Host
+from provision.inventory.host import Host
 from provision.options import Options
 from provision.remote.messages import Question, Unknown
 from provision.report.events import Failed, Row

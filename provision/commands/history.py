@@ -12,7 +12,7 @@ from provision.errors import HostFailed, ToolkitError
 from provision.fleet import pool as hosts
 from provision.fleet.run import FACTS, PAST, Connect
 from provision.inventory import load as inventory
-from provision.inventory.load import Host
+from provision.inventory.host import Host
 from provision.options import Options
 from provision.remote.messages import Unknown
 from provision.report.events import Failed, Row

@@ -13,7 +13,7 @@ from typing import Any
 from provision.errors import HostFailed, InventoryError, ToolkitError
 from provision.fleet import pool as hosts
 from provision.inventory import load as inventory
-from provision.inventory.load import Host
+from provision.inventory.host import Host
 from provision.options import Options
 from provision.remote.session import Session
 from provision.report.events import Failed, Row

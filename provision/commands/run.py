@@ -11,14 +11,14 @@ from pathlib import Path
 from provision.errors import HostFailed, ToolkitError
 from provision.fleet import pool as hosts
 from provision.inventory import load as inventory
-from provision.inventory.load import Host
+from provision.inventory.host import Host
 from provision.options import Options
 from provision.report.events import Failed, Row
 from provision.report.json import JsonReport
 from provision.report.text import Report
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Manner:
     """How a command is run."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from provision.inventory import load as inventory
-from provision.inventory.load import Host, Inventory
+from provision.inventory.host import Host, Inventory
 from provision.options import Options
 
 INDENT = "  "

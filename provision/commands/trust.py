@@ -5,12 +5,8 @@ record is never taken for it: that needs `--replace`, which names the host. A ju
 in to, so its key has to be trusted before those of the hosts behind it can be seen.
 """
 
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from provision.errors import InventoryError, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
@@ -19,22 +15,10 @@ from provision.options import Options
 from provision.report.events import Row
 from provision.report.text import Report
 from provision.ssh.connection import host_keys
-from provision.ssh.known_hosts import KnownHosts, fingerprint
-from provision.ssh.route import Route, Stop, route
-
-if TYPE_CHECKING:
-    import paramiko
+from provision.ssh.known_hosts import Found, KnownHosts, fingerprint, record
+from provision.ssh.route import Route, route
 
 HEADINGS = ("host", "address", "type", "fingerprint", "")
-
-
-@dataclass(frozen=True)
-class Found:
-    """A key that a machine shows, and how it stands: known, new, changed or revoked."""
-
-    stop: Stop
-    key: "paramiko.PKey"
-    standing: str
 
 
 def trust(folder: Path, options: Options, replace: str = "") -> int:
@@ -109,7 +93,7 @@ class _Visit:
         if not self._options.yes and not self._report.confirm(f"Trust {_keys(wanted)}?"):
             self.status = self.status or Unreachable.status
             return False
-        _record(self._file, wanted, self._replaced)
+        record(self._file, wanted, self._replaced)
         self._quiet = False
         self._report.say(f"{self._file}: {_keys(wanted)} recorded")
         return True
@@ -150,47 +134,3 @@ def _table(found: Iterable[Found]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(HEADINGS, *rows, strict=True)]
     for row in (HEADINGS, *rows) if rows else ():
         yield "  ".join(f"{text:{wide}}" for text, wide in zip(row, widths, strict=True)).rstrip()
-
-
-# -- the file -------------------------------------------------------------------------------
-
-
-def _record(path: Path, wanted: Iterable[Found], replaced: set[str]) -> None:
-    """Add keys, in order; of machines that are replaced, the old lines go. Whole or not at all."""
-    wanted = list(wanted)
-    gone: set[int] = set()
-    for each in wanted:
-        if each.stop.known_as in replaced:
-            gone |= KnownHosts(each.stop).lines
-    try:
-        lines = path.read_text().splitlines() if path.exists() else []
-        lines = [line for number, line in enumerate(lines, 1) if number not in gone]
-        for each in wanted:
-            line = f"{each.stop.known_as} {each.key.get_name()} {each.key.get_base64()}"
-            if line not in lines:
-                # Before the first that belongs after it: comments stay where they are.
-                after = (at for at, other in enumerate(lines) if _order(other) > _order(line))
-                lines.insert(next(after, len(lines)), line)
-        _write(path, "".join(f"{line}\n" for line in lines))
-    except OSError as error:
-        raise InventoryError(f"{path}: it cannot be written: {error.strerror}") from None
-
-
-def _write(path: Path, text: str) -> None:
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        try:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
-
-
-def _order(line: str) -> tuple[str, bool, str]:
-    """By host, ed25519 first; a comment, or a line that is no key, belongs after none."""
-    name, _, rest = line.partition(" ")
-    if not rest or name.startswith(("#", "@")):
-        return ("", False, "")
-    return (name, not rest.startswith("ssh-ed25519 "), rest)

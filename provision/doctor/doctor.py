@@ -17,7 +17,7 @@ from provision.errors import HostFailed, ToolkitError
 from provision.fleet import pool as hosts
 from provision.fleet.run import Roles
 from provision.inventory import load as inventory
-from provision.inventory.load import Host, Inventory
+from provision.inventory.host import Host, Inventory
 from provision.options import Options
 from provision.remote.messages import Unknown
 from provision.remote.session import Session

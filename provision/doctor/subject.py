@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from provision.inventory.load import Host
+from provision.inventory.host import Host
 from provision.remote.messages import Unknown
 from provision.resources.base import Answers, Resource
 

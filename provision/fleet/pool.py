@@ -13,7 +13,7 @@ from socket import gethostname
 from typing import TypeVar
 
 from provision.errors import ToolkitError
-from provision.inventory.load import Host
+from provision.inventory.host import Host
 from provision.options import PARALLEL
 from provision.remote.session import Session
 from provision.ssh import connection as transport

@@ -30,7 +30,7 @@ from provision.resources.health import WorkerHealth
 SETTLE = 3600  # seconds that a unit may be watched at most
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Manner:
     """How an upgrade goes about it."""
 

@@ -24,7 +24,7 @@ from provision.errors import HostFailed, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
 from provision.fleet import tags
 from provision.inventory import load as inventory
-from provision.inventory.load import Host, Inventory
+from provision.inventory.host import Host, Inventory
 from provision.options import Options
 from provision.plan import Plan
 from provision.remote.messages import Operation, Outcome, Question, Unknown

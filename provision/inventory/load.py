@@ -21,6 +21,8 @@ import yaml
 from provision.errors import InventoryError
 from provision.inventory import document, vault
 from provision.inventory.document import Where, pairs, place
+from provision.inventory.host import Host, Inventory
+from provision.inventory.jump_args import ARGUMENTS, jumps
 from provision.inventory.patterns import chosen, expanded
 from provision.inventory.references import resolved
 from provision.inventory.schema import (
@@ -33,45 +35,9 @@ from provision.inventory.schema import (
     variables_file,
 )
 from provision.inventory.secrets import Secret
-from provision.ssh.route import ARGUMENTS, jumps
 
 SECTIONS = ("hosts", "children", "vars")
 SUFFIXES = (".yml", ".yaml", ".json")
-
-
-@dataclass(frozen=True)
-class Host:
-    """A host, and all that its inventory says of it."""
-
-    name: str
-    address: str
-    port: int
-    user: str
-    key_file: Path | None
-    become: bool
-    jump: tuple[str, ...]  # hosts to go through, each [user@]host[:port]
-    ssh_config: Path | None  # an OpenSSH configuration that says more of how to connect
-    groups: frozenset[str]
-    variables: Mapping[str, Any] = field(hash=False)
-    where: str  # file:line
-    folder: Path  # of the inventory: known_hosts is there
-
-    def where_is(self, variable: str) -> str:
-        """file:line of a variable; of the host when nobody set it."""
-        return str(self._places.get(variable, self.where))
-
-    _places: Mapping[str, "Where"] = field(default_factory=dict, repr=False, hash=False)
-
-
-@dataclass(frozen=True)
-class Inventory:
-    """``hosts`` are those to work on; a group always is the whole group."""
-
-    hosts: tuple[Host, ...]
-    everyone: tuple[Host, ...]
-
-    def group(self, name: str) -> tuple[Host, ...]:
-        return tuple(host for host in self.everyone if name in host.groups)
 
 
 @dataclass
@@ -94,7 +60,7 @@ class _Host:
 
 
 def load(folder: Path | str, limit: str | None = None) -> Inventory:
-    """Read an inventory. ``limit``: hosts or groups to work on, as provision/patterns.py says.
+    """Read an inventory. ``limit``: hosts or groups to work on, as patterns.py says.
 
     Raises :class:`InventoryError`.
     """

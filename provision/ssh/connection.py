@@ -20,7 +20,7 @@ from threading import Event, Lock, Semaphore, Timer
 from typing import TYPE_CHECKING, Any
 
 from provision.errors import HostFailed, Unreachable
-from provision.inventory.load import Host
+from provision.inventory.host import Host
 from provision.ssh.diagnosis import LOGIN, explained, lost
 from provision.ssh.jump_hosts import Gateway, Gateways
 from provision.ssh.keys import Keys

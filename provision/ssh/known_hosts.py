@@ -1,12 +1,14 @@
 """Which host keys are trusted: the inventory's known_hosts, else the user's own.
 
-Nothing is ever added here. Lines are read one by one, because one that paramiko does not
+Only :func:`record` adds to a file. Lines are read one by one, because one that paramiko does not
 understand would spoil the file for it. A key marked @revoked is refused; @cert-authority is
 not supported, and such a line is passed over.
 """
 
 import base64
 import hashlib
+import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,3 +143,56 @@ def fingerprint(key: "paramiko.PKey") -> str:
     """As `ssh-keygen -l` shows it."""
     digest = hashlib.sha256(key.asbytes()).digest()
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+# -- writing it -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Found:
+    """A key that a machine shows, and how it stands: known, new, changed or revoked."""
+
+    stop: Stop
+    key: "paramiko.PKey"
+    standing: str
+
+
+def record(path: Path, wanted: Iterable[Found], replaced: set[str]) -> None:
+    """Add keys, in order; of machines that are replaced, the old lines go. Whole or not at all."""
+    wanted = list(wanted)
+    gone: set[int] = set()
+    for each in wanted:
+        if each.stop.known_as in replaced:
+            gone |= KnownHosts(each.stop).lines
+    try:
+        lines = path.read_text().splitlines() if path.exists() else []
+        lines = [line for number, line in enumerate(lines, 1) if number not in gone]
+        for each in wanted:
+            line = f"{each.stop.known_as} {each.key.get_name()} {each.key.get_base64()}"
+            if line not in lines:
+                # Before the first that belongs after it: comments stay where they are.
+                after = (at for at, other in enumerate(lines) if _order(other) > _order(line))
+                lines.insert(next(after, len(lines)), line)
+        _write(path, "".join(f"{line}\n" for line in lines))
+    except OSError as error:
+        raise InventoryError(f"{path}: it cannot be written: {error.strerror}") from None
+
+
+def _write(path: Path, text: str) -> None:
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        try:
+            file.write(text)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def _order(line: str) -> tuple[str, bool, str]:
+    """By host, ed25519 first; a comment, or a line that is no key, belongs after none."""
+    name, _, rest = line.partition(" ")
+    if not rest or name.startswith(("#", "@")):
+        return ("", False, "")
+    return (name, not rest.startswith("ssh-ed25519 "), rest)

@@ -8,22 +8,17 @@ known_hosts.py says, whatever is written there.
 """
 
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from getpass import getuser
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from provision.errors import InventoryError
+from provision.inventory.host import Host
+from provision.inventory.jump_args import ARGUMENTS, HOP
 
-if TYPE_CHECKING:
-    from provision.inventory.load import Host
-
-ARGUMENTS = "ansible_ssh_common_args"
 LONGEST = 8  # jump hosts
-HOP = re.compile(r"(?:(?P<user>.+)@)?(?P<address>\[[^][]+\]|[^][:@]+)(?::(?P<port>\d{1,5}))?")
-OPTION = re.compile(r"-o\s*ProxyJump(?:\s*=\s*|\s+)(\S+)|-J\s*(\S+)", re.IGNORECASE)
 ELSEWHERE = ("proxycommand", "hostkeyalias")
 
 
@@ -54,24 +49,7 @@ class Stop:
 Route = tuple[Stop, ...]
 
 
-def jumps(arguments: str) -> tuple[str, ...]:
-    """The jump hosts that ``ansible_ssh_common_args`` names; raises ValueError for anything else.
-
-    >>> jumps("-o ProxyJump=ana@gate:2222,inner")
-    ('ana@gate:2222', 'inner')
-    """
-    match = OPTION.fullmatch(" ".join(shlex.split(arguments)))
-    if match is None:
-        raise ValueError("only `-J HOST,...` and `-o ProxyJump=HOST,...` are supported")
-    written = match[1] or match[2]
-    hops = () if written.lower() == "none" else tuple(written.split(","))
-    for hop in hops:
-        if not HOP.fullmatch(hop):
-            raise ValueError(f"{hop!r} is no jump host: write [user@]host[:port]")
-    return hops
-
-
-def route(host: "Host") -> Route:
+def route(host: Host) -> Route:
     """The way to a host. Raises :class:`InventoryError`."""
     return _Guide(host).way()
 
@@ -79,7 +57,7 @@ def route(host: "Host") -> Route:
 class _Guide:
     """Finds the way to one host."""
 
-    def __init__(self, host: "Host") -> None:
+    def __init__(self, host: Host) -> None:
         self._host = host
         self._file = host.ssh_config
         self._config = _read(self._file, host.where_is("ssh_config")) if self._file else None

@@ -11,7 +11,7 @@ import pytest
 from provision.errors import ToolkitError, Unreachable
 from provision.fleet import pool as hosts
 from provision.inventory import load as inventory
-from provision.inventory.load import Host
+from provision.inventory.host import Host
 from provision.remote.session import Session
 from provision.ssh import stream as line
 

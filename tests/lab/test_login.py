@@ -18,7 +18,7 @@ import pytest
 from provision.errors import ToolkitError
 from provision.fleet import pool as hosts
 from provision.inventory import load as inventory
-from provision.inventory.load import Host
+from provision.inventory.host import Host
 
 ROOT = Path(__file__).resolve().parents[2]
 THREE = ("client1", "server1", "worker1")

@@ -15,7 +15,7 @@ import pytest
 from provision.errors import InventoryError, Locked, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
 from provision.inventory import load as inventory
-from provision.inventory.load import Host
+from provision.inventory.host import Host
 from provision.remote import session
 from provision.remote.messages import Operation
 from provision.ssh import connection as transport

@@ -10,7 +10,7 @@ import pytest
 
 from provision.errors import Locked, ToolkitError, Unreachable
 from provision.fleet import deploy
-from provision.inventory.load import Host
+from provision.inventory.host import Host
 from provision.options import Options
 from provision.remote.messages import Answer, Operation, Outcome, Question
 from roles import ROLES

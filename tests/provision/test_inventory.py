@@ -8,7 +8,7 @@ import yaml
 from provision.errors import InventoryError
 from provision.inventory import load as inventory
 from provision.inventory import schema
-from provision.inventory.load import Host
+from provision.inventory.host import Host
 from provision.inventory.patterns import chosen
 from provision.inventory.secrets import Secret
 

@@ -10,7 +10,7 @@ import pytest
 from provision.commands import history as past
 from provision.fleet import pool as hosts
 from provision.fleet.pool import operator
-from provision.inventory.load import Host
+from provision.inventory.host import Host
 from provision.options import Options
 from provision.remote.messages import Answer, Question
 from provision.remote.session import Session

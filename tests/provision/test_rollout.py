@@ -15,7 +15,7 @@ from provision.build import ON_HOSTS
 from provision.errors import ToolkitError, Unreachable
 from provision.fleet import rollout
 from provision.fleet.rollout import Manner
-from provision.inventory.load import Host
+from provision.inventory.host import Host
 from provision.options import Options
 from provision.remote.messages import Answer, Operation, Outcome, Question
 from provision.resources.sample_jobs import SAMPLES
@@ -124,7 +124,7 @@ class Fleet:
         self, to: str = NEW, *, again: bool = False, limit: str | None = None, **how: Any
     ) -> int:
         manner = Manner(**{"settle": 0.0, **how})
-        options = Options(limit, yes=True, again=again)
+        options = Options(limit=limit, yes=True, again=again)
         return rollout.upgrade(self.folder, ROLES, options, manner, to=to, connect=self.connect)
 
     def rollback(self, to: str | None = None) -> int:

@@ -7,7 +7,8 @@ import pytest
 
 from provision.errors import InventoryError
 from provision.inventory import load as inventory
-from provision.ssh.route import Route, jumps, route
+from provision.inventory.jump_args import jumps
+from provision.ssh.route import Route, route
 
 CONFIG = """\
 Host gate

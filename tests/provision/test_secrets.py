@@ -14,7 +14,7 @@ import pytest
 
 from provision.errors import InventoryError
 from provision.inventory import load as inventory
-from provision.inventory.load import Host
+from provision.inventory.host import Host
 from provision.inventory.secrets import Secret
 
 ROOT = Path(__file__).resolve().parents[2]

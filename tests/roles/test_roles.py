@@ -13,7 +13,7 @@ from provision import plan
 from provision.build import Artifact
 from provision.errors import InventoryError
 from provision.inventory import load as inventory
-from provision.inventory.load import Inventory
+from provision.inventory.host import Inventory
 from provision.resources.base import Resource
 from provision.resources.unit import Unit, UnitFile
 from roles import ROLES

@@ -1,0 +1,43 @@
+"""What an inventory comes to: its hosts, each with all that is said of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from provision.inventory.document import Where
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host, and all that its inventory says of it."""
+
+    name: str
+    address: str
+    port: int
+    user: str
+    key_file: Path | None
+    become: bool
+    jump: tuple[str, ...]  # hosts to go through, each [user@]host[:port]
+    ssh_config: Path | None  # an OpenSSH configuration that says more of how to connect
+    groups: frozenset[str]
+    variables: Mapping[str, Any] = field(hash=False)
+    where: str  # file:line
+    folder: Path  # of the inventory: known_hosts is there
+
+    def where_is(self, variable: str) -> str:
+        """file:line of a variable; of the host when nobody set it."""
+        return str(self._places.get(variable, self.where))
+
+    _places: Mapping[str, Where] = field(default_factory=dict, repr=False, hash=False)
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """``hosts`` are those to work on; a group always is the whole group."""
+
+    hosts: tuple[Host, ...]
+    everyone: tuple[Host, ...]
+
+    def group(self, name: str) -> tuple[Host, ...]:
+        return tuple(host for host in self.everyone if name in host.groups)
