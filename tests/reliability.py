@@ -175,6 +175,32 @@ ROWS = (
         f"{SERVER}/test_load.py::test_two_thousand_peers_that_dawdle_slow_nobody",
     ),
     Row(
+        "slow readers",
+        "a client that stands still for three times what a silent peer has, and then reads",
+        "gets all; memory without limit",
+        f"{SERVER}/test_slow_readers.py"
+        "::test_a_reader_that_stands_still_longer_than_keepalive_waits_gets_all_and_holds_up_nobody",
+    ),
+    Row(
+        "parts",
+        "peers with 50 MiB each of a message, twice as much together as --max-memory",
+        "no limit",
+        f"{SERVER}/test_slow_readers.py"
+        "::test_parts_of_messages_count_towards_the_limit_and_the_largest_is_closed",
+    ),
+    Row(
+        "chunks",
+        "an HTTP body in chunks of one byte",
+        "not tried",
+        f"{SERVER}/test_web.py::test_a_body_in_tiny_chunks_keeps_nobody_waiting",
+    ),
+    Row(
+        "half handshakes",
+        "ten times as many handshakes that are not ended as --max-connections",
+        "not tried",
+        f"{SERVER}/test_tls.py::test_handshakes_that_are_not_ended_count_as_connections",
+    ),
+    Row(
         "messages",
         "malformed packets and lines, each on a connection of its own",
         "not all are survived; 6 of 90 are never answered",

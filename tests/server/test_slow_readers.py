@@ -1,5 +1,6 @@
 """A reader that is slow, but alive, gets all that it is owed; nobody else pays for it."""
 
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from gearman_py.protocol.codec import RESPONSE, Decoder, request
 from gearman_py.protocol.packets import Packet
 from tests.server.process import Address, Peer, Server, await_true
+from tests.tally import tally
 
 Start = Callable[..., Server]
 Connect = Callable[..., Peer]
@@ -88,14 +90,20 @@ def test_a_reader_that_stands_still_longer_than_keepalive_waits_gets_all_and_hol
     )
     address = server.listening()
     work(address, b"f")
+    before = server.resident()
     client = submit(address, 60)
+    await_true(lambda: server.resident() - before > 17 * MIB)  # now its worker waits for it
     began = time.monotonic()
     bystander = connect(address)
     bystander.socket.settimeout(60)
     _, handle = bystander.ask(Packet.SUBMIT_JOB_HIGH, b"f", b"", b"")
     assert bystander.hear()[:2] == ("WORK_COMPLETE", handle)
+    waited = int((time.monotonic() - began) * 1000)
+    slowest = 0.0
     while time.monotonic() - began < 6:  # three times what a silent peer has
+        asked = time.perf_counter()
         assert bystander.ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
+        slowest = max(slowest, time.perf_counter() - asked)
         time.sleep(0.1)
     decoder, found = Decoder(RESPONSE), 0
     while found < 60:
@@ -103,6 +111,13 @@ def test_a_reader_that_stands_still_longer_than_keepalive_waits_gets_all_and_hol
         assert data, server.log
         found += sum(number == Packet.WORK_COMPLETE for number, _ in decoder.feed(data))
     client.close()
+    tally(
+        "slow readers",
+        results_owed=60,
+        lost=60 - found,
+        ms_that_its_worker_kept_a_job_of_others_waiting=waited,
+        ms_that_others_waited_at_most=round(slowest * 1000),
+    )
 
 
 def test_a_dump_into_a_pipe_that_is_not_read_arrives_whole(start: Start, connect: Connect) -> None:
@@ -196,3 +211,25 @@ def test_parts_of_messages_count_towards_the_limit_and_the_largest_is_closed(
     small.socket.sendall(b"\0")  # it held little, and is there
     assert small.hear()[0] in ("JOB_CREATED", "ERROR")
     assert slowest < 5
+    tally("parts", peers=len(held), ms_that_others_waited_at_most=round(slowest * 1000))
+
+
+def test_php_run_tasks_with_a_slow_callback_gets_all(
+    start: Start, work: Callable[[Address, bytes], None]
+) -> None:
+    known = ["php", "-r", "exit((int)!class_exists('GearmanClient'));"]
+    if not shutil.which("php") or subprocess.run(known).returncode:
+        pytest.skip("php has no GearmanClient")
+    address = start().listening()
+    for _ in range(2):
+        work(address, b"f")
+    program = (
+        "$c = new GearmanClient(); $c->addServer('%s', %d); $n = 0;"
+        "$c->setCompleteCallback(function ($t) use (&$n) {usleep(20000); $n++;});"
+        "for ($i = 0; $i < 100; $i++) {$c->addTask('f', (string)$i, null, 'u' . $i);}"
+        "$c->runTasks(); echo $n;"
+    )
+    done = subprocess.run(
+        ["php", "-r", program % address], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "100", done

@@ -115,6 +115,7 @@ def test_handshakes_that_are_not_ended_count_as_connections(
         return False
 
     await_true(room)
+    tally("half handshakes", begun=200, allowed=20, turned_away=180)
 
 
 def test_sighup_reads_the_certificate_again(start: Start, authority: Authority) -> None:
