@@ -128,7 +128,7 @@ def add_tls(parser: ArgumentParser) -> None:
 def add_max_packet(add: Callable[..., object]) -> None:
     """Add --max-packet."""
     text = f"the most bytes of a packet, such as 250M ({MAX_PACKET // 2**20}M)"
-    add("--max-packet", type=memory_size, metavar="SIZE", help=text)
+    add("--max-packet", type=packet_size, metavar="SIZE", help=text)
 
 
 def add_help(parser: ArgumentParser) -> None:
@@ -171,6 +171,13 @@ def memory_size(text: str) -> int:
         raise ArgumentTypeError(str(error)) from None
     if not found:
         raise ArgumentTypeError(f"{text!r} is not a size: expected more than 0")
+    return found
+
+
+def packet_size(text: str) -> int:
+    """An argument that is a number of bytes that a packet's header can count."""
+    if (found := memory_size(text)) >= 2**32:
+        raise ArgumentTypeError(f"{text!r} is more than a packet can have: expected less than 4G")
     return found
 
 

@@ -244,3 +244,15 @@ def alive(pid: int) -> bool:
 def test_the_module_runs_as_a_command() -> None:
     done = subprocess.run([sys.executable, "-m", "gearman_py.cli.gearman", "--version"])
     assert done.returncode == 0
+
+
+def test_a_packet_that_no_header_can_count_is_a_wrong_command_line(gearman: Run) -> None:
+    done = gearman("-f", "c-none", "--max-packet", "5G", "x")
+    assert done.returncode == 2
+    assert b"expected less than 4G" in done.stderr
+
+
+def test_a_job_over_max_packet_is_refused_in_words(gearman: Run) -> None:
+    done = gearman("-f", "c-none", "--max-packet", "1000", "x" * 1000)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"max_packet=1000" in done.stderr

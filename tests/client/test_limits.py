@@ -288,3 +288,19 @@ def test_the_servers_own_limit_is_told_too(kind: Any, gearmand: Any) -> None:
         await settled(client.close())
 
     asyncio.run(use())
+
+
+def test_what_all_three_allow_goes_both_ways(kind: Any, gearmand: Any, serve_worker: Any) -> None:
+    gearmand.stop()
+    gearmand.start("--max-packet", "250000000")
+    worker = Worker(gearmand.address, max_packet=250_000_000)
+    worker.add_function("large", lambda job: job.workload)
+    serve_worker(worker)
+    large = bytes(80_000_000)
+
+    async def use() -> None:
+        client = kind(gearmand.address, timeout=60, max_packet=250_000_000)
+        assert await settled(client.do("large", large)) == large
+        await settled(client.close())
+
+    asyncio.run(use())
