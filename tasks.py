@@ -52,6 +52,7 @@ PEERS = {
     "/usr/share/doc/php-gearman": "php-gearman",
     "/usr/share/doc/php-imagick": "php-imagick",
     "/usr/share/perl5/Gearman/Client.pm": "libgearman-client-perl",
+    "/usr/share/perl5/Gearman/Server.pm": "gearman-server",
     "strace": "strace",  # makes a disk fail
     "faketime": "faketime",  # sets a server's clock
     "/usr/lib/postgresql": "postgresql",

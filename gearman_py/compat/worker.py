@@ -25,10 +25,11 @@ from gearman_py.compat.connection_manager import (
 from gearman_py.compat.job import GearmanJob
 from gearman_py.dial import connect
 from gearman_py.errors import ConnectionLost, GearmanError, ServerUnavailable
+from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.protocol.packets import Packet
 from gearman_py.servers import Server, why_not
 from gearman_py.worker.line import Line
-from gearman_py.worker.session import Answer, Assignment, Session, State
+from gearman_py.worker.session import Answer, Assignment, ResultTooLarge, Session, State, must_fit
 
 _log = logging.getLogger("gearman_py.compat")
 
@@ -245,6 +246,12 @@ class GearmanWorker(GearmanConnectionManager):
 
     def _do(self, assignment: Assignment, line: Line) -> None:
         name, _ = self._task(assignment.function)
+        if assignment.too_large:
+            _log.error("%s failed: it is too large (job %s)", name, assignment.handle)
+            text = b"JobTooLarge: it is over the limit of %d" % MAX_PACKET
+            line.session.finish(Answer(Packet.WORK_EXCEPTION, (text,)))
+            self._attempt(line, line.flush)
+            return
         handle, unique = as_bytes(assignment.handle), as_bytes(assignment.unique)
         job = self.job_class(line, handle, name, unique, assignment.workload)
         self._in_job = True
@@ -262,6 +269,7 @@ class GearmanWorker(GearmanConnectionManager):
             self.send_job_failure(job)
 
     def _send(self, job: GearmanJob, packet: Packet, *arguments: bytes) -> None:
+        must_fit(MAX_PACKET, as_text(job.handle), arguments[-1])
         try:
             job.connection.send(as_text(job.handle), packet, *arguments)
         except OSError as error:
@@ -271,6 +279,11 @@ class GearmanWorker(GearmanConnectionManager):
         line: Line = job.connection
         assignment = line.session.assignment
         if assignment is not None and assignment.handle == as_text(job.handle):
+            try:
+                must_fit(MAX_PACKET, assignment.handle, b"".join(arguments))
+            except ResultTooLarge as error:
+                _log.error("%s failed: %s (job %s)", job.task, error, job.handle)
+                packet, arguments = Packet.WORK_EXCEPTION, (f"ResultTooLarge: {error}".encode(),)
             line.session.finish(Answer(packet, arguments))
             self._attempt(line, line.flush)
 

@@ -10,7 +10,7 @@ from gearman_py.errors import ConnectionLost, ProtocolError
 from gearman_py.protocol.packets import Packet
 from gearman_py.servers import Server, why_not
 from gearman_py.tls import TURNED_AWAY
-from gearman_py.worker.session import Session
+from gearman_py.worker.session import Session, say_once
 
 _FAREWELL = 2.0  # seconds for the server to close after we have said all we had to say
 
@@ -102,6 +102,9 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.session.receive(data)
+        if self.session.queued:
+            say_once(self.server, self.session.refused)
+            self.flush()
         self._changed.set()
 
     def pause_writing(self) -> None:

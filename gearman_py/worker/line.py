@@ -7,7 +7,7 @@ from threading import Lock
 from gearman_py.errors import ConnectionLost, ProtocolError
 from gearman_py.protocol.packets import Packet
 from gearman_py.servers import Server
-from gearman_py.worker.session import Session
+from gearman_py.worker.session import Session, say_once
 
 # Seconds for a server to answer a grab or to take bytes; one that does not is as good as gone.
 PATIENCE = 30
@@ -59,6 +59,9 @@ class Line:
         self.session.receive(data)
         if self.session.fault is not None:
             raise ProtocolError(f"{self.server} does not speak Gearman: {self.session.fault}")
+        if self.session.queued:
+            say_once(self.server, self.session.refused)
+            self.flush()
 
     def leave(self) -> None:
         """Say that we are done and let the server hang up: what we wrote has then arrived."""

@@ -1,20 +1,31 @@
 """A worker as a process of its own: signals, systemd, reload.
 
 SIGTERM and SIGINT drain, a second one leaves at once. SIGHUP starts the program anew and
-drains when that is registered. SIGUSR1 writes every thread's stack to stderr.
+drains when that is registered; at a terminal, which sends it when it is closed, it drains,
+unless a reload was asked for. SIGUSR1 writes every thread's stack to stderr.
 """
 
 import asyncio
 import faulthandler
 import logging
+import os
 import signal
+from time import monotonic
 
 from gearman_py.sdnotify import notify, watchdog_interval
 from gearman_py.worker.crew import Crew
-from gearman_py.worker.handover import HandoverFailed, Predecessor, hand_over, tell
+from gearman_py.worker.handover import (
+    HandoverFailed,
+    Predecessor,
+    hand_over,
+    reload_was_asked,
+    tell,
+)
 
 _log = logging.getLogger("gearman_py.worker")
 
+# Seconds in which two different signals are one request: a supervisor may send both.
+_ONE_REQUEST = 1.0
 _SIGN_OF_LIFE = 10.0  # seconds between status lines where no watchdog sets the pace
 
 
@@ -26,13 +37,16 @@ class Service:
         self._predecessor = predecessor
         self._relieved = False  # systemd listens to our successor now
         self._reloading: asyncio.Task[None] | None = None
+        self._first: tuple[str, float] = ("", 0.0)  # the signal that began the drain, and when
+        self._at_terminal = _has_terminal()
 
     async def run(self) -> None:
         """Work until drained or stopped."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, signal.Signals(number).name)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        if not (self._at_terminal and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN):  # nohup
+            loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         faulthandler.register(signal.SIGUSR1)
         reporting = asyncio.create_task(self._report())
         try:
@@ -45,15 +59,26 @@ class Service:
         _log.info("%s after %d jobs", how, self._crew.answered)
 
     def _signalled(self, name: str) -> None:
-        if self._crew.draining:
+        first, when = self._first
+        if self._crew.draining and name != first and monotonic() < when + _ONE_REQUEST:
+            _log.info("%s: draining already", name)
+        elif self._crew.draining:
             _log.warning("%s again: leaving at once", name)
             if self._predecessor is not None:
                 self._predecessor.hurry()
             self._crew.stop()
         else:
             _log.info("%s: draining", name)
+            self._first = name, monotonic()
             self._notify("STOPPING=1", "STATUS=draining")
             self._crew.drain()
+
+    def _hung_up(self) -> None:
+        if self._at_terminal and not reload_was_asked():
+            if not self._crew.draining:
+                self._signalled("SIGHUP")
+        else:
+            self._reload()
 
     def _reload(self) -> None:
         if self._crew.draining or (self._reloading and not self._reloading.done()):
@@ -97,3 +122,11 @@ class Service:
     def _notify(self, *lines: str) -> None:
         if not self._relieved:
             notify(*lines)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -10,6 +10,7 @@ another worker: that is what a server does on it, and then refuses this one's re
 import logging
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 
 from gearman_py.protocol.codec import MAX_PACKET, RESPONSE, Decoder, request
@@ -98,7 +99,10 @@ class Session:
             RESPONSE, max_packet=max_packet + _HANDLE_ROOM, skips_oversized=True
         )
         self._limits = limits or {}
-        self._grab = request(Packet.GRAB_JOB_ALL if reducers else Packet.GRAB_JOB_UNIQ)
+        self.refused = ""  # what the server said of a way to ask for jobs that it does not know
+        self._grabs = [Packet.GRAB_JOB_UNIQ, Packet.GRAB_JOB]
+        self._grab = Packet.GRAB_JOB_ALL if reducers else self._grabs.pop(0)
+        self._data = b""  # for a server that does not know WORK_DATA
         self._out = [request(Packet.SET_CLIENT_ID, client_id.encode())]
         self._out += [self._can_do(function) for function in functions]
 
@@ -114,8 +118,19 @@ class Session:
 
     def grab(self) -> None:
         """Ask for a job."""
-        self._out.append(self._grab)
+        self._out.append(_GRABS[self._grab])
         self.state = State.GRABBING
+
+    @property
+    def queued(self) -> bool:
+        """Whether there are bytes to be written."""
+        return bool(self._out)
+
+    @property
+    def _old(self) -> bool:
+        """Whether the server is one as Perl's Gearman::Server, which knows no data and no
+        warnings; takes an exception for no end of a job, and CANT_DO for no word about it."""
+        return self._grab is Packet.GRAB_JOB
 
     def sleep(self) -> None:
         """Ask to be woken when there is a job."""
@@ -128,19 +143,34 @@ class Session:
 
     def send(self, handle: str, packet: Packet, *arguments: bytes) -> None:
         """Say something of the job in hand; of one that has ended there is nothing to say."""
-        if self.assignment is not None and self.assignment.handle == handle:
+        if self.assignment is None or self.assignment.handle != handle:
+            return
+        if not self._old or packet not in (Packet.WORK_DATA, Packet.WORK_WARNING):
             self._out.append(request(packet, _bytes(handle), *arguments))
+        elif packet is Packet.WORK_DATA:
+            self._data += arguments[0]
 
     def finish(self, answer: Answer) -> None:
         """Answer the job in hand."""
         assignment = self.assignment
-        if assignment is not None and answer.packet is Packet.CANT_DO:
+        if assignment is not None and self._old:
+            self._finish_old(assignment.handle, answer)
+        elif assignment is not None and answer.packet is Packet.CANT_DO:
             self._out.append(request(Packet.CANT_DO, _bytes(assignment.function)))
             self._out.append(self._can_do(assignment.function))
         elif assignment is not None:
             self.send(assignment.handle, answer.packet, *answer.arguments)
         self.assignment = None
         self.state = State.IDLE
+
+    def _finish_old(self, handle: str, answer: Answer) -> None:
+        data, self._data = self._data, b""
+        if answer.packet is Packet.WORK_COMPLETE:
+            self.send(handle, answer.packet, data + answer.arguments[0])
+            return
+        if answer.packet is Packet.WORK_EXCEPTION:
+            self.send(handle, answer.packet, *answer.arguments)
+        self.send(handle, Packet.WORK_FAIL)
 
     def receive(self, data: bytes) -> None:
         """Take what was read. After a ``fault`` the connection is of no more use."""
@@ -154,6 +184,8 @@ class Session:
                 self.state = State.IDLE
             elif packet == Packet.NOOP and self.state is State.ASLEEP:
                 self.state = State.IDLE
+            elif packet == Packet.ERROR and self.state is State.GRABBING and not self.registered:
+                self._ask_otherwise(arguments)
             elif packet == Packet.ERROR:
                 # Most often JOB_NOT_FOUND: the job was cancelled, or given to another.
                 _log.debug("the server refused an answer: %s", b" ".join(arguments))
@@ -164,6 +196,15 @@ class Session:
         if self._skipped is not None and not self._decoder.partial:
             self._assigned(self._skipped)
             self._skipped = None
+
+    def _ask_otherwise(self, said: list[bytes]) -> None:
+        """It does not know how we ask for jobs: ask as older servers know it."""
+        self.refused = b": ".join(said).decode(errors="backslashreplace").strip()
+        if not self._grabs:
+            self.fault = self.refused
+            return
+        self._grab = self._grabs.pop(0)
+        self.grab()
 
     def _assigned(self, assignment: Assignment) -> None:
         self.assignment = assignment
@@ -176,7 +217,17 @@ class Session:
         return request(Packet.CAN_DO_TIMEOUT, _bytes(function), b"%d" % round(limit * 1000))
 
 
+_GRABS = {
+    packet: request(packet)
+    for packet in (Packet.GRAB_JOB, Packet.GRAB_JOB_UNIQ, Packet.GRAB_JOB_ALL)
+}
 _ASSIGN = frozenset({Packet.JOB_ASSIGN_UNIQ, Packet.JOB_ASSIGN, Packet.JOB_ASSIGN_ALL})
+
+
+@lru_cache(maxsize=1000)
+def say_once(server: str, refused: str) -> None:
+    """Log that a server is asked for jobs as older ones are, and what it said."""
+    _log.warning("%s does not know all of the protocol (%s): doing without", server, refused)
 
 
 def must_fit(limit: int, handle: str, data: bytes) -> None:

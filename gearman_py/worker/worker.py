@@ -17,6 +17,7 @@ from time import monotonic
 from typing import TypeVar, Unpack
 
 from gearman_py.event_loop import new_event_loop
+from gearman_py.printable import EntryFormatter
 from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.serializer import Serializer
 from gearman_py.servers import Servers, parse_servers
@@ -229,11 +230,20 @@ class Worker:
         """Work until SIGTERM or SIGINT, then drain. The process is this worker's.
 
         SIGHUP starts the program anew beside this one, and drains when job servers know that
-        one. Returns the exit status: 0 drained, 1 a second signal or the drain's time limit
-        ended it with a job in hand, or it could not begin. Reports to systemd where that is
-        listening. Raises ValueError without functions.
+        one; at a terminal it drains. Where logging is not set up, what the worker does is
+        printed to stderr.
+
+        Returns the exit status: 0 drained, 1 a second signal or the drain's time limit ended it
+        with a job in hand, or it could not begin. Reports to systemd where that is listening.
+        Raises ValueError without functions.
         """
         crew = self._begin()
+        if not _log.hasHandlers():
+            handler = logging.StreamHandler()
+            handler.setFormatter(EntryFormatter("%(asctime)s %(levelname)s %(message)s"))
+            logging.basicConfig(handlers=[handler])
+            _log.setLevel(logging.INFO)
+        _log.info("serving %s; SIGTERM or ^C drains", ", ".join(self._registry.declared))
         predecessor = Predecessor.from_environment()
         try:
             crew.open()

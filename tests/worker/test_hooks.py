@@ -295,3 +295,16 @@ def test_a_job_that_rests_is_given_back_when_the_worker_drains(
     assert [how for how, _, _ in heard] == ["given back"]
     gearman_server.wait_for("f", waiting=1, running=0)
     assert (tmp_path / "attempts").read_text() == "attempt\n"
+
+
+def test_log_records_carry_their_job(
+    gearman_server: Server, gearman_client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = Worker(gearman_server.address)
+    worker.add_function("f", fail)
+    with running(worker):
+        job = gearman_client.submit("f", unique="key")
+        job.exception()
+    (record,) = (record for record in caplog.records if record.levelname == "ERROR")
+    facts = vars(record)
+    assert (facts["function"], facts["handle"], facts["unique"]) == ("f", job.handle, "key")

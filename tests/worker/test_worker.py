@@ -1,6 +1,7 @@
 """A worker in a process of its own: drain, restart of servers, systemd's messages."""
 
 import os
+import pty
 import re
 import signal
 import socket
@@ -239,3 +240,58 @@ def test_a_server_lost_in_mid_job_does_not_end_the_worker(
         (tmp_path / "gate").touch()
         until(lambda: gearmand.workers_of("gate") == 1)
         assert client.do("gate", str(tmp_path / "gate")) == b"opened"
+
+
+def test_a_worker_whose_terminal_is_closed_drains(gearmand: Any, until: Until) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        command = [sys.executable, "-c", PROGRAM, gearmand.address, "30", "0"]
+        os.execv(command[0], command)  # noqa: S606  the point is the terminal of the child
+    until(lambda: gearmand.workers_of("gate") == 1)
+    os.close(terminal)
+    until(lambda: os.waitpid(pid, os.WNOHANG) == (pid, 0))
+    assert gearmand.workers_of("gate") == 0
+
+
+def test_two_different_signals_at_once_are_one_request(
+    gearmand: Any, start: Any, until: Until, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    worker = start(gearmand)
+    with Client(gearmand.address, timeout=10) as client:
+        job = client.submit("gate", str(gate))
+        until(lambda: gearmand.running("gate") == 1)
+        worker.send_signal(signal.SIGINT)
+        worker.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            worker.wait(0.2)
+        gate.touch()
+        assert job.result() == b"opened"
+        assert worker.wait(10) == 0
+
+
+def test_a_server_that_never_answers_does_not_hold_up_a_drain() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        worker = subprocess.Popen([sys.executable, "-c", PROGRAM, address, "30", "0"])
+        connections = [silent.accept()[0] for _ in range(2)]
+        for connection in connections:
+            assert connection.recv(999)
+        worker.terminate()
+        assert worker.wait(10) == 0
+        for connection in connections:
+            connection.close()
+
+
+def test_a_script_says_what_it_does_where_logging_is_not_set_up(
+    gearmand: Any, until: Until
+) -> None:
+    code = PROGRAM.replace('logging.basicConfig(level="INFO")', "")
+    command = [sys.executable, "-c", code, gearmand.address, "30", "0"]
+    worker = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    until(lambda: gearmand.workers_of("agate") == 1)
+    worker.terminate()
+    _, said = worker.communicate(timeout=20)
+    assert "INFO serving gate, agate; SIGTERM or ^C drains" in said
+    assert f"registered with {gearmand.address}" in said
+    assert "drained after 0 jobs" in said

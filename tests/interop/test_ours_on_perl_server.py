@@ -1,0 +1,76 @@
+"""Our client and worker at Perl's Gearman::Server, which knows an older protocol."""
+
+import logging
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gearman_py import Client, JobException, JobFailed, Requeue, Worker, WorkerJob
+from gearman_py.testing import running
+from tests.interop.conftest import await_true, process
+
+
+@pytest.fixture(scope="module")
+def at() -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    program = "/usr/bin/gearmand"
+    assert "perl" in Path(program).read_text().splitlines()[0]
+    with process(["perl", program, f"--port={port}", "--listen=127.0.0.1"]):
+        await_true(lambda: _listens(port))
+        yield f"127.0.0.1:{port}"
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.parametrize("kind", ["thread", "async"])
+@pytest.mark.parametrize("reducers", [False, True])
+def test_jobs_are_done_and_fail_as_elsewhere(
+    at: str, kind: str, reducers: bool, caplog: Any
+) -> None:
+    def do(job: WorkerJob) -> str:
+        if job.workload == b"raise":
+            raise ValueError("no")
+        if job.workload == b"fail":
+            job.fail()
+        if job.workload == b"requeue":
+            raise Requeue
+        job.send_warning("beware")
+        job.send_data("one ")
+        return "two"
+
+    async def do_async(job: WorkerJob) -> str:
+        return do(job)
+
+    worker = Worker(at, reducers=reducers)
+    worker.add_function("f", do if kind == "thread" else do_async)
+    with running(worker), Client(at, timeout=10) as client:
+        assert client.do("f") == b"one two"
+        with pytest.raises(JobException, match="ValueError: no"):
+            client.do("f", "raise")
+        for workload in ("fail", "requeue"):
+            with pytest.raises(JobFailed):
+                client.do("f", workload)
+        assert client.do("f") == b"one two"
+        began = time.monotonic()
+    assert time.monotonic() - began < 10, "it drains at once"
+
+
+def test_what_the_server_said_is_said_once(at: str, caplog: Any) -> None:
+    from gearman_py.worker import session
+
+    session.say_once.cache_clear()
+    worker = Worker(at, concurrency=3)
+    worker.add_function("f", lambda job: None)
+    with caplog.at_level(logging.WARNING), running(worker):
+        pass
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1
+    assert "does not know all of the protocol (server_error: Can't locate object method" in said[0]
