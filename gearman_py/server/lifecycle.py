@@ -9,6 +9,7 @@ and SIGUSR1.
 """
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -157,7 +158,10 @@ async def _serve(
         asyncio.create_task(_drain(draining, servers, broker, stop)),
         asyncio.create_task(_finish(told, settings.drain_timeout, broker, stop)),
     ]
+    for chore in chores:
+        chore.add_done_callback(partial(_ended, stop))
     await stop.wait()
+    failed = any(chore.done() and chore.exception() for chore in chores)
     notify("STOPPING=1")
     log.info("stopping: %d jobs were queued or running", len(broker.queues.jobs))
     for chore in chores:
@@ -172,7 +176,14 @@ async def _serve(
         listener.flush()
     for connection in listener.connections.values():
         connection.transport.close()
-    return 1 if listener.keeper is not None and listener.keeper.broken else 0
+    return 1 if failed or (listener.keeper is not None and listener.keeper.broken) else 0
+
+
+def _ended(stop: asyncio.Event, chore: asyncio.Task[None]) -> None:
+    """A server that goes on without one of its chores would seem to be well."""
+    if not chore.cancelled() and (error := chore.exception()):
+        log.critical("a part of the server failed: stopping", exc_info=error)
+        stop.set()
 
 
 async def _open(
@@ -235,8 +246,12 @@ async def _renewals(settings: Settings, tls: ssl.SSLContext | None) -> None:
 
 
 def _written(files: Sequence[str]) -> list[tuple[int, int]]:
-    found = (os.stat(path) for path in files if os.path.exists(path))
-    return [(each.st_ino, each.st_mtime_ns) for each in found]
+    found = []
+    for path in files:
+        with contextlib.suppress(OSError):  # it is about to be replaced
+            each = os.stat(path)
+            found.append((each.st_ino, each.st_mtime_ns))
+    return found
 
 
 async def _sweep(listener: Listener) -> None:

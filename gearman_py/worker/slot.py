@@ -263,6 +263,8 @@ class Slot:
             result: socket.socket | OSError = connect(bond.server, CONNECT_TIMEOUT)
         except OSError as error:
             result = error
+        except Exception as error:  # a name that cannot be looked up is a UnicodeError
+            result = OSError(f"{type(error).__name__}: {error}")
         self._dialed.append((bond, result))
         if self.ended:
             self._abandon_dialed()

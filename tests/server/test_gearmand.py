@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gearman_py.protocol.packets import Packet
-from tests.server.process import Peer, Server, await_true
+from tests.server.process import LIMIT, Peer, Server, await_true
 
 Start = Callable[..., Server]
 Connect = Callable[..., Peer]
@@ -253,3 +253,18 @@ def test_mistake_in_the_file_names_it(tmp_path: Path, content: str, message: str
 def test_file_that_is_not_there_is_named() -> None:
     done = gearmand("--config-file", "/nowhere/gearmand.conf")
     assert done.stderr.startswith("gearmand: --config-file: /nowhere/gearmand.conf: No such file")
+
+
+def test_failure_of_a_part_of_the_server_ends_it(tmp_path: Path) -> None:
+    program = """
+import sys
+from gearman_py.server import memory
+async def watch(*arguments):
+    raise ZeroDivisionError("a mistake of ours")
+memory.watch = watch
+from gearman_py.cli.gearmand import main
+sys.exit(main())
+"""
+    server = Server(["-L", "127.0.0.1", "-p", "0"], tmp_path, program=("-c", program))
+    assert server.process.wait(LIMIT) == 1
+    assert "a mistake of ours" in server.log

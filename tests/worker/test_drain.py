@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from gearman_py import Worker
 from gearman_py.protocol.codec import Decoder, response
 from gearman_py.protocol.packets import Packet
@@ -35,3 +37,12 @@ def test_drain_between_a_grab_and_its_no_job_leaves_and_does_not_fall_asleep() -
         await server.wait_closed()
 
     asyncio.run(scenario())
+
+
+def test_server_whose_name_cannot_be_a_host_is_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    worker = Worker(["x" * 70])
+    worker.add_function("f", lambda job: b"")
+    worker.work(timeout=3)
+    assert caplog.text.count("UnicodeError") > 1, caplog.text
