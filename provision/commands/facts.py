@@ -5,15 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from provision.build import ON_HOSTS
-from provision.errors import ToolkitError
 from provision.fleet import pool as hosts
-from provision.inventory import load as inventory
+from provision.fleet.ask import AskAll
 from provision.inventory.host import Host
 from provision.options import Options
 from provision.remote.messages import Question, Unknown
-from provision.report.events import Failed, Row
-from provision.report.json import JsonReport
-from provision.report.text import Report
+from provision.report.events import Row
 
 ASKED: tuple[Question, ...] = (
     ("host",),
@@ -26,18 +23,10 @@ GIB = 2**30
 
 def facts(folder: Path, options: Options) -> int:
     """Show what every host is. Returns 0 when all could be asked."""
-    known = inventory.load(folder, options.limit).hosts
-    report = JsonReport() if options.json else Report([host.name for host in known])
-    found = dict(hosts.each(known, _ask, options.parallel))
-    status = 0
-    for host in known:
-        answers = found[host]
-        if isinstance(answers, ToolkitError):
-            report.show(Failed(host.name, answers, 0))
-            status = max(status, answers.status)
-        else:
-            report.show(Row(answers, "\n".join(_lines(answers))))
-    return status
+    asked = AskAll(folder, options)
+    for _, answers in asked.answers(_ask):
+        asked.report.show(Row(answers, "\n".join(_lines(answers))))
+    return asked.status
 
 
 def _ask(host: Host) -> dict[str, Any]:

@@ -8,16 +8,14 @@ from typing import Any
 
 from provision import build as release
 from provision.build import ON_HOSTS
-from provision.errors import HostFailed, ToolkitError
+from provision.errors import HostFailed
 from provision.fleet import pool as hosts
+from provision.fleet.ask import AskAll
 from provision.fleet.run import FACTS, PAST, Connect
-from provision.inventory import load as inventory
 from provision.inventory.host import Host
 from provision.options import Options
 from provision.remote.messages import Unknown
-from provision.report.events import Failed, Row
-from provision.report.json import JsonReport
-from provision.report.text import Report
+from provision.report.events import Row
 from provision.resources.base import Answers
 
 Rows = list[dict[str, Any]]
@@ -40,25 +38,16 @@ def _show(
     rows: Callable[[dict[str, Answers]], Rows],
     line: Callable[[dict[str, Any], int], str],
 ) -> int:
-    known = inventory.load(folder, options.limit).hosts
-    report = JsonReport() if options.json else Report([host.name for host in known])
-    found: dict[str, Answers] = {}
-    status = 0
+    asked = AskAll(folder, options)
 
     def ask(host: Host) -> Answers:
         with connect(host) as session:
             return session.ask(FACTS)
 
-    for host, answers in hosts.each(known, ask, options.parallel):
-        if isinstance(answers, ToolkitError):
-            report.show(Failed(host.name, answers, 0))
-            status = max(status, answers.status)
-        else:
-            found[host.name] = answers
-    in_order = {host.name: found[host.name] for host in known if host.name in found}
-    for row in rows(in_order):
-        report.show(Row(row, line(row, len(known))))
-    return status
+    found = {host.name: answers for host, answers in asked.answers(ask)}
+    for row in rows(found):
+        asked.report.show(Row(row, line(row, len(asked.hosts))))
+    return asked.status
 
 
 def _runs(found: dict[str, Answers]) -> Rows:

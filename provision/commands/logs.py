@@ -17,8 +17,7 @@ from provision.inventory.host import Host
 from provision.options import Options
 from provision.remote.session import Session
 from provision.report.events import Failed, Row
-from provision.report.json import JsonReport
-from provision.report.text import Report
+from provision.report.reporter import reporter
 
 SERVER = ("gearmand.service", "gearmand.socket")
 UNITS = (*SERVER, "gearman-worker@*.service")
@@ -66,7 +65,7 @@ def logs(folder: Path, options: Options, name: str, wanted: Wanted) -> int:
     """Show lines of hosts or units called ``name`` (all of ours, if empty). Returns a status."""
     known, units = _meant(folder, options, name)
     wanted = Wanted(units or wanted.units, wanted.lines, wanted.since, wanted.follow)
-    report = JsonReport() if options.json else Report([host.name for host in known])
+    report = reporter(options, [host.name for host in known])
     wide = max(len(host.name) for host in known)
     failed: dict[str, ToolkitError] = {}
     entries = _followed(known, wanted, failed) if wanted.follow else _past(known, wanted, failed)

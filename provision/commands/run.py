@@ -14,8 +14,7 @@ from provision.inventory import load as inventory
 from provision.inventory.host import Host
 from provision.options import Options
 from provision.report.events import Failed, Row
-from provision.report.json import JsonReport
-from provision.report.text import Report
+from provision.report.reporter import reporter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +38,7 @@ def run(folder: Path, options: Options, words: Sequence[str], manner: Manner) ->
     argv = ["/bin/sh", "-c", " ".join(words)] if manner.shell else list(words)
     known = inventory.load(folder, options.limit).hosts
     names = [host.name for host in known]
-    report = JsonReport() if options.json else Report(names)
+    report = reporter(options, names)
     wide = max(map(len, names))
 
     def on(host: Host) -> int:

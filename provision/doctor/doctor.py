@@ -22,8 +22,7 @@ from provision.options import Options
 from provision.remote.messages import Unknown
 from provision.remote.session import Session
 from provision.report.events import Finding
-from provision.report.json import JsonReport
-from provision.report.text import Report
+from provision.report.reporter import reporter
 from provision.resources.base import Resource
 from provision.resources.health import ServerHealth
 
@@ -36,7 +35,7 @@ def doctor(folder: Path, roles: Roles, options: Options) -> int:
     Returns 0 unless something failed: 3, or 4 when a host cannot be reached.
     """
     known = inventory.load(folder, options.limit)
-    report = JsonReport() if options.json else Report([host.name for host in known.hosts])
+    report = reporter(options, [host.name for host in known.hosts])
     servers = _servers(known, roles)
     began, status = time.monotonic(), 0
     states: Counter[str] = Counter()

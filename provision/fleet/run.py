@@ -30,9 +30,8 @@ from provision.plan import Plan
 from provision.remote.messages import Operation, Outcome, Question, Unknown
 from provision.remote.session import Session
 from provision.report.events import Applied, Begun, Building, Event, Failed, Planned
-from provision.report.json import JsonReport
+from provision.report.reporter import reporter
 from provision.report.shell import advice
-from provision.report.text import Report
 from provision.resources.base import Answers, Change, Resource
 from provision.resources.release import Release
 from provision.resources.unit import as_kept
@@ -115,7 +114,7 @@ class Run:
         self.sites: list[Site] = []
         self.failed: dict[str, ToolkitError] = {}
         names = [host.name for host in self.inventory.hosts]
-        self.report = JsonReport() if options.json else Report(names, verbose=options.verbose)
+        self.report = reporter(options, names)
         self._connect = connect
         self._choose = choose
         self._sessions: list[Session] = []

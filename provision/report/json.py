@@ -10,14 +10,13 @@ from typing import Any, TextIO
 from provision.errors import ToolkitError
 from provision.remote.messages import Operation
 from provision.report.events import Event, Row
-from provision.report.text import Report, put
+from provision.report.text import put
 
 
-class JsonReport(Report):
+class JsonReport:
     """Shows the same events; asks nobody."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        super().__init__([], stream=stream)
         self._out = stream or sys.stdout
         self._one = Lock()
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from provision.errors import HostFailed, ToolkitError, Unreachable
+from provision.options import Options
 from provision.plan import Plan
 from provision.remote.messages import Operation, Outcome
 from provision.report.events import (
@@ -20,6 +21,8 @@ from provision.report.events import (
     Standing,
     Verified,
 )
+from provision.report.json import JsonReport
+from provision.report.reporter import reporter
 from provision.report.shell import advice
 from provision.report.text import Report
 from provision.resources.base import Change, Problem
@@ -205,3 +208,10 @@ def test_status_tells_what_runs_and_what_is_due() -> None:
         "  other.service                      failed  5 restarts",
         "1 host: 1 pending (1.2 s)",
     ]
+
+
+def test_the_two_reporters_have_nothing_in_common_but_what_they_are_told() -> None:
+    assert not issubclass(JsonReport, Report)
+    for json in (False, True):
+        one = reporter(Options(json=json), ["a"])
+        assert isinstance(one, JsonReport if json else Report)

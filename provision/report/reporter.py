@@ -1,0 +1,32 @@
+"""Who is told what happens: a person at a terminal, or a program that reads JSON."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from provision.options import Options
+from provision.report.events import Event
+from provision.report.json import JsonReport
+from provision.report.text import Report
+
+
+class Reporter(Protocol):
+    """Shows events as they come; safe to use from every host's thread."""
+
+    def show(self, event: Event) -> None: ...
+
+    def recap(self, seconds: float) -> None:
+        """Close a plan."""
+
+    def end(self, seconds: float) -> None:
+        """Close a run that changed hosts."""
+
+    def say(self, line: str) -> None:
+        """A remark that is not about one host."""
+
+    def confirm(self, question: str) -> bool:
+        """Ask before anything is changed. Raises :class:`ToolkitError` if it cannot."""
+
+
+def reporter(options: Options, names: Sequence[str]) -> Reporter:
+    """The one that the operator asked for. ``names``: the hosts', to align what is told."""
+    return JsonReport() if options.json else Report(list(names), verbose=options.verbose)
