@@ -35,7 +35,7 @@ def test_a_refusal_is_an_error(gearmand: Any) -> None:
     with AdminClient(gearmand.address) as admin:
         with pytest.raises(AdminError):
             admin.drop_function("no-such-function")
-        with pytest.raises(ValueError, match="spaces"):
+        with pytest.raises(ValueError, match="a space ends a name"):
             admin.create_function("two words")
 
 
