@@ -134,6 +134,41 @@ def test_a_worker_behind_a_dead_link_loses_its_job_to_another(
     tally("silence", links=1, lost=0, seconds_until_noticed_of_3_allowed=int(seconds))
 
 
+STALLS = """
+import socket, sys
+from gearman_py.protocol.codec import request
+peer = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+peer.settimeout(2)
+try:
+    peer.sendall(request(16, bytes(2**20)) * 64)
+except TimeoutError:
+    pass
+print("stalled", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_reader_that_is_behind_and_vanishes_is_noticed(start: Start, far: str) -> None:
+    alive = ("--keepalive-idle", "1", "--keepalive-interval", "1", "--keepalive-count", "1")
+    server = start("-L", "198.18.30.1", *alive)
+    await_true(lambda: "198.18.30.1 port " in server.log)
+    port = server.log.partition("198.18.30.1 port ")[2].split()[0].strip(",")
+    exec_ = ("ip", "netns", "exec", far)
+    with subprocess.Popen(
+        [*exec_, sys.executable, "-c", STALLS, "198.18.30.1", port],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as reader:
+        assert reader.stdout
+        assert reader.stdout.readline() == b"stalled\n"
+        subprocess.run([*exec_, "ip", "addr", "flush", "dev", f"{far}b"], check=True)
+        deadline = time.monotonic() + 60  # it is looked at every five seconds
+        while "is gone: it answers no more: closed" not in server.log:
+            assert time.monotonic() < deadline, server.log
+            time.sleep(0.05)
+        reader.kill()
+
+
 def test_clients_and_workers_behind_a_dead_link_notice_and_come_back(
     start: Start, far: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
