@@ -84,7 +84,7 @@ def test_gearadmin_says_what_the_server_refused(run: Run, gearmand: Any) -> None
         ([], 2, "nothing to do"),
         (["--no-such"], 2, "unrecognized"),
         (["-h", "127.0.0.1", "-p", "1", "--status"], 3, "127.0.0.1:1: Connection refused"),
-        (["-p", "1", "--create-function", "a b"], 2, "spaces"),
+        (["-p", "1", "--create-function", "a b"], 2, "a space ends"),
     ],
 )
 def test_gearadmin_ends_with_a_sentence(
