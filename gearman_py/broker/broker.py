@@ -6,9 +6,12 @@ order of the requests (libgearman matches JOB_CREATED and ERROR to submissions b
 alone).
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
+from math import inf
 
 from gearman_py.broker import clients, commands, workers
+from gearman_py.broker.functions import SLICE
 from gearman_py.broker.job import Job
 from gearman_py.broker.journal import Group
 from gearman_py.broker.peer import Peer
@@ -19,6 +22,9 @@ from gearman_py.protocol.packets import FAULT, HIGHEST, OVERSIZED, TEXT, TEXT_FA
 
 # A peer that is owed more bytes than this is answered no further until it has read some.
 OWED_PAUSE = 2**20
+# A job that somebody waits for fails when it ran over its worker's time limit in the last of so
+# many attempts. A background job was promised to be done: only --job-retries ends it.
+ATTEMPTS_IN_TIME = 3
 
 Handler = Callable[["Broker", Peer, Sequence[bytes]], None]
 
@@ -55,6 +61,7 @@ class Broker:
         self.on_shutdown = on_shutdown
         self._job_retries = job_retries
         self._exceptions = exceptions
+        self._deserted: deque[Peer] = deque()  # gone, and still to be taken from what they awaited
 
     # The doors.
 
@@ -72,12 +79,16 @@ class Broker:
         it has read.
         """
         self.now = now
+        if peer.listing is not None:
+            peer.go_on()
+            if peer.listing is not None:
+                return messages
         handlers = HANDLERS
         done = 0
         for number, arguments in messages:
             handlers[number](self, peer, arguments)
             done += 1
-            if peer.owed > OWED_PAUSE:
+            if peer.owed > OWED_PAUSE or peer.listing is not None:
                 break
         return messages[done:] if done < len(messages) else ()
 
@@ -85,11 +96,9 @@ class Broker:
         """A connection is lost: its jobs go back to their queues, what it waited for ends."""
         self.now = now
         del self.peers[peer]
-        for job in list(peer.waiting):
-            job.clients = tuple(client for client in job.clients if client is not peer)
-            if not job.clients and not job.background and job.worker is None:
-                self.queues.forget(job)
-        peer.waiting.clear()
+        peer.listing = None
+        self._deserted.append(peer)
+        self._abandon()
         running = list(peer.running.values())
         self.queues.remove_worker(peer, now)
         for job in running:
@@ -102,10 +111,31 @@ class Broker:
         by ``now``.
         """
         self.now = now
-        for job in self.queues.expired(now):
-            self.lost(job)
-        self.queues.release_due(now, wall)
-        return self.queues.plan(now, wall)
+        queues = self.queues
+        for job in queues.expired(now):
+            if job.worker is not None:
+                workers.remember_overdue(job.worker, queues.handle(job))
+            self.lost(job, most=0 if job.background else ATTEMPTS_IN_TIME)
+        queues.release_due(now, wall)
+        self._abandon()
+        following = queues.plan(now, wall)
+        if self._deserted:
+            following = queues.next_event = now
+        return following
+
+    def _abandon(self) -> None:
+        """Take the peers that are gone from the jobs they waited for: a slice of them."""
+        for _ in range(SLICE):
+            while self._deserted and not self._deserted[0].waiting:
+                self._deserted.popleft()
+            if not self._deserted:
+                return
+            peer = self._deserted[0]
+            job = peer.waiting.pop()
+            job.clients = tuple(client for client in job.clients if client is not peer)
+            if not job.clients and not job.background and job.worker is None:
+                self.queues.forget(job)
+        self.queues.next_event = -inf
 
     def stored(self, group: Group, now: float) -> None:
         """The store has done it: its jobs are acknowledged, and workers may have them."""
@@ -159,11 +189,14 @@ class Broker:
 
     # What the handlers do.
 
-    def lost(self, job: Job) -> None:
-        """A worker lost a running job (died, ran out of time, gave the function up)."""
+    def lost(self, job: Job, most: int = 0) -> None:
+        """A worker lost a running job (died, ran out of time, gave the function up).
+
+        It fails if it has been attempted ``most`` times, or as often as the operator allows.
+        """
         if not job.clients and not job.background:
             self.queues.forget(job)
-        elif 0 <= self._job_retries <= job.retries + 1:
+        elif 0 <= self._job_retries <= job.retries + 1 or 0 < most <= job.retries + 1:
             self.fail(job)
         else:
             self.queues.give_back(job, self.now)

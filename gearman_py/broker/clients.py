@@ -67,9 +67,13 @@ def accept(
     if len(name) > MAX_ARGUMENT:
         return peer.refuse(b"ARGUMENT_TOO_LARGE", b"Function name too large")
     queues = broker.queues
-    function = queues.functions.get(name) or queues.function(name)
+    function = queues.functions.get(name)
+    if function is None:
+        if queues.crowded:
+            return peer.refuse(b"QUEUE_ERROR", b"The job server takes no more functions")
+        function = queues.function(name)
     key = unique if unique != b"-" else coalesces_on(unique, workload)
-    job = function.uniques.get(key) if key else None
+    job = queues.uniques.get(key, function) if key else None
     if job is not None:
         if background and not job.background:
             job.background = True
@@ -115,8 +119,7 @@ def _get_status(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> Non
 
 def _get_status_unique(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
     unique = arguments[0].partition(b"\0")[0]
-    found = (function.uniques.get(unique) for function in broker.queues.functions.values())
-    job = next((job for job in found if job is not None), None)
+    job = broker.queues.uniques.first(unique)
     clients = b"%d" % (len(job.clients) if job else 0)
     peer.send(response(Packet.STATUS_RES_UNIQUE, unique, *_status(broker, job), clients))
 

@@ -4,17 +4,21 @@ Lists are sorted where gearmand's order is that of its hash table.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from gearman_py.broker.job import Function
 from gearman_py.broker.numbers import decimal
 from gearman_py.broker.peer import Peer
-from gearman_py.protocol.text import OK, error, listing, printable, value
+from gearman_py.protocol.text import END, OK, error, listing_row, printable, value
 
 if TYPE_CHECKING:
     from gearman_py.broker.broker import Broker
 
-Command = Callable[["Broker", Sequence[bytes]], bytes]
+# A listing is sent in parts of so many bytes, for which as many rows are made at a time.
+PART = 32 * 1024
+
+Command = Callable[["Broker", Sequence[bytes]], bytes | Iterator[bytes]]
 """Answers a line's words; the first is the command as it was typed, in any letter case."""
 
 
@@ -31,7 +35,24 @@ def answer(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
     elif command in CHANGES and broker.restricted and not peer.operator:
         peer.send(error(b"PERMISSION", b"Only on the admin socket: " + name))
     else:
-        peer.send(command(broker, words))
+        reply = command(broker, words)
+        if isinstance(reply, bytes):
+            peer.send(reply)
+        else:
+            peer.recite(_parts(reply))
+
+
+def _parts(rows: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """A listing, a row a line, then a full stop: its parts, each with whether more follow."""
+    part: list[bytes] = []
+    size = 0
+    for row in rows:
+        part.append(listing_row(row))
+        size += len(part[-1])
+        if size >= PART:
+            yield b"".join(part), True
+            part, size = [], 0
+    yield b"".join([*part, END]), False
 
 
 def _unknown(word: bytes) -> bytes:
@@ -55,25 +76,27 @@ def _verbose(broker: "Broker", words: Sequence[bytes]) -> bytes:
     return value(broker.log_level.encode())
 
 
-def _status(broker: "Broker", words: Sequence[bytes]) -> bytes:
-    return listing(
-        b"%b\t%d\t%d\t%d"
-        % (printable(name), function.total, function.running, len(function.workers))
-        for name, function in sorted(broker.queues.functions.items())
-    )
+def _functions(broker: "Broker") -> Iterator[Function]:
+    for name in sorted(broker.queues.functions):
+        if function := broker.queues.functions.get(name):
+            yield function
 
 
-def _priority_status(broker: "Broker", words: Sequence[bytes]) -> bytes:
-    rows = []
-    for name, function in sorted(broker.queues.functions.items()):
+def _status(broker: "Broker", words: Sequence[bytes]) -> Iterator[bytes]:
+    for function in _functions(broker):
+        counts = function.total, function.running, len(function.workers)
+        yield printable(function.name) + b"\t%d\t%d\t%d" % counts
+
+
+def _priority_status(broker: "Broker", words: Sequence[bytes]) -> Iterator[bytes]:
+    for function in _functions(broker):
         high, normal, low = function.waiting
         counts = high, normal + function.scheduled, low, len(function.workers)
-        rows.append(printable(name) + b"\t%d\t%d\t%d\t%d" % counts)
-    return listing(rows)
+        yield printable(function.name) + b"\t%d\t%d\t%d\t%d" % counts
 
 
-def _workers(broker: "Broker", words: Sequence[bytes]) -> bytes:
-    return listing(
+def _workers(broker: "Broker", words: Sequence[bytes]) -> Iterator[bytes]:
+    return (
         b"%d %b %b :%b"
         % (
             peer.number,
@@ -81,7 +104,8 @@ def _workers(broker: "Broker", words: Sequence[bytes]) -> bytes:
             printable(peer.client_id),
             b"".join(b" " + printable(function.name) for function in peer.order),
         )
-        for peer in broker.peers
+        for peer in list(broker.peers)
+        if peer in broker.peers
     )
 
 
@@ -126,18 +150,18 @@ def _cancel(broker: "Broker", words: Sequence[bytes]) -> bytes:
     return OK if broker.cancel(words[2]) else error(b"UNKNOWN_JOB")
 
 
-def _show(broker: "Broker", words: Sequence[bytes]) -> bytes:
+def _show(broker: "Broker", words: Sequence[bytes]) -> bytes | Iterator[bytes]:
     """Of jobs: the handle, retries, whether nobody waits for it, whether it must be done."""
     match [word.lower() for word in words[1:]]:
         case [b"jobs"]:
             handle = broker.queues.handle
-            return listing(
+            return (
                 b"%b\t%d\t%d\t%d"
                 % (handle(job), job.retries, not (job.background or job.clients), job.background)
                 for job in broker.queues.jobs
             )
         case [b"unique", b"jobs"]:
-            return listing(printable(job.unique) for job in broker.queues.jobs)
+            return (printable(job.unique) for job in broker.queues.jobs)
         case []:
             return _unknown(words[0])
         case _:

@@ -93,8 +93,14 @@ def coalesces_on(unique: bytes, workload: bytes) -> Key | None:
     return (workload,) if workload else None
 
 
+# Stands for a queue that has had no job yet: a deque is 600 bytes.
+EMPTY: deque["Job"] = deque(maxlen=0)
+
+
 class Function:
     """A function's name, its queued jobs by priority, and the workers that sleep for it.
+
+    ``loaded`` is the set of all functions that have queued jobs; each keeps itself in it.
 
     ``waiting`` counts the live jobs in ``queues``; ``running`` and ``scheduled`` (future epoch
     jobs) count the others.
@@ -103,25 +109,26 @@ class Function:
 
     __slots__ = (
         "limits",
+        "loaded",
         "name",
         "queues",
         "running",
         "scheduled",
         "sleepers",
-        "uniques",
         "waiting",
         "workers",
     )
 
-    def __init__(self, name: bytes) -> None:
+    def __init__(self, name: bytes, loaded: set["Function"]) -> None:
         self.name = name
-        self.queues: tuple[deque[Job], deque[Job], deque[Job]] = (deque(), deque(), deque())
+        self.loaded = loaded
+        self.queues = [EMPTY, EMPTY, EMPTY]
         self.waiting = [0, 0, 0]
         self.running = self.scheduled = 0
         self.limits = [0, 0, 0]
-        self.uniques: dict[Key, Job] = {}
         self.workers: dict[Peer, None] = {}
-        self.sleepers: dict[Peer, None] = {}  # in the order in which they fell asleep
+        # Those who sleep, in the order in which they fell asleep, and some who slept.
+        self.sleepers: dict[Peer, None] = {}
 
     @property
     def queued(self) -> int:
@@ -131,11 +138,24 @@ class Function:
     def total(self) -> int:
         return self.queued + self.running + self.scheduled
 
+    @property
+    def unused(self) -> bool:
+        """Whether there is nothing to remember it for."""
+        return not (self.workers or self.total or any(self.limits))
+
     def push(self, job: Job) -> None:
         """Put a job at the end of its priority's queue."""
+        queue = self.queues[job.priority]
+        if queue is EMPTY:
+            queue = self.queues[job.priority] = deque()
         self.waiting[job.priority] += 1
         job.queued = True
-        self.queues[job.priority].append(job)
+        queue.append(job)
+        self.loaded.add(self)
+
+    def _unload(self) -> None:
+        if not any(self.waiting):
+            self.loaded.discard(self)
 
     def pop(self, priority: int) -> Job | None:
         """Take the oldest live job of a priority."""
@@ -145,6 +165,8 @@ class Function:
             if job.queued:
                 self.waiting[priority] -= 1
                 job.queued = False
+                if not self.waiting[priority]:
+                    self._unload()
                 return job
         return None
 
@@ -152,6 +174,7 @@ class Function:
         """Let go of a queued job, wherever in its queue it is."""
         self.waiting[job.priority] -= 1
         job.queued = False
+        self._unload()
         queue = self.queues[job.priority]
         # Dropped jobs wait for their turn to be skipped; they may not become the most of a queue.
         if len(queue) > 64 and len(queue) > 2 * self.waiting[job.priority]:
@@ -171,4 +194,5 @@ class Function:
         for job in withdrawn:
             job.queued = False
         self.scheduled += len(withdrawn)
+        self._unload()
         return withdrawn

@@ -26,8 +26,14 @@ class Ledger:
         return self._count
 
     def __iter__(self) -> Iterator[Job]:
-        """Every job, in the order of the numbers within what came at one time."""
-        return (job for page in self._pages.values() for job in page[:SIZE] if job is not None)
+        """Every job, in the order of the numbers within what came at one time.
+
+        Jobs may come and go meanwhile: those that come are left out.
+        """
+        for number in list(self._pages):
+            for job in self._pages.get(number, ())[:SIZE]:
+                if job is not None:
+                    yield job
 
     def get(self, number: int) -> Job | None:
         """The job of this number."""

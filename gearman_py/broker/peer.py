@@ -1,6 +1,6 @@
 """What the broker knows of a connection."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from gearman_py.broker.job import Function, Job
 from gearman_py.protocol.codec import response
@@ -35,20 +35,23 @@ class Peer:
 
     __slots__ = (
         "abilities",
+        "absent",
         "address",
         "client_id",
         "excepted",
         "exceptions",
+        "listing",
         "number",
         "on_dirty",
         "operator",
-        "order",
         "outbox",
+        "overdue",
         "owed",
         "promises",
         "ready",
         "running",
         "sleeping",
+        "turns",
         "waiting",
         "woken",
     )
@@ -72,14 +75,24 @@ class Peer:
         self.exceptions = False
         # As a worker: each function it can do with its time limit (seconds, None: none) ...
         self.abilities: dict[Function, float | None] = {}
-        # ... and the same functions in the order in which it is to be given jobs of them.
-        self.order: list[Function] = []
+        # ... and when each has its turn to be given a job of: the lowest first.
+        self.turns: dict[Function, int] = {}
+        self.absent: dict[Function, None] = {}  # those whose sleepers it is not among
         self.running: dict[bytes, Job] = {}
+        # Handles of jobs that it ran over their time limits: it may still end them.
+        self.overdue: dict[bytes, None] = {}
         self.excepted: bytes | None = None  # the handle that it ended last by WORK_EXCEPTION
         self.sleeping = False
         self.woken = False  # a NOOP was sent and no grab has come since
         # As a client: the jobs it waits for.
         self.waiting: set[Job] = set()
+        # The rest of a long answer, which goes before whatever is said after its promise.
+        self.listing: tuple[Promise, Iterator[tuple[bytes, bool]]] | None = None
+
+    @property
+    def order(self) -> list[Function]:
+        """The functions it can do, in the order in which it is to be given jobs of them."""
+        return sorted(self.turns, key=self.turns.__getitem__)
 
     def send(self, data: bytes, workload: bytes = b"") -> None:
         """Owe the peer these bytes; ``workload`` comes after ``data``, uncopied."""
@@ -102,6 +115,29 @@ class Peer:
         self.outbox = promise.pieces
         self.owed += len(answer)
         return promise
+
+    def recite(self, parts: Iterator[tuple[bytes, bool]]) -> None:
+        """Owe the peer an answer of parts: one now, each other when `go_on` is called.
+
+        With each part comes whether more follow.
+        """
+        self.listing = self.promise(b""), parts
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Owe the next part of a long answer, unless it waits behind a promise itself."""
+        if self.listing is None or self.promises[0] is not self.listing[0]:
+            return
+        promise, parts = self.listing
+        part, more = next(parts)
+        if not self.ready:
+            self.on_dirty(self)
+        self.ready.append(part)
+        self.owed += len(part)
+        if not more:
+            self.listing = None
+            promise.settled = True
+            self.release()
 
     def release(self) -> None:
         """What waits behind no unsettled promise is ready."""

@@ -7,27 +7,31 @@ functions, among equals the function that was served longest ago, then the oldes
 """
 
 from heapq import heappop, heappush
-from itertools import islice
 from math import inf
 
-from gearman_py.broker.job import PRIORITIES, Function, Job, Key, ReduceJob, coalesces_on
+from gearman_py.broker.functions import SLICE, WAKE_AGAIN, Functions
+from gearman_py.broker.job import (
+    HIGH,
+    LOW,
+    NORMAL,
+    PRIORITIES,
+    Function,
+    Job,
+    Key,
+    ReduceJob,
+    coalesces_on,
+)
 from gearman_py.broker.journal import Journal
 from gearman_py.broker.ledger import Ledger
 from gearman_py.broker.peer import Peer
-from gearman_py.protocol.codec import response
-from gearman_py.protocol.packets import Packet
+from gearman_py.broker.uniques import Uniques
 from gearman_py.store.base import SERIES_BITS, Record, clock
 
-NOOP = response(Packet.NOOP)
-
-# A worker that was woken but never grabs (hung, or its network gone) must not keep a job
-# from the others that sleep: after this many seconds the next one is woken.
-WAKE_AGAIN = 1.0
 # The time of day may be set: while epoch jobs wait for it, it is looked at so often (seconds).
 LOOK_AGAIN = 10.0
 
 
-class Queues:
+class Queues(Functions):
     """All live jobs, by number and by function.
 
     A job's handle is ``prefix:number``, with numbers from ``first``; to never reuse one across
@@ -50,34 +54,23 @@ class Queues:
         wakeup: int = 1,
         durable: bool = False,
     ) -> None:
+        super().__init__(wakeup)
         self._prefix = prefix + b":"
         self._number = first
-        self._closed = False
         self._choose = self._by_function if function_first else self._by_priority
         self._rotate = rotate
-        self._wakeup = wakeup
         self.durable = durable
-        self.full = False  # no new jobs are taken
         self.journal = Journal()
         self.lease = inf
         self.jobs = Ledger()
-        self.functions: dict[bytes, Function] = {}
+        self.uniques = Uniques()
         self.progress: dict[Job, tuple[bytes, bytes]] = {}
-        self.next_event = inf
         self._limits: dict[Job, float] = {}  # of running jobs: when their time is over
         self._deadlines: list[tuple[float, int]] = []  # the same, the first to come first
         self._due: list[tuple[float, int]] = []  # of epoch jobs, wall clock
         self._withheld: list[Job] = []
         self._handles: dict[int, bytes] = {}  # of jobs of other servers; their numbers are below 0
         self._numbers: dict[bytes, int] = {}  # the same the other way round
-        self._unserved: dict[Function, float] = {}  # jobs queued while workers slept: when
-
-    def function(self, name: bytes) -> Function:
-        """The function of this name, made on first mention."""
-        function = self.functions.get(name)
-        if function is None:
-            function = self.functions[name] = Function(name)
-        return function
 
     def handle(self, job: Job) -> bytes:
         """The name of a job that clients and workers know it by."""
@@ -100,7 +93,7 @@ class Queues:
         self.jobs.add(job)
         self._number += 1
         if key:
-            job.function.uniques[key] = job
+            self.uniques.add(key, job)
 
     def restore(self, record: Record, wall: float, handle: bytes = b"") -> Function:
         """Queue a job of before a restart, with its old number; ``wall``: seconds since 1970.
@@ -121,8 +114,8 @@ class Queues:
         self.jobs.add(job)
         key = coalesces_on(record.unique, record.workload)
         # Two servers may have taken the same unique; what comes now joins the first.
-        if key and key not in function.uniques:
-            function.uniques[key] = job
+        if key and not self.uniques.get(key, function):
+            self.uniques.add(key, job)
         if number >> SERIES_BITS == self._number >> SERIES_BITS:
             self._number = max(self._number, number + 1)
         if record.due > wall:
@@ -147,7 +140,7 @@ class Queues:
 
     def _withhold(self) -> None:
         """Perhaps they are another server's now: give out no stored job."""
-        for function in self.functions.values():
+        for function in list(self.loaded):
             self._withheld += function.withdraw()
 
     def hold(self, job: Job, due: float) -> None:
@@ -179,9 +172,9 @@ class Queues:
         if job is None:
             return None
         function = job.function
-        if self._rotate and len(worker.order) > 1:
-            worker.order.remove(function)
-            worker.order.append(function)
+        if self._rotate and len(worker.turns) > 1:
+            self.turn += 1
+            worker.turns[function] = self.turn
         function.running += 1
         job.worker = worker
         number = job.number
@@ -203,22 +196,33 @@ class Queues:
 
     def close(self) -> None:
         """Give out no more jobs, and wake nobody; all else goes on."""
-        self._closed = True
+        self.closed = True
         self._choose = lambda worker: None
 
     def _by_priority(self, worker: Peer) -> Job | None:
-        for priority in PRIORITIES:
-            for function in worker.order:
-                if function.queues[priority] and (job := function.pop(priority)):
-                    return job
-        return None
+        if not self.loaded:
+            return None
+        turns, best = worker.turns, None
+        if len(turns) == 1:  # the usual worker
+            (function,) = turns
+            for priority in PRIORITIES:
+                if function.waiting[priority]:
+                    return function.pop(priority)
+            return None
+        first = len(PRIORITIES), 0
+        for function in self.candidates(worker):
+            high, normal, low = function.waiting
+            priority = HIGH if high else NORMAL if normal else LOW if low else None
+            if priority is not None and (place := (priority, turns[function])) < first:
+                first, best = place, function
+        return best.pop(first[0]) if best else None
 
     def _by_function(self, worker: Peer) -> Job | None:
-        for function in worker.order:
-            for priority in PRIORITIES:
-                if function.queues[priority] and (job := function.pop(priority)):
-                    return job
-        return None
+        loaded = [function for function in self.candidates(worker) if function in self.loaded]
+        if not loaded:
+            return None
+        function = min(loaded, key=worker.turns.__getitem__)
+        return function.pop(next(each for each in PRIORITIES if function.waiting[each]))
 
     def give_back(self, job: Job, now: float) -> None:
         """A running job that its worker lost goes to the end of its queue."""
@@ -260,11 +264,9 @@ class Queues:
         self.jobs.remove(job)
         key = job.unique if job.unique != b"-" else job.key
         if key:
-            uniques = job.function.uniques
-            if uniques.get(key) is job:
-                del uniques[key]
-            if not uniques:
-                job.function.uniques = {}  # a dict never shrinks by itself
+            self.uniques.remove(key, job)
+        if not job.function.workers:
+            self.disuse(job.function)
         for client in job.clients:
             client.waiting.discard(job)
         if job.number < 0:
@@ -272,73 +274,10 @@ class Queues:
         if self.durable and job.background:
             self.journal.remove(job)
 
-    def sleep(self, worker: Peer) -> None:
-        """The worker asks to be woken; at once when there is a job for it already."""
-        worker.woken = False
-        for function in worker.order:
-            if function.queued and not self._closed:
-                self._wake(worker)
-                return
-        worker.sleeping = True
-        for function in worker.order:
-            function.sleepers[worker] = None
-
-    def awake(self, worker: Peer) -> None:
-        """The worker speaks for itself again: it is grabbing, or gone."""
-        worker.woken = False
-        if worker.sleeping:
-            worker.sleeping = False
-            for function in worker.order:
-                function.sleepers.pop(worker, None)
-
-    def wake(self, function: Function, now: float) -> None:
-        """Wake the workers that have slept longest for this function."""
-        if not function.sleepers or self._closed:
-            return
-        for worker in list(islice(function.sleepers, self._wakeup or None)):
-            self._wake(worker)
-        if function not in self._unserved:
-            self._unserved[function] = now
-            self.next_event = min(self.next_event, now + WAKE_AGAIN)
-
-    def _wake(self, worker: Peer) -> None:
-        self.awake(worker)
-        worker.woken = True
-        worker.send(NOOP)
-
-    def register(self, worker: Peer, function: Function, limit: float | None, now: float) -> None:
-        """The worker can do this function, each job within ``limit`` seconds."""
-        if function not in worker.abilities:
-            worker.order.insert(0, function)  # the last registered is served first
-            function.workers[worker] = None
-            if worker.sleeping:
-                function.sleepers[worker] = None
-                if function.queued:
-                    self.wake(function, now)
-        worker.abilities[function] = limit
-
-    def unregister(self, worker: Peer, function: Function) -> None:
-        """The worker no longer can."""
-        if function in worker.abilities:
-            del worker.abilities[function]
-            worker.order.remove(function)
-            del function.workers[worker]
-            function.sleepers.pop(worker, None)
-
-    def remove_worker(self, worker: Peer, now: float) -> None:
-        """The connection is gone; who was woken in its place is woken anew."""
-        woken = worker.woken
-        functions = list(worker.order)
-        self.awake(worker)
-        for function in functions:
-            self.unregister(worker, function)
-            if woken and function.queued:
-                self.wake(function, now)
-
     def expired(self, now: float) -> list[Job]:
-        """The running jobs whose time limit is over."""
-        jobs = []
-        while self._deadlines and self._deadlines[0][0] <= now:
+        """The running jobs whose time limit is over, or the first of many."""
+        jobs: list[Job] = []
+        while self._deadlines and self._deadlines[0][0] <= now and len(jobs) < SLICE:
             deadline, number = heappop(self._deadlines)
             job = self.jobs.get(number)
             if job is not None and self._limits.get(job) == deadline:
@@ -347,23 +286,24 @@ class Queues:
         return jobs
 
     def release_due(self, now: float, wall: float) -> None:
-        """Queue the epoch jobs that are due; wake the next worker where one did not come."""
-        while self._due and self._due[0][0] <= wall:
+        """Queue the epoch jobs that are due, or the first of many; wake the next worker where
+        one did not come."""
+        for _ in range(SLICE):
+            if not self._due or self._due[0][0] > wall:
+                break
             _, number = heappop(self._due)
             job = self.jobs.get(number)
             if job is not None:
                 job.function.scheduled -= 1
                 job.function.push(job)
                 self.wake(job.function, now)
-        for function, since in list(self._unserved.items()):
-            if now - since >= WAKE_AGAIN:
-                del self._unserved[function]
-                if function.queued:
-                    self.wake(function, now)
+        self.wake_again(now)
 
     def plan(self, now: float, wall: float) -> float:
         """Work out ``next_event`` anew, and return it."""
-        events = [inf, *(since + WAKE_AGAIN for since in self._unserved.values())]
+        events = [inf]
+        if self._unserved:
+            events.append(next(iter(self._unserved.values())) + WAKE_AGAIN)
         if self._deadlines:
             events.append(self._deadlines[0][0])
         if self._due:

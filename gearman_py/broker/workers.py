@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gearman_py.broker.clients import MAX_ARGUMENT
-from gearman_py.broker.job import Function
+from gearman_py.broker.job import Function, Job
 from gearman_py.broker.numbers import MAX_EPOCH, decimal
 from gearman_py.broker.peer import Peer
 from gearman_py.protocol.codec import response, response_parts
@@ -12,6 +12,11 @@ from gearman_py.protocol.packets import Packet
 
 if TYPE_CHECKING:
     from gearman_py.broker.broker import Broker
+
+# A worker may register so many functions.
+MOST_ABILITIES = 20_000
+# So many of the jobs that a worker ran over their time limits are remembered for it.
+OVERDUE_KEPT = 16
 
 NO_JOB = response(Packet.NO_JOB)
 
@@ -32,25 +37,32 @@ def _can_do_timeout(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) ->
 def _register(broker: "Broker", peer: Peer, name: bytes, limit: float | None) -> None:
     if len(name) > MAX_ARGUMENT:
         return peer.refuse(b"ARGUMENT_TOO_LARGE", b"Function name too large")
-    function = broker.queues.function(name.removesuffix(b"\0"))
+    name = name.removesuffix(b"\0")
+    if name not in broker.queues.functions and broker.queues.crowded:
+        return peer.refuse(b"QUEUE_ERROR", b"The job server takes no more functions")
+    function = broker.queues.function(name)
+    if len(peer.abilities) >= MOST_ABILITIES and function not in peer.abilities:
+        text = b"A worker may register %d functions at most" % MOST_ABILITIES
+        return peer.refuse(b"ARGUMENT_TOO_LARGE", text)
     return broker.queues.register(peer, function, limit, broker.now)
 
 
 def _cant_do(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
     function = broker.queues.functions.get(arguments[0].removesuffix(b"\0"))
     if function in peer.abilities:
-        _unregister(broker, peer, function)
+        _unregister(broker, peer, [function])
 
 
 def _reset_abilities(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
-    for function in list(peer.abilities):
-        _unregister(broker, peer, function)
+    _unregister(broker, peer, list(peer.abilities))
 
 
-def _unregister(broker: "Broker", peer: Peer, function: Function) -> None:
-    broker.queues.unregister(peer, function)
-    for job in list(peer.running.values()):
-        if job.function is function:
+def _unregister(broker: "Broker", peer: Peer, functions: Sequence[Function]) -> None:
+    for function in functions:
+        broker.queues.unregister(peer, function)
+    if any(function.running for function in functions):
+        given_up = set(functions)
+        for job in [each for each in peer.running.values() if each.function in given_up]:
             broker.lost(job)
 
 
@@ -112,8 +124,28 @@ def _counted(number: bytes) -> bytes:
     return b"%d" % (decimal(number) % 2**32)
 
 
+def _finish(broker: "Broker", peer: Peer, handle: bytes) -> Job | None:
+    """The job that a worker ends: one that it runs, or ran over its limit and that waits still."""
+    job = broker.queues.finish(peer, handle)
+    if job is None and handle in peer.overdue:
+        del peer.overdue[handle]
+        job = broker.queues.job(handle)
+        if job is None or not job.queued:
+            return None
+        broker.queues.forget(job)
+    return job
+
+
+def remember_overdue(peer: Peer, handle: bytes) -> None:
+    """A worker ran a job over its limit: its result counts until another worker has the job."""
+    peer.overdue.pop(handle, None)
+    peer.overdue[handle] = None
+    if len(peer.overdue) > OVERDUE_KEPT:
+        del peer.overdue[next(iter(peer.overdue))]
+
+
 def _work_complete(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
-    job = broker.queues.finish(peer, arguments[0])
+    job = _finish(broker, peer, arguments[0])
     if job is None:
         _not_found(peer)
     elif job.clients:
@@ -122,7 +154,7 @@ def _work_complete(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> 
 
 def _work_fail(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
     handle = arguments[0].removesuffix(b"\0")
-    job = broker.queues.finish(peer, handle)
+    job = _finish(broker, peer, handle)
     if job is not None:
         broker.tell(job, response(Packet.WORK_FAIL, handle))
     elif handle != peer.excepted:
@@ -134,7 +166,7 @@ def _work_fail(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None
 
 def _work_exception(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
     handle = arguments[0]
-    job = broker.queues.finish(peer, handle)
+    job = _finish(broker, peer, handle)
     if job is None:
         text = b"An exception was received for a job that does not exist"
         return peer.refuse(b"JOB_NOT_FOUND", text)

@@ -1,14 +1,12 @@
 """The text protocol's shapes: one line asks, a line or lines up to `.` answer."""
 
-from collections.abc import Iterable
-
 END = b".\n"
 OK = b"OK\r\n"
 
 
-def listing(rows: Iterable[bytes]) -> bytes:
-    """The answer that is a list: a row a line, then a full stop."""
-    return b"".join((b"\\x2e" if row == b"." else row) + b"\n" for row in rows) + END
+def listing_row(row: bytes) -> bytes:
+    """A line of an answer that is a list; its last line is END."""
+    return (b"\\x2e" if row == b"." else row) + b"\n"
 
 
 def value(text: bytes) -> bytes:

@@ -10,7 +10,7 @@ import logging
 import resource
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from operator import itemgetter
 from typing import cast
@@ -37,6 +37,10 @@ PARTING_LIMIT = 5.0
 # To so many peers is written in one turn of the loop: a job may wake thousands of workers, and
 # what others are owed is not to wait for that.
 SLICE = 256
+# One peer's messages are served for so long at a time (seconds); whether it is over is looked at
+# after each of so many messages.
+TURN = 0.005
+TOGETHER = 64
 # So many descriptors below the limit of open files newcomers are about to be turned away.
 SCARCE = 8
 WARN_AGAIN = 10.0  # seconds
@@ -54,6 +58,7 @@ class Connection(asyncio.Protocol):
         self._decoder = Decoder(text=True, max_packet=server.max_packet, skips_oversized=True)
         self._backlog: Sequence[Message] = ()  # read already, kept while the peer does not read
         self._paused = False  # not read from
+        self._in_turn = False  # what it sent is more than one turn's; it is to be gone on with
         self._received = 0  # bytes
         self._checked = (0, 0, 0.0)  # messages begun, bytes received, when: it was in time then
         self.stalled_since: float | None = None  # it is owed more than the buffer should hold
@@ -103,9 +108,14 @@ class Connection(asyncio.Protocol):
         if server.pressure.behind and server.pressure.holds(self, messages):
             self._backlog = messages
             return self._pause()
-        self._backlog = server.broker.receive(peer, messages, server.now())
-        if peer.owed > OWED_PAUSE:
+        self._backlog = server.take_turn(peer, messages)
+        if peer.owed > OWED_PAUSE or peer.listing is not None:
             self._pause()
+        elif self._backlog:
+            self._pause()
+            if not self._in_turn:
+                self._in_turn = True
+                server.later(self.go_on)
         if not server.flushing:
             server.settle()
         return None
@@ -143,9 +153,9 @@ class Connection(asyncio.Protocol):
             if 0 < self._server.max_unread < (unread := self.unread()):
                 log.warning("%s has %d MiB unread (--max-unread): closed", self, unread >> 20)
                 self.transport.abort()
-        elif self._decoder.dead and not self.peer.promises:
+        elif self._decoder.dead and not self.peer.promises and not self._backlog:
             self._part()
-        elif self._paused:
+        elif self._paused and not self._in_turn:
             self.resume()
 
     def unread(self) -> int:
@@ -191,6 +201,12 @@ class Connection(asyncio.Protocol):
         self._receive(backlog)
         if not self._paused and not self.transport.is_closing():
             self.transport.resume_reading()
+
+    def go_on(self) -> None:
+        """Others were served: go on with what the peer had sent."""
+        self._in_turn = False
+        if self._paused and self._parted_at is None and not self.transport.is_closing():
+            self.resume()
 
     def check(self, now: float) -> None:
         """Close it when its peer is gone, does not read, or not go on writing, for too long."""
@@ -263,6 +279,23 @@ class Listener:
         self._warned = -WARN_AGAIN
         self._timer: asyncio.TimerHandle | None = None
         self._alarm = inf  # when it rings
+
+    def take_turn(self, peer: Peer, messages: Sequence[Message]) -> Sequence[Message]:
+        """Bring the broker a peer's messages, for no longer than its turn; return what is left."""
+        now = self.now()
+        if len(messages) <= TOGETHER:
+            return self.broker.receive(peer, messages, now)
+        began = time.monotonic()  # the loop's own clock may stand still for a turn
+        for start in range(0, len(messages), TOGETHER):
+            left = self.broker.receive(peer, messages[start : start + TOGETHER], now)
+            following = start + TOGETHER - len(left)
+            if left or time.monotonic() - began > TURN:
+                return messages[following:]
+        return ()
+
+    def later(self, callback: Callable[[], None]) -> None:
+        """Call back in the next turn of the loop."""
+        self._loop.call_soon(callback)
 
     def settle(self) -> None:
         """Have every peer that is owed something written to, once, in the next loop turn."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gearman_py.broker import commands
-from gearman_py.broker.broker import Broker
+from gearman_py.broker.broker import ATTEMPTS_IN_TIME, Broker
 from gearman_py.broker.peer import Peer
 from gearman_py.broker.queues import Queues
 from gearman_py.protocol.codec import RESPONSE, Decoder
@@ -272,7 +272,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         running = [handle for handle, job in self.jobs.items() if job.worker == peer]
         return sorted(running, key=lambda handle: self.jobs[handle].turn)
 
-    def lose(self, handles: Iterable[bytes]) -> None:
+    def lose(self, handles: Iterable[bytes], *, late: bool = False) -> None:
         """Running jobs lose their workers: they go back to their queues, fail, or are unwanted."""
         failed: dict[int, list[bytes]] = {number: [] for number in self.peers}
         for handle in handles:
@@ -280,7 +280,8 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             job.worker, job.deadline = None, inf
             job.lost += 1
             job.turn = self.next_turn()
-            if not job.wanted or 0 < self.retries <= job.lost:
+            too_late = late and not job.background and job.lost >= ATTEMPTS_IN_TIME
+            if not job.wanted or 0 < self.retries <= job.lost or too_late:
                 del self.jobs[handle]
                 for client in job.clients:
                     failed[client].append(handle)
@@ -415,7 +416,8 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         self.broker.tick(self.now, self.now)
         self.settle()
         expired = [handle for handle, job in self.jobs.items() if job.deadline <= self.now]
-        self.lose(sorted(expired, key=lambda handle: (self.jobs[handle].deadline, number(handle))))
+        late = sorted(expired, key=lambda handle: (self.jobs[handle].deadline, number(handle)))
+        self.lose(late, late=True)
         released = [handle for handle, job in self.jobs.items() if before < job.due <= self.now]
         for handle in sorted(released, key=lambda handle: (self.jobs[handle].due, number(handle))):
             self.jobs[handle].turn = self.next_turn()

@@ -1,0 +1,169 @@
+"""The functions, the workers that can do them, and the one place that wakes workers."""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from itertools import islice
+from math import inf
+
+from gearman_py.broker.job import Function
+from gearman_py.broker.peer import Peer
+from gearman_py.protocol.codec import response
+from gearman_py.protocol.packets import Packet
+
+NOOP = response(Packet.NOOP)
+
+# A worker that was woken but never grabs (hung, or its network gone) must not keep a job
+# from the others that sleep: after this many seconds the next one is woken.
+WAKE_AGAIN = 1.0
+# A worker of so many functions leaves their sleepers when it wakes. One of more stays among them,
+# awake: its work is not to grow with its functions.
+FEW = 16
+# What becomes due at one time is done in slices of so many jobs: others are served in between.
+SLICE = 1000
+# Functions that nothing is remembered for stay listed, as in gearmand, but no more than these.
+UNUSED_KEPT = 1000
+MOST_FUNCTIONS = 200_000
+
+
+class Functions:
+    """All functions by name. ``loaded``: those that have queued jobs.
+
+    What a packet costs does not grow with the functions that there are, or that its worker can do.
+    """
+
+    def __init__(self, wakeup: int) -> None:
+        self._wakeup = wakeup
+        self.closed = False  # nobody is woken
+        self.full = False  # no new jobs are taken
+        self.functions: dict[bytes, Function] = {}
+        self.loaded: set[Function] = set()
+        self.next_event = inf
+        self.turn = 0  # grows: of the function that was served last
+        self._unused: OrderedDict[Function, None] = OrderedDict()  # and some used again since
+        self._unserved: dict[Function, float] = {}  # jobs queued while workers slept: when
+
+    def function(self, name: bytes) -> Function:
+        """The function of this name, made on first mention."""
+        function = self.functions.get(name)
+        if function is None:
+            function = self.functions[name] = Function(name, self.loaded)
+            self.disuse(function)
+        return function
+
+    @property
+    def crowded(self) -> bool:
+        """Whether no function is taken that is not known already."""
+        return self.full or len(self.functions) >= MOST_FUNCTIONS
+
+    def disuse(self, function: Function) -> None:
+        """Perhaps nothing uses a function any longer; of such only the latest are kept."""
+        self._unused[function] = None
+        self._unused.move_to_end(function)
+        while len(self._unused) > UNUSED_KEPT:
+            oldest, _ = self._unused.popitem(last=False)
+            if oldest.unused and self.functions.get(oldest.name) is oldest:
+                del self.functions[oldest.name]
+
+    def candidates(self, worker: Peer) -> Iterable[Function]:
+        """The functions that may have a job for the worker: the fewer of what there is."""
+        turns = worker.turns
+        if len(turns) <= len(self.loaded):
+            return turns
+        return [function for function in self.loaded if function in turns]
+
+    def sleep(self, worker: Peer) -> None:
+        """The worker asks to be woken; at once when there is a job for it already."""
+        worker.woken = False
+        if (
+            self.loaded
+            and not self.closed
+            and any(each in self.loaded for each in self.candidates(worker))
+        ):
+            self._wake(worker)
+            return
+        worker.sleeping = True
+        for function in worker.absent:
+            function.sleepers[worker] = None
+        worker.absent.clear()
+
+    def awake(self, worker: Peer) -> None:
+        """The worker speaks for itself again: it is grabbing, or gone."""
+        worker.woken = False
+        if worker.sleeping:
+            worker.sleeping = False
+            for function in islice(worker.turns, FEW):
+                self._absent(worker, function)
+
+    def _absent(self, worker: Peer, function: Function) -> None:
+        function.sleepers.pop(worker, None)
+        worker.absent[function] = None
+
+    def wake(self, function: Function, now: float) -> None:
+        """Wake the workers that have slept longest for this function."""
+        if not function.sleepers or self.closed:
+            return
+        woken: list[Peer] = []
+        gone: list[Peer] = []
+        for worker in function.sleepers:
+            (woken if worker.sleeping else gone).append(worker)
+            if len(woken) == self._wakeup > 0:
+                break
+        for worker in gone:
+            self._absent(worker, function)
+        for worker in woken:
+            self._wake(worker)
+            self._absent(worker, function)
+        if not woken:
+            return
+        if function not in self._unserved:
+            self._unserved[function] = now
+            self.next_event = min(self.next_event, now + WAKE_AGAIN)
+
+    def _wake(self, worker: Peer) -> None:
+        self.awake(worker)
+        worker.woken = True
+        worker.send(NOOP)
+
+    def register(self, worker: Peer, function: Function, limit: float | None, now: float) -> None:
+        """The worker can do this function, each job within ``limit`` seconds."""
+        if function not in worker.abilities:
+            self.turn += 1
+            worker.turns[function] = -self.turn  # the last registered is served first
+            function.workers[worker] = None
+            if worker.sleeping:
+                function.sleepers[worker] = None
+                if function.queued:
+                    self.wake(function, now)
+            else:
+                worker.absent[function] = None
+        worker.abilities[function] = limit
+
+    def unregister(self, worker: Peer, function: Function) -> None:
+        """The worker no longer can."""
+        if function in worker.abilities:
+            del worker.abilities[function]
+            del worker.turns[function]
+            del function.workers[worker]
+            function.sleepers.pop(worker, None)
+            worker.absent.pop(function, None)
+            if not function.workers:
+                self.disuse(function)
+
+    def remove_worker(self, worker: Peer, now: float) -> None:
+        """The connection is gone; who was woken in its place is woken anew."""
+        woken = worker.woken
+        functions = list(worker.turns)
+        self.awake(worker)
+        for function in functions:
+            self.unregister(worker, function)
+            if woken and function.queued:
+                self.wake(function, now)
+
+    def wake_again(self, now: float) -> None:
+        """Wake the next worker where one did not come."""
+        for function, since in list(islice(self._unserved.items(), SLICE)):
+            if now - since < WAKE_AGAIN:
+                break  # the oldest is the first
+            del self._unserved[function]
+            if function.queued:
+                self.wake(function, now)

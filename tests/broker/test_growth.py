@@ -1,0 +1,181 @@
+"""What one peer can make of the broker's tables costs the others neither time nor memory."""
+
+from time import process_time
+
+import pytest
+
+from gearman_py.broker.broker import ATTEMPTS_IN_TIME, Broker
+from gearman_py.broker.functions import SLICE, UNUSED_KEPT
+from gearman_py.broker.peer import Peer
+from gearman_py.broker.workers import MOST_ABILITIES
+from gearman_py.protocol.codec import RESPONSE, Decoder
+from gearman_py.protocol.packets import TEXT, Packet
+
+
+def say(broker: Broker, peer: Peer, packet: int, *arguments: bytes, now: float = 0) -> bytes:
+    broker.receive(peer, [(packet, list(arguments))], now)
+    return b"".join(peer.take())
+
+
+def hear(data: bytes) -> list[tuple[int, list[bytes]]]:
+    return list(Decoder(RESPONSE).feed(data))
+
+
+def able(broker: Broker, count: int) -> Peer:
+    worker = broker.join(1, "")
+    messages = [(Packet.CAN_DO, [b"f%d" % number]) for number in range(count)]
+    broker.receive(worker, messages, 0)
+    return worker
+
+
+def cost(count: int, *messages: tuple[Packet, list[bytes]]) -> float:
+    """CPU seconds of packets of a worker that can do so many functions, 1 of which has a job."""
+    broker = Broker()
+    worker = able(broker, count)
+    times = []
+    for _ in range(5):
+        began = process_time()
+        for _ in range(100):
+            broker.receive(worker, messages, 0)
+            worker.take()
+        times.append(process_time() - began)
+    return min(times)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [(Packet.GRAB_JOB, [])],
+        [(Packet.PRE_SLEEP, []), (Packet.GRAB_JOB, [])],
+        [(Packet.GET_STATUS_UNIQUE, [b"u"])],
+        [
+            (Packet.SUBMIT_JOB_BG, [b"f7", b"", b""]),
+            (Packet.GRAB_JOB, []),
+            (Packet.CANT_DO, [b"f7"]),
+            (Packet.CAN_DO, [b"f7"]),
+            (Packet.GRAB_JOB, []),
+        ],
+    ],
+    ids=["grab", "sleep", "unique", "job"],
+)
+def test_packet_costs_the_same_with_ten_and_ten_thousand_functions(
+    messages: list[tuple[Packet, list[bytes]]],
+) -> None:
+    assert cost(10_000, *messages) < 10 * cost(10, *messages)
+
+
+def test_function_that_nothing_uses_is_forgotten() -> None:
+    broker = Broker()
+    for _ in range(3):
+        broker.gone(able(broker, 5000), 0)
+    assert len(broker.queues.functions) <= UNUSED_KEPT
+    client = broker.join(1, "")
+    for number in range(3 * UNUSED_KEPT):
+        answer = say(broker, client, Packet.SUBMIT_JOB_BG, b"g%d" % number, b"", b"")
+        broker.cancel(hear(answer)[0][1][0])
+    assert len(broker.queues.functions) <= UNUSED_KEPT
+
+
+def test_function_with_a_limit_or_a_job_is_kept() -> None:
+    broker = Broker()
+    client = broker.join(1, "")
+    say(broker, client, TEXT, b"maxqueue limited 5")
+    say(broker, client, Packet.SUBMIT_JOB_BG, b"queued", b"", b"")
+    broker.gone(able(broker, 5000), 0)
+    assert {b"limited", b"queued"} <= broker.queues.functions.keys()
+
+
+def test_worker_may_register_many_functions_but_not_any_number() -> None:
+    broker = Broker()
+    worker = able(broker, MOST_ABILITIES)
+    assert not worker.owed
+    ((kind, _),) = hear(say(broker, worker, Packet.CAN_DO, b"one more"))
+    assert kind == Packet.ERROR
+    assert say(broker, worker, Packet.CAN_DO, b"f0") == b""
+
+
+def test_listing_of_many_jobs_comes_in_parts_and_before_what_is_said_later() -> None:
+    broker = Broker()
+    client = broker.join(1, "")
+    for number in range(5000):
+        say(broker, client, Packet.SUBMIT_JOB_BG, b"f", b"unique-%d" % number, b"")
+    asked = [(TEXT, [b"show unique jobs"]), (TEXT, [b"version"])]
+    rest = broker.receive(client, asked, 0)
+    parts = [b"".join(client.take())]
+    while rest or client.owed:
+        rest = broker.receive(client, rest, 0)
+        parts.append(b"".join(client.take()))
+    assert len(parts) > 1
+    rows = [b"unique-%d" % number for number in range(5000)]
+    assert b"".join(parts).split(b"\n") == [*rows, b".", b"OK ", b""]
+
+
+def test_jobs_that_are_due_at_one_time_are_queued_in_slices() -> None:
+    broker = Broker()
+    client = broker.join(1, "")
+    count = 3 * SLICE
+    for _ in range(count):
+        say(broker, client, Packet.SUBMIT_JOB_EPOCH, b"f", b"", b"10", b"")
+    function = broker.queues.functions[b"f"]
+    steps = []
+    while function.queued < count:
+        following = broker.tick(100, 100)
+        steps.append(function.queued)
+        assert following <= 100 or function.queued == count, "it is to be called again at once"
+    assert steps == [SLICE, 2 * SLICE, count]
+
+
+def test_client_of_many_jobs_leaves_in_slices() -> None:
+    broker = Broker()
+    client = broker.join(1, "")
+    for _ in range(3 * SLICE):
+        say(broker, client, Packet.SUBMIT_JOB, b"f", b"", b"")
+    broker.gone(client, 0)
+    assert 0 < len(broker.queues.jobs) < 3 * SLICE
+    for _ in range(3):
+        broker.tick(0, 0)
+    assert not len(broker.queues.jobs)
+
+
+def test_late_result_counts_while_nobody_else_has_the_job() -> None:
+    broker = Broker()
+    client, worker = broker.join(1, ""), broker.join(2, "")
+    say(broker, worker, Packet.CAN_DO_TIMEOUT, b"f", b"1000")
+    say(broker, client, Packet.SUBMIT_JOB, b"f", b"", b"")
+    handle = hear(say(broker, worker, Packet.GRAB_JOB))[0][1][0]
+    broker.tick(1.5, 1.5)
+    assert say(broker, worker, Packet.WORK_COMPLETE, handle, b"late", now=1.6) == b""
+    assert hear(b"".join(client.take())) == [(Packet.WORK_COMPLETE, [handle, b"late"])]
+    assert not len(broker.queues.jobs)
+
+
+def test_late_result_does_not_count_once_another_has_the_job() -> None:
+    broker = Broker()
+    client, slow, quick = (broker.join(number, "") for number in range(3))
+    for worker in slow, quick:
+        say(broker, worker, Packet.CAN_DO_TIMEOUT, b"f", b"1000")
+    say(broker, client, Packet.SUBMIT_JOB, b"f", b"", b"")
+    handle = hear(say(broker, slow, Packet.GRAB_JOB))[0][1][0]
+    broker.tick(1.5, 1.5)
+    say(broker, quick, Packet.GRAB_JOB, now=1.5)
+    ((kind, _),) = hear(say(broker, slow, Packet.WORK_COMPLETE, handle, b"late", now=1.6))
+    assert kind == Packet.ERROR
+    assert client.take() == []
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_job_that_is_always_late_fails_for_who_waits_and_else_is_tried_on(
+    background: bool,
+) -> None:
+    broker = Broker()
+    client, worker = broker.join(1, ""), broker.join(2, "")
+    say(broker, worker, Packet.CAN_DO_TIMEOUT, b"f", b"1000")
+    submit = Packet.SUBMIT_JOB_BG if background else Packet.SUBMIT_JOB
+    say(broker, client, submit, b"f", b"", b"")
+    for attempt in range(ATTEMPTS_IN_TIME):
+        assert not client.owed
+        say(broker, worker, Packet.GRAB_JOB, now=attempt * 10)
+        broker.tick(attempt * 10 + 5, 0)
+    heard = [kind for kind, _ in hear(b"".join(client.take()))]
+    assert heard == ([] if background else [Packet.WORK_FAIL])
+    assert len(broker.queues.jobs) == background
