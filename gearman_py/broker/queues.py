@@ -205,9 +205,9 @@ class Queues(Functions):
         turns, best = worker.turns, None
         if len(turns) == 1:  # the usual worker
             (function,) = turns
-            for priority in PRIORITIES:
-                if function.waiting[priority]:
-                    return function.pop(priority)
+            for each in PRIORITIES:
+                if function.waiting[each]:
+                    return function.pop(each)
             return None
         first = len(PRIORITIES), 0
         for function in self.candidates(worker):
