@@ -10,7 +10,7 @@ import logging
 import resource
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import inf
 from operator import itemgetter
 from typing import cast
@@ -115,7 +115,7 @@ class Connection(asyncio.Protocol):
             self._pause()
             if not self._in_turn:
                 self._in_turn = True
-                server.later(self.go_on)
+                asyncio.get_running_loop().call_soon(self.go_on)
         if not server.flushing:
             server.settle()
         return None
@@ -292,10 +292,6 @@ class Listener:
             if left or time.monotonic() - began > TURN:
                 return messages[following:]
         return ()
-
-    def later(self, callback: Callable[[], None]) -> None:
-        """Call back in the next turn of the loop."""
-        self._loop.call_soon(callback)
 
     def settle(self) -> None:
         """Have every peer that is owed something written to, once, in the next loop turn."""
