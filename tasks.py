@@ -59,6 +59,9 @@ PEERS = {
     "redis-server": "redis-server",
 }
 BENCHES = ("job_server", "libraries", "resize", "converge")
+# More processes than cores: most tests wait for another process.
+SIDE_BY_SIDE = ("-n", "4", "--dist", "loadgroup", "--no-loadscope-reorder")
+FAST = ("-m", "not lab and not interop and not slow", "--hypothesis-profile", "fast")
 CHECKS = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
 
 
@@ -304,18 +307,26 @@ def demo(c: Context, local: bool = False) -> int:
     return status
 
 
-@command(iterable=["only"], help={"only": "these tests alone: a path, or path::name (repeatable)"})
-def test(c: Context, only: Sequence[str] | None = None) -> int:
+@command(
+    iterable=["only"],
+    help={
+        "only": "these tests alone: a path, or path::name (repeatable)",
+        "fast": "within a minute: no lab, no peers, nothing slow, few examples of a property",
+    },
+)
+def test(c: Context, only: Sequence[str] | None = None, fast: bool = False) -> int:
     """Run every check and every test: style, types, other people's Gearman, real hosts."""
     try:
-        local.ensure(PEERS | lab.PROGRAMS | {"sudo": "sudo"}, print)
+        if not fast:
+            local.ensure(PEERS | lab.PROGRAMS | {"sudo": "sudo"}, print)
     except ToolkitError as error:
         if os.environ.get("CI") == "true":
             raise
         print(f"{error}; the tests that need them are skipped")
     checks = () if only else CHECKS
     failed = [check[0] for check in checks if _python("-m", *check)]
-    if _python("-m", "pytest", *(only or ())):
+    options = FAST if fast else ()
+    if _python("-m", "pytest", *options, *(only or SIDE_BY_SIDE)):
         failed.append("pytest")
     if failed:
         print(f"invoke test: failed: {', '.join(failed)}", file=sys.stderr)

@@ -7,10 +7,30 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from gearman_py.admin.client import AdminClient
+from tests import properties  # noqa: F401  # for its profiles
+from tests.ports import reserve_port
+
+HERE = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what runs in one process where tests run side by side (-n), and begin with the longest.
+
+    There is one lab. Tests of a file share its fixtures; those of the server have their own.
+    """
+    for item in items:
+        folder, *rest = item.path.relative_to(HERE).parts
+        if folder != "server":
+            group = "lab" if folder == "lab" else "/".join([folder, *rest])
+            item.add_marker(pytest.mark.xdist_group(group))
+    longest = ("lab", "server", "interop")
+    items.sort(key=lambda item: [folder not in item.path.parts for folder in longest])
 
 
 @pytest.hookimpl(wrapper=True)
@@ -25,15 +45,14 @@ def pytest_runtest_makereport(
     return report
 
 
-LIMIT = 15.0  # seconds in which anything awaited must come about
+LIMIT = 30.0  # seconds in which anything awaited must come about
 
 
 class JobServer:
     """A gearmand; ``address`` is host:port, and stays the same over a restart."""
 
     def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = reserve_port()
         self.address = f"127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 

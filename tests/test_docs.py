@@ -53,7 +53,7 @@ def worker_of_the_page(port: int) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        assert process.wait(10) == 0, "it drains"
+        assert process.wait(30) == 0, "it drains"
 
 
 def test_clients_and_workers_of_the_page_for_newcomers_work_together(port: int) -> None:
@@ -71,7 +71,7 @@ def test_clients_and_workers_of_the_page_for_newcomers_work_together(port: int) 
         old.kill()
         old.wait()
         new.terminate()
-        assert new.wait(10) == 0, "it drains"
+        assert new.wait(30) == 0, "it drains"
 
 
 @pytest.mark.usefixtures("worker_of_the_page")
@@ -123,7 +123,7 @@ def test_client_and_worker_of_the_readme_work(port: int) -> None:
     finally:
         for worker in workers:
             worker.terminate()
-            worker.wait(10)
+            worker.wait(30)
 
 
 def settings_page() -> str:

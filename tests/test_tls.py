@@ -109,27 +109,32 @@ def test_a_worker_that_leaves_has_said_all(address: str, tls: TLS) -> None:
             assert job.result() == MEGABYTES
 
 
+PATIENCE = 20.0  # seconds for a handshake
+
+
 def ping(address: str, tls: TLS | None) -> None:
-    with Client(address, tls=tls, connect_timeout=1, submit_timeout=3) as client:
+    with Client(address, tls=tls, connect_timeout=PATIENCE, submit_timeout=3) as client:
         client.submit("f", b"x", background=True)
 
 
 def ping_async(address: str, tls: TLS | None) -> None:
     async def ask() -> None:
-        async with AsyncClient(address, tls=tls, connect_timeout=1, submit_timeout=3) as client:
+        async with AsyncClient(
+            address, tls=tls, connect_timeout=PATIENCE, submit_timeout=3
+        ) as client:
             await client.submit("f", b"x", background=True)
 
     asyncio.run(ask())
 
 
 def ping_admin(address: str, tls: TLS | None) -> None:
-    with AdminClient(address, tls=tls, connect_timeout=1, timeout=3) as admin:
+    with AdminClient(address, tls=tls, connect_timeout=PATIENCE, timeout=3) as admin:
         admin.version()
 
 
 def ping_admin_async(address: str, tls: TLS | None) -> None:
     async def ask() -> None:
-        async with AsyncAdminClient(address, tls=tls, connect_timeout=1, timeout=3) as admin:
+        async with AsyncAdminClient(address, tls=tls, connect_timeout=PATIENCE, timeout=3) as admin:
             await admin.version()
 
     asyncio.run(ask())
@@ -176,7 +181,10 @@ def test_a_server_without_tls_is_told_as_such(
 
 
 @EVERY_DOOR
-def test_a_server_that_says_nothing_is_given_up(door: Door, tls: TLS) -> None:
+def test_a_server_that_says_nothing_is_given_up(
+    door: Door, tls: TLS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "PATIENCE", 1)
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
         pytest.raises(ServerUnavailable, match="no answer within 1 s"),

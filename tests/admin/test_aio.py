@@ -25,7 +25,7 @@ def test_every_question_has_the_same_answer(gearmand: Any) -> None:
             await admin.create_function("made")
             await admin.max_queue("made", 5)
             assert any(row.functions == () for row in await admin.workers())
-            assert await admin.ping() < 5
+            assert await admin.ping() < 30
             return [await getattr(admin, name)() for name in SAME]
 
     with Client(gearmand.address) as client, AdminClient(gearmand.address) as admin:

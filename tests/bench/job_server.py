@@ -21,6 +21,7 @@ from pathlib import Path
 
 from gearman_py.protocol.packets import Packet
 from tests.bench.load import Client, Measured, Peer, Worker, one_at_a_time, run
+from tests.ports import reserve_port
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -56,8 +57,7 @@ DURABLE = ["-q", "libsqlite3", "--libsqlite3-db"]  # both servers know these nam
 
 @contextmanager
 def server(name: str, *, durable: bool = False) -> Iterator[Server]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = free.getsockname()
+    address = ("127.0.0.1", reserve_port())
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # a disk, where /tmp may be none
         command = [*COMMANDS[name], "-L", address[0], "-p", str(address[1])]
         process = subprocess.Popen(command + [*DURABLE, f"{folder}/queue"] * durable)

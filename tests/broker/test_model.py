@@ -22,6 +22,7 @@ from gearman_py.broker.queues import Queues
 from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.packets import Packet
 from gearman_py.store.base import Record
+from tests.properties import depth
 
 FUNCTIONS = [b"f", b"g"]
 UNIQUES = [b"", b"u", b"v", b"-"]
@@ -477,4 +478,6 @@ def number(handle: bytes) -> int:
 
 
 TestBrokerAgainstModel = BrokerAgainstModel.TestCase
-TestBrokerAgainstModel.settings = settings(max_examples=500, stateful_step_count=60, deadline=None)
+TestBrokerAgainstModel.settings = settings(
+    max_examples=depth(500), stateful_step_count=60, deadline=None
+)

@@ -60,7 +60,7 @@ def test_watch_asks_until_it_is_interrupted(program: Any, shared_gearmand: Any) 
     watch = program("gearadmin", *where)
     assert [watch.stdout.readline(), watch.stdout.readline()] == [b"WARNING\n"] * 2
     watch.send_signal(signal.SIGINT)
-    assert (watch.wait(10), watch.stderr.read()) == (130, b"")
+    assert (watch.wait(30), watch.stderr.read()) == (130, b"")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.ports import reserve_port
 
 Until = Callable[[Callable[[], bool]], None]
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
@@ -90,7 +91,7 @@ def test_a_worker_sends_its_output_by_line(gearman: Run, serve: Any) -> None:
 def test_a_worker_without_a_command_prints_workloads(gearman: Run, serve: Any) -> None:
     worker = serve("c-print", "-c", "2")
     assert gearman("-f", "c-print", "one", "two").stdout == b""
-    assert worker.communicate(timeout=10)[0] == b"onetwo"
+    assert worker.communicate(timeout=30)[0] == b"onetwo"
     assert worker.returncode == 0
 
 
@@ -129,8 +130,7 @@ def test_no_result_in_time_is_status_4(gearman: Run) -> None:
 
 
 def test_no_server_is_status_3(run: Run) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = reserve_port()
     done = run("gearman", "-h", "127.0.0.1", "-p", str(port), "-f", "wc", "x")
     message = f"gearman: no job server answers (127.0.0.1:{port}: Connection refused)\n"
     assert (done.returncode, done.stderr.decode()) == (3, message)
@@ -194,7 +194,7 @@ def test_a_reader_that_goes_away_is_no_error(
     where = ("-p", str(shared_gearmand.port))
     client = program("gearman", *where, "-f", "c-pipe", "x", stdout=write)
     os.close(write)
-    _, errors = client.communicate(timeout=10)
+    _, errors = client.communicate(timeout=30)
     assert (client.returncode, errors) == (0, b"")
 
 
@@ -202,7 +202,7 @@ def test_interrupt_ends_a_client_quietly(program: Any, shared_gearmand: Any, unt
     client = program("gearman", "-p", str(shared_gearmand.port), "-f", "c-wait", "-v", "x")
     assert client.stderr.readline().startswith(b"Task created")
     client.send_signal(signal.SIGINT)
-    assert (client.wait(10), client.stderr.read()) == (130, b"")
+    assert (client.wait(30), client.stderr.read()) == (130, b"")
 
 
 def test_a_drained_worker_lets_its_command_finish(
@@ -215,8 +215,8 @@ def test_a_drained_worker_lets_its_command_finish(
     until(lambda: shared_gearmand.running("c-drain") == 1)
     worker.send_signal(signal.SIGINT)
     (tmp_path / "gate").touch()
-    assert client.communicate(timeout=10)[0] == b"through\n"
-    assert worker.wait(10) == 0
+    assert client.communicate(timeout=30)[0] == b"through\n"
+    assert worker.wait(30) == 0
     assert not (tmp_path / "pid").exists()
 
 
@@ -230,7 +230,7 @@ def test_a_second_signal_ends_a_worker_and_its_command(
     worker.send_signal(signal.SIGTERM)
     until(lambda: b"draining" in worker.stderr.readline())
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(10) == 1
+    assert worker.wait(30) == 1
     until(lambda: not alive(int(pid.read_text())))
 
 

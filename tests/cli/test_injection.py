@@ -24,6 +24,8 @@ WORKER = """
 from gearman_py import Worker
 from tests.injection import STRINGS
 
+pytestmark = pytest.mark.slow
+
 worker = Worker()
 
 def work(job):

@@ -44,7 +44,7 @@ class Terminal:
         if self.slave >= 0:
             os.close(self.slave)
             self.slave = -1
-            self._reader.join(10)
+            self._reader.join(30)
             os.close(self._master)
         return self._text.decode().replace("\r\n", "\n")
 
@@ -111,7 +111,7 @@ def test_interrupt_takes_the_bar_away(
     client = program("gearman", *where, stderr=terminal.slave)
     until(lambda: terminal.shows("stuck"))
     client.send_signal(signal.SIGINT)
-    assert client.wait(10) == 130
+    assert client.wait(30) == 130
     assert terminal.written() == f"\rstuck 1 of 0\x1b[K{CLEAR}"
 
 

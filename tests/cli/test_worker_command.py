@@ -95,7 +95,7 @@ def test_it_serves_bundled_functions_until_it_is_told_to_leave(
         with pytest.raises(JobException, match="not a JPEG, PNG, WebP or GIF picture"):
             client.do("resize", "x")
     worker.send_signal(signal.SIGTERM)
-    _, log = worker.communicate(timeout=10)
+    _, log = worker.communicate(timeout=30)
     assert worker.returncode == 0
     assert b"drained after 3 jobs" in log
 

@@ -20,7 +20,7 @@ def serving(worker: Worker) -> Iterator[None]:
         yield
     finally:
         loop.call_soon_threadsafe(worker.drain)
-        done.join(10)
+        done.join(30)
         loop.close()
 
 

@@ -26,6 +26,7 @@ from gearman_py import (
 )
 from gearman_py.admin.client import AdminClient
 from tests.client.conftest import serving
+from tests.ports import reserve_port
 
 Until = Callable[[Callable[[], bool]], None]
 
@@ -164,8 +165,7 @@ def test_a_long_unique_is_refused_before_it_is_sent(client: Client) -> None:
 
 
 def test_a_dead_server_is_passed_over(client: Client, server: Any) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        dead = f"127.0.0.1:{free.getsockname()[1]}"
+    dead = f"127.0.0.1:{reserve_port()}"
     with Client([dead, server.address]) as both:
         assert both.do("t-reverse", b"ab", timeout=5) == b"ba"
     with Client(dead) as alone, pytest.raises(ServerUnavailable, match="Connection refused") as e:
@@ -190,7 +190,7 @@ def test_a_server_that_goes_takes_the_waiting_job_with_it(gearmand: Any) -> None
             job.result()
         assert job.state is JobState.LOST
         gearmand.start()
-        assert client.ping() < 5  # the next use connects anew
+        assert client.ping() < 30  # the next use connects anew
 
 
 def test_a_forked_child_opens_its_own_connection(client: Client) -> None:
@@ -205,7 +205,7 @@ def test_a_forked_child_opens_its_own_connection(client: Client) -> None:
 def test_the_environment_names_the_server(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEARMAN_SERVERS", server.address)
     with Client() as client:
-        assert client.ping() < 5
+        assert client.ping() < 30
 
 
 def test_async_client_does_the_same(server: Any) -> None:
@@ -221,7 +221,7 @@ def test_async_client_does_the_same(server: Any) -> None:
                 await client.do_high("t-raise")
             handle = await client.do_background("t-nobody")
             assert (await client.status(handle)).known
-            assert await client.ping() < 5
+            assert await client.ping() < 30
             with pytest.raises(JobTimeout):
                 await client.do("t-late", timeout=0.05)
 
@@ -229,8 +229,7 @@ def test_async_client_does_the_same(server: Any) -> None:
 
 
 def test_async_client_says_when_no_server_answers(server: Any) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        dead = f"127.0.0.1:{free.getsockname()[1]}"
+    dead = f"127.0.0.1:{reserve_port()}"
 
     async def use() -> None:
         async with AsyncClient(dead) as client:

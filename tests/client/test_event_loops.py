@@ -10,7 +10,7 @@ from gearman_py import AsyncAdminClient, AsyncClient, ConnectionLost, GearmanErr
 from gearman_py.admin.client import AdminClient
 from tests.conftest import await_true
 
-LIMIT = 15.0
+LIMIT = 30.0
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from gearman_py import AsyncClient, Client, JobException, Worker, WorkerJob
 
-LIMIT = 15.0
+LIMIT = 30.0
 
 
 @pytest.fixture

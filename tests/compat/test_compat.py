@@ -21,7 +21,7 @@ from tests.conftest import await_true
 from tests.interop.conftest import server as process
 
 C_GEARMAND = "/usr/sbin/gearmand"
-LIMIT = 10.0  # seconds in which what a test waits for must come about
+LIMIT = 30.0  # seconds in which what a test waits for must come about
 
 
 @pytest.fixture(

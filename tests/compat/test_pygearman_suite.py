@@ -16,6 +16,8 @@ SUITE = HERE / "pygearman-0.2.6.tar.gz"  # its licences (Apache-2.0, MIT) are in
 CONFTEST = """\
 from tests.compat import standin
 
+pytestmark = pytest.mark.slow
+
 standin.install()
 LEFT_OUT = {left_out}
 collect_ignore = ["tests/" + name for name in LEFT_OUT if "::" not in name]

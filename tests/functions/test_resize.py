@@ -4,7 +4,6 @@ import zlib
 from io import BytesIO
 from pathlib import Path
 from struct import pack
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from gearman_py.functions.resize import fit, resize
 from provision.lab import programs as local
 from tasks import PEERS
 from tests.bench.resize import php
+from tests.properties import depth
 
 
 def picture(size: tuple[int, int], form: str = "JPEG", mode: str = "RGB", **options: Any) -> bytes:
@@ -281,18 +281,16 @@ def test_a_png_with_a_byte_changed_anywhere_is_refused() -> None:
                 resize(bytes(damaged))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=depth(150))
 @given(st.data())
 def test_a_damaged_picture_is_resized_or_refused(data: st.DataObject) -> None:
     whole = bytearray(data.draw(st.sampled_from(SEEDS)))
     for place in data.draw(st.lists(st.integers(0, len(whole) - 1), min_size=1, max_size=8)):
         whole[place] ^= data.draw(st.integers(1, 255))
-    start = monotonic()
     try:
         opened(resize(bytes(whole)))
     except ValueError as error:
         assert "\n" not in str(error)
-    assert monotonic() - start < 5
 
 
 def _seeds() -> list[bytes]:

@@ -10,6 +10,8 @@ from tests.fuzz.seeds import inputs
 from tests.fuzz.targets import TARGETS
 from tests.tally import tally
 
+pytestmark = pytest.mark.slow
+
 SECONDS = int(os.environ.get("SECONDS_OF_FUZZING", "2"))
 
 

@@ -12,9 +12,10 @@ import pytest
 
 from provision.lab import programs as local
 from tasks import PEERS
+from tests.ports import reserve_port
 
 Address = tuple[str, int]
-LIMIT = 15.0  # seconds that a process may take to be ready
+LIMIT = 30.0  # seconds that a process may take to be ready
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,8 +50,7 @@ def our_gearmand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
 
 @contextmanager
 def server(command: list[str], folder: Path) -> Iterator[Address]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address: Address = free.getsockname()
+    address = ("127.0.0.1", reserve_port())
     where = ["-L", address[0], "-p", str(address[1]), "-l", str(folder / "log")]
     with process([*command, *where]) as started:
         await_true(lambda: started.poll() is not None or _listens(address))

@@ -134,7 +134,7 @@ def test_max_jobs_drains_with_every_answer_delivered(client: Client, at: str) ->
     thread.start()
     jobs = [client.submit("counted", str(number)) for number in range(20)]
     assert [job.result() for job in jobs] == [b"%d" % number for number in range(20)]
-    thread.join(10)
+    thread.join(30)
     assert not thread.is_alive()
 
 
@@ -178,7 +178,7 @@ def test_a_result_over_the_clients_limit_fails_alone_where_the_server_has_none(
     refused = gearman("-h", at, "-f", "dump")
     assert (refused.returncode, refused.stdout) == (1, b"")
     assert b"over the limit of 67108864" in refused.stderr
-    worker.join(10)
+    worker.join(30)
 
 
 @pytest.mark.parametrize("processes", [0, 1])

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from gearman_py.protocol.codec import MAX_LINE, RESPONSE, Decoder, request, response
 from gearman_py.protocol.packets import ARGUMENT_COUNT, FAULT, OVERSIZED, TEXT, TEXT_FAULT, Packet
+from tests.properties import depth
 
 SUBMIT = b"\0REQ\0\0\0\x07\0\0\0\x0creverse\0\0a\0b"
 CASES = [
@@ -152,7 +153,7 @@ messages = st.sampled_from(list(Packet)).flatmap(
 )
 
 
-@settings(max_examples=5000)
+@settings(max_examples=depth(5000))
 @given(st.lists(messages, max_size=4), st.data())
 def test_pieces_do_not_matter(sent: list[tuple[Packet, list[bytes]]], data: st.DataObject) -> None:
     wire = b"".join(request(packet, *arguments) for packet, arguments in sent)
@@ -164,7 +165,7 @@ def test_pieces_do_not_matter(sent: list[tuple[Packet, list[bytes]]], data: st.D
     assert got == [(packet, arguments) for packet, arguments in sent]
 
 
-@settings(max_examples=15_000)
+@settings(max_examples=depth(15_000))
 @given(
     st.lists(
         st.binary(max_size=40) | st.sampled_from([b"\0REQ", b"\0RES", b"\0\0\0\x07", b"\n"]),

@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gearman_py.protocol.http import Reader, Refused, Request
+from tests.properties import depth
 
 METHODS = st.sampled_from(["GET", "HEAD", "POST", "PUT"])
 PATHS = st.binary(max_size=20).map(lambda name: "/" + "".join(f"%{byte:02x}" for byte in name))
@@ -49,7 +50,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(edges)]
 
 
-@settings(max_examples=500)
+@settings(max_examples=depth(500))
 @given(st.lists(requests(), max_size=3), st.lists(st.integers(0, 10_000), max_size=8))
 def test_where_requests_are_cut_does_not_matter(sent: list[bytes], places: list[int]) -> None:
     data = b"".join(sent)
@@ -57,7 +58,7 @@ def test_where_requests_are_cut_does_not_matter(sent: list[bytes], places: list[
     assert len(read([data])) == len(sent)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=depth(1000))
 @given(
     st.one_of(
         st.binary(max_size=200),

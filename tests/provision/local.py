@@ -40,7 +40,7 @@ class Pipe:
     def close(self) -> None:
         self._in.close()
         try:
-            self.process.wait(5)
+            self.process.wait(30)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -35,6 +35,8 @@ from provision.report.text import Report
 from provision.resources.base import Change, Problem
 from tests.injection import STRINGS, harmless
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 REDRAWN = "\033[A\033[2K"  # lines that go for others
 COLOUR = re.compile(r"\033\[\d*m")

@@ -12,6 +12,8 @@ import pytest
 from provision import build as release
 from provision.errors import HostFailed, ToolkitError
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).resolve().parents[2]
 FACTS: dict[str, Any] = {
     "python": [3, 11, 2],

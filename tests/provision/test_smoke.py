@@ -1,7 +1,6 @@
 """The smoke test against a topology on this machine: a real job server and real workers."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from provision.commands.smoke import Completed, Run, Topology, checks
+from tests.ports import reserve_port
 
 BIN = Path(sys.executable).parent
 TOPOLOGY = Topology("client1", ["server1"], ["worker1"])
@@ -29,8 +29,7 @@ class Hosts:
     """All three hosts, on this machine."""
 
     def __init__(self, running: ExitStack) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = reserve_port()
         self.server = f"127.0.0.1:{self.port}"
         self.path = f"{BIN}:/usr/bin:/bin"
         self._running = running
@@ -45,7 +44,7 @@ class Hosts:
         self.start("gearmand", "-L", "127.0.0.1", "-p", str(self.port))
         if functions:
             self.start("gearman-worker", "--servers", self.server, *functions)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             listing = self.run("gearadmin --workers", b"").stdout
             if all(function.encode() in listing for function in functions) and listing:

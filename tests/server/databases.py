@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import redis
 
+from tests.ports import reserve_port
 from tests.server.process import LIMIT, await_true
 
 
@@ -36,7 +37,7 @@ class Postgres:
         self._as = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
         shutil.chown(folder, "postgres", "postgres")
         self._data = folder / "data"
-        self._port = free_port()
+        self._port = reserve_port()
         words = ["-D", str(self._data), "-A", "trust", "-U", "postgres", "--no-sync"]
         self._run("initdb", *words)
         self.where = f"host=127.0.0.1 port={self._port} user=postgres dbname=postgres"
@@ -62,7 +63,7 @@ class Redis:
     """Redis on the loopback address, which keeps what it says that it keeps."""
 
     def __init__(self, folder: Path, *words: str) -> None:
-        self.port = free_port()
+        self.port = reserve_port()
         self._command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1"]
         self._pid = folder / "pid"
         self._command += ["--daemonize", "yes", "--pidfile", str(self._pid)]
@@ -155,12 +156,6 @@ class Wire:
                     target.sendall(data)
                 self.delivered |= held
             target.shutdown(socket.SHUT_WR)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
 
 
 def send(database: Database, number: signal.Signals) -> None:

@@ -15,7 +15,7 @@ from gearman_py.protocol.codec import RESPONSE, Decoder, request
 from gearman_py.protocol.packets import Packet
 
 Address = tuple[str, int]
-LIMIT = 10.0  # seconds that anything here may take
+LIMIT = 30.0  # seconds that anything here may take
 
 
 class Server:

@@ -37,6 +37,8 @@ HOLDER = """
 import sys, time
 from tests.server.process import Peer
 from gearman_py.protocol.packets import Packet
+
+pytestmark = pytest.mark.slow
 peer = Peer((sys.argv[1], int(sys.argv[2])))
 peer.say(Packet.CAN_DO, b"f")
 while peer.ask(Packet.GRAB_JOB)[0] != "JOB_ASSIGN":

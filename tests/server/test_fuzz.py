@@ -8,10 +8,14 @@ import random
 import socket
 from collections.abc import Callable
 
+import pytest
+
 from gearman_py.protocol.codec import RESPONSE, Decoder, request
 from gearman_py.protocol.packets import Packet
 from tests.server.process import Address, Peer, Server, await_true
 from tests.tally import tally
+
+pytestmark = pytest.mark.slow
 
 Connect = Callable[..., Peer]
 Start = Callable[..., Server]

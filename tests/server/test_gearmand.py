@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gearman_py.protocol.packets import Packet
+from tests.ports import reserve_port
 from tests.server.process import LIMIT, Peer, Server, await_true
 
 Start = Callable[..., Server]
@@ -54,7 +55,7 @@ def test_drain_signal_refuses_newcomers_and_ends_after_the_last_job(
         socket.create_connection(address)
     worker.say(Packet.WORK_COMPLETE, handle, b"r")
     assert client.hear() == ("WORK_COMPLETE", handle, b"r")
-    assert server.process.wait(10) == 0
+    assert server.process.wait(30) == 0
 
 
 def test_a_server_told_to_stop_lets_running_jobs_end_and_gives_out_no_other(
@@ -76,7 +77,7 @@ def test_a_server_told_to_stop_lets_running_jobs_end_and_gives_out_no_other(
     assert sleeper.ask(Packet.GRAB_JOB) == ("NO_JOB",)
     worker.say(Packet.WORK_COMPLETE, handle, b"r")
     assert client.hear() == ("WORK_COMPLETE", handle, b"r")
-    assert server.process.wait(10) == 0
+    assert server.process.wait(30) == 0
     assert "stopping: 1 jobs were queued or running" in server.log
 
 
@@ -145,8 +146,7 @@ def test_mistake_is_one_message_and_status_1(arguments: list[str], message: str)
 def test_port_comes_from_the_environment_unless_a_flag_says_other(
     start: Start, tmp_path: Path
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = reserve_port()
     server = Server(["-v", "-L", "127.0.0.1"], tmp_path, GEARMAND_PORT=str(port))
     try:
         assert server.listening() == ("127.0.0.1", port)
@@ -171,8 +171,7 @@ def test_systemd_is_told_that_it_is_ready_alive_and_stopping(start: Start, tmp_p
 
 def test_daemon_detaches_writes_its_pid_and_takes_it_away(connect: Connect, tmp_path: Path) -> None:
     pid_file, log = tmp_path / "pid", tmp_path / "log"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = reserve_port()
     files = ["-P", str(pid_file), "-l", str(log)]
     done = gearmand("-d", "-v", "-L", "127.0.0.1", "-p", str(port), *files)
     assert done.returncode == 0, done.stderr
@@ -205,8 +204,7 @@ def test_hangup_signal_goes_on_in_a_new_log_file(
     start: Start, connect: Connect, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = free.getsockname()
+    address = ("127.0.0.1", reserve_port())
     server = start("-l", str(log), "-p", str(address[1]))
     await_true(lambda: log.exists() and "listens on" in log.read_text())
     log.rename(tmp_path / "log.1")

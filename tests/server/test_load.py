@@ -14,6 +14,8 @@ from tests.bench.load import Client, Worker, run
 from tests.server.process import Address, Peer, Server, await_true
 from tests.tally import tally
 
+pytestmark = pytest.mark.slow
+
 Connect = Callable[..., Peer]
 Start = Callable[..., Server]
 MIB = 2**20

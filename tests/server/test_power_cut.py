@@ -22,6 +22,8 @@ PROGRAM = """
 import sys
 from gearman_py.cli.gearmand import main
 from gearman_py.store import sqlite, sqlite_file
+
+pytestmark = pytest.mark.slow
 sqlite.CHECKPOINT = {}
 sqlite_file.SYNCHRONOUS = "{}"
 sys.exit(main())

@@ -23,6 +23,8 @@ from tests.server.load import Book
 from tests.server.process import LIMIT, Peer, Server, await_true
 from tests.tally import tally
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., Server]
 Connect = Callable[..., Peer]
 SUCCESSIONS = int(os.environ.get("SUCCESSIONS", "1"))

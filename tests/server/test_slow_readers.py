@@ -15,6 +15,8 @@ from gearman_py.protocol.packets import Packet
 from tests.server.process import Address, Peer, Server, await_true
 from tests.tally import tally
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., Server]
 Connect = Callable[..., Peer]
 MIB = 2**20

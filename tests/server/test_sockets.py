@@ -5,6 +5,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from math import inf
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.server.process import Address, Peer, Server, await_true
 from tests.tally import tally
 
 MIB = 2**20
+DELAYED_ACK = 0.04  # seconds for which Linux puts off an acknowledgement
 Connect = Callable[..., Peer]
 Start = Callable[..., Server]
 
@@ -58,21 +60,23 @@ def test_large_packet_out_of_a_small_send_buffer_does_not_crawl(connect: Connect
     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**15)  # libgearman's
     started = time.monotonic()
     assert client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", bytes(16 * MIB))[0] == "JOB_CREATED"
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 512 * DELAYED_ACK / 2, "32 KiB at a time, each held up"
 
 
 def test_worker_without_nodelay_is_not_held_up(connect: Connect) -> None:
     client, worker = connect(), connect()
     worker.say(Packet.CAN_DO, b"f")
-    started = time.monotonic()
+    fastest = inf
     for _ in range(50):
+        started = time.monotonic()
         client.say(Packet.SUBMIT_JOB, b"f", b"", b"")
         assert client.hear()[0] == "JOB_CREATED"
         _, handle, _, _ = worker.ask(Packet.GRAB_JOB)
         worker.say(Packet.WORK_COMPLETE, handle, b"")
         assert worker.ask(Packet.GRAB_JOB) == ("NO_JOB",)
         assert client.hear()[0] == "WORK_COMPLETE"
-    assert time.monotonic() - started < 1
+        fastest = min(fastest, time.monotonic() - started)
+    assert fastest < DELAYED_ACK, "a busy machine holds up some of them, delayed ACKs hold up all"
 
 
 def test_worker_that_vanishes_gives_its_job_back(connect: Connect) -> None:

@@ -132,7 +132,7 @@ def test_missing_key_is_named_at_the_start(start: Start, authority: Authority) -
     tls = authority.issue("server")
     Path(tls.key).unlink()
     server = start(*words(tls))
-    assert server.process.wait(10) == 1
+    assert server.process.wait(30) == 1
     assert f"gearmand: {tls.key}: No such file" in server.log
     with pytest.raises(TLSError):
         tls.client_context()

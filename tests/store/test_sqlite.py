@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from gearman_py.store import sqlite_file
 from gearman_py.store.base import Changes, Record, StoreError
 from gearman_py.store.sqlite import GROUP, SQLiteStore
+from tests.properties import depth
 from tests.tally import tally
 
 Open = Callable[[], SQLiteStore]
@@ -70,9 +71,7 @@ records = st.lists(
 
 
 @given(first=records, second=records, data=st.data())
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=depth(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_was_committed_is_read_back_as_it_was(
     tmp_path: Path, first: list[Record], second: list[Record], data: st.DataObject
 ) -> None:

@@ -393,7 +393,7 @@ def test_so_many_jobs_run_at_a_time(jobs: Jobs, awaited: bool) -> None:
         await everyone.wait()
 
     def meet(job: WorkerJob) -> None:
-        barrier.wait(10)
+        barrier.wait(30)
 
     worker.add_function("meet", meet_async if awaited else meet)
     with running(worker), Client(jobs.address, timeout=10) as client:
@@ -452,15 +452,18 @@ def test_workloads_may_be_large(jobs: Jobs, worker: Worker, kind: str) -> None:
         assert client.do("f", big) == big
 
 
-def test_the_server_takes_a_job_away_that_is_over_its_limit(jobs: Jobs, tmp_path: Path) -> None:
-    mark = tmp_path / "seen"
+def test_the_server_takes_a_job_away_that_is_over_its_limit(
+    jobs: Jobs, tmp_path: Path, until: Any
+) -> None:
+    mark, done = tmp_path / "seen", tmp_path / "done"
     workers = [Worker(jobs.address) for _ in range(2)]
 
     def slow_at_first(job: WorkerJob) -> str:
         if mark.exists():
+            done.touch()
             return "second"
         mark.touch()
-        time.sleep(2.5)
+        until(done.exists)
         return "first"
 
     for worker in workers:

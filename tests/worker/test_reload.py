@@ -23,6 +23,8 @@ RELOADS = int(os.environ.get("RELOADS", "20"))
 PROGRAM = """
 import logging, os, sys, time
 from gearman_py import Worker
+
+pytestmark = pytest.mark.slow
 logging.basicConfig(level="INFO", format="%(process)d %(message)s")
 worker = Worker(sys.argv[1], concurrency=2, drain_timeout=20)
 

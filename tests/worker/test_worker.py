@@ -85,7 +85,7 @@ def test_drain_finishes_the_job_in_hand_and_takes_no_other(
             worker.wait(0.2)
         gate.touch()
         assert first.result() == b"opened"
-        assert worker.wait(10) == 0
+        assert worker.wait(30) == 0
         with pytest.raises(JobTimeout):
             second.result(timeout=0.1)
         assert client.status(second)[:2] == (True, False)
@@ -94,7 +94,7 @@ def test_drain_finishes_the_job_in_hand_and_takes_no_other(
 def test_an_idle_worker_leaves_at_once(gearmand: Any, start: Any) -> None:
     worker = start(gearmand)
     worker.terminate()
-    assert worker.wait(2) == 0
+    assert worker.wait(30) == 0
 
 
 @pytest.mark.parametrize("processes", [0, 1])
@@ -109,7 +109,7 @@ def test_a_second_signal_leaves_the_job_to_the_server(
         with pytest.raises(subprocess.TimeoutExpired):
             worker.wait(0.2)
         worker.terminate()
-        assert worker.wait(5) == 1
+        assert worker.wait(30) == 1
         until(lambda: gearmand.running("gate") == 0)
         assert client.status(job).known
 
@@ -123,7 +123,7 @@ def test_a_drain_has_a_limit(
         client.submit("gate", str(tmp_path / "gate"))
         until(lambda: gearmand.running("gate") == 1)
         worker.terminate()
-        assert worker.wait(5) == 1
+        assert worker.wait(30) == 1
 
 
 def test_a_worker_comes_back_to_a_server_that_was_away(
@@ -177,7 +177,7 @@ def test_systemd_hears_ready_only_after_a_server_knows_the_functions(
             while (message := manager.recv(999)).startswith(b"WATCHDOG"):
                 pass
             assert message.startswith(b"STOPPING=1")
-            assert worker.wait(5) == 0
+            assert worker.wait(30) == 0
         finally:
             worker.kill()
             worker.wait()

@@ -17,7 +17,7 @@ from gearman_py.protocol.codec import HEADER, RESPONSE, request
 from gearman_py.protocol.packets import HIGHEST, Packet
 from tests.interop.conversation.script import Scene, Step, encode
 
-LIMIT = 10.0  # seconds
+LIMIT = 30.0  # seconds
 MARK = b"is that all?"
 ASK = request(Packet.ECHO_REQ, MARK)
 END = RESPONSE + HEADER.pack(b"", Packet.ECHO_RES, len(MARK))[4:] + MARK

@@ -1,0 +1,18 @@
+"""How many examples a property is tried with."""
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("fast", max_examples=20, deadline=None)
+settings.register_profile("default", max_examples=100, deadline=None)
+# The same examples every time: what CI finds can be found again.
+settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") == "true" else "default")
+
+
+def depth(examples: int) -> int:
+    """``examples`` in CI, or with ``--hypothesis-profile ci``; else as many as the profile says."""
+    if settings.get_current_profile_name() == "ci":
+        return examples
+    return min(examples, settings().max_examples)
