@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 from gearman_py import Client
+from tests.ports import reserve_port
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
@@ -98,8 +98,7 @@ def test_values_are_json_too(gearadmin: Run, shared_gearmand: Any) -> None:
 
 
 def test_the_first_server_that_can_be_reached_is_asked(run: Run, shared_gearmand: Any) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        dead = f"127.0.0.1:{free.getsockname()[1]}"
+    dead = f"127.0.0.1:{reserve_port()}"
     alive = str(shared_gearmand.address)
     done = run("gearadmin", "-h", dead, "-h", alive, "--getpid", "--server-version")
     assert (done.returncode, done.stdout.split()[0]) == (0, b"%d" % shared_gearmand.pid)

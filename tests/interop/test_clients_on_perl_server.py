@@ -18,6 +18,7 @@ from gearman_py import (
     SubmitError,
 )
 from tests.conftest import await_true
+from tests.ports import reserve_port
 
 SERVER = Path("/usr/bin/gearmand")  # the C one is in /usr/sbin
 WORKER = Path(__file__).parent / "peers" / "worker.pl"
@@ -27,8 +28,7 @@ WORKER = Path(__file__).parent / "peers" / "worker.pl"
 def address() -> Iterator[str]:
     if not SERVER.exists():
         pytest.skip("needs Debian's gearman-server")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        host, port = free.getsockname()
+    host, port = "127.0.0.1", reserve_port()
     quiet = subprocess.DEVNULL
     server = subprocess.Popen(
         [str(SERVER), "-L", host, "-p", str(port)], stdout=quiet, stderr=quiet
