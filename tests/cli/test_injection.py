@@ -17,15 +17,14 @@ from gearman_py import Client
 from tests.cli.test_terminal import Terminal
 from tests.injection import STRINGS, harmless
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 ENTRY = re.compile(rb"\d{4}-\d\d-\d\d [\d:,]{12} (DEBUG|INFO|WARNING|ERROR) |  ")
 
 WORKER = """
 from gearman_py import Worker
 from tests.injection import STRINGS
-
-pytestmark = pytest.mark.slow
-
 worker = Worker()
 
 def work(job):

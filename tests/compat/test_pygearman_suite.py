@@ -10,14 +10,13 @@ import sys
 import tarfile
 from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SUITE = HERE / "pygearman-0.2.6.tar.gz"  # its licences (Apache-2.0, MIT) are in it
 CONFTEST = """\
 from tests.compat import standin
-
-pytestmark = pytest.mark.slow
-
 standin.install()
 LEFT_OUT = {left_out}
 collect_ignore = ["tests/" + name for name in LEFT_OUT if "::" not in name]

@@ -24,6 +24,8 @@ from gearman_py.testing import running
 from tests.server.process import LIMIT, Address, Peer, Server, await_true
 from tests.tally import tally
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., Server]
 Connect = Callable[..., Peer]
 DEATHS = int(os.environ.get("DEATHS", "20"))
@@ -37,8 +39,6 @@ HOLDER = """
 import sys, time
 from tests.server.process import Peer
 from gearman_py.protocol.packets import Packet
-
-pytestmark = pytest.mark.slow
 peer = Peer((sys.argv[1], int(sys.argv[2])))
 peer.say(Packet.CAN_DO, b"f")
 while peer.ask(Packet.GRAB_JOB)[0] != "JOB_ASSIGN":

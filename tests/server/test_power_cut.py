@@ -17,13 +17,13 @@ from tests.server.load import Book
 from tests.server.process import LIMIT, Server, await_true
 from tests.tally import tally
 
+pytestmark = pytest.mark.slow
+
 CUTS = int(os.environ.get("CUTS", "4"))
 PROGRAM = """
 import sys
 from gearman_py.cli.gearmand import main
 from gearman_py.store import sqlite, sqlite_file
-
-pytestmark = pytest.mark.slow
 sqlite.CHECKPOINT = {}
 sqlite_file.SYNCHRONOUS = "{}"
 sys.exit(main())

@@ -17,14 +17,14 @@ from gearman_py.admin.client import AdminClient
 from tests.conftest import LIMIT
 from tests.tally import tally
 
+pytestmark = pytest.mark.slow
+
 RELOADS = int(os.environ.get("RELOADS", "20"))
 """How often the worker is reloaded under load: RELOADS=200 by hand."""
 
 PROGRAM = """
 import logging, os, sys, time
 from gearman_py import Worker
-
-pytestmark = pytest.mark.slow
 logging.basicConfig(level="INFO", format="%(process)d %(message)s")
 worker = Worker(sys.argv[1], concurrency=2, drain_timeout=20)
 
