@@ -10,6 +10,8 @@ import sys
 import tarfile
 from pathlib import Path
 
+import pytest
+
 pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
