@@ -12,13 +12,16 @@ import contextlib
 import json
 import logging
 import sqlite3
+import time
 from collections.abc import Iterator
 from math import inf
 from pathlib import Path
 from zlib import crc32
 
+from gearman_py.store import sqlite_file
 from gearman_py.store.base import Adopted, Changes, Record, StoreError, UnknownOutcome
-from gearman_py.store.sqlite_file import FAILURES, connect, explained
+from gearman_py.store.sqlite_file import FAILURES, FEW_USED, connect, explained
+from gearman_py.store.sqlite_wal import Mark, beside
 
 log = logging.getLogger("gearmand")
 
@@ -29,6 +32,9 @@ KEPT_STATEMENTS = GROUP + 32
 # The WAL is written back to the file when it has grown by about so many bytes.
 CHECKPOINT = 8 * 2**20
 PAGE = 4096
+CHANGED = 1024  # bytes that a change of a record adds to the WAL, about: records share pages
+IDLE = 0.5  # seconds without a commit, until the WAL is written back though it is short
+LOOK = 0.1  # seconds between two looks whether the files are still there
 SMALL = 4096  # bytes of a workload that is as well copied as it is looked at twice
 
 _INSERT = "INSERT INTO job VALUES "
@@ -44,12 +50,19 @@ class SQLiteStore:
 
     series = 0
     lease = inf
-    beat = None
+    beat = 1.0
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._unwritten = 0  # bytes in the WAL, about
-        self._connection = connect(path, KEPT_STATEMENTS)
+        self._connection, commits = connect(path, KEPT_STATEMENTS)
+        self._mark = Mark(path, commits)
+        self._in_use = False
+        self._committed = 0.0
+        self._failure: StoreError | None = None  # why the last group was not stored
+        self._looked = -inf
+        self._files = path, beside(path, "-wal")
+        self._identity = _identity(path)
 
     def replay(self) -> Iterator[Record]:
         """All records, by number.
@@ -77,24 +90,52 @@ class SQLiteStore:
                 self._write([(_SET_ASIDE, [json.dumps(bad)]), (_REMOVE, [json.dumps(bad)])])
 
     def commit(self, changes: Changes) -> None:
-        self._unwritten += 2 * PAGE + sum(len(record.workload) + 128 for record in changes.added)
-        statements: list[tuple[str, list[object]]] = []
-        for start in range(0, len(changes.added), GROUP):
-            group = changes.added[start : start + GROUP]
-            values: list[object] = []
-            for record in group:
-                values += record
-                values.append(_digest(record))
-            statements.append((_INSERT + ",".join([_ROW] * len(group)), values))
-        if changes.delivered:
-            statements.append((_DELIVER, [json.dumps(changes.delivered)]))
-        if changes.removed:
-            statements.append((_REMOVE, [json.dumps(changes.removed)]))
-        self._write(statements)
+        try:
+            self._look()
+            if not any(changes):
+                if self._failure:  # to have stored nothing does not show that it is over
+                    raise self._failure
+                return
+            if not self._in_use:
+                sqlite_file.use(self._path, self._connection, self._begin)
+                self._in_use = True
+            self._write(_statements(changes))
+            self._failure = None
+        except StoreError as error:
+            self._failure = error
+            raise
+        self._committed = time.monotonic()
+        self._unwritten += 4 * PAGE + sum(len(record.workload) + 128 for record in changes.added)
+        self._unwritten += CHANGED * (len(changes.delivered) + len(changes.removed))
+
+    def _begin(self) -> None:
+        self._mark.begin()
+        self._mark.restart()
+
+    def _look(self) -> None:
+        """Raise StoreError when others deleted or replaced the files."""
+        now = time.monotonic()
+        if now - self._looked < LOOK:
+            return
+        main, wal = self._files
+        if _identity(main) != self._identity:
+            raise StoreError(
+                f"{main} was deleted or replaced. What is queued is in memory alone: let the "
+                "workers do it before gearmand is stopped, or put the file back",
+                "the queue's file is gone",
+            )
+        if self._in_use and not wal.exists():
+            raise StoreError(
+                f"{wal} was deleted. Restart gearmand by SIGTERM: what is queued is written to "
+                f"{main} then, and would be lost by a crash",
+                "the queue's log is gone",
+            )
+        self._looked = now
 
     def _write(self, statements: list[tuple[str, list[object]]]) -> None:
         if len(statements) > 1:
             statements = [("BEGIN IMMEDIATE", []), *statements, ("COMMIT", [])]
+        before = self._connection.total_changes
         try:
             for statement, values in statements:
                 self._connection.execute(statement, values)
@@ -103,18 +144,28 @@ class SQLiteStore:
             if self._connection.in_transaction:  # SQLite ends it by itself after some errors
                 self._connection.execute("ROLLBACK")
             raise failure from error
+        if self._connection.total_changes != before:  # else nothing is in the WAL
+            self._mark.committed()
 
     def tidy(self) -> None:
-        """Write the WAL back to the file when it has grown; until then it grows further."""
-        if self._unwritten < CHECKPOINT:
+        """Write the WAL back when it has grown, or nothing else is to do; make the file small."""
+        now = time.monotonic()
+        idle = now - self._committed > IDLE
+        if not self._unwritten or (self._unwritten < CHECKPOINT and not idle):
             return
         try:
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            self._unwritten = 0
+            self._write_back()
+            if sqlite_file.shrink(self._connection, FEW_USED):
+                self._write_back()
         except sqlite3.Error as error:
             failure = explained(self._path, error)
             if isinstance(failure, UnknownOutcome):
                 raise failure from error
+
+    def _write_back(self) -> None:
+        if sqlite_file.checkpoint(self._connection):
+            self._mark.restart()
+        self._unwritten = 0
 
     def adopt(self) -> list[Adopted]:
         """None: the file is this server's alone."""
@@ -122,7 +173,41 @@ class SQLiteStore:
 
     def close(self) -> None:
         """Write everything back to the file, and let it go."""
-        self._connection.close()
+        whole = False
+        try:
+            sqlite_file.disuse(self._connection)
+            whole = True
+        except sqlite3.Error as error:  # what is in the WAL stays there
+            log.warning("%s", explained(self._path, error))
+        finally:
+            self._connection.close()
+            self._mark.close(remove=whole and not self._files[1].exists())
+
+
+def _statements(changes: Changes) -> list[tuple[str, list[object]]]:
+    """What makes them in the file, as few statements as can be."""
+    statements: list[tuple[str, list[object]]] = []
+    for start in range(0, len(changes.added), GROUP):
+        group = changes.added[start : start + GROUP]
+        values: list[object] = []
+        for record in group:
+            values += record
+            values.append(_digest(record))
+        statements.append((_INSERT + ",".join([_ROW] * len(group)), values))
+    if changes.delivered:
+        statements.append((_DELIVER, [json.dumps(changes.delivered)]))
+    if changes.removed:
+        statements.append((_REMOVE, [json.dumps(changes.removed)]))
+    return statements
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file it is; None when it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _digest(record: Record) -> int:

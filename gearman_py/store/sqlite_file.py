@@ -4,22 +4,27 @@ Nothing is written before the file is known to be ours or empty, and to be sound
 """
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import sqlite3
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gearman_py.store import sqlite_wal
 from gearman_py.store.base import StoreError, UnknownOutcome
+from gearman_py.store.sqlite_wal import APPLICATION, IN_USE
 
-APPLICATION = int.from_bytes(b"GmPy", "big")  # in the file's header (PRAGMA application_id)
 SYNCHRONOUS = "FULL"
 WAIT = 1.0  # seconds for another process to let go of the file
 OLDEST = (3, 37)  # the SQLite that knows STRICT tables
-# A file mostly empty is made small at the start: when it has more free pages than this, and
-# more than there are others.
+# A file mostly empty is made small: when it has more free pages than this, and more than there
+# are others; while it is in use, only when there are so few others that it takes milliseconds.
 MANY_FREE = 4096
+FEW_USED = 2048
+WAL_KEPT = 16 * 2**20  # bytes of the WAL's file that are not given back
 
 MIGRATIONS = (
     """
@@ -45,13 +50,17 @@ MIGRATIONS = (
 FAILURES = (sqlite3.Error, UnicodeDecodeError)
 
 
-def connect(path: Path, kept_statements: int) -> sqlite3.Connection:
-    """Open the file, this process's alone, with today's schema; raises StoreError."""
+def connect(path: Path, kept_statements: int) -> tuple[sqlite3.Connection, int]:
+    """Open the file, this process's alone, with today's schema; raises StoreError.
+
+    Also says how many commits its WAL holds already.
+    """
     if sqlite3.sqlite_version_info < OLDEST:
         raise StoreError(
             f"this Python has SQLite {sqlite3.sqlite_version}: a durable queue needs 3.37 or newer"
         )
     _create(path)
+    commits = sqlite_wal.check(path)
     connection = sqlite3.connect(
         path,
         timeout=WAIT,
@@ -59,20 +68,23 @@ def connect(path: Path, kept_statements: int) -> sqlite3.Connection:
         check_same_thread=False,
         cached_statements=kept_statements,
     )
+    # An interpreter that ends without close() would close the file all the same, and SQLite take
+    # the WAL away: after an error only what the next start reads is true.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
     try:
         connection.text_factory = bytes
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         version = _version(path, connection)
         _prepare(path, connection)
         _migrate(connection, version)
-        _shrink(connection)
+        shrink(connection)
     except FAILURES as error:
-        connection.close()
+        _leave(path, connection)
         raise explained(path, error) from error
     except StoreError:
-        connection.close()
+        _leave(path, connection)
         raise
-    return connection
+    return connection, commits
 
 
 def _create(path: Path) -> None:
@@ -87,10 +99,51 @@ def _create(path: Path) -> None:
         raise StoreError(f"{path}: cannot be opened for writing: {error.strerror}") from error
 
 
+def _leave(path: Path, connection: sqlite3.Connection) -> None:
+    """Close the file with its WAL left there, which SQLite would take away."""
+    wal, kept = sqlite_wal.beside(path, "-wal"), sqlite_wal.beside(path, "-kept")
+    with contextlib.suppress(OSError):
+        os.link(wal, kept)
+    connection.close()
+    with contextlib.suppress(OSError):
+        os.replace(kept, wal)
+
+
+def use(path: Path, connection: sqlite3.Connection, begin: Callable[[], None]) -> None:
+    """Have on the disk that the file is in use, and its WAL needed; raises StoreError.
+
+    ``begin`` is called first, unless it has been in use since before.
+    """
+    version = _value(connection, "PRAGMA user_version")
+    if version & IN_USE:
+        return
+    begin()
+    try:
+        connection.execute(f"PRAGMA user_version = {version | IN_USE}")
+        written_back = checkpoint(connection)
+    except sqlite3.Error as error:
+        raise explained(path, error) from error
+    if not written_back:
+        raise StoreError(f"{path}: its log cannot be written back to it")
+
+
+def disuse(connection: sqlite3.Connection) -> None:
+    """The opposite, when all else has been written back."""
+    if checkpoint(connection):
+        version = _value(connection, "PRAGMA user_version")
+        connection.execute(f"PRAGMA user_version = {version & ~IN_USE}")
+
+
+def checkpoint(connection: sqlite3.Connection) -> bool:
+    """Write the WAL back to the file; whether all of it was. Raises sqlite3.Error."""
+    _, logged, done = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return bool(logged == done)
+
+
 def _version(path: Path, connection: sqlite3.Connection) -> int:
     """The schema's version, 0 of a new file; raises StoreError for a file that is not ours."""
     application = _value(connection, "PRAGMA application_id")
-    version: int = _value(connection, "PRAGMA user_version")
+    version: int = _value(connection, "PRAGMA user_version") & ~IN_USE
     if application == APPLICATION:
         if version > len(MIGRATIONS):
             raise StoreError(
@@ -111,6 +164,7 @@ def _prepare(path: Path, connection: sqlite3.Connection) -> None:
     if _value(connection, "PRAGMA journal_mode") != b"wal":
         raise StoreError(f"{path}: the file system cannot keep a write-ahead log (WAL)")
     connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
+    connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT}")
     connection.execute("PRAGMA wal_autocheckpoint = 0")  # SQLite would not tell when it fails
 
 
@@ -118,18 +172,26 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
     if version == len(MIGRATIONS):
         return
     steps = "".join(MIGRATIONS[version:])
+    in_use = _value(connection, "PRAGMA user_version") & IN_USE
     connection.executescript(
         f"BEGIN; {steps} PRAGMA application_id = {APPLICATION};"
-        f"PRAGMA user_version = {len(MIGRATIONS)}; COMMIT;"
+        f"PRAGMA user_version = {len(MIGRATIONS) | in_use}; COMMIT;"
     )
 
 
-def _shrink(connection: sqlite3.Connection) -> None:
-    """Give the disk back what a queue once needed that is not so long any more."""
+def shrink(connection: sqlite3.Connection, few: int | None = None) -> bool:
+    """Give the disk back what a queue once needed that is not so long any more.
+
+    ``few``: only when no more pages than these are used. Says whether it was done.
+    """
     free = _value(connection, "PRAGMA freelist_count")
-    if free > MANY_FREE and 2 * free > _value(connection, "PRAGMA page_count"):
-        with contextlib.suppress(sqlite3.Error):  # it can wait for another start
-            connection.execute("VACUUM")
+    used = _value(connection, "PRAGMA page_count") - free
+    if free <= MANY_FREE or free <= used or (few is not None and used > few):
+        return False
+    with contextlib.suppress(sqlite3.OperationalError):  # no space to do it: it can wait
+        connection.execute("VACUUM")
+        return True
+    return False
 
 
 def explained(path: Path, error: Exception) -> StoreError:
@@ -146,7 +208,8 @@ def explained(path: Path, error: Exception) -> StoreError:
     if name.startswith("SQLITE_CORRUPT"):
         return StoreError(
             f"{path} is damaged ({error}). Save what can be read while gearmand is stopped:\n"
-            f"  sqlite3 {path} .recover | sqlite3 {path}.saved && mv {path}.saved {path}",
+            f"  (sqlite3 {path} .recover; echo 'PRAGMA user_version = {len(MIGRATIONS)};') | "
+            f"sqlite3 {path}.saved && rm -f {path}-wal && mv {path}.saved {path}",
             "the queue's file is damaged",
         )
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):

@@ -1,0 +1,259 @@
+"""The write-ahead log (WAL) beside the SQLite file: is it all there?
+
+SQLite takes a WAL up to its first frame that does not add up for the whole of it. So it must,
+after a crash in the midst of a commit; but a bit that flipped, or a file that is gone, cost
+acknowledged jobs in silence. Two things tell damage from a torn end:
+
+- The flag IN_USE in the main file (a bit of user_version) is on the disk before the first job is
+  acknowledged, and goes when the file is closed: as long as it is there a WAL must be.
+- The mark, a small file, says which WAL it was and how many commits were synced in it. It is
+  written after each commit and not synced itself, so after a power cut it may say fewer, never
+  more. Then what counts is that one commit is synced before the next begins: a torn end holds
+  one at most.
+
+The format: https://sqlite.org/fileformat2.html#the_write_ahead_log
+"""
+
+import contextlib
+import fcntl
+import os
+import struct
+from pathlib import Path
+from typing import NamedTuple
+from zlib import crc32
+
+from gearman_py.store.base import StoreError, UnknownOutcome
+
+APPLICATION = int.from_bytes(b"GmPy", "big")  # in the main file's header (PRAGMA application_id)
+IN_USE = 0x10000
+
+_MAGIC = 0x377F0682  # its last bit: the checksums are of big-endian words
+_HEADER, _FRAME = struct.Struct(">8I"), struct.Struct(">6I")
+_MARK = struct.Struct(">4I")
+_LOCKS = 0x40000000, 512  # where SQLite locks the main file
+_MASK = 0xFFFFFFFF
+
+
+class Generation(NamedTuple):
+    """Which WAL it is: ``resets`` and the first salt go up by one each time it begins again."""
+
+    resets: int
+    salt: int
+    random: int
+
+
+class WAL(NamedTuple):
+    """What a WAL holds: ``commits`` that can be read end at ``end``, ``beyond`` are others."""
+
+    generation: Generation
+    commits: int
+    end: int
+    beyond: int
+
+
+class Mark:
+    """What is said beside the WAL of the main file at ``path``, which holds ``commits`` now."""
+
+    def __init__(self, path: Path, commits: int) -> None:
+        self._main = path
+        self._path = beside(path, "-mark")
+        self._file = -1
+        self._generation = generation(path) if commits else None
+        self._commits = commits
+        self._begins_again = not commits
+
+    def begin(self) -> None:
+        """Say that nothing is known, and have that on the disk; raises StoreError."""
+        try:
+            self._open()
+            os.pwrite(self._file, bytes(_MARK.size + 4), 0)
+        except OSError as error:
+            raise StoreError(
+                f"{self._path}: {error.strerror}", "the queue's file cannot be written"
+            ) from error
+        try:
+            os.fsync(self._file)
+            folder = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise UnknownOutcome(
+                f"{self._path}: the disk failed to keep what was written (fsync)"
+            ) from error
+
+    def restart(self) -> None:
+        """All of the WAL was written back: the next commit begins it again."""
+        self._begins_again = True
+
+    def committed(self) -> None:
+        """One commit more is synced. If that cannot be said, the mark of before is still true."""
+        if self._begins_again:
+            known, self._generation = self._generation, generation(self._main)
+            self._commits *= known == self._generation
+            self._begins_again = False
+        self._commits += 1
+        if self._generation is None:
+            return
+        said = _MARK.pack(*self._generation, self._commits)
+        with contextlib.suppress(OSError):
+            self._open()
+            os.pwrite(self._file, said + crc32(said).to_bytes(4, "big"), 0)
+
+    def close(self, *, remove: bool) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+        if remove:
+            self._path.unlink(missing_ok=True)
+
+    def _open(self) -> None:
+        if self._file < 0:
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def marked(path: Path) -> tuple[Generation, int] | None:
+    """What the mark of the main file at ``path`` says; None when it says nothing."""
+    try:
+        said = beside(path, "-mark").read_bytes()
+    except OSError:
+        return None
+    if len(said) != _MARK.size + 4 or not any(said):
+        return None
+    if crc32(said[:-4]).to_bytes(4, "big") != said[-4:]:
+        return None
+    *numbers, commits = _MARK.unpack(said[:-4])
+    return Generation(*numbers), commits
+
+
+def beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def generation(path: Path) -> Generation | None:
+    """That of the WAL of the main file at ``path``; None when it cannot be read."""
+    try:
+        with beside(path, "-wal").open("rb") as file:
+            return _header(file.read(_HEADER.size))
+    except OSError:
+        return None
+
+
+def check(path: Path) -> int:
+    """How many commits the WAL of a file in use holds; raises StoreError when some are missing.
+
+    What is left of a commit that was never acknowledged is cut off. Nothing is done to a file
+    that is not ours, nor to one that another process has.
+    """
+    with path.open("r+b") as main:
+        head = main.read(100)
+        wal = beside(path, "-wal")
+        size = wal.stat().st_size if wal.exists() else 0
+        if not head and size:
+            raise StoreError(
+                f"{path} is missing or empty, and its log {wal} is there: put the file back, or "
+                f"move the log away to begin with an empty queue"
+            )
+        if len(head) < 100 or int.from_bytes(head[68:72], "big") != APPLICATION:
+            return 0
+        version = int.from_bytes(head[60:64], "big")
+        if not version & IN_USE:
+            return 0
+        try:
+            fcntl.lockf(main, fcntl.LOCK_EX | fcntl.LOCK_NB, _LOCKS[1], _LOCKS[0])
+        except OSError:
+            return 0  # SQLite will find out who has it
+        if not size:
+            raise _incomplete(
+                path,
+                "is missing or empty (if sqlite3 was used on the file since gearmand ended, all of "
+                "it was written back, and nothing is missing)",
+                version,
+            )
+        found = read(wal.read_bytes())
+        if found is None:
+            raise _incomplete(path, "has a damaged header", version)
+        synced = _synced(marked(path), found.generation)
+        if synced is None:
+            raise _incomplete(path, "is another one, or an older one", version)
+        if found.commits < synced or found.beyond > 1:
+            known = max(synced, found.commits + found.beyond)
+            raise _incomplete(
+                path, f"is damaged: {found.commits} of at least {known} commits are whole", version
+            )
+        if size > found.end:
+            os.truncate(wal, found.end)
+        return found.commits
+
+
+def _incomplete(path: Path, what: str, version: int) -> StoreError:
+    return StoreError(
+        f"{path}-wal, the log of the queue, {what}: acknowledged jobs may be lost. Put back the "
+        "right one, or save a copy of all files and go on with what can be read:\n"
+        f"  sqlite3 {path} 'PRAGMA user_version = {version & ~IN_USE}'",
+        "the queue's log is damaged",
+    )
+
+
+def _synced(mark: tuple[Generation, int] | None, found: Generation) -> int | None:
+    """How many commits there must be; None when it is not the WAL that the mark is of."""
+    if mark is None:
+        return 0
+    known, commits = mark
+    if known == found:
+        return commits
+    later = (found.resets - known.resets) & _MASK
+    return 0 if 0 < later < 2**31 and later == (found.salt - known.salt) & _MASK else None
+
+
+def read(data: bytes) -> WAL | None:
+    """What is in it; None when not even its header can be read."""
+    found = _header(data)
+    if found is None:
+        return None
+    pairs = _pairs(data)
+    size = _FRAME.size + int.from_bytes(data[8:12], "big")
+    sums = _checksum(pairs, data[:24], (0, 0))
+    commits = beyond = 0
+    end = _HEADER.size
+    sound = True
+    for start in range(_HEADER.size, len(data) - size + 1, size):
+        number, committed, *salts, first, second = _FRAME.unpack_from(data, start)
+        if salts != [found.salt, found.random]:
+            sound = False
+            continue
+        if sound:
+            sums = _checksum(pairs, data[start : start + 8], sums)
+            sums = _checksum(pairs, data[start + _FRAME.size : start + size], sums)
+            sound = number > 0 and sums == (first, second)
+        if committed and sound:
+            commits += 1
+            end = start + size
+        elif committed:
+            beyond += 1
+    return WAL(found, commits, end, beyond)
+
+
+def _header(data: bytes) -> Generation | None:
+    if len(data) < _HEADER.size:
+        return None
+    magic, _, page, resets, salt, chance, first, second = _HEADER.unpack_from(data)
+    if magic & ~1 != _MAGIC or page < 512:
+        return None
+    if _checksum(_pairs(data), data[:24], (0, 0)) != (first, second):
+        return None
+    return Generation(resets, salt, chance)
+
+
+def _pairs(header: bytes) -> struct.Struct:
+    """The words that are summed, in the byte order of the machine that wrote them."""
+    return struct.Struct(">II" if header[3] & 1 else "<II")
+
+
+def _checksum(pairs: struct.Struct, data: bytes, sums: tuple[int, int]) -> tuple[int, int]:
+    first, second = sums
+    for one, other in pairs.iter_unpack(data):
+        first = (first + one + second) & _MASK
+        second = (second + other + first) & _MASK
+    return first, second
