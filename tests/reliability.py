@@ -92,6 +92,12 @@ ROWS = (
         "tests/store/test_sqlite.py::test_damaged_file_is_refused_or_loses_nothing_in_silence",
     ),
     Row(
+        "log",
+        "its write-ahead log is damaged, cut, removed, or frames of it are exchanged",
+        "not tried",
+        "tests/store/test_wal.py::test_damaged_wal_is_refused_or_loses_nothing",
+    ),
+    Row(
         "succession",
         "kill -9 of one of two job servers that share a PostgreSQL, or a Redis, under load",
         "each has its queue to itself",

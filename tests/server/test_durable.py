@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -122,6 +123,11 @@ def test_long_mixed_load_needs_no_more_of_anything_at_its_end(
     tally("soak", seconds=SOAK, foreground=answered, **book.check())
 
 
+OPENED = """
+import pathlib, sys
+from gearman_py.store.sqlite import SQLiteStore
+SQLiteStore(pathlib.Path(sys.argv[1]))
+"""
 SUBMISSIONS: list[tuple[Any, ...]] = [
     (Packet.SUBMIT_JOB_BG, b"f", b"", b"first"),
     (Packet.SUBMIT_JOB_LOW_BG, b"f", b"", b"low"),
@@ -418,6 +424,59 @@ def test_damaged_file_is_refused_with_what_to_do(
     assert f"gearmand: {file} is damaged" in server.log
     assert ".recover" in server.log
     assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_deleted_file_is_noticed_and_jobs_are_refused(
+    durable: Start, connect: Connect, file: Path, suffix: str
+) -> None:
+    server = durable()
+    client = connect(server.listening())
+    handle = in_the_background(client, b"before")
+    deleted = Path(f"{file}{suffix}")
+    deleted.unlink()
+    await_true(lambda: f"{deleted} was deleted" in server.log)
+    said = client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"after")
+    assert said[:2] == ("ERROR", b"QUEUE_ERROR")
+    assert str(file).encode() not in said[2], "peers are not told of files"
+    if not suffix:
+        assert worker(connect(server.listening())).ask(Packet.GRAB_JOB)[1] == handle
+        server.process.kill()
+        server.process.wait()
+        server = durable()
+        assert server.process.wait(LIMIT) == 1
+        assert f"{file} is missing or empty, and its log" in server.log
+    else:
+        assert server.end() == 0, "which writes everything back"
+        left = everything(worker(connect(durable().listening())))
+        assert [facts[0] for _, *facts in left] == [handle]
+
+
+def test_missing_log_of_a_server_that_was_killed_stops_the_next_start(
+    durable: Start, connect: Connect, file: Path
+) -> None:
+    server = durable()
+    in_the_background(connect(server.listening()), b"w")
+    server.process.kill()
+    server.process.wait()
+    file.with_name("queue-wal").unlink()
+    for _ in range(2):
+        server = durable()
+        assert server.process.wait(LIMIT) == 1
+        assert f"gearmand: {file}-wal, the log of the queue, is missing or empty" in server.log
+
+
+def test_server_that_ends_by_an_error_of_its_start_leaves_the_log_to_the_next(
+    durable: Start, connect: Connect, file: Path
+) -> None:
+    server = durable()
+    handle = in_the_background(connect(server.listening()), b"w")
+    server.process.kill()
+    server.process.wait()
+    shown = [sys.executable, "-c", OPENED, file]
+    subprocess.run(shown, check=True)
+    left = everything(worker(connect(durable().listening())))
+    assert [facts[0] for _, *facts in left] == [handle]
 
 
 def test_graceful_stop_does_the_queue_first(durable: Start, connect: Connect, file: Path) -> None:

@@ -1,0 +1,263 @@
+"""A WAL that is damaged, missing or another one: no acknowledged job is lost in silence.
+
+The store is filled by a process that is killed, so that its WAL is left as a crash leaves it.
+"""
+
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from gearman_py.store import sqlite, sqlite_file
+from gearman_py.store.base import Changes, Record, StoreError
+from gearman_py.store.sqlite import SQLiteStore
+from tests.tally import tally
+
+COMMITS = 60
+FRAME = 24 + 4096
+SUFFIXES = ("", "-wal", "-mark", "-older")
+FILL = """
+import os, shutil, signal, sys
+from pathlib import Path
+from gearman_py.store.sqlite import SQLiteStore
+from tests.store.test_wal import COMMITS, commit
+
+path = Path(sys.argv[1])
+store = SQLiteStore(path)
+for number in range(COMMITS):
+    if number == COMMITS // 2:
+        shutil.copy(f"{path}-wal", f"{path}-older")
+    commit(store, number)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def commit(store: SQLiteStore, number: int) -> None:
+    """The N-th group: 5 jobs, and the end of an earlier one."""
+    added = [
+        Record(5 * number + n, b"f", b"", 1, 0, b"", b"%d" % number * 200, 0) for n in range(5)
+    ]
+    store.commit(Changes(added, {}, [5 * number - 50] if number >= 10 else []))
+
+
+@pytest.fixture(scope="module")
+def crashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of a server that was killed."""
+    path = tmp_path_factory.mktemp("crashed") / "queue"
+    subprocess.run([sys.executable, "-c", FILL, path], check=False)
+    assert {f"queue{suffix}" for suffix in SUFFIXES} == set(os.listdir(path.parent))
+    return path
+
+
+def copied(crashed: Path, folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(crashed.parent, folder)
+    return folder / "queue"
+
+
+def numbers(path: Path) -> set[int]:
+    with closing(SQLiteStore(path)) as store:
+        return {record.number for record in store.replay()}
+
+
+WHOLE = set(range(5 * COMMITS)) - {5 * number - 50 for number in range(10, COMMITS)}
+
+
+def flip(data: bytearray, chance: random.Random) -> None:
+    data[chance.randrange(32, len(data))] ^= 1 << chance.randrange(8)
+
+
+def zero(data: bytearray, chance: random.Random) -> None:
+    page = chance.randrange(len(data) // 4096) * 4096
+    data[page : page + 4096] = bytes(4096)
+
+
+def cut(data: bytearray, chance: random.Random) -> None:
+    del data[chance.randrange(len(data)) :]
+
+
+def cut_between_frames(data: bytearray, chance: random.Random) -> None:
+    del data[32 + FRAME * chance.randrange(len(data) // FRAME) :]
+
+
+def flip_in_the_header(data: bytearray, chance: random.Random) -> None:
+    data[chance.randrange(32)] ^= 1 << chance.randrange(8)
+
+
+def change_a_salt(data: bytearray, chance: random.Random) -> None:
+    data[32 + FRAME * chance.randrange(len(data) // FRAME) + 8] ^= 1 << chance.randrange(8)
+
+
+def exchange_two_frames(data: bytearray, chance: random.Random) -> None:
+    one, other = (32 + FRAME * n for n in chance.sample(range(len(data) // FRAME), 2))
+    frame = data[one : one + FRAME]
+    data[one : one + FRAME] = data[other : other + FRAME]
+    data[other : other + FRAME] = frame
+
+
+def remove(data: bytearray, chance: random.Random) -> None:
+    data.clear()
+
+
+DAMAGES = (
+    *(flip, zero, cut, cut_between_frames, flip_in_the_header, change_a_salt),
+    *(exchange_two_frames, remove),
+)
+
+
+def test_damaged_wal_is_refused_or_loses_nothing(crashed: Path, tmp_path: Path) -> None:
+    outcomes = {"refused": 0, "unhurt": 0}
+    for seed in range(200):
+        chance = random.Random(seed)  # noqa: S311 - to be repeatable
+        path = copied(crashed, tmp_path / "damaged")
+        wal = path.with_name("queue-wal")
+        data = bytearray(wal.read_bytes())
+        DAMAGES[seed % len(DAMAGES)](data, chance)
+        wal.write_bytes(data)
+        if not data:
+            wal.unlink()
+        try:
+            assert numbers(path) == WHOLE, seed
+            outcomes["unhurt"] += 1
+        except StoreError as refused:
+            assert f"{wal}, the log of the queue," in str(refused)
+            assert not data or wal.read_bytes() == data, "what can be read is still there"
+            outcomes["refused"] += 1
+    tally("log", logs=200, lost_in_silence=0, **outcomes)
+    assert outcomes["refused"] > 150
+
+
+def test_older_wal_is_refused(crashed: Path, tmp_path: Path) -> None:
+    path = copied(crashed, tmp_path / "older")
+    path.with_name("queue-older").rename(path.with_name("queue-wal"))
+    with pytest.raises(StoreError, match="of at least 60 commits are whole"):
+        SQLiteStore(path)
+
+
+def test_what_can_be_read_of_a_damaged_wal_is_read_after_the_command_that_is_named(
+    crashed: Path, tmp_path: Path
+) -> None:
+    path = copied(crashed, tmp_path / "half")
+    os.truncate(path.with_name("queue-wal"), 32 + 60 * FRAME)
+    with pytest.raises(StoreError) as refused:
+        SQLiteStore(path)
+    command = str(refused.value).splitlines()[-1].strip()
+    assert command == f"sqlite3 {path} 'PRAGMA user_version = 1'"
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA user_version = 1")
+    assert {1, 2, 3, 4} < numbers(path) < set(range(5 * COMMITS))
+
+
+def test_main_file_that_is_gone_while_its_wal_is_there_is_refused(
+    crashed: Path, tmp_path: Path
+) -> None:
+    path = copied(crashed, tmp_path / "gone")
+    path.unlink()
+    with pytest.raises(StoreError, match=r"is missing or empty, and its log .* is there"):
+        SQLiteStore(path)
+    assert path.with_name("queue-wal").exists()
+
+
+def test_torn_end_is_no_damage_without_the_mark_and_without_its_last_commit(
+    crashed: Path, tmp_path: Path
+) -> None:
+    """A power cut leaves an older mark than the WAL, or none, and half of the last group."""
+    for tail in range(1, 3 * FRAME, FRAME // 2):
+        path = copied(crashed, tmp_path / "torn")
+        path.with_name("queue-mark").unlink()
+        wal = path.with_name("queue-wal")
+        os.truncate(wal, wal.stat().st_size - tail)
+        assert numbers(path) >= WHOLE - set(range(5 * COMMITS - 10, 5 * COMMITS))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from gearman_py.store import sqlite, sqlite_file, sqlite_wal
+
+sqlite.CHECKPOINT = 2**17
+left = int(sys.argv[2])
+
+
+def step(frame, event, argument):
+    global left
+    code = frame.f_code
+    if code.co_filename in (sqlite.__file__, sqlite_file.__file__, sqlite_wal.__file__):
+        if event == "line":
+            left -= 1
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return step
+
+
+from tests.store.test_wal import commit
+path = Path(sys.argv[1])
+number = int(sys.argv[3])
+sys.settrace(step)
+store = sqlite.SQLiteStore(path)
+for number in range(number, number + 40):
+    commit(store, number)
+    os.write(1, b"%d\\n" % number)
+    store.tidy()
+store.close()
+"""
+
+
+def test_server_killed_at_any_step_starts_again_with_all_jobs(tmp_path: Path) -> None:
+    """At the beginning, in a commit, in a checkpoint, at the end; each time on the same file."""
+    path = tmp_path / "queue"
+    acknowledged: list[int] = []
+    kills = int(os.environ.get("STEPS", "12"))
+    for kill in range(kills):
+        lines = random.Random(kill).randrange(1, 3000)  # noqa: S311 - to be repeatable
+        arguments = [path, str(lines), str(1000 * kill)]
+        done = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True)
+        assert not done.stderr
+        acknowledged += map(int, done.stdout.split())
+    found = numbers(path)
+    for number in acknowledged:
+        ended = {5 * later - 50 for later in acknowledged}
+        assert set(range(5 * number, 5 * number + 5)) - ended <= found, number
+    assert numbers(path) == found
+
+
+def test_wal_stays_short_while_a_queue_is_drained(tmp_path: Path) -> None:
+    path = tmp_path / "queue"
+    with closing(SQLiteStore(path)) as store:
+        groups = [range(start, start + 60) for start in range(0, 24_000, 60)]
+        for group in groups:
+            added = [Record(n, b"f", b"", 1, 0, b"", b"w" * 1000, 0) for n in group]
+            store.commit(Changes(added, {}, []))
+            store.tidy()
+        longest = 0
+        for group in groups:
+            store.commit(Changes([], dict.fromkeys(group, 1), []))
+            store.tidy()
+            store.commit(Changes([], {}, list(group)))
+            store.tidy()
+            longest = max(longest, path.with_name("queue-wal").stat().st_size)
+    assert longest < 3 * sqlite.CHECKPOINT
+
+
+def test_file_becomes_small_while_it_is_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "MANY_FREE", 256)
+    path = tmp_path / "queue"
+    with closing(SQLiteStore(path)) as store:
+        records = [Record(n, b"f", b"", 1, 0, b"", b"w" * 1000, 0) for n in range(8000)]
+        store.commit(Changes(records, {}, []))
+        monkeypatch.setattr(sqlite, "IDLE", -1)
+        store.tidy()
+        assert path.stat().st_size > 8 * 2**20
+        store.commit(Changes([], {}, list(range(1, 8000))))
+        store.tidy()
+        assert path.stat().st_size < 2**20
+        store.commit(Changes([records[1]], {}, []))
+    assert numbers(path) == {0, 1}
