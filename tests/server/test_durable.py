@@ -473,7 +473,7 @@ def test_server_that_ends_by_an_error_of_its_start_leaves_the_log_to_the_next(
     handle = in_the_background(connect(server.listening()), b"w")
     server.process.kill()
     server.process.wait()
-    shown = [sys.executable, "-c", OPENED, file]
+    shown = [sys.executable, "-c", OPENED, str(file)]
     subprocess.run(shown, check=True)
     left = everything(worker(connect(durable().listening())))
     assert [facts[0] for _, *facts in left] == [handle]

@@ -216,7 +216,7 @@ def test_server_killed_at_any_step_starts_again_with_all_jobs(tmp_path: Path) ->
     kills = int(os.environ.get("STEPS", "12"))
     for kill in range(kills):
         lines = random.Random(kill).randrange(1, 3000)  # noqa: S311 - to be repeatable
-        arguments = [path, str(lines), str(1000 * kill)]
+        arguments = [str(path), str(lines), str(1000 * kill)]
         done = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True)
         assert not done.stderr
         acknowledged += map(int, done.stdout.split())
