@@ -80,10 +80,10 @@ def script(shell: str) -> str:
 
 
 def _parsers() -> Iterator[ArgumentParser]:
-    yield gearman._parser()
-    yield gearadmin._parser()
+    yield gearman.command_parser()
+    yield gearadmin.command_parser()
     yield options.parser(__version__)
-    yield worker._parser()
+    yield worker.command_parser()
 
 
 def _options(parser: ArgumentParser) -> Iterator[_Option]:

@@ -104,7 +104,7 @@ _QUESTIONS: dict[str, _Value | _Listing | _Act] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Ask a server; return the exit status."""
     common.open_standard_streams()
-    parser = _parser()
+    parser = command_parser()
     options = parser.parse_args(arguments)
     asked = [name for name in _QUESTIONS if vars(options)[name] not in (None, False)]
     if not asked:
@@ -164,7 +164,7 @@ def _answer(client: AdminClient, options: Namespace, name: str) -> str:
     return "\n".join([*map(printable, client.listing(question.command)), "."])
 
 
-def _parser() -> ArgumentParser:
+def command_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="gearadmin",
         usage="gearadmin [-h HOST] [-p PORT] QUESTION...",

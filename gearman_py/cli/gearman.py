@@ -48,7 +48,7 @@ examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run as a client or a worker; return the exit status."""
     common.open_standard_streams()
-    parser = _parser()
+    parser = command_parser()
     options = _parse(parser, sys.argv[1:] if arguments is None else list(arguments))
     servers = common.servers(parser, options)
     run = partial(_work, parser) if options.worker else _submit
@@ -210,7 +210,7 @@ def _work(parser: ArgumentParser, options: Namespace, servers: list[Server]) -> 
         return worker.run()
 
 
-def _parser() -> ArgumentParser:
+def command_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="gearman",
         usage=_USAGE,

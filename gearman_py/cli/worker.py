@@ -56,7 +56,7 @@ _SETTINGS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve functions until a signal; return the exit status."""
-    parser = _parser()
+    parser = command_parser()
     options = _parse(parser, arguments)
     if options.reload is not None:
         return _reload(options.reload)
@@ -186,7 +186,7 @@ def _limit(text: str) -> float:
     return seconds
 
 
-def _parser() -> ArgumentParser:
+def command_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="gearman-worker",
         usage="gearman-worker [option]... FUNCTION...\n       gearman-worker --reload PID",
