@@ -5,7 +5,7 @@ texts and whole numbers.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from provision.errors import InventoryError
@@ -14,8 +14,6 @@ from provision.inventory.secrets import Secret
 
 REFERENCE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
 JINJA = re.compile(r"\{\{|\{%|\{#")
-
-Check = Callable[[str, Any, Where], Any]
 
 
 def refers(value: Any) -> bool:

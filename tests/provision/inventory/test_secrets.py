@@ -17,8 +17,8 @@ from provision.inventory import load as inventory
 from provision.inventory.host import Host
 from provision.inventory.secrets import Secret
 
-ROOT = Path(__file__).resolve().parents[2]
-INVENTORIES = Path(__file__).parent / "inventories"
+ROOT = Path(__file__).resolve().parents[3]
+INVENTORIES = Path(__file__).parents[1] / "inventories"
 VAULT = INVENTORIES / "vault"
 KEYS = INVENTORIES / "keys"
 SUDO = "ansible_become_password"

@@ -12,7 +12,7 @@ from provision.inventory.host import Host
 from provision.inventory.patterns import chosen
 from provision.inventory.secrets import Secret
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 WORKER = "worker: {hosts: {w1: }}\n"
 
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 # Root in a container has root's uid, and not its rights.
 CONTAINED = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]
 

@@ -16,7 +16,7 @@ from provision.inventory import load as inventory
 from provision.inventory.references import refers
 from provision.inventory.secrets import Secret
 
-FOLDER = Path(__file__).parent / "inventories"
+FOLDER = Path(__file__).parents[1] / "inventories"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 ANSIBLE = os.environ.get("ANSIBLE")
 # Every variable of a host, templated.

@@ -26,7 +26,7 @@ from roles.former import SERVERS
 from tests.provision.local import session
 from tests.server.process import Server
 
-LAB = Path(__file__).resolve().parents[2] / "inventory" / "lab"
+LAB = Path(__file__).resolve().parents[3] / "inventory" / "lab"
 SERVER = "198.18.10.247:4730"
 GIB = 2**30
 RELEASE = Artifact("1.0-abc", "", 0, None)
