@@ -57,7 +57,7 @@ class SQLiteStore:
         self._unwritten = 0  # bytes in the WAL, about
         self._connection, commits = connect(path, KEPT_STATEMENTS)
         self._mark = Mark(path, commits)
-        self._in_use = False
+        self._in_use = commits > 0
         self._committed = 0.0
         self._failure: StoreError | None = None  # why the last group was not stored
         self._looked = -inf
@@ -97,9 +97,13 @@ class SQLiteStore:
                     raise self._failure
                 return
             if not self._in_use:
-                sqlite_file.use(self._path, self._connection, self._begin)
+                sqlite_file.use(self._path, self._connection, self._mark.begin)
+                self._mark.restart()
                 self._in_use = True
-            self._write(_statements(changes))
+            statements = _statements(changes)
+            if self._mark.begins_again:
+                statements.insert(0, (sqlite_file.next_round(self._connection), []))
+            self._write(statements)
             self._failure = None
         except StoreError as error:
             self._failure = error
@@ -107,10 +111,6 @@ class SQLiteStore:
         self._committed = time.monotonic()
         self._unwritten += 4 * PAGE + sum(len(record.workload) + 128 for record in changes.added)
         self._unwritten += CHANGED * (len(changes.delivered) + len(changes.removed))
-
-    def _begin(self) -> None:
-        self._mark.begin()
-        self._mark.restart()
 
     def _look(self) -> None:
         """Raise StoreError when others deleted or replaced the files."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from gearman_py.store import sqlite_wal
 from gearman_py.store.base import StoreError, UnknownOutcome
-from gearman_py.store.sqlite_wal import APPLICATION, IN_USE
+from gearman_py.store.sqlite_wal import APPLICATION, IN_USE, SCHEMA_VERSION
 
 SYNCHRONOUS = "FULL"
 WAIT = 1.0  # seconds for another process to let go of the file
@@ -112,14 +112,14 @@ def _leave(path: Path, connection: sqlite3.Connection) -> None:
 def use(path: Path, connection: sqlite3.Connection, begin: Callable[[], None]) -> None:
     """Have on the disk that the file is in use, and its WAL needed; raises StoreError.
 
-    ``begin`` is called first, unless it has been in use since before.
+    ``begin`` is called first, unless it has been in use since before. All of the WAL is written
+    back then: the flag may be in it alone.
     """
     version = _value(connection, "PRAGMA user_version")
-    if version & IN_USE:
-        return
-    begin()
     try:
-        connection.execute(f"PRAGMA user_version = {version | IN_USE}")
+        if not version & IN_USE:
+            begin()
+            connection.execute(f"PRAGMA user_version = {sqlite_wal.first_version(version)}")
         written_back = checkpoint(connection)
     except sqlite3.Error as error:
         raise explained(path, error) from error
@@ -127,11 +127,17 @@ def use(path: Path, connection: sqlite3.Connection, begin: Callable[[], None]) -
         raise StoreError(f"{path}: its log cannot be written back to it")
 
 
+def next_round(connection: sqlite3.Connection) -> str:
+    """What is to be done in the first commit of a WAL."""
+    version = _value(connection, "PRAGMA user_version")
+    return f"PRAGMA user_version = {sqlite_wal.next_version(version)}"
+
+
 def disuse(connection: sqlite3.Connection) -> None:
     """The opposite, when all else has been written back."""
     if checkpoint(connection):
         version = _value(connection, "PRAGMA user_version")
-        connection.execute(f"PRAGMA user_version = {version & ~IN_USE}")
+        connection.execute(f"PRAGMA user_version = {version & SCHEMA_VERSION}")
 
 
 def checkpoint(connection: sqlite3.Connection) -> bool:
@@ -143,7 +149,7 @@ def checkpoint(connection: sqlite3.Connection) -> bool:
 def _version(path: Path, connection: sqlite3.Connection) -> int:
     """The schema's version, 0 of a new file; raises StoreError for a file that is not ours."""
     application = _value(connection, "PRAGMA application_id")
-    version: int = _value(connection, "PRAGMA user_version") & ~IN_USE
+    version: int = _value(connection, "PRAGMA user_version") & SCHEMA_VERSION
     if application == APPLICATION:
         if version > len(MIGRATIONS):
             raise StoreError(
@@ -172,7 +178,7 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
     if version == len(MIGRATIONS):
         return
     steps = "".join(MIGRATIONS[version:])
-    in_use = _value(connection, "PRAGMA user_version") & IN_USE
+    in_use = _value(connection, "PRAGMA user_version") & ~SCHEMA_VERSION
     connection.executescript(
         f"BEGIN; {steps} PRAGMA application_id = {APPLICATION};"
         f"PRAGMA user_version = {len(MIGRATIONS) | in_use}; COMMIT;"
@@ -206,10 +212,17 @@ def explained(path: Path, error: Exception) -> StoreError:
     if name == "SQLITE_FULL":
         return StoreError(f"{path}: no space left on the disk", "no space left")
     if name.startswith("SQLITE_CORRUPT"):
+        pragmas = f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {len(MIGRATIONS)}"
+        count = "SELECT count(*) FROM job"
+        # Not .recover: Debian's sqlite3 is built without it, and fails.
         return StoreError(
-            f"{path} is damaged ({error}). Save what can be read while gearmand is stopped:\n"
-            f"  (sqlite3 {path} .recover; echo 'PRAGMA user_version = {len(MIGRATIONS)};') | "
-            f"sqlite3 {path}.saved && rm -f {path}-wal && mv {path}.saved {path}",
+            f"{path} is damaged ({error}). Save what can be read while gearmand is stopped; the "
+            "second line says how many jobs that is:\n"
+            f"  sqlite3 {path} .dump | sed 's/^ROLLBACK.*/COMMIT;/' | "
+            f"(umask 077; sqlite3 {path}.saved)\n"
+            f"  sqlite3 {path}.saved '{pragmas}' '{count}'\n"
+            f"  mv {path} {path}.damaged && rm -f {path}-wal && mv {path}.saved {path} && "
+            f"chown --reference={path}.damaged {path}",
             "the queue's file is damaged",
         )
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):

@@ -2,7 +2,7 @@
 
 SQLite takes a WAL up to its first frame that does not add up for the whole of it. So it must,
 after a crash in the midst of a commit; but a bit that flipped, or a file that is gone, cost
-acknowledged jobs in silence. Two things tell damage from a torn end:
+acknowledged jobs in silence. Three things tell damage from a torn end:
 
 - The flag IN_USE in the main file (a bit of user_version) is on the disk before the first job is
   acknowledged, and goes when the file is closed: as long as it is there a WAL must be.
@@ -10,6 +10,9 @@ acknowledged jobs in silence. Two things tell damage from a torn end:
   written after each commit and not synced itself, so after a power cut it may say fewer, never
   more. Then what counts is that one commit is synced before the next begins: a torn end holds
   one at most.
+- The round (further bits of user_version) begins at random and goes up by one in the first commit
+  of each WAL, so the main file has that of its WAL or the one before: a file restored from a
+  backup does not fit, nor does the WAL of another queue (but for one in 8,000).
 
 The format: https://sqlite.org/fileformat2.html#the_write_ahead_log
 """
@@ -17,6 +20,7 @@ The format: https://sqlite.org/fileformat2.html#the_write_ahead_log
 import contextlib
 import fcntl
 import os
+import secrets
 import struct
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +30,9 @@ from gearman_py.store.base import StoreError, UnknownOutcome
 
 APPLICATION = int.from_bytes(b"GmPy", "big")  # in the main file's header (PRAGMA application_id)
 IN_USE = 0x10000
+_ROUND = 0x20000  # the lowest of the bits that are the round; the highest is the sign's
+_ROUNDS = 0x4000
+SCHEMA_VERSION = 0xFFFF
 
 _MAGIC = 0x377F0682  # its last bit: the checksums are of big-endian words
 _HEADER, _FRAME = struct.Struct(">8I"), struct.Struct(">6I")
@@ -43,12 +50,27 @@ class Generation(NamedTuple):
 
 
 class WAL(NamedTuple):
-    """What a WAL holds: ``commits`` that can be read end at ``end``, ``beyond`` are others."""
+    """What a WAL holds: ``commits`` that can be read end at ``end``, ``beyond`` are others.
+
+    ``versions``: what they set user_version to.
+    """
 
     generation: Generation
     commits: int
     end: int
     beyond: int
+    versions: list[int]
+
+
+def first_version(version: int) -> int:
+    """The user_version of a file that is in use from now on."""
+    return version & SCHEMA_VERSION | IN_USE | secrets.randbelow(_ROUNDS) * _ROUND
+
+
+def next_version(version: int) -> int:
+    """That of its next WAL."""
+    turn = (version // _ROUND + 1) % _ROUNDS
+    return version & (_ROUND - 1) | turn * _ROUND
 
 
 class Mark:
@@ -60,7 +82,7 @@ class Mark:
         self._file = -1
         self._generation = generation(path) if commits else None
         self._commits = commits
-        self._begins_again = not commits
+        self.begins_again = not commits  # the WAL, with the next commit
 
     def begin(self) -> None:
         """Say that nothing is known, and have that on the disk; raises StoreError."""
@@ -85,14 +107,14 @@ class Mark:
 
     def restart(self) -> None:
         """All of the WAL was written back: the next commit begins it again."""
-        self._begins_again = True
+        self.begins_again = True
 
     def committed(self) -> None:
         """One commit more is synced. If that cannot be said, the mark of before is still true."""
-        if self._begins_again:
+        if self.begins_again:
             known, self._generation = self._generation, generation(self._main)
             self._commits *= known == self._generation
-            self._begins_again = False
+            self.begins_again = False
         self._commits += 1
         if self._generation is None:
             return
@@ -158,7 +180,8 @@ def check(path: Path) -> int:
         if len(head) < 100 or int.from_bytes(head[68:72], "big") != APPLICATION:
             return 0
         version = int.from_bytes(head[60:64], "big")
-        if not version & IN_USE:
+        known = marked(path)
+        if not version & IN_USE and not (known and size):
             return 0
         try:
             fcntl.lockf(main, fcntl.LOCK_EX | fcntl.LOCK_NB, _LOCKS[1], _LOCKS[0])
@@ -167,44 +190,71 @@ def check(path: Path) -> int:
         if not size:
             raise _incomplete(
                 path,
-                "is missing or empty (if sqlite3 was used on the file since gearmand ended, all of "
-                "it was written back, and nothing is missing)",
+                "is missing or empty (if sqlite3, or a gearmand older than this, opened the file "
+                "since gearmand ended, all of it was written back, and nothing is missing)",
                 version,
             )
         found = read(wal.read_bytes())
         if found is None:
             raise _incomplete(path, "has a damaged header", version)
-        synced = _synced(marked(path), found.generation)
+        if not _fit(version, found):
+            raise _foreign(path, version)
+        if not version & IN_USE:
+            return 0  # it was being closed
+        synced = _synced(known, found)
         if synced is None:
-            raise _incomplete(path, "is another one, or an older one", version)
+            raise _foreign(path, version)
         if found.commits < synced or found.beyond > 1:
-            known = max(synced, found.commits + found.beyond)
+            least = max(synced, found.commits + found.beyond)
             raise _incomplete(
-                path, f"is damaged: {found.commits} of at least {known} commits are whole", version
+                path, f"is damaged: {found.commits} of at least {least} commits are whole", version
             )
         if size > found.end:
             os.truncate(wal, found.end)
         return found.commits
 
 
+def _fit(version: int, found: WAL) -> bool:
+    """Whether the WAL is that of a main file with this user_version."""
+    rounds = [told for told in found.versions if told & IN_USE]
+    if version & IN_USE:
+        return not rounds or version in rounds or next_version(version) == rounds[0]
+    return not rounds or found.commits == 1 or not found.versions[-1] & IN_USE
+
+
 def _incomplete(path: Path, what: str, version: int) -> StoreError:
     return StoreError(
         f"{path}-wal, the log of the queue, {what}: acknowledged jobs may be lost. Put back the "
         "right one, or save a copy of all files and go on with what can be read:\n"
-        f"  sqlite3 {path} 'PRAGMA user_version = {version & ~IN_USE}'",
+        f"  sqlite3 {path} 'PRAGMA user_version = {version & SCHEMA_VERSION}'",
         "the queue's log is damaged",
     )
 
 
-def _synced(mark: tuple[Generation, int] | None, found: Generation) -> int | None:
+def _foreign(path: Path, version: int) -> StoreError:
+    """SQLite would write the log into the file all the same, and spoil it."""
+    return StoreError(
+        f"{path}-wal, the log of the queue, is another one, or older or newer than {path}: "
+        "acknowledged jobs may be lost. Put back the files that belong together, or go on with "
+        "what is in the file alone:\n"
+        f"  mv {path}-wal {path}-other && "
+        f"sqlite3 {path} 'PRAGMA user_version = {version & SCHEMA_VERSION}'",
+        "the queue's log is damaged",
+    )
+
+
+def _synced(mark: tuple[Generation, int] | None, found: WAL) -> int | None:
     """How many commits there must be; None when it is not the WAL that the mark is of."""
     if mark is None:
         return 0
     known, commits = mark
-    if known == found:
+    if known == found.generation:
         return commits
-    later = (found.resets - known.resets) & _MASK
-    return 0 if 0 < later < 2**31 and later == (found.salt - known.salt) & _MASK else None
+    if any(told & IN_USE for told in found.versions):
+        return 0  # the WAL fits, so it is the mark that is another's
+    later = (found.generation.resets - known.resets) & _MASK
+    step = (found.generation.salt - known.salt) & _MASK
+    return 0 if 0 < later < 2**31 and later == step else None
 
 
 def read(data: bytes) -> WAL | None:
@@ -216,6 +266,8 @@ def read(data: bytes) -> WAL | None:
     size = _FRAME.size + int.from_bytes(data[8:12], "big")
     sums = _checksum(pairs, data[:24], (0, 0))
     commits = beyond = 0
+    versions: list[int] = []
+    pending: list[int] = []  # of the commit that is being read
     end = _HEADER.size
     sound = True
     for start in range(_HEADER.size, len(data) - size + 1, size):
@@ -227,12 +279,17 @@ def read(data: bytes) -> WAL | None:
             sums = _checksum(pairs, data[start : start + 8], sums)
             sums = _checksum(pairs, data[start + _FRAME.size : start + size], sums)
             sound = number > 0 and sums == (first, second)
+        if sound and number == 1:
+            at = start + _FRAME.size + 60
+            pending = [int.from_bytes(data[at : at + 4], "big")]
         if committed and sound:
             commits += 1
             end = start + size
+            versions += pending
+            pending = []
         elif committed:
             beyond += 1
-    return WAL(found, commits, end, beyond)
+    return WAL(found, commits, end, beyond, versions)
 
 
 def _header(data: bytes) -> Generation | None:
