@@ -192,7 +192,7 @@ def inventory(c: Context, hosts: str = "", limit: str = "", json: bool = False) 
         print(line)
 
 
-@command(help=HOSTS | LIMIT | YES | {"replace": "hosts that were installed anew, comma-separated"})
+@command(help=HOSTS | LIMIT | YES | {"replace": "hosts that were reinstalled, comma-separated"})
 def trust(
     c: Context, hosts: str = "", limit: str = "", replace: str = "", yes: bool = False
 ) -> int:
@@ -345,7 +345,8 @@ def bench(c: Context, what: str = "job_server", row: Sequence[str] | None = None
     """Compare our job server, libraries or resize with others', in turn (minutes)."""
     if what not in BENCHES:
         print(
-            f"invoke bench: there is no {what!r}; there are {', '.join(BENCHES)}", file=sys.stderr
+            f"invoke bench: unknown benchmark {what!r}; expected {', '.join(BENCHES)}",
+            file=sys.stderr,
         )
         return 1
     local.ensure(PEERS, print)

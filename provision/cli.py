@@ -40,7 +40,7 @@ def command(**options: Any) -> Callable[[Callable[Parameters, int | None]], Task
             except KeyboardInterrupt:
                 raise Exit("invoke: interrupted", code=INTERRUPTED) from None
             except BrokenPipeError:
-                # Nobody reads on, as with `| head`; Python would say so once more as it ends.
+                # The reader closed the pipe, as `| head` does; Python would report it again.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 raise Exit(code=UNREAD) from None
             if status:

@@ -46,7 +46,7 @@ class Authority:
 
     @property
     def pem(self) -> bytes:
-        """Its certificate, for everybody to know it by."""
+        """Its certificate, by which everyone knows it."""
         return _pem(self._certificate)
 
     @property

@@ -1,4 +1,4 @@
-"""Files that hold a variable: Jinja2 over ``templates/``, strict. A name nobody set is an error."""
+"""Files that hold a variable: Jinja2 over ``templates/``, strict. An undefined name is an error."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -12,7 +12,7 @@ TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 
 
 class TemplateError(ToolkitError):
-    """A template is missing or wrong, or uses a name that nobody set. Begins with its line."""
+    """A template is missing or wrong, or uses an undefined name. Begins with its line."""
 
 
 def render(name: str, variables: Mapping[str, object], folder: Path = TEMPLATES) -> str:

@@ -1,4 +1,4 @@
-"""The firewall of a job server: its port answers the inventory's hosts, and nobody else."""
+"""The firewall of a job server: its port answers only the inventory's hosts."""
 
 import socket
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ def _network(text: str, host: Host) -> Network:
     except ValueError:
         where = host.where_is("gearman_firewall_allow")
         raise InventoryError(
-            f"{where}: {text!r} is no address and no network, such as 10.1.0.0/16"
+            f"{where}: {text!r} is neither an address nor a network such as 10.1.0.0/16"
         ) from None
 
 

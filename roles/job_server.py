@@ -18,7 +18,7 @@ from roles.tls import fingerprint, flags, readers, speaks_tls, tls
 UNIT = "gearmand.service"
 SOCKET = "gearmand.socket"
 PORT = 4730
-EVERY = ("0.0.0.0", "::")  # noqa: S104  # addresses that nobody can be reached at
+EVERY = ("0.0.0.0", "::")  # noqa: S104  # addresses that cannot be connected to
 
 
 def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
@@ -60,8 +60,9 @@ def listens(host: Host) -> tuple[str, int]:
     except ValueError:
         named = "gearman_listen" if "gearman_listen" in variables else "ansible_host"
         raise InventoryError(
-            f"{host.where_is(named)}: {host.name} is a job server, and {address!r} is no address "
-            "to listen on: say gearman_listen: 10.0.0.247, or 0.0.0.0 for all of its addresses"
+            f"{host.where_is(named)}: {host.name} is a job server, and {address!r} is not an "
+            "address to listen on: say gearman_listen: 10.0.0.247, or 0.0.0.0 for all of its "
+            "addresses"
         ) from None
     return address, variables.get("gearman_port", PORT)
 

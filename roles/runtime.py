@@ -30,6 +30,6 @@ def account(name: str, groups: tuple[str, ...] = ()) -> Iterator[Resource]:
 
 
 def on_path(*commands: str) -> Iterator[Resource]:
-    """Commands of the release in use, for everybody on the host."""
+    """Commands of the release in use, for every user of the host."""
     for command in commands:
         yield Link(f"/usr/local/bin/{command}", f"{ROOT}/current/venv/bin/{command}")

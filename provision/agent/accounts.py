@@ -20,7 +20,7 @@ ENOUGH = 5  # files to tell of
 
 
 def traces(name: str, places: Sequence[str]) -> dict[str, list[Any]] | None:
-    """What is left of a user; None: there is no such user.
+    """What is left of a user; None: it does not exist.
 
     ``group`` is what needs its group of that name: other members, and files at the ``places``.
     """

@@ -64,7 +64,7 @@ def run(
 def _listen(
     link: Link, process: Any, output: int, deadline: float, while_: Callable[[], bool]
 ) -> str:
-    """What it says until it ends: a service it started may keep its output open for ever."""
+    """What it says until it ends: a service it started may keep its output open."""
     said = b""
     open_ = True
     while process.poll() is None or open_:

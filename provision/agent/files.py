@@ -1,4 +1,4 @@
-"""Files, directories and links, changed so that nobody ever sees one half done.
+"""Files, directories and links, changed so that a half-done one is never seen.
 
 What is new is made beside its final name, owned and moded before it has content, synced, and
 renamed. A link in its place is replaced, never followed. Nothing here checks the lock: change.py
@@ -103,7 +103,7 @@ def _beside(path: str) -> Iterator[tuple[int, str, str]]:
 
 
 def _sweep(directory: int, folder: str) -> None:
-    """Remove what a killed deploy left: nobody else works here, for we have the lock."""
+    """Remove what a killed deploy left: we hold the lock, so no other deploy is running."""
     if folder in swept:
         return
     swept.add(folder)
@@ -123,7 +123,7 @@ def _own(descriptor: int, owner: str, group: str, mode: str) -> None:
     try:
         os.fchown(descriptor, pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid)
     except KeyError:
-        raise Failure(f"there is no user {owner}, or no group {group}") from None
+        raise Failure(f"unknown user {owner} or group {group}") from None
     os.fchmod(descriptor, int(mode, 8))
 
 

@@ -46,7 +46,7 @@ def damage(folder: str) -> str | None:
 
 
 def was_there_before(folder: str, pid: int) -> bool:
-    """Whether a process was started from what was at ``folder`` before it was made anew."""
+    """Whether a process was started from what was at ``folder`` before it was rebuilt."""
     return f"{pid} {began(pid)}" in _lines(f"{folder}/.before")
 
 

@@ -138,7 +138,7 @@ class Batch:
     def ask_table(self, name: str) -> Any:
         """Of nftables' family inet."""
         try:
-            # It ends with 1 when there is no such table.
+            # It ends with 1 when the table does not exist.
             rules = _command(["nft", "-s", "list", "table", "inet", name], (0, 1))
         except FileNotFoundError:
             rules = ""
@@ -236,7 +236,7 @@ class Batch:
     def _outdated(self, name: str, pid: int, runs: str) -> str | None:
         release = runs.partition("/venv/")[0]
         if was_there_before(release, pid):
-            return "it began before its release was made anew"
+            return "it started before its release was rebuilt"
         return outdated(name, self._units[name]["User"], self._units[name]["UID"])
 
     def ask_overrides(self, name: str, own: str) -> Any:
@@ -261,7 +261,7 @@ class Batch:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError) and error.filename == "systemctl":
-        return "there is no systemctl on this host"
+        return "systemctl is missing on this host"
     if isinstance(error, AttributeError):
         return f"this agent does not know such a question ({error})"
     return f"{type(error).__name__}: {error}"

@@ -78,7 +78,7 @@ def acquit(link: Link, content: Content, root: str, id: str) -> None:
 
 def _place(root: str, id: str) -> str:
     if not re.fullmatch(r"\w[\w.+-]*", id):
-        raise Failure(f"{id!r} is no name for a release")
+        raise Failure(f"{id!r} is not a valid release name")
     return f"{root}/releases/{id}"
 
 
@@ -105,7 +105,9 @@ def _unpack(content: Content, folder: str) -> None:
         for member in archive:
             parts = member.name.split("/")
             if not member.isreg() or not all(re.fullmatch(r"\w[\w.+-]*", part) for part in parts):
-                raise Failure(f"{member.name!r} in the release is no plain file with a plain name")
+                raise Failure(
+                    f"{member.name!r} in the release is not a regular file with a plain name"
+                )
             path = folder
             for part in parts[:-1]:
                 path = f"{path}/{part}"

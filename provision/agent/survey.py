@@ -120,7 +120,7 @@ def _asked(connection: socket.socket) -> Any:
             raise ValueError("it hung up")
         said += piece
         if time.monotonic() > end or len(said) > LONGEST:
-            raise ValueError("it says no end of things")
+            raise ValueError("the answer is too long")
     version, *rows = said.decode(errors="backslashreplace").splitlines()
     parted = (row.rsplit("\t", 3) for row in rows if row.count("\t") >= 3)
     functions = {

@@ -38,7 +38,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which lines: of these units, the last so many, since then, and those to come."""
+    """Which lines: of these units, the last ``lines``, since then, and those to come."""
 
     units: tuple[str, ...] = UNITS
     lines: int = 50
@@ -105,7 +105,7 @@ def _names(known: Iterable[Host]) -> str:
 def _past(
     known: Iterable[Host], wanted: Wanted, failed: dict[str, ToolkitError]
 ) -> Iterator[Entry]:
-    """What was said until now: the last so many lines of each host, in the order of time."""
+    """What was said until now: the last lines of each host, in the order of time."""
     found = []
     with hosts.sessions() as connect:
         for host, result in hosts.each(known, lambda host: list(_entries(connect(host), wanted))):

@@ -18,7 +18,7 @@ from provision.report.text import Report
 from provision.resources.sample_jobs import is_jpeg, picture
 from provision.ssh import connection as transport
 
-# A job that nobody takes waits for ever; a person who waits for a smoke test does not.
+# A job without a worker waits without end; a person who waits for a smoke test does not.
 PATIENCE = 20  # seconds for each job
 COMMAND_NOT_FOUND = 127  # of every POSIX shell
 

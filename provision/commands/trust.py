@@ -76,7 +76,7 @@ class _Visit:
         }
         for name in suspects.values():
             self._say(
-                f"{name}: this is not the key on record. If it was installed anew, say "
+                f"{name}: this is not the key on record. If it was reinstalled, say "
                 f"--replace {name}; if not, somebody may sit between",
                 Unreachable.status,
             )

@@ -30,7 +30,7 @@ NOTHING = Artifact("none", "", 0, None)  # when only names of units and servers 
 
 
 def doctor(folder: Path, roles: Roles, options: Options) -> int:
-    """Show what is well and what is not, each with its cure.
+    """Show what is wrong, and how to mend it.
 
     Returns 0 unless something failed: 3, or 4 when a host cannot be reached.
     """

@@ -225,7 +225,7 @@ def _port(patient: Patient) -> Iterator[Found]:
         problems = _problems(patient, [port])
         yield from problems
         if found is None:
-            yield "fail", f"nobody listens at {place}", "invoke deploy"
+            yield "fail", f"nothing listens at {place}", "invoke deploy"
         elif not problems:
             yield "ok", f"{found['command']} listens at {place}", ""
 

@@ -24,7 +24,7 @@ def servers(patient: Patient) -> Iterator[Found]:
 
 UNREACHED = {
     "refused": (
-        "refuses the connection: nobody listens there, or a firewall rejects it",
+        "refuses the connection: nothing listens there, or a firewall rejects it",
         "systemctl status gearmand.socket gearmand there; nft list ruleset",
     ),
     "silent": (
@@ -32,7 +32,7 @@ UNREACHED = {
         "nft list ruleset on both hosts; let TCP {port} in on the job server",
     ),
     "no way": (
-        "cannot be reached: there is no route to it, or a firewall rejects it",
+        "cannot be reached: no route to it, or a firewall rejects it",
         "ip route get {host}; nft list ruleset",
     ),
     "forbidden": (

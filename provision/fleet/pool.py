@@ -96,7 +96,7 @@ def each(
 def operator() -> dict[str, str]:
     """Who is doing what: as a host's history has it, and those who find it locked."""
     said = sys.argv[1:]
-    if said[:1] == ["--search-root"]:  # by ./invoke, and by nobody
+    if said[:1] == ["--search-root"]:  # by ./invoke alone
         said = said[2:]
     return {
         "who": f"{getuser()}@{gethostname()}",

@@ -1,7 +1,7 @@
 """A rolling upgrade: staged and tried everywhere, then host by host, each seen to do its work.
 
 First the release is put on all hosts, and does a job of each kind there, in a worker that serves
-nobody else: a release that does not work is found before anything that runs is touched. Then,
+no other: a release that does not work is found before anything that runs is touched. Then,
 group by group, one host goes first, and batches follow. A worker is reloaded, a new one beside
 the old, so no function is without a worker meanwhile. A host on which the new release does not
 do its work is put back; after more of them than allowed, so are those that were upgraded.
@@ -48,7 +48,7 @@ class Manner:
         self.size(1)
 
     def size(self, number: int) -> int:
-        """Of a batch, in a group of so many. Raises :class:`ToolkitError`."""
+        """Of a batch, in a group of this size. Raises :class:`ToolkitError`."""
         text = self.batch.strip()
         share = text.endswith("%")
         digits = text.removesuffix("%")
@@ -159,7 +159,7 @@ class Rollout:
                 yield found
 
     def _waves(self, group: Sequence[Site]) -> Iterator[list[Site]]:
-        """One host, then batches; hosts that serve nobody at once."""
+        """One host, then batches; hosts without functions at once."""
         if not any(map(healths, group)):
             yield list(group)
             return
@@ -172,7 +172,7 @@ class Rollout:
                 yield list(batch)
 
     def _gaps(self, wave: Sequence[Site]) -> set[str]:
-        """Functions that nobody would serve while these hosts are changed."""
+        """Functions without a worker while these hosts are changed."""
         if self._manner.gap:
             return set()
         away = {site.name for site in wave}

@@ -239,7 +239,7 @@ class Run:
 
     def lock(self) -> None:
         """Lock every host, or none: one that somebody else has locked raises Locked."""
-        # In one order for everybody, so that two runs never have each other's hosts.
+        # In one order for every run, so that two runs never have each other's hosts.
         for site in sorted(self.sites, key=lambda site: site.name):
             site.session.lock(hosts.holder())
         if made := authority.keep(self.inventory.everyone[0].folder):
@@ -293,7 +293,7 @@ class Run:
             site.applied += 1
 
     def record(self, site: Site, error: ToolkitError | None = None, result: str = "ok") -> None:
-        """Write down on the host what was done there; nobody is stopped by what cannot be."""
+        """Write down on the host what was done there; what cannot be written stops nothing."""
         if isinstance(error, Unreachable):
             return  # which has been told
         if error is not None:

@@ -15,7 +15,7 @@ def parse(tags: str, roles: Iterable[str]) -> frozenset[str]:
     known = sorted({*roles, *kinds()})
     for tag in sorted(found.difference(known)):
         near = hint(tag, known) or f"; there are {', '.join(known)}"
-        raise ToolkitError(f"--tags: there is no {tag!r}{near}")
+        raise ToolkitError(f"--tags: unknown tag {tag!r}{near}")
     return found
 
 

@@ -28,7 +28,7 @@ def read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise InventoryError(f"{path}: this is no YAML: {error}") from None
+        raise InventoryError(f"{path}: invalid YAML: {error}") from None
     except OSError as error:
         raise InventoryError(f"{path}: it cannot be read: {error.strerror}") from None
 
@@ -40,9 +40,9 @@ def parse(path: Path, text: str) -> yaml.Node:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Where(path, mark.line + 1) if mark else path
-        raise InventoryError(f"{place}: this is no YAML: {error.problem}") from None
+        raise InventoryError(f"{place}: invalid YAML: {error.problem}") from None
     except yaml.YAMLError as error:
-        raise InventoryError(f"{path}: this is no YAML: {error}") from None
+        raise InventoryError(f"{path}: invalid YAML: {error}") from None
 
 
 def place(path: Path, node: yaml.Node) -> Where:
@@ -75,9 +75,9 @@ def value(path: Path, node: yaml.Node) -> Any:
     try:
         return loader.construct_object(node, deep=True)
     except yaml.MarkedYAMLError as error:
-        raise InventoryError(f"{place(path, node)}: this is no value: {error.problem}") from None
+        raise InventoryError(f"{place(path, node)}: invalid value: {error.problem}") from None
     except (ValueError, TypeError):
-        raise InventoryError(f"{place(path, node)}: this is no value") from None
+        raise InventoryError(f"{place(path, node)}: invalid value") from None
     finally:
         loader.dispose()
 

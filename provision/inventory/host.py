@@ -26,7 +26,7 @@ class Host:
     folder: Path  # of the inventory: known_hosts is there
 
     def where_is(self, variable: str) -> str:
-        """file:line of a variable; of the host when nobody set it."""
+        """file:line of a variable; of the host when it is not set."""
         return str(self._places.get(variable, self.where))
 
     _places: Mapping[str, Where] = field(default_factory=dict, repr=False, hash=False)

@@ -21,5 +21,5 @@ def jumps(arguments: str) -> tuple[str, ...]:
     hops = () if written.lower() == "none" else tuple(written.split(","))
     for hop in hops:
         if not HOP.fullmatch(hop):
-            raise ValueError(f"{hop!r} is no jump host: write [user@]host[:port]")
+            raise ValueError(f"{hop!r} is not a jump host: write [user@]host[:port]")
     return hops

@@ -71,7 +71,7 @@ def load(folder: Path | str, limit: str | None = None) -> Inventory:
         reader.file(path)
     everyone = tuple(reader.hosts_made())
     if not everyone:
-        raise InventoryError(f"{files[0]}: there is no host in it")
+        raise InventoryError(f"{files[0]}: it has no hosts")
     limit = "all" if limit is None else limit
     named = chosen(everyone, limit, lambda host: (host.name, "all", *host.groups))
     return Inventory(tuple(named), everyone)
@@ -90,10 +90,10 @@ def _files(folder: Path) -> list[Path]:
             "YAML of it, to be saved as hosts.yml"
         )
     if folder.is_dir():
-        raise InventoryError(f"{folder}: there is no hosts.yml in it: copy inventory/prod's")
+        raise InventoryError(f"{folder}: it has no hosts.yml: copy inventory/prod's")
     beside = sorted(path.parent for path in folder.parent.glob("*/hosts.yml"))
     known = f"; there is {' and '.join(map(str, beside))}" if beside else ""
-    raise InventoryError(f"{folder}: there is no such folder{known}")
+    raise InventoryError(f"{folder}: no such folder{known}")
 
 
 class _Reader:
@@ -110,8 +110,8 @@ class _Reader:
         text = document.read(path)
         if vault.is_encrypted(text):
             raise InventoryError(
-                f"{path}: who the hosts are is no secret: write it plainly, and what is secret "
-                "into an encrypted file of group_vars"
+                f"{path}: the list of hosts cannot be encrypted: write it in plain text, and "
+                "what is secret into an encrypted file of group_vars"
             )
         for key, value in pairs(path, document.parse(path, text)):
             self._group(path, key, value)

@@ -2,7 +2,7 @@
 
 A range stands for many hosts: `web[01:10]`, `db-[a:f]`, `w[1:9:2]`; both ends count, and
 zeros before the first number are kept. A pattern chooses among those there are: `web*`, a group's
-name, `~web\\d+`, `worker[0]`, `worker[1:3]`; several are parted by commas or colons, `&` keeps
+name, `~web\\d+`, `worker[0]`, `worker[1:3]`; several are separated by commas or colons, `&` keeps
 only what also matches, `!` leaves out, and `@FILE` reads them from a file.
 """
 
@@ -30,7 +30,7 @@ Names = Callable[[T], Iterable[str]]
 
 
 def expanded(name: str) -> list[str]:
-    """The names that a name with ranges stands for. Raises ValueError for what is no range."""
+    """The names that a name with ranges stands for. Raises ValueError for anything else."""
     pieces = re.split(r"(\[[^\]]*:[^\]]*\])", name)
     choices = [_values(piece) if piece.startswith("[") else [piece] for piece in pieces]
     if prod(map(len, choices)) > MOST:
@@ -41,7 +41,7 @@ def expanded(name: str) -> list[str]:
 def _values(text: str) -> Sequence[str]:
     found = _RANGE.fullmatch(text)
     if found is None:
-        raise ValueError(f"{text} is no range: [1:9], [01:10], [a:f] and [1:9:2] are")
+        raise ValueError(f"{text} is not a range; ranges are [1:9], [01:10], [a:f] or [1:9:2]")
     first, last, step = found[1], found[2], int(found[3] or 1)
     if first.isdigit() and last.isdigit():
         if first.startswith("0") and len(first) != len(last) and len(first) > 1:
@@ -53,7 +53,7 @@ def _values(text: str) -> Sequence[str]:
         start, end = ascii_letters.index(first), ascii_letters.index(last)
         values = list(ascii_letters[start : end + 1 : step])
     else:
-        raise ValueError(f"{text} is no range of numbers, nor of letters")
+        raise ValueError(f"{text} is neither a range of numbers nor of letters")
     if not values:
         raise ValueError(f"{text} is empty: it ends before it begins")
     return values
@@ -63,7 +63,7 @@ def chosen(everyone: Sequence[T], limit: str, names: Names[T]) -> list[T]:
     """Those that a --limit means, in the inventory's order. Raises :class:`InventoryError`."""
     patterns = list(_patterns(limit))
     if not patterns:
-        raise InventoryError(f"--limit {limit}: it names nobody; without it, all are meant")
+        raise InventoryError(f"--limit {limit}: it names no host; leave it out to mean all")
     # As in Ansible: wherever they stand, `&` comes after what it narrows, and `!` last.
     wanted = [each for each in patterns if each[0] not in "&!"] or ["all"]
     ids = {id(one) for each in wanted for one in _matching(everyone, each, names)}
@@ -85,7 +85,7 @@ def _patterns(limit: str) -> Iterator[str]:
         except OSError as error:
             raise InventoryError(f"--limit {limit}: {error.strerror}") from None
         except UnicodeDecodeError:
-            raise InventoryError(f"--limit {limit}: that is no text") from None
+            raise InventoryError(f"--limit {limit}: it is not valid text") from None
         for line in lines:
             yield from _patterns(line.strip()) if line.strip() else ()
     elif "," in limit or limit.startswith("~"):
@@ -112,7 +112,7 @@ def _matches(name: str, pattern: str) -> bool:
     try:
         return re.match(pattern[1:], name) is not None
     except re.error as error:
-        raise InventoryError(f"--limit {pattern}: this is no regular expression: {error}") from None
+        raise InventoryError(f"--limit {pattern}: invalid regular expression: {error}") from None
 
 
 def _subscripted(found: Sequence[T], bare: str, subscript: str) -> list[T]:

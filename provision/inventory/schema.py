@@ -26,7 +26,7 @@ SIMILAR = 0.7  # as difflib counts: `workers` is meant to be `worker`, `berlin` 
 NEARLY = 0.85  # of a name that is likely somebody else's: `package` is meant to be `packages`
 OURS = ("ansible_", "gearman_")
 
-# What Ansible lets one choose, and there is no choice here.
+# What Ansible lets one choose, and is fixed here.
 ONLY = {
     "ansible_connection": ("ssh", "smart", "paramiko", "paramiko_ssh"),
     "ansible_become_method": ("sudo",),
@@ -120,16 +120,16 @@ def _check_variable(name: str, where: Where) -> None:
     if name in known or name in IDLE:
         return
     if not re.fullmatch(r"[A-Za-z_]\w*", name):
-        raise InventoryError(f"{where}: {name!r} is no variable's name")
+        raise InventoryError(f"{where}: {name!r} is not a variable name")
     if name in KEYS_ONLY:
         raise InventoryError(
-            f"{where}: {name}: nobody logs in with a password here: use a key (an SSH agent's, or "
-            "ansible_ssh_private_key_file)"
+            f"{where}: {name}: logging in with a password is not supported: use a key "
+            "(an SSH agent's, or ansible_ssh_private_key_file)"
         )
     ours = name.startswith(OURS)
     near = hint(name, known, SIMILAR if ours else NEARLY)
     if near or name.startswith("gearman_"):
-        raise InventoryError(f"{where}: there is no variable {name!r}{near}")
+        raise InventoryError(f"{where}: unknown variable {name!r}{near}")
     if ours:
         raise InventoryError(
             f"{where}: {name} is not read here, and might mean something for a deploy: "
@@ -146,8 +146,8 @@ def checked(name: str, value: Any, where: Where) -> Any:
     kind = type(known[name])
     if isinstance(value, Secret):
         raise InventoryError(
-            f"{where}: {name} is shown to whoever deploys, so it is no secret: write it where "
-            "it is not encrypted"
+            f"{where}: {name} is shown to whoever deploys, so it cannot be a secret: write it "
+            "where it is not encrypted"
         )
     if type(value) is not kind or (kind is list and not all(type(each) is str for each in value)):
         raise _wrong(name, value, where)
@@ -208,7 +208,7 @@ def check_name(name: str, where: Where, known: Iterable[str]) -> None:
     """That a host or group may be named so, and is not nearly one of ``known``."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
         raise InventoryError(
-            f"{where}: {name!r} is no name: letters, digits, `.`, `_` and `-` make one"
+            f"{where}: {name!r} is not a valid name; use letters, digits, `.`, `_` and `-`"
         )
     if known and name not in known and (near := hint(name, known)):
         raise InventoryError(f"{where}: no group is named {name!r}{near}")

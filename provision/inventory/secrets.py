@@ -44,7 +44,7 @@ class Secret:
 
 
 def from_environment(name: str) -> str:
-    """Raises ValueError when there is no such variable."""
+    """Raises ValueError for an unknown variable."""
     try:
         return os.environ[name]
     except KeyError:

@@ -40,7 +40,7 @@ def opened(text: str, where: str) -> str:
     try:
         vault_id, salt, digest, ciphertext = _parsed(text)
     except (ValueError, NotHexadecimal):
-        raise InventoryError(f"{where}: this is no text of ansible-vault 1.1 or 1.2") from None
+        raise InventoryError(f"{where}: not a text of ansible-vault 1.1 or 1.2") from None
     tried = []
     for source, password in _passwords(vault_id, where):
         keys = hashlib.pbkdf2_hmac("sha256", password, salt, ROUNDS, 80)
@@ -79,7 +79,7 @@ def _text(plain: bytes, where: str) -> str:
         return plain.decode()
     except UnicodeDecodeError:
         # Not the error itself: it holds what was encrypted.
-        raise InventoryError(f"{where}: what was encrypted here is no text in UTF-8") from None
+        raise InventoryError(f"{where}: the decrypted value is not UTF-8 text") from None
 
 
 def _passwords(vault_id: str, where: str) -> Iterator[tuple[str, bytes]]:

@@ -36,7 +36,7 @@ UBUNTU_KEY = Path(__file__).with_name("ubuntu-archive.gpg")
 
 PACKAGES = "systemd systemd-sysv dbus openssh-server sudo python3 iproute2 nftables ca-certificates"
 
-KEPT = 24 * 3600  # seconds after which a tree that nobody asked for gives way to another
+KEPT = 24 * 3600  # seconds after which an unused tree gives way to another
 
 # What would be the same on every host and must not be, and what nothing will read again.
 REMOVED = (
@@ -68,14 +68,14 @@ COMMANDS = (
     f"useradd --create-home --shell=/bin/bash {USER}",
     f"chmod 0440 /etc/sudoers.d/{USER}",
     "systemctl enable systemd-networkd",
-    # Jobs that would fail with no way out, and a prompt on a console that nobody sees.
+    # Jobs that would fail with no way out, and a prompt on a console that is never seen.
     "systemctl mask apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer",
     "systemctl mask console-getty.service",
 )
 
 
 def check(suite: str) -> None:
-    """Raises :class:`ToolkitError` when there is no such suite."""
+    """Raises :class:`ToolkitError` for an unknown suite."""
     if suite not in SUITES:
         raise ToolkitError(f"the lab has no suite {suite!r}; it has {', '.join(SUITES)}")
 

@@ -82,7 +82,7 @@ def up(say: Say, workers: int = 1, suites: Mapping[str, str] | None = None) -> N
     """Boot the lab with exactly this many workers; hosts that run already are left as they are.
 
     ``suites`` maps a host, or ``all``, to one of :data:`base.SUITES`; a host of another suite
-    is made anew. Returns when every host answers SSH. Raises :class:`ToolkitError`.
+    is rebuilt. Returns when every host answers SSH. Raises :class:`ToolkitError`.
     """
     began = time.monotonic()
     wanted = _three() + _more(workers)
@@ -142,7 +142,7 @@ def shell(host: str) -> int:
 
 
 def ssh(host: str, *argv: str, user: str = base.USER) -> list[str]:
-    """The ssh command line to a host: its key verified, nobody asked for anything."""
+    """The ssh command line to a host: its key verified, without any question."""
     options = {
         "BatchMode": "yes",
         "ConnectTimeout": "5",
@@ -187,7 +187,7 @@ def boot(host: str) -> None:
 
 
 def unplug(host: str) -> None:
-    """Take a host's network cable out: packets vanish, nobody is told."""
+    """Take a host's network cable out: packets vanish without a word."""
     _find(host).set_link("down")
 
 

@@ -2,7 +2,7 @@
 
 The bridge stands in a namespace of its own because there no firewall, container engine or
 network manager of this machine sees it. What this machine sees is one link with one address.
-There is no router in the lab: hosts reach this machine and each other, and nothing else.
+The lab has no router: hosts reach this machine and each other, and nothing else.
 """
 
 import ipaddress

@@ -73,7 +73,7 @@ def execute(argv: Sequence[str], input: str = "", env: Mapping[str, str] | None 
             check=False,
         )
     except FileNotFoundError:
-        raise ToolkitError(f"there is no {argv[0]} on this machine") from None
+        raise ToolkitError(f"{argv[0]} is not installed on this machine") from None
     if done.returncode:
         last = "\n  ".join((done.stdout + done.stderr).strip().splitlines()[-SHOWN:])
         raise ToolkitError(f"`{' '.join(argv)}` failed:\n  {last}")

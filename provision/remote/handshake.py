@@ -122,9 +122,9 @@ def _refusal(said: bytes) -> str:
         system = distributions.os_release(said.decode(errors="replace"))
         command = distributions.install(system, "python3")
         how = f"`{command}` there" if command else "install it there"
-        return f"there is no /usr/bin/python3 ({distributions.name(system)}): {how}"
+        return f"/usr/bin/python3 is missing ({distributions.name(system)}): {how}"
     if b"sudo" in said and b"not found" in said:
-        return "there is no sudo: install it, or connect as root (ansible_user)"
+        return "sudo is missing: install it, or connect as root (ansible_user)"
     if b"not in the sudoers" in said or b"not allowed" in said or b"may not run" in said:
         return f"sudo does not let this user become root; {_last_words(said)}"
     if b"must have a tty" in said:

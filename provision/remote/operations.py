@@ -31,7 +31,7 @@ class QuestionKind:
     """``arguments`` follow the kind in the question's tuple; ``*name`` is any number of them."""
 
     arguments: tuple[str, ...]
-    answer: str  # JSON data; None always means: there is no such thing
+    answer: str  # JSON data; None always means that it does not exist
 
 
 def check_operation(kind: str, arguments: Arguments, content: object) -> None:
@@ -255,7 +255,7 @@ SURVEY: dict[str, QuestionKind] = {
         ("host", "port"),
         "{problem: None or refused, silent, no way, forbidden, no name, no answer; detail}; "
         "seconds to connect, version, functions: {name: {queued, running, workers}}, when there "
-        "is no problem",
+        "is not a problem",
     ),
 }
 """What agent/survey.py answers besides."""

@@ -45,7 +45,7 @@ PATIENCE = 25.0  # seconds of silence after which an agent ends
 class Session:
     """A conversation with the agent on host ``name``.
 
-    Raises :class:`Unreachable` when sudo refuses, or there is no Python that can be the agent.
+    Raises :class:`Unreachable` when sudo refuses, or no Python can be the agent.
     ``lock_file`` is where on the host :meth:`lock` locks.
     """
 
@@ -239,7 +239,7 @@ class Session:
         length, size = LENGTHS.unpack(self._read(LENGTHS.size, seconds, during))
         if length > HEADER_LIMIT or size:
             raise HostFailed(
-                f"{self.name}: the agent said what is no message while {during}{self._advice}"
+                f"{self.name}: malformed message from the agent while {during}{self._advice}"
             )
         try:
             header = json.loads(self._read(length, seconds, during))

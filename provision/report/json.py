@@ -14,7 +14,7 @@ from provision.report.text import put
 
 
 class JsonReport:
-    """Shows the same events; asks nobody."""
+    """Shows the same events; never asks."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._out = stream or sys.stdout
@@ -34,7 +34,7 @@ class JsonReport:
         self._line({"event": "remark", "text": line})
 
     def confirm(self, question: str) -> bool:
-        raise ToolkitError("with --json nobody is asked: say --yes to apply")
+        raise ToolkitError("--json asks no questions: use --yes to apply")
 
     def _line(self, content: dict[str, Any]) -> None:
         with self._one:

@@ -10,5 +10,5 @@ def advice(operation: Operation) -> str:
     if operation.kind == "packages":
         return "apt-get update, and see that the host has a way to its package registry"
     if operation.kind == "release":
-        return "deploying again: it is made anew"
+        return "deploying again: it is rebuilt"
     return operation.shell_line

@@ -1,7 +1,7 @@
 """What an operator reads: the only place of the toolkit that prints.
 
 Everything shown comes from events. Symbols carry the meaning and colour repeats it: there is
-none when the output is no terminal or NO_COLOR is set. On a terminal each host at work has a
+none when the output is not a terminal or NO_COLOR is set. On a terminal each host at work has a
 line of its own, redrawn; elsewhere lines are only added.
 """
 
@@ -174,7 +174,7 @@ class Report:
     def confirm(self, question: str) -> bool:
         """Ask the person at the terminal. Raises :class:`ToolkitError` when there is none."""
         if not (self._terminal and sys.stdin.isatty()):
-            raise ToolkitError("this is no terminal, so nobody can be asked: say --yes to apply")
+            raise ToolkitError("not a terminal, so you cannot be asked: use --yes to apply")
         try:
             return input(f"{plain(question)} [y/N] ").strip().lower() in ("y", "yes")
         except EOFError:
@@ -243,7 +243,7 @@ class Report:
             self._print(f"{host:{self._width}}  {seconds}  {event.change.operation.shell_line}")
 
     def _works_on(self, host: str) -> None:
-        """A host's line while it is at work: what is in hand there."""
+        """A host's line while it is at work: what is being done there."""
         changes, done = self._plans[host].changes, self._done[host]
         now = changes[done].summary if done < len(changes) else "is it as wanted?"
         self._working[host] = f"{min(done + 1, len(changes))} of {len(changes)}: {now}"
@@ -286,7 +286,7 @@ class Report:
 
 
 def put(line: str, stream: TextIO) -> None:
-    """Print a line. When nobody reads any longer, what was begun on hosts goes on all the same."""
+    """Print a line. When the reader is gone, what was begun on hosts goes on."""
     try:
         print(line, file=stream, flush=True)
     except BrokenPipeError:

@@ -16,7 +16,7 @@ from provision.pki import Authority
 from provision.remote.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource, Sign
 
-RENEWED = 3  # when one part of so many is left of its time
+RENEWED = 3  # when a third of its time is left
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Certificate(Resource):
                 return
         if why := self.wrong(answers, timedelta(days=self.days) / RENEWED):
             sign: Sign = "~" if certificate and key else "+"
-            yield Change(sign, f"key {self.path}.key", self._write("key"), "nobody is shown it")
+            yield Change(sign, f"key {self.path}.key", self._write("key"), "not shown")
             yield Change(sign, f"certificate {self.path}.pem", self._write("pem"), why)
             return
         for found, suffix in ((certificate, "pem"), (key, "key")):

@@ -1,7 +1,7 @@
 """That a unit does its work: a job that only it can take comes back as it should.
 
 It asks nothing about the host and changes nothing there. An upgrade tries it: before anything
-that runs is touched, with a worker of the new release that serves nobody else; and afterwards,
+that runs is touched, with a worker of the new release that only the check reaches; and afterwards,
 with the unit itself.
 """
 

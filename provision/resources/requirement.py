@@ -50,7 +50,7 @@ class Clock(Resource):
 
 @dataclass(frozen=True)
 class FreePort(Resource):
-    """That nobody but ``unit`` listens on a port."""
+    """That nothing but ``unit`` listens on a port."""
 
     address: str
     port: int

@@ -82,7 +82,7 @@ class UnitFile(File):
     def holding(self, text: str) -> "UnitFile":
         """The same file with another content, but for the account: that is the host's matter.
 
-        So a rollback needs no account of before, and leaves files with their owners.
+        So a rollback needs no earlier account, and leaves files with their owners.
         """
         found = re.search(r"^Environment=GEARMAN_CONFIG=(\w+)$", text, re.MULTILINE)
         kept = replace(self.kept, content=text.encode()) if self.kept else None
@@ -127,7 +127,7 @@ class Socket(Resource):
         ]
 
     def due(self, answers: Answers) -> bool:
-        """Whether it must be opened, or opened anew."""
+        """Whether it must be opened, or reopened."""
         found = answers["unit", self.name]
         is_open = found and found["active"] == "active" and answers[self._port]
         return not is_open or self.file.rewritten(answers)
@@ -140,9 +140,9 @@ class Socket(Resource):
         enable = None if found["enabled"] == "enabled" else True
         if self.due(answers):
             if service["active"] == "active":
-                yield _unit_change("~", self.service, "stop", None, "its port is opened anew")
+                yield _unit_change("~", self.service, "stop", None, "its port is reopened")
             if found["active"] == "active":
-                why = "its file changes" if answers[self._port] else "nobody listens there"
+                why = "its file changes" if answers[self._port] else "nothing listens there"
                 yield _unit_change("~", self.name, "restart", enable, why)
             else:
                 yield _unit_change("+", self.name, "start", enable, f"it is {found['active']}")
@@ -192,7 +192,7 @@ class Unit(Resource):
         if not self.wanted:
             yield from self._stop(found)
         elif found["active"] == "active" and self.socket and self.socket.due(answers):
-            yield self._change("~", "restart", None, f"{self.socket.name} is opened anew")
+            yield self._change("~", "restart", None, f"{self.socket.name} is reopened")
         else:
             changes = self.file.rewritten(answers) or any(overrides.values())
             kept = answers["releases", self._root]["kept"]

@@ -168,7 +168,7 @@ def connect(host: Host) -> Connection:
 
 
 def host_keys(way: Route) -> list["paramiko.PKey"]:
-    """Every key that the machine at the end shows, ed25519 first; nobody logs in there.
+    """Every key that the machine at the end shows, ed25519 first; without logging in.
 
     It is trusted no more than before; the jump hosts on the way have to be. Raises
     :class:`Unreachable`.
@@ -209,7 +209,7 @@ class _Link:
         return self.transport.is_active()
 
     def close(self) -> None:
-        """Close it, and then the gateway if nobody else goes through that."""
+        """Close it, and then the gateway if no other connection uses it."""
         with self._closing:
             self._fabric.close()
             if self._gateway is not None:

@@ -68,7 +68,7 @@ def _no_way(stop: Stop, error: Any) -> str:
     if error.errno == errno.ECONNREFUSED:
         return f"{place} refused the connection; is sshd listening there? ({stop.places['port']})"
     if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
-        return f"there is no way to {place} from here: is it up, and is this its address?"
+        return f"no route to {place} from here: is it up, and is this its address?"
     return f"{place}: {error.strerror or error}"
 
 
@@ -90,7 +90,7 @@ def _not_forwarded(stop: Stop, gateway: Stop | None, code: int) -> str:
     place = f"{stop.address}:{stop.port}"
     if code == paramiko.common.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED:
         return (
-            f"{gateway} lets nobody go on to {place}: look at AllowTcpForwarding and PermitOpen "
+            f"{gateway} does not forward to {place}: look at AllowTcpForwarding and PermitOpen "
             "in its sshd_config, and at `restrict` before the key there"
         )
     return (

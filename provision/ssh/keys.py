@@ -44,7 +44,7 @@ class Keys:
         """What paramiko calls.
 
         Raises AuthenticationException when no key was taken, :class:`SecondFactor`, and
-        :class:`InventoryError` when a file that was named is no key.
+        :class:`InventoryError` when a named file is not a key.
         """
         import paramiko
 
@@ -102,7 +102,7 @@ class Keys:
         except (paramiko.PasswordRequiredException, TypeError):
             return self._in(agent, path) or self._unlock(path)
         except (ValueError, UnsupportedAlgorithm, paramiko.SSHException):
-            problem = f"{path} is no private key"
+            problem = f"{path} is not a private key"
         raise self._wrong(problem)
 
     def _in(self, agent: "paramiko.Agent", path: Path) -> "paramiko.PKey | None":

@@ -90,7 +90,7 @@ class KnownHosts:
         return (
             f"its host key has changed: it shows {fingerprint(key)}, and {old.where} has "
             f"{fingerprint(old.key)}\n"
-            f"if it was installed anew: {self._trust()} --replace {self._stop.name}\n"
+            f"if it was reinstalled: {self._trust()} --replace {self._stop.name}\n"
             "if not, somebody may sit between: do not deploy, and look at the host's console"
         )
 
@@ -191,7 +191,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _order(line: str) -> tuple[str, bool, str]:
-    """By host, ed25519 first; a comment, or a line that is no key, belongs after none."""
+    """By host, ed25519 first; a comment, or a line that is not a key, belongs to none."""
     name, _, rest = line.partition(" ")
     if not rest or name.startswith(("#", "@")):
         return ("", False, "")

@@ -61,7 +61,7 @@ def answered_at(desk: "SimpleQueue[Any]") -> Iterator[None]:
 
 
 def ask(prompt: str) -> Secret | None:
-    """What a person types, unseen; None when there is nobody to ask."""
+    """What a person types, unseen; None without a terminal."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return None
     question = Question(prompt)

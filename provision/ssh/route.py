@@ -140,7 +140,7 @@ class _Guide:
     def _port(self, said: Any) -> int:
         written = str(said.get("port", 22))
         if not (written.isdecimal() and 0 < int(written) < 65536):
-            raise InventoryError(f"{self._file}: Port {written} is no port")
+            raise InventoryError(f"{self._file}: Port {written} is not a port")
         return int(written)
 
     def _jump(self, said: Any) -> tuple[str, ...]:

@@ -68,7 +68,7 @@ def keep_alive(transport: "paramiko.Transport", line: Line) -> None:
     """Ask for a sign of life whenever nothing came for a while, as long as the line is there.
 
     In a thread of its own, for a question may have to wait behind what cannot be sent. Paramiko's
-    set_keepalive wants no answer, so nobody would notice that there is none.
+    set_keepalive wants no answer, so its absence would go unnoticed.
     """
 
     def ask() -> None:

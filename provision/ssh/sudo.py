@@ -33,7 +33,7 @@ class SudoPassword:
     def offered(self, host: str, inventory: Secret | None) -> Iterator[Password]:
         """Gives what a session on ``host`` asks when sudo does, and sees how that ends.
 
-        ``inventory``: the host's password as its inventory has it. A password that nobody has
+        ``inventory``: the host's password as its inventory has it. A password that no host has
         accepted yet is tried by one host at a time; the others wait. Raises
         :class:`PasswordRefused`.
         """

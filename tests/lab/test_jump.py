@@ -192,7 +192,7 @@ def _hopper(lab: ModuleType) -> Iterator[None]:
 def test_a_jump_host_that_lets_nobody_go_on(folder: Path) -> None:
     (host,) = behind(folder, f"-J hopper@{CLIENT}")
     assert complaint(host).startswith(
-        f"worker1: jump host {CLIENT} lets nobody go on to {WORKER}:22: look at AllowTcpForwarding"
+        f"worker1: jump host {CLIENT} does not forward to {WORKER}:22: look at AllowTcpForwarding"
     )
 
 

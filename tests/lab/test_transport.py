@@ -175,7 +175,7 @@ def test_a_port_where_nobody_listens(folder: Path) -> None:
 def test_an_address_where_nobody_is(folder: Path) -> None:
     message = complaint(client(folder, ansible_host="198.18.10.99"))
     assert message == (
-        "client1: there is no way to 198.18.10.99:22 from here: is it up, and is this its address?"
+        "client1: no route to 198.18.10.99:22 from here: is it up, and is this its address?"
     )
 
 
@@ -212,7 +212,7 @@ def test_a_key_file_that_cannot_be_used(folder: Path) -> None:
         f"{place}/absent: No such file or directory"
     )
     assert complaint(client(folder, **{name: "known_hosts"})) == (
-        f"{place}/known_hosts is no private key"
+        f"{place}/known_hosts is not a private key"
     )
     subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "words", "-f", folder / "x"], check=True)
     assert complaint(client(folder, **{name: "x"})) == (

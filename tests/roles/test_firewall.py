@@ -42,7 +42,7 @@ def test_a_set_without_addresses_stays_empty(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_an_address_is_told_with_its_place(tmp_path: Path) -> None:
-    with pytest.raises(InventoryError, match=r"hosts\.yml:3: 'here' is no address"):
+    with pytest.raises(InventoryError, match=r"hosts\.yml:3: 'here' is neither an address"):
         rules(tmp_path, "gearman_firewall_allow: [here]")
     with pytest.raises(InventoryError, match=r"the address of w2: 'no\.such\.invalid' cannot be"):
         rules(tmp_path, other="no.such.invalid")

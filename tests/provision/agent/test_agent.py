@@ -320,7 +320,7 @@ def test_a_release_with_a_name_that_leads_elsewhere_is_refused(
     locked: Session, tmp_path: Path, name: str
 ) -> None:
     digest = tar(tmp_path / "release.tar", **{name: b"x"})
-    assert "no plain file with a plain name" in stage(locked, tmp_path, digest)
+    assert "not a regular file with a plain name" in stage(locked, tmp_path, digest)
     assert sorted(os.listdir(tmp_path)) == ["lock", "release.tar", "releases"]
     assert os.listdir(tmp_path / "releases") == []
 

@@ -179,7 +179,7 @@ WRONG = (
     ),
     (
         *("server1", {("port", "198.18.10.247", "4730"): None}),
-        *("fail", "port", "nobody listens at 198.18.10.247:4730"),
+        *("fail", "port", "nothing listens at 198.18.10.247:4730"),
     ),
     (
         "server1",

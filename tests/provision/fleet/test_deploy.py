@@ -255,7 +255,7 @@ def test_only_what_has_a_tag_is_deployed(fleet: Fleet) -> None:
     assert fleet.deploy(tags="user, group") == 0
     kinds = {each.kind for one in fleet.sessions.values() for each in one.host.applied}
     assert kinds == {"user", "group"}
-    with pytest.raises(ToolkitError, match="there is no 'unti'; did you mean 'unit'"):
+    with pytest.raises(ToolkitError, match="unknown tag 'unti'; did you mean 'unit'"):
         fleet.deploy(tags="unti")
 
 

@@ -233,10 +233,10 @@ def test_a_limit_looks_at_a_host_once_for_each_pattern() -> None:
         ("workers", "--limit: no host or group is named 'workers'; did you mean 'worker'?"),
         ("w1,!worker", "--limit w1,!worker: that leaves no host"),
         ("worker[7]", "--limit worker[7]: the last of them is worker[0]"),
-        ("", "--limit : it names nobody"),
-        (" , ", "--limit  , : it names nobody"),
+        ("", "--limit : it names no host"),
+        (" , ", "--limit  , : it names no host"),
         ("worker[", "--limit worker[: what does '[' mean there?"),
-        ("~(", "--limit ~(: this is no regular expression: missing ), unterminated subpattern"),
+        ("~(", "--limit ~(: invalid regular expression: missing ), unterminated subpattern"),
     ],
 )
 def test_a_limit_that_means_nobody_is_told(folder: Path, limit: str, message: str) -> None:
@@ -251,7 +251,7 @@ def test_a_limit_from_an_empty_file_is_nobody_and_not_everybody(
 ) -> None:
     write(folder, hosts=WORKER)
     (tmp_path / "retry").write_text("\n")
-    with pytest.raises(InventoryError, match="it names nobody"):
+    with pytest.raises(InventoryError, match="it names no host"):
         inventory.load(folder, f"@{tmp_path / 'retry'}")
 
 
@@ -264,7 +264,7 @@ def test_an_ini_inventory_is_told_from_none(tmp_path: Path) -> None:
 MISTAKES: list[tuple[dict[str, str], str]] = [
     (
         {"hosts": "worker:\n  hosts:\n    w1: {ansible_hots: 10.0.0.7}\n"},
-        "hosts.yml:3: there is no variable 'ansible_hots'; did you mean 'ansible_host'?",
+        "hosts.yml:3: unknown variable 'ansible_hots'; did you mean 'ansible_host'?",
     ),
     (
         {"hosts": "all:\n  vars: {gearman_port: yes}\n"},
@@ -328,15 +328,15 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"hosts": "worker: {hosts: {'w[1:a]': }}"},
-        "hosts.yml:1: [1:a] is no range of numbers, nor of letters",
+        "hosts.yml:1: [1:a] is neither a range of numbers nor of letters",
     ),
     (
         {"hosts": "worker: {hosts: {'w[1]': }}"},
-        "hosts.yml:1: 'w[1]' is no name: letters, digits, `.`, `_` and `-` make one",
+        "hosts.yml:1: 'w[1]' is not a valid name; use letters, digits, `.`, `_` and `-`",
     ),
     (
         {"hosts": "worker:\n  hosts: [w1\n"},
-        "hosts.yml:3: this is no YAML: expected ',' or ']', but got '<stream end>'",
+        "hosts.yml:3: invalid YAML: expected ',' or ']', but got '<stream end>'",
     ),
     (
         {"hosts": "berlin:\n  hosts:\n    w1:\n"},
@@ -355,28 +355,28 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"hosts": WORKER, "host_vars__w1": "gearman_prot: 1"},
-        "host_vars/w1.yml:1: there is no variable 'gearman_prot'; did you mean 'gearman_port'?",
+        "host_vars/w1.yml:1: unknown variable 'gearman_prot'; did you mean 'gearman_port'?",
     ),
-    ({"hosts": "# nothing yet\n"}, "hosts.yml: there is no host in it"),
+    ({"hosts": "# nothing yet\n"}, "hosts.yml: it has no hosts"),
     (
         {"hosts": "all:\n  vars:\n    package: [curl]\n"},
-        "hosts.yml:3: there is no variable 'package'; did you mean 'packages'?",
+        "hosts.yml:3: unknown variable 'package'; did you mean 'packages'?",
     ),
     (
         {"hosts": "all: {vars: {gearman_allow_everything_from_everywhere: 1}}"},
-        "hosts.yml:1: there is no variable 'gearman_allow_everything_from_everywhere'",
+        "hosts.yml:1: unknown variable 'gearman_allow_everything_from_everywhere'",
     ),
     (
         {"hosts": "all: {vars: {ansible_become_pass: x}}"},
         (
-            "hosts.yml:1: there is no variable 'ansible_become_pass'; "
+            "hosts.yml:1: unknown variable 'ansible_become_pass'; "
             "did you mean 'ansible_become_password'?"
         ),
     ),
     (
         {"hosts": "all: {vars: {ansible_password: x}}"},
         (
-            "hosts.yml:1: ansible_password: nobody logs in with a password here: use a key "
+            "hosts.yml:1: ansible_password: logging in with a password is not supported: use a key "
             "(an SSH agent's, or ansible_ssh_private_key_file)"
         ),
     ),
@@ -400,11 +400,11 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"hosts": "all: {vars: {<<: {gearman_port: 1}}}"},
-        "hosts.yml:1: '<<' is no variable's name",
+        "hosts.yml:1: '<<' is not a variable name",
     ),
     (
         {"hosts": "all: {vars: {gearman_port: !env PORT}}"},
-        ("hosts.yml:1: this is no value: could not determine a constructor for the tag '!env'"),
+        ("hosts.yml:1: invalid value: could not determine a constructor for the tag '!env'"),
     ),
     (
         {"hosts": WORKER, "group_vars__all": "gearman_listen: '{{ a | default(1) }}'"},
@@ -440,12 +440,12 @@ def test_a_folder_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) 
     write(tmp_path / "lab", hosts=WORKER)
     with pytest.raises(InventoryError) as raised:
         inventory.load(tmp_path / "prd")
-    there = "there is no such folder; there is"
+    there = "no such folder; there is"
     assert str(raised.value) == f"{tmp_path}/prd: {there} {tmp_path}/lab"
 
     with pytest.raises(InventoryError, match="is a file: name the folder it is in"):
         inventory.load(tmp_path / "lab" / "hosts.yml")
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(InventoryError, match=r"there is no hosts\.yml in it: copy inventory/prod"):
+    with pytest.raises(InventoryError, match=r"it has no hosts\.yml: copy inventory/prod"):
         inventory.load(empty)

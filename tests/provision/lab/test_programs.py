@@ -37,5 +37,5 @@ def test_ordinary_user_is_told_what_root_should_install() -> None:
 def test_failed_command_is_told_with_the_end_of_its_output() -> None:
     with pytest.raises(ToolkitError, match=r"`sh -c echo why >&2; exit 3` failed:\n  why"):
         local.execute(["sh", "-c", "echo why >&2; exit 3"])
-    with pytest.raises(ToolkitError, match="there is no no-such-program on this machine"):
+    with pytest.raises(ToolkitError, match="no-such-program is not installed on this machine"):
         local.execute(["no-such-program"])

@@ -21,7 +21,7 @@ def complaint(line: str) -> str:
 def test_a_host_without_python() -> None:
     for line in ("/nowhere/python3 -c x", "echo sudo: /usr/bin/python3: command not found; exit 1"):
         said = complaint(line)
-        assert said == "w1: there is no /usr/bin/python3 (an unknown system): install it there"
+        assert said == "w1: /usr/bin/python3 is missing (an unknown system): install it there"
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_host_without_python_says_how_it_gets_one(
 
     with pytest.raises(Unreachable) as raised:
         Session("w1", start).close()
-    assert str(raised.value) == f"w1: there is no /usr/bin/python3 (A System): `{command}` there"
+    assert str(raised.value) == f"w1: /usr/bin/python3 is missing (A System): `{command}` there"
 
 
 def test_a_host_whose_python_is_too_old() -> None:

@@ -164,7 +164,7 @@ def test_a_host_that_does_not_answer_is_told_from_one_that_failed() -> None:
 
 
 def test_without_a_terminal_nobody_is_asked() -> None:
-    with pytest.raises(ToolkitError, match="say --yes"):
+    with pytest.raises(ToolkitError, match="use --yes"):
         Report([], stream=io.StringIO()).confirm("Apply?")
 
 

@@ -194,8 +194,8 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
         SOCKET,
         [unit(), unit(), None],
         [
-            "~ stop app.service (its port is opened anew)",
-            "~ restart app.socket (nobody listens there)",
+            "~ stop app.service (its port is reopened)",
+            "~ restart app.socket (nothing listens there)",
         ],
     ),
     (
@@ -206,7 +206,7 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
     (
         replace(UNIT, socket=SOCKET),
         [unit(), unit(), unit(), None],
-        ["~ restart app.service (app.socket is opened anew)"],
+        ["~ restart app.service (app.socket is reopened)"],
     ),
     (FREE, [{"pid": 1, "command": "systemd", "unit": "init.scope"}], []),
     (UNIT, [None], ["+ start app.service (it is not there yet)"]),

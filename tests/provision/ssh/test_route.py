@@ -119,7 +119,7 @@ def test_under_host_star_a_jump_host_is_not_reached_through_itself(tmp_path: Pat
         ("match user b\n  Port 1\n", r"config:1: match is not supported"),
         ("ProxyCommand nc %h\n", r"proxycommand for 'w1' is not supported; ProxyJump is"),
         ("HostKeyAlias x\n", r"hostkeyalias for 'w1' is not supported"),
-        ("Port none\n", r"config: Port none is no port"),
+        ("Port none\n", r"config: Port none is not a port"),
         ("ProxyJump a:b:c\n", r"config: ProxyJump a:b:c: write \[user@\]host"),
         ("Host w1\n  ProxyJump a\nHost a\n  ProxyJump b\nHost b\n  ProxyJump a\n", "in a circle"),
     ],

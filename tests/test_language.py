@@ -1,0 +1,37 @@
+"""Phrases that a native speaker would not write stay out of what users and contributors read."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# "X is not a Y", "again" or "re-": see docs/contributing.md.
+WORST = re.compile(
+    r"\bis no (?!longer\b)|\bnobody\b|\bso many\b|\banew\b|\bin hand\b|\bof before\b|\bwhat is no ",
+    re.IGNORECASE,
+)
+# What was read through so far; gearman_py/ and its pages follow.
+READ = [
+    *(ROOT / "provision").rglob("*.py"),
+    *(ROOT / "provision").rglob("*.yml"),
+    *(ROOT / "roles").glob("*.py"),
+    *(ROOT / "templates").iterdir(),
+    ROOT / "tasks.py",
+    ROOT / "README.md",
+    *(
+        ROOT / "docs" / f"{page}.md"
+        for page in (
+            *("README", "connecting", "contributing", "distributions", "doctor", "faults"),
+            *("firewall", "inventory", "operator", "protocol", "tls", "upgrades"),
+        )
+    ),
+]
+NAMES = re.compile(r"\bNOBODY\b")  # the group of that name, in code
+
+
+@pytest.mark.parametrize("path", READ, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_worst_phrases_are_not_used(path: Path) -> None:
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        found = WORST.search(NAMES.sub("", line))
+        assert not found, f"{path}:{number}: {found}"
