@@ -20,8 +20,6 @@ from gearman_py.protocol import text
 from gearman_py.protocol.codec import Message, response
 from gearman_py.protocol.packets import FAULT, HIGHEST, OVERSIZED, TEXT, TEXT_FAULT, Packet
 
-# A peer that is owed more bytes than this is answered no further until it has read some.
-OWED_PAUSE = 2**20
 # A job that somebody waits for fails when it ran over its worker's time limit in the last of so
 # many attempts. A background job was promised to be done: only --job-retries ends it.
 ATTEMPTS_IN_TIME = 3
@@ -79,16 +77,16 @@ class Broker:
         it has read.
         """
         self.now = now
-        if peer.listing is not None:
+        if peer.bound < 0:
             peer.go_on()
-            if peer.listing is not None:
+            if peer.bound < 0:
                 return messages
         handlers = HANDLERS
         done = 0
         for number, arguments in messages:
             handlers[number](self, peer, arguments)
             done += 1
-            if peer.owed > OWED_PAUSE or peer.listing is not None:
+            if peer.owed > peer.bound:
                 break
         return messages[done:] if done < len(messages) else ()
 

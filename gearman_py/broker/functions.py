@@ -91,28 +91,28 @@ class Functions:
         worker.woken = False
         if worker.sleeping:
             worker.sleeping = False
+            absent = worker.absent
             for function in islice(worker.turns, FEW):
-                self._absent(worker, function)
-
-    def _absent(self, worker: Peer, function: Function) -> None:
-        function.sleepers.pop(worker, None)
-        worker.absent[function] = None
+                function.sleepers.pop(worker, None)
+                absent[function] = None
 
     def wake(self, function: Function, now: float) -> None:
         """Wake the workers that have slept longest for this function."""
         if not function.sleepers or self.closed:
             return
-        woken: list[Peer] = []
-        gone: list[Peer] = []
-        for worker in function.sleepers:
-            (woken if worker.sleeping else gone).append(worker)
-            if len(woken) == self._wakeup > 0:
-                break
-        for worker in gone:
-            self._absent(worker, function)
-        for worker in woken:
-            self._wake(worker)
-            self._absent(worker, function)
+        sleepers, most = function.sleepers, self._wakeup or len(function.sleepers)
+        looked_at = woken = 0
+        for worker in sleepers:
+            looked_at += 1
+            if worker.sleeping:
+                woken += 1
+                if woken == most:
+                    break
+        for worker in list(islice(sleepers, looked_at)):
+            if worker.sleeping:
+                self._wake(worker)
+            sleepers.pop(worker, None)
+            worker.absent[function] = None
         if not woken:
             return
         if function not in self._unserved:

@@ -95,6 +95,7 @@ def coalesces_on(unique: bytes, workload: bytes) -> Key | None:
 
 # Stands for a queue that has had no job yet: a deque is 600 bytes.
 EMPTY: deque["Job"] = deque(maxlen=0)
+NONE = [0, 0, 0]  # by priority
 
 
 class Function:
@@ -154,7 +155,7 @@ class Function:
         self.loaded.add(self)
 
     def _unload(self) -> None:
-        if not any(self.waiting):
+        if self.waiting == NONE:
             self.loaded.discard(self)
 
     def pop(self, priority: int) -> Job | None:
@@ -165,8 +166,8 @@ class Function:
             if job.queued:
                 self.waiting[priority] -= 1
                 job.queued = False
-                if not self.waiting[priority]:
-                    self._unload()
+                if self.waiting == NONE:
+                    self.loaded.discard(self)
                 return job
         return None
 

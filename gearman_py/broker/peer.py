@@ -6,6 +6,9 @@ from gearman_py.broker.job import Function, Job
 from gearman_py.protocol.codec import response
 from gearman_py.protocol.packets import Packet
 
+# A peer that is owed more bytes than this is answered no further until it has read some.
+OWED_PAUSE = 2**20
+
 
 class Promise:
     """An answer that may not leave before a commit, and what the peer is told after it."""
@@ -37,6 +40,7 @@ class Peer:
         "abilities",
         "absent",
         "address",
+        "bound",
         "client_id",
         "excepted",
         "exceptions",
@@ -71,6 +75,7 @@ class Peer:
         self.outbox = self.ready = list[bytes]()
         self.promises: list[Promise] = []  # the oldest first
         self.owed = 0  # bytes that are ready or behind promises
+        self.bound = OWED_PAUSE  # owed more, it is answered no further; below 0 during a listing
         self.client_id = b"-"
         self.exceptions = False
         # As a worker: each function it can do with its time limit (seconds, None: none) ...
@@ -122,6 +127,7 @@ class Peer:
         With each part comes whether more follow.
         """
         self.listing = self.promise(b""), parts
+        self.bound = -1
         self.go_on()
 
     def go_on(self) -> None:
@@ -135,7 +141,7 @@ class Peer:
         self.ready.append(part)
         self.owed += len(part)
         if not more:
-            self.listing = None
+            self.listing, self.bound = None, OWED_PAUSE
             promise.settled = True
             self.release()
 

@@ -16,8 +16,8 @@ from operator import itemgetter
 from typing import cast
 
 from gearman_py import keepalive
-from gearman_py.broker.broker import OWED_PAUSE, Broker
-from gearman_py.broker.peer import Peer
+from gearman_py.broker.broker import Broker
+from gearman_py.broker.peer import OWED_PAUSE, Peer
 from gearman_py.protocol.codec import LARGE, MAX_PACKET, Decoder, Message
 from gearman_py.protocol.packets import OVERSIZED, TEXT, WORKER_REPORTS
 from gearman_py.server.keeper import Keeper
@@ -109,7 +109,7 @@ class Connection(asyncio.Protocol):
             self._backlog = messages
             return self._pause()
         self._backlog = server.take_turn(peer, messages)
-        if peer.owed > OWED_PAUSE or peer.listing is not None:
+        if peer.owed > peer.bound:
             self._pause()
         elif self._backlog:
             self._pause()

@@ -8,7 +8,7 @@ import pytest
 
 from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
-from tests.server.process import Address, Peer, Server, await_true
+from tests.server.process import Peer, Server, await_true
 
 Connect = Callable[..., Peer]
 MIB = 2**20
@@ -20,8 +20,9 @@ def sockets() -> Iterator[ExitStack]:
         yield opened
 
 
-def queue_and_drain(address: Address, connect: Connect, sockets: ExitStack) -> None:
+def queue_and_drain(server: Server, connect: Connect, sockets: ExitStack) -> None:
     """1,500 jobs of 100 KB that another connection's small ones are strewn between."""
+    address = server.listening()
     client, other, worker = connect(address), connect(address), connect(address)
     for _ in range(1500):
         client.say(Packet.SUBMIT_JOB_BG, b"f", b"", bytes(100_000))
@@ -32,19 +33,21 @@ def queue_and_drain(address: Address, connect: Connect, sockets: ExitStack) -> N
         worker.say(Packet.WORK_COMPLETE, answer[1], b"")
 
 
-def half_messages(address: Address, connect: Connect, sockets: ExitStack) -> None:
+def half_messages(server: Server, connect: Connect, sockets: ExitStack) -> None:
     """50 peers with the larger part of a message, which leave."""
+    address, before = server.listening(), server.resident()
     begun = request(Packet.SUBMIT_JOB_BG, b"f", b"", bytes(3 * MIB))[:-1]
     peers = [sockets.enter_context(socket.create_connection(address, 10)) for _ in range(50)]
     for peer in peers:
         peer.sendall(begun)
-    connect(address).ask(Packet.ECHO_REQ, b"")
+    await_true(lambda: server.resident() - before > 100 * MIB)
     for peer in peers:
         peer.close()
 
 
-def unread_answers(address: Address, connect: Connect, sockets: ExitStack) -> None:
+def unread_answers(server: Server, connect: Connect, sockets: ExitStack) -> None:
     """30 clients that are owed 5 MiB, and leave."""
+    address = server.listening()
     worker = connect(address)
     worker.socket.settimeout(60)
     worker.say(Packet.CAN_DO, b"f")
@@ -64,11 +67,11 @@ def test_memory_comes_back_within_seconds(
     start: Callable[..., Server],
     connect: Connect,
     sockets: ExitStack,
-    use: Callable[[Address, Connect, ExitStack], None],
+    use: Callable[[Server, Connect, ExitStack], None],
 ) -> None:
     server = start()
-    address = server.listening()
+    server.listening()
     before = server.resident()
-    use(address, connect, sockets)
+    use(server, connect, sockets)
     assert server.memory() - before > 50 * MIB, "that it was used at all"
     await_true(lambda: server.resident() - before < 15 * MIB)
