@@ -102,8 +102,9 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.session.receive(data)
-        if self.session.queued:
+        if self.session.refused:
             say_once(self.server, self.session.refused)
+            self.session.refused = ""
             self.flush()
         self._changed.set()
 

@@ -12,11 +12,12 @@ from typing import Any, TypedDict
 from gearman_py.servers import Server
 from gearman_py.worker.async_slot import AsyncSlot
 from gearman_py.worker.connection import Connection
-from gearman_py.worker.declared import seconds, whole
+from gearman_py.worker.declared import seconds, whole, word
+from gearman_py.worker.hooks import awaited, shut_down, shut_down_async
 from gearman_py.worker.leaving import Leaving
 from gearman_py.worker.performer import Performer
 from gearman_py.worker.process import Nursery
-from gearman_py.worker.registry import Registry, awaited
+from gearman_py.worker.registry import Registry
 from gearman_py.worker.session import Answer, Assignment, Session
 from gearman_py.worker.slot import Slot
 
@@ -60,13 +61,14 @@ class Plan:
     reducers: bool
 
     def __post_init__(self) -> None:
+        word("client_id", self.client_id)
         seconds("drain_timeout", self.drain_timeout, zero=True)
-        least = {"concurrency": 1, "processes": 0, "max_jobs": 1, "max_packet": 1}
-        least |= {"max_jobs_per_child": 1, "max_memory_per_child": 1}
-        for name, lowest in least.items():
-            whole(name, getattr(self, name), lowest)
-        if any(letter.isspace() for letter in self.client_id):
-            raise ValueError(f"client_id {self.client_id!r} holds a space, which parts words there")
+        whole("concurrency", self.concurrency, 1)
+        whole("processes", self.processes, 0)
+        whole("max_packet", self.max_packet, 1, 2**32 - 1)
+        for name in ("max_jobs", "max_jobs_per_child", "max_memory_per_child"):
+            if (most := getattr(self, name)) is not None:
+                whole(name, most, 1)
 
 
 class Crew:
@@ -122,9 +124,7 @@ class Crew:
         if self._nursery is not None:
             self._nursery.close()
         if self._hooked:
-            for hook in self._registry.on_shutdown:
-                if isawaitable(called := hook()):
-                    asyncio.run(awaited(called))
+            shut_down(self._registry.on_shutdown)
         if not self.stopped:  # else a job that was left behind may rest
             self._leaving.close()
 
@@ -159,9 +159,7 @@ class Crew:
         finally:
             if self._hooked:
                 self._hooked = False
-                for hook in self._registry.on_shutdown:
-                    if isawaitable(called := hook()):
-                        await called
+                await shut_down_async(self._registry.on_shutdown)
 
     async def _serve(self) -> None:
         self._slots = [*self._thread_slots(), *self._async_slots()]

@@ -2,10 +2,10 @@
 it was written, and not by the first job."""
 
 import inspect
+import sys
 from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, TypedDict
 
 from gearman_py.worker.job import Outcome, WorkerJob
@@ -15,6 +15,7 @@ Manager = AbstractContextManager[object] | AbstractAsyncContextManager[object]
 Around = Callable[[WorkerJob], Manager]
 Hook = Callable[[], object]
 OnOutcome = Callable[[WorkerJob, Outcome], object]
+_LONGEST = 1e9  # seconds: what every clock and every system call can count
 Errors = type[BaseException] | Collection[type[BaseException]]
 """A class of exceptions, or several."""
 
@@ -51,10 +52,10 @@ class Declared:
         if not callable(self.function):
             raise TypeError(f"{self.function!r} is not a function")
         for name in ("timeout", "soft_timeout", "server_timeout"):
-            seconds(name, getattr(self, name))
+            if (limit := getattr(self, name)) is not None:
+                seconds(name, limit)
         whole("retries", self.retries, 0)
-        if self.backoff != 0:
-            seconds("backoff", self.backoff)
+        seconds("backoff", self.backoff, zero=True)
         if self.soft_timeout and self.timeout and self.soft_timeout >= self.timeout:
             raise ValueError(
                 f"soft_timeout is {self.soft_timeout}, and must be less than timeout, "
@@ -78,7 +79,7 @@ class Declared:
 
 
 def _classes(given: Errors) -> tuple[type[BaseException], ...]:
-    classes = (given,) if isinstance(given, type) else tuple(given)
+    classes = tuple(given) if isinstance(given, Collection) else (given,)
     for one in classes:
         if not (isinstance(one, type) and issubclass(one, BaseException)):
             raise TypeError(f"retry_on holds {one!r}, which is not a class of exceptions")
@@ -91,9 +92,31 @@ def named(name: str) -> str:
         raise TypeError('a function needs a name: write @worker.function("NAME")')
     if not isinstance(name, str):
         raise TypeError(f"{name!r} cannot be the name of a function: expected str")
-    if not name.strip() or "\0" in name:
+    if not name.strip() or not _sendable(name):
         raise ValueError(f"{name!r} cannot be the name of a function")
     return name
+
+
+def word(option: str, value: str) -> None:
+    """Raises TypeError or ValueError for what cannot be one word of a job server's listing."""
+    sendable(option, value)
+    if any(letter.isspace() for letter in value):
+        raise ValueError(f"{option} {value!r} holds a space, which parts words there")
+
+
+def sendable(option: str, value: str) -> None:
+    """Raises TypeError or ValueError for what cannot be part of a name."""
+    if not isinstance(value, str):
+        raise TypeError(f"{option} is {value!r}: expected str")
+    if not _sendable(value):
+        raise ValueError(f"{option} {value!r} cannot be sent")
+
+
+def _sendable(name: str) -> bool:
+    try:
+        return b"\0" not in name.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return False
 
 
 def manager(around: Around) -> Around:
@@ -122,22 +145,20 @@ def hook(function: Any) -> Any:
     return function
 
 
-def seconds(name: str, value: float | None, *, zero: bool = False) -> None:
-    """Raises TypeError or ValueError for what is no time limit."""
-    if value is None:
-        return
+def seconds(name: str, value: float, *, zero: bool = False) -> None:
+    """Raises TypeError or ValueError for what is not a time to wait."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} is {value!r}: expected seconds")
-    if not isfinite(value) or value < 0 or (value == 0 and not zero):
+    if not 0 <= value <= _LONGEST or (value == 0 and not zero):
         least = "0 or more" if zero else "more than 0, or None for no limit"
         raise ValueError(f"{name} is {value}: expected seconds, {least}")
 
 
-def whole(name: str, value: int | None, least: int) -> None:
-    """Raises TypeError or ValueError for what is not a whole number of ``least`` or more."""
-    if value is None:
-        return
+def whole(name: str, value: int, least: int, most: int = sys.maxsize) -> None:
+    """Raises TypeError or ValueError for what is not a whole number of ``least`` to ``most``."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} is {value!r}: expected a whole number")
     if value < least:
         raise ValueError(f"{name} is {value}, and must be {least} at least")
+    if value > most:
+        raise ValueError(f"{name} is {value}, and must be {most} at most")

@@ -59,8 +59,9 @@ class Line:
         self.session.receive(data)
         if self.session.fault is not None:
             raise ProtocolError(f"{self.server} does not speak Gearman: {self.session.fault}")
-        if self.session.queued:
+        if self.session.refused:
             say_once(self.server, self.session.refused)
+            self.session.refused = ""
             self.flush()
 
     def leave(self) -> None:

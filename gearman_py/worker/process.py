@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
 from functools import partial
 from inspect import isawaitable
 from pathlib import Path
@@ -22,10 +21,10 @@ from typing import NoReturn
 
 from gearman_py.protocol.codec import RESPONSE, Decoder, response
 from gearman_py.protocol.packets import FAULT, Packet
-from gearman_py.worker.declared import Hook
+from gearman_py.worker.hooks import awaited, shut_down
 from gearman_py.worker.job import Send
 from gearman_py.worker.leaving import Leaving
-from gearman_py.worker.registry import Registry, awaited
+from gearman_py.worker.registry import Registry
 from gearman_py.worker.session import Answer, Assignment
 
 _log = logging.getLogger("gearman_py.worker")
@@ -224,9 +223,11 @@ def _tend(control: socket.socket, registry: Registry) -> NoReturn:
 def _work(parent: socket.socket, registry: Registry) -> NoReturn:
     status = 1
     try:
-        _call(registry.on_startup)
+        for hook in registry.on_startup:
+            if isawaitable(called := hook()):
+                asyncio.run(awaited(called))
         _serve(parent, registry)
-        _call(registry.on_shutdown)
+        shut_down(registry.on_shutdown)
         status = 0
     except BaseException:
         _log.exception("a worker process ended")
@@ -237,16 +238,10 @@ def _work(parent: socket.socket, registry: Registry) -> NoReturn:
         os._exit(status)
 
 
-def _call(hooks: Sequence[Hook]) -> None:
-    for hook in hooks:
-        called = hook()
-        if isawaitable(called):
-            asyncio.run(awaited(called))
-
-
 def _serve(parent: socket.socket, registry: Registry) -> None:
     decoder = Decoder(RESPONSE, max_packet=_ANY_SIZE)
     writing = Lock()  # a function may send from any thread
+    registry.sending = writing.locked
     server = ""
 
     def say(handle: bytes, packet: Packet, *arguments: bytes) -> None:

@@ -7,8 +7,12 @@ what is wrong with the connection is raised: a job's errors, and ours, fail that
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
-from inspect import isawaitable
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    ExitStack,
+)
 from types import GeneratorType
 from typing import Any, cast
 
@@ -16,11 +20,19 @@ from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.protocol.packets import Packet
 from gearman_py.serializer import Serializer
 from gearman_py.worker.backoff import Backoff
-from gearman_py.worker.declared import Around, Declared, Hook, OnOutcome, is_async, named, seconds
+from gearman_py.worker.declared import (
+    Around,
+    Declared,
+    Hook,
+    OnOutcome,
+    is_async,
+    named,
+    seconds,
+    sendable,
+)
+from gearman_py.worker.hooks import tell, tell_async
 from gearman_py.worker.job import (
     Failed,
-    How,
-    Outcome,
     Requeue,
     Send,
     TimeLimit,
@@ -33,7 +45,6 @@ from gearman_py.worker.soft_limit import SoftLimit
 _EXCEPTION_SIZE = 512  # bytes of an exception's text: a line to read, not a dump
 _LONGEST_BACKOFF = 60.0  # seconds
 _SWALLOWED = "what is around the job swallowed an error"
-_HOW: dict[Packet, How] = {Packet.WORK_COMPLETE: "complete", Packet.CANT_DO: "given back"}
 
 Rest = Callable[[float], bool]
 """Rests for so many seconds; true at once when the worker drains."""
@@ -63,9 +74,11 @@ class Registry:
         timeout: float | None = None,
         address: str = "",
     ) -> None:
-        self.address = address
+        sendable("prefix", prefix)
+        self.addressed(address)
         self.max_packet = MAX_PACKET
         self.rest: Rest = _rest
+        self.sending: Callable[[], bool] = lambda: False  # whether a message is half sent
         self.run_async: Callable[[Coroutine[Any, Any, object]], object] = asyncio.run
         self.declared: dict[str, Declared] = {}
         self.around: list[Around] = []
@@ -77,9 +90,15 @@ class Registry:
         self._exceptions = exceptions
         self.limit_all(timeout)
 
+    def addressed(self, address: str) -> None:
+        """The address of this very worker. Raises TypeError or ValueError."""
+        sendable("address", address)
+        self.address = address
+
     def limit_all(self, timeout: float | None) -> None:
         """So many seconds for the functions that have no limit of their own. Raises ValueError."""
-        seconds("timeout", timeout)
+        if timeout is not None:
+            seconds("timeout", timeout)
         self.timeout = timeout
 
     def add(self, name: str, declared: Declared) -> None:
@@ -134,7 +153,7 @@ class Registry:
         declared = self.declared[self._prefix + job.function]
         if declared.soft_timeout is None:
             return self._attempts(declared, job, None)
-        soft = SoftLimit(declared.soft_timeout)
+        soft = SoftLimit(declared.soft_timeout, self.sending)
         try:
             with soft.held():
                 return self._attempts(declared, job, soft)
@@ -211,24 +230,12 @@ class Registry:
 
         ``began`` is a time of time.monotonic().
         """
-        for hook in self.on_outcome:
-            try:
-                called = hook(job, _outcome(answer, began))
-                if isawaitable(called):
-                    self.run_async(awaited(called))
-            except Exception:
-                job.log.exception("an on_outcome function failed")
+        tell(self.on_outcome, job, answer, began, self.run_async)
         return self._as_told(job, answer)
 
     async def conclude_async(self, job: WorkerJob, answer: Answer, began: float) -> Answer:
         """conclude(), in the event loop."""
-        for hook in self.on_outcome:
-            try:
-                called = hook(job, _outcome(answer, began))
-                if isawaitable(called):
-                    await called
-            except Exception:
-                job.log.exception("an on_outcome function failed")
+        await tell_async(self.on_outcome, job, answer, began)
         return self._as_told(job, answer)
 
     def _as_told(self, job: WorkerJob, answer: Answer) -> Answer:
@@ -259,7 +266,10 @@ class Registry:
         return self._failed(job, error)
 
     def _failed(self, job: WorkerJob, error: BaseException) -> Answer:
-        job.log.error("failed", exc_info=error)
+        if isinstance(error, ResultTooLarge):
+            job.log.error("failed: %s", error)
+        else:
+            job.log.error("failed", exc_info=error)
         return failure(_one_line(error))
 
     # Calling a function, with what is around it. An error that is swallowed there counts.
@@ -272,9 +282,10 @@ class Registry:
             try:
                 for around in self.around:
                     manager = around(job)
-                    if isinstance(manager, AbstractAsyncContextManager):
+                    only_async = not isinstance(manager, AbstractContextManager)
+                    if only_async and isinstance(manager, AbstractAsyncContextManager):
                         raise TypeError(f"{job.function} is not async, and what is around it is")
-                    stack.enter_context(manager)
+                    stack.enter_context(cast("AbstractContextManager[object]", manager))
                 return self._result(declared, job)
             except BaseException as raised:
                 error = raised
@@ -321,26 +332,15 @@ class Registry:
         return None if self._serializer is None else b""
 
     def _dump(self, value: Any) -> bytes:
-        if self._serializer is None or isinstance(value, bytes):
-            return as_bytes(value)
-        return self._serializer.dumps(value)
+        if self._serializer is not None and not isinstance(value, bytes):
+            value = self._serializer.dumps(value)
+        return as_bytes(value)  # json.dumps gives str
 
 
 def failure(text: str) -> Answer:
     """The answer that tells the client ``text``."""
     line = text.encode(errors="backslashreplace")[:_EXCEPTION_SIZE]
     return Answer(Packet.WORK_EXCEPTION, (line,))
-
-
-async def awaited(call: Awaitable[object]) -> None:
-    """Any awaitable as a coroutine."""
-    await call
-
-
-def _outcome(answer: Answer, began: float) -> Outcome:
-    why = b"".join(answer.arguments) if answer.packet is Packet.WORK_EXCEPTION else b""
-    how = _HOW.get(answer.packet, "failed")
-    return Outcome(how, why.decode(errors="replace"), time.monotonic() - began)
 
 
 def _one_line(error: BaseException) -> str:

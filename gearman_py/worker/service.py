@@ -39,14 +39,15 @@ class Service:
         self._reloading: asyncio.Task[None] | None = None
         self._first: tuple[str, float] = ("", 0.0)  # the signal that began the drain, and when
         self._at_terminal = _has_terminal()
+        ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        self._nohup = self._at_terminal and ignored
 
     async def run(self) -> None:
         """Work until drained or stopped."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, signal.Signals(number).name)
-        if not (self._at_terminal and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN):  # nohup
-            loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         faulthandler.register(signal.SIGUSR1)
         reporting = asyncio.create_task(self._report())
         try:
@@ -74,11 +75,10 @@ class Service:
             self._crew.drain()
 
     def _hung_up(self) -> None:
-        if self._at_terminal and not reload_was_asked():
-            if not self._crew.draining:
-                self._signalled("SIGHUP")
-        else:
+        if not self._at_terminal or reload_was_asked():
             self._reload()
+        elif not (self._nohup or self._crew.draining):
+            self._signalled("SIGHUP")
 
     def _reload(self) -> None:
         if self._crew.draining or (self._reloading and not self._reloading.done()):
@@ -88,9 +88,14 @@ class Service:
             self._reloading = asyncio.create_task(self._hand_over())
 
     async def _hand_over(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._nohup:  # which the successor inherits
+            loop.remove_signal_handler(signal.SIGHUP)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
             successor = await hand_over()
         except HandoverFailed as error:
+            loop.add_signal_handler(signal.SIGHUP, self._hung_up)
             _log.error("reload failed, this worker goes on: %s", error)
             tell(str(error))
         else:

@@ -99,7 +99,7 @@ class Session:
             RESPONSE, max_packet=max_packet + _HANDLE_ROOM, skips_oversized=True
         )
         self._limits = limits or {}
-        self.refused = ""  # what the server said of a way to ask for jobs that it does not know
+        self.refused = ""  # what of ours the server has refused, as a sentence about it, once
         self._grabs = [Packet.GRAB_JOB_UNIQ, Packet.GRAB_JOB]
         self._grab = Packet.GRAB_JOB_ALL if reducers else self._grabs.pop(0)
         self._data = b""  # for a server that does not know WORK_DATA
@@ -120,11 +120,6 @@ class Session:
         """Ask for a job."""
         self._out.append(_GRABS[self._grab])
         self.state = State.GRABBING
-
-    @property
-    def queued(self) -> bool:
-        """Whether there are bytes to be written."""
-        return bool(self._out)
 
     @property
     def _old(self) -> bool:
@@ -184,8 +179,8 @@ class Session:
                 self.state = State.IDLE
             elif packet == Packet.NOOP and self.state is State.ASLEEP:
                 self.state = State.IDLE
-            elif packet == Packet.ERROR and self.state is State.GRABBING and not self.registered:
-                self._ask_otherwise(arguments)
+            elif packet == Packet.ERROR and not self.registered:
+                self._refused(arguments)
             elif packet == Packet.ERROR:
                 # Most often JOB_NOT_FOUND: the job was cancelled, or given to another.
                 _log.debug("the server refused an answer: %s", b" ".join(arguments))
@@ -197,14 +192,17 @@ class Session:
             self._assigned(self._skipped)
             self._skipped = None
 
-    def _ask_otherwise(self, said: list[bytes]) -> None:
-        """It does not know how we ask for jobs: ask as older servers know it."""
-        self.refused = b": ".join(said).decode(errors="backslashreplace").strip()
-        if not self._grabs:
-            self.fault = self.refused
-            return
-        self._grab = self._grabs.pop(0)
-        self.grab()
+    def _refused(self, said: list[bytes]) -> None:
+        """It refuses a function; or how we ask for jobs: then ask as older servers know it."""
+        text = b": ".join(said).decode(errors="backslashreplace").strip()
+        if said[0].lower() not in _UNKNOWN or self.state is not State.GRABBING:
+            self.refused = f"refused what it was told of this worker: {text}"
+        elif not self._grabs:
+            self.fault = text
+        else:
+            self.refused = f"does not know all of the protocol ({text}): doing without"
+            self._grab = self._grabs.pop(0)
+            self.grab()
 
     def _assigned(self, assignment: Assignment) -> None:
         self.assignment = assignment
@@ -214,20 +212,21 @@ class Session:
     def _can_do(self, function: str) -> bytes:
         if (limit := self._limits.get(function)) is None:
             return request(Packet.CAN_DO, _bytes(function))
-        return request(Packet.CAN_DO_TIMEOUT, _bytes(function), b"%d" % round(limit * 1000))
+        return request(Packet.CAN_DO_TIMEOUT, _bytes(function), b"%d" % max(1, round(limit * 1000)))
 
 
 _GRABS = {
     packet: request(packet)
     for packet in (Packet.GRAB_JOB, Packet.GRAB_JOB_UNIQ, Packet.GRAB_JOB_ALL)
 }
+_UNKNOWN = frozenset({b"server_error", b"unknown_command", b"invalid_command"})
 _ASSIGN = frozenset({Packet.JOB_ASSIGN_UNIQ, Packet.JOB_ASSIGN, Packet.JOB_ASSIGN_ALL})
 
 
 @lru_cache(maxsize=1000)
 def say_once(server: str, refused: str) -> None:
-    """Log that a server is asked for jobs as older ones are, and what it said."""
-    _log.warning("%s does not know all of the protocol (%s): doing without", server, refused)
+    """Log what a server has refused; not again for each connection."""
+    _log.warning("%s %s", server, refused)
 
 
 def must_fit(limit: int, handle: str, data: bytes) -> None:

@@ -132,7 +132,7 @@ class Worker:
         if timeout is not None:
             self._registry.limit_all(timeout)
         if address is not None:
-            self._registry.address = address
+            self._registry.addressed(address)
         self._plan = replace(self._plan, **settings)
 
     def function(
@@ -203,7 +203,10 @@ class Worker:
         return function
 
     def on_shutdown(self, function: H) -> H:
-        """Decorate what is to be called at the end of each process that ran on_startup."""
+        """Decorate what is to be called at the end of each process that ran on_startup.
+
+        What it raises is logged.
+        """
         self._registry.on_shutdown.append(hook(function))
         return function
 

@@ -24,7 +24,11 @@ from gearman_py.testing import Server, running
         ({"soft_timeout": 0}, "soft_timeout is 0: expected seconds"),
         ({"timeout": 5, "soft_timeout": 5}, "soft_timeout is 5, and must be less than timeout, 5"),
         ({"server_timeout": 0}, "server_timeout is 0: expected seconds"),
+        ({"timeout": 1e300}, "timeout is 1e.300: expected seconds"),
+        ({"retries": None}, "retries is None: expected a whole number"),
         ({"backoff": -1}, "backoff is -1: expected seconds"),
+        ({"backoff": None}, "backoff is None: expected seconds"),
+        ({"retry_on": None}, "retry_on holds None, which is not a class of exceptions"),
         (
             {"retry_on": [OSError, "ValueError"]},
             "retry_on holds 'ValueError', which is not",
@@ -48,6 +52,13 @@ def test_an_option_of_a_function_that_makes_no_sense(options: Any, message: str)
         ({"max_packet": 0}, "max_packet is 0, and must be 1 at least"),
         ({"max_jobs": 0}, "max_jobs is 0, and must be 1 at least"),
         ({"client_id": "my worker"}, "client_id 'my worker' holds a space"),
+        ({"client_id": "a\0b"}, "client_id .* cannot be sent"),
+        ({"client_id": 7}, "client_id is 7: expected str"),
+        ({"address": "a\0b"}, "address .* cannot be sent"),
+        ({"concurrency": None}, "concurrency is None: expected a whole number"),
+        ({"drain_timeout": None}, "drain_timeout is None: expected seconds"),
+        ({"max_packet": None}, "max_packet is None: expected a whole number"),
+        ({"max_packet": 2**32}, "max_packet is 4294967296, and must be 4294967295 at most"),
     ],
 )
 def test_an_option_of_a_worker_that_makes_no_sense(options: Any, message: str) -> None:
@@ -65,7 +76,7 @@ def test_a_decorator_without_parentheses() -> None:
         declare(shout)
 
 
-@pytest.mark.parametrize("name", ["", " ", "a\0b"])
+@pytest.mark.parametrize("name", ["", " ", "a\0b", "a\ud800"])
 def test_a_name_that_cannot_be_seen(name: str) -> None:
     with pytest.raises(ValueError, match="cannot be the name of a function"):
         Worker("localhost").add_function(name, lambda job: None)
@@ -76,6 +87,11 @@ def test_a_name_may_hold_a_space(gearman_server: Server, gearman_client: Client)
     worker.add_function("resize picture", lambda job: job.function)
     with running(worker):
         assert gearman_client.do("resize picture") == b"resize picture"
+
+
+def test_a_prefix_that_cannot_be_sent() -> None:
+    with pytest.raises(ValueError, match=r"prefix .* cannot be sent"):
+        Worker("localhost", prefix="a\0b")
 
 
 def test_what_is_no_function() -> None:

@@ -503,3 +503,21 @@ def test_fixtures_are_there_for_pytest(gearman_server: Server, gearman_client: C
     worker.add_function("reverse", lambda workload: workload[::-1], workload=True)
     with running(worker):
         assert gearman_client.do("reverse", "abc") == b"cba"
+
+
+def test_a_function_that_the_server_refuses_is_told_of_and_the_others_are_served(
+    gearman_server: Server, gearman_client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = Worker(gearman_server.address)
+    worker.add_function("f" * 9000, lambda job: None)
+
+    @worker.function("f")
+    def speak(job: WorkerJob) -> str:
+        job.send_data("one")
+        return "two"
+
+    with running(worker):
+        job = gearman_client.submit("f")
+        assert job.result() == b"two"
+        assert job.data == [b"one"], "data and warnings are what other servers lack"
+    assert "refused what it was told of this worker: ARGUMENT_TOO_LARGE" in caplog.text

@@ -1,12 +1,14 @@
 """What runs around jobs and hears of them, and what becomes of a job when that goes wrong."""
 
 import asyncio
+import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -308,3 +310,93 @@ def test_log_records_carry_their_job(
     (record,) = (record for record in caplog.records if record.levelname == "ERROR")
     facts = vars(record)
     assert (facts["function"], facts["handle"], facts["unique"]) == ("f", job.handle, "key")
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_hook_that_exits_ends_no_slot(
+    worker: Worker, kind: str, gearman_client: Client, awaited: bool
+) -> None:
+    serve(worker, kind, lambda job: b"done")
+
+    def leave(job: WorkerJob, outcome: Outcome) -> None:
+        sys.exit(3)
+
+    async def leave_async(job: WorkerJob, outcome: Outcome) -> None:
+        leave(job, outcome)
+
+    async def wait_for_a_cancelled_task(job: WorkerJob, outcome: Outcome) -> None:
+        task = asyncio.ensure_future(asyncio.sleep(60))
+        task.cancel()
+        await task
+
+    worker.on_outcome(leave_async if awaited else leave)
+    worker.on_outcome(wait_for_a_cancelled_task)
+    with running(worker):
+        assert gearman_client.do("f") == gearman_client.do("f") == b"done"
+
+
+def test_a_hook_that_fails_at_the_end_keeps_no_other_from_its_turn(
+    worker: Worker, kind: str, gearman_client: Client, tmp_path: Path
+) -> None:
+    serve(worker, kind, lambda job: b"done")
+
+    @worker.on_shutdown
+    def refuse() -> None:
+        raise OSError("no database")
+
+    @worker.on_shutdown
+    async def refuse_async() -> None:
+        raise OSError("no database")
+
+    @worker.on_shutdown
+    def close() -> None:
+        (tmp_path / "closed").touch()
+
+    with running(worker):
+        gearman_client.do("f")
+    assert (tmp_path / "closed").exists()
+
+
+def test_a_context_manager_of_both_kinds_is_around_any_function(
+    worker: Worker, kind: str, gearman_client: Client
+) -> None:
+    serve(worker, kind, lambda job: b"done")
+    worker.around(lambda job: nullcontext())
+    with running(worker):
+        assert gearman_client.do("f") == b"done"
+
+
+def test_a_serializer_may_make_text(gearman_server: Server, gearman_client: Client) -> None:
+    text: Any = json
+    for processes in (0, 1):
+        worker = Worker(gearman_server.address, serializer=text, processes=processes)
+        worker.add_function("f", lambda job: {"a": 1})
+        with running(worker):
+            assert gearman_client.do("f") == b'{"a": 1}'
+
+
+def test_a_soft_limit_leaves_whole_messages(gearman_server: Server, gearman_client: Client) -> None:
+    worker = Worker(gearman_server.address)
+
+    @worker.function("flood", timeout=60, soft_timeout=0.3)
+    def flood(job: WorkerJob) -> str:
+        sent = 0
+        try:
+            while True:
+                sent += 1
+                job.send_data(b"%d " % sent + bytes(8_000_000))
+        except TimeLimit:
+            return str(sent)
+
+    with running(worker):
+        numbers: list[int] = []
+        sizes: set[int] = set()
+
+        def take(data: bytes) -> None:
+            number, _, rest = data.partition(b" ")
+            numbers.append(int(number))
+            sizes.add(len(rest))
+
+        result = int(gearman_client.do("flood", on_data=take))
+    assert numbers in ([*range(1, result + 1)], [*range(1, result)])
+    assert sizes == {8_000_000}

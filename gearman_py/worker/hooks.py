@@ -1,0 +1,98 @@
+"""Calling a worker's hooks: what they raise is logged, and changes nothing else."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from inspect import isawaitable
+from typing import Any, cast
+
+from gearman_py.protocol.packets import Packet
+from gearman_py.worker.declared import Hook, OnOutcome
+from gearman_py.worker.job import How, Outcome, WorkerJob
+from gearman_py.worker.session import Answer
+
+_log = logging.getLogger("gearman_py.worker")
+
+_HOW: dict[Packet, How] = {Packet.WORK_COMPLETE: "complete", Packet.CANT_DO: "given back"}
+
+
+async def awaited(call: Awaitable[object]) -> None:
+    """Any awaitable as a coroutine."""
+    await call
+
+
+def shut_down(hooks: Iterable[Hook]) -> None:
+    """Call on_shutdown functions, in a thread without an event loop."""
+    for hook in hooks:
+        with _on_shutdown():
+            if isawaitable(called := hook()):
+                asyncio.run(awaited(called))
+
+
+async def shut_down_async(hooks: Iterable[Hook]) -> None:
+    """shut_down(), in the event loop."""
+    for hook in hooks:
+        with _on_shutdown():
+            if isawaitable(called := hook()):
+                await called
+
+
+@contextmanager
+def _on_shutdown() -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        _log.exception("an on_shutdown function failed")
+
+
+def tell(
+    hooks: Iterable[OnOutcome],
+    job: WorkerJob,
+    answer: Answer,
+    began: float,
+    run_async: Callable[[Coroutine[Any, Any, object]], object],
+) -> None:
+    """Call on_outcome functions, in a thread. ``began`` is a time of time.monotonic()."""
+    for hook in hooks:
+        with _on_outcome(job):
+            called = hook(job, _outcome(answer, began))
+            if isawaitable(called):
+                run_async(_heard(job, called))
+
+
+async def tell_async(
+    hooks: Iterable[OnOutcome], job: WorkerJob, answer: Answer, began: float
+) -> None:
+    """tell(), in the event loop."""
+    for hook in hooks:
+        with _on_outcome(job):
+            called = hook(job, _outcome(answer, began))
+            if isawaitable(called):
+                await _heard(job, called)
+
+
+@contextmanager
+def _on_outcome(job: WorkerJob) -> Iterator[None]:
+    try:
+        yield
+    except (Exception, SystemExit):  # in the event loop a SystemExit would end the worker
+        job.log.exception("an on_outcome function failed")
+
+
+async def _heard(job: WorkerJob, call: Awaitable[object]) -> None:
+    task = cast("asyncio.Task[object]", asyncio.current_task())
+    with _on_outcome(job):
+        try:
+            await call
+        except asyncio.CancelledError as error:
+            if task.cancelling():
+                raise  # it is we who are cancelled, not something that the function awaits
+            raise RuntimeError("what it awaited was cancelled") from error
+
+
+def _outcome(answer: Answer, began: float) -> Outcome:
+    why = b"".join(answer.arguments) if answer.packet is Packet.WORK_EXCEPTION else b""
+    how = _HOW.get(answer.packet, "failed")
+    return Outcome(how, why.decode(errors="replace"), time.monotonic() - began)
