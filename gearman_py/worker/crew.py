@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -223,10 +225,12 @@ class Crew:
         functions = [
             name for name, one in self._registry.declared.items() if one.awaits == awaiting
         ]
+        # Only now: a worker that takes over has another pid than when it was made.
+        client_id = self._plan.client_id or f"{socket.gethostname()}:{os.getpid()}"
         return partial(
             Session,
             functions,
-            self._plan.client_id,
+            client_id,
             limits=self._registry.server_limits(),
             reducers=self._plan.reducers,
             max_packet=self._plan.max_packet,

@@ -9,8 +9,6 @@ Drain is: ask for no more jobs, run what a server may already have sent, answer 
 
 import asyncio
 import logging
-import os
-import socket
 from collections.abc import Callable
 from dataclasses import replace
 from time import monotonic
@@ -101,7 +99,7 @@ class Worker:
         )
         self._plan = Plan(
             servers=parse_servers(servers, tls=tls),
-            client_id=client_id or f"{socket.gethostname()}:{os.getpid()}",
+            client_id=client_id or "",
             concurrency=concurrency,
             processes=processes,
             drain_timeout=drain_timeout,

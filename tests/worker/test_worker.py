@@ -10,10 +10,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
 from gearman_py import Client, JobTimeout, Worker
+from gearman_py.admin.client import AdminClient
 
 Until = Callable[[Callable[[], bool]], None]
 
@@ -251,6 +253,40 @@ def test_a_worker_whose_terminal_is_closed_drains(gearmand: Any, until: Until) -
     os.close(terminal)
     until(lambda: os.waitpid(pid, os.WNOHANG) == (pid, 0))
     assert gearmand.workers_of("gate") == 0
+
+
+@pytest.mark.parametrize("before", ["", "trap '' HUP;"], ids=["plain", "nohup"])
+def test_a_worker_at_a_terminal_reloads_when_it_is_asked_to(
+    gearmand: Any, until: Until, tmp_path: Path, before: str
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    shell, terminal = pty.fork()
+    if shell == 0:
+        line = f"{before} {sys.executable} {program} {gearmand.address} 30 0; read any"
+        os.execv("/bin/sh", ["sh", "-c", line])  # noqa: S606  the point is the child's terminal
+
+    def serving() -> set[int]:
+        """The pids of the workers."""
+        with AdminClient(gearmand.address) as admin:
+            names = [row.client_id for row in admin.workers() if "gate" in row.functions]
+        return {int(name.rpartition(":")[2]) for name in names}
+
+    until(lambda: len(serving()) == 1)
+    (worker,) = serving()
+    reload = [sys.executable, "-m", "gearman_py.cli.worker", "--reload", str(worker)]
+    done = subprocess.run(reload, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+    until(lambda: len(serving()) == 1 and serving() != {worker})
+    (successor,) = serving()
+    os.close(terminal)
+    until(lambda: os.waitpid(shell, os.WNOHANG) == (shell, ANY))
+    if before:
+        with Client(gearmand.address, timeout=20) as client:
+            assert client.do("gate", "/") == b"opened"
+        assert serving() == {successor}
+        os.kill(successor, signal.SIGTERM)
+    until(lambda: not serving())
 
 
 def test_two_different_signals_at_once_are_one_request(
