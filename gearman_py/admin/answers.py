@@ -53,7 +53,7 @@ class WorkerInfo(NamedTuple):
     fd: int
     address: str
     client_id: str  # "-": it gave none
-    functions: tuple[str, ...]
+    functions: tuple[str, ...]  # a name with a space counts as two: the line does not say
 
     @classmethod
     def parse(cls, line: str) -> "WorkerInfo":

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gearman_py import Client, JobException, QueueFull
+from gearman_py import Client, JobException, JobFailed, QueueFull
 from gearman_py import compat as gearman
 from gearman_py.testing import Server
 from gearman_py.testing import server as our_server
@@ -169,6 +169,23 @@ def test_function_that_raises_fails_its_job_and_the_worker_goes_on(address: str)
         client = gearman.GearmanClient([address])
         assert client.submit_job("refuse", b"").state == gearman.JOB_FAILED
         assert client.submit_job("reverse", b"ab").result == b"ba"
+
+
+def test_a_result_over_the_limit_of_a_packet_fails_its_job_alone(address: str) -> None:
+    def dump(worker: Any, job: Any) -> bytes:
+        return bytes(70_000_000)
+
+    def send(worker: Any, job: Any) -> bytes:
+        worker.send_job_data(job, bytes(70_000_000))
+        return b"sent"
+
+    tasks = {"dump": dump, "send": send, "echo": lambda worker, job: job.data}
+    with serving(address, **tasks), Client(address, timeout=LIMIT) as client:
+        with pytest.raises(JobException, match=r"ResultTooLarge: .* limit of 67108864"):
+            client.do("dump")
+        with pytest.raises(JobFailed):
+            client.do("send")
+        assert client.do("echo", "next") == b"next"
 
 
 def test_exception_sent_by_a_hook_reaches_clients_of_both_kinds(address: str) -> None:
