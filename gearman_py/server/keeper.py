@@ -91,7 +91,9 @@ class Keeper:
         self._noted = 0.0  # when the store was told last which jobs were given out
         self.broken = False
         self._failing = False
-        self._refused = 0  # jobs, since it began to fail
+        self._refusing = False  # jobs, as the log was told ...
+        self._refused = 0  # ... so many of them
+        self._reachable = False  # it refused jobs, and may take all but those
         self._warned = -WARN_AGAIN
         self._thread = threading.Thread(target=self._work, name="store", daemon=True)
         self._thread.start()
@@ -192,9 +194,10 @@ class Keeper:
             self._break(error)
 
     def _acknowledge(self, group: Group, rests: bool) -> None:
-        if self._failing:
+        self._failing = False
+        if self._refusing and (group.jobs or not self._reachable):
             log.warning("jobs are stored again; %d were refused meanwhile", self._refused)
-            self._failing = False
+            self._refusing = self._reachable = False
             self._refused = 0
         if rests and group is not BEAT:
             self._rest()
@@ -207,7 +210,9 @@ class Keeper:
     def _refuse(self, group: Group, error: StoreError) -> None:
         if group is not BEAT:
             self._rest()
-        self._failing = True
+        self._failing = self._refusing = True
+        if group.jobs:
+            self._reachable = not error.unreachable
         self._refused += len(group.jobs)
         now = self._loop.time()
         if now - self._warned > WARN_AGAIN:

@@ -36,7 +36,7 @@ _SETTINGS = """
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
 _THERE = "SELECT to_regclass(%s) IS NOT NULL, obj_description(to_regclass(%s), 'pg_class')"
 _CREATE = """
-    CREATE TABLE {shelves} (
+    CREATE TABLE IF NOT EXISTS {shelves} (
         number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         prefix bytea NOT NULL,
         keeper bigint NOT NULL,

@@ -63,6 +63,7 @@ class SQLiteStore:
         self._looked = -inf
         self._files = path, beside(path, "-wal")
         self._identity = _identity(path)
+        self._wal_identity: tuple[int, int] | None = None  # known from the first commit on
 
     def replay(self) -> Iterator[Record]:
         """All records, by number.
@@ -108,6 +109,8 @@ class SQLiteStore:
         except StoreError as error:
             self._failure = error
             raise
+        if self._wal_identity is None:
+            self._wal_identity = _identity(self._files[1])
         self._committed = time.monotonic()
         self._unwritten += 4 * PAGE + sum(len(record.workload) + 128 for record in changes.added)
         self._unwritten += CHANGED * (len(changes.delivered) + len(changes.removed))
@@ -124,10 +127,10 @@ class SQLiteStore:
                 "workers do it before gearmand is stopped, or put the file back",
                 "the queue's file is gone",
             )
-        if self._in_use and not wal.exists():
+        if self._wal_identity and _identity(wal) != self._wal_identity:
             raise StoreError(
-                f"{wal} was deleted. Restart gearmand by SIGTERM: what is queued is written to "
-                f"{main} then, and would be lost by a crash",
+                f"{wal} was deleted or replaced. Restart gearmand by SIGTERM: what is queued is "
+                f"written to {main} then, and would be lost by a crash",
                 "the queue's log is gone",
             )
         self._looked = now
@@ -175,8 +178,9 @@ class SQLiteStore:
         """Write everything back to the file, and let it go."""
         whole = False
         try:
-            sqlite_file.disuse(self._connection)
-            whole = True
+            if _identity(self._path) == self._identity:  # else the log is all that is there
+                sqlite_file.disuse(self._connection)
+                whole = True
         except sqlite3.Error as error:  # what is in the WAL stays there
             log.warning("%s", explained(self._path, error))
         finally:

@@ -459,6 +459,24 @@ def test_deleted_file_is_noticed_and_jobs_are_refused(
         assert [facts[0] for _, *facts in left] == [handle]
 
 
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_replaced_file_is_noticed_and_what_was_acknowledged_is_kept(
+    durable: Start, connect: Connect, file: Path, suffix: str
+) -> None:
+    server = durable()
+    client = connect(server.listening())
+    handle = in_the_background(client, b"before")
+    replaced = Path(f"{file}{suffix}")
+    copy = file.with_name("copy")
+    shutil.copy(replaced, copy)
+    copy.rename(replaced)
+    await_true(lambda: f"{replaced} was deleted or replaced" in server.log)
+    assert client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"w")[:2] == ("ERROR", b"QUEUE_ERROR")
+    assert server.end() == 0
+    left = everything(worker(connect(durable().listening())))
+    assert [facts[0] for _, *facts in left] == [handle]
+
+
 def test_missing_log_of_a_server_that_was_killed_stops_the_next_start(
     durable: Start, connect: Connect, file: Path
 ) -> None:

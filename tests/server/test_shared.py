@@ -385,6 +385,7 @@ def test_redis_without_room_refuses_new_jobs_and_lets_the_old_ones_end(
             client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"no room")
         await_true(lambda: not connection.keys("gearman_py:1:jobs:*"))
         assert "maxmemory" in server.log
+        assert "stored again" not in server.log, "removals do not show that there is room for jobs"
         server.process.kill()
         again = serve()  # also a new start finds its way in
         assert worker(connect(again.listening())).ask(Packet.GRAB_JOB) == ("NO_JOB",)
@@ -481,3 +482,18 @@ def test_table_of_another_program_is_refused(serve: Start, database: Postgres) -
     server = serve()
     assert server.process.wait(LIMIT) == 1
     assert "the table gearman_queue is of another program" in server.log
+
+
+@pytest.mark.parametrize("database", [Postgres], indirect=True)
+def test_postgres_table_that_was_dropped_is_said_and_made_again_at_the_next_start(
+    serve: Start, database: Postgres, connect: Connect
+) -> None:
+    server = serve()
+    client = connect(server.listening())
+    submit(client, b"before")
+    with psycopg.connect(database.where, autocommit=True) as connection:
+        connection.execute("DROP TABLE gearman_queue")
+    assert client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"w")[:2] == ("ERROR", b"QUEUE_ERROR")
+    assert 'relation "gearman_queue" does not exist' in server.log
+    assert server.end() == 0
+    submit(connect(serve().listening()), b"after")
