@@ -20,6 +20,17 @@ async def open_connection(make: Callable[[], P], server: Server) -> P:
             make, server.host, server.port, ssl=context
         )
         keepalive.watch(transport.get_extra_info("socket"))
+        _look(loop, transport)
     else:
         _, protocol = await loop.create_unix_connection(make, server.path)
     return protocol
+
+
+def _look(loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
+    """End a connection whose other end is gone, as :mod:`gearman_py.keepalive` wants it."""
+    if transport.is_closing():
+        return
+    if keepalive.gone(transport.get_extra_info("socket")):
+        transport.abort()
+    else:
+        loop.call_later(keepalive.INTERVAL, _look, loop, transport)

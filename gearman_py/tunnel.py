@@ -10,6 +10,7 @@ import ssl
 from threading import Thread
 from time import monotonic
 
+from gearman_py import keepalive
 from gearman_py.tls import TLS, TURNED_AWAY, fresh_context
 
 PIECE = 2**16
@@ -88,7 +89,10 @@ class _Carrier:
             takes = not self._said_all and len(self._outward) < ROOM
             poll.register(self._plain, self._events(takes, bool(self._inward)))
         waits = not (reads and self._secured.pending())
-        ready = dict(poll.poll((1000 if self._until else None) if waits else 0))
+        patience = 1 if self._until else keepalive.INTERVAL
+        ready = dict(poll.poll(patience * 1000 if waits else 0))
+        if waits and not ready and keepalive.gone(self._secured):
+            raise TimeoutError("it does not answer")
         happened = ready.get(self._plain.fileno(), 0)
         if happened & (select.POLLIN | select.POLLHUP | select.POLLERR):
             self._read_plain(gone=not happened & select.POLLIN)

@@ -13,6 +13,7 @@ from struct import Struct
 from threading import Condition, Lock
 from time import monotonic
 
+from gearman_py import keepalive
 from gearman_py.client.job import ClientJob, JobState
 from gearman_py.client.session import Session
 from gearman_py.dial import connect
@@ -231,7 +232,8 @@ class Hub:
         self._reading = True
         self.changed.release()
         try:
-            ready = self._poll.poll(None if remaining is None else max(0.0, remaining * 1000))
+            beat = keepalive.INTERVAL if remaining is None else min(remaining, keepalive.INTERVAL)
+            ready = self._poll.poll(max(0.0, beat * 1000))
         finally:
             self._read_by_us()
         for fd, _ in ready:
@@ -244,6 +246,14 @@ class Hub:
                 ready_one.take(ready_one.fetch())
             if ready_one.session.error is not None:
                 self._drop(ready_one)
+        if not ready:
+            for silent in list(self._by_fd.values()):
+                self._drop_if_gone(silent)
+
+    def _drop_if_gone(self, connection: Connection) -> None:
+        if keepalive.gone(connection.socket):
+            connection.session.lose("it does not answer")
+            self._drop(connection)
 
     def _listen(self, connection: Connection) -> None:
         """Read once from the one connection there is: a system call less than to poll first."""
@@ -257,6 +267,8 @@ class Hub:
             connection.take(fetched)
         if connection.session.error is not None:
             self._drop(connection)
+        elif fetched is None:
+            self._drop_if_gone(connection)
 
     def _read_by_us(self) -> None:
         self.changed.acquire()

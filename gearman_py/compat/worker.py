@@ -218,6 +218,9 @@ class GearmanWorker(GearmanConnectionManager):
         ready = poll.poll(0 if idle else max(0.0, deadline - monotonic()) * 1000)
         for fd, _ in ready:
             self._attempt(lines[fd], lines[fd].read)
+        if not (ready or idle):
+            for line in lines.values():
+                self._attempt(line, line.look)
         return bool(ready)
 
     def _serve(self) -> bool:

@@ -28,6 +28,9 @@ HEADER = Struct(">4sII")
 MAX_PACKET = 64 * 2**20
 # The C server closes a connection whose line is longer than its 8 KiB read buffer.
 MAX_LINE = 8192
+# After so many messages, lines and odd packets wait for another turn: a read may bring 100,000 of
+# them, which take longer to read than good packets.
+MANY = 1000
 # Below this, splitting a copied body beats looking for each NUL in place (measured).
 _SMALL = 4096
 # From this size on, a workload is not copied to be one with what surrounds it.
@@ -94,6 +97,7 @@ class Decoder:
         skips_oversized: bool = False,
     ) -> None:
         self.dead = False
+        self.behind = False  # there is more to be read of what it was fed: feed it nothing
         self._magic = magic
         self._base = int.from_bytes(magic) << 32
         self._text = text
@@ -116,8 +120,12 @@ class Decoder:
         return self._held if self._parts else 0
 
     def feed(self, data: bytes) -> list[Message]:
-        """Take the bytes of one read; return every message now complete, in order."""
+        """Take the bytes of one read; return every message now complete, in order.
+
+        Of very many not all are returned at once: see ``behind``.
+        """
         messages: list[Message] = []
+        self.behind = False
         gathered = len(self._parts) > 0
         if gathered:
             data = self._gather(data, messages)
@@ -143,8 +151,9 @@ class Decoder:
                         messages.append((number, arguments))
                         start = stop
                         continue
+            self.behind = self._text and len(messages) >= MANY
             read = self._line if data[start] and self._text else self._packet
-            stop = read(data, start, messages)
+            stop = 0 if self.behind else read(data, start, messages)
             if not stop:
                 self._parts = [data[start:] if start else data]
                 self._held = end - start

@@ -15,7 +15,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 # A line of the head may end in a line feed alone (RFC 9112 2.2), and nothing else may.
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
-_EMPTY_LINES = re.compile(rb"(?:\r?\n)*")
+_EMPTY_LINES = re.compile(rb"(?:\r?\n){0,4}")
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _TARGET = re.compile(r"(?:/|https?://)[\x21-\x7e\x80-\xff]*", re.IGNORECASE)
@@ -119,7 +119,7 @@ class Reader:
         return request
 
     def _head(self) -> Request | None:
-        if empty := _EMPTY_LINES.match(self._unread):  # RFC 9112 2.2: tolerated before a request
+        if empty := _EMPTY_LINES.match(self._unread):  # RFC 9112 2.2: some are tolerated
             del self._unread[: empty.end()]
         end = _HEAD_END.search(self._unread, 0, HEAD_LIMIT)
         if end is None:

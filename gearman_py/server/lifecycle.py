@@ -142,6 +142,8 @@ async def _serve(
     )
     if store is not None:
         listener.keeper = Keeper(store, broker, listener.flush, listener.hang_up, stop.set)
+    for door in doors:
+        door.listen(settings)
     servers = {door: await _open(loop, listener, door, settings.backlog, tls) for door in doors}
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _tell, told, stop)
@@ -203,7 +205,6 @@ async def _open(
             return await loop.create_unix_server(connect, sock=door.socket, backlog=backlog)
         if tls is None:
             return await loop.create_server(connect, sock=door.socket, backlog=backlog)
-        door.socket.listen(backlog)
         return Gate(loop, connect, door.socket, tls, listener)
     except OSError as error:
         raise StartError(f"cannot listen on {door}: {error.strerror}") from error
@@ -257,7 +258,7 @@ def _written(files: Sequence[str]) -> list[tuple[int, int]]:
 async def _sweep(listener: Listener) -> None:
     while True:
         await asyncio.sleep(SWEEP)
-        listener.sweep()
+        await listener.sweep()
 
 
 def _tell(told: asyncio.Event, stop: asyncio.Event) -> None:

@@ -34,8 +34,8 @@ LEAST_RATE = 1024
 WORTH = 2**20
 # How long one that was told to leave may go on sending (seconds).
 PARTING_LIMIT = 5.0
-# To so many peers is written in one turn of the loop: a job may wake thousands of workers, and
-# what others are owed is not to wait for that.
+# So many peers are written to, or looked at, in one turn of the loop: a job may wake thousands of
+# workers, and what others are owed is not to wait for that.
 SLICE = 256
 # One peer's messages are served for so long at a time (seconds); whether it is over is looked at
 # after each of so many messages.
@@ -71,8 +71,10 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=OWED_PAUSE)
         address = transport.get_extra_info("peername")
         host = str(address[0]) if isinstance(address, tuple) else "unix"
-        self._socket = transport.get_extra_info("socket")
-        number = self._socket.fileno()
+        theirs = transport.get_extra_info("socket")
+        number = theirs.fileno()
+        # uvloop's own duplicates the descriptor for each option that is asked or set.
+        self._socket = socket.socket(theirs.family, theirs.type, theirs.proto, fileno=number)
         self.peer = self._server.broker.join(number, host, operator=self._operator)
         self._server.connections[self.peer] = self
         self._checked = (0, 0, self._server.now())
@@ -82,6 +84,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         del self._server.connections[self.peer]
+        self._socket.detach()
         self._server.pressure.caught_up(self.peer)
         if self._parted_at is None:
             self._server.broker.gone(self.peer, self._server.now())
@@ -94,14 +97,18 @@ class Connection(asyncio.Protocol):
         if self._parted_at is not None:
             return
         self._received += len(data)
-        messages = self._decoder.feed(data)
+        messages = self._feed(data)
         if len(data) < LARGE and (
             self._decoder.partial or (messages and messages[-1][0] in WORKER_REPORTS)
         ):
             self._acknowledge()
+        self._receive(messages)
+
+    def _feed(self, data: bytes) -> Sequence[Message]:
+        messages = self._decoder.feed(data)
         if messages and messages[-1][0] < TEXT:
             self._complain(*messages[-1])
-        self._receive(messages)
+        return messages
 
     def _receive(self, messages: Sequence[Message]) -> None:
         server, peer = self._server, self.peer
@@ -111,14 +118,18 @@ class Connection(asyncio.Protocol):
         self._backlog = server.take_turn(peer, messages)
         if peer.owed > peer.bound:
             self._pause()
-        elif self._backlog:
-            self._pause()
-            if not self._in_turn:
-                self._in_turn = True
-                asyncio.get_running_loop().call_soon(self.go_on)
+        elif self._backlog or self._decoder.behind:
+            self._let_others()
         if not server.flushing:
             server.settle()
         return None
+
+    def _let_others(self) -> None:
+        """Go on with what the peer sent once others were served."""
+        self._pause()
+        if not self._in_turn:
+            self._in_turn = True
+            asyncio.get_running_loop().call_soon(self.go_on)
 
     def _complain(self, number: int, arguments: Sequence[bytes]) -> None:
         if number == OVERSIZED:
@@ -179,12 +190,10 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self.stalled_since = self._server.now()
         self._unread = 0
-        keepalive.bear(self._socket, stalled=True)
         self._pause()
 
     def resume_writing(self) -> None:
         self.stalled_since = None
-        keepalive.bear(self._socket, stalled=False)
         self._server.pressure.caught_up(self.peer)
         self.resume()
 
@@ -198,6 +207,8 @@ class Connection(asyncio.Protocol):
             return
         self._paused = False
         backlog, self._backlog = self._backlog, ()
+        if not backlog and self._decoder.behind:
+            backlog = self._feed(b"")
         self._receive(backlog)
         if not self._paused and not self.transport.is_closing():
             self.transport.resume_reading()
@@ -215,6 +226,8 @@ class Connection(asyncio.Protocol):
             why = self._stalled(now - self.stalled_since)
         elif not self._paused:
             why = self._late(now)
+        if not why and keepalive.gone(self._socket):
+            why = "is gone: it answers no more"
         if why:
             log.warning("%s %s: closed", self, why)
         if why or (self._parted_at is not None and now - self._parted_at > PARTING_LIMIT):
@@ -228,7 +241,7 @@ class Connection(asyncio.Protocol):
         self._unread = unread
         if 0 < server.unread_timeout < seconds:
             return f"has not read for {seconds:.0f} s (--unread-timeout)"
-        return "is gone: it answers no more" if keepalive.gone(self._socket) else ""
+        return ""
 
     def _late(self, now: float) -> str:
         """What is wrong with a peer that does not go on with the message it has begun."""
@@ -345,11 +358,15 @@ class Listener:
         if not self.flushing:
             self.settle()
 
-    def sweep(self) -> None:
+    async def sweep(self) -> None:
         """Close the connections whose peers have done nothing of what they should for too long."""
-        now = self.now()
-        for connection in list(self.connections.values()):
-            connection.check(now)
+        connections = list(self.connections.values())
+        for start in range(0, len(connections), SLICE):
+            now = self.now()
+            for connection in connections[start : start + SLICE]:
+                if connection.peer in self.connections:
+                    connection.check(now)
+            await asyncio.sleep(0)
 
     def relieve(self, excess: int) -> None:
         """Close the connections that hold the most, until ``excess`` bytes become free."""

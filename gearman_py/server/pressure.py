@@ -17,7 +17,7 @@ from gearman_py.protocol.packets import WORKER_REPORTS
 BEHIND = 16 * 2**20  # a client that has so many bytes unread is behind
 LOOK = 1.0  # seconds between two looks at how much those who are behind have read
 LEAST_READ = 256 * 1024  # bytes that it must read until the next look to be waited for ...
-PATIENCE = 60.0  # ... and no longer than this: after 90 s a peer's kernel gives up (keepalive.py)
+PATIENCE = 20.0  # ... and no longer than this: our workers wait 30 s for an answer
 
 
 class Connection(Protocol):

@@ -25,7 +25,7 @@ FIRST_PASSED = 3
 JOBS, ADMIN, HTTP = "jobs", "admin", "http"
 
 
-Listening = TypeVar("Listening", "Door", socket.socket)
+Listening = TypeVar("Listening", "Door", socket.socket, None)
 
 
 class StartError(Exception):
@@ -54,6 +54,21 @@ class Door:
         name = self._name
         where = f"{UNIX}{name}" if isinstance(name, str) else f"{name[0]} port {name[1]}"
         return where + {JOBS: "", ADMIN: " for operators", HTTP: " for HTTP"}[self.kind]
+
+    def listen(self, settings: Settings) -> None:
+        """Let peers connect; raises StartError after --bind-timeout.
+
+        Two servers may bind to one address as long as neither listens there.
+        """
+
+        def listen() -> None:
+            try:
+                self.socket.listen(settings.backlog)
+            except OSError as error:
+                taken = TakenError if error.errno == EADDRINUSE else StartError
+                raise taken(f"cannot listen on {self}: {error.strerror}") from error
+
+        _once_free(settings, listen)
 
     def close(self) -> None:
         """Stop listening."""

@@ -5,13 +5,14 @@ turned into answers here. A connection's requests are done one after the other.
 """
 
 import asyncio
+import time
 from http import HTTPStatus
 
 from gearman_py import __version__
 from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.http import CONTINUE, HEAD_LIMIT, Reader, Refused, Request, answer
 from gearman_py.protocol.packets import Packet
-from gearman_py.server.listener import Connection, Listener, log
+from gearman_py.server.listener import TURN, Connection, Listener, log
 
 # By priority, then by whether in the background.
 SUBMITS = {
@@ -52,19 +53,22 @@ class WebConnection(Connection):
 
     def _go_on(self) -> None:
         """Begin the next request, if it is there and the last one is done."""
+        until = time.monotonic() + TURN
         while self._request is None and not self._paused and not self.transport.is_closing():
+            if time.monotonic() > until:
+                return self._let_others()
             try:
                 self._request = self._reader.next()
                 if self._request is None:
-                    if self._reader.behind:  # others first
-                        self._pause()
-                        asyncio.get_running_loop().call_soon(self.resume)
+                    if self._reader.behind:
+                        self._let_others()
                     elif self._reader.expects_continue:
                         self.transport.write(CONTINUE)
-                    return
+                    return None
                 self._begin(self._request)
             except Refused as refused:
                 self._refuse(refused)
+        return None
 
     def _begin(self, request: Request) -> None:
         if not request.name:
@@ -89,7 +93,7 @@ class WebConnection(Connection):
         for number, arguments in self._packets.feed(b"".join(self.peer.take())):
             if self._request is not None:
                 self._hear(self._request, Packet(number), arguments)
-        if self._paused and self.stalled_since is None:
+        if self._paused and not self._in_turn and self.stalled_since is None:
             self.resume()
         else:
             self._go_on()
@@ -103,9 +107,12 @@ class WebConnection(Connection):
             case Packet.WORK_DATA:
                 self._result.append(arguments[1])
                 self._held += len(arguments[1])
-                if self._held > RESULT_LIMIT:
-                    log.warning("%s: a result of over %d MiB: closed", self, RESULT_LIMIT >> 20)
-                    self.transport.abort()
+                limit = max(RESULT_LIMIT, self._server.max_packet)
+                if self._held > limit:
+                    why = f"the result of job {self._handle} is over {limit >> 20} MiB"
+                    log.warning("%s: %s: closed", self, why)
+                    request.headers["connection"] = "close"  # the rest of it would still come
+                    self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, f"{why}\n".encode("latin-1"))
             case Packet.WORK_COMPLETE:
                 self._answer(HTTPStatus.OK, b"".join((*self._result, arguments[1])), packet)
             case Packet.WORK_FAIL:

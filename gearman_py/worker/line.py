@@ -4,6 +4,7 @@ import socket
 from struct import Struct
 from threading import Lock
 
+from gearman_py import keepalive
 from gearman_py.errors import ConnectionLost, ProtocolError
 from gearman_py.protocol.packets import Packet
 from gearman_py.servers import Server
@@ -63,6 +64,11 @@ class Line:
             say_once(self.server, self.session.refused)
             self.session.refused = ""
             self.flush()
+
+    def look(self) -> None:
+        """Raise ConnectionLost when the server is gone."""
+        if keepalive.gone(self._socket):
+            raise ConnectionLost(self.server, "it does not answer")
 
     def leave(self) -> None:
         """Say that we are done and let the server hang up: what we wrote has then arrived."""

@@ -226,7 +226,12 @@ class Slot:
 
     def _look(self, seconds: float) -> None:
         """Take what has come: wake-ups of servers, new connections, or a word to drain."""
-        for fd, _ in self._poll.poll(max(0.0, seconds) * 1000):
+        ready = self._poll.poll(max(0.0, seconds) * 1000)
+        if not ready:
+            for bond in self._bonds:
+                if bond.line is not None:
+                    self._attempt(bond, lambda _, line: line.look())
+        for fd, _ in ready:
             if fd == self._woken.fileno():
                 self._woken.recv(100)
                 while self._dialed:

@@ -52,6 +52,17 @@ def test_lines_and_packets_may_follow_each_other_in_one_read() -> None:
     assert kinds == [(TEXT, b"status"), (7, b"reverse"), (TEXT, b"version"), (TEXT, b"")]
 
 
+def test_very_many_lines_or_odd_packets_are_read_in_turns() -> None:
+    for wire in (b"x\n", b"\0RES" + bytes(3) + b"\x10" + bytes(4)):
+        decoder = Decoder(text=True)
+        messages = decoder.feed(wire * 20_000 + request(Packet.ECHO_REQ, b"last"))
+        assert len(messages) < 5_000
+        while decoder.behind:
+            messages += decoder.feed(b"")
+        assert len(messages) == 20_001
+        assert messages[-1] == (Packet.ECHO_REQ, [b"last"])
+
+
 def test_answer_sent_to_a_server_is_a_fault_that_it_survives() -> None:
     decoder = Decoder()
     messages = decoder.feed(response(Packet.JOB_CREATED, b"H:1") + SUBMIT)

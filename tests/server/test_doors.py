@@ -5,7 +5,9 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,9 @@ from gearman_py import Client
 from gearman_py.admin.client import AdminClient
 from gearman_py.errors import AdminError
 from gearman_py.protocol.packets import Packet
-from tests.server.process import Peer, Server, await_true
+from gearman_py.server.settings import Settings
+from gearman_py.server.sockets import StartError, open_doors
+from tests.server.process import LIMIT, Peer, Server, await_true
 
 Connect = Callable[..., Peer]
 Start = Callable[..., Server]
@@ -218,3 +222,20 @@ def test_http_needs_an_address(tmp_path: Path) -> None:
     server = Server(["-L", f"unix:{tmp_path}/g.sock", "-r", "http"], tmp_path)
     assert server.process.wait(30) == 1
     assert server.log.startswith("gearmand: --protocol: HTTP is not spoken on Unix sockets")
+
+
+def test_a_server_that_bound_before_another_listened_waits_for_it_to_end() -> None:
+    settings = Settings(listen=("127.0.0.1",), port=0, bind_timeout=LIMIT)
+    (ours,) = open_doors(settings)
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(ours.socket.getsockname())
+        other.listen()
+        waiting = threading.Thread(target=ours.listen, args=(settings,))
+        waiting.start()
+        with pytest.raises(StartError, match="Address already in use"):
+            ours.listen(replace(settings, bind_timeout=0.0))
+        assert waiting.is_alive()
+    waiting.join(LIMIT)
+    with socket.create_connection(ours.socket.getsockname(), LIMIT):
+        ours.close()

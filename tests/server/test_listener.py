@@ -34,10 +34,10 @@ def test_peer_that_stops_within_a_message_is_closed_and_an_idle_one_is_not(
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         writer.write(request(Packet.ECHO_REQ, b"") + begun)
         await reader.readexactly(12)
-        listener.sweep()
+        await listener.sweep()
         assert listener.connections, "it has some time"
         listener.now = lambda: loop.time() + SILENT_LIMIT + 1
-        listener.sweep()
+        await listener.sweep()
         await asyncio.sleep(0)
         assert bool(listener.connections) is not closed
         writer.close()
@@ -60,12 +60,12 @@ def test_peer_that_never_reads_what_it_is_owed_is_closed_if_that_is_asked_for() 
         while not stalled:
             await asyncio.sleep(0.001)
             stalled = any(one.stalled_since is not None for one in listener.connections.values())
-        listener.sweep()
+        await listener.sweep()
         assert listener.connections, "it has some time"
         listener.now = lambda: loop.time() + 1
-        listener.sweep()  # the first look sees how much is unread
+        await listener.sweep()  # the first look sees how much is unread
         listener.now = lambda: loop.time() + STALLED + 3
-        listener.sweep()
+        await listener.sweep()
         await asyncio.sleep(0)
         assert not listener.connections
         writer.close()
@@ -90,11 +90,11 @@ def test_peer_that_sends_a_message_by_drops_is_closed(rate: int, closed: bool) -
         for _ in range(4 if closed else 10):
             while held(listener) < sent:  # noqa: ASYNC110 - the listener knows no events
                 await asyncio.sleep(0.001)
-            listener.sweep()
+            await listener.sweep()
             begins += 10
             writer.write(message[sent : sent + 10 * rate])
             sent += 10 * rate
-        listener.sweep()
+        await listener.sweep()
         await asyncio.sleep(0)
         assert bool(listener.connections) is not closed
         writer.close()

@@ -122,6 +122,23 @@ def test_a_reader_that_stands_still_longer_than_keepalive_waits_gets_all_and_hol
     )
 
 
+@pytest.mark.parametrize("size", [MIB // 2, 3 * MIB, 5 * MIB], ids=["small", "kernel", "both"])
+def test_what_the_kernel_alone_holds_for_a_reader_that_stands_still_arrives(
+    start: Start, connect: Connect, size: int
+) -> None:
+    server = start(
+        *("--keepalive-idle", "1", "--keepalive-interval", "1", "--keepalive-count", "1")
+    )
+    client, worker = connect(server.listening()), connect(server.listening())
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+    worker.say(Packet.CAN_DO, b"f")
+    _, handle = client.ask(Packet.SUBMIT_JOB, b"f", b"", b"")
+    assert worker.ask(Packet.GRAB_JOB)[:2] == ("JOB_ASSIGN", handle)
+    worker.say(Packet.WORK_COMPLETE, handle, bytes(size))
+    time.sleep(8)  # four times what a silent peer has
+    assert client.hear() == ("WORK_COMPLETE", handle, bytes(size))
+
+
 def test_a_dump_into_a_pipe_that_is_not_read_arrives_whole(start: Start, connect: Connect) -> None:
     server = start()
     address = server.listening()

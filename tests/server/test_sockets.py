@@ -3,6 +3,7 @@
 import resource
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable
 from math import inf
@@ -30,6 +31,23 @@ def test_job_goes_from_client_to_worker_and_back(connect: Connect) -> None:
     assert worker.ask(Packet.GRAB_JOB) == ("JOB_ASSIGN", handle, b"reverse", b"abc")
     worker.say(Packet.WORK_COMPLETE, handle, b"cba")
     assert client.hear() == ("WORK_COMPLETE", handle, b"cba")
+
+
+def test_every_one_of_many_lines_is_answered_in_order(connect: Connect) -> None:
+    peer = connect()
+    number = 20_000
+    ask = b"".join(b"maxqueue f %d\r\nx\n" % each for each in range(number))
+    sending = threading.Thread(target=peer.socket.sendall, args=(ask + b"version\n",))
+    sending.start()
+    answer = b""
+    while not answer.endswith(b"0.1.0\n"):
+        data = peer.socket.recv(2**20)
+        assert data
+        answer += data
+    sending.join()
+    lines = answer.splitlines()
+    assert len(lines) == 2 * number + 1
+    assert lines[:-1] == lines[:2] * number
 
 
 def test_answers_come_in_the_order_of_the_requests_text_and_binary_mixed(connect: Connect) -> None:

@@ -3,8 +3,10 @@
 import http.client
 import re
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -237,6 +239,7 @@ GET, POST = (b"%b /f HTTP/1.1\r\nHost: h\r\n" % method for method in (b"GET", b"
 REFUSED = {
     "no version": (b"GET /f\r\n\r\n", 400),
     "four words": (b"GET /f x HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+    "a hundred empty lines": (b"\r\n" * 100 + GET + b"\r\n", 400),
     "empty line of spaces": (b"  \r\n\r\n", 400),
     "gearman packet": (b"\0REQ\0\0\0\x10\0\0\0\0\r\n\r\n", 400),
     "gearman text": (b"status\r\n\r\n", 400),
@@ -315,6 +318,52 @@ def test_half_a_request_is_not_a_job(client: Http, worker: Peer) -> None:
     client.socket.shutdown(socket.SHUT_WR)
     assert client.closed()
     assert b"f\t0\t0" in worker.command("status")
+
+
+def test_requests_that_are_answered_at_once_keep_nobody_waiting(client: Http, worker: Peer) -> None:
+    number, ended, waits = 50_000, threading.Event(), list[float]()
+
+    def look() -> None:
+        while not ended.is_set():
+            asked = time.perf_counter()
+            assert worker.ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
+            waits.append(time.perf_counter() - asked)
+
+    with ThreadPoolExecutor() as pool:
+        looking = pool.submit(look)
+        began = time.perf_counter()
+        sending = pool.submit(client.send, b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n" * number)
+        answered = 0
+        while answered < number:
+            data = client.socket.recv(2**20)
+            assert data
+            answered += data.count(b"H")  # of HTTP/1.1; no other stands in an answer
+        seconds = time.perf_counter() - began
+        ended.set()
+        sending.result()
+        looking.result()
+    assert max(waits) < seconds / 5, (max(waits), seconds)
+    slowest_ms = round(max(waits) * 1000)
+    tally("requests", answered_at_once=number, ms_that_others_waited_at_most=slowest_ms)
+
+
+def test_a_result_over_the_limit_is_answered_with_the_limit(start: Start, connect: Connect) -> None:
+    server = start("-r", "http", "--http-port", "0")
+    worker = connect(server.listening())
+    found = re.search(r"(\S+) port (\d+) for HTTP", server.log)
+    assert found
+    worker.say(Packet.CAN_DO, b"f")
+    client = Http((found[1], int(found[2])))
+    client.send(post(b"x"))
+    handle, _, _ = grab(worker)
+    for _ in range(65):
+        worker.say(Packet.WORK_DATA, handle, bytes(2**20))
+    status, headers, body = client.hear()
+    assert (status, headers["Connection"]) == (500, "close")
+    assert body == b"the result of job %s is over 64 MiB\n" % handle
+    assert client.closed()
+    client.close()
+    assert worker.ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
 
 
 def test_a_body_in_tiny_chunks_keeps_nobody_waiting(
