@@ -52,7 +52,7 @@ class Gate:
                 self._tell("nobody can be accepted", os.strerror(error.errno or 0))
                 await asyncio.sleep(PAUSE)
                 continue
-            if not self._listener.has_room():
+            if not self._listener.room.has_room():
                 newcomer.close()
                 continue
             handshake = self._loop.create_task(self._shake(newcomer, address[0]))

@@ -7,7 +7,6 @@ from the workers that have results for it (gearman_py.server.pressure).
 
 import asyncio
 import logging
-import resource
 import socket
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from gearman_py.protocol.codec import LARGE, MAX_PACKET, Decoder, Message
 from gearman_py.protocol.packets import OVERSIZED, TEXT, WORKER_REPORTS
 from gearman_py.server.keeper import Keeper
 from gearman_py.server.pressure import Pressure
+from gearman_py.server.room import Room
 from gearman_py.server.vigil import Vigil
 
 log = logging.getLogger("gearmand")
@@ -41,9 +41,6 @@ SLICE = 256
 # after each of so many messages.
 TURN = 0.005
 TOGETHER = 64
-# So many descriptors below the limit of open files newcomers are about to be turned away.
-SCARCE = 8
-WARN_AGAIN = 10.0  # seconds
 
 
 class Connection(asyncio.Protocol):
@@ -78,7 +75,7 @@ class Connection(asyncio.Protocol):
         self.peer = self._server.broker.join(number, host, operator=self._operator)
         self._server.connections[self.peer] = self
         self._checked = (0, 0, self._server.now())
-        if not self._server.admit(number, operator=self._operator):
+        if not self._server.room.admit(number, operator=self._operator):
             transport.abort()
         log.debug("%s connected", self)
 
@@ -278,9 +275,9 @@ class Listener:
         unread_timeout: float = 0.0,
     ) -> None:
         self.broker = broker
-        self._most = max_connections
         self.connections: dict[Peer, Connection] = {}
         self.handshakes: set[asyncio.Task[None]] = set()  # of those who are not connections yet
+        self.room = Room(max_connections, self.connections, self.handshakes, loop.time)
         self.max_packet = max_packet
         self.max_unread = max_unread
         self.unread_timeout = unread_timeout
@@ -289,7 +286,6 @@ class Listener:
         self.vigil = Vigil(loop)
         self._loop = loop
         self.flushing = False
-        self._warned = -WARN_AGAIN
         self._timer: asyncio.TimerHandle | None = None
         self._alarm = inf  # when it rings
 
@@ -379,37 +375,3 @@ class Listener:
             log.warning("no memory is left: %s, which holds %d MiB, is closed", one, size >> 20)
             one.transport.abort()
             excess -= size
-
-    def admit(self, descriptor: int, *, operator: bool) -> bool:
-        """Whether there is room for a newcomer; operators may always come.
-
-        Says, at most once in a while, that there is none or soon will be none.
-        """
-        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if not operator and 0 < self._most < len(self.connections):
-            self._turned_away()
-            return False
-        if descriptor >= limit - SCARCE:
-            self._warn(
-                f"{len(self.connections)} connections, and at the limit of {limit} open files: "
-                "newcomers are turned away; raise it with --file-descriptors, or LimitNOFILE= of "
-                "the unit"
-            )
-        return True
-
-    def has_room(self) -> bool:
-        """Whether one more may begin its handshake; says, as above, when there is no room."""
-        full = 0 < self._most <= len(self.connections) + len(self.handshakes)
-        if full:
-            self._turned_away()
-        return not full
-
-    def _turned_away(self) -> None:
-        self._warn(
-            f"there are {self._most} connections: newcomers are turned away (--max-connections)"
-        )
-
-    def _warn(self, why: str) -> None:
-        if self.now() - self._warned > WARN_AGAIN:
-            self._warned = self.now()
-            log.warning("%s", why)
