@@ -88,7 +88,7 @@ class AsyncClient:
         """As Client.do()."""
         dispatcher = self._dispatcher
         job = dispatcher.job(Submit(function=function, workload=workload, **options))
-        job.must_have_result()
+        job._must_have_result()
         try:
             await dispatcher.submit([job])
             return await job.result(timeout)
@@ -236,7 +236,7 @@ class AsyncClient:
             while True:
                 batch = window.fill(given)
                 for job in batch:
-                    job.listener = None if ordered else ended.add
+                    job._listener = None if ordered else ended.add
                 await dispatcher.start(batch)
                 if not window.jobs:
                     return
@@ -249,7 +249,7 @@ class AsyncClient:
                     await ended.any(deadline, late)
                 for job in window.in_turn(None if ordered else ended.jobs):
                     await job.deliver()
-                    yield job.yielded(on_error)
+                    yield job._yielded(on_error)
         finally:
             for job in window.jobs:
                 dispatcher.forget(job)
@@ -266,7 +266,7 @@ class AsyncClient:
         left = set(jobs)
         for job in left:
             job.must_be_here()
-            job.listener = ended.add
+            job._listener = ended.add
             if job.done():
                 ended.add(job)
         while left:

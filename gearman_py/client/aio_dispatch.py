@@ -60,14 +60,14 @@ class AsyncDispatcher:
         lost, self._lost = self._lost, []
         for job in lost:
             if not job.done():
-                job.give_up(ConnectionLost(job.server, why))
+                job._give_up(ConnectionLost(job.server, why))
         self._closing = False
         return connections
 
     def submit_again(self, job: AsyncJob, error: GearmanError) -> None:
         """Submit a job again that was lost by ``error``."""
         if self._closing:
-            job.give_up(error)
+            job._give_up(error)
             return
         self._lost.append(job)
         if self._revival is None:
@@ -133,7 +133,7 @@ class AsyncDispatcher:
                     await self.start(jobs)
                 except GearmanError as error:
                     for job in jobs:
-                        job.give_up(error)
+                        job._give_up(error)
                 self._lost = self._lost[len(jobs) :]
         finally:
             if self._revival is asyncio.current_task():

@@ -28,12 +28,12 @@ class AsyncJob(ClientJob):
 
     async def result(self, timeout: Timeout = ...) -> bytes:  # noqa: ASYNC109  Job's word
         """As Job.result(). Callbacks given to submit() run in here."""
-        self.must_have_result()
+        self._must_have_result()
         limit = self._dispatcher.manner.limit(timeout)
         deadline = None if limit is None else monotonic() + limit
         late = f"no result of {self.function} within {limit} s (job {self.handle})"
         while not self.done():
-            await self._wait(self.has_news, deadline, late)
+            await self._wait(self._has_news, deadline, late)
             await self.deliver()
         await self.deliver()
         return self._outcome()
@@ -47,7 +47,7 @@ class AsyncJob(ClientJob):
 
     async def stream(self, timeout: Timeout = ...) -> AsyncIterator[bytes]:  # noqa: ASYNC109
         """As Job.stream()."""
-        self.must_have_result()
+        self._must_have_result()
         limit = self._dispatcher.manner.limit(timeout)
         late = f"no next data of {self.function} within {limit} s (job {self.handle})"
         ended = False
@@ -57,7 +57,7 @@ class AsyncJob(ClientJob):
                 yield part
             if not ended:
                 deadline = None if limit is None else monotonic() + limit
-                await self._wait(lambda: bool(self.data) or self.has_news(), deadline, late)
+                await self._wait(lambda: bool(self.data) or self._has_news(), deadline, late)
                 await self.deliver()
         await self.result()
 

@@ -31,7 +31,7 @@ class Job(ClientJob):
         JobFailed, JobException, JobTimeout or ConnectionLost. After a JobTimeout the job
         goes on: ask again. Callbacks given to submit() run in here.
         """
-        self.must_have_result()
+        self._must_have_result()
         limit = self._dispatcher.manner.limit(timeout)
         return self.result_by(None if limit is None else monotonic() + limit, limit)
 
@@ -44,7 +44,7 @@ class Job(ClientJob):
     def result_by(self, deadline: float | None, limit: float | None) -> bytes:
         """result(), until ``deadline``, which is ``limit`` seconds from when it was asked for."""
         while not self.done():
-            self._wait(self.has_news, deadline, limit)
+            self._wait(self._has_news, deadline, limit)
             self.deliver()
         self.deliver()
         return self._outcome()
@@ -60,7 +60,7 @@ class Job(ClientJob):
         What is handed on is not kept. It ends when the job has ended: result() has the rest.
         ``timeout`` is for the next part. Raises what result() raises.
         """
-        self.must_have_result()
+        self._must_have_result()
         limit = self._dispatcher.manner.limit(timeout)
         ended = False
         while not ended:
@@ -68,7 +68,7 @@ class Job(ClientJob):
             yield from self._parts()
             if not ended:
                 deadline = None if limit is None else monotonic() + limit
-                self._wait(lambda: bool(self.data) or self.has_news(), deadline, limit)
+                self._wait(lambda: bool(self.data) or self._has_news(), deadline, limit)
                 self.deliver()
         self.result()
 
@@ -127,7 +127,7 @@ class Dispatcher:
     def submit_again(self, job: Job, error: GearmanError) -> None:
         """Have a thread that waits submit a job again that was lost by ``error``."""
         if self._closing:
-            job.give_up(error)
+            job._give_up(error)
         else:
             self.hub.lost.append(job)
 
@@ -204,7 +204,7 @@ class Dispatcher:
         limit = self.manner.limit(timeout)
         deadline = None if limit is None else monotonic() + limit
         first = accept_by if deadline is None else min(accept_by, deadline)
-        self.hub.wait(job.has_news, first, job=job)
+        self.hub.wait(job._has_news, first, job=job)
         if job.state is JobState.SUBMITTED:
             self._accepted([job], accept_by)
         return job.result_by(deadline, limit)
@@ -221,7 +221,7 @@ class Dispatcher:
             self.start(jobs, monotonic() + self.manner.submit_timeout)
         except GearmanError as error:
             for job in jobs:
-                job.give_up(error)
+                job._give_up(error)
 
     def connected(self, order: list[Server]) -> Connection:
         """A connection to the first of these servers that answers. Raises ServerUnavailable."""

@@ -310,7 +310,7 @@ class Hub:
         with self.changed:
             while self.lost:
                 job = self.lost.popleft()
-                job.give_up(ConnectionLost(job.server, "closed by this client"))
+                job._give_up(ConnectionLost(job.server, "closed by this client"))
             if self._wakers is not None and not self._reading:
                 for waker in self._wakers:
                     waker.close()

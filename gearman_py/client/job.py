@@ -136,40 +136,40 @@ class ClientJob:
 
     # The session calls these.
 
-    def created(self, handle: str) -> None:
+    def _created(self, handle: str) -> None:
         """The server has accepted the job."""
         self.handle = handle
         self.state = JobState.CREATED
         self._wake()
 
-    def add_data(self, data: bytes) -> None:
+    def _add_data(self, data: bytes) -> None:
         """A part of the result has come."""
         self._heard(self._on_data, self.data, data)
 
-    def add_warning(self, data: bytes) -> None:
+    def _add_warning(self, data: bytes) -> None:
         """The worker has warned."""
         self._heard(self._on_warning, self.warnings, data)
 
-    def set_status(self, numerator: int, denominator: int) -> None:
+    def _set_status(self, numerator: int, denominator: int) -> None:
         """The worker has said how far it is."""
         self.status = (numerator, denominator)
         self.state = JobState.RUNNING
         if self._on_status is not None:
             self._tell(partial(self._on_status, numerator, denominator))
 
-    def complete(self, answer: bytes) -> None:
+    def _complete(self, answer: bytes) -> None:
         """The job is done."""
         self._answer = answer
         self.state = JobState.COMPLETE
         self._wake()
 
-    def fail(self, error: GearmanError) -> None:
+    def _fail(self, error: GearmanError) -> None:
         """The job has failed."""
         self.error = error
         self.state = JobState.FAILED
         self._wake()
 
-    def lose(self, error: GearmanError) -> None:
+    def _lose(self, error: GearmanError) -> None:
         """Nothing more will be heard of it."""
         if self.resubmits:
             self.resubmits -= 1
@@ -178,9 +178,9 @@ class ClientJob:
             del self.data[:], self.warnings[:]  # the next run sends its own
             self._again(error)
         else:
-            self.give_up(error)
+            self._give_up(error)
 
-    def give_up(self, error: GearmanError) -> None:
+    def _give_up(self, error: GearmanError) -> None:
         """Nothing more will be heard of it, and it is not submitted again."""
         self.error = error
         self.state = JobState.LOST
@@ -203,18 +203,18 @@ class ClientJob:
 
     # The front ends call these, and say what follows from them.
 
-    listener: Callable[[Any], object] | None = None
+    _listener: Callable[[Any], object] | None = None
     """Called with the job when it has ended."""
 
     def _wake(self) -> None:
         """Something has changed: let those who wait for it learn of it."""
-        if self.listener is not None and self.done():
-            self.listener(self)
+        if self._listener is not None and self.done():
+            self._listener(self)
 
     def _again(self, error: GearmanError) -> None:
         """It was lost, and is to be submitted again."""
 
-    def has_news(self) -> bool:
+    def _has_news(self) -> bool:
         """Whether there are callbacks to be called, or it has ended."""
         return bool(self._news) or self.done()
 
@@ -228,7 +228,7 @@ class ClientJob:
         facts = vars(self)
         return JobSnapshot(**{name: facts[name] for name in JobSnapshot.__dataclass_fields__})
 
-    def yielded(self, on_error: Literal["raise", "yield"]) -> bytes | GearmanError:
+    def _yielded(self, on_error: Literal["raise", "yield"]) -> bytes | GearmanError:
         """What map() gives for it."""
         if self.error is not None and on_error == "yield":
             return self.error
@@ -250,7 +250,7 @@ class ClientJob:
             raise self.error
         return self._answer
 
-    def must_have_result(self) -> None:
+    def _must_have_result(self) -> None:
         """Raises GearmanError for a job in the background."""
         if self.background:
             what = f"job {self.handle}" if self.handle else "a job for do_background() or submit()"

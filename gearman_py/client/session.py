@@ -96,7 +96,7 @@ class Session:
             size = len(packet) - HEADER.size
         if size > self._max_packet:
             text = f"its {size} bytes are over max_packet={self._max_packet}"
-            job.fail(ArgumentTooLarge("ARGUMENT_TOO_LARGE", text))
+            job._fail(ArgumentTooLarge("ARGUMENT_TOO_LARGE", text))
             return
         self._out.append(packet)
         self._submitted.append(job)
@@ -150,9 +150,9 @@ class Session:
         self.error = ConnectionLost(self.server, why) if isinstance(why, str) else why
         for job in (*self._submitted, *(job for jobs in self._jobs.values() for job in jobs)):
             if isinstance(why, str) and job is not None:
-                job.lose(ConnectionLost(self.server, why, handle=job.handle))
+                job._lose(ConnectionLost(self.server, why, handle=job.handle))
             elif isinstance(why, GearmanError) and job is not None:
-                job.lose(why)
+                job._lose(why)
         for question in self._questions:
             question.settle(None, self.error)
         self._submitted.clear()
@@ -168,13 +168,13 @@ class Session:
         self.created_size = HEADER.size + len(handle)
         if not job.background:
             self._jobs.setdefault(handle, deque()).append(job)
-        job.created(_text(handle))
+        job._created(_text(handle))
 
     def _error(self, code: bytes, text: bytes) -> None:
         if code == b"UNKNOWN_OPTION":
             return  # a server without the option sends WORK_FAIL where others send exceptions
         if self._submitted:
-            self._submitted.popleft().fail(_refusal(_text(code), _text(text)))
+            self._submitted.popleft()._fail(_refusal(_text(code), _text(text)))
         elif self._questions:  # Perl's server does not know every question
             refused = f"{self.server} refused to answer: {_text(text).strip()} ({_text(code)})"
             self._questions.pop(0).settle(None, ProtocolError(refused))
@@ -197,32 +197,32 @@ class Session:
 
     def _data(self, handle: bytes, data: bytes) -> None:
         if job := self._turn(handle):
-            job.add_data(data)
+            job._add_data(data)
 
     def _warning(self, handle: bytes, data: bytes) -> None:
         if job := self._turn(handle):
-            job.add_warning(data)
+            job._add_warning(data)
 
     def _status(self, handle: bytes, numerator: bytes, denominator: bytes) -> None:
         if job := self._turn(handle):
-            job.set_status(_number(numerator), _number(denominator))
+            job._set_status(_number(numerator), _number(denominator))
 
     def _complete(self, handle: bytes, answer: bytes) -> None:
         if job := self._end(handle):
-            job.complete(answer)
+            job._complete(answer)
 
     def _fail(self, handle: bytes) -> None:
         # The C server appends a NUL where it turns an exception into WORK_FAIL (gearmand#166).
         if job := self._end(handle.rstrip(b"\0")):
-            job.fail(JobFailed(job))
+            job._fail(JobFailed(job))
 
     def _exception(self, handle: bytes, data: bytes) -> None:
         if job := self._end(handle):
-            job.fail(JobException(job, data))
+            job._fail(JobException(job, data))
 
     def _oversized(self, handle: bytes, *rest: bytes) -> None:
         if job := self._end(handle):
-            job.fail(ResultTooLarge(job, f"{_text(rest[-1])}, max_packet"))
+            job._fail(ResultTooLarge(job, f"{_text(rest[-1])}, max_packet"))
 
     def _answer(self, packet: Packet, *arguments: bytes) -> None:
         for place, question in enumerate(self._questions):

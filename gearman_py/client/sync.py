@@ -95,7 +95,7 @@ class Client:
         ``options`` are those of submit(). Raises what submit() and Job.result() raise.
         """
         job = self._dispatcher.job(Submit(function=function, workload=workload, **options))
-        job.must_have_result()
+        job._must_have_result()
         accept_by = monotonic() + self._manner.submit_timeout
         self._dispatcher.start([job], accept_by)
         try:
@@ -271,7 +271,7 @@ class Client:
             while True:
                 batch = window.fill(given)
                 for job in batch:
-                    job.listener = None if ended is None else ended.append
+                    job._listener = None if ended is None else ended.append
                 self._dispatcher.start(batch, monotonic() + self._manner.submit_timeout)
                 if not window.jobs:
                     return
@@ -279,7 +279,7 @@ class Client:
                 self._dispatcher.await_next(until, timeout, function)
                 for job in window.in_turn(ended):
                     job.deliver()
-                    yield job.yielded(on_error)
+                    yield job._yielded(on_error)
         finally:
             for job in window.jobs:
                 self._dispatcher.hub.forget(job)
@@ -290,7 +290,7 @@ class Client:
         ended: deque[Job] = deque()
         left = set(jobs)
         for job in left:
-            job.listener = ended.append
+            job._listener = ended.append
         ended.extend([job for job in left if job.done()])  # one that ends now is in it twice
         while left:
             if not self._dispatcher.wait_until(lambda: bool(ended), deadline):

@@ -73,4 +73,4 @@ def check(function: str, on_error: str, options: Options) -> None:
     """Raises at once what map()'s first job would raise later, or never."""
     if on_error not in ("raise", "yield"):
         raise ValueError(f"on_error={on_error!r}: expected raise or yield")
-    ClientJob(Submit(function=function, **options)).must_have_result()
+    ClientJob(Submit(function=function, **options))._must_have_result()

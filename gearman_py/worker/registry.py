@@ -178,7 +178,9 @@ class Registry:
     async def perform_async(self, job: WorkerJob, room: Room, rest: RestAsync) -> Answer:
         """Run a job's async function."""
         declared = self.declared[self._prefix + job.function]
-        limit = self.time_limit(self._prefix + job.function)
+        limit = declared.timeout or self.timeout
+        if limit is None and declared.soft_timeout is None:
+            return await self._attempts_async(declared, job, room, rest, None)
         try:
             async with asyncio.timeout(limit) as hard:
                 if declared.soft_timeout is None:
@@ -192,17 +194,17 @@ class Registry:
     async def _attempts_async(
         self, declared: Declared, job: WorkerJob, room: Room, rest: RestAsync, end: float | None
     ) -> Answer:
-        task = cast("asyncio.Task[object]", asyncio.current_task())
-        backoff = Backoff(declared.backoff, _LONGEST_BACKOFF)
+        backoff = None
         while True:
             try:
                 return self._completed(job, await self._call_async(declared, job, room))
             except BaseException as error:
-                if isinstance(error, asyncio.CancelledError) and task.cancelling():
+                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                     raise  # it is we who are cancelled, not something that the function awaits
                 late = end is not None and asyncio.get_running_loop().time() >= end
                 if (answer := self._ended(declared, job, error, late=late)) is not None:
                     return answer
+            backoff = backoff or Backoff(declared.backoff, _LONGEST_BACKOFF)
             if await rest(backoff.next()):
                 job.log.info("given back: the worker drains")
                 return GIVE_BACK
@@ -341,6 +343,11 @@ def failure(text: str) -> Answer:
     """The answer that tells the client ``text``."""
     line = text.encode(errors="backslashreplace")[:_EXCEPTION_SIZE]
     return Answer(Packet.WORK_EXCEPTION, (line,))
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _one_line(error: BaseException) -> str:

@@ -16,7 +16,6 @@ from gearman_py import (
     ConnectionLost,
     GearmanError,
     JobException,
-    JobFailed,
     JobState,
     JobTimeout,
     QueueFull,
@@ -108,11 +107,10 @@ def test_an_exception_comes_with_its_type_and_text_on_one_line(client: Client) -
     assert error.value.job.function == "t-raise"
 
 
-def test_a_failure_comes_after_its_reason(client: Client) -> None:
-    job = client.submit("t-fail")
-    with pytest.raises(JobFailed):
-        job.result()
-    assert job.warnings == [b"no paper"]
+def test_a_failure_comes_with_its_reason(client: Client) -> None:
+    with pytest.raises(JobException) as error:
+        client.do("t-fail")
+    assert error.value.text == "no paper"
 
 
 def test_a_background_job_has_a_handle_and_no_result(client: Client) -> None:
