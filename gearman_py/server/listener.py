@@ -11,7 +11,6 @@ import socket
 import time
 from collections.abc import Sequence
 from math import inf
-from operator import itemgetter
 from typing import cast
 
 from gearman_py import keepalive
@@ -30,8 +29,6 @@ log = logging.getLogger("gearmand")
 SILENT_LIMIT = 30.0
 # ... sent less than this of a message that it has begun (bytes a second).
 LEAST_RATE = 1024
-# When memory is short, a connection that holds less than this is not closed: it would not help.
-WORTH = 2**20
 # How long one that was told to leave may go on sending (seconds).
 PARTING_LIMIT = 5.0
 # So many peers are written to, or looked at, in one turn of the loop: a job may wake thousands of
@@ -363,15 +360,3 @@ class Listener:
                 if connection.peer in self.connections:
                     connection.check(now)
             await asyncio.sleep(0)
-
-    def relieve(self, excess: int) -> None:
-        """Close the connections that hold the most, until ``excess`` bytes become free."""
-        held = ((one.holds(), one) for one in self.connections.values())
-        for size, one in sorted(
-            (each for each in held if each[0] >= WORTH), key=itemgetter(0), reverse=True
-        ):
-            if excess <= 0:
-                return
-            log.warning("no memory is left: %s, which holds %d MiB, is closed", one, size >> 20)
-            one.transport.abort()
-            excess -= size

@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from math import inf
+from operator import itemgetter
 from pathlib import Path
 
 from gearman_py.server.listener import Listener
@@ -26,6 +27,7 @@ OVER = 1.05  # times the limit: when more is used connections are closed
 TRIM = 1.0  # seconds between two times that what is free is given back, at least ...
 COST = 0.005  # ... and so much of the time may be spent with it
 SLACK = 8 * 2**20  # bytes that may be free and not given back
+WORTH = 2**20  # a connection that holds less is not closed: it would not help
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -124,4 +126,16 @@ async def watch(listener: Listener, limit: int) -> None:
             log.warning("%d MiB are used: new jobs are taken again", bytes_ >> 20)
             queues.full = False
         elif queues.full and bytes_ > limit * OVER:
-            listener.relieve(bytes_ - limit)
+            _relieve(listener, bytes_ - limit)
+
+
+def _relieve(listener: Listener, excess: int) -> None:
+    """Close the connections that hold the most, until ``excess`` bytes become free."""
+    held = ((one.holds(), one) for one in listener.connections.values())
+    worth = [each for each in held if each[0] >= WORTH]
+    for size, one in sorted(worth, key=itemgetter(0), reverse=True):
+        if excess <= 0:
+            return
+        log.warning("no memory is left: %s, which holds %d MiB, is closed", one, size >> 20)
+        one.transport.abort()
+        excess -= size

@@ -19,6 +19,7 @@ from gearman_py.broker import commands
 from gearman_py.broker.broker import ATTEMPTS_IN_TIME, Broker
 from gearman_py.broker.peer import Peer
 from gearman_py.broker.queues import Queues
+from gearman_py.broker.workers import OVERDUE_KEPT
 from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.packets import Packet
 from gearman_py.store.base import Record
@@ -102,6 +103,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         self.withheld: set[bytes] | None = None  # while the lease is over
         self.peers: dict[int, Peer] = {}
         self.limits: dict[int, dict[bytes, float]] = {}  # by peer: its functions' time limits
+        self.overdue: dict[int, list[bytes]] = {}  # by peer: what it ran over them
         for number in range(3):
             self.connect(number)
 
@@ -173,6 +175,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         """A connection comes; all but one are workers, or most of what follows would be idle."""
         self.peers[number] = self.broker.join(number, "")
         self.limits[number] = {}
+        self.overdue[number] = []
         if number:
             for function in FUNCTIONS:
                 self.can_do_within(number, function, 0)
@@ -372,6 +375,24 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             ((kind, _),) = self.ask(peer, Packet.WORK_COMPLETE, handle, b"forged")
             assert kind == Packet.ERROR
 
+    @precondition(lambda self: any(self.overdue.values()))
+    @rule(data=st.data())
+    def late_result(self, data: st.DataObject) -> None:
+        """It counts while the job waits, whoever took and lost it since; and once."""
+        late = [(peer, handle) for peer, some in self.overdue.items() for handle in some]
+        peer, handle = data.draw(st.sampled_from(late))
+        job = self.jobs.get(handle)
+        if job is not None and job.worker == peer:
+            return  # it has taken the job again: its result is not late
+        self.overdue[peer].remove(handle)
+        withheld = self.withheld is not None and handle in self.withheld
+        if job is not None and job.worker is None and not withheld:
+            self.tell(peer, Packet.WORK_COMPLETE, handle, b"late")
+            self.ends(handle, Packet.WORK_COMPLETE, [handle, b"late"])
+        else:
+            ((kind, _),) = self.ask(peer, Packet.WORK_COMPLETE, handle, b"late")
+            assert kind == Packet.ERROR
+
     def ends(self, handle: bytes, packet: Packet, arguments: list[bytes]) -> None:
         """Every submission that waited is told once, and nobody is told anything else."""
         self.everyone_hears(self.jobs.pop(handle), packet, arguments)
@@ -418,6 +439,11 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         self.settle()
         expired = [handle for handle, job in self.jobs.items() if job.deadline <= self.now]
         late = sorted(expired, key=lambda handle: (self.jobs[handle].deadline, number(handle)))
+        for handle in late:
+            worker = self.jobs[handle].worker
+            assert worker is not None
+            kept = [other for other in self.overdue[worker] if other != handle]
+            self.overdue[worker] = [*kept, handle][-OVERDUE_KEPT:]
         self.lose(late, late=True)
         released = [handle for handle, job in self.jobs.items() if before < job.due <= self.now]
         for handle in sorted(released, key=lambda handle: (self.jobs[handle].due, number(handle))):

@@ -1,12 +1,15 @@
 """Peers that take too long, with a clock that the test moves."""
 
 import asyncio
+import socket
+from collections.abc import Sequence
 from functools import partial
 
 import pytest
 
 from gearman_py.broker.broker import Broker
-from gearman_py.protocol.codec import request
+from gearman_py.broker.peer import Peer
+from gearman_py.protocol.codec import Message, request
 from gearman_py.protocol.packets import Packet
 from gearman_py.server.listener import SILENT_LIMIT, Connection, Listener
 
@@ -108,3 +111,38 @@ def test_peer_that_sends_a_message_by_drops_is_closed(rate: int, closed: bool) -
 
 def held(listener: Listener) -> int:
     return sum(one.holds() for one in listener.connections.values())
+
+
+def test_peer_that_floods_does_not_hold_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have spoken before the server reads: the other is heard before the flood is over."""
+    flood = 20_000
+    heard: list[Peer] = []
+
+    class Listening(Broker):
+        def receive(self, peer: Peer, messages: Sequence[Message], now: float) -> Sequence[Message]:
+            heard.extend([peer] * len(messages))
+            return super().receive(peer, messages, now)
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        broker = Listening()
+        listener = Listener(broker, loop)
+        server = await loop.create_server(partial(Connection, listener), "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        with socket.create_connection(address) as loud, socket.create_connection(address) as quiet:
+            while len(broker.peers) < 2:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0)
+            loud.sendall(request(Packet.GRAB_JOB) * flood)
+            quiet.sendall(request(Packet.ECHO_REQ, b""))
+            while len(heard) < flood + 1:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0)
+            server.close()
+            for connection in list(listener.connections.values()):
+                connection.transport.abort()
+            await asyncio.sleep(0)
+        first, last = heard[0], heard[-1]
+        assert heard.count(first) == flood, "the loud one is read first"
+        assert last is first, "the quiet one was heard in between"
+
+    monkeypatch.setattr("gearman_py.server.listener.TURN", 0.0, raising=False)
+    asyncio.run(scenario())
