@@ -31,6 +31,7 @@ from gearman_py import (
     ServerUnavailable,
     Submit,
     SubmitError,
+    TimeLimit,
     TLSError,
     Worker,
     WorkerJob,
@@ -52,6 +53,7 @@ ERRORS = [
     AdminError("no"),
     TLSError("no such file"),
     Requeue(3.0),
+    TimeLimit("late"),
 ]
 
 
