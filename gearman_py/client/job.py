@@ -35,7 +35,7 @@ class JobState(Enum):
     LOST = "lost"  # nobody will tell how it ends
 
 
-_OVER = frozenset({JobState.COMPLETE, JobState.FAILED, JobState.LOST})
+_OVER = (JobState.COMPLETE, JobState.FAILED, JobState.LOST)  # a set would hash in Python
 
 
 class JobStatus(NamedTuple):
@@ -221,7 +221,8 @@ class ClientJob:
     @property
     def result_size(self) -> int:
         """The bytes that have come of its result."""
-        return len(self._answer) + sum(map(len, self.data))
+        size = len(self._answer)
+        return size + sum(map(len, self.data)) if self.data else size
 
     def snapshot(self) -> JobSnapshot:
         """What is known of it now."""

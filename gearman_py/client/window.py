@@ -37,19 +37,18 @@ class Window(Generic[J]):
     def fill(self, given: Iterator[J]) -> list[J]:
         """Take the jobs there is room for: many together, where many are in flight."""
         batch: list[J] = []
-        if self._most - len(self.jobs) < self._most // 8:
+        free = self._most - len(self.jobs)
+        if free < self._most // 8:
             return batch
-        while self._has_room() and (job := next(given, None)) is not None:
-            self.jobs[job] = None
-            self._workloads += len(job.workload)
-            batch.append(job)
-        return batch
-
-    def _has_room(self) -> bool:
-        count = len(self.jobs)
         expected = _UNKNOWN if self._expected is None else self._expected
-        outstanding = self._workloads + (count + 1) * expected
-        return not count or (count < self._most and outstanding <= self._most_bytes)
+        room = self._most_bytes - self._workloads - len(self.jobs) * expected  # bytes
+        while free and (room >= expected or not self.jobs) and (job := next(given, None)):
+            self.jobs[job] = None
+            batch.append(job)
+            free -= 1
+            room -= expected + len(job.workload)
+        self._workloads += sum(len(job.workload) for job in batch)
+        return batch
 
     def first(self) -> J:
         """The job that was given first."""
@@ -57,16 +56,19 @@ class Window(Generic[J]):
 
     def in_turn(self, ended: deque[J] | None) -> Iterator[J]:
         """The jobs whose turn it is: as they have ended, or in the order given for None."""
-        while self.jobs and (self.first().done() if ended is None else ended):
-            job = self.first() if ended is None else ended.popleft()
-            self._take(job)
+        while self.jobs:
+            if ended is None:
+                if not (job := self.first()).done():
+                    return
+            elif ended:
+                job = ended.popleft()
+            else:
+                return
+            del self.jobs[job]
+            self._workloads -= len(job.workload)
+            size, expected = job.result_size, self._expected or 0
+            self._expected = size if size >= expected else expected - (expected - size) // 8
             yield job
-
-    def _take(self, job: J) -> None:
-        del self.jobs[job]
-        self._workloads -= len(job.workload)
-        size, expected = job.result_size, self._expected or 0
-        self._expected = max(size, expected - (expected - size) // 8)
 
 
 def check(function: str, on_error: str, options: Options) -> None:

@@ -48,6 +48,16 @@ def our_gearmand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
         yield address
 
 
+@pytest.fixture(scope="session")
+def perl_server() -> Iterator[Address]:
+    """Where Perl's Gearman::Server listens (Debian's gearman-server; C's is in /usr/sbin)."""
+    address = ("127.0.0.1", reserve_port())
+    with process(["/usr/bin/gearmand", "-L", address[0], "-p", str(address[1])]) as started:
+        await_true(lambda: started.poll() is not None or _listens(address))
+        assert started.poll() is None, "Perl's Gearman::Server ended"
+        yield address
+
+
 @contextmanager
 def server(command: list[str], folder: Path) -> Iterator[Address]:
     address = ("127.0.0.1", reserve_port())

@@ -1,8 +1,6 @@
 """Our clients at Perl's Gearman::Server (Debian's gearman-server), with Perl's worker there."""
 
 import asyncio
-import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,42 +15,17 @@ from gearman_py import (
     ProtocolError,
     SubmitError,
 )
-from tests.conftest import await_true
-from tests.ports import reserve_port
+from tests.interop.conftest import Address, await_true, process, registered
 
-SERVER = Path("/usr/bin/gearmand")  # the C one is in /usr/sbin
 WORKER = Path(__file__).parent / "peers" / "worker.pl"
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    if not SERVER.exists():
-        pytest.skip("needs Debian's gearman-server")
-    host, port = "127.0.0.1", reserve_port()
-    quiet = subprocess.DEVNULL
-    server = subprocess.Popen(
-        [str(SERVER), "-L", host, "-p", str(port)], stdout=quiet, stderr=quiet
-    )
-    worker = None
-    try:
-        await_true(lambda: _listens(host, port))
-        worker = subprocess.Popen(["perl", str(WORKER), f"{host}:{port}"], stderr=quiet)
-        with AdminClient(f"{host}:{port}") as admin:
-            await_true(lambda: "perl_dies" in {row.name for row in admin.status() if row.workers})
+def address(perl_server: Address) -> Iterator[str]:
+    host, port = perl_server
+    with process(["perl", str(WORKER), f"{host}:{port}"]):
+        await_true(lambda: "perl_dies" in registered(perl_server))
         yield f"{host}:{port}"
-    finally:
-        for started in (server, worker):
-            if started is not None:
-                started.kill()
-                started.wait()
-
-
-def _listens(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), 1).close()
-    except ConnectionRefusedError:
-        return False
-    return True
 
 
 def test_jobs_run(address: str) -> None:

@@ -1,33 +1,19 @@
 """Our client and worker at Perl's Gearman::Server, which knows an older protocol."""
 
 import logging
-import socket
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gearman_py import Client, JobException, JobFailed, Requeue, Worker, WorkerJob
 from gearman_py.testing import running
-from tests.interop.conftest import await_true, process
+from tests.interop.conftest import Address
 
 
-@pytest.fixture(scope="module")
-def at() -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    program = "/usr/bin/gearmand"
-    assert "perl" in Path(program).read_text().splitlines()[0]
-    with process(["perl", program, f"--port={port}", "--listen=127.0.0.1"]):
-        await_true(lambda: _listens(port))
-        yield f"127.0.0.1:{port}"
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+@pytest.fixture
+def at(perl_server: Address) -> str:
+    return "{}:{}".format(*perl_server)
 
 
 @pytest.mark.parametrize("kind", ["thread", "async"])
