@@ -240,7 +240,7 @@ def up_killed_at(step: int) -> subprocess.CompletedProcess[str]:
     """Run ``up`` in a process that kills itself as it begins its so manyth command."""
     script = f"""
 import os, signal, sys
-from provision import lab
+from provision.lab import lab
 left = {step}
 def watch(event, arguments):
     global left
@@ -256,7 +256,7 @@ lab.up(print)
 
 def test_two_ups_at_once_make_one_lab(lab: ModuleType, up_again: None) -> None:
     lab.down(print)
-    up = [sys.executable, "-c", "from provision import lab; lab.up(print)"]
+    up = [sys.executable, "-c", "from provision.lab import lab; lab.up(print)"]
     pair = [subprocess.Popen(up, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate()[0] for process in pair]
     assert [process.returncode for process in pair] == [0, 0]
