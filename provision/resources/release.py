@@ -113,7 +113,7 @@ class OldReleases(Resource):
         needed = {self.wanted.artifact.id, known["current"], *known["running"]}
         spare = [id for id in known["kept"] if id not in needed]
         spare.sort(key=lambda id: (known["kept"][id]["bad"] is None, known["kept"][id]["at"]))
-        surplus = len(spare) + len(needed - {None}) - KEPT
+        surplus = len({self.wanted.artifact.id, *known["kept"]}) - KEPT
         for id in spare[: max(surplus, 0)]:
             why = "it is bad" if known["kept"][id]["bad"] else f"the oldest of more than {KEPT}"
             yield Change("-", f"release {id}", Operation("prune", {"root": root, "id": id}), why)

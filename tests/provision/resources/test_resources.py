@@ -183,6 +183,11 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
         [kept("a b c d e", current="a", running=["a"], bad="e")],
         ["- release e (it is bad)"],
     ),
+    (  # what runs from a folder that is not a whole release is not one of those that are kept
+        OldReleases(RELEASE),
+        [kept("a b c d 1-abc", current="1-abc", running=["1-abc", "mine"], bad="b")],
+        [],
+    ),
     (
         replace(UNIT, reloads=True),
         [unit(program="/opt/app/releases/1/venv/bin/python")],
