@@ -16,13 +16,16 @@ UNITS = (
     *("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system"),
     *("/usr/lib/systemd/system", "/lib/systemd/system"),
 )
+USERS = r"(?:Socket)?User"
+GROUPS = r"(?:(?:Socket)?Group|SupplementaryGroups)"
 ENOUGH = 5  # files to tell of
 
 
 def traces(name: str, places: Sequence[str]) -> dict[str, list[Any]] | None:
     """What is left of a user; None: it does not exist.
 
-    ``group`` is what needs its group of that name: other members, and files at the ``places``.
+    ``group`` is what needs its group of that name: other members, files at the ``places``,
+    and unit files.
     """
     try:
         uid = pwd.getpwnam(name).pw_uid
@@ -31,7 +34,7 @@ def traces(name: str, places: Sequence[str]) -> dict[str, list[Any]] | None:
     found = [each for place in places for each in _files(place)]
     return {
         "processes": [each for pid in pids() if (each := whose(pid, uid))],
-        "units": sorted(_unit_files(name)),
+        "units": sorted(_unit_files(USERS, name)),
         "files": [path for path, status in found if status.st_uid == uid][:ENOUGH],
         "group": _needs_group(name, found),
     }
@@ -45,7 +48,7 @@ def _needs_group(name: str, found: Sequence[tuple[str, os.stat_result]]) -> list
     members = {each.pw_name for each in pwd.getpwall() if each.pw_gid == group.gr_gid}
     others = members.union(group.gr_mem) - {name}
     files = [path for path, status in found if status.st_gid == group.gr_gid]
-    return [*sorted(others), *files[:ENOUGH]]
+    return [*sorted(others), *files[:ENOUGH], *sorted(_unit_files(GROUPS, name))]
 
 
 def _files(place: str) -> Iterator[tuple[str, os.stat_result]]:
@@ -62,9 +65,10 @@ def _files(place: str) -> Iterator[tuple[str, os.stat_result]]:
                 pass
 
 
-def _unit_files(name: str) -> Iterator[str]:
-    """Unit files, and drop-ins, that make something run as a user."""
-    wanted = re.compile(rf"^\s*User\s*=\s*{re.escape(name)}\s*$", re.MULTILINE)
+def _unit_files(settings: str, name: str) -> Iterator[str]:
+    """Unit files, and drop-ins, with one of these settings that holds the name."""
+    value = rf"(?:.*[ \t])?{re.escape(name)}(?:[ \t].*)?"
+    wanted = re.compile(rf"^[ \t]*{settings}[ \t]*={value}$", re.MULTILINE)
     for folder in UNITS:
         if os.path.realpath(folder) != folder:
             continue  # /lib is /usr/lib

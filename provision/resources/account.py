@@ -9,6 +9,7 @@ from provision.resources.base import Answers, Change, Problem, Resource
 
 NOWHERE = "/nonexistent"
 NOLOGIN = "/usr/sbin/nologin"
+NO_GROUP = ("nogroup", "nobody")  # where a removal that was cut short leaves a user
 PLACES = ("/etc/gearman", "/opt/gearman", "/var/lib/gearman", "/var/spool/cron")
 """Where a file of a former account may be that somebody else put there."""
 
@@ -88,7 +89,8 @@ class FormerAccount(Resource):
 
     def steps(self, answers: Answers) -> Iterator[Change | Problem]:
         if self.is_there(answers) and not self.traces(answers):
-            group = not (self.keeps_group or answers[self._traces]["group"])
+            needed = filter(self._is_foreign, answers[self._traces]["group"])
+            group = not (self.keeps_group or any(needed))
             operation = Operation("forget_user", {"name": self.name, "group": group})
             what = f"user {self.name}{' and its group' if group else ''}"
             yield Change("-", what, operation, "nothing runs as it any more")
@@ -96,23 +98,27 @@ class FormerAccount(Resource):
     def is_there(self, answers: Answers) -> bool:
         """Whether the user is, and is as this toolkit made it: another's is not our concern."""
         found = answers["user", self.name]
-        made = {"group": self.name, "home": NOWHERE, "shell": NOLOGIN}
-        return bool(found) and all(found[key] == value for key, value in made.items())
+        if not found or found["group"] not in (self.name, *NO_GROUP):
+            return False
+        return bool(found["home"] == NOWHERE and found["shell"] == NOLOGIN)
 
     def traces(self, answers: Answers) -> list[str]:
         """What needs the user, beside the units that are changed to run as another."""
         found = answers[self._traces]
-        files = {*self.units, *(re.sub(r"@.*\.", "@.", unit) for unit in self.units)}
-        own = files.union(f"{file}.d" for file in files)
         return [
             *(
                 f"{each['command']} (pid {each['pid']}, {each['unit'] or 'no unit'}) runs as it"
                 for each in found["processes"]
                 if each["unit"] not in self.units
             ),
-            *(f"{path} names it" for path in found["units"] if own.isdisjoint(path.split("/"))),
+            *(f"{path} names it" for path in filter(self._is_foreign, found["units"])),
             *(f"{path} is its own" for path in found["files"]),
         ]
+
+    def _is_foreign(self, path: str) -> bool:
+        """Whether it is not a file of the units that are changed to run as another."""
+        files = {*self.units, *(re.sub(r"@.*\.", "@.", unit) for unit in self.units)}
+        return files.union(f"{file}.d" for file in files).isdisjoint(path.split("/"))
 
     @property
     def _traces(self) -> Question:

@@ -1,6 +1,7 @@
 """The agent on this machine, over a pipe: what it answers, changes, and never does."""
 
 import ast
+import grp
 import hashlib
 import io
 import os
@@ -514,3 +515,19 @@ def test_what_is_left_of_a_user_is_found(agent: Session, tmp_path: Path) -> None
     assert found["files"] == [str(tmp_path / "deep" / "own")]
     assert process.pid in [each["pid"] for each in found["processes"]]
     assert answer(agent, "traces", "nobody-at-all", str(tmp_path)) is None
+
+
+@pytest.mark.parametrize("setting", ["Group={}", "SupplementaryGroups=daemon {} audio"])
+def test_a_unit_file_that_needs_the_group_of_a_user_is_found(agent: Session, setting: str) -> None:
+    name = grp.getgrgid(os.getgid()).gr_name  # root: a user with a group of its name
+    unit = Path("/etc/systemd/system/gearman-py-test.service")
+    if os.geteuid() != 0:
+        pytest.skip("it writes a unit file, which takes root")
+    unit.parent.mkdir(parents=True, exist_ok=True)
+    unit.write_text(f"[Service]\n{setting.format(name)}\n")
+    try:
+        found = answer(agent, "traces", name, "/nowhere")
+    finally:
+        unit.unlink()
+    assert str(unit) in found["group"]
+    assert str(unit) not in found["units"]

@@ -87,6 +87,13 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
         ["- user old and its group" + UNUSED],
     ),
     (FORMER, [BEFORE, traces(group=["ana"])], ["- user old" + UNUSED]),
+    (FORMER, [BEFORE, traces(group=[f"{FOLDER}/mine.service"])], ["- user old" + UNUSED]),
+    (
+        FORMER,
+        [BEFORE, traces(group=[f"{FOLDER}/app@.service"])],
+        ["- user old and its group" + UNUSED],
+    ),
+    (FORMER, [BEFORE | {"group": "nogroup"}, traces(group=["/x"])], ["- user old" + UNUSED]),
     (FORMER, [BEFORE, traces(processes=[RUNS | {"unit": "mine.service"}])], []),
     (FORMER, [BEFORE, traces(processes=[RUNS | {"unit": None}])], []),
     (FORMER, [BEFORE, traces(units=[f"{FOLDER}/mine.service"])], []),
