@@ -26,7 +26,9 @@ from tests.lab.hosts import manifest, root, times
 
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = int(os.environ.get("FAULTS", "1"))  # of each kind of interruption; ten take minutes
-SEEDS = [random.randrange(2**32) for _ in range(ROUNDS)]  # noqa: S311  # told in a test's name
+# The same in each process of a run: pytest-xdist compares what they collect.
+_RUN = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID"))  # noqa: S311  # to be repeatable
+SEEDS = [_RUN.randrange(2**32) for _ in range(ROUNDS)]
 AT_ONCE = 5.0  # seconds until who may not become root is told so
 TOLD = 20.0  # seconds until a dead link is noticed
 FREE = 25.0  # seconds until a lock is free whose holder was killed
