@@ -28,8 +28,8 @@ from gearman_py.errors import (
     ServerUnavailable,
     SubmitError,
 )
+from gearman_py.net.tls import TLS, TLSError
 from gearman_py.serializer import JSON, Serializer
-from gearman_py.tls import TLS, TLSError
 
 if TYPE_CHECKING:
     from gearman_py.admin.aio import AsyncAdminClient

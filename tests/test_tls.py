@@ -25,8 +25,8 @@ from gearman_py import (
     Worker,
 )
 from gearman_py.compat import GearmanClient
+from gearman_py.net.tls import CA_FILE, CERTIFICATE, KEY
 from gearman_py.testing import running
-from gearman_py.tls import CA_FILE, CERTIFICATE, KEY
 from tests.authority import DAY, Authority, words
 from tests.server.process import Server, await_true
 

@@ -16,9 +16,9 @@ from gearman_py.admin.answers import (
     word,
 )
 from gearman_py.errors import ConnectionLost, JobTimeout, ServerUnavailable
+from gearman_py.net.servers import Server, Servers, parse_servers, why_not
+from gearman_py.net.tls import TLS, TURNED_AWAY, fresh_context
 from gearman_py.per_loop import PerLoop, at_shutdown, hang_up
-from gearman_py.servers import Server, Servers, parse_servers, why_not
-from gearman_py.tls import TLS, TURNED_AWAY, fresh_context
 
 T = TypeVar("T")
 

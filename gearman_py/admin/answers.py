@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from gearman_py.errors import AdminError
-from gearman_py.servers import Server
+from gearman_py.net.servers import Server
 
 T = TypeVar("T")
 

@@ -19,10 +19,10 @@ from gearman_py.admin.answers import (
     value_of,
     word,
 )
-from gearman_py.dial import connect
 from gearman_py.errors import ConnectionLost, JobTimeout, ServerUnavailable
-from gearman_py.servers import Servers, parse_servers, why_not
-from gearman_py.tls import TLS
+from gearman_py.net.dial import connect
+from gearman_py.net.servers import Servers, parse_servers, why_not
+from gearman_py.net.tls import TLS
 
 T = TypeVar("T")
 

@@ -19,10 +19,10 @@ from gearman_py.errors import (
     JobTimeout,
     SubmitError,
 )
+from gearman_py.net.servers import DEFAULT_PORT, Server, parse_servers
+from gearman_py.net.tls import CA_FILE, CERTIFICATE, KEY, TLS
 from gearman_py.printable import EntryFormatter, printable
 from gearman_py.protocol.codec import MAX_PACKET
-from gearman_py.servers import DEFAULT_PORT, Server, parse_servers
-from gearman_py.tls import CA_FILE, CERTIFICATE, KEY, TLS
 
 OK, FAILED, USAGE, UNREACHABLE, LATE = range(5)
 INTERRUPTED = 130  # as a shell shows SIGINT

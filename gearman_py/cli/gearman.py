@@ -22,9 +22,9 @@ from gearman_py.client.arguments import Priority, as_function, as_unique
 from gearman_py.client.dispatch import Job
 from gearman_py.client.sync import Client
 from gearman_py.errors import GearmanError, JobFailed, SubmitError
+from gearman_py.net.servers import Server
 from gearman_py.printable import printable
 from gearman_py.protocol.codec import MAX_PACKET
-from gearman_py.servers import Server
 
 _USAGE = """\
 gearman -f FUNCTION [option]... [--] [DATA]...

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from gearman_py import __version__
 from gearman_py.cli.common import detach
+from gearman_py.net.tls import TLSError
 from gearman_py.printable import EntryFormatter
 from gearman_py.server import lifecycle, sockets
 from gearman_py.server.options import UsageError, parse
 from gearman_py.server.settings import LEVELS, Settings
 from gearman_py.server.stores import open_store
 from gearman_py.store.base import StoreError
-from gearman_py.tls import TLSError
 
 LOGGED = (logging.WARNING, logging.INFO, logging.DEBUG)  # by how often -v is given
 

@@ -6,16 +6,16 @@ from functools import partial
 from time import monotonic
 from typing import cast
 
-from gearman_py.aio_dial import open_connection
 from gearman_py.client.aio_job import AsyncJob, until_true
 from gearman_py.client.arguments import Submit, batches
 from gearman_py.client.job import JobStatus
 from gearman_py.client.routing import Manner, Router
 from gearman_py.client.session import Question, Session, read_status
 from gearman_py.errors import ConnectionLost, GearmanError, ServerUnavailable
+from gearman_py.net.aio_dial import open_connection
+from gearman_py.net.servers import Server, why_not
+from gearman_py.net.tls import TURNED_AWAY
 from gearman_py.per_loop import at_shutdown, hang_up
-from gearman_py.servers import Server, why_not
-from gearman_py.tls import TURNED_AWAY
 
 _CLOSED = "closed by this client"
 FAREWELL = 2.0  # seconds for a connection that we close to end

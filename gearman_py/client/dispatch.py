@@ -15,7 +15,7 @@ from gearman_py.client.job import ClientJob, JobState, JobStatus
 from gearman_py.client.routing import Manner, Router
 from gearman_py.client.session import Question, Session, read_status
 from gearman_py.errors import ConnectionLost, GearmanError, JobTimeout, ServerUnavailable
-from gearman_py.servers import Server, why_not
+from gearman_py.net.servers import Server, why_not
 
 
 class Job(ClientJob):

@@ -13,12 +13,12 @@ from struct import Struct
 from threading import Condition, Lock
 from time import monotonic
 
-from gearman_py import keepalive
 from gearman_py.client.job import ClientJob, JobState
 from gearman_py.client.session import Session
-from gearman_py.dial import connect
 from gearman_py.errors import ConnectionLost
-from gearman_py.servers import Server, why_not
+from gearman_py.net import keepalive
+from gearman_py.net.dial import connect
+from gearman_py.net.servers import Server, why_not
 
 _READ_SIZE = 256 * 1024
 BEAT = 1  # second, for which a read may wait before it looks at the deadline

@@ -13,9 +13,9 @@ from types import EllipsisType
 from typing import Literal, Protocol, TypeVar
 
 from gearman_py.client.arguments import Timeout
+from gearman_py.net.servers import Server
 from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.serializer import Serializer
-from gearman_py.servers import Server
 
 LARGEST_PACKET = 2**32 - 1  # bytes: a header counts with 32 bits
 _FIRST, _LONGEST = 0.1, 30.0  # seconds for which a server that failed is avoided

@@ -21,10 +21,10 @@ from gearman_py.client.job import JobStatus
 from gearman_py.client.routing import Manner, Retry
 from gearman_py.client.window import IN_FLIGHT, IN_FLIGHT_BYTES, Window, check
 from gearman_py.errors import GearmanError, JobTimeout
+from gearman_py.net.servers import Servers, parse_servers
+from gearman_py.net.tls import TLS
 from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.serializer import JSON, Serializer
-from gearman_py.servers import Servers, parse_servers
-from gearman_py.tls import TLS
 
 
 class Client:

@@ -5,8 +5,8 @@ from typing import Any
 
 from gearman_py.compat.errors import GearmanError
 from gearman_py.compat.job import GearmanJob
-from gearman_py.servers import Server, parse_servers
-from gearman_py.tls import TLS
+from gearman_py.net.servers import Server, parse_servers
+from gearman_py.net.tls import TLS
 
 Name = str | bytes
 Host = str | tuple[str, int] | dict[str, Any]

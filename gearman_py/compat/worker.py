@@ -23,11 +23,11 @@ from gearman_py.compat.connection_manager import (
     as_text,
 )
 from gearman_py.compat.job import GearmanJob
-from gearman_py.dial import connect
 from gearman_py.errors import ConnectionLost, GearmanError, ServerUnavailable
+from gearman_py.net.dial import connect
+from gearman_py.net.servers import Server, why_not
 from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.protocol.packets import Packet
-from gearman_py.servers import Server, why_not
 from gearman_py.worker.line import Line
 from gearman_py.worker.session import Answer, Assignment, ResultTooLarge, Session, State, must_fit
 

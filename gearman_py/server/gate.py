@@ -10,8 +10,8 @@ import socket
 import ssl
 from collections.abc import Callable
 
+from gearman_py.net.tls import HANDSHAKE_LIMIT, why_refused
 from gearman_py.server.listener import Listener
-from gearman_py.tls import HANDSHAKE_LIMIT, why_refused
 
 log = logging.getLogger("gearmand")
 

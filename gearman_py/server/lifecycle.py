@@ -26,6 +26,7 @@ from gearman_py import __version__
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.queues import Queues
 from gearman_py.event_loop import new_event_loop
+from gearman_py.net.tls import TLSError
 from gearman_py.sdnotify import notify, watchdog_interval
 from gearman_py.server import memory
 from gearman_py.server.gate import Gate
@@ -36,7 +37,6 @@ from gearman_py.server.sockets import ADMIN, HTTP, Door, StartError
 from gearman_py.server.stores import open_store
 from gearman_py.server.web import WebConnection
 from gearman_py.store.base import Store, StoreError, first_number
-from gearman_py.tls import TLSError
 
 log = logging.getLogger("gearmand")
 

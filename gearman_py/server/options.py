@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gearman_py.config import as_words
+from gearman_py.net.servers import UNIX
 from gearman_py.server.settings import QUEUES, Settings
-from gearman_py.servers import UNIX
 
 PASSWORD = re.compile(r"(^|[\s?&;])(ssl)?password\s*=|://[^/@\s]*:[^/@\s]*@", re.IGNORECASE)
 """What a password looks like in libpq's words and in its addresses."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from gearman_py.config import size
+from gearman_py.net.servers import DEFAULT_PORT
+from gearman_py.net.tls import TLS
 from gearman_py.protocol.codec import MAX_PACKET
-from gearman_py.servers import DEFAULT_PORT
-from gearman_py.tls import TLS
 
 
 def option(default: Any, flags: str, help: str, **argparse_options: Any) -> Any:

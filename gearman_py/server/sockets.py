@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from gearman_py import keepalive
+from gearman_py.net import keepalive
+from gearman_py.net.servers import UNIX
 from gearman_py.server.settings import Settings
-from gearman_py.servers import UNIX
 
 log = logging.getLogger("gearmand")
 

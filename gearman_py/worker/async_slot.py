@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Collection
 from time import monotonic
 
 from gearman_py.errors import GearmanError
+from gearman_py.net.servers import Server, why_not
 from gearman_py.protocol.packets import Packet
-from gearman_py.servers import Server, why_not
 from gearman_py.worker.backoff import Backoff
 from gearman_py.worker.connection import Connection
 from gearman_py.worker.session import Answer, Assignment, Session, State

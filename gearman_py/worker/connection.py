@@ -5,11 +5,11 @@ import threading
 from collections.abc import Callable
 from typing import Self, cast
 
-from gearman_py.aio_dial import open_connection
 from gearman_py.errors import ConnectionLost, ProtocolError
+from gearman_py.net.aio_dial import open_connection
+from gearman_py.net.servers import Server, why_not
+from gearman_py.net.tls import TURNED_AWAY
 from gearman_py.protocol.packets import Packet
-from gearman_py.servers import Server, why_not
-from gearman_py.tls import TURNED_AWAY
 from gearman_py.worker.session import Session, say_once
 
 _FAREWELL = 2.0  # seconds for the server to close after we have said all we had to say

@@ -11,7 +11,7 @@ from inspect import isawaitable
 from time import monotonic
 from typing import Any, TypedDict
 
-from gearman_py.servers import Server
+from gearman_py.net.servers import Server
 from gearman_py.worker.async_slot import AsyncSlot
 from gearman_py.worker.connection import Connection
 from gearman_py.worker.declared import seconds, whole, word

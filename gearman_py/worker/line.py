@@ -4,10 +4,10 @@ import socket
 from struct import Struct
 from threading import Lock
 
-from gearman_py import keepalive
 from gearman_py.errors import ConnectionLost, ProtocolError
+from gearman_py.net import keepalive
+from gearman_py.net.servers import Server
 from gearman_py.protocol.packets import Packet
-from gearman_py.servers import Server
 from gearman_py.worker.session import Session, say_once
 
 # Seconds for a server to answer a grab or to take bytes; one that does not is as good as gone.

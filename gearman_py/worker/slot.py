@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection
 from threading import Thread
 from time import monotonic
 
-from gearman_py.dial import connect
 from gearman_py.errors import GearmanError
+from gearman_py.net.dial import connect
+from gearman_py.net.servers import Server, why_not
 from gearman_py.protocol.packets import Packet
-from gearman_py.servers import Server, why_not
 from gearman_py.worker.backoff import Backoff
 from gearman_py.worker.line import Line
 from gearman_py.worker.session import Answer, Assignment, Session, State

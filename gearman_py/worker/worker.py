@@ -15,11 +15,11 @@ from time import monotonic
 from typing import TypeVar, Unpack
 
 from gearman_py.event_loop import new_event_loop
+from gearman_py.net.servers import Servers, parse_servers
+from gearman_py.net.tls import TLS
 from gearman_py.printable import EntryFormatter
 from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.serializer import Serializer
-from gearman_py.servers import Servers, parse_servers
-from gearman_py.tls import TLS
 from gearman_py.worker.crew import CannotBegin, Crew, Plan, Settings
 from gearman_py.worker.declared import (
     Around,

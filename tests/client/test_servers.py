@@ -23,7 +23,7 @@ from gearman_py import (
     WorkerJob,
 )
 from gearman_py.client.routing import Router, key_of
-from gearman_py.servers import Server, parse_servers
+from gearman_py.net.servers import Server, parse_servers
 from gearman_py.testing import running, server
 from tests.ports import reserve_port
 

@@ -18,9 +18,9 @@ from threading import Condition, Thread, current_thread, main_thread
 from typing import Any
 
 from gearman_py import compat
+from gearman_py.net.servers import Server
 from gearman_py.protocol.codec import REQUEST, Decoder, response
 from gearman_py.protocol.packets import TEXT, Packet
-from gearman_py.servers import Server
 
 LIMIT = 30.0  # seconds in which anything awaited must come about
 TEXT_COMMAND = 9999

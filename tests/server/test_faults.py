@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from gearman_py import AsyncClient, Client, ConnectionLost, Retry, Worker, keepalive
+from gearman_py import AsyncClient, Client, ConnectionLost, Retry, Worker
+from gearman_py.net import keepalive
 from gearman_py.protocol.packets import Packet
 from gearman_py.testing import running
 from tests.server.process import LIMIT, Address, Peer, Server, await_true

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gearman_py.tls import TLS, TLSError
+from gearman_py.net.tls import TLS, TLSError
 from tests.authority import DAY, Authority, words
 from tests.server.process import Address, Server, await_true
 from tests.tally import tally

@@ -2,8 +2,8 @@
 
 import socket
 
-from gearman_py import keepalive
-from gearman_py.servers import Server
+from gearman_py.net import keepalive
+from gearman_py.net.servers import Server
 
 
 def connect(server: Server, timeout: float | None) -> socket.socket:
@@ -13,7 +13,7 @@ def connect(server: Server, timeout: float | None) -> socket.socket:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         keepalive.watch(connection)
         if server.tls is not None:
-            from gearman_py.tunnel import tunnel  # few need it, and it takes its time
+            from gearman_py.net.tunnel import tunnel  # few need it, and it takes its time
 
             return tunnel(connection, server.tls, server.host)
         return connection

@@ -10,8 +10,8 @@ import ssl
 from threading import Thread
 from time import monotonic
 
-from gearman_py import keepalive
-from gearman_py.tls import TLS, TURNED_AWAY, fresh_context
+from gearman_py.net import keepalive
+from gearman_py.net.tls import TLS, TURNED_AWAY, fresh_context
 
 PIECE = 2**16
 ROOM = 2**20  # bytes that may wait for either side; until there is less, no more is read

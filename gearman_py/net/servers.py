@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from socket import gaierror
 from typing import NamedTuple
 
-from gearman_py.tls import TLS, why_refused
+from gearman_py.net.tls import TLS, why_refused
 
 DEFAULT_PORT = 4730  # IANA's for Gearman
 ENVIRONMENT = "GEARMAN_SERVERS"  # as libgearman

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from gearman_py import keepalive
-from gearman_py.servers import Server
-from gearman_py.tls import fresh_context
+from gearman_py.net import keepalive
+from gearman_py.net.servers import Server
+from gearman_py.net.tls import fresh_context
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -27,7 +27,7 @@ async def open_connection(make: Callable[[], P], server: Server) -> P:
 
 
 def _look(loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
-    """End a connection whose other end is gone, as :mod:`gearman_py.keepalive` wants it."""
+    """End a connection whose other end is gone, as :mod:`gearman_py.net.keepalive` wants it."""
     if transport.is_closing():
         return
     if keepalive.gone(transport.get_extra_info("socket")):
