@@ -27,7 +27,7 @@ READ = [
         )
     ),
 ]
-NAMES = re.compile(r"\bNOBODY\b")  # the group of that name, in code
+NAMES = re.compile(r"\bNOBODY\b|\"nobody\"")  # the account and group of that name
 
 
 @pytest.mark.parametrize("path", READ, ids=lambda path: str(path.relative_to(ROOT)))

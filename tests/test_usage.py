@@ -20,7 +20,7 @@ LAB = ["--hosts", "inventory/lab"]
         (["plan", *LAB, "--parallel", "x"], "--parallel should be a whole number, not 'x'"),
         (["plan", *LAB, "--parallel", "0"], "--parallel 0: say 1 or more"),
         (["plan", *LAB, "--limit", ""], "--limit is empty: give it a value, or leave it out"),
-        (["plan", *LAB, "--limit", ","], "--limit ,: it names nobody; without it, all are meant"),
+        (["plan", *LAB, "--limit", ","], "--limit ,: it names no host; leave it out to mean all"),
         (["plan", *LAB, "--tags", ","], "--tags ,: it names nothing; without it, all is meant"),
         (["upgrade", *LAB, "--settle", "soon"], "--settle should be a number, not 'soon'"),
         (["upgrade", *LAB, "--settle", "nan"], "--settle nan: say 0 to 3600 seconds"),

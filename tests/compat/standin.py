@@ -173,12 +173,18 @@ class GearmanClientCommandHandler:
                 while self.connection.sent()[0] != Packet.GET_STATUS:
                     pass
                 self.connection.send(data)
+        elif self.has_ended(arguments.get("job_handle")):
+            self.connection.send(data)  # the other thread was faster: it changes nothing
         else:
             before = self.facts()
             self.connection.send(data)
             self.manager.poll_connections_until_stopped(
                 [self.connection], lambda _: self.facts() == before, timeout=LIMIT
             )
+
+    def has_ended(self, handle: Any) -> bool:
+        request = self.handle_to_request_map.get(handle)
+        return request is not None and request.submitted is not None and request.submitted.done()
 
     def facts(self) -> str:
         return str([{**vars(one), "timed_out": None} for one in self.requests])
