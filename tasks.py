@@ -59,9 +59,9 @@ PEERS = {
     "redis-server": "redis-server",
 }
 BENCHES = ("job_server", "libraries", "resize", "converge")
-# More processes than cores: most tests wait for another process.
+# More processes than cores: most tests wait for another process. Without the lab: there is one.
 SIDE_BY_SIDE = ("-n", "4", "--dist", "loadgroup", "--no-loadscope-reorder")
-FAST = ("-m", "not lab and not interop and not slow", "--hypothesis-profile", "fast")
+FAST = ("-m", "not lab and not interop and not slow", "--hypothesis-profile", "fast", *SIDE_BY_SIDE)
 CHECKS = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
 
 
@@ -326,7 +326,7 @@ def test(c: Context, only: Sequence[str] | None = None, fast: bool = False) -> i
     checks = () if only else CHECKS
     failed = [check[0] for check in checks if _python("-m", *check)]
     options = FAST if fast else ()
-    if _python("-m", "pytest", *options, *(only or SIDE_BY_SIDE)):
+    if _python("-m", "pytest", *options, *(only or ())):
         failed.append("pytest")
     if failed:
         print(f"invoke test: failed: {', '.join(failed)}", file=sys.stderr)

@@ -169,7 +169,8 @@ class Machine:
         leader = self.leader()
         if leader is None:
             raise ToolkitError(f"lab host {self.name} is not running: invoke lab.up")
-        enter = ("nsenter", f"--target={leader}", "--all", "--wd=/", "env", "-i", *ENVIRONMENT)
+        # --root: while it boots its namespace may still have this machine's root.
+        enter = ("nsenter", f"--target={leader}", "--all", "--root", "--wd=/", "env", "-i")
         return subprocess.run(
-            [*enter, *argv], input=input, capture_output=True, text=True, check=False
+            [*enter, *ENVIRONMENT, *argv], input=input, capture_output=True, text=True, check=False
         )
