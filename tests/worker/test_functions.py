@@ -16,6 +16,7 @@ from gearman_py import Client, JobException, JobFailed, Requeue, Worker, WorkerJ
 from gearman_py.serializer import JSON
 from gearman_py.testing import Server, job, running, server
 from tests.interop.conftest import server as c_server
+from tests.worker.kinds import serve
 
 
 class Jobs(NamedTuple):
@@ -39,26 +40,9 @@ def jobs(
             yield Jobs(f"{host}:{port}")
 
 
-@pytest.fixture(params=["thread", "process", "async"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture
 def worker(jobs: Jobs, kind: str) -> Worker:
     return Worker(jobs.address, processes=1 if kind == "process" else 0)
-
-
-def serve(worker: Worker, kind: str, function: Any, **options: Any) -> None:
-    """Add a plain function, or an async one that does the same."""
-    if kind == "async":
-
-        async def awaited(argument: Any) -> Any:
-            return function(argument)
-
-        worker.add_function("f", awaited, **options)
-    else:
-        worker.add_function("f", function, **options)
 
 
 def test_a_function_has_the_job(jobs: Jobs, worker: Worker, kind: str) -> None:

@@ -16,27 +16,12 @@ import pytest
 
 from gearman_py import Client, JobException, Outcome, Requeue, TimeLimit, Worker, WorkerJob
 from gearman_py.testing import Server, running
-
-
-@pytest.fixture(params=["thread", "process", "async"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+from tests.worker.kinds import serve
 
 
 @pytest.fixture
 def worker(gearman_server: Server, kind: str) -> Worker:
     return Worker(gearman_server.address, processes=1 if kind == "process" else 0)
-
-
-def serve(worker: Worker, kind: str, function: Any, **options: Any) -> None:
-    if kind == "async":
-
-        async def awaited(argument: Any) -> Any:
-            return function(argument)
-
-        worker.add_function("f", awaited, **options)
-    else:
-        worker.add_function("f", function, **options)
 
 
 def fail(job: WorkerJob) -> None:
