@@ -16,6 +16,5 @@ CLOCK = 300
 def base(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
     yield Systemd(SYSTEMD)
     yield Clock(CLOCK)
-    # None by default: hosts may have no way out to a package registry.
-    if names := host.variables.get("packages"):
+    if names := host.variables["packages"]:
         yield Packages(tuple(names))

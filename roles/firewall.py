@@ -15,14 +15,14 @@ Network = IPv4Network | IPv6Network
 
 
 def firewall(host: Host, inventory: Inventory, port: int) -> Iterator[Resource]:
-    if not host.variables.get("gearman_firewall", False):
+    if not host.variables["gearman_firewall"]:
         yield Firewall(None, unit())
         return
     known = {network for each in inventory.everyone for network in _addresses(each)}
-    known |= {_network(text, host) for text in host.variables.get("gearman_firewall_allow", ())}
+    known |= {_network(text, host) for text in host.variables["gearman_firewall_allow"]}
     v4 = sorted(each for each in known if isinstance(each, IPv4Network))
     v6 = sorted(each for each in known if isinstance(each, IPv6Network))
-    if "nftables" not in host.variables.get("packages", ()):
+    if "nftables" not in host.variables["packages"]:
         yield Packages(("nftables",))
     yield Directory("/etc/gearman")
     file = rules(port, [_written(each) for each in v4], [_written(each) for each in v6])

@@ -17,7 +17,6 @@ from roles.tls import fingerprint, flags, readers, speaks_tls, tls
 
 UNIT = "gearmand.service"
 SOCKET = "gearmand.socket"
-PORT = 4730
 EVERY = ("0.0.0.0", "::")  # noqa: S104  # addresses that cannot be connected to
 
 
@@ -30,8 +29,8 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
         UNIT,
         release,
         **place,
-        memory=host.variables.get("gearman_memory", "75%"),
-        durable=host.variables.get("gearman_durable", True),
+        memory=host.variables["gearman_memory"],
+        durable=host.variables["gearman_durable"],
         ca=fingerprint(inventory) if speaks_tls(host) else "",
         user=SERVER_USER,
     )
@@ -53,18 +52,17 @@ def listens(host: Host) -> tuple[str, int]:
 
     Raises :class:`InventoryError` for a name: systemd opens the port, and only at an address.
     """
-    variables = host.variables
-    address = variables.get("gearman_listen", host.address)
+    address = host.variables["gearman_listen"]
     try:
         ip_address(address)
     except ValueError:
-        named = "gearman_listen" if "gearman_listen" in variables else "ansible_host"
+        named = "gearman_listen" if host.is_set("gearman_listen") else "ansible_host"
         raise InventoryError(
             f"{host.where_is(named)}: {host.name} is a job server, and {address!r} is not an "
             "address to listen on: say gearman_listen: 10.0.0.247, or 0.0.0.0 for all of its "
             "addresses"
         ) from None
-    return address, variables.get("gearman_port", PORT)
+    return address, host.variables["gearman_port"]
 
 
 def reached(host: Host) -> str:

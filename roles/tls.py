@@ -13,12 +13,11 @@ FOLDER = "/etc/gearman/tls"
 CA = f"{FOLDER}/ca.pem"
 PAIR = f"{FOLDER}/host"
 READERS = "gearman"  # the group that may read the host's key: services, and who submits jobs
-DAYS = 90
 
 
 def speaks_tls(host: Host) -> bool:
     """Whether a job server does."""
-    return bool(host.variables.get("gearman_tls", False))
+    return bool(host.variables["gearman_tls"])
 
 
 def tls(host: Host, inventory: Inventory) -> Iterator[Resource]:
@@ -26,15 +25,14 @@ def tls(host: Host, inventory: Inventory) -> Iterator[Resource]:
     if not readers(inventory):
         return
     made = authority.of(host.folder)
-    listens = host.variables.get("gearman_listen", host.address)
     yield Group(READERS)
     yield Directory("/etc/gearman")
     yield Directory(FOLDER)
     yield File(CA, content=made.pem)
     yield Certificate(
         PAIR,
-        tuple(dict.fromkeys((host.name, host.address, listens))),
-        host.variables.get("gearman_certificate_days", DAYS),
+        tuple(dict.fromkeys((host.name, host.address, host.variables["gearman_listen"]))),
+        host.variables["gearman_certificate_days"],
         # On a client host who logs in submits jobs, and who is in the group.
         host.user if "client" in host.groups else "root",
         READERS,

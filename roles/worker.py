@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from provision.build import Artifact
 from provision.inventory.host import Host, Inventory
+from provision.inventory.schema import default
 from provision.resources.base import Resource
 from provision.resources.health import WorkerHealth
 from provision.resources.release import Release
@@ -12,7 +13,6 @@ from roles.job_server import servers
 from roles.runtime import ROOT, WORKER_USER, account
 from roles.tls import fingerprint, flags, readers, tls
 
-FUNCTIONS = ("reverse", "resize", "wc")
 TEMPLATE = "gearman-worker@.service"
 
 
@@ -25,7 +25,7 @@ def worker(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Res
         address=host.name,
         servers=",".join(known),
         ca=fingerprint(inventory),
-        memory=host.variables.get("gearman_worker_memory", "1G"),
+        memory=host.variables["gearman_worker_memory"],
         user=WORKER_USER,
     )
     yield from account(WORKER_USER, readers(inventory))
@@ -40,6 +40,6 @@ def worker(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Res
 
 def units(host: Host) -> dict[str, tuple[str, bool]]:
     """Function -> its unit, and whether this host should run it."""
-    wanted = host.variables.get("gearman_functions", FUNCTIONS)
-    known = dict.fromkeys((*wanted, *FUNCTIONS))
+    wanted = host.variables["gearman_functions"]
+    known = dict.fromkeys((*wanted, *default("gearman_functions")))
     return {each: (TEMPLATE.replace("@", f"@{each}"), each in wanted) for each in known}

@@ -20,7 +20,7 @@ def lines(folder: Path, options: Options) -> Iterator[str]:
 
 def _json(hosts: Sequence[Host]) -> Iterator[str]:
     for host in hosts:
-        variables = dict(host.variables)
+        variables = dict(_set(host))
         row = {"host": host.name, "groups": sorted(host.groups), "variables": variables}
         row["where"] = {name: host.where_is(name) for name in variables}
         yield json.dumps(row, default=str)
@@ -40,9 +40,14 @@ def _text(folder: Path, known: Inventory) -> Iterator[str]:
         yield f"{host.name}: {way}  ({_near(folder, host.where)})"
         rows = [
             (INDENT + name, _shown(value), _near(folder, host.where_is(name)))
-            for name, value in sorted(host.variables.items())
+            for name, value in sorted(_set(host))
         ]
         yield from _table(rows)
+
+
+def _set(host: Host) -> Iterator[tuple[str, Any]]:
+    """Its variables without the defaults."""
+    return ((name, value) for name, value in host.variables.items() if host.is_set(name))
 
 
 def _shown(value: Any) -> str:

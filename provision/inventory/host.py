@@ -21,9 +21,13 @@ class Host:
     jump: tuple[str, ...]  # hosts to go through, each [user@]host[:port]
     ssh_config: Path | None  # an OpenSSH configuration that says more of how to connect
     groups: frozenset[str]
-    variables: Mapping[str, Any] = field(hash=False)
+    variables: Mapping[str, Any] = field(hash=False)  # those set, and the defaults of the others
     where: str  # file:line
     folder: Path  # of the inventory: known_hosts is there
+
+    def is_set(self, variable: str) -> bool:
+        """Whether the inventory says it, and it is not a default."""
+        return variable in self._places
 
     def where_is(self, variable: str) -> str:
         """file:line of a variable; of the host when it is not set."""

@@ -49,7 +49,7 @@ class _Group:
 
     @property
     def priority(self) -> int:
-        value, _ = self.variables.get("ansible_group_priority", (1, None))
+        value, _ = (schema().defaults | self.variables)["ansible_group_priority"]
         return int(value)
 
 
@@ -216,11 +216,11 @@ class _Reader:
         ssh_config = values.get("ssh_config")
         return Host(
             name=name,
-            address=values.get("ansible_host", name),
-            port=values.get("ansible_port", 22),
+            address=values["ansible_host"],
+            port=values["ansible_port"],
             user=values.get("ansible_user") or getuser(),
             key_file=self._folder / Path(key_file).expanduser() if key_file else None,
-            become=values.get("ansible_become", True),
+            become=values["ansible_become"],
             jump=_jump(values, merged[ARGUMENTS][1] if ARGUMENTS in merged else None),
             ssh_config=self._folder / Path(ssh_config).expanduser() if ssh_config else None,
             groups=groups,
@@ -232,10 +232,13 @@ class _Reader:
 
 
 def _values(host: str, merged: Variables) -> dict[str, Any]:
-    """Every variable's value; those that schema.yml knows are ready to be used."""
+    """Every variable's value, set or default; those that schema.yml knows are ready to be used."""
     values = {key: value for key, (value, _) in merged.items()}
-    for key in merged.keys() & schema().variables.keys():
-        values[key] = checked(key, resolved(host, merged, key), merged[key][1])
+    complete = schema().defaults | merged
+    for key in complete.keys() & schema().kinds.keys():
+        # As for Ansible, what is set cannot refer to what is not.
+        known = merged if key in merged else complete
+        values[key] = checked(key, resolved(host, known, key), known[key][1])
         if isinstance(values[key], Secret):
             values[key].reveal()  # asked for now, and not when hosts are at work
     return values

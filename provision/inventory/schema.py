@@ -1,4 +1,4 @@
-"""What may stand in an inventory, as schema.yml shows it.
+"""What may stand in an inventory, and what a host has by default, as schema.yml shows it.
 
 A variable that schema.yml shows is checked. `gearman_*` and `ansible_*` that it does not show are
 refused, as are names that are nearly one of it; all others are somebody else's, and let through.
@@ -21,6 +21,7 @@ from provision.inventory.references import is_reference, refers
 from provision.inventory.secrets import Secret, from_command, from_environment
 
 SCHEMA = Path(__file__).parent / "schema.yml"
+EXAMPLE = "!example"  # the tag of a value that is not a default
 KINDS = {str: "a text", int: "a whole number", bool: "true or false", list: "a list of texts"}
 SIMILAR = 0.7  # as difflib counts: `workers` is meant to be `worker`, `berlin` is not
 NEARLY = 0.85  # of a name that is likely somebody else's: `package` is meant to be `packages`
@@ -66,14 +67,31 @@ Variables = dict[str, tuple[Any, Where]]
 class Schema:
     """What there may be."""
 
-    variables: Mapping[str, Any]  # name -> a value of the right kind
+    kinds: Mapping[str, type[Any]]  # of every variable's value
+    defaults: Variables
     groups: frozenset[str]
 
 
 @cache
 def schema() -> Schema:
-    known = yaml.safe_load(SCHEMA.read_text())["all"]
-    return Schema(known["vars"], frozenset(known["children"]))
+    ((_, everything),) = pairs(SCHEMA, document.parse(SCHEMA, document.read(SCHEMA)))
+    sections = {key.value: section for key, section in pairs(SCHEMA, everything)}
+    kinds: dict[str, type[Any]] = {}
+    defaults: Variables = {}
+    for key, node in pairs(SCHEMA, sections["vars"]):
+        if node.tag == EXAMPLE:
+            kinds[key.value] = str
+        else:
+            value = document.value(SCHEMA, node)
+            kinds[key.value] = type(value)
+            defaults[key.value] = value, place(SCHEMA, key)
+    groups = frozenset(key.value for key, _ in pairs(SCHEMA, sections["children"]))
+    return Schema(kinds, defaults, groups)
+
+
+def default(name: str) -> Any:
+    """What a variable is where an inventory does not set it."""
+    return schema().defaults[name][0]
 
 
 def variables_file(path: Path) -> Variables:
@@ -112,11 +130,11 @@ def _hidden(value: Any) -> Any:
 
 
 def _is_password(name: str) -> bool:
-    return name.endswith("_password") and name in schema().variables
+    return name.endswith("_password") and name in schema().kinds
 
 
 def _check_variable(name: str, where: Where) -> None:
-    known = schema().variables
+    known = schema().kinds
     if name in known or name in IDLE:
         return
     if not re.fullmatch(r"[A-Za-z_]\w*", name):
@@ -139,11 +157,11 @@ def _check_variable(name: str, where: Where) -> None:
 
 def checked(name: str, value: Any, where: Where) -> Any:
     """A variable's value, if it may be that; a password as :class:`Secret`."""
-    if name not in (known := schema().variables):
+    if name not in (known := schema().kinds):
         return value
     if _is_password(name):
         return _password(name, value, where)
-    kind = type(known[name])
+    kind = known[name]
     if isinstance(value, Secret):
         raise InventoryError(
             f"{where}: {name} is shown to whoever deploys, so it cannot be a secret: write it "
@@ -166,7 +184,7 @@ def checked(name: str, value: Any, where: Where) -> Any:
 
 
 def _wrong(name: str, value: Any, where: Where) -> InventoryError:
-    kind = type(schema().variables[name])
+    kind = schema().kinds[name]
     hidden = _is_password(name)
     shown = "nothing" if value is None else "something else" if hidden else repr(value)
     more = "; put it in quotes" if kind is str and isinstance(value, (int, float)) else ""

@@ -67,8 +67,8 @@ class _Guide:
         target = Stop(
             name=host.name,
             address=said.get("hostname", host.address),
-            port=host.port if "ansible_port" in host.variables else self._port(said),
-            user=host.user if "ansible_user" in host.variables else said.get("user", host.user),
+            port=host.port if host.is_set("ansible_port") else self._port(said),
+            user=host.user if host.is_set("ansible_user") else said.get("user", host.user),
             keys=(host.key_file,) if host.key_file else self._identities(said),
             only=host.key_file is not None or self._is_only(said),
             folder=host.folder,
@@ -79,7 +79,7 @@ class _Guide:
                 "keys": self._place("ansible_ssh_private_key_file", "identityfile", said),
             },
         )
-        written = host.jump if ARGUMENTS in host.variables else self._jump(said)
+        written = host.jump if host.is_set(ARGUMENTS) else self._jump(said)
         hops = self._hops(written)
         if len(hops) > LONGEST:
             raise InventoryError(
@@ -156,7 +156,7 @@ class _Guide:
         return bool(said.get("identitiesonly", "no").lower() == "yes")
 
     def _place(self, variable: str, option: str, said: Any) -> str:
-        if variable not in self._host.variables and option in said and self._file:
+        if not self._host.is_set(variable) and option in said and self._file:
             return f"{self._file}, {option}"
         return f"{variable}, {self._host.where_is(variable)}"
 

@@ -1,5 +1,6 @@
 """What an inventory means, and what a person reads who made a mistake in one."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,11 @@ from provision.inventory.patterns import chosen
 from provision.inventory.secrets import Secret
 
 ROOT = Path(__file__).resolve().parents[3]
+CODE = [
+    *(ROOT / "provision").rglob("*.py"),
+    *(ROOT / "roles").glob("*.py"),
+    *(ROOT / "templates").iterdir(),
+]
 WORKER = "worker: {hosts: {w1: }}\n"
 
 
@@ -53,10 +59,10 @@ def test_the_example_to_edit_is_the_three_hosts_of_the_tutorial() -> None:
 
 
 def test_all_that_the_schema_shows_may_be_written(folder: Path) -> None:
-    shown = yaml.safe_load(schema.SCHEMA.read_text())
+    shown = yaml.safe_load(schema.SCHEMA.read_text().replace(schema.EXAMPLE, ""))
     shown["all"]["children"]["worker"] = {"hosts": {"w1": None}}
     host = load(folder, hosts=yaml.safe_dump(shown))["w1"]
-    assert host.address == "10.0.0.247"
+    assert host.address == "w1"
     assert host.key_file == folder / "id_ed25519"
     assert host.variables["gearman_functions"] == ["reverse", "resize", "wc"]
 
@@ -65,6 +71,33 @@ def test_a_host_of_which_nothing_is_said_has_the_usual(folder: Path) -> None:
     host = load(folder, hosts=WORKER)["w1"]
     assert (host.address, host.port, host.become, host.key_file) == ("w1", 22, True, None)
     assert host.where == f"{folder}/hosts.yml:1"
+
+
+def test_a_host_has_the_default_of_every_variable_that_is_not_set(folder: Path) -> None:
+    both = "worker: {hosts: {w1: , w2: {ansible_host: 10.0.0.9, gearman_port: 5, packages: [jq]}}}"
+    found = load(folder, hosts=both)
+    w1, w2 = found["w1"], found["w2"]
+    assert (w1.variables["gearman_port"], w1.variables["packages"]) == (4730, [])
+    assert (w2.variables["gearman_port"], w2.variables["packages"]) == (5, ["jq"])
+    # What refers to another variable follows it.
+    assert (w1.variables["gearman_listen"], w2.variables["gearman_listen"]) == ("w1", "10.0.0.9")
+    assert w2.is_set("gearman_port")
+    assert not w1.is_set("gearman_port")
+    assert w1.where_is("gearman_port") == w1.where
+    assert w1.variables.keys() == schema.schema().defaults.keys()
+
+
+def test_what_is_set_cannot_refer_to_a_default_as_it_cannot_for_ansible(folder: Path) -> None:
+    hosts = 'worker: {hosts: {w1: {gearman_listen: "{{ ansible_host }}"}}}'
+    assert "which w1 has not" in complaint(folder, hosts=hosts)
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_default_stands_beside_the_schema(path: Path) -> None:
+    """``.get("gearman_memory", "75%")``, or a template's ``gearman_memory | default``."""
+    names = "|".join(map(re.escape, schema.schema().defaults))
+    again = re.compile(rf"""\.get\(\s*["']({names})["']|\b({names})\b[^}}\n]*\|\s*default""")
+    assert not again.search(path.read_text())
 
 
 def test_a_sudo_password_is_never_shown(folder: Path) -> None:
