@@ -17,6 +17,7 @@ FLOORS = (
         "net",
         "config",
         "errors",
+        "not_copied",
         "serializer",
         "sdnotify",
         "event_loop",

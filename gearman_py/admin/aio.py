@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import monotonic
 from typing import Self, TypeVar
 
@@ -18,6 +19,7 @@ from gearman_py.admin.answers import (
 from gearman_py.errors import ConnectionLost, JobTimeout, ServerUnavailable
 from gearman_py.net.servers import Server, Servers, parse_servers, why_not
 from gearman_py.net.tls import TLS, TURNED_AWAY, fresh_context
+from gearman_py.not_copied import NotCopied
 from gearman_py.per_loop import PerLoop, at_shutdown, hang_up
 
 T = TypeVar("T")
@@ -28,7 +30,7 @@ _FAREWELL = 2.0  # seconds for the server to take our leave
 _LONGEST_ROW = 2**26  # bytes: a worker may have thousands of functions
 
 
-class AsyncAdminClient:
+class AsyncAdminClient(NotCopied):
     """As AdminClient. Tasks may share it: their questions take turns. Each event loop that uses
     it has a connection of its own."""
 
@@ -64,7 +66,8 @@ class AsyncAdminClient:
 
     async def workers(self) -> list[WorkerInfo]:
         """As AdminClient.workers()."""
-        return await self._table("workers", WorkerInfo.parse)
+        known = [row.name for row in await self.status()]
+        return await self._table("workers", partial(WorkerInfo.parse, known=known))
 
     async def jobs(self) -> list[JobInfo]:
         """As AdminClient.jobs()."""

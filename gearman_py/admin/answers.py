@@ -1,6 +1,7 @@
 """What a job server is asked and says of itself, and how its lines are read. No I/O."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 from gearman_py.errors import AdminError
@@ -53,14 +54,26 @@ class WorkerInfo(NamedTuple):
     fd: int
     address: str
     client_id: str  # "-": it gave none
-    functions: tuple[str, ...]  # a name with a space counts as two: the line does not say
+    functions: tuple[str, ...]
 
     @classmethod
-    def parse(cls, line: str) -> "WorkerInfo":
-        """Read a line of ``workers``."""
-        head, _, functions = line.rpartition(" :")
+    def parse(cls, line: str, known: Iterable[str] = ()) -> "WorkerInfo":
+        """Read a line of ``workers``; ``known`` are the functions of the server.
+
+        A line separates names by spaces and does not quote them. A name with a space is one
+        name if it is known; where such names overlap, the longest counts.
+        """
+        names = frozenset(known)
+        spaced = sorted((name for name in names if " " in name), key=len, reverse=True)
+        head, _, tail = line.rpartition(" :")
+        functions = tuple(tail.split())
+        for mark in re.finditer(" :", line):  # an id or a name may hold one too
+            found = tuple(_split_names(line[mark.end() + 1 :], spaced))
+            if names.issuperset(found):
+                head, functions = line[: mark.start()], found
+                break
         fd, address, client_id = head.split(" ", 2)
-        return cls(int(fd), address, client_id, tuple(functions.split()))
+        return cls(int(fd), address, client_id, functions)
 
 
 class JobInfo(NamedTuple):
@@ -77,6 +90,15 @@ class JobInfo(NamedTuple):
         handle, *facts = line.rsplit("\t", 3)
         retries, ignored, background = map(int, facts)
         return cls(handle, retries, bool(ignored), bool(background))
+
+
+def _split_names(words: str, spaced: list[str]) -> Iterator[str]:
+    while words:
+        whole = next((name for name in spaced if f"{words} ".startswith(f"{name} ")), None)
+        name = words.partition(" ")[0] if whole is None else whole
+        if name:
+            yield name
+        words = words[len(name) + 1 :]
 
 
 def value_of(server: Server, line: str) -> str:

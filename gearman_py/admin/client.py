@@ -6,6 +6,7 @@ A listing ends with a line that is a single ``.``; the C server needs CR LF afte
 
 import socket
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import NoReturn, Self, TypeVar
 
@@ -23,11 +24,12 @@ from gearman_py.errors import ConnectionLost, JobTimeout, ServerUnavailable
 from gearman_py.net.dial import connect
 from gearman_py.net.servers import Servers, parse_servers, why_not
 from gearman_py.net.tls import TLS
+from gearman_py.not_copied import NotCopied
 
 T = TypeVar("T")
 
 
-class AdminClient:
+class AdminClient(NotCopied):
     """Asks one job server: the first of ``servers`` (as in Client) that can be reached.
 
     ``server`` is the one; ``passed_over`` holds those before it, and why each failed. Nothing
@@ -67,8 +69,12 @@ class AdminClient:
         return self._table("prioritystatus", PriorityStatus.parse)
 
     def workers(self) -> list[WorkerInfo]:
-        """Every connection of the server, clients and this one too."""
-        return self._table("workers", WorkerInfo.parse)
+        """Every connection of the server, clients and this one too.
+
+        Asks for the functions first: only by them can a name with a space be told from two.
+        """
+        known = [row.name for row in self.status()]
+        return self._table("workers", partial(WorkerInfo.parse, known=known))
 
     def jobs(self) -> list[JobInfo]:
         """Every job the server holds."""

@@ -26,6 +26,7 @@ from gearman_py.protocol.codec import MAX_PACKET
 
 OK, FAILED, USAGE, UNREACHABLE, LATE = range(5)
 INTERRUPTED = 130  # as a shell shows SIGINT
+BROKEN_PIPE = 141  # as a shell shows SIGPIPE, for a filter whose reader has left
 
 HOST_HELP = (
     "job server, as HOST, HOST:PORT, gearmans://HOST or unix:PATH; may be repeated "
@@ -39,6 +40,8 @@ exit status:
   2  the command line is wrong
   3  no server answers, or the connection to it was lost
   4  it did not end in time
+130  ended by ^C
+141  whoever read the output stopped reading, as head does
 """
 
 
@@ -49,9 +52,9 @@ def command(program: str, main: Callable[[], int]) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
+    except BrokenPipeError:  # who reads it, as head does, has had enough
         _drop_output()
-        return OK  # who reads it, as head does, has had enough
+        return BROKEN_PIPE
     except GearmanError as error:
         return complain(program, error)
     except OSError as error:  # of our own input or output: a connection's are GearmanErrors

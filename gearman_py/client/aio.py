@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any, Literal, Self, Unpack, overload
 
 from gearman_py.client.aio_dispatch import AsyncDispatcher
-from gearman_py.client.aio_job import AsyncJob, until_true
+from gearman_py.client.aio_job import AsyncJob
 from gearman_py.client.arguments import (
     Data,
     MapOptions,
@@ -27,12 +27,13 @@ from gearman_py.client.window import IN_FLIGHT, IN_FLIGHT_BYTES, Window, check
 from gearman_py.errors import GearmanError, JobTimeout
 from gearman_py.net.servers import Servers, parse_servers
 from gearman_py.net.tls import TLS
+from gearman_py.not_copied import NotCopied
 from gearman_py.per_loop import PerLoop
 from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.serializer import JSON, Serializer
 
 
-class AsyncClient:
+class AsyncClient(NotCopied):
     """Client for asyncio: the same words, awaited.
 
     It may be used in several event loops, one after the other or in threads: each has
@@ -231,7 +232,7 @@ class AsyncClient:
     ) -> AsyncIterator[bytes | GearmanError]:
         dispatcher = self._dispatcher
         given = map(dispatcher.job, wanted)
-        ended = _Ended()
+        ended = _Ended(dispatcher)
         try:
             while True:
                 batch = window.fill(given)
@@ -262,7 +263,7 @@ class AsyncClient:
     ) -> AsyncIterator[AsyncJob]:
         """As Client.as_completed()."""
         deadline = None if timeout is None else monotonic() + timeout
-        ended = _Ended()
+        ended = _Ended(self._dispatcher)
         left = set(jobs)
         for job in left:
             job.must_be_here()
@@ -324,7 +325,8 @@ class AsyncClient:
 class _Ended:
     """Jobs in the order in which they end."""
 
-    def __init__(self) -> None:
+    def __init__(self, dispatcher: AsyncDispatcher) -> None:
+        self._dispatcher = dispatcher
         self.jobs: deque[AsyncJob] = deque()
         self._changed = asyncio.Event()
 
@@ -335,4 +337,4 @@ class _Ended:
 
     async def any(self, deadline: float | None, late: str) -> None:
         """Wait until one has ended that was not taken yet. Raises JobTimeout(late)."""
-        await until_true(self._changed, lambda: bool(self.jobs), deadline, late)
+        await self._dispatcher.wait_until(self._changed, lambda: bool(self.jobs), deadline, late)

@@ -6,12 +6,12 @@ from functools import partial
 from time import monotonic
 from typing import cast
 
-from gearman_py.client.aio_job import AsyncJob, until_true
+from gearman_py.client.aio_job import AsyncJob
 from gearman_py.client.arguments import Submit, batches
 from gearman_py.client.job import JobStatus
 from gearman_py.client.routing import Manner, Router
 from gearman_py.client.session import Question, Session, read_status
-from gearman_py.errors import ConnectionLost, GearmanError, ServerUnavailable
+from gearman_py.errors import ConnectionLost, GearmanError, JobTimeout, ServerUnavailable
 from gearman_py.net.aio_dial import open_connection
 from gearman_py.net.servers import Server, why_not
 from gearman_py.net.tls import TURNED_AWAY
@@ -19,6 +19,7 @@ from gearman_py.per_loop import at_shutdown, hang_up
 
 _CLOSED = "closed by this client"
 FAREWELL = 2.0  # seconds for a connection that we close to end
+_MOST_AHEAD = 4 * 2**20  # bytes of data parts that are read before a task asks for them
 
 
 class AsyncDispatcher:
@@ -35,6 +36,32 @@ class AsyncDispatcher:
         self._lost: list[AsyncJob] = []  # to be submitted again
         self._revival: asyncio.Task[None] | None = None
         self._closing = False
+        self.waiting = 0  # tasks in wait_until()
+        self.ahead = 0  # bytes of data to be handed on that came since a task waited
+
+    async def wait_until(
+        self, changed: asyncio.Event, until: Callable[[], bool], deadline: float | None, late: str
+    ) -> None:
+        """Read until ``until()``, asking again at each change. Raises JobTimeout(late)."""
+        if until():
+            return
+        self.waiting += 1
+        self.ahead = 0
+        for connection in self._connections.values():
+            connection.read_on()
+        try:
+            async with asyncio.timeout(None if deadline is None else deadline - monotonic()):
+                while not until():
+                    changed.clear()
+                    await changed.wait()
+        except TimeoutError:
+            raise JobTimeout(late) from None
+        finally:
+            self.waiting -= 1
+
+    def is_ahead(self) -> bool:
+        """Whether more data has come than those who are given it have asked for."""
+        return self.ahead > _MOST_AHEAD and not self.waiting
 
     async def close(self, why: str = _CLOSED) -> None:
         """Close the connections, and wait until they have ended."""
@@ -116,7 +143,7 @@ class AsyncDispatcher:
                 connection.session.submit(job)
             connection.flush()
         for connection, _ in ready:
-            await connection.room.wait()
+            await self.wait_until(connection.room, connection.room.is_set, None, "")
 
     async def _accepted(self, jobs: list[AsyncJob], deadline: float) -> None:
         for job in reversed(jobs):  # the last to be answered first: one wait for most of them
@@ -166,7 +193,7 @@ class AsyncDispatcher:
                 return living
             async with asyncio.timeout(self.manner.connect_timeout):
                 session = Session(str(server), self.manner.max_packet)
-                make = partial(_Connection, session)
+                make = partial(_Connection, session, self.is_ahead)
                 connection = self._connections[server] = await open_connection(make, server)
             return connection
 
@@ -194,15 +221,21 @@ class AsyncDispatcher:
         question.on_done = done.set
         connection.flush()
         late = f"no answer from {connection.session.server} within {self.manner.submit_timeout:g} s"
-        await until_true(done, question.done, monotonic() + self.manner.submit_timeout, late)
+        deadline = monotonic() + self.manner.submit_timeout
+        await self.wait_until(done, question.done, deadline, late)
         return question.outcome()
 
 
 class _Connection(asyncio.Protocol):
-    """Carries a session's bytes. asyncio sets TCP_NODELAY itself."""
+    """Carries a session's bytes; reads no further while ``is_ahead()`` and no task waits.
 
-    def __init__(self, session: Session) -> None:
+    asyncio sets TCP_NODELAY itself.
+    """
+
+    def __init__(self, session: Session, is_ahead: Callable[[], bool]) -> None:
         self.session = session
+        self._is_ahead = is_ahead
+        self._paused = False
         self.transport: asyncio.Transport
         self.room = asyncio.Event()  # the server reads what we write
         self.room.set()
@@ -237,6 +270,15 @@ class _Connection(asyncio.Protocol):
         self.session.receive(data)
         if self.session.error is not None:
             self.transport.close()
+        elif self._is_ahead():
+            self.transport.pause_reading()
+            self._paused = True
+
+    def read_on(self) -> None:
+        """A task waits: read again."""
+        if self._paused:
+            self._paused = False
+            self.transport.resume_reading()
 
     def pause_writing(self) -> None:
         self.room.clear()

@@ -25,6 +25,7 @@ class AsyncJob(ClientJob):
     ) -> None:
         super().__init__(given, prefix=prefix, resubmits=resubmits, serializer=serializer)
         self._changed = asyncio.Event()
+        self._handed_on = given.on_data is not None
 
     async def result(self, timeout: Timeout = ...) -> bytes:  # noqa: ASYNC109  Job's word
         """As Job.result(). Callbacks given to submit() run in here."""
@@ -38,6 +39,12 @@ class AsyncJob(ClientJob):
         await self.deliver()
         return self._outcome()
 
+    def _add_data(self, data: bytes) -> None:
+        """A part of the result has come."""
+        super()._add_data(data)
+        if self._handed_on:
+            self._dispatcher.ahead += len(data)
+
     async def deliver(self) -> None:
         """Run the callbacks for what has happened since, and await those that are to be."""
         while self._news:
@@ -48,6 +55,7 @@ class AsyncJob(ClientJob):
     async def stream(self, timeout: Timeout = ...) -> AsyncIterator[bytes]:  # noqa: ASYNC109
         """As Job.stream()."""
         self._must_have_result()
+        self._handed_on = True
         limit = self._dispatcher.manner.limit(timeout)
         late = f"no next data of {self.function} within {limit} s (job {self.handle})"
         ended = False
@@ -72,7 +80,7 @@ class AsyncJob(ClientJob):
 
     async def _wait(self, until: Callable[[], bool], deadline: float | None, late: str) -> None:
         self.must_be_here()
-        await until_true(self._changed, until, deadline, late)
+        await self._dispatcher.wait_until(self._changed, until, deadline, late)
 
     def __await__(self) -> Generator[Any, None, bytes]:
         return self.result().__await__()
@@ -100,7 +108,7 @@ class AsyncJob(ClientJob):
 
     async def accepted(self, deadline: float, late: str) -> None:
         """Wait until a server has answered for it. Raises JobTimeout(late)."""
-        await until_true(
+        await self._dispatcher.wait_until(
             self._changed, lambda: self.state is not JobState.SUBMITTED, deadline, late
         )
 
@@ -110,18 +118,3 @@ class AsyncJob(ClientJob):
 
     def _again(self, error: GearmanError) -> None:
         self._dispatcher.submit_again(self, error)
-
-
-async def until_true(
-    changed: asyncio.Event, until: Callable[[], bool], deadline: float | None, late: str
-) -> None:
-    """Wait until ``until()``, asking again at each change. Raises JobTimeout(late)."""
-    if until():
-        return
-    try:
-        async with asyncio.timeout(None if deadline is None else deadline - monotonic()):
-            while not until():
-                changed.clear()
-                await changed.wait()
-    except TimeoutError:
-        raise JobTimeout(late) from None

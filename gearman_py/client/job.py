@@ -21,6 +21,7 @@ from gearman_py.client.arguments import (
 )
 from gearman_py.client.routing import key_of
 from gearman_py.errors import GearmanError
+from gearman_py.not_copied import NotCopied
 from gearman_py.serializer import JSON, Serializer
 
 
@@ -75,12 +76,14 @@ class JobSnapshot:
         return self
 
 
-class ClientJob:
+class ClientJob(NotCopied):
     """What both kinds of client job share: the facts, and the news to be told.
 
     ``resubmits``: how often it may be submitted again when its server is lost.
     Raises ValueError or ArgumentTooLarge for what cannot be submitted.
     """
+
+    instead = "pass on its handle, or snapshot()"
 
     def __init__(
         self,

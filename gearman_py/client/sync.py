@@ -23,11 +23,12 @@ from gearman_py.client.window import IN_FLIGHT, IN_FLIGHT_BYTES, Window, check
 from gearman_py.errors import GearmanError, JobTimeout
 from gearman_py.net.servers import Servers, parse_servers
 from gearman_py.net.tls import TLS
+from gearman_py.not_copied import NotCopied
 from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.serializer import JSON, Serializer
 
 
-class Client:
+class Client(NotCopied):
     """Submits jobs. Safe to use from several threads; a forked child opens its own connections.
 
     ``servers`` are "host", "host:port", "[address]:port" or "unix:/path", in a list or parted by

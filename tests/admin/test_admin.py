@@ -1,5 +1,6 @@
 """AdminClient and gearadmin against our job server."""
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -8,9 +9,12 @@ from typing import Any
 
 import pytest
 
-from gearman_py import AdminError, Client, QueueFull, ServerUnavailable
+from gearman_py import AdminError, AsyncAdminClient, Client, QueueFull, ServerUnavailable
 from gearman_py.admin.answers import FunctionStatus, WorkerInfo
 from gearman_py.admin.client import AdminClient
+from gearman_py.protocol.codec import request
+from gearman_py.protocol.packets import Packet
+from tests.conftest import await_true
 from tests.ports import reserve_port
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
@@ -30,6 +34,38 @@ def test_lines_are_read_whatever_names_hold() -> None:
     assert FunctionStatus.parse("a\tb\t3\t1\t2") == FunctionStatus("a\tb", 3, 1, 2)
     assert WorkerInfo.parse("3 ::1 an id : f g") == WorkerInfo(3, "::1", "an id", ("f", "g"))
     assert WorkerInfo.parse("3 ::1 - :").functions == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "client_id", "functions"),
+    [
+        ("3 ::1 an :id : a b c", "an :id", ("a b", "c")),
+        ("3 ::1 - : c :d a b", "-", ("c", ":d a", "b")),
+        ("3 ::1 - : b unknown", "-", ("b", "unknown")),
+        ("3 ::1 - :", "-", ()),
+        ("3 ::1 an :", "an", ()),
+    ],
+)
+def test_a_line_of_workers_is_read_by_what_is_known(
+    line: str, client_id: str, functions: tuple[str, ...]
+) -> None:
+    row = WorkerInfo.parse(line, known={"a b", "b", "c", ":d a"})
+    assert (row.client_id, row.functions) == (client_id, functions)
+
+
+def test_workers_have_functions_with_spaces_in_their_names(gearmand: Any) -> None:
+    names = {"two words", "two", "two words more", "a :b", " around "}
+    with socket.create_connection(("127.0.0.1", gearmand.port)) as worker:
+        worker.sendall(b"".join(request(Packet.CAN_DO, name.encode()) for name in names))
+
+        async def use() -> set[tuple[str, ...]]:
+            async with AsyncAdminClient(gearmand.address) as admin:
+                return {tuple(sorted(row.functions)) for row in await admin.workers()}
+
+        with AdminClient(gearmand.address) as admin:
+            await_true(lambda: len(admin.status()) == len(names))
+            known = {tuple(sorted(row.functions)) for row in admin.workers()}
+        assert known == asyncio.run(use()) == {tuple(sorted(names)), ()}
 
 
 def test_a_refusal_is_an_error(gearmand: Any) -> None:

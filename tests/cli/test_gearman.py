@@ -185,17 +185,20 @@ def test_the_page_about_the_commands_shows_what_they_do(
     assert done.stderr == b""
 
 
-def test_a_reader_that_goes_away_is_no_error(
-    program: Any, serve: Any, shared_gearmand: Any
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [("gearman", ("-f", "c-pipe", "x")), ("gearadmin", ("--status",))],
+)
+def test_a_command_whose_reader_has_left_ends_as_a_filter_does(
+    program: Any, serve: Any, shared_gearmand: Any, command: str, arguments: tuple[str, ...]
 ) -> None:
     serve("c-pipe", "--", "cat")
     read, write = os.pipe()
     os.close(read)
-    where = ("-p", str(shared_gearmand.port))
-    client = program("gearman", *where, "-f", "c-pipe", "x", stdout=write)
+    client = program(command, "-p", str(shared_gearmand.port), *arguments, stdout=write)
     os.close(write)
     _, errors = client.communicate(timeout=30)
-    assert (client.returncode, errors) == (0, b"")
+    assert (client.returncode, errors) == (141, b"")  # as a shell shows SIGPIPE
 
 
 def test_interrupt_ends_a_client_quietly(program: Any, shared_gearmand: Any, until: Until) -> None:

@@ -13,8 +13,10 @@ import pytest
 
 import gearman_py
 from gearman_py import (
+    AdminClient,
     AdminError,
     ArgumentTooLarge,
+    AsyncAdminClient,
     AsyncClient,
     Client,
     ConnectionLost,
@@ -139,3 +141,19 @@ def test_so_does_who_awaits(failing: str) -> None:
             _check(_pickled(error.value, pickle.HIGHEST_PROTOCOL))
 
     asyncio.run(use())
+
+
+@pytest.mark.parametrize("make", COPIES)
+@pytest.mark.parametrize("kind", [Client, AsyncClient, AdminClient, AsyncAdminClient])
+def test_a_client_says_that_it_cannot_be_copied(
+    kind: Callable[[str], Any], make: Callable[[Any], Any]
+) -> None:
+    expected = f"{kind.__name__} cannot be copied or pickled: make one in each process"
+    with pytest.raises(TypeError, match=expected):
+        make(kind("127.0.0.1:1"))
+
+
+@pytest.mark.parametrize("make", COPIES)
+def test_so_does_a_job(make: Callable[[Any], Any]) -> None:
+    with pytest.raises(TypeError, match=r"cannot be copied or pickled: pass on its handle"):
+        make(JOB)

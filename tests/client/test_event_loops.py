@@ -1,6 +1,7 @@
 """One AsyncClient or AsyncAdminClient in several event loops, after each other and at once."""
 
 import asyncio
+import gc
 import threading
 from typing import Any
 
@@ -73,6 +74,33 @@ def test_the_connection_of_a_closed_loop_ends(gearmand: Any) -> None:
         asyncio.run(use())
     with AdminClient(gearmand.address) as other:
         await_true(lambda: len(other.workers()) == 1)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # asyncio's, for such loops
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_connection_of_a_loop_closed_without_a_shutdown_ends(gearmand: Any) -> None:
+    client, admin = AsyncClient(gearmand.address), AsyncAdminClient(gearmand.address)
+    loops = []
+    for _ in range(3):
+        loops.append(asyncio.new_event_loop())
+        loops[-1].run_until_complete(client.ping())
+        loops[-1].run_until_complete(admin.version())
+        loops[-1].close()
+    lost = asyncio.new_event_loop()
+    job = lost.run_until_complete(client.submit("loops-nobody"))
+    lost.close()
+    with pytest.raises(ConnectionLost, match=f"another event loop; job {job.handle}"):
+        asyncio.run(job.result())
+
+    async def use() -> None:
+        await client.ping()
+        await admin.version()
+
+    asyncio.run(use())  # another loop uses them: the connections of closed ones are ended
+    with AdminClient(gearmand.address) as other:
+        await_true(lambda: len(other.workers()) == 1)
+    del loops, lost, job
+    gc.collect()  # the warnings come in here
 
 
 def test_an_admin_client_too(address: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -22,6 +23,11 @@ def address(shared_gearmand: Any, serve_worker: Any) -> str:
             job.send_data(b"%d" % number)
             job.send_warning(b"w%d" % number)
         return b"end"
+
+    @worker.function("stream-large")
+    def large(job: WorkerJob) -> None:
+        for _ in range(int(job.workload)):
+            job.send_data(bytes(2**20))
 
     @worker.function("stream-fail")
     def fail(job: WorkerJob) -> None:
@@ -101,6 +107,47 @@ def test_a_callback_may_be_awaited(address: str) -> None:
             assert heard == WANTED[:20] * 2
             jobs = await client.submit_many([])
             assert jobs == []
+
+    asyncio.run(use())
+
+
+@pytest.mark.parametrize("with_callback", [True, False])
+def test_parts_wait_at_the_server_for_a_task_that_is_slow(
+    address: str, with_callback: bool
+) -> None:
+    heard = 0
+
+    async def hear(part: bytes) -> None:
+        nonlocal heard
+        heard += len(part)
+        await asyncio.sleep(0.005)  # what it does with a part
+
+    async def use() -> None:
+        async with AsyncClient(address, timeout=LIMIT) as client:
+            if with_callback:
+                await client.do("stream-large", "100", on_data=hear)
+                return
+            async for part in await client.submit("stream-large", "100"):
+                await hear(part)
+
+    tracemalloc.start()
+    try:
+        asyncio.run(use())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert heard == 100 * 2**20
+    assert peak < 25 * 2**20
+
+
+def test_another_job_is_not_held_up_by_a_task_that_is_slow(address: str) -> None:
+    async def use() -> None:
+        async with AsyncClient(address, timeout=LIMIT) as client:
+            parts = (await client.submit("stream-large", "20")).stream()
+            first = await anext(parts)
+            assert await client.do("stream-count", "0") == b"end"  # what comes before is read
+            rest = [part async for part in parts]
+            assert len(first) + sum(map(len, rest)) == 20 * 2**20
 
     asyncio.run(use())
 
