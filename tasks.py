@@ -59,9 +59,9 @@ PEERS = {
     "redis-server": "redis-server",
 }
 BENCHES = ("job_server", "libraries", "resize", "converge")
-# More processes than cores: most tests wait for another process. Without the lab: there is one.
+# More processes than cores: most tests wait for another process. The lab's run in one of them.
 SIDE_BY_SIDE = ("-n", "4", "--dist", "loadgroup", "--no-loadscope-reorder")
-FAST = ("-m", "not lab and not interop and not slow", "--hypothesis-profile", "fast", *SIDE_BY_SIDE)
+FAST = ("-m", "not lab and not interop and not slow", "--hypothesis-profile", "fast")
 CHECKS = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
 
 
@@ -325,7 +325,7 @@ def test(c: Context, only: Sequence[str] | None = None, fast: bool = False) -> i
         print(f"{error}; the tests that need them are skipped")
     checks = () if only else CHECKS
     failed = [check[0] for check in checks if _python("-m", *check)]
-    options = FAST if fast else ()
+    options = (*(FAST if fast else ()), *(() if only else SIDE_BY_SIDE))
     if _python("-m", "pytest", *options, *(only or ())):
         failed.append("pytest")
     if failed:

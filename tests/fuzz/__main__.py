@@ -34,7 +34,10 @@ def fuzz(name: str, seconds: int) -> int:
             *(f"-max_len={LARGEST.get(name, 1000)}", f"-artifact_prefix={ended}/"),
             *("-print_final_stats=1", corpus),
         )
-        command = [sys.executable, "-m", "tests.fuzz.one", name, *options]
+        # libFuzzer's limit counts what the process that started it has held (a maximum survives
+        # exec): timeout, which is small, starts it.
+        limit = ("timeout", "--foreground", str(seconds + 100))
+        command = [*limit, sys.executable, "-m", "tests.fuzz.one", name, *options]
         done = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parents[1])
         for file in Path(ended).iterdir():
             found.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """The tests of this folder run against real hosts: the lab, as it runs already or brought up."""
 
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from types import ModuleType
 
 import pytest
 
+from provision.lab import base
 from provision.lab import lab as the_lab
 from provision.lab import programs as local
 
@@ -28,8 +30,14 @@ def lab() -> Iterator[ModuleType]:
         pytest.skip("the lab boots real machines, which takes root")
     if packages := local.missing(the_lab.PROGRAMS):
         pytest.skip(f"the lab needs Debian packages: apt-get install {' '.join(packages)}")
-    was_up = any(row.state == "up" for row in the_lab.status())
-    the_lab.up(print)
-    yield the_lab
-    if not was_up:
-        the_lab.down(print)
+    base.CACHE.mkdir(parents=True, exist_ok=True)
+    with (base.CACHE / "tests.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pytest.fail("another process is running the lab's tests; there is one lab")
+        was_up = any(row.state == "up" for row in the_lab.status())
+        the_lab.up(print)
+        yield the_lab
+        if not was_up:
+            the_lab.down(print)

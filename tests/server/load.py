@@ -46,7 +46,6 @@ class Book:
         self.acknowledged: set[int] = set()
         self.refused: set[int] = set()
         self.runs: Counter[int] = Counter()
-        self.ended: dict[int, float] = {}  # when its worker said so last
         self.excused: set[int] = set()  # may run twice
         self._next = 0
         self._lock = threading.Lock()
@@ -55,11 +54,6 @@ class Book:
         with self._lock:
             self._next += WINDOW
             return range(self._next - WINDOW, self._next)
-
-    def server_died(self) -> None:
-        """Now; those that were running, or ended lately, are excused."""
-        lately = time.monotonic() - LATELY
-        self.excused |= {one for one in list(self.runs) if self.ended.get(one, lately) >= lately}
 
     def submit(self, address: Address) -> None:
         """Submit until the server is gone."""
@@ -78,7 +72,11 @@ class Book:
             pass
 
     def work(self, address: Address, *, until_empty: bool = False) -> None:
-        """Do jobs until the server is gone, or has no more."""
+        """Do jobs until the server is gone, or has no more.
+
+        When it is gone, what this worker ended lately is excused: the server need not have heard.
+        """
+        ended: dict[int, float] = {}
         try:
             peer = Peer(address)
             with peer.socket:
@@ -92,10 +90,11 @@ class Book:
                         continue
                     number = int(facts[2].split()[1])
                     self.runs[number] += 1
+                    ended[number] = time.monotonic()
                     peer.say(Packet.WORK_COMPLETE, facts[0], b"")
-                    self.ended[number] = time.monotonic()
         except GONE:
-            pass
+            lately = time.monotonic() - LATELY
+            self.excused |= {number for number, when in ended.items() if when >= lately}
 
     @contextmanager
     def load(self, address: Address, *, clients: int = 4, workers: int = 2) -> Iterator[None]:

@@ -64,7 +64,6 @@ def test_jobs_survive_kill_9_under_load(durable: Start) -> None:
             time.sleep(random.Random(seed).uniform(0.2, 0.8))  # noqa: S311 - how long is the load
             server.process.kill()
             server.process.wait()
-            book.server_died()
     book.work(durable().listening(), until_empty=True)
     tally("kill", kills=KILLS, **book.check())
     assert len(book.acknowledged) > 100 * KILLS
@@ -77,7 +76,6 @@ def test_server_told_to_stop_under_load_stops_soon_and_keeps_all(durable: Start)
         with book.load(server.listening()):
             time.sleep(0.3)  # how long is the load
             assert server.end() == 0
-            book.server_died()
     book.work(durable().listening(), until_empty=True)
     tally("stop", stops=STOPS, **book.check())
 
@@ -118,7 +116,6 @@ def test_long_mixed_load_needs_no_more_of_anything_at_its_end(
         assert server.resident() < 1.1 * resident + 8 * 2**20
         server.process.kill()
         server.process.wait()
-        book.server_died()
     book.work(durable().listening(), until_empty=True)
     tally("soak", seconds=SOAK, foreground=answered, **book.check())
 

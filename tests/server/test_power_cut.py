@@ -78,7 +78,6 @@ def cut_the_power(
             made.cut()
             server.process.kill()
             server.process.wait()
-            book.server_died()
         server = Server([*options, str(made.kept / "queue")], where)
         try:
             book.work(server.listening(), until_empty=True)

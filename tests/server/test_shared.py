@@ -99,7 +99,6 @@ def test_jobs_of_a_killed_server_run_on_another(serve: Start, database: Database
             await_load(book)
             server.process.kill()
             server.process.wait()
-            book.server_died()
         server = another
         await_succession(server)
     book.work(server.listening(), until_empty=True)
@@ -114,12 +113,10 @@ def test_servers_of_one_name_and_one_moment_lose_nothing_of_each_other(serve: St
             await_load(book)
             one.process.kill()
             one.process.wait()
-            book.server_died()
             await_succession(two)
             await_load(book)
             two.process.kill()
             two.process.wait()
-            book.server_died()
         last = serve(program=("-c", ONE_MOMENT))
         last.listening()
         await_succession(last)
@@ -261,7 +258,6 @@ def test_jobs_survive_kill_9_of_the_database(serve: Start, database: Database) -
             database.start()
         await_load(book)
         assert server.end() == 0
-        book.server_died()
     book.work(serve().listening(), until_empty=True)
     tally("database", kills=SUCCESSIONS, **book.check())
 
