@@ -17,7 +17,7 @@ from typing import IO, NoReturn, Self
 from gearman_py.worker.job import Failed, WorkerJob
 
 _PART = 2**16  # bytes of the command's errors that are passed on at a time
-_TAIL = 2000  # bytes of the command's errors that a client of a failed job is shown
+ERROR_TAIL = 2000  # bytes of the command's errors that a client of a failed job is shown
 
 
 class Filter:
@@ -73,7 +73,7 @@ class Filter:
                 self._argv, stdin=pipe, stdout=pipe, stderr=pipe, process_group=0
             )
         except OSError as error:
-            _fail(f"{self._argv[0]}: {error.strerror}")
+            fail(f"{self._argv[0]}: {error.strerror}")
         self._process = process
         assert process.stdin and process.stdout and process.stderr  # noqa: S101  for mypy
         errors = bytearray()
@@ -98,7 +98,7 @@ class Filter:
                 job.send_data(result)
             if errors:
                 job.send_warning(bytes(errors))
-            _fail(f"{self._argv[0]}: {_how(process.returncode)}")
+            fail(f"{self._argv[0]}: {describe_exit(process.returncode)}")
         return result
 
     def _collect(self, job: WorkerJob, output: IO[bytes]) -> bytes:
@@ -110,7 +110,7 @@ class Filter:
 
     def _bounded(self, output: bytes) -> bytes:
         if len(output) > self._limit:
-            _fail(f"{self._argv[0]}: its output is over the limit of {self._limit} bytes")
+            fail(f"{self._argv[0]}: its output is over the limit of {self._limit} bytes")
         return output
 
     def _kill(self) -> None:
@@ -139,15 +139,17 @@ def _relay(stderr: IO[bytes], tail: bytearray) -> None:
             with suppress(OSError):  # whoever read ours has gone; the command goes on
                 sys.stderr.buffer.write(part)
                 sys.stderr.flush()
-            tail += part[-_TAIL:]
-            del tail[:-_TAIL]
+            tail += part[-ERROR_TAIL:]
+            del tail[:-ERROR_TAIL]
 
 
-def _fail(why: str) -> NoReturn:
+def fail(why: str) -> NoReturn:
+    """End the job; its client is told why."""
     raise Failed(f"{why}\n")
 
 
-def _how(status: int) -> str:
+def describe_exit(status: int) -> str:
+    """How a process ended, by its return code."""
     if status > 0:
         return f"exit status {status}"
     return f"killed by {signal.Signals(-status).name}"

@@ -2,11 +2,13 @@
 
 import importlib
 import os
+import shutil
 import sys
 import traceback
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +26,18 @@ from gearman_py.cli.common import (
     positive,
     servers,
 )
+from gearman_py.cli.run_command import run_command
 from gearman_py.config import as_words, read_table
 from gearman_py.functions import BUNDLED, load
+from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.worker import handover
 from gearman_py.worker.worker import Worker
 
 _EPILOG = f"""\
 FUNCTION is a bundled one: {", ".join(BUNDLED)};
-or MODULE:OBJECT, a gearman_py.Worker with functions of your own.
+or MODULE:OBJECT, a gearman_py.Worker with functions of your own. With a COMMAND it is any
+name: the command is run once a job, as gearman -w does, up to --concurrency at a time. The
+workload is its input, its output the result; what ends with another status than 0 fails.
 
 SIGTERM and ^C drain: jobs in hand are finished, no others are taken. A second one ends the
 worker at once; the servers then give its jobs to others. SIGHUP starts a new worker, of
@@ -46,6 +52,7 @@ exit status:
 examples:
   gearman-worker --host jobs.example.org reverse wc
   gearman-worker --processes 4 --timeout 60 myapp.jobs:worker
+  gearman-worker --concurrency 8 --timeout 60 lines -- wc -l
 """
 # Options that a worker is configured with under the same name.
 _SETTINGS = (
@@ -57,16 +64,25 @@ _SETTINGS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve functions until a signal; return the exit status."""
     parser = command_parser()
-    options = _parse(parser, arguments)
+    words, argv = _split(sys.argv[1:] if arguments is None else arguments)
+    options = _parse(parser, words)
     if options.reload is not None:
         return _reload(options.reload)
     # A daemon's first words belong in its log; a module may have something to say as it loads.
     log_to_stderr((options.verbose or 0) + 1)
-    worker = _worker(parser, options)
+    worker = _worker(parser, options, argv)
     return command("gearman-worker", lambda: _run(parser, worker, burst=bool(options.burst)))
 
 
-def _parse(parser: ArgumentParser, arguments: Sequence[str] | None) -> Namespace:
+def _split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Our own words, and the command that stands after `--`."""
+    if "--" not in arguments:
+        return arguments, ()
+    middle = list(arguments).index("--")
+    return arguments[:middle], arguments[middle + 1 :]
+
+
+def _parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     """The options given, else those of the file of --config."""
     options = parser.parse_args(arguments)
     if options.config is not None:
@@ -86,24 +102,28 @@ def _parse(parser: ArgumentParser, arguments: Sequence[str] | None) -> Namespace
     return options
 
 
-def _worker(parser: ArgumentParser, options: Namespace) -> Worker:
+def _worker(parser: ArgumentParser, options: Namespace, argv: Sequence[str]) -> Worker:
     named = [*(options.host or []), *([options.servers] if options.servers else [])]
     settings = {name: getattr(options, name) for name in _SETTINGS}
     settings = {name: value for name, value in settings.items() if value is not None}
-    own = [name for name in dict.fromkeys(options.functions) if ":" in name]
+    own = [] if argv else [name for name in dict.fromkeys(options.functions) if ":" in name]
     if len(own) > 1:
         parser.error(f"{own[1]!r}: one MODULE:OBJECT at a time, with a process for each")
     if own and options.prefix:
         parser.error(f"--prefix is for bundled functions; {own[0]} says its own")
     worker = _load(parser, own[0]) if own else _bundled(parser, options)
     for name in dict.fromkeys(options.functions):
-        if name not in own:
+        if argv:
+            _add_command(parser, worker, name, argv, options.max_packet or MAX_PACKET)
+        elif name not in own:
             _add(parser, worker, name)
     tls = options.ssl or options.ssl_ca_file or options.ssl_certificate or options.ssl_key
     if named or options.port or tls:
         settings["servers"] = servers(parser, options, named)
     try:
         worker.configure(**settings)
+        for name in filter(None, (options.trial, options.ping)):
+            worker.add_ping(name, alone=name == options.trial)
     except ValueError as error:
         parser.error(str(error))
     return worker
@@ -143,6 +163,17 @@ def _add(parser: ArgumentParser, worker: Worker, name: str) -> None:
         worker.add_function(name, load(name), workload=True)
     except ImportError as error:
         parser.error(f"{name} cannot be served here: {error}; install gearman_py[{name}]")
+
+
+def _add_command(
+    parser: ArgumentParser, worker: Worker, name: str, argv: Sequence[str], limit: int
+) -> None:
+    if shutil.which(argv[0]) is None:
+        parser.error(f"there is no command {argv[0]!r}")
+    try:
+        worker.add_function(name, partial(run_command, argv, limit))
+    except ValueError as error:
+        parser.error(str(error))
 
 
 def _run(parser: ArgumentParser, worker: Worker, *, burst: bool) -> int:
@@ -189,7 +220,9 @@ def _limit(text: str) -> float:
 def command_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="gearman-worker",
-        usage="gearman-worker [option]... FUNCTION...\n       gearman-worker --reload PID",
+        usage="gearman-worker [option]... FUNCTION...\n"
+        "       gearman-worker [option]... FUNCTION... -- COMMAND [ARGUMENT]...\n"
+        "       gearman-worker --reload PID",
         description="Serve functions to Gearman job servers.",
         epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
@@ -203,6 +236,8 @@ def command_parser() -> ArgumentParser:
     add("--client-id", metavar="ID", help="what servers list this worker as (host:pid)")
     add("--address", metavar="NAME", help="also serve FUNCTION@NAME: jobs for this very worker")
     add("--prefix", metavar="TEXT", help="serve TEXTFUNCTION instead: other jobs than usual")
+    add("--ping", metavar="NAME", help="also serve NAME, which answers its workload")
+    add("--trial", metavar="NAME", help="serve NAME alone: to try whether this worker can begin")
     group = parser.add_argument_group("how jobs run").add_argument
     group("--concurrency", type=positive, metavar="N", help="N jobs at a time, in threads (1)")
     group("--processes", type=positive, metavar="N", help="N jobs at a time, in processes")

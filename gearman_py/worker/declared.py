@@ -47,6 +47,7 @@ class Declared:
     retries: int = 0
     retry_on: Errors = (Exception,)
     backoff: float = 1.0
+    bare: bool = False  # nothing that is around jobs is around these
 
     def __post_init__(self) -> None:
         if not callable(self.function):

@@ -107,12 +107,26 @@ class Registry:
             raise ValueError(f"there is a function {name!r} already")
         self.declared[self._prefix + name] = declared
 
+    def add_ping(self, name: str, *, alone: bool) -> None:
+        """Serve ``name`` too, without prefix or address: it answers its workload.
+
+        It runs where the other functions run, so its answer shows that they can. ``alone``: they
+        are not served. Raises ValueError for a name that is there already.
+        """
+        if named(name) in self.declared:
+            raise ValueError(f"there is a function {name!r} already")
+        awaits = self.declared and all(one.awaits for one in self.declared.values())
+        if alone:
+            self.declared.clear()
+        self.declared[name] = Declared(function=_echo_async if awaits else _echo, bare=True)
+
     def complete(self) -> None:
         """All are declared: give each its second name. Raises ValueError when there is none, or
         they do not go together."""
         if not self.declared:
             raise ValueError("a worker needs at least one function")
-        plain = [name for name, one in self.declared.items() if not one.awaits]
+        own = {name: one for name, one in self.declared.items() if not one.bare}
+        plain = [name for name, one in own.items() if not one.awaits]
         if plain and any(map(is_async, self.around)):
             text = f"{plain[0]} is not async, and cannot have an async context manager around it"
             raise ValueError(text)
@@ -122,7 +136,7 @@ class Registry:
                 text = f"{name}: soft_timeout is {one.soft_timeout}, and needs a longer timeout"
                 raise ValueError(text)
         if self.address:
-            own = {k: v for k, v in self.declared.items() if not k.endswith(self._suffix)}
+            own = {k: v for k, v in own.items() if not k.endswith(self._suffix)}
             self.declared |= {name + self._suffix: one for name, one in own.items()}
 
     def time_limit(self, function: str) -> float | None:
@@ -146,11 +160,15 @@ class Registry:
     def _suffix(self) -> str:
         return f"@{self.address}"
 
+    def _declared(self, job: WorkerJob) -> Declared:
+        found = self.declared.get(self._prefix + job.function)
+        return found or self.declared[job.function]  # a ping has no prefix
+
     # Running a job.
 
     def perform(self, job: WorkerJob) -> Answer:
         """Run a job's plain function."""
-        declared = self.declared[self._prefix + job.function]
+        declared = self._declared(job)
         if declared.soft_timeout is None:
             return self._attempts(declared, job, None)
         soft = SoftLimit(declared.soft_timeout, self.sending)
@@ -177,7 +195,7 @@ class Registry:
 
     async def perform_async(self, job: WorkerJob, room: Room, rest: RestAsync) -> Answer:
         """Run a job's async function."""
-        declared = self.declared[self._prefix + job.function]
+        declared = self._declared(job)
         limit = declared.timeout or self.timeout
         if limit is None and declared.soft_timeout is None:
             return await self._attempts_async(declared, job, room, rest, None)
@@ -277,7 +295,7 @@ class Registry:
     # Calling a function, with what is around it. An error that is swallowed there counts.
 
     def _call(self, declared: Declared, job: WorkerJob) -> Any:
-        if not self.around:
+        if declared.bare or not self.around:
             return self._result(declared, job)
         error: BaseException = RuntimeError(_SWALLOWED)
         with ExitStack() as stack:
@@ -307,7 +325,7 @@ class Registry:
             job.send_data(self._dump(part))
 
     async def _call_async(self, declared: Declared, job: WorkerJob, room: Room) -> Any:
-        if not self.around:
+        if declared.bare or not self.around:
             return await self._result_async(declared, job, room)
         error: BaseException = RuntimeError(_SWALLOWED)
         async with AsyncExitStack() as stack:
@@ -337,6 +355,14 @@ class Registry:
         if self._serializer is not None and not isinstance(value, bytes):
             value = self._serializer.dumps(value)
         return as_bytes(value)  # json.dumps gives str
+
+
+def _echo(job: WorkerJob) -> bytes:
+    return job.workload
+
+
+async def _echo_async(job: WorkerJob) -> bytes:
+    return job.workload
 
 
 def failure(text: str) -> Answer:

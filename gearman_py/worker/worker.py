@@ -192,6 +192,14 @@ class Worker:
         """function() as a plain call."""
         self.function(name, **options)(function)
 
+    def add_ping(self, name: str, *, alone: bool = False) -> None:
+        """Serve ``name`` too, whatever the prefix: it answers its workload.
+
+        For who wants to know whether this very worker does jobs. ``alone``: its other functions,
+        which are declared before, are not served. Raises TypeError or ValueError.
+        """
+        self._registry.add_ping(name, alone=alone)
+
     def on_startup(self, function: H) -> H:
         """Decorate what is to be called once in each process that runs functions, before them.
 

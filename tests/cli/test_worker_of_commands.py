@@ -1,0 +1,144 @@
+"""gearman-worker FUNCTION -- COMMAND: a command for each job; --ping and --trial."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gearman_py import Client, JobException, JobFailed
+from gearman_py.admin.client import AdminClient
+
+
+def test_a_command_is_a_function(program: Any, gearmand: Any, until: Any) -> None:
+    program("worker", "--servers", gearmand.address, "lines", "--", "wc", "-l")
+    until(lambda: gearmand.workers_of("lines") == 1)
+    with Client(gearmand.address, timeout=10) as client:
+        assert client.do("lines", "a\nb\n").strip() == b"2"
+        big = os.urandom(2**20)
+        assert client.do("lines", big).strip() == str(big.count(b"\n")).encode()
+
+
+def test_input_that_the_command_does_not_read_is_no_error(
+    program: Any, gearmand: Any, until: Any
+) -> None:
+    program("worker", "--servers", gearmand.address, "first", "--", "head", "-c", "3")
+    until(lambda: gearmand.workers_of("first") == 1)
+    with Client(gearmand.address, timeout=10) as client:
+        assert client.do("first", b"abc" * 2**20) == b"abc"
+
+
+def test_a_command_that_fails_tells_its_output_and_errors(
+    program: Any, gearmand: Any, until: Any
+) -> None:
+    script = "echo half; echo 'it is broken' >&2; exit 3"
+    program("worker", "--servers", gearmand.address, "bad", "--", "sh", "-c", script)
+    until(lambda: gearmand.workers_of("bad") == 1)
+    with Client(gearmand.address, timeout=10) as client:
+        told = []
+        with pytest.raises(JobException, match="sh: exit status 3"):
+            for part in client.submit("bad", ""):
+                told.append(part)  # noqa: PERF402  what came before the failure counts
+    assert told == [b"half\n"]
+
+
+def test_commands_run_side_by_side_and_end_at_their_time_limit(
+    program: Any, gearmand: Any, until: Any, tmp_path: Path
+) -> None:
+    """Both jobs wait for a file that the other makes; what the third has started ends with it."""
+    script = (
+        'read name other; touch "$name"; while ! test -e "$other"; do sleep 0.05; done; echo met'
+    )
+    program(
+        *("worker", "--servers", gearmand.address, "--concurrency", "2", "--timeout", "5"),
+        *("meet", "--", "sh", "-c", f"cd {tmp_path}; {script}"),
+    )
+    until(lambda: gearmand.workers_of("meet") >= 1)
+    with Client(gearmand.address, timeout=30) as client:
+        jobs = [client.submit("meet", "a b\n"), client.submit("meet", "b a\n")]
+        assert [job.result(timeout=20) for job in jobs] == [b"met\n"] * 2
+        with pytest.raises(JobFailed, match="longer than 5 s"):
+            client.do("meet", "c never\n")
+    assert not [pid for pid in filter(str.isdigit, os.listdir("/proc")) if _is_in(pid, tmp_path)]
+
+
+def _is_in(pid: str, folder: Path) -> bool:
+    try:
+        return os.readlink(f"/proc/{pid}/cwd") == str(folder)
+    except OSError:
+        return False
+
+
+def test_a_drain_waits_for_the_command(
+    program: Any, gearmand: Any, until: Any, tmp_path: Path
+) -> None:
+    script = (
+        f"touch {tmp_path}/begun; while ! test -e {tmp_path}/go; do sleep 0.05; done; echo done"
+    )
+    worker = program("worker", "--servers", gearmand.address, "slow", "--", "sh", "-c", script)
+    until(lambda: gearmand.workers_of("slow") == 1)
+    with Client(gearmand.address, timeout=30) as client:
+        job = client.submit("slow", "")
+        until(lambda: (tmp_path / "begun").exists())
+        worker.send_signal(signal.SIGTERM)
+        (tmp_path / "go").touch()
+        assert job.result(timeout=20) == b"done\n"
+    assert worker.wait(timeout=20) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["x", "--", "no-such-command"], "there is no command 'no-such-command'"),
+        (["--", "wc"], "say what to serve"),
+        (["--ping", "wc", "wc"], "there is a function 'wc' already"),
+    ],
+)
+def test_what_cannot_be_is_one_line(run: Any, arguments: list[str], message: str) -> None:
+    done = run("worker", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr.decode().splitlines()[-1]
+
+
+MODULE = """
+from contextlib import asynccontextmanager
+from gearman_py import Worker
+worker = Worker(prefix="own-")
+
+@asynccontextmanager
+async def transaction(job):
+    yield
+
+worker.around(transaction)
+
+@worker.function("twice")
+async def twice(job):
+    return job.workload * 2
+"""
+
+
+@pytest.mark.parametrize("kind", ["async", "processes", "command"])
+def test_a_ping_is_answered_where_jobs_run(
+    program: Any, gearmand: Any, until: Any, tmp_path: Path, monkeypatch: Any, kind: str
+) -> None:
+    (tmp_path / "own.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    words = {
+        "async": ["own:worker"],
+        "processes": ["--processes", "1", "--address", "here", "wc"],
+        "command": ["lines", "--", "wc", "-l"],
+    }[kind]
+    program("worker", "--servers", gearmand.address, "--ping", "ping@here/x", *words)
+    until(lambda: gearmand.workers_of("ping@here/x") == 1)
+    with Client(gearmand.address, timeout=10) as client:
+        assert client.do("ping@here/x", "are you there") == b"are you there"
+        if kind == "async":
+            assert client.do("own-twice", "ab") == b"abab"
+
+
+def test_a_trial_serves_nothing_else(program: Any, gearmand: Any, until: Any) -> None:
+    program("worker", "--servers", gearmand.address, "--trial", "ping@here/x", "wc", "reverse")
+    until(lambda: gearmand.workers_of("ping@here/x") == 1)
+    with AdminClient(gearmand.address) as admin:
+        assert {name for row in admin.workers() for name in row.functions} == {"ping@here/x"}
