@@ -124,13 +124,14 @@ def upgrade(
     json: bool = False,
 ) -> int:
     """Bring hosts to this tree's release, one by one, and back if it does not work."""
-    from provision.fleet import rollout
+    from provision.fleet.rollout import roll_out
+    from provision.fleet.rollout_policy import RolloutPolicy
 
     options = Options(
         limit=limit or None, yes=yes, verbose=verbose, json=json, parallel=parallel, again=again
     )
-    manner = rollout.Manner(batch=batch, max_fail=max_fail, settle=settle, gap=gap)
-    return rollout.upgrade(inventory_folder(hosts), ROLES, options, manner, to=release or None)
+    policy = RolloutPolicy(batch=batch, max_fail=max_fail, settle=settle, gap=gap)
+    return roll_out(inventory_folder(hosts), ROLES, options, policy, to=release or None)
 
 
 @command(help=HOSTS | ROLL | {"to": "this release (the one before)"})
@@ -150,13 +151,14 @@ def rollback(
     json: bool = False,
 ) -> int:
     """Bring hosts back to the release they ran before, or to any that they keep."""
-    from provision.fleet import rollout
+    from provision.fleet.rollout import roll_out
+    from provision.fleet.rollout_policy import RolloutPolicy
 
     options = Options(
         limit=limit or None, yes=yes, verbose=verbose, json=json, parallel=parallel, again=again
     )
-    manner = rollout.Manner(batch=batch, max_fail=max_fail, settle=settle, gap=gap)
-    return rollout.rollback(inventory_folder(hosts), ROLES, options, manner, to=to or None)
+    policy = RolloutPolicy(batch=batch, max_fail=max_fail, settle=settle, gap=gap)
+    return roll_out(inventory_folder(hosts), ROLES, options, policy, to=to or None, back=True)
 
 
 @command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
@@ -245,9 +247,8 @@ def logs(
     from provision.commands import logs as journal
 
     wanted = journal.Wanted(lines=lines, since=since, follow=follow)
-    return journal.logs(
-        inventory_folder(hosts), Options(limit=limit or None, json=json), name, wanted
-    )
+    options = Options(limit=limit or None, json=json)
+    return journal.logs(inventory_folder(hosts), ROLES, options, name, wanted)
 
 
 @command(
@@ -276,8 +277,8 @@ def run(
 
     words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
     options = Options(limit=limit or None, json=json, parallel=parallel)
-    manner = running.Manner(root=root, shell=shell, seconds=seconds)
-    return running.run(inventory_folder(hosts), options, words, manner)
+    how = running.RunOptions(root=root, shell=shell, seconds=seconds)
+    return running.run(inventory_folder(hosts), options, words, how)
 
 
 @command(help=HOSTS | {"patience": "seconds that each job may take (20)"})

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from provision.build import ON_HOSTS
-from provision.fleet import pool as hosts
-from provision.fleet.ask import AskAll
+from provision.fleet.ask_all import AskAll
+from provision.fleet.run import Connect
 from provision.inventory.host import Host
 from provision.options import Options
 from provision.remote.messages import Question, Unknown
@@ -29,9 +29,9 @@ def facts(folder: Path, options: Options) -> int:
     return asked.status
 
 
-def _ask(host: Host) -> dict[str, Any]:
+def _ask(host: Host, connect: Connect) -> dict[str, Any]:
     """All that is known of a host, by name; what could not be had is its reason."""
-    with hosts.connect(host) as session:
+    with connect(host) as session:
         session.ask([("disk", "/")])  # the next answer's way is then all there is between clocks
         began = time.time()
         answers = session.ask(ASKED)

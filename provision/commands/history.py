@@ -10,8 +10,9 @@ from provision import build as release
 from provision.build import ON_HOSTS
 from provision.errors import HostFailed
 from provision.fleet import pool as hosts
-from provision.fleet.ask import AskAll
-from provision.fleet.run import FACTS, PAST, Connect
+from provision.fleet.ask_all import AskAll
+from provision.fleet.past_runs import FACTS, PAST_RUNS
+from provision.fleet.run import Connect
 from provision.inventory.host import Host
 from provision.options import Options
 from provision.remote.messages import Unknown
@@ -38,16 +39,16 @@ def _show(
     rows: Callable[[dict[str, Answers]], Rows],
     line: Callable[[dict[str, Any], int], str],
 ) -> int:
-    asked = AskAll(folder, options)
-
-    def ask(host: Host) -> Answers:
-        with connect(host) as session:
-            return session.ask(FACTS)
-
-    found = {host.name: answers for host, answers in asked.answers(ask)}
+    asked = AskAll(folder, options, connect=connect)
+    found = {host.name: answers for host, answers in asked.answers(_ask)}
     for row in rows(found):
         asked.report.show(Row(row, line(row, len(asked.hosts))))
     return asked.status
+
+
+def _ask(host: Host, connect: Connect) -> Answers:
+    with connect(host) as session:
+        return session.ask(FACTS)
 
 
 def _runs(found: dict[str, Answers]) -> Rows:
@@ -63,7 +64,7 @@ def _runs(found: dict[str, Answers]) -> Rows:
 
 def _entries(found: dict[str, Answers]) -> Iterator[tuple[str, dict[str, Any]]]:
     for host, answers in found.items():
-        entries = answers[PAST]
+        entries = answers[PAST_RUNS]
         yield from ((host, entry) for entry in ([] if isinstance(entries, Unknown) else entries))
 
 

@@ -2,8 +2,8 @@
 
 import heapq
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from queue import SimpleQueue
@@ -11,13 +11,16 @@ from threading import Thread
 from typing import Any
 
 from provision.errors import HostFailed, InventoryError, ToolkitError
-from provision.fleet import pool as hosts
-from provision.inventory import load as inventory
+from provision.fleet import pool
+from provision.fleet.ask_all import AskAll
+from provision.fleet.desired_state import DesiredState, Roles
+from provision.fleet.run import Connect
 from provision.inventory.host import Host
+from provision.inventory.schema import hint
 from provision.options import Options
 from provision.remote.session import Session
-from provision.report.events import Failed, Row
-from provision.report.reporter import reporter
+from provision.report.events import Row
+from provision.resources.unit import Unit
 
 SERVER = ("gearmand.service", "gearmand.socket")
 UNITS = (*SERVER, "gearman-worker@*.service")
@@ -61,78 +64,107 @@ class Wanted:
         return [*argv, f"--lines={self.lines}"]
 
 
-def logs(folder: Path, options: Options, name: str, wanted: Wanted) -> int:
-    """Show lines of hosts or units called ``name`` (all of ours, if empty). Returns a status."""
-    known, units = _meant(folder, options, name)
-    wanted = Wanted(units or wanted.units, wanted.lines, wanted.since, wanted.follow)
-    report = reporter(options, [host.name for host in known])
-    wide = max(len(host.name) for host in known)
-    failed: dict[str, ToolkitError] = {}
-    entries = _followed(known, wanted, failed) if wanted.follow else _past(known, wanted, failed)
+def logs(
+    folder: Path,
+    roles: Roles,
+    options: Options,
+    name: str,
+    wanted: Wanted,
+    *,
+    connect: Connect = pool.connect,
+) -> int:
+    """Show lines of hosts or units called ``name`` (all of ours, if empty). Returns a status.
+
+    Raises :class:`ToolkitError` for a name of neither.
+    """
+    asked, units = _meaning(folder, roles, options, name, connect)
+    wanted = replace(wanted, units=units)
+    wide = max(len(host.name) for host in asked.hosts)
+    failed: dict[Host, ToolkitError] = {}
     silent = True
-    for entry in entries:
+    for entry in (_follow if wanted.follow else _past)(asked, wanted, failed):
         silent = False
         at = datetime.fromtimestamp(entry.at).astimezone()
         clock = at.strftime("%m-%d %H:%M:%S.%f")[:-3]
         unit = entry.unit.removesuffix(".service").removeprefix("gearman-worker@")
         data = {"at": at.isoformat(), "host": entry.host, "unit": entry.unit, "text": entry.text}
         head = f"{clock}  {entry.host:{wide}}  {unit:8}  "
-        report.show(Row(data, "\n".join(head + line for line in entry.text.split("\n"))))
+        asked.report.show(Row(data, "\n".join(head + line for line in entry.text.split("\n"))))
     for host, error in failed.items():
-        report.show(Failed(host, error, 0))
+        asked.fail(host, error)
     if silent and not failed and not options.json:
-        report.say(f"nothing of {', '.join(wanted.units)} on {_names(known)}")
-    return max((error.status for error in failed.values()), default=0)
+        names = ", ".join(host.name for host in asked.hosts)
+        asked.report.say(f"nothing of {', '.join(wanted.units)} on {names}")
+    return asked.status
 
 
-def _meant(folder: Path, options: Options, name: str) -> tuple[tuple[Host, ...], tuple[str, ...]]:
-    """The hosts, and the units if ``name`` is one: gearmand, a function, a unit's whole name."""
+def _meaning(
+    folder: Path, roles: Roles, options: Options, name: str, connect: Connect
+) -> tuple[AskAll, tuple[str, ...]]:
+    """The hosts and units of ``name``: a host, a group, gearmand, a function, a whole unit name."""
     try:
-        return inventory.load(folder, name or options.limit).hosts, ()
+        limited = replace(options, limit=name or options.limit)
+        return AskAll(folder, limited, connect=connect), UNITS
     except InventoryError as error:
         if not name or not str(error).startswith("--limit: no host"):
             raise
-    known = inventory.load(folder, options.limit).hosts
-    if "." in name:
-        return known, (name,)
-    return known, SERVER if name == "gearmand" else (f"gearman-worker@{name}.service",)
+    asked = AskAll(folder, options, connect=connect)
+    if name == "gearmand":
+        return asked, SERVER
+    unit = name if "." in name else f"gearman-worker@{name}.service"
+    desired = DesiredState(asked.inventory, roles, options, asked.report)
+    resources = [each for _, found in desired.all_resources() for each in found]
+    known = {each.name for each in resources if isinstance(each, Unit)}
+    if unit not in known | set(SERVER) and not _is_there(asked, unit):
+        functions = sorted(
+            each.removeprefix("gearman-worker@").removesuffix(".service")
+            for each in known
+            if each.startswith("gearman-worker@")
+        )
+        raise ToolkitError(
+            f"logs: unknown name {name!r}{hint(name, functions)}; expected a host, a group, "
+            f"gearmand, a function ({', '.join(functions)}) or a unit of systemd"
+        )
+    return asked, (unit,)
 
 
-def _names(known: Iterable[Host]) -> str:
-    return ", ".join(host.name for host in known)
+def _is_there(asked: AskAll, unit: str) -> bool:
+    """Whether any host has it, or may have it: one that cannot be asked."""
+
+    def ask(host: Host, connect: Connect) -> bool:
+        return connect(host).ask([("unit", unit)])["unit", unit] is not None
+
+    if any(sign in unit for sign in "*?["):
+        return True
+    return any(isinstance(found, ToolkitError) or found for _, found in asked.results(ask))
 
 
-def _past(
-    known: Iterable[Host], wanted: Wanted, failed: dict[str, ToolkitError]
-) -> Iterator[Entry]:
+def _past(asked: AskAll, wanted: Wanted, failed: dict[Host, ToolkitError]) -> Iterator[Entry]:
     """What was said until now: the last lines of each host, in the order of time."""
     found = []
-    with hosts.sessions() as connect:
-        for host, result in hosts.each(known, lambda host: list(_entries(connect(host), wanted))):
-            if isinstance(result, ToolkitError):
-                failed[host.name] = result
-            else:
-                found.append(result)
+    for host, result in asked.results(lambda host, connect: list(_entries(connect(host), wanted))):
+        if isinstance(result, ToolkitError):
+            failed[host] = result
+        else:
+            found.append(result)
     yield from heapq.merge(*found)
 
 
-def _followed(
-    known: Iterable[Host], wanted: Wanted, failed: dict[str, ToolkitError]
-) -> Iterator[Entry]:
+def _follow(asked: AskAll, wanted: Wanted, failed: dict[Host, ToolkitError]) -> Iterator[Entry]:
     """What is said from now on, as it comes, until interrupted or no host is left."""
-    queue: SimpleQueue[Entry | str] = SimpleQueue()
+    queue: SimpleQueue[Entry | Host] = SimpleQueue()
 
     def follow(host: Host) -> None:
         try:
             for entry in _entries(connect(host), wanted):
                 queue.put(entry)
         except ToolkitError as error:
-            failed[host.name] = error
-        queue.put(host.name)
+            failed[host] = error
+        queue.put(host)
 
-    left = {host.name for host in known}
-    with hosts.sessions() as connect:
-        for host in known:
+    left = set(asked.hosts)
+    with pool.sessions(asked.connect) as connect:
+        for host in asked.hosts:
             Thread(target=follow, args=(host,), daemon=True).start()
         while left:
             said = queue.get()

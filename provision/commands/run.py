@@ -6,19 +6,20 @@ logs in, or as root. Ctrl-C ends it on every host.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from provision.errors import HostFailed, ToolkitError
-from provision.fleet import pool as hosts
-from provision.inventory import load as inventory
+from provision.fleet import pool
+from provision.fleet.ask_all import AskAll
+from provision.fleet.run import Connect
 from provision.inventory.host import Host
 from provision.options import Options
-from provision.report.events import Failed, Row
-from provision.report.reporter import reporter
+from provision.report.events import Row
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manner:
+class RunOptions:
     """How a command is run."""
 
     root: bool = False
@@ -31,38 +32,28 @@ class Manner:
             raise ToolkitError(f"--seconds {self.seconds:g}: say more than 0")
 
 
-def run(folder: Path, options: Options, words: Sequence[str], manner: Manner) -> int:
+def run(folder: Path, options: Options, words: Sequence[str], how: RunOptions) -> int:
     """Run ``words`` on every host. Returns 0 when it ended with 0 on all."""
     if not words:
         raise ToolkitError("say what to run after --, as in: invoke run --hosts ... -- uptime")
-    argv = ["/bin/sh", "-c", " ".join(words)] if manner.shell else list(words)
-    known = inventory.load(folder, options.limit).hosts
-    names = [host.name for host in known]
-    report = reporter(options, names)
-    wide = max(map(len, names))
+    argv = ["/bin/sh", "-c", " ".join(words)] if how.shell else list(words)
+    asked = AskAll(folder, options, connect=partial(pool.connect, become=how.root))
+    wide = max(len(host.name) for host in asked.hosts)
 
-    def on(host: Host) -> int:
-        rest, running = "", connect(host).stream(argv, manner.seconds)
+    def run_on(host: Host, connect: Connect) -> int:
+        rest, running = "", connect(host).stream(argv, how.seconds)
         for said in running:
             *lines, rest = (rest + said).split("\n")
             for line in lines:
-                report.show(_line(host.name, wide, line))
+                asked.report.show(_line(host.name, wide, line))
         if rest:
-            report.show(_line(host.name, wide, rest))
+            asked.report.show(_line(host.name, wide, rest))
         return running.status
 
-    status, ended = 0, {}
-    with hosts.sessions(become=manner.root) as connect:
-        for host, result in hosts.each(known, on, options.parallel):
-            if isinstance(result, ToolkitError):
-                report.show(Failed(host.name, result, 0))
-                status = max(status, result.status)
-            else:
-                ended[host.name] = result
-                status = max(status, HostFailed.status if result else 0)
+    ended = {host.name: status for host, status in asked.answers(run_on, in_order=False)}
     if not options.json:
-        report.say(_summary(ended, len(known)))
-    return status
+        asked.report.say(_summary(ended, len(asked.hosts)))
+    return max(asked.status, HostFailed.status if any(ended.values()) else 0)
 
 
 def _line(name: str, wide: int, line: str) -> Row:

@@ -6,7 +6,7 @@ is judged in provision/doctor/host_rules.py and network_rules.py.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from provision import build as release
@@ -14,15 +14,14 @@ from provision.build import Artifact
 from provision.doctor import host_rules as checks
 from provision.doctor.subject import Clock, Patient, parted
 from provision.errors import HostFailed, ToolkitError
-from provision.fleet import pool as hosts
-from provision.fleet.run import Roles
-from provision.inventory import load as inventory
+from provision.fleet.ask_all import AskAll
+from provision.fleet.desired_state import DesiredState, Roles
+from provision.fleet.run import Connect
 from provision.inventory.host import Host, Inventory
 from provision.options import Options
 from provision.remote.messages import Unknown
 from provision.remote.session import Session
 from provision.report.events import Finding
-from provision.report.reporter import reporter
 from provision.resources.base import Resource
 from provision.resources.health import ServerHealth
 
@@ -34,41 +33,31 @@ def doctor(folder: Path, roles: Roles, options: Options) -> int:
 
     Returns 0 unless something failed: 3, or 4 when a host cannot be reached.
     """
-    known = inventory.load(folder, options.limit)
-    report = reporter(options, [host.name for host in known.hosts])
-    servers = _servers(known, roles)
-    began, status = time.monotonic(), 0
+    asked = AskAll(folder, options, to_event=_unreachable)
+    desired = DesiredState(asked.inventory, roles, options, asked.report)
+    servers = _servers(asked.inventory, roles, desired)
+    began = time.monotonic()
     states: Counter[str] = Counter()
-    with hosts.sessions() as connect:
 
-        def look(host: Host) -> list[Finding]:
-            return list(_look(connect, host, known, roles, servers))
+    def look(host: Host, connect: Connect) -> list[Finding]:
+        return list(_look(host, connect, desired, servers))
 
-        results = dict(hosts.each(known.hosts, look, options.parallel))
-        for host in known.hosts:
-            result = results[host]
-            if isinstance(result, ToolkitError):
-                status = max(status, result.status)
-                problem = str(result).removeprefix(f"{host.name}: ")
-                found = [Finding(host.name, "fail", "ssh", problem)]
-            else:
-                found = result
-            states.update(each.state for each in found)
-            for each in found:
-                report.show(each)
-    if states["fail"]:
-        status = max(status, HostFailed.status)
+    for _, found in asked.answers(look):
+        states.update(each.state for each in found)
+        for each in found:
+            asked.report.show(each)
+    states["fail"] += len(asked.failed)
     told = ", ".join(f"{states[each]} {each}" for each in ("ok", "warn", "fail") if states[each])
-    report.say(f"{told} ({time.monotonic() - began:.1f} s)")
-    return status
+    asked.report.say(f"{told} ({time.monotonic() - began:.1f} s)")
+    return max(asked.status, HostFailed.status if states["fail"] else 0)
+
+
+def _unreachable(host: Host, error: ToolkitError) -> Finding:
+    return Finding(host.name, "fail", "ssh", str(error).removeprefix(f"{host.name}: "))
 
 
 def _look(
-    connect: Callable[[Host], Session],
-    host: Host,
-    known: Inventory,
-    roles: Roles,
-    servers: list[str],
+    host: Host, connect: Connect, desired: DesiredState, servers: list[str]
 ) -> Iterator[Finding]:
     start = time.monotonic()
     with connect(host) as session:
@@ -77,7 +66,7 @@ def _look(
         way = "and is root" if root else "and is not root: not all can be seen"
         text = f"{host.user} logs in at {host.address} {way} ({seconds:.1f} s)"
         yield Finding(host.name, "ok" if root else "warn", "ssh", text)
-        resources = _resources(host, known, roles)
+        resources = _resources(host, desired)
         answers = session.survey(checks.questions(resources))
         for server in servers:  # each alone: one that is silent takes its time
             answers |= session.ask([("server", *parted(server))])
@@ -107,15 +96,13 @@ def _tree(facts: object) -> str | None:
     return found.id if found else None
 
 
-def _resources(host: Host, known: Inventory, roles: Roles) -> list[Resource]:
+def _resources(host: Host, desired: DesiredState) -> list[Resource]:
     """What a host should be."""
-    own = (each for group, each in roles.items() if group in host.groups)
-    found = (one for group in own for role in group for one in role(host, known, NOTHING))
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(desired.resources_of(host, NOTHING)))
 
 
-def _servers(known: Inventory, roles: Roles) -> list[str]:
+def _servers(known: Inventory, roles: Roles, desired: DesiredState) -> list[str]:
     """Every job server, also of hosts that are not to be looked at."""
     everyone = dict.fromkeys(host for group in roles for host in known.group(group))
-    found = (one for host in everyone for one in _resources(host, known, roles))
+    found = (one for host in everyone for one in _resources(host, desired))
     return list(dict.fromkeys(one.server for one in found if isinstance(one, ServerHealth)))

@@ -10,7 +10,9 @@ from functools import partial
 from pathlib import Path
 
 from provision.fleet import pool as hosts
-from provision.fleet.run import Connect, Roles, Run, Site
+from provision.fleet.desired_state import Roles
+from provision.fleet.host_run import HostRun
+from provision.fleet.run import Connect, Run
 from provision.options import Options
 from provision.report.events import Skipped, Verified
 
@@ -23,7 +25,7 @@ def plan(
 ) -> int:
     """Show what a deploy would change. Returns 0 when nothing, 2 when something."""
     with Run(folder, roles, options, connect) as run:
-        run.probe()
+        run.plan_hosts()
         run.report.recap(run.seconds)
         return run.status or (CHANGES_PENDING if run.pending else 0)
 
@@ -33,39 +35,39 @@ def deploy(
 ) -> int:
     """Make every host as its roles say; ask before, unless told yes. Returns an exit status."""
     with Run(folder, roles, options, connect) as run:
-        run.probe()
+        run.plan_hosts()
         run.report.recap(run.seconds)
         if not run.pending:
             return run.status
-        if not options.yes and not run.report.confirm(run.question("Apply")):
+        if not run.confirm("Apply"):
             return run.status or CHANGES_PENDING
         run.start_clock()
-        run.lock()
-        apply(run)
+        run.lock_hosts()
+        _apply_plans(run)
         run.report.end(run.seconds)
         return run.status
 
 
-def apply(run: Run) -> None:
+def _apply_plans(run: Run) -> None:
     """Stage everywhere, then change the hosts group by group."""
-    sites = {site.name: site for site in run.pending}
-    for step in (run.recheck, run.stage):
-        run.each((site for site in sites.values() if site.name not in run.failed), step)
+    pending = {each.name: each for each in run.pending}
+    for step in (HostRun.recheck_plan, HostRun.stage_changes):
+        run.for_each(filter(run.is_well, pending.values()), step)
     because: list[str] = []  # hosts that stop what comes after them
-    for group in run.groups():
-        left = [sites[name] for name in group if name in sites and name not in run.failed]
+    for group in run.desired.host_groups():
+        left = [pending[name] for name in group if name in pending and name not in run.failed]
         if because:
-            for site in left:
-                run.report.show(Skipped(site.name, tuple(because)))
+            for host_run in left:
+                run.report.show(Skipped(host_run.name, tuple(because)))
         else:
-            run.each(left, partial(_finish, run))
+            run.for_each(left, partial(_finish_host, run))
             because = group if run.failed.keys() >= set(group) else []
-    for name, site in sites.items():
-        if name in run.failed and site.applied:
-            run.record(site, run.failed[name])
+    for name, host_run in pending.items():
+        if name in run.failed and host_run.applied:
+            run.record(host_run, run.failed[name])
 
 
-def _finish(run: Run, site: Site) -> None:
-    run.finish(site)
-    run.record(site)
-    run.report.show(Verified(site.name, run.seconds))
+def _finish_host(run: Run, host_run: HostRun) -> None:
+    host_run.finish_changes()
+    run.record(host_run)
+    run.report.show(Verified(host_run.name, run.seconds))

@@ -3,55 +3,15 @@
 import base64
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from provision.errors import HostFailed, ToolkitError
-from provision.fleet.run import Run, Site
+from provision.fleet.host_run import HostRun
 from provision.remote.messages import Operation
 from provision.report.events import Proved
 from provision.resources.health import Health, Proof
 from provision.resources.unit import Unit
 
 NO_SERVER = "ended with 3"  # as `gearman` does that reaches none
-
-
-@dataclass(frozen=True)
-class Gate:
-    """``settle``: seconds that a unit must go on running after it was started."""
-
-    run: Run
-    settle: float
-
-    def trial(self, site: Site) -> None:
-        """Have the staged release do a job of each kind. Raises :class:`HostFailed`."""
-        for health in healths(site):
-            self._prove(site, health, health.trials())
-
-    def pass_(self, site: Site) -> None:
-        """See that the units run on, and do their work. Raises :class:`HostFailed`."""
-        before = _restarts(site)
-        if before:
-            time.sleep(self.settle)
-        site.probe()
-        for name, restarts in _restarts(site).items():
-            if restarts != before[name]:
-                raise HostFailed(f"{name} does not stay up: systemd has restarted it")
-        for change in site.plan.changes:
-            raise HostFailed(f"{change.summary} is due again: {change.reason}")
-        for health in healths(site):
-            self._prove(site, health, health.proofs())
-
-    def _prove(self, site: Site, health: Health, proofs: Iterable[Proof]) -> None:
-        for proof in proofs:
-            (outcome,) = site.session.apply([proof.operation])
-            if outcome.error:
-                first, *more = [*outcome.output.splitlines(), outcome.error]
-                if outcome.error.endswith(NO_SERVER):
-                    raise HostFailed(f"{proof.summary}: {first}")  # not the release's fault
-                raise Unhealthy(f"{proof.summary}: {first}", more, health)
-            if problem := proof.judge(base64.b64decode(outcome.output)):
-                raise Unhealthy(f"{proof.summary}: {problem}", [], health)
-            self.run.report.show(Proved(site.name, proof.summary, outcome.seconds))
 
 
 class Unhealthy(HostFailed):
@@ -62,15 +22,53 @@ class Unhealthy(HostFailed):
         self.health = health
 
 
-def why(site: Site, error: ToolkitError) -> ToolkitError:
+def check_staged(host_run: HostRun) -> None:
+    """Have the staged release do a job of each kind. Raises :class:`HostFailed`."""
+    for health in health_resources(host_run):
+        _prove(host_run, health, health.trials())
+
+
+def check_running(host_run: HostRun, settle: float) -> None:
+    """See that the units run on, and do their work. Raises :class:`HostFailed`.
+
+    ``settle``: seconds that a unit must go on running after it was started.
+    """
+    before = _restarts(host_run)
+    if before:
+        time.sleep(settle)
+    host_run.make_plan()
+    for name, restarts in _restarts(host_run).items():
+        if restarts != before[name]:
+            raise HostFailed(f"{name} does not stay up: systemd has restarted it")
+    for change in host_run.plan.changes:
+        raise HostFailed(f"{change.summary} is due again: {change.reason}")
+    for health in health_resources(host_run):
+        _prove(host_run, health, health.proofs())
+
+
+def _prove(host_run: HostRun, health: Health, proofs: Iterable[Proof]) -> None:
+    for proof in proofs:
+        (outcome,) = host_run.session.apply([proof.operation])
+        if outcome.error:
+            first, *more = [*outcome.output.splitlines(), outcome.error]
+            if outcome.error.endswith(NO_SERVER):
+                raise HostFailed(f"{proof.summary}: {first}")  # not the release's fault
+            raise Unhealthy(f"{proof.summary}: {first}", more, health)
+        if problem := proof.judge(base64.b64decode(outcome.output)):
+            raise Unhealthy(f"{proof.summary}: {problem}", [], health)
+        host_run.report.show(Proved(host_run.name, proof.summary, outcome.seconds))
+
+
+def with_evidence(host_run: HostRun, error: ToolkitError) -> ToolkitError:
     """The same error with what the host's own tools say of the unit that does not work."""
     named = error.health if isinstance(error, Unhealthy) else None
-    concerned = [each for each in healths(site) if each == named or each.unit in str(error)]
+    known = health_resources(host_run)
+    concerned = [each for each in known if each == named or each.unit in str(error)]
     commands = [command for health in concerned[:1] for command in health.view()]
     if not commands:
         return error
     try:
-        (outcome,) = site.session.apply([Operation("look", {"commands": commands})])
+        (outcome,) = host_run.session.apply([Operation("look", {"commands": commands})])
     except ToolkitError:
         return error  # it is out of reach, as the error says
     said = (f"| {line}" for line in outcome.output.splitlines())
@@ -79,11 +77,11 @@ def why(site: Site, error: ToolkitError) -> ToolkitError:
     return told
 
 
-def healths(site: Site) -> list[Health]:
-    return [each for each in site.resources if isinstance(each, Health)]
+def health_resources(host_run: HostRun) -> list[Health]:
+    return [each for each in host_run.resources if isinstance(each, Health)]
 
 
-def _restarts(site: Site) -> dict[str, int]:
-    units = (each.name for each in site.resources if isinstance(each, Unit) and each.wanted)
-    found = {name: site.answers["unit", name] for name in units}
+def _restarts(host_run: HostRun) -> dict[str, int]:
+    units = (each.name for each in host_run.resources if isinstance(each, Unit) and each.wanted)
+    found = {name: host_run.answers["unit", name] for name in units}
     return {name: one["restarts"] for name, one in found.items() if one}

@@ -46,19 +46,21 @@ def connect(host: Host, become: bool | None = None) -> Session:
 
 
 @contextmanager
-def sessions(become: bool | None = None) -> Iterator[Callable[[Host], Session]]:
+def sessions(
+    connect: Callable[[Host], Session] = connect,
+) -> Iterator[Callable[[Host], Session]]:
     """How to connect: sessions that are closed when this is left, by an interrupt too.
 
     Whoever waits for a host in a thread of its own then waits no more.
     """
     opened: list[Session] = []
 
-    def open_(host: Host) -> Session:
-        opened.append(connect(host, become))
+    def open_session(host: Host) -> Session:
+        opened.append(connect(host))
         return opened[-1]
 
     try:
-        yield open_
+        yield open_session
     finally:
         for session in opened:
             session.close()

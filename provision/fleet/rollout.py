@@ -9,9 +9,6 @@ do its work is put back; after more of them than allowed, so are those that were
 What is true is on the hosts: an upgrade that was interrupted goes on when it is run again.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 
 from provision import build as release
@@ -19,220 +16,149 @@ from provision.build import ON_HOSTS
 from provision.errors import HostFailed, RolledBack, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
 from provision.fleet.deploy import CHANGES_PENDING, DEFAULT
-from provision.fleet.health_check import Gate, Unhealthy, healths, why
-from provision.fleet.run import PAST, Choose, Connect, Roles, Run, Site, this_tree
+from provision.fleet.desired_state import Roles
+from provision.fleet.health_check import Unhealthy, check_running, check_staged, with_evidence
+from provision.fleet.host_run import HostRun
+from provision.fleet.past_runs import PAST_RUNS
+from provision.fleet.rollout_policy import RolloutPolicy
+from provision.fleet.run import Connect, Run, this_tree
+from provision.fleet.waves import Waves
 from provision.options import Options
 from provision.remote.messages import Operation
 from provision.report.events import PutBack, Skipped, Tried, Upgraded
-from provision.resources.base import Answers, Change, Resource
-from provision.resources.health import WorkerHealth
+from provision.resources.base import Answers, Change
+from provision.resources.unit import as_kept
 
-SETTLE = 3600  # seconds that a unit may be watched at most
-
-
-@dataclass(frozen=True, kw_only=True)
-class Manner:
-    """How an upgrade goes about it."""
-
-    batch: str = "25%"  # hosts at once after the first: a number, or a share of their group
-    max_fail: int = 0  # hosts that may fail, and are put back, while the others go on
-    settle: float = 2.0  # seconds that a unit must stay up
-    gap: bool = False  # a function may be without a worker for a moment
-
-    def __post_init__(self) -> None:
-        """Raises :class:`ToolkitError`."""
-        if self.max_fail < 0:
-            raise ToolkitError(f"--max-fail {self.max_fail}: say 0 or more")
-        if not 0 <= self.settle <= SETTLE:
-            raise ToolkitError(f"--settle {self.settle:g}: say 0 to {SETTLE} seconds")
-        self.size(1)
-
-    def size(self, number: int) -> int:
-        """Of a batch, in a group of this size. Raises :class:`ToolkitError`."""
-        text = self.batch.strip()
-        share = text.endswith("%")
-        digits = text.removesuffix("%")
-        if not digits.isdigit() or not int(digits) or (share and int(digits) > 100):
-            raise ToolkitError(f"--batch {self.batch}: say a number of hosts, or a share as 25%")
-        return max(1, ceil(number * int(digits) / 100) if share else int(digits))
+CAREFUL = RolloutPolicy()
 
 
-def upgrade(
+def roll_out(
     folder: Path,
     roles: Roles,
     options: Options = DEFAULT,
-    manner: Manner = Manner(),
+    policy: RolloutPolicy = CAREFUL,
     *,
     to: str | None = None,
+    back: bool = False,
     connect: Connect = hosts.connect,
 ) -> int:
-    """Bring every host to release ``to`` (this tree's, if None). Returns an exit status."""
-    choose: Choose = this_tree if to is None else lambda name, facts: to
-    return _roll(Run(folder, roles, options, connect, choose), manner, blame=False)
+    """Bring every host to release ``to``, or to this tree's. Returns an exit status.
 
-
-def rollback(
-    folder: Path,
-    roles: Roles,
-    options: Options = DEFAULT,
-    manner: Manner = Manner(),
-    *,
-    to: str | None = None,
-    connect: Connect = hosts.connect,
-) -> int:
-    """Bring every host back to release ``to``, or to the one it ran before this one.
-
-    What is left is marked as bad: no deploy brings it back unasked.
+    With ``back`` it is by default the one that the host ran before this one; and the release that
+    is left is marked as bad: no deploy brings it back unasked.
     """
-    choose: Choose = previous if to is None else lambda name, facts: to
-    return _roll(Run(folder, roles, options, connect, choose), manner, blame=True)
+    named = previous_release if back else this_tree
+    choose = named if to is None else lambda facts: to
+    with Run(folder, roles, options, connect, choose) as run:
+        run.plan_hosts()
+        rollout = Rollout(run, policy, blame=back)
+        rollout.refuse_unsafe()
+        run.report.recap(run.seconds)
+        if run.failed or not run.pending:
+            return run.status
+        if not run.confirm("Roll back" if back else "Upgrade"):
+            return CHANGES_PENDING
+        run.start_clock()
+        run.lock_hosts()
+        try:
+            status = rollout.upgrade_fleet()
+        except KeyboardInterrupt:
+            run.report.say("interrupted: the same command goes on where this one stopped")
+            raise
+        run.report.end(run.seconds)
+        rollout.tell_releases()
+        return status
 
 
-def previous(name: str, facts: Answers) -> str:
+def previous_release(facts: Answers) -> str:
     """The release that a host ran before its current one. Raises :class:`HostFailed`."""
     known = facts["releases", ON_HOSTS]
     good = {id for id, found in known["kept"].items() if not found["bad"]} - {known["current"]}
-    for entry in reversed(facts[PAST]):
+    for entry in reversed(facts[PAST_RUNS]):
         if entry.get("from") in good:
             return str(entry["from"])
     raise HostFailed("it keeps no earlier release that it could go back to")
 
 
-def _roll(run: Run, manner: Manner, *, blame: bool) -> int:
-    with run:
-        run.probe()
-        rollout = Rollout(run, manner, blame=blame)
-        rollout.refuse()
-        run.report.recap(run.seconds)
-        if run.failed or not run.pending:
-            return run.status
-        if not run.options.yes and not run.report.confirm("Upgrade?"):
-            return CHANGES_PENDING
-        run.start_clock()
-        run.lock()
-        try:
-            status = rollout.go()
-        except KeyboardInterrupt:
-            run.report.say("interrupted: the same command goes on where this one stopped")
-            raise
-        run.report.end(run.seconds)
-        rollout.tell()
-        return status
-
-
 class Rollout:
     """One upgrade of the hosts of a run. ``blame``: what they leave is bad."""
 
-    def __init__(self, run: Run, manner: Manner, *, blame: bool) -> None:
+    def __init__(self, run: Run, policy: RolloutPolicy, *, blame: bool) -> None:
         self._run = run
-        self._manner = manner
+        self._policy = policy
         self._blame = blame
-        self._gate = Gate(run, manner.settle)
-        self._sites = run.pending
-        self._upgraded: list[Site] = []
+        self._pending = run.pending
+        self._waves = Waves(run, policy)
+        self._upgraded: list[HostRun] = []
         self._stuck: dict[str, ToolkitError] = {}  # neither upgraded nor put back
         self._guilty = False  # the release, and not the host, was why one failed
-        self._origin = {site.name: before(site) for site in run.sites}
-        self._runs = {site.name: site.before for site in run.sites}
+        self._origin = {each.name: origin_of(each) for each in run.host_runs}
+        self._running = {each.name: each.release_before for each in run.host_runs}
 
-    # -- before anything is changed -------------------------------------------------------
-
-    def refuse(self) -> None:
+    def refuse_unsafe(self) -> None:
         """Find what should not be begun: it is told as the failure of its host."""
-        for site in self._sites:
-            if self._origin[site.name] is None:
-                self._run.fail(site.name, HostFailed("nothing of ours runs there: deploy it first"))
-        for group in self._groups():
-            for wave in self._waves(group):
-                for function in sorted(self._gaps(wave)):
-                    site = next(each for each in wave if function in interrupted(each))
-                    problem = (
-                        f"{function} would have no worker while this host restarts the only one "
-                        "(its unit file changes): add a worker, or say --gap"
-                    )
-                    self._run.fail(site.name, HostFailed(problem))
+        for host_run in self._pending:
+            if self._origin[host_run.name] is None:
+                problem = "nothing of ours runs there: deploy it first"
+                self._run.fail(host_run.name, HostFailed(problem))
+        for host_run, function in self._waves.gaps():
+            problem = (
+                f"{function} would have no worker while this host restarts the only one "
+                "(its unit file changes): add a worker, or say --gap"
+            )
+            self._run.fail(host_run.name, HostFailed(problem))
 
-    def _groups(self) -> Iterator[list[Site]]:
-        sites = {site.name: site for site in self._sites}
-        for group in self._run.groups():
-            if found := [sites[name] for name in group if name in sites]:
-                yield found
-
-    def _waves(self, group: Sequence[Site]) -> Iterator[list[Site]]:
-        """One host, then batches; hosts without functions at once."""
-        if not any(map(healths, group)):
-            yield list(group)
-            return
-        size = self._manner.size(len(group))
-        batches = [group[:1], *(group[n : n + size] for n in range(1, len(group), size))]
-        for batch in batches:
-            if self._gaps(batch):
-                yield from ([site] for site in batch)
-            else:
-                yield list(batch)
-
-    def _gaps(self, wave: Sequence[Site]) -> set[str]:
-        """Functions without a worker while these hosts are changed."""
-        if self._manner.gap:
-            return set()
-        away = {site.name for site in wave}
-        serving: dict[str, set[str]] = {}
-        for name, resources in self._run.everyone():
-            for function in functions(resources):
-                serving.setdefault(function, set()).add(name)
-        return {
-            function
-            for site in wave
-            for function in interrupted(site)
-            if serving.get(function, set()) <= away
-        }
+    def tell_releases(self) -> None:
+        """Where the fleet stands."""
+        for id in sorted(filter(None, set(self._running.values()))):
+            names = ", ".join(name for name, runs in self._running.items() if runs == id)
+            self._run.report.say(f"{id} runs on {names}")
 
     # -- the upgrade ----------------------------------------------------------------------
 
-    def go(self) -> int:
+    def upgrade_fleet(self) -> int:
         """Returns the exit status."""
         run = self._run
-        run.each(self._sites, run.recheck)
+        run.for_each(self._pending, HostRun.recheck_plan)
         if run.failed:
             return run.status
-        run.each(self._sites, self._stage)
+        run.for_each(self._pending, self._stage_host)
         if run.failed:
             status = self._give_up("before anything that runs was touched")
             return status if self._guilty else run.status
-        for group in self._groups():
-            for wave in self._waves(group):
-                run.each(wave, self._upgrade)
-                if self._stuck or len(run.failed) > self._manner.max_fail:
-                    return self._give_up("and every host was put back")
+        for wave in self._waves:
+            run.for_each(wave, self._upgrade_host)
+            if self._stuck or len(run.failed) > self._policy.max_fail:
+                return self._give_up("and every host was put back")
         if self._blame:
             who = hosts.operator()["who"]
-            for site in self._upgraded:
-                self._condemn(site, self._origin[site.name], f"rolled back by {who}")
+            for host_run in self._upgraded:
+                self._mark_bad(host_run, self._origin[host_run.name], f"rolled back by {who}")
         return run.status
 
-    def _stage(self, site: Site) -> None:
-        self._run.stage(site)
+    def _stage_host(self, host_run: HostRun) -> None:
+        host_run.stage_changes()
         try:
-            self._gate.trial(site)
+            check_staged(host_run)
         except Unhealthy:
             self._guilty = True
             raise
-        self._run.report.show(Tried(site.name, site.release, self._run.seconds))
+        self._run.report.show(Tried(host_run.name, host_run.release, self._run.seconds))
 
-    def _upgrade(self, site: Site) -> None:
+    def _upgrade_host(self, host_run: HostRun) -> None:
         try:
-            self._run.finish(site)
-            self._gate.pass_(site)
+            host_run.finish_changes()
+            check_running(host_run, self._policy.settle)
         except ToolkitError as error:
             self._guilty = self._guilty or not isinstance(error, Unreachable)
-            self._run.fail(site.name, why(site, error))
-            self._run.record(site, error)
-            self._put_back(site)
+            self._run.fail(host_run.name, with_evidence(host_run, error))
+            self._run.record(host_run, error)
+            self._put_back(host_run)
             return
-        self._upgraded.append(site)
-        self._runs[site.name] = site.release
-        self._run.record(site)
-        self._run.report.show(Upgraded(site.name, site.release, self._run.seconds))
+        self._upgraded.append(host_run)
+        self._running[host_run.name] = host_run.release
+        self._run.record(host_run)
+        self._run.report.show(Upgraded(host_run.name, host_run.release, self._run.seconds))
 
     # -- the way back ---------------------------------------------------------------------
 
@@ -242,102 +168,81 @@ class Rollout:
         first, error = next(iter(run.failed.items()))
         for _ in hosts.each(self._also_upgraded(), self._put_back, run.options.parallel):
             pass
-        begun = {*run.failed, *(site.name for site in self._upgraded)}
-        for site in self._sites:
-            if site.name not in begun:
-                run.report.show(Skipped(site.name, tuple(run.failed)))
+        begun = {*run.failed, *(each.name for each in self._upgraded)}
+        for host_run in self._pending:
+            if host_run.name not in begun:
+                run.report.show(Skipped(host_run.name, tuple(run.failed)))
         reason = f"{first}: {str(error).splitlines()[0]}"
-        for site in run.sites if self._guilty else ():
-            self._condemn(site, site.release, reason)
+        for host_run in run.host_runs if self._guilty else ():
+            self._mark_bad(host_run, host_run.release, reason)
         run.report.say(f"rolled back, {how}" if not self._stuck else "not every host is back")
         return HostFailed.status if self._stuck else RolledBack.status
 
-    def _also_upgraded(self) -> list[Site]:
+    def _also_upgraded(self) -> list[HostRun]:
         """With those that an earlier run of this upgrade had reached: its record says so."""
-        origins = {self._origin[site.name] for site in self._sites} - {None}
+        origins = {self._origin[each.name] for each in self._pending} - {None}
         earlier = [
-            site
-            for site in self._run.sites
-            if site not in self._sites and self._origin[site.name] in origins
+            each
+            for each in self._run.host_runs
+            if each not in self._pending and self._origin[each.name] in origins
         ]
         return [*self._upgraded, *earlier]
 
-    def _put_back(self, site: Site) -> None:
-        run, origin = self._run, self._origin[site.name]
+    def _put_back(self, host_run: HostRun) -> None:
+        run, origin = self._run, self._origin[host_run.name]
         if origin is None:
             return
+        host, session = host_run.host, host_run.session
         try:
-            wanted = run.resources(site.host, release.named(origin))
-            wanted = run.restored(site.session, wanted)
-            back = Site(site.host, site.session, wanted, site.answers, origin)
-            back.before = site.release
+            wanted = run.desired.resources_of(host, release.named(origin))
+            wanted = as_kept(wanted, session.ask)
+            back = HostRun(host, session, run.report, wanted, host_run.answers, origin)
+            back.release_before = host_run.release
             try:
-                run.finish_all(back)
+                back.apply_all()
             except HostFailed:
                 # A worker that cannot be reloaded any more can still be restarted.
-                run.finish_all(back, restarting)
-            self._gate.pass_(back)
+                back.apply_all(restart_instead)
+            check_running(back, self._policy.settle)
         except ToolkitError as error:
-            self._stuck[site.name] = error
-            run.report.say(f"{site.name} could not be put back to {origin}: {error}")
+            self._stuck[host_run.name] = error
+            run.report.say(f"{host_run.name} could not be put back to {origin}: {error}")
             return
-        self._runs[site.name] = origin
+        self._running[host_run.name] = origin
         run.record(back, result="rolled back")
-        run.report.show(PutBack(site.name, origin, run.seconds))
+        run.report.show(PutBack(host_run.name, origin, run.seconds))
 
-    def _condemn(self, site: Site, id: str | None, reason: str) -> None:
-        """Mark a release as bad where it is; a host that is out of reach is left as it is."""
+    def _mark_bad(self, host_run: HostRun, id: str | None, reason: str) -> None:
+        """Mark a release where it is; a host that is out of reach is left as it is."""
         try:
-            site.probe()
-            if id in site.answers["releases", ON_HOSTS]["kept"]:
+            host_run.make_plan()
+            if id in host_run.answers["releases", ON_HOSTS]["kept"]:
                 arguments = {"root": ON_HOSTS, "id": id}
-                list(site.session.apply([Operation("condemn", arguments, reason.encode())]))
+                operation = Operation("condemn", arguments, reason.encode())
+                list(host_run.session.apply([operation]))
         except ToolkitError as error:
-            self._run.report.say(f"{site.name}: {id} is not marked as bad: {error}")
-
-    def tell(self) -> None:
-        """Where the fleet stands."""
-        for id in sorted(filter(None, set(self._runs.values()))):
-            names = ", ".join(name for name, runs in self._runs.items() if runs == id)
-            self._run.report.say(f"{id} runs on {names}")
+            self._run.report.say(f"{host_run.name}: {id} is not marked as bad: {error}")
 
 
-def before(site: Site) -> str | None:
+def origin_of(host_run: HostRun) -> str | None:
     """What a host ran before the release that it should run now.
 
     An interrupted upgrade may have switched the link already: then what still runs tells, or
     else the host's history.
     """
-    known = site.answers["releases", ON_HOSTS]
-    if known["current"] != site.release:
+    known = host_run.answers["releases", ON_HOSTS]
+    if known["current"] != host_run.release:
         return str(known["current"]) if known["current"] else None
     for id in known["running"]:
-        if id != site.release:
+        if id != host_run.release:
             return str(id)
-    for entry in reversed(site.answers[PAST]):
-        if entry.get("release") == site.release and entry.get("from") in known["kept"]:
+    for entry in reversed(host_run.answers[PAST_RUNS]):
+        if entry.get("release") == host_run.release and entry.get("from") in known["kept"]:
             return str(entry["from"])
     return None
 
 
-def functions(resources: Iterable[Resource]) -> dict[str, str]:
-    """The functions that a host with these resources serves, and by which units."""
-    found = (each for each in resources if isinstance(each, WorkerHealth))
-    return {each.function: each.unit for each in found}
-
-
-def interrupted(site: Site) -> set[str]:
-    """The functions whose worker is away for a moment while a host is changed."""
-    stopped = {
-        change.operation.arguments["name"]
-        for change in site.plan.changes
-        if change.operation.kind == "unit"
-        and change.operation.arguments["action"] in ("restart", "stop")
-    }
-    return {function for function, unit in functions(site.resources).items() if unit in stopped}
-
-
-def restarting(change: Change) -> Change:
+def restart_instead(change: Change) -> Change:
     """The same change without a reload."""
     operation = change.operation
     if operation.kind != "unit" or operation.arguments["action"] != "reload":

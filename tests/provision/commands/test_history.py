@@ -30,6 +30,8 @@ class Asked:
 
     def __exit__(self, *_: object) -> None: ...
 
+    def close(self) -> None: ...
+
     def ask(self, questions: list[Question]) -> dict[Question, Answer]:
         kept = {"1-old": {"at": 0, "bad": None}}
         known: dict[str, Any] = {

@@ -13,8 +13,8 @@ import pytest
 from provision import build as release
 from provision.build import ON_HOSTS
 from provision.errors import ToolkitError, Unreachable
-from provision.fleet import rollout
-from provision.fleet.rollout import Manner
+from provision.fleet.rollout import roll_out
+from provision.fleet.rollout_policy import RolloutPolicy
 from provision.inventory.host import Host
 from provision.options import Options
 from provision.remote.messages import Answer, Operation, Outcome, Question
@@ -25,7 +25,7 @@ from tests.provision.fake_host import FakeHost, directory, link
 OLDER, OLD, NEW = "1-older", "1-old", "1-new"
 ROLLED_BACK = 5
 RIGHT = {"reverse": b"!dlroW olleH", "wc": b"2\n", "resize": b""}
-ONLY = Manner(settle=0)
+ONLY = RolloutPolicy(settle=0)
 
 
 @pytest.fixture(autouse=True)
@@ -123,13 +123,13 @@ class Fleet:
     def upgrade(
         self, to: str = NEW, *, again: bool = False, limit: str | None = None, **how: Any
     ) -> int:
-        manner = Manner(**{"settle": 0.0, **how})
+        policy = RolloutPolicy(**{"settle": 0.0, **how})
         options = Options(limit=limit, yes=True, again=again)
-        return rollout.upgrade(self.folder, ROLES, options, manner, to=to, connect=self.connect)
+        return roll_out(self.folder, ROLES, options, policy, to=to, connect=self.connect)
 
     def rollback(self, to: str | None = None) -> int:
-        return rollout.rollback(
-            self.folder, ROLES, Options(yes=True), ONLY, to=to, connect=self.connect
+        return roll_out(
+            self.folder, ROLES, Options(yes=True), ONLY, to=to, back=True, connect=self.connect
         )
 
     def runs(self) -> dict[str, str]:
@@ -386,7 +386,7 @@ def test_a_batch_is_a_number_or_a_share(fleet: Fleet, batch: str) -> None:
     ("batch", "number", "size"), [("1", 9, 1), ("25%", 10, 3), ("25%", 1, 1), ("100%", 7, 7)]
 )
 def test_a_share_is_rounded_up(batch: str, number: int, size: int) -> None:
-    assert Manner(batch=batch).size(number) == size
+    assert RolloutPolicy(batch=batch).batch_size(number) == size
 
 
 def test_a_release_of_this_machine_is_found_by_its_name(tmp_path: Path) -> None:

@@ -1,0 +1,96 @@
+"""What every host should be: the resources of its roles, with the release that is meant for it."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from threading import Lock
+from typing import Any, Protocol
+
+from provision import build as release
+from provision.build import Artifact, Target
+from provision.errors import HostFailed
+from provision.fleet import tags
+from provision.inventory.host import Host, Inventory
+from provision.options import Options
+from provision.report.events import Building
+from provision.report.reporter import Reporter
+from provision.resources.base import Resource
+from provision.resources.release import Release
+
+
+class Role(Protocol):
+    """A generator of resources: what a host of a kind should be."""
+
+    @property
+    def __name__(self) -> str: ...
+
+    def __call__(
+        self, host: Host, inventory: Inventory, artifact: Artifact, /
+    ) -> Iterable[Resource]: ...
+
+
+Roles = Mapping[str, Sequence[Role]]
+"""Inventory group -> its roles, in the order in which groups are deployed."""
+
+
+class DesiredState:
+    """What the roles say of an inventory's hosts, as far as the tags that were asked for go."""
+
+    def __init__(
+        self, inventory: Inventory, roles: Roles, options: Options, report: Reporter
+    ) -> None:
+        self._inventory = inventory
+        self._roles = roles
+        self._again = options.again
+        self._report = report
+        names = [role.__name__ for group in roles.values() for role in group]
+        self._tags = tags.parse(options.tags, names)
+        self._building = Lock()
+        self._artifacts: dict[Target, Artifact] = {}
+
+    def host_groups(self) -> list[list[str]]:
+        """Names of hosts by the first group that says what they are for, in the roles' order."""
+        left, found = list(self._inventory.hosts), []
+        for name in self._roles:
+            found.append([host.name for host in left if name in host.groups])
+            left = [host for host in left if name not in host.groups]
+        return [group for group in found if group]
+
+    def resources_of(self, host: Host, artifact: Artifact) -> list[Resource]:
+        """What ``host`` should be."""
+        found = [
+            resource
+            for group, roles in self._roles.items()
+            if group in host.groups
+            for role in roles
+            for resource in role(host, self._inventory, artifact)
+            if tags.matches(self._tags, role.__name__, resource)
+        ]
+        again = self._again
+        return [replace(one, again=again) if isinstance(one, Release) else one for one in found]
+
+    def all_resources(self) -> Iterator[tuple[str, list[Resource]]]:
+        """Every host of the inventory, in this run or not, and what it should be."""
+        for host in self._inventory.everyone:
+            yield host.name, self.resources_of(host, release.named("any"))
+
+    def tree_artifact(self, facts: Mapping[str, Any]) -> Artifact:
+        """This tree's release for a host of which these are the facts; it is built once."""
+        target = release.target(facts)
+        with self._building:
+            if target not in self._artifacts:
+                artifact = release.built(target)
+                if artifact is None:
+                    self._report.show(Building(target))
+                    artifact = release.build(target)
+                self._artifacts[target] = artifact
+            return self._artifacts[target]
+
+
+def kept_artifact(id: str, facts: Mapping[str, Any], kept: Iterable[str]) -> Artifact:
+    """Release ``id`` for a host that keeps these. Raises :class:`HostFailed`."""
+    artifact = release.named(id)
+    if artifact.path is None and id not in kept:
+        known = ", ".join(kept) or "none"
+        raise HostFailed(f"it keeps no release {id}, nor does this machine; it keeps {known}")
+    release.must_fit(artifact, release.target(facts))
+    return artifact

@@ -1,0 +1,100 @@
+"""A host within a run: what it should be, what is left to change, and how that is changed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from provision import plan
+from provision.build import ON_HOSTS
+from provision.errors import HostFailed
+from provision.inventory.host import Host
+from provision.plan import Plan
+from provision.remote.messages import Operation, Outcome
+from provision.remote.session import Session
+from provision.report.events import Applied, Begun
+from provision.report.reporter import Reporter
+from provision.report.shell import advice
+from provision.resources.base import Answers, Change, Resource
+
+LAST_LINES = 20  # of what a failed command said
+
+
+@dataclass(eq=False)
+class HostRun:
+    """A host with a session to it; every step is shown by ``report``."""
+
+    host: Host
+    session: Session
+    report: Reporter
+    resources: Sequence[Resource]
+    answers: Answers
+    release: str  # that it should run
+    plan: Plan = field(init=False)
+    applied: int = 0  # changes
+
+    def __post_init__(self) -> None:
+        self.release_before: str | None = self.answers["releases", ON_HOSTS]["current"]
+        self.make_plan()
+
+    @property
+    def name(self) -> str:
+        return self.host.name
+
+    def make_plan(self) -> None:
+        """Ask everything again, and plan what is left to change now."""
+        self.answers = {**self.answers, **self.session.ask(plan.questions(self.resources))}
+        self.plan = plan.make(self.resources, self.answers)
+
+    def recheck_plan(self) -> None:
+        """What is applied is what was shown, or less, though the host lives on in between."""
+        shown = _operations(self.plan)
+        self.make_plan()
+        if not all(operation in shown for operation in _operations(self.plan)):
+            raise HostFailed("it has changed since its plan was made: deploy again")
+
+    def stage_changes(self) -> None:
+        """Apply all that touches nothing that runs."""
+        self._apply(self.plan.changes[: self.plan.staged])
+
+    def finish_changes(self) -> None:
+        """Apply the rest; the host must then be as wanted."""
+        self._complete(self.plan.changes[self.plan.staged :])
+
+    def apply_all(self, how: Callable[[Change], Change] = lambda each: each) -> None:
+        """Apply all that is left now, each change as ``how`` makes it; see finish_changes()."""
+        self.make_plan()
+        self._complete([how(change) for change in self.plan.changes])
+
+    def _complete(self, changes: Sequence[Change]) -> None:
+        self._apply(changes)
+        self.make_plan()
+        if self.plan.changes or self.plan.problems:
+            raise _still_different(self.plan)
+
+    def _apply(self, changes: Sequence[Change]) -> None:
+        if not changes:
+            return
+        self.report.show(Begun(self.name))
+        outcomes = self.session.apply([change.operation for change in changes])
+        for change, outcome in zip(changes, outcomes, strict=True):
+            self.report.show(Applied(self.name, change, outcome))
+            if outcome.error is not None:
+                raise _change_failed(change, outcome)
+            self.applied += 1
+
+
+def _operations(made: Plan) -> list[Operation]:
+    return [change.operation for change in made.changes]
+
+
+def _change_failed(change: Change, outcome: Outcome) -> HostFailed:
+    """What was tried, what the host said, and what to try next."""
+    lines = [f"{change.summary}: {outcome.error}"]
+    lines += (f"| {line}" for line in outcome.output.splitlines()[-LAST_LINES:])
+    return HostFailed("\n".join([*lines, f"try: {advice(change.operation)}"]))
+
+
+def _still_different(left: Plan) -> HostFailed:
+    """All was done and said to be well, and the host is still not as wanted."""
+    lines = [f"{change.sign} {change.summary} ({change.reason})" for change in left.changes]
+    lines += (f"{problem.sign} {problem.message}" for problem in left.problems)
+    return HostFailed("\n".join(["every change was applied, and these are due again:", *lines]))

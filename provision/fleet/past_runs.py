@@ -1,0 +1,28 @@
+"""What a host remembers: its deploys, upgrades and rollbacks, each as a line of JSON."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from provision.build import ON_HOSTS
+from provision.fleet.host_run import HostRun
+from provision.fleet.pool import operator
+from provision.remote.messages import Question
+
+HISTORY_FILE = "/var/lib/gearman-deploy/history.jsonl"
+PAST_RUNS: Question = ("history", HISTORY_FILE, "50")
+FACTS: tuple[Question, ...] = (("host",), ("releases", ON_HOSTS), PAST_RUNS)
+
+
+def write_entry(host_run: HostRun, run_id: str, result: str, seconds: float) -> None:
+    """Tell the host what was done to it. Raises :class:`ToolkitError`."""
+    entry: dict[str, Any] = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "run": run_id,
+        **operator(),
+        "release": host_run.release,
+        "from": host_run.release_before,
+        "changes": host_run.applied,
+        "result": result,
+        "seconds": round(seconds, 1),
+    }
+    host_run.session.record(HISTORY_FILE, entry)

@@ -1,0 +1,102 @@
+"""What `invoke logs NAME` takes for a name, with hosts that are not there."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from provision.commands.logs import Wanted, logs
+from provision.errors import ToolkitError
+from provision.inventory.host import Host
+from provision.options import Options
+from provision.remote.messages import Answer, Question
+from provision.remote.session import Session
+from roles import ROLES
+
+HOSTS = """\
+job_server: {hosts: {job: {ansible_host: 10.0.0.1}}}
+worker: {hosts: {w1: {gearman_functions: [shout]}}}
+"""
+
+
+class Journal:
+    """A session with a host that has these units; each has said one line."""
+
+    def __init__(self, host: Host, units: set[str]) -> None:
+        self.name = host.name
+        self._units = units
+
+    def ask(self, questions: list[Question]) -> dict[Question, Answer]:
+        return {each: {} if each[1] in self._units else None for each in questions}
+
+    def stream(self, argv: list[str], seconds: float) -> Any:
+        named = {each.removeprefix("--unit=") for each in argv if each.startswith("--unit=")}
+        return Lines(named & self._units)
+
+    def close(self) -> None: ...
+
+
+class Lines:
+    status = 0
+
+    def __init__(self, units: set[str]) -> None:
+        self._units = units
+
+    def __iter__(self) -> Iterator[str]:
+        for unit in sorted(self._units):
+            said = {"MESSAGE": f"I am {unit}", "UNIT": unit, "__REALTIME_TIMESTAMP": "0"}
+            yield f"{json.dumps(said)}\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "hosts.yml").write_text(HOSTS)
+    return tmp_path
+
+
+def show(folder: Path, name: str) -> int:
+    units = {"gearmand.service", "gearman-worker@shout.service", "ssh.service"}
+
+    def connect(host: Host) -> Session:
+        return cast(Session, Journal(host, units))
+
+    return logs(folder, ROLES, Options(), name, Wanted(), connect=connect)
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        ("gearmand", "gearmand.service"),
+        ("shout", "gearman-worker@shout.service"),
+        ("ssh.service", "ssh.service"),
+    ],
+)
+def test_a_name_is_a_function_or_a_unit(
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str, unit: str
+) -> None:
+    assert show(folder, name) == 0
+    assert f"I am {unit}" in capsys.readouterr().out
+
+
+def test_a_unit_that_has_said_nothing_is_not_an_error(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert show(folder, "resize") == 0
+    assert "nothing of gearman-worker@resize.service on job, w1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["nosuch", "nosuch.service", "gearman-worker@nosuch.service"])
+def test_an_unknown_name_is_an_error_that_lists_the_known(folder: Path, name: str) -> None:
+    with pytest.raises(ToolkitError) as raised:
+        show(folder, name)
+    assert str(raised.value) == (
+        f"logs: unknown name {name!r}; expected a host, a group, gearmand, a function "
+        "(resize, reverse, shout, wc) or a unit of systemd"
+    )
+
+
+def test_a_name_that_is_nearly_known_is_suggested(folder: Path) -> None:
+    with pytest.raises(ToolkitError, match="unknown name 'resise'; did you mean 'resize'"):
+        show(folder, "resise")
