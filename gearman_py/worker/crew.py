@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from functools import partial
-from inspect import isawaitable
+from inspect import isawaitable, iscoroutine
 from time import monotonic
 from typing import Any, TypedDict
 
@@ -110,7 +110,8 @@ class Crew:
             self._nursery = Nursery(self._registry, self._leaving)
         if not plan.processes or len(plain) < len(declared):
             try:
-                self._starting = [hook() for hook in self._registry.on_startup]
+                for hook in self._registry.on_startup:
+                    self._starting.append(hook())
             except Exception as error:
                 raise CannotBegin from error
             self._hooked = True
@@ -121,14 +122,17 @@ class Crew:
 
     def close(self) -> None:
         """End what open() has started; after serve()."""
+        for called in self._starting:
+            if iscoroutine(called):
+                called.close()  # of no effect once it has been awaited
         for performer in self._performers:
             performer.kill() if self.stopped else performer.close()
         if self._nursery is not None:
             self._nursery.close()
         if self._hooked:
             shut_down(self._registry.on_shutdown)
-        if not self.stopped:  # else a job that was left behind may rest
-            self._leaving.close()
+        if not any(slot.busy for slot in self._slots if isinstance(slot, Slot)):
+            self._leaving.close()  # else a job that was left behind may rest
 
     @property
     def _threads(self) -> int:
@@ -169,6 +173,14 @@ class Crew:
             slot.start()
         if self._draining:
             self.drain()
+        try:
+            await self._until_ended()
+        except asyncio.CancelledError:  # by ^C in asyncio.run(), or by the caller
+            self.stop() if self.busy else self.drain()
+            await self._until_ended()
+            raise
+
+    async def _until_ended(self) -> None:
         while not all(slot.ended for slot in self._slots):
             await self._changed.wait()
             self._changed.clear()
@@ -178,11 +190,11 @@ class Crew:
 
     def work(self, limit: int | None, deadline: float | None) -> int:
         """Do jobs of plain functions in this thread; how many."""
+        if not self._performers:
+            raise ValueError("work() is for plain functions; async ones need run() or serve()")
         for called in self._starting:
             if isawaitable(called):
                 asyncio.run(awaited(called))
-        if not self._performers:
-            raise ValueError("work() is for plain functions; async ones need run() or serve()")
         slot = Slot(
             self._plan.servers,
             self._session(awaiting=False),
@@ -191,7 +203,14 @@ class Crew:
             on_answer=lambda: slot.drain() if slot.tally.total == limit else None,
         )
         self._slots = [slot]
-        slot.run(deadline=deadline, burst=limit is None and deadline is None)
+        self._registry.interruptible = True
+        try:
+            slot.run(deadline=deadline, burst=limit is None and deadline is None)
+        except KeyboardInterrupt:
+            self.stopped = slot.busy
+            raise
+        finally:
+            self._registry.interruptible = False
         return slot.tally.total
 
     def _thread_slots(self) -> Iterator[Slot]:

@@ -140,9 +140,11 @@ def is_async(around: Around) -> bool:
 
 
 def hook(function: Any) -> Any:
-    """What is to be called. Raises TypeError for what cannot be."""
+    """What is to be called. Raises TypeError for what cannot be, or would do nothing."""
     if not callable(function):
         raise TypeError(f"{function!r} is not a function")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{function!r} has a yield, so that calling it would run nothing")
     return function
 
 

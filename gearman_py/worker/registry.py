@@ -13,7 +13,7 @@ from contextlib import (
     AsyncExitStack,
     ExitStack,
 )
-from types import GeneratorType
+from types import CoroutineType, GeneratorType
 from typing import Any, cast
 
 from gearman_py.protocol.codec import MAX_PACKET
@@ -78,7 +78,8 @@ class Registry:
         self.addressed(address)
         self.max_packet = MAX_PACKET
         self.rest: Rest = _rest
-        self.sending: Callable[[], bool] = lambda: False  # whether a message is half sent
+        self.sending: Callable[[], bool] = bool  # whether a message is half sent
+        self.interruptible = False  # whether ^C is the caller's, and not an error of the job
         self.run_async: Callable[[Coroutine[Any, Any, object]], object] = asyncio.run
         self.declared: dict[str, Declared] = {}
         self.around: list[Around] = []
@@ -89,6 +90,11 @@ class Registry:
         self._serializer = serializer
         self._exceptions = exceptions
         self.limit_all(timeout)
+
+    def __getstate__(self) -> dict[str, object]:
+        """For another process: what was declared, and not how it is run here."""
+        here = {"rest": _rest, "sending": bool, "run_async": asyncio.run}
+        return {**vars(self), **here}
 
     def addressed(self, address: str) -> None:
         """The address of this very worker. Raises TypeError or ValueError."""
@@ -184,6 +190,8 @@ class Registry:
             try:
                 return self._completed(job, self._call(declared, job))
             except BaseException as error:  # SystemExit too: a job must not end the worker
+                if self.interruptible and isinstance(error, KeyboardInterrupt):
+                    raise
                 late = soft is not None and soft.rung
                 if (answer := self._ended(declared, job, error, late=late)) is not None:
                     return answer
@@ -314,6 +322,12 @@ class Registry:
 
     def _result(self, declared: Declared, job: WorkerJob) -> Any:
         result = declared.function(job.value if declared.workload else job)
+        if isinstance(result, CoroutineType):
+            result.close()
+            raise TypeError(
+                f"{job.function} returned a coroutine that would not be awaited; "
+                "if it is decorated, define the decorator's inner function with async def"
+            )
         return self._send_parts(job, result) if isinstance(result, GeneratorType) else result
 
     def _send_parts(self, job: WorkerJob, parts: Generator[Any, Any, Any]) -> Any:

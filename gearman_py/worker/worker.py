@@ -112,6 +112,10 @@ class Worker:
         self._crew: Crew | None = None
         self._begun = asyncio.Event()
 
+    def __getstate__(self) -> dict[str, object]:
+        """For another process: what the worker was told, and not what it is doing."""
+        return {**vars(self), "_crew": None, "_begun": asyncio.Event()}
+
     def configure(
         self,
         *,
@@ -269,7 +273,10 @@ class Worker:
         return 1 if crew.stopped else 0
 
     async def serve(self) -> None:
-        """Work until drained or stopped, in the running event loop; signals are the caller's."""
+        """Work until drained or stopped, in the running event loop; signals are the caller's.
+
+        Cancelled, it stops.
+        """
         crew = self._begin()
         try:
             crew.open()
@@ -287,7 +294,7 @@ class Worker:
         """Do up to ``limit`` jobs in this thread, for up to ``timeout`` seconds; how many it did.
 
         With neither it goes on while there are jobs. For plain functions; signals are the
-        caller's.
+        caller's. After ^C (KeyboardInterrupt) a job that was running goes back to its server.
         """
         deadline = None if timeout is None else monotonic() + timeout
         crew = self._begin()

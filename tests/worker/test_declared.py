@@ -1,13 +1,17 @@
 """What makes no sense is refused where it is written, not by the first job."""
 
+import asyncio
+import functools
 import math
-from collections.abc import AsyncIterator, Iterator
+import pickle
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
 
 from gearman_py import Client, Worker, WorkerJob
+from gearman_py.functions.reverse import reverse
 from gearman_py.testing import Server, running
 
 
@@ -184,3 +188,66 @@ def test_a_context_manager_that_fails_to_begin_fails_the_job(
     with running(worker):
         assert "no database" in str(gearman_client.submit("f", "x").exception())
         assert gearman_client.do("f") == b"done"
+
+
+def test_a_hook_that_would_run_nothing_is_refused() -> None:
+    worker = Worker("localhost")
+
+    async def startup() -> AsyncIterator[None]:
+        yield
+
+    def shutdown() -> Iterator[None]:
+        yield
+
+    for declare, wrong in ((worker.on_startup, startup), (worker.on_shutdown, shutdown)):
+        with pytest.raises(TypeError, match="has a yield, so that calling it would run nothing"):
+            declare(wrong)
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_an_async_function_behind_a_plain_decorator_is_named(
+    gearman_server: Server, gearman_client: Client, processes: int
+) -> None:
+    def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*arguments: Any) -> Any:
+            return function(*arguments)
+
+        return call
+
+    @decorated
+    async def f(job: WorkerJob) -> None: ...
+
+    worker = Worker(gearman_server.address, processes=processes)
+    worker.add_function("f", f)
+    with running(worker):
+        error = str(gearman_client.submit("f").exception())
+    assert "f returned a coroutine that would not be awaited; if it is decorated, define" in error
+
+
+def test_an_async_hook_before_one_that_fails_is_not_left_unawaited() -> None:
+    worker = Worker("localhost")
+    worker.add_function("f", lambda job: None)
+
+    @worker.on_startup
+    async def up() -> None: ...
+
+    @worker.on_startup
+    def fail() -> None:
+        raise OSError("no database")
+
+    with pytest.raises(Exception) as caught:
+        asyncio.run(worker.serve())
+    assert str(caught.value.__cause__) == "no database"
+
+
+def test_a_worker_survives_pickle_with_what_it_was_told(
+    gearman_server: Server, gearman_client: Client
+) -> None:
+    worker = Worker(gearman_server.address, prefix="p.", timeout=5)
+    worker.add_function("reverse", reverse, workload=True)
+    with running(worker):
+        copy = pickle.loads(pickle.dumps(worker))  # noqa: S301  our own
+    assert copy.work(timeout=0) == 0
+    with running(copy):
+        assert gearman_client.do("p.reverse", "abc") == b"cba"

@@ -1,12 +1,17 @@
-"""A drain that begins at an awkward moment ends all the same."""
+"""A drain at an awkward moment, an interrupt and a cancelled task: the worker ends cleanly."""
 
 import asyncio
+import signal
+import subprocess
+import sys
+import threading
 
 import pytest
 
-from gearman_py import Worker
+from gearman_py import Client, Worker, WorkerJob
 from gearman_py.protocol.codec import Decoder, response
 from gearman_py.protocol.packets import Packet
+from gearman_py.testing import Server
 
 
 def test_drain_between_a_grab_and_its_no_job_leaves_and_does_not_fall_asleep() -> None:
@@ -46,3 +51,74 @@ def test_server_whose_name_cannot_be_a_host_is_tried_again(
     worker.add_function("f", lambda job: b"")
     worker.work(timeout=3)
     assert caplog.text.count("UnicodeError") > 1, caplog.text
+
+
+PROGRAM = """
+import sys, time
+from gearman_py import Worker
+worker = Worker(sys.argv[1], processes=int(sys.argv[2]))
+
+@worker.function("f")
+def f(job):
+    time.sleep(60)
+
+@worker.on_shutdown
+def say():
+    print("shut down", flush=True)
+
+try:
+    worker.work(timeout=60)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+@pytest.mark.parametrize("busy", [False, True])
+def test_an_interrupt_ends_work_and_its_job_goes_back(
+    gearman_server: Server, gearman_client: Client, processes: int, busy: bool
+) -> None:
+    command = [sys.executable, "-c", PROGRAM, gearman_server.address, str(processes)]
+    worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    gearman_server.wait_for("f", workers=1)
+    if busy:
+        gearman_client.do_background("f")
+        gearman_server.wait_for("f", running=1)
+    worker.send_signal(signal.SIGINT)
+    said, errors = worker.communicate(timeout=10)
+    assert said.splitlines()[-1] == "interrupted"
+    if processes == 0:  # a process that has a job is killed
+        assert said.splitlines()[0] == "shut down"
+    assert errors == ""
+    gearman_server.wait_for("f", waiting=int(busy), running=0)
+
+
+def test_a_worker_whose_task_is_cancelled_takes_no_more_jobs(gearman_server: Server) -> None:
+    worker = Worker(gearman_server.address)
+    said: list[str] = []
+    worker.add_function("plain", lambda job: b"")
+
+    @worker.function("f")
+    async def f(job: WorkerJob) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            said.append("the function ended")
+
+    @worker.on_shutdown
+    def shut_down() -> None:
+        said.append("shut down")
+
+    async def scenario() -> None:
+        with Client(gearman_server.address) as client:
+            client.do_background("f")
+        serving = asyncio.create_task(worker.serve())
+        await asyncio.to_thread(gearman_server.wait_for, "f", running=1)
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+        assert said == ["the function ended", "shut down"]
+        await asyncio.to_thread(gearman_server.wait_for, "f", waiting=1, running=0)
+        assert not [thread for thread in threading.enumerate() if thread.name == "gearman-slot"]
+
+    asyncio.run(scenario())

@@ -85,10 +85,6 @@ def worker(gearmand: Any, tmp_path: Path, until: Any) -> Iterator[Program]:
     until(lambda: gearmand.workers_of("version") == 2)
     yield program
     program.process.kill()
-    try:
-        os.kill(program.newest(), signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     program.process.wait()
 
 
