@@ -4,10 +4,10 @@ from typing import NoReturn
 
 
 class NotCopied:
-    """A base for what cannot be copied or pickled; ``instead`` says what to do."""
+    """A base for what cannot be copied or pickled; ``_instead`` says what to do."""
 
-    instead = "make one in each process"
+    _instead = "make one in each process"
 
     def __reduce__(self) -> NoReturn:
         kind = type(self).__name__
-        raise TypeError(f"{kind} cannot be copied or pickled: {self.instead}")
+        raise TypeError(f"{kind} cannot be copied or pickled: {self._instead}")

@@ -83,7 +83,7 @@ class ClientJob(NotCopied):
     Raises ValueError or ArgumentTooLarge for what cannot be submitted.
     """
 
-    instead = "pass on its handle, or snapshot()"
+    _instead = "pass on its handle, or snapshot()"
 
     def __init__(
         self,

@@ -23,6 +23,7 @@ from gearman_py.compat.constants import (
 from gearman_py.compat.errors import ExceededConnectionAttempts, ServerUnavailable, unavailable
 from gearman_py.compat.job import GearmanJobRequest
 from gearman_py.errors import ConnectionLost, SubmitError
+from gearman_py.not_copied import NotCopied
 from gearman_py.serializer import JSON
 
 _PRIORITIES: dict[str | None, Priority] = {
@@ -36,7 +37,7 @@ _WRITE_LIMIT = 60.0  # seconds for a server to take what is written
 Requests = Collection[GearmanJobRequest]
 
 
-class GearmanClient(GearmanConnectionManager):
+class GearmanClient(NotCopied, GearmanConnectionManager):
     """Submits jobs to any of its servers.
 
     A ``poll_timeout`` is in seconds; None waits for ever. What did not come in time has
