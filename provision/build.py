@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from provision.atomic_write import write_atomically
 from provision.errors import HostFailed, ToolkitError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -129,7 +130,7 @@ def build(target: Target, root: Path = ROOT) -> Artifact:
     with tempfile.TemporaryDirectory(dir=note.parent) as scratch:
         artifact = _build(target, root, Path(scratch))
     known = asdict(artifact) | {"path": f".cache/releases/{artifact.id}.tar"}
-    _write(note, json.dumps(known).encode())
+    write_atomically(note, json.dumps(known).encode())
     newest = sorted(note.parent.glob("*.tar"), key=lambda tar: -tar.stat().st_mtime)
     for tar in newest[KEPT:]:
         tar.unlink()
@@ -254,13 +255,6 @@ def _pinned(wheel: str) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all, though another deploy builds the same."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(content)
-    os.replace(file.name, path)
 
 
 def _normal(name: str) -> str:

@@ -15,13 +15,12 @@ from invoke.exceptions import Exit, ParseError
 from invoke.parser.argument import Argument
 from invoke.tasks import Task, task
 
+from gearman_py.printable import printable
 from provision.errors import ToolkitError
-from provision.report.text import plain
 
 ROOT = Path(__file__).resolve().parent.parent
 INTERRUPTED = 130
 UNREAD = 141
-LINES = "\n\t"  # of a message, which may have several
 
 Parameters = ParamSpec("Parameters")
 
@@ -36,7 +35,7 @@ def command(**options: Any) -> Callable[[Callable[Parameters, int | None]], Task
                 status = function(*args, **kwargs)
                 sys.stdout.flush()
             except ToolkitError as error:
-                raise Exit(f"invoke: {plain(str(error), LINES)}", code=error.status) from error
+                raise Exit(f"invoke: {printable(str(error))}", code=error.status) from error
             except KeyboardInterrupt:
                 raise Exit("invoke: interrupted", code=INTERRUPTED) from None
             except BrokenPipeError:

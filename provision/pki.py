@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from provision.errors import InventoryError, ToolkitError
 from provision.inventory import vault
+from provision.wording import format_count
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -96,9 +97,9 @@ class Authority:
         if set(known) != set(_alternatives(names)):
             return f"not for {', '.join(names)}"
         rest = found.not_valid_after_utc - datetime.now(UTC)
-        if rest < left:
-            return f"it ends in {rest.days} days" if rest > timedelta(0) else "it has ended"
-        return ""
+        if rest <= timedelta(0):
+            return "it has ended"
+        return f"it ends in {format_count(rest.days, 'day')}" if rest < left else ""
 
     def keep(self) -> bool:
         """Write it down, unless that is done; whether it was new."""

@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from gearman_py.admin.client import AdminClient
 from tests import properties  # noqa: F401  # for its profiles
 from tests.ports import reserve_port
+from tests.waiting import LIMIT, await_true
 
 HERE = Path(__file__).parent
 
@@ -43,9 +43,6 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"cannot run here, and with CI=true all must: {report.longrepr}"
     return report
-
-
-LIMIT = 30.0  # seconds in which anything awaited must come about
 
 
 class JobServer:
@@ -155,10 +152,3 @@ def run_fixture() -> Callable[..., subprocess.CompletedProcess[bytes]]:
 @pytest.fixture
 def until() -> Callable[[Callable[[], bool]], None]:
     return await_true
-
-
-def await_true(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.01)

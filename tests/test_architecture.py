@@ -30,7 +30,7 @@ FLOORS = (
 )
 # As FLOORS, for the toolkit: a room, or a file beside the rooms, imports only what is below it.
 TOOLKIT = (
-    {"agent", "distributions", "errors"},
+    {"agent", "atomic_write", "distributions", "errors", "wording"},
     {"build", "inventory", "lab", "options", "render"},
     {"pki", "remote", "ssh"},
     {"resources"},

@@ -13,7 +13,8 @@ import pytest
 from gearman_py import Client
 from gearman_py.server.options import REFUSED
 from gearman_py.server.settings import Settings
-from tests.server.process import Server, await_true
+from tests.server.process import Server
+from tests.waiting import await_true
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = str(Path(sys.executable).parent)

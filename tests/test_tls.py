@@ -28,7 +28,8 @@ from gearman_py.compat import GearmanClient
 from gearman_py.net.tls import CA_FILE, CERTIFICATE, KEY
 from gearman_py.testing import running
 from tests.authority import DAY, Authority, words
-from tests.server.process import Server, await_true
+from tests.server.process import Server
+from tests.waiting import await_true
 
 MEGABYTES = bytes(range(256)) * 4096 * 10
 

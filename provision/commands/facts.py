@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from provision.build import ON_HOSTS
+from provision.fleet import pool
 from provision.fleet.ask_all import AskAll
 from provision.fleet.run import Connect
 from provision.inventory.host import Host
 from provision.options import Options
 from provision.remote.messages import Question, Unknown
 from provision.report.events import Row
+from provision.wording import format_count
 
 ASKED: tuple[Question, ...] = (
     ("host",),
@@ -21,9 +23,9 @@ ASKED: tuple[Question, ...] = (
 GIB = 2**30
 
 
-def facts(folder: Path, options: Options) -> int:
+def facts(folder: Path, options: Options, *, connect: Connect = pool.connect) -> int:
     """Show what every host is. Returns 0 when all could be asked."""
-    asked = AskAll(folder, options)
+    asked = AskAll(folder, options, connect=connect)
     for _, answers in asked.answers(_ask):
         asked.report.show(Row(answers, "\n".join(_lines(answers))))
     return asked.status
@@ -78,7 +80,7 @@ def _clock(known: dict[str, Any]) -> str:
 def _release(known: dict[str, Any]) -> str:
     releases = known["releases"]
     others = len(releases["kept"].keys() - {releases["current"]})
-    return f"{releases['current'] or 'none'}, {others} others kept"
+    return f"{releases['current'] or 'none'}, {format_count(others, 'other')} kept"
 
 
 _SHOWN = {

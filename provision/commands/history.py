@@ -18,6 +18,7 @@ from provision.options import Options
 from provision.remote.messages import Unknown
 from provision.report.events import Row
 from provision.resources.base import Answers
+from provision.wording import format_count
 
 Rows = list[dict[str, Any]]
 
@@ -72,9 +73,10 @@ def _history_line(row: dict[str, Any], of: int) -> str:
     """When, who, what, and how it went."""
     at = datetime.fromisoformat(row["at"]).astimezone().strftime("%Y-%m-%d %H:%M")
     moved = row["release"] if row["from"] in (None, row["release"]) else _arrow(row)
+    changes = format_count(row["changes"], "change")
     return (
         f"{at}  {row['who']}  {row['doing']}\n"
-        f"    {_names(row['hosts'], of)}: {moved}, {row['changes']} changes, {row['result']}"
+        f"    {_names(row['hosts'], of)}: {moved}, {changes}, {row['result']}"
     )
 
 

@@ -16,6 +16,7 @@ from provision.fleet.run import Connect
 from provision.inventory.host import Host
 from provision.options import Options
 from provision.report.events import Row
+from provision.wording import format_count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,4 +64,4 @@ def _line(name: str, wide: int, line: str) -> Row:
 def _summary(ended: dict[str, int], of: int) -> str:
     well = sum(status == 0 for status in ended.values())
     badly = [f"{name} ended with {status}" for name, status in ended.items() if status]
-    return "; ".join([f"{well} of {of} hosts ended well", *badly])
+    return "; ".join([f"{well} of {format_count(of, 'host')} succeeded", *badly])

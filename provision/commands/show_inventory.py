@@ -8,6 +8,7 @@ from typing import Any
 from provision.inventory import load as inventory
 from provision.inventory.host import Host, Inventory
 from provision.options import Options
+from provision.wording import format_table
 
 INDENT = "  "
 
@@ -31,7 +32,7 @@ def _text(folder: Path, known: Inventory) -> Iterator[str]:
         group: [host.name for host in known.hosts if group in host.groups]
         for group in sorted({group for host in known.hosts for group in host.groups})
     }
-    yield from _table([(group, " ".join(names)) for group, names in members.items()])
+    yield from format_table([(group, " ".join(names)) for group, names in members.items()])
     for host in known.hosts:
         sudo = " with sudo" if host.become and host.user != "root" else ""
         by = f" by {', '.join(host.jump)}" if host.jump else ""
@@ -42,7 +43,7 @@ def _text(folder: Path, known: Inventory) -> Iterator[str]:
             (INDENT + name, _shown(value), _near(folder, host.where_is(name)))
             for name, value in sorted(_set(host))
         ]
-        yield from _table(rows)
+        yield from format_table(rows)
 
 
 def _set(host: Host) -> Iterator[tuple[str, Any]]:
@@ -58,9 +59,3 @@ def _shown(value: Any) -> str:
 
 def _near(folder: Path, where: str) -> str:
     return where.removeprefix(f"{folder}/")
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(map(str.ljust, row, widths)).rstrip()

@@ -17,6 +17,7 @@ from provision.report.text import Report
 from provision.ssh.connection import host_keys
 from provision.ssh.known_hosts import Found, KnownHosts, fingerprint, record
 from provision.ssh.route import Route, route
+from provision.wording import format_count, format_table
 
 HEADINGS = ("host", "address", "type", "fingerprint", "")
 
@@ -118,8 +119,7 @@ def _scan(way: Route) -> list[Found]:
 
 
 def _keys(found: Iterable[Found]) -> str:
-    count = len({(each.stop.known_as, each.key) for each in found})
-    return "1 key" if count == 1 else f"{count} keys"
+    return format_count(len({(each.stop.known_as, each.key) for each in found}), "key")
 
 
 def _table(found: Iterable[Found]) -> Iterator[str]:
@@ -131,6 +131,4 @@ def _table(found: Iterable[Found]) -> Iterator[str]:
         shown = (each.stop.known_as, kind, fingerprint(each.key), standing)
         names.setdefault(shown, []).append(each.stop.name)
     rows = [(", ".join(dict.fromkeys(whose)), *shown) for shown, whose in names.items()]
-    widths = [max(map(len, column)) for column in zip(HEADINGS, *rows, strict=True)]
-    for row in (HEADINGS, *rows) if rows else ():
-        yield "  ".join(f"{text:{wide}}" for text, wide in zip(row, widths, strict=True)).rstrip()
+    return format_table([HEADINGS, *rows]) if rows else iter(())

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from provision import build as release
 from provision.doctor import network_rules as reach
-from provision.doctor.subject import Found, Patient, Unanswered, count, runs
+from provision.doctor.subject import Found, Patient, Unanswered, runs
 from provision.errors import HostFailed
 from provision.remote.messages import Question, Unknown
 from provision.report.events import Finding
@@ -21,6 +21,7 @@ from provision.resources.certificate import RENEWED, Certificate
 from provision.resources.release import Release
 from provision.resources.requirement import FreePort, Systemd
 from provision.resources.unit import Unit
+from provision.wording import format_count
 
 GB = 2**30
 AHEAD_WARNS, AHEAD_FAILS = 1.0, 60.0  # seconds
@@ -172,7 +173,7 @@ def _unit(unit: Unit, found: dict[str, Any] | None) -> Found | None:
     if found["load"] != "loaded":
         return "fail", f"cannot be loaded ({found['load']})", f"systemctl status {name}"
     if found["sub"] == "auto-restart":
-        times = count(found["restarts"], "time")
+        times = format_count(found["restarts"], "time")
         return "fail", f"fails and is restarted, {times} by now", f"journalctl -u {name}"
     if found["active"] == "failed":
         return "fail", f"failed ({found['result']})", f"journalctl -u {name}, then {deploy}"
@@ -185,7 +186,7 @@ def _unit(unit: Unit, found: dict[str, Any] | None) -> Found | None:
     if found["enabled"] != "enabled":
         return "warn", "would not start at boot", deploy
     if found["restarts"]:
-        again = count(found["restarts"], "time")
+        again = format_count(found["restarts"], "time")
         cure = f"journalctl -u {name}; systemctl reset-failed {name} forgets it"
         return "warn", f"runs, and failed {again} before", cure
     return None

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from provision.doctor.subject import Found, Patient, count, parted, runs
+from provision.doctor.subject import Found, Patient, parted, runs
 from provision.resources.health import ServerHealth, WorkerHealth
+from provision.wording import format_count
 
 
 def servers(patient: Patient) -> Iterator[Found]:
@@ -78,15 +79,14 @@ def queue(patient: Patient) -> Iterator[Found]:
         for name, row in stuck.items():
             yield (
                 "fail",
-                f"{name}: {count(row['queued'], 'job')} waiting, and no worker serves it",
+                f"{name}: {format_count(row['queued'], 'job')} waiting, and no worker serves it",
                 "invoke doctor on the worker hosts; add it to gearman_functions of one",
             )
         if not stuck:
             named = {name: row for name, row in functions.items() if "@" not in name}
             sums = {key: sum(row[key] for row in named.values()) for key in ("queued", "running")}
-            jobs = count(sums["queued"], "job")
-            text = f"{count(len(named), 'function')}, {jobs} waiting, {sums['running']} running"
-            yield "ok", text, ""
+            count, jobs = format_count(len(named), "function"), format_count(sums["queued"], "job")
+            yield "ok", f"{count}, {jobs} waiting, {sums['running']} running", ""
 
 
 def registered(patient: Patient) -> Iterator[Found]:

@@ -53,8 +53,3 @@ def parted(server: str) -> tuple[str, str]:
 def runs(found: dict[str, Any]) -> bool:
     """Whether a unit does, by its answer."""
     return bool(found["active"] in ("active", "reloading"))
-
-
-def count(number: int, noun: str) -> str:
-    """As in `1 job`, `2 jobs`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

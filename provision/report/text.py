@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from threading import RLock
 from typing import TextIO
 
+from gearman_py.printable import printable
 from provision.errors import ToolkitError, Unreachable
 from provision.plan import Plan
 from provision.report.events import (
@@ -34,6 +35,7 @@ from provision.report.events import (
     Verified,
 )
 from provision.resources.base import Change, Sign
+from provision.wording import format_count
 
 STATES = {
     **dict.fromkeys(("ok", "upgraded"), 32),
@@ -83,7 +85,7 @@ class Report:
                     self._applied(event)
                 case Verified(host, seconds):
                     self._took[host] = seconds
-                    count = _count(self._done[host], "change")
+                    count = format_count(self._done[host], "change")
                     self._ended(host, "changed", f"{count}, {seconds:.1f} s")
                 case Failed(host, error, seconds):
                     self._failed(host, error, seconds)
@@ -132,7 +134,7 @@ class Report:
         states = Counter(self._states.values())
         counts = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
         self._print(
-            f"{_count(len(self._states), 'host')}: {counts}{self._left()} ({seconds:.1f} s)"
+            f"{format_count(len(self._states), 'host')}: {counts}{self._left()} ({seconds:.1f} s)"
         )
 
     def end(self, seconds: float) -> None:
@@ -176,7 +178,7 @@ class Report:
         if not (self._terminal and sys.stdin.isatty()):
             raise ToolkitError("not a terminal, so you cannot be asked: use --yes to apply")
         try:
-            return input(f"{plain(question)} [y/N] ").strip().lower() in ("y", "yes")
+            return input(f"{_shown(question)} [y/N] ").strip().lower() in ("y", "yes")
         except EOFError:
             self._print("")
             return False
@@ -188,8 +190,8 @@ class Report:
             self._ended(host, "ok", f"{plan.resources} resources as wanted")
             return
         state = "failed" if plan.problems else "pending"
-        problems = f"{_count(len(plan.problems), 'problem')}, " if plan.problems else ""
-        count = problems + _count(len(plan.changes), "change")
+        problems = f"{format_count(len(plan.problems), 'problem')}, " if plan.problems else ""
+        count = problems + format_count(len(plan.changes), "change")
         alike = next((each for each in self._told if self._plans[each] == plan), None)
         if alike is not None:
             self._ended(host, state, f"{count}, as {alike}")
@@ -211,11 +213,13 @@ class Report:
 
     def _standing(self, event: Standing) -> None:
         state = "pending" if event.pending else "ok"
-        pending = f", {_count(event.pending, 'change')} due" if event.pending else ""
+        pending = f", {format_count(event.pending, 'change')} due" if event.pending else ""
         self._ended(event.host, state, f"release {event.release}{pending}")
         for name, unit in event.units.items():
             process = f"  pid {unit['pid']}" if unit.get("pid") else ""
-            restarts = f"  {_count(unit['restarts'], 'restart')}" if unit.get("restarts") else ""
+            restarts = (
+                f"  {format_count(unit['restarts'], 'restart')}" if unit.get("restarts") else ""
+            )
             self._print(f"  {name:34} {unit['active']}{process}{restarts}")
 
     def _checked(self, event: Checked) -> None:
@@ -268,7 +272,8 @@ class Report:
     def _piece(self, piece: str | tuple[str, str]) -> str:
         key, text = ("", piece) if isinstance(piece, str) else piece
         colour = COLOURS.get(key) if self._colour else None
-        return f"\033[{colour}m{plain(text)}\033[0m" if colour else plain(text)
+        shown = _shown(text)
+        return f"\033[{colour}m{shown}\033[0m" if colour else shown
 
     # -- the lines that are redrawn -----------------------------------------------------
 
@@ -299,12 +304,6 @@ def _hunks(diff: str) -> Iterator[str]:
         yield "..." if line.startswith("@@") else line
 
 
-def plain(said: str, keep: str = "\t") -> str:
+def _shown(said: str) -> str:
     """What a host or a file said, with nothing in it that a terminal would obey."""
-    return "".join(
-        char if char.isprintable() or char in keep else repr(char)[1:-1] for char in said
-    )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return printable(said, keep="\t")

@@ -15,6 +15,7 @@ from functools import cached_property
 from provision.pki import Authority
 from provision.remote.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource, Sign
+from provision.wording import format_count
 
 RENEWED = 3  # when a third of its time is left
 
@@ -61,7 +62,7 @@ class Certificate(Resource):
         text = (answers[self._certificate] or {}).get("content")
         key = (answers[self._key] or {}).get("digest")
         if text is None or key is None:
-            return f"for {', '.join(self.names)}, {self.days} days"
+            return f"for {', '.join(self.names)}, {format_count(self.days, 'day')}"
         if why := self.authority.wrong(text.encode(), self.names, left):
             return why
         told = re.search(r"^# of the key (\w+)$", text, re.MULTILINE)

@@ -7,13 +7,12 @@ not supported, and such a line is passed over.
 
 import base64
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from provision.atomic_write import write_atomically
 from provision.errors import InventoryError, Unreachable
 from provision.ssh.route import Stop
 
@@ -173,21 +172,9 @@ def record(path: Path, wanted: Iterable[Found], replaced: set[str]) -> None:
                 # Before the first that belongs after it: comments stay where they are.
                 after = (at for at, other in enumerate(lines) if _order(other) > _order(line))
                 lines.insert(next(after, len(lines)), line)
-        _write(path, "".join(f"{line}\n" for line in lines))
+        write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
     except OSError as error:
         raise InventoryError(f"{path}: it cannot be written: {error.strerror}") from None
-
-
-def _write(path: Path, text: str) -> None:
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        try:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
 
 
 def _order(line: str) -> tuple[str, bool, str]:

@@ -14,8 +14,8 @@ from gearman_py.admin.answers import FunctionStatus, WorkerInfo
 from gearman_py.admin.client import AdminClient
 from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
-from tests.conftest import await_true
 from tests.ports import reserve_port
+from tests.waiting import await_true
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 

@@ -9,7 +9,7 @@ import pytest
 
 from gearman_py import AsyncAdminClient, AsyncClient, ConnectionLost, GearmanError, Worker
 from gearman_py.admin.client import AdminClient
-from tests.conftest import await_true
+from tests.waiting import await_true
 
 LIMIT = 30.0
 

@@ -20,7 +20,7 @@ from gearman_py import (
     WorkerJob,
 )
 from gearman_py.admin.client import AdminClient
-from tests.conftest import await_true
+from tests.waiting import await_true
 
 MOST = 100_000
 

@@ -17,8 +17,8 @@ from gearman_py import Client, JobException, JobFailed, QueueFull
 from gearman_py import compat as gearman
 from gearman_py.testing import Server
 from gearman_py.testing import server as our_server
-from tests.conftest import await_true
 from tests.interop.conftest import server as process
+from tests.waiting import await_true
 
 C_GEARMAND = "/usr/sbin/gearmand"
 LIMIT = 30.0  # seconds in which what a test waits for must come about

@@ -3,7 +3,6 @@
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +12,9 @@ import pytest
 from provision.lab import programs as local
 from tasks import PEERS
 from tests.ports import reserve_port
+from tests.waiting import LIMIT, await_true
 
 Address = tuple[str, int]
-LIMIT = 30.0  # seconds that a process may take to be ready
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -111,10 +110,3 @@ def process(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         started.kill()
         started.wait()
-
-
-def await_true(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.01)

@@ -9,7 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import JobServer, await_true
+from tests.conftest import JobServer
+from tests.waiting import await_true
 
 ROOT = Path(__file__).parents[2]
 PEERS = Path(__file__).parent / "peers"

@@ -15,7 +15,8 @@ from gearman_py import (
     ProtocolError,
     SubmitError,
 )
-from tests.interop.conftest import Address, await_true, process, registered
+from tests.interop.conftest import Address, process, registered
+from tests.waiting import await_true
 
 WORKER = Path(__file__).parent / "peers" / "worker.pl"
 

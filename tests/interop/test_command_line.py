@@ -29,7 +29,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.interop.conftest import await_true, process, registered, server
+from tests.interop.conftest import process, registered, server
+from tests.waiting import await_true
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

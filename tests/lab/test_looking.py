@@ -71,7 +71,7 @@ def test_a_command_runs_on_every_host_word_for_word(lab: ModuleType) -> None:
     assert sorted(done.stdout.splitlines()[:3]) == [
         f"{host}  a b|$HOME;|" for host in ("client1", "server1", "worker1")
     ]
-    assert done.stdout.splitlines()[3] == "3 of 3 hosts ended well"
+    assert done.stdout.splitlines()[3] == "3 of 3 hosts succeeded"
 
 
 def test_a_command_runs_as_who_logs_in_or_as_root_and_by_a_shell_if_wanted(
@@ -86,7 +86,7 @@ def test_a_command_runs_as_who_logs_in_or_as_root_and_by_a_shell_if_wanted(
 def test_a_command_that_fails_on_a_host_is_told_with_its_status(lab: ModuleType) -> None:
     done = invoke("run", *HOSTS, "--shell", "--", "test $(hostname) != worker1")
     assert done.returncode == 3
-    assert done.stdout.splitlines()[-1] == "2 of 3 hosts ended well; worker1 ended with 1"
+    assert done.stdout.splitlines()[-1] == "2 of 3 hosts succeeded; worker1 ended with 1"
     missing = invoke("run", *HOSTS, "--limit", "client1", "--", "no-such-command")
     assert missing.returncode == 3
     assert "no-such-command: No such file or directory" in missing.stdout

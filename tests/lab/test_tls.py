@@ -17,7 +17,7 @@ from provision.fleet import deploy
 from provision.options import Options
 from roles import ROLES
 from tests.lab.hosts import root
-from tests.server.process import await_true
+from tests.waiting import await_true
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = ("198.18.10.247", 4730)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import redis
 
 from tests.ports import reserve_port
-from tests.server.process import LIMIT, await_true
+from tests.waiting import LIMIT, await_true
 
 
 class Database(Protocol):

@@ -6,16 +6,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gearman_py.protocol.codec import RESPONSE, Decoder, request
 from gearman_py.protocol.packets import Packet
+from tests.waiting import LIMIT, await_true
 
 Address = tuple[str, int]
-LIMIT = 30.0  # seconds that anything here may take
 
 
 class Server:
@@ -117,10 +116,3 @@ class Peer:
         except TimeoutError:
             return False
         return True
-
-
-def await_true(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.005)

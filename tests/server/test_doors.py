@@ -18,7 +18,8 @@ from gearman_py.errors import AdminError
 from gearman_py.protocol.packets import Packet
 from gearman_py.server.settings import Settings
 from gearman_py.server.sockets import StartError, open_doors
-from tests.server.process import LIMIT, Peer, Server, await_true
+from tests.server.process import Peer, Server
+from tests.waiting import LIMIT, await_true
 
 Connect = Callable[..., Peer]
 Start = Callable[..., Server]

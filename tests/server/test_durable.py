@@ -19,8 +19,9 @@ from gearman_py.protocol.packets import Packet
 from gearman_py.store.base import Changes, Record
 from gearman_py.store.sqlite import SQLiteStore
 from tests.server.load import Book
-from tests.server.process import LIMIT, Address, Peer, Server, await_true
+from tests.server.process import Address, Peer, Server
 from tests.tally import tally
+from tests.waiting import LIMIT, await_true
 
 pytestmark = pytest.mark.slow
 

@@ -22,8 +22,9 @@ from gearman_py import AsyncClient, Client, ConnectionLost, Retry, Worker
 from gearman_py.net import keepalive
 from gearman_py.protocol.packets import Packet
 from gearman_py.testing import running
-from tests.server.process import LIMIT, Address, Peer, Server, await_true
+from tests.server.process import Address, Peer, Server
 from tests.tally import tally
+from tests.waiting import LIMIT, await_true
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,9 @@ import pytest
 
 from gearman_py.protocol.codec import RESPONSE, Decoder, request
 from gearman_py.protocol.packets import Packet
-from tests.server.process import Address, Peer, Server, await_true
+from tests.server.process import Address, Peer, Server
 from tests.tally import tally
+from tests.waiting import await_true
 
 pytestmark = pytest.mark.slow
 

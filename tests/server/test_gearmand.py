@@ -12,7 +12,8 @@ import pytest
 
 from gearman_py.protocol.packets import Packet
 from tests.ports import reserve_port
-from tests.server.process import LIMIT, Peer, Server, await_true
+from tests.server.process import Peer, Server
+from tests.waiting import LIMIT, await_true
 
 Start = Callable[..., Server]
 Connect = Callable[..., Peer]

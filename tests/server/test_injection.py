@@ -9,8 +9,9 @@ import pytest
 from gearman_py import AdminClient
 from gearman_py.protocol.packets import Packet
 from tests.injection import STRINGS, harmless
-from tests.server.process import Peer, Server, await_true
+from tests.server.process import Peer, Server
 from tests.tally import tally
+from tests.waiting import await_true
 
 ENTRY = re.compile(r"\d{4}-\d\d-\d\d [\d:,]{12} (DEBUG|INFO|WARNING|ERROR) |  ")
 

@@ -11,8 +11,9 @@ import pytest
 from gearman_py.protocol.codec import MAX_PACKET, request, response
 from gearman_py.protocol.packets import Packet
 from tests.bench.load import Client, Worker, run
-from tests.server.process import Address, Peer, Server, await_true
+from tests.server.process import Address, Peer, Server
 from tests.tally import tally
+from tests.waiting import await_true
 
 pytestmark = pytest.mark.slow
 

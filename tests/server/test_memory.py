@@ -8,7 +8,8 @@ import pytest
 
 from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
-from tests.server.process import Peer, Server, await_true
+from tests.server.process import Peer, Server
+from tests.waiting import await_true
 
 Connect = Callable[..., Peer]
 MIB = 2**20

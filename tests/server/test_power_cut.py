@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.server.load import Book
-from tests.server.process import LIMIT, Server, await_true
+from tests.server.process import Server
 from tests.tally import tally
+from tests.waiting import LIMIT, await_true
 
 pytestmark = pytest.mark.slow
 

@@ -20,8 +20,9 @@ from gearman_py.protocol.packets import Packet
 from tests.server import databases
 from tests.server.databases import Database, Postgres, Redis, Wire
 from tests.server.load import Book
-from tests.server.process import LIMIT, Peer, Server, await_true
+from tests.server.process import Peer, Server
 from tests.tally import tally
+from tests.waiting import LIMIT, await_true
 
 pytestmark = pytest.mark.slow
 

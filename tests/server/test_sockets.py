@@ -12,8 +12,9 @@ import pytest
 
 from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
-from tests.server.process import Address, Peer, Server, await_true
+from tests.server.process import Address, Peer, Server
 from tests.tally import tally
+from tests.waiting import await_true
 
 MIB = 2**20
 DELAYED_ACK = 0.04  # seconds for which Linux puts off an acknowledgement

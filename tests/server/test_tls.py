@@ -12,8 +12,9 @@ import pytest
 
 from gearman_py.net.tls import TLS, TLSError
 from tests.authority import DAY, Authority, words
-from tests.server.process import Address, Server, await_true
+from tests.server.process import Address, Server
 from tests.tally import tally
+from tests.waiting import await_true
 
 Start = Callable[..., Server]
 

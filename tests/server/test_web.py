@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from gearman_py.protocol.packets import Packet
-from tests.server.process import LIMIT, Address, Peer, Server, await_true
+from tests.server.process import Address, Peer, Server
 from tests.tally import tally
+from tests.waiting import LIMIT, await_true
 
 Connect = Callable[..., Peer]
 Start = Callable[..., Server]

@@ -14,8 +14,8 @@ import pytest
 
 from gearman_py import Client
 from gearman_py.admin.client import AdminClient
-from tests.conftest import LIMIT
 from tests.tally import tally
+from tests.waiting import LIMIT
 
 pytestmark = pytest.mark.slow
 

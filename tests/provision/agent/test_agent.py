@@ -12,7 +12,6 @@ import stat
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread, Timer
@@ -26,6 +25,7 @@ from provision.errors import HostFailed, Locked, ToolkitError
 from provision.remote.messages import Operation, Outcome, Unknown
 from provision.remote.session import AGENT, ASKING, Session
 from tests.provision.local import Pipe, session
+from tests.waiting import await_result
 
 NOW = {"who": "ana@laptop", "since": "14:02", "doing": "invoke deploy, pid 7"}
 
@@ -362,6 +362,7 @@ DRIVER = """\
 import sys
 from pathlib import Path
 from provision.remote.messages import Operation
+from tests.waiting import await_result
 from tests.provision.local import session
 
 folder = Path(sys.argv[1])
@@ -388,13 +389,13 @@ def test_a_killed_operator_frees_the_lock_and_ends_the_command(tmp_path: Path) -
     assert driver.stdin
     driver.stdin.write(DRIVER.encode())
     driver.stdin.close()
-    pid = int(eventually(lambda: (tmp_path / "pid").read_text()))
+    pid = int(await_result(lambda: (tmp_path / "pid").read_text(), OSError, Locked))
     with session(tmp_path) as other:
         with pytest.raises(Locked, match="ana"):
             other.lock(NOW)
         driver.send_signal(signal.SIGKILL)
         driver.wait()
-        eventually(lambda: other.lock(NOW))
+        await_result(lambda: other.lock(NOW), OSError, Locked)
     assert not Path(f"/proc/{pid}").exists()
 
 
@@ -412,7 +413,7 @@ def test_what_a_killed_agent_was_running_ends_with_it(tmp_path: Path) -> None:
         outcomes = agent.apply([Operation("job", command, b"")])
 
         def kill() -> None:
-            eventually((tmp_path / "pid").read_text)
+            await_result((tmp_path / "pid").read_text, OSError, Locked)
             opened[0].process.kill()
 
         killer = Thread(target=kill)
@@ -421,24 +422,12 @@ def test_what_a_killed_agent_was_running_ends_with_it(tmp_path: Path) -> None:
             next(outcomes)
         killer.join()
     pid = (tmp_path / "pid").read_text().strip()
-    eventually(lambda: ended(pid))
+    await_result(lambda: ended(pid), OSError, Locked)
 
 
 def ended(pid: str) -> None:
     if Path(f"/proc/{pid}").exists():
         raise OSError("it goes on")
-
-
-def eventually(attempt: Any) -> Any:
-    """What it gives once it does not fail; for ten seconds at most."""
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            return attempt()
-        except (OSError, Locked):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
 
 
 def test_an_agent_that_breaks_says_where(locked: Session) -> None:

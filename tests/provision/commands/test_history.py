@@ -8,21 +8,25 @@ from typing import Any, cast
 import pytest
 
 from provision.commands import history as past
+from provision.commands.facts import facts
 from provision.fleet import pool as hosts
 from provision.fleet.pool import operator
 from provision.inventory.host import Host
 from provision.options import Options
-from provision.remote.messages import Answer, Question
+from provision.remote.messages import Answer, Question, Unknown
 from provision.remote.session import Session
 
 FACTS = {"os": {}, "libc": "glibc 2.36", "machine": "x86_64"}
 
 
 class Asked:
-    """A session with a host of this Python, which keeps one release."""
+    """A session with a host of this Python, which keeps old releases."""
 
-    def __init__(self, python: list[int], history: Sequence[dict[str, Any]] = ()) -> None:
+    def __init__(
+        self, python: list[int], history: Sequence[dict[str, Any]] = (), kept: int = 1
+    ) -> None:
         self._python = python
+        self._kept = kept
         self._history = list(history)
 
     def __enter__(self) -> "Asked":
@@ -33,9 +37,11 @@ class Asked:
     def close(self) -> None: ...
 
     def ask(self, questions: list[Question]) -> dict[Question, Answer]:
-        kept = {"1-old": {"at": 0, "bad": None}}
+        kept = {f"{n}-old": {"at": 0, "bad": None} for n in range(1, self._kept + 1)}
         known: dict[str, Any] = {
-            "host": FACTS | {"python": self._python},
+            "host": FACTS | {"python": self._python, "time": 0.0},
+            "disk": Unknown("no such disk"),
+            "machine": Unknown("no such machine"),
             "releases": {"current": "1-old", "running": ["1-old"], "kept": kept, "damaged": {}},
             "history": self._history,
         }
@@ -68,6 +74,23 @@ def test_a_run_has_the_changes_of_all_its_hosts(
 
     assert past.history(tmp_path, Options(), connect=connect) == 0
     assert "all 2 hosts: 1-old -> 2-new, 19 changes, ok" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("kept", "text"), [(1, "0 others"), (2, "1 other"), (3, "2 others")])
+def test_counts_agree_with_their_nouns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kept: int, text: str
+) -> None:
+    (tmp_path / "hosts.yml").write_text("worker: {hosts: {a: }}")
+    run = {"run": "1", "at": "2026-11-23T10:00:00+00:00", "who": "ana", "doing": "invoke deploy"}
+    entry = {**run, "release": "1-old", "from": None, "result": "ok", "changes": 1}
+
+    def connect(host: Host) -> Session:
+        return cast(Session, Asked([3, 11, 2], [entry], kept))
+
+    assert facts(tmp_path, Options(), connect=connect) == 0
+    assert f"release  1-old, {text} kept\n" in capsys.readouterr().out
+    assert past.history(tmp_path, Options(), connect=connect) == 0
+    assert "a: 1-old, 1 change, ok" in capsys.readouterr().out
 
 
 def test_the_history_has_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
