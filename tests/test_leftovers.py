@@ -4,8 +4,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.conftest import await_true
 from tests.leftovers import leftovers_killed
+from tests.waiting import await_true
 
 
 def test_a_process_whose_parent_has_ended_is_killed(tmp_path: Path) -> None:
