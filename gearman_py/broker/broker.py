@@ -115,6 +115,7 @@ class Broker:
                 workers.remember_overdue(job.worker, queues.handle(job))
             self.lost(job, most=0 if job.background else ATTEMPTS_IN_TIME)
         queues.release_due(now, wall)
+        queues.unregister_gone(now)
         self._abandon()
         following = queues.plan(now, wall)
         if self._deserted:

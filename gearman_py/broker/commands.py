@@ -15,8 +15,9 @@ from gearman_py.protocol.text import END, OK, error, listing_row, printable, val
 if TYPE_CHECKING:
     from gearman_py.broker.broker import Broker
 
-# A listing is sent in parts of so many bytes, for which as many rows are made at a time.
-PART = 32 * 1024
+# A listing is sent in parts of at most this many rows, or bytes and one row.
+PART_ROWS = 500
+PART_BYTES = 32 * 1024
 
 Command = Callable[["Broker", Sequence[bytes]], bytes | Iterator[bytes]]
 """Answers a line's words; the first is the command as it was typed, in any letter case."""
@@ -49,7 +50,7 @@ def _parts(rows: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
     for row in rows:
         part.append(listing_row(row))
         size += len(part[-1])
-        if size >= PART:
+        if size >= PART_BYTES or len(part) == PART_ROWS:
             yield b"".join(part), True
             part, size = [], 0
     yield b"".join([*part, END]), False

@@ -1,6 +1,6 @@
 """The functions, the workers that can do them, and the one place that wakes workers."""
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from itertools import islice
 from math import inf
@@ -22,6 +22,7 @@ FEW = 16
 SLICE = 1000
 # Functions that nothing is remembered for stay listed, as in gearmand, but no more than these.
 UNUSED_KEPT = 1000
+WORTH_COPYING = 4096
 MOST_FUNCTIONS = 200_000
 
 
@@ -41,6 +42,9 @@ class Functions:
         self.turn = 0  # grows: of the function that was served last
         self._unused: OrderedDict[Function, None] = OrderedDict()  # and some used again since
         self._unserved: dict[Function, float] = {}  # jobs queued while workers slept: when
+        # Workers that are gone: whether it was woken, and functions it is still listed at.
+        self._leaving: deque[tuple[Peer, bool, list[Function]]] = deque()
+        self._most_functions = 0  # since the dict was copied last
 
     def function(self, name: bytes) -> Function:
         """The function of this name, made on first mention."""
@@ -62,7 +66,13 @@ class Functions:
         while len(self._unused) > UNUSED_KEPT:
             oldest, _ = self._unused.popitem(last=False)
             if oldest.unused and self.functions.get(oldest.name) is oldest:
+                self._most_functions = max(self._most_functions, len(self.functions))
                 del self.functions[oldest.name]
+                if self._most_functions > WORTH_COPYING and (
+                    len(self.functions) * 4 < self._most_functions
+                ):  # a dict never shrinks by itself
+                    self.functions = dict(self.functions)
+                    self._most_functions = len(self.functions)
 
     def candidates(self, worker: Peer) -> Iterable[Function]:
         """The functions that may have a job for the worker: the fewer of what there is."""
@@ -150,14 +160,24 @@ class Functions:
                 self.disuse(function)
 
     def remove_worker(self, worker: Peer, now: float) -> None:
-        """The connection is gone; who was woken in its place is woken anew."""
-        woken = worker.woken
-        functions = list(worker.turns)
+        """The connection is gone; if it had been woken for a job, another worker is woken."""
+        self._leaving.append((worker, worker.woken, list(worker.turns)))
         self.awake(worker)
-        for function in functions:
+        self.unregister_gone(now)
+
+    def unregister_gone(self, now: float) -> None:
+        """Unregister a slice of the functions of workers that are gone."""
+        for _ in range(SLICE):
+            while self._leaving and not self._leaving[0][2]:
+                self._leaving.popleft()
+            if not self._leaving:
+                return
+            worker, woken, functions = self._leaving[0]
+            function = functions.pop()
             self.unregister(worker, function)
             if woken and function.queued:
                 self.wake(function, now)
+        self.next_event = -inf
 
     def wake_again(self, now: float) -> None:
         """Wake the next worker where one did not come."""

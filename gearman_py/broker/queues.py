@@ -302,6 +302,8 @@ class Queues(Functions):
     def plan(self, now: float, wall: float) -> float:
         """Work out ``next_event`` anew, and return it."""
         events = [inf]
+        if self._leaving:
+            events.append(now)
         if self._unserved:
             events.append(next(iter(self._unserved.values())) + WAKE_AGAIN)
         if self._deadlines:

@@ -28,9 +28,10 @@ HEADER = Struct(">4sII")
 MAX_PACKET = 64 * 2**20
 # The C server closes a connection whose line is longer than its 8 KiB read buffer.
 MAX_LINE = 8192
-# After so many messages, lines and odd packets wait for another turn: a read may bring 100,000 of
-# them, which take longer to read than good packets.
-MANY = 1000
+# A server reads no more than this of small messages in one turn: lines and packets out of the
+# ordinary take longer to read, so there are two limits.
+TURN_MESSAGES = 1000
+TURN_BYTES = 2**16
 # Below this, splitting a copied body beats looking for each NUL in place (measured).
 _SMALL = 4096
 # From this size on, a workload is not copied to be one with what surrounds it.
@@ -133,6 +134,7 @@ class Decoder:
         if self._skip:
             start = min(self._skip, end)
             self._skip -= start
+        pause = start + TURN_BYTES if self._text else end + 1
         while start < end and not self.dead:
             # Nearly all that comes is whole packets as they should be: their path is short.
             if end - start >= _HEADER_SIZE:
@@ -150,8 +152,9 @@ class Decoder:
                     if len(arguments) == count:
                         messages.append((number, arguments))
                         start = stop
-                        continue
-            self.behind = self._text and len(messages) >= MANY
+                        if start < pause or start == end:
+                            continue
+            self.behind = self._text and (start >= pause or len(messages) >= TURN_MESSAGES)
             read = self._line if data[start] and self._text else self._packet
             stop = 0 if self.behind else read(data, start, messages)
             if not stop:

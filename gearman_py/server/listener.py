@@ -34,9 +34,10 @@ PARTING_LIMIT = 5.0
 # So many peers are written to, or looked at, in one turn of the loop: a job may wake thousands of
 # workers, and what others are owed is not to wait for that.
 SLICE = 256
-# One peer's messages are served for so long at a time (seconds); whether it is over is looked at
-# after each of so many messages.
+# Seconds for which one peer's messages are served at a time, and those of all who sent many in a
+# turn of the loop; the time is looked at after each TOGETHER messages.
 TURN = 0.005
+TURN_OF_ALL = 0.02
 TOGETHER = 64
 
 
@@ -285,6 +286,7 @@ class Listener:
         self.flushing = False
         self._timer: asyncio.TimerHandle | None = None
         self._alarm = inf  # when it rings
+        self._turn_end = 0.0
 
     def take_turn(self, peer: Peer, messages: Sequence[Message]) -> Sequence[Message]:
         """Bring the broker a peer's messages, for no longer than its turn; return what is left."""
@@ -292,10 +294,13 @@ class Listener:
         if len(messages) <= TOGETHER:
             return self.broker.receive(peer, messages, now)
         began = time.monotonic()  # the loop's own clock may stand still for a turn
+        if not self.flushing:
+            self._turn_end = began + TURN_OF_ALL
+        end = min(began + TURN, self._turn_end)
         for start in range(0, len(messages), TOGETHER):
             left = self.broker.receive(peer, messages[start : start + TOGETHER], now)
             following = start + TOGETHER - len(left)
-            if left or time.monotonic() - began > TURN:
+            if left or time.monotonic() > end:
                 return messages[following:]
         return ()
 

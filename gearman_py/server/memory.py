@@ -8,10 +8,10 @@ a flood of jobs ends in the kernel's or systemd's killing the server.
 
 import asyncio
 import ctypes
+import gc
 import logging
 import os
 import time
-from math import inf
 from operator import itemgetter
 from pathlib import Path
 
@@ -26,7 +26,7 @@ ROOM = 0.95  # of the limit: when less is used jobs are taken again
 OVER = 1.05  # times the limit: when more is used connections are closed
 TRIM = 1.0  # seconds between two times that what is free is given back, at least ...
 COST = 0.005  # ... and so much of the time may be spent with it
-SLACK = 8 * 2**20  # bytes that may be free and not given back
+SLACK = 4 * 2**20  # bytes that may be free and not given back
 WORTH = 2**20  # a connection that holds less is not closed: it would not help
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -65,9 +65,12 @@ class _Mallinfo(ctypes.Structure):
 
 
 class Heap:
-    """glibc's heap: by itself it gives back only what is free at its very end.
+    """Gives free memory back, of which glibc and Python by themselves keep more than they need.
 
-    With another C library nothing is done.
+    glibc's malloc returns only what is free at the very end of its heap. Python returns an arena
+    (1 MiB) when nothing in it is in use, which the free lists of its types prevent: the thousands
+    of tuples they keep for reuse lie scattered over all arenas. With another C library only the
+    free lists are cleared.
     """
 
     def __init__(self) -> None:
@@ -76,28 +79,36 @@ class Heap:
         self._information = getattr(library, "mallinfo2", None)
         if self._information is not None:
             self._information.restype = _Mallinfo
-        self._kept = 0  # bytes that are resident, not in use, and could not be given back
+        self._least_free = (
+            0  # bytes of malloc's that were free at the same time since the last trim
+        )
 
     def tidy(self) -> float:
-        """Give back what is free if it is worth it; return after how many seconds to come again.
+        """Give free memory back if it is worth it; return how many seconds to wait until the next
+        call.
 
-        Both to measure and to give back take the longer the more pieces there are (40 ms with half
-        a million), hence the pauses.
+        Both measuring and giving back take longer the more pieces there are (40 ms with half a
+        million), hence the pauses.
         """
-        if self._trim is None or self._information is None:
-            return inf
         begun = time.perf_counter()
-        idle = _idle(self._information())
-        self._kept = min(self._kept, idle) or idle
-        if idle > self._kept * 1.1 + SLACK:
-            self._trim(0)
-            self._kept = _idle(self._information())
+        clear_free_lists()
+        if self._trim is not None and self._information is not None:
+            free = int(self._information().fordblks)
+            self._least_free = min(self._least_free, free)
+            # What was free all the time since the last trim is not resident.
+            if free > self._least_free + SLACK:
+                self._trim(0)
+                self._least_free = free
         return max(TRIM, (time.perf_counter() - begun) / COST)
 
 
-def _idle(heap: _Mallinfo) -> int:
-    """The bytes that are resident, and not in use as far as malloc knows."""
-    return used() - int(heap.uordblks + heap.hblkhd)
+def clear_free_lists() -> None:
+    """Have Python free the objects that it keeps for reuse.
+
+    Only a full collection does that; with all objects frozen it has none to traverse.
+    """
+    gc.freeze()
+    gc.collect()
 
 
 async def watch(listener: Listener, limit: int) -> None:

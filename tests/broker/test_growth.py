@@ -28,6 +28,14 @@ def able(broker: Broker, count: int) -> Peer:
     return worker
 
 
+def tick_until_quiet(broker: Broker) -> int:
+    """Let the broker do in slices what it has put off; how many ticks that took."""
+    ticks = 1
+    while broker.tick(0, 0) <= 0:
+        ticks += 1
+    return ticks
+
+
 def cost(count: int, *messages: tuple[Packet, list[bytes]]) -> float:
     """CPU seconds of packets of a worker that can do so many functions, 1 of which has a job."""
     broker = Broker()
@@ -68,12 +76,29 @@ def test_function_that_nothing_uses_is_forgotten() -> None:
     broker = Broker()
     for _ in range(3):
         broker.gone(able(broker, 5000), 0)
+        tick_until_quiet(broker)
     assert len(broker.queues.functions) <= UNUSED_KEPT
     client = broker.join(1, "")
     for number in range(3 * UNUSED_KEPT):
         answer = say(broker, client, Packet.SUBMIT_JOB_BG, b"g%d" % number, b"", b"")
         broker.cancel(hear(answer)[0][1][0])
     assert len(broker.queues.functions) <= UNUSED_KEPT
+
+
+def test_worker_with_many_functions_leaves_them_in_slices_and_its_job_at_once() -> None:
+    broker = Broker()
+    leaving, other = able(broker, 5000), able(broker, 1)
+    client = broker.join(1, "")
+    say(broker, client, Packet.SUBMIT_JOB_BG, b"f0", b"", b"")
+    assert hear(say(broker, leaving, Packet.GRAB_JOB))[0][0] == Packet.JOB_ASSIGN
+    broker.gone(leaving, 0)
+    assert hear(say(broker, other, Packet.GRAB_JOB))[0][0] == Packet.JOB_ASSIGN
+    ticks = tick_until_quiet(broker)
+    assert 5000 / SLICE - 1 <= ticks <= 5000 / SLICE + 1
+    assert list(broker.queues.functions[b"f0"].workers) == [other]
+    assert all(
+        not function.workers or name == b"f0" for name, function in broker.queues.functions.items()
+    )
 
 
 def test_function_with_a_limit_or_a_job_is_kept() -> None:

@@ -63,6 +63,19 @@ def test_very_many_lines_or_odd_packets_are_read_in_turns() -> None:
         assert messages[-1] == (Packet.ECHO_REQ, [b"last"])
 
 
+def test_very_many_small_packets_are_read_in_turns_and_a_client_reads_all_at_once() -> None:
+    packets = [(Packet.CAN_DO, [b"f%d" % number]) for number in range(20_000)]
+    wire = b"".join(request(packet, *arguments) for packet, arguments in packets)
+    server = Decoder(text=True)
+    messages = server.feed(wire)
+    assert len(messages) < 5_000
+    while server.behind:
+        messages += server.feed(b"")
+    assert messages == packets
+    assert not server.partial
+    assert Decoder().feed(wire) == packets
+
+
 def test_answer_sent_to_a_server_is_a_fault_that_it_survives() -> None:
     decoder = Decoder()
     messages = decoder.feed(response(Packet.JOB_CREATED, b"H:1") + SUBMIT)

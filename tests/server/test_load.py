@@ -96,7 +96,8 @@ def test_two_hundred_thousand_jobs_take_little_memory_and_give_it_back(
     ]
     run(four, [])
     # What a few connections and a warm heap take is not the jobs'.
-    assert server.resident() - before < jobs * 450 + 10 * MIB
+    taken = server.resident() - before
+    assert taken < jobs * 450 + 10 * MIB
     peer = connect(address)
     begun = time.perf_counter()
     assert peer.command("status") == b"bench\t%d\t0\t0\n.\n" % jobs
@@ -104,7 +105,8 @@ def test_two_hundred_thousand_jobs_take_little_memory_and_give_it_back(
     eight = [Worker(address, result=b"") for _ in range(8)]
     run([], eight, drain=jobs)
     await_true(lambda: peer.command("status") == b"bench\t0\t0\t8\n.\n")
-    await_true(lambda: server.resident() < 1.5 * before)
+    # Python keeps an arena (1 MiB) for any one object of a live connection that lies in it.
+    await_true(lambda: server.resident() - before < 0.35 * taken)
     for one in (*four, *eight):
         one.socket.close()
 
