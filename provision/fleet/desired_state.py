@@ -57,14 +57,14 @@ class DesiredState:
 
     def resources_of(self, host: Host, artifact: Artifact) -> list[Resource]:
         """What ``host`` should be."""
-        found = [
-            resource
+        named = [
+            (role.__name__, resource)
             for group, roles in self._roles.items()
             if group in host.groups
             for role in roles
             for resource in role(host, self._inventory, artifact)
-            if tags.matches(self._tags, role.__name__, resource)
         ]
+        found = tags.select(self._tags, named)
         again = self._again
         return [replace(one, again=again) if isinstance(one, Release) else one for one in found]
 

@@ -1,10 +1,12 @@
 """Part of a plan: a tag is a role (`worker`) or a kind of resource (`file`, `unit`, `release`)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from provision.errors import ToolkitError
 from provision.inventory.schema import hint
 from provision.resources.base import Resource, kinds
+
+ACCOUNTS = ("user:", "group:")  # of what resources provide and need
 
 
 def parse(tags: str, roles: Iterable[str]) -> frozenset[str]:
@@ -19,6 +21,23 @@ def parse(tags: str, roles: Iterable[str]) -> frozenset[str]:
     return found
 
 
-def matches(tags: frozenset[str], role: str, resource: Resource) -> bool:
-    """Whether a resource of a role is meant; without tags everything is."""
-    return not tags or role in tags or resource.kind in tags
+def select(tags: frozenset[str], named: Sequence[tuple[str, Resource]]) -> list[Resource]:
+    """The resources that are meant, each given with its role; without tags all are.
+
+    The accounts that these need come along: a unit does not start without its user.
+    """
+    if not tags:
+        return [resource for _, resource in named]
+    meant = {one for role, one in named if role in tags or one.kind in tags}
+    while more := _accounts_of(meant, named) - meant:
+        meant |= more
+    found = [resource for _, resource in named if resource in meant]
+    provided = frozenset().union(*(each.provides for each in found))
+    return [each.within(provided) for each in found]
+
+
+def _accounts_of(
+    resources: Iterable[Resource], named: Iterable[tuple[str, Resource]]
+) -> set[Resource]:
+    needs = {need for each in resources for need in each.needs if need.startswith(ACCOUNTS)}
+    return {resource for _, resource in named if resource.provides & needs}

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from provision.remote.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource
+from provision.resources.unit import FOLDER
 
 NOWHERE = "/nonexistent"
 NOLOGIN = "/usr/sbin/nologin"
@@ -95,6 +96,14 @@ class FormerAccount(Resource):
             what = f"user {self.name}{' and its group' if group else ''}"
             yield Change("-", what, operation, "nothing runs as it any more")
 
+    def within(self, provided: frozenset[str]) -> "FormerAccount":
+        """A unit that is left as it is goes on running as this account."""
+
+        def is_changed(unit: str) -> bool:
+            return {f"unit:{unit}", f"path:{FOLDER}/{_file_name(unit)}"} <= provided
+
+        return replace(self, units=tuple(filter(is_changed, self.units)))
+
     def is_there(self, answers: Answers) -> bool:
         """Whether the user is, and is as this toolkit made it: another's is not our concern."""
         found = answers["user", self.name]
@@ -117,7 +126,7 @@ class FormerAccount(Resource):
 
     def _is_foreign(self, path: str) -> bool:
         """Whether it is not a file of the units that are changed to run as another."""
-        files = {*self.units, *(re.sub(r"@.*\.", "@.", unit) for unit in self.units)}
+        files = {*self.units, *map(_file_name, self.units)}
         return files.union(f"{file}.d" for file in files).isdisjoint(path.split("/"))
 
     @property
@@ -127,3 +136,8 @@ class FormerAccount(Resource):
     @property
     def needs(self) -> frozenset[str]:
         return frozenset({*(f"unit:{unit}" for unit in self.units), "certificate"})
+
+
+def _file_name(unit: str) -> str:
+    """`worker@.service` of `worker@wc.service`."""
+    return re.sub(r"@.*\.", "@.", unit)

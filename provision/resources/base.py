@@ -68,6 +68,10 @@ class Resource(ABC):
         """What must come first, if some resource of this host provides it."""
         return frozenset()
 
+    def within(self, provided: frozenset[str]) -> "Resource":
+        """The same where the resources of a plan provide only these: tags may leave others out."""
+        return self
+
 
 def kinds(of: type[Resource] = Resource) -> set[str]:
     """The kinds there are."""

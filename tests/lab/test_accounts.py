@@ -129,6 +129,36 @@ def test_an_account_that_something_else_needs_stays(
     assert root(lab, "worker1", "getent passwd gearman || echo gone") == "gone\n"
 
 
+@pytest.mark.parametrize("fleet", ["gearman_tls: false", "gearman_tls: true"], indirect=True)
+def test_a_takeover_in_parts_leaves_the_account_until_nothing_runs_as_it(
+    lab: ModuleType, fleet: Path
+) -> None:
+    for host in ("server1", "worker1"):
+        root(lab, host, BEFORE)
+    for tags in ("former", "unit,former"):
+        assert deploy.deploy(fleet, ROLES, Options(yes=True, tags=tags)) == 0
+        both = "gearman-worker gearman-worker\ngearmand gearmand\n"
+        was = "gearman gearman-worker\ngearman gearmand\n"
+        assert root(lab, "server1", USERS) == (was if tags == "former" else both)
+        there = root(lab, "server1", "getent passwd gearman || echo gone") != "gone\n"
+        assert there == (tags == "former")
+        assert smoke(fleet) == 0
+    assert deploy.deploy(fleet, ROLES, YES) == 0
+    assert deploy.plan(fleet, ROLES) == 0
+    assert smoke(fleet) == 0
+
+
+@pytest.mark.parametrize("fleet", ["gearman_tls: false"], indirect=True)
+def test_the_group_of_a_key_that_was_put_there_by_hand_stays(lab: ModuleType, fleet: Path) -> None:
+    root(lab, "worker1", BEFORE)
+    key = "/etc/gearman/mine.key"
+    root(lab, "worker1", f"rm -rf /etc/gearman; install -D -m 640 -g gearman /dev/null {key}")
+    assert deploy.deploy(fleet, ROLES, YES) == 0
+    assert root(lab, "worker1", "getent passwd gearman || echo gone") == "gone\n"
+    assert root(lab, "worker1", f"stat -c %G {key}") == "gearman\n"
+    assert deploy.plan(fleet, ROLES) == 0
+
+
 @pytest.mark.parametrize("fleet", ["gearman_tls: true"], indirect=True)
 def test_an_upgrade_and_a_rollback_across_the_change_keep_jobs_and_keys(
     lab: ModuleType, fleet: Path, tmp_path: Path

@@ -229,10 +229,12 @@ class FakeHost:
         root = settings["ExecStart"].partition("/current/")[0]
         folder = f"{root}/{self.paths[f'{root}/current']['target']}"
         assert folder in self.paths, f"there is nothing in {folder}"
+        user = settings.get("User")
+        assert user is None or user in self.users, f"no user {user} to run as"
         return {
             "program": f"{folder}/venv/bin/python",
             "config": settings["GEARMAN_CONFIG"],
-            "user": settings.get("User"),
+            "user": user,
         }
 
     def _unit_file(self, name: str) -> str:

@@ -259,6 +259,42 @@ def test_only_what_has_a_tag_is_deployed(fleet: Fleet) -> None:
         fleet.deploy(tags="unti")
 
 
+def run_as_former(host: FakeHost) -> None:
+    """Everything runs as `gearman`, as versions before 0.1.0 had it."""
+    host.groups.add("gearman")
+    account = {"group": "gearman", "home": "/nonexistent", "shell": "/usr/sbin/nologin"}
+    host.users["gearman"] = account | {"groups": []}
+    for name, process in host.processes.items():
+        if name.endswith(".service"):
+            process |= {"user": "gearman", "config": "before"}
+    for name in ("gearmand", "gearman-worker"):
+        host.users.pop(name, None)
+
+
+@pytest.mark.parametrize("name", ["job", "worker"])
+def test_a_former_account_stays_while_tags_leave_its_units_alone(fleet: Fleet, name: str) -> None:
+    fleet.deploy()
+    host = fleet.sessions[name].host
+    run_as_former(host)
+    before = len(host.applied)
+    assert fleet.deploy(tags="former") == 0
+    assert len(host.applied) == before
+    assert fleet.deploy() == 0
+    assert "gearman" not in host.users
+
+
+@pytest.mark.parametrize("tags", ["unit", "unit,former", "job_server"])
+def test_what_has_a_tag_is_taken_over_with_its_account(fleet: Fleet, tags: str) -> None:
+    fleet.deploy()
+    host = fleet.sessions["job"].host
+    run_as_former(host)
+    assert fleet.deploy(tags=tags) == 0
+    assert host.processes["gearmand.service"]["user"] == "gearmand"
+    assert ("gearman" in host.users) == ("former" not in tags)
+    assert fleet.deploy() == 0
+    assert "gearman" not in host.users
+
+
 def test_json_tells_the_same_line_by_line(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
     assert fleet.deploy(json=True) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
