@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from provision.agent.processes import pids, whose
+from provision.agent.processes import all_pids, process_of_user
 
 UNITS = (
     *("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system"),
@@ -21,7 +21,7 @@ GROUPS = r"(?:(?:Socket)?Group|SupplementaryGroups)"
 ENOUGH = 5  # files to tell of
 
 
-def traces(name: str, places: Sequence[str]) -> dict[str, list[Any]] | None:
+def find_traces(name: str, places: Sequence[str]) -> dict[str, list[Any]] | None:
     """What is left of a user; None: it does not exist.
 
     ``group`` is what needs its group of that name: other members, files at the ``places``,
@@ -31,9 +31,9 @@ def traces(name: str, places: Sequence[str]) -> dict[str, list[Any]] | None:
         uid = pwd.getpwnam(name).pw_uid
     except KeyError:
         return None
-    found = [each for place in places for each in _files(place)]
+    found = [each for place in places for each in _files_below(place)]
     return {
-        "processes": [each for pid in pids() if (each := whose(pid, uid))],
+        "processes": [each for pid in all_pids() if (each := process_of_user(pid, uid))],
         "units": sorted(_unit_files(USERS, name)),
         "files": [path for path, status in found if status.st_uid == uid][:ENOUGH],
         "group": _needs_group(name, found),
@@ -51,7 +51,7 @@ def _needs_group(name: str, found: Sequence[tuple[str, os.stat_result]]) -> list
     return [*sorted(others), *files[:ENOUGH], *sorted(_unit_files(GROUPS, name))]
 
 
-def _files(place: str) -> Iterator[tuple[str, os.stat_result]]:
+def _files_below(place: str) -> Iterator[tuple[str, os.stat_result]]:
     """A path, and all that is below it."""
     try:
         yield place, os.lstat(place)
@@ -72,7 +72,7 @@ def _unit_files(settings: str, name: str) -> Iterator[str]:
     for folder in UNITS:
         if os.path.realpath(folder) != folder:
             continue  # /lib is /usr/lib
-        for path, status in _files(folder):
+        for path, status in _files_below(folder):
             if path.endswith((".service", ".conf", ".socket")) and stat.S_ISREG(status.st_mode):
                 with open(path, "rb") as file:
                     if wanted.search(file.read().decode(errors="replace")):

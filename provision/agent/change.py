@@ -21,19 +21,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from provision.agent.command import LAST_WORDS, attempt, briefly, run, stop
+from provision.agent.command import LAST_WORDS, run_briefly, run_command, stop_command, try_command
 from provision.agent.files import (
     Content,
     Failure,
-    attributes,
-    copy,
-    directory,
-    file,
-    remove,
-    symlink,
+    copy_content,
+    make_directory,
+    make_link,
+    remove_path,
+    set_attributes,
+    write_file,
 )
-from provision.agent.link import COMMANDS, ENVIRONMENT, PIECE, Link
-from provision.agent.release import acquit, condemn, prune, release
+from provision.agent.link import COMMANDS, ENVIRONMENT, PIECE, FrameLink
+from provision.agent.release import mark_bad, remove_release, unmark_bad, unpack_release
 
 APT = (
     *("apt-get", "install", "--yes", "--no-install-recommends"),
@@ -48,13 +48,13 @@ held: list[int] = []  # the lock's descriptor: open as long as this process live
 # -- commands of the operator's side ----------------------------------------------------
 
 
-def lock(link: Link, header: dict[str, Any], size: int) -> None:
+def take_lock(link: FrameLink, header: dict[str, Any], size: int) -> None:
     """Take the lock, or tell who has it. ``patience`` counts from then on."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         descriptor = os.open(header["path"], flags, 0o600)
     except OSError as error:
-        link.send({"refused": _explained(error)})
+        link.send({"refused": _explain_error(error)})
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,7 +73,7 @@ def lock(link: Link, header: dict[str, Any], size: int) -> None:
     link.send({"holder": None})
 
 
-def apply(link: Link, header: dict[str, Any], size: int) -> None:
+def apply_operations(link: FrameLink, header: dict[str, Any], size: int) -> None:
     """Carry out operations in order, up to the first that fails; tell of each."""
     steps = []
     for _ in range(header["count"]):
@@ -81,14 +81,14 @@ def apply(link: Link, header: dict[str, Any], size: int) -> None:
         steps.append((step, link.read(size)))
     for index, (step, data) in enumerate(steps):
         content = Content(link, index, step, data)
-        outcome = _outcome(link, content, step)
-        content.drain()
+        outcome = _carry_out(link, content, step)
+        content.drain_rest()
         link.send({"outcome": outcome})
         if outcome["error"] is not None:
             return
 
 
-def record(link: Link, header: dict[str, Any], size: int) -> None:
+def record_entry(link: FrameLink, header: dict[str, Any], size: int) -> None:
     """Add a line to the host's history: what was done, by whom. It is only ever added to."""
     path = header["path"]
     try:
@@ -101,12 +101,12 @@ def record(link: Link, header: dict[str, Any], size: int) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        link.send({"refused": _explained(error)})
+        link.send({"refused": _explain_error(error)})
     else:
         link.send({"refused": None})
 
 
-def _outcome(link: Link, content: Content, step: dict[str, Any]) -> dict[str, Any]:
+def _carry_out(link: FrameLink, content: Content, step: dict[str, Any]) -> dict[str, Any]:
     start = time.monotonic()
     error, output = None, ""
     try:
@@ -116,11 +116,11 @@ def _outcome(link: Link, content: Content, step: dict[str, Any]) -> dict[str, An
     except Failure as failure:
         error, output = str(failure), failure.output
     except (OSError, tarfile.TarError, KeyError) as wrong:
-        error = _explained(wrong)
+        error = _explain_error(wrong)
     return {"seconds": time.monotonic() - start, "error": error, "output": output}
 
 
-def _explained(error: Exception) -> str:
+def _explain_error(error: Exception) -> str:
     if not (isinstance(error, OSError) and error.strerror):
         return f"{type(error).__name__}: {error}"
     place = error.filename2 or error.filename
@@ -137,21 +137,27 @@ def _explained(error: Exception) -> str:
 # -- the system -------------------------------------------------------------------------
 
 
-def packages(link: Link, content: Content, names: list[str]) -> None:
+def install_packages(link: FrameLink, content: Content, names: list[str]) -> None:
     try:
-        run(link, [*APT, *names])
+        run_command(link, [*APT, *names])
     except Failure:  # a killed one may be half done; the lists may be old, or not there yet
-        run(link, ["dpkg", "--configure", "-a"])
-        run(link, ["apt-get", "update"])
-        run(link, [*APT, *names])
+        run_command(link, ["dpkg", "--configure", "-a"])
+        run_command(link, ["apt-get", "update"])
+        run_command(link, [*APT, *names])
 
 
-def group(link: Link, content: Content, name: str) -> None:
-    briefly(["groupadd", "--system", name])
+def add_group(link: FrameLink, content: Content, name: str) -> None:
+    run_briefly(["groupadd", "--system", name])
 
 
-def user(
-    link: Link, content: Content, name: str, group: str, home: str, shell: str, groups: list[str]
+def set_user(
+    link: FrameLink,
+    content: Content,
+    name: str,
+    group: str,
+    home: str,
+    shell: str,
+    groups: list[str],
 ) -> None:
     wanted = ["--gid", group, "--home-dir", home, "--shell", shell, name]
     if groups:
@@ -159,71 +165,73 @@ def user(
     try:
         pwd.getpwnam(name)
     except KeyError:
-        briefly(["useradd", "--system", "--no-create-home", *wanted])
+        run_briefly(["useradd", "--system", "--no-create-home", *wanted])
     else:
         mend = ["usermod", *("--home" if each == "--home-dir" else each for each in wanted)]
         mend += ["--append"] if groups else []
         try:
-            briefly(mend)
+            run_briefly(mend)
         except Failure:
             # It notes no other home while the user's processes run. They do not mind, so it is
             # run where it sees none.
-            briefly(["unshare", "--pid", "--fork", "--mount-proc", *mend])
+            run_briefly(["unshare", "--pid", "--fork", "--mount-proc", *mend])
 
 
-def forget_user(link: Link, content: Content, name: str, group: bool) -> None:
+def forget_user(link: FrameLink, content: Content, name: str, group: bool) -> None:
     """Remove a user; userdel refuses while a process runs as it."""
     if not group:
         # Else userdel takes the group along that has no other member.
-        briefly(["usermod", "--gid", str(NOBODY), name])
-    briefly(["userdel", name])
+        run_briefly(["usermod", "--gid", str(NOBODY), name])
+    run_briefly(["userdel", name])
     try:
         grp.getgrnam(name)
     except KeyError:
         return
     if group:  # login.defs may say that userdel leaves it
-        briefly(["groupdel", name])
+        run_briefly(["groupdel", name])
 
 
-def daemon_reload(link: Link, content: Content) -> None:
-    run(link, ["systemctl", "daemon-reload"])
+def daemon_reload(link: FrameLink, content: Content) -> None:
+    run_command(link, ["systemctl", "daemon-reload"])
 
 
-def unit(link: Link, content: Content, name: str, enabled: bool | None, action: str | None) -> None:
+def control_unit(
+    link: FrameLink, content: Content, name: str, enabled: bool | None, action: str | None
+) -> None:
     if enabled is not None:
-        run(link, ["systemctl", "enable" if enabled else "disable", name])
+        run_command(link, ["systemctl", "enable" if enabled else "disable", name])
     if action in ("start", "restart"):
         # One that failed too often is not started again until this is forgotten.
-        attempt(link, ["systemctl", "reset-failed", name])
+        try_command(link, ["systemctl", "reset-failed", name])
     if action is not None:
         try:
-            run(link, ["systemctl", "--no-ask-password", action, name])
+            run_command(link, ["systemctl", "--no-ask-password", action, name])
         except Failure as failure:
             journal = ["journalctl", "--unit", name, "--lines=10", "--output=cat", "--no-pager"]
-            raise Failure(str(failure), attempt(link, journal) or failure.output) from failure
+            raise Failure(str(failure), try_command(link, journal) or failure.output) from failure
 
 
 # -- does it work? ----------------------------------------------------------------------
 
 
-def job(
-    link: Link,
+def submit_job(
+    link: FrameLink,
     content: Content,
     command: list[str],
     seconds: float,
     while_: Callable[[], bool] = lambda: True,
 ) -> str:
     """Run a command that submits a job: what it answered, in base64."""
-    with memory() as workload, memory() as answer:
-        copy(content, workload)
+    with open_memory() as workload, open_memory() as answer:
+        copy_content(content, workload)
         workload.seek(0)
-        run(link, command, seconds, workload.fileno(), answer.fileno(), while_)
+        run_command(link, command, seconds, workload.fileno(), answer.fileno(), while_)
         answer.seek(0)
         return base64.b64encode(answer.read()).decode()
 
 
-def trial(
-    link: Link,
+def try_release(
+    link: FrameLink,
     content: Content,
     worker: list[str],
     user: str,
@@ -232,7 +240,7 @@ def trial(
 ) -> str:
     """Have a job done by a worker that runs just for this, as ``user``."""
     owner = pwd.getpwnam(user)
-    with memory() as log:
+    with open_memory() as log:
         process = subprocess.Popen(
             worker,
             stdin=subprocess.DEVNULL,
@@ -246,47 +254,47 @@ def trial(
             start_new_session=True,
         )
         try:
-            return job(link, content, **submitted, while_=lambda: process.poll() is None)
+            return submit_job(link, content, **submitted, while_=lambda: process.poll() is None)
         except Failure as failure:
             ended = process.poll()
             why = str(failure) if ended is None else f"the worker ended with {ended}"
-            stop(process)
+            stop_command(process)
             log.seek(0)
             said = log.read()[-LAST_WORDS:].decode(errors="backslashreplace")
             raise Failure(why, f"{failure.output}\n{said}".strip()) from failure
         finally:
-            stop(process)
+            stop_command(process)
 
 
-def memory() -> Any:
+def open_memory() -> Any:
     return open(os.memfd_create("gearman"), "w+b", buffering=0)
 
 
-def look(link: Link, content: Content, commands: list[list[str]]) -> str:
+def run_lookups(link: FrameLink, content: Content, commands: list[list[str]]) -> str:
     """What these commands say: why something does not work."""
-    said = ((argv, attempt(link, argv, LOOK)) for argv in commands)
+    said = ((argv, try_command(link, argv, LOOK)) for argv in commands)
     return "\n".join(f"$ {' '.join(argv)}\n{text}" for argv, text in said)
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    "packages": packages,
-    "group": group,
-    "user": user,
+    "packages": install_packages,
+    "group": add_group,
+    "user": set_user,
     "forget_user": forget_user,
-    "directory": directory,
-    "file": file,
-    "attributes": attributes,
-    "link": symlink,
-    "remove": remove,
-    "release": release,
-    "prune": prune,
-    "condemn": condemn,
-    "acquit": acquit,
+    "directory": make_directory,
+    "file": write_file,
+    "attributes": set_attributes,
+    "link": make_link,
+    "remove": remove_path,
+    "release": unpack_release,
+    "prune": remove_release,
+    "condemn": mark_bad,
+    "acquit": unmark_bad,
     "daemon_reload": daemon_reload,
-    "unit": unit,
-    "job": job,
-    "trial": trial,
-    "look": look,
+    "unit": control_unit,
+    "job": submit_job,
+    "trial": try_release,
+    "look": run_lookups,
 }
 
-COMMANDS.update({"lock": lock, "apply": apply, "record": record})
+COMMANDS.update({"lock": take_lock, "apply": apply_operations, "record": record_entry})

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from provision.agent.files import Failure
-from provision.agent.link import ENVIRONMENT, PIECE, Gone, Link
+from provision.agent.link import ENVIRONMENT, PIECE, FrameLink, Gone
 
 DEADLINE = 900.0  # seconds for one command
 LAST_WORDS = 1 << 16  # bytes of a command's output that are kept, and
@@ -21,8 +21,8 @@ MOMENT = 30.0  # seconds for a command that should take none
 GRACE = 5.0  # seconds between asking a command to stop and stopping it
 
 
-def run(
-    link: Link,
+def run_command(
+    link: FrameLink,
     argv: list[str],
     seconds: float = DEADLINE,
     stdin: int = subprocess.DEVNULL,
@@ -48,9 +48,9 @@ def run(
     heard = process.stdout or process.stderr
     assert heard  # noqa: S101  # for mypy: it is a pipe
     try:
-        said = _listen(link, process, heard.fileno(), deadline, while_)
+        said = _read_output(link, process, heard.fileno(), deadline, while_)
     except (Gone, subprocess.TimeoutExpired) as error:
-        stop(process)
+        stop_command(process)
         if isinstance(error, Gone):
             raise
         raise Failure(f"`{' '.join(argv[:3])}` was stopped after {seconds:.0f} s") from error
@@ -61,8 +61,8 @@ def run(
     return said
 
 
-def _listen(
-    link: Link, process: Any, output: int, deadline: float, while_: Callable[[], bool]
+def _read_output(
+    link: FrameLink, process: Any, output: int, deadline: float, while_: Callable[[], bool]
 ) -> str:
     """What it says until it ends: a service it started may keep its output open."""
     said = b""
@@ -82,7 +82,7 @@ def _listen(
     return "\n".join(lines[-LAST_LINES:])
 
 
-def stop(process: Any) -> None:
+def stop_command(process: Any) -> None:
     """End a command and all that it started: some of these may outlive it, so kill them too."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
@@ -92,7 +92,7 @@ def stop(process: Any) -> None:
             pass
 
 
-def briefly(argv: list[str]) -> None:
+def run_briefly(argv: list[str]) -> None:
     """Run a command that is over in a moment to its end, though the operator's side is gone.
 
     For what locks files of the system: a lock that it leaves when it is killed may stay.
@@ -116,9 +116,9 @@ def briefly(argv: list[str]) -> None:
         raise Failure(f"`{' '.join(argv[:3])}` ended with {done.returncode}", said)
 
 
-def attempt(link: Link, argv: list[str], seconds: float = DEADLINE) -> str:
+def try_command(link: FrameLink, argv: list[str], seconds: float = DEADLINE) -> str:
     """What a command said that may fail."""
     try:
-        return run(link, argv, seconds)
+        return run_command(link, argv, seconds)
     except Failure as failure:
         return failure.output

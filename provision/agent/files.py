@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from provision.agent.link import PIECE, Link
+from provision.agent.link import PIECE, FrameLink
 
 PREFIX = ".gp-"  # of what is not finished; swept when found under the lock
 
@@ -37,7 +37,7 @@ class Failure(Exception):
 class Content:
     """What comes with an operation. A large one is only sent when it is asked for."""
 
-    def __init__(self, link: Link, index: int, step: dict[str, Any], data: bytes) -> None:
+    def __init__(self, link: FrameLink, index: int, step: dict[str, Any], data: bytes) -> None:
         self._link = link
         self._index = index
         self._data = memoryview(data)
@@ -61,7 +61,7 @@ class Content:
         self._hash.update(piece)
         return piece
 
-    def verify(self, digest: str | None = None) -> None:
+    def verify_digest(self, digest: str | None = None) -> None:
         """Read what is left. Raises :class:`Failure` unless all is what was sent, or wanted."""
         digest = digest or self._digest
         for _ in iter(lambda: self.read(PIECE), b""):
@@ -72,14 +72,14 @@ class Content:
                 f"{digest[:12]}...: nothing was changed; try again"
             )
 
-    def drain(self) -> None:
+    def drain_rest(self) -> None:
         """Read what is left of what was asked for, or the next frame would not be one."""
         while self._left:
             self.read(self._left)
 
 
 @contextmanager
-def _beside(path: str) -> Iterator[tuple[int, str, str]]:
+def _temporary_beside(path: str) -> Iterator[tuple[int, str, str]]:
     """The descriptor of a path's directory, a free name in it, and the path's own name.
 
     What is left at the free name afterwards is removed; the directory is synced.
@@ -91,7 +91,7 @@ def _beside(path: str) -> Iterator[tuple[int, str, str]]:
         mode = os.fstat(directory).st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             raise Failure(f"everybody may write in {folder}: nothing of ours is safe there")
-        _sweep(directory, folder)
+        _sweep_leftovers(directory, folder)
         yield directory, temporary, name
         os.fsync(directory)
     finally:
@@ -102,7 +102,7 @@ def _beside(path: str) -> Iterator[tuple[int, str, str]]:
         os.close(directory)
 
 
-def _sweep(directory: int, folder: str) -> None:
+def _sweep_leftovers(directory: int, folder: str) -> None:
     """Remove what a killed deploy left: we hold the lock, so no other deploy is running."""
     if folder in swept:
         return
@@ -112,7 +112,7 @@ def _sweep(directory: int, folder: str) -> None:
             os.unlink(name, dir_fd=directory)
 
 
-def _own(descriptor: int, owner: str, group: str, mode: str) -> None:
+def _apply_attributes(descriptor: int, owner: str, group: str, mode: str) -> None:
     for kind in ("access", "default"):
         try:
             os.removexattr(descriptor, f"system.posix_acl_{kind}")
@@ -127,62 +127,62 @@ def _own(descriptor: int, owner: str, group: str, mode: str) -> None:
     os.fchmod(descriptor, int(mode, 8))
 
 
-def file(link: Link, content: Content, path: str, **attributes: str) -> None:
-    with _beside(path) as (directory, temporary, name):
+def write_file(link: FrameLink, content: Content, path: str, **attributes: str) -> None:
+    with _temporary_beside(path) as (directory, temporary, name):
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, 0o600, dir_fd=directory)
         with open(descriptor, "wb", buffering=0) as target:
-            _own(descriptor, **attributes)
-            copy(content, target)
-            content.verify()
+            _apply_attributes(descriptor, **attributes)
+            copy_content(content, target)
+            content.verify_digest()
             os.fsync(descriptor)
         os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
 
 
-def copy(content: Any, target: Any) -> None:
+def copy_content(content: Any, target: Any) -> None:
     for piece in iter(lambda: content.read(PIECE), b""):
         left = memoryview(piece)
         while left:
             left = left[target.write(left) :]
 
 
-def directory(link: Link, content: Content, path: str, **attributes: str) -> None:
+def make_directory(link: FrameLink, content: Content, path: str, **attributes: str) -> None:
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
         pass
-    _attributes(path, os.O_DIRECTORY, attributes)
-    sync(os.path.dirname(path))
+    _open_and_apply(path, os.O_DIRECTORY, attributes)
+    sync_folder(os.path.dirname(path))
 
 
-def attributes(link: Link, content: Content, path: str, **wanted: str) -> None:
-    _attributes(path, os.O_NONBLOCK, wanted)
+def set_attributes(link: FrameLink, content: Content, path: str, **wanted: str) -> None:
+    _open_and_apply(path, os.O_NONBLOCK, wanted)
 
 
-def _attributes(path: str, flag: int, wanted: dict[str, str]) -> None:
+def _open_and_apply(path: str, flag: int, wanted: dict[str, str]) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flag)
     try:
-        _own(descriptor, **wanted)
+        _apply_attributes(descriptor, **wanted)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def symlink(link: Link, content: Content, path: str, target: str) -> None:
-    with _beside(path) as (directory, temporary, name):
+def make_link(link: FrameLink, content: Content, path: str, target: str) -> None:
+    with _temporary_beside(path) as (directory, temporary, name):
         os.symlink(target, temporary, dir_fd=directory)
         os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
 
 
-def remove(link: Link, content: Content, path: str) -> None:
+def remove_path(link: FrameLink, content: Content, path: str) -> None:
     try:
         os.unlink(path)
     except FileNotFoundError:
         return
-    sync(os.path.dirname(path))
+    sync_folder(os.path.dirname(path))
 
 
-def sync(folder: str) -> None:
+def sync_folder(folder: str) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from typing import Any
 
-from provision.agent.processes import began
+from provision.agent.processes import began_at
 
 
-def listing(folder: str) -> list[str]:
+def list_files(folder: str) -> list[str]:
     """A line for each file and folder of a release's venv, its name last."""
     return list(_lines_of(folder, "venv"))
 
@@ -33,13 +34,13 @@ def _lines_of(folder: str, below: str) -> Iterator[str]:
             yield f"{found.st_mode:o} {found.st_uid} {found.st_gid} {written} {name}"
 
 
-def damage(folder: str) -> str | None:
+def find_damage(folder: str) -> str | None:
     """A file of a complete release that is not as it was. One that says nothing is believed."""
-    noted = _lines(f"{folder}/.complete")
+    noted = _read_lines(f"{folder}/.complete")
     if noted and not os.path.exists(f"{folder}/units"):
         return "units"
     try:
-        changed = set(noted) ^ set(listing(folder)) if noted else ()
+        changed = set(noted) ^ set(list_files(folder)) if noted else ()
     except FileNotFoundError:
         return "venv"
     return min((line.split(" ", 5)[-1] for line in changed), default=None)
@@ -47,12 +48,25 @@ def damage(folder: str) -> str | None:
 
 def was_there_before(folder: str, pid: int) -> bool:
     """Whether a process was started from what was at ``folder`` before it was rebuilt."""
-    return f"{pid} {began(pid)}" in _lines(f"{folder}/.before")
+    return f"{pid} {began_at(pid)}" in _read_lines(f"{folder}/.before")
 
 
-def _lines(path: str) -> list[str]:
+def _read_lines(path: str) -> list[str]:
     try:
         with open(path, "rb") as file:
             return os.fsdecode(file.read()).splitlines()
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def describe_release(folder: str) -> dict[str, Any] | None:
+    """A complete release: since when it is there, and why it is bad, if it is."""
+    try:
+        at = os.stat(f"{folder}/.complete").st_mtime
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        with open(f"{folder}/.bad", encoding="utf-8", errors="replace") as file:
+            return {"at": at, "bad": file.read(1000)}
+    except FileNotFoundError:
+        return {"at": at, "bad": None}

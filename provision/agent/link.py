@@ -36,7 +36,7 @@ class Gone(Exception):
     """The operator's side has closed, or was silent for too long."""
 
 
-class Link:
+class FrameLink:
     """Frames from and to the operator's side, over two file descriptors.
 
     ``patience``: seconds of silence that count as a dead connection. None: any.
@@ -102,19 +102,19 @@ class Link:
         return other in ready
 
 
-def load(link: Link, header: dict[str, Any], size: int) -> None:
+def load_module(link: FrameLink, header: dict[str, Any], size: int) -> None:
     """Take more commands: a module's source, run in memory."""
     module = types.ModuleType(header["module"])
     sys.modules[module.__name__] = module
     exec(compile(link.read(size), module.__name__, "exec"), module.__dict__)  # noqa: S102  # its purpose
 
 
-COMMANDS: dict[str, Callable[[Link, dict[str, Any], int], None]] = {"load": load}
+COMMANDS: dict[str, Callable[[FrameLink, dict[str, Any], int], None]] = {"load": load_module}
 
 
 def serve(incoming: int, outgoing: int) -> None:
     """Do what frames say until the operator's side is gone. A bug here is told, then fatal."""
-    link = Link(incoming, outgoing)
+    link = FrameLink(incoming, outgoing)
     try:
         while True:
             header, size = link.receive()

@@ -11,11 +11,11 @@ import subprocess
 import time
 from typing import Any
 
-from provision.agent.command import stop
-from provision.agent.link import COMMANDS, ENVIRONMENT, PIECE, Gone, Link
+from provision.agent.command import stop_command
+from provision.agent.link import COMMANDS, ENVIRONMENT, PIECE, FrameLink, Gone
 
 
-def stream(link: Link, header: dict[str, Any], size: int) -> None:
+def stream_command(link: FrameLink, header: dict[str, Any], size: int) -> None:
     """Run ``argv`` for at most ``seconds``; tell its output in pieces, and then how it ended."""
     link.patience = header["patience"]
     deadline = time.monotonic() + header["seconds"]
@@ -49,13 +49,13 @@ def stream(link: Link, header: dict[str, Any], size: int) -> None:
             else:
                 open_ = process.poll() is None
     except Gone:
-        stop(process)
+        stop_command(process)
         raise
     if late:
-        stop(process)
+        stop_command(process)
         link.send({"ended": None, "why": f"it was not over after {header['seconds']:g} s"})
     else:
         link.send({"ended": process.wait(), "why": None})
 
 
-COMMANDS["stream"] = stream
+COMMANDS["stream"] = stream_command

@@ -14,8 +14,9 @@ import socket
 import time
 from typing import Any
 
-from provision.agent.link import COMMANDS, PIECE, Link
-from provision.agent.probe import Batch, _command
+from provision.agent.link import COMMANDS, PIECE, FrameLink
+from provision.agent.probe import Batch
+from provision.agent.system import run_query
 
 CONNECT = 3.0  # seconds
 ANSWER = 3.0
@@ -55,13 +56,13 @@ class Survey(Batch):
 
     def ask_oom(self, since: str) -> Any:
         only = ["--output=json", "--output-fields=UNIT", f"--since={since}", f"MESSAGE_ID={OOM}"]
-        said = _command(["journalctl", "--no-pager", *only])
+        said = run_query(["journalctl", "--no-pager", *only])
         entries = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
         return sorted({str(entry.get("UNIT", "?")) for entry in entries})
 
     def ask_lines(self, unit: str, number: str) -> Any:
         only = ["--no-pager", "--output=cat", f"--lines={number}", f"--unit={unit}"]
-        said = _command(["journalctl", "--quiet", *only])
+        said = run_query(["journalctl", "--quiet", *only])
         return said.splitlines()
 
     def ask_firewall(self) -> Any:
@@ -71,7 +72,7 @@ class Survey(Batch):
             if not os.path.exists(f"/sys/module/{module}"):
                 continue
             try:
-                said = _command(argv)
+                said = run_query(argv)
             except OSError:
                 continue
             found += [line.strip() for line in said.splitlines() if DROPS.search(line)]
@@ -93,14 +94,14 @@ class Survey(Batch):
         seconds = time.monotonic() - start
         try:
             if name != host:
-                connection = _secured(connection, name)
+                connection = _wrap_tls(connection, name)
             with connection:
-                return {"problem": None, "seconds": seconds, **_asked(connection)}
+                return {"problem": None, "seconds": seconds, **_query_server(connection)}
         except (OSError, ValueError) as error:
             return {"problem": "no answer", "detail": str(error) or type(error).__name__}
 
 
-def _secured(connection: socket.socket, name: str) -> socket.socket:
+def _wrap_tls(connection: socket.socket, name: str) -> socket.socket:
     """The same by TLS, as this host's own certificate allows it."""
     import ssl
 
@@ -109,7 +110,7 @@ def _secured(connection: socket.socket, name: str) -> socket.socket:
     return context.wrap_socket(connection, server_hostname=name)
 
 
-def _asked(connection: socket.socket) -> Any:
+def _query_server(connection: socket.socket) -> Any:
     """What a job server says of itself: its version, and for each function its line of `status`."""
     connection.settimeout(ANSWER)
     connection.sendall(b"version\nstatus\n")
@@ -130,10 +131,10 @@ def _asked(connection: socket.socket) -> Any:
     return {"version": version.removeprefix("OK "), "functions": functions}
 
 
-def ask(link: Link, header: dict[str, Any], size: int) -> None:
+def answer_survey(link: FrameLink, header: dict[str, Any], size: int) -> None:
     questions = [tuple(question) for question in header["questions"]]
     batch = Survey(questions)
     link.send({"answers": [batch.answer(question) for question in questions]})
 
 
-COMMANDS["ask"] = ask
+COMMANDS["ask"] = answer_survey

@@ -19,7 +19,7 @@ FOLDERS = (
 SHOWN = 1 << 16  # characters of such a file that a diff may need
 
 
-def overrides(name: str, own: str) -> dict[str, str | None]:
+def find_overrides(name: str, own: str) -> dict[str, str | None]:
     """Files that change a unit from outside ``own``, with what they say; a mask says None.
 
     They bear its name (a mask, a copy of it) or are drop-ins. Those for several units at once
@@ -27,12 +27,12 @@ def overrides(name: str, own: str) -> dict[str, str | None]:
     """
     files = [f"{folder}/{name}" for folder in FOLDERS]
     for folder in _drop_ins(name):
-        names = os.listdir(folder) if _written(folder) else []
+        names = os.listdir(folder) if _written_at(folder) else []
         files += (f"{folder}/{each}" for each in sorted(names) if each.endswith(".conf"))
-    return {path: _text(path) for path in files if path != own and _written(path)}
+    return {path: _read_override(path) for path in files if path != own and _written_at(path)}
 
 
-def outdated(name: str, user: str, uid: str) -> str | None:
+def why_outdated(name: str, user: str, uid: str) -> str | None:
     """Why a unit's process is not what its unit is by now, if it is not.
 
     ``user`` is whom the unit names, ``uid`` who that was when the process began.
@@ -41,8 +41,8 @@ def outdated(name: str, user: str, uid: str) -> str | None:
     sources = [f"{OWN}/{template}", *_drop_ins(name), *_drop_ins(template)]
     # systemd makes this link at each start. Both times were noted as they passed: a clock that
     # is set later changes neither. One that lies ahead says nothing.
-    began = _written(f"/run/systemd/units/invocation:{name}")
-    if began and any(began < _written(path) < time.time() for path in sources):
+    began = _written_at(f"/run/systemd/units/invocation:{name}")
+    if began and any(began < _written_at(path) < time.time() for path in sources):
         return "it began before its unit file was written"
     if not user or not uid.isdigit():
         return None
@@ -57,7 +57,7 @@ def _drop_ins(name: str) -> list[str]:
     return [f"{folder}/{name}.d" for folder in FOLDERS]
 
 
-def _written(path: str) -> float:
+def _written_at(path: str) -> float:
     """When it was last written; 0 when it is not there."""
     try:
         return os.lstat(path).st_mtime
@@ -65,7 +65,7 @@ def _written(path: str) -> float:
         return 0.0
 
 
-def _text(path: str) -> str | None:
+def _read_override(path: str) -> str | None:
     """What a file says, and None of a link: that masks."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -32,7 +32,7 @@ from provision.remote.messages import Answer, Operation, Outcome, Question, Unkn
 AGENT = Path(__file__).parents[1] / "agent"
 LOCK = "/run/gearman-deploy.lock"
 PIECE = 1 << 18  # more at once makes paramiko copy the rest again for each packet
-ASKING = ("processes", "machine", "installed", "units", "accounts", "probe")
+ASKING = ("system", "paths", "processes", "machine", "installed", "units", "accounts", "probe")
 LENGTHS = struct.Struct(">IQ")
 HEADER_LIMIT = 1 << 26  # bytes
 

@@ -437,7 +437,7 @@ def test_an_agent_that_breaks_says_where(locked: Session) -> None:
         apply(locked, wrong)
     lines = str(raised.value).splitlines()
     assert lines[0] == "here: the agent broke while `remove` was being done:"
-    assert lines[-1] == "| TypeError: remove() got an unexpected keyword argument 'road'"
+    assert lines[-1] == "| TypeError: remove_path() got an unexpected keyword argument 'road'"
 
 
 def test_an_agent_that_is_killed_is_a_message() -> None:

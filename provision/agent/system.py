@@ -1,0 +1,69 @@
+"""What system a host runs, and what its own commands tell of it. They only look."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+from provision.agent.link import ENVIRONMENT
+
+SYSTEMD = "/run/systemd/system"  # is there where systemd runs the system
+QUERY_TIMEOUT = 15.0  # seconds for a command; all of them together end before the asker gives up
+
+
+def describe_system() -> dict[str, Any]:
+    return {
+        "python": list(sys.version_info[:3]),
+        "machine": platform.machine(),
+        "libc": _libc_version(),
+        "os": _os_release(),
+        "systemd": _systemd_version(),
+        "hostname": socket.gethostname(),
+        "time": time.time(),
+    }
+
+
+def run_query(argv: list[str], good: tuple[int, ...] = (0,)) -> str:
+    done = subprocess.run(
+        argv,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=ENVIRONMENT,
+        timeout=QUERY_TIMEOUT,
+        check=False,
+    )
+    if done.returncode not in good:
+        said = done.stderr.decode(errors="replace").strip()
+        raise OSError(f"`{' '.join(argv[:2])}` ended with {done.returncode}: {said}")
+    return done.stdout.decode(errors="backslashreplace")
+
+
+def _libc_version() -> str | None:
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION")
+    except (ValueError, OSError):  # not the GNU one
+        return None
+
+
+def _os_release() -> dict[str, str]:
+    try:
+        with open("/etc/os-release", encoding="utf-8", errors="replace") as lines:
+            pairs = re.findall(
+                r"^(ID|ID_LIKE|VERSION_ID|PRETTY_NAME)=(.*)$", lines.read(), re.MULTILINE
+            )
+    except FileNotFoundError:
+        return {}
+    return {name: value.strip("\"'") for name, value in pairs}
+
+
+def _systemd_version() -> int | None:
+    if not os.path.exists(SYSTEMD):
+        return None
+    found = re.search(r"\d+", run_query(["systemctl", "show", "--property=Version"]))
+    return int(found[0]) if found else None
