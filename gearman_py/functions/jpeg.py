@@ -9,6 +9,8 @@ from io import BytesIO
 from PIL import Image, ImageChops
 from PIL.JpegImagePlugin import JpegImageFile
 
+from gearman_py.functions.limits import MOST_PIECES
+
 END = b"\xff\xd9"
 # Bits that the entropy decoder would take if the last scan were not whole.
 _TAILS = tuple(bits * 64 + END for bits in (b"\x00", b"\xff\x00", b"\x55", b"\xaa"))
@@ -46,8 +48,12 @@ class Scans:
 
 def scans(workload: bytes) -> Scans:
     """The scans of the picture that the file begins with."""
-    found, at = Scans(), 2
+    found, at, pieces = Scans(), 2, 0
     while marker := _MARKER.search(workload, at):
+        if not found.count:
+            pieces += marker.start() - at  # Pillow reads padding byte by byte
+        if (pieces := pieces + 1) > MOST_PIECES:
+            raise ValueError(f"it has more than {MOST_PIECES} segments")
         kind, at = workload[marker.end() - 1], marker.end()
         if kind == _END_OF_IMAGE:
             found.ended = True

@@ -10,6 +10,8 @@ from PIL import ImageChops, ImageStat
 from PIL.Image import Dither, Image, Quantize, merge, new
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
+from gearman_py.functions.limits import MOST_PIECES
+
 MAGIC = b"\x89PNG\r\n\x1a\n"
 LEVEL = 3  # of compression: three times as fast as the default, a few percent larger
 # How the colours are meant. These go on to the smaller picture; of the other chunks that a
@@ -20,6 +22,12 @@ _TEXT_AND_THE_LIKE = 0x20  # this bit of a chunk's first letter: the picture is 
 _HALVES = {"L": ("B", ""), "RGB": ("B", "L")}
 _LOOKS_THE_SAME = 2.55  # root mean square of levels of 255: 40 dB
 _CLUSTERED_PIXELS = 1_000_000
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of each colour type
+# Column and row of the first pixel of each pass of an interlaced picture, and their steps.
+_PASSES = (
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+)
 
 
 @dataclass
@@ -29,6 +37,7 @@ class Chunks:
     picture: bytes = MAGIC  # the file without the chunks that are not read
     profile: bytes | None = None
     colours: PngInfo = field(default_factory=PngInfo)
+    pixels: list[memoryview] = field(default_factory=list)  # compressed
 
 
 def read(workload: bytes, most_profile: int) -> Chunks:
@@ -38,21 +47,56 @@ def read(workload: bytes, most_profile: int) -> Chunks:
     read. Raises ValueError if a chunk that makes the picture is not there as it was written.
     """
     found, pieces = Chunks(), [memoryview(MAGIC)]
-    for kind, chunk, intact in _chunks(workload):
+    needs_palette = workload[25:26] == b"\3"
+    for number, (kind, chunk, intact) in enumerate(_chunks(workload)):
+        if number > MOST_PIECES:
+            raise ValueError(f"it has more than {MOST_PIECES} chunks")
         if not kind[0] & _TEXT_AND_THE_LIKE or kind == b"tRNS":
             if not intact:
                 raise ValueError(f"wrong checksum of chunk {kind!r}")
             pieces.append(chunk)
+            if kind == b"PLTE":
+                needs_palette = False
+            elif kind == b"IDAT":
+                found.pixels.append(chunk[8:-4])
         elif not intact:
             continue
         elif kind == b"iCCP":
             found.profile = _profile(bytes(chunk[8:-4]), most_profile)
         elif kind == b"eXIf":
-            pieces.append(chunk)
+            pieces.insert(2, chunk)  # before the pixels: Pillow would decode them to find it
         elif kind in _COLOURS:
             found.colours.add(kind, bytes(chunk[8:-4]))
+    if needs_palette:
+        raise ValueError("its palette is missing")
     found.picture = b"".join(pieces)
     return found
+
+
+def require_all_rows(picture: PngImageFile, chunks: Chunks) -> None:
+    """Raises ValueError if rows of pixels are missing at the end; Pillow leaves them black."""
+    width, height = picture.size
+    last_rows = picture.crop((0, max(0, height - 2), width, height)).tobytes()
+    if any(last_rows):
+        return  # the usual case: nothing has to be decompressed again
+    bits, colour_type, interlaced = (chunks.picture[at] for at in (24, 25, 28))
+    needed = 0
+    for left, top, across, down in _PASSES if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        if columns > 0:
+            needed += rows * (1 + (columns * bits * _CHANNELS[colour_type] + 7) // 8)
+    if _inflated_size(chunks.pixels, needed) < needed:
+        raise ValueError("rows of pixels are missing at its end")
+
+
+def _inflated_size(pieces: list[memoryview], enough: int) -> int:
+    decoder, size = zlib.decompressobj(), 0
+    for piece in pieces:
+        data: bytes | memoryview = piece
+        while data and size < enough:
+            size += len(decoder.decompress(data, 1 << 20))
+            data = decoder.unconsumed_tail
+    return size + len(decoder.flush())
 
 
 def _chunks(workload: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:

@@ -22,7 +22,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from gearman_py.functions import jpeg, png, unknown_kind, webp
+from gearman_py.functions import gif, jpeg, png, unknown_kind, webp
 
 HEIGHT, WIDTH = 600, 800
 
@@ -100,6 +100,8 @@ def _resize(form: Form, workload: bytes) -> bytes:
     if form.name == "PNG":
         chunks = png.read(workload, MOST_PROFILE)
         data = chunks.picture
+    elif form.name == "GIF":
+        data = gif.without_comments(workload)
     elif form.name == "JPEG":
         scans = jpeg.scans(workload)
         if scans.complete and not scans.ended:
@@ -112,10 +114,12 @@ def _resize(form: Form, workload: bytes) -> bytes:
         seen = picture.size[::-1] if sideways else picture.size
         target = fit(*seen)
         stored = target[::-1] if sideways else target  # as the file has it, before it is turned
-        if len(data) > len(workload) and not jpeg.is_whole_without_end(workload, stored):
+        if len(data) > len(workload) and scans and not jpeg.is_whole_without_end(workload, stored):
             raise ValueError("its end is missing")
         if target == seen:
-            picture.load()  # what is not a whole picture is no answer, changed or not
+            picture.load()  # what is not a whole picture is refused, changed or not
+            if chunks and isinstance(picture, PngImageFile):
+                png.require_all_rows(picture, chunks)
             return workload
         profile = chunks.profile if chunks else picture.info.get("icc_profile", b"")
         small = scaler.decode(stored) if scaler else _shrink(picture, stored, data)
@@ -123,7 +127,8 @@ def _resize(form: Form, workload: bytes) -> bytes:
         keep: dict[str, Any] = {}
         if profile and len(profile) <= MOST_PROFILE:
             keep["icc_profile"] = profile
-        if chunks:
+        if chunks and isinstance(picture, PngImageFile):
+            png.require_all_rows(picture, chunks)
             return png.save(small, picture.mode == "P", pnginfo=chunks.colours, **keep)
         return _save(small, picture, len(workload), keep)
 

@@ -16,6 +16,20 @@ _BEGINNINGS = (
     (b"%PDF", "a PDF document", _CONVERT),
     (b"%!PS", "a PostScript file", _CONVERT),
     (b"<svg", "an SVG drawing", _CONVERT),
+    (b"\0\0\1\0", "an icon (ICO)", _CONVERT),
+    (b"icns", "an icon (ICNS)", _CONVERT),
+    (b"DDS ", "a DDS texture", _CONVERT),
+    (b"qoif", "a QOI picture", _CONVERT),
+    *(
+        (b"P%d" % kind + end, "a PNM picture", _CONVERT)
+        for kind in range(1, 7)
+        for end in (b"\n", b" ")
+    ),
+    (b"<!doctype html", "an HTML page", _RAW),
+    (b"<html", "an HTML page", _RAW),
+    (b"{", "JSON", _RAW),
+    (b"PK\3\4", "a ZIP archive", _RAW),
+    (b"\x1f\x8b", "gzip data", f"{_RAW}, decompressed"),
     (b"data:image/", "a data URL", f"{_RAW}, base64 decoded"),
     (b"/9j/", "a JPEG picture in base64", f"{_RAW}, base64 decoded"),
     (b"iVBORw0KGgo", "a PNG picture in base64", f"{_RAW}, base64 decoded"),
@@ -41,6 +55,8 @@ def describe(workload: bytes) -> str:
     start = workload[:200].lstrip(b" \t\r\n\xef\xbb\xbf")
     if b"<svg" in start:
         start = b"<svg"
+    if start[:1] == b"<":
+        start = start.lower()
     for magic, kind, cure in _BEGINNINGS:
         if start.startswith(magic):
             return f": they are {kind}; {cure}"

@@ -204,3 +204,67 @@ def test_a_message_names_the_kind_and_what_to_do(workload: bytes, words: str) ->
     with pytest.raises(ValueError, match=words) as error:
         resize(workload)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("height", [60, 1200])
+@pytest.mark.parametrize(("colour", "interlaced"), [(0, 0), (0, 1), (2, 0), (6, 0)])
+def test_a_png_whose_pixels_end_early_is_refused(height: int, colour: int, interlaced: int) -> None:
+    channels = {0: 1, 2: 3, 6: 4}[colour]
+    header = chunk(b"IHDR", pack(">IIBBBBB", 90, height, 8, colour, 0, 0, interlaced))
+
+    def made(missing: int) -> bytes:
+        if interlaced:
+            widths_and_steps = ((12, 8), (11, 8), (23, 8), (22, 4), (45, 4), (45, 2), (90, 2))
+            starts = (0, 0, 4, 0, 2, 0, 1)
+            rows = [
+                b"\0" * (width + 1)
+                for (width, step), start in zip(widths_and_steps, starts, strict=True)
+                for _ in range(start, height, step)
+            ]
+        else:
+            rows = [b"\0" * (1 + 90 * channels)] * height
+        pixels = zlib.compress(b"".join(rows[: len(rows) - missing]))
+        ends = chunk(b"IDAT", pixels), chunk(b"IEND", b"")
+        return b"".join((b"\x89PNG\r\n\x1a\n", header, *ends))
+
+    assert opened(resize(made(0))).height == min(height, 600)
+    with pytest.raises(ValueError, match="broken or cut short"):
+        resize(made(1))
+
+
+def test_a_png_without_its_palette_is_refused() -> None:
+    with pytest.raises(ValueError, match="its palette is missing"):
+        resize(png((90, 60), 8, 3, bytes(90)))
+
+
+def test_the_orientation_may_stand_behind_the_pixels() -> None:
+    turned = Image.Exif()
+    turned[0x112] = 6
+    exif = chunk(b"eXIf", turned.tobytes().removeprefix(b"Exif\0\0"))
+    whole = png((700, 90), 8, 2, bytes((255, 0, 0)) * 700)
+    end = chunk(b"IEND", b"")
+    assert opened(resize(whole.replace(end, exif + end))).size == (77, 600)
+
+
+@pytest.mark.parametrize("padding", [b"\xff", b"\xff\xfe\0\2", b"\xff\xd8"], ids=bytes.hex)
+def test_a_jpeg_of_very_many_segments_is_refused(padding: bytes) -> None:
+    whole = saved(painting((90, 60)), "JPEG")
+    with pytest.raises(ValueError, match="it has more than 100000 segments"):
+        resize(whole[:2] + padding * 200_000 + whole[2:])
+
+
+def test_a_png_of_very_many_chunks_is_refused() -> None:
+    with pytest.raises(ValueError, match="it has more than 100000 chunks"):
+        resize(png((90, 60), 8, 2, RED, 200_000 * chunk(b"tEXt", b"")))
+
+
+def test_comments_of_a_gif_are_skipped_and_bounded() -> None:
+    whole = saved(painting((90, 1200)), "GIF")
+    palette = 13 + (3 << ((whole[10] & 7) + 1))
+    comments = b"\x21\xfe" + (b"\xff" + bytes(255)) * 1000 + b"\0"
+    told = whole[:palette] + comments + whole[palette:]
+    assert resize(told) == resize(whole)
+    with pytest.raises(ValueError, match="it has more than 100000 blocks"):
+        resize(whole[:palette] + 200_000 * b"\x21\xfe\1x\0" + whole[palette:])
+    with pytest.raises(ValueError, match="it ends before its first frame"):
+        resize(told[: palette + 20])
