@@ -30,7 +30,7 @@ from gearman_py.cli.run_command import run_command
 from gearman_py.config import as_words, read_table
 from gearman_py.functions import BUNDLED, load
 from gearman_py.protocol.codec import MAX_PACKET
-from gearman_py.worker import handover
+from gearman_py.worker import reload
 from gearman_py.worker.worker import Worker
 
 _EPILOG = f"""\
@@ -188,7 +188,7 @@ def _run(parser: ArgumentParser, worker: Worker, *, burst: bool) -> int:
 
 def _reload(pid: int) -> int:
     try:
-        failure = handover.request(pid)
+        failure = reload.request(pid)
     except ProcessLookupError:
         failure = f"there is no process {pid}"
     except PermissionError:

@@ -28,8 +28,8 @@ from gearman_py.net.dial import connect
 from gearman_py.net.servers import Server, why_not
 from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.protocol.packets import Packet
-from gearman_py.worker.line import Line
 from gearman_py.worker.session import Answer, Assignment, ResultTooLarge, Session, State, must_fit
+from gearman_py.worker.sync_connection import Line
 
 _log = logging.getLogger("gearman_py.compat")
 

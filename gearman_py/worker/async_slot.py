@@ -12,8 +12,9 @@ from time import monotonic
 from gearman_py.errors import GearmanError
 from gearman_py.net.servers import Server, why_not
 from gearman_py.protocol.packets import Packet
+from gearman_py.worker.aio_connection import Connection
 from gearman_py.worker.backoff import Backoff
-from gearman_py.worker.connection import Connection
+from gearman_py.worker.counters import Tally
 from gearman_py.worker.session import Answer, Assignment, Session, State
 from gearman_py.worker.slot import (
     AFTER_GIVING_BACK,
@@ -22,7 +23,6 @@ from gearman_py.worker.slot import (
     LONGEST_PAUSE,
     SLEEP_LIMIT,
 )
-from gearman_py.worker.tally import Tally
 
 _log = logging.getLogger("gearman_py.worker")
 

@@ -9,7 +9,7 @@ from inspect import isawaitable
 from typing import Any, cast
 
 from gearman_py.protocol.packets import Packet
-from gearman_py.worker.declared import Hook, OnOutcome
+from gearman_py.worker.function_spec import Hook, OnOutcome
 from gearman_py.worker.job import How, Outcome, WorkerJob
 from gearman_py.worker.session import Answer
 

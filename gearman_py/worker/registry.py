@@ -20,7 +20,7 @@ from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.protocol.packets import Packet
 from gearman_py.serializer import Serializer
 from gearman_py.worker.backoff import Backoff
-from gearman_py.worker.declared import (
+from gearman_py.worker.function_spec import (
     Around,
     Declared,
     Hook,

@@ -13,8 +13,8 @@ import signal
 from time import monotonic
 
 from gearman_py.sdnotify import notify, watchdog_interval
-from gearman_py.worker.crew import Crew
-from gearman_py.worker.handover import (
+from gearman_py.worker.pool import Crew
+from gearman_py.worker.reload import (
     HandoverFailed,
     Predecessor,
     hand_over,

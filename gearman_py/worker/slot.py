@@ -17,9 +17,9 @@ from gearman_py.net.dial import connect
 from gearman_py.net.servers import Server, why_not
 from gearman_py.protocol.packets import Packet
 from gearman_py.worker.backoff import Backoff
-from gearman_py.worker.line import Line
+from gearman_py.worker.counters import Tally
 from gearman_py.worker.session import Answer, Assignment, Session, State
-from gearman_py.worker.tally import Tally
+from gearman_py.worker.sync_connection import Line
 
 _log = logging.getLogger("gearman_py.worker")
 

@@ -20,8 +20,8 @@ from gearman_py.net.tls import TLS
 from gearman_py.printable import EntryFormatter
 from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.serializer import Serializer
-from gearman_py.worker.crew import CannotBegin, Crew, Plan, Settings
-from gearman_py.worker.declared import (
+from gearman_py.worker.fork_server import Died
+from gearman_py.worker.function_spec import (
     Around,
     Declared,
     Errors,
@@ -33,9 +33,9 @@ from gearman_py.worker.declared import (
     manager,
     named,
 )
-from gearman_py.worker.handover import Predecessor
-from gearman_py.worker.process import Died
+from gearman_py.worker.pool import CannotBegin, Crew, Plan, Settings
 from gearman_py.worker.registry import Registry
+from gearman_py.worker.reload import Predecessor
 from gearman_py.worker.service import Service
 
 _log = logging.getLogger("gearman_py.worker")

@@ -9,11 +9,11 @@ from time import monotonic, sleep
 from gearman_py.errors import GearmanError
 from gearman_py.protocol.packets import Packet
 from gearman_py.worker.backoff import Backoff
+from gearman_py.worker.fork_server import Child, Died, Nursery, TooLate
 from gearman_py.worker.job import Send, WorkerJob
-from gearman_py.worker.line import Line
-from gearman_py.worker.process import Child, Died, Nursery, TooLate
 from gearman_py.worker.registry import Registry, failure
 from gearman_py.worker.session import Answer, Assignment
+from gearman_py.worker.sync_connection import Line
 
 _log = logging.getLogger("gearman_py.worker")
 

@@ -21,9 +21,9 @@ from typing import NoReturn
 
 from gearman_py.protocol.codec import RESPONSE, Decoder, response
 from gearman_py.protocol.packets import FAULT, Packet
+from gearman_py.worker.drain_signal import Leaving
 from gearman_py.worker.hooks import awaited, shut_down
 from gearman_py.worker.job import Send
-from gearman_py.worker.leaving import Leaving
 from gearman_py.worker.registry import Registry
 from gearman_py.worker.session import Answer, Assignment
 

@@ -12,13 +12,13 @@ from time import monotonic
 from typing import Any, TypedDict
 
 from gearman_py.net.servers import Server
+from gearman_py.worker.aio_connection import Connection
 from gearman_py.worker.async_slot import AsyncSlot
-from gearman_py.worker.connection import Connection
-from gearman_py.worker.declared import seconds, whole, word
+from gearman_py.worker.drain_signal import Leaving
+from gearman_py.worker.executor import Performer
+from gearman_py.worker.fork_server import Nursery
+from gearman_py.worker.function_spec import seconds, whole, word
 from gearman_py.worker.hooks import awaited, shut_down, shut_down_async
-from gearman_py.worker.leaving import Leaving
-from gearman_py.worker.performer import Performer
-from gearman_py.worker.process import Nursery
 from gearman_py.worker.registry import Registry
 from gearman_py.worker.session import Answer, Assignment, Session
 from gearman_py.worker.slot import Slot
