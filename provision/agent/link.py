@@ -50,7 +50,8 @@ class FrameLink:
         self._heard = time.monotonic()
 
     def send(self, header: dict[str, Any]) -> None:
-        encoded = json.dumps(header).encode()
+        # A name that is not UTF-8 has "?" where it is not.
+        encoded = json.dumps(header, ensure_ascii=False).encode(errors="replace")
         left = memoryview(LENGTHS.pack(len(encoded), 0) + encoded)
         try:
             while left:

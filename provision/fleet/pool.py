@@ -3,16 +3,18 @@
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from getpass import getuser
+from pathlib import Path
 from queue import SimpleQueue
 from socket import gethostname
 from typing import TypeVar
 
-from provision.errors import ToolkitError
+from provision.errors import HostFailed, ToolkitError
 from provision.inventory.host import Host
 from provision.options import PARALLEL
 from provision.remote.session import Session
@@ -71,7 +73,7 @@ def each(
 ) -> Iterator[tuple[Item, Result | ToolkitError]]:
     """Every item with its result, or with the error it met, as they come.
 
-    Whatever else is raised is a bug, and is raised here.
+    A bug that one item meets is that item's failure: the others go on.
     """
     pool = ThreadPoolExecutor(parallel)
     inbox: SimpleQueue[Future[Result] | Question] = SimpleQueue()
@@ -87,12 +89,24 @@ def each(
                     continue
                 left -= 1
                 error = came.exception()
-                if error is not None and not isinstance(error, ToolkitError):
+                if error is None:
+                    yield futures[came], came.result()
+                elif isinstance(error, ToolkitError):
+                    yield futures[came], error
+                elif isinstance(error, Exception):
+                    yield futures[came], _bug(error)
+                else:
                     raise error
-                yield futures[came], error or came.result()
     finally:
         # Not waited for: when somebody interrupts, closing the sessions ends the threads.
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _bug(error: Exception) -> HostFailed:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(where.filename).name}:{where.lineno}"
+    what = f"{type(error).__name__}: {error}".rstrip(": ")
+    return HostFailed(f"this is a bug in the toolkit; please report it: {what} ({place})")
 
 
 def operator() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from provision.inventory.secrets import Secret
 OLDEST_PYTHON = (3, 9)  # that understands the agent
 
 START = 30.0  # seconds until the agent is there, or sudo has said no
+GREETING_LIMIT = 1 << 20  # bytes that a login may print before the agent is there
 LONG = 200  # characters of a line that a host said
 REFUSED = "sudo refused the password: it was tried once"
 
@@ -79,6 +81,7 @@ def shake_hands(channel: Channel, name: str, token: str, password: Password) -> 
     said = b""
     prompt = f"{token}:".encode()
     given = False
+    end = time.monotonic() + START
     while not (ready := re.search(rb"%s ready (\d+)\.(\d+)\n" % token.encode(), said)):
         if prompt in said:
             if given:
@@ -86,9 +89,10 @@ def shake_hands(channel: Channel, name: str, token: str, password: Password) -> 
             _give(channel, name, password)
             given = True
             said = said.replace(prompt, b"", 1)
+            end = time.monotonic() + START  # a person may have thought of the password meanwhile
             continue
         try:
-            piece = channel.receive(START)
+            piece = channel.receive(max(end - time.monotonic(), 0))
         except TimeoutError:
             raise Unreachable(
                 f"{name}: no agent after {START:.0f} s; {_last_words(said)}"
@@ -98,6 +102,8 @@ def shake_hands(channel: Channel, name: str, token: str, password: Password) -> 
         if not piece:
             raise Unreachable(f"{name}: {_refusal(said)}")
         said += piece
+        if len(said) > GREETING_LIMIT:
+            raise Unreachable(f"{name}: no agent within {GREETING_LIMIT >> 20} MiB of output")
     version = int(ready[1]), int(ready[2])
     if version < OLDEST_PYTHON:
         raise Unreachable(

@@ -9,6 +9,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from provision.remote.answers import (
+    DiskAnswer,
+    GroupAnswer,
+    HostAnswer,
+    MachineAnswer,
+    PathAnswer,
+    ProcessAnswer,
+    ReleasesAnswer,
+    ServerAnswer,
+    SpaceAnswer,
+    TableAnswer,
+    TracesAnswer,
+    UnitAnswer,
+    UserAnswer,
+)
+
 Arguments = Mapping[str, Any]
 Commands = Sequence[Sequence[str]]
 
@@ -31,7 +47,7 @@ class QuestionKind:
     """``arguments`` follow the kind in the question's tuple; ``*name`` is any number of them."""
 
     arguments: tuple[str, ...]
-    answer: str  # JSON data; None always means that it does not exist
+    answer: Any  # a type, of provision/remote/answers.py; None: it does not exist
 
 
 def check_operation(kind: str, arguments: Arguments, content: object) -> None:
@@ -185,78 +201,31 @@ OPERATIONS: dict[str, OperationKind] = {
 }
 
 QUESTIONS: dict[str, QuestionKind] = {
-    "host": QuestionKind(
-        (),
-        "{python: [3, 11, 2], machine, libc, os: {ID, ID_LIKE, VERSION_ID, PRETTY_NAME}, "
-        "systemd: 252, hostname, time: seconds, ahead: seconds that its clock is ahead of ours}",
-    ),
-    "machine": QuestionKind(
-        (),
-        "{cpus, memory, available: bytes, uptime: seconds, load: [3], addresses: [text]}",
-    ),
-    "disk": QuestionKind(
-        ("path",),
-        "{free: bytes, inodes: free ones, readonly: bool} where path is, or will be",
-    ),
-    "group": QuestionKind(("name",), "{gid}"),
-    "user": QuestionKind(("name",), "{uid, group, home, shell, groups: [name]}"),
-    "traces": QuestionKind(
-        ("name", "*places"),
-        "{processes: [{pid, command, unit}], units: [path], files: [path], group: [text]}: what "
-        "a user runs, by which unit files, and owns at these paths; what needs its group",
-    ),
-    "path": QuestionKind(
-        ("path", "digest", "show"),
-        "{kind: file|directory|link|other, mode: '0644', owner, group, acl: bool, size, target, "
-        "digest, content}: acl: it has an access list; target of a link; digest (sha256) of a "
-        "file when the question has one; content when the two differ, show is 'text', and it is "
-        "UTF-8 below 256 KiB",
-    ),
-    "package": QuestionKind(("name",), "its version, when dpkg says that it is installed"),
-    "table": QuestionKind(
-        ("name",),
-        "{rules, loaded}: of nftables, as it is (None: it is not), and as it was when our unit "
-        "loaded it",
-    ),
-    "unit": QuestionKind(
-        ("name",),
-        "{load, active, sub, enabled, stale, pid, restarts, result, program, config, outdated}: "
-        "stale when a daemon-reload is due; program (a script's interpreter) and config "
-        "($GEARMAN_CONFIG) are of the running main process; outdated: why that is not what the "
-        "unit says by now, or None",
-    ),
-    "overrides": QuestionKind(
-        ("name", "own"),
-        "{path: what it says, None for a mask}: files that change a unit from outside `own`",
-    ),
-    "releases": QuestionKind(
-        ("root",),
-        "{current: id or None, kept: {id: {at: seconds, bad: why or None}}, damaged: {id: path}, "
-        "running: [id]}: kept are whole; damaged is one in use of which some file is not as it "
-        "was; running are those that some process was started from",
-    ),
-    "history": QuestionKind(
-        ("path", "number"), "[entry]: the last `number` that were recorded, oldest first"
-    ),
-    "port": QuestionKind(("address", "port"), "{pid, command, unit}: who listens there"),
+    "host": QuestionKind((), HostAnswer),
+    "machine": QuestionKind((), MachineAnswer),
+    "disk": QuestionKind(("path",), DiskAnswer),
+    "group": QuestionKind(("name",), GroupAnswer | None),
+    "user": QuestionKind(("name",), UserAnswer | None),
+    "traces": QuestionKind(("name", "*places"), TracesAnswer | None),
+    "path": QuestionKind(("path", "digest", "show"), PathAnswer | None),
+    "package": QuestionKind(("name",), str | None),  # its version, when dpkg has it installed
+    "table": QuestionKind(("name",), TableAnswer),
+    "unit": QuestionKind(("name",), UnitAnswer | None),
+    # Files that change a unit from outside `own`, and what they say; None for a mask.
+    "overrides": QuestionKind(("name", "own"), dict[str, str | None]),
+    "releases": QuestionKind(("root",), ReleasesAnswer),
+    # The last entries, oldest first; other versions of the toolkit wrote some of them.
+    "history": QuestionKind(("path", "number"), list[dict[str, Any]]),
+    "port": QuestionKind(("address", "port"), ProcessAnswer | None),  # who listens there
 }
 
 SURVEY: dict[str, QuestionKind] = {
-    "clock": QuestionKind((), "seconds since 1970"),
-    "space": QuestionKind(
-        ("path",),
-        "{size, free: bytes, inodes: free ones or None, readonly, device}: of the file system "
-        "that path is in, or will be",
-    ),
-    "oom": QuestionKind(("since",), "[unit]: of which something was killed for want of memory"),
-    "lines": QuestionKind(("unit", "number"), "[text]: the last that it said"),
-    "firewall": QuestionKind((), "[rule]: those that drop or reject something"),
-    "server": QuestionKind(
-        ("host", "port"),
-        "{problem: None or refused, silent, no way, forbidden, no name, no answer; detail}; "
-        "seconds to connect, version, functions: {name: {queued, running, workers}}, when there "
-        "is not a problem",
-    ),
+    "clock": QuestionKind((), float),  # seconds since 1970
+    "space": QuestionKind(("path",), SpaceAnswer),
+    "oom": QuestionKind(("since",), list[str]),  # units that lost a process for want of memory
+    "lines": QuestionKind(("unit", "number"), list[str]),  # the last that it logged
+    "firewall": QuestionKind((), list[str]),  # the rules that drop or reject something
+    "server": QuestionKind(("host", "port"), ServerAnswer),
 }
 """What agent/survey.py answers besides."""
 

@@ -16,9 +16,21 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Event, Lock, Thread
-from typing import Any
+from typing import Any, TypeVar
 
 from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
+from provision.remote.answers import (
+    Answered,
+    Answers,
+    Crash,
+    LockHolder,
+    LockReply,
+    RecordReply,
+    StepReply,
+    StreamReply,
+    check,
+    decode,
+)
 from provision.remote.handshake import (
     START,
     Password,
@@ -28,6 +40,7 @@ from provision.remote.handshake import (
     shake_hands,
 )
 from provision.remote.messages import Answer, Operation, Outcome, Question, Unknown
+from provision.remote.operations import QUESTIONS
 
 AGENT = Path(__file__).parents[1] / "agent"
 LOCK = "/run/gearman-deploy.lock"
@@ -40,6 +53,9 @@ ANSWER = 60.0  # seconds until a question is answered
 WORK = 3000.0  # seconds for one operation: three commands, each stopped by the agent in time
 PING = 5.0  # seconds between signs of life while a host is locked, or runs a command for us
 PATIENCE = 25.0  # seconds of silence after which an agent ends
+
+Message = TypeVar("Message", bound=Crash)
+Receive = Callable[[type[StreamReply], float, str], StreamReply]
 
 
 class Session:
@@ -89,16 +105,23 @@ class Session:
         if not asked:
             return {}
         self._send({"do": "ask", "questions": asked})
-        answers = self._receive(ANSWER, "it was asked how it is")["answers"]
+        answers = self._receive(Answers, ANSWER, "it was asked how it is")["answers"]
         now = time.time()
-        found = {
-            question: Unknown(answer["unknown"]) if "unknown" in answer else answer["is"]
-            for question, answer in zip(asked, answers, strict=True)
-        }
+        if len(answers) != len(asked):
+            raise HostFailed(f"{self.name}: {len(answers)} answers to {len(asked)} questions")
+        found = dict(zip(asked, map(self._answer, asked, answers), strict=True))
         host = found.get(("host",))
         if isinstance(host, dict):  # only here it is known when it told its time
             host["ahead"] = host["time"] - now
         return found
+
+    def _answer(self, question: Question, answered: Answered) -> Answer:
+        if "unknown" in answered:
+            return Unknown(answered["unknown"])
+        try:
+            return check(answered.get("is"), QUESTIONS[question[0]].answer)
+        except ValueError as error:
+            raise HostFailed(f"{self.name}: malformed answer to {question[0]}: {error}") from None
 
     def survey(self, questions: Iterable[Question]) -> dict[Question, Answer]:
         """As :meth:`ask`, and from now on also what agent/survey.py answers."""
@@ -122,13 +145,13 @@ class Session:
                 "holder": dict(holder),
             }
         )
-        answer = self._receive(ANSWER, "it was being locked")
+        answer = self._receive(LockReply, ANSWER, "it was being locked")
         if "refused" in answer:
             raise HostFailed(
                 f"{self.name}: it cannot be locked, {answer['refused']}: changes need root, "
                 "so is ansible_become false?"
             )
-        other = answer["holder"]
+        other = answer.get("holder", LockHolder())
         if other is not None:
             who = other.get("who", "somebody")
             since = f" since {other['since']}" if "since" in other else ""
@@ -164,9 +187,9 @@ class Session:
     def record(self, path: str, entry: Mapping[str, Any]) -> None:
         """Add a line to the history that the host keeps in ``path``."""
         self._send({"do": "record", "path": path, "entry": dict(entry)})
-        answer = self._receive(ANSWER, "its history was being written")
-        if answer["refused"]:
-            raise HostFailed(f"{self.name}: {answer['refused']}")
+        answer = self._receive(RecordReply, ANSWER, "its history was being written")
+        if refused := answer.get("refused", "it said neither yes nor no"):
+            raise HostFailed(f"{self.name}: {refused}")
 
     def stream(self, argv: Sequence[str], seconds: float) -> "Running":
         """Run a command; what it says comes in pieces, while it runs.
@@ -201,7 +224,7 @@ class Session:
     def _outcome(self, operation: Operation) -> Outcome:
         during = f"`{operation.kind}` was being done"
         while True:
-            event = self._receive(WORK, during)
+            event = self._receive(StepReply, WORK, during)
             if "outcome" in event:
                 return Outcome(operation, **event["outcome"])
             if not isinstance(operation.content, Path):
@@ -210,7 +233,7 @@ class Session:
                 self._send_file(operation.content)
             except Unreachable:
                 # An agent that broke has said why, and that says more than a broken pipe.
-                self._receive(START, during)
+                self._receive(StepReply, START, during)
                 raise
 
     def _send_file(self, path: Path) -> None:
@@ -235,30 +258,32 @@ class Session:
             for start in range(0, len(content), PIECE):
                 self._channel.send(content[start : start + PIECE])
 
-    def _receive(self, seconds: float, during: str) -> dict[str, Any]:
+    def _receive(self, shape: type[Message], seconds: float, during: str) -> Message:
         length, size = LENGTHS.unpack(self._read(LENGTHS.size, seconds, during))
         if length > HEADER_LIMIT or size:
             raise HostFailed(
                 f"{self.name}: malformed message from the agent while {during}{self._advice}"
             )
+        raw = self._read(length, seconds, during)
         try:
-            header = json.loads(self._read(length, seconds, during))
-        except ValueError:
+            if crash := decode(raw, Crash).get("crash"):
+                last = "\n".join(f"| {line}" for line in crash.splitlines()[-8:])
+                raise HostFailed(f"{self.name}: the agent broke while {during}:\n{last}")
+            return decode(raw, shape)
+        except ValueError as error:
             raise HostFailed(
-                f"{self.name}: the agent made no sense while {during}{self._advice}"
+                f"{self.name}: malformed message from the agent while {during}: "
+                f"{error}{self._advice}"
             ) from None
-        if "crash" in header:
-            last = "\n".join(f"| {line}" for line in header["crash"].splitlines()[-8:])
-            raise HostFailed(f"{self.name}: the agent broke while {during}:\n{last}")
-        return dict(header)
 
     def _read(self, size: int, seconds: float, during: str) -> bytes:
+        end = time.monotonic() + seconds
         while len(self._buffer) < size:
             try:
-                piece = self._channel.receive(seconds)
+                piece = self._channel.receive(max(end - time.monotonic(), 0))
             except TimeoutError:
                 raise HostFailed(
-                    f"{self.name}: no word for {seconds:.0f} s while {during}"
+                    f"{self.name}: no answer within {seconds:.0f} s while {during}"
                 ) from None
             except Unreachable as lost:
                 raise Unreachable(f"{lost} while {during}{self._advice}") from None
@@ -291,17 +316,19 @@ class Running:
 
     status: int
 
-    def __init__(self, receive: Callable[[float, str], dict[str, Any]], seconds: float, name: str):
+    def __init__(self, receive: Receive, seconds: float, name: str):
         self._receive = receive
         self._seconds = seconds + START
         self._name = name
 
     def __iter__(self) -> Iterator[str]:
-        while "said" in (event := self._receive(self._seconds, f"`{self._name}` was running")):
+        during = f"`{self._name}` was running"
+        while "said" in (event := self._receive(StreamReply, self._seconds, during)):
             yield event["said"]
-        if event["ended"] is None:
-            raise HostFailed(event["why"])
-        self.status = event["ended"]
+        ended = event.get("ended")
+        if ended is None:
+            raise HostFailed(event.get("why") or "it did not say how it ended")
+        self.status = ended
 
 
 def _source(module: str) -> bytes:

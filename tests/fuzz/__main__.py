@@ -30,13 +30,13 @@ def fuzz(name: str, seconds: int) -> int:
             (Path(corpus) / sha256(data).hexdigest()[:16]).write_bytes(data)
         memory = 2048 if name == "resize" else MEMORY
         options = (
-            *(f"-max_total_time={seconds}", f"-rss_limit_mb={memory}", "-timeout=10"),
+            *(f"-max_total_time={seconds}", f"-rss_limit_mb={memory}", "-timeout=60"),
             *(f"-max_len={LARGEST.get(name, 1000)}", f"-artifact_prefix={ended}/"),
             *("-print_final_stats=1", corpus),
         )
         # libFuzzer's limit counts what the process that started it has held (a maximum survives
         # exec): timeout, which is small, starts it.
-        limit = ("timeout", "--foreground", str(seconds + 100))
+        limit = ("timeout", "--foreground", str(seconds + 240))
         command = [*limit, sys.executable, "-m", "tests.fuzz.one", name, *options]
         done = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parents[1])
         for file in Path(ended).iterdir():

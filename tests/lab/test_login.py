@@ -202,7 +202,7 @@ def test_an_account_that_will_not_do_is_told_at_once(
     finally:
         lab.run("client1", ["sh", "-c", mend])
     assert told.startswith(message)
-    assert len(told) < 300
+    assert len(told) < 400
 
 
 # -- at a terminal ----------------------------------------------------------------------

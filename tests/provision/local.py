@@ -39,12 +39,12 @@ class Pipe:
 
     def close(self) -> None:
         self._in.close()
+        self._out.close()  # who still writes is told
         try:
             self.process.wait(30)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        self._out.close()
 
 
 def session(folder: Path) -> Session:

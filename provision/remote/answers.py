@@ -1,0 +1,231 @@
+"""What a host's agent may say: the shape of every message and answer, checked before it is used.
+
+A host may be compromised, and its agent replaced: what it says ends in plans, reports and other
+hosts' decisions. Whatever does not have the shape given here is a failure of that host alone.
+"""
+
+from typing import Annotated, Any, Literal, TypedDict, TypeVar
+
+import msgspec
+
+Shape = TypeVar("Shape")
+
+Name = Annotated[str, msgspec.Meta(max_length=4096)]  # as long as a path may be
+Count = Annotated[int, msgspec.Meta(ge=0)]
+ReleaseId = Annotated[str, msgspec.Meta(pattern=r"^\w[\w.+-]{0,199}$")]  # a file's name here
+
+
+def decode(raw: bytes, shape: type[Shape]) -> Shape:
+    """JSON text as ``shape``. Raises :class:`ValueError` that says what is wrong, and where."""
+    try:
+        return msgspec.json.decode(raw, type=shape)
+    except RecursionError:
+        raise ValueError("JSON is nested too deeply") from None
+
+
+def check(value: Any, shape: Any) -> Any:
+    """Decoded JSON data as ``shape``. Raises :class:`ValueError`."""
+    return msgspec.convert(value, shape)
+
+
+# -- messages -----------------------------------------------------------------------------
+
+
+class Crash(TypedDict, total=False):
+    """May come in place of any message: the agent's traceback."""
+
+    crash: str
+
+
+Answered = TypedDict("Answered", {"is": Any, "unknown": str}, total=False)
+"""An answer to one question, or why there is none."""
+
+
+class Answers(Crash):
+    answers: list[Answered]
+
+
+class LockHolder(TypedDict, total=False):
+    """Who has locked a host; empty while they are about to say so."""
+
+    who: Name
+    since: Name
+    doing: Name
+
+
+class LockReply(Crash, total=False):
+    """``holder`` None: the lock is ours. ``refused``: why it cannot be locked at all."""
+
+    refused: str
+    holder: LockHolder | None
+
+
+class OutcomeFacts(TypedDict):
+    seconds: float
+    error: str | None
+    output: str
+
+
+class StepReply(Crash, total=False):
+    """How an operation went, or the request for its content."""
+
+    outcome: OutcomeFacts
+    send: int
+
+
+class RecordReply(Crash, total=False):
+    refused: str | None
+
+
+class StreamReply(Crash, total=False):
+    """What a command says while it runs; at its end, its status or why there is none."""
+
+    said: str
+    ended: int | None
+    why: str | None
+
+
+# -- answers to questions -----------------------------------------------------------------
+
+
+class HostAnswer(TypedDict):
+    """``ahead``: seconds that its clock is ahead of ours; the session works it out."""
+
+    python: Annotated[list[Count], msgspec.Meta(min_length=3, max_length=3)]
+    machine: Name
+    libc: Name | None
+    os: dict[str, Name]  # ID, ID_LIKE, VERSION_ID, PRETTY_NAME
+    systemd: Count | None
+    hostname: Name
+    time: float  # seconds since 1970
+
+
+class MachineAnswer(TypedDict):
+    cpus: Count | None
+    memory: Count  # bytes
+    available: Count  # bytes
+    uptime: float  # seconds
+    load: Annotated[list[float], msgspec.Meta(min_length=3, max_length=3)]
+    addresses: list[Name]
+
+
+class DiskAnswer(TypedDict):
+    """Of the file system where a path is, or will be."""
+
+    free: Count  # bytes
+    inodes: Count  # free ones
+    readonly: bool
+
+
+class GroupAnswer(TypedDict):
+    gid: Count
+
+
+class UserAnswer(TypedDict):
+    uid: Count
+    group: Name
+    home: Name
+    shell: Name
+    groups: list[Name]
+
+
+class ProcessAnswer(TypedDict):
+    pid: Count | None
+    command: Name
+    unit: Name | None
+
+
+class TracesAnswer(TypedDict):
+    """What a user runs, by which unit files, and owns at some paths; what needs its group."""
+
+    processes: list[ProcessAnswer]
+    units: list[Name]
+    files: list[Name]
+    group: list[Name]
+
+
+class PathAnswer(TypedDict):
+    """``digest`` (sha256) of a file when the question has one; ``content`` when the two differ,
+    the question says "text", and it is UTF-8 below 256 KiB. ``acl``: it has an access list.
+    """
+
+    kind: Literal["file", "directory", "link", "other"]
+    mode: Annotated[str, msgspec.Meta(pattern=r"^[0-7]{4}$")]
+    owner: Name
+    group: Name
+    acl: bool
+    size: Count
+    target: Name | None
+    digest: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")] | None
+    content: str | None
+
+
+class TableAnswer(TypedDict):
+    """Rules of an nftables table as it is (None: it does not exist), and as our unit loaded it."""
+
+    rules: str | None
+    loaded: str | None
+
+
+class UnitAnswer(TypedDict):
+    """``stale`` when a daemon-reload is due; ``program`` (a script's interpreter) and ``config``
+    ($GEARMAN_CONFIG) are of the running main process; ``outdated``: why that is not what the
+    unit says by now.
+    """
+
+    load: Name
+    active: Name
+    sub: Name
+    enabled: Name
+    stale: bool
+    pid: Count | None
+    restarts: Count
+    result: Name
+    program: Name | None
+    config: str | None
+    outdated: str | None
+
+
+class KeptRelease(TypedDict):
+    at: float  # seconds since 1970
+    bad: str | None  # why it was given up
+
+
+class ReleasesAnswer(TypedDict):
+    """``kept`` are whole; ``damaged`` (id: path) are in use, and some file of them is not as it
+    was; ``running`` are those that some process was started from.
+    """
+
+    current: ReleaseId | None
+    kept: dict[ReleaseId, KeptRelease]
+    damaged: dict[ReleaseId, Name]
+    running: list[ReleaseId]
+
+
+class SpaceAnswer(TypedDict):
+    """Of the file system that a path is in, or will be."""
+
+    size: Count  # bytes
+    free: Count  # bytes
+    inodes: Count | None  # free ones
+    readonly: bool
+    device: Count
+
+
+class FunctionAnswer(TypedDict):
+    queued: int
+    running: int
+    workers: int
+
+
+class _ServerAnswer(TypedDict):
+    problem: Literal["refused", "silent", "no way", "forbidden", "no name", "no answer"] | None
+
+
+class ServerAnswer(_ServerAnswer, total=False):
+    """How a job server answers that host: ``detail`` of the problem, or the rest without one."""
+
+    detail: str
+    seconds: float  # to connect
+    version: Name
+    functions: dict[str, FunctionAnswer]

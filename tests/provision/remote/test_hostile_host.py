@@ -1,0 +1,112 @@
+"""A host whose agent was replaced: what it says is that host's failure, in one line."""
+
+import ast
+import json
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from provision.errors import HostFailed, ToolkitError, Unreachable
+from provision.fleet import pool
+from provision.remote.messages import Question
+from provision.remote.session import Session
+from tests.provision.local import Pipe
+
+HOST: Question = ("host",)
+ASKED: list[Question] = [HOST, ("releases", "/nowhere"), ("user", "root"), ("path", "/", "", "")]
+
+# Runs as the real agent, with another answer to what it is asked.
+MANGLED = """\
+import json, os
+true_send = m.Link.send
+def send(link, header):
+    raw = json.dumps(header).encode()
+    if "answers" in header:
+        %s
+    os.write(link._outgoing, m.LENGTHS.pack(len(raw), 0) + raw)
+m.Link.send = send
+m.serve(0, out)
+"""
+
+
+def mangled(code: str) -> Callable[[str], Pipe]:
+    def start(line: str) -> Pipe:
+        program = ast.literal_eval(shlex.split(line)[-1].removeprefix("exec(").removesuffix(")"))
+        false = program.replace("m.serve(0, out)\n", MANGLED % code)
+        assert false != program
+        return Pipe(f"/usr/bin/python3 -I -S -c {shlex.quote(false)}")
+
+    return start
+
+
+def answering(change: str) -> str:
+    """Code that changes the answer to the question of how the host is."""
+    return f"h = header['answers'][0]['is']; {change}; raw = json.dumps(header).encode()"
+
+
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        ("raw = b'1'", "malformed message from the agent"),
+        ("raw = b'[]'", "malformed message from the agent"),
+        ("raw = b'{}'", "malformed message from the agent"),
+        ("raw = b'[' * 200_000", "malformed message from the agent"),
+        ("raw = b'{\"answers\": [{\"is\": ' + b'[' * 200_000", "nested too deeply"),
+        ("raw = b'\\xff'", "malformed message from the agent"),
+        ("raw = json.dumps({'crash': 5}).encode()", "malformed message from the agent"),
+        ("raw = json.dumps({'crash': 'x'}).encode()", "the agent broke"),
+        ("raw = json.dumps({'answers': []}).encode()", "0 answers to 4 questions"),
+        ("raw = json.dumps({'answers': ['a'] * 4}).encode()", "malformed message"),
+        ("raw = json.dumps({'answers': [None] * 4}).encode()", "malformed message"),
+        ("raw = json.dumps({'answers': [{'unknown': 5}] * 4}).encode()", "malformed message"),
+        ("raw = json.dumps({'answers': [{'is': 5}] * 4}).encode()", "malformed answer to host"),
+        ("raw = json.dumps({'answers': [{}] * 4}).encode()", "malformed answer to host"),
+        (answering("h['python'] = ['a', 11]"), "malformed answer to host"),
+        (answering("h['python'] = []"), "malformed answer to host"),
+        (answering("h['os'] = None"), "malformed answer to host"),
+        (answering("h['hostname'] = '\\ud800'"), "malformed message"),
+        (answering("h['hostname'] = 'x' * 100_000"), "malformed answer to host"),
+        (answering("h['time'] = 1e400"), "malformed message"),
+        (answering("h['systemd'] = -1"), "malformed answer to host"),
+        (answering("header['answers'][1]['is']['current'] = '../../x'"), "answer to releases"),
+        (answering("header['answers'][1]['is']['kept'] = {'a/b': {'at': 0, 'bad': None}}"), "kept"),
+        (answering("header['answers'][2]['is']['groups'] = 'root'"), "malformed answer to user"),
+        (answering("header['answers'][3]['is']['mode'] = 'rwx'"), "malformed answer to path"),
+        ("raw = b'x' * 2**27", "malformed message from the agent"),
+        ("os._exit(0)", "the agent was gone"),
+    ],
+)
+def test_what_has_not_the_shape_of_an_answer_is_refused_in_one_line(
+    code: str, problem: str
+) -> None:
+    with Session("w1", mangled(code)) as agent, pytest.raises((HostFailed, Unreachable)) as raised:
+        agent.ask(ASKED)
+    first, *more = str(raised.value).splitlines()
+    assert first.startswith("w1: ")
+    assert problem in str(raised.value)
+    assert len(first) < 300
+    assert all(line.startswith("| ") for line in more)
+
+
+def test_a_clock_that_is_far_ahead_is_an_answer() -> None:
+    with Session("w1", mangled(answering("h['time'] = 1e30"))) as agent:
+        assert agent.ask(ASKED)[HOST]["ahead"] > 1e29
+
+
+def test_a_host_that_greets_without_end_is_given_up() -> None:
+    with pytest.raises(Unreachable, match=r"w1: no agent within 1 MiB of output"):
+        Session("w1", lambda line: Pipe("yes | head -c 3000000")).close()
+
+
+def test_a_bug_that_one_host_meets_is_its_failure_and_the_others_go_on() -> None:
+    def step(name: str) -> Any:
+        return json.loads(name)
+
+    found = dict(pool.each(["1", "{", "2"], step))
+    assert found["1"] == 1
+    assert found["2"] == 2
+    assert isinstance(failed := found["{"], ToolkitError)
+    assert str(failed).startswith("this is a bug in the toolkit; please report it: JSONDecodeError")
+    assert failed.status == 3
