@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 from weakref import finalize
 
+from gearman_py.admin.answers import WorkerInfo, rows
 from gearman_py.admin.client import AdminClient
 from gearman_py.client.sync import Client
 from gearman_py.compat.connection_manager import GearmanConnectionManager, Host, Name, as_text
@@ -53,8 +54,9 @@ class GearmanAdminClient(GearmanConnectionManager):
             )
 
     def get_workers(self) -> tuple[Row, ...]:
-        """Every connection of the server."""
+        """Every connection of the server; a name with a space comes as two, as in pygearman."""
         with self._asking() as admin:
+            lines = admin.listing("workers")
             return tuple(
                 {
                     "file_descriptor": str(one.fd),
@@ -62,7 +64,7 @@ class GearmanAdminClient(GearmanConnectionManager):
                     "client_id": one.client_id,
                     "tasks": one.functions,
                 }
-                for one in admin.workers()
+                for one in rows(admin.server, "workers", lines, WorkerInfo.parse)
             )
 
     def get_jobs(self) -> tuple[Row, ...]:
