@@ -190,7 +190,9 @@ def inventory(c: Context, hosts: str = "", limit: str = "", json: bool = False) 
     """Show groups, hosts and variables as they were understood, and where each stands."""
     from provision.commands import show_inventory as listing
 
-    for line in listing.lines(inventory_folder(hosts), Options(limit=limit or None, json=json)):
+    for line in listing.inventory_lines(
+        inventory_folder(hosts), Options(limit=limit or None, json=json)
+    ):
         print(line)
 
 
@@ -246,7 +248,7 @@ def logs(
     """Show what the units say, of one host or of all, in the order of time."""
     from provision.commands import logs as journal
 
-    wanted = journal.Wanted(lines=lines, since=since, follow=follow)
+    wanted = journal.LogQuery(lines=lines, since=since, follow=follow)
     options = Options(limit=limit or None, json=json)
     return journal.logs(inventory_folder(hosts), ROLES, options, name, wanted)
 

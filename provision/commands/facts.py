@@ -26,12 +26,12 @@ GIB = 2**30
 def facts(folder: Path, options: Options, *, connect: Connect = pool.connect) -> int:
     """Show what every host is. Returns 0 when all could be asked."""
     asked = AskAll(folder, options, connect=connect)
-    for _, answers in asked.answers(_ask):
-        asked.report.show(Row(answers, "\n".join(_lines(answers))))
+    for _, answers in asked.answers(_ask_host):
+        asked.report.show(Row(answers, "\n".join(_format_facts(answers))))
     return asked.status
 
 
-def _ask(host: Host, connect: Connect) -> dict[str, Any]:
+def _ask_host(host: Host, connect: Connect) -> dict[str, Any]:
     """All that is known of a host, by name; what could not be had is its reason."""
     with connect(host) as session:
         session.ask([("disk", "/")])  # the next answer's way is then all there is between clocks
@@ -48,7 +48,7 @@ def _ask(host: Host, connect: Connect) -> dict[str, Any]:
     return {"name": host.name, "address": host.address, "groups": groups, "clock": clock, **known}
 
 
-def _lines(known: dict[str, Any]) -> list[str]:
+def _format_facts(known: dict[str, Any]) -> list[str]:
     lines = [f"{known['name']}  {known['address']}  {', '.join(known['groups'])}"]
     for name, show in _SHOWN.items():
         try:
@@ -58,35 +58,35 @@ def _lines(known: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _system(known: dict[str, Any]) -> str:
+def _format_system(known: dict[str, Any]) -> str:
     host = known["host"]
     python = ".".join(map(str, host["python"]))
     name = host["os"].get("PRETTY_NAME", "unknown")
     return f"{name}, {host['machine']}, systemd {host['systemd']}, Python {python}, {host['libc']}"
 
 
-def _size(known: dict[str, Any]) -> str:
+def _format_size(known: dict[str, Any]) -> str:
     machine, disk = known["machine"], known["disk"]
     memory = f"{machine['available'] / GIB:.1f} of {machine['memory'] / GIB:.1f} GiB memory free"
     return f"{machine['cpus']} CPUs, {memory}, {disk['free'] / GIB:.1f} GiB disk free"
 
 
-def _clock(known: dict[str, Any]) -> str:
+def _format_clock(known: dict[str, Any]) -> str:
     days, seconds = divmod(known["machine"]["uptime"], 86400)
     since = f"up {days:.0f} d {seconds / 3600:.0f} h"
     return f"{known['clock']:+.2f} s from this machine's; {since}"
 
 
-def _release(known: dict[str, Any]) -> str:
+def _format_release(known: dict[str, Any]) -> str:
     releases = known["releases"]
     others = len(releases["kept"].keys() - {releases["current"]})
     return f"{releases['current'] or 'none'}, {format_count(others, 'other')} kept"
 
 
 _SHOWN = {
-    "system": _system,
-    "machine": _size,
-    "clock": _clock,
+    "system": _format_system,
+    "machine": _format_size,
+    "clock": _format_clock,
     "network": lambda known: ", ".join(known["machine"]["addresses"]),
-    "release": _release,
+    "release": _format_release,
 }

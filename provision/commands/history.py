@@ -25,15 +25,15 @@ Rows = list[dict[str, Any]]
 
 def history(folder: Path, options: Options, *, connect: Connect = hosts.connect) -> int:
     """Show every deploy, upgrade and rollback that the hosts remember, the latest last."""
-    return _show(folder, options, connect, _runs, _history_line)
+    return _show_rows(folder, options, connect, _rows_of_runs, _history_line)
 
 
 def releases(folder: Path, options: Options, *, connect: Connect = hosts.connect) -> int:
     """Show the releases that the hosts keep, the latest first."""
-    return _show(folder, options, connect, _kept, _release_line)
+    return _show_rows(folder, options, connect, _rows_of_releases, _release_line)
 
 
-def _show(
+def _show_rows(
     folder: Path,
     options: Options,
     connect: Connect,
@@ -41,21 +41,21 @@ def _show(
     line: Callable[[dict[str, Any], int], str],
 ) -> int:
     asked = AskAll(folder, options, connect=connect)
-    found = {host.name: answers for host, answers in asked.answers(_ask)}
+    found = {host.name: answers for host, answers in asked.answers(_ask_facts)}
     for row in rows(found):
         asked.report.show(Row(row, line(row, len(asked.hosts))))
     return asked.status
 
 
-def _ask(host: Host, connect: Connect) -> Answers:
+def _ask_facts(host: Host, connect: Connect) -> Answers:
     with connect(host) as session:
         return session.ask(FACTS)
 
 
-def _runs(found: dict[str, Answers]) -> Rows:
+def _rows_of_runs(found: dict[str, Answers]) -> Rows:
     """One row for each run, with the hosts it went to."""
     runs: dict[tuple[str, ...], dict[str, Any]] = {}
-    for host, entry in _entries(found):
+    for host, entry in _all_entries(found):
         key = tuple(str(entry.get(name)) for name in ("run", "result", "release", "from"))
         row = runs.setdefault(key, {**entry, "hosts": [], "changes": 0})
         row["hosts"].append(host)
@@ -63,7 +63,7 @@ def _runs(found: dict[str, Answers]) -> Rows:
     return sorted(runs.values(), key=lambda row: str(row.get("at")))
 
 
-def _entries(found: dict[str, Answers]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _all_entries(found: dict[str, Answers]) -> Iterator[tuple[str, dict[str, Any]]]:
     for host, answers in found.items():
         entries = answers[PAST_RUNS]
         yield from ((host, entry) for entry in ([] if isinstance(entries, Unknown) else entries))
@@ -72,19 +72,19 @@ def _entries(found: dict[str, Answers]) -> Iterator[tuple[str, dict[str, Any]]]:
 def _history_line(row: dict[str, Any], of: int) -> str:
     """When, who, what, and how it went."""
     at = datetime.fromisoformat(row["at"]).astimezone().strftime("%Y-%m-%d %H:%M")
-    moved = row["release"] if row["from"] in (None, row["release"]) else _arrow(row)
+    moved = row["release"] if row["from"] in (None, row["release"]) else _format_move(row)
     changes = format_count(row["changes"], "change")
     return (
         f"{at}  {row['who']}  {row['doing']}\n"
-        f"    {_names(row['hosts'], of)}: {moved}, {changes}, {row['result']}"
+        f"    {_format_hosts(row['hosts'], of)}: {moved}, {changes}, {row['result']}"
     )
 
 
-def _arrow(row: dict[str, Any]) -> str:
+def _format_move(row: dict[str, Any]) -> str:
     return f"{row['from']} -> {row['release']}"
 
 
-def _kept(found: dict[str, Answers]) -> Rows:
+def _rows_of_releases(found: dict[str, Answers]) -> Rows:
     """One row for each release, with the hosts that keep it, use it, run it."""
     rows: dict[str, dict[str, Any]] = {}
     for host, answers in found.items():
@@ -100,13 +100,13 @@ def _kept(found: dict[str, Answers]) -> Rows:
             row["bad"] = row["bad"] or one["bad"]
             row["current"] += [host] if known["current"] == id else []
             row["running"] += [host] if id in known["running"] else []
-    trees = {built.id for built in map(release.built, _targets(found.values())) if built}
+    trees = {built.id for built in map(release.built, _known_targets(found.values())) if built}
     for id, row in rows.items():
         row["tree"] = id in trees
     return sorted(rows.values(), key=lambda row: -row["at"])
 
 
-def _targets(found: Iterable[Answers]) -> Iterator[release.Target]:
+def _known_targets(found: Iterable[Answers]) -> Iterator[release.Target]:
     """What kinds of hosts these are, of those that a release can be made for."""
     for answers in found:
         if not isinstance(answers["host",], Unknown):
@@ -118,13 +118,13 @@ def _release_line(row: dict[str, Any], of: int) -> str:
     """Its id, since when, and where."""
     at = datetime.fromtimestamp(row["at"]).astimezone().strftime("%Y-%m-%d %H:%M")
     late = [host for host in row["running"] if host not in row["current"]]
-    marks = [f"current on {_names(row['current'], of)}"] if row["current"] else []
-    marks += [f"still running on {_names(late, of)}"] if late else []
-    marks += [] if len(row["kept"]) == of else [f"kept on {_names(row['kept'], of)}"]
+    marks = [f"current on {_format_hosts(row['current'], of)}"] if row["current"] else []
+    marks += [f"still running on {_format_hosts(late, of)}"] if late else []
+    marks += [] if len(row["kept"]) == of else [f"kept on {_format_hosts(row['kept'], of)}"]
     marks += ["this tree's"] if row["tree"] else []
     marks += [f"bad: {row['bad']}"] if row["bad"] else []
     return f"{row['release']}  {at}  {'; '.join(marks)}".rstrip()
 
 
-def _names(names: Sequence[str], of: int) -> str:
+def _format_hosts(names: Sequence[str], of: int) -> str:
     return f"all {of} hosts" if len(names) == of > 1 else ", ".join(names)

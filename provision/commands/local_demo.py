@@ -17,7 +17,7 @@ from pathlib import Path
 
 from gearman_py import GearmanError
 from gearman_py.admin.client import AdminClient
-from provision.commands.smoke import Completed, Topology, checks
+from provision.commands.smoke import CommandResult, Topology, run_checks
 from provision.errors import HostFailed, ToolkitError
 from provision.inventory.schema import default
 from provision.lab.programs import Say
@@ -47,21 +47,21 @@ def demo(say: Say) -> int:
         address = f"127.0.0.1:{port}"
         server = ["gearmand", "-L", "127.0.0.1", "-p", str(port), "-l", str(home / "gearmand.log")]
         say(f"job server: {' '.join(server[:5])}")
-        stack.enter_context(_running(server))
+        stack.enter_context(_running_command(server))
         for function in FUNCTIONS:
             worker = ["gearman-worker", "--servers", address, function]
             say(f"worker:     {' '.join(worker)}")
-            stack.enter_context(_running(worker))
+            stack.enter_context(_running_command(worker))
         _await_workers(address)
         # What the client role gives to a login shell on a client host.
         (home / ".profile").write_text(
             f"PATH='{BIN}':$PATH GEARMAN_SERVERS={address}; export PATH GEARMAN_SERVERS\n"
         )
-        return _check({**os.environ, "HOME": str(home)})
+        return _check_jobs({**os.environ, "HOME": str(home)})
 
 
-def _check(environment: Mapping[str, str]) -> int:
-    def run(command: str, stdin: bytes) -> Completed:
+def _check_jobs(environment: Mapping[str, str]) -> int:
+    def run(command: str, stdin: bytes) -> CommandResult:
         done = subprocess.run(
             ["/bin/sh", "-c", command],
             input=stdin,
@@ -73,14 +73,14 @@ def _check(environment: Mapping[str, str]) -> int:
 
     report = Report([HERE])
     failed = False
-    for checked in checks(run, Topology(HERE, [HERE], [HERE])):
+    for checked in run_checks(run, Topology(HERE, [HERE], [HERE])):
         report.show(checked)
         failed = failed or checked.problem is not None
     return HostFailed.status if failed else 0
 
 
 @contextmanager
-def _running(command: list[str]) -> Iterator[None]:
+def _running_command(command: list[str]) -> Iterator[None]:
     process = subprocess.Popen(
         [BIN / command[0], *command[1:]], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -28,9 +28,11 @@ FIELDS = "MESSAGE,_SYSTEMD_UNIT,UNIT,PRIORITY"
 NO_SUCH_UNIT = "No data available"  # of journalctl, when a pattern matches none of its units
 DAY = 86400.0  # seconds that somebody may follow
 
+Failures = dict[Host, ToolkitError]
+
 
 @dataclass(frozen=True, order=True)
-class Entry:
+class LogEntry:
     """A line of a host's journal."""
 
     at: float  # seconds
@@ -40,7 +42,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class LogQuery:
     """Which lines: of these units, the last ``lines``, since then, and those to come."""
 
     units: tuple[str, ...] = UNITS
@@ -69,7 +71,7 @@ def logs(
     roles: Roles,
     options: Options,
     name: str,
-    wanted: Wanted,
+    query: LogQuery,
     *,
     connect: Connect = pool.connect,
 ) -> int:
@@ -77,12 +79,12 @@ def logs(
 
     Raises :class:`ToolkitError` for a name of neither.
     """
-    asked, units = _meaning(folder, roles, options, name, connect)
-    wanted = replace(wanted, units=units)
+    asked, units = _parse_name(folder, roles, options, name, connect)
+    query = replace(query, units=units)
     wide = max(len(host.name) for host in asked.hosts)
-    failed: dict[Host, ToolkitError] = {}
+    failed: Failures = {}
     silent = True
-    for entry in (_follow if wanted.follow else _past)(asked, wanted, failed):
+    for entry in (_follow_entries if query.follow else _past_entries)(asked, query, failed):
         silent = False
         at = datetime.fromtimestamp(entry.at).astimezone()
         clock = at.strftime("%m-%d %H:%M:%S.%f")[:-3]
@@ -94,11 +96,11 @@ def logs(
         asked.fail(host, error)
     if silent and not failed and not options.json:
         names = ", ".join(host.name for host in asked.hosts)
-        asked.report.say(f"nothing of {', '.join(wanted.units)} on {names}")
+        asked.report.say(f"nothing of {', '.join(query.units)} on {names}")
     return asked.status
 
 
-def _meaning(
+def _parse_name(
     folder: Path, roles: Roles, options: Options, name: str, connect: Connect
 ) -> tuple[AskAll, tuple[str, ...]]:
     """The hosts and units of ``name``: a host, a group, gearmand, a function, a whole unit name."""
@@ -139,10 +141,14 @@ def _is_there(asked: AskAll, unit: str) -> bool:
     return any(isinstance(found, ToolkitError) or found for _, found in asked.results(ask))
 
 
-def _past(asked: AskAll, wanted: Wanted, failed: dict[Host, ToolkitError]) -> Iterator[Entry]:
+def _past_entries(asked: AskAll, query: LogQuery, failed: Failures) -> Iterator[LogEntry]:
     """What was said until now: the last lines of each host, in the order of time."""
+
+    def ask(host: Host, connect: Connect) -> list[LogEntry]:
+        return list(_read_entries(connect(host), query))
+
     found = []
-    for host, result in asked.results(lambda host, connect: list(_entries(connect(host), wanted))):
+    for host, result in asked.results(ask):
         if isinstance(result, ToolkitError):
             failed[host] = result
         else:
@@ -150,13 +156,13 @@ def _past(asked: AskAll, wanted: Wanted, failed: dict[Host, ToolkitError]) -> It
     yield from heapq.merge(*found)
 
 
-def _follow(asked: AskAll, wanted: Wanted, failed: dict[Host, ToolkitError]) -> Iterator[Entry]:
+def _follow_entries(asked: AskAll, query: LogQuery, failed: Failures) -> Iterator[LogEntry]:
     """What is said from now on, as it comes, until interrupted or no host is left."""
-    queue: SimpleQueue[Entry | Host] = SimpleQueue()
+    queue: SimpleQueue[LogEntry | Host] = SimpleQueue()
 
     def follow(host: Host) -> None:
         try:
-            for entry in _entries(connect(host), wanted):
+            for entry in _read_entries(connect(host), query):
                 queue.put(entry)
         except ToolkitError as error:
             failed[host] = error
@@ -168,30 +174,30 @@ def _follow(asked: AskAll, wanted: Wanted, failed: dict[Host, ToolkitError]) -> 
             Thread(target=follow, args=(host,), daemon=True).start()
         while left:
             said = queue.get()
-            if isinstance(said, Entry):
+            if isinstance(said, LogEntry):
                 yield said
             else:
                 left.discard(said)
 
 
-def _entries(session: Session, wanted: Wanted) -> Iterator[Entry]:
+def _read_entries(session: Session, query: LogQuery) -> Iterator[LogEntry]:
     """What a host says. Raises :class:`HostFailed` with what journalctl does not like."""
     rest, complaints = "", []
-    running = session.stream(wanted.argv, DAY)
+    running = session.stream(query.argv, DAY)
     for said in running:
         *lines, rest = (rest + said).split("\n")
         for line in lines:
             if line.startswith("{"):
-                yield _entry(session.name, json.loads(line))
+                yield _parse_entry(session.name, json.loads(line))
             elif line and not line.endswith(NO_SUCH_UNIT):
                 complaints.append(line)
     if running.status and complaints:
         raise HostFailed(f"journalctl: {'; '.join(complaints)}")
 
 
-def _entry(host: str, said: dict[str, Any]) -> Entry:
+def _parse_entry(host: str, said: dict[str, Any]) -> LogEntry:
     text = said.get("MESSAGE") or ""
     if isinstance(text, list):  # bytes that are no UTF-8
         text = bytes(text).decode(errors="backslashreplace")
     unit = said.get("UNIT") or said.get("_SYSTEMD_UNIT") or ""
-    return Entry(int(said["__REALTIME_TIMESTAMP"]) / 1e6, host, unit, text)
+    return LogEntry(int(said["__REALTIME_TIMESTAMP"]) / 1e6, host, unit, text)

@@ -46,22 +46,22 @@ def run(folder: Path, options: Options, words: Sequence[str], how: RunOptions) -
         for said in running:
             *lines, rest = (rest + said).split("\n")
             for line in lines:
-                asked.report.show(_line(host.name, wide, line))
+                asked.report.show(_format_line(host.name, wide, line))
         if rest:
-            asked.report.show(_line(host.name, wide, rest))
+            asked.report.show(_format_line(host.name, wide, rest))
         return running.status
 
     ended = {host.name: status for host, status in asked.answers(run_on, in_order=False)}
     if not options.json:
-        asked.report.say(_summary(ended, len(asked.hosts)))
+        asked.report.say(_format_summary(ended, len(asked.hosts)))
     return max(asked.status, HostFailed.status if any(ended.values()) else 0)
 
 
-def _line(name: str, wide: int, line: str) -> Row:
+def _format_line(name: str, wide: int, line: str) -> Row:
     return Row({"host": name, "line": line}, f"{name:{wide}}  {line}")
 
 
-def _summary(ended: dict[str, int], of: int) -> str:
+def _format_summary(ended: dict[str, int], of: int) -> str:
     well = sum(status == 0 for status in ended.values())
     badly = [f"{name} ended with {status}" for name, status in ended.items() if status]
     return "; ".join([f"{well} of {format_count(of, 'host')} succeeded", *badly])

@@ -13,21 +13,21 @@ from provision.wording import format_table
 INDENT = "  "
 
 
-def lines(folder: Path, options: Options) -> Iterator[str]:
+def inventory_lines(folder: Path, options: Options) -> Iterator[str]:
     """For people, or with ``json`` one for each host."""
     known = inventory.load(folder, options.limit)
-    yield from _json(known.hosts) if options.json else _text(folder, known)
+    yield from _json_lines(known.hosts) if options.json else _text_lines(folder, known)
 
 
-def _json(hosts: Sequence[Host]) -> Iterator[str]:
+def _json_lines(hosts: Sequence[Host]) -> Iterator[str]:
     for host in hosts:
-        variables = dict(_set(host))
+        variables = dict(_set_variables(host))
         row = {"host": host.name, "groups": sorted(host.groups), "variables": variables}
         row["where"] = {name: host.where_is(name) for name in variables}
         yield json.dumps(row, default=str)
 
 
-def _text(folder: Path, known: Inventory) -> Iterator[str]:
+def _text_lines(folder: Path, known: Inventory) -> Iterator[str]:
     members = {
         group: [host.name for host in known.hosts if group in host.groups]
         for group in sorted({group for host in known.hosts for group in host.groups})
@@ -38,24 +38,24 @@ def _text(folder: Path, known: Inventory) -> Iterator[str]:
         by = f" by {', '.join(host.jump)}" if host.jump else ""
         way = f"{host.user}@{host.address}:{host.port}{by}{sudo}"
         yield ""
-        yield f"{host.name}: {way}  ({_near(folder, host.where)})"
+        yield f"{host.name}: {way}  ({_shorten_place(folder, host.where)})"
         rows = [
-            (INDENT + name, _shown(value), _near(folder, host.where_is(name)))
-            for name, value in sorted(_set(host))
+            (INDENT + name, _format_value(value), _shorten_place(folder, host.where_is(name)))
+            for name, value in sorted(_set_variables(host))
         ]
         yield from format_table(rows)
 
 
-def _set(host: Host) -> Iterator[tuple[str, Any]]:
+def _set_variables(host: Host) -> Iterator[tuple[str, Any]]:
     """Its variables without the defaults."""
     return ((name, value) for name, value in host.variables.items() if host.is_set(name))
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, str) and value.isprintable():
         return value
     return json.dumps(value, default=str).strip('"')
 
 
-def _near(folder: Path, where: str) -> str:
+def _shorten_place(folder: Path, where: str) -> str:
     return where.removeprefix(f"{folder}/")

@@ -23,7 +23,7 @@ PATIENCE = 20  # seconds for each job
 COMMAND_NOT_FOUND = 127  # of every POSIX shell
 
 
-class Completed(Protocol):
+class CommandResult(Protocol):
     """How a command on the client host ended."""
 
     @property
@@ -34,7 +34,7 @@ class Completed(Protocol):
     def stderr(self) -> bytes: ...
 
 
-Run = Callable[[str, bytes], Completed]
+Run = Callable[[str, bytes], CommandResult]
 """Runs a shell command on the client host, as its ordinary user, with these bytes as stdin."""
 
 
@@ -51,7 +51,7 @@ class Topology:
     workers: Sequence[str]
 
 
-class _Wrong(Exception):
+class _CheckFailed(Exception):
     """A check failed: the function it used, and what was wrong with the answer."""
 
     def __init__(self, function: str, problem: str, *, status: int = 0) -> None:
@@ -74,26 +74,26 @@ def smoke(folder: Path, patience: int = PATIENCE) -> int:
     failed = False
     with transport.connect(known.group("client")[0]) as connection:
         topology = Topology(clients[0], servers, workers)
-        for checked in checks(connection.run, topology, patience):
+        for checked in run_checks(connection.run, topology, patience):
             report.show(checked)
             failed = failed or checked.problem is not None
     return HostFailed.status if failed else 0
 
 
-def checks(run: Run, topology: Topology, patience: int = PATIENCE) -> Iterator[Checked]:
+def run_checks(run: Run, topology: Topology, patience: int = PATIENCE) -> Iterator[Checked]:
     """Run every check, one after the other, each as it ends."""
     for name, check in _CHECKS:
         start = monotonic()
         try:
-            check(partial(_gearman, run, patience), run)
-        except _Wrong as wrong:
+            check(partial(_submit_job, run, patience), run)
+        except _CheckFailed as wrong:
             seconds = monotonic() - start
-            yield Checked(name, seconds, str(wrong), _suspect(run, topology, wrong))
+            yield Checked(name, seconds, str(wrong), _where_to_look(run, topology, wrong))
         else:
             yield Checked(name, monotonic() - start)
 
 
-def _gearman(
+def _submit_job(
     run: Run, patience: int, function: str, redirect: str = "", stdin: bytes = b""
 ) -> bytes:
     """A job's answer."""
@@ -102,36 +102,38 @@ def _gearman(
     done = run(f"sh -lc '{line}'", stdin)
     if done.status:
         said = done.stderr.decode(errors="replace").strip() or "it said nothing"
-        raise _Wrong(function, f"`{line}` ended with {done.status}: {said}", status=done.status)
+        raise _CheckFailed(
+            function, f"`{line}` ended with {done.status}: {said}", status=done.status
+        )
     return done.stdout
 
 
-def _wc(gearman: Gearman, run: Run) -> None:
+def _check_wc(gearman: Gearman, run: Run) -> None:
     expected = run("wc -l < /etc/passwd", b"").stdout
     answer = gearman("wc", "< /etc/passwd")
     if answer.strip() != expected.strip():
-        raise _Wrong("wc", f"expected {expected!r}, got {answer[:80]!r}")
+        raise _CheckFailed("wc", f"expected {expected!r}, got {answer[:80]!r}")
 
 
-def _reverse(gearman: Gearman, run: Run) -> None:
+def _check_reverse(gearman: Gearman, run: Run) -> None:
     answer = gearman("reverse", stdin=b"Hello World!")
     if answer != b"!dlroW olleH":
-        raise _Wrong("reverse", f"expected b'!dlroW olleH', got {answer[:80]!r}")
+        raise _CheckFailed("reverse", f"expected b'!dlroW olleH', got {answer[:80]!r}")
 
 
-def _resize(gearman: Gearman, run: Run) -> None:
+def _check_resize(gearman: Gearman, run: Run) -> None:
     if problem := is_jpeg(450, 600)(gearman("resize", stdin=picture(900, 1200))):
-        raise _Wrong("resize", problem)
+        raise _CheckFailed("resize", problem)
 
 
 _CHECKS: tuple[tuple[str, Callable[[Gearman, Run], None]], ...] = (
-    ("wc: the lines of /etc/passwd", _wc),
-    ("reverse: Hello World!", _reverse),
-    ("resize: a JPEG of 900x1200 to 450x600", _resize),
+    ("wc: the lines of /etc/passwd", _check_wc),
+    ("reverse: Hello World!", _check_reverse),
+    ("resize: a JPEG of 900x1200 to 450x600", _check_resize),
 )
 
 
-def _suspect(run: Run, topology: Topology, wrong: _Wrong) -> str:
+def _where_to_look(run: Run, topology: Topology, wrong: _CheckFailed) -> str:
     """Which host to look at, and with what: asked of the topology itself."""
     client = topology.client
     if wrong.status == COMMAND_NOT_FOUND:

@@ -16,12 +16,12 @@ from provision.resources.unit import Unit
 def status(folder: Path, roles: Roles, options: Options = DEFAULT) -> int:
     """Show each host's release and units. Returns 0 when every host could be asked."""
     with Run(folder, roles, options, hosts.connect) as run:
-        run.plan_hosts(_standing)
+        run.plan_hosts(_release_and_units)
         run.report.recap(run.seconds)
         return run.status
 
 
-def _standing(host_run: HostRun) -> Event:
+def _release_and_units(host_run: HostRun) -> Event:
     answers = host_run.answers
     release = next((each for each in host_run.resources if isinstance(each, Release)), None)
     current = answers["releases", release.root]["current"] if release else None

@@ -32,10 +32,10 @@ def trust(folder: Path, options: Options, replace: str = "") -> int:
     visit = _Visit(folder, options, replaced)
     for depth in range(max(map(len, ways))):
         # A way to each machine at this depth, the same for all who go through it.
-        visit.look({way[: depth + 1] for way in ways if len(way) > depth})
-        if visit.has_new_jump_host and not visit.settle():
+        visit.look_at({way[: depth + 1] for way in ways if len(way) > depth})
+        if visit.has_new_jump_host and not visit.settle_found():
             return visit.status
-    visit.settle()
+    visit.settle_found()
     return visit.status
 
 
@@ -51,14 +51,14 @@ class _Visit:
         self._found: list[Found] = []  # and not settled
         self._quiet = True  # nothing had to be said
 
-    def look(self, ways: Iterable[Route]) -> None:
+    def look_at(self, ways: Iterable[Route]) -> None:
         """Look at the keys of the machines at the ends of these ways."""
         ways = sorted(ways, key=lambda way: way[-1].name)
-        seen = dict(hosts.each(ways, _scan, self._options.parallel))
+        seen = dict(hosts.each(ways, _scan_keys, self._options.parallel))
         for way in ways:
             result = seen[way]
             if isinstance(result, ToolkitError):
-                self._say(str(result).splitlines()[0], result.status)
+                self._say_problem(str(result).splitlines()[0], result.status)
             else:
                 self._found += result
 
@@ -67,16 +67,16 @@ class _Visit:
         """Whether one was seen whose key has to be recorded before it can be gone through."""
         return any(each.stop.jump and self._is_wanted(each) for each in self._found)
 
-    def settle(self) -> bool:
+    def settle_found(self) -> bool:
         """Show what was found, ask, and record; whether to go on."""
-        for line in _table(self._found):
+        for line in _format_keys(self._found):
             self._report.show(Row({}, line))
         # A machine that is a host and a jump host as well is one machine.
         suspects = {
             each.stop.known_as: each.stop.name for each in self._found if self._is_bad(each)
         }
         for name in suspects.values():
-            self._say(
+            self._say_problem(
                 f"{name}: this is not the key on record. If it was reinstalled, say "
                 f"--replace {name}; if not, somebody may sit between",
                 Unreachable.status,
@@ -91,15 +91,15 @@ class _Visit:
             if self._quiet:
                 self._report.say("every key is known: nothing to do")
             return True
-        if not self._options.yes and not self._report.confirm(f"Trust {_keys(wanted)}?"):
+        if not self._options.yes and not self._report.confirm(f"Trust {_count_keys(wanted)}?"):
             self.status = self.status or Unreachable.status
             return False
         record(self._file, wanted, self._replaced)
         self._quiet = False
-        self._report.say(f"{self._file}: {_keys(wanted)} recorded")
+        self._report.say(f"{self._file}: {_count_keys(wanted)} recorded")
         return True
 
-    def _say(self, line: str, status: int) -> None:
+    def _say_problem(self, line: str, status: int) -> None:
         self._quiet = False
         self.status = max(self.status, status)
         self._report.say(line)
@@ -112,17 +112,17 @@ class _Visit:
         return changed or found.standing == "revoked"
 
 
-def _scan(way: Route) -> list[Found]:
+def _scan_keys(way: Route) -> list[Found]:
     stop = way[-1]
     known = KnownHosts(stop)
     return [Found(stop, key, known.standing(key)) for key in host_keys(way)]
 
 
-def _keys(found: Iterable[Found]) -> str:
+def _count_keys(found: Iterable[Found]) -> str:
     return format_count(len({(each.stop.known_as, each.key) for each in found}), "key")
 
 
-def _table(found: Iterable[Found]) -> Iterator[str]:
+def _format_keys(found: Iterable[Found]) -> Iterator[str]:
     names: dict[tuple[str, ...], list[str]] = {}  # what is shown of a key -> whose it is
     for each in found:
         kind = each.key.get_name().removeprefix("ssh-").removeprefix("ecdsa-sha2-")

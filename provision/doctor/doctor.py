@@ -12,7 +12,7 @@ from pathlib import Path
 from provision import build as release
 from provision.build import Artifact
 from provision.doctor import host_rules as checks
-from provision.doctor.subject import Clock, Patient, parted
+from provision.doctor.subject import ClockOffset, HostFacts, split_server
 from provision.errors import HostFailed, ToolkitError
 from provision.fleet.ask_all import AskAll
 from provision.fleet.desired_state import DesiredState, Roles
@@ -33,14 +33,14 @@ def doctor(folder: Path, roles: Roles, options: Options) -> int:
 
     Returns 0 unless something failed: 3, or 4 when a host cannot be reached.
     """
-    asked = AskAll(folder, options, to_event=_unreachable)
+    asked = AskAll(folder, options, to_event=_host_unreachable)
     desired = DesiredState(asked.inventory, roles, options, asked.report)
-    servers = _servers(asked.inventory, roles, desired)
+    servers = _job_servers(asked.inventory, roles, desired)
     began = time.monotonic()
     states: Counter[str] = Counter()
 
     def look(host: Host, connect: Connect) -> list[Finding]:
-        return list(_look(host, connect, desired, servers))
+        return list(_examine_host(host, connect, desired, servers))
 
     for _, found in asked.answers(look):
         states.update(each.state for each in found)
@@ -52,11 +52,11 @@ def doctor(folder: Path, roles: Roles, options: Options) -> int:
     return max(asked.status, HostFailed.status if states["fail"] else 0)
 
 
-def _unreachable(host: Host, error: ToolkitError) -> Finding:
+def _host_unreachable(host: Host, error: ToolkitError) -> Finding:
     return Finding(host.name, "fail", "ssh", str(error).removeprefix(f"{host.name}: "))
 
 
-def _look(
+def _examine_host(
     host: Host, connect: Connect, desired: DesiredState, servers: list[str]
 ) -> Iterator[Finding]:
     start = time.monotonic()
@@ -66,26 +66,26 @@ def _look(
         way = "and is root" if root else "and is not root: not all can be seen"
         text = f"{host.user} logs in at {host.address} {way} ({seconds:.1f} s)"
         yield Finding(host.name, "ok" if root else "warn", "ssh", text)
-        resources = _resources(host, desired)
-        answers = session.survey(checks.questions(resources))
+        resources = _wanted_resources(host, desired)
+        answers = session.survey(checks.questions_of_rules(resources))
         for server in servers:  # each alone: one that is silent takes its time
-            answers |= session.ask([("server", *parted(server))])
+            answers |= session.ask([("server", *split_server(server))])
         answers |= session.ask(checks.last_lines(resources, answers))
-        clock = _clock(session)
-    tree = _tree(answers["host",])
-    patient = Patient(host, resources, answers, clock, tree, servers)
-    yield from checks.findings(patient)
+        clock = _measure_clock(session)
+    tree = _tree_release(answers["host",])
+    facts = HostFacts(host, resources, answers, clock, tree, servers)
+    yield from checks.run_rules(facts)
 
 
-def _clock(session: Session) -> Clock:
+def _measure_clock(session: Session) -> ClockOffset:
     """A question alone: half of how long it took is how wrong the answer may be."""
     before = time.time()
     there = session.ask([("clock",)])["clock",]
     after = time.time()
-    return Clock(there - (before + after) / 2, (after - before) / 2)
+    return ClockOffset(there - (before + after) / 2, (after - before) / 2)
 
 
-def _tree(facts: object) -> str | None:
+def _tree_release(facts: object) -> str | None:
     """The id of this tree's release for a host, if it was built."""
     if isinstance(facts, Unknown) or not isinstance(facts, dict):
         return None
@@ -96,13 +96,13 @@ def _tree(facts: object) -> str | None:
     return found.id if found else None
 
 
-def _resources(host: Host, desired: DesiredState) -> list[Resource]:
+def _wanted_resources(host: Host, desired: DesiredState) -> list[Resource]:
     """What a host should be."""
     return list(dict.fromkeys(desired.resources_of(host, NOTHING)))
 
 
-def _servers(known: Inventory, roles: Roles, desired: DesiredState) -> list[str]:
+def _job_servers(known: Inventory, roles: Roles, desired: DesiredState) -> list[str]:
     """Every job server, also of hosts that are not to be looked at."""
     everyone = dict.fromkeys(host for group in roles for host in known.group(group))
-    found = (one for host in everyone for one in _resources(host, desired))
+    found = (one for host in everyone for one in _wanted_resources(host, desired))
     return list(dict.fromkeys(one.server for one in found if isinstance(one, ServerHealth)))

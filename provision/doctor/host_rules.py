@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from provision import build as release
 from provision.doctor import network_rules as reach
-from provision.doctor.subject import Found, Patient, Unanswered, runs
+from provision.doctor.subject import HostFacts, Unanswered, Verdict, is_running
 from provision.errors import HostFailed
 from provision.remote.messages import Question, Unknown
 from provision.report.events import Finding
@@ -33,7 +33,7 @@ LAST = "5"  # lines of a unit that failed
 PLACES = ("/", "/opt", "/var", "/tmp", "/run")  # noqa: S108  # where what runs may write
 
 
-def questions(resources: Sequence[Resource]) -> list[Question]:
+def questions_of_rules(resources: Sequence[Resource]) -> list[Question]:
     """What the rules need to know of a host, but for how job servers are seen from there."""
     asked: list[Question] = [("host",), ("machine",), ("oom", SINCE), ("firewall",)]
     asked += [("space", place) for place in PLACES]
@@ -51,27 +51,27 @@ def last_lines(resources: Sequence[Resource], answers: Answers) -> list[Question
     """What is to be asked then: the last lines of units that should run, and do not."""
     units = (each.name for each in resources if isinstance(each, Unit) and each.wanted)
     states = ((name, answers["unit", name]) for name in units)
-    bad = [name for name, found in states if isinstance(found, dict) and not runs(found)]
+    bad = [name for name, found in states if isinstance(found, dict) and not is_running(found)]
     return [("lines", name, LAST) for name in bad]
 
 
-def findings(patient: Patient) -> Iterator[Finding]:
+def run_rules(facts: HostFacts) -> Iterator[Finding]:
     """All that the rules find, good and bad."""
     for check, rule in RULES:
         try:
-            for state, text, cure in rule(patient):
-                yield Finding(patient.host.name, state, check, text, cure)
+            for state, text, cure in rule(facts):
+                yield Finding(facts.host.name, state, check, text, cure)
         except Unanswered as error:
-            yield Finding(patient.host.name, "warn", check, str(error), "")
+            yield Finding(facts.host.name, "warn", check, str(error), "")
 
 
 # -- the host ---------------------------------------------------------------------------
 
 
-def _system(patient: Patient) -> Iterator[Found]:
-    system = patient.known("host")
-    wrong = [each for each in patient.resources if isinstance(each, Systemd)]
-    problems = _problems(patient, wrong)
+def _check_system(facts: HostFacts) -> Iterator[Verdict]:
+    system = facts.known_answer("host")
+    wrong = [each for each in facts.resources if isinstance(each, Systemd)]
+    problems = _problems_of(facts, wrong)
     try:
         release.target(system)
     except HostFailed as error:
@@ -83,8 +83,8 @@ def _system(patient: Patient) -> Iterator[Found]:
         yield "ok", f"{name}, Python {python}, systemd {system['systemd']}", ""
 
 
-def _clock(patient: Patient) -> Iterator[Found]:
-    ahead, doubt = patient.clock.ahead, patient.clock.doubt
+def _check_clock(facts: HostFacts) -> Iterator[Verdict]:
+    ahead, doubt = facts.clock.ahead, facts.clock.doubt
     off = max(abs(ahead) - doubt, 0)
     if off < AHEAD_WARNS:
         yield "ok", f"within {max(off, doubt, 0.001):.3f} s of this machine's", ""
@@ -97,10 +97,10 @@ def _clock(patient: Patient) -> Iterator[Found]:
     )
 
 
-def _disk(patient: Patient) -> Iterator[Found]:
+def _check_disk(facts: HostFacts) -> Iterator[Verdict]:
     seen, free = set(), []
     for place in PLACES:
-        space = patient.known("space", place)
+        space = facts.known_answer("space", place)
         if space["device"] in seen:
             continue
         seen.add(space["device"])
@@ -122,8 +122,8 @@ def _disk(patient: Patient) -> Iterator[Found]:
         yield "ok", f"{', '.join(free)} left", ""
 
 
-def _memory(patient: Patient) -> Iterator[Found]:
-    machine, killed = patient.known("machine"), patient.known("oom", SINCE)
+def _check_memory(facts: HostFacts) -> Iterator[Verdict]:
+    machine, killed = facts.known_answer("machine"), facts.known_answer("oom", SINCE)
     for unit in killed:
         yield (
             "fail",
@@ -141,29 +141,29 @@ def _memory(patient: Patient) -> Iterator[Found]:
 # -- what runs there --------------------------------------------------------------------
 
 
-def _units(patient: Patient) -> Iterator[Found]:
+def _check_units(facts: HostFacts) -> Iterator[Verdict]:
     well = []
-    for unit in patient.resources:
+    for unit in facts.resources:
         if not isinstance(unit, Unit):
             continue
-        found = patient.known("unit", unit.name)
-        verdict = _unit(unit, found)
+        found = facts.known_answer("unit", unit.name)
+        verdict = _judge_unit(unit, found)
         if verdict is None:
             well += [unit.name.removesuffix(".service")] if unit.wanted else []
             continue
         state, text, cure = verdict
-        last = patient.answers.get(("lines", unit.name, LAST), ())
+        last = facts.answers.get(("lines", unit.name, LAST), ())
         said = [f"| {line}" for line in (() if isinstance(last, Unknown) else last)]
         yield state, "\n".join([f"{unit.name} {text}", *(said if state == "fail" else ())]), cure
     if well:
         yield "ok", f"{', '.join(well)} {'run' if len(well) > 1 else 'runs'}", ""
 
 
-def _unit(unit: Unit, found: dict[str, Any] | None) -> Found | None:
+def _judge_unit(unit: Unit, found: dict[str, Any] | None) -> Verdict | None:
     """What is wrong with a unit."""
     name, deploy = unit.name, "invoke deploy"
     if not unit.wanted:
-        if found is not None and runs(found):
+        if found is not None and is_running(found):
             return "warn", "runs, and the inventory does not want it", deploy
         return None
     if found is None:
@@ -177,7 +177,7 @@ def _unit(unit: Unit, found: dict[str, Any] | None) -> Found | None:
         return "fail", f"fails and is restarted, {times} by now", f"journalctl -u {name}"
     if found["active"] == "failed":
         return "fail", f"failed ({found['result']})", f"journalctl -u {name}, then {deploy}"
-    if not runs(found):
+    if not is_running(found):
         return "fail", f"is {found['active']}", deploy
     if found["stale"]:
         return "warn", "has a newer file than systemd knows", deploy
@@ -192,11 +192,11 @@ def _unit(unit: Unit, found: dict[str, Any] | None) -> Found | None:
     return None
 
 
-def _release(patient: Patient) -> Iterator[Found]:
-    for each in patient.resources:
+def _check_release(facts: HostFacts) -> Iterator[Verdict]:
+    for each in facts.resources:
         if not isinstance(each, Release):
             continue
-        known = patient.known("releases", each.root)
+        known = facts.known_answer("releases", each.root)
         current = known["current"]
         kept = known["kept"].get(current)
         old = [id for id in known["running"] if id != current]
@@ -211,19 +211,19 @@ def _release(patient: Patient) -> Iterator[Found]:
         elif old:
             running = ", ".join(old)
             yield "warn", f"{running} still runs, and {current} is in use", "invoke deploy"
-        elif patient.tree not in (None, current):
-            yield "warn", f"{current} runs, and this tree is {patient.tree}", "invoke upgrade"
+        elif facts.tree not in (None, current):
+            yield "warn", f"{current} runs, and this tree is {facts.tree}", "invoke upgrade"
         else:
-            yield "ok", f"{current}{'' if patient.tree is None else ', as this tree'}", ""
+            yield "ok", f"{current}{'' if facts.tree is None else ', as this tree'}", ""
 
 
-def _port(patient: Patient) -> Iterator[Found]:
-    for port in patient.resources:
+def _check_port(facts: HostFacts) -> Iterator[Verdict]:
+    for port in facts.resources:
         if not isinstance(port, FreePort):
             continue
-        found = patient.known("port", port.address, str(port.port))
+        found = facts.known_answer("port", port.address, str(port.port))
         place = f"{port.address}:{port.port}"
-        problems = _problems(patient, [port])
+        problems = _problems_of(facts, [port])
         yield from problems
         if found is None:
             yield "fail", f"nothing listens at {place}", "invoke deploy"
@@ -231,39 +231,39 @@ def _port(patient: Patient) -> Iterator[Found]:
             yield "ok", f"{found['command']} listens at {place}", ""
 
 
-def _problems(patient: Patient, resources: Sequence[Resource]) -> list[Found]:
+def _problems_of(facts: HostFacts, resources: Sequence[Resource]) -> list[Verdict]:
     """What resources themselves have to say against a host."""
     for each in resources:
         for question in each.questions():
-            patient.known(*question)
-    steps = [step for each in resources for step in each.steps(patient.answers)]
+            facts.known_answer(*question)
+    steps = [step for each in resources for step in each.steps(facts.answers)]
     return [("fail", step.message, "") for step in steps if isinstance(step, Problem)]
 
 
-def _certificate(patient: Patient) -> Iterator[Found]:
-    for each in patient.resources:
+def _check_certificate(facts: HostFacts) -> Iterator[Verdict]:
+    for each in facts.resources:
         if not isinstance(each, Certificate):
             continue
-        there = [patient.known(*question) for question in each.questions()]
+        there = [facts.known_answer(*question) for question in each.questions()]
         if not all(there):
             yield "fail", f"{each.path}.pem or its key is missing", "invoke deploy issues one"
-        elif why := each.wrong(patient.answers, timedelta(0)):
+        elif why := each.wrong(facts.answers, timedelta(0)):
             yield "fail", f"{each.path}.pem: {why}", "invoke deploy issues another"
-        elif why := each.wrong(patient.answers, timedelta(days=each.days) / RENEWED):
+        elif why := each.wrong(facts.answers, timedelta(days=each.days) / RENEWED):
             yield "warn", f"{each.path}.pem: {why}", "invoke deploy renews it"
         else:
             yield "ok", f"{each.path}.pem is good, and not due to be renewed", ""
 
 
-def _former(patient: Patient) -> Iterator[Found]:
-    for each in patient.resources:
+def _check_former_account(facts: HostFacts) -> Iterator[Verdict]:
+    for each in facts.resources:
         if not isinstance(each, FormerAccount):
             continue
         for question in each.questions():
-            patient.known(*question)
-        if not each.is_there(patient.answers):
+            facts.known_answer(*question)
+        if not each.is_there(facts.answers):
             continue
-        if traces := each.traces(patient.answers):
+        if traces := each.traces(facts.answers):
             text = f"user {each.name} of an earlier version is kept: {'; '.join(traces)}"
             yield "warn", text, "give that another account, then invoke deploy"
         else:
@@ -271,18 +271,18 @@ def _former(patient: Patient) -> Iterator[Found]:
             yield "warn", text, "invoke deploy"
 
 
-RULES: tuple[tuple[str, Callable[[Patient], Iterator[Found]]], ...] = (
-    ("system", _system),
-    ("clock", _clock),
-    ("disk", _disk),
-    ("memory", _memory),
-    ("release", _release),
-    ("units", _units),
-    ("port", _port),
-    ("accounts", _former),
-    ("TLS", _certificate),
-    ("firewall", reach.firewall),
-    ("job server", reach.servers),
-    ("workers", reach.registered),
-    ("queue", reach.queue),
+RULES: tuple[tuple[str, Callable[[HostFacts], Iterator[Verdict]]], ...] = (
+    ("system", _check_system),
+    ("clock", _check_clock),
+    ("disk", _check_disk),
+    ("memory", _check_memory),
+    ("release", _check_release),
+    ("units", _check_units),
+    ("port", _check_port),
+    ("accounts", _check_former_account),
+    ("TLS", _check_certificate),
+    ("firewall", reach.check_firewall),
+    ("job server", reach.check_servers),
+    ("workers", reach.check_registered),
+    ("queue", reach.check_queue),
 )

@@ -2,21 +2,21 @@
 
 from collections.abc import Iterator
 
-from provision.doctor.subject import Found, Patient, parted, runs
+from provision.doctor.subject import HostFacts, Verdict, is_running, split_server
 from provision.resources.health import ServerHealth, WorkerHealth
 from provision.wording import format_count
 
 
-def servers(patient: Patient) -> Iterator[Found]:
+def check_servers(facts: HostFacts) -> Iterator[Verdict]:
     """Can each be reached, and does it answer?"""
-    for server in patient.servers:
-        host, port = parted(server)
-        found = patient.known("server", host, port)
+    for server in facts.servers:
+        host, port = split_server(server)
+        found = facts.known_answer("server", host, port)
         if found["problem"] is None:
             took = f"{found['seconds'] * 1000:.1f} ms"
             yield "ok", f"{server} answers, version {found['version']} ({took})", ""
         else:
-            drops = patient.known("firewall") if found["problem"] == "forbidden" else ()
+            drops = facts.known_answer("firewall") if found["problem"] == "forbidden" else ()
             text, cure = UNREACHED[found["problem"]]
             said = "".join(f"\n| {rule}" for rule in drops)
             detail = f" ({found['detail']})" if found["detail"] else ""
@@ -51,25 +51,25 @@ UNREACHED = {
 }
 
 
-def firewall(patient: Patient) -> Iterator[Found]:
+def check_firewall(facts: HostFacts) -> Iterator[Verdict]:
     """On a job server: could a firewall be in the way?"""
-    rules = patient.known("firewall")
-    if rules and any(isinstance(each, ServerHealth) for each in patient.resources):
+    rules = facts.known_answer("firewall")
+    if rules and any(isinstance(each, ServerHealth) for each in facts.resources):
         shown = "".join(f"\n| {rule}" for rule in rules[:3])
         text = f"{len(rules)} rules drop or reject something{shown}"
         unreached = [
             server
-            for server in patient.servers
-            if patient.known("server", *parted(server))["problem"] is not None
+            for server in facts.servers
+            if facts.known_answer("server", *split_server(server))["problem"] is not None
         ]
         yield ("warn" if unreached else "ok"), text, ("nft list ruleset" if unreached else "")
 
 
-def queue(patient: Patient) -> Iterator[Found]:
+def check_queue(facts: HostFacts) -> Iterator[Verdict]:
     """On a job server: does anybody take what waits?"""
-    own = [each.server for each in patient.resources if isinstance(each, ServerHealth)]
+    own = [each.server for each in facts.resources if isinstance(each, ServerHealth)]
     for server in own:
-        found = patient.known("server", *parted(server))
+        found = facts.known_answer("server", *split_server(server))
         if found["problem"] is not None:
             continue
         functions = found["functions"]
@@ -89,24 +89,24 @@ def queue(patient: Patient) -> Iterator[Found]:
             yield "ok", f"{count}, {jobs} waiting, {sums['running']} running", ""
 
 
-def registered(patient: Patient) -> Iterator[Found]:
+def check_registered(facts: HostFacts) -> Iterator[Verdict]:
     """On a worker host: do the job servers know its workers?"""
     there: dict[str, list[str]] = {}
-    for health in patient.resources:
+    for health in facts.resources:
         if not isinstance(health, WorkerHealth):
             continue
         for server in health.servers:
-            found = patient.known("server", *parted(server))
+            found = facts.known_answer("server", *split_server(server))
             if found["problem"] is not None:
                 continue
             row = found["functions"].get(f"{health.function}@{health.address}")
             if row and row["workers"]:
                 there.setdefault(server, []).append(health.function)
                 continue
-            unit = patient.known("unit", health.unit)
-            if not unit or not runs(unit):
+            unit = facts.known_answer("unit", health.unit)
+            if not unit or not is_running(unit):
                 continue  # which has been told
             text = f"{server} knows no worker for {health.function} of this host"
-            yield "fail", text, f"systemctl status {health.unit}; invoke logs {patient.host.name}"
+            yield "fail", text, f"systemctl status {health.unit}; invoke logs {facts.host.name}"
     for server, functions in there.items():
         yield "ok", f"{', '.join(functions)} at {server}", ""

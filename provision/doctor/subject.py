@@ -8,12 +8,12 @@ from provision.inventory.host import Host
 from provision.remote.messages import Unknown
 from provision.resources.base import Answers, Resource
 
-Found = tuple[Literal["ok", "warn", "fail"], str, str]
+Verdict = tuple[Literal["ok", "warn", "fail"], str, str]
 """What a rule finds: how it is, what there is, and the cure."""
 
 
 @dataclass(frozen=True)
-class Clock:
+class ClockOffset:
     """A host's, in seconds: how far it is ahead of ours, and how wrong that may be."""
 
     ahead: float
@@ -21,17 +21,17 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Patient:
+class HostFacts:
     """A host, what it should be, and what it answered."""
 
     host: Host
     resources: Sequence[Resource]
     answers: Answers
-    clock: Clock
+    clock: ClockOffset
     tree: str | None  # the release that this machine's tree makes for it, if that is known
     servers: Sequence[str]  # all job servers, as HOST:PORT
 
-    def known(self, *question: str) -> Any:
+    def known_answer(self, *question: str) -> Any:
         """An answer. Raises :class:`Unanswered`."""
         answer = self.answers[question]
         if isinstance(answer, Unknown):
@@ -43,13 +43,13 @@ class Unanswered(Exception):
     """A rule needs what could not be had."""
 
 
-def parted(server: str) -> tuple[str, str]:
+def split_server(server: str) -> tuple[str, str]:
     """HOST:PORT or [HOST]:PORT, in two; where TLS is spoken (gearmans://...) the host says so."""
     scheme, _, place = server.rpartition("//")
     host, _, port = place.rpartition(":")
     return (f"{scheme}//" if scheme else "") + host.strip("[]"), port
 
 
-def runs(found: dict[str, Any]) -> bool:
+def is_running(found: dict[str, Any]) -> bool:
     """Whether a unit does, by its answer."""
     return bool(found["active"] in ("active", "reloading"))

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from provision.errors import ToolkitError
 from provision.inventory.schema import hint
 from provision.resources.base import Resource, kinds
+from provision.resources.release import Release, ReleaseLeftOut
 
 ACCOUNTS = ("user:", "group:")  # of what resources provide and need
 
@@ -24,7 +25,8 @@ def parse(tags: str, roles: Iterable[str]) -> frozenset[str]:
 def select(tags: frozenset[str], named: Sequence[tuple[str, Resource]]) -> list[Resource]:
     """The resources that are meant, each given with its role; without tags all are.
 
-    The accounts that these need come along: a unit does not start without its user.
+    The accounts that these need come along: a unit does not start without its user. A release
+    does not, and has to be there.
     """
     if not tags:
         return [resource for _, resource in named]
@@ -32,6 +34,9 @@ def select(tags: frozenset[str], named: Sequence[tuple[str, Resource]]) -> list[
     while more := _accounts_of(meant, named) - meant:
         meant |= more
     found = [resource for _, resource in named if resource in meant]
+    for release in {one for _, one in named if isinstance(one, Release)} - meant:
+        if any(each.needs & release.provides for each in found):
+            found.append(ReleaseLeftOut(release, in_use=release.current not in meant))
     provided = frozenset().union(*(each.provides for each in found))
     return [each.within(provided) for each in found]
 

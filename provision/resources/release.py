@@ -100,6 +100,25 @@ class Release(Resource):
 
 
 @dataclass(frozen=True)
+class ReleaseLeftOut(Resource):
+    """``release``, which others need, where tags leave it out; ``in_use``: and its link too."""
+
+    release: Release
+    in_use: bool
+
+    def questions(self) -> Iterable[Question]:
+        return [("releases", self.release.root)]
+
+    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+        id, known = self.release.artifact.id, answers["releases", self.release.root]
+        if id not in known["kept"] or (self.in_use and known["current"] != id):
+            yield Problem(
+                f"this needs release {id}, and {known['current'] or 'none'} is in use: --tags "
+                "leaves it out; deploy without --tags, or add release and link to them"
+            )
+
+
+@dataclass(frozen=True)
 class OldReleases(Resource):
     """No more than ``KEPT`` releases, ``wanted`` among them: those that are bad go first."""
 

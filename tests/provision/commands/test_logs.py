@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from provision.commands.logs import Wanted, logs
+from provision.commands.logs import LogQuery, logs
 from provision.errors import ToolkitError
 from provision.inventory.host import Host
 from provision.options import Options
@@ -62,7 +62,7 @@ def show(folder: Path, name: str) -> int:
     def connect(host: Host) -> Session:
         return cast(Session, Journal(host, units))
 
-    return logs(folder, ROLES, Options(), name, Wanted(), connect=connect)
+    return logs(folder, ROLES, Options(), name, LogQuery(), connect=connect)
 
 
 @pytest.mark.parametrize(

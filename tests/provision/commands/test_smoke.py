@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.commands.smoke import Completed, Run, Topology, checks
+from provision.commands.smoke import CommandResult, Run, Topology, run_checks
 from tests.ports import reserve_port
 
 BIN = Path(sys.executable).parent
@@ -52,7 +52,7 @@ class Hosts:
             time.sleep(0.02)
         raise AssertionError(f"not serving {functions}")
 
-    def run(self, command: str, stdin: bytes) -> Completed:
+    def run(self, command: str, stdin: bytes) -> CommandResult:
         # What the client role puts into a login shell's environment.
         environment = {"PATH": self.path, "GEARMAN_SERVERS": self.server}
         line = command.replace("sh -lc", "/bin/sh -c")
@@ -72,7 +72,7 @@ def hosts() -> Iterator[Hosts]:
 
 
 def problems(run: Run) -> list[tuple[str | None, str]]:
-    return [(check.problem, check.look_at) for check in checks(run, TOPOLOGY, patience=2)]
+    return [(check.problem, check.look_at) for check in run_checks(run, TOPOLOGY, patience=2)]
 
 
 def test_every_check_passes_where_all_is_well(hosts: Hosts) -> None:

@@ -14,7 +14,7 @@ from provision import pki as authority
 from provision.build import ON_HOSTS, Artifact
 from provision.doctor import host_rules as checks
 from provision.doctor.host_rules import LAST, SINCE
-from provision.doctor.subject import Clock, Patient, parted
+from provision.doctor.subject import ClockOffset, HostFacts, split_server
 from provision.inventory import load as inventory
 from provision.remote.messages import Question, Unknown
 from provision.remote.session import AGENT, Session
@@ -43,7 +43,7 @@ RUNS = {
     "result": "success",
     "outdated": None,
 }
-RIGHT = Clock(0, 0.001)
+RIGHT = ClockOffset(0, 0.001)
 HOST = {
     "os": {"PRETTY_NAME": "Debian"},
     "python": [3, 11, 2],
@@ -88,7 +88,7 @@ def well(host: str) -> dict[Question, Any]:
 
 
 def found(
-    host: str, answers: Mapping[Question, Any] | None = None, clock: Clock = RIGHT
+    host: str, answers: Mapping[Question, Any] | None = None, clock: ClockOffset = RIGHT
 ) -> list[Finding]:
     """The findings that are not well, of a host that is well but for these answers."""
     known = inventory.load(LAB)
@@ -100,13 +100,13 @@ def found(
         for role in roles
         for resource in role(one, known, RELEASE)
     ]
-    asked = [*checks.questions(resources), ("server", *parted(SERVER))]
+    asked = [*checks.questions_of_rules(resources), ("server", *split_server(SERVER))]
     no_user = {each: None for each in asked if each[0] in ("user", "traces")}
     told = well(host) | no_user | dict(answers or {})
-    patient = Patient(
+    facts = HostFacts(
         one, resources, {each: told[each] for each in asked}, clock, RELEASE.id, [SERVER]
     )
-    return [finding for finding in checks.findings(patient) if finding.state != "ok"]
+    return [finding for finding in checks.run_rules(facts) if finding.state != "ok"]
 
 
 @pytest.mark.parametrize("host", ["client1", "server1", "worker1"])
@@ -224,12 +224,12 @@ def test_certificates_are_looked_at(
     digest = hashlib.sha256(key).hexdigest()
     content = f"# of the key {digest}\n{pem.decode()}"
     there: list[Any] = [{"kind": "file", "content": content}, {"kind": "file", "digest": digest}]
-    asked = checks.questions([wanted])
+    asked = checks.questions_of_rules([wanted])
     answers: dict[Question, Any] = dict.fromkeys(asked, Unknown("nobody asks"))
     answers |= dict(zip(wanted.questions(), there if name else (None, None), strict=True))
     (host, *_) = inventory.load(LAB).hosts
-    patient = Patient(host, [wanted], answers, RIGHT, None, [])
-    (finding,) = (each for each in checks.findings(patient) if each.check == "TLS")
+    facts = HostFacts(host, [wanted], answers, RIGHT, None, [])
+    (finding,) = (each for each in checks.run_rules(facts) if each.check == "TLS")
     assert finding.state == state
     assert text in finding.text
 
@@ -259,7 +259,7 @@ def test_a_worker_that_runs_and_is_not_registered_is_found() -> None:
 def test_a_clock_is_wrong_as_far_as_can_be_told(
     ahead: float, doubt: float, states: list[str]
 ) -> None:
-    assert [each.state for each in found("client1", clock=Clock(ahead, doubt))] == states
+    assert [each.state for each in found("client1", clock=ClockOffset(ahead, doubt))] == states
 
 
 def test_the_last_lines_are_asked_of_units_that_do_not_run_alone() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from provision.errors import Locked, ToolkitError, Unreachable
+from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
 from provision.fleet import deploy
 from provision.inventory.host import Host
 from provision.options import Options
@@ -293,6 +293,16 @@ def test_what_has_a_tag_is_taken_over_with_its_account(fleet: Fleet, tags: str) 
     assert ("gearman" in host.users) == ("former" not in tags)
     assert fleet.deploy() == 0
     assert "gearman" not in host.users
+
+
+@pytest.mark.parametrize("tags", ["unit", "worker", "link"])
+def test_tags_that_leave_out_a_release_that_is_needed_change_nothing(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str], tags: str
+) -> None:
+    assert fleet.deploy(tags=tags) == HostFailed.status
+    assert fleet.changed()["worker"] == 0
+    assert "--tags leaves it out; deploy without --tags" in capsys.readouterr().out
+    assert fleet.deploy(tags=f"{tags},release,link,directory,socket") == 0
 
 
 def test_json_tells_the_same_line_by_line(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
