@@ -20,13 +20,13 @@ ASKED: list[Question] = [HOST, ("releases", "/nowhere"), ("user", "root"), ("pat
 # Runs as the real agent, with another answer to what it is asked.
 MANGLED = """\
 import json, os
-true_send = m.Link.send
+true_send = m.FrameLink.send
 def send(link, header):
     raw = json.dumps(header).encode()
     if "answers" in header:
         %s
     os.write(link._outgoing, m.LENGTHS.pack(len(raw), 0) + raw)
-m.Link.send = send
+m.FrameLink.send = send
 m.serve(0, out)
 """
 
