@@ -10,7 +10,7 @@ from typing import Any
 from weakref import WeakSet
 
 from gearman_py.client.arguments import Submit, Timeout, batches
-from gearman_py.client.hub import Connection, Hub
+from gearman_py.client.connection_pool import Connection, Hub
 from gearman_py.client.job import ClientJob, JobState, JobStatus
 from gearman_py.client.routing import Manner, Router
 from gearman_py.client.session import Question, Session, read_status
