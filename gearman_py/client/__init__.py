@@ -1,1 +1,1 @@
-"""Submit jobs: ``Client`` blocks, ``AsyncClient`` awaits; both speak through one session."""
+"""Submit jobs: ``Client`` blocks, ``AsyncClient`` awaits; they share the session."""

@@ -1,6 +1,6 @@
-"""The client that awaits: ``AsyncClient``, on asyncio.
+"""``AsyncClient``: the client for asyncio.
 
-The same names and keywords as ``Client``; see there for what they mean.
+Methods and keywords are those of ``Client``, which documents them.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from time import monotonic
 from typing import Any, Literal, Self, Unpack, overload
 
+from gearman_py.client import timeouts
 from gearman_py.client.aio_dispatch import AsyncDispatcher
 from gearman_py.client.aio_job import AsyncJob
 from gearman_py.client.arguments import (
@@ -21,9 +22,9 @@ from gearman_py.client.arguments import (
     as_unique,
     with_priority,
 )
+from gearman_py.client.config import ClientConfig, Retry
 from gearman_py.client.job import JobStatus
-from gearman_py.client.routing import Manner, Retry
-from gearman_py.client.window import IN_FLIGHT, IN_FLIGHT_BYTES, Window, check
+from gearman_py.client.window import IN_FLIGHT, IN_FLIGHT_BYTES, Window, check_map_options
 from gearman_py.errors import GearmanError, JobTimeout
 from gearman_py.net.servers import Servers, parse_servers
 from gearman_py.net.tls import TLS
@@ -34,11 +35,11 @@ from gearman_py.serializer import JSON, Serializer
 
 
 class AsyncClient(NotCopied):
-    """Client for asyncio: the same words, awaited.
+    """Client for asyncio: the methods of Client, awaited.
 
-    It may be used in several event loops, one after the other or in threads: each has
-    connections of its own, and a job belongs to the loop that submitted it. A task that is
-    cancelled while it waits forgets its job; the server runs it all the same.
+    It may be used in several event loops, one after the other or in threads: each loop has its
+    own connections, and a job belongs to the loop that submitted it. If a task is cancelled while
+    it waits for a job, the server still runs the job.
     """
 
     def __init__(
@@ -49,13 +50,13 @@ class AsyncClient(NotCopied):
         connect_timeout: float = 3.0,
         submit_timeout: float = 10.0,
         timeout: float | None = None,
-        retry: Retry = Retry(),  # noqa: B008  it is frozen
+        retry: Retry = Retry(),  # noqa: B008  immutable
         on_lost: Literal["raise", "resubmit"] = "raise",
         prefix: str = "",
         serializer: Serializer = JSON,
         max_packet: int = MAX_PACKET,
     ) -> None:
-        self._manner = Manner(
+        self._config = ClientConfig(
             servers=parse_servers(servers, tls=tls),
             connect_timeout=connect_timeout,
             submit_timeout=submit_timeout,
@@ -66,7 +67,9 @@ class AsyncClient(NotCopied):
             serializer=serializer,
             max_packet=max_packet,
         )
-        self._dispatchers = PerLoop(lambda: AsyncDispatcher(self._manner), AsyncDispatcher.abandon)
+        self._dispatchers = PerLoop(
+            lambda: AsyncDispatcher(self._config), AsyncDispatcher.abandon_connections
+        )
 
     @property
     def _dispatcher(self) -> AsyncDispatcher:
@@ -83,18 +86,18 @@ class AsyncClient(NotCopied):
         function: str,
         workload: Data = b"",
         *,
-        timeout: Timeout = ...,  # noqa: ASYNC109  Client's word
+        timeout: Timeout = ...,  # noqa: ASYNC109  as in Client
         **options: Unpack[SubmitOptions],
     ) -> bytes:
         """As Client.do()."""
         dispatcher = self._dispatcher
-        job = dispatcher.job(Submit(function=function, workload=workload, **options))
+        job = dispatcher.make_job(Submit(function=function, workload=workload, **options))
         job._must_have_result()
         try:
-            await dispatcher.submit([job])
+            await dispatcher.submit_jobs([job])
             return await job.result(timeout)
         except BaseException:
-            dispatcher.forget(job)
+            dispatcher.forget_job(job)
             raise
 
     async def do_low(
@@ -102,7 +105,7 @@ class AsyncClient(NotCopied):
         function: str,
         workload: Data = b"",
         *,
-        timeout: Timeout = ...,  # noqa: ASYNC109  Client's word
+        timeout: Timeout = ...,  # noqa: ASYNC109  as in Client
         **options: Unpack[SubmitOptions],
     ) -> bytes:
         """do() at low priority."""
@@ -113,7 +116,7 @@ class AsyncClient(NotCopied):
         function: str,
         workload: Data = b"",
         *,
-        timeout: Timeout = ...,  # noqa: ASYNC109  Client's word
+        timeout: Timeout = ...,  # noqa: ASYNC109  as in Client
         **options: Unpack[SubmitOptions],
     ) -> bytes:
         """do() at high priority."""
@@ -143,11 +146,11 @@ class AsyncClient(NotCopied):
         function: str,
         value: Any = None,
         *,
-        timeout: Timeout = ...,  # noqa: ASYNC109  Client's word
+        timeout: Timeout = ...,  # noqa: ASYNC109  as in Client
         **options: Unpack[Options],
     ) -> Any:
         """As Client.call()."""
-        return self._manner.serializer.loads(
+        return self._config.serializer.loads(
             await self.do(function, value=value, timeout=timeout, **options)
         )
 
@@ -155,7 +158,7 @@ class AsyncClient(NotCopied):
         self, function: str, values: Iterable[Any], **options: Unpack[MapOptions]
     ) -> AsyncIterator[Any]:
         """As Client.call_map()."""
-        dumps, loads = self._manner.serializer.dumps, self._manner.serializer.loads
+        dumps, loads = self._config.serializer.dumps, self._config.serializer.loads
         results = self.map(function, map(dumps, values), **options)
         return (one if isinstance(one, GearmanError) else loads(one) async for one in results)
 
@@ -163,16 +166,16 @@ class AsyncClient(NotCopied):
         self, function: str, workload: Data = b"", **options: Unpack[SubmitOptions]
     ) -> AsyncJob:
         """As Client.submit()."""
-        job = self._dispatcher.job(Submit(function=function, workload=workload, **options))
-        await self._dispatcher.submit([job])
+        job = self._dispatcher.make_job(Submit(function=function, workload=workload, **options))
+        await self._dispatcher.submit_jobs([job])
         if job.error is not None and not job.handle:
             raise job.error
         return job
 
     async def submit_many(self, jobs: Iterable[Submit]) -> list[AsyncJob]:
         """As Client.submit_many()."""
-        submitted = [self._dispatcher.job(one) for one in jobs]
-        await self._dispatcher.submit(submitted)
+        submitted = [self._dispatcher.make_job(one) for one in jobs]
+        await self._dispatcher.submit_jobs(submitted)
         return submitted
 
     @overload
@@ -214,75 +217,75 @@ class AsyncClient(NotCopied):
         **options: Unpack[Options],
     ) -> AsyncIterator[bytes | GearmanError]:
         """As Client.map()."""
-        check(function, on_error, options)
+        check_map_options(function, on_error, options)
         window = Window[AsyncJob](in_flight, in_flight_bytes)
         given = iter(workloads)
         wanted = (Submit(function=function, workload=one, **options) for one in given)
-        return self._map(wanted, window, function, timeout, on_error, ordered=ordered)
+        return self._map_jobs(wanted, window, function, timeout, on_error, ordered=ordered)
 
-    async def _map(
+    async def _map_jobs(
         self,
         wanted: Iterator[Submit],
         window: Window[AsyncJob],
         function: str,
-        timeout: Timeout,  # noqa: ASYNC109  Client's word
+        timeout: Timeout,  # noqa: ASYNC109  as in Client
         on_error: Literal["raise", "yield"],
         *,
         ordered: bool,
     ) -> AsyncIterator[bytes | GearmanError]:
         dispatcher = self._dispatcher
-        given = map(dispatcher.job, wanted)
-        ended = _Ended(dispatcher)
+        given = map(dispatcher.make_job, wanted)
+        ended = _EndedJobs(dispatcher)
         try:
             while True:
-                batch = window.fill(given)
+                batch = window.take_jobs(given)
                 for job in batch:
-                    job._listener = None if ordered else ended.add
-                await dispatcher.start(batch)
+                    job._listener = None if ordered else ended.add_job
+                await dispatcher.write_jobs(batch)
                 if not window.jobs:
                     return
-                limit = self._manner.limit(timeout)
+                limit = self._config.resolve_timeout(timeout)
                 deadline = None if limit is None else monotonic() + limit
-                late = f"no next result of {function} within {limit} s"
+                late = timeouts.no_next_result(function, limit)
                 if ordered:
-                    await window.first().ended(deadline, late)
+                    await window.first_job()._wait_ended(deadline, late)
                 else:
-                    await ended.any(deadline, late)
+                    await ended.wait_any(deadline, late)
                 for job in window.in_turn(None if ordered else ended.jobs):
-                    await job.deliver()
-                    yield job._yielded(on_error)
+                    await job._run_callbacks()
+                    yield job._map_outcome(on_error)
         finally:
             for job in window.jobs:
-                dispatcher.forget(job)
+                dispatcher.forget_job(job)
 
     async def as_completed(
         self,
         jobs: Iterable[AsyncJob],
         *,
-        timeout: float | None = None,  # noqa: ASYNC109  Client's word
+        timeout: float | None = None,  # noqa: ASYNC109  as in Client
     ) -> AsyncIterator[AsyncJob]:
         """As Client.as_completed()."""
         deadline = None if timeout is None else monotonic() + timeout
-        ended = _Ended(self._dispatcher)
+        ended = _EndedJobs(self._dispatcher)
         left = set(jobs)
         for job in left:
-            job.must_be_here()
-            job._listener = ended.add
+            job._check_event_loop()
+            job._listener = ended.add_job
             if job.done():
-                ended.add(job)
+                ended.add_job(job)
         while left:
-            late = f"{len(left)} jobs have not ended within {timeout} s"
-            await ended.any(deadline, late)
+            late = timeouts.not_ended(len(left), timeout)
+            await ended.wait_any(deadline, late)
             job = ended.jobs.popleft()
             left.remove(job)
-            await job.deliver()
+            await job._run_callbacks()
             yield job
 
     async def wait(
         self,
         jobs: Iterable[AsyncJob],
         *,
-        timeout: float | None = None,  # noqa: ASYNC109  Client's word
+        timeout: float | None = None,  # noqa: ASYNC109  as in Client
     ) -> tuple[set[AsyncJob], set[AsyncJob]]:
         """As Client.wait()."""
         left = set(jobs)
@@ -298,31 +301,37 @@ class AsyncClient(NotCopied):
         """As Client.status()."""
         handle = job if isinstance(job, str) else job.handle
         server = None if isinstance(job, str) else job.server
-        return await self._dispatcher.status(lambda session: session.ask_status(handle), server)
+        return await self._dispatcher.find_status(
+            lambda session: session.ask_status(handle), server
+        )
 
     async def status_unique(self, unique: str) -> JobStatus:
         """As Client.status_unique()."""
         key = as_unique(unique)
-        return await self._dispatcher.status(lambda session: session.ask_status_unique(key), None)
+        return await self._dispatcher.find_status(
+            lambda session: session.ask_status_unique(key), None
+        )
 
     async def ping(self) -> float:
         """As Client.ping()."""
-        connection = await self._dispatcher.connected(self._dispatcher.router.order(monotonic()))
+        connection = await self._dispatcher.connect_first(
+            self._dispatcher.router.order_servers(monotonic())
+        )
         start = monotonic()
-        await self._dispatcher.ask(connection, lambda session: session.ping(b"ping"))
+        await self._dispatcher.ask_server(connection, lambda session: session.ask_echo(b"ping"))
         return monotonic() - start
 
     async def close(self) -> None:
         """As Client.close()."""
         for loop, other in self._dispatchers.take_others():
             if loop.is_closed():
-                other.abandon()
+                other.abandon_connections()
             else:
                 loop.call_soon_threadsafe(other.hang_up)
         await self._dispatcher.close()
 
 
-class _Ended:
+class _EndedJobs:
     """Jobs in the order in which they end."""
 
     def __init__(self, dispatcher: AsyncDispatcher) -> None:
@@ -330,11 +339,11 @@ class _Ended:
         self.jobs: deque[AsyncJob] = deque()
         self._changed = asyncio.Event()
 
-    def add(self, job: AsyncJob) -> None:
-        """``job`` has ended."""
+    def add_job(self, job: AsyncJob) -> None:
+        """Add a job that has ended."""
         self.jobs.append(job)
         self._changed.set()
 
-    async def any(self, deadline: float | None, late: str) -> None:
-        """Wait until one has ended that was not taken yet. Raises JobTimeout(late)."""
+    async def wait_any(self, deadline: float | None, late: str) -> None:
+        """Wait for a job that was not taken yet. Raises JobTimeout(late)."""
         await self._dispatcher.wait_until(self._changed, lambda: bool(self.jobs), deadline, late)

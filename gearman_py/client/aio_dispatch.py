@@ -1,4 +1,4 @@
-"""How an awaiting client's jobs get to servers: connections, batches, jobs that were lost."""
+"""How the jobs of an AsyncClient reach servers: connections, batches, lost jobs."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,10 +6,12 @@ from functools import partial
 from time import monotonic
 from typing import cast
 
+from gearman_py.client import timeouts
 from gearman_py.client.aio_job import AsyncJob
-from gearman_py.client.arguments import Submit, batches
+from gearman_py.client.arguments import Submit, split_batches
+from gearman_py.client.config import ClientConfig
 from gearman_py.client.job import JobStatus
-from gearman_py.client.routing import Manner, Router
+from gearman_py.client.routing import Router
 from gearman_py.client.session import Question, Session, read_status
 from gearman_py.errors import ConnectionLost, GearmanError, JobTimeout, ServerUnavailable
 from gearman_py.net.aio_dial import open_connection
@@ -18,37 +20,37 @@ from gearman_py.net.tls import TURNED_AWAY
 from gearman_py.per_loop import at_shutdown, hang_up
 
 _CLOSED = "closed by this client"
-FAREWELL = 2.0  # seconds for a connection that we close to end
-_MOST_AHEAD = 4 * 2**20  # bytes of data parts that are read before a task asks for them
+CLOSE_TIMEOUT = 2.0  # seconds for a connection to send its last bytes
+MAX_READ_AHEAD = 4 * 2**20  # bytes of data parts that are read while no task waits
 
 
 class AsyncDispatcher:
-    """One for each client and event loop; ``Manner`` is what the client was told."""
+    """One for each client and event loop."""
 
-    def __init__(self, manner: Manner) -> None:
-        self.manner = manner
-        self._resubmits = manner.resubmits
+    def __init__(self, config: ClientConfig) -> None:
+        self.config = config
+        self._resubmits = config.max_resubmits
         self.loop = asyncio.get_running_loop()
         self._ending = at_shutdown(partial(self.close, "its event loop has ended"))
-        self.router = Router(manner.servers, self._load)
+        self.router = Router(config.servers, self._count_in_flight)
         self._lock = asyncio.Lock()
-        self._connections: dict[Server, _Connection] = {}
+        self._connections: dict[Server, _AsyncConnection] = {}
         self._lost: list[AsyncJob] = []  # to be submitted again
-        self._revival: asyncio.Task[None] | None = None
+        self._resubmitting: asyncio.Task[None] | None = None
         self._closing = False
         self.waiting = 0  # tasks in wait_until()
-        self.ahead = 0  # bytes of data to be handed on that came since a task waited
+        self.ahead = 0  # bytes of data parts that arrived since a task last waited
 
     async def wait_until(
         self, changed: asyncio.Event, until: Callable[[], bool], deadline: float | None, late: str
     ) -> None:
-        """Read until ``until()``, asking again at each change. Raises JobTimeout(late)."""
+        """Read until ``until()``, which is checked at each change. Raises JobTimeout(late)."""
         if until():
             return
         self.waiting += 1
         self.ahead = 0
         for connection in self._connections.values():
-            connection.read_on()
+            connection.resume_reading()
         try:
             async with asyncio.timeout(None if deadline is None else deadline - monotonic()):
                 while not until():
@@ -59,31 +61,31 @@ class AsyncDispatcher:
         finally:
             self.waiting -= 1
 
-    def is_ahead(self) -> bool:
-        """Whether more data has come than those who are given it have asked for."""
-        return self.ahead > _MOST_AHEAD and not self.waiting
+    def has_read_ahead(self) -> bool:
+        """Whether enough data was read for tasks that are busy with earlier parts."""
+        return self.ahead > MAX_READ_AHEAD and not self.waiting
 
     async def close(self, why: str = _CLOSED) -> None:
-        """Close the connections, and wait until they have ended."""
+        """Close the connections and wait until they have ended."""
         for connection in self.hang_up(why):
-            await connection.parted()
+            await connection.wait_closed()
 
-    def abandon(self) -> None:
-        """Its event loop was closed: nothing of asyncio can be used, and nobody waits there."""
+    def abandon_connections(self) -> None:
+        """Close the sockets after the event loop was closed: asyncio cannot be used any more."""
         for connection in self._connections.values():
             hang_up(connection.transport)
         self._connections.clear()
 
-    def hang_up(self, why: str = _CLOSED) -> "list[_Connection]":
-        """Close the connections; foreground jobs not yet done are lost."""
+    def hang_up(self, why: str = _CLOSED) -> "list[_AsyncConnection]":
+        """Close the connections; foreground jobs that are not done are lost."""
         self._closing = True
         connections = list(self._connections.values())
         for connection in connections:
             connection.close(why)
         self._connections.clear()
-        if self._revival is not None:
-            self._revival.cancel()
-            self._revival = None
+        if self._resubmitting is not None:
+            self._resubmitting.cancel()
+            self._resubmitting = None
         lost, self._lost = self._lost, []
         for job in lost:
             if not job.done():
@@ -92,171 +94,172 @@ class AsyncDispatcher:
         return connections
 
     def submit_again(self, job: AsyncJob, error: GearmanError) -> None:
-        """Submit a job again that was lost by ``error``."""
+        """Resubmit a job that was lost by ``error``."""
         if self._closing:
             job._give_up(error)
             return
         self._lost.append(job)
-        if self._revival is None:
-            self._revival = asyncio.get_running_loop().create_task(self._revive())
+        if self._resubmitting is None:
+            self._resubmitting = asyncio.get_running_loop().create_task(self._resubmit_lost())
 
-    def job(self, given: Submit) -> AsyncJob:
-        """A job that is to be submitted. Raises ValueError or ArgumentTooLarge."""
-        manner = self.manner
+    def make_job(self, given: Submit) -> AsyncJob:
+        """A job to submit. Raises ValueError or ArgumentTooLarge."""
+        config = self.config
         job = AsyncJob(
             given,
-            prefix=manner.prefix,
+            prefix=config.prefix,
             resubmits=self._resubmits,
-            serializer=manner.serializer,
+            serializer=config.serializer,
         )
         job._dispatcher = self
         return job
 
-    def _load(self, server: Server) -> int:
+    def _count_in_flight(self, server: Server) -> int:
         connection = self._connections.get(server)
         return connection.session.in_flight if connection is not None else 0
 
-    def forget(self, job: AsyncJob) -> None:
-        """Drop what comes for this job; if it is lost, it stays so."""
+    def forget_job(self, job: AsyncJob) -> None:
+        """Drop what arrives for this job, and never resubmit it."""
         job.resubmits = 0
         for connection in self._connections.values():
             if connection.session.server == job.server:
-                connection.session.forget(job)
+                connection.session.forget_job(job)
 
-    async def submit(self, jobs: list[AsyncJob]) -> None:
-        """Submit jobs, many in one write, and wait until servers have answered for all."""
-        for batch in batches(jobs):
-            deadline = monotonic() + self.manner.submit_timeout
-            await self.start(batch)
-            await self._accepted(batch, deadline)
+    async def submit_jobs(self, jobs: list[AsyncJob]) -> None:
+        """Submit jobs, many in one write, and wait until servers have answered for all of them."""
+        for batch in split_batches(jobs):
+            deadline = monotonic() + self.config.submit_timeout
+            await self.write_jobs(batch)
+            await self._await_accepted(batch, deadline)
 
-    async def start(self, jobs: list[AsyncJob]) -> None:
-        """Write jobs to the servers that they go to."""
-        # Connections first: when there is none, nothing is written.
-        groups = self.router.groups(jobs, monotonic())
+    async def write_jobs(self, jobs: list[AsyncJob]) -> None:
+        """Write jobs to their servers."""
+        # Connect first: if no server can be reached, nothing is written.
+        groups = self.router.group_jobs(jobs, monotonic())
         ready = [
-            (self._living(order[0]) or await self.connected(order), group)
+            (self._find_open(order[0]) or await self.connect_first(order), group)
             for order, group in groups
         ]
         for connection, group in ready:
             for job in group:
-                connection.session.submit(job)
-            connection.flush()
+                connection.session.submit_job(job)
+            connection.write_queued()
         for connection, _ in ready:
-            await self.wait_until(connection.room, connection.room.is_set, None, "")
+            await self.wait_until(connection.writable, connection.writable.is_set, None, "")
 
-    async def _accepted(self, jobs: list[AsyncJob], deadline: float) -> None:
-        for job in reversed(jobs):  # the last to be answered first: one wait for most of them
-            limit = self.manner.submit_timeout
-            late = f"{job.server} did not accept {job.function} within {limit:g} s"
-            await job.accepted(deadline, late)
+    async def _await_accepted(self, jobs: list[AsyncJob], deadline: float) -> None:
+        for job in reversed(jobs):  # from the last: one wait for most of them
+            late = timeouts.not_accepted(job, self.config.submit_timeout)
+            await job._wait_accepted(deadline, late)
 
-    async def _revive(self) -> None:
-        """Submit all lost jobs together, and those that are lost meanwhile."""
+    async def _resubmit_lost(self) -> None:
+        """Resubmit all lost jobs together, and those that are lost meanwhile."""
         try:
             while self._lost:
                 jobs = list(self._lost)
                 try:
-                    await self.start(jobs)
+                    await self.write_jobs(jobs)
                 except GearmanError as error:
                     for job in jobs:
                         job._give_up(error)
                 self._lost = self._lost[len(jobs) :]
         finally:
-            if self._revival is asyncio.current_task():
-                self._revival = None
+            if self._resubmitting is asyncio.current_task():
+                self._resubmitting = None
 
-    def _living(self, server: Server) -> "_Connection | None":
+    def _find_open(self, server: Server) -> "_AsyncConnection | None":
         connection = self._connections.get(server)
         return connection if connection is not None and connection.session.error is None else None
 
-    async def connected(self, order: list[Server]) -> "_Connection":
+    async def connect_first(self, order: list[Server]) -> "_AsyncConnection":
         """A connection to the first of these servers that answers."""
-        for attempt in range(1, self.manner.retry.attempts + 1):
+        for attempt in range(1, self.config.retry.attempts + 1):
             failures = []
             for server in order:
                 try:
-                    connection = await self._open(server)
+                    connection = await self._open_connection(server)
                 except OSError as error:
-                    self.router.failed(server, monotonic())
-                    failures.append((str(server), why_not(error, self.manner.connect_timeout)))
+                    self.router.mark_failed(server, monotonic())
+                    failures.append((str(server), why_not(error, self.config.connect_timeout)))
                 else:
-                    self.router.reached(server)
+                    self.router.mark_reached(server)
                     return connection
-            if attempt < self.manner.retry.attempts:
-                await asyncio.sleep(self.manner.retry.pause(attempt))
+            if attempt < self.config.retry.attempts:
+                await asyncio.sleep(self.config.retry.pause_after(attempt))
         raise ServerUnavailable(failures)
 
-    async def _open(self, server: Server) -> "_Connection":
+    async def _open_connection(self, server: Server) -> "_AsyncConnection":
         async with self._lock:
-            if (living := self._living(server)) is not None:
+            if (living := self._find_open(server)) is not None:
                 return living
-            async with asyncio.timeout(self.manner.connect_timeout):
-                session = Session(str(server), self.manner.max_packet)
-                make = partial(_Connection, session, self.is_ahead)
+            async with asyncio.timeout(self.config.connect_timeout):
+                session = Session(str(server), self.config.max_packet)
+                make = partial(_AsyncConnection, session, self.has_read_ahead)
                 connection = self._connections[server] = await open_connection(make, server)
             return connection
 
-    async def status(self, ask: Callable[[Session], Question], server: str | None) -> JobStatus:
-        """What ``server`` says, or the first of all that knows the job."""
-        servers = self.router.named(server)
+    async def find_status(
+        self, ask: Callable[[Session], Question], server: str | None
+    ) -> JobStatus:
+        """The answer of ``server``; for None, of the first server that knows the job."""
+        servers = self.router.find_servers(server)
         status = None
         for one in servers:
             try:
-                connection = await self.connected([one])
+                connection = await self.connect_first([one])
             except ServerUnavailable:
                 if one is servers[-1] and status is None:
-                    raise  # not one has answered
+                    raise  # none has answered
                 continue
-            status = read_status(await self.ask(connection, ask))
+            status = read_status(await self.ask_server(connection, ask))
             if status.known:
                 break
         return status or JobStatus(False, False, 0, 0)
 
-    async def ask(
-        self, connection: "_Connection", ask: Callable[[Session], Question]
+    async def ask_server(
+        self, connection: "_AsyncConnection", ask: Callable[[Session], Question]
     ) -> list[bytes]:
-        """The answer to a question."""
+        """Ask a question and wait for its answer."""
         question, done = ask(connection.session), asyncio.Event()
         question.on_done = done.set
-        connection.flush()
-        late = f"no answer from {connection.session.server} within {self.manner.submit_timeout:g} s"
-        deadline = monotonic() + self.manner.submit_timeout
+        connection.write_queued()
+        late = timeouts.no_answer(connection.session.server, self.config.submit_timeout)
+        deadline = monotonic() + self.config.submit_timeout
         await self.wait_until(done, question.done, deadline, late)
-        return question.outcome()
+        return question.result()
 
 
-class _Connection(asyncio.Protocol):
-    """Carries a session's bytes; reads no further while ``is_ahead()`` and no task waits.
+class _AsyncConnection(asyncio.Protocol):
+    """Moves the bytes of a session; stops reading while ``has_read_ahead()``.
 
     asyncio sets TCP_NODELAY itself.
     """
 
-    def __init__(self, session: Session, is_ahead: Callable[[], bool]) -> None:
+    def __init__(self, session: Session, has_read_ahead: Callable[[], bool]) -> None:
         self.session = session
-        self._is_ahead = is_ahead
+        self._has_read_ahead = has_read_ahead
         self._paused = False
         self.transport: asyncio.Transport
-        self.room = asyncio.Event()  # the server reads what we write
-        self.room.set()
+        self.writable = asyncio.Event()  # set while the server keeps up with what is written
+        self.writable.set()
         self._gone = asyncio.Event()
 
-    def flush(self) -> None:
+    def write_queued(self) -> None:
         """Write what the session has queued."""
-        self.transport.write(self.session.take())
+        self.transport.write(self.session.take_output())
 
     def close(self, why: str) -> None:
-        """End it; whatever is awaited is lost, for this reason."""
-        self.session.lose(why)
+        """Close it; all jobs and questions on it are lost, for this reason."""
+        self.session.lose_connection(why)
         self.transport.close()
 
-    async def parted(self) -> None:
-        """Wait until what was written is out, and TLS has said goodbye; not for ever."""
+    async def wait_closed(self) -> None:
+        """Wait until the last bytes are sent and TLS is closed, at most CLOSE_TIMEOUT."""
         try:
-            async with asyncio.timeout(FAREWELL):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._gone.wait()
         except TimeoutError:
-            pass  # it takes no more bytes
+            pass  # the server does not read
         finally:
             self.transport.abort()
 
@@ -267,31 +270,31 @@ class _Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        self.session.receive(data)
+        self.session.receive_data(data)
         if self.session.error is not None:
             self.transport.close()
-        elif self._is_ahead():
+        elif self._has_read_ahead():
             self.transport.pause_reading()
             self._paused = True
 
-    def read_on(self) -> None:
-        """A task waits: read again."""
+    def resume_reading(self) -> None:
+        """Read again: a task waits."""
         if self._paused:
             self._paused = False
             self.transport.resume_reading()
 
     def pause_writing(self) -> None:
-        self.room.clear()
+        self.writable.clear()
 
     def resume_writing(self) -> None:
-        self.room.set()
+        self.writable.set()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.room.set()
+        self.writable.set()
         self._gone.set()
         if error is not None:
-            self.session.lose(why_not(error))
+            self.session.lose_connection(why_not(error))
         elif self.transport.get_extra_info("ssl_object") and not self.session.created_size:
-            self.session.lose(TURNED_AWAY)
+            self.session.lose_connection(TURNED_AWAY)
         else:
-            self.session.lose("it closed the connection")
+            self.session.lose_connection("it closed the connection")

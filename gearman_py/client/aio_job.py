@@ -1,4 +1,4 @@
-"""A job as an awaiting client has it: ``AsyncJob``."""
+"""A job of an AsyncClient: ``AsyncJob``."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Generator
@@ -6,6 +6,7 @@ from inspect import isawaitable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from gearman_py.client import timeouts
 from gearman_py.client.arguments import Submit, Timeout
 from gearman_py.client.job import ClientJob, JobState
 from gearman_py.errors import ConnectionLost, GearmanError, JobTimeout
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class AsyncJob(ClientJob):
-    """A job that was submitted; ``await job`` or ``await job.result()`` waits for it."""
+    """A submitted job; ``await job`` or ``await job.result()`` waits for it."""
 
     _dispatcher: "AsyncDispatcher"
 
@@ -25,28 +26,28 @@ class AsyncJob(ClientJob):
     ) -> None:
         super().__init__(given, prefix=prefix, resubmits=resubmits, serializer=serializer)
         self._changed = asyncio.Event()
-        self._handed_on = given.on_data is not None
+        self._streamed = given.on_data is not None
 
-    async def result(self, timeout: Timeout = ...) -> bytes:  # noqa: ASYNC109  Job's word
-        """As Job.result(). Callbacks given to submit() run in here."""
+    async def result(self, timeout: Timeout = ...) -> bytes:  # noqa: ASYNC109  as in Job
+        """As Job.result(). Callbacks given to submit() run inside this method."""
         self._must_have_result()
-        limit = self._dispatcher.manner.limit(timeout)
+        limit = self._dispatcher.config.resolve_timeout(timeout)
         deadline = None if limit is None else monotonic() + limit
-        late = f"no result of {self.function} within {limit} s (job {self.handle})"
+        late = timeouts.no_result(self, limit)
         while not self.done():
-            await self._wait(self._has_news, deadline, late)
-            await self.deliver()
-        await self.deliver()
-        return self._outcome()
+            await self._wait_until(self._has_news, deadline, late)
+            await self._run_callbacks()
+        await self._run_callbacks()
+        return self._result_or_raise()
 
     def _add_data(self, data: bytes) -> None:
-        """A part of the result has come."""
+        """A part of the result has arrived."""
         super()._add_data(data)
-        if self._handed_on:
+        if self._streamed:
             self._dispatcher.ahead += len(data)
 
-    async def deliver(self) -> None:
-        """Run the callbacks for what has happened since, and await those that are to be."""
+    async def _run_callbacks(self) -> None:
+        """Run the callbacks that are due, and await what they return if it is awaitable."""
         while self._news:
             heard = self._news.popleft()()
             if isawaitable(heard):
@@ -55,31 +56,33 @@ class AsyncJob(ClientJob):
     async def stream(self, timeout: Timeout = ...) -> AsyncIterator[bytes]:  # noqa: ASYNC109
         """As Job.stream()."""
         self._must_have_result()
-        self._handed_on = True
-        limit = self._dispatcher.manner.limit(timeout)
-        late = f"no next data of {self.function} within {limit} s (job {self.handle})"
+        self._streamed = True
+        limit = self._dispatcher.config.resolve_timeout(timeout)
+        late = timeouts.no_result(self, limit)
         ended = False
         while not ended:
-            ended = self.done()  # before the last look, as more may come while a part is handed on
-            for part in self._parts():
+            ended = self.done()  # first, as more may arrive while a part is processed
+            for part in self._take_parts():
                 yield part
             if not ended:
                 deadline = None if limit is None else monotonic() + limit
-                await self._wait(lambda: bool(self.data) or self._has_news(), deadline, late)
-                await self.deliver()
+                await self._wait_until(lambda: bool(self.data) or self._has_news(), deadline, late)
+                await self._run_callbacks()
         await self.result()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self.stream()
 
-    def must_be_here(self) -> None:
-        """Raises ConnectionLost for a job that another event loop would hear of."""
+    def _check_event_loop(self) -> None:
+        """Raise ConnectionLost for a job whose connection belongs to another event loop."""
         if not self.done() and self._dispatcher.loop is not asyncio.get_running_loop():
             why = "its connection belongs to another event loop"
             raise ConnectionLost(self.server, why, handle=self.handle)
 
-    async def _wait(self, until: Callable[[], bool], deadline: float | None, late: str) -> None:
-        self.must_be_here()
+    async def _wait_until(
+        self, until: Callable[[], bool], deadline: float | None, late: str
+    ) -> None:
+        self._check_event_loop()
         await self._dispatcher.wait_until(self._changed, until, deadline, late)
 
     def __await__(self) -> Generator[Any, None, bytes]:
@@ -87,7 +90,7 @@ class AsyncJob(ClientJob):
 
     async def exception(
         self,
-        timeout: Timeout = ...,  # noqa: ASYNC109  Job's word
+        timeout: Timeout = ...,  # noqa: ASYNC109  as in Job
     ) -> GearmanError | None:
         """As Job.exception()."""
         try:
@@ -98,23 +101,23 @@ class AsyncJob(ClientJob):
             return error
         return None
 
-    async def value(self, timeout: Timeout = ...) -> Any:  # noqa: ASYNC109  Job's word
+    async def value(self, timeout: Timeout = ...) -> Any:  # noqa: ASYNC109  as in Job
         """As Job.value()."""
-        return self._dispatcher.manner.serializer.loads(await self.result(timeout))
+        return self._dispatcher.config.serializer.loads(await self.result(timeout))
 
-    async def ended(self, deadline: float | None, late: str) -> None:
+    async def _wait_ended(self, deadline: float | None, late: str) -> None:
         """Wait until it has ended. Raises JobTimeout(late)."""
-        await self._wait(self.done, deadline, late)
+        await self._wait_until(self.done, deadline, late)
 
-    async def accepted(self, deadline: float, late: str) -> None:
-        """Wait until a server has answered for it. Raises JobTimeout(late)."""
+    async def _wait_accepted(self, deadline: float, late: str) -> None:
+        """Wait until a server has accepted or refused it. Raises JobTimeout(late)."""
         await self._dispatcher.wait_until(
             self._changed, lambda: self.state is not JobState.SUBMITTED, deadline, late
         )
 
-    def _wake(self) -> None:
+    def _notify_waiters(self) -> None:
         self._changed.set()
-        super()._wake()
+        super()._notify_waiters()
 
-    def _again(self, error: GearmanError) -> None:
+    def _submit_again(self, error: GearmanError) -> None:
         self._dispatcher.submit_again(self, error)

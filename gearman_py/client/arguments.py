@@ -1,4 +1,4 @@
-"""What callers give, as it goes on the wire."""
+"""The arguments of callers, checked and converted to what goes on the wire."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Priority = Literal["low", "normal", "high"]
 Unique = str | bytes | Literal[True] | None
 At = datetime | float | None
 OnData = Callable[[bytes], object]
-"""In an AsyncClient it may be ``async``: what it returns is awaited."""
+"""With AsyncClient it may be ``async``: what it returns is awaited."""
 OnStatus = Callable[[int, int], object]
 Timeout = float | EllipsisType | None
 """Seconds, None for no limit, or ... for the client's own limit."""
@@ -25,7 +25,7 @@ BY_CONTENT = "-"  # the unique that means: the workload is the key
 
 @dataclass(slots=True, kw_only=True)
 class Submit:
-    """What submit() is told of a job, for submit_many()."""
+    """The arguments of submit() as one object, for submit_many()."""
 
     function: str
     workload: Data = b""
@@ -41,7 +41,7 @@ class Submit:
 
 
 class Options(TypedDict, total=False):
-    """What call() and map() may be told of a job; see Client.submit()."""
+    """The options of call() and map(); see Client.submit()."""
 
     unique: Unique
     priority: Priority
@@ -54,13 +54,13 @@ class Options(TypedDict, total=False):
 
 
 class SubmitOptions(Options, total=False):
-    """What submit() may be told beside function and workload; see Client.submit()."""
+    """The options of submit(); see there."""
 
     value: Any
 
 
 class MapOptions(Options, total=False):
-    """What map() may be told beside function and workloads; see Client.map()."""
+    """The options of call_map(); see Client.map()."""
 
     in_flight: int
     in_flight_bytes: int
@@ -70,14 +70,14 @@ class MapOptions(Options, total=False):
 
 
 def with_priority(priority: Priority, options: SubmitOptions) -> SubmitOptions:
-    """The options, with the priority that a method's name says. Raises TypeError for another."""
+    """The options with the priority in a method's name. Raises TypeError if they have one."""
     if "priority" in options:
-        raise TypeError(f"this method's name says that the priority is {priority}")
+        raise TypeError(f"the name of this method sets the priority to {priority}")
     return {**options, "priority": priority}
 
 
 def as_bytes(data: Data) -> bytes:
-    """A workload as it goes on the wire: text is UTF-8. Raises TypeError for what is neither."""
+    """A workload as it goes on the wire: text as UTF-8. Raises TypeError for other types."""
     if isinstance(data, str):
         return data.encode()
     if type(data) is bytes:
@@ -86,14 +86,14 @@ def as_bytes(data: Data) -> bytes:
         return bytes(memoryview(data))  # bytes(5) would be five NULs
     except TypeError:
         kind = type(data).__name__
-        text = f"a workload is bytes or str, not {kind}: call() takes other values"
+        text = f"a workload is bytes or str, not {kind}; call() takes other values"
         raise TypeError(text) from None
 
 
 def as_unique(unique: Unique) -> str:
-    """A unique as it goes on the wire; True means: the same workload is the same job.
+    """A unique as it goes on the wire; True means that the workload identifies the job.
 
-    Raises ArgumentTooLarge over 64 bytes, ValueError for a NUL in it.
+    Raises ArgumentTooLarge over 64 bytes, ValueError if it contains a NUL.
     """
     if unique is True:
         return BY_CONTENT
@@ -108,31 +108,31 @@ def as_unique(unique: Unique) -> str:
 
 
 def as_function(function: str) -> str:
-    """A function's name, checked. Raises ValueError when it is empty or holds a NUL."""
+    """The name of a function. Raises ValueError if it is empty or contains a NUL."""
     if not function:
-        raise ValueError("a job needs the name of a function, and it is empty")
+        raise ValueError("the name of the function is empty")
     return _without_nul("function", function)
 
 
 def as_epoch(at: At) -> int | None:
-    """Whole seconds since 1970, never before the time that was meant. Raises ValueError."""
+    """Whole seconds since 1970, rounded up. Raises ValueError."""
     if at is None:
         return None
     seconds = at.timestamp() if isinstance(at, datetime) else float(at)
     if not 0 <= seconds < 2**63:
-        raise ValueError(f"at={at!r} is no time since 1970")
+        raise ValueError(f"at={at!r} is not a time since 1970")
     return int(seconds) + (seconds % 1 > 0)
 
 
 T = TypeVar("T")
 
 
-def batches(jobs: list[T]) -> Iterator[list[T]]:
-    """The jobs in as many as are written at once, and accepted before more are."""
+def split_batches(jobs: list[T]) -> Iterator[list[T]]:
+    """The jobs in groups, each written at once and accepted before the next."""
     return (jobs[start : start + _BATCH] for start in range(0, len(jobs), _BATCH))
 
 
 def _without_nul(what: str, name: str) -> str:
     if "\0" in name:
-        raise ValueError(f"the {what} {name!r} holds a NUL, which ends names on the wire")
+        raise ValueError(f"the {what} {name!r} contains a NUL, which ends names on the wire")
     return name

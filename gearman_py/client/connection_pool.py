@@ -1,7 +1,7 @@
 """The connections of a blocking client, one for each server, shared by its threads.
 
-There is no helper thread. Of the threads that wait one reads the sockets, for all of them;
-when it has what it waited for, another takes over.
+The client has no thread of its own. One of the waiting threads reads the sockets for all of them;
+when it has what it waited for, another one takes over.
 """
 
 import select
@@ -21,23 +21,25 @@ from gearman_py.net.dial import connect
 from gearman_py.net.servers import Server, why_not
 
 _READ_SIZE = 256 * 1024
-BEAT = 1  # second, for which a read may wait before it looks at the deadline
+READ_INTERVAL = 1  # second: how long a read blocks before the deadline is checked
 
 
-class Connection:
-    """A socket and the session on it. Its hub's lock guards the session, not the socket."""
+class PooledConnection:
+    """A socket and its session. The lock of the pool guards the session, not the socket."""
 
     def __init__(self, server: Server, connection: socket.socket, max_packet: int) -> None:
         self.socket = connection
         self.socket.setblocking(True)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, Struct("@ll").pack(BEAT, 0))
+        self.socket.setsockopt(
+            socket.SOL_SOCKET, socket.SO_RCVTIMEO, Struct("@ll").pack(READ_INTERVAL, 0)
+        )
         self.fd = connection.fileno()
         self.session = Session(str(server), max_packet)
         self._least = 1
         self.writing = Lock()  # keeps bytes in the order in which the session expects answers
 
     def has_unread(self) -> bool:
-        """Whether there is something to be read: bytes, or the end."""
+        """Whether bytes, or the end of the connection, can be read."""
         try:
             self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -46,9 +48,11 @@ class Connection:
             pass
         return True
 
-    def fetch(self, flags: int = socket.MSG_DONTWAIT) -> bytes | OSError | None:
-        """What has come (nothing at the end), why nothing can, or None; with 0 for ``flags`` it
-        waits for it, for a beat."""
+    def read_available(self, flags: int = socket.MSG_DONTWAIT) -> bytes | OSError | None:
+        """The bytes that have arrived (b"" at the end), the error, or None if there is nothing.
+
+        With ``flags=0`` it waits, for READ_INTERVAL.
+        """
         try:
             return self.socket.recv(_READ_SIZE, flags)
         except BlockingIOError:
@@ -57,67 +61,69 @@ class Connection:
             return error
 
     def await_bytes(self, least: int) -> None:
-        """Let reads that wait wait for so many bytes, or a beat, and then give what there is."""
+        """Have blocking reads wait for at least ``least`` bytes, or READ_INTERVAL."""
         if least != self._least:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least)
             self._least = least
 
-    def take(self, fetched: bytes | OSError | None) -> None:
-        """Let the session have it."""
+    def feed_session(self, fetched: bytes | OSError | None) -> None:
+        """Pass the result of read_available() to the session."""
         if isinstance(fetched, OSError):
-            self.session.lose(why_not(fetched))
+            self.session.lose_connection(why_not(fetched))
         elif fetched:
-            self.session.receive(fetched)
+            self.session.receive_data(fetched)
         elif fetched is not None:
-            self.session.lose("it closed the connection")
+            self.session.lose_connection("it closed the connection")
 
 
-class Hub:
-    """All connections, and waiting on them. ``revive`` is given jobs that were lost and are to
-    be submitted again, in a thread that waits. ``sole``: there will be one connection.
-    ``max_packet``: see Session."""
+class ConnectionPool:
+    """All connections, and waiting for them.
+
+    ``resubmit`` is called with lost jobs to submit again, in a waiting thread. ``sole``: there is
+    only one server. ``max_packet``: see Session.
+    """
 
     def __init__(
-        self, revive: Callable[[list[ClientJob]], object], *, sole: bool, max_packet: int
+        self, resubmit: Callable[[list[ClientJob]], object], *, sole: bool, max_packet: int
     ) -> None:
         self._sole, self._max_packet = sole, max_packet
-        self.changed = Condition()  # guards all of it
+        self.changed = Condition()  # guards everything here
         self.lost: deque[ClientJob] = deque()
-        self._revive = revive
-        self._connections: dict[Server, Connection] = {}
-        self._by_fd: dict[int, Connection] = {}
+        self._resubmit = resubmit
+        self._connections: dict[Server, PooledConnection] = {}
+        self._by_fd: dict[int, PooledConnection] = {}
         self._poll = select.poll()
         self._reading = False
-        self._followers = 0  # threads that wait for another to read
+        self._followers = 0  # threads that wait while another one reads
         self._wakers: tuple[socket.socket, socket.socket] | None = None
 
-    def load(self, server: Server) -> int:
-        """How many jobs are in flight to ``server``."""
+    def count_in_flight(self, server: Server) -> int:
+        """The number of jobs in flight to ``server``."""
         connection = self._connections.get(server)
         return connection.session.in_flight if connection is not None else 0
 
-    def connected(self, server: Server, timeout: float) -> Connection:
-        """The connection to ``server``, made within so many seconds. Raises OSError."""
+    def get_connection(self, server: Server, timeout: float) -> PooledConnection:
+        """The connection to ``server``, opened within ``timeout`` seconds. Raises OSError."""
         with self.changed:
-            connection = self._living(server)
+            connection = self._find_open(server)
             while connection is not None and not self._reading and connection.has_unread():
-                self._look(0.0)  # the end of a connection comes after what was sent before it
-                connection = self._living(server)
+                self._read_once(0.0)  # a pending end is read after what was sent before it
+                connection = self._find_open(server)
             if connection is not None:
                 return connection
         made = connect(server, timeout)
         with self.changed:
-            if (connection := self._living(server)) is not None:
+            if (connection := self._find_open(server)) is not None:
                 made.close()  # another thread was faster
                 return connection
-            connection = Connection(server, made, self._max_packet)
+            connection = PooledConnection(server, made, self._max_packet)
             self._connections[server] = connection
             self._by_fd[connection.fd] = connection
             self._poll.register(connection.fd, select.POLLIN)
-            self._wake()  # whoever polls is to poll this one too
+            self._wake_poller()  # the thread that polls has to poll this one too
             return connection
 
-    def _wake(self) -> None:
+    def _wake_poller(self) -> None:
         if self._wakers is None:
             self._wakers = socket.socketpair()
             self._wakers[1].setblocking(False)
@@ -125,49 +131,49 @@ class Hub:
         elif self._reading:
             self._wakers[0].send(b"w")
 
-    def _living(self, server: Server) -> Connection | None:
+    def _find_open(self, server: Server) -> PooledConnection | None:
         connection = self._connections.get(server)
         return connection if connection is not None and connection.session.error is None else None
 
-    def send(
-        self, connection: Connection, ask: Callable[[Session], object], deadline: float
+    def send_request(
+        self, connection: PooledConnection, ask: Callable[[Session], object], deadline: float
     ) -> bool:
-        """Let ``ask`` queue something in a session, and write it; False if that had ended before.
+        """Have ``ask`` queue bytes in the session, and write them; False if it had ended before.
 
-        An end that comes while it is written is told to all that is awaited on it.
+        If the connection ends while it is written to, all jobs and questions on it are lost.
         """
         with connection.writing:
             with self.changed:
                 if connection.session.error is not None:
                     return False
                 ask(connection.session)
-                out = memoryview(connection.session.take())
+                out = memoryview(connection.session.take_output())
             try:
                 while out:
-                    out = out[self._write(connection, out, deadline) :]
+                    out = out[self._write_some(connection, out, deadline) :]
             except OSError as error:
-                self.close(connection, why_not(error))
-            except BaseException:  # ^C: half a packet may be out, and nothing can follow it
-                self.close(connection, "interrupted while it was written to")
+                self.close_connection(connection, why_not(error))
+            except BaseException:  # ^C: half a packet may have been sent
+                self.close_connection(connection, "interrupted while it was written to")
                 raise
         return True
 
-    def _write(self, connection: Connection, out: memoryview, deadline: float) -> int:
+    def _write_some(self, connection: PooledConnection, out: memoryview, deadline: float) -> int:
         try:
             return connection.socket.send(out, socket.MSG_DONTWAIT)
         except BlockingIOError:
             pass
-        # The server may wait for us to read before it takes more.
+        # The server may not read more until we have read its answers.
         connection.await_bytes(1)
         poll = select.poll()
         poll.register(connection.fd, select.POLLOUT | select.POLLIN)
-        events = poll.poll(_milliseconds(deadline))
+        events = poll.poll(_to_milliseconds(deadline))
         if not events:
-            raise TimeoutError("it takes no more bytes")
+            raise TimeoutError("it does not read what is sent")
         if events[0][1] & select.POLLIN:
             with self.changed:
                 if not self._reading and connection.session.error is None:
-                    connection.take(connection.fetch())
+                    connection.feed_session(connection.read_available())
                     self.changed.notify_all()
                 elif connection.session.error is None:
                     self.changed.wait(0.01)
@@ -175,127 +181,129 @@ class Hub:
                     raise ConnectionAbortedError("it closed the connection")
         return 0
 
-    def wait(
+    def wait_until(
         self, until: Callable[[], bool], deadline: float | None, *, job: ClientJob | None = None
     ) -> bool:
-        """Read, or let another thread read, until ``until()``; False when ``deadline`` came first.
+        """Read, or let another thread read, until ``until()``; False if ``deadline`` passes first.
 
-        Looks at the sockets at least once, also when the deadline has passed already. ``job``
-        says that its JOB_CREATED alone is no reason to come back.
+        Reads at least once, even if the deadline has passed. With ``job``, its JOB_CREATED alone
+        does not end a blocking read.
         """
         with self.changed:
             while not until():
                 late = deadline is not None and monotonic() >= deadline
                 if self.lost and not late:
-                    self._revive_lost()
+                    self._resubmit_lost()
                 elif self._reading:
-                    if late or not self._follow(deadline):
+                    if late or not self._wait_for_reader(deadline):
                         return until()
                 else:
-                    self._look(deadline, job)
+                    self._read_once(deadline, job)
                     if late:
                         return until()
         return True
 
-    def _follow(self, deadline: float | None) -> bool:
-        """Wait for what another thread reads; False when ``deadline`` came first."""
+    def _wait_for_reader(self, deadline: float | None) -> bool:
+        """Wait while another thread reads; False if ``deadline`` passes first."""
         self._followers += 1
         try:
-            return self.changed.wait(_remaining(deadline))
+            return self.changed.wait(_seconds_left(deadline))
         finally:
             self._followers -= 1
 
-    def _revive_lost(self) -> None:
+    def _resubmit_lost(self) -> None:
         jobs = list(dict.fromkeys(self.lost))
         self.lost.clear()
         self.changed.release()
         try:
-            self._revive(jobs)
-        except BaseException:  # ^C, most likely while it connects
+            self._resubmit(jobs)
+        except BaseException:  # ^C, most likely while connecting
             self.lost.extend(jobs)
             raise
         finally:
             self.changed.acquire()
             self.changed.notify_all()
 
-    def _look(self, deadline: float | None, job: ClientJob | None = None) -> None:
-        """Read once what comes until ``deadline``, with the lock let go meanwhile."""
+    def _read_once(self, deadline: float | None, job: ClientJob | None = None) -> None:
+        """Read once, at most until ``deadline``; the lock is released meanwhile."""
         remaining = None if deadline is None else deadline - monotonic()
-        if self._sole and self._by_fd and (remaining is None or remaining > BEAT):
+        if self._sole and self._by_fd and (remaining is None or remaining > READ_INTERVAL):
             connection = next(iter(self._by_fd.values()))
             created = job is not None and job.state is JobState.SUBMITTED
             connection.await_bytes(connection.session.created_size + 1 if created else 1)
-            self._listen(connection)
+            self._read_sole(connection)
             return
         for connection in self._by_fd.values():
             connection.await_bytes(1)
         self._reading = True
         self.changed.release()
         try:
-            beat = keepalive.INTERVAL if remaining is None else min(remaining, keepalive.INTERVAL)
-            ready = self._poll.poll(max(0.0, beat * 1000))
+            interval = (
+                keepalive.INTERVAL if remaining is None else min(remaining, keepalive.INTERVAL)
+            )
+            ready = self._poll.poll(max(0.0, interval * 1000))
         finally:
-            self._read_by_us()
+            self._stop_reading()
         for fd, _ in ready:
             ready_one = self._by_fd.get(fd)
             if ready_one is None:
-                assert self._wakers is not None  # noqa: S101  what else is polled
+                assert self._wakers is not None  # noqa: S101  only they are polled besides
                 self._wakers[1].recv(1000)
                 continue
             if ready_one.session.error is None:
-                ready_one.take(ready_one.fetch())
+                ready_one.feed_session(ready_one.read_available())
             if ready_one.session.error is not None:
-                self._drop(ready_one)
+                self._drop_connection(ready_one)
         if not ready:
             for silent in list(self._by_fd.values()):
                 self._drop_if_gone(silent)
 
-    def _drop_if_gone(self, connection: Connection) -> None:
+    def _drop_if_gone(self, connection: PooledConnection) -> None:
         if keepalive.gone(connection.socket):
-            connection.session.lose("it does not answer")
-            self._drop(connection)
+            connection.session.lose_connection("it does not answer")
+            self._drop_connection(connection)
 
-    def _listen(self, connection: Connection) -> None:
-        """Read once from the one connection there is: a system call less than to poll first."""
+    def _read_sole(self, connection: PooledConnection) -> None:
+        """Read once from the only connection: one system call less than polling first."""
         self._reading = True
         self.changed.release()
         try:
-            fetched = connection.fetch(0)
+            fetched = connection.read_available(0)
         finally:
-            self._read_by_us()
+            self._stop_reading()
         if connection.session.error is None:
-            connection.take(fetched)
+            connection.feed_session(fetched)
         if connection.session.error is not None:
-            self._drop(connection)
+            self._drop_connection(connection)
         elif fetched is None:
             self._drop_if_gone(connection)
 
-    def _read_by_us(self) -> None:
+    def _stop_reading(self) -> None:
         self.changed.acquire()
         self._reading = False
         if self._followers:
             self.changed.notify_all()
 
-    def forget(self, job: ClientJob) -> None:
-        """Drop what comes for this job; if it is lost, it stays so."""
+    def forget_job(self, job: ClientJob) -> None:
+        """Drop what arrives for this job, and never resubmit it."""
         with self.changed:
             job.resubmits = 0
             for connection in self._connections.values():
                 if connection.session.server == job.server:
-                    connection.session.forget(job)
+                    connection.session.forget_job(job)
 
-    def close(self, connection: Connection, why: str) -> None:
-        """End it; whatever is awaited is lost, for this reason."""
+    def close_connection(self, connection: PooledConnection, why: str) -> None:
+        """Close it; all jobs and questions on it are lost, for this reason."""
         with self.changed:
             if connection.session.error is None:
-                connection.session.lose(why)
+                connection.session.lose_connection(why)
                 with suppress(OSError):
                     connection.socket.shutdown(socket.SHUT_RDWR)
-            if not self._reading:  # a thread that polls it wakes from the shutdown, and drops it
-                self._drop(connection)
+            if not self._reading:  # else the polling thread wakes up and drops it
+                self._drop_connection(connection)
             self.changed.notify_all()
 
-    def _drop(self, connection: Connection) -> None:
+    def _drop_connection(self, connection: PooledConnection) -> None:
         for server, one in list(self._connections.items()):
             if one is connection:
                 del self._connections[server]
@@ -304,9 +312,9 @@ class Hub:
         connection.socket.close()
 
     def close_all(self) -> None:
-        """End all of them."""
+        """Close all connections."""
         for connection in list(self._connections.values()):
-            self.close(connection, "closed by this client")
+            self.close_connection(connection, "closed by this client")
         with self.changed:
             while self.lost:
                 job = self.lost.popleft()
@@ -316,9 +324,9 @@ class Hub:
                     waker.close()
 
 
-def _milliseconds(deadline: float | None) -> float | None:
+def _to_milliseconds(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - monotonic()) * 1000
 
 
-def _remaining(deadline: float | None) -> float | None:
+def _seconds_left(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - monotonic())

@@ -1,4 +1,4 @@
-"""How a blocking client's jobs get to servers: connections, batches, jobs that were lost."""
+"""How the jobs of a blocking client reach servers: connections, batches, lost jobs."""
 
 import os
 import time
@@ -9,80 +9,84 @@ from time import monotonic
 from typing import Any
 from weakref import WeakSet
 
-from gearman_py.client.arguments import Submit, Timeout, batches
-from gearman_py.client.connection_pool import Connection, Hub
+from gearman_py.client import timeouts
+from gearman_py.client.arguments import Submit, Timeout, split_batches
+from gearman_py.client.config import ClientConfig
+from gearman_py.client.connection_pool import ConnectionPool, PooledConnection
 from gearman_py.client.job import ClientJob, JobState, JobStatus
-from gearman_py.client.routing import Manner, Router
+from gearman_py.client.routing import Router
 from gearman_py.client.session import Question, Session, read_status
 from gearman_py.errors import ConnectionLost, GearmanError, JobTimeout, ServerUnavailable
 from gearman_py.net.servers import Server, why_not
 
 
 class Job(ClientJob):
-    """A job that was submitted; ``result()`` waits for it."""
+    """A submitted job; ``result()`` waits for it."""
 
     _dispatcher: "Dispatcher"
-    generation = 0  # how often the process had been forked when it was made
+    _generation = 0  # the number of forks before it was made
 
     def result(self, timeout: Timeout = ...) -> bytes:
         """The workload of WORK_COMPLETE; data sent before it is in ``data``.
 
-        ``timeout`` is in seconds, None for ever; left out, it is the client's. Raises
-        JobFailed, JobException, JobTimeout or ConnectionLost. After a JobTimeout the job
-        goes on: ask again. Callbacks given to submit() run in here.
+        ``timeout`` is in seconds; None means no limit, the default is the client's. Raises
+        JobFailed, JobException, JobTimeout or ConnectionLost. After a JobTimeout the job goes on:
+        call it again. Callbacks given to submit() run inside this method.
         """
         self._must_have_result()
-        limit = self._dispatcher.manner.limit(timeout)
-        return self.result_by(None if limit is None else monotonic() + limit, limit)
+        limit = self._dispatcher.config.resolve_timeout(timeout)
+        return self._result_by(None if limit is None else monotonic() + limit, limit)
 
-    def must_not_await(self) -> None:
-        """Raises ValueError for a callback that is ``async``."""
+    def _reject_async_callbacks(self) -> None:
+        """Raise ValueError for an ``async`` callback."""
         for callback in (self._on_data, self._on_warning, self._on_status):
             if callback is not None and iscoroutinefunction(callback):
-                raise ValueError(f"{callback!r} is to be awaited, which AsyncClient does")
+                raise ValueError(f"{callback!r} is async; use AsyncClient, which awaits callbacks")
 
-    def result_by(self, deadline: float | None, limit: float | None) -> bytes:
-        """result(), until ``deadline``, which is ``limit`` seconds from when it was asked for."""
+    def _result_by(self, deadline: float | None, limit: float | None) -> bytes:
+        """result() until ``deadline``, ``limit`` seconds after the call."""
         while not self.done():
-            self._wait(self._has_news, deadline, limit)
-            self.deliver()
-        self.deliver()
-        return self._outcome()
+            self._wait_until(self._has_news, deadline, limit)
+            self._run_callbacks()
+        self._run_callbacks()
+        return self._result_or_raise()
 
-    def deliver(self) -> None:
-        """Run the callbacks for what has happened since."""
+    def _run_callbacks(self) -> None:
+        """Run the callbacks that are due."""
         while self._news:
             self._news.popleft()()
 
     def stream(self, timeout: Timeout = ...) -> Iterator[bytes]:
-        """The data that the worker sends before its result, part by part as it comes.
+        """Yield the data that the worker sends before its result, part by part as it arrives.
 
-        What is handed on is not kept. It ends when the job has ended: result() has the rest.
-        ``timeout`` is for the next part. Raises what result() raises.
+        Parts that were yielded are not kept. It ends when the job has ended; result() returns the
+        rest. ``timeout`` applies to each part. Raises what result() raises.
         """
         self._must_have_result()
-        limit = self._dispatcher.manner.limit(timeout)
+        limit = self._dispatcher.config.resolve_timeout(timeout)
         ended = False
         while not ended:
-            ended = self.done()  # before the last look, as more may come while a part is handed on
-            yield from self._parts()
+            ended = self.done()  # first, as more may arrive while a part is processed
+            yield from self._take_parts()
             if not ended:
                 deadline = None if limit is None else monotonic() + limit
-                self._wait(lambda: bool(self.data) or self._has_news(), deadline, limit)
-                self.deliver()
+                self._wait_until(lambda: bool(self.data) or self._has_news(), deadline, limit)
+                self._run_callbacks()
         self.result()
 
     __iter__ = stream
 
-    def _wait(self, until: Callable[[], bool], deadline: float | None, limit: float | None) -> None:
-        if not self.done() and self.generation != self._dispatcher.generation:
-            why = "its connection belongs to the process that this one was forked from"
+    def _wait_until(
+        self, until: Callable[[], bool], deadline: float | None, limit: float | None
+    ) -> None:
+        if not self.done() and self._generation != self._dispatcher._generation:
+            why = "its connection belongs to the parent process"
             raise ConnectionLost(self.server, why, handle=self.handle)
         if not self._dispatcher.wait_until(until, deadline):
-            raise JobTimeout(f"no result of {self.function} within {limit:g} s (job {self.handle})")
+            raise JobTimeout(timeouts.no_result(self, limit))
 
     def exception(self, timeout: Timeout = ...) -> GearmanError | None:
-        """Why the job failed, once it has ended; None when it is complete."""
+        """Wait for the end of the job and return why it failed; None if it is complete."""
         try:
             self.result(timeout)
         except JobTimeout:
@@ -92,182 +96,188 @@ class Job(ClientJob):
         return None
 
     def value(self, timeout: Timeout = ...) -> Any:
-        """result(), as the client's serializer reads it."""
-        return self._dispatcher.manner.serializer.loads(self.result(timeout))
+        """result(), decoded by the client's serializer."""
+        return self._dispatcher.config.serializer.loads(self.result(timeout))
 
-    def _again(self, error: GearmanError) -> None:
+    def _submit_again(self, error: GearmanError) -> None:
         self._dispatcher.submit_again(self, error)
 
 
 class Dispatcher:
-    """One for each client; ``Manner`` is what the client was told."""
+    """One for each client."""
 
-    def __init__(self, manner: Manner) -> None:
-        self.manner = manner
-        self._resubmits = manner.resubmits
-        self.router = Router(manner.servers, lambda server: self.hub.load(server))
+    def __init__(self, config: ClientConfig) -> None:
+        self.config = config
+        self._resubmits = config.max_resubmits
+        self.router = Router(config.servers, lambda server: self.pool.count_in_flight(server))
         self._lock = Lock()
-        self._hub: Hub | None = None
+        self._pool: ConnectionPool | None = None
         self._closing = False
-        self.generation = 0
+        self._generation = 0
         _dispatchers.add(self)
 
     def close(self) -> None:
-        """Close the connections; foreground jobs not yet done are lost."""
-        if self._hub is not None:
+        """Close the connections; foreground jobs that are not done are lost."""
+        if self._pool is not None:
             self._closing = True
-            self._hub.close_all()
-            self._hub = None
+            self._pool.close_all()
+            self._pool = None
             self._closing = False
 
     def wait_until(self, until: Callable[[], bool], deadline: float | None) -> bool:
-        """Read until ``until()``; False when ``deadline`` came first."""
-        return self.hub.wait(until, deadline)
+        """Read until ``until()``; False if ``deadline`` passes first."""
+        return self.pool.wait_until(until, deadline)
 
     def submit_again(self, job: Job, error: GearmanError) -> None:
-        """Have a thread that waits submit a job again that was lost by ``error``."""
+        """Have a waiting thread resubmit a job that was lost by ``error``."""
         if self._closing:
             job._give_up(error)
         else:
-            self.hub.lost.append(job)
+            self.pool.lost.append(job)
 
     @property
-    def hub(self) -> Hub:
+    def pool(self) -> ConnectionPool:
         """The connections of this process."""
-        if (hub := self._hub) is not None:
-            return hub
+        if (pool := self._pool) is not None:
+            return pool
         with self._lock:
-            if self._hub is None:
+            if self._pool is None:
                 sole = len(self.router.servers) == 1
-                self._hub = Hub(self._revive, sole=sole, max_packet=self.manner.max_packet)
-            return self._hub
+                self._pool = ConnectionPool(
+                    self._resubmit_lost, sole=sole, max_packet=self.config.max_packet
+                )
+            return self._pool
 
-    def forked(self) -> None:
-        """In a forked child: the parent's connections are not ours to use."""
+    def reset_after_fork(self) -> None:
+        """Leave the parent's connections alone in a forked child."""
         self._lock = Lock()
-        self._hub = None
-        self.generation += 1
+        self._pool = None
+        self._generation += 1
 
-    def job(self, given: Submit) -> Job:
-        """A job that is to be submitted. Raises ValueError or ArgumentTooLarge."""
-        manner = self.manner
+    def make_job(self, given: Submit) -> Job:
+        """A job to submit. Raises ValueError or ArgumentTooLarge."""
+        config = self.config
         job = Job(
             given,
-            prefix=manner.prefix,
+            prefix=config.prefix,
             resubmits=self._resubmits,
-            serializer=manner.serializer,
+            serializer=config.serializer,
         )
         if given.on_data or given.on_warning or given.on_status:
-            job.must_not_await()
+            job._reject_async_callbacks()
         job._dispatcher = self
-        job.generation = self.generation
+        job._generation = self._generation
         return job
 
-    def submit(self, jobs: list[Job]) -> None:
-        """Submit jobs, many in one write, and wait until servers have answered for all."""
-        for batch in batches(jobs):
-            deadline = monotonic() + self.manner.submit_timeout
-            self.start(batch, deadline)
-            self._accepted(batch, deadline)
+    def submit_jobs(self, jobs: list[Job]) -> None:
+        """Submit jobs, many in one write, and wait until servers have answered for all of them."""
+        for batch in split_batches(jobs):
+            deadline = monotonic() + self.config.submit_timeout
+            self.write_jobs(batch, deadline)
+            self._await_accepted(batch, deadline)
 
-    def start(self, jobs: list[Job], deadline: float) -> None:
-        """Write jobs to the servers that they go to."""
-        # Connections first: when there is none, nothing is written.
-        groups = self.router.groups(jobs, monotonic())
-        ready = [(self.connected(order), group) for order, group in groups]
+    def write_jobs(self, jobs: list[Job], deadline: float) -> None:
+        """Write jobs to their servers."""
+        # Connect first: if no server can be reached, nothing is written.
+        groups = self.router.group_jobs(jobs, monotonic())
+        ready = [(self.connect_first(order), group) for order, group in groups]
         for connection, group in ready:
-            self._write(connection, group, deadline)
+            self._write_to(connection, group, deadline)
 
-    def _write(self, connection: Connection, jobs: list[Job], deadline: float) -> None:
-        def submit(session: Session) -> None:
+    def _write_to(self, connection: PooledConnection, jobs: list[Job], deadline: float) -> None:
+        def queue_jobs(session: Session) -> None:
             for job in jobs:
-                session.submit(job)
+                session.submit_job(job)
 
-        if not self.hub.send(connection, submit, deadline):
-            self.start(jobs, deadline)  # it had ended, and nothing was written
+        if not self.pool.send_request(connection, queue_jobs, deadline):
+            self.write_jobs(jobs, deadline)  # it had ended before anything was written
 
-    def _accepted(self, jobs: list[Job], deadline: float) -> None:
+    def _await_accepted(self, jobs: list[Job], deadline: float) -> None:
         waiting = JobState.SUBMITTED
         if not self.wait_until(
             lambda: all(job.state is not waiting for job in reversed(jobs)), deadline
         ):
             job = next(job for job in jobs if job.state is waiting)
-            limit = self.manner.submit_timeout
-            raise JobTimeout(f"{job.server} did not accept {job.function} within {limit:g} s")
+            raise JobTimeout(timeouts.not_accepted(job, self.config.submit_timeout))
 
-    def result(self, job: Job, accept_by: float, timeout: Timeout) -> bytes:
-        """The result of a job just written, as submit() and Job.result() give it.
+    def await_result(self, job: Job, accept_by: float, timeout: Timeout) -> bytes:
+        """The result of a job that was just written, with the errors of submit() and result().
 
-        A server says JOB_CREATED at once, and the result when there is one; waiting for both
-        together is a third of the work for a small job.
+        A server sends JOB_CREATED at once and the result later; waiting for both together saves
+        a third of the work of a small job.
         """
-        limit = self.manner.limit(timeout)
+        limit = self.config.resolve_timeout(timeout)
         deadline = None if limit is None else monotonic() + limit
         first = accept_by if deadline is None else min(accept_by, deadline)
-        self.hub.wait(job._has_news, first, job=job)
+        self.pool.wait_until(job._has_news, first, job=job)
         if job.state is JobState.SUBMITTED:
-            self._accepted([job], accept_by)
-        return job.result_by(deadline, limit)
+            self._await_accepted([job], accept_by)
+        return job._result_by(deadline, limit)
 
     def await_next(self, until: Callable[[], bool], timeout: Timeout, function: str) -> None:
-        """Wait for map()'s next result. Raises JobTimeout."""
-        limit = self.manner.limit(timeout)
+        """Wait for the next result of map(). Raises JobTimeout."""
+        limit = self.config.resolve_timeout(timeout)
         if not self.wait_until(until, None if limit is None else monotonic() + limit):
-            raise JobTimeout(f"no next result of {function} within {limit:g} s")
+            raise JobTimeout(timeouts.no_next_result(function, limit))
 
-    def _revive(self, lost: list[ClientJob]) -> None:
+    def _resubmit_lost(self, lost: list[ClientJob]) -> None:
         jobs = [job for job in lost if isinstance(job, Job)]
         try:
-            self.start(jobs, monotonic() + self.manner.submit_timeout)
+            self.write_jobs(jobs, monotonic() + self.config.submit_timeout)
         except GearmanError as error:
             for job in jobs:
                 job._give_up(error)
 
-    def connected(self, order: list[Server]) -> Connection:
+    def connect_first(self, order: list[Server]) -> PooledConnection:
         """A connection to the first of these servers that answers. Raises ServerUnavailable."""
-        hub = self.hub
-        for attempt in range(1, self.manner.retry.attempts + 1):
+        pool = self.pool
+        for attempt in range(1, self.config.retry.attempts + 1):
             failures = []
             for server in order:
                 try:
-                    connection = hub.connected(server, self.manner.connect_timeout)
+                    connection = pool.get_connection(server, self.config.connect_timeout)
                 except OSError as error:
-                    self.router.failed(server, monotonic())
-                    failures.append((str(server), why_not(error, self.manner.connect_timeout)))
+                    self.router.mark_failed(server, monotonic())
+                    failures.append((str(server), why_not(error, self.config.connect_timeout)))
                 else:
-                    self.router.reached(server)
+                    self.router.mark_reached(server)
                     return connection
-            if attempt < self.manner.retry.attempts:
-                time.sleep(self.manner.retry.pause(attempt))
+            if attempt < self.config.retry.attempts:
+                time.sleep(self.config.retry.pause_after(attempt))
         raise ServerUnavailable(failures)
 
-    def status(self, ask: Callable[[Session], Question], server: str | None) -> JobStatus:
-        """What ``server`` says, or the first of all that knows the job."""
-        servers = self.router.named(server)
+    def find_status(self, ask: Callable[[Session], Question], server: str | None) -> JobStatus:
+        """The answer of ``server``; for None, of the first server that knows the job."""
+        servers = self.router.find_servers(server)
         status = None
         for one in servers:
             try:
-                connection = self.connected([one])
+                connection = self.connect_first([one])
             except ServerUnavailable:
                 if one is servers[-1] and status is None:
-                    raise  # not one has answered
+                    raise  # none has answered
                 continue
-            status = read_status(self.ask(connection, ask))
+            status = read_status(self.ask_server(connection, ask))
             if status.known:
                 break
         return status or JobStatus(False, False, 0, 0)
 
-    def ask(self, connection: Connection, ask: Callable[[Session], Question]) -> list[bytes]:
-        """The answer to a question."""
-        deadline = monotonic() + self.manner.submit_timeout
+    def ask_server(
+        self, connection: PooledConnection, ask: Callable[[Session], Question]
+    ) -> list[bytes]:
+        """Ask a question and wait for its answer."""
+        deadline = monotonic() + self.config.submit_timeout
         questions: list[Question] = []
-        if not self.hub.send(connection, lambda session: questions.append(ask(session)), deadline):
+        if not self.pool.send_request(
+            connection, lambda session: questions.append(ask(session)), deadline
+        ):
             raise ConnectionLost(connection.session.server, "it closed the connection")
         (question,) = questions
         if not self.wait_until(question.done, deadline):
-            limit = self.manner.submit_timeout
-            raise JobTimeout(f"no answer from {connection.session.server} within {limit:g} s")
-        return question.outcome()
+            raise JobTimeout(
+                timeouts.no_answer(connection.session.server, self.config.submit_timeout)
+            )
+        return question.result()
 
 
 _dispatchers: WeakSet[Dispatcher] = WeakSet()
@@ -275,7 +285,7 @@ _dispatchers: WeakSet[Dispatcher] = WeakSet()
 
 def _after_fork() -> None:
     for dispatcher in _dispatchers:
-        dispatcher.forked()
+        dispatcher.reset_after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -1,7 +1,7 @@
-"""A job as its client sees it. The session changes it; the front ends wait for it.
+"""A job as its client sees it. The session updates it; the front ends wait for it.
 
-What happened to a job is kept as news until someone waits for it: callbacks run in the
-thread or task that waits, never inside the reading of a socket.
+Events are queued until a thread or task waits for the job: callbacks run there, never while a
+socket is being read.
 """
 
 from collections import deque
@@ -26,38 +26,38 @@ from gearman_py.serializer import JSON, Serializer
 
 
 class JobState(Enum):
-    """How far a job is, as far as its client has heard."""
+    """The state of a job, as far as its client knows."""
 
     SUBMITTED = "submitted"
     CREATED = "created"  # the server has accepted it
-    RUNNING = "running"  # a worker has been heard
+    RUNNING = "running"  # a worker has sent something
     COMPLETE = "complete"
     FAILED = "failed"
-    LOST = "lost"  # nobody will tell how it ends
+    LOST = "lost"  # its server was lost: the outcome will stay unknown
 
 
-_OVER = (JobState.COMPLETE, JobState.FAILED, JobState.LOST)  # a set would hash in Python
+_OVER = (JobState.COMPLETE, JobState.FAILED, JobState.LOST)  # a tuple: hashing an Enum is slow
 
 
 class JobStatus(NamedTuple):
-    """What a server says of a job: ``numerator / denominator`` is the worker's own measure."""
+    """What a server knows about a job; the worker chose ``numerator`` and ``denominator``."""
 
     known: bool
     running: bool
     numerator: int
     denominator: int
     clients: int | None = None
-    """How many clients wait for it; None: the question was not by unique."""
+    """How many clients wait for it; None if the question was not by unique."""
 
     @property
     def fraction(self) -> float:
-        """The part done, from 0.0; 0.0 when the worker has not said."""
+        """The part that is done, from 0.0; 0.0 if the worker has not reported any."""
         return self.numerator / self.denominator if self.denominator else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobSnapshot:
-    """What was known of a job when an error about it was copied or pickled; see Job."""
+    """What was known about a job when an error about it was copied or pickled; see Job."""
 
     function: str
     workload: bytes
@@ -77,13 +77,13 @@ class JobSnapshot:
 
 
 class ClientJob(NotCopied):
-    """What both kinds of client job share: the facts, and the news to be told.
+    """What Job and AsyncJob share: the facts, and the callbacks that are due.
 
-    ``resubmits``: how often it may be submitted again when its server is lost.
-    Raises ValueError or ArgumentTooLarge for what cannot be submitted.
+    ``resubmits``: how often it may be submitted again if its server is lost.
+    Raises ValueError or ArgumentTooLarge for a job that cannot be submitted.
     """
 
-    _instead = "pass on its handle, or snapshot()"
+    _instead = "pass on its handle or snapshot()"
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class ClientJob(NotCopied):
         self.function = as_function(given.function)
         self.workload = as_bytes(given.workload)
         if given.value is not ...:
-            self.workload = _dumped(given, serializer)
+            self.workload = _dump_value(given, serializer)
         self.unique = as_unique(given.unique)
         self.priority = given.priority
         self.at = as_epoch(given.at)
@@ -116,155 +116,157 @@ class ClientJob(NotCopied):
         self._on_status = given.on_status
         self._news: deque[Callable[[], object]] = deque()
         if self.priority not in ("low", "normal", "high"):
-            raise ValueError(f"{self.priority!r} is no priority: expected low, normal or high")
+            raise ValueError(f"unknown priority {self.priority!r}; expected low, normal or high")
         if self.priority != "normal" and (self.at is not None or self.reducer is not None):
             kind = "at a time" if self.at is not None else "with a reducer"
-            raise ValueError(f"a job {kind} has normal priority: the protocol has no other for it")
+            raise ValueError(f"a job {kind} always has normal priority in the protocol")
         if self.at is not None and self.reducer is not None:
-            raise ValueError("a job has a time or a reducer: the protocol has no packet for both")
+            raise ValueError(
+                "a job can have a time or a reducer: the protocol has no packet for both"
+            )
 
     def __repr__(self) -> str:
         handle = self.handle or "no handle yet"
         return f"<{type(self).__name__} {self.function} {handle} {self.state.value}>"
 
     @property
-    def key(self) -> bytes | None:
-        """What it has in common with jobs that can share its run; None: there can be none."""
+    def _routing_key(self) -> bytes | None:
+        """Equal for jobs that can share a run; None for a job that cannot."""
         return key_of(self.function, self.unique, self.workload)
 
     def done(self) -> bool:
-        """Whether the job is complete, has failed or is lost; in the background, whether a
-        server has accepted it, or will not."""
+        """Whether the job is complete, failed or lost; for a background job, whether a server
+        has accepted it or never will."""
         return self.state in _OVER or (self.background and self.state is not JobState.SUBMITTED)
 
     # The session calls these.
 
-    def _created(self, handle: str) -> None:
+    def _set_created(self, handle: str) -> None:
         """The server has accepted the job."""
         self.handle = handle
         self.state = JobState.CREATED
-        self._wake()
+        self._notify_waiters()
 
     def _add_data(self, data: bytes) -> None:
-        """A part of the result has come."""
-        self._heard(self._on_data, self.data, data)
+        """A part of the result has arrived."""
+        self._keep_or_tell(self._on_data, self.data, data)
 
     def _add_warning(self, data: bytes) -> None:
-        """The worker has warned."""
-        self._heard(self._on_warning, self.warnings, data)
+        """The worker has sent a warning."""
+        self._keep_or_tell(self._on_warning, self.warnings, data)
 
     def _set_status(self, numerator: int, denominator: int) -> None:
-        """The worker has said how far it is."""
+        """The worker has reported its progress."""
         self.status = (numerator, denominator)
         self.state = JobState.RUNNING
         if self._on_status is not None:
-            self._tell(partial(self._on_status, numerator, denominator))
+            self._add_news(partial(self._on_status, numerator, denominator))
 
-    def _complete(self, answer: bytes) -> None:
+    def _set_complete(self, answer: bytes) -> None:
         """The job is done."""
         self._answer = answer
         self.state = JobState.COMPLETE
-        self._wake()
+        self._notify_waiters()
 
-    def _fail(self, error: GearmanError) -> None:
+    def _set_failed(self, error: GearmanError) -> None:
         """The job has failed."""
         self.error = error
         self.state = JobState.FAILED
-        self._wake()
+        self._notify_waiters()
 
-    def _lose(self, error: GearmanError) -> None:
-        """Nothing more will be heard of it."""
+    def _handle_loss(self, error: GearmanError) -> None:
+        """Its server was lost: submit it again if that is allowed."""
         if self.resubmits:
             self.resubmits -= 1
             self.state = JobState.SUBMITTED
             self.handle = ""
             del self.data[:], self.warnings[:]  # the next run sends its own
-            self._again(error)
+            self._submit_again(error)
         else:
             self._give_up(error)
 
     def _give_up(self, error: GearmanError) -> None:
-        """Nothing more will be heard of it, and it is not submitted again."""
+        """Its server was lost, and it is not submitted again."""
         self.error = error
         self.state = JobState.LOST
-        self._wake()
+        self._notify_waiters()
 
-    def _heard(
+    def _keep_or_tell(
         self, tell: Callable[[bytes], object] | None, kept: list[bytes], data: bytes
     ) -> None:
-        """``data`` is handed on, or kept: never both, as there may be more than memory holds."""
+        """Hand ``data`` on or keep it, never both: there may be more than fits into memory."""
         self.state = JobState.RUNNING
         if tell is None:
             kept.append(data)
-            self._wake()
+            self._notify_waiters()
         else:
-            self._tell(partial(tell, data))
+            self._add_news(partial(tell, data))
 
-    def _tell(self, news: Callable[[], object]) -> None:
+    def _add_news(self, news: Callable[[], object]) -> None:
         self._news.append(news)
-        self._wake()
+        self._notify_waiters()
 
-    # The front ends call these, and say what follows from them.
+    # The front ends call these, or override them.
 
     _listener: Callable[[Any], object] | None = None
     """Called with the job when it has ended."""
 
-    def _wake(self) -> None:
-        """Something has changed: let those who wait for it learn of it."""
+    def _notify_waiters(self) -> None:
+        """Wake whoever waits for this job."""
         if self._listener is not None and self.done():
             self._listener(self)
 
-    def _again(self, error: GearmanError) -> None:
-        """It was lost, and is to be submitted again."""
+    def _submit_again(self, error: GearmanError) -> None:
+        """Submit it again, after it was lost by ``error``."""
 
     def _has_news(self) -> bool:
-        """Whether there are callbacks to be called, or it has ended."""
+        """Whether callbacks are due, or it has ended."""
         return bool(self._news) or self.done()
 
     @property
-    def result_size(self) -> int:
-        """The bytes that have come of its result."""
+    def _result_size(self) -> int:
+        """The bytes of its result that have arrived."""
         size = len(self._answer)
         return size + sum(map(len, self.data)) if self.data else size
 
     def snapshot(self) -> JobSnapshot:
-        """What is known of it now."""
+        """What is known about it now."""
         facts = vars(self)
         return JobSnapshot(**{name: facts[name] for name in JobSnapshot.__dataclass_fields__})
 
-    def _yielded(self, on_error: Literal["raise", "yield"]) -> bytes | GearmanError:
-        """What map() gives for it."""
+    def _map_outcome(self, on_error: Literal["raise", "yield"]) -> bytes | GearmanError:
+        """What map() yields for it."""
         if self.error is not None and on_error == "yield":
             return self.error
-        return self._outcome()
+        return self._result_or_raise()
 
-    def _parts(self) -> Iterator[bytes]:
-        """The data that has come; what is handed on is not kept."""
+    def _take_parts(self) -> Iterator[bytes]:
+        """The data that has arrived; parts that were yielded are not kept."""
         while self.data:
             parts = deque(self.data)
-            del self.data[: len(parts)]  # a thread that reads may add more meanwhile
+            del self.data[: len(parts)]  # another thread may add more meanwhile
             try:
                 while parts:
                     yield parts.popleft()
             finally:
                 self.data[:0] = parts
 
-    def _outcome(self) -> bytes:
+    def _result_or_raise(self) -> bytes:
         if self.error is not None:
             raise self.error
         return self._answer
 
     def _must_have_result(self) -> None:
-        """Raises GearmanError for a job in the background."""
+        """Raise GearmanError for a background job."""
         if self.background:
             what = f"job {self.handle}" if self.handle else "a job for do_background() or submit()"
             raise GearmanError(
-                f"{self.function} runs in the background: nobody hears its result "
-                f"({what}); ask status() whether it is known"
+                f"{self.function} runs in the background and has no result ({what}); "
+                "status() says whether the server knows it"
             )
 
 
-def _dumped(given: Submit, serializer: Serializer) -> bytes:
+def _dump_value(given: Submit, serializer: Serializer) -> bytes:
     if given.workload:
-        raise ValueError(f"a job of {given.function} has a workload or a value, not both")
+        raise ValueError(f"a job of {given.function} can have a workload or a value, not both")
     return as_bytes(serializer.dumps(given.value))

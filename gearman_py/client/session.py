@@ -1,11 +1,11 @@
 """A client's side of one connection, without I/O.
 
-``submit``, ``ask_status`` and ``ping`` queue bytes; ``take`` hands them out to be written;
-``receive`` takes what was read and changes the jobs and questions that it answers.
+``submit_job``, ``ask_status`` and ``ask_echo`` queue bytes; ``take_output`` returns them for
+writing; ``receive_data`` takes what was read and updates the jobs and questions it answers.
 
-Rules: the server answers submits in order, and ERROR answers the oldest: order is all there is.
-Two submits with one unique share a handle, and then every WORK packet comes twice: the
-jobs of a handle take turns.
+The server answers submissions in order, and ERROR answers the oldest one: nothing but the order
+tells which. Two submissions with the same unique share a handle, and every WORK packet then comes
+twice: the jobs of a handle take turns.
 """
 
 from collections import deque
@@ -39,42 +39,42 @@ _REDUCE = {False: Packet.SUBMIT_REDUCE_JOB, True: Packet.SUBMIT_REDUCE_JOB_BACKG
 
 
 class Question:
-    """Something asked of a server that is not a job; ``answer`` is None until it comes."""
+    """A question to a server that is not a job; ``answer`` is None until it arrives."""
 
     def __init__(self, packet: Packet, key: bytes) -> None:
-        self.packet = packet  # what answers it
+        self.packet = packet  # the type of the answer
         self.key = key  # the first argument of the answer
         self.answer: list[bytes] | None = None
         self.error: GearmanError | None = None
-        self.on_done: Callable[[], object] | None = None  # a front end's way to learn of it
+        self.on_done: Callable[[], object] | None = None  # for the front end
 
     def done(self) -> bool:
-        """Whether it is answered, or never will be."""
+        """Whether it was answered or never will be."""
         return self.answer is not None or self.error is not None
 
-    def outcome(self) -> list[bytes]:
-        """The arguments of the answer; raises the error that came in its place."""
+    def result(self) -> list[bytes]:
+        """The arguments of the answer. Raises the error that came instead."""
         if self.error is not None:
             raise self.error
         return self.answer or []
 
-    def settle(self, answer: list[bytes] | None, error: GearmanError | None = None) -> None:
-        """The session has its answer, or the reason why there is none."""
+    def set_answer(self, answer: list[bytes] | None, error: GearmanError | None = None) -> None:
+        """Record the answer, or why there is none."""
         self.answer, self.error = answer, error
         if self.on_done is not None:
             self.on_done()
 
 
 class Session:
-    """What is awaited on one connection to ``server``, and what is to be written to it.
+    """The jobs and questions pending on one connection to ``server``, and its unsent bytes.
 
-    A packet of more than ``max_packet`` bytes, sent or taken, fails its job and no other.
+    A packet of more than ``max_packet`` bytes, sent or received, fails only its own job.
     """
 
     def __init__(self, server: str, max_packet: int = MAX_PACKET) -> None:
         self.server = server
         self.error: GearmanError | None = None
-        self.created_size = 0  # bytes of the latest JOB_CREATED; those to come have as many
+        self.created_size = 0  # bytes of the latest JOB_CREATED; the next has as many
         self._max_packet = max_packet
         self._decoder = Decoder(RESPONSE, max_packet=max_packet, skips_oversized=True)
         self._out = [request(Packet.OPTION_REQ, b"exceptions")]
@@ -84,109 +84,112 @@ class Session:
 
     @property
     def in_flight(self) -> int:
-        """The jobs that the server has yet to answer."""
+        """The number of jobs that have not ended."""
         return len(self._submitted) + len(self._jobs)
 
-    def submit(self, job: ClientJob) -> None:
+    def submit_job(self, job: ClientJob) -> None:
         """Queue a job for the server."""
         job.server = self.server
         size = len(job.workload)
-        if size <= self._max_packet:  # else its packet might be one that no header can count
-            packet = _submission(job)
+        if size <= self._max_packet:  # a header could not count a larger one
+            packet = _submit_packet(job)
             size = len(packet) - HEADER.size
         if size > self._max_packet:
-            text = f"its {size} bytes are over max_packet={self._max_packet}"
-            job._fail(ArgumentTooLarge("ARGUMENT_TOO_LARGE", text))
+            text = f"its {size} bytes exceed max_packet={self._max_packet}"
+            job._set_failed(ArgumentTooLarge("ARGUMENT_TOO_LARGE", text))
             return
         self._out.append(packet)
         self._submitted.append(job)
 
     def ask_status(self, handle: str) -> Question:
-        """Ask how far a job is; the answer is for ``read_status``."""
+        """Ask for the status of a job; ``read_status`` parses the answer."""
         self._out.append(request(Packet.GET_STATUS, handle.encode()))
-        return self._ask(Question(Packet.STATUS_RES, handle.encode()))
+        return self._add_question(Question(Packet.STATUS_RES, handle.encode()))
 
     def ask_status_unique(self, unique: str) -> Question:
-        """Ask how far the job of this unique is; the answer is for ``read_status``."""
+        """Ask for the status of the job with this unique; ``read_status`` parses the answer."""
         key = unique.encode(errors="surrogateescape")
         self._out.append(request(Packet.GET_STATUS_UNIQUE, key))
-        return self._ask(Question(Packet.STATUS_RES_UNIQUE, key))
+        return self._add_question(Question(Packet.STATUS_RES_UNIQUE, key))
 
-    def ping(self, data: bytes) -> Question:
+    def ask_echo(self, data: bytes) -> Question:
         """Ask for an echo."""
         self._out.append(request(Packet.ECHO_REQ, data))
-        return self._ask(Question(Packet.ECHO_RES, data))
+        return self._add_question(Question(Packet.ECHO_RES, data))
 
-    def _ask(self, question: Question) -> Question:
+    def _add_question(self, question: Question) -> Question:
         self._questions.append(question)
         return question
 
-    def forget(self, job: ClientJob) -> None:
-        """Nobody waits for this job any more; what comes for it is dropped."""
+    def forget_job(self, job: ClientJob) -> None:
+        """Drop whatever else arrives for this job."""
         jobs = self._jobs.get(job.handle.encode(errors="surrogateescape"), deque())
         if job in jobs:
-            jobs[jobs.index(job)] = None  # its place stays: it has its turn of what comes
+            jobs[jobs.index(job)] = None  # it keeps its turn
 
-    def take(self) -> bytes:
-        """The bytes to be written, once."""
+    def take_output(self) -> bytes:
+        """Return the bytes to write, and forget them."""
         out = self._out[0] if len(self._out) == 1 else b"".join(self._out)
         self._out.clear()
         return out
 
-    def receive(self, data: bytes) -> None:
-        """Take what was read. After a fault ``error`` is set: close the connection."""
+    def receive_data(self, data: bytes) -> None:
+        """Process bytes that were read. If ``error`` is set afterwards, close the connection."""
         for packet, arguments in self._decoder.feed(data):
             if packet == FAULT:
-                self.lose(ProtocolError(f"{self.server} {_fault(*arguments)}"))
+                self.lose_connection(ProtocolError(f"{self.server} {_describe_fault(*arguments)}"))
                 return
             handler = _HANDLERS.get(packet)
-            if handler is not None:  # what else a server may send is not for clients
+            if handler is not None:  # clients ignore other packets
                 handler(self, *arguments)
 
-    def lose(self, why: GearmanError | str) -> None:
-        """The connection has ended: so has all that is awaited on it."""
+    def lose_connection(self, why: GearmanError | str) -> None:
+        """The connection has ended: end all jobs and questions on it."""
         if self.error is not None:
             return
         self.error = ConnectionLost(self.server, why) if isinstance(why, str) else why
         for job in (*self._submitted, *(job for jobs in self._jobs.values() for job in jobs)):
             if isinstance(why, str) and job is not None:
-                job._lose(ConnectionLost(self.server, why, handle=job.handle))
+                job._handle_loss(ConnectionLost(self.server, why, handle=job.handle))
             elif isinstance(why, GearmanError) and job is not None:
-                job._lose(why)
+                job._handle_loss(why)
         for question in self._questions:
-            question.settle(None, self.error)
+            question.set_answer(None, self.error)
         self._submitted.clear()
         self._jobs.clear()
         self._questions.clear()
 
     # Handlers, by packet.
 
-    def _created(self, handle: bytes) -> None:
+    def _on_created(self, handle: bytes) -> None:
         if not self._submitted:
             return
         job = self._submitted.popleft()
         self.created_size = HEADER.size + len(handle)
         if not job.background:
             self._jobs.setdefault(handle, deque()).append(job)
-        job._created(_text(handle))
+        job._set_created(_decode_text(handle))
 
-    def _error(self, code: bytes, text: bytes) -> None:
+    def _on_error(self, code: bytes, text: bytes) -> None:
         if code == b"UNKNOWN_OPTION":
-            return  # a server without the option sends WORK_FAIL where others send exceptions
+            return  # such a server sends WORK_FAIL instead of exceptions
         if self._submitted:
-            self._submitted.popleft()._fail(_refusal(_text(code), _text(text)))
-        elif self._questions:  # Perl's server does not know every question
-            refused = f"{self.server} refused to answer: {_text(text).strip()} ({_text(code)})"
-            self._questions.pop(0).settle(None, ProtocolError(refused))
+            self._submitted.popleft()._set_failed(
+                _submit_error(_decode_text(code), _decode_text(text))
+            )
+        elif self._questions:  # Perl's server does not know all of them
+            reason = f"{_decode_text(text).strip()} ({_decode_text(code)})"
+            refused = f"{self.server} refused to answer: {reason}"
+            self._questions.pop(0).set_answer(None, ProtocolError(refused))
 
-    def _turn(self, handle: bytes) -> ClientJob | None:
+    def _next_in_turn(self, handle: bytes) -> ClientJob | None:
         jobs = self._jobs.get(handle)
         if not jobs:
             return None
         jobs.rotate(-1)
         return jobs[-1]
 
-    def _end(self, handle: bytes) -> ClientJob | None:
+    def _end_job(self, handle: bytes) -> ClientJob | None:
         jobs = self._jobs.get(handle)
         if not jobs:
             return None
@@ -195,110 +198,110 @@ class Session:
             del self._jobs[handle]
         return job
 
-    def _data(self, handle: bytes, data: bytes) -> None:
-        if job := self._turn(handle):
+    def _on_data(self, handle: bytes, data: bytes) -> None:
+        if job := self._next_in_turn(handle):
             job._add_data(data)
 
-    def _warning(self, handle: bytes, data: bytes) -> None:
-        if job := self._turn(handle):
+    def _on_warning(self, handle: bytes, data: bytes) -> None:
+        if job := self._next_in_turn(handle):
             job._add_warning(data)
 
-    def _status(self, handle: bytes, numerator: bytes, denominator: bytes) -> None:
-        if job := self._turn(handle):
-            job._set_status(_number(numerator), _number(denominator))
+    def _on_status(self, handle: bytes, numerator: bytes, denominator: bytes) -> None:
+        if job := self._next_in_turn(handle):
+            job._set_status(_parse_count(numerator), _parse_count(denominator))
 
-    def _complete(self, handle: bytes, answer: bytes) -> None:
-        if job := self._end(handle):
-            job._complete(answer)
+    def _on_complete(self, handle: bytes, answer: bytes) -> None:
+        if job := self._end_job(handle):
+            job._set_complete(answer)
 
-    def _fail(self, handle: bytes) -> None:
+    def _on_fail(self, handle: bytes) -> None:
         # The C server appends a NUL where it turns an exception into WORK_FAIL (gearmand#166).
-        if job := self._end(handle.rstrip(b"\0")):
-            job._fail(JobFailed(job))
+        if job := self._end_job(handle.rstrip(b"\0")):
+            job._set_failed(JobFailed(job))
 
-    def _exception(self, handle: bytes, data: bytes) -> None:
-        if job := self._end(handle):
-            job._fail(JobException(job, data))
+    def _on_exception(self, handle: bytes, data: bytes) -> None:
+        if job := self._end_job(handle):
+            job._set_failed(JobException(job, data))
 
-    def _oversized(self, handle: bytes, *rest: bytes) -> None:
-        if job := self._end(handle):
-            job._fail(ResultTooLarge(job, f"{_text(rest[-1])}, max_packet"))
+    def _on_oversized(self, handle: bytes, *rest: bytes) -> None:
+        if job := self._end_job(handle):
+            job._set_failed(ResultTooLarge(job, f"{_decode_text(rest[-1])}, max_packet"))
 
-    def _answer(self, packet: Packet, *arguments: bytes) -> None:
+    def _answer_question(self, packet: Packet, *arguments: bytes) -> None:
         for place, question in enumerate(self._questions):
             if question.packet == packet and question.key == arguments[0]:
                 del self._questions[place]
-                question.settle(list(arguments))
+                question.set_answer(list(arguments))
                 return
 
-    def _status_answer(self, *arguments: bytes) -> None:
-        self._answer(Packet.STATUS_RES, *arguments)
+    def _on_status_answer(self, *arguments: bytes) -> None:
+        self._answer_question(Packet.STATUS_RES, *arguments)
 
-    def _status_unique_answer(self, *arguments: bytes) -> None:
-        self._answer(Packet.STATUS_RES_UNIQUE, *arguments)
+    def _on_status_unique_answer(self, *arguments: bytes) -> None:
+        self._answer_question(Packet.STATUS_RES_UNIQUE, *arguments)
 
-    def _echo_answer(self, data: bytes) -> None:
-        self._answer(Packet.ECHO_RES, data)
+    def _on_echo(self, data: bytes) -> None:
+        self._answer_question(Packet.ECHO_RES, data)
 
 
 _HANDLERS: dict[int, Any] = {
-    Packet.JOB_CREATED: Session._created,
-    Packet.ERROR: Session._error,
-    Packet.WORK_DATA: Session._data,
-    Packet.WORK_WARNING: Session._warning,
-    Packet.WORK_STATUS: Session._status,
-    Packet.WORK_COMPLETE: Session._complete,
-    Packet.WORK_FAIL: Session._fail,
-    Packet.WORK_EXCEPTION: Session._exception,
-    Packet.STATUS_RES: Session._status_answer,
-    Packet.STATUS_RES_UNIQUE: Session._status_unique_answer,
-    Packet.ECHO_RES: Session._echo_answer,
-    OVERSIZED: Session._oversized,
+    Packet.JOB_CREATED: Session._on_created,
+    Packet.ERROR: Session._on_error,
+    Packet.WORK_DATA: Session._on_data,
+    Packet.WORK_WARNING: Session._on_warning,
+    Packet.WORK_STATUS: Session._on_status,
+    Packet.WORK_COMPLETE: Session._on_complete,
+    Packet.WORK_FAIL: Session._on_fail,
+    Packet.WORK_EXCEPTION: Session._on_exception,
+    Packet.STATUS_RES: Session._on_status_answer,
+    Packet.STATUS_RES_UNIQUE: Session._on_status_unique_answer,
+    Packet.ECHO_RES: Session._on_echo,
+    OVERSIZED: Session._on_oversized,
 }
 
 
 def read_status(arguments: list[bytes]) -> JobStatus:
-    """The meaning of a STATUS_RES or STATUS_RES_UNIQUE."""
+    """Parse the arguments of a STATUS_RES or STATUS_RES_UNIQUE."""
     _, known, running, numerator, denominator, *clients = arguments
-    facts = (known == b"1", running == b"1", _number(numerator), _number(denominator))
-    return JobStatus(*facts, *map(_number, clients))
+    facts = (known == b"1", running == b"1", _parse_count(numerator), _parse_count(denominator))
+    return JobStatus(*facts, *map(_parse_count, clients))
 
 
-def _submission(job: ClientJob) -> bytes:
-    function, unique = _bytes(job.prefix + job.function), _bytes(job.unique)
+def _submit_packet(job: ClientJob) -> bytes:
+    function, unique = _encode_text(job.prefix + job.function), _encode_text(job.unique)
     if job.at is not None:
         epoch = b"%d" % job.at
         return request(Packet.SUBMIT_JOB_EPOCH, function, unique, epoch, job.workload)
     if job.reducer is not None:
-        reducer = _bytes(job.prefix + job.reducer)
+        reducer = _encode_text(job.prefix + job.reducer)
         packet = _REDUCE[job.background]
         return request(packet, function, unique, reducer, b"", job.workload)
     return request(_SUBMIT[job.priority, job.background], function, unique, job.workload)
 
 
-def _fault(code: bytes, sentence: bytes) -> str:
-    """What a server has done to be left."""
+def _describe_fault(code: bytes, sentence: bytes) -> str:
+    """Why the client leaves a server."""
     text = sentence.decode(errors="backslashreplace")
     if code == b"ARGUMENT_TOO_LARGE":
-        return f"sent what is too large: {text}, max_packet"
-    return f"does not speak Gearman: {_text(code)} {text}"
+        return f"sent a packet that is too large: {text}, max_packet"
+    return f"does not speak Gearman: {_decode_text(code)} {text}"
 
 
-def _refusal(code: str, text: str) -> SubmitError:
+def _submit_error(code: str, text: str) -> SubmitError:
     text = text.strip()  # Perl's server ends its sentences with a newline
     if (code == "QUEUE_ERROR" and "full" in text) or code == "JOB_QUEUE_FULL":
         return QueueFull(code, text)
     return (ArgumentTooLarge if code == "ARGUMENT_TOO_LARGE" else SubmitError)(code, text)
 
 
-def _text(data: bytes) -> str:
+def _decode_text(data: bytes) -> str:
     return data.decode(errors="surrogateescape")
 
 
-def _bytes(text: str) -> bytes:
+def _encode_text(text: str) -> bytes:
     return text.encode(errors="surrogateescape")
 
 
-def _number(data: bytes) -> int:
-    """A count in ASCII digits; servers pass on what workers wrote, so it may be anything."""
+def _parse_count(data: bytes) -> int:
+    """A count in ASCII digits; 0 for anything else a worker may have written."""
     return int(data) if data.isdigit() else 0

@@ -1,4 +1,4 @@
-"""The client that blocks: ``Client``."""
+"""``Client``: the blocking client."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -6,6 +6,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Literal, Self, Unpack, overload
 
+from gearman_py.client import timeouts
 from gearman_py.client.arguments import (
     Data,
     MapOptions,
@@ -16,10 +17,10 @@ from gearman_py.client.arguments import (
     as_unique,
     with_priority,
 )
+from gearman_py.client.config import ClientConfig, Retry
 from gearman_py.client.dispatch import Dispatcher, Job
 from gearman_py.client.job import JobStatus
-from gearman_py.client.routing import Manner, Retry
-from gearman_py.client.window import IN_FLIGHT, IN_FLIGHT_BYTES, Window, check
+from gearman_py.client.window import IN_FLIGHT, IN_FLIGHT_BYTES, Window, check_map_options
 from gearman_py.errors import GearmanError, JobTimeout
 from gearman_py.net.servers import Servers, parse_servers
 from gearman_py.net.tls import TLS
@@ -31,23 +32,23 @@ from gearman_py.serializer import JSON, Serializer
 class Client(NotCopied):
     """Submits jobs. Safe to use from several threads; a forked child opens its own connections.
 
-    ``servers`` are "host", "host:port", "[address]:port" or "unix:/path", in a list or parted by
-    commas; left out, those in GEARMAN_SERVERS, else localhost:4730. A job goes to the server
-    with the fewest of ours in flight, jobs of one unique to the same one; one that does not
-    answer is passed over, and left alone for a while. Nothing is connected before it is used.
+    ``servers`` are "host", "host:port", "[address]:port" or "unix:/path", as a list or separated
+    by commas; the default is GEARMAN_SERVERS, else localhost:4730. A job goes to the server with
+    the fewest of this client's jobs in flight, jobs with the same unique to the same server; a
+    server that does not answer is avoided for a while. Connections are opened on first use.
 
-    Limits are in seconds: ``connect_timeout`` for one server to accept a connection,
+    Timeouts are in seconds: ``connect_timeout`` for one server to accept a connection,
     ``submit_timeout`` for it to accept a job, ``timeout`` for results (None: no limit).
 
-    ``retry``: how often all servers are tried before ServerUnavailable is raised; three times
-    within a third of a second unless told.
-    ``on_lost``: what becomes of a job whose server is lost after it was sent: "raise"
-    ConnectionLost, as the job may have run, or "resubmit" it, if it may as well run twice.
-    ``prefix`` goes before the name of each function. ``serializer`` is for call(), ``value=`` and
-    Job.value(). ``max_packet``: the most bytes of one packet, sent or taken; a larger job is
-    refused (ArgumentTooLarge), of a larger result its job fails (ResultTooLarge).
+    ``retry``: how often all servers are tried before ServerUnavailable is raised; by default
+    three times within a third of a second.
+    ``on_lost``: what to do with a job whose server is lost after the job was sent: "raise"
+    ConnectionLost, because the job may have run, or "resubmit" it, if it may run twice.
+    ``prefix`` is put before the name of each function. ``serializer`` is for call(), ``value=``
+    and Job.value(). ``max_packet``: the maximum size of a packet in bytes, sent or received; a
+    larger job is refused (ArgumentTooLarge), a larger result fails its job (ResultTooLarge).
 
-    Raises ValueError for what is not a server's address, or a limit that cannot be.
+    Raises ValueError for an invalid address or limit.
     """
 
     def __init__(
@@ -58,13 +59,13 @@ class Client(NotCopied):
         connect_timeout: float = 3.0,
         submit_timeout: float = 10.0,
         timeout: float | None = None,
-        retry: Retry = Retry(),  # noqa: B008  it is frozen
+        retry: Retry = Retry(),  # noqa: B008  immutable
         on_lost: Literal["raise", "resubmit"] = "raise",
         prefix: str = "",
         serializer: Serializer = JSON,
         max_packet: int = MAX_PACKET,
     ) -> None:
-        self._manner = Manner(
+        self._config = ClientConfig(
             servers=parse_servers(servers, tls=tls),
             connect_timeout=connect_timeout,
             submit_timeout=submit_timeout,
@@ -75,7 +76,7 @@ class Client(NotCopied):
             serializer=serializer,
             max_packet=max_packet,
         )
-        self._dispatcher = Dispatcher(self._manner)
+        self._dispatcher = Dispatcher(self._config)
 
     def __enter__(self) -> Self:
         return self
@@ -95,14 +96,14 @@ class Client(NotCopied):
 
         ``options`` are those of submit(). Raises what submit() and Job.result() raise.
         """
-        job = self._dispatcher.job(Submit(function=function, workload=workload, **options))
+        job = self._dispatcher.make_job(Submit(function=function, workload=workload, **options))
         job._must_have_result()
-        accept_by = monotonic() + self._manner.submit_timeout
-        self._dispatcher.start([job], accept_by)
+        accept_by = monotonic() + self._config.submit_timeout
+        self._dispatcher.write_jobs([job], accept_by)
         try:
-            return self._dispatcher.result(job, accept_by, timeout)
+            return self._dispatcher.await_result(job, accept_by, timeout)
         except BaseException:
-            self._dispatcher.hub.forget(job)
+            self._dispatcher.pool.forget_job(job)
             raise
 
     def do_low(
@@ -130,9 +131,9 @@ class Client(NotCopied):
     def do_background(
         self, function: str, workload: Data = b"", **options: Unpack[SubmitOptions]
     ) -> str:
-        """Hand over a job and return its handle, once a server has accepted it.
+        """Submit a background job and return its handle once a server has accepted it.
 
-        ``at``: the time to run it, a datetime or seconds since 1970.
+        ``at``: when to run it, a datetime or seconds since 1970.
         """
         options["background"] = True
         return self.submit(function, workload, **options).handle
@@ -159,48 +160,49 @@ class Client(NotCopied):
     ) -> Any:
         """do() with values: the serializer's dumps() makes the workload, loads() the result.
 
-        For jobs in the background and in batches there is ``value=``, for map() call_map().
+        For jobs in the background and in split_batches there is ``value=``, for map() call_map().
         """
-        return self._manner.serializer.loads(
+        return self._config.serializer.loads(
             self.do(function, value=value, timeout=timeout, **options)
         )
 
     def call_map(
         self, function: str, values: Iterable[Any], **options: Unpack[MapOptions]
     ) -> Iterator[Any]:
-        """map() with values, as call(); an error that is yielded is one of GearmanError."""
-        dumps, loads = self._manner.serializer.dumps, self._manner.serializer.loads
+        """map() with values, as in call(); errors that are yielded are GearmanErrors."""
+        dumps, loads = self._config.serializer.dumps, self._config.serializer.loads
         results = self.map(function, map(dumps, values), **options)
         return (one if isinstance(one, GearmanError) else loads(one) for one in results)
 
     def submit(self, function: str, workload: Data = b"", **options: Unpack[SubmitOptions]) -> Job:
         """Submit a job and return once a server has accepted it.
 
-        ``value``: what the serializer is to make the workload of, instead of ``workload``.
-        ``unique``: jobs of one unique share a run; True stands for the workload itself.
-        ``priority``: "low", "normal" or "high". ``background``: nobody waits for the result.
-        ``at``: run it then, a datetime or seconds since 1970, in the background. ``reducer``:
-        the function that puts the parts together. ``on_data``, ``on_warning``, ``on_status``
-        are called with what the worker sends, in the thread that waits for the job; what they
-        are called with is not kept in the job.
+        ``value``: an object for the serializer, instead of ``workload``. ``unique``: jobs with
+        the same unique share a run; True means the workload. ``priority``: "low", "normal" or
+        "high". ``background``: the job has no result. ``at``: when to run it, in the background,
+        a datetime or seconds since 1970. ``reducer``: the function that combines the parts.
+        ``on_data``, ``on_warning`` and ``on_status`` are called with what the worker sends, in the
+        thread that waits for the job; what they are called with is not kept in the job.
 
         Raises ServerUnavailable, ConnectionLost, JobTimeout (after ``submit_timeout``),
         SubmitError (QueueFull, ArgumentTooLarge), ValueError.
         """
-        job = self._dispatcher.job(Submit(function=function, workload=workload, **options))
-        self._dispatcher.submit([job])
+        job = self._dispatcher.make_job(Submit(function=function, workload=workload, **options))
+        self._dispatcher.submit_jobs([job])
         if job.error is not None and not job.handle:
             raise job.error
         return job
 
     def submit_many(self, jobs: Iterable[Submit]) -> list[Job]:
-        """Submit jobs, many in one write, in the order given; return when all are accepted.
+        """Submit jobs, many in one write, in the order given; return once all are accepted.
 
-        One that is refused fails by itself: its ``error`` says why. Raises what submit()
-        raises when no server can be had.
+        A job that is refused fails alone: its ``error`` says why. Raises what submit() raises if
+        no server can be reached.
         """
-        submitted = [self._dispatcher.job(one) for one in jobs]  # a wrong one: none is submitted
-        self._dispatcher.submit(submitted)
+        submitted = [
+            self._dispatcher.make_job(one) for one in jobs
+        ]  # an invalid one raises before any is submitted
+        self._dispatcher.submit_jobs(submitted)
         return submitted
 
     @overload
@@ -243,21 +245,21 @@ class Client(NotCopied):
     ) -> Iterator[bytes | GearmanError]:
         """The results of a job for each workload, in their order unless ``ordered=False``.
 
-        Workloads are read when there is room for them: at most ``in_flight`` are submitted and
-        not yet yielded, and so many are read first (choose few for a source that is slow); fewer
-        where workloads and results have over ``in_flight_bytes`` together, as far as the results
-        so far foretell it (before the first one 1 MiB is supposed).
-        ``timeout``: seconds for the next result. ``on_error="yield"`` gives a job's error in
-        place of its result and goes on; JobTimeout and ServerUnavailable are raised all the
-        same. Jobs left when the iteration ends early run nevertheless.
+        Workloads are read as there is room for them: at most ``in_flight`` are submitted and not
+        yet yielded, and that many are read first (choose a small number for a slow source). There
+        are fewer if workloads and results would exceed ``in_flight_bytes`` together, as estimated
+        from the results so far (1 MiB before the first one).
+        ``timeout``: seconds for the next result. ``on_error="yield"`` yields the error of a job in
+        place of its result and goes on; JobTimeout and ServerUnavailable are still raised. Jobs
+        that are left when the iteration ends early still run.
         """
-        check(function, on_error, options)
+        check_map_options(function, on_error, options)
         window = Window[Job](in_flight, in_flight_bytes)
-        make, given = self._dispatcher.job, iter(workloads)
+        make, given = self._dispatcher.make_job, iter(workloads)
         jobs = (make(Submit(function=function, workload=one, **options)) for one in given)
-        return self._map(jobs, window, function, timeout, on_error, ordered=ordered)
+        return self._map_jobs(jobs, window, function, timeout, on_error, ordered=ordered)
 
-    def _map(
+    def _map_jobs(
         self,
         given: Iterator[Job],
         window: Window[Job],
@@ -267,45 +269,45 @@ class Client(NotCopied):
         *,
         ordered: bool,
     ) -> Iterator[bytes | GearmanError]:
-        ended: deque[Job] | None = None if ordered else deque()  # in the order of their ends
+        ended: deque[Job] | None = None if ordered else deque()  # in the order in which they ended
         try:
             while True:
-                batch = window.fill(given)
+                batch = window.take_jobs(given)
                 for job in batch:
                     job._listener = None if ended is None else ended.append
-                self._dispatcher.start(batch, monotonic() + self._manner.submit_timeout)
+                self._dispatcher.write_jobs(batch, monotonic() + self._config.submit_timeout)
                 if not window.jobs:
                     return
-                until = window.first().done if ended is None else partial(bool, ended)
+                until = window.first_job().done if ended is None else partial(bool, ended)
                 self._dispatcher.await_next(until, timeout, function)
                 for job in window.in_turn(ended):
-                    job.deliver()
-                    yield job._yielded(on_error)
+                    job._run_callbacks()
+                    yield job._map_outcome(on_error)
         finally:
             for job in window.jobs:
-                self._dispatcher.hub.forget(job)
+                self._dispatcher.pool.forget_job(job)
 
     def as_completed(self, jobs: Iterable[Job], *, timeout: float | None = None) -> Iterator[Job]:
-        """Jobs of this client as they end, in whatever way. Raises JobTimeout after ``timeout``."""
+        """Yield jobs of this client as they end, even by failure. Raises JobTimeout."""
         deadline = None if timeout is None else monotonic() + timeout
         ended: deque[Job] = deque()
         left = set(jobs)
         for job in left:
             job._listener = ended.append
-        ended.extend([job for job in left if job.done()])  # one that ends now is in it twice
+        ended.extend([job for job in left if job.done()])  # one that ends just now is in it twice
         while left:
             if not self._dispatcher.wait_until(lambda: bool(ended), deadline):
-                raise JobTimeout(f"{len(left)} jobs have not ended within {timeout:g} s")
+                raise JobTimeout(timeouts.not_ended(len(left), timeout))
             job = ended.popleft()
             if job in left:
                 left.remove(job)
-                job.deliver()
+                job._run_callbacks()
                 yield job
 
     def wait(
         self, jobs: Iterable[Job], *, timeout: float | None = None
     ) -> tuple[set[Job], set[Job]]:
-        """Wait until all jobs have ended, or for ``timeout`` seconds; those that have, the rest."""
+        """Wait until all jobs have ended, or ``timeout`` seconds; return (ended, not ended)."""
         left = set(jobs)
         done = set()
         try:
@@ -316,23 +318,25 @@ class Client(NotCopied):
         return done, left - done
 
     def status(self, job: Job | str) -> JobStatus:
-        """What its server knows of a job, or what any knows of one given by its handle."""
+        """What the server of a job knows about it; any server, if it is given by its handle."""
         handle = job if isinstance(job, str) else job.handle
         server = None if isinstance(job, str) else job.server
-        return self._dispatcher.status(lambda session: session.ask_status(handle), server)
+        return self._dispatcher.find_status(lambda session: session.ask_status(handle), server)
 
     def status_unique(self, unique: str) -> JobStatus:
-        """What any server knows of the job of a unique, with how many clients wait for it."""
+        """What any server knows about the job with a unique, and how many clients wait for it."""
         key = as_unique(unique)
-        return self._dispatcher.status(lambda session: session.ask_status_unique(key), None)
+        return self._dispatcher.find_status(lambda session: session.ask_status_unique(key), None)
 
     def ping(self) -> float:
-        """Send a few bytes to a server and back; return the seconds that took."""
-        connection = self._dispatcher.connected(self._dispatcher.router.order(monotonic()))
+        """Send a few bytes to a server and back; return the round-trip time in seconds."""
+        connection = self._dispatcher.connect_first(
+            self._dispatcher.router.order_servers(monotonic())
+        )
         start = monotonic()
-        self._dispatcher.ask(connection, lambda session: session.ping(b"ping"))
+        self._dispatcher.ask_server(connection, lambda session: session.ask_echo(b"ping"))
         return monotonic() - start
 
     def close(self) -> None:
-        """Close the connections; foreground jobs not yet done are lost."""
+        """Close the connections; foreground jobs that are not done are lost."""
         self._dispatcher.close()

@@ -8,9 +8,9 @@ from typing import Any
 from weakref import WeakSet, finalize
 
 from gearman_py.client.arguments import Priority, Submit
+from gearman_py.client.config import LARGEST_PACKET, ClientConfig, Retry
 from gearman_py.client.dispatch import Dispatcher, Job
 from gearman_py.client.job import JobState
-from gearman_py.client.routing import LARGEST_PACKET, Manner, Retry
 from gearman_py.client.session import Question, Session, read_status
 from gearman_py.compat.connection_manager import GearmanConnectionManager, Host, as_text
 from gearman_py.compat.constants import (
@@ -51,7 +51,7 @@ class GearmanClient(NotCopied, GearmanConnectionManager):
         self.random_unique_bytes = random_unique_bytes
         self._requests: WeakSet[GearmanJobRequest] = WeakSet()  # that may hear something yet
         self._made = Dispatcher(
-            Manner(
+            ClientConfig(
                 servers=self.connection_list,
                 connect_timeout=_CONNECT_LIMIT,
                 submit_timeout=_WRITE_LIMIT,
@@ -168,8 +168,8 @@ class GearmanClient(NotCopied, GearmanConnectionManager):
             ) -> None:
                 asked.append((request, session.ask_status(handle)))
 
-            connection = dispatcher.connected([server])
-            if not dispatcher.hub.send(connection, ask, monotonic() + _WRITE_LIMIT):
+            connection = dispatcher.connect_first([server])
+            if not dispatcher.pool.send_request(connection, ask, monotonic() + _WRITE_LIMIT):
                 raise ServerUnavailable([(str(server), "it closed the connection")])
         dispatcher.wait_until(
             lambda: all(question.done() for _, question in asked), _deadline(poll_timeout)
@@ -178,7 +178,7 @@ class GearmanClient(NotCopied, GearmanConnectionManager):
             request.timed_out = not question.done()
             if question.done():
                 try:
-                    status = read_status(question.outcome())
+                    status = read_status(question.result())
                 except ConnectionLost as error:
                     raise unavailable(error) from error
                 request.set_status(*status[:4])
@@ -225,7 +225,7 @@ class GearmanClient(NotCopied, GearmanConnectionManager):
                 )
         for request in requests:
             unique = request.job.unique
-            request.submitted = dispatcher.job(
+            request.submitted = dispatcher.make_job(
                 Submit(
                     function=as_text(request.job.task),
                     workload=self.encode(request.job.data),
@@ -239,7 +239,7 @@ class GearmanClient(NotCopied, GearmanConnectionManager):
             request.connection_attempts += 1
         jobs = [request.submitted for request in requests if request.submitted]
         try:
-            dispatcher.start(jobs, monotonic() + _WRITE_LIMIT)
+            dispatcher.write_jobs(jobs, monotonic() + _WRITE_LIMIT)
         except ServerUnavailable:
             for request in requests:
                 request.state = JOB_UNKNOWN

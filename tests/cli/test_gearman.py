@@ -147,7 +147,7 @@ def test_no_server_is_status_3(run: Run) -> None:
         (["-S", "--ssl-ca-file", "/no/ca", "-f", "x"], "/no/ca: No such file or directory"),
         (["-t", "soon", "-f", "x"], "'soon' is not a number of milliseconds"),
         (["-f", "\udcff", "w"], "is not text in UTF-8"),
-        (["-f", "", "w"], "name of a function"),
+        (["-f", "", "w"], "the name of the function is empty"),
     ],
 )
 def test_a_wrong_command_line_is_one_sentence_and_status_2(

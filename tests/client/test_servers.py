@@ -81,24 +81,24 @@ def test_without_any_server_each_is_named() -> None:
 def test_a_dead_server_is_left_alone_for_a_while() -> None:
     servers = parse_servers(["a", "b"])
     router = Router(servers, lambda server: 0)
-    router.failed(servers[0], now=100.0)
-    assert [router.order(100.01)[0] for _ in range(4)] == [servers[1]] * 4
-    assert {router.order(101.0)[0] for _ in range(4)} == set(servers)
+    router.mark_failed(servers[0], now=100.0)
+    assert [router.order_servers(100.01)[0] for _ in range(4)] == [servers[1]] * 4
+    assert {router.order_servers(101.0)[0] for _ in range(4)} == set(servers)
     for moment in range(20):
-        router.failed(servers[0], now=float(moment))
-    assert router.order(42.0)[0] == servers[1]
-    assert {router.order(19.0 + 36.1)[0] for _ in range(2)} == set(servers)
+        router.mark_failed(servers[0], now=float(moment))
+    assert router.order_servers(42.0)[0] == servers[1]
+    assert {router.order_servers(19.0 + 36.1)[0] for _ in range(2)} == set(servers)
 
 
 def test_a_unique_stays_where_it_is_when_another_server_dies() -> None:
     servers = parse_servers(["a", "b", "c"])
     router = Router(servers, lambda server: 0)
     keys = [key_of("f", str(number), b"") for number in range(300)]
-    before = {key: router.order(0.0, key)[0] for key in keys}
+    before = {key: router.order_servers(0.0, key)[0] for key in keys}
     assert {*before.values()} == set(servers)
-    router.failed(servers[0], now=0.0)
+    router.mark_failed(servers[0], now=0.0)
     for key, was in before.items():
-        now = router.order(0.01, key)[0]
+        now = router.order_servers(0.01, key)[0]
         assert now == was if was != servers[0] else now != servers[0]
 
 
@@ -259,13 +259,13 @@ def test_uniques_spread_evenly(servers: int) -> None:
     addresses = [Server(f"10.0.0.{number}") for number in range(1, servers + 1)]
     router = Router(addresses, lambda _: 0)
     keys = [key_of("resize", f"{number:08}", b"") for number in range(4000)]
-    counts = Counter(router.order(0.0, key)[0] for key in keys)
+    counts = Counter(router.order_servers(0.0, key)[0] for key in keys)
     assert max(counts.values()) < 1.2 * 4000 / servers
 
 
 def test_clients_of_one_job_do_not_all_begin_with_one_server() -> None:
     addresses = [Server("a"), Server("b")]
-    first = {Router(addresses, lambda _: 0).order(0.0)[0] for _ in range(100)}
+    first = {Router(addresses, lambda _: 0).order_servers(0.0)[0] for _ in range(100)}
     assert first == {*addresses}
 
 

@@ -22,18 +22,18 @@ from gearman_py.protocol.packets import Packet
 
 def submitted(session: Session, *, background: bool = False) -> ClientJob:
     job = ClientJob(Submit(function="wc", workload=b"some\0thing", background=background))
-    session.submit(job)
+    session.submit_job(job)
     return job
 
 
 def created(session: Session, handle: bytes = b"H:1") -> ClientJob:
     job = submitted(session)
-    session.receive(response(Packet.JOB_CREATED, handle))
+    session.receive_data(response(Packet.JOB_CREATED, handle))
     return job
 
 
 def sent(session: Session) -> list[tuple[int, list[bytes]]]:
-    return Decoder().feed(session.take())
+    return Decoder().feed(session.take_output())
 
 
 def test_exceptions_are_asked_for_before_anything_else() -> None:
@@ -59,7 +59,7 @@ def test_each_priority_has_its_packet(
     priority: Literal["low", "normal", "high"], background: bool, packet: Packet
 ) -> None:
     session = Session("s")
-    session.submit(ClientJob(Submit(function="f", priority=priority, background=background)))
+    session.submit_job(ClientJob(Submit(function="f", priority=priority, background=background)))
     assert sent(session)[-1][0] == packet
 
 
@@ -67,46 +67,46 @@ def test_a_job_lives_from_created_to_complete() -> None:
     session = Session("s")
     job = created(session)
     assert (job.handle, job.server, job.state) == ("H:1", "s", JobState.CREATED)
-    session.receive(
+    session.receive_data(
         response(Packet.WORK_DATA, b"H:1", b"a")
         + response(Packet.WORK_WARNING, b"H:1", b"w")
         + response(Packet.WORK_STATUS, b"H:1", b"1", b"2")
     )
     assert (job.data, job.warnings, job.status) == ([b"a"], [b"w"], (1, 2))
     assert job.state is JobState.RUNNING
-    session.receive(response(Packet.WORK_COMPLETE, b"H:1", b"x\0y"))
+    session.receive_data(response(Packet.WORK_COMPLETE, b"H:1", b"x\0y"))
     assert job.done()
-    assert job._outcome() == b"x\0y"
+    assert job._result_or_raise() == b"x\0y"
 
 
 def test_jobs_that_share_a_handle_take_turns() -> None:
     session = Session("s")
     jobs = [created(session), created(session)]
     for packet, payload in ((Packet.WORK_DATA, b"d"), (Packet.WORK_COMPLETE, b"r")):
-        session.receive(response(packet, b"H:1", payload) * 2)
-    assert [(job.data, job._outcome()) for job in jobs] == [([b"d"], b"r")] * 2
+        session.receive_data(response(packet, b"H:1", payload) * 2)
+    assert [(job.data, job._result_or_raise()) for job in jobs] == [([b"d"], b"r")] * 2
 
 
 def test_a_forgotten_job_keeps_its_turn() -> None:
     session = Session("s")
     first, second = created(session), created(session)
-    session.forget(first)
-    session.receive(response(Packet.WORK_DATA, b"H:1", b"d") * 2)
-    session.receive(response(Packet.WORK_COMPLETE, b"H:1", b"r") * 2)
-    assert (first.done(), second.data, second._outcome()) == (False, [b"d"], b"r")
+    session.forget_job(first)
+    session.receive_data(response(Packet.WORK_DATA, b"H:1", b"d") * 2)
+    session.receive_data(response(Packet.WORK_COMPLETE, b"H:1", b"r") * 2)
+    assert (first.done(), second.data, second._result_or_raise()) == (False, [b"d"], b"r")
 
 
 def test_the_nul_after_a_failed_handle_is_dropped() -> None:
     session = Session("s")
     job = created(session)
-    session.receive(response(Packet.WORK_FAIL, b"H:1\0"))
+    session.receive_data(response(Packet.WORK_FAIL, b"H:1\0"))
     assert isinstance(job.error, JobFailed)
 
 
 def test_an_exception_ends_a_job_and_a_fail_after_it_means_nothing() -> None:
     session = Session("s")
     job = created(session)
-    session.receive(
+    session.receive_data(
         response(Packet.WORK_EXCEPTION, b"H:1", b"ValueError: no")
         + response(Packet.WORK_FAIL, b"H:1")
     )
@@ -129,7 +129,7 @@ def test_an_error_answers_the_oldest_submit(
 ) -> None:
     session = Session("s")
     first, second = submitted(session), submitted(session)
-    session.receive(response(Packet.ERROR, code, text) + response(Packet.JOB_CREATED, b"H:2"))
+    session.receive_data(response(Packet.ERROR, code, text) + response(Packet.JOB_CREATED, b"H:2"))
     assert type(first.error) is kind
     assert second.handle == "H:2"
 
@@ -137,28 +137,28 @@ def test_an_error_answers_the_oldest_submit(
 def test_a_server_without_the_option_is_no_failed_submit() -> None:
     session = Session("s")
     job = submitted(session)
-    session.receive(response(Packet.ERROR, b"UNKNOWN_OPTION", b"?"))
+    session.receive_data(response(Packet.ERROR, b"UNKNOWN_OPTION", b"?"))
     assert job.error is None
 
 
 def test_a_lost_connection_ends_all_that_is_awaited() -> None:
     session = Session("s")
     waiting, unanswered = created(session), submitted(session)
-    question: Question = session.ping(b"p")
-    session.lose("it closed the connection")
+    question: Question = session.ask_echo(b"p")
+    session.lose_connection("it closed the connection")
     assert isinstance(waiting.error, ConnectionLost)
     assert waiting.error.handle == "H:1"
     assert isinstance(unanswered.error, ConnectionLost)
     assert unanswered.error.handle == ""
     assert waiting.state is unanswered.state is JobState.LOST
     with pytest.raises(ConnectionLost):
-        question.outcome()
+        question.result()
 
 
 def test_a_server_that_speaks_something_else_is_a_protocol_error() -> None:
     session = Session("s")
     job = created(session)
-    session.receive(b"HTTP/1.1 400 Bad Request\r\n")
+    session.receive_data(b"HTTP/1.1 400 Bad Request\r\n")
     assert isinstance(session.error, ProtocolError)
     assert isinstance(job.error, ProtocolError)
 
