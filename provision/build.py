@@ -43,7 +43,8 @@ class Target:
     glibc: tuple[int, int]
 
     def __str__(self) -> str:
-        return f"Python {_dotted(self.python)} on {self.machine} with glibc {_dotted(self.glibc)}"
+        python, glibc = _dotted_version(self.python), _dotted_version(self.glibc)
+        return f"Python {python} on {self.machine} with glibc {glibc}"
 
     @property
     def platforms(self) -> list[str]:
@@ -66,28 +67,29 @@ class Artifact:
     path: Path | None
 
 
-def target(facts: Mapping[str, Any]) -> Target:
+def target_of(facts: Mapping[str, Any]) -> Target:
     """What kind of host answers ``("host",)`` so. Raises :class:`HostFailed` if none we serve."""
     system = facts["os"].get("PRETTY_NAME", "its system")
     python = tuple(facts["python"])
     if python < OLDEST_PYTHON:
         raise HostFailed(
-            f"Python {_dotted(python)} ({system}) is too old: {_dotted(OLDEST_PYTHON)} or newer "
-            "is needed; upgrade the host (Debian 12 and Ubuntu 24.04 have one)"
+            f"Python {_dotted_version(python)} ({system}) is too old: "
+            f"{_dotted_version(OLDEST_PYTHON)} or newer is needed; "
+            "upgrade the host (Debian 12 and Ubuntu 24.04 have one)"
         )
     found = re.fullmatch(r"glibc (\d+)\.(\d+)\S*", facts["libc"] or "")
     glibc = (int(found[1]), int(found[2])) if found else (0, 0)
     if glibc < OLDEST_GLIBC:
         raise HostFailed(
             f"its C library is {facts['libc'] or 'not glibc'} ({system}): wheels need glibc "
-            f"{_dotted(OLDEST_GLIBC)} or newer; use a host that has it"
+            f"{_dotted_version(OLDEST_GLIBC)} or newer; use a host that has it"
         )
     return Target((python[0], python[1]), facts["machine"], glibc)
 
 
-def built(target: Target, root: Path = ROOT) -> Artifact | None:
+def built_release(target: Target, root: Path = ROOT) -> Artifact | None:
     """The release of this very tree for ``target``, if it was built before."""
-    note = _note(target, root)
+    note = _note_path(target, root)
     if not note.exists():
         return None
     known = json.loads(note.read_text())
@@ -95,7 +97,7 @@ def built(target: Target, root: Path = ROOT) -> Artifact | None:
     return Artifact(**known | {"path": path}) if path.exists() else None
 
 
-def named(id: str, root: Path = ROOT) -> Artifact:
+def named_release(id: str, root: Path = ROOT) -> Artifact:
     """The release ``id``, from this machine if it is here."""
     path = root / ".cache" / "releases" / f"{id}.tar"
     if not path.exists():
@@ -118,17 +120,17 @@ def must_fit(artifact: Artifact, target: Target) -> None:
         )
 
 
-def build(target: Target, root: Path = ROOT) -> Artifact:
+def build_release(target: Target, root: Path = ROOT) -> Artifact:
     """The release of this tree for ``target``, built unless it was before.
 
     Raises :class:`ToolkitError` when a wheel cannot be built or had.
     """
-    if artifact := built(target, root):
+    if artifact := built_release(target, root):
         return artifact
-    note = _note(target, root)
+    note = _note_path(target, root)
     note.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=note.parent) as scratch:
-        artifact = _build(target, root, Path(scratch))
+        artifact = _build_in(target, root, Path(scratch))
     known = asdict(artifact) | {"path": f".cache/releases/{artifact.id}.tar"}
     write_atomically(note, json.dumps(known).encode())
     newest = sorted(note.parent.glob("*.tar"), key=lambda tar: -tar.stat().st_mtime)
@@ -137,7 +139,7 @@ def build(target: Target, root: Path = ROOT) -> Artifact:
     return artifact
 
 
-def _note(target: Target, root: Path) -> Path:
+def _note_path(target: Target, root: Path) -> Path:
     """Where it is written down which release a tree makes for a target."""
     return root / ".cache" / "releases" / f"{_digest_of_inputs(target, root)}.json"
 
@@ -146,7 +148,7 @@ def _digest_of_inputs(target: Target, root: Path) -> str:
     """Of all that the tar's bytes follow from, and of nothing else: a new id is a restart."""
     project = tomllib.loads((root / "pyproject.toml").read_text())
     metadata = [project["build-system"], project["project"], project["tool"]["hatch"]]
-    stated = repr((target, metadata, list(_locked(root))))
+    stated = repr((target, metadata, list(_locked_wheels(root))))
     inputs = [Path(__file__), root / "LICENSE"]
     inputs += (path for path in (root / "gearman_py").rglob("*") if path.suffix != ".pyc")
     hashed = hashlib.sha256(stated.encode())
@@ -156,11 +158,11 @@ def _digest_of_inputs(target: Target, root: Path) -> str:
     return hashed.hexdigest()[:16]
 
 
-def _build(target: Target, root: Path, scratch: Path) -> Artifact:
+def _build_in(target: Target, root: Path, scratch: Path) -> Artifact:
     wheels = scratch / "wheels"
-    shutil.copytree(_wheelhouse(target, root), wheels)
+    shutil.copytree(_fetch_wheels(target, root), wheels)
     pip = next(wheels.glob("pip-*.whl"))
-    _pip(
+    _run_pip(
         "our wheel",
         "wheel",
         "--no-deps",
@@ -172,7 +174,7 @@ def _build(target: Target, root: Path, scratch: Path) -> Artifact:
     digests = {path.name: _sha256(path) for path in sorted(wheels.iterdir())}
     own = next(name for name in digests if name.startswith("gearman_py-"))
     requirements = "".join(
-        f"{_pinned(name)} --hash=sha256:{digest}\n"
+        f"{_pinned_name(name)} --hash=sha256:{digest}\n"
         for name, digest in digests.items()
         if name != pip.name
     )
@@ -180,7 +182,9 @@ def _build(target: Target, root: Path, scratch: Path) -> Artifact:
     (scratch / "requirements.txt").write_text(requirements)
     (scratch / "MANIFEST.json").write_text(json.dumps(manifest, indent=2) + "\n")
     tar = scratch / "release.tar"
-    _pack(tar, scratch, ["MANIFEST.json", "requirements.txt", *(f"wheels/{n}" for n in digests)])
+    _pack_tar(
+        tar, scratch, ["MANIFEST.json", "requirements.txt", *(f"wheels/{n}" for n in digests)]
+    )
     digest = _sha256(tar)
     name = f"{manifest['version']}-{digest[:12]}"
     path = root / ".cache" / "releases" / f"{name}.tar"
@@ -189,9 +193,9 @@ def _build(target: Target, root: Path, scratch: Path) -> Artifact:
     return Artifact(name, digest, size, path)
 
 
-def _wheelhouse(target: Target, root: Path) -> Path:
+def _fetch_wheels(target: Target, root: Path) -> Path:
     """The locked wheels of what we depend on, pip's among them, fetched unless they are here."""
-    locked = "".join(_locked(root))
+    locked = "".join(_locked_wheels(root))
     key = hashlib.sha256(f"{target}\n{locked}".encode()).hexdigest()[:16]
     folder = root / ".cache" / "wheels" / key
     if folder.exists():
@@ -201,10 +205,10 @@ def _wheelhouse(target: Target, root: Path) -> Path:
         requirements = Path(scratch) / "requirements.txt"
         requirements.write_text(locked)
         made = Path(scratch) / "wheels"
-        _pip(
+        _run_pip(
             f"wheels for {target}",
             *("download", "--require-hashes", "--only-binary=:all:", "--dest", str(made)),
-            *("--implementation", "cp", "--python-version", _dotted(target.python)),
+            *("--implementation", "cp", "--python-version", _dotted_version(target.python)),
             *(f"--platform={tag}" for tag in target.platforms),
             *("--requirement", str(requirements)),
         )
@@ -212,21 +216,21 @@ def _wheelhouse(target: Target, root: Path) -> Path:
     return folder
 
 
-def _locked(root: Path) -> Iterator[str]:
+def _locked_wheels(root: Path) -> Iterator[str]:
     """The lock's lines for pip and for what pyproject.toml says that hosts need."""
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     wanted = [*project["dependencies"], *extras["server"], *extras["resize"], "pip"]
-    names = {_normal(re.split(r"[^\w.-]", need)[0]) for need in wanted}
+    names = {_normal_name(re.split(r"[^\w.-]", need)[0]) for need in wanted}
     lock = root / "requirements.lock"
     entries = re.findall(r"^[\w.-]+==.*(?:\n[ \t].*)*\n?", lock.read_text(), re.MULTILINE)
-    chosen = [entry for entry in entries if _normal(entry.split("==")[0]) in names]
-    if missing := names - {_normal(entry.split("==")[0]) for entry in chosen}:
+    chosen = [entry for entry in entries if _normal_name(entry.split("==")[0]) in names]
+    if missing := names - {_normal_name(entry.split("==")[0]) for entry in chosen}:
         raise ToolkitError(f"{lock}: {', '.join(sorted(missing))} not locked; run .ci/lock")
     yield from chosen
 
 
-def _pip(wanted: str, *arguments: str) -> None:
+def _run_pip(wanted: str, *arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
     environment = os.environ | {"SOURCE_DATE_EPOCH": EPOCH}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -235,7 +239,7 @@ def _pip(wanted: str, *arguments: str) -> None:
         raise ToolkitError(f"no release without {wanted}; pip {arguments[0]} said:\n{said}")
 
 
-def _pack(tar: Path, folder: Path, names: Iterable[str]) -> None:
+def _pack_tar(tar: Path, folder: Path, names: Iterable[str]) -> None:
     """A tar of ``names`` whose bytes depend on their content alone."""
     with tarfile.open(tar, "w", format=tarfile.USTAR_FORMAT) as archive:
         for name in names:
@@ -247,7 +251,7 @@ def _pack(tar: Path, folder: Path, names: Iterable[str]) -> None:
                 archive.addfile(member, content)
 
 
-def _pinned(wheel: str) -> str:
+def _pinned_name(wheel: str) -> str:
     name, version = wheel.split("-")[:2]
     return f"{name}=={version}"
 
@@ -257,9 +261,9 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _normal(name: str) -> str:
+def _normal_name(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _dotted(version: tuple[int, ...]) -> str:
+def _dotted_version(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))

@@ -26,7 +26,7 @@ def os_release(text: str) -> dict[str, str]:
     return {name: value.strip("\"'") for name, value in pairs}
 
 
-def install(os: Mapping[str, str], *packages: str) -> str | None:
+def install_command(os: Mapping[str, str], *packages: str) -> str | None:
     """The command that installs packages on such a system; None when we do not know it."""
     for name in (os.get("ID", ""), *os.get("ID_LIKE", "").split()):
         if command := INSTALL.get(name):
@@ -34,6 +34,6 @@ def install(os: Mapping[str, str], *packages: str) -> str | None:
     return None
 
 
-def name(os: Mapping[str, str]) -> str:
+def system_name(os: Mapping[str, str]) -> str:
     """What people call such a system."""
     return os.get("PRETTY_NAME") or os.get("ID") or "an unknown system"

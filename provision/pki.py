@@ -48,7 +48,7 @@ class Authority:
     @property
     def pem(self) -> bytes:
         """Its certificate, by which everyone knows it."""
-        return _pem(self._certificate)
+        return _to_pem(self._certificate)
 
     @property
     def fingerprint(self) -> str:
@@ -72,14 +72,14 @@ class Authority:
             )
         key = _new_key()
         both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        builder = _builder(names[0], key, timedelta(days=days))
+        builder = _certificate_builder(names[0], key, timedelta(days=days))
         builder = builder.issuer_name(self._certificate.subject)
         builder = builder.add_extension(x509.BasicConstraints(False, None), critical=True)
         builder = builder.add_extension(x509.ExtendedKeyUsage(both), critical=False)
-        builder = builder.add_extension(_alternatives(names), critical=False)
-        return Pair(_pem(_signed(builder, self._key)), _key_pem(key))
+        builder = builder.add_extension(_alternative_names(names), critical=False)
+        return Pair(_to_pem(_sign_certificate(builder, self._key)), _key_pem(key))
 
-    def wrong(self, certificate: bytes, names: Sequence[str], left: timedelta) -> str:
+    def why_wrong(self, certificate: bytes, names: Sequence[str], left: timedelta) -> str:
         """Why this certificate is not one of these names that is good for so long; "": it is."""
         from cryptography import x509
         from cryptography.exceptions import InvalidSignature
@@ -94,7 +94,7 @@ class Authority:
             return "of another authority"
         except (ValueError, x509.ExtensionNotFound):
             return "no certificate of the authority"
-        if set(known) != set(_alternatives(names)):
+        if set(known) != set(_alternative_names(names)):
             return f"not for {', '.join(names)}"
         rest = found.not_valid_after_utc - datetime.now(UTC)
         if rest <= timedelta(0):
@@ -121,18 +121,18 @@ _made: dict[Path, Authority] = {}  # by inventory: one for a run, whose hosts as
 _making = Lock()
 
 
-def of(inventory: Path) -> Authority:
+def authority_of(inventory: Path) -> Authority:
     """An inventory's authority; a new one, not yet written, when it has none.
 
     Raises :class:`InventoryError` for files that are no use.
     """
     with _making:
         if inventory not in _made:
-            _made[inventory] = _found(inventory / FOLDER)
+            _made[inventory] = _read_authority(inventory / FOLDER)
         return _made[inventory]
 
 
-def keep(inventory: Path) -> Path | None:
+def keep_authority(inventory: Path) -> Path | None:
     """Write down the authority that was made for a plan of this inventory; where, if it was.
 
     Raises :class:`ToolkitError`.
@@ -147,7 +147,7 @@ def keep(inventory: Path) -> Path | None:
         ) from None
 
 
-def _found(place: Path) -> Authority:
+def _read_authority(place: Path) -> Authority:
     from cryptography import x509
 
     if not (place / "ca.pem").exists():
@@ -156,7 +156,7 @@ def _found(place: Path) -> Authority:
                 f"{place / 'ca.pem'}: it is missing, and ca.key beside it is not: "
                 "bring it back, or delete ca.key too for a new authority"
             )
-        return _new(place, place.parent.resolve().name)
+        return _new_authority(place, place.parent.resolve().name)
     try:
         certificate = x509.load_pem_x509_certificate((place / "ca.pem").read_bytes())
     except (OSError, ValueError) as error:
@@ -190,17 +190,17 @@ def _read_key(path: Path) -> "ec.EllipticCurvePrivateKey | None":
     return key
 
 
-def _new(place: Path, name: str) -> Authority:
+def _new_authority(place: Path, name: str) -> Authority:
     from cryptography import x509
 
     key = _new_key()
-    builder = _builder(f"gearman CA of {name}", key, timedelta(days=365 * YEARS))
-    builder = builder.issuer_name(x509.Name(_named(f"gearman CA of {name}")))
+    builder = _certificate_builder(f"gearman CA of {name}", key, timedelta(days=365 * YEARS))
+    builder = builder.issuer_name(x509.Name(_common_name(f"gearman CA of {name}")))
     builder = builder.add_extension(x509.BasicConstraints(True, 0), critical=True)
     # RFC 5280, 4.2.1.3: a CA says that its key signs certificates.
     usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
     builder = builder.add_extension(usage, critical=True)
-    return Authority(place, _signed(builder, key), key)
+    return Authority(place, _sign_certificate(builder, key), key)
 
 
 def _new_key() -> "ec.EllipticCurvePrivateKey":
@@ -209,7 +209,7 @@ def _new_key() -> "ec.EllipticCurvePrivateKey":
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def _builder(
+def _certificate_builder(
     name: str, key: "ec.EllipticCurvePrivateKey", valid: timedelta
 ) -> "x509.CertificateBuilder":
     from cryptography import x509
@@ -217,7 +217,7 @@ def _builder(
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
-        .subject_name(x509.Name(_named(name)))
+        .subject_name(x509.Name(_common_name(name)))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - SKEW)
@@ -226,13 +226,13 @@ def _builder(
     )
 
 
-def _named(name: str) -> "list[x509.NameAttribute[str]]":
+def _common_name(name: str) -> "list[x509.NameAttribute[str]]":
     from cryptography import x509
 
     return [x509.NameAttribute(x509.NameOID.COMMON_NAME, name[:64])]
 
 
-def _alternatives(names: Sequence[str]) -> "x509.SubjectAlternativeName":
+def _alternative_names(names: Sequence[str]) -> "x509.SubjectAlternativeName":
     from cryptography import x509
 
     def one(name: str) -> "x509.GeneralName":
@@ -244,7 +244,7 @@ def _alternatives(names: Sequence[str]) -> "x509.SubjectAlternativeName":
     return x509.SubjectAlternativeName(map(one, dict.fromkeys(names)))
 
 
-def _signed(
+def _sign_certificate(
     builder: "x509.CertificateBuilder", key: "ec.EllipticCurvePrivateKey"
 ) -> "x509.Certificate":
     """With the ids of both keys: Python's SSL from 3.13 on refuses what lacks them (RFC 5280)."""
@@ -256,7 +256,7 @@ def _signed(
     return builder.sign(key, hashes.SHA256())
 
 
-def _pem(certificate: "x509.Certificate") -> bytes:
+def _to_pem(certificate: "x509.Certificate") -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     return certificate.public_bytes(Encoding.PEM)

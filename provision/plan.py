@@ -33,7 +33,7 @@ class Plan:
         return kinds.index("release") + 1 if "release" in kinds else accounts
 
 
-def questions(resources: Iterable[Resource]) -> list[Question]:
+def questions_of(resources: Iterable[Resource]) -> list[Question]:
     """Every question once, in the order first asked. Raises :class:`ValueError` for a wrong one."""
     found = list(dict.fromkeys(question for each in resources for question in each.questions()))
     for question in found:
@@ -41,20 +41,20 @@ def questions(resources: Iterable[Resource]) -> list[Question]:
     return found
 
 
-def make(resources: Iterable[Resource], answers: Answers) -> Plan:
+def make_plan(resources: Iterable[Resource], answers: Answers) -> Plan:
     """The plan for one host. Raises :class:`ToolkitError` when two resources contradict."""
-    order = ordered(resources)
-    steps = [step for resource in order for step in _steps(resource, answers)]
+    order = order_resources(resources)
+    steps = [step for resource in order for step in _changes_of(resource, answers)]
     changes = (step for step in steps if isinstance(step, Change))
     problems = dict.fromkeys(step for step in steps if isinstance(step, Problem))
     accounts_first = sorted(_reload_late(changes), key=lambda each: not _is_new_account(each))
     return Plan(len(order), tuple(accounts_first), tuple(problems))
 
 
-def ordered(resources: Iterable[Resource]) -> list[Resource]:
+def order_resources(resources: Iterable[Resource]) -> list[Resource]:
     """Each resource after those that provide what it needs, otherwise as given; equal ones once."""
     unique = list(dict.fromkeys(resources))
-    provider = _providers(unique)
+    provider = _find_providers(unique)
     order: dict[Resource, None] = {}
 
     def place(resource: Resource, path: tuple[Resource, ...]) -> None:
@@ -73,7 +73,7 @@ def ordered(resources: Iterable[Resource]) -> list[Resource]:
     return list(order)
 
 
-def _providers(resources: Sequence[Resource]) -> dict[str, Resource]:
+def _find_providers(resources: Sequence[Resource]) -> dict[str, Resource]:
     provider: dict[str, Resource] = {}
     for resource in resources:
         for key in resource.provides:
@@ -84,13 +84,13 @@ def _providers(resources: Sequence[Resource]) -> dict[str, Resource]:
     return provider
 
 
-def _steps(resource: Resource, answers: Answers) -> Iterator[Change | Problem]:
+def _changes_of(resource: Resource, answers: Answers) -> Iterator[Change | Problem]:
     unknown = [
         Problem(f"{' '.join(filter(None, question))}: {answer.reason}", "?")
         for question in resource.questions()
         if isinstance(answer := answers[question], Unknown)
     ]
-    return iter(unknown) if unknown else resource.steps(answers)
+    return iter(unknown) if unknown else resource.plan_changes(answers)
 
 
 def _is_new_account(change: Change) -> bool:

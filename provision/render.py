@@ -15,7 +15,7 @@ class TemplateError(ToolkitError):
     """A template is missing or wrong, or uses an undefined name. Begins with its line."""
 
 
-def render(name: str, variables: Mapping[str, object], folder: Path = TEMPLATES) -> str:
+def render_template(name: str, variables: Mapping[str, object], folder: Path = TEMPLATES) -> str:
     """The text of template ``name`` with ``variables`` put in. Raises :class:`TemplateError`."""
     try:
         return _environment(folder).get_template(name).render(variables)
@@ -25,7 +25,7 @@ def render(name: str, variables: Mapping[str, object], folder: Path = TEMPLATES)
         where = f"{folder / (error.name or name)}:{error.lineno}"
         raise TemplateError(f"{where}: {error.message}") from error
     except jinja2.UndefinedError as error:
-        raise TemplateError(f"{_line(error, folder) or folder / name}: {error}") from error
+        raise TemplateError(f"{_template_line(error, folder) or folder / name}: {error}") from error
 
 
 @cache
@@ -40,7 +40,7 @@ def _environment(folder: Path) -> jinja2.Environment:
     )
 
 
-def _line(error: BaseException, folder: Path) -> str | None:
+def _template_line(error: BaseException, folder: Path) -> str | None:
     """The innermost ``template:line`` that an error passed: Jinja2 rewrites tracebacks so."""
     where = None
     step = error.__traceback__

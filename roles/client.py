@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from provision.build import Artifact
 from provision.inventory.host import Host, Inventory
 from provision.resources.base import Resource
-from provision.resources.files import template
+from provision.resources.files import template_file
 from roles.job_server import servers
 from roles.runtime import on_path
 from roles.tls import fingerprint, tls
@@ -17,4 +17,4 @@ def client(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Res
     yield from on_path("gearman", "gearadmin")
     yield from tls(host, inventory)
     known = ",".join(servers(inventory))
-    yield template(PROFILE, "gearman.sh.j2", servers=known, ca=fingerprint(inventory))
+    yield template_file(PROFILE, "gearman.sh.j2", servers=known, ca=fingerprint(inventory))

@@ -8,7 +8,7 @@ from provision.errors import InventoryError
 from provision.inventory.host import Host, Inventory
 from provision.resources.base import Resource
 from provision.resources.files import Directory
-from provision.resources.firewall import Firewall, rules, unit
+from provision.resources.firewall import Firewall, firewall_unit, rules_file
 from provision.resources.packages import Packages
 
 Network = IPv4Network | IPv6Network
@@ -16,7 +16,7 @@ Network = IPv4Network | IPv6Network
 
 def firewall(host: Host, inventory: Inventory, port: int) -> Iterator[Resource]:
     if not host.variables["gearman_firewall"]:
-        yield Firewall(None, unit())
+        yield Firewall(None, firewall_unit())
         return
     known = {network for each in inventory.everyone for network in _addresses(each)}
     known |= {_network(text, host) for text in host.variables["gearman_firewall_allow"]}
@@ -25,10 +25,10 @@ def firewall(host: Host, inventory: Inventory, port: int) -> Iterator[Resource]:
     if "nftables" not in host.variables["packages"]:
         yield Packages(("nftables",))
     yield Directory("/etc/gearman")
-    file = rules(port, [_written(each) for each in v4], [_written(each) for each in v6])
+    file = rules_file(port, [_written(each) for each in v4], [_written(each) for each in v6])
     yield file
-    yield unit()
-    yield Firewall(file, unit())
+    yield firewall_unit()
+    yield Firewall(file, firewall_unit())
 
 
 def _addresses(host: Host) -> set[Network]:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from provision import pki as authority
 from provision.inventory.host import Host, Inventory
+from provision.pki import authority_of
 from provision.resources.account import Group
 from provision.resources.base import Resource
 from provision.resources.certificate import Certificate
@@ -24,7 +24,7 @@ def tls(host: Host, inventory: Inventory) -> Iterator[Resource]:
     """What a host needs to speak it, if any job server does."""
     if not readers(inventory):
         return
-    made = authority.of(host.folder)
+    made = authority_of(host.folder)
     yield Group(READERS)
     yield Directory("/etc/gearman")
     yield Directory(FOLDER)
@@ -48,7 +48,7 @@ def readers(inventory: Inventory) -> tuple[str, ...]:
 def fingerprint(inventory: Inventory) -> str:
     """Of the CA, so that what runs is restarted when another takes its place; "" without TLS."""
     found = [host for host in inventory.group("job_server") if speaks_tls(host)]
-    return authority.of(found[0].folder).fingerprint if found else ""
+    return authority_of(found[0].folder).fingerprint if found else ""
 
 
 def flags(inventory: Inventory) -> tuple[str, ...]:

@@ -6,8 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from provision import build as release
-from provision.build import ON_HOSTS
+from provision.build import ON_HOSTS, Target, built_release, target_of
 from provision.errors import HostFailed
 from provision.fleet import pool as hosts
 from provision.fleet.ask_all import AskAll
@@ -100,18 +99,18 @@ def _rows_of_releases(found: dict[str, Answers]) -> Rows:
             row["bad"] = row["bad"] or one["bad"]
             row["current"] += [host] if known["current"] == id else []
             row["running"] += [host] if id in known["running"] else []
-    trees = {built.id for built in map(release.built, _known_targets(found.values())) if built}
+    trees = {built.id for built in map(built_release, _known_targets(found.values())) if built}
     for id, row in rows.items():
         row["tree"] = id in trees
     return sorted(rows.values(), key=lambda row: -row["at"])
 
 
-def _known_targets(found: Iterable[Answers]) -> Iterator[release.Target]:
+def _known_targets(found: Iterable[Answers]) -> Iterator[Target]:
     """What kinds of hosts these are, of those that a release can be made for."""
     for answers in found:
         if not isinstance(answers["host",], Unknown):
             with suppress(HostFailed):
-                yield release.target(answers["host",])
+                yield target_of(answers["host",])
 
 
 def _release_line(row: dict[str, Any], of: int) -> str:

@@ -169,7 +169,7 @@ def _follow_entries(asked: AskAll, query: LogQuery, failed: Failures) -> Iterato
         queue.put(host)
 
     left = set(asked.hosts)
-    with pool.sessions(asked.connect) as connect:
+    with pool.open_sessions(asked.connect) as connect:
         for host in asked.hosts:
             Thread(target=follow, args=(host,), daemon=True).start()
         while left:

@@ -15,7 +15,7 @@ from provision.errors import HostFailed, InventoryError, ToolkitError
 from provision.inventory import load as inventory
 from provision.report.events import Checked
 from provision.report.text import Report
-from provision.resources.sample_jobs import is_jpeg, picture
+from provision.resources.sample_jobs import is_jpeg, make_picture
 from provision.ssh import connection as transport
 
 # A job without a worker waits without end; a person who waits for a smoke test does not.
@@ -122,7 +122,7 @@ def _check_reverse(gearman: Gearman, run: Run) -> None:
 
 
 def _check_resize(gearman: Gearman, run: Run) -> None:
-    if problem := is_jpeg(450, 600)(gearman("resize", stdin=picture(900, 1200))):
+    if problem := is_jpeg(450, 600)(gearman("resize", stdin=make_picture(900, 1200))):
         raise _CheckFailed("resize", problem)
 
 

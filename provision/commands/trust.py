@@ -54,7 +54,7 @@ class _Visit:
     def look_at(self, ways: Iterable[Route]) -> None:
         """Look at the keys of the machines at the ends of these ways."""
         ways = sorted(ways, key=lambda way: way[-1].name)
-        seen = dict(hosts.each(ways, _scan_keys, self._options.parallel))
+        seen = dict(hosts.run_on_each(ways, _scan_keys, self._options.parallel))
         for way in ways:
             result = seen[way]
             if isinstance(result, ToolkitError):

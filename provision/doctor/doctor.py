@@ -9,8 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from provision import build as release
-from provision.build import Artifact
+from provision.build import Artifact, built_release, target_of
 from provision.doctor import host_rules as checks
 from provision.doctor.subject import ClockOffset, HostFacts, split_server
 from provision.errors import HostFailed, ToolkitError
@@ -90,7 +89,7 @@ def _tree_release(facts: object) -> str | None:
     if isinstance(facts, Unknown) or not isinstance(facts, dict):
         return None
     try:
-        found = release.built(release.target(facts))
+        found = built_release(target_of(facts))
     except HostFailed:
         return None
     return found.id if found else None

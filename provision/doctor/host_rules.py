@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
-from provision import build as release
+from provision.build import target_of
 from provision.doctor import network_rules as reach
 from provision.doctor.subject import HostFacts, Unanswered, Verdict, is_running
 from provision.errors import HostFailed
@@ -73,7 +73,7 @@ def _check_system(facts: HostFacts) -> Iterator[Verdict]:
     wrong = [each for each in facts.resources if isinstance(each, Systemd)]
     problems = _problems_of(facts, wrong)
     try:
-        release.target(system)
+        target_of(system)
     except HostFailed as error:
         problems.append(("fail", str(error), ""))
     yield from problems
@@ -236,7 +236,7 @@ def _problems_of(facts: HostFacts, resources: Sequence[Resource]) -> list[Verdic
     for each in resources:
         for question in each.questions():
             facts.known_answer(*question)
-    steps = [step for each in resources for step in each.steps(facts.answers)]
+    steps = [step for each in resources for step in each.plan_changes(facts.answers)]
     return [("fail", step.message, "") for step in steps if isinstance(step, Problem)]
 
 
@@ -247,9 +247,9 @@ def _check_certificate(facts: HostFacts) -> Iterator[Verdict]:
         there = [facts.known_answer(*question) for question in each.questions()]
         if not all(there):
             yield "fail", f"{each.path}.pem or its key is missing", "invoke deploy issues one"
-        elif why := each.wrong(facts.answers, timedelta(0)):
+        elif why := each.why_wrong(facts.answers, timedelta(0)):
             yield "fail", f"{each.path}.pem: {why}", "invoke deploy issues another"
-        elif why := each.wrong(facts.answers, timedelta(days=each.days) / RENEWED):
+        elif why := each.why_wrong(facts.answers, timedelta(days=each.days) / RENEWED):
             yield "warn", f"{each.path}.pem: {why}", "invoke deploy renews it"
         else:
             yield "ok", f"{each.path}.pem is good, and not due to be renewed", ""
@@ -263,7 +263,7 @@ def _check_former_account(facts: HostFacts) -> Iterator[Verdict]:
             facts.known_answer(*question)
         if not each.is_there(facts.answers):
             continue
-        if traces := each.traces(facts.answers):
+        if traces := each.remaining_traces(facts.answers):
             text = f"user {each.name} of an earlier version is kept: {'; '.join(traces)}"
             yield "warn", text, "give that another account, then invoke deploy"
         else:

@@ -11,7 +11,7 @@ from provision.inventory import load as inventory
 from provision.inventory.host import Host
 from provision.options import Options
 from provision.report.events import Event, Failed
-from provision.report.reporter import reporter
+from provision.report.reporter import make_reporter
 
 Answer = TypeVar("Answer")
 
@@ -36,7 +36,7 @@ class AskAll:
     ) -> None:
         self.inventory = inventory.load(folder, options.limit)
         self.hosts = self.inventory.hosts
-        self.report = reporter(options, [host.name for host in self.hosts])
+        self.report = make_reporter(options, [host.name for host in self.hosts])
         self.failed: list[Host] = []
         self.status = 0
         self.connect = connect
@@ -64,8 +64,8 @@ class AskAll:
         self, ask: Callable[[Host, Connect], Answer]
     ) -> Iterator[tuple[Host, Answer | ToolkitError]]:
         """The answer or the failure of every host, as they come; nothing is shown."""
-        with pool.sessions(self.connect) as connect:
-            yield from pool.each(self.hosts, lambda host: ask(host, connect), self._parallel)
+        with pool.open_sessions(self.connect) as connect:
+            yield from pool.run_on_each(self.hosts, lambda host: ask(host, connect), self._parallel)
 
     def fail(self, host: Host, error: ToolkitError) -> None:
         """Show that a host failed, and let it count."""

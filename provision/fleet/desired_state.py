@@ -5,8 +5,15 @@ from dataclasses import replace
 from threading import Lock
 from typing import Any, Protocol
 
-from provision import build as release
-from provision.build import Artifact, Target
+from provision.build import (
+    Artifact,
+    Target,
+    build_release,
+    built_release,
+    must_fit,
+    named_release,
+    target_of,
+)
 from provision.errors import HostFailed
 from provision.fleet import tags
 from provision.inventory.host import Host, Inventory
@@ -71,26 +78,26 @@ class DesiredState:
     def all_resources(self) -> Iterator[tuple[str, list[Resource]]]:
         """Every host of the inventory, in this run or not, and what it should be."""
         for host in self._inventory.everyone:
-            yield host.name, self.resources_of(host, release.named("any"))
+            yield host.name, self.resources_of(host, named_release("any"))
 
     def tree_artifact(self, facts: Mapping[str, Any]) -> Artifact:
         """This tree's release for a host of which these are the facts; it is built once."""
-        target = release.target(facts)
+        target = target_of(facts)
         with self._building:
             if target not in self._artifacts:
-                artifact = release.built(target)
+                artifact = built_release(target)
                 if artifact is None:
                     self._report.show(Building(target))
-                    artifact = release.build(target)
+                    artifact = build_release(target)
                 self._artifacts[target] = artifact
             return self._artifacts[target]
 
 
 def kept_artifact(id: str, facts: Mapping[str, Any], kept: Iterable[str]) -> Artifact:
     """Release ``id`` for a host that keeps these. Raises :class:`HostFailed`."""
-    artifact = release.named(id)
+    artifact = named_release(id)
     if artifact.path is None and id not in kept:
         known = ", ".join(kept) or "none"
         raise HostFailed(f"it keeps no release {id}, nor does this machine; it keeps {known}")
-    release.must_fit(artifact, release.target(facts))
+    must_fit(artifact, target_of(facts))
     return artifact

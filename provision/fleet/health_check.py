@@ -25,7 +25,7 @@ class Unhealthy(HostFailed):
 def check_staged(host_run: HostRun) -> None:
     """Have the staged release do a job of each kind. Raises :class:`HostFailed`."""
     for health in health_resources(host_run):
-        _prove(host_run, health, health.trials())
+        _run_proofs(host_run, health, health.staged_proofs())
 
 
 def check_running(host_run: HostRun, settle: float) -> None:
@@ -33,20 +33,20 @@ def check_running(host_run: HostRun, settle: float) -> None:
 
     ``settle``: seconds that a unit must go on running after it was started.
     """
-    before = _restarts(host_run)
+    before = _restart_counts(host_run)
     if before:
         time.sleep(settle)
     host_run.make_plan()
-    for name, restarts in _restarts(host_run).items():
+    for name, restarts in _restart_counts(host_run).items():
         if restarts != before[name]:
             raise HostFailed(f"{name} does not stay up: systemd has restarted it")
     for change in host_run.plan.changes:
         raise HostFailed(f"{change.summary} is due again: {change.reason}")
     for health in health_resources(host_run):
-        _prove(host_run, health, health.proofs())
+        _run_proofs(host_run, health, health.running_proofs())
 
 
-def _prove(host_run: HostRun, health: Health, proofs: Iterable[Proof]) -> None:
+def _run_proofs(host_run: HostRun, health: Health, proofs: Iterable[Proof]) -> None:
     for proof in proofs:
         (outcome,) = host_run.session.apply([proof.operation])
         if outcome.error:
@@ -64,7 +64,7 @@ def with_evidence(host_run: HostRun, error: ToolkitError) -> ToolkitError:
     named = error.health if isinstance(error, Unhealthy) else None
     known = health_resources(host_run)
     concerned = [each for each in known if each == named or each.unit in str(error)]
-    commands = [command for health in concerned[:1] for command in health.view()]
+    commands = [command for health in concerned[:1] for command in health.evidence_commands()]
     if not commands:
         return error
     try:
@@ -81,7 +81,7 @@ def health_resources(host_run: HostRun) -> list[Health]:
     return [each for each in host_run.resources if isinstance(each, Health)]
 
 
-def _restarts(host_run: HostRun) -> dict[str, int]:
+def _restart_counts(host_run: HostRun) -> dict[str, int]:
     units = (each.name for each in host_run.resources if isinstance(each, Unit) and each.wanted)
     found = {name: host_run.answers["unit", name] for name in units}
     return {name: one["restarts"] for name, one in found.items() if one}

@@ -12,7 +12,7 @@ from provision.remote.messages import Operation, Outcome
 from provision.remote.session import Session
 from provision.report.events import Applied, Begun
 from provision.report.reporter import Reporter
-from provision.report.shell import advice
+from provision.report.shell import advice_for
 from provision.resources.base import Answers, Change, Resource
 
 LAST_LINES = 20  # of what a failed command said
@@ -41,14 +41,14 @@ class HostRun:
 
     def make_plan(self) -> None:
         """Ask everything again, and plan what is left to change now."""
-        self.answers = {**self.answers, **self.session.ask(plan.questions(self.resources))}
-        self.plan = plan.make(self.resources, self.answers)
+        self.answers = {**self.answers, **self.session.ask(plan.questions_of(self.resources))}
+        self.plan = plan.make_plan(self.resources, self.answers)
 
     def recheck_plan(self) -> None:
         """What is applied is what was shown, or less, though the host lives on in between."""
-        shown = _operations(self.plan)
+        shown = _operations_of(self.plan)
         self.make_plan()
-        if not all(operation in shown for operation in _operations(self.plan)):
+        if not all(operation in shown for operation in _operations_of(self.plan)):
             raise HostFailed("it has changed since its plan was made: deploy again")
 
     def stage_changes(self) -> None:
@@ -82,7 +82,7 @@ class HostRun:
             self.applied += 1
 
 
-def _operations(made: Plan) -> list[Operation]:
+def _operations_of(made: Plan) -> list[Operation]:
     return [change.operation for change in made.changes]
 
 
@@ -90,7 +90,7 @@ def _change_failed(change: Change, outcome: Outcome) -> HostFailed:
     """What was tried, what the host said, and what to try next."""
     lines = [f"{change.summary}: {outcome.error}"]
     lines += (f"| {line}" for line in outcome.output.splitlines()[-LAST_LINES:])
-    return HostFailed("\n".join([*lines, f"try: {advice(change.operation)}"]))
+    return HostFailed("\n".join([*lines, f"try: {advice_for(change.operation)}"]))
 
 
 def _still_different(left: Plan) -> HostFailed:

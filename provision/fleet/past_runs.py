@@ -5,7 +5,7 @@ from typing import Any
 
 from provision.build import ON_HOSTS
 from provision.fleet.host_run import HostRun
-from provision.fleet.pool import operator
+from provision.fleet.pool import describe_operator
 from provision.remote.messages import Question
 
 HISTORY_FILE = "/var/lib/gearman-deploy/history.jsonl"
@@ -18,7 +18,7 @@ def write_entry(host_run: HostRun, run_id: str, result: str, seconds: float) -> 
     entry: dict[str, Any] = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "run": run_id,
-        **operator(),
+        **describe_operator(),
         "release": host_run.release,
         "from": host_run.release_before,
         "changes": host_run.applied,

@@ -48,7 +48,7 @@ def connect(host: Host, become: bool | None = None) -> Session:
 
 
 @contextmanager
-def sessions(
+def open_sessions(
     connect: Callable[[Host], Session] = connect,
 ) -> Iterator[Callable[[Host], Session]]:
     """How to connect: sessions that are closed when this is left, by an interrupt too.
@@ -68,7 +68,7 @@ def sessions(
             session.close()
 
 
-def each(
+def run_on_each(
     items: Iterable[Item], function: Callable[[Item], Result], parallel: int = PARALLEL
 ) -> Iterator[tuple[Item, Result | ToolkitError]]:
     """Every item with its result, or with the error it met, as they come.
@@ -109,7 +109,7 @@ def _bug(error: Exception) -> HostFailed:
     return HostFailed(f"this is a bug in the toolkit; please report it: {what} ({place})")
 
 
-def operator() -> dict[str, str]:
+def describe_operator() -> dict[str, str]:
     """Who is doing what: as a host's history has it, and those who find it locked."""
     said = sys.argv[1:]
     if said[:1] == ["--search-root"]:  # by ./invoke alone
@@ -120,9 +120,9 @@ def operator() -> dict[str, str]:
     }
 
 
-def holder() -> dict[str, str]:
+def lock_holder() -> dict[str, str]:
     """What others read of us on a host that we lock."""
-    known = operator()
+    known = describe_operator()
     return {
         "who": known["who"],
         "since": datetime.now().astimezone().strftime("%H:%M"),

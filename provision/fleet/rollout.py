@@ -11,8 +11,7 @@ What is true is on the hosts: an upgrade that was interrupted goes on when it is
 
 from pathlib import Path
 
-from provision import build as release
-from provision.build import ON_HOSTS
+from provision.build import ON_HOSTS, named_release
 from provision.errors import HostFailed, RolledBack, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
 from provision.fleet.deploy import CHANGES_PENDING, DEFAULT
@@ -131,7 +130,7 @@ class Rollout:
             if self._stuck or len(run.failed) > self._policy.max_fail:
                 return self._give_up("and every host was put back")
         if self._blame:
-            who = hosts.operator()["who"]
+            who = hosts.describe_operator()["who"]
             for host_run in self._upgraded:
                 self._mark_bad(host_run, self._origin[host_run.name], f"rolled back by {who}")
         return run.status
@@ -166,7 +165,7 @@ class Rollout:
         """Put back what was upgraded, and mark the release as bad. Returns the exit status."""
         run = self._run
         first, error = next(iter(run.failed.items()))
-        for _ in hosts.each(self._also_upgraded(), self._put_back, run.options.parallel):
+        for _ in hosts.run_on_each(self._also_upgraded(), self._put_back, run.options.parallel):
             pass
         begun = {*run.failed, *(each.name for each in self._upgraded)}
         for host_run in self._pending:
@@ -194,7 +193,7 @@ class Rollout:
             return
         host, session = host_run.host, host_run.session
         try:
-            wanted = run.desired.resources_of(host, release.named(origin))
+            wanted = run.desired.resources_of(host, named_release(origin))
             wanted = as_kept(wanted, session.ask)
             back = HostRun(host, session, run.report, wanted, host_run.answers, origin)
             back.release_before = host_run.release

@@ -12,7 +12,6 @@ from pathlib import Path
 from secrets import token_hex
 from types import TracebackType
 
-from provision import pki as authority
 from provision.build import ON_HOSTS
 from provision.errors import HostFailed, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
@@ -22,10 +21,11 @@ from provision.fleet.past_runs import FACTS, write_entry
 from provision.inventory import load as inventory
 from provision.inventory.host import Host
 from provision.options import Options
+from provision.pki import keep_authority
 from provision.remote.messages import Unknown
 from provision.remote.session import Session
 from provision.report.events import Event, Failed, Planned
-from provision.report.reporter import reporter
+from provision.report.reporter import make_reporter
 from provision.resources.base import Answers
 from provision.resources.unit import as_kept
 
@@ -59,7 +59,7 @@ class Run:
         self.options = options
         self.host_runs: list[HostRun] = []
         self.failed: dict[str, ToolkitError] = {}
-        self.report = reporter(options, [host.name for host in self.inventory.hosts])
+        self.report = make_reporter(options, [host.name for host in self.inventory.hosts])
         self.desired = DesiredState(self.inventory, roles, options, self.report)
         self._connect = connect
         self._choose = choose
@@ -100,7 +100,7 @@ class Run:
     def plan_hosts(self, to_event: Callable[[HostRun], Event] = planned) -> None:
         """Plan every host and tell of each."""
         known = self.inventory.hosts
-        results = dict(hosts.each(known, self._plan_host, self.options.parallel))
+        results = dict(hosts.run_on_each(known, self._plan_host, self.options.parallel))
         for host in known:
             result = results[host]
             if isinstance(result, ToolkitError):
@@ -140,13 +140,13 @@ class Run:
         """Lock every host, or none: one that somebody else has locked raises Locked."""
         # In one order for every run, so that two runs never have each other's hosts.
         for host_run in sorted(self.host_runs, key=lambda each: each.name):
-            host_run.session.lock(hosts.holder())
-        if made := authority.keep(self.inventory.everyone[0].folder):
+            host_run.session.lock(hosts.lock_holder())
+        if made := keep_authority(self.inventory.everyone[0].folder):
             self.report.say(f"the certificate authority of this fleet is new: {made}; keep its key")
 
     def for_each(self, host_runs: Iterable[HostRun], step: Callable[[HostRun], None]) -> None:
         """Do a step at all of these at once, and tell where it fails."""
-        for host_run, result in hosts.each(host_runs, step, self.options.parallel):
+        for host_run, result in hosts.run_on_each(host_runs, step, self.options.parallel):
             if isinstance(result, ToolkitError):
                 self.fail(host_run.name, result)
 

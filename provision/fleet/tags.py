@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from provision.errors import ToolkitError
 from provision.inventory.schema import hint
-from provision.resources.base import Resource, kinds
+from provision.resources.base import Resource, resource_kinds
 from provision.resources.release import Release, ReleaseLeftOut
 
 ACCOUNTS = ("user:", "group:")  # of what resources provide and need
@@ -15,7 +15,7 @@ def parse(tags: str, roles: Iterable[str]) -> frozenset[str]:
     found = frozenset(tag.strip() for tag in tags.split(",") if tag.strip())
     if tags and not found:
         raise ToolkitError(f"--tags {tags}: it names nothing; without it, all is meant")
-    known = sorted({*roles, *kinds()})
+    known = sorted({*roles, *resource_kinds()})
     for tag in sorted(found.difference(known)):
         near = hint(tag, known) or f"; there are {', '.join(known)}"
         raise ToolkitError(f"--tags: unknown tag {tag!r}{near}")

@@ -39,7 +39,7 @@ m.serve(0, out)
 """
 
 
-class Channel(Protocol):
+class AgentChannel(Protocol):
     """A command that runs on a host. What it says on stderr comes mixed with the rest."""
 
     def send(self, data: bytes) -> None:
@@ -54,7 +54,7 @@ class Channel(Protocol):
     def close(self) -> None: ...
 
 
-Start = Callable[[str], Channel]
+Start = Callable[[str], AgentChannel]
 """Starts a shell command line on the host."""
 
 Password = Callable[[], Secret | None]
@@ -73,7 +73,7 @@ def command_line(token: str, *, sudo: bool) -> str:
     return f"test -x {argv[0]} || cat /etc/os-release; {prefix}{shlex.join(argv)}"
 
 
-def shake_hands(channel: Channel, name: str, token: str, password: Password) -> bytes:
+def shake_hands(channel: AgentChannel, name: str, token: str, password: Password) -> bytes:
     """Wait for the agent, give sudo its password if it asks; what was already said after that.
 
     Raises :class:`Unreachable`, or :class:`PasswordRefused`.
@@ -86,7 +86,7 @@ def shake_hands(channel: Channel, name: str, token: str, password: Password) -> 
         if prompt in said:
             if given:
                 raise PasswordRefused(f"{name}: {REFUSED}")
-            _give(channel, name, password)
+            _give_password(channel, name, password)
             given = True
             said = said.replace(prompt, b"", 1)
             end = time.monotonic() + START  # a person may have thought of the password meanwhile
@@ -100,7 +100,7 @@ def shake_hands(channel: Channel, name: str, token: str, password: Password) -> 
         if not piece and given and b"incorrect password" in said:
             raise PasswordRefused(f"{name}: {REFUSED}")
         if not piece:
-            raise Unreachable(f"{name}: {_refusal(said)}")
+            raise Unreachable(f"{name}: {_explain_refusal(said)}")
         said += piece
         if len(said) > GREETING_LIMIT:
             raise Unreachable(f"{name}: no agent within {GREETING_LIMIT >> 20} MiB of output")
@@ -113,7 +113,7 @@ def shake_hands(channel: Channel, name: str, token: str, password: Password) -> 
     return said[ready.end() :]
 
 
-def _give(channel: Channel, name: str, password: Password) -> None:
+def _give_password(channel: AgentChannel, name: str, password: Password) -> None:
     secret = password()
     if secret is None:
         raise Unreachable(
@@ -123,12 +123,12 @@ def _give(channel: Channel, name: str, password: Password) -> None:
     channel.send(secret.reveal().encode() + b"\n")
 
 
-def _refusal(said: bytes) -> str:
+def _explain_refusal(said: bytes) -> str:
     if b"python3" in said and (b"not found" in said or b"No such file" in said):
         system = distributions.os_release(said.decode(errors="replace"))
-        command = distributions.install(system, "python3")
+        command = distributions.install_command(system, "python3")
         how = f"`{command}` there" if command else "install it there"
-        return f"/usr/bin/python3 is missing ({distributions.name(system)}): {how}"
+        return f"/usr/bin/python3 is missing ({distributions.system_name(system)}): {how}"
     if b"sudo" in said and b"not found" in said:
         return "sudo is missing: install it, or connect as root (ansible_user)"
     if b"not in the sudoers" in said or b"not allowed" in said or b"may not run" in said:

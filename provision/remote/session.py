@@ -84,7 +84,7 @@ class Session:
         self._channel = start(command_line(token, sudo=sudo))
         try:
             self._buffer += shake_hands(self._channel, name, token, password)
-            source = _source("link")
+            source = _agent_source("link")
             self._channel.send(b"%08x" % len(source) + source)
             self._load(*ASKING)
         except BaseException:
@@ -209,7 +209,7 @@ class Session:
     def _load(self, *modules: str) -> None:
         for module in modules:
             header = {"do": "load", "module": f"provision.agent.{module}"}
-            self._send(header, _source(module))
+            self._send(header, _agent_source(module))
 
     # -- operations ---------------------------------------------------------------------
 
@@ -218,7 +218,9 @@ class Session:
         later = isinstance(content, Path)
         data = content if isinstance(content, bytes) else b""
         header = {"do": "step", "kind": operation.kind, "arguments": dict(operation.arguments)}
-        digest = _digest(content) if isinstance(content, Path) else hashlib.sha256(data).hexdigest()
+        digest = (
+            _file_digest(content) if isinstance(content, Path) else hashlib.sha256(data).hexdigest()
+        )
         self._send({**header, "later": later, "digest": digest}, data)
 
     def _outcome(self, operation: Operation) -> Outcome:
@@ -331,11 +333,11 @@ class Running:
         self.status = ended
 
 
-def _source(module: str) -> bytes:
+def _agent_source(module: str) -> bytes:
     return (AGENT / f"{module}.py").read_bytes()
 
 
-def _digest(path: Path) -> str:
+def _file_digest(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

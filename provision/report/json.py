@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from provision.errors import ToolkitError
 from provision.remote.messages import Operation
 from provision.report.events import Event, Row
-from provision.report.text import put
+from provision.report.text import put_line
 
 
 class JsonReport:
@@ -21,37 +21,37 @@ class JsonReport:
         self._one = Lock()
 
     def show(self, event: Event) -> None:
-        told = event.data if isinstance(event, Row) else _plain(event)
-        self._line({"event": type(event).__name__.lower(), **told})
+        told = event.data if isinstance(event, Row) else _to_json(event)
+        self._put_line({"event": type(event).__name__.lower(), **told})
 
     def recap(self, seconds: float) -> None:
-        self._line({"event": "recap", "seconds": round(seconds, 3)})
+        self._put_line({"event": "recap", "seconds": round(seconds, 3)})
 
     def end(self, seconds: float) -> None:
         self.recap(seconds)
 
     def say(self, line: str) -> None:
-        self._line({"event": "remark", "text": line})
+        self._put_line({"event": "remark", "text": line})
 
     def confirm(self, question: str) -> bool:
         raise ToolkitError("--json asks no questions: use --yes to apply")
 
-    def _line(self, content: dict[str, Any]) -> None:
+    def _put_line(self, content: dict[str, Any]) -> None:
         with self._one:
-            put(json.dumps(content), self._out)
+            put_line(json.dumps(content), self._out)
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     """A value as JSON has it. Contents of files are not told: they may be large, or secret."""
     if isinstance(value, Operation):
-        return {"kind": value.kind, "arguments": _plain(dict(value.arguments))}
+        return {"kind": value.kind, "arguments": _to_json(dict(value.arguments))}
     if isinstance(value, ToolkitError):
         kind = type(value).__name__
         return {"kind": kind, "status": value.status, "message": str(value)}
     if is_dataclass(value) and not isinstance(value, type):
-        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+        return {each.name: _to_json(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, dict) or hasattr(value, "items"):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): _to_json(each) for key, each in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(each) for each in value]
+        return [_to_json(each) for each in value]
     return str(value) if isinstance(value, Path) else value

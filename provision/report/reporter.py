@@ -27,6 +27,6 @@ class Reporter(Protocol):
         """Ask before anything is changed. Raises :class:`ToolkitError` if it cannot."""
 
 
-def reporter(options: Options, names: Sequence[str]) -> Reporter:
+def make_reporter(options: Options, names: Sequence[str]) -> Reporter:
     """The one that the operator asked for. ``names``: the hosts', to align what is told."""
     return JsonReport() if options.json else Report(list(names), verbose=options.verbose)

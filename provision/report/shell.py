@@ -3,7 +3,7 @@
 from provision.remote.messages import Operation
 
 
-def advice(operation: Operation) -> str:
+def advice_for(operation: Operation) -> str:
     """Empty when the host's own words say it all."""
     if operation.kind == "unit":
         return f"journalctl -u {operation.arguments['name']} -n 30"

@@ -70,47 +70,47 @@ class Report:
 
     def show(self, event: Event) -> None:
         with self._lock:
-            self._erase()
+            self._erase_lines()
             match event:
                 case Building(target):
-                    self._print(f"building the release for {target}")
+                    self._print_line(f"building the release for {target}")
                 case Planned(host, plan):
                     self._plans[host] = plan
-                    self._planned(host, plan)
+                    self._show_plan(host, plan)
                 case Standing():
-                    self._standing(event)
+                    self._show_standing(event)
                 case Begun(host):
                     self._works_on(host)
                 case Applied():
-                    self._applied(event)
+                    self._show_applied(event)
                 case Verified(host, seconds):
                     self._took[host] = seconds
                     count = format_count(self._done[host], "change")
-                    self._ended(host, "changed", f"{count}, {seconds:.1f} s")
+                    self._end_line(host, "changed", f"{count}, {seconds:.1f} s")
                 case Failed(host, error, seconds):
-                    self._failed(host, error, seconds)
+                    self._show_failure(host, error, seconds)
                 case Tried(host, release, seconds):
-                    self._ended(host, "ready", f"{release} works there ({seconds:.1f} s)")
+                    self._end_line(host, "ready", f"{release} works there ({seconds:.1f} s)")
                 case Proved(host, summary, seconds):
                     self._working[host] = f"does it work? {summary}"
                     if self._verbose:
-                        self._print(f"{host:{self._width}}  {seconds:6.2f} s  {summary}")
+                        self._print_line(f"{host:{self._width}}  {seconds:6.2f} s  {summary}")
                 case Upgraded(host, release, seconds):
                     self._took[host] = seconds
-                    self._ended(host, "upgraded", f"{release} ({seconds:.1f} s)")
+                    self._end_line(host, "upgraded", f"{release} ({seconds:.1f} s)")
                 case PutBack(host, release, seconds):
                     self._took[host] = seconds
-                    self._ended(host, "rolled back", f"{release} ({seconds:.1f} s)")
+                    self._end_line(host, "rolled back", f"{release} ({seconds:.1f} s)")
                 case Row(_, text):
                     for line in text.split("\n"):
-                        self._print(line)
+                        self._print_line(line)
                 case Checked():
-                    self._checked(event)
+                    self._show_check(event)
                 case Finding():
-                    self._found(event)
+                    self._show_finding(event)
                 case Skipped(host, because):
-                    self._ended(host, "not begun", f"because of {', '.join(because)}")
-            self._draw()
+                    self._end_line(host, "not begun", f"because of {', '.join(because)}")
+            self._draw_lines()
 
     def recap(self, seconds: float) -> None:
         """Close a plan: what went wrong, how many hosts stand how, what is left, and the time."""
@@ -120,51 +120,50 @@ class Report:
     def _tell_failures(self) -> None:
         told: dict[str, str] = {}  # what went wrong -> where it was told
         for host, (first, *more) in self._failures.items():
-            self._print(f"{host}: ", ("failed", first))
+            self._print_line(f"{host}: ", ("failed", first))
             alike = re.sub(r"\d+", "", first.replace(host, ""))
             if alike in told:
-                self._print(f"    as on {told[alike]}")
+                self._print_line(f"    as on {told[alike]}")
                 continue
             told[alike] = host
             for line in more:
-                self._print(f"    {line}")
+                self._print_line(f"    {line}")
         self._failures.clear()
 
     def _sum_up(self, seconds: float) -> None:
         states = Counter(self._states.values())
         counts = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
-        self._print(
-            f"{format_count(len(self._states), 'host')}: {counts}{self._left()} ({seconds:.1f} s)"
-        )
+        hosts = format_count(len(self._states), "host")
+        self._print_line(f"{hosts}: {counts}{self._pending_counts()} ({seconds:.1f} s)")
 
     def end(self, seconds: float) -> None:
         """Close a run: each host in a table, as :meth:`recap`, and who is left."""
         wide = max(map(len, self._states.values()), default=0)
-        self._print(f"{'':{self._width}}  {'':{wide}}     ok  changed  failed  seconds")
+        self._print_line(f"{'':{self._width}}  {'':{wide}}     ok  changed  failed  seconds")
         for host, state in self._states.items():
             done, plan = self._done[host], self._plans.get(host)
             failed = int(state in ("failed", "unreachable"))
             ok = plan.resources - len(plan.changes) if plan else 0
             took = f"{self._took[host]:9.1f}" if host in self._took else ""
             counts = f"{max(ok, 0):5}  {done:7}  {failed:6}{took}"
-            self._print(f"{host:{self._width}}  ", (state, f"{state:{wide}}"), f"  {counts}")
+            self._print_line(f"{host:{self._width}}  ", (state, f"{state:{wide}}"), f"  {counts}")
             if plan and plan.problems:
                 problems = [f"{each.sign} {each.message}" for each in plan.problems]
                 self._failures.setdefault(host, ["no plan can be made for it", *problems])
         self._tell_failures()
         left = [host for host, state in self._states.items() if state in NOT_DONE]
         if left and len(left) < len(self._states):
-            self._print(f"these alone: --limit {','.join(left)}")
+            self._print_line(f"these alone: --limit {','.join(left)}")
         self._sum_up(seconds)
 
     def say(self, line: str) -> None:
         """A remark that changes nothing."""
         with self._lock:
-            self._erase()
-            self._print(line)
-            self._draw()
+            self._erase_lines()
+            self._print_line(line)
+            self._draw_lines()
 
-    def _left(self) -> str:
+    def _pending_counts(self) -> str:
         if set(self._states.values()) == {"ok"}:
             return "; nothing to change"
         pending = [plan for host, plan in self._plans.items() if self._states[host] == "pending"]
@@ -178,73 +177,75 @@ class Report:
         if not (self._terminal and sys.stdin.isatty()):
             raise ToolkitError("not a terminal, so you cannot be asked: use --yes to apply")
         try:
-            return input(f"{_shown(question)} [y/N] ").strip().lower() in ("y", "yes")
+            return input(f"{_make_harmless(question)} [y/N] ").strip().lower() in ("y", "yes")
         except EOFError:
-            self._print("")
+            self._print_line("")
             return False
 
     # -- the lines ----------------------------------------------------------------------
 
-    def _planned(self, host: str, plan: Plan) -> None:
+    def _show_plan(self, host: str, plan: Plan) -> None:
         if not plan.changes and not plan.problems:
-            self._ended(host, "ok", f"{plan.resources} resources as wanted")
+            self._end_line(host, "ok", f"{plan.resources} resources as wanted")
             return
         state = "failed" if plan.problems else "pending"
         problems = f"{format_count(len(plan.problems), 'problem')}, " if plan.problems else ""
         count = problems + format_count(len(plan.changes), "change")
         alike = next((each for each in self._told if self._plans[each] == plan), None)
         if alike is not None:
-            self._ended(host, state, f"{count}, as {alike}")
+            self._end_line(host, state, f"{count}, as {alike}")
             return
         self._told.append(host)
-        self._ended(host, state, count)
+        self._end_line(host, state, count)
         for problem in plan.problems:
-            self._print("  ", (problem.sign, problem.sign), f" {problem.message}")
+            self._print_line("  ", (problem.sign, problem.sign), f" {problem.message}")
         for change in plan.changes:
-            self._change(change)
+            self._show_change(change)
 
-    def _change(self, change: Change) -> None:
+    def _show_change(self, change: Change) -> None:
         reason = f"  ({change.reason})" if change.reason else ""
-        self._print("  ", (change.sign, change.sign), f" {change.summary}{reason}")
+        self._print_line("  ", (change.sign, change.sign), f" {change.summary}{reason}")
         # What a new file will hold is worth a page only to those who ask.
         if change.diff and (change.sign != "+" or self._verbose):
-            for line in _hunks(change.diff):
-                self._print("      ", (line[:1], line))
+            for line in _diff_lines(change.diff):
+                self._print_line("      ", (line[:1], line))
 
-    def _standing(self, event: Standing) -> None:
+    def _show_standing(self, event: Standing) -> None:
         state = "pending" if event.pending else "ok"
         pending = f", {format_count(event.pending, 'change')} due" if event.pending else ""
-        self._ended(event.host, state, f"release {event.release}{pending}")
+        self._end_line(event.host, state, f"release {event.release}{pending}")
         for name, unit in event.units.items():
             process = f"  pid {unit['pid']}" if unit.get("pid") else ""
             restarts = (
                 f"  {format_count(unit['restarts'], 'restart')}" if unit.get("restarts") else ""
             )
-            self._print(f"  {name:34} {unit['active']}{process}{restarts}")
+            self._print_line(f"  {name:34} {unit['active']}{process}{restarts}")
 
-    def _checked(self, event: Checked) -> None:
+    def _show_check(self, event: Checked) -> None:
         state = "failed" if event.problem else "ok"
-        self._print((state, f"{state:6}"), f"  {event.name} ({event.seconds:.2f} s)")
+        self._print_line((state, f"{state:6}"), f"  {event.name} ({event.seconds:.2f} s)")
         if event.problem:
             for line in event.problem.splitlines():
-                self._print(f"    {line}")
-            self._print(f"    look at {event.look_at}")
+                self._print_line(f"    {line}")
+            self._print_line(f"    look at {event.look_at}")
 
-    def _found(self, event: Finding) -> None:
+    def _show_finding(self, event: Finding) -> None:
         first, *more = event.text.split("\n")
         state = (event.state, f"{event.state:4}")
-        self._print(f"{event.host:{self._width}}  ", state, f"  {event.check:10}  {first}")
+        self._print_line(f"{event.host:{self._width}}  ", state, f"  {event.check:10}  {first}")
         for line in [*more, *([f"try: {event.cure}"] if event.cure else [])]:
-            self._print(" " * (self._width + 20) + line)
+            self._print_line(" " * (self._width + 20) + line)
 
-    def _applied(self, event: Applied) -> None:
+    def _show_applied(self, event: Applied) -> None:
         host, outcome = event.host, event.outcome
         if outcome.error is None:
             self._done[host] += 1
             self._works_on(host)
         if self._verbose:
             seconds = f"{outcome.seconds:6.2f} s"
-            self._print(f"{host:{self._width}}  {seconds}  {event.change.operation.shell_line}")
+            self._print_line(
+                f"{host:{self._width}}  {seconds}  {event.change.operation.shell_line}"
+            )
 
     def _works_on(self, host: str) -> None:
         """A host's line while it is at work: what is being done there."""
@@ -252,45 +253,45 @@ class Report:
         now = changes[done].summary if done < len(changes) else "is it as wanted?"
         self._working[host] = f"{min(done + 1, len(changes))} of {len(changes)}: {now}"
 
-    def _failed(self, host: str, error: ToolkitError, seconds: float) -> None:
+    def _show_failure(self, host: str, error: ToolkitError, seconds: float) -> None:
         state = "unreachable" if isinstance(error, Unreachable) else "failed"
         self._took[host] = seconds
         lines = str(error).removeprefix(f"{host}: ").splitlines()
-        self._ended(host, state, f"{lines[0]} ({seconds:.1f} s)")
+        self._end_line(host, state, f"{lines[0]} ({seconds:.1f} s)")
         if len(lines) > 1:
             self._failures[host] = lines
 
-    def _ended(self, host: str, state: str, note: str) -> None:
+    def _end_line(self, host: str, state: str, note: str) -> None:
         self._states[host] = state
         self._working.pop(host, None)
-        self._print(f"{host:{self._width}}  ", (state, state), f"  {note}")
+        self._print_line(f"{host:{self._width}}  ", (state, state), f"  {note}")
 
-    def _print(self, *pieces: str | tuple[str, str]) -> None:
+    def _print_line(self, *pieces: str | tuple[str, str]) -> None:
         """Print a line; what a pair's first is (a state, a sign) gives its second a colour."""
-        put("".join(map(self._piece, pieces)), self._stream)
+        put_line("".join(map(self._colour_piece, pieces)), self._stream)
 
-    def _piece(self, piece: str | tuple[str, str]) -> str:
+    def _colour_piece(self, piece: str | tuple[str, str]) -> str:
         key, text = ("", piece) if isinstance(piece, str) else piece
         colour = COLOURS.get(key) if self._colour else None
-        shown = _shown(text)
+        shown = _make_harmless(text)
         return f"\033[{colour}m{shown}\033[0m" if colour else shown
 
     # -- the lines that are redrawn -----------------------------------------------------
 
-    def _erase(self) -> None:
+    def _erase_lines(self) -> None:
         print(UP_AND_CLEAR * self._drawn, end="", file=self._stream)
         self._drawn = 0
 
-    def _draw(self) -> None:
+    def _draw_lines(self) -> None:
         if not self._terminal:
             return
         columns, rows = os.get_terminal_size(self._stream.fileno())
         for host, line in list(self._working.items())[: rows - 2]:
-            self._print(f"{host:{self._width}}  {line}"[: columns - 1])
+            self._print_line(f"{host:{self._width}}  {line}"[: columns - 1])
             self._drawn += 1
 
 
-def put(line: str, stream: TextIO) -> None:
+def put_line(line: str, stream: TextIO) -> None:
     """Print a line. When the reader is gone, what was begun on hosts goes on."""
     try:
         print(line, file=stream, flush=True)
@@ -298,12 +299,12 @@ def put(line: str, stream: TextIO) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), stream.fileno())
 
 
-def _hunks(diff: str) -> Iterator[str]:
+def _diff_lines(diff: str) -> Iterator[str]:
     """The lines of a unified diff, without its header: the change above says which file it is."""
     for line in diff.split("\n")[3:-1]:
         yield "..." if line.startswith("@@") else line
 
 
-def _shown(said: str) -> str:
+def _make_harmless(said: str) -> str:
     """What a host or a file said, with nothing in it that a terminal would obey."""
     return printable(said, keep="\t")

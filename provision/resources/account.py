@@ -22,7 +22,7 @@ class Group(Resource):
     def questions(self) -> Iterable[Question]:
         return [("group", self.name)]
 
-    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         if answers["group", self.name] is None:
             yield Change("+", f"group {self.name}", Operation("group", {"name": self.name}))
 
@@ -44,7 +44,7 @@ class User(Resource):
     def questions(self) -> Iterable[Question]:
         return [("user", self.name)]
 
-    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         wanted = asdict(self) | {"groups": list(self.groups)}
         found = answers["user", self.name]
         operation = Operation("user", wanted)
@@ -86,11 +86,11 @@ class FormerAccount(Resource):
     keeps_group: bool = False
 
     def questions(self) -> Iterable[Question]:
-        return [("user", self.name), self._traces]
+        return [("user", self.name), self._traces_question]
 
-    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
-        if self.is_there(answers) and not self.traces(answers):
-            needed = filter(self._is_foreign, answers[self._traces]["group"])
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
+        if self.is_there(answers) and not self.remaining_traces(answers):
+            needed = filter(self._is_foreign, answers[self._traces_question]["group"])
             group = not (self.keeps_group or any(needed))
             operation = Operation("forget_user", {"name": self.name, "group": group})
             what = f"user {self.name}{' and its group' if group else ''}"
@@ -111,9 +111,9 @@ class FormerAccount(Resource):
             return False
         return bool(found["home"] == NOWHERE and found["shell"] == NOLOGIN)
 
-    def traces(self, answers: Answers) -> list[str]:
+    def remaining_traces(self, answers: Answers) -> list[str]:
         """What needs the user, beside the units that are changed to run as another."""
-        found = answers[self._traces]
+        found = answers[self._traces_question]
         return [
             *(
                 f"{each['command']} (pid {each['pid']}, {each['unit'] or 'no unit'}) runs as it"
@@ -130,7 +130,7 @@ class FormerAccount(Resource):
         return files.union(f"{file}.d" for file in files).isdisjoint(path.split("/"))
 
     @property
-    def _traces(self) -> Question:
+    def _traces_question(self) -> Question:
         return ("traces", self.name, *PLACES, *self.places)
 
     @property

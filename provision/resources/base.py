@@ -8,7 +8,7 @@ come first follows from data: a resource needs what other resources provide.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from provision.remote.messages import Answer, Operation, Question
 
@@ -42,21 +42,23 @@ class Problem:
 class Resource(ABC):
     """Desired state. Subclasses are frozen dataclasses: equal ones are one resource."""
 
+    kind: ClassVar[str]
+    """The tag that all resources like this one have: the class's name, unless it says another."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.kind = cls.__dict__.get("kind", cls.__name__.lower())
+
     @abstractmethod
     def questions(self) -> Iterable[Question]:
         """What must be known about the host to say what must change."""
 
     @abstractmethod
-    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         """What must change, in order; nothing when the host is as wanted.
 
         ``answers`` holds every question of this resource, none of them ``Unknown``.
         """
-
-    @property
-    def kind(self) -> str:
-        """The tag that all resources like this one have."""
-        return type(self).__name__.lower()
 
     @property
     def provides(self) -> frozenset[str]:
@@ -73,9 +75,8 @@ class Resource(ABC):
         return self
 
 
-def kinds(of: type[Resource] = Resource) -> set[str]:
+def resource_kinds(of: type[Resource] = Resource) -> set[str]:
     """The kinds there are."""
     below = of.__subclasses__()
-    return {each.__name__.lower() for each in below if each.__name__[0] != "_"}.union(
-        *map(kinds, below)
-    )
+    own = {each.kind for each in below if each.__name__[0] != "_"}
+    return own.union(*map(resource_kinds, below))

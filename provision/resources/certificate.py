@@ -32,21 +32,21 @@ class Certificate(Resource):
     authority: Authority = field(repr=False)
 
     def questions(self) -> Iterable[Question]:
-        return [self._certificate, self._key]
+        return [self._certificate_question, self._key_question]
 
-    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
-        certificate, key = answers[self._certificate], answers[self._key]
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
+        certificate, key = answers[self._certificate_question], answers[self._key_question]
         for found, suffix in ((certificate, "pem"), (key, "key")):
             if found and found["kind"] not in ("file", "link"):
                 yield Problem(f"{self.path}.{suffix} is a {found['kind']}: move it away")
                 return
-        if why := self.wrong(answers, timedelta(days=self.days) / RENEWED):
+        if why := self.why_wrong(answers, timedelta(days=self.days) / RENEWED):
             sign: Sign = "~" if certificate and key else "+"
-            yield Change(sign, f"key {self.path}.key", self._write("key"), "not shown")
-            yield Change(sign, f"certificate {self.path}.pem", self._write("pem"), why)
+            yield Change(sign, f"key {self.path}.key", self._write_operation("key"), "not shown")
+            yield Change(sign, f"certificate {self.path}.pem", self._write_operation("pem"), why)
             return
         for found, suffix in ((certificate, "pem"), (key, "key")):
-            wanted = self._arguments(suffix)
+            wanted = self._file_arguments(suffix)
             wrong = [
                 f"{name} {found[name]} -> {wanted[name]}"
                 for name in ("owner", "group", "mode")
@@ -57,40 +57,40 @@ class Certificate(Resource):
                 reason = ", ".join(wrong) or "without an access list"
                 yield Change("~", f"file {wanted['path']}", change, reason)
 
-    def wrong(self, answers: Answers, left: timedelta) -> str:
+    def why_wrong(self, answers: Answers, left: timedelta) -> str:
         """Why it is not good for so long; "": it is."""
-        text = (answers[self._certificate] or {}).get("content")
-        key = (answers[self._key] or {}).get("digest")
+        text = (answers[self._certificate_question] or {}).get("content")
+        key = (answers[self._key_question] or {}).get("digest")
         if text is None or key is None:
             return f"for {', '.join(self.names)}, {format_count(self.days, 'day')}"
-        if why := self.authority.wrong(text.encode(), self.names, left):
+        if why := self.authority.why_wrong(text.encode(), self.names, left):
             return why
         told = re.search(r"^# of the key (\w+)$", text, re.MULTILINE)
         return "" if told and told[1] == key else "its key is another"
 
     @cached_property
-    def _issued(self) -> dict[str, bytes]:
+    def _issued_pair(self) -> dict[str, bytes]:
         """One for the whole run, so that a plan that is made again is the same."""
         certificate, key = self.authority.issue(self.names, self.days)
         head = f"# of the key {hashlib.sha256(key).hexdigest()}\n"
         return {"pem": head.encode() + certificate, "key": key}
 
-    def _write(self, suffix: str) -> Operation:
-        return Operation("file", self._arguments(suffix), self._issued[suffix])
+    def _write_operation(self, suffix: str) -> Operation:
+        return Operation("file", self._file_arguments(suffix), self._issued_pair[suffix])
 
-    def _arguments(self, suffix: str) -> dict[str, str]:
+    def _file_arguments(self, suffix: str) -> dict[str, str]:
         mode = {"pem": "0644", "key": "0640"}[suffix]
         owner = {"pem": "root", "key": self.owner}[suffix]
         group = {"pem": "root", "key": self.group}[suffix]
         return {"path": f"{self.path}.{suffix}", "owner": owner, "group": group, "mode": mode}
 
     @property
-    def _certificate(self) -> Question:
+    def _certificate_question(self) -> Question:
         # No content has this digest, so the whole text is told.
         return ("path", f"{self.path}.pem", "-", "text")
 
     @property
-    def _key(self) -> Question:
+    def _key_question(self) -> Question:
         return ("path", f"{self.path}.key", "-", "")
 
     @property

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from provision.remote.messages import Operation, Question
-from provision.render import render
+from provision.render import render_template
 from provision.resources.base import Answers, Change, Problem, Resource
 
 
@@ -32,11 +32,11 @@ class _Entry(Resource):
         return frozenset(f"path:{parent}" for parent in PurePosixPath(self.path).parents)
 
     @property
-    def _question(self) -> Question:
+    def _path_question(self) -> Question:
         return ("path", self.path, "", "")
 
     def questions(self) -> Iterable[Question]:
-        return [self._question]
+        return [self._path_question]
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,15 @@ class _Owned(_Entry):
         return super().needs | {f"user:{self.owner}", f"group:{self.group}"}
 
     @property
-    def _arguments(self) -> dict[str, str]:
+    def _file_arguments(self) -> dict[str, str]:
         return {"path": self.path, "owner": self.owner, "group": self.group, "mode": self.mode}
 
     @property
-    def _attributes(self) -> str:
+    def _attributes_text(self) -> str:
         return f"{self.owner}:{self.group} {self.mode}"
 
     def _wrong_attributes(self, found: Mapping[str, Any]) -> str:
-        wanted = self._arguments
+        wanted = self._file_arguments
         wrong = [
             f"{key} {found[key]} -> {wanted[key]}"
             for key in ("owner", "group", "mode")
@@ -73,12 +73,12 @@ class _Owned(_Entry):
 class Directory(_Owned):
     mode: str = "0755"
 
-    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
-        found = answers[self._question]
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
+        found = answers[self._path_question]
         summary = f"directory {self.path}"
-        operation = Operation("directory", self._arguments)
+        operation = Operation("directory", self._file_arguments)
         if found is None:
-            yield Change("+", summary, operation, self._attributes)
+            yield Change("+", summary, operation, self._attributes_text)
         elif found["kind"] != "directory":
             yield _in_the_way(self.path, found, "a directory")
         elif wrong := self._wrong_attributes(found):
@@ -90,30 +90,36 @@ class File(_Owned):
     content: bytes = b""
 
     @property
-    def _question(self) -> Question:
+    def _path_question(self) -> Question:
         return ("path", self.path, hashlib.sha256(self.content).hexdigest(), "text")
 
-    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
-        found = answers[self._question]
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
+        found = answers[self._path_question]
         summary = f"file {self.path}"
-        write = Operation("file", self._arguments, self.content)
+        write = Operation("file", self._file_arguments, self.content)
         if found is None:
-            yield Change("+", summary, write, self._attributes, self._diff(b"", "/dev/null"))
+            yield Change(
+                "+", summary, write, self._attributes_text, self._diff_from(b"", "/dev/null")
+            )
         elif found["kind"] == "link":
             yield Change("~", summary, write, f"replaces a link to {found['target']}")
         elif found["kind"] != "file":
             yield _in_the_way(self.path, found, "a file")
-        elif found["digest"] != self._question[2]:
-            yield self._rewrite(summary, write, found)
+        elif found["digest"] != self._path_question[2]:
+            yield self._rewrite_change(summary, write, found)
         elif wrong := self._wrong_attributes(found):
-            yield Change("~", summary, Operation("attributes", self._arguments), wrong)
+            yield Change("~", summary, Operation("attributes", self._file_arguments), wrong)
 
-    def _rewrite(self, summary: str, write: Operation, found: Mapping[str, Any]) -> Change:
+    def _rewrite_change(self, summary: str, write: Operation, found: Mapping[str, Any]) -> Change:
         reasons = ["content", self._wrong_attributes(found)]
-        diff = "" if found["content"] is None else self._diff(found["content"].encode(), self.path)
+        diff = (
+            ""
+            if found["content"] is None
+            else self._diff_from(found["content"].encode(), self.path)
+        )
         return Change("~", summary, write, ", ".join(filter(None, reasons)), diff)
 
-    def _diff(self, before: bytes, name: str) -> str:
+    def _diff_from(self, before: bytes, name: str) -> str:
         try:
             old, new = before.decode(), self.content.decode()
         except UnicodeDecodeError:
@@ -132,8 +138,8 @@ class Link(_Entry):
         target = PurePosixPath(self.path).parent / self.target
         return super().needs | {f"path:{target}"}
 
-    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
-        found = answers[self._question]
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
+        found = answers[self._path_question]
         summary = f"link {self.path}"
         operation = Operation("link", {"path": self.path, "target": self.target})
         if found is None:
@@ -146,15 +152,15 @@ class Link(_Entry):
             yield Change("~", summary, operation, f"{found['target']} -> {self.target}")
 
 
-def template(path: str, name: str, *, mode: str = "0644", **variables: object) -> File:
+def template_file(path: str, name: str, *, mode: str = "0644", **variables: object) -> File:
     """A file of root's made from ``templates/NAME``: a mistake in it shows before any host does.
 
     Raises :class:`~provision.render.TemplateError`.
     """
-    return File(path, mode=mode, content=render(name, variables).encode())
+    return File(path, mode=mode, content=render_template(name, variables).encode())
 
 
-def removal(path: str, content: str | None, why: str) -> Change:
+def removal_change(path: str, content: str | None, why: str) -> Change:
     """Take a file away, or a link, whose ``content`` is None."""
     diff = _text_diff(content or "", "", path, "/dev/null")
     return Change("-", f"file {path}", Operation("remove", {"path": path}), why, diff)

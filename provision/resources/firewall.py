@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from provision.remote.messages import Operation, Question
-from provision.render import render
+from provision.render import render_template
 from provision.resources.base import Answers, Change, Problem, Resource, Sign
-from provision.resources.files import File, removal
+from provision.resources.files import File, removal_change
 from provision.resources.unit import ABSENT, FOLDER, RELOAD, UnitFile
 
 UNIT = "gearman-firewall.service"
@@ -32,28 +32,28 @@ class Firewall(Resource):
             return [("unit", UNIT)]
         return [("unit", UNIT), ("table", TABLE), *self.rules.questions()]
 
-    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         found = answers["unit", UNIT]
         if self.rules is None:
-            yield from _gone() if found else ()
+            yield from _removal_changes() if found else ()
             return
         enable = None if (found or ABSENT)["enabled"] == "enabled" else True
         if not found or found["active"] != "active":
-            yield _change("+", "start", enable, f"it is {(found or ABSENT)['active']}")
-        elif why := self._due(answers):
-            yield _change("~", "reload", enable, why)
+            yield _unit_change("+", "start", enable, f"it is {(found or ABSENT)['active']}")
+        elif why := self._why_due(answers):
+            yield _unit_change("~", "reload", enable, why)
         elif enable:
-            yield _change("~", None, enable, "it would not be loaded at boot")
+            yield _unit_change("~", None, enable, "it would not be loaded at boot")
 
-    def _due(self, answers: Answers) -> str:
+    def _why_due(self, answers: Answers) -> str:
         """Why the rules must be loaded again; "": they need not."""
         assert self.rules is not None  # noqa: S101  for mypy: who calls has looked
         found = answers["table", TABLE]
-        if list(self.rules.steps(answers)):
+        if list(self.rules.plan_changes(answers)):
             return "its rules change"
         if found["rules"] is None:
             return "its table is gone"
-        if f'comment "gearman_py {_digest(self.rules)}"' not in found["rules"]:
+        if f'comment "gearman_py {_rules_digest(self.rules)}"' not in found["rules"]:
             return "other rules are loaded"
         return "" if found["rules"] == found["loaded"] else "its table was changed by hand"
 
@@ -67,35 +67,37 @@ class Firewall(Resource):
         return self.file.provides | rules | {"package:nftables"}
 
 
-def rules(port: int, v4: Sequence[str], v6: Sequence[str]) -> File:
+def rules_file(port: int, v4: Sequence[str], v6: Sequence[str]) -> File:
     """The file of rules that let these addresses and networks reach a TCP port, and no other."""
     known = {"port": port, "v4": v4, "v6": v6}
-    digest = hashlib.sha256(render("firewall.nft.j2", known | {"digest": ""}).encode()).hexdigest()
-    text = render("firewall.nft.j2", known | {"digest": digest[:16]})
+    digest = hashlib.sha256(
+        render_template("firewall.nft.j2", known | {"digest": ""}).encode()
+    ).hexdigest()
+    text = render_template("firewall.nft.j2", known | {"digest": digest[:16]})
     return File(RULES, content=text.encode())
 
 
-def unit() -> UnitFile:
+def firewall_unit() -> UnitFile:
     """The unit that loads them."""
-    text = render(f"{UNIT}.j2", {"rules": RULES})
+    text = render_template(f"{UNIT}.j2", {"rules": RULES})
     return UnitFile(f"{FOLDER}/{UNIT}", content=text.encode())
 
 
-def _digest(rules: File) -> str:
+def _rules_digest(rules: File) -> str:
     return rules.content.decode().partition('"gearman_py ')[2].partition('"')[0]
 
 
-def _gone() -> Iterator[Change]:
+def _removal_changes() -> Iterator[Change]:
     why = "this host should have no firewall of ours"
-    yield Change("-", f"stop {UNIT}", _unit("stop", False), why)
-    yield removal(f"{FOLDER}/{UNIT}", "", why)
-    yield removal(RULES, "", why)
+    yield Change("-", f"stop {UNIT}", _unit_operation("stop", False), why)
+    yield removal_change(f"{FOLDER}/{UNIT}", "", why)
+    yield removal_change(RULES, "", why)
     yield RELOAD
 
 
-def _change(sign: Sign, action: str | None, enabled: bool | None, why: str) -> Change:
-    return Change(sign, f"{action or 'enable'} {UNIT}", _unit(action, enabled), why)
+def _unit_change(sign: Sign, action: str | None, enabled: bool | None, why: str) -> Change:
+    return Change(sign, f"{action or 'enable'} {UNIT}", _unit_operation(action, enabled), why)
 
 
-def _unit(action: str | None, enabled: bool | None) -> Operation:
+def _unit_operation(action: str | None, enabled: bool | None) -> Operation:
     return Operation("unit", {"name": UNIT, "enabled": enabled, "action": action})

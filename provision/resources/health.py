@@ -36,23 +36,23 @@ class Health(Resource):
     def questions(self) -> Iterable[Question]:
         return ()
 
-    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         return iter(())
 
-    def trials(self) -> Iterator[Proof]:
+    def staged_proofs(self) -> Iterator[Proof]:
         """What shows, without the unit, that the release would do its work here."""
         return iter(())
 
-    def proofs(self) -> Iterator[Proof]:
+    def running_proofs(self) -> Iterator[Proof]:
         """What shows that the unit does."""
         return iter(())
 
-    def view(self) -> list[list[str]]:
+    def evidence_commands(self) -> list[list[str]]:
         """The commands that show what is wrong, when something is."""
         journal = ["journalctl", "--unit", self.unit, "--lines=15", "--output=cat", "--no-pager"]
         return [["systemctl", "status", "--no-pager", "--lines=0", self.unit], journal]
 
-    def _bin(self, command: str) -> str:
+    def _command_path(self, command: str) -> str:
         return f"{self.release.folder}/venv/bin/{command}"
 
 
@@ -65,35 +65,41 @@ class WorkerHealth(Health):
     servers: tuple[str, ...]
     user: str
 
-    def trials(self) -> Iterator[Proof]:
+    def staged_proofs(self) -> Iterator[Proof]:
         prefix = f"trial@{self.address}/"
-        worker = [self._bin("gearman-worker"), *self.tls, "--prefix", prefix, self.function]
-        job = self._job(self.servers[0], f"{prefix}{self.function}")
+        worker = [
+            self._command_path("gearman-worker"),
+            *self.tls,
+            "--prefix",
+            prefix,
+            self.function,
+        ]
+        job = self._job_arguments(self.servers[0], f"{prefix}{self.function}")
         environment = {"GEARMAN_SERVERS": self.servers[0]}
-        yield self._proof(
+        yield self._make_proof(
             f"{self.function}, by a worker beside",
             "trial",
             {**job, "worker": worker, "user": self.user, "environment": environment},
         )
 
-    def proofs(self) -> Iterator[Proof]:
+    def running_proofs(self) -> Iterator[Proof]:
         for server in self.servers:
-            job = self._job(server, f"{self.function}@{self.address}")
-            yield self._proof(f"{self.function}@{self.address} through {server}", "job", job)
+            job = self._job_arguments(server, f"{self.function}@{self.address}")
+            yield self._make_proof(f"{self.function}@{self.address} through {server}", "job", job)
 
-    def view(self) -> list[list[str]]:
+    def evidence_commands(self) -> list[list[str]]:
         servers = (["-h", server] for server in self.servers)
         return [
-            *super().view(),
-            *([self._bin("gearadmin"), *self.tls, *each, "--workers"] for each in servers),
+            *super().evidence_commands(),
+            *([self._command_path("gearadmin"), *self.tls, *each, "--workers"] for each in servers),
         ]
 
-    def _job(self, server: str, function: str) -> dict[str, object]:
+    def _job_arguments(self, server: str, function: str) -> dict[str, object]:
         limit = ["-t", str(SECONDS * 1000)]
-        command = [self._bin("gearman"), *self.tls, "-h", server, *limit, "-f", function]
+        command = [self._command_path("gearman"), *self.tls, "-h", server, *limit, "-f", function]
         return {"command": command, "seconds": SECONDS + 5.0}
 
-    def _proof(self, summary: str, kind: str, arguments: dict[str, object]) -> Proof:
+    def _make_proof(self, summary: str, kind: str, arguments: dict[str, object]) -> Proof:
         sample = SAMPLES[self.function]
         return Proof(summary, Operation(kind, arguments, sample.workload()), sample.judge)
 
@@ -104,8 +110,14 @@ class ServerHealth(Health):
 
     server: str
 
-    def proofs(self) -> Iterator[Proof]:
-        command = [self._bin("gearadmin"), *self.tls, "-h", self.server, "--server-version"]
+    def running_proofs(self) -> Iterator[Proof]:
+        command = [
+            self._command_path("gearadmin"),
+            *self.tls,
+            "-h",
+            self.server,
+            "--server-version",
+        ]
         version = self.release.artifact.id.rpartition("-")[0].encode()
 
         def judge(answer: bytes) -> str | None:

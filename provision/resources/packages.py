@@ -15,20 +15,21 @@ class Packages(Resource):
     def questions(self) -> Iterable[Question]:
         return [("host",), *(("package", name) for name in self.names)]
 
-    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         missing = [name for name in self.names if answers["package", name] is None]
         if not missing:
             return
         wanted = f"packages {' '.join(missing)}"
         system = answers["host",]["os"]
-        command = distributions.install(system, *missing)
+        command = distributions.install_command(system, *missing)
         if command and command.startswith(distributions.APT):
             yield Change("+", wanted, Operation("packages", {"names": missing}))
         else:
+            name = distributions.system_name(system)
             how = f"`{command}` there" if command else "install them"
             yield Problem(
-                f"{wanted}: only apt is known here, and this is {distributions.name(system)}: "
-                f"{how} by hand, and set `packages: []` for this host"
+                f"{wanted}: only apt is known here, and this is {name}: {how} by hand, "
+                "and set `packages: []` for this host"
             )
 
     @property

@@ -44,7 +44,7 @@ class Release(Resource):
     def questions(self) -> Iterable[Question]:
         return [("releases", self.root), ("disk", self.root)]
 
-    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         if kept := answers["releases", self.root]["kept"].get(self.artifact.id):
             if kept["bad"]:
                 yield self._tried_again(kept["bad"])
@@ -103,13 +103,14 @@ class Release(Resource):
 class ReleaseLeftOut(Resource):
     """``release``, which others need, where tags leave it out; ``in_use``: and its link too."""
 
+    kind = "release"
     release: Release
     in_use: bool
 
     def questions(self) -> Iterable[Question]:
         return [("releases", self.release.root)]
 
-    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         id, known = self.release.artifact.id, answers["releases", self.release.root]
         if id not in known["kept"] or (self.in_use and known["current"] != id):
             yield Problem(
@@ -127,7 +128,7 @@ class OldReleases(Resource):
     def questions(self) -> Iterable[Question]:
         return [("releases", self.wanted.root)]
 
-    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         root, known = self.wanted.root, answers["releases", self.wanted.root]
         needed = {self.wanted.artifact.id, known["current"], *known["running"]}
         spare = [id for id in known["kept"] if id not in needed]

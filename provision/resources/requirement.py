@@ -17,7 +17,7 @@ class Systemd(Resource):
     def questions(self) -> Iterable[Question]:
         return [("host",)]
 
-    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         host = answers["host",]
         if not host["systemd"]:
             yield Problem("no systemd runs there, and the units need one: use another host")
@@ -38,7 +38,7 @@ class Clock(Resource):
     def questions(self) -> Iterable[Question]:
         return [("host",)]
 
-    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         ahead = answers["host",]["ahead"]
         if abs(ahead) > self.tolerance:
             where = "ahead of" if ahead > 0 else "behind"
@@ -60,7 +60,7 @@ class FreePort(Resource):
     def questions(self) -> Iterable[Question]:
         return [("port", self.address, str(self.port))]
 
-    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         found = answers["port", self.address, str(self.port)]
         # systemd itself listens for a service that does not run.
         if found and found["unit"] != self.unit and found["pid"] != 1:

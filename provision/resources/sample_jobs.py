@@ -17,7 +17,7 @@ class Sample:
     judge: Judge
 
 
-def picture(width: int, height: int) -> bytes:
+def make_picture(width: int, height: int) -> bytes:
     """A JPEG of this size."""
     from PIL import Image
 
@@ -43,7 +43,7 @@ def is_jpeg(width: int, height: int) -> Judge:
     return judge
 
 
-def equals(expected: bytes) -> Judge:
+def expect_equal(expected: bytes) -> Judge:
     """Judges just this to be right."""
 
     def judge(answer: bytes) -> str | None:
@@ -53,7 +53,7 @@ def equals(expected: bytes) -> Judge:
 
 
 SAMPLES = {
-    "reverse": Sample(lambda: b"Hello World!", equals(b"!dlroW olleH")),
-    "wc": Sample(lambda: b"one\ntwo\n", equals(b"2\n")),
-    "resize": Sample(cache(lambda: picture(8, 1200)), is_jpeg(4, 600)),
+    "reverse": Sample(lambda: b"Hello World!", expect_equal(b"!dlroW olleH")),
+    "wc": Sample(lambda: b"one\ntwo\n", expect_equal(b"2\n")),
+    "resize": Sample(cache(lambda: make_picture(8, 1200)), is_jpeg(4, 600)),
 }

@@ -17,9 +17,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from provision.remote.messages import Operation, Question
-from provision.render import render
+from provision.render import render_template
 from provision.resources.base import Answers, Change, Problem, Resource, Sign
-from provision.resources.files import File, Link, removal
+from provision.resources.files import File, Link, removal_change
 from provision.resources.release import Release
 
 FOLDER = "/etc/systemd/system"
@@ -38,35 +38,32 @@ class UnitFile(File):
     rollback brings back what the release ran with.
     """
 
+    kind = "unit"
     config: str = ""
     kept: File | None = None
 
-    @property
-    def kind(self) -> str:
-        return "unit"
-
     def questions(self) -> Iterable[Question]:
         kept = self.kept.questions() if self.kept else ()
-        return [*super().questions(), self._overrides, *kept]
+        return [*super().questions(), self._overrides_question, *kept]
 
-    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         yield from self._own_steps(answers)
-        if self.rewritten(answers):
+        if self.is_rewritten(answers):
             yield RELOAD
         if self.kept:
-            yield from self.kept.steps(answers)
+            yield from self.kept.plan_changes(answers)
 
-    def rewritten(self, answers: Answers) -> bool:
+    def is_rewritten(self, answers: Answers) -> bool:
         """Whether what systemd reads changes, and not only whose it is."""
         changes = (step for step in self._own_steps(answers) if isinstance(step, Change))
         return any(change.operation.kind != "attributes" for change in changes)
 
     def _own_steps(self, answers: Answers) -> Iterator[Change | Problem]:
-        yield from super().steps(answers)
-        yield from _lifted(answers[self._overrides])
+        yield from super().plan_changes(answers)
+        yield from _lift_overrides(answers[self._overrides_question])
 
     @property
-    def _overrides(self) -> Question:
+    def _overrides_question(self) -> Question:
         return ("overrides", PurePosixPath(self.path).name, self.path)
 
     @property
@@ -79,7 +76,7 @@ class UnitFile(File):
         pairs = ACCOUNT.findall(self.content.decode())
         return frozenset(f"{kind.lower()}:{name}" for kind, name in pairs)
 
-    def holding(self, text: str) -> "UnitFile":
+    def with_text(self, text: str) -> "UnitFile":
         """The same file with another content, but for the account: that is the host's matter.
 
         So a rollback needs no earlier account, and leaves files with their owners.
@@ -100,8 +97,9 @@ def unit_file(name: str, release: Release, **variables: object) -> UnitFile:
     """
     source = f"{name}.j2"
     known = variables | {"root": release.root}
-    config = hashlib.sha256(render(source, known | {"config": ""}).encode()).hexdigest()[:12]
-    content = render(source, known | {"config": config}).encode()
+    without = render_template(source, known | {"config": ""})
+    config = hashlib.sha256(without.encode()).hexdigest()[:12]
+    content = render_template(source, known | {"config": config}).encode()
     kept = File(f"{release.units}/{name}", content=content)
     return UnitFile(f"{FOLDER}/{name}", content=content, config=config, kept=kept)
 
@@ -122,27 +120,29 @@ class Socket(Resource):
 
     def questions(self) -> Iterable[Question]:
         return [
-            *(("unit", self.name), ("unit", self.service), self._port),
+            *(("unit", self.name), ("unit", self.service), self._port_question),
             *self.file.questions(),
         ]
 
-    def due(self, answers: Answers) -> bool:
+    def is_due(self, answers: Answers) -> bool:
         """Whether it must be opened, or reopened."""
         found = answers["unit", self.name]
-        is_open = found and found["active"] == "active" and answers[self._port]
-        return not is_open or self.file.rewritten(answers)
+        is_open = found and found["active"] == "active" and answers[self._port_question]
+        return not is_open or self.file.is_rewritten(answers)
 
-    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         found = answers["unit", self.name] or ABSENT
         service = answers["unit", self.service] or ABSENT
         if found.get("stale"):
             yield RELOAD
         enable = None if found["enabled"] == "enabled" else True
-        if self.due(answers):
+        if self.is_due(answers):
             if service["active"] == "active":
                 yield _unit_change("~", self.service, "stop", None, "its port is reopened")
             if found["active"] == "active":
-                why = "its file changes" if answers[self._port] else "nothing listens there"
+                why = (
+                    "its file changes" if answers[self._port_question] else "nothing listens there"
+                )
                 yield _unit_change("~", self.name, "restart", enable, why)
             else:
                 yield _unit_change("+", self.name, "start", enable, f"it is {found['active']}")
@@ -150,7 +150,7 @@ class Socket(Resource):
             yield _unit_change("~", self.name, None, enable, "it would not open at boot")
 
     @property
-    def _port(self) -> Question:
+    def _port_question(self) -> Question:
         return ("port", self.address, str(self.port))
 
     @property
@@ -180,26 +180,32 @@ class Unit(Resource):
 
     def questions(self) -> Iterable[Question]:
         socket = self.socket.questions() if self.socket else ()
-        outside = [self._overrides, ("releases", self._root), *self.file.questions()]
+        outside = [
+            self._overrides_question,
+            ("releases", self._releases_root),
+            *self.file.questions(),
+        ]
         return [("unit", self.name), *socket, *outside]
 
-    def steps(self, answers: Answers) -> Iterator[Change | Problem]:
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         found = answers["unit", self.name] or ABSENT
-        overrides = answers[self._overrides] if self.wanted and self._has_own_name else {}
-        yield from _lifted(overrides)
+        overrides = answers[self._overrides_question] if self.wanted and self._has_own_name else {}
+        yield from _lift_overrides(overrides)
         if overrides or found.get("stale"):
             yield RELOAD
         if not self.wanted:
-            yield from self._stop(found)
-        elif found["active"] == "active" and self.socket and self.socket.due(answers):
-            yield self._change("~", "restart", None, f"{self.socket.name} is reopened")
+            yield from self._stop_changes(found)
+        elif found["active"] == "active" and self.socket and self.socket.is_due(answers):
+            yield self._own_change("~", "restart", None, f"{self.socket.name} is reopened")
         else:
-            changes = self.file.rewritten(answers) or any(overrides.values())
-            kept = answers["releases", self._root]["kept"]
-            yield from self._run(found, changes, PurePosixPath(self._folder).name in kept)
+            changes = self.file.is_rewritten(answers) or any(overrides.values())
+            kept = answers["releases", self._releases_root]["kept"]
+            yield from self._run_changes(
+                found, changes, PurePosixPath(self._release_folder).name in kept
+            )
 
     @property
-    def _overrides(self) -> Question:
+    def _overrides_question(self) -> Question:
         return ("overrides", self.name, self.file.path)
 
     @property
@@ -207,45 +213,47 @@ class Unit(Resource):
         """Whether it is one of a template's, so that its file does not speak of its overrides."""
         return PurePosixPath(self.file.path).name != self.name
 
-    def _run(self, found: Mapping[str, Any], changes: bool, whole: bool) -> Iterator[Change]:
-        current = (found.get("program") or "").startswith(f"{self._folder}/")
+    def _run_changes(
+        self, found: Mapping[str, Any], changes: bool, whole: bool
+    ) -> Iterator[Change]:
+        current = (found.get("program") or "").startswith(f"{self._release_folder}/")
         enable = None if found["enabled"] == "enabled" else True
         if found["active"] == "activating" and found.get("sub") == "start":
             # To start it would be to wait for a process that was started from something older.
-            yield self._change("~", "restart", enable, "it has not come up yet")
+            yield self._own_change("~", "restart", enable, "it has not come up yet")
         elif found["active"] != "active":
             result = found.get("result") or "success"
             why = "" if result == "success" else f" ({result})"
-            yield self._change("+", "start", enable, f"it is {found['active']}{why}")
+            yield self._own_change("+", "start", enable, f"it is {found['active']}{why}")
         elif found["config"] != self.file.config:
-            yield self._change("~", "restart", enable, "it runs with another configuration")
+            yield self._own_change("~", "restart", enable, "it runs with another configuration")
         elif found["outdated"]:
-            yield self._change("~", "restart", enable, found["outdated"])
+            yield self._own_change("~", "restart", enable, found["outdated"])
         elif changes or (current and not whole):
-            yield self._change("~", "restart", enable, "what it was started from is replaced")
+            yield self._own_change("~", "restart", enable, "what it was started from is replaced")
         elif not current:
             action = "reload" if self.reloads else "restart"
-            yield self._change("~", action, enable, f"it runs {_release(found['program'])}")
+            yield self._own_change("~", action, enable, f"it runs {_release_of(found['program'])}")
         elif enable:
-            yield self._change("~", None, enable, "it would not start at boot")
+            yield self._own_change("~", None, enable, "it would not start at boot")
 
-    def _stop(self, found: Mapping[str, Any]) -> Iterator[Change]:
+    def _stop_changes(self, found: Mapping[str, Any]) -> Iterator[Change]:
         disable = False if found["enabled"] == "enabled" else None
         if found["active"] not in ("inactive", "failed", "not there yet"):
-            yield self._change("-", "stop", disable, "this host should not run it")
+            yield self._own_change("-", "stop", disable, "this host should not run it")
         elif disable is False:
-            yield self._change("-", None, disable, "this host should not run it")
+            yield self._own_change("-", None, disable, "this host should not run it")
 
-    def _change(self, sign: Sign, action: str | None, enabled: bool | None, why: str) -> Change:
+    def _own_change(self, sign: Sign, action: str | None, enabled: bool | None, why: str) -> Change:
         return _unit_change(sign, self.name, action, enabled, why)
 
     @property
-    def _root(self) -> str:
+    def _releases_root(self) -> str:
         return str(PurePosixPath(self.current.path).parent)
 
     @property
-    def _folder(self) -> str:
-        return f"{self._root}/{self.current.target}"
+    def _release_folder(self) -> str:
+        return f"{self._releases_root}/{self.current.target}"
 
     @property
     def provides(self) -> frozenset[str]:
@@ -265,13 +273,13 @@ def _unit_change(
     return Change(sign, f"{verb} {name}", operation, why)
 
 
-def _lifted(overrides: Mapping[str, str | None]) -> Iterator[Change]:
+def _lift_overrides(overrides: Mapping[str, str | None]) -> Iterator[Change]:
     for path, content in overrides.items():
         why = "it masks the unit" if content is None else "it changes the unit from outside"
-        yield removal(path, content, why)
+        yield removal_change(path, content, why)
 
 
-def _release(program: str | None) -> str:
+def _release_of(program: str | None) -> str:
     """The release that a program is of; the program itself when it is of none."""
     found = re.search(r"/releases/([^/]+)/", program or "")
     return found[1] if found else program or "nothing that can be seen"
@@ -290,7 +298,7 @@ def as_kept(resources: Sequence[Resource], ask: Ask) -> list[Resource]:
     answers = ask([("path", path, "-", "text") for path in files.values()])
     found = {file: answers["path", path, "-", "text"] for file, path in files.items()}
     texts = {file: one["content"] for file, one in found.items() if one and one["content"]}
-    old = {file: file.holding(text) for file, text in texts.items()}
+    old = {file: file.with_text(text) for file, text in texts.items()}
 
     def restored(resource: Resource) -> Resource:
         if isinstance(resource, Unit | Socket):

@@ -85,7 +85,7 @@ def test_all_hosts_behind_a_jump_host_share_one_connection_to_it(
 ) -> None:
     names = [f"w{number:02}" for number in range(24)]
     before = len(connections(lab, "client1")), len(connections(lab, "worker1"))
-    opened = dict(hosts.each(behind(folder, names=names), hosts.connect, parallel=24))
+    opened = dict(hosts.run_on_each(behind(folder, names=names), hosts.connect, parallel=24))
     sessions = [each for each in opened.values() if isinstance(each, Session)]
     assert len(sessions) == len(names), opened
     assert {hostname(session) for session in sessions} == {"worker1"}
@@ -164,7 +164,7 @@ def test_a_host_behind_is_verified_as_any_other(folder: Path) -> None:
 
 def test_a_jump_host_that_does_not_answer_is_told_to_all_behind_it(folder: Path) -> None:
     known = behind(folder, f"-J deploy@{CLIENT}:2", names=("w1", "w2", "w3"))
-    told = dict(hosts.each(known, hosts.connect))
+    told = dict(hosts.run_on_each(known, hosts.connect))
     assert {host.name: str(error) for host, error in told.items()} == {
         name: f"{name}: jump host {CLIENT}: {CLIENT}:2 refused the connection; is sshd listening "
         f"there? (ansible_ssh_common_args, {folder}/hosts.yml:6)"

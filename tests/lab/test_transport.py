@@ -82,7 +82,7 @@ def test_a_session_is_one_connection_one_channel_and_one_sudo(
     with hosts.connect(client(folder)) as opened:
         for _ in range(3):
             assert opened.ask([("user", "root")])["user", "root"]["uid"] == 0
-        opened.lock(hosts.holder())
+        opened.lock(hosts.lock_holder())
     assert tuple(now - then for now, then in zip(counts(lab), before, strict=True)) == (1, 1, 1)
 
 
@@ -93,7 +93,7 @@ def test_what_is_sent_arrives_whole_as_root_s(lab: ModuleType, folder: Path) -> 
     path = "/root/big"
     attributes = {"path": path, "owner": "root", "group": "root", "mode": "0600"}
     with hosts.connect(client(folder)) as opened:
-        opened.lock(hosts.holder())
+        opened.lock(hosts.lock_holder())
         (outcome,) = opened.apply([Operation("file", attributes, big)])
         assert outcome.error is None
         question = ("path", path, digest, "")
@@ -285,7 +285,7 @@ def test_a_dead_link_frees_the_lock_and_is_told(
         deadline = time.monotonic() + 10
         while True:
             try:
-                next_one.lock(hosts.holder())
+                next_one.lock(hosts.lock_holder())
                 break
             except Locked:
                 assert time.monotonic() < deadline
@@ -310,7 +310,9 @@ def test_a_link_that_dies_while_much_is_sent_is_told(
 
 def test_every_host_gets_its_result_or_its_error(lab: ModuleType) -> None:
     known = inventory.load(lab.INVENTORY).hosts
-    results = dict(hosts.each(known, lambda host: _ask(host) if host.name != "worker1" else _no()))
+    results = dict(
+        hosts.run_on_each(known, lambda host: _ask(host) if host.name != "worker1" else _no())
+    )
     assert {host.name: str(result) for host, result in results.items()} == {
         **{host.name: host.name for host in known},
         "worker1": "no",

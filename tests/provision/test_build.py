@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from provision import build as release
+from provision.build import build_release, built_release, must_fit, target_of
 from provision.errors import HostFailed, ToolkitError
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,7 @@ FACTS: dict[str, Any] = {
     "libc": "glibc 2.36",
     "os": {"PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)"},
 }
-TARGET = release.target(FACTS)
+TARGET = target_of(FACTS)
 INPUTS = ("pyproject.toml", "requirements.lock", "gearman_py")
 
 
@@ -42,24 +42,24 @@ def tree(folder: Path) -> Path:
 
 def test_same_tree_makes_same_release_and_another_tree_another(tmp_path: Path) -> None:
     one, other = tree(tmp_path / "one"), tree(tmp_path / "other")
-    first = release.build(TARGET, one)
-    assert release.build(TARGET, other).digest == first.digest
+    first = build_release(TARGET, one)
+    assert build_release(TARGET, other).digest == first.digest
 
     (other / "gearman_py" / "__init__.py").write_text('"""Newer."""\n__version__ = "0.1.1"\n')
-    assert release.built(TARGET, other) is None
-    assert release.build(TARGET, other).id.startswith("0.1.1-")
+    assert built_release(TARGET, other) is None
+    assert build_release(TARGET, other).id.startswith("0.1.1-")
 
 
 def test_what_was_built_is_not_built_again(tmp_path: Path) -> None:
     folder = tree(tmp_path / "tree")
-    first = release.build(TARGET, folder)
+    first = build_release(TARGET, folder)
     (folder / ".cache" / "wheels").unlink()  # nothing left to build from
-    assert release.build(TARGET, folder) == first
-    assert release.built(TARGET, folder) == first
+    assert build_release(TARGET, folder) == first
+    assert built_release(TARGET, folder) == first
 
 
 def test_everything_in_a_release_is_listed_by_hash(tmp_path: Path) -> None:
-    built = release.build(TARGET, tree(tmp_path / "tree"))
+    built = build_release(TARGET, tree(tmp_path / "tree"))
     assert built.path is not None
     assert built.digest == hashlib.sha256(built.path.read_bytes()).hexdigest()
     assert built.id == f"0.1.0-{built.digest[:12]}"
@@ -86,7 +86,7 @@ def test_a_dependency_that_is_not_locked_is_named(tmp_path: Path) -> None:
     lock = folder / "requirements.lock"
     lock.write_text(lock.read_text().replace("uvloop==", "yvloop=="))
     with pytest.raises(ToolkitError, match=r"requirements\.lock: uvloop not locked; run"):
-        release.build(TARGET, folder)
+        build_release(TARGET, folder)
 
 
 @pytest.mark.parametrize(
@@ -100,15 +100,15 @@ def test_a_dependency_that_is_not_locked_is_named(tmp_path: Path) -> None:
 )
 def test_a_host_that_no_wheel_fits_is_refused(facts: dict[str, Any], message: str) -> None:
     with pytest.raises(HostFailed, match=message):
-        release.target(FACTS | facts)
+        target_of(FACTS | facts)
 
 
 def test_a_release_for_hosts_of_another_kind_is_refused(tmp_path: Path) -> None:
-    built = release.build(TARGET, tree(tmp_path / "tree"))
-    release.must_fit(built, release.target(FACTS | {"libc": "glibc 2.41"}))
+    built = build_release(TARGET, tree(tmp_path / "tree"))
+    must_fit(built, target_of(FACTS | {"libc": "glibc 2.41"}))
     for other in ({"python": [3, 13, 5]}, {"machine": "aarch64"}, {"libc": "glibc 2.31"}):
         with pytest.raises(HostFailed, match=rf"{built.id} is for Python 3\.11 on x86_64 with"):
-            release.must_fit(built, release.target(FACTS | other))
+            must_fit(built, target_of(FACTS | other))
 
 
 def test_a_host_takes_wheels_made_for_its_libc_and_for_older_ones() -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from provision import pki as authority
 from provision.errors import InventoryError, ToolkitError
-from provision.pki import Authority
+from provision.pki import Authority, authority_of, keep_authority
 
 NAMES = ("worker1", "10.0.0.7", "fd00::7")
 NOW = timedelta(0)
@@ -18,14 +17,14 @@ NOW = timedelta(0)
 
 def made(folder: Path) -> Authority:
     folder.mkdir(exist_ok=True)
-    return authority.of(folder)
+    return authority_of(folder)
 
 
 def test_it_is_not_written_before_it_is_kept(tmp_path: Path) -> None:
     one = made(tmp_path)
     assert list(tmp_path.iterdir()) == []
-    assert authority.keep(tmp_path) == tmp_path / "tls"
-    assert authority.keep(tmp_path) is None
+    assert keep_authority(tmp_path) == tmp_path / "tls"
+    assert keep_authority(tmp_path) is None
     assert (tmp_path / "tls" / "ca.key").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "tls" / "ca.pem").read_bytes() == one.pem
     assert (tmp_path / "tls" / ".gitignore").read_text() == "ca.key\n"
@@ -35,17 +34,17 @@ def test_where_it_cannot_be_written_is_told(tmp_path: Path) -> None:
     made(tmp_path)
     (tmp_path / "tls").write_text("no folder")
     with pytest.raises(ToolkitError, match=r"cannot be written there: .*; no host was changed"):
-        authority.keep(tmp_path)
+        keep_authority(tmp_path)
 
 
 def test_its_own_certificates_are_right_until_they_are_about_to_end(tmp_path: Path) -> None:
     one = made(tmp_path)
     issued = one.issue(NAMES, 90).certificate
-    assert one.wrong(issued, NAMES, timedelta(days=89)) == ""
-    assert one.wrong(issued, tuple(reversed(NAMES)), NOW) == ""
-    assert one.wrong(issued, NAMES, timedelta(days=91)) == "it ends in 89 days"
-    assert one.wrong(issued, NAMES[:2], NOW) == "not for worker1, 10.0.0.7"
-    assert one.wrong(one.issue(NAMES, 0).certificate, NAMES, NOW) == "it has ended"
+    assert one.why_wrong(issued, NAMES, timedelta(days=89)) == ""
+    assert one.why_wrong(issued, tuple(reversed(NAMES)), NOW) == ""
+    assert one.why_wrong(issued, NAMES, timedelta(days=91)) == "it ends in 89 days"
+    assert one.why_wrong(issued, NAMES[:2], NOW) == "not for worker1, 10.0.0.7"
+    assert one.why_wrong(one.issue(NAMES, 0).certificate, NAMES, NOW) == "it has ended"
 
 
 def strict(side: int, folder: Path) -> ssl.SSLContext:
@@ -80,15 +79,15 @@ def test_peers_that_take_the_standard_by_its_word_accept_its_certificates(tmp_pa
 
 def test_what_others_made_is_told(tmp_path: Path) -> None:
     one, other = made(tmp_path / "one"), made(tmp_path / "other")
-    assert one.wrong(other.issue(NAMES, 90).certificate, NAMES, NOW) == "of another authority"
+    assert one.why_wrong(other.issue(NAMES, 90).certificate, NAMES, NOW) == "of another authority"
     for text in (b"", b"-----BEGIN CERTIFICATE-----\n", one.pem):
-        assert one.wrong(text, NAMES, NOW) == "no certificate of the authority"
+        assert one.why_wrong(text, NAMES, NOW) == "no certificate of the authority"
 
 
 def moved(folder: Path, to: Path) -> Path:
     """A kept authority in a folder that nobody has asked for yet."""
     made(folder)
-    authority.keep(folder)
+    keep_authority(folder)
     folder.rename(to)
     return to
 
@@ -96,15 +95,15 @@ def moved(folder: Path, to: Path) -> Path:
 def test_it_is_read_again_and_issues_what_it_knew(tmp_path: Path) -> None:
     issued = made(tmp_path / "one").issue(NAMES, 90).certificate
     again = made(moved(tmp_path / "one", tmp_path / "two"))
-    assert again.wrong(issued, NAMES, NOW) == ""
-    assert again.wrong(again.issue(NAMES, 1).certificate, NAMES, NOW) == ""
+    assert again.why_wrong(issued, NAMES, NOW) == ""
+    assert again.why_wrong(again.issue(NAMES, 1).certificate, NAMES, NOW) == ""
 
 
 def test_without_its_key_it_judges_and_does_not_issue(tmp_path: Path) -> None:
     issued = made(tmp_path / "one").issue(NAMES, 90).certificate
     folder = moved(tmp_path / "one", tmp_path / "two")
     (folder / "tls" / "ca.key").unlink()
-    assert made(folder).wrong(issued, NAMES, NOW) == ""
+    assert made(folder).why_wrong(issued, NAMES, NOW) == ""
     with pytest.raises(InventoryError, match=r"ca\.key: it is not here, and worker1 is due"):
         made(folder).issue(NAMES, 90)
 

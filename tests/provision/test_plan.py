@@ -54,7 +54,7 @@ def site(version: str = "2", config: str = "new", served: bool = True) -> list[R
 
 
 def plan_for(host: FakeHost, resources: list[Resource]) -> plan.Plan:
-    return plan.make(resources, host.answer(plan.questions(resources)))
+    return plan.make_plan(resources, host.answer(plan.questions_of(resources)))
 
 
 def operations(host: FakeHost, resources: list[Resource]) -> list[Operation]:
@@ -129,27 +129,27 @@ def test_what_is_needed_comes_first_and_otherwise_the_given_order_stays() -> Non
     folder = Directory("/etc/app", owner="app", group="app")
     conf, link = File("/etc/app/conf"), Link("/etc/conf", "app/conf")
     other = Packages(("tool",))
-    assert plan.ordered([other, link, conf, user, folder, group]) == [
+    assert plan.order_resources([other, link, conf, user, folder, group]) == [
         *(other, group, user, folder, conf, link)
     ]
 
 
 def test_the_same_resource_of_two_roles_is_one() -> None:
-    assert plan.ordered([Group("app"), Group("app")]) == [Group("app")]
+    assert plan.order_resources([Group("app"), Group("app")]) == [Group("app")]
 
 
 def test_two_roles_that_contradict_are_refused() -> None:
     with pytest.raises(ToolkitError, match="want different things of path /etc/motd"):
-        plan.ordered([File("/etc/motd", content=b"a"), File("/etc/motd", content=b"b")])
+        plan.order_resources([File("/etc/motd", content=b"a"), File("/etc/motd", content=b"b")])
 
 
 def test_links_that_need_each_other_are_refused() -> None:
     with pytest.raises(ToolkitError, match="need each other: path:/a -> path:/b -> path:/a"):
-        plan.ordered([Link("/a", "/b"), Link("/b", "/a")])
+        plan.order_resources([Link("/a", "/b"), Link("/b", "/a")])
 
 
 def test_an_answer_that_could_not_be_had_is_a_problem_never_absence() -> None:
-    made = plan.make([Group("app")], {("group", "app"): Unknown("permission denied")})
+    made = plan.make_plan([Group("app")], {("group", "app"): Unknown("permission denied")})
     assert made.problems == (Problem("group app: permission denied", "?"),)
     assert made.changes == ()
 

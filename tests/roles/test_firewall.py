@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from provision import build as release
+from provision.build import named_release
 from provision.errors import InventoryError
 from provision.inventory import load as inventory
 from provision.resources.firewall import Firewall
@@ -23,7 +23,7 @@ def rules(folder: Path, more: str = "", other: str = "fd00::3") -> str:
     (folder / "hosts.yml").write_text(HOSTS.format(more=more, other=other))
     known = inventory.load(folder)
     (host,) = known.group("job_server")
-    found = job_server(host, known, release.named("1.0-abc"))
+    found = job_server(host, known, named_release("1.0-abc"))
     (wall,) = (each for each in found if isinstance(each, Firewall))
     return wall.rules.content.decode() if wall.rules else ""
 

@@ -48,7 +48,7 @@ def resources(known: Inventory, name: str) -> list[Resource]:
 
 
 def planned(host: FakeHost, wanted: list[Resource]) -> plan.Plan:
-    return plan.make(wanted, host.answer(plan.questions(wanted)))
+    return plan.make_plan(wanted, host.answer(plan.questions_of(wanted)))
 
 
 @pytest.mark.parametrize("name", ["job", "worker", "client"])

@@ -10,7 +10,7 @@ import pytest
 from provision.commands import history as past
 from provision.commands.facts import facts
 from provision.fleet import pool as hosts
-from provision.fleet.pool import operator
+from provision.fleet.pool import describe_operator
 from provision.inventory.host import Host
 from provision.options import Options
 from provision.remote.messages import Answer, Question, Unknown
@@ -95,5 +95,5 @@ def test_counts_agree_with_their_nouns(
 
 def test_the_history_has_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["invoke", "--search-root", "/here", "deploy", "--yes"])
-    assert operator()["doing"] == "invoke deploy --yes"
-    assert hosts.holder()["doing"].startswith("invoke deploy --yes, pid ")
+    assert describe_operator()["doing"] == "invoke deploy --yes"
+    assert hosts.lock_holder()["doing"].startswith("invoke deploy --yes, pid ")

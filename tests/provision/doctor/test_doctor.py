@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from provision import pki as authority
 from provision.build import ON_HOSTS, Artifact
 from provision.doctor import host_rules as checks
 from provision.doctor.host_rules import LAST, SINCE
 from provision.doctor.subject import ClockOffset, HostFacts, split_server
 from provision.inventory import load as inventory
+from provision.pki import authority_of
 from provision.remote.messages import Question, Unknown
 from provision.remote.session import AGENT, Session
 from provision.report.events import Finding
@@ -218,7 +218,7 @@ def test_what_is_wrong_is_found_and_nothing_else(
 def test_certificates_are_looked_at(
     tmp_path: Path, days: int, name: str, state: str, text: str
 ) -> None:
-    known = authority.of(tmp_path)
+    known = authority_of(tmp_path)
     wanted = Certificate("/etc/gearman/tls/host", ("worker1",), 90, "root", "gearman", known)
     pem, key = known.issue((name or "nobody",), days)
     digest = hashlib.sha256(key).hexdigest()

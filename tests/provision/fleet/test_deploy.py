@@ -257,6 +257,11 @@ def test_only_what_has_a_tag_is_deployed(fleet: Fleet) -> None:
     assert kinds == {"user", "group"}
     with pytest.raises(ToolkitError, match="unknown tag 'unti'; did you mean 'unit'"):
         fleet.deploy(tags="unti")
+    with pytest.raises(ToolkitError) as raised:
+        fleet.deploy(tags="nosuch")
+    known = str(raised.value).partition("; there are ")[2].split(", ")
+    assert {"release", "unit", "job_server"} <= set(known)
+    assert not {"unitfile", "releaseleftout"} & set(known), "these have the tags of others"
 
 
 def run_as_former(host: FakeHost) -> None:

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from provision import build as release
-from provision.build import ON_HOSTS
+from provision.build import ON_HOSTS, named_release
 from provision.errors import ToolkitError, Unreachable
 from provision.fleet.rollout import roll_out
 from provision.fleet.rollout_policy import RolloutPolicy
@@ -393,5 +392,5 @@ def test_a_release_of_this_machine_is_found_by_its_name(tmp_path: Path) -> None:
     folder = tmp_path / ".cache" / "releases"
     folder.mkdir(parents=True)
     (folder / "1-here.tar").write_bytes(b"x")
-    assert release.named("1-here", tmp_path).size == 1
-    assert release.named("1-gone", tmp_path).path is None
+    assert named_release("1-here", tmp_path).size == 1
+    assert named_release("1-gone", tmp_path).path is None

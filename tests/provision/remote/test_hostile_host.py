@@ -104,7 +104,7 @@ def test_a_bug_that_one_host_meets_is_its_failure_and_the_others_go_on() -> None
     def step(name: str) -> Any:
         return json.loads(name)
 
-    found = dict(pool.each(["1", "{", "2"], step))
+    found = dict(pool.run_on_each(["1", "{", "2"], step))
     assert found["1"] == 1
     assert found["2"] == 2
     assert isinstance(failed := found["{"], ToolkitError)

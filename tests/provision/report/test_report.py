@@ -22,8 +22,8 @@ from provision.report.events import (
     Verified,
 )
 from provision.report.json import JsonReport
-from provision.report.reporter import reporter
-from provision.report.shell import advice
+from provision.report.reporter import make_reporter
+from provision.report.shell import advice_for
 from provision.report.text import Report
 from provision.resources.base import Change, Problem
 
@@ -194,7 +194,7 @@ def test_every_operation_equals_a_shell_line(operation: Operation, line: str) ->
 
 
 def test_a_unit_that_fails_sends_to_its_journal() -> None:
-    assert advice(RESTART) == "journalctl -u app.service -n 30"
+    assert advice_for(RESTART) == "journalctl -u app.service -n 30"
 
 
 def test_status_tells_what_runs_and_what_is_due() -> None:
@@ -213,5 +213,5 @@ def test_status_tells_what_runs_and_what_is_due() -> None:
 def test_the_two_reporters_have_nothing_in_common_but_what_they_are_told() -> None:
     assert not issubclass(JsonReport, Report)
     for json in (False, True):
-        one = reporter(Options(json=json), ["a"])
+        one = make_reporter(Options(json=json), ["a"])
         assert isinstance(one, JsonReport if json else Report)

@@ -55,7 +55,7 @@ def found_at(kind: str, **more: Any) -> dict[str, Any]:
     return base | {"kind": kind, "target": None} | more
 
 
-OK = found_at("file", digest=FILE._question[2], mode="0644")
+OK = found_at("file", digest=FILE._path_question[2], mode="0644")
 
 
 def unit(active: str = "active", **more: Any) -> dict[str, Any]:
@@ -129,15 +129,15 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
         ["! /opt/app should be a directory and is a file: look at it, and move it away"],
     ),
     (MOTD, [None], ["+ file /etc/motd (root:root 0644)"]),
-    (MOTD, [found_at("file", digest=MOTD._question[2], mode="0644")], []),
+    (MOTD, [found_at("file", digest=MOTD._path_question[2], mode="0644")], []),
     (
         MOTD,
-        [found_at("file", digest=MOTD._question[2], mode="0600")],
+        [found_at("file", digest=MOTD._path_question[2], mode="0600")],
         ["~ file /etc/motd (mode 0600 -> 0644)"],
     ),
     (
         MOTD,
-        [found_at("file", digest=MOTD._question[2], mode="0664", acl=True)],
+        [found_at("file", digest=MOTD._path_question[2], mode="0664", acl=True)],
         ["~ file /etc/motd (mode 0664 -> 0644, without an access list)"],
     ),
     (MOTD, [found_at("file", digest="d1", mode="0644")], ["~ file /etc/motd (content)"]),
@@ -320,9 +320,10 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
 def test_changes_follow_from_what_is_found(
     resource: Resource, found: list[Any], expected: list[str]
 ) -> None:
-    as_wanted = {FILE._question: OK, FILE._overrides: {}, ("releases", "/opt/app"): kept("2")}
+    unit_file = {FILE._path_question: OK, FILE._overrides_question: {}}
+    as_wanted = unit_file | {("releases", "/opt/app"): kept("2")}
     answers = as_wanted | dict(zip(resource.questions(), found, strict=False))
-    assert [told(step) for step in resource.steps(answers)] == expected
+    assert [told(step) for step in resource.plan_changes(answers)] == expected
 
 
 def told(step: Any) -> str:
@@ -333,7 +334,7 @@ def told(step: Any) -> str:
 
 def test_a_rewritten_text_shows_how_it_differs() -> None:
     found = found_at("file", digest="d1", mode="0644", content="welcome\nstranger")
-    (change,) = MOTD.steps({MOTD._question: found})
+    (change,) = MOTD.plan_changes({MOTD._path_question: found})
     assert getattr(change, "diff", "").splitlines()[2:] == [
         *("@@ -1,2 +1 @@", " welcome", "-stranger")
     ]
@@ -350,7 +351,7 @@ def test_a_process_tells_by_its_digest_that_its_unit_file_changed() -> None:
 def test_a_unit_file_of_an_earlier_release_runs_as_the_account_of_today() -> None:
     options = {"address": "10.0.0.7", "memory": "1G", "durable": True, "ca": "", "port": 4730}
     old = unit_file("gearmand.service", RELEASE, user="old", **options)
-    restored = unit_file("gearmand.service", RELEASE, user="new", **options).holding(
+    restored = unit_file("gearmand.service", RELEASE, user="new", **options).with_text(
         old.content.decode()
     )
     assert b"\nUser=new\nGroup=new\n" in restored.content
