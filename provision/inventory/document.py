@@ -10,6 +10,7 @@ from provision.errors import InventoryError
 from provision.inventory import vault
 from provision.inventory.secrets import Secret
 
+MOST_VALUES = 1_000_000  # in one file: 20,000 hosts have fewer
 EMPTY = yaml.MappingNode("tag:yaml.org,2002:map", [])
 
 
@@ -36,13 +37,34 @@ def read(path: Path) -> str:
 def parse(path: Path, text: str) -> yaml.Node:
     """A file's YAML as nodes, which know their lines; an empty mapping when it is empty."""
     try:
-        return yaml.compose(text, yaml.SafeLoader) or EMPTY
+        node = yaml.compose(text, yaml.SafeLoader) or EMPTY
+        if _expanded_size(node, {}) > MOST_VALUES:
+            raise InventoryError(
+                f"{path}: with its aliases (*name) written out it has more than "
+                f"{MOST_VALUES:,} values"
+            )
+        return node
+    except RecursionError:
+        raise InventoryError(f"{path}: invalid YAML: it is nested too deeply") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Where(path, mark.line + 1) if mark else path
         raise InventoryError(f"{place}: invalid YAML: {error.problem}") from None
     except yaml.YAMLError as error:
         raise InventoryError(f"{path}: invalid YAML: {error}") from None
+
+
+def _expanded_size(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many nodes there are when each alias is written out; one that refers to itself is 1."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = 1
+        inner = node.value
+        if isinstance(node, yaml.MappingNode):
+            inner = [each for pair in node.value for each in pair]
+        known[id(node)] = 1 + sum(_expanded_size(each, known) for each in inner)
+    return known[id(node)]
 
 
 def place(path: Path, node: yaml.Node) -> Where:

@@ -13,6 +13,7 @@ from provision.inventory.document import Where
 from provision.inventory.secrets import Secret
 
 REFERENCE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
+LONGEST_TEXT = 1 << 16  # characters
 JINJA = re.compile(r"\{\{|\{%|\{#")
 
 
@@ -60,7 +61,13 @@ def resolved(
                 f"{where}: {name}: of Jinja only {{{{ variable }}}} is read here, no expression: "
                 "write the value itself"
             )
-        return REFERENCE.sub(within, text)
+        written = REFERENCE.sub(within, text)
+        if len(written) > LONGEST_TEXT:
+            raise InventoryError(
+                f"{where}: {name}: with its references written out it is longer than "
+                f"{LONGEST_TEXT:,} characters"
+            )
+        return written
 
     if isinstance(value, list):
         return [refer(each) if isinstance(each, str) else each for each in value]

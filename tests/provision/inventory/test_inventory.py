@@ -1,5 +1,6 @@
 """What an inventory means, and what a person reads who made a mistake in one."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -482,3 +483,22 @@ def test_a_folder_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) 
     empty.mkdir()
     with pytest.raises(InventoryError, match=r"it has no hosts\.yml: copy inventory/prod"):
         inventory.load(empty)
+
+
+def test_what_would_grow_without_end_is_refused(folder: Path) -> None:
+    """A colleague's group_vars, or a slip: none of them may hold up the operator."""
+    hosts = "  hosts: {w1: {ansible_host: '{{ b }}'}}\n"
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    aliases = ["    a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n"]
+    pairs = list(itertools.pairwise(letters))
+    aliases += [f"    {new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in pairs]
+    references = [f"    {old}: '{f'{{{{ {new} }}}}' * 9}'\n" for old, new in pairs]
+    for text, problem in (
+        ("".join(aliases), "with its aliases (*name) written out it has more than 1,000,000 value"),
+        ("".join(references) + "    z: word\n", "it is longer than 65,536 characters"),
+        (f"    a: {'[' * 5000}{']' * 5000}\n", "it is nested too deeply"),
+    ):
+        write(folder, hosts=f"worker:\n  vars:\n{text}{hosts}")
+        with pytest.raises(InventoryError) as raised:
+            load(folder)
+        assert problem in str(raised.value)
