@@ -57,6 +57,9 @@ PEERS = {
     "faketime": "faketime",  # sets a server's clock
     "/usr/lib/postgresql": "postgresql",
     "redis-server": "redis-server",
+    "man": "man-db",
+    "zsh": "zsh",
+    "fish": "fish",
 }
 BENCHES = ("job_server", "libraries", "resize", "converge")
 # More processes than cores: most tests wait for another process. The lab's run in one of them.
@@ -310,6 +313,14 @@ def demo(c: Context, local: bool = False) -> int:
     return status
 
 
+@command(help={"dist": "the folder that they are put into (dist)"})
+def package(c: Context, dist: str = "dist") -> None:
+    """Build the last commit's sdist and wheel; one commit always makes the same bytes."""
+    from packages.build import build_packages
+
+    build_packages(ROOT / dist, print)
+
+
 @command(
     iterable=["only"],
     help={
@@ -417,7 +428,7 @@ def _python(*arguments: str) -> int:
 
 ON_HOSTS = (trust, plan, deploy, upgrade, rollback, smoke)
 LOOKING = (inventory, status, doctor, facts, logs, run, history, releases)
-namespace = Collection(*ON_HOSTS, *LOOKING, demo, test, bench, reliability, fuzz)
+namespace = Collection(*ON_HOSTS, *LOOKING, demo, package, test, bench, reliability, fuzz)
 namespace.add_collection(
     Collection("lab", up=lab_up, down=lab_down, status=lab_status, shell=lab_shell)
 )

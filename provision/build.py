@@ -149,7 +149,7 @@ def _digest_of_inputs(target: Target, root: Path) -> str:
     project = tomllib.loads((root / "pyproject.toml").read_text())
     metadata = [project["build-system"], project["project"], project["tool"]["hatch"]]
     stated = repr((target, metadata, list(_locked_wheels(root))))
-    inputs = [Path(__file__), root / "LICENSE"]
+    inputs = [Path(__file__), root / "LICENSE", *(root / "packages").glob("*.py")]
     inputs += (path for path in (root / "gearman_py").rglob("*") if path.suffix != ".pyc")
     hashed = hashlib.sha256(stated.encode())
     for path in sorted(path for path in inputs if path.is_file()):

@@ -17,13 +17,14 @@ READ = [
     *(ROOT / "provision").rglob("*.yml"),
     *(ROOT / "roles").glob("*.py"),
     *(ROOT / "templates").iterdir(),
+    *(ROOT / "packages").rglob("*.*"),
     ROOT / "tasks.py",
     ROOT / "README.md",
     *(
         ROOT / "docs" / f"{page}.md"
         for page in (
             *("README", "connecting", "contributing", "distributions", "doctor", "faults"),
-            *("firewall", "inventory", "operator", "protocol", "tls", "upgrades"),
+            *("firewall", "inventory", "operator", "protocol", "third-party", "tls", "upgrades"),
         )
     ),
 ]

@@ -67,9 +67,11 @@ class _Option(NamedTuple):
         return self.word == "FUNCTION"
 
 
-def script(shell: str) -> str:
-    """What ``shell`` is to read."""
-    commands = {parser.prog: parser for parser in _parsers()}
+def script(shell: str, command: str = "") -> str:
+    """What ``shell`` is to read: for one command, or for all of them."""
+    commands = {parser.prog: parser for parser in command_parsers()}
+    if command:
+        commands = {command: commands[command]}
     made = {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell]
     parts = [made(name, list(_options(parser))) for name, parser in commands.items()]
     if shell == "zsh":
@@ -79,7 +81,8 @@ def script(shell: str) -> str:
     return _FUNCTIONS[shell].lstrip() + "".join(parts)
 
 
-def _parsers() -> Iterator[ArgumentParser]:
+def command_parsers() -> Iterator[ArgumentParser]:
+    """The parser of each command."""
     yield gearman.command_parser()
     yield gearadmin.command_parser()
     yield options.parser(__version__)

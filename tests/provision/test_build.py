@@ -22,7 +22,7 @@ FACTS: dict[str, Any] = {
     "os": {"PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)"},
 }
 TARGET = target_of(FACTS)
-INPUTS = ("pyproject.toml", "requirements.lock", "gearman_py")
+INPUTS = ("pyproject.toml", "requirements.lock", "gearman_py", "packages")
 
 
 def tree(folder: Path) -> Path:

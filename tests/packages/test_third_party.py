@@ -1,0 +1,47 @@
+"""docs/third-party.md names what releases ship, as those packages themselves say it."""
+
+import re
+from importlib.metadata import Distribution, distribution
+from pathlib import Path
+
+import pytest
+
+from provision.build import _locked_wheels
+
+ROOT = Path(__file__).resolve().parents[2]
+ROW = re.compile(r"^\| `([\w-]+)` \| ([^|]+) \| [^|]+ \| ([^|]+) \|$", re.MULTILINE)
+PAGE = {
+    name: (licence, {word.split()[0] for word in libraries.split(", ")})
+    for name, licence, libraries in ROW.findall((ROOT / "docs" / "third-party.md").read_text())
+}
+
+
+def licence_files(package: Distribution) -> list[str]:
+    """Below .dist-info/licenses."""
+    names = (str(path).partition(".dist-info/licenses/")[2] for path in package.files or ())
+    return [name for name in names if name]
+
+
+def test_every_package_of_a_release_is_named_and_no_other() -> None:
+    assert set(PAGE) == {entry.split("==")[0] for entry in _locked_wheels(ROOT)}
+
+
+@pytest.mark.parametrize("name", PAGE)
+def test_its_licence_is_the_one_that_it_declares_and_the_wheel_holds_the_text(name: str) -> None:
+    package = distribution(name)
+    metadata = package.metadata.json
+    declared = str(metadata.get("license_expression") or metadata["license"])
+    assert declared.removesuffix(" License") == PAGE[name][0]
+    assert licence_files(package)
+
+
+def test_libraries_within_pillow_are_those_whose_licences_it_ships() -> None:
+    text = distribution("pillow").read_text("licenses/LICENSE") or ""
+    assert {heading.lower() for heading in re.findall(r"^[A-Z0-9]{3,}$", text, re.MULTILINE)} == (
+        PAGE["pillow"][1]
+    )
+
+
+def test_libraries_within_pip_are_those_whose_licences_it_ships() -> None:
+    found = re.findall(r"_vendor/(\w+)/", "\n".join(licence_files(distribution("pip"))))
+    assert set(found) == PAGE["pip"][1]
