@@ -178,7 +178,7 @@ def _read_key(path: Path) -> "ec.EllipticCurvePrivateKey | None":
     except (OSError, UnicodeDecodeError) as error:
         raise InventoryError(f"{path}: it cannot be read: {error}") from None
     if vault.is_encrypted(text):
-        text = vault.opened(text, str(path))
+        text = vault.open_vault(text, str(path))
     elif open_to:
         raise InventoryError(f"{path}: others may read it: chmod 600 {path}")
     try:

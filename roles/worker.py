@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from provision.build import Artifact
 from provision.inventory.host import Host, Inventory
-from provision.inventory.schema import default
+from provision.inventory.schema import default_of
 from provision.resources.base import Resource
 from provision.resources.health import WorkerHealth
 from provision.resources.release import Release
@@ -41,5 +41,5 @@ def worker(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Res
 def units(host: Host) -> dict[str, tuple[str, bool]]:
     """Function -> its unit, and whether this host should run it."""
     wanted = host.variables["gearman_functions"]
-    known = dict.fromkeys((*wanted, *default("gearman_functions")))
+    known = dict.fromkeys((*wanted, *default_of("gearman_functions")))
     return {each: (TEMPLATE.replace("@", f"@{each}"), each in wanted) for each in known}

@@ -19,12 +19,12 @@ from gearman_py import GearmanError
 from gearman_py.admin.client import AdminClient
 from provision.commands.smoke import CommandResult, Topology, run_checks
 from provision.errors import HostFailed, ToolkitError
-from provision.inventory.schema import default
+from provision.inventory.schema import default_of
 from provision.lab.programs import Say
 from provision.report.text import Report
 
 BIN = Path(sys.executable).parent
-FUNCTIONS = tuple(default("gearman_functions"))
+FUNCTIONS = tuple(default_of("gearman_functions"))
 HERE = "this machine"
 START_TIMEOUT = 20.0  # seconds in which workers must be registered
 

@@ -16,7 +16,7 @@ from provision.fleet.ask_all import AskAll
 from provision.fleet.desired_state import DesiredState, Roles
 from provision.fleet.run import Connect
 from provision.inventory.host import Host
-from provision.inventory.schema import hint
+from provision.inventory.schema import nearest_hint
 from provision.options import Options
 from provision.remote.session import Session
 from provision.report.events import Row
@@ -123,9 +123,10 @@ def _parse_name(
             for each in known
             if each.startswith("gearman-worker@")
         )
+        near = nearest_hint(name, functions)
         raise ToolkitError(
-            f"logs: unknown name {name!r}{hint(name, functions)}; expected a host, a group, "
-            f"gearmand, a function ({', '.join(functions)}) or a unit of systemd"
+            f"logs: unknown name {name!r}{near}; expected a host, a group, gearmand, a "
+            f"function ({', '.join(functions)}) or a unit of systemd"
         )
     return asked, (unit,)
 

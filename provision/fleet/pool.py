@@ -19,7 +19,7 @@ from provision.inventory.host import Host
 from provision.options import PARALLEL
 from provision.remote.session import Session
 from provision.ssh import connection as transport
-from provision.ssh.prompt import Question, answered_at
+from provision.ssh.prompt import PasswordPrompt, answered_at
 from provision.ssh.sudo import SudoPassword
 
 Item = TypeVar("Item")
@@ -38,7 +38,7 @@ def connect(host: Host, become: bool | None = None) -> Session:
     connection = transport.connect(host)
     sudo = (host.become if become is None else become) and connection.user != "root"
     try:
-        with _sudo_password.offered(
+        with _sudo_password.offer_password(
             host.name, host.variables.get("ansible_become_password")
         ) as password:
             return Session(host.name, connection.start, sudo=sudo, password=password)
@@ -76,7 +76,7 @@ def run_on_each(
     A bug that one item meets is that item's failure: the others go on.
     """
     pool = ThreadPoolExecutor(parallel)
-    inbox: SimpleQueue[Future[Result] | Question] = SimpleQueue()
+    inbox: SimpleQueue[Future[Result] | PasswordPrompt] = SimpleQueue()
     try:
         with answered_at(inbox):
             futures = {pool.submit(function, item): item for item in items}
@@ -84,7 +84,7 @@ def run_on_each(
                 future.add_done_callback(inbox.put)
             left = len(futures)
             while left:
-                if isinstance(came := inbox.get(), Question):
+                if isinstance(came := inbox.get(), PasswordPrompt):
                     came.ask()
                     continue
                 left -= 1

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from provision.errors import ToolkitError
-from provision.inventory.schema import hint
+from provision.inventory.schema import nearest_hint
 from provision.resources.base import Resource, resource_kinds
 from provision.resources.release import Release, ReleaseLeftOut
 
@@ -17,7 +17,7 @@ def parse(tags: str, roles: Iterable[str]) -> frozenset[str]:
         raise ToolkitError(f"--tags {tags}: it names nothing; without it, all is meant")
     known = sorted({*roles, *resource_kinds()})
     for tag in sorted(found.difference(known)):
-        near = hint(tag, known) or f"; there are {', '.join(known)}"
+        near = nearest_hint(tag, known) or f"; there are {', '.join(known)}"
         raise ToolkitError(f"--tags: unknown tag {tag!r}{near}")
     return found
 

@@ -15,7 +15,7 @@ EMPTY = yaml.MappingNode("tag:yaml.org,2002:map", [])
 
 
 @dataclass(frozen=True)
-class Where:
+class Place:
     """A line of a file."""
 
     path: Path
@@ -25,7 +25,7 @@ class Where:
         return f"{self.path}:{self.line}"
 
 
-def read(path: Path) -> str:
+def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -34,7 +34,7 @@ def read(path: Path) -> str:
         raise InventoryError(f"{path}: it cannot be read: {error.strerror}") from None
 
 
-def parse(path: Path, text: str) -> yaml.Node:
+def parse_yaml(path: Path, text: str) -> yaml.Node:
     """A file's YAML as nodes, which know their lines; an empty mapping when it is empty."""
     try:
         node = yaml.compose(text, yaml.SafeLoader) or EMPTY
@@ -48,7 +48,7 @@ def parse(path: Path, text: str) -> yaml.Node:
         raise InventoryError(f"{path}: invalid YAML: it is nested too deeply") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = Where(path, mark.line + 1) if mark else path
+        place = Place(path, mark.line + 1) if mark else path
         raise InventoryError(f"{place}: invalid YAML: {error.problem}") from None
     except yaml.YAMLError as error:
         raise InventoryError(f"{path}: invalid YAML: {error}") from None
@@ -67,39 +67,39 @@ def _expanded_size(node: yaml.Node, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
-def place(path: Path, node: yaml.Node) -> Where:
-    return Where(path, node.start_mark.line + 1)
+def place_of(path: Path, node: yaml.Node) -> Place:
+    return Place(path, node.start_mark.line + 1)
 
 
-def pairs(path: Path, node: yaml.Node) -> list[tuple[yaml.ScalarNode, yaml.Node]]:
+def mapping_pairs(path: Path, node: yaml.Node) -> list[tuple[yaml.ScalarNode, yaml.Node]]:
     """A mapping's keys and values; nothing where nothing is written."""
     if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null":
         return []
     if not isinstance(node, yaml.MappingNode):
         found = "a list" if isinstance(node, yaml.SequenceNode) else "a text"
         raise InventoryError(
-            f"{place(path, node)}: here should be `name:` lines, and there is {found}"
+            f"{place_of(path, node)}: here should be `name:` lines, and there is {found}"
         )
     seen: set[str] = set()
     for key, _ in node.value:
         if not isinstance(key, yaml.ScalarNode):
-            raise InventoryError(f"{place(path, key)}: a name should be a plain text")
+            raise InventoryError(f"{place_of(path, key)}: a name should be a plain text")
         if key.value in seen:
-            raise InventoryError(f"{place(path, key)}: {key.value!r} stands here twice")
+            raise InventoryError(f"{place_of(path, key)}: {key.value!r} stands here twice")
         seen.add(key.value)
     return list(node.value)
 
 
-def value(path: Path, node: yaml.Node) -> Any:
+def node_value(path: Path, node: yaml.Node) -> Any:
     """What a node means; a `!vault` text is a :class:`Secret`, opened when it is needed."""
     loader = _Loader("")
     loader.path = path
     try:
         return loader.construct_object(node, deep=True)
     except yaml.MarkedYAMLError as error:
-        raise InventoryError(f"{place(path, node)}: invalid value: {error.problem}") from None
+        raise InventoryError(f"{place_of(path, node)}: invalid value: {error.problem}") from None
     except (ValueError, TypeError):
-        raise InventoryError(f"{place(path, node)}: invalid value") from None
+        raise InventoryError(f"{place_of(path, node)}: invalid value") from None
     finally:
         loader.dispose()
 
@@ -110,8 +110,8 @@ class _Loader(yaml.SafeLoader):
     path: Path
 
     def vault(self, node: yaml.ScalarNode) -> Secret:
-        text, where = str(self.construct_scalar(node)), str(place(self.path, node))
-        return Secret(lambda: vault.opened(text, where))
+        text, where = str(self.construct_scalar(node)), str(place_of(self.path, node))
+        return Secret(lambda: vault.open_vault(text, where))
 
     def unsafe(self, node: yaml.ScalarNode) -> str:
         return str(self.construct_scalar(node))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from provision.inventory.document import Where
+from provision.inventory.document import Place
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Host:
         """file:line of a variable; of the host when it is not set."""
         return str(self._places.get(variable, self.where))
 
-    _places: Mapping[str, Where] = field(default_factory=dict, repr=False, hash=False)
+    _places: Mapping[str, Place] = field(default_factory=dict, repr=False, hash=False)
 
 
 @dataclass(frozen=True)

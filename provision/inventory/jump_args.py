@@ -8,7 +8,7 @@ HOP = re.compile(r"(?:(?P<user>.+)@)?(?P<address>\[[^][]+\]|[^][:@]+)(?::(?P<por
 OPTION = re.compile(r"-o\s*ProxyJump(?:\s*=\s*|\s+)(\S+)|-J\s*(\S+)", re.IGNORECASE)
 
 
-def jumps(arguments: str) -> tuple[str, ...]:
+def parse_jumps(arguments: str) -> tuple[str, ...]:
     """The jump hosts that ``ansible_ssh_common_args`` names; raises ValueError for anything else.
 
     >>> jumps("-o ProxyJump=ana@gate:2222,inner")

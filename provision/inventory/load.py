@@ -20,19 +20,19 @@ import yaml
 
 from provision.errors import InventoryError
 from provision.inventory import document, vault
-from provision.inventory.document import Where, pairs, place
+from provision.inventory.document import Place, mapping_pairs, place_of
 from provision.inventory.host import Host, Inventory
-from provision.inventory.jump_args import ARGUMENTS, jumps
-from provision.inventory.patterns import chosen, expanded
-from provision.inventory.references import resolved
+from provision.inventory.jump_args import ARGUMENTS, parse_jumps
+from provision.inventory.patterns import choose_hosts, expand_ranges
+from provision.inventory.references import resolve_variable
 from provision.inventory.schema import (
     Variables,
     check_name,
-    checked,
-    hint,
+    check_value,
+    nearest_hint,
+    read_variables,
+    read_variables_file,
     schema,
-    variables,
-    variables_file,
 )
 from provision.inventory.secrets import Secret
 
@@ -42,7 +42,7 @@ SUFFIXES = (".yml", ".yaml", ".json")
 
 @dataclass
 class _Group:
-    where: Where
+    where: Place
     variables: Variables = field(default_factory=dict)
     children: set[str] = field(default_factory=set)
     hosts: set[str] = field(default_factory=set)
@@ -55,7 +55,7 @@ class _Group:
 
 @dataclass
 class _Host:
-    where: Where
+    where: Place
     variables: Variables = field(default_factory=dict)
 
 
@@ -65,19 +65,19 @@ def load(folder: Path | str, limit: str | None = None) -> Inventory:
     Raises :class:`InventoryError`.
     """
     folder = Path(folder)
-    files = _files(folder)
+    files = _inventory_files(folder)
     reader = _Reader(folder)
     for path in files:
-        reader.file(path)
+        reader.read_file(path)
     everyone = tuple(reader.hosts_made())
     if not everyone:
         raise InventoryError(f"{files[0]}: it has no hosts")
     limit = "all" if limit is None else limit
-    named = chosen(everyone, limit, lambda host: (host.name, "all", *host.groups))
+    named = choose_hosts(everyone, limit, lambda host: (host.name, "all", *host.groups))
     return Inventory(tuple(named), everyone)
 
 
-def _files(folder: Path) -> list[Path]:
+def _inventory_files(folder: Path) -> list[Path]:
     if folder.is_file():
         raise InventoryError(f"{folder} is a file: name the folder it is in, {folder.parent}")
     # In Ansible's order: of what two files say of a group, the later file's holds.
@@ -106,46 +106,46 @@ class _Reader:
 
     # -- reading ------------------------------------------------------------------------
 
-    def file(self, path: Path) -> None:
-        text = document.read(path)
+    def read_file(self, path: Path) -> None:
+        text = document.read_text(path)
         if vault.is_encrypted(text):
             raise InventoryError(
                 f"{path}: the list of hosts cannot be encrypted: write it in plain text, and "
                 "what is secret into an encrypted file of group_vars"
             )
-        for key, value in pairs(path, document.parse(path, text)):
-            self._group(path, key, value)
+        for key, value in mapping_pairs(path, document.parse_yaml(path, text)):
+            self._read_group(path, key, value)
 
-    def _group(self, path: Path, key: yaml.ScalarNode, value: yaml.Node) -> None:
-        name, where = str(key.value), place(path, key)
+    def _read_group(self, path: Path, key: yaml.ScalarNode, value: yaml.Node) -> None:
+        name, where = str(key.value), place_of(path, key)
         check_name(name, where, schema().groups | {"all", "ungrouped"})
         group = self._groups.setdefault(name, _Group(where))
-        for section, content in pairs(path, value):
+        for section, content in mapping_pairs(path, value):
             if section.value not in SECTIONS:
                 raise InventoryError(
-                    f"{place(path, section)}: a group has hosts, children and vars, and no "
-                    f"{section.value!r}{hint(section.value, SECTIONS)}"
+                    f"{place_of(path, section)}: a group has hosts, children and vars, and no "
+                    f"{section.value!r}{nearest_hint(section.value, SECTIONS)}"
                 )
             if section.value == "vars":
-                group.variables.update(variables(path, content))
+                group.variables.update(read_variables(path, content))
             elif section.value == "children":
-                for child, below in pairs(path, content):
+                for child, below in mapping_pairs(path, content):
                     group.children.add(child.value)
-                    self._group(path, child, below)
+                    self._read_group(path, child, below)
             else:
-                self._members(path, group, content)
+                self._read_members(path, group, content)
 
-    def _members(self, path: Path, group: _Group, content: yaml.Node) -> None:
-        for key, own in pairs(path, content):
-            where = place(path, key)
+    def _read_members(self, path: Path, group: _Group, content: yaml.Node) -> None:
+        for key, own in mapping_pairs(path, content):
+            where = place_of(path, key)
             try:
-                names = expanded(key.value)
+                names = expand_ranges(key.value)
             except ValueError as error:
                 raise InventoryError(f"{where}: {error}") from None
             for name in names:
                 check_name(name, where, ())
                 host = self._hosts.setdefault(name, _Host(where))
-                host.variables.update(variables(path, own))
+                host.variables.update(read_variables(path, own))
                 group.hosts.add(name)
 
     def _folder_vars(self, kind: str, names: Iterable[str]) -> dict[str, Variables]:
@@ -153,23 +153,25 @@ class _Reader:
         for path in sorted(folder.glob("[!.]*")):
             name = path.stem if path.suffix in SUFFIXES else path.name
             if name not in names and not path.name.endswith("~"):
-                raise InventoryError(f"{path}:1: no {kind} is named {name!r}{hint(name, names)}")
+                raise InventoryError(
+                    f"{path}:1: no {kind} is named {name!r}{nearest_hint(name, names)}"
+                )
         found = {}
         for name in names:
             found[name] = {
                 key: value
                 for path in _vars_files(folder, name)
-                for key, value in variables_file(path).items()
+                for key, value in read_variables_file(path).items()
             }
         return found
 
     # -- making -------------------------------------------------------------------------
 
     def hosts_made(self) -> Iterator[Host]:
-        top = self._groups.setdefault("all", _Group(Where(self._folder / "hosts.yml", 1)))
+        top = self._groups.setdefault("all", _Group(Place(self._folder / "hosts.yml", 1)))
         by_group = self._folder_vars("group", self._groups.keys())
         by_host = self._folder_vars("host", self._hosts.keys())
-        depths = self._depths()
+        depths = self._group_depths()
         for name, host in self._hosts.items():
             groups = sorted(
                 self._groups_of(name),
@@ -181,9 +183,9 @@ class _Reader:
             for group in ("all", *groups):
                 merged |= by_group.get(group, {})
             merged |= host.variables | by_host.get(name, {})
-            yield self._host(name, host.where, frozenset(groups), merged)
+            yield self._make_host(name, host.where, frozenset(groups), merged)
 
-    def _depths(self) -> dict[str, int]:
+    def _group_depths(self) -> dict[str, int]:
         """How far each group is below ``all``, by the longest way."""
         depths = dict.fromkeys(self._groups, 0)
         for _ in self._groups:
@@ -204,14 +206,16 @@ class _Reader:
             found |= more
         return found - {"all", "ungrouped"}
 
-    def _host(self, name: str, where: Where, groups: frozenset[str], merged: Variables) -> Host:
+    def _make_host(
+        self, name: str, where: Place, groups: frozenset[str], merged: Variables
+    ) -> Host:
         roles = schema().groups
         if not groups & roles:
             raise InventoryError(
                 f"{where}: host {name!r} is in no group that says what it is for: put it into "
                 f"{', '.join(sorted(roles))}"
             )
-        values = _values(name, merged)
+        values = _resolve_values(name, merged)
         key_file = values.get("ansible_ssh_private_key_file")
         ssh_config = values.get("ssh_config")
         return Host(
@@ -221,7 +225,7 @@ class _Reader:
             user=values.get("ansible_user") or getuser(),
             key_file=self._folder / Path(key_file).expanduser() if key_file else None,
             become=values["ansible_become"],
-            jump=_jump(values, merged[ARGUMENTS][1] if ARGUMENTS in merged else None),
+            jump=_parse_jump(values, merged[ARGUMENTS][1] if ARGUMENTS in merged else None),
             ssh_config=self._folder / Path(ssh_config).expanduser() if ssh_config else None,
             groups=groups,
             variables=MappingProxyType(values),
@@ -231,23 +235,23 @@ class _Reader:
         )
 
 
-def _values(host: str, merged: Variables) -> dict[str, Any]:
+def _resolve_values(host: str, merged: Variables) -> dict[str, Any]:
     """Every variable's value, set or default; those that schema.yml knows are ready to be used."""
     values = {key: value for key, (value, _) in merged.items()}
     complete = schema().defaults | merged
     for key in complete.keys() & schema().kinds.keys():
         # As for Ansible, what is set cannot refer to what is not.
         known = merged if key in merged else complete
-        values[key] = checked(key, resolved(host, known, key), known[key][1])
+        values[key] = check_value(key, resolve_variable(host, known, key), known[key][1])
         if isinstance(values[key], Secret):
             values[key].reveal()  # asked for now, and not when hosts are at work
     return values
 
 
-def _jump(values: Mapping[str, Any], where: Where | None) -> tuple[str, ...]:
+def _parse_jump(values: Mapping[str, Any], where: Place | None) -> tuple[str, ...]:
     arguments = values.get(ARGUMENTS, "-J none")
     try:
-        return jumps(arguments)
+        return parse_jumps(arguments)
     except ValueError as error:
         raise InventoryError(f"{where}: {ARGUMENTS}: {error}, and not {arguments!r}") from None
 
@@ -256,18 +260,18 @@ def _vars_files(folder: Path, name: str) -> Iterator[Path]:
     """Where Ansible finds the variables of ``name``: the first of NAME, NAME.yml ... that is."""
     for path in (folder / f"{name}{suffix}" for suffix in ("", *SUFFIXES)):
         if path.is_dir() and path.name == name:
-            yield from _within(path)
+            yield from _files_within(path)
             return
         if path.is_file():
             yield path
             return
 
 
-def _within(folder: Path) -> Iterator[Path]:
+def _files_within(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name.endswith("~"):
             continue
         if path.is_dir() and not path.suffix:
-            yield from _within(path)
+            yield from _files_within(path)
         elif path.is_file() and path.suffix in ("", *SUFFIXES):
             yield path

@@ -16,7 +16,7 @@ from string import ascii_letters
 from typing import TypeVar
 
 from provision.errors import InventoryError
-from provision.inventory.schema import hint
+from provision.inventory.schema import nearest_hint
 
 _RANGE = re.compile(r"\[(\w+):(\w+)(?::(\d+))?\]")
 _SUBSCRIPT = re.compile(r"(.+)\[(-?\d+|\d+[:-]\d*)\]")
@@ -29,16 +29,16 @@ Names = Callable[[T], Iterable[str]]
 """All names of a host: its own, its groups', and `all`."""
 
 
-def expanded(name: str) -> list[str]:
+def expand_ranges(name: str) -> list[str]:
     """The names that a name with ranges stands for. Raises ValueError for anything else."""
     pieces = re.split(r"(\[[^\]]*:[^\]]*\])", name)
-    choices = [_values(piece) if piece.startswith("[") else [piece] for piece in pieces]
+    choices = [_range_values(piece) if piece.startswith("[") else [piece] for piece in pieces]
     if prod(map(len, choices)) > MOST:
         raise ValueError(f"{name} stands for more than {MOST} hosts")
     return ["".join(chosen) for chosen in product(*choices)]
 
 
-def _values(text: str) -> Sequence[str]:
+def _range_values(text: str) -> Sequence[str]:
     found = _RANGE.fullmatch(text)
     if found is None:
         raise ValueError(f"{text} is not a range; ranges are [1:9], [01:10], [a:f] or [1:9:2]")
@@ -59,17 +59,17 @@ def _values(text: str) -> Sequence[str]:
     return values
 
 
-def chosen(everyone: Sequence[T], limit: str, names: Names[T]) -> list[T]:
+def choose_hosts(everyone: Sequence[T], limit: str, names: Names[T]) -> list[T]:
     """Those that a --limit means, in the inventory's order. Raises :class:`InventoryError`."""
-    patterns = list(_patterns(limit))
+    patterns = list(_split_patterns(limit))
     if not patterns:
         raise InventoryError(f"--limit {limit}: it names no host; leave it out to mean all")
     # As in Ansible: wherever they stand, `&` comes after what it narrows, and `!` last.
     wanted = [each for each in patterns if each[0] not in "&!"] or ["all"]
-    ids = {id(one) for each in wanted for one in _matching(everyone, each, names)}
+    ids = {id(one) for each in wanted for one in _find_matching(everyone, each, names)}
     for sign in "&!":
         for pattern in (each[1:] for each in patterns if each.startswith(sign)):
-            found = {id(one) for one in _matching(everyone, pattern, names)}
+            found = {id(one) for one in _find_matching(everyone, pattern, names)}
             ids = ids & found if sign == "&" else ids - found
     kept = [one for one in everyone if id(one) in ids]
     if not kept:
@@ -77,7 +77,7 @@ def chosen(everyone: Sequence[T], limit: str, names: Names[T]) -> list[T]:
     return kept
 
 
-def _patterns(limit: str) -> Iterator[str]:
+def _split_patterns(limit: str) -> Iterator[str]:
     if limit.startswith("@"):
         path = Path(limit[1:])
         try:
@@ -87,7 +87,7 @@ def _patterns(limit: str) -> Iterator[str]:
         except UnicodeDecodeError:
             raise InventoryError(f"--limit {limit}: it is not valid text") from None
         for line in lines:
-            yield from _patterns(line.strip()) if line.strip() else ()
+            yield from _split_patterns(line.strip()) if line.strip() else ()
     elif "," in limit or limit.startswith("~"):
         yield from filter(None, (each.strip() for each in limit.split(",")))
     elif rest := _PART.sub("", limit).strip(": "):
@@ -96,17 +96,19 @@ def _patterns(limit: str) -> Iterator[str]:
         yield from _PART.findall(limit)
 
 
-def _matching(everyone: Sequence[T], pattern: str, names: Names[T]) -> list[T]:
+def _find_matching(everyone: Sequence[T], pattern: str, names: Names[T]) -> list[T]:
     subscript = None if pattern.startswith("~") else _SUBSCRIPT.fullmatch(pattern)
     bare = subscript[1] if subscript else pattern
-    found = [one for one in everyone if any(_matches(name, bare) for name in names(one))]
+    found = [one for one in everyone if any(_matches_name(name, bare) for name in names(one))]
     if not found:
         known = sorted({name for one in everyone for name in names(one)})
-        raise InventoryError(f"--limit: no host or group is named {bare!r}{hint(bare, known)}")
-    return _subscripted(found, bare, subscript[2]) if subscript else found
+        raise InventoryError(
+            f"--limit: no host or group is named {bare!r}{nearest_hint(bare, known)}"
+        )
+    return _take_subscript(found, bare, subscript[2]) if subscript else found
 
 
-def _matches(name: str, pattern: str) -> bool:
+def _matches_name(name: str, pattern: str) -> bool:
     if not pattern.startswith("~"):
         return fnmatchcase(name, pattern)
     try:
@@ -115,7 +117,7 @@ def _matches(name: str, pattern: str) -> bool:
         raise InventoryError(f"--limit {pattern}: invalid regular expression: {error}") from None
 
 
-def _subscripted(found: Sequence[T], bare: str, subscript: str) -> list[T]:
+def _take_subscript(found: Sequence[T], bare: str, subscript: str) -> list[T]:
     """`[2]`, `[-1]`, `[1:3]` (both ends count) or `[1:]` of those that ``bare`` matches."""
     parted = re.fullmatch(r"(\d+)[:-](\d*)", subscript)
     if parted:

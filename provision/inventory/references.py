@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from provision.errors import InventoryError
-from provision.inventory.document import Where
+from provision.inventory.document import Place
 from provision.inventory.secrets import Secret
 
 REFERENCE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
@@ -17,10 +17,10 @@ LONGEST_TEXT = 1 << 16  # characters
 JINJA = re.compile(r"\{\{|\{%|\{#")
 
 
-def refers(value: Any) -> bool:
+def has_reference(value: Any) -> bool:
     """Whether there is any Jinja in it."""
     if isinstance(value, list):
-        return any(refers(each) for each in value)
+        return any(has_reference(each) for each in value)
     return isinstance(value, str) and JINJA.search(value) is not None
 
 
@@ -29,8 +29,8 @@ def is_reference(value: Any) -> bool:
     return isinstance(value, str) and REFERENCE.fullmatch(value.strip()) is not None
 
 
-def resolved(
-    host: str, variables: Mapping[str, tuple[Any, Where]], name: str, seen: tuple[str, ...] = ()
+def resolve_variable(
+    host: str, variables: Mapping[str, tuple[Any, Place]], name: str, seen: tuple[str, ...] = ()
 ) -> Any:
     """The value of a host's variable. Raises :class:`InventoryError`."""
     value, where = variables[name]
@@ -43,7 +43,7 @@ def resolved(
                 return host
             if other not in variables:
                 raise InventoryError(f"{where}: {name} refers to {other}, which {host} has not")
-            return resolved(host, variables, other, (*seen, name))
+            return resolve_variable(host, variables, other, (*seen, name))
 
         def within(match: re.Match[str]) -> str:
             part = of(match)
@@ -71,4 +71,4 @@ def resolved(
 
     if isinstance(value, list):
         return [refer(each) if isinstance(each, str) else each for each in value]
-    return refer(value) if refers(value) else value
+    return refer(value) if has_reference(value) else value

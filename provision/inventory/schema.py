@@ -16,8 +16,8 @@ import yaml
 
 from provision.errors import InventoryError
 from provision.inventory import document, vault
-from provision.inventory.document import Where, pairs, place
-from provision.inventory.references import is_reference, refers
+from provision.inventory.document import Place, mapping_pairs, place_of
+from provision.inventory.references import has_reference, is_reference
 from provision.inventory.secrets import Secret, from_command, from_environment
 
 SCHEMA = Path(__file__).parent / "schema.yml"
@@ -59,7 +59,7 @@ FORMS = {
 RANGES = {"gearman_certificate_days": (1, 3650)}
 PORTS = (1, 65535)
 
-Variables = dict[str, tuple[Any, Where]]
+Variables = dict[str, tuple[Any, Place]]
 """Name -> its value, and where that stands."""
 
 
@@ -74,56 +74,58 @@ class Schema:
 
 @cache
 def schema() -> Schema:
-    ((_, everything),) = pairs(SCHEMA, document.parse(SCHEMA, document.read(SCHEMA)))
-    sections = {key.value: section for key, section in pairs(SCHEMA, everything)}
+    ((_, everything),) = mapping_pairs(
+        SCHEMA, document.parse_yaml(SCHEMA, document.read_text(SCHEMA))
+    )
+    sections = {key.value: section for key, section in mapping_pairs(SCHEMA, everything)}
     kinds: dict[str, type[Any]] = {}
     defaults: Variables = {}
-    for key, node in pairs(SCHEMA, sections["vars"]):
+    for key, node in mapping_pairs(SCHEMA, sections["vars"]):
         if node.tag == EXAMPLE:
             kinds[key.value] = str
         else:
-            value = document.value(SCHEMA, node)
+            value = document.node_value(SCHEMA, node)
             kinds[key.value] = type(value)
-            defaults[key.value] = value, place(SCHEMA, key)
-    groups = frozenset(key.value for key, _ in pairs(SCHEMA, sections["children"]))
+            defaults[key.value] = value, place_of(SCHEMA, key)
+    groups = frozenset(key.value for key, _ in mapping_pairs(SCHEMA, sections["children"]))
     return Schema(kinds, defaults, groups)
 
 
-def default(name: str) -> Any:
+def default_of(name: str) -> Any:
     """What a variable is where an inventory does not set it."""
     return schema().defaults[name][0]
 
 
-def variables_file(path: Path) -> Variables:
+def read_variables_file(path: Path) -> Variables:
     """The variables of a file, which may be encrypted as a whole: then each is a secret."""
-    text = document.read(path)
+    text = document.read_text(path)
     if not vault.is_encrypted(text):
-        return variables(path, document.parse(path, text))
-    node = document.parse(path, vault.opened(text, str(path)))
-    return variables(path, node, encrypted=True)
+        return read_variables(path, document.parse_yaml(path, text))
+    node = document.parse_yaml(path, vault.open_vault(text, str(path)))
+    return read_variables(path, node, encrypted=True)
 
 
-def variables(path: Path, node: yaml.Node, *, encrypted: bool = False) -> Variables:
+def read_variables(path: Path, node: yaml.Node, *, encrypted: bool = False) -> Variables:
     """A mapping's variables, or InventoryError. What refers to another is checked later."""
     found: Variables = {}
-    for key, content in pairs(path, node):
-        name, where = str(key.value), place(path, key)
+    for key, content in mapping_pairs(path, node):
+        name, where = str(key.value), place_of(path, key)
         _check_variable(name, where)
-        value = document.value(path, content)
+        value = document.node_value(path, content)
         if encrypted and not _is_password(name) and not is_reference(value):
-            value = _hidden(value)
-        if not refers(value):
-            value = checked(name, value, where)
+            value = _hide_values(value)
+        if not has_reference(value):
+            value = check_value(name, value, where)
         found[name] = value, where
     return found
 
 
-def _hidden(value: Any) -> Any:
+def _hide_values(value: Any) -> Any:
     match value:
         case dict():
-            return {key: _hidden(each) for key, each in value.items()}
+            return {key: _hide_values(each) for key, each in value.items()}
         case list():
-            return [_hidden(each) for each in value]
+            return [_hide_values(each) for each in value]
         case None | Secret():
             return value
     return Secret(str(value))
@@ -133,7 +135,7 @@ def _is_password(name: str) -> bool:
     return name.endswith("_password") and name in schema().kinds
 
 
-def _check_variable(name: str, where: Where) -> None:
+def _check_variable(name: str, where: Place) -> None:
     known = schema().kinds
     if name in known or name in IDLE:
         return
@@ -145,7 +147,7 @@ def _check_variable(name: str, where: Where) -> None:
             "(an SSH agent's, or ansible_ssh_private_key_file)"
         )
     ours = name.startswith(OURS)
-    near = hint(name, known, SIMILAR if ours else NEARLY)
+    near = nearest_hint(name, known, SIMILAR if ours else NEARLY)
     if near or name.startswith("gearman_"):
         raise InventoryError(f"{where}: unknown variable {name!r}{near}")
     if ours:
@@ -155,12 +157,12 @@ def _check_variable(name: str, where: Where) -> None:
         )
 
 
-def checked(name: str, value: Any, where: Where) -> Any:
+def check_value(name: str, value: Any, where: Place) -> Any:
     """A variable's value, if it may be that; a password as :class:`Secret`."""
     if name not in (known := schema().kinds):
         return value
     if _is_password(name):
-        return _password(name, value, where)
+        return _check_password(name, value, where)
     kind = known[name]
     if isinstance(value, Secret):
         raise InventoryError(
@@ -168,7 +170,7 @@ def checked(name: str, value: Any, where: Where) -> Any:
             "where it is not encrypted"
         )
     if type(value) is not kind or (kind is list and not all(type(each) is str for each in value)):
-        raise _wrong(name, value, where)
+        raise _wrong_kind(name, value, where)
     least, most = PORTS if name.endswith("_port") else RANGES.get(name, (value, value))
     if kind is int and not least <= value <= most:
         raise InventoryError(f"{where}: {name} should be from {least} to {most}, and is {value}")
@@ -183,7 +185,7 @@ def checked(name: str, value: Any, where: Where) -> Any:
     return value
 
 
-def _wrong(name: str, value: Any, where: Where) -> InventoryError:
+def _wrong_kind(name: str, value: Any, where: Place) -> InventoryError:
     kind = schema().kinds[name]
     hidden = _is_password(name)
     shown = "nothing" if value is None else "something else" if hidden else repr(value)
@@ -191,7 +193,7 @@ def _wrong(name: str, value: Any, where: Where) -> InventoryError:
     return InventoryError(f"{where}: {name} should be {KINDS[kind]}, and is {shown}{more}")
 
 
-def _password(name: str, value: Any, where: Where) -> Secret:
+def _check_password(name: str, value: Any, where: Place) -> Secret:
     """A text, a `!vault` one, or where to get it: `{env: NAME}` or `{cmd: [pass, show, x]}`."""
     if isinstance(value, str):
         if not value.strip():
@@ -201,18 +203,18 @@ def _password(name: str, value: Any, where: Where) -> Secret:
         return value
     match value:
         case {"env": str(variable), **more} if not more:
-            return Secret(lambda: _got(name, where, from_environment, variable))
+            return Secret(lambda: _get_secret(name, where, from_environment, variable))
         case {"cmd": [_, *_] as argv, **more} if not more:
             if all(isinstance(each, str) for each in argv):
-                return Secret(lambda: _got(name, where, from_command, argv))
+                return Secret(lambda: _get_secret(name, where, from_command, argv))
     if isinstance(value, dict):
         raise InventoryError(
             f"{where}: {name}: a secret comes from {{env: NAME}} or {{cmd: [PROGRAM, ARGUMENT]}}"
         )
-    raise _wrong(name, value, where)
+    raise _wrong_kind(name, value, where)
 
 
-def _got(name: str, where: Where, get: Any, source: Any) -> str:
+def _get_secret(name: str, where: Place, get: Any, source: Any) -> str:
     try:
         text = str(get(source))
     except ValueError as error:
@@ -222,16 +224,16 @@ def _got(name: str, where: Where, get: Any, source: Any) -> str:
     return text
 
 
-def check_name(name: str, where: Where, known: Iterable[str]) -> None:
+def check_name(name: str, where: Place, known: Iterable[str]) -> None:
     """That a host or group may be named so, and is not nearly one of ``known``."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
         raise InventoryError(
             f"{where}: {name!r} is not a valid name; use letters, digits, `.`, `_` and `-`"
         )
-    if known and name not in known and (near := hint(name, known)):
+    if known and name not in known and (near := nearest_hint(name, known)):
         raise InventoryError(f"{where}: no group is named {name!r}{near}")
 
 
-def hint(name: str, known: Iterable[str], similar: float = SIMILAR) -> str:
+def nearest_hint(name: str, known: Iterable[str], similar: float = SIMILAR) -> str:
     near = get_close_matches(name, known, 1, similar)
     return f"; did you mean {near[0]!r}?" if near else ""

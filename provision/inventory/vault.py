@@ -35,17 +35,17 @@ def is_encrypted(text: str) -> bool:
     return text.startswith(MARK)
 
 
-def opened(text: str, where: str) -> str:
+def open_vault(text: str, where: str) -> str:
     """The text that was encrypted. Raises :class:`InventoryError`, which begins with ``where``."""
     try:
-        vault_id, salt, digest, ciphertext = _parsed(text)
+        vault_id, salt, digest, ciphertext = _parse_vault(text)
     except (ValueError, NotHexadecimal):
         raise InventoryError(f"{where}: not a text of ansible-vault 1.1 or 1.2") from None
     tried = []
-    for source, password in _passwords(vault_id, where):
+    for source, password in _find_passwords(vault_id, where):
         keys = hashlib.pbkdf2_hmac("sha256", password, salt, ROUNDS, 80)
         if hmac.compare_digest(hmac.digest(keys[32:64], ciphertext, "sha256"), digest):
-            return _text(_deciphered(keys[:32], keys[64:], ciphertext), where)
+            return _decode_text(_decrypt_text(keys[:32], keys[64:], ciphertext), where)
         tried.append(source)
     if tried:
         raise InventoryError(f"{where}: no vault password opens this; tried: {', '.join(tried)}")
@@ -55,7 +55,7 @@ def opened(text: str, where: str) -> str:
     )
 
 
-def _parsed(text: str) -> tuple[str, bytes, bytes, bytes]:
+def _parse_vault(text: str) -> tuple[str, bytes, bytes, bytes]:
     """Vault id, salt, HMAC and ciphertext."""
     header, *lines = text.split()
     _, version, cipher, *label = header.split(";")
@@ -65,7 +65,7 @@ def _parsed(text: str) -> tuple[str, bytes, bytes, bytes]:
     return "".join(label) or DEFAULT, unhexlify(salt), unhexlify(digest), unhexlify(ciphertext)
 
 
-def _deciphered(key: bytes, start: bytes, ciphertext: bytes) -> bytes:
+def _decrypt_text(key: bytes, start: bytes, ciphertext: bytes) -> bytes:
     # Imported late: most inventories have no vault.
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
@@ -74,7 +74,7 @@ def _deciphered(key: bytes, start: bytes, ciphertext: bytes) -> bytes:
     return padded[: -padded[-1]]
 
 
-def _text(plain: bytes, where: str) -> str:
+def _decode_text(plain: bytes, where: str) -> str:
     try:
         return plain.decode()
     except UnicodeDecodeError:
@@ -82,7 +82,7 @@ def _text(plain: bytes, where: str) -> str:
         raise InventoryError(f"{where}: the decrypted value is not UTF-8 text") from None
 
 
-def _passwords(vault_id: str, where: str) -> Iterator[tuple[str, bytes]]:
+def _find_passwords(vault_id: str, where: str) -> Iterator[tuple[str, bytes]]:
     """Every password that there is and where it is from, those of this vault id first."""
     sources = []
     if path := os.environ.get(FILE):
@@ -100,11 +100,11 @@ def _passwords(vault_id: str, where: str) -> Iterator[tuple[str, bytes]]:
                 why = error.strerror if isinstance(error, OSError) else error
                 raise InventoryError(f"{where}: vault password from {source}: {why}") from None
         elif sys.stdin.isatty() and sys.stderr.isatty():
-            yield f"what you typed for {label!r}", _typed(label)
+            yield f"what you typed for {label!r}", _ask_password(label)
 
 
 @cache
-def _typed(label: str) -> bytes:
+def _ask_password(label: str) -> bytes:
     return getpass(f"vault password ({label}): ").encode()
 
 

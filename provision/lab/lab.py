@@ -52,7 +52,7 @@ POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
-class Row:
+class HostStatus:
     """A line of ``status``."""
 
     host: str
@@ -85,18 +85,18 @@ def up(say: Say, workers: int = 1, suites: Mapping[str, str] | None = None) -> N
     is rebuilt. Returns when every host answers SSH. Raises :class:`ToolkitError`.
     """
     began = time.monotonic()
-    wanted = _three() + _more(workers)
-    chosen = _chosen(wanted, suites or {})
+    wanted = _first_three() + _more_workers(workers)
+    chosen = _choose_suites(wanted, suites or {})
     trees = {machine: base.path(suite) for machine, suite in chosen.items()}
-    with _alone(say):
+    with _one_at_a_time(say):
         ensure(PROGRAMS, say)
         _ensure_machine_id()
         if not _is_whole():
-            _clear()
-            _lay()
-        for machine in _standing():
+            _remove_all()
+            _make_state()
+        for machine in _standing_machines():
             if machine not in trees or not machine.is_copy_of(trees[machine]):
-                _remove(machine)
+                _remove_machine(machine)
                 say(f"{machine.name} is gone")
         for suite in dict.fromkeys(chosen.values()):
             base.build(say, suite)
@@ -104,39 +104,39 @@ def up(say: Say, workers: int = 1, suites: Mapping[str, str] | None = None) -> N
         for machine in begun:
             machine.kill()
             machine.prepare(trees[machine])
-        _describe(wanted)
+        _write_inventory(wanted)
         for machine in begun:
             machine.boot()
         for machine in wanted:
-            _await(machine)
+            _await_ssh(machine)
     if begun:
-        say(f"{_names(begun)}: up after {time.monotonic() - began:.1f} s")
+        say(f"{_format_names(begun)}: up after {time.monotonic() - began:.1f} s")
     else:
-        say(f"{_names(wanted)}: up already, nothing to do")
+        say(f"{_format_names(wanted)}: up already, nothing to do")
 
 
 def down(say: Say) -> None:
     """Remove every host, and all of the lab but the cached base tree and this checkout's key."""
-    with _alone(say):
-        gone = _names(_standing())
-        _clear()
+    with _one_at_a_time(say):
+        gone = _format_names(_standing_machines())
+        _remove_all()
     say(f"{gone}: gone" if gone else "the lab was down, nothing to do")
 
 
-def status() -> list[Row]:
+def status() -> list[HostStatus]:
     """How each host is. Needs no root."""
     rows = []
-    for machine in _known():
+    for machine in _known_machines():
         off = "starting" if machine.supervisors() else "down"
         state = "up" if machine.greets() else off
         suite = machine.source.name.split("-")[0] if machine.source else ""
-        rows.append(Row(machine.name, machine.address, machine.group, suite, state))
+        rows.append(HostStatus(machine.name, machine.address, machine.group, suite, state))
     return rows
 
 
 def shell(host: str) -> int:
     """A shell on a host, as the deploy user over SSH. Returns the status it ended with."""
-    if not _find(host).greets():
+    if not _find_machine(host).greets():
         raise ToolkitError(f"lab host {host} does not answer: invoke lab.up")
     return subprocess.run(ssh(host), check=False).returncode
 
@@ -151,7 +151,16 @@ def ssh(host: str, *argv: str, user: str = base.USER) -> list[str]:
         "UserKnownHostsFile": str(KNOWN_HOSTS),
     }
     flags = [part for key, value in options.items() for part in ("-o", f"{key}={value}")]
-    return ["ssh", "-F", "none", "-i", str(KEY), *flags, f"{user}@{_find(host).address}", *argv]
+    return [
+        "ssh",
+        "-F",
+        "none",
+        "-i",
+        str(KEY),
+        *flags,
+        f"{user}@{_find_machine(host).address}",
+        *argv,
+    ]
 
 
 # -- for tests: a host from below ---------------------------------------------------------
@@ -159,7 +168,7 @@ def ssh(host: str, *argv: str, user: str = base.USER) -> list[str]:
 
 def run(host: str, argv: Sequence[str], input: str = "") -> subprocess.CompletedProcess[str]:
     """Run a command on a host as root, without SSH. Raises ToolkitError when it is off."""
-    return _find(host).run(argv, input)
+    return _find_machine(host).run(argv, input)
 
 
 def journal(host: str, *matches: str) -> list[str]:
@@ -176,30 +185,30 @@ def journal(host: str, *matches: str) -> list[str]:
 
 def power_off(host: str) -> None:
     """Pull a host's plug: no service is stopped, its disk stays as it is."""
-    _find(host).kill()
+    _find_machine(host).kill()
 
 
 def boot(host: str) -> None:
     """Switch a host on again and wait until it answers SSH."""
-    machine = _find(host)
+    machine = _find_machine(host)
     machine.boot()
-    _await(machine)
+    _await_ssh(machine)
 
 
 def unplug(host: str) -> None:
     """Take a host's network cable out: packets vanish without a word."""
-    _find(host).set_link("down")
+    _find_machine(host).set_link("down")
 
 
 def plug(host: str) -> None:
     """Put the cable back."""
-    _find(host).set_link("up")
+    _find_machine(host).set_link("up")
 
 
 # -- which hosts --------------------------------------------------------------------------
 
 
-def _three() -> list[Machine]:
+def _first_three() -> list[Machine]:
     groups: Mapping[str, Any] = yaml.safe_load(HOSTS.read_text())["all"]["children"]
     return [
         Machine(name, group, host["ansible_host"])
@@ -208,7 +217,7 @@ def _three() -> list[Machine]:
     ]
 
 
-def _more(workers: int) -> list[Machine]:
+def _more_workers(workers: int) -> list[Machine]:
     """The workers after the first."""
     most = 1 + len(FREE)
     if not 1 <= workers <= most:
@@ -217,26 +226,26 @@ def _more(workers: int) -> list[Machine]:
     return [Machine(f"worker{n}", "worker", f"198.18.10.{octet}") for n, octet in numbers]
 
 
-def _standing() -> list[Machine]:
+def _standing_machines() -> list[Machine]:
     """The hosts that have a tree, whether they run or not."""
-    possible = _three() + _more(1 + len(FREE))
+    possible = _first_three() + _more_workers(1 + len(FREE))
     return [machine for machine in possible if machine.folder.exists()]
 
 
-def _known() -> list[Machine]:
+def _known_machines() -> list[Machine]:
     """The three, whether they stand or not, and the workers that stand beside them."""
-    three = _three()
-    return three + [machine for machine in _standing() if machine not in three]
+    three = _first_three()
+    return three + [machine for machine in _standing_machines() if machine not in three]
 
 
-def _find(host: str) -> Machine:
-    for machine in _known():
+def _find_machine(host: str) -> Machine:
+    for machine in _known_machines():
         if machine.name == host:
             return machine
-    raise ToolkitError(f"the lab has no host {host}; it has {_names(_known())}")
+    raise ToolkitError(f"the lab has no host {host}; it has {_format_names(_known_machines())}")
 
 
-def _chosen(machines: Sequence[Machine], suites: Mapping[str, str]) -> dict[Machine, str]:
+def _choose_suites(machines: Sequence[Machine], suites: Mapping[str, str]) -> dict[Machine, str]:
     """What each host is to be."""
     names = [machine.name for machine in machines]
     for name, suite in suites.items():
@@ -247,7 +256,7 @@ def _chosen(machines: Sequence[Machine], suites: Mapping[str, str]) -> dict[Mach
     return {machine: suites.get(machine.name, every) for machine in machines}
 
 
-def _names(machines: Sequence[Machine]) -> str:
+def _format_names(machines: Sequence[Machine]) -> str:
     return ", ".join(machine.name for machine in machines)
 
 
@@ -255,7 +264,7 @@ def _names(machines: Sequence[Machine]) -> str:
 
 
 @contextmanager
-def _alone(say: Say) -> Iterator[None]:
+def _one_at_a_time(say: Say) -> Iterator[None]:
     """One at a time on this machine, and only root. A killed holder holds nothing."""
     if os.geteuid() != 0:
         raise ToolkitError("the lab boots real machines, which takes root: use sudo")
@@ -281,31 +290,31 @@ def _is_whole() -> bool:
     return network.is_laid() and os.path.ismount(STATE)
 
 
-def _lay() -> None:
+def _make_state() -> None:
     STATE.mkdir()
     execute(["mount", "-t", "tmpfs", "-o", "mode=755", "gearman-lab", str(STATE)])
-    network.lay(NAMESPACE)
+    network.make_network(NAMESPACE)
 
 
-def _clear() -> None:
+def _remove_all() -> None:
     """Remove all there is of a lab, in whatever state it is."""
-    for machine in _standing():
+    for machine in _standing_machines():
         machine.kill()
-    network.remove()
+    network.remove_network()
     while os.path.ismount(STATE):
         execute(["umount", "--recursive", "--lazy", str(STATE)])
     execute(["rm", "-rf", "--one-file-system", str(STATE)])
     MORE_WORKERS.unlink(missing_ok=True)
 
 
-def _remove(machine: Machine) -> None:
+def _remove_machine(machine: Machine) -> None:
     machine.kill()
     if os.path.ismount(machine.tree):
         execute(["umount", "--lazy", str(machine.tree)])
     execute(["rm", "-rf", "--one-file-system", str(machine.folder)])
 
 
-def _describe(machines: Sequence[Machine]) -> None:
+def _write_inventory(machines: Sequence[Machine]) -> None:
     """Give this checkout a key to the hosts; write down their keys, and which there are."""
     public = KEY.with_suffix(".pub")
     if not public.exists():
@@ -327,7 +336,7 @@ def _describe(machines: Sequence[Machine]) -> None:
             os.chown(file, owner.st_uid, owner.st_gid)
 
 
-def _await(machine: Machine) -> None:
+def _await_ssh(machine: Machine) -> None:
     """Until its sshd answers, or it is clear that it will not; an unplugged one is plugged in."""
     deadline = time.monotonic() + BOOT_SECONDS
     while not machine.greets():

@@ -116,8 +116,8 @@ class Machine:
             *("--register=no", "--keep-unit", "--link-journal=no"),
             *("--resolv-conf=off", "--timezone=off"),
         )
-        hold = processes.held(self.name, self.console)
-        execute([*hold, *network.within(NAMESPACE, *nspawn)])
+        hold = processes.held_command(self.name, self.console)
+        execute([*hold, *network.in_network(NAMESPACE, *nspawn)])
 
     def is_running(self) -> bool:
         """Whether it runs under its supervisor; one without could not be rebooted."""
@@ -129,7 +129,7 @@ class Machine:
         leader, supervisors = self.leader(), self.supervisors()
         if leader is None:
             return bool(supervisors)
-        return processes.status(leader, "PPid") in [[str(pid)] for pid in supervisors]
+        return processes.status_words(leader, "PPid") in [[str(pid)] for pid in supervisors]
 
     def supervisors(self) -> list[int]:
         """The systemd-nspawn that runs it, or is about to: none, or one."""
@@ -138,7 +138,7 @@ class Machine:
     def leader(self) -> int | None:
         """Its process 1, by the number it has on this machine."""
         for pid in processes.rooted_in(self.tree):
-            if processes.status(pid, "NSpid")[1:] == ["1"]:
+            if processes.status_words(pid, "NSpid")[1:] == ["1"]:
                 return pid
         return None
 
@@ -155,9 +155,11 @@ class Machine:
 
     def kill(self) -> None:
         """End it at once, as a power cut would, and wait until it is gone."""
-        processes.kill(processes.rooted_in(self.tree))  # its supervisor sees that and tidies up
-        processes.kill(processes.children(self.supervisors()))  # from another mount namespace
-        processes.kill(self.supervisors(), grace=TIDYING_SECONDS)
+        processes.kill_all(processes.rooted_in(self.tree))  # its supervisor sees that and tidies up
+        processes.kill_all(
+            processes.children_of(self.supervisors())
+        )  # from another mount namespace
+        processes.kill_all(self.supervisors(), grace=TIDYING_SECONDS)
         processes.let_go(self.name)
 
     def set_link(self, state: str) -> None:

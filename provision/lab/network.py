@@ -20,12 +20,12 @@ BRIDGE = "lab"  # inside the namespace
 WIDEST_ROUTE = 8  # shorter prefixes are ways to everywhere, not to somebody's network
 
 
-def within(namespace: Path, *argv: str) -> list[str]:
+def in_network(namespace: Path, *argv: str) -> list[str]:
     """The command line that runs ``argv`` in the lab's network."""
     return ["nsenter", f"--net={namespace}", *argv]
 
 
-def lay(namespace: Path) -> None:
+def make_network(namespace: Path) -> None:
     """Make the network; nothing of it may be there. ``namespace`` is the file that holds it.
 
     Raises :class:`ToolkitError` when the link's name or its addresses are used by something else.
@@ -42,7 +42,7 @@ def lay(namespace: Path) -> None:
     ]
     cable = ["type", "veth", "peer", "name", "uplink", "netns", str(namespace)]
     execute(["ip", "link", "add", LINK, "address", MAC, *cable])
-    execute(within(namespace, "ip", "-batch", "-"), input="\n".join(inside))
+    execute(in_network(namespace, "ip", "-batch", "-"), input="\n".join(inside))
     execute(["ip", "link", "set", LINK, "up"])
     execute(["ip", "address", "add", str(ADDRESS), "dev", LINK])  # the last step: see is_laid
 
@@ -50,33 +50,33 @@ def lay(namespace: Path) -> None:
 def is_laid() -> bool:
     """Whether the network was made to its last step."""
     return any(
-        link["ifname"] == LINK and "UP" in link["flags"] and _networks(link)
-        for link in _ip("address")
+        link["ifname"] == LINK and "UP" in link["flags"] and _networks_of(link)
+        for link in _show_ip("address")
         if link["address"] == MAC
     )
 
 
-def remove() -> None:
+def remove_network() -> None:
     """Take the cable out, if it is there. The rest goes with its namespace."""
-    if any(link["ifname"] == LINK and link["address"] == MAC for link in _ip("link")):
+    if any(link["ifname"] == LINK and link["address"] == MAC for link in _show_ip("link")):
         execute(["ip", "link", "delete", LINK])
 
 
 def set_port(namespace: Path, port: str, state: str) -> None:
     """Set a host's port at the bridge ``up`` or ``down``."""
-    execute(within(namespace, "ip", "link", "set", port, state))
+    execute(in_network(namespace, "ip", "link", "set", port, state))
 
 
 def _refuse_conflict() -> None:
-    for link in _ip("address"):
+    for link in _show_ip("address"):
         if link["ifname"] == LINK:
             raise ToolkitError(f"a network link {LINK} is here already and is not the lab's")
-        for network in _networks(link):
+        for network in _networks_of(link):
             if network.overlaps(ADDRESS.network):
                 raise ToolkitError(
                     f"the lab needs {ADDRESS.network}, and {link['ifname']} has {network}"
                 )
-    for route in _ip("-4", "route"):
+    for route in _show_ip("-4", "route"):
         if route["dst"] == "default":
             continue
         network = ipaddress.IPv4Network(route["dst"])
@@ -86,7 +86,7 @@ def _refuse_conflict() -> None:
             )
 
 
-def _networks(link: dict[str, Any]) -> list[ipaddress.IPv4Network]:
+def _networks_of(link: dict[str, Any]) -> list[ipaddress.IPv4Network]:
     return [
         ipaddress.IPv4Interface(f"{address['local']}/{address['prefixlen']}").network
         for address in link.get("addr_info", ())
@@ -94,6 +94,6 @@ def _networks(link: dict[str, Any]) -> list[ipaddress.IPv4Network]:
     ]
 
 
-def _ip(*arguments: str) -> list[dict[str, Any]]:
+def _show_ip(*arguments: str) -> list[dict[str, Any]]:
     shown: list[dict[str, Any]] = json.loads(execute(["ip", "-json", *arguments, "show"]) or "[]")
     return [item for item in shown if item]

@@ -20,7 +20,7 @@ SLICE = "gearman-lab"
 def with_argument(argument: str) -> list[int]:
     """Processes that have this word on their command line."""
     word = argument.encode()
-    return [pid for pid in _all() if word in _read(f"/proc/{pid}/cmdline").split(b"\0")]
+    return [pid for pid in _all_pids() if word in _read_proc(f"/proc/{pid}/cmdline").split(b"\0")]
 
 
 def rooted_in(tree: Path) -> Iterator[int]:
@@ -28,7 +28,7 @@ def rooted_in(tree: Path) -> Iterator[int]:
     if not os.path.ismount(tree):
         return
     root = tree.stat()
-    for pid in _all():
+    for pid in _all_pids():
         try:
             if os.path.samestat(os.stat(f"/proc/{pid}/root"), root):
                 yield pid
@@ -36,21 +36,21 @@ def rooted_in(tree: Path) -> Iterator[int]:
             pass  # gone, or a thread of the kernel
 
 
-def children(parents: Iterable[int]) -> list[int]:
+def children_of(parents: Iterable[int]) -> list[int]:
     """Processes that these started."""
     known = {str(pid) for pid in parents}
-    return [pid for pid in _all() if known.intersection(status(pid, "PPid"))]
+    return [pid for pid in _all_pids() if known.intersection(status_words(pid, "PPid"))]
 
 
-def status(pid: int, key: str) -> list[str]:
+def status_words(pid: int, key: str) -> list[str]:
     """The words of a line of /proc/PID/status; none when the process is gone."""
-    for line in _read(f"/proc/{pid}/status").decode(errors="replace").splitlines():
+    for line in _read_proc(f"/proc/{pid}/status").decode(errors="replace").splitlines():
         if line.startswith(f"{key}:"):
             return line.split()[1:]
     return []
 
 
-def kill(pids: Iterable[int], grace: float = 0) -> None:
+def kill_all(pids: Iterable[int], grace: float = 0) -> None:
     """Wait until each has ended; SIGKILL it when it has not after ``grace`` seconds."""
     for pid in pids:
         try:
@@ -67,7 +67,7 @@ def kill(pids: Iterable[int], grace: float = 0) -> None:
             os.close(process)
 
 
-def held(name: str, output: Path) -> list[str]:
+def held_command(name: str, output: Path) -> list[str]:
     """The command that runs what is appended to it in control groups of its own.
 
     It returns at once, and what it runs outlives this process; its output goes to a file.
@@ -77,7 +77,7 @@ def held(name: str, output: Path) -> list[str]:
         unit += [f"--property={each}" for each in ("Type=exec", "Delegate=yes", "KillMode=mixed")]
         unit += [f"--property=Standard{stream}=append:{output}" for stream in ("Output", "Error")]
         return ["systemd-run", *unit]
-    groups = _groups(name)
+    groups = _control_groups(name)
     for group in groups:
         group.mkdir(parents=True, exist_ok=True)
     enter = " ".join(f"echo $$ >{shlex.quote(str(group))}/cgroup.procs &&" for group in groups)
@@ -91,7 +91,7 @@ def let_go(name: str) -> None:
         unit = f"{SLICE}-{name}.service"  # waits until the unit is gone; it may be already
         subprocess.run(["systemctl", "--quiet", "stop", unit], capture_output=True, check=False)
         return
-    for group in _groups(name):
+    for group in _control_groups(name):
         for folder, _, _ in os.walk(group, topdown=False):
             os.rmdir(folder)
         try:
@@ -100,7 +100,7 @@ def let_go(name: str) -> None:
             pass  # not the last one
 
 
-def _groups(name: str) -> list[Path]:
+def _control_groups(name: str) -> list[Path]:
     """One folder in each hierarchy that a machine's systemd uses."""
     mounts = (line.split(" - ") for line in Path("/proc/self/mountinfo").read_text().splitlines())
     return [
@@ -110,11 +110,11 @@ def _groups(name: str) -> list[Path]:
     ]
 
 
-def _all() -> Iterator[int]:
+def _all_pids() -> Iterator[int]:
     return (int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
-def _read(path: str) -> bytes:
+def _read_proc(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError:

@@ -55,7 +55,7 @@ def _no_services() -> Iterator[None]:
 
 def missing(programs: Mapping[str, str]) -> list[str]:
     """The packages of those programs that are not on this machine."""
-    return sorted({package for program, package in programs.items() if not _present(program)})
+    return sorted({package for program, package in programs.items() if not _is_present(program)})
 
 
 def execute(argv: Sequence[str], input: str = "", env: Mapping[str, str] | None = None) -> str:
@@ -80,6 +80,6 @@ def execute(argv: Sequence[str], input: str = "", env: Mapping[str, str] | None 
     return done.stdout
 
 
-def _present(program: str) -> bool:
+def _is_present(program: str) -> bool:
     found = os.path.exists(program) if program.startswith("/") else shutil.which(program, path=PATH)
     return bool(found)

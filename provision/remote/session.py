@@ -86,7 +86,7 @@ class Session:
             self._buffer += shake_hands(self._channel, name, token, password)
             source = _agent_source("link")
             self._channel.send(b"%08x" % len(source) + source)
-            self._load(*ASKING)
+            self._load_modules(*ASKING)
         except BaseException:
             self.close()
             raise
@@ -125,7 +125,7 @@ class Session:
 
     def survey(self, questions: Iterable[Question]) -> dict[Question, Answer]:
         """As :meth:`ask`, and from now on also what agent/survey.py answers."""
-        self._load("survey")
+        self._load_modules("survey")
         return self.ask(questions)
 
     def lock(self, holder: Mapping[str, str]) -> None:
@@ -136,7 +136,7 @@ class Session:
         """
         if self._pinger is not None:
             return
-        self._load("files", "command", "release", "change")
+        self._load_modules("files", "command", "release", "change")
         self._send(
             {
                 "do": "lock",
@@ -157,7 +157,7 @@ class Session:
             since = f" since {other['since']}" if "since" in other else ""
             doing = f", {other['doing']}" if "doing" in other else ""
             raise Locked(f"{self.name} is locked: {who}{since}{doing}")
-        self._pinger = Thread(target=self._ping, daemon=True, name=f"ping {self.name}")
+        self._pinger = Thread(target=self._ping_agent, daemon=True, name=f"ping {self.name}")
         self._pinger.start()
 
     def apply(self, operations: Sequence[Operation]) -> Iterator[Outcome]:
@@ -175,7 +175,7 @@ class Session:
         left = len(operations)
         try:
             for operation in operations:
-                outcome = self._outcome(operation)
+                outcome = self._await_outcome(operation)
                 left = left - 1 if outcome.error is None else 0
                 yield outcome
                 if not left:
@@ -196,9 +196,9 @@ class Session:
 
         It needs no lock, and what it does is the operator's business.
         """
-        self._load("files", "command", "shell")
+        self._load_modules("files", "command", "shell")
         self._send({"do": "stream", "argv": list(argv), "seconds": seconds, "patience": PATIENCE})
-        Thread(target=self._ping, daemon=True, name=f"ping {self.name}").start()
+        Thread(target=self._ping_agent, daemon=True, name=f"ping {self.name}").start()
         return Running(self._receive, seconds, argv[0])
 
     def close(self) -> None:
@@ -206,7 +206,7 @@ class Session:
         self._closed.set()
         self._channel.close()
 
-    def _load(self, *modules: str) -> None:
+    def _load_modules(self, *modules: str) -> None:
         for module in modules:
             header = {"do": "load", "module": f"provision.agent.{module}"}
             self._send(header, _agent_source(module))
@@ -223,7 +223,7 @@ class Session:
         )
         self._send({**header, "later": later, "digest": digest}, data)
 
-    def _outcome(self, operation: Operation) -> Outcome:
+    def _await_outcome(self, operation: Operation) -> Outcome:
         during = f"`{operation.kind}` was being done"
         while True:
             event = self._receive(StepReply, WORK, during)
@@ -301,7 +301,7 @@ class Session:
         """What to do when the host falls silent; one that is locked may be half changed."""
         return "; run this again, and it does what is left" if self._pinger else ""
 
-    def _ping(self) -> None:
+    def _ping_agent(self) -> None:
         """A sign of life from time to time, or the agent would think that we are dead."""
         while not self._closed.wait(PING):
             try:

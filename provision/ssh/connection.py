@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 from provision.errors import HostFailed, Unreachable
 from provision.inventory.host import Host
-from provision.ssh.diagnosis import LOGIN, explained, lost
+from provision.ssh.diagnosis import LOGIN, explaining_failures, explaining_loss
 from provision.ssh.jump_hosts import Gateway, Gateways
 from provision.ssh.keys import Keys
 from provision.ssh.known_hosts import KnownHosts
-from provision.ssh.route import Route, Stop, route
-from provision.ssh.stream import Line, dial, keep_alive
+from provision.ssh.route import Hop, Route, find_route
+from provision.ssh.stream import SSHStream, dial_hop, keep_alive
 
 if TYPE_CHECKING:
     import paramiko
@@ -54,13 +54,13 @@ class Completed:
 class Channel:
     """A command on a host, and the connection it has to itself."""
 
-    def __init__(self, name: str, link: "_Link", channel: "paramiko.Channel") -> None:
+    def __init__(self, name: str, link: "_LoggedIn", channel: "paramiko.Channel") -> None:
         self._name = name
         self._link = link
         self._channel = channel
 
     def send(self, data: bytes) -> None:
-        with lost(self._name):
+        with explaining_loss(self._name):
             self._channel.sendall(data)
 
     def receive(self, seconds: float) -> bytes:
@@ -77,7 +77,7 @@ class Channel:
         knows, and the connection stays.
         """
         told = self._channel.status_event.wait(LOGIN) and self._channel.exit_status != -1
-        return not (told or self._link.alive)
+        return not (told or self._link.is_alive)
 
     def close(self) -> None:
         _hang_up(self._channel)
@@ -87,7 +87,7 @@ class Channel:
 class Connection:
     """An open connection to a host, logged in as ``user``."""
 
-    def __init__(self, name: str, user: str, link: "_Link") -> None:
+    def __init__(self, name: str, user: str, link: "_LoggedIn") -> None:
         self.user = user
         self._name = name
         self._link = link
@@ -106,9 +106,9 @@ class Connection:
 
         The connection ends with the channel.
         """
-        channel = self._open()
+        channel = self._open_channel()
         channel.set_combine_stderr(True)
-        with lost(self._name):
+        with explaining_loss(self._name):
             channel.exec_command(line)
         return Channel(self._name, self._link, channel)
 
@@ -121,7 +121,7 @@ class Connection:
         when the connection is lost.
         """
         line = command if isinstance(command, str) else shlex.join(command)
-        channel = self._open()
+        channel = self._open_channel()
         late = Event()
 
         def stop() -> None:
@@ -131,11 +131,11 @@ class Connection:
         timer = Timer(seconds, stop)
         timer.start()
         try:
-            with lost(self._name), ThreadPoolExecutor(2) as threads:
+            with explaining_loss(self._name), ThreadPoolExecutor(2) as threads:
                 channel.exec_command(line)
-                threads.submit(_feed, channel, stdin)
-                stderr = threads.submit(_all, channel.recv_stderr)
-                stdout = _all(channel.recv)
+                threads.submit(_feed_stdin, channel, stdin)
+                stderr = threads.submit(_read_all, channel.recv_stderr)
+                stdout = _read_all(channel.recv)
                 done = Completed(channel.recv_exit_status(), stdout, stderr.result())
         finally:
             timer.cancel()
@@ -146,12 +146,12 @@ class Connection:
             raise Unreachable(f"{self._name}: the connection was lost during `{line}`")
         return done
 
-    def _open(self) -> "paramiko.Channel":
-        with lost(self._name):
+    def _open_channel(self) -> "paramiko.Channel":
+        with explaining_loss(self._name):
             return self._link.transport.open_session(timeout=LOGIN)
 
 
-def _import() -> None:
+def _import_fabric() -> None:
     """By one thread: of many, each beginning with another module, some find only half of it."""
     with _importing:
         import fabric  # type: ignore[import-untyped]  # noqa: F401  # untyped; imports paramiko
@@ -162,8 +162,8 @@ _importing = Lock()
 
 def connect(host: Host) -> Connection:
     """Connect and log in. Raises :class:`Unreachable`, which says why in one message."""
-    _import()
-    way = route(host)
+    _import_fabric()
+    way = find_route(host)
     return Connection(host.name, way[-1].user, _log_in(way))
 
 
@@ -173,11 +173,11 @@ def host_keys(way: Route) -> list["paramiko.PKey"]:
     It is trusted no more than before; the jump hosts on the way have to be. Raises
     :class:`Unreachable`.
     """
-    _import()
+    _import_fabric()
     import paramiko
 
     found = []
-    with _approach(way) as to:
+    with _approaching(way) as to:
         for kinds in KEY_TYPES:
             transport = paramiko.Transport(to.dial())  # type: ignore[arg-type]  # it is used as one
             try:
@@ -191,10 +191,10 @@ def host_keys(way: Route) -> list["paramiko.PKey"]:
     return found
 
 
-class _Link:
+class _LoggedIn:
     """A connection that is logged in, and the gateway that it goes through."""
 
-    def __init__(self, fabric: Any, gateway: "Gateway[_Link] | None") -> None:
+    def __init__(self, fabric: Any, gateway: "Gateway[_LoggedIn] | None") -> None:
         self._fabric = fabric
         self._gateway = gateway
         self._closing = Lock()
@@ -205,7 +205,7 @@ class _Link:
         return found
 
     @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         return self.transport.is_active()
 
     def close(self) -> None:
@@ -213,7 +213,7 @@ class _Link:
         with self._closing:
             self._fabric.close()
             if self._gateway is not None:
-                _gateways.leave(self._gateway)
+                _gateways.leave_gateway(self._gateway)
                 self._gateway = None
 
 
@@ -221,49 +221,49 @@ class _Link:
 class _Approach:
     """All that is needed to begin a connection to a machine."""
 
-    stop: Stop
-    gateway: "Gateway[_Link] | None"
+    hop: Hop
+    gateway: "Gateway[_LoggedIn] | None"
     known: KnownHosts
     keys: Keys
 
-    def dial(self) -> Line:
+    def dial(self) -> SSHStream:
         """A line to it. Raises what failed, or :class:`Unreachable` when that is the gateway."""
         if self.gateway is None:
-            return dial(self.stop, None)
+            return dial_hop(self.hop, None)
         try:
             link = self.gateway.link
         except Unreachable as error:
-            raise Unreachable(f"{self.stop}: {error}") from error
-        return dial(self.stop, link.transport)
+            raise Unreachable(f"{self.hop}: {error}") from error
+        return dial_hop(self.hop, link.transport)
 
 
 @contextmanager
-def _approach(way: Route) -> Iterator[_Approach]:
+def _approaching(way: Route) -> Iterator[_Approach]:
     """Meanwhile its gateway is open, few do so at once, and what fails is explained."""
-    *before, stop = way
-    gateway = _gateways.enter(tuple(before)) if before else None
-    to = _Approach(stop, gateway, KnownHosts(stop), Keys(stop))
+    *before, hop = way
+    gateway = _gateways.enter_gateway(tuple(before)) if before else None
+    to = _Approach(hop, gateway, KnownHosts(hop), Keys(hop))
     over = before[-1] if before else None
     try:
         if gateway is not None:
-            gateway.wait()  # and not on the ramp, which it needs for itself
-        with _ramps[way[0].known_as], explained(stop, to.known, to.keys, over):
+            gateway.wait_open()  # and not on the ramp, which it needs for itself
+        with _ramps[way[0].known_as], explaining_failures(hop, to.known, to.keys, over):
             yield to
     finally:
         if gateway is not None:
-            _gateways.leave(gateway)
+            _gateways.leave_gateway(gateway)
 
 
-def _log_in(way: Route) -> _Link:
+def _log_in(way: Route) -> _LoggedIn:
     from fabric import Config
     from fabric import Connection as FabricConnection
 
-    with _approach(way) as to:
+    with _approaching(way) as to:
         line = to.dial()
         fabric = FabricConnection(
-            to.stop.address,
-            user=to.stop.user,
-            port=to.stop.port,
+            to.hop.address,
+            user=to.hop.user,
+            port=to.hop.port,
             config=Config(overrides={"load_ssh_configs": False}, lazy=True),
             connect_kwargs={
                 "sock": line,
@@ -273,7 +273,7 @@ def _log_in(way: Route) -> _Link:
                 "auth_strategy": to.keys,
             },
         )
-        to.known.guard(fabric.client)
+        to.known.refuse_others(fabric.client)
         try:
             fabric.open()
             keep_alive(fabric.transport, line)
@@ -281,15 +281,15 @@ def _log_in(way: Route) -> _Link:
             fabric.client.close()  # a connection that was not logged in is open all the same
             raise
         if to.gateway is not None:
-            _gateways.hold(to.gateway)
-        return _Link(fabric, to.gateway)
+            _gateways.hold_again(to.gateway)
+        return _LoggedIn(fabric, to.gateway)
 
 
 _gateways = Gateways(_log_in)
 _ramps: defaultdict[str, Semaphore] = defaultdict(lambda: Semaphore(RAMP))
 
 
-def _feed(channel: "paramiko.Channel", stdin: bytes) -> None:
+def _feed_stdin(channel: "paramiko.Channel", stdin: bytes) -> None:
     try:
         for start in range(0, len(stdin), PIECE):  # in one call it would be copied 32 KB by 32 KB
             channel.sendall(stdin[start : start + PIECE])
@@ -303,5 +303,5 @@ def _hang_up(channel: "paramiko.Channel") -> None:
         channel.close()
 
 
-def _all(receive: Callable[[int], bytes]) -> bytes:
+def _read_all(receive: Callable[[int], bytes]) -> bytes:
     return b"".join(iter(lambda: receive(PIECE), b""))

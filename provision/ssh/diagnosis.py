@@ -9,50 +9,50 @@ from typing import Any
 from provision.errors import InventoryError, Unreachable
 from provision.ssh.keys import Keys, SecondFactor
 from provision.ssh.known_hosts import KnownHosts
-from provision.ssh.route import Stop
+from provision.ssh.route import Hop
 
 CONNECT = 10.0  # seconds for TCP
 LOGIN = 15.0  # seconds for each of banner, authentication and channel
 
 
 @contextmanager
-def explained(
-    stop: Stop, known: KnownHosts, keys: Keys, gateway: Stop | None = None
+def explaining_failures(
+    hop: Hop, known: KnownHosts, keys: Keys, gateway: Hop | None = None
 ) -> Iterator[None]:
-    """Raises :class:`Unreachable` for what fails while connecting to ``stop``."""
+    """Raises :class:`Unreachable` for what fails while connecting to ``hop``."""
     import paramiko
 
-    place = f"{stop.address}:{stop.port}"
+    place = f"{hop.address}:{hop.port}"
     try:
         yield
     except (Unreachable, InventoryError):
         raise
     except (socket.gaierror, UnicodeError):
-        problem = f"cannot resolve {stop.address!r} ({stop.places['address']})"
+        problem = f"cannot resolve {hop.address!r} ({hop.places['address']})"
     except TimeoutError:
         problem = f"{place} did not answer in {CONNECT:.0f} s: is it up, and is this its address?"
     except OSError as error:
-        problem = _no_way(stop, error)
+        problem = _no_way(hop, error)
     except paramiko.BadHostKeyException as error:
-        problem = known.changed(error.key)
+        problem = known.explain_change(error.key)
     except SecondFactor as error:
         problem = (
-            f"{stop.user!r} is let in with the key and with {error} as well: a key alone has to "
+            f"{hop.user!r} is let in with the key and with {error} as well: a key alone has to "
             "do (AuthenticationMethods in its sshd_config)"
         )
     except paramiko.AuthenticationException as error:
-        problem = _refused(stop, keys, error)
+        problem = _explain_refusal(hop, keys, error)
     except paramiko.ChannelException as error:
-        problem = _not_forwarded(stop, gateway, error.code)
+        problem = _not_forwarded(hop, gateway, error.code)
     except (paramiko.SSHException, EOFError) as error:
-        problem = _no_ssh(stop, gateway, str(error))
+        problem = _no_ssh(hop, gateway, str(error))
     else:
         return
-    raise Unreachable(f"{stop}: {problem}")
+    raise Unreachable(f"{hop}: {problem}")
 
 
 @contextmanager
-def lost(name: str) -> Iterator[None]:
+def explaining_loss(name: str) -> Iterator[None]:
     """Raises :class:`Unreachable` when the connection to host ``name`` ends meanwhile."""
     import paramiko
 
@@ -63,31 +63,31 @@ def lost(name: str) -> Iterator[None]:
         raise Unreachable(f"{name}: the connection was lost{why}") from error
 
 
-def _no_way(stop: Stop, error: Any) -> str:
-    place = f"{stop.address}:{stop.port}"
+def _no_way(hop: Hop, error: Any) -> str:
+    place = f"{hop.address}:{hop.port}"
     if error.errno == errno.ECONNREFUSED:
-        return f"{place} refused the connection; is sshd listening there? ({stop.places['port']})"
+        return f"{place} refused the connection; is sshd listening there? ({hop.places['port']})"
     if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
         return f"no route to {place} from here: is it up, and is this its address?"
     return f"{place}: {error.strerror or error}"
 
 
-def _refused(stop: Stop, keys: Keys, error: Any) -> str:
+def _explain_refusal(hop: Hop, keys: Keys, error: Any) -> str:
     offered = ", ".join(keys.offered) or "no key, for there is none"
     wants = ", ".join(getattr(error, "allowed_types", ()))
     only = f"; it takes only {wants}" if wants else ""
     locked = "".join(f"; {path} has a passphrase: ssh-add it" for path in keys.locked)
     said = f"; it said: {keys.said.splitlines()[-1]}" if keys.said else ""
     return (
-        f"{stop.user!r} was refused{said}; offered: {offered}{locked}{only}; "
-        f"try ssh -p {stop.port} {stop.user}@{stop.address}"
+        f"{hop.user!r} was refused{said}; offered: {offered}{locked}{only}; "
+        f"try ssh -p {hop.port} {hop.user}@{hop.address}"
     )
 
 
-def _not_forwarded(stop: Stop, gateway: Stop | None, code: int) -> str:
+def _not_forwarded(hop: Hop, gateway: Hop | None, code: int) -> str:
     import paramiko
 
-    place = f"{stop.address}:{stop.port}"
+    place = f"{hop.address}:{hop.port}"
     if code == paramiko.common.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED:
         return (
             f"{gateway} does not forward to {place}: look at AllowTcpForwarding and PermitOpen "
@@ -95,12 +95,12 @@ def _not_forwarded(stop: Stop, gateway: Stop | None, code: int) -> str:
         )
     return (
         f"{gateway} finds no way to {place}: is it up, is sshd listening there, and is this its "
-        f"address? ({stop.places['address']})"
+        f"address? ({hop.places['address']})"
     )
 
 
-def _no_ssh(stop: Stop, gateway: Stop | None, said: str) -> str:
-    place = f"{stop.address}:{stop.port}"
+def _no_ssh(hop: Hop, gateway: Hop | None, said: str) -> str:
+    place = f"{hop.address}:{hop.port}"
     if gateway is not None and said == "SSH session not active":
         return f"the connection to {gateway} was lost"
     if gateway is not None and said == "Timeout opening channel.":

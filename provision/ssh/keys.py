@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from provision.errors import InventoryError
 from provision.ssh.known_hosts import fingerprint
-from provision.ssh.prompt import ask
-from provision.ssh.route import Stop
+from provision.ssh.prompt import ask_password
+from provision.ssh.route import Hop
 
 if TYPE_CHECKING:
     import paramiko
@@ -34,8 +34,8 @@ class SecondFactor(Exception):
 class Keys:
     """Logs in to one machine."""
 
-    def __init__(self, stop: Stop) -> None:
-        self._stop = stop
+    def __init__(self, hop: Hop) -> None:
+        self._hop = hop
         self.offered: list[str] = []
         self.said = ""  # by the machine, to who was not let in
         self.locked: list[str] = []  # own keys that have a passphrase
@@ -51,7 +51,7 @@ class Keys:
         agent = paramiko.Agent()
         try:
             seen: set[paramiko.PKey] = set()
-            for name, key in self._keys(agent):
+            for name, key in self._offered_keys(agent):
                 if key in seen:
                     continue
                 if len(seen) == OFFERED:
@@ -59,7 +59,7 @@ class Keys:
                 seen.add(key)
                 self.offered.append(f"{name} ({fingerprint(key)})")
                 try:
-                    more = transport.auth_publickey(self._stop.user, key)
+                    more = transport.auth_publickey(self._hop.user, key)
                 except paramiko.BadAuthenticationType:
                     break
                 except paramiko.AuthenticationException:
@@ -74,12 +74,12 @@ class Keys:
             agent.close()
         raise paramiko.AuthenticationException
 
-    def _keys(self, agent: "paramiko.Agent") -> Iterator[tuple[str, "paramiko.PKey"]]:
+    def _offered_keys(self, agent: "paramiko.Agent") -> Iterator[tuple[str, "paramiko.PKey"]]:
         import paramiko
 
-        for path in self._stop.keys:
-            yield str(path), self._load(path, agent)
-        if self._stop.only:
+        for path in self._hop.keys:
+            yield str(path), self._load_key(path, agent)
+        if self._hop.only:
             return
         for key in agent.get_keys():
             yield key.comment or "a key of your agent", key
@@ -91,7 +91,7 @@ class Keys:
             except (OSError, ValueError, paramiko.SSHException):
                 continue  # not there, or of no use
 
-    def _load(self, path: Path, agent: "paramiko.Agent") -> "paramiko.PKey":
+    def _load_key(self, path: Path, agent: "paramiko.Agent") -> "paramiko.PKey":
         import paramiko
         from cryptography.exceptions import UnsupportedAlgorithm
 
@@ -100,35 +100,35 @@ class Keys:
         except OSError as error:
             problem = f"{path}: {error.strerror}"
         except (paramiko.PasswordRequiredException, TypeError):
-            return self._in(agent, path) or self._unlock(path)
+            return self._find_in_agent(agent, path) or self._unlocked_key(path)
         except (ValueError, UnsupportedAlgorithm, paramiko.SSHException):
             problem = f"{path} is not a private key"
-        raise self._wrong(problem)
+        raise self._key_error(problem)
 
-    def _in(self, agent: "paramiko.Agent", path: Path) -> "paramiko.PKey | None":
-        public = _public(path)
+    def _find_in_agent(self, agent: "paramiko.Agent", path: Path) -> "paramiko.PKey | None":
+        public = _public_half(path)
         return next((key for key in agent.get_keys() if key.asbytes() == public), None)
 
-    def _unlock(self, path: Path) -> "paramiko.PKey":
+    def _unlocked_key(self, path: Path) -> "paramiko.PKey":
 
         with _unlocking:
             if path not in _unlocked:
-                _unlocked[path] = _unlock(path)
+                _unlocked[path] = _ask_and_unlock(path)
         found = _unlocked[path]
         if isinstance(found, str):
-            raise self._wrong(found)
+            raise self._key_error(found)
         return found
 
-    def _wrong(self, problem: str) -> InventoryError:
-        variable, _, where = self._stop.places["keys"].rpartition(", ")
+    def _key_error(self, problem: str) -> InventoryError:
+        variable, _, where = self._hop.places["keys"].rpartition(", ")
         return InventoryError(f"{where}: {variable}: {problem}")
 
 
-def _unlock(path: Path) -> "paramiko.PKey | str":
+def _ask_and_unlock(path: Path) -> "paramiko.PKey | str":
     """The key, or why there is none."""
     import paramiko
 
-    passphrase = ask(f"passphrase of {path}: ")
+    passphrase = ask_password(f"passphrase of {path}: ")
     if passphrase is None:
         return f"{path} has a passphrase: ssh-add it first"
     try:
@@ -140,7 +140,7 @@ def _unlock(path: Path) -> "paramiko.PKey | str":
         return f"that is not the passphrase of {path}"
 
 
-def _public(path: Path) -> bytes | None:
+def _public_half(path: Path) -> bytes | None:
     """The public half of a private key's file, which is not locked with the rest of it."""
     import paramiko
 

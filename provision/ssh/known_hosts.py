@@ -1,7 +1,7 @@
 """Which host keys are trusted: the inventory's known_hosts, else the user's own.
 
-Only :func:`record` adds to a file. Lines are read one by one, because one that paramiko does not
-understand would spoil the file for it. A key marked @revoked is refused; @cert-authority is
+Only :func:`record_keys` adds to a file. Lines are read one by one, because one that paramiko does
+not understand would spoil the file for it. A key marked @revoked is refused; @cert-authority is
 not supported, and such a line is passed over.
 """
 
@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from provision.atomic_write import write_atomically
 from provision.errors import InventoryError, Unreachable
-from provision.ssh.route import Stop
+from provision.ssh.route import Hop
 
 if TYPE_CHECKING:
     import paramiko
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownKey:
     """A line of a known_hosts file that is about the host."""
 
     key: "paramiko.PKey"
@@ -37,13 +37,13 @@ class Known:
 class KnownHosts:
     """What is known of one machine's keys."""
 
-    def __init__(self, stop: Stop) -> None:
-        self._stop = stop
-        self._name = stop.known_as
-        self.file = stop.folder / "known_hosts"
-        found: list[Known] = []
+    def __init__(self, hop: Hop) -> None:
+        self._hop = hop
+        self._name = hop.known_as
+        self.file = hop.folder / "known_hosts"
+        found: list[KnownKey] = []
         for path in (self.file, Path.home() / ".ssh" / "known_hosts"):
-            found = found or list(self._read(path))
+            found = found or list(self._read_keys(path))
         self._revoked = [each for each in found if each.revoked]
         bad = {each.key for each in self._revoked}
         trusted = [each for each in found if each.key not in bad]
@@ -64,13 +64,13 @@ class KnownHosts:
         """The lines of the inventory's file that make it trusted."""
         return {each.line for each in self._trusted if each.path == self.file}
 
-    def guard(self, client: "paramiko.SSHClient") -> None:
+    def refuse_others(self, client: "paramiko.SSHClient") -> None:
         """Make ``client`` refuse every key but those."""
         client.set_missing_host_key_policy(_Refuse(self))  # type: ignore[arg-type]  # it asks for no more
         for each in self._trusted:
             client.get_host_keys().add(self._name, each.key.get_name(), each.key)
 
-    def unknown(self, key: "paramiko.PKey") -> str:
+    def explain_unknown(self, key: "paramiko.PKey") -> str:
         """The message about a host of which no key is trusted."""
         for each in self._revoked:
             if each.key == key:
@@ -79,25 +79,25 @@ class KnownHosts:
         return (
             f"its host key is not known: {kind} {fingerprint(key)}\n"
             f"if `ssh-keygen -lf /etc/ssh/ssh_host_{kind}_key.pub` says the same there:\n"
-            f"  {self._trust()}"
+            f"  {self._trust_command()}"
         )
 
-    def changed(self, key: "paramiko.PKey") -> str:
+    def explain_change(self, key: "paramiko.PKey") -> str:
         """The message about a host whose key is another than the trusted one."""
         same = [each for each in self._trusted if each.key.get_name() == key.get_name()]
         old = (same or self._trusted)[0]
         return (
             f"its host key has changed: it shows {fingerprint(key)}, and {old.where} has "
             f"{fingerprint(old.key)}\n"
-            f"if it was reinstalled: {self._trust()} --replace {self._stop.name}\n"
+            f"if it was reinstalled: {self._trust_command()} --replace {self._hop.name}\n"
             "if not, somebody may sit between: do not deploy, and look at the host's console"
         )
 
-    def _trust(self) -> str:
-        limit = "" if self._stop.jump else f" --limit {self._stop.name}"
-        return f"invoke trust --hosts {self._stop.folder}{limit}"
+    def _trust_command(self) -> str:
+        limit = "" if self._hop.jump else f" --limit {self._hop.name}"
+        return f"invoke trust --hosts {self._hop.folder}{limit}"
 
-    def _read(self, path: Path) -> Iterator[Known]:
+    def _read_keys(self, path: Path) -> Iterator[KnownKey]:
         import paramiko
 
         try:
@@ -116,7 +116,7 @@ class KnownHosts:
             except (paramiko.SSHException, paramiko.hostkeys.InvalidHostKey):
                 continue
             if entry is not None and entry.key is not None:
-                yield Known(entry.key, path, number, bool(marker))
+                yield KnownKey(entry.key, path, number, bool(marker))
 
     def _is_among(self, names: Iterable[str]) -> bool:
         import paramiko
@@ -135,7 +135,7 @@ class _Refuse:
         self._known = known
 
     def missing_host_key(self, client: Any, name: str, key: "paramiko.PKey") -> None:
-        raise Unreachable(f"{self._known._stop}: {self._known.unknown(key)}")
+        raise Unreachable(f"{self._known._hop}: {self._known.explain_unknown(key)}")
 
 
 def fingerprint(key: "paramiko.PKey") -> str:
@@ -148,36 +148,36 @@ def fingerprint(key: "paramiko.PKey") -> str:
 
 
 @dataclass(frozen=True)
-class Found:
+class SeenKey:
     """A key that a machine shows, and how it stands: known, new, changed or revoked."""
 
-    stop: Stop
+    hop: Hop
     key: "paramiko.PKey"
     standing: str
 
 
-def record(path: Path, wanted: Iterable[Found], replaced: set[str]) -> None:
+def record_keys(path: Path, wanted: Iterable[SeenKey], replaced: set[str]) -> None:
     """Add keys, in order; of machines that are replaced, the old lines go. Whole or not at all."""
     wanted = list(wanted)
     gone: set[int] = set()
     for each in wanted:
-        if each.stop.known_as in replaced:
-            gone |= KnownHosts(each.stop).lines
+        if each.hop.known_as in replaced:
+            gone |= KnownHosts(each.hop).lines
     try:
         lines = path.read_text().splitlines() if path.exists() else []
         lines = [line for number, line in enumerate(lines, 1) if number not in gone]
         for each in wanted:
-            line = f"{each.stop.known_as} {each.key.get_name()} {each.key.get_base64()}"
+            line = f"{each.hop.known_as} {each.key.get_name()} {each.key.get_base64()}"
             if line not in lines:
                 # Before the first that belongs after it: comments stay where they are.
-                after = (at for at, other in enumerate(lines) if _order(other) > _order(line))
+                after = (at for at, other in enumerate(lines) if _sort_key(other) > _sort_key(line))
                 lines.insert(next(after, len(lines)), line)
         write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
     except OSError as error:
         raise InventoryError(f"{path}: it cannot be written: {error.strerror}") from None
 
 
-def _order(line: str) -> tuple[str, bool, str]:
+def _sort_key(line: str) -> tuple[str, bool, str]:
     """By host, ed25519 first; a comment, or a line that is not a key, belongs to none."""
     name, _, rest = line.partition(" ")
     if not rest or name.startswith(("#", "@")):

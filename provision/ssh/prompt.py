@@ -2,7 +2,7 @@
 
 Only the thread that a Ctrl-C reaches may read the terminal: it would leave any other one waiting
 there, with the echo off. So work in threads passes its question to the thread that waits for
-them (hosts.each), and the answer comes back.
+them (pool.run_on_each), and the answer comes back.
 """
 
 import sys
@@ -17,7 +17,7 @@ from typing import Any
 from provision.inventory.secrets import Secret
 
 
-class Question:
+class PasswordPrompt:
     """What a thread wants to be told."""
 
     def __init__(self, prompt: str) -> None:
@@ -56,15 +56,15 @@ def answered_at(desk: "SimpleQueue[Any]") -> Iterator[None]:
             _desks.remove(desk)
         while not desk.empty():
             left = desk.get()
-            if isinstance(left, Question):
+            if isinstance(left, PasswordPrompt):
                 left.drop()
 
 
-def ask(prompt: str) -> Secret | None:
+def ask_password(prompt: str) -> Secret | None:
     """What a person types, unseen; None without a terminal."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return None
-    question = Question(prompt)
+    question = PasswordPrompt(prompt)
     if current_thread() is main_thread():
         question.ask()
         return question.answer()

@@ -23,7 +23,7 @@ ELSEWHERE = ("proxycommand", "hostkeyalias")
 
 
 @dataclass(frozen=True)
-class Stop:
+class Hop:
     """A machine to log in to: a jump host, or at the end of the way the host itself."""
 
     name: str  # the host's, or the jump host's as it was written
@@ -46,86 +46,88 @@ class Stop:
         return self.address if self.port == 22 else f"[{self.address}]:{self.port}"
 
 
-Route = tuple[Stop, ...]
+Route = tuple[Hop, ...]
 
 
-def route(host: Host) -> Route:
+def find_route(host: Host) -> Route:
     """The way to a host. Raises :class:`InventoryError`."""
-    return _Guide(host).way()
+    return _RouteBuilder(host).build_route()
 
 
-class _Guide:
+class _RouteBuilder:
     """Finds the way to one host."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self._file = host.ssh_config
-        self._config = _read(self._file, host.where_is("ssh_config")) if self._file else None
+        self._config = _read_config(self._file, host.where_is("ssh_config")) if self._file else None
 
-    def way(self) -> Route:
-        host, said = self._host, self._said(self._host.address)
-        target = Stop(
+    def build_route(self) -> Route:
+        host, said = self._host, self._options_for(self._host.address)
+        target = Hop(
             name=host.name,
             address=said.get("hostname", host.address),
-            port=host.port if host.is_set("ansible_port") else self._port(said),
+            port=host.port if host.is_set("ansible_port") else self._port_of(said),
             user=host.user if host.is_set("ansible_user") else said.get("user", host.user),
-            keys=(host.key_file,) if host.key_file else self._identities(said),
+            keys=(host.key_file,) if host.key_file else self._key_files(said),
             only=host.key_file is not None or self._is_only(said),
             folder=host.folder,
             jump=False,
             places={
-                "address": self._place("ansible_host", "hostname", said),
-                "port": self._place("ansible_port", "port", said),
-                "keys": self._place("ansible_ssh_private_key_file", "identityfile", said),
+                "address": self._where_said("ansible_host", "hostname", said),
+                "port": self._where_said("ansible_port", "port", said),
+                "keys": self._where_said("ansible_ssh_private_key_file", "identityfile", said),
             },
         )
-        written = host.jump if host.is_set(ARGUMENTS) else self._jump(said)
-        hops = self._hops(written)
+        written = host.jump if host.is_set(ARGUMENTS) else self._jump_hosts_of(said)
+        hops = self._find_hops(written)
         if len(hops) > LONGEST:
             raise InventoryError(
-                f"{self._place(ARGUMENTS, 'proxyjump', said)}: {host.name}: more than {LONGEST} "
-                "jump hosts: do they lead in a circle?"
+                f"{self._where_said(ARGUMENTS, 'proxyjump', said)}: {host.name}: more than "
+                f"{LONGEST} jump hosts: do they lead in a circle?"
             )
         # As ssh has it: under `Host *`, a jump host is not reached through itself.
         place = (target.address, target.port)
         return (*(hop for hop in hops if (hop.address, hop.port) != place), target)
 
-    def _hops(self, written: tuple[str, ...], depth: int = 0) -> Route:
+    def _find_hops(self, written: tuple[str, ...], depth: int = 0) -> Route:
         if not written or depth > LONGEST:
             return ()
-        hops = tuple(map(self._hop, written))
+        hops = tuple(map(self._parse_hop, written))
         # The first one's own way, which ssh looks up too.
         first = HOP.fullmatch(written[0])
-        before = self._jump(self._said(first["address"])) if first else ()
+        before = self._jump_hosts_of(self._options_for(first["address"])) if first else ()
         if before and before != written:
-            hops = (*self._hops(before, depth + 1), *hops)
+            hops = (*self._find_hops(before, depth + 1), *hops)
         return hops
 
-    def _hop(self, written: str) -> Stop:
+    def _parse_hop(self, written: str) -> Hop:
         match = HOP.fullmatch(written)
         if match is None:
             raise InventoryError(f"{self._file}: ProxyJump {written}: write [user@]host[:port],...")
         bare = match["address"].strip("[]")
-        said = self._said(bare)
-        own = self._identities(said)
+        said = self._options_for(bare)
+        own = self._key_files(said)
         key = self._host.key_file
         where = self._host.where_is(ARGUMENTS)
-        return Stop(
+        return Hop(
             name=bare,
             address=said.get("hostname", bare),
-            port=int(match["port"] or 0) or self._port(said),
+            port=int(match["port"] or 0) or self._port_of(said),
             user=match["user"] or said.get("user") or getuser(),
             keys=own or ((key,) if key else ()),
             only=self._is_only(said),
             folder=self._host.folder,
             jump=True,
-            places=dict.fromkeys(("address", "port"), self._place(ARGUMENTS, "proxyjump", said))
+            places=dict.fromkeys(
+                ("address", "port"), self._where_said(ARGUMENTS, "proxyjump", said)
+            )
             | {"keys": f"{self._file}, IdentityFile" if own else where},
         )
 
     # -- what the configuration says --------------------------------------------------------
 
-    def _said(self, name: str) -> Any:
+    def _options_for(self, name: str) -> Any:
         if self._config is None:
             return {}
         said = self._config.lookup(name)
@@ -137,17 +139,17 @@ class _Guide:
                 )
         return said
 
-    def _port(self, said: Any) -> int:
+    def _port_of(self, said: Any) -> int:
         written = str(said.get("port", 22))
         if not (written.isdecimal() and 0 < int(written) < 65536):
             raise InventoryError(f"{self._file}: Port {written} is not a port")
         return int(written)
 
-    def _jump(self, said: Any) -> tuple[str, ...]:
+    def _jump_hosts_of(self, said: Any) -> tuple[str, ...]:
         written = said.get("proxyjump") or "none"
         return () if written.lower() == "none" else tuple(written.split(","))
 
-    def _identities(self, said: Any) -> tuple[Path, ...]:
+    def _key_files(self, said: Any) -> tuple[Path, ...]:
         """The files that are there: as ssh has it, the others are passed over."""
         paths = (Path(path).expanduser() for path in said.get("identityfile", ()))
         return tuple(path for path in paths if path.exists())
@@ -155,13 +157,13 @@ class _Guide:
     def _is_only(self, said: Any) -> bool:
         return bool(said.get("identitiesonly", "no").lower() == "yes")
 
-    def _place(self, variable: str, option: str, said: Any) -> str:
+    def _where_said(self, variable: str, option: str, said: Any) -> str:
         if not self._host.is_set(variable) and option in said and self._file:
             return f"{self._file}, {option}"
         return f"{variable}, {self._host.where_is(variable)}"
 
 
-def _read(path: Path, where: str) -> Any:
+def _read_config(path: Path, where: str) -> Any:
     import paramiko
 
     try:

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from provision.ssh.diagnosis import CONNECT, LOGIN
-from provision.ssh.route import Stop
+from provision.ssh.route import Hop
 
 if TYPE_CHECKING:
     import paramiko
@@ -20,7 +20,7 @@ KEEPALIVE = 5.0  # seconds of silence until a sign of life is asked for
 DEAD = 10.0  # seconds more of silence, and the peer is gone
 
 
-class Line:
+class SSHStream:
     """As paramiko uses a socket.
 
     Silence is counted in what paramiko waits at once: a laptop that slept was not waiting.
@@ -54,17 +54,17 @@ class Line:
         return getattr(self._line, name)
 
 
-def dial(stop: Stop, gateway: "paramiko.Transport | None") -> Line:
+def dial_hop(hop: Hop, gateway: "paramiko.Transport | None") -> SSHStream:
     """A line to a machine, through a gateway's connection or straight."""
     if gateway is not None:
-        place = (stop.address, stop.port)
-        return Line(gateway.open_channel("direct-tcpip", place, ("", 0), timeout=LOGIN))
-    straight = socket.create_connection((stop.address, stop.port), CONNECT)
+        place = (hop.address, hop.port)
+        return SSHStream(gateway.open_channel("direct-tcpip", place, ("", 0), timeout=LOGIN))
+    straight = socket.create_connection((hop.address, hop.port), CONNECT)
     straight.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or each exec waits 43 ms
-    return Line(straight)
+    return SSHStream(straight)
 
 
-def keep_alive(transport: "paramiko.Transport", line: Line) -> None:
+def keep_alive(transport: "paramiko.Transport", line: SSHStream) -> None:
     """Ask for a sign of life whenever nothing came for a while, as long as the line is there.
 
     In a thread of its own, for a question may have to wait behind what cannot be sent. Paramiko's

@@ -12,7 +12,7 @@ from threading import Lock
 
 from provision.errors import PasswordRefused
 from provision.inventory.secrets import Secret
-from provision.ssh.prompt import ask
+from provision.ssh.prompt import ask_password
 
 VARIABLE = "GEARMAN_SUDO_PASSWORD"
 
@@ -30,7 +30,7 @@ class SudoPassword:
         self._refused: dict[Secret | None, str] = {}  # password -> by which host
 
     @contextmanager
-    def offered(self, host: str, inventory: Secret | None) -> Iterator[Password]:
+    def offer_password(self, host: str, inventory: Secret | None) -> Iterator[Password]:
         """Gives what a session on ``host`` asks when sudo does, and sees how that ends.
 
         ``inventory``: the host's password as its inventory has it. A password that no host has
@@ -42,7 +42,7 @@ class SudoPassword:
         def password() -> Secret | None:
             nonlocal tried
             trial.enter_context(self._lock)
-            secret = self._find(host, inventory)
+            secret = self._find_password(host, inventory)
             if secret in self._refused:
                 raise PasswordRefused(
                     f"{host}: sudo asks for a password, and {self._refused[secret]} refused it: "
@@ -64,12 +64,12 @@ class SudoPassword:
             if tried is not None:
                 self._accepted.add(tried)
 
-    def _find(self, host: str, inventory: Secret | None) -> Secret | None:
+    def _find_password(self, host: str, inventory: Secret | None) -> Secret | None:
         if inventory is not None:
             return inventory
         if VARIABLE in os.environ:
             return Secret(os.environ[VARIABLE])
         if not self._asked:
             self._asked = True
-            self._typed = ask(f"sudo password (first asked for by {host}): ")
+            self._typed = ask_password(f"sudo password (first asked for by {host}): ")
         return self._typed

@@ -11,7 +11,7 @@ from provision.errors import InventoryError
 from provision.inventory import load as inventory
 from provision.inventory import schema
 from provision.inventory.host import Host
-from provision.inventory.patterns import chosen
+from provision.inventory.patterns import choose_hosts
 from provision.inventory.secrets import Secret
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -257,7 +257,7 @@ def test_a_limit_looks_at_a_host_once_for_each_pattern() -> None:
         return [host, "all"]
 
     hosts = [f"w{number}" for number in range(100)]
-    assert chosen(hosts, "w1*:&w?:!w10", names) == ["w1"]
+    assert choose_hosts(hosts, "w1*:&w?:!w10", names) == ["w1"]
     assert len(looked) == 3 * len(hosts)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from provision.inventory import load as inventory
 from provision.inventory.host import Host
-from provision.inventory.references import refers
+from provision.inventory.references import has_reference
 from provision.inventory.secrets import Secret
 
 FOLDER = Path(__file__).parents[1] / "inventories"
@@ -48,7 +48,7 @@ def test_variables_are_those_that_ansible_has(name: str) -> None:
     for host, variables in ours.items():
         found = {key: bare(value) for key, value in variables.items() if key != UNSAID}
         # What refers to another variable is followed where it is used, in those of schema.yml.
-        followed = {key for key, value in found.items() if not refers(value)}
+        followed = {key for key, value in found.items() if not has_reference(value)}
         assert {key: found[key] for key in followed} == {key: theirs[host][key] for key in followed}
         assert followed | OPEN == theirs[host].keys() | OPEN
 

@@ -7,8 +7,8 @@ import pytest
 
 from provision.errors import InventoryError
 from provision.inventory import load as inventory
-from provision.inventory.jump_args import jumps
-from provision.ssh.route import Route, route
+from provision.inventory.jump_args import parse_jumps
+from provision.ssh.route import Route, find_route
 
 CONFIG = """\
 Host gate
@@ -37,7 +37,7 @@ def way(folder: Path, config: str = "", **variables: object) -> Route:
         variables["ssh_config"] = "config"
     lines = "".join(f"      {name}: {value}\n" for name, value in variables.items())
     (folder / "hosts.yml").write_text(f"worker:\n  hosts:\n    w1:\n{lines}")
-    return route(inventory.load(folder).hosts[0])
+    return find_route(inventory.load(folder).hosts[0])
 
 
 def shown(route: Route) -> list[str]:
@@ -70,7 +70,7 @@ def test_jump_hosts_are_gone_through_in_order_each_with_its_own_user_and_port(
 
 
 def test_a_jump_host_may_have_an_ipv6_address() -> None:
-    assert jumps("-J ana@[fd00::1]:2222,[fd00::2]") == ("ana@[fd00::1]:2222", "[fd00::2]")
+    assert parse_jumps("-J ana@[fd00::1]:2222,[fd00::2]") == ("ana@[fd00::1]:2222", "[fd00::2]")
 
 
 @pytest.mark.parametrize("arguments", ["-o ControlMaster=auto", "-J a -v", "-J a:b:c", "-J ,", "'"])

@@ -21,7 +21,7 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_it_is_taken_from_where_it_is_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
     def given(inventory: Secret | None) -> Secret | None:
-        with SudoPassword().offered("w1", inventory) as password:
+        with SudoPassword().offer_password("w1", inventory) as password:
             return password()
 
     monkeypatch.setenv("GEARMAN_SUDO_PASSWORD", "of the environment")
@@ -55,7 +55,7 @@ def test_a_refused_one_is_tried_on_no_other_host() -> None:
     tried = []
 
     def attempt(host: str) -> None:
-        with sudo.offered(host, None) as password:
+        with sudo.offer_password(host, None) as password:
             assert password() == Secret("typed")
             tried.append(host)
             raise PasswordRefused(f"{host}: refused")
@@ -68,19 +68,19 @@ def test_a_refused_one_is_tried_on_no_other_host() -> None:
         else f"{host}: sudo asks for a password, and {first} refused it: it was not tried here"
         for host in HOSTS
     )
-    with sudo.offered("w9", Secret("another")) as password:
+    with sudo.offer_password("w9", Secret("another")) as password:
         assert password() == Secret("another")
 
 
 @pytest.mark.usefixtures("typed")
 def test_an_accepted_one_is_given_to_all_at_once() -> None:
     sudo = SudoPassword()
-    with sudo.offered("w0", None) as password:
+    with sudo.offer_password("w0", None) as password:
         password()
     together = Barrier(len(HOSTS), timeout=10)
 
     def attempt(host: str) -> None:
-        with sudo.offered(host, None) as password:
+        with sudo.offer_password(host, None) as password:
             assert password() == Secret("typed")
             together.wait()
 
@@ -92,7 +92,7 @@ def test_a_host_that_fails_otherwise_does_not_spoil_it() -> None:
     sudo = SudoPassword()
 
     def attempt(host: str) -> None:
-        with sudo.offered(host, None) as password:
+        with sudo.offer_password(host, None) as password:
             assert password() == Secret("typed")
             if host in HOSTS[:4]:
                 raise Unreachable("no python")
