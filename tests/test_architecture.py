@@ -131,6 +131,5 @@ def test_only_ssh_knows_fabric_and_paramiko() -> None:
 def test_no_file_is_too_long_to_read_at_once() -> None:
     for package in ("gearman_py", "provision", "roles"):
         for path in sources(package):
-            # An agent's half is sent as one piece of source, so it cannot be split.
-            most = 500 if path.parent.name == "agent" else 400
+            most = 400 if package == "gearman_py" else 350
             assert len(path.read_text().splitlines()) <= most, path

@@ -19,17 +19,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from provision.errors import ToolkitError
 from provision.lab import base, network
+from provision.lab.hosts import HOSTS as HOSTS  # of its front, as are those below
+from provision.lab.hosts import INVENTORY as INVENTORY
+from provision.lab.hosts import (
+    choose_suites,
+    find_machine,
+    first_three,
+    format_names,
+    known_machines,
+    more_workers,
+    standing_machines,
+)
 from provision.lab.machine import NAMESPACE, STATE, Machine
 from provision.lab.programs import Say, ensure, execute, missing
 
-INVENTORY = Path(__file__).resolve().parents[2] / "inventory" / "lab"
-HOSTS = INVENTORY / "hosts.yml"
 KEY = INVENTORY / "id_ed25519"
 KNOWN_HOSTS = INVENTORY / "known_hosts"
 MORE_WORKERS = INVENTORY / "more-workers.yml"
@@ -43,9 +51,6 @@ PROGRAMS = {
     "ssh": "openssh-client",
 }
 """Program, or file -> its Debian package."""
-
-FREE = (*range(249, 255), *range(101, 200))
-"""Last octets for worker2 and up."""
 
 BOOT_SECONDS = 60.0
 POLL_SECONDS = 0.02
@@ -85,8 +90,8 @@ def up(say: Say, workers: int = 1, suites: Mapping[str, str] | None = None) -> N
     is rebuilt. Returns when every host answers SSH. Raises :class:`ToolkitError`.
     """
     began = time.monotonic()
-    wanted = _first_three() + _more_workers(workers)
-    chosen = _choose_suites(wanted, suites or {})
+    wanted = first_three() + more_workers(workers)
+    chosen = choose_suites(wanted, suites or {})
     trees = {machine: base.path(suite) for machine, suite in chosen.items()}
     with _one_at_a_time(say):
         ensure(PROGRAMS, say)
@@ -94,7 +99,7 @@ def up(say: Say, workers: int = 1, suites: Mapping[str, str] | None = None) -> N
         if not _is_whole():
             _remove_all()
             _make_state()
-        for machine in _standing_machines():
+        for machine in standing_machines():
             if machine not in trees or not machine.is_copy_of(trees[machine]):
                 _remove_machine(machine)
                 say(f"{machine.name} is gone")
@@ -110,15 +115,15 @@ def up(say: Say, workers: int = 1, suites: Mapping[str, str] | None = None) -> N
         for machine in wanted:
             _await_ssh(machine)
     if begun:
-        say(f"{_format_names(begun)}: up after {time.monotonic() - began:.1f} s")
+        say(f"{format_names(begun)}: up after {time.monotonic() - began:.1f} s")
     else:
-        say(f"{_format_names(wanted)}: up already, nothing to do")
+        say(f"{format_names(wanted)}: up already, nothing to do")
 
 
 def down(say: Say) -> None:
     """Remove every host, and all of the lab but the cached base tree and this checkout's key."""
     with _one_at_a_time(say):
-        gone = _format_names(_standing_machines())
+        gone = format_names(standing_machines())
         _remove_all()
     say(f"{gone}: gone" if gone else "the lab was down, nothing to do")
 
@@ -126,7 +131,7 @@ def down(say: Say) -> None:
 def status() -> list[HostStatus]:
     """How each host is. Needs no root."""
     rows = []
-    for machine in _known_machines():
+    for machine in known_machines():
         off = "starting" if machine.supervisors() else "down"
         state = "up" if machine.greets() else off
         suite = machine.source.name.split("-")[0] if machine.source else ""
@@ -136,7 +141,7 @@ def status() -> list[HostStatus]:
 
 def shell(host: str) -> int:
     """A shell on a host, as the deploy user over SSH. Returns the status it ended with."""
-    if not _find_machine(host).greets():
+    if not find_machine(host).greets():
         raise ToolkitError(f"lab host {host} does not answer: invoke lab.up")
     return subprocess.run(ssh(host), check=False).returncode
 
@@ -158,7 +163,7 @@ def ssh(host: str, *argv: str, user: str = base.USER) -> list[str]:
         "-i",
         str(KEY),
         *flags,
-        f"{user}@{_find_machine(host).address}",
+        f"{user}@{find_machine(host).address}",
         *argv,
     ]
 
@@ -168,7 +173,7 @@ def ssh(host: str, *argv: str, user: str = base.USER) -> list[str]:
 
 def run(host: str, argv: Sequence[str], input: str = "") -> subprocess.CompletedProcess[str]:
     """Run a command on a host as root, without SSH. Raises ToolkitError when it is off."""
-    return _find_machine(host).run(argv, input)
+    return find_machine(host).run(argv, input)
 
 
 def journal(host: str, *matches: str) -> list[str]:
@@ -185,79 +190,24 @@ def journal(host: str, *matches: str) -> list[str]:
 
 def power_off(host: str) -> None:
     """Pull a host's plug: no service is stopped, its disk stays as it is."""
-    _find_machine(host).kill()
+    find_machine(host).kill()
 
 
 def boot(host: str) -> None:
     """Switch a host on again and wait until it answers SSH."""
-    machine = _find_machine(host)
+    machine = find_machine(host)
     machine.boot()
     _await_ssh(machine)
 
 
 def unplug(host: str) -> None:
     """Take a host's network cable out: packets vanish without a word."""
-    _find_machine(host).set_link("down")
+    find_machine(host).set_link("down")
 
 
 def plug(host: str) -> None:
     """Put the cable back."""
-    _find_machine(host).set_link("up")
-
-
-# -- which hosts --------------------------------------------------------------------------
-
-
-def _first_three() -> list[Machine]:
-    groups: Mapping[str, Any] = yaml.safe_load(HOSTS.read_text())["all"]["children"]
-    return [
-        Machine(name, group, host["ansible_host"])
-        for group, content in groups.items()
-        for name, host in content["hosts"].items()
-    ]
-
-
-def _more_workers(workers: int) -> list[Machine]:
-    """The workers after the first."""
-    most = 1 + len(FREE)
-    if not 1 <= workers <= most:
-        raise ToolkitError(f"the lab can have 1 to {most} workers, not {workers}")
-    numbers = enumerate(FREE[: workers - 1], start=2)
-    return [Machine(f"worker{n}", "worker", f"198.18.10.{octet}") for n, octet in numbers]
-
-
-def _standing_machines() -> list[Machine]:
-    """The hosts that have a tree, whether they run or not."""
-    possible = _first_three() + _more_workers(1 + len(FREE))
-    return [machine for machine in possible if machine.folder.exists()]
-
-
-def _known_machines() -> list[Machine]:
-    """The three, whether they stand or not, and the workers that stand beside them."""
-    three = _first_three()
-    return three + [machine for machine in _standing_machines() if machine not in three]
-
-
-def _find_machine(host: str) -> Machine:
-    for machine in _known_machines():
-        if machine.name == host:
-            return machine
-    raise ToolkitError(f"the lab has no host {host}; it has {_format_names(_known_machines())}")
-
-
-def _choose_suites(machines: Sequence[Machine], suites: Mapping[str, str]) -> dict[Machine, str]:
-    """What each host is to be."""
-    names = [machine.name for machine in machines]
-    for name, suite in suites.items():
-        if name not in ("all", *names):
-            raise ToolkitError(f"the lab has no host {name}; it has all, {', '.join(names)}")
-        base.check(suite)
-    every = suites.get("all", base.SUITE)
-    return {machine: suites.get(machine.name, every) for machine in machines}
-
-
-def _format_names(machines: Sequence[Machine]) -> str:
-    return ", ".join(machine.name for machine in machines)
+    find_machine(host).set_link("up")
 
 
 # -- making and unmaking ------------------------------------------------------------------
@@ -298,7 +248,7 @@ def _make_state() -> None:
 
 def _remove_all() -> None:
     """Remove all there is of a lab, in whatever state it is."""
-    for machine in _standing_machines():
+    for machine in standing_machines():
         machine.kill()
     network.remove_network()
     while os.path.ismount(STATE):
