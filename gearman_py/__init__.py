@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Imported when first asked for: asyncio is half of what a command's start takes.
-_LATER = {
+# Imported on first use: asyncio takes half of the start time of a command.
+LAZY_IMPORTS = {
     "AsyncAdminClient": "gearman_py.admin.aio",
     "AsyncClient": "gearman_py.client.aio",
     "AsyncJob": "gearman_py.client.aio_job",
@@ -54,9 +54,9 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name not in LAZY_IMPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LATER[name]), name)
+    return getattr(import_module(LAZY_IMPORTS[name]), name)
 
 
 __all__ = [

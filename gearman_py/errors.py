@@ -1,8 +1,8 @@
-"""Every error that this package raises at its callers.
+"""All errors that this package raises to its callers.
 
-Each message is written for a person and stands alone; the same facts are on the error as
-attributes. What a reader would catch anyway is a base class too: ``TimeoutError`` of
-``JobTimeout``, ``ConnectionError`` of the two that mean that no server answers.
+Messages are written for people and stand alone; the facts are also attributes of the error.
+``JobTimeout`` is a ``TimeoutError``; the two errors that mean that no server answers are a
+``ConnectionError``.
 """
 
 from collections.abc import Sequence
@@ -10,28 +10,30 @@ from typing import Any, Protocol
 
 
 class FailedJob(Protocol):
-    """What an error knows of the job it is about."""
+    """What an error knows about its job."""
 
     @property
     def function(self) -> str: ...
     @property
     def handle(self) -> str: ...
     def snapshot(self) -> "FailedJob":
-        """The same facts without what ties them to this process: connections, locks."""
+        """The facts without connections and locks, which belong to this process."""
 
 
 class GearmanError(Exception):
-    """The base of all of them. Each can be copied and pickled, with its attributes."""
+    """The base class. All errors can be copied and pickled, with their attributes."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (type(self), self.args, self._facts())
+        return _restore_error, (type(self), self.args, self._pickled_facts())
 
-    def _facts(self) -> dict[str, Any]:
+    def _pickled_facts(self) -> dict[str, Any]:
         return vars(self)
 
 
-def _restored(kind: type[GearmanError], arguments: tuple[Any, ...], facts: dict[str, Any]) -> Any:
-    """What was pickled, without its constructor: that takes other arguments than it passes on."""
+def _restore_error(
+    kind: type[GearmanError], arguments: tuple[Any, ...], facts: dict[str, Any]
+) -> Any:
+    """Unpickle without the constructor, whose arguments differ from ``error.args``."""
     error = kind.__new__(kind)
     error.args = arguments
     vars(error).update(facts)
@@ -41,7 +43,7 @@ def _restored(kind: type[GearmanError], arguments: tuple[Any, ...], facts: dict[
 class ServerUnavailable(GearmanError, ConnectionError):
     """No server could be reached.
 
-    ``attempts`` holds what was tried: each server as ``host:port``, and why it failed.
+    ``attempts`` lists what was tried: each server as ``host:port``, and why it failed.
     """
 
     def __init__(self, attempts: Sequence[tuple[str, str]]) -> None:
@@ -51,25 +53,25 @@ class ServerUnavailable(GearmanError, ConnectionError):
 
 
 class ConnectionLost(GearmanError, ConnectionError):
-    """The connection to ``server`` ended while something was awaited on it.
+    """The connection to ``server`` ended before the answer.
 
-    For a job: with a ``handle`` the server had accepted it, and it may have run or may
-    run yet. Without one the server may or may not have seen it.
+    A job with a ``handle`` was accepted: it may have run or may still run. Without one, the
+    server may or may not have received it.
     """
 
     def __init__(self, server: str, why: str, *, handle: str = "") -> None:
         self.server = server
         self.handle = handle
-        fate = f"; job {handle} may have run or may run yet" if handle else ""
+        fate = f"; job {handle} may have run or may still run" if handle else ""
         super().__init__(f"lost the connection to {server}: {why}{fate}")
 
 
 class ProtocolError(GearmanError):
-    """A server sent what the Gearman protocol does not allow."""
+    """A server sent something that the Gearman protocol does not allow."""
 
 
 class SubmitError(GearmanError):
-    """A job was refused, most often by the server: its error ``code`` and ``text``."""
+    """A job was refused, usually by the server, with an error ``code`` and ``text``."""
 
     def __init__(self, code: str, text: str) -> None:
         self.code = code
@@ -78,17 +80,17 @@ class SubmitError(GearmanError):
 
 
 class QueueFull(SubmitError):
-    """The function has as many waiting jobs as the server was told to allow."""
+    """The queue of the function is full."""
 
 
 class ArgumentTooLarge(SubmitError):
-    """A unique is longer than 64 bytes, or a packet longer than client or server allow."""
+    """A unique is longer than 64 bytes, or a packet is larger than client or server allow."""
 
 
 class JobFailed(GearmanError):
-    """The worker said that the job failed; warnings sent before may say why.
+    """The worker reported that the job failed; earlier warnings may say why.
 
-    ``job`` is the Job; in a copy, or after pickle, a JobSnapshot of it.
+    ``job`` is the Job, or a JobSnapshot of it after a copy or pickling.
     """
 
     def __init__(self, job: FailedJob, why: str = "") -> None:
@@ -96,12 +98,12 @@ class JobFailed(GearmanError):
         reason = f": {why}" if why else ""
         super().__init__(f"{job.function} failed{reason} (job {job.handle})")
 
-    def _facts(self) -> dict[str, Any]:
+    def _pickled_facts(self) -> dict[str, Any]:
         return {**vars(self), "job": self.job.snapshot()}
 
 
 class JobException(JobFailed):
-    """The worker said that the job failed, and why: ``text``, or ``data`` as it was sent."""
+    """The worker reported why the job failed: ``text``, or ``data`` as it was sent."""
 
     def __init__(self, job: FailedJob, data: bytes) -> None:
         self.data = data
@@ -110,11 +112,11 @@ class JobException(JobFailed):
 
 
 class ResultTooLarge(JobFailed):
-    """The job ran, but the worker sent more at once than this client's ``max_packet``."""
+    """The job ran, but the worker sent a packet larger than the client's ``max_packet``."""
 
 
 class JobTimeout(GearmanError, TimeoutError):
-    """What was awaited did not come in time. The server was not told: a job may run yet."""
+    """A timeout. The server does not know about it: the job may still run."""
 
 
 class AdminError(GearmanError):

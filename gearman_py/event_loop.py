@@ -1,7 +1,7 @@
-"""The event loop of job server and workers: uvloop where it is installed, else asyncio's own.
+"""The event loop of job server and workers: uvloop if it is installed, else asyncio's own.
 
-asyncio's loop is slower, and a job server out of file descriptors leaves new connections
-waiting where uvloop lets it refuse them.
+asyncio's loop is slower, and when a job server runs out of file descriptors it leaves new
+connections waiting, where uvloop lets it refuse them.
 """
 
 import asyncio
@@ -11,6 +11,6 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     """A new event loop, for :class:`asyncio.Runner`."""
     try:
         import uvloop
-    except ImportError:  # it comes with the extra gearman_py[server]
+    except ImportError:  # it is part of the extra gearman_py[server]
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()

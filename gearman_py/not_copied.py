@@ -1,10 +1,10 @@
-"""Objects that own connections, and so belong to the process that made them."""
+"""Objects that own connections, and therefore belong to one process."""
 
 from typing import NoReturn
 
 
 class NotCopied:
-    """A base for what cannot be copied or pickled; ``_instead`` says what to do."""
+    """Base class of objects that cannot be copied or pickled; ``_instead`` is advice."""
 
     _instead = "make one in each process"
 

@@ -1,4 +1,4 @@
-"""What asyncio makes serves one event loop: connections, locks, events."""
+"""Objects that belong to one event loop: connections, locks, events."""
 
 import asyncio
 import socket
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 class PerLoop(Generic[T]):
-    """One ``T`` for each event loop that asks for it; loops may run in several threads.
+    """One ``T`` for each event loop that uses it; loops may run in several threads.
 
-    ``drop`` is given those of loops that were closed, when another loop asks.
+    ``drop`` is called with the objects of closed loops, when another loop asks for its own.
     """
 
     def __init__(self, make: Callable[[], T], drop: Callable[[T], object]) -> None:
@@ -22,7 +22,7 @@ class PerLoop(Generic[T]):
         self._lock = Lock()
 
     def here(self) -> T:
-        """The one of the running event loop, made when there is none yet."""
+        """The object of the running event loop; made on first use."""
         loop, latest = asyncio.get_running_loop(), self._latest
         if latest is not None and latest[0] is loop:
             return latest[1]
@@ -34,7 +34,7 @@ class PerLoop(Generic[T]):
         return made
 
     def take_others(self) -> list[tuple[asyncio.AbstractEventLoop, T]]:
-        """Those of all other event loops, closed or running, which are forgotten here."""
+        """Remove and return the objects of all other event loops, closed or running."""
         here = asyncio.get_running_loop()
         with self._lock:
             others = [(loop, made) for loop, made in self._made.items() if loop is not here]
@@ -44,17 +44,19 @@ class PerLoop(Generic[T]):
 
 
 def at_shutdown(close: Callable[[], Awaitable[object]]) -> object:
-    """Have ``close()`` awaited when the running event loop shuts down, as asyncio.run() makes it
-    do, while what is returned is kept."""
-    ending = _ending(close)
+    """Have ``close()`` awaited when the running event loop shuts down, as asyncio.run() does.
+
+    It is, as long as the returned object is kept.
+    """
+    ending = _close_at_end(close)
     try:
-        ending.__anext__().send(None)  # from now on it is one that the loop has to end
+        ending.__anext__().send(None)  # started: the loop closes it at shutdown
     except StopIteration:
         pass
     return ending
 
 
-async def _ending(close: Callable[[], Awaitable[object]]) -> AsyncGenerator[None, None]:
+async def _close_at_end(close: Callable[[], Awaitable[object]]) -> AsyncGenerator[None, None]:
     try:
         yield
     finally:
@@ -62,10 +64,10 @@ async def _ending(close: Callable[[], Awaitable[object]]) -> AsyncGenerator[None
 
 
 def hang_up(transport: asyncio.BaseTransport | None) -> None:
-    """End a connection of an event loop that was closed without a shutdown."""
+    """Close a connection whose event loop was closed without a shutdown."""
     peer = None if transport is None else transport.get_extra_info("socket")
     try:
         if peer is not None:
             peer.shutdown(socket.SHUT_RDWR)
     except (OSError, TypeError):
-        pass  # it has ended; uvloop's sockets have no shutdown, and end with their transport
+        pass  # it has ended; uvloop's sockets have no shutdown and end with their transport

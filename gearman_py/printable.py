@@ -1,10 +1,10 @@
-"""Text that others chose, made harmless for terminals and for logs of one line an entry."""
+"""Untrusted text made harmless for terminals and for logs with one line per entry."""
 
 import logging
 
 
 def printable(text: str, keep: str = "\n\t") -> str:
-    """``text`` without what a terminal would obey, but with the control characters to ``keep``."""
+    """``text`` with control characters escaped, except those to ``keep``."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
@@ -13,9 +13,9 @@ def printable(text: str, keep: str = "\n\t") -> str:
 class EntryFormatter(logging.Formatter):
     """Formats log entries so that none can look like two.
 
-    Names and errors of others are in them. What an entry holds besides its first line is
-    indented, so it begins as no entry does; systemd takes a priority only from the beginning of
-    a line, too (``<3>``, man sd-daemon).
+    They contain names and errors from peers. Lines after the first are indented, so that they do
+    not look like an entry; systemd reads a priority only at the start of a line, too (``<3>``,
+    man sd-daemon).
     """
 
     def format(self, record: logging.LogRecord) -> str:

@@ -1,4 +1,4 @@
-"""Fixtures that pytest finds where this package is installed. They cost nothing until used."""
+"""Fixtures for pytest, available wherever this package is installed; free until used."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def gearman_server() -> Iterator["Server"]:
-    """A job server of ours in this process; ``gearman_server.address`` is where."""
+    """A job server in this process, at ``gearman_server.address``."""
     from gearman_py import testing
 
     with testing.server() as server:
@@ -21,7 +21,7 @@ def gearman_server() -> Iterator["Server"]:
 
 @pytest.fixture
 def gearman_client(gearman_server: "Server") -> Iterator["Client"]:
-    """A client of ``gearman_server`` that waits ten seconds for a result."""
+    """A client of ``gearman_server`` with a timeout of 10 seconds."""
     from gearman_py.client.sync import Client
 
     with Client(gearman_server.address, timeout=10) as client:

@@ -1,11 +1,11 @@
-"""Words to systemd: READY=1, STATUS=..., WATCHDOG=1 (man sd_notify). Silent without systemd."""
+"""Notifications to systemd: READY=1, STATUS=..., WATCHDOG=1 (man sd_notify), if there is one."""
 
 import os
 import socket
 
 
 def notify(*lines: str) -> None:
-    """Send state lines to the service manager, when there is one that listens."""
+    """Send state lines to the service manager, if there is one."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path.startswith(("/", "@")):
         return
@@ -14,11 +14,11 @@ def notify(*lines: str) -> None:
             manager.connect("\0" + path[1:] if path[0] == "@" else path)
             manager.sendall("\n".join(lines).encode())
         except OSError:
-            pass  # a manager that went away is no reason to stop serving
+            pass  # keep serving without a service manager
 
 
 def watchdog_interval() -> float | None:
-    """Seconds between WATCHDOG=1 pings, half of what systemd allows; None: it is off."""
+    """Seconds between WATCHDOG=1 pings, half of what systemd allows; None if it is off."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     watched = os.environ.get("WATCHDOG_PID", str(os.getpid()))
     if not microseconds.isdigit() or watched != str(os.getpid()):

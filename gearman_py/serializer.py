@@ -1,7 +1,7 @@
-"""Objects to workloads and back, for those who do not want to handle bytes.
+"""Conversion of objects to workloads and back.
 
-Gearman's peers may be written in anything: what goes over the wire must be readable by all
-of them, so JSON is here and pickle is not (it would also let a client run code in a worker).
+Gearman's peers may be written in any language and must be able to read workloads: hence JSON, and
+not pickle, which would also let a client run code in a worker.
 """
 
 import json
@@ -9,13 +9,13 @@ from typing import Any, Protocol
 
 
 class Serializer(Protocol):
-    """Two functions: an object, or a module such as pickle; their parameters may have any names."""
+    """An object or module with these two functions; parameter names do not matter."""
 
     def dumps(self, value: Any, /) -> bytes:
-        """The workload that stands for ``value``. May raise TypeError or ValueError."""
+        """Encode ``value`` as a workload. May raise TypeError or ValueError."""
 
     def loads(self, data: bytes, /) -> Any:
-        """The value of a workload. May raise ValueError."""
+        """Decode a workload. May raise ValueError."""
 
 
 class _Json:
@@ -23,7 +23,7 @@ class _Json:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
     def loads(self, data: bytes) -> Any:
-        return json.loads(data) if data else None  # an empty result is how a peer says nothing
+        return json.loads(data) if data else None  # peers without a result send an empty one
 
     def __repr__(self) -> str:
         return "JSON"

@@ -1,10 +1,10 @@
-"""For people who write workers and clients: a real job server inside the test.
+"""For tests of workers and clients: a real job server inside the test process.
 
 with server() as jobs, running(worker):
     assert Client(jobs.address).do("shout", "hello") == b"HELLO"
 
-pytest finds the same as fixtures: ``gearman_server`` and ``gearman_client``. A function alone
-needs no server: ``shout(job("hello"))``.
+pytest has the fixtures ``gearman_server`` and ``gearman_client``. To test only a function, no
+server is needed: ``shout(job("hello"))``.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from gearman_py.worker.job import Data, WorkerJob, as_bytes
 from gearman_py.worker.session import Assignment
 from gearman_py.worker.worker import Worker
 
-_LIMIT = 10.0  # seconds in which what a test waits for must come about
+WAIT_TIMEOUT = 10.0  # seconds
 
 
 class Server:
@@ -35,9 +35,9 @@ class Server:
 
     def __init__(self) -> None:
         self._port: Future[int] = Future()
-        self._thread = threading.Thread(target=self._run, name="gearman-server", daemon=True)
+        self._thread = threading.Thread(target=self._run_server, name="gearman-server", daemon=True)
         self._thread.start()
-        self.port = self._port.result(_LIMIT)
+        self.port = self._port.result(WAIT_TIMEOUT)
         self.address = f"127.0.0.1:{self.port}"
 
     def wait_for(
@@ -47,11 +47,11 @@ class Server:
         workers: int = 0,
         waiting: int | None = None,
         running: int | None = None,
-        timeout: float = _LIMIT,
+        timeout: float = WAIT_TIMEOUT,
     ) -> None:
-        """Wait until ``function`` has so many workers at least, and just so many jobs.
+        """Wait until ``function`` has at least ``workers``, and exactly the given jobs.
 
-        Raises TimeoutError with how it stands after ``timeout`` seconds.
+        Raises TimeoutError, which shows the current counts, after ``timeout`` seconds.
         """
         deadline = time.monotonic() + timeout
         with AdminClient(self.address) as admin:
@@ -66,19 +66,19 @@ class Server:
                     return
                 if time.monotonic() > deadline:
                     stand = rows[0] if rows else f"{function} is not known"
-                    raise TimeoutError(f"it did not come about in {timeout:g} s: {stand}")
+                    raise TimeoutError(f"timed out after {timeout:g} s: {stand}")
                 time.sleep(0.005)
 
     def close(self) -> None:
-        """Stop it; its connections end."""
+        """Stop the server and close its connections."""
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(_LIMIT)
+        self._thread.join(WAIT_TIMEOUT)
 
-    def _run(self) -> None:
+    def _run_server(self) -> None:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(self._serve())
+            runner.run(self._serve_until_stop())
 
-    async def _serve(self) -> None:
+    async def _serve_until_stop(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         queues = Queues(b"H:test", first=1, function_first=False, rotate=True, wakeup=1)
@@ -89,13 +89,13 @@ class Server:
         server.close()
         for connection in listener.connections.values():
             connection.transport.abort()
-        while listener.connections:  # noqa: ASYNC110  they go in the loop's next turns
+        while listener.connections:  # noqa: ASYNC110  they end within a few iterations of the loop
             await asyncio.sleep(0)
 
 
 @contextmanager
 def server() -> Iterator[Server]:
-    """A job server on a free port, for as long as the block lasts."""
+    """A job server on a free port while the block lasts."""
     running = Server()
     try:
         yield running
@@ -105,13 +105,13 @@ def server() -> Iterator[Server]:
 
 @contextmanager
 def running(worker: Worker) -> Iterator[Worker]:
-    """Has the worker serve in a thread while the block lasts, from when servers know it.
+    """Run the worker in a thread while the block lasts; the block starts once it is registered.
 
-    At the end it drains; what went wrong in it is raised then.
+    At the end the worker drains, and its error is raised if it failed.
     """
     started: Future[Callable[[], object]] = Future()
 
-    async def serve() -> None:
+    async def serve_until_drained() -> None:
         loop = asyncio.get_running_loop()
         serving = asyncio.create_task(worker.serve())
         registered = asyncio.create_task(worker.registered())
@@ -122,34 +122,34 @@ def running(worker: Worker) -> Iterator[Worker]:
 
     outcome: Future[None] = Future()
 
-    def run() -> None:
+    def run_worker() -> None:
         try:
-            outcome.set_result(asyncio.run(serve()))
+            outcome.set_result(asyncio.run(serve_until_drained()))
         except BaseException as error:
             outcome.set_exception(error)
 
-    threading.Thread(target=run, name="gearman-worker", daemon=True).start()
-    drain = started.result(_LIMIT)
+    threading.Thread(target=run_worker, name="gearman-worker", daemon=True).start()
+    drain = started.result(WAIT_TIMEOUT)
     try:
         yield worker
     finally:
         try:
             drain()
         except RuntimeError:
-            pass  # it has ended already, and its outcome says how
-        outcome.result(_LIMIT)
+            pass  # it has ended already; its outcome follows
+        outcome.result(WAIT_TIMEOUT)
 
 
 class RecordedJob(WorkerJob):
-    """A job for calling a function directly; what the function sends is kept."""
+    """A job for calling a function directly; it keeps what the function sends."""
 
     def __init__(self, assignment: Assignment, serializer: Serializer | None) -> None:
-        super().__init__(assignment, "a test", self._record, serializer)
+        super().__init__(assignment, "a test", self._record_packet, serializer)
         self.data: list[bytes] = []
         self.warnings: list[bytes] = []
         self.status: tuple[int, int] | None = None
 
-    def _record(self, packet: Packet, *arguments: bytes) -> None:
+    def _record_packet(self, packet: Packet, *arguments: bytes) -> None:
         if packet is Packet.WORK_DATA:
             self.data.append(arguments[0])
         elif packet is Packet.WORK_WARNING:
@@ -165,5 +165,5 @@ def job(
     unique: str = "",
     serializer: Serializer | None = None,
 ) -> RecordedJob:
-    """A job to give to a function: ``data``, ``warnings`` and ``status`` are what it sends."""
+    """A job to call a function with; ``data``, ``warnings`` and ``status`` keep what it sends."""
     return RecordedJob(Assignment("H:test:1", function, unique, as_bytes(workload)), serializer)

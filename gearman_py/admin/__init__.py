@@ -1,1 +1,1 @@
-"""Look after a job server: ``AdminClient`` speaks the text protocol that shares its port."""
+"""Administration of a job server: ``AdminClient`` speaks the text protocol on the same port."""

@@ -1,4 +1,4 @@
-"""What a job server is asked and says of itself, and how its lines are read. No I/O."""
+"""Administrative commands and the parsing of their answers, without I/O."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class FunctionStatus(NamedTuple):
-    """A function: its jobs, how many of them run, and the workers that can do them."""
+    """A function: its jobs, how many of them run, and the workers that serve it."""
 
     name: str
     total: int
@@ -20,19 +20,19 @@ class FunctionStatus(NamedTuple):
 
     @property
     def waiting(self) -> int:
-        """Jobs that no worker has taken yet."""
+        """The jobs that no worker has taken yet."""
         return self.total - self.running
 
     @classmethod
-    def parse(cls, line: str) -> "FunctionStatus":
-        """Read a line of ``status``."""
+    def from_line(cls, line: str) -> "FunctionStatus":
+        """Parse a line of ``status``."""
         name, *counts = line.rsplit("\t", 3)
         total, running, workers = map(int, counts)
         return cls(name, total, running, workers)
 
 
 class PriorityStatus(NamedTuple):
-    """A function: its waiting jobs by priority, and the workers that can do them."""
+    """A function: its waiting jobs by priority, and the workers that serve it."""
 
     name: str
     high: int
@@ -41,33 +41,33 @@ class PriorityStatus(NamedTuple):
     workers: int
 
     @classmethod
-    def parse(cls, line: str) -> "PriorityStatus":
-        """Read a line of ``prioritystatus``."""
+    def from_line(cls, line: str) -> "PriorityStatus":
+        """Parse a line of ``prioritystatus``."""
         name, *counts = line.rsplit("\t", 4)
         high, normal, low, workers = map(int, counts)
         return cls(name, high, normal, low, workers)
 
 
 class WorkerInfo(NamedTuple):
-    """A connection of the server; one without functions is a client's."""
+    """A connection of the server; a client's has no functions."""
 
     fd: int
     address: str
-    client_id: str  # "-": it gave none
+    client_id: str  # "-" if it has none
     functions: tuple[str, ...]
 
     @classmethod
-    def parse(cls, line: str, known: Iterable[str] = ()) -> "WorkerInfo":
-        """Read a line of ``workers``; ``known`` are the functions of the server.
+    def from_line(cls, line: str, known: Iterable[str] = ()) -> "WorkerInfo":
+        """Parse a line of ``workers``; ``known`` are the functions of the server.
 
-        A line separates names by spaces and does not quote them. A name with a space is one
-        name if it is known; where such names overlap, the longest counts.
+        A line separates names by spaces without quoting them. A name that contains a space is
+        recognized if it is known; where such names overlap, the longest one is taken.
         """
         names = frozenset(known)
         spaced = sorted((name for name in names if " " in name), key=len, reverse=True)
         head, _, tail = line.rpartition(" :")
         functions = tuple(tail.split())
-        for mark in re.finditer(" :", line):  # an id or a name may hold one too
+        for mark in re.finditer(" :", line):  # an id or a name may contain one too
             found = tuple(_split_names(line[mark.end() + 1 :], spaced))
             if names.issuperset(found):
                 head, functions = line[: mark.start()], found
@@ -77,7 +77,7 @@ class WorkerInfo(NamedTuple):
 
 
 class JobInfo(NamedTuple):
-    """A job: its handle, how often it was given out again, and how the server keeps it."""
+    """A job: its handle, how often it was retried, and whether a client waits for it."""
 
     handle: str
     retries: int
@@ -85,8 +85,8 @@ class JobInfo(NamedTuple):
     background: bool
 
     @classmethod
-    def parse(cls, line: str) -> "JobInfo":
-        """Read a line of ``show jobs``."""
+    def from_line(cls, line: str) -> "JobInfo":
+        """Parse a line of ``show jobs``."""
         handle, *facts = line.rsplit("\t", 3)
         retries, ignored, background = map(int, facts)
         return cls(handle, retries, bool(ignored), bool(background))
@@ -108,8 +108,10 @@ def value_of(server: Server, line: str) -> str:
     return line.removeprefix("OK").strip()
 
 
-def rows(server: Server, command: str, lines: list[str], parse: Callable[[str], T]) -> list[T]:
-    """A listing, each line read by ``parse``. Raises AdminError for one that it cannot read."""
+def parse_rows(
+    server: Server, command: str, lines: list[str], parse: Callable[[str], T]
+) -> list[T]:
+    """Parse each line of a listing. Raises AdminError for a line that cannot be parsed."""
     found = []
     for line in lines:
         try:
@@ -119,21 +121,21 @@ def rows(server: Server, command: str, lines: list[str], parse: Callable[[str], 
     return found
 
 
-def word(name: str) -> str:
-    """``name`` as a word of a command. Raises ValueError for what cannot be one."""
+def check_word(name: str) -> str:
+    """``name`` as a word of a command. Raises ValueError if it cannot be one."""
     if not name or any(c.isspace() or not c.isprintable() for c in name):
         raise ValueError(
-            f"{name!r} cannot be sent: in the text protocol a space ends a name "
-            "(jobs of such a function run; to limit or drop it, give it another name)"
+            f"{name!r} cannot be sent: the text protocol separates words by spaces "
+            "(jobs of such a function run, but it cannot be limited or dropped)"
         )
     return name
 
 
-def max_queue(
+def max_queue_command(
     function: str, limit: int | None, high: int | None, normal: int | None, low: int | None
 ) -> str:
-    """The command that limits a function's queue. Raises ValueError."""
+    """The command that limits the queue of a function. Raises ValueError."""
     limits = [limit if own is None else own for own in (high, normal, low)]
     if any(one is not None and one < 1 for one in limits):
-        raise ValueError(f"a limit of {limits} jobs would refuse them all: None is no limit")
-    return f"maxqueue {word(function)} {' '.join(str(one or 0) for one in limits)}"
+        raise ValueError(f"limits {limits}: expected 1 or more, or None for no limit")
+    return f"maxqueue {check_word(function)} {' '.join(str(one or 0) for one in limits)}"

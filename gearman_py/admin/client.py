@@ -1,7 +1,7 @@
-"""The administrative client: a line to the server, a line or a listing back.
+"""The administrative client: it sends a line, and the answer is a line or a listing.
 
-A listing ends with a line that is a single ``.``; the C server needs CR LF after
-``create function``, and takes it everywhere.
+A listing ends with a line that is a single ``.``. Commands end with CR LF: the C server needs it
+after ``create function`` and accepts it everywhere.
 """
 
 import socket
@@ -15,10 +15,10 @@ from gearman_py.admin.answers import (
     JobInfo,
     PriorityStatus,
     WorkerInfo,
-    max_queue,
-    rows,
+    check_word,
+    max_queue_command,
+    parse_rows,
     value_of,
-    word,
 )
 from gearman_py.errors import ConnectionLost, JobTimeout, ServerUnavailable
 from gearman_py.net.dial import connect
@@ -30,12 +30,12 @@ T = TypeVar("T")
 
 
 class AdminClient(NotCopied):
-    """Asks one job server: the first of ``servers`` (as in Client) that can be reached.
+    """Administers one job server: the first of ``servers`` (as in Client) that can be reached.
 
-    ``server`` is the one; ``passed_over`` holds those before it, and why each failed. Nothing
-    is connected before the first question. Limits are in seconds. Every question raises
-    ServerUnavailable, ConnectionLost, AdminError (the server refused it), or TimeoutError
-    after ``timeout``.
+    ``server`` is that server; ``passed_over`` lists those before it and why each failed. The
+    connection is opened on first use. Timeouts are in seconds. All methods raise
+    ServerUnavailable, ConnectionLost, AdminError (the server refused), or JobTimeout after
+    ``timeout``.
     """
 
     def __init__(
@@ -61,48 +61,48 @@ class AdminClient(NotCopied):
         self.close()
 
     def status(self) -> list[FunctionStatus]:
-        """Every function the server knows."""
-        return self._table("status", FunctionStatus.parse)
+        """All functions the server knows."""
+        return self._ask_listing("status", FunctionStatus.from_line)
 
     def priority_status(self) -> list[PriorityStatus]:
-        """Every function, with its waiting jobs by priority."""
-        return self._table("prioritystatus", PriorityStatus.parse)
+        """All functions, with their waiting jobs by priority."""
+        return self._ask_listing("prioritystatus", PriorityStatus.from_line)
 
     def workers(self) -> list[WorkerInfo]:
-        """Every connection of the server, clients and this one too.
+        """All connections of the server, including clients and this one.
 
-        Asks for the functions first: only by them can a name with a space be told from two.
+        It asks for the functions first, to recognize names that contain spaces.
         """
         known = [row.name for row in self.status()]
-        return self._table("workers", partial(WorkerInfo.parse, known=known))
+        return self._ask_listing("workers", partial(WorkerInfo.from_line, known=known))
 
     def jobs(self) -> list[JobInfo]:
-        """Every job the server holds."""
-        return self._table("show jobs", JobInfo.parse)
+        """All jobs of the server."""
+        return self._ask_listing("show jobs", JobInfo.from_line)
 
     def unique_jobs(self) -> list[str]:
-        """The unique of every job the server holds."""
+        """The uniques of all jobs of the server."""
         return self.listing("show unique jobs")
 
     def version(self) -> str:
-        """The server's version, such as "1.1.20"."""
+        """The version of the server, such as "1.1.20"."""
         return self.value("version")
 
     def pid(self) -> int:
-        """The server's process id."""
+        """The process id of the server."""
         return int(self.value("getpid"))
 
     def verbose(self) -> str:
-        """How much the server logs: ERROR, INFO, ..."""
+        """The log level of the server: ERROR, INFO, ..."""
         return self.value("verbose")
 
     def create_function(self, name: str) -> None:
-        """Let the server know a function before any worker does."""
-        self.value(f"create function {word(name)}")
+        """Create a function before any worker registers it."""
+        self.value(f"create function {check_word(name)}")
 
     def drop_function(self, name: str) -> None:
-        """Let the server forget a function. AdminError while it has workers or jobs."""
-        self.value(f"drop function {word(name)}")
+        """Drop a function. Raises AdminError while it has workers or jobs."""
+        self.value(f"drop function {check_word(name)}")
 
     def max_queue(
         self,
@@ -113,40 +113,40 @@ class AdminClient(NotCopied):
         normal: int | None = None,
         low: int | None = None,
     ) -> None:
-        """Refuse jobs of a function (QueueFull) while it has so many.
+        """Refuse more jobs of a function (QueueFull) while it has this many.
 
-        ``high``, ``normal`` and ``low`` are for jobs of that priority, ``limit`` for those
-        without their own; None is no limit. All jobs of the function are counted, of any
-        priority, and running ones too, as C gearmand does.
+        ``high``, ``normal`` and ``low`` limit jobs of that priority, ``limit`` the priorities
+        without a limit of their own; None means no limit. As in C gearmand, all jobs of the
+        function count, whatever their priority, including those that run.
         """
-        command = max_queue(function, limit, high, normal, low)
-        self.create_function(function)  # the C server limits only what it knows
+        command = max_queue_command(function, limit, high, normal, low)
+        self.create_function(function)  # the C server limits only known functions
         self.value(command)
 
     def ping(self) -> float:
-        """The seconds that an answer takes."""
+        """The round-trip time in seconds."""
         start = monotonic()
         self.value("version")
         return monotonic() - start
 
     def cancel(self, handle: str) -> None:
-        """Take a waiting job from its queue."""
-        self.value(f"cancel job {word(handle)}")
+        """Remove a waiting job from its queue."""
+        self.value(f"cancel job {check_word(handle)}")
 
     def shutdown(self, *, graceful: bool = False) -> None:
-        """Stop the server, after its jobs if ``graceful``. Only its admin socket obeys."""
+        """Stop the server, after its jobs if ``graceful``. Works only on its admin socket."""
         self.value("shutdown graceful" if graceful else "shutdown")
 
     def value(self, command: str) -> str:
-        """The server's one-line answer, without its OK. Raises AdminError for ERR."""
-        self._send(command)
-        return value_of(self.server, self._line())
+        """Send a command; return its one-line answer without OK. Raises AdminError for ERR."""
+        self._send_command(command)
+        return value_of(self.server, self._read_line())
 
     def listing(self, command: str) -> list[str]:
-        """The server's answer in lines, without the final ``.``"""
-        self._send(command)
+        """Send a command; return the lines of its answer, without the final ``.``"""
+        self._send_command(command)
         lines: list[str] = []
-        while (line := self._line()) != ".":
+        while (line := self._read_line()) != ".":
             if not lines and line.startswith("ERR "):
                 value_of(self.server, line)
             lines.append(line)
@@ -158,20 +158,20 @@ class AdminClient(NotCopied):
             self._socket.close()
             self._socket = None
 
-    def _table(self, command: str, parse: Callable[[str], T]) -> list[T]:
-        return rows(self.server, command, self.listing(command), parse)
+    def _ask_listing(self, command: str, parse: Callable[[str], T]) -> list[T]:
+        return parse_rows(self.server, command, self.listing(command), parse)
 
-    def _send(self, command: str) -> None:
+    def _send_command(self, command: str) -> None:
         if self._socket is None:
-            self._socket = self._connect()
+            self._socket = self._open_connection()
             self._unread = b""
         self._deadline = monotonic() + self._timeout
         try:
             self._socket.sendall(command.encode() + b"\r\n")
         except OSError as error:
-            self._lost(why_not(error))
+            self._raise_lost(why_not(error))
 
-    def _connect(self) -> socket.socket:
+    def _open_connection(self) -> socket.socket:
         self.passed_over = []
         for server in self._servers:
             try:
@@ -183,14 +183,14 @@ class AdminClient(NotCopied):
                 return connection
         raise ServerUnavailable(self.passed_over)
 
-    def _line(self) -> str:
+    def _read_line(self) -> str:
         while b"\n" not in self._unread:
-            self._unread += self._receive()
+            self._unread += self._receive_bytes()
         line, _, self._unread = self._unread.partition(b"\n")
         return line.removesuffix(b"\r").decode(errors="backslashreplace")
 
-    def _receive(self) -> bytes:
-        assert self._socket is not None  # noqa: S101  for mypy: _send made it
+    def _receive_bytes(self) -> bytes:
+        assert self._socket is not None  # noqa: S101  for mypy: _send_command made it
         self._socket.settimeout(max(0.001, self._deadline - monotonic()))
         try:
             data = self._socket.recv(65536)
@@ -198,11 +198,11 @@ class AdminClient(NotCopied):
             self.close()
             raise JobTimeout(f"{self.server} did not answer within {self._timeout:g} s") from None
         except OSError as error:
-            self._lost(why_not(error))
+            self._raise_lost(why_not(error))
         if not data:
-            self._lost("it closed the connection")
+            self._raise_lost("it closed the connection")
         return data
 
-    def _lost(self, why: str) -> NoReturn:
+    def _raise_lost(self, why: str) -> NoReturn:
         self.close()
         raise ConnectionLost(str(self.server), why) from None

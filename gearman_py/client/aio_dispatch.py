@@ -16,7 +16,7 @@ from gearman_py.client.session import Question, Session, read_status
 from gearman_py.errors import ConnectionLost, GearmanError, JobTimeout, ServerUnavailable
 from gearman_py.net.aio_dial import open_connection
 from gearman_py.net.servers import Server, why_not
-from gearman_py.net.tls import TURNED_AWAY
+from gearman_py.net.tls import REFUSED_AT_ONCE
 from gearman_py.per_loop import at_shutdown, hang_up
 
 _CLOSED = "closed by this client"
@@ -295,6 +295,6 @@ class _AsyncConnection(asyncio.Protocol):
         if error is not None:
             self.session.lose_connection(why_not(error))
         elif self.transport.get_extra_info("ssl_object") and not self.session.created_size:
-            self.session.lose_connection(TURNED_AWAY)
+            self.session.lose_connection(REFUSED_AT_ONCE)
         else:
             self.session.lose_connection("it closed the connection")

@@ -259,7 +259,7 @@ class ConnectionPool:
                 self._drop_if_gone(silent)
 
     def _drop_if_gone(self, connection: PooledConnection) -> None:
-        if keepalive.gone(connection.socket):
+        if keepalive.peer_gone(connection.socket):
             connection.session.lose_connection("it does not answer")
             self._drop_connection(connection)
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 from weakref import finalize
 
-from gearman_py.admin.answers import WorkerInfo, rows
+from gearman_py.admin.answers import WorkerInfo, parse_rows
 from gearman_py.admin.client import AdminClient
 from gearman_py.client.sync import Client
 from gearman_py.compat.connection_manager import GearmanConnectionManager, Host, Name, as_text
@@ -64,7 +64,7 @@ class GearmanAdminClient(GearmanConnectionManager):
                     "client_id": one.client_id,
                     "tasks": one.functions,
                 }
-                for one in rows(admin.server, "workers", lines, WorkerInfo.parse)
+                for one in parse_rows(admin.server, "workers", lines, WorkerInfo.from_line)
             )
 
     def get_jobs(self) -> tuple[Row, ...]:

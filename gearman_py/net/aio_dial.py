@@ -1,4 +1,4 @@
-"""Connecting to a job server on asyncio; by itself, as importing asyncio takes its time."""
+"""Connecting to a job server with asyncio; its own module, because importing asyncio is slow."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,17 +20,17 @@ async def open_connection(make: Callable[[], P], server: Server) -> P:
             make, server.host, server.port, ssl=context
         )
         keepalive.watch(transport.get_extra_info("socket"))
-        _look(loop, transport)
+        _check_alive(loop, transport)
     else:
         _, protocol = await loop.create_unix_connection(make, server.path)
     return protocol
 
 
-def _look(loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
-    """End a connection whose other end is gone, as :mod:`gearman_py.net.keepalive` wants it."""
+def _check_alive(loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
+    """Abort a connection whose peer is gone; see :mod:`gearman_py.net.keepalive`."""
     if transport.is_closing():
         return
-    if keepalive.gone(transport.get_extra_info("socket")):
+    if keepalive.peer_gone(transport.get_extra_info("socket")):
         transport.abort()
     else:
-        loop.call_later(keepalive.INTERVAL, _look, loop, transport)
+        loop.call_later(keepalive.INTERVAL, _check_alive, loop, transport)

@@ -1,4 +1,4 @@
-"""Connecting to a job server, by TCP or by a Unix socket."""
+"""Connecting to a job server over TCP or a Unix socket."""
 
 import socket
 
@@ -13,9 +13,9 @@ def connect(server: Server, timeout: float | None) -> socket.socket:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         keepalive.watch(connection)
         if server.tls is not None:
-            from gearman_py.net.tunnel import tunnel  # few need it, and it takes its time
+            from gearman_py.net.tunnel import open_tunnel  # few need it, and importing ssl is slow
 
-            return tunnel(connection, server.tls, server.host)
+            return open_tunnel(connection, server.tls, server.host)
         return connection
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(timeout)

@@ -1,25 +1,25 @@
-"""Noticing that the other end of a connection is gone when nothing says so.
+"""Noticing that a peer is gone although its connection was never closed.
 
-A host that lost its power, or a cable that was pulled, ends no connection: whoever waits for it
-waits for ever. Keepalive asks an end that is silent, but not while something that was sent is
-unacknowledged (tcp(7)); Linux by itself takes a quarter of an hour to give that up.
-TCP_USER_TIMEOUT would bound it, but since Linux 5.11 it also ends a connection whose other end
-answers and has had no room for what was sent for so long: a slow reader, or a server that is busy.
-So who waits asks :func:`gone` now and then.
+A host that loses power or its network does not close its connections, and whoever waits for it
+would wait indefinitely. TCP keepalive probes a silent peer, but not while sent data is
+unacknowledged (tcp(7)); Linux then takes a quarter of an hour to give up. TCP_USER_TIMEOUT would
+limit that, but since Linux 5.11 it also ends a connection to a peer that answers but has had no
+room for the data for that long: a slow reader or a busy server. So code that waits calls
+:func:`peer_gone` from time to time.
 """
 
 import socket
 from struct import Struct
 from typing import Protocol
 
-# Of struct tcp_info (linux/tcp.h): retransmits, probes, how many milliseconds ago something was
-# acknowledged.
+# Of struct tcp_info (linux/tcp.h): retransmits, probes, milliseconds since the last
+# acknowledgement.
 _INFORMATION = Struct("2xBB4x48xI")
 IDLE, INTERVAL, COUNT = 60, 10, 3  # 90 seconds until a connection is given up
 
 
 class Tunable(Protocol):
-    """A socket, or what an event loop has in its place."""
+    """A socket, or the substitute that an event loop provides."""
 
     def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
 
@@ -27,10 +27,10 @@ class Tunable(Protocol):
 def watch(
     connection: Tunable, idle: int = IDLE, interval: int = INTERVAL, count: int = COUNT
 ) -> None:
-    """Give a TCP connection up when its silent end does not answer; so do those that it accepts.
+    """Turn on keepalive for a TCP connection, or for those that a listening socket accepts.
 
-    ``idle`` seconds of silence are let pass, then it is asked ``count`` times every
-    ``interval`` seconds.
+    After ``idle`` seconds of silence the peer is probed ``count`` times, ``interval`` seconds
+    apart.
     """
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (
@@ -41,21 +41,21 @@ def watch(
         connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def gone(connection: socket.socket) -> bool:
-    """Whether the other end of a TCP connection does not answer that what was sent has come."""
+def peer_gone(connection: socket.socket) -> bool:
+    """Whether the peer of a TCP connection no longer acknowledges what is sent."""
     if connection.family == socket.AF_UNIX:
         return False
     try:
         information = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFORMATION.size)
         retransmits, probes, last_answer = _INFORMATION.unpack(information)
-        # Where there is no room, the kernel asks every two minutes, and is answered at once.
-        return bool(retransmits + probes > 1 and last_answer > _silence(connection))
+        # A peer without room is probed every two minutes, and answers at once.
+        return bool(retransmits + probes > 1 and last_answer > _max_silence(connection))
     except OSError:
-        return False  # it has ended already, and is about to be told of
+        return False  # it has ended, which will be reported
 
 
-def _silence(connection: socket.socket) -> int:
-    """How long the other end may be silent, in milliseconds."""
+def _max_silence(connection: socket.socket) -> int:
+    """How long the peer may be silent, in milliseconds."""
     idle, interval, count = (
         connection.getsockopt(socket.IPPROTO_TCP, option)
         for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)

@@ -1,7 +1,7 @@
-"""Where job servers are, as people write it: "host", "host:4730", "[::1]:4730", "unix:/path";
-"gearmans://host" where TLS is spoken.
+"""Addresses of job servers: "host", "host:4730", "[::1]:4730", "unix:/path"; "gearmans://host" for
+TLS.
 
-Several are parted by commas or come as a list. Nothing here looks up a name or connects.
+Several are separated by commas or given as a list. Nothing here resolves names or connects.
 """
 
 import os
@@ -18,9 +18,9 @@ TLS_SCHEME, PLAIN_SCHEME = "gearmans://", "gearman://"
 
 
 class Server(NamedTuple):
-    """One job server's address; ``host`` is "unix:/path" for a Unix socket.
+    """The address of a job server; ``host`` is "unix:/path" for a Unix socket.
 
-    ``tls``: the files to speak TLS with; None: it is not spoken.
+    ``tls``: the files for TLS; None means a plain connection.
     """
 
     host: str
@@ -29,7 +29,7 @@ class Server(NamedTuple):
 
     @property
     def path(self) -> str | None:
-        """The Unix socket's path; None for a TCP address."""
+        """The path of the Unix socket; None for a TCP address."""
         return self.host.removeprefix(UNIX) if self.host.startswith(UNIX) else None
 
     def __str__(self) -> str:
@@ -40,37 +40,36 @@ class Server(NamedTuple):
 
 
 Servers = str | Iterable[str | Server]
-"""Job servers as a person gives them."""
+"""Job servers as users write them."""
 
 
 def parse_servers(
     servers: Servers | None = None, *, port: int = DEFAULT_PORT, tls: TLS | None = None
 ) -> list[Server]:
-    """The servers named, each once, in order; ``port`` is for those that name none.
+    """The servers, each once, in the order given; ``port`` is the default port.
 
-    None means the environment's GEARMAN_SERVERS, or localhost without it. With ``tls`` it is
-    spoken to all of them; to a "gearmans://host" always, with the files that the environment
-    names unless they are given. Unix sockets are as they are.
-    Raises ValueError with a sentence about the first that is not an address, or TLSError.
+    None means GEARMAN_SERVERS from the environment, else localhost. ``tls`` applies to all of
+    them except Unix sockets; "gearmans://host" always means TLS, by default with the files that
+    the environment names. Raises ValueError for an invalid address, or TLSError.
     """
     if servers is None:
         servers = os.environ.get(ENVIRONMENT) or "localhost"
     words = servers.split(",") if isinstance(servers, str) else list(servers)
     known = [word for word in words if isinstance(word, Server)]
     names = [name.strip() for word in words if isinstance(word, str) for name in word.split(",")]
-    found = dict.fromkeys([*known, *(_parse(name, port, tls) for name in names if name)])
+    found = dict.fromkeys([*known, *(_parse_address(name, port, tls) for name in names if name)])
     if not found:
         raise ValueError("no job server given: expected HOST or HOST:PORT")
     for files in {server.tls for server in found if server.tls is not None}:
-        files.client_context()  # what is wrong with them is told now, not at the first job
+        files.client_context()  # report problems now, not at the first job
     return list(found)
 
 
-def _parse(name: str, port: int, tls: TLS | None) -> Server:
+def _parse_address(name: str, port: int, tls: TLS | None) -> Server:
     if name.startswith(UNIX):
         return Server(name, 0)
     if name.startswith(TLS_SCHEME):
-        return _parse(name.removeprefix(TLS_SCHEME), port, tls or TLS.of_client())
+        return _parse_address(name.removeprefix(TLS_SCHEME), port, tls or TLS.of_client())
     name = name.removeprefix(PLAIN_SCHEME)
     host, colon, tail = name, "", ""
     if name.startswith("["):
@@ -81,7 +80,7 @@ def _parse(name: str, port: int, tls: TLS | None) -> Server:
     elif name.count(":") == 1:
         host, colon, tail = name.partition(":")
     if not host:
-        raise ValueError(f"{name!r} is not a server: it names no host")
+        raise ValueError(f"{name!r} is not a server: the host is missing")
     if not colon:
         return Server(host, port, tls)
     if not (tail.isascii() and tail.isdigit() and 0 < int(tail) < 65536):
@@ -90,11 +89,11 @@ def _parse(name: str, port: int, tls: TLS | None) -> Server:
 
 
 def why_not(error: Exception, timeout: float | None = None) -> str:
-    """Why a server could not be reached, or was lost, in a few words."""
+    """Why a server could not be reached or was lost, in a few words."""
     if isinstance(error, TimeoutError) and error.errno is None and timeout is not None:
         return f"no answer within {timeout:g} s"
-    if type(error).__module__ == "ssl":  # which few have imported
+    if type(error).__module__ == "ssl":  # not imported here: it is slow
         return why_refused(error)
     if isinstance(error, gaierror) or not isinstance(error, OSError) or error.errno is None:
         return getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return os.strerror(error.errno)  # asyncio puts the address where this should be
+    return os.strerror(error.errno)  # asyncio replaces it by the address

@@ -1,35 +1,35 @@
-"""TLS with certificates on both sides: which files, and the contexts made of them.
+"""Mutual TLS: the files, and the contexts made from them.
 
-Both sides show a certificate of the same private CA; a client also checks that the server's is
-for the name or address it dialled. Nothing older than TLS 1.2 is spoken. Key files must not ask
-for a passphrase.
+Both sides present a certificate of the same private CA; a client also checks that the server's
+certificate is for the name or address it connects to. TLS 1.2 is the minimum. Key files must not
+be encrypted.
 """
 
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # for those who do speak it: importing it takes 10 ms of a command's start
+if TYPE_CHECKING:  # imported only for TLS: it adds 10 ms to the start of a command
     import ssl
 
 HANDSHAKE_LIMIT = 5.0  # seconds
 
-# A client's files: libgearman's environment variables, and where it looks without them.
+# The files of a client: libgearman's environment variables and default paths.
 CA_FILE = "GEARMAND_CA_CERTIFICATE", "/etc/ssl/certs/gearmand-ca.pem"
 CERTIFICATE = "GEARMAN_CLIENT_PEM", "/etc/ssl/certs/gearman.pem"
 KEY = "GEARMAN_CLIENT_KEY", "/etc/ssl/certs/gearman.key"
 
-# What OpenSSL says of a peer that does not speak TLS.
+# OpenSSL's reasons when a peer does not speak TLS.
 PLAIN = ("wrong_version_number", "unexpected_message", "http_request", "packet_length_too_long")
 
-# What it says of a peer that speaks it otherwise than we do.
-OTHERWISE = {
-    "peer_did_not_return_a_certificate": "it shows no certificate",
+# OpenSSL's reasons when the peers do not agree.
+MISMATCHES = {
+    "peer_did_not_return_a_certificate": "it does not present a certificate",
     "unsupported_protocol": "its TLS is older than 1.2",
 }
 
-# A server need not say why it refuses a certificate: asyncio's do not.
-TURNED_AWAY = "it hung up at once: is our certificate one of its CA, and not expired?"
+# A server may refuse a certificate without saying why: asyncio's do.
+REFUSED_AT_ONCE = "it closed the connection at once: is our certificate from its CA and valid?"
 
 
 class TLSError(ValueError):
@@ -38,9 +38,9 @@ class TLSError(ValueError):
 
 @dataclass(frozen=True)
 class TLS:
-    """Paths of PEM files: the CA's certificate, one's own certificate, and its private key.
+    """Paths of PEM files: the certificate of the CA, our own certificate, and its private key.
 
-    A client may leave its own out, for a server that asks for none; gearman_py's does ask.
+    A client may omit its own for a server that does not require one; gearmand does.
     """
 
     ca_file: str
@@ -49,27 +49,27 @@ class TLS:
 
     @classmethod
     def of_client(cls, ca_file: str = "", certificate: str = "", key: str = "") -> "TLS":
-        """The files given; the others as the environment says, or where libgearman looks."""
+        """The files given; the others from the environment, else libgearman's defaults."""
         given = ((ca_file, CA_FILE), (certificate, CERTIFICATE), (key, KEY))
         return cls(*(path or os.environ.get(name) or usual for path, (name, usual) in given))
 
     def server_context(self) -> "ssl.SSLContext":
-        """For a server that serves only those whom the CA knows. Raises TLSError."""
+        """For a server that accepts only certificates of the CA. Raises TLSError."""
         import ssl
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.verify_mode = ssl.CERT_REQUIRED
-        # Nobody here resumes sessions, and to offer it takes a fifth of a connection's memory.
+        # Sessions are not resumed, and tickets take a fifth of the memory of a connection.
         context.num_tickets = 0
-        return self._fill(context)
+        return self._load_files(context)
 
     def client_context(self) -> "ssl.SSLContext":
-        """For a client; the server's certificate and name are checked. Raises TLSError."""
+        """For a client, which checks the certificate and name of the server. Raises TLSError."""
         import ssl
 
-        return self._fill(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        return self._load_files(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 
-    def _fill(self, context: "ssl.SSLContext") -> "ssl.SSLContext":
+    def _load_files(self, context: "ssl.SSLContext") -> "ssl.SSLContext":
         import ssl
 
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -83,13 +83,15 @@ class TLS:
         try:
             context.load_verify_locations(self.ca_file)
         except ssl.SSLError as error:
-            raise TLSError(f"{self.ca_file}: no CA certificate in PEM ({error.reason})") from error
+            raise TLSError(
+                f"{self.ca_file}: not a CA certificate in PEM ({error.reason})"
+            ) from error
         if own:
             self.load(context)
         return context
 
     def load(self, context: "ssl.SSLContext") -> None:
-        """Read certificate and key, again if need be: for handshakes to come. Raises TLSError."""
+        """Load certificate and key, or reload them for future handshakes. Raises TLSError."""
         try:
             context.load_cert_chain(self.certificate, self.key, password=_no_passphrase)
         except OSError as error:
@@ -98,7 +100,7 @@ class TLS:
 
 
 def fresh_context(tls: TLS) -> "ssl.SSLContext":
-    """A client's, of the files as they are now: certificates are renewed. Raises OSError."""
+    """A client context of the current files: certificates get renewed. Raises OSError."""
     try:
         return tls.client_context()
     except TLSError as error:
@@ -106,19 +108,19 @@ def fresh_context(tls: TLS) -> "ssl.SSLContext":
 
 
 def why_refused(error: Exception) -> str:
-    """Why a peer and we did not come to terms, in a few words, of an SSLError."""
+    """Why a handshake failed, in a few words, from an SSLError."""
     if (said := getattr(error, "verify_message", None)) is not None:
-        return f"its certificate is refused: {said.rstrip('.')}"
+        return f"its certificate was refused: {said.rstrip('.')}"
     reason = (getattr(error, "reason", None) or "").lower()
     if reason in PLAIN:
         return "it does not speak TLS on this port"
-    if reason in OTHERWISE:
-        return OTHERWISE[reason]
+    if reason in MISMATCHES:
+        return MISMATCHES[reason]
     if "alert" in reason:
         alert = reason.partition("alert_")[2].replace("_", " ")
-        return f"it refused us: {alert} (is our certificate one of its CA?)"
+        return f"it refused us: {alert} (is our certificate from its CA?)"
     return f"TLS failed: {reason.replace('_', ' ') or error}"
 
 
 def _no_passphrase() -> str:
-    raise TLSError("the private key asks for a passphrase: give one without")
+    raise TLSError("the private key is encrypted; use one without a passphrase")

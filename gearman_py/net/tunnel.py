@@ -1,7 +1,7 @@
-"""TLS for those who block: a plain socket, and a thread that carries its bytes through TLS.
+"""TLS for blocking code: a plain socket, and a thread that moves its bytes through TLS.
 
-Who holds the socket peeks, polls and shuts it down as any other, from several threads: what an
-SSL object allows none of. Why TLS ended is raised where the end is read.
+The socket can be peeked, polled and shut down like any other, by several threads, which an SSL
+object does not allow. Reading the end of the connection raises why TLS ended.
 """
 
 import select
@@ -11,19 +11,19 @@ from threading import Thread
 from time import monotonic
 
 from gearman_py.net import keepalive
-from gearman_py.net.tls import TLS, TURNED_AWAY, fresh_context
+from gearman_py.net.tls import REFUSED_AT_ONCE, TLS, fresh_context
 
-PIECE = 2**16
-ROOM = 2**20  # bytes that may wait for either side; until there is less, no more is read
-FAREWELL = 10.0  # seconds for the server to take what was written before we closed
+READ_SIZE = 2**16
+MAX_BUFFERED = 2**20  # bytes waiting for one side; while there are more, none are read
+CLOSE_TIMEOUT = 10.0  # seconds for the server to read what was written before the close
 
 
 class Tunnel(socket.socket):
-    """Our end; the thread has the other."""
+    """Our end of the socket pair; the thread has the other."""
 
     def __init__(self, fileno: int, why: list[OSError]) -> None:
         super().__init__(fileno=fileno)
-        self._why = why  # the thread says why it ended
+        self._why = why  # filled by the thread
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         data = super().recv(size, flags)
@@ -32,10 +32,10 @@ class Tunnel(socket.socket):
         return data
 
 
-def tunnel(connection: socket.socket, tls: TLS, name: str) -> Tunnel:
-    """Shake hands on a connected socket, within its timeout, with the server called ``name``.
+def open_tunnel(connection: socket.socket, tls: TLS, name: str) -> Tunnel:
+    """Do the handshake on a connected socket, within its timeout, with the server ``name``.
 
-    Raises OSError; the socket is closed then.
+    Raises OSError, and closes the socket then.
     """
     try:
         secured = fresh_context(tls).wrap_socket(connection, server_hostname=name)
@@ -46,94 +46,94 @@ def tunnel(connection: socket.socket, tls: TLS, name: str) -> Tunnel:
     why: list[OSError] = []
     made = Tunnel(ours.detach(), why)
     made.settimeout(secured.gettimeout())
-    carrier = _Carrier(secured, theirs, why)
-    Thread(target=carrier.run, daemon=True, name="gearman-tls").start()
+    pump = _TLSPump(secured, theirs, why)
+    Thread(target=pump.run, daemon=True, name="gearman-tls").start()
     return made
 
 
-class _Carrier:
+class _TLSPump:
     def __init__(self, secured: ssl.SSLSocket, plain: socket.socket, why: list[OSError]) -> None:
         self._secured, self._plain, self._why = secured, plain, why
-        self._inward, self._outward = bytearray(), bytearray()  # for us, for the server
-        self._said_all = False  # nothing more will come from us
-        self._heard = self._heard_all = False  # anything, nothing more, from the server
-        self._parted = False  # it was told so
-        self._until: float | None = None  # our end is closed: when the last words must be out
+        self._inward, self._outward = bytearray(), bytearray()  # to us, to the server
+        self._sent_all = False  # our side has sent everything
+        self._received = self._received_all = False  # something, everything from the server
+        self._closed = False  # close_notify was sent
+        self._deadline: float | None = None  # after our end was closed: for the last bytes
         for one in (secured, plain):
             one.setblocking(False)
 
     def run(self) -> None:
-        """Until a side has ended, and what was said before has arrived."""
+        """Move bytes until one side has ended and its last bytes have been delivered."""
         with self._secured, self._plain:
-            while not self._over():
+            while not self._is_over():
                 try:
-                    self._once()
+                    self._move_bytes()
                 except OSError as error:
                     self._why.append(error)
-                    self._heard_all, self._outward = True, bytearray()
-            if not self._parted:
-                self._part()
+                    self._received_all, self._outward = True, bytearray()
+            if not self._closed:
+                self._send_close()
 
-    def _over(self) -> bool:
-        if self._until is not None:  # nobody is there to be told anything
-            return self._heard_all or not self._outward or monotonic() > self._until
-        return self._heard_all and not self._inward
+    def _is_over(self) -> bool:
+        if self._deadline is not None:  # our side no longer reads
+            return self._received_all or not self._outward or monotonic() > self._deadline
+        return self._received_all and not self._inward
 
-    def _once(self) -> None:
-        """Wait until there is something to do, and do it."""
+    def _move_bytes(self) -> None:
+        """Wait until bytes can be moved, and move them."""
         poll = select.poll()
-        reads = not self._heard_all and len(self._inward) < ROOM
-        if not self._heard_all:
-            poll.register(self._secured, self._events(reads, bool(self._outward)))
-        if self._until is None:
-            takes = not self._said_all and len(self._outward) < ROOM
-            poll.register(self._plain, self._events(takes, bool(self._inward)))
+        reads = not self._received_all and len(self._inward) < MAX_BUFFERED
+        if not self._received_all:
+            poll.register(self._secured, self._poll_events(reads, bool(self._outward)))
+        if self._deadline is None:
+            takes = not self._sent_all and len(self._outward) < MAX_BUFFERED
+            poll.register(self._plain, self._poll_events(takes, bool(self._inward)))
         waits = not (reads and self._secured.pending())
-        patience = 1 if self._until else keepalive.INTERVAL
-        ready = dict(poll.poll(patience * 1000 if waits else 0))
-        if waits and not ready and keepalive.gone(self._secured):
+        seconds = 1 if self._deadline else keepalive.INTERVAL
+        ready = dict(poll.poll(seconds * 1000 if waits else 0))
+        if waits and not ready and keepalive.peer_gone(self._secured):
             raise TimeoutError("it does not answer")
         happened = ready.get(self._plain.fileno(), 0)
         if happened & (select.POLLIN | select.POLLHUP | select.POLLERR):
             self._read_plain(gone=not happened & select.POLLIN)
         if self._outward:
             self._write_secured()
-        if self._said_all and not self._outward and not self._parted:
-            self._part()
-        if reads and not self._heard_all:
+        if self._sent_all and not self._outward and not self._closed:
+            self._send_close()
+        if reads and not self._received_all:
             self._read_secured()
-        if self._inward and self._until is None:
+        if self._inward and self._deadline is None:
             self._write_plain()
 
     @staticmethod
-    def _events(reads: bool, writes: bool) -> int:
+    def _poll_events(reads: bool, writes: bool) -> int:
         return (select.POLLIN if reads else 0) | (select.POLLOUT if writes else 0)
 
     def _read_plain(self, *, gone: bool) -> None:
         if gone:
-            self._until = monotonic() + FAREWELL
+            self._deadline = monotonic() + CLOSE_TIMEOUT
             return
-        data = self._plain.recv(PIECE)
+        data = self._plain.recv(READ_SIZE)
         self._outward += data
-        self._said_all = not data
+        self._sent_all = not data
 
     def _write_secured(self) -> None:
         try:
             while self._outward:
-                del self._outward[: self._secured.send(bytes(self._outward[:PIECE]))]
+                del self._outward[: self._secured.send(bytes(self._outward[:READ_SIZE]))]
         except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
             pass
 
     def _read_secured(self) -> None:
         try:
-            while len(self._inward) < ROOM:
-                data = self._secured.recv(PIECE)
+            while len(self._inward) < MAX_BUFFERED:
+                data = self._secured.recv(READ_SIZE)
                 self._inward += data
-                self._heard = self._heard or bool(data)
+                self._received = self._received or bool(data)
                 if not data:
-                    self._heard_all = True
-                    if not (self._heard or self._said_all):
-                        self._why.append(ConnectionResetError(TURNED_AWAY))
+                    self._received_all = True
+                    if not (self._received or self._sent_all):
+                        self._why.append(ConnectionResetError(REFUSED_AT_ONCE))
                     return
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass
@@ -141,19 +141,19 @@ class _Carrier:
     def _write_plain(self) -> None:
         try:
             while self._inward:
-                del self._inward[: self._plain.send(self._inward[:PIECE])]
+                del self._inward[: self._plain.send(self._inward[:READ_SIZE])]
         except BlockingIOError:
             pass
         except OSError:  # our end is closed
-            self._until = monotonic() + FAREWELL
+            self._deadline = monotonic() + CLOSE_TIMEOUT
 
-    def _part(self) -> None:
-        """Tell the server that nothing follows (RFC 8446, 6.1)."""
-        self._parted = True
+    def _send_close(self) -> None:
+        """Send close_notify to the server (RFC 8446, 6.1)."""
+        self._closed = True
         try:
             self._secured.unwrap()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return  # it has not said the same yet
+            return  # the server has not sent its own yet
         except (OSError, ValueError):
-            pass  # it is gone
-        self._heard_all = True
+            pass  # the server is gone
+        self._received_all = True

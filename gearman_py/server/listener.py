@@ -221,7 +221,7 @@ class Connection(asyncio.Protocol):
             why = self._stalled(now - self.stalled_since)
         elif not self._paused:
             why = self._late(now)
-        if not why and keepalive.gone(self._socket):
+        if not why and keepalive.peer_gone(self._socket):
             why = "is gone: it answers no more"
         if why:
             log.warning("%s %s: closed", self, why)

@@ -8,7 +8,7 @@ from typing import Self, cast
 from gearman_py.errors import ConnectionLost, ProtocolError
 from gearman_py.net.aio_dial import open_connection
 from gearman_py.net.servers import Server, why_not
-from gearman_py.net.tls import TURNED_AWAY
+from gearman_py.net.tls import REFUSED_AT_ONCE
 from gearman_py.protocol.packets import Packet
 from gearman_py.worker.session import Session, say_once
 
@@ -118,7 +118,7 @@ class Connection(asyncio.Protocol):
         if error is not None:
             self._lost = why_not(error)
         elif self._by_tls and not self.session.registered:
-            self._lost = TURNED_AWAY
+            self._lost = REFUSED_AT_ONCE
         else:
             self._lost = "it closed the connection"
         self._room.set()

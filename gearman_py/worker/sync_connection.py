@@ -67,7 +67,7 @@ class Line:
 
     def look(self) -> None:
         """Raise ConnectionLost when the server is gone."""
-        if keepalive.gone(self._socket):
+        if keepalive.peer_gone(self._socket):
             raise ConnectionLost(self.server, "it does not answer")
 
     def leave(self) -> None:

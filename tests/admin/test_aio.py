@@ -47,7 +47,7 @@ def test_jobs_are_cancelled_and_functions_dropped(gearmand: Any) -> None:
             with pytest.raises(AdminError):
                 await admin.drop_function("f")
             await admin.cancel(handle)
-            with pytest.raises(ValueError, match="a space ends a name"):
+            with pytest.raises(ValueError, match="separates words by spaces"):
                 await admin.cancel("two words")
             assert await admin.jobs() == []
 

@@ -112,4 +112,4 @@ def test_the_first_server_that_can_be_reached_is_asked(run: Run, shared_gearmand
 def test_a_name_with_a_space_is_told_to_be_one(gearadmin: Run) -> None:
     done = gearadmin("--drop-function", "two words")
     assert done.returncode == 2
-    assert b"a space ends a name" in done.stderr
+    assert b"separates words by spaces" in done.stderr

@@ -121,7 +121,10 @@ def test_the_environment_names_its_servers(
         (["wc", "--config", "absent.toml"], "absent.toml: No such file or directory"),
         (["wc", "--config", "wrong.toml"], "wrong.toml: there is no option 'procesess'"),
         (["wc", "--config", "broken.toml"], "broken.toml: Expected '=' after a key"),
-        (["wc", "--max-memory-per-child", "much"], "'much' is not a size: expected bytes, or 200M"),
+        (
+            ["wc", "--max-memory-per-child", "much"],
+            "'much' is not a size: expected a number of bytes, or 200M",
+        ),
         (["wc", "--burst", "--host", "a:b"], "'b' is not a port"),
         (["wc", "--drain-timeout", "soon"], "'soon'"),
         (["wc", "-h", "a:b"], "'b' is not a port"),
