@@ -288,7 +288,7 @@ def run(
 
 @command(help=HOSTS | {"patience": "seconds that each job may take (20)"})
 def smoke(c: Context, hosts: str = "", patience: int = 20) -> int:
-    """Submit wc, reverse and resize on the client host, as an ordinary user would."""
+    """Submit a job for each worker on the client host, as an ordinary user would."""
     from provision.commands import smoke as end_to_end
 
     return end_to_end.smoke(inventory_folder(hosts), patience)

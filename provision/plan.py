@@ -104,7 +104,7 @@ def _reload_late(changes: Iterable[Change]) -> Iterator[Change]:
         if change.operation.kind == "daemon_reload":
             due = change
             continue
-        if due and change.operation.kind == "unit":
+        if due and change.operation.kind in ("unit", "program"):
             yield due
             due = None
         yield change

@@ -1,5 +1,6 @@
 """Files that hold a variable: Jinja2 over ``templates/``, strict. An undefined name is an error."""
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -28,9 +29,24 @@ def render_template(name: str, variables: Mapping[str, object], folder: Path = T
         raise TemplateError(f"{_template_line(error, folder) or folder / name}: {error}") from error
 
 
+def exec_word(word: str) -> str:
+    """A word of an ExecStart= line, as systemd reads it."""
+    return _quoted(word.replace("$", "$$"))
+
+
+def assignment(pair: tuple[str, str]) -> str:
+    """NAME=VALUE of an Environment= line."""
+    return _quoted("=".join(pair))
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return escaped if re.fullmatch(r"[\w@+=:,./-]+", text, re.ASCII) else f'"{escaped}"'
+
+
 @cache
 def _environment(folder: Path) -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
@@ -38,6 +54,8 @@ def _environment(folder: Path) -> jinja2.Environment:
         lstrip_blocks=True,
         autoescape=False,  # noqa: S701 (unit files and scripts, never HTML)
     )
+    environment.filters |= {"exec_word": exec_word, "assignment": assignment}
+    return environment
 
 
 def _template_line(error: BaseException, folder: Path) -> str | None:

@@ -1,45 +1,171 @@
-"""Workers: one process for each function the host should serve."""
+"""Workers: a unit for each that the inventory names, and for each of its instances."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from provision.build import Artifact
 from provision.inventory.host import Host, Inventory
-from provision.inventory.schema import default_of
+from provision.inventory.workers import DRAIN_TIMEOUT, Worker, ping_function, workers
+from provision.render import exec_word
 from provision.resources.base import Resource
+from provision.resources.files import Directory
+from provision.resources.former_units import FormerUnits
 from provision.resources.health import WorkerHealth
+from provision.resources.program import Program, ProgramHealth, program_file
 from provision.resources.release import Release
-from provision.resources.unit import Unit, unit_file
+from provision.resources.sample_jobs import PING, SAMPLES
+from provision.resources.unit import Unit, UnitFile, unit_file
 from roles.job_server import servers
 from roles.runtime import ROOT, WORKER_USER, account
 from roles.tls import fingerprint, flags, readers, tls
 
 TEMPLATE = "gearman-worker@.service"
+PATTERN = TEMPLATE.replace("@", "@*")
+TASKS = 64  # threads and processes, of each job that runs at a time
 
 
 def worker(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
     release = Release(ROOT, artifact)
-    known = servers(inventory)
-    file = unit_file(
-        TEMPLATE,
-        release,
-        address=host.name,
-        servers=",".join(known),
-        ca=fingerprint(inventory),
-        memory=host.variables["gearman_worker_memory"],
-        user=WORKER_USER,
-    )
     yield from account(WORKER_USER, readers(inventory))
     yield from tls(host, inventory)
+    found = [one for each in workers(host) for one in _worker(host, inventory, release, each)]
+    yield from (each for each in found if isinstance(each, UnitFile))  # one daemon-reload for all
+    yield from (each for each in found if not isinstance(each, UnitFile))
+
+
+def _worker(host: Host, inventory: Inventory, release: Release, each: Worker) -> Iterator[Resource]:
+    for folder in each.writes:
+        yield Directory(folder, WORKER_USER, WORKER_USER, "0750")
+    for instance in each.instance_names:
+        if each.kind == "program":
+            yield from _program(host, inventory, release, each, instance)
+            continue
+        file = _unit_file(host, inventory, release, each, instance)
+        unit = unit_name(instance)
+        yield file
+        yield Unit(unit, file, release.current, reloads=True)
+        yield from _health(host, inventory, release, each, instance)
+
+
+def unit_name(instance: str) -> str:
+    return TEMPLATE.replace("@", f"@{instance}")
+
+
+def former_units(resources: Iterable[Resource]) -> FormerUnits:
+    """Every unit of a worker but those of these resources."""
+    units = [each for each in resources if isinstance(each, Unit)]
+    files = dict.fromkeys(each.file.path.rpartition("/")[2] for each in units)
+    return FormerUnits(PATTERN, tuple(each.name for each in units), tuple(files))
+
+
+def _unit_file(
+    host: Host, inventory: Inventory, release: Release, each: Worker, instance: str
+) -> UnitFile:
+    """Of the worker alone; a plain one's is that of all plain ones, whatever their name."""
+    if each.is_plain:
+        arguments = f"--address {exec_word(host.name)} %i"
+    else:
+        arguments = " ".join(map(exec_word, _arguments(host, each, instance)))
+    return unit_file(
+        TEMPLATE if each.is_plain else unit_name(instance),
+        release,
+        TEMPLATE,
+        arguments=arguments,
+        **_common(inventory, each),
+    )
+
+
+def _program(
+    host: Host, inventory: Inventory, release: Release, each: Worker, instance: str
+) -> Iterator[Resource]:
+    known = servers(inventory)
+    file = program_file(
+        instance,
+        "gearman-program.service.j2",
+        functions=each.functions,
+        argv=each.argv,
+        folder=ROOT,
+        stop_signal=each.stop_signal,
+        **_common(inventory, each),
+    )
+    name = file.path.rpartition("/")[2]
     yield file
-    for function, (name, wanted) in units(host).items():
-        yield Unit(name, file, release.current, wanted=wanted, reloads=True)
-        if wanted:
-            trusted = flags(inventory)
-            yield WorkerHealth(name, release, trusted, function, host.name, known, WORKER_USER)
+    yield Program(name, file, release.current, functions=each.functions, servers=known)
+    yield ProgramHealth(name, release, flags(inventory), each.functions, known)
 
 
-def units(host: Host) -> dict[str, tuple[str, bool]]:
-    """Function -> its unit, and whether this host should run it."""
-    wanted = host.variables["gearman_functions"]
-    known = dict.fromkeys((*wanted, *default_of("gearman_functions")))
-    return {each: (TEMPLATE.replace("@", f"@{each}"), each in wanted) for each in known}
+def _common(inventory: Inventory, each: Worker) -> dict[str, object]:
+    """What stands in every worker's unit file."""
+    return {
+        "servers": ",".join(servers(inventory)),
+        "ca": fingerprint(inventory),
+        "user": WORKER_USER,
+        "environment": each.environment,
+        "stop_timeout": each.stop_timeout,
+        "tasks": TASKS * max(1, each.processes, each.concurrency),
+        "memory": each.memory,
+        "cpu": each.cpu,
+        "nice": each.nice,
+        "writes": each.writes,
+        "jit": each.jit,
+    }
+
+
+def _arguments(host: Host, each: Worker, instance: str) -> Iterator[str]:
+    """Of gearman-worker."""
+    yield from (
+        "--address",
+        _address(host, each, instance),
+        "--ping",
+        ping_function(host.name, instance),
+    )
+    for option in ("processes", "concurrency", "timeout"):
+        if value := getattr(each, option):
+            yield from (f"--{option}", str(value))
+    if each.stop_timeout != DRAIN_TIMEOUT:
+        yield from ("--drain-timeout", str(each.stop_timeout))
+    if each.log_level == "debug":
+        yield "--verbose"
+    yield from _served(each)
+
+
+def _served(each: Worker) -> tuple[str, ...]:
+    return (*each.functions, "--", *each.argv) if each.kind == "command" else each.functions
+
+
+def _address(host: Host, each: Worker, instance: str) -> str:
+    """The host's name; of further instances with their number."""
+    return host.name + instance.removeprefix(each.name)
+
+
+def _health(
+    host: Host, inventory: Inventory, release: Release, each: Worker, instance: str
+) -> Iterator[WorkerHealth]:
+    """A bundled function does its sample job; another worker answers a ping."""
+    first = instance == each.name  # the others would be tried with the same arguments
+    ping = WorkerHealth(
+        unit=unit_name(instance),
+        release=release,
+        tls=flags(inventory),
+        functions=each.functions,
+        asked=ping_function(host.name, instance),
+        tried=f"trial@{host.name}/{instance}",
+        trial=("--trial", f"trial@{host.name}/{instance}", *_served(each)) if first else (),
+        sample=PING,
+        servers=servers(inventory),
+        user=WORKER_USER,
+        environment=each.environment,
+    )
+    if each.kind != "functions":
+        yield ping
+        return
+    prefix = f"trial@{host.name}/"
+    for function in each.functions:
+        yield replace(
+            ping,
+            functions=(function,),
+            asked=f"{function}@{_address(host, each, instance)}",
+            tried=f"{prefix}{function}",
+            trial=("--prefix", prefix, function) if first else (),
+            sample=SAMPLES[function],
+        )

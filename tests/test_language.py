@@ -24,7 +24,8 @@ READ = [
         ROOT / "docs" / f"{page}.md"
         for page in (
             *("README", "connecting", "contributing", "distributions", "doctor", "faults"),
-            *("firewall", "inventory", "operator", "protocol", "third-party", "tls", "upgrades"),
+            *("firewall", "inventory", "operator", "own-workers", "protocol", "third-party", "tls"),
+            "upgrades",
         )
     ),
 ]

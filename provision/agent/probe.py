@@ -24,7 +24,7 @@ from provision.agent.machine import describe_machine
 from provision.agent.paths import describe_path, group_name
 from provision.agent.processes import all_pids, find_listener, program_of, variable_of
 from provision.agent.system import SYSTEMD, describe_system, run_query
-from provision.agent.units import find_overrides, why_outdated
+from provision.agent.units import find_overrides, find_units, why_outdated
 
 UNIT = (
     *("Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload"),
@@ -204,6 +204,9 @@ class Batch:
         return why_outdated(
             name, self._unit_properties[name]["User"], self._unit_properties[name]["UID"]
         )
+
+    def ask_units(self, pattern: str) -> Any:
+        return find_units(pattern)
 
     def ask_overrides(self, name: str, own: str) -> Any:
         return find_overrides(name, own)

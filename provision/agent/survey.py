@@ -14,6 +14,7 @@ import socket
 import time
 from typing import Any
 
+from provision.agent.job_servers import TLS, wrap_tls
 from provision.agent.link import COMMANDS, PIECE, FrameLink
 from provision.agent.probe import Batch
 from provision.agent.system import run_query
@@ -23,8 +24,6 @@ ANSWER = 3.0
 LONGEST = 1 << 24  # bytes of an answer: some 100,000 functions
 OOM = "fe6faa94e7774663a0da52717891d8ef"  # systemd's id of: the OOM killer was here
 FIREWALLS = ((["nft", "list", "ruleset"], "nf_tables"), (["iptables", "-S"], "ip_tables"))
-TLS = "gearmans://"
-CERTIFICATES = "/etc/gearman/tls"
 DROPS = re.compile(r"\b(?:drop|reject|DROP|REJECT)\b")
 ERRORS = {
     errno.ECONNREFUSED: "refused",
@@ -94,20 +93,11 @@ class Survey(Batch):
         seconds = time.monotonic() - start
         try:
             if name != host:
-                connection = _wrap_tls(connection, name)
+                connection = wrap_tls(connection, name)
             with connection:
                 return {"problem": None, "seconds": seconds, **_query_server(connection)}
         except (OSError, ValueError) as error:
             return {"problem": "no answer", "detail": str(error) or type(error).__name__}
-
-
-def _wrap_tls(connection: socket.socket, name: str) -> socket.socket:
-    """The same by TLS, as this host's own certificate allows it."""
-    import ssl
-
-    context = ssl.create_default_context(cafile=f"{CERTIFICATES}/ca.pem")
-    context.load_cert_chain(f"{CERTIFICATES}/host.pem", f"{CERTIFICATES}/host.key")
-    return context.wrap_socket(connection, server_hostname=name)
 
 
 def _query_server(connection: socket.socket) -> Any:

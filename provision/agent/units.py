@@ -5,6 +5,7 @@ It only reads.
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import pwd
 import re
@@ -16,6 +17,7 @@ FOLDERS = (
     *("/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient"),
     *(OWN, "/run/systemd/system"),
 )
+RUNNING, INVOCATION = "/run/systemd/units", "invocation:"  # a link for each unit that is active
 SHOWN = 1 << 16  # characters of such a file that a diff may need
 
 
@@ -32,16 +34,34 @@ def find_overrides(name: str, own: str) -> dict[str, str | None]:
     return {path: _read_override(path) for path in files if path != own and _written_at(path)}
 
 
+def find_units(pattern: str) -> dict[str, dict[str, bool]]:
+    """The units whose names match: whether each has a file of ours, is enabled, and is active."""
+    files = set(os.listdir(OWN))
+    wants = [each for each in files if each.endswith(".wants")]
+    enabled = {name for each in wants for name in os.listdir(f"{OWN}/{each}")}
+    try:
+        known = os.listdir(RUNNING)
+    except FileNotFoundError:
+        known = []
+    active = {each[len(INVOCATION) :] for each in known if each.startswith(INVOCATION)}
+    return {
+        name: {"file": name in files, "enabled": name in enabled, "active": name in active}
+        for name in sorted(fnmatch.filter(files | enabled | active, pattern))
+    }
+
+
 def why_outdated(name: str, user: str, uid: str) -> str | None:
     """Why a unit's process is not what its unit is by now, if it is not.
 
     ``user`` is whom the unit names, ``uid`` who that was when the process began.
     """
     template = re.sub(r"@[^.]+\.", "@.", name)
-    sources = [f"{OWN}/{template}", *_drop_ins(name), *_drop_ins(template)]
+    own = f"{OWN}/{name}"  # which counts before its template's
+    file = own if os.path.exists(own) else f"{OWN}/{template}"
+    sources = [file, *_drop_ins(name), *_drop_ins(template)]
     # systemd makes this link at each start. Both times were noted as they passed: a clock that
     # is set later changes neither. One that lies ahead says nothing.
-    began = _written_at(f"/run/systemd/units/invocation:{name}")
+    began = _written_at(f"{RUNNING}/{INVOCATION}{name}")
     if began and any(began < _written_at(path) < time.time() for path in sources):
         return "it began before its unit file was written"
     if not user or not uid.isdigit():

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from gearman_py import GearmanError
 from gearman_py.admin.client import AdminClient
-from provision.commands.smoke import CommandResult, Topology, run_checks
+from provision.commands.smoke import BUNDLED_CHECKS, CommandResult, Topology, run_checks
 from provision.errors import HostFailed, ToolkitError
 from provision.inventory.schema import default_of
 from provision.lab.programs import Say
@@ -73,7 +73,7 @@ def _check_jobs(environment: Mapping[str, str]) -> int:
 
     report = Report([HERE])
     failed = False
-    for checked in run_checks(run, Topology(HERE, [HERE], [HERE])):
+    for checked in run_checks(run, Topology(HERE, [HERE], [HERE]), [*BUNDLED_CHECKS.values()]):
         report.show(checked)
         failed = failed or checked.problem is not None
     return HostFailed.status if failed else 0

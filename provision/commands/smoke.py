@@ -13,9 +13,11 @@ from typing import Protocol
 
 from provision.errors import HostFailed, InventoryError, ToolkitError
 from provision.inventory import load as inventory
+from provision.inventory.host import Inventory
+from provision.inventory.workers import ping_function, workers
 from provision.report.events import Checked
 from provision.report.text import Report
-from provision.resources.sample_jobs import is_jpeg, make_picture
+from provision.resources.sample_jobs import PING, is_jpeg, make_picture
 from provision.ssh import connection as transport
 
 # A job without a worker waits without end; a person who waits for a smoke test does not.
@@ -37,9 +39,11 @@ class CommandResult(Protocol):
 Run = Callable[[str, bytes], CommandResult]
 """Runs a shell command on the client host, as its ordinary user, with these bytes as stdin."""
 
-
 Gearman = Callable[..., bytes]
 """Submits a job on the client host: the function, a redirection or stdin's bytes; its answer."""
+
+SmokeCheck = tuple[str, Callable[[Gearman, Run], None]]
+"""What is checked, and how."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def smoke(folder: Path, patience: int = PATIENCE) -> int:
     if patience < 1:
         raise ToolkitError(f"--patience {patience}: say 1 second or more")
     known = inventory.load(folder)
-    clients, servers, workers = (
+    clients, servers, worker_hosts = (
         [host.name for host in known.group(group)] for group in ("client", "job_server", "worker")
     )
     if not clients:
@@ -73,16 +77,33 @@ def smoke(folder: Path, patience: int = PATIENCE) -> int:
     report = Report(clients[:1])
     failed = False
     with transport.connect(known.group("client")[0]) as connection:
-        topology = Topology(clients[0], servers, workers)
-        for checked in run_checks(connection.run, topology, patience):
+        topology = Topology(clients[0], servers, worker_hosts)
+        for checked in run_checks(connection.run, topology, checks_of(known), patience):
             report.show(checked)
             failed = failed or checked.problem is not None
     return HostFailed.status if failed else 0
 
 
-def run_checks(run: Run, topology: Topology, patience: int = PATIENCE) -> Iterator[Checked]:
-    """Run every check, one after the other, each as it ends."""
-    for name, check in _CHECKS:
+def checks_of(known: Inventory) -> list[SmokeCheck]:
+    """A check of each bundled function that is served, then of every other worker."""
+    found = [(host, worker) for host in known.group("worker") for worker in workers(host)]
+    served = {name for _, one in found if one.kind == "functions" for name in one.functions}
+    bundled = [check for function, check in BUNDLED_CHECKS.items() if function in served]
+    own = [
+        (f"{', '.join(worker.functions)}: worker {instance} of {host.name} answers", ping)
+        for host, worker in found
+        if worker.kind == "command"
+        for instance in worker.instance_names
+        for ping in [partial(_check_ping, ping_function(host.name, instance))]
+    ]
+    return [*bundled, *own]
+
+
+def run_checks(
+    run: Run, topology: Topology, wanted: Sequence[SmokeCheck], patience: int = PATIENCE
+) -> Iterator[Checked]:
+    """Run the checks one after the other, each as it ends."""
+    for name, check in wanted:
         start = monotonic()
         try:
             check(partial(_submit_job, run, patience), run)
@@ -126,11 +147,16 @@ def _check_resize(gearman: Gearman, run: Run) -> None:
         raise _CheckFailed("resize", problem)
 
 
-_CHECKS: tuple[tuple[str, Callable[[Gearman, Run], None]], ...] = (
-    ("wc: the lines of /etc/passwd", _check_wc),
-    ("reverse: Hello World!", _check_reverse),
-    ("resize: a JPEG of 900x1200 to 450x600", _check_resize),
-)
+def _check_ping(function: str, gearman: Gearman, run: Run) -> None:
+    if problem := PING.judge(gearman(function, stdin=PING.workload())):
+        raise _CheckFailed(function, problem)
+
+
+BUNDLED_CHECKS: dict[str, SmokeCheck] = {
+    "wc": ("wc: the lines of /etc/passwd", _check_wc),
+    "reverse": ("reverse: Hello World!", _check_reverse),
+    "resize": ("resize: a JPEG of 900x1200 to 450x600", _check_resize),
+}
 
 
 def _where_to_look(run: Run, topology: Topology, wrong: _CheckFailed) -> str:
@@ -142,12 +168,14 @@ def _where_to_look(run: Run, topology: Topology, wrong: _CheckFailed) -> str:
     if listing.status:
         servers = ", ".join(topology.job_servers)
         return f"{servers}: journalctl -u gearmand ({client} cannot reach the job server)"
-    workers = ", ".join(topology.workers)
-    unit = f"gearman-worker@{wrong.function}"
+    names = ", ".join(topology.workers)
+    worker, _, instance = wrong.function.removeprefix("ping@").partition("/")
+    names = worker if instance else names
+    unit = f"gearman-worker@{instance or wrong.function}"
     registered = any(
         wrong.function.encode() in functions.split()
         for _, _, functions in (line.partition(b" :") for line in listing.stdout.splitlines())
     )
     if not registered:
-        return f"{workers}: systemctl status {unit} (the job server knows no worker for it)"
-    return f"{workers}: journalctl -u {unit} (it is registered, so the job itself went wrong)"
+        return f"{names}: systemctl status {unit} (the job server knows no worker for it)"
+    return f"{names}: journalctl -u {unit} (it is registered, so the job itself went wrong)"

@@ -18,6 +18,7 @@ from provision.report.events import Finding
 from provision.resources.account import FormerAccount
 from provision.resources.base import Answers, Problem, Resource
 from provision.resources.certificate import RENEWED, Certificate
+from provision.resources.former_units import FormerUnits
 from provision.resources.release import Release
 from provision.resources.requirement import FreePort, Systemd
 from provision.resources.unit import Unit
@@ -42,14 +43,14 @@ def questions_of_rules(resources: Sequence[Resource]) -> list[Question]:
             asked.append(("releases", each.root))
         elif isinstance(each, Unit):
             asked.append(("unit", each.name))
-        elif isinstance(each, FreePort | Systemd | Certificate | FormerAccount):
+        elif isinstance(each, FreePort | Systemd | Certificate | FormerAccount | FormerUnits):
             asked += each.questions()
     return asked
 
 
 def last_lines(resources: Sequence[Resource], answers: Answers) -> list[Question]:
     """What is to be asked then: the last lines of units that should run, and do not."""
-    units = (each.name for each in resources if isinstance(each, Unit) and each.wanted)
+    units = (each.name for each in resources if isinstance(each, Unit))
     states = ((name, answers["unit", name]) for name in units)
     bad = [name for name, found in states if isinstance(found, dict) and not is_running(found)]
     return [("lines", name, LAST) for name in bad]
@@ -149,12 +150,21 @@ def _check_units(facts: HostFacts) -> Iterator[Verdict]:
         found = facts.known_answer("unit", unit.name)
         verdict = _judge_unit(unit, found)
         if verdict is None:
-            well += [unit.name.removesuffix(".service")] if unit.wanted else []
+            well.append(unit.name.removesuffix(".service"))
             continue
         state, text, cure = verdict
         last = facts.answers.get(("lines", unit.name, LAST), ())
         said = [f"| {line}" for line in (() if isinstance(last, Unknown) else last)]
         yield state, "\n".join([f"{unit.name} {text}", *(said if state == "fail" else ())]), cure
+    for former in facts.resources:
+        if isinstance(former, FormerUnits):
+            for name, state in facts.known_answer(*former.question).items():
+                if name not in former.wanted and (state["active"] or state["enabled"]):
+                    yield (
+                        "warn",
+                        f"{name} runs, and the inventory does not have it",
+                        "invoke deploy",
+                    )
     if well:
         yield "ok", f"{', '.join(well)} {'run' if len(well) > 1 else 'runs'}", ""
 
@@ -162,10 +172,6 @@ def _check_units(facts: HostFacts) -> Iterator[Verdict]:
 def _judge_unit(unit: Unit, found: dict[str, Any] | None) -> Verdict | None:
     """What is wrong with a unit."""
     name, deploy = unit.name, "invoke deploy"
-    if not unit.wanted:
-        if found is not None and is_running(found):
-            return "warn", "runs, and the inventory does not want it", deploy
-        return None
     if found is None:
         return "fail", "is not there", deploy
     if found["load"] == "masked":

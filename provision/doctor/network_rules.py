@@ -1,9 +1,10 @@
 """What can be wrong between a host and the job servers, as it is seen from that host."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from provision.doctor.subject import HostFacts, Verdict, is_running, split_server
 from provision.resources.health import ServerHealth, WorkerHealth
+from provision.resources.program import ProgramHealth
 from provision.wording import format_count
 
 
@@ -93,20 +94,28 @@ def check_registered(facts: HostFacts) -> Iterator[Verdict]:
     """On a worker host: do the job servers know its workers?"""
     there: dict[str, list[str]] = {}
     for health in facts.resources:
-        if not isinstance(health, WorkerHealth):
+        if isinstance(health, WorkerHealth):
+            asked = [health.asked]
+        elif isinstance(health, ProgramHealth):
+            asked = list(health.functions)
+        else:
             continue
         for server in health.servers:
             found = facts.known_answer("server", *split_server(server))
             if found["problem"] is not None:
                 continue
-            row = found["functions"].get(f"{health.function}@{health.address}")
-            if row and row["workers"]:
-                there.setdefault(server, []).append(health.function)
+            rows = [found["functions"].get(each) for each in asked]
+            if all(row and row["workers"] for row in rows):
+                there.setdefault(server, []).extend(health.functions)
                 continue
             unit = facts.known_answer("unit", health.unit)
             if not unit or not is_running(unit):
                 continue  # which has been told
-            text = f"{server} knows no worker for {health.function} of this host"
+            text = f"{server} knows no worker for {_listed(health.functions)} of this host"
             yield "fail", text, f"systemctl status {health.unit}; invoke logs {facts.host.name}"
     for server, functions in there.items():
-        yield "ok", f"{', '.join(functions)} at {server}", ""
+        yield "ok", f"{_listed(functions)} at {server}", ""
+
+
+def _listed(functions: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(functions))

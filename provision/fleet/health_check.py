@@ -82,6 +82,6 @@ def health_resources(host_run: HostRun) -> list[Health]:
 
 
 def _restart_counts(host_run: HostRun) -> dict[str, int]:
-    units = (each.name for each in host_run.resources if isinstance(each, Unit) and each.wanted)
+    units = (each.name for each in host_run.resources if isinstance(each, Unit))
     found = {name: host_run.answers["unit", name] for name in units}
     return {name: one["restarts"] for name, one in found.items() if one}

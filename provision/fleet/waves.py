@@ -8,6 +8,7 @@ from provision.fleet.rollout_policy import RolloutPolicy
 from provision.fleet.run import Run
 from provision.resources.base import Resource
 from provision.resources.health import WorkerHealth
+from provision.resources.program import ProgramHealth
 
 
 class Waves:
@@ -55,10 +56,14 @@ class Waves:
         }
 
 
-def served_functions(resources: Iterable[Resource]) -> dict[str, str]:
+def served_functions(resources: Iterable[Resource]) -> dict[str, set[str]]:
     """The functions that a host with these resources serves, and by which units."""
-    found = (each for each in resources if isinstance(each, WorkerHealth))
-    return {each.function: each.unit for each in found}
+    units: dict[str, set[str]] = {}
+    for each in resources:
+        if isinstance(each, WorkerHealth | ProgramHealth):
+            for function in each.functions:
+                units.setdefault(function, set()).add(each.unit)
+    return units
 
 
 def interrupted(host_run: HostRun) -> set[str]:
@@ -70,4 +75,4 @@ def interrupted(host_run: HostRun) -> set[str]:
         and change.operation.arguments["action"] in ("restart", "stop")
     }
     served = served_functions(host_run.resources)
-    return {function for function, unit in served.items() if unit in stopped}
+    return {function for function, units in served.items() if units <= stopped}

@@ -1,5 +1,6 @@
 """YAML, read with its line numbers: every value knows where it stands, for messages."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,24 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}"
+
+
+class Table(dict[str, Any]):
+    """A mapping whose keys know where they stand."""
+
+    def __init__(self, values: Mapping[str, Any], places: Mapping[str, Place]) -> None:
+        super().__init__(values)
+        self.places = dict(places)
+
+    def __or__(self, other: Any) -> "Table":  # type: ignore[override]  # narrower than dict's
+        """Both; of a key that both have, the other's value, and of two tables both again."""
+        merged = Table(self, self.places)
+        for key, value in other.items():
+            mine = merged.get(key)
+            both = isinstance(mine, Table) and isinstance(value, Table)
+            merged[key] = mine | value if both else value
+            merged.places[key] = other.places[key]
+        return merged
 
 
 def read_text(path: Path) -> str:
@@ -102,6 +121,15 @@ def node_value(path: Path, node: yaml.Node) -> Any:
         raise InventoryError(f"{place_of(path, node)}: invalid value") from None
     finally:
         loader.dispose()
+
+
+def read_tables(path: Path, node: yaml.Node) -> Any:
+    """As :func:`node_value`, with each mapping a :class:`Table` of texts."""
+    if not isinstance(node, yaml.MappingNode):
+        return node_value(path, node)
+    found = mapping_pairs(path, node)
+    places = {str(key.value): place_of(path, key) for key, _ in found}
+    return Table({str(key.value): read_tables(path, content) for key, content in found}, places)
 
 
 class _Loader(yaml.SafeLoader):

@@ -30,11 +30,13 @@ from provision.inventory.schema import (
     check_name,
     check_value,
     nearest_hint,
+    overlay_variables,
     read_variables,
     read_variables_file,
     schema,
 )
 from provision.inventory.secrets import Secret
+from provision.inventory.workers import workers
 
 SECTIONS = ("hosts", "children", "vars")
 SUFFIXES = (".yml", ".yaml", ".json")
@@ -72,6 +74,8 @@ def load(folder: Path | str, limit: str | None = None) -> Inventory:
     everyone = tuple(reader.hosts_made())
     if not everyone:
         raise InventoryError(f"{files[0]}: it has no hosts")
+    for host in everyone:
+        workers(host)  # raises for what only the whole can tell
     limit = "all" if limit is None else limit
     named = choose_hosts(everyone, limit, lambda host: (host.name, "all", *host.groups))
     return Inventory(tuple(named), everyone)
@@ -179,10 +183,11 @@ class _Reader:
             )
             merged = dict(top.variables)
             for group in groups:
-                merged |= self._groups[group].variables
+                merged = overlay_variables(merged, self._groups[group].variables)
             for group in ("all", *groups):
-                merged |= by_group.get(group, {})
-            merged |= host.variables | by_host.get(name, {})
+                merged = overlay_variables(merged, by_group.get(group, {}))
+            for own in (host.variables, by_host.get(name, {})):
+                merged = overlay_variables(merged, own)
             yield self._make_host(name, host.where, frozenset(groups), merged)
 
     def _group_depths(self) -> dict[str, int]:

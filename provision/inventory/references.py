@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from provision.errors import InventoryError
-from provision.inventory.document import Place
+from provision.inventory.document import Place, Table
 from provision.inventory.secrets import Secret
 
 REFERENCE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
@@ -21,6 +21,8 @@ def has_reference(value: Any) -> bool:
     """Whether there is any Jinja in it."""
     if isinstance(value, list):
         return any(has_reference(each) for each in value)
+    if isinstance(value, Table):
+        return any(has_reference(each) for each in value.values())
     return isinstance(value, str) and JINJA.search(value) is not None
 
 
@@ -69,6 +71,11 @@ def resolve_variable(
             )
         return written
 
-    if isinstance(value, list):
-        return [refer(each) if isinstance(each, str) else each for each in value]
-    return refer(value) if has_reference(value) else value
+    def follow(value: Any) -> Any:
+        if isinstance(value, list):
+            return [refer(each) if isinstance(each, str) else each for each in value]
+        if isinstance(value, Table):
+            return Table({key: follow(each) for key, each in value.items()}, value.places)
+        return refer(value) if has_reference(value) else value
+
+    return follow(value)

@@ -16,9 +16,10 @@ import yaml
 
 from provision.errors import InventoryError
 from provision.inventory import document, vault
-from provision.inventory.document import Place, mapping_pairs, place_of
+from provision.inventory.document import Place, Table, mapping_pairs, place_of
 from provision.inventory.references import has_reference, is_reference
 from provision.inventory.secrets import Secret, from_command, from_environment
+from provision.inventory.worker_settings import MEMORY, check_workers
 
 SCHEMA = Path(__file__).parent / "schema.yml"
 EXAMPLE = "!example"  # the tag of a value that is not a default
@@ -26,6 +27,7 @@ KINDS = {str: "a text", int: "a whole number", bool: "true or false", list: "a l
 SIMILAR = 0.7  # as difflib counts: `workers` is meant to be `worker`, `berlin` is not
 NEARLY = 0.85  # of a name that is likely somebody else's: `package` is meant to be `packages`
 OURS = ("ansible_", "gearman_")
+TABLES = ("gearman_workers",)  # whose parts know their lines, and are merged
 
 # What Ansible lets one choose, and is fixed here.
 ONLY = {
@@ -45,7 +47,6 @@ IDLE = ("ansible_pipelining", "ansible_ssh_pipelining", "ansible_ssh_retries", "
 # Nothing here is like these, so the nearest name would be the wrong advice.
 KEYS_ONLY = ("ansible_password", "ansible_ssh_pass", "ansible_ssh_password")
 
-MEMORY = r"\d+(\.\d+)?[KMGTPE%]?|infinity", "as systemd writes it: 512M, 1.5G, 75%"
 # What a text, or each of a list, has to look like, where a host would find out too late.
 FORMS = {
     "gearman_memory": MEMORY,
@@ -68,6 +69,7 @@ class Schema:
     """What there may be."""
 
     kinds: Mapping[str, type[Any]]  # of every variable's value
+    parts: Mapping[str, Mapping[str, Any]]  # of a table: setting -> an example of the right kind
     defaults: Variables
     groups: frozenset[str]
 
@@ -79,16 +81,21 @@ def schema() -> Schema:
     )
     sections = {key.value: section for key, section in mapping_pairs(SCHEMA, everything)}
     kinds: dict[str, type[Any]] = {}
+    parts: dict[str, dict[str, Any]] = {}
     defaults: Variables = {}
     for key, node in mapping_pairs(SCHEMA, sections["vars"]):
-        if node.tag == EXAMPLE:
+        if key.value in TABLES:
+            kinds[key.value] = dict
+            shown = document.read_tables(SCHEMA, node).values()
+            parts[key.value] = {name: each for one in shown for name, each in one.items()}
+        elif node.tag == EXAMPLE:
             kinds[key.value] = str
         else:
             value = document.node_value(SCHEMA, node)
             kinds[key.value] = type(value)
             defaults[key.value] = value, place_of(SCHEMA, key)
     groups = frozenset(key.value for key, _ in mapping_pairs(SCHEMA, sections["children"]))
-    return Schema(kinds, defaults, groups)
+    return Schema(kinds, parts, defaults, groups)
 
 
 def default_of(name: str) -> Any:
@@ -111,7 +118,8 @@ def read_variables(path: Path, node: yaml.Node, *, encrypted: bool = False) -> V
     for key, content in mapping_pairs(path, node):
         name, where = str(key.value), place_of(path, key)
         _check_variable(name, where)
-        value = document.node_value(path, content)
+        read = document.read_tables if name in TABLES else document.node_value
+        value = read(path, content)
         if encrypted and not _is_password(name) and not is_reference(value):
             value = _hide_values(value)
         if not has_reference(value):
@@ -120,8 +128,20 @@ def read_variables(path: Path, node: yaml.Node, *, encrypted: bool = False) -> V
     return found
 
 
+def overlay_variables(below: Variables, above: Variables) -> Variables:
+    """Both: of a variable that both have, the value above; tables are merged."""
+    merged = {**below, **above}
+    for name in TABLES:
+        tables = [each[name][0] for each in (below, above) if name in each]
+        if len(tables) == 2 and all(isinstance(each, Table) for each in tables):
+            merged[name] = tables[0] | tables[1], above[name][1]
+    return merged
+
+
 def _hide_values(value: Any) -> Any:
     match value:
+        case Table():
+            return Secret("")  # which is refused as a whole
         case dict():
             return {key: _hide_values(each) for key, each in value.items()}
         case list():
@@ -169,6 +189,9 @@ def check_value(name: str, value: Any, where: Place) -> Any:
             f"{where}: {name} is shown to whoever deploys, so it cannot be a secret: write it "
             "where it is not encrypted"
         )
+    if name in TABLES:
+        check_workers(value, where, schema().parts[name], nearest_hint)
+        return value
     if type(value) is not kind or (kind is list and not all(type(each) is str for each in value)):
         raise _wrong_kind(name, value, where)
     least, most = PORTS if name.endswith("_port") else RANGES.get(name, (value, value))

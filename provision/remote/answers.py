@@ -186,6 +186,12 @@ class UnitAnswer(TypedDict):
     outdated: str | None
 
 
+class UnitPresence(TypedDict):
+    file: bool  # of its own, in /etc/systemd/system
+    enabled: bool
+    active: bool
+
+
 class KeptRelease(TypedDict):
     at: float  # seconds since 1970
     bad: str | None  # why it was given up

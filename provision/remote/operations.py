@@ -22,6 +22,7 @@ from provision.remote.answers import (
     TableAnswer,
     TracesAnswer,
     UnitAnswer,
+    UnitPresence,
     UserAnswer,
 )
 
@@ -181,6 +182,12 @@ OPERATIONS: dict[str, OperationKind] = {
         ("name", "enabled", "action"),
         _unit,
     ),
+    "program": OperationKind(
+        "start a unit (and enable it, if true) that serves `functions`, and wait until each of "
+        "`servers` knows one more worker of this host for them; else stop and disable it",
+        ("name", "enabled", "functions", "servers", "seconds"),
+        lambda a: _unit({**a, "action": "start"}),
+    ),
     "job": OperationKind(
         "run a command that submits a job with the content as workload; output: the answer, base64",
         ("command", "seconds"),
@@ -211,6 +218,8 @@ QUESTIONS: dict[str, QuestionKind] = {
     "package": QuestionKind(("name",), str | None),  # its version, when dpkg has it installed
     "table": QuestionKind(("name",), TableAnswer),
     "unit": QuestionKind(("name",), UnitAnswer | None),
+    # The units whose names match, as a shell's pattern does.
+    "units": QuestionKind(("pattern",), dict[str, UnitPresence]),
     # Files that change a unit from outside `own`, and what they say; None for a mask.
     "overrides": QuestionKind(("name", "own"), dict[str, str | None]),
     "releases": QuestionKind(("root",), ReleasesAnswer),

@@ -125,7 +125,7 @@ class Session:
 
     def survey(self, questions: Iterable[Question]) -> dict[Question, Answer]:
         """As :meth:`ask`, and from now on also what agent/survey.py answers."""
-        self._load_modules("survey")
+        self._load_modules("job_servers", "survey")
         return self.ask(questions)
 
     def lock(self, holder: Mapping[str, str]) -> None:
@@ -136,7 +136,7 @@ class Session:
         """
         if self._pinger is not None:
             return
-        self._load_modules("files", "command", "release", "change")
+        self._load_modules("files", "command", "release", "change", "job_servers", "programs")
         self._send(
             {
                 "do": "lock",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from provision.remote.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource
 from provision.resources.release import Release
-from provision.resources.sample_jobs import SAMPLES, Judge
+from provision.resources.sample_jobs import Judge, Sample
 
 SECONDS = 20  # that a job may take
 
@@ -58,34 +58,37 @@ class Health(Resource):
 
 @dataclass(frozen=True)
 class WorkerHealth(Health):
-    """A worker that serves ``function``, also as FUNCTION@ADDRESS, to ``servers``."""
+    """A worker that serves ``functions`` to ``servers``: a job for ``asked`` reaches it alone.
 
-    function: str
-    address: str
+    ``trial``: the arguments with which gearman-worker serves ``tried``, and nothing else; none, and
+    it is not tried. ``sample``: which job both do.
+    """
+
+    functions: tuple[str, ...]
+    asked: str
+    tried: str
+    trial: tuple[str, ...]
+    sample: Sample
     servers: tuple[str, ...]
     user: str
+    environment: tuple[tuple[str, str], ...] = ()
 
     def staged_proofs(self) -> Iterator[Proof]:
-        prefix = f"trial@{self.address}/"
-        worker = [
-            self._command_path("gearman-worker"),
-            *self.tls,
-            "--prefix",
-            prefix,
-            self.function,
-        ]
-        job = self._job_arguments(self.servers[0], f"{prefix}{self.function}")
-        environment = {"GEARMAN_SERVERS": self.servers[0]}
+        if not self.trial:
+            return
+        worker = [self._command_path("gearman-worker"), *self.tls, *self.trial]
+        job = self._job_arguments(self.servers[0], self.tried)
+        environment = {**dict(self.environment), "GEARMAN_SERVERS": self.servers[0]}
         yield self._make_proof(
-            f"{self.function}, by a worker beside",
+            f"{', '.join(self.functions)}, by a worker beside",
             "trial",
             {**job, "worker": worker, "user": self.user, "environment": environment},
         )
 
     def running_proofs(self) -> Iterator[Proof]:
         for server in self.servers:
-            job = self._job_arguments(server, f"{self.function}@{self.address}")
-            yield self._make_proof(f"{self.function}@{self.address} through {server}", "job", job)
+            summary = f"{self.asked} through {server}"
+            yield self._make_proof(summary, "job", self._job_arguments(server, self.asked))
 
     def evidence_commands(self) -> list[list[str]]:
         servers = (["-h", server] for server in self.servers)
@@ -100,8 +103,8 @@ class WorkerHealth(Health):
         return {"command": command, "seconds": SECONDS + 5.0}
 
     def _make_proof(self, summary: str, kind: str, arguments: dict[str, object]) -> Proof:
-        sample = SAMPLES[self.function]
-        return Proof(summary, Operation(kind, arguments, sample.workload()), sample.judge)
+        workload = self.sample.workload()
+        return Proof(summary, Operation(kind, arguments, workload), self.sample.judge)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A job for each bundled function, small, and what its answer should be."""
+"""A job for each bundled function and for a ping, small, and what its answer should be."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,6 +52,7 @@ def expect_equal(expected: bytes) -> Judge:
     return judge
 
 
+PING = Sample(lambda: b"are you there?", expect_equal(b"are you there?"))
 SAMPLES = {
     "reverse": Sample(lambda: b"Hello World!", expect_equal(b"!dlroW olleH")),
     "wc": Sample(lambda: b"one\ntwo\n", expect_equal(b"2\n")),

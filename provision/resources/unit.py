@@ -89,13 +89,15 @@ class UnitFile(File):
         return replace(self, content=content.encode(), config=config, kept=kept)
 
 
-def unit_file(name: str, release: Release, **variables: object) -> UnitFile:
-    """The file of unit ``name``, from ``templates/NAME.j2``, which must use ``config``.
+def unit_file(name: str, release: Release, source: str = "", /, **variables: object) -> UnitFile:
+    """The file of unit ``name``, from ``templates/SOURCE.j2``, which must use ``config``.
+
+    ``source`` is ``name`` by default.
 
     The digest is of everything else in the file, so a process started from any other text
     is seen to be old.
     """
-    source = f"{name}.j2"
+    source = f"{source or name}.j2"
     known = variables | {"root": release.root}
     without = render_template(source, known | {"config": ""})
     config = hashlib.sha256(without.encode()).hexdigest()[:12]
@@ -138,16 +140,16 @@ class Socket(Resource):
         enable = None if found["enabled"] == "enabled" else True
         if self.is_due(answers):
             if service["active"] == "active":
-                yield _unit_change("~", self.service, "stop", None, "its port is reopened")
+                yield unit_change("~", self.service, "stop", None, "its port is reopened")
             if found["active"] == "active":
                 why = (
                     "its file changes" if answers[self._port_question] else "nothing listens there"
                 )
-                yield _unit_change("~", self.name, "restart", enable, why)
+                yield unit_change("~", self.name, "restart", enable, why)
             else:
-                yield _unit_change("+", self.name, "start", enable, f"it is {found['active']}")
+                yield unit_change("+", self.name, "start", enable, f"it is {found['active']}")
         elif enable:
-            yield _unit_change("~", self.name, None, enable, "it would not open at boot")
+            yield unit_change("~", self.name, None, enable, "it would not open at boot")
 
     @property
     def _port_question(self) -> Question:
@@ -164,7 +166,7 @@ class Socket(Resource):
 
 @dataclass(frozen=True)
 class Unit(Resource):
-    """A unit that runs and starts at boot; or, not ``wanted``, does neither.
+    """A unit that runs and starts at boot.
 
     ``current`` is the link it runs from: where that points is where its process must have begun.
     One that ``reloads`` puts a new process beside the old one, and needs no restart to run
@@ -174,7 +176,6 @@ class Unit(Resource):
     name: str
     file: UnitFile
     current: Link
-    wanted: bool = True
     reloads: bool = False
     socket: Socket | None = None
 
@@ -189,13 +190,11 @@ class Unit(Resource):
 
     def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         found = answers["unit", self.name] or ABSENT
-        overrides = answers[self._overrides_question] if self.wanted and self._has_own_name else {}
+        overrides = answers[self._overrides_question] if self._has_own_name else {}
         yield from _lift_overrides(overrides)
         if overrides or found.get("stale"):
             yield RELOAD
-        if not self.wanted:
-            yield from self._stop_changes(found)
-        elif found["active"] == "active" and self.socket and self.socket.is_due(answers):
+        if found["active"] == "active" and self.socket and self.socket.is_due(answers):
             yield self._own_change("~", "restart", None, f"{self.socket.name} is reopened")
         else:
             changes = self.file.is_rewritten(answers) or any(overrides.values())
@@ -237,15 +236,8 @@ class Unit(Resource):
         elif enable:
             yield self._own_change("~", None, enable, "it would not start at boot")
 
-    def _stop_changes(self, found: Mapping[str, Any]) -> Iterator[Change]:
-        disable = False if found["enabled"] == "enabled" else None
-        if found["active"] not in ("inactive", "failed", "not there yet"):
-            yield self._own_change("-", "stop", disable, "this host should not run it")
-        elif disable is False:
-            yield self._own_change("-", None, disable, "this host should not run it")
-
     def _own_change(self, sign: Sign, action: str | None, enabled: bool | None, why: str) -> Change:
-        return _unit_change(sign, self.name, action, enabled, why)
+        return unit_change(sign, self.name, action, enabled, why)
 
     @property
     def _releases_root(self) -> str:
@@ -265,7 +257,7 @@ class Unit(Resource):
         return self.file.provides | self.current.provides | socket | self.file.accounts
 
 
-def _unit_change(
+def unit_change(
     sign: Sign, name: str, action: str | None, enabled: bool | None, why: str
 ) -> Change:
     operation = Operation("unit", {"name": name, "enabled": enabled, "action": action})

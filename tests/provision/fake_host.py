@@ -1,5 +1,6 @@
 """A host that is a dict: answers questions and applies operations as the agent would."""
 
+import fnmatch
 import hashlib
 import re
 from dataclasses import dataclass, field
@@ -126,8 +127,22 @@ class FakeHost:
             "outdated": None,
         }
 
+    def _ask_units(self, pattern: str) -> Answer:
+        folder = "/etc/systemd/system/"
+        files = {path.removeprefix(folder) for path in self.paths if path.startswith(folder)}
+        found = fnmatch.filter(files | self.enabled | set(self.processes), pattern)
+        return {
+            name: {
+                "file": name in files,
+                "enabled": name in self.enabled,
+                "active": name in self.processes,
+            }
+            for name in sorted(found)
+        }
+
     def _ask_overrides(self, name: str, own: str) -> Answer:
-        return {}
+        found = {path: self.paths.get(path) for path in [f"/etc/systemd/system/{name}"]}
+        return {path: "..." for path, each in found.items() if each and path != own}
 
     # -- operations ---------------------------------------------------------------------
 
@@ -209,6 +224,9 @@ class FakeHost:
         if name in self.dies:
             self.processes.pop(name, None)
 
+    def _do_program(self, operation: Operation, name: str, enabled: bool, **_: Any) -> None:
+        self._do_unit(operation, name, enabled, "start")
+
     def _listen(self, name: str, text: str) -> None:
         assert name.replace(".socket", ".service") not in self.processes, "its service runs"
         found = re.search(r"^ListenStream=(.*):(\d+)$", text, re.MULTILINE)
@@ -226,6 +244,8 @@ class FakeHost:
 
     def _process(self, text: str) -> Entry:
         settings = dict(re.findall(r"^(?:Environment=)?(\w+)=(.*)$", text, re.MULTILINE))
+        if settings.get("Type") == "exec":  # a program that is not of a release of ours
+            return {"program": "", "config": "", "user": settings.get("User")}
         root = settings["ExecStart"].partition("/current/")[0]
         folder = f"{root}/{self.paths[f'{root}/current']['target']}"
         assert folder in self.paths, f"there is nothing in {folder}"
@@ -238,4 +258,5 @@ class FakeHost:
         }
 
     def _unit_file(self, name: str) -> str:
-        return "/etc/systemd/system/" + re.sub(r"@.*\.", "@.", name)
+        own = f"/etc/systemd/system/{name}"
+        return own if own in self.paths else re.sub(r"@.*\.", "@.", own)

@@ -13,6 +13,7 @@ from provision.remote.messages import Operation, Unknown
 from provision.resources.account import Group, User
 from provision.resources.base import Problem, Resource
 from provision.resources.files import Directory, File, Link
+from provision.resources.former_units import FormerUnits
 from provision.resources.packages import Packages
 from provision.resources.release import Release
 from provision.resources.unit import FOLDER, Unit, UnitFile
@@ -37,7 +38,10 @@ def site(version: str = "2", config: str = "new", served: bool = True) -> list[R
     server = unit_file("server.service", config)
     return [
         Unit("server.service", server, release.current),
-        Unit("worker@wc.service", worker, release.current, wanted=served),
+        FormerUnits(
+            "worker@*.service", ("worker@wc.service",) if served else (), ("worker@.service",)
+        ),
+        *([Unit("worker@wc.service", worker, release.current)] if served else []),
         Link("/usr/local/bin/tool", f"{ROOT}/current/bin/tool"),
         File("/etc/app/app.conf", owner="app", group="app", mode="0640", content=b"a = 1\n"),
         Directory("/etc/app", owner="app", group="app", mode="0750"),

@@ -4,6 +4,7 @@ UPDATE_GOLDEN=1 .venv/bin/pytest tests/roles
 """
 
 import os
+import re
 from pathlib import Path
 from textwrap import indent
 
@@ -12,10 +13,12 @@ import pytest
 from provision import plan
 from provision.build import Artifact
 from provision.errors import InventoryError
+from provision.fleet.waves import served_functions
 from provision.inventory import load as inventory
 from provision.inventory.host import Inventory
 from provision.resources.base import Resource
-from provision.resources.unit import Unit, UnitFile
+from provision.resources.program import Program
+from provision.resources.unit import UnitFile
 from roles import ROLES
 from tests.provision.fake_host import FakeHost
 
@@ -113,14 +116,121 @@ def test_a_host_where_all_ran_as_one_account_is_taken_over(tmp_path: Path, secur
 
 
 def test_a_worker_serves_the_functions_its_inventory_names_and_no_other(tmp_path: Path) -> None:
-    hosts = HOSTS.replace("198.18.10.248", "198.18.10.248, gearman_functions: [wc, thumbnail]")
-    units = [each for each in resources(load(tmp_path, hosts), "worker") if isinstance(each, Unit)]
-    assert {unit.name: unit.wanted for unit in units} == {
-        "gearman-worker@wc.service": True,
-        "gearman-worker@thumbnail.service": True,
-        "gearman-worker@reverse.service": False,
-        "gearman-worker@resize.service": False,
+    wanted = resources(load(tmp_path), "worker")
+    host = FakeHost()
+    host.apply([change.operation for change in planned(host, wanted).changes])
+    hosts = HOSTS.replace("198.18.10.248", "198.18.10.248, gearman_functions: [wc]")
+    fewer = resources(load(tmp_path, hosts), "worker")
+    assert [(each.sign, each.summary) for each in planned(host, fewer).changes] == [
+        ("-", "stop gearman-worker@resize.service"),
+        ("-", "stop gearman-worker@reverse.service"),
+    ]
+    host.apply([change.operation for change in planned(host, fewer).changes])
+    assert set(host.processes) == {"gearman-worker@wc.service"}
+    assert planned(host, fewer).changes == ()
+
+
+OWN = """, gearman_workers: {
+          lines: {command: [wc, "-l $HOME 100%"], functions: [lines], concurrency: 3, timeout: 9},
+          resize: {processes: 2, instances: 2, memory: 3G, cpu: 150%, nice: 5, jit: true,
+            environment: {TINT: 'a "blue" one'}, writes: [/srv/pictures], stop_timeout: 10},
+          wc: }"""
+
+
+def test_a_worker_of_ones_own_is_a_unit_of_its_own(tmp_path: Path) -> None:
+    hosts = HOSTS.replace("198.18.10.248", f"198.18.10.248{OWN}".replace("wc: }", "wc: {}}"))
+    wanted = resources(load(tmp_path, hosts), "worker")
+    host = FakeHost()
+    host.paths["/srv"] = host.paths["/opt"]
+    host.apply([change.operation for change in planned(host, wanted).changes])
+    assert planned(host, wanted).changes == ()
+    assert set(host.processes) == {
+        f"gearman-worker@{name}.service" for name in ("lines", "resize", "resize:2", "wc")
     }
+    files = {each.path.rpartition("/")[2]: each for each in wanted if isinstance(each, UnitFile)}
+    assert len(files) == 4, "wc has the one for all that are plain"
+    lines = files["gearman-worker@lines.service"].content.decode()
+    assert (
+        "gearman-worker --address worker --ping ping@worker/lines --concurrency 3 --timeout 9 "
+        'lines -- wc "-l $$HOME 100%%"\n'
+    ) in lines
+    assert "TasksMax=192\n" in lines
+    assert "MemoryDenyWriteExecute=yes\n" in lines
+    second = files["gearman-worker@resize:2.service"].content.decode()
+    assert "--address worker:2 --ping ping@worker/resize:2 --processes 2" in second
+    assert "MemoryDenyWriteExecute" not in second
+    assert '\nEnvironment="TINT=a \\"blue\\" one"\n' in second
+    for line in ("MemoryMax=3G", "CPUQuota=150%", "Nice=5", "ReadWritePaths=/srv/pictures"):
+        assert f"\n{line}\n" in second
+    assert "TimeoutStopSec=40\n" in second
+    # What the inventory does not name any more leaves no file.
+    fewer = resources(load(tmp_path, HOSTS), "worker")
+    host.apply([change.operation for change in planned(host, fewer).changes])
+    assert planned(host, fewer).changes == ()
+    left = {path.rpartition("/")[2] for path in host.paths if "/system/gearman-worker@" in path}
+    assert left == {"gearman-worker@.service"}
+
+
+PROGRAM = """, gearman_functions: [wc], gearman_workers: {
+          shout: {program: [php, shout.php, "50% $x"], functions: [shout, yell], instances: 2,
+            stop_signal: SIGINT, stop_timeout: 5, environment: {A: b}}}"""
+
+
+def test_a_program_begins_beside_the_one_before(tmp_path: Path) -> None:
+    hosts = HOSTS.replace("198.18.10.248", f"198.18.10.248{PROGRAM}")
+    wanted = resources(load(tmp_path, hosts), "worker")
+    host = FakeHost()
+    host.apply([change.operation for change in planned(host, wanted).changes])
+    assert planned(host, wanted).changes == ()
+    one, two = (each for each in wanted if isinstance(each, Program))
+    assert re.fullmatch(r"gearman-worker@shout\.[0-9a-f]{8}\.service", one.name)
+    assert re.fullmatch(r"gearman-worker@shout:2\.[0-9a-f]{8}\.service", two.name)
+    text = one.file.content.decode()
+    assert '\nExecStart=php shout.php "50%% $$x"\n' in text
+    for line in ("KillSignal=SIGINT", "TimeoutStopSec=5", "Restart=always", "Environment=A=b"):
+        assert f"\n{line}\n" in text
+    assert served_functions(wanted)["yell"] == {one.name, two.name}
+
+    # With another setting they are other units, and those before stop when these are known.
+    hosts = hosts.replace("A: b", "A: c")
+    changed = resources(load(tmp_path, hosts), "worker")
+    changes = planned(host, changed).changes
+    verbs = [each.summary.split("@")[0] for each in changes if each.operation.kind != "file"]
+    assert verbs == [
+        *("daemon-reload", "start gearman-worker", "start gearman-worker"),
+        *("stop gearman-worker", "stop gearman-worker"),
+        *("file /etc/systemd/system/gearman-worker",) * 2,
+        "daemon-reload",
+    ]
+    start = next(each.operation for each in changes if each.summary.startswith("start"))
+    assert start.kind == "program"
+    assert start.arguments["functions"] == ["shout", "yell"]
+    assert start.arguments["servers"] == ["198.18.10.247:4730"]
+    host.apply([change.operation for change in changes])
+    assert planned(host, changed).changes == ()
+    assert len(host.processes) == 3
+
+
+def test_what_serves_a_function_on_a_host_is_known_by_all_of_its_units(tmp_path: Path) -> None:
+    hosts = HOSTS.replace("198.18.10.248", f"198.18.10.248{OWN}".replace("wc: }", "wc: {}}"))
+    assert served_functions(resources(load(tmp_path, hosts), "worker")) == {
+        "lines": {"gearman-worker@lines.service"},
+        "resize": {"gearman-worker@resize.service", "gearman-worker@resize:2.service"},
+        "wc": {"gearman-worker@wc.service"},
+    }
+
+
+def test_a_host_that_is_no_worker_any_more_stops_its_workers(tmp_path: Path) -> None:
+    groups = "client: {hosts: {all1: }}, job_server: {hosts: {job: {ansible_host: 10.0.0.1}}}"
+    before = load(tmp_path, f"all: {{children: {{worker: {{hosts: {{all1: }}}}, {groups}}}}}")
+    host = FakeHost()
+    wanted = resources(before, "all1")
+    host.apply([change.operation for change in planned(host, wanted).changes])
+    assert len(host.processes) == 3
+    wanted = resources(load(tmp_path, f"all: {{children: {{{groups}}}}}"), "all1")
+    host.apply([change.operation for change in planned(host, wanted).changes])
+    assert host.processes == {}
+    assert planned(host, wanted).changes == ()
 
 
 def test_workers_and_clients_know_every_job_server_by_address_and_port(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ from roles import ROLES
 
 HOSTS = """\
 job_server: {hosts: {job: {ansible_host: 10.0.0.1}}}
-worker: {hosts: {w1: {gearman_functions: [shout]}}}
+worker: {hosts: {w1: }, vars: {
+  gearman_functions: [resize, reverse, wc],
+  gearman_workers: {shout: {command: [cat], functions: [shout]}}}}
 """
 
 

@@ -11,10 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from provision.commands.smoke import CommandResult, Run, Topology, run_checks
+from provision.commands.smoke import (
+    BUNDLED_CHECKS,
+    CommandResult,
+    Run,
+    Topology,
+    checks_of,
+    run_checks,
+)
+from provision.inventory import load as inventory
 from tests.ports import reserve_port
 
 BIN = Path(sys.executable).parent
+ALL = [*BUNDLED_CHECKS.values()]
 TOPOLOGY = Topology("client1", ["server1"], ["worker1"])
 
 
@@ -47,7 +56,7 @@ class Hosts:
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             listing = self.run("gearadmin --workers", b"").stdout
-            if all(function.encode() in listing for function in functions) and listing:
+            if all(each.encode() in listing for each in functions if each != "--ping") and listing:
                 return
             time.sleep(0.02)
         raise AssertionError(f"not serving {functions}")
@@ -72,7 +81,7 @@ def hosts() -> Iterator[Hosts]:
 
 
 def problems(run: Run) -> list[tuple[str | None, str]]:
-    return [(check.problem, check.look_at) for check in run_checks(run, TOPOLOGY, patience=2)]
+    return [(check.problem, check.look_at) for check in run_checks(run, TOPOLOGY, ALL, patience=2)]
 
 
 def test_every_check_passes_where_all_is_well(hosts: Hosts) -> None:
@@ -108,3 +117,28 @@ def test_wrong_answer_points_to_the_worker_s_journal(hosts: Hosts) -> None:
     seen = problems(hosts.run)
     assert all(problem for problem, _ in seen)
     assert seen[2][1].startswith("worker1: journalctl -u gearman-worker@resize")
+
+
+OWN = """
+worker:
+  hosts: {worker1: }
+  vars: {gearman_workers: {wc: {}, lines: {command: [wc, -l], functions: [lines], instances: 2}}}
+"""
+
+
+def test_what_the_inventory_serves_is_checked_and_nothing_else(
+    hosts: Hosts, tmp_path: Path
+) -> None:
+    (tmp_path / "hosts.yml").write_text(OWN)
+    wanted = checks_of(inventory.load(tmp_path))
+    assert [name for name, _ in wanted] == [
+        "wc: the lines of /etc/passwd",
+        "lines: worker lines of worker1 answers",
+        "lines: worker lines:2 of worker1 answers",
+    ]
+    hosts.serve("wc", "--ping", "ping@worker1/lines")
+    found = {each.name: each for each in run_checks(hosts.run, TOPOLOGY, wanted, patience=2)}
+    problems = [each.problem for each in found.values()]
+    assert problems[:2] == [None, None]
+    last = found["lines: worker lines:2 of worker1 answers"]
+    assert last.look_at.startswith("worker1: systemctl status gearman-worker@lines:2 (the job")

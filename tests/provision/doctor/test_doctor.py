@@ -82,6 +82,7 @@ def well(host: str) -> dict[Question, Any]:
             "functions": functions,
         },
         ("unit", "gearmand.service"): RUNS,
+        ("units", "gearman-worker@*.service"): {},
     }
     answers |= {("unit", f"gearman-worker@{name}.service"): RUNS for name in FUNCTIONS}
     return answers | {("space", place): SPACE for place in checks.PLACES}

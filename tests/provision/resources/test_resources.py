@@ -10,6 +10,7 @@ from provision.build import Artifact
 from provision.resources.account import FormerAccount, Group, User
 from provision.resources.base import Problem, Resource
 from provision.resources.files import Directory, File, Link
+from provision.resources.former_units import FormerUnits
 from provision.resources.packages import Packages
 from provision.resources.release import MB, OldReleases, Release
 from provision.resources.requirement import Clock, FreePort, Systemd
@@ -20,7 +21,7 @@ LINK = Link("/opt/app/current", "releases/2")
 FILE = UnitFile("/etc/systemd/system/app.service", content=b"...", config="c2")
 UNIT = Unit("app.service", FILE, LINK)
 SOCKET = Socket("app.socket", FILE, "app.service", "10.0.0.7", 4730)
-OFF = Unit("app.service", FILE, LINK, wanted=False)
+GONE = FormerUnits("app@*.service", ("app@1.service",), ("app@.service",))
 TEMPLATE = UnitFile("/etc/systemd/system/app@.service", content=b"...", config="c2")
 ONE = Unit("app@1.service", TEMPLATE, LINK)
 MASK = "/etc/systemd/system/app@1.service"
@@ -56,6 +57,10 @@ def found_at(kind: str, **more: Any) -> dict[str, Any]:
 
 
 OK = found_at("file", digest=FILE._path_question[2], mode="0644")
+
+
+def present(*, file: bool = True, enabled: bool = True, active: bool = True) -> dict[str, bool]:
+    return {"file": file, "enabled": enabled, "active": active}
 
 
 def unit(active: str = "active", **more: Any) -> dict[str, Any]:
@@ -281,14 +286,20 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
         ],
     ),
     (
-        replace(ONE, wanted=False),
-        [unit("inactive", enabled="masked"), {MASK: None}, kept("2"), OK, {}],
+        GONE,
+        [{"app@1.service": present(), "app@.service": present(active=False, enabled=False)}],
         [],
     ),
-    (OFF, [None], []),
-    (OFF, [unit()], ["- stop app.service (this host should not run it)"]),
-    (OFF, [unit("inactive")], ["- disable app.service (this host should not run it)"]),
-    (OFF, [unit("inactive", enabled="disabled")], []),
+    (
+        GONE,
+        [{"app@2.service": present(), "app@3.service": present(active=False, file=False)}],
+        [
+            "- stop app@2.service (the inventory does not have it)",
+            "- disable app@3.service (the inventory does not have it)",
+            "- file /etc/systemd/system/app@2.service (the inventory does not have it)",
+            "~ daemon-reload (a unit file is new to systemd)",
+        ],
+    ),
     (FREE, [None], []),
     (FREE, [{"pid": 1, "command": "gearmand", "unit": "gearmand.service"}], []),
     (

@@ -1,0 +1,53 @@
+"""How job servers are asked about this host's workers, over Gearman's admin protocol.
+
+It only connects and asks.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+TLS = "gearmans://"
+CERTIFICATES = "/etc/gearman/tls"
+TIMEOUT = 3.0  # seconds to connect, and for each part of an answer
+LONGEST = 1 << 24  # bytes of an answer
+
+
+def workers_here(server: str, functions: list[str]) -> int:
+    """How many workers of this host serve all of these functions at ``server``, HOST:PORT.
+
+    Raises OSError when it cannot be asked, ValueError when the answer is not one.
+    """
+    with connected(server) as connection:
+        own = connection.getsockname()[0].replace("::ffff:", "")
+        connection.sendall(b"workers\n")
+        said = b""
+        while not said.endswith((b"\n.\n", b"\n.\r\n")) and said not in (b".\n", b".\r\n"):
+            piece = connection.recv(1 << 18)
+            if not piece or len(said) > LONGEST:
+                raise ValueError("its answer ends in the middle")
+            said += piece
+    rows = (row.partition(" :") for row in said.decode(errors="backslashreplace").splitlines())
+    return sum(
+        head.split()[1:2] == [own] and set(functions) <= set(names.split())
+        for head, _, names in (
+            (head.replace("::ffff:", ""), sep, names) for head, sep, names in rows
+        )
+    )
+
+
+def connected(server: str) -> Any:
+    """A connection to a job server, by TLS with this host's own certificate if it says so."""
+    host, _, port = server[len(TLS) if server.startswith(TLS) else 0 :].rpartition(":")
+    connection = socket.create_connection((host.strip("[]"), int(port)), TIMEOUT)
+    return wrap_tls(connection, host.strip("[]")) if server.startswith(TLS) else connection
+
+
+def wrap_tls(connection: socket.socket, name: str) -> socket.socket:
+    """The same by TLS, as this host's own certificate allows it."""
+    import ssl
+
+    context = ssl.create_default_context(cafile=f"{CERTIFICATES}/ca.pem")
+    context.load_cert_chain(f"{CERTIFICATES}/host.pem", f"{CERTIFICATES}/host.key")
+    return context.wrap_socket(connection, server_hostname=name)

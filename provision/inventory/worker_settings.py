@@ -1,0 +1,138 @@
+"""What may be said of a worker in `gearman_workers`, as schema.yml shows it.
+
+Each file's part is checked as it is read, so a mistake is told with its line whether or not another
+file overrides it. What only the whole can tell is checked in workers.py.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from provision.errors import InventoryError
+from provision.inventory.document import Place, Table
+from provision.inventory.references import has_reference
+from provision.inventory.secrets import Secret
+
+NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
+MEMORY = r"\d+(\.\d+)?[KMGTPE%]?|infinity", "as systemd writes it: 512M, 1.5G, 75%"
+FUNCTION = (
+    r"[^\s\0\"'%$\\@-][^\s\0\"'%$\\@]*",
+    "a name without spaces, quotes, `@`, `%`, `$` and `\\`",
+)
+LOG_LEVELS = ("info", "debug")
+KINDS = {
+    str: "a text",
+    int: "a whole number",
+    bool: "true or false",
+    list: "a list of texts",
+    dict: "`name: value` pairs",
+}
+
+# What a text, or each of a list, has to look like.
+FORMS = {
+    "functions": FUNCTION,
+    "memory": MEMORY,
+    "cpu": (r"\d+%", "a share of one CPU: 50%, 200%"),
+    "log_level": ("|".join(LOG_LEVELS), " or ".join(LOG_LEVELS)),
+    "writes": (r"/(?!.*(^|/)\.\.?(/|$))[^\s\0\"%\\:]+", "an absolute path"),
+    "stop_signal": (r"SIG(TERM|INT|QUIT|HUP|USR1|USR2|WINCH)", "such as SIGTERM or SIGQUIT"),
+    "command": (r"[^\0-\x1f]*", "on one line"),
+    "program": (r"[^\0-\x1f]*", "on one line"),
+}
+RANGES = {
+    "processes": (1, 512),
+    "concurrency": (1, 512),
+    "instances": (1, 64),
+    "timeout": (1, 7 * 86400),
+    "stop_timeout": (1, 86400),
+    "nice": (-20, 19),
+}
+VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
+RESERVED = ("GEARMAN_", "GEARMAND_", "NOTIFY_SOCKET", "WATCHDOG_")  # which the unit sets itself
+
+Hint = Callable[[str, Any], str]
+
+
+def check_workers(value: Any, where: Place, known: Mapping[str, Any], hint: Hint) -> None:
+    """Raises :class:`InventoryError`. ``known``: setting -> an example of the right kind."""
+    for name, settings in _table("gearman_workers", value, where).items():
+        place = value.places[name]
+        if not re.fullmatch(NAME, name, re.ASCII):
+            raise InventoryError(
+                f"{place}: worker {name!r} is not a valid name; use letters, digits, `_` and `-`"
+            )
+        if settings is None:  # not here, though a wider group has it
+            continue
+        for key, one in _table(f"worker {name}", settings, place).items():
+            _check(f"worker {name}", key, one, settings.places[key], known, hint)
+
+
+def _table(what: str, value: Any, where: Place) -> Table:
+    if not isinstance(value, Table):
+        raise InventoryError(
+            f"{where}: {what} should be `name: value` pairs, and is {_shown(value)}"
+        )
+    return value
+
+
+def _check(
+    what: str, key: str, value: Any, where: Place, known: Mapping[str, Any], hint: Hint
+) -> None:
+    if key not in known:
+        raise InventoryError(
+            f"{where}: {what}: unknown setting {key!r}"
+            f"{hint(key, known) or '; expected one of ' + ', '.join(sorted(known))}"
+        )
+    if isinstance(value, Secret):
+        raise InventoryError(f"{where}: {what}: {key} cannot be a secret: it stands in a unit file")
+    if has_reference(value):
+        return  # which is checked when it is followed
+    kind, ours = _kind(known[key]), _kind(value)
+    texts = kind is not list or all(type(each) is str for each in value or ())
+    if ours is not kind or not texts or value in ("", []):
+        quoted = "; put it in quotes" if kind is str and ours in (int, float) else ""
+        raise InventoryError(
+            f"{where}: {what}: {key} should be {KINDS[kind]}, and is {_shown(value)}{quoted}"
+        )
+    if kind is int:
+        least, most = RANGES[key]
+        if not least <= value <= most:
+            raise InventoryError(
+                f"{where}: {what}: {key} should be from {least} to {most}, and is {value}"
+            )
+    form, like = FORMS.get(key, (".*", ""))
+    for text in value if kind is list else [value] if kind is str else ():
+        if not re.fullmatch(form, text, re.ASCII | re.DOTALL):
+            raise InventoryError(f"{where}: {what}: {key}: {text!r} should be {like}")
+    if key == "environment":
+        _check_environment(what, value)
+
+
+def _check_environment(what: str, value: Table) -> None:
+    for name, text in value.items():
+        where = value.places[name]
+        if not re.fullmatch(VARIABLE, name, re.ASCII):
+            raise InventoryError(f"{where}: {what}: {name!r} is not a variable name")
+        if name.startswith(RESERVED):
+            raise InventoryError(f"{where}: {what}: {name} is set by the deploy itself")
+        if isinstance(text, Secret):
+            raise InventoryError(
+                f"{where}: {what}: {name} cannot be a secret: any user of the host may read what "
+                "stands in a unit file"
+            )
+        if type(text) is not str:
+            raise InventoryError(
+                f"{where}: {what}: {name} should be a text, and is {_shown(text)}; put it in quotes"
+            )
+        if not has_reference(text) and re.search(r"[\0-\x1f]", text):
+            raise InventoryError(f"{where}: {what}: {name} should be on one line")
+
+
+def _kind(value: Any) -> type[Any]:
+    return dict if isinstance(value, Table) else type(value)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Table):
+        return "`name: value` pairs"
+    return "nothing" if value is None else repr(value)

@@ -1,0 +1,71 @@
+"""A program that speaks Gearman itself, as a unit whose name says what is in its file.
+
+Another file, of another release or with other settings, is another unit. It begins beside the
+one before, which is stopped when the job servers know the new one: no function is without a worker.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from provision.remote.messages import Operation
+from provision.render import render_template
+from provision.resources.base import Change
+from provision.resources.health import Health
+from provision.resources.unit import FOLDER, Unit, UnitFile, unit_change
+
+BEGIN_TIMEOUT = 60.0  # seconds in which the job servers must know it
+DIGEST = 8  # digits, in a unit's name
+
+
+def program_file(instance: str, template: str, **variables: object) -> UnitFile:
+    """The file of unit gearman-worker@INSTANCE.DIGEST, from ``templates/TEMPLATE``."""
+    content = render_template(template, variables).encode()
+    digest = hashlib.sha256(content).hexdigest()[:DIGEST]
+    return UnitFile(f"{FOLDER}/gearman-worker@{instance}.{digest}.service", content=content)
+
+
+@dataclass(frozen=True)
+class Program(Unit):
+    """A unit that serves ``functions`` to ``servers``; ``folder`` is what it runs from."""
+
+    kind = "unit"
+    functions: tuple[str, ...] = ()
+    servers: tuple[str, ...] = ()
+    folder: str = ""
+
+    def _run_changes(
+        self, found: Mapping[str, Any], changes: bool, whole: bool
+    ) -> Iterator[Change]:
+        enable = None if found["enabled"] == "enabled" else True
+        if found["active"] != "active":
+            arguments = {
+                "name": self.name,
+                "enabled": enable,
+                "functions": list(self.functions),
+                "servers": list(self.servers),
+                "seconds": BEGIN_TIMEOUT,
+            }
+            why = f"it is {found['active']}"
+            yield Change("+", f"start {self.name}", Operation("program", arguments), why)
+        elif found["outdated"]:
+            yield unit_change("~", self.name, "restart", enable, found["outdated"])
+        elif changes:
+            why = "what it was started from is replaced"
+            yield unit_change("~", self.name, "restart", enable, why)
+        elif enable:
+            yield unit_change("~", self.name, None, enable, "it would not start at boot")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        folder = {f"path:{self.folder}"} if self.folder else frozenset()
+        return self.file.provides | self.file.accounts | folder
+
+
+@dataclass(frozen=True)
+class ProgramHealth(Health):
+    """That a program serves ``functions``: it began only when the job servers knew it."""
+
+    functions: tuple[str, ...]
+    servers: tuple[str, ...]

@@ -1,0 +1,144 @@
+"""`gearman_workers` of an inventory: what a host comes to run, and every mistake with its line."""
+
+from pathlib import Path
+
+import pytest
+
+from provision.errors import InventoryError
+from provision.inventory import load as inventory
+from provision.inventory.workers import Worker, workers
+
+HOSTS = "worker:\n  hosts:\n    w1:\n    w2:\n"
+
+
+def load(folder: Path, **files: str) -> dict[str, dict[str, Worker]]:
+    for name, text in {"hosts": HOSTS, **files}.items():
+        path = folder / (name.replace("__", "/") + ".yml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    found = inventory.load(folder).hosts
+    return {host.name: {each.name: each for each in workers(host)} for host in found}
+
+
+def complaint(folder: Path, **files: str) -> str:
+    with pytest.raises(InventoryError) as raised:
+        load(folder, **files)
+    return str(raised.value).replace(f"{folder}/", "")
+
+
+def test_without_a_word_a_host_serves_all_that_is_bundled(tmp_path: Path) -> None:
+    found = load(tmp_path)["w1"]
+    assert list(found) == ["reverse", "resize", "wc"]
+    assert all(each.is_plain and each.memory == "1G" for each in found.values())
+
+
+def test_a_worker_is_what_is_said_of_it(tmp_path: Path) -> None:
+    text = """
+gearman_worker_memory: 500M
+gearman_workers:
+  lines: {command: [wc, -l], functions: [lines], concurrency: 8, timeout: 5}
+  pictures: {functions: [resize], processes: 4, memory: 2G, environment: {B: "2", A: "1"}}
+  shout: {program: [perl, shout.pl], functions: [shout, yell], instances: 2, jit: true}
+  wc:
+"""
+    found = load(tmp_path, group_vars__all=text.replace("  wc:\n", "  wc: {}\n"))["w1"]
+    assert list(found) == ["lines", "pictures", "shout", "wc"]
+    assert found["lines"].kind == "command"
+    assert found["lines"].argv == ("wc", "-l")
+    assert (found["lines"].memory, found["pictures"].memory) == ("500M", "2G")
+    assert found["pictures"].environment == (("A", "1"), ("B", "2"))
+    assert found["shout"].kind == "program"
+    assert found["shout"].functions == ("shout", "yell")
+    assert found["wc"].is_plain
+    assert found["lines"].where == f"{tmp_path}/group_vars/all.yml:4"
+
+
+def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path) -> None:
+    found = load(
+        tmp_path,
+        group_vars__all="gearman_functions: [wc, reverse]\ngearman_workers:\n"
+        "  lines: {command: [wc, -l], functions: [lines], memory: 1G}\n",
+        group_vars__worker="gearman_workers: {wc: {nice: 5}, lines: {memory: 2G, cpu: 50%}}",
+        host_vars__w2="size: 3G\ngearman_workers: {lines: , wc: {memory: '{{ size }}'}}",
+    )
+    assert found["w1"]["lines"].memory == "2G"
+    assert found["w1"]["lines"].argv == ("wc", "-l")
+    assert (found["w1"]["wc"].nice, found["w1"]["wc"].functions) == (5, ("wc",))
+    assert list(found["w2"]) == ["wc", "reverse"]
+    assert (found["w2"]["wc"].memory, found["w2"]["wc"].nice) == ("3G", 5)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("[wc]", "2: gearman_workers should be `name: value` pairs, and is ['wc']"),
+        ("{'a b': {}}", "2: worker 'a b' is not a valid name; use letters, digits, `_` and `-`"),
+        ("{a: wc}", "2: worker a should be `name: value` pairs, and is 'wc'"),
+        (
+            "\n  a:\n    comand: [wc]\n",
+            "4: worker a: unknown setting 'comand'; did you mean 'command'?",
+        ),
+        ("{a: {xyzzy: 1}}", "2: worker a: unknown setting 'xyzzy'; expected one of command, "),
+        ("{wc: {memory: 7}}", "2: worker wc: memory should be a text, and is 7; put it in quotes"),
+        ("{wc: {memory: 1GG}}", "2: worker wc: memory: '1GG' should be as systemd writes it"),
+        ("{wc: {processes: 0}}", "2: worker wc: processes should be from 1 to 512, and is 0"),
+        ("{wc: {nice: yes}}", "2: worker wc: nice should be a whole number, and is True"),
+        ("{wc: {cpu: '2'}}", "2: worker wc: cpu: '2' should be a share of one CPU: 50%, 200%"),
+        ("{wc: {log_level: warn}}", "2: worker wc: log_level: 'warn' should be info or debug"),
+        ("{wc: {writes: [/srv/../etc]}}", "'/srv/../etc' should be an absolute path"),
+        ("{a: {functions: resize}}", "functions should be a list of texts, and is 'resize'"),
+        ("{a: {functions: []}}", "functions should be a list of texts, and is []"),
+        ("{a: {command: [wc]}}", "2: worker a: what does it serve? Say functions: [NAME]"),
+        ("{a: {memory: 1G}}", "Say functions: [NAME]; of your own with command: or program:"),
+        (
+            "{a: {functions: [resise]}}",
+            "no function 'resise' is bundled; did you mean 'resize' (one",
+        ),
+        ("{a: {functions: [thumb]}}", "is bundled; there are reverse, resize, wc (one of your"),
+        (
+            "{a: {command: [a], program: [b], functions: [c]}}",
+            "2: worker a: it has both command and program; expected one of them",
+        ),
+        (
+            "\n  a: {command: [a], functions: [c]}\n  b: {program: [a], functions: [d, c]}\n",
+            "4: worker b: c is served by worker a of this host too (group_vars/all.yml:3)",
+        ),
+        (
+            "{a: {command: [a], functions: [c], stop_signal: SIGQUIT}}",
+            "stop_signal is for a worker with program:, and this one has command:",
+        ),
+        (
+            "{a: {program: [a], functions: [c], processes: 2}}",
+            "processes is for a worker with functions:, and this one has program:",
+        ),
+        ("{a: {program: [a], functions: [c], timeout: 2}}", "a program has its own"),
+        ("{wc: {environment: {A: 1}}}", "A should be a text, and is 1; put it in quotes"),
+        ("{wc: {environment: {1A: b}}}", "'1A' is not a variable name"),
+        ("{wc: {environment: {GEARMAN_SERVERS: b}}}", "GEARMAN_SERVERS is set by the deploy"),
+        ("{wc: {memory: '{{ size }}'}}", "gearman_workers refers to size, which w1 has not"),
+        ("\n  wc:\n  wc:\n", "4: 'wc' stands here twice"),
+    ],
+)
+def test_a_mistake_is_told_with_its_line(tmp_path: Path, said: str, message: str) -> None:
+    told = complaint(tmp_path, group_vars__all=f"# ours\ngearman_workers: {said}")
+    assert told.startswith("group_vars/all.yml:")
+    assert message in told.removeprefix("group_vars/all.yml:")
+
+
+def test_only_what_is_bundled_has_a_short_form(tmp_path: Path) -> None:
+    assert complaint(tmp_path, group_vars__all="gearman_functions: [wc, revers]") == (
+        "group_vars/all.yml:1: gearman_functions: no function 'revers' is bundled; did you mean "
+        "'reverse' (one of your own has a command or program)"
+    )
+
+
+def test_a_worker_cannot_be_encrypted(tmp_path: Path) -> None:
+    """It stands in a unit file, which any user of a host can read."""
+    tagged = (
+        "gearman_workers:\n  wc:\n    environment:\n      KEY: !vault |\n"
+        "        $ANSIBLE_VAULT;1.1;AES256\n        00\n"
+    )
+    assert complaint(tmp_path, group_vars__all=tagged) == (
+        "group_vars/all.yml:4: worker wc: KEY cannot be a secret: any user of the host may read "
+        "what stands in a unit file"
+    )
