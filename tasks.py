@@ -55,6 +55,7 @@ PEERS = {
     "/usr/share/perl5/Gearman/Server.pm": "gearman-server",
     "strace": "strace",  # makes a disk fail
     "faketime": "faketime",  # sets a server's clock
+    "promtool": "prometheus",  # reads our metrics
     "/usr/lib/postgresql": "postgresql",
     "redis-server": "redis-server",
     "man": "man-db",

@@ -91,7 +91,7 @@ class Keeper:
         self._noted = 0.0  # when the store was told last which jobs were given out
         self.broken = False
         self._failing = False
-        self._refusing = False  # jobs, as the log was told ...
+        self.refusing = False  # background jobs, as the log was told ...
         self._refused = 0  # ... so many of them
         self._reachable = False  # it refused jobs, and may take all but those
         self._warned = -WARN_AGAIN
@@ -195,9 +195,9 @@ class Keeper:
 
     def _acknowledge(self, group: Group, rests: bool) -> None:
         self._failing = False
-        if self._refusing and (group.jobs or not self._reachable):
+        if self.refusing and (group.jobs or not self._reachable):
             log.warning("jobs are stored again; %d were refused meanwhile", self._refused)
-            self._refusing = self._reachable = False
+            self.refusing = self._reachable = False
             self._refused = 0
         if rests and group is not BEAT:
             self._rest()
@@ -210,7 +210,7 @@ class Keeper:
     def _refuse(self, group: Group, error: StoreError) -> None:
         if group is not BEAT:
             self._rest()
-        self._failing = self._refusing = True
+        self._failing = self.refusing = True
         if group.jobs:
             self._reachable = not error.unreachable
         self._refused += len(group.jobs)

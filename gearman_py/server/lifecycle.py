@@ -32,8 +32,9 @@ from gearman_py.server import memory
 from gearman_py.server.gate import Gate
 from gearman_py.server.keeper import Keeper, replay
 from gearman_py.server.listener import Connection, Listener
+from gearman_py.server.metrics_http import MetricsConnection
 from gearman_py.server.settings import Settings
-from gearman_py.server.sockets import ADMIN, HTTP, Door, StartError
+from gearman_py.server.sockets import ADMIN, HTTP, METRICS, Door, StartError
 from gearman_py.server.stores import open_store
 from gearman_py.server.web import WebConnection
 from gearman_py.store.base import Store, StoreError, first_number
@@ -198,6 +199,8 @@ async def _open(
     connect: Callable[[], asyncio.Protocol] = partial(Connection, listener)
     if door.kind == HTTP:
         connect = partial(WebConnection, listener)
+    elif door.kind == METRICS:
+        connect = partial(MetricsConnection, listener, set())
     elif door.kind == ADMIN:
         connect = partial(Connection, listener, operator=True)
     try:
@@ -287,7 +290,7 @@ async def _drain(
     log.info("draining: no new connections, %d jobs to go", len(broker.queues.jobs))
     notify("STATUS=draining")
     for door, server in servers.items():
-        if door.kind != ADMIN:  # they may want to see how far it is
+        if door.kind not in (ADMIN, METRICS):  # they may want to see how far it is
             server.close()
     while broker.queues.jobs:  # noqa: ASYNC110 - the broker knows no events to wait on
         await asyncio.sleep(POLL)

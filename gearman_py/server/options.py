@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gearman_py.config import as_words
-from gearman_py.net.servers import UNIX
+from gearman_py.net.servers import UNIX, parse_servers
 from gearman_py.server.settings import QUEUES, Settings
 
 PASSWORD = re.compile(r"(^|[\s?&;])(ssl)?password\s*=|://[^/@\s]*:[^/@\s]*@", re.IGNORECASE)
@@ -74,7 +74,9 @@ def parse(arguments: Sequence[str] | None, version: str) -> Settings:
         if not port.isdigit():
             raise UsageError(f"$GEARMAND_PORT is not a port: {port!r}")
         given["port"] = int(port)
-    lists = {name: tuple(given.get(name, ())) for name in ("listen", "admin_listen")}
+    lists = {
+        name: tuple(given.get(name, ())) for name in ("listen", "admin_listen", "metrics_listen")
+    }
     settings = Settings(**given | lists)
     _check(settings)
     return settings
@@ -107,6 +109,11 @@ def _check(settings: Settings) -> None:
         raise UsageError(f"--backlog: {settings.backlog} is not a positive number")
     if other := [name for name in settings.admin_listen if not name.startswith(UNIX)]:
         raise UsageError(f"--admin-listen: {other[0]!r} is not unix:PATH")
+    for address in settings.metrics_listen:
+        try:
+            parse_servers(address)
+        except ValueError as error:
+            raise UsageError(f"--metrics-listen: {error}") from None
     if settings.protocol and settings.listen and all(n.startswith(UNIX) for n in settings.listen):
         raise UsageError("--protocol: HTTP is not spoken on Unix sockets: --listen to an address")
     if settings.admin_only and not settings.admin_listen:

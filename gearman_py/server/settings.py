@@ -84,6 +84,13 @@ class Settings:
         "--admin-listen's sockets",
         action="store_true",
     )
+    metrics_listen: tuple[str, ...] = option(
+        (),
+        "--metrics-listen",
+        "answer HTTP GET /metrics (Prometheus) and /healthz at this address; may be repeated",
+        metavar="ADDRESS:PORT",
+        action="append",
+    )
     daemon: bool = option(
         False, "-d --daemon", "detach and run in the background", action="store_true"
     )

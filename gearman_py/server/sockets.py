@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gearman_py.net import keepalive
-from gearman_py.net.servers import UNIX
+from gearman_py.net.servers import UNIX, parse_servers
 from gearman_py.server.settings import Settings
 
 log = logging.getLogger("gearmand")
@@ -22,7 +22,9 @@ BIND_AGAIN = 0.2  # seconds until a socket that is taken is tried again
 # systemd passes sockets from this descriptor on (man sd_listen_fds).
 FIRST_PASSED = 3
 # What a socket is for, by its unit's FileDescriptorName=; any other name is for jobs.
-JOBS, ADMIN, HTTP = "jobs", "admin", "http"
+JOBS, ADMIN, HTTP, METRICS = "jobs", "admin", "http", "metrics"
+_PURPOSES = {JOBS: "", ADMIN: " for operators", HTTP: " for HTTP", METRICS: " for metrics"}
+METRICS_PORT = 9418  # as bakins/gearman-exporter
 
 
 Listening = TypeVar("Listening", "Door", socket.socket, None)
@@ -37,7 +39,8 @@ class TakenError(StartError):
 
 
 class Door:
-    """A socket to listen on: for jobs, for operators, who may do what others may not, or for HTTP.
+    """A socket to listen on: for jobs, for operators, who may do what others may not, for jobs
+    over HTTP, or for metrics.
 
     ``made`` is the socket file that is to go when the door closes.
     """
@@ -53,7 +56,7 @@ class Door:
     def __str__(self) -> str:
         name = self._name
         where = f"{UNIX}{name}" if isinstance(name, str) else f"{name[0]} port {name[1]}"
-        return where + {JOBS: "", ADMIN: " for operators", HTTP: " for HTTP"}[self.kind]
+        return where + _PURPOSES[self.kind]
 
     def listen(self, settings: Settings) -> None:
         """Let peers connect; raises StartError after --bind-timeout.
@@ -104,6 +107,9 @@ def _asked_for(settings: Settings, passed: set[str]) -> Iterator[Door]:
         yield from _listen_on(settings, settings.port, JOBS)
     if HTTP not in passed and settings.protocol:
         yield from _listen_on(settings, settings.http_port, HTTP)
+    if METRICS not in passed and settings.metrics_listen:
+        for server in parse_servers(settings.metrics_listen, port=METRICS_PORT):
+            yield from _listen_at(settings, server.host, server.port, METRICS)
     if ADMIN not in passed:
         for name in settings.admin_listen:
             yield _once_free(settings, partial(_unix, name, settings.backlog, 0o660, ADMIN))
@@ -120,7 +126,7 @@ def _passed(settings: Settings) -> Iterator[Door]:
         if passed.family != socket.AF_UNIX:
             _tune(passed, settings)
         name = names[number] if number < len(names) else JOBS
-        yield Door(passed, name if name in (ADMIN, HTTP) else JOBS)
+        yield Door(passed, name if name in _PURPOSES else JOBS)
 
 
 def _accepts(passed: socket.socket) -> bool:
@@ -130,17 +136,22 @@ def _accepts(passed: socket.socket) -> bool:
 def _listen_on(settings: Settings, port: int, kind: str) -> Iterator[Door]:
     every = ("::", "0.0.0.0") if socket.has_ipv6 else ("0.0.0.0",)  # noqa: S104 - the reference's default: all addresses
     for name in dict.fromkeys(settings.listen or every):
-        if name.startswith(UNIX):
-            if kind == JOBS:
-                yield _once_free(settings, partial(_unix, name, settings.backlog, 0o666, kind))
-            continue
-        try:
-            found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        except socket.gaierror as error:
-            raise StartError(f"cannot resolve --listen {name}: {error.strerror}") from error
-        for family, address in dict.fromkeys((family, address) for family, *_, address in found):
-            tcp = _once_free(settings, partial(_tcp, family, address, settings))
-            yield Door(tcp, kind)
+        if kind == JOBS or not name.startswith(UNIX):
+            yield from _listen_at(settings, name, port, kind)
+
+
+def _listen_at(settings: Settings, name: str, port: int, kind: str) -> Iterator[Door]:
+    """Every address of a name, or the Unix socket that it is."""
+    if name.startswith(UNIX):
+        yield _once_free(settings, partial(_unix, name, settings.backlog, 0o666, kind))
+        return
+    try:
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        flag = "--metrics-listen" if kind == METRICS else "--listen"
+        raise StartError(f"cannot resolve {flag} {name}: {error.strerror}") from error
+    for family, address in dict.fromkeys((family, address) for family, *_, address in found):
+        yield Door(_once_free(settings, partial(_tcp, family, address, settings)), kind)
 
 
 def _once_free(settings: Settings, listen: Callable[[], Listening]) -> Listening:

@@ -1,6 +1,7 @@
 """--ssl: TLS with a certificate of the CA is the only way in, and a handshake holds up nobody."""
 
 import contextlib
+import http.client
 import signal
 import socket
 import ssl
@@ -12,6 +13,7 @@ import pytest
 
 from gearman_py.net.tls import TLS, TLSError
 from tests.authority import DAY, Authority, words
+from tests.ports import reserve_port
 from tests.server.process import Address, Server
 from tests.tally import tally
 from tests.waiting import await_true
@@ -71,6 +73,22 @@ def test_plain_connection_is_refused(start: Start, authority: Authority) -> None
             assert b"OK" not in peer.recv(1000)
         except ConnectionResetError:
             pass
+
+
+def test_metrics_are_for_who_has_a_certificate_too(start: Start, authority: Authority) -> None:
+    port = reserve_port()
+    files = authority.issue("server")
+    start(*words(files), "--metrics-listen", f"127.0.0.1:{port}").listening()
+    nobody = ssl.create_default_context(cafile=str(authority.file))
+    answers = []
+    for context in (authority.issue("prometheus").client_context(), nobody):
+        scraper = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
+        with contextlib.suppress(OSError):
+            scraper.request("GET", "/metrics")
+            answers.append(scraper.getresponse().read())
+        scraper.close()
+    (answer,) = answers
+    assert b"gearman_up 1\n" in answer
 
 
 def test_client_refuses_a_server_of_another_name_or_ca(

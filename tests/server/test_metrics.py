@@ -1,0 +1,178 @@
+"""--metrics-listen over real sockets: what Prometheus reads is what the peers have done."""
+
+import contextlib
+import http.client
+import re
+import select
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable
+
+import pytest
+from prometheus_client import parser
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.openmetrics import parser as openmetrics_parser
+
+from gearman_py.protocol.packets import Packet
+from gearman_py.server.metrics import METRICS, MOST_FUNCTIONS, OPENMETRICS, TEXT
+from gearman_py.server.metrics_http import MOST_CONNECTIONS
+from tests.ports import reserve_port
+from tests.server.process import Peer, Server
+from tests.waiting import LIMIT, await_true
+
+Start = Callable[..., Server]
+Connect = Callable[..., Peer]
+Answer = tuple[int, str, str]
+
+
+def with_metrics(start: Start, *options: str) -> tuple[Server, int]:
+    port = reserve_port()
+    server = start("--metrics-listen", f"127.0.0.1:{port}", *options)
+    server.listening()
+    return server, port
+
+
+def get(port: int, path: str = "/metrics", method: str = "GET", **headers: str) -> Answer:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT)
+    try:
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers["Content-Type"], answer.read().decode()
+    finally:
+        connection.close()
+
+
+def values(text: str) -> dict[tuple[str, ...], float]:
+    """By name and the values of labels."""
+    families: list[Family] = list(parser.text_string_to_metric_families(text))
+    samples = [sample for family in families for sample in family.samples]
+    return {(one.name, *one.labels.values()): one.value for one in samples}
+
+
+def test_gauges_are_what_peers_have_done(start: Start, connect: Connect) -> None:
+    server, port = with_metrics(start)
+    client, worker = connect(server.listening()), connect(server.listening())
+    for priority in (
+        Packet.SUBMIT_JOB_HIGH_BG,
+        Packet.SUBMIT_JOB_BG,
+        Packet.SUBMIT_JOB_BG,
+        Packet.SUBMIT_JOB_LOW_BG,
+    ):
+        client.ask(priority, b"resize", b"", b"x")
+    client.ask(Packet.SUBMIT_JOB_EPOCH, b"resize", b"", b"4000000000", b"x")
+    worker.say(Packet.CAN_DO, b"resize")
+    worker.say(Packet.CAN_DO, b'we"ird\\\n')
+    assert worker.ask(Packet.GRAB_JOB)[0] == "JOB_ASSIGN"
+    status, kind, text = get(port)
+    assert (status, kind) == (200, TEXT)
+    found = values(text)
+    assert found["gearman_up",] == 1
+    assert found["gearman_jobs", "resize"] == 5
+    assert found["gearman_jobs_running", "resize"] == 1
+    assert found["gearman_jobs_waiting", "resize"] == 4
+    assert found["gearman_jobs_scheduled", "resize"] == 1
+    assert found["gearman_workers", "resize"] == 1
+    assert found["gearman_workers", 'we"ird\\\n'] == 1
+    for priority_name, count in (("high", 0), ("normal", 2), ("low", 1)):
+        assert found["gearman_jobs_waiting_by_priority", "resize", priority_name] == count
+    assert found["gearman_functions",] == 2
+    assert found["gearman_connections",] == 2
+    assert found["gearman_accepting_jobs",] == 1
+    assert found["process_resident_memory_bytes",] == pytest.approx(server.resident(), rel=0.2)
+
+
+def test_every_metric_of_the_table_is_told_and_nothing_else(start: Start, connect: Connect) -> None:
+    server, port = with_metrics(start)
+    assert connect(server.listening()).ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"")
+    families = list(parser.text_string_to_metric_families(get(port)[2]))
+    suffix = {"counter": "_total", "gauge": ""}
+    told = [(each.name + suffix[each.type], each.type, each.documentation) for each in families]
+    assert told == [(each.name, each.kind, each.help) for each in METRICS]
+
+
+def test_openmetrics_are_sent_to_who_asks_for_them(start: Start) -> None:
+    _, port = with_metrics(start)
+    status, kind, text = get(port, Accept="application/openmetrics-text;version=1.0.0,*/*;q=0.1")
+    assert (status, kind) == (200, OPENMETRICS)
+    families = openmetrics_parser.text_string_to_metric_families(text)  # type: ignore[no-untyped-call]  # it has no types
+    names = {each.name for each in families}
+    assert {"gearman_up", "process_cpu_seconds"} <= names
+
+
+@pytest.mark.interop
+def test_promtool_finds_nothing_to_say(start: Start) -> None:
+    if not (promtool := shutil.which("promtool")):
+        pytest.skip("needs promtool (apt-get install prometheus)")
+    _, port = with_metrics(start)
+    text = get(port)[2]
+    done = subprocess.run(
+        [promtool, "check", "metrics"], input=text, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_health_says_why_no_jobs_are_taken(start: Start, connect: Connect) -> None:
+    _, port = with_metrics(start)
+    assert get(port, "/healthz") == (200, "text/plain; charset=utf-8", "ok\n")
+    _, port = with_metrics(start, "--max-memory", "1M")
+    await_true(lambda: get(port, "/healthz")[0] == 503)
+    assert get(port, "/healthz")[2] == "the limit of memory is reached (--max-memory)\n"
+    assert values(get(port)[2])["gearman_accepting_jobs",] == 0
+    draining, port = with_metrics(start, "--drain-timeout", "60")
+    worker = connect(draining.listening())
+    worker.say(Packet.CAN_DO, b"f")
+    worker.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"")
+    assert worker.ask(Packet.GRAB_JOB)[0] == "JOB_ASSIGN"
+    draining.process.terminate()
+    await_true(lambda: get(port, "/healthz")[0] == 503)
+    assert get(port, "/healthz")[2] == "the job server is stopping\n"
+
+
+def test_functions_beyond_the_limit_are_told_as_one(start: Start, connect: Connect) -> None:
+    server, port = with_metrics(start)
+    worker = connect(server.listening())
+    for number in range(MOST_FUNCTIONS + 50):
+        worker.say(Packet.CAN_DO, b"f%d" % number)
+    assert worker.ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
+    found = values(get(port)[2])
+    workers = {name[1]: value for name, value in found.items() if name[0] == "gearman_workers"}
+    assert len(workers) == MOST_FUNCTIONS + 1
+    assert workers["other"] == 50
+
+
+def test_other_requests_are_refused_and_the_next_is_answered(start: Start) -> None:
+    _, port = with_metrics(start)
+    assert get(port, "/")[0] == 404
+    assert get(port, method="POST")[0] == 405
+    assert get(port, method="HEAD")[::2] == (200, "")
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT)
+    for _ in range(3):  # on one connection, as a scraper does
+        connection.request("GET", "/metrics")
+        answer = connection.getresponse()
+        assert answer.status == 200
+        assert answer.read().startswith(b"# HELP gearman_up")
+    connection.close()
+    refused = Peer(("127.0.0.1", port))
+    with refused.socket:
+        refused.socket.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert refused.socket.recv(100).startswith(b"HTTP/1.1 400 ")
+
+
+def test_what_is_not_an_address_is_refused(start: Start) -> None:
+    server = start("--metrics-listen", "127.0.0.1:x")
+    server.process.wait(LIMIT)
+    said = server.log
+    assert re.search(r"--metrics-listen: '127.0.0.1:x' is not a server: 'x' is not a port", said)
+
+
+def test_too_many_connections_are_closed_and_jobs_go_on(start: Start, connect: Connect) -> None:
+    server, port = with_metrics(start)
+    with contextlib.ExitStack() as opened:
+        idle = [
+            opened.enter_context(socket.create_connection(("127.0.0.1", port), LIMIT))
+            for _ in range(MOST_CONNECTIONS + 16)
+        ]
+        await_true(lambda: len(select.select(idle, [], [], 0)[0]) == 16)
+        assert connect(server.listening()).ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
+    await_true(lambda: get(port)[0] == 200)
