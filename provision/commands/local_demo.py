@@ -1,11 +1,10 @@
 """The demo without hosts: job server, workers and smoke test on this machine, without root.
 
-For where the lab cannot be: see :func:`provision.lab.obstacle`. Everything listens on loopback,
-on a free port, and ends with the demo.
+For where the lab cannot be: see :func:`provision.lab.lab.obstacle`. The job server listens on a
+Unix socket alone, so no port has to be free, and everything ends with the demo.
 """
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -43,10 +42,9 @@ def demo(say: Say) -> int:
     """
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gearman-demo-")))
-        port = _free_port()
-        address = f"127.0.0.1:{port}"
-        server = ["gearmand", "-L", "127.0.0.1", "-p", str(port), "-l", str(home / "gearmand.log")]
-        say(f"job server: {' '.join(server[:5])}")
+        address = f"unix:{home / 'gearmand.sock'}"
+        server = ["gearmand", "--listen", address, "--log-file", str(home / "gearmand.log")]
+        say(f"job server: {' '.join(server[:3])}")
         stack.enter_context(_running_command(server))
         for function in FUNCTIONS:
             worker = ["gearman-worker", "--servers", address, function]
@@ -103,9 +101,3 @@ def _await_workers(address: str) -> None:
                 missing -= {row.name for row in admin.status() if row.workers}
         except GearmanError:
             pass  # the job server is still starting
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
