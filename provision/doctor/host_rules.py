@@ -71,7 +71,7 @@ def run_rules(facts: HostFacts) -> Iterator[Finding]:
 
 def _check_system(facts: HostFacts) -> Iterator[Verdict]:
     system = facts.known_answer("host")
-    wrong = [each for each in facts.resources if isinstance(each, Systemd)]
+    wrong = list(facts.wanted(Systemd))
     problems = _problems_of(facts, wrong)
     try:
         target_of(system)
@@ -144,9 +144,7 @@ def _check_memory(facts: HostFacts) -> Iterator[Verdict]:
 
 def _check_units(facts: HostFacts) -> Iterator[Verdict]:
     well = []
-    for unit in facts.resources:
-        if not isinstance(unit, Unit):
-            continue
+    for unit in facts.wanted(Unit):
         found = facts.known_answer("unit", unit.name)
         verdict = _judge_unit(unit, found)
         if verdict is None:
@@ -199,9 +197,7 @@ def _judge_unit(unit: Unit, found: dict[str, Any] | None) -> Verdict | None:
 
 
 def _check_release(facts: HostFacts) -> Iterator[Verdict]:
-    for each in facts.resources:
-        if not isinstance(each, Release):
-            continue
+    for each in facts.wanted(Release):
         known = facts.known_answer("releases", each.root)
         current = known["current"]
         kept = known["kept"].get(current)
@@ -224,9 +220,7 @@ def _check_release(facts: HostFacts) -> Iterator[Verdict]:
 
 
 def _check_port(facts: HostFacts) -> Iterator[Verdict]:
-    for port in facts.resources:
-        if not isinstance(port, FreePort):
-            continue
+    for port in facts.wanted(FreePort):
         found = facts.known_answer("port", port.address, str(port.port))
         place = f"{port.address}:{port.port}"
         problems = _problems_of(facts, [port])
@@ -247,9 +241,7 @@ def _problems_of(facts: HostFacts, resources: Sequence[Resource]) -> list[Verdic
 
 
 def _check_certificate(facts: HostFacts) -> Iterator[Verdict]:
-    for each in facts.resources:
-        if not isinstance(each, Certificate):
-            continue
+    for each in facts.wanted(Certificate):
         there = [facts.known_answer(*question) for question in each.questions()]
         if not all(there):
             yield "fail", f"{each.path}.pem or its key is missing", "invoke deploy issues one"
@@ -262,9 +254,7 @@ def _check_certificate(facts: HostFacts) -> Iterator[Verdict]:
 
 
 def _check_former_account(facts: HostFacts) -> Iterator[Verdict]:
-    for each in facts.resources:
-        if not isinstance(each, FormerAccount):
-            continue
+    for each in facts.wanted(FormerAccount):
         for question in each.questions():
             facts.known_answer(*question)
         if not each.is_there(facts.answers):

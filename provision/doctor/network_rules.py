@@ -55,7 +55,7 @@ UNREACHED = {
 def check_firewall(facts: HostFacts) -> Iterator[Verdict]:
     """On a job server: could a firewall be in the way?"""
     rules = facts.known_answer("firewall")
-    if rules and any(isinstance(each, ServerHealth) for each in facts.resources):
+    if rules and any(facts.wanted(ServerHealth)):
         shown = "".join(f"\n| {rule}" for rule in rules[:3])
         text = f"{len(rules)} rules drop or reject something{shown}"
         unreached = [
@@ -68,7 +68,7 @@ def check_firewall(facts: HostFacts) -> Iterator[Verdict]:
 
 def check_queue(facts: HostFacts) -> Iterator[Verdict]:
     """On a job server: does anybody take what waits?"""
-    own = [each.server for each in facts.resources if isinstance(each, ServerHealth)]
+    own = [each.server for each in facts.wanted(ServerHealth)]
     for server in own:
         found = facts.known_answer("server", *split_server(server))
         if found["problem"] is not None:

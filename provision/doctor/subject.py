@@ -1,12 +1,14 @@
 """A host that is looked at: what it should be, and what it answered."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from provision.inventory.host import Host
 from provision.remote.messages import Unknown
 from provision.resources.base import Answers, Resource
+
+Kind = TypeVar("Kind", bound=Resource)
 
 Verdict = tuple[Literal["ok", "warn", "fail"], str, str]
 """What a rule finds: how it is, what there is, and the cure."""
@@ -30,6 +32,10 @@ class HostFacts:
     clock: ClockOffset
     tree: str | None  # the release that this machine's tree makes for it, if that is known
     servers: Sequence[str]  # all job servers, as HOST:PORT
+
+    def wanted(self, kind: type[Kind]) -> Iterator[Kind]:
+        """The resources of a kind that it should have."""
+        return (each for each in self.resources if isinstance(each, kind))
 
     def known_answer(self, *question: str) -> Any:
         """An answer. Raises :class:`Unanswered`."""

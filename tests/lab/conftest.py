@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -41,3 +42,16 @@ def lab() -> Iterator[ModuleType]:
         yield the_lab
         if not was_up:
             the_lab.down(print)
+
+
+@pytest.fixture
+def keyless_folder(lab: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An inventory without hosts that trusts the lab's keys, and no keys of whoever runs this."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    monkeypatch.delenv("GEARMAN_SUDO_PASSWORD", raising=False)
+    folder = tmp_path / "inventory"
+    folder.mkdir()
+    for path in (lab.KEY, lab.KNOWN_HOSTS):
+        shutil.copy2(path, folder)
+    return folder

@@ -4,6 +4,8 @@ import json
 from types import ModuleType
 from typing import Any
 
+PASSWORD = "correct horse"  # noqa: S105  # of users made for these tests
+
 # Not told of: what a system writes by itself as time goes by, and what holds times. A power cut
 # in the midst of useradd leaves its locks, which the next one takes away.
 MANIFEST = r"""
@@ -58,3 +60,14 @@ def manifest(lab: ModuleType, host: str) -> dict[str, Any]:
 def times(lab: ModuleType, host: str) -> dict[str, Any]:
     """When each file of the host was last written, its log aside."""
     return dict(json.loads(root(lab, host, f"exec python3 -c '{TIMES}'")))
+
+
+def sudo_user(name: str) -> str:
+    """The script that makes a user who logs in with the lab's key and tells sudo PASSWORD."""
+    return f"""
+useradd --create-home --shell /bin/sh {name}
+echo '{name}:{PASSWORD}' | chpasswd
+install -d -o {name} -m 700 ~{name}/.ssh
+install -o {name} -m 600 ~deploy/.ssh/authorized_keys ~{name}/.ssh/authorized_keys
+echo '{name} ALL=(ALL) ALL' > /etc/sudoers.d/{name}
+"""

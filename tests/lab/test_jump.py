@@ -1,6 +1,5 @@
 """Jump hosts, the lab's own: each verified as a target is, and shared by all behind it."""
 
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,15 +24,8 @@ install -d -o hopper -m 700 ~hopper/.ssh
 
 
 @pytest.fixture(autouse=True)
-def folder(lab: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An inventory that trusts the lab's keys, and no keys of whoever runs this."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    copy = tmp_path / "inventory"
-    copy.mkdir()
-    for path in (lab.KEY, lab.KNOWN_HOSTS):
-        shutil.copy2(path, copy)
-    return copy
+def folder(keyless_folder: Path) -> Path:
+    return keyless_folder
 
 
 def behind(

@@ -19,32 +19,20 @@ from provision.errors import ToolkitError
 from provision.fleet import pool as hosts
 from provision.inventory import load as inventory
 from provision.inventory.host import Host
+from tests.lab.hosts import PASSWORD, sudo_user
 
 ROOT = Path(__file__).resolve().parents[2]
 THREE = ("client1", "server1", "worker1")
-PASSWORD = "correct horse"  # noqa: S105  # of a user made for these tests
 WORDS = "four words of mine"
 LOOK = (sys.executable, "-m", "invoke", "history", "--hosts")
-USER = f"""
-useradd --create-home --shell /bin/sh typist
-echo 'typist:{PASSWORD}' | chpasswd
-install -d -o typist -m 700 ~typist/.ssh
-install -o typist -m 600 ~deploy/.ssh/authorized_keys ~typist/.ssh/authorized_keys
-echo 'typist ALL=(ALL) ALL' > /etc/sudoers.d/typist
-"""
+USER = sudo_user("typist")
 
 
 @pytest.fixture(autouse=True)
-def folder(lab: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(lab: ModuleType, keyless_folder: Path) -> Path:
     """A copy of the lab's inventory, and no keys of whoever runs this."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    monkeypatch.delenv("GEARMAN_SUDO_PASSWORD", raising=False)
-    copy = tmp_path / "inventory"
-    copy.mkdir()
-    for path in (lab.KEY, lab.KNOWN_HOSTS, lab.HOSTS):
-        shutil.copy2(path, copy)
-    return copy
+    shutil.copy2(lab.HOSTS, keyless_folder)
+    return keyless_folder
 
 
 def edit(folder: Path, old: str, new: str) -> None:

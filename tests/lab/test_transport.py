@@ -1,7 +1,6 @@
 """SSH to real hosts: what it costs, whom it trusts, and what a person reads when it fails."""
 
 import hashlib
-import shutil
 import socket
 import subprocess
 import time
@@ -20,28 +19,15 @@ from provision.remote import session
 from provision.remote.messages import Operation
 from provision.ssh import connection as transport
 from provision.ssh import stream as line
+from tests.lab.hosts import PASSWORD, sudo_user
 
 ADDRESS = "198.18.10.246"
-PASSWORD = "correct horse"  # noqa: S105  # of a user made for these tests
-CAREFUL = f"""
-useradd --create-home --shell /bin/sh careful
-echo 'careful:{PASSWORD}' | chpasswd
-install -d -o careful -m 700 ~careful/.ssh
-install -o careful -m 600 ~deploy/.ssh/authorized_keys ~careful/.ssh/authorized_keys
-echo 'careful ALL=(ALL) ALL' > /etc/sudoers.d/careful
-"""
+CAREFUL = sudo_user("careful")
 
 
 @pytest.fixture(autouse=True)
-def folder(lab: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the lab's inventory, and no keys of whoever runs this."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    copy = tmp_path / "inventory"
-    copy.mkdir()
-    for path in (lab.KEY, lab.KNOWN_HOSTS):
-        shutil.copy2(path, copy)
-    return copy
+def folder(keyless_folder: Path) -> Path:
+    return keyless_folder
 
 
 def client(folder: Path, **variables: object) -> Host:
