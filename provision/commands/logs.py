@@ -23,7 +23,8 @@ from provision.report.events import Row
 from provision.resources.unit import Unit
 
 SERVER = ("gearmand.service", "gearmand.socket")
-UNITS = (*SERVER, "gearman-worker@*.service")
+WORKER = "gearman-worker@"
+UNITS = (*SERVER, f"{WORKER}*.service")
 FIELDS = "MESSAGE,_SYSTEMD_UNIT,UNIT,PRIORITY"
 NO_SUCH_UNIT = "No data available"  # of journalctl, when a pattern matches none of its units
 DAY = 86400.0  # seconds that somebody may follow
@@ -79,8 +80,10 @@ def logs(
 
     Raises :class:`ToolkitError` for a name of neither.
     """
-    asked, units = _parse_name(folder, roles, options, name, connect)
+    asked, units = _parse_name(folder, options, name, connect)
     query = replace(query, units=units)
+    if query.follow and "." not in name:
+        _refuse_unknown(asked, roles, options, name, units)
     wide = max(len(host.name) for host in asked.hosts)
     failed: Failures = {}
     silent = True
@@ -88,12 +91,15 @@ def logs(
         silent = False
         at = datetime.fromtimestamp(entry.at).astimezone()
         clock = at.strftime("%m-%d %H:%M:%S.%f")[:-3]
-        unit = entry.unit.removesuffix(".service").removeprefix("gearman-worker@")
+        unit = entry.unit.removesuffix(".service").removeprefix(WORKER)
         data = {"at": at.isoformat(), "host": entry.host, "unit": entry.unit, "text": entry.text}
         head = f"{clock}  {entry.host:{wide}}  {unit:8}  "
         asked.report.show(Row(data, "\n".join(head + line for line in entry.text.split("\n"))))
     for host, error in failed.items():
         asked.fail(host, error)
+    if silent and not failed:
+        # Only now: a unit that is gone may have left lines.
+        _refuse_unknown(asked, roles, options, name, units)
     if silent and not failed and not options.json:
         names = ", ".join(host.name for host in asked.hosts)
         asked.report.say(f"nothing of {', '.join(query.units)} on {names}")
@@ -101,7 +107,7 @@ def logs(
 
 
 def _parse_name(
-    folder: Path, roles: Roles, options: Options, name: str, connect: Connect
+    folder: Path, options: Options, name: str, connect: Connect
 ) -> tuple[AskAll, tuple[str, ...]]:
     """The hosts and units of ``name``: a host, a group, gearmand, a function, a whole unit name."""
     try:
@@ -113,22 +119,24 @@ def _parse_name(
     asked = AskAll(folder, options, connect=connect)
     if name == "gearmand":
         return asked, SERVER
-    unit = name if "." in name else f"gearman-worker@{name}.service"
+    return asked, (name if "." in name else f"{WORKER}{name}.service",)
+
+
+def _refuse_unknown(
+    asked: AskAll, roles: Roles, options: Options, name: str, units: tuple[str, ...]
+) -> None:
+    """Raises :class:`ToolkitError` when these units are neither ours nor on any host."""
     desired = DesiredState(asked.inventory, roles, options, asked.report)
     resources = [each for _, found in desired.all_resources() for each in found]
-    known = {each.name for each in resources if isinstance(each, Unit)}
-    if unit not in known | set(SERVER) and not _is_there(asked, unit):
-        functions = sorted(
-            each.removeprefix("gearman-worker@").removesuffix(".service")
-            for each in known
-            if each.startswith("gearman-worker@")
-        )
-        near = nearest_hint(name, functions)
-        raise ToolkitError(
-            f"logs: unknown name {name!r}{near}; expected a host, a group, gearmand, a "
-            f"function ({', '.join(functions)}) or a unit of systemd"
-        )
-    return asked, (unit,)
+    ours = {each.name for each in resources if isinstance(each, Unit)}
+    if ours.union(SERVER, UNITS).issuperset(units) or _is_there(asked, units[0]):
+        return
+    workers = sorted(unit for unit in ours if unit.startswith(WORKER))
+    functions = [each.removeprefix(WORKER).removesuffix(".service") for each in workers]
+    raise ToolkitError(
+        f"logs: unknown name {name!r}{nearest_hint(name, functions)}; expected a host, a group, "
+        f"gearmand, a function ({', '.join(functions)}) or a unit of systemd"
+    )
 
 
 def _is_there(asked: AskAll, unit: str) -> bool:

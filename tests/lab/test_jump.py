@@ -19,7 +19,7 @@ GATE = f"-J deploy@{CLIENT}"
 HOPPER = """
 useradd --create-home hopper
 install -d -o hopper -m 700 ~hopper/.ssh
-(printf 'restrict '; cat ~deploy/.ssh/authorized_keys) > ~hopper/.ssh/authorized_keys
+sed 's/^/restrict /' ~deploy/.ssh/authorized_keys > ~hopper/.ssh/authorized_keys
 """
 
 

@@ -31,7 +31,8 @@ class Journal:
         self._units = units
 
     def ask(self, questions: list[Question]) -> dict[Question, Answer]:
-        return {each: {} if each[1] in self._units else None for each in questions}
+        there = self._units - {"gone.service"}
+        return {each: {} if each[1] in there else None for each in questions}
 
     def stream(self, argv: list[str], seconds: float) -> Any:
         named = {each.removeprefix("--unit=") for each in argv if each.startswith("--unit=")}
@@ -59,7 +60,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def show(folder: Path, name: str) -> int:
-    units = {"gearmand.service", "gearman-worker@shout.service", "ssh.service"}
+    units = {"gearmand.service", "gearman-worker@shout.service", "ssh.service", "gone.service"}
 
     def connect(host: Host) -> Session:
         return cast(Session, Journal(host, units))
@@ -80,6 +81,13 @@ def test_a_name_is_a_function_or_a_unit(
 ) -> None:
     assert show(folder, name) == 0
     assert f"I am {unit}" in capsys.readouterr().out
+
+
+def test_a_unit_that_is_gone_and_has_left_lines_is_known(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert show(folder, "gone.service") == 0
+    assert "I am gone.service" in capsys.readouterr().out
 
 
 def test_a_unit_that_has_said_nothing_is_not_an_error(
