@@ -51,5 +51,5 @@ def shared_data(root: Path, epoch: int) -> dict[str, str]:
         page = manual.manual_page(parser, date)
         made[f"share/man/man{section}/{command}.{section}"] = page
         for shell, place in COMPLETION.items():
-            made[place.format(command=command)] = completion.script(shell, command)
+            made[place.format(command=command)] = completion.completion_script(shell, command)
     return made

@@ -1,6 +1,6 @@
-"""What the commands share: messages and exit statuses, logging, and a calm end.
+"""What the commands share: messages and exit statuses, logging, options.
 
-Exit statuses, the same for every command that talks to a server: see EXIT_STATUSES.
+All commands that talk to a server use the same exit statuses: see EXIT_STATUSES.
 """
 
 import io
@@ -36,28 +36,28 @@ EXIT_STATUSES = """\
 exit status:
   0  done
   1  a job failed, the server refused it, the output could not be written,
-     or a worker was ended with a job in hand
+     or a worker was stopped during a job
   2  the command line is wrong
-  3  no server answers, or the connection to it was lost
-  4  it did not end in time
-130  ended by ^C
-141  whoever read the output stopped reading, as head does
+  3  no server answers, or the connection was lost
+  4  timed out
+130  interrupted by ^C
+141  the reader of the output left, such as head
 """
 
 
-def command(program: str, main: Callable[[], int]) -> int:
-    """Run ``main``; turn what goes wrong into ``program: message`` and an exit status."""
+def run_command_line(program: str, main: Callable[[], int]) -> int:
+    """Run ``main``; report errors as ``program: message`` and return the exit status."""
     try:
         status = main()
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # who reads it, as head does, has had enough
+    except BrokenPipeError:  # the reader left, as head does
         _drop_output()
         return BROKEN_PIPE
     except GearmanError as error:
-        return complain(program, error)
-    except OSError as error:  # of our own input or output: a connection's are GearmanErrors
+        return report_error(program, error)
+    except OSError as error:  # of standard input or output: those of connections are GearmanErrors
         _drop_output()
         print(f"{program}: input or output: {error.strerror or error}", file=sys.stderr)
         return FAILED
@@ -65,20 +65,20 @@ def command(program: str, main: Callable[[], int]) -> int:
 
 
 def open_standard_streams() -> None:
-    """Let closed ones be /dev/null: else a socket gets their number, and is printed to.
+    """Open closed ones as /dev/null: otherwise a socket gets their number and is printed to.
 
-    What the terminal's encoding lacks is printed as an escape.
+    Characters that the encoding of the terminal lacks are printed as escapes.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number, which is this one
-            setattr(sys, name, open(number, mode))  # noqa: SIM115  it lives as long as we
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number: this one
+            setattr(sys, name, open(number, mode))  # noqa: SIM115  open until the process ends
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def detach(*, keep_input: bool = False) -> None:
-    """Go on in a child of its own session, which prints nothing; the parent ends with 0."""
+def detach_process(*, keep_input: bool = False) -> None:
+    """Go on in a child in its own session, without output; the parent exits with 0."""
     sys.stdout.flush()
     if os.fork():
         os._exit(OK)
@@ -88,8 +88,8 @@ def detach(*, keep_input: bool = False) -> None:
         os.dup2(null, descriptor)
 
 
-def complain(program: str, error: Exception) -> int:
-    """Say on stderr what went wrong, after what was already printed; the exit status for it."""
+def report_error(program: str, error: Exception) -> int:
+    """Print the error on stderr, after pending output; return the exit status for it."""
     sys.stdout.flush()
     print(f"{program}: {printable(str(error))}", file=sys.stderr, flush=True)
     if isinstance(error, JobTimeout):
@@ -100,7 +100,7 @@ def complain(program: str, error: Exception) -> int:
 
 
 def log_to_stderr(verbosity: int) -> None:
-    """Warnings, with -v what happens, with -vv everything."""
+    """Log warnings; with -v also information, with -vv everything."""
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)]
     # journald adds time and name itself.
     stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
@@ -110,45 +110,44 @@ def log_to_stderr(verbosity: int) -> None:
 
 
 def add_servers(parser: ArgumentParser) -> None:
-    """Add -h and -p; ``servers`` reads them, and those of ``add_tls``."""
+    """Add -h and -p; ``parse_servers_option`` reads them and those of ``add_tls``."""
     add = parser.add_argument
     add("-h", "--host", action="append", metavar="HOST", help=HOST_HELP)
-    add("-p", "--port", type=port_number, metavar="PORT", help="its port (4730)")
+    add("-p", "--port", type=port_number, metavar="PORT", help="default port (4730)")
 
 
 def add_tls(parser: ArgumentParser) -> None:
-    """Add -S and the files that go with it."""
-    add = parser.add_argument_group("TLS (as gearmans://HOST)").add_argument
-    add("-S", "--ssl", action="store_const", const=True, help="speak TLS with the job server")
+    """Add -S and the options for its files."""
+    add = parser.add_argument_group("TLS (the same as gearmans://HOST)").add_argument
+    add("-S", "--ssl", action="store_const", const=True, help="use TLS")
     for flag, what, (variable, usual) in (
-        ("--ssl-ca-file", "the CA's certificate", CA_FILE),
-        ("--ssl-certificate", "our certificate", CERTIFICATE),
-        ("--ssl-key", "our private key", KEY),
+        ("--ssl-ca-file", "certificate of the CA", CA_FILE),
+        ("--ssl-certificate", "client certificate", CERTIFICATE),
+        ("--ssl-key", "client private key", KEY),
     ):
         add(flag, metavar="FILE", help=f"{what} (${variable}, else {usual})")
 
 
 def add_max_packet(add: Callable[..., object]) -> None:
     """Add --max-packet."""
-    text = f"the most bytes of a packet, such as 250M ({MAX_PACKET // 2**20}M)"
+    text = f"maximum size of a packet, such as 250M ({MAX_PACKET // 2**20}M)"
     add("--max-packet", type=packet_size, metavar="SIZE", help=text)
 
 
 def add_help(parser: ArgumentParser) -> None:
     """Add --version and -H."""
     version = f"{parser.prog} {__version__}"
-    parser.add_argument("--version", action="version", version=version, help="show it and leave")
-    parser.add_argument("-H", "--help", action="help", help="show this and leave")
+    parser.add_argument("--version", action="version", version=version, help="show it and exit")
+    parser.add_argument("-H", "--help", action="help", help="show this and exit")
 
 
-def servers(
+def parse_servers_option(
     parser: ArgumentParser, options: Namespace, hosts: list[str] | None = None
 ) -> list[Server]:
-    """The servers that -h (or ``hosts``) names, else the environment; a usage error if they
-    cannot be.
+    """The servers from -h (or ``hosts``), else the environment; a usage error if invalid.
 
-    -p is for those that name no port. $GEARMAN_SERVER is the C tool's own name for the
-    environment's list; the other tools and libraries know $GEARMAN_SERVERS.
+    -p is the default port. The C tool reads $GEARMAN_SERVER; the other tools and libraries read
+    $GEARMAN_SERVERS.
     """
     named = hosts or options.host or os.environ.get("GEARMAN_SERVER") or None
     files = (options.ssl_ca_file, options.ssl_certificate, options.ssl_key)
@@ -159,15 +158,15 @@ def servers(
         parser.error(str(error))
 
 
-def positive(text: str) -> int:
-    """An argument that is a whole number from 1 up."""
+def positive_int(text: str) -> int:
+    """Parse a positive integer."""
     if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+        raise ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
 
 
 def memory_size(text: str) -> int:
-    """An argument that is a number of bytes, or 200M."""
+    """Parse a number of bytes, or 200M."""
     try:
         found = size(text)
     except ValueError as error:
@@ -178,14 +177,14 @@ def memory_size(text: str) -> int:
 
 
 def packet_size(text: str) -> int:
-    """An argument that is a number of bytes that a packet's header can count."""
+    """Parse the size of a packet, which has 32 bits in its header."""
     if (found := memory_size(text)) >= 2**32:
-        raise ArgumentTypeError(f"{text!r} is more than a packet can have: expected less than 4G")
+        raise ArgumentTypeError(f"{text!r} is too large for a packet: expected less than 4G")
     return found
 
 
-def milliseconds(text: str) -> int | None:
-    """An argument that is a time limit; a negative one is none, as in C."""
+def time_limit(text: str) -> int | None:
+    """Parse a limit in milliseconds; a negative one means no limit, as in C."""
     if text.startswith("-") and text[1:].isdecimal():
         return None
     if not (text.isascii() and text.isdigit() and int(text) > 0):
@@ -193,8 +192,8 @@ def milliseconds(text: str) -> int | None:
     return int(text)
 
 
-def utf8(word: str) -> str:
-    """An argument that must be text on the wire: it is UTF-8 there, whatever the locale."""
+def utf8_text(word: str) -> str:
+    """Parse text, which is UTF-8 on the wire whatever the locale."""
     try:
         return os.fsencode(word).decode()
     except UnicodeDecodeError:
@@ -202,13 +201,13 @@ def utf8(word: str) -> str:
 
 
 def port_number(text: str) -> int:
-    """An argument that is a TCP port."""
+    """Parse a TCP port."""
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
         raise ArgumentTypeError(f"{text!r} is not a port (1 to 65535)")
     return int(text)
 
 
 def _drop_output() -> None:
-    """Nobody reads our output: let the interpreter's last flush go nowhere, and quietly."""
+    """Discard what is left to write, so that the interpreter's last flush does not fail."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())

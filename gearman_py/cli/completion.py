@@ -1,7 +1,7 @@
-"""Completion of all the commands for bash, zsh and fish, made from their parsers.
+"""Completion of all commands for bash, zsh and fish, generated from their parsers.
 
-What an option's word is completed to follows from how --help calls it: a FILE is a file, a
-FUNCTION is one that the server on the line knows.
+How the argument of an option is completed follows from its name in --help: a FILE is a file, a
+FUNCTION is one that the server on the command line knows.
 """
 
 from argparse import SUPPRESS, Action, ArgumentParser
@@ -14,7 +14,7 @@ from gearman_py.functions import BUNDLED
 from gearman_py.server import options
 
 _FUNCTIONS = {
-    # compgen -W would run what a function's name says.
+    # not compgen -W: it would expand the names of functions.
     "bash": r"""
 _gearman_functions() {
   local word last where=()
@@ -51,12 +51,12 @@ end
 
 
 class _Option(NamedTuple):
-    """An option: its flags, and what its word is, if it takes one."""
+    """An option: its flags, and the name of its argument, if it takes one."""
 
     flags: Sequence[str]
     help: str
-    word: str  # "": it takes none
-    words: tuple[str, ...]  # all that the word may be, where they are known
+    word: str  # "" if it takes none
+    words: tuple[str, ...]  # the choices, if there are any
 
     @property
     def is_file(self) -> bool:
@@ -67,13 +67,13 @@ class _Option(NamedTuple):
         return self.word == "FUNCTION"
 
 
-def script(shell: str, command: str = "") -> str:
+def completion_script(shell: str, command: str = "") -> str:
     """What ``shell`` is to read: for one command, or for all of them."""
     commands = {parser.prog: parser for parser in command_parsers()}
     if command:
         commands = {command: commands[command]}
-    made = {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell]
-    parts = [made(name, list(_options(parser))) for name, parser in commands.items()]
+    made = {"bash": _bash_script, "zsh": _zsh_script, "fish": _fish_script}[shell]
+    parts = [made(name, list(_list_options(parser))) for name, parser in commands.items()]
     if shell == "zsh":
         first = f"#compdef {' '.join(commands)}\n"
         cases = "".join(parts)
@@ -89,13 +89,13 @@ def command_parsers() -> Iterator[ArgumentParser]:
     yield worker.command_parser()
 
 
-def _options(parser: ArgumentParser) -> Iterator[_Option]:
-    for action in parser._actions:  # argparse has no public way to list them
+def _list_options(parser: ArgumentParser) -> Iterator[_Option]:
+    for action in parser._actions:  # argparse has no public API for this
         if action.option_strings and action.help != SUPPRESS:
-            yield _Option(action.option_strings, action.help or "", *_word(action))
+            yield _Option(action.option_strings, action.help or "", *_option_word(action))
 
 
-def _word(action: Action) -> tuple[str, tuple[str, ...]]:
+def _option_word(action: Action) -> tuple[str, tuple[str, ...]]:
     if action.nargs == 0:
         return "", ()
     metavar = action.metavar[0] if isinstance(action.metavar, tuple) else action.metavar
@@ -103,19 +103,19 @@ def _word(action: Action) -> tuple[str, tuple[str, ...]]:
     return metavar or action.dest.upper(), choices
 
 
-def _arguments(command: str) -> str:
-    """Words of a command that are no option's, as far as they are known."""
+def _plain_words(command: str) -> str:
+    """The known words of a command that are not options."""
     return " ".join(BUNDLED) if command == "gearman-worker" else ""
 
 
-def _bash(command: str, options: list[_Option]) -> str:
-    cases: dict[str, list[str]] = {}  # what to do for the word of which flags
+def _bash_script(command: str, options: list[_Option]) -> str:
+    cases: dict[str, list[str]] = {}  # action: the flags it is for
     for option in options:
         if option.is_function:
             then = '_gearman_functions "$2"'
         elif option.words:
             then = f'COMPREPLY=($(compgen -W "{" ".join(option.words)}" -- "$2"))'
-        else:  # nothing: bash then offers files
+        else:  # no action: bash completes files
             then = ":"
         if option.word:
             cases.setdefault(then, []).extend(option.flags)
@@ -126,7 +126,7 @@ def _bash(command: str, options: list[_Option]) -> str:
     name = "_" + command.replace("-", "_")
     return f"""
 {name}() {{
-  local words="{_arguments(command)}"
+  local words="{_plain_words(command)}"
   COMPREPLY=()
   case $3 in
 {lines}  esac
@@ -137,7 +137,7 @@ complete -o default -F {name} {command}
 """
 
 
-def _zsh(command: str, options: list[_Option]) -> str:
+def _zsh_script(command: str, options: list[_Option]) -> str:
     specs = []
     for option in options:
         if option.is_file:
@@ -146,23 +146,23 @@ def _zsh(command: str, options: list[_Option]) -> str:
             action = "_gearman_functions"
         else:
             action = f"({' '.join(option.words)})" if option.words else " "
-        word = f":{_zsh_text(option.word)}:{action}" if option.word else ""
+        word = f":{_escape_zsh(option.word)}:{action}" if option.word else ""
         for flag in option.flags:
             joined = "=" if word and flag.startswith("--") else ""
-            specs.append(_quoted(f"*{flag}{joined}[{_zsh_text(option.help)}]{word}"))
-    rest = f"({_arguments(command)})" if _arguments(command) else "_files"
-    specs.append(_quoted(f"*:word:{rest}"))
+            specs.append(_quote_word(f"*{flag}{joined}[{_escape_zsh(option.help)}]{word}"))
+    rest = f"({_plain_words(command)})" if _plain_words(command) else "_files"
+    specs.append(_quote_word(f"*:word:{rest}"))
     lines = " \\\n      ".join(specs)
     return f"  {command})\n    _arguments -s -S \\\n      {lines} ;;\n"
 
 
-def _zsh_text(text: str) -> str:
+def _escape_zsh(text: str) -> str:
     for mark in "\\[]:":
         text = text.replace(mark, f"\\{mark}")
     return text
 
 
-def _fish(command: str, options: list[_Option]) -> str:
+def _fish_script(command: str, options: list[_Option]) -> str:
     lines = []
     for option in options:
         flags = " ".join(
@@ -173,14 +173,14 @@ def _fish(command: str, options: list[_Option]) -> str:
         elif option.is_function:
             word = " -x -a '(__gearman_functions)'"
         elif option.words:
-            word = f" -x -a {_quoted(' '.join(option.words))}"
+            word = f" -x -a {_quote_word(' '.join(option.words))}"
         else:
             word = " -x" if option.word else ""
-        lines.append(f"complete -c {command} {flags}{word} -d {_quoted(option.help)}\n")
-    if words := _arguments(command):
-        lines.append(f"complete -c {command} -f -a {_quoted(words)}\n")
+        lines.append(f"complete -c {command} {flags}{word} -d {_quote_word(option.help)}\n")
+    if words := _plain_words(command):
+        lines.append(f"complete -c {command} -f -a {_quote_word(words)}\n")
     return "\n" + "".join(lines)
 
 
-def _quoted(text: str) -> str:
+def _quote_word(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"

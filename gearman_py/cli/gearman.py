@@ -1,7 +1,7 @@
 """gearman: submit jobs from the command line, or serve a function with a command.
 
-The options are those of the C tool. Where that one hangs, deadlocks or reports success for
-a failure, this one says what happened, in words and in its exit status.
+The options are those of the C tool. Where that one hangs, deadlocks or reports success for a
+failure, this one reports what happened in a message and its exit status.
 """
 
 import os
@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from uuid import uuid4
 
 from gearman_py.cli import common
-from gearman_py.cli.common import EXIT_STATUSES, command, complain
+from gearman_py.cli.common import EXIT_STATUSES, report_error, run_command_line
 from gearman_py.cli.filter import Filter
 from gearman_py.cli.progress import Progress
 from gearman_py.client.arguments import Priority, as_function, as_unique
@@ -34,9 +34,9 @@ _EPILOG = f"""\
 Client: each DATA word is one job. Without any, standard input is the workload.
 
 Worker: COMMAND runs once for each job, without a shell: the workload is its
-standard input, its output the result. If it does not end with 0 the job has
-failed. Without COMMAND workloads are printed, and the results are empty.
-^C and SIGTERM let it finish the job in hand; a second one ends it at once.
+standard input, its output is the result. If it exits with a status other than
+0, the job fails. Without COMMAND, workloads are printed and results are empty.
+On ^C or SIGTERM it finishes the current job; a second signal ends it at once.
 
 {EXIT_STATUSES}
 examples:
@@ -49,14 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run as a client or a worker; return the exit status."""
     common.open_standard_streams()
     parser = command_parser()
-    options = _parse(parser, sys.argv[1:] if arguments is None else list(arguments))
-    servers = common.servers(parser, options)
-    run = partial(_work, parser) if options.worker else _submit
-    return command("gearman", partial(_in_place, partial(run, options, servers), options))
+    options = _parse_options(parser, sys.argv[1:] if arguments is None else list(arguments))
+    servers = common.parse_servers_option(parser, options)
+    run = partial(_run_worker, parser) if options.worker else _submit_jobs
+    run_in_place = partial(_run_detached, partial(run, options, servers), options)
+    return run_command_line("gearman", run_in_place)
 
 
-def _parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
-    """Options may come after words; what follows ``--`` is words only, a command's options too."""
+def _parse_options(parser: ArgumentParser, arguments: list[str]) -> Namespace:
+    """Options may follow words; everything after ``--`` is a word, such as options of COMMAND."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     options = parser.parse_intermixed_args(arguments[:end])
     options.words += arguments[end + 1 :]
@@ -69,10 +70,10 @@ def _parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
     return options
 
 
-def _in_place(run: partial[int], options: Namespace) -> int:
-    """Run in the background if so asked, with the process id in its file."""
+def _run_detached(run: partial[int], options: Namespace) -> int:
+    """Run, in the background if asked to, with the process id in its file."""
     if options.daemon:
-        common.detach(keep_input=True)  # there may be a workload in it
+        common.detach_process(keep_input=True)  # it may be the workload
     with _pid_file(options.pid_file):
         return run()
 
@@ -96,20 +97,21 @@ def _pid_file(path: Path | None) -> Iterator[None]:
 # Client.
 
 
-def _submit(options: Namespace, servers: list[Server]) -> int:
+def _submit_jobs(options: Namespace, servers: list[Server]) -> int:
     seconds = None if options.timeout is None else options.timeout / 1000
     limits = {} if seconds is None else {"connect_timeout": seconds, "submit_timeout": seconds}
     screen, failed = _Screen(options), 0
     most = options.max_packet or MAX_PACKET
     with screen, Client(servers, timeout=seconds, max_packet=most, **limits) as client:
-        for workload in _workloads(options):
-            jobs = [_start(client, options, screen, name, workload) for name in options.function]
+        for workload in _read_workloads(options):
+            start = partial(_start_job, client, options, screen, workload)
+            jobs = [start(name) for name in options.function]
             for job in jobs:
-                failed |= 0 if job.background else _finish(screen, job)
+                failed |= 0 if job.background else _finish_job(screen, job)
     return failed
 
 
-def _workloads(options: Namespace) -> Iterator[bytes]:
+def _read_workloads(options: Namespace) -> Iterator[bytes]:
     if options.words:
         yield from map(os.fsencode, options.words)
     elif options.no_input:
@@ -121,19 +123,19 @@ def _workloads(options: Namespace) -> Iterator[bytes]:
         yield sys.stdin.buffer.read()
 
 
-def _start(
-    client: Client, options: Namespace, screen: "_Screen", function: str, workload: bytes
+def _start_job(
+    client: Client, options: Namespace, screen: "_Screen", workload: bytes, function: str
 ) -> Job:
     priority: Priority = "high" if options.high else "low" if options.low else "normal"
     job = client.submit(
         function,
         workload,
-        # As the C tool: a server with a durable queue may keep one job of those without any.
+        # As in the C tool: a durable queue may keep only one of the jobs without a unique.
         unique=os.fsencode(options.unique) if options.unique else str(uuid4()),
         priority=priority,
         background=options.background,
-        on_data=partial(screen.show, function, sys.stdout),
-        on_warning=partial(screen.warn, function),
+        on_data=partial(screen.show_data, function, sys.stdout),
+        on_warning=partial(screen.show_warning, function),
         on_status=partial(screen.show_status, function),
     )
     if options.verbose:
@@ -141,15 +143,15 @@ def _start(
     return job
 
 
-def _finish(screen: "_Screen", job: Job) -> int:
+def _finish_job(screen: "_Screen", job: Job) -> int:
     try:
-        screen.show(job.function, sys.stdout, job.result())
+        screen.show_data(job.function, sys.stdout, job.result())
     except GearmanError as error:
-        screen.progress.clear()
+        screen.progress.clear_bar()
         if type(error) is JobFailed:
-            screen.show(job.function, sys.stderr, b"Job failed\n")
+            screen.show_data(job.function, sys.stderr, b"Job failed\n")
             return common.FAILED
-        status = complain("gearman", error)
+        status = report_error("gearman", error)
         if status != common.FAILED:
             raise SystemExit(status) from None
         return status
@@ -157,7 +159,7 @@ def _finish(screen: "_Screen", job: Job) -> int:
 
 
 class _Screen:
-    """Where what is heard of jobs is shown. At its end the progress bar is taken away."""
+    """Shows what jobs send. The progress bar is removed at the end."""
 
     def __init__(self, options: Namespace) -> None:
         self.progress = Progress()
@@ -167,30 +169,30 @@ class _Screen:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.progress.clear()
+        self.progress.clear_bar()
 
-    def show(self, function: str, stream: TextIO, data: bytes) -> None:
-        self.progress.clear()
-        stream.buffer.write(self._prefix(function) + data)
+    def show_data(self, function: str, stream: TextIO, data: bytes) -> None:
+        self.progress.clear_bar()
+        stream.buffer.write(self._format_prefix(function) + data)
         stream.flush()
-        self.progress.printed(data, terminal=stream.isatty())
+        self.progress.note_output(data, terminal=stream.isatty())
 
-    def warn(self, function: str, data: bytes) -> None:
+    def show_warning(self, function: str, data: bytes) -> None:
         if sys.stderr.isatty():
             data = printable(data.decode(errors="backslashreplace")).encode()
-        self.show(function, sys.stderr, data)
+        self.show_data(function, sys.stderr, data)
 
     def show_status(self, function: str, numerator: int, denominator: int) -> None:
-        self.progress.show(function, self._prefix(function), numerator, denominator)
+        self.progress.show_status(function, self._format_prefix(function), numerator, denominator)
 
-    def _prefix(self, function: str) -> bytes:
+    def _format_prefix(self, function: str) -> bytes:
         return f"{function}: ".encode() if self._prefixed else b""
 
 
 # Worker.
 
 
-def _work(parser: ArgumentParser, options: Namespace, servers: list[Server]) -> int:
+def _run_worker(parser: ArgumentParser, options: Namespace, servers: list[Server]) -> int:
     by_line = options.lines or options.stripped_lines
     limit = options.max_packet or MAX_PACKET
     try:
@@ -199,7 +201,7 @@ def _work(parser: ArgumentParser, options: Namespace, servers: list[Server]) -> 
         parser.error(str(error))
     common.log_to_stderr(options.verbose)
     # The C client does not understand exceptions.
-    from gearman_py.worker.worker import Worker  # a client need not wait for what it imports
+    from gearman_py.worker.worker import Worker  # slow to import, and not needed by clients
 
     worker = Worker(servers, max_jobs=options.count, max_packet=limit, exceptions=False)
     for function in dict.fromkeys(options.function):
@@ -226,17 +228,22 @@ def command_parser() -> ArgumentParser:
         dest="function",
         action="append",
         required=True,
-        type=common.utf8,
+        type=common.utf8_text,
         metavar="FUNCTION",
-        help="may be repeated: each gets every workload",
+        help="may be repeated: each function gets every workload",
     )
     common.add_servers(parser)
-    add("-t", dest="timeout", type=common.milliseconds, metavar="MS", help=_TIMEOUT_HELP)
-    add("-n", dest="lines", action="store_true", help="one job for each line; -w: data by line")
-    add("-N", dest="stripped_lines", action="store_true", help="as -n, without the newlines")
+    add("-t", dest="timeout", type=common.time_limit, metavar="MS", help=_TIMEOUT_HELP)
+    add(
+        "-n",
+        dest="lines",
+        action="store_true",
+        help="one job per line; -w: send output by line",
+    )
+    add("-N", dest="stripped_lines", action="store_true", help="the same without newlines")
     add("-i", dest="pid_file", type=Path, metavar="FILE", help="write the process id to FILE")
-    add("-d", dest="daemon", action="store_true", help="go on in the background, and print nothing")
-    add("-v", dest="verbose", action="count", default=0, help="say more")
+    add("-d", dest="daemon", action="store_true", help="run in the background, without output")
+    add("-v", dest="verbose", action="count", default=0, help="print more")
     add(
         *("--completion",),
         action=_Completion,
@@ -249,29 +256,29 @@ def command_parser() -> ArgumentParser:
     client("-b", dest="background", action="store_true", help="do not wait for the result")
     client("-I", dest="high", action="store_true", help="high priority")
     client("-L", dest="low", action="store_true", help="low priority")
-    client("-u", dest="unique", metavar="KEY", help="share one run with jobs of the same KEY")
+    client("-u", dest="unique", metavar="KEY", help="jobs with the same KEY share one run")
     client("-s", dest="no_input", action="store_true", help="do not read standard input")
-    client("-P", dest="prefix", action="store_true", help="put FUNCTION: before each output")
+    client("-P", dest="prefix", action="store_true", help="prefix each output with FUNCTION:")
     worker = parser.add_argument_group("worker").add_argument
-    worker("-w", dest="worker", action="store_true", help="work")
-    worker("-c", dest="count", type=common.positive, metavar="N", help=_COUNT_HELP)
+    worker("-w", dest="worker", action="store_true", help="run as a worker")
+    worker("-c", dest="count", type=common.positive_int, metavar="N", help=_COUNT_HELP)
     common.add_max_packet(parser.add_argument)
     common.add_tls(parser)
     return parser
 
 
 class _Completion(Action):
-    """Prints completion for a shell, and leaves."""
+    """Prints the completion for a shell and exits."""
 
     def __call__(self, parser: ArgumentParser, _: Namespace, shell: Any, *__: object) -> None:
-        from gearman_py.cli import completion  # not at the top: it imports every command
+        from gearman_py.cli import completion  # not at the top: it imports all commands
 
-        print(completion.script(shell), end="")
+        print(completion.completion_script(shell), end="")
         parser.exit()
 
 
 _TIMEOUT_HELP = "give up after MS milliseconds without a result (never)"
-_COUNT_HELP = "leave after N jobs; with -t, MS without a job is one"
+_COUNT_HELP = "exit after N jobs; with -t, MS without a job counts as one"
 
 if __name__ == "__main__":
     sys.exit(main())

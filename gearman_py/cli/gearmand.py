@@ -1,7 +1,7 @@
 """gearmand: the job server as a command.
 
 Exit status 0: stopped by a signal; 1: it could not start, as in the C gearmand, or its durable
-queue failed in a way that only a new start can mend.
+queue failed in a way that requires a restart.
 """
 
 import logging
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gearman_py import __version__
-from gearman_py.cli.common import detach
+from gearman_py.cli.common import detach_process
 from gearman_py.net.tls import TLSError
 from gearman_py.printable import EntryFormatter
 from gearman_py.server import lifecycle, sockets
@@ -21,7 +21,7 @@ from gearman_py.server.settings import LEVELS, Settings
 from gearman_py.server.stores import open_store
 from gearman_py.store.base import StoreError
 
-LOGGED = (logging.WARNING, logging.INFO, logging.DEBUG)  # by how often -v is given
+LOG_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)  # by the number of -v
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,11 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         doors = sockets.open_doors(settings)
         if settings.user:
             lifecycle.become(settings.user, doors)
-        _log_to(settings)
+        _configure_logging(settings)
         if settings.daemon:
             if store := open_store(settings):
-                store.close()  # it can be had, or somebody who can still hear is told why not
-            detach()
+                store.close()  # report problems before stderr is closed
+            detach_process()
         if settings.pid_file:
             _write_pid(Path(settings.pid_file))
     except (UsageError, sockets.StartError, StoreError, TLSError) as error:
@@ -64,9 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Path(settings.pid_file).unlink(missing_ok=True)
 
 
-def _log_to(settings: Settings) -> None:
+def _configure_logging(settings: Settings) -> None:
     verbose = max(settings.verbose, LEVELS.get(settings.level, 0))
-    level = LOGGED[min(verbose, len(LOGGED) - 1)]
+    level = LOG_LEVELS[min(verbose, len(LOG_LEVELS) - 1)]
     handler: logging.Handler
     if settings.log_file == "none":
         handler = logging.NullHandler()
@@ -82,11 +82,11 @@ def _log_to(settings: Settings) -> None:
     # journald adds time and name itself.
     stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
     handler.setFormatter(EntryFormatter(f"{stamp}%(levelname)s %(message)s"))
-    also = [_syslog()] if settings.syslog else []
+    also = [_open_syslog()] if settings.syslog else []
     logging.basicConfig(level=level, handlers=[handler, *also])
 
 
-def _syslog() -> logging.Handler:
+def _open_syslog() -> logging.Handler:
     try:
         handler = logging.handlers.SysLogHandler("/dev/log")
     except OSError as error:

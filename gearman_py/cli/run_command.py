@@ -1,7 +1,7 @@
-"""A command for each job, several at a time: `gearman-worker FUNCTION -- COMMAND`. No shell.
+"""A command for each job, several at a time: `gearman-worker FUNCTION -- COMMAND`.
 
-The workload is its input, its output the result, as with `gearman -w`. It runs in a session of
-its own: signals to the worker do not reach it, and what it has started ends with it.
+As with `gearman -w` the workload is its input, its output the result, and no shell is used. It
+runs in its own session: signals to the worker do not reach it, and its children end with it.
 """
 
 import asyncio
@@ -11,33 +11,33 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from gearman_py.cli.filter import ERROR_TAIL, describe_exit, fail
+from gearman_py.cli.filter import ERROR_TAIL, describe_exit, fail_job
 from gearman_py.worker.job import WorkerJob
 
 _PIPE = asyncio.subprocess.PIPE
-_PART = 2**16  # bytes of the command's errors that are passed on at a time
+READ_SIZE = 2**16  # bytes of standard error
 
 
 async def run_command(argv: Sequence[str], limit: int, job: WorkerJob) -> bytes:
-    """Run ``argv`` for a job; its output, which may have ``limit`` bytes.
+    """Run ``argv`` for a job and return its output, at most ``limit`` bytes.
 
-    The job fails when the command does not end with status 0. When this is cancelled, at the
-    job's time limit or as the worker stops, the command is killed.
+    The job fails unless the exit status is 0. The command is killed on cancellation: at the time
+    limit of the job, or when the worker stops.
     """
     try:
         process = await asyncio.create_subprocess_exec(
             *argv, stdin=_PIPE, stdout=_PIPE, stderr=_PIPE, start_new_session=True
         )
     except OSError as error:
-        fail(f"{argv[0]}: {error.strerror}")
+        fail_job(f"{argv[0]}: {error.strerror}")
     assert process.stdin and process.stdout and process.stderr  # noqa: S101  for mypy
-    feeding = asyncio.ensure_future(_feed(process.stdin, job.workload))
-    relaying = asyncio.ensure_future(_relay(process.stderr))
+    feeding = asyncio.ensure_future(_write_input(process.stdin, job.workload))
+    relaying = asyncio.ensure_future(_relay_errors(process.stderr))
     ended = False
     try:
-        output = await _read(process.stdout, limit)
+        output = await _read_output(process.stdout, limit)
         if len(output) > limit:
-            fail(f"{argv[0]}: its output is over the limit of {limit} bytes")
+            fail_job(f"{argv[0]}: its output is over the limit of {limit} bytes")
         errors = await relaying
         status = await process.wait()
         ended = True
@@ -54,30 +54,30 @@ async def run_command(argv: Sequence[str], limit: int, job: WorkerJob) -> bytes:
             job.send_data(output)
         if errors:
             job.send_warning(errors)
-        fail(f"{argv[0]}: {describe_exit(status)}")
+        fail_job(f"{argv[0]}: {describe_exit(status)}")
     return output
 
 
-async def _feed(stdin: asyncio.StreamWriter, workload: bytes) -> None:
-    with suppress(BrokenPipeError, ConnectionResetError):  # it may know enough before the end
+async def _write_input(stdin: asyncio.StreamWriter, workload: bytes) -> None:
+    with suppress(BrokenPipeError, ConnectionResetError):  # it may not read all of its input
         stdin.write(workload)
         await stdin.drain()
     stdin.close()
 
 
-async def _read(stdout: asyncio.StreamReader, limit: int) -> bytes:
-    """All of it, or a little more than ``limit`` bytes."""
+async def _read_output(stdout: asyncio.StreamReader, limit: int) -> bytes:
+    """The whole output, or ``limit`` bytes and one more."""
     output = bytearray()
     while len(output) <= limit and (part := await stdout.read(limit + 1 - len(output))):
         output += part
     return bytes(output)
 
 
-async def _relay(stderr: asyncio.StreamReader) -> bytes:
-    """Show the command's errors here; the last of them."""
+async def _relay_errors(stderr: asyncio.StreamReader) -> bytes:
+    """Copy the standard error of the command to ours; return its end."""
     tail = bytearray()
-    while part := await stderr.read(_PART):
-        with suppress(OSError):  # who read ours has gone; the command goes on
+    while part := await stderr.read(READ_SIZE):
+        with suppress(OSError):  # ours was closed; the command goes on
             sys.stderr.buffer.write(part)
             sys.stderr.flush()
         tail += part[-ERROR_TAIL:]

@@ -1,6 +1,6 @@
-"""A server's listing for people: columns with headings, numbers to the right.
+"""A listing for people: columns with headings, numbers aligned to the right.
 
-Headings are bold, unless NO_COLOR is set or the terminal is dumb.
+Headings are bold unless NO_COLOR is set or the terminal is dumb.
 """
 
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 from gearman_py.printable import printable
 
-_WIDEST = 40  # characters: what is longer moves its own row only
+MAX_COLUMN_WIDTH = 40  # characters; a longer cell shifts only its own row
 
 _HEADINGS = {
     "status": ("FUNCTION", "JOBS", "RUNNING", "WORKERS"),
@@ -20,34 +20,34 @@ _HEADINGS = {
 }
 
 
-def table(listing: str, rows: Sequence[Any]) -> str:
-    """The rows of a listing, under its headings."""
+def format_table(listing: str, rows: Sequence[Any]) -> str:
+    """The rows of a listing under its headings."""
     headings = _HEADINGS[listing]
-    texts = [[_cell(value) for value in _values(row)] for row in rows]
+    texts = [[_format_cell(value) for value in _row_values(row)] for row in rows]
     columns = zip(headings, *texts, strict=True)
-    widths = [min(_WIDEST, max(map(len, column))) for column in columns]
-    numeric = [isinstance(value, int) for value in _values(rows[0])] if rows else ()
+    widths = [min(MAX_COLUMN_WIDTH, max(map(len, column))) for column in columns]
+    numeric = [isinstance(value, int) for value in _row_values(rows[0])] if rows else ()
     right = [*numeric, *[False] * (len(headings) - len(numeric))]
 
-    def line(cells: Sequence[str]) -> str:
+    def format_line(cells: Sequence[str]) -> str:
         padded = zip(cells, widths, right, strict=True)
         return "  ".join(
             cell.rjust(width) if to_right else cell.ljust(width) for cell, width, to_right in padded
         ).rstrip()
 
-    return "\n".join([_bold(line(headings)), *map(line, texts)])
+    return "\n".join([_make_bold(format_line(headings)), *map(format_line, texts)])
 
 
-def _values(row: Any) -> Sequence[Any]:
+def _row_values(row: Any) -> Sequence[Any]:
     return (row,) if isinstance(row, str) else tuple(row)
 
 
-def _cell(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return printable(" ".join(value) if isinstance(value, tuple) else str(value))
 
 
-def _bold(text: str) -> str:
+def _make_bold(text: str) -> str:
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
     return text if plain else f"\x1b[1m{text}\x1b[m"

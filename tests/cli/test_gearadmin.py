@@ -67,8 +67,8 @@ def test_watch_asks_until_it_is_interrupted(program: Any, shared_gearmand: Any) 
     ("arguments", "message"),
     [
         ([], "nothing to do"),
-        (["--watch", "1", "--drop-function", "x"], "questions only"),
-        (["--watch", "soon", "--status"], "'soon' is not a whole number"),
+        (["--watch", "1", "--drop-function", "x"], "cannot repeat"),
+        (["--watch", "soon", "--status"], "'soon' is not a positive integer"),
         (["--max-queue", "x", "many"], "'many' is not a number of jobs"),
         (["--cancel-job", "H 1"], "'H 1' cannot be sent"),
         (["--cancel-job", "\udcff"], "cannot be sent"),

@@ -143,7 +143,7 @@ def test_no_server_is_status_3(run: Run) -> None:
         (["-f", "x", "-p", "70000"], "'70000' is not a port"),
         (["-f", "x", "-h", "host:port"], "'port' is not a port"),
         (["-f", "x", "-u", "u" * 65, "w"], "over the limit of 64"),
-        (["-w", "-f", "x", "--", "no-such-command"], "there is no command 'no-such-command'"),
+        (["-w", "-f", "x", "--", "no-such-command"], "command not found: 'no-such-command'"),
         (["-S", "--ssl-ca-file", "/no/ca", "-f", "x"], "/no/ca: No such file or directory"),
         (["-t", "soon", "-f", "x"], "'soon' is not a number of milliseconds"),
         (["-f", "\udcff", "w"], "is not text in UTF-8"),

@@ -111,15 +111,15 @@ def test_the_environment_names_its_servers(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["revers"], "no function 'revers' is bundled; did you mean 'reverse'?"),
-        (["xyzzy"], "no function 'xyzzy' is bundled; there are resize, reverse, wc"),
-        (["no.such.jobs:worker"], "there is no module 'no' here"),
+        (["revers"], "unknown bundled function 'revers'; did you mean 'reverse'?"),
+        (["xyzzy"], "unknown bundled function 'xyzzy'; expected one of resize, reverse, wc"),
+        (["no.such.jobs:worker"], "no module 'no' found from"),
         (["jobs:absent"], "jobs has no 'absent'"),
         (["jobs:number"], "'jobs:number' is int, not a gearman_py.Worker"),
-        (["jobs:worker", "jobs:other"], "one MODULE:OBJECT at a time"),
-        ([], "say what to serve: the name of a FUNCTION, or MODULE:OBJECT"),
+        (["jobs:worker", "jobs:other"], "only one MODULE:OBJECT per process"),
+        ([], "nothing to serve: expected a FUNCTION or MODULE:OBJECT"),
         (["wc", "--config", "absent.toml"], "absent.toml: No such file or directory"),
-        (["wc", "--config", "wrong.toml"], "wrong.toml: there is no option 'procesess'"),
+        (["wc", "--config", "wrong.toml"], "wrong.toml: unknown option 'procesess'"),
         (["wc", "--config", "broken.toml"], "broken.toml: Expected '=' after a key"),
         (
             ["wc", "--max-memory-per-child", "much"],

@@ -90,8 +90,8 @@ def test_a_drain_waits_for_the_command(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["x", "--", "no-such-command"], "there is no command 'no-such-command'"),
-        (["--", "wc"], "say what to serve"),
+        (["x", "--", "no-such-command"], "command not found: 'no-such-command'"),
+        (["--", "wc"], "nothing to serve"),
         (["--ping", "wc", "wc"], "there is a function 'wc' already"),
     ],
 )
