@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from invoke.collection import Collection
 from invoke.context import Context
 
+from packages.debian_package import PROGRAMS as PACKAGERS
 from provision.cli import ROOT, command, inventory_folder
 from provision.errors import ToolkitError
 from provision.lab import lab
@@ -61,6 +62,7 @@ PEERS = {
     "man": "man-db",
     "zsh": "zsh",
     "fish": "fish",
+    "lintian": "lintian",
 }
 BENCHES = ("job_server", "libraries", "resize", "converge")
 # More processes than cores: most tests wait for another process. The lab's run in one of them.
@@ -316,10 +318,16 @@ def demo(c: Context, local: bool = False) -> int:
 
 @command(help={"dist": "the folder that they are put into (dist)"})
 def package(c: Context, dist: str = "dist") -> None:
-    """Build the last commit's sdist and wheel; one commit always makes the same bytes."""
-    from packages.build import build_packages
+    """Build the last commit's sdist, wheel and Debian package: the same bytes every time."""
+    from packages import build
 
-    build_packages(ROOT / dist, print)
+    try:
+        local.ensure(PACKAGERS, print)
+        able = True
+    except ToolkitError as error:
+        print(f"{error}; the Debian package is left out")
+        able = False
+    build.build_packages(ROOT / dist, print, debian=able)
 
 
 @command(
@@ -333,7 +341,7 @@ def test(c: Context, only: Sequence[str] | None = None, fast: bool = False) -> i
     """Run every check and every test: style, types, other people's Gearman, real hosts."""
     try:
         if not fast:
-            local.ensure(PEERS | lab.PROGRAMS | {"sudo": "sudo"}, print)
+            local.ensure(PEERS | PACKAGERS | lab.PROGRAMS | {"sudo": "sudo"}, print)
     except ToolkitError as error:
         if os.environ.get("CI") == "true":
             raise

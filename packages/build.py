@@ -1,32 +1,35 @@
-"""What `./invoke package` makes of the last commit, in dist/: sdist and wheel.
+"""What `./invoke package` makes of the last commit, in dist/: sdist, wheel and Debian package.
 
 Files that are not committed have no part in them, and every time in them is the commit's: one
 commit makes the same bytes wherever and whenever it is built.
 """
 
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from provision.errors import ToolkitError
+from packages.commands import run_command
+from packages.debian_package import build_debian_package
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def build_packages(dist: Path, say: Callable[[str], None], root: Path = ROOT) -> list[Path]:
+def build_packages(
+    dist: Path, say: Callable[[str], None], root: Path = ROOT, *, debian: bool = True
+) -> list[Path]:
     """Build everything into ``dist``; the files made. Raises :class:`ToolkitError`."""
-    commit, epoch = _run("git", "log", "-1", "--format=%h %ct", cwd=root).split()
-    if _run("git", "status", "--porcelain", cwd=root):
+    commit, epoch = run_command("git", "log", "-1", "--format=%h %ct", cwd=root).split()
+    if run_command("git", "status", "--porcelain", cwd=root):
         say(f"package: building commit {commit}; what is not committed is left out")
     dist.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         tree = Path(scratch, "tree")
         _export(root, tree)
         built = build_distributions(tree, Path(scratch, "built"), epoch)
+        if debian:
+            built.append(build_debian_package(tree, built[1], commit, epoch))
         made = [Path(shutil.copy(path, dist)) for path in built]
     for path in made:
         say(f"package: {path}")
@@ -44,27 +47,11 @@ def build_distributions(tree: Path, folder: Path, epoch: str) -> list[Path]:
 def _export(root: Path, tree: Path) -> None:
     tree.mkdir()
     archive = tree.with_suffix(".tar")
-    _run("git", "archive", "--output", str(archive), "HEAD", cwd=root)
+    run_command("git", "archive", "--output", str(archive), "HEAD", cwd=root)
     shutil.unpack_archive(archive, tree, filter="data")
 
 
 def _hatchling(tree: Path, target: str, folder: Path, epoch: str) -> Path:
     command = (sys.executable, "-P", "-m", "hatchling", "build", "-d", str(folder), "-t", target)
-    _run(*command, cwd=tree, SOURCE_DATE_EPOCH=epoch)
+    run_command(*command, cwd=tree, SOURCE_DATE_EPOCH=epoch)
     return next(folder.glob({"sdist": "*.tar.gz", "wheel": "*.whl"}[target]))
-
-
-def _run(*command: str, cwd: Path, **environment: str) -> str:
-    try:
-        done = subprocess.run(
-            command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True
-        )
-    except FileNotFoundError:
-        raise ToolkitError(f"package: {command[0]} is not installed") from None
-    if done.returncode:
-        raise ToolkitError(f"package: {_shown(command)} failed:\n{done.stdout}{done.stderr}")
-    return done.stdout.strip()
-
-
-def _shown(command: Sequence[str]) -> str:
-    return " ".join(word for word in command if word != "-P")

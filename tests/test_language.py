@@ -17,7 +17,8 @@ READ = [
     *(ROOT / "provision").rglob("*.yml"),
     *(ROOT / "roles").glob("*.py"),
     *(ROOT / "templates").iterdir(),
-    *(ROOT / "packages").rglob("*.*"),
+    *(ROOT / "packages").glob("*.py"),
+    *(path for path in (ROOT / "packages" / "debian").iterdir() if path.is_file()),
     ROOT / "tasks.py",
     ROOT / "README.md",
     *(
@@ -25,7 +26,7 @@ READ = [
         for page in (
             *("README", "connecting", "contributing", "distributions", "doctor", "faults"),
             *("firewall", "inventory", "operator", "own-workers", "protocol", "third-party", "tls"),
-            "upgrades",
+            *("packages", "upgrades"),
         )
     ),
 ]
