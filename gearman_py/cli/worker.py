@@ -190,7 +190,7 @@ def _run_worker(parser: ArgumentParser, worker: Worker, *, burst: bool) -> int:
 
 def _reload_worker(pid: int) -> int:
     try:
-        failure = reload.request(pid)
+        failure = reload.request_reload(pid)
     except ProcessLookupError:
         failure = f"process {pid} does not exist"
     except PermissionError:

@@ -28,8 +28,15 @@ from gearman_py.net.dial import connect
 from gearman_py.net.servers import Server, why_not
 from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.protocol.packets import Packet
-from gearman_py.worker.session import Answer, Assignment, ResultTooLarge, Session, State, must_fit
-from gearman_py.worker.sync_connection import Line
+from gearman_py.worker.session import (
+    Answer,
+    Assignment,
+    ResultTooLarge,
+    State,
+    WorkerSession,
+    must_fit,
+)
+from gearman_py.worker.sync_connection import SyncConnection
 
 _log = logging.getLogger("gearman_py.compat")
 
@@ -46,7 +53,7 @@ class GearmanWorker(GearmanConnectionManager):
         super().__init__(host_list)
         self.worker_abilities: dict[Name, Task] = {}
         self.worker_client_id: str | None = None
-        self._lines: dict[Server, Line] = {}
+        self._lines: dict[Server, SyncConnection] = {}
         self._changed = False  # what servers know of us is out of date
         self._in_job = False
         self._leaving = False
@@ -198,15 +205,15 @@ class GearmanWorker(GearmanConnectionManager):
                 failures.append((str(server), why_not(error, _CONNECT_LIMIT)))
             else:
                 name = self.worker_client_id or f"{socket.gethostname()}:{os.getpid()}"
-                session = Session(map(as_text, self.worker_abilities), as_text(name))
-                self._lines[server] = Line(server, connection, session)
+                session = WorkerSession(map(as_text, self.worker_abilities), as_text(name))
+                self._lines[server] = SyncConnection(server, connection, session)
         if not self._lines:
             raise ServerUnavailable(failures)
 
     def _leave(self) -> None:
         while self._lines:
             _, line = self._lines.popitem()
-            line.leave()
+            line.close_gracefully()
 
     def _look(self, deadline: float) -> bool:
         """Wait for servers to wake us, unless one may have a job already."""
@@ -217,10 +224,10 @@ class GearmanWorker(GearmanConnectionManager):
             poll.register(fd, select.POLLIN)
         ready = poll.poll(0 if idle else max(0.0, deadline - monotonic()) * 1000)
         for fd, _ in ready:
-            self._attempt(lines[fd], lines[fd].read)
+            self._attempt(lines[fd], lines[fd].read_packets)
         if not (ready or idle):
             for line in lines.values():
-                self._attempt(line, line.look)
+                self._attempt(line, line.check_alive)
         return bool(ready)
 
     def _serve(self) -> bool:
@@ -236,7 +243,7 @@ class GearmanWorker(GearmanConnectionManager):
                         break  # the other servers do not know of it yet
         return True
 
-    def _attempt(self, line: Line, act: Callable[[], object]) -> bool:
+    def _attempt(self, line: SyncConnection, act: Callable[[], object]) -> bool:
         """Do something that the loss of the connection may end."""
         try:
             act()
@@ -247,12 +254,12 @@ class GearmanWorker(GearmanConnectionManager):
             return False
         return True
 
-    def _do(self, assignment: Assignment, line: Line) -> None:
+    def _do(self, assignment: Assignment, line: SyncConnection) -> None:
         name, _ = self._task(assignment.function)
         if assignment.too_large:
             _log.error("%s failed: it is too large (job %s)", name, assignment.handle)
             text = b"JobTooLarge: it is over the limit of %d" % MAX_PACKET
-            line.session.finish(Answer(Packet.WORK_EXCEPTION, (text,)))
+            line.session.finish_job(Answer(Packet.WORK_EXCEPTION, (text,)))
             self._attempt(line, line.flush)
             return
         handle, unique = as_bytes(assignment.handle), as_bytes(assignment.unique)
@@ -274,12 +281,12 @@ class GearmanWorker(GearmanConnectionManager):
     def _send(self, job: GearmanJob, packet: Packet, *arguments: bytes) -> None:
         must_fit(MAX_PACKET, as_text(job.handle), arguments[-1])
         try:
-            job.connection.send(as_text(job.handle), packet, *arguments)
+            job.connection.send_update(as_text(job.handle), packet, *arguments)
         except OSError as error:
             raise ConnectionLost(str(job.connection.server), why_not(error)) from error
 
     def _finish(self, job: GearmanJob, packet: Packet, *arguments: bytes) -> None:
-        line: Line = job.connection
+        line: SyncConnection = job.connection
         assignment = line.session.assignment
         if assignment is not None and assignment.handle == as_text(job.handle):
             try:
@@ -287,16 +294,16 @@ class GearmanWorker(GearmanConnectionManager):
             except ResultTooLarge as error:
                 _log.error("%s failed: %s (job %s)", job.task, error, job.handle)
                 packet, arguments = Packet.WORK_EXCEPTION, (f"ResultTooLarge: {error}".encode(),)
-            line.session.finish(Answer(packet, arguments))
+            line.session.finish_job(Answer(packet, arguments))
             self._attempt(line, line.flush)
 
 
-def _ask(line: Line) -> None:
+def _ask(line: SyncConnection) -> None:
     """Ask for a job; when there is none, sleep until there is."""
-    line.session.grab()
+    line.session.grab_job()
     line.flush()
-    while line.session.grabbing():
-        line.read()
+    while line.session.is_grabbing():
+        line.read_packets()
     if line.session.assignment is None:
-        line.session.sleep()
+        line.session.pre_sleep()
         line.flush()

@@ -10,81 +10,81 @@ from gearman_py.net.aio_dial import open_connection
 from gearman_py.net.servers import Server, why_not
 from gearman_py.net.tls import REFUSED_AT_ONCE
 from gearman_py.protocol.packets import Packet
-from gearman_py.worker.session import Session, say_once
+from gearman_py.worker.session import WorkerSession, log_refusal_once
 
-_FAREWELL = 2.0  # seconds for the server to close after we have said all we had to say
+_CLOSE_TIMEOUT = 2.0  # seconds for the server to close once everything was sent
 
 
-class Connection(asyncio.Protocol):
+class AioConnection(asyncio.Protocol):
     """Made by ``open``. Every wait on it raises ConnectionLost once it has ended."""
 
-    def __init__(self, server: Server, session: Session) -> None:
+    def __init__(self, server: Server, session: WorkerSession) -> None:
         self.server = str(server)
         self._by_tls = server.tls is not None
         self.session = session
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._changed = asyncio.Event()
-        self._room = asyncio.Event()  # the transport takes more bytes
-        self._room.set()
+        self._writable = asyncio.Event()  # the transport accepts more bytes
+        self._writable.set()
         self._lost: str | None = None
         self._transport: asyncio.Transport | None = None
 
     @classmethod
-    async def open(cls, server: Server, session: Session, *, within: float) -> Self:
-        """Connect within so many seconds. Raises OSError (TimeoutError is one)."""
+    async def open(cls, server: Server, session: WorkerSession, *, within: float) -> Self:
+        """Connect within ``within`` seconds. Raises OSError (TimeoutError is one)."""
         async with asyncio.timeout(within):
             return await open_connection(lambda: cls(server, session), server)
 
     def flush(self) -> None:
         """Write what the session has queued: one write, however many packets."""
-        out = self.session.take()
-        if self._transport is not None and out and not self.lost:
+        out = self.session.take_output()
+        if self._transport is not None and out and not self.is_lost:
             self._transport.write(out)
 
-    async def until(self, condition: Callable[[], bool]) -> None:
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait until what the server sends makes ``condition`` true."""
         while not condition():
             self._raise_if_lost()
             self._changed.clear()
             await self._changed.wait()
 
-    def send(self, handle: str, packet: Packet, *arguments: bytes) -> None:
-        """Say something of the job in hand. From another thread it waits for room."""
+    def send_update(self, handle: str, packet: Packet, *arguments: bytes) -> None:
+        """Send an update of the running job. From another thread it waits for wait_writable()."""
         if threading.get_ident() == self._thread:
             self._raise_if_lost()
-            self.session.send(handle, packet, *arguments)
+            self.session.send_update(handle, packet, *arguments)
             self.flush()
         else:
-            sent = self._send(handle, packet, *arguments)
+            sent = self._send_and_wait(handle, packet, *arguments)
             asyncio.run_coroutine_threadsafe(sent, self._loop).result()
 
-    async def _send(self, handle: str, packet: Packet, *arguments: bytes) -> None:
-        self.send(handle, packet, *arguments)
-        await self.room()
+    async def _send_and_wait(self, handle: str, packet: Packet, *arguments: bytes) -> None:
+        self.send_update(handle, packet, *arguments)
+        await self.wait_writable()
 
-    async def room(self) -> None:
+    async def wait_writable(self) -> None:
         """Wait until the server has read most of what was sent."""
-        await self._room.wait()
+        await self._writable.wait()
 
     async def close(self) -> None:
-        """Say that we are done and let the server hang up: what we wrote has then arrived."""
+        """End the output and let the server close: everything that was sent has then arrived."""
         if self._transport is None or self._lost is not None:
             return
         try:
             if self._transport.can_write_eof():
                 self._transport.write_eof()
-            else:  # TLS ends both ways at once, after what was written
+            else:  # TLS ends both directions at once, after what was written
                 self._transport.close()
-            async with asyncio.timeout(_FAREWELL):
-                await self.until(lambda: self._lost is not None)
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                await self.wait_until(lambda: self._lost is not None)
         except (OSError, RuntimeError):
             pass
         finally:
             self._transport.abort()
 
     @property
-    def lost(self) -> bool:
+    def is_lost(self) -> bool:
         """Whether it has ended."""
         return self._lost is not None
 
@@ -101,18 +101,18 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        self.session.receive(data)
-        if self.session.refused:
-            say_once(self.server, self.session.refused)
-            self.session.refused = ""
+        self.session.receive_data(data)
+        if self.session.refusal:
+            log_refusal_once(self.server, self.session.refusal)
+            self.session.refusal = ""
             self.flush()
         self._changed.set()
 
     def pause_writing(self) -> None:
-        self._room.clear()
+        self._writable.clear()
 
     def resume_writing(self) -> None:
-        self._room.set()
+        self._writable.set()
 
     def connection_lost(self, error: Exception | None) -> None:
         if error is not None:
@@ -121,5 +121,5 @@ class Connection(asyncio.Protocol):
             self._lost = REFUSED_AT_ONCE
         else:
             self._lost = "it closed the connection"
-        self._room.set()
+        self._writable.set()
         self._changed.set()

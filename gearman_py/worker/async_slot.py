@@ -1,7 +1,7 @@
-"""Room for one async function's job at a time, in the event loop.
+"""Runs one job of an async function at a time, in the event loop.
 
-It has a connection to each of its servers. A slot is held from the asking for a job to its
-answer, so the connections run one job at a time between them.
+It has a connection to each of its servers. A connection holds the slot from asking for a job to
+its answer, so the connections run one job at a time between them.
 """
 
 import asyncio
@@ -12,110 +12,112 @@ from time import monotonic
 from gearman_py.errors import GearmanError
 from gearman_py.net.servers import Server, why_not
 from gearman_py.protocol.packets import Packet
-from gearman_py.worker.aio_connection import Connection
+from gearman_py.worker.aio_connection import AioConnection
 from gearman_py.worker.backoff import Backoff
-from gearman_py.worker.counters import Tally
-from gearman_py.worker.session import Answer, Assignment, Session, State
+from gearman_py.worker.counters import JobCounters
+from gearman_py.worker.session import Answer, Assignment, State, WorkerSession
 from gearman_py.worker.slot import (
-    AFTER_GIVING_BACK,
     CONNECT_TIMEOUT,
-    FIRST_PAUSE,
-    LONGEST_PAUSE,
+    FIRST_RETRY_PAUSE,
+    GIVE_BACK_PAUSE,
+    LONGEST_RETRY_PAUSE,
     SLEEP_LIMIT,
 )
 
 _log = logging.getLogger("gearman_py.worker")
 
-Perform = Callable[[Assignment, Connection], Awaitable[Answer]]
+RunAsyncJob = Callable[[Assignment, AioConnection], Awaitable[Answer]]
 
 
 class AsyncSlot:
-    """As Slot, with the same names, for the running event loop."""
+    """Like Slot, with the same names, for the running event loop."""
 
     def __init__(
         self,
         servers: Collection[Server],
-        session: Callable[[], Session],
-        perform: Perform,
+        make_session: Callable[[], WorkerSession],
+        run_job: RunAsyncJob,
         *,
         on_change: Callable[[], object],
         on_answer: Callable[[], object],
     ) -> None:
         self.ended = False
-        self.tally = Tally()
+        self.counters = JobCounters()
         self.draining = False
         self.turn = asyncio.Lock()
-        self.session = session
-        self.perform = perform
+        self.make_session = make_session
+        self.run_job = run_job
         self.on_change = on_change
         self._on_answer = on_answer
-        self._links = [_Link(self, server, alone=len(servers) == 1) for server in servers]
+        self._servers = [
+            AsyncServerConnection(self, server, alone=len(servers) == 1) for server in servers
+        ]
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin, in a task."""
-        self._task = asyncio.create_task(self._run())
+        """Start, in a task."""
+        self._task = asyncio.create_task(self._run_connections())
 
     @property
     def registered(self) -> int:
-        """How many servers know the functions now."""
-        return sum(link.registered for link in self._links)
+        """How many servers have registered the functions."""
+        return sum(server.registered for server in self._servers)
 
     @property
     def busy(self) -> bool:
-        """Whether it has a job in hand, or one may be on its way."""
-        return any(link.busy for link in self._links)
+        """Whether it has a job, or one may be on its way."""
+        return any(server.busy for server in self._servers)
 
     @property
-    def progress(self) -> float:
-        """When it last went on, by time.monotonic(): now, as the loop runs this."""
+    def last_progress(self) -> float:
+        """When it last made progress, by time.monotonic(): now, as the loop runs this."""
         return monotonic()
 
     def drain(self) -> None:
-        """Take no further job; end when the one in hand is answered."""
+        """Take no other job; end when the running one is answered."""
         self.draining = True
-        for link in self._links:
-            if not link.busy or not link.registered:
-                link.stop()
+        for server in self._servers:
+            if not server.busy or not server.registered:
+                server.stop()
 
     def stop(self) -> None:
-        """End now; a job in hand goes back to its server."""
+        """End now; a running job goes back to its server."""
         self.draining = True
-        for link in self._links:
-            link.stop()
+        for server in self._servers:
+            server.stop()
 
-    async def _run(self) -> None:
+    async def _run_connections(self) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
-                for link in self._links:
-                    link.start(tasks)
+                for server in self._servers:
+                    server.start(tasks)
         finally:
             self.ended = True
             self.on_change()
 
-    def answered(self, answer: Answer) -> None:
-        """A link has answered a job."""
-        self.tally.count(answer)
+    def count_answer(self, answer: Answer) -> None:
+        """Count a job that was answered."""
+        self.counters.count_answer(answer)
         self._on_answer()
 
 
-class _Link:
-    """A slot's bond with one server: connect, grab, sleep, and again.
+class AsyncServerConnection:
+    """Keeps a slot connected to one server: connect, grab, sleep, and again.
 
     ``alone`` says that the slot has no other server.
     """
 
-    def __init__(self, slot: AsyncSlot, server: Server, *, alone: bool) -> None:
+    def __init__(self, slot: AsyncSlot, address: Server, *, alone: bool) -> None:
         self._slot = slot
-        self._server = server
+        self._address = address
         self._alone = alone
-        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
-        self._connection: Connection | None = None
+        self._backoff = Backoff(FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE)
+        self._connection: AioConnection | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
-        """Begin, in a task of ``tasks``."""
-        self._task = tasks.create_task(self._keep())
+        """Start, in a task of ``tasks``."""
+        self._task = tasks.create_task(self._keep_connected())
 
     def stop(self) -> None:
         """End now."""
@@ -124,80 +126,80 @@ class _Link:
 
     @property
     def registered(self) -> bool:
-        """Whether the server knows the functions now."""
+        """Whether the server has registered the functions."""
         return self._connection is not None and self._connection.session.registered
 
     @property
     def busy(self) -> bool:
-        """Whether it has a job in hand, or one may be on its way."""
+        """Whether it has a job, or one may be on its way."""
         return self._connection is not None and self._connection.session.state in (
             State.GRABBING,
             State.WORKING,
         )
 
-    async def _keep(self) -> None:
+    async def _keep_connected(self) -> None:
         while not self._slot.draining:
             try:
-                await self._connected()
+                await self._serve_once()
             except (OSError, GearmanError) as error:
                 pause = self._backoff.next()
                 why = why_not(error, CONNECT_TIMEOUT)
-                _log.warning("%s: %s; trying again in %.1f s", self._server, why, pause)
+                _log.warning("%s: %s; trying again in %.1f s", self._address, why, pause)
                 if not self._slot.draining:
                     await asyncio.sleep(pause)
 
-    async def _connected(self) -> None:
-        session = self._slot.session()
-        connection = await Connection.open(self._server, session, within=CONNECT_TIMEOUT)
+    async def _serve_once(self) -> None:
+        session = self._slot.make_session()
+        connection = await AioConnection.open(self._address, session, within=CONNECT_TIMEOUT)
         self._connection = connection
         try:
             while not self._slot.draining:
-                # A drain may have begun while the server was asked: nobody would wake us then.
-                if not await self._work(connection) and not self._slot.draining:
-                    await self._sleep(connection)
+                # A drain may have started while the server was asked: then nothing would wake this.
+                if not await self._run_jobs(connection) and not self._slot.draining:
+                    await self._sleep_until_woken(connection)
         finally:
             self._connection = None
             await connection.close()
 
-    async def _work(self, connection: Connection) -> bool:
-        """Run the server's jobs; False when it has none. A result and the next grab are one write.
+    async def _run_jobs(self, connection: AioConnection) -> bool:
+        """Run the server's jobs; False if it has none. A result and the next grab are one write.
 
-        Where other servers share the slot, they have a turn after each job.
+        Other servers that share the slot have a turn after each job.
         """
         session = connection.session
         async with self._slot.turn:
-            session.grab()
-            while session.grabbing():
+            session.grab_job()
+            while session.is_grabbing():
                 connection.flush()
                 known = session.registered
-                await connection.until(lambda: not session.grabbing())
+                await connection.wait_until(lambda: not session.is_grabbing())
                 if not known:
-                    self._welcome()
+                    self._note_registration()
                 if session.assignment is None:
                     return False
-                answer = await self._slot.perform(session.assignment, connection)
-                session.finish(answer)
-                self._slot.answered(answer)
+                answer = await self._slot.run_job(session.assignment, connection)
+                session.finish_job(answer)
+                self._slot.count_answer(answer)
                 if answer.packet is Packet.CANT_DO and not self._slot.draining:
                     connection.flush()
-                    await asyncio.sleep(AFTER_GIVING_BACK)
+                    await asyncio.sleep(GIVE_BACK_PAUSE)
                 if self._alone and not self._slot.draining:
-                    session.grab()
+                    session.grab_job()
             connection.flush()
-            if connection.lost:
-                _log.warning("%s was lost before it had a result", self._server)
+            if connection.is_lost:
+                _log.warning("%s was lost before it got a result", self._address)
         return True
 
-    async def _sleep(self, connection: Connection) -> None:
-        connection.session.sleep()
+    async def _sleep_until_woken(self, connection: AioConnection) -> None:
+        connection.session.pre_sleep()
         connection.flush()
         try:
             async with asyncio.timeout(SLEEP_LIMIT):
-                await connection.until(lambda: connection.session.state is not State.ASLEEP)
+                await connection.wait_until(lambda: connection.session.state is not State.ASLEEP)
         except TimeoutError:
-            connection.session.wake()
+            connection.session.wake_up()
 
-    def _welcome(self) -> None:
-        _log.info("registered with %s", self._server)
+    def _note_registration(self) -> None:
+        _log.info("registered with %s", self._address)
         self._backoff.reset()
         self._slot.on_change()

@@ -1,4 +1,4 @@
-"""How long to wait before trying again: longer each time, and never all at once."""
+"""How long to wait before the next attempt: longer each time, and never all at once."""
 
 import random
 
@@ -6,8 +6,8 @@ import random
 class Backoff:
     """Pauses of ``first`` seconds, then twice as long each time, up to ``most``.
 
-    Each is spread by a fifth to both sides, so that many who lost the same server do not
-    come back to it in step.
+    Each varies by a fifth in both directions, so that many workers that lost the same server do
+    not come back to it in step.
     """
 
     def __init__(self, first: float, most: float) -> None:
@@ -16,7 +16,7 @@ class Backoff:
 
     def next(self) -> float:
         """The seconds to wait now."""
-        pause = self._next * random.uniform(0.8, 1.2)  # noqa: S311  no secret: it spreads
+        pause = self._next * random.uniform(0.8, 1.2)  # noqa: S311  it only spreads
         self._next = min(self._most, self._next * 2)
         return pause
 

@@ -1,19 +1,19 @@
-"""How many jobs a slot has answered, and how."""
+"""Counts a slot's jobs by how they ended."""
 
 from gearman_py.protocol.packets import Packet
 from gearman_py.worker.session import Answer
 
 
-class Tally:
-    """Counts of one slot, written by its own thread alone."""
+class JobCounters:
+    """Counts of one slot; only its own thread writes them."""
 
     def __init__(self) -> None:
         self.done = 0
         self.failed = 0
         self.given_back = 0
 
-    def count(self, answer: Answer) -> None:
-        """A job has been answered so."""
+    def count_answer(self, answer: Answer) -> None:
+        """Count a job that was answered."""
         if answer.packet is Packet.WORK_COMPLETE:
             self.done += 1
         elif answer.packet is Packet.CANT_DO:
@@ -23,5 +23,5 @@ class Tally:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """All jobs that were answered."""
         return self.done + self.failed + self.given_back

@@ -1,29 +1,29 @@
-"""The word that a worker drains, for whoever rests: its threads and its processes."""
+"""Tells threads and processes that wait between two attempts that the worker drains."""
 
 import select
 import socket
 from threading import Lock
 
 
-class Leaving:
-    """Its end is a socket that closes, which processes forked meanwhile see too."""
+class DrainSignal:
+    """A socket that closes when the drain starts, which processes forked before then see too."""
 
     def __init__(self) -> None:
-        self._watch, self._hold = socket.socketpair()
+        self._watched, self._held = socket.socketpair()
         self._lock = Lock()
 
-    def begin(self) -> None:
-        """The worker drains. From any thread; a forked process that only watches calls it too."""
+    def start_drain(self) -> None:
+        """The worker drains. From any thread; a forked process that only waits calls it too."""
         with self._lock:
-            self._hold.close()
+            self._held.close()
 
-    def wait(self, seconds: float) -> bool:
-        """Rest for so long, or until the worker drains; whether it does."""
+    def wait_for_drain(self, seconds: float) -> bool:
+        """Wait for some seconds, or until the worker drains; whether it drains."""
         poll = select.poll()
-        poll.register(self._watch, select.POLLIN)
+        poll.register(self._watched, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
 
     def close(self) -> None:
-        """Nobody rests any more."""
-        self.begin()
-        self._watch.close()
+        """Free it, when no thread waits any more."""
+        self.start_drain()
+        self._watched.close()

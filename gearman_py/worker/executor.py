@@ -1,4 +1,4 @@
-"""Runs the jobs of one slot: in its thread, or in a process of its own where asked for."""
+"""Runs the jobs of one slot: in its thread, or in a process where that is asked for."""
 
 import logging
 from collections.abc import Callable
@@ -9,114 +9,128 @@ from time import monotonic, sleep
 from gearman_py.errors import GearmanError
 from gearman_py.protocol.packets import Packet
 from gearman_py.worker.backoff import Backoff
-from gearman_py.worker.fork_server import Child, Died, Nursery, TooLate
+from gearman_py.worker.fork_server import (
+    ForkServer,
+    ProcessDied,
+    TimeLimitReached,
+    WorkerProcess,
+)
 from gearman_py.worker.job import Send, WorkerJob
-from gearman_py.worker.registry import Registry, failure
+from gearman_py.worker.job_runner import (
+    JobRunner,
+    failure_answer,
+    time_limit_reached,
+    worker_error,
+)
 from gearman_py.worker.session import Answer, Assignment
-from gearman_py.worker.sync_connection import Line
+from gearman_py.worker.sync_connection import SyncConnection
 
 _log = logging.getLogger("gearman_py.worker")
 
 
-class Performer:
-    """``nursery`` forks the process; without one all run in the thread. ``all_in_process``: not
-    only the functions that have a time limit. After ``max_jobs`` jobs, or when it holds more
-    than ``max_memory`` bytes after one, the process is replaced.
+class JobExecutor:
+    """``fork_server`` forks the process; without one all jobs run in the thread.
+
+    With ``all_in_process`` all functions run in the process, otherwise those with a time limit.
+    It is replaced after ``max_jobs`` jobs, or when it holds more than ``max_memory`` bytes after
+    one.
     """
 
     def __init__(
         self,
-        registry: Registry,
-        nursery: Nursery | None,
+        runner: JobRunner,
+        fork_server: ForkServer | None,
         *,
         all_in_process: bool,
         max_jobs: int | None,
         max_memory: int | None,
-        leaving: Callable[[], bool],
+        is_draining: Callable[[], bool],
     ) -> None:
-        self._registry = registry
-        self._nursery = nursery
+        self._runner = runner
+        self._fork_server = fork_server
         self._all_in_process = all_in_process
         self._max_jobs = max_jobs
         self._max_memory = max_memory
-        self._leaving = leaving
-        self._child: Child | None = None
+        self._is_draining = is_draining
+        self._process: WorkerProcess | None = None
 
-    def prepare(self) -> None:
-        """Have a process ready. Raises Died when on_startup does not let it begin."""
-        if self._nursery is not None and self._child is None:
-            self._child = self._nursery.fork()
+    def ensure_process(self) -> None:
+        """Have a process ready. Raises ProcessDied if on_startup fails in it."""
+        if self._fork_server is not None and self._process is None:
+            self._process = self._fork_server.start_process()
 
-    def __call__(self, assignment: Assignment, line: Line) -> Answer:
-        """Run a job to its end. Raises OSError or GearmanError for the line's own."""
+    def __call__(self, assignment: Assignment, connection: SyncConnection) -> Answer:
+        """Run a job to its end. Raises OSError or GearmanError for those of the connection."""
         began = monotonic()
-        send = partial(line.send, assignment.handle)
-        job = self._registry.job(assignment, line.server, send)
+        send = partial(connection.send_update, assignment.handle)
+        job = self._runner.make_job(assignment, connection.server, send)
         try:
-            answer = self._answer(job, assignment, send)
+            answer = self._run_job(job, assignment, send)
         except Exception as error:
-            self._give_up_child()
-            answer = self._registry.broken(job, error)
-        answer = self._registry.conclude(job, answer, began)
-        self._renew()
+            self._discard_process()
+            answer = worker_error(job, error)
+        answer = self._runner.report_outcome(job, answer, began)
+        self._renew_process()
         return answer
 
-    def _answer(self, job: WorkerJob, assignment: Assignment, send: Send) -> Answer:
+    def _run_job(self, job: WorkerJob, assignment: Assignment, send: Send) -> Answer:
         if assignment.too_large:
-            return self._registry.too_large(job)
-        limit = self._registry.time_limit(assignment.function)
-        if self._nursery is None or not (self._all_in_process or limit):
-            return self._registry.perform(job)
-        if self._child is None:
-            return failure("WorkerDied: no worker process could be started")
+            return self._runner.refuse_oversized(job)
+        limit = self._runner.registry.time_limit(assignment.function)
+        if self._fork_server is None or not (self._all_in_process or limit):
+            return self._runner.run_plain(job)
+        if self._process is None:
+            return failure_answer("WorkerDied: no worker process could be started")
         try:
-            return self._child.perform(assignment, job.server, partial(_send_on, send), limit)
-        except Died as death:
-            self._child = None
+            return self._process.run_job(assignment, job.server, partial(_send_on, send), limit)
+        except ProcessDied as death:
+            self._process = None
             job.log.error("its worker process died: %s", death)
-            return failure(f"WorkerDied: the worker process died: {death}")
-        except TooLate:
-            self._child = None
-            return self._registry.too_late(job, limit or 0)
+            return failure_answer(f"WorkerDied: the worker process died: {death}")
+        except TimeLimitReached:
+            self._process = None
+            return time_limit_reached(job, limit or 0)
 
-    def _give_up_child(self) -> None:
-        child, self._child = self._child, None
-        if child is not None:
+    def _discard_process(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
             with suppress(OSError):
-                child.end_now()
+                process.end_now()
 
-    def _renew(self) -> None:
+    def _renew_process(self) -> None:
         """Replace a process that died or has done enough."""
-        child = self._child
-        if child is not None and (
-            (self._max_jobs is not None and child.jobs >= self._max_jobs)
-            or (self._max_memory is not None and child.memory > self._max_memory)
+        process = self._process
+        if process is not None and (
+            (self._max_jobs is not None and process.jobs >= self._max_jobs)
+            or (self._max_memory is not None and process.resident_memory > self._max_memory)
         ):
-            child.close()
-            self._child = None
+            process.close()
+            self._process = None
         backoff = Backoff(0.1, 10.0)
-        while self._nursery is not None and self._child is None and not self._leaving():
+        while self._fork_server is not None and self._process is None and not self._is_draining():
             try:
-                self.prepare()
-            except Died as death:
+                self.ensure_process()
+            except ProcessDied as death:
                 pause = backoff.next()
-                _log.error("a worker process cannot begin: %s; again in %.1f s", death, pause)
+                _log.error(
+                    "cannot start a worker process: %s; trying again in %.1f s", death, pause
+                )
                 sleep(pause)
 
     def close(self) -> None:
         """Let the process end; the slot has no job."""
-        if self._child is not None:
-            self._child.close()
-            self._child = None
+        if self._process is not None:
+            self._process.close()
+            self._process = None
 
     def kill(self) -> None:
         """End the process now, from any thread."""
-        if (child := self._child) is not None:
-            child.kill()
+        if (process := self._process) is not None:
+            process.kill()
 
 
 def _send_on(send: Send, packet: Packet, *arguments: bytes) -> None:
-    """From the process to the server; one that was lost meanwhile shows when the job ends."""
+    """From the process to the server; if the connection is lost, that shows when the job ends."""
     try:
         send(packet, *arguments)
     except (OSError, GearmanError):

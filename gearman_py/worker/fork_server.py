@@ -1,8 +1,8 @@
 """Processes that run plain functions: they compute, and their parent speaks to the servers.
 
 So a function that crashes its process fails its job and no other, and one that takes too
-long can be stopped. A nursery, forked before there are threads, forks them: a fork of a
-process with threads may hang. Parent and child speak Gearman to each other, as server and
+long can be stopped. A fork server, forked before there are threads, forks them: a fork of a
+process with threads may hang. Parent and process speak Gearman to each other, as server and
 worker do. What starts here ends with the parent, however that ends.
 """
 
@@ -21,54 +21,54 @@ from typing import NoReturn
 
 from gearman_py.protocol.codec import RESPONSE, Decoder, response
 from gearman_py.protocol.packets import FAULT, Packet
-from gearman_py.worker.drain_signal import Leaving
-from gearman_py.worker.hooks import awaited, shut_down
+from gearman_py.worker.drain_signal import DrainSignal
+from gearman_py.worker.hooks import as_coroutine, shut_down
 from gearman_py.worker.job import Send
-from gearman_py.worker.registry import Registry
+from gearman_py.worker.job_runner import JobRunner
 from gearman_py.worker.session import Answer, Assignment
 
 _log = logging.getLogger("gearman_py.worker")
 
-_GRACE = 5.0  # seconds between SIGTERM and SIGKILL for a function over its limit
+_TERMINATE_TIMEOUT = 5.0  # seconds between SIGTERM and SIGKILL for a function over its limit
 _READ_SIZE = 2**16
 _FORK = b"fork"
-_ANY_SIZE = 2**32 - 1  # between us there is no limit: sizes are looked at where jobs come and go
+_ANY_SIZE = 2**32 - 1  # no limit between these two: sizes are checked where jobs come and go
 _ENDS = frozenset({Packet.WORK_COMPLETE, Packet.WORK_EXCEPTION, Packet.WORK_FAIL, Packet.CANT_DO})
 
 
-class Died(Exception):
+class ProcessDied(Exception):
     """The process ended by itself; the text says how."""
 
 
-class TooLate(Exception):
+class TimeLimitReached(Exception):
     """The process was ended because its job took too long."""
 
 
-class Nursery:
+class ForkServer:
     """Forks worker processes. Make it while the process has one thread."""
 
-    def __init__(self, registry: Registry, leaving: Leaving) -> None:
+    def __init__(self, runner: JobRunner, drain_signal: DrainSignal) -> None:
         self._lock = Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._pid = os.fork()
         if self._pid == 0:
             self._control.close()
-            leaving.begin()  # our parent's to say
-            _tend(theirs, registry)
+            drain_signal.start_drain()  # only the parent's end counts
+            _run_fork_server(theirs, runner)
         theirs.close()
 
-    def fork(self) -> "Child":
-        """A new process, ready for jobs. Raises Died when it could not begin."""
+    def start_process(self) -> "WorkerProcess":
+        """A new process, ready for jobs. Raises ProcessDied if it could not start."""
         ours, theirs = socket.socketpair()
         with self._lock, theirs:
             socket.send_fds(self._control, [_FORK], [theirs.fileno()])
             pid = int(self._control.recv(32))
-        child = Child(self, pid, ours)
-        child.await_ready()
-        return child
+        process = WorkerProcess(self, pid, ours)
+        process.await_ready()
+        return process
 
-    def bury(self, pid: int) -> str:
-        """How a process ended, once it has."""
+    def reap_process(self, pid: int) -> str:
+        """How a process ended; waits until it has."""
         with self._lock:
             self._control.send(b"%d" % pid)
             code = os.waitstatus_to_exitcode(int(self._control.recv(32)))
@@ -80,19 +80,19 @@ class Nursery:
         os.waitpid(self._pid, 0)
 
 
-class Child:
+class WorkerProcess:
     """A process that runs one job after the other."""
 
-    def __init__(self, nursery: Nursery, pid: int, connection: socket.socket) -> None:
+    def __init__(self, fork_server: ForkServer, pid: int, connection: socket.socket) -> None:
         self.pid = pid
         self.jobs = 0
-        self._nursery = nursery
+        self._fork_server = fork_server
         self._socket = connection
         self._decoder = Decoder(RESPONSE, max_packet=_ANY_SIZE)
 
     @property
-    def memory(self) -> int:
-        """Bytes resident now."""
+    def resident_memory(self) -> int:
+        """The bytes of memory that it holds now."""
         try:
             pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         except OSError:
@@ -100,13 +100,16 @@ class Child:
         return pages * os.sysconf("SC_PAGE_SIZE")
 
     def await_ready(self) -> None:
-        """Wait until the worker's on_startup functions have run. Raises Died."""
-        self._answers(None)
+        """Wait until the worker's on_startup functions have run. Raises ProcessDied."""
+        self._read_packets(None)
 
-    def perform(
+    def run_job(
         self, assignment: Assignment, server: str, send: Send, limit: float | None
     ) -> Answer:
-        """Run a job; what it sends goes to ``send``. Raises Died, and TooLate after ``limit``."""
+        """Run a job; what it sends goes to ``send``.
+
+        Raises ProcessDied, and TimeLimitReached after ``limit`` seconds.
+        """
         self.jobs += 1
         names = (assignment.handle, assignment.function, assignment.unique, assignment.reducer)
         fields = [name.encode(errors="surrogateescape") for name in names]
@@ -118,38 +121,38 @@ class Child:
                 + response(Packet.JOB_ASSIGN_ALL, *fields, assignment.workload)
             )
         except OSError:
-            pass  # it is dead, as the reading will find
+            pass  # it is dead, as the next read finds
         while True:
-            for packet, arguments in self._answers(deadline):
+            for packet, arguments in self._read_packets(deadline):
                 if packet in _ENDS:
                     return Answer(Packet(packet), tuple(arguments[1:]))
                 if packet == FAULT:
                     self.end_now()
-                    raise Died("what it said made no sense")
+                    raise ProcessDied("it sent an invalid packet")
                 send(Packet(packet), *arguments[1:])
 
-    def _answers(self, deadline: float | None) -> list[tuple[int, list[bytes]]]:
+    def _read_packets(self, deadline: float | None) -> list[tuple[int, list[bytes]]]:
         try:
             self._socket.settimeout(
                 None if deadline is None else max(0.001, deadline - monotonic())
             )
             data = self._socket.recv(_READ_SIZE)
         except TimeoutError:
-            self._stop()
-            raise TooLate from None
+            self._terminate_process()
+            raise TimeLimitReached from None
         except ConnectionResetError:
             data = b""
         if not data:
             self._socket.close()
-            raise Died(self._nursery.bury(self.pid))
+            raise ProcessDied(self._fork_server.reap_process(self.pid))
         return self._decoder.feed(data)
 
-    def _stop(self) -> None:
-        self._kill(signal.SIGTERM)
+    def _terminate_process(self) -> None:
+        self._send_signal(signal.SIGTERM)
         self._await_end()
 
     def close(self) -> None:
-        """Let it end: it is between jobs, and runs its on_shutdown functions."""
+        """Let it end, between two jobs; it runs its on_shutdown functions."""
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:
@@ -157,18 +160,18 @@ class Child:
         self._await_end()
 
     def _await_end(self) -> None:
-        deadline = monotonic() + _GRACE
+        deadline = monotonic() + _TERMINATE_TIMEOUT
         try:
             while True:
                 self._socket.settimeout(max(0.001, deadline - monotonic()))
                 if not self._socket.recv(_READ_SIZE):
                     break
         except TimeoutError:
-            self._kill(signal.SIGKILL)
+            self._send_signal(signal.SIGKILL)
         except OSError:
             pass
         self._socket.close()
-        self._nursery.bury(self.pid)
+        self._fork_server.reap_process(self.pid)
 
     def end_now(self) -> None:
         """End it, and wait until it has ended."""
@@ -177,19 +180,19 @@ class Child:
 
     def kill(self) -> None:
         """End it now, from any thread."""
-        self._kill(signal.SIGKILL)
+        self._send_signal(signal.SIGKILL)
 
-    def _kill(self, number: signal.Signals) -> None:
+    def _send_signal(self, number: signal.Signals) -> None:
         try:
             os.kill(self.pid, number)
         except ProcessLookupError:
             pass
 
 
-# In the nursery.
+# In the fork server.
 
 
-def _tend(control: socket.socket, registry: Registry) -> NoReturn:
+def _run_fork_server(control: socket.socket, runner: JobRunner) -> NoReturn:
     os.setpgid(0, 0)  # ^C at a terminal is for the parent, which lets jobs end
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -203,7 +206,7 @@ def _tend(control: socket.socket, registry: Registry) -> NoReturn:
         if word == _FORK:
             if (pid := os.fork()) == 0:
                 control.close()
-                _work(socket.socket(fileno=fds[0]), registry)
+                _run_process(socket.socket(fileno=fds[0]), runner)
             os.close(fds[0])
             alive.add(pid)
             control.send(b"%d" % pid)
@@ -217,17 +220,17 @@ def _tend(control: socket.socket, registry: Registry) -> NoReturn:
             os._exit(0)
 
 
-# In a child.
+# In a worker process.
 
 
-def _work(parent: socket.socket, registry: Registry) -> NoReturn:
+def _run_process(parent: socket.socket, runner: JobRunner) -> NoReturn:
     status = 1
     try:
-        for hook in registry.on_startup:
+        for hook in runner.registry.on_startup:
             if isawaitable(called := hook()):
-                asyncio.run(awaited(called))
-        _serve(parent, registry)
-        shut_down(registry.on_shutdown)
+                asyncio.run(as_coroutine(called))
+        _serve_parent(parent, runner)
+        shut_down(runner.registry.on_shutdown)
         status = 0
     except BaseException:
         _log.exception("a worker process ended")
@@ -238,13 +241,13 @@ def _work(parent: socket.socket, registry: Registry) -> NoReturn:
         os._exit(status)
 
 
-def _serve(parent: socket.socket, registry: Registry) -> None:
+def _serve_parent(parent: socket.socket, runner: JobRunner) -> None:
     decoder = Decoder(RESPONSE, max_packet=_ANY_SIZE)
     writing = Lock()  # a function may send from any thread
-    registry.sending = writing.locked
+    runner.is_sending = writing.locked
     server = ""
 
-    def say(handle: bytes, packet: Packet, *arguments: bytes) -> None:
+    def send_packet(handle: bytes, packet: Packet, *arguments: bytes) -> None:
         with writing:
             parent.sendall(response(packet, handle, *arguments))
 
@@ -254,7 +257,7 @@ def _serve(parent: socket.socket, registry: Registry) -> None:
             if packet == Packet.OPTION_RES:
                 server = arguments[0].decode()
                 continue
-            assignment = Assignment.read(arguments)
-            job = registry.job(assignment, server, partial(say, arguments[0]))
-            answer = registry.perform(job)
-            say(arguments[0], answer.packet, *answer.arguments)
+            assignment = Assignment.from_arguments(arguments)
+            job = runner.make_job(assignment, server, partial(send_packet, arguments[0]))
+            answer = runner.run_plain(job)
+            send_packet(arguments[0], answer.packet, *answer.arguments)

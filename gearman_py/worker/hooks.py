@@ -1,4 +1,4 @@
-"""Calling a worker's hooks: what they raise is logged, and changes nothing else."""
+"""Calls a worker's hooks: what they raise is logged, and has no other effect."""
 
 import asyncio
 import logging
@@ -18,81 +18,81 @@ _log = logging.getLogger("gearman_py.worker")
 _HOW: dict[Packet, How] = {Packet.WORK_COMPLETE: "complete", Packet.CANT_DO: "given back"}
 
 
-async def awaited(call: Awaitable[object]) -> None:
+async def as_coroutine(call: Awaitable[object]) -> None:
     """Any awaitable as a coroutine."""
     await call
 
 
 def shut_down(hooks: Iterable[Hook]) -> None:
-    """Call on_shutdown functions, in a thread without an event loop."""
+    """Call on_shutdown hooks, in a thread without an event loop."""
     for hook in hooks:
-        with _on_shutdown():
+        with _shutdown_errors_logged():
             if isawaitable(called := hook()):
-                asyncio.run(awaited(called))
+                asyncio.run(as_coroutine(called))
 
 
 async def shut_down_async(hooks: Iterable[Hook]) -> None:
     """shut_down(), in the event loop."""
     for hook in hooks:
-        with _on_shutdown():
+        with _shutdown_errors_logged():
             if isawaitable(called := hook()):
                 await called
 
 
 @contextmanager
-def _on_shutdown() -> Iterator[None]:
+def _shutdown_errors_logged() -> Iterator[None]:
     try:
         yield
     except Exception:
         _log.exception("an on_shutdown function failed")
 
 
-def tell(
+def call_outcome_hooks(
     hooks: Iterable[OnOutcome],
     job: WorkerJob,
     answer: Answer,
     began: float,
-    run_async: Callable[[Coroutine[Any, Any, object]], object],
+    run_in_loop: Callable[[Coroutine[Any, Any, object]], object],
 ) -> None:
-    """Call on_outcome functions, in a thread. ``began`` is a time of time.monotonic()."""
+    """Call on_outcome hooks, in a thread. ``began`` is a time of time.monotonic()."""
     for hook in hooks:
-        with _on_outcome(job):
-            called = hook(job, _outcome(answer, began))
+        with _outcome_errors_logged(job):
+            called = hook(job, _make_outcome(answer, began))
             if isawaitable(called):
-                run_async(_heard(job, called))
+                run_in_loop(_await_hook(job, called))
 
 
-async def tell_async(
+async def call_outcome_hooks_async(
     hooks: Iterable[OnOutcome], job: WorkerJob, answer: Answer, began: float
 ) -> None:
-    """tell(), in the event loop."""
+    """call_outcome_hooks(), in the event loop."""
     for hook in hooks:
-        with _on_outcome(job):
-            called = hook(job, _outcome(answer, began))
+        with _outcome_errors_logged(job):
+            called = hook(job, _make_outcome(answer, began))
             if isawaitable(called):
-                await _heard(job, called)
+                await _await_hook(job, called)
 
 
 @contextmanager
-def _on_outcome(job: WorkerJob) -> Iterator[None]:
+def _outcome_errors_logged(job: WorkerJob) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit):  # in the event loop a SystemExit would end the worker
         job.log.exception("an on_outcome function failed")
 
 
-async def _heard(job: WorkerJob, call: Awaitable[object]) -> None:
+async def _await_hook(job: WorkerJob, call: Awaitable[object]) -> None:
     task = cast("asyncio.Task[object]", asyncio.current_task())
-    with _on_outcome(job):
+    with _outcome_errors_logged(job):
         try:
             await call
         except asyncio.CancelledError as error:
             if task.cancelling():
-                raise  # it is we who are cancelled, not something that the function awaits
+                raise  # this task is cancelled, not something that the hook awaits
             raise RuntimeError("what it awaited was cancelled") from error
 
 
-def _outcome(answer: Answer, began: float) -> Outcome:
+def _make_outcome(answer: Answer, began: float) -> Outcome:
     why = b"".join(answer.arguments) if answer.packet is Packet.WORK_EXCEPTION else b""
     how = _HOW.get(answer.packet, "failed")
     return Outcome(how, why.decode(errors="replace"), time.monotonic() - began)

@@ -1,11 +1,11 @@
-"""New code beside the old: a worker starts its successor, and leaves once that is registered.
+"""Reload: a worker starts its successor, and ends once that is registered.
 
-The old worker starts the program anew (so new code is loaded) with one end of a socket pair.
-The successor says its pid over it when job servers know it; the old one tells systemd that
-this is now the main process, answers, and drains. Whichever side fails, the other sees the
-socket close: a successor that was not yet told to go on ends, and an old worker stays.
+The old worker runs the program again (so new code is loaded) with one end of a socket pair.
+The successor sends its pid over it once it is registered with job servers; the old one tells
+systemd that this is now the main process, answers, and drains. Whichever side fails, the other
+sees the socket close: a successor that was not yet told to continue ends, and an old worker stays.
 
-The outcome goes to whoever asked for the reload by ``request``.
+The outcome goes to whoever asked for the reload with ``request_reload``.
 """
 
 import asyncio
@@ -23,19 +23,19 @@ from typing import Self
 from gearman_py.sdnotify import notify
 
 _ENVIRONMENT = "GEARMAN_WORKER_HANDOVER"
-_GO_ON = b"go on"
-_LIMIT = 60.0  # seconds for a successor to be registered
+_CONTINUE = b"go on"
+_READY_TIMEOUT = 60.0  # seconds for a successor to be registered
 
 
-class HandoverFailed(Exception):
-    """There is no successor; the text says why. The old worker goes on."""
+class ReloadFailed(Exception):
+    """There is no successor; the message says why. The old worker continues."""
 
 
-def program() -> list[str]:
-    """How to start this program again: its script as it is now, which may be another's by then.
+def program_command() -> list[str]:
+    """The command that runs this program again, from its script as it is then.
 
-    A script that stands for itself is run by itself: its first line names its interpreter,
-    and with a symbolic link in its path, as deploys switch, that may be a new one too.
+    An executable script is run directly: its first line names its interpreter, and with a
+    symbolic link in its path, as deploys switch, that may be a new one too.
     """
     script = Path(sys.argv[0])
     if script.is_file() and os.access(script, os.X_OK):
@@ -43,43 +43,45 @@ def program() -> list[str]:
     return [sys.executable, *sys.orig_argv[1:]]
 
 
-async def hand_over() -> int:
-    """Start a successor and make it the main process; its pid. Raises HandoverFailed."""
+async def start_successor() -> int:
+    """Start a successor and make it the main process; its pid. Raises ReloadFailed."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     with ours:
         with theirs:
-            starting = _start(theirs.fileno())
+            starting = _launch_program(theirs.fileno())
         try:
-            async with asyncio.timeout(_LIMIT):
+            async with asyncio.timeout(_READY_TIMEOUT):
                 word = await asyncio.get_running_loop().sock_recv(ours, 32)
         except TimeoutError:
-            raise HandoverFailed(f"the new worker was not ready within {_LIMIT:g} s") from None
+            raise ReloadFailed(
+                f"the new worker was not ready within {_READY_TIMEOUT:g} s"
+            ) from None
         finally:
             if starting.poll() is None:
                 starting.kill()
                 starting.wait()
         if not word:
-            raise HandoverFailed("the new worker ended before it was ready; see its log")
+            raise ReloadFailed("the new worker ended before it was ready; see its log")
         notify(f"MAINPID={int(word)}")
         try:
-            ours.send(_GO_ON)
+            ours.send(_CONTINUE)
         except OSError:
             notify(f"MAINPID={os.getpid()}")
-            raise HandoverFailed("the new worker ended as soon as it was ready") from None
+            raise ReloadFailed("the new worker ended as soon as it was ready") from None
         return int(word)
 
 
-def _start(descriptor: int) -> "subprocess.Popen[bytes]":
+def _launch_program(descriptor: int) -> "subprocess.Popen[bytes]":
     environment = {key: value for key, value in os.environ.items() if key != "WATCHDOG_PID"}
     environment[_ENVIRONMENT] = f"{descriptor}:{os.getpid()}"
-    command = program()
+    command = program_command()
     try:
         return subprocess.Popen(
             command, env=environment, pass_fds=[descriptor], stdin=subprocess.DEVNULL
         )
     except OSError as error:
-        raise HandoverFailed(f"{command[0]}: {error.strerror}") from None
+        raise ReloadFailed(f"{command[0]}: {error.strerror}") from None
 
 
 class Predecessor:
@@ -92,10 +94,10 @@ class Predecessor:
 
     @classmethod
     def from_environment(cls) -> Self | None:
-        """None for a worker that is nobody's successor. Call it before there are threads.
+        """None for a worker that was not started by a reload. Call it before there are threads.
 
-        The process goes on as a child of the system's first one: systemd can then see how it
-        ends, and not its predecessor.
+        The process continues as a child of the system's first one, so that systemd, and not
+        its predecessor, sees how it ends.
         """
         if (word := os.environ.pop(_ENVIRONMENT, None)) is None:
             return None
@@ -104,8 +106,8 @@ class Predecessor:
             os._exit(0)
         return cls(socket.socket(fileno=descriptor), pid)
 
-    async def relieve(self, ready: Callable[[], Awaitable[object]]) -> bool:
-        """Say that we are ready once we are; whether to go on: it may have given us up."""
+    async def take_over(self, ready: Callable[[], Awaitable[object]]) -> bool:
+        """Report when ``ready`` returns; whether to continue: it may have given this one up."""
         loop = asyncio.get_running_loop()
         answer = asyncio.ensure_future(loop.sock_recv(self._connection, 32))
         waiting = asyncio.ensure_future(ready())
@@ -114,14 +116,14 @@ class Predecessor:
         try:
             if not answer.done():
                 await loop.sock_sendall(self._connection, b"%d" % os.getpid())
-            return await answer == _GO_ON
+            return await answer == _CONTINUE
         except OSError:
             return False
         finally:
             self._connection.close()
 
-    async def gone(self) -> None:
-        """Wait until it has ended: systemd kills what is left when the main process ends."""
+    async def wait_ended(self) -> None:
+        """Wait until it has ended: systemd kills the others when the main process ends."""
         try:
             descriptor = os.pidfd_open(self.pid)
         except ProcessLookupError:
@@ -135,8 +137,8 @@ class Predecessor:
             loop.remove_reader(descriptor)
             os.close(descriptor)
 
-    def hurry(self) -> None:
-        """Have it leave its jobs to the servers."""
+    def stop_now(self) -> None:
+        """Make it leave its jobs to the servers."""
         try:
             os.kill(self.pid, signal.SIGTERM)
         except ProcessLookupError:
@@ -146,9 +148,11 @@ class Predecessor:
 # Asking for a reload from another process, and hearing how it went.
 
 
-def request(pid: int) -> str | None:
-    """Have the worker ``pid`` reload; why that failed, or None. Raises ProcessLookupError,
-    PermissionError, or OSError when somebody else is asking it."""
+def request_reload(pid: int) -> str | None:
+    """Have the worker ``pid`` reload; why that failed, or None.
+
+    Raises ProcessLookupError, PermissionError, or OSError if another reload was requested.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
         listening.bind(_meeting_place(pid))
         listening.listen()
@@ -157,18 +161,18 @@ def request(pid: int) -> str | None:
         poll = select.poll()
         poll.register(worker, select.POLLIN)
         poll.register(listening, select.POLLIN)
-        while events := poll.poll((_LIMIT + 5) * 1000):
+        while events := poll.poll((_READY_TIMEOUT + 5) * 1000):
             if listening.fileno() not in dict(events):
                 return f"worker {pid} ended"
             answer, _ = listening.accept()
             with answer:
-                if _peer(answer) == pid:
+                if _peer_pid(answer) == pid:
                     return answer.recv(2000).decode() or None
         return f"worker {pid} does not answer"
 
 
-def tell(outcome: str) -> None:
-    """Give the outcome, empty for success, to who asked for it, if anybody did."""
+def report_reload(outcome: str) -> None:
+    """Send the outcome, empty for success, to the process that asked for it, if one did."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asker:
         try:
             asker.connect(_meeting_place(os.getpid()))
@@ -177,8 +181,8 @@ def tell(outcome: str) -> None:
             pass  # it was a plain signal
 
 
-def reload_was_asked() -> bool:
-    """Whether somebody waits for the outcome of a reload."""
+def is_reload_requested() -> bool:
+    """Whether a process waits for the outcome of a reload."""
     place = f"@{_meeting_place(os.getpid())[1:]}"
     return any(line.endswith(f" {place}") for line in _unix_sockets())
 
@@ -194,7 +198,7 @@ def _meeting_place(pid: int) -> str:
     return f"\0gearman-worker-reload-{pid}"
 
 
-def _peer(connection: socket.socket) -> int:
+def _peer_pid(connection: socket.socket) -> int:
     ucred = struct.Struct("3i")  # man unix(7)
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, ucred.size)
     pid: int = ucred.unpack(credentials)[0]

@@ -1,8 +1,8 @@
 """A worker as a process of its own: signals, systemd, reload.
 
-SIGTERM and SIGINT drain, a second one leaves at once. SIGHUP starts the program anew and
-drains when that is registered; at a terminal, which sends it when it is closed, it drains,
-unless a reload was asked for. SIGUSR1 writes every thread's stack to stderr.
+SIGTERM and SIGINT drain; a second one stops at once. SIGHUP starts the program again and drains
+once that is registered; at a terminal, which sends it when it is closed, it drains, unless a
+reload was requested. SIGUSR1 writes every thread's stack to stderr.
 """
 
 import asyncio
@@ -13,29 +13,29 @@ import signal
 from time import monotonic
 
 from gearman_py.sdnotify import notify, watchdog_interval
-from gearman_py.worker.pool import Crew
+from gearman_py.worker.pool import WorkerPool
 from gearman_py.worker.reload import (
-    HandoverFailed,
     Predecessor,
-    hand_over,
-    reload_was_asked,
-    tell,
+    ReloadFailed,
+    is_reload_requested,
+    report_reload,
+    start_successor,
 )
 
 _log = logging.getLogger("gearman_py.worker")
 
-# Seconds in which two different signals are one request: a supervisor may send both.
-_ONE_REQUEST = 1.0
-_SIGN_OF_LIFE = 10.0  # seconds between status lines where no watchdog sets the pace
+# Seconds within which two different signals are one request: a supervisor may send both.
+_SAME_REQUEST_WINDOW = 1.0
+_STATUS_INTERVAL = 10.0  # seconds between status lines where no watchdog sets the pace
 
 
-class Service:
-    """Runs a crew until a signal ends it."""
+class WorkerService:
+    """Runs a pool until a signal ends it."""
 
-    def __init__(self, crew: Crew, predecessor: Predecessor | None) -> None:
-        self._crew = crew
+    def __init__(self, pool: WorkerPool, predecessor: Predecessor | None) -> None:
+        self._pool = pool
         self._predecessor = predecessor
-        self._relieved = False  # systemd listens to our successor now
+        self._replaced = False  # systemd listens to the successor now
         self._reloading: asyncio.Task[None] | None = None
         self._first: tuple[str, float] = ("", 0.0)  # the signal that began the drain, and when
         self._at_terminal = _has_terminal()
@@ -46,86 +46,86 @@ class Service:
         """Work until drained or stopped."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled, signal.Signals(number).name)
-        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+            loop.add_signal_handler(number, self._handle_signal, signal.Signals(number).name)
+        loop.add_signal_handler(signal.SIGHUP, self._handle_hangup)
         faulthandler.register(signal.SIGUSR1)
-        reporting = asyncio.create_task(self._report())
+        reporting = asyncio.create_task(self._report_status())
         try:
-            await self._crew.serve()
+            await self._pool.serve()
             if self._predecessor is not None:
-                await self._predecessor.gone()
+                await self._predecessor.wait_ended()
         finally:
             reporting.cancel()
-        how = "stopped" if self._crew.stopped else "drained"
-        _log.info("%s after %d jobs", how, self._crew.answered)
+        how = "stopped" if self._pool.stopped else "drained"
+        _log.info("%s after %d jobs", how, self._pool.answered_jobs)
 
-    def _signalled(self, name: str) -> None:
+    def _handle_signal(self, name: str) -> None:
         first, when = self._first
-        if self._crew.draining and name != first and monotonic() < when + _ONE_REQUEST:
+        if self._pool.is_draining and name != first and monotonic() < when + _SAME_REQUEST_WINDOW:
             _log.info("%s: draining already", name)
-        elif self._crew.draining:
-            _log.warning("%s again: leaving at once", name)
+        elif self._pool.is_draining:
+            _log.warning("%s again: stopping at once", name)
             if self._predecessor is not None:
-                self._predecessor.hurry()
-            self._crew.stop()
+                self._predecessor.stop_now()
+            self._pool.stop()
         else:
             _log.info("%s: draining", name)
             self._first = name, monotonic()
-            self._notify("STOPPING=1", "STATUS=draining")
-            self._crew.drain()
+            self._notify_systemd("STOPPING=1", "STATUS=draining")
+            self._pool.drain()
 
-    def _hung_up(self) -> None:
-        if not self._at_terminal or reload_was_asked():
-            self._reload()
-        elif not (self._nohup or self._crew.draining):
-            self._signalled("SIGHUP")
+    def _handle_hangup(self) -> None:
+        if not self._at_terminal or is_reload_requested():
+            self._start_reload()
+        elif not (self._nohup or self._pool.is_draining):
+            self._handle_signal("SIGHUP")
 
-    def _reload(self) -> None:
-        if self._crew.draining or (self._reloading and not self._reloading.done()):
+    def _start_reload(self) -> None:
+        if self._pool.is_draining or (self._reloading and not self._reloading.done()):
             _log.warning("SIGHUP: a reload or a drain is under way already")
         else:
             _log.info("SIGHUP: starting a new worker beside this one")
-            self._reloading = asyncio.create_task(self._hand_over())
+            self._reloading = asyncio.create_task(self._reload_worker())
 
-    async def _hand_over(self) -> None:
+    async def _reload_worker(self) -> None:
         loop = asyncio.get_running_loop()
         if self._nohup:  # which the successor inherits
             loop.remove_signal_handler(signal.SIGHUP)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
-            successor = await hand_over()
-        except HandoverFailed as error:
-            loop.add_signal_handler(signal.SIGHUP, self._hung_up)
-            _log.error("reload failed, this worker goes on: %s", error)
-            tell(str(error))
+            successor = await start_successor()
+        except ReloadFailed as error:
+            loop.add_signal_handler(signal.SIGHUP, self._handle_hangup)
+            _log.error("reload failed, this worker continues: %s", error)
+            report_reload(str(error))
         else:
             _log.info("worker %d has taken over: draining", successor)
-            self._relieved = True
-            self._crew.drain()
-            tell("")
+            self._replaced = True
+            self._pool.drain()
+            report_reload("")
 
-    async def _report(self) -> None:
-        """Tell systemd when job servers know us, and then that we are alive."""
-        ready = self._crew.until_ready
+    async def _report_status(self) -> None:
+        """Tell systemd when the worker is registered, and then that it is alive."""
+        ready = self._pool.wait_ready
         if self._predecessor is None:
             await ready()
-        elif not await self._predecessor.relieve(ready):
-            _log.error("the worker that started this one has given it up: leaving")
+        elif not await self._predecessor.take_over(ready):
+            _log.error("the worker that started this one has given it up: stopping")
             self._predecessor = None
-            self._crew.drain()
+            self._pool.drain()
             return
-        # systemd does not count anew for a successor: it may have to be heard of at once.
-        self._notify("READY=1", "WATCHDOG=1", f"STATUS={self._crew.status()}")
-        pause = watchdog_interval() or _SIGN_OF_LIFE
+        # systemd does not restart its watchdog for a successor: report at once.
+        self._notify_systemd("READY=1", "WATCHDOG=1", f"STATUS={self._pool.status_line()}")
+        pause = watchdog_interval() or _STATUS_INTERVAL
         while True:
             await asyncio.sleep(pause)
-            if self._crew.well:
-                self._notify("WATCHDOG=1", f"STATUS={self._crew.status()}")
+            if self._pool.is_healthy:
+                self._notify_systemd("WATCHDOG=1", f"STATUS={self._pool.status_line()}")
             else:
-                self._notify(f"STATUS=stuck; {self._crew.status()}")
+                self._notify_systemd(f"STATUS=stuck; {self._pool.status_line()}")
 
-    def _notify(self, *lines: str) -> None:
-        if not self._relieved:
+    def _notify_systemd(self, *lines: str) -> None:
+        if not self._replaced:
             notify(*lines)
 
 

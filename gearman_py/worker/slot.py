@@ -1,4 +1,4 @@
-"""Room for one plain function's job at a time: a thread that owns its connections.
+"""Runs one job of a plain function at a time, in a thread that owns its connections.
 
 It grabs from each of its servers in turn. The thread reads, runs the function and writes
 itself: handing a job to another thread and back would cost more than a small job does.
@@ -17,264 +17,272 @@ from gearman_py.net.dial import connect
 from gearman_py.net.servers import Server, why_not
 from gearman_py.protocol.packets import Packet
 from gearman_py.worker.backoff import Backoff
-from gearman_py.worker.counters import Tally
-from gearman_py.worker.session import Answer, Assignment, Session, State
-from gearman_py.worker.sync_connection import Line
+from gearman_py.worker.counters import JobCounters
+from gearman_py.worker.session import Answer, Assignment, State, WorkerSession
+from gearman_py.worker.sync_connection import SyncConnection
 
 _log = logging.getLogger("gearman_py.worker")
 
 CONNECT_TIMEOUT = 3.0
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds between attempts to reach a server
-# Ask again after so long asleep: a wake-up may be lost with a connection that nobody closed.
+FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE = 0.1, 30.0  # seconds between attempts to reach a server
+# Ask again after this many seconds asleep: a wake-up may be lost with a connection that is dead
+# and was never closed.
 SLEEP_LIMIT = 60.0
-_BEAT = 10.0  # seconds, at most, between two looks at anything
-AFTER_GIVING_BACK = 1.0  # seconds for others to take the job
+_POLL_INTERVAL = 10.0  # seconds, at most, between two checks
+GIVE_BACK_PAUSE = 1.0  # seconds for others to take the job
 
-Perform = Callable[[Assignment, Line], Answer]
+RunJob = Callable[[Assignment, SyncConnection], Answer]
 
 
-class _Bond:
-    """What a slot has to do with one server: a line, or an attempt to have one."""
+class ServerState:
+    """What a slot knows of one server: its connection, or when to connect again."""
 
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.line: Line | None = None
+    def __init__(self, address: Server) -> None:
+        self.address = address
+        self.connection: SyncConnection | None = None
         self.dialing = False
-        self.due = 0.0
-        self.backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        self.retry_at = 0.0
+        self.backoff = Backoff(FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE)
 
 
 class Slot:
-    """Runs jobs by ``perform`` until drained; ``start`` does so in a thread.
+    """Runs jobs by ``run_job`` until drained; ``start`` does so in a thread.
 
-    In that thread ``on_answer`` is called after each job, and ``on_change`` when a server
-    knows the functions, and at the end.
+    In that thread ``on_answer`` is called after each job, and ``on_change`` when a server has
+    registered the functions, and at the end.
     """
 
     def __init__(
         self,
         servers: Collection[Server],
-        session: Callable[[], Session],
-        perform: Perform,
+        make_session: Callable[[], WorkerSession],
+        run_job: RunJob,
         *,
         on_change: Callable[[], object],
         on_answer: Callable[[], object],
     ) -> None:
         self.ended = False
-        self.tally = Tally()
-        self.progress = monotonic()  # when it last went on; a job's own time does not count
-        self._bonds = deque(map(_Bond, servers))
-        self._session = session
-        self._perform = perform
+        self.counters = JobCounters()
+        self.last_progress = monotonic()  # a job's own time does not count
+        self._servers = deque(map(ServerState, servers))
+        self._make_session = make_session
+        self._run_job = run_job
         self._on_change = on_change
         self._on_answer = on_answer
         self._working = False
         self._draining = False
         self._stopped = False
         self._deadline: float | None = None
-        self._dialed: deque[tuple[_Bond, socket.socket | OSError]] = deque()
+        self._dialed: deque[tuple[ServerState, socket.socket | OSError]] = deque()
         self._waker, self._woken = socket.socketpair()
         self._waker.setblocking(False)
         self._poll = select.poll()
         self._poll.register(self._woken, select.POLLIN)
 
     def start(self) -> None:
-        """Begin, in a thread that does not keep the process from leaving."""
-        Thread(target=self._run, name="gearman-slot", daemon=True).start()
+        """Start, in a thread that does not keep the process from ending."""
+        Thread(target=self._run_thread, name="gearman-slot", daemon=True).start()
 
-    def _run(self) -> None:
+    def _run_thread(self) -> None:
         try:
             self.run()
         except BaseException:
-            _log.exception("a worker's thread ended by mistake")
+            _log.exception("a worker's thread ended by an error of this package")
         finally:
             self._on_change()
 
     @property
     def registered(self) -> int:
-        """How many servers know the functions now."""
-        lines = [bond.line for bond in list(self._bonds)]
-        return sum(line is not None and line.session.registered for line in lines)
+        """How many servers have registered the functions."""
+        connections = [server.connection for server in list(self._servers)]
+        return sum(
+            connection is not None and connection.session.registered for connection in connections
+        )
 
     @property
     def busy(self) -> bool:
-        """Whether it has a job in hand, or one may be on its way."""
+        """Whether it has a job, or one may be on its way."""
         return self._working
 
     def drain(self) -> None:
-        """Take no further job; end when the one in hand is answered."""
+        """Take no other job; end when the running one is answered."""
         self._draining = True
-        for bond in list(self._bonds):
-            if (line := bond.line) is not None and not line.session.registered:
-                line.cut()  # it has never answered: it has none of our jobs, and may never do so
-        self._wake()
+        for server in list(self._servers):
+            if (connection := server.connection) is not None and not connection.session.registered:
+                connection.shut_down()  # it never answered, so that no job can be lost
+        self._wake_thread()
 
     def stop(self) -> None:
-        """End now; a job in hand goes back to its server."""
+        """End now; a running job goes back to its server."""
         self._stopped = self._draining = True
-        for bond in list(self._bonds):
-            if bond.line is not None:
-                bond.line.cut()
-        self._wake()
+        for server in list(self._servers):
+            if server.connection is not None:
+                server.connection.shut_down()
+        self._wake_thread()
 
     def run(self, *, deadline: float | None = None, burst: bool = False) -> None:
-        """Work in this thread until drained; or until ``deadline`` (of time.monotonic()); or, in
+        """Work in this thread until drained, or until ``deadline`` (of time.monotonic()), or, in
         a ``burst``, until no server has a job."""
         self._deadline = deadline
         try:
-            while not (self._draining or (burst and self._idle) or self._late):
-                bond = self._next()
-                if bond is None or bond.line is None:
-                    self._wait()
+            while not (self._draining or (burst and self._all_asleep) or self._past_deadline):
+                server = self._next_idle_server()
+                if server is None or server.connection is None:
+                    self._wait_for_servers()
                 else:
-                    self._attempt(bond, self._turn)
+                    self._call_guarded(server, self._take_turn)
         finally:
-            for bond in self._bonds:
-                if bond.line is not None:
-                    bond.line.leave()
-                    bond.line = None
+            for server in self._servers:
+                if server.connection is not None:
+                    server.connection.close_gracefully()
+                    server.connection = None
             self.ended = True
             self._waker.close()
             self._woken.close()
             self._abandon_dialed()
 
     @property
-    def _idle(self) -> bool:
+    def _all_asleep(self) -> bool:
         """Whether every server that could be reached has said that it has no job."""
-        lines = [bond.line for bond in self._bonds if bond.line is not None]
-        asleep = all(line.session.state is State.ASLEEP for line in lines)
-        return bool(lines) and asleep and not any(bond.dialing for bond in self._bonds)
+        connections = [server.connection for server in self._servers if server.connection]
+        asleep = all(each.session.state is State.ASLEEP for each in connections)
+        return bool(connections) and asleep and not any(server.dialing for server in self._servers)
 
     @property
-    def _late(self) -> bool:
+    def _past_deadline(self) -> bool:
         return self._deadline is not None and monotonic() >= self._deadline
 
-    def _next(self) -> _Bond | None:
-        """A server that may have a job, each in its turn."""
-        for _ in range(len(self._bonds)):
-            self._bonds.rotate(-1)
-            if (line := self._bonds[-1].line) is not None and line.session.state is State.IDLE:
-                return self._bonds[-1]
+    def _next_idle_server(self) -> ServerState | None:
+        """A server that may have a job; they take turns."""
+        for _ in range(len(self._servers)):
+            self._servers.rotate(-1)
+            server = self._servers[-1]
+            if server.connection is not None and server.connection.session.state is State.IDLE:
+                return server
         return None
 
-    def _turn(self, bond: _Bond, line: Line) -> None:
-        """Ask for a job and do it; or go to sleep when there is none.
+    def _take_turn(self, server: ServerState, connection: SyncConnection) -> None:
+        """Ask for a job and run it, or go to sleep if there is none.
 
-        A result and the next grab are one write, where no other server waits for its turn.
+        A result and the next grab are one write, unless another server waits for its turn.
         """
-        session = line.session
+        session = connection.session
         known = session.registered
         self._working = True
-        session.grab()
-        while session.grabbing():
-            line.flush()
-            while session.grabbing():
-                line.read()
+        session.grab_job()
+        while session.is_grabbing():
+            connection.flush()
+            while session.is_grabbing():
+                connection.read_packets()
             if not known:
                 known = True
-                bond.backoff.reset()
-                _log.info("registered with %s", line.server)
+                server.backoff.reset()
+                _log.info("registered with %s", connection.server)
                 self._on_change()
             if session.assignment is None:
-                session.sleep()
-                line.asleep_since = monotonic()
+                session.pre_sleep()
+                connection.asleep_since = monotonic()
             else:
-                self._do(session.assignment, line)
-                if not self._draining and self._alone(bond):
-                    session.grab()
+                self._answer_job(session.assignment, connection)
+                if not self._draining and self._is_only_source(server):
+                    session.grab_job()
         self._working = False
-        line.flush()
+        connection.flush()
 
-    def _do(self, assignment: Assignment, line: Line) -> None:
-        answer = self._perform(assignment, line)
-        line.session.finish(answer)
-        self.progress = monotonic()
-        self.tally.count(answer)
+    def _answer_job(self, assignment: Assignment, connection: SyncConnection) -> None:
+        answer = self._run_job(assignment, connection)
+        connection.session.finish_job(answer)
+        self.last_progress = monotonic()
+        self.counters.count_answer(answer)
         self._on_answer()
         if answer.packet is Packet.CANT_DO and not self._draining:
-            line.flush()
-            self._look(AFTER_GIVING_BACK)
+            connection.flush()
+            self._poll_servers(GIVE_BACK_PAUSE)
 
-    def _alone(self, bond: _Bond) -> bool:
-        """Whether no other server has a job for us, as far as it has said."""
-        if len(self._bonds) == 1:
+    def _is_only_source(self, server: ServerState) -> bool:
+        """Whether no other server has announced a job."""
+        if len(self._servers) == 1:
             return True
-        self._look(0)
+        self._poll_servers(0)
         return not any(
-            other.line is not None and other.line.session.state is State.IDLE
-            for other in self._bonds
-            if other is not bond
+            other.connection is not None and other.connection.session.state is State.IDLE
+            for other in self._servers
+            if other is not server
         )
 
-    def _wait(self) -> None:
-        """Nobody has a job: connect where that is due, then wait for any server's word."""
-        now = self.progress = monotonic()
-        wake = now + _BEAT
-        for bond in self._bonds:
-            if (line := bond.line) is not None:
-                if line.asleep_since + SLEEP_LIMIT < now:
-                    line.session.wake()
+    def _wait_for_servers(self) -> None:
+        """No server has a job: connect where that is due, then wait for news from any server."""
+        now = self.last_progress = monotonic()
+        wake = now + _POLL_INTERVAL
+        for server in self._servers:
+            if (connection := server.connection) is not None:
+                if connection.asleep_since + SLEEP_LIMIT < now:
+                    connection.session.wake_up()
                     return
-            elif not bond.dialing and bond.due > now:
-                wake = min(wake, bond.due)
-            elif not bond.dialing:
-                bond.dialing = True
-                Thread(target=self._dial, args=(bond,), name="gearman-dial", daemon=True).start()
+            elif not server.dialing and server.retry_at > now:
+                wake = min(wake, server.retry_at)
+            elif not server.dialing:
+                server.dialing = True
+                Thread(
+                    target=self._dial_server, args=(server,), name="gearman-dial", daemon=True
+                ).start()
         if self._deadline is not None:
             wake = min(wake, self._deadline)
-        self._look(wake - now)
+        self._poll_servers(wake - now)
 
-    def _look(self, seconds: float) -> None:
-        """Take what has come: wake-ups of servers, new connections, or a word to drain."""
+    def _poll_servers(self, seconds: float) -> None:
+        """Handle what has come: wake-ups of servers, new connections, a drain."""
         ready = self._poll.poll(max(0.0, seconds) * 1000)
         if not ready:
-            for bond in self._bonds:
-                if bond.line is not None:
-                    self._attempt(bond, lambda _, line: line.look())
+            for server in self._servers:
+                if server.connection is not None:
+                    self._call_guarded(server, lambda _, connection: connection.check_alive())
         for fd, _ in ready:
             if fd == self._woken.fileno():
                 self._woken.recv(100)
                 while self._dialed:
-                    self._dialed_one(*self._dialed.popleft())
+                    self._take_dialed(*self._dialed.popleft())
                 continue
-            for bond in self._bonds:
-                if (line := bond.line) is not None and line.fd == fd:
-                    if line.session.state is State.ASLEEP:
-                        self._attempt(bond, lambda _, line: line.read())
+            for server in self._servers:
+                if (connection := server.connection) is not None and connection.fd == fd:
+                    if connection.session.state is State.ASLEEP:
+                        self._call_guarded(server, lambda _, connection: connection.read_packets())
                     break
 
-    def _attempt(self, bond: _Bond, act: Callable[[_Bond, Line], object]) -> None:
-        """Do it; when it ends the connection, note when to try that server again."""
-        assert bond.line is not None  # noqa: S101  callers have looked
+    def _call_guarded(
+        self, server: ServerState, act: Callable[[ServerState, SyncConnection], object]
+    ) -> None:
+        """Call ``act``; if it ends the connection, note when to try that server again."""
+        assert server.connection is not None  # noqa: S101  callers have looked
         try:
-            act(bond, bond.line)
+            act(server, server.connection)
         except (OSError, GearmanError) as error:
             self._working = False
-            self._poll.unregister(bond.line.fd)
-            bond.line.close()
-            bond.line = None
+            self._poll.unregister(server.connection.fd)
+            server.connection.close()
+            server.connection = None
             if not self._draining:
-                self._failed(bond, error)
+                self._schedule_retry(server, error)
 
-    def _failed(self, bond: _Bond, error: Exception) -> None:
-        pause = bond.backoff.next()
-        bond.due = monotonic() + pause
+    def _schedule_retry(self, server: ServerState, error: Exception) -> None:
+        pause = server.backoff.next()
+        server.retry_at = monotonic() + pause
         why = why_not(error, CONNECT_TIMEOUT)
-        _log.warning("%s: %s; trying again in %.1f s", bond.server, why, pause)
+        _log.warning("%s: %s; trying again in %.1f s", server.address, why, pause)
 
-    def _dial(self, bond: _Bond) -> None:
+    def _dial_server(self, server: ServerState) -> None:
         """In a thread of its own: a server that does not answer must not delay the others."""
         try:
-            result: socket.socket | OSError = connect(bond.server, CONNECT_TIMEOUT)
+            result: socket.socket | OSError = connect(server.address, CONNECT_TIMEOUT)
         except OSError as error:
             result = error
         except Exception as error:  # a name that cannot be looked up is a UnicodeError
             result = OSError(f"{type(error).__name__}: {error}")
-        self._dialed.append((bond, result))
+        self._dialed.append((server, result))
         if self.ended:
             self._abandon_dialed()
         else:
-            self._wake()
+            self._wake_thread()
 
     def _abandon_dialed(self) -> None:
         while self._dialed:
@@ -282,15 +290,15 @@ class Slot:
             if not isinstance(result, OSError):
                 result.close()
 
-    def _dialed_one(self, bond: _Bond, result: socket.socket | OSError) -> None:
-        bond.dialing = False
+    def _take_dialed(self, server: ServerState, result: socket.socket | OSError) -> None:
+        server.dialing = False
         if isinstance(result, OSError):
-            self._failed(bond, result)
+            self._schedule_retry(server, result)
         else:
-            bond.line = Line(bond.server, result, self._session())
-            self._poll.register(bond.line.fd, select.POLLIN)
+            server.connection = SyncConnection(server.address, result, self._make_session())
+            self._poll.register(server.connection.fd, select.POLLIN)
 
-    def _wake(self) -> None:
+    def _wake_thread(self) -> None:
         try:
             self._waker.send(b"w")
         except OSError:

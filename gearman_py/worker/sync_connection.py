@@ -8,73 +8,75 @@ from gearman_py.errors import ConnectionLost, ProtocolError
 from gearman_py.net import keepalive
 from gearman_py.net.servers import Server
 from gearman_py.protocol.packets import Packet
-from gearman_py.worker.session import Session, say_once
+from gearman_py.worker.session import WorkerSession, log_refusal_once
 
-# Seconds for a server to answer a grab or to take bytes; one that does not is as good as gone.
-PATIENCE = 30
-_FAREWELL = 2.0  # seconds for the server to close after we have said all we had to say
+# Seconds for a server to answer a grab or to accept bytes; after that it is taken for dead.
+ANSWER_TIMEOUT = 30
+_CLOSE_TIMEOUT = 2.0  # seconds for the server to close once everything was sent
 _READ_SIZE = 2**16
 _TIMEVAL = Struct("@ll")
 
 
-class Line:
-    """``fd`` is for polling. What goes wrong is an OSError or a GearmanError."""
+class SyncConnection:
+    """``fd`` is for polling. All methods raise OSError or GearmanError."""
 
-    def __init__(self, server: Server, connection: socket.socket, session: Session) -> None:
+    def __init__(self, server: Server, connection: socket.socket, session: WorkerSession) -> None:
         self.server = str(server)
         self.session = session
         self.fd = connection.fileno()
         self.asleep_since = 0.0
         self._socket = connection
-        # Limits that the kernel keeps: Python's own cost a system call more each time.
+        # Timeouts of the kernel: Python's own cost a system call more each time.
         self._socket.setblocking(True)
         for limit in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            self._socket.setsockopt(socket.SOL_SOCKET, limit, _TIMEVAL.pack(PATIENCE, 0))
+            self._socket.setsockopt(socket.SOL_SOCKET, limit, _TIMEVAL.pack(ANSWER_TIMEOUT, 0))
         self._writing = Lock()  # a function may send from any thread
 
     def flush(self) -> None:
         """Write what the session has queued: one write, however many packets."""
         with self._writing:
-            self._write(self.session.take())
+            self._write_bytes(self.session.take_output())
 
-    def send(self, handle: str, packet: Packet, *arguments: bytes) -> None:
-        """Say something of the job in hand."""
+    def send_update(self, handle: str, packet: Packet, *arguments: bytes) -> None:
+        """Send an update of the running job."""
         with self._writing:
-            self.session.send(handle, packet, *arguments)
-            self._write(self.session.take())
+            self.session.send_update(handle, packet, *arguments)
+            self._write_bytes(self.session.take_output())
 
-    def _write(self, data: bytes) -> None:
+    def _write_bytes(self, data: bytes) -> None:
         try:
             self._socket.sendall(data)
         except BlockingIOError:
-            raise ConnectionLost(self.server, f"it took no bytes for {PATIENCE} s") from None
+            raise ConnectionLost(
+                self.server, f"it accepted no bytes for {ANSWER_TIMEOUT} s"
+            ) from None
 
-    def read(self) -> None:
-        """Wait for bytes, and let the session have them."""
+    def read_packets(self) -> None:
+        """Wait for bytes, and pass them to the session."""
         try:
             data = self._socket.recv(_READ_SIZE)
         except BlockingIOError:
-            raise ConnectionLost(self.server, f"no answer for {PATIENCE} s") from None
+            raise ConnectionLost(self.server, f"no answer for {ANSWER_TIMEOUT} s") from None
         if not data:
             raise ConnectionLost(self.server, "it closed the connection")
-        self.session.receive(data)
+        self.session.receive_data(data)
         if self.session.fault is not None:
             raise ProtocolError(f"{self.server} does not speak Gearman: {self.session.fault}")
-        if self.session.refused:
-            say_once(self.server, self.session.refused)
-            self.session.refused = ""
+        if self.session.refusal:
+            log_refusal_once(self.server, self.session.refusal)
+            self.session.refusal = ""
             self.flush()
 
-    def look(self) -> None:
-        """Raise ConnectionLost when the server is gone."""
+    def check_alive(self) -> None:
+        """Raise ConnectionLost if the server is gone."""
         if keepalive.peer_gone(self._socket):
             raise ConnectionLost(self.server, "it does not answer")
 
-    def leave(self) -> None:
-        """Say that we are done and let the server hang up: what we wrote has then arrived."""
+    def close_gracefully(self) -> None:
+        """End the output and let the server close: everything that was sent has then arrived."""
         try:
             self._socket.shutdown(socket.SHUT_WR)
-            self._socket.settimeout(_FAREWELL)
+            self._socket.settimeout(_CLOSE_TIMEOUT)
             while self._socket.recv(_READ_SIZE):
                 pass
         except OSError:
@@ -86,8 +88,8 @@ class Line:
         """Close the socket."""
         self._socket.close()
 
-    def cut(self) -> None:
-        """End it now, from any thread; a read or write under way ends too."""
+    def shut_down(self) -> None:
+        """End it now, from any thread; this also ends a read or write in progress."""
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:

@@ -1,10 +1,10 @@
-"""The worker: functions, the servers that it serves, and its end.
+"""The worker: its functions, the servers that it serves, and how it ends.
 
-Each slot does one job at a time: plain functions have slots that are threads, or processes
-of their own; async functions have slots in the event loop. A server that is away is tried
-for ever.
+Each slot runs one job at a time: slots of plain functions are threads, or processes of their
+own; slots of async functions are in the event loop. A server that cannot be reached is tried
+again without limit.
 
-Drain is: ask for no more jobs, run what a server may already have sent, answer it, leave.
+To drain is to ask for no more jobs, run what a server may already have sent, answer it, and end.
 """
 
 import asyncio
@@ -20,28 +20,27 @@ from gearman_py.net.tls import TLS
 from gearman_py.printable import EntryFormatter
 from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.serializer import Serializer
-from gearman_py.worker.fork_server import Died
+from gearman_py.worker.fork_server import ProcessDied
 from gearman_py.worker.function_spec import (
-    Around,
-    Declared,
-    Errors,
     Function,
     FunctionOptions,
+    FunctionSpec,
     Hook,
+    Middleware,
     OnOutcome,
-    hook,
-    manager,
-    named,
+    RetryOn,
 )
-from gearman_py.worker.pool import CannotBegin, Crew, Plan, Settings
-from gearman_py.worker.registry import Registry
+from gearman_py.worker.pool import StartupFailed, WorkerPool
+from gearman_py.worker.pool_config import PoolConfig, PoolOptions
+from gearman_py.worker.registry import FunctionRegistry
 from gearman_py.worker.reload import Predecessor
-from gearman_py.worker.service import Service
+from gearman_py.worker.service import WorkerService
+from gearman_py.worker.validation import check_function_name, check_hook, check_middleware
 
 _log = logging.getLogger("gearman_py.worker")
 
 F = TypeVar("F", bound=Function)
-A = TypeVar("A", bound=Around)
+A = TypeVar("A", bound=Middleware)
 H = TypeVar("H", bound=Hook)
 T = TypeVar("T", bound=OnOutcome)
 
@@ -49,22 +48,22 @@ T = TypeVar("T", bound=OnOutcome)
 class Worker:
     """Serves functions to job servers.
 
-    ``servers`` as in Client. ``client_id`` is what ``workers`` lists it as (left out:
+    ``servers`` is as in Client. ``client_id`` is its name in the listing ``workers`` (default:
     host:pid). ``prefix`` goes before each function's name on the wire. With an ``address``
     each function is also served as FUNCTION@ADDRESS, for jobs meant for this very worker.
-    ``serializer`` (JSON, or your own) makes values of workloads and results.
+    ``serializer`` (JSON, or your own) converts workloads and results to and from values.
 
-    ``concurrency`` jobs run at a time: plain functions in so many threads, async ones in the
-    event loop. With ``processes`` plain functions run in so many processes instead; each is
-    replaced after ``max_jobs_per_child`` jobs, or when it holds more than
+    ``concurrency`` jobs run at a time: plain functions in that number of threads, async ones in
+    the event loop. With ``processes``, plain functions run in that number of processes instead;
+    each is replaced after ``max_jobs_per_child`` jobs, or when it holds more than
     ``max_memory_per_child`` bytes after a job.
 
-    ``timeout``: seconds that a job may take, where its function has no limit of its own (see
-    function()). ``drain_timeout``: seconds for the jobs in hand after SIGTERM; then they are
-    given up, and the servers give them to other workers. ``max_jobs``: drain after so many.
-    ``max_packet``: the most bytes of a packet, a job's or a result's; the job of a larger one
-    fails. A job server has such a limit too (``gearmand --max-packet``, as much by default).
-    ``exceptions=False`` tells failures as a warning and WORK_FAIL: the C command ``gearman``
+    ``timeout``: seconds that a job may take, if its function has no limit of its own (see
+    function()). ``drain_timeout``: seconds for the running jobs after SIGTERM; then they are
+    abandoned, and the servers give them to other workers. ``max_jobs``: drain after this many.
+    ``max_packet``: the maximum bytes of a packet, of a job or a result; the job of a larger one
+    fails. A job server has such a limit too (``gearmand --max-packet``, the same by default).
+    ``exceptions=False`` reports failures as a warning and WORK_FAIL: the C command ``gearman``
     does not understand exceptions. ``reducers=True`` asks servers for ``job.reducer``.
 
     Nothing is connected before run(), serve() or work().
@@ -90,14 +89,14 @@ class Worker:
         exceptions: bool = True,
         reducers: bool = False,
     ) -> None:
-        self._registry = Registry(
+        self._registry = FunctionRegistry(
             prefix=prefix,
             serializer=serializer,
             exceptions=exceptions,
             timeout=timeout,
             address=address,
         )
-        self._plan = Plan(
+        self._config = PoolConfig(
             servers=parse_servers(servers, tls=tls),
             client_id=client_id or "",
             concurrency=concurrency,
@@ -109,12 +108,12 @@ class Worker:
             max_packet=max_packet,
             reducers=reducers,
         )
-        self._crew: Crew | None = None
-        self._begun = asyncio.Event()
+        self._pool: WorkerPool | None = None
+        self._started = asyncio.Event()
 
     def __getstate__(self) -> dict[str, object]:
-        """For another process: what the worker was told, and not what it is doing."""
-        return {**vars(self), "_crew": None, "_begun": asyncio.Event()}
+        """For pickle: the declarations, without what is running."""
+        return {**vars(self), "_pool": None, "_started": asyncio.Event()}
 
     def configure(
         self,
@@ -123,19 +122,19 @@ class Worker:
         tls: TLS | None = None,
         timeout: float | None = None,
         address: str | None = None,
-        **settings: Unpack[Settings],
+        **settings: Unpack[PoolOptions],
     ) -> None:
-        """Change what the constructor was told, while the worker has not begun.
+        """Change options of the constructor, before the worker starts.
 
-        Raises ValueError for what makes no sense.
+        Raises TypeError or ValueError for invalid ones.
         """
         if servers is not None:
-            self._plan = replace(self._plan, servers=parse_servers(servers, tls=tls))
+            self._config = replace(self._config, servers=parse_servers(servers, tls=tls))
         if timeout is not None:
-            self._registry.limit_all(timeout)
+            self._registry.set_timeout(timeout)
         if address is not None:
-            self._registry.addressed(address)
-        self._plan = replace(self._plan, **settings)
+            self._registry.set_address(address)
+        self._config = replace(self._config, **settings)
 
     def function(
         self,
@@ -146,36 +145,36 @@ class Worker:
         soft_timeout: float | None = None,
         server_timeout: float | None = None,
         retries: int = 0,
-        retry_on: Errors = (Exception,),
+        retry_on: RetryOn = (Exception,),
         backoff: float = 1.0,
     ) -> Callable[[F], F]:
-        """Decorate what is to run as ``name``; it stays callable as it was written.
+        """Decorate the function to run as ``name``; it stays callable as it was written.
 
         It takes a WorkerJob (with ``workload=True`` the workload: bytes, or the value that the
         serializer makes of them) and returns the result: bytes, str or None, or a value for
-        the serializer. A generator's yields are sent at once, as data; what it returns is the
+        the serializer. What a generator yields is sent at once, as data; what it returns is the
         result.
 
-        ``timeout``: seconds after which the job is stopped and fails, its retries included; a
+        ``timeout``: seconds after which the job is stopped and fails, retries included; a
         plain function with one runs in a process, which is killed. ``soft_timeout``: seconds,
         less than that, after which TimeLimit is raised inside it (an async one is cancelled),
         so that it can end by itself. ``server_timeout``: seconds after which the *server* gives
         the job to another worker.
 
-        ``retries``: so often is the function called again after an exception of ``retry_on``
-        (a class, or several), ``backoff`` seconds later, then twice as long, up to a minute,
-        while the client waits and the slot is held. A worker that drains gives the job back
-        instead.
+        ``retries``: how many times the function is called again after an exception of
+        ``retry_on`` (a class, or several), ``backoff`` seconds later, then twice as long, up to
+        a minute. Meanwhile the client waits and the slot is occupied. A worker that drains gives
+        the job back instead.
 
-        Raises TypeError or ValueError for what makes no sense, or a second function of the
+        Raises TypeError or ValueError for invalid options, or for a second function of the
         same name.
         """
-        named(name)
+        check_function_name(name)
 
-        def register(function: F) -> F:
-            self._registry.add(
+        def add_spec(function: F) -> F:
+            self._registry.add_function(
                 name,
-                Declared(
+                FunctionSpec(
                     function=function,
                     workload=workload,
                     timeout=timeout,
@@ -188,7 +187,7 @@ class Worker:
             )
             return function
 
-        return register
+        return add_spec
 
     def add_function(
         self, name: str, function: Function, **options: Unpack[FunctionOptions]
@@ -197,125 +196,125 @@ class Worker:
         self.function(name, **options)(function)
 
     def add_ping(self, name: str, *, alone: bool = False) -> None:
-        """Serve ``name`` too, whatever the prefix: it answers its workload.
+        """Serve ``name`` too, without the prefix: it answers its workload.
 
-        For who wants to know whether this very worker does jobs. ``alone``: its other functions,
-        which are declared before, are not served. Raises TypeError or ValueError.
+        It shows whether this very worker runs jobs. With ``alone`` its other functions, which
+        are declared before, are not served. Raises TypeError or ValueError.
         """
         self._registry.add_ping(name, alone=alone)
 
     def on_startup(self, function: H) -> H:
-        """Decorate what is to be called once in each process that runs functions, before them.
+        """Decorate a function to be called once in each process that runs jobs, before them.
 
         An async one is awaited in the event loop in which async functions run, after the others.
         """
-        self._registry.on_startup.append(hook(function))
+        self._registry.on_startup.append(check_hook(function))
         return function
 
     def on_shutdown(self, function: H) -> H:
-        """Decorate what is to be called at the end of each process that ran on_startup.
+        """Decorate a function to be called at the end of each process that ran on_startup.
 
         What it raises is logged.
         """
-        self._registry.on_shutdown.append(hook(function))
+        self._registry.on_shutdown.append(check_hook(function))
         return function
 
     def on_outcome(self, function: T) -> T:
-        """Decorate what is to be called with each job and its Outcome, just before the server
-        hears of it.
+        """Decorate a function to be called with each job and its Outcome, just before the
+        server is told.
 
-        It is called in the worker's own process, so it hears too of jobs that were stopped at
-        their time limit or whose process died. What it raises is logged. It may be async.
+        It is called in the worker's own process, also for jobs that were stopped at their time
+        limit or whose process died. What it raises is logged. It may be async.
         """
-        self._registry.on_outcome.append(hook(function))
+        self._registry.on_outcome.append(check_hook(function))
         return function
 
     def around(self, function: A) -> A:
-        """Decorate a function of the job that returns a context manager to be around it.
+        """Decorate a function that takes the job and returns a context manager for its run.
 
         It is entered where the function runs, and sees what the function raises; a job whose
-        error it swallows fails all the same. An async context manager is for async functions.
+        error it swallows still fails. An async context manager is for async functions.
         """
-        self._registry.around.append(manager(function))
+        self._registry.middlewares.append(check_middleware(function))
         return function
 
     def run(self) -> int:
-        """Work until SIGTERM or SIGINT, then drain. The process is this worker's.
+        """Work until SIGTERM or SIGINT, then drain. It owns the process.
 
-        SIGHUP starts the program anew beside this one, and drains when job servers know that
-        one; at a terminal it drains. Where logging is not set up, what the worker does is
-        printed to stderr.
+        SIGHUP starts the program again beside this one, and drains once job servers have
+        registered that one; at a terminal it drains. If logging is not set up, what the worker
+        does is printed to stderr.
 
-        Returns the exit status: 0 drained, 1 a second signal or the drain's time limit ended it
-        with a job in hand, or it could not begin. Reports to systemd where that is listening.
-        Raises ValueError without functions.
+        Returns the exit status: 0 if it drained; 1 if it could not start, or if a second signal
+        or the drain's time limit ended it while a job was running. Reports to systemd if that is
+        listening. Raises ValueError without functions.
         """
-        crew = self._begin()
+        pool = self._start_pool()
         if not _log.hasHandlers():
             handler = logging.StreamHandler()
             handler.setFormatter(EntryFormatter("%(asctime)s %(levelname)s %(message)s"))
             logging.basicConfig(handlers=[handler])
             _log.setLevel(logging.INFO)
-        _log.info("serving %s; SIGTERM or ^C drains", ", ".join(self._registry.declared))
+        _log.info("serving %s; SIGTERM or ^C drains", ", ".join(self._registry.functions))
         predecessor = Predecessor.from_environment()
         try:
-            crew.open()
+            pool.open()
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
-                runner.run(Service(crew, predecessor).run())
-        except Died as death:
-            _log.error("a worker process could not begin: %s", death)
+                runner.run(WorkerService(pool, predecessor).run())
+        except ProcessDied as death:
+            _log.error("a worker process could not start: %s", death)
             return 1
-        except CannotBegin:
+        except StartupFailed:
             _log.exception("an on_startup function failed")
             return 1
         finally:
-            crew.close()
-        return 1 if crew.stopped else 0
+            pool.close()
+        return 1 if pool.stopped else 0
 
     async def serve(self) -> None:
         """Work until drained or stopped, in the running event loop; signals are the caller's.
 
         Cancelled, it stops.
         """
-        crew = self._begin()
+        pool = self._start_pool()
         try:
-            crew.open()
-            await crew.serve()
+            pool.open()
+            await pool.serve()
         finally:
-            crew.close()
+            pool.close()
 
     async def registered(self) -> None:
         """Wait until serve(), in another task, has registered each slot with a job server."""
-        await self._begun.wait()
-        if self._crew is not None:
-            await self._crew.until_ready()
+        await self._started.wait()
+        if self._pool is not None:
+            await self._pool.wait_ready()
 
     def work(self, *, limit: int | None = None, timeout: float | None = None) -> int:
-        """Do up to ``limit`` jobs in this thread, for up to ``timeout`` seconds; how many it did.
+        """Run up to ``limit`` jobs in this thread, for up to ``timeout`` seconds; how many it ran.
 
-        With neither it goes on while there are jobs. For plain functions; signals are the
+        With neither it continues while there are jobs. For plain functions; signals are the
         caller's. After ^C (KeyboardInterrupt) a job that was running goes back to its server.
         """
         deadline = None if timeout is None else monotonic() + timeout
-        crew = self._begin()
+        pool = self._start_pool()
         try:
-            crew.open()
-            return crew.work(limit, deadline)
+            pool.open()
+            return pool.run_jobs(limit, deadline)
         finally:
-            crew.close()
+            pool.close()
 
     def drain(self) -> None:
-        """Finish the jobs in hand, take no others, leave. Call it in the event loop's thread."""
-        if self._crew is not None:
-            self._crew.drain()
+        """Finish the running jobs, take no others, end. Call it in the event loop's thread."""
+        if self._pool is not None:
+            self._pool.drain()
 
     def stop(self) -> None:
-        """Leave now; jobs in hand are left to the servers to give to others."""
-        if self._crew is not None:
-            self._crew.stop()
+        """End now; the servers give the running jobs to other workers."""
+        if self._pool is not None:
+            self._pool.stop()
 
-    def _begin(self) -> Crew:
-        self._registry.complete()
-        self._crew = Crew(self._plan, self._registry)
-        self._begun.set()
-        return self._crew
+    def _start_pool(self) -> WorkerPool:
+        self._registry.finish_declaring()
+        self._pool = WorkerPool(self._config, self._registry)
+        self._started.set()
+        return self._pool

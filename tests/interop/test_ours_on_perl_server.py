@@ -52,7 +52,7 @@ def test_jobs_are_done_and_fail_as_elsewhere(
 def test_what_the_server_said_is_said_once(at: str, caplog: Any) -> None:
     from gearman_py.worker import session
 
-    session.say_once.cache_clear()
+    session.log_refusal_once.cache_clear()
     worker = Worker(at, concurrency=3)
     worker.add_function("f", lambda job: None)
     with caplog.at_level(logging.WARNING), running(worker):

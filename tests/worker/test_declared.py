@@ -18,26 +18,26 @@ from gearman_py.testing import Server, running
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"retries": -1}, "retries is -1, and must be 0 at least"),
-        ({"retries": 1.5}, r"retries is 1\.5: expected a whole number"),
-        ({"retries": True}, "retries is True: expected a whole number"),
-        ({"timeout": 0}, "timeout is 0: expected seconds, more than 0"),
-        ({"timeout": -1}, "timeout is -1: expected seconds"),
-        ({"timeout": math.nan}, "timeout is nan: expected seconds"),
-        ({"timeout": "30"}, "timeout is '30': expected seconds"),
-        ({"soft_timeout": 0}, "soft_timeout is 0: expected seconds"),
+        ({"retries": -1}, "retries is -1, and must be at least 0"),
+        ({"retries": 1.5}, r"retries is 1\.5; expected a whole number"),
+        ({"retries": True}, "retries is True; expected a whole number"),
+        ({"timeout": 0}, "timeout is 0; expected seconds, more than 0"),
+        ({"timeout": -1}, "timeout is -1; expected seconds"),
+        ({"timeout": math.nan}, "timeout is nan; expected seconds"),
+        ({"timeout": "30"}, "timeout is '30'; expected seconds"),
+        ({"soft_timeout": 0}, "soft_timeout is 0; expected seconds"),
         ({"timeout": 5, "soft_timeout": 5}, "soft_timeout is 5, and must be less than timeout, 5"),
-        ({"server_timeout": 0}, "server_timeout is 0: expected seconds"),
-        ({"timeout": 1e300}, "timeout is 1e.300: expected seconds"),
-        ({"retries": None}, "retries is None: expected a whole number"),
-        ({"backoff": -1}, "backoff is -1: expected seconds"),
-        ({"backoff": None}, "backoff is None: expected seconds"),
-        ({"retry_on": None}, "retry_on holds None, which is not a class of exceptions"),
+        ({"server_timeout": 0}, "server_timeout is 0; expected seconds"),
+        ({"timeout": 1e300}, "timeout is 1e.300; expected seconds"),
+        ({"retries": None}, "retries is None; expected a whole number"),
+        ({"backoff": -1}, "backoff is -1; expected seconds"),
+        ({"backoff": None}, "backoff is None; expected seconds"),
+        ({"retry_on": None}, "retry_on contains None, which is not an exception class"),
         (
             {"retry_on": [OSError, "ValueError"]},
-            "retry_on holds 'ValueError', which is not",
+            "retry_on contains 'ValueError', which is not",
         ),
-        ({"retry_on": int}, "retry_on holds <class 'int'>, which is not a class of exceptions"),
+        ({"retry_on": int}, "retry_on contains <class 'int'>, which is not an exception class"),
     ],
 )
 def test_an_option_of_a_function_that_makes_no_sense(options: Any, message: str) -> None:
@@ -48,21 +48,21 @@ def test_an_option_of_a_function_that_makes_no_sense(options: Any, message: str)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"concurrency": 0}, "concurrency is 0, and must be 1 at least"),
-        ({"concurrency": "4"}, "concurrency is '4': expected a whole number"),
-        ({"processes": -1}, "processes is -1, and must be 0 at least"),
-        ({"timeout": 0}, "timeout is 0: expected seconds, more than 0"),
-        ({"drain_timeout": -1}, "drain_timeout is -1: expected seconds, 0 or more"),
-        ({"max_packet": 0}, "max_packet is 0, and must be 1 at least"),
-        ({"max_jobs": 0}, "max_jobs is 0, and must be 1 at least"),
-        ({"client_id": "my worker"}, "client_id 'my worker' holds a space"),
+        ({"concurrency": 0}, "concurrency is 0, and must be at least 1"),
+        ({"concurrency": "4"}, "concurrency is '4'; expected a whole number"),
+        ({"processes": -1}, "processes is -1, and must be at least 0"),
+        ({"timeout": 0}, "timeout is 0; expected seconds, more than 0"),
+        ({"drain_timeout": -1}, "drain_timeout is -1; expected seconds, 0 or more"),
+        ({"max_packet": 0}, "max_packet is 0, and must be at least 1"),
+        ({"max_jobs": 0}, "max_jobs is 0, and must be at least 1"),
+        ({"client_id": "my worker"}, "client_id 'my worker' contains a space"),
         ({"client_id": "a\0b"}, "client_id .* cannot be sent"),
-        ({"client_id": 7}, "client_id is 7: expected str"),
+        ({"client_id": 7}, "client_id is 7; expected str"),
         ({"address": "a\0b"}, "address .* cannot be sent"),
-        ({"concurrency": None}, "concurrency is None: expected a whole number"),
-        ({"drain_timeout": None}, "drain_timeout is None: expected seconds"),
-        ({"max_packet": None}, "max_packet is None: expected a whole number"),
-        ({"max_packet": 2**32}, "max_packet is 4294967296, and must be 4294967295 at most"),
+        ({"concurrency": None}, "concurrency is None; expected a whole number"),
+        ({"drain_timeout": None}, "drain_timeout is None; expected seconds"),
+        ({"max_packet": None}, "max_packet is None; expected a whole number"),
+        ({"max_packet": 2**32}, "max_packet is 4294967296, and must be at most 4294967295"),
     ],
 )
 def test_an_option_of_a_worker_that_makes_no_sense(options: Any, message: str) -> None:
@@ -128,7 +128,7 @@ def test_around_wants_a_context_manager() -> None:
 def test_what_does_not_go_together_is_said_before_anything_is_connected() -> None:
     threads_in_processes = Worker("localhost", concurrency=8, processes=2)
     threads_in_processes.add_function("f", lambda job: None)
-    with pytest.raises(ValueError, match="concurrency=8 is for async functions where there are"):
+    with pytest.raises(ValueError, match="concurrency=8 with processes is for async functions"):
         threads_in_processes.run()
 
     soft_alone = Worker("localhost")
@@ -200,7 +200,7 @@ def test_a_hook_that_would_run_nothing_is_refused() -> None:
         yield
 
     for declare, wrong in ((worker.on_startup, startup), (worker.on_shutdown, shutdown)):
-        with pytest.raises(TypeError, match="has a yield, so that calling it would run nothing"):
+        with pytest.raises(TypeError, match="contains a yield, so that calling it would run nothing"):
             declare(wrong)
 
 
@@ -222,7 +222,7 @@ def test_an_async_function_behind_a_plain_decorator_is_named(
     worker.add_function("f", f)
     with running(worker):
         error = str(gearman_client.submit("f").exception())
-    assert "f returned a coroutine that would not be awaited; if it is decorated, define" in error
+    assert "f returned a coroutine, which is not awaited; if it is decorated, define" in error
 
 
 def test_an_async_hook_before_one_that_fails_is_not_left_unawaited() -> None:

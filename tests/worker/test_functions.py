@@ -311,7 +311,7 @@ def test_a_function_that_will_not_stop_is_killed(jobs: Jobs) -> None:
         client.do("stubborn")
 
 
-def test_a_worker_whose_processes_cannot_begin_says_so(jobs: Jobs, caplog: Any) -> None:
+def test_a_worker_whose_processes_cannot_start_says_so(jobs: Jobs, caplog: Any) -> None:
     worker = Worker(jobs.address, processes=1)
     worker.add_function("f", lambda job: None)
 
@@ -320,7 +320,7 @@ def test_a_worker_whose_processes_cannot_begin_says_so(jobs: Jobs, caplog: Any) 
         raise OSError("no database")
 
     assert worker.run() == 1
-    assert "a worker process could not begin: exit status 1" in caplog.text
+    assert "a worker process could not start: exit status 1" in caplog.text
 
 
 def test_a_process_is_replaced_after_so_many_jobs(jobs: Jobs) -> None:
@@ -504,4 +504,4 @@ def test_a_function_that_the_server_refuses_is_told_of_and_the_others_are_served
         job = gearman_client.submit("f")
         assert job.result() == b"two"
         assert job.data == [b"one"], "data and warnings are what other servers lack"
-    assert "refused what it was told of this worker: ARGUMENT_TOO_LARGE" in caplog.text
+    assert "refused the registration of this worker: ARGUMENT_TOO_LARGE" in caplog.text

@@ -1,25 +1,25 @@
-"""A worker's session without a socket: whose move it is, and what is written."""
+"""A worker's session without a socket: whose turn it is, and what is written."""
 
 from gearman_py.protocol.codec import Decoder, response
 from gearman_py.protocol.packets import Packet
-from gearman_py.worker.session import Answer, Assignment, Session, State
+from gearman_py.worker.session import Answer, Assignment, State, WorkerSession
 
 ASSIGN = response(Packet.JOB_ASSIGN_UNIQ, b"H:1", b"wc", b"key", b"work\0load")
 
 
-def grabbing() -> Session:
-    session = Session(["wc"], "me")
-    session.grab()
-    session.take()
+def grabbing_session() -> WorkerSession:
+    session = WorkerSession(["wc"], "me")
+    session.grab_job()
+    session.take_output()
     return session
 
 
-def sent(session: Session) -> list[tuple[int, list[bytes]]]:
-    return Decoder().feed(session.take())
+def sent(session: WorkerSession) -> list[tuple[int, list[bytes]]]:
+    return Decoder().feed(session.take_output())
 
 
 def test_it_says_who_it_is_and_what_it_can_do() -> None:
-    session = Session(["wc", "reverse"], "me")
+    session = WorkerSession(["wc", "reverse"], "me")
     assert sent(session) == [
         (Packet.SET_CLIENT_ID, [b"me"]),
         (Packet.CAN_DO, [b"wc"]),
@@ -28,51 +28,51 @@ def test_it_says_who_it_is_and_what_it_can_do() -> None:
 
 
 def test_it_is_registered_when_the_server_has_answered() -> None:
-    session = grabbing()
+    session = grabbing_session()
     assert (session.registered, session.state) == (False, State.GRABBING)
-    session.receive(response(Packet.NO_JOB))
+    session.receive_data(response(Packet.NO_JOB))
     assert (session.registered, session.state) == (True, State.IDLE)
 
 
-def test_a_wake_up_that_crosses_a_grab_is_no_answer_to_it() -> None:
-    session = grabbing()
-    session.receive(response(Packet.NOOP))
+def test_a_wake_up_that_crosses_a_grab_does_not_answer_it() -> None:
+    session = grabbing_session()
+    session.receive_data(response(Packet.NOOP))
     assert session.state is State.GRABBING
 
 
 def test_a_wake_up_ends_sleep() -> None:
-    session = grabbing()
-    session.receive(response(Packet.NO_JOB))
-    session.sleep()
+    session = grabbing_session()
+    session.receive_data(response(Packet.NO_JOB))
+    session.pre_sleep()
     assert sent(session) == [(Packet.PRE_SLEEP, [])]
-    session.receive(response(Packet.NOOP))
+    session.receive_data(response(Packet.NOOP))
     assert session.state is State.IDLE
 
 
 def test_a_result_and_the_next_grab_leave_together() -> None:
-    session = grabbing()
-    session.receive(ASSIGN)
+    session = grabbing_session()
+    session.receive_data(ASSIGN)
     assert session.assignment == Assignment("H:1", "wc", "key", b"work\0load")
-    session.finish(Answer(Packet.WORK_COMPLETE, (b"9",)))
-    session.grab()
+    session.finish_job(Answer(Packet.WORK_COMPLETE, (b"9",)))
+    session.grab_job()
     assert sent(session) == [(Packet.WORK_COMPLETE, [b"H:1", b"9"]), (Packet.GRAB_JOB_UNIQ, [])]
 
 
 def test_a_handle_goes_back_as_it_came() -> None:
-    session = grabbing()
-    session.receive(response(Packet.JOB_ASSIGN, b"H:\xff", b"wc", b""))
-    session.finish(Answer(Packet.WORK_FAIL))
+    session = grabbing_session()
+    session.receive_data(response(Packet.JOB_ASSIGN, b"H:\xff", b"wc", b""))
+    session.finish_job(Answer(Packet.WORK_FAIL))
     assert sent(session) == [(Packet.WORK_FAIL, [b"H:\xff"])]
 
 
-def test_an_error_from_the_server_is_no_move() -> None:
-    session = grabbing()
-    session.receive(response(Packet.ERROR, b"JOB_NOT_FOUND", b"gone"))
+def test_an_error_from_the_server_does_not_change_the_turn() -> None:
+    session = grabbing_session()
+    session.receive_data(response(Packet.ERROR, b"JOB_NOT_FOUND", b"gone"))
     assert session.state is State.GRABBING
     assert session.fault is None
 
 
 def test_what_is_not_gearman_is_a_fault() -> None:
-    session = grabbing()
-    session.receive(b"SSH-2.0-OpenSSH_9.2p1\r\n")
+    session = grabbing_session()
+    session.receive_data(b"SSH-2.0-OpenSSH_9.2p1\r\n")
     assert session.fault

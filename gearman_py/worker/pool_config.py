@@ -1,0 +1,47 @@
+"""What Worker() is told of its slots."""
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+from gearman_py.net.servers import Server
+from gearman_py.worker.validation import check_seconds, check_single_word, check_whole_number
+
+
+class PoolOptions(TypedDict, total=False):
+    """The options of Worker() about its slots; it documents them."""
+
+    client_id: str
+    concurrency: int
+    processes: int
+    drain_timeout: float
+    max_jobs: int | None
+    max_jobs_per_child: int | None
+    max_memory_per_child: int | None
+    max_packet: int
+    reducers: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolConfig:
+    """The options, checked. Raises TypeError or ValueError for invalid ones."""
+
+    servers: list[Server]
+    client_id: str
+    concurrency: int
+    processes: int
+    drain_timeout: float
+    max_jobs: int | None
+    max_jobs_per_child: int | None
+    max_memory_per_child: int | None
+    max_packet: int
+    reducers: bool
+
+    def __post_init__(self) -> None:
+        check_single_word("client_id", self.client_id)
+        check_seconds("drain_timeout", self.drain_timeout, zero=True)
+        check_whole_number("concurrency", self.concurrency, 1)
+        check_whole_number("processes", self.processes, 0)
+        check_whole_number("max_packet", self.max_packet, 1, 2**32 - 1)
+        for name in ("max_jobs", "max_jobs_per_child", "max_memory_per_child"):
+            if (most := getattr(self, name)) is not None:
+                check_whole_number(name, most, 1)

@@ -1,0 +1,101 @@
+"""Checks of what a worker is told, where it is told: not when the first job comes."""
+
+import inspect
+import sys
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
+
+_LONGEST = 1e9  # seconds: what every clock and every system call can count
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def check_function_name(name: str) -> str:
+    """Returns the name. Raises TypeError or ValueError for what cannot be one."""
+    if callable(name):
+        raise TypeError('a function needs a name: write @worker.function("NAME")')
+    if not isinstance(name, str):
+        raise TypeError(f"{name!r} cannot be the name of a function; expected str")
+    if not name.strip() or not _is_sendable(name):
+        raise ValueError(f"{name!r} cannot be the name of a function")
+    return name
+
+
+def check_single_word(option: str, value: str) -> None:
+    """Raises TypeError or ValueError for what cannot be one word of a job server's listing."""
+    check_sendable(option, value)
+    if any(letter.isspace() for letter in value):
+        raise ValueError(f"{option} {value!r} contains a space, which separates words there")
+
+
+def check_sendable(option: str, value: str) -> None:
+    """Raises TypeError or ValueError for what cannot be part of a name."""
+    if not isinstance(value, str):
+        raise TypeError(f"{option} is {value!r}; expected str")
+    if not _is_sendable(value):
+        raise ValueError(f"{option} {value!r} cannot be sent")
+
+
+def _is_sendable(name: str) -> bool:
+    try:
+        return b"\0" not in name.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return False
+
+
+def check_middleware(function: F) -> F:
+    """Returns the function. Raises TypeError if it does not return a context manager."""
+    if not callable(function):
+        raise TypeError(f"{function!r} is not a function")
+    for is_wrong, decorator in (
+        (inspect.isgeneratorfunction, "@contextmanager"),
+        (inspect.isasyncgenfunction, "@asynccontextmanager"),
+        (inspect.iscoroutinefunction, "@asynccontextmanager, with a yield"),
+    ):
+        if is_wrong(function):
+            raise TypeError(f"around() takes what returns a context manager: add {decorator}")
+    return function
+
+
+def is_async_middleware(function: Callable[..., Any]) -> bool:
+    """Whether it was made by @asynccontextmanager, so that only async functions can have it."""
+    return inspect.isasyncgenfunction(inspect.unwrap(function))
+
+
+def check_hook(function: F) -> F:
+    """Returns the function. Raises TypeError if it cannot be called, or would do nothing."""
+    if not callable(function):
+        raise TypeError(f"{function!r} is not a function")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{function!r} contains a yield, so that calling it would run nothing")
+    return function
+
+
+def exception_classes(
+    given: type[BaseException] | Collection[type[BaseException]],
+) -> tuple[type[BaseException], ...]:
+    """One class or several as a tuple. Raises TypeError for anything else."""
+    classes = tuple(given) if isinstance(given, Collection) else (given,)
+    for item in classes:
+        if not (isinstance(item, type) and issubclass(item, BaseException)):
+            raise TypeError(f"retry_on contains {item!r}, which is not an exception class")
+    return classes
+
+
+def check_seconds(name: str, value: float, *, zero: bool = False) -> None:
+    """Raises TypeError or ValueError for what is not a time to wait."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} is {value!r}; expected seconds")
+    if not 0 <= value <= _LONGEST or (value == 0 and not zero):
+        least = "0 or more" if zero else "more than 0, or None for no limit"
+        raise ValueError(f"{name} is {value}; expected seconds, {least}")
+
+
+def check_whole_number(name: str, value: int, least: int, most: int = sys.maxsize) -> None:
+    """Raises TypeError or ValueError for what is not a whole number of ``least`` to ``most``."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is {value!r}; expected a whole number")
+    if value < least:
+        raise ValueError(f"{name} is {value}, and must be at least {least}")
+    if value > most:
+        raise ValueError(f"{name} is {value}, and must be at most {most}")
