@@ -17,7 +17,7 @@ from provision.errors import ToolkitError
 from provision.lab import lab
 from provision.lab import programs as local
 from provision.lab.base import SUITES
-from provision.options import PARALLEL, Options
+from provision.options import HOSTS_AT_ONCE, Options
 from roles import ROLES
 
 LAB = ROOT / "inventory" / "lab"
@@ -25,7 +25,7 @@ HOSTS = {"hosts": "the inventory: a folder with hosts.yml, such as inventory/pro
 LIMIT = {"limit": "only these hosts or groups, comma-separated; * matches, ! excludes"}
 PART = LIMIT | {
     "tags": "only resources of these roles or kinds, such as worker, unit, file; comma-separated",
-    "parallel": f"how many hosts at once ({PARALLEL})",
+    "parallel": f"how many hosts at once ({HOSTS_AT_ONCE})",
 }
 OUTPUT = {
     "verbose": "show each operation as the shell line it equals, and new files whole",
@@ -77,7 +77,7 @@ def plan(
     hosts: str = "",
     limit: str = "",
     tags: str = "",
-    parallel: int = PARALLEL,
+    parallel: int = HOSTS_AT_ONCE,
     verbose: bool = False,
     json: bool = False,
 ) -> int:
@@ -97,7 +97,7 @@ def deploy(
     hosts: str = "",
     limit: str = "",
     tags: str = "",
-    parallel: int = PARALLEL,
+    parallel: int = HOSTS_AT_ONCE,
     yes: bool = False,
     check: bool = False,
     verbose: bool = False,
@@ -124,7 +124,7 @@ def upgrade(
     settle: float = 2.0,
     gap: bool = False,
     again: bool = False,
-    parallel: int = PARALLEL,
+    parallel: int = HOSTS_AT_ONCE,
     yes: bool = False,
     verbose: bool = False,
     json: bool = False,
@@ -151,7 +151,7 @@ def rollback(
     settle: float = 2.0,
     gap: bool = False,
     again: bool = False,
-    parallel: int = PARALLEL,
+    parallel: int = HOSTS_AT_ONCE,
     yes: bool = False,
     verbose: bool = False,
     json: bool = False,
@@ -277,7 +277,7 @@ def run(
     root: bool = False,
     shell: bool = False,
     seconds: float = 3600.0,
-    parallel: int = PARALLEL,
+    parallel: int = HOSTS_AT_ONCE,
     json: bool = False,
 ) -> int:
     """Run a command on many hosts: invoke run --hosts ... -- COMMAND."""

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ON_HOSTS = "/opt/gearman"
 OLDEST_PYTHON = (3, 11)
 OLDEST_GLIBC = (2, 17)  # manylinux2014: no wheel we lock asks for less
-KEPT = 8  # releases here: one deploy may need a few, for hosts of several kinds
+RELEASES_KEPT = 8  # releases here: one deploy may need a few, for hosts of several kinds
 # zip cannot hold a date before 1980; this is the one hatchling takes when told nothing.
 EPOCH = "1580601600"
 
@@ -134,7 +134,7 @@ def build_release(target: Target, root: Path = ROOT) -> Artifact:
     known = asdict(artifact) | {"path": f".cache/releases/{artifact.id}.tar"}
     write_atomically(note, json.dumps(known).encode())
     newest = sorted(note.parent.glob("*.tar"), key=lambda tar: -tar.stat().st_mtime)
-    for tar in newest[KEPT:]:
+    for tar in newest[RELEASES_KEPT:]:
         tar.unlink()
     return artifact
 

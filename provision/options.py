@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from provision.errors import ToolkitError
 
-PARALLEL = 16  # hosts at once
+HOSTS_AT_ONCE = 16  # hosts at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class Options:
     yes: bool = False  # do not ask
     verbose: bool = False
     json: bool = False
-    parallel: int = PARALLEL
+    parallel: int = HOSTS_AT_ONCE
     again: bool = False  # also a release that was given up before
 
     def __post_init__(self) -> None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec
 
-YEARS = 10  # that the authority is good for
-SKEW = timedelta(hours=1)  # by which a host's clock may be behind ours
+AUTHORITY_YEARS = 10  # that the authority is good for
+CLOCK_SKEW = timedelta(hours=1)  # by which a host's clock may be behind ours
 FOLDER = "tls"
 
 
@@ -194,7 +194,9 @@ def _new_authority(place: Path, name: str) -> Authority:
     from cryptography import x509
 
     key = _new_key()
-    builder = _certificate_builder(f"gearman CA of {name}", key, timedelta(days=365 * YEARS))
+    builder = _certificate_builder(
+        f"gearman CA of {name}", key, timedelta(days=365 * AUTHORITY_YEARS)
+    )
     builder = builder.issuer_name(x509.Name(_common_name(f"gearman CA of {name}")))
     builder = builder.add_extension(x509.BasicConstraints(True, 0), critical=True)
     # RFC 5280, 4.2.1.3: a CA says that its key signs certificates.
@@ -220,7 +222,7 @@ def _certificate_builder(
         .subject_name(x509.Name(_common_name(name)))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - SKEW)
+        .not_valid_before(now - CLOCK_SKEW)
         .not_valid_after(now + valid)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )

@@ -18,7 +18,7 @@ UNITS = (
 )
 USERS = r"(?:Socket)?User"
 GROUPS = r"(?:(?:Socket)?Group|SupplementaryGroups)"
-ENOUGH = 5  # files to tell of
+MAX_FILES_TOLD = 5  # files to tell of
 
 
 def find_traces(name: str, places: Sequence[str]) -> dict[str, list[Any]] | None:
@@ -35,7 +35,7 @@ def find_traces(name: str, places: Sequence[str]) -> dict[str, list[Any]] | None
     return {
         "processes": [each for pid in all_pids() if (each := process_of_user(pid, uid))],
         "units": sorted(_unit_files(USERS, name)),
-        "files": [path for path, status in found if status.st_uid == uid][:ENOUGH],
+        "files": [path for path, status in found if status.st_uid == uid][:MAX_FILES_TOLD],
         "group": _needs_group(name, found),
     }
 
@@ -48,7 +48,7 @@ def _needs_group(name: str, found: Sequence[tuple[str, os.stat_result]]) -> list
     members = {each.pw_name for each in pwd.getpwall() if each.pw_gid == group.gr_gid}
     others = members.union(group.gr_mem) - {name}
     files = [path for path, status in found if status.st_gid == group.gr_gid]
-    return [*sorted(others), *files[:ENOUGH], *sorted(_unit_files(GROUPS, name))]
+    return [*sorted(others), *files[:MAX_FILES_TOLD], *sorted(_unit_files(GROUPS, name))]
 
 
 def _files_below(place: str) -> Iterator[tuple[str, os.stat_result]]:

@@ -21,7 +21,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from provision.agent.command import LAST_WORDS, run_briefly, run_command, stop_command, try_command
+from provision.agent.command import (
+    OUTPUT_LIMIT,
+    run_briefly,
+    run_command,
+    stop_command,
+    try_command,
+)
 from provision.agent.files import (
     Content,
     Failure,
@@ -32,15 +38,15 @@ from provision.agent.files import (
     set_attributes,
     write_file,
 )
-from provision.agent.link import COMMANDS, ENVIRONMENT, PIECE, FrameLink
+from provision.agent.link import CHUNK_SIZE, COMMANDS, ENVIRONMENT, FrameLink
 from provision.agent.release import mark_bad, remove_release, unmark_bad, unpack_release
 
 APT = (
     *("apt-get", "install", "--yes", "--no-install-recommends"),
     *("-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Options::=--force-confold"),
 )
-NOBODY = 65534  # the group's number on every system
-LOOK = 10.0  # seconds for a command that only looks
+NOBODY_GID = 65534  # the group's number on every system
+LOOKUP_TIMEOUT = 10.0  # seconds for a command that only looks
 
 held: list[int] = []  # the lock's descriptor: open as long as this process lives
 
@@ -59,7 +65,7 @@ def take_lock(link: FrameLink, header: dict[str, Any], size: int) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        told = os.read(descriptor, PIECE).decode(errors="replace")
+        told = os.read(descriptor, CHUNK_SIZE).decode(errors="replace")
         os.close(descriptor)
         try:
             link.send({"holder": json.loads(told)})
@@ -181,7 +187,7 @@ def forget_user(link: FrameLink, content: Content, name: str, group: bool) -> No
     """Remove a user; userdel refuses while a process runs as it."""
     if not group:
         # Else userdel takes the group along that has no other member.
-        run_briefly(["usermod", "--gid", str(NOBODY), name])
+        run_briefly(["usermod", "--gid", str(NOBODY_GID), name])
     run_briefly(["userdel", name])
     try:
         grp.getgrnam(name)
@@ -260,7 +266,7 @@ def try_release(
             why = str(failure) if ended is None else f"the worker ended with {ended}"
             stop_command(process)
             log.seek(0)
-            said = log.read()[-LAST_WORDS:].decode(errors="backslashreplace")
+            said = log.read()[-OUTPUT_LIMIT:].decode(errors="backslashreplace")
             raise Failure(why, f"{failure.output}\n{said}".strip()) from failure
         finally:
             stop_command(process)
@@ -272,7 +278,7 @@ def open_memory() -> Any:
 
 def run_lookups(link: FrameLink, content: Content, commands: list[list[str]]) -> str:
     """What these commands say: why something does not work."""
-    said = ((argv, try_command(link, argv, LOOK)) for argv in commands)
+    said = ((argv, try_command(link, argv, LOOKUP_TIMEOUT)) for argv in commands)
     return "\n".join(f"$ {' '.join(argv)}\n{text}" for argv, text in said)
 
 

@@ -10,21 +10,21 @@ from collections.abc import Callable
 from typing import Any
 
 from provision.agent.files import Failure
-from provision.agent.link import ENVIRONMENT, PIECE, FrameLink, Gone
+from provision.agent.link import CHUNK_SIZE, ENVIRONMENT, FrameLink, Gone
 
-DEADLINE = 900.0  # seconds for one command
-LAST_WORDS = 1 << 16  # bytes of a command's output that are kept, and
-LAST_LINES = 20  # how many lines of them
+COMMAND_TIMEOUT = 900.0  # seconds for one command
+OUTPUT_LIMIT = 1 << 16  # bytes of a command's output that are kept, and
+OUTPUT_LINES = 20  # how many lines of them
 # The lock is free once this process is gone, however it went: then nothing may go on behind it.
 DIES_WITH_US = ("setpriv", "--pdeathsig", "TERM")
-MOMENT = 30.0  # seconds for a command that should take none
-GRACE = 5.0  # seconds between asking a command to stop and stopping it
+BRIEF_TIMEOUT = 30.0  # seconds for a command that should take none
+STOP_TIMEOUT = 5.0  # seconds between asking a command to stop and stopping it
 
 
 def run_command(
     link: FrameLink,
     argv: list[str],
-    seconds: float = DEADLINE,
+    seconds: float = COMMAND_TIMEOUT,
     stdin: int = subprocess.DEVNULL,
     stdout: int = subprocess.PIPE,
     while_: Callable[[], bool] = lambda: True,
@@ -73,13 +73,13 @@ def _read_output(
         if not open_:
             link.wait(seconds=0.01)
         elif link.wait(output, 0.5):
-            piece = os.read(output, PIECE)
-            said = (said + piece)[-LAST_WORDS:]
+            piece = os.read(output, CHUNK_SIZE)
+            said = (said + piece)[-OUTPUT_LIMIT:]
             open_ = bool(piece)
         else:
             open_ = process.poll() is None
     lines = said.decode(errors="backslashreplace").rstrip().splitlines()
-    return "\n".join(lines[-LAST_LINES:])
+    return "\n".join(lines[-OUTPUT_LINES:])
 
 
 def stop_command(process: Any) -> None:
@@ -87,7 +87,7 @@ def stop_command(process: Any) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
-            process.wait(GRACE)
+            process.wait(STOP_TIMEOUT)
         except (ProcessLookupError, subprocess.TimeoutExpired):
             pass
 
@@ -105,18 +105,18 @@ def run_briefly(argv: list[str]) -> None:
             stderr=subprocess.STDOUT,
             env=ENVIRONMENT,
             cwd="/",
-            timeout=MOMENT,
+            timeout=BRIEF_TIMEOUT,
             check=False,
             start_new_session=True,
         )
     except subprocess.TimeoutExpired as error:
-        raise Failure(f"`{' '.join(argv[:3])}` was stopped after {MOMENT:.0f} s") from error
+        raise Failure(f"`{' '.join(argv[:3])}` was stopped after {BRIEF_TIMEOUT:.0f} s") from error
     if done.returncode:
-        said = done.stdout.decode(errors="backslashreplace")[-LAST_WORDS:].rstrip()
+        said = done.stdout.decode(errors="backslashreplace")[-OUTPUT_LIMIT:].rstrip()
         raise Failure(f"`{' '.join(argv[:3])}` ended with {done.returncode}", said)
 
 
-def try_command(link: FrameLink, argv: list[str], seconds: float = DEADLINE) -> str:
+def try_command(link: FrameLink, argv: list[str], seconds: float = COMMAND_TIMEOUT) -> str:
     """What a command said that may fail."""
     try:
         return run_command(link, argv, seconds)

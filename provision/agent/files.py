@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from provision.agent.link import PIECE, FrameLink
+from provision.agent.link import CHUNK_SIZE, FrameLink
 
 PREFIX = ".gp-"  # of what is not finished; swept when found under the lock
 
@@ -53,7 +53,7 @@ class Content:
             self._link.send({"send": self._index})
             _, self._left = self._link.receive()
         if self._left:
-            piece = self._link.read(min(size, self._left, PIECE))
+            piece = self._link.read(min(size, self._left, CHUNK_SIZE))
             self._left -= len(piece)
         else:
             piece = bytes(self._data[:size])
@@ -64,7 +64,7 @@ class Content:
     def verify_digest(self, digest: str | None = None) -> None:
         """Read what is left. Raises :class:`Failure` unless all is what was sent, or wanted."""
         digest = digest or self._digest
-        for _ in iter(lambda: self.read(PIECE), b""):
+        for _ in iter(lambda: self.read(CHUNK_SIZE), b""):
             pass
         if self._hash.hexdigest() != digest:
             raise Failure(
@@ -140,7 +140,7 @@ def write_file(link: FrameLink, content: Content, path: str, **attributes: str) 
 
 
 def copy_content(content: Any, target: Any) -> None:
-    for piece in iter(lambda: content.read(PIECE), b""):
+    for piece in iter(lambda: content.read(CHUNK_SIZE), b""):
         left = memoryview(piece)
         while left:
             left = left[target.write(left) :]

@@ -10,8 +10,8 @@ from typing import Any
 
 TLS = "gearmans://"
 CERTIFICATES = "/etc/gearman/tls"
-TIMEOUT = 3.0  # seconds to connect, and for each part of an answer
-LONGEST = 1 << 24  # bytes of an answer
+SERVER_TIMEOUT = 3.0  # seconds to connect, and for each part of an answer
+ANSWER_LIMIT = 1 << 24  # bytes of an answer
 
 
 def workers_here(server: str, functions: list[str]) -> int:
@@ -25,7 +25,7 @@ def workers_here(server: str, functions: list[str]) -> int:
         said = b""
         while not said.endswith((b"\n.\n", b"\n.\r\n")) and said not in (b".\n", b".\r\n"):
             piece = connection.recv(1 << 18)
-            if not piece or len(said) > LONGEST:
+            if not piece or len(said) > ANSWER_LIMIT:
                 raise ValueError("its answer ends in the middle")
             said += piece
     rows = (row.partition(" :") for row in said.decode(errors="backslashreplace").splitlines())
@@ -40,7 +40,7 @@ def workers_here(server: str, functions: list[str]) -> int:
 def connected(server: str) -> Any:
     """A connection to a job server, by TLS with this host's own certificate if it says so."""
     host, _, port = server[len(TLS) if server.startswith(TLS) else 0 :].rpartition(":")
-    connection = socket.create_connection((host.strip("[]"), int(port)), TIMEOUT)
+    connection = socket.create_connection((host.strip("[]"), int(port)), SERVER_TIMEOUT)
     return wrap_tls(connection, host.strip("[]")) if server.startswith(TLS) else connection
 
 

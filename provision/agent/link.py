@@ -18,7 +18,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-PIECE = 1 << 18
+CHUNK_SIZE = 1 << 18
 LENGTHS = struct.Struct(">IQ")
 HEADER_LIMIT = 1 << 26
 ENVIRONMENT = {
@@ -78,7 +78,7 @@ class FrameLink:
 
     def pieces(self, size: int) -> Iterator[bytes]:
         while size:
-            piece = self.read(min(size, PIECE))
+            piece = self.read(min(size, CHUNK_SIZE))
             size -= len(piece)
             yield piece
 
@@ -93,7 +93,7 @@ class FrameLink:
         sources = [self._incoming] if other is None else [self._incoming, other]
         ready = select.select(sources, [], [], seconds)[0]
         if self._incoming in ready:
-            piece = os.read(self._incoming, PIECE)
+            piece = os.read(self._incoming, CHUNK_SIZE)
             if not piece:
                 raise Gone
             self._buffer += piece

@@ -9,9 +9,9 @@ import pwd
 import stat
 from typing import Any
 
-from provision.agent.link import PIECE
+from provision.agent.link import CHUNK_SIZE
 
-SHOWN = 256 * 1024  # bytes of a file that a diff may need
+DIFF_LIMIT = 256 * 1024  # bytes of a file that a diff may need
 
 
 def describe_path(path: str, digest: str, show: str) -> dict[str, Any] | None:
@@ -33,7 +33,7 @@ def describe_path(path: str, digest: str, show: str) -> dict[str, Any] | None:
         "content": None,
     }
     if kind == "file" and digest:
-        wanted = show == "text" and found.st_size < SHOWN
+        wanted = show == "text" and found.st_size < DIFF_LIMIT
         answer["digest"], content = _digest_file(path, wanted)
         if answer["digest"] != digest:
             answer["content"] = _decode_utf8(content) if wanted else None
@@ -59,7 +59,7 @@ def _digest_file(path: str, keep: bool) -> tuple[str, bytes]:
     digest, content = hashlib.sha256(), b""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
-        for piece in iter(lambda: file.read(PIECE), b""):
+        for piece in iter(lambda: file.read(CHUNK_SIZE), b""):
             digest.update(piece)
             content += piece if keep else b""
     return digest.hexdigest(), content

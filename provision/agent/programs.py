@@ -11,7 +11,7 @@ from provision.agent.files import Content, Failure
 from provision.agent.job_servers import workers_here
 from provision.agent.link import FrameLink
 
-PAUSE = 0.2  # seconds between two questions to a job server
+POLL_INTERVAL = 0.2  # seconds between two questions to a job server
 
 
 def begin_program(
@@ -60,7 +60,7 @@ def _await_workers(
             served = ", ".join(functions)
             raise Failure(f"{', '.join(left)} came to know no worker of this host for {served}")
         if left:
-            link.wait(seconds=PAUSE)
+            link.wait(seconds=POLL_INTERVAL)
 
 
 def _count_workers(servers: list[str], functions: list[str]) -> list[tuple[str, Any]]:

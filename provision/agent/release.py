@@ -18,7 +18,7 @@ from provision.agent.files import (
     write_file,
 )
 from provision.agent.installed import find_damage, list_files
-from provision.agent.link import PIECE, FrameLink
+from provision.agent.link import CHUNK_SIZE, FrameLink
 from provision.agent.processes import all_pids, began_at, program_of
 
 IMPORT_ALL = (
@@ -110,7 +110,7 @@ def _write_lines(path: str, lines: list[str]) -> None:
 
 
 def _unpack_tar(content: Content, folder: str) -> None:
-    with tarfile.open(fileobj=cast(Any, content), mode="r|", bufsize=PIECE) as archive:
+    with tarfile.open(fileobj=cast(Any, content), mode="r|", bufsize=CHUNK_SIZE) as archive:
         for member in archive:
             parts = member.name.split("/")
             if not member.isreg() or not all(re.fullmatch(r"\w[\w.+-]*", part) for part in parts):

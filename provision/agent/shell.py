@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from provision.agent.command import stop_command
-from provision.agent.link import COMMANDS, ENVIRONMENT, PIECE, FrameLink, Gone
+from provision.agent.link import CHUNK_SIZE, COMMANDS, ENVIRONMENT, FrameLink, Gone
 
 
 def stream_command(link: FrameLink, header: dict[str, Any], size: int) -> None:
@@ -43,7 +43,7 @@ def stream_command(link: FrameLink, header: dict[str, Any], size: int) -> None:
             if not open_:
                 link.wait(seconds=min(max(left, 0), 0.05))
             elif link.wait(output, min(max(left, 0), 0.5)):
-                piece = os.read(output, PIECE)
+                piece = os.read(output, CHUNK_SIZE)
                 open_ = bool(piece)
                 link.send({"said": decoder.decode(piece, final=not piece)})
             else:

@@ -15,13 +15,13 @@ import time
 from typing import Any
 
 from provision.agent.job_servers import TLS, wrap_tls
-from provision.agent.link import COMMANDS, PIECE, FrameLink
+from provision.agent.link import CHUNK_SIZE, COMMANDS, FrameLink
 from provision.agent.probe import Batch
 from provision.agent.system import run_query
 
-CONNECT = 3.0  # seconds
-ANSWER = 3.0
-LONGEST = 1 << 24  # bytes of an answer: some 100,000 functions
+CONNECT_TIMEOUT = 3.0  # seconds
+ANSWER_TIMEOUT = 3.0
+ANSWER_LIMIT = 1 << 24  # bytes of an answer: some 100,000 functions
 OOM = "fe6faa94e7774663a0da52717891d8ef"  # systemd's id of: the OOM killer was here
 FIREWALLS = ((["nft", "list", "ruleset"], "nf_tables"), (["iptables", "-S"], "ip_tables"))
 DROPS = re.compile(r"\b(?:drop|reject|DROP|REJECT)\b")
@@ -81,11 +81,11 @@ class Survey(Batch):
         start = time.monotonic()
         name = host[len(TLS) :] if host.startswith(TLS) else host
         try:
-            connection = socket.create_connection((name, int(port)), CONNECT)
+            connection = socket.create_connection((name, int(port)), CONNECT_TIMEOUT)
         except (socket.gaierror, UnicodeError) as error:
             return {"problem": "no name", "detail": str(error)}
         except socket.timeout:  # noqa: UP041  # before Python 3.10 it was no TimeoutError
-            return {"problem": "silent", "detail": f"no answer in {CONNECT:.0f} s"}
+            return {"problem": "silent", "detail": f"no answer in {CONNECT_TIMEOUT:.0f} s"}
         except OSError as error:
             problem = ERRORS.get(error.errno or 0, "no way")
             detail = "" if problem == "refused" else error.strerror or str(error)
@@ -102,15 +102,15 @@ class Survey(Batch):
 
 def _query_server(connection: socket.socket) -> Any:
     """What a job server says of itself: its version, and for each function its line of `status`."""
-    connection.settimeout(ANSWER)
+    connection.settimeout(ANSWER_TIMEOUT)
     connection.sendall(b"version\nstatus\n")
-    said, end = b"", time.monotonic() + ANSWER
+    said, end = b"", time.monotonic() + ANSWER_TIMEOUT
     while not said.endswith((b"\n.\n", b"\n.\r\n")):
-        piece = connection.recv(PIECE)
+        piece = connection.recv(CHUNK_SIZE)
         if not piece:
             raise ValueError("it hung up")
         said += piece
-        if time.monotonic() > end or len(said) > LONGEST:
+        if time.monotonic() > end or len(said) > ANSWER_LIMIT:
             raise ValueError("the answer is too long")
     version, *rows = said.decode(errors="backslashreplace").splitlines()
     parted = (row.rsplit("\t", 3) for row in rows if row.count("\t") >= 3)

@@ -18,7 +18,7 @@ FOLDERS = (
     *(OWN, "/run/systemd/system"),
 )
 RUNNING, INVOCATION = "/run/systemd/units", "invocation:"  # a link for each unit that is active
-SHOWN = 1 << 16  # characters of such a file that a diff may need
+DIFF_LIMIT = 1 << 16  # characters of such a file that a diff may need
 
 
 def find_overrides(name: str, own: str) -> dict[str, str | None]:
@@ -92,4 +92,4 @@ def _read_override(path: str) -> str | None:
     except OSError:
         return None
     with open(descriptor, "rb") as file:
-        return file.read(SHOWN).decode(errors="backslashreplace")
+        return file.read(DIFF_LIMIT).decode(errors="backslashreplace")

@@ -27,7 +27,7 @@ WORKER = "gearman-worker@"
 UNITS = (*SERVER, f"{WORKER}*.service")
 FIELDS = "MESSAGE,_SYSTEMD_UNIT,UNIT,PRIORITY"
 NO_SUCH_UNIT = "No data available"  # of journalctl, when a pattern matches none of its units
-DAY = 86400.0  # seconds that somebody may follow
+FOLLOW_TIMEOUT = 86400.0  # seconds that somebody may follow
 
 Failures = dict[Host, ToolkitError]
 
@@ -192,7 +192,7 @@ def _follow_entries(asked: AskAll, query: LogQuery, failed: Failures) -> Iterato
 def _read_entries(session: Session, query: LogQuery) -> Iterator[LogEntry]:
     """What a host says. Raises :class:`HostFailed` with what journalctl does not like."""
     rest, complaints = "", []
-    running = session.stream(query.argv, DAY)
+    running = session.stream(query.argv, FOLLOW_TIMEOUT)
     for said in running:
         *lines, rest = (rest + said).split("\n")
         for line in lines:

@@ -21,7 +21,7 @@ from provision.resources.sample_jobs import PING, is_jpeg, make_picture
 from provision.ssh import connection as transport
 
 # A job without a worker waits without end; a person who waits for a smoke test does not.
-PATIENCE = 20  # seconds for each job
+JOB_TIMEOUT = 20  # seconds for each job
 COMMAND_NOT_FOUND = 127  # of every POSIX shell
 
 
@@ -64,7 +64,7 @@ class _CheckFailed(Exception):
         self.status = status
 
 
-def smoke(folder: Path, patience: int = PATIENCE) -> int:
+def smoke(folder: Path, patience: int = JOB_TIMEOUT) -> int:
     """Check the topology of an inventory from its first client; returns an exit status."""
     if patience < 1:
         raise ToolkitError(f"--patience {patience}: say 1 second or more")
@@ -100,7 +100,7 @@ def checks_of(known: Inventory) -> list[SmokeCheck]:
 
 
 def run_checks(
-    run: Run, topology: Topology, wanted: Sequence[SmokeCheck], patience: int = PATIENCE
+    run: Run, topology: Topology, wanted: Sequence[SmokeCheck], patience: int = JOB_TIMEOUT
 ) -> Iterator[Checked]:
     """Run the checks one after the other, each as it ends."""
     for name, check in wanted:

@@ -27,8 +27,8 @@ from provision.wording import format_count
 GB = 2**30
 AHEAD_WARNS, AHEAD_FAILS = 1.0, 60.0  # seconds
 FREE_WARNS, FREE_FAILS = 1 * GB, GB // 16  # bytes of a file system
-INODES = 2000
-MEMORY = 0.05  # of all
+INODES_WARN = 2000
+MEMORY_WARNS = 0.05  # of all
 SINCE = "-24h"
 LAST = "5"  # lines of a unit that failed
 PLACES = ("/", "/opt", "/var", "/tmp", "/run")  # noqa: S108  # where what runs may write
@@ -114,7 +114,7 @@ def _check_disk(facts: HostFacts) -> Iterator[Verdict]:
             size = space["size"] / 2**20
             text = f"{place} has {left / 2**20:.0f} of {size:.0f} MB left"
             yield state, text, f"du -xh --max-depth=2 {place} | sort -h | tail"
-        elif inodes is not None and inodes < INODES:
+        elif inodes is not None and inodes < INODES_WARN:
             cure = f"du -x --inodes --max-depth=2 {place} | sort -n | tail"
             yield "fail", f"{place} has {inodes} inodes left", cure
         else:
@@ -133,7 +133,7 @@ def _check_memory(facts: HostFacts) -> Iterator[Verdict]:
         )
     left, whole = machine["available"], machine["memory"]
     text = f"{left / GB:.1f} of {whole / GB:.1f} GB available"
-    if left < whole * MEMORY:
+    if left < whole * MEMORY_WARNS:
         yield "warn", text, "systemd-cgtop -m -n 1 -b shows who has it"
     elif not killed:
         yield "ok", text, ""

@@ -15,7 +15,7 @@ from provision.report.reporter import Reporter
 from provision.report.shell import advice_for
 from provision.resources.base import Answers, Change, Resource
 
-LAST_LINES = 20  # of what a failed command said
+OUTPUT_LINES = 20  # of what a failed command said
 
 
 @dataclass(eq=False)
@@ -89,7 +89,7 @@ def _operations_of(made: Plan) -> list[Operation]:
 def _change_failed(change: Change, outcome: Outcome) -> HostFailed:
     """What was tried, what the host said, and what to try next."""
     lines = [f"{change.summary}: {outcome.error}"]
-    lines += (f"| {line}" for line in outcome.output.splitlines()[-LAST_LINES:])
+    lines += (f"| {line}" for line in outcome.output.splitlines()[-OUTPUT_LINES:])
     return HostFailed("\n".join([*lines, f"try: {advice_for(change.operation)}"]))
 
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from provision.errors import HostFailed, ToolkitError
 from provision.inventory.host import Host
-from provision.options import PARALLEL
+from provision.options import HOSTS_AT_ONCE
 from provision.remote.session import Session
 from provision.ssh import connection as transport
 from provision.ssh.prompt import PasswordPrompt, answered_at
@@ -69,7 +69,7 @@ def open_sessions(
 
 
 def run_on_each(
-    items: Iterable[Item], function: Callable[[Item], Result], parallel: int = PARALLEL
+    items: Iterable[Item], function: Callable[[Item], Result], parallel: int = HOSTS_AT_ONCE
 ) -> Iterator[tuple[Item, Result | ToolkitError]]:
     """Every item with its result, or with the error it met, as they come.
 

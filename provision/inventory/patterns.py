@@ -22,7 +22,7 @@ _RANGE = re.compile(r"\[(\w+):(\w+)(?::(\d+))?\]")
 _SUBSCRIPT = re.compile(r"(.+)\[(-?\d+|\d+[:-]\d*)\]")
 _PART = re.compile(r"(?:[^\s:\[\]]|\[[^\]]*\])+")
 
-MOST = 10_000  # hosts that one name may stand for
+MAX_HOSTS = 10_000  # hosts that one name may stand for
 
 T = TypeVar("T")
 Names = Callable[[T], Iterable[str]]
@@ -33,8 +33,8 @@ def expand_ranges(name: str) -> list[str]:
     """The names that a name with ranges stands for. Raises ValueError for anything else."""
     pieces = re.split(r"(\[[^\]]*:[^\]]*\])", name)
     choices = [_range_values(piece) if piece.startswith("[") else [piece] for piece in pieces]
-    if prod(map(len, choices)) > MOST:
-        raise ValueError(f"{name} stands for more than {MOST} hosts")
+    if prod(map(len, choices)) > MAX_HOSTS:
+        raise ValueError(f"{name} stands for more than {MAX_HOSTS} hosts")
     return ["".join(chosen) for chosen in product(*choices)]
 
 
@@ -47,7 +47,7 @@ def _range_values(text: str) -> Sequence[str]:
         if first.startswith("0") and len(first) != len(last) and len(first) > 1:
             raise ValueError(f"{text}: both ends must have the same number of digits")
         wide = len(first) if first.startswith("0") else 0
-        numbers = range(int(first), int(last) + 1, step)[: MOST + 1]
+        numbers = range(int(first), int(last) + 1, step)[: MAX_HOSTS + 1]
         values = [str(number).zfill(wide) for number in numbers]
     elif len(first) == len(last) == 1 and first in ascii_letters and last in ascii_letters:
         start, end = ascii_letters.index(first), ascii_letters.index(last)

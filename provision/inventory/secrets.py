@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from typing import Any
 
-PATIENCE = 60.0  # seconds for a command that gives a secret
+SECRET_TIMEOUT = 60.0  # seconds for a command that gives a secret
 
 
 class Secret:
@@ -55,11 +55,11 @@ def from_command(argv: Sequence[str]) -> str:
     """What a command prints, without the last line's end. Raises ValueError when it fails."""
     line = shlex.join(argv)
     try:
-        done = subprocess.run(argv, capture_output=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(argv, capture_output=True, timeout=SECRET_TIMEOUT, check=False)
     except OSError as error:
         raise ValueError(f"`{line}`: {error.strerror}") from None
     except subprocess.TimeoutExpired:
-        raise ValueError(f"`{line}` was not over after {PATIENCE:.0f} s") from None
+        raise ValueError(f"`{line}` was not over after {SECRET_TIMEOUT:.0f} s") from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         why = f": {said[-1]}" if said else ""

@@ -36,7 +36,7 @@ UBUNTU_KEY = Path(__file__).with_name("ubuntu-archive.gpg")
 
 PACKAGES = "systemd systemd-sysv dbus openssh-server sudo python3 iproute2 nftables ca-certificates"
 
-KEPT = 24 * 3600  # seconds after which an unused tree gives way to another
+TREE_LIFETIME = 24 * 3600  # seconds after which an unused tree gives way to another
 
 # What would be the same on every host and must not be, and what nothing will read again.
 REMOVED = (
@@ -95,7 +95,7 @@ def build(say: Say, suite: str) -> None:
     partial = tree.with_suffix(".partial")
     for old in CACHE.glob(f"{suite}-*"):
         # Another checkout may use the others.
-        if old == partial or time.time() - old.stat().st_mtime > KEPT:
+        if old == partial or time.time() - old.stat().st_mtime > TREE_LIFETIME:
             execute(["rm", "-rf", "--one-file-system", str(old)])
     say(f"building the base system of all {suite} hosts (once; about a minute)")
     # debootstrap mounts things: in namespaces that end when this process does, a killed build

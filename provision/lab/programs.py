@@ -13,7 +13,7 @@ Say = Callable[[str], None]
 """Shows a person one line about a step that takes a while."""
 
 PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
-SHOWN = 8  # lines of a failed command's output that a person gets to see
+OUTPUT_LINES = 8  # lines of a failed command's output that a person gets to see
 
 
 def ensure(programs: Mapping[str, str], say: Say) -> None:
@@ -75,7 +75,7 @@ def execute(argv: Sequence[str], input: str = "", env: Mapping[str, str] | None 
     except FileNotFoundError:
         raise ToolkitError(f"{argv[0]} is not installed on this machine") from None
     if done.returncode:
-        last = "\n  ".join((done.stdout + done.stderr).strip().splitlines()[-SHOWN:])
+        last = "\n  ".join((done.stdout + done.stderr).strip().splitlines()[-OUTPUT_LINES:])
         raise ToolkitError(f"`{' '.join(argv)}` failed:\n  {last}")
     return done.stdout
 

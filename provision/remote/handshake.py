@@ -12,9 +12,9 @@ from provision.inventory.secrets import Secret
 
 OLDEST_PYTHON = (3, 9)  # that understands the agent
 
-START = 30.0  # seconds until the agent is there, or sudo has said no
+START_TIMEOUT = 30.0  # seconds until the agent is there, or sudo has said no
 GREETING_LIMIT = 1 << 20  # bytes that a login may print before the agent is there
-LONG = 200  # characters of a line that a host said
+LINE_LIMIT = 200  # characters of a line that a host said
 REFUSED = "sudo refused the password: it was tried once"
 
 # Runs as root, and loads the agent. Any Python must be able to read it.
@@ -81,7 +81,7 @@ def shake_hands(channel: AgentChannel, name: str, token: str, password: Password
     said = b""
     prompt = f"{token}:".encode()
     given = False
-    end = time.monotonic() + START
+    end = time.monotonic() + START_TIMEOUT
     while not (ready := re.search(rb"%s ready (\d+)\.(\d+)\n" % token.encode(), said)):
         if prompt in said:
             if given:
@@ -89,13 +89,14 @@ def shake_hands(channel: AgentChannel, name: str, token: str, password: Password
             _give_password(channel, name, password)
             given = True
             said = said.replace(prompt, b"", 1)
-            end = time.monotonic() + START  # a person may have thought of the password meanwhile
+            # A person may have thought of the password meanwhile.
+            end = time.monotonic() + START_TIMEOUT
             continue
         try:
             piece = channel.receive(max(end - time.monotonic(), 0))
         except TimeoutError:
             raise Unreachable(
-                f"{name}: no agent after {START:.0f} s; {_last_words(said)}"
+                f"{name}: no agent after {START_TIMEOUT:.0f} s; {_last_words(said)}"
             ) from None
         if not piece and given and b"incorrect password" in said:
             raise PasswordRefused(f"{name}: {REFUSED}")
@@ -143,5 +144,5 @@ def _explain_refusal(said: bytes) -> str:
 def _last_words(said: bytes) -> str:
     lines = said.decode(errors="backslashreplace").strip().splitlines()
     # sudo quotes the command that it refuses, and ours is a program.
-    lines = [each if len(each) < LONG else f"{each[:70]} ... {each[-30:]}" for each in lines]
+    lines = [each if len(each) < LINE_LIMIT else f"{each[:70]} ... {each[-30:]}" for each in lines]
     return f"the host said: {' / '.join(lines[-3:])}" if lines else "the host said nothing"

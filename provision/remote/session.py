@@ -13,7 +13,7 @@ import json
 import secrets
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any, TypeVar
@@ -27,12 +27,11 @@ from provision.remote.answers import (
     LockReply,
     RecordReply,
     StepReply,
-    StreamReply,
     check,
     decode,
 )
 from provision.remote.handshake import (
-    START,
+    START_TIMEOUT,
     Password,
     Start,
     command_line,
@@ -41,21 +40,23 @@ from provision.remote.handshake import (
 )
 from provision.remote.messages import Answer, Operation, Outcome, Question, Unknown
 from provision.remote.operations import QUESTIONS
+from provision.remote.running import Running
 
 AGENT = Path(__file__).parents[1] / "agent"
 LOCK = "/run/gearman-deploy.lock"
-PIECE = 1 << 18  # more at once makes paramiko copy the rest again for each packet
+CHUNK_SIZE = 1 << 18  # more at once makes paramiko copy the rest again for each packet
 ASKING = ("system", "paths", "processes", "machine", "installed", "units", "accounts", "probe")
 LENGTHS = struct.Struct(">IQ")
 HEADER_LIMIT = 1 << 26  # bytes
 
-ANSWER = 60.0  # seconds until a question is answered
-WORK = 3000.0  # seconds for one operation: three commands, each stopped by the agent in time
-PING = 5.0  # seconds between signs of life while a host is locked, or runs a command for us
-PATIENCE = 25.0  # seconds of silence after which an agent ends
+ANSWER_TIMEOUT = 60.0  # seconds until a question is answered
+# Seconds for one operation: three commands, each stopped by the agent in time.
+OPERATION_TIMEOUT = 3000.0
+# Seconds between signs of life while a host is locked, or runs a command for us.
+PING_INTERVAL = 5.0
+SILENCE_TIMEOUT = 25.0  # seconds of silence after which an agent ends
 
 Message = TypeVar("Message", bound=Crash)
-Receive = Callable[[type[StreamReply], float, str], StreamReply]
 
 
 class Session:
@@ -105,7 +106,7 @@ class Session:
         if not asked:
             return {}
         self._send({"do": "ask", "questions": asked})
-        answers = self._receive(Answers, ANSWER, "it was asked how it is")["answers"]
+        answers = self._receive(Answers, ANSWER_TIMEOUT, "it was asked how it is")["answers"]
         now = time.time()
         if len(answers) != len(asked):
             raise HostFailed(f"{self.name}: {len(answers)} answers to {len(asked)} questions")
@@ -141,11 +142,11 @@ class Session:
             {
                 "do": "lock",
                 "path": self._lock_file,
-                "patience": PATIENCE,
+                "patience": SILENCE_TIMEOUT,
                 "holder": dict(holder),
             }
         )
-        answer = self._receive(LockReply, ANSWER, "it was being locked")
+        answer = self._receive(LockReply, ANSWER_TIMEOUT, "it was being locked")
         if "refused" in answer:
             raise HostFailed(
                 f"{self.name}: it cannot be locked, {answer['refused']}: changes need root, "
@@ -187,17 +188,19 @@ class Session:
     def record(self, path: str, entry: Mapping[str, Any]) -> None:
         """Add a line to the history that the host keeps in ``path``."""
         self._send({"do": "record", "path": path, "entry": dict(entry)})
-        answer = self._receive(RecordReply, ANSWER, "its history was being written")
+        answer = self._receive(RecordReply, ANSWER_TIMEOUT, "its history was being written")
         if refused := answer.get("refused", "it said neither yes nor no"):
             raise HostFailed(f"{self.name}: {refused}")
 
-    def stream(self, argv: Sequence[str], seconds: float) -> "Running":
+    def stream(self, argv: Sequence[str], seconds: float) -> Running:
         """Run a command; what it says comes in pieces, while it runs.
 
         It needs no lock, and what it does is the operator's business.
         """
         self._load_modules("files", "command", "shell")
-        self._send({"do": "stream", "argv": list(argv), "seconds": seconds, "patience": PATIENCE})
+        self._send(
+            {"do": "stream", "argv": list(argv), "seconds": seconds, "patience": SILENCE_TIMEOUT}
+        )
         Thread(target=self._ping_agent, daemon=True, name=f"ping {self.name}").start()
         return Running(self._receive, seconds, argv[0])
 
@@ -226,7 +229,7 @@ class Session:
     def _await_outcome(self, operation: Operation) -> Outcome:
         during = f"`{operation.kind}` was being done"
         while True:
-            event = self._receive(StepReply, WORK, during)
+            event = self._receive(StepReply, OPERATION_TIMEOUT, during)
             if "outcome" in event:
                 return Outcome(operation, **event["outcome"])
             if not isinstance(operation.content, Path):
@@ -235,7 +238,7 @@ class Session:
                 self._send_file(operation.content)
             except Unreachable:
                 # An agent that broke has said why, and that says more than a broken pipe.
-                self._receive(StepReply, START, during)
+                self._receive(StepReply, START_TIMEOUT, during)
                 raise
 
     def _send_file(self, path: Path) -> None:
@@ -244,7 +247,7 @@ class Session:
             header = json.dumps({"do": "content"}).encode()
             self._channel.send(LENGTHS.pack(len(header), left) + header)
             while left:
-                piece = file.read(min(PIECE, left))
+                piece = file.read(min(CHUNK_SIZE, left))
                 if not piece:
                     self.close()
                     raise ToolkitError(f"{path} became shorter while it was sent to {self.name}")
@@ -257,8 +260,8 @@ class Session:
         encoded = json.dumps(header).encode()
         with self._sending:
             self._channel.send(LENGTHS.pack(len(encoded), len(content)) + encoded)
-            for start in range(0, len(content), PIECE):
-                self._channel.send(content[start : start + PIECE])
+            for start in range(0, len(content), CHUNK_SIZE):
+                self._channel.send(content[start : start + CHUNK_SIZE])
 
     def _receive(self, shape: type[Message], seconds: float, during: str) -> Message:
         length, size = LENGTHS.unpack(self._read(LENGTHS.size, seconds, during))
@@ -303,34 +306,11 @@ class Session:
 
     def _ping_agent(self) -> None:
         """A sign of life from time to time, or the agent would think that we are dead."""
-        while not self._closed.wait(PING):
+        while not self._closed.wait(PING_INTERVAL):
             try:
                 self._send({"do": "ping"})
             except ToolkitError:
                 return  # whoever waits for the host is told
-
-
-class Running:
-    """A command on a host. To be listened to until it has ended; ``status`` is known then.
-
-    Raises :class:`HostFailed` when it could not be run, or not to its end.
-    """
-
-    status: int
-
-    def __init__(self, receive: Receive, seconds: float, name: str):
-        self._receive = receive
-        self._seconds = seconds + START
-        self._name = name
-
-    def __iter__(self) -> Iterator[str]:
-        during = f"`{self._name}` was running"
-        while "said" in (event := self._receive(StreamReply, self._seconds, during)):
-            yield event["said"]
-        ended = event.get("ended")
-        if ended is None:
-            raise HostFailed(event.get("why") or "it did not say how it ended")
-        self.status = ended
 
 
 def _agent_source(module: str) -> bytes:

@@ -13,7 +13,7 @@ from provision.resources.base import Answers, Change, Problem, Resource
 from provision.resources.release import Release
 from provision.resources.sample_jobs import Judge, Sample
 
-SECONDS = 20  # that a job may take
+JOB_TIMEOUT = 20  # that a job may take
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ class WorkerHealth(Health):
         ]
 
     def _job_arguments(self, server: str, function: str) -> dict[str, object]:
-        limit = ["-t", str(SECONDS * 1000)]
+        limit = ["-t", str(JOB_TIMEOUT * 1000)]
         command = [self._command_path("gearman"), *self.tls, "-h", server, *limit, "-f", function]
-        return {"command": command, "seconds": SECONDS + 5.0}
+        return {"command": command, "seconds": JOB_TIMEOUT + 5.0}
 
     def _make_proof(self, summary: str, kind: str, arguments: dict[str, object]) -> Proof:
         workload = self.sample.workload()
@@ -126,5 +126,5 @@ class ServerHealth(Health):
         def judge(answer: bytes) -> str | None:
             return None if version in answer else f"it says {answer!r}, and not {version!r}"
 
-        arguments = {"command": command, "seconds": float(SECONDS)}
+        arguments = {"command": command, "seconds": float(JOB_TIMEOUT)}
         yield Proof(f"{self.server} answers", Operation("job", arguments, b""), judge)

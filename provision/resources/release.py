@@ -13,9 +13,9 @@ from provision.resources.base import Answers, Change, Problem, Resource
 from provision.resources.files import Link
 
 # The tar, its wheels unpacked beside it and installed: measured at 4.7 times the tar.
-ROOM = 6
-KEPT = 5
-FILES = 2000  # counted: 400, twice that once compiled
+SIZE_FACTOR = 6
+RELEASES_KEPT = 5
+INODES_NEEDED = 2000  # counted: 400, twice that once compiled
 MB = 2**20
 
 
@@ -55,7 +55,7 @@ class Release(Resource):
             )
             return
         disk = answers["disk", self.root]
-        room = self.artifact.size * ROOM
+        room = self.artifact.size * SIZE_FACTOR
         if disk["readonly"]:
             yield Problem(
                 f"{self.root} is on a file system that is read-only: look at its mount and at the "
@@ -66,10 +66,10 @@ class Release(Resource):
                 f"{self.root} has {disk['free'] // MB} MB free, and a release needs "
                 f"{room // MB} MB: make room there"
             )
-        elif disk["inodes"] < FILES:
+        elif disk["inodes"] < INODES_NEEDED:
             yield Problem(
-                f"{self.root} has {disk['inodes']} inodes free, and a release needs {FILES}: "
-                "remove small files there"
+                f"{self.root} has {disk['inodes']} inodes free, and a release needs "
+                f"{INODES_NEEDED}: remove small files there"
             )
         arguments = {"root": self.root, "id": self.artifact.id, "digest": self.artifact.digest}
         size = f"{self.artifact.size / MB:.1f} MB"
@@ -121,7 +121,7 @@ class ReleaseLeftOut(Resource):
 
 @dataclass(frozen=True)
 class OldReleases(Resource):
-    """No more than ``KEPT`` releases, ``wanted`` among them: those that are bad go first."""
+    """No more than ``RELEASES_KEPT``, ``wanted`` among them: those that are bad go first."""
 
     wanted: Release
 
@@ -133,9 +133,10 @@ class OldReleases(Resource):
         needed = {self.wanted.artifact.id, known["current"], *known["running"]}
         spare = [id for id in known["kept"] if id not in needed]
         spare.sort(key=lambda id: (known["kept"][id]["bad"] is None, known["kept"][id]["at"]))
-        surplus = len({self.wanted.artifact.id, *known["kept"]}) - KEPT
+        surplus = len({self.wanted.artifact.id, *known["kept"]}) - RELEASES_KEPT
         for id in spare[: max(surplus, 0)]:
-            why = "it is bad" if known["kept"][id]["bad"] else f"the oldest of more than {KEPT}"
+            oldest = f"the oldest of more than {RELEASES_KEPT}"
+            why = "it is bad" if known["kept"][id]["bad"] else oldest
             yield Change("-", f"release {id}", Operation("prune", {"root": root, "id": id}), why)
 
     @property

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from provision.errors import HostFailed, Unreachable
 from provision.inventory.host import Host
-from provision.ssh.diagnosis import LOGIN, explaining_failures, explaining_loss
+from provision.ssh.diagnosis import LOGIN_TIMEOUT, explaining_failures, explaining_loss
 from provision.ssh.jump_hosts import Gateway, Gateways
 from provision.ssh.keys import Keys
 from provision.ssh.known_hosts import KnownHosts
@@ -31,8 +31,9 @@ from provision.ssh.stream import SSHStream, dial_hop, keep_alive
 if TYPE_CHECKING:
     import paramiko
 
-RAMP = 8  # logins at once at one machine, or through it: sshd drops some when ten are pending
-PIECE = 1 << 18
+# Logins at once at one machine, or through it: sshd drops some when ten are pending.
+LOGINS_AT_ONCE = 8
+CHUNK_SIZE = 1 << 18
 KEY_TYPES = (
     ("ssh-ed25519",),
     ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
@@ -65,7 +66,7 @@ class Channel:
 
     def receive(self, seconds: float) -> bytes:
         self._channel.settimeout(seconds)
-        piece = self._channel.recv(PIECE)
+        piece = self._channel.recv(CHUNK_SIZE)
         if not piece and self._is_lost():
             raise Unreachable(f"{self._name}: the connection was lost")
         return piece
@@ -76,7 +77,7 @@ class Channel:
         A command that ended sends its status. One that was killed sends none that paramiko
         knows, and the connection stays.
         """
-        told = self._channel.status_event.wait(LOGIN) and self._channel.exit_status != -1
+        told = self._channel.status_event.wait(LOGIN_TIMEOUT) and self._channel.exit_status != -1
         return not (told or self._link.is_alive)
 
     def close(self) -> None:
@@ -148,7 +149,7 @@ class Connection:
 
     def _open_channel(self) -> "paramiko.Channel":
         with explaining_loss(self._name):
-            return self._link.transport.open_session(timeout=LOGIN)
+            return self._link.transport.open_session(timeout=LOGIN_TIMEOUT)
 
 
 def _import_fabric() -> None:
@@ -182,7 +183,7 @@ def host_keys(way: Route) -> list["paramiko.PKey"]:
             transport = paramiko.Transport(to.dial())  # type: ignore[arg-type]  # it is used as one
             try:
                 transport.get_security_options().key_types = kinds
-                transport.start_client(timeout=LOGIN)
+                transport.start_client(timeout=LOGIN_TIMEOUT)
                 found.append(transport.get_remote_server_key())
             except paramiko.ssh_exception.IncompatiblePeer:
                 continue  # it has none of this type
@@ -267,9 +268,9 @@ def _log_in(way: Route) -> _LoggedIn:
             config=Config(overrides={"load_ssh_configs": False}, lazy=True),
             connect_kwargs={
                 "sock": line,
-                "banner_timeout": LOGIN,
-                "auth_timeout": LOGIN,
-                "channel_timeout": LOGIN,
+                "banner_timeout": LOGIN_TIMEOUT,
+                "auth_timeout": LOGIN_TIMEOUT,
+                "channel_timeout": LOGIN_TIMEOUT,
                 "auth_strategy": to.keys,
             },
         )
@@ -286,13 +287,15 @@ def _log_in(way: Route) -> _LoggedIn:
 
 
 _gateways = Gateways(_log_in)
-_ramps: defaultdict[str, Semaphore] = defaultdict(lambda: Semaphore(RAMP))
+_ramps: defaultdict[str, Semaphore] = defaultdict(lambda: Semaphore(LOGINS_AT_ONCE))
 
 
 def _feed_stdin(channel: "paramiko.Channel", stdin: bytes) -> None:
     try:
-        for start in range(0, len(stdin), PIECE):  # in one call it would be copied 32 KB by 32 KB
-            channel.sendall(stdin[start : start + PIECE])
+        for start in range(
+            0, len(stdin), CHUNK_SIZE
+        ):  # in one call it would be copied 32 KB by 32 KB
+            channel.sendall(stdin[start : start + CHUNK_SIZE])
         channel.shutdown_write()
     except OSError:
         pass  # a command need not read all it is given
@@ -304,4 +307,4 @@ def _hang_up(channel: "paramiko.Channel") -> None:
 
 
 def _read_all(receive: Callable[[int], bytes]) -> bytes:
-    return b"".join(iter(lambda: receive(PIECE), b""))
+    return b"".join(iter(lambda: receive(CHUNK_SIZE), b""))

@@ -11,8 +11,8 @@ from provision.ssh.keys import Keys, SecondFactor
 from provision.ssh.known_hosts import KnownHosts
 from provision.ssh.route import Hop
 
-CONNECT = 10.0  # seconds for TCP
-LOGIN = 15.0  # seconds for each of banner, authentication and channel
+CONNECT_TIMEOUT = 10.0  # seconds for TCP
+LOGIN_TIMEOUT = 15.0  # seconds for each of banner, authentication and channel
 
 
 @contextmanager
@@ -30,7 +30,9 @@ def explaining_failures(
     except (socket.gaierror, UnicodeError):
         problem = f"cannot resolve {hop.address!r} ({hop.places['address']})"
     except TimeoutError:
-        problem = f"{place} did not answer in {CONNECT:.0f} s: is it up, and is this its address?"
+        problem = (
+            f"{place} did not answer in {CONNECT_TIMEOUT:.0f} s: is it up, and is this its address?"
+        )
     except OSError as error:
         problem = _no_way(hop, error)
     except paramiko.BadHostKeyException as error:
@@ -104,5 +106,5 @@ def _no_ssh(hop: Hop, gateway: Hop | None, said: str) -> str:
     if gateway is not None and said == "SSH session not active":
         return f"the connection to {gateway} was lost"
     if gateway is not None and said == "Timeout opening channel.":
-        return f"{gateway} got no answer from {place} in {LOGIN:.0f} s: is it up?"
+        return f"{gateway} got no answer from {place} in {LOGIN_TIMEOUT:.0f} s: is it up?"
     return f"{place} answers, and not as an SSH server should: {said or 'it hung up'}"

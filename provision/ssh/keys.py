@@ -19,7 +19,7 @@ from provision.ssh.route import Hop
 if TYPE_CHECKING:
     import paramiko
 
-OFFERED = 5
+MAX_KEYS_OFFERED = 5
 OWN = ("id_ed25519", "id_ecdsa", "id_rsa")
 MAGIC = b"openssh-key-v1\0"
 
@@ -54,7 +54,7 @@ class Keys:
             for name, key in self._offered_keys(agent):
                 if key in seen:
                     continue
-                if len(seen) == OFFERED:
+                if len(seen) == MAX_KEYS_OFFERED:
                     break
                 seen.add(key)
                 self.offered.append(f"{name} ({fingerprint(key)})")

@@ -18,7 +18,7 @@ from provision.errors import InventoryError
 from provision.inventory.host import Host
 from provision.inventory.jump_args import ARGUMENTS, HOP
 
-LONGEST = 8  # jump hosts
+MAX_JUMP_HOSTS = 8  # jump hosts
 ELSEWHERE = ("proxycommand", "hostkeyalias")
 
 
@@ -81,17 +81,17 @@ class _RouteBuilder:
         )
         written = host.jump if host.is_set(ARGUMENTS) else self._jump_hosts_of(said)
         hops = self._find_hops(written)
-        if len(hops) > LONGEST:
+        if len(hops) > MAX_JUMP_HOSTS:
             raise InventoryError(
                 f"{self._where_said(ARGUMENTS, 'proxyjump', said)}: {host.name}: more than "
-                f"{LONGEST} jump hosts: do they lead in a circle?"
+                f"{MAX_JUMP_HOSTS} jump hosts: do they lead in a circle?"
             )
         # As ssh has it: under `Host *`, a jump host is not reached through itself.
         place = (target.address, target.port)
         return (*(hop for hop in hops if (hop.address, hop.port) != place), target)
 
     def _find_hops(self, written: tuple[str, ...], depth: int = 0) -> Route:
-        if not written or depth > LONGEST:
+        if not written or depth > MAX_JUMP_HOSTS:
             return ()
         hops = tuple(map(self._parse_hop, written))
         # The first one's own way, which ssh looks up too.

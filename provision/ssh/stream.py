@@ -10,14 +10,14 @@ from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from provision.ssh.diagnosis import CONNECT, LOGIN
+from provision.ssh.diagnosis import CONNECT_TIMEOUT, LOGIN_TIMEOUT
 from provision.ssh.route import Hop
 
 if TYPE_CHECKING:
     import paramiko
 
-KEEPALIVE = 5.0  # seconds of silence until a sign of life is asked for
-DEAD = 10.0  # seconds more of silence, and the peer is gone
+KEEPALIVE_INTERVAL = 5.0  # seconds of silence until a sign of life is asked for
+KEEPALIVE_TIMEOUT = 10.0  # seconds more of silence, and the peer is gone
 
 
 class SSHStream:
@@ -40,7 +40,7 @@ class SSHStream:
             piece: bytes = self._line.recv(size)
         except TimeoutError:
             self.silence += self._wait
-            if self.silence > KEEPALIVE + DEAD:
+            if self.silence > KEEPALIVE_INTERVAL + KEEPALIVE_TIMEOUT:
                 raise EOFError from None
             raise
         self.silence = 0.0
@@ -58,8 +58,10 @@ def dial_hop(hop: Hop, gateway: "paramiko.Transport | None") -> SSHStream:
     """A line to a machine, through a gateway's connection or straight."""
     if gateway is not None:
         place = (hop.address, hop.port)
-        return SSHStream(gateway.open_channel("direct-tcpip", place, ("", 0), timeout=LOGIN))
-    straight = socket.create_connection((hop.address, hop.port), CONNECT)
+        return SSHStream(
+            gateway.open_channel("direct-tcpip", place, ("", 0), timeout=LOGIN_TIMEOUT)
+        )
+    straight = socket.create_connection((hop.address, hop.port), CONNECT_TIMEOUT)
     straight.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or each exec waits 43 ms
     return SSHStream(straight)
 
@@ -74,8 +76,8 @@ def keep_alive(transport: "paramiko.Transport", line: SSHStream) -> None:
     def ask() -> None:
         with suppress(EOFError, OSError):  # the line is gone, and who reads from it is told
             while transport.is_active():
-                time.sleep(KEEPALIVE)
-                if line.silence >= KEEPALIVE and transport.is_active():
+                time.sleep(KEEPALIVE_INTERVAL)
+                if line.silence >= KEEPALIVE_INTERVAL and transport.is_active():
                     transport.global_request("keepalive@openssh.com", wait=True)
 
     Thread(target=ask, daemon=True, name="keep alive").start()

@@ -154,10 +154,10 @@ def test_a_cable_pulled_half_way_is_told_in_time_and_the_next_deploy_ends_it(
     lab: ModuleType, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if ROUNDS == 1:  # what takes 20 s takes a few
-        monkeypatch.setattr(session, "PING", 0.5)
-        monkeypatch.setattr(session, "PATIENCE", 4.0)
-        monkeypatch.setattr(line, "KEEPALIVE", 1)
-        monkeypatch.setattr(line, "DEAD", 3.0)
+        monkeypatch.setattr(session, "PING_INTERVAL", 0.5)
+        monkeypatch.setattr(session, "SILENCE_TIMEOUT", 4.0)
+        monkeypatch.setattr(line, "KEEPALIVE_INTERVAL", 1)
+        monkeypatch.setattr(line, "KEEPALIVE_TIMEOUT", 3.0)
     root(lab, "worker1", BARE)
     options = Options(limit="worker1", yes=True)
     statuses: list[int] = []

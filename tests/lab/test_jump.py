@@ -202,8 +202,8 @@ def test_a_user_whom_the_jump_host_refuses_is_named(folder: Path) -> None:
 def test_a_dead_link_is_noticed_on_either_side_of_the_jump_host(
     lab: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch, dead: str
 ) -> None:
-    monkeypatch.setattr(line, "KEEPALIVE", 1)
-    monkeypatch.setattr(line, "DEAD", 2.0)
+    monkeypatch.setattr(line, "KEEPALIVE_INTERVAL", 1)
+    monkeypatch.setattr(line, "KEEPALIVE_TIMEOUT", 2.0)
     with hosts.connect(behind(folder)[0]) as session:
         assert hostname(session) == "worker1"
         lab.unplug(dead)

@@ -255,10 +255,10 @@ def test_a_user_who_may_not_become_root(lab: ModuleType, folder: Path) -> None:
 def test_a_dead_link_frees_the_lock_and_is_told(
     lab: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "PING", 0.5)
-    monkeypatch.setattr(session, "PATIENCE", 3.0)
-    monkeypatch.setattr(line, "KEEPALIVE", 1)
-    monkeypatch.setattr(line, "DEAD", 2.0)
+    monkeypatch.setattr(session, "PING_INTERVAL", 0.5)
+    monkeypatch.setattr(session, "SILENCE_TIMEOUT", 3.0)
+    monkeypatch.setattr(line, "KEEPALIVE_INTERVAL", 1)
+    monkeypatch.setattr(line, "KEEPALIVE_TIMEOUT", 2.0)
     with hosts.connect(client(folder)) as lost:
         lost.lock({"who": "ana@laptop"})
         lab.unplug("client1")
@@ -281,8 +281,8 @@ def test_a_dead_link_frees_the_lock_and_is_told(
 def test_a_link_that_dies_while_much_is_sent_is_told(
     lab: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(line, "KEEPALIVE", 1)
-    monkeypatch.setattr(line, "DEAD", 2.0)
+    monkeypatch.setattr(line, "KEEPALIVE_INTERVAL", 1)
+    monkeypatch.setattr(line, "KEEPALIVE_TIMEOUT", 2.0)
     with transport.connect(client(folder)) as connection:
         unplug = Timer(0.3, lab.unplug, ["client1"])
         unplug.start()
