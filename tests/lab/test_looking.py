@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,17 +152,19 @@ def test_what_journalctl_refuses_is_told_and_no_bug(lab: ModuleType) -> None:
 
 
 def test_a_message_of_many_lines_is_one_line_of_json(lab: ModuleType) -> None:
+    one, two = f"one-{token_hex(4)}", f"two-{token_hex(4)}"  # no earlier run has said it
     program = (
         "import socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM);"
-        'message = b"MESSAGE\\n" + (7).to_bytes(8, "little") + b"one\\ntwo\\n";'
+        'message = b"MESSAGE\\n" + (25).to_bytes(8, "little")'
+        f' + b"{one}\\n{two}\\n";'
         's.sendto(message, "/run/systemd/journal/socket"); import time; time.sleep(0.2)'
     )
     say(lab, "worker1", f"python3 -c '{program}'")
     here = ("logs", "told.service", *HOSTS, "--limit", "worker1")
     told = [json.loads(line)["text"] for line in invoke(*here, "--json").stdout.splitlines()]
-    assert told.count("one\ntwo") == 1
+    assert told.count(f"{one}\n{two}") == 1
     lines = invoke(*here).stdout.splitlines()
-    assert [line.split()[-1] for line in lines if line.endswith(("one", "two"))] == ["one", "two"]
+    assert [line.split()[-1] for line in lines if line.endswith((one, two))] == [one, two]
 
 
 def test_logs_can_be_followed(lab: ModuleType) -> None:
