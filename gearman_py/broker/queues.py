@@ -158,6 +158,18 @@ class Queues(Functions):
             function.push(job)
             self.wake(function, now)
 
+    def withhold(self, job: Job) -> None:
+        """Take a queued job out of its queue until `release` is called for it."""
+        job.function.drop(job)
+        job.function.scheduled += 1
+
+    def release(self, job: Job, now: float) -> None:
+        """Queue a withheld job again, unless it has ended or was queued since."""
+        if self.jobs.get(job.number) is job and not job.queued and job.worker is None:
+            job.function.scheduled -= 1
+            job.function.push(job)
+            self.wake(job.function, now)
+
     def add_later(self, job: Job, due: float) -> None:
         """Keep a job that is not to run before ``due`` (seconds since 1970)."""
         job.function.scheduled += 1

@@ -6,9 +6,12 @@ from the workers that have results for it (gearman_py.server.pressure).
 """
 
 import asyncio
+import fcntl
 import logging
 import socket
+import termios
 import time
+from array import array
 from collections.abc import Sequence
 from math import inf
 from typing import cast
@@ -34,6 +37,8 @@ PARTING_LIMIT = 5.0
 # So many peers are written to, or looked at, in one turn of the loop: a job may wake thousands of
 # workers, and what others are owed is not to wait for that.
 SLICE = 256
+# A peer with more bytes unread than this counts as one that does not read, once memory is scarce.
+OWED_PAUSE_SCARCE = 2**16
 # Seconds for which one peer's messages are served at a time, and those of all who sent many in a
 # turn of the loop; the time is looked at after each TOGETHER messages.
 TURN = 0.005
@@ -63,7 +68,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have all the methods, but are not instances of asyncio's classes.
         self.transport = transport = cast(asyncio.Transport, transport)
-        transport.set_write_buffer_limits(high=OWED_PAUSE)
+        transport.set_write_buffer_limits(high=self._server.high_water)
         address = transport.get_extra_info("peername")
         host = str(address[0]) if isinstance(address, tuple) else "unix"
         theirs = transport.get_extra_info("socket")
@@ -80,9 +85,9 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         del self._server.connections[self.peer]
         self._socket.detach()
-        self._server.pressure.caught_up(self.peer)
         if self._parted_at is None:
             self._server.broker.gone(self.peer, self._server.now())
+        self._server.pressure.caught_up(self.peer)
         if not self._server.flushing:
             self._server.settle()
         log.debug("%s left%s", self, f": {error}" if error else "")
@@ -154,6 +159,8 @@ class Connection(asyncio.Protocol):
             self.transport.write(b"".join(self.peer.take()))
         else:
             self.transport.writelines(self.peer.take())
+            if self._server.pressure.scarce and self.unacknowledged():
+                self._server.pressure.withhold_jobs(self)
         if self.stalled_since is not None:
             self._server.pressure.note(self)
             if 0 < self._server.max_unread < (unread := self.unread()):
@@ -167,6 +174,12 @@ class Connection(asyncio.Protocol):
     def unread(self) -> int:
         """How many bytes the peer has not read of what was written to it."""
         return self.transport.get_write_buffer_size()
+
+    def unacknowledged(self) -> bool:
+        """Whether the kernel holds data for the peer that its host has no room for."""
+        held = array("i", [0])
+        fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, held)
+        return held[0] > LARGE
 
     def holds(self) -> int:
         """How many bytes are kept for the peer: what it has begun to send, and what it is owed."""
@@ -186,6 +199,7 @@ class Connection(asyncio.Protocol):
         self.stalled_since = self._server.now()
         self._unread = 0
         self._pause()
+        self._server.pressure.note(self)
 
     def resume_writing(self) -> None:
         self.stalled_since = None
@@ -279,7 +293,8 @@ class Listener:
         self.max_packet = max_packet
         self.max_unread = max_unread
         self.unread_timeout = unread_timeout
-        self.pressure = Pressure(loop)
+        self.pressure = Pressure(loop, broker.queues)
+        self.high_water = OWED_PAUSE
         self.now = loop.time
         self.vigil = Vigil(loop)
         self._loop = loop
@@ -327,6 +342,16 @@ class Listener:
             self.settle()
         if self.keeper is not None:
             self.keeper.look()
+
+    def share_memory(self, used: int, limit: int) -> None:
+        """Bound what readers have unread by the bytes until the limit of memory."""
+        scarce = used > limit / 2
+        self.pressure.share(limit - used, scarce=scarce)
+        high_water = OWED_PAUSE_SCARCE if scarce else OWED_PAUSE
+        if high_water != self.high_water:
+            self.high_water = high_water
+            for connection in self.connections.values():
+                connection.transport.set_write_buffer_limits(high=high_water)
 
     def hang_up(self, peer: Peer) -> None:
         """Close a peer's connection, after what it can be told."""

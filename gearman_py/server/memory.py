@@ -127,6 +127,7 @@ async def watch(listener: Listener, limit: int) -> None:
             pause = heap.tidy()
             tidied = time.monotonic()
         bytes_ = used()
+        listener.share_memory(bytes_, limit)
         if not queues.full and bytes_ > limit:
             log.warning(
                 "%d MiB are used, and --max-memory is %d: new jobs are refused (%d are held)",

@@ -2,7 +2,11 @@
 
 So a client that reads slower than its results come gets all of them, and costs a bounded amount
 of memory. A client that hardly reads at all must not hold up a worker that others need too: for
-that one memory is spent instead, until it reads again or ``--max-memory`` closes its connection.
+that one memory is spent instead, until it reads again.
+
+When memory becomes scarce, clients that are behind are allowed less each, and jobs that only such
+clients wait for are not given out until one of them has caught up or there is memory again.
+``--max-memory`` closes connections only if that was not enough.
 """
 
 import asyncio
@@ -10,14 +14,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gearman_py.broker.job import Job
 from gearman_py.broker.peer import Peer
+from gearman_py.broker.queues import Queues
 from gearman_py.protocol.codec import Message
 from gearman_py.protocol.packets import WORKER_REPORTS
 
-BEHIND = 16 * 2**20  # a client that has so many bytes unread is behind
-LOOK = 1.0  # seconds between two looks at how much those who are behind have read
+MOST_UNREAD = 16 * 2**20  # a client with more bytes unread is behind
+LOOK_INTERVAL = 1.0  # seconds between two looks at how much those who are behind have read
 LEAST_READ = 256 * 1024  # bytes that it must read until the next look to be waited for ...
-PATIENCE = 20.0  # ... and no longer than this: our workers wait 30 s for an answer
+LONGEST_WAIT = 20.0  # ... and no longer than this (seconds): our workers wait 30 s for an answer
 
 
 class Connection(Protocol):
@@ -26,6 +32,8 @@ class Connection(Protocol):
     peer: Peer
 
     def unread(self) -> int: ...
+
+    def unacknowledged(self) -> bool: ...
 
     def resume(self) -> None: ...
 
@@ -39,20 +47,51 @@ class _Wait:
 
 
 class Pressure:
-    """Who is behind, and which workers' connections wait for that."""
+    """Who is behind, and which workers' connections and which jobs wait for that.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    ``most_unread``: bytes that a client may have unread until it is behind.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, queues: Queues) -> None:
         self._loop = loop
+        self._queues = queues
+        self.most_unread = MOST_UNREAD
+        self.scarce = False
         self.behind: dict[Peer, _Wait] = {}
+        self._stalled: dict[Peer, Connection] = {}  # have something unread
         self._hopeless: set[Peer] = set()  # hardly read, and are waited for no more
+        # Clients whose jobs are not given out, and these jobs.
+        self._withheld: dict[Peer, tuple[Connection, list[Job]]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def note(self, reader: Connection) -> None:
         """A reader was written to and has not read all: see whether it is behind now."""
         peer, unread = reader.peer, reader.unread()
-        if unread > BEHIND and peer not in self.behind and peer not in self._hopeless:
+        self._stalled[peer] = reader
+        if self.scarce:
+            self.withhold_jobs(reader)
+        if unread <= self.most_unread:
+            return
+        if self.most_unread < MOST_UNREAD:
+            self.withhold_jobs(reader)
+        if peer not in self.behind and peer not in self._hopeless:
             self.behind[peer] = _Wait(reader, unread, self._loop.time())
-            self._timer = self._timer or self._loop.call_later(LOOK, self._look)
+        self._timer = self._timer or self._loop.call_later(LOOK_INTERVAL, self._look)
+
+    def share(self, room: int, *, scarce: bool) -> None:
+        """Bound what each has unread, given ``room``: the bytes that may still be used in all.
+
+        ``scarce``: a client is given no more results once the kernel holds some for it.
+        """
+        self.scarce = scarce
+        # The first ones must leave something for those that follow.
+        self.most_unread = min(MOST_UNREAD, max(room, 0) // (8 * (1 + len(self._stalled))))
+        if self.most_unread < MOST_UNREAD:
+            for reader in self._stalled.values():
+                self.note(reader)
+        for peer, (reader, _) in list(self._withheld.items()):
+            if peer not in self._stalled and not (scarce and reader.unacknowledged()):
+                self._release_jobs(peer)
 
     def holds(self, worker: Connection, messages: Sequence[Message]) -> bool:
         """Whether this worker's messages must wait; if so it is resumed when they may come."""
@@ -67,24 +106,54 @@ class Pressure:
 
     def caught_up(self, peer: Peer) -> None:
         """The reader has read what it was owed, or is gone."""
+        self._stalled.pop(peer, None)
         self._hopeless.discard(peer)
         self._let_go(peer)
+        self._release_jobs(peer)
 
     def _let_go(self, peer: Peer) -> None:
         if wait := self.behind.pop(peer, None):
             for worker in wait.workers:
                 worker.resume()
 
+    def withhold_jobs(self, reader: Connection) -> None:
+        """Give out no jobs for the time being that only clients like this one wait for."""
+        peer = reader.peer
+        if peer in self._withheld:
+            return
+        jobs = [job for job in peer.waiting if job.queued and not self._is_wanted(job, peer)]
+        jobs.sort(key=lambda job: job.number)
+        self._withheld[peer] = reader, jobs
+        for job in jobs:
+            self._queues.withhold(job)
+        self._timer = self._timer or self._loop.call_later(LOOK_INTERVAL, self._look)
+
+    def _release_jobs(self, peer: Peer) -> None:
+        _, jobs = self._withheld.pop(peer, (None, ()))
+        for job in jobs:
+            self._queues.release(job, self._loop.time())
+
+    def _is_wanted(self, job: Job, behind: Peer | None = None) -> bool:
+        """Whether more than clients that are behind wait for a job."""
+        return job.background or not all(
+            client is behind or client in self._withheld for client in job.clients
+        )
+
     def _look(self) -> None:
         self._timer = None
         now = self._loop.time()
         for peer, wait in list(self.behind.items()):
             unread = wait.reader.unread()
-            if unread < BEHIND:
+            if unread < self.most_unread:
                 self._let_go(peer)
-            elif wait.unread - unread < LEAST_READ or now - wait.since > PATIENCE:
+            elif wait.unread - unread < LEAST_READ or now - wait.since > LONGEST_WAIT:
                 self._hopeless.add(peer)
                 self._let_go(peer)
             wait.unread = unread
-        if self.behind:
-            self._timer = self._loop.call_later(LOOK, self._look)
+        for _, jobs in self._withheld.values():
+            wanted = [job for job in jobs if self._is_wanted(job)]  # others have joined
+            for job in wanted:
+                jobs.remove(job)
+                self._queues.release(job, now)
+        if self.behind or self._withheld:
+            self._timer = self._loop.call_later(LOOK_INTERVAL, self._look)

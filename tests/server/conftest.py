@@ -18,7 +18,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
             words = ["-L", "127.0.0.1", "-p", "0", "-v", *arguments]
             server = Server(words, tmp_path, **environment)
             started.callback(server.process.wait)
-            started.callback(server.process.kill)
+            started.callback(server.kill)
             return server
 
         yield begin

@@ -340,7 +340,7 @@ def on_a_bad_disk(tmp_path: Path, file: Path) -> Iterator[Callable[[str, str], S
             options = ["-L", "127.0.0.1", "-p", "0", "-v", "-q", "sqlite", "--queue-file"]
             server = Server([*options, str(file)], tmp_path, before=[*trace, *fault])
             started.callback(server.process.wait)
-            started.callback(server.process.kill)
+            started.callback(server.kill)
             await_true(lambda: "listens on" in server.log or server.process.poll() is not None)
             return server
 

@@ -60,7 +60,7 @@ def serve(database: Database, tmp_path: Path) -> Iterator[Start]:
             words = ["-L", "127.0.0.1", "-p", "0", "-v", "--job-handle-prefix", f"H:{name}"]
             server = Server([*words, *database.options, *more], folder, **options)
             started.callback(server.process.wait)
-            started.callback(server.process.kill)
+            started.callback(server.kill)
             return server
 
         yield begin

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -121,6 +122,40 @@ def test_a_reader_that_stands_still_longer_than_keepalive_waits_gets_all_and_hol
         ms_that_its_worker_kept_a_job_of_others_waiting=waited,
         ms_that_others_waited_at_most=round(slowest * 1000),
     )
+
+
+def test_many_readers_that_stand_still_share_the_memory_there_is_and_get_all(
+    start: Start, connect: Connect, work: Callable[[Address, bytes], None]
+) -> None:
+    server = start("--max-memory", "100M")
+    address = server.listening()
+    for _ in range(4):
+        work(address, b"f")
+    clients = [submit(address, 16) for _ in range(20)]  # 320 MiB in all
+    operator = connect(address)
+    counts = [""]
+
+    def is_quiet() -> bool:
+        """No job runs, and none has ended for a while."""
+        time.sleep(0.3)
+        counts.append(operator.command("status").decode())
+        return "\t0\t" in counts[-1] and counts[-1] == counts[-2]
+
+    await_true(is_quiet)
+    assert int(counts[-1].split("\t")[1]) > 0
+    _, handle = operator.ask(Packet.SUBMIT_JOB, b"f", b"", b"")
+    assert operator.hear()[:2] == ("WORK_COMPLETE", handle)
+
+    def read(client: socket.socket) -> int:
+        """How many results it gets."""
+        decoder, found = Decoder(RESPONSE), 0
+        with client:
+            while found < 16 and (data := client.recv(MIB)):
+                found += sum(number == Packet.WORK_COMPLETE for number, _ in decoder.feed(data))
+        return found
+
+    with ThreadPoolExecutor(len(clients)) as pool:
+        assert list(pool.map(read, clients)) == [16] * len(clients), server.log
 
 
 @pytest.mark.parametrize("size", [MIB // 2, 3 * MIB, 5 * MIB], ids=["small", "kernel", "both"])
