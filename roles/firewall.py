@@ -1,7 +1,7 @@
-"""The firewall of a job server: its port answers only the inventory's hosts."""
+"""The firewall of a job server: its ports answer only the inventory's hosts."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from provision.errors import InventoryError
@@ -14,7 +14,7 @@ from provision.resources.packages import Packages
 Network = IPv4Network | IPv6Network
 
 
-def firewall(host: Host, inventory: Inventory, port: int) -> Iterator[Resource]:
+def firewall(host: Host, inventory: Inventory, ports: Sequence[int]) -> Iterator[Resource]:
     if not host.variables["gearman_firewall"]:
         yield Firewall(None, firewall_unit())
         return
@@ -25,7 +25,7 @@ def firewall(host: Host, inventory: Inventory, port: int) -> Iterator[Resource]:
     if "nftables" not in host.variables["packages"]:
         yield Packages(("nftables",))
     yield Directory("/etc/gearman")
-    file = rules_file(port, [_written(each) for each in v4], [_written(each) for each in v6])
+    file = rules_file(ports, [_written(each) for each in v4], [_written(each) for each in v6])
     yield file
     yield firewall_unit()
     yield Firewall(file, firewall_unit())

@@ -23,21 +23,25 @@ EVERY = ("0.0.0.0", "::")  # noqa: S104  # addresses that cannot be connected to
 def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
     address, port = listens(host)
     release = Release(ROOT, artifact)
+    metrics_port = host.variables["gearman_metrics_port"]
     place = {"address": address, "port": port}
     port_file = unit_file(SOCKET, release, **place)
     file = unit_file(
         UNIT,
         release,
         **place,
+        metrics_port=metrics_port,
         memory=host.variables["gearman_memory"],
         durable=host.variables["gearman_durable"],
         ca=fingerprint(inventory) if speaks_tls(host) else "",
         user=SERVER_USER,
     )
-    yield FreePort(address, port, UNIT, setting=f"gearman_port ({host.where_is('gearman_port')})")
+    for name in ("gearman_port", "gearman_metrics_port"):
+        if number := host.variables[name]:
+            yield FreePort(address, number, UNIT, setting=f"{name} ({host.where_is(name)})")
     yield from account(SERVER_USER, readers(inventory))
     yield from tls(host, inventory)
-    yield from firewall(host, inventory, port)
+    yield from firewall(host, inventory, [each for each in (port, metrics_port) if each])
     yield from on_path("gearadmin")
     yield file
     socket = Socket(SOCKET, port_file, UNIT, address, port)

@@ -24,6 +24,10 @@ FIRST_PASSED = 3
 # What a socket is for, by its unit's FileDescriptorName=; any other name is for jobs.
 JOBS, ADMIN, HTTP, METRICS = "jobs", "admin", "http", "metrics"
 _PURPOSES = {JOBS: "", ADMIN: " for operators", HTTP: " for HTTP", METRICS: " for metrics"}
+_FREEBIND: dict[int, tuple[int, int]] = {  # ip(7); <linux/in6.h>
+    socket.AF_INET: (socket.IPPROTO_IP, 15),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 78),
+}
 METRICS_PORT = 9418  # as bakins/gearman-exporter
 
 
@@ -151,7 +155,7 @@ def _listen_at(settings: Settings, name: str, port: int, kind: str) -> Iterator[
         flag = "--metrics-listen" if kind == METRICS else "--listen"
         raise StartError(f"cannot resolve {flag} {name}: {error.strerror}") from error
     for family, address in dict.fromkeys((family, address) for family, *_, address in found):
-        yield Door(_once_free(settings, partial(_tcp, family, address, settings)), kind)
+        yield Door(_once_free(settings, partial(_tcp, family, address, settings, kind)), kind)
 
 
 def _once_free(settings: Settings, listen: Callable[[], Listening]) -> Listening:
@@ -170,13 +174,16 @@ def _once_free(settings: Settings, listen: Callable[[], Listening]) -> Listening
             time.sleep(BIND_AGAIN)
 
 
-def _tcp(family: int, address: tuple[object, ...], settings: Settings) -> socket.socket:
+def _tcp(family: int, address: tuple[object, ...], settings: Settings, kind: str) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _tune(listening, settings)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if kind == METRICS:
+            # At boot the address may come later, and jobs are not to wait for that.
+            listening.setsockopt(*_FREEBIND[family], 1)
         listening.bind(address)  # and nobody can connect until the server listens
     except OSError as error:
         listening.close()

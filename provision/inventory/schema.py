@@ -57,7 +57,7 @@ FORMS = {
     ),
     "packages": (r"[a-z0-9][a-z0-9+.-]+", "a Debian package's name"),
 }
-RANGES = {"gearman_certificate_days": (1, 3650)}
+RANGES = {"gearman_certificate_days": (1, 3650), "gearman_metrics_port": (0, 65535)}
 PORTS = (1, 65535)
 
 Variables = dict[str, tuple[Any, Place]]
@@ -194,7 +194,7 @@ def check_value(name: str, value: Any, where: Place) -> Any:
         return value
     if type(value) is not kind or (kind is list and not all(type(each) is str for each in value)):
         raise _wrong_kind(name, value, where)
-    least, most = PORTS if name.endswith("_port") else RANGES.get(name, (value, value))
+    least, most = RANGES.get(name, PORTS if name.endswith("_port") else (value, value))
     if kind is int and not least <= value <= most:
         raise InventoryError(f"{where}: {name} should be from {least} to {most}, and is {value}")
     if kind is str and not value.strip():

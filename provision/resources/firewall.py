@@ -67,9 +67,9 @@ class Firewall(Resource):
         return self.file.provides | rules | {"package:nftables"}
 
 
-def rules_file(port: int, v4: Sequence[str], v6: Sequence[str]) -> File:
-    """The file of rules that let these addresses and networks reach a TCP port, and no other."""
-    known = {"port": port, "v4": v4, "v6": v6}
+def rules_file(ports: Sequence[int], v4: Sequence[str], v6: Sequence[str]) -> File:
+    """The file of rules that let these addresses and networks reach TCP ports, and no other."""
+    known = {"ports": ports, "v4": v4, "v6": v6}
     digest = hashlib.sha256(
         render_template("firewall.nft.j2", known | {"digest": ""}).encode()
     ).hexdigest()

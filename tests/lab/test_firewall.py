@@ -17,16 +17,22 @@ from tests.lab.hosts import manifest, root
 
 ROOT = Path(__file__).resolve().parents[2]
 LAB = ROOT / "inventory" / "lab"
-SERVER = ("198.18.10.247", 4730)
+SERVER = "198.18.10.247"
+PORTS = (4730, 9418)  # jobs, metrics
 HERE = "198.18.10.1"  # this machine, as the lab's hosts see it
 YES = Options(yes=True)
 UNIT = "gearman-firewall.service"
 
 
 def reached() -> bool:
-    """Whether this machine, which is no host of the inventory, gets through."""
+    """Whether this machine, which is no host of the inventory, gets through; at all ports alike."""
+    (answer,) = {_is_open(port) for port in PORTS}
+    return answer
+
+
+def _is_open(port: int) -> bool:
     try:
-        socket.create_connection(SERVER, 5).close()
+        socket.create_connection((SERVER, port), 5).close()
     except ConnectionRefusedError:
         return False
     return True

@@ -32,13 +32,13 @@ def test_every_host_of_the_inventory_and_who_is_named_are_let_in(tmp_path: Path)
     said = rules(tmp_path, "gearman_firewall_allow: [10.1.2.3/16, 192.0.2.7, 'fd01::/64']")
     assert "elements = { 10.0.0.2, 10.0.0.3, 10.1.0.0/16, 192.0.2.7 }" in said
     assert "elements = { fd00::3, fd01::/64 }" in said
-    assert "tcp dport != 4730 accept" in said
+    assert "tcp dport != { 4730, 9418 } accept" in said
 
 
 def test_a_set_without_addresses_stays_empty(tmp_path: Path) -> None:
-    said = rules(tmp_path, "gearman_port: 7003", other="10.0.0.9")
+    said = rules(tmp_path, "gearman_port: 7003, gearman_metrics_port: 0", other="10.0.0.9")
     assert said.count("elements") == 1
-    assert "tcp dport != 7003 accept" in said
+    assert "tcp dport != { 7003 } accept" in said
 
 
 def test_what_cannot_be_an_address_is_told_with_its_place(tmp_path: Path) -> None:

@@ -166,6 +166,14 @@ def test_what_is_not_an_address_is_refused(start: Start) -> None:
     assert re.search(r"--metrics-listen: '127.0.0.1:x' is not a server: 'x' is not a port", said)
 
 
+@pytest.mark.parametrize("address", ["192.0.2.7", "[2001:db8::7]"])
+def test_an_address_that_comes_later_holds_up_no_jobs(
+    start: Start, connect: Connect, address: str
+) -> None:
+    server = start("--metrics-listen", f"{address}:9418")
+    assert connect(server.listening()).ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
+
+
 def test_too_many_connections_are_closed_and_jobs_go_on(start: Start, connect: Connect) -> None:
     server, port = with_metrics(start)
     with contextlib.ExitStack() as opened:

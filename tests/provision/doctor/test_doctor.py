@@ -43,6 +43,7 @@ RUNS = {
     "result": "success",
     "outdated": None,
 }
+LISTENS = {"pid": 9, "command": "gearmand", "unit": "gearmand.service"}
 RIGHT = ClockOffset(0, 0.001)
 HOST = {
     "os": {"PRETTY_NAME": "Debian"},
@@ -69,11 +70,8 @@ def well(host: str) -> dict[Question, Any]:
             "damaged": {},
             "kept": {RELEASE.id: {"at": 0, "bad": None}},
         },
-        ("port", "198.18.10.247", "4730"): {
-            "pid": 9,
-            "command": "gearmand",
-            "unit": "gearmand.service",
-        },
+        ("port", "198.18.10.247", "4730"): LISTENS,
+        ("port", "198.18.10.247", "9418"): LISTENS,
         ("server", "198.18.10.247", "4730"): {
             "problem": None,
             "detail": "",

@@ -351,8 +351,17 @@ def test_a_rewritten_text_shows_how_it_differs() -> None:
     ]
 
 
+SERVER_OPTIONS: dict[str, Any] = {
+    "address": "10.0.0.7",
+    "memory": "1G",
+    "durable": True,
+    "ca": "",
+    "metrics_port": 9418,
+}
+
+
 def test_a_process_tells_by_its_digest_that_its_unit_file_changed() -> None:
-    options = {"address": "10.0.0.7", "memory": "1G", "durable": True, "ca": "", "user": "app"}
+    options = {**SERVER_OPTIONS, "user": "app"}
     one = unit_file("gearmand.service", RELEASE, port=4730, **options)
     other = unit_file("gearmand.service", RELEASE, port=4731, **options)
     assert one.config != other.config
@@ -360,7 +369,7 @@ def test_a_process_tells_by_its_digest_that_its_unit_file_changed() -> None:
 
 
 def test_a_unit_file_of_an_earlier_release_runs_as_the_account_of_today() -> None:
-    options = {"address": "10.0.0.7", "memory": "1G", "durable": True, "ca": "", "port": 4730}
+    options = {**SERVER_OPTIONS, "port": 4730}
     old = unit_file("gearmand.service", RELEASE, user="old", **options)
     restored = unit_file("gearmand.service", RELEASE, user="new", **options).with_text(
         old.content.decode()
