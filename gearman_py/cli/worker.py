@@ -28,7 +28,7 @@ from gearman_py.cli.common import (
 )
 from gearman_py.cli.run_command import run_command
 from gearman_py.config import as_words, read_table
-from gearman_py.functions import BUNDLED, load
+from gearman_py.functions import BUNDLED, load_function
 from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.worker import reload
 from gearman_py.worker.worker import Worker
@@ -162,7 +162,7 @@ def _add_bundled(parser: ArgumentParser, worker: Worker, name: str) -> None:
         hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(BUNDLED)}"
         parser.error(f"unknown bundled function {name!r}; {hint}")
     try:
-        worker.add_function(name, load(name), workload=True)
+        worker.add_function(name, load_function(name), workload=True)
     except ImportError as error:
         parser.error(f"{name} cannot be served here: {error}; install gearman_py[{name}]")
 

@@ -1,9 +1,9 @@
-"""The bundled functions, by name. Each is plain: bytes in, bytes out, nothing of Gearman in it."""
+"""The bundled functions, by name. Each is plain: bytes in, bytes out, without any Gearman."""
 
 from collections.abc import Callable
 from importlib import import_module
 
-# As module:function, and imported only when asked for: resize needs an image library.
+# As module:function, imported only when used: resize needs an image library.
 BUNDLED = {
     "resize": "gearman_py.functions.resize:resize",
     "reverse": "gearman_py.functions.reverse:reverse",
@@ -11,8 +11,8 @@ BUNDLED = {
 }
 
 
-def load(name: str) -> Callable[[bytes], bytes]:
-    """The bundled function called ``name``. Raises KeyError, or ImportError for what it needs."""
+def load_function(name: str) -> Callable[[bytes], bytes]:
+    """The bundled function ``name``. Raises KeyError, or ImportError for a missing library."""
     module, _, attribute = BUNDLED[name].partition(":")
     function: Callable[[bytes], bytes] = getattr(import_module(module), attribute)
     return function

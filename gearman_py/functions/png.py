@@ -1,4 +1,4 @@
-"""A PNG's chunks: those that make the picture, and what they say about its colours."""
+"""The chunks of a PNG: which of them make the picture, and what they say about its colours."""
 
 import zlib
 from collections.abc import Iterator
@@ -13,15 +13,15 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 from gearman_py.functions.limits import MOST_PIECES
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
-LEVEL = 3  # of compression: three times as fast as the default, a few percent larger
-# How the colours are meant. These go on to the smaller picture; of the other chunks that a
-# viewer may leave out only transparency, the profile and the orientation are read.
-_COLOURS = frozenset({b"cHRM", b"cICP", b"gAMA", b"sRGB"})
-_TEXT_AND_THE_LIKE = 0x20  # this bit of a chunk's first letter: the picture is whole without it
+COMPRESSION_LEVEL = 3  # of compression: three times as fast as the default, a few percent larger
+# The colour space. These chunks are copied to the smaller picture; of the other ancillary chunks
+# only transparency, the profile and the orientation are read.
+_COLOR_CHUNKS = frozenset({b"cHRM", b"cICP", b"gAMA", b"sRGB"})
+_ANCILLARY_BIT = 0x20  # of a chunk's first letter: the picture can be shown without it
 # Pillow's names for the high and the low byte of 16 bits.
-_HALVES = {"L": ("B", ""), "RGB": ("B", "L")}
-_LOOKS_THE_SAME = 2.55  # root mean square of levels of 255: 40 dB
-_CLUSTERED_PIXELS = 1_000_000
+_HALF_MODES = {"L": ("B", ""), "RGB": ("B", "L")}
+_LARGEST_COLOR_ERROR = 2.55  # root mean square of levels of 255: 40 dB
+_MOST_CLUSTERED_PIXELS = 1_000_000
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of each colour type
 # Column and row of the first pixel of each pass of an interlaced picture, and their steps.
 _PASSES = (
@@ -31,8 +31,8 @@ _PASSES = (
 
 
 @dataclass
-class Chunks:
-    """A PNG taken apart."""
+class PngChunks:
+    """A PNG, split."""
 
     picture: bytes = MAGIC  # the file without the chunks that are not read
     profile: bytes | None = None
@@ -40,18 +40,18 @@ class Chunks:
     pixels: list[memoryview] = field(default_factory=list)  # compressed
 
 
-def read(workload: bytes, most_profile: int) -> Chunks:
-    """Take a PNG apart; text is skipped unread.
+def read_chunks(workload: bytes, most_profile: int) -> PngChunks:
+    """Split a PNG into its chunks; text is skipped unread.
 
-    A profile of more than ``most_profile`` bytes is left out, and so is one that cannot be
-    read. Raises ValueError if a chunk that makes the picture is not there as it was written.
+    A profile of more than ``most_profile`` bytes is dropped, and so is one that cannot be
+    read. Raises ValueError if a chunk that makes the picture is missing or damaged.
     """
-    found, pieces = Chunks(), [memoryview(MAGIC)]
+    found, pieces = PngChunks(), [memoryview(MAGIC)]
     needs_palette = workload[25:26] == b"\3"
-    for number, (kind, chunk, intact) in enumerate(_chunks(workload)):
+    for number, (kind, chunk, intact) in enumerate(_iterate_chunks(workload)):
         if number > MOST_PIECES:
             raise ValueError(f"it has more than {MOST_PIECES} chunks")
-        if not kind[0] & _TEXT_AND_THE_LIKE or kind == b"tRNS":
+        if not kind[0] & _ANCILLARY_BIT or kind == b"tRNS":
             if not intact:
                 raise ValueError(f"wrong checksum of chunk {kind!r}")
             pieces.append(chunk)
@@ -62,10 +62,10 @@ def read(workload: bytes, most_profile: int) -> Chunks:
         elif not intact:
             continue
         elif kind == b"iCCP":
-            found.profile = _profile(bytes(chunk[8:-4]), most_profile)
+            found.profile = _inflate_profile(bytes(chunk[8:-4]), most_profile)
         elif kind == b"eXIf":
             pieces.insert(2, chunk)  # before the pixels: Pillow would decode them to find it
-        elif kind in _COLOURS:
+        elif kind in _COLOR_CHUNKS:
             found.colours.add(kind, bytes(chunk[8:-4]))
     if needs_palette:
         raise ValueError("its palette is missing")
@@ -73,7 +73,7 @@ def read(workload: bytes, most_profile: int) -> Chunks:
     return found
 
 
-def require_all_rows(picture: PngImageFile, chunks: Chunks) -> None:
+def require_all_rows(picture: PngImageFile, chunks: PngChunks) -> None:
     """Raises ValueError if rows of pixels are missing at the end; Pillow leaves them black."""
     width, height = picture.size
     last_rows = picture.crop((0, max(0, height - 2), width, height)).tobytes()
@@ -99,8 +99,8 @@ def _inflated_size(pieces: list[memoryview], enough: int) -> int:
     return size + len(decoder.flush())
 
 
-def _chunks(workload: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:
-    """Each chunk's kind, the chunk, and whether its checksum is right."""
+def _iterate_chunks(workload: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:
+    """Each chunk's type, the chunk, and whether its checksum is right."""
     view, at, kind = memoryview(workload), len(MAGIC), b""
     while kind != b"IEND":
         end = at + 8 + int.from_bytes(view[at : at + 4])
@@ -112,7 +112,7 @@ def _chunks(workload: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:
         at = end + 4
 
 
-def _profile(body: bytes, most: int) -> bytes | None:
+def _inflate_profile(body: bytes, most: int) -> bytes | None:
     _, _, rest = body.partition(b"\0")
     decoder = zlib.decompressobj()
     try:
@@ -131,7 +131,7 @@ def opaque_but_for_one_colour(picture: PngImageFile, data: bytes) -> Image | Non
     if data[24] != 16 or key is None:
         return None
     bands, key = ("L", (key,)) if isinstance(key, int) else ("RGB", key)
-    high, low = (_decode(data, bands, f"{bands};16{half}") for half in _HALVES[bands])
+    high, low = (_decode_as(data, bands, f"{bands};16{half}") for half in _HALF_MODES[bands])
     opaque = new("L", high.size, 0)
     for shift, half in ((8, high), (0, low)):
         for band, level in zip(half.split(), key, strict=True):
@@ -140,7 +140,7 @@ def opaque_but_for_one_colour(picture: PngImageFile, data: bytes) -> Image | Non
     return merge(bands + "A", (*high.split(), opaque))
 
 
-def _decode(data: bytes, mode: str, raw: str) -> Image:
+def _decode_as(data: bytes, mode: str, raw: str) -> Image:
     picture = PngImageFile(BytesIO(data))
     picture._mode = mode
     picture.tile = [tile._replace(args=raw) for tile in picture.tile]
@@ -155,28 +155,28 @@ def scale_transparency(picture: PngImageFile, data: bytes) -> None:
         picture.info["transparency"] = key * 255 // (2**bits - 1)
 
 
-def save(image: Image, palette: bool, **options: Any) -> bytes:
-    """The file; with a palette if the source had one, this looks the same and is smaller."""
+def save_smallest(image: Image, palette: bool, **options: Any) -> bytes:
+    """The file; with a palette if the source had one and this looks the same and is smaller."""
     few = _with_palette(image) if palette else None
-    return min((_saved(each, options) for each in (image, few) if each), key=len)
+    return min((_save_png(each, options) for each in (image, few) if each), key=len)
 
 
-def _saved(image: Image, options: dict[str, Any]) -> bytes:
+def _save_png(image: Image, options: dict[str, Any]) -> bytes:
     out = BytesIO()
-    image.save(out, "PNG", compress_level=LEVEL, **options)
+    image.save(out, "PNG", compress_level=COMPRESSION_LEVEL, **options)
     return out.getvalue()
 
 
 def _with_palette(image: Image) -> Image | None:
     few = image.quantize(256, Quantize.FASTOCTREE, dither=Dither.NONE)
-    error, pixels = _error(image, few), image.width * image.height
-    small = image.mode == "RGB" and pixels <= _CLUSTERED_PIXELS
-    if _LOOKS_THE_SAME < error <= 2 * _LOOKS_THE_SAME and small:
+    error, pixels = _color_error(image, few), image.width * image.height
+    small = image.mode == "RGB" and pixels <= _MOST_CLUSTERED_PIXELS
+    if _LARGEST_COLOR_ERROR < error <= 2 * _LARGEST_COLOR_ERROR and small:
         # A hundred times slower, some 5 dB better; it ends once 1 pixel in 1000 changes.
         few = image.quantize(256, Quantize.MEDIANCUT, kmeans=pixels // 1000, dither=Dither.NONE)
-        error = _error(image, few)
-    return few if error <= _LOOKS_THE_SAME else None
+        error = _color_error(image, few)
+    return few if error <= _LARGEST_COLOR_ERROR else None
 
 
-def _error(image: Image, few: Image) -> float:
+def _color_error(image: Image, few: Image) -> float:
     return max(ImageStat.Stat(ImageChops.difference(image, few.convert(image.mode))).rms)

@@ -1,10 +1,10 @@
-"""What a workload is that is not a picture which resize takes, and what to do about it."""
+"""Recognizes what resize does not support, and says what to do about it."""
 
 _CONVERT = "convert it to one of these first"
-_RAW = "send the picture's own bytes"
-_FORM = f"{_RAW}, as curl --data-binary @FILE does"
+_SEND_BYTES = "send the picture's own bytes"
+_SEND_AS_BODY = f"{_SEND_BYTES}, as curl --data-binary @FILE does"
 
-# First bytes, what they are, and what helps.
+# First bytes, what they are, and what to do.
 _BEGINNINGS = (
     (b"II*\0", "a TIFF picture", _CONVERT),
     (b"MM\0*", "a TIFF picture", _CONVERT),
@@ -25,18 +25,18 @@ _BEGINNINGS = (
         for kind in range(1, 7)
         for end in (b"\n", b" ")
     ),
-    (b"<!doctype html", "an HTML page", _RAW),
-    (b"<html", "an HTML page", _RAW),
-    (b"{", "JSON", _RAW),
-    (b"PK\3\4", "a ZIP archive", _RAW),
-    (b"\x1f\x8b", "gzip data", f"{_RAW}, decompressed"),
-    (b"data:image/", "a data URL", f"{_RAW}, base64 decoded"),
-    (b"/9j/", "a JPEG picture in base64", f"{_RAW}, base64 decoded"),
-    (b"iVBORw0KGgo", "a PNG picture in base64", f"{_RAW}, base64 decoded"),
-    (b"UklGR", "a WebP picture in base64", f"{_RAW}, base64 decoded"),
-    (b"R0lGOD", "a GIF picture in base64", f"{_RAW}, base64 decoded"),
+    (b"<!doctype html", "an HTML page", _SEND_BYTES),
+    (b"<html", "an HTML page", _SEND_BYTES),
+    (b"{", "JSON", _SEND_BYTES),
+    (b"PK\3\4", "a ZIP archive", _SEND_BYTES),
+    (b"\x1f\x8b", "gzip data", f"{_SEND_BYTES}, decompressed"),
+    (b"data:image/", "a data URL", f"{_SEND_BYTES}, base64 decoded"),
+    (b"/9j/", "a JPEG picture in base64", f"{_SEND_BYTES}, base64 decoded"),
+    (b"iVBORw0KGgo", "a PNG picture in base64", f"{_SEND_BYTES}, base64 decoded"),
+    (b"UklGR", "a WebP picture in base64", f"{_SEND_BYTES}, base64 decoded"),
+    (b"R0lGOD", "a GIF picture in base64", f"{_SEND_BYTES}, base64 decoded"),
 )
-# Brands of files that are made of boxes, as MP4 is: ISO/IEC 14496-12.
+# Brands of files that consist of boxes, like MP4: ISO/IEC 14496-12.
 _BRANDS = {
     **dict.fromkeys((b"avif", b"avis"), "an AVIF picture"),
     **dict.fromkeys(
@@ -46,12 +46,12 @@ _BRANDS = {
 }
 
 
-def describe(workload: bytes) -> str:
-    """What the workload is and what to do, to be put behind a message; may be empty."""
+def describe_kind(workload: bytes) -> str:
+    """What the workload is and what to do, to be appended to a message; may be empty."""
     if workload[4:8] == b"ftyp":
-        return f": they are {_brand(workload)}; {_CONVERT}"
+        return f": they are {_box_brand(workload)}; {_CONVERT}"
     if workload.startswith(b"--") and b"form-data" in workload[:1000].lower():
-        return f": they are a form upload (multipart/form-data); {_FORM}"
+        return f": they are a form upload (multipart/form-data); {_SEND_AS_BODY}"
     start = workload[:200].lstrip(b" \t\r\n\xef\xbb\xbf")
     if b"<svg" in start:
         start = b"<svg"
@@ -63,11 +63,11 @@ def describe(workload: bytes) -> str:
     return ""
 
 
-def _brand(workload: bytes) -> str:
+def _box_brand(workload: bytes) -> str:
     size = min(int.from_bytes(workload[:4]), 200)
     brands = [workload[8:12], *(workload[at : at + 4] for at in range(16, size, 4))]
-    # mif1 says little: AVIF and HEIC files both claim it, so the other brands are asked first.
+    # mif1 says little: AVIF and HEIC files both claim it, so the other brands are tried first.
     for brand in sorted(brands, key=lambda brand: brand in (b"mif1", b"msf1")):
         if brand in _BRANDS:
             return _BRANDS[brand]
-    return "a film or another file of boxes (ftyp)"
+    return "a video or another container (ftyp)"

@@ -1,9 +1,9 @@
 """A WebP picture decoded at a smaller scale, by the libwebp that Pillow brings.
 
-Pillow decodes WebP as a film, at full scale: 16 bytes a pixel, slower than the tutorial's
-PHP. libwebp itself can scale while it decodes, and then needs memory for the result. These
-are the four calls which that takes, with the structures of <webp/decode.h>; libwebp checks their
-version, and what it does not know or cannot do is left to Pillow.
+Pillow decodes WebP as an animation, at full scale: 16 bytes a pixel, slower than the tutorial's
+PHP. libwebp itself can scale while it decodes, and then needs memory only for the result. These
+are the four calls for that, with the structures of <webp/decode.h>; libwebp checks their version,
+and what it does not support is left to Pillow.
 """
 
 from ctypes import (
@@ -22,7 +22,7 @@ from functools import cache
 
 from PIL import Image, _webp
 
-_VERSION = 0x0209  # WEBP_DECODER_ABI_VERSION; libwebp refuses another first byte
+_ABI_VERSION = 0x0209  # WEBP_DECODER_ABI_VERSION; libwebp refuses another first byte
 # Pillow's name of a mode, and libwebp's number. Alpha is multiplied in, so that no colour of
 # a transparent pixel is seen beside it.
 _OPAQUE, _ALPHA = ("RGB", 0), ("RGBa", 7)
@@ -73,8 +73,8 @@ class _Config(Structure):
 
 
 @cache
-def _library() -> CDLL | None:
-    """libwebp, found as what Pillow's module is linked with, whatever its file is called."""
+def _load_libwebp() -> CDLL | None:
+    """The libwebp that Pillow's module is linked with, whatever its file is called."""
     try:
         library = CDLL(_webp.__file__)
         library.WebPDecode.argtypes = [c_char_p, c_size_t, POINTER(_Config)]
@@ -87,13 +87,13 @@ def _library() -> CDLL | None:
     return library
 
 
-class Scaler:
+class WebPScaler:
     """Decodes one picture at any size."""
 
     def __init__(self, library: CDLL, workload: bytes, config: _Config) -> None:
         self._library, self._workload, self._config = library, workload, config
 
-    def decode(self, size: tuple[int, int]) -> Image.Image:
+    def decode_at(self, size: tuple[int, int]) -> Image.Image:
         """All of it at this size, RGB or RGBa. Raises ValueError if it is broken."""
         config = self._config
         mode, config.output.colorspace = _ALPHA if config.input.has_alpha else _OPAQUE
@@ -110,12 +110,12 @@ class Scaler:
             self._library.WebPFreeDecBuffer(byref(config.output))
 
 
-def scaler(workload: bytes) -> Scaler | None:
-    """What decodes this WebP file; None if it is animated, or no libwebp is found that can."""
+def find_scaler(workload: bytes) -> WebPScaler | None:
+    """A decoder of this WebP file; None if it is animated, or if no suitable libwebp is found."""
     config = _Config()
-    library = _library()
-    if library is None or not library.WebPInitDecoderConfigInternal(byref(config), _VERSION):
+    library = _load_libwebp()
+    if library is None or not library.WebPInitDecoderConfigInternal(byref(config), _ABI_VERSION):
         return None
     features = byref(config.input)
-    unknown = library.WebPGetFeaturesInternal(workload, len(workload), features, _VERSION)
-    return None if unknown or config.input.has_animation else Scaler(library, workload, config)
+    unknown = library.WebPGetFeaturesInternal(workload, len(workload), features, _ABI_VERSION)
+    return None if unknown or config.input.has_animation else WebPScaler(library, workload, config)

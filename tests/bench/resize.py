@@ -24,7 +24,7 @@ from time import perf_counter
 from PIL import Image, ImageChops, ImageStat
 from PIL.Image import Resampling
 
-from gearman_py.functions.resize import fit, resize
+from gearman_py.functions.resize import fit_size, resize
 
 QUALITY = 85
 ROUNDS = 7
@@ -126,7 +126,7 @@ def php(folder: Path) -> Iterator[Job]:
 
 
 def compare(name: str, picture: Image.Image, workload: bytes, theirs: Job) -> None:
-    wanted = picture.convert("RGB").resize(fit(*picture.size), Resampling.LANCZOS)
+    wanted = picture.convert("RGB").resize(fit_size(*picture.size), Resampling.LANCZOS)
     taken: dict[Job, list[float]] = {ours: [], theirs: []}
     answers: dict[Job, bytes] = {}
     for _ in range(ROUNDS):

@@ -5,14 +5,16 @@ import subprocess
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gearman_py.functions import BUNDLED, load
+from gearman_py.functions import BUNDLED, load_function
 from gearman_py.functions.reverse import reverse
 from gearman_py.functions.wc import wc
 from tests.properties import depth
 
 
 def test_every_bundled_name_loads() -> None:
-    assert {name: load(name).__name__ for name in BUNDLED} == {name: name for name in BUNDLED}
+    assert {name: load_function(name).__name__ for name in BUNDLED} == {
+        name: name for name in BUNDLED
+    }
 
 
 @given(st.binary())

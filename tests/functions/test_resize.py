@@ -13,7 +13,7 @@ from PIL import Image, ImageChops, ImageCms, ImageOps, ImageStat
 from PIL.Image import Resampling
 
 from gearman_py.functions import webp
-from gearman_py.functions.resize import fit, resize
+from gearman_py.functions.resize import fit_size, resize
 from provision.lab import programs as local
 from tasks import PEERS
 from tests.bench.resize import php
@@ -58,7 +58,7 @@ def test_resize_gives_back_what_fits_byte_for_byte() -> None:
 
 @given(st.integers(1, 20000), st.integers(1, 20000))
 def test_a_fitting_size_keeps_the_aspect(width: int, height: int) -> None:
-    new_width, new_height = fit(width, height)
+    new_width, new_height = fit_size(width, height)
     assert new_height <= 600
     assert abs(new_width * height - new_height * width) <= max(width, height)
 
@@ -136,7 +136,7 @@ def test_a_picture_is_shown_upright(form: str, turn: int) -> None:
     whole = saved(painting((1200, 900)), form, exif=exif)
     small = opened(resize(whole))
     upright = ImageOps.exif_transpose(opened(whole))
-    assert distance(small, upright.resize(fit(*upright.size))) < 3
+    assert distance(small, upright.resize(fit_size(*upright.size))) < 3
     assert 0x0112 not in small.getexif()
 
 
@@ -173,9 +173,9 @@ def test_a_photograph_with_a_second_one_behind_it_is_a_jpeg() -> None:
 
 def test_webp_is_the_same_where_libwebp_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = saved(painting((900, 3000)), "WEBP")
-    assert webp.scaler(whole)
+    assert webp.find_scaler(whole)
     scaled = opened(resize(whole))
-    monkeypatch.setattr(webp, "_library", lambda: None)
+    monkeypatch.setattr(webp, "_load_libwebp", lambda: None)
     assert distance(scaled, opened(resize(whole))) < 2
 
 
