@@ -19,6 +19,10 @@ READ = [
     *(ROOT / "templates").iterdir(),
     *(ROOT / "packages").glob("*.py"),
     *(path for path in (ROOT / "packages" / "debian").iterdir() if path.is_file()),
+    *(ROOT / "gearman_py" / "worker").glob("*.py"),
+    *(ROOT / "gearman_py" / "functions").glob("*.py"),
+    *(ROOT / "tests" / "worker").glob("*.py"),
+    *(ROOT / "tests" / "functions").glob("*.py"),
     ROOT / "tasks.py",
     ROOT / "README.md",
     *(
@@ -26,7 +30,7 @@ READ = [
         for page in (
             *("README", "connecting", "contributing", "distributions", "doctor", "faults"),
             *("firewall", "inventory", "operator", "own-workers", "protocol", "third-party", "tls"),
-            *("packages", "upgrades"),
+            *("packages", "resize", "upgrades", "worker-author"),
         )
     ),
 ]

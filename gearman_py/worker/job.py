@@ -1,4 +1,4 @@
-"""A job as the function that does it sees it, and the ways out of that function."""
+"""A job as its function sees it, and the exceptions that leave that function."""
 
 import logging
 from collections.abc import Callable, MutableMapping
@@ -17,18 +17,18 @@ _log = logging.getLogger("gearman_py.worker")
 
 
 class Failed(Exception):
-    """Raised by WorkerJob.fail() to leave the function; without arguments it says nothing."""
+    """Raised by WorkerJob.fail() to leave the function; without arguments it gives no reason."""
 
 
 class Requeue(Exception):
     """Raise it to give the job back to its server: any worker, this one too, may take it later.
 
-    The server counts it as a try (its --job-retries); nothing is sent to the client.
+    The server counts it as an attempt (--job-retries); nothing is sent to the client.
     """
 
 
 class TimeLimit(Exception):
-    """Raised inside a plain function when its ``soft_timeout`` is over: end now, or be killed."""
+    """Raised inside a plain function when its ``soft_timeout`` is over: it has to end soon."""
 
 
 How = Literal["complete", "failed", "given back"]
@@ -39,16 +39,16 @@ class Outcome(NamedTuple):
 
     how: How
     why: str
-    """What its client is told of a failure; else empty."""
+    """The reason of a failure, as its client is told; otherwise empty."""
     seconds: float
-    """How long it took here, its retries included."""
+    """How long it took in this worker, retries included."""
 
 
 class WorkerJob:
-    """What a function is given: the workload, and the ways to speak of it while it runs.
+    """The argument of a function: the workload, and what can be sent while the job runs.
 
     What a function returns is the result. What it raises reaches the client as one line,
-    ``Type: text``; fail() ends the job with a text of its own, Requeue gives it back.
+    ``Type: text``; fail() ends the job with another text, Requeue gives it back.
     """
 
     attempt = 1
@@ -73,7 +73,7 @@ class WorkerJob:
 
     @property
     def value(self) -> Any:
-        """The workload as the worker's serializer reads it; its ValueError if it cannot."""
+        """The workload, read by the worker's serializer. Raises its ValueError if it is invalid."""
         return self.workload if self._serializer is None else self._serializer.loads(self.workload)
 
     @property
@@ -86,18 +86,18 @@ class WorkerJob:
         return _JobLog(_log, facts)
 
     def send_data(self, data: Data) -> None:
-        """Send a part of the result now. From any thread; waits while the server is slow.
+        """Send a part of the result now, from any thread; waits while the server is slow.
 
         Raises ValueError for more than the worker's ``max_packet``, here and in send_warning().
         """
         self._send_bytes(Packet.WORK_DATA, data)
 
     def send_warning(self, data: Data) -> None:
-        """Warn the client; the job goes on."""
+        """Send the client a warning; the job continues."""
         self._send_bytes(Packet.WORK_WARNING, data)
 
     def send_status(self, numerator: int, denominator: int) -> None:
-        """Say how far the job is: ``numerator`` of ``denominator``, in any measure."""
+        """Report progress: ``numerator`` of ``denominator``, in any unit."""
         self._send(Packet.WORK_STATUS, b"%d" % numerator, b"%d" % denominator)
 
     def fail(self, text: str | None = None) -> NoReturn:
@@ -127,7 +127,7 @@ class _JobLog(logging.LoggerAdapter[logging.Logger]):
 
 
 def as_bytes(data: Data | None) -> bytes:
-    """What a function hands over, as it goes on the wire: text is UTF-8, None is empty."""
+    """A function's result as it goes on the wire: text as UTF-8, None as empty."""
     if data is None:
         return b""
     if isinstance(data, str):

@@ -28,7 +28,7 @@ _READY_TIMEOUT = 60.0  # seconds for a successor to be registered
 
 
 class ReloadFailed(Exception):
-    """There is no successor; the message says why. The old worker continues."""
+    """The successor did not come up; the message says why. The old worker continues."""
 
 
 def program_command() -> list[str]:
@@ -145,7 +145,7 @@ class Predecessor:
             pass
 
 
-# Asking for a reload from another process, and hearing how it went.
+# Requesting a reload from another process, and learning its outcome.
 
 
 def request_reload(pid: int) -> str | None:

@@ -1,4 +1,4 @@
-"""What makes no sense is refused where it is written, not by the first job."""
+"""Invalid declarations are refused where they are written, not by the first job."""
 
 import asyncio
 import functools
@@ -40,7 +40,7 @@ from gearman_py.testing import Server, running
         ({"retry_on": int}, "retry_on contains <class 'int'>, which is not an exception class"),
     ],
 )
-def test_an_option_of_a_function_that_makes_no_sense(options: Any, message: str) -> None:
+def test_an_invalid_option_of_a_function(options: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         Worker("localhost").add_function("f", lambda job: None, **options)
 
@@ -98,7 +98,7 @@ def test_a_prefix_that_cannot_be_sent() -> None:
         Worker("localhost", prefix="a\0b")
 
 
-def test_what_is_no_function() -> None:
+def test_what_is_not_a_function() -> None:
     worker: Any = Worker("localhost")
     for declare in (worker.on_startup, worker.on_shutdown, worker.on_outcome, worker.around):
         with pytest.raises(TypeError, match="7 is not a function"):
@@ -164,7 +164,7 @@ def test_a_list_of_errors_to_try_again_after(
         assert gearman_client.do("listed") == gearman_client.do("alone") == b"attempt 2"
 
 
-def test_a_context_manager_that_fails_to_begin_fails_the_job(
+def test_a_context_manager_that_fails_to_start_fails_the_job(
     gearman_server: Server, gearman_client: Client
 ) -> None:
     worker = Worker(gearman_server.address)

@@ -260,7 +260,7 @@ def test_an_async_function_over_its_limit_is_cancelled(jobs: Jobs) -> None:
     assert cancelled.is_set()
 
 
-def test_a_timeout_of_the_functions_own_is_no_time_limit(jobs: Jobs) -> None:
+def test_a_timeout_raised_by_the_function_is_not_its_time_limit(jobs: Jobs) -> None:
     worker = Worker(jobs.address)
 
     @worker.function("late", timeout=30)

@@ -1,4 +1,4 @@
-"""What runs around jobs and hears of them, and what becomes of a job when that goes wrong."""
+"""Hooks and context managers around jobs, and what happens to a job when one of them fails."""
 
 import asyncio
 import json

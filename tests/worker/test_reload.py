@@ -113,7 +113,7 @@ def test_a_plain_signal_does_the_same(gearmand: Any, worker: Program, until: Any
         assert client.do("version") == b"two"
 
 
-def test_a_job_in_hand_is_finished_by_the_old_worker(
+def test_a_running_job_is_finished_by_the_old_worker(
     gearmand: Any, worker: Program, until: Any, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -192,7 +192,7 @@ def test_systemd_is_told_of_the_new_process_before_the_old_one_leaves(
             program.process.wait()
 
 
-def test_nobody_to_reload_is_said(run: Any) -> None:
+def test_a_process_that_does_not_exist_cannot_be_reloaded(run: Any) -> None:
     done = run("worker", "--reload", "4194303")
     assert done.returncode == 1
     assert done.stderr == b"gearman-worker: reload failed: there is no process 4194303\n"
