@@ -186,7 +186,7 @@ def test_other_metadata_goes() -> None:
     [
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC picture; convert it"),
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif", "an AVIF picture; convert it"),
-        (b"\0\0\0\x14ftypisom\0\0\0\0isom", "a film or another file"),
+        (b"\0\0\0\x14ftypisom\0\0\0\0isom", "a video or another container"),
         (
             b"--X\r\nContent-Disposition: form-data; name=f\r\n\r\n\xff\xd8",
             "form upload.*--data-bin",

@@ -195,7 +195,7 @@ def test_systemd_is_told_of_the_new_process_before_the_old_one_leaves(
 def test_a_process_that_does_not_exist_cannot_be_reloaded(run: Any) -> None:
     done = run("worker", "--reload", "4194303")
     assert done.returncode == 1
-    assert done.stderr == b"gearman-worker: reload failed: there is no process 4194303\n"
+    assert done.stderr == b"gearman-worker: reload failed: process 4194303 does not exist\n"
 
 
 @pytest.mark.timeout(600)
