@@ -23,6 +23,7 @@ READ = [
     *(ROOT / "gearman_py" / "functions").glob("*.py"),
     *(ROOT / "tests" / "worker").glob("*.py"),
     *(ROOT / "tests" / "functions").glob("*.py"),
+    *(ROOT / "examples" / "containers").iterdir(),
     ROOT / "tasks.py",
     ROOT / "README.md",
     *(
@@ -30,7 +31,7 @@ READ = [
         for page in (
             *("README", "connecting", "contributing", "distributions", "doctor", "faults"),
             *("firewall", "inventory", "operator", "own-workers", "protocol", "third-party", "tls"),
-            *("packages", "resize", "upgrades", "worker-author"),
+            *("containers", "packages", "resize", "upgrades", "worker-author"),
         )
     ),
 ]
