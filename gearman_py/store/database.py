@@ -88,9 +88,10 @@ class Database(Protocol):
         """All there are."""
 
     def take(self, beat: Beat, other: Shelf) -> bool:
-        """Beat, and keep all shelves that the other run keeps unless it has beaten since.
+        """Beat, and keep ``other`` and all shelves that its run keeps, unless it has beaten since.
 
-        False, and nothing done: the beat does not fit.
+        Its keeper must be itself, or a shelf that does not exist. False, and nothing done: the beat
+        does not fit.
         """
 
     def read(self, shelf: int, after: int | None, limit: int) -> list[Record]:

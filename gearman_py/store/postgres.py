@@ -67,8 +67,10 @@ _BEAT = """
 _TAKE = """
     WITH dead AS (
         SELECT number FROM {shelves}
-        WHERE number = %(number)s AND keeper = %(number)s AND beats = %(beats)s FOR UPDATE
-    ) UPDATE {shelves} SET keeper = %(mine)s WHERE keeper IN (SELECT number FROM dead)
+        WHERE number = %(number)s AND keeper = %(keeper)s AND beats = %(beats)s
+        AND (keeper = number OR keeper NOT IN (SELECT number FROM {shelves})) FOR UPDATE
+    ) UPDATE {shelves} SET keeper = %(mine)s
+    WHERE number IN (SELECT number FROM dead) OR keeper IN (SELECT number FROM dead)
 """
 _INSERT = """
     INSERT INTO {jobs} SELECT %b, * FROM unnest(%b::bigint[], %b::bytea[], %b::bytea[],
@@ -153,10 +155,11 @@ class Postgres:
         return [Weakness(text, bearable=True) for text in texts]
 
     def enrol(self, prefix: bytes) -> int:
-        add = "INSERT INTO {shelves} (prefix, keeper, beats, ended) VALUES (%s, 0, 0, false)"
         number: int
-        [(number,)] = self._ask(add + " RETURNING number", [prefix])
-        self._ask("UPDATE {shelves} SET keeper = number WHERE number = %s", [number])
+        with self._connection.transaction():  # nobody may see a shelf without a keeper
+            add = "INSERT INTO {shelves} (prefix, keeper, beats, ended) VALUES (%s, 0, 0, false)"
+            [(number,)] = self._ask(add + " RETURNING number", [prefix])
+            self._ask("UPDATE {shelves} SET keeper = number WHERE number = %s", [number])
         return number
 
     def write(self, beat: Beat, rows: Rows) -> bool:
@@ -192,8 +195,7 @@ class Postgres:
         try:
             with self._connection.transaction():
                 self._connection.execute(self._sql(_BEAT), beat._asdict())
-                about = {"mine": beat.shelf, "number": other.number, "beats": other.beats}
-                self._connection.execute(self._sql(_TAKE), about)
+                self._connection.execute(self._sql(_TAKE), other._asdict() | {"mine": beat.shelf})
         except self._psycopg.errors.DivisionByZero:
             return False
         except self._psycopg.Error as error:

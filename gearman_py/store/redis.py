@@ -82,9 +82,11 @@ _TAKE = (
     _ROOM
     + _BEAT
     + """
-local number, beats = ARGV[5], ARGV[6]
+local number, keeper, beats = ARGV[5], ARGV[6], ARGV[7]
 there = redis.call('HMGET', base .. 'shelf:' .. number, 'keeper', 'beats')
-if there[1] ~= number or there[2] ~= beats then return 1 end
+if there[1] ~= keeper or there[2] ~= beats then return 1 end
+if keeper ~= number and redis.call('EXISTS', base .. 'shelf:' .. keeper) == 1 then return 1 end
+redis.call('HSET', base .. 'shelf:' .. number, 'keeper', mine)
 for _, shelf in ipairs(redis.call('SMEMBERS', base .. 'shelves')) do
     local key = base .. 'shelf:' .. shelf
     if redis.call('HGET', key, 'keeper') == number then redis.call('HSET', key, 'keeper', mine) end
@@ -224,7 +226,7 @@ class Redis:
         return found
 
     def take(self, beat: Beat, other: Shelf) -> bool:
-        return bool(self._run(_TAKE, *beat, other.number, other.beats))
+        return bool(self._run(_TAKE, *beat, other.number, other.keeper, other.beats))
 
     def read(self, shelf: int, after: int | None, limit: int) -> list[Record]:
         if after is None:

@@ -228,12 +228,20 @@ class SharedStore:
         self._take(run for run in runs if run.number in silent or self._left(run))
 
     def _runs(self) -> list[Shelf]:
-        """The first shelves of all other runs that nobody has taken over; and ours, if new."""
+        """The first shelves of all other runs that no run has taken over; and ours, if new.
+
+        Also shelves whose keeper does not exist, as a hand or a restored table may leave them.
+        """
         shelves = self._database.shelves()
         new = [one for one in shelves if one.keeper == self._mine and one.number not in self._known]
         self._unread += new
         self._known.update(shelf.number for shelf in new)
-        return [one for one in shelves if one.keeper == one.number and one.number != self._mine]
+        numbers = {shelf.number for shelf in shelves}
+        return [
+            one
+            for one in shelves
+            if one.number != self._mine and (one.keeper == one.number or one.keeper not in numbers)
+        ]
 
     def _left(self, run: Shelf) -> bool:
         """Whether it was the one before this."""

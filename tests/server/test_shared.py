@@ -144,6 +144,28 @@ def test_job_that_ends_removes_the_record_of_no_other(serve: Start, connect: Con
     assert worker(connect(three.listening())).ask(Packet.GRAB_JOB)[1] == handles[0]
 
 
+def test_jobs_whose_keeper_does_not_exist_are_taken_over(
+    serve: Start, connect: Connect, database: Database
+) -> None:
+    server = serve()
+    client = connect(server.listening())
+    handles = {submit(client, b"%d" % number) for number in range(20)}
+    server.process.kill()
+    server.process.wait()
+    if isinstance(database, Postgres):
+        with psycopg.connect(database.where, autocommit=True) as sql:
+            sql.execute("UPDATE gearman_queue_shelf SET keeper = 4711")
+    elif isinstance(database, Redis):
+        database.connect().hset("gearman_py:shelf:1", "keeper", 4711)
+    another = serve("another")
+    another.listening()
+    await_succession(another)
+    peer = worker(connect(another.listening()))
+    found = {peer.ask(Packet.GRAB_JOB)[1] for _ in handles}
+    assert found == handles
+    assert another.log.count("took over 20 jobs") == 1
+
+
 def test_server_that_stops_leaves_its_jobs_to_the_next_start(
     serve: Start, connect: Connect
 ) -> None:
