@@ -62,12 +62,13 @@ def _unit_file(
     host: Host, inventory: Inventory, release: Release, each: Worker, instance: str
 ) -> UnitFile:
     """Of the worker alone; a plain one's is that of all plain ones, whatever their name."""
-    if each.is_plain:
+    shared = each.is_plain and each.name in SAMPLES  # others answer a ping, by their own name
+    if shared:
         arguments = f"--address {exec_word(host.name)} %i"
     else:
         arguments = " ".join(map(exec_word, _arguments(host, each, instance)))
     return unit_file(
-        TEMPLATE if each.is_plain else unit_name(instance),
+        TEMPLATE if shared else unit_name(instance),
         release,
         TEMPLATE,
         arguments=arguments,
@@ -141,7 +142,7 @@ def _address(host: Host, each: Worker, instance: str) -> str:
 def _health(
     host: Host, inventory: Inventory, release: Release, each: Worker, instance: str
 ) -> Iterator[WorkerHealth]:
-    """A bundled function does its sample job; another worker answers a ping."""
+    """A bundled function does its sample job, if it has one; another worker answers a ping."""
     first = instance == each.name  # the others would be tried with the same arguments
     ping = WorkerHealth(
         unit=unit_name(instance),
@@ -156,7 +157,7 @@ def _health(
         user=WORKER_USER,
         environment=each.environment,
     )
-    if each.kind != "functions":
+    if each.kind != "functions" or not SAMPLES.keys() >= set(each.functions):
         yield ping
         return
     prefix = f"trial@{host.name}/"

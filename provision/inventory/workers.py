@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from gearman_py.functions import BUNDLED
 from provision.errors import InventoryError
 from provision.inventory.document import Table
 from provision.inventory.host import Host
 from provision.inventory.schema import nearest_hint
 
-BUNDLED = ("reverse", "resize", "wc")
 DRAIN_TIMEOUT = 60  # seconds that gearman-worker itself waits for its jobs
 KINDS = ("command", "program")
 OWN = {  # of a kind, and of no other

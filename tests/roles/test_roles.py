@@ -10,6 +10,7 @@ from textwrap import indent
 
 import pytest
 
+from gearman_py.functions import BUNDLED
 from provision import plan
 from provision.build import Artifact
 from provision.errors import InventoryError
@@ -17,7 +18,9 @@ from provision.fleet.waves import served_functions
 from provision.inventory import load as inventory
 from provision.inventory.host import Inventory
 from provision.resources.base import Resource
+from provision.resources.health import WorkerHealth
 from provision.resources.program import Program
+from provision.resources.sample_jobs import PING, SAMPLES
 from provision.resources.unit import UnitFile
 from roles import ROLES
 from tests.provision.fake_host import FakeHost
@@ -135,6 +138,20 @@ OWN = """, gearman_workers: {
           resize: {processes: 2, instances: 2, memory: 3G, cpu: 150%, nice: 5, jit: true,
             environment: {TINT: 'a "blue" one'}, writes: [/srv/pictures], stop_timeout: 10},
           wc: }"""
+
+
+def test_a_bundled_function_without_a_sample_job_answers_a_ping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BUNDLED, "rot13", "codecs:encode")
+    hosts = HOSTS.replace("198.18.10.248}", "198.18.10.248, gearman_functions: [rot13, wc]}")
+    wanted = resources(load(tmp_path, hosts), "worker")
+    health = {each.functions: each for each in wanted if isinstance(each, WorkerHealth)}
+    assert health["rot13",].sample is PING
+    assert health["wc",].sample is SAMPLES["wc"]
+    files = {each.path: each.content for each in wanted if isinstance(each, UnitFile)}
+    text = files["/etc/systemd/system/gearman-worker@rot13.service"].decode()
+    assert f"--ping {health['rot13',].asked} rot13" in text
 
 
 def test_a_worker_of_ones_own_is_a_unit_of_its_own(tmp_path: Path) -> None:
