@@ -1,10 +1,10 @@
-"""The classes and hooks of python-gearman (gearman 2, gearman3, pygearman) over our library.
+"""The classes and hooks of python-gearman (gearman 2, gearman3, pygearman) on top of gearman_py.
 
 from gearman_py import compat as gearman
 
-is the whole migration; ``gearman.errors``, ``gearman.job``, ``gearman.constants`` and the others
-that programs import are here under the same names. Code that cannot be edited is served by
-``install()``. What is different from pygearman 0.2.6 is listed in docs/coming-from.md.
+is all it takes to migrate; ``gearman.errors``, ``gearman.job``, ``gearman.constants`` and the other
+modules have the same names. For code that cannot be edited there is ``install()``. The differences
+from pygearman 0.2.6 are listed in docs/coming-from.md.
 """
 
 import sys
@@ -35,7 +35,7 @@ from gearman_py.compat.job import GearmanJob, GearmanJobRequest
 from gearman_py.compat.worker import GearmanWorker
 
 __version__ = "0.2.6"
-"""The pygearman whose ways these are."""
+"""The version of pygearman that this follows."""
 
 __all__ = [
     "JOB_COMPLETE",
@@ -57,7 +57,7 @@ __all__ = [
 
 
 def install() -> None:
-    """Be what ``import gearman`` finds in this process, for code that cannot be edited.
+    """Make ``import gearman`` find this package, for code that cannot be edited.
 
     Call it before that code is imported.
     """

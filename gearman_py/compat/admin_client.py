@@ -1,4 +1,4 @@
-"""GearmanAdminClient: asks one server about itself, by python-gearman's names."""
+"""GearmanAdminClient: administers one server, with the API of python-gearman."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,8 +24,8 @@ Row = dict[str, Any]
 
 
 class GearmanAdminClient(GearmanConnectionManager):
-    """Asks one server. Every question raises ServerUnavailable, InvalidAdminClientState after
-    ``poll_timeout`` seconds, or ProtocolError when the server refuses it."""
+    """Administers one server. All methods raise ServerUnavailable, InvalidAdminClientState after
+    ``poll_timeout`` seconds, or ProtocolError if the server refuses."""
 
     def __init__(
         self,
@@ -41,8 +41,8 @@ class GearmanAdminClient(GearmanConnectionManager):
         self._admin: AdminClient | None = None
 
     def get_status(self) -> tuple[Row, ...]:
-        """Every function, with its jobs (``queued`` counts those that run too) and workers."""
-        with self._asking() as admin:
+        """All functions, with their jobs (``queued`` includes running ones) and workers."""
+        with self._admin_client() as admin:
             return tuple(
                 {
                     "task": one.name,
@@ -55,7 +55,7 @@ class GearmanAdminClient(GearmanConnectionManager):
 
     def get_workers(self) -> tuple[Row, ...]:
         """Every connection of the server; a name with a space comes as two, as in pygearman."""
-        with self._asking() as admin:
+        with self._admin_client() as admin:
             lines = admin.listing("workers")
             return tuple(
                 {
@@ -68,8 +68,8 @@ class GearmanAdminClient(GearmanConnectionManager):
             )
 
     def get_jobs(self) -> tuple[Row, ...]:
-        """Every job that the server holds; the values by pygearman's names for the columns."""
-        with self._asking() as admin:
+        """All jobs of the server; columns have the names of pygearman."""
+        with self._admin_client() as admin:
             return tuple(
                 {
                     "handle": one.handle,
@@ -81,40 +81,43 @@ class GearmanAdminClient(GearmanConnectionManager):
             )
 
     def get_unique_jobs(self) -> tuple[Row, ...]:
-        """The unique of every job that the server holds, each in a list, as pygearman has it."""
-        with self._asking() as admin:
+        """The uniques of all jobs, each in a list, as in pygearman."""
+        with self._admin_client() as admin:
             return tuple({"unique": [unique]} for unique in admin.unique_jobs())
 
     def get_version(self) -> str:
-        """The server's version, after "OK "."""
-        with self._asking() as admin:
+        """The version of the server, after "OK "."""
+        with self._admin_client() as admin:
             return f"OK {admin.version()}"
 
     def get_pid(self) -> str:
-        """The server's process id, after "OK "."""
-        with self._asking() as admin:
+        """The process id of the server, after "OK "."""
+        with self._admin_client() as admin:
             return f"OK {admin.pid()}"
 
     def send_maxqueue(self, task: Name, max_size: int) -> str:
-        """Let no more than ``max_size`` jobs of a function wait; answers "OK"."""
-        with self._asking() as admin:
+        """Limit the queue of a function to ``max_size`` jobs; returns "OK"."""
+        with self._admin_client() as admin:
             admin.value(f"maxqueue {as_text(task)} {max_size}")
         return "OK"
 
     def send_shutdown(self, graceful: bool = True) -> None:
         """Stop the server, after its jobs if ``graceful``."""
-        with self._asking() as admin:
+        with self._admin_client() as admin:
             admin.shutdown(graceful=graceful)
 
     def cancel_job(self, handle: Name) -> str:
-        """Take a waiting job from its queue; answers "OK"."""
-        with self._asking() as admin:
+        """Remove a waiting job from its queue; returns "OK"."""
+        with self._admin_client() as admin:
             admin.cancel(as_text(handle))
         return "OK"
 
     def ping_server(self) -> float:
-        """The seconds that a few bytes take to the server and back."""
-        with self._asking(), Client(str(self._server), submit_timeout=self.poll_timeout) as client:
+        """The round-trip time in seconds."""
+        with (
+            self._admin_client(),
+            Client(str(self._server), submit_timeout=self.poll_timeout) as client,
+        ):
             return client.ping()
 
     def shutdown(self) -> None:
@@ -130,7 +133,7 @@ class GearmanAdminClient(GearmanConnectionManager):
         return self.connection_list[0]
 
     @contextmanager
-    def _asking(self) -> Iterator[AdminClient]:
+    def _admin_client(self) -> Iterator[AdminClient]:
         if self._admin is None:
             self._admin = AdminClient(str(self._server), timeout=self.poll_timeout)
             finalize(self, self._admin.close)

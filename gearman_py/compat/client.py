@@ -1,4 +1,4 @@
-"""GearmanClient: submits jobs and waits for them, by python-gearman's names."""
+"""GearmanClient: submits jobs and waits for them, with the API of python-gearman."""
 
 import os
 from collections import deque
@@ -31,8 +31,8 @@ _PRIORITIES: dict[str | None, Priority] = {
     PRIORITY_LOW: "low",
     PRIORITY_HIGH: "high",
 }
-_CONNECT_LIMIT = 3.0  # seconds for a server to accept a connection
-_WRITE_LIMIT = 60.0  # seconds for a server to take what is written
+CONNECT_TIMEOUT = 3.0  # seconds for a server to accept a connection
+WRITE_TIMEOUT = 60.0  # seconds for a server to read what is written
 
 Requests = Collection[GearmanJobRequest]
 
@@ -40,7 +40,7 @@ Requests = Collection[GearmanJobRequest]
 class GearmanClient(NotCopied, GearmanConnectionManager):
     """Submits jobs to any of its servers.
 
-    A ``poll_timeout`` is in seconds; None waits for ever. What did not come in time has
+    A ``poll_timeout`` is in seconds; None means no limit. A request that timed out has
     ``timed_out`` set; a job whose server was lost is in the state JOB_UNKNOWN.
     """
 
@@ -49,12 +49,12 @@ class GearmanClient(NotCopied, GearmanConnectionManager):
     ) -> None:
         super().__init__(host_list)
         self.random_unique_bytes = random_unique_bytes
-        self._requests: WeakSet[GearmanJobRequest] = WeakSet()  # that may hear something yet
-        self._made = Dispatcher(
+        self._requests: WeakSet[GearmanJobRequest] = WeakSet()  # that have not ended
+        self._dispatcher = Dispatcher(
             ClientConfig(
                 servers=self.connection_list,
-                connect_timeout=_CONNECT_LIMIT,
-                submit_timeout=_WRITE_LIMIT,
+                connect_timeout=CONNECT_TIMEOUT,
+                submit_timeout=WRITE_TIMEOUT,
                 timeout=None,
                 retry=Retry(attempts=1),
                 on_lost="raise",
@@ -63,7 +63,9 @@ class GearmanClient(NotCopied, GearmanConnectionManager):
                 max_packet=LARGEST_PACKET,  # python-gearman has no limit
             )
         )
-        finalize(self, self._made.close)  # programs written for pygearman seldom call shutdown()
+        finalize(
+            self, self._dispatcher.close
+        )  # programs written for pygearman rarely call shutdown()
 
     def submit_job(
         self,
@@ -93,10 +95,10 @@ class GearmanClient(NotCopied, GearmanConnectionManager):
     ) -> Requests:
         """Submit jobs, dicts with the keys task, data, unique and priority, and wait for them.
 
-        ``max_retries``: how often a job is submitted again when its server is lost before it
-        has accepted it. Raises what wait_until_jobs_accepted() and ..._completed() raise.
+        ``max_retries``: how often a job is resubmitted if its server is lost before it has
+        accepted the job. Raises what wait_until_jobs_accepted() and ..._completed() raise.
         """
-        requests = [self._request(job, background, max_retries) for job in jobs_to_submit]
+        requests = [self._make_request(job, background, max_retries) for job in jobs_to_submit]
         return self.submit_multiple_requests(requests, wait_until_complete, poll_timeout)
 
     def submit_multiple_requests(
@@ -106,7 +108,7 @@ class GearmanClient(NotCopied, GearmanConnectionManager):
         poll_timeout: float | None = None,
     ) -> Requests:
         """Submit requests and wait until they are accepted, or complete."""
-        deadline = _deadline(poll_timeout)
+        deadline = _deadline_after(poll_timeout)
         self.wait_until_jobs_accepted(job_requests, poll_timeout)
         if wait_until_complete:
             left = None if deadline is None else max(0.0, deadline - monotonic())
@@ -116,19 +118,19 @@ class GearmanClient(NotCopied, GearmanConnectionManager):
     def wait_until_jobs_accepted(
         self, job_requests: Requests, poll_timeout: float | None = None
     ) -> Requests:
-        """Submit what has not been, or was lost, and wait until servers have accepted all.
+        """Submit new and lost requests, and wait until servers have accepted all of them.
 
         Raises ServerUnavailable, ExceededConnectionAttempts, and SubmitError for the first that
-        was refused (its queue is full): pygearman waits for ever for that one.
+        was refused (such as by a full queue), for which pygearman would wait indefinitely.
         """
-        deadline = _deadline(poll_timeout)
+        deadline = _deadline_after(poll_timeout)
         while fresh := [request for request in job_requests if request.state == JOB_UNKNOWN]:
-            self._submit(fresh)
-            self._wait(fresh, lambda job: job.state is not JobState.SUBMITTED, deadline)
+            self._submit_requests(fresh)
+            self._wait_until_ready(fresh, lambda job: job.state is not JobState.SUBMITTED, deadline)
             if deadline is not None and monotonic() >= deadline:
                 break
         pending = [request for request in job_requests if request.state == JOB_PENDING]
-        self._wait(pending, lambda job: job.state is not JobState.SUBMITTED, deadline)
+        self._wait_until_ready(pending, lambda job: job.state is not JobState.SUBMITTED, deadline)
         for request in job_requests:
             request.timed_out = request.state == JOB_PENDING
         for request in job_requests:
@@ -139,8 +141,8 @@ class GearmanClient(NotCopied, GearmanConnectionManager):
     def wait_until_jobs_completed(
         self, job_requests: Requests, poll_timeout: float | None = None
     ) -> Requests:
-        """Wait until all have ended. Raises ServerUnavailable when no server is left for them."""
-        self._wait(job_requests, Job.done, _deadline(poll_timeout))
+        """Wait until all have ended. Raises ServerUnavailable if all of their servers are lost."""
+        self._wait_until_ready(job_requests, Job.done, _deadline_after(poll_timeout))
         for request in job_requests:
             request.timed_out = not request.complete
         self._raise_if_none_left(job_requests)
@@ -149,30 +151,34 @@ class GearmanClient(NotCopied, GearmanConnectionManager):
     def get_job_status(
         self, current_request: GearmanJobRequest, poll_timeout: float | None = None
     ) -> GearmanJobRequest:
-        """Ask how far a job is; the answer is in its ``status``."""
+        """Ask for the status of a job; the answer is in its ``status``."""
         self.get_job_statuses([current_request], poll_timeout)
         return current_request
 
     def get_job_statuses(
         self, job_requests: Requests, poll_timeout: float | None = None
     ) -> Requests:
-        """Ask how far jobs are; the answers are in their ``status``. Raises ServerUnavailable."""
+        """Ask for the status of jobs; the answers are in their ``status``.
+
+        Raises ServerUnavailable."""
         asked: list[tuple[GearmanJobRequest, Question]] = []
-        dispatcher = self._dispatcher()
+        dispatcher = self._get_dispatcher()
         for request in job_requests:
             server = request.job.connection or self.connection_list[0]
             handle = as_text(request.job.handle)
 
-            def ask(
+            def queue_question(
                 session: Session, request: GearmanJobRequest = request, handle: str = handle
             ) -> None:
                 asked.append((request, session.ask_status(handle)))
 
             connection = dispatcher.connect_first([server])
-            if not dispatcher.pool.send_request(connection, ask, monotonic() + _WRITE_LIMIT):
+            if not dispatcher.pool.send_request(
+                connection, queue_question, monotonic() + WRITE_TIMEOUT
+            ):
                 raise ServerUnavailable([(str(server), "it closed the connection")])
         dispatcher.wait_until(
-            lambda: all(question.done() for _, question in asked), _deadline(poll_timeout)
+            lambda: all(question.done() for _, question in asked), _deadline_after(poll_timeout)
         )
         for request, question in asked:
             request.timed_out = not question.done()
@@ -190,23 +196,23 @@ class GearmanClient(NotCopied, GearmanConnectionManager):
         callback_fxn: Callable[[bool], object],
         timeout: float | None = None,
     ) -> bool:
-        """Wait while ``callback_fxn(any_activity)`` is true and any job may be heard of yet.
+        """Wait while ``callback_fxn(any_activity)`` is true and any job has not ended.
 
-        For subclasses that wait for something else than all jobs. True: the time was over.
+        For subclasses that wait for something other than all jobs. Returns True on a timeout.
         """
 
-        def stop() -> bool:
-            self._learn(self._requests)
+        def should_stop() -> bool:
+            self._update_requests(self._requests)
             return not callback_fxn(True) or not self._requests
 
-        stopped = self._dispatcher().wait_until(stop, _deadline(timeout))
+        stopped = self._get_dispatcher().wait_until(should_stop, _deadline_after(timeout))
         return not stopped
 
     def shutdown(self) -> None:
-        """Close the connections; foreground jobs not yet done are lost."""
-        self._made.close()
+        """Close the connections; foreground jobs that are not done are lost."""
+        self._dispatcher.close()
 
-    def _request(
+    def _make_request(
         self, job: dict[str, Any], background: bool, max_retries: int
     ) -> GearmanJobRequest:
         unique = job.get("unique") or os.urandom(self.random_unique_bytes).hex()
@@ -214,9 +220,9 @@ class GearmanClient(NotCopied, GearmanConnectionManager):
         priority = job.get("priority", PRIORITY_NONE)
         return GearmanJobRequest(made, priority, background, max_attempts=max_retries + 1)
 
-    def _submit(self, requests: Requests) -> None:
+    def _submit_requests(self, requests: Requests) -> None:
         """Write jobs to servers."""
-        dispatcher = self._dispatcher()
+        dispatcher = self._get_dispatcher()
         for request in requests:
             if request.connection_attempts >= request.max_connection_attempts:
                 count = request.max_connection_attempts
@@ -239,7 +245,7 @@ class GearmanClient(NotCopied, GearmanConnectionManager):
             request.connection_attempts += 1
         jobs = [request.submitted for request in requests if request.submitted]
         try:
-            dispatcher.write_jobs(jobs, monotonic() + _WRITE_LIMIT)
+            dispatcher.write_jobs(jobs, monotonic() + WRITE_TIMEOUT)
         except ServerUnavailable:
             for request in requests:
                 request.state = JOB_UNKNOWN
@@ -249,10 +255,10 @@ class GearmanClient(NotCopied, GearmanConnectionManager):
         for request, job in zip(requests, jobs, strict=True):
             request.job.connection = servers[job.server]
 
-    def _wait(
+    def _wait_until_ready(
         self, requests: Requests, ready: Callable[[Job], bool], deadline: float | None
     ) -> None:
-        """Wait until the jobs of all are ready."""
+        """Wait until the jobs of all requests are ready."""
         waiting = deque(request.submitted for request in requests if request.submitted)
 
         def all_ready() -> bool:
@@ -260,17 +266,17 @@ class GearmanClient(NotCopied, GearmanConnectionManager):
                 waiting.popleft()
             return not waiting
 
-        self._dispatcher().wait_until(all_ready, deadline)
-        self._learn([*requests, *self._requests])
+        self._get_dispatcher().wait_until(all_ready, deadline)
+        self._update_requests([*requests, *self._requests])
 
-    def _learn(self, requests: Iterable[GearmanJobRequest]) -> None:
+    def _update_requests(self, requests: Iterable[GearmanJobRequest]) -> None:
         for request in list(requests):
-            request.learn(self.decode)
+            request.update_from_job(self.decode)
             if request.submitted is None or request.submitted.done():
                 self._requests.discard(request)
 
     def _raise_if_none_left(self, requests: Requests) -> None:
-        """As pygearman: a lost job is told by its state where other servers are left."""
+        """Raise if all servers are lost; otherwise, as in pygearman, the state shows a lost job."""
         errors = {
             request.job.connection: request.submitted.error
             for request in requests
@@ -279,12 +285,12 @@ class GearmanClient(NotCopied, GearmanConnectionManager):
         if errors and set(self.connection_list) <= errors.keys():
             raise ServerUnavailable([(str(server), str(why)) for server, why in errors.items()])
 
-    def _dispatcher(self) -> Dispatcher:
+    def _get_dispatcher(self) -> Dispatcher:
         if not self.connection_list:
             raise ServerUnavailable([("no server", "none was given")])
-        self._made.router.servers = self.connection_list
-        return self._made
+        self._dispatcher.router.servers = self.connection_list
+        return self._dispatcher
 
 
-def _deadline(poll_timeout: float | None) -> float | None:
+def _deadline_after(poll_timeout: float | None) -> float | None:
     return None if poll_timeout is None else monotonic() + poll_timeout

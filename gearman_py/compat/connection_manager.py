@@ -1,4 +1,4 @@
-"""What client, worker and admin client have in common: servers, and how data is encoded."""
+"""The base of client, worker and admin client: servers, and the encoding of data."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,25 +13,25 @@ Host = str | tuple[str, int] | dict[str, Any]
 
 
 class DataEncoder:
-    """How workloads and results become bytes; a subclass is set as ``data_encoder``."""
+    """Converts workloads and results to bytes; set a subclass as ``data_encoder``."""
 
     @classmethod
     def encode(cls, encodable_object: Any) -> Any:
-        """The bytes of a value, or a str, which is sent as UTF-8."""
+        """Encode a value as bytes, or as a str, which is sent as UTF-8."""
         raise NotImplementedError
 
     @classmethod
     def decode(cls, decodable_string: Any) -> Any:
-        """The value of bytes that were received."""
+        """Decode received bytes."""
         raise NotImplementedError
 
 
 class NoopEncoder(DataEncoder):
-    """Takes bytes and str as they are, and nothing else."""
+    """Passes bytes and str through, and nothing else."""
 
     @classmethod
     def encode(cls, encodable_object: Any) -> Any:
-        """The data itself. Raises TypeError for what is neither bytes nor str."""
+        """The data itself. Raises TypeError unless it is bytes or str."""
         if not isinstance(encodable_object, bytes | str):
             raise TypeError(f"Expecting byte string, got {type(encodable_object)!r}")
         return encodable_object
@@ -43,7 +43,7 @@ class NoopEncoder(DataEncoder):
 
 
 class GearmanConnectionManager:
-    """The base of all three. Nothing is connected before it is used."""
+    """The base of all three. Connections are opened on first use."""
 
     data_encoder: type[DataEncoder] | DataEncoder = NoopEncoder
     job_class = GearmanJob
@@ -71,7 +71,7 @@ class GearmanConnectionManager:
         )
 
     def add_connection(self, hostport_tuple: str | tuple[str, int]) -> Server:
-        """Use this server too: "host", "host:port" or (host, port). Raises ValueError."""
+        """Add a server: "host", "host:port" or (host, port). Raises ValueError."""
         if isinstance(hostport_tuple, str):
             (server,) = parse_servers([hostport_tuple])
         else:
@@ -81,21 +81,21 @@ class GearmanConnectionManager:
         return server
 
     def establish_connection(self, current_connection: Server) -> Server:
-        """The server itself: connections are made when they are needed."""
+        """The server itself: connections are opened on first use."""
         return current_connection
 
     def encode(self, data: Any) -> bytes:
-        """What data_encoder makes of a value, as it goes on the wire."""
+        """Encode a value with data_encoder, as it goes on the wire."""
         encoded = self.data_encoder.encode(data)
         return encoded.encode() if isinstance(encoded, str) else bytes(encoded)
 
     def decode(self, data: bytes) -> Any:
-        """What data_encoder makes of bytes."""
+        """Decode bytes with data_encoder."""
         return self.data_encoder.decode(data)
 
 
 def as_text(name: Name) -> str:
-    """A function's name, a unique or a handle, as our library takes them."""
+    """The name of a function, a unique or a handle, as our library expects it."""
     return name if isinstance(name, str) else name.decode(errors="surrogateescape")
 
 

@@ -1,4 +1,4 @@
-"""Priorities and job states, by their names in python-gearman."""
+"""Priorities and job states, with their names in python-gearman."""
 
 DEFAULT_GEARMAN_PORT = 4730
 

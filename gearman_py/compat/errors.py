@@ -1,7 +1,7 @@
-"""The errors, by their names in python-gearman; all but ConnectionError are a GearmanError.
+"""The errors, with their names in python-gearman; all but ConnectionError are GearmanErrors.
 
-ServerUnavailable is also what a lost server is raised as. ConnectionError is Python's own,
-the base of both errors that mean that no server answers.
+ServerUnavailable also means that a server was lost. ConnectionError is Python's own, the base of
+both errors that mean that no server answers.
 """
 
 from builtins import ConnectionError
@@ -22,7 +22,7 @@ __all__ = [
 
 
 class ExceededConnectionAttempts(GearmanError):
-    """A job's server was lost before it accepted it, as often as the job may be submitted."""
+    """A job was submitted ``max_retries`` + 1 times, and its server was lost each time."""
 
 
 class InvalidAdminClientState(GearmanError):
@@ -30,17 +30,17 @@ class InvalidAdminClientState(GearmanError):
 
 
 class InvalidClientState(GearmanError):
-    """Not raised; here for those who catch it."""
+    """Never raised; for code that catches it."""
 
 
 class InvalidWorkerState(GearmanError):
-    """Not raised; here for those who catch it."""
+    """Never raised; for code that catches it."""
 
 
 class UnknownCommandError(GearmanError):
-    """Not raised; here for those who catch it."""
+    """Never raised; for code that catches it."""
 
 
 def unavailable(error: ConnectionLost) -> ServerUnavailable:
-    """A lost connection, as python-gearman raises it."""
+    """A lost connection as the error that python-gearman raises."""
     return ServerUnavailable([(error.server, str(error))])

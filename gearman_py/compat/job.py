@@ -1,4 +1,4 @@
-"""A job, and the client's request for it, as python-gearman's users know them."""
+"""A job and the request for it, with the API of python-gearman."""
 
 import time
 from collections import deque
@@ -28,9 +28,9 @@ _STATES = {
 
 
 class GearmanJob:
-    """What a job is: its server, handle, function, unique and data.
+    """A job: its server, handle, function, unique and data.
 
-    ``connection`` is an element of ``connection_list`` in a client, the worker's own in a worker.
+    ``connection`` is an element of ``connection_list`` in a client, and internal in a worker.
     """
 
     def __init__(self, connection: Any, handle: Any, task: Any, unique: Any, data: Any) -> None:
@@ -55,7 +55,7 @@ class GearmanJob:
 
 
 class GearmanJobRequest:
-    """How a job goes. A client changes it while it waits, for this job or for another."""
+    """The state of a submitted job. A client updates it while it waits for any job."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class GearmanJobRequest:
         )
 
     def initialize_request(self) -> None:
-        """Be as before it was submitted."""
+        """Reset it to the state before it was submitted."""
         self.result: Any = None
         self.exception: Any = None
         self.warning_updates: deque[Any] = deque()
@@ -87,11 +87,11 @@ class GearmanJobRequest:
         self.status: dict[str, Any] = {}
         self.state = JOB_UNKNOWN
         self.timed_out = False
-        self.submitted: Job | None = None  # to our library
-        self._heard: tuple[int, int] | None = None
+        self.submitted: Job | None = None  # of our library
+        self._last_status: tuple[int, int] | None = None
 
     def reset(self) -> None:
-        """Be as before it was submitted."""
+        """Reset it to the state before it was submitted."""
         self.initialize_request()
 
     @property
@@ -101,12 +101,12 @@ class GearmanJobRequest:
 
     @property
     def complete(self) -> bool:
-        """Whether it has ended; in the background, whether a server has accepted it."""
+        """Whether it has ended; for a background job, whether a server has accepted it."""
         ends = (JOB_CREATED,) if self.background else (JOB_FAILED, JOB_COMPLETE)
         return self.state in ends
 
     def set_status(self, known: bool, running: bool, numerator: int, denominator: int) -> None:
-        """A server has said how far the job is."""
+        """Record the status that a server has sent."""
         self.status = {
             "handle": self.job.handle,
             "known": known,
@@ -116,8 +116,8 @@ class GearmanJobRequest:
             "time_received": time.time(),
         }
 
-    def learn(self, decode: Callable[[bytes], Any]) -> None:
-        """Take over what our library has heard of the job since."""
+    def update_from_job(self, decode: Callable[[bytes], Any]) -> None:
+        """Update it from the job of our library."""
         job, before = self.submitted, self.state
         if job is None:
             return
@@ -126,21 +126,21 @@ class GearmanJobRequest:
             self.job.handle = job.handle.encode(errors="surrogateescape")
         for heard, updates in ((job.data, self.data_updates), (job.warnings, self.warning_updates)):
             new = heard[:]
-            del heard[: len(new)]  # others may have come meanwhile
+            del heard[: len(new)]  # more may have arrived meanwhile
             updates.extend(map(decode, new))
-        if job.status not in (None, self._heard):
-            self._heard = job.status
+        if job.status not in (None, self._last_status):
+            self._last_status = job.status
             self.set_status(True, True, *job.status)
         if self.state == before:
             return
         if self.state == JOB_COMPLETE:
             self.result = decode(job.result())
         elif isinstance(job.error, JobException):
-            self.exception = _decoded(decode, job.error.data)
+            self.exception = _decode_or_keep(decode, job.error.data)
 
 
-def _decoded(decode: Callable[[bytes], Any], data: bytes) -> Any:
-    """The data of an exception: other workers send plain text where ours were encoded."""
+def _decode_or_keep(decode: Callable[[bytes], Any], data: bytes) -> Any:
+    """The data of an exception, which other workers may not have encoded."""
     try:
         return decode(data)
     except Exception:

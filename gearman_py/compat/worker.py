@@ -1,8 +1,8 @@
-"""GearmanWorker: does jobs in the calling thread, with python-gearman's names and hooks.
+"""GearmanWorker: runs jobs in the calling thread, with the API and hooks of python-gearman.
 
-One job at a time, from each server in turn. A change of its functions or its id takes effect
-between jobs, on new connections: taking a function back from a server while its job runs
-would have the server give that job to another worker too.
+It runs one job at a time, from each server in turn. Changes of its functions or its id take effect
+between jobs, on new connections: if a function was unregistered at a server while its job runs,
+the server would give that job to another worker, too.
 """
 
 import logging
@@ -41,63 +41,63 @@ from gearman_py.worker.sync_connection import SyncConnection
 _log = logging.getLogger("gearman_py.compat")
 
 POLL_TIMEOUT_IN_SECONDS = 60.0
-_CONNECT_LIMIT = 3.0  # seconds for a server to accept a connection
+CONNECT_TIMEOUT = 3.0  # seconds for a server to accept a connection
 
 Task = Callable[["GearmanWorker", GearmanJob], Any]
 
 
 class GearmanWorker(GearmanConnectionManager):
-    """Serves functions, each called with the worker and the job; what it returns is the result."""
+    """Serves functions, which are called with the worker and the job and return the result."""
 
     def __init__(self, host_list: Iterable[Host] | None = None) -> None:
         super().__init__(host_list)
         self.worker_abilities: dict[Name, Task] = {}
         self.worker_client_id: str | None = None
-        self._lines: dict[Server, SyncConnection] = {}
-        self._changed = False  # what servers know of us is out of date
+        self._connections: dict[Server, SyncConnection] = {}
+        self._changed = False  # the servers have to be told
         self._in_job = False
-        self._leaving = False
+        self._stopping = False
 
     def register_task(self, task: Name, callback_function: Task) -> Name:
-        """Serve ``task`` by ``callback_function(worker, job)``."""
-        self._forget(task)
+        """Serve ``task`` with ``callback_function(worker, job)``."""
+        self._remove_task(task)
         self.worker_abilities[task] = callback_function
         return task
 
     def unregister_task(self, task: Name) -> Name:
-        """Serve ``task`` no more."""
-        self._forget(task)
+        """Stop serving ``task``."""
+        self._remove_task(task)
         return task
 
     def set_client_id(self, client_id: str) -> str:
-        """What servers list this worker as; left out: host:pid."""
+        """The name of this worker at the servers; host:pid by default."""
         self.worker_client_id = client_id
         self._changed = True
         return client_id
 
     def work(self, poll_timeout: float = POLL_TIMEOUT_IN_SECONDS) -> None:
-        """Do jobs until a hook says stop.
+        """Run jobs until a hook returns False.
 
-        Servers that were lost are tried anew every ``poll_timeout`` seconds. Raises
-        ServerUnavailable when none is left.
+        Lost servers are tried again every ``poll_timeout`` seconds. Raises ServerUnavailable if
+        none is left.
         """
-        self._leaving = False
+        self._stopping = False
         try:
-            while self._work(poll_timeout):
+            while self._work_for(poll_timeout):
                 pass
         finally:
-            self._leave()
+            self._close_connections()
 
     def shutdown(self) -> None:
-        """Close the connections; in a job: when it has ended, and work() returns."""
-        self._leaving = True
+        """Close the connections and have work() return, after the current job."""
+        self._stopping = True
         if not self._in_job:
-            self._leave()
+            self._close_connections()
 
     # Hooks, for subclasses.
 
     def after_poll(self, any_activity: bool) -> bool:
-        """Called whenever servers were heard, or nothing came in time; False ends work()."""
+        """Called when servers sent something, or nothing came in time; False ends work()."""
         return True
 
     def after_job(self) -> bool:
@@ -107,25 +107,24 @@ class GearmanWorker(GearmanConnectionManager):
     def on_job_execute(self, current_job: GearmanJob) -> bool:
         """Runs a job."""
         try:
-            result = self._task(as_text(current_job.task))[1](self, current_job)
+            result = self._find_task(as_text(current_job.task))[1](self, current_job)
         except Exception:
             return self.on_job_exception(current_job, sys.exc_info())
         return self.on_job_complete(current_job, result)
 
     def on_job_exception(self, current_job: GearmanJob, exc_info: Any) -> bool:
-        """A function has raised: the job fails."""
+        """Called when a function raises: the job fails."""
         _log.error("%s failed (job %s)", current_job.task, current_job.handle, exc_info=exc_info)
         self.send_job_failure(current_job)
         return False
 
     def on_job_complete(self, current_job: GearmanJob, job_result: Any) -> bool:
-        """A function has returned."""
+        """Called when a function returns."""
         self.send_job_complete(current_job, job_result)
         return True
 
-    # What a function may say of its job. The first ending counts; data, status and warnings
-    # raise ConnectionLost when the server is gone. poll_timeout has no effect: all is sent at
-    # once.
+    # For functions. Only the first end of a job counts; data, status and warnings raise
+    # ConnectionLost if the server is gone. poll_timeout has no effect: packets are sent at once.
 
     def send_job_status(
         self,
@@ -134,133 +133,134 @@ class GearmanWorker(GearmanConnectionManager):
         denominator: float,
         poll_timeout: Any = None,
     ) -> None:
-        """Say how far the job is."""
-        self._send(current_job, Packet.WORK_STATUS, *(b"%d" % n for n in (numerator, denominator)))
+        """Report the progress of the job."""
+        counts = (b"%d" % number for number in (numerator, denominator))
+        self._send_packet(current_job, Packet.WORK_STATUS, *counts)
 
     def send_job_data(self, current_job: GearmanJob, data: Any, poll_timeout: Any = None) -> None:
         """Send a part of the result."""
-        self._send(current_job, Packet.WORK_DATA, self.encode(data))
+        self._send_packet(current_job, Packet.WORK_DATA, self.encode(data))
 
     def send_job_warning(
         self, current_job: GearmanJob, data: Any, poll_timeout: Any = None
     ) -> None:
-        """Warn the client."""
-        self._send(current_job, Packet.WORK_WARNING, self.encode(data))
+        """Send a warning to the client."""
+        self._send_packet(current_job, Packet.WORK_WARNING, self.encode(data))
 
     def send_job_complete(
         self, current_job: GearmanJob, data: Any, poll_timeout: Any = None
     ) -> None:
         """End the job with its result."""
-        self._finish(current_job, Packet.WORK_COMPLETE, self.encode(data))
+        self._finish_job(current_job, Packet.WORK_COMPLETE, self.encode(data))
 
     def send_job_failure(self, current_job: GearmanJob, poll_timeout: Any = None) -> None:
         """End the job as failed."""
-        self._finish(current_job, Packet.WORK_FAIL)
+        self._finish_job(current_job, Packet.WORK_FAIL)
 
     def send_job_exception(
         self, current_job: GearmanJob, data: Any, poll_timeout: Any = None
     ) -> None:
-        """End the job as failed, with a reason. A failure sent after it has no effect."""
-        self._finish(current_job, Packet.WORK_EXCEPTION, self.encode(data))
+        """End the job as failed, with a reason. A later failure has no effect."""
+        self._finish_job(current_job, Packet.WORK_EXCEPTION, self.encode(data))
 
-    def _forget(self, task: Name) -> None:
+    def _remove_task(self, task: Name) -> None:
         for name in [name for name in self.worker_abilities if as_text(name) == as_text(task)]:
             del self.worker_abilities[name]
         self._changed = True
 
-    def _task(self, function: str) -> tuple[Name, Task]:
-        """A function and its name as it was registered."""
+    def _find_task(self, function: str) -> tuple[Name, Task]:
+        """A function, and its name as registered."""
         for name, task in self.worker_abilities.items():
             if as_text(name) == function:
                 return name, task
         raise LookupError(f"{function} was unregistered")
 
-    def _work(self, seconds: float) -> bool:
-        """Work for so long; False when a hook has said stop."""
+    def _work_for(self, seconds: float) -> bool:
+        """Work for ``seconds``; False if a hook ended it."""
         deadline = monotonic() + seconds
-        self._connect()
+        self._connect_servers()
         go_on = self.after_poll(False)
-        while go_on and self._lines and not self._leaving:
+        while go_on and self._connections and not self._stopping:
             if self._changed:
-                self._leave()
-                self._connect()
-            active = self._look(deadline)
-            go_on = self._serve() and self.after_poll(active)
+                self._close_connections()
+                self._connect_servers()
+            active = self._wait_for_servers(deadline)
+            go_on = self._serve_jobs() and self.after_poll(active)
             if monotonic() >= deadline:
                 break
-        if go_on and not self._lines and not self._leaving:
+        if go_on and not self._connections and not self._stopping:
             raise ServerUnavailable([(str(one), "it was lost") for one in self.connection_list])
-        return go_on and not self._leaving
+        return go_on and not self._stopping
 
-    def _connect(self) -> None:
-        """Connect where we are not. Raises ServerUnavailable when there is nobody."""
+    def _connect_servers(self) -> None:
+        """Connect to the other servers. Raises ServerUnavailable if none answers."""
         failures = []
         self._changed = False
         for server in self.connection_list:
-            if server in self._lines:
+            if server in self._connections:
                 continue
             try:
-                connection = connect(server, _CONNECT_LIMIT)
+                connection = connect(server, CONNECT_TIMEOUT)
             except OSError as error:
-                failures.append((str(server), why_not(error, _CONNECT_LIMIT)))
+                failures.append((str(server), why_not(error, CONNECT_TIMEOUT)))
             else:
                 name = self.worker_client_id or f"{socket.gethostname()}:{os.getpid()}"
                 session = WorkerSession(map(as_text, self.worker_abilities), as_text(name))
-                self._lines[server] = SyncConnection(server, connection, session)
-        if not self._lines:
+                self._connections[server] = SyncConnection(server, connection, session)
+        if not self._connections:
             raise ServerUnavailable(failures)
 
-    def _leave(self) -> None:
-        while self._lines:
-            _, line = self._lines.popitem()
+    def _close_connections(self) -> None:
+        while self._connections:
+            _, line = self._connections.popitem()
             line.close_gracefully()
 
-    def _look(self, deadline: float) -> bool:
-        """Wait for servers to wake us, unless one may have a job already."""
-        idle = any(line.session.state is State.IDLE for line in self._lines.values())
+    def _wait_for_servers(self, deadline: float) -> bool:
+        """Wait for servers to wake us up, unless one may already have a job."""
+        idle = any(line.session.state is State.IDLE for line in self._connections.values())
         poll = select.poll()
-        lines = {line.fd: line for line in self._lines.values()}
+        lines = {line.fd: line for line in self._connections.values()}
         for fd in lines:
             poll.register(fd, select.POLLIN)
         ready = poll.poll(0 if idle else max(0.0, deadline - monotonic()) * 1000)
         for fd, _ in ready:
-            self._attempt(lines[fd], lines[fd].read_packets)
+            self._try_call(lines[fd], lines[fd].read_packets)
         if not (ready or idle):
             for line in lines.values():
-                self._attempt(line, line.check_alive)
+                self._try_call(line, line.check_alive)
         return bool(ready)
 
-    def _serve(self) -> bool:
-        """A job of each server that has one; False when a hook has said stop."""
-        for line in list(self._lines.values()):
-            if line.session.state is State.IDLE and self._attempt(line, partial(_ask, line)):
+    def _serve_jobs(self) -> bool:
+        """Run a job of each server that has one; False if a hook ended it."""
+        for line in list(self._connections.values()):
+            if line.session.state is State.IDLE and self._try_call(line, partial(_grab_job, line)):
                 assignment = line.session.assignment
                 if assignment is not None:
-                    self._do(assignment, line)
+                    self._run_job(assignment, line)
                     if not (self.after_poll(True) and self.after_job()):
                         return False
-                    if self._changed or self._leaving:
-                        break  # the other servers do not know of it yet
+                    if self._changed or self._stopping:
+                        break  # the other servers have to be told first
         return True
 
-    def _attempt(self, line: SyncConnection, act: Callable[[], object]) -> bool:
-        """Do something that the loss of the connection may end."""
+    def _try_call(self, line: SyncConnection, act: Callable[[], object]) -> bool:
+        """Call ``act``; False if the connection was lost."""
         try:
             act()
         except (OSError, GearmanError) as error:
             _log.warning("%s: %s", line.server, why_not(error))
             line.close()
-            self._lines = {server: one for server, one in self._lines.items() if one is not line}
+            del self._connections[line.server]
             return False
         return True
 
-    def _do(self, assignment: Assignment, line: SyncConnection) -> None:
-        name, _ = self._task(assignment.function)
+    def _run_job(self, assignment: Assignment, line: SyncConnection) -> None:
+        name, _ = self._find_task(assignment.function)
         if assignment.too_large:
             _log.error("%s failed: it is too large (job %s)", name, assignment.handle)
             text = b"JobTooLarge: it is over the limit of %d" % MAX_PACKET
             line.session.finish_job(Answer(Packet.WORK_EXCEPTION, (text,)))
-            self._attempt(line, line.flush)
+            self._try_call(line, line.flush)
             return
         handle, unique = as_bytes(assignment.handle), as_bytes(assignment.unique)
         job = self.job_class(line, handle, name, unique, assignment.workload)
@@ -278,14 +278,14 @@ class GearmanWorker(GearmanConnectionManager):
             _log.error("%s was not answered: it fails (job %s)", job.task, job.handle)
             self.send_job_failure(job)
 
-    def _send(self, job: GearmanJob, packet: Packet, *arguments: bytes) -> None:
+    def _send_packet(self, job: GearmanJob, packet: Packet, *arguments: bytes) -> None:
         must_fit(MAX_PACKET, as_text(job.handle), arguments[-1])
         try:
             job.connection.send_update(as_text(job.handle), packet, *arguments)
         except OSError as error:
             raise ConnectionLost(str(job.connection.server), why_not(error)) from error
 
-    def _finish(self, job: GearmanJob, packet: Packet, *arguments: bytes) -> None:
+    def _finish_job(self, job: GearmanJob, packet: Packet, *arguments: bytes) -> None:
         line: SyncConnection = job.connection
         assignment = line.session.assignment
         if assignment is not None and assignment.handle == as_text(job.handle):
@@ -295,11 +295,11 @@ class GearmanWorker(GearmanConnectionManager):
                 _log.error("%s failed: %s (job %s)", job.task, error, job.handle)
                 packet, arguments = Packet.WORK_EXCEPTION, (f"ResultTooLarge: {error}".encode(),)
             line.session.finish_job(Answer(packet, arguments))
-            self._attempt(line, line.flush)
+            self._try_call(line, line.flush)
 
 
-def _ask(line: SyncConnection) -> None:
-    """Ask for a job; when there is none, sleep until there is."""
+def _grab_job(line: SyncConnection) -> None:
+    """Ask for a job; if there is none, tell the server to wake us up."""
     line.session.grab_job()
     line.flush()
     while line.session.is_grabbing():
