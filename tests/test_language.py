@@ -11,8 +11,16 @@ WORST = re.compile(
     r"\bis no (?!longer\b)|\bnobody\b|\bso many\b|\banew\b|\bin hand\b|\bof before\b|\bwhat is no ",
     re.IGNORECASE,
 )
-# What was read through so far; gearman_py/ and its pages follow.
+# What was read through so far.
 READ = [
+    *(ROOT / "gearman_py").glob("*.py"),
+    *(
+        file
+        for room in ("admin", "cli", "client", "compat", "net")
+        for file in (ROOT / "gearman_py" / room).glob("*.py")
+    ),
+    *(file for room in ("admin", "cli", "client") for file in (ROOT / "tests" / room).glob("*.py")),
+    ROOT / "gearman_py/README.md",
     *(ROOT / "provision").rglob("*.py"),
     *(ROOT / "provision").rglob("*.yml"),
     *(ROOT / "roles").glob("*.py"),

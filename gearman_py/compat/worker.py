@@ -250,7 +250,8 @@ class GearmanWorker(GearmanConnectionManager):
         except (OSError, GearmanError) as error:
             _log.warning("%s: %s", line.server, why_not(error))
             line.close()
-            del self._connections[line.server]
+            if self._connections.get(line.server) is line:
+                del self._connections[line.server]
             return False
         return True
 
