@@ -250,8 +250,8 @@ class GearmanWorker(GearmanConnectionManager):
         except (OSError, GearmanError) as error:
             _log.warning("%s: %s", line.server, why_not(error))
             line.close()
-            if self._connections.get(line.server) is line:
-                del self._connections[line.server]
+            left = {server: one for server, one in self._connections.items() if one is not line}
+            self._connections = left
             return False
         return True
 

@@ -1,4 +1,4 @@
-"""AdminClient and gearadmin against our job server."""
+"""AdminClient and gearadmin with our job server."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ from tests.waiting import await_true
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
-def test_what_a_server_holds_is_typed(gearmand: Any) -> None:
+def test_listings_are_typed(gearmand: Any) -> None:
     with Client(gearmand.address) as client, AdminClient(gearmand.address) as admin:
         client.do_high_background("wc", "x", unique="key")
         assert admin.status() == [FunctionStatus("wc", total=1, running=0, workers=0)]
@@ -30,7 +30,7 @@ def test_what_a_server_holds_is_typed(gearmand: Any) -> None:
         assert admin.version()
 
 
-def test_lines_are_read_whatever_names_hold() -> None:
+def test_lines_are_parsed_whatever_names_contain() -> None:
     assert FunctionStatus.from_line("a\tb\t3\t1\t2") == FunctionStatus("a\tb", 3, 1, 2)
     assert WorkerInfo.from_line("3 ::1 an id : f g") == WorkerInfo(3, "::1", "an id", ("f", "g"))
     assert WorkerInfo.from_line("3 ::1 - :").functions == ()
@@ -46,7 +46,7 @@ def test_lines_are_read_whatever_names_hold() -> None:
         ("3 ::1 an :", "an", ()),
     ],
 )
-def test_a_line_of_workers_is_read_by_what_is_known(
+def test_a_line_of_workers_is_parsed_with_the_known_functions(
     line: str, client_id: str, functions: tuple[str, ...]
 ) -> None:
     row = WorkerInfo.from_line(line, known={"a b", "b", "c", ":d a"})
@@ -92,7 +92,7 @@ def test_queues_have_limits_by_priority(gearmand: Any) -> None:
         assert 0 < admin.ping() < 30
 
 
-def test_no_server_is_said() -> None:
+def test_an_unreachable_server_is_reported() -> None:
     address = f"127.0.0.1:{reserve_port()}"
     with AdminClient(address) as admin, pytest.raises(ServerUnavailable, match=address):
         admin.status()
@@ -108,7 +108,7 @@ def test_gearadmin_prints_listings_and_their_end(run: Run, gearmand: Any) -> Non
     assert version.strip() and not version.startswith(b"OK")
 
 
-def test_gearadmin_says_what_the_server_refused(run: Run, gearmand: Any) -> None:
+def test_gearadmin_reports_a_refusal(run: Run, gearmand: Any) -> None:
     done = run("gearadmin", "-p", str(gearmand.port), "--drop-function", "nothing")
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.startswith(b"gearadmin: localhost:%d: " % gearmand.port)
@@ -123,7 +123,7 @@ def test_gearadmin_says_what_the_server_refused(run: Run, gearmand: Any) -> None
         (["-p", "1", "--create-function", "a b"], 2, "words by spaces"),
     ],
 )
-def test_gearadmin_ends_with_a_sentence(
+def test_gearadmin_reports_errors_in_a_sentence(
     run: Run, arguments: list[str], status: int, message: str
 ) -> None:
     done = run("gearadmin", *arguments)

@@ -1,4 +1,4 @@
-"""AsyncAdminClient: the same answers as AdminClient's, and its own ways to fail."""
+"""AsyncAdminClient: the answers of AdminClient, and its own errors."""
 
 import asyncio
 import socket
@@ -34,7 +34,7 @@ def test_every_question_has_the_same_answer(gearmand: Any) -> None:
         assert found == [getattr(admin, name)() for name in SAME]
 
 
-def test_names_are_adminclients() -> None:
+def test_methods_are_those_of_admin_client() -> None:
     def public(kind: type) -> set[str]:
         return {name for name in vars(kind) if not name.startswith("_")}
 
@@ -55,7 +55,7 @@ def test_jobs_are_cancelled_and_functions_dropped(gearmand: Any) -> None:
         asyncio.run(scenario(client.do_background("f")))
 
 
-def test_many_tasks_share_it(gearmand: Any) -> None:
+def test_many_tasks_share_a_client(gearmand: Any) -> None:
     async def scenario() -> None:
         async with AsyncAdminClient(gearmand.address) as admin:
             answers = await asyncio.gather(*(admin.pid() for _ in range(20)), admin.status())
@@ -64,7 +64,7 @@ def test_many_tasks_share_it(gearmand: Any) -> None:
     asyncio.run(scenario())
 
 
-def test_what_goes_wrong_is_said(gearmand: Any) -> None:
+def test_errors_are_raised(gearmand: Any) -> None:
     async def scenario() -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             address = f"127.0.0.1:{silent.getsockname()[1]}"

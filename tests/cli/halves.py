@@ -1,4 +1,4 @@
-"""A worker whose jobs report progress; its server is given."""
+"""A worker whose jobs report progress; its argument is the server."""
 
 import sys
 from threading import Event

@@ -1,4 +1,4 @@
-"""The scripts that complete command lines. Bash runs its own; others are read."""
+"""The scripts that complete command lines. Bash runs its own; the others are only read."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""gearadmin, beyond what the C tool has; that is in tests/interop/test_command_line.py."""
+"""gearadmin, beyond the C tool; see also tests/interop/test_command_line.py."""
 
 import json
 import signal
@@ -22,13 +22,13 @@ def gearadmin(run: Run, shared_gearmand: Any) -> Run:
     return gearadmin
 
 
-def test_ping_says_how_fast(gearadmin: Run, shared_gearmand: Any) -> None:
+def test_ping_prints_the_round_trip_time(gearadmin: Run, shared_gearmand: Any) -> None:
     words = gearadmin("--ping").stdout.decode().split()
     assert words[:3] + words[4:] == [shared_gearmand.address, "answers", "in", "ms"]
     assert float(words[3]) >= 0
 
 
-def test_json_is_for_programs(gearadmin: Run, shared_gearmand: Any) -> None:
+def test_listings_are_printed_as_json(gearadmin: Run, shared_gearmand: Any) -> None:
     with Client(shared_gearmand.address) as client:
         handle = client.do_background("a-json", "x", unique="k-json")
         lines = gearadmin("--status", "--show-jobs", "--show-unique-jobs", "--json").stdout
@@ -49,7 +49,7 @@ def test_a_queue_can_be_limited(gearadmin: Run, run: Run, shared_gearmand: Any) 
     assert submit().returncode == 0
 
 
-def test_what_was_done_is_told_though_the_next_is_refused(gearadmin: Run) -> None:
+def test_commands_before_a_refused_one_are_reported(gearadmin: Run) -> None:
     done = gearadmin("--create-function", "a-done", "--cancel-job", "H:none:1")
     assert (done.returncode, done.stdout) == (1, b"OK\n")
     assert b"UNKNOWN_JOB" in done.stderr
@@ -109,7 +109,7 @@ def test_the_first_server_that_can_be_reached_is_asked(run: Run, shared_gearmand
     assert none.stderr.count(b"Connection refused") == 2
 
 
-def test_a_name_with_a_space_is_told_to_be_one(gearadmin: Run) -> None:
+def test_a_name_with_a_space_is_refused(gearadmin: Run) -> None:
     done = gearadmin("--drop-function", "two words")
     assert done.returncode == 2
     assert b"separates words by spaces" in done.stderr

@@ -124,9 +124,9 @@ def test_several_functions_get_each_workload(gearman: Run, serve: Any) -> None:
 
 
 def test_no_result_in_time_is_status_4(gearman: Run) -> None:
-    done = gearman("-t", "100", "-f", "c-nobody", "x")
+    done = gearman("-t", "100", "-f", "c-unserved", "x")
     assert (done.returncode, done.stdout) == (4, b"")
-    assert done.stderr.startswith(b"gearman: no result of c-nobody within 0.1 s (job H:")
+    assert done.stderr.startswith(b"gearman: no result of c-unserved within 0.1 s (job H:")
 
 
 def test_no_server_is_status_3(run: Run) -> None:
@@ -249,13 +249,13 @@ def test_the_module_runs_as_a_command() -> None:
     assert done.returncode == 0
 
 
-def test_a_packet_that_no_header_can_count_is_a_wrong_command_line(gearman: Run) -> None:
+def test_a_packet_too_large_for_a_header_is_a_usage_error(gearman: Run) -> None:
     done = gearman("-f", "c-none", "--max-packet", "5G", "x")
     assert done.returncode == 2
     assert b"expected less than 4G" in done.stderr
 
 
-def test_a_job_over_max_packet_is_refused_in_words(gearman: Run) -> None:
+def test_a_job_over_max_packet_is_refused_with_a_message(gearman: Run) -> None:
     done = gearman("-f", "c-none", "--max-packet", "1000", "x" * 1000)
     assert (done.returncode, done.stdout) == (1, b"")
     assert b"max_packet=1000" in done.stderr

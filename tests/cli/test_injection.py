@@ -1,4 +1,4 @@
-"""Our commands show what others chose: no terminal obeys it, and it forges no line."""
+"""Untrusted text in the output of commands: terminals do not obey it, and it forges no line."""
 
 import contextlib
 import json
@@ -44,7 +44,7 @@ for string in STRINGS:
 
 @pytest.fixture
 def worker(program: Any, gearmand: Any, until: Any, tmp_path: Path) -> Path:
-    """The log of a worker that can all the functions, and fails."""
+    """The log of a worker that serves all the functions, and fails."""
     (tmp_path / "hostile.py").write_text(WORKER)
     log = tmp_path / "worker.log"
     paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
@@ -73,7 +73,7 @@ def is_text(string: bytes) -> bool:
     return False
 
 
-def test_what_workers_and_clients_print_is_harmless(
+def test_control_characters_from_workers_and_clients_are_escaped(
     gearmand: Any, worker: Path, terminal: Terminal
 ) -> None:
     def ask(string: bytes) -> int:
@@ -100,7 +100,7 @@ def test_what_workers_and_clients_print_is_harmless(
 @pytest.mark.parametrize(
     "question", ["--status", "--priority-status", "--workers", "--show-jobs", "--show-unique-jobs"]
 )
-def test_what_operators_see_is_harmless(
+def test_control_characters_in_listings_are_escaped(
     gearmand: Any, run: Run, terminal: Terminal, question: str
 ) -> None:
     with Client(gearmand.address, timeout=10) as client:

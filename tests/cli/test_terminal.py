@@ -1,4 +1,4 @@
-"""What a person sees: the commands on a terminal of 60 columns."""
+"""The commands on a terminal of 60 columns."""
 
 import fcntl
 import os
@@ -18,7 +18,7 @@ CLEAR = "\r\x1b[K"
 
 
 class Terminal:
-    """A terminal: what was written to it, once the programs on it have ended."""
+    """A terminal, and what was written to it."""
 
     def __init__(self) -> None:
         self._master, self.slave = os.openpty()
@@ -32,7 +32,7 @@ class Terminal:
         try:
             while data := os.read(self._master, 4096):
                 self._text += data
-        except OSError:  # EIO: nobody has it open any more
+        except OSError:  # EIO: the terminal is closed
             pass
 
     def shows(self, text: str) -> bool:
@@ -40,7 +40,7 @@ class Terminal:
         return text in self._text.decode()
 
     def written(self) -> str:
-        """Everything, with the line ends that programs wrote."""
+        """Everything that was written, with the original line ends."""
         if self.slave >= 0:
             os.close(self.slave)
             self.slave = -1
@@ -75,9 +75,7 @@ def gearman(shared_gearmand: Any, *words: str, **streams: Any) -> subprocess.Com
 
 
 @pytest.mark.usefixtures("slow")
-def test_progress_is_a_bar_that_is_gone_at_the_end(
-    shared_gearmand: Any, terminal: Terminal
-) -> None:
+def test_the_progress_bar_is_removed_at_the_end(shared_gearmand: Any, terminal: Terminal) -> None:
     done = gearman(shared_gearmand, "-f", "halves", "x", stdout=-1, stderr=terminal.slave)
     assert done.stdout == b"first\nsecond\n"
     half = f"halves 50% [{'=' * 20}{' ' * 20}]"
@@ -104,7 +102,7 @@ def test_progress_is_lines_where_the_terminal_is_dumb(
 
 
 @pytest.mark.usefixtures("slow")
-def test_interrupt_takes_the_bar_away(
+def test_interrupt_removes_the_bar(
     shared_gearmand: Any, program: Any, until: Any, terminal: Terminal
 ) -> None:
     where = ("-p", str(shared_gearmand.port), "-f", "stuck", "x")
@@ -141,7 +139,9 @@ def test_listings_have_headings(
     assert f"{'a-rather-long-name':{width}}     0        0        0" in rows
 
 
-def test_connections_are_listed_with_what_they_do(shared_gearmand: Any, terminal: Terminal) -> None:
+def test_connections_are_listed_with_their_functions(
+    shared_gearmand: Any, terminal: Terminal
+) -> None:
     gearadmin(shared_gearmand, terminal, "--workers")
     heading, *rows = terminal.written().splitlines()
     assert heading.removeprefix("\x1b[1m").split()[:3] == ["FD", "ADDRESS", "ID"]

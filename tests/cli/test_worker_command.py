@@ -34,7 +34,7 @@ parent = os.getpid()
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with a module and configuration files of the user's own."""
+    """The working folder, with a module and configuration files of a user."""
     (tmp_path / "jobs.py").write_text(MODULE)
     (tmp_path / "wrong.toml").write_text("procesess = 3\n")
     (tmp_path / "broken.toml").write_text("processes 3\n")
@@ -42,7 +42,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_it_serves_a_workers_functions_and_bundled_ones_beside_them(
+def test_it_serves_own_and_bundled_functions_together(
     program: Any, gearmand: Any, until: Any, own: Path
 ) -> None:
     program("worker", "--servers", gearmand.address, "jobs:worker", "reverse")
@@ -53,7 +53,7 @@ def test_it_serves_a_workers_functions_and_bundled_ones_beside_them(
         assert client.do("reverse", "abc") == b"cba"
 
 
-def test_a_file_says_what_the_command_line_does_not(
+def test_a_file_supplies_missing_options(
     program: Any, gearmand: Any, until: Any, own: Path
 ) -> None:
     (own / "worker.toml").write_text(
@@ -84,7 +84,7 @@ def test_a_module_that_cannot_be_loaded_shows_where(run: Run, own: Path) -> None
     assert b"missing_thing" in done.stderr.splitlines()[-1]
 
 
-def test_it_serves_bundled_functions_until_it_is_told_to_leave(
+def test_it_serves_bundled_functions_until_a_signal(
     program: Any, gearmand: Any, until: Any
 ) -> None:
     worker = program("worker", "--servers", gearmand.address, "reverse", "wc", "resize")

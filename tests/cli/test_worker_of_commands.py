@@ -20,16 +20,14 @@ def test_a_command_is_a_function(program: Any, gearmand: Any, until: Any) -> Non
         assert client.do("lines", big).strip() == str(big.count(b"\n")).encode()
 
 
-def test_input_that_the_command_does_not_read_is_no_error(
-    program: Any, gearmand: Any, until: Any
-) -> None:
+def test_a_command_may_leave_its_input_unread(program: Any, gearmand: Any, until: Any) -> None:
     program("worker", "--servers", gearmand.address, "first", "--", "head", "-c", "3")
     until(lambda: gearmand.workers_of("first") == 1)
     with Client(gearmand.address, timeout=10) as client:
         assert client.do("first", b"abc" * 2**20) == b"abc"
 
 
-def test_a_command_that_fails_tells_its_output_and_errors(
+def test_a_failed_command_sends_its_output_and_errors(
     program: Any, gearmand: Any, until: Any
 ) -> None:
     script = "echo half; echo 'it is broken' >&2; exit 3"
@@ -95,7 +93,7 @@ def test_a_drain_waits_for_the_command(
         (["--ping", "wc", "wc"], "there is a function 'wc' already"),
     ],
 )
-def test_what_cannot_be_is_one_line(run: Any, arguments: list[str], message: str) -> None:
+def test_an_error_is_one_line(run: Any, arguments: list[str], message: str) -> None:
     done = run("worker", *arguments)
     assert done.returncode == 2
     assert message in done.stderr.decode().splitlines()[-1]

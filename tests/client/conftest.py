@@ -1,4 +1,4 @@
-"""Workers that run beside a test, in a thread."""
+"""Workers that run in a thread during a test."""
 
 import asyncio
 import threading
@@ -26,6 +26,6 @@ def serving(worker: Worker) -> Iterator[None]:
 
 @pytest.fixture
 def serve_worker() -> Iterator[Callable[[Worker], None]]:
-    """Serves a worker until the test's end."""
+    """Run a worker in a thread until the test ends."""
     with ExitStack() as stack:
         yield lambda worker: stack.enter_context(serving(worker))

@@ -1,4 +1,4 @@
-"""Many jobs at once, jobs at a time, reduced jobs, values: Client and AsyncClient alike."""
+"""Many jobs at once, jobs at a time, reduced jobs, values: for Client and AsyncClient."""
 
 import asyncio
 import time
@@ -64,7 +64,7 @@ def jobs() -> Iterator[Server]:
 
 
 class Sync:
-    """A blocking client under AsyncClient's names: what is awaited has happened already."""
+    """A blocking client with awaitable methods, which return at once."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._client = Client(*arguments, **options)
@@ -162,7 +162,7 @@ def test_jobs_that_have_ended_already_are_yielded_too(use: Any) -> None:
 
 def test_waiting_for_jobs_has_a_limit(use: Any) -> None:
     async def scenario(client: Any) -> None:
-        wanted = [Submit(function="upper"), Submit(function="nobody")]
+        wanted = [Submit(function="upper"), Submit(function="unserved")]
         quick, never = await client.submit_many(wanted)
         assert await client.wait([quick], timeout=30) == ({quick}, set())
         assert await client.wait([quick, never], timeout=0.2) == ({quick}, {never})
@@ -219,7 +219,7 @@ def test_map_raises_at_the_job_that_failed(use: Any) -> None:
     use(scenario)
 
 
-def test_map_yields_errors_where_that_is_wanted(use: Any) -> None:
+def test_map_yields_errors_on_request(use: Any) -> None:
     async def scenario(client: Any) -> list[Any]:
         odd = client.map("odd", ["1", "2", "3"], on_error="yield")
         return [type(one) if isinstance(one, GearmanError) else one async for one in odd]
@@ -227,7 +227,7 @@ def test_map_yields_errors_where_that_is_wanted(use: Any) -> None:
     assert use(scenario) == [b"1", JobException, b"3"]
 
 
-def test_map_waits_no_longer_than_it_may(use: Any) -> None:
+def test_map_has_a_timeout(use: Any) -> None:
     async def scenario(client: Any) -> None:
         with pytest.raises(JobTimeout, match="no next result of nap"):
             [one async for one in client.map("nap", ["0", "5"], timeout=0.3)]
@@ -268,14 +268,14 @@ def test_a_job_runs_at_its_time_and_not_before(use: Any, jobs: Server) -> None:
     use(scenario)
 
 
-def test_a_worker_is_told_the_reducer(use: Any) -> None:
+def test_a_worker_gets_the_reducer(use: Any) -> None:
     async def scenario(client: Any) -> bytes:
         return bytes(await client.do("reducer", reducer="put.together"))
 
     assert use(scenario) == b"put.together"
 
 
-def test_what_the_protocol_has_no_packet_for_is_said(use: Any) -> None:
+def test_jobs_without_a_packet_in_the_protocol_are_refused(use: Any) -> None:
     async def scenario(client: Any) -> None:
         with pytest.raises(ValueError, match="at a time always has normal priority"):
             await client.submit("f", at=time.time(), priority="high")
@@ -289,7 +289,7 @@ def test_what_the_protocol_has_no_packet_for_is_said(use: Any) -> None:
     use(scenario)
 
 
-def test_status_by_unique_counts_those_who_wait(use: Any) -> None:
+def test_status_by_unique_counts_waiting_clients(use: Any) -> None:
     async def scenario(client: Any) -> None:
         for _ in range(2):
             await client.submit("waited-for", unique="shared")
@@ -297,7 +297,7 @@ def test_status_by_unique_counts_those_who_wait(use: Any) -> None:
         assert (status.known, status.running) == (True, False)
         assert status.clients is not None
         assert status.clients >= 1
-        assert not (await client.status_unique("nobody's")).known
+        assert not (await client.status_unique("unknown")).known
 
     use(scenario)
 
@@ -319,7 +319,7 @@ def test_a_prefix_goes_before_functions_on_the_wire(use: Any, jobs: Server) -> N
     use(scenario, prefix="up")
 
 
-def test_why_a_job_failed_can_be_asked(use: Any) -> None:
+def test_exception_returns_why_a_job_failed(use: Any) -> None:
     async def scenario(client: Any) -> None:
         for workload, kind in (("2", JobException), ("1", type(None))):
             why = (await client.submit("odd", workload)).exception()
@@ -351,7 +351,7 @@ def test_a_job_that_fails_is_a_failure_everywhere(use: Any) -> None:
     use(scenario)
 
 
-def test_what_cannot_be_sent_is_said_before_anything_is(jobs: Server) -> None:
+def test_invalid_jobs_are_refused_before_any_is_sent(jobs: Server) -> None:
     client = Client(jobs.address, timeout=10)
     with client, pytest.raises(TypeError, match="not int"):
         client.do("upper", 5)  # type: ignore[arg-type]  # that is the point

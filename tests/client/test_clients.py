@@ -1,4 +1,4 @@
-"""Client and AsyncClient against our job server, through sockets."""
+"""Client and AsyncClient with our job server."""
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ Until = Callable[[Callable[[], bool]], None]
 
 @pytest.fixture(scope="module")
 def server(shared_gearmand: Any) -> Iterator[Any]:
-    """A job server with a worker for what these tests ask."""
+    """A job server with a worker for these tests."""
     worker = Worker(shared_gearmand.address)
 
     @worker.function("t-reverse", workload=True)
@@ -81,7 +81,7 @@ def test_a_large_workload_comes_back_whole(client: Client) -> None:
     assert client.do("t-reverse", workload) == workload[::-1]
 
 
-def test_what_a_worker_says_on_the_way_is_heard_in_order(client: Client) -> None:
+def test_callbacks_are_called_in_order(client: Client) -> None:
     heard: list[object] = []
     result = client.do(
         "t-talk",
@@ -93,7 +93,7 @@ def test_what_a_worker_says_on_the_way_is_heard_in_order(client: Client) -> None
     assert (result, heard) == (b"end", [(1, 2), b"a", b"careful", b"key"])
 
 
-def test_a_job_keeps_what_was_said(client: Client) -> None:
+def test_a_job_keeps_data_and_warnings(client: Client) -> None:
     job = client.submit("t-talk")
     assert job.result() == b"end"
     assert (job.data, job.warnings, job.status) == ([b"a", b""], [b"careful"], (1, 2))
@@ -114,12 +114,12 @@ def test_a_failure_comes_with_its_reason(client: Client) -> None:
 
 
 def test_a_background_job_has_a_handle_and_no_result(client: Client) -> None:
-    job = client.submit("t-nobody", b"", background=True)
+    job = client.submit("t-unserved", b"", background=True)
     status = client.status(job)
     assert (status.known, status.running) == (True, False)
     with pytest.raises(GearmanError, match="background"):
         job.result()
-    assert client.do_high_background("t-nobody").startswith("H:")
+    assert client.do_high_background("t-unserved").startswith("H:")
     assert not client.status("H:no.such:1").known
 
 
@@ -171,7 +171,7 @@ def test_a_dead_server_is_passed_over(client: Client, server: Any) -> None:
     assert e.value.attempts == [(dead, "Connection refused")]
 
 
-def test_a_server_that_says_nothing_is_given_up() -> None:
+def test_a_silent_server_times_out() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as mute,
         Client(f"127.0.0.1:{mute.getsockname()[1]}", submit_timeout=0.1) as client,
@@ -180,7 +180,7 @@ def test_a_server_that_says_nothing_is_given_up() -> None:
         client.do("x")
 
 
-def test_a_server_that_goes_takes_the_waiting_job_with_it(gearmand: Any) -> None:
+def test_a_waiting_job_is_lost_with_its_server(gearmand: Any) -> None:
     with Client(gearmand.address, timeout=10) as client:
         job = client.submit("t-none")
         gearmand.stop()
@@ -188,7 +188,7 @@ def test_a_server_that_goes_takes_the_waiting_job_with_it(gearmand: Any) -> None
             job.result()
         assert job.state is JobState.LOST
         gearmand.start()
-        assert client.ping() < 30  # the next use connects anew
+        assert client.ping() < 30  # the next use reconnects
 
 
 def test_a_forked_child_opens_its_own_connection(client: Client) -> None:
@@ -217,7 +217,7 @@ def test_async_client_does_the_same(server: Any) -> None:
             assert (job.data, job.status) == ([b"a", b""], (1, 2))
             with pytest.raises(JobException, match="ValueError: two lines"):
                 await client.do_high("t-raise")
-            handle = await client.do_background("t-nobody")
+            handle = await client.do_background("t-unserved")
             assert (await client.status(handle)).known
             assert await client.ping() < 30
             with pytest.raises(JobTimeout):
@@ -226,7 +226,7 @@ def test_async_client_does_the_same(server: Any) -> None:
     asyncio.run(use())
 
 
-def test_async_client_says_when_no_server_answers(server: Any) -> None:
+def test_async_client_reports_that_no_server_answers(server: Any) -> None:
     dead = f"127.0.0.1:{reserve_port()}"
 
     async def use() -> None:
@@ -239,7 +239,7 @@ def test_async_client_says_when_no_server_answers(server: Any) -> None:
     asyncio.run(use())
 
 
-def test_async_client_tells_a_lost_job(gearmand: Any) -> None:
+def test_async_client_reports_a_lost_job(gearmand: Any) -> None:
     async def use() -> None:
         async with AsyncClient(gearmand.address, timeout=10) as client:
             job = await client.submit("t-none")

@@ -1,4 +1,4 @@
-"""Errors survive copies, pickle and other processes, with what they knew of their job."""
+"""Errors can be copied and pickled, with the facts about their job; clients cannot."""
 
 import asyncio
 import copy
@@ -133,7 +133,7 @@ def test_a_pool_hears_why_a_job_failed(failing: str) -> None:
     _check(executed.value)
 
 
-def test_so_does_who_awaits(failing: str) -> None:
+def test_an_async_client_raises_the_same_error(failing: str) -> None:
     async def use() -> None:
         async with AsyncClient(failing, timeout=10) as client:
             with pytest.raises(JobException) as error:
@@ -154,6 +154,6 @@ def test_a_client_says_that_it_cannot_be_copied(
 
 
 @pytest.mark.parametrize("make", COPIES)
-def test_so_does_a_job(make: Callable[[Any], Any]) -> None:
+def test_a_job_says_that_it_cannot_be_copied(make: Callable[[Any], Any]) -> None:
     with pytest.raises(TypeError, match=r"cannot be copied or pickled: pass on its handle"):
         make(JOB)

@@ -1,4 +1,4 @@
-"""One AsyncClient or AsyncAdminClient in several event loops, after each other and at once."""
+"""One AsyncClient or AsyncAdminClient in several event loops, consecutive and concurrent."""
 
 import asyncio
 import gc
@@ -22,13 +22,13 @@ def address(shared_gearmand: Any, serve_worker: Any) -> str:
     return str(shared_gearmand.address)
 
 
-def test_one_after_the_other(address: str) -> None:
+def test_one_client_in_consecutive_loops(address: str) -> None:
     client = AsyncClient(address, timeout=LIMIT)
     for word in (b"a", b"b", b"c"):
         assert asyncio.run(client.do("loops-echo", word)) == word
 
 
-def test_two_threads_at_once(address: str) -> None:
+def test_one_client_in_the_loops_of_two_threads(address: str) -> None:
     client, meet = AsyncClient(address, timeout=LIMIT), threading.Barrier(2, timeout=LIMIT)
     heard: list[list[bytes]] = []
 
@@ -47,7 +47,7 @@ def test_two_threads_at_once(address: str) -> None:
 
 def test_a_job_of_another_loop_is_lost_at_once(address: str) -> None:
     client, first = AsyncClient(address, timeout=LIMIT), asyncio.new_event_loop()
-    job = first.run_until_complete(client.submit("loops-nobody"))
+    job = first.run_until_complete(client.submit("loops-unserved"))
 
     async def take_all() -> None:
         async for _ in client.as_completed([job]):
@@ -87,7 +87,7 @@ def test_the_connection_of_a_loop_closed_without_a_shutdown_ends(gearmand: Any) 
         loops[-1].run_until_complete(admin.version())
         loops[-1].close()
     lost = asyncio.new_event_loop()
-    job = lost.run_until_complete(client.submit("loops-nobody"))
+    job = lost.run_until_complete(client.submit("loops-unserved"))
     lost.close()
     with pytest.raises(ConnectionLost, match=f"another event loop; job {job.handle}"):
         asyncio.run(job.result())
@@ -103,7 +103,7 @@ def test_the_connection_of_a_loop_closed_without_a_shutdown_ends(gearmand: Any) 
     gc.collect()  # the warnings come in here
 
 
-def test_an_admin_client_too(address: str) -> None:
+def test_an_admin_client_in_several_loops(address: str) -> None:
     admin = AsyncAdminClient(address)
     versions = [asyncio.run(admin.version()) for _ in range(3)]
     assert len(set(versions)) == 1
@@ -116,7 +116,7 @@ def test_an_admin_client_too(address: str) -> None:
 
 
 @pytest.mark.parametrize("options", [{"background": True}, {"at": 4_000_000_000}])
-def test_what_has_no_result_is_refused_before_it_is_sent(
+def test_background_jobs_are_refused_where_a_result_is_needed(
     gearmand: Any, options: dict[str, Any]
 ) -> None:
     async def use() -> None:

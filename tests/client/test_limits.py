@@ -1,4 +1,4 @@
-"""What a client is told in vain is refused at once; large packets and many bytes are bounded."""
+"""Invalid options are refused at once; the size of packets and of pending results is limited."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ def kind(request: pytest.FixtureRequest) -> Any:
 
 
 async def settled(given: Any) -> Any:
-    """What either kind of client gives."""
+    """The outcome of a call of either client."""
     return await given if hasattr(given, "__await__") else given
 
 
@@ -102,7 +102,7 @@ def test_a_job_over_the_limit_is_refused_before_it_is_sent(kind: Any, address: s
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-def test_map_leaves_large_results_to_be_made_until_there_is_room(
+def test_map_limits_the_bytes_of_pending_results(
     kind: Any, gearmand: Any, serve_worker: Any, ordered: bool
 ) -> None:
     made, worker = 0, Worker(gearmand.address)
@@ -168,13 +168,13 @@ def test_map_counts_large_workloads_too(kind: Any, address: str) -> None:
     ],
     ids=str,
 )
-def test_what_a_client_cannot_be_told_is_said_at_once(kind: Any, wrong: dict[str, Any]) -> None:
+def test_invalid_options_are_refused_at_once(kind: Any, wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         kind("127.0.0.1", **wrong)
 
 
 @pytest.mark.parametrize("wrong", [{"retry": 3}, {"serializer": "json"}], ids=str)
-def test_what_is_of_a_wrong_kind_too(kind: Any, wrong: dict[str, Any]) -> None:
+def test_options_of_a_wrong_type_are_refused_at_once(kind: Any, wrong: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match=next(iter(wrong))):
         kind("127.0.0.1", **wrong)
 
@@ -214,24 +214,24 @@ def test_a_blocking_client_cannot_await_callbacks(address: str) -> None:
         client.submit("limits-echo", on_data=heard)
 
 
-def test_priorities_by_name_take_what_do_takes(kind: Any, address: str) -> None:
+def test_methods_with_a_priority_take_the_options_of_do(kind: Any, address: str) -> None:
     async def use() -> None:
         client = kind(address, timeout=10)
         for do in (client.do_high, client.do_low):
             with pytest.raises(TimeoutError):
-                await settled(do("limits-nobody", timeout=0.01))
+                await settled(do("limits-unserved", timeout=0.01))
             assert await settled(do("limits-echo", b"x", unique="u", on_warning=print)) == b"x"
             with pytest.raises(TypeError, match="priority"):
                 await settled(do("limits-echo", b"x", priority="low"))
         for do in (client.do_high_background, client.do_low_background):
-            assert await settled(do("limits-nobody", value=[1])) != ""
+            assert await settled(do("limits-unserved", value=[1])) != ""
         await settled(client.close())
 
     asyncio.run(use())
 
 
 class Text:
-    """A serializer whose parameters have names of their own."""
+    """A serializer whose parameters have other names."""
 
     def dumps(self, thing: Any) -> bytes:
         return f"<{thing}>".encode()
@@ -244,7 +244,7 @@ SERIALIZERS: list[Serializer] = [Text(), pickle]
 
 
 @pytest.mark.parametrize(("serializer", "given", "back"), [(SERIALIZERS[0], 1, "<1>")])
-def test_values_go_through_every_door(
+def test_values_work_with_every_method(
     kind: Any, address: str, serializer: Serializer, given: Any, back: Any
 ) -> None:
     async def use() -> None:
@@ -263,7 +263,7 @@ def test_values_go_through_every_door(
     asyncio.run(use())
 
 
-def test_values_are_json_unless_told(kind: Any, address: str) -> None:
+def test_values_are_json_by_default(kind: Any, address: str) -> None:
     async def use() -> None:
         client = kind(address, timeout=10)
         job = await settled(client.submit("limits-echo", value={"a": None}))
@@ -275,7 +275,7 @@ def test_values_are_json_unless_told(kind: Any, address: str) -> None:
     asyncio.run(use())
 
 
-def test_the_servers_own_limit_is_told_too(kind: Any, gearmand: Any) -> None:
+def test_a_lower_limit_of_the_server_is_reported(kind: Any, gearmand: Any) -> None:
     large = bytes(70_000_000)
 
     async def use() -> None:

@@ -1,4 +1,4 @@
-"""Several job servers: spread, fail over, and what becomes of jobs on one that is lost."""
+"""Several job servers: distribution, failover, and jobs on a lost server."""
 
 import asyncio
 import os
@@ -27,13 +27,13 @@ from gearman_py.net.servers import Server, parse_servers
 from gearman_py.testing import running, server
 from tests.ports import reserve_port
 
-NOBODY = "127.0.0.1:1"
+UNREACHABLE = "127.0.0.1:1"
 """Refuses connections."""
 
 
 @pytest.fixture
 def pair() -> Iterator[list[str]]:
-    """Two job servers, with a worker on each that says which it is."""
+    """Two job servers, each with a worker that returns its name."""
     with server() as one, server() as other:
         workers = [Worker(here.address) for here in (one, other)]
         for worker in workers:
@@ -60,25 +60,25 @@ def test_jobs_of_one_unique_go_to_one_server(pair: list[str]) -> None:
 
 
 def test_a_server_that_does_not_answer_is_passed_over(pair: list[str]) -> None:
-    with Client([NOBODY, pair[0]], timeout=10) as client:
+    with Client([UNREACHABLE, pair[0]], timeout=10) as client:
         for _ in range(4):
             assert client.do("where").decode() == pair[0]
 
     async def scenario() -> None:
-        async with AsyncClient([NOBODY, pair[0]], timeout=10) as client:
+        async with AsyncClient([UNREACHABLE, pair[0]], timeout=10) as client:
             for _ in range(4):
                 assert (await client.do("where")).decode() == pair[0]
 
     asyncio.run(scenario())
 
 
-def test_without_any_server_each_is_named() -> None:
+def test_all_unreachable_servers_are_named() -> None:
     with pytest.raises(ServerUnavailable) as caught:
-        Client([NOBODY, "127.0.0.1:2"], retry=Retry(attempts=2, first=0.01)).do("f")
-    assert {where for where, _ in caught.value.attempts} == {NOBODY, "127.0.0.1:2"}
+        Client([UNREACHABLE, "127.0.0.1:2"], retry=Retry(attempts=2, first=0.01)).do("f")
+    assert {where for where, _ in caught.value.attempts} == {UNREACHABLE, "127.0.0.1:2"}
 
 
-def test_a_dead_server_is_left_alone_for_a_while() -> None:
+def test_a_dead_server_is_avoided_for_a_while() -> None:
     servers = parse_servers(["a", "b"])
     router = Router(servers, lambda server: 0)
     router.mark_failed(servers[0], now=100.0)
@@ -102,7 +102,7 @@ def test_a_unique_stays_where_it_is_when_another_server_dies() -> None:
         assert now == was if was != servers[0] else now != servers[0]
 
 
-def test_a_server_back_from_the_dead_is_used_again(gearmand: Any) -> None:
+def test_a_restarted_server_is_used_again(gearmand: Any) -> None:
     worker = Worker(gearmand.address)
     worker.add_function("f", lambda job: b"done")
     with running(worker), Client(gearmand.address, timeout=10, retry=Retry(attempts=10)) as client:
@@ -175,8 +175,8 @@ def test_a_thousand_waiting_jobs_outlive_a_restart_of_their_server(
     restarting.join()
 
 
-def test_a_job_is_resubmitted_no_more_often_than_was_said(gearmand: Any) -> None:
-    """A server that dies of each job."""
+def test_a_job_is_resubmitted_at_most_as_often_as_configured(gearmand: Any) -> None:
+    """A server that crashes on each job."""
     with socket.create_server(("127.0.0.1", 0)) as deadly:
         port = deadly.getsockname()[1]
         accepted = 0
@@ -246,9 +246,11 @@ def test_a_job_knows_its_server(pair: list[str]) -> None:
         assert all(client.status(job.handle) is not None for job in jobs)
 
 
-def test_jobs_of_a_server_that_is_gone_for_good_keep_nobody_waiting(gearmand: Any) -> None:
+def test_jobs_of_a_server_that_is_gone_for_good_hold_up_no_others(gearmand: Any) -> None:
     with Client(gearmand.address, on_lost="resubmit") as client:
-        jobs = client.submit_many(Submit(function="nobody", workload=b"%d" % n) for n in range(300))
+        jobs = client.submit_many(
+            Submit(function="unserved", workload=b"%d" % n) for n in range(300)
+        )
         gearmand.stop()
         done, left = client.wait(jobs, timeout=30)  # one by one they would take minutes
         assert (len(done), len(left)) == (300, 0)
@@ -269,7 +271,7 @@ def test_clients_of_one_job_do_not_all_begin_with_one_server() -> None:
     assert first == {*addresses}
 
 
-def test_a_dead_server_beside_a_living_one_is_no_error(gearmand: Any) -> None:
+def test_a_dead_server_beside_a_living_one_is_not_an_error(gearmand: Any) -> None:
     dead = f"127.0.0.1:{reserve_port()}"
     for servers in ([dead, gearmand.address], [gearmand.address, dead]):
         with Client(servers) as client:
@@ -279,7 +281,7 @@ def test_a_dead_server_beside_a_living_one_is_no_error(gearmand: Any) -> None:
 
 def test_closing_ends_a_job_that_waits_to_be_submitted_again(gearmand: Any) -> None:
     client = Client(gearmand.address, on_lost="resubmit")
-    job = client.submit("nobody")
+    job = client.submit("unserved")
     gearmand.stop()
     with pytest.raises(ServerUnavailable):
         client.ping()
@@ -290,7 +292,7 @@ def test_closing_ends_a_job_that_waits_to_be_submitted_again(gearmand: Any) -> N
 def test_jobs_of_a_server_that_is_gone_are_submitted_again_together_in_asyncio(
     gearmand: Any,
 ) -> None:
-    wanted = [Submit(function="nobody", workload=b"%d" % n) for n in range(300)]
+    wanted = [Submit(function="unserved", workload=b"%d" % n) for n in range(300)]
 
     async def scenario() -> None:
         async with AsyncClient(gearmand.address, on_lost="resubmit") as client:
@@ -307,7 +309,7 @@ def test_closing_ends_a_job_that_is_being_submitted_again_in_asyncio(gearmand: A
     async def scenario() -> None:
         retry = Retry(attempts=5, first=10)
         client = AsyncClient(gearmand.address, on_lost="resubmit", retry=retry)
-        job = await client.submit("nobody")
+        job = await client.submit("unserved")
         gearmand.stop()
         waiting = asyncio.create_task(job.result())
         with pytest.raises(TimeoutError):

@@ -1,4 +1,4 @@
-"""A client's session without a socket: what is written, and what answers change."""
+"""The session of a client, without a socket: what it writes, and the effect of answers."""
 
 from typing import Literal
 
@@ -103,7 +103,7 @@ def test_the_nul_after_a_failed_handle_is_dropped() -> None:
     assert isinstance(job.error, JobFailed)
 
 
-def test_an_exception_ends_a_job_and_a_fail_after_it_means_nothing() -> None:
+def test_a_failure_after_an_exception_is_ignored() -> None:
     session = Session("s")
     job = created(session)
     session.receive_data(
@@ -134,14 +134,14 @@ def test_an_error_answers_the_oldest_submit(
     assert second.handle == "H:2"
 
 
-def test_a_server_without_the_option_is_no_failed_submit() -> None:
+def test_an_unknown_option_does_not_fail_a_submit() -> None:
     session = Session("s")
     job = submitted(session)
     session.receive_data(response(Packet.ERROR, b"UNKNOWN_OPTION", b"?"))
     assert job.error is None
 
 
-def test_a_lost_connection_ends_all_that_is_awaited() -> None:
+def test_a_lost_connection_ends_all_jobs_and_questions() -> None:
     session = Session("s")
     waiting, unanswered = created(session), submitted(session)
     question: Question = session.ask_echo(b"p")
@@ -155,7 +155,7 @@ def test_a_lost_connection_ends_all_that_is_awaited() -> None:
         question.result()
 
 
-def test_a_server_that_speaks_something_else_is_a_protocol_error() -> None:
+def test_another_protocol_is_a_protocol_error() -> None:
     session = Session("s")
     job = created(session)
     session.receive_data(b"HTTP/1.1 400 Bad Request\r\n")
@@ -163,7 +163,7 @@ def test_a_server_that_speaks_something_else_is_a_protocol_error() -> None:
     assert isinstance(job.error, ProtocolError)
 
 
-def test_status_is_read_whatever_a_worker_wrote() -> None:
+def test_any_status_of_a_worker_is_parsed() -> None:
     assert read_status([b"H:1", b"1", b"1", b"3", b"4"]).fraction == 0.75
     assert read_status([b"H:1", b"1", b"0", b"abc", b"0"]).fraction == 0.0
 

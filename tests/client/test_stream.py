@@ -1,4 +1,4 @@
-"""Data on the way is handed on once and not kept; a unique is taken until its job has ended."""
+"""Data before the result is passed on once and not kept; a unique is used until its job ends."""
 
 import asyncio
 import gc
@@ -41,7 +41,7 @@ def address(shared_gearmand: Any, serve_worker: Any) -> str:
 WANTED = [b"%d" % number for number in range(500)]
 
 
-def test_parts_are_handed_on_and_not_kept(address: str) -> None:
+def test_parts_that_were_yielded_are_not_kept(address: str) -> None:
     with Client(address, timeout=LIMIT) as client:
         job = client.submit("stream-count", "500")
         assert list(job) == WANTED
@@ -53,7 +53,7 @@ def test_parts_are_handed_on_and_not_kept(address: str) -> None:
         assert (heard[::2], job.data, job.warnings) == (WANTED, [], [])
 
 
-def test_who_leaves_the_parts_early_finds_the_rest(address: str) -> None:
+def test_parts_after_an_early_exit_are_kept(address: str) -> None:
     with Client(address, timeout=LIMIT) as client:
         job = client.submit("stream-count", "500")
         assert job.result() == b"end"
@@ -72,10 +72,10 @@ def test_parts_end_with_the_error(address: str) -> None:
         with pytest.raises(JobException, match="then this"):
             next(parts)
         with pytest.raises(TimeoutError):
-            next(client.submit("stream-nobody").stream(timeout=0.05))
+            next(client.submit("stream-unserved").stream(timeout=0.05))
 
 
-def test_who_awaits_has_the_same(address: str) -> None:
+def test_an_async_client_streams_the_same_parts(address: str) -> None:
     async def use() -> None:
         async with AsyncClient(address, timeout=LIMIT) as client:
             job = await client.submit("stream-count", "500")
@@ -86,7 +86,7 @@ def test_who_awaits_has_the_same(address: str) -> None:
             with pytest.raises(JobException, match="then this"):
                 await anext(parts)
             with pytest.raises(TimeoutError):
-                await anext((await client.submit("stream-nobody")).stream(timeout=0.05))
+                await anext((await client.submit("stream-unserved")).stream(timeout=0.05))
 
     asyncio.run(use())
 
