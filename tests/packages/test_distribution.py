@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from packages.build import build_distributions, build_packages
+from tests.ports import reserve_port
 
 pytestmark = pytest.mark.slow
 
@@ -118,6 +119,21 @@ with Client("{shared_gearmand.address}") as client:
         *(str(client_python.with_name("gearadmin")), "-h", shared_gearmand.address, "--status")
     )
     assert "packaged\t1\t0\t0" in status
+
+
+def test_the_first_job_of_the_readme_runs_in_that_environment(client_python: Path) -> None:
+    page = (ROOT / "README.md").read_text()
+    first_job = page.split("```sh\n")[2].split("```")[0]
+    assert first_job.startswith("gearmand ")
+    port = str(reserve_port())
+    here = {
+        "PATH": f"{client_python.parent}:/usr/bin:/bin",
+        "GEARMAND_PORT": port,
+        "GEARMAN_SERVERS": f"127.0.0.1:{port}",
+    }
+    said = run("bash", "-ec", f"trap 'kill $(jobs -p)' EXIT\n{first_job}", env=here, timeout=60)
+    assert "!dlroW olleH" in said
+    assert "reverse\t0\t0\t1\n" in said
 
 
 def test_the_sdist_passes_its_own_tests(built: Distributions) -> None:
