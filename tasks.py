@@ -42,6 +42,7 @@ ROLL = {
     "settle": "seconds that a unit must stay up (2)",
     "gap": "a function may be without a worker for a moment",
     "again": "also a release that was given up before",
+    "app": "this app of gearman_apps alone; gearman_py and other apps stay as they are",
 }
 
 # What the tests talk to: other people's Gearman.
@@ -118,6 +119,7 @@ def upgrade(
     c: Context,
     hosts: str = "",
     release: str = "",
+    app: str = "",
     limit: str = "",
     batch: str = "25%",
     max_fail: int = 0,
@@ -129,7 +131,7 @@ def upgrade(
     verbose: bool = False,
     json: bool = False,
 ) -> int:
-    """Bring hosts to this tree's release, one by one, and back if it does not work."""
+    """Bring hosts to this tree's release, or an app's, and back if it does not work."""
     from provision.fleet.rollout import roll_out
     from provision.fleet.rollout_policy import RolloutPolicy
 
@@ -137,7 +139,7 @@ def upgrade(
         limit=limit or None, yes=yes, verbose=verbose, json=json, parallel=parallel, again=again
     )
     policy = RolloutPolicy(batch=batch, max_fail=max_fail, settle=settle, gap=gap)
-    return roll_out(inventory_folder(hosts), ROLES, options, policy, to=release or None)
+    return roll_out(inventory_folder(hosts), ROLES, options, policy, to=release or None, app=app)
 
 
 @command(help=HOSTS | ROLL | {"to": "this release (the one before)"})
@@ -145,6 +147,7 @@ def rollback(
     c: Context,
     hosts: str = "",
     to: str = "",
+    app: str = "",
     limit: str = "",
     batch: str = "25%",
     max_fail: int = 0,
@@ -164,7 +167,9 @@ def rollback(
         limit=limit or None, yes=yes, verbose=verbose, json=json, parallel=parallel, again=again
     )
     policy = RolloutPolicy(batch=batch, max_fail=max_fail, settle=settle, gap=gap)
-    return roll_out(inventory_folder(hosts), ROLES, options, policy, to=to or None, back=True)
+    return roll_out(
+        inventory_folder(hosts), ROLES, options, policy, to=to or None, back=True, app=app
+    )
 
 
 @command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})

@@ -65,6 +65,11 @@ class Artifact:
     digest: str
     size: int
     path: Path | None
+    apps: tuple[tuple[str, "Artifact"], ...] = ()  # by name, that go with it on a host
+
+    def app(self, name: str) -> "Artifact":
+        """The release of an app; one that is nowhere, if none was chosen."""
+        return dict(self.apps).get(name, Artifact("none", "", 0, None))
 
 
 def target_of(facts: Mapping[str, Any]) -> Target:
@@ -131,7 +136,8 @@ def build_release(target: Target, root: Path = ROOT) -> Artifact:
     note.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=note.parent) as scratch:
         artifact = _build_in(target, root, Path(scratch))
-    known = asdict(artifact) | {"path": f".cache/releases/{artifact.id}.tar"}
+    known = {"id": artifact.id, "digest": artifact.digest, "size": artifact.size}
+    known |= {"path": f".cache/releases/{artifact.id}.tar"}
     write_atomically(note, json.dumps(known).encode())
     newest = sorted(note.parent.glob("*.tar"), key=lambda tar: -tar.stat().st_mtime)
     for tar in newest[RELEASES_KEPT:]:

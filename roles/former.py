@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 
+from provision.app import APPS, apps_of
 from provision.build import Artifact
 from provision.inventory.host import Host, Inventory
 from provision.resources.account import FormerAccount
 from provision.resources.base import Resource
+from provision.resources.former_apps import FormerApps
 from roles.job_server import UNIT
 from roles.tls import readers
 from roles.worker import former_units, worker
@@ -19,6 +21,7 @@ def former(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Res
     former = former_units(wanted)
     units = former.wanted
     yield former
+    yield FormerApps(APPS, tuple(apps_of(host)))
     own = [UNIT, *units] if "job_server" in host.groups else units
     places = () if "job_server" in host.groups else SERVERS
     yield FormerAccount(USER, tuple(own), places, keeps_group=USER in readers(inventory))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from provision.app import FILES
 from provision.build import Artifact
 from provision.inventory.host import Host, Inventory
 from provision.inventory.workers import DRAIN_TIMEOUT, Worker, ping_function, workers
@@ -15,6 +16,7 @@ from provision.resources.program import Program, ProgramHealth, program_file
 from provision.resources.release import Release
 from provision.resources.sample_jobs import PING, SAMPLES
 from provision.resources.unit import Unit, UnitFile, unit_file
+from roles.apps import app_releases, command_line, in_use, staged
 from roles.job_server import servers
 from roles.runtime import ROOT, WORKER_USER, account
 from roles.tls import fingerprint, flags, readers, tls
@@ -28,17 +30,28 @@ def worker(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Res
     release = Release(ROOT, artifact)
     yield from account(WORKER_USER, readers(inventory))
     yield from tls(host, inventory)
-    found = [one for each in workers(host) for one in _worker(host, inventory, release, each)]
+    apps = app_releases(host, artifact)
+    yield from staged(apps)
+    found = [
+        one
+        for each in workers(host)
+        for one in _worker(host, inventory, release, each, apps.get(each.app))
+    ]
     yield from (each for each in found if isinstance(each, UnitFile))  # one daemon-reload for all
     yield from (each for each in found if not isinstance(each, UnitFile))
+    yield from in_use(apps)
 
 
-def _worker(host: Host, inventory: Inventory, release: Release, each: Worker) -> Iterator[Resource]:
+def _worker(
+    host: Host, inventory: Inventory, release: Release, each: Worker, app: Release | None
+) -> Iterator[Resource]:
+    if app and each.kind == "command":
+        each = replace(each, argv=command_line(each, f"{app.root}/current"))
     for folder in each.writes:
         yield Directory(folder, WORKER_USER, WORKER_USER, "0750")
     for instance in each.instance_names:
         if each.kind == "program":
-            yield from _program(host, inventory, release, each, instance)
+            yield from _program(inventory, release, each, instance, app)
             continue
         file = _unit_file(host, inventory, release, each, instance)
         unit = unit_name(instance)
@@ -77,21 +90,28 @@ def _unit_file(
 
 
 def _program(
-    host: Host, inventory: Inventory, release: Release, each: Worker, instance: str
+    inventory: Inventory, release: Release, each: Worker, instance: str, app: Release | None
 ) -> Iterator[Resource]:
-    known = servers(inventory)
+    known, folder = servers(inventory), app.folder if app else ""
     file = program_file(
         instance,
         "gearman-program.service.j2",
         functions=each.functions,
-        argv=each.argv,
-        folder=ROOT,
+        argv=command_line(each, folder),
+        folder=f"{folder}/{FILES}" if folder else ROOT,
         stop_signal=each.stop_signal,
         **_common(inventory, each),
     )
     name = file.path.rpartition("/")[2]
     yield file
-    yield Program(name, file, release.current, functions=each.functions, servers=known)
+    yield Program(
+        name,
+        file,
+        (app or release).current,
+        functions=each.functions,
+        servers=known,
+        folder=folder,
+    )
     yield ProgramHealth(name, release, flags(inventory), each.functions, known)
 
 

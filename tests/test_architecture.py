@@ -32,7 +32,7 @@ FLOORS = (
 TOOLKIT = (
     {"agent", "atomic_write", "distributions", "errors", "wording"},
     {"build", "inventory", "lab", "options", "render"},
-    {"pki", "remote", "ssh"},
+    {"app", "pki", "remote", "ssh"},
     {"resources"},
     {"plan"},
     {"report"},

@@ -16,8 +16,14 @@ from provision.agent.processes import began_at
 
 
 def list_files(folder: str) -> list[str]:
-    """A line for each file and folder of a release's venv, its name last."""
-    return list(_lines_of(folder, "venv"))
+    """A line for each file and folder of a release's venv, and of its app, its name last.
+
+    Raises FileNotFoundError when it has neither.
+    """
+    parts = [each for each in ("venv", "app") if os.path.exists(f"{folder}/{each}")]
+    if not parts:
+        raise FileNotFoundError(folder)
+    return [line for each in parts for line in _lines_of(folder, each)]
 
 
 def _lines_of(folder: str, below: str) -> Iterator[str]:

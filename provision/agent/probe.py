@@ -22,7 +22,13 @@ from provision.agent.installed import describe_release, find_damage, was_there_b
 from provision.agent.link import COMMANDS, FrameLink
 from provision.agent.machine import describe_machine
 from provision.agent.paths import describe_path, group_name
-from provision.agent.processes import all_pids, find_listener, program_of, variable_of
+from provision.agent.processes import (
+    all_pids,
+    find_listener,
+    folder_of,
+    program_of,
+    variable_of,
+)
 from provision.agent.system import SYSTEMD, describe_system, run_query
 from provision.agent.units import find_overrides, find_units, why_outdated
 
@@ -152,8 +158,8 @@ class Batch:
                 raise
             current = None
         found = {name: describe_release(os.path.join(folder, name)) for name in names}
-        programs = map(program_of, all_pids())
-        own = (each[len(folder) + 1 :] for each in programs if each.startswith(f"{folder}/"))
+        places = (place for pid in all_pids() for place in (program_of(pid), folder_of(pid)))
+        own = (each[len(folder) + 1 :] for each in places if each.startswith(f"{folder}/"))
         running = {each.split("/")[0] for each in own}
         used = [name for name in names if name == current or name in running]
         damages = {name: find_damage(os.path.join(folder, name)) for name in used}
@@ -207,6 +213,12 @@ class Batch:
 
     def ask_units(self, pattern: str) -> Any:
         return find_units(pattern)
+
+    def ask_apps(self, root: str) -> Any:
+        try:
+            return sorted(os.listdir(root))
+        except FileNotFoundError:
+            return []
 
     def ask_overrides(self, name: str, own: str) -> Any:
         return find_overrides(name, own)

@@ -21,6 +21,20 @@ def program_of(pid: int) -> str:
     return _read_proc(f"/proc/{pid}/cmdline").split("\0")[0]
 
 
+def folder_of(pid: int) -> str:
+    """The folder that a process works in, empty when it is gone."""
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return ""
+
+
+def is_run_from(pid: int, folder: str) -> bool:
+    """Whether a process runs a program of a folder, or works in it."""
+    places = (program_of(pid), folder_of(pid))
+    return any(f"{each}/".startswith(f"{folder}/") for each in places)
+
+
 def began_at(pid: int) -> str:
     """When a process began, in the kernel's ticks since it booted."""
     said = _read_proc(f"/proc/{pid}/stat").rpartition(")")[2].split()

@@ -19,7 +19,7 @@ from provision.agent.files import (
 )
 from provision.agent.installed import find_damage, list_files
 from provision.agent.link import CHUNK_SIZE, FrameLink
-from provision.agent.processes import all_pids, began_at, program_of
+from provision.agent.processes import all_pids, began_at, is_run_from
 
 IMPORT_ALL = (
     "import importlib, importlib.metadata as m\n"
@@ -56,7 +56,8 @@ def unpack_release(link: FrameLink, content: Content, root: str, id: str, digest
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(partial, folder)
         half = folder
-        _make_venv(link, folder)
+        if os.path.isdir(f"{folder}/wheels") or not os.path.isdir(f"{folder}/app"):
+            _make_venv(link, folder)
         run_command(link, ["sync", "--file-system", folder])
         _write_lines(f"{folder}/.complete", list_files(folder))
     except BaseException:
@@ -92,7 +93,7 @@ def _release_folder(root: str, id: str) -> str:
 
 
 def _running_from(folder: str) -> list[int]:
-    return [pid for pid in all_pids() if program_of(pid).startswith(f"{folder}/")]
+    return [pid for pid in all_pids() if is_run_from(pid, folder)]
 
 
 def _is_left(folder: str) -> bool:
@@ -113,18 +114,37 @@ def _unpack_tar(content: Content, folder: str) -> None:
     with tarfile.open(fileobj=cast(Any, content), mode="r|", bufsize=CHUNK_SIZE) as archive:
         for member in archive:
             parts = member.name.split("/")
-            if not member.isreg() or not all(re.fullmatch(r"\w[\w.+-]*", part) for part in parts):
+            if parts[0] == "app":
+                _check_app_member(member)
+            elif not member.isreg() or not all(re.fullmatch(r"\w[\w.+-]*", part) for part in parts):
                 raise Failure(
                     f"{member.name!r} in the release is not a regular file with a plain name"
                 )
             path = folder
             for part in parts[:-1]:
                 path = f"{path}/{part}"
+                if os.path.islink(path):
+                    raise Failure(f"{member.name!r} in the release leads through a link")
                 if not os.path.isdir(path):
                     _make_folder(path)
+            if member.issym():
+                os.symlink(member.linkname, f"{path}/{parts[-1]}")
+                continue
             with open(f"{path}/{parts[-1]}", "xb", buffering=0) as target:
-                os.fchmod(target.fileno(), 0o644)
+                os.fchmod(target.fileno(), 0o755 if member.mode & 0o100 else 0o644)
                 copy_content(archive.extractfile(member), target)
+
+
+def _check_app_member(member: tarfile.TarInfo) -> None:
+    """A file of an app may have any name, and be a link to another one of it."""
+    parts = member.name.split("/")
+    place = os.path.normpath(f"{os.path.dirname(member.name)}/{member.linkname}")
+    inside = not os.path.isabs(member.linkname) and place.split("/")[0] == "app"
+    kind = member.isreg() or (member.issym() and inside)
+    if not kind or len(parts) < 2 or {"", ".", ".."} & set(parts):
+        raise Failure(
+            f"{member.name!r} in the release is neither a file of the app nor a link to one"
+        )
 
 
 def _make_folder(path: str) -> None:

@@ -6,7 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from provision.build import ON_HOSTS, Target, built_release, target_of
+from provision.app import apps_of
+from provision.build import Target, built_release, target_of
 from provision.errors import HostFailed
 from provision.fleet import pool as hosts
 from provision.fleet.ask_all import AskAll
@@ -48,7 +49,8 @@ def _show_rows(
 
 def _ask_facts(host: Host, connect: Connect) -> Answers:
     with connect(host) as session:
-        return session.ask(FACTS)
+        apps = (("releases", app.root) for app in apps_of(host).values())
+        return session.ask((*FACTS, *apps))
 
 
 def _rows_of_runs(found: dict[str, Answers]) -> Rows:
@@ -86,9 +88,9 @@ def _format_move(row: dict[str, Any]) -> str:
 def _rows_of_releases(found: dict[str, Answers]) -> Rows:
     """One row for each release, with the hosts that keep it, use it, run it."""
     rows: dict[str, dict[str, Any]] = {}
-    for host, answers in found.items():
-        known = answers["releases", ON_HOSTS]
-        if isinstance(known, Unknown):
+    told = ((host, *each) for host, answers in found.items() for each in answers.items())
+    for host, question, known in told:
+        if question[0] != "releases" or isinstance(known, Unknown):
             continue
         for id, one in known["kept"].items():
             row = rows.setdefault(

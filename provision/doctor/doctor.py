@@ -6,16 +6,19 @@ is judged in provision/doctor/host_rules.py and network_rules.py.
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
+from provision.app import apps_of
 from provision.build import Artifact, built_release, target_of
 from provision.doctor import host_rules as checks
 from provision.doctor.subject import ClockOffset, HostFacts, split_server
 from provision.errors import HostFailed, ToolkitError
 from provision.fleet.ask_all import AskAll
 from provision.fleet.desired_state import DesiredState, Roles
-from provision.fleet.run import Connect
+from provision.fleet.run import Connect, current_apps
 from provision.inventory.host import Host, Inventory
 from provision.options import Options
 from provision.remote.messages import Unknown
@@ -65,7 +68,8 @@ def _examine_host(
         way = "and is root" if root else "and is not root: not all can be seen"
         text = f"{host.user} logs in at {host.address} {way} ({seconds:.1f} s)"
         yield Finding(host.name, "ok" if root else "warn", "ssh", text)
-        resources = _wanted_resources(host, desired)
+        apps = current_apps(session, apps_of(host).values())
+        resources = _wanted_resources(host, desired, apps)
         answers = session.survey(checks.questions_of_rules(resources))
         for server in servers:  # each alone: one that is silent takes its time
             answers |= session.ask([("server", *split_server(server))])
@@ -95,9 +99,12 @@ def _tree_release(facts: object) -> str | None:
     return found.id if found else None
 
 
-def _wanted_resources(host: Host, desired: DesiredState) -> list[Resource]:
-    """What a host should be."""
-    return list(dict.fromkeys(desired.resources_of(host, NOTHING)))
+def _wanted_resources(
+    host: Host, desired: DesiredState, apps: Mapping[str, Artifact] = MappingProxyType({})
+) -> list[Resource]:
+    """What a host should be that uses these releases of apps."""
+    artifact = replace(NOTHING, apps=tuple(apps.items()))
+    return list(dict.fromkeys(desired.resources_of(host, artifact)))
 
 
 def _job_servers(known: Inventory, roles: Roles, desired: DesiredState) -> list[str]:

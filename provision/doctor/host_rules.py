@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
-from provision.build import target_of
+from provision.build import ON_HOSTS, target_of
 from provision.doctor import network_rules as reach
 from provision.doctor.subject import HostFacts, Unanswered, Verdict, is_running
 from provision.errors import HostFailed
@@ -202,6 +202,7 @@ def _check_release(facts: HostFacts) -> Iterator[Verdict]:
         current = known["current"]
         kept = known["kept"].get(current)
         old = [id for id in known["running"] if id != current]
+        tree = facts.tree if each.root == ON_HOSTS else None
         if current is None:
             yield "fail", "no release is in use", "invoke deploy"
         elif kept is None:
@@ -213,10 +214,10 @@ def _check_release(facts: HostFacts) -> Iterator[Verdict]:
         elif old:
             running = ", ".join(old)
             yield "warn", f"{running} still runs, and {current} is in use", "invoke deploy"
-        elif facts.tree not in (None, current):
-            yield "warn", f"{current} runs, and this tree is {facts.tree}", "invoke upgrade"
+        elif tree not in (None, current):
+            yield "warn", f"{current} runs, and this tree is {tree}", "invoke upgrade"
         else:
-            yield "ok", f"{current}{'' if facts.tree is None else ', as this tree'}", ""
+            yield "ok", f"{current}{'' if tree is None else ', as this tree'}", ""
 
 
 def _check_port(facts: HostFacts) -> Iterator[Verdict]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from threading import Lock
 from typing import Any, Protocol
 
+from provision.app import App, build_app, built_app, named_app, uncommitted_files
 from provision.build import (
     Artifact,
     Target,
@@ -53,6 +54,7 @@ class DesiredState:
         self._tags = tags.parse(options.tags, names)
         self._building = Lock()
         self._artifacts: dict[Target, Artifact] = {}
+        self._app_artifacts: dict[App, Artifact] = {}
 
     def host_groups(self) -> list[list[str]]:
         """Names of hosts by the first group that says what they are for, in the roles' order."""
@@ -92,6 +94,19 @@ class DesiredState:
                 self._artifacts[target] = artifact
             return self._artifacts[target]
 
+    def app_artifact(self, app: App) -> Artifact:
+        """The release of an app's files as they are on this machine; it is built once."""
+        with self._building:
+            if app not in self._app_artifacts:
+                if different := uncommitted_files(app):
+                    self._report.say(f"app {app.name}: {different}")
+                artifact = built_app(app)
+                if artifact is None:
+                    self._report.say(f"building app {app.name}")
+                    artifact = build_app(app)
+                self._app_artifacts[app] = artifact
+            return self._app_artifacts[app]
+
 
 def kept_artifact(id: str, facts: Mapping[str, Any], kept: Iterable[str]) -> Artifact:
     """Release ``id`` for a host that keeps these. Raises :class:`HostFailed`."""
@@ -100,4 +115,13 @@ def kept_artifact(id: str, facts: Mapping[str, Any], kept: Iterable[str]) -> Art
         known = ", ".join(kept) or "none"
         raise HostFailed(f"it keeps no release {id}, nor does this machine; it keeps {known}")
     must_fit(artifact, target_of(facts))
+    return artifact
+
+
+def kept_app(name: str, id: str, kept: Iterable[str]) -> Artifact:
+    """Release ``id`` of an app for a host that keeps these. Raises :class:`HostFailed`."""
+    artifact = named_app(name, id)
+    if artifact.path is None and id not in kept:
+        known = ", ".join(kept) or "none"
+        raise HostFailed(f"it keeps no release {id}, nor does this machine; it keeps {known}")
     return artifact

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from provision import plan
-from provision.build import ON_HOSTS
+from provision.build import Artifact
 from provision.errors import HostFailed
+from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.inventory.host import Host
 from provision.plan import Plan
 from provision.remote.messages import Operation, Outcome
@@ -27,13 +28,19 @@ class HostRun:
     report: Reporter
     resources: Sequence[Resource]
     answers: Answers
-    release: str  # that it should run
+    artifact: Artifact  # that it should run, with those of its apps
+    track: ReleaseTrack = OWN  # what the run moves
     plan: Plan = field(init=False)
     applied: int = 0  # changes
 
     def __post_init__(self) -> None:
-        self.release_before: str | None = self.answers["releases", ON_HOSTS]["current"]
+        self.release_before: str | None = self.answers[self.track.question]["current"]
         self.make_plan()
+
+    @property
+    def release(self) -> str:
+        """The id of what it should run, as far as the run moves it."""
+        return self.track.release_of(self.artifact)
 
     @property
     def name(self) -> str:

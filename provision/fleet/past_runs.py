@@ -19,6 +19,7 @@ def write_entry(host_run: HostRun, run_id: str, result: str, seconds: float) -> 
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "run": run_id,
         **describe_operator(),
+        **({"app": host_run.track.app} if host_run.track.app else {}),
         "release": host_run.release,
         "from": host_run.release_before,
         "changes": host_run.applied,

@@ -9,9 +9,9 @@ do its work is put back; after more of them than allowed, so are those that were
 What is true is on the hosts: an upgrade that was interrupted goes on when it is run again.
 """
 
+from functools import partial
 from pathlib import Path
 
-from provision.build import ON_HOSTS, named_release
 from provision.errors import HostFailed, RolledBack, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
 from provision.fleet.deploy import CHANGES_PENDING, DEFAULT
@@ -19,6 +19,7 @@ from provision.fleet.desired_state import Roles
 from provision.fleet.health_check import Unhealthy, check_running, check_staged, with_evidence
 from provision.fleet.host_run import HostRun
 from provision.fleet.past_runs import PAST_RUNS
+from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.fleet.rollout_policy import RolloutPolicy
 from provision.fleet.run import Connect, Run, this_tree
 from provision.fleet.waves import Waves
@@ -39,16 +40,20 @@ def roll_out(
     *,
     to: str | None = None,
     back: bool = False,
+    app: str = "",
     connect: Connect = hosts.connect,
 ) -> int:
     """Bring every host to release ``to``, or to this tree's. Returns an exit status.
 
+    With ``app`` it is that app's release, or of its files as they are, and the rest stays.
+
     With ``back`` it is by default the one that the host ran before this one; and the release that
     is left is marked as bad: no deploy brings it back unasked.
     """
-    named = previous_release if back else this_tree
+    track = ReleaseTrack(app)
+    named = partial(previous_release, track=track) if back else this_tree
     choose = named if to is None else lambda facts: to
-    with Run(folder, roles, options, connect, choose) as run:
+    with Run(folder, roles, options, connect, choose, track) as run:
         run.plan_hosts()
         rollout = Rollout(run, policy, blame=back)
         rollout.refuse_unsafe()
@@ -69,12 +74,12 @@ def roll_out(
         return status
 
 
-def previous_release(facts: Answers) -> str:
+def previous_release(facts: Answers, track: ReleaseTrack = OWN) -> str:
     """The release that a host ran before its current one. Raises :class:`HostFailed`."""
-    known = facts["releases", ON_HOSTS]
+    known = facts[track.question]
     good = {id for id, found in known["kept"].items() if not found["bad"]} - {known["current"]}
     for entry in reversed(facts[PAST_RUNS]):
-        if entry.get("from") in good:
+        if track.is_of(entry) and entry.get("from") in good:
             return str(entry["from"])
     raise HostFailed("it keeps no earlier release that it could go back to")
 
@@ -193,9 +198,10 @@ class Rollout:
             return
         host, session = host_run.host, host_run.session
         try:
-            wanted = run.desired.resources_of(host, named_release(origin))
-            wanted = as_kept(wanted, session.ask)
-            back = HostRun(host, session, run.report, wanted, host_run.answers, origin)
+            before = host_run.track.with_release(host_run.artifact, origin)
+            wanted = as_kept(run.desired.resources_of(host, before), session.ask)
+            answers, track = host_run.answers, host_run.track
+            back = HostRun(host, session, run.report, wanted, answers, before, track)
             back.release_before = host_run.release
             try:
                 back.apply_all()
@@ -215,8 +221,9 @@ class Rollout:
         """Mark a release where it is; a host that is out of reach is left as it is."""
         try:
             host_run.make_plan()
-            if id in host_run.answers["releases", ON_HOSTS]["kept"]:
-                arguments = {"root": ON_HOSTS, "id": id}
+            track = host_run.track
+            if id in host_run.answers[track.question]["kept"]:
+                arguments = {"root": track.root, "id": id}
                 operation = Operation("condemn", arguments, reason.encode())
                 list(host_run.session.apply([operation]))
         except ToolkitError as error:
@@ -229,14 +236,15 @@ def origin_of(host_run: HostRun) -> str | None:
     An interrupted upgrade may have switched the link already: then what still runs tells, or
     else the host's history.
     """
-    known = host_run.answers["releases", ON_HOSTS]
+    known = host_run.answers[host_run.track.question]
     if known["current"] != host_run.release:
         return str(known["current"]) if known["current"] else None
     for id in known["running"]:
         if id != host_run.release:
             return str(id)
     for entry in reversed(host_run.answers[PAST_RUNS]):
-        if entry.get("release") == host_run.release and entry.get("from") in known["kept"]:
+        mine = host_run.track.is_of(entry) and entry.get("release") == host_run.release
+        if mine and entry.get("from") in known["kept"]:
             return str(entry["from"])
     return None
 

@@ -8,18 +8,22 @@ its history.
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 from types import TracebackType
 
-from provision.build import ON_HOSTS
+from provision.app import App, apps_of, named_app
+from provision.build import ON_HOSTS, Artifact
 from provision.errors import HostFailed, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
-from provision.fleet.desired_state import DesiredState, Roles, kept_artifact
+from provision.fleet.desired_state import DesiredState, Roles, kept_app, kept_artifact
 from provision.fleet.host_run import HostRun
 from provision.fleet.past_runs import FACTS, write_entry
+from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.inventory import load as inventory
-from provision.inventory.host import Host
+from provision.inventory.host import Host, Inventory
+from provision.inventory.schema import nearest_hint
 from provision.options import Options
 from provision.pki import keep_authority
 from provision.remote.messages import Unknown
@@ -44,6 +48,29 @@ def this_tree(facts: Answers) -> str | None:
     return None
 
 
+def current_apps(session: Session, apps: Iterable[App]) -> dict[str, Artifact]:
+    """The releases of these apps that a host uses, by name."""
+    questions = {app.name: ("releases", app.root) for app in apps}
+    answers = session.ask(questions.values())
+    known = {name: answers[question] for name, question in questions.items()}
+    return {
+        name: named_app(name, answer["current"])
+        for name, answer in known.items()
+        if not isinstance(answer, Unknown) and answer["current"]
+    }
+
+
+def _hosts_with(app: str, known: Inventory) -> Inventory:
+    """The hosts of an inventory that need an app; all, if none is named."""
+    if not app:
+        return known
+    apps = {name for host in known.everyone for name in apps_of(host)}
+    if app not in apps:
+        near = nearest_hint(app, apps) or f"; expected one of {', '.join(sorted(apps)) or 'none'}"
+        raise ToolkitError(f"--app {app}: no worker of this inventory needs such an app{near}")
+    return replace(known, hosts=tuple(host for host in known.hosts if app in apps_of(host)))
+
+
 class Run:
     """One way through the hosts of an inventory."""
 
@@ -54,8 +81,10 @@ class Run:
         options: Options,
         connect: Connect,
         choose: ChooseRelease = this_tree,
+        track: ReleaseTrack | None = None,
     ) -> None:
-        self.inventory = inventory.load(folder, options.limit)
+        self.track = track or OWN
+        self.inventory = _hosts_with(self.track.app, inventory.load(folder, options.limit))
         self.options = options
         self.host_runs: list[HostRun] = []
         self.failed: dict[str, ToolkitError] = {}
@@ -63,6 +92,7 @@ class Run:
         self.desired = DesiredState(self.inventory, roles, options, self.report)
         self._connect = connect
         self._choose = choose
+        self._moves = track is not None
         self._sessions: list[Session] = []
         self._id = token_hex(4)
         self.start_clock()
@@ -114,20 +144,42 @@ class Run:
     def _plan_host(self, host: Host) -> HostRun:
         session = self._connect(host)
         self._sessions.append(session)
-        facts = session.ask(FACTS)
+        facts = session.ask((*FACTS, self.track.question))
         root = "" if host.become else "; it takes root to look, and ansible_become is false"
         for question, answer in facts.items():
             if isinstance(answer, Unknown):
                 raise HostFailed(f"it cannot tell its {question[0]}: {answer.reason}{root}")
-        id = self._choose(facts)
+        id = facts["releases", ON_HOSTS]["current"] if self.track.app else self._choose(facts)
+        if id is None and self.track.app:
+            raise HostFailed("nothing of ours runs there: deploy it first")
         if id is None:
             artifact = self.desired.tree_artifact(facts["host",])
         else:
             artifact = kept_artifact(id, facts["host",], facts["releases", ON_HOSTS]["kept"])
+        artifact = replace(artifact, apps=self._choose_apps(host, session, facts))
         resources = self.desired.resources_of(host, artifact)
         if id is not None:
             resources = as_kept(resources, session.ask)  # with the unit files that it ran with
-        return HostRun(host, session, self.report, resources, facts, artifact.id)
+        return HostRun(host, session, self.report, resources, facts, artifact, self.track)
+
+    def _choose_apps(
+        self, host: Host, session: Session, facts: Answers
+    ) -> tuple[tuple[str, Artifact], ...]:
+        """The release of each app that a host needs: this machine's files, or what is in use.
+
+        A run that moves releases leaves those in use, but for the app that it moves.
+        """
+        found = apps_of(host)
+        kept = current_apps(session, found.values()) if self._moves else {}
+        if self.track.app:
+            kept.pop(self.track.app, None)
+            if id := self._choose(facts):
+                kept[self.track.app] = kept_app(
+                    self.track.app, id, facts[self.track.question]["kept"]
+                )
+        return tuple(
+            (name, kept.get(name) or self.desired.app_artifact(app)) for name, app in found.items()
+        )
 
     def confirm(self, verb: str) -> bool:
         """Ask before anything is changed, unless that was answered with --yes."""

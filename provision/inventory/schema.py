@@ -19,7 +19,7 @@ from provision.inventory import document, vault
 from provision.inventory.document import Place, Table, mapping_pairs, place_of
 from provision.inventory.references import has_reference, is_reference
 from provision.inventory.secrets import Secret, from_command, from_environment
-from provision.inventory.worker_settings import MEMORY, check_workers
+from provision.inventory.worker_settings import MEMORY, check_table
 
 SCHEMA = Path(__file__).parent / "schema.yml"
 EXAMPLE = "!example"  # the tag of a value that is not a default
@@ -27,7 +27,7 @@ KINDS = {str: "a text", int: "a whole number", bool: "true or false", list: "a l
 SIMILAR = 0.7  # as difflib counts: `workers` is meant to be `worker`, `berlin` is not
 NEARLY = 0.85  # of a name that is likely somebody else's: `package` is meant to be `packages`
 OURS = ("ansible_", "gearman_")
-TABLES = ("gearman_workers",)  # whose parts know their lines, and are merged
+TABLES = ("gearman_apps", "gearman_workers")  # whose parts know their lines, and are merged
 
 # What Ansible lets one choose, and is fixed here.
 ONLY = {
@@ -190,7 +190,7 @@ def check_value(name: str, value: Any, where: Place) -> Any:
             "where it is not encrypted"
         )
     if name in TABLES:
-        check_workers(value, where, schema().parts[name], nearest_hint)
+        check_table(name, value, where, schema().parts[name], nearest_hint)
         return value
     if type(value) is not kind or (kind is list and not all(type(each) is str for each in value)):
         raise _wrong_kind(name, value, where)

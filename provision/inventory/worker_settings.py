@@ -38,6 +38,9 @@ FORMS = {
     "stop_signal": (r"SIG(TERM|INT|QUIT|HUP|USR1|USR2|WINCH)", "such as SIGTERM or SIGQUIT"),
     "command": (r"[^\0-\x1f]*", "on one line"),
     "program": (r"[^\0-\x1f]*", "on one line"),
+    "app": (NAME, "the name of an app"),
+    "source": (r"[^\0-\x1f]+", "a folder"),
+    "build": (r"[^\0-\x1f]*", "on one line"),
 }
 RANGES = {
     "processes": (1, 512),
@@ -53,18 +56,24 @@ RESERVED = ("GEARMAN_", "GEARMAND_", "NOTIFY_SOCKET", "WATCHDOG_")  # which the 
 Hint = Callable[[str, Any], str]
 
 
-def check_workers(value: Any, where: Place, known: Mapping[str, Any], hint: Hint) -> None:
-    """Raises :class:`InventoryError`. ``known``: setting -> an example of the right kind."""
-    for name, settings in _table("gearman_workers", value, where).items():
+def check_table(
+    variable: str, value: Any, where: Place, known: Mapping[str, Any], hint: Hint
+) -> None:
+    """Raises :class:`InventoryError` for what cannot be said of a worker, or of an app.
+
+    ``known``: setting -> an example of the right kind.
+    """
+    noun = variable.removeprefix("gearman_").removesuffix("s")
+    for name, settings in _table(variable, value, where).items():
         place = value.places[name]
         if not re.fullmatch(NAME, name, re.ASCII):
             raise InventoryError(
-                f"{place}: worker {name!r} is not a valid name; use letters, digits, `_` and `-`"
+                f"{place}: {noun} {name!r} is not a valid name; use letters, digits, `_` and `-`"
             )
         if settings is None:  # not here, though a wider group has it
             continue
-        for key, one in _table(f"worker {name}", settings, place).items():
-            _check(f"worker {name}", key, one, settings.places[key], known, hint)
+        for key, one in _table(f"{noun} {name}", settings, place).items():
+            _check(f"{noun} {name}", key, one, settings.places[key], known, hint)
 
 
 def _table(what: str, value: Any, where: Place) -> Table:

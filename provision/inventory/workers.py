@@ -38,6 +38,7 @@ class Worker:
     instances: int = 1
     timeout: int = 0  # seconds; 0: none
     memory: str
+    app: str = ""
     cpu: str = ""
     nice: int = 0
     log_level: str = "info"
@@ -123,6 +124,15 @@ def _worker(host: Host, name: str, table: Table, where: str) -> Worker:
                 raise wrong(key, f"{key} is for a worker with {other}:, and this one has {kind}:")
     if "processes" in table and "concurrency" in table:
         raise wrong("concurrency", "it has processes too: each runs one job at a time")
+    if "app" in table:
+        if kind == "functions":
+            raise wrong("app", "an app is for a worker with command: or program:")
+        known = {k: v for k, v in host.variables.get("gearman_apps", {}).items() if v is not None}
+        if table["app"] not in known:
+            near = nearest_hint(table["app"], known) or "; gearman_apps names them"
+            raise wrong("app", f"unknown app {table['app']!r}{near}")
+        if "source" not in known[table["app"]]:
+            raise wrong("app", f"app {table['app']} has no source: say which folder it is in")
     if kind == "program" and "timeout" in table:
         raise wrong("timeout", "a program has its own: it speaks to the job server itself")
     if kind == "program" and "log_level" in table:

@@ -174,6 +174,11 @@ OPERATIONS: dict[str, OperationKind] = {
         ("root", "id"),
         lambda a: [["rm", f"{a['root']}/releases/{a['id']}/.bad"]],
     ),
+    "remove_app": OperationKind(
+        "remove an app with all its releases",
+        ("root", "name"),
+        lambda a: [["rm", "-r", f"{a['root']}/{a['name']}"]],
+    ),
     "daemon_reload": OperationKind(
         "have systemd read its unit files again", (), lambda a: [["systemctl", "daemon-reload"]]
     ),
@@ -220,6 +225,8 @@ QUESTIONS: dict[str, QuestionKind] = {
     "unit": QuestionKind(("name",), UnitAnswer | None),
     # The units whose names match, as a shell's pattern does.
     "units": QuestionKind(("pattern",), dict[str, UnitPresence]),
+    # The apps that are there, by name.
+    "apps": QuestionKind(("root",), list[str]),
     # Files that change a unit from outside `own`, and what they say; None for a mask.
     "overrides": QuestionKind(("name", "own"), dict[str, str | None]),
     "releases": QuestionKind(("root",), ReleasesAnswer),

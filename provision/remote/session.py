@@ -137,7 +137,9 @@ class Session:
         """
         if self._pinger is not None:
             return
-        self._load_modules("files", "command", "release", "change", "job_servers", "programs")
+        self._load_modules(
+            "files", "command", "release", "change", "job_servers", "programs", "app"
+        )
         self._send(
             {
                 "do": "lock",

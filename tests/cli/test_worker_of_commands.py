@@ -90,7 +90,7 @@ def test_a_drain_waits_for_the_command(
     [
         (["x", "--", "no-such-command"], "command not found: 'no-such-command'"),
         (["--", "wc"], "nothing to serve"),
-        (["--ping", "wc", "wc"], "there is a function 'wc' already"),
+        (["--ping", "wc", "wc"], "there is already a function 'wc'"),
     ],
 )
 def test_an_error_is_one_line(run: Any, arguments: list[str], message: str) -> None:

@@ -1,8 +1,12 @@
 """Workers that an inventory names: deployed, asked, changed, and gone again when it names them no
 more."""
 
+import re
 import shutil
+import subprocess
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -11,7 +15,7 @@ import pytest
 from gearman_py import Client, JobFailed
 from gearman_py.admin.client import AdminClient
 from tests.lab.hosts import root
-from tests.lab.test_upgrade import ROOT, SERVER, Ended, invoke
+from tests.lab.test_upgrade import ROLLED_BACK, ROOT, SERVER, Ended, invoke
 
 HERE = Path(__file__).parent
 LAB = ROOT / "inventory" / "lab"
@@ -115,15 +119,10 @@ gearman_workers:
 """
     operator.says(program)
     operator.deploy()
-    answers: list[bytes] = []
     with Client(SERVER, timeout=60) as client:
         assert client.do("shout", "hey") == b"HEY1"
-        changing = threading.Thread(target=operator.deploy)
-        operator.says(program.replace('"1"', '"2"'))
-        changing.start()
-        while changing.is_alive():
-            answers += client.map("shout", ["a"] * 20)
-        answers += client.map("shout", ["a"] * 20)
+    operator.says(program.replace('"1"', '"2"'))
+    answers, _ = under_load(operator.deploy)
     assert set(answers) == {b"A1", b"A2"}
     assert answers[0] == b"A1"
     assert set(answers[-20:]) == {b"A2"}
@@ -144,6 +143,125 @@ gearman_workers:
     done_ = invoke(ROOT, "deploy", "--yes")
     assert done_.status == 0, done_.said
     root(lab, "worker1", "rm /usr/local/lib/shout.py")
+
+
+APP = """
+gearman_functions: [wc]
+gearman_apps:
+  loud: {source: ../loud, build: [sh, -c, "echo built >made"]}
+gearman_workers:
+  shout: {app: loud, program: [python3, ./shout.py, shout], functions: [shout], instances: 2}
+  made: {app: loud, command: [cat, ./made], functions: [made]}
+"""
+
+
+def commit(folder: Path, mark: str, text: str = "") -> None:
+    """A version of the app: its answers end with ``mark``."""
+    folder.mkdir(exist_ok=True)
+    program = (HERE / "shout.py").read_text().replace('"MARK", "!"', f'"MARK", "{mark}"')
+    unlike_any = f"# {time.time_ns()}\n"  # an earlier run's release is kept on this machine
+    (folder / "shout.py").write_text((text or program) + unlike_any)
+    who = ("-c", "user.name=a", "-c", "user.email=a@b")
+    for words in (("init", "-q"), ("add", "."), (*who, "commit", "-qm", mark)):
+        subprocess.run(["git", "-C", folder, *words], check=True, capture_output=True)
+
+
+def test_an_app_is_deployed_moves_under_load_and_leaves_nothing(
+    lab: ModuleType, operator: Operator
+) -> None:
+    source = operator.folder.parent / "loud"
+    commit(source, "1")
+    operator.says(APP)
+    said = operator.deploy()
+    assert "building app loud" in said
+    releases = root(lab, "worker1", "ls /opt/gearman/apps/loud/releases").split()
+    assert len(releases) == 1
+    with Client(SERVER, timeout=60) as client:
+        assert client.do("shout", "hey") == b"HEY1"
+        assert client.do("made", "") == b"built\n"
+    smoke = operator.invoke("smoke")
+    assert smoke.status == 0, smoke.said
+    doctor = operator.invoke("doctor")
+    assert doctor.status == 0, doctor.said
+
+    commit(source, "2")
+    (source / "notes.txt").write_text("not for hosts")
+    answers, said = under_load(operator.deploy)
+    assert set(answers) == {b"A1", b"A2"}
+    assert set(answers[-20:]) == {b"A2"}
+    assert "app loud: not tracked, and left out: notes.txt" in said
+    assert "restart" not in said, "its workers of commands go on"
+
+    # One that does not come up leaves what runs; mended, the next deploy goes on.
+    commit(source, "3", "import nothing_like_it\n")
+    failed = operator.invoke("deploy", "--yes")
+    assert failed.status == 3, failed.said
+    assert "No module named 'nothing_like_it'" in failed.said
+    with Client(SERVER, timeout=60) as client:
+        assert client.do("shout", "a") == b"A2"
+    commit(source, "4")
+    operator.deploy()
+    with Client(SERVER, timeout=60) as client:
+        assert client.do("shout", "a") == b"A4"
+
+    done = invoke(ROOT, "deploy", "--yes")
+    assert done.status == 0, done.said
+    assert root(lab, "worker1", "ls /opt/gearman/apps").split() == []
+    assert set(running(lab)) == {f"gearman-worker@{name}" for name in ("reverse", "resize", "wc")}
+
+
+def test_an_app_is_upgraded_and_rolled_back_alone_and_a_bad_one_by_itself(
+    lab: ModuleType, operator: Operator
+) -> None:
+    source = operator.folder.parent / "loud2"
+    commit(source, "1")
+    operator.says(APP.replace("../loud", "../loud2"))
+    operator.deploy()
+    own = root(lab, "worker1", "readlink /opt/gearman/current")
+
+    def roll(task: str) -> str:
+        done = operator.invoke(task, "--app", "loud", "--yes")
+        assert done.status == 0, done.said
+        return done.said
+
+    commit(source, "2")
+    answers, said = under_load(lambda: roll("upgrade"))
+    assert set(answers) == {b"A1", b"A2"}
+    assert set(answers[-20:]) == {b"A2"}
+    assert "restart" not in said
+    answers, _ = under_load(lambda: roll("rollback"))
+    assert set(answers) == {b"A1", b"A2"}
+    assert set(answers[-20:]) == {b"A1"}
+    kept = operator.invoke("releases").said
+    assert re.search(r"loud-\w+ .*current on worker1", kept)
+    assert re.search(r"loud-\w+ .*bad: rolled back by", kept)
+
+    commit(source, "5", "raise SystemExit('not today')\n")
+    bad = operator.invoke("upgrade", "--app", "loud", "--yes")
+    assert bad.status == ROLLED_BACK, bad.said
+    assert "not today" in bad.said
+    with Client(SERVER, timeout=60) as client:
+        assert client.do("shout", "a") == b"A1"
+    assert root(lab, "worker1", "readlink /opt/gearman/current") == own
+    again = operator.invoke("upgrade", "--app", "loud", "--yes")
+    assert again.status == 3, again.said
+    assert "was given up" in again.said
+    done = invoke(ROOT, "deploy", "--yes")
+    assert done.status == 0, done.said
+
+
+def under_load(change: Callable[[], str]) -> tuple[list[bytes], str]:
+    """Every answer of jobs that are submitted while ``change`` goes on, and just after."""
+    answers: list[bytes] = []
+    said: list[str] = []
+    changing = threading.Thread(target=lambda: said.append(change()))
+    changing.start()
+    with Client(SERVER, timeout=60) as client:
+        while changing.is_alive():
+            answers += client.map("shout", ["a"] * 20)
+        answers += client.map("shout", ["a"] * 20)
+    assert said, "the change failed"
+    return answers, said[0]
 
 
 def running(lab: ModuleType) -> dict[str, str]:

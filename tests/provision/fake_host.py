@@ -97,13 +97,14 @@ class FakeHost:
 
     def _ask_releases(self, root: str) -> Answer:
         current = self.paths.get(f"{root}/current", {}).get("target")
+        folder = f"{root}/releases/"
         found = [process["program"] for process in self.processes.values()]
-        programs = [program.split("/") for program in found if program]
+        own = [program.removeprefix(folder) for program in found if program.startswith(folder)]
         return {
             "current": PurePosixPath(current).name if current else None,
-            "kept": dict(self.releases),
+            "kept": {k: v for k, v in self.releases.items() if f"{folder}{k}" in self.paths},
             "damaged": {},
-            "running": sorted({parts[parts.index("releases") + 1] for parts in programs}),
+            "running": sorted({program.partition("/")[0] for program in own}),
         }
 
     def _ask_history(self, path: str, number: str) -> Answer:
@@ -139,6 +140,12 @@ class FakeHost:
             }
             for name in sorted(found)
         }
+
+    def _ask_apps(self, root: str) -> Answer:
+        below = [
+            path.removeprefix(f"{root}/") for path in self.paths if path.startswith(f"{root}/")
+        ]
+        return sorted({name for name in below if "/" not in name})
 
     def _ask_overrides(self, name: str, own: str) -> Answer:
         found = {path: self.paths.get(path) for path in [f"/etc/systemd/system/{name}"]}
@@ -202,6 +209,11 @@ class FakeHost:
     def _do_acquit(self, _: Operation, root: str, id: str) -> None:
         self.releases[id]["bad"] = None
 
+    def _do_remove_app(self, _: Operation, root: str, name: str) -> None:
+        folder = f"{root}/{name}/"
+        assert not any(each["program"].startswith(folder) for each in self.processes.values())
+        self.paths = {k: v for k, v in self.paths.items() if not f"{k}/".startswith(folder)}
+
     def _do_daemon_reload(self, _: Operation) -> None:
         self.loaded = {
             path: entry["content"]
@@ -244,8 +256,11 @@ class FakeHost:
 
     def _process(self, text: str) -> Entry:
         settings = dict(re.findall(r"^(?:Environment=)?(\w+)=(.*)$", text, re.MULTILINE))
-        if settings.get("Type") == "exec":  # a program that is not of a release of ours
-            return {"program": "", "config": "", "user": settings.get("User")}
+        if settings.get("Type") == "exec":  # a program, which works in the folder of an app
+            folder = settings["WorkingDirectory"]
+            assert folder.removesuffix("/app") in self.paths, f"there is nothing in {folder}"
+            where = f"{folder}/program" if "/releases/" in folder else ""
+            return {"program": where, "config": "", "user": settings.get("User")}
         root = settings["ExecStart"].partition("/current/")[0]
         folder = f"{root}/{self.paths[f'{root}/current']['target']}"
         assert folder in self.paths, f"there is nothing in {folder}"

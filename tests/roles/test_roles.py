@@ -5,6 +5,7 @@ UPDATE_GOLDEN=1 .venv/bin/pytest tests/roles
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from textwrap import indent
 
@@ -226,6 +227,61 @@ def test_a_program_begins_beside_the_one_before(tmp_path: Path) -> None:
     host.apply([change.operation for change in changes])
     assert planned(host, changed).changes == ()
     assert len(host.processes) == 3
+
+
+APP = """, gearman_functions: [wc],
+          gearman_apps: {legacy: {source: php}, unused: {source: elsewhere}},
+          gearman_workers: {
+            shout: {app: legacy, program: [php, ./shout.php], functions: [shout]},
+            thumb: {app: legacy, command: [./thumb, -x], functions: [thumb]}}"""
+
+
+def test_an_app_has_releases_of_its_own_and_goes_with_its_last_worker(tmp_path: Path) -> None:
+    hosts = HOSTS.replace("198.18.10.248", f"198.18.10.248{APP}")
+
+    def wanted(id: str) -> list[Resource]:
+        known = load(tmp_path, hosts)
+        app = Artifact(id, id, 1000, Path(id))
+        with_app = replace(ARTIFACT, apps=(("legacy", app),))
+        host = next(each for each in known.hosts if each.name == "worker")
+        return [each for role in ROLES["worker"] for each in role(host, known, with_app)]
+
+    host = FakeHost()
+    host.apply([change.operation for change in planned(host, wanted("legacy-1")).changes])
+    assert planned(host, wanted("legacy-1")).changes == ()
+    root = "/opt/gearman/apps/legacy"
+    assert host.paths[f"{root}/current"]["target"] == "releases/legacy-1"
+    texts = {
+        each.path.rpartition("@")[2]: each.content.decode()
+        for each in wanted("legacy-1")
+        if isinstance(each, UnitFile)
+    }
+    (program,) = (text for name, text in texts.items() if name.startswith("shout."))
+    assert f"\nWorkingDirectory={root}/releases/legacy-1/app\n" in program
+    assert f"\nExecStart=php {root}/releases/legacy-1/app/shout.php\n" in program
+    assert f" thumb -- {root}/current/app/thumb -x\n" in texts["thumb.service"]
+
+    # A new release of it: the program changes hands, and nothing else is touched.
+    changes = planned(host, wanted("legacy-2")).changes
+    told = [each.summary for each in changes if each.operation.kind not in ("file", "remove")]
+    assert [each.partition("@")[0] for each in told] == [
+        "release legacy-2",
+        "daemon-reload",
+        "start gearman-worker",
+        f"link {root}/current",
+        "stop gearman-worker",
+        "daemon-reload",
+    ]
+    host.apply([change.operation for change in changes])
+    assert planned(host, wanted("legacy-2")).changes == ()
+
+    # Without a worker it is removed.
+    fewer = resources(load(tmp_path, HOSTS), "worker")
+    changes = planned(host, fewer).changes
+    assert ("-", "app legacy") in [(each.sign, each.summary) for each in changes]
+    host.apply([change.operation for change in changes])
+    assert planned(host, fewer).changes == ()
+    assert not [path for path in host.paths if path.startswith(root)]
 
 
 def test_what_serves_a_function_on_a_host_is_known_by_all_of_its_units(tmp_path: Path) -> None:

@@ -4,14 +4,17 @@ import base64
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import pytest
 
+from provision import app
 from provision.build import ON_HOSTS, named_release
 from provision.errors import ToolkitError, Unreachable
+from provision.fleet import desired_state, release_track, run
 from provision.fleet.rollout import roll_out
 from provision.fleet.rollout_policy import RolloutPolicy
 from provision.inventory.host import Host
@@ -66,6 +69,8 @@ class Session:
                 output = self._answer(operation.arguments["command"])
             elif operation.kind != "look":
                 self.host.apply([operation])
+            if operation.kind == "program":
+                self.told.append(f"{self.name} begin")
             if operation.kind == "unit":
                 self.told.append(f"{self.name} {operation.arguments['action']}")
             yield Outcome(operation, 0.0, None, output)
@@ -136,8 +141,9 @@ class Fleet:
         found = {}
         for name, session in self.sessions.items():
             current = Path(session.host.paths[f"{ON_HOSTS}/current"]["target"]).name
-            programs = [each["program"] for each in session.host.processes.values()]
-            assert all(f"/{current}/" in program for program in programs if program), name
+            running = [each["program"] for each in session.host.processes.values()]
+            programs = [each for each in running if each and "/apps/" not in each]
+            assert all(f"/{current}/" in program for program in programs), name
             found[name] = current
         return found
 
@@ -388,9 +394,99 @@ def test_a_share_is_rounded_up(batch: str, number: int, size: int) -> None:
     assert RolloutPolicy(batch=batch).batch_size(number) == size
 
 
-def test_a_release_of_this_machine_is_found_by_its_name(tmp_path: Path) -> None:
+def test_a_release_of_this_machine_is_runningby_its_name(tmp_path: Path) -> None:
     folder = tmp_path / ".cache" / "releases"
     folder.mkdir(parents=True)
     (folder / "1-here.tar").write_bytes(b"x")
     assert named_release("1-here", tmp_path).size == 1
     assert named_release("1-gone", tmp_path).path is None
+
+
+class FleetWithApp(Fleet):
+    """Its workers run a program of an app too, whose source is beside the inventory."""
+
+    def __post_init__(self) -> None:
+        self.source = self.folder / "shop"
+        self.source.mkdir()
+        self.write("1")
+        super().__post_init__()
+        (self.folder / "group_vars").mkdir()
+        (self.folder / "group_vars" / "worker.yml").write_text(
+            "gearman_functions: [reverse, wc, resize]\n"
+            "gearman_apps: {shop: {source: shop}}\n"
+            "gearman_workers: {shout: {app: shop, program: [php, ./a.php], functions: [shout]}}\n"
+        )
+        options = Options(yes=True)
+        assert roll_out(self.folder, ROLES, options, ONLY, to=OLD, connect=self.connect) == 0
+        self.told.clear()
+
+    def write(self, text: str) -> None:
+        (self.source / "a.php").write_text(text)
+
+    def move(self, **how: Any) -> int:
+        options, app = Options(yes=True), how.pop("app", "shop")
+        return roll_out(self.folder, ROLES, options, ONLY, app=app, connect=self.connect, **how)
+
+    def app_runs(self) -> set[tuple[str, ...]]:
+        """What the hosts use of the app, and the release of each program that runs."""
+        found = set()
+        for name in ("w1", "w2", "w3", "w4"):
+            host = self.sessions[name].host
+            programs = [each["program"] for each in host.processes.values()]
+            running = [each.split("/")[6] for each in programs if "/apps/shop/" in each]
+            found.add((Path(host.paths["/opt/gearman/apps/shop/current"]["target"]).name, *running))
+        return found
+
+
+@pytest.fixture
+def with_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FleetWithApp:
+    for name in ("built_app", "build_app"):
+        monkeypatch.setattr(desired_state, name, partial(getattr(app, name), root=tmp_path))
+    for module in (run, release_track, desired_state):
+        monkeypatch.setattr(module, "named_app", partial(app.named_app, root=tmp_path))
+    return FleetWithApp(tmp_path)
+
+
+def test_an_app_moves_and_gearman_py_stays_and_the_other_way_round(with_app: FleetWithApp) -> None:
+    ((first, running),) = with_app.app_runs()
+    assert first == running
+    with_app.write("2")
+    assert with_app.move() == 0
+    ((second, running),) = with_app.app_runs()
+    assert second == running != first
+    assert with_app.runs()["w1"] == OLD
+    assert set(with_app.told) == {
+        f"w{n} {verb}" for n in (1, 2, 3, 4) for verb in ("begin", "stop")
+    }
+    with_app.write("3")
+    assert with_app.upgrade() == 0
+    assert with_app.all_run(NEW)
+    assert with_app.app_runs() == {(second, second)}
+    assert with_app.move(back=True) == 0
+    assert with_app.app_runs() == {(first, first)}
+    assert with_app.all_run(NEW)
+    kept = with_app.sessions["w1"].host.releases
+    assert "rolled back by" in kept[second]["bad"]
+    assert kept[NEW]["bad"] is None
+    entries = [(e.get("app"), e["from"]) for e in with_app.sessions["w1"].host.history[-3:]]
+    assert entries == [("shop", first), (None, OLD), ("shop", second)]
+
+
+def test_an_app_that_does_not_begin_is_put_back_everywhere(
+    with_app: FleetWithApp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = with_app.app_runs()
+    with_app.write("2")
+    with_app.sessions["w3"].fails = lambda operation, host: operation.kind == "program"
+    assert with_app.move() == ROLLED_BACK
+    assert with_app.app_runs() == before
+    assert "I am broken" in capsys.readouterr().out
+    (bad,) = {
+        id for id, one in with_app.sessions["w1"].host.releases.items() if one["bad"] is not None
+    }
+    assert bad.startswith("shop-")
+
+
+def test_an_app_that_nothing_needs_cannot_be_moved(with_app: FleetWithApp) -> None:
+    with pytest.raises(ToolkitError, match=r"needs such an app; did you mean 'shop'\?"):
+        with_app.move(app="shp")

@@ -78,7 +78,7 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
             "\n  a:\n    comand: [wc]\n",
             "4: worker a: unknown setting 'comand'; did you mean 'command'?",
         ),
-        ("{a: {xyzzy: 1}}", "2: worker a: unknown setting 'xyzzy'; expected one of command, "),
+        ("{a: {xyzzy: 1}}", "2: worker a: unknown setting 'xyzzy'; expected one of app, command, "),
         ("{wc: {memory: 7}}", "2: worker wc: memory should be a text, and is 7; put it in quotes"),
         ("{wc: {memory: 1GG}}", "2: worker wc: memory: '1GG' should be as systemd writes it"),
         ("{wc: {processes: 0}}", "2: worker wc: processes should be from 1 to 512, and is 0"),
@@ -112,6 +112,19 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
             "processes is for a worker with functions:, and this one has program:",
         ),
         ("{a: {program: [a], functions: [c], timeout: 2}}", "a program has its own"),
+        ("{wc: {app: shop}}", "2: worker wc: an app is for a worker with command: or program:"),
+        (
+            "{a: {app: shp, program: [a], functions: [c]}}\ngearman_apps: {shop: {source: x}}",
+            "2: worker a: unknown app 'shp'; did you mean 'shop'?",
+        ),
+        (
+            "{a: {app: shop, program: [a], functions: [c]}}\ngearman_apps: {shop: {build: [x]}}",
+            "2: worker a: app shop has no source: say which folder it is in",
+        ),
+        (
+            "{}\ngearman_apps:\n  shop: {sources: x}",
+            "4: app shop: unknown setting 'sources'; did you mean 'source'?",
+        ),
         ("{wc: {environment: {A: 1}}}", "A should be a text, and is 1; put it in quotes"),
         ("{wc: {environment: {1A: b}}}", "'1A' is not a variable name"),
         ("{wc: {environment: {GEARMAN_SERVERS: b}}}", "GEARMAN_SERVERS is set by the deploy"),

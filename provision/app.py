@@ -1,0 +1,257 @@
+"""An app: a team's own files in a release of their own, built on this machine from a folder.
+
+What git tracks is taken, as it stands in the folder; of a folder that git does not know, all.
+`build:` runs in a clean copy, and what it makes goes along. The same files and the same build make
+the same release, whose id is made of its bytes; it is kept under ``.cache/apps/``.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from provision.build import ON_HOSTS, ROOT, Artifact
+from provision.errors import ToolkitError
+from provision.inventory.host import Host
+from provision.inventory.workers import workers
+
+APPS = f"{ON_HOSTS}/apps"
+FILES = "app"  # the folder of a release that holds them
+KEPT = 8  # releases of an app on this machine
+LAST_LINES = 12  # of a build that failed
+SHOWN = 3  # names of files that differ
+
+
+@dataclass(frozen=True)
+class App:
+    """An app of an inventory. ``where``: file:line."""
+
+    name: str
+    source: Path
+    build: tuple[str, ...] = ()
+    where: str = field(default="", compare=False)
+
+    @property
+    def root(self) -> str:
+        """Its folder on a host."""
+        return f"{APPS}/{self.name}"
+
+
+def apps_of(host: Host) -> dict[str, App]:
+    """The apps that the workers of a host need, by name."""
+    tables = host.variables.get("gearman_apps", {})
+    found = {}
+    for worker in workers(host):
+        if name := worker.app:
+            source = host.folder / Path(tables[name]["source"]).expanduser()
+            build = tuple(tables[name].get("build", ()))
+            found[name] = App(name, source, build, str(tables.places[name]))
+    return found
+
+
+def built_app(app: App, root: Path = ROOT) -> Artifact | None:
+    """The release of an app's files as they are now, if it was built before."""
+    note = _note_path(app, root)
+    if not note.exists():
+        return None
+    known = json.loads(note.read_text())
+    path = root / known["path"]
+    return Artifact(**known | {"path": path}) if path.exists() else None
+
+
+def build_app(app: App, root: Path = ROOT) -> Artifact:
+    """The release of an app's files, built unless it was before. Raises :class:`ToolkitError`."""
+    if artifact := built_app(app, root):
+        return artifact
+    note = _note_path(app, root)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=note.parent) as scratch:
+        tree = Path(scratch) / app.name
+        _copy_files(app, tree)
+        _run_build(app, tree)
+        tar = Path(scratch) / "release.tar"
+        _pack_tree(app, tar, tree)
+        with tar.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        name = f"{app.name}-{digest[:12]}"
+        size = tar.stat().st_size
+        path = tar.rename(note.parent / f"{name}.tar")
+        artifact = Artifact(name, digest, size, path)
+        known = {"id": name, "digest": digest, "size": size, "path": str(path.relative_to(root))}
+        (Path(scratch) / "note").write_text(json.dumps(known))
+        (Path(scratch) / "note").rename(note)
+    for old in sorted(note.parent.glob("*.tar"), key=lambda each: -each.stat().st_mtime)[KEPT:]:
+        old.unlink()
+    return artifact
+
+
+def named_app(name: str, id: str, root: Path = ROOT) -> Artifact:
+    """Release ``id`` of an app, from this machine if it is here."""
+    path = root / ".cache" / "apps" / name / f"{id}.tar"
+    if not path.exists():
+        return Artifact(id, "", 0, None)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Artifact(id, digest, path.stat().st_size, path)
+
+
+def uncommitted_files(app: App) -> str:
+    """What to tell of a folder that is not as its last commit; "" of one that is."""
+    if not _is_tracked(app):
+        return ""
+    lines = _git(app, "status", "--porcelain", "-z", "--no-renames", "--", ".").split("\0")
+    untracked = [line[3:] for line in lines if line.startswith("??")]
+    changed = [line[3:] for line in lines if line and not line.startswith("??")]
+    told = [f"not as in its last commit: {_some(changed)}"] if changed else []
+    told += [f"not tracked, and left out: {_some(untracked)}"] if untracked else []
+    return "; ".join(told)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+# -- the files --------------------------------------------------------------------------
+
+
+def _source_files(app: App) -> list[str]:
+    """The paths of an app's files below its folder, sorted."""
+    if not app.source.is_dir():
+        raise ToolkitError(f"{app.where}: app {app.name}: the folder {app.source} does not exist")
+    if _is_tracked(app):
+        known = _git(app, "ls-files", "-z", "--recurse-submodules").split("\0")
+        names = [name for name in known if name and os.path.lexists(app.source / name)]
+        if not names:
+            raise ToolkitError(
+                f"{app.where}: app {app.name}: git tracks no file in {app.source}: git add them"
+            )
+        return sorted(names)
+    names = [str(path.relative_to(app.source)) for path in _walk(app.source)]
+    if not names:
+        raise ToolkitError(f"{app.where}: app {app.name}: {app.source} has no files")
+    return sorted(names)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Every file and link below a folder; what git notes there is not one of them."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            if path.name != ".git":
+                yield from _walk(path)
+        else:
+            yield path
+
+
+def _is_tracked(app: App) -> bool:
+    places = (app.source.absolute(), *app.source.absolute().parents)
+    return any((each / ".git").exists() for each in places)
+
+
+def _git(app: App, *arguments: str) -> str:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    command = ["git", "-C", str(app.source), *arguments]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    except FileNotFoundError:
+        raise ToolkitError(f"{app.where}: app {app.name}: git is not installed here") from None
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip()
+        raise ToolkitError(f"{app.where}: app {app.name}: git {arguments[0]}: {said}")
+    return os.fsdecode(done.stdout)
+
+
+def _note_path(app: App, root: Path) -> Path:
+    """Where it is written down which release an app's files make."""
+    hashed = hashlib.sha256(Path(__file__).read_bytes())
+    hashed.update(repr(app.build).encode())
+    for name in _source_files(app):
+        path = app.source / name
+        hashed.update(f"\0{name}\0".encode(errors="surrogateescape"))
+        if path.is_symlink():
+            hashed.update(b"->" + os.fsencode(os.readlink(path)))
+        elif path.is_file():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").digest()
+            hashed.update(bytes([bool(path.stat().st_mode & 0o111)]) + digest)
+    return root / ".cache" / "apps" / app.name / f"{hashed.hexdigest()[:16]}.json"
+
+
+def _copy_files(app: App, tree: Path) -> None:
+    for name in _source_files(app):
+        target = tree / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source = app.source / name
+        if not (source.is_symlink() or source.is_file()):
+            raise _not_a_file(app, name)
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _not_a_file(app: App, name: object) -> ToolkitError:
+    return ToolkitError(f"{app.where}: app {app.name}: {name} is neither a file nor a link")
+
+
+def _run_build(app: App, tree: Path) -> None:
+    if not app.build:
+        return
+    command = " ".join(app.build)
+    try:
+        done = subprocess.run(
+            app.build,
+            cwd=tree,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    except OSError as error:
+        raise ToolkitError(
+            f"{app.where}: app {app.name}: build: {app.build[0]}: {error.strerror}"
+        ) from None
+    if done.returncode:
+        lines = done.stdout.decode(errors="replace").splitlines()[-LAST_LINES:]
+        said = "\n".join(f"    {line}" for line in lines)
+        raise ToolkitError(
+            f"{app.where}: app {app.name}: `{command}` ended with {done.returncode}; it said:\n"
+            f"{said}"
+        )
+
+
+def _pack_tree(app: App, tar: Path, tree: Path) -> None:
+    """A tar whose bytes depend on names, contents, links and who may execute alone."""
+    with tarfile.open(tar, "w", format=tarfile.PAX_FORMAT) as archive:
+        manifest = tree.parent / "MANIFEST.json"
+        manifest.write_text(json.dumps({"app": app.name}) + "\n")
+        for name, path in [
+            ("MANIFEST.json", manifest),
+            *((f"{FILES}/{each.relative_to(tree)}", each) for each in sorted(_walk(tree))),
+        ]:
+            member = tarfile.TarInfo(name)
+            if path.is_symlink():
+                member.type, member.linkname = tarfile.SYMTYPE, _link_target(app, tree, path)
+                archive.addfile(member)
+            elif path.is_file():
+                member.size = path.stat().st_size
+                member.mode = 0o755 if path.stat().st_mode & 0o111 else 0o644
+                with path.open("rb") as content:
+                    archive.addfile(member, content)
+            else:
+                raise _not_a_file(app, path.relative_to(tree))
+
+
+def _link_target(app: App, tree: Path, path: Path) -> str:
+    """Of a link that leads to another file of the app: on a host all else is different."""
+    target = os.readlink(path)
+    place = PurePosixPath(os.path.normpath(path.relative_to(tree).parent / target))
+    if os.path.isabs(target) or place.parts[:1] == ("..",):
+        raise ToolkitError(
+            f"{app.where}: app {app.name}: {path.relative_to(tree)} is a link to {target}, which "
+            "is not part of the app"
+        )
+    return target

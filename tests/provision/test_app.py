@@ -1,0 +1,101 @@
+"""Apps: which files of a folder become a release, what a build adds, and what is refused."""
+
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from provision.app import App, build_app, built_app, named_app, uncommitted_files
+from provision.errors import ToolkitError
+
+
+def git(folder: Path, *arguments: str) -> None:
+    who = ("-c", "user.name=a", "-c", "user.email=a@b")
+    subprocess.run(["git", "-C", folder, *who, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> App:
+    """A folder of a repository: a script, a link to it, and a file that git does not know."""
+    folder = tmp_path / "repository" / "shop"
+    folder.mkdir(parents=True)
+    (folder / "run").write_text("#!/bin/sh\necho 1\n")
+    (folder / "run").chmod(0o755)
+    (folder / "dir with space").mkdir()
+    (folder / "dir with space" / "link").symlink_to("../run")
+    git(folder.parent, "init", "-q")
+    git(folder.parent, "add", ".")
+    git(folder.parent, "commit", "-qm", "one")
+    (folder / "secret.txt").write_text("not for hosts")
+    return App("shop", folder, where="hosts.yml:3")
+
+
+def members(app: App, root: Path) -> dict[str, tarfile.TarInfo]:
+    path = build_app(app, root).path
+    assert path
+    with tarfile.open(path) as tar:
+        return {each.name: each for each in tar}
+
+
+def test_what_git_tracks_is_what_is_released(app: App, tmp_path: Path) -> None:
+    found = members(app, tmp_path)
+    assert set(found) == {"MANIFEST.json", "app/run", "app/dir with space/link"}
+    assert found["app/run"].mode == 0o755
+    assert found["app/dir with space/link"].linkname == "../run"
+    assert uncommitted_files(app) == "not tracked, and left out: shop/secret.txt"
+    (app.source / "run").write_text("echo 2\n")
+    assert uncommitted_files(app).startswith("not as in its last commit: shop/run; not tracked")
+
+
+def test_the_id_is_of_the_content_and_nothing_is_built_twice(app: App, tmp_path: Path) -> None:
+    counting = App("shop", app.source, ("sh", "-c", f"echo x >>{tmp_path}/builds"), app.where)
+    assert built_app(counting, tmp_path) is None
+    first = build_app(counting, tmp_path)
+    os.utime(app.source / "run", (1, 1))
+    assert build_app(counting, tmp_path) == first == named_app("shop", first.id, tmp_path)
+    assert (tmp_path / "builds").read_text() == "x\n"
+    (app.source / "run").write_text("echo 2\n")
+    assert build_app(counting, tmp_path).id != first.id
+    git(app.source, "checkout", "run")
+    assert build_app(counting, tmp_path) == first
+    assert named_app("shop", "shop-no", tmp_path).path is None
+
+
+def test_a_build_runs_in_a_clean_copy_and_its_output_goes_along(app: App, tmp_path: Path) -> None:
+    script = "test ! -e secret.txt && mkdir vendor && cp run vendor/made"
+    found = members(App("shop", app.source, ("sh", "-c", script)), tmp_path)
+    assert "app/vendor/made" in found
+    assert not (app.source / "vendor").exists()
+
+
+def test_a_folder_without_git_is_taken_whole(app: App, tmp_path: Path) -> None:
+    (app.source.parent / ".git").rename(tmp_path / "elsewhere")
+    assert "app/secret.txt" in members(app, tmp_path)
+    assert uncommitted_files(app) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "build", "message"),
+    [
+        ("rm -r ../shop", (), "hosts.yml:3: app shop: the folder "),
+        ("git rm -rq --cached .", (), "hosts.yml:3: app shop: git tracks no file in "),
+        ("ln -s /etc/passwd p; git add p", (), "p is a link to /etc/passwd, which is not part of"),
+        ("ln -s ../../x p; git add p", (), "p is a link to ../../x, which is not part of the app"),
+        ("true", ("no-such-tool",), "app shop: build: no-such-tool: No such file or directory"),
+        (
+            "true",
+            ("sh", "-c", "echo it is broken >&2; exit 4"),
+            "ended with 4; it said:\n    it is broken",
+        ),
+        ("mkfifo pipe; rm -r ../.git", (), "app shop: pipe is neither a file nor a link"),
+    ],
+)
+def test_a_mistake_is_told(
+    app: App, tmp_path: Path, change: str, build: tuple[str, ...], message: str
+) -> None:
+    subprocess.run(["sh", "-ec", change], cwd=app.source, check=True)
+    with pytest.raises(ToolkitError) as raised:
+        build_app(App(app.name, app.source, build, app.where), tmp_path)
+    assert message in str(raised.value)
