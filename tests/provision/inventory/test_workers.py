@@ -94,7 +94,7 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
             "{a: {functions: [resise]}}",
             "no function 'resise' is bundled; did you mean 'resize' (one",
         ),
-        ("{a: {functions: [thumb]}}", "is bundled; there are reverse, resize, wc (one of your"),
+        ("{a: {functions: [thumb]}}", "is bundled; there are resize, reverse, wc (one of your"),
         (
             "{a: {command: [a], program: [b], functions: [c]}}",
             "2: worker a: it has both command and program; expected one of them",
