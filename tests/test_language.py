@@ -16,10 +16,14 @@ READ = [
     *(ROOT / "gearman_py").glob("*.py"),
     *(
         file
-        for room in ("admin", "cli", "client", "compat", "net")
+        for room in ("admin", "cli", "client", "compat", "functions", "net", "worker")
         for file in (ROOT / "gearman_py" / room).glob("*.py")
     ),
-    *(file for room in ("admin", "cli", "client") for file in (ROOT / "tests" / room).glob("*.py")),
+    *(
+        file
+        for room in ("admin", "cli", "client", "functions", "worker")
+        for file in (ROOT / "tests" / room).glob("*.py")
+    ),
     ROOT / "gearman_py/README.md",
     *(ROOT / "provision").rglob("*.py"),
     *(ROOT / "provision").rglob("*.yml"),
@@ -27,10 +31,6 @@ READ = [
     *(ROOT / "templates").iterdir(),
     *(ROOT / "packages").glob("*.py"),
     *(path for path in (ROOT / "packages" / "debian").iterdir() if path.is_file()),
-    *(ROOT / "gearman_py" / "worker").glob("*.py"),
-    *(ROOT / "gearman_py" / "functions").glob("*.py"),
-    *(ROOT / "tests" / "worker").glob("*.py"),
-    *(ROOT / "tests" / "functions").glob("*.py"),
     *(ROOT / "examples" / "containers").iterdir(),
     ROOT / "tasks.py",
     ROOT / "README.md",

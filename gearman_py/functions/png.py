@@ -53,7 +53,7 @@ def read_chunks(workload: bytes, most_profile: int) -> PngChunks:
             raise ValueError(f"it has more than {MOST_PIECES} chunks")
         if not kind[0] & _ANCILLARY_BIT or kind == b"tRNS":
             if not intact:
-                raise ValueError(f"wrong checksum of chunk {kind!r}")
+                raise ValueError(f"wrong checksum of its {kind.decode('latin-1')!r} chunk")
             pieces.append(chunk)
             if kind == b"PLTE":
                 needs_palette = False
