@@ -10,7 +10,7 @@ from gearman_py.client import timeouts
 from gearman_py.client.arguments import Submit, Timeout
 from gearman_py.client.job import ClientJob, JobState
 from gearman_py.errors import ConnectionLost, GearmanError, JobTimeout
-from gearman_py.serializer import Serializer
+from gearman_py.serializer import JSON, Serializer
 
 if TYPE_CHECKING:
     from gearman_py.client.aio_dispatch import AsyncDispatcher
@@ -22,7 +22,12 @@ class AsyncJob(ClientJob):
     _dispatcher: "AsyncDispatcher"
 
     def __init__(
-        self, given: Submit, *, prefix: str, resubmits: int, serializer: Serializer
+        self,
+        given: Submit,
+        *,
+        prefix: str = "",
+        resubmits: int = 0,
+        serializer: Serializer = JSON,
     ) -> None:
         super().__init__(given, prefix=prefix, resubmits=resubmits, serializer=serializer)
         self._changed = asyncio.Event()
