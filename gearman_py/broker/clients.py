@@ -73,12 +73,10 @@ def accept(
             return peer.refuse(b"QUEUE_ERROR", b"The job server takes no more functions")
         function = queues.function(name)
     key = unique if unique != b"-" else coalesces_on(unique, workload)
-    job = queues.uniques.get(key, function) if key else None
+    job = queues.uniques.find(key, function) if key in queues.uniques else None
     if job is not None:
         if background and not job.background:
-            job.background = True
-            if queues.durable:
-                queues.journal.add(job)
+            queues.promote(job)
         return _attend(queues, peer, job, background)
     limit = function.limits[priority]
     if limit and function.total >= limit:
@@ -119,7 +117,7 @@ def _get_status(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> Non
 
 def _get_status_unique(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
     unique = arguments[0].partition(b"\0")[0]
-    job = broker.queues.uniques.first(unique)
+    job = broker.queues.uniques.find_first(unique)
     clients = b"%d" % (len(job.clients) if job else 0)
     peer.send(response(Packet.STATUS_RES_UNIQUE, unique, *_status(broker, job), clients))
 

@@ -146,17 +146,21 @@ class Function:
 
     def push(self, job: Job) -> None:
         """Put a job at the end of its priority's queue."""
-        queue = self.queues[job.priority]
-        if queue is EMPTY:
-            queue = self.queues[job.priority] = deque()
-        self.waiting[job.priority] += 1
+        priority = job.priority
+        queue = self.queues[priority]
+        if not queue:
+            if queue is EMPTY:
+                queue = self.queues[priority] = deque()
+            self.loaded.add(self)
+        self.waiting[priority] += 1
         job.queued = True
         queue.append(job)
-        self.loaded.add(self)
 
     def _unload(self) -> None:
         if self.waiting == NONE:
             self.loaded.discard(self)
+            for queue in self.queues:
+                queue.clear()  # of dropped jobs
 
     def pop(self, priority: int) -> Job | None:
         """Take the oldest live job of a priority."""
@@ -164,10 +168,10 @@ class Function:
         while queue:
             job = queue.popleft()
             if job.queued:
-                self.waiting[priority] -= 1
                 job.queued = False
-                if self.waiting == NONE:
-                    self.loaded.discard(self)
+                left = self.waiting[priority] = self.waiting[priority] - 1
+                if not left:
+                    self._unload()
                 return job
         return None
 

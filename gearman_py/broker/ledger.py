@@ -44,12 +44,13 @@ class Ledger:
     def add(self, job: Job) -> None:
         """Enter a job under its number; raises ValueError when another job has it."""
         number = job.number
+        place = number & MASK
         page = self._pages.get(number >> BITS)
         if page is None:
             page = self._pages[number >> BITS] = [None] * SIZE + [0]
-        elif page[number & MASK] is not None:
+        elif page[place] is not None:
             raise ValueError(f"two jobs have the number {number}")
-        page[number & MASK] = job
+        page[place] = job
         page[SIZE] += 1
         self._count += 1
 

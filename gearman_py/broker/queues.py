@@ -15,7 +15,6 @@ from gearman_py.broker.job import (
     LOW,
     NORMAL,
     PRIORITIES,
-    Function,
     Job,
     Key,
     ReduceJob,
@@ -68,6 +67,7 @@ class Queues(Functions):
         self._limits: dict[Job, float] = {}  # of running jobs: when their time is over
         self._deadlines: list[tuple[float, int]] = []  # the same, the first to come first
         self._due: list[tuple[float, int]] = []  # of epoch jobs, wall clock
+        self._withholding = False  # the lease is over
         self._withheld: list[Job] = []
         self._handles: dict[int, bytes] = {}  # of jobs of other servers; their numbers are below 0
         self._numbers: dict[bytes, int] = {}  # the same the other way round
@@ -92,10 +92,10 @@ class Queues(Functions):
         job.number = self._number
         self.jobs.add(job)
         self._number += 1
-        if key:
+        if key and self.uniques.setdefault(key, job) is not job:
             self.uniques.add(key, job)
 
-    def restore(self, record: Record, wall: float, handle: bytes = b"") -> Function:
+    def restore(self, record: Record, wall: float, handle: bytes = b"", now: float = 0) -> None:
         """Queue a job of before a restart, with its old number; ``wall``: seconds since 1970.
 
         ``handle``: what it is known by, when another run gave it its number. Raises ValueError
@@ -114,39 +114,56 @@ class Queues(Functions):
         self.jobs.add(job)
         key = coalesces_on(record.unique, record.workload)
         # Two servers may have taken the same unique; what comes now joins the first.
-        if key and not self.uniques.get(key, function):
+        if key and not self.uniques.find(key, function):
             self.uniques.add(key, job)
         if number >> SERIES_BITS == self._number >> SERIES_BITS:
             self._number = max(self._number, number + 1)
         if record.due > wall:
             self.add_later(job, record.due)
         else:
-            function.push(job)
-        return function
+            self._queue(job, now)
 
     def adopt(self, record: Record, handle: bytes, now: float, wall: float) -> None:
         """Queue a job of a server that is gone, or wait until it is due."""
-        self.wake(self.restore(record, wall, handle), now)
+        self.restore(record, wall, handle, now)
 
     def extend(self, lease: float, now: float) -> None:
         """Stored jobs may be given out until ``lease``."""
         self.lease = lease
+        self._withholding = False
         withheld, self._withheld = self._withheld, []
         for job in withheld:
             if self.jobs.get(job.number) is job:
                 job.function.scheduled -= 1
-                job.function.push(job)
-                self.wake(job.function, now)
+                self._queue(job, now)
 
     def _withhold(self) -> None:
-        """Perhaps they are another server's now: give out no stored job."""
+        """Stop giving out stored jobs: they may belong to another server by now."""
+        self._withholding = True
         for function in list(self.loaded):
             self._withheld += function.withdraw()
+
+    def _queue(self, job: Job, now: float) -> None:
+        """Queue a job that may be a stored one, and wake a worker for it."""
+        function = job.function
+        if self._withholding and job.background:
+            function.scheduled += 1
+            self._withheld.append(job)
+        else:
+            function.push(job)
+            self.wake(function, now)
 
     def hold(self, job: Job, due: float) -> None:
         """Have a new job stored; until it is, no worker is given it."""
         job.function.scheduled += 1
         self.journal.add(job, due)
+
+    def promote(self, job: Job) -> None:
+        """Make a foreground job a background job as well."""
+        job.background = True
+        if self.durable:
+            self.journal.add(job)
+            self._withholding = False  # it may be queued: look through the queues again
 
     def admit(self, job: Job, due: float, now: float) -> None:
         """Queue a job that was held, at once or when it is due."""
@@ -155,8 +172,7 @@ class Queues(Functions):
         if due > 0:
             self.add_later(job, due)
         else:
-            function.push(job)
-            self.wake(function, now)
+            self._queue(job, now)
 
     def withhold(self, job: Job) -> None:
         """Take a queued job out of its queue until `release` is called for it."""
@@ -178,7 +194,7 @@ class Queues(Functions):
 
     def take(self, worker: Peer, now: float) -> tuple[bytes, Job] | None:
         """The job that this worker is to run next, now its own, and the job's handle."""
-        if self.lease < inf and clock() >= self.lease:
+        if self.lease < inf and not self._withholding and clock() >= self.lease:
             self._withhold()
         job = self._choose(worker)
         if job is None:
@@ -242,8 +258,7 @@ class Queues(Functions):
             del job.worker.running[self.handle(job)]
             self._leave(job)
         job.retries += 1
-        job.function.push(job)
-        self.wake(job.function, now)
+        self._queue(job, now)
 
     def finish(self, worker: Peer, handle: bytes) -> Job | None:
         """A worker's job has ended: nothing remembers it any longer."""
@@ -276,7 +291,11 @@ class Queues(Functions):
         self.jobs.remove(job)
         key = job.unique if job.unique != b"-" else job.key
         if key:
-            self.uniques.remove(key, job)
+            uniques = self.uniques
+            if uniques.get(key) is job:
+                del uniques[key]
+            else:
+                uniques.discard(key, job)
         if not job.function.workers:
             self.disuse(job.function)
         for client in job.clients:
@@ -307,8 +326,7 @@ class Queues(Functions):
             job = self.jobs.get(number)
             if job is not None:
                 job.function.scheduled -= 1
-                job.function.push(job)
-                self.wake(job.function, now)
+                self._queue(job, now)
         self.wake_again(now)
 
     def plan(self, now: float, wall: float) -> float:

@@ -124,15 +124,15 @@ def _counted(number: bytes) -> bytes:
     return b"%d" % (decimal(number) % 2**32)
 
 
-def _finish(broker: "Broker", peer: Peer, handle: bytes) -> Job | None:
-    """The job that a worker ends: one that it runs, or ran over its limit and that waits still."""
-    job = broker.queues.finish(peer, handle)
-    if job is None and handle in peer.overdue:
-        del peer.overdue[handle]
-        job = broker.queues.job(handle)
-        if job is None or not job.queued:
-            return None
-        broker.queues.forget(job)
+def _finish_overdue(broker: "Broker", peer: Peer, handle: bytes) -> Job | None:
+    """The job that a worker ends late: it ran over its limit, and no worker has it since."""
+    if handle not in peer.overdue:
+        return None
+    del peer.overdue[handle]
+    job = broker.queues.job(handle)
+    if job is None or not job.queued:
+        return None
+    broker.queues.forget(job)
     return job
 
 
@@ -145,7 +145,8 @@ def remember_overdue(peer: Peer, handle: bytes) -> None:
 
 
 def _work_complete(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
-    job = _finish(broker, peer, arguments[0])
+    handle = arguments[0]
+    job = broker.queues.finish(peer, handle) or _finish_overdue(broker, peer, handle)
     if job is None:
         _not_found(peer)
     elif job.clients:
@@ -154,7 +155,7 @@ def _work_complete(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> 
 
 def _work_fail(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
     handle = arguments[0].removesuffix(b"\0")
-    job = _finish(broker, peer, handle)
+    job = broker.queues.finish(peer, handle) or _finish_overdue(broker, peer, handle)
     if job is not None:
         broker.tell(job, response(Packet.WORK_FAIL, handle))
     elif handle != peer.excepted:
@@ -166,7 +167,7 @@ def _work_fail(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None
 
 def _work_exception(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
     handle = arguments[0]
-    job = _finish(broker, peer, handle)
+    job = broker.queues.finish(peer, handle) or _finish_overdue(broker, peer, handle)
     if job is None:
         text = b"An exception was received for a job that does not exist"
         return peer.refuse(b"JOB_NOT_FOUND", text)

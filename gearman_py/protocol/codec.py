@@ -99,6 +99,7 @@ class Decoder:
     ) -> None:
         self.dead = False
         self.behind = False  # there is more to be read of what it was fed: feed it nothing
+        self.partial = False  # it holds the beginning of a message whose rest has not come
         self._magic = magic
         self._base = int.from_bytes(magic) << 32
         self._text = text
@@ -109,11 +110,6 @@ class Decoder:
         self._held = 0  # bytes in them
         self.begun = 0  # changes with the message that it holds the beginning of
         self._need = 0  # bytes the message in them is known to need
-
-    @property
-    def partial(self) -> bool:
-        """Whether it holds the beginning of a message whose rest has not come."""
-        return bool(self._parts) or self._skip > 0
 
     @property
     def held(self) -> int:
@@ -127,15 +123,12 @@ class Decoder:
         """
         messages: list[Message] = []
         self.behind = False
-        gathered = len(self._parts) > 0
-        if gathered:
-            data = self._gather(data, messages)
+        continued = self.partial
+        if continued:
+            data = self._gather(data, messages) if self._parts else self._drop(data)
         start, end = 0, len(data)
-        if self._skip:
-            start = min(self._skip, end)
-            self._skip -= start
-        pause = start + TURN_BYTES if self._text else end + 1
-        while start < end and not self.dead:
+        limit = min(end, TURN_BYTES) if self._text else end
+        while start < limit and not self.dead:
             # Nearly all that comes is whole packets as they should be: their path is short.
             if end - start >= _HEADER_SIZE:
                 number, size = _unpack_quickly(data, start)
@@ -152,19 +145,30 @@ class Decoder:
                     if len(arguments) == count:
                         messages.append((number, arguments))
                         start = stop
-                        if start < pause or start == end:
-                            continue
-            self.behind = self._text and (start >= pause or len(messages) >= TURN_MESSAGES)
+                        continue
             read = self._line if data[start] and self._text else self._packet
+            self.behind = self._text and len(messages) >= TURN_MESSAGES
             stop = 0 if self.behind else read(data, start, messages)
             if not stop:
-                self._parts = [data[start:] if start else data]
-                self._held = end - start
-                if start or not gathered:
-                    self.begun += 1
                 break
             start = stop
+        if start < end and not self.dead:
+            self.behind = self.behind or start >= limit
+            self._parts = [data[start:] if start else data]
+            self._held = end - start
+            self.partial = True
+            if start or not continued:
+                self.begun += 1
         return messages
+
+    def _drop(self, data: bytes) -> bytes:
+        """Drop what belongs to a packet that is too large; return what comes after it."""
+        dropped = min(self._skip, len(data))
+        self._skip -= dropped
+        if not self._skip:
+            self.partial = False
+            self.begun += 1
+        return data[dropped:]
 
     def _gather(self, data: bytes, messages: list[Message]) -> bytes:
         """Add a read to the parts held; return what can be read once there is enough."""
@@ -177,6 +181,7 @@ class Decoder:
         if self._held < self._need:
             return b""
         parts, self._parts = self._parts, []
+        self.partial = False
         rest = self._large(parts, messages) if self._need > LARGE else None
         if self._need:
             self.begun += 1
@@ -244,6 +249,7 @@ class Decoder:
             messages.append((OVERSIZED, [*arguments[:-1], text]))
             stop: int = body + size
             self._skip = max(0, stop - end)
+            self.partial = self._skip > 0
             return min(stop, end)
         if end - body < min(size, LARGE):
             return 0

@@ -97,25 +97,23 @@ class Connection(asyncio.Protocol):
         if self._parted_at is not None:
             return
         self._received += len(data)
-        messages = self._feed(data)
-        if len(data) < LARGE and (
-            self._decoder.partial or (messages and messages[-1][0] in WORKER_REPORTS)
-        ):
+        messages = self._decoder.feed(data)
+        last = messages[-1][0] if messages else TEXT
+        if last < TEXT:
+            self._complain(*messages[-1])
+        if len(data) < LARGE and (last in WORKER_REPORTS or self._decoder.partial):
             self._acknowledge()
         self._receive(messages)
 
-    def _feed(self, data: bytes) -> Sequence[Message]:
-        messages = self._decoder.feed(data)
-        if messages and messages[-1][0] < TEXT:
-            self._complain(*messages[-1])
-        return messages
-
     def _receive(self, messages: Sequence[Message]) -> None:
         server, peer = self._server, self.peer
-        if server.pressure.behind and server.pressure.holds(self, messages):
+        if server.behind and server.pressure.holds(self, messages):
             self._backlog = messages
             return self._pause()
-        self._backlog = server.take_turn(peer, messages)
+        if len(messages) <= TOGETHER:
+            self._backlog = server.broker.receive(peer, messages, server.now())
+        else:
+            self._backlog = server.take_turn(peer, messages)
         if peer.owed > peer.bound:
             self._pause()
         elif self._backlog or self._decoder.behind:
@@ -217,8 +215,9 @@ class Connection(asyncio.Protocol):
         self._paused = False
         backlog, self._backlog = self._backlog, ()
         if not backlog and self._decoder.behind:
-            backlog = self._feed(b"")
-        self._receive(backlog)
+            self.data_received(b"")
+        else:
+            self._receive(backlog)
         if not self._paused and not self.transport.is_closing():
             self.transport.resume_reading()
 
@@ -294,6 +293,7 @@ class Listener:
         self.max_unread = max_unread
         self.unread_timeout = unread_timeout
         self.pressure = Pressure(loop, broker.queues)
+        self.behind = self.pressure.behind
         self.high_water = OWED_PAUSE
         self.now = loop.time
         self.vigil = Vigil(loop)
@@ -306,8 +306,6 @@ class Listener:
     def take_turn(self, peer: Peer, messages: Sequence[Message]) -> Sequence[Message]:
         """Bring the broker a peer's messages, for no longer than its turn; return what is left."""
         now = self.now()
-        if len(messages) <= TOGETHER:
-            return self.broker.receive(peer, messages, now)
         began = time.monotonic()  # the loop's own clock may stand still for a turn
         if not self.flushing:
             self._turn_end = began + TURN_OF_ALL

@@ -124,6 +124,7 @@ async def watch(listener: Listener, limit: int) -> None:
     while True:
         await asyncio.sleep(SOON if bytes_ > limit / 2 else LOOK)
         if time.monotonic() - tidied > pause:
+            queues.uniques.shrink()
             pause = heap.tidy()
             tidied = time.monotonic()
         bytes_ = used()

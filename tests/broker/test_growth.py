@@ -1,5 +1,6 @@
 """What one peer can make of the broker's tables costs the others neither time nor memory."""
 
+import sys
 from time import process_time
 
 import pytest
@@ -70,6 +71,43 @@ def test_packet_costs_the_same_with_ten_and_ten_thousand_functions(
     messages: list[tuple[Packet, list[bytes]]],
 ) -> None:
     assert cost(10_000, *messages) < 10 * cost(10, *messages)
+
+
+def cost_without_lease(count: int) -> float:
+    """CPU seconds of grabs while other functions have jobs and stored ones are withheld."""
+    broker = Broker()
+    client, worker = broker.join(1, ""), able(broker, 1)
+    for number in range(count):
+        say(broker, client, Packet.SUBMIT_JOB, b"g%d" % number, b"", b"")
+    broker.queues.lease = 0.0
+    times = []
+    for _ in range(5):
+        began = process_time()
+        for _ in range(100):
+            say(broker, worker, Packet.GRAB_JOB)
+        times.append(process_time() - began)
+    return min(times)
+
+
+def test_grab_costs_the_same_with_ten_and_ten_thousand_functions_while_the_lease_is_over() -> None:
+    assert cost_without_lease(10_000) < 10 * cost_without_lease(10)
+
+
+def test_memory_of_uniques_that_are_gone_is_given_back() -> None:
+    broker = Broker()
+    client = broker.join(1, "")
+    for number in range(20_000):
+        say(broker, client, Packet.SUBMIT_JOB, b"f", b"unique-%d" % number, b"")
+    broker.queues.uniques.shrink()
+    full = sys.getsizeof(broker.queues.uniques)
+    last = next(iter(broker.queues.jobs))
+    for job in list(broker.queues.jobs):
+        if job is not last:
+            broker.cancel(broker.queues.handle(job))
+    broker.queues.uniques.shrink()
+    assert sys.getsizeof(broker.queues.uniques) < full / 100
+    joined = say(broker, broker.join(2, ""), Packet.SUBMIT_JOB, b"f", last.unique, b"")
+    assert hear(joined)[0][1] == [broker.queues.handle(last)]
 
 
 def test_function_that_nothing_uses_is_forgotten() -> None:

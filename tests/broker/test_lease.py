@@ -34,6 +34,34 @@ def test_stored_jobs_are_withheld_when_the_lease_is_over(table: DurableTable) ->
     assert table.grab(worker) == FIRST
 
 
+@pytest.mark.parametrize("way", ["given back", "joined", "stored", "due", "adopted"])
+def test_job_that_is_queued_after_the_lease_is_withheld_too(table: DurableTable, way: str) -> None:
+    client, worker, queues = table.peer(), table.worker(b"f"), table.broker.queues
+    loser = table.worker(b"f")
+    if way == "given back":
+        table.background(client)
+        table.commit()
+        assert table.grab(loser) == FIRST
+    queues.lease = 0.0
+    assert table.grab(worker) is None
+    if way == "given back":
+        table.broker.gone(loser, table.now)
+    elif way == "joined":
+        table.say(client, Packet.SUBMIT_JOB, b"f", b"unique", b"")
+        table.background(table.peer(), b"unique")
+        table.commit()
+    elif way == "stored":
+        table.background(client)
+        table.commit()
+    else:
+        due = 10 if way == "due" else 0
+        queues.adopt(record(-1, due=due), FOREIGN, table.now, 5.0)
+        table.broker.tick(table.now, 20.0)
+    assert table.grab(worker) is None
+    queues.extend(inf, table.now)
+    assert table.grab(worker) == (FOREIGN if way in {"due", "adopted"} else FIRST)
+
+
 def test_withheld_job_that_is_cancelled_never_runs(table: DurableTable) -> None:
     client, worker = table.peer(), table.worker(b"f")
     table.background(client)
