@@ -171,7 +171,10 @@ class Broker:
             job.background = not error
             if error and not job.clients and job.worker is None:
                 queues.forget(job)
-            elif job.worker is None and not job.queued:
+            elif job.queued:  # it was a foreground job until now
+                if queues.withholding:
+                    queues.withhold()
+            elif job.worker is None:
                 ready.append((job, due))
         for peer in answered:
             peer.release()

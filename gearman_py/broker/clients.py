@@ -76,7 +76,9 @@ def accept(
     job = queues.uniques.find(key, function) if key in queues.uniques else None
     if job is not None:
         if background and not job.background:
-            queues.promote(job)
+            job.background = True
+            if queues.durable:
+                queues.journal.add(job)
         return _attend(queues, peer, job, background)
     limit = function.limits[priority]
     if limit and function.total >= limit:

@@ -127,7 +127,8 @@ class Functions:
             return
         if function not in self._unserved:
             self._unserved[function] = now
-            self.next_event = min(self.next_event, now + WAKE_AGAIN)
+            if self.next_event > now + WAKE_AGAIN:
+                self.next_event = now + WAKE_AGAIN
 
     def _wake(self, worker: Peer) -> None:
         self.awake(worker)

@@ -1,6 +1,7 @@
 """A job, and a function's jobs by what has become of them."""
 
 from collections import deque
+from collections.abc import Container
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -187,17 +188,18 @@ class Function:
             queue.clear()
             queue.extend(live)
 
-    def withdraw(self) -> list[Job]:
-        """Take all background jobs out of the queues, and count them as scheduled."""
+    def withdraw(self, kept: Container[Job]) -> list[Job]:
+        """Take the background jobs out of the queues, and count them as scheduled."""
         withdrawn = []
         for priority, queue in enumerate(self.queues):
+            taken = [job for job in queue if job.queued and job.background and job not in kept]
+            for job in taken:
+                job.queued = False
             live = [job for job in queue if job.queued]
             queue.clear()
-            queue.extend(job for job in live if not job.background)
-            self.waiting[priority] = len(queue)
-            withdrawn += [job for job in live if job.background]
-        for job in withdrawn:
-            job.queued = False
+            queue.extend(live)
+            self.waiting[priority] = len(live)
+            withdrawn += taken
         self.scheduled += len(withdrawn)
         self._unload()
         return withdrawn

@@ -61,13 +61,13 @@ class Queues(Functions):
         self.durable = durable
         self.journal = Journal()
         self.lease = inf
+        self.withholding = False  # the lease is over
         self.jobs = Ledger()
         self.uniques = Uniques()
         self.progress: dict[Job, tuple[bytes, bytes]] = {}
         self._limits: dict[Job, float] = {}  # of running jobs: when their time is over
         self._deadlines: list[tuple[float, int]] = []  # the same, the first to come first
         self._due: list[tuple[float, int]] = []  # of epoch jobs, wall clock
-        self._withholding = False  # the lease is over
         self._withheld: list[Job] = []
         self._handles: dict[int, bytes] = {}  # of jobs of other servers; their numbers are below 0
         self._numbers: dict[bytes, int] = {}  # the same the other way round
@@ -130,23 +130,23 @@ class Queues(Functions):
     def extend(self, lease: float, now: float) -> None:
         """Stored jobs may be given out until ``lease``."""
         self.lease = lease
-        self._withholding = False
+        self.withholding = False
         withheld, self._withheld = self._withheld, []
         for job in withheld:
             if self.jobs.get(job.number) is job:
                 job.function.scheduled -= 1
                 self._queue(job, now)
 
-    def _withhold(self) -> None:
+    def withhold(self) -> None:
         """Stop giving out stored jobs: they may belong to another server by now."""
-        self._withholding = True
+        self.withholding = True
         for function in list(self.loaded):
-            self._withheld += function.withdraw()
+            self._withheld += function.withdraw(self.journal.pending)
 
     def _queue(self, job: Job, now: float) -> None:
         """Queue a job that may be a stored one, and wake a worker for it."""
         function = job.function
-        if self._withholding and job.background:
+        if self.withholding and job.background and job not in self.journal.pending:
             function.scheduled += 1
             self._withheld.append(job)
         else:
@@ -157,13 +157,6 @@ class Queues(Functions):
         """Have a new job stored; until it is, no worker is given it."""
         job.function.scheduled += 1
         self.journal.add(job, due)
-
-    def promote(self, job: Job) -> None:
-        """Make a foreground job a background job as well."""
-        job.background = True
-        if self.durable:
-            self.journal.add(job)
-            self._withholding = False  # it may be queued: look through the queues again
 
     def admit(self, job: Job, due: float, now: float) -> None:
         """Queue a job that was held, at once or when it is due."""
@@ -194,8 +187,8 @@ class Queues(Functions):
 
     def take(self, worker: Peer, now: float) -> tuple[bytes, Job] | None:
         """The job that this worker is to run next, now its own, and the job's handle."""
-        if self.lease < inf and not self._withholding and clock() >= self.lease:
-            self._withhold()
+        if self.lease < inf and not self.withholding and clock() >= self.lease:
+            self.withhold()
         job = self._choose(worker)
         if job is None:
             return None
@@ -214,7 +207,8 @@ class Queues(Functions):
         if limit is not None:
             deadline = self._limits[job] = now + limit
             heappush(self._deadlines, (deadline, job.number))
-            self.next_event = min(self.next_event, deadline)
+            if self.next_event > deadline:
+                self.next_event = deadline
         return handle, job
 
     @property

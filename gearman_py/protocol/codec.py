@@ -127,7 +127,7 @@ class Decoder:
         if continued:
             data = self._gather(data, messages) if self._parts else self._drop(data)
         start, end = 0, len(data)
-        limit = min(end, TURN_BYTES) if self._text else end
+        limit = TURN_BYTES if end > TURN_BYTES and self._text else end
         while start < limit and not self.dead:
             # Nearly all that comes is whole packets as they should be: their path is short.
             if end - start >= _HEADER_SIZE:

@@ -62,6 +62,19 @@ def test_job_that_is_queued_after_the_lease_is_withheld_too(table: DurableTable,
     assert table.grab(worker) == (FOREIGN if way in {"due", "adopted"} else FIRST)
 
 
+def test_job_whose_record_is_not_stored_goes_on_in_the_foreground_once(table: DurableTable) -> None:
+    client, worker, queues = table.peer(), table.worker(b"f"), table.broker.queues
+    table.say(client, Packet.SUBMIT_JOB, b"f", b"unique", b"")
+    table.background(table.peer(), b"unique")
+    queues.lease = 0.0
+    assert table.grab(table.worker(b"other")) is None
+    table.refuse()
+    queues.extend(inf, table.now)
+    assert table.grab(worker) == FIRST
+    assert table.grab(worker) is None
+    assert queues.function(b"f").total == 1
+
+
 def test_withheld_job_that_is_cancelled_never_runs(table: DurableTable) -> None:
     client, worker = table.peer(), table.worker(b"f")
     table.background(client)

@@ -101,6 +101,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             queues.restore(record, self.now)
         self.broker = Broker(queues, job_retries=self.retries)
         self.withheld: set[bytes] | None = None  # while the lease is over
+        self.withholding = False  # from the first grab after it on
         self.peers: dict[int, Peer] = {}
         self.limits: dict[int, dict[bytes, float]] = {}  # by peer: its functions' time limits
         self.overdue: dict[int, list[bytes]] = {}  # by peer: what it ran over them
@@ -144,6 +145,15 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             self.jobs[handle].turn = self.next_turn()
         self.broker.queues.extend(inf, self.now)
         self.withheld = None
+        self.withholding = False
+
+    def withhold(self) -> None:
+        if self.withheld is not None and self.withholding:
+            self.withheld |= {
+                handle
+                for handle, job in self.jobs.items()
+                if job.background and job.worker is None and job.due <= self.now
+            }
 
     @precondition(lambda self: self.durable)
     @rule()
@@ -310,7 +320,8 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             if job.worker is None and job.due <= self.now
         }
         if self.withheld is not None:
-            self.withheld |= {handle for handle, job in waiting.items() if job.background}
+            self.withholding = True
+            self.withhold()
             waiting = {handle: job for handle, job in waiting.items() if not job.background}
         runnable = {
             handle: job for handle, job in waiting.items() if job.function in self.limits[peer]
@@ -475,6 +486,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def counts_are_right(self) -> None:
+        self.withhold()
         for name, total, running, workers in self.rows(b"status"):
             jobs = [job for job in self.jobs.values() if job.function == name]
             assert int(total) == len(jobs)
