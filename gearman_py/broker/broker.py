@@ -172,8 +172,8 @@ class Broker:
             if error and not job.clients and job.worker is None:
                 queues.forget(job)
             elif job.queued:  # it was a foreground job until now
-                if queues.withholding:
-                    queues.withhold()
+                if queues.lease_over:
+                    queues.withhold_stored()
             elif job.worker is None:
                 ready.append((job, due))
         for peer in answered:

@@ -61,7 +61,7 @@ class Queues(Functions):
         self.durable = durable
         self.journal = Journal()
         self.lease = inf
-        self.withholding = False  # the lease is over
+        self.lease_over = False
         self.jobs = Ledger()
         self.uniques = Uniques()
         self.progress: dict[Job, tuple[bytes, bytes]] = {}
@@ -130,23 +130,23 @@ class Queues(Functions):
     def extend(self, lease: float, now: float) -> None:
         """Stored jobs may be given out until ``lease``."""
         self.lease = lease
-        self.withholding = False
+        self.lease_over = False
         withheld, self._withheld = self._withheld, []
         for job in withheld:
-            if self.jobs.get(job.number) is job:
+            if self._is_set_aside(job):
                 job.function.scheduled -= 1
                 self._queue(job, now)
 
-    def withhold(self) -> None:
+    def withhold_stored(self) -> None:
         """Stop giving out stored jobs: they may belong to another server by now."""
-        self.withholding = True
+        self.lease_over = True
         for function in list(self.loaded):
             self._withheld += function.withdraw(self.journal.pending)
 
     def _queue(self, job: Job, now: float) -> None:
         """Queue a job that may be a stored one, and wake a worker for it."""
         function = job.function
-        if self.withholding and job.background and job not in self.journal.pending:
+        if self.lease_over and job.background and job not in self.journal.pending:
             function.scheduled += 1
             self._withheld.append(job)
         else:
@@ -174,10 +174,12 @@ class Queues(Functions):
 
     def release(self, job: Job, now: float) -> None:
         """Queue a withheld job again, unless it has ended or was queued since."""
-        if self.jobs.get(job.number) is job and not job.queued and job.worker is None:
+        if self._is_set_aside(job) and not (self.lease_over and job.background):
             job.function.scheduled -= 1
-            job.function.push(job)
-            self.wake(job.function, now)
+            self._queue(job, now)
+
+    def _is_set_aside(self, job: Job) -> bool:
+        return self.jobs.get(job.number) is job and not job.queued and job.worker is None
 
     def add_later(self, job: Job, due: float) -> None:
         """Keep a job that is not to run before ``due`` (seconds since 1970)."""
@@ -187,8 +189,8 @@ class Queues(Functions):
 
     def take(self, worker: Peer, now: float) -> tuple[bytes, Job] | None:
         """The job that this worker is to run next, now its own, and the job's handle."""
-        if self.lease < inf and not self.withholding and clock() >= self.lease:
-            self.withhold()
+        if self.lease < inf and not self.lease_over and clock() >= self.lease:
+            self.withhold_stored()
         job = self._choose(worker)
         if job is None:
             return None
