@@ -73,7 +73,7 @@ def accept(
             return peer.refuse(b"QUEUE_ERROR", b"The job server takes no more functions")
         function = queues.function(name)
     key = unique if unique != b"-" else coalesces_on(unique, workload)
-    job = queues.uniques.find(key, function) if key in queues.uniques else None
+    job = queues.uniques.find(key, function) if key and key in queues.uniques else None
     if job is not None:
         if background and not job.background:
             job.background = True
