@@ -5,9 +5,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gearman_py.protocol.codec import MAX_LINE, RESPONSE, Decoder, request, response
-from gearman_py.protocol.packets import ARGUMENT_COUNT, FAULT, OVERSIZED, TEXT, TEXT_FAULT, Packet
+from gearman_py.protocol.packets import (
+    ARGUMENT_COUNT,
+    FAULT,
+    HIGHEST,
+    OVERSIZED,
+    TEXT,
+    TEXT_FAULT,
+    Packet,
+)
 from tests.properties import depth
 
+UNKNOWN = (HIGHEST + 1).to_bytes(4, "big")  # no packet has this number
 SUBMIT = b"\0REQ\0\0\0\x07\0\0\0\x0creverse\0\0a\0b"
 CASES = [
     (Packet.SUBMIT_JOB, [b"reverse", b"", b"a\0b"], SUBMIT),
@@ -90,7 +99,7 @@ def test_answer_sent_to_a_server_is_a_fault_that_it_survives() -> None:
         (b"\0XYZ" + SUBMIT[4:], b"INVALID_MAGIC"),
         (b"\0" * 12, b"INVALID_MAGIC"),
         (b"\0REQ\0\0\0\0\0\0\0\0", b"INVALID_PACKET"),
-        (b"\0REQ\0\0\0\x2b\0\0\0\0", b"INVALID_PACKET"),
+        (b"\0REQ" + UNKNOWN + b"\0\0\0\0", b"INVALID_PACKET"),
         (b"\0REQ\x80\0\0\0\0\0\0\0", b"INVALID_PACKET"),
         (b"\0REQ\0\0\0\x07\xff\xff\xff\xff", b"ARGUMENT_TOO_LARGE"),
         (b"\0REQ\0\0\0\x07\0\0\0\0", b"INVALID_PACKET"),
