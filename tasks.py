@@ -58,6 +58,7 @@ PEERS = {
     "strace": "strace",  # makes a disk fail
     "faketime": "faketime",  # sets a server's clock
     "promtool": "prometheus",  # reads our metrics
+    "prometheus-alertmanager": "prometheus-alertmanager",
     "/usr/lib/postgresql": "postgresql",
     "redis-server": "redis-server",
     "man": "man-db",
