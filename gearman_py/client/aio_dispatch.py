@@ -48,9 +48,7 @@ class AsyncDispatcher:
         if until():
             return
         self.waiting += 1
-        self.ahead = 0
-        for connection in self._connections.values():
-            connection.resume_reading()
+        self._resume_reading()
         try:
             async with asyncio.timeout(None if deadline is None else deadline - monotonic()):
                 while not until():
@@ -60,6 +58,16 @@ class AsyncDispatcher:
             raise JobTimeout(late) from None
         finally:
             self.waiting -= 1
+
+    def read_for_poll(self) -> None:
+        """Read again for code that polls done() instead of waiting."""
+        if self.has_read_ahead() and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._resume_reading)
+
+    def _resume_reading(self) -> None:
+        self.ahead = 0
+        for connection in self._connections.values():
+            connection.resume_reading()
 
     def has_read_ahead(self) -> bool:
         """Whether enough data was read for tasks that are busy with earlier parts."""

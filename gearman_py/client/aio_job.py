@@ -45,6 +45,13 @@ class AsyncJob(ClientJob):
         await self._run_callbacks()
         return self._result_or_raise()
 
+    def done(self) -> bool:
+        """As Job.done()."""
+        ended = super().done()
+        if not ended:
+            self._dispatcher.read_for_poll()
+        return ended
+
     def _add_data(self, data: bytes) -> None:
         """A part of the result has arrived."""
         super()._add_data(data)

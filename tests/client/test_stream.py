@@ -140,6 +140,21 @@ def test_parts_wait_at_the_server_for_a_task_that_is_slow(
     assert peak < 25 * 2**20
 
 
+def test_a_job_with_much_data_is_ends_for_a_task_that_polls(address: str) -> None:
+    heard: list[bytes] = []
+
+    async def use() -> None:
+        async with AsyncClient(address, timeout=LIMIT) as client:
+            job = await client.submit("stream-large", "20", on_data=heard.append)
+            async with asyncio.timeout(LIMIT):
+                while not job.done():  # noqa: ASYNC110  that is what is tested
+                    await asyncio.sleep(0.01)
+            await job
+            assert sum(map(len, heard)) == 20 * 2**20
+
+    asyncio.run(use())
+
+
 def test_another_job_is_not_held_up_by_a_task_that_is_slow(address: str) -> None:
     async def use() -> None:
         async with AsyncClient(address, timeout=LIMIT) as client:
