@@ -1,9 +1,11 @@
 """For all tests: what a skip means, and a job server of ours for any that wants one."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +13,32 @@ from pathlib import Path
 import pytest
 
 from gearman_py.admin.client import AdminClient
-from tests import properties  # noqa: F401  # for its profiles
+from tests import (
+    leftovers,
+    properties,  # noqa: F401  # for its profiles
+)
 from tests.ports import reserve_port
 from tests.waiting import LIMIT, await_true
 
 HERE = Path(__file__).parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """SIGTERM (as of ``timeout``) ends a run as ^C does, so that fixtures end what they started."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if _is_controller(config):
+        leftovers.mark_run()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The processes of a run that is interrupted are killed before their fixtures end."""
+    if _is_controller(config):
+        leftovers.kill_leftovers_of_run()
+
+
+def _is_controller(config: pytest.Config) -> bool:
+    return not hasattr(config, "workerinput")  # of pytest-xdist
 
 
 @pytest.hookimpl(tryfirst=True)

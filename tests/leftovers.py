@@ -1,38 +1,62 @@
-"""Ends the processes that a test started and did not wait for, such as reloaded workers."""
+"""Ends the processes that tests started and did not wait for, such as reloaded workers.
+
+They are known by a variable of their environment, which is inherited, however they were started
+and whoever their parent is now.
+"""
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-_MARK = "GEARMAN_PY_TEST"
+_RUN, _TEST = "GEARMAN_PY_RUN", "GEARMAN_PY_TEST"
 _numbers = count()
 
 
 @contextmanager
 def leftovers_killed() -> Iterator[None]:
-    """Kill what was started in the block, however it was started and whoever its parent is now.
-
-    They are known by their environment, which is inherited. What a block around this one has
-    started is let alone.
-    """
-    before = os.environ.get(_MARK)
-    os.environ[_MARK] = mark = f"{os.getpid()}-{next(_numbers)}"
+    """Kill what was started in the block, except by a block inside it, when it ends."""
+    before = os.environ.get(_TEST)
+    os.environ[_TEST] = mark = f"{os.getpid()}-{next(_numbers)}"
     try:
         yield
     finally:
-        os.environ.pop(_MARK)
+        os.environ.pop(_TEST)
         if before is not None:
-            os.environ[_MARK] = before
-        for pid in _processes_with(f"{_MARK}={mark}".encode()):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            os.environ[_TEST] = before
+        for pid in _find_processes(_TEST, mark):
+            _kill_process(pid)
 
 
-def _processes_with(variable: bytes) -> Iterator[int]:
+def mark_run() -> None:
+    """What is started from now on belongs to this run."""
+    os.environ[_RUN] = str(os.getpid())
+
+
+def kill_leftovers_of_run() -> None:
+    """Kill our programs that the run left, also those of side-by-side processes that were killed.
+
+    Others are left alone: the lab may stay up after a run.
+    """
+    ours = os.path.realpath(sys.executable)
+    for pid in _find_processes(_RUN, str(os.getpid())):
+        with suppress(OSError):
+            program = os.readlink(f"/proc/{pid}/exe")
+            if pid != os.getpid() and (program == ours or "gearman" in program):
+                _kill_process(pid)
+
+
+def _find_processes(variable: str, value: str) -> Iterator[int]:
+    wanted = f"{variable}={value}".encode()
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # another user's, or it has ended
-            if variable in (folder / "environ").read_bytes().split(b"\0"):
+            if wanted in (folder / "environ").read_bytes().split(b"\0"):
                 yield int(folder.name)
+
+
+def _kill_process(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
