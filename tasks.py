@@ -65,6 +65,7 @@ PEERS = {
     "zsh": "zsh",
     "fish": "fish",
     "lintian": "lintian",
+    "gpg": "gpg",
 }
 BENCHES = ("job_server", "libraries", "resize", "converge")
 # More processes than cores: most tests wait for another process. The lab's run in one of them.
@@ -325,15 +326,31 @@ def demo(c: Context, local: bool = False) -> int:
 @command(help={"dist": "the folder that they are put into (dist)"})
 def package(c: Context, dist: str = "dist") -> None:
     """Build the last commit's sdist, wheel and Debian package: the same bytes every time."""
-    from packages import build
+    from packages.build import build_packages
 
+    build_packages(ROOT / dist, print, debian=_can_package_for_debian())
+
+
+@command(
+    help={
+        "dist": "the folder that the files are put into (dist)",
+        "key": "the OpenPGP key that signs (gpg's default key)",
+    }
+)
+def release(c: Context, dist: str = "dist", key: str = "") -> None:
+    """Build, check, sign and tag the version that the changelog begins with."""
+    from packages.release import make_release
+
+    make_release(ROOT / dist, print, key=key, debian=_can_package_for_debian())
+
+
+def _can_package_for_debian() -> bool:
     try:
         local.ensure(PACKAGERS, print)
-        able = True
     except ToolkitError as error:
         print(f"{error}; the Debian package is left out")
-        able = False
-    build.build_packages(ROOT / dist, print, debian=able)
+        return False
+    return True
 
 
 @command(
@@ -443,7 +460,7 @@ def _python(*arguments: str) -> int:
 
 ON_HOSTS = (trust, plan, deploy, upgrade, rollback, smoke)
 LOOKING = (inventory, status, doctor, facts, logs, run, history, releases)
-namespace = Collection(*ON_HOSTS, *LOOKING, demo, package, test, bench, reliability, fuzz)
+namespace = Collection(*ON_HOSTS, *LOOKING, demo, package, release, test, bench, reliability, fuzz)
 namespace.add_collection(
     Collection("lab", up=lab_up, down=lab_down, status=lab_status, shell=lab_shell)
 )

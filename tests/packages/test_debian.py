@@ -3,11 +3,11 @@
 The Debian is an overlay over the lab's base tree, in namespaces of its own and without systemd.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,9 +39,12 @@ for attempt in $(seq 100); do /usr/lib/gearman-py/bin/gearadmin --ping && break;
 class Debian:
     """A throw-away Debian that keeps what was written to it from one script to the next."""
 
-    def __init__(self, folder: Path) -> None:
-        base.build(print, base.SUITE)
-        self._lower = base.path(base.SUITE)
+    def __init__(self, folder: Path, suite: str) -> None:
+        base.CACHE.mkdir(parents=True, exist_ok=True)
+        with (base.CACHE / "lock").open("w") as lock:  # the lab's own, which builds trees too
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            base.build(print, suite)
+        self._lower = base.path(suite)
         self._folder = folder
         for name in ("upper", "work", "merged"):
             (folder / name).mkdir()
@@ -75,11 +78,11 @@ class Debian:
         return set(self.run(f"find / -xdev | grep -vE '^{KEPT}'").splitlines())
 
 
-@pytest.fixture
-def bare(tmp_path: Path) -> Iterator[Debian]:
+@pytest.fixture(params=["bookworm", "trixie"])
+def bare(request: pytest.FixtureRequest, tmp_path: Path) -> Debian:
     folder = tmp_path / "debian"
     folder.mkdir()
-    yield Debian(folder)
+    return Debian(folder, request.param)
 
 
 def build(folder: Path, version: str = "") -> Path:
@@ -93,6 +96,11 @@ def build(folder: Path, version: str = "") -> Path:
         front.write_text(front.read_text().replace(f'"{__version__}"', f'"{version}"'))
     wheel = build_distributions(tree, folder / "wheel", EPOCH)[1]
     return build_debian_package(tree, wheel, "0123abc", EPOCH)
+
+
+@pytest.fixture(scope="module")
+def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("newer"), "99.1")
 
 
 @pytest.fixture(scope="module")
@@ -115,11 +123,9 @@ def test_lintian_finds_nothing(package: Path) -> None:
 
 
 def test_it_is_installed_works_is_upgraded_and_leaves_nothing(
-    bare: Debian, package: Path, tmp_path: Path
+    bare: Debian, package: Path, newer: Path
 ) -> None:
-    first = bare.give(package)
-    (tmp_path / "newer").mkdir()
-    second = bare.give(build(tmp_path / "newer", "99.1"))
+    first, second = bare.give(package), bare.give(newer)
     before = bare.files()
     bare.run(f"dpkg --force-unsafe-io -i {first}")
     bare.run("systemd-analyze verify --man=no gearmand.service gearman-worker@reverse.service")
