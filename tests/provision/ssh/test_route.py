@@ -41,7 +41,7 @@ def way(folder: Path, config: str = "", **variables: object) -> Route:
 
 
 def shown(route: Route) -> list[str]:
-    return [f"{stop.user}@{stop.address}:{stop.port}" for stop in route]
+    return [f"{hop.user}@{hop.address}:{hop.port}" for hop in route]
 
 
 def test_without_jump_hosts_the_way_is_the_host(tmp_path: Path) -> None:
