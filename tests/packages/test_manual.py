@@ -93,3 +93,29 @@ def test_shells_read_their_files(installed: Path, shell: str) -> None:
         path = installed / SHELLS[shell].format(command)
         done = subprocess.run([shell, "-n", str(path)], capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.slow
+def test_fish_completes_from_where_it_is_installed(installed: Path) -> None:
+    if not shutil.which("fish"):
+        pytest.skip("fish is not installed")
+    (installed / "bin").mkdir()
+    for command in SECTIONS:  # fish loads a command's completion only if it can be run
+        (installed / "bin" / command).write_text("#!/bin/sh\n")
+        (installed / "bin" / command).chmod(0o755)
+    for line, offered in (
+        ("gearman-worker re", ["resize", "reverse"]),
+        ("gearmand --verbose NOT", ["NOTICE"]),
+        ("gearman --completion z", ["zsh"]),
+    ):
+        done = subprocess.run(
+            ["fish", "-c", 'complete -C "$argv"', line],
+            capture_output=True,
+            text=True,
+            env={
+                "PATH": f"{installed / 'bin'}:/usr/bin:/bin",
+                "XDG_DATA_DIRS": f"{installed / 'share'}:/usr/share",
+                "HOME": str(installed),
+            },
+        )
+        assert [word.partition("\t")[0] for word in done.stdout.splitlines()] == offered
