@@ -12,10 +12,10 @@ from math import inf
 
 from gearman_py.broker import clients, commands, workers
 from gearman_py.broker.functions import SLICE
-from gearman_py.broker.job import Job
-from gearman_py.broker.journal import Group
-from gearman_py.broker.peer import Peer
+from gearman_py.broker.outbox import Peer
+from gearman_py.broker.pending import Group
 from gearman_py.broker.queues import Queues
+from gearman_py.broker.state import Job
 from gearman_py.protocol import text
 from gearman_py.protocol.codec import Message, response
 from gearman_py.protocol.packets import FAULT, HIGHEST, OVERSIZED, TEXT, TEXT_FAULT, Packet

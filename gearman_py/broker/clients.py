@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from gearman_py.broker.job import HIGH, LOW, NORMAL, Job, ReduceJob, coalesces_on
 from gearman_py.broker.numbers import MAX_EPOCH, decimal
-from gearman_py.broker.peer import Peer
+from gearman_py.broker.outbox import Peer
 from gearman_py.broker.queues import Queues
+from gearman_py.broker.state import HIGH, LOW, NORMAL, Job, ReduceJob, coalesces_on
 from gearman_py.protocol.codec import response
 from gearman_py.protocol.packets import Packet
 

@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from gearman_py.broker.job import Function
 from gearman_py.broker.numbers import decimal
-from gearman_py.broker.peer import Peer
+from gearman_py.broker.outbox import Peer
+from gearman_py.broker.state import Function
 from gearman_py.protocol.text import END, OK, error, listing_row, printable, value
 
 if TYPE_CHECKING:

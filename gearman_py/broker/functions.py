@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from itertools import islice
 from math import inf
 
-from gearman_py.broker.job import Function
-from gearman_py.broker.peer import Peer
+from gearman_py.broker.outbox import Peer
+from gearman_py.broker.state import Function
 from gearman_py.protocol.codec import response
 from gearman_py.protocol.packets import Packet
 

@@ -10,7 +10,10 @@ from heapq import heappop, heappush
 from math import inf
 
 from gearman_py.broker.functions import SLICE, WAKE_AGAIN, Functions
-from gearman_py.broker.job import (
+from gearman_py.broker.job_table import Ledger
+from gearman_py.broker.outbox import Peer
+from gearman_py.broker.pending import Journal
+from gearman_py.broker.state import (
     HIGH,
     LOW,
     NORMAL,
@@ -20,9 +23,6 @@ from gearman_py.broker.job import (
     ReduceJob,
     coalesces_on,
 )
-from gearman_py.broker.journal import Journal
-from gearman_py.broker.ledger import Ledger
-from gearman_py.broker.peer import Peer
 from gearman_py.broker.uniques import Uniques
 from gearman_py.store.base import SERIES_BITS, Record, clock
 

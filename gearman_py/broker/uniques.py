@@ -2,7 +2,7 @@
 
 import sys
 
-from gearman_py.broker.job import Function, Job, Key
+from gearman_py.broker.state import Function, Job, Key
 
 # Bytes of a dict for each of its keys, when it has just grown. One of more than four times that
 # is worth copying, if it is not small.

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gearman_py.broker.clients import MAX_ARGUMENT
-from gearman_py.broker.job import Function, Job
 from gearman_py.broker.numbers import MAX_EPOCH, decimal
-from gearman_py.broker.peer import Peer
+from gearman_py.broker.outbox import Peer
+from gearman_py.broker.state import Function, Job
 from gearman_py.protocol.codec import response, response_parts
 from gearman_py.protocol.packets import Packet
 

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 
 from gearman_py.broker.broker import Broker
-from gearman_py.broker.journal import Group
-from gearman_py.broker.peer import Peer
+from gearman_py.broker.outbox import Peer
+from gearman_py.broker.pending import Group
 from gearman_py.broker.queues import Queues
 from gearman_py.sdnotify import notify
 from gearman_py.store.base import Adopted, Changes, InDoubt, Store, StoreError, UnknownOutcome

@@ -17,7 +17,7 @@ from math import inf
 from typing import cast
 
 from gearman_py.broker.broker import Broker
-from gearman_py.broker.peer import OWED_PAUSE, Peer
+from gearman_py.broker.outbox import OWED_PAUSE, Peer
 from gearman_py.net import keepalive
 from gearman_py.protocol.codec import LARGE, MAX_PACKET, Decoder, Message
 from gearman_py.protocol.packets import OVERSIZED, TEXT, WORKER_REPORTS

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gearman_py import __version__
-from gearman_py.broker.job import Function
+from gearman_py.broker.state import Function
 from gearman_py.server import memory
 from gearman_py.server.listener import Listener
 

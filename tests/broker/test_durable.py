@@ -2,8 +2,8 @@
 
 import pytest
 
-from gearman_py.broker.journal import Group
-from gearman_py.broker.peer import Peer
+from gearman_py.broker.outbox import Peer
+from gearman_py.broker.pending import Group
 from gearman_py.broker.queues import Queues
 from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.packets import Packet

@@ -7,7 +7,7 @@ import pytest
 
 from gearman_py.broker.broker import ATTEMPTS_IN_TIME, Broker
 from gearman_py.broker.functions import SLICE, UNUSED_KEPT
-from gearman_py.broker.peer import Peer
+from gearman_py.broker.outbox import Peer
 from gearman_py.broker.workers import MOST_ABILITIES
 from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.packets import TEXT, Packet

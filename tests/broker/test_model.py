@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gearman_py.broker import commands
 from gearman_py.broker.broker import ATTEMPTS_IN_TIME, Broker
-from gearman_py.broker.peer import Peer
+from gearman_py.broker.outbox import Peer
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.workers import OVERDUE_KEPT
 from gearman_py.protocol.codec import RESPONSE, Decoder

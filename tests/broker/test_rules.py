@@ -8,7 +8,7 @@ import pytest
 
 from gearman_py.broker import commands
 from gearman_py.broker.broker import Broker
-from gearman_py.broker.peer import Peer
+from gearman_py.broker.outbox import Peer
 from gearman_py.broker.queues import Queues
 from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.packets import Packet

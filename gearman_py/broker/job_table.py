@@ -7,7 +7,7 @@ goes when its last job does. A few jobs that outlive all others keep a page each
 from collections.abc import Iterator
 from typing import Any
 
-from gearman_py.broker.job import Job
+from gearman_py.broker.state import Job
 
 BITS = 6
 SIZE = 1 << BITS

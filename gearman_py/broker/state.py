@@ -5,7 +5,7 @@ from collections.abc import Container
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gearman_py.broker.peer import Peer
+    from gearman_py.broker.outbox import Peer
 
 HIGH, NORMAL, LOW = PRIORITIES = range(3)
 

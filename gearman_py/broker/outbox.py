@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from gearman_py.broker.job import Function, Job
+from gearman_py.broker.state import Function, Job
 from gearman_py.protocol.codec import response
 from gearman_py.protocol.packets import Packet
 

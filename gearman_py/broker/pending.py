@@ -7,8 +7,8 @@ How often it was given out is written down for those that run for longer than a 
 
 from contextlib import AbstractContextManager, nullcontext
 
-from gearman_py.broker.job import Job
-from gearman_py.broker.peer import Promise
+from gearman_py.broker.outbox import Promise
+from gearman_py.broker.state import Job
 from gearman_py.store.base import Changes, Record
 
 
