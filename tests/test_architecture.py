@@ -79,7 +79,7 @@ def test_rooms_of_the_toolkit_import_only_lower_ones() -> None:
                 assert floor[there] < floor[here], f"{path}: {there} is not below {here}"
 
 
-@pytest.mark.parametrize("package", ["provision", "roles"])
+@pytest.mark.parametrize("package", ["gearman_py", "provision", "roles"])
 def test_no_imports_lead_in_a_circle(package: str) -> None:
     """Those under TYPE_CHECKING and within functions included."""
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sources(package)}

@@ -1,35 +1,27 @@
 """What a client's packets do: submissions, questions about jobs, options."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
+from gearman_py.broker.limits import MAX_ARGUMENT, MAX_UNIQUE
 from gearman_py.broker.numbers import MAX_EPOCH, decimal
-from gearman_py.broker.outbox import Peer
 from gearman_py.broker.queues import Queues
-from gearman_py.broker.state import HIGH, LOW, NORMAL, Job, ReduceJob, coalesces_on
+from gearman_py.broker.rules import Rules
+from gearman_py.broker.state import HIGH, LOW, NORMAL, Job, Peer, ReduceJob, coalesces_on
 from gearman_py.protocol.codec import response
 from gearman_py.protocol.packets import Packet
 
-if TYPE_CHECKING:
-    from gearman_py.broker.broker import Broker
-
-# The C server refuses a unique of more than 64 bytes; other arguments it bounds by its
-# 8 KiB read buffer.
-MAX_UNIQUE = 64
-MAX_ARGUMENT = 8192
-
-Handler = Callable[["Broker", Peer, Sequence[bytes]], None]
+Handler = Callable[[Rules, Peer, Sequence[bytes]], None]
 
 
 def _submit(priority: int, background: bool) -> Handler:
-    def submit(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+    def submit(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
         name, unique, workload = arguments
         accept(broker, peer, name, unique, workload, priority, background)
 
     return submit
 
 
-def _submit_epoch(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+def _submit_epoch(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     name, unique, epoch, workload = arguments
     due = decimal(epoch)
     if due > MAX_EPOCH:
@@ -39,7 +31,7 @@ def _submit_epoch(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> N
 
 
 def _submit_reduce(background: bool) -> Handler:
-    def submit_reduce(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+    def submit_reduce(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
         name, unique, reducer, _, workload = arguments
         if len(reducer) > MAX_UNIQUE:
             peer.refuse(b"ARGUMENT_TOO_LARGE", b"Reducer value too large")
@@ -50,7 +42,7 @@ def _submit_reduce(background: bool) -> Handler:
 
 
 def accept(
-    broker: "Broker",
+    broker: Rules,
     peer: Peer,
     name: bytes,
     unique: bytes,
@@ -78,7 +70,7 @@ def accept(
         if background and not job.background:
             job.background = True
             if queues.durable:
-                queues.journal.add(job)
+                queues.changes.add(job)
         return _attend(queues, peer, job, background)
     limit = function.limits[priority]
     if limit and function.total >= limit:
@@ -107,35 +99,35 @@ def _attend(queues: Queues, peer: Peer, job: Job, background: bool) -> None:
     if not background:
         job.clients += (peer,)
         peer.waiting.add(job)
-    elif job in queues.journal.pending:
-        return queues.journal.pending[job].append(peer.promise(created))
+    elif job in queues.changes.replies:
+        return queues.changes.replies[job].append(peer.defer(created))
     return peer.send(created)
 
 
-def _get_status(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+def _get_status(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     handle = arguments[0].partition(b"\0")[0]
     peer.send(response(Packet.STATUS_RES, handle, *_status(broker, broker.queues.job(handle))))
 
 
-def _get_status_unique(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+def _get_status_unique(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     unique = arguments[0].partition(b"\0")[0]
     job = broker.queues.uniques.find_first(unique)
     clients = b"%d" % (len(job.clients) if job else 0)
     peer.send(response(Packet.STATUS_RES_UNIQUE, unique, *_status(broker, job), clients))
 
 
-def _status(broker: "Broker", job: Job | None) -> tuple[bytes, bytes, bytes, bytes]:
+def _status(broker: Rules, job: Job | None) -> tuple[bytes, bytes, bytes, bytes]:
     """known, running, numerator, denominator."""
     if job is None:
         return b"0", b"0", b"0", b"0"
     return b"1", b"%d" % (job.worker is not None), *broker.queues.progress.get(job, (b"0", b"0"))
 
 
-def _echo(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+def _echo(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     peer.send(response(Packet.ECHO_RES, arguments[0]))
 
 
-def _option(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+def _option(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     if arguments[0].partition(b"\0")[0].lower() == b"exceptions":
         peer.exceptions = True
         peer.send(response(Packet.OPTION_RES, arguments[0]))

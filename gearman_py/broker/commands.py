@@ -5,25 +5,21 @@ Lists are sorted where gearmand's order is that of its hash table.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from gearman_py.broker.numbers import decimal
-from gearman_py.broker.outbox import Peer
-from gearman_py.broker.state import Function
+from gearman_py.broker.rules import Rules
+from gearman_py.broker.state import Function, Peer
 from gearman_py.protocol.text import END, OK, error, listing_row, printable, value
-
-if TYPE_CHECKING:
-    from gearman_py.broker.broker import Broker
 
 # A listing is sent in parts of at most this many rows, or bytes and one row.
 PART_ROWS = 500
 PART_BYTES = 32 * 1024
 
-Command = Callable[["Broker", Sequence[bytes]], bytes | Iterator[bytes]]
+Command = Callable[[Rules, Sequence[bytes]], bytes | Iterator[bytes]]
 """Answers a line's words; the first is the command as it was typed, in any letter case."""
 
 
-def answer(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+def answer(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     """Answer one line of a peer."""
     words = arguments[0].split(b" ")
     while words and not words[-1]:
@@ -40,7 +36,7 @@ def answer(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
         if isinstance(reply, bytes):
             peer.send(reply)
         else:
-            peer.recite(_parts(reply))
+            peer.send_listing(_parts(reply))
 
 
 def _parts(rows: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
@@ -65,38 +61,38 @@ def _incomplete(command: bytes) -> bytes:
     return error(b"INVALID_ARGUMENTS", text)
 
 
-def _version(broker: "Broker", words: Sequence[bytes]) -> bytes:
+def _version(broker: Rules, words: Sequence[bytes]) -> bytes:
     return value(broker.version.encode())
 
 
-def _getpid(broker: "Broker", words: Sequence[bytes]) -> bytes:
+def _getpid(broker: Rules, words: Sequence[bytes]) -> bytes:
     return value(b"%d" % os.getpid())
 
 
-def _verbose(broker: "Broker", words: Sequence[bytes]) -> bytes:
+def _verbose(broker: Rules, words: Sequence[bytes]) -> bytes:
     return value(broker.log_level.encode())
 
 
-def _functions(broker: "Broker") -> Iterator[Function]:
+def _functions(broker: Rules) -> Iterator[Function]:
     for name in sorted(broker.queues.functions):
         if function := broker.queues.functions.get(name):
             yield function
 
 
-def _status(broker: "Broker", words: Sequence[bytes]) -> Iterator[bytes]:
+def _status(broker: Rules, words: Sequence[bytes]) -> Iterator[bytes]:
     for function in _functions(broker):
         counts = function.total, function.running, len(function.workers)
         yield printable(function.name) + b"\t%d\t%d\t%d" % counts
 
 
-def _priority_status(broker: "Broker", words: Sequence[bytes]) -> Iterator[bytes]:
+def _priority_status(broker: Rules, words: Sequence[bytes]) -> Iterator[bytes]:
     for function in _functions(broker):
         high, normal, low = function.waiting
         counts = high, normal + function.scheduled, low, len(function.workers)
         yield printable(function.name) + b"\t%d\t%d\t%d\t%d" % counts
 
 
-def _workers(broker: "Broker", words: Sequence[bytes]) -> Iterator[bytes]:
+def _workers(broker: Rules, words: Sequence[bytes]) -> Iterator[bytes]:
     return (
         b"%d %b %b :%b"
         % (
@@ -110,7 +106,7 @@ def _workers(broker: "Broker", words: Sequence[bytes]) -> Iterator[bytes]:
     )
 
 
-def _max_queue(broker: "Broker", words: Sequence[bytes]) -> bytes:
+def _max_queue(broker: Rules, words: Sequence[bytes]) -> bytes:
     """maxqueue FUNCTION [LIMIT | HIGH NORMAL | HIGH NORMAL LOW]; no number: unlimited."""
     command, *words = words
     if not words:
@@ -124,14 +120,14 @@ def _max_queue(broker: "Broker", words: Sequence[bytes]) -> bytes:
     return OK
 
 
-def _create(broker: "Broker", words: Sequence[bytes]) -> bytes:
+def _create(broker: Rules, words: Sequence[bytes]) -> bytes:
     if len(words) != 3 or words[1].lower() != b"function":
         return _incomplete(words[0])
     broker.queues.function(words[2])
     return OK
 
 
-def _drop(broker: "Broker", words: Sequence[bytes]) -> bytes:
+def _drop(broker: Rules, words: Sequence[bytes]) -> bytes:
     if len(words) != 3 or words[1].lower() != b"function":
         return _incomplete(words[0])
     function = broker.queues.functions.get(words[2])
@@ -143,7 +139,7 @@ def _drop(broker: "Broker", words: Sequence[bytes]) -> bytes:
     return OK
 
 
-def _cancel(broker: "Broker", words: Sequence[bytes]) -> bytes:
+def _cancel(broker: Rules, words: Sequence[bytes]) -> bytes:
     if len(words) < 3:
         return _unknown(words[0])
     if len(words) > 3 or words[1].lower() != b"job":
@@ -151,7 +147,7 @@ def _cancel(broker: "Broker", words: Sequence[bytes]) -> bytes:
     return OK if broker.cancel(words[2]) else error(b"UNKNOWN_JOB")
 
 
-def _show(broker: "Broker", words: Sequence[bytes]) -> bytes | Iterator[bytes]:
+def _show(broker: Rules, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
     """Of jobs: the handle, retries, whether nobody waits for it, whether it must be done."""
     match [word.lower() for word in words[1:]]:
         case [b"jobs"]:
@@ -169,7 +165,7 @@ def _show(broker: "Broker", words: Sequence[bytes]) -> bytes | Iterator[bytes]:
             return error(b"UNKNOWN_SHOW_ARGUMENTS")
 
 
-def _shutdown(broker: "Broker", words: Sequence[bytes]) -> bytes:
+def _shutdown(broker: Rules, words: Sequence[bytes]) -> bytes:
     """shutdown [graceful]"""
     graceful = [word.lower() for word in words[1:]] == [b"graceful"]
     if words[1:] and not graceful:

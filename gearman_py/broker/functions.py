@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from itertools import islice
 from math import inf
 
-from gearman_py.broker.outbox import Peer
-from gearman_py.broker.state import Function
+from gearman_py.broker.limits import MAX_FUNCTIONS, MAX_UNUSED_FUNCTIONS, SLICE
+from gearman_py.broker.state import Function, Peer
 from gearman_py.protocol.codec import response
 from gearman_py.protocol.packets import Packet
 
@@ -18,12 +18,7 @@ WAKE_AGAIN = 1.0
 # A worker of so many functions leaves their sleepers when it wakes. One of more stays among them,
 # awake: its work is not to grow with its functions.
 FEW = 16
-# What becomes due at one time is done in slices of so many jobs: others are served in between.
-SLICE = 1000
-# Functions that nothing is remembered for stay listed, as in gearmand, but no more than these.
-UNUSED_KEPT = 1000
 WORTH_COPYING = 4096
-MOST_FUNCTIONS = 200_000
 
 
 class Functions:
@@ -57,13 +52,13 @@ class Functions:
     @property
     def crowded(self) -> bool:
         """Whether no function is taken that is not known already."""
-        return self.full or len(self.functions) >= MOST_FUNCTIONS
+        return self.full or len(self.functions) >= MAX_FUNCTIONS
 
     def disuse(self, function: Function) -> None:
         """Perhaps nothing uses a function any longer; of such only the latest are kept."""
         self._unused[function] = None
         self._unused.move_to_end(function)
-        while len(self._unused) > UNUSED_KEPT:
+        while len(self._unused) > MAX_UNUSED_FUNCTIONS:
             oldest, _ = self._unused.popitem(last=False)
             if oldest.unused and self.functions.get(oldest.name) is oldest:
                 self._most_functions = max(self._most_functions, len(self.functions))

@@ -14,7 +14,7 @@ SIZE = 1 << BITS
 MASK = SIZE - 1
 
 
-class Ledger:
+class JobTable:
     """The jobs there are. Its length is their count."""
 
     def __init__(self) -> None:

@@ -1,106 +1,51 @@
-"""What the broker knows of a connection."""
+"""What a peer is to be sent: in the order of its requests, and no earlier than it may be sent."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
-from gearman_py.broker.state import Function, Job
+from gearman_py.broker.limits import MAX_OWED
 from gearman_py.protocol.codec import response
 from gearman_py.protocol.packets import Packet
 
-# A peer that is owed more bytes than this is answered no further until it has read some.
-OWED_PAUSE = 2**20
 
-
-class Promise:
-    """An answer that may not leave before a commit, and what the peer is told after it."""
+class DeferredReply:
+    """A reply that waits for a commit, and what the peer is sent after it."""
 
     __slots__ = ("peer", "pieces", "settled")
 
-    def __init__(self, peer: "Peer", answer: bytes) -> None:
-        self.peer = peer
+    def __init__(self, peer: "Outbox", answer: bytes) -> None:
+        self.peer: Any = peer  # a Peer, which is an Outbox and above this module
         self.pieces = [answer]
         self.settled = False
 
     def replace(self, answer: bytes) -> None:
-        """It could not be kept: another answer takes its place."""
+        """Send another answer instead."""
         self.peer.owed += len(answer) - len(self.pieces[0])
         self.pieces[0] = answer
 
 
-class Peer:
-    """A connection as the broker sees it; it may be client and worker at once.
+class Outbox:
+    """What is queued for one peer.
 
-    ``operator``: it came by the admin socket, and may do what others may not.
-
-    What the broker says goes into ``outbox``: what is ready to be taken, or behind the last
-    promise that is not settled yet, so that answers leave in the order of the requests. When
-    something becomes ready where nothing was, ``on_dirty`` is called with the peer.
+    ``outbox`` collects what is sent: it is either ready to be taken, or follows the last deferred
+    reply that is not settled, so that answers leave in the order of the requests. ``on_dirty`` is
+    called when there is something to take again.
     """
 
-    __slots__ = (
-        "abilities",
-        "absent",
-        "address",
-        "bound",
-        "client_id",
-        "excepted",
-        "exceptions",
-        "listing",
-        "number",
-        "on_dirty",
-        "operator",
-        "outbox",
-        "overdue",
-        "owed",
-        "promises",
-        "ready",
-        "running",
-        "sleeping",
-        "turns",
-        "waiting",
-        "woken",
-    )
+    __slots__ = ("deferred", "listing", "max_owed", "on_dirty", "outbox", "owed", "ready")
 
-    def __init__(
-        self,
-        number: int,
-        address: str,
-        on_dirty: Callable[["Peer"], None],
-        *,
-        operator: bool = False,
-    ) -> None:
-        self.number = number  # the file descriptor, for the text command `workers`
-        self.address = address
+    def __init__(self, on_dirty: Callable[[Any], None]) -> None:
         self.on_dirty = on_dirty
-        self.operator = operator
         self.outbox = self.ready = list[bytes]()
-        self.promises: list[Promise] = []  # the oldest first
-        self.owed = 0  # bytes that are ready or behind promises
-        self.bound = OWED_PAUSE  # owed more, it is answered no further; below 0 during a listing
-        self.client_id = b"-"
-        self.exceptions = False
-        # As a worker: each function it can do with its time limit (seconds, None: none) ...
-        self.abilities: dict[Function, float | None] = {}
-        # ... and when each has its turn to be given a job of: the lowest first.
-        self.turns: dict[Function, int] = {}
-        self.absent: dict[Function, None] = {}  # those whose sleepers it is not among
-        self.running: dict[bytes, Job] = {}
-        # Handles of jobs that it ran over their time limits: it may still end them.
-        self.overdue: dict[bytes, None] = {}
-        self.excepted: bytes | None = None  # the handle that it ended last by WORK_EXCEPTION
-        self.sleeping = False
-        self.woken = False  # a NOOP was sent and no grab has come since
-        # As a client: the jobs it waits for.
-        self.waiting: set[Job] = set()
-        # The rest of a long answer, which goes before whatever is said after its promise.
-        self.listing: tuple[Promise, Iterator[tuple[bytes, bool]]] | None = None
-
-    @property
-    def order(self) -> list[Function]:
-        """The functions it can do, in the order in which it is to be given jobs of them."""
-        return sorted(self.turns, key=self.turns.__getitem__)
+        self.deferred: list[DeferredReply] = []  # the oldest first
+        self.owed = 0  # bytes, whether ready or deferred
+        # Owed more, the peer is answered no further; negative while a listing is sent.
+        self.max_owed = MAX_OWED
+        # The rest of a long answer, which is sent before all that follows its reply.
+        self.listing: tuple[DeferredReply, Iterator[tuple[bytes, bool]]] | None = None
 
     def send(self, data: bytes, workload: bytes = b"") -> None:
-        """Owe the peer these bytes; ``workload`` comes after ``data``, uncopied."""
+        """Queue bytes for the peer; ``workload`` follows ``data`` without being copied."""
         if not self.owed:
             self.on_dirty(self)
         self.outbox.append(data)
@@ -113,58 +58,58 @@ class Peer:
         """Answer a request with ERROR."""
         self.send(response(Packet.ERROR, code, text))
 
-    def promise(self, answer: bytes) -> Promise:
-        """Owe the peer an answer that is not to leave yet, nor is anything said after it."""
-        promise = Promise(self, answer)
-        self.promises.append(promise)
-        self.outbox = promise.pieces
+    def defer(self, answer: bytes) -> DeferredReply:
+        """Queue an answer that is sent, with all that follows it, once it is settled."""
+        reply = DeferredReply(self, answer)
+        self.deferred.append(reply)
+        self.outbox = reply.pieces
         self.owed += len(answer)
-        return promise
+        return reply
 
-    def recite(self, parts: Iterator[tuple[bytes, bool]]) -> None:
-        """Owe the peer an answer of parts: one now, each other when `go_on` is called.
+    def send_listing(self, parts: Iterator[tuple[bytes, bool]]) -> None:
+        """Queue a long answer: its first part now, the others by `continue_listing`.
 
-        With each part comes whether more follow.
+        Each part comes with whether more follow.
         """
-        self.listing = self.promise(b""), parts
-        self.bound = -1
-        self.go_on()
+        self.listing = self.defer(b""), parts
+        self.max_owed = -1
+        self.continue_listing()
 
-    def go_on(self) -> None:
-        """Owe the next part of a long answer, unless it waits behind a promise itself."""
-        if self.listing is None or self.promises[0] is not self.listing[0]:
+    def continue_listing(self) -> None:
+        """Queue the next part of a long answer, unless a deferred reply is before it."""
+        if self.listing is None or self.deferred[0] is not self.listing[0]:
             return
-        promise, parts = self.listing
+        reply, parts = self.listing
         part, more = next(parts)
         if not self.ready:
             self.on_dirty(self)
         self.ready.append(part)
         self.owed += len(part)
         if not more:
-            self.listing, self.bound = None, OWED_PAUSE
-            promise.settled = True
+            self.listing, self.max_owed = None, MAX_OWED
+            reply.settled = True
             self.release()
 
     def release(self) -> None:
-        """What waits behind no unsettled promise is ready."""
+        """Make ready what no unsettled reply is before."""
         count = next(
-            (n for n, promise in enumerate(self.promises) if not promise.settled),
-            len(self.promises),
+            (n for n, reply in enumerate(self.deferred) if not reply.settled),
+            len(self.deferred),
         )
         if not count:
             return
         if not self.ready:
             self.on_dirty(self)
-        for promise in self.promises[:count]:
-            self.ready += promise.pieces
-        del self.promises[:count]
-        if not self.promises:
+        for reply in self.deferred[:count]:
+            self.ready += reply.pieces
+        del self.deferred[:count]
+        if not self.deferred:
             self.outbox = self.ready
 
     def take(self) -> list[bytes]:
-        """Everything that is ready for the peer, now no longer owed."""
+        """Return what is ready for the peer; it is no longer owed."""
         pieces, self.ready = self.ready, []
-        if self.promises:
+        if self.deferred:
             self.owed -= sum(map(len, pieces))
         else:
             self.outbox = self.ready

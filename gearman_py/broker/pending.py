@@ -7,7 +7,7 @@ How often it was given out is written down for those that run for longer than a 
 
 from contextlib import AbstractContextManager, nullcontext
 
-from gearman_py.broker.outbox import Promise
+from gearman_py.broker.outbox import DeferredReply
 from gearman_py.broker.state import Job
 from gearman_py.store.base import Changes, Record
 
@@ -22,17 +22,17 @@ class Group:
         self.changes = changes
 
 
-class Journal:
+class PendingChanges:
     """Changes that the store has not been told of yet, in an order in which none undoes another.
 
     What is removed goes with whatever is added after it: else a unique could be two records'.
-    ``pending``: the jobs whose records are not durable yet, each with the answers that wait.
+    ``replies``: the jobs whose records are not durable yet, each with the answers that wait.
     ``guard``: a lock, where another thread takes what the broker's adds.
     """
 
     def __init__(self) -> None:
         self.guard: AbstractContextManager[object] = nullcontext()
-        self.pending: dict[Job, list[Promise]] = {}
+        self.replies: dict[Job, list[DeferredReply]] = {}
         self._added: list[tuple[Job, float]] = []
         self._delivered: dict[int, int] = {}
         self._removed: list[int] = []
@@ -49,7 +49,7 @@ class Journal:
 
     def add(self, job: Job, due: float = 0) -> None:
         """Make a job durable: a new one, or one that was in the foreground until now."""
-        self.pending[job] = []
+        self.replies[job] = []
         with self.guard:
             self._added.append((job, due))
 

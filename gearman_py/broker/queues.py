@@ -9,10 +9,10 @@ functions, among equals the function that was served longest ago, then the oldes
 from heapq import heappop, heappush
 from math import inf
 
-from gearman_py.broker.functions import SLICE, WAKE_AGAIN, Functions
-from gearman_py.broker.job_table import Ledger
-from gearman_py.broker.outbox import Peer
-from gearman_py.broker.pending import Journal
+from gearman_py.broker.functions import WAKE_AGAIN, Functions
+from gearman_py.broker.job_table import JobTable
+from gearman_py.broker.limits import SLICE
+from gearman_py.broker.pending import PendingChanges
 from gearman_py.broker.state import (
     HIGH,
     LOW,
@@ -20,6 +20,7 @@ from gearman_py.broker.state import (
     PRIORITIES,
     Job,
     Key,
+    Peer,
     ReduceJob,
     coalesces_on,
 )
@@ -38,7 +39,7 @@ class Queues(Functions):
     ``wakeup``: how many sleeping workers a new job wakes; 0 wakes all of its function.
     ``next_event`` is when time alone changes something next, or earlier; inf: never.
     ``progress`` is what running jobs said last of how far they are, as (numerator,
-    denominator); few say anything. ``durable``: background jobs are stored, and ``journal``
+    denominator); few say anything. ``durable``: background jobs are stored, and ``changes``
     says what is to be done for that. ``lease``: until when, by the stores' clock, they may be
     given out; then they are withheld until ``extend`` puts it off.
     """
@@ -59,10 +60,10 @@ class Queues(Functions):
         self._choose = self._by_function if function_first else self._by_priority
         self._rotate = rotate
         self.durable = durable
-        self.journal = Journal()
+        self.changes = PendingChanges()
         self.lease = inf
         self.lease_over = False
-        self.jobs = Ledger()
+        self.jobs = JobTable()
         self.uniques = Uniques()
         self.progress: dict[Job, tuple[bytes, bytes]] = {}
         self._limits: dict[Job, float] = {}  # of running jobs: when their time is over
@@ -141,12 +142,12 @@ class Queues(Functions):
         """Stop giving out stored jobs: they may belong to another server by now."""
         self.lease_over = True
         for function in list(self.loaded):
-            self._withheld += function.withdraw(self.journal.pending)
+            self._withheld += function.withdraw(self.changes.replies)
 
     def _queue(self, job: Job, now: float) -> None:
         """Queue a job that may be a stored one, and wake a worker for it."""
         function = job.function
-        if self.lease_over and job.background and job not in self.journal.pending:
+        if self.lease_over and job.background and job not in self.changes.replies:
             function.scheduled += 1
             self._withheld.append(job)
         else:
@@ -156,7 +157,7 @@ class Queues(Functions):
     def hold(self, job: Job, due: float) -> None:
         """Have a new job stored; until it is, no worker is given it."""
         job.function.scheduled += 1
-        self.journal.add(job, due)
+        self.changes.add(job, due)
 
     def admit(self, job: Job, due: float, now: float) -> None:
         """Queue a job that was held, at once or when it is due."""
@@ -204,7 +205,7 @@ class Queues(Functions):
         handle = self._prefix + b"%d" % number if number >= 0 else self._handles[number]
         worker.running[handle] = job
         if self.durable and job.background:
-            self.journal.deliver(job)
+            self.changes.deliver(job)
         limit = worker.abilities[function]
         if limit is not None:
             deadline = self._limits[job] = now + limit
@@ -299,7 +300,7 @@ class Queues(Functions):
         if job.number < 0:
             del self._numbers[self._handles.pop(job.number)]
         if self.durable and job.background:
-            self.journal.remove(job)
+            self.changes.remove(job)
 
     def expired(self, now: float) -> list[Job]:
         """The running jobs whose time limit is over, or the first of many."""

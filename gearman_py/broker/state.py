@@ -1,11 +1,10 @@
-"""A job, and a function's jobs by what has become of them."""
+"""Jobs, functions and peers, and what they know of each other."""
 
 from collections import deque
-from collections.abc import Container
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Container
 
-if TYPE_CHECKING:
-    from gearman_py.broker.outbox import Peer
+from gearman_py.broker.limits import MAX_OVERDUE
+from gearman_py.broker.outbox import Outbox
 
 HIGH, NORMAL, LOW = PRIORITIES = range(3)
 
@@ -203,3 +202,67 @@ class Function:
         self.scheduled += len(withdrawn)
         self._unload()
         return withdrawn
+
+
+class Peer(Outbox):
+    """A connection as the broker sees it; it may be client and worker at once.
+
+    ``operator``: it came by the admin socket and may use all commands.
+    """
+
+    __slots__ = (
+        "abilities",
+        "absent",
+        "address",
+        "client_id",
+        "excepted",
+        "exceptions",
+        "number",
+        "operator",
+        "overdue",
+        "running",
+        "sleeping",
+        "turns",
+        "waiting",
+        "woken",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        address: str,
+        on_dirty: Callable[["Peer"], None],
+        *,
+        operator: bool = False,
+    ) -> None:
+        super().__init__(on_dirty)
+        self.number = number  # the file descriptor, for the text command `workers`
+        self.address = address
+        self.operator = operator
+        self.client_id = b"-"
+        self.exceptions = False
+        # As a worker: each function it can do with its time limit (seconds, None: none) ...
+        self.abilities: dict[Function, float | None] = {}
+        # ... and when each has its turn to be given a job of: the lowest first.
+        self.turns: dict[Function, int] = {}
+        self.absent: dict[Function, None] = {}  # those whose sleepers it is not among
+        self.running: dict[bytes, Job] = {}
+        # Handles of jobs that it ran over their time limits: it may still end them.
+        self.overdue: dict[bytes, None] = {}
+        self.excepted: bytes | None = None  # the handle that it ended last by WORK_EXCEPTION
+        self.sleeping = False
+        self.woken = False  # a NOOP was sent and no grab has come since
+        # As a client: the jobs it waits for.
+        self.waiting: set[Job] = set()
+
+    @property
+    def order(self) -> list[Function]:
+        """The functions it can do, in the order in which it is to be given jobs of them."""
+        return sorted(self.turns, key=self.turns.__getitem__)
+
+    def remember_overdue(self, handle: bytes) -> None:
+        """Take the result of a job that was over its limit, until another worker has the job."""
+        self.overdue.pop(handle, None)
+        self.overdue[handle] = None
+        if len(self.overdue) > MAX_OVERDUE:
+            del self.overdue[next(iter(self.overdue))]

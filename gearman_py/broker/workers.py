@@ -1,63 +1,54 @@
 """What a worker's packets do: what it can, asking for jobs, and what becomes of them."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-from gearman_py.broker.clients import MAX_ARGUMENT
+from gearman_py.broker.limits import MAX_ARGUMENT, MAX_FUNCTIONS_OF_WORKER
 from gearman_py.broker.numbers import MAX_EPOCH, decimal
-from gearman_py.broker.outbox import Peer
-from gearman_py.broker.state import Function, Job
+from gearman_py.broker.rules import Rules
+from gearman_py.broker.state import Function, Job, Peer
 from gearman_py.protocol.codec import response, response_parts
 from gearman_py.protocol.packets import Packet
 
-if TYPE_CHECKING:
-    from gearman_py.broker.broker import Broker
-
-# A worker may register so many functions.
-MOST_ABILITIES = 20_000
-# So many of the jobs that a worker ran over their time limits are remembered for it.
-OVERDUE_KEPT = 16
-
 NO_JOB = response(Packet.NO_JOB)
 
-Handler = Callable[["Broker", Peer, Sequence[bytes]], None]
+Handler = Callable[[Rules, Peer, Sequence[bytes]], None]
 
 
-def _can_do(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+def _can_do(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     _register(broker, peer, arguments[0], None)
 
 
-def _can_do_timeout(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+def _can_do_timeout(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     name, milliseconds = arguments
     limit = min(decimal(milliseconds), MAX_EPOCH)
     # The C server raises what is less than a second to one; 0 and nonsense are no limit.
     _register(broker, peer, name, max(limit / 1000, 1.0) if limit > 0 else None)
 
 
-def _register(broker: "Broker", peer: Peer, name: bytes, limit: float | None) -> None:
+def _register(broker: Rules, peer: Peer, name: bytes, limit: float | None) -> None:
     if len(name) > MAX_ARGUMENT:
         return peer.refuse(b"ARGUMENT_TOO_LARGE", b"Function name too large")
     name = name.removesuffix(b"\0")
     if name not in broker.queues.functions and broker.queues.crowded:
         return peer.refuse(b"QUEUE_ERROR", b"The job server takes no more functions")
     function = broker.queues.function(name)
-    if len(peer.abilities) >= MOST_ABILITIES and function not in peer.abilities:
-        text = b"A worker may register %d functions at most" % MOST_ABILITIES
+    if len(peer.abilities) >= MAX_FUNCTIONS_OF_WORKER and function not in peer.abilities:
+        text = b"A worker may register %d functions at most" % MAX_FUNCTIONS_OF_WORKER
         return peer.refuse(b"ARGUMENT_TOO_LARGE", text)
     return broker.queues.register(peer, function, limit, broker.now)
 
 
-def _cant_do(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+def _cant_do(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     function = broker.queues.functions.get(arguments[0].removesuffix(b"\0"))
     if function in peer.abilities:
         _unregister(broker, peer, [function])
 
 
-def _reset_abilities(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+def _reset_abilities(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     _unregister(broker, peer, list(peer.abilities))
 
 
-def _unregister(broker: "Broker", peer: Peer, functions: Sequence[Function]) -> None:
+def _unregister(broker: Rules, peer: Peer, functions: Sequence[Function]) -> None:
     for function in functions:
         broker.queues.unregister(peer, function)
     if any(function.running for function in functions):
@@ -66,18 +57,18 @@ def _unregister(broker: "Broker", peer: Peer, functions: Sequence[Function]) -> 
             broker.lost(job)
 
 
-def _set_client_id(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+def _set_client_id(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     peer.client_id = arguments[0][:127]
 
 
-def _pre_sleep(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+def _pre_sleep(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     broker.queues.sleep(peer)
 
 
 def _grab(*, unique: bool, reducer: bool) -> Handler:
     """What the worker wants to be told of the job."""
 
-    def grab(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+    def grab(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
         queues = broker.queues
         if peer.sleeping or peer.woken:
             queues.awake(peer)
@@ -100,7 +91,7 @@ def _grab(*, unique: bool, reducer: bool) -> Handler:
 def _progress(packet: Packet) -> Handler:
     """WORK_DATA and WORK_WARNING."""
 
-    def progress(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+    def progress(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
         job = peer.running.get(arguments[0])
         if job is None:
             peer.refuse(b"JOB_NOT_FOUND", b"Job does not exist on server")
@@ -110,7 +101,7 @@ def _progress(packet: Packet) -> Handler:
     return progress
 
 
-def _work_status(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+def _work_status(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     handle, numerator, denominator = arguments
     job = peer.running.get(handle)
     if job is None:
@@ -124,7 +115,7 @@ def _counted(number: bytes) -> bytes:
     return b"%d" % (decimal(number) % 2**32)
 
 
-def _finish_overdue(broker: "Broker", peer: Peer, handle: bytes) -> Job | None:
+def _finish_overdue(broker: Rules, peer: Peer, handle: bytes) -> Job | None:
     """The job that a worker ends late: it ran over its limit, and no worker has it since."""
     if handle not in peer.overdue:
         return None
@@ -136,15 +127,7 @@ def _finish_overdue(broker: "Broker", peer: Peer, handle: bytes) -> Job | None:
     return job
 
 
-def remember_overdue(peer: Peer, handle: bytes) -> None:
-    """A worker ran a job over its limit: its result counts until another worker has the job."""
-    peer.overdue.pop(handle, None)
-    peer.overdue[handle] = None
-    if len(peer.overdue) > OVERDUE_KEPT:
-        del peer.overdue[next(iter(peer.overdue))]
-
-
-def _work_complete(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+def _work_complete(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     handle = arguments[0]
     job = broker.queues.finish(peer, handle) or _finish_overdue(broker, peer, handle)
     if job is None:
@@ -153,7 +136,7 @@ def _work_complete(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> 
         broker.tell(job, *response_parts(Packet.WORK_COMPLETE, *arguments))
 
 
-def _work_fail(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+def _work_fail(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     handle = arguments[0].removesuffix(b"\0")
     job = broker.queues.finish(peer, handle) or _finish_overdue(broker, peer, handle)
     if job is not None:
@@ -165,7 +148,7 @@ def _work_fail(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None
     peer.excepted = None
 
 
-def _work_exception(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+def _work_exception(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     handle = arguments[0]
     job = broker.queues.finish(peer, handle) or _finish_overdue(broker, peer, handle)
     if job is None:
@@ -178,7 +161,7 @@ def _work_exception(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) ->
     return None
 
 
-def oversized(broker: "Broker", peer: Peer, arguments: Sequence[bytes]) -> None:
+def oversized(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     """A report is over the limit of packets: its job fails, as it would each time that it runs."""
     handle, *_, text = arguments
     if handle in peer.running:

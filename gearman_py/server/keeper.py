@@ -1,4 +1,4 @@
-"""The durable queue's other half: what the broker's journal says is done to the store, in a
+"""The durable queue's other half: the broker's pending changes are made in the store, in a
 thread of its own, so that the event loop never waits for a disk.
 
 While one group is being made durable the next one gathers: the slower the disk, the larger the
@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 
 from gearman_py.broker.broker import Broker
-from gearman_py.broker.outbox import Peer
 from gearman_py.broker.pending import Group
 from gearman_py.broker.queues import Queues
+from gearman_py.broker.state import Peer
 from gearman_py.sdnotify import notify
 from gearman_py.store.base import Adopted, Changes, InDoubt, Store, StoreError, UnknownOutcome
 
@@ -78,8 +78,8 @@ class Keeper:
     ) -> None:
         self._store = store
         self._broker = broker
-        self._journal = broker.queues.journal
-        self._journal.guard = threading.Lock()
+        self._changes = broker.queues.changes
+        self._changes.guard = threading.Lock()
         self._flush = flush
         self._hang_up = hang_up
         self._fail = fail
@@ -103,14 +103,14 @@ class Keeper:
         """Have the next group stored, if there is one and the thread rests."""
         if self._busy:
             return
-        if self._journal.awaited:
+        if self._changes.awaited:
             self._begin()
-        elif self._timer is None and not self._journal.empty:
+        elif self._timer is None and not self._changes.empty:
             self._timer = self._loop.call_later(RETRY if self._failing else LAG, self._begin)
 
     async def finish(self) -> None:
         """Store what there is to store, if that is possible, and let go of the store."""
-        while not self.broken and (self._busy or not (self._journal.empty or self._failing)):
+        while not self.broken and (self._busy or not (self._changes.empty or self._failing)):
             self._rests.clear()
             self._begin()
             await self._rests.wait()
@@ -129,10 +129,10 @@ class Keeper:
 
     def _take(self) -> Group:
         now = self._loop.time()
-        deliveries = now - self._noted >= LAG or not self._journal.awaited
+        deliveries = now - self._noted >= LAG or not self._changes.awaited
         if deliveries:
             self._noted = now
-        return self._journal.take(deliveries=deliveries)
+        return self._changes.take(deliveries=deliveries)
 
     def _work(self) -> None:
         """The thread: it alone uses the store."""
@@ -157,7 +157,7 @@ class Keeper:
                     group = self._without_jobs(group)
                 self._tell(self._refuse, group, error)
             else:
-                if self._journal.awaited and group is not BEAT:
+                if self._changes.awaited and group is not BEAT:
                     following = self._take()
                 self._tell(self._acknowledge, group, following is None)
             self._store.tidy()

@@ -17,7 +17,8 @@ from math import inf
 from typing import cast
 
 from gearman_py.broker.broker import Broker
-from gearman_py.broker.outbox import OWED_PAUSE, Peer
+from gearman_py.broker.limits import MAX_OWED
+from gearman_py.broker.state import Peer
 from gearman_py.net import keepalive
 from gearman_py.protocol.codec import LARGE, MAX_PACKET, Decoder, Message
 from gearman_py.protocol.packets import OVERSIZED, TEXT, WORKER_REPORTS
@@ -114,7 +115,7 @@ class Connection(asyncio.Protocol):
             self._backlog = server.broker.receive(peer, messages, server.now())
         else:
             self._backlog = server.take_turn(peer, messages)
-        if peer.owed > peer.bound:
+        if peer.owed > peer.max_owed:
             self._pause()
         elif self._backlog or self._decoder.behind:
             self._let_others()
@@ -164,7 +165,7 @@ class Connection(asyncio.Protocol):
             if 0 < self._server.max_unread < (unread := self.unread()):
                 log.warning("%s has %d MiB unread (--max-unread): closed", self, unread >> 20)
                 self.transport.abort()
-        elif self._decoder.dead and not self.peer.promises and not self._backlog:
+        elif self._decoder.dead and not self.peer.deferred and not self._backlog:
             self._part()
         elif self._paused and not self._in_turn:
             self.resume()
@@ -294,7 +295,7 @@ class Listener:
         self.unread_timeout = unread_timeout
         self.pressure = Pressure(loop, broker.queues)
         self.behind = self.pressure.behind
-        self.high_water = OWED_PAUSE
+        self.high_water = MAX_OWED
         self.now = loop.time
         self.vigil = Vigil(loop)
         self._loop = loop
@@ -345,7 +346,7 @@ class Listener:
         """Bound what readers have unread by the bytes until the limit of memory."""
         scarce = used > limit / 2
         self.pressure.share(limit - used, scarce=scarce)
-        high_water = OWED_PAUSE_SCARCE if scarce else OWED_PAUSE
+        high_water = OWED_PAUSE_SCARCE if scarce else MAX_OWED
         if high_water != self.high_water:
             self.high_water = high_water
             for connection in self.connections.values():

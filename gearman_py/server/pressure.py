@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from gearman_py.broker.outbox import Peer
 from gearman_py.broker.queues import Queues
-from gearman_py.broker.state import Job
+from gearman_py.broker.state import Job, Peer
 from gearman_py.protocol.codec import Message
 from gearman_py.protocol.packets import WORKER_REPORTS
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from gearman_py.broker.outbox import Peer
 from gearman_py.broker.pending import Group
 from gearman_py.broker.queues import Queues
+from gearman_py.broker.state import Peer
 from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.packets import Packet
 from tests.broker.test_rules import Heard, Table
@@ -23,7 +23,7 @@ class DurableTable(Table):
         return self.say(peer, Packet.SUBMIT_JOB_BG, b"f", unique, b"w")
 
     def take(self) -> Group:
-        return self.broker.queues.journal.take(deliveries=True)
+        return self.broker.queues.changes.take(deliveries=True)
 
     def commit(self) -> None:
         self.broker.stored(self.take(), self.now)
@@ -89,7 +89,7 @@ def test_refused_job_was_never_there(table: DurableTable) -> None:
     assert client.owed == 0
     assert table.grab(worker) is None
     assert table.ask(b"status") == b"f\t0\t0\t1\n.\n"
-    assert table.broker.queues.journal.empty
+    assert table.broker.queues.changes.empty
     table.background(client, b"u")
     table.commit()
     assert table.hear(client) == [("JOB_CREATED", b"H:test:2")]
@@ -123,7 +123,7 @@ def test_refused_job_that_somebody_waits_for_goes_on_in_the_foreground(
     if stays:
         table.say(worker, Packet.WORK_COMPLETE, FIRST, b"r")
         assert table.hear(waiting) == [("WORK_COMPLETE", FIRST, b"r")]
-    assert table.broker.queues.journal.empty, "nothing of it is on the disk"
+    assert table.broker.queues.changes.empty, "nothing of it is on the disk"
 
 
 @pytest.mark.parametrize("running", [True, False])
@@ -203,7 +203,7 @@ def test_deliveries_are_told_of_jobs_that_still_run(table: DurableTable) -> None
     assert quick == FIRST
     table.say(worker, Packet.WORK_COMPLETE, FIRST, b"")
     table.background(client)
-    assert table.broker.queues.journal.take(deliveries=False).changes.delivered == {}
+    assert table.broker.queues.changes.take(deliveries=False).changes.delivered == {}
     assert slow == b"H:test:2"
     assert table.take().changes.delivered == {2: 1}
 

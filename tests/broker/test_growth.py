@@ -5,10 +5,14 @@ from time import process_time
 
 import pytest
 
-from gearman_py.broker.broker import ATTEMPTS_IN_TIME, Broker
-from gearman_py.broker.functions import SLICE, UNUSED_KEPT
-from gearman_py.broker.outbox import Peer
-from gearman_py.broker.workers import MOST_ABILITIES
+from gearman_py.broker.broker import Broker
+from gearman_py.broker.limits import (
+    MAX_FUNCTIONS_OF_WORKER,
+    MAX_TIMEOUTS,
+    MAX_UNUSED_FUNCTIONS,
+    SLICE,
+)
+from gearman_py.broker.state import Peer
 from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.packets import TEXT, Packet
 
@@ -115,12 +119,12 @@ def test_function_that_nothing_uses_is_forgotten() -> None:
     for _ in range(3):
         broker.gone(able(broker, 5000), 0)
         tick_until_quiet(broker)
-    assert len(broker.queues.functions) <= UNUSED_KEPT
+    assert len(broker.queues.functions) <= MAX_UNUSED_FUNCTIONS
     client = broker.join(1, "")
-    for number in range(3 * UNUSED_KEPT):
+    for number in range(3 * MAX_UNUSED_FUNCTIONS):
         answer = say(broker, client, Packet.SUBMIT_JOB_BG, b"g%d" % number, b"", b"")
         broker.cancel(hear(answer)[0][1][0])
-    assert len(broker.queues.functions) <= UNUSED_KEPT
+    assert len(broker.queues.functions) <= MAX_UNUSED_FUNCTIONS
 
 
 def test_worker_with_many_functions_leaves_them_in_slices_and_its_job_at_once() -> None:
@@ -150,7 +154,7 @@ def test_function_with_a_limit_or_a_job_is_kept() -> None:
 
 def test_worker_may_register_many_functions_but_not_any_number() -> None:
     broker = Broker()
-    worker = able(broker, MOST_ABILITIES)
+    worker = able(broker, MAX_FUNCTIONS_OF_WORKER)
     assert not worker.owed
     ((kind, _),) = hear(say(broker, worker, Packet.CAN_DO, b"one more"))
     assert kind == Packet.ERROR
@@ -235,7 +239,7 @@ def test_job_that_is_always_late_fails_for_who_waits_and_else_is_tried_on(
     say(broker, worker, Packet.CAN_DO_TIMEOUT, b"f", b"1000")
     submit = Packet.SUBMIT_JOB_BG if background else Packet.SUBMIT_JOB
     say(broker, client, submit, b"f", b"", b"")
-    for attempt in range(ATTEMPTS_IN_TIME):
+    for attempt in range(MAX_TIMEOUTS):
         assert not client.owed
         say(broker, worker, Packet.GRAB_JOB, now=attempt * 10)
         broker.tick(attempt * 10 + 5, 0)

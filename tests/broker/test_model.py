@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gearman_py.broker import commands
-from gearman_py.broker.broker import ATTEMPTS_IN_TIME, Broker
-from gearman_py.broker.outbox import Peer
+from gearman_py.broker.broker import Broker
+from gearman_py.broker.limits import MAX_OVERDUE, MAX_TIMEOUTS
 from gearman_py.broker.queues import Queues
-from gearman_py.broker.workers import OVERDUE_KEPT
+from gearman_py.broker.state import Peer
 from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.packets import Packet
 from gearman_py.store.base import Record
@@ -110,11 +110,11 @@ class BrokerAgainstModel(RuleBasedStateMachine):
 
     def settle(self) -> None:
         """The store does what it is told, if it can."""
-        journal = self.broker.queues.journal
-        assert self.durable or journal.empty
-        if journal.empty:
+        changes = self.broker.queues.changes
+        assert self.durable or changes.empty
+        if changes.empty:
             return
-        group = journal.take(deliveries=True)
+        group = changes.take(deliveries=True)
         if self.disk_fails:
             self.broker.refused(group, "no space left", self.now)
             return
@@ -294,7 +294,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             job.worker, job.deadline = None, inf
             job.lost += 1
             job.turn = self.next_turn()
-            too_late = late and not job.background and job.lost >= ATTEMPTS_IN_TIME
+            too_late = late and not job.background and job.lost >= MAX_TIMEOUTS
             if not job.wanted or 0 < self.retries <= job.lost or too_late:
                 del self.jobs[handle]
                 for client in job.clients:
@@ -454,7 +454,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             worker = self.jobs[handle].worker
             assert worker is not None
             kept = [other for other in self.overdue[worker] if other != handle]
-            self.overdue[worker] = [*kept, handle][-OVERDUE_KEPT:]
+            self.overdue[worker] = [*kept, handle][-MAX_OVERDUE:]
         self.lose(late, late=True)
         released = [handle for handle, job in self.jobs.items() if before < job.due <= self.now]
         for handle in sorted(released, key=lambda handle: (self.jobs[handle].due, number(handle))):

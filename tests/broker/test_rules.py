@@ -8,8 +8,8 @@ import pytest
 
 from gearman_py.broker import commands
 from gearman_py.broker.broker import Broker
-from gearman_py.broker.outbox import Peer
 from gearman_py.broker.queues import Queues
+from gearman_py.broker.state import Peer
 from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.packets import Packet
 

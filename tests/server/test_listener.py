@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from gearman_py.broker.broker import Broker
-from gearman_py.broker.outbox import Peer
+from gearman_py.broker.state import Peer
 from gearman_py.protocol.codec import Message, request
 from gearman_py.protocol.packets import Packet
 from gearman_py.server.listener import SILENT_LIMIT, Connection, Listener
