@@ -41,15 +41,16 @@ class SharedData(BuildHookInterface):  # type: ignore[type-arg]  # the parameter
 def shared_data(root: Path, epoch: int) -> dict[str, str]:
     """What belongs beside a Python's site-packages, by its place there: the text of each file."""
     sys.path.insert(0, str(root))  # this tree's commands, whatever else is installed
-    from gearman_py.cli import completion
+    from gearman_py.cli.completion import completion_script
+    from gearman_py.cli.gearman import all_parsers
     from packages import manual
 
     date = datetime.fromtimestamp(epoch, UTC).date().isoformat() if epoch else ""
     made = {}
-    for parser in completion.command_parsers():
+    for parser in all_parsers():
         command, section = parser.prog, manual.SECTIONS[parser.prog]
         page = manual.manual_page(parser, date)
         made[f"share/man/man{section}/{command}.{section}"] = page
         for shell, place in COMPLETION.items():
-            made[place.format(command=command)] = completion.completion_script(shell, command)
+            made[place.format(command=command)] = completion_script(shell, [parser])
     return made

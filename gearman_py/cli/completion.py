@@ -5,13 +5,10 @@ FUNCTION is one that the server on the command line knows.
 """
 
 from argparse import SUPPRESS, Action, ArgumentParser
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from gearman_py import __version__
-from gearman_py.cli import gearadmin, gearman, worker
 from gearman_py.functions import BUNDLED
-from gearman_py.server import options
 
 _FUNCTIONS = {
     # not compgen -W: it would expand the names of functions.
@@ -67,11 +64,9 @@ class _Option(NamedTuple):
         return self.word == "FUNCTION"
 
 
-def completion_script(shell: str, command: str = "") -> str:
-    """What ``shell`` is to read: for one command, or for all of them."""
-    commands = {parser.prog: parser for parser in command_parsers()}
-    if command:
-        commands = {command: commands[command]}
+def completion_script(shell: str, parsers: Iterable[ArgumentParser]) -> str:
+    """The completion of the commands with these parsers, in the language of ``shell``."""
+    commands = {parser.prog: parser for parser in parsers}
     made = {"bash": _bash_script, "zsh": _zsh_script, "fish": _fish_script}[shell]
     parts = [made(name, list(_list_options(parser))) for name, parser in commands.items()]
     if shell == "zsh":
@@ -79,14 +74,6 @@ def completion_script(shell: str, command: str = "") -> str:
         cases = "".join(parts)
         return f'{first}{_FUNCTIONS[shell]}\ncase "$service" in\n{cases}esac\n'
     return _FUNCTIONS[shell].lstrip() + "".join(parts)
-
-
-def command_parsers() -> Iterator[ArgumentParser]:
-    """The parser of each command."""
-    yield gearman.command_parser()
-    yield gearadmin.command_parser()
-    yield options.parser(__version__)
-    yield worker.command_parser()
 
 
 def _list_options(parser: ArgumentParser) -> Iterator[_Option]:

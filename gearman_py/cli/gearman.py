@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 from uuid import uuid4
 
+from gearman_py import __version__
 from gearman_py.cli import common
 from gearman_py.cli.common import EXIT_STATUSES, report_error, run_command_line
 from gearman_py.cli.filter import Filter
@@ -267,13 +268,24 @@ def command_parser() -> ArgumentParser:
     return parser
 
 
+def all_parsers() -> Iterator[ArgumentParser]:
+    """The parser of each command."""
+    from gearman_py.cli import gearadmin, worker  # not at the top: slow to import
+    from gearman_py.server import options
+
+    yield command_parser()
+    yield gearadmin.command_parser()
+    yield options.parser(__version__)
+    yield worker.command_parser()
+
+
 class _Completion(Action):
     """Prints the completion for a shell and exits."""
 
     def __call__(self, parser: ArgumentParser, _: Namespace, shell: Any, *__: object) -> None:
-        from gearman_py.cli import completion  # not at the top: it imports all commands
+        from gearman_py.cli.completion import completion_script  # needed for this only
 
-        print(completion.completion_script(shell), end="")
+        print(completion_script(shell, all_parsers()), end="")
         parser.exit()
 
 

@@ -4,22 +4,36 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Generator
 from inspect import isawaitable
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from gearman_py.client import timeouts
 from gearman_py.client.arguments import Submit, Timeout
+from gearman_py.client.config import ClientConfig
 from gearman_py.client.job import ClientJob, JobState
 from gearman_py.errors import ConnectionLost, GearmanError, JobTimeout
 from gearman_py.serializer import JSON, Serializer
 
-if TYPE_CHECKING:
-    from gearman_py.client.aio_dispatch import AsyncDispatcher
+
+class Dispatcher(Protocol):
+    """What a job needs to know of its dispatcher."""
+
+    config: ClientConfig
+    loop: asyncio.AbstractEventLoop
+    ahead: int
+
+    async def wait_until(
+        self, changed: asyncio.Event, until: Callable[[], bool], deadline: float | None, late: str
+    ) -> None: ...
+
+    def read_for_poll(self) -> None: ...
+
+    def submit_again(self, job: "AsyncJob", error: GearmanError) -> None: ...
 
 
 class AsyncJob(ClientJob):
     """A submitted job; ``await job`` or ``await job.result()`` waits for it."""
 
-    _dispatcher: "AsyncDispatcher"
+    _dispatcher: Dispatcher
 
     def __init__(
         self,

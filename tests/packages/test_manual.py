@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from gearman_py.cli.completion import command_parsers
+from gearman_py.cli.gearman import all_parsers
 from packages.build import build_distributions
 from packages.manual import SECTIONS, manual_page
 
 ROOT = Path(__file__).resolve().parents[2]
-PARSERS = {parser.prog: parser for parser in command_parsers()}
+PARSERS = {parser.prog: parser for parser in all_parsers()}
 SHELLS = {
     "bash": "share/bash-completion/completions/{}",
     "zsh": "share/zsh/site-functions/_{}",
