@@ -16,12 +16,24 @@ READ = [
     *(ROOT / "gearman_py").glob("*.py"),
     *(
         file
-        for room in ("admin", "cli", "client", "compat", "functions", "net", "worker")
+        for room in (
+            *(
+                "admin",
+                "broker",
+                "cli",
+                "client",
+                "compat",
+                "functions",
+                "net",
+                "protocol",
+                "worker",
+            ),
+        )
         for file in (ROOT / "gearman_py" / room).glob("*.py")
     ),
     *(
         file
-        for room in ("admin", "cli", "client", "functions", "worker")
+        for room in ("admin", "broker", "cli", "client", "functions", "protocol", "worker")
         for file in (ROOT / "tests" / room).glob("*.py")
     ),
     ROOT / "gearman_py/README.md",
@@ -37,7 +49,8 @@ READ = [
     *(
         ROOT / "docs" / f"{page}.md"
         for page in (
-            *("README", "connecting", "contributing", "distributions", "doctor", "faults"),
+            *("README", "connecting", "contributing", "differences", "distributions", "doctor"),
+            "faults",
             *("firewall", "inventory", "operator", "own-workers", "protocol", "third-party", "tls"),
             *("containers", "packages", "resize", "upgrades", "worker-author"),
         )

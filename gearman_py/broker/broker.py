@@ -42,11 +42,11 @@ class Broker(Rules):
         return messages[done:] if done < len(messages) else ()
 
 
-def _refuse(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
+def _refuse_packet(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     peer.refuse(b"INVALID_COMMAND", b"Command not expected")
 
 
-def _fault(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
+def _answer_fault(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     peer.refuse(*arguments)
 
 
@@ -55,12 +55,12 @@ def _text_fault(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
 
 
 # By message number; what is below 0 counts from the end.
-HANDLERS: list[Handler] = [_refuse] * (HIGHEST + 4)
+HANDLERS: list[Handler] = [_refuse_packet] * (HIGHEST + 4)
 for _number, _handler in (
     *clients.HANDLERS.items(),
     *workers.HANDLERS.items(),
     (TEXT, commands.answer),
-    (FAULT, _fault),
+    (FAULT, _answer_fault),
     (TEXT_FAULT, _text_fault),
     (OVERSIZED, workers.oversized),
 ):

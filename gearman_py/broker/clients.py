@@ -13,7 +13,7 @@ from gearman_py.protocol.packets import Packet
 Handler = Callable[[Rules, Peer, Sequence[bytes]], None]
 
 
-def _submit(priority: int, background: bool) -> Handler:
+def _handle_submit(priority: int, background: bool) -> Handler:
     def submit(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
         name, unique, workload = arguments
         accept(broker, peer, name, unique, workload, priority, background)
@@ -71,7 +71,7 @@ def accept(
             job.background = True
             if queues.durable:
                 queues.changes.add(job)
-        return _attend(queues, peer, job, background)
+        return _acknowledge_job(queues, peer, job, background)
     limit = function.limits[priority]
     if limit and function.total >= limit:
         return peer.refuse(b"QUEUE_ERROR", b"Job queue is full")
@@ -84,16 +84,16 @@ def accept(
     queues.enter(job, key)
     if background and queues.durable:
         queues.hold(job, due)
-        return _attend(queues, peer, job, background)
+        return _acknowledge_job(queues, peer, job, background)
     # The client is answered before workers are woken: there may be thousands.
-    _attend(queues, peer, job, background)
+    _acknowledge_job(queues, peer, job, background)
     if due > 0:  # also one that is due already: the next tick, at once, finds it
         return queues.add_later(job, due)
     function.push(job)
     return queues.wake(function, broker.now) if function.sleepers else None
 
 
-def _attend(queues: Queues, peer: Peer, job: Job, background: bool) -> None:
+def _acknowledge_job(queues: Queues, peer: Peer, job: Job, background: bool) -> None:
     """Tell a client its job's handle; who waits for the result is remembered."""
     created = response(Packet.JOB_CREATED, queues.handle(job))
     if not background:
@@ -106,28 +106,28 @@ def _attend(queues: Queues, peer: Peer, job: Job, background: bool) -> None:
 
 def _get_status(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     handle = arguments[0].partition(b"\0")[0]
-    peer.send(response(Packet.STATUS_RES, handle, *_status(broker, broker.queues.job(handle))))
+    peer.send(response(Packet.STATUS_RES, handle, *_job_status(broker, broker.queues.job(handle))))
 
 
 def _get_status_unique(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     unique = arguments[0].partition(b"\0")[0]
     job = broker.queues.uniques.find_first(unique)
     clients = b"%d" % (len(job.clients) if job else 0)
-    peer.send(response(Packet.STATUS_RES_UNIQUE, unique, *_status(broker, job), clients))
+    peer.send(response(Packet.STATUS_RES_UNIQUE, unique, *_job_status(broker, job), clients))
 
 
-def _status(broker: Rules, job: Job | None) -> tuple[bytes, bytes, bytes, bytes]:
+def _job_status(broker: Rules, job: Job | None) -> tuple[bytes, bytes, bytes, bytes]:
     """known, running, numerator, denominator."""
     if job is None:
         return b"0", b"0", b"0", b"0"
     return b"1", b"%d" % (job.worker is not None), *broker.queues.progress.get(job, (b"0", b"0"))
 
 
-def _echo(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
+def _handle_echo(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     peer.send(response(Packet.ECHO_RES, arguments[0]))
 
 
-def _option(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
+def _handle_option(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     if arguments[0].partition(b"\0")[0].lower() == b"exceptions":
         peer.exceptions = True
         peer.send(response(Packet.OPTION_RES, arguments[0]))
@@ -136,17 +136,17 @@ def _option(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
 
 
 HANDLERS: dict[Packet, Handler] = {
-    Packet.SUBMIT_JOB: _submit(NORMAL, background=False),
-    Packet.SUBMIT_JOB_BG: _submit(NORMAL, background=True),
-    Packet.SUBMIT_JOB_HIGH: _submit(HIGH, background=False),
-    Packet.SUBMIT_JOB_HIGH_BG: _submit(HIGH, background=True),
-    Packet.SUBMIT_JOB_LOW: _submit(LOW, background=False),
-    Packet.SUBMIT_JOB_LOW_BG: _submit(LOW, background=True),
+    Packet.SUBMIT_JOB: _handle_submit(NORMAL, background=False),
+    Packet.SUBMIT_JOB_BG: _handle_submit(NORMAL, background=True),
+    Packet.SUBMIT_JOB_HIGH: _handle_submit(HIGH, background=False),
+    Packet.SUBMIT_JOB_HIGH_BG: _handle_submit(HIGH, background=True),
+    Packet.SUBMIT_JOB_LOW: _handle_submit(LOW, background=False),
+    Packet.SUBMIT_JOB_LOW_BG: _handle_submit(LOW, background=True),
     Packet.SUBMIT_JOB_EPOCH: _submit_epoch,
     Packet.SUBMIT_REDUCE_JOB: _submit_reduce(background=False),
     Packet.SUBMIT_REDUCE_JOB_BACKGROUND: _submit_reduce(background=True),
     Packet.GET_STATUS: _get_status,
     Packet.GET_STATUS_UNIQUE: _get_status_unique,
-    Packet.ECHO_REQ: _echo,
-    Packet.OPTION_REQ: _option,
+    Packet.ECHO_REQ: _handle_echo,
+    Packet.OPTION_REQ: _handle_option,
 }

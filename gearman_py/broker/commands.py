@@ -28,7 +28,7 @@ def answer(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     name = words[0].lower()
     command = COMMANDS.get(name) or (OPERATORS.get(name) if peer.operator else None)
     if command is None:
-        peer.send(_unknown(words[0]))
+        peer.send(_unknown_command(words[0]))
     elif command in CHANGES and broker.restricted and not peer.operator:
         peer.send(error(b"PERMISSION", b"Only on the admin socket: " + name))
     else:
@@ -36,10 +36,10 @@ def answer(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
         if isinstance(reply, bytes):
             peer.send(reply)
         else:
-            peer.send_listing(_parts(reply))
+            peer.send_listing(_split_listing(reply))
 
 
-def _parts(rows: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
+def _split_listing(rows: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
     """A listing, a row a line, then a full stop: its parts, each with whether more follow."""
     part: list[bytes] = []
     size = 0
@@ -52,47 +52,47 @@ def _parts(rows: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
     yield b"".join([*part, END]), False
 
 
-def _unknown(word: bytes) -> bytes:
+def _unknown_command(word: bytes) -> bytes:
     return error(b"UNKNOWN_COMMAND", b"Unknown server command" + printable(word))
 
 
-def _incomplete(command: bytes) -> bytes:
+def _incomplete_command(command: bytes) -> bytes:
     text = b"An incomplete set of arguments was sent to this command " + command
     return error(b"INVALID_ARGUMENTS", text)
 
 
-def _version(broker: Rules, words: Sequence[bytes]) -> bytes:
+def _show_version(broker: Rules, words: Sequence[bytes]) -> bytes:
     return value(broker.version.encode())
 
 
-def _getpid(broker: Rules, words: Sequence[bytes]) -> bytes:
+def _show_pid(broker: Rules, words: Sequence[bytes]) -> bytes:
     return value(b"%d" % os.getpid())
 
 
-def _verbose(broker: Rules, words: Sequence[bytes]) -> bytes:
+def _show_log_level(broker: Rules, words: Sequence[bytes]) -> bytes:
     return value(broker.log_level.encode())
 
 
-def _functions(broker: Rules) -> Iterator[Function]:
+def _sorted_functions(broker: Rules) -> Iterator[Function]:
     for name in sorted(broker.queues.functions):
         if function := broker.queues.functions.get(name):
             yield function
 
 
-def _status(broker: Rules, words: Sequence[bytes]) -> Iterator[bytes]:
-    for function in _functions(broker):
+def _list_status(broker: Rules, words: Sequence[bytes]) -> Iterator[bytes]:
+    for function in _sorted_functions(broker):
         counts = function.total, function.running, len(function.workers)
         yield printable(function.name) + b"\t%d\t%d\t%d" % counts
 
 
 def _priority_status(broker: Rules, words: Sequence[bytes]) -> Iterator[bytes]:
-    for function in _functions(broker):
+    for function in _sorted_functions(broker):
         high, normal, low = function.waiting
         counts = high, normal + function.scheduled, low, len(function.workers)
         yield printable(function.name) + b"\t%d\t%d\t%d\t%d" % counts
 
 
-def _workers(broker: Rules, words: Sequence[bytes]) -> Iterator[bytes]:
+def _list_workers(broker: Rules, words: Sequence[bytes]) -> Iterator[bytes]:
     return (
         b"%d %b %b :%b"
         % (
@@ -110,7 +110,7 @@ def _max_queue(broker: Rules, words: Sequence[bytes]) -> bytes:
     """maxqueue FUNCTION [LIMIT | HIGH NORMAL | HIGH NORMAL LOW]; no number: unlimited."""
     command, *words = words
     if not words:
-        return _incomplete(command)
+        return _incomplete_command(command)
     name, *numbers = words
     limits = [max(0, decimal(number)) for number in numbers[:3]]
     if len(limits) == 1:
@@ -120,16 +120,16 @@ def _max_queue(broker: Rules, words: Sequence[bytes]) -> bytes:
     return OK
 
 
-def _create(broker: Rules, words: Sequence[bytes]) -> bytes:
+def _create_function(broker: Rules, words: Sequence[bytes]) -> bytes:
     if len(words) != 3 or words[1].lower() != b"function":
-        return _incomplete(words[0])
+        return _incomplete_command(words[0])
     broker.queues.function(words[2])
     return OK
 
 
-def _drop(broker: Rules, words: Sequence[bytes]) -> bytes:
+def _drop_function(broker: Rules, words: Sequence[bytes]) -> bytes:
     if len(words) != 3 or words[1].lower() != b"function":
-        return _incomplete(words[0])
+        return _incomplete_command(words[0])
     function = broker.queues.functions.get(words[2])
     if function is None:
         return b"ERR function not found\r\n"
@@ -139,16 +139,16 @@ def _drop(broker: Rules, words: Sequence[bytes]) -> bytes:
     return OK
 
 
-def _cancel(broker: Rules, words: Sequence[bytes]) -> bytes:
+def _cancel_job(broker: Rules, words: Sequence[bytes]) -> bytes:
     if len(words) < 3:
-        return _unknown(words[0])
+        return _unknown_command(words[0])
     if len(words) > 3 or words[1].lower() != b"job":
         return error(b"UNKNOWN_ERROR")
     return OK if broker.cancel(words[2]) else error(b"UNKNOWN_JOB")
 
 
-def _show(broker: Rules, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
-    """Of jobs: the handle, retries, whether nobody waits for it, whether it must be done."""
+def _show_jobs(broker: Rules, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
+    """List jobs: handle, retries, whether it is to be dropped, whether it is a background job."""
     match [word.lower() for word in words[1:]]:
         case [b"jobs"]:
             handle = broker.queues.handle
@@ -160,12 +160,12 @@ def _show(broker: Rules, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
         case [b"unique", b"jobs"]:
             return (printable(job.unique) for job in broker.queues.jobs)
         case []:
-            return _unknown(words[0])
+            return _unknown_command(words[0])
         case _:
             return error(b"UNKNOWN_SHOW_ARGUMENTS")
 
 
-def _shutdown(broker: Rules, words: Sequence[bytes]) -> bytes:
+def _shut_down(broker: Rules, words: Sequence[bytes]) -> bytes:
     """shutdown [graceful]"""
     graceful = [word.lower() for word in words[1:]] == [b"graceful"]
     if words[1:] and not graceful:
@@ -176,19 +176,19 @@ def _shutdown(broker: Rules, words: Sequence[bytes]) -> bytes:
 
 
 COMMANDS: dict[bytes, Command] = {
-    b"version": _version,
-    b"getpid": _getpid,
-    b"verbose": _verbose,
-    b"status": _status,
+    b"version": _show_version,
+    b"getpid": _show_pid,
+    b"verbose": _show_log_level,
+    b"status": _list_status,
     b"prioritystatus": _priority_status,
-    b"workers": _workers,
+    b"workers": _list_workers,
     b"maxqueue": _max_queue,
-    b"create": _create,
-    b"drop": _drop,
-    b"cancel": _cancel,
-    b"show": _show,
+    b"create": _create_function,
+    b"drop": _drop_function,
+    b"cancel": _cancel_job,
+    b"show": _show_jobs,
 }
 
 # The C server gave up shutdown in 1.1.15, as anybody could send it.
-OPERATORS: dict[bytes, Command] = {b"shutdown": _shutdown}
-CHANGES = {_max_queue, _create, _drop, _cancel}
+OPERATORS: dict[bytes, Command] = {b"shutdown": _shut_down}
+CHANGES = {_max_queue, _create_function, _drop_function, _cancel_job}

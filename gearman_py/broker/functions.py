@@ -15,7 +15,7 @@ NOOP = response(Packet.NOOP)
 # A worker that was woken but never grabs (hung, or its network gone) must not keep a job
 # from the others that sleep: after this many seconds the next one is woken.
 WAKE_AGAIN = 1.0
-# A worker of so many functions leaves their sleepers when it wakes. One of more stays among them,
+# A worker of at most this many functions leaves their sleepers when it wakes. One of more stays,
 # awake: its work is not to grow with its functions.
 FEW = 16
 WORTH_COPYING = 4096
@@ -29,7 +29,7 @@ class Functions:
 
     def __init__(self, wakeup: int) -> None:
         self._wakeup = wakeup
-        self.closed = False  # nobody is woken
+        self.closed = False  # no worker is woken
         self.full = False  # no new jobs are taken
         self.functions: dict[bytes, Function] = {}
         self.loaded: set[Function] = set()
@@ -84,7 +84,7 @@ class Functions:
             and not self.closed
             and any(each in self.loaded for each in self.candidates(worker))
         ):
-            self._wake(worker)
+            self._wake_worker(worker)
             return
         worker.sleeping = True
         for function in worker.absent:
@@ -115,7 +115,7 @@ class Functions:
                     break
         for worker in list(islice(sleepers, looked_at)):
             if worker.sleeping:
-                self._wake(worker)
+                self._wake_worker(worker)
             sleepers.pop(worker, None)
             worker.absent[function] = None
         if not woken:
@@ -125,7 +125,7 @@ class Functions:
             if self.next_event > now + WAKE_AGAIN:
                 self.next_event = now + WAKE_AGAIN
 
-    def _wake(self, worker: Peer) -> None:
+    def _wake_worker(self, worker: Peer) -> None:
         self.awake(worker)
         worker.woken = True
         worker.send(NOOP)

@@ -1,6 +1,6 @@
 """Live jobs by number, in a quarter of the memory that a dict would take for millions of them.
 
-Numbers are given out one after the other, so jobs stand in pages of so many numbers; a page
+Numbers are given out one after the other, so jobs are kept in pages of SIZE numbers; a page
 goes when its last job does. A few jobs that outlive all others keep a page each.
 """
 

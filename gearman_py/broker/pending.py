@@ -1,4 +1,4 @@
-"""What the store is to be told, and who is answered once it has done it.
+"""Changes that are to be stored, and the replies that wait for them.
 
 A background job is acknowledged, and given to workers, when its record is durable. Its record
 goes when it has ended; that may come late (a crash then has it run again), but never early.
@@ -72,10 +72,10 @@ class PendingChanges:
             removed, self._removed = self._removed, []
             if deliveries:
                 delivered, self._delivered = self._delivered, {}
-        return Group(jobs, Changes([_record(*entry) for entry in jobs], delivered, removed))
+        return Group(jobs, Changes([_make_record(*entry) for entry in jobs], delivered, removed))
 
     def put_back(self, changes: Changes) -> None:
-        """The store could not: what nobody was promised is to be tried again."""
+        """A group was not stored: try again what no peer waits for."""
         with self.guard:
             self._removed[:0] = changes.removed
             ended = set(self._removed)
@@ -84,7 +84,7 @@ class PendingChanges:
             self._delivered = old | self._delivered
 
 
-def _record(job: Job, due: float) -> Record:
+def _make_record(job: Job, due: float) -> Record:
     return Record(
         job.number,
         job.function.name,

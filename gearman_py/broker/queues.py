@@ -97,7 +97,7 @@ class Queues(Functions):
             self.uniques.add(key, job)
 
     def restore(self, record: Record, wall: float, handle: bytes = b"", now: float = 0) -> None:
-        """Queue a job of before a restart, with its old number; ``wall``: seconds since 1970.
+        """Queue a job from before a restart, with its old number; ``wall``: seconds since 1970.
 
         ``handle``: what it is known by, when another run gave it its number. Raises ValueError
         when there is a job of this number.
@@ -122,7 +122,7 @@ class Queues(Functions):
         if record.due > wall:
             self.add_later(job, record.due)
         else:
-            self._queue(job, now)
+            self._queue_job(job, now)
 
     def adopt(self, record: Record, handle: bytes, now: float, wall: float) -> None:
         """Queue a job of a server that is gone, or wait until it is due."""
@@ -136,7 +136,7 @@ class Queues(Functions):
         for job in withheld:
             if self._is_set_aside(job):
                 job.function.scheduled -= 1
-                self._queue(job, now)
+                self._queue_job(job, now)
 
     def withhold_stored(self) -> None:
         """Stop giving out stored jobs: they may belong to another server by now."""
@@ -144,7 +144,7 @@ class Queues(Functions):
         for function in list(self.loaded):
             self._withheld += function.withdraw(self.changes.replies)
 
-    def _queue(self, job: Job, now: float) -> None:
+    def _queue_job(self, job: Job, now: float) -> None:
         """Queue a job that may be a stored one, and wake a worker for it."""
         function = job.function
         if self.lease_over and job.background and job not in self.changes.replies:
@@ -166,7 +166,7 @@ class Queues(Functions):
         if due > 0:
             self.add_later(job, due)
         else:
-            self._queue(job, now)
+            self._queue_job(job, now)
 
     def withhold(self, job: Job) -> None:
         """Take a queued job out of its queue until `release` is called for it."""
@@ -177,7 +177,7 @@ class Queues(Functions):
         """Queue a withheld job again, unless it has ended or was queued since."""
         if self._is_set_aside(job) and not (self.lease_over and job.background):
             job.function.scheduled -= 1
-            self._queue(job, now)
+            self._queue_job(job, now)
 
     def _is_set_aside(self, job: Job) -> bool:
         return self.jobs.get(job.number) is job and not job.queued and job.worker is None
@@ -220,7 +220,7 @@ class Queues(Functions):
         return sum(function.running for function in self.functions.values())
 
     def close(self) -> None:
-        """Give out no more jobs, and wake nobody; all else goes on."""
+        """Give out no more jobs and wake no workers; all else goes on."""
         self.closed = True
         self._choose = lambda worker: None
 
@@ -253,16 +253,16 @@ class Queues(Functions):
         """A running job that its worker lost goes to the end of its queue."""
         if job.worker:
             del job.worker.running[self.handle(job)]
-            self._leave(job)
+            self._end_run(job)
         job.retries += 1
-        self._queue(job, now)
+        self._queue_job(job, now)
 
     def finish(self, worker: Peer, handle: bytes) -> Job | None:
         """A worker's job has ended: nothing remembers it any longer."""
         job = worker.running.pop(handle, None)
         if job is not None:
-            self._leave(job)
-            self._erase(job)
+            self._end_run(job)
+            self._erase_job(job)
         return job
 
     def forget(self, job: Job) -> None:
@@ -274,9 +274,9 @@ class Queues(Functions):
             job.function.drop(job)
         else:
             job.function.scheduled -= 1
-        self._erase(job)
+        self._erase_job(job)
 
-    def _leave(self, job: Job) -> None:
+    def _end_run(self, job: Job) -> None:
         job.function.running -= 1
         job.worker = None
         if self._limits:
@@ -284,7 +284,7 @@ class Queues(Functions):
         if self.progress:
             self.progress.pop(job, None)
 
-    def _erase(self, job: Job) -> None:
+    def _erase_job(self, job: Job) -> None:
         self.jobs.remove(job)
         key = job.unique if job.unique != b"-" else job.key
         if key:
@@ -323,11 +323,11 @@ class Queues(Functions):
             job = self.jobs.get(number)
             if job is not None:
                 job.function.scheduled -= 1
-                self._queue(job, now)
+                self._queue_job(job, now)
         self.wake_again(now)
 
     def plan(self, now: float, wall: float) -> float:
-        """Work out ``next_event`` anew, and return it."""
+        """Compute ``next_event`` again, and return it."""
         events = [inf]
         if self._leaving:
             events.append(now)

@@ -64,7 +64,7 @@ class Rules:
         del self.peers[peer]
         peer.listing = None
         self._deserted.append(peer)
-        self._abandon()
+        self._abandon_jobs()
         running = list(peer.running.values())
         self.queues.remove_worker(peer, now)
         for job in running:
@@ -84,13 +84,13 @@ class Rules:
             self.lost(job, most=0 if job.background else MAX_TIMEOUTS)
         queues.release_due(now, wall)
         queues.unregister_gone(now)
-        self._abandon()
+        self._abandon_jobs()
         following = queues.plan(now, wall)
         if self._deserted:
             following = queues.next_event = now
         return following
 
-    def _abandon(self) -> None:
+    def _abandon_jobs(self) -> None:
         """Take the peers that are gone from the jobs they waited for: a slice of them."""
         for _ in range(SLICE):
             while self._deserted and not self._deserted[0].waiting:
@@ -107,7 +107,7 @@ class Rules:
     def stored(self, group: Group, now: float) -> None:
         """The store has done it: its jobs are acknowledged, and workers may have them."""
         self.now = now
-        self._settle(group, b"")
+        self._settle_group(group, b"")
 
     def awaiting(self, group: Group) -> set[Peer]:
         """Who waits for the answers of a group."""
@@ -121,10 +121,10 @@ class Rules:
         """
         self.now = now
         text = f"the job could not be stored: {why}".encode()
-        self._settle(group, response(Packet.ERROR, b"QUEUE_ERROR", text))
+        self._settle_group(group, response(Packet.ERROR, b"QUEUE_ERROR", text))
         self.queues.changes.put_back(group.changes)
 
-    def _settle(self, group: Group, error: bytes) -> None:
+    def _settle_group(self, group: Group, error: bytes) -> None:
         queues = self.queues
         answered: dict[Peer, None] = {}
         ready = []

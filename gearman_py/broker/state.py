@@ -19,7 +19,7 @@ class Job:
     It waits in its function's queue (``queued``), or for its time (an epoch job), or runs at
     a ``worker``. ``number`` is what its handle ends in. ``clients`` has an entry for each
     foreground submission that waits for it. ``background``: it must be done even though
-    nobody waits; once true it stays so, whoever else joins or leaves.
+    no client waits; once true it stays true, whoever joins or leaves.
 
     A queue may be millions of these, so a job has few attributes: what is true of few jobs is
     kept by those who need it (see Queues).
@@ -156,7 +156,7 @@ class Function:
         job.queued = True
         queue.append(job)
 
-    def _unload(self) -> None:
+    def _unload_if_empty(self) -> None:
         if self.waiting == NONE:
             self.loaded.discard(self)
             for queue in self.queues:
@@ -171,7 +171,7 @@ class Function:
                 job.queued = False
                 left = self.waiting[priority] = self.waiting[priority] - 1
                 if not left:
-                    self._unload()
+                    self._unload_if_empty()
                 return job
         return None
 
@@ -179,7 +179,7 @@ class Function:
         """Let go of a queued job, wherever in its queue it is."""
         self.waiting[job.priority] -= 1
         job.queued = False
-        self._unload()
+        self._unload_if_empty()
         queue = self.queues[job.priority]
         # Dropped jobs wait for their turn to be skipped; they may not become the most of a queue.
         if len(queue) > 64 and len(queue) > 2 * self.waiting[job.priority]:
@@ -200,7 +200,7 @@ class Function:
             self.waiting[priority] = len(live)
             withdrawn += taken
         self.scheduled += len(withdrawn)
-        self._unload()
+        self._unload_if_empty()
         return withdrawn
 
 

@@ -15,17 +15,17 @@ Handler = Callable[[Rules, Peer, Sequence[bytes]], None]
 
 
 def _can_do(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
-    _register(broker, peer, arguments[0], None)
+    _register_function(broker, peer, arguments[0], None)
 
 
 def _can_do_timeout(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     name, milliseconds = arguments
     limit = min(decimal(milliseconds), MAX_EPOCH)
     # The C server raises what is less than a second to one; 0 and nonsense are no limit.
-    _register(broker, peer, name, max(limit / 1000, 1.0) if limit > 0 else None)
+    _register_function(broker, peer, name, max(limit / 1000, 1.0) if limit > 0 else None)
 
 
-def _register(broker: Rules, peer: Peer, name: bytes, limit: float | None) -> None:
+def _register_function(broker: Rules, peer: Peer, name: bytes, limit: float | None) -> None:
     if len(name) > MAX_ARGUMENT:
         return peer.refuse(b"ARGUMENT_TOO_LARGE", b"Function name too large")
     name = name.removesuffix(b"\0")
@@ -41,14 +41,14 @@ def _register(broker: Rules, peer: Peer, name: bytes, limit: float | None) -> No
 def _cant_do(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     function = broker.queues.functions.get(arguments[0].removesuffix(b"\0"))
     if function in peer.abilities:
-        _unregister(broker, peer, [function])
+        _unregister_functions(broker, peer, [function])
 
 
 def _reset_abilities(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
-    _unregister(broker, peer, list(peer.abilities))
+    _unregister_functions(broker, peer, list(peer.abilities))
 
 
-def _unregister(broker: Rules, peer: Peer, functions: Sequence[Function]) -> None:
+def _unregister_functions(broker: Rules, peer: Peer, functions: Sequence[Function]) -> None:
     for function in functions:
         broker.queues.unregister(peer, function)
     if any(function.running for function in functions):
@@ -65,7 +65,7 @@ def _pre_sleep(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     broker.queues.sleep(peer)
 
 
-def _grab(*, unique: bool, reducer: bool) -> Handler:
+def _handle_grab(*, unique: bool, reducer: bool) -> Handler:
     """What the worker wants to be told of the job."""
 
     def grab(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
@@ -88,7 +88,7 @@ def _grab(*, unique: bool, reducer: bool) -> Handler:
     return grab
 
 
-def _progress(packet: Packet) -> Handler:
+def _handle_progress(packet: Packet) -> Handler:
     """WORK_DATA and WORK_WARNING."""
 
     def progress(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
@@ -106,11 +106,11 @@ def _work_status(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     job = peer.running.get(handle)
     if job is None:
         return _not_found(peer)
-    broker.queues.progress[job] = _counted(numerator), _counted(denominator)
+    broker.queues.progress[job] = _as_uint32(numerator), _as_uint32(denominator)
     return broker.tell(job, response(Packet.WORK_STATUS, *arguments))
 
 
-def _counted(number: bytes) -> bytes:
+def _as_uint32(number: bytes) -> bytes:
     """As the C server keeps it: 32 bits without a sign."""
     return b"%d" % (decimal(number) % 2**32)
 
@@ -181,11 +181,11 @@ HANDLERS: dict[Packet, Handler] = {
     Packet.RESET_ABILITIES: _reset_abilities,
     Packet.SET_CLIENT_ID: _set_client_id,
     Packet.PRE_SLEEP: _pre_sleep,
-    Packet.GRAB_JOB: _grab(unique=False, reducer=False),
-    Packet.GRAB_JOB_UNIQ: _grab(unique=True, reducer=False),
-    Packet.GRAB_JOB_ALL: _grab(unique=True, reducer=True),
-    Packet.WORK_DATA: _progress(Packet.WORK_DATA),
-    Packet.WORK_WARNING: _progress(Packet.WORK_WARNING),
+    Packet.GRAB_JOB: _handle_grab(unique=False, reducer=False),
+    Packet.GRAB_JOB_UNIQ: _handle_grab(unique=True, reducer=False),
+    Packet.GRAB_JOB_ALL: _handle_grab(unique=True, reducer=True),
+    Packet.WORK_DATA: _handle_progress(Packet.WORK_DATA),
+    Packet.WORK_WARNING: _handle_progress(Packet.WORK_WARNING),
     Packet.WORK_STATUS: _work_status,
     Packet.WORK_COMPLETE: _work_complete,
     Packet.WORK_FAIL: _work_fail,

@@ -14,7 +14,7 @@ from gearman_py.errors import ConnectionLost, GearmanError, JobTimeout
 from gearman_py.serializer import JSON, Serializer
 
 
-class Dispatcher(Protocol):
+class JobDispatcher(Protocol):
     """What a job needs to know of its dispatcher."""
 
     config: ClientConfig
@@ -33,7 +33,7 @@ class Dispatcher(Protocol):
 class AsyncJob(ClientJob):
     """A submitted job; ``await job`` or ``await job.result()`` waits for it."""
 
-    _dispatcher: Dispatcher
+    _dispatcher: JobDispatcher
 
     def __init__(
         self,

@@ -125,7 +125,7 @@ class Decoder:
         self.behind = False
         continued = self.partial
         if continued:
-            data = self._gather(data, messages) if self._parts else self._drop(data)
+            data = self._gather_parts(data, messages) if self._parts else self._drop_oversized(data)
         start, end = 0, len(data)
         limit = TURN_BYTES if end > TURN_BYTES and self._text else end
         while start < limit and not self.dead:
@@ -141,12 +141,12 @@ class Decoder:
                     elif size < _SMALL:
                         arguments = data[start + _HEADER_SIZE : stop].split(b"\0", count - 1)
                     else:
-                        arguments = _split(data, start + _HEADER_SIZE, stop, count)
+                        arguments = _split_arguments(data, start + _HEADER_SIZE, stop, count)
                     if len(arguments) == count:
                         messages.append((number, arguments))
                         start = stop
                         continue
-            read = self._line if data[start] and self._text else self._packet
+            read = self._read_line if data[start] and self._text else self._read_packet
             self.behind = self._text and len(messages) >= TURN_MESSAGES
             stop = 0 if self.behind else read(data, start, messages)
             if not stop:
@@ -161,7 +161,7 @@ class Decoder:
                 self.begun += 1
         return messages
 
-    def _drop(self, data: bytes) -> bytes:
+    def _drop_oversized(self, data: bytes) -> bytes:
         """Drop what belongs to a packet that is too large; return what comes after it."""
         dropped = min(self._skip, len(data))
         self._skip -= dropped
@@ -170,7 +170,7 @@ class Decoder:
             self.begun += 1
         return data[dropped:]
 
-    def _gather(self, data: bytes, messages: list[Message]) -> bytes:
+    def _gather_parts(self, data: bytes, messages: list[Message]) -> bytes:
         """Add a read to the parts held; return what can be read once there is enough."""
         last = self._parts[-1]
         if len(data) < _SMALL and len(self._parts) > 1 and len(last) < _SMALL:
@@ -182,13 +182,13 @@ class Decoder:
             return b""
         parts, self._parts = self._parts, []
         self.partial = False
-        rest = self._large(parts, messages) if self._need > LARGE else None
+        rest = self._read_large(parts, messages) if self._need > LARGE else None
         if self._need:
             self.begun += 1
         self._need = 0
         return b"".join(parts) if rest is None else rest
 
-    def _large(self, parts: Sequence[bytes], messages: list[Message]) -> bytes | None:
+    def _read_large(self, parts: Sequence[bytes], messages: list[Message]) -> bytes | None:
         """Read the large packet in the parts, its workload copied once; return what is left.
 
         None: its arguments are too long, or too odd, to be read in that way.
@@ -197,7 +197,7 @@ class Decoder:
         count = ARGUMENT_COUNT[number]
         if not count:
             return None
-        arguments = _split(parts[0], _HEADER_SIZE, len(parts[0]), count)
+        arguments = _split_arguments(parts[0], _HEADER_SIZE, len(parts[0]), count)
         if len(arguments) != count:
             return None
         end = len(parts[-1]) - (self._held - self._need)
@@ -206,7 +206,7 @@ class Decoder:
         messages.append((number, arguments))
         return bytes(last[end:])
 
-    def _packet(self, data: bytes, start: int, messages: list[Message]) -> int:
+    def _read_packet(self, data: bytes, start: int, messages: list[Message]) -> int:
         """Read an unusual packet at ``start``; return its end, or 0 when it is not whole yet."""
         body, end = start + _HEADER_SIZE, len(data)
         if body > end:
@@ -214,7 +214,7 @@ class Decoder:
         magic, number, size = _unpack(data, start)
         count = ARGUMENT_COUNT[number] if number <= HIGHEST else None
         if size > self._max_packet and magic == self._magic and number in self._skippable:
-            return self._oversized(data, start, messages)
+            return self._read_oversized(data, start, messages)
         if magic != self._magic or count is None or size > self._max_packet:
             fault = self._header_fault(magic, number, size)
             if fault is not None:
@@ -233,17 +233,17 @@ class Decoder:
             messages.append((number, [data[body:stop], b""]))
         else:
             text = b"packet type %d needs %d arguments, got %d"
-            text %= number, count, len(_split(data, body, stop, count))
+            text %= number, count, len(_split_arguments(data, body, stop, count))
             self.dead = True
             messages.append((FAULT, [b"INVALID_PACKET", text]))
         return stop
 
-    def _oversized(self, data: bytes, start: int, messages: list[Message]) -> int:
+    def _read_oversized(self, data: bytes, start: int, messages: list[Message]) -> int:
         """Read what stands before the workload of a packet at ``start`` that is too large."""
         _, number, size = _unpack(data, start)
         body, end = start + _HEADER_SIZE, len(data)
         count = ARGUMENT_COUNT[number] or 0
-        arguments = _split(data, body, min(end, body + min(size, LARGE)), count)
+        arguments = _split_arguments(data, body, min(end, body + min(size, LARGE)), count)
         text = b"a packet of %d bytes is over the limit of %d" % (size, self._max_packet)
         if len(arguments) == count:
             messages.append((OVERSIZED, [*arguments[:-1], text]))
@@ -265,10 +265,10 @@ class Decoder:
             text = b"a packet of %d bytes is over the limit of %d"
             return [b"ARGUMENT_TOO_LARGE", text % (size, self._max_packet)]
         if magic == self._magic:
-            return [b"INVALID_PACKET", b"there is no packet type %d" % number]
+            return [b"INVALID_PACKET", b"unknown packet type %d" % number]
         return None
 
-    def _line(self, data: bytes, start: int, messages: list[Message]) -> int:
+    def _read_line(self, data: bytes, start: int, messages: list[Message]) -> int:
         """Read the line at ``start``; return where it ends, or 0 when it is not whole yet."""
         stop = data.find(b"\n", start, start + MAX_LINE)
         if stop >= 0:
@@ -281,7 +281,7 @@ class Decoder:
         return len(data)
 
 
-def _split(data: bytes, start: int, stop: int, count: int) -> list[bytes]:
+def _split_arguments(data: bytes, start: int, stop: int, count: int) -> list[bytes]:
     """Part a packet's body at its first ``count - 1`` NULs, copying no workload."""
     arguments = []
     for _ in range(count - 1):

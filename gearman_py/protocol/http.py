@@ -1,6 +1,6 @@
 """HTTP/1 requests in, answers out, without I/O (RFC 9112; the names of headers are gearmand's).
 
-What is read here is no more than a submission needs: a target, some headers, a body of known
+Only what a submission needs is read: a target, some headers, a body of known
 length or in chunks. What cannot be read is refused with the status that HTTP has for it.
 """
 
@@ -23,7 +23,7 @@ _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z\-._~!$&'()*+,;=%]*)(?::[0-
 _LENGTH = re.compile(r"[0-9]{1,19}")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 _TRAILER_END = re.compile(rb"\r\n\r\n")
-# So many chunks are read at a time: 256 KiB may hold 40,000, and others wait meanwhile.
+# Chunks that are read at a time: 256 KiB may hold 40,000, and others wait meanwhile.
 CHUNKS = 2000
 
 
@@ -105,8 +105,10 @@ class Reader:
         """The next request once it is whole. Raises :class:`Refused`."""
         try:
             if self._begun is None:
-                self._begun = self._head()
-            if self._begun is None or not (self._chunks() if self._chunked else self._length()):
+                self._begun = self._read_head()
+            if self._begun is None or not (
+                self._read_chunks() if self._chunked else self._take_whole_body()
+            ):
                 return None
         except Refused:
             self.dead = True
@@ -118,7 +120,7 @@ class Reader:
         self._body = bytearray()
         return request
 
-    def _head(self) -> Request | None:
+    def _read_head(self) -> Request | None:
         if empty := _EMPTY_LINES.match(self._unread):  # RFC 9112 2.2: some are tolerated
             del self._unread[: empty.end()]
         end = _HEAD_END.search(self._unread, 0, HEAD_LIMIT)
@@ -129,7 +131,7 @@ class Reader:
             return None
         lines = self._unread[: end.start()].decode("latin-1").replace("\r\n", "\n").split("\n")
         del self._unread[: end.end()]
-        request = _request(lines[0], lines[1:])
+        request = _parse_request(lines[0], lines[1:])
         self._plan_body(request)
         return request
 
@@ -137,39 +139,39 @@ class Reader:
         headers = request.headers
         coding, length = headers.get("transfer-encoding"), headers.get("content-length")
         if coding is not None and length is not None:
-            raise _bad("both Content-Length and Transfer-Encoding")
+            raise _bad_request("both Content-Length and Transfer-Encoding")
         if coding is not None and request.minor == 0:
-            raise _bad("Transfer-Encoding in HTTP/1.0")
+            raise _bad_request("Transfer-Encoding in HTTP/1.0")
         if coding is not None and coding.lower() != "chunked":
             if "chunked" in coding.lower():
-                raise _bad(f"Transfer-Encoding: {coding}")
+                raise _bad_request(f"Transfer-Encoding: {coding}")
             raise Refused(HTTPStatus.NOT_IMPLEMENTED, f"Transfer-Encoding: {coding}")
         if length is not None and not _LENGTH.fullmatch(length):
-            raise _bad(f"Content-Length: {length}")
+            raise _bad_request(f"Content-Length: {length}")
         self._chunked = coding is not None
         self._size = 0
-        self._announce(int(length or 0))
+        self._expect_bytes(int(length or 0))
 
-    def _announce(self, size: int) -> None:
+    def _expect_bytes(self, size: int) -> None:
         self._missing = size
         self._size += size
         if self._size > self.max_body:
             why = f"a body may have {self.max_body} bytes"
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, why)
 
-    def _length(self) -> bool:
-        self._take()
+    def _take_whole_body(self) -> bool:
+        self._take_bytes()
         return not self._missing
 
-    def _take(self) -> None:
+    def _take_bytes(self) -> None:
         if self._missing:
             part = self._unread[: self._missing]
             self._body += part
             self._missing -= len(part)
             del self._unread[: len(part)]
 
-    def _chunks(self) -> bool:
-        self._take()
+    def _read_chunks(self) -> bool:
+        self._take_bytes()
         position = 0  # up to where chunks were read; they are removed together
         self.behind = False
         if self._missing:
@@ -181,19 +183,19 @@ class Reader:
                 ending = self._unread[position : position + 2]
                 if ending != b"\r\n":
                     if not b"\r\n".startswith(ending):
-                        raise _bad("a chunk is longer than it says")
+                        raise _bad_request("a chunk is longer than it says")
                     break
                 start += 2
             size = _CHUNK_SIZE.match(self._unread, start)
             if size is None:
                 if self._unread.find(b"\n", start) >= 0 or len(self._unread) - start > HEAD_LIMIT:
-                    raise _bad("a chunk without a size")
+                    raise _bad_request("a chunk without a size")
                 break
             length = int(size[1], 16)
             if not length:
                 del self._unread[:position]
-                return self._trailer(start - position)
-            self._announce(length)
+                return self._read_trailer(start - position)
+            self._expect_bytes(length)
             position = size.end() + length
             self._body += self._unread[size.end() : position]
             if position > len(self._unread):
@@ -206,16 +208,16 @@ class Reader:
         del self._unread[:position]
         return False
 
-    def _trailer(self, start: int) -> bool:
+    def _read_trailer(self, start: int) -> bool:
         """Pass over what stands between the last chunk and the end of the request."""
         end = _TRAILER_END.search(self._unread, start, HEAD_LIMIT)
         if end is None:
             if len(self._unread) > HEAD_LIMIT:
-                raise _bad("the trailer does not end")
+                raise _bad_request("the trailer does not end")
             return False
         _, *lines = self._unread[start : end.start()].decode("latin-1").split("\r\n")
         for line in lines:
-            _field(line)
+            _parse_field(line)
         del self._unread[: end.end()]
         return True
 
@@ -239,50 +241,50 @@ def answer(
     return head if request and request.method == "HEAD" else head + body
 
 
-def _request(line: str, fields: list[str]) -> Request:
+def _parse_request(line: str, fields: list[str]) -> Request:
     words = line.split(" ")
     if len(words) != 3:
-        raise _bad("a request line is METHOD TARGET VERSION")
+        raise _bad_request("a request line is METHOD TARGET VERSION")
     method, target, version = words
     if re.fullmatch(r"HTTP/1\.[0-9]", version) is None:
         if re.fullmatch(r"HTTP/[0-9]\.[0-9]", version):
             raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "only HTTP/1 is spoken here")
-        raise _bad("a request line is METHOD TARGET VERSION")
-    headers = _headers(fields)
+        raise _bad_request("a request line is METHOD TARGET VERSION")
+    headers = _parse_headers(fields)
     minor = min(1, int(version[-1]))
     if minor and "host" not in headers:
-        raise _bad("no Host")
+        raise _bad_request("no Host")
     if not _HOST.fullmatch(headers.get("host", "")):
-        raise _bad(f"Host: {headers['host'][:80]}")
+        raise _bad_request(f"Host: {headers['host'][:80]}")
     if method not in METHODS:
         why = f"{method[:20]} is not done here"
         raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, why, Allow=", ".join(METHODS))
     if not _TARGET.fullmatch(target):
-        raise _bad("a target begins with /")
+        raise _bad_request("a target begins with /")
     return Request(method, target, minor, headers)
 
 
-def _headers(fields: list[str]) -> dict[str, str]:
+def _parse_headers(fields: list[str]) -> dict[str, str]:
     """By name; what has several lines is a list, except where that could be taken for another."""
     headers: dict[str, str] = {}
     for each in fields:
-        key, value = _field(each)
+        key, value = _parse_field(each)
         if key == "host" and key in headers:
-            raise _bad("two lines of Host")
+            raise _bad_request("two lines of Host")
         if key == "content-length" and headers.get(key, value) != value:
-            raise _bad("two values of Content-Length")
+            raise _bad_request("two values of Content-Length")
         if key in ("transfer-encoding", "connection") and key in headers:
             value = f"{headers[key]}, {value}"
         headers[key] = value
     return headers
 
 
-def _field(line: str) -> tuple[str, str]:
+def _parse_field(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
     if not colon or not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-        raise _bad(f"not a header: {line[:80]!r}")
+        raise _bad_request(f"not a header: {line[:80]!r}")
     return name.lower(), value.strip(" \t")
 
 
-def _bad(why: str) -> Refused:
+def _bad_request(why: str) -> Refused:
     return Refused(HTTPStatus.BAD_REQUEST, why)

@@ -28,10 +28,10 @@ def printable(name: bytes) -> bytes:
     if name.isascii() and name.decode("ascii").isprintable():
         return name
     text = name.decode(errors="surrogateescape")
-    return b"".join(_shown(char) for char in text)
+    return b"".join(_escape_byte(char) for char in text)
 
 
-def _shown(char: str) -> bytes:
+def _escape_byte(char: str) -> bytes:
     data = char.encode(errors="surrogateescape")
     if char.isprintable() or (len(data) == 1 and data >= b"\xa0"):
         return data

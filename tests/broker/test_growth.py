@@ -42,7 +42,7 @@ def tick_until_quiet(broker: Broker) -> int:
 
 
 def cost(count: int, *messages: tuple[Packet, list[bytes]]) -> float:
-    """CPU seconds of packets of a worker that can do so many functions, 1 of which has a job."""
+    """CPU seconds of packets of a worker with ``count`` functions, 1 of which has a job."""
     broker = Broker()
     worker = able(broker, count)
     times = []

@@ -366,7 +366,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         arguments = [handle, b"r"][: len(packet.arguments)]
         assert job.worker is not None
         self.tell(job.worker, packet, *arguments)
-        if packet == Packet.WORK_EXCEPTION:  # nobody here asked for exceptions
+        if packet == Packet.WORK_EXCEPTION:  # no client here asked for exceptions
             packet, arguments = Packet.WORK_FAIL, [handle]
         self.ends(handle, packet, arguments)
 
@@ -405,7 +405,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             assert kind == Packet.ERROR
 
     def ends(self, handle: bytes, packet: Packet, arguments: list[bytes]) -> None:
-        """Every submission that waited is told once, and nobody is told anything else."""
+        """Every submission that waited is told once, and no peer is told anything else."""
         self.everyone_hears(self.jobs.pop(handle), packet, arguments)
 
     def everyone_hears(self, job: Job, packet: Packet, arguments: list[bytes]) -> None:
