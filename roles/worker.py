@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import cache
 
 from provision.app import FILES
 from provision.build import Artifact
@@ -9,12 +10,12 @@ from provision.inventory.host import Host, Inventory
 from provision.inventory.workers import DRAIN_TIMEOUT, Worker, ping_function, workers
 from provision.render import exec_word
 from provision.resources.base import Resource
-from provision.resources.files import Directory
+from provision.resources.files import Directory, File
 from provision.resources.former_units import FormerUnits
-from provision.resources.health import WorkerHealth
+from provision.resources.health import Health, WorkerHealth
 from provision.resources.program import Program, ProgramHealth, program_file
 from provision.resources.release import Release
-from provision.resources.sample_jobs import PING, SAMPLES
+from provision.resources.sample_jobs import PING, SAMPLES, Sample, stated_sample
 from provision.resources.unit import Unit, UnitFile, unit_file
 from roles.apps import app_releases, command_line, in_use, staged
 from roles.job_server import servers
@@ -37,15 +38,21 @@ def worker(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Res
         for each in workers(host)
         for one in _worker(host, inventory, release, each, apps.get(each.app))
     ]
-    yield from (each for each in found if isinstance(each, UnitFile))  # one daemon-reload for all
-    yield from (each for each in found if not isinstance(each, UnitFile))
-    yield from in_use(apps)
+    # Files first: one daemon-reload does for all of them.
+    yield from (each for each in found if isinstance(each, File | Directory))
+    yield from (each for each in found if isinstance(each, Program))
+    yield from in_use(apps)  # what programs have begun from, and commands are found by
+    yield from (
+        each for each in found if isinstance(each, Unit | Health) and not isinstance(each, Program)
+    )
 
 
 def _worker(
     host: Host, inventory: Inventory, release: Release, each: Worker, app: Release | None
 ) -> Iterator[Resource]:
+    staged = each
     if app and each.kind == "command":
+        staged = replace(each, argv=command_line(each, app.folder))
         each = replace(each, argv=command_line(each, f"{app.root}/current"))
     for folder in each.writes:
         yield Directory(folder, WORKER_USER, WORKER_USER, "0750")
@@ -57,7 +64,7 @@ def _worker(
         unit = unit_name(instance)
         yield file
         yield Unit(unit, file, release.current, reloads=True)
-        yield from _health(host, inventory, release, each, instance)
+        yield from _health(host, inventory, release, each, instance, staged)
 
 
 def unit_name(instance: str) -> str:
@@ -112,7 +119,17 @@ def _program(
         servers=known,
         folder=folder,
     )
-    yield ProgramHealth(name, release, flags(inventory), each.functions, known)
+    asked = each.checked_function if each.check else ""
+    yield ProgramHealth(
+        name, release, flags(inventory), each.functions, known, asked, _stated(each)
+    )
+
+
+@cache
+def _stated(each: Worker) -> Sample:
+    """The job by which a worker is checked; equal workers have the same."""
+    check = dict(each.check)
+    return stated_sample(check.get("workload", ""), check["expect"]) if check else PING
 
 
 def _common(inventory: Inventory, each: Worker) -> dict[str, object]:
@@ -160,9 +177,12 @@ def _address(host: Host, each: Worker, instance: str) -> str:
 
 
 def _health(
-    host: Host, inventory: Inventory, release: Release, each: Worker, instance: str
+    host: Host, inventory: Inventory, release: Release, each: Worker, instance: str, staged: Worker
 ) -> Iterator[WorkerHealth]:
-    """A bundled function does its sample job, if it has one; another worker answers a ping."""
+    """A bundled function does its sample job, if it has one; other workers their check, or a ping.
+
+    ``staged``: the worker as it is before its app is in use.
+    """
     first = instance == each.name  # the others would be tried with the same arguments
     ping = WorkerHealth(
         unit=unit_name(instance),
@@ -171,16 +191,25 @@ def _health(
         functions=each.functions,
         asked=ping_function(host.name, instance),
         tried=f"trial@{host.name}/{instance}",
-        trial=("--trial", f"trial@{host.name}/{instance}", *_served(each)) if first else (),
+        trial=("--trial", f"trial@{host.name}/{instance}", *_served(staged)) if first else (),
         sample=PING,
         servers=servers(inventory),
         user=WORKER_USER,
         environment=each.environment,
     )
+    prefix = f"trial@{host.name}/"
+    if each.check:
+        yield replace(
+            ping,
+            asked=f"{each.checked_function}@{_address(host, each, instance)}",
+            tried=f"{prefix}{each.checked_function}",
+            trial=("--prefix", prefix, *_served(staged)) if first else (),
+            sample=_stated(each),
+        )
+        return
     if each.kind != "functions" or not SAMPLES.keys() >= set(each.functions):
         yield ping
         return
-    prefix = f"trial@{host.name}/"
     for function in each.functions:
         yield replace(
             ping,

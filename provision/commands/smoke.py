@@ -17,7 +17,7 @@ from provision.inventory.host import Inventory
 from provision.inventory.workers import ping_function, workers
 from provision.report.events import Checked
 from provision.report.text import Report
-from provision.resources.sample_jobs import PING, is_jpeg, make_picture
+from provision.resources.sample_jobs import PING, Sample, is_jpeg, make_picture, stated_sample
 from provision.ssh import connection as transport
 
 # A job without a worker waits without end; a person who waits for a smoke test does not.
@@ -90,13 +90,24 @@ def checks_of(known: Inventory) -> list[SmokeCheck]:
     served = {name for _, one in found if one.kind == "functions" for name in one.functions}
     bundled = [check for function, check in BUNDLED_CHECKS.items() if function in served]
     own = [
-        (f"{', '.join(worker.functions)}: worker {instance} of {host.name} answers", ping)
+        (
+            f"{', '.join(worker.functions)}: worker {instance} of {host.name} answers",
+            partial(_check_sample, ping_function(host.name, instance), PING),
+        )
         for host, worker in found
         if worker.kind == "command"
         for instance in worker.instance_names
-        for ping in [partial(_check_ping, ping_function(host.name, instance))]
     ]
-    return [*bundled, *own]
+    stated = {
+        f"{worker.checked_function}: the check of worker {worker.name}": partial(
+            _check_sample,
+            worker.checked_function,
+            stated_sample(dict(worker.check).get("workload", ""), dict(worker.check)["expect"]),
+        )
+        for _, worker in found
+        if worker.check
+    }
+    return [*bundled, *own, *stated.items()]
 
 
 def run_checks(
@@ -147,8 +158,8 @@ def _check_resize(gearman: Gearman, run: Run) -> None:
         raise _CheckFailed("resize", problem)
 
 
-def _check_ping(function: str, gearman: Gearman, run: Run) -> None:
-    if problem := PING.judge(gearman(function, stdin=PING.workload())):
+def _check_sample(function: str, sample: Sample, gearman: Gearman, run: Run) -> None:
+    if problem := sample.judge(gearman(function, stdin=sample.workload())):
         raise _CheckFailed(function, problem)
 
 

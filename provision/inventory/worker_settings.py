@@ -15,10 +15,7 @@ from provision.inventory.secrets import Secret
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
 MEMORY = r"\d+(\.\d+)?[KMGTPE%]?|infinity", "as systemd writes it: 512M, 1.5G, 75%"
-FUNCTION = (
-    r"[^\s\0\"'%$\\@-][^\s\0\"'%$\\@]*",
-    "a name without spaces, quotes, `@`, `%`, `$` and `\\`",
-)
+FUNCTION = r"[A-Za-z0-9_][A-Za-z0-9_.:/+-]*", "letters, digits, `_.:/+-`"
 LOG_LEVELS = ("info", "debug")
 KINDS = {
     str: "a text",
@@ -50,6 +47,7 @@ RANGES = {
     "stop_timeout": (1, 86400),
     "nice": (-20, 19),
 }
+CHECK = ("function", "workload", "expect")
 VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 RESERVED = ("GEARMAN_", "GEARMAND_", "NOTIFY_SOCKET", "WATCHDOG_")  # which the unit sets itself
 
@@ -113,8 +111,26 @@ def _check(
     for text in value if kind is list else [value] if kind is str else ():
         if not re.fullmatch(form, text, re.ASCII | re.DOTALL):
             raise InventoryError(f"{where}: {what}: {key}: {text!r} should be {like}")
+    if key == "check":
+        _check_check(what, value, where)
     if key == "environment":
         _check_environment(what, value)
+
+
+def _check_check(what: str, value: Table, where: Place) -> None:
+    for name, text in value.items():
+        if name not in CHECK:
+            raise InventoryError(
+                f"{value.places[name]}: {what}: unknown part of check {name!r}; expected one of "
+                f"{', '.join(CHECK)}"
+            )
+        if type(text) is not str:
+            raise InventoryError(
+                f"{value.places[name]}: {what}: {name} of check should be a text, and is "
+                f"{_shown(text)}"
+            )
+    if "expect" not in value:
+        raise InventoryError(f"{where}: {what}: check has no expect: say the answer it should have")
 
 
 def _check_environment(what: str, value: Table) -> None:

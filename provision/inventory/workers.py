@@ -44,10 +44,16 @@ class Worker:
     log_level: str = "info"
     environment: tuple[tuple[str, str], ...] = ()
     writes: tuple[str, ...] = ()
+    check: tuple[tuple[str, str], ...] = ()
     jit: bool = False
     stop_signal: str = "SIGTERM"
     stop_timeout: int = DRAIN_TIMEOUT
     where: str = field(default="", compare=False)
+
+    @property
+    def checked_function(self) -> str:
+        """The function of the job by which it is checked."""
+        return dict(self.check).get("function", self.functions[0])
 
     @property
     def instance_names(self) -> list[str]:
@@ -122,6 +128,12 @@ def _worker(host: Host, name: str, table: Table, where: str) -> Worker:
         for key in keys:
             if key in table and key not in OWN[kind]:
                 raise wrong(key, f"{key} is for a worker with {other}:, and this one has {kind}:")
+    if "check" in table:
+        if kind == "functions":
+            raise wrong("check", "bundled functions have checks of their own")
+        function = table["check"].get("function", functions[0])
+        if function not in functions:
+            raise wrong("check", f"check asks for {function!r}, which it does not serve")
     if "processes" in table and "concurrency" in table:
         raise wrong("concurrency", "it has processes too: each runs one job at a time")
     if "app" in table:

@@ -55,6 +55,11 @@ class Health(Resource):
     def _command_path(self, command: str) -> str:
         return f"{self.release.folder}/venv/bin/{command}"
 
+    def _job_arguments(self, server: str, function: str) -> dict[str, object]:
+        limit = ["-t", str(JOB_TIMEOUT * 1000)]
+        command = [self._command_path("gearman"), *self.tls, "-h", server, *limit, "-f", function]
+        return {"command": command, "seconds": JOB_TIMEOUT + 5.0}
+
 
 @dataclass(frozen=True)
 class WorkerHealth(Health):
@@ -96,11 +101,6 @@ class WorkerHealth(Health):
             *super().evidence_commands(),
             *([self._command_path("gearadmin"), *self.tls, *each, "--workers"] for each in servers),
         ]
-
-    def _job_arguments(self, server: str, function: str) -> dict[str, object]:
-        limit = ["-t", str(JOB_TIMEOUT * 1000)]
-        command = [self._command_path("gearman"), *self.tls, "-h", server, *limit, "-f", function]
-        return {"command": command, "seconds": JOB_TIMEOUT + 5.0}
 
     def _make_proof(self, summary: str, kind: str, arguments: dict[str, object]) -> Proof:
         workload = self.sample.workload()

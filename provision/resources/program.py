@@ -12,7 +12,8 @@ from typing import Any
 from provision.remote.messages import Operation
 from provision.render import render_template
 from provision.resources.base import Change
-from provision.resources.health import Health
+from provision.resources.health import Health, Proof
+from provision.resources.sample_jobs import Sample
 from provision.resources.unit import FOLDER, Unit, UnitFile, unit_change
 
 BEGIN_TIMEOUT = 60.0  # seconds in which the job servers must know it
@@ -65,7 +66,18 @@ class Program(Unit):
 
 @dataclass(frozen=True)
 class ProgramHealth(Health):
-    """That a program serves ``functions``: it began only when the job servers knew it."""
+    """That a program serves ``functions``: it began only when the job servers knew it.
+
+    ``asked``: the function of a job that shows it too, whichever worker does it; none, if empty.
+    """
 
     functions: tuple[str, ...]
     servers: tuple[str, ...]
+    asked: str
+    sample: Sample
+
+    def running_proofs(self) -> Iterator[Proof]:
+        for server in self.servers if self.asked else ():
+            arguments = self._job_arguments(server, self.asked)
+            operation = Operation("job", arguments, self.sample.workload())
+            yield Proof(f"{self.asked} through {server}", operation, self.sample.judge)

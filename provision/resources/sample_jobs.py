@@ -52,6 +52,11 @@ def expect_equal(expected: bytes) -> Judge:
     return judge
 
 
+def stated_sample(workload: str, answer: str) -> Sample:
+    """A job of which an inventory says the answer."""
+    return Sample(lambda: workload.encode(), expect_equal(answer.encode()))
+
+
 PING = Sample(lambda: b"are you there?", expect_equal(b"are you there?"))
 SAMPLES = {
     "reverse": Sample(lambda: b"Hello World!", expect_equal(b"!dlroW olleH")),

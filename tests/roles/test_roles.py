@@ -20,7 +20,7 @@ from provision.inventory import load as inventory
 from provision.inventory.host import Inventory
 from provision.resources.base import Resource
 from provision.resources.health import WorkerHealth
-from provision.resources.program import Program
+from provision.resources.program import Program, ProgramHealth
 from provision.resources.sample_jobs import PING, SAMPLES
 from provision.resources.unit import UnitFile
 from roles import ROLES
@@ -247,7 +247,8 @@ def test_an_app_has_releases_of_its_own_and_goes_with_its_last_worker(tmp_path: 
         return [each for role in ROLES["worker"] for each in role(host, known, with_app)]
 
     host = FakeHost()
-    host.apply([change.operation for change in planned(host, wanted("legacy-1")).changes])
+    first = planned(host, wanted("legacy-1"))
+    host.apply([change.operation for change in first.changes])
     assert planned(host, wanted("legacy-1")).changes == ()
     root = "/opt/gearman/apps/legacy"
     assert host.paths[f"{root}/current"]["target"] == "releases/legacy-1"
@@ -260,6 +261,11 @@ def test_an_app_has_releases_of_its_own_and_goes_with_its_last_worker(tmp_path: 
     assert f"\nWorkingDirectory={root}/releases/legacy-1/app\n" in program
     assert f"\nExecStart=php {root}/releases/legacy-1/app/shout.php\n" in program
     assert f" thumb -- {root}/current/app/thumb -x\n" in texts["thumb.service"]
+    order = [each.summary for each in first.changes]
+    assert order.index(f"link {root}/current") < order.index("start gearman-worker@thumb.service")
+    trial = next(each for each in wanted("legacy-1") if "thumb" in getattr(each, "unit", ""))
+    assert isinstance(trial, WorkerHealth)
+    assert f"{root}/releases/legacy-1/app/thumb" in trial.trial, "it is tried before the link"
 
     # A new release of it: the program changes hands, and nothing else is touched.
     changes = planned(host, wanted("legacy-2")).changes
@@ -282,6 +288,30 @@ def test_an_app_has_releases_of_its_own_and_goes_with_its_last_worker(tmp_path: 
     host.apply([change.operation for change in changes])
     assert planned(host, fewer).changes == ()
     assert not [path for path in host.paths if path.startswith(root)]
+
+
+def test_a_check_of_ones_own_is_the_job_before_and_after(tmp_path: Path) -> None:
+    check = 'check: {workload: hey, expect: "HEY!"}'
+    own = (
+        f"a: {{command: [tr, x], functions: [loud], {check}}}, "
+        f"b: {{program: [php], functions: [shout], {check}}}"
+    )
+    hosts = HOSTS.replace("198.18.10.248", f"198.18.10.248, gearman_workers: {{{own}}}")
+    wanted = resources(load(tmp_path, hosts), "worker")
+    command, program = (each for each in wanted if isinstance(each, WorkerHealth | ProgramHealth))
+    (trial,) = command.staged_proofs()
+    assert trial.operation.arguments["worker"][1:] == [
+        *("--prefix", "trial@worker/", "loud", "--", "tr", "x"),
+    ]
+    (running,) = command.running_proofs()
+    assert running.operation.arguments["command"][-2:] == ["-f", "loud@worker"]
+    assert list(program.staged_proofs()) == []
+    (asked,) = program.running_proofs()
+    assert asked.operation.arguments["command"][-2:] == ["-f", "shout"]
+    for proof in (trial, running, asked):
+        assert proof.operation.content == b"hey"
+        assert proof.judge(b"HEY!") is None
+        assert "expected b'HEY!', got b'HEY'" in str(proof.judge(b"HEY"))
 
 
 def test_what_serves_a_function_on_a_host_is_known_by_all_of_its_units(tmp_path: Path) -> None:

@@ -122,7 +122,8 @@ def test_wrong_answer_points_to_the_worker_s_journal(hosts: Hosts) -> None:
 OWN = """
 worker:
   hosts: {worker1: }
-  vars: {gearman_workers: {wc: {}, lines: {command: [wc, -l], functions: [lines], instances: 2}}}
+  vars: {gearman_workers: {wc: {}, lines: {command: [wc, -l], functions: [lines], instances: 2,
+    check: {workload: "a\\nb\\n", expect: "2\\n"}}}}
 """
 
 
@@ -135,6 +136,7 @@ def test_what_the_inventory_serves_is_checked_and_nothing_else(
         "wc: the lines of /etc/passwd",
         "lines: worker lines of worker1 answers",
         "lines: worker lines:2 of worker1 answers",
+        "lines: the check of worker lines",
     ]
     hosts.serve("wc", "--ping", "ping@worker1/lines")
     found = {each.name: each for each in run_checks(hosts.run, TOPOLOGY, wanted, patience=2)}

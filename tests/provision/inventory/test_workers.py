@@ -78,7 +78,10 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
             "\n  a:\n    comand: [wc]\n",
             "4: worker a: unknown setting 'comand'; did you mean 'command'?",
         ),
-        ("{a: {xyzzy: 1}}", "2: worker a: unknown setting 'xyzzy'; expected one of app, command, "),
+        (
+            "{a: {xyzzy: 1}}",
+            "2: worker a: unknown setting 'xyzzy'; expected one of app, check, command, ",
+        ),
         ("{wc: {memory: 7}}", "2: worker wc: memory should be a text, and is 7; put it in quotes"),
         ("{wc: {memory: 1GG}}", "2: worker wc: memory: '1GG' should be as systemd writes it"),
         ("{wc: {processes: 0}}", "2: worker wc: processes should be from 1 to 512, and is 0"),
@@ -112,6 +115,24 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
             "processes is for a worker with functions:, and this one has program:",
         ),
         ("{a: {program: [a], functions: [c], timeout: 2}}", "a program has its own"),
+        ("{a: {command: [a], functions: ['a;b']}}", "'a;b' should be letters, digits, `_.:/+-`"),
+        ("{wc: {check: {expect: x}}}", "2: worker wc: bundled functions have checks of their own"),
+        (
+            "{a: {command: [a], functions: [c], check: {function: d, expect: x}}}",
+            "2: worker a: check asks for 'd', which it does not serve",
+        ),
+        (
+            "{a: {command: [a], functions: [c], check: {workload: x}}}",
+            "2: worker a: check has no expect: say the answer it should have",
+        ),
+        (
+            "{a: {command: [a], functions: [c], check: {expected: x}}}",
+            "2: worker a: unknown part of check 'expected'; expected one of function, workload",
+        ),
+        (
+            "{a: {command: [a], functions: [c], check: {expect: 2}}}",
+            "2: worker a: expect of check should be a text, and is 2",
+        ),
         ("{wc: {app: shop}}", "2: worker wc: an app is for a worker with command: or program:"),
         (
             "{a: {app: shp, program: [a], functions: [c]}}\ngearman_apps: {shop: {source: x}}",
