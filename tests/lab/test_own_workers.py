@@ -22,7 +22,8 @@ LAB = ROOT / "inventory" / "lab"
 WORKERS = """
 gearman_functions: [reverse]
 gearman_workers:
-  lines: {command: [wc, -l], functions: [lines], concurrency: 2, timeout: 5}
+  lines: {command: [wc, -l], functions: [lines], concurrency: 2, timeout: 5,
+    check: {workload: "a\\nb\\n", expect: "2\\n"}}
   resize: {processes: 2, memory: 300M, nice: 5, environment: {TINT: "a 'blue' $ 100%"}}
   env: {command: [printenv, GREETING], functions: [env], environment: {GREETING: "a \\"b\\" $c %d"}}
   save:
@@ -74,6 +75,7 @@ def test_workers_of_an_inventory_are_deployed_asked_and_removed(
     smoke = operator.invoke("smoke")
     assert smoke.status == 0, smoke.said
     assert "save: worker save:2 of worker1 answers" in smoke.said
+    assert "lines: the check of worker lines" in smoke.said
     assert "wc:" not in smoke.said
     doctor = operator.invoke("doctor")
     assert "gearman-worker@lines" in doctor.said
@@ -148,10 +150,10 @@ gearman_workers:
 APP = """
 gearman_functions: [wc]
 gearman_apps:
-  loud: {source: ../loud, build: [sh, -c, "echo built >made"]}
+  loud: {source: ../loud, build: [sh, -c, "echo '#!/bin/sh\\necho built' >made; chmod +x made"]}
 gearman_workers:
   shout: {app: loud, program: [python3, ./shout.py, shout], functions: [shout], instances: 2}
-  made: {app: loud, command: [cat, ./made], functions: [made]}
+  made: {app: loud, command: [./made], functions: [made], check: {expect: "built\\n"}}
 """
 
 
