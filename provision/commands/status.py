@@ -9,6 +9,7 @@ from provision.fleet.host_run import HostRun
 from provision.fleet.run import Run
 from provision.options import Options
 from provision.report.events import Event, Standing
+from provision.resources.former_units import FormerUnits
 from provision.resources.release import Release
 from provision.resources.unit import Unit
 
@@ -23,11 +24,21 @@ def status(folder: Path, roles: Roles, options: Options = DEFAULT) -> int:
 
 def _release_and_units(host_run: HostRun) -> Event:
     answers = host_run.answers
-    release = next((each for each in host_run.resources if isinstance(each, Release)), None)
-    current = answers["releases", release.root]["current"] if release else None
+    roots = dict.fromkeys(each.root for each in host_run.resources if isinstance(each, Release))
+    own, *apps = [answers["releases", root]["current"] for root in roots] or [None]
     units = {
         unit.name: answers["unit", unit.name] or {"active": "absent"}
         for unit in host_run.resources
         if isinstance(unit, Unit)
     }
-    return Standing(host_run.host.name, current or "none", units, len(host_run.plan.changes))
+    for former in host_run.resources:
+        if isinstance(former, FormerUnits):
+            present = answers[former.question].items()
+            units |= {
+                name: {"active": "active"}
+                for name, state in present
+                if state["active"] and name not in former.wanted
+            }
+    pending = len(host_run.plan.changes)
+    used = tuple(filter(None, apps))
+    return Standing(host_run.host.name, own or "none", units, pending, used)

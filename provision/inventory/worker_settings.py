@@ -37,7 +37,7 @@ FORMS = {
     "program": (r"[^\0-\x1f]*", "on one line"),
     "app": (NAME, "the name of an app"),
     "source": (r"[^\0-\x1f]+", "a folder"),
-    "build": (r"[^\0-\x1f]*", "on one line"),
+    "build": (r"[^\0]*", "without NUL"),
 }
 RANGES = {
     "processes": (1, 512),

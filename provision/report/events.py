@@ -34,6 +34,7 @@ class Standing:
     release: str
     units: Mapping[str, Mapping[str, Any]]  # as ``("unit", name)`` is answered
     pending: int
+    apps: tuple[str, ...] = ()  # their releases
 
 
 @dataclass(frozen=True)

@@ -213,7 +213,8 @@ class Report:
     def _show_standing(self, event: Standing) -> None:
         state = "pending" if event.pending else "ok"
         pending = f", {format_count(event.pending, 'change')} due" if event.pending else ""
-        self._end_line(event.host, state, f"release {event.release}{pending}")
+        releases = ", ".join((f"release {event.release}", *event.apps))
+        self._end_line(event.host, state, f"{releases}{pending}")
         for name, unit in event.units.items():
             process = f"  pid {unit['pid']}" if unit.get("pid") else ""
             restarts = (

@@ -202,6 +202,8 @@ def test_status_tells_what_runs_and_what_is_due() -> None:
         "gearmand.service": {"active": "active", "pid": 157, "restarts": 0},
         "other.service": {"active": "failed", "pid": None, "restarts": 5},
     }
+    (with_app, *_) = told([Standing("job", "0.1.0-abc", units, 0, ("shop-1",))])
+    assert "release 0.1.0-abc, shop-1" in with_app
     assert told([Standing("job", "0.1.0-abc", units, 2)]) == [
         "job     pending  release 0.1.0-abc, 2 changes due",
         "  gearmand.service                   active  pid 157",
