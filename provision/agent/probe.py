@@ -212,7 +212,13 @@ class Batch:
         )
 
     def ask_units(self, pattern: str) -> Any:
-        return find_units(pattern)
+        states = {}
+        if os.path.exists(SYSTEMD):
+            said = run_query(["systemctl", "show", "--property=Id,ActiveState", "--", pattern])
+            blocks = (block.split("\n") for block in said.strip("\n").split("\n\n") if block)
+            known = [dict(line.split("=", 1) for line in block) for block in blocks]
+            states = {each["Id"]: each["ActiveState"] for each in known}
+        return find_units(pattern, states)
 
     def ask_apps(self, root: str) -> Any:
         try:

@@ -32,8 +32,8 @@ def begin_program(
     }
     if not before:
         raise Failure(f"no job server can be asked: {', '.join(servers)}")
-    control_unit(link, content, name, enabled, "start")
     try:
+        control_unit(link, content, name, enabled, "start")
         _await_workers(link, name, functions, before, time.monotonic() + seconds)
     except BaseException as error:
         try_command(link, ["systemctl", "disable", "--now", name])

@@ -17,7 +17,6 @@ FOLDERS = (
     *("/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient"),
     *(OWN, "/run/systemd/system"),
 )
-RUNNING, INVOCATION = "/run/systemd/units", "invocation:"  # a link for each unit that is active
 DIFF_LIMIT = 1 << 16  # characters of such a file that a diff may need
 
 
@@ -34,16 +33,15 @@ def find_overrides(name: str, own: str) -> dict[str, str | None]:
     return {path: _read_override(path) for path in files if path != own and _written_at(path)}
 
 
-def find_units(pattern: str) -> dict[str, dict[str, bool]]:
-    """The units whose names match: whether each has a file of ours, is enabled, and is active."""
+def find_units(pattern: str, states: dict[str, str]) -> dict[str, dict[str, bool]]:
+    """The units whose names match: whether each has a file of ours, is enabled, and is active.
+
+    ``states``: of those that systemd has loaded, as it calls them.
+    """
     files = set(os.listdir(OWN))
     wants = [each for each in files if each.endswith(".wants")]
     enabled = {name for each in wants for name in os.listdir(f"{OWN}/{each}")}
-    try:
-        known = os.listdir(RUNNING)
-    except FileNotFoundError:
-        known = []
-    active = {each[len(INVOCATION) :] for each in known if each.startswith(INVOCATION)}
+    active = {name for name, state in states.items() if state not in ("inactive", "failed")}
     return {
         name: {"file": name in files, "enabled": name in enabled, "active": name in active}
         for name in sorted(fnmatch.filter(files | enabled | active, pattern))
@@ -61,7 +59,7 @@ def why_outdated(name: str, user: str, uid: str) -> str | None:
     sources = [file, *_drop_ins(name), *_drop_ins(template)]
     # systemd makes this link at each start. Both times were noted as they passed: a clock that
     # is set later changes neither. One that lies ahead says nothing.
-    began = _written_at(f"{RUNNING}/{INVOCATION}{name}")
+    began = _written_at(f"/run/systemd/units/invocation:{name}")
     if began and any(began < _written_at(path) < time.time() for path in sources):
         return "it began before its unit file was written"
     if not user or not uid.isdigit():
