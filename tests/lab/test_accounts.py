@@ -34,7 +34,8 @@ for unit in gearmand.service gearman-worker@.service; do
     cp $unit /opt/gearman/current/units/
 done
 systemctl daemon-reload
-systemctl restart $(systemctl list-units --plain --no-legend 'gearman*.service' | cut -d' ' -f1)
+units="systemctl list-units --state=active --plain --no-legend"
+systemctl restart $($units 'gearman*.service' | cut -d' ' -f1)
 userdel gearman-worker; userdel gearmand 2>/dev/null || true
 """
 # Accounts are made again, with the numbers that they get on a bare host.
