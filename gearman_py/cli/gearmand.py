@@ -15,7 +15,7 @@ from gearman_py import __version__
 from gearman_py.cli.common import detach_process
 from gearman_py.net.tls import TLSError
 from gearman_py.printable import EntryFormatter
-from gearman_py.server import lifecycle, sockets
+from gearman_py.server import lifecycle, listening
 from gearman_py.server.options import UsageError, parse
 from gearman_py.server.settings import LEVELS, Settings
 from gearman_py.server.stores import open_store
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if settings.file_descriptors:
             lifecycle.allow_descriptors(settings.file_descriptors)
         tls = settings.tls.server_context() if settings.tls else None
-        doors = sockets.open_doors(settings)
+        doors = listening.open_doors(settings)
         if settings.user:
             lifecycle.become(settings.user, doors)
         _configure_logging(settings)
@@ -45,14 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             detach_process()
         if settings.pid_file:
             _write_pid(Path(settings.pid_file))
-    except (UsageError, sockets.StartError, StoreError, TLSError) as error:
+    except (UsageError, listening.StartError, StoreError, TLSError) as error:
         print(f"gearmand: {error}", file=sys.stderr)
         if isinstance(error, UsageError):
             print("Try 'gearmand --help'.", file=sys.stderr)
         return 1
     try:
         return lifecycle.serve(settings, doors, tls)
-    except sockets.StartError as error:
+    except listening.StartError as error:
         print(f"gearmand: {error}", file=sys.stderr)
         if settings.log_file != "stderr":
             logging.getLogger("gearmand").critical("%s", error)
@@ -76,7 +76,7 @@ def _configure_logging(settings: Settings) -> None:
         try:
             handler = logging.handlers.WatchedFileHandler(settings.log_file)
         except OSError as error:
-            raise sockets.StartError(
+            raise listening.StartError(
                 f"cannot write the log file {settings.log_file}: {error.strerror}"
             ) from error
     # journald adds time and name itself.
@@ -90,7 +90,7 @@ def _open_syslog() -> logging.Handler:
     try:
         handler = logging.handlers.SysLogHandler("/dev/log")
     except OSError as error:
-        raise sockets.StartError(f"--syslog: /dev/log: {error.strerror}") from error
+        raise listening.StartError(f"--syslog: /dev/log: {error.strerror}") from error
     handler.ident = f"gearmand[{os.getpid()}]: "
     return handler
 
@@ -99,7 +99,7 @@ def _write_pid(path: Path) -> None:
     try:
         path.write_text(f"{os.getpid()}\n")
     except OSError as error:
-        raise sockets.StartError(f"cannot write the pid file {path}: {error.strerror}") from error
+        raise listening.StartError(f"cannot write the pid file {path}: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -29,14 +29,14 @@ from gearman_py.event_loop import new_event_loop
 from gearman_py.net.tls import TLSError
 from gearman_py.sdnotify import notify, watchdog_interval
 from gearman_py.server import memory
-from gearman_py.server.gate import Gate
-from gearman_py.server.keeper import Keeper, replay
+from gearman_py.server.http_connection import WebConnection
 from gearman_py.server.listener import Connection, Listener
+from gearman_py.server.listening import ADMIN, HTTP, METRICS, Door, StartError
 from gearman_py.server.metrics_http import MetricsConnection
 from gearman_py.server.settings import Settings
-from gearman_py.server.sockets import ADMIN, HTTP, METRICS, Door, StartError
+from gearman_py.server.store_writer import Keeper, replay
 from gearman_py.server.stores import open_store
-from gearman_py.server.web import WebConnection
+from gearman_py.server.tls_acceptor import Gate
 from gearman_py.store.base import Store, StoreError, first_number
 
 log = logging.getLogger("gearmand")

@@ -22,10 +22,10 @@ from gearman_py.broker.state import Peer
 from gearman_py.net import keepalive
 from gearman_py.protocol.codec import LARGE, MAX_PACKET, Decoder, Message
 from gearman_py.protocol.packets import OVERSIZED, TEXT, WORKER_REPORTS
-from gearman_py.server.keeper import Keeper
+from gearman_py.server.admission import Room
+from gearman_py.server.busy_poll import Vigil
 from gearman_py.server.pressure import Pressure
-from gearman_py.server.room import Room
-from gearman_py.server.vigil import Vigil
+from gearman_py.server.store_writer import Keeper
 
 log = logging.getLogger("gearmand")
 
@@ -94,7 +94,7 @@ class Connection(asyncio.Protocol):
         log.debug("%s left%s", self, f": {error}" if error else "")
 
     def data_received(self, data: bytes) -> None:
-        self._server.vigil.end()
+        self._server.busy_poll.end()
         if self._parted_at is not None:
             return
         self._received += len(data)

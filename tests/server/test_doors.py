@@ -16,8 +16,8 @@ from gearman_py import Client
 from gearman_py.admin.client import AdminClient
 from gearman_py.errors import AdminError
 from gearman_py.protocol.packets import Packet
+from gearman_py.server.listening import StartError, open_doors
 from gearman_py.server.settings import Settings
-from gearman_py.server.sockets import StartError, open_doors
 from tests.server.process import Peer, Server
 from tests.waiting import LIMIT, await_true
 

@@ -44,7 +44,7 @@ class WebConnection(Connection):
         self.peer.exceptions = True
 
     def data_received(self, data: bytes) -> None:
-        self._server.vigil.end()
+        self._server.busy_poll.end()
         self._received += len(data)
         self._reader.feed(data)
         self._go_on()
