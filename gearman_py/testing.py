@@ -22,7 +22,8 @@ from gearman_py.broker.queues import Queues
 from gearman_py.event_loop import new_event_loop
 from gearman_py.protocol.packets import Packet
 from gearman_py.serializer import Serializer
-from gearman_py.server.listener import Connection, Listener
+from gearman_py.server.connection import Connection
+from gearman_py.server.listener import Listener
 from gearman_py.worker.job import Data, WorkerJob, as_bytes
 from gearman_py.worker.session import Assignment
 from gearman_py.worker.worker import Worker

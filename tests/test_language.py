@@ -37,6 +37,8 @@ READ = [
         for file in (ROOT / "tests" / room).glob("*.py")
     ),
     ROOT / "gearman_py/README.md",
+    *(ROOT / "gearman_py" / "server").glob("*.py"),
+    *(ROOT / "gearman_py" / "store").glob("*.py"),
     *(ROOT / "provision").rglob("*.py"),
     *(ROOT / "provision").rglob("*.yml"),
     *(ROOT / "roles").glob("*.py"),

@@ -224,7 +224,7 @@ def test_the_server_s_log_says_who_was_refused_and_why(
     ):
         with pytest.raises(GearmanError):
             ping(f"{host}:{port}", mine)
-        await_line(server, f"WARNING 127.0.0.1 is not let in: {why}")
+        await_line(server, f"WARNING TLS handshake with 127.0.0.1 failed: {why}")
     told = server.log.count("not let in")
     for _ in range(5):
         with pytest.raises(GearmanError):

@@ -25,7 +25,7 @@ from gearman_py.broker.state import (
     coalesces_on,
 )
 from gearman_py.broker.uniques import Uniques
-from gearman_py.store.base import SERIES_BITS, Record, clock
+from gearman_py.store.base import SERIES_BITS, Record, lease_clock
 
 # The time of day may be set: while epoch jobs wait for it, it is looked at so often (seconds).
 LOOK_AGAIN = 10.0
@@ -190,7 +190,7 @@ class Queues(Functions):
 
     def take(self, worker: Peer, now: float) -> tuple[bytes, Job] | None:
         """The job that this worker is to run next, now its own, and the job's handle."""
-        if self.lease < inf and not self.lease_over and clock() >= self.lease:
+        if self.lease < inf and not self.lease_over and lease_clock() >= self.lease:
             self.withhold_stored()
         job = self._choose(worker)
         if job is None:

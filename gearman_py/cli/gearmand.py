@@ -35,9 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if settings.file_descriptors:
             lifecycle.allow_descriptors(settings.file_descriptors)
         tls = settings.tls.server_context() if settings.tls else None
-        doors = listening.open_doors(settings)
+        doors = listening.open_sockets(settings)
         if settings.user:
-            lifecycle.become(settings.user, doors)
+            lifecycle.become_user(settings.user, doors)
         _configure_logging(settings)
         if settings.daemon:
             if store := open_store(settings):

@@ -1,4 +1,4 @@
-"""Whether there is room for newcomers: connections, and descriptors for them."""
+"""Whether another connection may be accepted: the limit of connections, and file descriptors."""
 
 import logging
 import resource
@@ -6,15 +6,15 @@ from collections.abc import Callable, Sized
 
 log = logging.getLogger("gearmand")
 
-# So many descriptors below the limit of open files newcomers are about to be turned away.
+# Warn when no more descriptors than this are left until the limit of open files.
 SCARCE = 8
-WARN_AGAIN = 10.0  # seconds
+WARN_INTERVAL = 10.0  # seconds
 
 
-class Room:
-    """For so many connections at ``most`` (0: any number); ``handshakes`` are about to be some.
+class Admission:
+    """Admits ``most`` connections (0: any number); TLS ``handshakes`` count as connections.
 
-    Says, at most once in a while, that there is no room or soon will be none.
+    Logs, at most every WARN_INTERVAL seconds, that connections are refused or soon will be.
     """
 
     def __init__(
@@ -23,35 +23,33 @@ class Room:
         self._most = most
         self._connections, self._handshakes = connections, handshakes
         self._now = now
-        self._warned = -WARN_AGAIN
+        self._warned = -WARN_INTERVAL
 
     def admit(self, descriptor: int, *, operator: bool) -> bool:
-        """Whether a newcomer, who is counted already, may stay; operators always may."""
+        """Whether a new connection, which is counted already, may stay; operators' always may."""
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if not operator and 0 < self._most < len(self._connections):
-            self._turned_away()
+            self._warn_full()
             return False
         if descriptor >= limit - SCARCE:
-            self._warn(
+            self._warn_rarely(
                 f"{len(self._connections)} connections, and at the limit of {limit} open files: "
-                "newcomers are turned away; raise it with --file-descriptors, or LimitNOFILE= of "
+                "refusing new connections; raise it with --file-descriptors, or LimitNOFILE= of "
                 "the unit"
             )
         return True
 
     def has_room(self) -> bool:
-        """Whether one more may begin its handshake."""
+        """Whether one more peer may begin its handshake."""
         full = 0 < self._most <= len(self._connections) + len(self._handshakes)
         if full:
-            self._turned_away()
+            self._warn_full()
         return not full
 
-    def _turned_away(self) -> None:
-        self._warn(
-            f"there are {self._most} connections: newcomers are turned away (--max-connections)"
-        )
+    def _warn_full(self) -> None:
+        self._warn_rarely(f"{self._most} connections: refusing new ones (--max-connections)")
 
-    def _warn(self, why: str) -> None:
-        if self._now() - self._warned > WARN_AGAIN:
+    def _warn_rarely(self, why: str) -> None:
+        if self._now() - self._warned > WARN_INTERVAL:
             self._warned = self._now()
             log.warning("%s", why)

@@ -1,4 +1,4 @@
-"""The HTTP door (-r http): a request is a submission, its answer is the job's result.
+"""Jobs over HTTP (-r http): a request is a submission, its answer is the job's result.
 
 The broker sees a peer like any other: requests become packets, and what the peer is owed is
 turned into answers here. A connection's requests are done one after the other.
@@ -12,7 +12,8 @@ from gearman_py import __version__
 from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.http import CONTINUE, HEAD_LIMIT, Reader, Refused, Request, answer
 from gearman_py.protocol.packets import Packet
-from gearman_py.server.listener import TURN, Connection, Listener, log
+from gearman_py.server.connection import Connection, log
+from gearman_py.server.listener import TURN, Listener
 
 # By priority, then by whether in the background.
 SUBMITS = {
@@ -27,7 +28,7 @@ RESULT_LIMIT = 64 * 2**20
 SERVER = f"Gearman/{__version__}"
 
 
-class WebConnection(Connection):
+class HTTPConnection(Connection):
     """One HTTP client's connection."""
 
     def __init__(self, server: Listener) -> None:
@@ -44,66 +45,66 @@ class WebConnection(Connection):
         self.peer.exceptions = True
 
     def data_received(self, data: bytes) -> None:
-        self._server.busy_poll.end()
+        self._server.busy_poll.note_read()
         self._received += len(data)
         self._reader.feed(data)
         self._go_on()
         if self._request is not None and self._reader.unread > HEAD_LIMIT:
-            self._pause()
+            self._pause_reading()
 
     def _go_on(self) -> None:
         """Begin the next request, if it is there and the last one is done."""
         until = time.monotonic() + TURN
         while self._request is None and not self._paused and not self.transport.is_closing():
             if time.monotonic() > until:
-                return self._let_others()
+                return self._yield_turn()
             try:
                 self._request = self._reader.next()
                 if self._request is None:
                     if self._reader.behind:
-                        self._let_others()
+                        self._yield_turn()
                     elif self._reader.expects_continue:
                         self.transport.write(CONTINUE)
                     return None
-                self._begin(self._request)
+                self._begin_request(self._request)
             except Refused as refused:
-                self._refuse(refused)
+                self._refuse_request(refused)
         return None
 
-    def _begin(self, request: Request) -> None:
+    def _begin_request(self, request: Request) -> None:
         if not request.name:
             if request.method != "HEAD":
                 raise Refused(HTTPStatus.NOT_FOUND, "POST to /FUNCTION submits a job")
-            return self._answer(HTTPStatus.OK)  # whether anybody is there
+            return self._send_answer(HTTPStatus.OK)  # a health check
         headers = request.headers
         priority = headers.get("x-gearman-priority", "normal").lower()
         if priority not in SUBMITS:
             raise Refused(HTTPStatus.BAD_REQUEST, f"X-Gearman-Priority: {priority}")
-        packet = SUBMITS[priority][self._background(request)]
+        packet = SUBMITS[priority][self._is_background(request)]
         unique = headers.get("x-gearman-unique", "-").encode("latin-1")
         if b"\0" in request.name or b"\0" in unique:
             raise Refused(HTTPStatus.BAD_REQUEST, "a NUL in a function's name or a unique")
-        return self._receive([(packet, [request.name, unique, request.body])])
+        return self._process_messages([(packet, [request.name, unique, request.body])])
 
-    def _background(self, request: Request) -> bool:
+    def _is_background(self, request: Request) -> bool:
         return request.headers.get("x-gearman-background", "").lower() == "true"
 
     def flush(self) -> None:
         """Turn the packets that the peer is owed into the answer of its request."""
         for number, arguments in self._packets.feed(b"".join(self.peer.take())):
             if self._request is not None:
-                self._hear(self._request, Packet(number), arguments)
+                self._handle_packet(self._request, Packet(number), arguments)
         if self._paused and not self._in_turn and self.stalled_since is None:
-            self.resume()
+            self.resume_peer()
         else:
             self._go_on()
 
-    def _hear(self, request: Request, packet: Packet, arguments: list[bytes]) -> None:
+    def _handle_packet(self, request: Request, packet: Packet, arguments: list[bytes]) -> None:
         match packet:
             case Packet.JOB_CREATED:
                 self._handle = arguments[0].decode("latin-1")
-                if self._background(request):
-                    self._answer(HTTPStatus.OK, command=packet)
+                if self._is_background(request):
+                    self._send_answer(HTTPStatus.OK, command=packet)
             case Packet.WORK_DATA:
                 self._result.append(arguments[1])
                 self._held += len(arguments[1])
@@ -112,18 +113,22 @@ class WebConnection(Connection):
                     why = f"the result of job {self._handle} is over {limit >> 20} MiB"
                     log.warning("%s: %s: closed", self, why)
                     request.headers["connection"] = "close"  # the rest of it would still come
-                    self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, f"{why}\n".encode("latin-1"))
+                    self._send_answer(
+                        HTTPStatus.INTERNAL_SERVER_ERROR, f"{why}\n".encode("latin-1")
+                    )
             case Packet.WORK_COMPLETE:
-                self._answer(HTTPStatus.OK, b"".join((*self._result, arguments[1])), packet)
+                self._send_answer(HTTPStatus.OK, b"".join((*self._result, arguments[1])), packet)
             case Packet.WORK_FAIL:
-                self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, b"".join(self._result), packet)
+                self._send_answer(HTTPStatus.INTERNAL_SERVER_ERROR, b"".join(self._result), packet)
             case Packet.WORK_EXCEPTION:
-                self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, arguments[1], packet)
+                self._send_answer(HTTPStatus.INTERNAL_SERVER_ERROR, arguments[1], packet)
             case Packet.ERROR:
                 code, text = arguments
-                self._answer(STATUSES.get(code, HTTPStatus.BAD_REQUEST), text + b"\n")
+                self._send_answer(STATUSES.get(code, HTTPStatus.BAD_REQUEST), text + b"\n")
 
-    def _answer(self, status: HTTPStatus, body: bytes = b"", command: Packet | None = None) -> None:
+    def _send_answer(
+        self, status: HTTPStatus, body: bytes = b"", command: Packet | None = None
+    ) -> None:
         request, self._request = self._request, None
         data = answer(
             request,
@@ -140,19 +145,19 @@ class WebConnection(Connection):
         if request is None or not request.keeps_alive:
             self.transport.close()
 
-    def _refuse(self, refused: Refused) -> None:
+    def _refuse_request(self, refused: Refused) -> None:
         log.info("%s sent an HTTP request that is refused: %s", self, refused)
         body = f"{refused}\n".encode("latin-1", "replace")
         extra = {"Content-Type": "text/plain", "Server": SERVER, **refused.headers}
         self.transport.write(answer(None, refused.status, body, **extra))
         self.transport.close()
 
-    def holds(self) -> int:
-        return super().holds() + self._reader.held + self._held
+    def held_bytes(self) -> int:
+        return super().held_bytes() + self._reader.held + self._held
 
-    def _partial(self) -> bool:
+    def _has_partial_message(self) -> bool:
         return self._reader.partial and self._request is None
 
-    def resume(self) -> None:
-        super().resume()
+    def resume_peer(self) -> None:
+        super().resume_peer()
         self._go_on()

@@ -2,8 +2,8 @@
 
 SIGTERM and SIGINT stop at once, or when no job runs (``drain_timeout``); a second one stops at
 once. What peers are owed is written, queued jobs are forgotten unless they are stored. With a
-durable queue nobody can connect until the jobs of before are queued again.
-SIGUSR1 stops accepting and ends when no job is left. SIGHUP opens the log file anew and
+durable queue no peer can connect until the jobs of the previous run are queued again.
+SIGUSR1 stops accepting and ends when no job is left. SIGHUP reopens the log file and
 reads the certificate again. An operator's `shutdown` and `shutdown graceful` are as SIGTERM
 and SIGUSR1.
 """
@@ -29,28 +29,29 @@ from gearman_py.event_loop import new_event_loop
 from gearman_py.net.tls import TLSError
 from gearman_py.sdnotify import notify, watchdog_interval
 from gearman_py.server import memory
-from gearman_py.server.http_connection import WebConnection
-from gearman_py.server.listener import Connection, Listener
-from gearman_py.server.listening import ADMIN, HTTP, METRICS, Door, StartError
+from gearman_py.server.connection import Connection
+from gearman_py.server.http_connection import HTTPConnection
+from gearman_py.server.listener import Listener
+from gearman_py.server.listening import ADMIN, HTTP, METRICS, ListeningSocket, StartError
 from gearman_py.server.metrics_http import MetricsConnection
 from gearman_py.server.settings import Settings
-from gearman_py.server.store_writer import Keeper, replay
+from gearman_py.server.store_writer import StoreWriter, replay_store
 from gearman_py.server.stores import open_store
-from gearman_py.server.tls_acceptor import Gate
+from gearman_py.server.tls_acceptor import TLSAcceptor
 from gearman_py.store.base import Store, StoreError, first_number
 
 log = logging.getLogger("gearmand")
 
 # Freeing a block of this size once teaches glibc's malloc to keep as much for workloads to
-# come; else it returns each to the system and has the next one's pages made anew: twice the
+# come; else it returns each to the system and has the next one's pages zeroed again: twice the
 # CPU for workloads of a MiB (measured).
-KEPT = 4 * 2**20
+MALLOC_KEEPS = 4 * 2**20
 # How often connections are looked over for peers that have stopped reading (seconds).
-SWEEP = 5.0
+SWEEP_INTERVAL = 5.0
 # How often it is looked whether the certificate was renewed (seconds).
-LOOK = 5.0
+CERTIFICATE_INTERVAL = 5.0
 # How often jobs are counted by who waits for their end (seconds).
-POLL = 0.1
+DRAIN_INTERVAL = 0.1
 
 
 def allow_descriptors(number: int) -> None:
@@ -64,7 +65,7 @@ def allow_descriptors(number: int) -> None:
         ) from error
 
 
-def become(user: str, doors: Sequence[Door]) -> None:
+def become_user(user: str, doors: Sequence[ListeningSocket]) -> None:
     """Give up root for a user's rights, and the socket files to it; raises StartError."""
     try:
         entry = pwd.getpwnam(user)
@@ -76,13 +77,15 @@ def become(user: str, doors: Sequence[Door]) -> None:
             os.setuid(entry.pw_uid)
     except KeyError:
         raise StartError(
-            f"there is no user {user!r}; make one: useradd --system -s /usr/sbin/nologin {user}"
+            f"user {user!r} does not exist; create it: useradd --system -s /usr/sbin/nologin {user}"
         ) from None
     except PermissionError as error:
         raise StartError(f"only root can switch to user {user!r}") from error
 
 
-def serve(settings: Settings, doors: Sequence[Door], tls: ssl.SSLContext | None = None) -> int:
+def serve(
+    settings: Settings, doors: Sequence[ListeningSocket], tls: ssl.SSLContext | None = None
+) -> int:
     """Serve at these doors until a signal or an operator ends it; return the exit status.
 
     TCP doors are served by ``tls`` where it is given. Raises StartError when the durable queue
@@ -90,7 +93,7 @@ def serve(settings: Settings, doors: Sequence[Door], tls: ssl.SSLContext | None 
     """
     # A broker makes no reference cycles; the collector would only stall it, the longer the
     # deeper the queues are.
-    bytes(KEPT)
+    bytes(MALLOC_KEEPS)
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -106,16 +109,16 @@ def serve(settings: Settings, doors: Sequence[Door], tls: ssl.SSLContext | None 
         )
         if store is not None:
             notify("STATUS=reading the queue")
-            replay(store, queues)
+            replay_store(store, queues)
     except StoreError as error:
         raise StartError(str(error)) from error
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(_serve(settings, doors, tls, queues, store))
+        return runner.run(_run_server(settings, doors, tls, queues, store))
 
 
-async def _serve(
+async def _run_server(
     settings: Settings,
-    doors: Sequence[Door],
+    doors: Sequence[ListeningSocket],
     tls: ssl.SSLContext | None,
     queues: Queues,
     store: Store | None,
@@ -142,27 +145,31 @@ async def _serve(
         unread_timeout=settings.unread_timeout,
     )
     if store is not None:
-        listener.keeper = Keeper(store, broker, listener.flush, listener.hang_up, stop.set)
+        listener.store_writer = StoreWriter(
+            store, broker, listener.flush, listener.hang_up, stop.set
+        )
     for door in doors:
         door.listen(settings)
-    servers = {door: await _open(loop, listener, door, settings.backlog, tls) for door in doors}
+    servers = {
+        door: await _open_server(loop, listener, door, settings.backlog, tls) for door in doors
+    }
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _tell, told, stop)
+        loop.add_signal_handler(number, _request_stop, told, stop)
     loop.add_signal_handler(signal.SIGUSR1, draining.set)
-    loop.add_signal_handler(signal.SIGHUP, _renew, settings, tls)
+    loop.add_signal_handler(signal.SIGHUP, _handle_hangup, settings, tls)
     where = ", ".join(map(str, doors))
     log.info("gearmand %s listens on %s", __version__, where)
     notify("READY=1", f"STATUS=listening on {where}")
     chores = [
-        asyncio.create_task(_watchdog()),
-        asyncio.create_task(_sweep(listener)),
-        asyncio.create_task(memory.watch(listener, settings.max_memory)),
-        asyncio.create_task(_renewals(settings, tls)),
-        asyncio.create_task(_drain(draining, servers, broker, stop)),
-        asyncio.create_task(_finish(told, settings.drain_timeout, broker, stop)),
+        asyncio.create_task(_ping_watchdog()),
+        asyncio.create_task(_sweep_connections(listener)),
+        asyncio.create_task(memory.watch_memory(listener, settings.max_memory)),
+        asyncio.create_task(_watch_certificate(settings, tls)),
+        asyncio.create_task(_drain_queues(draining, servers, broker, stop)),
+        asyncio.create_task(_finish_running_jobs(told, settings.drain_timeout, broker, stop)),
     ]
     for chore in chores:
-        chore.add_done_callback(partial(_ended, stop))
+        chore.add_done_callback(partial(_chore_ended, stop))
     await stop.wait()
     failed = any(chore.done() and chore.exception() for chore in chores)
     notify("STOPPING=1")
@@ -172,33 +179,35 @@ async def _serve(
     for door, server in servers.items():
         server.close()
         door.close()
-    if listener.keeper is not None:
+    if listener.store_writer is not None:
         listener.stop_reading()
-        await listener.keeper.finish()
+        await listener.store_writer.finish()
     while broker.dirty:
         listener.flush()
     for connection in listener.connections.values():
         connection.transport.close()
-    return 1 if failed or (listener.keeper is not None and listener.keeper.broken) else 0
+    return (
+        1 if failed or (listener.store_writer is not None and listener.store_writer.broken) else 0
+    )
 
 
-def _ended(stop: asyncio.Event, chore: asyncio.Task[None]) -> None:
+def _chore_ended(stop: asyncio.Event, chore: asyncio.Task[None]) -> None:
     """A server that goes on without one of its chores would seem to be well."""
     if not chore.cancelled() and (error := chore.exception()):
-        log.critical("a part of the server failed: stopping", exc_info=error)
+        log.critical("stopping: a background task of the server failed", exc_info=error)
         stop.set()
 
 
-async def _open(
+async def _open_server(
     loop: asyncio.AbstractEventLoop,
     listener: Listener,
-    door: Door,
+    door: ListeningSocket,
     backlog: int,
     tls: ssl.SSLContext | None,
-) -> asyncio.Server | Gate:
+) -> asyncio.Server | TLSAcceptor:
     connect: Callable[[], asyncio.Protocol] = partial(Connection, listener)
     if door.kind == HTTP:
-        connect = partial(WebConnection, listener)
+        connect = partial(HTTPConnection, listener)
     elif door.kind == METRICS:
         connect = partial(MetricsConnection, listener, set())
     elif door.kind == ADMIN:
@@ -208,48 +217,48 @@ async def _open(
             return await loop.create_unix_server(connect, sock=door.socket, backlog=backlog)
         if tls is None:
             return await loop.create_server(connect, sock=door.socket, backlog=backlog)
-        return Gate(loop, connect, door.socket, tls, listener)
+        return TLSAcceptor(loop, connect, door.socket, tls, listener)
     except OSError as error:
         raise StartError(f"cannot listen on {door}: {error.strerror}") from error
 
 
-def _renew(settings: Settings, tls: ssl.SSLContext | None) -> None:
+def _handle_hangup(settings: Settings, tls: ssl.SSLContext | None) -> None:
     """SIGHUP. The log's handler sees by itself that its file was moved."""
-    log.info("SIGHUP: the log file is opened anew")
-    _load(settings, tls)
+    log.info("SIGHUP: reopening the log file")
+    _reload_certificate(settings, tls)
 
 
-def _load(settings: Settings, tls: ssl.SSLContext | None) -> bool:
+def _reload_certificate(settings: Settings, tls: ssl.SSLContext | None) -> bool:
     """Read certificate and key again; whether they can be used."""
     if settings.tls is None or tls is None:
         return True
     try:
         settings.tls.load(tls)
     except TLSError as error:
-        log.error("the certificate in use stays: %s", error)
+        log.error("keeping the certificate in use: %s", error)
         return False
-    log.info("newcomers see the certificate in %s", settings.ssl_certificate)
+    log.info("new connections use the certificate in %s", settings.ssl_certificate)
     return True
 
 
-async def _watchdog() -> None:
+async def _ping_watchdog() -> None:
     interval = watchdog_interval()
     while interval is not None:
         notify("WATCHDOG=1")
         await asyncio.sleep(interval)
 
 
-async def _renewals(settings: Settings, tls: ssl.SSLContext | None) -> None:
+async def _watch_certificate(settings: Settings, tls: ssl.SSLContext | None) -> None:
     """Certificates are renewed while we run."""
     files = (settings.ssl_certificate, settings.ssl_key) if tls else ()
-    known = _written(files)
+    known = _modification_times(files)
     while files:
-        await asyncio.sleep(LOOK)
-        if (now := _written(files)) != known and _load(settings, tls):
+        await asyncio.sleep(CERTIFICATE_INTERVAL)
+        if (now := _modification_times(files)) != known and _reload_certificate(settings, tls):
             known = now
 
 
-def _written(files: Sequence[str]) -> list[tuple[int, int]]:
+def _modification_times(files: Sequence[str]) -> list[tuple[int, int]]:
     found = []
     for path in files:
         with contextlib.suppress(OSError):  # it is about to be replaced
@@ -258,31 +267,33 @@ def _written(files: Sequence[str]) -> list[tuple[int, int]]:
     return found
 
 
-async def _sweep(listener: Listener) -> None:
+async def _sweep_connections(listener: Listener) -> None:
     while True:
-        await asyncio.sleep(SWEEP)
-        await listener.sweep()
+        await asyncio.sleep(SWEEP_INTERVAL)
+        await listener.close_lost_peers()
 
 
-def _tell(told: asyncio.Event, stop: asyncio.Event) -> None:
+def _request_stop(told: asyncio.Event, stop: asyncio.Event) -> None:
     """SIGTERM or SIGINT; the second means it."""
     (stop if told.is_set() else told).set()
 
 
-async def _finish(told: asyncio.Event, seconds: float, broker: Broker, stop: asyncio.Event) -> None:
+async def _finish_running_jobs(
+    told: asyncio.Event, seconds: float, broker: Broker, stop: asyncio.Event
+) -> None:
     await told.wait()
     broker.queues.close()
     if seconds and (running := broker.queues.running):
         log.info("stopping: %d running jobs may end within %g s", running, seconds)
         deadline = time.monotonic() + seconds
         while broker.queues.running and time.monotonic() < deadline:  # noqa: ASYNC110 - no events
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(DRAIN_INTERVAL)
     stop.set()
 
 
-async def _drain(
+async def _drain_queues(
     draining: asyncio.Event,
-    servers: dict[Door, asyncio.Server | Gate],
+    servers: dict[ListeningSocket, asyncio.Server | TLSAcceptor],
     broker: Broker,
     stop: asyncio.Event,
 ) -> None:
@@ -293,5 +304,5 @@ async def _drain(
         if door.kind not in (ADMIN, METRICS):  # they may want to see how far it is
             server.close()
     while broker.queues.jobs:  # noqa: ASYNC110 - the broker knows no events to wait on
-        await asyncio.sleep(POLL)
+        await asyncio.sleep(DRAIN_INTERVAL)
     stop.set()

@@ -18,7 +18,7 @@ from gearman_py.server.settings import Settings
 
 log = logging.getLogger("gearmand")
 
-BIND_AGAIN = 0.2  # seconds until a socket that is taken is tried again
+BIND_INTERVAL = 0.2  # seconds until a socket that is taken is tried again
 # systemd passes sockets from this descriptor on (man sd_listen_fds).
 FIRST_PASSED = 3
 # What a socket is for, by its unit's FileDescriptorName=; any other name is for jobs.
@@ -31,7 +31,7 @@ _FREEBIND: dict[int, tuple[int, int]] = {  # ip(7); <linux/in6.h>
 METRICS_PORT = 9418  # as bakins/gearman-exporter
 
 
-Listening = TypeVar("Listening", "Door", socket.socket, None)
+Listening = TypeVar("Listening", "ListeningSocket", socket.socket, None)
 
 
 class StartError(Exception):
@@ -39,10 +39,10 @@ class StartError(Exception):
 
 
 class TakenError(StartError):
-    """Somebody else listens there; it may be for a moment only."""
+    """Another process listens there, perhaps only for a moment."""
 
 
-class Door:
+class ListeningSocket:
     """A socket to listen on: for jobs, for operators, who may do what others may not, for jobs
     over HTTP, or for metrics.
 
@@ -91,12 +91,12 @@ class Door:
             os.chown(self._made, user, group)
 
 
-def open_doors(settings: Settings) -> list[Door]:
+def open_sockets(settings: Settings) -> list[ListeningSocket]:
     """Every socket that is asked for, or those that systemd passed; raises StartError.
 
     Sockets that systemd holds outlive this process: clients that come in between wait.
     """
-    doors = list(_passed(settings))
+    doors = list(_passed_sockets(settings))
     passed = {door.kind for door in doors}
     with contextlib.ExitStack() as opened:
         for door in _asked_for(settings, passed):
@@ -106,7 +106,7 @@ def open_doors(settings: Settings) -> list[Door]:
     return doors
 
 
-def _asked_for(settings: Settings, passed: set[str]) -> Iterator[Door]:
+def _asked_for(settings: Settings, passed: set[str]) -> Iterator[ListeningSocket]:
     if JOBS not in passed:
         yield from _listen_on(settings, settings.port, JOBS)
     if HTTP not in passed and settings.protocol:
@@ -116,38 +116,38 @@ def _asked_for(settings: Settings, passed: set[str]) -> Iterator[Door]:
             yield from _listen_at(settings, server.host, server.port, METRICS)
     if ADMIN not in passed:
         for name in settings.admin_listen:
-            yield _once_free(settings, partial(_unix, name, settings.backlog, 0o660, ADMIN))
+            yield _once_free(settings, partial(_bind_unix, name, settings.backlog, 0o660, ADMIN))
 
 
-def _passed(settings: Settings) -> Iterator[Door]:
+def _passed_sockets(settings: Settings) -> Iterator[ListeningSocket]:
     if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
         return
     names = os.environ.pop("LISTEN_FDNAMES", "").split(":")
     for number in range(int(os.environ.pop("LISTEN_FDS", "0"))):
         passed = socket.socket(fileno=FIRST_PASSED + number)
-        if passed.type != socket.SOCK_STREAM or not _accepts(passed):
+        if passed.type != socket.SOCK_STREAM or not _is_listening(passed):
             raise StartError(f"systemd passed descriptor {passed.fileno()}, not a listening stream")
         if passed.family != socket.AF_UNIX:
-            _tune(passed, settings)
+            _tune_socket(passed, settings)
         name = names[number] if number < len(names) else JOBS
-        yield Door(passed, name if name in _PURPOSES else JOBS)
+        yield ListeningSocket(passed, name if name in _PURPOSES else JOBS)
 
 
-def _accepts(passed: socket.socket) -> bool:
+def _is_listening(passed: socket.socket) -> bool:
     return bool(passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
-def _listen_on(settings: Settings, port: int, kind: str) -> Iterator[Door]:
+def _listen_on(settings: Settings, port: int, kind: str) -> Iterator[ListeningSocket]:
     every = ("::", "0.0.0.0") if socket.has_ipv6 else ("0.0.0.0",)  # noqa: S104 - the reference's default: all addresses
     for name in dict.fromkeys(settings.listen or every):
         if kind == JOBS or not name.startswith(UNIX):
             yield from _listen_at(settings, name, port, kind)
 
 
-def _listen_at(settings: Settings, name: str, port: int, kind: str) -> Iterator[Door]:
+def _listen_at(settings: Settings, name: str, port: int, kind: str) -> Iterator[ListeningSocket]:
     """Every address of a name, or the Unix socket that it is."""
     if name.startswith(UNIX):
-        yield _once_free(settings, partial(_unix, name, settings.backlog, 0o666, kind))
+        yield _once_free(settings, partial(_bind_unix, name, settings.backlog, 0o666, kind))
         return
     try:
         found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -155,7 +155,9 @@ def _listen_at(settings: Settings, name: str, port: int, kind: str) -> Iterator[
         flag = "--metrics-listen" if kind == METRICS else "--listen"
         raise StartError(f"cannot resolve {flag} {name}: {error.strerror}") from error
     for family, address in dict.fromkeys((family, address) for family, *_, address in found):
-        yield Door(_once_free(settings, partial(_tcp, family, address, settings, kind)), kind)
+        yield ListeningSocket(
+            _once_free(settings, partial(_bind_tcp, family, address, settings, kind)), kind
+        )
 
 
 def _once_free(settings: Settings, listen: Callable[[], Listening]) -> Listening:
@@ -171,20 +173,22 @@ def _once_free(settings: Settings, listen: Callable[[], Listening]) -> Listening
             if not told:
                 log.warning("gearmand: %s; trying for %g s", error, settings.bind_timeout)
             told = True
-            time.sleep(BIND_AGAIN)
+            time.sleep(BIND_INTERVAL)
 
 
-def _tcp(family: int, address: tuple[object, ...], settings: Settings, kind: str) -> socket.socket:
+def _bind_tcp(
+    family: int, address: tuple[object, ...], settings: Settings, kind: str
+) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _tune(listening, settings)
+        _tune_socket(listening, settings)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if kind == METRICS:
             # At boot the address may come later, and jobs are not to wait for that.
             listening.setsockopt(*_FREEBIND[family], 1)
-        listening.bind(address)  # and nobody can connect until the server listens
+        listening.bind(address)  # no peer can connect until the server listens
     except OSError as error:
         listening.close()
         where = f"{address[0]} port {address[1]}"
@@ -196,14 +200,14 @@ def _tcp(family: int, address: tuple[object, ...], settings: Settings, kind: str
     return listening
 
 
-def _tune(listening: socket.socket, settings: Settings) -> None:
+def _tune_socket(listening: socket.socket, settings: Settings) -> None:
     """Set what the connections that it accepts inherit."""
     times = settings.keepalive_idle, settings.keepalive_interval, settings.keepalive_count
     keepalive.watch(listening, *times)
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def _unix(name: str, backlog: int, mode: int, kind: str) -> Door:
+def _bind_unix(name: str, backlog: int, mode: int, kind: str) -> ListeningSocket:
     path = Path(name.removeprefix(UNIX))
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -217,14 +221,14 @@ def _unix(name: str, backlog: int, mode: int, kind: str) -> Door:
     except StartError:
         listening.close()
         raise
-    return Door(listening, kind, made=path)
+    return ListeningSocket(listening, kind, made=path)
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove the socket of a server that is no more; raises StartError if it lives."""
+    """Remove the socket of a server that has ended; raises StartError if it still runs."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise StartError(f"cannot listen on {UNIX}{path}: there is a file that is no socket")
+            raise StartError(f"cannot listen on {UNIX}{path}: the file exists and is not a socket")
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as there:
@@ -233,4 +237,4 @@ def _remove_stale(path: Path) -> None:
         except ConnectionRefusedError:
             path.unlink()
         else:
-            raise TakenError(f"cannot listen on {UNIX}{path}: another server does")
+            raise TakenError(f"cannot listen on {UNIX}{path}: another server listens there")

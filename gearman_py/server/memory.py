@@ -19,25 +19,27 @@ from gearman_py.server.listener import Listener
 
 log = logging.getLogger("gearmand")
 
-LOOK = 0.1  # seconds between two looks
-SOON = 0.01  # the same when half of the limit is used: a flood brings some 200 MB a second
-SHARE = 0.9  # of what the process is allowed, when nobody says more
-ROOM = 0.95  # of the limit: when less is used jobs are taken again
-OVER = 1.05  # times the limit: when more is used connections are closed
-TRIM = 1.0  # seconds between two times that what is free is given back, at least ...
-COST = 0.005  # ... and so much of the time may be spent with it
+LOOK_INTERVAL = 0.1  # seconds between two looks
+SHORT_LOOK_INTERVAL = (
+    0.01  # the same when half of the limit is used: a flood brings some 200 MB a second
+)
+DEFAULT_SHARE = 0.9  # of what the process is allowed, without --max-memory
+LOW_SHARE = 0.95  # of the limit: when less is used jobs are taken again
+HIGH_SHARE = 1.05  # times the limit: when more is used connections are closed
+TRIM_INTERVAL = 1.0  # seconds between two times that what is free is given back, at least ...
+TRIM_TIME_SHARE = 0.005  # ... and so much of the time may be spent with it
 SLACK = 4 * 2**20  # bytes that may be free and not given back
-WORTH = 2**20  # a connection that holds less is not closed: it would not help
+WORTH_CLOSING = 2**20  # a connection that holds less is not closed: it would not help
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def used() -> int:
+def resident_bytes() -> int:
     """The bytes that are resident."""
     with open("/proc/self/statm", "rb") as file:
         return int(file.read().split()[1]) * PAGE
 
 
-def allowed() -> int:
+def allowed_bytes() -> int:
     """The bytes that systemd or a container lets this process have, or else all of the machine's.
 
     It is what cgroup v2 says (Documentation/admin-guide/cgroup-v2.rst, memory.max).
@@ -83,7 +85,7 @@ class Heap:
             0  # bytes of malloc's that were free at the same time since the last trim
         )
 
-    def tidy(self) -> float:
+    def give_back(self) -> float:
         """Give free memory back if it is worth it; return how many seconds to wait until the next
         call.
 
@@ -99,7 +101,7 @@ class Heap:
             if free > self._least_free + SLACK:
                 self._trim(0)
                 self._least_free = free
-        return max(TRIM, (time.perf_counter() - begun) / COST)
+        return max(TRIM_INTERVAL, (time.perf_counter() - begun) / TRIM_TIME_SHARE)
 
 
 def clear_free_lists() -> None:
@@ -111,44 +113,44 @@ def clear_free_lists() -> None:
     gc.collect()
 
 
-async def watch(listener: Listener, limit: int) -> None:
+async def watch_memory(listener: Listener, limit: int) -> None:
     """Keep the queues closed to new jobs while more than ``limit`` bytes are used; 0: see above.
 
     Once they are closed and more than that is used all the same, connections are closed too.
     """
-    limit = limit or int(allowed() * SHARE)
+    limit = limit or int(allowed_bytes() * DEFAULT_SHARE)
     queues = listener.broker.queues
     heap = Heap()
-    tidied, pause = time.monotonic(), heap.tidy()
+    tidied, pause = time.monotonic(), heap.give_back()
     bytes_ = 0
     while True:
-        await asyncio.sleep(SOON if bytes_ > limit / 2 else LOOK)
+        await asyncio.sleep(SHORT_LOOK_INTERVAL if bytes_ > limit / 2 else LOOK_INTERVAL)
         if time.monotonic() - tidied > pause:
             queues.uniques.shrink()
-            pause = heap.tidy()
+            pause = heap.give_back()
             tidied = time.monotonic()
-        bytes_ = used()
+        bytes_ = resident_bytes()
         listener.share_memory(bytes_, limit)
         if not queues.full and bytes_ > limit:
             log.warning(
-                "%d MiB are used, and --max-memory is %d: new jobs are refused (%d are held)",
+                "%d MiB are used, and --max-memory is %d: refusing new jobs (%d are held)",
                 *(bytes_ >> 20, limit >> 20, len(queues.jobs)),
             )
             queues.full = True
-        elif queues.full and bytes_ < limit * ROOM:
-            log.warning("%d MiB are used: new jobs are taken again", bytes_ >> 20)
+        elif queues.full and bytes_ < limit * LOW_SHARE:
+            log.warning("%d MiB are used: accepting new jobs again", bytes_ >> 20)
             queues.full = False
-        elif queues.full and bytes_ > limit * OVER:
-            _relieve(listener, bytes_ - limit)
+        elif queues.full and bytes_ > limit * HIGH_SHARE:
+            _close_largest(listener, bytes_ - limit)
 
 
-def _relieve(listener: Listener, excess: int) -> None:
+def _close_largest(listener: Listener, excess: int) -> None:
     """Close the connections that hold the most, until ``excess`` bytes become free."""
-    held = ((one.holds(), one) for one in listener.connections.values())
-    worth = [each for each in held if each[0] >= WORTH]
+    held = ((one.held_bytes(), one) for one in listener.connections.values())
+    worth = [each for each in held if each[0] >= WORTH_CLOSING]
     for size, one in sorted(worth, key=itemgetter(0), reverse=True):
         if excess <= 0:
             return
-        log.warning("no memory is left: %s, which holds %d MiB, is closed", one, size >> 20)
+        log.warning("out of memory: closing %s, which holds %d MiB", one, size >> 20)
         one.transport.abort()
         excess -= size

@@ -22,7 +22,7 @@ TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 # Each function is some eight lines. Those beyond are added up as function="other", so that a
-# client that makes names up does not fill the database of whoever scrapes.
+# client that makes names up does not fill the database of the scraper.
 MOST_FUNCTIONS = 10_000
 SLICE = 500  # functions that are read at a time: jobs go on in between
 OTHER = "other"
@@ -148,7 +148,7 @@ METRICS = (
         "gauge",
         "Resident memory.",
         (),
-        _single(lambda _: memory.used()),
+        _single(lambda _: memory.resident_bytes()),
     ),
     Metric(
         "process_cpu_seconds_total",
@@ -184,7 +184,9 @@ METRICS = (
 def problem(listener: Listener) -> str:
     """Why the job server takes no new jobs; empty when it does."""
     queues = listener.broker.queues
-    if listener.keeper is not None and (listener.keeper.broken or listener.keeper.refusing):
+    if listener.store_writer is not None and (
+        listener.store_writer.broken or listener.store_writer.refusing
+    ):
         return "background jobs cannot be stored"
     if queues.closed:
         return "the job server is stopping"

@@ -17,7 +17,7 @@ PLAIN = "text/plain; charset=utf-8"
 
 
 class MetricsConnection(asyncio.Protocol):
-    """A connection of somebody who wants to know; ``connections`` are all of them."""
+    """A connection over which metrics are asked for; ``connections`` are all of them."""
 
     def __init__(self, listener: Listener, connections: "set[MetricsConnection]") -> None:
         self._listener = listener

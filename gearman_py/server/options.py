@@ -22,9 +22,9 @@ class UsageError(Exception):
 
 
 REFUSED = {
-    "--mysql-": "there is no MySQL queue",
+    "--mysql-": "a MySQL queue is not supported",
     "--redis-password": "every user of this machine could read it; --redis-passfile FILE",
-    "--libmemcached-": "there is no memcached queue",
+    "--libmemcached-": "a memcached queue is not supported",
 }
 """Options of the C gearmand that cannot be had, by how they begin, and what to say to it."""
 
@@ -44,7 +44,7 @@ def parser(version: str) -> argparse.ArgumentParser:
         prog="gearmand",
         description="The Gearman job server.",
         epilog="SIGTERM stops it at once; SIGUSR1 lets queued and running jobs end first; "
-        "SIGHUP opens the log file anew.",
+        "SIGHUP reopens the log file.",
     )
     for one in fields(Settings):
         meta = one.metadata
@@ -64,11 +64,11 @@ def parse(arguments: Sequence[str] | None, version: str) -> Settings:
     """Settings from a command line, else the file of --config-file, else the environment.
 
     Raises :class:`UsageError` for what makes no sense. $GEARMAND_PORT counts unless a port
-    is given (the C server lets it win over `-p 4730`, which nobody can want).
+    is given (the C server lets it win over `-p 4730`, which is never wanted).
     """
-    given = _given(parser(version), arguments)
+    given = _given_options(parser(version), arguments)
     if path := given.pop("config_file", None):
-        given = _read(Path(path), version) | given
+        given = _read_file(Path(path), version) | given
     port = os.environ.get("GEARMAND_PORT")
     if port and "port" not in given:
         if not port.isdigit():
@@ -78,28 +78,30 @@ def parse(arguments: Sequence[str] | None, version: str) -> Settings:
         name: tuple(given.get(name, ())) for name in ("listen", "admin_listen", "metrics_listen")
     }
     settings = Settings(**given | lists)
-    _check(settings)
+    _check_settings(settings)
     return settings
 
 
-def _given(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> dict[str, Any]:
+def _given_options(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None
+) -> dict[str, Any]:
     found = vars(parser.parse_args(arguments))
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _read(path: Path, version: str) -> dict[str, Any]:
+def _read_file(path: Path, version: str) -> dict[str, Any]:
     """The options in a file: TOML (`port = 4730`), or words as on a command line, as in C's."""
     try:
         text = path.read_text()
         words = text.split() if text.lstrip().startswith("-") else as_words(tomllib.loads(text))
-        return _given(parser(version), words)
+        return _given_options(parser(version), words)
     except OSError as error:
         raise UsageError(f"--config-file: {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, UsageError) as error:
         raise UsageError(f"{path}: {error}") from error
 
 
-def _check(settings: Settings) -> None:
+def _check_settings(settings: Settings) -> None:
     """Raise UsageError for a value that its type allows and sense does not."""
     for flag, port in (("port", settings.port), ("http-port", settings.http_port)):
         if not 0 <= port <= 65535:
@@ -117,7 +119,9 @@ def _check(settings: Settings) -> None:
     if settings.protocol and settings.listen and all(n.startswith(UNIX) for n in settings.listen):
         raise UsageError("--protocol: HTTP is not spoken on Unix sockets: --listen to an address")
     if settings.admin_only and not settings.admin_listen:
-        raise UsageError("--admin-only: give --admin-listen unix:PATH, or nobody could use them")
+        raise UsageError(
+            "--admin-only also needs --admin-listen unix:PATH, else no operator could connect"
+        )
     for name in ("max_connections", "worker_wakeup", "unread_timeout", "bind_timeout"):
         if (limit := getattr(settings, name)) < 0:
             raise UsageError(f"--{name.replace('_', '-')}: {limit:g} is less than 0")
@@ -132,8 +136,8 @@ def _check(settings: Settings) -> None:
 def _check_queue(settings: Settings) -> None:
     if settings.queue_type.lower() not in QUEUES:
         *names, last = dict.fromkeys(QUEUES.values())
-        there = f"{', '.join(names)} and {last} are"
-        raise UsageError(f"--queue-type: {settings.queue_type!r} is not there: {there}")
+        expected = f"{', '.join(names)} or {last}"
+        raise UsageError(f"unknown queue type {settings.queue_type!r}; expected {expected}")
     if settings.queue == "sqlite" and not settings.queue_file:
         raise UsageError(f"--queue-type {settings.queue_type}: say where: --queue-file FILE")
     for queue, flag, given in (

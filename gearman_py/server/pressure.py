@@ -25,24 +25,31 @@ LEAST_READ = 256 * 1024  # bytes that it must read until the next look to be wai
 LONGEST_WAIT = 20.0  # ... and no longer than this (seconds): our workers wait 30 s for an answer
 
 
-class Connection(Protocol):
-    """What is needed to know of a connection."""
+class PeerConnection(Protocol):
+    """What the rest of the server needs to know of a peer's connection."""
 
     peer: Peer
+    transport: asyncio.Transport
 
-    def unread(self) -> int: ...
+    def flush(self) -> None: ...
 
-    def unacknowledged(self) -> bool: ...
+    def check_peer(self, now: float) -> None: ...
 
-    def resume(self) -> None: ...
+    def held_bytes(self) -> int: ...
+
+    def unread_bytes(self) -> int: ...
+
+    def has_unacknowledged(self) -> bool: ...
+
+    def resume_peer(self) -> None: ...
 
 
 @dataclass
 class _Wait:
-    reader: Connection
+    reader: PeerConnection
     unread: int  # at the last look
     since: float
-    workers: dict[Connection, None] = field(default_factory=dict)
+    workers: dict[PeerConnection, None] = field(default_factory=dict)
 
 
 class Pressure:
@@ -57,15 +64,15 @@ class Pressure:
         self.most_unread = MOST_UNREAD
         self.scarce = False
         self.behind: dict[Peer, _Wait] = {}
-        self._stalled: dict[Peer, Connection] = {}  # have something unread
+        self._stalled: dict[Peer, PeerConnection] = {}  # have something unread
         self._hopeless: set[Peer] = set()  # hardly read, and are waited for no more
         # Clients whose jobs are not given out, and these jobs.
-        self._withheld: dict[Peer, tuple[Connection, list[Job]]] = {}
+        self._withheld: dict[Peer, tuple[PeerConnection, list[Job]]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def note(self, reader: Connection) -> None:
+    def note_unread(self, reader: PeerConnection) -> None:
         """A reader was written to and has not read all: see whether it is behind now."""
-        peer, unread = reader.peer, reader.unread()
+        peer, unread = reader.peer, reader.unread_bytes()
         self._stalled[peer] = reader
         if self.scarce:
             self.withhold_jobs(reader)
@@ -75,9 +82,9 @@ class Pressure:
             self.withhold_jobs(reader)
         if peer not in self.behind and peer not in self._hopeless:
             self.behind[peer] = _Wait(reader, unread, self._loop.time())
-        self._timer = self._timer or self._loop.call_later(LOOK_INTERVAL, self._look)
+        self._timer = self._timer or self._loop.call_later(LOOK_INTERVAL, self._look_again)
 
-    def share(self, room: int, *, scarce: bool) -> None:
+    def share_memory(self, room: int, *, scarce: bool) -> None:
         """Bound what each has unread, given ``room``: the bytes that may still be used in all.
 
         ``scarce``: a client is given no more results once the kernel holds some for it.
@@ -87,12 +94,12 @@ class Pressure:
         self.most_unread = min(MOST_UNREAD, max(room, 0) // (8 * (1 + len(self._stalled))))
         if self.most_unread < MOST_UNREAD:
             for reader in self._stalled.values():
-                self.note(reader)
+                self.note_unread(reader)
         for peer, (reader, _) in list(self._withheld.items()):
-            if peer not in self._stalled and not (scarce and reader.unacknowledged()):
+            if peer not in self._stalled and not (scarce and reader.has_unacknowledged()):
                 self._release_jobs(peer)
 
-    def holds(self, worker: Connection, messages: Sequence[Message]) -> bool:
+    def must_wait(self, worker: PeerConnection, messages: Sequence[Message]) -> bool:
         """Whether this worker's messages must wait; if so it is resumed when they may come."""
         running = worker.peer.running
         for number, arguments in messages:
@@ -113,9 +120,9 @@ class Pressure:
     def _let_go(self, peer: Peer) -> None:
         if wait := self.behind.pop(peer, None):
             for worker in wait.workers:
-                worker.resume()
+                worker.resume_peer()
 
-    def withhold_jobs(self, reader: Connection) -> None:
+    def withhold_jobs(self, reader: PeerConnection) -> None:
         """Give out no jobs for the time being that only clients like this one wait for."""
         peer = reader.peer
         if peer in self._withheld:
@@ -125,7 +132,7 @@ class Pressure:
         self._withheld[peer] = reader, jobs
         for job in jobs:
             self._queues.withhold(job)
-        self._timer = self._timer or self._loop.call_later(LOOK_INTERVAL, self._look)
+        self._timer = self._timer or self._loop.call_later(LOOK_INTERVAL, self._look_again)
 
     def _release_jobs(self, peer: Peer) -> None:
         _, jobs = self._withheld.pop(peer, (None, ()))
@@ -138,11 +145,11 @@ class Pressure:
             client is behind or client in self._withheld for client in job.clients
         )
 
-    def _look(self) -> None:
+    def _look_again(self) -> None:
         self._timer = None
         now = self._loop.time()
         for peer, wait in list(self.behind.items()):
-            unread = wait.reader.unread()
+            unread = wait.reader.unread_bytes()
             if unread < self.most_unread:
                 self._let_go(peer)
             elif wait.unread - unread < LEAST_READ or now - wait.since > LONGEST_WAIT:
@@ -155,4 +162,4 @@ class Pressure:
                 jobs.remove(job)
                 self._queues.release(job, now)
         if self.behind or self._withheld:
-            self._timer = self._loop.call_later(LOOK_INTERVAL, self._look)
+            self._timer = self._loop.call_later(LOOK_INTERVAL, self._look_again)

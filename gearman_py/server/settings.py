@@ -126,7 +126,7 @@ class Settings:
     bind_timeout: float = option(
         20.0,
         "--bind-timeout",
-        "when the port, or the Unix socket, is taken at the start, try for so many seconds (20)",
+        "when the port, or the Unix socket, is taken at the start, keep trying for SECONDS (20)",
         type=float,
         metavar="SECONDS",
     )
@@ -140,7 +140,7 @@ class Settings:
     job_retries: int = option(
         -1,
         "-j --job-retries",
-        "attempts at a job whose workers die, -1 for ever (-1)",
+        "attempts at a job whose workers die, -1 for any number (-1)",
         type=int,
         metavar="N",
     )
@@ -182,12 +182,12 @@ class Settings:
         metavar="N",
     )
     file_descriptors: int = option(
-        0, "-f --file-descriptors", "allow so many open files", type=int, metavar="N"
+        0, "-f --file-descriptors", "maximum number of open files", type=int, metavar="N"
     )
     max_connections: int = option(
         0,
         "--max-connections",
-        "turn connections away when there are so many, 0 for no limit (0)",
+        "maximum number of connections; more are refused; 0 for no limit (0)",
         type=int,
         metavar="N",
     )
@@ -214,8 +214,8 @@ class Settings:
     unread_timeout: float = option(
         0.0,
         "--unread-timeout",
-        "close the connection of a peer that reads nothing of what was sent to it for so many "
-        "seconds, though it is alive; 0 for no limit (0)",
+        "close the connection of a peer that reads nothing of what was sent to it for this "
+        "number of seconds, though it is alive; 0 for no limit (0)",
         type=float,
         metavar="SECONDS",
     )
@@ -293,7 +293,7 @@ class Settings:
     drain_timeout: float = option(
         0.0,
         "--drain-timeout",
-        "on SIGTERM give out no more jobs and let running ones end, for so many seconds (0)",
+        "on SIGTERM give out no more jobs and wait up to SECONDS for running ones to end (0)",
         type=float,
         metavar="SECONDS",
     )

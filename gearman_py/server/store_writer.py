@@ -1,9 +1,9 @@
-"""The durable queue's other half: the broker's pending changes are made in the store, in a
-thread of its own, so that the event loop never waits for a disk.
+"""Group commit: a thread stores the changes that the broker has collected, so that the event
+loop never waits for a disk.
 
 While one group is being made durable the next one gathers: the slower the disk, the larger the
 groups. The thread takes the next by itself, as long as there is one that peers wait for: to have
-it from the event loop took as long as to store it (measured). What nobody waits for (records of
+it from the event loop took as long as to store it (measured). What no peer waits for (records of
 jobs that have ended) goes with the next group, or after a moment by itself.
 """
 
@@ -24,48 +24,54 @@ from gearman_py.store.base import Adopted, Changes, InDoubt, Store, StoreError, 
 
 log = logging.getLogger("gearmand")
 
-# Seconds until what nobody waits for is stored by itself: jobs that ended so lately run again
+# Seconds until what no peer waits for is stored by itself: jobs that ended in that time run again
 # after a crash.
-LAG = 0.01
+STORE_DELAY = 0.01
 # Seconds until the same is tried again when the store could not.
-RETRY = 0.5
+RETRY_INTERVAL = 0.5
 # How many records are read between signs of life to systemd, and the time asked for then
 # (microseconds): a queue may take longer to read than a start may take.
-SIGN_OF_LIFE = 100_000
-MORE = 60_000_000
-WARN_AGAIN = 10.0  # seconds
+RECORDS_PER_NOTIFICATION = 100_000
+MORE_TIME = 60_000_000
+WARN_INTERVAL = 10.0  # seconds
 # How soon the thread is given the interpreter when the event loop is busy (seconds).
-SWITCH = 0.0005
+SWITCH_INTERVAL = 0.0005
 # What is stored when there is nothing to store: that this server is alive.
 BEAT = Group([], Changes([], {}, []))
 
 
-def replay(store: Store, queues: Queues) -> None:
+def replay_store(store: Store, queues: Queues) -> None:
     """Queue what was left by the last run; raises StoreError."""
     begun, wall = time.monotonic(), time.time()
-    for number, (handle, record) in enumerate(_left(store)):
-        if not number % SIGN_OF_LIFE:
-            notify(f"STATUS=queued again: {number} jobs of before", f"EXTEND_TIMEOUT_USEC={MORE}")
+    for number, (handle, record) in enumerate(_stored_jobs(store)):
+        if not number % RECORDS_PER_NOTIFICATION:
+            notify(f"STATUS=re-queued {number} jobs", f"EXTEND_TIMEOUT_USEC={MORE_TIME}")
         queues.restore(record, wall, handle)
     queues.lease = store.lease
     if queues.jobs:
         seconds = time.monotonic() - begun
-        log.info("%d jobs of before are queued again (%.1f s)", len(queues.jobs), seconds)
+        log.info(
+            "re-queued %s from the previous run (%.1f s)", _format_count(len(queues.jobs)), seconds
+        )
 
 
-def _left(store: Store) -> Iterator[Adopted]:
+def _format_count(jobs: int) -> str:
+    return "1 job" if jobs == 1 else f"{jobs} jobs"
+
+
+def _stored_jobs(store: Store) -> Iterator[Adopted]:
     for record in store.replay():
         yield Adopted(b"", record)
     while adopted := store.adopt():
         yield from adopted
 
 
-class Keeper:
+class StoreWriter:
     """Has groups of changes stored, one after the other.
 
     ``flush`` is called when peers are owed the answers of a group, ``hang_up`` with a peer that
-    nobody can give an answer, ``fail`` when the store is ``broken``: it can be trusted no more, and
-    the server must stop. It is also broken by any error that is not expected here.
+    cannot be given an answer, ``fail`` when the store is ``broken``: it can no longer be trusted,
+    and the server must stop. It is also broken by any error that is not expected here.
     """
 
     def __init__(
@@ -92,61 +98,63 @@ class Keeper:
         self.broken = False
         self._failing = False
         self.refusing = False  # background jobs, as the log was told ...
-        self._refused = 0  # ... so many of them
+        self._refused = 0  # ... and how many of them
         self._reachable = False  # it refused jobs, and may take all but those
-        self._warned = -WARN_AGAIN
-        self._thread = threading.Thread(target=self._work, name="store", daemon=True)
+        self._warned = -WARN_INTERVAL
+        self._thread = threading.Thread(target=self._run_thread, name="store", daemon=True)
         self._thread.start()
-        sys.setswitchinterval(SWITCH)
+        sys.setswitchinterval(SWITCH_INTERVAL)
 
-    def look(self) -> None:
+    def store_next(self) -> None:
         """Have the next group stored, if there is one and the thread rests."""
         if self._busy:
             return
         if self._changes.awaited:
-            self._begin()
+            self._begin_group()
         elif self._timer is None and not self._changes.empty:
-            self._timer = self._loop.call_later(RETRY if self._failing else LAG, self._begin)
+            self._timer = self._loop.call_later(
+                RETRY_INTERVAL if self._failing else STORE_DELAY, self._begin_group
+            )
 
     async def finish(self) -> None:
         """Store what there is to store, if that is possible, and let go of the store."""
         while not self.broken and (self._busy or not (self._changes.empty or self._failing)):
             self._rests.clear()
-            self._begin()
+            self._begin_group()
             await self._rests.wait()
         self._groups.put(None)
         await asyncio.to_thread(self._thread.join)
         if not self.broken:
             self._store.close()
 
-    def _begin(self) -> None:
+    def _begin_group(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if not self._busy and not self.broken:
             self._busy = True
-            self._groups.put(self._take())
+            self._groups.put(self._take_changes())
 
-    def _take(self) -> Group:
+    def _take_changes(self) -> Group:
         now = self._loop.time()
-        deliveries = now - self._noted >= LAG or not self._changes.awaited
+        deliveries = now - self._noted >= STORE_DELAY or not self._changes.awaited
         if deliveries:
             self._noted = now
         return self._changes.take(deliveries=deliveries)
 
-    def _work(self) -> None:
+    def _run_thread(self) -> None:
         """The thread: it alone uses the store."""
         try:
             self._store_groups()
         except UnknownOutcome as error:
-            self._tell(self._break, error)
+            self._call_in_loop(self._stop_server, error)
         except Exception as error:
             log.exception("the store")
-            self._tell(self._break, error)
+            self._call_in_loop(self._stop_server, error)
 
     def _store_groups(self) -> None:
         following = None
-        while (group := following or self._next()) is not None:
+        while (group := following or self._next_group()) is not None:
             following = None
             try:
                 self._store.commit(group.changes)
@@ -155,14 +163,14 @@ class Keeper:
             except StoreError as error:
                 if group.jobs and not error.unreachable:
                     group = self._without_jobs(group)
-                self._tell(self._refuse, group, error)
+                self._call_in_loop(self._refuse_group, group, error)
             else:
                 if self._changes.awaited and group is not BEAT:
-                    following = self._take()
-                self._tell(self._acknowledge, group, following is None)
+                    following = self._take_changes()
+                self._call_in_loop(self._acknowledge_group, group, following is None)
             self._store.tidy()
             if adopted := self._store.adopt():
-                self._tell(self._adopt, adopted)
+                self._call_in_loop(self._adopt_jobs, adopted)
 
     def _without_jobs(self, group: Group) -> Group:
         """Store what makes room, where there may be none for jobs; what remains to be refused."""
@@ -177,65 +185,65 @@ class Keeper:
             return group
         return Group(group.jobs, Changes(changes.added, {}, []))
 
-    def _next(self) -> Group | None:
+    def _next_group(self) -> Group | None:
         try:
             return self._groups.get(timeout=self._store.beat)
         except Empty:
             return BEAT
 
-    def _tell(self, what: Callable[..., None], *arguments: object) -> None:
-        self._loop.call_soon_threadsafe(self._hear, what, *arguments)
+    def _call_in_loop(self, what: Callable[..., None], *arguments: object) -> None:
+        self._loop.call_soon_threadsafe(self._call_or_break, what, *arguments)
 
-    def _hear(self, what: Callable[..., None], *arguments: object) -> None:
+    def _call_or_break(self, what: Callable[..., None], *arguments: object) -> None:
         try:
             what(*arguments)
         except Exception as error:
             log.exception("what the store says")
-            self._break(error)
+            self._stop_server(error)
 
-    def _acknowledge(self, group: Group, rests: bool) -> None:
+    def _acknowledge_group(self, group: Group, rests: bool) -> None:
         self._failing = False
         if self.refusing and (group.jobs or not self._reachable):
-            log.warning("jobs are stored again; %d were refused meanwhile", self._refused)
+            log.warning("storing jobs again; %d were refused meanwhile", self._refused)
             self.refusing = self._reachable = False
             self._refused = 0
         if rests and group is not BEAT:
-            self._rest()
-            self.look()  # the store goes on while the answers to this one are written
+            self._set_idle()
+            self.store_next()  # the store goes on while the answers to this one are written
         now = self._loop.time()
         self._broker.queues.extend(self._store.lease, now)
         self._broker.stored(group, now)
         self._flush()
 
-    def _refuse(self, group: Group, error: StoreError) -> None:
+    def _refuse_group(self, group: Group, error: StoreError) -> None:
         if group is not BEAT:
-            self._rest()
+            self._set_idle()
         self._failing = self.refusing = True
         if group.jobs:
             self._reachable = not error.unreachable
         self._refused += len(group.jobs)
         now = self._loop.time()
-        if now - self._warned > WARN_AGAIN:
+        if now - self._warned > WARN_INTERVAL:
             self._warned = now
-            log.error("%s: background jobs are refused while that is so", error)
+            log.error("%s: refusing background jobs until that is over", error)
         if isinstance(error, InDoubt):
             for peer in self._broker.awaiting(group):
                 self._hang_up(peer)
         self._broker.refused(group, error.brief, now)
         self._flush()
 
-    def _rest(self) -> None:
+    def _set_idle(self) -> None:
         self._busy = False
         self._rests.set()
 
-    def _adopt(self, adopted: list[Adopted]) -> None:
+    def _adopt_jobs(self, adopted: list[Adopted]) -> None:
         now, wall = self._loop.time(), time.time()
         for handle, record in adopted:
             self._broker.queues.adopt(record, handle, now, wall)
         self._flush()
 
-    def _break(self, error: Exception) -> None:
-        """Nobody is answered: what is stored of the last group, only the next start will show."""
+    def _stop_server(self, error: Exception) -> None:
+        """Answer no peer: only the next start will show what is stored of the last group."""
         reason = str(error) if isinstance(error, StoreError) else f"the store failed: {error!r}"
         log.critical("%s: stopping; the next start reads what was kept", reason)
         self.broken = True

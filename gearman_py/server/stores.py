@@ -20,13 +20,13 @@ def open_store(settings: Settings) -> Store | None:
             return SharedStore(database, settings.handle_prefix, accept_loss=settings.accept_loss)
         case "redis":
             where = settings.redis_server, settings.redis_port
-            password = _secret(settings.redis_passfile)
+            password = _read_password(settings.redis_passfile)
             redis = Redis(*where, password, settings.redis_prefix)
             return SharedStore(redis, settings.handle_prefix, accept_loss=settings.accept_loss)
     return None
 
 
-def _secret(path: str) -> str:
+def _read_password(path: str) -> str:
     """What is in a file that others cannot read; nothing when there is none."""
     if not path:
         return ""

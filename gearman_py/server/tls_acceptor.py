@@ -1,6 +1,7 @@
-"""The door of a server with TLS: a handshake comes first, and who fails it is named in the log.
+"""Accepts TLS connections: a peer that fails the handshake is named in the log.
 
-asyncio's own servers say nothing of that. A peer that only hangs up is none: monitors do so.
+asyncio's own servers do not log that. A peer that only closes its connection is not logged:
+monitoring does so.
 """
 
 import asyncio
@@ -15,12 +16,12 @@ from gearman_py.server.listener import Listener
 
 log = logging.getLogger("gearmand")
 
-WARN_AGAIN = 10.0  # seconds until the same reason is told again, of whomever
-PAUSE = 0.1  # seconds, when nobody can be accepted
+WARN_INTERVAL = 10.0  # seconds until the same reason is logged again, for any peer
+ACCEPT_PAUSE = 0.1  # seconds, when no connection can be accepted
 
 
-class Gate:
-    """Accepts at a listening socket; who comes through the handshake has a ``connect()``.
+class TLSAcceptor:
+    """Accepts at a listening socket; a peer that completes the handshake gets a ``connect()``.
 
     Handshakes count as connections from their beginning.
     """
@@ -37,47 +38,49 @@ class Gate:
         self._listener = listener
         self._told: dict[str, float] = {}  # reason: when
         listening.setblocking(False)
-        self._accepting = loop.create_task(self._accept())
+        self._accepting = loop.create_task(self._accept_connections())
 
     def close(self) -> None:
-        """Accept nobody any more."""
+        """Accept no more connections."""
         self._accepting.cancel()
         self._listening.close()
 
-    async def _accept(self) -> None:
+    async def _accept_connections(self) -> None:
         while True:
             try:
-                newcomer, address = await self._loop.sock_accept(self._listening)
+                accepted, address = await self._loop.sock_accept(self._listening)
             except OSError as error:  # no descriptor or memory is left; or the peer was
-                self._tell("nobody can be accepted", os.strerror(error.errno or 0))
-                await asyncio.sleep(PAUSE)
+                self._warn_rarely("cannot accept connections", os.strerror(error.errno or 0))
+                await asyncio.sleep(ACCEPT_PAUSE)
                 continue
-            if not self._listener.room.has_room():
-                newcomer.close()
+            if not self._listener.admission.has_room():
+                accepted.close()
                 continue
-            handshake = self._loop.create_task(self._shake(newcomer, address[0]))
+            handshake = self._loop.create_task(self._do_handshake(accepted, address[0]))
             handshakes = self._listener.handshakes
             handshakes.add(handshake)
             handshake.add_done_callback(handshakes.discard)
 
-    async def _shake(self, newcomer: socket.socket, host: str) -> None:
+    async def _do_handshake(self, accepted: socket.socket, host: str) -> None:
         try:
             await self._loop.connect_accepted_socket(
                 self._connect,
-                newcomer,
+                accepted,
                 ssl=self._tls,
                 ssl_handshake_timeout=HANDSHAKE_LIMIT,
                 ssl_shutdown_timeout=HANDSHAKE_LIMIT,
             )
         except ConnectionAbortedError:
-            self._tell(f"{host} is not let in", f"no handshake within {HANDSHAKE_LIMIT:g} s")
+            self._warn_rarely(
+                f"TLS handshake with {host} failed", f"no handshake within {HANDSHAKE_LIMIT:g} s"
+            )
         except ssl.SSLError as error:
-            self._tell(f"{host} is not let in", why_refused(error))
+            self._warn_rarely(f"TLS handshake with {host} failed", why_refused(error))
         except OSError as error:
             log.debug("%s left before the end of the handshake: %s", host, error)
 
-    def _tell(self, what: str, why: str) -> None:
+    def _warn_rarely(self, what: str, why: str) -> None:
         now = self._loop.time()
-        if now - self._told.get(why, -WARN_AGAIN) >= WARN_AGAIN:
+        if now - self._told.get(why, -WARN_INTERVAL) >= WARN_INTERVAL:
             self._told[why] = now
             log.warning("%s: %s", what, why)

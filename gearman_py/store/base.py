@@ -22,7 +22,7 @@ def first_number(series: int) -> int:
     return series << SERIES_BITS | time.time_ns() // 1000
 
 
-def clock() -> float:
+def lease_clock() -> float:
     """Seconds, which leases are counted in: also those for which the machine was suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
@@ -44,8 +44,8 @@ class Record(NamedTuple):
     deliveries: int
 
 
-def sound(record: Record) -> bool:
-    """Whether a job can be made of it; whoever may write to a database may have written it."""
+def is_sound(record: Record) -> bool:
+    """Whether a job can be made of it: other programs may have written to the database."""
     return record.number >= 0 and record.priority in (0, 1, 2) and record.deliveries >= 0
 
 
@@ -96,8 +96,8 @@ class Store(Protocol):
     """Where records are kept. One thread at a time may use it.
 
     ``series``: the upper bits of this run's job numbers (see ``first_number``).
-    ``lease``: until when, by ``clock``, the jobs are this server's alone (inf: for ever); each
-    commit puts it off. ``beat``: a commit is due after so many seconds without one (None: never).
+    ``lease``: until when, by ``lease_clock``, the jobs are this server's alone (inf: always); each
+    commit extends it. ``beat``: seconds without a commit after which one is due (None: never).
     """
 
     @property

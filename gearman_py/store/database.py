@@ -69,39 +69,39 @@ class Database(Protocol):
     def connect(self) -> None:
         """Connect."""
 
-    def weaknesses(self) -> list[Weakness]:
+    def find_weaknesses(self) -> list[Weakness]:
         """Why it might lose what it says that it keeps."""
 
     def disconnect(self) -> None:
         """Let the connection go; a lost one too."""
 
-    def enrol(self, prefix: bytes) -> int:
+    def enrol_run(self, prefix: bytes) -> int:
         """Make a shelf for a new run; its number."""
 
-    def write(self, beat: Beat, rows: Rows) -> bool:
+    def write_rows(self, beat: Beat, rows: Rows) -> bool:
         """Beat, and make the changes durable; False, and nothing done: the beat does not fit.
 
         ``doubtful`` are numbers on the run's own shelf that may be there, and are to go.
         """
 
-    def shelves(self) -> list[Shelf]:
+    def list_shelves(self) -> list[Shelf]:
         """All there are."""
 
-    def take(self, beat: Beat, other: Shelf) -> bool:
+    def take_shelves(self, beat: Beat, other: Shelf) -> bool:
         """Beat, and keep ``other`` and all shelves that its run keeps, unless it has beaten since.
 
         Its keeper must be itself, or a shelf that does not exist. False, and nothing done: the beat
         does not fit.
         """
 
-    def read(self, shelf: int, after: int | None, limit: int) -> list[Record]:
+    def read_records(self, shelf: int, after: int | None, limit: int) -> list[Record]:
         """The records with the next numbers on a shelf; one that cannot be read is not sound."""
 
     def set_aside(self, shelf: int, numbers: Sequence[int]) -> str:
         """Move records to where no server looks for jobs; how a person sees them there."""
 
-    def clear(self, shelf: int) -> None:
+    def clear_shelf(self, shelf: int) -> None:
         """Forget an empty shelf."""
 
-    def leave(self, mine: int) -> None:
+    def leave_shelf(self, mine: int) -> None:
         """Say that this run has ended."""

@@ -127,18 +127,18 @@ class Postgres:
         try:
             self._connection = self._patient.connect(self._conninfo, autocommit=True, **LIFE)
             self._connection.execute(_SETTINGS)
-            self._make()
+            self._make_tables()
         except self._psycopg.Error as error:
-            raise self._explained(error) from error
+            raise self._explain_error(error) from error
 
     def disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def weaknesses(self) -> list[Weakness]:
+    def find_weaknesses(self) -> list[Weakness]:
         """What of its settings loses jobs."""
-        [found] = self._ask(_KEEPS, [self._jobs.as_string(None)])
+        [found] = self._execute_query(_KEEPS, [self._jobs.as_string(None)])
         fsync, full_pages, persistence = found
         texts = []
         for name, value in (("fsync", fsync), ("full_page_writes", full_pages)):
@@ -154,95 +154,97 @@ class Postgres:
             )
         return [Weakness(text, bearable=True) for text in texts]
 
-    def enrol(self, prefix: bytes) -> int:
+    def enrol_run(self, prefix: bytes) -> int:
         number: int
-        with self._connection.transaction():  # nobody may see a shelf without a keeper
+        with self._connection.transaction():  # no other run may see a shelf without a keeper
             add = "INSERT INTO {shelves} (prefix, keeper, beats, ended) VALUES (%s, 0, 0, false)"
-            [(number,)] = self._ask(add + " RETURNING number", [prefix])
-            self._ask("UPDATE {shelves} SET keeper = number WHERE number = %s", [number])
+            [(number,)] = self._execute_query(add + " RETURNING number", [prefix])
+            self._execute_query("UPDATE {shelves} SET keeper = number WHERE number = %s", [number])
         return number
 
-    def write(self, beat: Beat, rows: Rows) -> bool:
+    def write_rows(self, beat: Beat, rows: Rows) -> bool:
         mine = beat.shelf
         try:
             connection = self._connection
             with connection.pipeline(), connection.transaction():
-                connection.execute(self._sql(_BEAT), beat._asdict())
+                connection.execute(self._compose_query(_BEAT), beat._asdict())
                 if rows.doubtful:
                     places = [[mine] * len(rows.doubtful), list(rows.doubtful)]
-                    connection.execute(self._sql(_REMOVE), places)
+                    connection.execute(self._compose_query(_REMOVE), places)
                 if rows.added:
                     columns = [list(column) for column in zip(*rows.added, strict=True)]
-                    connection.execute(self._sql(_INSERT), [mine, *columns])
+                    connection.execute(self._compose_query(_INSERT), [mine, *columns])
                 if rows.delivered:
                     counts = [(*place, count) for place, count in rows.delivered]
                     columns = [list(column) for column in zip(*counts, strict=True)]
-                    connection.execute(self._sql(_DELIVER), columns)
+                    connection.execute(self._compose_query(_DELIVER), columns)
                 if rows.removed:
                     columns = [list(column) for column in zip(*rows.removed, strict=True)]
-                    connection.execute(self._sql(_REMOVE), columns)
+                    connection.execute(self._compose_query(_REMOVE), columns)
         except self._psycopg.errors.DivisionByZero:
             return False
         except self._psycopg.Error as error:
-            raise self._explained(error) from error
+            raise self._explain_error(error) from error
         return True
 
-    def shelves(self) -> list[Shelf]:
+    def list_shelves(self) -> list[Shelf]:
         asked = "SELECT number, prefix, keeper, beats, ended FROM {shelves} ORDER BY number"
-        return [Shelf(*row) for row in self._ask(asked)]
+        return [Shelf(*row) for row in self._execute_query(asked)]
 
-    def take(self, beat: Beat, other: Shelf) -> bool:
+    def take_shelves(self, beat: Beat, other: Shelf) -> bool:
         try:
             with self._connection.transaction():
-                self._connection.execute(self._sql(_BEAT), beat._asdict())
-                self._connection.execute(self._sql(_TAKE), other._asdict() | {"mine": beat.shelf})
+                self._connection.execute(self._compose_query(_BEAT), beat._asdict())
+                self._connection.execute(
+                    self._compose_query(_TAKE), other._asdict() | {"mine": beat.shelf}
+                )
         except self._psycopg.errors.DivisionByZero:
             return False
         except self._psycopg.Error as error:
-            raise self._explained(error) from error
+            raise self._explain_error(error) from error
         return True
 
-    def read(self, shelf: int, after: int | None, limit: int) -> list[Record]:
+    def read_records(self, shelf: int, after: int | None, limit: int) -> list[Record]:
         values = [shelf, _LOWEST if after is None else after, limit]
-        return [Record(*row) for row in self._ask(_READ, values)]
+        return [Record(*row) for row in self._execute_query(_READ, values)]
 
     def set_aside(self, shelf: int, numbers: Sequence[int]) -> str:
-        self._ask(_SET_ASIDE, [shelf, list(numbers)])
+        self._execute_query(_SET_ASIDE, [shelf, list(numbers)])
         return f"table {self._name}, shelf {-shelf}"
 
-    def clear(self, shelf: int) -> None:
-        self._ask(_CLEAR, {"shelf": shelf})
+    def clear_shelf(self, shelf: int) -> None:
+        self._execute_query(_CLEAR, {"shelf": shelf})
 
-    def leave(self, mine: int) -> None:
-        self._ask("UPDATE {shelves} SET ended = true WHERE number = %s", [mine])
+    def leave_shelf(self, mine: int) -> None:
+        self._execute_query("UPDATE {shelves} SET ended = true WHERE number = %s", [mine])
 
-    def _make(self) -> None:
+    def _make_tables(self) -> None:
         """Make the tables when they are not there; raises StoreError when they are not ours."""
         name = self._jobs.as_string(None)
         with self._connection.transaction():
             self._connection.execute(_LOCK, [f"gearman_py {self._name}"])
-            [(there, comment)] = self._ask(_THERE, [name, name])
+            [(there, comment)] = self._execute_query(_THERE, [name, name])
             if not there:
-                self._connection.execute(self._sql(_CREATE))
+                self._connection.execute(self._compose_query(_CREATE))
             elif comment != SCHEMA:
                 raise StoreError(
                     f"the table {self._name} is of another program or another version of "
                     "gearman_py: name another one (--libpq-table)"
                 )
 
-    def _ask(self, question: str, values: Any = None) -> Any:
+    def _execute_query(self, question: str, values: Any = None) -> Any:
         try:
-            cursor = self._connection.execute(self._sql(question), values, binary=True)
+            cursor = self._connection.execute(self._compose_query(question), values, binary=True)
             return cursor.fetchall() if cursor.description else []
         except self._psycopg.Error as error:
-            raise self._explained(error) from error
+            raise self._explain_error(error) from error
 
-    def _sql(self, words: str) -> Any:
+    def _compose_query(self, words: str) -> Any:
         sql = self._psycopg.sql
         names = {"jobs": self._jobs, "shelves": self._shelves, "schema": sql.Literal(SCHEMA)}
         return sql.SQL(words).format(**names)
 
-    def _explained(self, error: Exception) -> StoreError:
+    def _explain_error(self, error: Exception) -> StoreError:
         """The error in our words; Lost unless it was PostgreSQL that said no."""
         message = f"PostgreSQL: {' '.join(str(error).split())}"
         if self._connection is not None and not self._connection.closed:
@@ -251,7 +253,7 @@ class Postgres:
 
 
 def _patient(psycopg: Any) -> Any:
-    """psycopg's connection, which would wait for ever for an answer of a database that hangs."""
+    """psycopg's connection, which would wait forever for an answer of a database that hangs."""
 
     class Patient(psycopg.Connection):  # type: ignore[misc]  # of a module imported at run time
         def wait(self, *arguments: Any, timeout: float | None = None, **options: Any) -> Any:

@@ -155,12 +155,14 @@ class Redis:
 
     def connect(self) -> None:
         self._connection = self._redis.Redis(**self._options)
-        self._call("ping")
+        self._call_redis("ping")
 
-    def weaknesses(self) -> list[Weakness]:
+    def find_weaknesses(self) -> list[Weakness]:
         """What of its settings loses jobs; that it does not tell them is one."""
         try:
-            known = self._call("config_get", "*append*") | self._call("config_get", "maxmemory*")
+            known = self._call_redis("config_get", "*append*") | self._call_redis(
+                "config_get", "maxmemory*"
+            )
         except Lost:
             raise
         except StoreError as error:
@@ -189,27 +191,27 @@ class Redis:
             self._connection.close()
             self._connection = None
 
-    def enrol(self, prefix: bytes) -> int:
-        number: int = self._run(_ENROL, prefix)
+    def enrol_run(self, prefix: bytes) -> int:
+        number: int = self._run_script(_ENROL, prefix)
         return number
 
-    def write(self, beat: Beat, rows: Rows) -> bool:
+    def write_rows(self, beat: Beat, rows: Rows) -> bool:
         words: list[Any] = [*beat, len(rows.doubtful), *rows.doubtful, len(rows.added)]
         for record in rows.added:
-            words += (record.number, _packed(record))
+            words += (record.number, _pack_record(record))
         words.append(len(rows.delivered))
         for place, count in rows.delivered:
             words += (*place, count)
         words.append(len(rows.removed))
         for place in rows.removed:
             words += place
-        return bool(self._run(_WRITE if rows.added else _ROOM + _WRITE, *words))
+        return bool(self._run_script(_WRITE if rows.added else _ROOM + _WRITE, *words))
 
-    def shelves(self) -> list[Shelf]:
+    def list_shelves(self) -> list[Shelf]:
         found = []
-        members = self._call("smembers", f"{self._base}shelves")
+        members = self._call_redis("smembers", f"{self._base}shelves")
         for number in sorted(int(member) for member in members if member.isdigit()):
-            facts = self._call("hgetall", f"{self._base}shelf:{number}")
+            facts = self._call_redis("hgetall", f"{self._base}shelf:{number}")
             if not facts:  # it was cleared just now
                 continue
             try:
@@ -225,12 +227,12 @@ class Redis:
                     )
         return found
 
-    def take(self, beat: Beat, other: Shelf) -> bool:
-        return bool(self._run(_TAKE, *beat, other.number, other.keeper, other.beats))
+    def take_shelves(self, beat: Beat, other: Shelf) -> bool:
+        return bool(self._run_script(_TAKE, *beat, other.number, other.keeper, other.beats))
 
-    def read(self, shelf: int, after: int | None, limit: int) -> list[Record]:
+    def read_records(self, shelf: int, after: int | None, limit: int) -> list[Record]:
         if after is None:
-            fields = self._call("hkeys", f"{self._base}jobs:{shelf}")
+            fields = self._call_redis("hkeys", f"{self._base}jobs:{shelf}")
             known = {field: int(field) for field in fields if field.isdigit()}
             if strange := [field for field in fields if field != b"%d" % known.get(field, -1)]:
                 where = self.set_aside(shelf, strange)
@@ -239,25 +241,25 @@ class Redis:
         numbers = [self._unread.pop() for _ in range(min(limit, len(self._unread)))]
         if not numbers:
             return []
-        jobs = self._call("hmget", f"{self._base}jobs:{shelf}", numbers)
-        tries = self._call("hmget", f"{self._base}tries:{shelf}", numbers)
+        jobs = self._call_redis("hmget", f"{self._base}jobs:{shelf}", numbers)
+        tries = self._call_redis("hmget", f"{self._base}tries:{shelf}", numbers)
         rows = zip(numbers, jobs, tries, strict=True)
-        return [_unpacked(number, job or b"", count or b"0") for number, job, count in rows]
+        return [_unpack_record(number, job or b"", count or b"0") for number, job, count in rows]
 
     def set_aside(self, shelf: int, numbers: Sequence[int | bytes]) -> str:
-        self._run(_SET_ASIDE, shelf, *numbers)
+        self._run_script(_SET_ASIDE, shelf, *numbers)
         return f"HGETALL {self._base}jobs:-{shelf}"
 
-    def clear(self, shelf: int) -> None:
-        self._run(_CLEAR, shelf)
+    def clear_shelf(self, shelf: int) -> None:
+        self._run_script(_CLEAR, shelf)
 
-    def leave(self, mine: int) -> None:
-        self._run(_LEAVE, mine)
+    def leave_shelf(self, mine: int) -> None:
+        self._run_script(_LEAVE, mine)
 
-    def _run(self, script: str, *words: Any) -> Any:
-        return self._call("eval", script, 0, self._base, *words)
+    def _run_script(self, script: str, *words: Any) -> Any:
+        return self._call_redis("eval", script, 0, self._base, *words)
 
-    def _call(self, name: str, *words: Any) -> Any:
+    def _call_redis(self, name: str, *words: Any) -> Any:
         try:
             return getattr(self._connection, name)(*words)
         except (self._redis.ConnectionError, self._redis.TimeoutError) as error:
@@ -266,13 +268,13 @@ class Redis:
             raise StoreError(f"Redis: {error}", "the queue's database refused") from error
 
 
-def _packed(record: Record) -> bytes:
+def _pack_record(record: Record) -> bytes:
     names = record.function, record.unique, record.reducer
     head = _HEAD.pack(record.priority, record.due, *map(len, names))
     return b"".join((head, *names, record.workload))
 
 
-def _unpacked(number: int, job: bytes, tries: bytes) -> Record:
+def _unpack_record(number: int, job: bytes, tries: bytes) -> Record:
     """The record; one that is not sound when the job does not add up."""
     if len(job) < _HEAD.size:
         return Record(number, b"", b"", -1, 0, b"", job, 0)

@@ -1,21 +1,21 @@
 """One database for several job servers: whose jobs are whose, and what becomes of a dead one's.
 
-Each run of a server has a shelf in the database, which holds the jobs that it was submitted, and
-a keeper: at first the run itself. Every commit of a run says "I am alive" (a beat, counted on its
-shelf) and fails when somebody else keeps its shelf. Who has seen the count of another stand
-still for GRACE seconds becomes the keeper of all that one's shelves, in one step that fails when
-the count has moved. So it is the database that decides, and no clock of one host is compared
-with another's: a run counts the seconds since its last beat left, its successor those since it
-saw that beat, which are fewer.
+Each run of a server has a shelf in the database, which holds the jobs that were submitted to it,
+and a keeper: at first the run itself. Every commit of a run says "I am alive" (a beat, counted on
+its shelf) and fails when another run keeps its shelf. A run that has seen the count of another
+stand still for GRACE_TIME seconds becomes the keeper of all shelves that the other kept, in one
+step that fails when the count has moved. So it is the database that decides, and no clock of one
+host is compared with another's: a run counts the seconds since its last beat was sent, its
+successor those since it saw that beat, which are fewer.
 
-A run whose last beat is older than LEASE gives out no stored job until the next has arrived; one
-whose shelf was taken stops. Jobs are not moved when a shelf is taken: whoever keeps them finds
-them where they are.
+A run whose last beat is older than LEASE_TIME gives out no stored job until the next has arrived;
+one whose shelf was taken stops. Jobs are not moved when a shelf is taken: its new keeper finds them
+where they are.
 
 When a connection is lost, what was sent last may be done, not done, or still be on its way. So each
 group has a number, its beat, and is done only if the shelf still has the beat that its sender saw.
-After a new connection the shelf's beat tells whether the group is there; and the next group, when
-it is done, keeps out whatever may still come late.
+After a new connection the shelf's beat tells whether the group was done; and the next group, when
+it is done, keeps out whatever may still arrive late.
 """
 
 import logging
@@ -30,22 +30,22 @@ from gearman_py.store.base import (
     Record,
     StoreError,
     UnknownOutcome,
-    clock,
-    sound,
+    is_sound,
+    lease_clock,
 )
 from gearman_py.store.database import Beat, Database, Lost, Place, Rows, Shelf, Weakness
 
 log = logging.getLogger("gearmand")
 
-BEAT = 1.0  # seconds between two beats of a run that has nothing to commit
-LEASE = 5.0  # seconds from a beat for which nobody else has the jobs
-GRACE = LEASE + 1.0  # seconds without a beat until another may have them
-WAIT = LEASE  # seconds for a lost connection to come back before jobs are refused
-PAUSE = 0.1  # seconds between two tries
-CHECK = 2.0  # seconds between two looks at how the database is set
-WARN_AGAIN = 10.0  # seconds
+BEAT_INTERVAL = 1.0  # seconds between two beats of a run that has nothing to commit
+LEASE_TIME = 5.0  # seconds from a beat for which no other run has the jobs
+GRACE_TIME = LEASE_TIME + 1.0  # seconds without a beat until another may have them
+RECONNECT_TIMEOUT = LEASE_TIME  # seconds for a lost connection to come back before jobs are refused
+RECONNECT_INTERVAL = 0.1  # seconds between two tries
+CHECK_INTERVAL = 2.0  # seconds between two looks at how the database is set
+WARN_INTERVAL = 10.0  # seconds
 MANY_SERIES = 2**11 - 1  # of job numbers, which have 63 bits with them; 0 is not of a shelf
-BATCH = 2000  # records read at a time: the event loop takes so many in 20 ms
+BATCH = 2000  # records read at a time: the event loop queues them in 20 ms
 NOTHING = Changes([], {}, [])
 
 
@@ -62,25 +62,25 @@ class SharedStore:
         self._accept_loss = accept_loss
         self._weaknesses: list[Weakness] = []
         self._refusal: StoreError | None = None  # why it is given no more jobs
-        self._checked = clock()
+        self._checked = lease_clock()
         self._connected = True
         self._doubtful: list[int] = []  # refused, and perhaps stored all the same
         self._foreign: dict[int, Place] = {}  # jobs that have other numbers here than there
         self._foreign_number = 0
         self._seen: dict[int, tuple[int, float]] = {}  # of other runs: their beats, since when
-        self._looked = clock()  # for other runs
+        self._looked = lease_clock()  # for other runs
         self._unread: list[Shelf] = []  # shelves that this run took over
         self._read_up_to: int | None = None
         self._counted = 0  # jobs on the shelf that is being read
         self._hindered = False  # the last look for jobs of others failed ...
-        self._warned = -WARN_AGAIN  # ... and when that was said
+        self._warned = -WARN_INTERVAL  # ... and when that was said
         database.connect()
-        self._check()
+        self._check_settings()
         if self._refusal:
             raise self._refusal
-        begun = clock()
-        self._mine = database.enrol(prefix)
-        self.lease = begun + LEASE
+        begun = lease_clock()
+        self._mine = database.enrol_run(prefix)
+        self.lease = begun + LEASE_TIME
         self._beat = 0  # the last that the database has
         self._last_beat = 0  # the last that was sent
         self._known = {self._mine}  # shelves that this run keeps
@@ -92,31 +92,31 @@ class SharedStore:
     @property
     def beat(self) -> float:
         """Seconds until the store wants to hear of its owner again."""
-        return 0 if self._unread and not self._hindered else BEAT
+        return 0 if self._unread and not self._hindered else BEAT_INTERVAL
 
     def replay(self) -> Iterator[Record]:
         """Nothing; what the run before this one left is adopted at once if it has ended."""
-        self._take(shelf for shelf in self._runs() if self._left(shelf))
+        self._take_over(shelf for shelf in self._other_runs() if self._is_predecessor(shelf))
         return iter(())
 
     def commit(self, changes: Changes) -> None:
-        """Make the changes durable; a lost connection is waited for, WAIT seconds."""
+        """Make the changes durable; a lost connection is waited for, RECONNECT_TIMEOUT seconds."""
         if changes.added and self._refusal:
             raise self._refusal
         rows = Rows(
             self._doubtful,
             changes.added,
-            [(self._place(number), count) for number, count in changes.delivered.items()],
-            [self._place(number) for number in changes.removed],
+            [(self._find_place(number), count) for number, count in changes.delivered.items()],
+            [self._find_place(number) for number in changes.removed],
         )
-        self.lease = self._write(rows) + LEASE
+        self.lease = self._write_rows(rows) + LEASE_TIME
         self._doubtful = []
         for number in changes.removed:
             self._foreign.pop(number, None)
 
-    def _write(self, rows: Rows) -> float:
+    def _write_rows(self, rows: Rows) -> float:
         """Make the changes durable; when what was done had been sent."""
-        until = time.monotonic() + WAIT
+        until = time.monotonic() + RECONNECT_TIMEOUT
         number = self._next_beat()
         unanswered: float | None = None  # when it was first sent without an answer
         while True:
@@ -125,11 +125,11 @@ class SharedStore:
                 self._connect()
                 if unanswered is not None and self._beat == number:
                     return unanswered
-                sent = clock()
-                if self._database.write(Beat(self._mine, self._beat, number), rows):
+                sent = lease_clock()
+                if self._database.write_rows(Beat(self._mine, self._beat, number), rows):
                     self._beat = number
                     return sent
-                self._find()
+                self._find_beat()
             except UnknownOutcome:
                 raise
             except StoreError as error:
@@ -138,7 +138,7 @@ class SharedStore:
                     unanswered = unanswered or sent
                     if time.monotonic() < until:
                         log.debug("%s: trying again", error)
-                        time.sleep(PAUSE)
+                        time.sleep(RECONNECT_INTERVAL)
                         continue
                 if unanswered is None:
                     raise
@@ -151,17 +151,17 @@ class SharedStore:
 
     def tidy(self) -> None:
         """Look from time to time how the database is set."""
-        if self._connected and clock() - self._checked > CHECK:
+        if self._connected and lease_clock() - self._checked > CHECK_INTERVAL:
             try:
-                self._check()
+                self._check_settings()
             except Lost:
                 self._disconnect()
             except StoreError as error:
                 log.debug("%s: how the database is set is not known", error)
 
-    def _check(self) -> None:
-        self._checked = clock()
-        known, self._weaknesses = self._weaknesses, self._database.weaknesses()
+    def _check_settings(self) -> None:
+        self._checked = lease_clock()
+        known, self._weaknesses = self._weaknesses, self._database.find_weaknesses()
         refused = []
         for weakness in self._weaknesses:
             if not (weakness.bearable and self._accept_loss):
@@ -176,18 +176,18 @@ class SharedStore:
         if not self._connected:  # the next commit waits for it
             return []
         try:
-            if self.lease - clock() < LEASE - BEAT:
+            if self.lease - lease_clock() < LEASE_TIME - BEAT_INTERVAL:
                 self.commit(NOTHING)
             if not self._unread:
-                self._look()
-            adopted = self._read()
+                self._look_for_dead_runs()
+            adopted = self._read_shelves()
         except UnknownOutcome:
             raise
         except Lost:
             self._disconnect()
             return []
         except StoreError as error:
-            self._hinder(error)
+            self._note_hindrance(error)
             return []
         self._hindered = False
         return adopted
@@ -195,44 +195,44 @@ class SharedStore:
     def close(self) -> None:
         try:
             if self._connected:
-                self._database.leave(self._mine)
+                self._database.leave_shelf(self._mine)
         except StoreError as error:
-            log.warning("%s: others learn in %g s that this server has ended", error, GRACE)
+            log.warning("%s: others learn in %g s that this server has ended", error, GRACE_TIME)
         self._disconnect()
 
-    def _hinder(self, error: StoreError) -> None:
+    def _note_hindrance(self, error: StoreError) -> None:
         self._hindered = True
         if self._unread and self._read_up_to is None:  # others may be in a better state
             self._unread.append(self._unread.pop(0))
-        if clock() - self._warned > WARN_AGAIN:
-            self._warned = clock()
-            log.error("%s: jobs of other servers cannot be looked for", error)
+        if lease_clock() - self._warned > WARN_INTERVAL:
+            self._warned = lease_clock()
+            log.error("%s: cannot look for jobs of other servers", error)
 
-    def _look(self) -> None:
-        """Take over from those that have not beaten for GRACE seconds.
+    def _look_for_dead_runs(self) -> None:
+        """Take over from those that have not beaten for GRACE_TIME seconds.
 
         That must have been seen without a gap: when the database was out of reach, it was
         perhaps so for all.
         """
-        if (gap := clock() - self._looked) < BEAT:
+        if (gap := lease_clock() - self._looked) < BEAT_INTERVAL:
             return
-        runs = self._runs()
+        runs = self._other_runs()
         # Not earlier: a beat that is seen now may have left only now.
-        self._looked = now = clock()
-        seen = self._seen if gap < 3 * BEAT else {}
+        self._looked = now = lease_clock()
+        seen = self._seen if gap < 3 * BEAT_INTERVAL else {}
         self._seen = {}
         for run in runs:
             beats, since = seen.get(run.number, (-1, now))
             self._seen[run.number] = run.beats, since if beats == run.beats else now
-        silent = {number for number, (_, since) in self._seen.items() if now - since > GRACE}
-        self._take(run for run in runs if run.number in silent or self._left(run))
+        silent = {number for number, (_, since) in self._seen.items() if now - since > GRACE_TIME}
+        self._take_over(run for run in runs if run.number in silent or self._is_predecessor(run))
 
-    def _runs(self) -> list[Shelf]:
+    def _other_runs(self) -> list[Shelf]:
         """The first shelves of all other runs that no run has taken over; and ours, if new.
 
         Also shelves whose keeper does not exist, as a hand or a restored table may leave them.
         """
-        shelves = self._database.shelves()
+        shelves = self._database.list_shelves()
         new = [one for one in shelves if one.keeper == self._mine and one.number not in self._known]
         self._unread += new
         self._known.update(shelf.number for shelf in new)
@@ -243,34 +243,34 @@ class SharedStore:
             if one.number != self._mine and (one.keeper == one.number or one.keeper not in numbers)
         ]
 
-    def _left(self, run: Shelf) -> bool:
+    def _is_predecessor(self, run: Shelf) -> bool:
         """Whether it was the one before this."""
         return run.ended and run.prefix == self._prefix
 
-    def _take(self, runs: Iterable[Shelf]) -> None:
+    def _take_over(self, runs: Iterable[Shelf]) -> None:
         taken = list(runs)
         for run in taken:
             number = self._next_beat()
-            if self._database.take(Beat(self._mine, self._beat, number), run):
+            if self._database.take_shelves(Beat(self._mine, self._beat, number), run):
                 self._beat = number
             else:
-                self._find()
+                self._find_beat()
         if taken:
-            self._runs()
+            self._other_runs()
 
-    def _read(self) -> list[Adopted]:
+    def _read_shelves(self) -> list[Adopted]:
         while self._unread:
             shelf = self._unread[0]
-            records = self._database.read(shelf.number, self._read_up_to, BATCH)
+            records = self._database.read_records(shelf.number, self._read_up_to, BATCH)
             if records:
                 self._read_up_to = records[-1].number
                 if good := self._set_aside(shelf, records):
                     self._counted += len(good)
-                    return list(self._adopted(shelf, good))
+                    return list(self._renumber_jobs(shelf, good))
                 continue
             if not self._counted:
-                self._database.clear(shelf.number)
-            elif not self._left(shelf):
+                self._database.clear_shelf(shelf.number)
+            elif not self._is_predecessor(shelf):
                 log.warning("took over %d jobs of %s, which is gone", self._counted, shelf.name)
             self._unread.pop(0)
             self._read_up_to = None
@@ -279,7 +279,7 @@ class SharedStore:
 
     def _set_aside(self, shelf: Shelf, records: Sequence[Record]) -> list[Record]:
         """The sound ones; the others are moved away."""
-        bad = [record.number for record in records if not sound(record)]
+        bad = [record.number for record in records if not is_sound(record)]
         if bad:
             try:
                 where = self._database.set_aside(shelf.number, bad)
@@ -289,9 +289,9 @@ class SharedStore:
                     self._disconnect()
             message = "%d jobs of %s are damaged and will not run; look at them: %s"
             log.error(message, len(bad), shelf.name, where)
-        return [record for record in records if sound(record)]
+        return [record for record in records if is_sound(record)]
 
-    def _adopted(self, shelf: Shelf, records: Iterable[Record]) -> Iterator[Adopted]:
+    def _renumber_jobs(self, shelf: Shelf, records: Iterable[Record]) -> Iterator[Adopted]:
         """Records with numbers of this server, below 0 where it cannot use those of the shelf."""
         for record in records:
             series = record.number >> SERIES_BITS
@@ -306,7 +306,7 @@ class SharedStore:
                 handle = b"%b:%d" % (shelf.prefix, record.number)
                 yield Adopted(handle, record._replace(number=number))
 
-    def _place(self, number: int) -> Place:
+    def _find_place(self, number: int) -> Place:
         if number < 0:
             return self._foreign[number]
         return self._home[number >> SERIES_BITS], number
@@ -315,16 +315,16 @@ class SharedStore:
         if not self._connected:
             self._database.connect()
             self._connected = True
-            self._find()
-            self._check()
+            self._find_beat()
+            self._check_settings()
 
-    def _find(self) -> None:
+    def _find_beat(self) -> None:
         """See which beat of this run the database has; raises UnknownOutcome if it is over."""
-        shelves = {shelf.number: shelf for shelf in self._database.shelves()}
+        shelves = {shelf.number: shelf for shelf in self._database.list_shelves()}
         mine = shelves.get(self._mine)
         if mine is None:
             raise UnknownOutcome(
-                "what the queue's database knew of this server is not there any more: it was "
+                "the queue's database no longer has the records of this server: they were "
                 "deleted or evicted, or this is another database"
             )
         if mine.keeper != self._mine:

@@ -50,7 +50,7 @@ MIGRATIONS = (
 FAILURES = (sqlite3.Error, UnicodeDecodeError)
 
 
-def connect(path: Path, kept_statements: int) -> tuple[sqlite3.Connection, int]:
+def open_file(path: Path, kept_statements: int) -> tuple[sqlite3.Connection, int]:
     """Open the file, this process's alone, with today's schema; raises StoreError.
 
     Also says how many commits its WAL holds already.
@@ -59,8 +59,8 @@ def connect(path: Path, kept_statements: int) -> tuple[sqlite3.Connection, int]:
         raise StoreError(
             f"this Python has SQLite {sqlite3.sqlite_version}: a durable queue needs 3.37 or newer"
         )
-    _create(path)
-    commits = sqlite_wal.check(path)
+    _create_file(path)
+    commits = sqlite_wal.check_log(path)
     connection = sqlite3.connect(
         path,
         timeout=WAIT,
@@ -74,26 +74,27 @@ def connect(path: Path, kept_statements: int) -> tuple[sqlite3.Connection, int]:
     try:
         connection.text_factory = bytes
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        version = _version(path, connection)
-        _prepare(path, connection)
-        _migrate(connection, version)
-        shrink(connection)
+        version = _read_version(path, connection)
+        _prepare_connection(path, connection)
+        _migrate_schema(connection, version)
+        shrink_file(connection)
     except FAILURES as error:
         _leave(path, connection)
-        raise explained(path, error) from error
+        raise explain_error(path, error) from error
     except StoreError:
         _leave(path, connection)
         raise
     return connection, commits
 
 
-def _create(path: Path) -> None:
-    """Make the file, readable by this user alone: workloads are nobody else's business."""
+def _create_file(path: Path) -> None:
+    """Make the file, readable by this user alone: workloads are private."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except FileNotFoundError:
         raise StoreError(
-            f"{path}: there is no folder {path.parent}; make it, for the user that gearmand is"
+            f"{path}: the folder {path.parent} does not exist; create it, writable for gearmand's "
+            "user"
         ) from None
     except OSError as error:
         raise StoreError(f"{path}: cannot be opened for writing: {error.strerror}") from error
@@ -101,7 +102,7 @@ def _create(path: Path) -> None:
 
 def _leave(path: Path, connection: sqlite3.Connection) -> None:
     """Close the file with its WAL left there, which SQLite would take away."""
-    wal, kept = sqlite_wal.beside(path, "-wal"), sqlite_wal.beside(path, "-kept")
+    wal, kept = sqlite_wal.file_beside(path, "-wal"), sqlite_wal.file_beside(path, "-kept")
     with contextlib.suppress(OSError):
         os.link(wal, kept)
     connection.close()
@@ -109,34 +110,34 @@ def _leave(path: Path, connection: sqlite3.Connection) -> None:
         os.replace(kept, wal)
 
 
-def use(path: Path, connection: sqlite3.Connection, begin: Callable[[], None]) -> None:
+def mark_used(path: Path, connection: sqlite3.Connection, begin: Callable[[], None]) -> None:
     """Have on the disk that the file is in use, and its WAL needed; raises StoreError.
 
     ``begin`` is called first, unless it has been in use since before. All of the WAL is written
     back then: the flag may be in it alone.
     """
-    version = _value(connection, "PRAGMA user_version")
+    version = _query_value(connection, "PRAGMA user_version")
     try:
         if not version & IN_USE:
             begin()
             connection.execute(f"PRAGMA user_version = {sqlite_wal.first_version(version)}")
         written_back = checkpoint(connection)
     except sqlite3.Error as error:
-        raise explained(path, error) from error
+        raise explain_error(path, error) from error
     if not written_back:
         raise StoreError(f"{path}: its log cannot be written back to it")
 
 
 def next_round(connection: sqlite3.Connection) -> str:
     """What is to be done in the first commit of a WAL."""
-    version = _value(connection, "PRAGMA user_version")
+    version = _query_value(connection, "PRAGMA user_version")
     return f"PRAGMA user_version = {sqlite_wal.next_version(version)}"
 
 
-def disuse(connection: sqlite3.Connection) -> None:
+def mark_unused(connection: sqlite3.Connection) -> None:
     """The opposite, when all else has been written back."""
     if checkpoint(connection):
-        version = _value(connection, "PRAGMA user_version")
+        version = _query_value(connection, "PRAGMA user_version")
         connection.execute(f"PRAGMA user_version = {version & SCHEMA_VERSION}")
 
 
@@ -146,10 +147,10 @@ def checkpoint(connection: sqlite3.Connection) -> bool:
     return bool(logged == done)
 
 
-def _version(path: Path, connection: sqlite3.Connection) -> int:
+def _read_version(path: Path, connection: sqlite3.Connection) -> int:
     """The schema's version, 0 of a new file; raises StoreError for a file that is not ours."""
-    application = _value(connection, "PRAGMA application_id")
-    version: int = _value(connection, "PRAGMA user_version") & SCHEMA_VERSION
+    application = _query_value(connection, "PRAGMA application_id")
+    version: int = _query_value(connection, "PRAGMA user_version") & SCHEMA_VERSION
     if application == APPLICATION:
         if version > len(MIGRATIONS):
             raise StoreError(
@@ -157,41 +158,41 @@ def _version(path: Path, connection: sqlite3.Connection) -> int:
                 f"{len(MIGRATIONS)}): start the newer one, or name another file"
             )
         return version
-    if application or version or _value(connection, "SELECT count(*) FROM sqlite_schema"):
+    if application or version or _query_value(connection, "SELECT count(*) FROM sqlite_schema"):
         raise StoreError(f"{path} is a database of some other program: name another file")
     return 0
 
 
-def _prepare(path: Path, connection: sqlite3.Connection) -> None:
+def _prepare_connection(path: Path, connection: sqlite3.Connection) -> None:
     """Make sure that it is sound and that commits last."""
-    if (found := _value(connection, "PRAGMA quick_check(1)")) != b"ok":
+    if (found := _query_value(connection, "PRAGMA quick_check(1)")) != b"ok":
         raise sqlite3.DatabaseError(found.decode(errors="backslashreplace"))
     connection.execute("PRAGMA journal_mode = WAL")
-    if _value(connection, "PRAGMA journal_mode") != b"wal":
+    if _query_value(connection, "PRAGMA journal_mode") != b"wal":
         raise StoreError(f"{path}: the file system cannot keep a write-ahead log (WAL)")
     connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT}")
     connection.execute("PRAGMA wal_autocheckpoint = 0")  # SQLite would not tell when it fails
 
 
-def _migrate(connection: sqlite3.Connection, version: int) -> None:
+def _migrate_schema(connection: sqlite3.Connection, version: int) -> None:
     if version == len(MIGRATIONS):
         return
     steps = "".join(MIGRATIONS[version:])
-    in_use = _value(connection, "PRAGMA user_version") & ~SCHEMA_VERSION
+    in_use = _query_value(connection, "PRAGMA user_version") & ~SCHEMA_VERSION
     connection.executescript(
         f"BEGIN; {steps} PRAGMA application_id = {APPLICATION};"
         f"PRAGMA user_version = {len(MIGRATIONS) | in_use}; COMMIT;"
     )
 
 
-def shrink(connection: sqlite3.Connection, few: int | None = None) -> bool:
+def shrink_file(connection: sqlite3.Connection, few: int | None = None) -> bool:
     """Give the disk back what a queue once needed that is not so long any more.
 
     ``few``: only when no more pages than these are used. Says whether it was done.
     """
-    free = _value(connection, "PRAGMA freelist_count")
-    used = _value(connection, "PRAGMA page_count") - free
+    free = _query_value(connection, "PRAGMA freelist_count")
+    used = _query_value(connection, "PRAGMA page_count") - free
     if free <= MANY_FREE or free <= used or (few is not None and used > few):
         return False
     with contextlib.suppress(sqlite3.OperationalError):  # no space to do it: it can wait
@@ -200,13 +201,15 @@ def shrink(connection: sqlite3.Connection, few: int | None = None) -> bool:
     return False
 
 
-def explained(path: Path, error: Exception) -> StoreError:
+def explain_error(path: Path, error: Exception) -> StoreError:
     """What SQLite means, for a person: what is wrong with the file, and what to do."""
     name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
     if name in ("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC"):
         return UnknownOutcome(f"{path}: the disk failed to keep what was written (fsync)")
     if name.startswith("SQLITE_BUSY"):
-        return StoreError(f"{path}: {_holder(path)} has it: each gearmand needs a file of its own")
+        return StoreError(
+            f"{path}: {_find_holder(path)} has it: each gearmand needs a file of its own"
+        )
     if name == "SQLITE_NOTADB":
         return StoreError(f"{path} is not an SQLite database: name another file, or move it away")
     if name == "SQLITE_FULL":
@@ -233,7 +236,7 @@ def explained(path: Path, error: Exception) -> StoreError:
     return StoreError(f"{path}: {error}", "the queue's file cannot be written")
 
 
-def _holder(path: Path) -> str:
+def _find_holder(path: Path) -> str:
     """Who has a lock on the file (man fcntl, F_GETLK)."""
     shape = "hhqqi0q"
     ask = struct.pack(shape, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
@@ -242,5 +245,5 @@ def _holder(path: Path) -> str:
     return f"process {pid}" if kind != fcntl.F_UNLCK and pid > 0 else "another process"
 
 
-def _value(connection: sqlite3.Connection, question: str) -> Any:
+def _query_value(connection: sqlite3.Connection, question: str) -> Any:
     return connection.execute(question).fetchone()[0]

@@ -78,16 +78,16 @@ class Mark:
 
     def __init__(self, path: Path, commits: int) -> None:
         self._main = path
-        self._path = beside(path, "-mark")
+        self._path = file_beside(path, "-mark")
         self._file = -1
-        self._generation = generation(path) if commits else None
+        self._generation = read_generation(path) if commits else None
         self._commits = commits
         self.begins_again = not commits  # the WAL, with the next commit
 
     def begin(self) -> None:
         """Say that nothing is known, and have that on the disk; raises StoreError."""
         try:
-            self._open()
+            self._open_file()
             os.pwrite(self._file, bytes(_MARK.size + 4), 0)
         except OSError as error:
             raise StoreError(
@@ -110,9 +110,9 @@ class Mark:
         self.begins_again = True
 
     def committed(self) -> None:
-        """One commit more is synced. If that cannot be said, the mark of before is still true."""
+        """One commit more is synced. If that cannot be said, the previous mark is still true."""
         if self.begins_again:
-            known, self._generation = self._generation, generation(self._main)
+            known, self._generation = self._generation, read_generation(self._main)
             self._commits *= known == self._generation
             self.begins_again = False
         self._commits += 1
@@ -120,7 +120,7 @@ class Mark:
             return
         said = _MARK.pack(*self._generation, self._commits)
         with contextlib.suppress(OSError):
-            self._open()
+            self._open_file()
             os.pwrite(self._file, said + crc32(said).to_bytes(4, "big"), 0)
 
     def close(self, *, remove: bool) -> None:
@@ -130,15 +130,15 @@ class Mark:
         if remove:
             self._path.unlink(missing_ok=True)
 
-    def _open(self) -> None:
+    def _open_file(self) -> None:
         if self._file < 0:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
-def marked(path: Path) -> tuple[Generation, int] | None:
+def read_mark(path: Path) -> tuple[Generation, int] | None:
     """What the mark of the main file at ``path`` says; None when it says nothing."""
     try:
-        said = beside(path, "-mark").read_bytes()
+        said = file_beside(path, "-mark").read_bytes()
     except OSError:
         return None
     if len(said) != _MARK.size + 4 or not any(said):
@@ -149,20 +149,20 @@ def marked(path: Path) -> tuple[Generation, int] | None:
     return Generation(*numbers), commits
 
 
-def beside(path: Path, suffix: str) -> Path:
+def file_beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
-def generation(path: Path) -> Generation | None:
+def read_generation(path: Path) -> Generation | None:
     """That of the WAL of the main file at ``path``; None when it cannot be read."""
     try:
-        with beside(path, "-wal").open("rb") as file:
-            return _header(file.read(_HEADER.size))
+        with file_beside(path, "-wal").open("rb") as file:
+            return _read_header(file.read(_HEADER.size))
     except OSError:
         return None
 
 
-def check(path: Path) -> int:
+def check_log(path: Path) -> int:
     """How many commits the WAL of a file in use holds; raises StoreError when some are missing.
 
     What is left of a commit that was never acknowledged is cut off. Nothing is done to a file
@@ -170,7 +170,7 @@ def check(path: Path) -> int:
     """
     with path.open("r+b") as main:
         head = main.read(100)
-        wal = beside(path, "-wal")
+        wal = file_beside(path, "-wal")
         size = wal.stat().st_size if wal.exists() else 0
         if not head and size:
             raise StoreError(
@@ -180,7 +180,7 @@ def check(path: Path) -> int:
         if len(head) < 100 or int.from_bytes(head[68:72], "big") != APPLICATION:
             return 0
         version = int.from_bytes(head[60:64], "big")
-        known = marked(path)
+        known = read_mark(path)
         if not version & IN_USE and not (known and size):
             return 0
         try:
@@ -188,25 +188,25 @@ def check(path: Path) -> int:
         except OSError:
             return 0  # SQLite will find out who has it
         if not size:
-            raise _incomplete(
+            raise _incomplete_error(
                 path,
                 "is missing or empty (if sqlite3, or a gearmand older than this, opened the file "
                 "since gearmand ended, all of it was written back, and nothing is missing)",
                 version,
             )
-        found = read(wal.read_bytes())
+        found = read_log(wal.read_bytes())
         if found is None:
-            raise _incomplete(path, "has a damaged header", version)
-        if not _fit(version, found):
-            raise _foreign(path, version)
+            raise _incomplete_error(path, "has a damaged header", version)
+        if not _fits_main_file(version, found):
+            raise _foreign_error(path, version)
         if not version & IN_USE:
             return 0  # it was being closed
-        synced = _synced(known, found)
+        synced = _synced_commits(known, found)
         if synced is None:
-            raise _foreign(path, version)
+            raise _foreign_error(path, version)
         if found.commits < synced or found.beyond > 1:
             least = max(synced, found.commits + found.beyond)
-            raise _incomplete(
+            raise _incomplete_error(
                 path, f"is damaged: {found.commits} of at least {least} commits are whole", version
             )
         if size > found.end:
@@ -214,7 +214,7 @@ def check(path: Path) -> int:
         return found.commits
 
 
-def _fit(version: int, found: WAL) -> bool:
+def _fits_main_file(version: int, found: WAL) -> bool:
     """Whether the WAL is that of a main file with this user_version."""
     rounds = [told for told in found.versions if told & IN_USE]
     if version & IN_USE:
@@ -222,7 +222,7 @@ def _fit(version: int, found: WAL) -> bool:
     return not rounds or found.commits == 1 or not found.versions[-1] & IN_USE
 
 
-def _incomplete(path: Path, what: str, version: int) -> StoreError:
+def _incomplete_error(path: Path, what: str, version: int) -> StoreError:
     return StoreError(
         f"{path}-wal, the log of the queue, {what}: acknowledged jobs may be lost. Put back the "
         "right one, or save a copy of all files and go on with what can be read:\n"
@@ -231,7 +231,7 @@ def _incomplete(path: Path, what: str, version: int) -> StoreError:
     )
 
 
-def _foreign(path: Path, version: int) -> StoreError:
+def _foreign_error(path: Path, version: int) -> StoreError:
     """SQLite would write the log into the file all the same, and spoil it."""
     return StoreError(
         f"{path}-wal, the log of the queue, is another one, or older or newer than {path}: "
@@ -243,7 +243,7 @@ def _foreign(path: Path, version: int) -> StoreError:
     )
 
 
-def _synced(mark: tuple[Generation, int] | None, found: WAL) -> int | None:
+def _synced_commits(mark: tuple[Generation, int] | None, found: WAL) -> int | None:
     """How many commits there must be; None when it is not the WAL that the mark is of."""
     if mark is None:
         return 0
@@ -257,14 +257,14 @@ def _synced(mark: tuple[Generation, int] | None, found: WAL) -> int | None:
     return 0 if 0 < later < 2**31 and later == step else None
 
 
-def read(data: bytes) -> WAL | None:
+def read_log(data: bytes) -> WAL | None:
     """What is in it; None when not even its header can be read."""
-    found = _header(data)
+    found = _read_header(data)
     if found is None:
         return None
-    pairs = _pairs(data)
+    pairs = _word_pairs(data)
     size = _FRAME.size + int.from_bytes(data[8:12], "big")
-    sums = _checksum(pairs, data[:24], (0, 0))
+    sums = _add_checksum(pairs, data[:24], (0, 0))
     commits = beyond = 0
     versions: list[int] = []
     pending: list[int] = []  # of the commit that is being read
@@ -276,8 +276,8 @@ def read(data: bytes) -> WAL | None:
             sound = False
             continue
         if sound:
-            sums = _checksum(pairs, data[start : start + 8], sums)
-            sums = _checksum(pairs, data[start + _FRAME.size : start + size], sums)
+            sums = _add_checksum(pairs, data[start : start + 8], sums)
+            sums = _add_checksum(pairs, data[start + _FRAME.size : start + size], sums)
             sound = number > 0 and sums == (first, second)
         if sound and number == 1:
             at = start + _FRAME.size + 60
@@ -292,23 +292,23 @@ def read(data: bytes) -> WAL | None:
     return WAL(found, commits, end, beyond, versions)
 
 
-def _header(data: bytes) -> Generation | None:
+def _read_header(data: bytes) -> Generation | None:
     if len(data) < _HEADER.size:
         return None
     magic, _, page, resets, salt, chance, first, second = _HEADER.unpack_from(data)
     if magic & ~1 != _MAGIC or page < 512:
         return None
-    if _checksum(_pairs(data), data[:24], (0, 0)) != (first, second):
+    if _add_checksum(_word_pairs(data), data[:24], (0, 0)) != (first, second):
         return None
     return Generation(resets, salt, chance)
 
 
-def _pairs(header: bytes) -> struct.Struct:
+def _word_pairs(header: bytes) -> struct.Struct:
     """The words that are summed, in the byte order of the machine that wrote them."""
     return struct.Struct(">II" if header[3] & 1 else "<II")
 
 
-def _checksum(pairs: struct.Struct, data: bytes, sums: tuple[int, int]) -> tuple[int, int]:
+def _add_checksum(pairs: struct.Struct, data: bytes, sums: tuple[int, int]) -> tuple[int, int]:
     first, second = sums
     for one, other in pairs.iter_unpack(data):
         first = (first + one + second) & _MASK

@@ -16,7 +16,7 @@ from gearman_py import Client
 from gearman_py.admin.client import AdminClient
 from gearman_py.errors import AdminError
 from gearman_py.protocol.packets import Packet
-from gearman_py.server.listening import StartError, open_doors
+from gearman_py.server.listening import StartError, open_sockets
 from gearman_py.server.settings import Settings
 from tests.server.process import Peer, Server
 from tests.waiting import LIMIT, await_true
@@ -129,7 +129,7 @@ def test_socket_file_of_a_dead_server_is_replaced_and_of_a_live_one_is_not(
     listening(start("-L", f"unix:{path}"))
     second = start("-L", f"unix:{path}", "--bind-timeout", "0")
     assert second.process.wait(30) == 1
-    assert second.log == f"gearmand: cannot listen on unix:{path}: another server does\n"
+    assert second.log == f"gearmand: cannot listen on unix:{path}: another server listens there\n"
     with Client(f"unix:{path}") as client:
         client.do_background("f")
 
@@ -139,7 +139,7 @@ def test_file_that_is_no_socket_is_left_alone(start: Start, tmp_path: Path) -> N
     path.write_text("data")
     server = start("-L", f"unix:{path}")
     assert server.process.wait(30) == 1
-    assert "there is a file that is no socket" in server.log
+    assert "the file exists and is not a socket" in server.log
     assert path.read_text() == "data"
 
 
@@ -182,7 +182,7 @@ def test_connections_over_the_limit_are_turned_away_but_not_operators(
     assert connect(address).closed()
     with AdminClient(f"unix:{path}") as operator:
         assert len(operator.workers()) == 3
-    assert server.log.count("turned away (--max-connections)") == 1, "said once in a while"
+    assert server.log.count("refusing new ones (--max-connections)") == 1, "said once in a while"
     first.socket.close()
 
     def room() -> bool:
@@ -196,7 +196,7 @@ def test_connections_over_the_limit_are_turned_away_but_not_operators(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--admin-only"], "--admin-only: give --admin-listen unix:PATH"),
+        (["--admin-only"], "--admin-only also needs --admin-listen unix:PATH"),
         (["--admin-listen", "127.0.0.1"], "--admin-listen: '127.0.0.1' is not unix:PATH"),
         (["--max-connections", "-1"], "--max-connections: -1 is less than 0"),
         (["--ssl", "--ssl-ca-file", "/nowhere"], "/nowhere: No such file or directory"),
@@ -204,11 +204,11 @@ def test_connections_over_the_limit_are_turned_away_but_not_operators(
         (["-q", "sqlite"], "--queue-type sqlite: say where: --queue-file FILE"),
         (
             ["-d", "-q", "sqlite", "--queue-file", "/nowhere/at/all"],
-            "/nowhere/at/all: there is no folder /nowhere/at",
+            "/nowhere/at/all: the folder /nowhere/at does not exist",
         ),
         (
             ["-q", "mysql"],
-            "--queue-type: 'mysql' is not there: builtin, sqlite, postgres and redis are",
+            "unknown queue type 'mysql'; expected builtin, sqlite, postgres or redis",
         ),
         (["-L", "unix:/nowhere/at/all"], "cannot listen on unix:/nowhere/at/all: No such file"),
     ],
@@ -227,7 +227,7 @@ def test_http_needs_an_address(tmp_path: Path) -> None:
 
 def test_a_server_that_bound_before_another_listened_waits_for_it_to_end() -> None:
     settings = Settings(listen=("127.0.0.1",), port=0, bind_timeout=LIMIT)
-    (ours,) = open_doors(settings)
+    (ours,) = open_sockets(settings)
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(ours.socket.getsockname())

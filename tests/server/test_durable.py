@@ -318,7 +318,7 @@ def test_full_disk_refuses_jobs_while_it_is_full_and_everything_else_goes_on(
 
     subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
     kept.append(in_the_background(client, b"there is room again"))
-    assert "jobs are stored again" in server.log
+    assert "storing jobs again" in server.log
     server.end()
 
     again = start("-q", "sqlite", "--queue-file", str(small_disk / "queue")).listening()
@@ -386,7 +386,7 @@ def test_write_that_fails_refuses_its_jobs_and_no_others(
         refused = [n for n, (said, *_) in enumerate(answers) if said == "ERROR"]
         assert len(refused) < 30
         recovered = bool(refused) and refused[-1] < jobs - 1
-        assert ("jobs are stored again" in server.log) == recovered
+        assert ("storing jobs again" in server.log) == recovered
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(client.command("getpid").split()[1]), signal.SIGKILL)
         server.process.wait(LIMIT)

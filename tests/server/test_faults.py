@@ -167,7 +167,7 @@ def test_a_reader_that_is_behind_and_vanishes_is_noticed(start: Start, far: str)
         assert reader.stdout.readline() == b"stalled\n"
         subprocess.run([*exec_, "ip", "addr", "flush", "dev", f"{far}b"], check=True)
         deadline = time.monotonic() + 60  # it is looked at every five seconds
-        while "is gone: it answers no more: closed" not in server.log:
+        while "no longer answers (keepalive): closed" not in server.log:
             assert time.monotonic() < deadline, server.log
             time.sleep(0.05)
         reader.kill()
@@ -421,7 +421,7 @@ def test_more_connections_than_allowed_are_turned_away(start: Start, connect: Co
         assert len(held) == allowed - 1
         each = (server.resident() - before) // max(1, len(held))
         assert each < 16 * 1024
-        assert server.log.count("turned away (--max-connections)") < CONNECTIONS // 100
+        assert server.log.count("refusing new ones (--max-connections)") < CONNECTIONS // 100
     finally:
         for one in held:
             one.close()

@@ -127,10 +127,10 @@ def test_v_is_taken_where_the_c_server_takes_none(flag: str) -> None:
         (["-p", "high"], "argument -p/--port: invalid int value: 'high'"),
         (["-p", "70000"], "--port: 70000 is not between 0 and 65535"),
         (["-b", "0"], "--backlog: 0 is not a positive number"),
-        (["-p", "0", "-u", "nobody-of-that-name"], "there is no user 'nobody-of-that-name'"),
+        (["-p", "0", "-u", "nobody-of-that-name"], "user 'nobody-of-that-name' does not exist"),
         (["-p", "0", "-l", "/nowhere/log"], "cannot write the log file /nowhere/log"),
         (["-p", "0", "-P", "/nowhere/pid"], "cannot write the pid file /nowhere/pid"),
-        (["-q", "mysql"], "--queue-type: 'mysql' is not there"),
+        (["-q", "mysql"], "unknown queue type 'mysql'; expected builtin"),
         (["--keepalive-idle", "0"], "--keepalive-idle: 0 is not between 1 and 32767"),
         (["-w", "-1"], "--worker-wakeup: -1 is less than 0"),
         (["-p", "0", "-f", "99999999999"], "--file-descriptors: 99999999999 are more than"),
@@ -260,7 +260,7 @@ import sys
 from gearman_py.server import memory
 async def watch(*arguments):
     raise ZeroDivisionError("a mistake of ours")
-memory.watch = watch
+memory.watch_memory = watch
 from gearman_py.cli.gearmand import main
 sys.exit(main())
 """

@@ -11,7 +11,8 @@ from gearman_py.broker.broker import Broker
 from gearman_py.broker.state import Peer
 from gearman_py.protocol.codec import Message, request
 from gearman_py.protocol.packets import Packet
-from gearman_py.server.listener import SILENT_LIMIT, Connection, Listener
+from gearman_py.server.connection import SILENT_LIMIT, Connection
+from gearman_py.server.listener import Listener
 
 STALLED = 60.0
 
@@ -37,10 +38,10 @@ def test_peer_that_stops_within_a_message_is_closed_and_an_idle_one_is_not(
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         writer.write(request(Packet.ECHO_REQ, b"") + begun)
         await reader.readexactly(12)
-        await listener.sweep()
+        await listener.close_lost_peers()
         assert listener.connections, "it has some time"
         listener.now = lambda: loop.time() + SILENT_LIMIT + 1
-        await listener.sweep()
+        await listener.close_lost_peers()
         await asyncio.sleep(0)
         assert bool(listener.connections) is not closed
         writer.close()
@@ -62,13 +63,13 @@ def test_peer_that_never_reads_what_it_is_owed_is_closed_if_that_is_asked_for() 
         stalled = False
         while not stalled:
             await asyncio.sleep(0.001)
-            stalled = any(one.stalled_since is not None for one in listener.connections.values())
-        await listener.sweep()
+            stalled = any(one.unread_bytes() > 2**20 for one in listener.connections.values())
+        await listener.close_lost_peers()
         assert listener.connections, "it has some time"
         listener.now = lambda: loop.time() + 1
-        await listener.sweep()  # the first look sees how much is unread
+        await listener.close_lost_peers()  # the first look sees how much is unread
         listener.now = lambda: loop.time() + STALLED + 3
-        await listener.sweep()
+        await listener.close_lost_peers()
         await asyncio.sleep(0)
         assert not listener.connections
         writer.close()
@@ -93,11 +94,11 @@ def test_peer_that_sends_a_message_by_drops_is_closed(rate: int, closed: bool) -
         for _ in range(4 if closed else 10):
             while held(listener) < sent:  # noqa: ASYNC110 - the listener knows no events
                 await asyncio.sleep(0.001)
-            await listener.sweep()
+            await listener.close_lost_peers()
             begins += 10
             writer.write(message[sent : sent + 10 * rate])
             sent += 10 * rate
-        await listener.sweep()
+        await listener.close_lost_peers()
         await asyncio.sleep(0)
         assert bool(listener.connections) is not closed
         writer.close()
@@ -110,7 +111,7 @@ def test_peer_that_sends_a_message_by_drops_is_closed(rate: int, closed: bool) -
 
 
 def held(listener: Listener) -> int:
-    return sum(one.holds() for one in listener.connections.values())
+    return sum(one.held_bytes() for one in listener.connections.values())
 
 
 def test_peer_that_floods_does_not_hold_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -393,4 +393,4 @@ def test_a_report_over_the_limit_fails_its_job_alone(
     worker.say(Packet.WORK_COMPLETE, second, b"r")
     assert client.hear() == ("WORK_COMPLETE", second, b"r")
     assert worker.ask(Packet.GRAB_JOB) == ("NO_JOB",)
-    assert f"job {first.decode()}, which fails: a packet of" in server.log
+    assert f"job {first.decode()} is too large; the job fails: a packet of" in server.log

@@ -313,7 +313,7 @@ def test_no_answer_from_the_database_answers_no_background_job_and_serves_the_ot
     submit(peer, b"kept")
     assert doer.ask(Packet.GRAB_JOB)[-1] == b"kept"
     assert doer.ask(Packet.GRAB_JOB) == ("NO_JOB",)
-    assert "jobs are stored again" in server.log
+    assert "storing jobs again" in server.log
 
 
 def _damage(database: Postgres | Redis) -> int:
@@ -452,7 +452,7 @@ def test_server_whose_keys_are_gone_stops_and_says_why(serve: Start, database: R
     with contextlib.closing(database.connect()) as connection:
         connection.flushall()
     assert server.process.wait(LIMIT) == 1
-    assert "is not there any more: it was deleted or evicted" in server.log
+    assert "no longer has the records of this server: they were deleted or evicted" in server.log
 
 
 @pytest.mark.parametrize("database", [Postgres], indirect=True)

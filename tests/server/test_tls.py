@@ -123,7 +123,7 @@ def test_handshakes_that_are_not_ended_count_as_connections(
         with contextlib.suppress(ConnectionResetError):
             assert peer.recv(1) == b""
     assert len(list(descriptors.iterdir())) <= before + 21
-    assert server.log.count("turned away (--max-connections)") == 1
+    assert server.log.count("refusing new ones (--max-connections)") == 1
     for peer in silent:
         peer.close()
     client = authority.issue("client").client_context()
@@ -143,7 +143,7 @@ def test_sighup_reads_the_certificate_again(start: Start, authority: Authority) 
     client = authority.issue("client").client_context()
     authority.issue("server")
     server.process.send_signal(signal.SIGHUP)
-    await_true(lambda: "newcomers see the certificate" in server.log)
+    await_true(lambda: "new connections use the certificate" in server.log)
     assert version(address, client).startswith(b"OK ")
 
 

@@ -154,7 +154,7 @@ def refusal(path: Path) -> str:
 
 
 def test_file_that_cannot_be_is_said(path: Path) -> None:
-    assert "there is no folder" in refusal(path / "in" / "nowhere")
+    assert "does not exist; create it" in refusal(path / "in" / "nowhere")
     assert "Is a directory" in refusal(path.parent)
     path.write_bytes(b"not a database, but long enough to be looked at as one" * 100)
     assert "is not an SQLite database" in refusal(path)

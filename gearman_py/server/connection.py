@@ -1,0 +1,255 @@
+"""One peer's connection: what it sends goes to the broker, what the broker owes it is written.
+
+No task, future or timer is made for a packet. A peer that does not read is not read from
+either (so it cannot make the server answer more). What it is owed is then bounded by not reading
+from the workers that have results for it (gearman_py.server.pressure).
+"""
+
+import asyncio
+import fcntl
+import logging
+import socket
+import termios
+from array import array
+from collections.abc import Sequence
+from typing import cast
+
+from gearman_py.broker.state import Peer
+from gearman_py.net import keepalive
+from gearman_py.protocol.codec import LARGE, Decoder, Message
+from gearman_py.protocol.packets import OVERSIZED, TEXT, WORKER_REPORTS
+from gearman_py.server.listener import TOGETHER, Listener
+
+log = logging.getLogger("gearmand")
+
+# Close the connection of a peer that for this long (seconds) ...
+SILENT_LIMIT = 30.0
+# ... sent less than this of a message that it has begun (bytes a second).
+LEAST_RATE = 1024
+# How long a peer whose connection is being closed may go on sending (seconds).
+PARTING_LIMIT = 5.0
+
+
+class Connection(asyncio.Protocol):
+    """One peer's connection."""
+
+    transport: asyncio.Transport
+    peer: Peer
+
+    def __init__(self, server: Listener, *, operator: bool = False) -> None:
+        self._server = server
+        self._operator = operator
+        self._decoder = Decoder(text=True, max_packet=server.max_packet, skips_oversized=True)
+        self._backlog: Sequence[Message] = ()  # read already, kept while the peer does not read
+        self._paused = False  # not read from
+        self._in_turn = False  # what it sent is more than one turn's; it is to be gone on with
+        self._received = 0  # bytes
+        self._checked = (0, 0, 0.0)  # messages begun, bytes received, when: it was in time then
+        self.stalled_since: float | None = None  # it is owed more than the buffer should hold
+        self._unread = 0  # bytes of that, when it was looked at last
+        self._parted_at: float | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports have all the methods, but are not instances of asyncio's classes.
+        self.transport = transport = cast(asyncio.Transport, transport)
+        transport.set_write_buffer_limits(high=self._server.high_water)
+        address = transport.get_extra_info("peername")
+        host = str(address[0]) if isinstance(address, tuple) else "unix"
+        theirs = transport.get_extra_info("socket")
+        number = theirs.fileno()
+        # uvloop's own duplicates the descriptor for each option that is asked or set.
+        self._socket = socket.socket(theirs.family, theirs.type, theirs.proto, fileno=number)
+        self.peer = self._server.broker.join(number, host, operator=self._operator)
+        self._server.connections[self.peer] = self
+        self._checked = (0, 0, self._server.now())
+        if not self._server.admission.admit(number, operator=self._operator):
+            transport.abort()
+        log.debug("%s connected", self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        del self._server.connections[self.peer]
+        self._socket.detach()
+        if self._parted_at is None:
+            self._server.broker.gone(self.peer, self._server.now())
+        self._server.pressure.caught_up(self.peer)
+        if not self._server.flushing:
+            self._server.schedule_flush()
+        log.debug("%s left%s", self, f": {error}" if error else "")
+
+    def data_received(self, data: bytes) -> None:
+        self._server.busy_poll.note_read()
+        if self._parted_at is not None:
+            return
+        self._received += len(data)
+        messages = self._decoder.feed(data)
+        last = messages[-1][0] if messages else TEXT
+        if last < TEXT:
+            self._log_fault(*messages[-1])
+        if len(data) < LARGE and (last in WORKER_REPORTS or self._decoder.partial):
+            self._acknowledge_soon()
+        self._process_messages(messages)
+
+    def _process_messages(self, messages: Sequence[Message]) -> None:
+        server, peer = self._server, self.peer
+        if server.behind and server.pressure.must_wait(self, messages):
+            self._backlog = messages
+            return self._pause_reading()
+        if len(messages) <= TOGETHER:
+            self._backlog = server.broker.receive(peer, messages, server.now())
+        else:
+            self._backlog = server.take_turn(peer, messages)
+        if peer.owed > peer.max_owed:
+            self._pause_reading()
+        elif self._backlog or self._decoder.behind:
+            self._yield_turn()
+        if not server.flushing:
+            server.schedule_flush()
+        return None
+
+    def _yield_turn(self) -> None:
+        """Go on with what the peer sent once others were served."""
+        self._pause_reading()
+        if not self._in_turn:
+            self._in_turn = True
+            asyncio.get_running_loop().call_soon(self.go_on)
+
+    def _log_fault(self, number: int, arguments: Sequence[bytes]) -> None:
+        if number == OVERSIZED:
+            handle, *_, sentence = (each.decode(errors="replace") for each in arguments)
+            log.warning(
+                "%s: the result of job %s is too large; the job fails: %s", self, handle, sentence
+            )
+        elif self._decoder.dead:
+            sentence = arguments[-1].decode()
+            log.warning("invalid packet from %s: %s", self, sentence)
+
+    def _acknowledge_soon(self) -> None:
+        """Have the peer told at once that what it sent has come: it may send no more until then.
+
+        The kernel does so only after 40 ms where no answer carries the news. A worker without
+        TCP_NODELAY (gear, node-gearman) sends its GRAB_JOB so much after its WORK_COMPLETE;
+        libgearman, whose send buffer of 32 KiB is less than a segment of the loopback device,
+        so much after each 32 KiB.
+        """
+        if self._socket.family != socket.AF_UNIX:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+    def flush(self) -> None:
+        """Write what the peer is owed."""
+        if self._parted_at is not None:
+            self.peer.take()
+            return
+        if self.peer.owed < LARGE:
+            self.transport.write(b"".join(self.peer.take()))
+        else:
+            self.transport.writelines(self.peer.take())
+            if self._server.pressure.scarce and self.has_unacknowledged():
+                self._server.pressure.withhold_jobs(self)
+        if self.stalled_since is not None:
+            self._server.pressure.note_unread(self)
+            if 0 < self._server.max_unread < (unread := self.unread_bytes()):
+                log.warning("%s has %d MiB unread (--max-unread): closed", self, unread >> 20)
+                self.transport.abort()
+        elif self._decoder.dead and not self.peer.deferred and not self._backlog:
+            self._half_close()
+        elif self._paused and not self._in_turn:
+            self.resume_peer()
+
+    def unread_bytes(self) -> int:
+        """How many bytes the peer has not read of what was written to it."""
+        return self.transport.get_write_buffer_size()
+
+    def has_unacknowledged(self) -> bool:
+        """Whether the kernel holds data for the peer that its host has no room for."""
+        held = array("i", [0])
+        fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, held)
+        return held[0] > LARGE
+
+    def held_bytes(self) -> int:
+        """How many bytes are kept for the peer: what it has begun to send, and what it is owed."""
+        return self._decoder.held + self.peer.owed + self.unread_bytes()
+
+    def _half_close(self) -> None:
+        """End our side, and hear the peer out: closing on unread bytes resets the
+        connection, and what was on its way to the peer is lost (RFC 2525, 2.17)."""
+        self._parted_at = self._server.now()
+        self._server.broker.gone(self.peer, self._parted_at)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        self.stalled_since = self._server.now()
+        self._unread = 0
+        self._pause_reading()
+        self._server.pressure.note_unread(self)
+
+    def resume_writing(self) -> None:
+        self.stalled_since = None
+        self._server.pressure.caught_up(self.peer)
+        self.resume_peer()
+
+    def _pause_reading(self) -> None:
+        self._paused = True
+        self.transport.pause_reading()
+
+    def resume_peer(self) -> None:
+        """The peer reads again: go on with what it had sent, then read more."""
+        if self._server.stopping or self.stalled_since is not None:
+            return
+        self._paused = False
+        backlog, self._backlog = self._backlog, ()
+        if not backlog and self._decoder.behind:
+            self.data_received(b"")
+        else:
+            self._process_messages(backlog)
+        if not self._paused and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def go_on(self) -> None:
+        """Others were served: go on with what the peer had sent."""
+        self._in_turn = False
+        if self._paused and self._parted_at is None and not self.transport.is_closing():
+            self.resume_peer()
+
+    def check_peer(self, now: float) -> None:
+        """Close it when its peer is gone, does not read, or not go on writing, for too long."""
+        why = ""
+        if self.stalled_since is not None:
+            why = self._why_stalled(now - self.stalled_since)
+        elif not self._paused:
+            why = self._why_late(now)
+        if not why and keepalive.peer_gone(self._socket):
+            why = "no longer answers (keepalive)"
+        if why:
+            log.warning("%s %s: closed", self, why)
+        if why or (self._parted_at is not None and now - self._parted_at > PARTING_LIMIT):
+            self.transport.abort()
+
+    def _why_stalled(self, seconds: float) -> str:
+        """What is wrong with a peer that does not read."""
+        server = self._server
+        if (unread := self.unread_bytes()) < self._unread:
+            self.stalled_since = server.now()
+        self._unread = unread
+        if 0 < server.unread_timeout < seconds:
+            return f"has not read for {seconds:.0f} s (--unread-timeout)"
+        return ""
+
+    def _why_late(self, now: float) -> str:
+        """What is wrong with a peer that does not go on with the message it has begun."""
+        begun, received, since = self._checked
+        rate = (self._received - received) / max(now - since, 1.0)
+        if not self._has_partial_message() or begun != self._decoder.begun or rate >= LEAST_RATE:
+            self._checked = (self._decoder.begun, self._received, now)
+        elif now - since > SILENT_LIMIT:
+            return f"sent less than {LEAST_RATE} bytes a second of a message for {SILENT_LIMIT:g} s"
+        return ""
+
+    def _has_partial_message(self) -> bool:
+        """Whether the peer began a message that it has not ended."""
+        return self._decoder.partial
+
+    def __str__(self) -> str:
+        return f"{self.peer.address} (connection {self.peer.number})"
