@@ -127,11 +127,11 @@ def test_a_reader_that_stands_still_longer_than_keepalive_waits_gets_all_and_hol
 def test_many_readers_that_stand_still_share_the_memory_there_is_and_get_all(
     start: Start, connect: Connect, work: Callable[[Address, bytes], None]
 ) -> None:
-    server = start("--max-memory", "150M")
+    server = start("--max-memory", "200M")
     address = server.listening()
     for _ in range(4):
         work(address, b"f")
-    clients = [submit(address, 16) for _ in range(20)]  # 320 MiB in all
+    clients = [submit(address, 16) for _ in range(30)]  # 480 MiB in all
     operator = connect(address)
     counts = [""]
 
@@ -143,8 +143,6 @@ def test_many_readers_that_stand_still_share_the_memory_there_is_and_get_all(
 
     await_true(is_quiet)
     assert int(counts[-1].split("\t")[1]) > 0
-    _, handle = operator.ask(Packet.SUBMIT_JOB, b"f", b"", b"")
-    assert operator.hear()[:2] == ("WORK_COMPLETE", handle)
 
     def read(client: socket.socket) -> int:
         """How many results it gets."""
