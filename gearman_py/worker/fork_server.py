@@ -243,12 +243,10 @@ def _run_process(parent: socket.socket, runner: JobRunner) -> NoReturn:
 
 def _serve_parent(parent: socket.socket, runner: JobRunner) -> None:
     decoder = Decoder(RESPONSE, max_packet=_ANY_SIZE)
-    writing = Lock()  # a function may send from any thread
-    runner.is_sending = writing.locked
     server = ""
 
     def send_packet(handle: bytes, packet: Packet, *arguments: bytes) -> None:
-        with writing:
+        with runner.send_guard:  # a function may send from any thread
             parent.sendall(response(packet, handle, *arguments))
 
     parent.sendall(response(Packet.NOOP))

@@ -16,7 +16,7 @@ from gearman_py.worker.hooks import call_outcome_hooks, call_outcome_hooks_async
 from gearman_py.worker.job import Failed, Requeue, Send, TimeLimit, WorkerJob
 from gearman_py.worker.registry import FunctionRegistry
 from gearman_py.worker.session import GIVE_BACK, Answer, Assignment, ResultTooLarge, must_fit
-from gearman_py.worker.soft_limit import SoftLimit
+from gearman_py.worker.soft_limit import SendGuard, SoftLimit
 
 _EXCEPTION_SIZE = 512  # bytes of an exception's text: a line to read, not a dump
 _LONGEST_BACKOFF = 60.0  # seconds
@@ -33,7 +33,7 @@ class JobRunner:
         self, registry: FunctionRegistry, max_packet: int, wait_for_drain: WaitForDrain
     ) -> None:
         self.registry = registry
-        self.is_sending: Callable[[], bool] = bool  # whether a message is half sent
+        self.send_guard = SendGuard()
         self.interruptible = False  # whether ^C is for the caller, and not an error of the job
         self.run_in_loop: Callable[[Coroutine[Any, Any, object]], object] = asyncio.run
         self._max_packet = max_packet
@@ -49,7 +49,7 @@ class JobRunner:
         spec = self.registry.find_spec(job)
         if spec.soft_timeout is None:
             return self._run_attempts(spec, job, None)
-        soft = SoftLimit(spec.soft_timeout, self.is_sending)
+        soft = SoftLimit(spec.soft_timeout, self.send_guard)
         try:
             with soft.time_limited():
                 return self._run_attempts(spec, job, soft)
