@@ -131,5 +131,4 @@ def test_only_ssh_knows_fabric_and_paramiko() -> None:
 def test_no_file_is_too_long_to_read_at_once() -> None:
     for package in ("gearman_py", "provision", "roles"):
         for path in sources(package):
-            most = 400 if package == "gearman_py" else 350
-            assert len(path.read_text().splitlines()) <= most, path
+            assert len(path.read_text().splitlines()) <= 350, path
