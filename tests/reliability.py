@@ -123,7 +123,7 @@ ROWS = (
     Row(
         "worker",
         "kill -9 of a worker in the midst of its job",
-        "given to another at once, for ever",
+        "given to another at once, without end",
         f"{SERVER}/test_faults.py::test_a_worker_killed_in_mid_job_gives_it_to_another_at_once",
         {"DEATHS": "1000"},
     ),
@@ -177,7 +177,7 @@ ROWS = (
     Row(
         "dawdlers",
         "peers that send a part of a message, and no more",
-        "kept for ever",
+        "kept without end",
         f"{SERVER}/test_load.py::test_two_thousand_peers_that_dawdle_slow_nobody",
     ),
     Row(
@@ -222,7 +222,7 @@ ROWS = (
     Row(
         "handshakes",
         "handshakes that are begun, and not gone on with",
-        "four of them, and nobody else is served",
+        "four of them, and no other peer is served",
         f"{SERVER}/test_tls.py::test_silent_handshakes_hold_up_nobody_and_are_ended",
     ),
     Row(

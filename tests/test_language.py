@@ -11,52 +11,24 @@ WORST = re.compile(
     r"\bis no (?!longer\b)|\bnobody\b|\bso many\b|\banew\b|\bin hand\b|\bof before\b|\bwhat is no ",
     re.IGNORECASE,
 )
-# What was read through so far.
 READ = [
-    *(ROOT / "gearman_py").glob("*.py"),
-    *(
-        file
-        for room in (
-            *(
-                "admin",
-                "broker",
-                "cli",
-                "client",
-                "compat",
-                "functions",
-                "net",
-                "protocol",
-                "worker",
-            ),
-        )
-        for file in (ROOT / "gearman_py" / room).glob("*.py")
-    ),
+    *(file for room in ("gearman_py", "provision") for file in (ROOT / room).rglob("*.py")),
+    *(ROOT / "provision").rglob("*.yml"),
+    *(ROOT / "roles").glob("*.py"),
+    *(ROOT / "packages").glob("*.py"),
+    *(file for file in (ROOT / "packages" / "debian").iterdir() if file.is_file()),
+    *(file for file in (ROOT / "examples").rglob("*") if file.is_file()),
+    *(ROOT / "monitoring").iterdir(),
+    *(ROOT / "templates").iterdir(),
+    *(ROOT / "docs").glob("*.md"),
     *(
         file
         for room in ("admin", "broker", "cli", "client", "functions", "protocol", "worker")
         for file in (ROOT / "tests" / room).glob("*.py")
     ),
-    ROOT / "gearman_py/README.md",
-    *(ROOT / "gearman_py" / "server").glob("*.py"),
-    *(ROOT / "gearman_py" / "store").glob("*.py"),
-    *(ROOT / "provision").rglob("*.py"),
-    *(ROOT / "provision").rglob("*.yml"),
-    *(ROOT / "roles").glob("*.py"),
-    *(ROOT / "templates").iterdir(),
-    *(ROOT / "packages").glob("*.py"),
-    *(path for path in (ROOT / "packages" / "debian").iterdir() if path.is_file()),
-    *(ROOT / "examples" / "containers").iterdir(),
-    ROOT / "tasks.py",
+    ROOT / "gearman_py" / "README.md",
     ROOT / "README.md",
-    *(
-        ROOT / "docs" / f"{page}.md"
-        for page in (
-            *("README", "connecting", "contributing", "differences", "distributions", "doctor"),
-            "faults",
-            *("firewall", "inventory", "operator", "own-workers", "protocol", "third-party", "tls"),
-            *("containers", "packages", "resize", "upgrades", "worker-author"),
-        )
-    ),
+    ROOT / "tasks.py",
 ]
 NAMES = re.compile(r"\bNOBODY\b|\"nobody\"")  # the account and group of that name
 
