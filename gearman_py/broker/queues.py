@@ -12,7 +12,7 @@ from math import inf
 from gearman_py.broker.functions import WAKE_AGAIN, Functions
 from gearman_py.broker.job_table import JobTable
 from gearman_py.broker.limits import SLICE
-from gearman_py.broker.pending import PendingChanges
+from gearman_py.broker.pending_changes import PendingChanges
 from gearman_py.broker.state import (
     HIGH,
     LOW,

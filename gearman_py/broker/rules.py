@@ -8,7 +8,7 @@ from collections.abc import Callable
 from math import inf
 
 from gearman_py.broker.limits import MAX_TIMEOUTS, SLICE
-from gearman_py.broker.pending import Group
+from gearman_py.broker.pending_changes import Group
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.state import Job, Peer
 from gearman_py.protocol.codec import response

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 
 from gearman_py.broker.broker import Broker
-from gearman_py.broker.pending import Group
+from gearman_py.broker.pending_changes import Group
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.state import Peer
 from gearman_py.sdnotify import notify

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any
 
 from gearman_py.worker.aio_connection import AioConnection
-from gearman_py.worker.async_slot import AsyncSlot
+from gearman_py.worker.aio_slot import AsyncSlot
 from gearman_py.worker.drain_signal import DrainSignal
 from gearman_py.worker.executor import JobExecutor
 from gearman_py.worker.fork_server import ForkServer
@@ -20,7 +20,7 @@ from gearman_py.worker.job_runner import JobRunner, worker_error
 from gearman_py.worker.pool_config import PoolConfig
 from gearman_py.worker.registry import FunctionRegistry
 from gearman_py.worker.session import Answer, Assignment, WorkerSession
-from gearman_py.worker.slot import Slot
+from gearman_py.worker.sync_slot import Slot
 
 _log = logging.getLogger("gearman_py.worker")
 

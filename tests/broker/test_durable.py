@@ -2,7 +2,7 @@
 
 import pytest
 
-from gearman_py.broker.pending import Group
+from gearman_py.broker.pending_changes import Group
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.state import Peer
 from gearman_py.protocol.codec import RESPONSE, Decoder

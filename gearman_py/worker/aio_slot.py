@@ -16,7 +16,7 @@ from gearman_py.worker.aio_connection import AioConnection
 from gearman_py.worker.backoff import Backoff
 from gearman_py.worker.counters import JobCounters
 from gearman_py.worker.session import Answer, Assignment, State, WorkerSession
-from gearman_py.worker.slot import (
+from gearman_py.worker.sync_slot import (
     CONNECT_TIMEOUT,
     FIRST_RETRY_PAUSE,
     GIVE_BACK_PAUSE,
