@@ -17,7 +17,7 @@ from provision.errors import ToolkitError
 from provision.lab import lab
 from provision.lab import programs as local
 from provision.lab.base import SUITES
-from provision.options import HOSTS_AT_ONCE, Options
+from provision.options import BATCH, HOSTS_AT_ONCE, Options
 from roles import ROLES
 
 LAB = ROOT / "inventory" / "lab"
@@ -37,7 +37,7 @@ ROLL = {
     **{key: value for key, value in PART.items() if key != "tags"},
     **OUTPUT,
     **YES,
-    "batch": "how many hosts at once after the first: 1, or a share of their group (25%)",
+    "batch": f"how many hosts at once after the first: 1, or a share of their group ({BATCH})",
     "max_fail": "how many hosts may fail before all are put back (0)",
     "settle": "seconds that a unit must stay up (2)",
     "gap": "a function may be without a worker for a moment",
@@ -123,7 +123,7 @@ def upgrade(
     release: str = "",
     app: str = "",
     limit: str = "",
-    batch: str = "25%",
+    batch: str = BATCH,
     max_fail: int = 0,
     settle: float = 2.0,
     gap: bool = False,
@@ -151,7 +151,7 @@ def rollback(
     to: str = "",
     app: str = "",
     limit: str = "",
-    batch: str = "25%",
+    batch: str = BATCH,
     max_fail: int = 0,
     settle: float = 2.0,
     gap: bool = False,

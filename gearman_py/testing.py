@@ -110,14 +110,16 @@ def running(worker: Worker) -> Iterator[Worker]:
 
     At the end the worker drains, and its error is raised if it failed.
     """
-    started: Future[Callable[[], object]] = Future()
+    drain: Future[Callable[[], object]] = Future()
+    started: Future[None] = Future()
 
     async def serve_until_drained() -> None:
         loop = asyncio.get_running_loop()
+        drain.set_result(partial(loop.call_soon_threadsafe, worker.drain))
         serving = asyncio.create_task(worker.serve())
         registered = asyncio.create_task(worker.registered())
         await asyncio.wait((serving, registered), return_when=asyncio.FIRST_COMPLETED)
-        started.set_result(partial(loop.call_soon_threadsafe, worker.drain))
+        started.set_result(None)
         registered.cancel()
         await serving
 
@@ -130,12 +132,12 @@ def running(worker: Worker) -> Iterator[Worker]:
             outcome.set_exception(error)
 
     threading.Thread(target=run_worker, name="gearman-worker", daemon=True).start()
-    drain = started.result(WAIT_TIMEOUT)
     try:
+        started.result(WAIT_TIMEOUT)
         yield worker
     finally:
         try:
-            drain()
+            drain.result(WAIT_TIMEOUT)()
         except RuntimeError:
             pass  # it has ended already; its outcome follows
         outcome.result(WAIT_TIMEOUT)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from provision.errors import ToolkitError
 
-HOSTS_AT_ONCE = 16  # hosts at once
+HOSTS_AT_ONCE = 16  # that a command asks or plans
+BATCH = "25%"  # hosts that an upgrade changes at once: a number, or a share of their group
 
 
 @dataclass(frozen=True, kw_only=True)

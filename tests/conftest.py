@@ -49,6 +49,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         folder, *rest = item.path.relative_to(HERE).parts
+        if "far" in getattr(item, "fixturenames", ()):  # its network has one address
+            item.add_marker(pytest.mark.xdist_group("far"))
+            continue
         if folder != "server":
             group = "lab" if folder == "lab" else "/".join([folder, *rest])
             item.add_marker(pytest.mark.xdist_group(group))

@@ -13,14 +13,12 @@ from gearman_py.errors import GearmanError
 from gearman_py.net.servers import Server, why_not
 from gearman_py.protocol.packets import Packet
 from gearman_py.worker.aio_connection import AioConnection
-from gearman_py.worker.backoff import Backoff
+from gearman_py.worker.backoff import reconnect_backoff
 from gearman_py.worker.counters import JobCounters
 from gearman_py.worker.session import Answer, Assignment, State, WorkerSession
 from gearman_py.worker.sync_slot import (
     CONNECT_TIMEOUT,
-    FIRST_RETRY_PAUSE,
     GIVE_BACK_PAUSE,
-    LONGEST_RETRY_PAUSE,
     SLEEP_LIMIT,
 )
 
@@ -111,7 +109,7 @@ class AsyncServerConnection:
         self._slot = slot
         self._address = address
         self._alone = alone
-        self._backoff = Backoff(FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE)
+        self._backoff = reconnect_backoff()
         self._connection: AioConnection | None = None
         self._task: asyncio.Task[None] | None = None
 

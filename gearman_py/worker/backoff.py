@@ -2,6 +2,8 @@
 
 import random
 
+FIRST_RECONNECT, LONGEST_RECONNECT = 0.1, 30.0  # seconds between attempts to reach a server
+
 
 class Backoff:
     """Pauses of ``first`` seconds, then twice as long each time, up to ``most``.
@@ -23,3 +25,8 @@ class Backoff:
     def reset(self) -> None:
         """It has worked: begin with the shortest pause again."""
         self._next = self._first
+
+
+def reconnect_backoff() -> Backoff:
+    """How long a worker waits before it connects to a lost server again."""
+    return Backoff(FIRST_RECONNECT, LONGEST_RECONNECT)

@@ -16,7 +16,7 @@ from gearman_py.errors import GearmanError
 from gearman_py.net.dial import connect
 from gearman_py.net.servers import Server, why_not
 from gearman_py.protocol.packets import Packet
-from gearman_py.worker.backoff import Backoff
+from gearman_py.worker.backoff import reconnect_backoff
 from gearman_py.worker.counters import JobCounters
 from gearman_py.worker.session import Answer, Assignment, State, WorkerSession
 from gearman_py.worker.sync_connection import SyncConnection
@@ -24,7 +24,6 @@ from gearman_py.worker.sync_connection import SyncConnection
 _log = logging.getLogger("gearman_py.worker")
 
 CONNECT_TIMEOUT = 3.0
-FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE = 0.1, 30.0  # seconds between attempts to reach a server
 # Ask again after this many seconds asleep: a wake-up may be lost with a connection that is dead
 # and was never closed.
 SLEEP_LIMIT = 60.0
@@ -42,7 +41,7 @@ class ServerState:
         self.connection: SyncConnection | None = None
         self.dialing = False
         self.retry_at = 0.0
-        self.backoff = Backoff(FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE)
+        self.backoff = reconnect_backoff()
 
 
 class Slot:

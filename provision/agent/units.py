@@ -55,7 +55,8 @@ def why_outdated(name: str, user: str, uid: str) -> str | None:
     """
     template = re.sub(r"@[^.]+\.", "@.", name)
     own = f"{OWN}/{name}"  # which counts before its template's
-    file = own if os.path.exists(own) else f"{OWN}/{template}"
+    made = os.path.isfile(own) and not os.path.islink(own)  # a mask is a link
+    file = own if made else f"{OWN}/{template}"
     sources = [file, *_drop_ins(name), *_drop_ins(template)]
     # systemd makes this link at each start. Both times were noted as they passed: a clock that
     # is set later changes neither. One that lies ahead says nothing.

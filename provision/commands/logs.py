@@ -143,7 +143,11 @@ def _is_there(asked: AskAll, unit: str) -> bool:
     """Whether any host has it, or may have it: one that cannot be asked."""
 
     def ask(host: Host, connect: Connect) -> bool:
-        return connect(host).ask([("unit", unit)])["unit", unit] is not None
+        found = connect(host).ask([("unit", unit)])["unit", unit]
+        if found is None or "@" not in unit:
+            return found is not None
+        # Of a template systemd knows every instance; this one is there if it does anything.
+        return bool(found["active"] != "inactive" or found["enabled"] == "enabled")
 
     if any(sign in unit for sign in "*?["):
         return True

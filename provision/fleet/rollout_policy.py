@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from provision.errors import ToolkitError
+from provision.options import BATCH
 
 MAX_SETTLE = 3600  # seconds
 
@@ -12,7 +13,7 @@ MAX_SETTLE = 3600  # seconds
 class RolloutPolicy:
     """What an operator may say of an upgrade or a rollback."""
 
-    batch: str = "25%"  # hosts at once after the first: a number, or a share of their group
+    batch: str = BATCH
     max_fail: int = 0  # hosts that may fail, and are put back, while the others go on
     settle: float = 2.0  # seconds that a unit must stay up
     gap: bool = False  # a function may be without a worker for a moment

@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 from provision.errors import HostFailed, Unreachable
 from provision.inventory.host import Host
-from provision.ssh.diagnosis import LOGIN_TIMEOUT, explaining_failures, explaining_loss
+from provision.ssh.diagnosis import explaining_failures, explaining_loss
 from provision.ssh.jump_hosts import Gateway, Gateways
 from provision.ssh.keys import Keys
 from provision.ssh.known_hosts import KnownHosts
 from provision.ssh.route import Hop, Route, find_route
 from provision.ssh.stream import SSHStream, dial_hop, keep_alive
+from provision.ssh.timeouts import LOGIN_TIMEOUT
 
 if TYPE_CHECKING:
     import paramiko

@@ -10,9 +10,7 @@ from provision.errors import InventoryError, Unreachable
 from provision.ssh.keys import Keys, SecondFactor
 from provision.ssh.known_hosts import KnownHosts
 from provision.ssh.route import Hop
-
-CONNECT_TIMEOUT = 10.0  # seconds for TCP
-LOGIN_TIMEOUT = 15.0  # seconds for each of banner, authentication and channel
+from provision.ssh.timeouts import CONNECT_TIMEOUT, LOGIN_TIMEOUT
 
 
 @contextmanager

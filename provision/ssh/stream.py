@@ -10,8 +10,8 @@ from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from provision.ssh.diagnosis import CONNECT_TIMEOUT, LOGIN_TIMEOUT
 from provision.ssh.route import Hop
+from provision.ssh.timeouts import CONNECT_TIMEOUT, LOGIN_TIMEOUT
 
 if TYPE_CHECKING:
     import paramiko
