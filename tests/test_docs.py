@@ -153,7 +153,7 @@ on the command line, as the C gearmand has it. The command line wins. `$GEARMAND
 where neither gives one.
 
 Signals: SIGTERM and SIGINT stop it at once (see --drain-timeout), SIGUSR1 once its jobs are
-done; SIGHUP opens the log file anew and reads the certificate again. Exit status 0: stopped by a
+done; SIGHUP reopens the log file and reads the certificate again. Exit status 0: stopped by a
 signal or an operator; 1: it could not start, or its durable queue can be trusted no more.
 
 Under systemd it says when it is ready, answers the watchdog, and uses the sockets of a socket
