@@ -164,7 +164,14 @@ def test_what_answers_cannot_write() -> None:
         *("os.open", "os.fsencode", "os.fsdecode", "os.confstr", "os.statvfs"),
         *("os.cpu_count", "os.getloadavg", "os.listxattr"),
         *("os.lstat", "os.stat", "os.readlink", "os.listdir", "os.scandir"),
-        *("os.path.exists", "os.path.dirname", "os.path.basename", "os.path.join"),
+        *(
+            "os.path.exists",
+            "os.path.isfile",
+            "os.path.islink",
+            "os.path.dirname",
+            "os.path.basename",
+            "os.path.join",
+        ),
         *("os.walk", "os.path.realpath"),
     }
     assert {name for name in called if name.startswith("subprocess.")} == {"subprocess.run"}
