@@ -229,16 +229,23 @@ def answer(
 
     ``headers`` with `_` for `-`; None leaves one out. An answer to HEAD has no body.
     """
+    head = answer_head(request, status, len(body), **headers)
+    return head if request and request.method == "HEAD" else head + body
+
+
+def answer_head(
+    request: Request | None, status: HTTPStatus, length: int, **headers: str | None
+) -> bytes:
+    """The same without the body, of which ``length`` bytes follow."""
     minor = request.minor if request else 1
     lines = [f"HTTP/1.{minor} {status.value} {status.phrase}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items() if value]
-    lines.append(f"Content-Length: {len(body)}")
+    lines.append(f"Content-Length: {length}")
     if request is None or not request.keeps_alive:
         lines.append("Connection: close")
     elif minor == 0:
         lines.append("Connection: keep-alive")
-    head = "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")
-    return head if request and request.method == "HEAD" else head + body
+    return "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")
 
 
 def _parse_request(line: str, fields: list[str]) -> Request:

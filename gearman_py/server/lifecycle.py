@@ -33,7 +33,7 @@ from gearman_py.server.connection import Connection
 from gearman_py.server.http_connection import HTTPConnection
 from gearman_py.server.listener import Listener
 from gearman_py.server.listening import ADMIN, HTTP, METRICS, ListeningSocket, StartError
-from gearman_py.server.metrics_http import MetricsConnection
+from gearman_py.server.metrics_http import MetricsConnection, MetricsPages
 from gearman_py.server.settings import Settings
 from gearman_py.server.store_writer import StoreWriter, replay_store
 from gearman_py.server.stores import open_store
@@ -209,7 +209,7 @@ async def _open_server(
     if door.kind == HTTP:
         connect = partial(HTTPConnection, listener)
     elif door.kind == METRICS:
-        connect = partial(MetricsConnection, listener, set())
+        connect = partial(MetricsConnection, MetricsPages(listener))
     elif door.kind == ADMIN:
         connect = partial(Connection, listener, operator=True)
     try:

@@ -1,27 +1,67 @@
 """--metrics-listen: GET /metrics for Prometheus, GET /healthz for load balancers and probes."""
 
 import asyncio
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import cast
 
 from gearman_py import __version__
-from gearman_py.protocol.http import Reader, Refused, Request, answer
+from gearman_py.protocol.http import Reader, Refused, Request, answer, answer_head
 from gearman_py.server.listener import Listener
 from gearman_py.server.metrics import OPENMETRICS, TEXT, collect, problem, render
 
-MOST_CONNECTIONS = 64  # scrapers are few; each answer may take some megabytes
-IDLE = 300.0  # seconds for a request and its answer to be read
+MAX_CONNECTIONS = 16  # scrapers are few; an answer may take some megabytes
+READ_TIMEOUT = 60.0  # seconds for a request to come, or for its answer to be read
 PAGES = b"GET /metrics or /healthz\n"
 SERVER = f"Gearman/{__version__}"
 PLAIN = "text/plain; charset=utf-8"
 
+Page = tuple[HTTPStatus, Sequence[bytes], str]
+
+
+class MetricsPages:
+    """What may be asked for. ``connections``: those that may ask, the first to be closed first."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.connections: dict[MetricsConnection, None] = {}
+        self._listener = listener
+        self._collecting = asyncio.Lock()
+        self._snapshots: dict[bool, tuple[float, Sequence[bytes]]] = {}  # since when, by format
+
+    async def find(self, request: Request) -> Page:
+        """The answer to a request: status, body in parts, and its kind."""
+        if request.method not in ("GET", "HEAD"):
+            return HTTPStatus.METHOD_NOT_ALLOWED, [PAGES], PLAIN
+        if request.name == b"metrics":
+            openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
+            kind = OPENMETRICS if openmetrics else TEXT
+            return HTTPStatus.OK, await self._snapshot(openmetrics), kind
+        if request.name == b"healthz":
+            why = problem(self._listener)
+            status = HTTPStatus.SERVICE_UNAVAILABLE if why else HTTPStatus.OK
+            return status, [f"{why or 'ok'}\n".encode()], PLAIN
+        return HTTPStatus.NOT_FOUND, [PAGES], PLAIN
+
+    async def _snapshot(self, openmetrics: bool) -> Sequence[bytes]:
+        """The metrics as they are now. Those who ask while they are collected share the next."""
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        async with self._collecting:
+            since, parts = self._snapshots.get(openmetrics, (-1.0, ()))
+            if since < asked:
+                since, parts = loop.time(), []
+                for part in render(await collect(self._listener), openmetrics=openmetrics):
+                    parts.append(part)
+                    await asyncio.sleep(0)  # jobs go on
+                self._snapshots[openmetrics] = since, parts
+        return parts
+
 
 class MetricsConnection(asyncio.Protocol):
-    """A connection over which metrics are asked for; ``connections`` are all of them."""
+    """A connection over which metrics are asked for."""
 
-    def __init__(self, listener: Listener, connections: "set[MetricsConnection]") -> None:
-        self._listener = listener
-        self._connections = connections
+    def __init__(self, pages: MetricsPages) -> None:
+        self._pages = pages
         self._reader = Reader(max_body=0)
         self._answering: asyncio.Task[None] | None = None
         self._writable = asyncio.Event()
@@ -30,15 +70,20 @@ class MetricsConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._loop = asyncio.get_running_loop()
-        self._deadline = self._loop.call_later(IDLE, self._transport.abort)
-        if len(self._connections) >= MOST_CONNECTIONS:
-            self._transport.abort()
-        else:
-            self._connections.add(self)
+        self._deadline = self._loop.call_later(READ_TIMEOUT, self._transport.abort)
+        others = self._pages.connections
+        if len(others) >= MAX_CONNECTIONS:  # who has done nothing for longest makes room
+            next(iter(others)).close()
+        others[self] = None
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._connections.discard(self)
+        self.close()
+
+    def close(self) -> None:
+        """Close it at once."""
+        self._pages.connections.pop(self, None)
         self._deadline.cancel()
+        self._transport.abort()
         if self._answering is not None:
             self._answering.cancel()
 
@@ -58,12 +103,7 @@ class MetricsConnection(asyncio.Protocol):
         self._transport.pause_reading()
         try:
             while (request := self._reader.next()) is not None:
-                self._deadline.cancel()
-                self._deadline = self._loop.call_later(IDLE, self._transport.abort)
-                status, body, kind = await self._page(request)
-                headers = {"Content-Type": kind, "Server": SERVER}
-                self._transport.write(answer(request, status, body, **headers))
-                await self._writable.wait()
+                await self._answer(request)
                 if not request.keeps_alive:
                     self._transport.close()
                     return
@@ -74,18 +114,16 @@ class MetricsConnection(asyncio.Protocol):
         self._answering = None
         self._transport.resume_reading()
 
-    async def _page(self, request: Request) -> tuple[HTTPStatus, bytes, str]:
-        if request.method not in ("GET", "HEAD"):
-            return HTTPStatus.METHOD_NOT_ALLOWED, PAGES, PLAIN
-        if request.name == b"metrics":
-            openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
-            parts = []
-            for part in render(await collect(self._listener), openmetrics=openmetrics):
-                parts.append(part)
-                await asyncio.sleep(0)  # jobs go on
-            return HTTPStatus.OK, b"".join(parts), OPENMETRICS if openmetrics else TEXT
-        if request.name == b"healthz":
-            why = problem(self._listener)
-            status = HTTPStatus.SERVICE_UNAVAILABLE if why else HTTPStatus.OK
-            return status, f"{why or 'ok'}\n".encode(), PLAIN
-        return HTTPStatus.NOT_FOUND, PAGES, PLAIN
+    async def _answer(self, request: Request) -> None:
+        self._deadline.cancel()
+        self._deadline = self._loop.call_later(READ_TIMEOUT, self._transport.abort)
+        if self in self._pages.connections:  # as the one that was active last
+            self._pages.connections[self] = self._pages.connections.pop(self)
+        status, parts, kind = await self._pages.find(request)
+        headers = {"Content-Type": kind, "Server": SERVER}
+        length = sum(map(len, parts))
+        self._transport.write(answer_head(request, status, length, **headers))
+        for part in () if request.method == "HEAD" else parts:
+            await self._writable.wait()
+            self._transport.write(part)
+        await self._writable.wait()

@@ -553,3 +553,16 @@ def test_new_job_wakes_as_many_workers_as_it_was_told_to(wakeup: int, woken: int
         table.say(worker, Packet.PRE_SLEEP)
     table.submit(client, Packet.SUBMIT_JOB_BG)
     assert heard(table, workers) == [[("NOOP",)]] * woken + [[]] * (5 - woken)
+
+
+def test_maxqueue_and_create_make_no_more_functions_than_others_may(table: Table) -> None:
+    assert table.ask(b"maxqueue known 5") == b"OK\r\n"
+    table.broker.queues.full = True
+    for line in (b"maxqueue new 5", b"create function new"):
+        assert table.ask(line).startswith(b"ERR QUEUE_ERROR ")
+    assert table.ask(b"maxqueue known 0") == b"OK\r\n"
+    table.broker.queues.full = False
+    for limit in (5, 0):
+        for number in range(1500):
+            table.ask(b"maxqueue f%d %d" % (number, limit))
+    assert len(table.broker.queues.functions) <= 1001

@@ -16,7 +16,7 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 
 from gearman_py.protocol.packets import Packet
 from gearman_py.server.metrics import METRICS, MOST_FUNCTIONS, OPENMETRICS, TEXT
-from gearman_py.server.metrics_http import MOST_CONNECTIONS
+from gearman_py.server.metrics_http import MAX_CONNECTIONS
 from tests.ports import reserve_port
 from tests.server.process import Peer, Server
 from tests.waiting import LIMIT, await_true
@@ -174,13 +174,33 @@ def test_an_address_that_comes_later_holds_up_no_jobs(
     assert connect(server.listening()).ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
 
 
-def test_too_many_connections_are_closed_and_jobs_go_on(start: Start, connect: Connect) -> None:
+def test_connections_that_do_nothing_make_room_for_a_scraper(
+    start: Start, connect: Connect
+) -> None:
     server, port = with_metrics(start)
     with contextlib.ExitStack() as opened:
         idle = [
             opened.enter_context(socket.create_connection(("127.0.0.1", port), LIMIT))
-            for _ in range(MOST_CONNECTIONS + 16)
+            for _ in range(MAX_CONNECTIONS + 16)
         ]
         await_true(lambda: len(select.select(idle, [], [], 0)[0]) == 16)
+        assert get(port)[0] == 200
         assert connect(server.listening()).ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
-    await_true(lambda: get(port)[0] == 200)
+
+
+def test_scrapers_that_never_read_take_little_memory(start: Start, connect: Connect) -> None:
+    server, port = with_metrics(start)
+    worker = connect(server.listening())
+    for number in range(12_000):
+        worker.say(Packet.CAN_DO, b"a function with a long name %d" % number)
+    assert worker.ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
+    size = len(get(port)[2])
+    before = server.resident()
+    with contextlib.ExitStack() as opened:
+        for _ in range(60):
+            scraper = opened.enter_context(socket.socket())
+            scraper.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            scraper.connect(("127.0.0.1", port))
+            scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert get(port)[0] == 200  # those before have been answered, or closed
+        assert server.resident() - before < 10 * size
