@@ -16,7 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from provision.build import ON_HOSTS, ROOT, Artifact
+from provision.atomic_write import write_atomically
+from provision.build import ON_HOSTS, ROOT, Artifact, noted_artifact
 from provision.errors import ToolkitError
 from provision.inventory.host import Host
 from provision.inventory.workers import workers
@@ -57,12 +58,7 @@ def apps_of(host: Host) -> dict[str, App]:
 
 def built_app(app: App, root: Path = ROOT) -> Artifact | None:
     """The release of an app's files as they are now, if it was built before."""
-    note = _note_path(app, root)
-    if not note.exists():
-        return None
-    known = json.loads(note.read_text())
-    path = root / known["path"]
-    return Artifact(**known | {"path": path}) if path.exists() else None
+    return noted_artifact(_note_path(app, root), root)
 
 
 def build_app(app: App, root: Path = ROOT) -> Artifact:
@@ -84,8 +80,7 @@ def build_app(app: App, root: Path = ROOT) -> Artifact:
         path = tar.rename(note.parent / f"{name}.tar")
         artifact = Artifact(name, digest, size, path)
         known = {"id": name, "digest": digest, "size": size, "path": str(path.relative_to(root))}
-        (Path(scratch) / "note").write_text(json.dumps(known))
-        (Path(scratch) / "note").rename(note)
+        write_atomically(note, json.dumps(known).encode())
     for old in sorted(note.parent.glob("*.tar"), key=lambda each: -each.stat().st_mtime)[KEPT:]:
         old.unlink()
     return artifact

@@ -94,7 +94,11 @@ def target_of(facts: Mapping[str, Any]) -> Target:
 
 def built_release(target: Target, root: Path = ROOT) -> Artifact | None:
     """The release of this very tree for ``target``, if it was built before."""
-    note = _note_path(target, root)
+    return noted_artifact(_note_path(target, root), root)
+
+
+def noted_artifact(note: Path, root: Path) -> Artifact | None:
+    """What a note of an earlier build says was built, if it is still there."""
     if not note.exists():
         return None
     known = json.loads(note.read_text())

@@ -115,7 +115,7 @@ def _max_queue(broker: Rules, words: Sequence[bytes]) -> bytes:
     limits = [max(0, decimal(number)) for number in numbers[:3]]
     if len(limits) == 1:
         limits *= 3
-    if _is_one_too_many(broker, name):
+    if broker.queues.refuses(name):
         return _NO_MORE_FUNCTIONS
     function = broker.queues.function(name)
     function.limits = [*limits, 0, 0, 0][:3]
@@ -126,14 +126,10 @@ def _max_queue(broker: Rules, words: Sequence[bytes]) -> bytes:
 _NO_MORE_FUNCTIONS = error(b"QUEUE_ERROR", b"The job server takes no more functions")
 
 
-def _is_one_too_many(broker: Rules, name: bytes) -> bool:
-    return broker.queues.crowded and name not in broker.queues.functions
-
-
 def _create_function(broker: Rules, words: Sequence[bytes]) -> bytes:
     if len(words) != 3 or words[1].lower() != b"function":
         return _incomplete_command(words[0])
-    if _is_one_too_many(broker, words[2]):
+    if broker.queues.refuses(words[2]):
         return _NO_MORE_FUNCTIONS
     broker.queues.function(words[2])
     return OK

@@ -54,6 +54,10 @@ class Functions:
         """Whether no function is taken that is not known already."""
         return self.full or len(self.functions) >= MAX_FUNCTIONS
 
+    def refuses(self, name: bytes) -> bool:
+        """Whether a function of this name would be one too many."""
+        return self.crowded and name not in self.functions
+
     def disuse(self, function: Function) -> None:
         """Perhaps nothing uses a function any longer; of such only the latest are kept."""
         self._unused[function] = None

@@ -29,7 +29,7 @@ def _register_function(broker: Rules, peer: Peer, name: bytes, limit: float | No
     if len(name) > MAX_ARGUMENT:
         return peer.refuse(b"ARGUMENT_TOO_LARGE", b"Function name too large")
     name = name.removesuffix(b"\0")
-    if name not in broker.queues.functions and broker.queues.crowded:
+    if broker.queues.refuses(name):
         return peer.refuse(b"QUEUE_ERROR", b"The job server takes no more functions")
     function = broker.queues.function(name)
     if len(peer.abilities) >= MAX_FUNCTIONS_OF_WORKER and function not in peer.abilities:
