@@ -28,7 +28,7 @@ from gearman_py.compat import GearmanClient
 from gearman_py.net.tls import CA_FILE, CERTIFICATE, KEY
 from gearman_py.testing import running
 from tests.authority import DAY, Authority, words
-from tests.server.process import Server
+from tests.server.process import GearmandProcess
 from tests.waiting import await_true
 
 MEGABYTES = bytes(range(256)) * 4096 * 10
@@ -45,11 +45,13 @@ def tls(authority: Authority) -> TLS:
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+def serve(tmp_path: Path) -> Iterator[Callable[..., GearmandProcess]]:
     with ExitStack() as started:
 
-        def begin(*arguments: str, port: int = 0) -> Server:
-            server = Server(["-L", "127.0.0.1", "-p", str(port), "-v", *arguments], tmp_path)
+        def begin(*arguments: str, port: int = 0) -> GearmandProcess:
+            server = GearmandProcess(
+                ["-L", "127.0.0.1", "-p", str(port), "-v", *arguments], tmp_path
+            )
             started.callback(server.process.wait)
             started.callback(server.process.kill)
             return server
@@ -58,7 +60,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture
-def address(serve: Callable[..., Server], authority: Authority) -> str:
+def address(serve: Callable[..., GearmandProcess], authority: Authority) -> str:
     host, port = serve(*words(authority.issue("server"))).listening()
     return f"{host}:{port}"
 
@@ -161,7 +163,11 @@ def test_who_is_refused_hears_why(
 
 @EVERY_DOOR
 def test_a_server_that_is_not_the_one_meant_is_refused(
-    door: Door, serve: Callable[..., Server], authority: Authority, tmp_path: Path, tls: TLS
+    door: Door,
+    serve: Callable[..., GearmandProcess],
+    authority: Authority,
+    tmp_path: Path,
+    tls: TLS,
 ) -> None:
     host, port = serve(*words(authority.issue("elsewhere", address="127.0.0.9"))).listening()
     for files, why in (
@@ -174,7 +180,7 @@ def test_a_server_that_is_not_the_one_meant_is_refused(
 
 @EVERY_DOOR
 def test_a_server_without_tls_is_told_as_such(
-    door: Door, serve: Callable[..., Server], tls: TLS
+    door: Door, serve: Callable[..., GearmandProcess], tls: TLS
 ) -> None:
     host, port = serve().listening()
     with pytest.raises(ServerUnavailable, match="it does not speak TLS on this port"):
@@ -199,12 +205,12 @@ def test_plain_peers_of_a_server_with_tls_fail_soon(door: Door, address: str) ->
         door(address, None)
 
 
-def await_line(server: Server, pattern: str) -> None:
+def await_line(server: GearmandProcess, pattern: str) -> None:
     await_true(lambda: re.search(pattern, server.log) is not None)
 
 
 def test_the_server_s_log_says_who_was_refused_and_why(
-    serve: Callable[..., Server], authority: Authority, tls: TLS, tmp_path: Path
+    serve: Callable[..., GearmandProcess], authority: Authority, tls: TLS, tmp_path: Path
 ) -> None:
     server = serve(*words(authority.issue("server")))
     host, port = server.listening()
@@ -245,7 +251,7 @@ def test_files_that_are_no_use_are_told_at_once(tls: TLS, tmp_path: Path) -> Non
 
 
 def test_renewed_certificates_are_used_by_the_next_connection(
-    serve: Callable[..., Server], authority: Authority
+    serve: Callable[..., GearmandProcess], authority: Authority
 ) -> None:
     server = serve(*words(authority.issue("server")))
     host, port = server.listening()
@@ -258,7 +264,7 @@ def test_renewed_certificates_are_used_by_the_next_connection(
 
 
 def test_workers_come_back_when_their_server_does(
-    serve: Callable[..., Server], authority: Authority, tls: TLS
+    serve: Callable[..., GearmandProcess], authority: Authority, tls: TLS
 ) -> None:
     server = serve(*words(authority.issue("server")))
     host, port = server.listening()

@@ -17,7 +17,7 @@ from gearman_py.admin.answers import (
     value_of,
 )
 from gearman_py.errors import ConnectionLost, JobTimeout, ServerUnavailable
-from gearman_py.net.servers import Server, Servers, parse_servers, why_not
+from gearman_py.net.servers import ServerAddress, Servers, parse_servers, why_not
 from gearman_py.net.tls import REFUSED_AT_ONCE, TLS, fresh_context
 from gearman_py.not_copied import NotCopied
 from gearman_py.per_loop import PerLoop, at_shutdown, hang_up
@@ -227,7 +227,7 @@ class _AdminConnection:
             hang_up(self.streams[1].transport)
 
 
-async def _open_streams(server: Server) -> Streams:
+async def _open_streams(server: ServerAddress) -> Streams:
     if server.path is not None:
         return await asyncio.open_unix_connection(server.path, limit=MAX_ROW_BYTES)
     context = fresh_context(server.tls) if server.tls else None

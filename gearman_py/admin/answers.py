@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 from gearman_py.errors import AdminError
-from gearman_py.net.servers import Server
+from gearman_py.net.servers import ServerAddress
 
 T = TypeVar("T")
 
@@ -101,7 +101,7 @@ def _split_names(words: str, spaced: list[str]) -> Iterator[str]:
         words = words[len(name) + 1 :]
 
 
-def value_of(server: Server, line: str) -> str:
+def value_of(server: ServerAddress, line: str) -> str:
     """A one-line answer without its OK. Raises AdminError for ERR."""
     if line.startswith("ERR "):
         raise AdminError(f"{server}: {line[4:].replace('+', ' ')}")
@@ -109,7 +109,7 @@ def value_of(server: Server, line: str) -> str:
 
 
 def parse_rows(
-    server: Server, command: str, lines: list[str], parse: Callable[[str], T]
+    server: ServerAddress, command: str, lines: list[str], parse: Callable[[str], T]
 ) -> list[T]:
     """Parse each line of a listing. Raises AdminError for a line that cannot be parsed."""
     found = []

@@ -6,7 +6,7 @@ from gearman_py.broker.limits import MAX_ARGUMENT, MAX_UNIQUE
 from gearman_py.broker.numbers import MAX_EPOCH, decimal
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.rules import Rules
-from gearman_py.broker.state import HIGH, LOW, NORMAL, Job, Peer, ReduceJob, coalesces_on
+from gearman_py.broker.state import HIGH, LOW, NORMAL, BrokerJob, Peer, ReduceJob, coalesces_on
 from gearman_py.protocol.codec import response
 from gearman_py.protocol.packets import Packet
 
@@ -80,7 +80,7 @@ def accept(
     if reducer:
         job = ReduceJob(function, unique, workload, priority, background, reducer)
     else:
-        job = Job(function, unique, workload, priority, background)
+        job = BrokerJob(function, unique, workload, priority, background)
     queues.enter(job, key)
     if background and queues.durable:
         queues.hold(job, due)
@@ -93,7 +93,7 @@ def accept(
     return queues.wake(function, broker.now) if function.sleepers else None
 
 
-def _acknowledge_job(queues: Queues, peer: Peer, job: Job, background: bool) -> None:
+def _acknowledge_job(queues: Queues, peer: Peer, job: BrokerJob, background: bool) -> None:
     """Tell a client its job's handle; who waits for the result is remembered."""
     created = response(Packet.JOB_CREATED, queues.handle(job))
     if not background:
@@ -116,7 +116,7 @@ def _get_status_unique(broker: Rules, peer: Peer, arguments: Sequence[bytes]) ->
     peer.send(response(Packet.STATUS_RES_UNIQUE, unique, *_job_status(broker, job), clients))
 
 
-def _job_status(broker: Rules, job: Job | None) -> tuple[bytes, bytes, bytes, bytes]:
+def _job_status(broker: Rules, job: BrokerJob | None) -> tuple[bytes, bytes, bytes, bytes]:
     """known, running, numerator, denominator."""
     if job is None:
         return b"0", b"0", b"0", b"0"

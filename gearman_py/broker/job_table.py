@@ -7,7 +7,7 @@ goes when its last job does. A few jobs that outlive all others keep a page each
 from collections.abc import Iterator
 from typing import Any
 
-from gearman_py.broker.state import Job
+from gearman_py.broker.state import BrokerJob
 
 BITS = 6
 SIZE = 1 << BITS
@@ -25,7 +25,7 @@ class JobTable:
     def __len__(self) -> int:
         return self._count
 
-    def __iter__(self) -> Iterator[Job]:
+    def __iter__(self) -> Iterator[BrokerJob]:
         """Every job, in the order of the numbers within what came at one time.
 
         Jobs may come and go meanwhile: those that come are left out.
@@ -35,13 +35,13 @@ class JobTable:
                 if job is not None:
                     yield job
 
-    def get(self, number: int) -> Job | None:
+    def get(self, number: int) -> BrokerJob | None:
         """The job of this number."""
         page = self._pages.get(number >> BITS)
-        job: Job | None = page[number & MASK] if page is not None else None
+        job: BrokerJob | None = page[number & MASK] if page is not None else None
         return job
 
-    def add(self, job: Job) -> None:
+    def add(self, job: BrokerJob) -> None:
         """Enter a job under its number; raises ValueError when another job has it."""
         number = job.number
         place = number & MASK
@@ -54,7 +54,7 @@ class JobTable:
         page[SIZE] += 1
         self._count += 1
 
-    def remove(self, job: Job) -> None:
+    def remove(self, job: BrokerJob) -> None:
         """Strike a job out."""
         number = job.number
         page = self._pages[number >> BITS]

@@ -8,16 +8,16 @@ How often it was given out is written down for those that run for longer than a 
 from contextlib import AbstractContextManager, nullcontext
 
 from gearman_py.broker.outbox import DeferredReply
-from gearman_py.broker.state import Job
+from gearman_py.broker.state import BrokerJob
 from gearman_py.store.base import Changes, Record
 
 
-class Group:
+class CommitGroup:
     """What goes to the store together. ``jobs``: those that are added, each with its due time."""
 
     __slots__ = ("changes", "jobs")
 
-    def __init__(self, jobs: list[tuple[Job, float]], changes: Changes) -> None:
+    def __init__(self, jobs: list[tuple[BrokerJob, float]], changes: Changes) -> None:
         self.jobs = jobs
         self.changes = changes
 
@@ -32,8 +32,8 @@ class PendingChanges:
 
     def __init__(self) -> None:
         self.guard: AbstractContextManager[object] = nullcontext()
-        self.replies: dict[Job, list[DeferredReply]] = {}
-        self._added: list[tuple[Job, float]] = []
+        self.replies: dict[BrokerJob, list[DeferredReply]] = {}
+        self._added: list[tuple[BrokerJob, float]] = []
         self._delivered: dict[int, int] = {}
         self._removed: list[int] = []
 
@@ -47,24 +47,24 @@ class PendingChanges:
         """Whether the store has been told of everything."""
         return not (self._added or self._removed or self._delivered)
 
-    def add(self, job: Job, due: float = 0) -> None:
+    def add(self, job: BrokerJob, due: float = 0) -> None:
         """Make a job durable: a new one, or one that was in the foreground until now."""
         self.replies[job] = []
         with self.guard:
             self._added.append((job, due))
 
-    def deliver(self, job: Job) -> None:
+    def deliver(self, job: BrokerJob) -> None:
         """It was given to a worker."""
         with self.guard:
             self._delivered[job.number] = job.retries + 1
 
-    def remove(self, job: Job) -> None:
+    def remove(self, job: BrokerJob) -> None:
         """It has ended."""
         with self.guard:
             self._delivered.pop(job.number, None)
             self._removed.append(job.number)
 
-    def take(self, *, deliveries: bool) -> Group:
+    def take(self, *, deliveries: bool) -> CommitGroup:
         """What the store is to do next; ``deliveries``: also which jobs were given out."""
         delivered = {}
         with self.guard:
@@ -72,7 +72,9 @@ class PendingChanges:
             removed, self._removed = self._removed, []
             if deliveries:
                 delivered, self._delivered = self._delivered, {}
-        return Group(jobs, Changes([_make_record(*entry) for entry in jobs], delivered, removed))
+        return CommitGroup(
+            jobs, Changes([_make_record(*entry) for entry in jobs], delivered, removed)
+        )
 
     def put_back(self, changes: Changes) -> None:
         """A group was not stored: try again what no peer waits for."""
@@ -84,7 +86,7 @@ class PendingChanges:
             self._delivered = old | self._delivered
 
 
-def _make_record(job: Job, due: float) -> Record:
+def _make_record(job: BrokerJob, due: float) -> Record:
     return Record(
         job.number,
         job.function.name,

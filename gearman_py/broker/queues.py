@@ -18,7 +18,7 @@ from gearman_py.broker.state import (
     LOW,
     NORMAL,
     PRIORITIES,
-    Job,
+    BrokerJob,
     Key,
     Peer,
     ReduceJob,
@@ -65,20 +65,20 @@ class Queues(Functions):
         self.lease_over = False
         self.jobs = JobTable()
         self.uniques = Uniques()
-        self.progress: dict[Job, tuple[bytes, bytes]] = {}
-        self._limits: dict[Job, float] = {}  # of running jobs: when their time is over
+        self.progress: dict[BrokerJob, tuple[bytes, bytes]] = {}
+        self._limits: dict[BrokerJob, float] = {}  # of running jobs: when their time is over
         self._deadlines: list[tuple[float, int]] = []  # the same, the first to come first
         self._due: list[tuple[float, int]] = []  # of epoch jobs, wall clock
-        self._withheld: list[Job] = []
+        self._withheld: list[BrokerJob] = []
         self._handles: dict[int, bytes] = {}  # of jobs of other servers; their numbers are below 0
         self._numbers: dict[bytes, int] = {}  # the same the other way round
 
-    def handle(self, job: Job) -> bytes:
+    def handle(self, job: BrokerJob) -> bytes:
         """The name of a job that clients and workers know it by."""
         number = job.number
         return self._prefix + b"%d" % number if number >= 0 else self._handles[number]
 
-    def job(self, handle: bytes) -> Job | None:
+    def job(self, handle: bytes) -> BrokerJob | None:
         """The live job of this handle."""
         number = self._numbers.get(handle)
         if number is not None:
@@ -88,7 +88,7 @@ class Queues(Functions):
             return None
         return self.jobs.get(int(digits[:20]))
 
-    def enter(self, job: Job, key: Key | None) -> None:
+    def enter(self, job: BrokerJob, key: Key | None) -> None:
         """Take a new job in, which others of this key are to join, and give it its number."""
         job.number = self._number
         self.jobs.add(job)
@@ -104,7 +104,7 @@ class Queues(Functions):
         """
         function = self.function(record.function)
         facts = function, record.unique, record.workload, record.priority, True
-        job = ReduceJob(*facts, record.reducer) if record.reducer else Job(*facts)
+        job = ReduceJob(*facts, record.reducer) if record.reducer else BrokerJob(*facts)
         job.retries = record.deliveries
         job.number = number = record.number
         if handle:
@@ -144,7 +144,7 @@ class Queues(Functions):
         for function in list(self.loaded):
             self._withheld += function.withdraw(self.changes.replies)
 
-    def _queue_job(self, job: Job, now: float) -> None:
+    def _queue_job(self, job: BrokerJob, now: float) -> None:
         """Queue a job that may be a stored one, and wake a worker for it."""
         function = job.function
         if self.lease_over and job.background and job not in self.changes.replies:
@@ -154,12 +154,12 @@ class Queues(Functions):
             function.push(job)
             self.wake(function, now)
 
-    def hold(self, job: Job, due: float) -> None:
+    def hold(self, job: BrokerJob, due: float) -> None:
         """Have a new job stored; until it is, no worker is given it."""
         job.function.scheduled += 1
         self.changes.add(job, due)
 
-    def admit(self, job: Job, due: float, now: float) -> None:
+    def admit(self, job: BrokerJob, due: float, now: float) -> None:
         """Queue a job that was held, at once or when it is due."""
         function = job.function
         function.scheduled -= 1
@@ -168,27 +168,27 @@ class Queues(Functions):
         else:
             self._queue_job(job, now)
 
-    def withhold(self, job: Job) -> None:
+    def withhold(self, job: BrokerJob) -> None:
         """Take a queued job out of its queue until `release` is called for it."""
         job.function.drop(job)
         job.function.scheduled += 1
 
-    def release(self, job: Job, now: float) -> None:
+    def release(self, job: BrokerJob, now: float) -> None:
         """Queue a withheld job again, unless it has ended or was queued since."""
         if self._is_set_aside(job) and not (self.lease_over and job.background):
             job.function.scheduled -= 1
             self._queue_job(job, now)
 
-    def _is_set_aside(self, job: Job) -> bool:
+    def _is_set_aside(self, job: BrokerJob) -> bool:
         return self.jobs.get(job.number) is job and not job.queued and job.worker is None
 
-    def add_later(self, job: Job, due: float) -> None:
+    def add_later(self, job: BrokerJob, due: float) -> None:
         """Keep a job that is not to run before ``due`` (seconds since 1970)."""
         job.function.scheduled += 1
         heappush(self._due, (due, job.number))
         self.next_event = -inf  # only a tick knows the time of day
 
-    def take(self, worker: Peer, now: float) -> tuple[bytes, Job] | None:
+    def take(self, worker: Peer, now: float) -> tuple[bytes, BrokerJob] | None:
         """The job that this worker is to run next, now its own, and the job's handle."""
         if self.lease < inf and not self.lease_over and lease_clock() >= self.lease:
             self.withhold_stored()
@@ -224,7 +224,7 @@ class Queues(Functions):
         self.closed = True
         self._choose = lambda worker: None
 
-    def _by_priority(self, worker: Peer) -> Job | None:
+    def _by_priority(self, worker: Peer) -> BrokerJob | None:
         if not self.loaded:
             return None
         turns, best = worker.turns, None
@@ -242,14 +242,14 @@ class Queues(Functions):
                 first, best = place, function
         return best.pop(first[0]) if best else None
 
-    def _by_function(self, worker: Peer) -> Job | None:
+    def _by_function(self, worker: Peer) -> BrokerJob | None:
         loaded = [function for function in self.candidates(worker) if function in self.loaded]
         if not loaded:
             return None
         function = min(loaded, key=worker.turns.__getitem__)
         return function.pop(next(each for each in PRIORITIES if function.waiting[each]))
 
-    def give_back(self, job: Job, now: float) -> None:
+    def give_back(self, job: BrokerJob, now: float) -> None:
         """A running job that its worker lost goes to the end of its queue."""
         if job.worker:
             del job.worker.running[self.handle(job)]
@@ -257,7 +257,7 @@ class Queues(Functions):
         job.retries += 1
         self._queue_job(job, now)
 
-    def finish(self, worker: Peer, handle: bytes) -> Job | None:
+    def finish(self, worker: Peer, handle: bytes) -> BrokerJob | None:
         """A worker's job has ended: nothing remembers it any longer."""
         job = worker.running.pop(handle, None)
         if job is not None:
@@ -265,7 +265,7 @@ class Queues(Functions):
             self._erase_job(job)
         return job
 
-    def forget(self, job: Job) -> None:
+    def forget(self, job: BrokerJob) -> None:
         """A job is cancelled or abandoned, wherever it is: nothing remembers it any longer."""
         if job.worker:
             self.finish(job.worker, self.handle(job))
@@ -276,7 +276,7 @@ class Queues(Functions):
             job.function.scheduled -= 1
         self._erase_job(job)
 
-    def _end_run(self, job: Job) -> None:
+    def _end_run(self, job: BrokerJob) -> None:
         job.function.running -= 1
         job.worker = None
         if self._limits:
@@ -284,7 +284,7 @@ class Queues(Functions):
         if self.progress:
             self.progress.pop(job, None)
 
-    def _erase_job(self, job: Job) -> None:
+    def _erase_job(self, job: BrokerJob) -> None:
         self.jobs.remove(job)
         key = job.unique if job.unique != b"-" else job.key
         if key:
@@ -302,9 +302,9 @@ class Queues(Functions):
         if self.durable and job.background:
             self.changes.remove(job)
 
-    def expired(self, now: float) -> list[Job]:
+    def expired(self, now: float) -> list[BrokerJob]:
         """The running jobs whose time limit is over, or the first of many."""
-        jobs: list[Job] = []
+        jobs: list[BrokerJob] = []
         while self._deadlines and self._deadlines[0][0] <= now and len(jobs) < SLICE:
             deadline, number = heappop(self._deadlines)
             job = self.jobs.get(number)

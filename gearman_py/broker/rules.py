@@ -8,9 +8,9 @@ from collections.abc import Callable
 from math import inf
 
 from gearman_py.broker.limits import MAX_TIMEOUTS, SLICE
-from gearman_py.broker.pending_changes import Group
+from gearman_py.broker.pending_changes import CommitGroup
 from gearman_py.broker.queues import Queues
-from gearman_py.broker.state import Job, Peer
+from gearman_py.broker.state import BrokerJob, Peer
 from gearman_py.protocol.codec import response
 from gearman_py.protocol.packets import Packet
 
@@ -104,17 +104,17 @@ class Rules:
                 self.queues.forget(job)
         self.queues.next_event = -inf
 
-    def stored(self, group: Group, now: float) -> None:
+    def stored(self, group: CommitGroup, now: float) -> None:
         """The store has done it: its jobs are acknowledged, and workers may have them."""
         self.now = now
         self._settle_group(group, b"")
 
-    def awaiting(self, group: Group) -> set[Peer]:
+    def awaiting(self, group: CommitGroup) -> set[Peer]:
         """Who waits for the answers of a group."""
         pending = self.queues.changes.replies
         return {reply.peer for job, _ in group.jobs for reply in pending.get(job, ())}
 
-    def refused(self, group: Group, why: str, now: float) -> None:
+    def refused(self, group: CommitGroup, why: str, now: float) -> None:
         """The store could not, and has kept nothing of it: nor does anything here.
 
         A job that somebody waits for goes on in the foreground.
@@ -124,7 +124,7 @@ class Rules:
         self._settle_group(group, response(Packet.ERROR, b"QUEUE_ERROR", text))
         self.queues.changes.put_back(group.changes)
 
-    def _settle_group(self, group: Group, error: bytes) -> None:
+    def _settle_group(self, group: CommitGroup, error: bytes) -> None:
         queues = self.queues
         answered: dict[Peer, None] = {}
         ready = []
@@ -159,7 +159,7 @@ class Rules:
 
     # What the handlers do.
 
-    def lost(self, job: Job, most: int = 0) -> None:
+    def lost(self, job: BrokerJob, most: int = 0) -> None:
         """A worker lost a running job (died, ran out of time, gave the function up).
 
         It fails if it has been attempted ``most`` times, or as often as the operator allows.
@@ -171,11 +171,11 @@ class Rules:
         else:
             self.queues.give_back(job, self.now)
 
-    def fail(self, job: Job) -> None:
+    def fail(self, job: BrokerJob) -> None:
         self.tell(job, response(Packet.WORK_FAIL, self.queues.handle(job)))
         self.queues.forget(job)
 
-    def tell(self, job: Job, data: bytes, workload: bytes = b"") -> None:
+    def tell(self, job: BrokerJob, data: bytes, workload: bytes = b"") -> None:
         """Send a packet for each submission that waits for the job, also two of one client."""
         for client in job.clients:
             client.send(data, workload)

@@ -13,7 +13,7 @@ Key = bytes | tuple[bytes]
 that a workload never equals somebody's unique)."""
 
 
-class Job:
+class BrokerJob:
     """One unit of work, from its submission until it is complete, failed or dropped.
 
     It waits in its function's queue (``queued``), or for its time (an epoch job), or runs at
@@ -65,7 +65,7 @@ class Job:
         return coalesces_on(self.unique, self.workload)
 
 
-class ReduceJob(Job):
+class ReduceJob(BrokerJob):
     """A job whose results another function, the reducer, is to join."""
 
     __slots__ = ("reducer",)
@@ -94,7 +94,7 @@ def coalesces_on(unique: bytes, workload: bytes) -> Key | None:
 
 
 # Stands for a queue that has had no job yet: a deque is 600 bytes.
-EMPTY: deque["Job"] = deque(maxlen=0)
+EMPTY: deque["BrokerJob"] = deque(maxlen=0)
 NONE = [0, 0, 0]  # by priority
 
 
@@ -144,7 +144,7 @@ class Function:
         """Whether there is nothing to remember it for."""
         return not (self.workers or self.total or any(self.limits))
 
-    def push(self, job: Job) -> None:
+    def push(self, job: BrokerJob) -> None:
         """Put a job at the end of its priority's queue."""
         priority = job.priority
         queue = self.queues[priority]
@@ -162,7 +162,7 @@ class Function:
             for queue in self.queues:
                 queue.clear()  # of dropped jobs
 
-    def pop(self, priority: int) -> Job | None:
+    def pop(self, priority: int) -> BrokerJob | None:
         """Take the oldest live job of a priority."""
         queue = self.queues[priority]
         while queue:
@@ -175,7 +175,7 @@ class Function:
                 return job
         return None
 
-    def drop(self, job: Job) -> None:
+    def drop(self, job: BrokerJob) -> None:
         """Let go of a queued job, wherever in its queue it is."""
         self.waiting[job.priority] -= 1
         job.queued = False
@@ -187,7 +187,7 @@ class Function:
             queue.clear()
             queue.extend(live)
 
-    def withdraw(self, kept: Container[Job]) -> list[Job]:
+    def withdraw(self, kept: Container[BrokerJob]) -> list[BrokerJob]:
         """Take the background jobs out of the queues, and count them as scheduled."""
         withdrawn = []
         for priority, queue in enumerate(self.queues):
@@ -246,14 +246,14 @@ class Peer(Outbox):
         # ... and when each has its turn to be given a job of: the lowest first.
         self.turns: dict[Function, int] = {}
         self.absent: dict[Function, None] = {}  # those whose sleepers it is not among
-        self.running: dict[bytes, Job] = {}
+        self.running: dict[bytes, BrokerJob] = {}
         # Handles of jobs that it ran over their time limits: it may still end them.
         self.overdue: dict[bytes, None] = {}
         self.excepted: bytes | None = None  # the handle that it ended last by WORK_EXCEPTION
         self.sleeping = False
         self.woken = False  # a NOOP was sent and no grab has come since
         # As a client: the jobs it waits for.
-        self.waiting: set[Job] = set()
+        self.waiting: set[BrokerJob] = set()
 
     @property
     def order(self) -> list[Function]:

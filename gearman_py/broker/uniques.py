@@ -2,7 +2,7 @@
 
 import sys
 
-from gearman_py.broker.state import Function, Job, Key
+from gearman_py.broker.state import BrokerJob, Function, Key
 
 # Bytes of a dict for each of its keys, when it has just grown. One of more than four times that
 # is worth copying, if it is not small.
@@ -10,7 +10,7 @@ _KEY_SIZE = 100
 _SMALL = 2**18
 
 
-class Uniques(dict[Key, Job | dict[Function, Job]]):
+class Uniques(dict[Key, BrokerJob | dict[Function, BrokerJob]]):
     """The live jobs of each key: at most one of each function.
 
     A key is nearly always that of 1 job, and then no dict is spent for it.
@@ -18,19 +18,19 @@ class Uniques(dict[Key, Job | dict[Function, Job]]):
 
     __slots__ = ()
 
-    def find(self, key: Key, function: Function) -> Job | None:
+    def find(self, key: Key, function: Function) -> BrokerJob | None:
         """The function's job of this key."""
         found = self.get(key)
         if isinstance(found, dict):
             return found.get(function)
         return found if found is not None and found.function is function else None
 
-    def find_first(self, key: Key) -> Job | None:
+    def find_first(self, key: Key) -> BrokerJob | None:
         """The job of this key that came first, of whichever function."""
         found = self.get(key)
         return next(iter(found.values())) if isinstance(found, dict) else found
 
-    def add(self, key: Key, job: Job) -> None:
+    def add(self, key: Key, job: BrokerJob) -> None:
         """Enter a job whose function has none of this key."""
         found = self.setdefault(key, job)
         if isinstance(found, dict):
@@ -38,7 +38,7 @@ class Uniques(dict[Key, Job | dict[Function, Job]]):
         elif found is not job:
             self[key] = {found.function: found, job.function: job}
 
-    def discard(self, key: Key, job: Job) -> None:
+    def discard(self, key: Key, job: BrokerJob) -> None:
         """Remove a job, if it is the one of this key."""
         found = self.get(key)
         if found is job:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from gearman_py.broker.limits import MAX_ARGUMENT, MAX_FUNCTIONS_OF_WORKER
 from gearman_py.broker.numbers import MAX_EPOCH, decimal
 from gearman_py.broker.rules import Rules
-from gearman_py.broker.state import Function, Job, Peer
+from gearman_py.broker.state import BrokerJob, Function, Peer
 from gearman_py.protocol.codec import response, response_parts
 from gearman_py.protocol.packets import Packet
 
@@ -115,7 +115,7 @@ def _as_uint32(number: bytes) -> bytes:
     return b"%d" % (decimal(number) % 2**32)
 
 
-def _finish_overdue(broker: Rules, peer: Peer, handle: bytes) -> Job | None:
+def _finish_overdue(broker: Rules, peer: Peer, handle: bytes) -> BrokerJob | None:
     """The job that a worker ends late: it ran over its limit, and no worker has it since."""
     if handle not in peer.overdue:
         return None

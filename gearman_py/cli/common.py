@@ -19,7 +19,7 @@ from gearman_py.errors import (
     JobTimeout,
     SubmitError,
 )
-from gearman_py.net.servers import DEFAULT_PORT, Server, parse_servers
+from gearman_py.net.servers import DEFAULT_PORT, ServerAddress, parse_servers
 from gearman_py.net.tls import CA_FILE, CERTIFICATE, KEY, TLS
 from gearman_py.printable import EntryFormatter, printable
 from gearman_py.protocol.codec import MAX_PACKET
@@ -143,7 +143,7 @@ def add_help(parser: ArgumentParser) -> None:
 
 def parse_servers_option(
     parser: ArgumentParser, options: Namespace, hosts: list[str] | None = None
-) -> list[Server]:
+) -> list[ServerAddress]:
     """The servers from -h (or ``hosts``), else the environment; a usage error if invalid.
 
     -p is the default port. The C tool reads $GEARMAN_SERVER; the other tools and libraries read

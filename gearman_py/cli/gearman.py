@@ -23,7 +23,7 @@ from gearman_py.client.arguments import Priority, as_function, as_unique
 from gearman_py.client.dispatch import Job
 from gearman_py.client.sync import Client
 from gearman_py.errors import GearmanError, JobFailed, SubmitError
-from gearman_py.net.servers import Server
+from gearman_py.net.servers import ServerAddress
 from gearman_py.printable import printable
 from gearman_py.protocol.codec import MAX_PACKET
 
@@ -98,7 +98,7 @@ def _pid_file(path: Path | None) -> Iterator[None]:
 # Client.
 
 
-def _submit_jobs(options: Namespace, servers: list[Server]) -> int:
+def _submit_jobs(options: Namespace, servers: list[ServerAddress]) -> int:
     seconds = None if options.timeout is None else options.timeout / 1000
     limits = {} if seconds is None else {"connect_timeout": seconds, "submit_timeout": seconds}
     screen, failed = _Screen(options), 0
@@ -193,7 +193,7 @@ class _Screen:
 # Worker.
 
 
-def _run_worker(parser: ArgumentParser, options: Namespace, servers: list[Server]) -> int:
+def _run_worker(parser: ArgumentParser, options: Namespace, servers: list[ServerAddress]) -> int:
     by_line = options.lines or options.stripped_lines
     limit = options.max_packet or MAX_PACKET
     try:

@@ -14,8 +14,8 @@ from gearman_py.client.aio_dispatch import AsyncDispatcher
 from gearman_py.client.aio_job import AsyncJob
 from gearman_py.client.arguments import (
     Data,
+    JobOptions,
     MapOptions,
-    Options,
     Submit,
     SubmitOptions,
     Timeout,
@@ -147,7 +147,7 @@ class AsyncClient(NotCopied):
         value: Any = None,
         *,
         timeout: Timeout = ...,  # noqa: ASYNC109  as in Client
-        **options: Unpack[Options],
+        **options: Unpack[JobOptions],
     ) -> Any:
         """As Client.call()."""
         return self._config.serializer.loads(
@@ -189,7 +189,7 @@ class AsyncClient(NotCopied):
         ordered: bool = ...,
         timeout: Timeout = ...,
         on_error: Literal["raise"] = ...,
-        **options: Unpack[Options],
+        **options: Unpack[JobOptions],
     ) -> AsyncIterator[bytes]: ...
     @overload
     def map(
@@ -202,7 +202,7 @@ class AsyncClient(NotCopied):
         ordered: bool = ...,
         timeout: Timeout = ...,
         on_error: Literal["raise", "yield"] = ...,
-        **options: Unpack[Options],
+        **options: Unpack[JobOptions],
     ) -> AsyncIterator[bytes | GearmanError]: ...
     def map(
         self,
@@ -214,7 +214,7 @@ class AsyncClient(NotCopied):
         ordered: bool = True,
         timeout: Timeout = ...,
         on_error: Literal["raise", "yield"] = "raise",
-        **options: Unpack[Options],
+        **options: Unpack[JobOptions],
     ) -> AsyncIterator[bytes | GearmanError]:
         """As Client.map()."""
         check_map_options(function, on_error, options)

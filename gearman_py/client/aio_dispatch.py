@@ -12,10 +12,10 @@ from gearman_py.client.arguments import Submit, split_batches
 from gearman_py.client.config import ClientConfig
 from gearman_py.client.job import JobStatus
 from gearman_py.client.routing import Router
-from gearman_py.client.session import Question, Session, read_status
+from gearman_py.client.session import ClientSession, Question, read_status
 from gearman_py.errors import ConnectionLost, GearmanError, JobTimeout, ServerUnavailable
 from gearman_py.net.aio_dial import open_connection
-from gearman_py.net.servers import Server, why_not
+from gearman_py.net.servers import ServerAddress, why_not
 from gearman_py.net.tls import REFUSED_AT_ONCE
 from gearman_py.per_loop import at_shutdown, hang_up
 
@@ -34,7 +34,7 @@ class AsyncDispatcher:
         self._ending = at_shutdown(partial(self.close, "its event loop has ended"))
         self.router = Router(config.servers, self._count_in_flight)
         self._lock = asyncio.Lock()
-        self._connections: dict[Server, _AsyncConnection] = {}
+        self._connections: dict[ServerAddress, _AsyncConnection] = {}
         self._lost: list[AsyncJob] = []  # to be submitted again
         self._resubmitting: asyncio.Task[None] | None = None
         self._closing = False
@@ -122,7 +122,7 @@ class AsyncDispatcher:
         job._dispatcher = self
         return job
 
-    def _count_in_flight(self, server: Server) -> int:
+    def _count_in_flight(self, server: ServerAddress) -> int:
         connection = self._connections.get(server)
         return connection.session.in_flight if connection is not None else 0
 
@@ -175,11 +175,11 @@ class AsyncDispatcher:
             if self._resubmitting is asyncio.current_task():
                 self._resubmitting = None
 
-    def _find_open(self, server: Server) -> "_AsyncConnection | None":
+    def _find_open(self, server: ServerAddress) -> "_AsyncConnection | None":
         connection = self._connections.get(server)
         return connection if connection is not None and connection.session.error is None else None
 
-    async def connect_first(self, order: list[Server]) -> "_AsyncConnection":
+    async def connect_first(self, order: list[ServerAddress]) -> "_AsyncConnection":
         """A connection to the first of these servers that answers."""
         for attempt in range(1, self.config.retry.attempts + 1):
             failures = []
@@ -196,18 +196,18 @@ class AsyncDispatcher:
                 await asyncio.sleep(self.config.retry.pause_after(attempt))
         raise ServerUnavailable(failures)
 
-    async def _open_connection(self, server: Server) -> "_AsyncConnection":
+    async def _open_connection(self, server: ServerAddress) -> "_AsyncConnection":
         async with self._lock:
             if (living := self._find_open(server)) is not None:
                 return living
             async with asyncio.timeout(self.config.connect_timeout):
-                session = Session(str(server), self.config.max_packet)
+                session = ClientSession(str(server), self.config.max_packet)
                 make = partial(_AsyncConnection, session, self.has_read_ahead)
                 connection = self._connections[server] = await open_connection(make, server)
             return connection
 
     async def find_status(
-        self, ask: Callable[[Session], Question], server: str | None
+        self, ask: Callable[[ClientSession], Question], server: str | None
     ) -> JobStatus:
         """The answer of ``server``; for None, of the first server that knows the job."""
         servers = self.router.find_servers(server)
@@ -225,7 +225,7 @@ class AsyncDispatcher:
         return status or JobStatus(False, False, 0, 0)
 
     async def ask_server(
-        self, connection: "_AsyncConnection", ask: Callable[[Session], Question]
+        self, connection: "_AsyncConnection", ask: Callable[[ClientSession], Question]
     ) -> list[bytes]:
         """Ask a question and wait for its answer."""
         question, done = ask(connection.session), asyncio.Event()
@@ -243,7 +243,7 @@ class _AsyncConnection(asyncio.Protocol):
     asyncio sets TCP_NODELAY itself.
     """
 
-    def __init__(self, session: Session, has_read_ahead: Callable[[], bool]) -> None:
+    def __init__(self, session: ClientSession, has_read_ahead: Callable[[], bool]) -> None:
         self.session = session
         self._has_read_ahead = has_read_ahead
         self._paused = False

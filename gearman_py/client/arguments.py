@@ -40,7 +40,7 @@ class Submit:
     on_status: OnStatus | None = None
 
 
-class Options(TypedDict, total=False):
+class JobOptions(TypedDict, total=False):
     """The options of call() and map(); see Client.submit()."""
 
     unique: Unique
@@ -53,13 +53,13 @@ class Options(TypedDict, total=False):
     on_status: OnStatus | None
 
 
-class SubmitOptions(Options, total=False):
+class SubmitOptions(JobOptions, total=False):
     """The options of submit(); see there."""
 
     value: Any
 
 
-class MapOptions(Options, total=False):
+class MapOptions(JobOptions, total=False):
     """The options of call_map(); see Client.map()."""
 
     in_flight: int

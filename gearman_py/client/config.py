@@ -6,7 +6,7 @@ from types import EllipsisType
 from typing import Literal
 
 from gearman_py.client.arguments import Timeout
-from gearman_py.net.servers import Server
+from gearman_py.net.servers import ServerAddress
 from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.serializer import Serializer
 
@@ -41,7 +41,7 @@ class ClientConfig:
     Raises ValueError or TypeError for a value that could not work.
     """
 
-    servers: list[Server]
+    servers: list[ServerAddress]
     connect_timeout: float
     submit_timeout: float
     timeout: float | None

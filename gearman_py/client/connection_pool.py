@@ -14,11 +14,11 @@ from threading import Condition, Lock
 from time import monotonic
 
 from gearman_py.client.job import ClientJob, JobState
-from gearman_py.client.session import Session
+from gearman_py.client.session import ClientSession
 from gearman_py.errors import ConnectionLost
 from gearman_py.net import keepalive
 from gearman_py.net.dial import connect
-from gearman_py.net.servers import Server, why_not
+from gearman_py.net.servers import ServerAddress, why_not
 
 _READ_SIZE = 256 * 1024
 READ_INTERVAL = 1  # second: how long a read blocks before the deadline is checked
@@ -27,14 +27,14 @@ READ_INTERVAL = 1  # second: how long a read blocks before the deadline is check
 class PooledConnection:
     """A socket and its session. The lock of the pool guards the session, not the socket."""
 
-    def __init__(self, server: Server, connection: socket.socket, max_packet: int) -> None:
+    def __init__(self, server: ServerAddress, connection: socket.socket, max_packet: int) -> None:
         self.socket = connection
         self.socket.setblocking(True)
         self.socket.setsockopt(
             socket.SOL_SOCKET, socket.SO_RCVTIMEO, Struct("@ll").pack(READ_INTERVAL, 0)
         )
         self.fd = connection.fileno()
-        self.session = Session(str(server), max_packet)
+        self.session = ClientSession(str(server), max_packet)
         self._least = 1
         self.writing = Lock()  # keeps bytes in the order in which the session expects answers
 
@@ -80,7 +80,7 @@ class ConnectionPool:
     """All connections, and waiting for them.
 
     ``resubmit`` is called with lost jobs to submit again, in a waiting thread. ``sole``: there is
-    only one server. ``max_packet``: see Session.
+    only one server. ``max_packet``: see ClientSession.
     """
 
     def __init__(
@@ -90,19 +90,19 @@ class ConnectionPool:
         self.changed = Condition()  # guards everything here
         self.lost: deque[ClientJob] = deque()
         self._resubmit = resubmit
-        self._connections: dict[Server, PooledConnection] = {}
+        self._connections: dict[ServerAddress, PooledConnection] = {}
         self._by_fd: dict[int, PooledConnection] = {}
         self._poll = select.poll()
         self._reading = False
         self._followers = 0  # threads that wait while another one reads
         self._wakers: tuple[socket.socket, socket.socket] | None = None
 
-    def count_in_flight(self, server: Server) -> int:
+    def count_in_flight(self, server: ServerAddress) -> int:
         """The number of jobs in flight to ``server``."""
         connection = self._connections.get(server)
         return connection.session.in_flight if connection is not None else 0
 
-    def get_connection(self, server: Server, timeout: float) -> PooledConnection:
+    def get_connection(self, server: ServerAddress, timeout: float) -> PooledConnection:
         """The connection to ``server``, opened within ``timeout`` seconds. Raises OSError."""
         with self.changed:
             connection = self._find_open(server)
@@ -131,12 +131,12 @@ class ConnectionPool:
         elif self._reading:
             self._wakers[0].send(b"w")
 
-    def _find_open(self, server: Server) -> PooledConnection | None:
+    def _find_open(self, server: ServerAddress) -> PooledConnection | None:
         connection = self._connections.get(server)
         return connection if connection is not None and connection.session.error is None else None
 
     def send_request(
-        self, connection: PooledConnection, ask: Callable[[Session], object], deadline: float
+        self, connection: PooledConnection, ask: Callable[[ClientSession], object], deadline: float
     ) -> bool:
         """Have ``ask`` queue bytes in the session, and write them; False if it had ended before.
 

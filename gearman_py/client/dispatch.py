@@ -15,9 +15,9 @@ from gearman_py.client.config import ClientConfig
 from gearman_py.client.connection_pool import ConnectionPool, PooledConnection
 from gearman_py.client.job import ClientJob, JobState, JobStatus
 from gearman_py.client.routing import Router
-from gearman_py.client.session import Question, Session, read_status
+from gearman_py.client.session import ClientSession, Question, read_status
 from gearman_py.errors import ConnectionLost, GearmanError, JobTimeout, ServerUnavailable
-from gearman_py.net.servers import Server, why_not
+from gearman_py.net.servers import ServerAddress, why_not
 
 
 class Job(ClientJob):
@@ -185,7 +185,7 @@ class Dispatcher:
             self._write_to(connection, group, deadline)
 
     def _write_to(self, connection: PooledConnection, jobs: list[Job], deadline: float) -> None:
-        def queue_jobs(session: Session) -> None:
+        def queue_jobs(session: ClientSession) -> None:
             for job in jobs:
                 session.submit_job(job)
 
@@ -228,7 +228,7 @@ class Dispatcher:
             for job in jobs:
                 job._give_up(error)
 
-    def connect_first(self, order: list[Server]) -> PooledConnection:
+    def connect_first(self, order: list[ServerAddress]) -> PooledConnection:
         """A connection to the first of these servers that answers. Raises ServerUnavailable."""
         pool = self.pool
         for attempt in range(1, self.config.retry.attempts + 1):
@@ -246,7 +246,9 @@ class Dispatcher:
                 time.sleep(self.config.retry.pause_after(attempt))
         raise ServerUnavailable(failures)
 
-    def find_status(self, ask: Callable[[Session], Question], server: str | None) -> JobStatus:
+    def find_status(
+        self, ask: Callable[[ClientSession], Question], server: str | None
+    ) -> JobStatus:
         """The answer of ``server``; for None, of the first server that knows the job."""
         servers = self.router.find_servers(server)
         status = None
@@ -263,7 +265,7 @@ class Dispatcher:
         return status or JobStatus(False, False, 0, 0)
 
     def ask_server(
-        self, connection: PooledConnection, ask: Callable[[Session], Question]
+        self, connection: PooledConnection, ask: Callable[[ClientSession], Question]
     ) -> list[bytes]:
         """Ask a question and wait for its answer."""
         deadline = monotonic() + self.config.submit_timeout

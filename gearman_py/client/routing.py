@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 
-from gearman_py.net.servers import Server
+from gearman_py.net.servers import ServerAddress
 
 MIN_AVOID, MAX_AVOID = 0.1, 30.0  # seconds for which a server that failed is avoided
 
@@ -29,15 +29,15 @@ J = TypeVar("J", bound=HasKey)
 class Router:
     """Orders servers for each job; ``load`` returns the number of jobs in flight to a server."""
 
-    def __init__(self, servers: list[Server], load: Callable[[Server], int]) -> None:
+    def __init__(self, servers: list[ServerAddress], load: Callable[[ServerAddress], int]) -> None:
         self.servers = servers
         self._load = load
-        self._failures: dict[Server, int] = {}
-        self._avoid: dict[Server, float] = {}  # until when
+        self._failures: dict[ServerAddress, int] = {}
+        self._avoid: dict[ServerAddress, float] = {}  # until when
         # Otherwise all programs that submit a single job would start with the same server.
         self._turn = random.randrange(1 + len(servers))  # noqa: S311  not a secret
 
-    def order_servers(self, now: float, key: bytes | None = None) -> list[Server]:
+    def order_servers(self, now: float, key: bytes | None = None) -> list[ServerAddress]:
         """Every server once, best first; those that failed recently come last. Jobs with the
         same ``key`` get the same order."""
         if len(self.servers) == 1:
@@ -51,31 +51,33 @@ class Router:
         in_turn = self.servers[turned:] + self.servers[:turned]
         return sorted(in_turn, key=lambda server: (avoided[server], self._load(server)))
 
-    def group_jobs(self, jobs: Iterable[J], now: float) -> list[tuple[list[Server], list[J]]]:
+    def group_jobs(
+        self, jobs: Iterable[J], now: float
+    ) -> list[tuple[list[ServerAddress], list[J]]]:
         """The jobs grouped by their first server: each group with its order of servers."""
-        found: dict[Server, tuple[list[Server], list[J]]] = {}
+        found: dict[ServerAddress, tuple[list[ServerAddress], list[J]]] = {}
         for job in jobs:
             order = self.order_servers(now, job._routing_key)
             found.setdefault(order[0], (order, []))[1].append(job)
         return list(found.values())
 
-    def find_servers(self, server: str | None) -> list[Server]:
+    def find_servers(self, server: str | None) -> list[ServerAddress]:
         """The server with that name; all for None."""
         return [one for one in self.servers if server in (None, str(one))]
 
-    def mark_failed(self, server: Server, now: float) -> None:
+    def mark_failed(self, server: ServerAddress, now: float) -> None:
         """``server`` could not be reached: avoid it for 0.1 s, then twice as long, up to 30 s."""
         count = self._failures[server] = self._failures.get(server, 0) + 1
         length = min(MAX_AVOID, MIN_AVOID * 2.0 ** min(count, 10))
         self._avoid[server] = now + length * random.uniform(0.8, 1.2)  # noqa: S311  not a secret
 
-    def mark_reached(self, server: Server) -> None:
+    def mark_reached(self, server: ServerAddress) -> None:
         """``server`` answers."""
         self._failures.pop(server, None)
         self._avoid.pop(server, None)
 
 
-def _rendezvous_weight(server: Server, key: bytes) -> bytes:
+def _rendezvous_weight(server: ServerAddress, key: bytes) -> bytes:
     """Not a CRC: it is linear, and would give one of three servers half of the keys."""
     return blake2b(str(server).encode() + b"\0" + key, digest_size=8).digest()
 

@@ -65,7 +65,7 @@ class Question:
             self.on_done()
 
 
-class Session:
+class ClientSession:
     """The jobs and questions pending on one connection to ``server``, and its unsent bytes.
 
     A packet of more than ``max_packet`` bytes, sent or received, fails only its own job.
@@ -245,18 +245,18 @@ class Session:
 
 
 _HANDLERS: dict[int, Any] = {
-    Packet.JOB_CREATED: Session._on_created,
-    Packet.ERROR: Session._on_error,
-    Packet.WORK_DATA: Session._on_data,
-    Packet.WORK_WARNING: Session._on_warning,
-    Packet.WORK_STATUS: Session._on_status,
-    Packet.WORK_COMPLETE: Session._on_complete,
-    Packet.WORK_FAIL: Session._on_fail,
-    Packet.WORK_EXCEPTION: Session._on_exception,
-    Packet.STATUS_RES: Session._on_status_answer,
-    Packet.STATUS_RES_UNIQUE: Session._on_status_unique_answer,
-    Packet.ECHO_RES: Session._on_echo,
-    OVERSIZED: Session._on_oversized,
+    Packet.JOB_CREATED: ClientSession._on_created,
+    Packet.ERROR: ClientSession._on_error,
+    Packet.WORK_DATA: ClientSession._on_data,
+    Packet.WORK_WARNING: ClientSession._on_warning,
+    Packet.WORK_STATUS: ClientSession._on_status,
+    Packet.WORK_COMPLETE: ClientSession._on_complete,
+    Packet.WORK_FAIL: ClientSession._on_fail,
+    Packet.WORK_EXCEPTION: ClientSession._on_exception,
+    Packet.STATUS_RES: ClientSession._on_status_answer,
+    Packet.STATUS_RES_UNIQUE: ClientSession._on_status_unique_answer,
+    Packet.ECHO_RES: ClientSession._on_echo,
+    OVERSIZED: ClientSession._on_oversized,
 }
 
 

@@ -9,8 +9,8 @@ from typing import Any, Literal, Self, Unpack, overload
 from gearman_py.client import timeouts
 from gearman_py.client.arguments import (
     Data,
+    JobOptions,
     MapOptions,
-    Options,
     Submit,
     SubmitOptions,
     Timeout,
@@ -156,7 +156,7 @@ class Client(NotCopied):
         value: Any = None,
         *,
         timeout: Timeout = ...,
-        **options: Unpack[Options],
+        **options: Unpack[JobOptions],
     ) -> Any:
         """do() with values: the serializer's dumps() makes the workload, loads() the result.
 
@@ -216,7 +216,7 @@ class Client(NotCopied):
         ordered: bool = ...,
         timeout: Timeout = ...,
         on_error: Literal["raise"] = ...,
-        **options: Unpack[Options],
+        **options: Unpack[JobOptions],
     ) -> Iterator[bytes]: ...
     @overload
     def map(
@@ -229,7 +229,7 @@ class Client(NotCopied):
         ordered: bool = ...,
         timeout: Timeout = ...,
         on_error: Literal["raise", "yield"] = ...,
-        **options: Unpack[Options],
+        **options: Unpack[JobOptions],
     ) -> Iterator[bytes | GearmanError]: ...
     def map(
         self,
@@ -241,7 +241,7 @@ class Client(NotCopied):
         ordered: bool = True,
         timeout: Timeout = ...,
         on_error: Literal["raise", "yield"] = "raise",
-        **options: Unpack[Options],
+        **options: Unpack[JobOptions],
     ) -> Iterator[bytes | GearmanError]:
         """The results of a job for each workload, in their order unless ``ordered=False``.
 

@@ -11,7 +11,7 @@ from gearman_py.client.arguments import Priority, Submit
 from gearman_py.client.config import LARGEST_PACKET, ClientConfig, Retry
 from gearman_py.client.dispatch import Dispatcher, Job
 from gearman_py.client.job import JobState
-from gearman_py.client.session import Question, Session, read_status
+from gearman_py.client.session import ClientSession, Question, read_status
 from gearman_py.compat.connection_manager import GearmanConnectionManager, Host, as_text
 from gearman_py.compat.constants import (
     JOB_PENDING,
@@ -168,7 +168,7 @@ class GearmanClient(NotCopied, GearmanConnectionManager):
             handle = as_text(request.job.handle)
 
             def queue_question(
-                session: Session, request: GearmanJobRequest = request, handle: str = handle
+                session: ClientSession, request: GearmanJobRequest = request, handle: str = handle
             ) -> None:
                 asked.append((request, session.ask_status(handle)))
 

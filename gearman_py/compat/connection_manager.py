@@ -5,7 +5,7 @@ from typing import Any
 
 from gearman_py.compat.errors import GearmanError
 from gearman_py.compat.job import GearmanJob
-from gearman_py.net.servers import Server, parse_servers
+from gearman_py.net.servers import ServerAddress, parse_servers
 from gearman_py.net.tls import TLS
 
 Name = str | bytes
@@ -49,7 +49,7 @@ class GearmanConnectionManager:
     job_class = GearmanJob
 
     def __init__(self, host_list: Iterable[Host] | None = None) -> None:
-        self.connection_list: list[Server] = []
+        self.connection_list: list[ServerAddress] = []
         for host in host_list or ():
             if isinstance(host, dict):
                 if not {"host", "port", "keyfile", "certfile", "ca_certs"} <= host.keys():
@@ -70,17 +70,17 @@ class GearmanConnectionManager:
             f"<{type(self).__name__} connection_list={[str(one) for one in self.connection_list]}>"
         )
 
-    def add_connection(self, hostport_tuple: str | tuple[str, int]) -> Server:
+    def add_connection(self, hostport_tuple: str | tuple[str, int]) -> ServerAddress:
         """Add a server: "host", "host:port" or (host, port). Raises ValueError."""
         if isinstance(hostport_tuple, str):
             (server,) = parse_servers([hostport_tuple])
         else:
             host, port = hostport_tuple
-            server = Server(host, int(port))
+            server = ServerAddress(host, int(port))
         self.connection_list.append(server)
         return server
 
-    def establish_connection(self, current_connection: Server) -> Server:
+    def establish_connection(self, current_connection: ServerAddress) -> ServerAddress:
         """The server itself: connections are opened on first use."""
         return current_connection
 

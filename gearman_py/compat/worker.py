@@ -25,13 +25,13 @@ from gearman_py.compat.connection_manager import (
 from gearman_py.compat.job import GearmanJob
 from gearman_py.errors import ConnectionLost, GearmanError, ServerUnavailable
 from gearman_py.net.dial import connect
-from gearman_py.net.servers import Server, why_not
+from gearman_py.net.servers import ServerAddress, why_not
 from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.protocol.packets import Packet
 from gearman_py.worker.session import (
     Answer,
     Assignment,
-    ResultTooLarge,
+    OversizedResult,
     State,
     WorkerSession,
     must_fit,
@@ -53,7 +53,7 @@ class GearmanWorker(GearmanConnectionManager):
         super().__init__(host_list)
         self.worker_abilities: dict[Name, Task] = {}
         self.worker_client_id: str | None = None
-        self._connections: dict[Server, SyncConnection] = {}
+        self._connections: dict[ServerAddress, SyncConnection] = {}
         self._changed = False  # the servers have to be told
         self._in_job = False
         self._stopping = False
@@ -292,7 +292,7 @@ class GearmanWorker(GearmanConnectionManager):
         if assignment is not None and assignment.handle == as_text(job.handle):
             try:
                 must_fit(MAX_PACKET, assignment.handle, b"".join(arguments))
-            except ResultTooLarge as error:
+            except OversizedResult as error:
                 _log.error("%s failed: %s (job %s)", job.task, error, job.handle)
                 packet, arguments = Packet.WORK_EXCEPTION, (f"ResultTooLarge: {error}".encode(),)
             line.session.finish_job(Answer(packet, arguments))

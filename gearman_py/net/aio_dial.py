@@ -5,13 +5,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from gearman_py.net import keepalive
-from gearman_py.net.servers import Server
+from gearman_py.net.servers import ServerAddress
 from gearman_py.net.tls import fresh_context
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
-async def open_connection(make: Callable[[], P], server: Server) -> P:
+async def open_connection(make: Callable[[], P], server: ServerAddress) -> P:
     """A connected protocol on the running event loop. Raises OSError."""
     loop = asyncio.get_running_loop()
     if server.path is None:

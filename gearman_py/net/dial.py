@@ -3,10 +3,10 @@
 import socket
 
 from gearman_py.net import keepalive
-from gearman_py.net.servers import Server
+from gearman_py.net.servers import ServerAddress
 
 
-def connect(server: Server, timeout: float | None) -> socket.socket:
+def connect(server: ServerAddress, timeout: float | None) -> socket.socket:
     """A connected socket, within ``timeout`` seconds. Raises OSError (TimeoutError is one)."""
     if server.path is None:
         connection = socket.create_connection((server.host, server.port), timeout)

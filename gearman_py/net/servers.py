@@ -17,7 +17,7 @@ UNIX = "unix:"
 TLS_SCHEME, PLAIN_SCHEME = "gearmans://", "gearman://"
 
 
-class Server(NamedTuple):
+class ServerAddress(NamedTuple):
     """The address of a job server; ``host`` is "unix:/path" for a Unix socket.
 
     ``tls``: the files for TLS; None means a plain connection.
@@ -39,13 +39,13 @@ class Server(NamedTuple):
         return f"{host}:{self.port}"
 
 
-Servers = str | Iterable[str | Server]
+Servers = str | Iterable[str | ServerAddress]
 """Job servers as users write them."""
 
 
 def parse_servers(
     servers: Servers | None = None, *, port: int = DEFAULT_PORT, tls: TLS | None = None
-) -> list[Server]:
+) -> list[ServerAddress]:
     """The servers, each once, in the order given; ``port`` is the default port.
 
     None means GEARMAN_SERVERS from the environment, else localhost. ``tls`` applies to all of
@@ -55,7 +55,7 @@ def parse_servers(
     if servers is None:
         servers = os.environ.get(ENVIRONMENT) or "localhost"
     words = servers.split(",") if isinstance(servers, str) else list(servers)
-    known = [word for word in words if isinstance(word, Server)]
+    known = [word for word in words if isinstance(word, ServerAddress)]
     names = [name.strip() for word in words if isinstance(word, str) for name in word.split(",")]
     found = dict.fromkeys([*known, *(_parse_address(name, port, tls) for name in names if name)])
     if not found:
@@ -65,9 +65,9 @@ def parse_servers(
     return list(found)
 
 
-def _parse_address(name: str, port: int, tls: TLS | None) -> Server:
+def _parse_address(name: str, port: int, tls: TLS | None) -> ServerAddress:
     if name.startswith(UNIX):
-        return Server(name, 0)
+        return ServerAddress(name, 0)
     if name.startswith(TLS_SCHEME):
         return _parse_address(name.removeprefix(TLS_SCHEME), port, tls or TLS.of_client())
     name = name.removeprefix(PLAIN_SCHEME)
@@ -82,10 +82,10 @@ def _parse_address(name: str, port: int, tls: TLS | None) -> Server:
     if not host:
         raise ValueError(f"{name!r} is not a server: the host is missing")
     if not colon:
-        return Server(host, port, tls)
+        return ServerAddress(host, port, tls)
     if not (tail.isascii() and tail.isdigit() and 0 < int(tail) < 65536):
         raise ValueError(f"{name!r} is not a server: {tail!r} is not a port (1 to 65535)")
-    return Server(host, int(tail), tls)
+    return ServerAddress(host, int(tail), tls)
 
 
 def why_not(error: Exception, timeout: float | None = None) -> str:

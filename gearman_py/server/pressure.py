@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gearman_py.broker.queues import Queues
-from gearman_py.broker.state import Job, Peer
+from gearman_py.broker.state import BrokerJob, Peer
 from gearman_py.protocol.codec import Message
 from gearman_py.protocol.packets import WORKER_REPORTS
 
@@ -67,7 +67,7 @@ class Pressure:
         self._stalled: dict[Peer, PeerConnection] = {}  # have something unread
         self._hopeless: set[Peer] = set()  # hardly read, and are waited for no more
         # Clients whose jobs are not given out, and these jobs.
-        self._withheld: dict[Peer, tuple[PeerConnection, list[Job]]] = {}
+        self._withheld: dict[Peer, tuple[PeerConnection, list[BrokerJob]]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def note_unread(self, reader: PeerConnection) -> None:
@@ -139,7 +139,7 @@ class Pressure:
         for job in jobs:
             self._queues.release(job, self._loop.time())
 
-    def _is_wanted(self, job: Job, behind: Peer | None = None) -> bool:
+    def _is_wanted(self, job: BrokerJob, behind: Peer | None = None) -> bool:
         """Whether more than clients that are behind wait for a job."""
         return job.background or not all(
             client is behind or client in self._withheld for client in job.clients

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 
 from gearman_py.broker.broker import Broker
-from gearman_py.broker.pending_changes import Group
+from gearman_py.broker.pending_changes import CommitGroup
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.state import Peer
 from gearman_py.sdnotify import notify
@@ -37,7 +37,7 @@ WARN_INTERVAL = 10.0  # seconds
 # How soon the thread is given the interpreter when the event loop is busy (seconds).
 SWITCH_INTERVAL = 0.0005
 # What is stored when there is nothing to store: that this server is alive.
-BEAT = Group([], Changes([], {}, []))
+BEAT = CommitGroup([], Changes([], {}, []))
 
 
 def replay_store(store: Store, queues: Queues) -> None:
@@ -90,7 +90,7 @@ class StoreWriter:
         self._hang_up = hang_up
         self._fail = fail
         self._loop = asyncio.get_running_loop()
-        self._groups: SimpleQueue[Group | None] = SimpleQueue()
+        self._groups: SimpleQueue[CommitGroup | None] = SimpleQueue()
         self._busy = False  # the thread stores something, or has not told yet that it rests
         self._rests = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -135,7 +135,7 @@ class StoreWriter:
             self._busy = True
             self._groups.put(self._take_changes())
 
-    def _take_changes(self) -> Group:
+    def _take_changes(self) -> CommitGroup:
         now = self._loop.time()
         deliveries = now - self._noted >= STORE_DELAY or not self._changes.awaited
         if deliveries:
@@ -172,7 +172,7 @@ class StoreWriter:
             if adopted := self._store.adopt():
                 self._call_in_loop(self._adopt_jobs, adopted)
 
-    def _without_jobs(self, group: Group) -> Group:
+    def _without_jobs(self, group: CommitGroup) -> CommitGroup:
         """Store what makes room, where there may be none for jobs; what remains to be refused."""
         changes = group.changes
         if not (changes.removed or changes.delivered):
@@ -183,9 +183,9 @@ class StoreWriter:
             raise
         except StoreError:
             return group
-        return Group(group.jobs, Changes(changes.added, {}, []))
+        return CommitGroup(group.jobs, Changes(changes.added, {}, []))
 
-    def _next_group(self) -> Group | None:
+    def _next_group(self) -> CommitGroup | None:
         try:
             return self._groups.get(timeout=self._store.beat)
         except Empty:
@@ -201,7 +201,7 @@ class StoreWriter:
             log.exception("what the store says")
             self._stop_server(error)
 
-    def _acknowledge_group(self, group: Group, rests: bool) -> None:
+    def _acknowledge_group(self, group: CommitGroup, rests: bool) -> None:
         self._failing = False
         if self.refusing and (group.jobs or not self._reachable):
             log.warning("storing jobs again; %d were refused meanwhile", self._refused)
@@ -215,7 +215,7 @@ class StoreWriter:
         self._broker.stored(group, now)
         self._flush()
 
-    def _refuse_group(self, group: Group, error: StoreError) -> None:
+    def _refuse_group(self, group: CommitGroup, error: StoreError) -> None:
         if group is not BEAT:
             self._set_idle()
         self._failing = self.refusing = True

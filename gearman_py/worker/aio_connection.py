@@ -7,7 +7,7 @@ from typing import Self, cast
 
 from gearman_py.errors import ConnectionLost, ProtocolError
 from gearman_py.net.aio_dial import open_connection
-from gearman_py.net.servers import Server, why_not
+from gearman_py.net.servers import ServerAddress, why_not
 from gearman_py.net.tls import REFUSED_AT_ONCE
 from gearman_py.protocol.packets import Packet
 from gearman_py.worker.session import WorkerSession, log_refusal_once
@@ -18,7 +18,7 @@ _CLOSE_TIMEOUT = 2.0  # seconds for the server to close once everything was sent
 class AioConnection(asyncio.Protocol):
     """Made by ``open``. Every wait on it raises ConnectionLost once it has ended."""
 
-    def __init__(self, server: Server, session: WorkerSession) -> None:
+    def __init__(self, server: ServerAddress, session: WorkerSession) -> None:
         self.server = str(server)
         self._by_tls = server.tls is not None
         self.session = session
@@ -31,7 +31,7 @@ class AioConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     @classmethod
-    async def open(cls, server: Server, session: WorkerSession, *, within: float) -> Self:
+    async def open(cls, server: ServerAddress, session: WorkerSession, *, within: float) -> Self:
         """Connect within ``within`` seconds. Raises OSError (TimeoutError is one)."""
         async with asyncio.timeout(within):
             return await open_connection(lambda: cls(server, session), server)

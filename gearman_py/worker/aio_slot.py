@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Collection
 from time import monotonic
 
 from gearman_py.errors import GearmanError
-from gearman_py.net.servers import Server, why_not
+from gearman_py.net.servers import ServerAddress, why_not
 from gearman_py.protocol.packets import Packet
 from gearman_py.worker.aio_connection import AioConnection
 from gearman_py.worker.backoff import reconnect_backoff
@@ -32,7 +32,7 @@ class AsyncSlot:
 
     def __init__(
         self,
-        servers: Collection[Server],
+        servers: Collection[ServerAddress],
         make_session: Callable[[], WorkerSession],
         run_job: RunAsyncJob,
         *,
@@ -105,7 +105,7 @@ class AsyncServerConnection:
     ``alone`` says that the slot has no other server.
     """
 
-    def __init__(self, slot: AsyncSlot, address: Server, *, alone: bool) -> None:
+    def __init__(self, slot: AsyncSlot, address: ServerAddress, *, alone: bool) -> None:
         self._slot = slot
         self._address = address
         self._alone = alone

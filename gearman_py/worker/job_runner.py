@@ -15,7 +15,7 @@ from gearman_py.worker.function_spec import FunctionSpec
 from gearman_py.worker.hooks import call_outcome_hooks, call_outcome_hooks_async
 from gearman_py.worker.job import Failed, Requeue, Send, TimeLimit, WorkerJob
 from gearman_py.worker.registry import FunctionRegistry
-from gearman_py.worker.session import GIVE_BACK, Answer, Assignment, ResultTooLarge, must_fit
+from gearman_py.worker.session import GIVE_BACK, Answer, Assignment, OversizedResult, must_fit
 from gearman_py.worker.soft_limit import SendGuard, SoftLimit
 
 _EXCEPTION_SIZE = 512  # bytes of an exception's text: a line to read, not a dump
@@ -133,16 +133,16 @@ class JobRunner:
             job.log.warning("failed: %s", str(error).rstrip() or "the function called fail()")
             return failure_answer(str(error)) if error.args else Answer(Packet.WORK_FAIL)
         again = job.attempt <= spec.retries and isinstance(error, spec.retry_errors)
-        if again and not late and not isinstance(error, ResultTooLarge):
+        if again and not late and not isinstance(error, OversizedResult):
             job.log.warning("attempt %d failed: %s", job.attempt, _one_line(error))
             return None
         return self._fail_with_error(job, error)
 
     def _fail_with_error(self, job: WorkerJob, error: BaseException) -> Answer:
-        if isinstance(error, ResultTooLarge):
+        if isinstance(error, OversizedResult):
             job.log.error("failed: %s", error)
-        else:
-            job.log.error("failed", exc_info=error)
+            return failure_answer(f"ResultTooLarge: {error}")
+        job.log.error("failed", exc_info=error)
         return failure_answer(_one_line(error))
 
     def refuse_oversized(self, job: WorkerJob) -> Answer:

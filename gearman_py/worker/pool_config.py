@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TypedDict
 
-from gearman_py.net.servers import Server
+from gearman_py.net.servers import ServerAddress
 from gearman_py.worker.validation import check_seconds, check_single_word, check_whole_number
 
 
@@ -25,7 +25,7 @@ class PoolOptions(TypedDict, total=False):
 class PoolConfig:
     """The options, checked. Raises TypeError or ValueError for invalid ones."""
 
-    servers: list[Server]
+    servers: list[ServerAddress]
     client_id: str
     concurrency: int
     processes: int

@@ -23,7 +23,7 @@ _log = logging.getLogger("gearman_py.worker")
 _HANDLE_ROOM = 1024
 
 
-class ResultTooLarge(ValueError):
+class OversizedResult(ValueError):
     """A result, or a part of one, makes a packet over the worker's ``max_packet``."""
 
 
@@ -232,10 +232,10 @@ def log_refusal_once(server: str, refused: str) -> None:
 
 
 def must_fit(limit: int, handle: str, data: bytes) -> None:
-    """Raises ResultTooLarge if a packet of these is over ``limit`` bytes."""
+    """Raises OversizedResult if a packet of these is over ``limit`` bytes."""
     if (size := len(_encode_name(handle)) + 1 + len(data)) > limit:
         text = f"a packet of {size} bytes is over the limit of {limit} (max_packet)"
-        raise ResultTooLarge(text)
+        raise OversizedResult(text)
 
 
 # Names go back as they came, whatever bytes they hold.

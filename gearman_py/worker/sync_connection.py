@@ -6,7 +6,7 @@ from threading import Lock
 
 from gearman_py.errors import ConnectionLost, ProtocolError
 from gearman_py.net import keepalive
-from gearman_py.net.servers import Server
+from gearman_py.net.servers import ServerAddress
 from gearman_py.protocol.packets import Packet
 from gearman_py.worker.session import WorkerSession, log_refusal_once
 
@@ -20,7 +20,9 @@ _TIMEVAL = Struct("@ll")
 class SyncConnection:
     """``fd`` is for polling. All methods raise OSError or GearmanError."""
 
-    def __init__(self, server: Server, connection: socket.socket, session: WorkerSession) -> None:
+    def __init__(
+        self, server: ServerAddress, connection: socket.socket, session: WorkerSession
+    ) -> None:
         self.server = str(server)
         self.session = session
         self.fd = connection.fileno()

@@ -14,7 +14,7 @@ from time import monotonic
 
 from gearman_py.errors import GearmanError
 from gearman_py.net.dial import connect
-from gearman_py.net.servers import Server, why_not
+from gearman_py.net.servers import ServerAddress, why_not
 from gearman_py.protocol.packets import Packet
 from gearman_py.worker.backoff import reconnect_backoff
 from gearman_py.worker.counters import JobCounters
@@ -36,7 +36,7 @@ RunJob = Callable[[Assignment, SyncConnection], Answer]
 class ServerState:
     """What a slot knows of one server: its connection, or when to connect again."""
 
-    def __init__(self, address: Server) -> None:
+    def __init__(self, address: ServerAddress) -> None:
         self.address = address
         self.connection: SyncConnection | None = None
         self.dialing = False
@@ -53,7 +53,7 @@ class Slot:
 
     def __init__(
         self,
-        servers: Collection[Server],
+        servers: Collection[ServerAddress],
         make_session: Callable[[], WorkerSession],
         run_job: RunJob,
         *,

@@ -30,7 +30,7 @@ BACKGROUND = Packet.SUBMIT_JOB_BG
 ROUNDS = 3
 
 
-class Server:
+class MeasuredServer:
     """A job server in a process of its own."""
 
     def __init__(self, name: str, address: tuple[str, int], process: subprocess.Popen[bytes]):
@@ -56,14 +56,14 @@ DURABLE = ["-q", "libsqlite3", "--libsqlite3-db"]  # both servers know these nam
 
 
 @contextmanager
-def server(name: str, *, durable: bool = False) -> Iterator[Server]:
+def server(name: str, *, durable: bool = False) -> Iterator[MeasuredServer]:
     address = ("127.0.0.1", reserve_port())
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # a disk, where /tmp may be none
         command = [*COMMANDS[name], "-L", address[0], "-p", str(address[1])]
         process = subprocess.Popen(command + [*DURABLE, f"{folder}/queue"] * durable)
         try:
             _await_listening(address, process)
-            yield Server(name, address, process)
+            yield MeasuredServer(name, address, process)
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -82,10 +82,10 @@ def _await_listening(address: tuple[str, int], process: subprocess.Popen[bytes])
 
 
 Figures = dict[str, float]
-Row = Callable[[Server], Figures]
+Row = Callable[[MeasuredServer], Figures]
 
 
-def _rates(peer: Server, cpu_before: float, measured: Measured) -> Figures:
+def _rates(peer: MeasuredServer, cpu_before: float, measured: Measured) -> Figures:
     return {
         "jobs/s": measured.jobs / measured.seconds,
         "server µs/job": (peer.cpu() - cpu_before) / measured.jobs * 1e6,
@@ -94,7 +94,7 @@ def _rates(peer: Server, cpu_before: float, measured: Measured) -> Figures:
 
 
 def foreground(clients: int, workers: int, window: int, jobs: int, payload: bytes = SMALL) -> Row:
-    def row(peer: Server) -> Figures:
+    def row(peer: MeasuredServer) -> Figures:
         serving = [Worker(peer.address, result=payload) for _ in range(workers)]
         asking = [
             Client(peer.address, jobs=jobs // clients, window=window, payload=payload)
@@ -111,7 +111,7 @@ def foreground(clients: int, workers: int, window: int, jobs: int, payload: byte
 
 
 def alone(jobs: int) -> Row:
-    def row(peer: Server) -> Figures:
+    def row(peer: MeasuredServer) -> Figures:
         cpu = peer.cpu()
         measured = one_at_a_time(peer.address, jobs)
         return _rates(peer, cpu, measured) | {
@@ -122,7 +122,7 @@ def alone(jobs: int) -> Row:
 
 
 def enqueue(jobs: int, clients: int = 4, window: int = 32) -> Row:
-    def row(peer: Server) -> Figures:
+    def row(peer: MeasuredServer) -> Figures:
         memory, cpu = peer.memory(), peer.cpu()
         measured = run(_enqueuers(peer, jobs, clients, window), [])
         return _rates(peer, cpu, measured) | {
@@ -133,7 +133,7 @@ def enqueue(jobs: int, clients: int = 4, window: int = 32) -> Row:
     return row
 
 
-def _enqueuers(peer: Server, jobs: int, clients: int = 4, window: int = 32) -> list[Client]:
+def _enqueuers(peer: MeasuredServer, jobs: int, clients: int = 4, window: int = 32) -> list[Client]:
     return [
         Client(peer.address, jobs=jobs // clients, window=window, payload=SMALL, packet=BACKGROUND)
         for _ in range(clients)
@@ -141,7 +141,7 @@ def _enqueuers(peer: Server, jobs: int, clients: int = 4, window: int = 32) -> l
 
 
 def drain(jobs: int, workers: int = 8) -> Row:
-    def row(peer: Server) -> Figures:
+    def row(peer: MeasuredServer) -> Figures:
         run(_enqueuers(peer, jobs), [])
         cpu = peer.cpu()
         serving = [Worker(peer.address, result=b"") for _ in range(workers)]
@@ -151,7 +151,7 @@ def drain(jobs: int, workers: int = 8) -> Row:
 
 
 def together(jobs: int, workers: int = 8) -> Row:
-    def row(peer: Server) -> Figures:
+    def row(peer: MeasuredServer) -> Figures:
         serving = [Worker(peer.address, result=b"") for _ in range(workers)]
         cpu = peer.cpu()
         return _rates(peer, cpu, run(_enqueuers(peer, jobs), serving, drain=jobs))
@@ -162,7 +162,7 @@ def together(jobs: int, workers: int = 8) -> Row:
 def idle(connections: int, jobs: int) -> Row:
     """One job at a time beside many workers that sleep, of other functions."""
 
-    def row(peer: Server) -> Figures:
+    def row(peer: MeasuredServer) -> Figures:
         sleepers = _sleepers(peer, 10)
         few = alone(jobs)(peer)["median µs"]
         memory = peer.memory()
@@ -175,7 +175,7 @@ def idle(connections: int, jobs: int) -> Row:
     return row
 
 
-def _sleepers(peer: Server, number: int) -> list[Peer]:
+def _sleepers(peer: MeasuredServer, number: int) -> list[Peer]:
     sleepers = [Peer(peer.address) for _ in range(number)]
     for sleeper in sleepers:
         sleeper.send(SLEEPING)

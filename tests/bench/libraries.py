@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gearman_py.admin.client import AdminClient
-from tests.bench.job_server import Server, server
+from tests.bench.job_server import MeasuredServer, server
 from tests.bench.load import Client, run
 
 Address = tuple[str, int]
@@ -272,7 +272,7 @@ def of_worker(_row: str, library: str) -> Rate:
         server("ours") as serving,
         program([*WORKERS[library], str(serving.address[1])]) as process,
     ):
-        cpu = Server(library, serving.address, process).cpu
+        cpu = MeasuredServer(library, serving.address, process).cpu
         await_worker(serving.address)
         warm = Client(serving.address, jobs=100, window=32, payload=b"x" * 64)
         run([warm], [])

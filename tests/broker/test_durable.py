@@ -2,7 +2,7 @@
 
 import pytest
 
-from gearman_py.broker.pending_changes import Group
+from gearman_py.broker.pending_changes import CommitGroup
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.state import Peer
 from gearman_py.protocol.codec import RESPONSE, Decoder
@@ -22,7 +22,7 @@ class DurableTable(Table):
     def background(self, peer: Peer, unique: bytes = b"") -> Heard:
         return self.say(peer, Packet.SUBMIT_JOB_BG, b"f", unique, b"w")
 
-    def take(self) -> Group:
+    def take(self) -> CommitGroup:
         return self.broker.queues.changes.take(deliveries=True)
 
     def commit(self) -> None:

@@ -49,7 +49,7 @@ Heard = list[tuple[int, list[bytes]]]
 
 
 @dataclass
-class Job:
+class ModelJob:
     """What the model knows of a job."""
 
     function: bytes
@@ -89,7 +89,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         self.durable = durable
         self.disk: dict[int, Record] = {}
         self.disk_fails = False
-        self.jobs: dict[bytes, Job] = {}
+        self.jobs: dict[bytes, ModelJob] = {}
         self.now = 1000.0
         self.turn = 0
         self.start()
@@ -169,7 +169,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             stored = {record.number: record.deliveries for record in self.disk.values()}
             assert stored == acknowledged
         self.jobs = {
-            b"H:%d" % known: Job(
+            b"H:%d" % known: ModelJob(
                 *(record.function, record.unique, record.workload, record.priority),
                 turn=self.next_turn(),
                 reducer=record.reducer,
@@ -232,7 +232,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         wait: int,
     ) -> None:
         packet, priority, background = submit
-        new = Job(function, unique, workload, priority, self.next_turn())
+        new = ModelJob(function, unique, workload, priority, self.next_turn())
         between = []
         if packet == Packet.SUBMIT_JOB_EPOCH:
             new.due = int(self.now) + wait
@@ -349,7 +349,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         job.worker, job.turn = peer, self.next_turn()
         job.deadline = self.now + self.limits[peer][job.function]
 
-    def a_running_job(self, data: st.DataObject) -> tuple[bytes, Job]:
+    def a_running_job(self, data: st.DataObject) -> tuple[bytes, ModelJob]:
         running = sorted(handle for handle, job in self.jobs.items() if job.worker is not None)
         handle = data.draw(st.sampled_from(running))
         return handle, self.jobs[handle]
@@ -408,7 +408,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         """Every submission that waited is told once, and no peer is told anything else."""
         self.everyone_hears(self.jobs.pop(handle), packet, arguments)
 
-    def everyone_hears(self, job: Job, packet: Packet, arguments: list[bytes]) -> None:
+    def everyone_hears(self, job: ModelJob, packet: Packet, arguments: list[bytes]) -> None:
         for number, peer in self.peers.items():
             assert hear(peer) == [(packet, arguments)] * job.clients.count(number)
 

@@ -23,7 +23,7 @@ from gearman_py import (
     WorkerJob,
 )
 from gearman_py.client.routing import Router, key_of
-from gearman_py.net.servers import Server, parse_servers
+from gearman_py.net.servers import ServerAddress, parse_servers
 from gearman_py.testing import running, server
 from tests.ports import reserve_port
 
@@ -258,7 +258,7 @@ def test_jobs_of_a_server_that_is_gone_for_good_hold_up_no_others(gearmand: Any)
 
 @pytest.mark.parametrize("servers", [2, 3, 5])
 def test_uniques_spread_evenly(servers: int) -> None:
-    addresses = [Server(f"10.0.0.{number}") for number in range(1, servers + 1)]
+    addresses = [ServerAddress(f"10.0.0.{number}") for number in range(1, servers + 1)]
     router = Router(addresses, lambda _: 0)
     keys = [key_of("resize", f"{number:08}", b"") for number in range(4000)]
     counts = Counter(router.order_servers(0.0, key)[0] for key in keys)
@@ -266,7 +266,7 @@ def test_uniques_spread_evenly(servers: int) -> None:
 
 
 def test_clients_of_one_job_do_not_all_begin_with_one_server() -> None:
-    addresses = [Server("a"), Server("b")]
+    addresses = [ServerAddress("a"), ServerAddress("b")]
     first = {Router(addresses, lambda _: 0).order_servers(0.0)[0] for _ in range(100)}
     assert first == {*addresses}
 

@@ -6,7 +6,7 @@ import pytest
 
 from gearman_py.client.arguments import Submit, as_unique
 from gearman_py.client.job import ClientJob, JobState
-from gearman_py.client.session import Question, Session, read_status
+from gearman_py.client.session import ClientSession, Question, read_status
 from gearman_py.errors import (
     ArgumentTooLarge,
     ConnectionLost,
@@ -20,24 +20,24 @@ from gearman_py.protocol.codec import Decoder, response
 from gearman_py.protocol.packets import Packet
 
 
-def submitted(session: Session, *, background: bool = False) -> ClientJob:
+def submitted(session: ClientSession, *, background: bool = False) -> ClientJob:
     job = ClientJob(Submit(function="wc", workload=b"some\0thing", background=background))
     session.submit_job(job)
     return job
 
 
-def created(session: Session, handle: bytes = b"H:1") -> ClientJob:
+def created(session: ClientSession, handle: bytes = b"H:1") -> ClientJob:
     job = submitted(session)
     session.receive_data(response(Packet.JOB_CREATED, handle))
     return job
 
 
-def sent(session: Session) -> list[tuple[int, list[bytes]]]:
+def sent(session: ClientSession) -> list[tuple[int, list[bytes]]]:
     return Decoder().feed(session.take_output())
 
 
 def test_exceptions_are_asked_for_before_anything_else() -> None:
-    session = Session("s")
+    session = ClientSession("s")
     submitted(session)
     assert sent(session) == [
         (Packet.OPTION_REQ, [b"exceptions"]),
@@ -58,13 +58,13 @@ def test_exceptions_are_asked_for_before_anything_else() -> None:
 def test_each_priority_has_its_packet(
     priority: Literal["low", "normal", "high"], background: bool, packet: Packet
 ) -> None:
-    session = Session("s")
+    session = ClientSession("s")
     session.submit_job(ClientJob(Submit(function="f", priority=priority, background=background)))
     assert sent(session)[-1][0] == packet
 
 
 def test_a_job_lives_from_created_to_complete() -> None:
-    session = Session("s")
+    session = ClientSession("s")
     job = created(session)
     assert (job.handle, job.server, job.state) == ("H:1", "s", JobState.CREATED)
     session.receive_data(
@@ -80,7 +80,7 @@ def test_a_job_lives_from_created_to_complete() -> None:
 
 
 def test_jobs_that_share_a_handle_take_turns() -> None:
-    session = Session("s")
+    session = ClientSession("s")
     jobs = [created(session), created(session)]
     for packet, payload in ((Packet.WORK_DATA, b"d"), (Packet.WORK_COMPLETE, b"r")):
         session.receive_data(response(packet, b"H:1", payload) * 2)
@@ -88,7 +88,7 @@ def test_jobs_that_share_a_handle_take_turns() -> None:
 
 
 def test_a_forgotten_job_keeps_its_turn() -> None:
-    session = Session("s")
+    session = ClientSession("s")
     first, second = created(session), created(session)
     session.forget_job(first)
     session.receive_data(response(Packet.WORK_DATA, b"H:1", b"d") * 2)
@@ -97,14 +97,14 @@ def test_a_forgotten_job_keeps_its_turn() -> None:
 
 
 def test_the_nul_after_a_failed_handle_is_dropped() -> None:
-    session = Session("s")
+    session = ClientSession("s")
     job = created(session)
     session.receive_data(response(Packet.WORK_FAIL, b"H:1\0"))
     assert isinstance(job.error, JobFailed)
 
 
 def test_a_failure_after_an_exception_is_ignored() -> None:
-    session = Session("s")
+    session = ClientSession("s")
     job = created(session)
     session.receive_data(
         response(Packet.WORK_EXCEPTION, b"H:1", b"ValueError: no")
@@ -127,7 +127,7 @@ def test_a_failure_after_an_exception_is_ignored() -> None:
 def test_an_error_answers_the_oldest_submit(
     code: bytes, text: bytes, kind: type[SubmitError]
 ) -> None:
-    session = Session("s")
+    session = ClientSession("s")
     first, second = submitted(session), submitted(session)
     session.receive_data(response(Packet.ERROR, code, text) + response(Packet.JOB_CREATED, b"H:2"))
     assert type(first.error) is kind
@@ -135,14 +135,14 @@ def test_an_error_answers_the_oldest_submit(
 
 
 def test_an_unknown_option_does_not_fail_a_submit() -> None:
-    session = Session("s")
+    session = ClientSession("s")
     job = submitted(session)
     session.receive_data(response(Packet.ERROR, b"UNKNOWN_OPTION", b"?"))
     assert job.error is None
 
 
 def test_a_lost_connection_ends_all_jobs_and_questions() -> None:
-    session = Session("s")
+    session = ClientSession("s")
     waiting, unanswered = created(session), submitted(session)
     question: Question = session.ask_echo(b"p")
     session.lose_connection("it closed the connection")
@@ -156,7 +156,7 @@ def test_a_lost_connection_ends_all_jobs_and_questions() -> None:
 
 
 def test_another_protocol_is_a_protocol_error() -> None:
-    session = Session("s")
+    session = ClientSession("s")
     job = created(session)
     session.receive_data(b"HTTP/1.1 400 Bad Request\r\n")
     assert isinstance(session.error, ProtocolError)

@@ -18,7 +18,7 @@ from threading import Condition, Thread, current_thread, main_thread
 from typing import Any
 
 from gearman_py import compat
-from gearman_py.net.servers import Server
+from gearman_py.net.servers import ServerAddress
 from gearman_py.protocol.codec import REQUEST, Decoder, response
 from gearman_py.protocol.packets import TEXT, Packet
 
@@ -32,7 +32,7 @@ def random_bytes() -> bytes:
     return os.urandom(8).hex().encode()
 
 
-class MockGearmanConnection(Server):
+class MockGearmanConnection(ServerAddress):
     """An address, and the server that listens there."""
 
     def __new__(cls, host: object = None, port: object = None) -> "MockGearmanConnection":
@@ -362,7 +362,7 @@ def install() -> None:
             "submit_cmd_for_background_priority": _submit,
             "get_command_name": lambda number: Packet(number).name,
         },
-        "connection": {"GearmanConnection": Server},
+        "connection": {"GearmanConnection": ServerAddress},
         "client_handler": {"GearmanClientCommandHandler": GearmanClientCommandHandler},
         "worker_handler": {"GearmanWorkerCommandHandler": GearmanWorkerCommandHandler},
         "admin_client_handler": {

@@ -11,7 +11,7 @@ import yaml
 
 from gearman_py.cli.worker import command_parser
 from tests.ports import reserve_port
-from tests.server.process import Server
+from tests.server.process import GearmandProcess
 from tests.waiting import await_true
 
 SAMPLES = Path(__file__).resolve().parents[2] / "examples" / "containers"
@@ -51,7 +51,7 @@ def test_a_server_started_as_in_the_samples_answers_the_probes(
         word.replace("0.0.0.0:9418", f"127.0.0.1:{port}").replace(queue, str(tmp_path / "queue.db"))
         for word in words[1:]
     ]
-    server = Server([*here, "-v", "-L", "127.0.0.1", "-p", "0"], tmp_path)
+    server = GearmandProcess([*here, "-v", "-L", "127.0.0.1", "-p", "0"], tmp_path)
     try:
         server.listening()
         for probe in ("startupProbe", "readinessProbe"):

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.process import Address, Peer, Server
+from tests.server.process import Address, GearmandProcess, Peer
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., GearmandProcess]]:
     """Starts servers on a free port of the loopback address; they end with the test."""
     with contextlib.ExitStack() as started:
 
-        def begin(*arguments: str, **environment: str) -> Server:
+        def begin(*arguments: str, **environment: str) -> GearmandProcess:
             words = ["-L", "127.0.0.1", "-p", "0", "-v", *arguments]
-            server = Server(words, tmp_path, **environment)
+            server = GearmandProcess(words, tmp_path, **environment)
             started.callback(server.process.wait)
             started.callback(server.kill)
             return server
@@ -25,7 +25,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture
-def connect(start: Callable[..., Server]) -> Iterator[Callable[..., Peer]]:
+def connect(start: Callable[..., GearmandProcess]) -> Iterator[Callable[..., Peer]]:
     """Makes connections, to one server with nothing special about it unless told where."""
     plain: list[Address] = []
     with contextlib.ExitStack() as opened:

@@ -18,7 +18,7 @@ from tests.waiting import LIMIT, await_true
 Address = tuple[str, int]
 
 
-class Server:
+class GearmandProcess:
     """gearmand as a command; ``log`` is what it said on stderr so far.
 
     ``before``: the words of a command that runs it. ``program``: what Python is to run.

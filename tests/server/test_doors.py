@@ -18,11 +18,11 @@ from gearman_py.errors import AdminError
 from gearman_py.protocol.packets import Packet
 from gearman_py.server.listening import StartError, open_sockets
 from gearman_py.server.settings import Settings
-from tests.server.process import Peer, Server
+from tests.server.process import GearmandProcess, Peer
 from tests.waiting import LIMIT, await_true
 
 Connect = Callable[..., Peer]
-Start = Callable[..., Server]
+Start = Callable[..., GearmandProcess]
 
 CHANGES = ["create function f", "maxqueue f 1", "cancel job H:x:1", "drop function f"]
 
@@ -36,7 +36,7 @@ os.execv(sys.executable, [sys.executable, "-m", "gearman_py.cli.gearmand", "-p",
 """
 
 
-def listening(server: Server) -> Server:
+def listening(server: GearmandProcess) -> GearmandProcess:
     await_true(lambda: "listens on" in server.log or server.process.poll() is not None)
     assert "listens on" in server.log, server.log
     return server
@@ -220,7 +220,7 @@ def test_what_cannot_be_is_said(start: Start, arguments: list[str], message: str
 
 
 def test_http_needs_an_address(tmp_path: Path) -> None:
-    server = Server(["-L", f"unix:{tmp_path}/g.sock", "-r", "http"], tmp_path)
+    server = GearmandProcess(["-L", f"unix:{tmp_path}/g.sock", "-r", "http"], tmp_path)
     assert server.process.wait(30) == 1
     assert server.log.startswith("gearmand: --protocol: HTTP is not spoken on Unix sockets")
 

@@ -19,13 +19,13 @@ from gearman_py.protocol.packets import Packet
 from gearman_py.store.base import Changes, Record
 from gearman_py.store.sqlite import SQLiteStore
 from tests.server.load import Book
-from tests.server.process import Address, Peer, Server
+from tests.server.process import Address, GearmandProcess, Peer
 from tests.tally import tally
 from tests.waiting import LIMIT, await_true
 
 pytestmark = pytest.mark.slow
 
-Start = Callable[..., Server]
+Start = Callable[..., GearmandProcess]
 Connect = Callable[..., Peer]
 KILLS = int(os.environ.get("KILLS", "5"))
 STOPS = int(os.environ.get("STOPS", "3"))
@@ -40,7 +40,7 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def durable(start: Start, file: Path) -> Callable[..., Server]:
+def durable(start: Start, file: Path) -> Callable[..., GearmandProcess]:
     """Starts a server on the file."""
     return lambda *more: start("-q", "sqlite", "--queue-file", str(file), *more)
 
@@ -328,17 +328,17 @@ def test_full_disk_refuses_jobs_while_it_is_full_and_everything_else_goes_on(
 
 
 @pytest.fixture
-def on_a_bad_disk(tmp_path: Path, file: Path) -> Iterator[Callable[[str, str], Server]]:
+def on_a_bad_disk(tmp_path: Path, file: Path) -> Iterator[Callable[[str, str], GearmandProcess]]:
     """Starts a server some of whose system calls fail."""
     if not shutil.which("strace"):
         pytest.skip("strace makes the disk fail")
     with contextlib.ExitStack() as started:
 
-        def begin(calls: str, when: str) -> Server:
+        def begin(calls: str, when: str) -> GearmandProcess:
             trace = ["strace", "-f", "-o", "/dev/null", "-e", f"trace={calls}"]
             fault = ["-e", f"inject={calls}:error=EIO:when={when}"]
             options = ["-L", "127.0.0.1", "-p", "0", "-v", "-q", "sqlite", "--queue-file"]
-            server = Server([*options, str(file)], tmp_path, before=[*trace, *fault])
+            server = GearmandProcess([*options, str(file)], tmp_path, before=[*trace, *fault])
             started.callback(server.process.wait)
             started.callback(server.kill)
             await_true(lambda: "listens on" in server.log or server.process.poll() is not None)
@@ -349,7 +349,10 @@ def on_a_bad_disk(tmp_path: Path, file: Path) -> Iterator[Callable[[str, str], S
 
 @pytest.mark.parametrize("number", range(1, 3 * FAULTS, 3))
 def test_disk_that_fails_to_keep_what_was_written_stops_the_server(
-    on_a_bad_disk: Callable[[str, str], Server], durable: Start, connect: Connect, number: int
+    on_a_bad_disk: Callable[[str, str], GearmandProcess],
+    durable: Start,
+    connect: Connect,
+    number: int,
 ) -> None:
     """The N-th sync of a thread fails, and no other: to try again would seem to succeed."""
     server = on_a_bad_disk("fdatasync,fsync", str(number))
@@ -370,7 +373,10 @@ def test_disk_that_fails_to_keep_what_was_written_stops_the_server(
 
 @pytest.mark.parametrize("when", ["30..40", *range(1, WRITES, 1 if "WRITES" in os.environ else 8)])
 def test_write_that_fails_refuses_its_jobs_and_no_others(
-    on_a_bad_disk: Callable[[str, str], Server], durable: Start, connect: Connect, when: int | str
+    on_a_bad_disk: Callable[[str, str], GearmandProcess],
+    durable: Start,
+    connect: Connect,
+    when: int | str,
 ) -> None:
     """The N-th write of each thread, which may be one of the start."""
     server = on_a_bad_disk("pwrite64", str(when))

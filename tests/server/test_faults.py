@@ -22,13 +22,13 @@ from gearman_py import AsyncClient, Client, ConnectionLost, Retry, Worker
 from gearman_py.net import keepalive
 from gearman_py.protocol.packets import Packet
 from gearman_py.testing import running
-from tests.server.process import Address, Peer, Server
+from tests.server.process import Address, GearmandProcess, Peer
 from tests.tally import tally
 from tests.waiting import LIMIT, await_true
 
 pytestmark = pytest.mark.slow
 
-Start = Callable[..., Server]
+Start = Callable[..., GearmandProcess]
 Connect = Callable[..., Peer]
 DEATHS = int(os.environ.get("DEATHS", "20"))
 CUTS = int(os.environ.get("CUTS_OF_LINES", "30"))

@@ -12,14 +12,14 @@ import pytest
 
 from gearman_py.protocol.codec import RESPONSE, Decoder, request
 from gearman_py.protocol.packets import Packet
-from tests.server.process import Address, Peer, Server
+from tests.server.process import Address, GearmandProcess, Peer
 from tests.tally import tally
 from tests.waiting import await_true
 
 pytestmark = pytest.mark.slow
 
 Connect = Callable[..., Peer]
-Start = Callable[..., Server]
+Start = Callable[..., GearmandProcess]
 
 SEED = int(os.environ.get("SEED", "20261123"))
 PACKETS = int(os.environ.get("PACKETS", "200000"))

@@ -12,10 +12,10 @@ import pytest
 
 from gearman_py.protocol.packets import Packet
 from tests.ports import reserve_port
-from tests.server.process import Peer, Server
+from tests.server.process import GearmandProcess, Peer
 from tests.waiting import LIMIT, await_true
 
-Start = Callable[..., Server]
+Start = Callable[..., GearmandProcess]
 Connect = Callable[..., Peer]
 
 
@@ -148,7 +148,7 @@ def test_port_comes_from_the_environment_unless_a_flag_says_other(
     start: Start, tmp_path: Path
 ) -> None:
     port = reserve_port()
-    server = Server(["-v", "-L", "127.0.0.1"], tmp_path, GEARMAND_PORT=str(port))
+    server = GearmandProcess(["-v", "-L", "127.0.0.1"], tmp_path, GEARMAND_PORT=str(port))
     try:
         assert server.listening() == ("127.0.0.1", port)
     finally:
@@ -224,7 +224,7 @@ def test_options_come_from_a_file_and_the_command_line_wins(
 ) -> None:
     file = tmp_path / "gearmand.conf"
     file.write_text(content)
-    server = Server(["--config-file", str(file), "-v"], tmp_path)
+    server = GearmandProcess(["--config-file", str(file), "-v"], tmp_path)
     try:
         assert connect(server.listening()).ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
     finally:
@@ -264,6 +264,6 @@ memory.watch_memory = watch
 from gearman_py.cli.gearmand import main
 sys.exit(main())
 """
-    server = Server(["-L", "127.0.0.1", "-p", "0"], tmp_path, program=("-c", program))
+    server = GearmandProcess(["-L", "127.0.0.1", "-p", "0"], tmp_path, program=("-c", program))
     assert server.process.wait(LIMIT) == 1
     assert "a mistake of ours" in server.log

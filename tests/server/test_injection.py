@@ -9,7 +9,7 @@ import pytest
 from gearman_py import AdminClient
 from gearman_py.protocol.packets import Packet
 from tests.injection import STRINGS, harmless
-from tests.server.process import Peer, Server
+from tests.server.process import GearmandProcess, Peer
 from tests.tally import tally
 from tests.waiting import await_true
 
@@ -17,7 +17,7 @@ ENTRY = re.compile(r"\d{4}-\d\d-\d\d [\d:,]{12} (DEBUG|INFO|WARNING|ERROR) |  ")
 
 
 @pytest.fixture
-def server(start: Callable[..., Server]) -> Server:
+def server(start: Callable[..., GearmandProcess]) -> GearmandProcess:
     return start("-r", "http", "--http-port", "0", "-vvv")
 
 
@@ -31,7 +31,7 @@ def rows(peer: Peer, command: str) -> list[bytes]:
 
 
 def test_listings_have_as_many_rows_as_there_are(
-    server: Server, connect: Callable[..., Peer]
+    server: GearmandProcess, connect: Callable[..., Peer]
 ) -> None:
     address = server.listening()
     client, operator = connect(address), connect(address)
@@ -59,7 +59,7 @@ def test_listings_have_as_many_rows_as_there_are(
 
 
 def test_log_has_as_many_entries_as_there_were_events(
-    server: Server, connect: Callable[..., Peer]
+    server: GearmandProcess, connect: Callable[..., Peer]
 ) -> None:
     host, port = server.listening()
     web = re.search(r"port (\d+) for HTTP", server.log)

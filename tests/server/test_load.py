@@ -11,14 +11,14 @@ import pytest
 from gearman_py.protocol.codec import MAX_PACKET, request, response
 from gearman_py.protocol.packets import Packet
 from tests.bench.load import Client, Worker, run
-from tests.server.process import Address, Peer, Server
+from tests.server.process import Address, GearmandProcess, Peer
 from tests.tally import tally
 from tests.waiting import await_true
 
 pytestmark = pytest.mark.slow
 
 Connect = Callable[..., Peer]
-Start = Callable[..., Server]
+Start = Callable[..., GearmandProcess]
 MIB = 2**20
 SLEEPERS = 10_000
 NOOP = response(Packet.NOOP)

@@ -13,11 +13,11 @@ import pytest
 
 from gearman_py.protocol.codec import MAX_PACKET, RESPONSE, Decoder, request, response
 from gearman_py.protocol.packets import Packet
-from tests.server.process import Address, Peer, Server
+from tests.server.process import Address, GearmandProcess, Peer
 from tests.tally import tally
 
 Connect = Callable[..., Peer]
-Start = Callable[..., Server]
+Start = Callable[..., GearmandProcess]
 
 ECHO = request(Packet.ECHO_REQ, b"alive?")
 ALIVE = response(Packet.ECHO_RES, b"alive?")
@@ -374,7 +374,7 @@ def test_names_forge_no_rows_and_no_lines(start: Start, connect: Connect) -> Non
 
 @pytest.mark.parametrize("packet", [Packet.WORK_COMPLETE, Packet.WORK_DATA, Packet.WORK_EXCEPTION])
 def test_a_report_over_the_limit_fails_its_job_alone(
-    start: Callable[..., Server], connect: Callable[..., Peer], packet: Packet
+    start: Callable[..., GearmandProcess], connect: Callable[..., Peer], packet: Packet
 ) -> None:
     server = start("--max-packet", "1000000")
     address = server.listening()

@@ -8,7 +8,7 @@ import pytest
 
 from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
-from tests.server.process import Peer, Server
+from tests.server.process import GearmandProcess, Peer
 from tests.waiting import await_true
 
 Connect = Callable[..., Peer]
@@ -21,7 +21,7 @@ def sockets() -> Iterator[ExitStack]:
         yield opened
 
 
-def queue_and_drain(server: Server, connect: Connect, sockets: ExitStack) -> None:
+def queue_and_drain(server: GearmandProcess, connect: Connect, sockets: ExitStack) -> None:
     """1,500 jobs of 100 KB that another connection's small ones are strewn between."""
     address = server.listening()
     client, other, worker = connect(address), connect(address), connect(address)
@@ -34,7 +34,7 @@ def queue_and_drain(server: Server, connect: Connect, sockets: ExitStack) -> Non
         worker.say(Packet.WORK_COMPLETE, answer[1], b"")
 
 
-def half_messages(server: Server, connect: Connect, sockets: ExitStack) -> None:
+def half_messages(server: GearmandProcess, connect: Connect, sockets: ExitStack) -> None:
     """50 peers with the larger part of a message, which leave."""
     address, before = server.listening(), server.resident()
     begun = request(Packet.SUBMIT_JOB_BG, b"f", b"", bytes(3 * MIB))[:-1]
@@ -46,7 +46,7 @@ def half_messages(server: Server, connect: Connect, sockets: ExitStack) -> None:
         peer.close()
 
 
-def unread_answers(server: Server, connect: Connect, sockets: ExitStack) -> None:
+def unread_answers(server: GearmandProcess, connect: Connect, sockets: ExitStack) -> None:
     """30 clients that are owed 5 MiB, and leave."""
     address = server.listening()
     worker = connect(address)
@@ -65,10 +65,10 @@ def unread_answers(server: Server, connect: Connect, sockets: ExitStack) -> None
 
 @pytest.mark.parametrize("use", [queue_and_drain, half_messages, unread_answers])
 def test_memory_comes_back_within_seconds(
-    start: Callable[..., Server],
+    start: Callable[..., GearmandProcess],
     connect: Connect,
     sockets: ExitStack,
-    use: Callable[[Server, Connect, ExitStack], None],
+    use: Callable[[GearmandProcess, Connect, ExitStack], None],
 ) -> None:
     server = start()
     server.listening()

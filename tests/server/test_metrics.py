@@ -18,15 +18,15 @@ from gearman_py.protocol.packets import Packet
 from gearman_py.server.metrics import METRICS, MOST_FUNCTIONS, OPENMETRICS, TEXT
 from gearman_py.server.metrics_http import MAX_CONNECTIONS
 from tests.ports import reserve_port
-from tests.server.process import Peer, Server
+from tests.server.process import GearmandProcess, Peer
 from tests.waiting import LIMIT, await_true
 
-Start = Callable[..., Server]
+Start = Callable[..., GearmandProcess]
 Connect = Callable[..., Peer]
 Answer = tuple[int, str, str]
 
 
-def with_metrics(start: Start, *options: str) -> tuple[Server, int]:
+def with_metrics(start: Start, *options: str) -> tuple[GearmandProcess, int]:
     port = reserve_port()
     server = start("--metrics-listen", f"127.0.0.1:{port}", *options)
     server.listening()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.load import Book
-from tests.server.process import Server
+from tests.server.process import GearmandProcess
 from tests.tally import tally
 from tests.waiting import LIMIT, await_true
 
@@ -73,13 +73,13 @@ def cut_the_power(
     program = "-c", PROGRAM.format(checkpoint, synchronous)
     options = ["-L", "127.0.0.1", "-p", "0", "-v", "-q", "sqlite", "--queue-file"]
     with disk(where, seed) as made:
-        server = Server([*options, str(made.folder / "queue")], where, program=program)
+        server = GearmandProcess([*options, str(made.folder / "queue")], where, program=program)
         with book.load(server.listening(), workers=seed % 2):
             await_true(lambda: len(book.acknowledged) > 100 * (1 + seed % 9))
             made.cut()
             server.process.kill()
             server.process.wait()
-        server = Server([*options, str(made.kept / "queue")], where)
+        server = GearmandProcess([*options, str(made.kept / "queue")], where)
         try:
             book.work(server.listening(), until_empty=True)
         finally:

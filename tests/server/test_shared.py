@@ -20,13 +20,13 @@ from gearman_py.protocol.packets import Packet
 from tests.server import databases
 from tests.server.databases import Database, Postgres, Redis, Wire
 from tests.server.load import Book
-from tests.server.process import Peer, Server
+from tests.server.process import GearmandProcess, Peer
 from tests.tally import tally
 from tests.waiting import LIMIT, await_true
 
 pytestmark = pytest.mark.slow
 
-Start = Callable[..., Server]
+Start = Callable[..., GearmandProcess]
 Connect = Callable[..., Peer]
 SUCCESSIONS = int(os.environ.get("SUCCESSIONS", "1"))
 NAMESAKES = int(os.environ.get("NAMESAKES", "1"))
@@ -55,10 +55,10 @@ def serve(database: Database, tmp_path: Path) -> Iterator[Start]:
     """Starts a server on the database; ``name``: its own name, as if on another host."""
     with contextlib.ExitStack() as started:
 
-        def begin(name: str = "one", *more: str, **options: Any) -> Server:
+        def begin(name: str = "one", *more: str, **options: Any) -> GearmandProcess:
             folder = Path(tempfile.mkdtemp(dir=tmp_path))
             words = ["-L", "127.0.0.1", "-p", "0", "-v", "--job-handle-prefix", f"H:{name}"]
-            server = Server([*words, *database.options, *more], folder, **options)
+            server = GearmandProcess([*words, *database.options, *more], folder, **options)
             started.callback(server.process.wait)
             started.callback(server.kill)
             return server
@@ -78,7 +78,7 @@ def worker(peer: Peer) -> Peer:
     return peer
 
 
-def await_succession(server: Server) -> None:
+def await_succession(server: GearmandProcess) -> None:
     """Until it has taken over the jobs of another."""
     await_true(lambda: "took over" in server.log)
 

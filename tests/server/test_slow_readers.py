@@ -13,13 +13,13 @@ import pytest
 
 from gearman_py.protocol.codec import RESPONSE, Decoder, request
 from gearman_py.protocol.packets import Packet
-from tests.server.process import Address, Peer, Server
+from tests.server.process import Address, GearmandProcess, Peer
 from tests.tally import tally
 from tests.waiting import await_true
 
 pytestmark = pytest.mark.slow
 
-Start = Callable[..., Server]
+Start = Callable[..., GearmandProcess]
 Connect = Callable[..., Peer]
 MIB = 2**20
 RESULT = bytes(MIB)

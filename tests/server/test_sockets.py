@@ -12,14 +12,14 @@ import pytest
 
 from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
-from tests.server.process import Address, Peer, Server
+from tests.server.process import Address, GearmandProcess, Peer
 from tests.tally import tally
 from tests.waiting import await_true
 
 MIB = 2**20
 DELAYED_ACK = 0.04  # seconds for which Linux puts off an acknowledgement
 Connect = Callable[..., Peer]
-Start = Callable[..., Server]
+Start = Callable[..., GearmandProcess]
 
 
 def test_job_goes_from_client_to_worker_and_back(connect: Connect) -> None:

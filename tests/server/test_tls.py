@@ -14,11 +14,11 @@ import pytest
 from gearman_py.net.tls import TLS, TLSError
 from tests.authority import DAY, Authority, words
 from tests.ports import reserve_port
-from tests.server.process import Address, Server
+from tests.server.process import Address, GearmandProcess
 from tests.tally import tally
 from tests.waiting import await_true
 
-Start = Callable[..., Server]
+Start = Callable[..., GearmandProcess]
 
 
 @pytest.fixture

@@ -11,22 +11,22 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from gearman_py.protocol.packets import Packet
-from tests.server.process import Address, Peer, Server
+from tests.server.process import Address, GearmandProcess, Peer
 from tests.tally import tally
 from tests.waiting import LIMIT, await_true
 
 Connect = Callable[..., Peer]
-Start = Callable[..., Server]
+Start = Callable[..., GearmandProcess]
 Answer = tuple[int, dict[str, str], bytes]
 
 
 @pytest.fixture
-def server(start: Start) -> Server:
+def server(start: Start) -> GearmandProcess:
     return start("-r", "http", "--http-port", "0", "--max-packet", str(2**20))
 
 
 @pytest.fixture
-def web(server: Server) -> Address:
+def web(server: GearmandProcess) -> Address:
     server.listening()
     found = re.search(r"(\S+) port (\d+) for HTTP", server.log)
     assert found, server.log
@@ -34,7 +34,7 @@ def web(server: Server) -> Address:
 
 
 @pytest.fixture
-def worker(server: Server, connect: Connect) -> Peer:
+def worker(server: GearmandProcess, connect: Connect) -> Peer:
     worker = connect(server.listening())
     worker.say(Packet.CAN_DO, b"f")
     assert worker.ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
@@ -299,7 +299,7 @@ REFUSED = {
 
 
 def test_every_bad_request_is_refused_and_nobody_else_notices(
-    server: Server, web: Address, worker: Peer
+    server: GearmandProcess, web: Address, worker: Peer
 ) -> None:
     for name, (sent, expected) in REFUSED.items():
         client = Http(web)
@@ -368,7 +368,7 @@ def test_a_result_over_the_limit_is_answered_with_the_limit(start: Start, connec
 
 
 def test_a_body_in_tiny_chunks_keeps_nobody_waiting(
-    server: Server, client: Http, worker: Peer
+    server: GearmandProcess, client: Http, worker: Peer
 ) -> None:
     before = server.resident()
     size = 500_000

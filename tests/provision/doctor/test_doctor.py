@@ -24,7 +24,7 @@ from provision.resources.certificate import Certificate
 from roles import ROLES
 from roles.former import SERVERS
 from tests.provision.local import session
-from tests.server.process import Server
+from tests.server.process import GearmandProcess
 
 LAB = Path(__file__).resolve().parents[3] / "inventory" / "lab"
 SERVER = "198.18.10.247:4730"
@@ -284,7 +284,7 @@ def survey(agent: Session, *question: str) -> Any:
 
 
 def test_a_job_server_is_asked_how_it_is(agent: Session, tmp_path: Path) -> None:
-    server = Server(["-v", "-L", "127.0.0.1", "-p", "0"], tmp_path)
+    server = GearmandProcess(["-v", "-L", "127.0.0.1", "-p", "0"], tmp_path)
     try:
         told = survey(agent, "server", "127.0.0.1", str(server.listening()[1]))
     finally:
