@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from provision.errors import ToolkitError
 from provision.remote.messages import Question, Unknown
-from provision.remote.operations import check_question
+from provision.remote.operations import check_question, format_question
 from provision.resources.base import Answers, Change, Problem, Resource
 
 
@@ -23,14 +23,14 @@ class Plan:
 
     @property
     def staged(self) -> int:
-        """How many of the changes touch nothing that runs: new accounts, and up to the release.
+        """How many of the changes touch nothing that runs: those that come first, and the release.
 
         It is the slow one and the likeliest to fail, and the rest is done in a moment. It is
-        tried as the accounts that will run it.
+        tried as the accounts that will run it, with their secrets.
         """
         kinds = [change.operation.kind for change in self.changes]
-        accounts = sum(map(_is_new_account, self.changes))
-        return kinds.index("release") + 1 if "release" in kinds else accounts
+        first = sum(_is_early(change) for change in self.changes)
+        return kinds.index("release") + 1 if "release" in kinds else first
 
 
 def questions_of(resources: Iterable[Resource]) -> list[Question]:
@@ -47,8 +47,8 @@ def make_plan(resources: Iterable[Resource], answers: Answers) -> Plan:
     steps = [step for resource in order for step in _changes_of(resource, answers)]
     changes = (step for step in steps if isinstance(step, Change))
     problems = dict.fromkeys(step for step in steps if isinstance(step, Problem))
-    accounts_first = sorted(_reload_late(changes), key=lambda each: not _is_new_account(each))
-    return Plan(len(order), tuple(accounts_first), tuple(problems))
+    early_first = sorted(_reload_late(changes), key=lambda each: not _is_early(each))
+    return Plan(len(order), tuple(early_first), tuple(problems))
 
 
 def order_resources(resources: Iterable[Resource]) -> list[Resource]:
@@ -86,15 +86,17 @@ def _find_providers(resources: Sequence[Resource]) -> dict[str, Resource]:
 
 def _changes_of(resource: Resource, answers: Answers) -> Iterator[Change | Problem]:
     unknown = [
-        Problem(f"{' '.join(filter(None, question))}: {answer.reason}", "?")
+        Problem(f"{format_question(question)}: {answer.reason}", "?")
         for question in resource.questions()
         if isinstance(answer := answers[question], Unknown)
     ]
     return iter(unknown) if unknown else resource.plan_changes(answers)
 
 
-def _is_new_account(change: Change) -> bool:
-    return change.sign == "+" and change.operation.kind in ("group", "user")
+def _is_early(change: Change) -> bool:
+    """Whether it comes before a release, which is tried with it: a new account, a secret."""
+    kind = change.operation.kind
+    return kind == "secret" or (kind in ("group", "user") and change.sign == "+")
 
 
 def _reload_late(changes: Iterable[Change]) -> Iterator[Change]:

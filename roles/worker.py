@@ -16,6 +16,8 @@ from provision.resources.health import Health, WorkerHealth
 from provision.resources.program import Program, ProgramHealth, program_file
 from provision.resources.release import Release
 from provision.resources.sample_jobs import PING, SAMPLES, Sample, stated_sample
+from provision.resources.secret import FOLDER as SECRETS
+from provision.resources.secret import FormerSecrets, SecretFile
 from provision.resources.unit import Unit, UnitFile, unit_file
 from roles.apps import app_releases, command_line, in_use, staged
 from roles.job_server import servers
@@ -31,6 +33,7 @@ def worker(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Res
     release = Release(ROOT, artifact)
     yield from account(WORKER_USER, readers(inventory))
     yield from tls(host, inventory)
+    yield from _secrets(host)
     apps = app_releases(host, artifact)
     yield from staged(apps)
     found = [
@@ -63,8 +66,20 @@ def _worker(
         file = _unit_file(host, inventory, release, each, instance)
         unit = unit_name(instance)
         yield file
-        yield Unit(unit, file, release.current, reloads=True)
+        yield Unit(unit, file, release.current, reloads=True, secrets=_secret_files(each))
         yield from _health(host, inventory, release, each, instance, staged)
+
+
+def _secrets(host: Host) -> Iterator[Resource]:
+    found = [one for each in workers(host) for one in _secret_files(each)]
+    if found:
+        yield Directory("/etc/gearman")
+        yield Directory(SECRETS, mode="0700")
+    yield from found
+
+
+def _secret_files(each: Worker) -> tuple[SecretFile, ...]:
+    return tuple(SecretFile(each.name, name, secret) for name, secret in each.secrets)
 
 
 def unit_name(instance: str) -> str:
@@ -76,6 +91,13 @@ def former_units(resources: Iterable[Resource]) -> FormerUnits:
     units = [each for each in resources if isinstance(each, Unit)]
     files = dict.fromkeys(each.file.path.rpartition("/")[2] for each in units)
     return FormerUnits(PATTERN, tuple(each.name for each in units), tuple(files))
+
+
+def former_secrets(resources: Iterable[Resource]) -> FormerSecrets:
+    """Every secret but those of these resources."""
+    return FormerSecrets(
+        tuple(each.file_name for each in resources if isinstance(each, SecretFile))
+    )
 
 
 def _unit_file(
@@ -118,6 +140,7 @@ def _program(
         functions=each.functions,
         servers=known,
         folder=folder,
+        secrets=_secret_files(each),
     )
     asked = each.checked_function if each.check else ""
     yield ProgramHealth(
@@ -139,6 +162,7 @@ def _common(inventory: Inventory, each: Worker) -> dict[str, object]:
         "ca": fingerprint(inventory),
         "user": WORKER_USER,
         "environment": each.environment,
+        "secrets": _secret_files(each),
         "stop_timeout": each.stop_timeout,
         "tasks": TASKS * max(1, each.processes, each.concurrency),
         "memory": each.memory,
@@ -196,6 +220,7 @@ def _health(
         servers=servers(inventory),
         user=WORKER_USER,
         environment=each.environment,
+        secrets=_secret_files(each),
     )
     prefix = f"trial@{host.name}/"
     if each.check:

@@ -28,6 +28,7 @@ from provision.agent.command import (
     stop_command,
     try_command,
 )
+from provision.agent.credentials import lend_credentials, write_secret
 from provision.agent.files import (
     Content,
     Failure,
@@ -242,17 +243,18 @@ def try_release(
     worker: list[str],
     user: str,
     environment: dict[str, str],
+    credentials: dict[str, str],
     **submitted: Any,
 ) -> str:
     """Have a job done by a worker that runs just for this, as ``user``."""
     owner = pwd.getpwnam(user)
-    with open_memory() as log:
+    with open_memory() as log, lend_credentials(user, credentials) as lent:
         process = subprocess.Popen(
             worker,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**ENVIRONMENT, **environment},
+            env={**ENVIRONMENT, **environment, **lent},
             cwd="/",
             user=owner.pw_uid,
             group=owner.pw_gid,
@@ -289,6 +291,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "forget_user": forget_user,
     "directory": make_directory,
     "file": write_file,
+    "secret": write_secret,
     "attributes": set_attributes,
     "link": make_link,
     "remove": remove_path,

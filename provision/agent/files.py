@@ -177,6 +177,8 @@ def make_link(link: FrameLink, content: Content, path: str, target: str) -> None
 def remove_path(link: FrameLink, content: Content, path: str) -> None:
     try:
         os.unlink(path)
+    except IsADirectoryError:
+        os.rmdir(path)
     except FileNotFoundError:
         return
     sync_folder(os.path.dirname(path))

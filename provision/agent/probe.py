@@ -145,6 +145,12 @@ class Batch:
     def ask_path(self, path: str, digest: str, show: str) -> Any:
         return describe_path(path, digest, show)
 
+    def ask_names(self, folder: str) -> Any:
+        try:
+            return sorted(os.listdir(folder))
+        except FileNotFoundError:
+            return []
+
     def ask_releases(self, root: str) -> Any:
         folder = os.path.join(root, "releases")
         try:
@@ -219,12 +225,6 @@ class Batch:
             known = [dict(line.split("=", 1) for line in block) for block in blocks]
             states = {each["Id"]: each["ActiveState"] for each in known}
         return find_units(pattern, states)
-
-    def ask_apps(self, root: str) -> Any:
-        try:
-            return sorted(os.listdir(root))
-        except FileNotFoundError:
-            return []
 
     def ask_overrides(self, name: str, own: str) -> Any:
         return find_overrides(name, own)

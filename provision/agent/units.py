@@ -57,12 +57,12 @@ def why_outdated(name: str, user: str, uid: str) -> str | None:
     own = f"{OWN}/{name}"  # which counts before its template's
     made = os.path.isfile(own) and not os.path.islink(own)  # a mask is a link
     file = own if made else f"{OWN}/{template}"
-    sources = [file, *_drop_ins(name), *_drop_ins(template)]
+    sources = [file, *_drop_ins(name), *_drop_ins(template), *_credential_files(file)]
     # systemd makes this link at each start. Both times were noted as they passed: a clock that
     # is set later changes neither. One that lies ahead says nothing.
     began = _written_at(f"/run/systemd/units/invocation:{name}")
     if began and any(began < _written_at(path) < time.time() for path in sources):
-        return "it began before its unit file was written"
+        return "it began before its unit file, or a secret of it, was written"
     if not user or not uid.isdigit():
         return None
     try:
@@ -70,6 +70,15 @@ def why_outdated(name: str, user: str, uid: str) -> str | None:
     except KeyError:
         return f"its user {user} is gone"
     return None if now == int(uid) else f"it runs as {uid}, and {user} is {now}"
+
+
+def _credential_files(file: str) -> list[str]:
+    """What a unit file names by LoadCredential=: a process has it as it was when it began."""
+    try:
+        with open(file, encoding="utf-8", errors="replace") as text:
+            return re.findall(r"^LoadCredential=[^:\n]+:(/[^\n]+)$", text.read(), re.MULTILINE)
+    except OSError:
+        return []
 
 
 def _drop_ins(name: str) -> list[str]:

@@ -24,6 +24,7 @@ from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.inventory import load as inventory
 from provision.inventory.host import Host, Inventory
 from provision.inventory.schema import nearest_hint
+from provision.inventory.workers import open_secrets
 from provision.options import Options
 from provision.pki import keep_authority
 from provision.remote.messages import Unknown
@@ -85,6 +86,7 @@ class Run:
     ) -> None:
         self.track = track or OWN
         self.inventory = _hosts_with(self.track.app, inventory.load(folder, options.limit))
+        open_secrets(self.inventory.hosts)
         self.options = options
         self.host_runs: list[HostRun] = []
         self.failed: dict[str, ToolkitError] = {}

@@ -18,7 +18,7 @@ from provision.errors import InventoryError
 from provision.inventory import document, vault
 from provision.inventory.document import Place, Table, mapping_pairs, place_of
 from provision.inventory.references import has_reference, is_reference
-from provision.inventory.secrets import Secret, from_command, from_environment
+from provision.inventory.secrets import Secret, make_secret
 from provision.inventory.worker_settings import MEMORY, check_table
 
 SCHEMA = Path(__file__).parent / "schema.yml"
@@ -182,7 +182,7 @@ def check_value(name: str, value: Any, where: Place) -> Any:
     if name not in (known := schema().kinds):
         return value
     if _is_password(name):
-        return _check_password(name, value, where)
+        return make_secret(name, value, where)
     kind = known[name]
     if isinstance(value, Secret):
         raise InventoryError(
@@ -210,41 +210,9 @@ def check_value(name: str, value: Any, where: Place) -> Any:
 
 def _wrong_kind(name: str, value: Any, where: Place) -> InventoryError:
     kind = schema().kinds[name]
-    hidden = _is_password(name)
-    shown = "nothing" if value is None else "something else" if hidden else repr(value)
+    shown = "nothing" if value is None else repr(value)
     more = "; put it in quotes" if kind is str and isinstance(value, (int, float)) else ""
     return InventoryError(f"{where}: {name} should be {KINDS[kind]}, and is {shown}{more}")
-
-
-def _check_password(name: str, value: Any, where: Place) -> Secret:
-    """A text, a `!vault` one, or where to get it: `{env: NAME}` or `{cmd: [pass, show, x]}`."""
-    if isinstance(value, str):
-        if not value.strip():
-            raise InventoryError(f"{where}: {name} is empty: give it a value, or take it out")
-        return Secret(value)
-    if isinstance(value, Secret):
-        return value
-    match value:
-        case {"env": str(variable), **more} if not more:
-            return Secret(lambda: _get_secret(name, where, from_environment, variable))
-        case {"cmd": [_, *_] as argv, **more} if not more:
-            if all(isinstance(each, str) for each in argv):
-                return Secret(lambda: _get_secret(name, where, from_command, argv))
-    if isinstance(value, dict):
-        raise InventoryError(
-            f"{where}: {name}: a secret comes from {{env: NAME}} or {{cmd: [PROGRAM, ARGUMENT]}}"
-        )
-    raise _wrong_kind(name, value, where)
-
-
-def _get_secret(name: str, where: Place, get: Any, source: Any) -> str:
-    try:
-        text = str(get(source))
-    except ValueError as error:
-        raise InventoryError(f"{where}: {name}: {error}") from None
-    if not text:
-        raise InventoryError(f"{where}: {name}: there is nothing in it")
-    return text
 
 
 def check_name(name: str, where: Place, known: Iterable[str]) -> None:

@@ -10,6 +10,8 @@ import subprocess
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from provision.errors import InventoryError
+
 SECRET_TIMEOUT = 60.0  # seconds for a command that gives a secret
 
 
@@ -41,6 +43,43 @@ class Secret:
 
     def __reduce__(self) -> Any:
         raise TypeError("a secret is not written anywhere")
+
+
+def make_secret(what: str, value: Any, where: object) -> Secret:
+    """A text, a `!vault` one, or where to get it: `{env: NAME}` or `{cmd: [pass, show, x]}`.
+
+    ``where`` it stands and ``what`` it is begin each message. Raises :class:`InventoryError`, and
+    so does the secret when it is needed and cannot be had.
+    """
+    match value:
+        case Secret():
+            return value
+        case str() if value.strip():
+            return Secret(value)
+        case str():
+            raise InventoryError(f"{where}: {what} is empty: give it a value, or take it out")
+        case {"env": str(variable), **more} if not more:
+            return Secret(lambda: _fetch_secret(what, where, from_environment, variable))
+        case {"cmd": [_, *_] as argv, **more} if not more and all(
+            isinstance(each, str) for each in argv
+        ):
+            return Secret(lambda: _fetch_secret(what, where, from_command, argv))
+        case dict():
+            ways = "{env: NAME} or {cmd: [PROGRAM, ARGUMENT]}"
+            raise InventoryError(f"{where}: {what}: a secret comes from {ways}")
+    found = "nothing" if value is None else "something else"
+    quoted = "; put it in quotes" if isinstance(value, (int, float)) else ""
+    raise InventoryError(f"{where}: {what} should be a text, and is {found}{quoted}")
+
+
+def _fetch_secret(what: str, where: object, get: Callable[[Any], str], source: Any) -> str:
+    try:
+        text = get(source)
+    except ValueError as error:
+        raise InventoryError(f"{where}: {what}: {error}") from None
+    if not text:
+        raise InventoryError(f"{where}: {what}: there is nothing in it")
+    return text
 
 
 def from_environment(name: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from provision.errors import InventoryError
 from provision.inventory.document import Place, Table
 from provision.inventory.references import has_reference
-from provision.inventory.secrets import Secret
+from provision.inventory.secrets import Secret, make_secret
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
 MEMORY = r"\d+(\.\d+)?[KMGTPE%]?|infinity", "as systemd writes it: 512M, 1.5G, 75%"
@@ -48,6 +48,7 @@ RANGES = {
     "nice": (-20, 19),
 }
 CHECK = ("function", "workload", "expect")
+CREDENTIAL = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
 VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 RESERVED = ("GEARMAN_", "GEARMAND_", "NOTIFY_SOCKET", "WATCHDOG_")  # which the unit sets itself
 
@@ -91,7 +92,8 @@ def _check(
             f"{hint(key, known) or '; expected one of ' + ', '.join(sorted(known))}"
         )
     if isinstance(value, Secret):
-        raise InventoryError(f"{where}: {what}: {key} cannot be a secret: it stands in a unit file")
+        why = "name each" if key == "secrets" else "it stands in a unit file"
+        raise InventoryError(f"{where}: {what}: {key} cannot be a secret: {why}")
     if has_reference(value):
         return  # which is checked when it is followed
     kind, ours = _kind(known[key]), _kind(value)
@@ -115,6 +117,8 @@ def _check(
         _check_check(what, value, where)
     if key == "environment":
         _check_environment(what, value)
+    if key == "secrets":
+        _read_secrets(what, value)
 
 
 def _check_check(what: str, value: Table, where: Place) -> None:
@@ -143,7 +147,7 @@ def _check_environment(what: str, value: Table) -> None:
         if isinstance(text, Secret):
             raise InventoryError(
                 f"{where}: {what}: {name} cannot be a secret: any user of the host may read what "
-                "stands in a unit file"
+                "stands in a unit file; move it to secrets"
             )
         if type(text) is not str:
             raise InventoryError(
@@ -151,6 +155,18 @@ def _check_environment(what: str, value: Table) -> None:
             )
         if not has_reference(text) and re.search(r"[\0-\x1f]", text):
             raise InventoryError(f"{where}: {what}: {name} should be on one line")
+
+
+def _read_secrets(what: str, value: Table) -> None:
+    """Each of them becomes a :class:`Secret`."""
+    for name, given in value.items():
+        where = value.places[name]
+        if not re.fullmatch(CREDENTIAL, name, re.ASCII):
+            raise InventoryError(
+                f"{where}: {what}: {name!r} is not a valid name of a secret; use letters, digits, "
+                "`_.-`"
+            )
+        value[name] = make_secret(f"{what}: secret {name}", given, where)
 
 
 def _kind(value: Any) -> type[Any]:

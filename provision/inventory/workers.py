@@ -5,7 +5,7 @@ a program that speaks Gearman itself. One that says nothing of it serves the bun
 its own name.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from provision.errors import InventoryError
 from provision.inventory.document import Table
 from provision.inventory.host import Host
 from provision.inventory.schema import nearest_hint
+from provision.inventory.secrets import Secret
 
 DRAIN_TIMEOUT = 60  # seconds that gearman-worker itself waits for its jobs
 KINDS = ("command", "program")
@@ -43,6 +44,7 @@ class Worker:
     nice: int = 0
     log_level: str = "info"
     environment: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[tuple[str, Secret], ...] = field(default=(), compare=False)
     writes: tuple[str, ...] = ()
     check: tuple[tuple[str, str], ...] = ()
     jit: bool = False
@@ -64,7 +66,7 @@ class Worker:
     def is_plain(self) -> bool:
         """Whether it serves the bundled function of its own name, with nothing set."""
         usual = Worker(name=self.name, kind="functions", functions=(self.name,), memory=self.memory)
-        return self == usual
+        return self == usual and not self.secrets
 
 
 def workers(host: Host) -> tuple[Worker, ...]:
@@ -158,6 +160,17 @@ def _worker(host: Host, name: str, table: Table, where: str) -> Worker:
             settings[key] = tuple(value)
     argv = tuple(table[kinds[0]]) if kinds else ()
     return Worker(name=name, kind=kind, functions=functions, argv=argv, where=where, **settings)
+
+
+def open_secrets(hosts: Iterable[Host]) -> None:
+    """Get what the workers of these hosts need, while somebody can be asked for a password.
+
+    Raises :class:`InventoryError`.
+    """
+    for host in hosts:
+        for worker in workers(host):
+            for _, secret in worker.secrets:
+                secret.reveal()
 
 
 def ping_function(host: str, instance: str) -> str:

@@ -7,6 +7,7 @@ in them is found by its own unit test. A test holds the agent and the tests' fak
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from provision.remote.answers import (
@@ -74,6 +75,14 @@ def check_question(question: tuple[str, ...]) -> None:
         raise ValueError(f"question {kind} takes {', '.join(wanted) or 'nothing'}; given: {given}")
 
 
+def format_question(question: tuple[str, ...]) -> str:
+    """For people, without digests: that of a secret would help to guess it."""
+    kind, *given = question
+    known = QUESTIONS[kind].arguments
+    shown = [text for name, text in zip_longest(known, given) if name not in ("digest", "show")]
+    return " ".join([kind, *filter(None, shown)])
+
+
 def _owner(a: Arguments) -> list[str]:
     return ["-o", a["owner"], "-g", a["group"], "-m", a["mode"]]
 
@@ -138,6 +147,12 @@ OPERATIONS: dict[str, OperationKind] = {
         lambda a: [["install", *_owner(a), "/dev/stdin", a["path"]]],
         content=True,
     ),
+    "secret": OperationKind(
+        "replace a file that root alone can read, in a folder that root alone can",
+        ("path",),
+        lambda a: [["install", "-m", "600", "/dev/stdin", a["path"]]],
+        content=True,
+    ),
     "attributes": OperationKind(
         "mend owner, group and mode in place",
         OWNED,
@@ -151,7 +166,9 @@ OPERATIONS: dict[str, OperationKind] = {
         ("path", "target"),
         lambda a: [["ln", "-sfn", a["target"], a["path"]]],
     ),
-    "remove": OperationKind("remove a file or a link", ("path",), lambda a: [["rm", a["path"]]]),
+    "remove": OperationKind(
+        "remove a file, a link or an empty folder", ("path",), lambda a: [["rm", "-d", a["path"]]]
+    ),
     "release": OperationKind(
         "unpack a release's .tar and make its venv",
         ("root", "id", "digest"),
@@ -200,8 +217,8 @@ OPERATIONS: dict[str, OperationKind] = {
         content=True,
     ),
     "trial": OperationKind(
-        "have a job done by a worker that runs just for it, as `user`",
-        ("worker", "user", "environment", "command", "seconds"),
+        "have a job done by a worker that runs just for it, as `user`; `credentials`: name -> file",
+        ("worker", "user", "environment", "credentials", "command", "seconds"),
         lambda a: [[*a["worker"], "&"], a["command"]],
         content=True,
     ),
@@ -225,8 +242,7 @@ QUESTIONS: dict[str, QuestionKind] = {
     "unit": QuestionKind(("name",), UnitAnswer | None),
     # The units whose names match, as a shell's pattern does.
     "units": QuestionKind(("pattern",), dict[str, UnitPresence]),
-    # The apps that are there, by name.
-    "apps": QuestionKind(("root",), list[str]),
+    "names": QuestionKind(("folder",), list[str]),  # of what is there; none without the folder
     # Files that change a unit from outside `own`, and what they say; None for a mask.
     "overrides": QuestionKind(("name", "own"), dict[str, str | None]),
     "releases": QuestionKind(("root",), ReleasesAnswer),

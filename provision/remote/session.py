@@ -138,7 +138,8 @@ class Session:
         if self._pinger is not None:
             return
         self._load_modules(
-            "files", "command", "release", "change", "job_servers", "programs", "app"
+            *("files", "credentials", "command", "release", "change", "job_servers"),
+            *("programs", "app"),
         )
         self._send(
             {

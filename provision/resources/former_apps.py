@@ -15,10 +15,10 @@ class FormerApps(Resource):
     wanted: tuple[str, ...]
 
     def questions(self) -> Iterable[Question]:
-        return [("apps", self.root)]
+        return [("names", self.root)]
 
     def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
-        for name in answers["apps", self.root]:
+        for name in answers["names", self.root]:
             if name not in self.wanted:
                 operation = Operation("remove_app", {"root": self.root, "name": name})
                 yield Change("-", f"app {name}", operation, "no worker of this host needs it")

@@ -12,6 +12,7 @@ from provision.remote.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource
 from provision.resources.release import Release
 from provision.resources.sample_jobs import Judge, Sample
+from provision.resources.secret import SecretFile
 
 JOB_TIMEOUT = 20  # that a job may take
 
@@ -77,6 +78,7 @@ class WorkerHealth(Health):
     servers: tuple[str, ...]
     user: str
     environment: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[SecretFile, ...] = ()
 
     def staged_proofs(self) -> Iterator[Proof]:
         if not self.trial:
@@ -87,7 +89,13 @@ class WorkerHealth(Health):
         yield self._make_proof(
             f"{', '.join(self.functions)}, by a worker beside",
             "trial",
-            {**job, "worker": worker, "user": self.user, "environment": environment},
+            {
+                **job,
+                "worker": worker,
+                "user": self.user,
+                "environment": environment,
+                "credentials": {each.name: each.path for each in self.secrets},
+            },
         )
 
     def running_proofs(self) -> Iterator[Proof]:

@@ -61,7 +61,7 @@ class Program(Unit):
     @property
     def needs(self) -> frozenset[str]:
         folder = {f"path:{self.folder}"} if self.folder else frozenset()
-        return self.file.provides | self.file.accounts | folder
+        return self._own_needs | folder
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from provision.render import render_template
 from provision.resources.base import Answers, Change, Problem, Resource, Sign
 from provision.resources.files import File, Link, removal_change
 from provision.resources.release import Release
+from provision.resources.secret import SecretFile
 
 FOLDER = "/etc/systemd/system"
 RELOAD = Change("~", "daemon-reload", Operation("daemon_reload"), "a unit file is new to systemd")
@@ -178,15 +179,17 @@ class Unit(Resource):
     current: Link
     reloads: bool = False
     socket: Socket | None = None
+    secrets: tuple[SecretFile, ...] = ()
 
     def questions(self) -> Iterable[Question]:
         socket = self.socket.questions() if self.socket else ()
+        secrets = (question for each in self.secrets for question in each.questions())
         outside = [
             self._overrides_question,
             ("releases", self._releases_root),
             *self.file.questions(),
         ]
-        return [("unit", self.name), *socket, *outside]
+        return [("unit", self.name), *socket, *secrets, *outside]
 
     def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         found = answers["unit", self.name] or ABSENT
@@ -196,6 +199,9 @@ class Unit(Resource):
             yield RELOAD
         if found["active"] == "active" and self.socket and self.socket.is_due(answers):
             yield self._own_change("~", "restart", None, f"{self.socket.name} is reopened")
+        elif found["active"] == "active" and any(each.is_due(answers) for each in self.secrets):
+            enable = None if found["enabled"] == "enabled" else True
+            yield self._own_change("~", "restart", enable, "a secret of it changes")
         else:
             changes = self.file.is_rewritten(answers) or any(overrides.values())
             kept = answers["releases", self._releases_root]["kept"]
@@ -254,7 +260,12 @@ class Unit(Resource):
     @property
     def needs(self) -> frozenset[str]:
         socket = self.socket.provides if self.socket else frozenset()
-        return self.file.provides | self.current.provides | socket | self.file.accounts
+        return self._own_needs | self.current.provides | socket
+
+    @property
+    def _own_needs(self) -> frozenset[str]:
+        secrets = frozenset().union(*(each.provides for each in self.secrets))
+        return self.file.provides | self.file.accounts | secrets
 
 
 def unit_change(

@@ -1,6 +1,7 @@
 """A worker that speaks Gearman itself, with Python's standard library alone: what a team's program
 in any language does. It shouts, takes its time, and at SIGTERM finishes its job and leaves."""
 
+import hashlib
 import os
 import signal
 import socket
@@ -30,8 +31,17 @@ def receive(connection: socket.socket) -> tuple[int, bytes]:
     return kind, connection.recv(size, socket.MSG_WAITALL) if size else b""
 
 
+def seal_of(folder: str) -> bytes:
+    """What shows which secret it has, and not what it is."""
+    if not folder:
+        return b""
+    with open(f"{folder}/KEY", "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest().encode()
+
+
 def main(function: str) -> None:
     signal.signal(signal.SIGTERM, leave)
+    seal = seal_of(os.environ.get("CREDENTIALS_DIRECTORY", ""))
     host, _, port = os.environ["GEARMAN_SERVERS"].rpartition(":")
     connection = socket.create_connection((host, int(port)))
     send(connection, CAN_DO, function.encode())
@@ -43,7 +53,7 @@ def main(function: str) -> None:
         if kind == JOB_ASSIGN:
             handle, _, workload = data.split(b"\0", 2)
             time.sleep(0.01)
-            answer = workload.upper() + os.environ.get("MARK", "!").encode()
+            answer = workload.upper() + os.environ.get("MARK", "!").encode() + seal
             send(connection, WORK_COMPLETE, handle, answer)
         elif kind == NO_JOB:
             send(connection, PRE_SLEEP)

@@ -141,9 +141,9 @@ class FakeHost:
             for name in sorted(found)
         }
 
-    def _ask_apps(self, root: str) -> Answer:
+    def _ask_names(self, folder: str) -> Answer:
         below = [
-            path.removeprefix(f"{root}/") for path in self.paths if path.startswith(f"{root}/")
+            path.removeprefix(f"{folder}/") for path in self.paths if path.startswith(f"{folder}/")
         ]
         return sorted({name for name in below if "/" not in name})
 
@@ -181,6 +181,12 @@ class FakeHost:
     def _do_file(self, operation: Operation, path: str, **attributes: str) -> None:
         assert isinstance(operation.content, bytes)
         self._put(path, file(operation.content, **attributes))
+
+    def _do_secret(self, operation: Operation, path: str) -> None:
+        folder = str(PurePosixPath(path).parent)
+        self.paths.setdefault(str(PurePosixPath(folder).parent), directory())
+        self.paths.setdefault(folder, directory(mode="0700"))
+        self._do_file(operation, path, owner="root", group="root", mode="0600")
 
     def _do_attributes(self, _: Operation, path: str, **attributes: str) -> None:
         self._put(path, self.paths[path] | attributes)

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from provision.commands.show_inventory import inventory_lines
 from provision.errors import InventoryError
 from provision.inventory import load as inventory
 from provision.inventory.workers import Worker, workers
+from provision.options import Options
 
 HOSTS = "worker:\n  hosts:\n    w1:\n    w2:\n"
 
@@ -166,6 +168,46 @@ def test_only_what_is_bundled_has_a_short_form(tmp_path: Path) -> None:
     )
 
 
+def test_a_worker_may_have_secrets_and_an_inventory_shows_none(tmp_path: Path) -> None:
+    found = load(
+        tmp_path,
+        group_vars__all="shop_key: canary-2\nportal_key: !vault |\n  nobody opens this\n"
+        "gearman_workers:\n  wc:\n    secrets:\n      A: canary-1\n      B: '{{ shop_key }}'\n"
+        "      C: '{{ portal_key }}'\n      D: {env: HOME}\n",
+        host_vars__w2="gearman_workers: {wc: {secrets: {A: {cmd: [echo, canary-3]}}}}",
+    )
+    secrets = dict(found["w1"]["wc"].secrets)
+    assert list(secrets) == ["A", "B", "C", "D"]
+    assert (secrets["A"].reveal(), secrets["B"].reveal()) == ("canary-1", "canary-2")
+    assert secrets["D"].reveal().startswith("/")
+    assert dict(found["w2"]["wc"].secrets)["A"].reveal() == "canary-3"
+    assert not found["w1"]["wc"].is_plain
+    for json in (True, False):
+        said = "\n".join(inventory_lines(tmp_path, Options(json=json)))
+        assert "<secret>" in said
+        assert "canary-1" not in said
+    assert "canary" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("{'a b': x}", "2: worker wc: 'a b' is not a valid name of a secret; use letters, digits"),
+        ("{A: 7}", "worker wc: secret A should be a text, and is something else; put it in quotes"),
+        ("{A: ''}", "2: worker wc: secret A is empty: give it a value, or take it out"),
+        (
+            "{A: {cmd: x}}",
+            "secret A: a secret comes from {env: NAME} or {cmd: [PROGRAM, ARGUMENT]}",
+        ),
+        ("[A]", "2: worker wc: secrets should be `name: value` pairs, and is ['A']"),
+        ("!vault x", "2: worker wc: secrets cannot be a secret: name each"),
+    ],
+)
+def test_what_is_no_secret_of_a_worker_is_told(tmp_path: Path, said: str, message: str) -> None:
+    text = f"gearman_workers:\n  wc: {{secrets: {said}}}\n"
+    assert message in complaint(tmp_path, group_vars__all=text)
+
+
 def test_a_worker_cannot_be_encrypted(tmp_path: Path) -> None:
     """It stands in a unit file, which any user of a host can read."""
     tagged = (
@@ -174,5 +216,5 @@ def test_a_worker_cannot_be_encrypted(tmp_path: Path) -> None:
     )
     assert complaint(tmp_path, group_vars__all=tagged) == (
         "group_vars/all.yml:4: worker wc: KEY cannot be a secret: any user of the host may read "
-        "what stands in a unit file"
+        "what stands in a unit file; move it to secrets"
     )
