@@ -17,10 +17,10 @@ from provision.errors import ToolkitError
 from provision.lab import lab
 from provision.lab import programs as local
 from provision.lab.base import SUITES
+from provision.lab.hosts import INVENTORY as LAB
 from provision.options import BATCH, HOSTS_AT_ONCE, Options
 from roles import ROLES
 
-LAB = ROOT / "inventory" / "lab"
 HOSTS = {"hosts": "the inventory: a folder with hosts.yml, such as inventory/prod"}
 LIMIT = {"limit": "only these hosts or groups, comma-separated; * matches, ! excludes"}
 PART = LIMIT | {
@@ -319,7 +319,8 @@ def demo(c: Context, local: bool = False) -> int:
     lab.up(print)
     status = engine.deploy(LAB, ROLES, Options(yes=True)) or end_to_end.smoke(LAB)
     if not status:
-        print("it works. Look around: invoke status --hosts inventory/lab; and lab.down ends it")
+        where = LAB.relative_to(ROOT)
+        print(f"it works. Look around: invoke status --hosts {where}; and lab.down ends it")
     return status
 
 

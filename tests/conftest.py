@@ -22,6 +22,10 @@ from tests.waiting import LIMIT, await_true
 
 HERE = Path(__file__).parent
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process of several: its lab is its own
+    _number = int(os.environ.get("GEARMAN_LAB", "1")) + int(os.environ["PYTEST_XDIST_WORKER"][2:])
+    os.environ["GEARMAN_LAB"] = str(_number)
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """SIGTERM (as of ``timeout``) ends a run as ^C does, so that fixtures end what they started."""
@@ -45,7 +49,7 @@ def _is_controller(config: pytest.Config) -> bool:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say what runs in one process where tests run side by side (-n), and begin with the longest.
 
-    There is one lab. Tests of a file share its fixtures; those of the server have their own.
+    Tests of a file share its fixtures; those of the server have their own.
     """
     for item in items:
         folder, *rest = item.path.relative_to(HERE).parts
@@ -53,8 +57,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("far"))
             continue
         if folder != "server":
-            group = "lab" if folder == "lab" else "/".join([folder, *rest])
-            item.add_marker(pytest.mark.xdist_group(group))
+            item.add_marker(pytest.mark.xdist_group("/".join([folder, *rest])))
     longest = ("lab", "server", "interop")
     items.sort(key=lambda item: [folder not in item.path.parts for folder in longest])
 

@@ -1,4 +1,7 @@
-"""Which hosts the lab has: those of `inventory/lab`, and workers beside them."""
+"""Which hosts the lab has: those of `inventory/lab`, and workers beside them.
+
+Other labs have the same hosts in networks of their own, and their inventory under `.cache`.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,21 +12,29 @@ import yaml
 from provision.errors import ToolkitError
 from provision.lab import base
 from provision.lab.machine import Machine
+from provision.lab.network import PREFIX
+from provision.lab.number import NUMBER
 
-INVENTORY = Path(__file__).resolve().parents[2] / "inventory" / "lab"
-HOSTS = INVENTORY / "hosts.yml"
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "inventory" / "lab" / "hosts.yml"
+INVENTORY = SOURCE.parent if NUMBER == 1 else ROOT / ".cache" / f"lab-{NUMBER}"
 
 FREE = (*range(249, 255), *range(101, 200))
 """Last octets for worker2 and up."""
 
 
 def first_three() -> list[Machine]:
-    groups: Mapping[str, Any] = yaml.safe_load(HOSTS.read_text())["all"]["children"]
+    groups: Mapping[str, Any] = yaml.safe_load(hosts_of_this_lab())["all"]["children"]
     return [
         Machine(name, group, host["ansible_host"])
         for group, content in groups.items()
         for name, host in content["hosts"].items()
     ]
+
+
+def hosts_of_this_lab() -> str:
+    """``inventory/lab/hosts.yml`` with the addresses of this lab."""
+    return SOURCE.read_text().replace("198.18.10.", f"{PREFIX}.")
 
 
 def more_workers(workers: int) -> list[Machine]:
@@ -32,7 +43,7 @@ def more_workers(workers: int) -> list[Machine]:
     if not 1 <= workers <= most:
         raise ToolkitError(f"the lab can have 1 to {most} workers, not {workers}")
     numbers = enumerate(FREE[: workers - 1], start=2)
-    return [Machine(f"worker{n}", "worker", f"198.18.10.{octet}") for n, octet in numbers]
+    return [Machine(f"worker{n}", "worker", f"{PREFIX}.{octet}") for n, octet in numbers]
 
 
 def standing_machines() -> list[Machine]:

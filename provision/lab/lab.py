@@ -24,13 +24,14 @@ import yaml
 
 from provision.errors import ToolkitError
 from provision.lab import base, network
-from provision.lab.hosts import HOSTS as HOSTS  # of its front, as are those below
-from provision.lab.hosts import INVENTORY as INVENTORY
+from provision.lab.hosts import INVENTORY as INVENTORY  # of its front
 from provision.lab.hosts import (
+    SOURCE,
     choose_suites,
     find_machine,
     first_three,
     format_names,
+    hosts_of_this_lab,
     known_machines,
     more_workers,
     standing_machines,
@@ -242,7 +243,7 @@ def _is_whole() -> bool:
 
 def _make_state() -> None:
     STATE.mkdir()
-    execute(["mount", "-t", "tmpfs", "-o", "mode=755", "gearman-lab", str(STATE)])
+    execute(["mount", "-t", "tmpfs", "-o", "mode=755", network.LINK, str(STATE)])
     network.make_network(NAMESPACE)
 
 
@@ -266,6 +267,9 @@ def _remove_machine(machine: Machine) -> None:
 
 def _write_inventory(machines: Sequence[Machine]) -> None:
     """Give this checkout a key to the hosts; write down their keys, and which there are."""
+    INVENTORY.mkdir(parents=True, exist_ok=True)
+    if not SOURCE.is_relative_to(INVENTORY):
+        (INVENTORY / SOURCE.name).write_text(hosts_of_this_lab())
     public = KEY.with_suffix(".pub")
     if not public.exists():
         KEY.unlink(missing_ok=True)
@@ -280,8 +284,8 @@ def _write_inventory(machines: Sequence[Machine]) -> None:
         MORE_WORKERS.write_text(yaml.safe_dump({"all": {"children": {"worker": {"hosts": hosts}}}}))
     else:
         MORE_WORKERS.unlink(missing_ok=True)
-    owner = HOSTS.stat()  # also under sudo these files are the checkout's owner's
-    for file in (KEY, public, KNOWN_HOSTS, MORE_WORKERS):
+    owner = SOURCE.stat()  # also under sudo these files are the checkout's owner's
+    for file in (INVENTORY, KEY, public, KNOWN_HOSTS, MORE_WORKERS):
         if file.exists():
             os.chown(file, owner.st_uid, owner.st_gid)
 

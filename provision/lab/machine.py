@@ -14,12 +14,14 @@ from pathlib import Path
 
 from provision.errors import ToolkitError
 from provision.lab import base, network, processes
+from provision.lab.number import NUMBER, SUFFIX
 from provision.lab.programs import execute
 
-STATE = Path("/run/gearman_py-lab")
+STATE = Path(f"/run/gearman_py-lab{SUFFIX}")
 """A tmpfs that holds all there is of a running lab: unmounted, nothing of it is left."""
 
 NAMESPACE = STATE / "net"
+PREFIX = "lab" if NUMBER == 1 else f"l{NUMBER}"  # of machine names; 15 letters are a link's most
 KEY_TYPES = ("ed25519", "ecdsa")
 PORT = 22
 GREETING_SECONDS = 0.5
@@ -71,7 +73,7 @@ class Machine:
             folder.mkdir(parents=True, exist_ok=True)
         if not os.path.ismount(self.tree):
             options = f"lowerdir={source},upperdir={upper},workdir={work}"
-            execute(["mount", "-t", "overlay", "-o", options, "gearman-lab", str(self.tree)])
+            execute(["mount", "-t", "overlay", "-o", options, network.LINK, str(self.tree)])
         if ready.exists():
             return
         files = {
@@ -112,7 +114,7 @@ class Machine:
         """Start it; returns before it answers. Its console goes to the file ``console``."""
         nspawn = (
             *("systemd-nspawn", "--quiet", "--boot", f"--directory={self.tree}"),
-            *(f"--machine=lab-{self.name}", f"--network-bridge={network.BRIDGE}"),
+            *(f"--machine={PREFIX}-{self.name}", f"--network-bridge={network.BRIDGE}"),
             *("--register=no", "--keep-unit", "--link-journal=no"),
             *("--resolv-conf=off", "--timezone=off"),
         )
@@ -164,7 +166,7 @@ class Machine:
 
     def set_link(self, state: str) -> None:
         """Set its end of the cable ``up`` or ``down``."""
-        network.set_port(NAMESPACE, f"vb-lab-{self.name}", state)
+        network.set_port(NAMESPACE, f"vb-{PREFIX}-{self.name}", state)
 
     def run(self, argv: Sequence[str], input: str) -> subprocess.CompletedProcess[str]:
         """Run a command in it as root, not through SSH. Raises ToolkitError when it is off."""

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from provision.errors import ToolkitError
+from provision.lab.number import NUMBER, SUFFIX
 from provision.lab.programs import execute
 
-LINK = "gearman-lab"
-MAC = "02:67:65:61:72:01"  # set as the link is made: by it we know the link as ours
-ADDRESS = ipaddress.IPv4Interface("198.18.10.1/24")
+LINK = f"gearman-lab{SUFFIX}"
+MAC = f"02:67:65:61:72:{NUMBER:02x}"  # set as the link is made: by it we know the link as ours
+PREFIX = f"198.18.{9 + NUMBER}"
+ADDRESS = ipaddress.IPv4Interface(f"{PREFIX}.1/24")
 BRIDGE = "lab"  # inside the namespace
 WIDEST_ROUTE = 8  # shorter prefixes are ways to everywhere, not to somebody's network
 

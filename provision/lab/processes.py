@@ -13,8 +13,10 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from provision.lab.number import SUFFIX
+
 SYSTEMD = Path("/run/systemd/system")  # is there when systemd is this machine's process 1
-SLICE = "gearman-lab"
+SLICE = f"gearman-lab{SUFFIX}"
 
 
 def with_argument(argument: str) -> list[int]:

@@ -12,6 +12,8 @@ import pytest
 from provision.lab import base
 from provision.lab import lab as the_lab
 from provision.lab import programs as local
+from provision.lab.network import PREFIX
+from provision.lab.number import SUFFIX, VARIABLE
 
 HERE = Path(__file__).parent
 SECONDS = 600  # the first test may wait for the base tree to be built
@@ -24,19 +26,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(SECONDS))
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """A test is called the same in each lab, as tests that run side by side must be."""
+    return val.replace(PREFIX, "NETWORK") if isinstance(val, str) and PREFIX in val else None
+
+
 @pytest.fixture(scope="session")
 def lab() -> Iterator[ModuleType]:
-    """``provision.lab`` with its three hosts up; down again at the end if it was down before."""
+    """``provision.lab`` with its three hosts up; down again at the end if it was down before.
+
+    Where tests run side by side, each process has a lab of its own: see tests/conftest.py.
+    """
     if os.geteuid() != 0:
         pytest.skip("the lab boots real machines, which takes root")
     if packages := local.missing(the_lab.PROGRAMS):
         pytest.skip(f"the lab needs Debian packages: apt-get install {' '.join(packages)}")
     base.CACHE.mkdir(parents=True, exist_ok=True)
-    with (base.CACHE / "tests.lock").open("w") as lock:
+    with (base.CACHE / f"tests{SUFFIX}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pytest.fail("another process is running the lab's tests; there is one lab")
+            pytest.fail(f"another process runs tests in this lab; {VARIABLE}=2 is another lab")
         was_up = any(row.state == "up" for row in the_lab.status())
         the_lab.up(print)
         yield the_lab

@@ -4,6 +4,11 @@ import json
 from types import ModuleType
 from typing import Any
 
+from provision.lab import network
+from provision.lab.hosts import INVENTORY as INVENTORY  # of this front: tests take it from here
+
+NETWORK = network.PREFIX
+CLIENT, SERVER, WORKER = (f"{NETWORK}.{octet}" for octet in (246, 247, 248))
 PASSWORD = "correct horse"  # noqa: S105  # of users made for these tests
 
 # Not told of: what a system writes by itself as time goes by, and what holds times. A power cut

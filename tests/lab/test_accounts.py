@@ -14,12 +14,11 @@ from provision.doctor.doctor import doctor
 from provision.fleet import deploy
 from provision.options import Options
 from roles import ROLES
-from tests.lab.hosts import root
+from tests.lab.hosts import INVENTORY, NETWORK, root
 from tests.lab.test_upgrade import invoke, release, tree
 
 ROOT = Path(__file__).resolve().parents[2]
-LAB = ROOT / "inventory" / "lab"
-SERVER = "198.18.10.247:4730"
+SERVER = f"{NETWORK}.247:4730"
 YES = Options(yes=True)
 # server1 is a worker too; with these variables for all.
 BOTH = "all: {{vars: {{{}}}, children: {{worker: {{hosts: {{server1: }}}}}}}}\n"
@@ -55,7 +54,7 @@ USERS = (
 def fleet(lab: ModuleType, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """The lab's inventory with a host that is job server and worker, deployed."""
     folder = tmp_path / "fleet"
-    shutil.copytree(LAB, folder)
+    shutil.copytree(INVENTORY, folder)
     (folder / "more.yml").write_text(BOTH.format(request.param))
     assert deploy.deploy(folder, ROLES, YES) == 0
     yield folder
@@ -63,7 +62,7 @@ def fleet(lab: ModuleType, tmp_path: Path, request: pytest.FixtureRequest) -> It
     root(lab, "server1", "rm /etc/systemd/system/gearman-worker@.service; systemctl daemon-reload")
     for host in ("server1", "worker1", "client1"):
         root(lab, host, BARE)
-    assert deploy.deploy(LAB, ROLES, YES) == 0
+    assert deploy.deploy(INVENTORY, ROLES, YES) == 0
 
 
 def queued(workloads: set[bytes]) -> None:

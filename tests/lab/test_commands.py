@@ -10,6 +10,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.lab.hosts import INVENTORY, NETWORK, WORKER
+
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "right"  # noqa: S105 - of a machine that lives as long as this test
 USAGE, PENDING, HOST_FAILED, UNREACHABLE = 1, 2, 3, 4
@@ -30,13 +32,13 @@ def invoke(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 @pytest.fixture(scope="module")
 def deployed(lab: ModuleType) -> None:
     """The lab's hosts as they should be."""
-    done = invoke("deploy", "--hosts", "inventory/lab", "--yes")
+    done = invoke("deploy", "--hosts", str(INVENTORY), "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.usefixtures("deployed")
 def test_smoke_passes_and_tells_each_check_with_its_time() -> None:
-    done = invoke("smoke", "--hosts", "inventory/lab")
+    done = invoke("smoke", "--hosts", str(INVENTORY))
     assert done.returncode == 0, done.stdout + done.stderr
     checks = [line.split()[:2] for line in done.stdout.splitlines()]
     assert checks == [["ok", "wc:"], ["ok", "reverse:"], ["ok", "resize:"]]
@@ -46,7 +48,7 @@ def test_smoke_passes_and_tells_each_check_with_its_time() -> None:
 def test_smoke_names_the_host_whose_worker_is_stopped(lab: ModuleType) -> None:
     lab.run("worker1", ["systemctl", "stop", "gearman-worker@reverse"])
     try:
-        done = invoke("smoke", "--hosts", "inventory/lab", "--patience", "2")
+        done = invoke("smoke", "--hosts", str(INVENTORY), "--patience", "2")
         assert done.returncode == HOST_FAILED
         assert "look at worker1: systemctl status gearman-worker@reverse" in done.stdout
         states = [line.split()[0] for line in done.stdout.splitlines() if line[0] != " "]
@@ -57,9 +59,9 @@ def test_smoke_names_the_host_whose_worker_is_stopped(lab: ModuleType) -> None:
 
 @pytest.mark.usefixtures("deployed")
 def test_plan_status_and_second_deploy_of_what_is_as_wanted() -> None:
-    assert invoke("plan", "--hosts", "inventory/lab").returncode == 0
-    assert invoke("status", "--hosts", "inventory/lab").returncode == 0
-    again = invoke("deploy", "--hosts", "inventory/lab", "--yes")
+    assert invoke("plan", "--hosts", str(INVENTORY)).returncode == 0
+    assert invoke("status", "--hosts", str(INVENTORY)).returncode == 0
+    again = invoke("deploy", "--hosts", str(INVENTORY), "--yes")
     assert again.returncode == 0
     assert "nothing to change" in again.stdout
     assert len(again.stdout.splitlines()) <= 6
@@ -70,14 +72,14 @@ def test_pending_change_is_status_2_of_plan_and_is_not_applied_without_an_answer
     lab: ModuleType,
 ) -> None:
     lab.run("client1", ["rm", "/etc/profile.d/gearman.sh"])
-    done = invoke("plan", "--hosts", "inventory/lab")
+    done = invoke("plan", "--hosts", str(INVENTORY))
     assert done.returncode == PENDING
     assert "+ file /etc/profile.d/gearman.sh" in done.stdout
-    unasked = invoke("deploy", "--hosts", "inventory/lab")
+    unasked = invoke("deploy", "--hosts", str(INVENTORY))
     assert unasked.returncode == USAGE
     assert "--yes" in unasked.stderr
     assert lab.run("client1", ["test", "-e", "/etc/profile.d/gearman.sh"]).returncode == 1
-    mended = invoke("deploy", "--hosts", "inventory/lab", "--yes")
+    mended = invoke("deploy", "--hosts", str(INVENTORY), "--yes")
     assert mended.returncode == 0
 
 
@@ -85,7 +87,7 @@ def test_pending_change_is_status_2_of_plan_and_is_not_applied_without_an_answer
 def inventory(lab: ModuleType, tmp_path: Path) -> Path:
     """A copy of the lab's inventory, to spoil."""
     copy = tmp_path / "inventory"
-    shutil.copytree(lab.INVENTORY, copy)
+    shutil.copytree(INVENTORY, copy)
     return copy
 
 
@@ -119,11 +121,11 @@ def test_wrong_key_is_told_with_its_line_and_the_nearest_right_one(inventory: Pa
 
 
 def test_unreachable_host_is_status_4_and_named(inventory: Path) -> None:
-    edit(inventory, "198.18.10.248", "198.18.10.99")
+    edit(inventory, WORKER, f"{NETWORK}.99")
     done = invoke("deploy", "--hosts", str(inventory), "--yes")
     assert done.returncode == UNREACHABLE
     assert "worker1" in done.stdout
-    assert "198.18.10.99" in done.stdout
+    assert f"{NETWORK}.99" in done.stdout
     assert "1 unreachable" in done.stdout.splitlines()[-1]
 
 

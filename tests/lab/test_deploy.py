@@ -11,6 +11,7 @@ import pytest
 from provision.fleet import deploy
 from provision.options import Options
 from roles import ROLES
+from tests.lab.hosts import INVENTORY, SERVER
 
 HOSTS = ("client1", "server1", "worker1")
 UNITS = {
@@ -31,10 +32,10 @@ FULL_DISK = """
 mkdir /run/small; mount -t tmpfs -o size=2m small /run/small; mkdir /run/small/releases
 mount --bind /run/small /opt/gearman
 """
-SQUATTER = """
+SQUATTER = f"""
 systemctl stop gearmand.socket gearmand.service
-systemd-run --quiet --unit=squatter python3 -m http.server -b 198.18.10.247 4730
-until ss -ltn | grep -q 198.18.10.247:4730; do sleep 0.1; done
+systemd-run --quiet --unit=squatter python3 -m http.server -b {SERVER} 4730
+until ss -ltn | grep -q {SERVER}:4730; do sleep 0.1; done
 """
 OLD_PYTHON = """
 rm /usr/bin/python3; cat > /usr/bin/python3 << 'END'; chmod 755 /usr/bin/python3
@@ -53,11 +54,11 @@ def root(lab: ModuleType, host: str, script: str) -> str:
 
 
 def planned(lab: ModuleType) -> int:
-    return deploy.plan(lab.INVENTORY, ROLES)
+    return deploy.plan(INVENTORY, ROLES)
 
 
 def deployed(lab: ModuleType) -> int:
-    return deploy.deploy(lab.INVENTORY, ROLES, Options(yes=True))
+    return deploy.deploy(INVENTORY, ROLES, Options(yes=True))
 
 
 def changes(out: str) -> list[str]:
@@ -98,7 +99,7 @@ def test_a_second_deploy_changes_nothing_over_one_connection_channel_and_sudo_a_
 
 
 def test_the_job_server_tells_its_metrics_to_who_scrapes_it(lab: ModuleType) -> None:
-    scraper = http.client.HTTPConnection("198.18.10.247", 9418, timeout=20)
+    scraper = http.client.HTTPConnection(SERVER, 9418, timeout=20)
     scraper.request("GET", "/metrics")
     said = scraper.getresponse().read().decode()
     scraper.close()
@@ -201,7 +202,7 @@ def spoilt(lab: ModuleType, host: str, spoil: str, mend: str) -> Iterator[None]:
             "server1",
             SQUATTER,
             "systemctl stop squatter.service; systemctl start gearmand.socket gearmand.service",
-            r"198\.18\.10\.247:4730 is taken by python3 \(pid \d+, squatter\.service\): stop it",
+            rf"{SERVER}:4730 is taken by python3 \(pid \d+, squatter\.service\): stop it",
             id="port taken",
         ),
         pytest.param(

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.lab.hosts import CLIENT, INVENTORY, NETWORK, SERVER, WORKER
+
 ROOT = Path(__file__).resolve().parents[2]
-SERVER = "198.18.10.247"
 HOST_FAILED, UNREACHABLE = 3, 4
 OOM = "MESSAGE_ID=fe6faa94e7774663a0da52717891d8ef\\nUNIT=gone.service\\nMESSAGE=killed\\n"
 
@@ -24,7 +25,7 @@ def invoke(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def doctor(status: int = HOST_FAILED, inventory: str = "inventory/lab") -> list[Any]:
+def doctor(status: int = HOST_FAILED, inventory: str = str(INVENTORY)) -> list[Any]:
     """(host, state, check, text) of all that is not well."""
     done = invoke("doctor", "--hosts", inventory, "--json")
     assert done.returncode == status, done.stdout + done.stderr
@@ -38,7 +39,7 @@ def doctor(status: int = HOST_FAILED, inventory: str = "inventory/lab") -> list[
 
 @pytest.fixture(scope="module", autouse=True)
 def deployed(lab: ModuleType) -> None:
-    done = invoke("deploy", "--hosts", "inventory/lab", "--yes")
+    done = invoke("deploy", "--hosts", str(INVENTORY), "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
     for host in ("client1", "server1", "worker1"):  # what other tests left
         lab.run(host, ["systemctl", "reset-failed"])
@@ -57,9 +58,9 @@ def broken(lab: ModuleType, host: str, break_: str, mend: str) -> Iterator[None]
 
 def test_a_topology_that_works_is_well_and_nothing_is_changed_by_looking() -> None:
     assert doctor(status=0) == []
-    done = invoke("doctor", "--hosts", "inventory/lab")
-    assert "worker1  ok    workers     reverse, resize, wc at 198.18.10.247:4730" in done.stdout
-    assert invoke("plan", "--hosts", "inventory/lab").returncode == 0
+    done = invoke("doctor", "--hosts", str(INVENTORY))
+    assert f"worker1  ok    workers     reverse, resize, wc at {SERVER}:4730" in done.stdout
+    assert invoke("plan", "--hosts", str(INVENTORY)).returncode == 0
 
 
 def test_a_stopped_job_server_is_refused_from_everywhere_and_told_where_it_stopped(
@@ -72,14 +73,14 @@ def test_a_stopped_job_server_is_refused_from_everywhere_and_told_where_it_stopp
     assert refused == ["client1", "server1", "worker1"]
     assert ("server1", "fail", "port", f"nothing listens at {SERVER}:4730") in found
     assert any(text.startswith("gearmand.service is inactive\n| ") for *_, text in found)
-    assert invoke("deploy", "--hosts", "inventory/lab", "--yes").returncode == 0
+    assert invoke("deploy", "--hosts", str(INVENTORY), "--yes").returncode == 0
 
 
 @pytest.mark.parametrize(
     "host, route, text",
     [
         ("worker1", f"blackhole {SERVER}", "cannot be reached: no route to it"),
-        ("server1", "blackhole 198.18.10.248", "is silent"),  # its answers do not come back
+        ("server1", f"blackhole {WORKER}", "is silent"),  # its answers do not come back
     ],
 )
 def test_a_way_that_is_closed_is_told_by_how(
@@ -116,7 +117,7 @@ def test_a_masked_unit_is_told_with_its_cure(lab: ModuleType) -> None:
         f"systemctl unmask --runtime {unit} && systemctl start {unit}",
     ):
         (found,) = doctor()
-        people = invoke("doctor", "--hosts", "inventory/lab", "--limit", "worker1").stdout
+        people = invoke("doctor", "--hosts", str(INVENTORY), "--limit", "worker1").stdout
     assert found[:3] == ("worker1", "fail", "units")
     assert found[3].startswith(f"{unit} is masked")
     assert f"try: systemctl unmask {unit}" in people
@@ -127,7 +128,7 @@ def test_jobs_that_nobody_takes_are_told(lab: ModuleType) -> None:
         "client1", ["/usr/local/bin/gearman", "-h", SERVER, "-b", "-f", "nobody", "hello"]
     )
     assert client.returncode == 0
-    serve = "/opt/gearman/current/venv/bin/gearman -h 198.18.10.247 -w -c 1 -f nobody -- cat"
+    serve = f"/opt/gearman/current/venv/bin/gearman -h {SERVER} -w -c 1 -f nobody -- cat"
     with broken(lab, "client1", "true", f"timeout 20 {serve}"):
         (found,) = doctor()
     text = "nobody: 1 job waiting, and no worker serves it"
@@ -147,10 +148,10 @@ def test_a_process_killed_for_want_of_memory_is_told(lab: ModuleType) -> None:
 def test_a_host_that_cannot_be_reached_is_a_finding_and_the_others_are_looked_at(
     lab: ModuleType, tmp_path: Path
 ) -> None:
-    for path in lab.INVENTORY.iterdir():
-        text = path.read_text().replace("198.18.10.246", "198.18.10.99")
+    for path in INVENTORY.iterdir():
+        text = path.read_text().replace(CLIENT, f"{NETWORK}.99")
         (tmp_path / path.name).write_text(text)
         (tmp_path / path.name).chmod(0o600)
     (found,) = doctor(UNREACHABLE, str(tmp_path))
     assert found[:3] == ("client1", "fail", "ssh")
-    assert "198.18.10.99" in found[3]
+    assert f"{NETWORK}.99" in found[3]

@@ -15,7 +15,7 @@ from provision.fleet import deploy
 from provision.options import Options
 from provision.resources.release import MB
 from roles import ROLES
-from tests.lab.hosts import manifest, root
+from tests.lab.hosts import INVENTORY, manifest, root
 
 TARS = ROOT / ".cache" / "releases"
 YES = Options(yes=True)
@@ -251,7 +251,7 @@ def changes(out: str) -> Counter[str]:
 def inventory(lab: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The lab's, where the client has a Debian package too; its hosts are as wanted."""
     folder = tmp_path_factory.mktemp("drift") / "inventory"
-    shutil.copytree(lab.INVENTORY, folder)
+    shutil.copytree(INVENTORY, folder)
     (folder / "host_vars").mkdir()
     (folder / "host_vars" / "client1.yml").write_text(f"packages: [{PACKAGE}]\n")
     root(lab, "client1", MAKE_PACKAGE)

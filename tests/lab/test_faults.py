@@ -22,7 +22,7 @@ from provision.options import Options
 from provision.remote import session
 from provision.ssh import stream as line
 from roles import ROLES
-from tests.lab.hosts import manifest, root, times
+from tests.lab.hosts import CLIENT, INVENTORY, manifest, root, times
 
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = int(os.environ.get("FAULTS", "1"))  # of each kind of interruption; ten take minutes
@@ -55,7 +55,7 @@ done
 def start(*arguments: str) -> subprocess.Popen[str]:
     """A deploy as it is typed, that tells each change when it is made."""
     argv = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), "deploy"]
-    argv += ["--hosts", "inventory/lab", "--yes", "--verbose", *arguments]
+    argv += ["--hosts", str(INVENTORY), "--yes", "--verbose", *arguments]
     return subprocess.Popen(
         argv,
         cwd=ROOT,
@@ -86,7 +86,7 @@ def run_until_free(*arguments: str) -> tuple[int, str]:
 def whole(lab: ModuleType) -> dict[str, Any]:
     """The worker's disk after a deploy, of all hosts, that nothing interrupted."""
     root(lab, "worker1", BARE)
-    assert deploy.deploy(lab.INVENTORY, ROLES, Options(yes=True)) == 0
+    assert deploy.deploy(INVENTORY, ROLES, Options(yes=True)) == 0
     return manifest(lab, "worker1")
 
 
@@ -162,7 +162,7 @@ def test_a_cable_pulled_half_way_is_told_in_time_and_the_next_deploy_ends_it(
     options = Options(limit="worker1", yes=True)
     statuses: list[int] = []
     deploying = Thread(
-        target=lambda: statuses.append(deploy.deploy(lab.INVENTORY, ROLES, options)), daemon=True
+        target=lambda: statuses.append(deploy.deploy(INVENTORY, ROLES, options)), daemon=True
     )
     deploying.start()
     begun = "until test -d /opt/gearman/releases/*/venv; do sleep 0.02; done"
@@ -309,7 +309,7 @@ def test_a_host_that_is_not_well_fails_alone_and_says_why(
         pytest.param(
             "systemctl stop ssh",
             "systemctl start ssh",
-            r"198\.18\.10\.246:22 refused the connection; is sshd listening there",
+            rf"{CLIENT}:22 refused the connection; is sshd listening there",
             id="still booting",
         ),
         pytest.param(
@@ -422,7 +422,7 @@ def test_who_only_looks_writes_nothing_whatever_is_due(lab: ModuleType) -> None:
     hosts = ("client1", "server1", "worker1")
     before = {host: times(lab, host) for host in hosts}
     for look in (deploy.plan, status.status):
-        look(lab.INVENTORY, ROLES)
+        look(INVENTORY, ROLES)
         for host in hosts:
             assert times(lab, host) == before[host]
     assert run()[0] == 0

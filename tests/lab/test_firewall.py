@@ -13,13 +13,11 @@ from provision.commands.smoke import smoke
 from provision.fleet import deploy
 from provision.options import Options
 from roles import ROLES
-from tests.lab.hosts import manifest, root
+from tests.lab.hosts import INVENTORY, NETWORK, SERVER, manifest, root
 
 ROOT = Path(__file__).resolve().parents[2]
-LAB = ROOT / "inventory" / "lab"
-SERVER = "198.18.10.247"
 PORTS = (4730, 9418)  # jobs, metrics
-HERE = "198.18.10.1"  # this machine, as the lab's hosts see it
+HERE = f"{NETWORK}.1"  # this machine, as the lab's hosts see it
 YES = Options(yes=True)
 UNIT = "gearman-firewall.service"
 
@@ -40,16 +38,16 @@ def _is_open(port: int) -> bool:
 
 @pytest.fixture(scope="module")
 def walled(lab: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    assert deploy.deploy(LAB, ROLES, YES) == 0
+    assert deploy.deploy(INVENTORY, ROLES, YES) == 0
     assert reached()
     before = manifest(lab, "server1")
     folder = tmp_path_factory.mktemp("firewall") / "lab"
-    shutil.copytree(LAB, folder)
+    shutil.copytree(INVENTORY, folder)
     (folder / "group_vars").mkdir()
     (folder / "group_vars" / "all.yml").write_text("gearman_firewall: true\n")
     assert deploy.deploy(folder, ROLES, YES) == 0
     yield folder
-    assert deploy.deploy(LAB, ROLES, YES) == 0
+    assert deploy.deploy(INVENTORY, ROLES, YES) == 0
     assert reached()
     assert root(lab, "server1", "nft list ruleset") == ""
     left = manifest(lab, "server1")
@@ -69,7 +67,7 @@ def test_others_are_let_in_by_address_or_network(walled: Path) -> None:
     variables = walled / "group_vars" / "all.yml"
     said = variables.read_text()
     try:
-        for network in (HERE, "198.18.10.0/24"):
+        for network in (HERE, f"{NETWORK}.0/24"):
             variables.write_text(f"{said}gearman_firewall_allow: [{network}, 'fd00::/64']\n")
             assert deploy.deploy(walled, ROLES, YES) == 0
             assert reached()

@@ -11,7 +11,7 @@ import pytest
 from provision.fleet import deploy
 from provision.options import Options
 from roles import ROLES
-from tests.lab.hosts import root
+from tests.lab.hosts import INVENTORY, root
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST_FAILED = 3
@@ -38,7 +38,7 @@ next(each for each in vars(m).values() if hasattr(each, "send")).send = send
 
 @pytest.fixture(scope="module")
 def hostile(lab: ModuleType) -> Iterator[None]:
-    assert deploy.deploy(lab.INVENTORY, ROLES, Options(yes=True)) == 0
+    assert deploy.deploy(INVENTORY, ROLES, Options(yes=True)) == 0
     root(lab, "worker1", "mv /usr/bin/python3 /usr/bin/python3.true")
     try:
         write = f"cat > /usr/bin/python3 <<'EOF'\n{FALSE_PYTHON}EOF\nchmod 755 /usr/bin/python3"
@@ -54,7 +54,7 @@ def give_false_answers(lab: ModuleType, code: str) -> None:
 
 def complain(command: str) -> None:
     """Run a command for the whole lab: it ends with a line about one host, and shows the others."""
-    argv = [sys.executable, "-m", "invoke", command, "--hosts", "inventory/lab"]
+    argv = [sys.executable, "-m", "invoke", command, "--hosts", str(INVENTORY)]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=200)
     said = done.stdout + done.stderr
     assert "Traceback" not in said, said

@@ -13,8 +13,8 @@ from provision.inventory import load as inventory
 from provision.inventory.host import Host
 from provision.remote.session import Session
 from provision.ssh import stream as line
+from tests.lab.hosts import CLIENT, SERVER, WORKER
 
-CLIENT, SERVER, WORKER = "198.18.10.246", "198.18.10.247", "198.18.10.248"
 GATE = f"-J deploy@{CLIENT}"
 HOPPER = """
 useradd --create-home hopper

@@ -1,6 +1,7 @@
 """The lab itself: three real hosts, bare and shut in, that come in seconds and leave nothing."""
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from provision.errors import ToolkitError
 from provision.lab import processes
 from provision.lab.lab import MORE_WORKERS
 from provision.lab.machine import STATE
+from provision.lab.network import LINK
+from tests.lab.hosts import NETWORK, SERVER
 
 HOSTS = ("client1", "server1", "worker1")
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,8 +53,9 @@ def traces() -> list[str]:
     """Whatever on this machine bears the lab's name."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     lines += subprocess.check_output(["ip", "-oneline", "link"], text=True).splitlines()
-    groups = [str(path) for path in Path("/sys/fs/cgroup").glob("*/gearman-lab*")]
-    return [line for line in lines if "gearman-lab" in line or str(STATE) in line] + groups
+    groups = [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{processes.SLICE}")]
+    ours = re.compile(rf"({LINK}|{STATE})(?![-\d])")  # not those of another lab
+    return [line for line in lines if ours.search(line)] + groups
 
 
 # -- what a host is -----------------------------------------------------------------------
@@ -81,7 +85,7 @@ def test_root_login_is_refused_even_with_the_right_key(lab: ModuleType) -> None:
 
 def test_hosts_reach_each_other_and_nothing_else(lab: ModuleType) -> None:
     reach = "import socket; socket.create_connection(({!r}, {}), 2)"
-    inside = login(lab, "client1", f'python3 -c "{reach.format("198.18.10.247", 22)}"')
+    inside = login(lab, "client1", f'python3 -c "{reach.format(SERVER, 22)}"')
     assert inside.returncode == 0
     for outside in ("192.0.2.2", "9.9.9.9", "deb.debian.org"):
         done = login(lab, "client1", f'python3 -c "{reach.format(outside, 80)}"')
@@ -170,7 +174,7 @@ def test_up_when_up_touches_no_host(lab: ModuleType) -> None:
 def test_more_workers_come_and_go(lab: ModuleType, up_again: None) -> None:
     before = leaders(lab)
     assert said_by_up(lab, workers=3).startswith("worker2, worker3: up after")
-    assert "ansible_host: 198.18.10.250" in MORE_WORKERS.read_text()
+    assert f"ansible_host: {NETWORK}.250" in MORE_WORKERS.read_text()
     assert login(lab, "worker3", "hostname").stdout == "worker3\n"
     assert "worker2 is gone" in said_by_up(lab)
     assert not MORE_WORKERS.exists()
@@ -266,10 +270,10 @@ def test_two_ups_at_once_make_one_lab(lab: ModuleType, up_again: None) -> None:
 
 def test_addresses_in_use_are_refused(lab: ModuleType, up_again: None) -> None:
     lab.down(print)
-    taken = ("198.18.10.77/32", "dev", "lo")
+    taken = (f"{NETWORK}.77/32", "dev", "lo")
     subprocess.run(["ip", "address", "add", *taken], check=True)
     try:
-        with pytest.raises(ToolkitError, match=r"198\.18\.10\.0/24, and lo has 198\.18\.10\.77/32"):
+        with pytest.raises(ToolkitError, match=rf"{NETWORK}\.0/24, and lo has {NETWORK}\.77/32"):
             lab.up(print)
     finally:
         subprocess.run(["ip", "address", "delete", *taken], check=True)
@@ -277,14 +281,14 @@ def test_addresses_in_use_are_refused(lab: ModuleType, up_again: None) -> None:
 
 def test_link_of_that_name_is_refused_and_left_alone(lab: ModuleType, up_again: None) -> None:
     lab.down(print)
-    subprocess.run(["ip", "link", "add", "gearman-lab", "type", "bridge"], check=True)
+    subprocess.run(["ip", "link", "add", LINK, "type", "bridge"], check=True)
     try:
-        with pytest.raises(ToolkitError, match="gearman-lab is here already"):
+        with pytest.raises(ToolkitError, match=f"{LINK} is here already"):
             lab.up(print)
         lab.down(print)
-        assert Path("/sys/class/net/gearman-lab").exists()
+        assert Path("/sys/class/net", LINK).exists()
     finally:
-        subprocess.run(["ip", "link", "delete", "gearman-lab"], check=True)
+        subprocess.run(["ip", "link", "delete", LINK], check=True)
 
 
 def test_ordinary_user_is_told_to_use_sudo(lab: ModuleType) -> None:

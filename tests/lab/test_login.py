@@ -31,7 +31,7 @@ USER = sudo_user("typist")
 @pytest.fixture(autouse=True)
 def folder(lab: ModuleType, keyless_folder: Path) -> Path:
     """A copy of the lab's inventory, and no keys of whoever runs this."""
-    shutil.copy2(lab.HOSTS, keyless_folder)
+    shutil.copy2(lab.INVENTORY / "hosts.yml", keyless_folder)
     return keyless_folder
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from secrets import token_hex
 from types import ModuleType
 
+from tests.lab.hosts import INVENTORY, WORKER
+
 ROOT = Path(__file__).resolve().parents[2]
-HOSTS = ("--hosts", "inventory/lab")
+HOSTS = ("--hosts", str(INVENTORY))
 
 
 def command(*arguments: str) -> list[str]:
@@ -58,10 +60,10 @@ def gone(lab: ModuleType, host: str, pattern: str) -> bool:
 def test_facts_say_what_a_host_is_to_people_and_to_programs(lab: ModuleType) -> None:
     done = invoke("facts", *HOSTS, "--limit", "worker1")
     assert done.returncode == 0
-    assert done.stdout.startswith("worker1  198.18.10.248  worker\n")
+    assert done.stdout.startswith(f"worker1  {WORKER}  worker\n")
     assert "Debian GNU/Linux 12 (bookworm), x86_64, systemd 252, Python 3.11" in done.stdout
     known = json.loads(invoke("facts", *HOSTS, "--limit", "worker1", "--json").stdout)
-    assert known["machine"]["addresses"] == ["198.18.10.248"]
+    assert known["machine"]["addresses"] == [WORKER]
     assert known["machine"]["cpus"] == os.cpu_count()
     assert abs(known["clock"]) < 1  # it is this machine's clock
 

@@ -14,11 +14,10 @@ import pytest
 
 from gearman_py import Client, JobFailed
 from gearman_py.admin.client import AdminClient
-from tests.lab.hosts import root
+from tests.lab.hosts import INVENTORY, root
 from tests.lab.test_upgrade import ROLLED_BACK, ROOT, SERVER, Ended, invoke
 
 HERE = Path(__file__).parent
-LAB = ROOT / "inventory" / "lab"
 WORKERS = """
 gearman_functions: [reverse]
 gearman_workers:
@@ -38,7 +37,7 @@ class Operator:
     """An inventory of the lab with workers of its own."""
 
     def __init__(self, folder: Path) -> None:
-        shutil.copytree(LAB, folder)
+        shutil.copytree(INVENTORY, folder)
         self.folder = folder
         self.says(WORKERS)
 

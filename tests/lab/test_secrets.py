@@ -12,6 +12,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.lab.hosts import INVENTORY
+
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORIES = ROOT / "tests" / "provision" / "inventories"
 CANARY = "canary-of-the-file"  # in the file that ansible-vault encrypted
@@ -23,7 +25,7 @@ WRAPPER = "/usr/local/bin/gearman"  # of a deploy's making
 def vaulted(lab: ModuleType, tmp_path: Path) -> Iterator[Path]:
     """The lab's inventory with an encrypted sudo password, which client1 asks for."""
     folder = tmp_path / "lab"
-    shutil.copytree(ROOT / "inventory" / "lab", folder)
+    shutil.copytree(INVENTORY, folder)
     shutil.copytree(INVENTORIES / "vault" / "group_vars", folder / "group_vars")
     script = f"cp {RULE} /root/rule; echo deploy:{CANARY} | chpasswd"
     lab.run("client1", ["sh", "-c", f"{script}; echo 'deploy ALL=(ALL) ALL' > {RULE}"])

@@ -16,11 +16,11 @@ from provision.doctor.doctor import doctor
 from provision.fleet import deploy
 from provision.options import Options
 from roles import ROLES
-from tests.lab.hosts import root
+from tests.lab.hosts import INVENTORY, NETWORK, WORKER, root
 from tests.waiting import await_true
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVER = ("198.18.10.247", 4730)
+SERVER = (f"{NETWORK}.247", 4730)
 HOSTS = ("client1", "server1", "worker1")
 YES = Options(yes=True)
 KEY = "/etc/gearman/tls/host.key"
@@ -28,7 +28,7 @@ KEY = "/etc/gearman/tls/host.key"
 
 def inventory(folder: Path, **variables: object) -> Path:
     """The lab's inventory with these variables for all."""
-    shutil.copytree(ROOT / "inventory" / "lab", folder)
+    shutil.copytree(INVENTORY, folder)
     (folder / "group_vars").mkdir()
     more = "".join(f"{name}: {str(value).lower()}\n" for name, value in variables.items())
     (folder / "group_vars" / "all.yml").write_text(more)
@@ -42,8 +42,8 @@ def secured(lab: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     assert not (folder / "tls").exists(), "a plan writes nothing"
     assert deploy.deploy(folder, ROLES, YES) == 0
     yield folder
-    assert deploy.deploy(ROOT / "inventory" / "lab", ROLES, YES) == 0
-    assert smoke(ROOT / "inventory" / "lab") == 0
+    assert deploy.deploy(INVENTORY, ROLES, YES) == 0
+    assert smoke(INVENTORY) == 0
 
 
 def shown(folder: Path, files: Path) -> bytes:
@@ -110,7 +110,7 @@ def test_no_key_is_seen_anywhere(
         (f"chmod 644 {KEY}", rf"~ file {KEY}  \(mode 0644 -> 0640\)"),
         (f"echo >> {KEY}", r"~ certificate .*  \(its key is another\)"),
         ("echo x > /etc/gearman/tls/host.pem", r"\(no certificate of the authority\)"),
-        ("rm -r /etc/gearman", r"\+ certificate .*  \(for worker1, 198.18.10.248, 90 days\)"),
+        ("rm -r /etc/gearman", rf"\+ certificate .*  \(for worker1, {WORKER}, 90 days\)"),
     ],
 )
 def test_what_is_changed_by_hand_is_mended(
@@ -159,5 +159,5 @@ def test_another_authority_takes_the_place_of_one_that_is_lost(
 def test_doctor_speaks_it_too(secured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor(secured, ROLES, Options()) == 0
     said = capsys.readouterr().out
-    assert "gearmans://198.18.10.247:4730 answers" in said
+    assert f"gearmans://{NETWORK}.247:4730 answers" in said
     assert said.count("/etc/gearman/tls/host.pem is good") == 3

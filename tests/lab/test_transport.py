@@ -19,9 +19,9 @@ from provision.remote import session
 from provision.remote.messages import Operation
 from provision.ssh import connection as transport
 from provision.ssh import stream as line
-from tests.lab.hosts import PASSWORD, sudo_user
+from tests.lab.hosts import CLIENT, INVENTORY, NETWORK, PASSWORD, sudo_user
 
-ADDRESS = "198.18.10.246"
+ADDRESS = CLIENT
 CAREFUL = sudo_user("careful")
 
 
@@ -159,9 +159,9 @@ def test_a_port_where_nobody_listens(folder: Path) -> None:
 
 
 def test_an_address_where_nobody_is(folder: Path) -> None:
-    message = complaint(client(folder, ansible_host="198.18.10.99"))
+    message = complaint(client(folder, ansible_host=f"{NETWORK}.99"))
     assert message == (
-        "client1: no route to 198.18.10.99:22 from here: is it up, and is this its address?"
+        f"client1: no route to {NETWORK}.99:22 from here: is it up, and is this its address?"
     )
 
 
@@ -295,7 +295,7 @@ def test_a_link_that_dies_while_much_is_sent_is_told(
 
 
 def test_every_host_gets_its_result_or_its_error(lab: ModuleType) -> None:
-    known = inventory.load(lab.INVENTORY).hosts
+    known = inventory.load(INVENTORY).hosts
     results = dict(
         hosts.run_on_each(known, lambda host: _ask(host) if host.name != "worker1" else _no())
     )

@@ -16,6 +16,7 @@ from provision.fleet import pool as hosts
 from provision.inventory import load as inventory
 from provision.options import Options
 from roles import ROLES
+from tests.lab.hosts import CLIENT, NETWORK, SERVER, WORKER
 
 KEYS = 6  # two of each of three hosts
 
@@ -26,7 +27,7 @@ def folder(lab: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("HOME", str(tmp_path))
     copy = tmp_path / "inventory"
     copy.mkdir()
-    for path in (lab.HOSTS, lab.KEY):
+    for path in (lab.INVENTORY / "hosts.yml", lab.KEY):
         shutil.copy2(path, copy)
     return copy
 
@@ -57,9 +58,9 @@ def test_a_changed_key_is_only_taken_for_a_host_that_is_named(
     trusted(folder)
     file = folder / "known_hosts"
     right = set(file.read_text().splitlines())
-    other = next(line.split()[2] for line in right if line.startswith("198.18.10.247 ssh-ed25519"))
-    lines = [line for line in right if not line.startswith("198.18.10.248 ssh-ed25519")]
-    file.write_text("\n".join([*lines, f"198.18.10.248 ssh-ed25519 {other}", ""]))
+    other = next(line.split()[2] for line in right if line.startswith(f"{SERVER} ssh-ed25519"))
+    lines = [line for line in right if not line.startswith(f"{WORKER} ssh-ed25519")]
+    file.write_text("\n".join([*lines, f"{WORKER} ssh-ed25519 {other}", ""]))
     wrong = file.read_text()
 
     assert trusted(folder) == 4
@@ -87,7 +88,7 @@ def test_the_file_is_in_order_and_keeps_its_comments(lab: ModuleType, folder: Pa
     lines = file.read_text().splitlines()
     assert lines[:3] == ["# ours", "", "# the last one"]
     assert [" ".join(line.split()[:2]) for line in lines[3:]] == [
-        f"198.18.10.{number} {kind}"
+        f"{NETWORK}.{number} {kind}"
         for number in (246, 247, 248)
         for kind in ("ssh-ed25519", "ecdsa-sha2-nistp256")
     ] + ["zz.example.com ssh-ed25519"]
@@ -99,7 +100,7 @@ def test_a_replaced_key_is_forgotten_under_a_hashed_name_too(lab: ModuleType, fo
     file = folder / "known_hosts"
     right = file.read_text()
     other = next(line.split()[2] for line in right.splitlines() if "247 ssh-ed25519" in line)
-    file.write_text(f"198.18.10.248 ssh-ed25519 {other}\n")
+    file.write_text(f"{WORKER} ssh-ed25519 {other}\n")
     subprocess.run(["ssh-keygen", "-qHf", file], check=True, capture_output=True)
     hashed = file.read_text()
     assert "198.18" not in hashed
@@ -131,24 +132,24 @@ def other_port(lab: ModuleType) -> Iterator[int]:
 def test_a_host_on_another_port_is_known_by_it(
     lab: ModuleType, folder: Path, other_port: int
 ) -> None:
-    say_more(folder, "198.18.10.246", f"ansible_port: {other_port}")
+    say_more(folder, CLIENT, f"ansible_port: {other_port}")
     assert trusted(folder) == 0
     text = (folder / "known_hosts").read_text()
-    assert f"[198.18.10.246]:{other_port} ssh-ed25519 " in text
-    assert "198.18.10.246 " not in text
+    assert f"[{CLIENT}]:{other_port} ssh-ed25519 " in text
+    assert f"{CLIENT} " not in text
     hosts.connect(inventory.load(folder, "client1").hosts[0]).close()
 
 
 def test_keys_of_jump_hosts_are_recorded_before_those_behind_them(
     lab: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    gates = "-J deploy@198.18.10.246", "-J deploy@198.18.10.246,deploy@198.18.10.247"
-    say_more(folder, "198.18.10.247", f"ansible_ssh_common_args: '{gates[0]}'")
-    say_more(folder, "198.18.10.248", f"ansible_ssh_common_args: '{gates[1]}'")
+    gates = f"-J deploy@{CLIENT}", f"-J deploy@{CLIENT},deploy@{SERVER}"
+    say_more(folder, SERVER, f"ansible_ssh_common_args: '{gates[0]}'")
+    say_more(folder, WORKER, f"ansible_ssh_common_args: '{gates[1]}'")
     assert trusted(folder) == 0
     shown = capsys.readouterr().out.splitlines()
     assert sum("2 keys recorded" in line for line in shown) == 3  # one machine after the other
-    assert "198.18.10.246, client1  198.18.10.246  ed25519 " in "\n".join(shown)
+    assert f"{CLIENT}, client1  {CLIENT}  ed25519 " in "\n".join(shown)
     assert len((folder / "known_hosts").read_text().splitlines()) == KEYS
     for host in inventory.load(folder).hosts:
         hosts.connect(host).close()
@@ -160,16 +161,16 @@ def test_nobody_is_looked_at_through_a_jump_host_whose_key_has_changed(
     lab: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trusted(folder)
-    say_more(folder, "198.18.10.248", "ansible_ssh_common_args: -J deploy@198.18.10.246")
+    say_more(folder, WORKER, f"ansible_ssh_common_args: -J deploy@{CLIENT}")
     file = folder / "known_hosts"
     lines = file.read_text().splitlines()
-    other = next(line.split()[2] for line in lines if line.startswith("198.18.10.247 ssh-ed25519"))
-    kept = [line for line in lines if not re.match(r"198\.18\.10\.24[68] ", line)]
-    file.write_text("".join(f"{line}\n" for line in [*kept, f"198.18.10.246 ssh-ed25519 {other}"]))
+    other = next(line.split()[2] for line in lines if line.startswith(f"{SERVER} ssh-ed25519"))
+    kept = [line for line in lines if not line.startswith((f"{CLIENT} ", f"{WORKER} "))]
+    file.write_text("".join(f"{line}\n" for line in [*kept, f"{CLIENT} ssh-ed25519 {other}"]))
     wrong = file.read_text()
     capsys.readouterr()
     assert trusted(folder) == 4
-    assert "worker1: jump host 198.18.10.246: its host key has changed" in capsys.readouterr().out
+    assert f"worker1: jump host {CLIENT}: its host key has changed" in capsys.readouterr().out
     assert file.read_text() == wrong
 
 

@@ -18,9 +18,10 @@ import pytest
 
 from gearman_py import Client, ConnectionLost, Submit, Worker
 from provision.resources.sample_jobs import SAMPLES
+from tests.lab.hosts import INVENTORY, NETWORK
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVER = "198.18.10.247:4730"
+SERVER = f"{NETWORK}.247:4730"
 WORKERS = tuple(f"worker{n}" for n in range(1, 5))
 ROLLED_BACK = 5
 CLIENTS = 4  # that submit in the foreground, one job at a time each
@@ -44,7 +45,7 @@ def tree(folder: Path, edits: Mapping[str, str] = MappingProxyType({})) -> Path:
 
 
 def begin(
-    folder: Path, task: str, *arguments: str, hosts: Path = ROOT / "inventory" / "lab"
+    folder: Path, task: str, *arguments: str, hosts: Path = INVENTORY
 ) -> subprocess.Popen[str]:
     """Start an operator's command, from a tree, to the lab's hosts."""
     command = [sys.executable, "-m", "invoke", "--search-root", str(folder), task]
@@ -69,9 +70,7 @@ class Ended:
     said: str
 
 
-def invoke(
-    folder: Path, task: str, *arguments: str, hosts: Path = ROOT / "inventory" / "lab"
-) -> Ended:
+def invoke(folder: Path, task: str, *arguments: str, hosts: Path = INVENTORY) -> Ended:
     with begin(folder, task, *arguments, hosts=hosts) as process:
         said = process.communicate()[0]
     return Ended(process.returncode, said)
@@ -276,7 +275,7 @@ def test_a_release_that_only_fails_in_its_unit_is_put_back_with_the_reason(
     assert all("not here" in one for one in load.wrong)
     assert jobs["reverse"] == len(load.latencies) + 2  # asked on the way there, and back
     assert {host: release(fleet, host) for host in WORKERS} == old
-    assert "worker1: resize@worker1 through 198.18.10.247:4730: " in said.said
+    assert f"worker1: resize@worker1 through {NETWORK}.247:4730: " in said.said
     assert "ValueError: not here" in said.said
     assert re.search(r"worker1 +rolled back  ", said.said)
     assert re.search(r"worker2 +not begun  because of worker1", said.said)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -10,11 +9,10 @@ import pytest
 from provision.fleet import deploy
 from provision.options import Options
 from roles import ROLES
-from tests.lab.hosts import root
+from tests.lab.hosts import INVENTORY, SERVER, root
 
-LAB = Path(__file__).resolve().parents[2] / "inventory" / "lab"
 WAIT = 20.0  # seconds
-GEARMAN = "/opt/gearman/current/venv/bin/gearman -h 198.18.10.247"
+GEARMAN = f"/opt/gearman/current/venv/bin/gearman -h {SERVER}"
 MAIN = "systemctl show -P MainPID gearmand.service"
 # Reload and restart with another time limit of the watchdog; 30 s are long for a test.
 SOON = """
@@ -31,7 +29,7 @@ systemctl daemon-reload; systemctl restart gearmand.service
 @pytest.fixture
 def impatient(lab: ModuleType) -> Iterator[ModuleType]:
     """The lab, deployed, with a watchdog on the job server that waits for two seconds."""
-    assert deploy.deploy(LAB, ROLES, Options(yes=True)) == 0
+    assert deploy.deploy(INVENTORY, ROLES, Options(yes=True)) == 0
     root(lab, "server1", SOON)
     yield lab
     root(lab, "server1", AS_BEFORE)
