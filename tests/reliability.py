@@ -226,6 +226,13 @@ ROWS = (
         f"{SERVER}/test_tls.py::test_silent_handshakes_hold_up_nobody_and_are_ended",
     ),
     Row(
+        "idle TLS connections",
+        "connections by TLS, with certificates on both sides, that do nothing",
+        "not tried",
+        f"{SERVER}/test_tls.py"
+        "::test_an_idle_connection_takes_little_more_than_openssl_keeps_for_it",
+    ),
+    Row(
         "names",
         "names that mean something to terminals, logs, or readers of listings",
         "rows, ends of listings and columns are forged; terminals obey",

@@ -10,9 +10,11 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 from gearman_py.net.tls import HANDSHAKE_LIMIT, why_refused
 from gearman_py.server.listener import Listener
+from gearman_py.server.tls_transport import TLSTransport, shake_hands
 
 log = logging.getLogger("gearmand")
 
@@ -56,28 +58,40 @@ class TLSAcceptor:
             if not self._listener.admission.has_room():
                 accepted.close()
                 continue
-            handshake = self._loop.create_task(self._do_handshake(accepted, address[0]))
+            handshake = self._loop.create_task(self._do_handshake(accepted, address))
             handshakes = self._listener.handshakes
             handshakes.add(handshake)
             handshake.add_done_callback(handshakes.discard)
 
-    async def _do_handshake(self, accepted: socket.socket, host: str) -> None:
+    async def _do_handshake(self, accepted: socket.socket, address: tuple[Any, ...]) -> None:
+        host = address[0]
+        failed = f"TLS handshake with {host} failed"
         try:
-            await self._loop.connect_accepted_socket(
-                self._connect,
-                accepted,
-                ssl=self._tls,
-                ssl_handshake_timeout=HANDSHAKE_LIMIT,
-                ssl_shutdown_timeout=HANDSHAKE_LIMIT,
+            connected = self._tls.wrap_socket(
+                accepted, server_side=True, do_handshake_on_connect=False
             )
-        except ConnectionAbortedError:
-            self._warn_rarely(
-                f"TLS handshake with {host} failed", f"no handshake within {HANDSHAKE_LIMIT:g} s"
-            )
+        except OSError as error:
+            accepted.close()
+            log.debug("%s left before the handshake: %s", host, error)
+            return
+        done = False
+        try:
+            async with asyncio.timeout(HANDSHAKE_LIMIT):
+                await shake_hands(self._loop, connected)
+            done = True
+        except TimeoutError:
+            self._warn_rarely(failed, f"no handshake within {HANDSHAKE_LIMIT:g} s")
+        except ssl.SSLEOFError as error:
+            log.debug("%s left before the end of the handshake: %s", host, error)
         except ssl.SSLError as error:
-            self._warn_rarely(f"TLS handshake with {host} failed", why_refused(error))
+            self._warn_rarely(failed, why_refused(error))
         except OSError as error:
             log.debug("%s left before the end of the handshake: %s", host, error)
+        finally:
+            if not done:
+                connected.close()
+        if done:
+            TLSTransport(self._loop, connected, address, self._connect())
 
     def _warn_rarely(self, what: str, why: str) -> None:
         now = self._loop.time()

@@ -6,19 +6,22 @@ import signal
 import socket
 import ssl
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from gearman_py.net.tls import TLS, TLSError
+from gearman_py.protocol.codec import request
+from gearman_py.protocol.packets import Packet
 from tests.authority import DAY, Authority, words
 from tests.ports import reserve_port
-from tests.server.process import Address, GearmandProcess
+from tests.server.process import Address, GearmandProcess, Peer
 from tests.tally import tally
 from tests.waiting import await_true
 
 Start = Callable[..., GearmandProcess]
+ConnectTLS = Callable[[Address], Peer]
 
 
 @pytest.fixture
@@ -135,6 +138,68 @@ def test_handshakes_that_are_not_ended_count_as_connections(
 
     await_true(room)
     tally("half handshakes", begun=200, allowed=20, turned_away=180)
+
+
+@pytest.fixture
+def connect_tls(authority: Authority) -> Iterator[ConnectTLS]:
+    """Makes peers that speak by TLS."""
+    context = authority.issue("client").client_context()
+    with contextlib.ExitStack() as opened:
+
+        def connect(address: Address) -> Peer:
+            peer = Peer(address)
+            peer.socket = context.wrap_socket(peer.socket, server_hostname=address[0])
+            opened.enter_context(peer.socket)
+            return peer
+
+        yield connect
+
+
+def test_an_idle_connection_takes_little_more_than_openssl_keeps_for_it(
+    start: Start, authority: Authority, connect_tls: ConnectTLS
+) -> None:
+    server = start(*words(authority.issue("server")))
+    address = server.listening()
+
+    def connect(number: int) -> None:
+        for _ in range(number):
+            assert connect_tls(address).command("version").startswith(b"OK ")
+
+    connect(30)
+    before = server.resident()
+    connect(250)
+    each = (server.resident() - before) / 250
+    tally("idle TLS connections", connections=250, kib_each=round(each / 1024))
+    assert each < 34 * 1024, "OpenSSL keeps 26 KB by itself"
+
+
+def test_a_result_that_is_not_read_costs_its_size_and_arrives(
+    start: Start, authority: Authority, connect_tls: ConnectTLS
+) -> None:
+    server = start(*words(authority.issue("server")))
+    address = server.listening()
+    client, worker = connect_tls(address), connect_tls(address)
+    worker.say(Packet.CAN_DO, b"f")
+    result = bytes(range(256)) * (48 * 2**12)
+    _, handle = client.ask(Packet.SUBMIT_JOB, b"f", b"", b"")
+    assert worker.ask(Packet.GRAB_JOB)[:2] == ("JOB_ASSIGN", handle)
+    before = server.resident()
+    worker.say(Packet.WORK_COMPLETE, handle, result)
+    assert worker.ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
+    await_true(lambda: server.resident() - before < 1.3 * len(result))
+    assert client.hear() == ("WORK_COMPLETE", handle, result)
+    await_true(lambda: server.resident() - before < len(result) / 4)
+
+
+def test_all_that_a_peer_sent_before_it_left_is_taken(
+    start: Start, authority: Authority, connect_tls: ConnectTLS
+) -> None:
+    address = start(*words(authority.issue("server"))).listening()
+    leaving, operator = connect_tls(address), connect_tls(address)
+    job = request(Packet.SUBMIT_JOB_BG, b"f", b"", b"")
+    leaving.socket.sendall(job * 20_000)  # more than is served in one turn
+    leaving.socket.shutdown(socket.SHUT_WR)
+    await_true(lambda: operator.command("status").startswith(b"f\t20000\t"))
 
 
 def test_sighup_reads_the_certificate_again(start: Start, authority: Authority) -> None:
