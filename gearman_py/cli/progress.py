@@ -54,9 +54,9 @@ class Progress:
         if denominator and room > 0:
             filled = room * min(numerator, denominator) // denominator
             text += f" [{'=' * filled}{' ' * (room - filled)}]"
+        self._drawn = True  # first: ^C may come while it is written
         sys.stderr.write(f"\r{text[: columns - 1]}\x1b[K")
         sys.stderr.flush()
-        self._drawn = True
 
 
 def _format_percent(numerator: int, denominator: int) -> str:

@@ -9,71 +9,16 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from struct import Struct
-from threading import Condition, Lock
+from threading import Lock, RLock
 from time import monotonic
 
 from gearman_py.client.job import ClientJob, JobState
+from gearman_py.client.pooled_connection import READ_INTERVAL, PooledConnection
 from gearman_py.client.session import ClientSession
 from gearman_py.errors import ConnectionLost
 from gearman_py.net import keepalive
 from gearman_py.net.dial import connect
 from gearman_py.net.servers import ServerAddress, why_not
-
-_READ_SIZE = 256 * 1024
-READ_INTERVAL = 1  # second: how long a read blocks before the deadline is checked
-
-
-class PooledConnection:
-    """A socket and its session. The lock of the pool guards the session, not the socket."""
-
-    def __init__(self, server: ServerAddress, connection: socket.socket, max_packet: int) -> None:
-        self.socket = connection
-        self.socket.setblocking(True)
-        self.socket.setsockopt(
-            socket.SOL_SOCKET, socket.SO_RCVTIMEO, Struct("@ll").pack(READ_INTERVAL, 0)
-        )
-        self.fd = connection.fileno()
-        self.session = ClientSession(str(server), max_packet)
-        self._least = 1
-        self.writing = Lock()  # keeps bytes in the order in which the session expects answers
-
-    def has_unread(self) -> bool:
-        """Whether bytes, or the end of the connection, can be read."""
-        try:
-            self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        except OSError:
-            pass
-        return True
-
-    def read_available(self, flags: int = socket.MSG_DONTWAIT) -> bytes | OSError | None:
-        """The bytes that have arrived (b"" at the end), the error, or None if there is nothing.
-
-        With ``flags=0`` it waits, for READ_INTERVAL.
-        """
-        try:
-            return self.socket.recv(_READ_SIZE, flags)
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            return error
-
-    def await_bytes(self, least: int) -> None:
-        """Have blocking reads wait for at least ``least`` bytes, or READ_INTERVAL."""
-        if least != self._least:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least)
-            self._least = least
-
-    def feed_session(self, fetched: bytes | OSError | None) -> None:
-        """Pass the result of read_available() to the session."""
-        if isinstance(fetched, OSError):
-            self.session.lose_connection(why_not(fetched))
-        elif fetched:
-            self.session.receive_data(fetched)
-        elif fetched is not None:
-            self.session.lose_connection("it closed the connection")
 
 
 class ConnectionPool:
@@ -87,14 +32,16 @@ class ConnectionPool:
         self, resubmit: Callable[[list[ClientJob]], object], *, sole: bool, max_packet: int
     ) -> None:
         self._sole, self._max_packet = sole, max_packet
-        self.changed = Condition()  # guards everything here
+        # Entered by ``with`` alone: then a KeyboardInterrupt cannot come between taking the lock
+        # and the block that gives it back.
+        self._lock = RLock()  # guards everything here
         self.lost: deque[ClientJob] = deque()
         self._resubmit = resubmit
         self._connections: dict[ServerAddress, PooledConnection] = {}
         self._by_fd: dict[int, PooledConnection] = {}
         self._poll = select.poll()
         self._reading = False
-        self._followers = 0  # threads that wait while another one reads
+        self._followers: list[Lock] = []  # held by threads that wait while another one reads
         self._wakers: tuple[socket.socket, socket.socket] | None = None
 
     def count_in_flight(self, server: ServerAddress) -> int:
@@ -104,15 +51,15 @@ class ConnectionPool:
 
     def get_connection(self, server: ServerAddress, timeout: float) -> PooledConnection:
         """The connection to ``server``, opened within ``timeout`` seconds. Raises OSError."""
-        with self.changed:
+        connection = self._find_open(server)
+        # A pending end is read after what was sent before it.
+        while connection is not None and not self._reading and connection.has_unread():
+            self._read_once(0.0)
             connection = self._find_open(server)
-            while connection is not None and not self._reading and connection.has_unread():
-                self._read_once(0.0)  # a pending end is read after what was sent before it
-                connection = self._find_open(server)
-            if connection is not None:
-                return connection
+        if connection is not None:
+            return connection
         made = connect(server, timeout)
-        with self.changed:
+        with self._lock:
             if (connection := self._find_open(server)) is not None:
                 made.close()  # another thread was faster
                 return connection
@@ -143,17 +90,17 @@ class ConnectionPool:
         If the connection ends while it is written to, all jobs and questions on it are lost.
         """
         with connection.writing:
-            with self.changed:
-                if connection.session.error is not None:
-                    return False
-                ask(connection.session)
-                out = memoryview(connection.session.take_output())
             try:
+                with self._lock:
+                    if connection.session.error is not None:
+                        return False
+                    ask(connection.session)
+                    out = memoryview(connection.session.take_output())
                 while out:
                     out = out[self._write_some(connection, out, deadline) :]
             except OSError as error:
                 self.close_connection(connection, why_not(error))
-            except BaseException:  # ^C: half a packet may have been sent
+            except BaseException:  # ^C: half a packet may have been queued or sent
                 self.close_connection(connection, "interrupted while it was written to")
                 raise
         return True
@@ -171,12 +118,12 @@ class ConnectionPool:
         if not events:
             raise TimeoutError("it does not read what is sent")
         if events[0][1] & select.POLLIN:
-            with self.changed:
+            self._wait_for_reader(lambda: False, monotonic() + 0.01)
+            with self._lock:
                 if not self._reading and connection.session.error is None:
-                    connection.feed_session(connection.read_available())
-                    self.changed.notify_all()
-                elif connection.session.error is None:
-                    self.changed.wait(0.01)
+                    connection.read_available()
+                    connection.feed_session()
+                    self._wake_followers()
                 if connection.session.error is not None:
                     raise ConnectionAbortedError("it closed the connection")
         return 0
@@ -189,104 +136,113 @@ class ConnectionPool:
         Reads at least once, even if the deadline has passed. With ``job``, its JOB_CREATED alone
         does not end a blocking read.
         """
-        with self.changed:
-            while not until():
-                late = deadline is not None and monotonic() >= deadline
-                if self.lost and not late:
-                    self._resubmit_lost()
-                elif self._reading:
-                    if late or not self._wait_for_reader(deadline):
-                        return until()
-                else:
-                    self._read_once(deadline, job)
-                    if late:
-                        return until()
+        while not until():
+            late = deadline is not None and monotonic() >= deadline
+            if self.lost and not late:
+                self._resubmit_lost()
+            elif not self._read_once(deadline, job) and not late:
+                self._wait_for_reader(until, deadline)
+            if late:
+                return until()
         return True
 
-    def _wait_for_reader(self, deadline: float | None) -> bool:
-        """Wait while another thread reads; False if ``deadline`` passes first."""
-        self._followers += 1
-        try:
-            return self.changed.wait(_seconds_left(deadline))
-        finally:
-            self._followers -= 1
+    def _wait_for_reader(self, until: Callable[[], bool], deadline: float | None) -> None:
+        """Wait until another thread has read, at most READ_INTERVAL."""
+        seconds = READ_INTERVAL if deadline is None else min(deadline - monotonic(), READ_INTERVAL)
+        waiter = Lock()
+        with self._lock:
+            if not self._reading or until():
+                return
+            waiter.acquire()
+            self._followers.append(waiter)
+        waiter.acquire(timeout=max(0.0, seconds))
+
+    def _wake_followers(self) -> None:
+        followers, self._followers = self._followers, []
+        for waiter in followers:
+            waiter.release()
 
     def _resubmit_lost(self) -> None:
-        jobs = list(dict.fromkeys(self.lost))
-        self.lost.clear()
-        self.changed.release()
+        jobs: list[ClientJob] = []
         try:
+            with self._lock:
+                jobs = list(dict.fromkeys(self.lost))
+                self.lost.clear()
             self._resubmit(jobs)
         except BaseException:  # ^C, most likely while connecting
             self.lost.extend(jobs)
             raise
         finally:
-            self.changed.acquire()
-            self.changed.notify_all()
+            with self._lock:
+                self._wake_followers()
 
-    def _read_once(self, deadline: float | None, job: ClientJob | None = None) -> None:
-        """Read once, at most until ``deadline``; the lock is released meanwhile."""
+    def _read_once(self, deadline: float | None, job: ClientJob | None = None) -> bool:
+        """Read once, at most until ``deadline``; False if another thread reads."""
         remaining = None if deadline is None else deadline - monotonic()
+        reading = False
+        read: list[PooledConnection] = []
+        try:
+            with self._lock:
+                if self._reading:
+                    return False
+                self._reading = reading = True
+                sole = self._prepare_reading(remaining, job)
+            if sole is None:
+                self._poll_connections(remaining, read)
+            else:  # one system call less than polling first
+                read.append(sole)
+                sole.read_available(0)
+        finally:
+            if reading:
+                with self._lock:
+                    self._reading = False
+                    if self._followers:
+                        self._wake_followers()
+                    self._feed_sessions(read)
+        return True
+
+    def _prepare_reading(
+        self, remaining: float | None, job: ClientJob | None
+    ) -> PooledConnection | None:
+        """The connection to read from; None to poll all of them."""
         if self._sole and self._by_fd and (remaining is None or remaining > READ_INTERVAL):
             connection = next(iter(self._by_fd.values()))
             created = job is not None and job.state is JobState.SUBMITTED
             connection.await_bytes(connection.session.created_size + 1 if created else 1)
-            self._read_sole(connection)
-            return
+            return connection
         for connection in self._by_fd.values():
             connection.await_bytes(1)
-        self._reading = True
-        self.changed.release()
-        try:
-            interval = (
-                keepalive.INTERVAL if remaining is None else min(remaining, keepalive.INTERVAL)
-            )
-            ready = self._poll.poll(max(0.0, interval * 1000))
-        finally:
-            self._stop_reading()
+        return None
+
+    def _poll_connections(self, remaining: float | None, read: list[PooledConnection]) -> None:
+        """Wait until connections can be read, and read; ``read`` gets all if none can."""
+        interval = keepalive.INTERVAL if remaining is None else min(remaining, keepalive.INTERVAL)
+        ready = self._poll.poll(max(0.0, interval * 1000))
+        if not ready:
+            read += self._by_fd.values()
         for fd, _ in ready:
-            ready_one = self._by_fd.get(fd)
-            if ready_one is None:
+            connection = self._by_fd.get(fd)
+            if connection is not None:
+                read.append(connection)
+                connection.read_available()
+            else:
                 assert self._wakers is not None  # noqa: S101  only they are polled besides
                 self._wakers[1].recv(1000)
-                continue
-            if ready_one.session.error is None:
-                ready_one.feed_session(ready_one.read_available())
-            if ready_one.session.error is not None:
-                self._drop_connection(ready_one)
-        if not ready:
-            for silent in list(self._by_fd.values()):
-                self._drop_if_gone(silent)
 
-    def _drop_if_gone(self, connection: PooledConnection) -> None:
-        if keepalive.peer_gone(connection.socket):
-            connection.session.lose_connection("it does not answer")
-            self._drop_connection(connection)
-
-    def _read_sole(self, connection: PooledConnection) -> None:
-        """Read once from the only connection: one system call less than polling first."""
-        self._reading = True
-        self.changed.release()
+    def _feed_sessions(self, read: list[PooledConnection]) -> None:
+        """Process what was read; drop the connections that have ended."""
         try:
-            fetched = connection.read_available(0)
+            for connection in read:
+                if connection.session.error is None:
+                    connection.feed_session()
         finally:
-            self._stop_reading()
-        if connection.session.error is None:
-            connection.feed_session(fetched)
-        if connection.session.error is not None:
-            self._drop_connection(connection)
-        elif fetched is None:
-            self._drop_if_gone(connection)
-
-    def _stop_reading(self) -> None:
-        self.changed.acquire()
-        self._reading = False
-        if self._followers:
-            self.changed.notify_all()
+            for connection in read:
+                if connection.session.error is not None:
+                    self._drop_connection(connection)
 
     def forget_job(self, job: ClientJob) -> None:
         """Drop what arrives for this job, and never resubmit it."""
-        with self.changed:
+        with self._lock:
             job.resubmits = 0
             for connection in self._connections.values():
                 if connection.session.server == job.server:
@@ -294,14 +250,14 @@ class ConnectionPool:
 
     def close_connection(self, connection: PooledConnection, why: str) -> None:
         """Close it; all jobs and questions on it are lost, for this reason."""
-        with self.changed:
+        with self._lock:
             if connection.session.error is None:
                 connection.session.lose_connection(why)
                 with suppress(OSError):
                     connection.socket.shutdown(socket.SHUT_RDWR)
             if not self._reading:  # else the polling thread wakes up and drops it
                 self._drop_connection(connection)
-            self.changed.notify_all()
+            self._wake_followers()
 
     def _drop_connection(self, connection: PooledConnection) -> None:
         for server, one in list(self._connections.items()):
@@ -315,7 +271,7 @@ class ConnectionPool:
         """Close all connections."""
         for connection in list(self._connections.values()):
             self.close_connection(connection, "closed by this client")
-        with self.changed:
+        with self._lock:
             while self.lost:
                 job = self.lost.popleft()
                 job._give_up(ConnectionLost(job.server, "closed by this client"))
@@ -326,7 +282,3 @@ class ConnectionPool:
 
 def _to_milliseconds(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - monotonic()) * 1000
-
-
-def _seconds_left(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - monotonic())

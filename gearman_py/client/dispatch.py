@@ -12,8 +12,9 @@ from weakref import WeakSet
 from gearman_py.client import timeouts
 from gearman_py.client.arguments import Submit, Timeout, split_batches
 from gearman_py.client.config import ClientConfig
-from gearman_py.client.connection_pool import ConnectionPool, PooledConnection
+from gearman_py.client.connection_pool import ConnectionPool
 from gearman_py.client.job import ClientJob, JobState, JobStatus
+from gearman_py.client.pooled_connection import PooledConnection
 from gearman_py.client.routing import Router
 from gearman_py.client.session import ClientSession, Question, read_status
 from gearman_py.errors import ConnectionLost, GearmanError, JobTimeout, ServerUnavailable
