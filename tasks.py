@@ -304,6 +304,20 @@ def smoke(c: Context, hosts: str = "", patience: int = 20) -> int:
     return end_to_end.smoke(inventory_folder(hosts), patience)
 
 
+@command(
+    help={
+        "app": "an app of gearman_apps that is a Python project",
+        "hosts": HOSTS["hosts"],
+        "upgrade": "take the newest versions, and not those that the lock names already",
+    }
+)
+def lock(c: Context, app: str, hosts: str = "", upgrade: bool = False) -> None:
+    """Write the lock of an app's Python dependencies, with hashes; asks no host."""
+    from provision.commands import lock as locking
+
+    locking.lock(inventory_folder(hosts), app, print, upgrade=upgrade)
+
+
 @command(help={"local": "without hosts: the same three parts on this machine (needs no root)"})
 def demo(c: Context, local: bool = False) -> int:
     """From nothing to a passing smoke test: lab.up, deploy, smoke."""
@@ -461,7 +475,10 @@ def _python(*arguments: str) -> int:
 
 ON_HOSTS = (trust, plan, deploy, upgrade, rollback, smoke)
 LOOKING = (inventory, status, doctor, facts, logs, run, history, releases)
-namespace = Collection(*ON_HOSTS, *LOOKING, demo, package, release, test, bench, reliability, fuzz)
+OWN_APPS = (lock,)
+namespace = Collection(
+    *ON_HOSTS, *LOOKING, *OWN_APPS, demo, package, release, test, bench, reliability, fuzz
+)
 namespace.add_collection(
     Collection("lab", up=lab_up, down=lab_down, status=lab_status, shell=lab_shell)
 )

@@ -1,5 +1,7 @@
 """An app: a team's own files in a release of their own, built on this machine from a folder.
 
+One that is a Python project brings wheels too, for one kind of host: see python_app.py.
+
 What git tracks is taken, as it stands in the folder; of a folder that git does not know, all.
 `build:` runs in a clean copy, and what it makes goes along. The same files and the same build make
 the same release, whose id is made of its bytes; it is kept under ``.cache/apps/``.
@@ -13,14 +15,16 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from provision.atomic_write import write_atomically
-from provision.build import ON_HOSTS, ROOT, Artifact, noted_artifact
+from provision.build import ON_HOSTS, ROOT, Artifact, Target, build_release, noted_artifact
 from provision.errors import ToolkitError
 from provision.inventory.host import Host
 from provision.inventory.workers import workers
+from provision.python_app import add_wheels, require_lock
 
 APPS = f"{ON_HOSTS}/apps"
 FILES = "app"  # the folder of a release that holds them
@@ -37,6 +41,8 @@ class App:
     source: Path
     build: tuple[str, ...] = ()
     where: str = field(default="", compare=False)
+    lock: Path | None = None  # of a Python project, if it is not in its folder
+    python: bool = False  # a worker imports it
 
     @property
     def root(self) -> str:
@@ -47,32 +53,71 @@ class App:
 def apps_of(host: Host) -> dict[str, App]:
     """The apps that the workers of a host need, by name."""
     tables = host.variables.get("gearman_apps", {})
-    found = {}
+    found: dict[str, App] = {}
     for worker in workers(host):
         if name := worker.app:
-            source = host.folder / Path(tables[name]["source"]).expanduser()
-            build = tuple(tables[name].get("build", ()))
-            found[name] = App(name, source, build, str(tables.places[name]))
+            said = tables[name]
+            found[name] = App(
+                name,
+                source=_place(host, said["source"]),
+                build=tuple(said.get("build", ())),
+                lock=_place(host, said["lock"]) if "lock" in said else None,
+                python=worker.kind == "run" or (name in found and found[name].python),
+                where=str(tables.places[name]),
+            )
     return found
 
 
-def built_app(app: App, root: Path = ROOT) -> Artifact | None:
+def _place(host: Host, path: str) -> Path:
+    """A path of an inventory, from its folder or absolute."""
+    return host.folder / Path(path).expanduser()
+
+
+def check_app(app: App) -> None:
+    """Raises :class:`ToolkitError` for what is wrong whatever the host."""
+    _source_files(app)
+    if app.python:
+        with _named(app):
+            require_lock(app.name, app.source, app.lock)
+
+
+@contextmanager
+def _named(app: App) -> Iterator[None]:
+    """Puts an app's name and place before an error's message."""
+    try:
+        yield
+    except ToolkitError as error:
+        told = type(error)(f"{app.where}: app {app.name}: {error}")
+        raise told from None
+
+
+def built_app(app: App, root: Path = ROOT, *, target: Target | None = None) -> Artifact | None:
     """The release of an app's files as they are now, if it was built before."""
-    return noted_artifact(_note_path(app, root), root)
+    return noted_artifact(_note_path(app, root, target), root)
 
 
-def build_app(app: App, root: Path = ROOT) -> Artifact:
-    """The release of an app's files, built unless it was before. Raises :class:`ToolkitError`."""
-    if artifact := built_app(app, root):
+def build_app(app: App, root: Path = ROOT, *, target: Target | None = None) -> Artifact:
+    """The release of an app's files, built unless it was before. Raises :class:`ToolkitError`.
+
+    ``target``: the kind of host that the wheels of a Python project are for.
+    """
+    if artifact := built_app(app, root, target=target):
         return artifact
-    note = _note_path(app, root)
+    note = _note_path(app, root, target)
     note.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=note.parent) as scratch:
-        tree = Path(scratch) / app.name
+    with tempfile.TemporaryDirectory(dir=note.parent) as folder:
+        release = Path(folder)
+        tree = release / FILES
         _copy_files(app, tree)
         _run_build(app, tree)
-        tar = Path(scratch) / "release.tar"
-        _pack_tree(app, tar, tree)
+        manifest: dict[str, object] = {"app": app.name}
+        if app.python and target:
+            with _named(app):
+                lock = require_lock(app.name, app.source, app.lock)
+                manifest |= add_wheels(tree, lock, target, release)
+        (release / "MANIFEST.json").write_text(json.dumps(manifest) + "\n")
+        tar = release / "release.tar"
+        _pack_release(app, tar, release)
         with tar.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         name = f"{app.name}-{digest[:12]}"
@@ -162,10 +207,16 @@ def _git(app: App, *arguments: str) -> str:
     return os.fsdecode(done.stdout)
 
 
-def _note_path(app: App, root: Path) -> Path:
+def _note_path(app: App, root: Path, target: Target | None) -> Path:
     """Where it is written down which release an app's files make."""
-    hashed = hashlib.sha256(Path(__file__).read_bytes())
-    hashed.update(repr(app.build).encode())
+    hashed = hashlib.sha256(repr(app.build).encode())
+    for module in ("app.py", "python_app.py", "python_lock.py"):
+        hashed.update(Path(__file__).with_name(module).read_bytes())
+    if app.python and target:
+        with _named(app):
+            lock = require_lock(app.name, app.source, app.lock)
+        ours = build_release(target)  # it brings gearman_py
+        hashed.update(f"{target} {ours.id} {lock.name}".encode() + lock.read_bytes())
     for name in _source_files(app):
         path = app.source / name
         hashed.update(f"\0{name}\0".encode(errors="surrogateescape"))
@@ -218,18 +269,16 @@ def _run_build(app: App, tree: Path) -> None:
         )
 
 
-def _pack_tree(app: App, tar: Path, tree: Path) -> None:
+def _pack_release(app: App, tar: Path, release: Path) -> None:
     """A tar whose bytes depend on names, contents, links and who may execute alone."""
+    wheels = sorted((release / "wheels").glob("*")) if app.python else []
+    parts = [release / "MANIFEST.json", *([release / "requirements.txt"] if wheels else [])]
     with tarfile.open(tar, "w", format=tarfile.PAX_FORMAT) as archive:
-        manifest = tree.parent / "MANIFEST.json"
-        manifest.write_text(json.dumps({"app": app.name}) + "\n")
-        for name, path in [
-            ("MANIFEST.json", manifest),
-            *((f"{FILES}/{each.relative_to(tree)}", each) for each in sorted(_walk(tree))),
-        ]:
-            member = tarfile.TarInfo(name)
+        for path in (*parts, *wheels, *sorted(_walk(release / FILES))):
+            member = tarfile.TarInfo(str(path.relative_to(release)))
             if path.is_symlink():
-                member.type, member.linkname = tarfile.SYMTYPE, _link_target(app, tree, path)
+                member.type = tarfile.SYMTYPE
+                member.linkname = _link_target(app, release / FILES, path)
                 archive.addfile(member)
             elif path.is_file():
                 member.size = path.stat().st_size
@@ -237,7 +286,7 @@ def _pack_tree(app: App, tar: Path, tree: Path) -> None:
                 with path.open("rb") as content:
                     archive.addfile(member, content)
             else:
-                raise _not_a_file(app, path.relative_to(tree))
+                raise _not_a_file(app, path.relative_to(release / FILES))
 
 
 def _link_target(app: App, tree: Path, path: Path) -> str:

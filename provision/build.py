@@ -111,7 +111,7 @@ def named_release(id: str, root: Path = ROOT) -> Artifact:
     path = root / ".cache" / "releases" / f"{id}.tar"
     if not path.exists():
         return Artifact(id, "", 0, None)
-    return Artifact(id, _sha256(path), path.stat().st_size, path)
+    return Artifact(id, sha256_of(path), path.stat().st_size, path)
 
 
 def must_fit(artifact: Artifact, target: Target) -> None:
@@ -120,8 +120,10 @@ def must_fit(artifact: Artifact, target: Target) -> None:
         return
     with tarfile.open(artifact.path) as tar:
         manifest: Any = tar.extractfile("MANIFEST.json")
-        made = json.load(manifest)["target"]
-    made = Target(tuple(made["python"]), made["machine"], tuple(made["glibc"]))
+        told = json.load(manifest).get("target")
+    if told is None:  # an app whose files do not depend on it
+        return
+    made = Target(tuple(told["python"]), told["machine"], tuple(told["glibc"]))
     if (made.python, made.machine) != (target.python, target.machine) or made.glibc > target.glibc:
         raise HostFailed(
             f"release {artifact.id} is for {made}, and this host has {target}: name none, so that "
@@ -170,32 +172,23 @@ def _digest_of_inputs(target: Target, root: Path) -> str:
 
 def _build_in(target: Target, root: Path, scratch: Path) -> Artifact:
     wheels = scratch / "wheels"
-    shutil.copytree(_fetch_wheels(target, root), wheels)
-    pip = next(wheels.glob("pip-*.whl"))
-    _run_pip(
-        "our wheel",
-        "wheel",
-        "--no-deps",
-        "--no-build-isolation",
-        "--wheel-dir",
-        str(wheels),
-        str(root),
-    )
-    digests = {path.name: _sha256(path) for path in sorted(wheels.iterdir())}
+    shutil.copytree(fetch_wheels(target, "".join(_locked_wheels(root)), root), wheels)
+    try:
+        run_pip(
+            *("wheel", "--no-deps", "--no-build-isolation"),
+            *("--wheel-dir", str(wheels), str(root)),
+        )
+    except PipFailed as error:
+        raise ToolkitError(f"no release without our wheel; {error}") from None
+    digests = list_wheels(scratch)
     own = next(name for name in digests if name.startswith("gearman_py-"))
-    requirements = "".join(
-        f"{_pinned_name(name)} --hash=sha256:{digest}\n"
-        for name, digest in digests.items()
-        if name != pip.name
-    )
     manifest = {"version": own.split("-")[1], "target": asdict(target), "wheels": digests}
-    (scratch / "requirements.txt").write_text(requirements)
     (scratch / "MANIFEST.json").write_text(json.dumps(manifest, indent=2) + "\n")
     tar = scratch / "release.tar"
     _pack_tar(
         tar, scratch, ["MANIFEST.json", "requirements.txt", *(f"wheels/{n}" for n in digests)]
     )
-    digest = _sha256(tar)
+    digest = sha256_of(tar)
     name = f"{manifest['version']}-{digest[:12]}"
     path = root / ".cache" / "releases" / f"{name}.tar"
     size = tar.stat().st_size
@@ -203,9 +196,11 @@ def _build_in(target: Target, root: Path, scratch: Path) -> Artifact:
     return Artifact(name, digest, size, path)
 
 
-def _fetch_wheels(target: Target, root: Path) -> Path:
-    """The locked wheels of what we depend on, pip's among them, fetched unless they are here."""
-    locked = "".join(_locked_wheels(root))
+def fetch_wheels(target: Target, locked: str, root: Path = ROOT, *options: str) -> Path:
+    """A folder with the wheels of these lines of a lock, fetched unless they are here.
+
+    ``options``: more of pip's. Raises :class:`PipFailed`.
+    """
     key = hashlib.sha256(f"{target}\n{locked}".encode()).hexdigest()[:16]
     folder = root / ".cache" / "wheels" / key
     if folder.exists():
@@ -215,15 +210,33 @@ def _fetch_wheels(target: Target, root: Path) -> Path:
         requirements = Path(scratch) / "requirements.txt"
         requirements.write_text(locked)
         made = Path(scratch) / "wheels"
-        _run_pip(
-            f"wheels for {target}",
-            *("download", "--require-hashes", "--only-binary=:all:", "--dest", str(made)),
-            *("--implementation", "cp", "--python-version", _dotted_version(target.python)),
-            *(f"--platform={tag}" for tag in target.platforms),
-            *("--requirement", str(requirements)),
-        )
+        made.mkdir()
+        try:
+            run_pip(
+                *("download", "--require-hashes", "--only-binary=:all:", *options),
+                *("--dest", str(made), "--requirement", str(requirements)),
+                *("--implementation", "cp", "--python-version", _dotted_version(target.python)),
+                *(f"--platform={tag}" for tag in target.platforms),
+            )
+        except PipFailed as error:
+            raise PipFailed(f"no wheels for {target}; {error}") from None
         made.rename(folder)
     return folder
+
+
+def list_wheels(release: Path) -> dict[str, str]:
+    """The wheels of a release, by name, with their digests; pip is to install all but its own.
+
+    Writes its requirements.txt.
+    """
+    digests = {path.name: sha256_of(path) for path in sorted((release / "wheels").iterdir())}
+    lines = (
+        f"{_pinned_name(name)} --hash=sha256:{digest}\n"
+        for name, digest in digests.items()
+        if not name.startswith("pip-")
+    )
+    (release / "requirements.txt").write_text("".join(lines))
+    return digests
 
 
 def _locked_wheels(root: Path) -> Iterator[str]:
@@ -240,13 +253,18 @@ def _locked_wheels(root: Path) -> Iterator[str]:
     yield from chosen
 
 
-def _run_pip(wanted: str, *arguments: str) -> None:
+class PipFailed(ToolkitError):
+    """pip ended with an error; the message has its last lines."""
+
+
+def run_pip(*arguments: str) -> None:
+    """Run pip with the operator's own configuration. Raises :class:`PipFailed`."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
     environment = os.environ | {"SOURCE_DATE_EPOCH": EPOCH}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         said = "\n".join(f"    {line}" for line in done.stderr.splitlines()[-12:])
-        raise ToolkitError(f"no release without {wanted}; pip {arguments[0]} said:\n{said}")
+        raise PipFailed(f"pip {arguments[0]} said:\n{said}")
 
 
 def _pack_tar(tar: Path, folder: Path, names: Iterable[str]) -> None:
@@ -266,7 +284,7 @@ def _pinned_name(wheel: str) -> str:
     return f"{name}=={version}"
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -57,6 +57,8 @@ def _worker(
     if app and each.kind == "command":
         staged = replace(each, argv=command_line(each, app.folder))
         each = replace(each, argv=command_line(each, f"{app.root}/current"))
+    if app and each.kind == "run":
+        release = app  # it runs gearman_py of its own
     for folder in each.writes:
         yield Directory(folder, WORKER_USER, WORKER_USER, "0750")
     for instance in each.instance_names:
@@ -108,7 +110,7 @@ def _unit_file(
     if shared:
         arguments = f"--address {exec_word(host.name)} %i"
     else:
-        arguments = " ".join(map(exec_word, _arguments(host, each, instance)))
+        arguments = " ".join(map(exec_word, _arguments(host, inventory, each, instance)))
     return unit_file(
         TEMPLATE if shared else unit_name(instance),
         release,
@@ -173,7 +175,7 @@ def _common(inventory: Inventory, each: Worker) -> dict[str, object]:
     }
 
 
-def _arguments(host: Host, each: Worker, instance: str) -> Iterator[str]:
+def _arguments(host: Host, inventory: Inventory, each: Worker, instance: str) -> Iterator[str]:
     """Of gearman-worker."""
     yield from (
         "--address",
@@ -184,15 +186,21 @@ def _arguments(host: Host, each: Worker, instance: str) -> Iterator[str]:
     for option in ("processes", "concurrency", "timeout"):
         if value := getattr(each, option):
             yield from (f"--{option}", str(value))
-    if each.stop_timeout != DRAIN_TIMEOUT:
+    if each.stop_timeout != DRAIN_TIMEOUT or each.kind == "run":  # its code may say another
         yield from ("--drain-timeout", str(each.stop_timeout))
     if each.log_level == "debug":
         yield "--verbose"
-    yield from _served(each)
+    yield from _served(inventory, each)
 
 
-def _served(each: Worker) -> tuple[str, ...]:
-    return (*each.functions, "--", *each.argv) if each.kind == "command" else each.functions
+def _served(inventory: Inventory, each: Worker) -> tuple[str, ...]:
+    """What gearman-worker serves; of a Python app not where its code says, but where this does."""
+    if each.kind == "command":
+        return (*each.functions, "--", *each.argv)
+    if each.kind == "functions":
+        return each.functions
+    only = ("--only", ",".join(each.functions)) if each.functions else ()
+    return ("--servers", ",".join(servers(inventory)), *only, each.target)
 
 
 def _address(host: Host, each: Worker, instance: str) -> str:
@@ -215,7 +223,9 @@ def _health(
         functions=each.functions,
         asked=ping_function(host.name, instance),
         tried=f"trial@{host.name}/{instance}",
-        trial=("--trial", f"trial@{host.name}/{instance}", *_served(staged)) if first else (),
+        trial=("--trial", f"trial@{host.name}/{instance}", *_served(inventory, staged))
+        if first
+        else (),
         sample=PING,
         servers=servers(inventory),
         user=WORKER_USER,
@@ -228,7 +238,7 @@ def _health(
             ping,
             asked=f"{each.checked_function}@{_address(host, each, instance)}",
             tried=f"{prefix}{each.checked_function}",
-            trial=("--prefix", prefix, *_served(staged)) if first else (),
+            trial=("--prefix", prefix, *_served(inventory, staged)) if first else (),
             sample=_stated(each),
         )
         return

@@ -32,6 +32,8 @@ FLOORS = (
 TOOLKIT = (
     {"agent", "atomic_write", "distributions", "errors", "wording"},
     {"build", "inventory", "lab", "options", "render"},
+    {"python_lock"},
+    {"python_app"},
     {"app", "pki", "remote", "ssh"},
     {"resources"},
     {"plan"},

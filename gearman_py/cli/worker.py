@@ -1,8 +1,10 @@
 """gearman-worker: serve functions until a signal."""
 
+import faulthandler
 import importlib
 import os
 import shutil
+import signal
 import sys
 import traceback
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
@@ -41,7 +43,8 @@ workload is its input, its output the result; an exit status other than 0 fails 
 
 On SIGTERM or ^C the worker drains: it finishes its jobs and takes no others. A second
 signal ends it at once; the servers then give its jobs to other workers. On SIGHUP it
-starts a new worker with the current code, and drains once that one is registered.
+starts a new worker with the current code, and drains once that one is registered. On SIGUSR1
+it writes each thread's stack to stderr, and goes on.
 
 exit status:
   0  drained; with --reload: the new worker has taken over
@@ -68,8 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse_options(parser, words)
     if options.reload is not None:
         return _reload_worker(options.reload)
-    # Before the module is loaded, which may log something.
+    # Before the module is loaded, which may log something, or hang.
     log_to_stderr((options.verbose or 0) + 1)
+    faulthandler.register(signal.SIGUSR1)
     worker = _make_worker(parser, options, argv)
     return run_command_line(
         "gearman-worker", lambda: _run_worker(parser, worker, burst=bool(options.burst))
@@ -111,8 +115,8 @@ def _make_worker(parser: ArgumentParser, options: Namespace, argv: Sequence[str]
     own = [] if argv else [name for name in dict.fromkeys(options.functions) if ":" in name]
     if len(own) > 1:
         parser.error(f"{own[1]!r}: only one MODULE:OBJECT per process")
-    if own and options.prefix:
-        parser.error(f"--prefix is for bundled functions; {own[0]} sets its own")
+    if options.only and not own:
+        parser.error("--only is for MODULE:OBJECT: without it each FUNCTION is named anyway")
     worker = _load_worker(parser, own[0]) if own else _bundled_worker(parser, options)
     for name in dict.fromkeys(options.functions):
         if argv:
@@ -122,6 +126,9 @@ def _make_worker(parser: ArgumentParser, options: Namespace, argv: Sequence[str]
     tls = options.ssl or options.ssl_ca_file or options.ssl_certificate or options.ssl_key
     if named or options.port or tls:
         settings["servers"] = parse_servers_option(parser, options, named)
+    if own:
+        only = dict.fromkeys(options.only.split(",")) if options.only else {}
+        settings |= {"prefix": options.prefix or "", "functions": list(only)}
     try:
         worker.configure(**settings)
         for name in filter(None, (options.trial, options.ping)):
@@ -238,6 +245,7 @@ def command_parser() -> ArgumentParser:
     add("--client-id", metavar="ID", help="name of this worker at the servers (host:pid)")
     add("--address", metavar="NAME", help="also serve FUNCTION@NAME: jobs for this worker")
     add("--prefix", metavar="TEXT", help="serve TEXTFUNCTION instead of FUNCTION")
+    add("--only", metavar="NAME,...", help="serve only these functions of MODULE:OBJECT")
     add("--ping", metavar="NAME", help="also serve NAME, which returns its workload")
     add("--trial", metavar="NAME", help="serve only NAME: to test whether this worker starts")
     group = parser.add_argument_group("how jobs run").add_argument

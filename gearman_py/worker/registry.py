@@ -1,5 +1,7 @@
 """The functions and hooks of a worker, as they were declared."""
 
+from collections.abc import Collection
+
 from gearman_py.serializer import Serializer
 from gearman_py.worker.function_spec import FunctionSpec, Hook, Middleware, OnOutcome
 from gearman_py.worker.job import Send, WorkerJob
@@ -10,6 +12,8 @@ from gearman_py.worker.validation import (
     check_sendable,
     is_async_middleware,
 )
+
+NO_FUNCTIONS = "a worker needs at least one function"
 
 
 class FunctionRegistry:
@@ -58,12 +62,28 @@ class FunctionRegistry:
             raise ValueError(f"there is already a function {name!r}")
         self.functions[self._prefix + name] = spec
 
+    def keep_only(self, names: Collection[str]) -> None:
+        """Serve only these, named with the prefix. Raises ValueError for one not declared."""
+        if unknown := [name for name in names if name not in self.functions]:
+            declared = ", ".join(self.functions) or "none"
+            raise ValueError(f"unknown function {unknown[0]!r}; declared: {declared}")
+        self.functions = {name: self.functions[name] for name in names}
+
+    def add_prefix(self, prefix: str) -> None:
+        """Put ``prefix`` before the one there is. Raises TypeError or ValueError."""
+        check_sendable("prefix", prefix)
+        self.functions = {prefix + name: spec for name, spec in self.functions.items()}
+        self._prefix = prefix + self._prefix
+
     def add_ping(self, name: str, *, alone: bool) -> None:
         """Serve ``name`` too, without prefix or address: it answers its workload.
 
         It runs where the other functions run, so its answer shows that they can run. With
-        ``alone`` they are not served. Raises ValueError for a name that is already taken.
+        ``alone`` they are not served. Raises ValueError for a name that is already taken, or if
+        there are no other functions.
         """
+        if not self.functions:
+            raise ValueError(NO_FUNCTIONS)
         if check_function_name(name) in self.functions:
             raise ValueError(f"there is already a function {name!r}")
         all_async = self.functions and all(spec.is_async for spec in self.functions.values())
@@ -78,7 +98,7 @@ class FunctionRegistry:
         Raises ValueError if there are no functions, or if they do not go together.
         """
         if not self.functions:
-            raise ValueError("a worker needs at least one function")
+            raise ValueError(NO_FUNCTIONS)
         own = {name: spec for name, spec in self.functions.items() if not spec.bare}
         plain = [name for name, spec in own.items() if not spec.is_async]
         if plain and any(map(is_async_middleware, self.middlewares)):

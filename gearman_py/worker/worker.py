@@ -9,7 +9,7 @@ To drain is to ask for no more jobs, run what a server may already have sent, an
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from time import monotonic
 from typing import TypeVar, Unpack
@@ -122,11 +122,14 @@ class Worker:
         tls: TLS | None = None,
         timeout: float | None = None,
         address: str | None = None,
+        prefix: str = "",
+        functions: Collection[str] = (),
         **settings: Unpack[PoolOptions],
     ) -> None:
         """Change options of the constructor, before the worker starts.
 
-        Raises TypeError or ValueError for invalid ones.
+        ``prefix`` is put before the one it has. ``functions``: of those declared, serve only
+        these, named as on the wire. Raises TypeError or ValueError for invalid ones.
         """
         if servers is not None:
             self._config = replace(self._config, servers=parse_servers(servers, tls=tls))
@@ -134,6 +137,10 @@ class Worker:
             self._registry.set_timeout(timeout)
         if address is not None:
             self._registry.set_address(address)
+        if functions:
+            self._registry.keep_only(functions)
+        if prefix:
+            self._registry.add_prefix(prefix)
         self._config = replace(self._config, **settings)
 
     def function(

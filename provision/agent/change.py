@@ -15,6 +15,7 @@ import grp
 import json
 import os
 import pwd
+import signal
 import subprocess
 import tarfile
 import time
@@ -265,7 +266,11 @@ def try_release(
             return submit_job(link, content, **submitted, while_=lambda: process.poll() is None)
         except Failure as failure:
             ended = process.poll()
-            why = str(failure) if ended is None else f"the worker ended with {ended}"
+            why = f"the worker ended with {ended}"
+            if ended is None:
+                why = str(failure)
+                process.send_signal(signal.SIGUSR1)  # it prints where it hangs
+                link.wait(seconds=1.0)
             stop_command(process)
             log.seek(0)
             said = log.read()[-OUTPUT_LIMIT:].decode(errors="backslashreplace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shutil
@@ -163,6 +164,12 @@ def _make_venv(link: FrameLink, folder: str) -> None:
     quiet = ["--quiet", "--disable-pip-version-check", "--no-cache-dir"]
     requirements = ["--requirement", f"{folder}/requirements.txt"]
     run_command(link, [python, f"{wheels}/{pip}/pip", "install", *quiet, *offline, *requirements])
+    if os.path.isdir(f"{folder}/app"):  # its worker is tried as a whole; its own files are found
+        (site,) = glob.glob(f"{folder}/venv/lib/python3*/site-packages")
+        with open(f"{site}/app.pth", "w", encoding="utf-8") as path:
+            os.fchmod(path.fileno(), 0o644)
+            path.write(f"{folder}/app\n")
+        return
     try:
         run_command(link, [python, "-I", "-c", IMPORT_ALL])
     except Failure as failure:

@@ -14,7 +14,7 @@ from typing import Protocol
 from provision.errors import HostFailed, InventoryError, ToolkitError
 from provision.inventory import load as inventory
 from provision.inventory.host import Inventory
-from provision.inventory.workers import ping_function, workers
+from provision.inventory.workers import Worker, ping_function, workers
 from provision.report.events import Checked
 from provision.report.text import Report
 from provision.resources.sample_jobs import PING, Sample, is_jpeg, make_picture, stated_sample
@@ -91,11 +91,11 @@ def checks_of(known: Inventory) -> list[SmokeCheck]:
     bundled = [check for function, check in BUNDLED_CHECKS.items() if function in served]
     own = [
         (
-            f"{', '.join(worker.functions)}: worker {instance} of {host.name} answers",
+            f"{served_by(worker)}: worker {instance} of {host.name} answers",
             partial(_check_sample, ping_function(host.name, instance), PING),
         )
         for host, worker in found
-        if worker.kind == "command"
+        if worker.kind in ("command", "run")
         for instance in worker.instance_names
     ]
     stated = {
@@ -108,6 +108,11 @@ def checks_of(known: Inventory) -> list[SmokeCheck]:
         if worker.check
     }
     return [*bundled, *own, *stated.items()]
+
+
+def served_by(worker: Worker) -> str:
+    """What to call what it serves."""
+    return ", ".join(worker.functions) or worker.target
 
 
 def run_checks(

@@ -106,12 +106,12 @@ def check_registered(facts: HostFacts) -> Iterator[Verdict]:
                 continue
             rows = [found["functions"].get(each) for each in asked]
             if all(row and row["workers"] for row in rows):
-                there.setdefault(server, []).extend(health.functions)
+                there.setdefault(server, []).extend(health.functions or asked)
                 continue
             unit = facts.known_answer("unit", health.unit)
             if not unit or not is_running(unit):
                 continue  # which has been told
-            text = f"{server} knows no worker for {_listed(health.functions)} of this host"
+            text = f"{server} knows no worker for {_listed(health.functions or asked)} of this host"
             yield "fail", text, f"systemctl status {health.unit}; invoke logs {facts.host.name}"
     for server, functions in there.items():
         yield "ok", f"{_listed(functions)} at {server}", ""

@@ -54,7 +54,7 @@ class DesiredState:
         self._tags = tags.parse(options.tags, names)
         self._building = Lock()
         self._artifacts: dict[Target, Artifact] = {}
-        self._app_artifacts: dict[App, Artifact] = {}
+        self._app_artifacts: dict[tuple[App, Target | None], Artifact] = {}
 
     def host_groups(self) -> list[list[str]]:
         """Names of hosts by the first group that says what they are for, in the roles' order."""
@@ -94,18 +94,20 @@ class DesiredState:
                 self._artifacts[target] = artifact
             return self._artifacts[target]
 
-    def app_artifact(self, app: App) -> Artifact:
-        """The release of an app's files as they are on this machine; it is built once."""
+    def app_artifact(self, app: App, facts: Mapping[str, Any]) -> Artifact:
+        """The release of an app's files as they are here, for such a host; it is built once."""
+        target = target_of(facts) if app.python else None
         with self._building:
-            if app not in self._app_artifacts:
-                if different := uncommitted_files(app):
+            if (app, target) not in self._app_artifacts:
+                different = uncommitted_files(app)
+                if different and app not in (known for known, _ in self._app_artifacts):
                     self._report.say(f"app {app.name}: {different}")
-                artifact = built_app(app)
+                artifact = built_app(app, target=target)
                 if artifact is None:
-                    self._report.say(f"building app {app.name}")
-                    artifact = build_app(app)
-                self._app_artifacts[app] = artifact
-            return self._app_artifacts[app]
+                    self._report.say(f"building app {app.name}{f' for {target}' * bool(target)}")
+                    artifact = build_app(app, target=target)
+                self._app_artifacts[app, target] = artifact
+            return self._app_artifacts[app, target]
 
 
 def kept_artifact(id: str, facts: Mapping[str, Any], kept: Iterable[str]) -> Artifact:
@@ -118,10 +120,11 @@ def kept_artifact(id: str, facts: Mapping[str, Any], kept: Iterable[str]) -> Art
     return artifact
 
 
-def kept_app(name: str, id: str, kept: Iterable[str]) -> Artifact:
+def kept_app(name: str, id: str, facts: Mapping[str, Any], kept: Iterable[str]) -> Artifact:
     """Release ``id`` of an app for a host that keeps these. Raises :class:`HostFailed`."""
     artifact = named_app(name, id)
     if artifact.path is None and id not in kept:
         known = ", ".join(kept) or "none"
         raise HostFailed(f"it keeps no release {id}, nor does this machine; it keeps {known}")
+    must_fit(artifact, target_of(facts))
     return artifact

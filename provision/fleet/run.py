@@ -13,7 +13,7 @@ from pathlib import Path
 from secrets import token_hex
 from types import TracebackType
 
-from provision.app import App, apps_of, named_app
+from provision.app import App, apps_of, check_app, named_app
 from provision.build import ON_HOSTS, Artifact
 from provision.errors import HostFailed, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
@@ -130,8 +130,11 @@ class Run:
     # -- asking -------------------------------------------------------------------------
 
     def plan_hosts(self, to_event: Callable[[HostRun], Event] = planned) -> None:
-        """Plan every host and tell of each."""
+        """Plan every host and tell of each. A mistake in an app's source ends it before that."""
         known = self.inventory.hosts
+        for app in dict.fromkeys(app for host in known for app in apps_of(host).values()):
+            if not self._moves or app.name == self.track.app:
+                check_app(app)
         results = dict(hosts.run_on_each(known, self._plan_host, self.options.parallel))
         for host in known:
             result = results[host]
@@ -177,10 +180,11 @@ class Run:
             kept.pop(self.track.app, None)
             if id := self._choose(facts):
                 kept[self.track.app] = kept_app(
-                    self.track.app, id, facts[self.track.question]["kept"]
+                    self.track.app, id, facts["host",], facts[self.track.question]["kept"]
                 )
         return tuple(
-            (name, kept.get(name) or self.desired.app_artifact(app)) for name, app in found.items()
+            (name, kept.get(name) or self.desired.app_artifact(app, facts["host",]))
+            for name, app in found.items()
         )
 
     def confirm(self, verb: str) -> bool:

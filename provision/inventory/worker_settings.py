@@ -35,8 +35,10 @@ FORMS = {
     "stop_signal": (r"SIG(TERM|INT|QUIT|HUP|USR1|USR2|WINCH)", "such as SIGTERM or SIGQUIT"),
     "command": (r"[^\0-\x1f]*", "on one line"),
     "program": (r"[^\0-\x1f]*", "on one line"),
+    "run": (r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", "as shop.tasks:worker, MODULE:OBJECT"),
     "app": (NAME, "the name of an app"),
     "source": (r"[^\0-\x1f]+", "a folder"),
+    "lock": (r"[^\0-\x1f]+", "a file"),
     "build": (r"[^\0]*", "without NUL"),
 }
 RANGES = {

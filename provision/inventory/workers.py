@@ -1,8 +1,8 @@
 """The workers of a host: `gearman_workers`, and `gearman_functions` as its short form.
 
-A worker is of one kind, by what it is said to run: bundled functions, a command once a job, or
-a program that speaks Gearman itself. One that says nothing of it serves the bundled function of
-its own name.
+A worker is of one kind, by what it is said to run: bundled functions, a command once a job, a
+program that speaks Gearman itself, or a gearman_py.Worker of a Python app. One that says nothing
+of it serves the bundled function of its own name.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,13 +17,14 @@ from provision.inventory.schema import nearest_hint
 from provision.inventory.secrets import Secret
 
 DRAIN_TIMEOUT = 60  # seconds that gearman-worker itself waits for its jobs
-KINDS = ("command", "program")
-OWN = {  # of a kind, and of no other
+Kind = Literal["functions", "command", "program", "run"]
+KINDS: tuple[Kind, ...] = ("command", "program", "run")
+OWN: dict[Kind, tuple[str, ...]] = {  # of some kinds only
     "command": ("concurrency",),
     "program": ("stop_signal",),
     "functions": ("processes", "concurrency"),
+    "run": ("processes", "concurrency"),
 }
-Kind = Literal["functions", "command", "program"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,9 @@ class Worker:
 
     name: str
     kind: Kind
-    functions: tuple[str, ...]
+    functions: tuple[str, ...]  # of a Python app's worker: none, and it serves all it has
     argv: tuple[str, ...] = ()  # of a command or program
+    target: str = ""  # MODULE:OBJECT
     processes: int = 0
     concurrency: int = 0
     instances: int = 1
@@ -55,7 +57,7 @@ class Worker:
     @property
     def checked_function(self) -> str:
         """The function of the job by which it is checked."""
-        return dict(self.check).get("function", self.functions[0])
+        return dict(self.check).get("function") or self.functions[0]
 
     @property
     def instance_names(self) -> list[str]:
@@ -101,56 +103,21 @@ def _short(host: Host, name: str) -> Table:
 
 def _unknown(function: str) -> str:
     near = nearest_hint(function, BUNDLED).removesuffix("?") or f"; there are {', '.join(BUNDLED)}"
-    return f"no function {function!r} is bundled{near} (one of your own has a command or program)"
+    own = "one of your own has command:, program: or run:"
+    return f"no function {function!r} is bundled{near} ({own})"
 
 
 def _worker(host: Host, name: str, table: Table, where: str) -> Worker:
     def wrong(key: str, text: str) -> InventoryError:
         return InventoryError(f"{table.places.get(key, where)}: worker {name}: {text}")
 
-    kind: Kind = "functions"
     kinds = [each for each in KINDS if each in table]
     if len(kinds) > 1:
         raise wrong(kinds[1], f"it has both {' and '.join(kinds)}; expected one of them")
-    if kinds:
-        kind = "command" if kinds[0] == "command" else "program"
+    kind: Kind = kinds[0] if kinds else "functions"
     functions = tuple(table.get("functions", (name,) if name in BUNDLED and not kinds else ()))
-    if not functions:
-        raise wrong(
-            "functions",
-            "what does it serve? Say functions: [NAME]"
-            + ("" if kinds else "; of your own with command: or program:"),
-        )
-    if len(set(functions)) < len(functions):
-        raise wrong("functions", "a function stands there twice")
-    for each in functions:
-        if kind == "functions" and each not in BUNDLED:
-            raise wrong("functions", _unknown(each))
-    for other, keys in OWN.items():
-        for key in keys:
-            if key in table and key not in OWN[kind]:
-                raise wrong(key, f"{key} is for a worker with {other}:, and this one has {kind}:")
-    if "check" in table:
-        if kind == "functions":
-            raise wrong("check", "bundled functions have checks of their own")
-        function = table["check"].get("function", functions[0])
-        if function not in functions:
-            raise wrong("check", f"check asks for {function!r}, which it does not serve")
-    if "processes" in table and "concurrency" in table:
-        raise wrong("concurrency", "it has processes too: each runs one job at a time")
-    if "app" in table:
-        if kind == "functions":
-            raise wrong("app", "an app is for a worker with command: or program:")
-        known = {k: v for k, v in host.variables.get("gearman_apps", {}).items() if v is not None}
-        if table["app"] not in known:
-            near = nearest_hint(table["app"], known) or "; gearman_apps names them"
-            raise wrong("app", f"unknown app {table['app']!r}{near}")
-        if "source" not in known[table["app"]]:
-            raise wrong("app", f"app {table['app']} has no source: say which folder it is in")
-    if kind == "program" and "timeout" in table:
-        raise wrong("timeout", "a program has its own: it speaks to the job server itself")
-    if kind == "program" and "log_level" in table:
-        raise wrong("log_level", "a program has its own: say it by its arguments or environment")
+    for key, text in _contradictions(host, kind, table, functions):
+        raise wrong(key, text)
     settings = {key: value for key, value in table.items() if key not in (*KINDS, "functions")}
     settings.setdefault("memory", host.variables["gearman_worker_memory"])
     for key, value in settings.items():
@@ -158,8 +125,71 @@ def _worker(host: Host, name: str, table: Table, where: str) -> Worker:
             settings[key] = tuple(sorted(value.items()))
         elif isinstance(value, list):
             settings[key] = tuple(value)
-    argv = tuple(table[kinds[0]]) if kinds else ()
-    return Worker(name=name, kind=kind, functions=functions, argv=argv, where=where, **settings)
+    argv = tuple(table[kind]) if kind in ("command", "program") else ()
+    target = table.get("run", "")
+    return Worker(
+        name=name,
+        kind=kind,
+        functions=functions,
+        argv=argv,
+        target=target,
+        where=where,
+        **settings,
+    )
+
+
+def _contradictions(
+    host: Host, kind: Kind, table: Table, functions: tuple[str, ...]
+) -> Iterator[tuple[str, str]]:
+    """What cannot be said together, by the setting that is one too many."""
+    if not functions and kind != "run":
+        own = "" if kind != "functions" else "; of your own with command:, program: or run:"
+        yield "functions", f"what does it serve? Say functions: [NAME]{own}"
+    if len(set(functions)) < len(functions):
+        yield "functions", "a function stands there twice"
+    for each in functions:
+        if kind == "functions" and each not in BUNDLED:
+            yield "functions", _unknown(each)
+    for key in table:
+        if (having := [each for each, keys in OWN.items() if key in keys]) and kind not in having:
+            others = " or ".join(f"{each}:" for each in having)
+            yield key, f"{key} is for a worker with {others}, and this one has {kind}:"
+    if kind != "run" and "processes" in table and "concurrency" in table:
+        yield "concurrency", "it has processes too: each runs one job at a time"
+    if kind == "program" and "timeout" in table:
+        yield "timeout", "a program has its own: it speaks to the job server itself"
+    if kind == "program" and "log_level" in table:
+        yield "log_level", "a program has its own: say it by its arguments or environment"
+    if "check" in table:
+        yield from _check_contradictions(kind, table["check"], functions)
+    if "app" in table or kind == "run":
+        yield from _app_contradictions(host, kind, table)
+
+
+def _check_contradictions(
+    kind: Kind, check: Table, functions: tuple[str, ...]
+) -> Iterator[tuple[str, str]]:
+    if kind == "functions":
+        yield "check", "bundled functions have checks of their own"
+    if not functions and "function" not in check:
+        yield "check", "check does not name its function, and nor does functions:"
+    if functions and (asked := check.get("function", functions[0])) not in functions:
+        yield "check", f"check asks for {asked!r}, which it does not serve"
+
+
+def _app_contradictions(host: Host, kind: Kind, table: Table) -> Iterator[tuple[str, str]]:
+    if "app" not in table:
+        yield "run", "run is a worker of an app: say which, app: NAME"
+    elif kind == "functions":
+        yield "app", "an app is for a worker with command:, program: or run:"
+    else:
+        name, apps = table["app"], host.variables.get("gearman_apps", {})
+        known = {key: each for key, each in apps.items() if each is not None}
+        if name not in known:
+            near = nearest_hint(name, known) or "; gearman_apps names them"
+            yield "app", f"unknown app {name!r}{near}"
+        elif "source" not in known[name]:
+            yield "app", f"app {name} has no source: say where its files are"
 
 
 def open_secrets(hosts: Iterable[Host]) -> None:

@@ -87,7 +87,7 @@ class WorkerHealth(Health):
         job = self._job_arguments(self.servers[0], self.tried)
         environment = {**dict(self.environment), "GEARMAN_SERVERS": self.servers[0]}
         yield self._make_proof(
-            f"{', '.join(self.functions)}, by a worker beside",
+            f"{', '.join(self.functions) or self.unit}, by a worker beside",
             "trial",
             {
                 **job,

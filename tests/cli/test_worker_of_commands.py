@@ -135,6 +135,44 @@ def test_a_ping_is_answered_where_jobs_run(
             assert client.do("own-twice", "ab") == b"abab"
 
 
+def test_functions_of_ones_own_are_chosen_and_prefixed(
+    program: Any, gearmand: Any, until: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    more = '@worker.function("thrice")\nasync def thrice(job): return job.workload * 3\n'
+    (tmp_path / "own.py").write_text(MODULE + more)
+    monkeypatch.chdir(tmp_path)
+    words = ("--only", "own-thrice", "--prefix", "trial@here/", "own:worker")
+    program("worker", "--servers", gearmand.address, *words)
+    until(lambda: gearmand.workers_of("trial@here/own-thrice") == 1)
+    with AdminClient(gearmand.address) as admin:
+        found = {name for row in admin.workers() for name in row.functions}
+    assert found == {"trial@here/own-thrice"}
+    with Client(gearmand.address, timeout=10) as client:
+        assert client.do("trial@here/own-thrice", "ab") == b"ababab"
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "message"),
+    [
+        (MODULE, ("--only", "twice"), "unknown function 'twice'; declared: own-twice"),
+        ("from gearman_py import Worker\nworker = Worker()", ("--trial", "x"), "at least one func"),
+    ],
+)
+def test_a_trial_of_ones_own_tells_what_is_wrong(
+    run: Any,
+    tmp_path: Path,
+    monkeypatch: Any,
+    module: str,
+    words: tuple[str, ...],
+    message: str,
+) -> None:
+    (tmp_path / "own.py").write_text(module)
+    monkeypatch.chdir(tmp_path)
+    done = run("worker", *words, "own:worker")
+    assert done.returncode == 2
+    assert message in done.stderr.decode().splitlines()[-1]
+
+
 def test_a_trial_serves_nothing_else(program: Any, gearmand: Any, until: Any) -> None:
     program("worker", "--servers", gearmand.address, "--trial", "ping@here/x", "wc", "reverse")
     until(lambda: gearmand.workers_of("ping@here/x") == 1)

@@ -94,7 +94,7 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
         ("{a: {functions: resize}}", "functions should be a list of texts, and is 'resize'"),
         ("{a: {functions: []}}", "functions should be a list of texts, and is []"),
         ("{a: {command: [wc]}}", "2: worker a: what does it serve? Say functions: [NAME]"),
-        ("{a: {memory: 1G}}", "Say functions: [NAME]; of your own with command: or program:"),
+        ("{a: {memory: 1G}}", "Say functions: [NAME]; of your own with command:, program: or run:"),
         (
             "{a: {functions: [resise]}}",
             "no function 'resise' is bundled; did you mean 'resize' (one",
@@ -114,7 +114,7 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
         ),
         (
             "{a: {program: [a], functions: [c], processes: 2}}",
-            "processes is for a worker with functions:, and this one has program:",
+            "processes is for a worker with functions: or run:, and this one has program:",
         ),
         ("{a: {program: [a], functions: [c], timeout: 2}}", "a program has its own"),
         ("{a: {command: [a], functions: ['a;b']}}", "'a;b' should be letters, digits, `_.:/+-`"),
@@ -135,18 +135,31 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
             "{a: {command: [a], functions: [c], check: {expect: 2}}}",
             "2: worker a: expect of check should be a text, and is 2",
         ),
-        ("{wc: {app: shop}}", "2: worker wc: an app is for a worker with command: or program:"),
+        (
+            "{wc: {app: shop}}",
+            "2: worker wc: an app is for a worker with command:, program: or run:",
+        ),
         (
             "{a: {app: shp, program: [a], functions: [c]}}\ngearman_apps: {shop: {source: x}}",
             "2: worker a: unknown app 'shp'; did you mean 'shop'?",
         ),
         (
             "{a: {app: shop, program: [a], functions: [c]}}\ngearman_apps: {shop: {build: [x]}}",
-            "2: worker a: app shop has no source: say which folder it is in",
+            "2: worker a: app shop has no source: say where its files are",
         ),
         (
             "{}\ngearman_apps:\n  shop: {sources: x}",
             "4: app shop: unknown setting 'sources'; did you mean 'source'?",
+        ),
+        ("{a: {run: 'm:w'}}", "2: worker a: run is a worker of an app: say which, app: NAME"),
+        ("{a: {run: shop.tasks}}", "run: 'shop.tasks' should be as shop.tasks:worker"),
+        (
+            "{a: {run: 'm:w', app: shop, stop_signal: SIGINT}}",
+            "stop_signal is for a worker with program:, and this one has run:",
+        ),
+        (
+            "{a: {run: 'm:w', app: shop, check: {expect: x}}}",
+            "2: worker a: check does not name its function, and nor does functions:",
         ),
         ("{wc: {environment: {A: 1}}}", "A should be a text, and is 1; put it in quotes"),
         ("{wc: {environment: {1A: b}}}", "'1A' is not a variable name"),
@@ -164,7 +177,7 @@ def test_a_mistake_is_told_with_its_line(tmp_path: Path, said: str, message: str
 def test_only_what_is_bundled_has_a_short_form(tmp_path: Path) -> None:
     assert complaint(tmp_path, group_vars__all="gearman_functions: [wc, revers]") == (
         "group_vars/all.yml:1: gearman_functions: no function 'revers' is bundled; did you mean "
-        "'reverse' (one of your own has a command or program)"
+        "'reverse' (one of your own has command:, program: or run:)"
     )
 
 

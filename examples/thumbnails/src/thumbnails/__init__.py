@@ -1,0 +1,1 @@
+"""Thumbnails of pictures, and pages of thumbnails."""

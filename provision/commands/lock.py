@@ -1,0 +1,139 @@
+"""`invoke lock`: a lock for an app that is a Python project, for hosts of every kind at once.
+
+uv resolves what the project says that it needs, and writes pylock.toml with the hashes of all
+files that an index has. gearman_py is left out, and comes from this checkout, unless the project
+pins it with `==`.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from provision.app import App, apps_of
+from provision.build import OLDEST_PYTHON, PipFailed, run_pip
+from provision.build import ROOT as CHECKOUT
+from provision.errors import ToolkitError
+from provision.inventory import load as inventory
+from provision.inventory.schema import nearest_hint
+from provision.lab.programs import Say
+from provision.python_lock import EXPORTS, OURS, find_lock, find_tool
+
+NEWEST_MINOR = 30  # of Python 3, as far as a project's least is looked for
+
+
+def lock(folder: Path, name: str, say: Say, *, upgrade: bool = False) -> None:
+    """Write the lock of app ``name`` of an inventory. Raises :class:`ToolkitError`.
+
+    Versions that it names already stay where they can, unless ``upgrade``.
+    """
+    app = find_app(folder, name)
+    known = app.lock or find_lock(app.source)
+    if known and known.name in EXPORTS:
+        tool = EXPORTS[known.name][0]
+        raise ToolkitError(f"app {name} has {known}: `{tool} lock` makes that one, in its folder")
+    wanted = _wanted(app)
+    out = app.lock or app.source / "pylock.toml"
+    with tempfile.TemporaryDirectory() as scratch:
+        _resolve(wanted, out, Path(scratch), upgrade=upgrade)
+    say(f"{out}: commit it with the project")
+
+
+def find_app(folder: Path, name: str) -> App:
+    """App ``name`` of an inventory, as the hosts have it that import it."""
+    hosts = inventory.load(folder).everyone
+    found = [app for host in hosts for app in apps_of(host).values()]
+    named = sorted((app for app in found if app.name == name), key=lambda each: each.python)
+    if not named:
+        known = dict.fromkeys(app.name for app in found)
+        near = nearest_hint(name, known) or f"; expected one of {', '.join(known) or 'none'}"
+        raise ToolkitError(f"--app {name}: no worker of this inventory needs such an app{near}")
+    return named[-1]
+
+
+def _wanted(app: App) -> Path:
+    """The file that says what the project needs."""
+    for name in ("pyproject.toml", "requirements.in", "requirements.txt"):
+        if (app.source / name).is_file():
+            return app.source / name
+    raise ToolkitError(
+        f"{app.where}: app {app.name}: {app.source} has no pyproject.toml, requirements.in or "
+        "requirements.txt that says what it needs"
+    )
+
+
+def _resolve(wanted: Path, out: Path, scratch: Path, *, upgrade: bool) -> None:
+    project: dict[str, Any] = {}
+    if wanted.suffix == ".toml":
+        project = tomllib.loads(wanted.read_text()).get("project", {})
+    command = [
+        *(find_tool("uv"), "pip", "compile", "--universal", "--quiet", "--generate-hashes"),
+        *("--no-header", "--custom-compile-command", "invoke lock"),
+        *("--python-version", _least_python(project), "--output-file", str(out)),
+        *(["--upgrade"] if upgrade else []),
+    ]
+    if out.suffix == ".toml":
+        command += ["--format", "pylock.toml"]
+    if not _pins_ours(project):
+        _build_ours(scratch)
+        command += ["--find-links", str(scratch), "--no-emit-package", OURS]
+    done = subprocess.run(
+        [*command, str(wanted)],
+        env={**os.environ, **dict(_indexes())},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        said = " ".join(done.stderr.split()) or "it said nothing"
+        raise ToolkitError(f"{wanted} cannot be locked: {said}")
+
+
+def _build_ours(folder: Path) -> None:
+    try:
+        run_pip("wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(CHECKOUT))
+    except PipFailed as error:
+        raise ToolkitError(f"our own wheel cannot be built; {error}") from None
+
+
+def _least_python(project: dict[str, Any]) -> str:
+    """The oldest Python that the project takes, of those that hosts may have."""
+    allowed = SpecifierSet(project.get("requires-python", ""))
+    known = [f"3.{minor}" for minor in range(OLDEST_PYTHON[1], NEWEST_MINOR)]
+    return next((each for each in known if allowed.contains(f"{each}.99")), known[0])
+
+
+def _pins_ours(project: dict[str, Any]) -> bool:
+    needs = map(Requirement, project.get("dependencies", ()))
+    return any(
+        canonicalize_name(each.name) == OURS and "==" in [one.operator for one in each.specifier]
+        for each in needs
+    )
+
+
+def _indexes() -> Iterator[tuple[str, str]]:
+    """The operator's own indexes as pip is told of them, for uv."""
+    yield "UV_INDEX_STRATEGY", "unsafe-best-match"  # as pip: the best version of all of them
+    for key, variable in (("index-url", "UV_DEFAULT_INDEX"), ("extra-index-url", "UV_INDEX")):
+        if variable not in os.environ and (found := _pip_setting(key)):
+            yield variable, found
+
+
+def _pip_setting(key: str) -> str:
+    if found := os.environ.get(f"PIP_{key.upper().replace('-', '_')}"):
+        return found
+    for section in ("install", "global"):
+        command = [sys.executable, "-m", "pip", "config", "get", f"{section}.{key}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return re.sub(r"\s+", " ", done.stdout).strip()
+    return ""

@@ -1,0 +1,192 @@
+"""A Python project, examples/thumbnails, on real hosts that reach no registry: deployed from
+nothing, moved under load, and back by itself when a release does not work."""
+
+import json
+import re
+import shutil
+import subprocess
+import threading
+from base64 import b64encode
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from gearman_py import Client
+from provision.resources.sample_jobs import make_picture
+from tests.lab.hosts import root
+from tests.lab.test_own_workers import Operator
+from tests.lab.test_upgrade import ROLLED_BACK, ROOT, SERVER, invoke
+
+EXAMPLE = ROOT / "examples" / "thumbnails"
+WORKERS = """
+gearman_functions: [wc]
+gearman_apps:
+  thumbnails: {source: ../thumbnails}
+gearman_workers:
+  thumbnails:
+    app: thumbnails
+    run: thumbnails.worker:worker
+    processes: 2
+    memory: 512M
+    check:
+      function: page
+      workload: '{"title": "a & b", "pictures": []}'
+      expect: "<title>a &amp; b</title>\\n\\n"
+"""
+REQUEST = json.dumps({"title": "one", "pictures": [b64encode(make_picture(300, 150)).decode()]})
+
+
+class Project:
+    """A copy of the example, in a repository of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        self.folder = folder
+        self.module = folder / "src" / "thumbnails" / "worker.py"
+        self.text = self.module.read_text()
+        self._git("init", "-q")
+        self.commit(self.text)
+
+    def commit(self, text: str) -> None:
+        """A version whose worker's module is ``text``."""
+        self.module.write_text(text)
+        self._git("add", ".")
+        self._git("commit", "--allow-empty", "-qm", "a version")
+
+    def _git(self, *arguments: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", "-C", self.folder, *who, *arguments], check=True)
+
+
+@pytest.fixture(scope="module")
+def operator(lab: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Operator:
+    return Operator(tmp_path_factory.mktemp("python") / "inventory")
+
+
+@pytest.fixture(scope="module")
+def project(operator: Operator) -> Project:
+    return Project(operator.folder.parent / "thumbnails")
+
+
+def test_it_is_deployed_asked_moved_under_load_and_rolled_back(
+    lab: ModuleType, operator: Operator, project: Project
+) -> None:
+    operator.says(WORKERS)
+    operator.deploy()  # and plans again: nothing is left to do
+    again = operator.invoke("deploy", "--yes")
+    assert again.status == 0, again.said
+    assert "nothing to change" in again.said
+    with Client(SERVER, timeout=60) as client:
+        assert client.do("page", REQUEST).count(b"<img") == 1
+    smoke = operator.invoke("smoke")
+    assert smoke.status == 0, smoke.said
+    assert "page: the check of worker thumbnails" in smoke.said
+    doctor = operator.invoke("doctor")
+    assert doctor.status == 0, doctor.said
+    first = current(lab)
+    assert first.startswith("thumbnails-")
+    pid = main_pid(lab)
+    assert root(lab, "worker1", f"readlink /proc/{pid}/exe").strip()
+    line = root(lab, "worker1", f"tr '\\0' ' ' </proc/{pid}/cmdline")
+    assert line.startswith(f"/opt/gearman/apps/thumbnails/releases/{first}/venv/bin/")
+    own = root(lab, "worker1", "readlink /opt/gearman/current")
+
+    project.commit(project.text.replace("<img src", "<img class=small src"))
+    answers, said = under_load(lambda: roll(operator, "upgrade"))
+    classes = {b"class=small" in answer for answer in answers}
+    assert classes == {False, True}, said
+    assert all(b"class=small" in answer for answer in answers[-5:])
+    assert "reload gearman-worker@thumbnails" in said
+    assert "restart" not in said
+    second = current(lab)
+    assert second != first
+    assert root(lab, "worker1", "readlink /opt/gearman/current") == own
+
+    answers, _ = under_load(lambda: roll(operator, "rollback"))
+    assert {b"class=small" in answer for answer in answers} == {False, True}
+    assert current(lab) == first
+    kept = operator.invoke("releases").said
+    assert re.search(rf"{second} .*bad: rolled back by", kept)
+    project.commit(project.text)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda text: text + "\nraise RuntimeError('no table named orders')\n",
+            "no table named orders",
+        ),
+        (lambda text: "import time\ntime.sleep(3600)\n" + text, 'worker.py", line 2 in <module>'),
+        (lambda text: text.replace("<title>", "<h1>"), "got b'<h1>"),
+        (lambda text: "import not_in_the_lock\n" + text, "No module named 'not_in_the_lock'"),
+        (lambda text: text + "\nworker = Worker()\n", "a worker needs at least one function"),
+    ],
+    ids=["crashes", "hangs", "fails its check", "lacks a module", "serves nothing"],
+)
+def test_a_release_that_does_not_work_is_found_before_jobs_meet_it(
+    lab: ModuleType,
+    operator: Operator,
+    project: Project,
+    change: Callable[[str], str],
+    message: str,
+) -> None:
+    operator.says(WORKERS)
+    project.commit(project.text)
+    operator.deploy()
+    before, pid = current(lab), main_pid(lab)
+    project.commit(change(project.text))
+    answers, _ = under_load(lambda: bad(operator, message))
+    assert all(answer.startswith(b"<title>") for answer in answers)
+    assert (current(lab), main_pid(lab)) == (before, pid), "what runs was not touched"
+    again = operator.invoke("upgrade", "--app", "thumbnails", "--yes")
+    assert again.status == 3, again.said
+    assert "was given up" in again.said
+    project.commit(project.text)
+
+
+def test_it_leaves_nothing_when_the_inventory_does_not_name_it(
+    lab: ModuleType, operator: Operator
+) -> None:
+    done = invoke(ROOT, "deploy", "--yes")
+    assert done.status == 0, done.said
+    assert root(lab, "worker1", "ls /opt/gearman/apps").split() == []
+
+
+def roll(operator: Operator, task: str) -> str:
+    done = operator.invoke(task, "--app", "thumbnails", "--yes")
+    assert done.status == 0, done.said
+    return done.said
+
+
+def bad(operator: Operator, message: str) -> str:
+    done = operator.invoke("upgrade", "--app", "thumbnails", "--yes")
+    assert done.status == ROLLED_BACK, done.said
+    assert message in done.said, done.said
+    return done.said
+
+
+def current(lab: ModuleType) -> str:
+    path = root(lab, "worker1", "readlink /opt/gearman/apps/thumbnails/current")
+    return path.strip().rpartition("/")[2]
+
+
+def main_pid(lab: ModuleType) -> str:
+    show = "systemctl show -p MainPID --value gearman-worker@thumbnails"
+    return root(lab, "worker1", show).strip()
+
+
+def under_load(change: Callable[[], str]) -> tuple[list[bytes], str]:
+    """Every answer of jobs that are submitted while ``change`` goes on, and just after."""
+    answers: list[bytes] = []
+    said: list[str] = []
+    changing = threading.Thread(target=lambda: said.append(change()))
+    changing.start()
+    with Client(SERVER, timeout=60) as client:
+        while changing.is_alive():
+            answers += client.map("page", [REQUEST] * 5)
+        answers += client.map("page", [REQUEST] * 5)
+    assert said, "the change failed"
+    return answers, said[0]
