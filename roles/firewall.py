@@ -16,7 +16,6 @@ Network = IPv4Network | IPv6Network
 
 def firewall(host: Host, inventory: Inventory, ports: Sequence[int]) -> Iterator[Resource]:
     if not host.variables["gearman_firewall"]:
-        yield Firewall(None, firewall_unit())
         return
     known = {network for each in inventory.everyone for network in _addresses(each)}
     known |= {_network(text, host) for text in host.variables["gearman_firewall_allow"]}

@@ -1,28 +1,76 @@
-"""What earlier versions of this toolkit left on a host, and nothing uses any more."""
+"""What deploys put on a host, and nothing there needs any more: drained, stopped, removed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from provision.app import APPS, apps_of
 from provision.build import Artifact
 from provision.inventory.host import Host, Inventory
-from provision.resources.account import FormerAccount
+from provision.resources.account import FormerAccount, FormerGroup
 from provision.resources.base import Resource
 from provision.resources.former_apps import FormerApps
-from roles.job_server import UNIT
-from roles.tls import readers
-from roles.worker import former_secrets, former_units, worker
+from provision.resources.former_files import FormerFiles, FormerInstallation
+from provision.resources.former_units import FormerServer, FormerUnits
+from provision.resources.unit import FOLDER
+from roles.client import client
+from roles.job_server import SOCKET, UNIT, job_server
+from roles.runtime import ROOT, SERVER_USER, WORKER_USER
+from roles.tls import PAIR, READERS, readers
+from roles.worker import worker
 
+ROLES_OF_GROUPS = {"job_server": job_server, "worker": worker, "client": client}
+UNITS = "gearman-*"  # of workers, and of the firewall
+SERVER_UNITS = "gearmand.*"
+QUEUE = "/var/lib/gearmand"
+ADMIN = "/run/gearmand/admin.sock"
+PLACES = (
+    *("/etc/gearman", "/etc/gearman/*", "/etc/gearman/tls/*", "/etc/gearman/secrets/*"),
+    *("/etc/profile.d/gearman.sh", "/usr/local/bin/*"),
+)
+"""Where deploys write, besides unit files, releases and apps."""
+DATA = ("/var/lib/*", "/var/cache/*", "/var/spool/*", "/srv/*")
+"""Where a folder may be that a worker wrote to: it keeps the account that it belongs to."""
 USER = "gearman"  # the job server and the workers ran as this one account, until 0.1.0
-SERVERS = ("/run/gearmand", "/var/lib/gearmand")  # systemd gives them to whom the unit runs as
+SERVERS = ("/run/gearmand", QUEUE)  # systemd gives them to whom the unit runs as
 
 
 def former(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
-    wanted = list(worker(host, inventory, artifact)) if "worker" in host.groups else []
-    former = former_units(wanted)
-    units = former.wanted
-    yield former
-    yield FormerApps(APPS, tuple(apps_of(host)))
-    yield former_secrets(wanted)
-    own = [UNIT, *units] if "job_server" in host.groups else units
-    places = () if "job_server" in host.groups else SERVERS
-    yield FormerAccount(USER, tuple(own), places, keeps_group=USER in readers(inventory))
+    """Whatever the roles of the host's groups do not need."""
+    roles = (role for group, role in ROLES_OF_GROUPS.items() if group in host.groups)
+    wanted = [each for role in roles for each in role(host, inventory, artifact)]
+    yield from _leftovers(wanted, tuple(apps_of(host)), readers(inventory))
+
+
+def retired(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
+    """All that deploys put on a host, but its history."""
+    yield from _leftovers((), (), ())
+    yield FormerInstallation(ROOT)
+
+
+def _leftovers(
+    wanted: Iterable[Resource], apps: tuple[str, ...], readers: tuple[str, ...]
+) -> Iterator[Resource]:
+    kept = frozenset[str]().union(*(each.provides for each in wanted))
+    units = _names(kept, "unit:")
+    files = _names(kept, f"path:{FOLDER}/")
+    running = frozenset(f"unit:{name}" for name in units) | kept & {"certificate"}
+    yield FormerUnits(UNITS, units, files)
+    is_server = UNIT in units
+    if not is_server:
+        yield FormerServer(SERVER_UNITS, (), (), QUEUE, ADMIN)
+    yield FormerApps(APPS, apps)
+    yield FormerFiles(PLACES, frozenset(_names(kept, "path:")), running)
+    own = tuple(name for name in units if name not in (SOCKET, "gearman-firewall.service"))
+    places = () if is_server else SERVERS
+    yield FormerAccount(USER, own, places, keeps_group=USER in readers)
+    for user, pattern, data in (
+        (WORKER_USER, "gearman-worker@*", DATA),
+        (SERVER_USER, SERVER_UNITS, ()),
+    ):
+        if f"user:{user}" not in kept:
+            yield FormerAccount(user, (pattern,), data, marked=True, after=running)
+    if f"group:{READERS}" not in kept:
+        yield FormerGroup(READERS, (WORKER_USER, SERVER_USER), (f"{PAIR}.key",), running)
+
+
+def _names(provided: Iterable[str], prefix: str) -> tuple[str, ...]:
+    return tuple(sorted(key.removeprefix(prefix) for key in provided if key.startswith(prefix)))

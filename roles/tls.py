@@ -9,6 +9,7 @@ from provision.resources.base import Resource
 from provision.resources.certificate import Certificate
 from provision.resources.files import Directory, File
 
+MARK = "# Made by the deploy.\n"  # by which the file is known to be ours
 FOLDER = "/etc/gearman/tls"
 CA = f"{FOLDER}/ca.pem"
 PAIR = f"{FOLDER}/host"
@@ -28,7 +29,7 @@ def tls(host: Host, inventory: Inventory) -> Iterator[Resource]:
     yield Group(READERS)
     yield Directory("/etc/gearman")
     yield Directory(FOLDER)
-    yield File(CA, content=made.pem)
+    yield File(CA, content=MARK.encode() + made.pem)
     yield Certificate(
         PAIR,
         tuple(dict.fromkeys((host.name, host.address, host.variables["gearman_listen"]))),

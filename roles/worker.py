@@ -1,6 +1,6 @@
 """Workers: a unit for each that the inventory names, and for each of its instances."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 
@@ -11,13 +11,12 @@ from provision.inventory.workers import DRAIN_TIMEOUT, Worker, ping_function, wo
 from provision.render import exec_word
 from provision.resources.base import Resource
 from provision.resources.files import Directory, File
-from provision.resources.former_units import FormerUnits
 from provision.resources.health import Health, WorkerHealth
 from provision.resources.program import Program, ProgramHealth, program_file
 from provision.resources.release import Release
 from provision.resources.sample_jobs import PING, SAMPLES, Sample, stated_sample
 from provision.resources.secret import FOLDER as SECRETS
-from provision.resources.secret import FormerSecrets, SecretFile
+from provision.resources.secret import SecretFile
 from provision.resources.unit import Unit, UnitFile, unit_file
 from roles.apps import app_releases, command_line, in_use, staged
 from roles.job_server import servers
@@ -25,7 +24,6 @@ from roles.runtime import ROOT, WORKER_USER, account
 from roles.tls import fingerprint, flags, readers, tls
 
 TEMPLATE = "gearman-worker@.service"
-PATTERN = TEMPLATE.replace("@", "@*")
 TASKS = 64  # threads and processes, of each job that runs at a time
 
 
@@ -86,20 +84,6 @@ def _secret_files(each: Worker) -> tuple[SecretFile, ...]:
 
 def unit_name(instance: str) -> str:
     return TEMPLATE.replace("@", f"@{instance}")
-
-
-def former_units(resources: Iterable[Resource]) -> FormerUnits:
-    """Every unit of a worker but those of these resources."""
-    units = [each for each in resources if isinstance(each, Unit)]
-    files = dict.fromkeys(each.file.path.rpartition("/")[2] for each in units)
-    return FormerUnits(PATTERN, tuple(each.name for each in units), tuple(files))
-
-
-def former_secrets(resources: Iterable[Resource]) -> FormerSecrets:
-    """Every secret but those of these resources."""
-    return FormerSecrets(
-        tuple(each.file_name for each in resources if isinstance(each, SecretFile))
-    )
 
 
 def _unit_file(

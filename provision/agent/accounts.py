@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import grp
 import os
 import pwd
@@ -40,6 +41,15 @@ def find_traces(name: str, places: Sequence[str]) -> dict[str, list[Any]] | None
     }
 
 
+def find_group_needs(name: str, places: Sequence[str]) -> list[str] | None:
+    """What needs a group: its members, files at the ``places``, unit files; None: it is gone."""
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        return None
+    return _needs_group(name, [each for place in places for each in _files_below(place)])
+
+
 def _needs_group(name: str, found: Sequence[tuple[str, os.stat_result]]) -> list[str]:
     try:
         group = grp.getgrnam(name)
@@ -52,7 +62,11 @@ def _needs_group(name: str, found: Sequence[tuple[str, os.stat_result]]) -> list
 
 
 def _files_below(place: str) -> Iterator[tuple[str, os.stat_result]]:
-    """A path, and all that is below it."""
+    """A path, and all that is below it; of a pattern what matches it, and nothing below."""
+    if place.endswith("/*"):
+        for path in glob.glob(place):
+            yield path, os.lstat(path)
+        return
     try:
         yield place, os.lstat(place)
     except (FileNotFoundError, NotADirectoryError):

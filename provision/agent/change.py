@@ -47,6 +47,7 @@ APT = (
     *("apt-get", "install", "--yes", "--no-install-recommends"),
     *("-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Options::=--force-confold"),
 )
+COMMENT = "gearman_py"  # by which a user that a deploy made is known
 NOBODY_GID = 65534  # the group's number on every system
 LOOKUP_TIMEOUT = 10.0  # seconds for a command that only looks
 
@@ -173,7 +174,7 @@ def set_user(
     try:
         pwd.getpwnam(name)
     except KeyError:
-        run_briefly(["useradd", "--system", "--no-create-home", *wanted])
+        run_briefly(["useradd", "--system", "--no-create-home", "--comment", COMMENT, *wanted])
     else:
         mend = ["usermod", *("--home" if each == "--home-dir" else each for each in wanted)]
         mend += ["--append"] if groups else []
@@ -197,6 +198,10 @@ def forget_user(link: FrameLink, content: Content, name: str, group: bool) -> No
         return
     if group:  # login.defs may say that userdel leaves it
         run_briefly(["groupdel", name])
+
+
+def forget_group(link: FrameLink, content: Content, name: str) -> None:
+    run_briefly(["groupdel", name])
 
 
 def daemon_reload(link: FrameLink, content: Content) -> None:
@@ -294,6 +299,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "group": add_group,
     "user": set_user,
     "forget_user": forget_user,
+    "forget_group": forget_group,
     "directory": make_directory,
     "file": write_file,
     "secret": write_secret,

@@ -17,10 +17,11 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from provision.agent.accounts import find_traces
+from provision.agent.accounts import find_group_needs, find_traces
 from provision.agent.installed import describe_release, find_damage, was_there_before
 from provision.agent.link import COMMANDS, FrameLink
 from provision.agent.machine import describe_machine
+from provision.agent.ours import find_marked
 from provision.agent.paths import describe_path, group_name
 from provision.agent.processes import (
     all_pids,
@@ -29,6 +30,7 @@ from provision.agent.processes import (
     program_of,
     variable_of,
 )
+from provision.agent.queue_file import count_jobs
 from provision.agent.system import SYSTEMD, describe_system, run_query
 from provision.agent.units import find_overrides, find_units, why_outdated
 
@@ -104,11 +106,15 @@ class Batch:
             "group": group_name(found.pw_gid),
             "home": found.pw_dir,
             "shell": found.pw_shell,
+            "comment": found.pw_gecos,
             "groups": [each.gr_name for each in grp.getgrall() if name in each.gr_mem],
         }
 
     def ask_traces(self, name: str, *places: str) -> Any:
         return find_traces(name, places)
+
+    def ask_group_needs(self, name: str, *places: str) -> Any:
+        return find_group_needs(name, places)
 
     def ask_package(self, name: str) -> Any:
         return self._package_versions.get(name)
@@ -150,6 +156,12 @@ class Batch:
             return sorted(os.listdir(folder))
         except FileNotFoundError:
             return []
+
+    def ask_marked(self, *places: str) -> Any:
+        return find_marked(places)
+
+    def ask_queue(self, folder: str, admin: str) -> Any:
+        return count_jobs(folder, admin)
 
     def ask_releases(self, root: str) -> Any:
         folder = os.path.join(root, "releases")

@@ -11,6 +11,8 @@ import pwd
 import re
 import time
 
+from provision.agent.ours import is_ours
+
 OWN = "/etc/systemd/system"
 # What comes before a package's own files: systemd.unit(5), "UNIT FILE LOAD PATH".
 FOLDERS = (
@@ -34,7 +36,7 @@ def find_overrides(name: str, own: str) -> dict[str, str | None]:
 
 
 def find_units(pattern: str, states: dict[str, str]) -> dict[str, dict[str, bool]]:
-    """The units whose names match: whether each has a file of ours, is enabled, and is active.
+    """The units whose names match: whether each has a file there, is ours, enabled, and active.
 
     ``states``: of those that systemd has loaded, as it calls them.
     """
@@ -43,9 +45,26 @@ def find_units(pattern: str, states: dict[str, str]) -> dict[str, dict[str, bool
     enabled = {name for each in wants for name in os.listdir(f"{OWN}/{each}")}
     active = {name for name, state in states.items() if state not in ("inactive", "failed")}
     return {
-        name: {"file": name in files, "enabled": name in enabled, "active": name in active}
+        name: {
+            "file": name in files,
+            "ours": _is_own_unit(name),
+            "enabled": name in enabled,
+            "active": name in active,
+        }
         for name in sorted(fnmatch.filter(files | enabled | active, pattern))
     }
+
+
+def _is_own_unit(name: str) -> bool:
+    """Whether a deploy made its file: its own one, or that of its template."""
+    own = f"{OWN}/{name}"
+    if os.path.isfile(own) and not os.path.islink(own):  # a mask is a link
+        return is_ours(own)
+    return is_ours(f"{OWN}/{_template_of(name)}")
+
+
+def _template_of(name: str) -> str:
+    return re.sub(r"@[^.]+\.", "@.", name)
 
 
 def why_outdated(name: str, user: str, uid: str) -> str | None:
@@ -53,7 +72,7 @@ def why_outdated(name: str, user: str, uid: str) -> str | None:
 
     ``user`` is whom the unit names, ``uid`` who that was when the process began.
     """
-    template = re.sub(r"@[^.]+\.", "@.", name)
+    template = _template_of(name)
     own = f"{OWN}/{name}"  # which counts before its template's
     made = os.path.isfile(own) and not os.path.islink(own)  # a mask is a link
     file = own if made else f"{OWN}/{template}"

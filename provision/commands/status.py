@@ -33,12 +33,8 @@ def _release_and_units(host_run: HostRun) -> Event:
     }
     for former in host_run.resources:
         if isinstance(former, FormerUnits):
-            present = answers[former.question].items()
-            units |= {
-                name: {"active": "active"}
-                for name, state in present
-                if state["active"] and name not in former.wanted
-            }
+            found = former.former_units(answers).items()
+            units |= {name: {"active": "active"} for name, state in found if state["active"]}
     pending = len(host_run.plan.changes)
     used = tuple(filter(None, apps))
     return Standing(host_run.host.name, own or "none", units, pending, used)

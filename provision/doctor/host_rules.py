@@ -18,6 +18,7 @@ from provision.report.events import Finding
 from provision.resources.account import FormerAccount
 from provision.resources.base import Answers, Problem, Resource
 from provision.resources.certificate import RENEWED, Certificate
+from provision.resources.former_files import FormerFiles
 from provision.resources.former_units import FormerUnits
 from provision.resources.release import Release
 from provision.resources.requirement import FreePort, Systemd
@@ -34,6 +35,10 @@ LAST = "5"  # lines of a unit that failed
 PLACES = ("/", "/opt", "/var", "/tmp", "/run")  # noqa: S108  # where what runs may write
 
 
+ASKED = FreePort | Systemd | Certificate | FormerAccount | FormerUnits | FormerFiles
+"""Resources whose own questions are asked."""
+
+
 def questions_of_rules(resources: Sequence[Resource]) -> list[Question]:
     """What the rules need to know of a host, but for how job servers are seen from there."""
     asked: list[Question] = [("host",), ("machine",), ("oom", SINCE), ("firewall",)]
@@ -43,7 +48,7 @@ def questions_of_rules(resources: Sequence[Resource]) -> list[Question]:
             asked.append(("releases", each.root))
         elif isinstance(each, Unit):
             asked.append(("unit", each.name))
-        elif isinstance(each, FreePort | Systemd | Certificate | FormerAccount | FormerUnits):
+        elif isinstance(each, ASKED):
             asked += each.questions()
     return asked
 
@@ -143,7 +148,7 @@ def _check_memory(facts: HostFacts) -> Iterator[Verdict]:
 
 
 def _check_units(facts: HostFacts) -> Iterator[Verdict]:
-    well = []
+    well, deploy = [], "invoke deploy"
     for unit in facts.wanted(Unit):
         found = facts.known_answer("unit", unit.name)
         verdict = _judge_unit(unit, found)
@@ -156,13 +161,10 @@ def _check_units(facts: HostFacts) -> Iterator[Verdict]:
         yield state, "\n".join([f"{unit.name} {text}", *(said if state == "fail" else ())]), cure
     for former in facts.resources:
         if isinstance(former, FormerUnits):
-            for name, state in facts.known_answer(*former.question).items():
-                if name not in former.wanted and (state["active"] or state["enabled"]):
-                    yield (
-                        "warn",
-                        f"{name} runs, and the inventory does not have it",
-                        "invoke deploy",
-                    )
+            facts.known_answer(*former.question)
+            for name, there in former.former_units(facts.answers).items():
+                verb = "runs" if there["active"] else "is there"
+                yield "warn", f"{name} {verb}, and the inventory does not have it", deploy
     if well:
         yield "ok", f"{', '.join(well)} {'run' if len(well) > 1 else 'runs'}", ""
 
@@ -261,11 +263,19 @@ def _check_former_account(facts: HostFacts) -> Iterator[Verdict]:
         if not each.is_there(facts.answers):
             continue
         if traces := each.remaining_traces(facts.answers):
-            text = f"user {each.name} of an earlier version is kept: {'; '.join(traces)}"
+            text = f"user {each.name}, which nothing of ours needs, is kept: {'; '.join(traces)}"
             yield "warn", text, "give that another account, then invoke deploy"
         else:
-            text = f"user {each.name} is of an earlier version, which ran everything as one account"
-            yield "warn", text, "invoke deploy"
+            yield "warn", f"user {each.name} is there, and nothing needs it", "invoke deploy"
+
+
+def _check_former_files(facts: HostFacts) -> Iterator[Verdict]:
+    for each in facts.wanted(FormerFiles):
+        for question in each.questions():
+            facts.known_answer(*question)
+        if paths := sorted(each.former_paths(facts.answers)):
+            verb = "is there, and nothing needs it" if len(paths) == 1 else "are there for nothing"
+            yield "warn", f"{', '.join(paths)} {verb}", "invoke deploy"
 
 
 RULES: tuple[tuple[str, Callable[[HostFacts], Iterator[Verdict]]], ...] = (
@@ -277,6 +287,7 @@ RULES: tuple[tuple[str, Callable[[HostFacts], Iterator[Verdict]]], ...] = (
     ("units", _check_units),
     ("port", _check_port),
     ("accounts", _check_former_account),
+    ("files", _check_former_files),
     ("TLS", _check_certificate),
     ("firewall", reach.check_firewall),
     ("job server", reach.check_servers),

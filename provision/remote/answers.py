@@ -127,6 +127,7 @@ class UserAnswer(TypedDict):
     home: Name
     shell: Name
     groups: list[Name]
+    comment: Name
 
 
 class ProcessAnswer(TypedDict):
@@ -188,8 +189,16 @@ class UnitAnswer(TypedDict):
 
 class UnitPresence(TypedDict):
     file: bool  # of its own, in /etc/systemd/system
+    ours: bool  # a deploy made that, or its template's
     enabled: bool
     active: bool
+
+
+class QueueAnswer(TypedDict):
+    """The jobs that a job server holds, by function; ``kept``: its folder is there."""
+
+    jobs: dict[str, Count]
+    kept: bool
 
 
 class KeptRelease(TypedDict):

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Literal
 
 from provision.remote.answers import (
     DiskAnswer,
@@ -17,6 +17,7 @@ from provision.remote.answers import (
     MachineAnswer,
     PathAnswer,
     ProcessAnswer,
+    QueueAnswer,
     ReleasesAnswer,
     ServerAnswer,
     SpaceAnswer,
@@ -90,7 +91,7 @@ def _owner(a: Arguments) -> list[str]:
 def _user(a: Arguments) -> Commands:
     groups = ["-G", ",".join(a["groups"])] if a["groups"] else []
     own = ["-g", a["group"], "-d", a["home"], "-s", a["shell"]]
-    return [["useradd", "--system", *own, *groups, a["name"]]]
+    return [["useradd", "--system", "-c", "gearman_py", *own, *groups, a["name"]]]
 
 
 def _forget_user(a: Arguments) -> Commands:
@@ -135,6 +136,9 @@ OPERATIONS: dict[str, OperationKind] = {
         "remove a user that nothing runs as; `group`: and the group of that name",
         ("name", "group"),
         _forget_user,
+    ),
+    "forget_group": OperationKind(
+        "remove a group that nothing needs any more", ("name",), lambda a: [["groupdel", a["name"]]]
     ),
     "directory": OperationKind(
         "create or mend a directory, not its parents",
@@ -196,6 +200,21 @@ OPERATIONS: dict[str, OperationKind] = {
         ("root", "name"),
         lambda a: [["rm", "-r", f"{a['root']}/{a['name']}"]],
     ),
+    "close_server": OperationKind(
+        "stop and disable the job server with its queue in `folder`, unless jobs are in it",
+        ("folder", "admin"),
+        lambda a: [["systemctl", "disable", "--now", "gearmand.socket", "gearmand.service"]],
+    ),
+    "remove_queue": OperationKind(
+        "remove the folder of a queue in which no job is",
+        ("folder",),
+        lambda a: [["rm", "-r", a["folder"]]],
+    ),
+    "remove_installation": OperationKind(
+        "remove all releases and apps, from which nothing runs any more",
+        ("root",),
+        lambda a: [["rm", "-r", a["root"]]],
+    ),
     "daemon_reload": OperationKind(
         "have systemd read its unit files again", (), lambda a: [["systemctl", "daemon-reload"]]
     ),
@@ -236,6 +255,12 @@ QUESTIONS: dict[str, QuestionKind] = {
     "group": QuestionKind(("name",), GroupAnswer | None),
     "user": QuestionKind(("name",), UserAnswer | None),
     "traces": QuestionKind(("name", "*places"), TracesAnswer | None),
+    # What needs a group, at these places too.
+    "group_needs": QuestionKind(("name", "*places"), list[str] | None),
+    # What deploys made there, by their mark; a place is a path or a pattern.
+    "marked": QuestionKind(("*places",), dict[str, Literal["file", "link", "directory"]]),
+    # What a job server holds: asked at its socket `admin`, else read in its `folder`.
+    "queue": QuestionKind(("folder", "admin"), QueueAnswer | None),
     "path": QuestionKind(("path", "digest", "show"), PathAnswer | None),
     "package": QuestionKind(("name",), str | None),  # its version, when dpkg has it installed
     "table": QuestionKind(("name",), TableAnswer),

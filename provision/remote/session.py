@@ -45,7 +45,10 @@ from provision.remote.running import Running
 AGENT = Path(__file__).parents[1] / "agent"
 LOCK = "/run/gearman-deploy.lock"
 CHUNK_SIZE = 1 << 18  # more at once makes paramiko copy the rest again for each packet
-ASKING = ("system", "paths", "processes", "machine", "installed", "units", "accounts", "probe")
+ASKING = (
+    *("system", "paths", "processes", "machine", "installed", "ours", "units", "accounts"),
+    *("queue_file", "probe"),
+)
 LENGTHS = struct.Struct(">IQ")
 HEADER_LIMIT = 1 << 26  # bytes
 
@@ -139,7 +142,7 @@ class Session:
             return
         self._load_modules(
             *("files", "credentials", "command", "release", "change", "job_servers"),
-            *("programs", "app"),
+            *("programs", "app", "leaving"),
         )
         self._send(
             {

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
 
 from provision.remote.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource
@@ -10,6 +11,7 @@ from provision.resources.unit import FOLDER
 
 NOWHERE = "/nonexistent"
 NOLOGIN = "/usr/sbin/nologin"
+MARK = "gearman_py"  # the comment of a user that a deploy made
 NO_GROUP = ("nogroup", "nobody")  # where a removal that was cut short leaves a user
 PLACES = ("/etc/gearman", "/opt/gearman", "/var/lib/gearman", "/var/spool/cron")
 """Where a file of a former account may be that somebody else put there."""
@@ -76,14 +78,17 @@ class User(Resource):
 class FormerAccount(Resource):
     """A user and group that ``units``, and nothing else, ran as before: gone with its last trace.
 
-    ``places`` are more paths at which a file of theirs is a trace. ``keeps_group``: the group is
-    needed further on.
+    ``units`` are names, or patterns of them. ``places`` are more paths at which a file of theirs is
+    a trace. ``keeps_group``: the group is needed further on. ``marked``: only a user that bears the
+    mark of a deploy.
     """
 
     name: str
     units: tuple[str, ...]
     places: tuple[str, ...] = ()
     keeps_group: bool = False
+    marked: bool = False
+    after: frozenset[str] = frozenset()
 
     def questions(self) -> Iterable[Question]:
         return [("user", self.name), self._traces_question]
@@ -109,6 +114,8 @@ class FormerAccount(Resource):
         found = answers["user", self.name]
         if not found or found["group"] not in (self.name, *NO_GROUP):
             return False
+        if self.marked and found["comment"] != MARK:
+            return False
         return bool(found["home"] == NOWHERE and found["shell"] == NOLOGIN)
 
     def remaining_traces(self, answers: Answers) -> list[str]:
@@ -118,7 +125,7 @@ class FormerAccount(Resource):
             *(
                 f"{each['command']} (pid {each['pid']}, {each['unit'] or 'no unit'}) runs as it"
                 for each in found["processes"]
-                if each["unit"] not in self.units
+                if not any(fnmatchcase(each["unit"] or "", unit) for unit in self.units)
             ),
             *(f"{path} names it" for path in filter(self._is_foreign, found["units"])),
             *(f"{path} is its own" for path in found["files"]),
@@ -127,7 +134,8 @@ class FormerAccount(Resource):
     def _is_foreign(self, path: str) -> bool:
         """Whether it is not a file of the units that are changed to run as another."""
         files = {*self.units, *map(_file_name, self.units)}
-        return files.union(f"{file}.d" for file in files).isdisjoint(path.split("/"))
+        known = files.union(f"{file}.d" for file in files)
+        return not any(fnmatchcase(part, each) for part in path.split("/") for each in known)
 
     @property
     def _traces_question(self) -> Question:
@@ -135,7 +143,36 @@ class FormerAccount(Resource):
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset({*(f"unit:{unit}" for unit in self.units), "certificate"})
+        return frozenset({*(f"unit:{unit}" for unit in self.units), "certificate"}) | self.after
+
+
+@dataclass(frozen=True)
+class FormerGroup(Resource):
+    """A group that only ``members`` and ``files`` of ours need, or needed."""
+
+    name: str
+    members: tuple[str, ...]
+    files: tuple[str, ...]
+    after: frozenset[str] = frozenset()
+
+    def questions(self) -> Iterable[Question]:
+        return [("user", self.name), self._needs_question]
+
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
+        needs = answers[self._needs_question]
+        # That it was ever ours shows only in what we made for it.
+        ours = needs and {*self.members, *self.files}.issuperset(needs)
+        if ours and answers["user", self.name] is None:
+            operation = Operation("forget_group", {"name": self.name})
+            yield Change("-", f"group {self.name}", operation, "nothing needs it any more")
+
+    @property
+    def _needs_question(self) -> Question:
+        return ("group_needs", self.name, *PLACES)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return self.after
 
 
 def _file_name(unit: str) -> str:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from provision.remote.messages import Operation, Question
 from provision.render import render_template
 from provision.resources.base import Answers, Change, Problem, Resource, Sign
-from provision.resources.files import File, removal_change
-from provision.resources.unit import ABSENT, FOLDER, RELOAD, UnitFile
+from provision.resources.files import File
+from provision.resources.unit import ABSENT, FOLDER, UnitFile
 
 UNIT = "gearman-firewall.service"
 RULES = "/etc/gearman/firewall.nft"
@@ -22,21 +22,16 @@ TABLE = "gearman"
 
 @dataclass(frozen=True)
 class Firewall(Resource):
-    """``rules`` as they are to be loaded at boot and now; None: there is none of ours."""
+    """``rules`` as they are to be loaded at boot and now."""
 
-    rules: File | None
+    rules: File
     file: UnitFile
 
     def questions(self) -> Iterable[Question]:
-        if self.rules is None:
-            return [("unit", UNIT)]
         return [("unit", UNIT), ("table", TABLE), *self.rules.questions()]
 
     def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         found = answers["unit", UNIT]
-        if self.rules is None:
-            yield from _removal_changes() if found else ()
-            return
         enable = None if (found or ABSENT)["enabled"] == "enabled" else True
         if not found or found["active"] != "active":
             yield _unit_change("+", "start", enable, f"it is {(found or ABSENT)['active']}")
@@ -47,7 +42,6 @@ class Firewall(Resource):
 
     def _why_due(self, answers: Answers) -> str:
         """Why the rules must be loaded again; "": they need not."""
-        assert self.rules is not None  # noqa: S101  for mypy: who calls has looked
         found = answers["table", TABLE]
         if list(self.rules.plan_changes(answers)):
             return "its rules change"
@@ -63,8 +57,7 @@ class Firewall(Resource):
 
     @property
     def needs(self) -> frozenset[str]:
-        rules = self.rules.provides if self.rules else frozenset()
-        return self.file.provides | rules | {"package:nftables"}
+        return self.file.provides | self.rules.provides | {"package:nftables"}
 
 
 def rules_file(ports: Sequence[int], v4: Sequence[str], v6: Sequence[str]) -> File:
@@ -85,14 +78,6 @@ def firewall_unit() -> UnitFile:
 
 def _rules_digest(rules: File) -> str:
     return rules.content.decode().partition('"gearman_py ')[2].partition('"')[0]
-
-
-def _removal_changes() -> Iterator[Change]:
-    why = "this host should have no firewall of ours"
-    yield Change("-", f"stop {UNIT}", _unit_operation("stop", False), why)
-    yield removal_change(f"{FOLDER}/{UNIT}", "", why)
-    yield removal_change(RULES, "", why)
-    yield RELOAD
 
 
 def _unit_change(sign: Sign, action: str | None, enabled: bool | None, why: str) -> Change:

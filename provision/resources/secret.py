@@ -10,7 +10,6 @@ from hashlib import sha256
 from provision.inventory.secrets import Secret
 from provision.remote.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource
-from provision.resources.files import removal_change
 
 FOLDER = "/etc/gearman/secrets"
 ATTRIBUTES = {"owner": "root", "group": "root", "mode": "0600"}
@@ -63,21 +62,3 @@ class SecretFile(Resource):
     @property
     def provides(self) -> frozenset[str]:
         return frozenset({f"path:{self.path}"})
-
-
-@dataclass(frozen=True)
-class FormerSecrets(Resource):
-    """No secret but those in files ``wanted``. Units that used others have been stopped before."""
-
-    wanted: tuple[str, ...]
-
-    def questions(self) -> Iterable[Question]:
-        return [("names", FOLDER)]
-
-    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
-        former = [name for name in answers["names", FOLDER] if name not in self.wanted]
-        for name in former:
-            yield removal_change(f"{FOLDER}/{name}", "", "no worker of this host has it")
-        if former and not self.wanted:
-            operation = Operation("remove", {"path": FOLDER})
-            yield Change("-", f"directory {FOLDER}", operation, "it is empty then")

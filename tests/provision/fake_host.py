@@ -52,6 +52,7 @@ class FakeHost:
     processes: dict[str, Entry] = field(default_factory=dict)  # unit -> {program, config}
     dies: set[str] = field(default_factory=set)  # units whose process ends at once
     releases: dict[str, Entry] = field(default_factory=dict)  # whole: id -> {at, bad}
+    queued: dict[str, int] = field(default_factory=dict)  # function -> jobs
     history: list[Entry] = field(default_factory=list)
     applied: list[Operation] = field(default_factory=list)
 
@@ -135,11 +136,43 @@ class FakeHost:
         return {
             name: {
                 "file": name in files,
+                "ours": self._is_ours(self._unit_file(name)),
                 "enabled": name in self.enabled,
                 "active": name in self.processes,
             }
             for name in sorted(found)
         }
+
+    def _is_ours(self, path: str) -> bool:
+        entry = self.paths.get(path)
+        if entry is None or entry["kind"] == "directory":
+            return False
+        if entry["kind"] == "link":
+            return str(entry["target"]).startswith("/opt/gearman/")
+        if path.endswith(".key") or path.startswith("/etc/gearman/secrets/"):
+            return True
+        return bool(entry["content"].startswith((b"# Made by", b"# of the key")))
+
+    def _ask_marked(self, *places: str) -> Answer:
+        found: dict[str, str] = {}
+        for path in sorted(self.paths, reverse=True):
+            if any(fnmatch.fnmatch(path, place) for place in places):
+                below = [each for each in self.paths if each.startswith(f"{path}/")]
+                empty = self.paths[path]["kind"] == "directory" and set(below) <= set(found)
+                if empty or self._is_ours(path):
+                    found[path] = self.paths[path]["kind"]
+        return found
+
+    def _ask_queue(self, folder: str, admin: str) -> Answer:
+        runs = "gearmand.service" in self.processes
+        kept = folder in self.paths
+        return {"jobs": self.queued, "kept": kept} if runs or kept else None
+
+    def _ask_group_needs(self, name: str, *places: str) -> Answer:
+        if name not in self.groups:
+            return None
+        users = self.users.items()
+        return sorted(user for user, each in users if name in (each.get("groups") or ()))
 
     def _ask_names(self, folder: str) -> Answer:
         below = [
@@ -168,12 +201,33 @@ class FakeHost:
         self, _: Operation, name: str, group: str, home: str, shell: str, groups: list[str]
     ) -> None:
         assert self.groups.issuperset([group, *groups]), f"no group {group} for user {name}"
-        self.users[name] = {"group": group, "home": home, "shell": shell, "groups": groups}
+        known = {"group": group, "home": home, "shell": shell, "groups": groups}
+        comment = self.users.get(name, {"comment": "gearman_py"}).get("comment", "")
+        self.users[name] = known | {"comment": comment}
 
     def _do_forget_user(self, _: Operation, name: str, group: bool) -> None:
         assert name not in [each.get("user") for each in self.processes.values()]
         del self.users[name]
         self.groups -= {name} if group else set()
+
+    def _do_forget_group(self, _: Operation, name: str) -> None:
+        self.groups.remove(name)
+
+    def _do_close_server(self, _: Operation, folder: str, admin: str) -> None:
+        assert not self.queued
+        for name in ("gearmand.socket", "gearmand.service"):
+            self.processes.pop(name, None)
+            self.enabled.discard(name)
+
+    def _do_remove_queue(self, _: Operation, folder: str) -> None:
+        del self.paths[folder]
+
+    def _do_remove_installation(self, _: Operation, root: str) -> None:
+        assert not any(each["program"].startswith(root) for each in self.processes.values())
+        gone = [path for path in self.paths if f"{path}/".startswith(f"{root}/")]
+        for path in gone:
+            del self.paths[path]
+        self.releases.clear()
 
     def _do_directory(self, _: Operation, path: str, **attributes: str) -> None:
         self._put(path, directory(**attributes))

@@ -27,7 +27,8 @@ def artifact(id: str) -> Artifact:
 
 
 def unit_file(name: str, config: str) -> UnitFile:
-    text = f"ExecStart={ROOT}/current/venv/bin/app\nEnvironment=GEARMAN_CONFIG={config}\n"
+    lines = ("# Made by the deploy.", f"ExecStart={ROOT}/current/venv/bin/app")
+    text = "\n".join((*lines, f"Environment=GEARMAN_CONFIG={config}", ""))
     return UnitFile(f"{FOLDER}/{name}", content=text.encode(), config=config)
 
 

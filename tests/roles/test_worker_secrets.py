@@ -120,4 +120,4 @@ def test_a_secret_goes_with_its_worker(tmp_path: Path) -> None:
     host.apply([change.operation for change in made.changes])
     assert planned(host, fewer).changes == ()
     left = {path for path in set(host.paths) - before if path.startswith("/etc/gearman")}
-    assert left == {"/etc/gearman"}
+    assert left == set()

@@ -166,7 +166,9 @@ def test_what_answers_cannot_write() -> None:
         *("os.lstat", "os.stat", "os.readlink", "os.listdir", "os.scandir"),
         *(
             "os.path.exists",
+            "os.path.isdir",
             "os.path.isfile",
+            "os.path.getsize",
             "os.path.islink",
             "os.path.dirname",
             "os.path.basename",

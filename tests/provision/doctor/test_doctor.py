@@ -22,6 +22,7 @@ from provision.report.events import Finding
 from provision.resources.account import PLACES
 from provision.resources.certificate import Certificate
 from roles import ROLES
+from roles.former import PLACES as OURS
 from roles.former import SERVERS
 from tests.provision.local import session
 from tests.server.process import GearmandProcess
@@ -80,7 +81,9 @@ def well(host: str) -> dict[Question, Any]:
             "functions": functions,
         },
         ("unit", "gearmand.service"): RUNS,
-        ("units", "gearman-worker@*.service"): {},
+        ("units", "gearman-*"): {},
+        ("units", "gearmand.*"): {},
+        ("marked", *OURS): {},
     }
     answers |= {("unit", f"gearman-worker@{name}.service"): RUNS for name in FUNCTIONS}
     return answers | {("space", place): SPACE for place in checks.PLACES}
@@ -100,7 +103,7 @@ def found(
         for resource in role(one, known, RELEASE)
     ]
     asked = [*checks.questions_of_rules(resources), ("server", *split_server(SERVER))]
-    no_user = {each: None for each in asked if each[0] in ("user", "traces")}
+    no_user = {each: None for each in asked if each[0] in ("user", "traces", "queue")}
     told = well(host) | no_user | dict(answers or {})
     facts = HostFacts(
         one, resources, {each: told[each] for each in asked}, clock, RELEASE.id, [SERVER]
@@ -134,15 +137,24 @@ FORMER = {"group": "gearman", "home": "/nonexistent", "shell": "/usr/sbin/nologi
 TRACES = ("traces", "gearman", *PLACES)
 NONE: dict[str, list[Any]] = {"processes": [], "units": [], "files": [], "group": []}
 MINE = [{"pid": 3, "command": "mine", "unit": "mine.service"}]
+OLD_WORKER = {"gearman-worker@old.service": {"ours": True, "file": True, "active": False}}
 
 WRONG = (
     (
         *("client1", {("user", "gearman"): FORMER, (*TRACES, *SERVERS): NONE}),
-        *("warn", "accounts", "user gearman is of an earlier version"),
+        *("warn", "accounts", "user gearman is there, and nothing needs it"),
     ),
     (
         *("server1", {("user", "gearman"): FORMER, TRACES: NONE | {"processes": MINE}}),
         *("warn", "accounts", "is kept: mine (pid 3, mine.service) runs as it"),
+    ),
+    (
+        *("client1", {("marked", *OURS): {"/etc/gearman/tls/host.key": "file"}}),
+        *("warn", "files", "/etc/gearman/tls/host.key is there, and nothing needs it"),
+    ),
+    (
+        *("worker1", {("units", "gearman-*"): OLD_WORKER}),
+        *("warn", "units", "gearman-worker@old.service is there, and the inventory does not"),
     ),
     ("worker1", {("machine",): MACHINE | {"available": 1}}, "warn", "memory", "available"),
     ("worker1", {("oom", SINCE): ["x.service"]}, "fail", "memory", "x.service had a process kill"),

@@ -322,3 +322,52 @@ def test_json_tells_the_same_line_by_line(fleet: Fleet, capsys: pytest.CaptureFi
     ]
     planned = next(line for line in lines if line["event"] == "planned")
     assert planned["plan"]["changes"][0]["summary"] == "group gearmand"
+
+
+def leftovers(host: FakeHost) -> set[str]:
+    """What is on a host that no bare one has, but the release."""
+    added = {path for path in host.paths if not path.startswith("/opt/gearman")}
+    added |= {*host.processes, *host.enabled, *host.users, *host.groups}
+    bare = FakeHost()
+    return added - {*bare.paths, *bare.users, *bare.groups}
+
+
+def write_groups(fleet: Fleet, more: str = "", **groups: str) -> None:
+    """The inventory's groups, each with this one host."""
+    lines = [
+        f"    {group}: {{hosts: {{{name}: {{ansible_host: 198.18.10.247}}}}}}"
+        for group, name in groups.items()
+    ]
+    (fleet.folder / "hosts.yml").write_text("\n".join(["all:", more, "  children:", *lines]))
+
+
+def test_a_host_that_moves_between_groups_keeps_nothing_of_the_former_one(fleet: Fleet) -> None:
+    secure = "  vars: {gearman_tls: true}"
+    write_groups(fleet, secure, job_server="job", worker="worker", client="client")
+    assert fleet.deploy() == 0
+    client = leftovers(fleet.sessions["client"].host)
+    write_groups(fleet, job_server="worker", worker="client", client="job")
+    assert fleet.deploy() == 0
+    assert fleet.plan() == 0
+    commands = {"/usr/local/bin/gearman", "/usr/local/bin/gearadmin"}
+    now = {name: leftovers(each.host) for name, each in fleet.sessions.items()}
+    assert now["job"] == commands | {"/etc/profile.d/gearman.sh"}
+    assert client - now["job"] >= {"/etc/gearman/tls/host.key", "/etc/gearman", "gearman"}
+    assert not [each for each in now["client"] if "gearmand" in each or "/bin/" in each]
+    assert not [each for each in now["worker"] if "worker" in each]
+
+
+def test_a_job_server_that_holds_jobs_is_not_taken_away(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fleet.deploy() == 0
+    write_groups(fleet, job_server="worker", worker="client", client="job")
+    job = fleet.sessions["job"].host
+    job.queued = {"wc": 2, "resize": 1}
+    before = set(job.processes)
+    assert fleet.deploy() == HostFailed.status
+    assert "its job server holds 3 jobs (resize 1, wc 2)" in capsys.readouterr().out
+    assert set(job.processes) == before
+    job.queued.clear()
+    assert fleet.deploy() == 0
+    assert not job.processes

@@ -178,7 +178,7 @@ def test_without_a_terminal_nobody_is_asked() -> None:
                 "user",
                 {"name": "a", "group": "g", "home": "/x y", "shell": "/bin/sh", "groups": ["h"]},
             ),
-            "useradd --system -g g -d '/x y' -s /bin/sh -G h a",
+            "useradd --system -c gearman_py -g g -d '/x y' -s /bin/sh -G h a",
         ),
         (Operation("link", {"path": "/a", "target": "b"}), "ln -sfn b /a"),
         (Operation("remove", {"path": "/a"}), "rm /a"),

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from provision.build import Artifact
-from provision.resources.account import FormerAccount, Group, User
+from provision.resources.account import FormerAccount, FormerGroup, Group, User
 from provision.resources.base import Problem, Resource
 from provision.resources.files import Directory, File, Link
-from provision.resources.former_units import FormerUnits
+from provision.resources.former_files import FormerFiles
+from provision.resources.former_units import FormerServer, FormerUnits
 from provision.resources.packages import Packages
 from provision.resources.release import MB, OldReleases, Release
 from provision.resources.requirement import Clock, FreePort, Systemd
@@ -46,6 +47,16 @@ RUNS = {"pid": 7, "command": "app", "unit": "app@1.service"}
 UNUSED = " (nothing runs as it any more)"
 
 
+MARKED = FormerAccount("old", ("app@*",), marked=True)
+NO_SERVER = FormerServer("app.*", (), (), "/var/lib/app", "/run/admin.sock")
+STRANDED = (
+    "! its job server holds 3 jobs (wc 3), which would be stranded: keep it in group job_server "
+    "until workers have done them (gearadmin --status)"
+)
+FILES = FormerFiles(("/etc/app/*", "/bin/app"), frozenset({"/etc/app/a.conf"}))
+GROUP = FormerGroup("readers", ("app",), ("/etc/key",))
+
+
 def traces(**found: list[Any]) -> dict[str, list[Any]]:
     return {"processes": [], "units": [], "files": [], "group": []} | found
 
@@ -59,8 +70,10 @@ def found_at(kind: str, **more: Any) -> dict[str, Any]:
 OK = found_at("file", digest=FILE._path_question[2], mode="0644")
 
 
-def present(*, file: bool = True, enabled: bool = True, active: bool = True) -> dict[str, bool]:
-    return {"file": file, "enabled": enabled, "active": active}
+def present(
+    *, file: bool = True, enabled: bool = True, active: bool = True, ours: bool = True
+) -> dict[str, bool]:
+    return {"file": file, "ours": ours, "enabled": enabled, "active": active}
 
 
 def unit(active: str = "active", **more: Any) -> dict[str, Any]:
@@ -104,6 +117,12 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
     (FORMER, [BEFORE, traces(units=[f"{FOLDER}/mine.service"])], []),
     (FORMER, [BEFORE, traces(files=["/opt/app/x"])], []),
     (FORMER, [BEFORE | {"home": "/home/old"}, traces()], []),
+    (MARKED, [BEFORE | {"comment": ""}, traces()], []),
+    (
+        MARKED,
+        [BEFORE | {"comment": "gearman_py"}, traces(processes=[RUNS])],
+        ["- user old and its group" + UNUSED],
+    ),
     (
         User("app", "app"),
         [{"uid": 990, "group": "app", "home": "/nonexistent", "shell": "/bin/sh", "groups": []}],
@@ -290,6 +309,33 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
         [{"app@1.service": present(), "app@.service": present(active=False, enabled=False)}],
         [],
     ),
+    (GONE, [{"app@2.service": present(ours=False)}], []),
+    (NO_SERVER, [{}, None], []),
+    (NO_SERVER, [{"app.socket": present(ours=False)}, {"jobs": {"wc": 3}, "kept": False}], []),
+    (NO_SERVER, [{"app.service": present()}, {"jobs": {"wc": 3}, "kept": True}], [STRANDED]),
+    (
+        NO_SERVER,
+        [{"app.service": present(), "app.socket": present()}, {"jobs": {}, "kept": True}],
+        [
+            "- stop app.service and app.socket (the inventory does not have it)",
+            "- file /etc/systemd/system/app.service (the inventory does not have it)",
+            "- file /etc/systemd/system/app.socket (the inventory does not have it)",
+            "~ daemon-reload (a unit file is new to systemd)",
+            "- queue /var/lib/app (no job is in it)",
+        ],
+    ),
+    (FILES, [{}], []),
+    (
+        FILES,
+        [{"/etc/app/tls": "directory", "/etc/app": "directory", "/etc/app/a.conf": "file"}],
+        ["- directory /etc/app/tls (nothing needs it any more)"],
+    ),
+    (FILES, [{"/bin/app": "link"}], ["- file /bin/app (nothing needs it any more)"]),
+    (GROUP, [None, None], []),
+    (GROUP, [None, []], []),
+    (GROUP, [None, ["app", "ana"]], []),
+    (GROUP, [BEFORE, ["app"]], []),
+    (GROUP, [None, ["app", "/etc/key"]], ["- group readers (nothing needs it any more)"]),
     (
         GONE,
         [{"app@2.service": present(), "app@3.service": present(active=False, file=False)}],

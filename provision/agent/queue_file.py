@@ -1,0 +1,67 @@
+"""How many jobs a job server of this host holds, whether it runs or not. It only reads."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+QUEUE = "queue.db"
+ADMIN_TIMEOUT = 3.0  # seconds for each part of an answer
+ANSWER_LIMIT = 1 << 24  # bytes
+
+
+def count_jobs(folder: str, admin: str) -> dict[str, Any] | None:
+    """The jobs of each function: what the server says at its socket ``admin``, or else its file.
+
+    None: it does not run, and nothing of it is in its ``folder``.
+    """
+    jobs = _ask_server(admin)
+    if jobs is not None:
+        return {"jobs": jobs, "kept": os.path.isdir(folder)}
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return None
+    return {"jobs": _read_file(folder) if QUEUE in names else {}, "kept": True}
+
+
+def _ask_server(admin: str) -> dict[str, int] | None:
+    """None when no server is there."""
+    if not admin:
+        return None
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(ADMIN_TIMEOUT)
+        try:
+            connection.connect(admin)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        connection.sendall(b"status\n")
+        said = b""
+        while said not in (b".\n", b".\r\n") and not said.endswith((b"\n.\n", b"\n.\r\n")):
+            piece = connection.recv(1 << 18)
+            if not piece or len(said) > ANSWER_LIMIT:
+                raise ValueError("the answer of its job server ends in the middle")
+            said += piece
+    rows = [row.rsplit("\t", 3) for row in said.decode(errors="backslashreplace").splitlines()]
+    counts = {row[0]: int(row[1]) for row in rows if len(row) == 4}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _read_file(folder: str) -> dict[str, int]:
+    """What a queue file holds that no server has open. Raises ValueError when it is not whole."""
+    import sqlite3
+
+    wal = f"{folder}/{QUEUE}-wal"
+    if os.path.exists(wal) and os.path.getsize(wal):
+        raise ValueError(f"{folder}/{QUEUE} was not closed: start gearmand.service, and try again")
+    # Unlike mode=ro, this makes no file beside it.
+    source = f"file:{folder}/{QUEUE}?immutable=1"
+    connection = sqlite3.connect(source, uri=True)
+    try:
+        rows = connection.execute("SELECT function, count(*) FROM job GROUP BY function").fetchall()
+    except sqlite3.Error as error:
+        raise ValueError(f"{folder}/{QUEUE} cannot be read: {error}") from None
+    finally:
+        connection.close()
+    return {bytes(name).decode(errors="backslashreplace"): count for name, count in rows}
