@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from provision.app import APPS, apps_of
 from provision.build import Artifact
 from provision.inventory.host import Host, Inventory
-from provision.resources.account import FormerAccount, FormerGroup
+from provision.resources.account import FormerAccount, FormerGroup, UnneededAccount
 from provision.resources.base import Resource
 from provision.resources.former_apps import FormerApps
 from provision.resources.former_files import FormerFiles, FormerInstallation
@@ -63,11 +63,11 @@ def _leftovers(
     places = () if is_server else SERVERS
     yield FormerAccount(USER, own, places, keeps_group=USER in readers)
     for user, pattern, data in (
-        (WORKER_USER, "gearman-worker@*", DATA),
+        (WORKER_USER, UNITS, DATA),
         (SERVER_USER, SERVER_UNITS, ()),
     ):
         if f"user:{user}" not in kept:
-            yield FormerAccount(user, (pattern,), data, marked=True, after=running)
+            yield UnneededAccount(user, (), data, pattern=pattern, after=running)
     if f"group:{READERS}" not in kept:
         yield FormerGroup(READERS, (WORKER_USER, SERVER_USER), (f"{PAIR}.key",), running)
 

@@ -1,9 +1,8 @@
 """System accounts: groups, and users who cannot log in."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from fnmatch import fnmatchcase
 
 from provision.remote.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource
@@ -78,25 +77,23 @@ class User(Resource):
 class FormerAccount(Resource):
     """A user and group that ``units``, and nothing else, ran as before: gone with its last trace.
 
-    ``units`` are names, or patterns of them. ``places`` are more paths at which a file of theirs is
-    a trace. ``keeps_group``: the group is needed further on. ``marked``: only a user that bears the
-    mark of a deploy.
+    ``places`` are more paths at which a file of theirs is a trace. ``keeps_group``: the group is
+    needed further on.
     """
 
     name: str
     units: tuple[str, ...]
     places: tuple[str, ...] = ()
     keeps_group: bool = False
-    marked: bool = False
-    after: frozenset[str] = frozenset()
 
     def questions(self) -> Iterable[Question]:
         return [("user", self.name), self._traces_question]
 
     def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         if self.is_there(answers) and not self.remaining_traces(answers):
-            needed = filter(self._is_foreign, answers[self._traces_question]["group"])
-            group = not (self.keeps_group or any(needed))
+            own = self._own_units(answers)
+            needed = any(_is_foreign(path, own) for path in answers[self._traces_question]["group"])
+            group = not (self.keeps_group or needed)
             operation = Operation("forget_user", {"name": self.name, "group": group})
             what = f"user {self.name}{' and its group' if group else ''}"
             yield Change("-", what, operation, "nothing runs as it any more")
@@ -114,28 +111,24 @@ class FormerAccount(Resource):
         found = answers["user", self.name]
         if not found or found["group"] not in (self.name, *NO_GROUP):
             return False
-        if self.marked and found["comment"] != MARK:
-            return False
         return bool(found["home"] == NOWHERE and found["shell"] == NOLOGIN)
 
     def remaining_traces(self, answers: Answers) -> list[str]:
         """What needs the user, beside the units that are changed to run as another."""
-        found = answers[self._traces_question]
+        found, own = answers[self._traces_question], self._own_units(answers)
         return [
             *(
                 f"{each['command']} (pid {each['pid']}, {each['unit'] or 'no unit'}) runs as it"
                 for each in found["processes"]
-                if not any(fnmatchcase(each["unit"] or "", unit) for unit in self.units)
+                if each["unit"] not in own
             ),
-            *(f"{path} names it" for path in filter(self._is_foreign, found["units"])),
+            *(f"{path} names it" for path in found["units"] if _is_foreign(path, own)),
             *(f"{path} is its own" for path in found["files"]),
         ]
 
-    def _is_foreign(self, path: str) -> bool:
-        """Whether it is not a file of the units that are changed to run as another."""
-        files = {*self.units, *map(_file_name, self.units)}
-        known = files.union(f"{file}.d" for file in files)
-        return not any(fnmatchcase(part, each) for part in path.split("/") for each in known)
+    def _own_units(self, answers: Answers) -> Collection[str]:
+        """The units that are changed to run as another, or stopped."""
+        return self.units
 
     @property
     def _traces_question(self) -> Question:
@@ -143,7 +136,31 @@ class FormerAccount(Resource):
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset({*(f"unit:{unit}" for unit in self.units), "certificate"}) | self.after
+        return frozenset({*(f"unit:{unit}" for unit in self.units), "certificate"})
+
+
+@dataclass(frozen=True)
+class UnneededAccount(FormerAccount):
+    """A user that a deploy made for units of ours that match ``pattern``, and that are to go."""
+
+    pattern: str = ""
+    after: frozenset[str] = frozenset()
+
+    def questions(self) -> Iterable[Question]:
+        return [*super().questions(), ("units", self.pattern)]
+
+    def is_there(self, answers: Answers) -> bool:
+        return super().is_there(answers) and answers["user", self.name]["comment"] == MARK
+
+    def within(self, provided: frozenset[str]) -> "UnneededAccount":
+        return self
+
+    def _own_units(self, answers: Answers) -> Collection[str]:
+        return [name for name, state in answers["units", self.pattern].items() if state["ours"]]
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return self.after
 
 
 @dataclass(frozen=True)
@@ -173,6 +190,12 @@ class FormerGroup(Resource):
     @property
     def needs(self) -> frozenset[str]:
         return self.after
+
+
+def _is_foreign(path: str, units: Collection[str]) -> bool:
+    """Whether it is not a file of these units."""
+    files = {*units, *map(_file_name, units)}
+    return files.union(f"{file}.d" for file in files).isdisjoint(path.split("/"))
 
 
 def _file_name(unit: str) -> str:

@@ -35,7 +35,7 @@ class FormerUnits(Resource):
         found = [
             name
             for name, state in answers[self.question].items()
-            if state["ours"] and name not in self.wanted
+            if state["ours"] and name not in (*self.wanted, *self.files)
         ]
         order = sorted(found, key=lambda name: "@" not in name)
         return {name: answers[self.question][name] for name in order}
@@ -43,7 +43,7 @@ class FormerUnits(Resource):
     def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         former = self.former_units(answers)
         yield from self._stop_changes(former)
-        files = [name for name, found in former.items() if found["file"] and name not in self.files]
+        files = [name for name, found in former.items() if found["file"]]
         for name in files:
             yield removal_change(f"{FOLDER}/{name}", "", WHY)
         if files:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from provision.build import Artifact
-from provision.resources.account import FormerAccount, FormerGroup, Group, User
+from provision.resources.account import FormerAccount, FormerGroup, Group, UnneededAccount, User
 from provision.resources.base import Problem, Resource
 from provision.resources.files import Directory, File, Link
 from provision.resources.former_files import FormerFiles
@@ -43,11 +43,12 @@ FEDORA = {"ID": "fedora", "PRETTY_NAME": "Fedora Linux 42"}
 
 FORMER = FormerAccount("old", ("app@1.service",))
 BEFORE = {"group": "old", "home": "/nonexistent", "shell": "/usr/sbin/nologin"}
+OURS = BEFORE | {"comment": "gearman_py"}
 RUNS = {"pid": 7, "command": "app", "unit": "app@1.service"}
 UNUSED = " (nothing runs as it any more)"
 
 
-MARKED = FormerAccount("old", ("app@*",), marked=True)
+MARKED = UnneededAccount("old", (), pattern="app@*")
 NO_SERVER = FormerServer("app.*", (), (), "/var/lib/app", "/run/admin.sock")
 STRANDED = (
     "! its job server holds 3 jobs (wc 3), which would be stranded: keep it in group job_server "
@@ -117,10 +118,15 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
     (FORMER, [BEFORE, traces(units=[f"{FOLDER}/mine.service"])], []),
     (FORMER, [BEFORE, traces(files=["/opt/app/x"])], []),
     (FORMER, [BEFORE | {"home": "/home/old"}, traces()], []),
-    (MARKED, [BEFORE | {"comment": ""}, traces()], []),
+    (MARKED, [BEFORE | {"comment": ""}, traces(), {}], []),
     (
         MARKED,
-        [BEFORE | {"comment": "gearman_py"}, traces(processes=[RUNS])],
+        [OURS, traces(processes=[RUNS]), {"app@1.service": present(ours=False)}],
+        [],
+    ),
+    (
+        MARKED,
+        [OURS, traces(processes=[RUNS]), {"app@1.service": present()}],
         ["- user old and its group" + UNUSED],
     ),
     (
