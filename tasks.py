@@ -470,7 +470,10 @@ def lab_shell(c: Context, host: str) -> int:
 
 
 def _python(*arguments: str) -> int:
-    return subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode
+    # Tests start hundreds of processes: without bytecode each would compile our modules again.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
 
 ON_HOSTS = (trust, plan, deploy, upgrade, rollback, smoke)

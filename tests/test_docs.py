@@ -57,6 +57,7 @@ def worker_of_the_page(port: int) -> Iterator[None]:
         assert process.wait(30) == 0, "it drains"
 
 
+@pytest.mark.slow
 def test_clients_and_workers_of_the_page_for_newcomers_work_together(port: int) -> None:
     old_worker, old_client, worker, client = blocks("docs/coming-from.md")
     old, new = (
@@ -75,6 +76,7 @@ def test_clients_and_workers_of_the_page_for_newcomers_work_together(port: int) 
         assert new.wait(30) == 0, "it drains"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("worker_of_the_page")
 def test_clients_of_the_clients_page_work_with_the_worker_of_the_authors_page(port: int) -> None:
     said = [
@@ -104,6 +106,7 @@ def test_hooks_of_the_authors_page_hear_of_its_job(port: int) -> None:
     assert "report: complete after 0.0 s; \n" in said
 
 
+@pytest.mark.slow
 def test_tests_of_the_authors_page_pass(tmp_path: Path) -> None:
     (tmp_path / "test_page.py").write_text(blocks("docs/worker-author.md")[-1])
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
@@ -111,6 +114,7 @@ def test_tests_of_the_authors_page_pass(tmp_path: Path) -> None:
     assert "2 passed" in done.stdout, done.stdout
 
 
+@pytest.mark.slow
 def test_client_and_worker_of_the_readme_work(port: int) -> None:
     client, own = blocks("README.md")
     where = {**os.environ, "GEARMAN_SERVERS": f"127.0.0.1:{port}"}

@@ -73,6 +73,7 @@ async def echo_async(job: object) -> bytes:
     return echo(job)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [echo, echo_async])
 def test_jobs_of_any_size_are_done(
     address: str, tls: TLS, function: Callable[[object], object]
@@ -101,6 +102,7 @@ def test_operators_are_answered(address: str, tls: TLS) -> None:
     assert asyncio.run(ask())
 
 
+@pytest.mark.slow
 def test_a_worker_that_leaves_has_said_all(address: str, tls: TLS) -> None:
     """What it wrote last is not cut off by its going."""
     with Client(address, tls=tls, timeout=20) as client:
@@ -187,6 +189,7 @@ def test_a_server_without_tls_is_told_as_such(
         door(f"{host}:{port}", tls)
 
 
+@pytest.mark.slow
 @EVERY_DOOR
 def test_a_server_that_says_nothing_is_given_up(
     door: Door, tls: TLS, monkeypatch: pytest.MonkeyPatch
@@ -297,6 +300,7 @@ def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedP
     )
 
 
+@pytest.mark.slow
 def test_commands_speak_it_by_flags_and_by_environment(address: str, tls: TLS) -> None:
     files = words(tls)
     submitted = run("gearman", "-h", address, *files, "-b", "-f", "reverse", "abc")
@@ -313,6 +317,7 @@ def test_commands_speak_it_by_flags_and_by_environment(address: str, tls: TLS) -
     )
 
 
+@pytest.mark.slow
 def test_commands_say_what_is_wrong(address: str, tls: TLS) -> None:
     missing = run("gearman", "-S", "--ssl-ca-file", "/nowhere", "-h", address, "-f", "x", "y")
     assert missing.returncode == 2
@@ -323,6 +328,7 @@ def test_commands_say_what_is_wrong(address: str, tls: TLS) -> None:
     assert refused.returncode in (2, 3)
 
 
+@pytest.mark.slow
 def test_threads_of_connections_that_are_closed_end(address: str, tls: TLS) -> None:
     import threading
 

@@ -40,6 +40,7 @@ def test_wrong_usage_is_told_in_one_line(
     assert capsys.readouterr().err == f"invoke: {message}\n"
 
 
+@pytest.mark.slow
 def test_an_ssh_config_may_be_for_some_hosts_only(tmp_path: Path) -> None:
     """Threads that began to import the SSH library in different places found half of it."""
     (tmp_path / "config").write_text("Host *\n  Port 9\n")

@@ -4,26 +4,36 @@ from pathlib import Path
 
 from gearman_py.server.settings import Settings
 from gearman_py.store.base import Store, StoreError
-from gearman_py.store.postgres import Postgres
-from gearman_py.store.redis import Redis
-from gearman_py.store.shared import SharedStore
-from gearman_py.store.sqlite import SQLiteStore
+from gearman_py.store.database import Database
 
 
 def open_store(settings: Settings) -> Store | None:
-    """Where background jobs are to be stored, if they are; raises StoreError."""
+    """Where background jobs are to be stored, if they are; raises StoreError.
+
+    A backend is imported where it is used: a server without one starts faster.
+    """
     match settings.queue:
         case "sqlite":
+            from gearman_py.store.sqlite import SQLiteStore
+
             return SQLiteStore(Path(settings.queue_file))
         case "postgres":
-            database = Postgres(settings.postgres, settings.postgres_table)
-            return SharedStore(database, settings.handle_prefix, accept_loss=settings.accept_loss)
+            from gearman_py.store.postgres import Postgres
+
+            return _share(Postgres(settings.postgres, settings.postgres_table), settings)
         case "redis":
+            from gearman_py.store.redis import Redis
+
             where = settings.redis_server, settings.redis_port
             password = _read_password(settings.redis_passfile)
-            redis = Redis(*where, password, settings.redis_prefix)
-            return SharedStore(redis, settings.handle_prefix, accept_loss=settings.accept_loss)
+            return _share(Redis(*where, password, settings.redis_prefix), settings)
     return None
+
+
+def _share(database: Database, settings: Settings) -> Store:
+    from gearman_py.store.shared import SharedStore
+
+    return SharedStore(database, settings.handle_prefix, accept_loss=settings.accept_loss)
 
 
 def _read_password(path: str) -> str:

@@ -517,5 +517,5 @@ def number(handle: bytes) -> int:
 
 TestBrokerAgainstModel = BrokerAgainstModel.TestCase
 TestBrokerAgainstModel.settings = settings(
-    max_examples=depth(500), stateful_step_count=60, deadline=None
+    max_examples=depth(200), stateful_step_count=60, deadline=None
 )

@@ -168,6 +168,7 @@ def test_help_fits_the_terminal(run: Run, command: str, monkeypatch: pytest.Monk
     assert max(map(len, done.stdout.splitlines())) < 80
 
 
+@pytest.mark.slow
 def test_the_page_about_the_commands_shows_what_they_do(
     gearmand: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

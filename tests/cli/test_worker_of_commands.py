@@ -41,6 +41,7 @@ def test_a_failed_command_sends_its_output_and_errors(
     assert told == [b"half\n"]
 
 
+@pytest.mark.slow
 def test_commands_run_side_by_side_and_end_at_their_time_limit(
     program: Any, gearmand: Any, until: Any, tmp_path: Path
 ) -> None:
@@ -68,6 +69,7 @@ def _is_in(pid: str, folder: Path) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_drain_waits_for_the_command(
     program: Any, gearmand: Any, until: Any, tmp_path: Path
 ) -> None:
@@ -116,6 +118,7 @@ async def twice(job):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["async", "processes", "command"])
 def test_a_ping_is_answered_where_jobs_run(
     program: Any, gearmand: Any, until: Any, tmp_path: Path, monkeypatch: Any, kind: str

@@ -122,6 +122,7 @@ def _check(error: JobException) -> None:
     assert job.handle in str(error)
 
 
+@pytest.mark.slow
 def test_a_pool_hears_why_a_job_failed(failing: str) -> None:
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool, pytest.raises(JobException) as pooled:

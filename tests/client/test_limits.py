@@ -275,6 +275,7 @@ def test_values_are_json_by_default(kind: Any, address: str) -> None:
     asyncio.run(use())
 
 
+@pytest.mark.slow
 def test_a_lower_limit_of_the_server_is_reported(kind: Any, gearmand: Any) -> None:
     large = bytes(70_000_000)
 
@@ -290,6 +291,7 @@ def test_a_lower_limit_of_the_server_is_reported(kind: Any, gearmand: Any) -> No
     asyncio.run(use())
 
 
+@pytest.mark.slow
 def test_what_all_three_allow_goes_both_ways(kind: Any, gearmand: Any, serve_worker: Any) -> None:
     gearmand.stop()
     gearmand.start("--max-packet", "250000000")

@@ -145,6 +145,7 @@ def test_a_lost_server_is_an_error_that_knows_the_job(
         gearmand.start()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_thousand_waiting_jobs_outlive_a_restart_of_their_server(
     gearmand: Any, slow: threading.Event, until: Any, asynchronous: bool

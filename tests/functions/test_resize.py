@@ -92,7 +92,7 @@ def distance(one: Image.Image, other: Image.Image) -> float:
     ],
 )
 def test_a_smaller_picture_looks_the_same(form: str, mode: str) -> None:
-    whole = saved(painting((900, 3000), mode), form)
+    whole = saved(painting((300, 1000), mode), form)
     small = opened(resize(whole))
     seen = opened(whole).convert("RGBA").resize((180, 600), Resampling.LANCZOS)
     assert distance(small.convert("RGBA"), seen) < (12 if mode in "1P" or form == "GIF" else 2.5)
@@ -133,7 +133,7 @@ def test_a_transparent_colour_of_a_png_becomes_alpha() -> None:
 def test_a_picture_is_shown_upright(form: str, turn: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = turn
-    whole = saved(painting((1200, 900)), form, exif=exif)
+    whole = saved(painting((900, 400)), form, exif=exif)
     small = opened(resize(whole))
     upright = ImageOps.exif_transpose(opened(whole))
     assert distance(small, upright.resize(fit_size(*upright.size))) < 3
@@ -150,7 +150,7 @@ def test_a_picture_turned_in_its_metadata_that_fits_is_not_touched() -> None:
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 def test_the_colour_profile_is_kept(form: str) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    small = opened(resize(picture((900, 1200), form, icc_profile=profile)))
+    small = opened(resize(picture((90, 1200), form, icc_profile=profile)))
     assert small.info["icc_profile"] == profile
 
 
@@ -179,6 +179,7 @@ def test_webp_is_the_same_where_libwebp_is_not_found(monkeypatch: pytest.MonkeyP
     assert distance(scaled, opened(resize(whole))) < 2
 
 
+@pytest.mark.interop
 def test_the_rule_is_that_of_the_tutorials_php(tmp_path: Path) -> None:
     if missing := local.missing({name: name for name in PEERS if "php" in name}):
         pytest.skip(f"needs {', '.join(missing)}")
@@ -207,13 +208,13 @@ def bomb(width: int, height: int, colour_type: int = 2) -> bytes:
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a JPEG, PNG"),
         (b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>", "not a JPEG, PNG"),
         (bytes(range(256)) * 9, "not a JPEG, PNG"),
-        (picture((900, 1200), "TIFF"), "not a JPEG, PNG, WebP or GIF picture"),
+        (picture((90, 1200), "TIFF"), "not a JPEG, PNG, WebP or GIF picture"),
         (bomb(17_800, 10_000), "17800 x 10000 pixels is over the limit of 120 megapixels"),
         (bomb(10_000, 7_000, colour_type=6), "7000 pixels is over the limit of 60 megapixels"),
         (bomb(60_000, 60_000), "60000 x 60000 pixels is over the limit"),
         (picture((900, 1200))[:-500], "broken or cut short"),
         (picture((100, 100))[:-200], "broken or cut short"),
-        (picture((900, 1200), "PNG")[:2000], "broken or cut short"),
+        (picture((90, 1200), "PNG")[:2000], "broken or cut short"),
         (picture((900, 1200), "GIF")[:-900], "broken or cut short"),
         (picture((900, 1200), "WEBP")[:-900], "broken or cut short"),
     ],
@@ -238,7 +239,7 @@ def test_a_large_animated_webp_is_refused() -> None:
 @pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0II*\0nonsense", b"nonsense"])
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 def test_metadata_that_makes_no_sense_does_not_spoil_the_picture(form: str, exif: bytes) -> None:
-    assert opened(resize(picture((900, 1200), form, exif=exif))).size == (450, 600)
+    assert opened(resize(picture((90, 1200), form, exif=exif))).size == (45, 600)
 
 
 def test_the_example_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:

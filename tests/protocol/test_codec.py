@@ -186,7 +186,7 @@ messages = st.sampled_from(list(Packet)).flatmap(
 )
 
 
-@settings(max_examples=depth(5000))
+@settings(max_examples=depth(1000))
 @given(st.lists(messages, max_size=4), st.data())
 def test_pieces_do_not_matter(sent: list[tuple[Packet, list[bytes]]], data: st.DataObject) -> None:
     wire = b"".join(request(packet, *arguments) for packet, arguments in sent)
@@ -198,7 +198,7 @@ def test_pieces_do_not_matter(sent: list[tuple[Packet, list[bytes]]], data: st.D
     assert got == [(packet, arguments) for packet, arguments in sent]
 
 
-@settings(max_examples=depth(15_000))
+@settings(max_examples=depth(2000))
 @given(
     st.lists(
         st.binary(max_size=40) | st.sampled_from([b"\0REQ", b"\0RES", b"\0\0\0\x07", b"\n"]),

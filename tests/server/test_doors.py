@@ -121,6 +121,7 @@ def test_graceful_shutdown_waits_for_jobs_and_operators_can_watch(
     assert server.process.wait(30) == 0
 
 
+@pytest.mark.slow
 def test_socket_file_of_a_dead_server_is_replaced_and_of_a_live_one_is_not(
     start: Start, tmp_path: Path
 ) -> None:

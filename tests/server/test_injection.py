@@ -58,6 +58,7 @@ def test_listings_have_as_many_rows_as_there_are(
     tally("names", names=len(STRINGS), listings=5, rows_forged=0)
 
 
+@pytest.mark.slow
 def test_log_has_as_many_entries_as_there_were_events(
     server: GearmandProcess, connect: Callable[..., Peer]
 ) -> None:

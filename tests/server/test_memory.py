@@ -63,6 +63,7 @@ def unread_answers(server: GearmandProcess, connect: Connect, sockets: ExitStack
         peer.socket.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", [queue_and_drain, half_messages, unread_answers])
 def test_memory_comes_back_within_seconds(
     start: Callable[..., GearmandProcess],

@@ -112,6 +112,7 @@ def test_promtool_finds_nothing_to_say(start: Start) -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_health_says_why_no_jobs_are_taken(start: Start, connect: Connect) -> None:
     _, port = with_metrics(start)
     assert get(port, "/healthz") == (200, "text/plain; charset=utf-8", "ok\n")
@@ -129,6 +130,7 @@ def test_health_says_why_no_jobs_are_taken(start: Start, connect: Connect) -> No
     assert get(port, "/healthz")[2] == "the job server is stopping\n"
 
 
+@pytest.mark.slow
 def test_functions_beyond_the_limit_are_told_as_one(start: Start, connect: Connect) -> None:
     server, port = with_metrics(start)
     worker = connect(server.listening())
@@ -188,6 +190,7 @@ def test_connections_that_do_nothing_make_room_for_a_scraper(
         assert connect(server.listening()).ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
 
 
+@pytest.mark.slow
 def test_scrapers_that_never_read_take_little_memory(start: Start, connect: Connect) -> None:
     server, port = with_metrics(start)
     worker = connect(server.listening())

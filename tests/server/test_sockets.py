@@ -146,6 +146,7 @@ def flood(peer: Peer, data: bytes, most: int) -> int:
     return sent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data",
     [request(Packet.ECHO_REQ, b"x" * 10_000) * 20, b"workers\r\n" * 5000],

@@ -103,6 +103,7 @@ def test_client_refuses_a_server_of_another_name_or_ca(
             version(address, client.client_context())
 
 
+@pytest.mark.slow
 def test_silent_handshakes_hold_up_nobody_and_are_ended(start: Start, authority: Authority) -> None:
     address = start(*words(authority.issue("server"))).listening()
     silent = [socket.create_connection(address, 10) for _ in range(100)]

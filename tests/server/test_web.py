@@ -192,6 +192,7 @@ def test_requests_of_one_connection_are_answered_in_their_order(client: Http, wo
     assert client.closed()
 
 
+@pytest.mark.slow
 def test_ten_thousand_requests_in_one_write_are_all_answered(client: Http) -> None:
     client.send(b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n" * 10_000)
     assert {client.hear(head=True)[0] for _ in range(10_000)} == {200}
@@ -321,6 +322,7 @@ def test_half_a_request_is_not_a_job(client: Http, worker: Peer) -> None:
     assert b"f\t0\t0" in worker.command("status")
 
 
+@pytest.mark.slow
 def test_requests_that_are_answered_at_once_keep_nobody_waiting(client: Http, worker: Peer) -> None:
     number, ended, waits = 50_000, threading.Event(), list[float]()
 
@@ -367,6 +369,7 @@ def test_a_result_over_the_limit_is_answered_with_the_limit(start: Start, connec
     assert worker.ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
 
 
+@pytest.mark.slow
 def test_a_body_in_tiny_chunks_keeps_nobody_waiting(
     server: GearmandProcess, client: Http, worker: Peer
 ) -> None:

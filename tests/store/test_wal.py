@@ -113,6 +113,7 @@ DAMAGES = (
 )
 
 
+@pytest.mark.slow
 def test_damaged_wal_is_refused_or_loses_nothing(crashed: Path, tmp_path: Path) -> None:
     outcomes = {"refused": 0, "unhurt": 0}
     for seed in range(200):
@@ -270,6 +271,7 @@ store.close()
 """
 
 
+@pytest.mark.slow
 def test_server_killed_at_any_step_starts_again_with_all_jobs(tmp_path: Path) -> None:
     """At the beginning, in a commit, in a checkpoint, at the end; each time on the same file."""
     path = tmp_path / "queue"
@@ -289,6 +291,7 @@ def test_server_killed_at_any_step_starts_again_with_all_jobs(tmp_path: Path) ->
     assert numbers(path) == found
 
 
+@pytest.mark.slow
 def test_wal_stays_short_while_a_queue_is_drained(tmp_path: Path) -> None:
     path = tmp_path / "queue"
     with closing(SQLiteStore(path)) as store:

@@ -44,6 +44,7 @@ def test_drain_between_a_grab_and_its_no_job_leaves_and_does_not_fall_asleep() -
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_server_whose_name_cannot_be_a_host_is_tried_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

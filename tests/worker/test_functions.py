@@ -293,6 +293,7 @@ def test_a_process_that_dies_fails_its_job_and_is_replaced(jobs: Jobs) -> None:
         assert client.do("live") not in (before, b"")
 
 
+@pytest.mark.slow
 def test_a_function_that_will_not_stop_is_killed(jobs: Jobs) -> None:
     worker = Worker(jobs.address, processes=1)
 

@@ -14,6 +14,8 @@ import pytest
 from gearman_py import Client, Worker, WorkerJob
 from gearman_py.testing import running
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., subprocess.Popen[bytes]]
 
 PROGRAM = """

@@ -81,6 +81,7 @@ def test_a_job_over_the_limit_fails_and_the_connection_stays(worker: Any) -> Non
         assert client.do("give", fits) == b"x" * 7
 
 
+@pytest.mark.slow
 def test_a_process_takes_what_is_as_large_as_the_limit(gearmand: Any) -> None:
     worker = Worker(gearmand.address, processes=1)
     worker.add_function("length", lambda job: str(len(job.workload)))
@@ -89,6 +90,7 @@ def test_a_process_takes_what_is_as_large_as_the_limit(gearmand: Any) -> None:
         assert client.do("length", bytes(size)) == b"%d" % size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_line", [[], ["-n"]])
 def test_the_output_of_a_command_over_the_limit_fails_its_job(
     gearmand: Any, program: Any, until: Any, by_line: list[str], tmp_path: Path
@@ -110,6 +112,7 @@ def test_the_output_of_a_command_over_the_limit_fails_its_job(
         assert len(done.result() + b"".join(done.data)) == 1000
 
 
+@pytest.mark.slow
 def test_a_commands_endless_errors_are_not_kept(
     gearmand: Any, program: Any, until: Any, tmp_path: Path
 ) -> None:
@@ -123,6 +126,7 @@ def test_a_commands_endless_errors_are_not_kept(
     assert int(peak) < 150_000, "KiB"
 
 
+@pytest.mark.slow
 def test_a_function_alone_has_the_limit_too() -> None:
     with pytest.raises(ValueError, match="over the limit of 67108864"):
         job().send_data(bytes(64 * 2**20))

@@ -17,6 +17,8 @@ import pytest
 from gearman_py import Client, JobTimeout, Worker
 from gearman_py.admin.client import AdminClient
 
+pytestmark = pytest.mark.slow
+
 Until = Callable[[Callable[[], bool]], None]
 
 PROGRAM = """

@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 # Root in a container has root's uid, and not its rights.
 CONTAINED = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]

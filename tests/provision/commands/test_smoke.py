@@ -22,6 +22,8 @@ from provision.commands.smoke import (
 from provision.inventory import load as inventory
 from tests.ports import reserve_port
 
+pytestmark = pytest.mark.slow
+
 BIN = Path(sys.executable).parent
 ALL = [*BUNDLED_CHECKS.values()]
 TOPOLOGY = Topology("client1", ["server1"], ["worker1"])

@@ -306,6 +306,7 @@ def test_a_job_server_is_asked_how_it_is(agent: Session, tmp_path: Path) -> None
     assert told["version"]
 
 
+@pytest.mark.slow
 def test_why_a_job_server_cannot_be_asked_is_told(agent: Session) -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))

@@ -485,6 +485,7 @@ def test_a_folder_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) 
         inventory.load(empty)
 
 
+@pytest.mark.slow
 def test_what_would_grow_without_end_is_refused(folder: Path) -> None:
     """A colleague's group_vars, or a slip: none of them may hold up the operator."""
     hosts = "  hosts: {w1: {ansible_host: '{{ b }}'}}\n"

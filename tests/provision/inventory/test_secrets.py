@@ -244,6 +244,7 @@ def invoke(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "invoke", *arguments]
 
 
+@pytest.mark.slow
 def test_the_inventory_is_shown_without_its_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", str(KEYS / "default"))
     monkeypatch.setenv("ANSIBLE_VAULT_IDENTITY_LIST", f"prod@{KEYS / 'prod'}")
