@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,10 @@ import pytest
 from provision.lab import base
 from provision.lab import lab as the_lab
 from provision.lab import programs as local
-from provision.lab.network import PREFIX
 from provision.lab.number import SUFFIX, VARIABLE
 
 HERE = Path(__file__).parent
+LAB_PREFIX = re.compile(r"\b198\.18\.\d+\b")
 SECONDS = 600  # the first test may wait for the base tree to be built
 
 
@@ -27,8 +28,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
-    """A test is called the same in each lab, as tests that run side by side must be."""
-    return val.replace(PREFIX, "NETWORK") if isinstance(val, str) and PREFIX in val else None
+    """A test is called the same in each lab, as tests that run side by side must be.
+
+    This is asked for all tests, and other folders' may name the first lab's addresses.
+    """
+    if isinstance(val, str) and LAB_PREFIX.search(val):
+        return LAB_PREFIX.sub("NETWORK", val)
+    return None
 
 
 @pytest.fixture(scope="session")
