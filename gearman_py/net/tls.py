@@ -28,7 +28,7 @@ MISMATCHES = {
     "unsupported_protocol": "its TLS is older than 1.2",
 }
 
-# A server may refuse a certificate without saying why: asyncio's do.
+# A server may refuse a certificate without saying why.
 REFUSED_AT_ONCE = "it closed the connection at once: is our certificate from its CA and valid?"
 
 
@@ -111,6 +111,8 @@ def why_refused(error: Exception) -> str:
     """Why a handshake failed, in a few words, from an SSLError."""
     if (said := getattr(error, "verify_message", None)) is not None:
         return f"its certificate was refused: {said.rstrip('.')}"
+    if type(error).__name__ == "SSLEOFError":
+        return REFUSED_AT_ONCE
     reason = (getattr(error, "reason", None) or "").lower()
     if reason in PLAIN:
         return "it does not speak TLS on this port"

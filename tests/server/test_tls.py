@@ -156,6 +156,7 @@ def connect_tls(authority: Authority) -> Iterator[ConnectTLS]:
         yield connect
 
 
+@pytest.mark.slow
 def test_an_idle_connection_takes_little_more_than_openssl_keeps_for_it(
     start: Start, authority: Authority, connect_tls: ConnectTLS
 ) -> None:
