@@ -18,6 +18,7 @@ from provision.lab import lab
 from provision.lab import programs as local
 from provision.lab.base import SUITES
 from provision.lab.hosts import INVENTORY as LAB
+from provision.lab.mirror import OFFERED
 from provision.options import BATCH, HOSTS_AT_ONCE, Options
 from roles import ROLES
 
@@ -442,12 +443,16 @@ def fuzz(c: Context, target: Sequence[str] | None = None, seconds: int = 60) -> 
     help={
         "workers": "how many worker hosts (1)",
         "suite": f"{', '.join(SUITES)} for all hosts, or HOST=SUITE for one (repeatable)",
+        "packages": f"Debian packages that hosts can install, beside {', '.join(OFFERED)}",
     },
 )
-def lab_up(c: Context, workers: int = 1, suite: Sequence[str] | None = None) -> None:
+def lab_up(
+    c: Context, workers: int = 1, suite: Sequence[str] | None = None, packages: str = ""
+) -> None:
     """Boot three real systemd hosts on this machine (as root)."""
     pairs = (each.rpartition("=") for each in suite or ())
-    lab.up(print, workers, {host or "all": name for host, _, name in pairs})
+    suites = {host or "all": name for host, _, name in pairs}
+    lab.up(print, workers, suites, packages.replace(",", " ").split())
 
 
 @command()

@@ -1,9 +1,10 @@
-"""What every host should be: a system that can run our units, and the packages its owner wants."""
+"""What every host should be: a system that can run our units, with the packages that are wanted."""
 
 from collections.abc import Iterator
 
 from provision.build import Artifact
 from provision.inventory.host import Host, Inventory
+from provision.inventory.workers import workers
 from provision.resources.base import Resource
 from provision.resources.packages import Packages
 from provision.resources.requirement import Clock, Systemd
@@ -16,5 +17,6 @@ CLOCK = 300
 def base(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
     yield Systemd(SYSTEMD)
     yield Clock(CLOCK)
-    if names := host.variables["packages"]:
+    of_workers = (name for each in workers(host) for name in each.packages)
+    if names := dict.fromkeys((*host.variables["packages"], *of_workers)):
         yield Packages(tuple(names))

@@ -19,7 +19,7 @@ from provision.inventory import document, vault
 from provision.inventory.document import Place, Table, mapping_pairs, place_of
 from provision.inventory.references import has_reference, is_reference
 from provision.inventory.secrets import Secret, make_secret
-from provision.inventory.worker_settings import MEMORY, check_table
+from provision.inventory.worker_settings import MEMORY, PACKAGE, check_table
 
 SCHEMA = Path(__file__).parent / "schema.yml"
 EXAMPLE = "!example"  # the tag of a value that is not a default
@@ -55,7 +55,7 @@ FORMS = {
         r"[A-Za-z0-9_][A-Za-z0-9_.:-]*",
         "letters, digits, `_.:-`",
     ),
-    "packages": (r"[a-z0-9][a-z0-9+.-]+", "a Debian package's name"),
+    "packages": PACKAGE,
 }
 RANGES = {"gearman_certificate_days": (1, 3650), "gearman_metrics_port": (0, 65535)}
 PORTS = (1, 65535)

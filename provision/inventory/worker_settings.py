@@ -15,6 +15,7 @@ from provision.inventory.secrets import Secret, make_secret
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
 MEMORY = r"\d+(\.\d+)?[KMGTPE%]?|infinity", "as systemd writes it: 512M, 1.5G, 75%"
+PACKAGE = r"[a-z0-9][a-z0-9+.-]+", "a Debian package's name"
 FUNCTION = r"[A-Za-z0-9_][A-Za-z0-9_.:/+-]*", "letters, digits, `_.:/+-`"
 LOG_LEVELS = ("info", "debug")
 KINDS = {
@@ -37,6 +38,7 @@ FORMS = {
     "program": (r"[^\0-\x1f]*", "on one line"),
     "run": (r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", "as shop.tasks:worker, MODULE:OBJECT"),
     "app": (NAME, "the name of an app"),
+    "packages": PACKAGE,
     "source": (r"[^\0-\x1f]+", "a folder"),
     "lock": (r"[^\0-\x1f]+", "a file"),
     "build": (r"[^\0]*", "without NUL"),

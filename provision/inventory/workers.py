@@ -47,6 +47,7 @@ class Worker:
     log_level: str = "info"
     environment: tuple[tuple[str, str], ...] = ()
     secrets: tuple[tuple[str, Secret], ...] = field(default=(), compare=False)
+    packages: tuple[str, ...] = field(default=(), compare=False)  # its app's too
     writes: tuple[str, ...] = ()
     check: tuple[tuple[str, str], ...] = ()
     jit: bool = False
@@ -119,6 +120,7 @@ def _worker(host: Host, name: str, table: Table, where: str) -> Worker:
     for key, text in _contradictions(host, kind, table, functions):
         raise wrong(key, text)
     settings = {key: value for key, value in table.items() if key not in (*KINDS, "functions")}
+    settings["packages"] = _packages(host, table)
     settings.setdefault("memory", host.variables["gearman_worker_memory"])
     for key, value in settings.items():
         if isinstance(value, dict):
@@ -206,6 +208,12 @@ def open_secrets(hosts: Iterable[Host]) -> None:
 def ping_function(host: str, instance: str) -> str:
     """The function by which one instance of a worker, on this host, is asked whether it works."""
     return f"ping@{host}/{instance}"
+
+
+def _packages(host: Host, table: Table) -> list[str]:
+    """Those of a worker's app, and its own."""
+    tables = [host.variables["gearman_apps"][table["app"]]] if "app" in table else []
+    return [name for one in (*tables, table) if "packages" in one for name in one["packages"]]
 
 
 def _check_served_once(found: tuple[Worker, ...]) -> None:

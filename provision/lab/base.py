@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from provision.errors import ToolkitError
-from provision.lab.programs import Say, execute
+from provision.lab.programs import ALONE, Say, execute
 
 CACHE = Path("/var/cache/gearman_py/lab")
 USER = "deploy"
@@ -98,15 +98,11 @@ def build(say: Say, suite: str) -> None:
         if old == partial or time.time() - old.stat().st_mtime > TREE_LIFETIME:
             execute(["rm", "-rf", "--one-file-system", str(old)])
     say(f"building the base system of all {suite} hosts (once; about a minute)")
-    # debootstrap mounts things: in namespaces that end when this process does, a killed build
-    # leaves neither a mount nor a process behind.
-    dies_with_us = ("setpriv", "--pdeathsig", "KILL")
-    alone = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
     options = ["--variant=minbase", f"--include={PACKAGES.replace(' ', ',')}", "--force-check-gpg"]
     if SUITES[suite] == UBUNTU:
         options.append(f"--keyring={UBUNTU_KEY}")
     debootstrap = ("debootstrap", *options, suite, str(partial), *SUITES[suite])
-    execute([*dies_with_us, *alone, *debootstrap])
+    execute([*ALONE, *debootstrap])
     for pattern in REMOVED:
         for file in partial.glob(pattern):
             file.unlink()

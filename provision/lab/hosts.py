@@ -19,6 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "inventory" / "lab" / "hosts.yml"
 INVENTORY = SOURCE.parent if NUMBER == 1 else ROOT / ".cache" / f"lab-{NUMBER}"
 
+EXAMPLE = ROOT / "examples" / "lab"
+"""An inventory of the first lab's hosts, with workers of every kind."""
+
 FREE = (*range(249, 255), *range(101, 200))
 """Last octets for worker2 and up."""
 

@@ -23,9 +23,9 @@ from pathlib import Path
 import yaml
 
 from provision.errors import ToolkitError
-from provision.lab import base, network
-from provision.lab.hosts import INVENTORY as INVENTORY  # of its front
+from provision.lab import base, mirror, network
 from provision.lab.hosts import (
+    EXAMPLE,
     SOURCE,
     choose_suites,
     find_machine,
@@ -36,7 +36,9 @@ from provision.lab.hosts import (
     more_workers,
     standing_machines,
 )
+from provision.lab.hosts import INVENTORY as INVENTORY  # of its front
 from provision.lab.machine import NAMESPACE, STATE, Machine
+from provision.lab.number import NUMBER
 from provision.lab.programs import Say, ensure, execute, missing
 
 KEY = INVENTORY / "id_ed25519"
@@ -52,6 +54,9 @@ PROGRAMS = {
     "ssh": "openssh-client",
 }
 """Program, or file -> its Debian package."""
+
+INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")  # 128 are some 15 hosts
+INOTIFY_INSTANCES = 4096
 
 BOOT_SECONDS = 60.0
 POLL_SECONDS = 0.02
@@ -84,11 +89,17 @@ def obstacle() -> str | None:
     return None
 
 
-def up(say: Say, workers: int = 1, suites: Mapping[str, str] | None = None) -> None:
+def up(
+    say: Say,
+    workers: int = 1,
+    suites: Mapping[str, str] | None = None,
+    packages: Sequence[str] = (),
+) -> None:
     """Boot the lab with exactly this many workers; hosts that run already are left as they are.
 
     ``suites`` maps a host, or ``all``, to one of :data:`base.SUITES`; a host of another suite
-    is rebuilt. Returns when every host answers SSH. Raises :class:`ToolkitError`.
+    is rebuilt. ``packages``: what its apt repository offers too. Returns when every host answers
+    SSH. Raises :class:`ToolkitError`.
     """
     began = time.monotonic()
     wanted = first_three() + more_workers(workers)
@@ -97,6 +108,7 @@ def up(say: Say, workers: int = 1, suites: Mapping[str, str] | None = None) -> N
     with _one_at_a_time(say):
         ensure(PROGRAMS, say)
         _ensure_machine_id()
+        _raise_inotify_limit(say)
         if not _is_whole():
             _remove_all()
             _make_state()
@@ -106,6 +118,7 @@ def up(say: Say, workers: int = 1, suites: Mapping[str, str] | None = None) -> N
                 say(f"{machine.name} is gone")
         for suite in dict.fromkeys(chosen.values()):
             base.build(say, suite)
+            mirror.fill(say, suite, (*mirror.OFFERED, *packages))
         begun = [machine for machine in wanted if not machine.is_running()]
         for machine in begun:
             machine.kill()
@@ -236,6 +249,15 @@ def _ensure_machine_id() -> None:
         execute(["systemd-machine-id-setup"])
 
 
+def _raise_inotify_limit(say: Say) -> None:
+    """Each host's systemd and its services watch files, all of them as this machine's root."""
+    if int(INOTIFY_LIMIT.read_text()) < INOTIFY_INSTANCES:
+        try:
+            INOTIFY_LIMIT.write_text(str(INOTIFY_INSTANCES))
+        except OSError as error:
+            say(f"{INOTIFY_LIMIT} stays as it is ({error.strerror}): some hosts may not boot")
+
+
 def _is_whole() -> bool:
     """Whether state and network were made to the last step, and from this mount namespace."""
     return network.is_laid() and os.path.ismount(STATE)
@@ -255,7 +277,8 @@ def _remove_all() -> None:
     while os.path.ismount(STATE):
         execute(["umount", "--recursive", "--lazy", str(STATE)])
     execute(["rm", "-rf", "--one-file-system", str(STATE)])
-    MORE_WORKERS.unlink(missing_ok=True)
+    for folder in (INVENTORY, EXAMPLE) if NUMBER == 1 else (INVENTORY,):
+        (folder / MORE_WORKERS.name).unlink(missing_ok=True)
 
 
 def _remove_machine(machine: Machine) -> None:
@@ -284,10 +307,22 @@ def _write_inventory(machines: Sequence[Machine]) -> None:
         MORE_WORKERS.write_text(yaml.safe_dump({"all": {"children": {"worker": {"hosts": hosts}}}}))
     else:
         MORE_WORKERS.unlink(missing_ok=True)
+    copies = _copy_to_example() if NUMBER == 1 else []
     owner = SOURCE.stat()  # also under sudo these files are the checkout's owner's
-    for file in (INVENTORY, KEY, public, KNOWN_HOSTS, MORE_WORKERS):
+    for file in (INVENTORY, KEY, public, KNOWN_HOSTS, MORE_WORKERS, *copies):
         if file.exists():
             os.chown(file, owner.st_uid, owner.st_gid)
+
+
+def _copy_to_example() -> list[Path]:
+    """``examples/lab`` is an inventory of the same hosts."""
+    copies = []
+    for file in (KNOWN_HOSTS, MORE_WORKERS):
+        copy = EXAMPLE / file.name
+        copy.unlink(missing_ok=True)
+        if file.exists():
+            copies.append(Path(shutil.copy2(file, copy)))
+    return copies
 
 
 def _await_ssh(machine: Machine) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provision.errors import ToolkitError
-from provision.lab import base, network, processes
+from provision.lab import base, mirror, network, processes
 from provision.lab.number import NUMBER, SUFFIX
 from provision.lab.programs import execute
 
@@ -63,6 +63,11 @@ class Machine:
         ready = self.folder / "ready"
         return Path(ready.read_text()) if ready.exists() else None
 
+    @property
+    def _packages(self) -> Path:
+        suite = self.source.name.split("-")[0] if self.source else base.SUITE
+        return mirror.path(suite)
+
     def is_copy_of(self, source: Path) -> bool:
         return self.source == source and source.exists()
 
@@ -84,6 +89,7 @@ class Machine:
                 "LinkLocalAddressing=no\nIPv6AcceptRA=no\n"
             ),
         }
+        files["etc/apt/sources.list"] = mirror.SOURCE
         for name, content in files.items():
             base.write(self.tree / name, content)
         for kind in KEY_TYPES:
@@ -117,6 +123,7 @@ class Machine:
             *(f"--machine={PREFIX}-{self.name}", f"--network-bridge={network.BRIDGE}"),
             *("--register=no", "--keep-unit", "--link-journal=no"),
             *("--resolv-conf=off", "--timezone=off"),
+            f"--bind-ro={self._packages}:{mirror.ON_HOSTS}",
         )
         hold = processes.held_command(self.name, self.console)
         execute([*hold, *network.in_network(NAMESPACE, *nspawn)])

@@ -13,6 +13,12 @@ Say = Callable[[str], None]
 """Shows a person one line about a step that takes a while."""
 
 PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+# To run what mounts things: in namespaces that end when this process does, one that is killed
+# leaves neither a mount nor a process behind.
+ALONE = (
+    *("setpriv", "--pdeathsig", "KILL"),
+    *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
+)
 OUTPUT_LINES = 8  # lines of a failed command's output that a person gets to see
 
 

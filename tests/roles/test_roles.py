@@ -290,6 +290,26 @@ def test_an_app_has_releases_of_its_own_and_goes_with_its_last_worker(tmp_path: 
     assert not [path for path in host.paths if path.startswith(root)]
 
 
+def test_packages_of_workers_and_apps_come_before_the_release_that_is_tried(
+    tmp_path: Path,
+) -> None:
+    own = """, packages: [curl, php-cli],
+          gearman_apps: {legacy: {source: php, packages: [php-cli]}},
+          gearman_workers: {wc: {packages: [libvips42]},
+            shout: {app: legacy, program: [php], functions: [shout], packages: [php-gearman]}}"""
+    known = load(tmp_path, HOSTS.replace("198.18.10.248", f"198.18.10.248{own}"))
+    host = FakeHost(packages={"curl"})
+    with_app = replace(ARTIFACT, apps=(("legacy", Artifact("legacy-1", "1", 9, Path("a"))),))
+    worker = next(each for each in known.hosts if each.name == "worker")
+    wanted = [each for role in ROLES["worker"] for each in role(worker, known, with_app)]
+    made = planned(host, wanted)
+    (change,) = (each for each in made.changes if each.operation.kind == "packages")
+    assert change.summary == "packages php-cli libvips42 php-gearman"
+    assert made.changes.index(change) < made.staged
+    host.apply([each.operation for each in made.changes])
+    assert planned(host, wanted).changes == ()
+
+
 def test_a_check_of_ones_own_is_the_job_before_and_after(tmp_path: Path) -> None:
     check = 'check: {workload: hey, expect: "HEY!"}'
     own = (

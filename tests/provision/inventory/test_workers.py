@@ -161,6 +161,7 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
             "{a: {run: 'm:w', app: shop, check: {expect: x}}}",
             "2: worker a: check does not name its function, and nor does functions:",
         ),
+        ("{wc: {packages: [PHP]}}", "wc: packages: 'PHP' should be a Debian package's name"),
         ("{wc: {environment: {A: 1}}}", "A should be a text, and is 1; put it in quotes"),
         ("{wc: {environment: {1A: b}}}", "'1A' is not a variable name"),
         ("{wc: {environment: {GEARMAN_SERVERS: b}}}", "GEARMAN_SERVERS is set by the deploy"),

@@ -1,0 +1,127 @@
+"""examples/lab: workers of every kind on hosts, asked by clients of every kind."""
+
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from PIL import Image
+
+from gearman_py import Client
+from provision.resources.sample_jobs import make_picture
+from tests.lab.hosts import INVENTORY, NETWORK, SERVER, root
+from tests.lab.test_own_workers import Operator
+from tests.lab.test_upgrade import ROOT, invoke
+
+EXAMPLES = ROOT / "examples"
+WORKERS = ("worker1", "worker2")
+TEXT = "one\ntwo\n"
+ANSWERS = {
+    "wc": b"2",
+    "lines": b"2",
+    "reverse": b"owt\neno",
+    "shout": b"ONE\nTWO",
+    "key_length": b"13",
+}
+
+
+@pytest.fixture(scope="module")
+def operator(lab: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """The examples' inventory with this lab's hosts, and sources of its own."""
+    lab.up(print, workers=2)
+    folder = tmp_path_factory.mktemp("examples")
+    shutil.copytree(EXAMPLES / "tutorial-php", folder / "tutorial-php")
+    made = Operator(folder / "lab")
+    hosts = (EXAMPLES / "lab" / "hosts.yml").read_text()
+    hosts = hosts.replace("198.18.10", NETWORK).replace("../../inventory/lab", str(INVENTORY))
+    (made.folder / "hosts.yml").write_text(hosts)
+    made.says((EXAMPLES / "lab" / "group_vars" / "worker.yml").read_text())
+    yield made
+    assert invoke(ROOT, "deploy", "--yes").status == 0
+    lab.up(print, workers=1)
+
+
+def ask(command: list[str], given: bytes = b"") -> bytes:
+    environment = {**os.environ, "GEARMAN_SERVERS": f"{SERVER}:4730"}
+    done = subprocess.run(
+        command, input=given, env=environment, capture_output=True, check=True, timeout=60
+    )
+    return done.stdout
+
+
+def test_every_kind_is_deployed_and_answers_clients_of_every_kind(
+    lab: ModuleType, operator: Operator, tmp_path: Path
+) -> None:
+    for host in WORKERS:
+        root(lab, host, "dpkg --purge gearman-tools 2>/dev/null")
+    said = operator.deploy()
+    assert re.search(r"\+ packages .*gearman-tools", said)
+    smoke = operator.invoke("smoke")
+    assert smoke.status == 0, smoke.said
+    assert "shout: the check of worker shout" in smoke.said
+    doctor = operator.invoke("doctor")
+    assert doctor.status == 0, doctor.said
+
+    php = ["php", str(EXAMPLES / "tutorial-php" / "client.php")]
+    for function, answer in ANSWERS.items():
+        with Client(SERVER, timeout=20) as client:
+            assert client.do(function, TEXT).strip() == answer
+        c_client = ["/usr/bin/gearman", "-h", SERVER, "-f", function]
+        assert ask(c_client, TEXT.encode()).strip() == answer
+        assert ask([*php, function, TEXT]).strip() == answer
+    picture = tmp_path / "picture.jpg"
+    picture.write_bytes(make_picture(64, 1200))
+    with Image.open(BytesIO(ask([*php, "resize", str(picture)]))) as small:
+        assert small.size == (32, 600)
+
+
+def test_a_php_fleet_is_upgraded_under_load_and_no_job_is_lost(
+    lab: ModuleType, operator: Operator
+) -> None:
+    """What a stopped program had begun is done again, by another; it is counted by handles."""
+    source = operator.folder.parent / "tutorial-php" / "reverse.php"
+    slow = source.read_text().replace("return", "usleep(30000);\n    return")
+    source.write_text(slow)
+    operator.deploy()
+    handles: list[str] = []
+    answers: list[bytes] = []
+    over = threading.Event()
+
+    def submit() -> None:
+        with Client(SERVER, timeout=60) as client:
+            while not over.is_set():
+                jobs = [client.submit("reverse", "abc") for _ in range(5)]
+                answers.extend(job.result() for job in jobs)
+                handles.extend(job.handle for job in jobs)
+
+    loads = [threading.Thread(target=submit) for _ in range(4)]
+    for load in loads:
+        load.start()
+    try:
+        for version in ("2", "3"):
+            source.write_text(f"{slow}// version {version}\n")
+            done = operator.invoke("upgrade", "--app", "tutorial", "--yes")
+            assert done.status == 0, done.said
+    finally:
+        over.set()
+        for load in loads:
+            load.join()
+    begun: Counter[str] = Counter()
+    for host in WORKERS:
+        unit = "gearman-worker@reverse*"
+        said = root(lab, host, f"journalctl --no-pager --output=cat --boot --unit='{unit}'")
+        begun.update(re.findall(r"^reverse: (\S+)$", said, re.MULTILINE))
+    assert len(set(handles)) == len(answers) > 100
+    assert set(answers) == {b"cba"}
+    assert [handle for handle in handles if not begun[handle]] == []
+    again = sum(begun[handle] - 1 for handle in handles)
+    print(f"{len(handles)} jobs, {again} of them begun twice")
+    stopped = 2 * 2 * len(WORKERS)  # upgrades, instances, hosts; each had one job at most
+    assert again <= stopped
