@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from provision.atomic_write import write_atomically
 from provision.build import ON_HOSTS, ROOT, Artifact, Target, build_release, noted_artifact
 from provision.errors import ToolkitError
+from provision.file_lock import file_lock
 from provision.inventory.host import Host
 from provision.inventory.workers import workers
 from provision.python_app import add_wheels, require_lock
@@ -104,7 +105,11 @@ def build_app(app: App, root: Path = ROOT, *, target: Target | None = None) -> A
     if artifact := built_app(app, root, target=target):
         return artifact
     note = _note_path(app, root, target)
-    note.parent.mkdir(parents=True, exist_ok=True)
+    with file_lock(note.parent / "lock"):  # other runs from this checkout build it too
+        return noted_artifact(note, root) or _build(app, note, root, target)
+
+
+def _build(app: App, note: Path, root: Path, target: Target | None) -> Artifact:
     with tempfile.TemporaryDirectory(dir=note.parent) as folder:
         release = Path(folder)
         tree = release / FILES

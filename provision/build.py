@@ -24,6 +24,7 @@ from typing import Any
 
 from provision.atomic_write import write_atomically
 from provision.errors import HostFailed, ToolkitError
+from provision.file_lock import file_lock
 
 ROOT = Path(__file__).resolve().parent.parent
 ON_HOSTS = "/opt/gearman"
@@ -139,15 +140,17 @@ def build_release(target: Target, root: Path = ROOT) -> Artifact:
     if artifact := built_release(target, root):
         return artifact
     note = _note_path(target, root)
-    note.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=note.parent) as scratch:
-        artifact = _build_in(target, root, Path(scratch))
-    known = {"id": artifact.id, "digest": artifact.digest, "size": artifact.size}
-    known |= {"path": f".cache/releases/{artifact.id}.tar"}
-    write_atomically(note, json.dumps(known).encode())
-    newest = sorted(note.parent.glob("*.tar"), key=lambda tar: -tar.stat().st_mtime)
-    for tar in newest[RELEASES_KEPT:]:
-        tar.unlink()
+    with file_lock(note.parent / "lock"):  # other runs from this checkout build it too
+        if artifact := noted_artifact(note, root):
+            return artifact
+        with tempfile.TemporaryDirectory(dir=note.parent) as scratch:
+            artifact = _build_in(target, root, Path(scratch))
+        known = {"id": artifact.id, "digest": artifact.digest, "size": artifact.size}
+        known |= {"path": f".cache/releases/{artifact.id}.tar"}
+        write_atomically(note, json.dumps(known).encode())
+        newest = sorted(note.parent.glob("*.tar"), key=lambda tar: -tar.stat().st_mtime)
+        for tar in newest[RELEASES_KEPT:]:
+            tar.unlink()
     return artifact
 
 
@@ -203,9 +206,13 @@ def fetch_wheels(target: Target, locked: str, root: Path = ROOT, *options: str) 
     """
     key = hashlib.sha256(f"{target}\n{locked}".encode()).hexdigest()[:16]
     folder = root / ".cache" / "wheels" / key
-    if folder.exists():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    with file_lock(folder.parent / "lock"):
+        if not folder.exists():
+            _download_wheels(folder, target, locked)
+    return folder
+
+
+def _download_wheels(folder: Path, target: Target, locked: str) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         requirements = Path(scratch) / "requirements.txt"
         requirements.write_text(locked)
@@ -221,7 +228,6 @@ def fetch_wheels(target: Target, locked: str, root: Path = ROOT, *options: str) 
         except PipFailed as error:
             raise PipFailed(f"no wheels for {target}; {error}") from None
         made.rename(folder)
-    return folder
 
 
 def list_wheels(release: Path) -> dict[str, str]:

@@ -30,6 +30,7 @@ from provision.build import (
     run_pip,
 )
 from provision.errors import HostFailed, ToolkitError
+from provision.file_lock import file_lock
 from provision.python_lock import (
     OURS,
     Locked,
@@ -150,8 +151,13 @@ def _build_locked(one: Locked, target: Target) -> Path:
     (package,) = one.packages
     key = hashlib.sha256(f"{target}{one}".encode()).hexdigest()[:16]
     folder = ROOT / ".cache" / "wheels" / f"built-{key}"
-    if folder.exists():
-        return folder
+    with file_lock(folder.parent / "lock"):
+        if not folder.exists():
+            _build_wheel_of(package, one, target, folder)
+    return folder
+
+
+def _build_wheel_of(package: LockedPackage, one: Locked, target: Target, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         lock, made = Path(scratch, "requirements.txt"), Path(scratch, "wheels")
         lock.write_text(str(one))
@@ -166,7 +172,6 @@ def _build_locked(one: Locked, target: Target) -> Path:
             raise
         _must_run_on(target, made)
         made.rename(folder)
-    return folder
 
 
 def _build_project(project: Path, target: Target, release: Path) -> None:

@@ -76,12 +76,14 @@ def why_outdated(name: str, user: str, uid: str) -> str | None:
     own = f"{OWN}/{name}"  # which counts before its template's
     made = os.path.isfile(own) and not os.path.islink(own)  # a mask is a link
     file = own if made else f"{OWN}/{template}"
-    sources = [file, *_drop_ins(name), *_drop_ins(template), *_credential_files(file)]
+    sources = [file, *_drop_ins(name), *_drop_ins(template)]
+    secrets = _credential_files(file)
     # systemd makes this link at each start. Both times were noted as they passed: a clock that
     # is set later changes neither. One that lies ahead says nothing.
     began = _written_at(f"/run/systemd/units/invocation:{name}")
-    if began and any(began < _written_at(path) < time.time() for path in sources):
-        return "it began before its unit file, or a secret of it, was written"
+    for what, paths in (("its unit file", sources), ("a secret of it", secrets)):
+        if began and any(began < _written_at(path) < time.time() for path in paths):
+            return f"it began before {what} was written"
     if not user or not uid.isdigit():
         return None
     try:

@@ -3,8 +3,11 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -48,6 +51,23 @@ def test_same_tree_makes_same_release_and_another_tree_another(tmp_path: Path) -
     (other / "gearman_py" / "__init__.py").write_text('"""Newer."""\n__version__ = "0.1.1"\n')
     assert built_release(TARGET, other) is None
     assert build_release(TARGET, other).id.startswith("0.1.1-")
+
+
+def test_runs_from_one_checkout_build_a_release_once(tmp_path: Path) -> None:
+    folder = tree(tmp_path / "tree")
+    (folder / ".cache" / "wheels").unlink()
+    build = "from tests.provision.test_build import *; print(build_release(TARGET, Path(argv[1])))"
+    command = [sys.executable, "-c", f"from sys import argv; {build}", str(folder)]
+    runs = [
+        subprocess.Popen(command, cwd=PROJECT, stdout=PIPE, stderr=PIPE, text=True)
+        for _ in range(3)
+    ]
+    built = [run.communicate() for run in runs]
+    assert len(set(built)) == 1, built
+    assert [run.returncode for run in runs] == [0, 0, 0]
+    releases = folder / ".cache" / "releases"
+    assert len(list(releases.glob("*.tar"))) == 1
+    assert [path for path in releases.iterdir() if path.is_dir()] == []
 
 
 def test_what_was_built_is_not_built_again(tmp_path: Path) -> None:
