@@ -17,7 +17,7 @@ import sys
 import tarfile
 import tempfile
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -208,11 +208,11 @@ def fetch_wheels(target: Target, locked: str, root: Path = ROOT, *options: str) 
     folder = root / ".cache" / "wheels" / key
     with file_lock(folder.parent / "lock"):
         if not folder.exists():
-            _download_wheels(folder, target, locked)
+            _download_wheels(folder, target, locked, options)
     return folder
 
 
-def _download_wheels(folder: Path, target: Target, locked: str) -> None:
+def _download_wheels(folder: Path, target: Target, locked: str, options: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         requirements = Path(scratch) / "requirements.txt"
         requirements.write_text(locked)

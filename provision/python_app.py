@@ -34,6 +34,7 @@ from provision.file_lock import file_lock
 from provision.python_lock import (
     OURS,
     Locked,
+    LockedPackage,
     environments,
     find_lock,
     read_lock,
