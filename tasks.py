@@ -305,6 +305,14 @@ def smoke(c: Context, hosts: str = "", patience: int = 20) -> int:
     return end_to_end.smoke(inventory_folder(hosts), patience)
 
 
+@command(help=HOSTS | {"app": "an app of gearman_apps"}, name="try")
+def try_(c: Context, app: str, hosts: str = "") -> int:
+    """Build an app's release here, and run its workers against a job server of their own."""
+    from provision.commands import try_app as trying
+
+    return trying.try_app(inventory_folder(hosts), app, print)
+
+
 @command(
     help={
         "app": "an app of gearman_apps that is a Python project",
@@ -483,7 +491,7 @@ def _python(*arguments: str) -> int:
 
 ON_HOSTS = (trust, plan, deploy, upgrade, rollback, smoke)
 LOOKING = (inventory, status, doctor, facts, logs, run, history, releases)
-OWN_APPS = (lock,)
+OWN_APPS = (try_, lock)
 namespace = Collection(
     *ON_HOSTS, *LOOKING, *OWN_APPS, demo, package, release, test, bench, reliability, fuzz
 )

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -24,7 +24,8 @@ from provision.build import ON_HOSTS, ROOT, Artifact, Target, build_release, not
 from provision.errors import ToolkitError
 from provision.file_lock import file_lock
 from provision.inventory.host import Host
-from provision.inventory.workers import workers
+from provision.inventory.schema import nearest_hint
+from provision.inventory.workers import Worker, workers
 from provision.python_app import add_wheels, require_lock
 
 APPS = f"{ON_HOSTS}/apps"
@@ -69,9 +70,28 @@ def apps_of(host: Host) -> dict[str, App]:
     return found
 
 
+def find_app(hosts: Iterable[Host], name: str) -> App:
+    """App ``name`` of these hosts, as those have it that import it. Raises ToolkitError."""
+    found = [app for host in hosts for app in apps_of(host).values()]
+    named = sorted((app for app in found if app.name == name), key=lambda each: each.python)
+    if not named:
+        known = dict.fromkeys(app.name for app in found)
+        near = nearest_hint(name, known) or f"; expected one of {', '.join(known) or 'none'}"
+        raise ToolkitError(f"--app {name}: no worker of this inventory needs such an app{near}")
+    return named[-1]
+
+
 def _place(host: Host, path: str) -> Path:
     """A path of an inventory, from its folder or absolute."""
     return host.folder / Path(path).expanduser()
+
+
+def command_line(worker: Worker, folder: str) -> tuple[str, ...]:
+    """A worker's command or program; words that begin with ./ are files of its app's release."""
+    if not worker.app:
+        return worker.argv
+    files = f"{folder}/{FILES}"
+    return tuple(f"{files}/{each[2:]}" if each.startswith("./") else each for each in worker.argv)
 
 
 def check_app(app: App) -> None:

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
-from provision.app import APPS, FILES, apps_of
+from provision.app import APPS, apps_of
 from provision.build import Artifact
 from provision.inventory.host import Host
-from provision.inventory.workers import Worker
 from provision.resources.base import Resource
 from provision.resources.files import Directory
 from provision.resources.release import OldReleases, Release
@@ -30,11 +29,3 @@ def in_use(releases: dict[str, Release]) -> Iterator[Resource]:
     for release in releases.values():
         yield release.current
         yield OldReleases(release)
-
-
-def command_line(worker: Worker, folder: str) -> tuple[str, ...]:
-    """A worker's command or program; words that begin with ./ are files of its app."""
-    if not worker.app:
-        return worker.argv
-    files = f"{folder}/{FILES}"
-    return tuple(f"{files}/{each[2:]}" if each.startswith("./") else each for each in worker.argv)

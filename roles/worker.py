@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 
-from provision.app import FILES
+from provision.app import FILES, command_line
 from provision.build import Artifact
 from provision.inventory.host import Host, Inventory
-from provision.inventory.workers import DRAIN_TIMEOUT, Worker, ping_function, workers
+from provision.inventory.workers import Worker, ping_function, workers
 from provision.render import exec_word
 from provision.resources.base import Resource
 from provision.resources.files import Directory, File
@@ -18,7 +18,7 @@ from provision.resources.sample_jobs import PING, SAMPLES, Sample, stated_sample
 from provision.resources.secret import FOLDER as SECRETS
 from provision.resources.secret import SecretFile
 from provision.resources.unit import Unit, UnitFile, unit_file
-from roles.apps import app_releases, command_line, in_use, staged
+from roles.apps import app_releases, in_use, staged
 from roles.job_server import servers
 from roles.runtime import ROOT, WORKER_USER, account
 from roles.tls import fingerprint, flags, readers, tls
@@ -167,24 +167,8 @@ def _arguments(host: Host, inventory: Inventory, each: Worker, instance: str) ->
         "--ping",
         ping_function(host.name, instance),
     )
-    for option in ("processes", "concurrency", "timeout"):
-        if value := getattr(each, option):
-            yield from (f"--{option}", str(value))
-    if each.stop_timeout != DRAIN_TIMEOUT or each.kind == "run":  # its code may say another
-        yield from ("--drain-timeout", str(each.stop_timeout))
-    if each.log_level == "debug":
-        yield "--verbose"
-    yield from _served(inventory, each)
-
-
-def _served(inventory: Inventory, each: Worker) -> tuple[str, ...]:
-    """What gearman-worker serves; of a Python app not where its code says, but where this does."""
-    if each.kind == "command":
-        return (*each.functions, "--", *each.argv)
-    if each.kind == "functions":
-        return each.functions
-    only = ("--only", ",".join(each.functions)) if each.functions else ()
-    return ("--servers", ",".join(servers(inventory)), *only, each.target)
+    yield from each.settings
+    yield from each.served(servers(inventory))
 
 
 def _address(host: Host, each: Worker, instance: str) -> str:
@@ -207,7 +191,7 @@ def _health(
         functions=each.functions,
         asked=ping_function(host.name, instance),
         tried=f"trial@{host.name}/{instance}",
-        trial=("--trial", f"trial@{host.name}/{instance}", *_served(inventory, staged))
+        trial=("--trial", f"trial@{host.name}/{instance}", *staged.served(servers(inventory)))
         if first
         else (),
         sample=PING,
@@ -222,7 +206,7 @@ def _health(
             ping,
             asked=f"{each.checked_function}@{_address(host, each, instance)}",
             tried=f"{prefix}{each.checked_function}",
-            trial=("--prefix", prefix, *_served(inventory, staged)) if first else (),
+            trial=("--prefix", prefix, *staged.served(servers(inventory))) if first else (),
             sample=_stated(each),
         )
         return

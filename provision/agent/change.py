@@ -271,15 +271,18 @@ def try_release(
             return submit_job(link, content, **submitted, while_=lambda: process.poll() is None)
         except Failure as failure:
             ended = process.poll()
-            why = f"the worker ended with {ended}"
             if ended is None:
-                why = str(failure)
-                process.send_signal(signal.SIGUSR1)  # it prints where it hangs
+                process.send_signal(signal.SIGUSR1)  # it writes where it hangs
                 link.wait(seconds=1.0)
             stop_command(process)
             log.seek(0)
-            said = log.read()[-OUTPUT_LIMIT:].decode(errors="backslashreplace")
-            raise Failure(why, f"{failure.output}\n{said}".strip()) from failure
+            said = log.read()[-OUTPUT_LIMIT:].decode(errors="backslashreplace").strip()
+            if ended is None:
+                raise Failure(str(failure), f"{failure.output}\n{said}".strip()) from failure
+            why = f"the worker ended with {ended}"
+            raise Failure(
+                why, f"{why}: {said.splitlines()[-1]}\n{said}" if said else ""
+            ) from failure
         finally:
             stop_command(process)
 

@@ -19,12 +19,11 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from provision.app import App, apps_of
+from provision.app import App, find_app
 from provision.build import OLDEST_PYTHON, PipFailed, run_pip
 from provision.build import ROOT as CHECKOUT
 from provision.errors import ToolkitError
 from provision.inventory import load as inventory
-from provision.inventory.schema import nearest_hint
 from provision.lab.programs import Say
 from provision.python_lock import EXPORTS, OURS, find_lock, find_tool
 
@@ -36,7 +35,7 @@ def lock(folder: Path, name: str, say: Say, *, upgrade: bool = False) -> None:
 
     Versions that it names already stay where they can, unless ``upgrade``.
     """
-    app = find_app(folder, name)
+    app = find_app(inventory.load(folder).everyone, name)
     known = app.lock or find_lock(app.source)
     if known and known.name in EXPORTS:
         tool = EXPORTS[known.name][0]
@@ -46,18 +45,6 @@ def lock(folder: Path, name: str, say: Say, *, upgrade: bool = False) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         _resolve(wanted, out, Path(scratch), upgrade=upgrade)
     say(f"{out}: commit it with the project")
-
-
-def find_app(folder: Path, name: str) -> App:
-    """App ``name`` of an inventory, as the hosts have it that import it."""
-    hosts = inventory.load(folder).everyone
-    found = [app for host in hosts for app in apps_of(host).values()]
-    named = sorted((app for app in found if app.name == name), key=lambda each: each.python)
-    if not named:
-        known = dict.fromkeys(app.name for app in found)
-        near = nearest_hint(name, known) or f"; expected one of {', '.join(known) or 'none'}"
-        raise ToolkitError(f"--app {name}: no worker of this inventory needs such an app{near}")
-    return named[-1]
 
 
 def _wanted(app: App) -> Path:
@@ -83,9 +70,13 @@ def _resolve(wanted: Path, out: Path, scratch: Path, *, upgrade: bool) -> None:
     ]
     if out.suffix == ".toml":
         command += ["--format", "pylock.toml"]
+    places = _pip_setting("find-links").split()
+    places += filter(None, os.environ.get("UV_FIND_LINKS", "").split(","))
     if not _pins_ours(project):
         _build_ours(scratch)
-        command += ["--find-links", str(scratch), "--no-emit-package", OURS]
+        command += ["--no-emit-package", OURS]
+        places.append(str(scratch))
+    command += (word for place in dict.fromkeys(places) for word in ("--find-links", place))
     done = subprocess.run(
         [*command, str(wanted)],
         env={**os.environ, **dict(_indexes())},

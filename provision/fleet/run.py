@@ -13,7 +13,7 @@ from pathlib import Path
 from secrets import token_hex
 from types import TracebackType
 
-from provision.app import App, apps_of, check_app, named_app
+from provision.app import App, apps_of, check_app, find_app, named_app
 from provision.build import ON_HOSTS, Artifact
 from provision.errors import HostFailed, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
@@ -23,7 +23,6 @@ from provision.fleet.past_runs import FACTS, write_entry
 from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.inventory import load as inventory
 from provision.inventory.host import Host, Inventory
-from provision.inventory.schema import nearest_hint
 from provision.inventory.workers import open_secrets
 from provision.options import Options
 from provision.pki import keep_authority
@@ -65,10 +64,7 @@ def _hosts_with(app: str, known: Inventory) -> Inventory:
     """The hosts of an inventory that need an app; all, if none is named."""
     if not app:
         return known
-    apps = {name for host in known.everyone for name in apps_of(host)}
-    if app not in apps:
-        near = nearest_hint(app, apps) or f"; expected one of {', '.join(sorted(apps)) or 'none'}"
-        raise ToolkitError(f"--app {app}: no worker of this inventory needs such an app{near}")
+    find_app(known.everyone, app)
     return replace(known, hosts=tuple(host for host in known.hosts if app in apps_of(host)))
 
 

@@ -5,7 +5,7 @@ program that speaks Gearman itself, or a gearman_py.Worker of a Python app. One 
 of it serves the bundled function of its own name.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -64,6 +64,25 @@ class Worker:
     def instance_names(self) -> list[str]:
         """NAME, NAME:2, NAME:3 ..."""
         return [self.name, *(f"{self.name}:{number}" for number in range(2, self.instances + 1))]
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Its settings as options of gearman-worker."""
+        options = ("processes", "concurrency", "timeout")
+        words = [(f"--{each}", str(value)) for each in options if (value := getattr(self, each))]
+        if self.stop_timeout != DRAIN_TIMEOUT or self.kind == "run":  # its code may say another
+            words.append(("--drain-timeout", str(self.stop_timeout)))
+        verbose = ("--verbose",) if self.log_level == "debug" else ()
+        return (*(word for pair in words for word in pair), *verbose)
+
+    def served(self, servers: Sequence[str]) -> tuple[str, ...]:
+        """What gearman-worker is to serve; a Python app's worker may name other job servers."""
+        if self.kind == "command":
+            return (*self.functions, "--", *self.argv)
+        if self.kind == "functions":
+            return self.functions
+        only = ("--only", ",".join(self.functions)) if self.functions else ()
+        return ("--servers", ",".join(servers), *only, self.target)
 
     @property
     def is_plain(self) -> bool:

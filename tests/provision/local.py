@@ -1,52 +1,11 @@
 """An agent on this machine, over a pipe: the real one, without SSH."""
 
-import os
-import select
-import subprocess
 from pathlib import Path
 
-from provision.errors import Unreachable
+from provision.remote.local_channel import LocalChannel
 from provision.remote.session import Session
-
-
-class Pipe:
-    """A channel to a command that runs here."""
-
-    def __init__(self, line: str) -> None:
-        self.process = subprocess.Popen(
-            ["/bin/sh", "-c", line],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            bufsize=0,
-        )
-        assert self.process.stdin
-        assert self.process.stdout
-        self._in, self._out = self.process.stdin, self.process.stdout
-
-    def send(self, data: bytes) -> None:
-        left = memoryview(data)
-        try:
-            while left:
-                left = left[os.write(self._in.fileno(), left) :]
-        except (OSError, ValueError) as error:
-            raise Unreachable("pipe: lost") from error
-
-    def receive(self, seconds: float) -> bytes:
-        if not select.select([self._out], [], [], seconds)[0]:
-            raise TimeoutError
-        return os.read(self._out.fileno(), 1 << 16)
-
-    def close(self) -> None:
-        self._in.close()
-        self._out.close()  # who still writes is told
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 def session(folder: Path) -> Session:
     """A session with this machine, whose lock is in ``folder``."""
-    return Session("here", Pipe, lock_file=str(folder / "lock"))
+    return Session("here", LocalChannel, lock_file=str(folder / "lock"))

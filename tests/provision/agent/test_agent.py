@@ -22,9 +22,10 @@ import pytest
 from provision.agent import probe
 from provision.agent.link import ENVIRONMENT
 from provision.errors import HostFailed, Locked, ToolkitError
+from provision.remote.local_channel import LocalChannel
 from provision.remote.messages import Operation, Outcome, Unknown
 from provision.remote.session import AGENT, ASKING, Session
-from tests.provision.local import Pipe, session
+from tests.provision.local import session
 from tests.waiting import await_result
 
 NOW = {"who": "ana@laptop", "since": "14:02", "doing": "invoke deploy, pid 7"}
@@ -138,7 +139,7 @@ def test_what_cannot_be_answered_is_unknown_and_says_why(agent: Session, tmp_pat
 def test_a_plan_sends_only_what_asks_and_answers(tmp_path: Path) -> None:
     sent: list[bytes] = []
 
-    class Recorder(Pipe):
+    class Recorder(LocalChannel):
         def send(self, data: bytes) -> None:
             sent.append(data)
             super().send(data)
@@ -409,10 +410,10 @@ def test_a_killed_operator_frees_the_lock_and_ends_the_command(tmp_path: Path) -
 
 
 def test_what_a_killed_agent_was_running_ends_with_it(tmp_path: Path) -> None:
-    opened: list[Pipe] = []
+    opened: list[LocalChannel] = []
 
-    def start(line: str) -> Pipe:
-        opened.append(Pipe(f"exec env {line.partition('; ')[2]}"))
+    def start(line: str) -> LocalChannel:
+        opened.append(LocalChannel(f"exec env {line.partition('; ')[2]}"))
         return opened[0]
 
     script = f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; exec sleep 600"
@@ -450,10 +451,10 @@ def test_an_agent_that_breaks_says_where(locked: Session) -> None:
 
 
 def test_an_agent_that_is_killed_is_a_message() -> None:
-    opened: list[Pipe] = []
+    opened: list[LocalChannel] = []
 
-    def start(line: str) -> Pipe:
-        opened.append(Pipe(f"exec env {line.partition('; ')[2]}"))
+    def start(line: str) -> LocalChannel:
+        opened.append(LocalChannel(f"exec env {line.partition('; ')[2]}"))
         return opened[0]
 
     with Session("here", start) as agent:
@@ -468,7 +469,7 @@ def test_an_agent_that_is_killed_is_a_message() -> None:
 
 @pytest.mark.skipif(not shutil.which("sudo"), reason="no sudo here")
 def test_with_sudo_it_is_the_same(tmp_path: Path) -> None:
-    with Session("here", Pipe, sudo=True) as agent:
+    with Session("here", LocalChannel, sudo=True) as agent:
         assert answer(agent, "user", "root")["uid"] == 0
 
 

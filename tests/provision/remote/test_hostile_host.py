@@ -10,9 +10,9 @@ import pytest
 
 from provision.errors import HostFailed, ToolkitError, Unreachable
 from provision.fleet import pool
+from provision.remote.local_channel import LocalChannel
 from provision.remote.messages import Question
 from provision.remote.session import Session
-from tests.provision.local import Pipe
 
 HOST: Question = ("host",)
 ASKED: list[Question] = [HOST, ("releases", "/nowhere"), ("user", "root"), ("path", "/", "", "")]
@@ -31,12 +31,12 @@ m.serve(0, out)
 """
 
 
-def mangled(code: str) -> Callable[[str], Pipe]:
-    def start(line: str) -> Pipe:
+def mangled(code: str) -> Callable[[str], LocalChannel]:
+    def start(line: str) -> LocalChannel:
         program = ast.literal_eval(shlex.split(line)[-1].removeprefix("exec(").removesuffix(")"))
         false = program.replace("m.serve(0, out)\n", MANGLED % code)
         assert false != program
-        return Pipe(f"/usr/bin/python3 -I -S -c {shlex.quote(false)}")
+        return LocalChannel(f"/usr/bin/python3 -I -S -c {shlex.quote(false)}")
 
     return start
 
@@ -97,7 +97,7 @@ def test_a_clock_that_is_far_ahead_is_an_answer() -> None:
 
 def test_a_host_that_greets_without_end_is_given_up() -> None:
     with pytest.raises(Unreachable, match=r"w1: no agent within 1 MiB of output"):
-        Session("w1", lambda line: Pipe("yes | head -c 3000000")).close()
+        Session("w1", lambda line: LocalChannel("yes | head -c 3000000")).close()
 
 
 def test_a_bug_that_one_host_meets_is_its_failure_and_the_others_go_on() -> None:

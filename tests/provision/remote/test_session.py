@@ -7,14 +7,14 @@ import pytest
 
 from provision.errors import HostFailed, Unreachable
 from provision.remote.handshake import command_line
+from provision.remote.local_channel import LocalChannel
 from provision.remote.session import Session
-from tests.provision.local import Pipe
 
 
 def complaint(line: str) -> str:
     """What is said of a host where this runs instead of python3."""
     with pytest.raises((Unreachable, HostFailed)) as raised:
-        Session("w1", lambda _: Pipe(line)).close()
+        Session("w1", lambda _: LocalChannel(line)).close()
     return str(raised.value)
 
 
@@ -39,9 +39,9 @@ def test_a_host_without_python_says_how_it_gets_one(
 ) -> None:
     (tmp_path / "os-release").write_text(f'PRETTY_NAME="A System"\n{system}\n')
 
-    def start(line: str) -> Pipe:
+    def start(line: str) -> LocalChannel:
         moved = line.replace("/usr/bin/python3", "/nowhere/python3")
-        return Pipe(moved.replace("/etc/os-release", f"{tmp_path}/os-release"))
+        return LocalChannel(moved.replace("/etc/os-release", f"{tmp_path}/os-release"))
 
     with pytest.raises(Unreachable) as raised:
         Session("w1", start).close()
@@ -49,10 +49,10 @@ def test_a_host_without_python_says_how_it_gets_one(
 
 
 def test_a_host_whose_python_is_too_old() -> None:
-    def start(line: str) -> Pipe:
+    def start(line: str) -> LocalChannel:
         old = line.replace("sys.version_info[:2]", "(3, 7)")
         assert old != line
-        return Pipe(old)
+        return LocalChannel(old)
 
     with pytest.raises(Unreachable) as raised:
         Session("w1", start).close()
@@ -66,16 +66,16 @@ def test_a_host_that_says_something_else() -> None:
 
 
 def test_what_a_login_shell_prints_first_does_no_harm() -> None:
-    with Session("w1", lambda line: Pipe(f"echo Welcome; {line}")) as agent:
+    with Session("w1", lambda line: LocalChannel(f"echo Welcome; {line}")) as agent:
         assert agent.ask([("user", "root")])["user", "root"]["uid"] == 0
 
 
 def test_an_agent_that_dies_within_a_frame_is_a_message() -> None:
-    def start(line: str) -> Pipe:
+    def start(line: str) -> LocalChannel:
         code = shlex.split(line)[-1]
         cut = code.replace("m.serve(0, out)", "os.write(out, bytes(2))")
         assert cut != code
-        return Pipe(f"/usr/bin/python3 -I -S -c {shlex.quote(cut)}")
+        return LocalChannel(f"/usr/bin/python3 -I -S -c {shlex.quote(cut)}")
 
     with Session("w1", start) as agent, pytest.raises((HostFailed, Unreachable)) as raised:
         agent.ask([("host",)])

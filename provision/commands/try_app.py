@@ -1,0 +1,225 @@
+"""`invoke try`: an app's release on this machine, before any host is asked.
+
+The release is built as for a host of this kind, and an agent unpacks it and makes its venv, as on a
+host. Each worker that the inventory has of the app then serves a job server that is there for this
+alone, is asked a ping and its check, and has to leave when it is told to. Memory, accounts and
+systemd's hardening are the host's matter, and are not tried.
+"""
+
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+
+from gearman_py import Client, GearmanError
+from gearman_py.admin.client import AdminClient
+from gearman_py.testing import server
+from provision.agent.link import ENVIRONMENT
+from provision.app import (
+    FILES,
+    App,
+    build_app,
+    check_app,
+    command_line,
+    find_app,
+    uncommitted_files,
+)
+from provision.build import ROOT, target_of
+from provision.errors import HostFailed, ToolkitError
+from provision.inventory import load as inventory
+from provision.inventory.workers import Worker, workers
+from provision.lab.programs import Say
+from provision.remote.local_channel import LocalChannel
+from provision.remote.messages import Operation, Unknown
+from provision.remote.session import Session
+from provision.resources.sample_jobs import PING, Sample, stated_sample
+
+HERE = "this machine"
+JOB_TIMEOUT = 20.0  # seconds until a worker has begun, and for each job
+STACKS_TIME = 1.0  # seconds in which a worker that hangs writes where
+POLL_INTERVAL = 0.05
+LAST_LINES = 12  # of what a worker said
+
+
+class _DoesNotWork(Exception):
+    """Why a worker does not work."""
+
+
+def try_app(folder: Path, name: str, say: Say) -> int:
+    """Try app ``name`` of an inventory; returns an exit status. Raises :class:`ToolkitError`."""
+    hosts = inventory.load(folder).everyone
+    app = find_app(hosts, name)
+    check_app(app)
+    if different := uncommitted_files(app):
+        say(f"app {name}: {different}")
+    release = _unpack(app, say)
+    tried = {each: None for host in hosts for each in workers(host) if each.app == name}
+    failed = False
+    for worker in tried:
+        try:
+            say(f"ok      worker {worker.name}: {_try_worker(worker, release)}")
+        except _DoesNotWork as error:
+            failed = True
+            first, *more = str(error).splitlines()
+            say("\n".join([f"failed  worker {worker.name}: {first}", *(f"    {e}" for e in more)]))
+    return HostFailed.status if failed else 0
+
+
+def _unpack(app: App, say: Say) -> Path:
+    """The folder of the app's release, made by an agent as on a host; older ones give way."""
+    root = ROOT / ".cache" / "try" / app.name
+    (root / "releases").mkdir(parents=True, exist_ok=True)
+    with Session(HERE, LocalChannel, lock_file=str(root / "lock")) as agent:
+        facts = agent.ask([("host",)])["host",]
+        if isinstance(facts, Unknown):
+            raise ToolkitError(f"{HERE}: {facts.reason}")
+        target = target_of(facts)
+        say(f"building app {app.name}{f' for {target}' * app.python}")
+        artifact = build_app(app, target=target if app.python else None)
+        for old in (root / "releases").iterdir():
+            if old.name != artifact.id:
+                shutil.rmtree(old)
+        agent.lock({"who": "invoke try"})
+        arguments = {"root": str(root), "id": artifact.id, "digest": artifact.digest}
+        (outcome,) = agent.apply([Operation("release", arguments, artifact.path)])
+    if outcome.error:
+        raise ToolkitError(f"{artifact.id}: {outcome.error}\n{outcome.output}")
+    say(f"release {artifact.id}, {artifact.size / 2**20:.1f} MB")
+    return root / "releases" / artifact.id
+
+
+# -- one worker -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A worker that has been started, and what it says."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def explain(self, problem: str, *, hangs: bool = False) -> _DoesNotWork:
+        """The problem with its last lines; one that hangs is asked where."""
+        ended = self.process.poll()
+        if hangs and ended is None:
+            self.process.send_signal(signal.SIGUSR1)
+            sleep(STACKS_TIME)
+        lines = self.log.read_text(errors="backslashreplace").strip().splitlines()[-LAST_LINES:]
+        if ended is not None:
+            problem = f"it ended with {ended}" + (f": {lines[-1]}" if lines else "")
+        return _DoesNotWork("\n".join([problem, *lines]))
+
+
+def _try_worker(worker: Worker, release: Path) -> str:
+    """What it did. Raises :class:`_DoesNotWork`."""
+    ping = f"ping@try/{worker.name}" if worker.kind != "program" else ""
+    with server() as jobs, _run_worker(worker, release, jobs.address, ping) as running:
+        began = monotonic()
+        wanted = {ping} if ping else set(worker.functions)
+        serves = _await_functions(running, jobs.address, wanted) - {ping}
+        done = [f"serves {', '.join(sorted(serves))} after {monotonic() - began:.1f} s"]
+        with Client(jobs.address, timeout=JOB_TIMEOUT) as client:
+            if ping:
+                _do_job(client, running, ping, PING)
+                done.append("answers")
+            if worker.check:
+                check = dict(worker.check)
+                sample = stated_sample(check.get("workload", ""), check["expect"])
+                _do_job(client, running, worker.checked_function, sample)
+                done.append(f"its check of {worker.checked_function} is right")
+        done.append(_stop(worker, running))
+    return ", ".join(done)
+
+
+@contextmanager
+def _run_worker(worker: Worker, release: Path, address: str, ping: str) -> Iterator[_Running]:
+    with tempfile.TemporaryDirectory(prefix="gearman-try-") as folder:
+        for name, secret in worker.secrets:
+            (Path(folder) / name).write_text(secret.reveal())
+        environment = {
+            **ENVIRONMENT,
+            **dict(worker.environment),
+            "GEARMAN_SERVERS": address,
+            **({"CREDENTIALS_DIRECTORY": folder} if worker.secrets else {}),
+        }
+        log = Path(folder) / ".log"
+        with log.open("wb") as said:
+            process = _start(worker, release, address, ping, environment, said.fileno())
+        try:
+            yield _Running(process, log)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _start(
+    worker: Worker,
+    release: Path,
+    address: str,
+    ping: str,
+    environment: Mapping[str, str],
+    log: int,
+) -> "subprocess.Popen[bytes]":
+    argv, folder = command_line(worker, str(release)), release
+    if worker.kind == "program":
+        command: Sequence[str] = argv
+        folder = release / FILES
+    elif worker.kind == "command":
+        own = Path(sys.executable).with_name("gearman-worker")
+        command = [str(own), "--ping", ping, *worker.settings, *worker.functions, "--", *argv]
+    else:
+        own = release / "venv" / "bin" / "gearman-worker"
+        command = [str(own), "--ping", ping, *worker.settings, *worker.served([address])]
+    try:
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    except OSError as error:
+        raise _DoesNotWork(f"{command[0]}: {error.strerror}") from None
+
+
+def _await_functions(running: _Running, address: str, wanted: set[str]) -> set[str]:
+    """All that it serves, once that includes what is wanted."""
+    deadline = monotonic() + JOB_TIMEOUT
+    with AdminClient(address) as admin:
+        while True:
+            found = {name for row in admin.workers() for name in row.functions}
+            if wanted <= found:
+                return found
+            if running.process.poll() is not None or monotonic() > deadline:
+                raise running.explain(f"it serves nothing after {JOB_TIMEOUT:.0f} s", hangs=True)
+            sleep(POLL_INTERVAL)
+
+
+def _do_job(client: Client, running: _Running, function: str, sample: Sample) -> None:
+    try:
+        problem = sample.judge(client.do(function, sample.workload()))
+    except GearmanError as error:
+        raise running.explain(f"{function}: {error}") from None
+    if problem:
+        raise running.explain(f"{function}: {problem}")
+
+
+def _stop(worker: Worker, running: _Running) -> str:
+    """Tell it to stop, as systemd would."""
+    running.process.send_signal(signal.Signals[worker.stop_signal])
+    try:
+        status = running.process.wait(min(worker.stop_timeout, JOB_TIMEOUT))
+    except subprocess.TimeoutExpired:
+        raise running.explain(f"it goes on after {worker.stop_signal}", hangs=True) from None
+    if worker.kind == "program":
+        return "stops"
+    if status:
+        raise running.explain("")
+    return "drains"

@@ -1,0 +1,123 @@
+"""`invoke try` and `invoke lock`: an app on this machine, before any host is asked."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from provision.agent.system import describe_system
+from provision.build import build_release, target_of
+from provision.commands import try_app as trying
+from provision.commands.lock import lock
+from provision.errors import HostFailed, ToolkitError
+from tests.provision.small_wheels import locked_line, make_project, make_wheel
+
+pytestmark = pytest.mark.slow
+
+SHOUT = Path(__file__).parents[2] / "lab" / "shout.py"
+HOSTS = """
+worker:
+  hosts: {w1: , w2: }
+  vars:
+    gearman_apps: {shop: {source: shop}, loud: {source: loud}}
+    gearman_workers:
+      shop: {app: shop, run: "shop:worker", environment: {TINT: dark}, secrets: {KEY: hidden},
+        check: {function: paint, workload: door, expect: teal door}}
+      shout: {app: loud, program: [python3, ./shout.py, shout], functions: [shout]}
+      count: {app: loud, command: [./count], functions: [count]}
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_release() -> None:
+    """What an app's release takes from ours is here before there is no index."""
+    build_release(target_of(describe_system()))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An inventory with two apps beside it; pip and uv find what is in `index` alone."""
+    index = tmp_path / "index"
+    for variable in ("PIP_FIND_LINKS", "UV_FIND_LINKS"):
+        monkeypatch.setenv(variable, str(index))
+    for variable in ("PIP_NO_INDEX", "UV_NO_INDEX"):
+        monkeypatch.setenv(variable, "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setattr(trying, "ROOT", tmp_path)
+    monkeypatch.setattr(trying, "JOB_TIMEOUT", 8.0)
+    make_project(tmp_path / "shop")
+    wheel = make_wheel(index, "colors", "1.0", f"NAME = 'teal '  # {tmp_path}\n")
+    (tmp_path / "shop" / "requirements.txt").write_text(locked_line(wheel))
+    (tmp_path / "loud").mkdir()
+    (tmp_path / "loud" / "shout.py").write_text(SHOUT.read_text())
+    (tmp_path / "loud" / "count").write_text("#!/bin/sh\nexec wc -l\n")
+    (tmp_path / "loud" / "count").chmod(0o755)
+    (tmp_path / "hosts.yml").write_text(HOSTS)
+    return tmp_path
+
+
+def test_workers_of_an_app_are_run_and_asked_here(folder: Path) -> None:
+    said: list[str] = []
+    assert trying.try_app(folder, "shop", said.append) == 0
+    assert said[-1].startswith("ok      worker shop: serves paint after ")
+    assert said[-1].endswith(", answers, its check of paint is right, drains")
+    said.clear()
+    assert trying.try_app(folder, "loud", said.append) == 0
+    assert [line.split(":")[0] for line in said[-2:]] == [
+        "ok      worker shout",
+        "ok      worker count",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "problem"),
+    [
+        ("", "raise RuntimeError('no orders')", "it ended with 2: gearman-worker: error: 'shop:wo"),
+        ("import time; time.sleep(99)", "", "it serves nothing after 8 s"),
+        (
+            "",
+            "worker = Worker()",
+            "it ended with 2: gearman-worker: error: a worker needs at least",
+        ),
+        ("", "colors.NAME = 'red '", "paint: expected b'teal door', got b'red door'"),
+        ("import no_such_module", "", "No module named 'no_such_module'"),
+    ],
+)
+def test_a_worker_that_does_not_work_is_told_with_its_last_lines(
+    folder: Path, before: str, after: str, problem: str
+) -> None:
+    module = folder / "shop" / "src" / "shop.py"
+    module.write_text(f"{before}\n{module.read_text()}\n{after}\n")
+    said: list[str] = []
+    assert trying.try_app(folder, "shop", said.append) == HostFailed.status
+    assert said[-1].startswith("failed  worker shop: ")
+    assert problem in said[-1].splitlines()[0]
+    if "sleep" in before:
+        assert 'shop.py", line 1 in <module>' in said[-1]
+
+
+def test_a_lock_names_all_versions_with_hashes_and_not_gearman_py(folder: Path) -> None:
+    shop = folder / "shop"
+    (shop / "requirements.txt").unlink()
+    project = (shop / "pyproject.toml").read_text()
+    (shop / "pyproject.toml").write_text(project + 'dependencies = ["colors>=1", "gearman_py"]\n')
+    with pytest.raises(ToolkitError, match="`invoke lock --app shop` makes one"):
+        trying.try_app(folder, "shop", print)
+    lock(folder, "shop", print)
+    text = (shop / "pylock.toml").read_text()
+    (package,) = tomllib.loads(text)["packages"]
+    assert (package["name"], package["version"]) == ("colors", "1.0")
+    make_wheel(folder / "index", "colors", "1.1", "NAME = 'teal '\n")
+    lock(folder, "shop", print)
+    assert (shop / "pylock.toml").read_text() == text, "what is locked stays"
+    lock(folder, "shop", print, upgrade=True)
+    assert 'version = "1.1"' in (shop / "pylock.toml").read_text()
+
+    (shop / "pyproject.toml").write_text(project + 'dependencies = ["colors>=2"]\n')
+    with pytest.raises(ToolkitError, match=r"pyproject\.toml cannot be locked: .*colors") as raised:
+        lock(folder, "shop", print)
+    assert "\n" not in str(raised.value)
+    (shop / "uv.lock").write_text("")
+    (shop / "pylock.toml").unlink()
+    with pytest.raises(ToolkitError, match=r"has .*uv\.lock: `uv lock` makes that one"):
+        lock(folder, "shop", print)
