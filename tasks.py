@@ -12,7 +12,7 @@ from invoke.collection import Collection
 from invoke.context import Context
 
 from packages.debian_package import PROGRAMS as PACKAGERS
-from provision.cli import ROOT, command, inventory_folder
+from provision.cli import ROOT, command, inventory_path
 from provision.errors import ToolkitError
 from provision.lab import lab
 from provision.lab import programs as local
@@ -22,7 +22,7 @@ from provision.lab.mirror import OFFERED
 from provision.options import BATCH, HOSTS_AT_ONCE, Options
 from roles import ROLES
 
-HOSTS = {"hosts": "the inventory: a folder with hosts.yml, such as inventory/prod"}
+HOSTS = {"hosts": "the inventory: a folder such as inventory/prod, a file, or - for standard input"}
 LIMIT = {"limit": "only these hosts or groups, comma-separated; * matches, ! excludes"}
 PART = LIMIT | {
     "tags": "only resources of these roles or kinds, such as worker, unit, file; comma-separated",
@@ -89,7 +89,7 @@ def plan(
     from provision.fleet import deploy as engine
 
     return engine.plan(
-        inventory_folder(hosts),
+        inventory_path(hosts),
         ROLES,
         Options(limit=limit or None, tags=tags, verbose=verbose, json=json, parallel=parallel),
     )
@@ -114,7 +114,7 @@ def deploy(
         limit=limit or None, tags=tags, yes=yes, verbose=verbose, json=json, parallel=parallel
     )
     act = engine.plan if check else engine.deploy
-    return act(inventory_folder(hosts), ROLES, options)
+    return act(inventory_path(hosts), ROLES, options)
 
 
 @command(help=HOSTS | ROLL | {"release": "this one, which the hosts or this machine have"})
@@ -142,7 +142,7 @@ def upgrade(
         limit=limit or None, yes=yes, verbose=verbose, json=json, parallel=parallel, again=again
     )
     policy = RolloutPolicy(batch=batch, max_fail=max_fail, settle=settle, gap=gap)
-    return roll_out(inventory_folder(hosts), ROLES, options, policy, to=release or None, app=app)
+    return roll_out(inventory_path(hosts), ROLES, options, policy, to=release or None, app=app)
 
 
 @command(help=HOSTS | ROLL | {"to": "this release (the one before)"})
@@ -171,7 +171,7 @@ def rollback(
     )
     policy = RolloutPolicy(batch=batch, max_fail=max_fail, settle=settle, gap=gap)
     return roll_out(
-        inventory_folder(hosts), ROLES, options, policy, to=to or None, back=True, app=app
+        inventory_path(hosts), ROLES, options, policy, to=to or None, back=True, app=app
     )
 
 
@@ -180,7 +180,7 @@ def status(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> 
     """Show what runs where: releases, units, what a deploy would change."""
     from provision.commands import status as standing
 
-    return standing.status(inventory_folder(hosts), ROLES, Options(limit=limit or None, json=json))
+    return standing.status(inventory_path(hosts), ROLES, Options(limit=limit or None, json=json))
 
 
 @command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
@@ -188,7 +188,7 @@ def history(c: Context, hosts: str = "", limit: str = "", json: bool = False) ->
     """Show who deployed what, when, and how it went, as the hosts remember it."""
     from provision.commands import history as past
 
-    return past.history(inventory_folder(hosts), Options(limit=limit or None, json=json))
+    return past.history(inventory_path(hosts), Options(limit=limit or None, json=json))
 
 
 @command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
@@ -196,7 +196,7 @@ def releases(c: Context, hosts: str = "", limit: str = "", json: bool = False) -
     """Show the releases that hosts keep: which run, which are bad."""
     from provision.commands import history as past
 
-    return past.releases(inventory_folder(hosts), Options(limit=limit or None, json=json))
+    return past.releases(inventory_path(hosts), Options(limit=limit or None, json=json))
 
 
 @command(help=HOSTS | LIMIT | {"json": "a line of JSON for each host"})
@@ -205,7 +205,7 @@ def inventory(c: Context, hosts: str = "", limit: str = "", json: bool = False) 
     from provision.commands import show_inventory as listing
 
     for line in listing.inventory_lines(
-        inventory_folder(hosts), Options(limit=limit or None, json=json)
+        inventory_path(hosts), Options(limit=limit or None, json=json)
     ):
         print(line)
 
@@ -217,7 +217,7 @@ def trust(
     """Show the hosts' keys, ask, and record them in the inventory's known_hosts."""
     from provision.commands import trust as keys
 
-    return keys.trust(inventory_folder(hosts), Options(limit=limit or None, yes=yes), replace)
+    return keys.trust(inventory_path(hosts), Options(limit=limit or None, yes=yes), replace)
 
 
 @command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
@@ -225,7 +225,7 @@ def facts(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> i
     """Show what the hosts are: system, size, clock, addresses, release."""
     from provision.commands import facts as looking
 
-    return looking.facts(inventory_folder(hosts), Options(limit=limit or None, json=json))
+    return looking.facts(inventory_path(hosts), Options(limit=limit or None, json=json))
 
 
 @command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
@@ -233,9 +233,7 @@ def doctor(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> 
     """Show why it is not working: all that is known to go wrong, looked at, with its cure."""
     from provision.doctor import doctor as examination
 
-    return examination.doctor(
-        inventory_folder(hosts), ROLES, Options(limit=limit or None, json=json)
-    )
+    return examination.doctor(inventory_path(hosts), ROLES, Options(limit=limit or None, json=json))
 
 
 @command(
@@ -264,7 +262,7 @@ def logs(
 
     wanted = journal.LogQuery(lines=lines, since=since, follow=follow)
     options = Options(limit=limit or None, json=json)
-    return journal.logs(inventory_folder(hosts), ROLES, options, name, wanted)
+    return journal.logs(inventory_path(hosts), ROLES, options, name, wanted)
 
 
 @command(
@@ -294,7 +292,7 @@ def run(
     words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
     options = Options(limit=limit or None, json=json, parallel=parallel)
     how = running.RunOptions(root=root, shell=shell, seconds=seconds)
-    return running.run(inventory_folder(hosts), options, words, how)
+    return running.run(inventory_path(hosts), options, words, how)
 
 
 @command(help=HOSTS | {"patience": "seconds that each job may take (20)"})
@@ -302,7 +300,7 @@ def smoke(c: Context, hosts: str = "", patience: int = 20) -> int:
     """Submit a job for each worker on the client host, as an ordinary user would."""
     from provision.commands import smoke as end_to_end
 
-    return end_to_end.smoke(inventory_folder(hosts), patience)
+    return end_to_end.smoke(inventory_path(hosts), patience)
 
 
 @command(help=HOSTS | {"app": "an app of gearman_apps"}, name="try")

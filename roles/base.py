@@ -18,5 +18,5 @@ def base(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resou
     yield Systemd(SYSTEMD)
     yield Clock(CLOCK)
     of_workers = (name for each in workers(host) for name in each.packages)
-    if names := dict.fromkeys((*host.variables["packages"], *of_workers)):
+    if names := dict.fromkeys((*host.variables["gearman_packages"], *of_workers)):
         yield Packages(tuple(names))

@@ -21,7 +21,7 @@ def firewall(host: Host, inventory: Inventory, ports: Sequence[int]) -> Iterator
     known |= {_network(text, host) for text in host.variables["gearman_firewall_allow"]}
     v4 = sorted(each for each in known if isinstance(each, IPv4Network))
     v6 = sorted(each for each in known if isinstance(each, IPv6Network))
-    if "nftables" not in host.variables["packages"]:
+    if "nftables" not in host.variables["gearman_packages"]:
         yield Packages(("nftables",))
     yield Directory("/etc/gearman")
     file = rules_file(ports, [_written(each) for each in v4], [_written(each) for each in v6])

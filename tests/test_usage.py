@@ -44,7 +44,7 @@ def test_wrong_usage_is_told_in_one_line(
 def test_an_ssh_config_may_be_for_some_hosts_only(tmp_path: Path) -> None:
     """Threads that began to import the SSH library in different places found half of it."""
     (tmp_path / "config").write_text("Host *\n  Port 9\n")
-    hosts = (f"    w{n}: {{{'ssh_config: config' if n % 2 else ''}}}\n" for n in range(8))
+    hosts = (f"    w{n}: {{{'gearman_ssh_config: config' if n % 2 else ''}}}\n" for n in range(8))
     head = "worker:\n  vars: {ansible_host: 127.0.0.1, ansible_port: 9}\n  hosts:\n"
     (tmp_path / "hosts.yml").write_text(head + "".join(hosts))
     invoke = [sys.executable, "-m", "invoke", "facts", "--hosts", str(tmp_path)]

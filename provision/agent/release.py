@@ -6,6 +6,7 @@ import glob
 import os
 import re
 import shutil
+import sys
 import tarfile
 from typing import Any, cast
 
@@ -159,7 +160,7 @@ def _make_venv(link: FrameLink, folder: str) -> None:
     pip = next((name for name in os.listdir(wheels) if name.startswith("pip-")), None)
     if pip is None:
         raise Failure("the release brings no pip")
-    run_command(link, ["/usr/bin/python3", "-I", "-m", "venv", "--without-pip", f"{folder}/venv"])
+    run_command(link, [sys.executable, "-I", "-m", "venv", "--without-pip", f"{folder}/venv"])
     offline = ["--no-index", "--no-deps", "--require-hashes", "--find-links", wheels]
     quiet = ["--quiet", "--disable-pip-version-check", "--no-cache-dir"]
     requirements = ["--requirement", f"{folder}/requirements.txt"]

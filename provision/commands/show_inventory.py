@@ -1,30 +1,45 @@
-"""What an inventory says, as it was understood: groups, hosts, variables, and where each stands."""
+"""What an inventory says, as it was understood: groups, hosts, variables, and where each stands.
+
+Hosts that are not ours are named, and no more. Then comes what was passed over, and what is likely
+not meant so.
+"""
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from provision.inventory import load as inventory
 from provision.inventory.host import Host, Inventory
+from provision.inventory.secrets import Secret
+from provision.inventory.sources import base_folder
 from provision.options import Options
 from provision.wording import format_table
 
 INDENT = "  "
+SECRETS = re.compile(r"(password|passwd|passphrase|_pass|secret|token|api_?key)$", re.IGNORECASE)
 
 
 def inventory_lines(folder: Path, options: Options) -> Iterator[str]:
     """For people, or with ``json`` one for each host."""
-    known = inventory.load(folder, options.limit)
-    yield from _json_lines(known.hosts) if options.json else _text_lines(folder, known)
+    known = inventory.read_inventory(folder, options.limit)
+    if options.limit:
+        known = replace(known, others=())
+    yield from _json_lines(known) if options.json else _text_lines(base_folder(folder), known)
 
 
-def _json_lines(hosts: Sequence[Host]) -> Iterator[str]:
-    for host in hosts:
+def _json_lines(known: Inventory) -> Iterator[str]:
+    for host in known.hosts:
         variables = dict(_set_variables(host))
         row = {"host": host.name, "groups": sorted(host.groups), "variables": variables}
         row["where"] = {name: host.where_is(name) for name in variables}
         yield json.dumps(row, default=str)
+    for other in known.others:
+        yield json.dumps({"other": other.name, "groups": sorted(other.groups)})
+    for kind, texts in (("warning", known.warnings), ("note", known.notes)):
+        yield from (json.dumps({kind: text}) for text in texts)
 
 
 def _text_lines(folder: Path, known: Inventory) -> Iterator[str]:
@@ -44,11 +59,31 @@ def _text_lines(folder: Path, known: Inventory) -> Iterator[str]:
             for name, value in sorted(_set_variables(host))
         ]
         yield from format_table(rows)
+    if known.others:
+        yield ""
+        yield "not ours, in none of these groups; they are left alone:"
+        yield from format_table(
+            [
+                (
+                    INDENT + other.name,
+                    " ".join(sorted(other.groups)),
+                    _shorten_place(folder, other.where),
+                )
+                for other in known.others
+            ]
+        )
+    for texts in (known.notes, known.warnings):
+        if texts:
+            yield ""
+        yield from (f"{_shorten_place(folder, text)}" for text in texts)
 
 
 def _set_variables(host: Host) -> Iterator[tuple[str, Any]]:
-    """Its variables without the defaults."""
-    return ((name, value) for name, value in host.variables.items() if host.is_set(name))
+    """Its variables without the defaults. Passwords of other software are not shown either."""
+    for name, value in host.variables.items():
+        if host.is_set(name):
+            hidden = SECRETS.search(name) and isinstance(value, (str, int))
+            yield name, Secret("") if hidden else value
 
 
 def _format_value(value: Any) -> str:

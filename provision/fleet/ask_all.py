@@ -37,6 +37,8 @@ class AskAll:
         self.inventory = inventory.load(folder, options.limit)
         self.hosts = self.inventory.hosts
         self.report = make_reporter(options, [host.name for host in self.hosts])
+        for text in self.inventory.warnings:
+            self.report.say(text)
         self.failed: list[Host] = []
         self.status = 0
         self.connect = connect

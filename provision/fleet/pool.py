@@ -41,7 +41,9 @@ def connect(host: Host, become: bool | None = None) -> Session:
         with _sudo_password.offer_password(
             host.name, host.variables.get("ansible_become_password")
         ) as password:
-            return Session(host.name, connection.start, sudo=sudo, password=password)
+            return Session(
+                host.name, connection.start, sudo=sudo, password=password, python=host.python
+            )
     except BaseException:
         connection.close()
         raise

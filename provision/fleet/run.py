@@ -87,6 +87,8 @@ class Run:
         self.host_runs: list[HostRun] = []
         self.failed: dict[str, ToolkitError] = {}
         self.report = make_reporter(options, [host.name for host in self.inventory.hosts])
+        for text in self.inventory.warnings:
+            self.report.say(text)
         self.desired = DesiredState(self.inventory, roles, options, self.report)
         self._connect = connect
         self._choose = choose

@@ -1,7 +1,10 @@
 """YAML, read with its line numbers: every value knows where it stands, for messages."""
 
-from collections.abc import Mapping
+import json
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ from provision.inventory.secrets import Secret
 
 MOST_VALUES = 1_000_000  # in one file: 20,000 hosts have fewer
 EMPTY = yaml.MappingNode("tag:yaml.org,2002:map", [])
+INPUT = Path("-")
+MERGE = "tag:yaml.org,2002:merge"
 
 
 @dataclass(frozen=True)
@@ -45,16 +50,24 @@ class Table(dict[str, Any]):
 
 
 def read_text(path: Path) -> str:
+    """The text of a file; of standard input, which is read once, for ``-``."""
     try:
-        return path.read_text(encoding="utf-8")
+        return _read_input() if path == INPUT else path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InventoryError(f"{path}: invalid YAML: {error}") from None
     except OSError as error:
         raise InventoryError(f"{path}: it cannot be read: {error.strerror}") from None
 
 
+@cache
+def _read_input() -> str:
+    return sys.stdin.read()
+
+
 def parse_yaml(path: Path, text: str) -> yaml.Node:
     """A file's YAML as nodes, which know their lines; an empty mapping when it is empty."""
+    if "\t" in text and is_json(text):
+        text = text.replace("\t", " ")  # which YAML does not take between values
     try:
         node = yaml.compose(text, yaml.SafeLoader) or EMPTY
         if _expanded_size(node, {}) > MOST_VALUES:
@@ -71,6 +84,14 @@ def parse_yaml(path: Path, text: str) -> yaml.Node:
         raise InventoryError(f"{place}: invalid YAML: {error.problem}") from None
     except yaml.YAMLError as error:
         raise InventoryError(f"{path}: invalid YAML: {error}") from None
+
+
+def is_json(text: str) -> bool:
+    """Whether it is a JSON object, as a whole."""
+    try:
+        return text.lstrip().startswith("{") and isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _expanded_size(node: yaml.Node, known: dict[int, int]) -> int:
@@ -99,14 +120,35 @@ def mapping_pairs(path: Path, node: yaml.Node) -> list[tuple[yaml.ScalarNode, ya
         raise InventoryError(
             f"{place_of(path, node)}: here should be `name:` lines, and there is {found}"
         )
-    seen: set[str] = set()
     for key, _ in node.value:
         if not isinstance(key, yaml.ScalarNode):
             raise InventoryError(f"{place_of(path, key)}: a name should be a plain text")
-        if key.value in seen:
-            raise InventoryError(f"{place_of(path, key)}: {key.value!r} stands here twice")
-        seen.add(key.value)
-    return list(node.value)
+    try:
+        yaml.SafeLoader("").flatten_mapping(node)  # `<<: *other` is written out
+    except yaml.MarkedYAMLError as error:
+        raise InventoryError(f"{place_of(path, node)}: invalid value: {error.problem}") from None
+    return list({key.value: (key, value) for key, value in node.value}.values())
+
+
+def repeated_names(path: Path, node: yaml.Node) -> Iterator[str]:
+    """file:line and name of what stands twice in one mapping, where the last one counts."""
+    seen: set[int] = set()
+    left = [node]
+    while left:
+        node = left.pop()
+        if id(node) in seen or isinstance(node, yaml.ScalarNode):
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            left += node.value
+            continue
+        names: set[str] = set()
+        for key, value in node.value:
+            left.append(value)
+            if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
+                if key.value in names:
+                    yield f"{place_of(path, key)}: {key.value!r} is repeated"
+                names.add(key.value)
 
 
 def node_value(path: Path, node: yaml.Node) -> Any:
@@ -130,6 +172,14 @@ def read_tables(path: Path, node: yaml.Node) -> Any:
     found = mapping_pairs(path, node)
     places = {str(key.value): place_of(path, key) for key, _ in found}
     return Table({str(key.value): read_tables(path, content) for key, content in found}, places)
+
+
+def as_tables(value: Any, where: Place) -> Any:
+    """A value that was not read from YAML, as :func:`read_tables` gives it."""
+    if not isinstance(value, dict):
+        return value
+    found = {str(key): as_tables(each, where) for key, each in value.items()}
+    return Table(found, dict.fromkeys(found, where))
 
 
 class _Loader(yaml.SafeLoader):

@@ -18,12 +18,16 @@ class Host:
     user: str
     key_file: Path | None
     become: bool
-    jump: tuple[str, ...]  # hosts to go through, each [user@]host[:port]
+    python: str  # its path, or a name on root's PATH
+    jump: tuple[str, ...] | None  # hosts to go through, each [user@]host[:port]; None: not said
+    jump_key: Path | None  # to log in to them
+    arguments: str  # the variable that says the arguments of ssh
     ssh_config: Path | None  # an OpenSSH configuration that says more of how to connect
     groups: frozenset[str]
     variables: Mapping[str, Any] = field(hash=False)  # those set, and the defaults of the others
     where: str  # file:line
     folder: Path  # of the inventory: known_hosts is there
+    inventory: Path  # as --hosts named it
 
     def is_set(self, variable: str) -> bool:
         """Whether the inventory says it, and it is not a default."""
@@ -37,11 +41,27 @@ class Host:
 
 
 @dataclass(frozen=True)
+class OtherHost:
+    """A host in none of our groups: it is only listed. ``where``: file:line."""
+
+    name: str
+    groups: frozenset[str]
+    where: str
+
+
+@dataclass(frozen=True)
 class Inventory:
-    """``hosts`` are those to work on; a group always is the whole group."""
+    """``hosts`` are those to work on; a group always is the whole group.
+
+    ``others``: hosts that are not ours. ``warnings``: what is likely not meant so. ``notes``: what
+    was passed over.
+    """
 
     hosts: tuple[Host, ...]
     everyone: tuple[Host, ...]
+    others: tuple[OtherHost, ...] = ()
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def group(self, name: str) -> tuple[Host, ...]:
         return tuple(host for host in self.everyone if name in host.groups)

@@ -9,6 +9,7 @@ only what also matches, `!` leaves out, and `@FILE` reads them from a file.
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from ipaddress import ip_address
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -18,7 +19,10 @@ from typing import TypeVar
 from provision.errors import InventoryError
 from provision.inventory.schema import nearest_hint
 
-_RANGE = re.compile(r"\[(\w+):(\w+)(?::(\d+))?\]")
+_RANGE = re.compile(r"\[(\w*):(\w+)(?::(\d+))?\]")
+_LABEL = r"(?:\w|R)(?:[\w-]|R)*(?<![_-])".replace("R", r"\[(?:[a-z]:[a-z]|\d+:\d+)(?::\d+)?\]")
+_ADDRESS = re.compile(rf"({_LABEL}(?:\.{_LABEL})*):(\d+)", re.IGNORECASE)
+_BRACKETED = re.compile(r"\[(.+)\]:(\d+)")
 _SUBSCRIPT = re.compile(r"(.+)\[(-?\d+|\d+[:-]\d*)\]")
 _PART = re.compile(r"(?:[^\s:\[\]]|\[[^\]]*\])+")
 
@@ -29,9 +33,28 @@ Names = Callable[[T], Iterable[str]]
 """All names of a host: its own, its groups', and `all`."""
 
 
+def split_port(name: str) -> tuple[str, int | None]:
+    """The port that is written behind a name, as in `web1:2222` or `[2001:db8::7]:22`."""
+    if found := _BRACKETED.fullmatch(name):
+        inner = found[1]
+        if _is_address(inner) or _ADDRESS.fullmatch(f"{inner}:1"):
+            return inner, int(found[2])
+    if found := _ADDRESS.fullmatch(name):
+        return found[1], int(found[2])
+    return name, None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def expand_ranges(name: str) -> list[str]:
     """The names that a name with ranges stands for. Raises ValueError for anything else."""
-    pieces = re.split(r"(\[[^\]]*:[^\]]*\])", name)
+    pieces = re.split(r"(\[[^\]]*\])", name)
     choices = [_range_values(piece) if piece.startswith("[") else [piece] for piece in pieces]
     if prod(map(len, choices)) > MAX_HOSTS:
         raise ValueError(f"{name} stands for more than {MAX_HOSTS} hosts")
@@ -42,7 +65,9 @@ def _range_values(text: str) -> Sequence[str]:
     found = _RANGE.fullmatch(text)
     if found is None:
         raise ValueError(f"{text} is not a range; ranges are [1:9], [01:10], [a:f] or [1:9:2]")
-    first, last, step = found[1], found[2], int(found[3] or 1)
+    first, last, step = found[1] or "0", found[2], int(found[3] or 1)
+    if not step:
+        raise ValueError(f"{text} has a step of 0")
     if first.isdigit() and last.isdigit():
         if first.startswith("0") and len(first) != len(last) and len(first) > 1:
             raise ValueError(f"{text}: both ends must have the same number of digits")

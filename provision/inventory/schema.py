@@ -1,7 +1,8 @@
 """What may stand in an inventory, and what a host has by default, as schema.yml shows it.
 
-A variable that schema.yml shows is checked. `gearman_*` and `ansible_*` that it does not show are
-refused, as are names that are nearly one of it; all others are somebody else's, and let through.
+Variables whose names begin with `gearman_` are ours: each is checked where it is read, and one that
+schema.yml does not show is refused. Those of Ansible's that it shows are checked when a host is
+made (connection.py). All others are somebody else's, and let through.
 """
 
 import re
@@ -19,33 +20,27 @@ from provision.inventory import document, vault
 from provision.inventory.document import Place, Table, mapping_pairs, place_of
 from provision.inventory.references import has_reference, is_reference
 from provision.inventory.secrets import Secret, make_secret
-from provision.inventory.worker_settings import MEMORY, PACKAGE, check_table
+from provision.inventory.worker_settings import MEMORY, PACKAGE, check_groups, check_table
 
 SCHEMA = Path(__file__).parent / "schema.yml"
 EXAMPLE = "!example"  # the tag of a value that is not a default
 KINDS = {str: "a text", int: "a whole number", bool: "true or false", list: "a list of texts"}
 SIMILAR = 0.7  # as difflib counts: `workers` is meant to be `worker`, `berlin` is not
-NEARLY = 0.85  # of a name that is likely somebody else's: `package` is meant to be `packages`
-OURS = ("ansible_", "gearman_")
+OURS = "gearman_"
+GROUPS = "gearman_groups"
 TABLES = ("gearman_apps", "gearman_workers")  # whose parts know their lines, and are merged
-
-# What Ansible lets one choose, and is fixed here.
-ONLY = {
-    "ansible_connection": ("ssh", "smart", "paramiko", "paramiko_ssh"),
-    "ansible_become_method": ("sudo",),
-    "ansible_become_user": ("root",),
-    "ansible_python_interpreter": (
-        "/usr/bin/python3",
-        "auto",
-        "auto_silent",
-        "auto_legacy",
-        "auto_legacy_silent",
-    ),
-}
-# These make Ansible faster, or more patient; to us they say nothing.
-IDLE = ("ansible_pipelining", "ansible_ssh_pipelining", "ansible_ssh_retries", "ansible_timeout")
-# Nothing here is like these, so the nearest name would be the wrong advice.
-KEYS_ONLY = ("ansible_password", "ansible_ssh_pass", "ansible_ssh_password")
+PASSWORDS = (  # which are never shown, whosever they are
+    "ansible_become_password",
+    "ansible_become_pass",
+    "ansible_sudo_pass",
+    "ansible_password",
+    "ansible_ssh_pass",
+    "ansible_ssh_password",
+    "ansible_private_key_passphrase",
+    "ansible_ssh_private_key_passphrase",
+)
+TRUE = ("true", "yes", "on", "1", "y", "t")
+FALSE = ("false", "no", "off", "0", "n", "f")
 
 # What a text, or each of a list, has to look like, where a host would find out too late.
 FORMS = {
@@ -55,7 +50,7 @@ FORMS = {
         r"[A-Za-z0-9_][A-Za-z0-9_.:-]*",
         "letters, digits, `_.:-`",
     ),
-    "packages": PACKAGE,
+    "gearman_packages": PACKAGE,
 }
 RANGES = {"gearman_certificate_days": (1, 3650), "gearman_metrics_port": (0, 65535)}
 PORTS = (1, 65535)
@@ -84,7 +79,9 @@ def schema() -> Schema:
     parts: dict[str, dict[str, Any]] = {}
     defaults: Variables = {}
     for key, node in mapping_pairs(SCHEMA, sections["vars"]):
-        if key.value in TABLES:
+        if key.value == GROUPS:
+            kinds[key.value] = dict
+        elif key.value in TABLES:
             kinds[key.value] = dict
             shown = document.read_tables(SCHEMA, node).values()
             parts[key.value] = {name: each for one in shown for name, each in one.items()}
@@ -103,29 +100,64 @@ def default_of(name: str) -> Any:
     return schema().defaults[name][0]
 
 
-def read_variables_file(path: Path) -> Variables:
-    """The variables of a file, which may be encrypted as a whole: then each is a secret."""
+def read_variables_file(path: Path, warnings: list[str]) -> Variables:
+    """The variables of a file, which may be encrypted as a whole: then each is a secret.
+
+    ``warnings`` grows by what to say of names that are repeated.
+    """
     text = document.read_text(path)
-    if not vault.is_encrypted(text):
-        return read_variables(path, document.parse_yaml(path, text))
-    node = document.parse_yaml(path, vault.open_vault(text, str(path)))
-    return read_variables(path, node, encrypted=True)
+    encrypted = vault.is_encrypted(text)
+    node = document.parse_yaml(path, vault.open_vault(text, str(path)) if encrypted else text)
+    warnings += (f"{each}: the last one counts" for each in document.repeated_names(path, node))
+    return read_variables(path, node, encrypted=encrypted)
 
 
 def read_variables(path: Path, node: yaml.Node, *, encrypted: bool = False) -> Variables:
     """A mapping's variables, or InventoryError. What refers to another is checked later."""
-    found: Variables = {}
+    found = []
     for key, content in mapping_pairs(path, node):
         name, where = str(key.value), place_of(path, key)
-        _check_variable(name, where)
-        read = document.read_tables if name in TABLES else document.node_value
-        value = read(path, content)
+        if name in (*TABLES, GROUPS):
+            for repeated in document.repeated_names(path, content):
+                raise InventoryError(repeated)
+            value = document.read_tables(path, content)
+        else:
+            value = document.node_value(path, content)
         if encrypted and not _is_password(name) and not is_reference(value):
             value = _hide_values(value)
-        if not has_reference(value):
-            value = check_value(name, value, where)
-        found[name] = value, where
-    return found
+        found.append((name, value, where))
+    return check_variables(found)
+
+
+def check_variables(found: Iterable[tuple[str, Any, Place]]) -> Variables:
+    """Variables as they were read. Raises :class:`InventoryError` for a mistake in one of ours."""
+    checked: Variables = {}
+    for name, value, where in found:
+        if name.startswith(OURS):
+            _check_name_of_variable(name, where)
+            if not has_reference(value):
+                value = check_value(name, value, where)
+        elif name in PASSWORDS and isinstance(value, str) and value and not has_reference(value):
+            value = Secret(value)
+        checked[name] = value, where
+    return checked
+
+
+def to_kind(name: str, value: Any) -> Any:
+    """A value in the kind that schema.yml has of it, where that says it in other words.
+
+    >>> to_kind("ansible_become", "yes"), to_kind("ansible_port", "2222")
+    (True, 2222)
+    """
+    kind = schema().kinds.get(name)
+    word = str(value).strip().lower() if isinstance(value, (str, int)) else ""
+    if kind is bool and word in (*TRUE, *FALSE):
+        return word in TRUE
+    if kind is int and isinstance(value, str) and word.isdecimal():
+        return int(word)
+    if kind is str and type(value) in (int, float) and not _is_password(name):
+        return str(value)
+    return value
 
 
 def overlay_variables(below: Variables, above: Variables) -> Variables:
@@ -155,26 +187,14 @@ def _is_password(name: str) -> bool:
     return name.endswith("_password") and name in schema().kinds
 
 
-def _check_variable(name: str, where: Place) -> None:
-    known = schema().kinds
-    if name in known or name in IDLE:
+def _check_name_of_variable(name: str, where: Place) -> None:
+    known = [each.removeprefix(OURS) for each in schema().kinds if each.startswith(OURS)]
+    bare = name.removeprefix(OURS)
+    if bare in known:
         return
-    if not re.fullmatch(r"[A-Za-z_]\w*", name):
-        raise InventoryError(f"{where}: {name!r} is not a variable name")
-    if name in KEYS_ONLY:
-        raise InventoryError(
-            f"{where}: {name}: logging in with a password is not supported: use a key "
-            "(an SSH agent's, or ansible_ssh_private_key_file)"
-        )
-    ours = name.startswith(OURS)
-    near = nearest_hint(name, known, SIMILAR if ours else NEARLY)
-    if near or name.startswith("gearman_"):
-        raise InventoryError(f"{where}: unknown variable {name!r}{near}")
-    if ours:
-        raise InventoryError(
-            f"{where}: {name} is not read here, and might mean something for a deploy: "
-            "docs/inventory.md says which of Ansible's variables are"
-        )
+    near = get_close_matches(bare, known, 1, SIMILAR)
+    hint = f"; did you mean {OURS + near[0]!r}?" if near else ""
+    raise InventoryError(f"{where}: unknown variable {name!r}{hint}")
 
 
 def check_value(name: str, value: Any, where: Place) -> Any:
@@ -189,6 +209,9 @@ def check_value(name: str, value: Any, where: Place) -> Any:
             f"{where}: {name} is shown to whoever deploys, so it cannot be a secret: write it "
             "where it is not encrypted"
         )
+    if name == GROUPS:
+        check_groups(value, where, schema().groups)
+        return value
     if name in TABLES:
         check_table(name, value, where, schema().parts[name], nearest_hint)
         return value
@@ -203,8 +226,6 @@ def check_value(name: str, value: Any, where: Place) -> Any:
     for text in (value if kind is list else [value]) if form else ():
         if not re.fullmatch(form, text, re.ASCII):
             raise InventoryError(f"{where}: {name}: {text!r} should be {like}")
-    if value not in (only := ONLY.get(name, (value,))):
-        raise InventoryError(f"{where}: {name}: only {only[0]} is supported, and not {value!r}")
     return value
 
 
@@ -213,16 +234,6 @@ def _wrong_kind(name: str, value: Any, where: Place) -> InventoryError:
     shown = "nothing" if value is None else repr(value)
     more = "; put it in quotes" if kind is str and isinstance(value, (int, float)) else ""
     return InventoryError(f"{where}: {name} should be {KINDS[kind]}, and is {shown}{more}")
-
-
-def check_name(name: str, where: Place, known: Iterable[str]) -> None:
-    """That a host or group may be named so, and is not nearly one of ``known``."""
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
-        raise InventoryError(
-            f"{where}: {name!r} is not a valid name; use letters, digits, `.`, `_` and `-`"
-        )
-    if known and name not in known and (near := nearest_hint(name, known)):
-        raise InventoryError(f"{where}: no group is named {name!r}{near}")
 
 
 def nearest_hint(name: str, known: Iterable[str], similar: float = SIMILAR) -> str:

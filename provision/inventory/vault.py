@@ -35,6 +35,13 @@ def is_encrypted(text: str) -> bool:
     return text.startswith(MARK)
 
 
+def is_password_source(path: Path) -> bool:
+    """Whether passwords are read from this file, or printed by this program."""
+    entries = os.environ.get(LIST, "").split(",")
+    named = [os.environ.get(FILE, ""), *(entry.rpartition("@")[2].strip() for entry in entries)]
+    return any(path.resolve() == Path(each).expanduser().resolve() for each in named if each)
+
+
 def open_vault(text: str, where: str) -> str:
     """The text that was encrypted. Raises :class:`InventoryError`, which begins with ``where``."""
     try:

@@ -5,7 +5,7 @@ file overrides it. What only the whole can tell is checked in workers.py.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from provision.errors import InventoryError
@@ -77,6 +77,23 @@ def check_table(
             continue
         for key, one in _table(f"{noun} {name}", settings, place).items():
             _check(f"{noun} {name}", key, one, settings.places[key], known, hint)
+
+
+def check_groups(value: Any, where: Place, parts: Iterable[str]) -> None:
+    """Raises :class:`InventoryError` for what does not say which groups play which parts."""
+    for part, names in _table("gearman_groups", value, where).items():
+        place = value.places[part]
+        if part not in parts:
+            raise InventoryError(
+                f"{place}: gearman_groups: unknown part {part!r}; expected "
+                f"{', '.join(sorted(parts))}"
+            )
+        listed = [names] if isinstance(names, str) else names or []
+        if not isinstance(listed, list) or not all(type(each) is str for each in listed):
+            raise InventoryError(
+                f"{place}: gearman_groups: {part} should be the name of a group or a list of them, "
+                f"and is {_shown(names)}"
+            )
 
 
 def _table(what: str, value: Any, where: Place) -> Table:

@@ -10,6 +10,7 @@ from provision import distributions
 from provision.errors import PasswordRefused, Unreachable
 from provision.inventory.secrets import Secret
 
+PYTHON = "/usr/bin/python3"
 OLDEST_PYTHON = (3, 9)  # that understands the agent
 
 START_TIMEOUT = 30.0  # seconds until the agent is there, or sudo has said no
@@ -65,15 +66,21 @@ def no_password() -> Secret | None:
     return None
 
 
-def command_line(token: str, *, sudo: bool) -> str:
-    """The shell line that starts an agent. No secret is in it."""
+def command_line(token: str, *, sudo: bool, python: str = PYTHON) -> str:
+    """The shell line that starts an agent. No secret is in it.
+
+    ``python``: its path, or a name on the PATH.
+    """
     # In one line: some login shells take no others. Who has no Python says what system it is.
-    argv = ["/usr/bin/python3", "-I", "-S", "-c", f"exec({BOOTSTRAP % token!r})"]
+    argv = [python, "-I", "-S", "-c", f"exec({BOOTSTRAP % token!r})"]
     prefix = f"LC_ALL=C sudo -S -p {token}: " if sudo else "LC_ALL=C "
-    return f"test -x {argv[0]} || cat /etc/os-release; {prefix}{shlex.join(argv)}"
+    found = "test -x" if python.startswith("/") else "command -v"
+    return f"{found} {shlex.quote(python)} || cat /etc/os-release; {prefix}{shlex.join(argv)}"
 
 
-def shake_hands(channel: AgentChannel, name: str, token: str, password: Password) -> bytes:
+def shake_hands(
+    channel: AgentChannel, name: str, token: str, password: Password, python: str = PYTHON
+) -> bytes:
     """Wait for the agent, give sudo its password if it asks; what was already said after that.
 
     Raises :class:`Unreachable`, or :class:`PasswordRefused`.
@@ -101,14 +108,14 @@ def shake_hands(channel: AgentChannel, name: str, token: str, password: Password
         if not piece and given and b"incorrect password" in said:
             raise PasswordRefused(f"{name}: {REFUSED}")
         if not piece:
-            raise Unreachable(f"{name}: {_explain_refusal(said)}")
+            raise Unreachable(f"{name}: {_explain_refusal(said, python)}")
         said += piece
         if len(said) > GREETING_LIMIT:
             raise Unreachable(f"{name}: no agent within {GREETING_LIMIT >> 20} MiB of output")
     version = int(ready[1]), int(ready[2])
     if version < OLDEST_PYTHON:
         raise Unreachable(
-            f"{name}: /usr/bin/python3 there is {version[0]}.{version[1]}: 3.9 or newer "
+            f"{name}: {python} there is {version[0]}.{version[1]}: 3.9 or newer "
             "is needed to look at it, and 3.11 to run a release; upgrade the host"
         )
     return said[ready.end() :]
@@ -124,8 +131,12 @@ def _give_password(channel: AgentChannel, name: str, password: Password) -> None
     channel.send(secret.reveal().encode() + b"\n")
 
 
-def _explain_refusal(said: bytes) -> str:
-    if b"python3" in said and (b"not found" in said or b"No such file" in said):
+def _explain_refusal(said: bytes, python: str) -> str:
+    if python.rpartition("/")[2].encode() in said and (
+        b"not found" in said or b"No such file" in said
+    ):
+        if python != PYTHON:
+            return f"{python} is not there: set ansible_python_interpreter to one that is"
         system = distributions.os_release(said.decode(errors="replace"))
         command = distributions.install_command(system, "python3")
         how = f"`{command}` there" if command else "install it there"

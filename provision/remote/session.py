@@ -31,6 +31,7 @@ from provision.remote.answers import (
     decode,
 )
 from provision.remote.handshake import (
+    PYTHON,
     START_TIMEOUT,
     Password,
     Start,
@@ -76,6 +77,7 @@ class Session:
         *,
         sudo: bool = False,
         password: Password = no_password,
+        python: str = PYTHON,
         lock_file: str = LOCK,
     ) -> None:
         self.name = name
@@ -85,9 +87,9 @@ class Session:
         self._pinger: Thread | None = None
         self._buffer = bytearray()
         token = secrets.token_hex(8)
-        self._channel = start(command_line(token, sudo=sudo))
+        self._channel = start(command_line(token, sudo=sudo, python=python))
         try:
-            self._buffer += shake_hands(self._channel, name, token, password)
+            self._buffer += shake_hands(self._channel, name, token, password, python)
             source = _agent_source("link")
             self._channel.send(b"%08x" % len(source) + source)
             self._load_modules(*ASKING)

@@ -29,7 +29,7 @@ class Packages(Resource):
             how = f"`{command}` there" if command else "install them"
             yield Problem(
                 f"{wanted}: only apt is known here, and this is {name}: {how} by hand, "
-                "and set `packages: []` for this host"
+                "and set `gearman_packages: []` for this host"
             )
 
     @property

@@ -1,8 +1,8 @@
 """The way to a host: the jump hosts to go through, in order, and then the host.
 
-The inventory says it. With its variable `ssh_config`, an OpenSSH configuration adds HostName,
-Port, User, IdentityFile, IdentitiesOnly and ProxyJump, for hosts and jump hosts alike; what the
-inventory says wins, as with Ansible. Only `Host` blocks are read: what would silently lead
+The inventory says it. With its variable `gearman_ssh_config`, an OpenSSH configuration adds
+HostName, Port, User, IdentityFile, IdentitiesOnly and ProxyJump, for hosts and jump hosts alike;
+what the inventory says wins, as with Ansible. Only `Host` blocks are read: what would silently lead
 elsewhere (Include, Match, ProxyCommand, HostKeyAlias) is refused. Keys are trusted as
 known_hosts.py says, whatever is written there.
 """
@@ -16,9 +16,10 @@ from typing import Any
 
 from provision.errors import InventoryError
 from provision.inventory.host import Host
-from provision.inventory.jump_args import ARGUMENTS, HOP
+from provision.inventory.ssh_args import HOP
 
 MAX_JUMP_HOSTS = 8  # jump hosts
+CONFIG = "gearman_ssh_config"
 ELSEWHERE = ("proxycommand", "hostkeyalias")
 
 
@@ -33,6 +34,7 @@ class Hop:
     keys: tuple[Path, ...]  # files to log in with
     only: bool  # with those keys, and with none of the agent's or the user's own
     folder: Path  # of the inventory: known_hosts is there
+    inventory: Path  # as --hosts named it
     jump: bool
     # file:line of what was said of address, port and keys
     places: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -60,7 +62,7 @@ class _RouteBuilder:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._file = host.ssh_config
-        self._config = _read_config(self._file, host.where_is("ssh_config")) if self._file else None
+        self._config = _read_config(self._file, host.where_is(CONFIG)) if self._file else None
 
     def build_route(self) -> Route:
         host, said = self._host, self._options_for(self._host.address)
@@ -72,6 +74,7 @@ class _RouteBuilder:
             keys=(host.key_file,) if host.key_file else self._key_files(said),
             only=host.key_file is not None or self._is_only(said),
             folder=host.folder,
+            inventory=host.inventory,
             jump=False,
             places={
                 "address": self._where_said("ansible_host", "hostname", said),
@@ -79,11 +82,11 @@ class _RouteBuilder:
                 "keys": self._where_said("ansible_ssh_private_key_file", "identityfile", said),
             },
         )
-        written = host.jump if host.is_set(ARGUMENTS) else self._jump_hosts_of(said)
+        written = self._jump_hosts_of(said) if host.jump is None else host.jump
         hops = self._find_hops(written)
         if len(hops) > MAX_JUMP_HOSTS:
             raise InventoryError(
-                f"{self._where_said(ARGUMENTS, 'proxyjump', said)}: {host.name}: more than "
+                f"{self._where_said(host.arguments, 'proxyjump', said)}: {host.name}: more than "
                 f"{MAX_JUMP_HOSTS} jump hosts: do they lead in a circle?"
             )
         # As ssh has it: under `Host *`, a jump host is not reached through itself.
@@ -108,21 +111,22 @@ class _RouteBuilder:
         bare = match["address"].strip("[]")
         said = self._options_for(bare)
         own = self._key_files(said)
-        key = self._host.key_file
-        where = self._host.where_is(ARGUMENTS)
+        key = self._host.jump_key or self._host.key_file
+        arguments = self._host.arguments
         return Hop(
             name=bare,
             address=said.get("hostname", bare),
             port=int(match["port"] or 0) or self._port_of(said),
             user=match["user"] or said.get("user") or getuser(),
-            keys=own or ((key,) if key else ()),
+            keys=(key,) if self._host.jump_key and key else own or ((key,) if key else ()),
             only=self._is_only(said),
             folder=self._host.folder,
+            inventory=self._host.inventory,
             jump=True,
             places=dict.fromkeys(
-                ("address", "port"), self._where_said(ARGUMENTS, "proxyjump", said)
+                ("address", "port"), self._where_said(arguments, "proxyjump", said)
             )
-            | {"keys": f"{self._file}, IdentityFile" if own else where},
+            | {"keys": f"{self._file}, IdentityFile" if own else self._host.where_is(arguments)},
         )
 
     # -- what the configuration says --------------------------------------------------------
@@ -172,7 +176,7 @@ def _read_config(path: Path, where: str) -> Any:
             word = re.match(r"\s*(include|match)\b", line, re.IGNORECASE)
             if word:
                 raise InventoryError(
-                    f"{path}:{number}: {word[1]} is not supported (ssh_config, {where}): name a "
+                    f"{path}:{number}: {word[1]} is not supported ({CONFIG}, {where}): name a "
                     "file without it, or say in the inventory what it says"
                 )
         return paramiko.SSHConfig.from_text(text)
@@ -180,4 +184,4 @@ def _read_config(path: Path, where: str) -> Any:
         problem = error.strerror
     except (UnicodeDecodeError, paramiko.ConfigParseError) as error:
         problem = str(error)
-    raise InventoryError(f"{where}: ssh_config: {path}: {problem}")
+    raise InventoryError(f"{where}: {CONFIG}: {path}: {problem}")

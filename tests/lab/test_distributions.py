@@ -196,7 +196,9 @@ def test_packages_are_installed_once_and_missed_when_they_are_gone(
     mixed: ModuleType, archive: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hosts = {host: addresses(mixed)[host] for host in SUITES}
-    folder = write_inventory(tmp_path / "hosts", mixed, hosts, packages=["gearman-lab-tool"])
+    folder = write_inventory(
+        tmp_path / "hosts", mixed, hosts, gearman_packages=["gearman-lab-tool"]
+    )
     for _ in range(2):
         only = Options(yes=True, tags="packages")
         assert deploy.plan(folder, ROLES, only) == deploy.CHANGES_PENDING
@@ -214,7 +216,7 @@ def test_a_package_that_does_not_exist_is_a_failure_with_apt_s_words(
     mixed: ModuleType, archive: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hosts = {"worker1": addresses(mixed)["worker1"]}
-    folder = write_inventory(tmp_path / "hosts", mixed, hosts, packages=["no-such-tool"])
+    folder = write_inventory(tmp_path / "hosts", mixed, hosts, gearman_packages=["no-such-tool"])
     assert deploy.deploy(folder, ROLES, Options(yes=True, tags="packages")) == 3
     assert "Unable to locate package no-such-tool" in capsys.readouterr().out
 
@@ -236,7 +238,9 @@ def odd_host(lab: ModuleType, folder: Path, change: str) -> Iterator[Path]:
         f" && until ss -ltn | grep -q :{ODD_PORT}; do sleep 0.05; done",
     )
     address = addresses(lab)["server1"]
-    write_inventory(folder, lab, {"odd": address}, ansible_port=ODD_PORT, packages=["curl", "jq"])
+    write_inventory(
+        folder, lab, {"odd": address}, ansible_port=ODD_PORT, gearman_packages=["curl", "jq"]
+    )
     keys = [line.split(" ", 1) for line in lab.KNOWN_HOSTS.read_text().splitlines()]
     known = (f"[{address}]:{ODD_PORT} {key}\n" for names, key in keys if address in names)
     (folder / "known_hosts").unlink()

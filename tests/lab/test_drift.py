@@ -253,7 +253,7 @@ def inventory(lab: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iter
     folder = tmp_path_factory.mktemp("drift") / "inventory"
     shutil.copytree(INVENTORY, folder)
     (folder / "host_vars").mkdir()
-    (folder / "host_vars" / "client1.yml").write_text(f"packages: [{PACKAGE}]\n")
+    (folder / "host_vars" / "client1.yml").write_text(f"gearman_packages: [{PACKAGE}]\n")
     root(lab, "client1", MAKE_PACKAGE)
     assert deploy.deploy(folder, ROLES, YES) == 0
     yield folder

@@ -108,7 +108,7 @@ def test_an_ssh_config_leads_there_too(folder: Path) -> None:
     """
     (folder / "config").write_text(config)
     (folder / "hosts.yml").write_text(
-        "worker:\n  hosts:\n    w1: {ansible_host: behind, ssh_config: config}\n"
+        "worker:\n  hosts:\n    w1: {ansible_host: behind, gearman_ssh_config: config}\n"
     )
     with hosts.connect(inventory.load(folder).hosts[0]) as session:
         assert hostname(session) == "worker1"

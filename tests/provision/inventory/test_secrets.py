@@ -176,7 +176,7 @@ def test_a_password_may_come_from_the_environment(
 def test_a_password_may_come_from_a_command_which_runs_once(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     shown = program(tmp_path / "show", f"echo {CANARY}; echo x >> {runs}")
-    host = one(tmp_path, f"{SUDO}: {{cmd: [{shown}, prod/sudo]}}")
+    host = one(tmp_path / "prod", f"{SUDO}: {{cmd: [{shown}, prod/sudo]}}")
     assert host.variables[SUDO] == Secret(CANARY)
     assert runs.read_text() == "x\n"
 

@@ -166,7 +166,7 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
         ("{wc: {environment: {1A: b}}}", "'1A' is not a variable name"),
         ("{wc: {environment: {GEARMAN_SERVERS: b}}}", "GEARMAN_SERVERS is set by the deploy"),
         ("{wc: {memory: '{{ size }}'}}", "gearman_workers refers to size, which w1 has not"),
-        ("\n  wc:\n  wc:\n", "4: 'wc' stands here twice"),
+        ("\n  wc:\n  wc:\n", "4: 'wc' is repeated"),
     ],
 )
 def test_a_mistake_is_told_with_its_line(tmp_path: Path, said: str, message: str) -> None:

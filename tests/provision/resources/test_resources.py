@@ -37,7 +37,7 @@ SET = "set the one that is wrong (timedatectl set-ntp true)"
 NONE: dict[str, Any] = {"kept": {}, "damaged": {}}
 OS = {"PRETTY_NAME": "Debian 10"}
 NO_APT = "only apt is known here, and this is Fedora Linux 42"
-LEAVE_OUT = "and set `packages: []` for this host"
+LEAVE_OUT = "and set `gearman_packages: []` for this host"
 FEDORA = {"ID": "fedora", "PRETTY_NAME": "Fedora Linux 42"}
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from provision.errors import InventoryError
 from provision.inventory import load as inventory
-from provision.inventory.jump_args import parse_jumps
+from provision.inventory.ssh_args import parse_ssh_arguments
 from provision.ssh.route import Route, find_route
 
 CONFIG = """\
@@ -34,7 +34,7 @@ def way(folder: Path, config: str = "", **variables: object) -> Route:
     if config:
         (folder / "gate_key").touch()
         (folder / "config").write_text(config.format(folder=folder))
-        variables["ssh_config"] = "config"
+        variables["gearman_ssh_config"] = "config"
     lines = "".join(f"      {name}: {value}\n" for name, value in variables.items())
     (folder / "hosts.yml").write_text(f"worker:\n  hosts:\n    w1:\n{lines}")
     return find_route(inventory.load(folder).hosts[0])
@@ -70,10 +70,15 @@ def test_jump_hosts_are_gone_through_in_order_each_with_its_own_user_and_port(
 
 
 def test_a_jump_host_may_have_an_ipv6_address() -> None:
-    assert parse_jumps("-J ana@[fd00::1]:2222,[fd00::2]") == ("ana@[fd00::1]:2222", "[fd00::2]")
+    assert parse_ssh_arguments("-J ana@[fd00::1]:2222,[fd00::2]").jump == (
+        "ana@[fd00::1]:2222",
+        "[fd00::2]",
+    )
 
 
-@pytest.mark.parametrize("arguments", ["-o ControlMaster=auto", "-J a -v", "-J a:b:c", "-J ,", "'"])
+@pytest.mark.parametrize(
+    "arguments", ["-o HostKeyAlias=x", "-J a b", "-J a:b:c", "-J ,", "-Z", "'"]
+)
 def test_other_arguments_of_ssh_are_refused_where_they_stand(
     tmp_path: Path, arguments: str
 ) -> None:
@@ -130,5 +135,5 @@ def test_what_would_lead_elsewhere_is_refused(tmp_path: Path, config: str, messa
 
 
 def test_an_ssh_config_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(InventoryError, match=r"hosts\.yml:4: ssh_config: .*No such file"):
-        way(tmp_path, ssh_config="nowhere")
+    with pytest.raises(InventoryError, match=r"hosts\.yml:4: gearman_ssh_config: .*No such file"):
+        way(tmp_path, gearman_ssh_config="nowhere")
