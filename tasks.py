@@ -322,7 +322,7 @@ def lock(c: Context, app: str, hosts: str = "", upgrade: bool = False) -> None:
     """Write the lock of an app's Python dependencies, with hashes; asks no host."""
     from provision.commands import lock as locking
 
-    locking.lock(inventory_folder(hosts), app, print, upgrade=upgrade)
+    locking.lock(inventory_path(hosts), app, print, upgrade=upgrade)
 
 
 @command(help={"local": "without hosts: the same three parts on this machine (needs no root)"})

@@ -293,7 +293,7 @@ def test_an_app_has_releases_of_its_own_and_goes_with_its_last_worker(tmp_path: 
 def test_packages_of_workers_and_apps_come_before_the_release_that_is_tried(
     tmp_path: Path,
 ) -> None:
-    own = """, packages: [curl, php-cli],
+    own = """, gearman_packages: [curl, php-cli],
           gearman_apps: {legacy: {source: php, packages: [php-cli]}},
           gearman_workers: {wc: {packages: [libvips42]},
             shout: {app: legacy, program: [php], functions: [shout], packages: [php-gearman]}}"""
