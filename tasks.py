@@ -308,7 +308,7 @@ def try_(c: Context, app: str, hosts: str = "") -> int:
     """Build an app's release here, and run its workers against a job server of their own."""
     from provision.commands import try_app as trying
 
-    return trying.try_app(inventory_folder(hosts), app, print)
+    return trying.try_app(inventory_path(hosts), app, print)
 
 
 @command(
