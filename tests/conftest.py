@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -12,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from gearman_py.admin.client import AdminClient
 from tests import (
     leftovers,
     properties,  # noqa: F401  # for its profiles
 )
-from tests.ports import reserve_port
+from tests.job_servers import JobServer
 from tests.waiting import LIMIT, await_true
 
 HERE = Path(__file__).parent
@@ -74,67 +72,25 @@ def pytest_runtest_makereport(
     return report
 
 
-class JobServer:
-    """A gearmand; ``address`` is host:port, and stays the same over a restart."""
-
-    def __init__(self) -> None:
-        self.port = reserve_port()
-        self.address = f"127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self, *options: str) -> None:
-        command = [sys.executable, "-m", "gearman_py.cli.gearmand", *options]
-        where = ["-L", "127.0.0.1", "-p", str(self.port), "-l", "stderr"]
-        self._process = subprocess.Popen([*command, *where], stderr=subprocess.DEVNULL)
-        await_true(self._listens)
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    def workers_of(self, function: str) -> int:
-        with AdminClient(self.address) as admin:
-            return sum(row.workers for row in admin.status() if row.name == function)
-
-    def running(self, function: str) -> int:
-        with AdminClient(self.address) as admin:
-            return sum(row.running for row in admin.status() if row.name == function)
-
-    def _listens(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, "gearmand did not start"
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-        except ConnectionRefusedError:
-            return False
-        return True
-
-
 Program = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture(scope="session")
-def shared_gearmand() -> Iterator[JobServer]:
-    with _gearmand() as server:
+def shared_gearmand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobServer]:
+    with _job_server(tmp_path_factory.mktemp("gearmand")) as server:
         yield server
 
 
 @pytest.fixture
-def gearmand() -> Iterator[JobServer]:
+def gearmand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobServer]:
     """A job server that the test may stop and start."""
-    with _gearmand() as server:
+    with _job_server(tmp_path_factory.mktemp("gearmand")) as server:
         yield server
 
 
 @contextmanager
-def _gearmand() -> Iterator[JobServer]:
-    server = JobServer()
+def _job_server(folder: Path) -> Iterator[JobServer]:
+    server = JobServer(folder)
     server.start()
     try:
         yield server

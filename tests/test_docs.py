@@ -13,7 +13,7 @@ import pytest
 from gearman_py import Client
 from gearman_py.server.options import REFUSED
 from gearman_py.server.settings import Settings
-from tests.server.process import GearmandProcess
+from tests.job_servers import GearmandProcess
 from tests.waiting import await_true
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,9 +34,8 @@ def at(port: int, code: str) -> str:
 
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[int]:
-    server = GearmandProcess(["-v", "-L", "127.0.0.1", "-p", "0"], tmp_path)
-    yield server.listening()[1]
-    server.end()
+    with GearmandProcess(["-v", "-L", "127.0.0.1", "-p", "0"], tmp_path) as server:
+        yield server.listening()[1]
 
 
 def registered(port: int, *functions: str) -> bool:

@@ -28,7 +28,7 @@ from gearman_py.compat import GearmanClient
 from gearman_py.net.tls import CA_FILE, CERTIFICATE, KEY
 from gearman_py.testing import running
 from tests.authority import DAY, Authority, words
-from tests.server.process import GearmandProcess
+from tests.job_servers import GearmandProcess
 from tests.waiting import await_true
 
 MEGABYTES = bytes(range(256)) * 4096 * 10
@@ -49,12 +49,8 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., GearmandProcess]]:
     with ExitStack() as started:
 
         def begin(*arguments: str, port: int = 0) -> GearmandProcess:
-            server = GearmandProcess(
-                ["-L", "127.0.0.1", "-p", str(port), "-v", *arguments], tmp_path
-            )
-            started.callback(server.process.wait)
-            started.callback(server.process.kill)
-            return server
+            words = ["-L", "127.0.0.1", "-p", str(port), "-v", *arguments]
+            return started.enter_context(GearmandProcess(words, tmp_path))
 
         yield begin
 

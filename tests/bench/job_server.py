@@ -9,18 +9,17 @@ could have measured. On two cores a server has about one to itself, C's threads 
 
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gearman_py.protocol.packets import Packet
 from tests.bench.load import Client, Measured, Peer, Worker, one_at_a_time, run
+from tests.job_servers import OUR_GEARMAND, await_listening
 from tests.ports import reserve_port
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -48,7 +47,7 @@ class MeasuredServer:
 
 COMMANDS = {
     "C": ["gearmand", "--backlog=1024", "--log-file=none"],
-    "ours": [sys.executable, "-m", "gearman_py.cli.gearmand", "--log-file=none"],
+    "ours": [*OUR_GEARMAND, "--log-file=none"],
 }
 
 
@@ -62,23 +61,11 @@ def server(name: str, *, durable: bool = False) -> Iterator[MeasuredServer]:
         command = [*COMMANDS[name], "-L", address[0], "-p", str(address[1])]
         process = subprocess.Popen(command + [*DURABLE, f"{folder}/queue"] * durable)
         try:
-            _await_listening(address, process)
+            await_listening(address, process)
             yield MeasuredServer(name, address, process)
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
-
-
-def _await_listening(address: tuple[str, int], process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(address, 1).close()
-        except ConnectionRefusedError:
-            time.sleep(0.01)
-        else:
-            return
-    raise SystemExit(f"{process.args!r} does not listen on {address}")
 
 
 Figures = dict[str, float]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import JobServer
+from tests.job_servers import JobServer
 from tests.waiting import await_true
 
 ROOT = Path(__file__).parents[2]

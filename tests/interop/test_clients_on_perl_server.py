@@ -15,7 +15,8 @@ from gearman_py import (
     ProtocolError,
     SubmitError,
 )
-from tests.interop.conftest import Address, process, registered
+from tests.interop.conftest import registered
+from tests.job_servers import Address, running_process
 from tests.waiting import await_true
 
 WORKER = Path(__file__).parent / "peers" / "worker.pl"
@@ -24,7 +25,7 @@ WORKER = Path(__file__).parent / "peers" / "worker.pl"
 @pytest.fixture(scope="module")
 def address(perl_server: Address) -> Iterator[str]:
     host, port = perl_server
-    with process(["perl", str(WORKER), f"{host}:{port}"]):
+    with running_process(["perl", str(WORKER), f"{host}:{port}"]):
         await_true(lambda: "perl_dies" in registered(perl_server))
         yield f"{host}:{port}"
 

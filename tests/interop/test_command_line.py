@@ -29,7 +29,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.interop.conftest import process, registered, server
+from tests.interop.conftest import registered
+from tests.job_servers import C_GEARMAND, OUR_GEARMAND, running_process, running_server
 from tests.waiting import await_true
 
 HERE = Path(__file__).parent
@@ -37,8 +38,8 @@ ROOT = HERE.parents[1]
 TOOLS = "C", "ours"
 Outcome = tuple[int, str, str]
 SERVERS = {
-    "C": ["/usr/sbin/gearmand", "--verbose=WARNING"],
-    "ours": [sys.executable, "-m", "gearman_py.cli.gearmand"],
+    "C": [*C_GEARMAND, "--verbose=WARNING"],
+    "ours": OUR_GEARMAND,
 }
 
 
@@ -98,12 +99,12 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
     """The ports of the job servers, with a worker at both."""
     with ExitStack() as running:
         addresses = {
-            name: running.enter_context(server(command, tmp_path_factory.mktemp(name)))
+            name: running.enter_context(running_server(command, tmp_path_factory.mktemp(name)))
             for name, command in SERVERS.items()
         }
         words = [f"{host}:{port}" for host, port in addresses.values()]
         worker = HERE / "command_line" / "worker.py"
-        running.enter_context(process([sys.executable, str(worker), *words]))
+        running.enter_context(running_process([sys.executable, str(worker), *words]))
         await_true(lambda: all("warn" in registered(at) for at in addresses.values()))
         yield {name: port for name, (_, port) in addresses.items()}
 

@@ -7,8 +7,8 @@ from subprocess import PIPE, Popen
 
 import pytest
 
-from tests.interop.conftest import Address
 from tests.interop.programs import KINDS, ROOT, Lines, ask, command, hear, say
+from tests.job_servers import Address
 
 Serving = Callable[[list[str], Address, str], None]
 Serve = Callable[..., str]

@@ -5,7 +5,6 @@ The scenes are in `conversation/`; docs/differences.md says what may differ, and
 
 import contextlib
 import re
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,14 +14,14 @@ import pytest
 
 from gearman_py.broker.commands import COMMANDS as TEXT_COMMANDS
 from gearman_py.protocol.packets import Packet
-from tests.interop.conftest import server
 from tests.interop.conversation.script import SERVERS, Scene, read
 from tests.interop.conversation.talk import Stage
+from tests.job_servers import C_GEARMAND, OUR_GEARMAND, running_server
 
 HERE = Path(__file__).parent
 COMMANDS = {
-    "C": ["/usr/sbin/gearmand", "--verbose=WARNING"],
-    "ours": [sys.executable, "-m", "gearman_py.cli.gearmand"],
+    "C": [*C_GEARMAND, "--verbose=WARNING"],
+    "ours": OUR_GEARMAND,
 }
 SCENES = [scene for path in sorted(HERE.glob("conversation/*.txt")) for scene in read(path)]
 DIFFERENCES = re.findall(
@@ -45,7 +44,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
             if wanted not in stages:
                 command = [*COMMANDS[name], *options.split()]
                 folder = Path(tempfile.mkdtemp(prefix=name, dir=logs))
-                address = running.enter_context(server(command, folder))
+                address = running.enter_context(running_server(command, folder))
                 stages[wanted] = Stage(address)
                 running.callback(stages[wanted].end)
             return stages[wanted]

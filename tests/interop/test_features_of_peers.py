@@ -9,9 +9,9 @@ import pytest
 
 from gearman_py.admin.client import AdminClient
 from gearman_py.protocol.packets import Packet
-from tests.conftest import JobServer
 from tests.interop.programs import KINDS, Lines, Stage, ask, hear, run, say, tool
-from tests.server.process import Peer
+from tests.job_servers import JobServer
+from tests.peer import Peer
 from tests.waiting import await_true
 
 PAIRS = list(product(KINDS, KINDS))

@@ -8,7 +8,7 @@ import pytest
 
 from gearman_py import Client, JobException, JobFailed, Requeue, Worker, WorkerJob
 from gearman_py.testing import running
-from tests.interop.conftest import Address
+from tests.job_servers import Address
 
 
 @pytest.fixture

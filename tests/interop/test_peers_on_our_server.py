@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.conftest import Address
+from tests.job_servers import Address
 
 PEERS = Path(__file__).parent / "peers"
 PASSWD = Path("/etc/passwd").read_bytes()

@@ -17,7 +17,7 @@ import yaml
 
 from gearman_py import Client
 from gearman_py.server.metrics import METRICS
-from tests.conftest import JobServer
+from tests.job_servers import JobServer
 from tests.ports import reserve_port
 from tests.waiting import await_true
 

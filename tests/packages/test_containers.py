@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from gearman_py.cli.worker import command_parser
+from tests.job_servers import GearmandProcess
 from tests.ports import reserve_port
-from tests.server.process import GearmandProcess
 from tests.waiting import await_true
 
 SAMPLES = Path(__file__).resolve().parents[2] / "examples" / "containers"

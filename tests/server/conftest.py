@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.process import Address, GearmandProcess, Peer
+from tests.job_servers import Address, GearmandProcess
+from tests.peer import Peer
 
 
 @pytest.fixture
@@ -16,10 +17,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., GearmandProcess]]:
 
         def begin(*arguments: str, **environment: str) -> GearmandProcess:
             words = ["-L", "127.0.0.1", "-p", "0", "-v", *arguments]
-            server = GearmandProcess(words, tmp_path, **environment)
-            started.callback(server.process.wait)
-            started.callback(server.kill)
-            return server
+            return started.enter_context(GearmandProcess(words, tmp_path, **environment))
 
         yield begin
 

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 
 from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
-from tests.server.process import Address, Peer
+from tests.job_servers import Address
+from tests.peer import Peer
 
 WINDOW = 16
 AHEAD = 5000  # clients may be of workers, or each start of the server would take longer

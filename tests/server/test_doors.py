@@ -18,7 +18,8 @@ from gearman_py.errors import AdminError
 from gearman_py.protocol.packets import Packet
 from gearman_py.server.listening import StartError, open_sockets
 from gearman_py.server.settings import Settings
-from tests.server.process import GearmandProcess, Peer
+from tests.job_servers import GearmandProcess
+from tests.peer import Peer
 from tests.waiting import LIMIT, await_true
 
 Connect = Callable[..., Peer]

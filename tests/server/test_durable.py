@@ -18,8 +18,9 @@ from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
 from gearman_py.store.base import Changes, Record
 from gearman_py.store.sqlite import SQLiteStore
+from tests.job_servers import Address, GearmandProcess
+from tests.peer import Peer
 from tests.server.load import Book
-from tests.server.process import Address, GearmandProcess, Peer
 from tests.tally import tally
 from tests.waiting import LIMIT, await_true
 

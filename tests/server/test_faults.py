@@ -22,7 +22,8 @@ from gearman_py import AsyncClient, Client, ConnectionLost, Retry, Worker
 from gearman_py.net import keepalive
 from gearman_py.protocol.packets import Packet
 from gearman_py.testing import running
-from tests.server.process import Address, GearmandProcess, Peer
+from tests.job_servers import Address, GearmandProcess
+from tests.peer import Peer
 from tests.tally import tally
 from tests.waiting import LIMIT, await_true
 
@@ -39,7 +40,7 @@ HOUR = 3600
 # A worker that takes a job and does nothing with it.
 HOLDER = """
 import sys, time
-from tests.server.process import Peer
+from tests.peer import Peer
 from gearman_py.protocol.packets import Packet
 peer = Peer((sys.argv[1], int(sys.argv[2])))
 peer.say(Packet.CAN_DO, b"f")

@@ -4,15 +4,15 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from gearman_py.protocol.packets import Packet
+from tests.job_servers import OUR_GEARMAND, GearmandProcess
+from tests.peer import Peer
 from tests.ports import reserve_port
-from tests.server.process import GearmandProcess, Peer
 from tests.waiting import LIMIT, await_true
 
 Start = Callable[..., GearmandProcess]
@@ -22,7 +22,7 @@ Connect = Callable[..., Peer]
 def gearmand(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run it to its end: for what does not start."""
     return subprocess.run(
-        [sys.executable, "-m", "gearman_py.cli.gearmand", *arguments],
+        [*OUR_GEARMAND, *arguments],
         capture_output=True,
         text=True,
         timeout=20,
@@ -148,11 +148,9 @@ def test_port_comes_from_the_environment_unless_a_flag_says_other(
     start: Start, tmp_path: Path
 ) -> None:
     port = reserve_port()
-    server = GearmandProcess(["-v", "-L", "127.0.0.1"], tmp_path, GEARMAND_PORT=str(port))
-    try:
+    words = ["-v", "-L", "127.0.0.1"]
+    with GearmandProcess(words, tmp_path, GEARMAND_PORT=str(port)) as server:
         assert server.listening() == ("127.0.0.1", port)
-    finally:
-        server.end()
     assert start(GEARMAND_PORT=str(port)).listening()[1] != port
 
 
@@ -224,11 +222,8 @@ def test_options_come_from_a_file_and_the_command_line_wins(
 ) -> None:
     file = tmp_path / "gearmand.conf"
     file.write_text(content)
-    server = GearmandProcess(["--config-file", str(file), "-v"], tmp_path)
-    try:
+    with GearmandProcess(["--config-file", str(file), "-v"], tmp_path) as server:
         assert connect(server.listening()).ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
-    finally:
-        server.end()
     refused = gearmand("--config-file", str(file), "-b", "0")
     assert refused.stderr.startswith("gearmand: --backlog: 0 is not")
 

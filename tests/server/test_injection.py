@@ -9,7 +9,8 @@ import pytest
 from gearman_py import AdminClient
 from gearman_py.protocol.packets import Packet
 from tests.injection import STRINGS, harmless
-from tests.server.process import GearmandProcess, Peer
+from tests.job_servers import GearmandProcess
+from tests.peer import Peer
 from tests.tally import tally
 from tests.waiting import await_true
 

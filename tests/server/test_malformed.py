@@ -13,7 +13,8 @@ import pytest
 
 from gearman_py.protocol.codec import MAX_PACKET, RESPONSE, Decoder, request, response
 from gearman_py.protocol.packets import Packet
-from tests.server.process import Address, GearmandProcess, Peer
+from tests.job_servers import Address, GearmandProcess
+from tests.peer import Peer
 from tests.tally import tally
 
 Connect = Callable[..., Peer]

@@ -8,7 +8,8 @@ import pytest
 
 from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
-from tests.server.process import GearmandProcess, Peer
+from tests.job_servers import GearmandProcess
+from tests.peer import Peer
 from tests.waiting import await_true
 
 Connect = Callable[..., Peer]

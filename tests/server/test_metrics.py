@@ -17,8 +17,9 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from gearman_py.protocol.packets import Packet
 from gearman_py.server.metrics import METRICS, MOST_FUNCTIONS, OPENMETRICS, TEXT
 from gearman_py.server.metrics_http import MAX_CONNECTIONS
+from tests.job_servers import GearmandProcess
+from tests.peer import Peer
 from tests.ports import reserve_port
-from tests.server.process import GearmandProcess, Peer
 from tests.waiting import LIMIT, await_true
 
 Start = Callable[..., GearmandProcess]

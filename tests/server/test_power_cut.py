@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.job_servers import GearmandProcess
 from tests.server.load import Book
-from tests.server.process import GearmandProcess
 from tests.tally import tally
 from tests.waiting import LIMIT, await_true
 

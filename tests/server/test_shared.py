@@ -17,10 +17,11 @@ import psycopg
 import pytest
 
 from gearman_py.protocol.packets import Packet
+from tests.job_servers import GearmandProcess
+from tests.peer import Peer
 from tests.server import databases
 from tests.server.databases import Database, Postgres, Redis, Wire
 from tests.server.load import Book
-from tests.server.process import GearmandProcess, Peer
 from tests.tally import tally
 from tests.waiting import LIMIT, await_true
 

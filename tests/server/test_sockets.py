@@ -12,7 +12,8 @@ import pytest
 
 from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
-from tests.server.process import Address, GearmandProcess, Peer
+from tests.job_servers import Address, GearmandProcess
+from tests.peer import Peer
 from tests.tally import tally
 from tests.waiting import await_true
 

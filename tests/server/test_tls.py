@@ -15,8 +15,9 @@ from gearman_py.net.tls import TLS, TLSError
 from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
 from tests.authority import DAY, Authority, words
+from tests.job_servers import Address, GearmandProcess
+from tests.peer import Peer
 from tests.ports import reserve_port
-from tests.server.process import Address, GearmandProcess, Peer
 from tests.tally import tally
 from tests.waiting import await_true
 

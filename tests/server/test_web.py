@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from gearman_py.protocol.packets import Packet
-from tests.server.process import Address, GearmandProcess, Peer
+from tests.job_servers import Address, GearmandProcess
+from tests.peer import Peer
 from tests.tally import tally
 from tests.waiting import LIMIT, await_true
 

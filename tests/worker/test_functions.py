@@ -15,7 +15,7 @@ import pytest
 from gearman_py import Client, JobException, JobFailed, Requeue, Worker, WorkerJob
 from gearman_py.serializer import JSON
 from gearman_py.testing import Server, job, running, server
-from tests.interop.conftest import server as c_server
+from tests.job_servers import C_GEARMAND, running_server
 from tests.worker.kinds import serve
 
 
@@ -32,11 +32,11 @@ def jobs(
     if request.param == "ours":
         with server() as here:
             yield Jobs(here.address)
-    elif not Path("/usr/sbin/gearmand").exists():
+    elif not Path(*C_GEARMAND).exists():
         pytest.skip("needs Debian's gearman-job-server")
     else:
         folder = tmp_path_factory.mktemp("c-gearmand")
-        with c_server(["/usr/sbin/gearmand"], folder) as (host, port):
+        with running_server(C_GEARMAND, folder) as (host, port):
             yield Jobs(f"{host}:{port}")
 
 

@@ -24,8 +24,8 @@ from provision.resources.certificate import Certificate
 from roles import ROLES
 from roles.former import PLACES as OURS
 from roles.former import SERVERS
+from tests.job_servers import GearmandProcess
 from tests.provision.local import session
-from tests.server.process import GearmandProcess
 
 LAB = Path(__file__).resolve().parents[3] / "inventory" / "lab"
 SERVER = "198.18.10.247:4730"
@@ -296,11 +296,8 @@ def survey(agent: Session, *question: str) -> Any:
 
 
 def test_a_job_server_is_asked_how_it_is(agent: Session, tmp_path: Path) -> None:
-    server = GearmandProcess(["-v", "-L", "127.0.0.1", "-p", "0"], tmp_path)
-    try:
+    with GearmandProcess(["-v", "-L", "127.0.0.1", "-p", "0"], tmp_path) as server:
         told = survey(agent, "server", "127.0.0.1", str(server.listening()[1]))
-    finally:
-        server.end()
     assert told["problem"] is None
     assert told["functions"] == {}
     assert told["version"]
