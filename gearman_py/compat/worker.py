@@ -178,12 +178,11 @@ class GearmanWorker(GearmanConnectionManager):
     def _work_for(self, seconds: float) -> bool:
         """Work for ``seconds``; False if a hook ended it."""
         deadline = monotonic() + seconds
-        self._connect_servers()
+        self._update_connections()
         go_on = self.after_poll(False)
         while go_on and self._connections and not self._stopping:
             if self._changed:
-                self._close_connections()
-                self._connect_servers()
+                self._update_connections()
             active = self._wait_for_servers(deadline)
             go_on = self._serve_jobs() and self.after_poll(active)
             if monotonic() >= deadline:
@@ -191,6 +190,12 @@ class GearmanWorker(GearmanConnectionManager):
         if go_on and not self._connections and not self._stopping:
             raise ServerUnavailable([(str(one), "it was lost") for one in self.connection_list])
         return go_on and not self._stopping
+
+    def _update_connections(self) -> None:
+        """Connect to the servers that are missing; to all, if the functions have changed."""
+        if self._changed:
+            self._close_connections()
+        self._connect_servers()
 
     def _connect_servers(self) -> None:
         """Connect to the other servers. Raises ServerUnavailable if none answers."""

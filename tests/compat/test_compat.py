@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -17,10 +18,9 @@ from gearman_py import Client, JobException, JobFailed, QueueFull
 from gearman_py import compat as gearman
 from gearman_py.testing import Server
 from gearman_py.testing import server as our_server
-from tests.interop.conftest import server as process
+from tests.job_servers import C_GEARMAND, running_server
 from tests.waiting import await_true
 
-C_GEARMAND = "/usr/sbin/gearmand"
 LIMIT = 30.0  # seconds in which what a test waits for must come about
 
 
@@ -36,9 +36,9 @@ def address(
         with our_server() as jobs:
             yield jobs.address
     else:
-        if not Path(C_GEARMAND).exists():
+        if not Path(*C_GEARMAND).exists():
             pytest.skip("needs Debian's gearman-job-server")
-        with process([C_GEARMAND], tmp_path_factory.mktemp("gearmand")) as (host, port):
+        with running_server(C_GEARMAND, tmp_path_factory.mktemp("gearmand")) as (host, port):
             yield f"{host}:{port}"
 
 
@@ -263,8 +263,10 @@ def test_shutdown_in_a_job_lets_it_finish(address: str) -> None:
     assert not thread.is_alive()
 
 
-def test_functions_change_between_jobs(address: str) -> None:
+@pytest.mark.parametrize("seconds", [0, 0.1], ids=["short", "longer-than-poll-timeout"])
+def test_functions_change_between_jobs(address: str, seconds: float) -> None:
     def learn(worker: gearman.GearmanWorker, job: gearman.GearmanJob) -> bytes:
+        time.sleep(seconds)
         worker.register_task("learned", reverse)
         worker.unregister_task("learn")
         return b"ok"
