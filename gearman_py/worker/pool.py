@@ -44,7 +44,8 @@ class WorkerPool:
         self._fork_server: ForkServer | None = None
         self._executors: list[JobExecutor] = []
         self._slots: list[Slot | AsyncSlot] = []
-        self._changed = asyncio.Event()
+        self._changed = asyncio.Event()  # for _wait_ended() alone, which clears it
+        self._ready = asyncio.Event()
         self._draining = False
         self._hooks_ran = False  # on_startup has run in this process
         self._startup_calls: list[object] = []  # what its functions returned
@@ -174,7 +175,7 @@ class WorkerPool:
                 self._config.servers,
                 self._session_factory(is_async=False),
                 executor,
-                on_change=partial(self._call_from_thread, self._changed.set),
+                on_change=partial(self._call_from_thread, self._note_change),
                 on_answer=partial(self._count_answer, partial(self._call_from_thread, self.drain)),
             )
 
@@ -185,9 +186,14 @@ class WorkerPool:
                     self._config.servers,
                     self._session_factory(is_async=True),
                     self._run_async_job,
-                    on_change=self._changed.set,
+                    on_change=self._note_change,
                     on_answer=partial(self._count_answer, self.drain),
                 )
+
+    def _note_change(self) -> None:
+        self._changed.set()
+        if self.is_ready:
+            self._ready.set()
 
     def _call_from_thread(self, call: Callable[[], object]) -> None:
         try:
@@ -301,9 +307,8 @@ class WorkerPool:
         return all(slot.busy or slot.last_progress > limit for slot in self._slots)
 
     async def wait_ready(self) -> None:
-        """Wait until it is ready."""
-        while not self.is_ready:
-            await self._changed.wait()
+        """Wait until it has been ready."""
+        await self._ready.wait()
 
     def status_line(self) -> str:
         """One line for people: how many jobs, how many slots, how many servers."""

@@ -5,9 +5,9 @@ import json
 import re
 import shutil
 import subprocess
-import threading
 from base64 import b64encode
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -181,12 +181,9 @@ def main_pid(lab: ModuleType) -> str:
 def under_load(change: Callable[[], str]) -> tuple[list[bytes], str]:
     """Every answer of jobs that are submitted while ``change`` goes on, and just after."""
     answers: list[bytes] = []
-    said: list[str] = []
-    changing = threading.Thread(target=lambda: said.append(change()))
-    changing.start()
-    with Client(SERVER, timeout=60) as client:
-        while changing.is_alive():
+    with ThreadPoolExecutor(1) as pool, Client(SERVER, timeout=60) as client:
+        changing = pool.submit(change)
+        while not changing.done():
             answers += client.map("page", [REQUEST] * 5)
         answers += client.map("page", [REQUEST] * 5)
-    assert said, "the change failed"
-    return answers, said[0]
+        return answers, changing.result()

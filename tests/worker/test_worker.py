@@ -1,5 +1,6 @@
 """A worker in a process of its own: drain, restart of servers, systemd's messages."""
 
+import asyncio
 import os
 import pty
 import re
@@ -16,6 +17,7 @@ import pytest
 
 from gearman_py import Client, JobTimeout, Worker
 from gearman_py.admin.client import AdminClient
+from tests.waiting import await_true
 
 pytestmark = pytest.mark.slow
 
@@ -333,3 +335,26 @@ def test_a_script_says_what_it_does_where_logging_is_not_set_up(
     assert "INFO serving gate, agate; SIGTERM or ^C drains" in said
     assert f"registered with {gearmand.address}" in said
     assert "drained after 0 jobs" in said
+
+
+@pytest.mark.timeout(60)
+def test_a_slot_that_registers_early_does_not_keep_the_loop_from_the_others(gearmand: Any) -> None:
+    """A thread may have registered before the loop runs at all; async slots need the loop."""
+    worker = Worker(gearmand.address)
+    worker.add_function("plain", lambda job: b"")
+
+    @worker.function("loop")
+    async def loop(job: Any) -> bytes:
+        return b""
+
+    async def serve_and_wait() -> None:
+        serving = asyncio.create_task(worker.serve())
+        await asyncio.sleep(0)
+        await_true(lambda: gearmand.workers_of("plain") == 1)  # and the loop stands still
+        waiting = asyncio.create_task(worker.registered())
+        await asyncio.wait_for(waiting, 20)
+        assert gearmand.workers_of("loop") == 1
+        worker.drain()
+        await serving
+
+    asyncio.run(serve_and_wait())
