@@ -345,6 +345,15 @@ def demo(c: Context, local: bool = False) -> int:
     return status
 
 
+@command(help={"to": "the folder that it is put into (build/site)"})
+def site(c: Context, to: str = "build/site") -> int:
+    """Build the documentation site from docs/; a broken link in a page is an error."""
+    status = _python("-m", "sphinx", "-q", "-E", "-W", "--keep-going", "docs", to)
+    if not status:
+        print(f"{to}/index.html")
+    return status
+
+
 @command(help={"dist": "the folder that they are put into (dist)"})
 def package(c: Context, dist: str = "dist") -> None:
     """Build the last commit's sdist, wheel and Debian package: the same bytes every time."""
@@ -490,9 +499,8 @@ def _python(*arguments: str) -> int:
 ON_HOSTS = (trust, plan, deploy, upgrade, rollback, smoke)
 LOOKING = (inventory, status, doctor, facts, logs, run, history, releases)
 OWN_APPS = (try_, lock)
-namespace = Collection(
-    *ON_HOSTS, *LOOKING, *OWN_APPS, demo, package, release, test, bench, reliability, fuzz
-)
+THIS_PROJECT = (demo, test, bench, reliability, fuzz, site, package, release)
+namespace = Collection(*ON_HOSTS, *LOOKING, *OWN_APPS, *THIS_PROJECT)
 namespace.add_collection(
     Collection("lab", up=lab_up, down=lab_down, status=lab_status, shell=lab_shell)
 )
