@@ -27,7 +27,8 @@ class Broker(Rules):
         Returns those that are left because the peer is owed too much: bring them again when
         it has read.
         """
-        self.now = now
+        if now != self.now:  # equal times are one object: queues may hold millions of jobs
+            self.now = now
         if peer.max_owed < 0:
             peer.continue_listing()
             if peer.max_owed < 0:
@@ -39,6 +40,7 @@ class Broker(Rules):
             done += 1
             if peer.owed > peer.max_owed:
                 break
+        self.packets += done
         return messages[done:] if done < len(messages) else ()
 
 

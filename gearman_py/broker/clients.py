@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from gearman_py.broker import counts
 from gearman_py.broker.limits import MAX_ARGUMENT, MAX_UNIQUE
 from gearman_py.broker.numbers import MAX_EPOCH, decimal
 from gearman_py.broker.queues import Queues
@@ -25,7 +26,8 @@ def _submit_epoch(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None
     name, unique, epoch, workload = arguments
     due = decimal(epoch)
     if due > MAX_EPOCH:
-        peer.refuse(b"INVALID_ARGUMENT", b"not a time in seconds since 1970: " + epoch)
+        text = b"not a time in seconds since 1970: " + epoch
+        _refuse_job(broker, peer, counts.INVALID, b"INVALID_ARGUMENT", text)
     else:
         accept(broker, peer, name, unique, workload, NORMAL, True, due=due)
 
@@ -34,7 +36,7 @@ def _submit_reduce(background: bool) -> Handler:
     def submit_reduce(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
         name, unique, reducer, _, workload = arguments
         if len(reducer) > MAX_UNIQUE:
-            peer.refuse(b"ARGUMENT_TOO_LARGE", b"Reducer value too large")
+            _refuse_large(broker, peer, b"Reducer value")
         else:
             accept(broker, peer, name, unique, workload, NORMAL, background, reducer=reducer)
 
@@ -55,18 +57,19 @@ def accept(
 ) -> None:
     """Make a job of a submission, or let it join the live one of the same unique."""
     if len(unique) > MAX_UNIQUE:
-        return peer.refuse(b"ARGUMENT_TOO_LARGE", b"Unique value too large")
+        return _refuse_large(broker, peer, b"Unique value")
     if len(name) > MAX_ARGUMENT:
-        return peer.refuse(b"ARGUMENT_TOO_LARGE", b"Function name too large")
+        return _refuse_large(broker, peer, b"Function name")
     queues = broker.queues
     function = queues.functions.get(name)
     if function is None:
         if queues.crowded:
-            return peer.refuse(b"QUEUE_ERROR", b"The job server takes no more functions")
+            return _refuse_job(broker, peer, counts.FUNCTIONS_FULL, *_NO_MORE_FUNCTIONS)
         function = queues.function(name)
     key = unique if unique != b"-" else coalesces_on(unique, workload)
     job = queues.uniques.find(key, function) if key and key in queues.uniques else None
     if job is not None:
+        function.counts[counts.COALESCED] += 1
         if background and not job.background:
             job.background = True
             if queues.durable:
@@ -74,14 +77,14 @@ def accept(
         return _acknowledge_job(queues, peer, job, background)
     limit = function.limits[priority]
     if limit and function.total >= limit:
-        return peer.refuse(b"QUEUE_ERROR", b"Job queue is full")
+        return _refuse_job(broker, peer, counts.QUEUE_FULL, *_QUEUE_IS_FULL)
     if queues.full:
-        return peer.refuse(b"QUEUE_ERROR", b"The job server has no memory left for new jobs")
+        return _refuse_job(broker, peer, counts.MEMORY, *_NO_MEMORY)
     if reducer:
         job = ReduceJob(function, unique, workload, priority, background, reducer)
     else:
         job = BrokerJob(function, unique, workload, priority, background)
-    queues.enter(job, key)
+    queues.enter(job, key, broker.now)
     if background and queues.durable:
         queues.hold(job, due)
         return _acknowledge_job(queues, peer, job, background)
@@ -91,6 +94,20 @@ def accept(
         return queues.add_later(job, due)
     function.push(job)
     return queues.wake(function, broker.now) if function.sleepers else None
+
+
+_NO_MORE_FUNCTIONS = b"QUEUE_ERROR", b"The job server takes no more functions"
+_QUEUE_IS_FULL = b"QUEUE_ERROR", b"Job queue is full"
+_NO_MEMORY = b"QUEUE_ERROR", b"The job server has no memory left for new jobs"
+
+
+def _refuse_large(broker: Rules, peer: Peer, what: bytes) -> None:
+    _refuse_job(broker, peer, counts.TOO_LARGE, b"ARGUMENT_TOO_LARGE", what + b" too large")
+
+
+def _refuse_job(broker: Rules, peer: Peer, why: str, code: bytes, text: bytes) -> None:
+    broker.queues.counts.refusals[why] += 1
+    peer.refuse(code, text)
 
 
 def _acknowledge_job(queues: Queues, peer: Peer, job: BrokerJob, background: bool) -> None:

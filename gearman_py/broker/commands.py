@@ -143,7 +143,7 @@ def _drop_function(broker: Rules, words: Sequence[bytes]) -> bytes:
         return b"ERR function not found\r\n"
     if function.workers or function.total:
         return b"ERR there are still connected workers or executing clients\r\n"
-    del broker.queues.functions[words[2]]
+    broker.queues.forget_function(function)
     return OK
 
 

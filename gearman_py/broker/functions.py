@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from itertools import islice
 from math import inf
 
+from gearman_py.broker.counts import BrokerCounts
 from gearman_py.broker.limits import MAX_FUNCTIONS, MAX_UNUSED_FUNCTIONS, SLICE
 from gearman_py.broker.state import Function, Peer
 from gearman_py.protocol.codec import response
@@ -33,6 +34,7 @@ class Functions:
         self.full = False  # no new jobs are taken
         self.functions: dict[bytes, Function] = {}
         self.loaded: set[Function] = set()
+        self.counts = BrokerCounts()
         self.next_event = inf
         self.turn = 0  # grows: of the function that was served last
         self._unused: OrderedDict[Function, None] = OrderedDict()  # and some used again since
@@ -45,9 +47,15 @@ class Functions:
         """The function of this name, made on first mention."""
         function = self.functions.get(name)
         if function is None:
-            function = self.functions[name] = Function(name, self.loaded)
+            function = Function(name, self.loaded, self.counts.find(name))
+            self.functions[name] = function
             self.disuse(function)
         return function
+
+    def forget_function(self, function: Function) -> None:
+        """An unused function is listed no longer; what was counted of it stays."""
+        del self.functions[function.name]
+        self.counts.forget(function.counts)
 
     @property
     def crowded(self) -> bool:
@@ -66,7 +74,7 @@ class Functions:
             oldest, _ = self._unused.popitem(last=False)
             if oldest.unused and self.functions.get(oldest.name) is oldest:
                 self._most_functions = max(self._most_functions, len(self.functions))
-                del self.functions[oldest.name]
+                self.forget_function(oldest)
                 if self._most_functions > WORTH_COPYING and (
                     len(self.functions) * 4 < self._most_functions
                 ):  # a dict never shrinks by itself
@@ -132,6 +140,7 @@ class Functions:
     def _wake_worker(self, worker: Peer) -> None:
         self.awake(worker)
         worker.woken = True
+        self.counts.wakeups += 1
         worker.send(NOOP)
 
     def register(self, worker: Peer, function: Function, limit: float | None, now: float) -> None:

@@ -8,6 +8,8 @@ MAX_FUNCTIONS = 200_000
 MAX_FUNCTIONS_OF_WORKER = 20_000
 # Functions without jobs, workers and limits stay listed, as in gearmand, but no more than these.
 MAX_UNUSED_FUNCTIONS = 1000
+# Functions whose jobs are counted apart from those of others.
+MAX_TOLD_APART = 1000
 # Bytes. A peer that is owed more is answered no further until it has read some.
 MAX_OWED = 2**20
 # Jobs of a worker that were over their time limits and whose results it may still send.

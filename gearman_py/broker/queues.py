@@ -9,6 +9,7 @@ functions, among equals the function that was served longest ago, then the oldes
 from heapq import heappop, heappush
 from math import inf
 
+from gearman_py.broker import counts
 from gearman_py.broker.functions import WAKE_AGAIN, Functions
 from gearman_py.broker.job_table import JobTable
 from gearman_py.broker.limits import SLICE
@@ -88,8 +89,10 @@ class Queues(Functions):
             return None
         return self.jobs.get(int(digits[:20]))
 
-    def enter(self, job: BrokerJob, key: Key | None) -> None:
+    def enter(self, job: BrokerJob, key: Key | None, now: float) -> None:
         """Take a new job in, which others of this key are to join, and give it its number."""
+        job.since = now
+        job.function.counts.accepted += 1
         job.number = self._number
         self.jobs.add(job)
         self._number += 1
@@ -97,15 +100,17 @@ class Queues(Functions):
             self.uniques.add(key, job)
 
     def restore(self, record: Record, wall: float, handle: bytes = b"", now: float = 0) -> None:
-        """Queue a job from before a restart, with its old number; ``wall``: seconds since 1970.
+        """Queue a job of the previous run, or of a server that is gone, at once or when it is due.
 
-        ``handle``: what it is known by, when another run gave it its number. Raises ValueError
-        when there is a job of this number.
+        ``wall``: seconds since 1970. ``handle``: what it is known by, when another server gave it.
+        Raises ValueError when there is a job of this number.
         """
         function = self.function(record.function)
         facts = function, record.unique, record.workload, record.priority, True
         job = ReduceJob(*facts, record.reducer) if record.reducer else BrokerJob(*facts)
         job.retries = record.deliveries
+        job.since = now
+        function.counts[counts.ADOPTED if handle else counts.RESTORED] += 1
         job.number = number = record.number
         if handle:
             if self.job(handle):  # records of earlier versions may share one
@@ -123,10 +128,6 @@ class Queues(Functions):
             self.add_later(job, record.due)
         else:
             self._queue_job(job, now)
-
-    def adopt(self, record: Record, handle: bytes, now: float, wall: float) -> None:
-        """Queue a job of a server that is gone, or wait until it is due."""
-        self.restore(record, wall, handle, now)
 
     def extend(self, lease: float, now: float) -> None:
         """Stored jobs may be given out until ``lease``."""
@@ -199,6 +200,8 @@ class Queues(Functions):
         if self._rotate and len(worker.turns) > 1:
             self.turn += 1
             worker.turns[function] = self.turn
+        function.counts.waits.append(now - job.since)
+        job.since = now
         function.running += 1
         job.worker = worker
         number = job.number
@@ -230,10 +233,10 @@ class Queues(Functions):
         turns, best = worker.turns, None
         if len(turns) == 1:  # the usual worker
             (function,) = turns
-            for each in PRIORITIES:
-                if function.waiting[each]:
-                    return function.pop(each)
-            return None
+            high, normal, low = function.waiting
+            if normal and not high:
+                return function.pop(NORMAL)
+            return function.pop(HIGH if high else LOW) if high or low else None
         first = len(PRIORITIES), 0
         for function in self.candidates(worker):
             high, normal, low = function.waiting
@@ -252,37 +255,41 @@ class Queues(Functions):
     def give_back(self, job: BrokerJob, now: float) -> None:
         """A running job that its worker lost goes to the end of its queue."""
         if job.worker:
-            del job.worker.running[self.handle(job)]
-            self._end_run(job)
+            job.function.counts[counts.INTERRUPTED] += 1
+            self.finish(job.worker, self.handle(job), now, erase=False)
         job.retries += 1
+        job.since = now
         self._queue_job(job, now)
 
-    def finish(self, worker: Peer, handle: bytes) -> BrokerJob | None:
-        """A worker's job has ended: nothing remembers it any longer."""
+    def finish(
+        self, worker: Peer, handle: bytes, now: float, erase: bool = True
+    ) -> BrokerJob | None:
+        """A worker's job has ended: nothing remembers it any longer if ``erase``."""
         job = worker.running.pop(handle, None)
         if job is not None:
-            self._end_run(job)
-            self._erase_job(job)
+            function = job.function
+            function.running -= 1
+            function.counts.runs.append(now - job.since)
+            job.worker = None
+            if self._limits:
+                self._limits.pop(job, None)
+            if self.progress:
+                self.progress.pop(job, None)
+            if erase:
+                self._erase_job(job)
         return job
 
-    def forget(self, job: BrokerJob) -> None:
+    def forget(self, job: BrokerJob, now: float) -> None:
         """A job is cancelled or abandoned, wherever it is: nothing remembers it any longer."""
         if job.worker:
-            self.finish(job.worker, self.handle(job))
+            job.function.counts[counts.INTERRUPTED] += 1
+            self.finish(job.worker, self.handle(job), now)
             return
         if job.queued:
             job.function.drop(job)
         else:
             job.function.scheduled -= 1
         self._erase_job(job)
-
-    def _end_run(self, job: BrokerJob) -> None:
-        job.function.running -= 1
-        job.worker = None
-        if self._limits:
-            self._limits.pop(job, None)
-        if self.progress:
-            self.progress.pop(job, None)
 
     def _erase_job(self, job: BrokerJob) -> None:
         self.jobs.remove(job)
@@ -323,6 +330,7 @@ class Queues(Functions):
             job = self.jobs.get(number)
             if job is not None:
                 job.function.scheduled -= 1
+                job.since = now
                 self._queue_job(job, now)
         self.wake_again(now)
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from math import inf
 
+from gearman_py.broker import counts
 from gearman_py.broker.limits import MAX_TIMEOUTS, SLICE
 from gearman_py.broker.pending_changes import CommitGroup
 from gearman_py.broker.queues import Queues
@@ -24,6 +25,7 @@ class Rules:
     commands version and verbose answer. ``restricted``: only operators may change queues by
     text commands. ``on_shutdown`` is called when an operator asks for it, with whether the
     jobs are to be done first. ``dirty``: the peers whose outboxes hold something.
+    ``packets``: how many were received.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Rules:
         self.version = version
         self.log_level = log_level
         self.now = 0.0
+        self.packets = 0
         self.restricted = restricted
         self.on_shutdown = on_shutdown
         self._job_retries = job_retries
@@ -68,7 +71,7 @@ class Rules:
         running = list(peer.running.values())
         self.queues.remove_worker(peer, now)
         for job in running:
-            self.lost(job)
+            self.lost(job, counts.DISCONNECTED)
 
     def tick(self, now: float, wall: float) -> float:
         """Do what is due by now; return when something is due next (inf: nothing is).
@@ -81,7 +84,8 @@ class Rules:
         for job in queues.expired(now):
             if job.worker is not None:
                 job.worker.remember_overdue(queues.handle(job))
-            self.lost(job, most=0 if job.background else MAX_TIMEOUTS)
+            job.function.counts[counts.TIMED_OUT] += 1
+            self.lost(job, counts.TIMEOUT, most=0 if job.background else MAX_TIMEOUTS)
         queues.release_due(now, wall)
         queues.unregister_gone(now)
         self._abandon_jobs()
@@ -101,7 +105,7 @@ class Rules:
             job = peer.waiting.pop()
             job.clients = tuple(client for client in job.clients if client is not peer)
             if not job.clients and not job.background and job.worker is None:
-                self.queues.forget(job)
+                self._discard(job, counts.DROPPED)
         self.queues.next_event = -inf
 
     def stored(self, group: CommitGroup, now: float) -> None:
@@ -128,6 +132,8 @@ class Rules:
         queues = self.queues
         answered: dict[Peer, None] = {}
         ready = []
+        if error:
+            self.queues.counts.refusals[counts.NOT_STORED] += len(group.jobs)
         for job, due in group.jobs:
             for reply in queues.changes.replies.pop(job):
                 reply.settled = True
@@ -138,7 +144,7 @@ class Rules:
                 continue  # it was cancelled
             job.background = not error
             if error and not job.clients and job.worker is None:
-                queues.forget(job)
+                self._discard(job, counts.NOT_STORED)
             elif job.queued:  # it was a foreground job until now
                 if queues.lease_over:
                     queues.withhold_stored()
@@ -154,26 +160,31 @@ class Rules:
         job = self.queues.job(handle)
         if job is None:
             return False
-        self.fail(job)
+        self._fail(job, counts.CANCELLED)
         return True
 
     # What the handlers do.
 
-    def lost(self, job: BrokerJob, most: int = 0) -> None:
+    def lost(self, job: BrokerJob, why: str, most: int = 0) -> None:
         """A worker lost a running job (died, ran out of time, gave the function up).
 
         It fails if it has been attempted ``most`` times, or as often as the operator allows.
         """
         if not job.clients and not job.background:
-            self.queues.forget(job)
+            self._discard(job, counts.DROPPED)
         elif 0 <= self._job_retries <= job.retries + 1 or 0 < most <= job.retries + 1:
-            self.fail(job)
+            self._fail(job, counts.ATTEMPTS)
         else:
+            job.function.counts[why] += 1
             self.queues.give_back(job, self.now)
 
-    def fail(self, job: BrokerJob) -> None:
+    def _fail(self, job: BrokerJob, why: str) -> None:
         self.tell(job, response(Packet.WORK_FAIL, self.queues.handle(job)))
-        self.queues.forget(job)
+        self._discard(job, why)
+
+    def _discard(self, job: BrokerJob, why: str) -> None:
+        job.function.counts[why] += 1
+        self.queues.forget(job, self.now)
 
     def tell(self, job: BrokerJob, data: bytes, workload: bytes = b"") -> None:
         """Send a packet for each submission that waits for the job, also two of one client."""

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Container
 
+from gearman_py.broker.counts import Counts
 from gearman_py.broker.limits import MAX_OVERDUE
 from gearman_py.broker.outbox import Outbox
 
@@ -19,7 +20,8 @@ class BrokerJob:
     It waits in its function's queue (``queued``), or for its time (an epoch job), or runs at
     a ``worker``. ``number`` is what its handle ends in. ``clients`` has an entry for each
     foreground submission that waits for it. ``background``: it must be done even though
-    no client waits; once true it stays true, whoever joins or leaves.
+    no client waits; once true it stays true, whoever joins or leaves. ``since`` is when it began
+    to wait or to run (the clock of `Broker.receive`).
 
     A queue may be millions of these, so a job has few attributes: what is true of few jobs is
     kept by those who need it (see Queues).
@@ -33,12 +35,14 @@ class BrokerJob:
         "priority",
         "queued",
         "retries",
+        "since",
         "unique",
         "worker",
         "workload",
     )
 
     reducer = b""  # see ReduceJob
+    since: float  # the queues set it
 
     def __init__(
         self,
@@ -109,6 +113,7 @@ class Function:
     """
 
     __slots__ = (
+        "counts",
         "limits",
         "loaded",
         "name",
@@ -120,8 +125,9 @@ class Function:
         "workers",
     )
 
-    def __init__(self, name: bytes, loaded: set["Function"]) -> None:
+    def __init__(self, name: bytes, loaded: set["Function"], counts: Counts) -> None:
         self.name = name
+        self.counts = counts
         self.loaded = loaded
         self.queues = [EMPTY, EMPTY, EMPTY]
         self.waiting = [0, 0, 0]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from gearman_py.broker import counts
 from gearman_py.broker.limits import MAX_ARGUMENT, MAX_FUNCTIONS_OF_WORKER
 from gearman_py.broker.numbers import MAX_EPOCH, decimal
 from gearman_py.broker.rules import Rules
@@ -54,7 +55,7 @@ def _unregister_functions(broker: Rules, peer: Peer, functions: Sequence[Functio
     if any(function.running for function in functions):
         given_up = set(functions)
         for job in [each for each in peer.running.values() if each.function in given_up]:
-            broker.lost(job)
+            broker.lost(job, counts.UNREGISTERED)
 
 
 def _set_client_id(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
@@ -74,6 +75,7 @@ def _handle_grab(*, unique: bool, reducer: bool) -> Handler:
             queues.awake(peer)
         taken = queues.take(peer, broker.now)
         if taken is None:
+            queues.counts.empty_grabs += 1
             return peer.send(NO_JOB)
         handle, job = taken
         function, workload = job.function.name, job.workload
@@ -123,23 +125,26 @@ def _finish_overdue(broker: Rules, peer: Peer, handle: bytes) -> BrokerJob | Non
     job = broker.queues.job(handle)
     if job is None or not job.queued:
         return None
-    broker.queues.forget(job)
+    job.function.counts[counts.LATE] += 1
+    broker.queues.forget(job, broker.now)
     return job
 
 
 def _work_complete(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     handle = arguments[0]
-    job = broker.queues.finish(peer, handle) or _finish_overdue(broker, peer, handle)
+    job = broker.queues.finish(peer, handle, broker.now) or _finish_overdue(broker, peer, handle)
     if job is None:
-        _not_found(peer)
-    elif job.clients:
+        return _not_found(peer)
+    if job.clients:
         broker.tell(job, *response_parts(Packet.WORK_COMPLETE, *arguments))
+    return None
 
 
 def _work_fail(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     handle = arguments[0].removesuffix(b"\0")
-    job = broker.queues.finish(peer, handle) or _finish_overdue(broker, peer, handle)
+    job = broker.queues.finish(peer, handle, broker.now) or _finish_overdue(broker, peer, handle)
     if job is not None:
+        job.function.counts[counts.FAILED] += 1
         broker.tell(job, response(Packet.WORK_FAIL, handle))
     elif handle != peer.excepted:
         _not_found(peer)
@@ -150,10 +155,11 @@ def _work_fail(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
 
 def _work_exception(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     handle = arguments[0]
-    job = broker.queues.finish(peer, handle) or _finish_overdue(broker, peer, handle)
+    job = broker.queues.finish(peer, handle, broker.now) or _finish_overdue(broker, peer, handle)
     if job is None:
         text = b"An exception was received for a job that does not exist"
         return peer.refuse(b"JOB_NOT_FOUND", text)
+    job.function.counts[counts.EXCEPTION] += 1
     told, failed = response(Packet.WORK_EXCEPTION, *arguments), response(Packet.WORK_FAIL, handle)
     for client in job.clients:
         client.send(told if client.exceptions else failed)

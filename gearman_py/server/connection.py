@@ -18,6 +18,7 @@ from gearman_py.broker.state import Peer
 from gearman_py.net import keepalive
 from gearman_py.protocol.codec import LARGE, Decoder, Message
 from gearman_py.protocol.packets import OVERSIZED, TEXT, WORKER_REPORTS
+from gearman_py.server import counts
 from gearman_py.server.listener import TOGETHER, Listener
 
 log = logging.getLogger("gearmand")
@@ -43,7 +44,8 @@ class Connection(asyncio.Protocol):
         self._backlog: Sequence[Message] = ()  # read already, kept while the peer does not read
         self._paused = False  # not read from
         self._in_turn = False  # what it sent is more than one turn's; it is to be gone on with
-        self._received = 0  # bytes
+        self.received = 0  # bytes
+        self.closed_for = ""  # why we closed it
         self._checked = (0, 0, 0.0)  # messages begun, bytes received, when: it was in time then
         self.stalled_since: float | None = None  # it is owed more than the buffer should hold
         self._unread = 0  # bytes of that, when it was looked at last
@@ -61,13 +63,16 @@ class Connection(asyncio.Protocol):
         self._socket = socket.socket(theirs.family, theirs.type, theirs.proto, fileno=number)
         self.peer = self._server.broker.join(number, host, operator=self._operator)
         self._server.connections[self.peer] = self
+        self._server.counts.opened += 1
         self._checked = (0, 0, self._server.now())
         if not self._server.admission.admit(number, operator=self._operator):
-            transport.abort()
+            self.abort(counts.LIMIT)
         log.debug("%s connected", self)
 
     def connection_lost(self, error: Exception | None) -> None:
         del self._server.connections[self.peer]
+        self._server.counts.closed[self.closed_for or (counts.RESET if error else counts.LEFT)] += 1
+        self._server.counts.received_before += self.received
         self._socket.detach()
         if self._parted_at is None:
             self._server.broker.gone(self.peer, self._server.now())
@@ -80,7 +85,7 @@ class Connection(asyncio.Protocol):
         self._server.busy_poll.note_read()
         if self._parted_at is not None:
             return
-        self._received += len(data)
+        self.received += len(data)
         messages = self._decoder.feed(data)
         last = messages[-1][0] if messages else TEXT
         if last < TEXT:
@@ -140,16 +145,20 @@ class Connection(asyncio.Protocol):
             self.peer.take()
             return
         if self.peer.owed < LARGE:
-            self.transport.write(b"".join(self.peer.take()))
+            data = b"".join(self.peer.take())
+            self._server.counts.sent += len(data)
+            self.transport.write(data)
         else:
-            self.transport.writelines(self.peer.take())
+            pieces = self.peer.take()
+            self._server.counts.sent += sum(map(len, pieces))
+            self.transport.writelines(pieces)
             if self._server.pressure.scarce and self.has_unacknowledged():
                 self._server.pressure.withhold_jobs(self)
         if self.stalled_since is not None:
             self._server.pressure.note_unread(self)
             if 0 < self._server.max_unread < (unread := self.unread_bytes()):
                 log.warning("%s has %d MiB unread (--max-unread): closed", self, unread >> 20)
-                self.transport.abort()
+                self.abort(counts.UNREAD)
         elif self._decoder.dead and not self.peer.deferred and not self._backlog:
             self._half_close()
         elif self._paused and not self._in_turn:
@@ -173,6 +182,7 @@ class Connection(asyncio.Protocol):
         """End our side, and hear the peer out: closing on unread bytes resets the
         connection, and what was on its way to the peer is lost (RFC 2525, 2.17)."""
         self._parted_at = self._server.now()
+        self.closed_for = counts.INVALID
         self._server.broker.gone(self.peer, self._parted_at)
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -213,19 +223,24 @@ class Connection(asyncio.Protocol):
         if self._paused and self._parted_at is None and not self.transport.is_closing():
             self.resume_peer()
 
+    def abort(self, why: str) -> None:
+        """Close it at once, whatever the peer is owed."""
+        self.closed_for = self.closed_for or why
+        self.transport.abort()
+
     def check_peer(self, now: float) -> None:
         """Close it when its peer is gone, does not read, or not go on writing, for too long."""
-        why = ""
+        why, reason = "", counts.GONE
         if self.stalled_since is not None:
-            why = self._why_stalled(now - self.stalled_since)
+            why, reason = self._why_stalled(now - self.stalled_since), counts.UNREAD
         elif not self._paused:
-            why = self._why_late(now)
+            why, reason = self._why_late(now), counts.SLOW
         if not why and keepalive.peer_gone(self._socket):
-            why = "no longer answers (keepalive)"
+            why, reason = "no longer answers (keepalive)", counts.GONE
         if why:
             log.warning("%s %s: closed", self, why)
         if why or (self._parted_at is not None and now - self._parted_at > PARTING_LIMIT):
-            self.transport.abort()
+            self.abort(reason)
 
     def _why_stalled(self, seconds: float) -> str:
         """What is wrong with a peer that does not read."""
@@ -240,9 +255,9 @@ class Connection(asyncio.Protocol):
     def _why_late(self, now: float) -> str:
         """What is wrong with a peer that does not go on with the message it has begun."""
         begun, received, since = self._checked
-        rate = (self._received - received) / max(now - since, 1.0)
+        rate = (self.received - received) / max(now - since, 1.0)
         if not self._has_partial_message() or begun != self._decoder.begun or rate >= LEAST_RATE:
-            self._checked = (self._decoder.begun, self._received, now)
+            self._checked = (self._decoder.begun, self.received, now)
         elif now - since > SILENT_LIMIT:
             return f"sent less than {LEAST_RATE} bytes a second of a message for {SILENT_LIMIT:g} s"
         return ""

@@ -46,7 +46,7 @@ class HTTPConnection(Connection):
 
     def data_received(self, data: bytes) -> None:
         self._server.busy_poll.note_read()
-        self._received += len(data)
+        self.received += len(data)
         self._reader.feed(data)
         self._go_on()
         if self._request is not None and self._reader.unread > HEAD_LIMIT:
@@ -141,6 +141,7 @@ class HTTPConnection(Connection):
         self._handle = None
         self._result.clear()
         self._held = 0
+        self._server.counts.sent += len(data)
         self.transport.write(data)
         if request is None or not request.keeps_alive:
             self.transport.close()

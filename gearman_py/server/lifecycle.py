@@ -30,6 +30,7 @@ from gearman_py.net.tls import TLSError
 from gearman_py.sdnotify import notify, watchdog_interval
 from gearman_py.server import memory
 from gearman_py.server.connection import Connection
+from gearman_py.server.counts import watch_event_loop
 from gearman_py.server.http_connection import HTTPConnection
 from gearman_py.server.listener import Listener
 from gearman_py.server.listening import ADMIN, HTTP, METRICS, ListeningSocket, StartError
@@ -164,6 +165,7 @@ async def _run_server(
         asyncio.create_task(_ping_watchdog()),
         asyncio.create_task(_sweep_connections(listener)),
         asyncio.create_task(memory.watch_memory(listener, settings.max_memory)),
+        asyncio.create_task(watch_event_loop(listener.counts, broker.queues.counts)),
         asyncio.create_task(_watch_certificate(settings, tls)),
         asyncio.create_task(_drain_queues(draining, servers, broker, stop)),
         asyncio.create_task(_finish_running_jobs(told, settings.drain_timeout, broker, stop)),

@@ -14,6 +14,7 @@ from gearman_py.broker.state import Peer
 from gearman_py.protocol.codec import MAX_PACKET, Message
 from gearman_py.server.admission import Admission
 from gearman_py.server.busy_poll import BusyPoll
+from gearman_py.server.counts import STORE, ServerCounts
 from gearman_py.server.pressure import PeerConnection, Pressure
 from gearman_py.server.store_writer import StoreWriter
 
@@ -47,6 +48,8 @@ class Listener:
     ) -> None:
         self.broker = broker
         self.connections: dict[Peer, PeerConnection] = {}
+        self.counts = ServerCounts()
+        self.memory_limit = 0
         self.handshakes: set[asyncio.Task[None]] = set()  # of those who are not connections yet
         self.admission = Admission(max_connections, self.connections, self.handshakes, loop.time)
         self.max_packet = max_packet
@@ -103,6 +106,7 @@ class Listener:
 
     def share_memory(self, used: int, limit: int) -> None:
         """Bound what readers have unread by the bytes until the limit of memory."""
+        self.memory_limit = limit
         scarce = used > limit / 2
         self.pressure.share_memory(limit - used, scarce=scarce)
         high_water = SCARCE_MAX_OWED if scarce else MAX_OWED
@@ -116,6 +120,7 @@ class Listener:
         connection = self.connections.get(peer)
         if connection is not None and not connection.transport.is_closing():
             connection.flush()
+            connection.closed_for = STORE
             connection.transport.close()
 
     def stop_reading(self) -> None:

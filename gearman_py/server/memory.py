@@ -15,6 +15,7 @@ import time
 from operator import itemgetter
 from pathlib import Path
 
+from gearman_py.server.counts import MEMORY
 from gearman_py.server.listener import Listener
 
 log = logging.getLogger("gearmand")
@@ -152,5 +153,5 @@ def _close_largest(listener: Listener, excess: int) -> None:
         if excess <= 0:
             return
         log.warning("out of memory: closing %s, which holds %d MiB", one, size >> 20)
-        one.transport.abort()
+        one.abort(MEMORY)
         excess -= size

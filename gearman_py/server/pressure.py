@@ -30,6 +30,10 @@ class PeerConnection(Protocol):
 
     peer: Peer
     transport: asyncio.Transport
+    received: int  # bytes
+    closed_for: str
+
+    def abort(self, why: str) -> None: ...
 
     def flush(self) -> None: ...
 

@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 
 from gearman_py.broker.broker import Broker
+from gearman_py.broker.counts import Durations
 from gearman_py.broker.pending_changes import CommitGroup
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.state import Peer
 from gearman_py.sdnotify import notify
+from gearman_py.server.counts import SHORT_BOUNDS
 from gearman_py.store.base import Adopted, Changes, InDoubt, Store, StoreError, UnknownOutcome
 
 log = logging.getLogger("gearmand")
@@ -46,7 +48,7 @@ def replay_store(store: Store, queues: Queues) -> None:
     for number, (handle, record) in enumerate(_stored_jobs(store)):
         if not number % RECORDS_PER_NOTIFICATION:
             notify(f"STATUS=re-queued {number} jobs", f"EXTEND_TIMEOUT_USEC={MORE_TIME}")
-        queues.restore(record, wall, handle)
+        queues.restore(record, wall, handle, begun)
     queues.lease = store.lease
     if queues.jobs:
         seconds = time.monotonic() - begun
@@ -95,6 +97,8 @@ class StoreWriter:
         self._rests = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._noted = 0.0  # when the store was told last which jobs were given out
+        self.commits = Durations(SHORT_BOUNDS)  # groups that were stored
+        self.stored = self.failures = 0  # jobs, and groups that could not be stored
         self.broken = False
         self._failing = False
         self.refusing = False  # background jobs, as the log was told ...
@@ -156,6 +160,7 @@ class StoreWriter:
         following = None
         while (group := following or self._next_group()) is not None:
             following = None
+            begun = time.monotonic()
             try:
                 self._store.commit(group.changes)
             except UnknownOutcome:
@@ -167,7 +172,8 @@ class StoreWriter:
             else:
                 if self._changes.awaited and group is not BEAT:
                     following = self._take_changes()
-                self._call_in_loop(self._acknowledge_group, group, following is None)
+                seconds = time.monotonic() - begun
+                self._call_in_loop(self._acknowledge_group, group, following is None, seconds)
             self._store.tidy()
             if adopted := self._store.adopt():
                 self._call_in_loop(self._adopt_jobs, adopted)
@@ -201,8 +207,11 @@ class StoreWriter:
             log.exception("what the store says")
             self._stop_server(error)
 
-    def _acknowledge_group(self, group: CommitGroup, rests: bool) -> None:
+    def _acknowledge_group(self, group: CommitGroup, rests: bool, seconds: float) -> None:
         self._failing = False
+        if group is not BEAT:
+            self.commits.append(seconds)
+            self.stored += len(group.jobs)
         if self.refusing and (group.jobs or not self._reachable):
             log.warning("storing jobs again; %d were refused meanwhile", self._refused)
             self.refusing = self._reachable = False
@@ -219,6 +228,7 @@ class StoreWriter:
         if group is not BEAT:
             self._set_idle()
         self._failing = self.refusing = True
+        self.failures += group is not BEAT
         if group.jobs:
             self._reachable = not error.unreachable
         self._refused += len(group.jobs)
@@ -239,7 +249,7 @@ class StoreWriter:
     def _adopt_jobs(self, adopted: list[Adopted]) -> None:
         now, wall = self._loop.time(), time.time()
         for handle, record in adopted:
-            self._broker.queues.adopt(record, handle, now, wall)
+            self._broker.queues.restore(record, wall, handle, now)
         self._flush()
 
     def _stop_server(self, error: Exception) -> None:

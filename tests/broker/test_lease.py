@@ -55,7 +55,7 @@ def test_job_that_is_queued_after_the_lease_is_withheld_too(table: DurableTable,
         table.commit()
     else:
         due = 10 if way == "due" else 0
-        queues.adopt(record(-1, due=due), FOREIGN, table.now, 5.0)
+        queues.restore(record(-1, due=due), 5.0, FOREIGN, table.now)
         table.broker.tick(table.now, 20.0)
     assert table.grab(worker) is None
     queues.extend(inf, table.now)
@@ -90,7 +90,7 @@ def test_withheld_job_that_is_cancelled_never_runs(table: DurableTable) -> None:
 def test_job_of_another_server_keeps_its_handle(table: DurableTable) -> None:
     worker = table.worker(b"f")
     table.say(worker, Packet.PRE_SLEEP)
-    table.broker.queues.adopt(record(-1), FOREIGN, table.now, 0.0)
+    table.broker.queues.restore(record(-1), 0.0, FOREIGN, table.now)
     assert table.hear(worker) == [("NOOP",)]
     asker = table.peer()
     known = [("STATUS_RES", FOREIGN, b"1", b"0", b"0", b"0")]
@@ -109,7 +109,7 @@ def test_two_servers_may_have_taken_the_same_unique(table: DurableTable) -> None
     client, worker = table.peer(), table.worker(b"f")
     table.background(client, b"unique")
     table.commit()
-    table.broker.queues.adopt(record(-1, unique=b"unique"), FOREIGN, table.now, 0.0)
+    table.broker.queues.restore(record(-1, unique=b"unique"), 0.0, FOREIGN, table.now)
     table.hear(client)
     assert table.background(client, b"unique") == [("JOB_CREATED", FIRST)]
     for _ in range(2):
