@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from gearman_py.server.metrics import METRICS
+from gearman_py.server.metrics_table import METRICS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
 ROWS = re.compile(r"(?<=\|---\|---\|---\|---\|\n)(\|.*\|\n|ROWS\n)*")

@@ -110,7 +110,6 @@ class Queues(Functions):
         job = ReduceJob(*facts, record.reducer) if record.reducer else BrokerJob(*facts)
         job.retries = record.deliveries
         job.since = now
-        function.counts[counts.ADOPTED if handle else counts.RESTORED] += 1
         job.number = number = record.number
         if handle:
             if self.job(handle):  # records of earlier versions may share one
@@ -118,6 +117,7 @@ class Queues(Functions):
             self._handles[number] = handle
             self._numbers[handle] = number
         self.jobs.add(job)
+        function.counts[counts.ADOPTED if handle else counts.RESTORED] += 1
         key = coalesces_on(record.unique, record.workload)
         # Two servers may have taken the same unique; what comes now joins the first.
         if key and not self.uniques.find(key, function):

@@ -181,6 +181,16 @@ class Function:
                 return job
         return None
 
+    def waiting_since(self) -> float | None:
+        """When the queued job that waits longest began to wait; None: none is queued."""
+        oldest = []
+        for queue in self.queues:
+            while queue and not queue[0].queued:
+                queue.popleft()  # it was dropped
+            if queue:
+                oldest.append(queue[0].since)
+        return min(oldest, default=None)
+
     def drop(self, job: BrokerJob) -> None:
         """Let go of a queued job, wherever in its queue it is."""
         self.waiting[job.priority] -= 1

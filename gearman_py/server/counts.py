@@ -34,6 +34,7 @@ SLOW = "slow"  # the peer did not go on with what it was sending
 GONE = "gone"  # the peer's host does not answer
 MEMORY = "memory"
 STORE = "store"  # it cannot be told whether its job is stored
+CLOSE_REASONS = LEFT, RESET, INVALID, LIMIT, UNREAD, SLOW, GONE, MEMORY, STORE
 
 
 class ServerCounts:

@@ -8,7 +8,8 @@ from typing import cast
 from gearman_py import __version__
 from gearman_py.protocol.http import Reader, Refused, Request, answer, answer_head
 from gearman_py.server.listener import Listener
-from gearman_py.server.metrics import OPENMETRICS, TEXT, collect, problem, render
+from gearman_py.server.metrics import OPENMETRICS, TEXT, collect, render
+from gearman_py.server.metrics_table import problem
 
 MAX_CONNECTIONS = 16  # scrapers are few; an answer may take some megabytes
 READ_TIMEOUT = 60.0  # seconds for a request to come, or for its answer to be read

@@ -170,9 +170,9 @@ class StoreWriter:
                     group = self._without_jobs(group)
                 self._call_in_loop(self._refuse_group, group, error)
             else:
+                seconds = time.monotonic() - begun
                 if self._changes.awaited and group is not BEAT:
                     following = self._take_changes()
-                seconds = time.monotonic() - begun
                 self._call_in_loop(self._acknowledge_group, group, following is None, seconds)
             self._store.tidy()
             if adopted := self._store.adopt():

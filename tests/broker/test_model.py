@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gearman_py.broker import commands
+from gearman_py.broker import commands, counts
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.limits import MAX_OVERDUE, MAX_TIMEOUTS
 from gearman_py.broker.queues import Queues
@@ -45,6 +45,10 @@ GRABS = {
     Packet.GRAB_JOB_UNIQ: Packet.JOB_ASSIGN_UNIQ,
     Packet.GRAB_JOB_ALL: Packet.JOB_ASSIGN_UNIQ,
 }
+ENDS = (
+    *(counts.FAILED, counts.EXCEPTION, counts.ATTEMPTS),
+    *(counts.CANCELLED, counts.DROPPED, counts.NOT_STORED),
+)
 Heard = list[tuple[int, list[bytes]]]
 
 
@@ -500,6 +504,18 @@ class BrokerAgainstModel(RuleBasedStateMachine):
                     if (job.function, job.priority, job.worker) == (name, priority, None)
                 ]
                 assert int(count) == len(waiting)
+
+    @invariant()
+    def counters_add_up(self) -> None:
+        """Each job came in one way and ended in one way, each run too, or is still there."""
+        queues = self.broker.queues
+        for counted in queues.counts.functions.values():
+            function = queues.functions.get(counted.name)
+            live, running = (function.total, function.running) if function else (0, 0)
+            came = counted.accepted + counted[counts.RESTORED] + counted[counts.ADOPTED]
+            assert came == live + counted.completed + sum(counted[way] for way in ENDS)
+            started, ended = (each.total + len(each) for each in (counted.waits, counted.runs))
+            assert started == running + ended
 
     @invariant()
     def nobody_sleeps_unwoken_beside_a_job(self) -> None:

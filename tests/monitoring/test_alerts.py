@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from gearman_py import Client
-from gearman_py.server.metrics import METRICS
+from gearman_py.server.metrics_table import METRICS
 from tests.job_servers import JobServer
 from tests.ports import reserve_port
 from tests.waiting import await_true

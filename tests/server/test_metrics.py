@@ -8,15 +8,18 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from prometheus_client import parser
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
+from gearman_py.broker.limits import MAX_TOLD_APART
 from gearman_py.protocol.packets import Packet
-from gearman_py.server.metrics import METRICS, MOST_FUNCTIONS, OPENMETRICS, TEXT
+from gearman_py.server.metrics import MOST_FUNCTIONS, OPENMETRICS, TEXT
 from gearman_py.server.metrics_http import MAX_CONNECTIONS
+from gearman_py.server.metrics_table import METRICS
 from tests.job_servers import GearmandProcess
 from tests.peer import Peer
 from tests.ports import reserve_port
@@ -83,11 +86,126 @@ def test_gauges_are_what_peers_have_done(start: Start, connect: Connect) -> None
     assert found["process_resident_memory_bytes",] == pytest.approx(server.resident(), rel=0.2)
 
 
+def finish(worker: Peer, packet: Packet, *text: bytes) -> bytes:
+    """Grab a job and end it; its handle."""
+    said = worker.ask(Packet.GRAB_JOB)
+    assert said[0] == "JOB_ASSIGN"
+    worker.say(packet, said[1], *text)
+    assert worker.ask(Packet.ECHO_REQ, b"")[0] == "ECHO_RES"
+    return bytes(said[1])
+
+
+def test_counters_are_exactly_what_peers_have_done(start: Start, connect: Connect) -> None:
+    server, port = with_metrics(start, "--job-retries", "3")
+    client, worker, dying = (connect(server.listening()) for _ in range(3))
+    for number in range(9):
+        client.ask(Packet.SUBMIT_JOB_BG, b"f", b"%d" % number, b"x")
+    client.ask(Packet.SUBMIT_JOB_BG, b"f", b"8", b"x")  # joins
+    assert client.ask(Packet.SUBMIT_JOB_BG, b"f", b"u" * 65, b"x")[0] == "ERROR"
+    client.command("maxqueue f 9")
+    assert client.ask(Packet.SUBMIT_JOB_BG, b"f", b"more", b"x")[0] == "ERROR"
+    for peer in worker, dying:
+        peer.say(Packet.CAN_DO, b"f")
+    assert dying.ask(Packet.GRAB_JOB)[0] == "JOB_ASSIGN"  # goes to the end of the queue
+    dying.socket.close()
+    await_true(lambda: b"f\t9\t0\t1\n" in worker.command("status"))
+    for _ in range(3):
+        finish(worker, Packet.WORK_COMPLETE, b"result")
+    finish(worker, Packet.WORK_FAIL)
+    finish(worker, Packet.WORK_EXCEPTION, b"why")
+    assert worker.ask(Packet.GRAB_JOB)[0] == "JOB_ASSIGN"
+    worker.say(Packet.CANT_DO, b"f")
+    worker.say(Packet.CAN_DO_TIMEOUT, b"f", b"1000")
+    handle = worker.ask(Packet.GRAB_JOB)[1]  # runs out of its second
+    await_true(lambda: values(get(port)[2])["gearman_jobs_timed_out_total", "f"] == 1)
+    worker.say(Packet.WORK_COMPLETE, handle, b"late, but none has it yet")
+    assert worker.ask(Packet.ECHO_REQ, b"")[0] == "ECHO_RES"
+    handle = worker.ask(Packet.GRAB_JOB)[1]
+    assert client.command("cancel job " + handle.decode()) == b"OK\r\n"
+    client.ask(Packet.SUBMIT_JOB, b"g", b"", b"")
+    client.socket.close()
+    await_true(lambda: b"\ng\t0\t0\t0\n" in worker.command("status"))
+    found = values(get(port)[2])
+    expected = {
+        ("gearman_jobs_accepted_total", "f"): 9,
+        ("gearman_jobs_accepted_total", "g"): 1,
+        ("gearman_jobs_coalesced_total", "f"): 1,
+        ("gearman_jobs_refused_total", "too_large"): 1,
+        ("gearman_jobs_refused_total", "queue_full"): 1,
+        ("gearman_jobs_started_total", "f"): 9,
+        ("gearman_job_wait_seconds_count", "f"): 9,
+        ("gearman_job_wait_seconds_bucket", "f", "+Inf"): 9,
+        ("gearman_job_run_seconds_count", "f"): 9,
+        ("gearman_jobs_completed_total", "f"): 4,
+        ("gearman_jobs_failed_total", "f", "fail"): 1,
+        ("gearman_jobs_failed_total", "f", "exception"): 1,
+        ("gearman_jobs_failed_total", "f", "attempts"): 0,
+        ("gearman_jobs_requeued_total", "f", "disconnected"): 1,
+        ("gearman_jobs_requeued_total", "f", "unregistered"): 1,
+        ("gearman_jobs_requeued_total", "f", "timeout"): 1,
+        ("gearman_jobs_cancelled_total", "f"): 1,
+        ("gearman_jobs_dropped_total", "f"): 0,
+        ("gearman_jobs_dropped_total", "g"): 1,
+        ("gearman_jobs", "f"): 2,
+        ("gearman_connections_opened_total",): 3,
+        ("gearman_connections_closed_total", "left"): 2,
+    }
+    assert {key: found[key] for key in expected} == expected
+    assert 1 <= found["gearman_job_run_seconds_sum", "f"] < found["gearman_up",] * LIMIT
+    assert found["gearman_job_run_seconds_bucket", "f", "1800.0"] == 9
+    assert found["gearman_job_oldest_waiting_seconds", "f"] >= 0
+    assert found["gearman_received_bytes_total",] > found["gearman_packets_received_total",] > 40
+    assert found["gearman_sent_bytes_total",] > 9 * len("H:x:1")
+    assert found["gearman_memory_limit_bytes",] > found["process_resident_memory_bytes",]
+    await_true(lambda: values(get(port)[2])["gearman_loop_lag_seconds_count",] > 2)
+
+
+def test_wakeups_and_grabs_in_vain_are_counted(start: Start, connect: Connect) -> None:
+    server, port = with_metrics(start)
+    client, worker = connect(server.listening()), connect(server.listening())
+    worker.say(Packet.CAN_DO, b"f")
+    assert worker.ask(Packet.GRAB_JOB) == ("NO_JOB",)
+    worker.say(Packet.PRE_SLEEP)
+    worker.ask(Packet.ECHO_REQ, b"")
+    client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"")
+    assert worker.hear() == ("NOOP",)
+    found = values(get(port)[2])
+    assert found["gearman_empty_grabs_total",] == found["gearman_worker_wakeups_total",] == 1
+
+
+def test_store_is_measured(start: Start, connect: Connect, tmp_path: Path) -> None:
+    queue = ("-q", "sqlite", "--queue-file", str(tmp_path / "queue"))
+    server, port = with_metrics(start, *queue)
+    client = connect(server.listening())
+    for _ in range(5):
+        assert client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"x")[0] == "JOB_CREATED"
+    found = values(get(port)[2])
+    assert found["gearman_store_jobs_total",] == 5
+    assert found["gearman_store_commit_seconds_count",] >= 5
+    assert found["gearman_store_failures_total",] == 0
+    server.kill()
+    server.process.wait()
+    _, port = with_metrics(start, *queue)
+    assert values(get(port)[2])["gearman_jobs_restored_total", "f"] == 5
+
+
+def test_counters_tell_a_thousand_functions_apart(start: Start, connect: Connect) -> None:
+    server, port = with_metrics(start)
+    client = connect(server.listening())
+    for number in range(MAX_TOLD_APART + 20):
+        client.ask(Packet.SUBMIT_JOB_BG, b"f%d" % number, b"", b"")
+    client.ask(Packet.SUBMIT_JOB_BG, b"other", b"", b"")
+    found = values(get(port)[2])
+    accepted = {key[1]: n for key, n in found.items() if key[0] == "gearman_jobs_accepted_total"}
+    assert len(accepted) == MAX_TOLD_APART + 1
+    assert accepted["other"] == 21
+
+
 def test_every_metric_of_the_table_is_told_and_nothing_else(start: Start, connect: Connect) -> None:
     server, port = with_metrics(start)
     assert connect(server.listening()).ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"")
     families = list(parser.text_string_to_metric_families(get(port)[2]))
-    suffix = {"counter": "_total", "gauge": ""}
+    suffix = {"counter": "_total", "gauge": "", "histogram": ""}
     told = [(each.name + suffix[each.type], each.type, each.documentation) for each in families]
     assert told == [(each.name, each.kind, each.help) for each in METRICS]
 

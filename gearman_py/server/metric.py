@@ -1,0 +1,89 @@
+"""What a metric is: its name, and how its values are read."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from gearman_py.broker.counts import Counts, Durations
+from gearman_py.broker.state import Function
+from gearman_py.server.listener import Listener
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """How many durations were at most each of ``bounds``; all of them, and their sum in seconds."""
+
+    bounds: tuple[float, ...]
+    within: tuple[int, ...]
+    total: int
+    seconds: float
+
+    def __add__(self, other: "Distribution") -> "Distribution":
+        within = tuple(map(sum, zip(self.within, other.within, strict=True)))
+        total, seconds = self.total + other.total, self.seconds + other.seconds
+        return Distribution(self.bounds, within, total, seconds)
+
+    @classmethod
+    def of(cls, durations: Durations) -> "Distribution":
+        durations.settle()
+        within = tuple(durations.cumulated)
+        return cls(tuple(durations.bounds), within, durations.total, durations.seconds)
+
+
+Value = int | float | Distribution
+Labels = tuple[str, ...]
+Sample = tuple[Labels, Value]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of the job server as a whole, or of each function where ``of_function`` or
+    ``of_counts`` reads it.
+
+    ``kind`` is "gauge", "counter" or "histogram"; a counter's name ends in ``_total``. Values of
+    functions that are not told apart are added up, or the ``largest`` is taken.
+    """
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[str, ...] = ()
+    of_server: Callable[[Listener], Iterable[Sample]] | None = None
+    of_function: Callable[[Function, Listener], Iterable[Sample]] | None = None
+    of_counts: Callable[[Counts], Iterable[Sample]] | None = None
+    largest: bool = False
+
+
+def count(read: Callable[[Function], int]) -> Callable[[Function, Listener], list[Sample]]:
+    return lambda function, _: [((), read(function))]
+
+
+def per_function(
+    name: str, help_: str, read: Callable[[Counts], Value] | str, kind: str = "counter"
+) -> Metric:
+    """A metric of what is counted of each function: an event, or what ``read`` returns."""
+    if isinstance(read, str):
+        event = read
+        return Metric(name, kind, help_, ("function",), of_counts=lambda all_: [((), all_[event])])
+    return Metric(name, kind, help_, ("function",), of_counts=lambda all_: [((), read(all_))])
+
+
+def by_reason(name: str, help_: str, *reasons: str) -> Metric:
+    return Metric(
+        name,
+        "counter",
+        help_,
+        ("function", "reason"),
+        of_counts=lambda all_: [((reason,), all_[reason]) for reason in reasons],
+    )
+
+
+def per_server(
+    name: str, kind: str, help_: str, read: Callable[[Listener], Value | None]
+) -> Metric:
+    """A metric of the job server as a whole; None: there is no value."""
+
+    def of_server(listener: Listener) -> list[Sample]:
+        value = read(listener)
+        return [] if value is None else [((), value)]
+
+    return Metric(name, kind, help_, (), of_server)

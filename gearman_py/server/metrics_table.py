@@ -1,0 +1,342 @@
+"""The table of what a job server tells Prometheus: docs/metrics.md is kept from it.
+
+The first six names are those of bakins/gearman-exporter, so that dashboards made for it go on
+working.
+"""
+
+import os
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from gearman_py import __version__
+from gearman_py.broker import counts
+from gearman_py.broker.state import Function
+from gearman_py.server import counts as server_counts
+from gearman_py.server import memory
+from gearman_py.server.listener import Listener
+from gearman_py.server.metric import (
+    Distribution,
+    Metric,
+    Sample,
+    Value,
+    by_reason,
+    count,
+    per_function,
+    per_server,
+)
+from gearman_py.server.store_writer import StoreWriter
+
+
+def _waiting_by_priority(function: Function, listener: Listener) -> list[Sample]:
+    high, normal, low = function.waiting
+    return [(("high",), high), (("normal",), normal), (("low",), low)]
+
+
+def _oldest_waiting(function: Function, listener: Listener) -> list[Sample]:
+    since = function.waiting_since()
+    return [] if since is None else [((), max(0.0, listener.now() - since))]
+
+
+def _tally(events: counts.Tally, *reasons: str) -> list[Sample]:
+    return [((reason,), events[reason]) for reason in reasons]
+
+
+def _refusals(listener: Listener) -> list[Sample]:
+    return _tally(
+        listener.broker.queues.counts.refusals,
+        counts.QUEUE_FULL,
+        counts.MEMORY,
+        counts.FUNCTIONS_FULL,
+        counts.NOT_STORED,
+        counts.TOO_LARGE,
+        counts.INVALID,
+    )
+
+
+def _closed(listener: Listener) -> list[Sample]:
+    reasons = server_counts.CLOSE_REASONS
+    return _tally(listener.counts.closed, *reasons)
+
+
+def _of_store(read: Callable[[StoreWriter], Value]) -> Callable[[Listener], Value | None]:
+    """What is told of the durable queue, where there is one."""
+    return lambda listener: read(writer) if (writer := listener.store_writer) else None
+
+
+def _received_bytes(listener: Listener) -> int:
+    connections = listener.connections.values()
+    return listener.counts.received_before + sum(each.received for each in connections)
+
+
+def _cpu_seconds(listener: Listener) -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def _start_time(listener: Listener) -> float:
+    """proc(5): field 22 of /proc/self/stat is in clock ticks since the system's boot."""
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.time() - since_boot + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def problem(listener: Listener) -> str:
+    """Why the job server takes no new jobs; empty when it does."""
+    queues = listener.broker.queues
+    if listener.store_writer is not None and (
+        listener.store_writer.broken or listener.store_writer.refusing
+    ):
+        return "background jobs cannot be stored"
+    if queues.closed:
+        return "the job server is stopping"
+    if queues.full:
+        return "the limit of memory is reached (--max-memory)"
+    return ""
+
+
+METRICS = (
+    per_server("gearman_up", "gauge", "1: the job server answers.", lambda _: 1),
+    Metric(
+        "gearman_version_info",
+        "gauge",
+        "The job server's version.",
+        ("version",),
+        lambda _: [((__version__,), 1)],
+    ),
+    Metric(
+        "gearman_jobs",
+        "gauge",
+        "Jobs that are queued or running.",
+        ("function",),
+        of_function=count(lambda function: function.total),
+    ),
+    Metric(
+        "gearman_jobs_running",
+        "gauge",
+        "Jobs that workers have.",
+        ("function",),
+        of_function=count(lambda function: function.running),
+    ),
+    Metric(
+        "gearman_jobs_waiting",
+        "gauge",
+        "Jobs that wait for a worker, or to become due.",
+        ("function",),
+        of_function=count(lambda function: function.total - function.running),
+    ),
+    Metric(
+        "gearman_workers",
+        "gauge",
+        "Workers that can do the function.",
+        ("function",),
+        of_function=count(lambda function: len(function.workers)),
+    ),
+    Metric(
+        "gearman_jobs_waiting_by_priority",
+        "gauge",
+        "Jobs that wait for a worker.",
+        ("function", "priority"),
+        of_function=_waiting_by_priority,
+    ),
+    Metric(
+        "gearman_jobs_scheduled",
+        "gauge",
+        "Jobs that are not due yet, or not stored yet.",
+        ("function",),
+        of_function=count(lambda function: function.scheduled),
+    ),
+    per_server(
+        "gearman_functions",
+        "gauge",
+        "Functions that the job server knows.",
+        lambda listener: len(listener.broker.queues.functions),
+    ),
+    per_server(
+        "gearman_connections",
+        "gauge",
+        "Connections of clients, workers and operators.",
+        lambda listener: len(listener.connections),
+    ),
+    per_server(
+        "gearman_accepting_jobs",
+        "gauge",
+        "1: new jobs are taken; 0: they are refused, see /healthz.",
+        lambda listener: not problem(listener),
+    ),
+    Metric(
+        "gearman_job_oldest_waiting_seconds",
+        "gauge",
+        "How long the job that waits longest has waited for a worker.",
+        ("function",),
+        of_function=_oldest_waiting,
+        largest=True,
+    ),
+    per_function(
+        "gearman_jobs_accepted_total",
+        "New jobs that were taken from clients, also those that could then not be stored.",
+        lambda all_: all_.accepted,
+    ),
+    per_function(
+        "gearman_jobs_coalesced_total",
+        "Submissions that joined a job of the same unique.",
+        counts.COALESCED,
+    ),
+    per_function(
+        "gearman_jobs_restored_total", "Jobs queued again from the previous run.", counts.RESTORED
+    ),
+    per_function(
+        "gearman_jobs_adopted_total",
+        "Jobs taken over from job servers that are gone.",
+        counts.ADOPTED,
+    ),
+    per_function(
+        "gearman_jobs_started_total",
+        "Times that a job was given to a worker.",
+        lambda all_: all_.waits.total + len(all_.waits),
+    ),
+    per_function(
+        "gearman_jobs_completed_total",
+        "Jobs that their workers completed.",
+        lambda all_: all_.completed,
+    ),
+    by_reason(
+        "gearman_jobs_failed_total",
+        "Jobs that failed: as their workers said, by an exception, or after too many attempts.",
+        *(counts.FAILED, counts.EXCEPTION, counts.ATTEMPTS),
+    ),
+    by_reason(
+        "gearman_jobs_requeued_total",
+        "Times that a job was queued again: its worker disconnected, ran out of time, "
+        "or gave the function up.",
+        *(counts.DISCONNECTED, counts.TIMEOUT, counts.UNREGISTERED),
+    ),
+    per_function(
+        "gearman_jobs_timed_out_total", "Runs that were over their time limit.", counts.TIMED_OUT
+    ),
+    per_function(
+        "gearman_jobs_cancelled_total", "Jobs that operators cancelled.", counts.CANCELLED
+    ),
+    per_function(
+        "gearman_jobs_dropped_total",
+        "Foreground jobs given up because their clients left.",
+        counts.DROPPED,
+    ),
+    per_function(
+        "gearman_job_wait_seconds",
+        "How long jobs waited for a worker, each time that they were started.",
+        lambda all_: Distribution.of(all_.waits),
+        "histogram",
+    ),
+    per_function(
+        "gearman_job_run_seconds",
+        "How long workers had jobs, however that ended.",
+        lambda all_: Distribution.of(all_.runs),
+        "histogram",
+    ),
+    Metric(
+        "gearman_jobs_refused_total",
+        "counter",
+        "Submissions that were refused: queue_full (maxqueue), memory (--max-memory), functions "
+        "(too many), store (it could not be stored), too_large, invalid.",
+        ("reason",),
+        _refusals,
+    ),
+    per_server(
+        "gearman_worker_wakeups_total",
+        "counter",
+        "Times that a sleeping worker was woken.",
+        lambda listener: listener.broker.queues.counts.wakeups,
+    ),
+    per_server(
+        "gearman_empty_grabs_total",
+        "counter",
+        "Times that a worker asked for a job and there was none.",
+        lambda listener: listener.broker.queues.counts.empty_grabs,
+    ),
+    per_server(
+        "gearman_packets_received_total",
+        "counter",
+        "Packets and lines that came from peers.",
+        lambda listener: listener.broker.packets,
+    ),
+    per_server(
+        "gearman_received_bytes_total", "counter", "Bytes that came from peers.", _received_bytes
+    ),
+    per_server(
+        "gearman_sent_bytes_total",
+        "counter",
+        "Bytes sent to peers.",
+        lambda listener: listener.counts.sent,
+    ),
+    per_server(
+        "gearman_connections_opened_total",
+        "counter",
+        "Connections that were opened.",
+        lambda listener: listener.counts.opened,
+    ),
+    Metric(
+        "gearman_connections_closed_total",
+        "counter",
+        "Connections that were closed: left (by the peer), reset, invalid (what it sent), limit, "
+        "unread, slow, gone (no answer), memory, store (an answer would be a guess).",
+        ("reason",),
+        _closed,
+    ),
+    per_server(
+        "gearman_store_commit_seconds",
+        "histogram",
+        "How long it took to store a group of changes of the durable queue.",
+        _of_store(lambda writer: Distribution.of(writer.commits)),
+    ),
+    per_server(
+        "gearman_store_jobs_total",
+        "counter",
+        "Jobs that were stored.",
+        _of_store(lambda writer: writer.stored),
+    ),
+    per_server(
+        "gearman_store_failures_total",
+        "counter",
+        "Groups of changes that could not be stored.",
+        _of_store(lambda writer: writer.failures),
+    ),
+    per_server(
+        "gearman_loop_lag_seconds",
+        "histogram",
+        "How late the event loop was, looked at 5 times a second.",
+        lambda listener: Distribution.of(listener.counts.loop_lag),
+    ),
+    per_server(
+        "gearman_memory_limit_bytes",
+        "gauge",
+        "Resident memory above which new jobs are refused.",
+        lambda listener: listener.memory_limit,
+    ),
+    per_server(
+        "process_resident_memory_bytes",
+        "gauge",
+        "Resident memory.",
+        lambda _: memory.resident_bytes(),
+    ),
+    per_server("process_cpu_seconds_total", "counter", "CPU time, user and system.", _cpu_seconds),
+    per_server(
+        "process_start_time_seconds",
+        "gauge",
+        "When the process started, in seconds since 1970.",
+        _start_time,
+    ),
+    per_server(
+        "process_open_fds",
+        "gauge",
+        "Open files and sockets.",
+        lambda _: len(os.listdir("/proc/self/fd")),
+    ),
+    per_server(
+        "process_max_fds",
+        "gauge",
+        "The limit of open files and sockets.",
+        lambda _: resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+    ),
+)
