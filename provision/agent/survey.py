@@ -64,6 +64,14 @@ class Survey(Batch):
         said = run_query(["journalctl", "--quiet", *only])
         return said.splitlines()
 
+    def ask_said(self, unit: str, number: str) -> Any:
+        show = ["systemctl", "show", "--property=InvocationID", "--value", "--", unit]
+        if not (run := run_query(show).strip()):
+            return []
+        only = ["--no-pager", "--output=cat", f"--lines={number}"]
+        by_whom = [f"_SYSTEMD_INVOCATION_ID={run}", "+", f"INVOCATION_ID={run}"]
+        return run_query(["journalctl", "--quiet", *only, *by_whom]).splitlines()
+
     def ask_firewall(self) -> Any:
         found = []
         for argv, module in FIREWALLS:

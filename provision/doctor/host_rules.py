@@ -14,6 +14,7 @@ from provision.doctor import network_rules as reach
 from provision.doctor.subject import HostFacts, Unanswered, Verdict, is_running
 from provision.errors import HostFailed
 from provision.remote.messages import Question, Unknown
+from provision.report.denials import find_denials
 from provision.report.events import Finding
 from provision.resources.account import FormerAccount
 from provision.resources.base import Answers, Problem, Resource
@@ -32,6 +33,7 @@ INODES_WARN = 2000
 MEMORY_WARNS = 0.05  # of all
 SINCE = "-24h"
 LAST = "5"  # lines of a unit that failed
+SAID = "200"  # lines in which a unit may say what it is not allowed
 PLACES = ("/", "/opt", "/var", "/tmp", "/run")  # noqa: S108  # where what runs may write
 
 
@@ -47,7 +49,7 @@ def questions_of_rules(resources: Sequence[Resource]) -> list[Question]:
         if isinstance(each, Release):
             asked.append(("releases", each.root))
         elif isinstance(each, Unit):
-            asked.append(("unit", each.name))
+            asked += [("unit", each.name), ("said", each.name, SAID)]
         elif isinstance(each, ASKED):
             asked += each.questions()
     return asked
@@ -198,6 +200,13 @@ def _judge_unit(unit: Unit, found: dict[str, Any] | None) -> Verdict | None:
     return None
 
 
+def _check_denials(facts: HostFacts) -> Iterator[Verdict]:
+    for unit in facts.wanted(Unit):
+        said = facts.known_answer("said", unit.name, SAID)
+        for line, cure in find_denials(unit.name, said):
+            yield "warn", f"{unit.name} said:\n| {line}", cure
+
+
 def _check_release(facts: HostFacts) -> Iterator[Verdict]:
     for each in facts.wanted(Release):
         known = facts.known_answer("releases", each.root)
@@ -285,6 +294,7 @@ RULES: tuple[tuple[str, Callable[[HostFacts], Iterator[Verdict]]], ...] = (
     ("memory", _check_memory),
     ("release", _check_release),
     ("units", _check_units),
+    ("denied", _check_denials),
     ("port", _check_port),
     ("accounts", _check_former_account),
     ("files", _check_former_files),

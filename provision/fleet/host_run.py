@@ -11,6 +11,7 @@ from provision.inventory.host import Host
 from provision.plan import Plan
 from provision.remote.messages import Operation, Outcome
 from provision.remote.session import Session
+from provision.report.denials import find_denials
 from provision.report.events import Applied, Begun
 from provision.report.reporter import Reporter
 from provision.report.shell import advice_for
@@ -95,9 +96,13 @@ def _operations_of(made: Plan) -> list[Operation]:
 
 def _change_failed(change: Change, outcome: Outcome) -> HostFailed:
     """What was tried, what the host said, and what to try next."""
-    lines = [f"{change.summary}: {outcome.error}"]
-    lines += (f"| {line}" for line in outcome.output.splitlines()[-OUTPUT_LINES:])
-    return HostFailed("\n".join([*lines, f"try: {advice_for(change.operation)}"]))
+    said = outcome.output.splitlines()[-OUTPUT_LINES:]
+    operation, cures = change.operation, []
+    if operation.kind in ("unit", "program"):
+        cures = [cure for _, cure in find_denials(operation.arguments["name"], said)]
+    lines = [f"{change.summary}: {outcome.error}", *(f"| {line}" for line in said)]
+    advice = cures or [advice_for(operation)]
+    return HostFailed("\n".join([*lines, *(f"try: {each}" for each in advice)]))
 
 
 def _still_different(left: Plan) -> HostFailed:

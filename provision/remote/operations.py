@@ -281,6 +281,7 @@ SURVEY: dict[str, QuestionKind] = {
     "space": QuestionKind(("path",), SpaceAnswer),
     "oom": QuestionKind(("since",), list[str]),  # units that lost a process for want of memory
     "lines": QuestionKind(("unit", "number"), list[str]),  # the last that it logged
+    "said": QuestionKind(("unit", "number"), list[str]),  # the last of its present run
     "firewall": QuestionKind((), list[str]),  # the rules that drop or reject something
     "server": QuestionKind(("host", "port"), ServerAnswer),
 }

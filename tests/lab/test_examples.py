@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from gearman_py import Client
+from gearman_py import Client, JobFailed
 from provision.resources.sample_jobs import make_picture
 from tests.lab.hosts import INVENTORY, NETWORK, SERVER, root
 from tests.lab.test_own_workers import Operator
@@ -80,6 +80,55 @@ def test_every_kind_is_deployed_and_answers_clients_of_every_kind(
     picture.write_bytes(make_picture(64, 1200))
     with Image.open(BytesIO(ask([*php, "resize", str(picture)]))) as small:
         assert small.size == (32, 600)
+
+
+DENIED = """
+  jit:
+    app: tutorial
+    program: [php, -d, opcache.enable_cli=1, -d, opcache.jit_buffer_size=16M, -d, opcache.jit=on,
+      ./jit.php]
+    functions: [jit]
+  save:
+    command: [tee, /srv/saved/last]
+    functions: [save]
+"""
+
+
+def test_the_setting_that_a_denied_worker_needs_is_named(
+    lab: ModuleType, operator: Operator
+) -> None:
+    for host in WORKERS:
+        root(lab, host, "mkdir -p /srv/saved")
+    source = operator.folder.parent / "tutorial-php"
+    text = (source / "reverse.php").read_text()
+    (source / "jit.php").write_text(text.replace('"reverse"', '"jit"'))
+    inventory = operator.folder / "group_vars" / "worker.yml"
+    before = inventory.read_text()
+    operator.says(before + DENIED)
+    failed = operator.invoke("deploy", "--yes")
+    assert failed.status == 3, failed.said
+    assert "| mprotect() failed [1] Operation not permitted" in failed.said
+    assert "try: jit: true of worker jit, so that" in failed.said
+
+    granted = before + DENIED.replace("[jit]", "[jit]\n    jit: true")
+    operator.says(granted)
+    operator.deploy()
+    with Client(SERVER, timeout=20) as client:
+        assert client.do("jit", "abc") == b"cba"
+        with pytest.raises(JobFailed):
+            client.do("save", "kept")
+    doctor = operator.invoke("doctor")
+    assert "| tee: /srv/saved/last: Read-only file system" in doctor.said
+    assert "try: writes: [/srv/saved] of worker save, so that" in doctor.said
+
+    operator.says(granted.replace("[save]", "[save]\n    writes: [/srv/saved]"))
+    operator.deploy()
+    with Client(SERVER, timeout=20) as client:
+        assert client.do("save", "kept") == b"kept"
+    doctor = operator.invoke("doctor")
+    assert "denied" not in doctor.said
+    operator.says(before)
+    operator.deploy()
 
 
 def test_a_php_fleet_is_upgraded_under_load_and_no_job_is_lost(

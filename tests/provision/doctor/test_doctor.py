@@ -12,7 +12,7 @@ import pytest
 
 from provision.build import ON_HOSTS, Artifact
 from provision.doctor import host_rules as checks
-from provision.doctor.host_rules import LAST, SINCE
+from provision.doctor.host_rules import LAST, SAID, SINCE
 from provision.doctor.subject import ClockOffset, HostFacts, split_server
 from provision.inventory import load as inventory
 from provision.pki import authority_of
@@ -80,12 +80,13 @@ def well(host: str) -> dict[Question, Any]:
             "version": "1.0",
             "functions": functions,
         },
-        ("unit", "gearmand.service"): RUNS,
         ("units", "gearman-*"): {},
         ("units", "gearmand.*"): {},
         ("marked", *OURS): {},
     }
-    answers |= {("unit", f"gearman-worker@{name}.service"): RUNS for name in FUNCTIONS}
+    units = ("gearmand.service", *(f"gearman-worker@{name}.service" for name in FUNCTIONS))
+    answers |= dict.fromkeys((("unit", name) for name in units), RUNS)
+    answers |= {("said", name, SAID): [] for name in units}
     return answers | {("space", place): SPACE for place in checks.PLACES}
 
 
@@ -273,6 +274,31 @@ def test_a_clock_is_wrong_as_far_as_can_be_told(
     assert [each.state for each in found("client1", clock=ClockOffset(ahead, doubt))] == states
 
 
+@pytest.mark.parametrize(
+    ("line", "cure"),
+    [
+        ("mprotect() failed [1] Operation not permitted", "jit: true of worker wc, "),
+        ("preg_match(): Allocation of JIT memory failed, PCRE JIT will be ", "jit: true of wo"),
+        ("MemoryError: Cannot allocate write+execute memory for ffi.callback()", "jit: true"),
+        ("/usr/bin/sh: 1: cannot create /srv/out/x: Read-only file system", "writes: [/srv/out] "),
+        ("OSError: [Errno 30] Read-only file system: '/opt/pictures/a.jpg'", "writes: [/opt/pic"),
+        (
+            "mkdir: cannot create directory \u2018/srv/y\u2019: Read-only file system",
+            "writes: [/srv] of",
+        ),
+        ("fopen: Read-only file system", "writes: [FOLDER] of worker wc"),
+        ("nice: cannot set niceness: Operation not permitted", "the unit of worker wc forbids "),
+        ("socket: Address family not supported by protocol", "the unit of worker wc forbids that"),
+    ],
+)
+def test_what_a_unit_forbids_is_told_with_the_setting_that_allows_it(line: str, cure: str) -> None:
+    said = ["it begins", line, line]
+    (told,) = found("worker1", {("said", "gearman-worker@wc.service", SAID): said})
+    assert (told.state, told.check) == ("warn", "denied")
+    assert told.text == f"gearman-worker@wc.service said:\n| {line}"
+    assert told.cure.startswith(cure)
+
+
 def test_the_last_lines_are_asked_of_units_that_do_not_run_alone() -> None:
     known = inventory.load(LAB)
     worker = known.group("worker")[0]
@@ -333,5 +359,6 @@ def test_a_survey_cannot_write() -> None:
     words = [node.elts[:2] for node in ast.walk(tree) if isinstance(node, ast.List) and node.elts]
     firsts = {tuple(map(ast.unparse, each)) for each in words}
     assert {first for first, *_ in firsts if first.startswith("'")} <= {
-        *("'journalctl'", "'nft'", "'iptables'", "'--output=json'", "'--no-pager'")
+        *("'journalctl'", "'nft'", "'iptables'", "'--output=json'", "'--no-pager'", "'systemctl'")
     }
+    assert [second for first, second in firsts if first == "'systemctl'"] == ["'show'"]
