@@ -32,6 +32,7 @@ OUTPUT = {
     "verbose": "show each operation as the shell line it equals, and new files whole",
     "json": "tell what happens as lines of JSON on stdout",
 }
+RELEASE = {"release": "this one; tree: the one made of this tree (the one that a host runs)"}
 YES = {"yes": "apply without asking"}
 
 ROLL = {
@@ -75,13 +76,14 @@ FAST = ("-m", "not lab and not interop and not slow", "--hypothesis-profile", "f
 CHECKS = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
 
 
-@command(help=HOSTS | PART | OUTPUT)
+@command(help=HOSTS | PART | OUTPUT | RELEASE)
 def plan(
     c: Context,
     hosts: str = "",
     limit: str = "",
     tags: str = "",
     parallel: int = HOSTS_AT_ONCE,
+    release: str = "",
     verbose: bool = False,
     json: bool = False,
 ) -> int:
@@ -92,16 +94,18 @@ def plan(
         inventory_path(hosts),
         ROLES,
         Options(limit=limit or None, tags=tags, verbose=verbose, json=json, parallel=parallel),
+        release=release,
     )
 
 
-@command(help=HOSTS | PART | OUTPUT | YES | {"check": "the same as invoke plan"})
+@command(help=HOSTS | PART | OUTPUT | RELEASE | YES | {"check": "the same as invoke plan"})
 def deploy(
     c: Context,
     hosts: str = "",
     limit: str = "",
     tags: str = "",
     parallel: int = HOSTS_AT_ONCE,
+    release: str = "",
     yes: bool = False,
     check: bool = False,
     verbose: bool = False,
@@ -114,7 +118,7 @@ def deploy(
         limit=limit or None, tags=tags, yes=yes, verbose=verbose, json=json, parallel=parallel
     )
     act = engine.plan if check else engine.deploy
-    return act(inventory_path(hosts), ROLES, options)
+    return act(inventory_path(hosts), ROLES, options, release=release)
 
 
 @command(help=HOSTS | ROLL | {"release": "this one, which the hosts or this machine have"})

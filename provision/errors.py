@@ -38,6 +38,12 @@ class RolledBack(ToolkitError):
     status = 5
 
 
+class Interrupted(ToolkitError):
+    """The operator interrupted a run: this host's part of it stopped between two changes."""
+
+    status = 130
+
+
 class Locked(ToolkitError):
     """Another deploy holds a host's lock."""
 

@@ -11,7 +11,7 @@ from provision.build import Target, built_release, target_of
 from provision.errors import HostFailed
 from provision.fleet import pool as hosts
 from provision.fleet.ask_all import AskAll
-from provision.fleet.past_runs import FACTS, PAST_RUNS
+from provision.fleet.past_runs import BEGUN, FACTS, PAST_RUNS
 from provision.fleet.run import Connect
 from provision.inventory.host import Host
 from provision.options import Options
@@ -66,8 +66,14 @@ def _rows_of_runs(found: dict[str, Answers]) -> Rows:
 
 def _all_entries(found: dict[str, Answers]) -> Iterator[tuple[str, dict[str, Any]]]:
     for host, answers in found.items():
-        entries = answers[PAST_RUNS]
-        yield from ((host, entry) for entry in ([] if isinstance(entries, Unknown) else entries))
+        known = answers[PAST_RUNS]
+        entries = [] if isinstance(known, Unknown) else known
+        ended = {entry.get("run") for entry in entries if entry.get("result") != BEGUN}
+        for entry in entries:
+            if entry.get("result") != BEGUN:
+                yield host, entry
+            elif entry.get("run") not in ended:
+                yield host, {**entry, "result": "begun, and not ended"}
 
 
 def _history_line(row: dict[str, Any], of: int) -> str:

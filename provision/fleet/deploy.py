@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from provision.fleet import pool as hosts
+from provision.fleet.choice import ChooseRelease, running_release, this_tree
 from provision.fleet.desired_state import Roles
 from provision.fleet.host_run import HostRun
 from provision.fleet.run import Connect, Run
@@ -20,22 +21,40 @@ CHANGES_PENDING = 2  # the status of a plan that is not empty
 DEFAULT = Options()
 
 
+TREE = "tree"  # by which --release means the one that is made of this tree
+
+
 def plan(
-    folder: Path, roles: Roles, options: Options = DEFAULT, *, connect: Connect = hosts.connect
+    folder: Path,
+    roles: Roles,
+    options: Options = DEFAULT,
+    *,
+    release: str = "",
+    connect: Connect = hosts.connect,
 ) -> int:
     """Show what a deploy would change. Returns 0 when nothing, 2 when something."""
-    with Run(folder, roles, options, connect) as run:
+    with Run(folder, roles, options, connect, _chosen(release)) as run:
         run.plan_hosts()
+        _tell_release(run)
         run.report.recap(run.seconds)
         return run.status or (CHANGES_PENDING if run.pending else 0)
 
 
 def deploy(
-    folder: Path, roles: Roles, options: Options = DEFAULT, *, connect: Connect = hosts.connect
+    folder: Path,
+    roles: Roles,
+    options: Options = DEFAULT,
+    *,
+    release: str = "",
+    connect: Connect = hosts.connect,
 ) -> int:
-    """Make every host as its roles say; ask before, unless told yes. Returns an exit status."""
-    with Run(folder, roles, options, connect) as run:
+    """Make every host as its roles say; ask before, unless told yes. Returns an exit status.
+
+    Hosts keep the release that they run, and new ones get it too, unless ``release`` is named.
+    """
+    with Run(folder, roles, options, connect, _chosen(release)) as run:
         run.plan_hosts()
+        _tell_release(run)
         run.report.recap(run.seconds)
         if not run.pending:
             return run.status
@@ -43,9 +62,28 @@ def deploy(
             return run.status or CHANGES_PENDING
         run.start_clock()
         run.lock_hosts()
-        _apply_plans(run)
+        try:
+            _apply_plans(run)
+        except KeyboardInterrupt:
+            run.tell_interrupt()
+            raise
         run.report.end(run.seconds)
         return run.status
+
+
+def _chosen(release: str) -> ChooseRelease:
+    if not release:
+        return running_release
+    return this_tree if release == TREE else lambda name, fleet: release
+
+
+def _tell_release(run: Run) -> None:
+    """That this tree's code is not what hosts get, where it is another."""
+    for host_run in run.host_runs:
+        tree = run.desired.known_tree(host_run.answers["host",])
+        if tree and tree != host_run.release == host_run.release_before:
+            run.report.say(f"{host_run.release} stays; `invoke upgrade` brings this tree's, {tree}")
+            return
 
 
 def _apply_plans(run: Run) -> None:

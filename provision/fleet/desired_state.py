@@ -49,6 +49,7 @@ class DesiredState:
         self._inventory = inventory
         self._roles = roles
         self._again = options.again
+        self.bad: Mapping[str, str] = {}  # releases that the fleet gave up, and why
         self._report = report
         names = [role.__name__ for group in roles.values() for role in group]
         self._tags = tags.parse(options.tags, names)
@@ -74,8 +75,11 @@ class DesiredState:
             for resource in role(host, self._inventory, artifact)
         ]
         found = tags.select(self._tags, named)
-        again = self._again
-        return [replace(one, again=again) if isinstance(one, Release) else one for one in found]
+        return [self._as_known(one) if isinstance(one, Release) else one for one in found]
+
+    def _as_known(self, release: Release) -> Release:
+        bad = self.bad.get(release.artifact.id, "")
+        return replace(release, again=self._again, bad=bad)
 
     def all_resources(self) -> Iterator[tuple[str, list[Resource]]]:
         """Every host of the inventory, in this run or not, and what it should be."""
@@ -93,6 +97,14 @@ class DesiredState:
                     artifact = build_release(target)
                 self._artifacts[target] = artifact
             return self._artifacts[target]
+
+    def known_tree(self, facts: Mapping[str, Any]) -> str | None:
+        """The id of this tree's release for such a host, if it was built."""
+        try:
+            found = built_release(target_of(facts))
+        except HostFailed:
+            return None
+        return found.id if found else None
 
     def app_artifact(self, app: App, facts: Mapping[str, Any]) -> Artifact:
         """The release of an app's files as they are here, for such a host; it is built once."""

@@ -1,7 +1,6 @@
 """Does a release do its work on a host? Asked of it before the switch, and of the units after."""
 
 import base64
-import time
 from collections.abc import Iterable
 
 from provision.errors import HostFailed, ToolkitError
@@ -35,7 +34,7 @@ def check_running(host_run: HostRun, settle: float) -> None:
     """
     before = _restart_counts(host_run)
     if before:
-        time.sleep(settle)
+        host_run.stopping.wait(settle)
     host_run.make_plan()
     for name, restarts in _restart_counts(host_run).items():
         if restarts != before[name]:
@@ -48,6 +47,7 @@ def check_running(host_run: HostRun, settle: float) -> None:
 
 def _run_proofs(host_run: HostRun, health: Health, proofs: Iterable[Proof]) -> None:
     for proof in proofs:
+        host_run.go_on()
         (outcome,) = host_run.session.apply([proof.operation])
         if outcome.error:
             first, *more = [*outcome.output.splitlines(), outcome.error]

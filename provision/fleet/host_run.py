@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from threading import Event
 
 from provision import plan
 from provision.build import Artifact
-from provision.errors import HostFailed
+from provision.errors import HostFailed, Interrupted
 from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.inventory.host import Host
 from provision.plan import Plan
@@ -16,6 +17,7 @@ from provision.report.events import Applied, Begun
 from provision.report.reporter import Reporter
 from provision.report.shell import advice_for
 from provision.resources.base import Answers, Change, Resource
+from provision.wording import format_count
 
 OUTPUT_LINES = 20  # of what a failed command said
 
@@ -33,6 +35,7 @@ class HostRun:
     track: ReleaseTrack = OWN  # what the run moves
     plan: Plan = field(init=False)
     applied: int = 0  # changes
+    stopping: Event = field(default_factory=Event)  # the operator has interrupted the run
 
     def __post_init__(self) -> None:
         self.release_before: str | None = self.answers[self.track.question]["current"]
@@ -56,11 +59,15 @@ class HostRun:
         """What is applied is what was shown, or less, though the host lives on in between."""
         shown = _operations_of(self.plan)
         self.make_plan()
+        if self.plan.problems:
+            raise HostFailed("; ".join(each.message for each in self.plan.problems))
         if not all(operation in shown for operation in _operations_of(self.plan)):
             raise HostFailed("it has changed since its plan was made: deploy again")
 
     def stage_changes(self) -> None:
         """Apply all that touches nothing that runs."""
+        if self.plan.staged:
+            self.report.show(Begun(self.name))
         self._apply(self.plan.changes[: self.plan.staged])
 
     def finish_changes(self) -> None:
@@ -72,16 +79,22 @@ class HostRun:
         self.make_plan()
         self._complete([how(change) for change in self.plan.changes])
 
+    def go_on(self) -> None:
+        """Raises :class:`Interrupted` when the operator has interrupted the run."""
+        if self.stopping.is_set():
+            raise Interrupted(f"interrupted after {format_count(self.applied, 'change')}")
+
     def _complete(self, changes: Sequence[Change]) -> None:
-        self._apply(changes)
+        if changes:
+            self.report.show(Begun(self.name))
+        for change in changes:  # one by one: an interrupt stops between two
+            self.go_on()
+            self._apply([change])
         self.make_plan()
         if self.plan.changes or self.plan.problems:
             raise _still_different(self.plan)
 
     def _apply(self, changes: Sequence[Change]) -> None:
-        if not changes:
-            return
-        self.report.show(Begun(self.name))
         outcomes = self.session.apply([change.operation for change in changes])
         for change, outcome in zip(changes, outcomes, strict=True):
             self.report.show(Applied(self.name, change, outcome))

@@ -10,6 +10,7 @@ from provision.remote.messages import Question
 
 HISTORY_FILE = "/var/lib/gearman-deploy/history.jsonl"
 PAST_RUNS: Question = ("history", HISTORY_FILE, "50")
+BEGUN, PUT_BACK = "begun", "rolled back"  # results, besides "ok" and "failed: ..."
 FACTS: tuple[Question, ...] = (("host",), ("releases", ON_HOSTS), PAST_RUNS)
 
 

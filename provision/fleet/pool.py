@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from datetime import datetime
 from getpass import getuser
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from socket import gethostname
+from time import monotonic
 from typing import TypeVar
 
 from provision.errors import HostFailed, ToolkitError
@@ -24,6 +25,8 @@ from provision.ssh.sudo import SudoPassword
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+INTERRUPT_TIMEOUT = 10.0  # seconds that hosts at work have to come to a stop
 
 _sudo_password = SudoPassword()
 
@@ -71,11 +74,15 @@ def open_sessions(
 
 
 def run_on_each(
-    items: Iterable[Item], function: Callable[[Item], Result], parallel: int = HOSTS_AT_ONCE
+    items: Iterable[Item],
+    function: Callable[[Item], Result],
+    parallel: int = HOSTS_AT_ONCE,
+    on_interrupt: Callable[[], None] | None = None,
 ) -> Iterator[tuple[Item, Result | ToolkitError]]:
     """Every item with its result, or with the error it met, as they come.
 
-    A bug that one item meets is that item's failure: the others go on.
+    A bug that one item meets is that item's failure: the others go on. With ``on_interrupt``, which
+    is called at an interrupt, those at work have INTERRUPT_TIMEOUT to end, and are told.
     """
     pool = ThreadPoolExecutor(parallel)
     inbox: SimpleQueue[Future[Result] | PasswordPrompt] = SimpleQueue()
@@ -84,12 +91,26 @@ def run_on_each(
             futures = {pool.submit(function, item): item for item in items}
             for future in futures:
                 future.add_done_callback(inbox.put)
-            left = len(futures)
+            left, end = len(futures), 0.0
             while left:
-                if isinstance(came := inbox.get(), PasswordPrompt):
+                try:
+                    came = inbox.get(timeout=max(end - monotonic(), 0) if end else None)
+                except Empty:
+                    raise KeyboardInterrupt from None
+                except KeyboardInterrupt:
+                    if on_interrupt is None or end:
+                        raise
+                    end = monotonic() + INTERRUPT_TIMEOUT
+                    on_interrupt()
+                    for future in futures:
+                        future.cancel()
+                    continue
+                if isinstance(came, PasswordPrompt):
                     came.ask()
                     continue
                 left -= 1
+                if came.cancelled():
+                    continue
                 error = came.exception()
                 if error is None:
                     yield futures[came], came.result()
@@ -99,6 +120,8 @@ def run_on_each(
                     yield futures[came], _bug(error)
                 else:
                     raise error
+        if end:
+            raise KeyboardInterrupt
     finally:
         # Not waited for: when somebody interrupts, closing the sessions ends the threads.
         pool.shutdown(wait=False, cancel_futures=True)

@@ -14,19 +14,20 @@ from pathlib import Path
 
 from provision.errors import HostFailed, RolledBack, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
+from provision.fleet.choice import previous_release, this_tree
 from provision.fleet.deploy import CHANGES_PENDING, DEFAULT
 from provision.fleet.desired_state import Roles
 from provision.fleet.health_check import Unhealthy, check_running, check_staged, with_evidence
 from provision.fleet.host_run import HostRun
-from provision.fleet.past_runs import PAST_RUNS
-from provision.fleet.release_track import OWN, ReleaseTrack
+from provision.fleet.past_runs import BEGUN, PAST_RUNS, PUT_BACK
+from provision.fleet.release_track import ReleaseTrack
 from provision.fleet.rollout_policy import RolloutPolicy
-from provision.fleet.run import Connect, Run, this_tree
+from provision.fleet.run import Connect, Run
 from provision.fleet.waves import Waves
 from provision.options import Options
 from provision.remote.messages import Operation
 from provision.report.events import PutBack, Skipped, Tried, Upgraded
-from provision.resources.base import Answers, Change
+from provision.resources.base import Change
 from provision.resources.unit import as_kept
 
 CAREFUL = RolloutPolicy()
@@ -52,13 +53,15 @@ def roll_out(
     """
     track = ReleaseTrack(app)
     named = partial(previous_release, track=track) if back else this_tree
-    choose = named if to is None else lambda facts: to
+    choose = named if to is None else lambda name, fleet: to
     with Run(folder, roles, options, connect, choose, track) as run:
         run.plan_hosts()
         rollout = Rollout(run, policy, blame=back)
         rollout.refuse_unsafe()
         run.report.recap(run.seconds)
-        if run.failed or not run.pending:
+        if not run.pending:
+            return run.status
+        if not rollout.may_begin():
             return run.status
         if not run.confirm("Roll back" if back else "Upgrade"):
             return CHANGES_PENDING
@@ -67,21 +70,12 @@ def roll_out(
         try:
             status = rollout.upgrade_fleet()
         except KeyboardInterrupt:
-            run.report.say("interrupted: the same command goes on where this one stopped")
+            rollout.tell_releases()
+            run.tell_interrupt()
             raise
         run.report.end(run.seconds)
         rollout.tell_releases()
         return status
-
-
-def previous_release(facts: Answers, track: ReleaseTrack = OWN) -> str:
-    """The release that a host ran before its current one. Raises :class:`HostFailed`."""
-    known = facts[track.question]
-    good = {id for id, found in known["kept"].items() if not found["bad"]} - {known["current"]}
-    for entry in reversed(facts[PAST_RUNS]):
-        if track.is_of(entry) and entry.get("from") in good:
-            return str(entry["from"])
-    raise HostFailed("it keeps no earlier release that it could go back to")
 
 
 class Rollout:
@@ -94,7 +88,9 @@ class Rollout:
         self._pending = run.pending
         self._waves = Waves(run, policy)
         self._upgraded: list[HostRun] = []
+        self._between: dict[str, tuple[str | None, str]] = {}  # of hosts that are being changed
         self._stuck: dict[str, ToolkitError] = {}  # neither upgraded nor put back
+        self._away: set[str] = set()  # hosts that could not be reached, and need not be
         self._guilty = False  # the release, and not the host, was why one failed
         self._origin = {each.name: origin_of(each) for each in run.host_runs}
         self._running = {each.name: each.release_before for each in run.host_runs}
@@ -112,11 +108,30 @@ class Rollout:
             )
             self._run.fail(host_run.name, HostFailed(problem))
 
+    def may_begin(self) -> bool:
+        """Whether what failed until now is within --max-fail; what to do if not is told."""
+        failed = self._run.failed
+        self._away = {name for name, each in failed.items() if isinstance(each, Unreachable)}
+        if failed.keys() == self._away and len(failed) <= self._policy.max_fail:
+            return True
+        limit = self._run.options.limit
+        others = ",".join([*([limit] if limit else []), *(f"!{name}" for name in failed)])
+        names = ", ".join(failed)
+        self._run.report.say(f"nothing was changed; without {names}: --limit '{others}'")
+        return False
+
     def tell_releases(self) -> None:
         """Where the fleet stands."""
         for id in sorted(filter(None, set(self._running.values()))):
-            names = ", ".join(name for name, runs in self._running.items() if runs == id)
-            self._run.report.say(f"{id} runs on {names}")
+            names = [
+                name
+                for name, runs in self._running.items()
+                if runs == id and name not in self._between
+            ]
+            if names:
+                self._run.report.say(f"{id} runs on {', '.join(names)}")
+        for name, (before, after) in self._between.items():
+            self._run.report.say(f"{name} is between {before} and {after}")
 
     # -- the upgrade ----------------------------------------------------------------------
 
@@ -124,10 +139,13 @@ class Rollout:
         """Returns the exit status."""
         run = self._run
         run.for_each(self._pending, HostRun.recheck_plan)
-        if run.failed:
+        if run.failed.keys() - self._away:
             return run.status
-        run.for_each(self._pending, self._stage_host)
-        if run.failed:
+        first = self._waves.first_hosts()
+        run.for_each(first, self._stage_host)
+        if not run.failed.keys() - self._away:
+            run.for_each([each for each in self._pending if each not in first], self._stage_host)
+        if run.failed.keys() - self._away:
             status = self._give_up("before anything that runs was touched")
             return status if self._guilty else run.status
         for wave in self._waves:
@@ -150,15 +168,19 @@ class Rollout:
         self._run.report.show(Tried(host_run.name, host_run.release, self._run.seconds))
 
     def _upgrade_host(self, host_run: HostRun) -> None:
+        self._run.record(host_run, result=BEGUN)
+        self._between[host_run.name] = host_run.release_before, host_run.release
         try:
             host_run.finish_changes()
             check_running(host_run, self._policy.settle)
         except ToolkitError as error:
+            host_run.go_on()
             self._guilty = self._guilty or not isinstance(error, Unreachable)
             self._run.fail(host_run.name, with_evidence(host_run, error))
             self._run.record(host_run, error)
             self._put_back(host_run)
             return
+        del self._between[host_run.name]
         self._upgraded.append(host_run)
         self._running[host_run.name] = host_run.release
         self._run.record(host_run)
@@ -169,7 +191,7 @@ class Rollout:
     def _give_up(self, how: str) -> int:
         """Put back what was upgraded, and mark the release as bad. Returns the exit status."""
         run = self._run
-        first, error = next(iter(run.failed.items()))
+        first, error = next(each for each in run.failed.items() if each[0] not in self._away)
         for _ in hosts.run_on_each(self._also_upgraded(), self._put_back, run.options.parallel):
             pass
         begun = {*run.failed, *(each.name for each in self._upgraded)}
@@ -214,7 +236,8 @@ class Rollout:
             run.report.say(f"{host_run.name} could not be put back to {origin}: {error}")
             return
         self._running[host_run.name] = origin
-        run.record(back, result="rolled back")
+        self._between.pop(host_run.name, None)
+        run.record(back, result=PUT_BACK)
         run.report.show(PutBack(host_run.name, origin, run.seconds))
 
     def _mark_bad(self, host_run: HostRun, id: str | None, reason: str) -> None:

@@ -6,6 +6,7 @@ resumed by the next one, which plans what is left. Whatever is done to a host is
 its history.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -14,9 +15,10 @@ from secrets import token_hex
 from types import TracebackType
 
 from provision.app import App, apps_of, check_app, find_app, named_app
-from provision.build import ON_HOSTS, Artifact
+from provision.build import ON_HOSTS, Artifact, named_release
 from provision.errors import HostFailed, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
+from provision.fleet.choice import ChooseRelease, bad_releases, this_tree
 from provision.fleet.desired_state import DesiredState, Roles, kept_app, kept_artifact
 from provision.fleet.host_run import HostRun
 from provision.fleet.past_runs import FACTS, write_entry
@@ -35,17 +37,9 @@ from provision.resources.unit import as_kept
 
 Connect = Callable[[Host], Session]
 
-ChooseRelease = Callable[[Answers], str | None]
-"""A host's facts -> the id of the release that it should run; None: this tree's."""
-
 
 def planned(host_run: HostRun) -> Event:
     return Planned(host_run.name, host_run.plan)
-
-
-def this_tree(facts: Answers) -> str | None:
-    """Every host should run the release that is made of this tree."""
-    return None
 
 
 def current_apps(session: Session, apps: Iterable[App]) -> dict[str, Artifact]:
@@ -90,10 +84,13 @@ class Run:
         for text in self.inventory.warnings:
             self.report.say(text)
         self.desired = DesiredState(self.inventory, roles, options, self.report)
+        self.stopping = threading.Event()  # the operator has interrupted it
+        self.at_work: set[str] = set()  # hosts
         self._connect = connect
         self._choose = choose
         self._moves = track is not None
-        self._sessions: list[Session] = []
+        self._sessions: dict[str, Session] = {}
+        self._fleet: dict[str, Answers] = {}  # what hosts answered
         self._id = token_hex(4)
         self.start_clock()
 
@@ -101,7 +98,7 @@ class Run:
         return self
 
     def __exit__(self, kind: type | None, error: object, where: TracebackType | None) -> None:
-        for session in self._sessions:
+        for session in self._sessions.values():
             session.close()
 
     def start_clock(self) -> None:
@@ -133,7 +130,17 @@ class Run:
         for app in dict.fromkeys(app for host in known for app in apps_of(host).values()):
             if not self._moves or app.name == self.track.app:
                 check_app(app)
-        results = dict(hosts.run_on_each(known, self._plan_host, self.options.parallel))
+        parallel = self.options.parallel
+        asked = dict(hosts.run_on_each(known, self._ask_host, parallel))
+        self._fleet = {host.name: facts for host, facts in asked.items() if isinstance(facts, dict)}
+        if len(known) < len(self.inventory.everyone) and self._needs_fleet():
+            self._ask_others()
+        self.desired.bad = bad_releases(self._fleet, self.track)
+        answered = [host for host in known if host.name in self._fleet]
+        results: dict[Host, HostRun | ToolkitError] = {
+            host: error for host, error in asked.items() if isinstance(error, ToolkitError)
+        }
+        results |= hosts.run_on_each(answered, self._plan_host, parallel)
         for host in known:
             result = results[host]
             if isinstance(result, ToolkitError):
@@ -144,26 +151,56 @@ class Run:
             if result.plan.problems:
                 self.failed[host.name] = HostFailed("no plan can be made for it")
 
-    def _plan_host(self, host: Host) -> HostRun:
+    def _ask_host(self, host: Host) -> Answers:
         session = self._connect(host)
-        self._sessions.append(session)
+        self._sessions[host.name] = session
         facts = session.ask((*FACTS, self.track.question))
         root = "" if host.become else "; it takes root to look, and ansible_become is false"
         for question, answer in facts.items():
             if isinstance(answer, Unknown):
                 raise HostFailed(f"it cannot tell its {question[0]}: {answer.reason}{root}")
-        id = facts["releases", ON_HOSTS]["current"] if self.track.app else self._choose(facts)
+        return facts
+
+    def _needs_fleet(self) -> bool:
+        """Whether hosts that the run leaves out know more of releases than those in it."""
+        running = [facts["releases", ON_HOSTS]["current"] for facts in self._fleet.values()]
+        return self._moves or None in running
+
+    def _ask_others(self) -> None:
+        """What the other hosts run, and gave up; one that is away is passed over."""
+        known = {host.name for host in self.inventory.hosts}
+        others = [each for each in self.inventory.everyone if each.name not in known]
+
+        def ask(host: Host) -> Answers:
+            self._sessions[host.name] = self._connect(host)
+            return self._sessions[host.name].ask((*FACTS, self.track.question))
+
+        for host, facts in hosts.run_on_each(others, ask, self.options.parallel):
+            if isinstance(facts, dict):
+                self._fleet[host.name] = facts
+
+    def _plan_host(self, host: Host) -> HostRun:
+        session, facts = self._sessions[host.name], self._fleet[host.name]
+        artifact, kept = self._choose_artifact(host, facts)
+        artifact = replace(artifact, apps=self._choose_apps(host, session, facts))
+        resources = self.desired.resources_of(host, artifact)
+        if kept:
+            resources = as_kept(resources, session.ask)  # with the unit files that it ran with
+        made = HostRun(host, session, self.report, resources, facts, artifact, self.track)
+        made.stopping = self.stopping
+        return made
+
+    def _choose_artifact(self, host: Host, facts: Answers) -> tuple[Artifact, bool]:
+        """The release that a host should run, and whether with the unit files that it ran with."""
+        current, kept = (facts["releases", ON_HOSTS][key] for key in ("current", "kept"))
+        id = current if self.track.app else self._choose(host.name, self._fleet)
         if id is None and self.track.app:
             raise HostFailed("nothing of ours runs there: deploy it first")
         if id is None:
-            artifact = self.desired.tree_artifact(facts["host",])
-        else:
-            artifact = kept_artifact(id, facts["host",], facts["releases", ON_HOSTS]["kept"])
-        artifact = replace(artifact, apps=self._choose_apps(host, session, facts))
-        resources = self.desired.resources_of(host, artifact)
-        if id is not None:
-            resources = as_kept(resources, session.ask)  # with the unit files that it ran with
-        return HostRun(host, session, self.report, resources, facts, artifact, self.track)
+            return self.desired.tree_artifact(facts["host",]), False
+        if not self._moves and id == current:
+            return named_release(id), False
+        return kept_artifact(id, facts["host",], kept), self._moves
 
     def _choose_apps(
         self, host: Host, session: Session, facts: Answers
@@ -176,7 +213,7 @@ class Run:
         kept = current_apps(session, found.values()) if self._moves else {}
         if self.track.app:
             kept.pop(self.track.app, None)
-            if id := self._choose(facts):
+            if id := self._choose(host.name, self._fleet):
                 kept[self.track.app] = kept_app(
                     self.track.app, id, facts["host",], facts[self.track.question]["kept"]
                 )
@@ -201,10 +238,35 @@ class Run:
             self.report.say(f"the certificate authority of this fleet is new: {made}; keep its key")
 
     def for_each(self, host_runs: Iterable[HostRun], step: Callable[[HostRun], None]) -> None:
-        """Do a step at all of these at once, and tell where it fails."""
-        for host_run, result in hosts.run_on_each(host_runs, step, self.options.parallel):
+        """Do a step at all of these at once, and tell where it fails.
+
+        An interrupt stops them between two changes; ``at_work`` are then those that did not stop.
+        """
+
+        def take_step(host_run: HostRun) -> None:
+            self.at_work.add(host_run.name)
+            try:
+                step(host_run)
+            finally:
+                self.at_work.discard(host_run.name)
+
+        parallel = self.options.parallel
+        for host_run, result in hosts.run_on_each(
+            host_runs, take_step, parallel, self.stopping.set
+        ):
             if isinstance(result, ToolkitError):
                 self.fail(host_run.name, result)
+
+    def tell_interrupt(self) -> None:
+        """The last word of an interrupted run, but for what is said of releases."""
+        self.report.silence(
+            *(
+                f"{name} did not stop within {hosts.INTERRUPT_TIMEOUT:.0f} s: what it was doing "
+                "was broken off"
+                for name in sorted(self.at_work)
+            ),
+            "interrupted: the same command goes on where this one stopped",
+        )
 
     def fail(self, name: str, error: ToolkitError) -> None:
         self.failed[name] = error

@@ -38,6 +38,10 @@ class Waves:
                 else:
                     yield batch
 
+    def first_hosts(self) -> list[HostRun]:
+        """Of each group the host that goes first."""
+        return [group[0] for group in self._groups if group]
+
     def gaps(self) -> Iterator[tuple[HostRun, str]]:
         """A function without a worker while a wave is changed, and a host that interrupts it."""
         for wave in self:

@@ -19,6 +19,7 @@ class JsonReport:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._out = stream or sys.stdout
         self._one = Lock()
+        self._silent = False
 
     def show(self, event: Event) -> None:
         told = event.data if isinstance(event, Row) else _to_json(event)
@@ -33,11 +34,19 @@ class JsonReport:
     def say(self, line: str) -> None:
         self._put_line({"event": "remark", "text": line})
 
+    def silence(self, *lines: str) -> None:
+        for line in lines:
+            self.say(line)
+        with self._one:
+            self._silent = True
+
     def confirm(self, question: str) -> bool:
         raise ToolkitError("--json asks no questions: use --yes to apply")
 
     def _put_line(self, content: dict[str, Any]) -> None:
         with self._one:
+            if self._silent:
+                return
             put_line(json.dumps(content), self._out)
 
 

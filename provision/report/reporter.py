@@ -23,6 +23,9 @@ class Reporter(Protocol):
     def say(self, line: str) -> None:
         """A remark that is not about one host."""
 
+    def silence(self, *lines: str) -> None:
+        """Say these last lines, and from then on nothing."""
+
     def confirm(self, question: str) -> bool:
         """Ask before anything is changed. Raises :class:`ToolkitError` if it cannot."""
 

@@ -14,7 +14,7 @@ from threading import RLock
 from typing import TextIO
 
 from gearman_py.printable import printable
-from provision.errors import ToolkitError, Unreachable
+from provision.errors import Interrupted, ToolkitError, Unreachable
 from provision.plan import Plan
 from provision.report.events import (
     Applied,
@@ -37,13 +37,13 @@ from provision.report.events import (
 from provision.resources.base import Change, Sign
 from provision.wording import format_count
 
+NOT_DONE = ("failed", "unreachable", "interrupted", "not begun")
 STATES = {
     **dict.fromkeys(("ok", "upgraded"), 32),
     **dict.fromkeys(("warn", "pending", "ready", "changed"), 33),
-    **dict.fromkeys(("fail", "rolled back", "failed", "unreachable", "not begun"), 31),
+    **dict.fromkeys(("fail", "rolled back", *NOT_DONE), 31),
 }
 COLOURS = {"+": 32, "~": 33, "-": 31, "!": 31, "?": 31, **STATES}
-NOT_DONE = ("failed", "unreachable", "not begun")
 UP_AND_CLEAR = "\033[A\033[2K"
 
 
@@ -67,9 +67,12 @@ class Report:
         self._took: dict[str, float] = {}
         self._failures: dict[str, list[str]] = {}  # host -> what is told at the end
         self._drawn = 0
+        self._silent = False
 
     def show(self, event: Event) -> None:
         with self._lock:
+            if self._silent:
+                return
             self._erase_lines()
             match event:
                 case Building(target):
@@ -159,9 +162,19 @@ class Report:
     def say(self, line: str) -> None:
         """A remark that changes nothing."""
         with self._lock:
+            if self._silent:
+                return
             self._erase_lines()
             self._print_line(line)
             self._draw_lines()
+
+    def silence(self, *lines: str) -> None:
+        """Say these last lines, and from then on nothing."""
+        with self._lock:
+            self._working.clear()
+            for line in lines:
+                self.say(line)
+            self._silent = True
 
     def _pending_counts(self) -> str:
         if set(self._states.values()) == {"ok"}:
@@ -256,6 +269,7 @@ class Report:
 
     def _show_failure(self, host: str, error: ToolkitError, seconds: float) -> None:
         state = "unreachable" if isinstance(error, Unreachable) else "failed"
+        state = "interrupted" if isinstance(error, Interrupted) else state
         self._took[host] = seconds
         lines = str(error).removeprefix(f"{host}: ").splitlines()
         self._end_line(host, state, f"{lines[0]} ({seconds:.1f} s)")

@@ -5,7 +5,7 @@ ones are kept for a rollback, up to a number; never removed is one that somethin
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from provision.build import Artifact
 from provision.remote.messages import Operation, Question
@@ -26,6 +26,7 @@ class Release(Resource):
     root: str
     artifact: Artifact
     again: bool = False  # though it is marked as bad
+    bad: str = field(default="", compare=False)  # why another host of the fleet gave it up
 
     @property
     def current(self) -> Link:
@@ -48,10 +49,16 @@ class Release(Resource):
         if kept := answers["releases", self.root]["kept"].get(self.artifact.id):
             if kept["bad"]:
                 yield self._tried_again(kept["bad"])
+            elif refused := self._refusal(answers):
+                yield refused
+            return
+        if refused := self._refusal(answers):
+            yield refused
             return
         if self.artifact.path is None:
             yield Problem(
-                f"it has no release {self.artifact.id}, and this machine has none to send"
+                f"it has no whole release {self.artifact.id}, and this machine has none to send: "
+                "invoke upgrade brings another"
             )
             return
         disk = answers["disk", self.root]
@@ -81,14 +88,26 @@ class Release(Resource):
             f"{damage} is not as it was; {size}" if damage else size,
         )
 
+    def _refusal(self, answers: Answers) -> Problem | None:
+        """That the fleet gave it up; a host that runs it already may go on."""
+        if self.again or not self.bad:
+            return None
+        if answers["releases", self.root]["current"] == self.artifact.id:
+            return None
+        return self._given_up(self.bad)
+
+    def _given_up(self, why: str) -> Problem:
+        return Problem(
+            f"release {self.artifact.id} was given up ({why}): mend what was wrong, or "
+            "`invoke upgrade --again`"
+        )
+
     def _tried_again(self, why: str) -> Change | Problem:
         id = self.artifact.id
         if self.again:
             arguments = {"root": self.root, "id": id}
             return Change("~", f"release {id}", Operation("acquit", arguments), f"bad: {why}")
-        return Problem(
-            f"release {id} was given up ({why}): mend what was wrong, or `invoke upgrade --again`"
-        )
+        return self._given_up(why)
 
     @property
     def provides(self) -> frozenset[str]:

@@ -13,8 +13,8 @@ import pytest
 
 from provision import app
 from provision.build import ON_HOSTS, named_release
-from provision.errors import ToolkitError, Unreachable
-from provision.fleet import desired_state, release_track, run
+from provision.errors import HostFailed, ToolkitError, Unreachable
+from provision.fleet import deploy, desired_state, release_track, run
 from provision.fleet.rollout import roll_out
 from provision.fleet.rollout_policy import RolloutPolicy
 from provision.inventory.host import Host
@@ -304,6 +304,50 @@ def test_what_an_interrupted_run_had_upgraded_is_put_back_too(fleet: Fleet) -> N
     assert fleet.all_run(OLD)
 
 
+def test_a_rollback_undoes_an_interrupted_run_where_it_went(fleet: Fleet) -> None:
+    def interrupt(operation: Operation, host: FakeHost) -> bool:
+        if operation.kind == "unit":
+            raise KeyboardInterrupt
+        return False
+
+    fleet.sessions["w3"].fails = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        fleet.upgrade(batch="1")
+    fleet.sessions["w3"].fails = lambda operation, host: False
+    assert fleet.upgrade(batch="1") == 0
+    assert fleet.all_run(NEW)
+    assert fleet.rollback() == 0
+    assert fleet.all_run(OLD)
+
+
+def test_a_rollback_leaves_hosts_that_the_last_run_left_out(fleet: Fleet) -> None:
+    assert fleet.upgrade(limit="!w2") == 0
+    assert fleet.rollback() == 0
+    assert fleet.all_run(OLD)
+    assert fleet.sessions["w2"].host.releases[OLD]["bad"] is None
+    assert fleet.rollback() == 0
+    assert fleet.all_run(OLDER)
+
+
+def test_a_release_that_was_given_up_on_one_host_comes_to_no_other(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.sessions["w1"].host.releases[NEW]["bad"] = "it was slow"
+    assert fleet.upgrade(limit="w2") == HostFailed.status
+    assert f"release {NEW} was given up (on w1: it was slow)" in capsys.readouterr().out
+    assert fleet.upgrade(limit="w2", again=True) == 0
+
+
+def test_a_deploy_keeps_the_release_that_was_gone_back_to(fleet: Fleet) -> None:
+    assert fleet.upgrade() == 0
+    assert fleet.rollback() == 0
+    new_settings(fleet)
+    assert deploy.deploy(fleet.folder, ROLES, Options(yes=True), connect=fleet.connect) == 0
+    assert fleet.all_run(OLD)
+    unit = fleet.sessions["w1"].host.paths["/etc/systemd/system/gearman-worker@.service"]
+    assert b"MemoryMax=2G" in unit["content"]
+
+
 @pytest.mark.parametrize("gap", [False, True])
 def test_a_batch_that_would_take_the_last_workers_away_is_taken_apart(
     tmp_path: Path, gap: bool
@@ -468,7 +512,8 @@ def test_an_app_moves_and_gearman_py_stays_and_the_other_way_round(with_app: Fle
     kept = with_app.sessions["w1"].host.releases
     assert "rolled back by" in kept[second]["bad"]
     assert kept[NEW]["bad"] is None
-    entries = [(e.get("app"), e["from"]) for e in with_app.sessions["w1"].host.history[-3:]]
+    history = [e for e in with_app.sessions["w1"].host.history if e["result"] == "ok"]
+    entries = [(e.get("app"), e["from"]) for e in history[-3:]]
     assert entries == [("shop", first), (None, OLD), ("shop", second)]
 
 

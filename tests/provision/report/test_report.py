@@ -181,7 +181,7 @@ def test_without_a_terminal_nobody_is_asked() -> None:
             "useradd --system -c gearman_py -g g -d '/x y' -s /bin/sh -G h a",
         ),
         (Operation("link", {"path": "/a", "target": "b"}), "ln -sfn b /a"),
-        (Operation("remove", {"path": "/a"}), "rm /a"),
+        (Operation("remove", {"path": "/a"}), "rm -d /a"),
         (Operation("daemon_reload"), "systemctl daemon-reload"),
         (
             Operation("unit", {"name": "a.service", "enabled": True, "action": "start"}),
