@@ -80,9 +80,11 @@ def invoke(folder: Path, task: str, *arguments: str, hosts: Path = INVENTORY) ->
 def fleet(lab: ModuleType) -> Iterator[ModuleType]:
     """Four workers that run this tree's release."""
     lab.up(print, workers=len(WORKERS))
-    done = invoke(ROOT, "deploy", "--yes")
+    done = invoke(ROOT, "deploy", "--yes", "--release", "tree")
     assert done.status == 0, done.said
     yield lab
+    back = invoke(ROOT, "deploy", "--yes", "--release", "tree")
+    assert back.status == 0, back.said
     lab.up(print)
 
 
@@ -219,8 +221,11 @@ def test_an_upgrade_under_load_loses_fails_and_repeats_no_job(
     back = invoke(folder, "rollback", "--yes", "--limit", "worker")
     assert back.status == 0, back.said
     assert {host: release(fleet, host) for host in WORKERS} == old
-    refused = invoke(folder, "plan", "--limit", "worker1")
+    refused = invoke(folder, "plan", "--limit", "worker1", "--release", "tree")
     assert "was given up (rolled back by" in refused.said
+    kept = invoke(folder, "plan", "--limit", "worker")
+    assert kept.status == 0, kept.said
+    assert re.search(r"stays; `invoke upgrade` brings this tree's, ", kept.said)
 
 
 BAD = {
