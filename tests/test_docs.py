@@ -137,7 +137,7 @@ def settings_page() -> str:
         meta = one.metadata
         flags = " ".join(f"`{flag}`" for flag in meta["flags"])
         word = meta["argparse"].get("metavar", "")
-        text = f"taken, without effect: {meta['idle']}" if "idle" in meta else meta["help"]
+        text = f"accepted, without effect: {meta['ignored']}" if "ignored" in meta else meta["help"]
         rows.append(f"| {flags} {word} | {text} |".replace("  ", " "))
     refused = [
         f"| `{start}{'…' * start.endswith('-')}` | {why} |" for start, why in REFUSED.items()
@@ -149,19 +149,20 @@ def settings_page() -> str:
 SETTINGS_HEAD = """\
 # gearmand's options
 
-Made from `gearman_py/server/settings.py`; in parentheses is what counts when an option is not
-given. Names are those of the C gearmand. `--config-file FILE` reads them from a file: TOML
-(`port = 4730`, `listen = ["127.0.0.1", "unix:/run/g.sock"]`, `exceptions = true`), or written as
-on the command line, as the C gearmand has it. The command line wins. `$GEARMAND_PORT` is the port
-where neither gives one.
+This page is generated from `gearman_py/server/settings.py`. Defaults are in parentheses; names are
+those of the C gearmand. `--config-file FILE` reads options from a file, which is either TOML
+(`port = 4730`, `listen = ["127.0.0.1", "unix:/run/g.sock"]`, `exceptions = true`) or written like a
+command line, as for the C gearmand. The command line takes precedence over the file, and both over
+`$GEARMAND_PORT`.
 
-Signals: SIGTERM and SIGINT stop it at once (see --drain-timeout), SIGUSR1 once its jobs are
-done; SIGHUP reopens the log file and reads the certificate again. Exit status 0: stopped by a
-signal or an operator; 1: it could not start, or its durable queue can be trusted no more.
+Signals: SIGTERM and SIGINT stop the server at once (but see --drain-timeout), SIGUSR1 stops it when
+its jobs are done, and SIGHUP reopens the log file and reloads the certificate. The exit status is 0
+when a signal or an operator stopped it, and 1 when it could not start or its durable queue can no
+longer be trusted.
 
-Under systemd it says when it is ready, answers the watchdog, and uses the sockets of a socket
-unit, if there is one: those that `FileDescriptorName=` calls `admin` are for operators, `http` for
-HTTP, all others for jobs.
+Under systemd it reports when it is ready, answers the watchdog, and uses the sockets of a socket
+unit, if there is one: those with `FileDescriptorName=admin` are for operators, those with `http`
+for HTTP, and all others for jobs.
 """
 SETTINGS_REFUSED = "Options of the C gearmand that are refused, with the reason:\n"
 

@@ -1,6 +1,6 @@
 """A GIF without the comments and application data in front of its first frame."""
 
-from gearman_py.functions.limits import MOST_PIECES
+from gearman_py.functions.limits import MAX_PIECES
 
 _EXTENSION, _GRAPHIC_CONTROL = 0x21, 0xF9
 
@@ -25,8 +25,8 @@ def _without_comments(workload: bytes) -> bytes:
         start, kind, at = at, workload[at + 1], at + 2
         while size := workload[at]:
             at += 1 + size
-            if (pieces := pieces + 1) > MOST_PIECES:
-                raise ValueError(f"it has more than {MOST_PIECES} blocks")
+            if (pieces := pieces + 1) > MAX_PIECES:
+                raise ValueError(f"it has more than {MAX_PIECES} blocks")
         at += 1
         if kind == _GRAPHIC_CONTROL:
             kept.append(workload[start:at])

@@ -9,7 +9,7 @@ from io import BytesIO
 from PIL import Image, ImageChops
 from PIL.JpegImagePlugin import JpegImageFile
 
-from gearman_py.functions.limits import MOST_PIECES
+from gearman_py.functions.limits import MAX_PIECES
 
 END = b"\xff\xd9"
 # Bits that the entropy decoder would read if the last scan were incomplete.
@@ -52,8 +52,8 @@ def find_scans(workload: bytes) -> ScanSummary:
     while marker := _MARKER.search(workload, at):
         if not found.count:
             pieces += marker.start() - at  # Pillow reads padding byte by byte
-        if (pieces := pieces + 1) > MOST_PIECES:
-            raise ValueError(f"it has more than {MOST_PIECES} segments")
+        if (pieces := pieces + 1) > MAX_PIECES:
+            raise ValueError(f"it has more than {MAX_PIECES} segments")
         kind, at = workload[marker.end() - 1], marker.end()
         if kind == _END_OF_IMAGE:
             found.ended = True

@@ -2,4 +2,4 @@
 
 # Chunks, segments or blocks of a file. Programs write one for each 2 KB or more; a stranger's file
 # can hold millions, each of which costs a microsecond or more.
-MOST_PIECES = 100_000
+MAX_PIECES = 100_000

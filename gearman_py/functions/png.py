@@ -10,7 +10,7 @@ from PIL import ImageChops, ImageStat
 from PIL.Image import Dither, Image, Quantize, merge, new
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
-from gearman_py.functions.limits import MOST_PIECES
+from gearman_py.functions.limits import MAX_PIECES
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
 COMPRESSION_LEVEL = 3  # of compression: three times as fast as the default, a few percent larger
@@ -49,8 +49,8 @@ def read_chunks(workload: bytes, most_profile: int) -> PngChunks:
     found, pieces = PngChunks(), [memoryview(MAGIC)]
     needs_palette = workload[25:26] == b"\3"
     for number, (kind, chunk, intact) in enumerate(_iterate_chunks(workload)):
-        if number > MOST_PIECES:
-            raise ValueError(f"it has more than {MOST_PIECES} chunks")
+        if number > MAX_PIECES:
+            raise ValueError(f"it has more than {MAX_PIECES} chunks")
         if not kind[0] & _ANCILLARY_BIT or kind == b"tRNS":
             if not intact:
                 raise ValueError(f"wrong checksum of its {kind.decode('latin-1')!r} chunk")

@@ -16,7 +16,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 # Each function is some eight lines of gauges. Those beyond are added up as function="other", so
 # that a client that makes names up does not fill the database of the scraper.
-MOST_FUNCTIONS = 10_000
+MAX_FUNCTIONS_SHOWN = 10_000
 SLICE = 500  # functions that are read at a time: jobs go on in between
 OTHER = "other"
 
@@ -31,7 +31,7 @@ async def collect(listener: Listener) -> list[tuple[Metric, list[Sample]]]:
     for start in range(0, len(names), SLICE):
         for number, name in enumerate(names[start : start + SLICE], start):
             if function := functions.get(name):  # else it was forgotten meanwhile
-                label = decode_name(name) if number < MOST_FUNCTIONS else OTHER
+                label = decode_name(name) if number < MAX_FUNCTIONS_SHOWN else OTHER
                 for metric in METRICS:
                     if metric.of_function is not None:
                         samples = metric.of_function(function, listener)

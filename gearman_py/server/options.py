@@ -138,15 +138,15 @@ def _check_queue(settings: Settings) -> None:
         *names, last = dict.fromkeys(QUEUES.values())
         expected = f"{', '.join(names)} or {last}"
         raise UsageError(f"unknown queue type {settings.queue_type!r}; expected {expected}")
-    if settings.queue == "sqlite" and not settings.queue_file:
-        raise UsageError(f"--queue-type {settings.queue_type}: say where: --queue-file FILE")
-    for queue, flag, given in (
-        ("sqlite", "--queue-file", settings.queue_file),
-        ("postgres", "--postgres", settings.postgres),
-        ("redis", "--redis-passfile", settings.redis_passfile),
-    ):
-        if given and settings.queue != queue:
-            raise UsageError(f"{flag}: only with --queue-type {queue}")
+    for one in fields(settings):
+        if not (queues := one.metadata.get("queues")):
+            continue
+        flag, value = one.metadata["flags"][-1], getattr(settings, one.name)
+        if settings.queue not in queues and value != one.default:
+            raise UsageError(f"{flag}: only with --queue-type {' or '.join(queues)}")
+        if settings.queue in queues and one.metadata["required"] and not value:
+            where = f"{flag} {one.metadata['argparse']['metavar']}"
+            raise UsageError(f"--queue-type {settings.queue_type}: {where} is missing")
     if PASSWORD.search(settings.postgres):
         raise UsageError(
             "--postgres: every user of this machine could read the password; put it into a file "

@@ -19,7 +19,7 @@ from gearman_py.broker.state import BrokerJob, Peer
 from gearman_py.protocol.codec import Message
 from gearman_py.protocol.packets import WORKER_REPORTS
 
-MOST_UNREAD = 16 * 2**20  # a client with more bytes unread is behind
+MAX_UNREAD = 16 * 2**20  # a client with more bytes unread is behind
 LOOK_INTERVAL = 1.0  # seconds between two looks at how much those who are behind have read
 LEAST_READ = 256 * 1024  # bytes that it must read until the next look to be waited for ...
 LONGEST_WAIT = 20.0  # ... and no longer than this (seconds): our workers wait 30 s for an answer
@@ -65,7 +65,7 @@ class Pressure:
     def __init__(self, loop: asyncio.AbstractEventLoop, queues: Queues) -> None:
         self._loop = loop
         self._queues = queues
-        self.most_unread = MOST_UNREAD
+        self.most_unread = MAX_UNREAD
         self.scarce = False
         self.behind: dict[Peer, _Wait] = {}
         self._stalled: dict[Peer, PeerConnection] = {}  # have something unread
@@ -82,7 +82,7 @@ class Pressure:
             self.withhold_jobs(reader)
         if unread <= self.most_unread:
             return
-        if self.most_unread < MOST_UNREAD:
+        if self.most_unread < MAX_UNREAD:
             self.withhold_jobs(reader)
         if peer not in self.behind and peer not in self._hopeless:
             self.behind[peer] = _Wait(reader, unread, self._loop.time())
@@ -95,8 +95,8 @@ class Pressure:
         """
         self.scarce = scarce
         # The first ones must leave something for those that follow.
-        self.most_unread = min(MOST_UNREAD, max(room, 0) // (8 * (1 + len(self._stalled))))
-        if self.most_unread < MOST_UNREAD:
+        self.most_unread = min(MAX_UNREAD, max(room, 0) // (8 * (1 + len(self._stalled))))
+        if self.most_unread < MAX_UNREAD:
             for reader in self._stalled.values():
                 self.note_unread(reader)
         for peer, (reader, _) in list(self._withheld.items()):

@@ -1,30 +1,16 @@
-"""Every option of gearmand, declared once: flags, defaults and help are made from this.
+"""The options of gearmand, declared once: flags, defaults and help texts are derived from this.
 
-How they are read from a command line and files is in gearman_py.server.options.
+The command line and files are read in gearman_py.server.options.
 """
 
-import argparse
 import socket
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, fields
 
 from gearman_py.config import size
 from gearman_py.net.servers import DEFAULT_PORT
 from gearman_py.net.tls import TLS
 from gearman_py.protocol.codec import MAX_PACKET
-
-
-def option(default: Any, flags: str, help: str, **argparse_options: Any) -> Any:
-    """A field that is also a command-line option; ``flags`` are parted by spaces."""
-    metadata = {"flags": flags.split(), "help": help, "argparse": argparse_options}
-    return field(default=default, metadata=metadata)
-
-
-def idle(flags: str, why: str, **argparse_options: Any) -> Any:
-    """An option of the C gearmand that is taken and has no effect here; ``why`` is told."""
-    meta = {"flags": flags.split(), "help": argparse.SUPPRESS, "argparse": argparse_options}
-    return field(default=None, metadata={**meta, "idle": why})
-
+from gearman_py.server.option_fields import ignored_option, option, queue_option
 
 LEVELS = {
     level: min(2, max(0, number - 4))
@@ -32,7 +18,7 @@ LEVELS = {
         ("FATAL", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
     )
 }
-"""The C gearmand's names for what it logs, and how many -v each is."""
+"""The C gearmand's log levels, and the number of -v that each corresponds to."""
 
 
 QUEUES = {
@@ -43,12 +29,12 @@ QUEUES = {
     "libpq": "postgres",
     "redis": "redis",
 }
-"""Where background jobs can wait, by our names and the C gearmand's."""
+"""The queue types, by our names and the C gearmand's."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a job server is to run. Names and defaults are those of gearmand 1.1.20 and 2.0."""
+    """How a job server runs. Names and defaults are those of gearmand 1.1.20 and 2.0."""
 
     port: int = option(
         DEFAULT_PORT, "-p --port", "TCP port (or $GEARMAND_PORT)", type=int, metavar="PORT"
@@ -56,7 +42,7 @@ class Settings:
     listen: tuple[str, ...] = option(
         (),
         "-L --listen",
-        "address, or unix:PATH, to listen on; may be repeated (all addresses)",
+        "address or unix:PATH to listen on; may be repeated (all addresses)",
         metavar="ADDRESS",
         action="append",
     )
@@ -68,7 +54,7 @@ class Settings:
         choices=["http"],
     )
     http_port: int = option(
-        8080, "--http-port", "where HTTP is spoken, with -r http (8080)", type=int, metavar="PORT"
+        8080, "--http-port", "port for HTTP, with -r http (8080)", type=int, metavar="PORT"
     )
     admin_listen: tuple[str, ...] = option(
         (),
@@ -80,8 +66,8 @@ class Settings:
     admin_only: bool = option(
         False,
         "--admin-only",
-        "text commands that change something (cancel, create, drop, maxqueue) only on "
-        "--admin-listen's sockets",
+        "accept text commands that change something (cancel, create, drop, maxqueue) only on "
+        "the sockets of --admin-listen",
         action="store_true",
     )
     metrics_listen: tuple[str, ...] = option(
@@ -97,8 +83,8 @@ class Settings:
     ssl: bool = option(
         False,
         "--ssl",
-        "speak only TLS, and only with peers that show a certificate of the CA; Unix sockets "
-        "stay as they are",
+        "accept only TLS, and only peers with a certificate of the CA; Unix sockets are not "
+        "affected",
         action="store_true",
     )
     ssl_ca_file: str = option(
@@ -114,11 +100,9 @@ class Settings:
         "", "-u --user", "switch to this user after start (root only)", metavar="USER"
     )
     log_file: str = option(
-        "stderr", "-l --log-file", "log to FILE, or stderr, or none (stderr)", metavar="FILE"
+        "stderr", "-l --log-file", "log to FILE, stderr or none (stderr)", metavar="FILE"
     )
-    verbose: int = option(
-        0, "-v", "say more in the log; -vv and -vvv say still more", action="count"
-    )
+    verbose: int = option(0, "-v", "log more; -vv and -vvv log still more", action="count")
     syslog: bool = option(
         False, "--syslog", "log to syslog too, as gearmand, facility user", action="store_true"
     )
@@ -126,7 +110,7 @@ class Settings:
     bind_timeout: float = option(
         20.0,
         "--bind-timeout",
-        "when the port, or the Unix socket, is taken at the start, keep trying for SECONDS (20)",
+        "if the port or the Unix socket is in use at the start, keep trying for SECONDS (20)",
         type=float,
         metavar="SECONDS",
     )
@@ -140,14 +124,14 @@ class Settings:
     job_retries: int = option(
         -1,
         "-j --job-retries",
-        "attempts at a job whose workers die, -1 for any number (-1)",
+        "how often a job is tried when its workers die; -1 for no limit (-1)",
         type=int,
         metavar="N",
     )
     exceptions: bool = option(
         False,
         "--exceptions",
-        "send every client WORK_EXCEPTION, asked for or not",
+        "send WORK_EXCEPTION to every client, whether it asked for it or not",
         action="store_true",
     )
     job_handle_prefix: str = option(
@@ -156,7 +140,7 @@ class Settings:
     max_packet: int = option(
         MAX_PACKET,
         "--max-packet",
-        "refuse packets of more bytes than this (64 MiB)",
+        "refuse packets that are larger than this (64 MiB)",
         type=int,
         metavar="BYTES",
     )
@@ -171,13 +155,13 @@ class Settings:
     round_robin: bool = option(
         False,
         "-R --round-robin",
-        "with --function-first: functions take turns (2.0: they always do)",
+        "with --function-first: functions take turns (in 2.0 they always do)",
         action="store_true",
     )
     worker_wakeup: int = option(
         1,
         "-w --worker-wakeup",
-        "how many sleeping workers a new job wakes, 0 for all (1)",
+        "how many sleeping workers a new job wakes; 0 for all (1)",
         type=int,
         metavar="N",
     )
@@ -197,25 +181,25 @@ class Settings:
     max_memory: int = option(
         0,
         "--max-memory",
-        "refuse new jobs while more memory is used, such as 2G, and close the connections that "
-        "hold the most when it still grows; 0 for nine tenths of what systemd, a container or the "
-        "machine allows (0)",
+        "refuse new jobs while more memory than this is used, such as 2G, and if it still grows "
+        "close the connections that hold the most; 0 for nine tenths of what systemd, the "
+        "container or the machine allows (0)",
         type=size,
         metavar="SIZE",
     )
     max_unread: int = option(
         0,
         "--max-unread",
-        "close the connection of a peer that has more than this unread of what was sent to it, "
-        "such as 64M; 0 for no limit (0)",
+        "close the connection of a peer that leaves more than this unread, such as 64M; 0 for no "
+        "limit (0)",
         type=size,
         metavar="SIZE",
     )
     unread_timeout: float = option(
         0.0,
         "--unread-timeout",
-        "close the connection of a peer that reads nothing of what was sent to it for this "
-        "number of seconds, though it is alive; 0 for no limit (0)",
+        "close the connection of a peer that is alive and reads nothing of what was sent to it for "
+        "SECONDS; 0 for no limit (0)",
         type=float,
         metavar="SECONDS",
     )
@@ -223,117 +207,134 @@ class Settings:
     keepalive_idle: int = option(
         60,
         "--keepalive-idle",
-        "seconds of silence until a connection's other end is asked whether it is there (60)",
+        "seconds of silence before a peer is probed (60)",
         type=int,
         metavar="N",
     )
     keepalive_interval: int = option(
-        10, "--keepalive-interval", "seconds until it is asked again (10)", type=int, metavar="N"
+        10, "--keepalive-interval", "seconds between two probes (10)", type=int, metavar="N"
     )
     keepalive_count: int = option(
-        3, "--keepalive-count", "how often, before it is gone (3)", type=int, metavar="N"
+        3,
+        "--keepalive-count",
+        "how many probes a peer may leave unanswered (3)",
+        type=int,
+        metavar="N",
     )
     queue_type: str = option(
         "builtin",
         "-q --queue-type",
-        "where background jobs wait: builtin, in memory alone; sqlite, in a file too, postgres or "
-        "redis, in a database too, and they outlive a power cut (builtin); libsqlite3 is sqlite, "
-        "libpq is postgres",
+        "where background jobs are kept: builtin, in memory only; sqlite, in a file too; postgres "
+        "or redis, in a database too. All but builtin survive a power cut (builtin). libsqlite3 is "
+        "sqlite, libpq is postgres",
         metavar="TYPE",
     )
-    queue_file: str = option(
+    queue_file: str = queue_option(
+        "sqlite",
         "",
         "--libsqlite3-db --queue-file",
-        "with -q sqlite: the file, made when it is not there, in a folder that is there",
+        "the file; it is created if missing, its folder is not",
         metavar="FILE",
+        required=True,
     )
-    postgres: str = option(
+    postgres: str = queue_option(
+        "postgres",
         "",
         "--libpq-conninfo --postgres",
-        "with -q postgres: the database, as libpq takes it, without a password (PGPASSFILE or a "
-        "service file holds that); what it does not say comes from PGHOST, PGSERVICE ...",
+        "the database, as a connection string of libpq, without a password (which PGPASSFILE or a "
+        "service file holds); PGHOST, PGSERVICE ... supply what it leaves out",
         metavar="CONNINFO",
     )
-    postgres_table: str = option(
+    postgres_table: str = queue_option(
+        "postgres",
         "gearman_queue",
         "--libpq-table --postgres-table",
-        "with -q postgres: the table, made when it is not there; the job servers that share one "
-        "take over from each other (gearman_queue)",
+        "the table, created if missing; job servers that share one take over from each other "
+        "(gearman_queue)",
         metavar="TABLE",
     )
-    redis_server: str = option(
+    redis_server: str = queue_option(
+        "redis",
         "127.0.0.1",
         "--redis-server",
-        "with -q redis: its host, or the path of its Unix socket (127.0.0.1)",
+        "its host, or the path of its Unix socket (127.0.0.1)",
         metavar="HOST",
     )
-    redis_port: int = option(
-        6379, "--redis-port", "with -q redis: its port (6379)", type=int, metavar="PORT"
+    redis_port: int = queue_option(
+        "redis", 6379, "--redis-port", "its port (6379)", type=int, metavar="PORT"
     )
-    redis_passfile: str = option(
+    redis_passfile: str = queue_option(
+        "redis",
         "",
         "--redis-passfile",
-        "with -q redis: a file with the password, which others cannot read",
+        "a file with the password that others cannot read",
         metavar="FILE",
     )
-    redis_prefix: str = option(
+    redis_prefix: str = queue_option(
+        "redis",
         "gearman_py:",
         "--redis-prefix",
-        "with -q redis: what its keys begin with; the job servers that share it take over from "
-        "each other (gearman_py:)",
+        "the prefix of its keys; job servers that share one take over from each other "
+        "(gearman_py:)",
         metavar="PREFIX",
     )
-    accept_loss: bool = option(
+    accept_loss: bool = queue_option(
+        "postgres redis",
         False,
         "--accept-loss",
-        "with -q postgres or redis: store jobs also in a database that is set so that it may lose "
-        "the last of them when it dies, and say so in the log",
+        "also use a database whose settings allow it to lose the latest jobs in a crash, and "
+        "log a warning",
         action="store_true",
     )
     drain_timeout: float = option(
         0.0,
         "--drain-timeout",
-        "on SIGTERM give out no more jobs and wait up to SECONDS for running ones to end (0)",
+        "on SIGTERM assign no more jobs and wait up to SECONDS for running ones to end (0)",
         type=float,
         metavar="SECONDS",
     )
     check_args: bool = option(
-        False, "--check-args", "leave with status 0 when the options are right", action="store_true"
+        False,
+        "--check-args",
+        "check the options and exit",
+        action="store_true",
     )
-    keepalive: bool | None = idle("--keepalive", "it is always on", action="store_true")
-    threads: int | None = idle(
+    keepalive: bool | None = ignored_option("--keepalive", "it is always on", action="store_true")
+    threads: int | None = ignored_option(
         "-t --threads", "one event loop serves all connections", type=int, metavar="N"
     )
-    hashtable_buckets: int | None = idle(
-        "--hashtable-buckets", "tables grow by themselves", type=int, metavar="N"
+    hashtable_buckets: int | None = ignored_option(
+        "--hashtable-buckets", "tables grow as needed", type=int, metavar="N"
     )
-    queue_table: str | None = idle(
-        "--libsqlite3-table", "the file holds nothing but the queue", metavar="TABLE"
+    queue_table: str | None = ignored_option(
+        "--libsqlite3-table", "the file contains only the queue", metavar="TABLE"
     )
-    store_on_shutdown: bool | None = idle(
+    store_on_shutdown: bool | None = ignored_option(
         "--store-queue-on-shutdown",
         "with -q sqlite a job is stored before it is acknowledged",
         action="store_true",
     )
-    coredump: bool | None = idle("--coredump", "Python leaves no core", action="store_true")
+    coredump: bool | None = ignored_option(
+        "--coredump", "Python leaves no core", action="store_true"
+    )
 
     @property
     def without_effect(self) -> list[str]:
-        """What was asked for that means nothing here, each with the reason."""
+        """The given options that have no effect here, each with the reason."""
         return [
-            f"{one.metadata['flags'][-1]} has no effect: {one.metadata['idle']}"
+            f"{one.metadata['flags'][-1]} has no effect: {one.metadata['ignored']}"
             for one in fields(self)
-            if "idle" in one.metadata and getattr(self, one.name) is not None
+            if "ignored" in one.metadata and getattr(self, one.name) is not None
         ]
 
     @property
     def queue(self) -> str:
-        """Where background jobs wait, by our name for it."""
+        """The queue type, by our name."""
         return QUEUES[self.queue_type.lower()]
 
     @property
     def tls(self) -> TLS | None:
-        """The files of --ssl, if that is given."""
+        """The files for TLS, with --ssl."""
         return TLS(self.ssl_ca_file, self.ssl_certificate, self.ssl_key) if self.ssl else None
 
     @property

@@ -14,7 +14,7 @@ from provision.errors import InventoryError
 from provision.inventory import vault
 from provision.inventory.secrets import Secret
 
-MOST_VALUES = 1_000_000  # in one file: 20,000 hosts have fewer
+MAX_VALUES = 1_000_000  # in one file: 20,000 hosts have fewer
 EMPTY = yaml.MappingNode("tag:yaml.org,2002:map", [])
 INPUT = Path("-")
 MERGE = "tag:yaml.org,2002:merge"
@@ -70,10 +70,10 @@ def parse_yaml(path: Path, text: str) -> yaml.Node:
         text = text.replace("\t", " ")  # which YAML does not take between values
     try:
         node = yaml.compose(text, yaml.SafeLoader) or EMPTY
-        if _expanded_size(node, {}) > MOST_VALUES:
+        if _expanded_size(node, {}) > MAX_VALUES:
             raise InventoryError(
                 f"{path}: with its aliases (*name) written out it has more than "
-                f"{MOST_VALUES:,} values"
+                f"{MAX_VALUES:,} values"
             )
         return node
     except RecursionError:

@@ -203,7 +203,9 @@ def test_connections_over_the_limit_are_turned_away_but_not_operators(
         (["--max-connections", "-1"], "--max-connections: -1 is less than 0"),
         (["--ssl", "--ssl-ca-file", "/nowhere"], "/nowhere: No such file or directory"),
         (["--libsqlite3-db=x"], "--queue-file: only with --queue-type sqlite"),
-        (["-q", "sqlite"], "--queue-type sqlite: say where: --queue-file FILE"),
+        (["--redis-port", "1"], "--redis-port: only with --queue-type redis"),
+        (["--accept-loss"], "--accept-loss: only with --queue-type postgres or redis"),
+        (["-q", "sqlite"], "--queue-type sqlite: --queue-file FILE is missing"),
         (
             ["-d", "-q", "sqlite", "--queue-file", "/nowhere/at/all"],
             "/nowhere/at/all: the folder /nowhere/at does not exist",

@@ -195,7 +195,7 @@ def test_option_that_means_nothing_here_is_told_and_does_no_harm() -> None:
     assert done.returncode == 0
     assert done.stderr.splitlines() == [
         "gearmand: --threads has no effect: one event loop serves all connections",
-        "gearmand: --hashtable-buckets has no effect: tables grow by themselves",
+        "gearmand: --hashtable-buckets has no effect: tables grow as needed",
     ]
 
 

@@ -17,7 +17,7 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 
 from gearman_py.broker.limits import MAX_TOLD_APART
 from gearman_py.protocol.packets import Packet
-from gearman_py.server.metrics import MOST_FUNCTIONS, OPENMETRICS, TEXT
+from gearman_py.server.metrics import MAX_FUNCTIONS_SHOWN, OPENMETRICS, TEXT
 from gearman_py.server.metrics_http import MAX_CONNECTIONS
 from gearman_py.server.metrics_table import METRICS
 from tests.job_servers import GearmandProcess
@@ -253,12 +253,12 @@ def test_health_says_why_no_jobs_are_taken(start: Start, connect: Connect) -> No
 def test_functions_beyond_the_limit_are_told_as_one(start: Start, connect: Connect) -> None:
     server, port = with_metrics(start)
     worker = connect(server.listening())
-    for number in range(MOST_FUNCTIONS + 50):
+    for number in range(MAX_FUNCTIONS_SHOWN + 50):
         worker.say(Packet.CAN_DO, b"f%d" % number)
     assert worker.ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
     found = values(get(port)[2])
     workers = {name[1]: value for name, value in found.items() if name[0] == "gearman_workers"}
-    assert len(workers) == MOST_FUNCTIONS + 1
+    assert len(workers) == MAX_FUNCTIONS_SHOWN + 1
     assert workers["other"] == 50
 
 
