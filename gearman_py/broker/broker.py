@@ -1,9 +1,8 @@
-"""The job server's rules: what each message from each peer does.
+"""The broker: what each message from each peer does.
 
-No socket, no clock, no event loop: callers bring messages and the time, and carry away
-what the peers' outboxes hold. Every request that has an answer gets exactly one, in the
-order of the requests (libgearman matches JOB_CREATED and ERROR to submissions by order
-alone).
+It has no socket, clock or event loop: callers pass messages and the time in, and send what is in
+the outboxes of the peers. Each request that has an answer gets exactly one, in the order of the
+requests (libgearman matches JOB_CREATED and ERROR to submissions by order alone).
 """
 
 from collections.abc import Callable, Sequence
@@ -19,13 +18,13 @@ Handler = Callable[[Rules, Peer, Sequence[bytes]], None]
 
 
 class Broker(Rules):
-    """The rules, and the handlers of what peers send."""
+    """The rules, and the handlers of the messages that peers send."""
 
     def receive(self, peer: Peer, messages: Sequence[Message], now: float) -> Sequence[Message]:
-        """Messages came from a peer. ``now`` is any clock that never goes back, in seconds.
+        """Handle messages from a peer. ``now`` is a monotonic clock, in seconds.
 
-        Returns those that are left because the peer is owed too much: bring them again when
-        it has read.
+        Returns the messages that were left because the peer is owed too much: pass them again
+        when it has read some.
         """
         if now != self.now:  # equal times are one object: queues may hold millions of jobs
             self.now = now
@@ -56,7 +55,7 @@ def _text_fault(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     peer.send(text.error(*arguments))
 
 
-# By message number; what is below 0 counts from the end.
+# By message number; numbers below 0 count from the end.
 HANDLERS: list[Handler] = [_refuse_packet] * (HIGHEST + 4)
 for _number, _handler in (
     *clients.HANDLERS.items(),

@@ -1,4 +1,4 @@
-"""What a client's packets do: submissions, questions about jobs, options."""
+"""The packets of clients: submissions, questions about jobs, options."""
 
 from collections.abc import Callable, Sequence
 
@@ -55,7 +55,7 @@ def accept(
     due: float = 0,
     reducer: bytes = b"",
 ) -> None:
-    """Make a job of a submission, or let it join the live one of the same unique."""
+    """Make a job from a submission, or let it join the live job with the same unique."""
     if len(unique) > MAX_UNIQUE:
         return _refuse_large(broker, peer, b"Unique value")
     if len(name) > MAX_ARGUMENT:
@@ -88,9 +88,9 @@ def accept(
     if background and queues.durable:
         queues.hold(job, due)
         return _acknowledge_job(queues, peer, job, background)
-    # The client is answered before workers are woken: there may be thousands.
+    # Answer the client before workers are woken: there may be thousands.
     _acknowledge_job(queues, peer, job, background)
-    if due > 0:  # also one that is due already: the next tick, at once, finds it
+    if due > 0:  # also if it is due already: the next tick finds it, at once
         return queues.add_later(job, due)
     function.push(job)
     return queues.wake(function, broker.now) if function.sleepers else None
@@ -111,7 +111,7 @@ def _refuse_job(broker: Rules, peer: Peer, why: str, code: bytes, text: bytes) -
 
 
 def _acknowledge_job(queues: Queues, peer: Peer, job: BrokerJob, background: bool) -> None:
-    """Tell a client its job's handle; who waits for the result is remembered."""
+    """Tell a client the handle of its job; a foreground client waits for the result."""
     created = response(Packet.JOB_CREATED, queues.handle(job))
     if not background:
         job.clients += (peer,)

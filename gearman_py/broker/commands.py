@@ -1,6 +1,6 @@
-"""The text commands: what operators ask of a broker, answered byte for byte as gearmand does.
+"""The text commands for operators, answered byte for byte as gearmand answers them.
 
-Lists are sorted where gearmand's order is that of its hash table.
+Lists are sorted where gearmand has the order of its hash table.
 """
 
 import os
@@ -11,16 +11,16 @@ from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import Function, Peer
 from gearman_py.protocol.text import END, OK, error, listing_row, printable, value
 
-# A listing is sent in parts of at most this many rows, or bytes and one row.
+# A listing is sent in parts of at most this many rows, or of this many bytes and one row.
 PART_ROWS = 500
 PART_BYTES = 32 * 1024
 
 Command = Callable[[Rules, Sequence[bytes]], bytes | Iterator[bytes]]
-"""Answers a line's words; the first is the command as it was typed, in any letter case."""
+"""Answers a line, given its words; the first is the command as typed, in any letter case."""
 
 
 def answer(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
-    """Answer one line of a peer."""
+    """Answer one line from a peer."""
     words = arguments[0].split(b" ")
     while words and not words[-1]:
         words.pop()
@@ -40,7 +40,7 @@ def answer(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
 
 
 def _split_listing(rows: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """A listing, a row a line, then a full stop: its parts, each with whether more follow."""
+    """The parts of a listing, which ends in a full stop, each with whether more follow."""
     part: list[bytes] = []
     size = 0
     for row in rows:
@@ -107,7 +107,7 @@ def _list_workers(broker: Rules, words: Sequence[bytes]) -> Iterator[bytes]:
 
 
 def _max_queue(broker: Rules, words: Sequence[bytes]) -> bytes:
-    """maxqueue FUNCTION [LIMIT | HIGH NORMAL | HIGH NORMAL LOW]; no number: unlimited."""
+    """maxqueue FUNCTION [LIMIT | HIGH NORMAL | HIGH NORMAL LOW]; without a number: unlimited."""
     command, *words = words
     if not words:
         return _incomplete_command(command)
@@ -156,7 +156,7 @@ def _cancel_job(broker: Rules, words: Sequence[bytes]) -> bytes:
 
 
 def _show_jobs(broker: Rules, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
-    """List jobs: handle, retries, whether it is to be dropped, whether it is a background job."""
+    """List jobs: handle, retries, whether it will be dropped, whether it is a background job."""
     match [word.lower() for word in words[1:]]:
         case [b"jobs"]:
             handle = broker.queues.handle
@@ -197,6 +197,6 @@ COMMANDS: dict[bytes, Command] = {
     b"show": _show_jobs,
 }
 
-# The C server gave up shutdown in 1.1.15, as anybody could send it.
+# The C server dropped shutdown in 1.1.15, since anyone could send it.
 OPERATORS: dict[bytes, Command] = {b"shutdown": _shut_down}
 CHANGES = {_max_queue, _create_function, _drop_function, _cancel_job}

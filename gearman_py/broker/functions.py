@@ -13,11 +13,11 @@ from gearman_py.protocol.packets import Packet
 
 NOOP = response(Packet.NOOP)
 
-# A worker that was woken but never grabs (hung, or its network gone) must not keep a job
-# from the others that sleep: after this many seconds the next one is woken.
+# Seconds after which the next worker is woken if one was woken and did not ask for a job: it may
+# hang, or its network may be down.
 WAKE_AGAIN = 1.0
-# A worker of at most this many functions leaves their sleepers when it wakes. One of more stays,
-# awake: its work is not to grow with its functions.
+# A worker with at most this many functions is removed from their sleepers when it wakes. One with
+# more stays among them, awake: the cost of a packet must not grow with its functions.
 FEW = 16
 WORTH_COPYING = 4096
 
@@ -25,26 +25,26 @@ WORTH_COPYING = 4096
 class Functions:
     """All functions by name. ``loaded``: those that have queued jobs.
 
-    What a packet costs does not grow with the functions that there are, or that its worker can do.
+    The cost of a packet does not grow with the number of functions, in all or of its worker.
     """
 
     def __init__(self, wakeup: int) -> None:
         self._wakeup = wakeup
-        self.closed = False  # no worker is woken
-        self.full = False  # no new jobs are taken
+        self.closed = False  # workers are not woken
+        self.full = False  # new jobs are refused
         self.functions: dict[bytes, Function] = {}
         self.loaded: set[Function] = set()
         self.counts = BrokerCounts()
         self.next_event = inf
-        self.turn = 0  # grows: of the function that was served last
-        self._unused: OrderedDict[Function, None] = OrderedDict()  # and some used again since
-        self._unserved: dict[Function, float] = {}  # jobs queued while workers slept: when
-        # Workers that are gone: whether it was woken, and functions it is still listed at.
+        self.turn = 0  # increases: the turn of the function that was served last
+        self._unused: OrderedDict[Function, None] = OrderedDict()  # or used again since
+        self._unserved: dict[Function, float] = {}  # when jobs were queued while workers slept
+        # Workers that are gone: whether they were woken, and the functions that still list them.
         self._leaving: deque[tuple[Peer, bool, list[Function]]] = deque()
-        self._most_functions = 0  # since the dict was copied last
+        self._most_functions = 0  # since the dict was last copied
 
     def function(self, name: bytes) -> Function:
-        """The function of this name, made on first mention."""
+        """The function with this name, created if missing."""
         function = self.functions.get(name)
         if function is None:
             function = Function(name, self.loaded, self.counts.find(name))
@@ -59,15 +59,15 @@ class Functions:
 
     @property
     def crowded(self) -> bool:
-        """Whether no function is taken that is not known already."""
+        """Whether new functions are refused."""
         return self.full or len(self.functions) >= MAX_FUNCTIONS
 
     def refuses(self, name: bytes) -> bool:
-        """Whether a function of this name would be one too many."""
+        """Whether a function with this name would be one too many."""
         return self.crowded and name not in self.functions
 
     def disuse(self, function: Function) -> None:
-        """Perhaps nothing uses a function any longer; of such only the latest are kept."""
+        """Check whether a function is still used; of the unused ones, keep the latest."""
         self._unused[function] = None
         self._unused.move_to_end(function)
         while len(self._unused) > MAX_UNUSED_FUNCTIONS:
@@ -82,14 +82,14 @@ class Functions:
                     self._most_functions = len(self.functions)
 
     def candidates(self, worker: Peer) -> Iterable[Function]:
-        """The functions that may have a job for the worker: the fewer of what there is."""
+        """The functions that may have a job for the worker: its own, or all with jobs if fewer."""
         turns = worker.turns
         if len(turns) <= len(self.loaded):
             return turns
         return [function for function in self.loaded if function in turns]
 
     def sleep(self, worker: Peer) -> None:
-        """The worker asks to be woken; at once when there is a job for it already."""
+        """The worker asks to be woken; wake it at once if there is a job for it."""
         worker.woken = False
         if (
             self.loaded
@@ -104,7 +104,7 @@ class Functions:
         worker.absent.clear()
 
     def awake(self, worker: Peer) -> None:
-        """The worker speaks for itself again: it is grabbing, or gone."""
+        """The worker is awake: it asks for a job, or is gone."""
         worker.woken = False
         if worker.sleeping:
             worker.sleeping = False
@@ -144,10 +144,10 @@ class Functions:
         worker.send(NOOP)
 
     def register(self, worker: Peer, function: Function, limit: float | None, now: float) -> None:
-        """The worker can do this function, each job within ``limit`` seconds."""
+        """Register the function for the worker, with a time limit of ``limit`` seconds."""
         if function not in worker.abilities:
             self.turn += 1
-            worker.turns[function] = -self.turn  # the last registered is served first
+            worker.turns[function] = -self.turn  # the one registered last is served first
             function.workers[worker] = None
             if worker.sleeping:
                 function.sleepers[worker] = None
@@ -158,7 +158,7 @@ class Functions:
         worker.abilities[function] = limit
 
     def unregister(self, worker: Peer, function: Function) -> None:
-        """The worker no longer can."""
+        """Unregister the function for the worker."""
         if function in worker.abilities:
             del worker.abilities[function]
             del worker.turns[function]
@@ -169,13 +169,13 @@ class Functions:
                 self.disuse(function)
 
     def remove_worker(self, worker: Peer, now: float) -> None:
-        """The connection is gone; if it had been woken for a job, another worker is woken."""
+        """The worker is gone; if it had been woken for a job, wake another."""
         self._leaving.append((worker, worker.woken, list(worker.turns)))
         self.awake(worker)
         self.unregister_gone(now)
 
     def unregister_gone(self, now: float) -> None:
-        """Unregister a slice of the functions of workers that are gone."""
+        """Unregister functions of workers that are gone: a part of them at a time."""
         for _ in range(SLICE):
             while self._leaving and not self._leaving[0][2]:
                 self._leaving.popleft()
@@ -192,7 +192,7 @@ class Functions:
         """Wake the next worker where one did not come."""
         for function, since in list(islice(self._unserved.items(), SLICE)):
             if now - since < WAKE_AGAIN:
-                break  # the oldest is the first
+                break  # the oldest comes first
             del self._unserved[function]
             if function.queued:
                 self.wake(function, now)

@@ -1,7 +1,7 @@
-"""Live jobs by number, in a quarter of the memory that a dict would take for millions of them.
+"""Live jobs by number, in a quarter of the memory of a dict.
 
-Numbers are given out one after the other, so jobs are kept in pages of SIZE numbers; a page
-goes when its last job does. A few jobs that outlive all others keep a page each.
+Numbers are consecutive, so jobs are kept in pages of SIZE numbers. A page is freed with its last
+job; the few jobs that outlive all others keep a page each.
 """
 
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ MASK = SIZE - 1
 
 
 class JobTable:
-    """The jobs there are. Its length is their count."""
+    """The live jobs. Its length is their number."""
 
     def __init__(self) -> None:
-        # A page: SIZE jobs or None, and behind them how many jobs it has.
+        # A page has SIZE entries, jobs or None, and then the number of its jobs.
         self._pages: dict[int, list[Any]] = {}
         self._count = 0
 
@@ -26,9 +26,9 @@ class JobTable:
         return self._count
 
     def __iter__(self) -> Iterator[BrokerJob]:
-        """Every job, in the order of the numbers within what came at one time.
+        """All jobs, mostly in the order of their numbers.
 
-        Jobs may come and go meanwhile: those that come are left out.
+        Jobs may be added and removed meanwhile; added ones are left out.
         """
         for number in list(self._pages):
             for job in self._pages.get(number, ())[:SIZE]:
@@ -36,13 +36,13 @@ class JobTable:
                     yield job
 
     def get(self, number: int) -> BrokerJob | None:
-        """The job of this number."""
+        """The job with this number."""
         page = self._pages.get(number >> BITS)
         job: BrokerJob | None = page[number & MASK] if page is not None else None
         return job
 
     def add(self, job: BrokerJob) -> None:
-        """Enter a job under its number; raises ValueError when another job has it."""
+        """Add a job under its number. Raises ValueError if another job has it."""
         number = job.number
         place = number & MASK
         page = self._pages.get(number >> BITS)
@@ -55,7 +55,7 @@ class JobTable:
         self._count += 1
 
     def remove(self, job: BrokerJob) -> None:
-        """Strike a job out."""
+        """Remove a job."""
         number = job.number
         page = self._pages[number >> BITS]
         page[number & MASK] = None

@@ -1,11 +1,11 @@
 """Numbers in packets, read as the C server reads them."""
 
-# An epoch beyond this (the year 9999) is a mistake; so is a time limit of that many ms.
+# The end of the year 9999: a later epoch is a mistake, and so is a time limit of more ms.
 MAX_EPOCH = 253402300799
 
 
 def decimal(text: bytes) -> int:
-    """A decimal number as C's atoi reads it, of any size: 0 when it does not begin with one."""
+    """The decimal number that the bytes begin with, as in C's atoi but of any size; else 0."""
     digits = text.lstrip()
     sign = -1 if digits[:1] == b"-" else 1
     digits = digits.lstrip(b"+-")[:20]

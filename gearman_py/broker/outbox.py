@@ -1,4 +1,4 @@
-"""What a peer is to be sent: in the order of its requests, and no earlier than it may be sent."""
+"""What a peer is to be sent, in the order of its requests; some of it only after a commit."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,17 +9,17 @@ from gearman_py.protocol.packets import Packet
 
 
 class DeferredReply:
-    """A reply that waits for a commit, and what the peer is sent after it."""
+    """A reply that waits for a commit, and what follows it."""
 
     __slots__ = ("peer", "pieces", "settled")
 
     def __init__(self, peer: "Outbox", answer: bytes) -> None:
-        self.peer: Any = peer  # a Peer, which is an Outbox and above this module
+        self.peer: Any = peer  # a Peer, which is an Outbox; that module is above this one
         self.pieces = [answer]
         self.settled = False
 
     def replace(self, answer: bytes) -> None:
-        """Send another answer instead."""
+        """Replace the answer."""
         self.peer.owed += len(answer) - len(self.pieces[0])
         self.pieces[0] = answer
 
@@ -27,9 +27,9 @@ class DeferredReply:
 class Outbox:
     """What is queued for one peer.
 
-    ``outbox`` collects what is sent: it is either ready to be taken, or follows the last deferred
-    reply that is not settled, so that answers leave in the order of the requests. ``on_dirty`` is
-    called when there is something to take again.
+    ``outbox`` collects what is sent. It is either ready to be taken or follows the last deferred
+    reply that is not settled, so that answers are sent in the order of the requests. ``on_dirty``
+    is called when there is something to take again.
     """
 
     __slots__ = ("deferred", "listing", "max_owed", "on_dirty", "outbox", "owed", "ready")
@@ -39,9 +39,9 @@ class Outbox:
         self.outbox = self.ready = list[bytes]()
         self.deferred: list[DeferredReply] = []  # the oldest first
         self.owed = 0  # bytes, whether ready or deferred
-        # Owed more, the peer is answered no further; negative while a listing is sent.
+        # Beyond this, the peer's requests wait; negative while a listing is sent.
         self.max_owed = MAX_OWED
-        # The rest of a long answer, which is sent before all that follows its reply.
+        # The rest of a long answer, which goes before everything after its reply.
         self.listing: tuple[DeferredReply, Iterator[tuple[bytes, bool]]] | None = None
 
     def send(self, data: bytes, workload: bytes = b"") -> None:
@@ -59,7 +59,7 @@ class Outbox:
         self.send(response(Packet.ERROR, code, text))
 
     def defer(self, answer: bytes) -> DeferredReply:
-        """Queue an answer that is sent, with all that follows it, once it is settled."""
+        """Queue an answer that waits, with all that follows it, until it is settled."""
         reply = DeferredReply(self, answer)
         self.deferred.append(reply)
         self.outbox = reply.pieces
@@ -67,7 +67,7 @@ class Outbox:
         return reply
 
     def send_listing(self, parts: Iterator[tuple[bytes, bool]]) -> None:
-        """Queue a long answer: its first part now, the others by `continue_listing`.
+        """Queue a long answer: the first part now, the others in `continue_listing`.
 
         Each part comes with whether more follow.
         """
@@ -91,7 +91,7 @@ class Outbox:
             self.release()
 
     def release(self) -> None:
-        """Make ready what no unsettled reply is before."""
+        """Make ready what does not follow an unsettled reply."""
         count = next(
             (n for n, reply in enumerate(self.deferred) if not reply.settled),
             len(self.deferred),
@@ -107,7 +107,7 @@ class Outbox:
             self.outbox = self.ready
 
     def take(self) -> list[bytes]:
-        """Return what is ready for the peer; it is no longer owed."""
+        """Take out what is ready to be sent."""
         pieces, self.ready = self.ready, []
         if self.deferred:
             self.owed -= sum(map(len, pieces))

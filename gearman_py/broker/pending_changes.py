@@ -1,8 +1,8 @@
 """Changes that are to be stored, and the replies that wait for them.
 
-A background job is acknowledged, and given to workers, when its record is durable. Its record
-goes when it has ended; that may come late (a crash then has it run again), but never early.
-How often it was given out is written down for those that run for longer than a moment.
+A background job is acknowledged, and assigned to workers, once its record is durable. The record
+is removed after the job has ended: perhaps late (after a crash it then runs again), but never
+early. How often a job was assigned is recorded for those that run longer than a moment.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -13,7 +13,7 @@ from gearman_py.store.base import Changes, Record
 
 
 class CommitGroup:
-    """What goes to the store together. ``jobs``: those that are added, each with its due time."""
+    """Changes that are committed together. ``jobs`` are added, each with its due time."""
 
     __slots__ = ("changes", "jobs")
 
@@ -23,11 +23,11 @@ class CommitGroup:
 
 
 class PendingChanges:
-    """Changes that the store has not been told of yet, in an order in which none undoes another.
+    """Changes that the store has not been told of yet.
 
-    What is removed goes with whatever is added after it: else a unique could be two records'.
-    ``replies``: the jobs whose records are not durable yet, each with the answers that wait.
-    ``guard``: a lock, where another thread takes what the broker's adds.
+    A removal goes with what is added after it; otherwise two records could have the same unique.
+    ``replies`` has the jobs whose records are not durable yet, each with the answers that wait.
+    ``guard`` is a lock for when another thread takes the changes.
     """
 
     def __init__(self) -> None:
@@ -39,33 +39,33 @@ class PendingChanges:
 
     @property
     def awaited(self) -> bool:
-        """Whether there is something that a peer waits for."""
+        """Whether a peer waits for one of the changes."""
         return bool(self._added)
 
     @property
     def empty(self) -> bool:
-        """Whether the store has been told of everything."""
+        """Whether there are no changes."""
         return not (self._added or self._removed or self._delivered)
 
     def add(self, job: BrokerJob, due: float = 0) -> None:
-        """Make a job durable: a new one, or one that was in the foreground until now."""
+        """Store a job: a new one, or one that was a foreground job before."""
         self.replies[job] = []
         with self.guard:
             self._added.append((job, due))
 
     def deliver(self, job: BrokerJob) -> None:
-        """It was given to a worker."""
+        """The job was assigned to a worker."""
         with self.guard:
             self._delivered[job.number] = job.retries + 1
 
     def remove(self, job: BrokerJob) -> None:
-        """It has ended."""
+        """The job has ended."""
         with self.guard:
             self._delivered.pop(job.number, None)
             self._removed.append(job.number)
 
     def take(self, *, deliveries: bool) -> CommitGroup:
-        """What the store is to do next; ``deliveries``: also which jobs were given out."""
+        """Take out what the store is to do; ``deliveries``: with the jobs that were assigned."""
         delivered = {}
         with self.guard:
             jobs, self._added = self._added, []
@@ -77,7 +77,7 @@ class PendingChanges:
         )
 
     def put_back(self, changes: Changes) -> None:
-        """A group was not stored: try again what no peer waits for."""
+        """Put the parts of a group that was not stored back, except what peers waited for."""
         with self.guard:
             self._removed[:0] = changes.removed
             ended = set(self._removed)

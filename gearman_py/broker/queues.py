@@ -1,9 +1,10 @@
-"""Where jobs wait: the one place that gives them to workers, and the one that wakes workers.
+"""The queues: the one place that assigns jobs to workers.
 
-Which job a worker gets is the rule of gearmand 2.0: the highest priority over all its
-functions, among equals the function that was served longest ago, then the oldest job. With
-``function_first`` it is that of 1.1: the function registered last until it has no job left
-(``rotate``: the one served longest ago), in it the highest priority, then the oldest job.
+A worker gets the job that gearmand 2.0 would give it: the one with the highest priority among all
+its functions; among equals, of the function served longest ago; then the oldest. With
+``function_first`` it is the job that 1.1 would give it: from the function registered last, until
+that has no job left (with ``rotate``, from the function served longest ago), the one with the
+highest priority, then the oldest.
 """
 
 from heapq import heappop, heappush
@@ -28,21 +29,21 @@ from gearman_py.broker.state import (
 from gearman_py.broker.uniques import Uniques
 from gearman_py.store.base import SERIES_BITS, Record, lease_clock
 
-# The time of day may be set: while epoch jobs wait for it, it is looked at so often (seconds).
+# Seconds between two looks at the time of day, which may be set, while epoch jobs wait for it.
 LOOK_AGAIN = 10.0
 
 
 class Queues(Functions):
     """All live jobs, by number and by function.
 
-    A job's handle is ``prefix:number``, with numbers from ``first``; to never reuse one across
-    restarts, start each time above any number given before (a clock will do).
-    ``wakeup``: how many sleeping workers a new job wakes; 0 wakes all of its function.
-    ``next_event`` is when time alone changes something next, or earlier; inf: never.
-    ``progress`` is what running jobs said last of how far they are, as (numerator,
-    denominator); few say anything. ``durable``: background jobs are stored, and ``changes``
-    says what is to be done for that. ``lease``: until when, by the stores' clock, they may be
-    given out; then they are withheld until ``extend`` puts it off.
+    The handle of a job is ``prefix:number``, with numbers from ``first``. To never reuse one after
+    a restart, start above all earlier numbers (a clock will do).
+    ``wakeup`` is how many sleeping workers a new job wakes; 0 wakes all that have its function.
+    ``next_event`` is the next time at which something is due (it may be too early), or inf.
+    ``progress`` is what running jobs last reported, as (numerator, denominator); few report
+    anything. If ``durable``, background jobs are stored, and ``changes`` collects what the store
+    has to do. They may be assigned until ``lease``, by the store's clock; then they are withheld
+    until ``extend`` extends it.
     """
 
     def __init__(
@@ -67,20 +68,20 @@ class Queues(Functions):
         self.jobs = JobTable()
         self.uniques = Uniques()
         self.progress: dict[BrokerJob, tuple[bytes, bytes]] = {}
-        self._limits: dict[BrokerJob, float] = {}  # of running jobs: when their time is over
-        self._deadlines: list[tuple[float, int]] = []  # the same, the first to come first
-        self._due: list[tuple[float, int]] = []  # of epoch jobs, wall clock
+        self._limits: dict[BrokerJob, float] = {}  # when time limits of running jobs end
+        self._deadlines: list[tuple[float, int]] = []  # the same, as a heap
+        self._due: list[tuple[float, int]] = []  # when epoch jobs are due, by the time of day
         self._withheld: list[BrokerJob] = []
-        self._handles: dict[int, bytes] = {}  # of jobs of other servers; their numbers are below 0
-        self._numbers: dict[bytes, int] = {}  # the same the other way round
+        self._handles: dict[int, bytes] = {}  # of jobs of other servers, whose numbers are below 0
+        self._numbers: dict[bytes, int] = {}  # the inverse
 
     def handle(self, job: BrokerJob) -> bytes:
-        """The name of a job that clients and workers know it by."""
+        """The handle of a job, by which clients and workers know it."""
         number = job.number
         return self._prefix + b"%d" % number if number >= 0 else self._handles[number]
 
     def job(self, handle: bytes) -> BrokerJob | None:
-        """The live job of this handle."""
+        """The live job with this handle."""
         number = self._numbers.get(handle)
         if number is not None:
             return self.jobs.get(number)
@@ -90,7 +91,7 @@ class Queues(Functions):
         return self.jobs.get(int(digits[:20]))
 
     def enter(self, job: BrokerJob, key: Key | None, now: float) -> None:
-        """Take a new job in, which others of this key are to join, and give it its number."""
+        """Add a new job and number it; later submissions with this key join it."""
         job.since = now
         job.function.counts.accepted += 1
         job.number = self._number
@@ -112,14 +113,14 @@ class Queues(Functions):
         job.since = now
         job.number = number = record.number
         if handle:
-            if self.job(handle):  # records of earlier versions may share one
+            if self.job(handle):  # records of earlier versions may share a unique
                 handle = b"%b:%d" % (handle, -number)
             self._handles[number] = handle
             self._numbers[handle] = number
         self.jobs.add(job)
         function.counts[counts.ADOPTED if handle else counts.RESTORED] += 1
         key = coalesces_on(record.unique, record.workload)
-        # Two servers may have taken the same unique; what comes now joins the first.
+        # Two servers may have accepted the same unique; later submissions join the first.
         if key and not self.uniques.find(key, function):
             self.uniques.add(key, job)
         if number >> SERIES_BITS == self._number >> SERIES_BITS:
@@ -130,7 +131,7 @@ class Queues(Functions):
             self._queue_job(job, now)
 
     def extend(self, lease: float, now: float) -> None:
-        """Stored jobs may be given out until ``lease``."""
+        """Allow stored jobs to be assigned until ``lease``."""
         self.lease = lease
         self.lease_over = False
         withheld, self._withheld = self._withheld, []
@@ -140,13 +141,13 @@ class Queues(Functions):
                 self._queue_job(job, now)
 
     def withhold_stored(self) -> None:
-        """Stop giving out stored jobs: they may belong to another server by now."""
+        """Stop assigning stored jobs: they may belong to another server by now."""
         self.lease_over = True
         for function in list(self.loaded):
             self._withheld += function.withdraw(self.changes.replies)
 
     def _queue_job(self, job: BrokerJob, now: float) -> None:
-        """Queue a job that may be a stored one, and wake a worker for it."""
+        """Queue a job, or withhold it if it is stored and the lease is over, and wake a worker."""
         function = job.function
         if self.lease_over and job.background and job not in self.changes.replies:
             function.scheduled += 1
@@ -156,12 +157,12 @@ class Queues(Functions):
             self.wake(function, now)
 
     def hold(self, job: BrokerJob, due: float) -> None:
-        """Have a new job stored; until it is, no worker is given it."""
+        """Have a new job stored; it is not assigned before that is done."""
         job.function.scheduled += 1
         self.changes.add(job, due)
 
     def admit(self, job: BrokerJob, due: float, now: float) -> None:
-        """Queue a job that was held, at once or when it is due."""
+        """Queue a job that was held, now or when it is due."""
         function = job.function
         function.scheduled -= 1
         if due > 0:
@@ -175,7 +176,7 @@ class Queues(Functions):
         job.function.scheduled += 1
 
     def release(self, job: BrokerJob, now: float) -> None:
-        """Queue a withheld job again, unless it has ended or was queued since."""
+        """Queue a withheld job again, unless it has ended or been queued since."""
         if self._is_set_aside(job) and not (self.lease_over and job.background):
             job.function.scheduled -= 1
             self._queue_job(job, now)
@@ -184,13 +185,13 @@ class Queues(Functions):
         return self.jobs.get(job.number) is job and not job.queued and job.worker is None
 
     def add_later(self, job: BrokerJob, due: float) -> None:
-        """Keep a job that is not to run before ``due`` (seconds since 1970)."""
+        """Schedule a job that must not run before ``due`` (seconds since 1970)."""
         job.function.scheduled += 1
         heappush(self._due, (due, job.number))
-        self.next_event = -inf  # only a tick knows the time of day
+        self.next_event = -inf  # only tick() knows the time of day
 
     def take(self, worker: Peer, now: float) -> tuple[bytes, BrokerJob] | None:
-        """The job that this worker is to run next, now its own, and the job's handle."""
+        """Assign the next job to this worker; return the handle and the job, or None."""
         if self.lease < inf and not self.lease_over and lease_clock() >= self.lease:
             self.withhold_stored()
         job = self._choose(worker)
@@ -219,11 +220,11 @@ class Queues(Functions):
 
     @property
     def running(self) -> int:
-        """How many jobs workers have."""
+        """The number of running jobs."""
         return sum(function.running for function in self.functions.values())
 
     def close(self) -> None:
-        """Give out no more jobs and wake no workers; all else goes on."""
+        """Stop assigning jobs and waking workers; all else goes on."""
         self.closed = True
         self._choose = lambda worker: None
 
@@ -231,7 +232,7 @@ class Queues(Functions):
         if not self.loaded:
             return None
         turns, best = worker.turns, None
-        if len(turns) == 1:  # the usual worker
+        if len(turns) == 1:  # the common case
             (function,) = turns
             high, normal, low = function.waiting
             if normal and not high:
@@ -253,7 +254,7 @@ class Queues(Functions):
         return function.pop(next(each for each in PRIORITIES if function.waiting[each]))
 
     def give_back(self, job: BrokerJob, now: float) -> None:
-        """A running job that its worker lost goes to the end of its queue."""
+        """Put a job that its worker lost at the end of its queue."""
         if job.worker:
             job.function.counts[counts.INTERRUPTED] += 1
             self.finish(job.worker, self.handle(job), now, erase=False)
@@ -280,7 +281,7 @@ class Queues(Functions):
         return job
 
     def forget(self, job: BrokerJob, now: float) -> None:
-        """A job is cancelled or abandoned, wherever it is: nothing remembers it any longer."""
+        """Forget a job that was cancelled or abandoned, in whichever state it is."""
         if job.worker:
             job.function.counts[counts.INTERRUPTED] += 1
             self.finish(job.worker, self.handle(job), now)
@@ -310,19 +311,19 @@ class Queues(Functions):
             self.changes.remove(job)
 
     def expired(self, now: float) -> list[BrokerJob]:
-        """The running jobs whose time limit is over, or the first of many."""
+        """The running jobs that are over their time limit; if they are many, a part of them."""
         jobs: list[BrokerJob] = []
         while self._deadlines and self._deadlines[0][0] <= now and len(jobs) < SLICE:
             deadline, number = heappop(self._deadlines)
             job = self.jobs.get(number)
             if job is not None and self._limits.get(job) == deadline:
-                del self._limits[job]  # a job taken twice at one moment has two equal entries
+                del self._limits[job]  # a job assigned twice at the same time has two equal entries
                 jobs.append(job)
         return jobs
 
     def release_due(self, now: float, wall: float) -> None:
-        """Queue the epoch jobs that are due, or the first of many; wake the next worker where
-        one did not come."""
+        """Queue the epoch jobs that are due (if they are many, a part of them), and wake the
+        next worker where one did not come."""
         for _ in range(SLICE):
             if not self._due or self._due[0][0] > wall:
                 break

@@ -1,6 +1,6 @@
-"""What happens to jobs when peers, workers, clocks and the store do something.
+"""What peers, the clock and the store do to jobs.
 
-The handlers of packets and commands (clients, workers, commands) are written in these terms.
+The handlers of packets and text commands (clients, workers, commands) build on these rules.
 """
 
 from collections import deque
@@ -19,12 +19,12 @@ from gearman_py.protocol.packets import Packet
 class Rules:
     """All peers, all jobs, and the rules between them.
 
-    ``queues`` holds the jobs and decides who is given which. ``job_retries``: how often a job
-    may be attempted, -1 for ever (gearmand --job-retries). ``exceptions``: every client is
-    sent WORK_EXCEPTION, asked for or not. ``version`` and ``log_level`` are what the text
-    commands version and verbose answer. ``restricted``: only operators may change queues by
-    text commands. ``on_shutdown`` is called when an operator asks for it, with whether the
-    jobs are to be done first. ``dirty``: the peers whose outboxes hold something.
+    ``queues`` holds the jobs and assigns them. ``job_retries`` is how often a job may be tried,
+    -1 for no limit (gearmand --job-retries). ``exceptions``: send WORK_EXCEPTION to every client,
+    whether it asked for it or not. ``version`` and ``log_level`` are the answers to the text
+    commands version and verbose. ``restricted``: only operators may change queues by text
+    commands. ``on_shutdown`` is called when an operator asks for a shutdown, with whether to
+    finish the jobs first. ``dirty`` has the peers with something to send.
     ``packets``: how many were received.
     """
 
@@ -50,19 +50,19 @@ class Rules:
         self.on_shutdown = on_shutdown
         self._job_retries = job_retries
         self._exceptions = exceptions
-        self._deserted: deque[Peer] = deque()  # gone, and still to be taken from what they awaited
+        self._deserted: deque[Peer] = deque()  # gone, but still among the clients of jobs
 
-    # The doors.
+    # What the server calls.
 
     def join(self, number: int, address: str, *, operator: bool = False) -> Peer:
-        """A connection came in: its file descriptor and where from."""
+        """Add the peer of a new connection: its file descriptor and address."""
         peer = Peer(number, address, self.dirty.append, operator=operator)
         peer.exceptions = self._exceptions
         self.peers[peer] = None
         return peer
 
     def gone(self, peer: Peer, now: float) -> None:
-        """A connection is lost: its jobs go back to their queues, what it waited for ends."""
+        """Remove the peer of a lost connection: its running jobs go back to their queues."""
         self.now = now
         del self.peers[peer]
         peer.listing = None
@@ -74,9 +74,9 @@ class Rules:
             self.lost(job, counts.DISCONNECTED)
 
     def tick(self, now: float, wall: float) -> float:
-        """Do what is due by now; return when something is due next (inf: nothing is).
+        """Do what is due now; return the time at which something is due next, or inf.
 
-        ``wall`` is the time of day (seconds since 1970): epoch jobs go by it, time limits
+        ``wall`` is the time of day (seconds since 1970), which epoch jobs go by; time limits go
         by ``now``.
         """
         self.now = now
@@ -95,7 +95,7 @@ class Rules:
         return following
 
     def _abandon_jobs(self) -> None:
-        """Take the peers that are gone from the jobs they waited for: a slice of them."""
+        """Remove peers that are gone from the jobs they waited for: a part of them at a time."""
         for _ in range(SLICE):
             while self._deserted and not self._deserted[0].waiting:
                 self._deserted.popleft()
@@ -109,19 +109,19 @@ class Rules:
         self.queues.next_event = -inf
 
     def stored(self, group: CommitGroup, now: float) -> None:
-        """The store has done it: its jobs are acknowledged, and workers may have them."""
+        """A group is stored: acknowledge its jobs and queue them."""
         self.now = now
         self._settle_group(group, b"")
 
     def awaiting(self, group: CommitGroup) -> set[Peer]:
-        """Who waits for the answers of a group."""
+        """The peers that wait for the answers of a group."""
         pending = self.queues.changes.replies
         return {reply.peer for job, _ in group.jobs for reply in pending.get(job, ())}
 
     def refused(self, group: CommitGroup, why: str, now: float) -> None:
-        """The store could not, and has kept nothing of it: nor does anything here.
+        """A group could not be stored, no part of it: drop its jobs and answer with ERROR.
 
-        A job that somebody waits for goes on in the foreground.
+        A job that a client waits for goes on as a foreground job.
         """
         self.now = now
         text = f"the job could not be stored: {why}".encode()
@@ -145,7 +145,7 @@ class Rules:
             job.background = not error
             if error and not job.clients and job.worker is None:
                 self._discard(job, counts.NOT_STORED)
-            elif job.queued:  # it was a foreground job until now
+            elif job.queued:  # it was a foreground job before
                 if queues.lease_over:
                     queues.withhold_stored()
             elif job.worker is None:
@@ -156,7 +156,7 @@ class Rules:
             queues.admit(job, due, self.now)
 
     def cancel(self, handle: bytes) -> bool:
-        """An operator ends a job: its clients hear WORK_FAIL, its worker's result is refused."""
+        """End a job for an operator: its clients get WORK_FAIL, and the result is refused."""
         job = self.queues.job(handle)
         if job is None:
             return False
@@ -166,9 +166,9 @@ class Rules:
     # What the handlers do.
 
     def lost(self, job: BrokerJob, why: str, most: int = 0) -> None:
-        """A worker lost a running job (died, ran out of time, gave the function up).
+        """A worker lost a running job: it died, exceeded the time limit or gave the function up.
 
-        It fails if it has been attempted ``most`` times, or as often as the operator allows.
+        The job fails after ``most`` attempts, or after as many as --job-retries allows.
         """
         if not job.clients and not job.background:
             self._discard(job, counts.DROPPED)
@@ -187,6 +187,6 @@ class Rules:
         self.queues.forget(job, self.now)
 
     def tell(self, job: BrokerJob, data: bytes, workload: bytes = b"") -> None:
-        """Send a packet for each submission that waits for the job, also two of one client."""
+        """Send a packet for each submission that waits for the job: one client may have several."""
         for client in job.clients:
             client.send(data, workload)

@@ -1,4 +1,4 @@
-"""Jobs, functions and peers, and what they know of each other."""
+"""Jobs, functions and peers, and how they refer to each other."""
 
 from collections import deque
 from collections.abc import Callable, Container
@@ -10,8 +10,8 @@ from gearman_py.broker.outbox import Outbox
 HIGH, NORMAL, LOW = PRIORITIES = range(3)
 
 Key = bytes | tuple[bytes]
-"""What jobs coalesce on: their unique; for the unique `-`, their workload (as a 1-tuple, so
-that a workload never equals somebody's unique)."""
+"""What jobs coalesce on: their unique, or with the unique `-` their workload (as a 1-tuple, so
+that a workload never equals a unique)."""
 
 
 class BrokerJob:
@@ -52,7 +52,7 @@ class BrokerJob:
         priority: int,
         background: bool,
     ) -> None:
-        self.number = 0  # the queues give it one
+        self.number = 0  # set by Queues
         self.function = function
         self.unique = unique
         self.workload = workload
@@ -65,12 +65,12 @@ class BrokerJob:
 
     @property
     def key(self) -> Key | None:
-        """What it coalesces on; None: on nothing."""
+        """What it coalesces on, or None."""
         return coalesces_on(self.unique, self.workload)
 
 
 class ReduceJob(BrokerJob):
-    """A job whose results another function, the reducer, is to join."""
+    """A job whose results another function, the reducer, combines."""
 
     __slots__ = ("reducer",)
 
@@ -88,16 +88,16 @@ class ReduceJob(BrokerJob):
 
 
 def coalesces_on(unique: bytes, workload: bytes) -> Key | None:
-    """The key of a submission, None when it is to be a job of its own.
+    """The key of a submission; None if it is always a job of its own.
 
-    No unique, or `-` with no workload either, coalesces with nothing (as in gearmand).
+    Without a unique, or with `-` and no workload, it coalesces with nothing (as in gearmand).
     """
     if unique != b"-":
         return unique or None
     return (workload,) if workload else None
 
 
-# Stands for a queue that has had no job yet: a deque is 600 bytes.
+# In place of a queue that has not had a job yet: a deque takes 600 bytes.
 EMPTY: deque["BrokerJob"] = deque(maxlen=0)
 NONE = [0, 0, 0]  # by priority
 
@@ -105,11 +105,10 @@ NONE = [0, 0, 0]  # by priority
 class Function:
     """A function's name, its queued jobs by priority, and the workers that sleep for it.
 
-    ``loaded`` is the set of all functions that have queued jobs; each keeps itself in it.
-
+    ``loaded`` is the set of all functions with queued jobs, which this adds itself to.
     ``waiting`` counts the live jobs in ``queues``; ``running`` and ``scheduled`` (future epoch
-    jobs) count the others.
-    ``limits`` are of the text command maxqueue, by priority; 0 is unlimited.
+    jobs) count the others. ``limits`` are those of the text command maxqueue, by priority; 0 is
+    unlimited.
     """
 
     __slots__ = (
@@ -134,7 +133,7 @@ class Function:
         self.running = self.scheduled = 0
         self.limits = [0, 0, 0]
         self.workers: dict[Peer, None] = {}
-        # Those who sleep, in the order in which they fell asleep, and some who slept.
+        # The sleeping workers, in the order in which they fell asleep, and some that have woken.
         self.sleepers: dict[Peer, None] = {}
 
     @property
@@ -147,7 +146,7 @@ class Function:
 
     @property
     def unused(self) -> bool:
-        """Whether there is nothing to remember it for."""
+        """Whether nothing refers to it."""
         return not (self.workers or self.total or any(self.limits))
 
     def push(self, job: BrokerJob) -> None:
@@ -192,19 +191,19 @@ class Function:
         return min(oldest, default=None)
 
     def drop(self, job: BrokerJob) -> None:
-        """Let go of a queued job, wherever in its queue it is."""
+        """Remove a queued job, wherever in its queue it is."""
         self.waiting[job.priority] -= 1
         job.queued = False
         self._unload_if_empty()
         queue = self.queues[job.priority]
-        # Dropped jobs wait for their turn to be skipped; they may not become the most of a queue.
+        # Dropped jobs stay in the queue until they are skipped, as long as they are the minority.
         if len(queue) > 64 and len(queue) > 2 * self.waiting[job.priority]:
             live = [other for other in queue if other.queued]
             queue.clear()
             queue.extend(live)
 
     def withdraw(self, kept: Container[BrokerJob]) -> list[BrokerJob]:
-        """Take the background jobs out of the queues, and count them as scheduled."""
+        """Take out the background jobs that are not in ``kept``, and count them as scheduled."""
         withdrawn = []
         for priority, queue in enumerate(self.queues):
             taken = [job for job in queue if job.queued and job.background and job not in kept]
@@ -221,9 +220,9 @@ class Function:
 
 
 class Peer(Outbox):
-    """A connection as the broker sees it; it may be client and worker at once.
+    """A connection as the broker sees it, which may be a client and a worker at once.
 
-    ``operator``: it came by the admin socket and may use all commands.
+    ``operator``: it came through the admin socket and may use all commands.
     """
 
     __slots__ = (
@@ -257,27 +256,27 @@ class Peer(Outbox):
         self.operator = operator
         self.client_id = b"-"
         self.exceptions = False
-        # As a worker: each function it can do with its time limit (seconds, None: none) ...
+        # As a worker: its functions, each with a time limit in seconds or None ...
         self.abilities: dict[Function, float | None] = {}
-        # ... and when each has its turn to be given a job of: the lowest first.
+        # ... and with its turn to be served: the lowest first.
         self.turns: dict[Function, int] = {}
-        self.absent: dict[Function, None] = {}  # those whose sleepers it is not among
+        self.absent: dict[Function, None] = {}  # functions whose sleepers do not include it
         self.running: dict[bytes, BrokerJob] = {}
-        # Handles of jobs that it ran over their time limits: it may still end them.
+        # Handles of jobs that it has run beyond their time limits: it may still end them.
         self.overdue: dict[bytes, None] = {}
-        self.excepted: bytes | None = None  # the handle that it ended last by WORK_EXCEPTION
+        self.excepted: bytes | None = None  # the handle of its last WORK_EXCEPTION
         self.sleeping = False
-        self.woken = False  # a NOOP was sent and no grab has come since
+        self.woken = False  # it was sent a NOOP and has not grabbed since
         # As a client: the jobs it waits for.
         self.waiting: set[BrokerJob] = set()
 
     @property
     def order(self) -> list[Function]:
-        """The functions it can do, in the order in which it is to be given jobs of them."""
+        """Its functions, in the order in which they are served."""
         return sorted(self.turns, key=self.turns.__getitem__)
 
     def remember_overdue(self, handle: bytes) -> None:
-        """Take the result of a job that was over its limit, until another worker has the job."""
+        """Accept the result of a job that is over its limit until another worker has the job."""
         self.overdue.pop(handle, None)
         self.overdue[handle] = None
         if len(self.overdue) > MAX_OVERDUE:

@@ -1,4 +1,4 @@
-"""What a worker's packets do: what it can, asking for jobs, and what becomes of them."""
+"""The packets of workers: functions, requests for jobs, and reports about them."""
 
 from collections.abc import Callable, Sequence
 
@@ -22,7 +22,7 @@ def _can_do(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
 def _can_do_timeout(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     name, milliseconds = arguments
     limit = min(decimal(milliseconds), MAX_EPOCH)
-    # The C server raises what is less than a second to one; 0 and nonsense are no limit.
+    # Like the C server: less than a second becomes a second; 0 or not a number is no limit.
     _register_function(broker, peer, name, max(limit / 1000, 1.0) if limit > 0 else None)
 
 
@@ -67,7 +67,7 @@ def _pre_sleep(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
 
 
 def _handle_grab(*, unique: bool, reducer: bool) -> Handler:
-    """What the worker wants to be told of the job."""
+    """``unique`` and ``reducer``: what the assignment tells the worker about the job."""
 
     def grab(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
         queues = broker.queues
@@ -113,12 +113,12 @@ def _work_status(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
 
 
 def _as_uint32(number: bytes) -> bytes:
-    """As the C server keeps it: 32 bits without a sign."""
+    """As the C server keeps it: an unsigned number of 32 bits."""
     return b"%d" % (decimal(number) % 2**32)
 
 
 def _finish_overdue(broker: Rules, peer: Peer, handle: bytes) -> BrokerJob | None:
-    """The job that a worker ends late: it ran over its limit, and no worker has it since."""
+    """Forget and return the job that a worker ends after its time limit, if it is still queued."""
     if handle not in peer.overdue:
         return None
     del peer.overdue[handle]
@@ -148,8 +148,8 @@ def _work_fail(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
         broker.tell(job, response(Packet.WORK_FAIL, handle))
     elif handle != peer.excepted:
         _not_found(peer)
-    # Workers written for Perl's server send WORK_FAIL after their WORK_EXCEPTION, and die
-    # of an ERROR in answer: that one WORK_FAIL is swallowed.
+    # Workers written for Perl's server send WORK_FAIL after WORK_EXCEPTION and do not survive
+    # an ERROR in answer: that one WORK_FAIL is ignored.
     peer.excepted = None
 
 
@@ -168,7 +168,7 @@ def _work_exception(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> No
 
 
 def oversized(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
-    """A report is over the limit of packets: its job fails, as it would each time that it runs."""
+    """A report is larger than a packet may be: its job fails, as it would in every attempt."""
     handle, *_, text = arguments
     if handle in peer.running:
         _work_exception(broker, peer, [handle, text])
