@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from gearman_py.admin.client import AdminClient
 from gearman_py.client.arguments import Submit
 from gearman_py.client.config import Retry
-from gearman_py.client.dispatch import Job
 from gearman_py.client.job import JobSnapshot, JobState, JobStatus
 from gearman_py.client.sync import Client
+from gearman_py.client.sync_job import Job
 from gearman_py.errors import (
     AdminError,
     ArgumentTooLarge,

@@ -4,9 +4,16 @@ import asyncio
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-T = TypeVar("T")
+
+class Closable(Protocol):
+    """What an event loop can have."""
+
+    async def close(self) -> None: ...
+
+
+T = TypeVar("T", bound=Closable)
 
 
 class PerLoop(Generic[T]):
@@ -33,14 +40,19 @@ class PerLoop(Generic[T]):
             self._latest = loop, made
         return made
 
-    def take_others(self) -> list[tuple[asyncio.AbstractEventLoop, T]]:
-        """Remove and return the objects of all other event loops, closed or running."""
+    async def close(self) -> None:
+        """Close the object of the running event loop, and have those of other loops closed."""
         here = asyncio.get_running_loop()
         with self._lock:
             others = [(loop, made) for loop, made in self._made.items() if loop is not here]
             for loop, _ in others:
                 del self._made[loop]
-        return others
+        for loop, made in others:
+            if loop.is_closed():
+                self._drop(made)
+            else:
+                asyncio.run_coroutine_threadsafe(made.close(), loop)
+        await self.here().close()
 
 
 def at_shutdown(close: Callable[[], Awaitable[object]]) -> object:

@@ -1,6 +1,7 @@
 """Administrative commands and the parsing of their answers, without I/O."""
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
@@ -90,6 +91,40 @@ class JobInfo(NamedTuple):
         handle, *facts = line.rsplit("\t", 3)
         retries, ignored, background = map(int, facts)
         return cls(handle, retries, bool(ignored), bool(background))
+
+
+class AnswerReader:
+    """Parts what a server sends into answers: lines, and listings that end with a single ``.``
+
+    Commands end with CR LF: the C server needs it after ``create function`` and accepts it
+    everywhere.
+    """
+
+    def __init__(self) -> None:
+        self._unread = bytearray()
+        self._lines: deque[str] = deque()
+        self._listing: list[str] = []
+
+    def receive_data(self, data: bytes) -> None:
+        """Take bytes that were read."""
+        self._unread += data
+        if b"\n" in data:
+            *lines, self._unread = self._unread.split(b"\n")
+            self._lines += (
+                line.removesuffix(b"\r").decode(errors="backslashreplace") for line in lines
+            )
+
+    def next_answer(self, *, listing: bool) -> list[str] | None:
+        """The lines of the next answer, if it is complete; an error is one line, ERR."""
+        while self._lines:
+            line = self._lines.popleft()
+            if not listing or (not self._listing and line.startswith("ERR ")):
+                return [line]
+            if line == ".":
+                answer, self._listing = self._listing, []
+                return answer
+            self._listing.append(line)
+        return None
 
 
 def _split_names(words: str, spaced: list[str]) -> Iterator[str]:

@@ -1,14 +1,13 @@
-"""The administrative client: it sends a line, and the answer is a line or a listing.
+# Written by tests/twins.py from aio.py; change that one.
+"""``AdminClient``: administers a job server.
 
-A listing ends with a line that is a single ``.``. Commands end with CR LF: the C server needs it
-after ``create function`` and accepts it everywhere.
+It sends a line, and the answer is a line or a listing.
 """
 
-import socket
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import NoReturn, Self, TypeVar
+from typing import Self, TypeVar
 
 from gearman_py.admin.answers import (
     FunctionStatus,
@@ -20,11 +19,12 @@ from gearman_py.admin.answers import (
     parse_rows,
     value_of,
 )
+from gearman_py.admin.sync_connection import AdminConnection
 from gearman_py.errors import ConnectionLost, JobTimeout, ServerUnavailable
-from gearman_py.net.dial import connect
 from gearman_py.net.servers import Servers, parse_servers, why_not
 from gearman_py.net.tls import TLS
 from gearman_py.not_copied import NotCopied
+from gearman_py.per_process import PerProcess
 
 T = TypeVar("T")
 
@@ -33,9 +33,9 @@ class AdminClient(NotCopied):
     """Administers one job server: the first of ``servers`` (as in Client) that can be reached.
 
     ``server`` is that server; ``passed_over`` lists those before it and why each failed. The
-    connection is opened on first use. Timeouts are in seconds. All methods raise
-    ServerUnavailable, ConnectionLost, AdminError (the server refused), or JobTimeout after
-    ``timeout``.
+    connection is opened on first use. Threads may share it: their commands take turns. Timeouts are
+    in seconds. All methods raise ServerUnavailable, ConnectionLost, AdminError (the server
+    refused), or JobTimeout after ``timeout``.
     """
 
     def __init__(
@@ -51,8 +51,7 @@ class AdminClient(NotCopied):
         self.passed_over: list[tuple[str, str]] = []
         self._connect_timeout = connect_timeout
         self._timeout = timeout
-        self._socket: socket.socket | None = None
-        self._unread = b""
+        self._connections = PerProcess(AdminConnection, AdminConnection.abandon)
 
     def __enter__(self) -> Self:
         return self
@@ -139,70 +138,49 @@ class AdminClient(NotCopied):
 
     def value(self, command: str) -> str:
         """Send a command; return its one-line answer without OK. Raises AdminError for ERR."""
-        self._send_command(command)
-        return value_of(self.server, self._read_line())
+        (line,) = self._ask_server(command, listing=False)
+        return value_of(self.server, line)
 
     def listing(self, command: str) -> list[str]:
         """Send a command; return the lines of its answer, without the final ``.``"""
-        self._send_command(command)
-        lines: list[str] = []
-        while (line := self._read_line()) != ".":
-            if not lines and line.startswith("ERR "):
-                value_of(self.server, line)
-            lines.append(line)
+        lines = self._ask_server(command, listing=True)
+        if lines and lines[0].startswith("ERR "):
+            value_of(self.server, lines[0])
         return lines
 
     def close(self) -> None:
         """Close the connection."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        self._connections.close()
 
     def _ask_listing(self, command: str, parse: Callable[[str], T]) -> list[T]:
         return parse_rows(self.server, command, self.listing(command), parse)
 
-    def _send_command(self, command: str) -> None:
-        if self._socket is None:
-            self._socket = self._open_connection()
-            self._unread = b""
-        self._deadline = monotonic() + self._timeout
-        try:
-            self._socket.sendall(command.encode() + b"\r\n")
-        except OSError as error:
-            self._raise_lost(why_not(error))
+    def _ask_server(self, command: str, *, listing: bool) -> list[str]:
+        connection = self._connections.here()
+        with connection.turn:
+            if not connection.is_open:
+                self._open_connection(connection)
+            try:
+                return connection.exchange(command, self._timeout, listing=listing)
+            except TimeoutError:
+                connection.close()
+                late = f"{self.server} did not answer within {self._timeout:g} s"
+                raise JobTimeout(late) from None
+            except OSError as error:
+                connection.close()
+                raise ConnectionLost(str(self.server), why_not(error)) from None
+            except BaseException:  # interrupted: an answer may still arrive
+                connection.close()
+                raise
 
-    def _open_connection(self) -> socket.socket:
+    def _open_connection(self, connection: AdminConnection) -> None:
         self.passed_over = []
         for server in self._servers:
             try:
-                connection = connect(server, self._connect_timeout)
+                connection.open(server, self._connect_timeout)
             except OSError as error:
                 self.passed_over.append((str(server), why_not(error, self._connect_timeout)))
             else:
                 self.server = server
-                return connection
+                return
         raise ServerUnavailable(self.passed_over)
-
-    def _read_line(self) -> str:
-        while b"\n" not in self._unread:
-            self._unread += self._receive_bytes()
-        line, _, self._unread = self._unread.partition(b"\n")
-        return line.removesuffix(b"\r").decode(errors="backslashreplace")
-
-    def _receive_bytes(self) -> bytes:
-        assert self._socket is not None  # noqa: S101  for mypy: _send_command made it
-        self._socket.settimeout(max(0.001, self._deadline - monotonic()))
-        try:
-            data = self._socket.recv(65536)
-        except TimeoutError:
-            self.close()
-            raise JobTimeout(f"{self.server} did not answer within {self._timeout:g} s") from None
-        except OSError as error:
-            self._raise_lost(why_not(error))
-        if not data:
-            self._raise_lost("it closed the connection")
-        return data
-
-    def _raise_lost(self, why: str) -> NoReturn:
-        self.close()
-        raise ConnectionLost(str(self.server), why) from None

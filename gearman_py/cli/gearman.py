@@ -20,8 +20,8 @@ from gearman_py.cli.common import EXIT_STATUSES, report_error, run_command_line
 from gearman_py.cli.filter import Filter
 from gearman_py.cli.progress import Progress
 from gearman_py.client.arguments import Priority, as_function, as_unique
-from gearman_py.client.dispatch import Job
 from gearman_py.client.sync import Client
+from gearman_py.client.sync_job import Job
 from gearman_py.errors import GearmanError, JobFailed, SubmitError
 from gearman_py.net.servers import ServerAddress
 from gearman_py.printable import printable

@@ -1,17 +1,12 @@
-"""``AsyncClient``: the client for asyncio.
+"""``AsyncClient``: the client for asyncio."""
 
-Methods and keywords are those of ``Client``, which documents them.
-"""
-
-import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from time import monotonic
 from typing import Any, Literal, Self, Unpack, overload
 
-from gearman_py.client import timeouts
 from gearman_py.client.aio_dispatch import AsyncDispatcher
 from gearman_py.client.aio_job import AsyncJob
+from gearman_py.client.aio_map import jobs_as_completed, map_jobs
 from gearman_py.client.arguments import (
     Data,
     JobOptions,
@@ -29,17 +24,31 @@ from gearman_py.errors import GearmanError, JobTimeout
 from gearman_py.net.servers import Servers, parse_servers
 from gearman_py.net.tls import TLS
 from gearman_py.not_copied import NotCopied
-from gearman_py.per_loop import PerLoop
 from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.serializer import JSON, Serializer
 
 
 class AsyncClient(NotCopied):
-    """Client for asyncio: the methods of Client, awaited.
+    """Submits jobs. Safe to use in several event loops, one after the other or in threads: each
+    has its own connections. If a task is cancelled while it waits, the server still runs the job.
 
-    It may be used in several event loops, one after the other or in threads: each loop has its
-    own connections, and a job belongs to the loop that submitted it. If a task is cancelled while
-    it waits for a job, the server still runs the job.
+    ``servers`` are "host", "host:port", "[address]:port" or "unix:/path", as a list or separated
+    by commas; the default is GEARMAN_SERVERS, else localhost:4730. A job goes to the server with
+    the fewest of this client's jobs in flight, jobs with the same unique to the same server; a
+    server that does not answer is avoided for a while. Connections are opened on first use.
+
+    Timeouts are in seconds: ``connect_timeout`` for one server to accept a connection,
+    ``submit_timeout`` for it to accept a job, ``timeout`` for results (None: no limit).
+
+    ``retry``: how often all servers are tried before ServerUnavailable is raised; by default
+    three times within a third of a second.
+    ``on_lost``: what to do with a job whose server is lost after the job was sent: "raise"
+    ConnectionLost, because the job may have run, or "resubmit" it, if it may run twice.
+    ``prefix`` is put before the name of each function. ``serializer`` is for call(), ``value=``
+    and its value(). ``max_packet``: the maximum size of a packet in bytes, sent or received; a
+    larger job is refused (ArgumentTooLarge), a larger result fails its job (ResultTooLarge).
+
+    Raises ValueError for an invalid address or limit.
     """
 
     def __init__(
@@ -67,13 +76,7 @@ class AsyncClient(NotCopied):
             serializer=serializer,
             max_packet=max_packet,
         )
-        self._dispatchers = PerLoop(
-            lambda: AsyncDispatcher(self._config), AsyncDispatcher.abandon_connections
-        )
-
-    @property
-    def _dispatcher(self) -> AsyncDispatcher:
-        return self._dispatchers.here()
+        self._dispatcher = AsyncDispatcher(self._config)
 
     async def __aenter__(self) -> Self:
         return self
@@ -86,26 +89,23 @@ class AsyncClient(NotCopied):
         function: str,
         workload: Data = b"",
         *,
-        timeout: Timeout = ...,  # noqa: ASYNC109  as in Client
+        timeout: Timeout = ...,
         **options: Unpack[SubmitOptions],
     ) -> bytes:
-        """As Client.do()."""
-        dispatcher = self._dispatcher
-        job = dispatcher.make_job(Submit(function=function, workload=workload, **options))
+        """Run a job and return its result: the workload of WORK_COMPLETE.
+
+        ``options`` are those of submit(). Raises what submit() and its result() raise.
+        """
+        job = self._dispatcher.make_job(Submit(function=function, workload=workload, **options))
         job._must_have_result()
-        try:
-            await dispatcher.submit_jobs([job])
-            return await job.result(timeout)
-        except BaseException:
-            dispatcher.forget_job(job)
-            raise
+        return await self._dispatcher.run_job(job, timeout)
 
     async def do_low(
         self,
         function: str,
         workload: Data = b"",
         *,
-        timeout: Timeout = ...,  # noqa: ASYNC109  as in Client
+        timeout: Timeout = ...,
         **options: Unpack[SubmitOptions],
     ) -> bytes:
         """do() at low priority."""
@@ -116,7 +116,7 @@ class AsyncClient(NotCopied):
         function: str,
         workload: Data = b"",
         *,
-        timeout: Timeout = ...,  # noqa: ASYNC109  as in Client
+        timeout: Timeout = ...,
         **options: Unpack[SubmitOptions],
     ) -> bytes:
         """do() at high priority."""
@@ -125,7 +125,10 @@ class AsyncClient(NotCopied):
     async def do_background(
         self, function: str, workload: Data = b"", **options: Unpack[SubmitOptions]
     ) -> str:
-        """As Client.do_background()."""
+        """Submit a background job and return its handle once a server has accepted it.
+
+        ``at``: when to run it, a datetime or seconds since 1970.
+        """
         options["background"] = True
         return (await self.submit(function, workload, **options)).handle
 
@@ -146,10 +149,13 @@ class AsyncClient(NotCopied):
         function: str,
         value: Any = None,
         *,
-        timeout: Timeout = ...,  # noqa: ASYNC109  as in Client
+        timeout: Timeout = ...,
         **options: Unpack[JobOptions],
     ) -> Any:
-        """As Client.call()."""
+        """do() with values: the serializer's dumps() makes the workload, loads() the result.
+
+        For jobs in the background and in split_batches there is ``value=``, for map() call_map().
+        """
         return self._config.serializer.loads(
             await self.do(function, value=value, timeout=timeout, **options)
         )
@@ -157,7 +163,7 @@ class AsyncClient(NotCopied):
     def call_map(
         self, function: str, values: Iterable[Any], **options: Unpack[MapOptions]
     ) -> AsyncIterator[Any]:
-        """As Client.call_map()."""
+        """map() with values, as in call(); errors that are yielded are GearmanErrors."""
         dumps, loads = self._config.serializer.dumps, self._config.serializer.loads
         results = self.map(function, map(dumps, values), **options)
         return (one if isinstance(one, GearmanError) else loads(one) async for one in results)
@@ -165,7 +171,18 @@ class AsyncClient(NotCopied):
     async def submit(
         self, function: str, workload: Data = b"", **options: Unpack[SubmitOptions]
     ) -> AsyncJob:
-        """As Client.submit()."""
+        """Submit a job and return once a server has accepted it.
+
+        ``value``: an object for the serializer, instead of ``workload``. ``unique``: jobs with
+        the same unique share a run; True means the workload. ``priority``: "low", "normal" or
+        "high". ``background``: the job has no result. ``at``: when to run it, in the background,
+        a datetime or seconds since 1970. ``reducer``: the function that combines the parts.
+        ``on_data``, ``on_warning`` and ``on_status`` are called with what the worker sends, in the
+        task that waits for the job; what they are called with is not kept in the job.
+
+        Raises ServerUnavailable, ConnectionLost, JobTimeout (after ``submit_timeout``),
+        SubmitError (QueueFull, ArgumentTooLarge), ValueError.
+        """
         job = self._dispatcher.make_job(Submit(function=function, workload=workload, **options))
         await self._dispatcher.submit_jobs([job])
         if job.error is not None and not job.handle:
@@ -173,8 +190,14 @@ class AsyncClient(NotCopied):
         return job
 
     async def submit_many(self, jobs: Iterable[Submit]) -> list[AsyncJob]:
-        """As Client.submit_many()."""
-        submitted = [self._dispatcher.make_job(one) for one in jobs]
+        """Submit jobs, many in one write, in the order given; return once all are accepted.
+
+        A job that is refused fails alone: its ``error`` says why. Raises what submit() raises if
+        no server can be reached.
+        """
+        submitted = [
+            self._dispatcher.make_job(one) for one in jobs
+        ]  # an invalid one raises before any is submitted
         await self._dispatcher.submit_jobs(submitted)
         return submitted
 
@@ -216,78 +239,34 @@ class AsyncClient(NotCopied):
         on_error: Literal["raise", "yield"] = "raise",
         **options: Unpack[JobOptions],
     ) -> AsyncIterator[bytes | GearmanError]:
-        """As Client.map()."""
+        """The results of a job for each workload, in their order unless ``ordered=False``.
+
+        Workloads are read as there is room for them: at most ``in_flight`` are submitted and not
+        yet yielded, and that many are read first (choose a small number for a slow source). There
+        are fewer if workloads and results would exceed ``in_flight_bytes`` together, as estimated
+        from the results so far (1 MiB before the first one).
+        ``timeout``: seconds for the next result. ``on_error="yield"`` yields the error of a job in
+        place of its result and goes on; JobTimeout and ServerUnavailable are still raised. Jobs
+        that are left when the iteration ends early still run.
+        """
         check_map_options(function, on_error, options)
         window = Window[AsyncJob](in_flight, in_flight_bytes)
         given = iter(workloads)
         wanted = (Submit(function=function, workload=one, **options) for one in given)
-        return self._map_jobs(wanted, window, function, timeout, on_error, ordered=ordered)
+        return map_jobs(
+            self._dispatcher, wanted, window, function, timeout, on_error, ordered=ordered
+        )
 
-    async def _map_jobs(
-        self,
-        wanted: Iterator[Submit],
-        window: Window[AsyncJob],
-        function: str,
-        timeout: Timeout,  # noqa: ASYNC109  as in Client
-        on_error: Literal["raise", "yield"],
-        *,
-        ordered: bool,
-    ) -> AsyncIterator[bytes | GearmanError]:
-        dispatcher = self._dispatcher
-        given = map(dispatcher.make_job, wanted)
-        ended = _EndedJobs(dispatcher)
-        try:
-            while True:
-                batch = window.take_jobs(given)
-                for job in batch:
-                    job._listener = None if ordered else ended.add_job
-                await dispatcher.write_jobs(batch)
-                if not window.jobs:
-                    return
-                limit = self._config.resolve_timeout(timeout)
-                deadline = None if limit is None else monotonic() + limit
-                late = timeouts.no_next_result(function, limit)
-                if ordered:
-                    await window.first_job()._wait_ended(deadline, late)
-                else:
-                    await ended.wait_any(deadline, late)
-                for job in window.in_turn(None if ordered else ended.jobs):
-                    await job._run_callbacks()
-                    yield job._map_outcome(on_error)
-        finally:
-            for job in window.jobs:
-                dispatcher.forget_job(job)
-
-    async def as_completed(
-        self,
-        jobs: Iterable[AsyncJob],
-        *,
-        timeout: float | None = None,  # noqa: ASYNC109  as in Client
+    def as_completed(
+        self, jobs: Iterable[AsyncJob], *, timeout: float | None = None
     ) -> AsyncIterator[AsyncJob]:
-        """As Client.as_completed()."""
-        deadline = None if timeout is None else monotonic() + timeout
-        ended = _EndedJobs(self._dispatcher)
-        left = set(jobs)
-        for job in left:
-            job._check_event_loop()
-            job._listener = ended.add_job
-            if job.done():
-                ended.add_job(job)
-        while left:
-            late = timeouts.not_ended(len(left), timeout)
-            await ended.wait_any(deadline, late)
-            job = ended.jobs.popleft()
-            left.remove(job)
-            await job._run_callbacks()
-            yield job
+        """Yield jobs of this client as they end, even by failure. Raises JobTimeout."""
+        return jobs_as_completed(self._dispatcher, jobs, timeout)
 
     async def wait(
-        self,
-        jobs: Iterable[AsyncJob],
-        *,
-        timeout: float | None = None,  # noqa: ASYNC109  as in Client
+        self, jobs: Iterable[AsyncJob], *, timeout: float | None = None
     ) -> tuple[set[AsyncJob], set[AsyncJob]]:
-        """As Client.wait()."""
+        """Wait until all jobs have ended, or ``timeout`` seconds; return (ended, not ended)."""
         left = set(jobs)
         done = set()
         try:
@@ -298,7 +277,7 @@ class AsyncClient(NotCopied):
         return done, left - done
 
     async def status(self, job: AsyncJob | str) -> JobStatus:
-        """As Client.status()."""
+        """What the server of a job knows about it; any server, if it is given by its handle."""
         handle = job if isinstance(job, str) else job.handle
         server = None if isinstance(job, str) else job.server
         return await self._dispatcher.find_status(
@@ -306,14 +285,14 @@ class AsyncClient(NotCopied):
         )
 
     async def status_unique(self, unique: str) -> JobStatus:
-        """As Client.status_unique()."""
+        """What any server knows about the job with a unique, and how many clients wait for it."""
         key = as_unique(unique)
         return await self._dispatcher.find_status(
             lambda session: session.ask_status_unique(key), None
         )
 
     async def ping(self) -> float:
-        """As Client.ping()."""
+        """Send a few bytes to a server and back; return the round-trip time in seconds."""
         connection = await self._dispatcher.connect_first(
             self._dispatcher.router.order_servers(monotonic())
         )
@@ -322,28 +301,5 @@ class AsyncClient(NotCopied):
         return monotonic() - start
 
     async def close(self) -> None:
-        """As Client.close()."""
-        for loop, other in self._dispatchers.take_others():
-            if loop.is_closed():
-                other.abandon_connections()
-            else:
-                loop.call_soon_threadsafe(other.hang_up)
+        """Close the connections; foreground jobs that are not done are lost."""
         await self._dispatcher.close()
-
-
-class _EndedJobs:
-    """Jobs in the order in which they end."""
-
-    def __init__(self, dispatcher: AsyncDispatcher) -> None:
-        self._dispatcher = dispatcher
-        self.jobs: deque[AsyncJob] = deque()
-        self._changed = asyncio.Event()
-
-    def add_job(self, job: AsyncJob) -> None:
-        """Add a job that has ended."""
-        self.jobs.append(job)
-        self._changed.set()
-
-    async def wait_any(self, deadline: float | None, late: str) -> None:
-        """Wait for a job that was not taken yet. Raises JobTimeout(late)."""
-        await self._dispatcher.wait_until(self._changed, lambda: bool(self.jobs), deadline, late)

@@ -124,6 +124,8 @@ class ClientJob(NotCopied):
             raise ValueError(
                 "a job can have a time or a reducer: the protocol has no packet for both"
             )
+        if given.on_data or given.on_warning or given.on_status:
+            self._check_callbacks()
 
     def __repr__(self) -> str:
         handle = self.handle or "no handle yet"
@@ -219,9 +221,23 @@ class ClientJob(NotCopied):
     def _submit_again(self, error: GearmanError) -> None:
         """Submit it again, after it was lost by ``error``."""
 
+    def _check_callbacks(self) -> None:
+        """Raise ValueError for callbacks that cannot be called."""
+
+    _streamed = False
+    """Whether its parts are handed on as they arrive."""
+
+    def _is_answered(self) -> bool:
+        """Whether a server has accepted or refused it."""
+        return self.state is not JobState.SUBMITTED
+
     def _has_news(self) -> bool:
         """Whether callbacks are due, or it has ended."""
         return bool(self._news) or self.done()
+
+    def _has_part_or_news(self) -> bool:
+        """Whether stream() has something to do."""
+        return bool(self.data) or self._has_news()
 
     @property
     def _result_size(self) -> int:

@@ -1,12 +1,10 @@
+# Written by tests/twins.py from aio.py; change that one.
 """``Client``: the blocking client."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from functools import partial
 from time import monotonic
 from typing import Any, Literal, Self, Unpack, overload
 
-from gearman_py.client import timeouts
 from gearman_py.client.arguments import (
     Data,
     JobOptions,
@@ -18,8 +16,10 @@ from gearman_py.client.arguments import (
     with_priority,
 )
 from gearman_py.client.config import ClientConfig, Retry
-from gearman_py.client.dispatch import Dispatcher, Job
 from gearman_py.client.job import JobStatus
+from gearman_py.client.sync_dispatch import Dispatcher
+from gearman_py.client.sync_job import Job
+from gearman_py.client.sync_map import jobs_as_completed, map_jobs
 from gearman_py.client.window import IN_FLIGHT, IN_FLIGHT_BYTES, Window, check_map_options
 from gearman_py.errors import GearmanError, JobTimeout
 from gearman_py.net.servers import Servers, parse_servers
@@ -45,7 +45,7 @@ class Client(NotCopied):
     ``on_lost``: what to do with a job whose server is lost after the job was sent: "raise"
     ConnectionLost, because the job may have run, or "resubmit" it, if it may run twice.
     ``prefix`` is put before the name of each function. ``serializer`` is for call(), ``value=``
-    and Job.value(). ``max_packet``: the maximum size of a packet in bytes, sent or received; a
+    and its value(). ``max_packet``: the maximum size of a packet in bytes, sent or received; a
     larger job is refused (ArgumentTooLarge), a larger result fails its job (ResultTooLarge).
 
     Raises ValueError for an invalid address or limit.
@@ -94,17 +94,11 @@ class Client(NotCopied):
     ) -> bytes:
         """Run a job and return its result: the workload of WORK_COMPLETE.
 
-        ``options`` are those of submit(). Raises what submit() and Job.result() raise.
+        ``options`` are those of submit(). Raises what submit() and its result() raise.
         """
         job = self._dispatcher.make_job(Submit(function=function, workload=workload, **options))
         job._must_have_result()
-        accept_by = monotonic() + self._config.submit_timeout
-        self._dispatcher.write_jobs([job], accept_by)
-        try:
-            return self._dispatcher.await_result(job, accept_by, timeout)
-        except BaseException:
-            self._dispatcher.pool.forget_job(job)
-            raise
+        return self._dispatcher.run_job(job, timeout)
 
     def do_low(
         self,
@@ -136,7 +130,7 @@ class Client(NotCopied):
         ``at``: when to run it, a datetime or seconds since 1970.
         """
         options["background"] = True
-        return self.submit(function, workload, **options).handle
+        return (self.submit(function, workload, **options)).handle
 
     def do_low_background(
         self, function: str, workload: Data = b"", **options: Unpack[SubmitOptions]
@@ -255,54 +249,15 @@ class Client(NotCopied):
         """
         check_map_options(function, on_error, options)
         window = Window[Job](in_flight, in_flight_bytes)
-        make, given = self._dispatcher.make_job, iter(workloads)
-        jobs = (make(Submit(function=function, workload=one, **options)) for one in given)
-        return self._map_jobs(jobs, window, function, timeout, on_error, ordered=ordered)
-
-    def _map_jobs(
-        self,
-        given: Iterator[Job],
-        window: Window[Job],
-        function: str,
-        timeout: Timeout,
-        on_error: Literal["raise", "yield"],
-        *,
-        ordered: bool,
-    ) -> Iterator[bytes | GearmanError]:
-        ended: deque[Job] | None = None if ordered else deque()  # in the order in which they ended
-        try:
-            while True:
-                batch = window.take_jobs(given)
-                for job in batch:
-                    job._listener = None if ended is None else ended.append
-                self._dispatcher.write_jobs(batch, monotonic() + self._config.submit_timeout)
-                if not window.jobs:
-                    return
-                until = window.first_job().done if ended is None else partial(bool, ended)
-                self._dispatcher.await_next(until, timeout, function)
-                for job in window.in_turn(ended):
-                    job._run_callbacks()
-                    yield job._map_outcome(on_error)
-        finally:
-            for job in window.jobs:
-                self._dispatcher.pool.forget_job(job)
+        given = iter(workloads)
+        wanted = (Submit(function=function, workload=one, **options) for one in given)
+        return map_jobs(
+            self._dispatcher, wanted, window, function, timeout, on_error, ordered=ordered
+        )
 
     def as_completed(self, jobs: Iterable[Job], *, timeout: float | None = None) -> Iterator[Job]:
         """Yield jobs of this client as they end, even by failure. Raises JobTimeout."""
-        deadline = None if timeout is None else monotonic() + timeout
-        ended: deque[Job] = deque()
-        left = set(jobs)
-        for job in left:
-            job._listener = ended.append
-        ended.extend([job for job in left if job.done()])  # one that ends just now is in it twice
-        while left:
-            if not self._dispatcher.wait_until(lambda: bool(ended), deadline):
-                raise JobTimeout(timeouts.not_ended(len(left), timeout))
-            job = ended.popleft()
-            if job in left:
-                left.remove(job)
-                job._run_callbacks()
-                yield job
+        return jobs_as_completed(self._dispatcher, jobs, timeout)
 
     def wait(
         self, jobs: Iterable[Job], *, timeout: float | None = None

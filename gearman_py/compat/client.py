@@ -9,9 +9,10 @@ from weakref import WeakSet, finalize
 
 from gearman_py.client.arguments import Priority, Submit
 from gearman_py.client.config import LARGEST_PACKET, ClientConfig, Retry
-from gearman_py.client.dispatch import Dispatcher, Job
 from gearman_py.client.job import JobState
 from gearman_py.client.session import ClientSession, Question, read_status
+from gearman_py.client.sync_dispatch import Dispatcher
+from gearman_py.client.sync_job import Job
 from gearman_py.compat.connection_manager import GearmanConnectionManager, Host, as_text
 from gearman_py.compat.constants import (
     JOB_PENDING,
@@ -177,7 +178,7 @@ class GearmanClient(NotCopied, GearmanConnectionManager):
                 connection, queue_question, monotonic() + WRITE_TIMEOUT
             ):
                 raise ServerUnavailable([(str(server), "it closed the connection")])
-        dispatcher.wait_until(
+        dispatcher.pool.wait_until(
             lambda: all(question.done() for _, question in asked), _deadline_after(poll_timeout)
         )
         for request, question in asked:
@@ -205,7 +206,7 @@ class GearmanClient(NotCopied, GearmanConnectionManager):
             self._update_requests(self._requests)
             return not callback_fxn(True) or not self._requests
 
-        stopped = self._get_dispatcher().wait_until(should_stop, _deadline_after(timeout))
+        stopped = self._get_dispatcher().pool.wait_until(should_stop, _deadline_after(timeout))
         return not stopped
 
     def shutdown(self) -> None:
@@ -266,7 +267,7 @@ class GearmanClient(NotCopied, GearmanConnectionManager):
                 waiting.popleft()
             return not waiting
 
-        self._get_dispatcher().wait_until(all_ready, deadline)
+        self._get_dispatcher().pool.wait_until(all_ready, deadline)
         self._update_requests([*requests, *self._requests])
 
     def _update_requests(self, requests: Iterable[GearmanJobRequest]) -> None:

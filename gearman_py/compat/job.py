@@ -5,8 +5,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from gearman_py.client.dispatch import Job
 from gearman_py.client.job import JobState
+from gearman_py.client.sync_job import Job
 from gearman_py.compat.constants import (
     JOB_COMPLETE,
     JOB_CREATED,

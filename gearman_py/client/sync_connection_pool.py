@@ -7,36 +7,38 @@ when it has what it waited for, another one takes over.
 import select
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Lock, RLock
 from time import monotonic
 
+from gearman_py.client.config import ClientConfig
 from gearman_py.client.job import ClientJob, JobState
-from gearman_py.client.pooled_connection import READ_INTERVAL, PooledConnection
-from gearman_py.client.session import ClientSession
-from gearman_py.errors import ConnectionLost
+from gearman_py.client.session import ClientSession, Question
+from gearman_py.client.sync_pooled_connection import READ_INTERVAL, PooledConnection
+from gearman_py.errors import ConnectionLost, GearmanError
 from gearman_py.net import keepalive
 from gearman_py.net.dial import connect
 from gearman_py.net.servers import ServerAddress, why_not
+
+_CLOSED = "closed by this client"
 
 
 class ConnectionPool:
     """All connections, and waiting for them.
 
-    ``resubmit`` is called with lost jobs to submit again, in a waiting thread. ``sole``: there is
-    only one server. ``max_packet``: see ClientSession.
+    ``resubmit`` is called with lost jobs to submit again, in a waiting thread.
     """
 
-    def __init__(
-        self, resubmit: Callable[[list[ClientJob]], object], *, sole: bool, max_packet: int
-    ) -> None:
-        self._sole, self._max_packet = sole, max_packet
+    def __init__(self, config: ClientConfig, resubmit: Callable[[list[ClientJob]], object]) -> None:
+        self._sole, self._max_packet = len(config.servers) == 1, config.max_packet
         # Entered by ``with`` alone: then a KeyboardInterrupt cannot come between taking the lock
         # and the block that gives it back.
         self._lock = RLock()  # guards everything here
-        self.lost: deque[ClientJob] = deque()
+        self._lost: deque[ClientJob] = deque()
         self._resubmit = resubmit
+        self._closing = False
+        self.abandoned = False  # it is the parent's, in a forked child
         self._connections: dict[ServerAddress, PooledConnection] = {}
         self._by_fd: dict[int, PooledConnection] = {}
         self._poll = select.poll()
@@ -128,6 +130,30 @@ class ConnectionPool:
                     raise ConnectionAbortedError("it closed the connection")
         return 0
 
+    def send_jobs(
+        self, connection: PooledConnection, jobs: Sequence[ClientJob], deadline: float
+    ) -> bool:
+        """Write jobs; False if the connection had ended before anything was written."""
+
+        def queue_jobs(session: ClientSession) -> None:
+            for job in jobs:
+                session.submit_job(job)
+
+        return self.send_request(connection, queue_jobs, deadline)
+
+    def ask_question(
+        self,
+        connection: PooledConnection,
+        ask: Callable[[ClientSession], Question],
+        deadline: float,
+    ) -> Question:
+        """Ask a question, and wait for the answer until ``deadline``. Raises ConnectionLost."""
+        asked: list[Question] = []
+        if not self.send_request(connection, lambda session: asked.append(ask(session)), deadline):
+            raise ConnectionLost(connection.session.server, "it closed the connection")
+        self.wait_until(asked[0].done, deadline)
+        return asked[0]
+
     def wait_until(
         self, until: Callable[[], bool], deadline: float | None, *, job: ClientJob | None = None
     ) -> bool:
@@ -138,7 +164,7 @@ class ConnectionPool:
         """
         while not until():
             late = deadline is not None and monotonic() >= deadline
-            if self.lost and not late:
+            if self._lost and not late:
                 self._resubmit_lost()
             elif not self._read_once(deadline, job) and not late:
                 self._wait_for_reader(until, deadline)
@@ -166,11 +192,11 @@ class ConnectionPool:
         jobs: list[ClientJob] = []
         try:
             with self._lock:
-                jobs = list(dict.fromkeys(self.lost))
-                self.lost.clear()
+                jobs = list(dict.fromkeys(self._lost))
+                self._lost.clear()
             self._resubmit(jobs)
         except BaseException:  # ^C, most likely while connecting
-            self.lost.extend(jobs)
+            self._lost.extend(jobs)
             raise
         finally:
             with self._lock:
@@ -205,7 +231,11 @@ class ConnectionPool:
         self, remaining: float | None, job: ClientJob | None
     ) -> PooledConnection | None:
         """The connection to read from; None to poll all of them."""
-        if self._sole and self._by_fd and (remaining is None or remaining > READ_INTERVAL):
+        if (
+            self._sole
+            and len(self._by_fd) == 1
+            and (remaining is None or remaining > READ_INTERVAL)
+        ):
             connection = next(iter(self._by_fd.values()))
             created = job is not None and job.state is JobState.SUBMITTED
             connection.await_bytes(connection.session.created_size + 1 if created else 1)
@@ -240,6 +270,13 @@ class ConnectionPool:
                 if connection.session.error is not None:
                     self._drop_connection(connection)
 
+    def submit_again(self, job: ClientJob, error: GearmanError) -> None:
+        """Have a waiting thread resubmit a job that was lost by ``error``."""
+        if self._closing:
+            job._give_up(error)
+        else:
+            self._lost.append(job)
+
     def forget_job(self, job: ClientJob) -> None:
         """Drop what arrives for this job, and never resubmit it."""
         with self._lock:
@@ -263,21 +300,34 @@ class ConnectionPool:
         for server, one in list(self._connections.items()):
             if one is connection:
                 del self._connections[server]
-                del self._by_fd[connection.fd]
-                self._poll.unregister(connection.fd)
+        if self._by_fd.get(connection.fd) is connection:
+            del self._by_fd[connection.fd]
+            self._poll.unregister(connection.fd)
         connection.socket.close()
 
-    def close_all(self) -> None:
-        """Close all connections."""
+    def close(self) -> None:
+        """Close all connections; foreground jobs that are not done are lost."""
+        self._closing = True
         for connection in list(self._connections.values()):
-            self.close_connection(connection, "closed by this client")
+            self.close_connection(connection, _CLOSED)
         with self._lock:
-            while self.lost:
-                job = self.lost.popleft()
-                job._give_up(ConnectionLost(job.server, "closed by this client"))
+            while self._lost:
+                job = self._lost.popleft()
+                job._give_up(ConnectionLost(job.server, _CLOSED))
             if self._wakers is not None and not self._reading:
+                self._poll.unregister(self._wakers[1])
                 for waker in self._wakers:
                     waker.close()
+                self._wakers = None
+        self._closing = False
+
+    def abandon(self) -> None:
+        """In a forked child: close its copies of the sockets, and leave the connections alone."""
+        self.abandoned = True
+        for connection in self._by_fd.values():
+            connection.socket.close()
+        for waker in self._wakers or ():
+            waker.close()
 
 
 def _to_milliseconds(deadline: float | None) -> float | None:

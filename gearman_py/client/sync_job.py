@@ -1,0 +1,72 @@
+# Written by tests/twins.py from aio_job.py; change that one.
+"""A job of a Client: ``Job``."""
+
+from collections.abc import Iterator
+from time import monotonic
+from typing import Any
+
+from gearman_py.client import timeouts
+from gearman_py.client.arguments import Timeout
+from gearman_py.client.sync_waiting import WaitableJob
+from gearman_py.errors import GearmanError, JobTimeout
+
+
+class Job(WaitableJob):
+    """A submitted job; ``result()`` waits for it."""
+
+    def result(self, timeout: Timeout = ...) -> bytes:
+        """The workload of WORK_COMPLETE; data sent before it is in ``data``.
+
+        ``timeout`` is in seconds; None means no limit, the default is the client's. Raises
+        JobFailed, JobException, JobTimeout or ConnectionLost. After a JobTimeout the job goes on:
+        call it again. Callbacks given to submit() run inside this method.
+        """
+        self._must_have_result()
+        limit = self._config.resolve_timeout(timeout)
+        return self._result_by(None if limit is None else monotonic() + limit, limit)
+
+    def _result_by(self, deadline: float | None, limit: float | None) -> bytes:
+        """result() until ``deadline``, ``limit`` seconds after the call."""
+        while not self.done():
+            if not self._wait_until(self._has_news, deadline):
+                raise JobTimeout(timeouts.no_result(self, limit))
+            self._run_callbacks()
+        self._run_callbacks()
+        return self._result_or_raise()
+
+    def stream(self, timeout: Timeout = ...) -> Iterator[bytes]:
+        """Yield the data that the worker sends before its result, part by part as it arrives.
+
+        Parts that were yielded are not kept. It ends when the job has ended; result() returns the
+        rest. ``timeout`` applies to each part. Raises what result() raises.
+        """
+        self._must_have_result()
+        self._streamed = True
+        limit = self._config.resolve_timeout(timeout)
+        ended = False
+        while not ended:
+            ended = self.done()  # first, as more may arrive while a part is processed
+            yield from self._take_parts()
+            if not ended:
+                deadline = None if limit is None else monotonic() + limit
+                if not self._wait_until(self._has_part_or_news, deadline):
+                    raise JobTimeout(timeouts.no_result(self, limit))
+                self._run_callbacks()
+        self.result()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.stream()
+
+    def exception(self, timeout: Timeout = ...) -> GearmanError | None:
+        """Wait for the end of the job and return why it failed; None if it is complete."""
+        try:
+            self.result(timeout)
+        except JobTimeout:
+            raise
+        except GearmanError as error:
+            return error
+        return None
+
+    def value(self, timeout: Timeout = ...) -> Any:
+        """result(), decoded by the client's serializer."""
+        return self._config.serializer.loads(self.result(timeout))
