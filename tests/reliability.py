@@ -188,6 +188,13 @@ ROWS = (
         "::test_a_reader_that_stands_still_longer_than_keepalive_waits_gets_all_and_holds_up_nobody",
     ),
     Row(
+        "large results",
+        "live clients that read slowly; their results are twice as much together as --max-memory",
+        "memory without limit",
+        f"{SERVER}/test_large_results.py"
+        "::test_live_readers_get_all_none_is_closed_and_no_result_is_made_twice",
+    ),
+    Row(
         "parts",
         "peers with 50 MiB each of a message, twice as much together as --max-memory",
         "no limit",

@@ -31,6 +31,7 @@ class Functions:
     def __init__(self, wakeup: int) -> None:
         self._wakeup = wakeup
         self.closed = False  # workers are not woken
+        self.choosy = False  # not for all functions are workers woken
         self.full = False  # new jobs are refused
         self.functions: dict[bytes, Function] = {}
         self.loaded: set[Function] = set()
@@ -113,9 +114,13 @@ class Functions:
                 function.sleepers.pop(worker, None)
                 absent[function] = None
 
+    def holds_back(self, function: Function) -> bool:
+        """Whether no job of this function is given out just now."""
+        return self.closed
+
     def wake(self, function: Function, now: float) -> None:
         """Wake the workers that have slept longest for this function."""
-        if not function.sleepers or self.closed:
+        if not function.sleepers or (self.choosy and self.holds_back(function)):
             return
         sleepers, most = function.sleepers, self._wakeup or len(function.sleepers)
         looked_at = woken = 0

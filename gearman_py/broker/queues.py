@@ -11,10 +11,11 @@ from heapq import heappop, heappush
 from math import inf
 
 from gearman_py.broker import counts
-from gearman_py.broker.functions import WAKE_AGAIN, Functions
+from gearman_py.broker.functions import WAKE_AGAIN
 from gearman_py.broker.job_table import JobTable
 from gearman_py.broker.limits import SLICE
 from gearman_py.broker.pending_changes import PendingChanges
+from gearman_py.broker.rations import RationedFunctions
 from gearman_py.broker.state import (
     HIGH,
     LOW,
@@ -33,7 +34,7 @@ from gearman_py.store.base import SERIES_BITS, Record, lease_clock
 LOOK_AGAIN = 10.0
 
 
-class Queues(Functions):
+class Queues(RationedFunctions):
     """All live jobs, by number and by function.
 
     The handle of a job is ``prefix:number``, with numbers from ``first``. To never reuse one after
@@ -56,7 +57,7 @@ class Queues(Functions):
         wakeup: int = 1,
         durable: bool = False,
     ) -> None:
-        super().__init__(wakeup)
+        super().__init__(wakeup, function_first=function_first)
         self._prefix = prefix + b":"
         self._number = first
         self._choose = self._by_function if function_first else self._by_priority
@@ -143,7 +144,7 @@ class Queues(Functions):
     def withhold_stored(self) -> None:
         """Stop assigning stored jobs: they may belong to another server by now."""
         self.lease_over = True
-        for function in list(self.loaded):
+        for function in [*self.loaded, *self.rationed]:
             self._withheld += function.withdraw(self.changes.replies)
 
     def _queue_job(self, job: BrokerJob, now: float) -> None:
@@ -194,7 +195,7 @@ class Queues(Functions):
         """Assign the next job to this worker; return the handle and the job, or None."""
         if self.lease < inf and not self.lease_over and lease_clock() >= self.lease:
             self.withhold_stored()
-        job = self._choose(worker)
+        job = self.take_rationed(worker) if self.choosy else self._choose(worker)
         if job is None:
             return None
         function = job.function
@@ -225,8 +226,7 @@ class Queues(Functions):
 
     def close(self) -> None:
         """Stop assigning jobs and waking workers; all else goes on."""
-        self.closed = True
-        self._choose = lambda worker: None
+        self.closed = self.choosy = True
 
     def _by_priority(self, worker: Peer) -> BrokerJob | None:
         if not self.loaded:
@@ -251,7 +251,7 @@ class Queues(Functions):
         if not loaded:
             return None
         function = min(loaded, key=worker.turns.__getitem__)
-        return function.pop(next(each for each in PRIORITIES if function.waiting[each]))
+        return function.pop(function.first_priority)
 
     def give_back(self, job: BrokerJob, now: float) -> None:
         """Put a job that its worker lost at the end of its queue."""

@@ -149,6 +149,12 @@ class Function:
         """Whether nothing refers to it."""
         return not (self.workers or self.total or any(self.limits))
 
+    @property
+    def first_priority(self) -> int:
+        """That of the job which is next, of a function that has queued jobs."""
+        high, normal, _ = self.waiting
+        return HIGH if high else NORMAL if normal else LOW
+
     def push(self, job: BrokerJob) -> None:
         """Put a job at the end of its priority's queue."""
         priority = job.priority

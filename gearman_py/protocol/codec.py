@@ -116,6 +116,14 @@ class Decoder:
         """How many bytes it holds of a message whose rest has not come."""
         return self._held if self._parts else 0
 
+    def peek(self) -> tuple[int, int, bytes] | None:
+        """A packet that it holds the beginning of: number, bytes in all, and first argument."""
+        if not self._need or not self._parts:
+            return None
+        head = self._parts[0]
+        _, number, _ = _unpack(head)
+        return number, self._need, head[_HEADER_SIZE : _HEADER_SIZE + _SMALL].partition(b"\0")[0]
+
     def feed(self, data: bytes) -> list[Message]:
         """Take the bytes of one read; return every message now complete, in order.
 

@@ -12,14 +12,17 @@ import socket
 import termios
 from array import array
 from collections.abc import Sequence
+from struct import Struct
 from typing import cast
 
 from gearman_py.broker.state import Peer
 from gearman_py.net import keepalive
 from gearman_py.protocol.codec import LARGE, Decoder, Message
 from gearman_py.protocol.packets import OVERSIZED, TEXT, WORKER_REPORTS
+from gearman_py.protocol.text import printable
 from gearman_py.server import counts
 from gearman_py.server.listener import TOGETHER, Listener
+from gearman_py.server.result_budget import ComingResult
 
 log = logging.getLogger("gearmand")
 
@@ -27,6 +30,7 @@ log = logging.getLogger("gearmand")
 SILENT_LIMIT = 30.0
 # ... sent less than this of a message that it has begun (bytes a second).
 LEAST_RATE = 1024
+UCRED = Struct("3i")  # unix(7)
 # How long a peer whose connection is being closed may go on sending (seconds).
 PARTING_LIMIT = 5.0
 
@@ -77,6 +81,7 @@ class Connection(asyncio.Protocol):
         if self._parted_at is None:
             self._server.broker.gone(self.peer, self._server.now())
         self._server.pressure.caught_up(self.peer)
+        self._server.budget.forget_peer(self)
         if not self._server.flushing:
             self._server.schedule_flush()
         log.debug("%s left%s", self, f": {error}" if error else "")
@@ -90,21 +95,24 @@ class Connection(asyncio.Protocol):
         last = messages[-1][0] if messages else TEXT
         if last < TEXT:
             self._log_fault(*messages[-1])
-        if len(data) < LARGE and (last in WORKER_REPORTS or self._decoder.partial):
+        partial = self._decoder.partial
+        if len(data) < LARGE and (last in WORKER_REPORTS or partial):
             self._acknowledge_soon()
         self._process_messages(messages)
+        if partial and self._server.budget.scarce:
+            self._server.budget.weigh(self)
 
     def _process_messages(self, messages: Sequence[Message]) -> None:
         server, peer = self._server, self.peer
         if server.behind and server.pressure.must_wait(self, messages):
             self._backlog = messages
-            return self._pause_reading()
+            return self.pause_peer()
         if len(messages) <= TOGETHER:
             self._backlog = server.broker.receive(peer, messages, server.now())
         else:
             self._backlog = server.take_turn(peer, messages)
         if peer.owed > peer.max_owed:
-            self._pause_reading()
+            self.pause_peer()
         elif self._backlog or self._decoder.behind:
             self._yield_turn()
         if not server.flushing:
@@ -113,7 +121,7 @@ class Connection(asyncio.Protocol):
 
     def _yield_turn(self) -> None:
         """Go on with what the peer sent once others were served."""
-        self._pause_reading()
+        self.pause_peer()
         if not self._in_turn:
             self._in_turn = True
             asyncio.get_running_loop().call_soon(self.go_on)
@@ -178,6 +186,17 @@ class Connection(asyncio.Protocol):
         """How many bytes are kept for the peer: what it has begun to send, and what it is owed."""
         return self._decoder.held + self.peer.owed + self.unread_bytes()
 
+    def partial_bytes(self) -> int:
+        """How many bytes are held of a message that has not ended."""
+        return self._decoder.held
+
+    def coming_result(self) -> ComingResult | None:
+        """The large result that the worker has begun to send, if any."""
+        found = self._decoder.peek()
+        if found is None or found[0] not in WORKER_REPORTS or found[1] < LARGE:
+            return None
+        return ComingResult(self._decoder.begun, found[1], self.peer.running.get(found[2]))
+
     def _half_close(self) -> None:
         """End our side, and hear the peer out: closing on unread bytes resets the
         connection, and what was on its way to the peer is lost (RFC 2525, 2.17)."""
@@ -192,7 +211,7 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self.stalled_since = self._server.now()
         self._unread = 0
-        self._pause_reading()
+        self.pause_peer()
         self._server.pressure.note_unread(self)
 
     def resume_writing(self) -> None:
@@ -200,13 +219,14 @@ class Connection(asyncio.Protocol):
         self._server.pressure.caught_up(self.peer)
         self.resume_peer()
 
-    def _pause_reading(self) -> None:
+    def pause_peer(self) -> None:
         self._paused = True
         self.transport.pause_reading()
 
     def resume_peer(self) -> None:
         """The peer reads again: go on with what it had sent, then read more."""
-        if self._server.stopping or self.stalled_since is not None:
+        server = self._server
+        if server.stopping or self.stalled_since is not None or self in server.budget.waiting:
             return
         self._paused = False
         backlog, self._backlog = self._backlog, ()
@@ -235,6 +255,8 @@ class Connection(asyncio.Protocol):
             why, reason = self._why_stalled(now - self.stalled_since), counts.UNREAD
         elif not self._paused:
             why, reason = self._why_late(now), counts.SLOW
+        else:
+            self._checked = (self._decoder.begun, self.received, now)
         if not why and keepalive.peer_gone(self._socket):
             why, reason = "no longer answers (keepalive)", counts.GONE
         if why:
@@ -267,4 +289,19 @@ class Connection(asyncio.Protocol):
         return self._decoder.partial
 
     def __str__(self) -> str:
-        return f"{self.peer.address} (connection {self.peer.number})"
+        peer = self.peer
+        facts = [f"connection {peer.number}", *self._process_facts()]
+        if peer.client_id != b"-":
+            facts.append("id " + printable(peer.client_id).decode(errors="replace"))
+        return f"{peer.address} ({', '.join(facts)})"
+
+    def _process_facts(self) -> list[str]:
+        """What more is known of where the peer is: its port, or its process and user."""
+        if self._socket.fileno() < 0:
+            return []
+        if self._socket.family == socket.AF_UNIX:
+            found = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
+            process, user, _ = UCRED.unpack(found)
+            return [f"process {process}", f"user {user}"]
+        address = self.transport.get_extra_info("peername")
+        return [f"port {address[1]}"] if address else []

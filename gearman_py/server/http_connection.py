@@ -50,7 +50,7 @@ class HTTPConnection(Connection):
         self._reader.feed(data)
         self._go_on()
         if self._request is not None and self._reader.unread > HEAD_LIMIT:
-            self._pause_reading()
+            self.pause_peer()
 
     def _go_on(self) -> None:
         """Begin the next request, if it is there and the last one is done."""

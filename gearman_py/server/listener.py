@@ -16,6 +16,7 @@ from gearman_py.server.admission import Admission
 from gearman_py.server.busy_poll import BusyPoll
 from gearman_py.server.counts import STORE, ServerCounts
 from gearman_py.server.pressure import PeerConnection, Pressure
+from gearman_py.server.result_budget import ResultBudget
 from gearman_py.server.store_writer import StoreWriter
 
 # This many peers are written to, or checked, in one turn of the loop: a job may wake thousands of
@@ -57,6 +58,7 @@ class Listener:
         self.unread_timeout = unread_timeout
         self.pressure = Pressure(loop, broker.queues)
         self.behind = self.pressure.behind
+        self.budget = ResultBudget(loop, broker.queues)
         self.high_water = MAX_OWED
         self.now = loop.time
         self.busy_poll = BusyPoll(loop)
@@ -109,6 +111,7 @@ class Listener:
         self.memory_limit = limit
         scarce = used > limit / 2
         self.pressure.share_memory(limit - used, scarce=scarce)
+        self.budget.share_memory(used, limit, self.pressure.stalled)
         high_water = SCARCE_MAX_OWED if scarce else MAX_OWED
         if high_water != self.high_water:
             self.high_water = high_water

@@ -12,11 +12,11 @@ import gc
 import logging
 import os
 import time
-from operator import itemgetter
 from pathlib import Path
 
 from gearman_py.server.counts import MEMORY
 from gearman_py.server.listener import Listener
+from gearman_py.server.pressure import PeerConnection
 
 log = logging.getLogger("gearmand")
 
@@ -26,9 +26,12 @@ SHORT_LOOK_INTERVAL = (
 )
 DEFAULT_SHARE = 0.9  # of what the process is allowed, without --max-memory
 LOW_SHARE = 0.95  # of the limit: when less is used jobs are taken again
-HIGH_SHARE = 1.05  # times the limit: when more is used connections are closed
+HIGH_SHARE = 1.05  # times the limit: when more is used connections are closed ...
+HIGHEST_SHARE = 1.25  # ... and when more than this is used, before what is free is given back
 TRIM_INTERVAL = 1.0  # seconds between two times that what is free is given back, at least ...
 TRIM_TIME_SHARE = 0.005  # ... and so much of the time may be spent with it
+URGENT_SHARE = 0.8  # of the limit: when more is used ...
+URGENT_TIME_SHARE = 0.05  # ... so much of the time may be spent
 SLACK = 4 * 2**20  # bytes that may be free and not given back
 WORTH_CLOSING = 2**20  # a connection that holds less is not closed: it would not help
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -87,11 +90,10 @@ class Heap:
         )
 
     def give_back(self) -> float:
-        """Give free memory back if it is worth it; return how many seconds to wait until the next
-        call.
+        """Give free memory back if it is worth it; return how many seconds that took.
 
         Both measuring and giving back take longer the more pieces there are (40 ms with half a
-        million), hence the pauses.
+        million), hence pauses are to be made.
         """
         begun = time.perf_counter()
         clear_free_lists()
@@ -102,7 +104,7 @@ class Heap:
             if free > self._least_free + SLACK:
                 self._trim(0)
                 self._least_free = free
-        return max(TRIM_INTERVAL, (time.perf_counter() - begun) / TRIM_TIME_SHARE)
+        return time.perf_counter() - begun
 
 
 def clear_free_lists() -> None:
@@ -122,15 +124,19 @@ async def watch_memory(listener: Listener, limit: int) -> None:
     limit = limit or int(allowed_bytes() * DEFAULT_SHARE)
     queues = listener.broker.queues
     heap = Heap()
-    tidied, pause = time.monotonic(), heap.give_back()
+    tidied, took = time.monotonic(), heap.give_back()
     bytes_ = 0
     while True:
         await asyncio.sleep(SHORT_LOOK_INTERVAL if bytes_ > limit / 2 else LOOK_INTERVAL)
-        if time.monotonic() - tidied > pause:
-            queues.uniques.shrink()
-            pause = heap.give_back()
-            tidied = time.monotonic()
         bytes_ = resident_bytes()
+        pause = max(TRIM_INTERVAL, took / TRIM_TIME_SHARE)
+        if bytes_ > limit * URGENT_SHARE or listener.budget.waiting:
+            pause = took / URGENT_TIME_SHARE
+        if tidy := time.monotonic() - tidied > pause:
+            queues.uniques.shrink()
+            took = heap.give_back()
+            tidied = time.monotonic()
+            bytes_ = resident_bytes()
         listener.share_memory(bytes_, limit)
         if not queues.full and bytes_ > limit:
             log.warning(
@@ -141,15 +147,26 @@ async def watch_memory(listener: Listener, limit: int) -> None:
         elif queues.full and bytes_ < limit * LOW_SHARE:
             log.warning("%d MiB are used: accepting new jobs again", bytes_ >> 20)
             queues.full = False
-        elif queues.full and bytes_ > limit * HIGH_SHARE:
+        elif queues.full and bytes_ > limit * (HIGH_SHARE if tidy else HIGHEST_SHARE):
             _close_largest(listener, bytes_ - limit)
 
 
 def _close_largest(listener: Listener, excess: int) -> None:
-    """Close the connections that hold the most, until ``excess`` bytes become free."""
+    """Close connections until ``excess`` bytes become free.
+
+    Those that hold the most are the first; twice as much counts who reads nothing. Who brings a
+    result is spared while others hold enough: it would be made again.
+    """
+    pressure, budget = listener.pressure, listener.budget
+
+    def urgency(held: tuple[int, PeerConnection]) -> tuple[bool, int]:
+        size, one = held
+        still = one.peer in pressure.stalled and budget.stands_still(one.peer)
+        return one.coming_result() is None, size * 2 if still else size
+
     held = ((one.held_bytes(), one) for one in listener.connections.values())
     worth = [each for each in held if each[0] >= WORTH_CLOSING]
-    for size, one in sorted(worth, key=itemgetter(0), reverse=True):
+    for size, one in sorted(worth, key=urgency, reverse=True):
         if excess <= 0:
             return
         log.warning("out of memory: closing %s, which holds %d MiB", one, size >> 20)

@@ -18,6 +18,7 @@ from gearman_py.broker.queues import Queues
 from gearman_py.broker.state import BrokerJob, Peer
 from gearman_py.protocol.codec import Message
 from gearman_py.protocol.packets import WORKER_REPORTS
+from gearman_py.server.result_budget import Bringer
 
 MAX_UNREAD = 16 * 2**20  # a client with more bytes unread is behind
 LOOK_INTERVAL = 1.0  # seconds between two looks at how much those who are behind have read
@@ -25,11 +26,9 @@ LEAST_READ = 256 * 1024  # bytes that it must read until the next look to be wai
 LONGEST_WAIT = 20.0  # ... and no longer than this (seconds): our workers wait 30 s for an answer
 
 
-class PeerConnection(Protocol):
+class PeerConnection(Bringer, Protocol):
     """What the rest of the server needs to know of a peer's connection."""
 
-    peer: Peer
-    transport: asyncio.Transport
     received: int  # bytes
     closed_for: str
 
@@ -41,11 +40,7 @@ class PeerConnection(Protocol):
 
     def held_bytes(self) -> int: ...
 
-    def unread_bytes(self) -> int: ...
-
     def has_unacknowledged(self) -> bool: ...
-
-    def resume_peer(self) -> None: ...
 
 
 @dataclass
@@ -68,7 +63,7 @@ class Pressure:
         self.most_unread = MAX_UNREAD
         self.scarce = False
         self.behind: dict[Peer, _Wait] = {}
-        self._stalled: dict[Peer, PeerConnection] = {}  # have something unread
+        self.stalled: dict[Peer, PeerConnection] = {}  # have something unread
         self._hopeless: set[Peer] = set()  # hardly read, and are waited for no more
         # Clients whose jobs are not given out, and these jobs.
         self._withheld: dict[Peer, tuple[PeerConnection, list[BrokerJob]]] = {}
@@ -77,7 +72,7 @@ class Pressure:
     def note_unread(self, reader: PeerConnection) -> None:
         """A reader was written to and has not read all: see whether it is behind now."""
         peer, unread = reader.peer, reader.unread_bytes()
-        self._stalled[peer] = reader
+        self.stalled[peer] = reader
         if self.scarce:
             self.withhold_jobs(reader)
         if unread <= self.most_unread:
@@ -95,12 +90,12 @@ class Pressure:
         """
         self.scarce = scarce
         # The first ones must leave something for those that follow.
-        self.most_unread = min(MAX_UNREAD, max(room, 0) // (8 * (1 + len(self._stalled))))
+        self.most_unread = min(MAX_UNREAD, max(room, 0) // (8 * (1 + len(self.stalled))))
         if self.most_unread < MAX_UNREAD:
-            for reader in self._stalled.values():
+            for reader in self.stalled.values():
                 self.note_unread(reader)
         for peer, (reader, _) in list(self._withheld.items()):
-            if peer not in self._stalled and not (scarce and reader.has_unacknowledged()):
+            if peer not in self.stalled and not (scarce and reader.has_unacknowledged()):
                 self._release_jobs(peer)
 
     def must_wait(self, worker: PeerConnection, messages: Sequence[Message]) -> bool:
@@ -116,7 +111,7 @@ class Pressure:
 
     def caught_up(self, peer: Peer) -> None:
         """The reader has read what it was owed, or is gone."""
-        self._stalled.pop(peer, None)
+        self.stalled.pop(peer, None)
         self._hopeless.discard(peer)
         self._let_go(peer)
         self._release_jobs(peer)

@@ -1,0 +1,80 @@
+"""Functions whose jobs are rationed: few of them are given out, those of others as always."""
+
+import pytest
+
+from gearman_py.broker.broker import Broker
+from gearman_py.broker.queues import Queues
+from gearman_py.broker.state import Peer
+from gearman_py.protocol.codec import RESPONSE, Decoder
+from gearman_py.protocol.packets import Packet
+
+
+def ask(broker: Broker, peer: Peer, *messages: tuple[Packet, list[bytes]]) -> list[str]:
+    """The names of the packets that answer; of jobs, their workloads."""
+    broker.receive(peer, messages, 0)
+    heard = Decoder(RESPONSE).feed(b"".join(peer.take()))
+    return [
+        arguments[-1].decode() if number == Packet.JOB_ASSIGN else Packet(number).name
+        for number, arguments in heard
+    ]
+
+
+GRAB = (Packet.GRAB_JOB, list[bytes]())
+SLEEP = (Packet.PRE_SLEEP, list[bytes]())
+
+
+@pytest.fixture(params=[False, True], ids=["by priority", "by function"])
+def broker(request: pytest.FixtureRequest) -> Broker:
+    return Broker(Queues(function_first=request.param, rotate=False))
+
+
+def submit(broker: Broker, client: Peer, name: bytes, *workloads: bytes) -> None:
+    for workload in workloads:
+        ask(broker, client, (Packet.SUBMIT_JOB_BG, [name, b"", workload]))
+
+
+def test_no_more_jobs_than_the_ration_are_given_out_and_those_of_others_are(
+    broker: Broker,
+) -> None:
+    client, worker = broker.join(1, ""), broker.join(2, "")
+    ask(broker, worker, (Packet.CAN_DO, [b"small"]), (Packet.CAN_DO, [b"large"]))
+    submit(broker, client, b"large", b"l1", b"l2", b"l3")
+    submit(broker, client, b"small", b"s1")
+    broker.queues.ration(broker.queues.function(b"large"), 2, 0)
+    submit(broker, client, b"large", b"l4")
+    given = ask(broker, worker, *[GRAB] * 5)
+    assert sorted(given) == ["NO_JOB", "NO_JOB", "l1", "l2", "s1"]
+    submit(broker, client, b"small", b"s2")
+    assert ask(broker, worker, GRAB, GRAB) == ["s2", "NO_JOB"]
+    broker.queues.end_rations(0)
+    assert ask(broker, worker, GRAB, GRAB, GRAB) == ["l3", "l4", "NO_JOB"]
+
+
+def test_workers_sleep_until_there_is_a_ration_for_them(broker: Broker) -> None:
+    client = broker.join(1, "")
+    workers = [broker.join(number, "") for number in (2, 3, 4)]
+    large = broker.queues.function(b"large")
+    broker.queues.ration(large, 0, 0)
+    for worker in workers:
+        ask(broker, worker, (Packet.CAN_DO, [b"large"]))
+    submit(broker, client, b"large", b"l1", b"l2", b"l3")
+    for worker in workers:
+        assert ask(broker, worker, GRAB, SLEEP) == ["NO_JOB"]
+    submit(broker, client, b"large", b"l4")
+    broker.tick(2, 2)  # nor is one woken later
+    assert [ask(broker, worker) for worker in workers] == [[], [], []]
+    broker.queues.ration(large, 2, 2)
+    assert sorted(ask(broker, worker) for worker in workers) == [[], ["NOOP"], ["NOOP"]]
+    broker.queues.end_rations(2)
+    assert sum(ask(broker, worker) == ["NOOP"] for worker in workers) == 1
+
+
+def test_a_server_that_ends_gives_out_nothing_all_the_same(broker: Broker) -> None:
+    client, worker = broker.join(1, ""), broker.join(2, "")
+    ask(broker, worker, (Packet.CAN_DO, [b"large"]))
+    submit(broker, client, b"large", b"l1")
+    broker.queues.close()
+    broker.queues.ration(broker.queues.function(b"large"), 1, 0)
+    assert ask(broker, worker, GRAB) == ["NO_JOB"]
+    broker.queues.end_rations(0)
+    assert ask(broker, worker, GRAB) == ["NO_JOB"]

@@ -1,0 +1,94 @@
+"""Results that together are larger than --max-memory reach clients that read them slowly."""
+
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from gearman_py.protocol.packets import Packet
+from tests.authority import Authority, words
+from tests.job_servers import GearmandProcess
+from tests.peer import Peer
+from tests.tally import tally
+
+pytestmark = pytest.mark.slow
+
+Start = Callable[..., GearmandProcess]
+MIB = 2**20
+RESULT = bytes(10 * MIB)
+READERS = 16
+
+
+class Door:
+    """A way to reach a server: ``options`` for it, and peers that come this way."""
+
+    def __init__(self, way: str, folder: Path) -> None:
+        self._path, self._context = "", None
+        self.options: list[str] = []
+        if way == "unix":
+            self._path = f"{folder}/socket"
+            self.options = ["-L", f"unix:{self._path}"]
+        if way == "tls":
+            authority = Authority(folder, "ca")
+            self.options = words(authority.issue("server"))
+            self._context = authority.issue("client").client_context()
+
+    def join(self, server: GearmandProcess) -> Peer:
+        peer = Peer(server.listening())
+        if self._path:
+            peer.socket.close()
+            peer.socket = socket.socket(socket.AF_UNIX)
+            peer.socket.connect(self._path)
+        peer.socket.settimeout(120)
+        if self._context:
+            peer.socket = self._context.wrap_socket(peer.socket, server_hostname="127.0.0.1")
+        return peer
+
+
+@pytest.mark.parametrize("way", ["tcp", "unix", "tls"])
+def test_live_readers_get_all_none_is_closed_and_no_result_is_made_twice(
+    start: Start, way: str, tmp_path: Path
+) -> None:
+    door = Door(way, tmp_path)
+    server = start("--max-memory", "110M", *door.options)
+    made = Counter[bytes]()
+
+    def work() -> None:
+        with (worker := door.join(server)).socket:
+            worker.say(Packet.CAN_DO, b"big")
+            while True:
+                while (answer := worker.ask(Packet.GRAB_JOB))[0] != "JOB_ASSIGN":
+                    assert answer[0] == "NO_JOB"
+                    assert worker.ask(Packet.PRE_SLEEP)[0] == "NOOP"
+                if answer[3] == b"end":
+                    return worker.say(Packet.WORK_COMPLETE, answer[1], b"")
+                made[answer[3]] += 1
+                worker.say(Packet.WORK_COMPLETE, answer[1], RESULT)
+
+    def read(number: int) -> bool:
+        """Read less than 3 MB a second."""
+        with (client := door.join(server)).socket:
+            client.ask(Packet.SUBMIT_JOB, b"big", b"", b"%d" % number)
+            size = 0
+            while size < len(RESULT) and (data := client.socket.recv(2**14)):
+                size += len(data)
+                time.sleep(0.006)
+            return size >= len(RESULT)
+
+    with ThreadPoolExecutor(READERS + 4) as pool:
+        for _ in range(4):
+            pool.submit(work)
+        arrived = list(pool.map(read, range(READERS)))
+        with (client := door.join(server)).socket:
+            for _ in range(4):
+                client.ask(Packet.SUBMIT_JOB_BG, b"big", b"", b"end")
+            pool.shutdown()
+    tally("large results", results=READERS, lost=arrived.count(False))
+    assert all(arrived), server.log
+    assert set(made.values()) == {1}
+    assert "closing" not in server.log
+    assert server.memory() < 116 * MIB, "all of it is 160 MiB"
