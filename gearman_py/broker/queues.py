@@ -102,10 +102,10 @@ class Queues(RationedFunctions):
             self.uniques.add(key, job)
 
     def restore(self, record: Record, wall: float, handle: bytes = b"", now: float = 0) -> None:
-        """Queue a job of the previous run, or of a server that is gone, at once or when it is due.
+        """Queue a job of the previous run, or of a server that is gone, now or when it is due.
 
-        ``wall``: seconds since 1970. ``handle``: what it is known by, when another server gave it.
-        Raises ValueError when there is a job of this number.
+        ``wall``: seconds since 1970. ``handle``: its handle, if another server numbered it.
+        Raises ValueError if there is already a job with this number.
         """
         function = self.function(record.function)
         facts = function, record.unique, record.workload, record.priority, True
@@ -265,7 +265,7 @@ class Queues(RationedFunctions):
     def finish(
         self, worker: Peer, handle: bytes, now: float, erase: bool = True
     ) -> BrokerJob | None:
-        """A worker's job has ended: nothing remembers it any longer if ``erase``."""
+        """End a worker's job, and with ``erase`` forget it; None if the worker lacks it."""
         job = worker.running.pop(handle, None)
         if job is not None:
             function = job.function

@@ -15,16 +15,16 @@ that a workload never equals a unique)."""
 
 
 class BrokerJob:
-    """One unit of work, from its submission until it is complete, failed or dropped.
+    """A job, from its submission until it is complete, failed or dropped.
 
-    It waits in its function's queue (``queued``), or for its time (an epoch job), or runs at
-    a ``worker``. ``number`` is what its handle ends in. ``clients`` has an entry for each
-    foreground submission that waits for it. ``background``: it must be done even though
-    no client waits; once true it stays true, whoever joins or leaves. ``since`` is when it began
-    to wait or to run (the clock of `Broker.receive`).
+    It waits in the queue of its function (``queued``), or for its time (an epoch job), or runs at
+    a ``worker``. Its handle ends in ``number``. ``clients`` has an entry for each foreground
+    submission that waits for it. ``background``: it must be done even if no client waits; once
+    true, this stays true. ``since`` is when it began to wait or to run (the clock of
+    `Broker.receive`).
 
-    A queue may be millions of these, so a job has few attributes: what is true of few jobs is
-    kept by those who need it (see Queues).
+    A queue may have millions of these, so a job has few attributes: what applies to few jobs is
+    kept elsewhere (see Queues).
     """
 
     __slots__ = (

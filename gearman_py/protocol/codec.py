@@ -1,7 +1,7 @@
 """Bytes to packets and back, without I/O.
 
-A server reads two protocols from one connection: a message that begins with NUL is a
-binary packet, anything else a line of text (PROTOCOL, "Administrative Protocol").
+A server reads two protocols from one connection: a message that begins with NUL is a binary
+packet, anything else is a line of text (PROTOCOL, "Administrative Protocol").
 """
 
 from collections.abc import Sequence
@@ -22,29 +22,29 @@ REQUEST = b"\0REQ"
 RESPONSE = b"\0RES"
 HEADER = Struct(">4sII")
 
-# libgearman clients send whole images as workloads; a server holds at least one whole
-# packet for each connection, so this bounds its memory. The C server has no limit.
-# The default of the server, of clients and of workers, for the data behind a header.
+# Bytes after the header; the default of the server, of clients and of workers. Clients send whole
+# images as workloads, and a server holds at least one packet per connection, so this bounds its
+# memory. The C server has no limit.
 MAX_PACKET = 64 * 2**20
 # The C server closes a connection whose line is longer than its 8 KiB read buffer.
 MAX_LINE = 8192
-# A server reads no more than this of small messages in one turn: lines and packets out of the
-# ordinary take longer to read, so there are two limits.
+# How many small messages a server reads in one turn. Lines and unusual packets take longer to
+# read, so there are two limits.
 TURN_MESSAGES = 1000
 TURN_BYTES = 2**16
-# Below this, splitting a copied body beats looking for each NUL in place (measured).
+# Below this size, copying and splitting a body is faster than finding each NUL in place (measured).
 _SMALL = 4096
-# From this size on, a workload is not copied to be one with what surrounds it.
+# From this size, a workload is not copied into one buffer with its surroundings.
 LARGE = 2**16
 
 _HEADER_SIZE = HEADER.size
 _unpack = HEADER.unpack_from
-_unpack_quickly = Struct(">QI").unpack_from  # magic and number as one
+_unpack_quickly = Struct(">QI").unpack_from  # magic and number together
 
 Message = tuple[int, list[bytes]]
-"""A packet's number and its arguments; or TEXT and one line without its ending; or FAULT
-(TEXT_FAULT where the peer spoke text) and an error code and a sentence about it; or OVERSIZED
-and the arguments of a packet that was skipped, with a sentence about it instead of its workload."""
+"""The number of a packet and its arguments; or TEXT and a line without its ending; or FAULT
+(TEXT_FAULT if the peer sent text), an error code and a message; or OVERSIZED and the arguments of a
+packet that was skipped, with a message in place of the workload."""
 
 
 def request(packet: int, *arguments: bytes) -> bytes:
@@ -60,7 +60,7 @@ def response(packet: int, *arguments: bytes) -> bytes:
 
 
 def response_parts(packet: int, *arguments: bytes) -> tuple[bytes, bytes]:
-    """The bytes of a packet sent by a server; of a large one its last argument by itself."""
+    """The bytes of a packet sent by a server; a large one is split before its last argument."""
     workload = arguments[-1]
     if len(workload) < LARGE:
         body = b"\0".join(arguments)
@@ -77,16 +77,16 @@ _REQUEST_HEADS, _RESPONSE_HEADS = (
 
 
 class Decoder:
-    """Turns what reads bring into messages; holds one connection's unread bytes.
+    """Turns the bytes of one connection into messages.
 
     ``magic`` is what the peer must send: REQUEST in a server, RESPONSE in a client.
-    ``text`` allows lines of the text protocol between packets. ``skips_oversized``: a packet
+    ``text`` allows lines of the text protocol between packets. With ``skips_oversized``, a packet
     about one job that is over ``max_packet`` is an OVERSIZED message, and its bytes are dropped
-    as they come; any other, and without it any, is a FAULT.
+    as they arrive; any other one is a FAULT, as are all without it.
 
-    Nothing a peer sends raises. What cannot be understood comes as a FAULT message in
-    its place among the good ones. When the bytes after it cannot be trusted either,
-    ``dead`` is set and everything later is ignored: answer the fault, then close.
+    Invalid input does not raise: it is a FAULT message, in its place among the valid ones. If the
+    bytes after it cannot be understood either, ``dead`` is set and later ones are ignored: answer
+    the fault, then close.
     """
 
     def __init__(
@@ -98,22 +98,22 @@ class Decoder:
         skips_oversized: bool = False,
     ) -> None:
         self.dead = False
-        self.behind = False  # there is more to be read of what it was fed: feed it nothing
-        self.partial = False  # it holds the beginning of a message whose rest has not come
+        self.behind = False  # it has not read all of its input: feed it nothing
+        self.partial = False  # it holds an incomplete message
         self._magic = magic
         self._base = int.from_bytes(magic) << 32
         self._text = text
         self._max_packet = max_packet
         self._skippable = OF_ONE_JOB if skips_oversized else frozenset[int]()
-        self._skip = 0  # bytes to come of a packet that is too large
-        self._parts: list[bytes] = []  # reads that do not hold a whole message yet
+        self._skip = 0  # remaining bytes of a packet that is too large
+        self._parts: list[bytes] = []  # reads that do not yet form a message
         self._held = 0  # bytes in them
-        self.begun = 0  # changes with the message that it holds the beginning of
-        self._need = 0  # bytes the message in them is known to need
+        self.begun = 0  # changes with each incomplete message
+        self._need = 0  # bytes that the message in them needs, as far as known
 
     @property
     def held(self) -> int:
-        """How many bytes it holds of a message whose rest has not come."""
+        """The number of bytes it holds of an incomplete message."""
         return self._held if self._parts else 0
 
     def peek(self) -> tuple[int, int, bytes] | None:
@@ -125,9 +125,9 @@ class Decoder:
         return number, self._need, head[_HEADER_SIZE : _HEADER_SIZE + _SMALL].partition(b"\0")[0]
 
     def feed(self, data: bytes) -> list[Message]:
-        """Take the bytes of one read; return every message now complete, in order.
+        """Add the bytes of one read; return the messages that are now complete, in order.
 
-        Of very many not all are returned at once: see ``behind``.
+        If there are very many, a part of them is returned: see ``behind``.
         """
         messages: list[Message] = []
         self.behind = False
@@ -137,7 +137,7 @@ class Decoder:
         start, end = 0, len(data)
         limit = TURN_BYTES if end > TURN_BYTES and self._text else end
         while start < limit and not self.dead:
-            # Nearly all that comes is whole packets as they should be: their path is short.
+            # Nearly all input is whole, valid packets: their path is short.
             if end - start >= _HEADER_SIZE:
                 number, size = _unpack_quickly(data, start)
                 number -= self._base
@@ -170,7 +170,7 @@ class Decoder:
         return messages
 
     def _drop_oversized(self, data: bytes) -> bytes:
-        """Drop what belongs to a packet that is too large; return what comes after it."""
+        """Drop the bytes of a packet that is too large; return those after it."""
         dropped = min(self._skip, len(data))
         self._skip -= dropped
         if not self._skip:
@@ -179,10 +179,10 @@ class Decoder:
         return data[dropped:]
 
     def _gather_parts(self, data: bytes, messages: list[Message]) -> bytes:
-        """Add a read to the parts held; return what can be read once there is enough."""
+        """Add a read to the parts; return them together once there is enough."""
         last = self._parts[-1]
         if len(data) < _SMALL and len(self._parts) > 1 and len(last) < _SMALL:
-            self._parts[-1] = last + data  # an object for each of many small reads is not small
+            self._parts[-1] = last + data  # many small objects take a lot of memory
         else:
             self._parts.append(data)
         self._held += len(data)
@@ -197,9 +197,9 @@ class Decoder:
         return b"".join(parts) if rest is None else rest
 
     def _read_large(self, parts: Sequence[bytes], messages: list[Message]) -> bytes | None:
-        """Read the large packet in the parts, its workload copied once; return what is left.
+        """Read the large packet in the parts, copying its workload once; return the rest.
 
-        None: its arguments are too long, or too odd, to be read in that way.
+        None: its arguments are too long or too unusual to be read like this.
         """
         _, number, _ = _unpack(parts[0])
         count = ARGUMENT_COUNT[number]
@@ -215,7 +215,7 @@ class Decoder:
         return bytes(last[end:])
 
     def _read_packet(self, data: bytes, start: int, messages: list[Message]) -> int:
-        """Read an unusual packet at ``start``; return its end, or 0 when it is not whole yet."""
+        """Read an unusual packet at ``start``; return its end, or 0 if it is incomplete."""
         body, end = start + _HEADER_SIZE, len(data)
         if body > end:
             return 0
@@ -236,7 +236,7 @@ class Decoder:
         if magic != self._magic:
             messages.append((FAULT, [b"INVALID_MAGIC", b"Request magic expected"]))
         elif not count:
-            messages.append((number, []))  # what a packet without arguments carries is ignored
+            messages.append((number, []))  # the body of a packet without arguments is ignored
         elif number in WORKLOAD_MAY_LACK:
             messages.append((number, [data[body:stop], b""]))
         else:
@@ -247,7 +247,7 @@ class Decoder:
         return stop
 
     def _read_oversized(self, data: bytes, start: int, messages: list[Message]) -> int:
-        """Read what stands before the workload of a packet at ``start`` that is too large."""
+        """Read the arguments before the workload of a packet at ``start`` that is too large."""
         _, number, size = _unpack(data, start)
         body, end = start + _HEADER_SIZE, len(data)
         count = ARGUMENT_COUNT[number] or 0
@@ -266,7 +266,7 @@ class Decoder:
         return end
 
     def _header_fault(self, magic: bytes, number: int, size: int) -> list[bytes] | None:
-        """What makes the rest of the stream unreadable, or None: skip this packet and go on."""
+        """What makes the rest of the stream unreadable; None if only this packet is skipped."""
         if magic not in (REQUEST, RESPONSE):
             return [b"INVALID_MAGIC", b"a packet cannot begin with %a" % magic]
         if size > self._max_packet:
@@ -277,7 +277,7 @@ class Decoder:
         return None
 
     def _read_line(self, data: bytes, start: int, messages: list[Message]) -> int:
-        """Read the line at ``start``; return where it ends, or 0 when it is not whole yet."""
+        """Read the line at ``start``; return its end, or 0 if it is incomplete."""
         stop = data.find(b"\n", start, start + MAX_LINE)
         if stop >= 0:
             messages.append((TEXT, [data[start:stop].removesuffix(b"\r")]))
@@ -290,7 +290,7 @@ class Decoder:
 
 
 def _split_arguments(data: bytes, start: int, stop: int, count: int) -> list[bytes]:
-    """Part a packet's body at its first ``count - 1`` NULs, copying no workload."""
+    """Split the body of a packet at its first ``count - 1`` NULs without copying the workload."""
     arguments = []
     for _ in range(count - 1):
         nul = data.find(b"\0", start, stop)

@@ -1,7 +1,7 @@
-"""HTTP/1 requests in, answers out, without I/O (RFC 9112; the names of headers are gearmand's).
+"""HTTP/1 requests and responses without I/O (RFC 9112; names of headers are gearmand's).
 
-Only what a submission needs is read: a target, some headers, a body of known
-length or in chunks. What cannot be read is refused with the status that HTTP has for it.
+Only what a submission needs is supported: a target, some headers, a body with a known length or in
+chunks. Anything else is refused with the status that HTTP has for it.
 """
 
 import re
@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import unquote_to_bytes
 
-HEAD_LIMIT = 16 * 1024  # bytes of a request's head, or of what stands between two chunks
+HEAD_LIMIT = 16 * 1024  # bytes of the head of a request, or between two chunks
 METHODS = ("GET", "HEAD", "POST", "PUT")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-# A line of the head may end in a line feed alone (RFC 9112 2.2), and nothing else may.
+# A line of the head may end in a line feed alone (RFC 9112 2.2); no other line may.
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _EMPTY_LINES = re.compile(rb"(?:\r?\n){0,4}")
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -23,12 +23,12 @@ _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z\-._~!$&'()*+,;=%]*)(?::[0-
 _LENGTH = re.compile(r"[0-9]{1,19}")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 _TRAILER_END = re.compile(rb"\r\n\r\n")
-# Chunks that are read at a time: 256 KiB may hold 40,000, and others wait meanwhile.
+# Chunks that are read at a time: 256 KiB may have 40,000, and other connections wait meanwhile.
 CHUNKS = 2000
 
 
 class Refused(Exception):
-    """A request that is not taken: the status, and a sentence why. The connection ends with it."""
+    """A request is refused, with a status and a reason. The connection is then closed."""
 
     def __init__(self, status: HTTPStatus, why: str, **headers: str) -> None:
         super().__init__(why)
@@ -38,7 +38,7 @@ class Refused(Exception):
 
 @dataclass
 class Request:
-    """One request. ``headers`` has their names in lower case; ``minor`` is HTTP/1's 0 or 1."""
+    """A request. Names in ``headers`` are in lower case; ``minor`` is 0 or 1, of HTTP/1."""
 
     method: str
     target: str
@@ -48,61 +48,61 @@ class Request:
 
     @property
     def keeps_alive(self) -> bool:
-        """Whether the client may send another on this connection (RFC 9112 9.3)."""
+        """Whether the client may send another request on this connection (RFC 9112 9.3)."""
         options = {word.strip().lower() for word in self.headers.get("connection", "").split(",")}
         return "close" not in options and (self.minor == 1 or "keep-alive" in options)
 
     @property
     def name(self) -> bytes:
-        """The function asked for: the target's path, decoded; a query is not part of it."""
+        """The name of the function: the decoded path of the target, without a query."""
         target = re.sub(r"^https?://[^/?]*", "", self.target, flags=re.IGNORECASE)
         return unquote_to_bytes(target.partition("?")[0].lstrip("/"))
 
 
 @dataclass
 class Reader:
-    """Turns what reads bring into requests; ``max_body`` bounds each one's body, in bytes."""
+    """Turns the bytes of one connection into requests; a body has at most ``max_body`` bytes."""
 
     max_body: int
-    dead: bool = False  # what comes after a refused request cannot be read
-    behind: bool = False  # it has not looked at all of what it was fed: ask for the next again
+    dead: bool = False  # a request was refused: what follows cannot be read
+    behind: bool = False  # it has not read all of its input: call next() again
     _unread: bytearray = field(default_factory=bytearray)
-    _begun: Request | None = None  # its body is not whole
-    _missing: int = 0  # bytes of the body, or of the chunk that is being read
+    _begun: Request | None = None  # its body is incomplete
+    _missing: int = 0  # bytes of the body, or of the chunk being read
     _chunked: bool = False
     _body: bytearray = field(default_factory=bytearray)
-    _size: int = 0  # bytes of the body, as far as they are announced
+    _size: int = 0  # bytes of the body, as far as announced
 
     @property
     def unread(self) -> int:
-        """How many bytes wait to be read."""
+        """The number of bytes that wait to be read."""
         return len(self._unread)
 
     @property
     def held(self) -> int:
-        """How many bytes it holds of requests that are not whole."""
+        """The number of bytes it holds of incomplete requests."""
         return len(self._unread) + len(self._body)
 
     @property
     def partial(self) -> bool:
-        """Whether it holds a part of a request whose rest has not come."""
+        """Whether it holds an incomplete request."""
         return self._begun is not None or bool(self._unread)
 
     @property
     def expects_continue(self) -> bool:
-        """Whether the client waits for a word before it sends the body."""
+        """Whether the client waits for 100 Continue before it sends the body."""
         begun = self._begun
         if begun is None or begun.minor == 0 or self._body or self._unread:
             return False
         return begun.headers.get("expect", "").lower() == "100-continue"
 
     def feed(self, data: bytes) -> None:
-        """Take the bytes of one read."""
+        """Add the bytes of one read."""
         if not self.dead:
             self._unread += data
 
     def next(self) -> Request | None:
-        """The next request once it is whole. Raises :class:`Refused`."""
+        """The next request, or None if it is incomplete. Raises :class:`Refused`."""
         try:
             if self._begun is None:
                 self._begun = self._read_head()
@@ -172,12 +172,12 @@ class Reader:
 
     def _read_chunks(self) -> bool:
         self._take_bytes()
-        position = 0  # up to where chunks were read; they are removed together
+        position = 0  # the end of the chunks that were read; they are removed together
         self.behind = False
         if self._missing:
             return False
         for _ in range(CHUNKS):
-            # Before each chunk but the first stands the end of the one before it.
+            # Each chunk but the first follows the line ending of the previous one.
             start = position
             if self._body:
                 ending = self._unread[position : position + 2]
@@ -209,7 +209,7 @@ class Reader:
         return False
 
     def _read_trailer(self, start: int) -> bool:
-        """Pass over what stands between the last chunk and the end of the request."""
+        """Skip what is between the last chunk and the end of the request."""
         end = _TRAILER_END.search(self._unread, start, HEAD_LIMIT)
         if end is None:
             if len(self._unread) > HEAD_LIMIT:
@@ -225,9 +225,9 @@ class Reader:
 def answer(
     request: Request | None, status: HTTPStatus, body: bytes = b"", **headers: str | None
 ) -> bytes:
-    """The bytes of an answer to a request (None: to one that could not be read).
+    """The bytes of a response to a request (None: to one that could not be read).
 
-    ``headers`` with `_` for `-`; None leaves one out. An answer to HEAD has no body.
+    ``headers`` have `_` for `-`; one that is None is left out. A response to HEAD has no body.
     """
     head = answer_head(request, status, len(body), **headers)
     return head if request and request.method == "HEAD" else head + body
@@ -236,7 +236,7 @@ def answer(
 def answer_head(
     request: Request | None, status: HTTPStatus, length: int, **headers: str | None
 ) -> bytes:
-    """The same without the body, of which ``length`` bytes follow."""
+    """The same without the body; ``length`` bytes follow."""
     minor = request.minor if request else 1
     lines = [f"HTTP/1.{minor} {status.value} {status.phrase}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items() if value]
@@ -255,7 +255,7 @@ def _parse_request(line: str, fields: list[str]) -> Request:
     method, target, version = words
     if re.fullmatch(r"HTTP/1\.[0-9]", version) is None:
         if re.fullmatch(r"HTTP/[0-9]\.[0-9]", version):
-            raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "only HTTP/1 is spoken here")
+            raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "only HTTP/1 is supported")
         raise _bad_request("a request line is METHOD TARGET VERSION")
     headers = _parse_headers(fields)
     minor = min(1, int(version[-1]))
@@ -264,7 +264,7 @@ def _parse_request(line: str, fields: list[str]) -> Request:
     if not _HOST.fullmatch(headers.get("host", "")):
         raise _bad_request(f"Host: {headers['host'][:80]}")
     if method not in METHODS:
-        why = f"{method[:20]} is not done here"
+        why = f"{method[:20]} is not supported"
         raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, why, Allow=", ".join(METHODS))
     if not _TARGET.fullmatch(target):
         raise _bad_request("a target begins with /")
@@ -272,7 +272,7 @@ def _parse_request(line: str, fields: list[str]) -> Request:
 
 
 def _parse_headers(fields: list[str]) -> dict[str, str]:
-    """By name; what has several lines is a list, except where that could be taken for another."""
+    """The headers by name; repeated ones are joined, or refused where that would be ambiguous."""
     headers: dict[str, str] = {}
     for each in fields:
         key, value = _parse_field(each)

@@ -1,8 +1,8 @@
-"""The one table of Gearman packet types. No other module knows a packet's number.
+"""The table of Gearman packet types. No other module has the number of a packet.
 
-Source: PROTOCOL in the gearmand distribution, corrected where the C server 1.1.20
-does otherwise (SUBMIT_REDUCE_JOB has four arguments before its workload, and
-STATUS_RES_UNIQUE begins with the unique).
+It follows PROTOCOL in the gearmand distribution, corrected where the C server 1.1.20 differs from
+it (SUBMIT_REDUCE_JOB has four arguments before its workload, and STATUS_RES_UNIQUE begins with the
+unique).
 """
 
 from enum import IntEnum
@@ -11,14 +11,14 @@ from enum import IntEnum
 class Packet(IntEnum):
     """A packet type: its number, who may send it, the names of its arguments.
 
-    ``senders`` holds letters: C client, W worker, S server. Arguments are parted by
-    one NUL; the last runs to the end of the packet and alone may hold NULs.
+    ``senders`` is letters: C client, W worker, S server. Arguments are separated by a NUL; only
+    the last one, which ends with the packet, may contain NULs.
     """
 
     senders: str
     arguments: tuple[str, ...]
 
-    # senders has a default so that Packet(number), the look-up, type-checks.
+    # senders has a default so that the look-up Packet(number) type-checks.
     def __new__(cls, number: int, senders: str = "", *arguments: str) -> "Packet":
         packet = int.__new__(cls, number)
         packet._value_ = number
@@ -78,29 +78,29 @@ class Packet(IntEnum):
     )
 
 
-# What decoders yield beside packets: a line of text, and what could not be understood.
+# What decoders yield besides packets: a line of text, and invalid input.
 TEXT = 0
 FAULT = -1
 TEXT_FAULT = -2
 OVERSIZED = -3
 
 HIGHEST = max(Packet)
-# By packet number: how many arguments. None: no such packet. 5 was never given out, but
-# servers refuse it like a packet that is not for them rather than as broken framing.
+# The number of arguments by packet number. None: unknown packet. 5 was never assigned, but servers
+# refuse it like a packet that is not for them, not as broken framing.
 ARGUMENT_COUNT: list[int | None] = [None] * (HIGHEST + 1)
 ARGUMENT_COUNT[5] = 0
 for _packet in Packet:
     ARGUMENT_COUNT[_packet] = len(_packet.arguments)
 
-# What a worker tells of its job, and is not answered.
+# Reports of a worker about its job, which are not answered.
 WORKER_REPORTS = frozenset(packet for packet in Packet if packet.senders == "WS")
-# About one job, which their first argument names, with a workload of any size at their end.
+# Packets about the job in their first argument that end in a workload of any size.
 OF_ONE_JOB = frozenset(
     packet
     for packet in Packet
     if packet.arguments[:1] == ("handle",) and packet.arguments[-1] == "workload"
 )
-# Perl's Gearman::Worker leaves out the NUL before an empty result (or a false one, "0").
+# Perl's Gearman::Worker omits the NUL before an empty (or false: "0") result.
 WORKLOAD_MAY_LACK = frozenset(
     packet for packet in WORKER_REPORTS if packet.arguments[-1] == "workload"
 )

@@ -1,29 +1,29 @@
-"""The text protocol's shapes: one line asks, a line or lines up to `.` answer."""
+"""Answers of the text protocol: a line, or lines up to `.`."""
 
 END = b".\n"
 OK = b"OK\r\n"
 
 
 def listing_row(row: bytes) -> bytes:
-    """A line of an answer that is a list; its last line is END."""
+    """A line of a list, whose last line is END."""
     return (b"\\x2e" if row == b"." else row) + b"\n"
 
 
 def value(text: bytes) -> bytes:
-    """The answer that is one value."""
+    """An answer with a single value."""
     return b"OK " + text + b"\n"
 
 
 def error(code: bytes, text: bytes = b"") -> bytes:
-    """The answer to a command that cannot be done; the text has `+` for spaces."""
+    """The answer to a command that failed; the text has `+` for spaces."""
     return b"ERR " + code + (b" " + text.replace(b" ", b"+") if text else b"") + b"\r\n"
 
 
 def printable(name: bytes) -> bytes:
-    r"""A name as it may stand in a row, so that it forges none and no terminal obeys it.
+    r"""A name in a form that cannot forge a row or control a terminal.
 
-    Bytes of what cannot be printed are written as ``\x0a``; so are those that are no UTF-8 and
-    that terminals with another encoding may obey.
+    Unprintable characters are written like ``\x0a``, byte by byte; so are bytes that are not UTF-8
+    and that terminals with another encoding might obey.
     """
     if name.isascii() and name.decode("ascii").isprintable():
         return name

@@ -1,37 +1,36 @@
-"""What must survive a restart, and what any store promises about it.
+"""The interface of a store, which keeps the records of background jobs.
 
-A store knows no jobs, only their records, and is told of changes in groups. When ``commit``
-returns, the group outlives a power cut; when it raises StoreError, nothing of the group is
-stored; when it raises InDoubt, that is not known yet; when it raises UnknownOutcome, it cannot be
-found out, and the server must stop.
+Changes come in groups. When ``commit`` returns, the group survives a power cut. When it raises
+StoreError, no part of the group is stored; InDoubt, this is not known yet; UnknownOutcome, it
+cannot be found out, and the server must stop.
 """
 
 import time
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-SERIES_BITS = 52  # of a job's number; the microseconds since 1970 fit below them until 2112
+SERIES_BITS = 52  # of a job number, above the microseconds since 1970, which fit until 2112
 
 
 def first_number(series: int) -> int:
-    """What a run's job numbers begin at.
+    """The first job number of a run.
 
-    Microseconds outrun any number that an earlier run gave out. The series keeps apart those of
-    runs that begin at the same time.
+    As it counts microseconds, it is above all numbers of earlier runs. Runs that begin at the same
+    time have different series.
     """
     return series << SERIES_BITS | time.time_ns() // 1000
 
 
 def lease_clock() -> float:
-    """Seconds, which leases are counted in: also those for which the machine was suspended."""
+    """The clock of leases, in seconds, which also counts while the machine is suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Record(NamedTuple):
-    """A background job as it is stored, under its number: what its handle ends in.
+    """A background job as it is stored, under the number in which its handle ends.
 
-    ``due`` is when an epoch job is to run (seconds since 1970; 0: at once). ``deliveries``:
-    how often it was given to a worker without having ended.
+    ``due`` is when an epoch job is to run (seconds since 1970; 0: at once). ``deliveries`` is how
+    often it was assigned to a worker and did not end.
     """
 
     number: int
@@ -45,19 +44,19 @@ class Record(NamedTuple):
 
 
 def is_sound(record: Record) -> bool:
-    """Whether a job can be made of it: other programs may have written to the database."""
+    """Whether it is a valid job: other programs may have written to the database."""
     return record.number >= 0 and record.priority in (0, 1, 2) and record.deliveries >= 0
 
 
 class Adopted(NamedTuple):
-    """A job of another server; ``handle``: what it is known by, if not by its number here."""
+    """A job of another server, with its handle if that does not end in its number here."""
 
     handle: bytes
     record: Record
 
 
 class Changes(NamedTuple):
-    """What is to become durable together. ``delivered``: by number, the new count."""
+    """Changes that become durable together. ``delivered`` has new counts by number."""
 
     added: list[Record]
     delivered: dict[int, int]
@@ -65,10 +64,10 @@ class Changes(NamedTuple):
 
 
 class StoreError(Exception):
-    """The store cannot do it now, and has not done a part of it; the message is for a person.
+    """The store failed and has not done any part of it. The message is for operators.
 
-    ``brief`` is the same for a peer, who is not to learn of files. ``unreachable``: to ask for less
-    would not help.
+    ``brief`` is a message for peers, without names of files. ``unreachable``: a smaller group would
+    fail too.
     """
 
     unreachable = False
@@ -79,25 +78,25 @@ class StoreError(Exception):
 
 
 class InDoubt(StoreError):
-    """It may or may not be stored; the next commit that succeeds sees to it that it is not."""
+    """It may be stored; the next successful commit makes sure that it is not."""
 
     unreachable = True
 
 
 class UnknownOutcome(StoreError):
-    """It may or may not be stored: the disk failed to say.
+    """It may be stored: the disk reported an error.
 
-    To try again would prove nothing, as the kernel may have dropped what it could not write
-    (PostgreSQL's lesson of 2018). Only what a new start reads back is true.
+    Trying again would prove nothing, as the kernel may have dropped what it could not write (see
+    PostgreSQL's "fsyncgate" of 2018). Only a restart shows what is stored.
     """
 
 
 class Store(Protocol):
-    """Where records are kept. One thread at a time may use it.
+    """Keeps records. One thread at a time may use it.
 
-    ``series``: the upper bits of this run's job numbers (see ``first_number``).
-    ``lease``: until when, by ``lease_clock``, the jobs are this server's alone (inf: always); each
-    commit extends it. ``beat``: seconds without a commit after which one is due (None: never).
+    ``series`` is the upper bits of the job numbers of this run (see ``first_number``). The jobs
+    belong to this server alone until ``lease``, by ``lease_clock`` (inf: always), which each commit
+    extends. ``beat`` is the seconds without a commit after which one is due (None: never).
     """
 
     @property
@@ -110,16 +109,16 @@ class Store(Protocol):
     def beat(self) -> float | None: ...
 
     def replay(self) -> Iterator[Record]:
-        """All records, by number; those that cannot be read are set aside, and logged."""
+        """All records, by number; unreadable ones are set aside and logged."""
 
     def commit(self, changes: Changes) -> None:
-        """Make the changes durable, all or none; raises StoreError (see above)."""
+        """Make the changes durable, all or none. Raises StoreError and its subclasses."""
 
     def tidy(self) -> None:
-        """Do what is due between commits and can wait; raises UnknownOutcome."""
+        """Do maintenance between commits. Raises UnknownOutcome."""
 
     def adopt(self) -> list[Adopted]:
-        """Some of the jobs of other servers that are gone: they are this one's now."""
+        """Take over some of the jobs of servers that are gone."""
 
     def close(self) -> None:
-        """Let go of it, so that another server may have it."""
+        """Release it, so that another server can use it."""

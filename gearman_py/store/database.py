@@ -1,4 +1,4 @@
-"""What a database has to do so that job servers can share it (see gearman_py.store.shared)."""
+"""The interface of a database that job servers share (see gearman_py.store.shared)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -8,14 +8,14 @@ from gearman_py.store.base import Record, StoreError
 BRIEF = "the queue's database is out of reach"
 
 Place = tuple[int, int]
-"""Where a job is: its shelf, and its number there."""
+"""The place of a job: a shelf and a number there."""
 
 
 class Shelf(NamedTuple):
-    """The jobs that one run was submitted. ``prefix``: what their handles begin with.
+    """The jobs that were submitted to one run. Their handles begin with ``prefix``.
 
-    ``keeper`` is the shelf of the run that has them now: of this very run at first. ``beats``
-    is the number of that run's last beat; ``ended``: it was told to stop, and did.
+    ``keeper`` is the shelf of the run that owns them now, which is this one at first. ``beats`` is
+    the number of the last beat; ``ended``: the run was stopped properly.
     """
 
     number: int
@@ -26,12 +26,12 @@ class Shelf(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The prefix, for a log."""
+        """The prefix, for the log."""
         return self.prefix.decode(errors="backslashreplace")
 
 
 class Beat(NamedTuple):
-    """A sign of life of the run with this shelf: the number of its last one, and of this."""
+    """A sign of life of the run with this shelf: the number of the previous one, and of this."""
 
     shelf: int
     before: int
@@ -39,9 +39,9 @@ class Beat(NamedTuple):
 
 
 class Weakness(NamedTuple):
-    """How a database is set so that it may lose jobs, and how that is cured.
+    """A setting of the database with which it may lose jobs, and how to change it.
 
-    ``bearable``: it does so when its host or its process dies, and at no other time.
+    ``bearable``: it loses jobs only when its host or process dies.
     """
 
     text: str
@@ -49,7 +49,7 @@ class Weakness(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """A group of changes, each with its place; to be made in this order, all or none."""
+    """A group of changes, each with its place, made in this order, all or none."""
 
     doubtful: Sequence[int]
     added: Sequence[Record]
@@ -58,50 +58,50 @@ class Rows(NamedTuple):
 
 
 class Lost(StoreError):
-    """The connection to the database is gone: what was asked last may be done or not."""
+    """The connection to the database is lost: the last request may have been done or not."""
 
     unreachable = True
 
 
 class Database(Protocol):
-    """What differs between databases. All of it raises Lost, and StoreError when it was refused."""
+    """What differs between databases. All methods raise Lost, and StoreError for a refusal."""
 
     def connect(self) -> None:
         """Connect."""
 
     def find_weaknesses(self) -> list[Weakness]:
-        """Why it might lose what it says that it keeps."""
+        """Settings with which it may lose jobs that it has acknowledged."""
 
     def disconnect(self) -> None:
-        """Let the connection go; a lost one too."""
+        """Close the connection, which may be lost."""
 
     def enrol_run(self, prefix: bytes) -> int:
-        """Make a shelf for a new run; its number."""
+        """Create a shelf for a new run; return its number."""
 
     def write_rows(self, beat: Beat, rows: Rows) -> bool:
-        """Beat, and make the changes durable; False, and nothing done: the beat does not fit.
+        """Beat, and make the changes durable. False: nothing was done, as the beat does not fit.
 
-        ``doubtful`` are numbers on the run's own shelf that may be there, and are to go.
+        ``doubtful`` are numbers on the run's own shelf that may exist and are removed.
         """
 
     def list_shelves(self) -> list[Shelf]:
-        """All there are."""
+        """All shelves."""
 
     def take_shelves(self, beat: Beat, other: Shelf) -> bool:
-        """Beat, and keep ``other`` and all shelves that its run keeps, unless it has beaten since.
+        """Beat, and take over ``other`` and all shelves of its run, unless it has beaten since.
 
-        Its keeper must be itself, or a shelf that does not exist. False, and nothing done: the beat
-        does not fit.
+        The keeper of ``other`` must be itself, or a shelf that does not exist. False: nothing was
+        done, as the beat does not fit.
         """
 
     def read_records(self, shelf: int, after: int | None, limit: int) -> list[Record]:
-        """The records with the next numbers on a shelf; one that cannot be read is not sound."""
+        """The next records of a shelf, by number; an unreadable one is not sound."""
 
     def set_aside(self, shelf: int, numbers: Sequence[int]) -> str:
-        """Move records to where no server looks for jobs; how a person sees them there."""
+        """Move records out of the way of servers; return how to look at them."""
 
     def clear_shelf(self, shelf: int) -> None:
-        """Forget an empty shelf."""
+        """Remove an empty shelf."""
 
     def leave_shelf(self, mine: int) -> None:
-        """Say that this run has ended."""
+        """Record that this run has ended."""

@@ -1,9 +1,9 @@
 """A PostgreSQL database that several job servers share (see gearman_py.store.shared).
 
-Two tables: the jobs, and the shelves that they are on. A group is one transaction in one round
-trip, which PostgreSQL has on its disk when it answers (synchronous_commit).
+There are two tables: the jobs, and the shelves that they are on. A group is one transaction in one
+round trip, which PostgreSQL has written to disk when it answers (synchronous_commit).
 
-psycopg is an extra (``gearman_py[postgres]``): it is imported when it is needed.
+psycopg is an extra (``gearman_py[postgres]``) and imported when it is needed.
 """
 
 import importlib
@@ -15,7 +15,7 @@ from gearman_py.store.database import BRIEF, Beat, Lost, Rows, Shelf, Weakness
 
 SCHEMA = "gearman_py queue 1"
 PATIENCE = 4.0  # seconds for an answer
-# PostgreSQL is to find out soon that this host is gone, and we that it is.
+# PostgreSQL and this host should notice soon that the other is gone.
 LIFE = {
     "connect_timeout": 3,
     "keepalives_idle": 2,
@@ -32,7 +32,7 @@ _SETTINGS = """
            CASE current_setting('synchronous_commit')
                WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END
 """
-# The lock has two servers that start at once make the tables once.
+# With the lock, two servers that start at the same time create the tables once.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
 _THERE = "SELECT to_regclass(%s) IS NOT NULL, obj_description(to_regclass(%s), 'pg_class')"
 _CREATE = """
@@ -57,7 +57,7 @@ _CREATE = """
     );
     COMMENT ON TABLE {jobs} IS {schema}
 """
-# A division by zero undoes the transaction that it is in, and what follows is skipped.
+# A division by zero rolls the transaction back and skips the rest.
 _BEAT = """
     WITH mine AS (
         UPDATE {shelves} SET beats = %(number)s
@@ -102,10 +102,10 @@ _CLEAR = """
 
 
 class Postgres:
-    """The database at ``conninfo`` (libpq's words; what they leave out comes from PGHOST,
-    PGSERVICE, PGPASSFILE ...); ``table`` is that of the jobs, made when it is not there.
+    """The database at ``conninfo``, a connection string of libpq (PGHOST, PGSERVICE, PGPASSFILE ...
+    supply what it leaves out). ``table`` is the table of the jobs, created if missing.
 
-    Raises StoreError when psycopg is not there.
+    Raises StoreError if psycopg is not installed.
     """
 
     def __init__(self, conninfo: str, table: str) -> None:
@@ -137,7 +137,7 @@ class Postgres:
             self._connection = None
 
     def find_weaknesses(self) -> list[Weakness]:
-        """What of its settings loses jobs."""
+        """The settings with which it loses jobs."""
         [found] = self._execute_query(_KEEPS, [self._jobs.as_string(None)])
         fsync, full_pages, persistence = found
         texts = []
@@ -156,7 +156,7 @@ class Postgres:
 
     def enrol_run(self, prefix: bytes) -> int:
         number: int
-        with self._connection.transaction():  # no other run may see a shelf without a keeper
+        with self._connection.transaction():  # other runs must not see a shelf without a keeper
             add = "INSERT INTO {shelves} (prefix, keeper, beats, ended) VALUES (%s, 0, 0, false)"
             [(number,)] = self._execute_query(add + " RETURNING number", [prefix])
             self._execute_query("UPDATE {shelves} SET keeper = number WHERE number = %s", [number])
@@ -219,7 +219,7 @@ class Postgres:
         self._execute_query("UPDATE {shelves} SET ended = true WHERE number = %s", [mine])
 
     def _make_tables(self) -> None:
-        """Make the tables when they are not there; raises StoreError when they are not ours."""
+        """Create the tables if missing. Raises StoreError if they are not ours."""
         name = self._jobs.as_string(None)
         with self._connection.transaction():
             self._connection.execute(_LOCK, [f"gearman_py {self._name}"])
@@ -228,7 +228,7 @@ class Postgres:
                 self._connection.execute(self._compose_query(_CREATE))
             elif comment != SCHEMA:
                 raise StoreError(
-                    f"the table {self._name} is of another program or another version of "
+                    f"the table {self._name} belongs to another program or another version of "
                     "gearman_py: name another one (--libpq-table)"
                 )
 
@@ -245,7 +245,7 @@ class Postgres:
         return sql.SQL(words).format(**names)
 
     def _explain_error(self, error: Exception) -> StoreError:
-        """The error in our words; Lost unless it was PostgreSQL that said no."""
+        """The error as ours: StoreError if PostgreSQL refused, otherwise Lost."""
         message = f"PostgreSQL: {' '.join(str(error).split())}"
         if self._connection is not None and not self._connection.closed:
             return StoreError(message, "the queue's database refused")
@@ -253,15 +253,15 @@ class Postgres:
 
 
 def _patient(psycopg: Any) -> Any:
-    """psycopg's connection, which would wait forever for an answer of a database that hangs."""
+    """psycopg's connection with a timeout: it would wait forever for a database that hangs."""
 
     class Patient(psycopg.Connection):  # type: ignore[misc]  # of a module imported at run time
         def wait(self, *arguments: Any, timeout: float | None = None, **options: Any) -> Any:
             try:
                 return super().wait(*arguments, timeout=timeout or PATIENCE, **options)
             except psycopg.OperationalError as error:
-                if error.sqlstate is None:  # it is not the database that says so
-                    self.pgconn.finish()  # what it says later would answer the next question
+                if error.sqlstate is None:  # not an answer of the database
+                    self.pgconn.finish()  # a late answer would be taken for that of the next query
                     raise psycopg.OperationalError(str(error) or "no answer") from error
                 raise
 

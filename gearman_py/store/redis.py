@@ -1,14 +1,14 @@
 """A Redis that several job servers share (see gearman_py.store.shared).
 
-Per shelf a hash of what is known of it, one of its jobs by number, and one of how often jobs were
-given out. Each change is one script, which Redis runs as a whole and writes to its append-only
-file as a whole; with ``appendfsync always`` it answers when that is on its disk.
+A shelf has three hashes: its state, its jobs by number, and how often jobs were assigned. Each
+change is one script, which Redis runs and writes to its append-only file as a whole; with
+``appendfsync always`` it answers when that is on disk.
 
-At its limit of memory Redis refuses a script whose first write is a command that may need more; one
-that has begun to write may go on. So scripts that are to be done all the same (beats, removals,
-successions) begin with a removal of nothing (ROOM), and those that add jobs do not.
+At its memory limit, Redis refuses a script whose first write is a command that may need more
+memory, but lets a script that has begun to write go on. So scripts that must always work (beats,
+removals, successions) begin by removing nothing (ROOM), and those that add jobs do not.
 
-redis-py is an extra (``gearman_py[redis]``): it is imported when it is needed.
+redis-py is an extra (``gearman_py[redis]``) and imported when it is needed.
 """
 
 import importlib
@@ -24,14 +24,14 @@ log = logging.getLogger("gearmand")
 
 PATIENCE = 4.0  # seconds for an answer
 SCHEMA = "1"
-# Of a record: priority, due, and the lengths of function, unique and reducer; they follow,
-# and then the workload.
+# The header of a record: priority, due, and the lengths of function, unique and reducer, which
+# follow it; then comes the workload.
 _HEAD = struct.Struct("<bqIII")
 
-# What has to be set, and how.
+# Settings without which it may lose jobs.
 _KEEPS = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
 
-# In all of them ARGV[1] is what our keys begin with.
+# In all scripts ARGV[1] is the prefix of our keys.
 _ROOM = """
 redis.call('HDEL', ARGV[1] .. 'room', '')
 """
@@ -125,9 +125,9 @@ return 1
 
 
 class Redis:
-    """The Redis at ``host`` (a path: its Unix socket) and ``port``; keys begin with ``prefix``.
+    """The Redis at ``host`` (or a Unix socket's path) and ``port``; keys begin with ``prefix``.
 
-    Raises StoreError when redis-py is not there.
+    Raises StoreError if redis-py is not installed.
     """
 
     def __init__(self, host: str, port: int, password: str, prefix: str) -> None:
@@ -143,22 +143,22 @@ class Redis:
             "socket_timeout": PATIENCE,
             "socket_connect_timeout": PATIENCE,
             "socket_keepalive": True,
-            # What was perhaps done is not to be done again without our knowing.
+            # redis-py must not repeat what was perhaps done.
             "retry": importlib.import_module("redis.retry").Retry(
                 importlib.import_module("redis.backoff").NoBackoff(), 0
             ),
         }
         self._base = f"{prefix}{SCHEMA}:"
         self._connection: Any = None
-        self._unread: list[int] = []  # numbers of the jobs on the shelf that is being read
-        self._bad_shelves: set[int] = set()  # which the log was told of
+        self._unread: list[int] = []  # numbers of the jobs on the shelf being read
+        self._bad_shelves: set[int] = set()  # which were logged
 
     def connect(self) -> None:
         self._connection = self._redis.Redis(**self._options)
         self._call_redis("ping")
 
     def find_weaknesses(self) -> list[Weakness]:
-        """What of its settings loses jobs; that it does not tell them is one."""
+        """The settings with which it loses jobs; not telling them is one."""
         try:
             known = self._call_redis("config_get", "*append*") | self._call_redis(
                 "config_get", "maxmemory*"
@@ -166,7 +166,7 @@ class Redis:
         except Lost:
             raise
         except StoreError as error:
-            text = f"this Redis does not say whether it keeps jobs (CONFIG GET: {error})"
+            text = f"this Redis does not tell whether it keeps jobs (CONFIG GET: {error})"
             return [Weakness(text, bearable=True)]
         found = [
             Weakness(
@@ -180,7 +180,7 @@ class Redis:
         policy = known.get("maxmemory-policy", "(unknown)")
         if policy.startswith("allkeys"):
             text = (
-                f"this Redis has maxmemory-policy {policy} and would throw jobs away to make room: "
+                f"this Redis has maxmemory-policy {policy} and would evict jobs to make room: "
                 "put maxmemory-policy noeviction into its redis.conf"
             )
             found.append(Weakness(text, bearable=False))
@@ -212,7 +212,7 @@ class Redis:
         members = self._call_redis("smembers", f"{self._base}shelves")
         for number in sorted(int(member) for member in members if member.isdigit()):
             facts = self._call_redis("hgetall", f"{self._base}shelf:{number}")
-            if not facts:  # it was cleared just now
+            if not facts:  # it was just cleared
                 continue
             try:
                 counts = (int(facts[name]) for name in (b"keeper", b"beats", b"ended"))
@@ -275,7 +275,7 @@ def _pack_record(record: Record) -> bytes:
 
 
 def _unpack_record(number: int, job: bytes, tries: bytes) -> Record:
-    """The record; one that is not sound when the job does not add up."""
+    """The record, which is not sound if the job is damaged."""
     if len(job) < _HEAD.size:
         return Record(number, b"", b"", -1, 0, b"", job, 0)
     priority, due, *lengths = _HEAD.unpack_from(job)

@@ -1,21 +1,21 @@
-"""One database for several job servers: whose jobs are whose, and what becomes of a dead one's.
+"""One database for several job servers, which take over the jobs of servers that are gone.
 
-Each run of a server has a shelf in the database, which holds the jobs that were submitted to it,
-and a keeper: at first the run itself. Every commit of a run says "I am alive" (a beat, counted on
-its shelf) and fails when another run keeps its shelf. A run that has seen the count of another
-stand still for GRACE_TIME seconds becomes the keeper of all shelves that the other kept, in one
-step that fails when the count has moved. So it is the database that decides, and no clock of one
-host is compared with another's: a run counts the seconds since its last beat was sent, its
-successor those since it saw that beat, which are fewer.
+Each run of a server has a shelf in the database with the jobs that were submitted to it. A shelf
+has a keeper, at first the run itself. Each commit of a run is a sign of life (a beat, counted on
+its shelf), and fails if another run is the keeper of its shelf. A run that has seen the count of
+another unchanged for GRACE_TIME seconds becomes the keeper of all shelves of the other, in one step
+that fails if the count has changed. So the database decides, and clocks of different hosts are
+never compared: a run counts the seconds since it sent its last beat, and its successor those since
+it saw that beat, which are fewer.
 
-A run whose last beat is older than LEASE_TIME gives out no stored job until the next has arrived;
-one whose shelf was taken stops. Jobs are not moved when a shelf is taken: its new keeper finds them
-where they are.
+A run whose last beat is older than LEASE_TIME assigns no stored jobs until the next one has
+arrived, and a run whose shelf was taken stops. Jobs are not moved when a shelf is taken: the new
+keeper finds them where they are.
 
-When a connection is lost, what was sent last may be done, not done, or still be on its way. So each
-group has a number, its beat, and is done only if the shelf still has the beat that its sender saw.
-After a new connection the shelf's beat tells whether the group was done; and the next group, when
-it is done, keeps out whatever may still arrive late.
+When a connection is lost, the last request may have been done, not done, or still be on its way.
+So each group has a number, its beat, and is done only if the shelf still has the beat that the
+sender saw. After a reconnect, the beat of the shelf tells whether the group was done; and once the
+next group is done, a late arrival of the earlier one fails.
 """
 
 import logging
@@ -37,23 +37,23 @@ from gearman_py.store.database import Beat, Database, Lost, Place, Rows, Shelf, 
 
 log = logging.getLogger("gearmand")
 
-BEAT_INTERVAL = 1.0  # seconds between two beats of a run that has nothing to commit
-LEASE_TIME = 5.0  # seconds from a beat for which no other run has the jobs
-GRACE_TIME = LEASE_TIME + 1.0  # seconds without a beat until another may have them
-RECONNECT_TIMEOUT = LEASE_TIME  # seconds for a lost connection to come back before jobs are refused
-RECONNECT_INTERVAL = 0.1  # seconds between two tries
-CHECK_INTERVAL = 2.0  # seconds between two looks at how the database is set
+BEAT_INTERVAL = 1.0  # seconds between the beats of a run that has nothing to commit
+LEASE_TIME = 5.0  # seconds after a beat in which no other run takes the jobs
+GRACE_TIME = LEASE_TIME + 1.0  # seconds without a beat after which another run takes them
+RECONNECT_TIMEOUT = LEASE_TIME  # seconds to reconnect before jobs are refused
+RECONNECT_INTERVAL = 0.1  # seconds between two attempts
+CHECK_INTERVAL = 2.0  # seconds between two checks of the settings of the database
 WARN_INTERVAL = 10.0  # seconds
-MANY_SERIES = 2**11 - 1  # of job numbers, which have 63 bits with them; 0 is not of a shelf
-BATCH = 2000  # records read at a time: the event loop queues them in 20 ms
+MANY_SERIES = 2**11 - 1  # upper bits of job numbers, which have 63 bits; 0 is not a shelf
+BATCH = 2000  # records that are read at a time: queueing them takes 20 ms
 NOTHING = Changes([], {}, [])
 
 
 class SharedStore:
-    """A store in a database; ``prefix`` is what this server's handles begin with.
+    """A store in a database. ``prefix`` is the prefix of this server's handles.
 
-    ``accept_loss``: of a database's bearable weaknesses only the log is told.
-    Raises StoreError when the database cannot be had, or might lose jobs.
+    ``accept_loss``: bearable weaknesses of the database are only logged.
+    Raises StoreError if the database cannot be used, or may lose jobs.
     """
 
     def __init__(self, database: Database, prefix: bytes, *, accept_loss: bool = False) -> None:
@@ -61,19 +61,19 @@ class SharedStore:
         self._prefix = prefix
         self._accept_loss = accept_loss
         self._weaknesses: list[Weakness] = []
-        self._refusal: StoreError | None = None  # why it is given no more jobs
+        self._refusal: StoreError | None = None  # why new jobs are refused
         self._checked = lease_clock()
         self._connected = True
-        self._doubtful: list[int] = []  # refused, and perhaps stored all the same
-        self._foreign: dict[int, Place] = {}  # jobs that have other numbers here than there
+        self._doubtful: list[int] = []  # refused, but perhaps stored
+        self._foreign: dict[int, Place] = {}  # jobs that have different numbers here and there
         self._foreign_number = 0
-        self._seen: dict[int, tuple[int, float]] = {}  # of other runs: their beats, since when
+        self._seen: dict[int, tuple[int, float]] = {}  # the beats of other runs, and since when
         self._looked = lease_clock()  # for other runs
         self._unread: list[Shelf] = []  # shelves that this run took over
         self._read_up_to: int | None = None
-        self._counted = 0  # jobs on the shelf that is being read
-        self._hindered = False  # the last look for jobs of others failed ...
-        self._warned = -WARN_INTERVAL  # ... and when that was said
+        self._counted = 0  # jobs on the shelf being read
+        self._hindered = False  # the last search for jobs of other servers failed ...
+        self._warned = -WARN_INTERVAL  # ... and when that was logged
         database.connect()
         self._check_settings()
         if self._refusal:
@@ -81,26 +81,26 @@ class SharedStore:
         begun = lease_clock()
         self._mine = database.enrol_run(prefix)
         self.lease = begun + LEASE_TIME
-        self._beat = 0  # the last that the database has
-        self._last_beat = 0  # the last that was sent
+        self._beat = 0  # the last beat in the database
+        self._last_beat = 0  # the last beat that was sent
         self._known = {self._mine}  # shelves that this run keeps
         self.series = self._mine % MANY_SERIES + 1
-        # By series: the shelf whose jobs have the same numbers here as there. Shelves of one
-        # prefix differ in their series; only records of earlier versions have none of their own.
+        # By series, the shelf whose jobs have the same numbers here and there. Shelves with the
+        # same prefix have different series, except those of earlier versions.
         self._home = {self.series: self._mine}
 
     @property
     def beat(self) -> float:
-        """Seconds until the store wants to hear of its owner again."""
+        """Seconds after which the next beat is due."""
         return 0 if self._unread and not self._hindered else BEAT_INTERVAL
 
     def replay(self) -> Iterator[Record]:
-        """Nothing; what the run before this one left is adopted at once if it has ended."""
+        """Nothing: jobs of the previous run are adopted, at once if it has ended."""
         self._take_over(shelf for shelf in self._other_runs() if self._is_predecessor(shelf))
         return iter(())
 
     def commit(self, changes: Changes) -> None:
-        """Make the changes durable; a lost connection is waited for, RECONNECT_TIMEOUT seconds."""
+        """Make the changes durable; a lost connection may take RECONNECT_TIMEOUT seconds."""
         if changes.added and self._refusal:
             raise self._refusal
         rows = Rows(
@@ -115,10 +115,10 @@ class SharedStore:
             self._foreign.pop(number, None)
 
     def _write_rows(self, rows: Rows) -> float:
-        """Make the changes durable; when what was done had been sent."""
+        """Make the changes durable; return when the group that was done had been sent."""
         until = time.monotonic() + RECONNECT_TIMEOUT
         number = self._next_beat()
-        unanswered: float | None = None  # when it was first sent without an answer
+        unanswered: float | None = None  # when it was first sent without getting an answer
         while True:
             sent = None
             try:
@@ -150,14 +150,14 @@ class SharedStore:
         return self._last_beat
 
     def tidy(self) -> None:
-        """Look from time to time how the database is set."""
+        """Check the settings of the database from time to time."""
         if self._connected and lease_clock() - self._checked > CHECK_INTERVAL:
             try:
                 self._check_settings()
             except Lost:
                 self._disconnect()
             except StoreError as error:
-                log.debug("%s: how the database is set is not known", error)
+                log.debug("%s: cannot check the settings of the database", error)
 
     def _check_settings(self) -> None:
         self._checked = lease_clock()
@@ -172,7 +172,7 @@ class SharedStore:
         self._refusal = StoreError("; ".join(refused), brief) if refused else None
 
     def adopt(self) -> list[Adopted]:
-        """Jobs of runs that are gone, and are this one's now: BATCH of them at most."""
+        """Jobs of runs that are gone, taken over by this one: at most BATCH."""
         if not self._connected:  # the next commit waits for it
             return []
         try:
@@ -202,22 +202,22 @@ class SharedStore:
 
     def _note_hindrance(self, error: StoreError) -> None:
         self._hindered = True
-        if self._unread and self._read_up_to is None:  # others may be in a better state
+        if self._unread and self._read_up_to is None:  # other servers may be in a better state
             self._unread.append(self._unread.pop(0))
         if lease_clock() - self._warned > WARN_INTERVAL:
             self._warned = lease_clock()
             log.error("%s: cannot look for jobs of other servers", error)
 
     def _look_for_dead_runs(self) -> None:
-        """Take over from those that have not beaten for GRACE_TIME seconds.
+        """Take over from runs that have not beaten for GRACE_TIME seconds.
 
-        That must have been seen without a gap: when the database was out of reach, it was
-        perhaps so for all.
+        That must have been observed without a gap: when the database was out of reach, it may
+        have been so for all.
         """
         if (gap := lease_clock() - self._looked) < BEAT_INTERVAL:
             return
         runs = self._other_runs()
-        # Not earlier: a beat that is seen now may have left only now.
+        # Not earlier: a beat that is seen now may have been sent only now.
         self._looked = now = lease_clock()
         seen = self._seen if gap < 3 * BEAT_INTERVAL else {}
         self._seen = {}
@@ -228,9 +228,9 @@ class SharedStore:
         self._take_over(run for run in runs if run.number in silent or self._is_predecessor(run))
 
     def _other_runs(self) -> list[Shelf]:
-        """The first shelves of all other runs that no run has taken over; and ours, if new.
+        """The shelves of other runs that have not been taken over, and ours if it is new.
 
-        Also shelves whose keeper does not exist, as a hand or a restored table may leave them.
+        These include shelves whose keeper does not exist, as after a restore from a backup.
         """
         shelves = self._database.list_shelves()
         new = [one for one in shelves if one.keeper == self._mine and one.number not in self._known]
@@ -244,7 +244,7 @@ class SharedStore:
         ]
 
     def _is_predecessor(self, run: Shelf) -> bool:
-        """Whether it was the one before this."""
+        """Whether it is that of the previous run of this server."""
         return run.ended and run.prefix == self._prefix
 
     def _take_over(self, runs: Iterable[Shelf]) -> None:
@@ -278,12 +278,12 @@ class SharedStore:
         return []
 
     def _set_aside(self, shelf: Shelf, records: Sequence[Record]) -> list[Record]:
-        """The sound ones; the others are moved away."""
+        """The sound records; the others are moved away."""
         bad = [record.number for record in records if not is_sound(record)]
         if bad:
             try:
                 where = self._database.set_aside(shelf.number, bad)
-            except StoreError as error:  # who reads them next finds them again
+            except StoreError as error:  # the next reader finds them again
                 where = str(error)
                 if isinstance(error, Lost):
                     self._disconnect()
@@ -292,7 +292,7 @@ class SharedStore:
         return [record for record in records if is_sound(record)]
 
     def _renumber_jobs(self, shelf: Shelf, records: Iterable[Record]) -> Iterator[Adopted]:
-        """Records with numbers of this server, below 0 where it cannot use those of the shelf."""
+        """The records with numbers of this server: below 0 if those of the shelf are in use."""
         for record in records:
             series = record.number >> SERIES_BITS
             if (
@@ -319,7 +319,7 @@ class SharedStore:
             self._check_settings()
 
     def _find_beat(self) -> None:
-        """See which beat of this run the database has; raises UnknownOutcome if it is over."""
+        """Read the beat of this run from the database. Raises UnknownOutcome after a takeover."""
         shelves = {shelf.number: shelf for shelf in self._database.list_shelves()}
         mine = shelves.get(self._mine)
         if mine is None:

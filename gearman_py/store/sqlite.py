@@ -1,11 +1,11 @@
-"""Records in one SQLite file, which one server has to itself.
+"""Records in an SQLite file that one server uses alone.
 
-WAL with synchronous=FULL: a commit has returned only when the disk has said that it is kept
-(NORMAL loses the last of them in a power cut). The key is the job's own number, never the
-unique, which is data and may be anything.
+WAL with synchronous=FULL: a commit returns only when the disk has confirmed it (NORMAL loses the
+latest commits in a power cut). The key is the number of the job, never the unique, which is data
+and may be anything.
 
-SQLite gives up the interpreter's lock for each statement, and to have it back from a busy
-event loop takes long; so a group is one statement where it can be, not one a row.
+SQLite releases the interpreter's lock for each statement, and getting it back from a busy event
+loop takes long; so a group is one statement where possible, not one per row.
 """
 
 import contextlib
@@ -25,17 +25,17 @@ from gearman_py.store.sqlite_wal import Mark, file_beside
 
 log = logging.getLogger("gearmand")
 
-# The most rows that one statement inserts: SQLite takes 32,766 values in one, and each number
-# of rows is a statement to compile and to keep.
+# Rows that one statement inserts at most: SQLite allows 32,766 values, and each number of rows is a
+# statement to compile and to keep.
 GROUP = 128
 KEPT_STATEMENTS = GROUP + 32
-# The WAL is written back to the file when it has grown by about this number of bytes.
+# The WAL is written back to the file when it has grown by about this many bytes.
 CHECKPOINT = 8 * 2**20
 PAGE = 4096
-CHANGED = 1024  # bytes that a change of a record adds to the WAL, about: records share pages
-IDLE = 0.5  # seconds without a commit, until the WAL is written back though it is short
-LOOK = 0.1  # seconds between two looks whether the files are still there
-SMALL = 4096  # bytes of a workload that is as well copied as it is looked at twice
+CHANGED = 1024  # bytes that a change of a record adds to the WAL, roughly: records share pages
+IDLE = 0.5  # seconds without a commit after which even a short WAL is written back
+LOOK = 0.1  # seconds between two checks that the files still exist
+SMALL = 4096  # bytes of a workload that is cheaper to copy than to read twice
 
 _INSERT = "INSERT INTO job VALUES "
 _ROW = "(" + ",".join("?" * (len(Record._fields) + 1)) + ")"
@@ -46,7 +46,7 @@ _DELIVER = "UPDATE job SET deliveries = value FROM json_each(?) WHERE number = C
 
 
 class SQLiteStore:
-    """A store in the file at ``path``, made when it is not there; raises StoreError."""
+    """A store in the file at ``path``, created if missing. Raises StoreError."""
 
     series = 0
     lease = inf
@@ -54,7 +54,7 @@ class SQLiteStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._unwritten = 0  # bytes in the WAL, about
+        self._unwritten = 0  # bytes in the WAL, roughly
         self._connection, commits = open_file(path, KEPT_STATEMENTS)
         self._mark = Mark(path, commits)
         self._in_use = commits > 0
@@ -63,13 +63,13 @@ class SQLiteStore:
         self._looked = -inf
         self._files = path, file_beside(path, "-wal")
         self._main_identity = _file_identity(path)
-        self._wal_identity: tuple[int, int] | None = None  # known from the first commit on
+        self._wal_identity: tuple[int, int] | None = None  # known after the first commit
 
     def replay(self) -> Iterator[Record]:
         """All records, by number.
 
-        A row that does not add up (a bit of it was flipped, or it was written by hand) is
-        moved to the table ``rejected``. Raises StoreError when the file itself is damaged.
+        A damaged row (a bit has flipped, or it was written by hand) is moved to the table
+        ``rejected``. Raises StoreError if the file itself is damaged.
         """
         bad = []
         try:
@@ -87,7 +87,7 @@ class SQLiteStore:
                 "sqlite3 %s 'SELECT * FROM rejected' (while gearmand is stopped)",
                 *(self._path, len(bad), self._path),
             )
-            with contextlib.suppress(StoreError):  # then the next start finds them again
+            with contextlib.suppress(StoreError):  # the next start finds them again
                 self._execute_statements(
                     [(_SET_ASIDE, [json.dumps(bad)]), (_REMOVE, [json.dumps(bad)])]
                 )
@@ -96,7 +96,7 @@ class SQLiteStore:
         try:
             self._check_files()
             if not any(changes):
-                if self._failure:  # to have stored nothing does not show that it is over
+                if self._failure:  # storing nothing does not show that the failure is over
                     raise self._failure
                 return
             if not self._in_use:
@@ -118,21 +118,21 @@ class SQLiteStore:
         self._unwritten += CHANGED * (len(changes.delivered) + len(changes.removed))
 
     def _check_files(self) -> None:
-        """Raise StoreError when others deleted or replaced the files."""
+        """Raise StoreError if the files were deleted or replaced."""
         now = time.monotonic()
         if now - self._looked < LOOK:
             return
         main, wal = self._files
         if _file_identity(main) != self._main_identity:
             raise StoreError(
-                f"{main} was deleted or replaced. What is queued is in memory alone: let the "
-                "workers do it before gearmand is stopped, or put the file back",
+                f"{main} was deleted or replaced. Queued jobs are only in memory: let the "
+                "workers do them before gearmand is stopped, or put the file back",
                 "the queue's file is gone",
             )
         if self._wal_identity and _file_identity(wal) != self._wal_identity:
             raise StoreError(
-                f"{wal} was deleted or replaced. Restart gearmand by SIGTERM: what is queued is "
-                f"written to {main} then, and would be lost by a crash",
+                f"{wal} was deleted or replaced. Restart gearmand by SIGTERM: queued jobs are "
+                f"written to {main} then, but would be lost in a crash",
                 "the queue's log is gone",
             )
         self._looked = now
@@ -146,14 +146,14 @@ class SQLiteStore:
                 self._connection.execute(statement, values)
         except sqlite3.Error as error:
             failure = explain_error(self._path, error)
-            if self._connection.in_transaction:  # SQLite ends it by itself after some errors
+            if self._connection.in_transaction:  # SQLite ends it itself after some errors
                 self._connection.execute("ROLLBACK")
             raise failure from error
-        if self._connection.total_changes != before:  # else nothing is in the WAL
+        if self._connection.total_changes != before:  # otherwise the WAL is empty
             self._mark.committed()
 
     def tidy(self) -> None:
-        """Write the WAL back when it has grown, or nothing else is to do; make the file small."""
+        """Write the WAL back if it has grown, or when idle; shrink the file."""
         now = time.monotonic()
         idle = now - self._committed > IDLE
         if not self._unwritten or (self._unwritten < CHECKPOINT and not idle):
@@ -173,19 +173,19 @@ class SQLiteStore:
         self._unwritten = 0
 
     def adopt(self) -> list[Adopted]:
-        """None: the file is this server's alone."""
+        """None: only this server uses the file."""
         return []
 
     def close(self) -> None:
-        """Write everything back to the file, and let it go."""
+        """Write everything back to the file and close it."""
         whole = False
         try:
             if (
                 _file_identity(self._path) == self._main_identity
-            ):  # else the log is all that is there
+            ):  # otherwise only the log has the jobs
                 sqlite_file.mark_unused(self._connection)
                 whole = True
-        except sqlite3.Error as error:  # what is in the WAL stays there
+        except sqlite3.Error as error:  # the content of the WAL stays there
             log.warning("%s", explain_error(self._path, error))
         finally:
             self._connection.close()
@@ -193,7 +193,7 @@ class SQLiteStore:
 
 
 def _build_statements(changes: Changes) -> list[tuple[str, list[object]]]:
-    """What makes them in the file, as few statements as can be."""
+    """The statements that make the changes, as few as possible."""
     statements: list[tuple[str, list[object]]] = []
     for start in range(0, len(changes.added), GROUP):
         group = changes.added[start : start + GROUP]
@@ -210,7 +210,7 @@ def _build_statements(changes: Changes) -> list[tuple[str, list[object]]]:
 
 
 def _file_identity(path: Path) -> tuple[int, int] | None:
-    """Which file it is; None when it is not there."""
+    """The identity of the file, or None if it does not exist."""
     try:
         found = path.stat()
     except OSError:
@@ -225,8 +225,8 @@ def _record_digest(record: Record) -> int:
 
 
 def _adds_up(record: Record, digest: object) -> bool:
-    """Whether it is as it was stored; ``deliveries`` changes, so it is looked at by itself."""
+    """Whether the row is as it was stored; ``deliveries``, which changes, is checked apart."""
     try:
         return _record_digest(record) == digest and record.deliveries >= 0
-    except TypeError:  # a value is not even of its type
+    except TypeError:  # a value does not even have its type
         return False

@@ -1,6 +1,6 @@
-"""Opening the SQLite file: whose it is, who has it, what is wrong with it.
+"""Opening the SQLite file: check whose it is, who uses it, and whether it is sound.
 
-Nothing is written before the file is known to be ours or empty, and to be sound.
+Nothing is written until the file is known to be sound, and either ours or empty.
 """
 
 import contextlib
@@ -18,13 +18,13 @@ from gearman_py.store.base import StoreError, UnknownOutcome
 from gearman_py.store.sqlite_wal import APPLICATION, IN_USE, SCHEMA_VERSION
 
 SYNCHRONOUS = "FULL"
-WAIT = 1.0  # seconds for another process to let go of the file
-OLDEST = (3, 37)  # the SQLite that knows STRICT tables
-# A file mostly empty is made small: when it has more free pages than this, and more than there
-# are others; while it is in use, only when there are so few others that it takes milliseconds.
+WAIT = 1.0  # seconds for another process to release the file
+OLDEST = (3, 37)  # the first SQLite with STRICT tables
+# A file is shrunk when it has more free pages than this, and more free than used ones; while it is
+# in use, only when the used ones are so few that it takes milliseconds.
 MANY_FREE = 4096
 FEW_USED = 2048
-WAL_KEPT = 16 * 2**20  # bytes of the WAL's file that are not given back
+WAL_KEPT = 16 * 2**20  # bytes of the WAL's file that are kept
 
 MIGRATIONS = (
     """
@@ -44,16 +44,16 @@ MIGRATIONS = (
     );
     """,
 )
-"""What leads from each version of the schema to the next. PRAGMA user_version counts them."""
+"""The steps from each version of the schema to the next. PRAGMA user_version counts them."""
 
-# Python cannot even say what is wrong where a damaged name is a part of the message.
+# When the message contains a damaged name, Python cannot decode it.
 FAILURES = (sqlite3.Error, UnicodeDecodeError)
 
 
 def open_file(path: Path, kept_statements: int) -> tuple[sqlite3.Connection, int]:
-    """Open the file, this process's alone, with today's schema; raises StoreError.
+    """Open the file for this process alone, with the current schema. Raises StoreError.
 
-    Also says how many commits its WAL holds already.
+    Also returns how many commits its WAL has already.
     """
     if sqlite3.sqlite_version_info < OLDEST:
         raise StoreError(
@@ -64,12 +64,12 @@ def open_file(path: Path, kept_statements: int) -> tuple[sqlite3.Connection, int
     connection = sqlite3.connect(
         path,
         timeout=WAIT,
-        isolation_level=None,  # transactions are begun and ended by us
+        isolation_level=None,  # we begin and end transactions
         check_same_thread=False,
         cached_statements=kept_statements,
     )
-    # An interpreter that ends without close() would close the file all the same, and SQLite take
-    # the WAL away: after an error only what the next start reads is true.
+    # An interpreter that exits without close() would close the file, and SQLite would remove the
+    # WAL; but after an error only the next start shows what is stored.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
     try:
         connection.text_factory = bytes
@@ -88,7 +88,7 @@ def open_file(path: Path, kept_statements: int) -> tuple[sqlite3.Connection, int
 
 
 def _create_file(path: Path) -> None:
-    """Make the file, readable by this user alone: workloads are private."""
+    """Create the file, readable only by this user: workloads are private."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except FileNotFoundError:
@@ -101,7 +101,7 @@ def _create_file(path: Path) -> None:
 
 
 def _leave(path: Path, connection: sqlite3.Connection) -> None:
-    """Close the file with its WAL left there, which SQLite would take away."""
+    """Close the file and leave its WAL, which SQLite would remove."""
     wal, kept = sqlite_wal.file_beside(path, "-wal"), sqlite_wal.file_beside(path, "-kept")
     with contextlib.suppress(OSError):
         os.link(wal, kept)
@@ -111,10 +111,10 @@ def _leave(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def mark_used(path: Path, connection: sqlite3.Connection, begin: Callable[[], None]) -> None:
-    """Have on the disk that the file is in use, and its WAL needed; raises StoreError.
+    """Write to disk that the file is in use and its WAL needed. Raises StoreError.
 
-    ``begin`` is called first, unless it has been in use since before. All of the WAL is written
-    back then: the flag may be in it alone.
+    ``begin`` is called first, unless the file was in use already. Then all of the WAL is written
+    back, as the flag may be only there.
     """
     version = _query_value(connection, "PRAGMA user_version")
     try:
@@ -129,26 +129,26 @@ def mark_used(path: Path, connection: sqlite3.Connection, begin: Callable[[], No
 
 
 def next_round(connection: sqlite3.Connection) -> str:
-    """What is to be done in the first commit of a WAL."""
+    """The additional part of the first commit in a WAL."""
     version = _query_value(connection, "PRAGMA user_version")
     return f"PRAGMA user_version = {sqlite_wal.next_version(version)}"
 
 
 def mark_unused(connection: sqlite3.Connection) -> None:
-    """The opposite, when all else has been written back."""
+    """The opposite of mark_in_use, after all else has been written back."""
     if checkpoint(connection):
         version = _query_value(connection, "PRAGMA user_version")
         connection.execute(f"PRAGMA user_version = {version & SCHEMA_VERSION}")
 
 
 def checkpoint(connection: sqlite3.Connection) -> bool:
-    """Write the WAL back to the file; whether all of it was. Raises sqlite3.Error."""
+    """Write the WAL back to the file; return whether all of it was. Raises sqlite3.Error."""
     _, logged, done = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     return bool(logged == done)
 
 
 def _read_version(path: Path, connection: sqlite3.Connection) -> int:
-    """The schema's version, 0 of a new file; raises StoreError for a file that is not ours."""
+    """The version of the schema, 0 for a new file. Raises StoreError if the file is not ours."""
     application = _query_value(connection, "PRAGMA application_id")
     version: int = _query_value(connection, "PRAGMA user_version") & SCHEMA_VERSION
     if application == APPLICATION:
@@ -164,7 +164,7 @@ def _read_version(path: Path, connection: sqlite3.Connection) -> int:
 
 
 def _prepare_connection(path: Path, connection: sqlite3.Connection) -> None:
-    """Make sure that it is sound and that commits last."""
+    """Make sure that the file is sound and that commits are durable."""
     if (found := _query_value(connection, "PRAGMA quick_check(1)")) != b"ok":
         raise sqlite3.DatabaseError(found.decode(errors="backslashreplace"))
     connection.execute("PRAGMA journal_mode = WAL")
@@ -172,7 +172,7 @@ def _prepare_connection(path: Path, connection: sqlite3.Connection) -> None:
         raise StoreError(f"{path}: the file system cannot keep a write-ahead log (WAL)")
     connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT}")
-    connection.execute("PRAGMA wal_autocheckpoint = 0")  # SQLite would not tell when it fails
+    connection.execute("PRAGMA wal_autocheckpoint = 0")  # SQLite would not report when it fails
 
 
 def _migrate_schema(connection: sqlite3.Connection, version: int) -> None:
@@ -187,28 +187,28 @@ def _migrate_schema(connection: sqlite3.Connection, version: int) -> None:
 
 
 def shrink_file(connection: sqlite3.Connection, few: int | None = None) -> bool:
-    """Give the disk back what a queue once needed that is not so long any more.
+    """Free the disk space of a queue that was longer once.
 
-    ``few``: only when no more pages than these are used. Says whether it was done.
+    ``few``: only if at most this many pages are used. Returns whether it was done.
     """
     free = _query_value(connection, "PRAGMA freelist_count")
     used = _query_value(connection, "PRAGMA page_count") - free
     if free <= MANY_FREE or free <= used or (few is not None and used > few):
         return False
-    with contextlib.suppress(sqlite3.OperationalError):  # no space to do it: it can wait
+    with contextlib.suppress(sqlite3.OperationalError):  # no space to do it; it can wait
         connection.execute("VACUUM")
         return True
     return False
 
 
 def explain_error(path: Path, error: Exception) -> StoreError:
-    """What SQLite means, for a person: what is wrong with the file, and what to do."""
+    """The error of SQLite as ours: what is wrong with the file, and what to do."""
     name = getattr(error, "sqlite_errorname", "SQLITE_CORRUPT")
     if name in ("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC"):
         return UnknownOutcome(f"{path}: the disk failed to keep what was written (fsync)")
     if name.startswith("SQLITE_BUSY"):
         return StoreError(
-            f"{path}: {_find_holder(path)} has it: each gearmand needs a file of its own"
+            f"{path} is in use by {_find_holder(path)}: each gearmand needs a file of its own"
         )
     if name == "SQLITE_NOTADB":
         return StoreError(f"{path} is not an SQLite database: name another file, or move it away")
@@ -237,7 +237,7 @@ def explain_error(path: Path, error: Exception) -> StoreError:
 
 
 def _find_holder(path: Path) -> str:
-    """Who has a lock on the file (man fcntl, F_GETLK)."""
+    """The process that has locked the file (man fcntl, F_GETLK)."""
     shape = "hhqqi0q"
     ask = struct.pack(shape, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     with path.open("rb") as file:

@@ -1,18 +1,17 @@
-"""The write-ahead log (WAL) beside the SQLite file: is it all there?
+"""Checks that the write-ahead log (WAL) beside the SQLite file is complete.
 
-SQLite takes a WAL up to its first frame that does not add up for the whole of it. So it must,
-after a crash in the midst of a commit; but a bit that flipped, or a file that is gone, cost
-acknowledged jobs in silence. Three things tell damage from a torn end:
+SQLite takes a WAL to end at the first frame with a wrong checksum. It has to, after a crash in the
+middle of a commit; but a flipped bit or a missing file would silently cost acknowledged jobs. Three
+things distinguish such damage from a torn end:
 
-- The flag IN_USE in the main file (a bit of user_version) is on the disk before the first job is
-  acknowledged, and goes when the file is closed: as long as it is there a WAL must be.
-- The mark, a small file, says which WAL it was and how many commits were synced in it. It is
-  written after each commit and not synced itself, so after a power cut it may say fewer, never
-  more. Then what counts is that one commit is synced before the next begins: a torn end holds
-  one at most.
-- The round (further bits of user_version) begins at random and goes up by one in the first commit
-  of each WAL, so the main file has that of its WAL or the one before: a file restored from a
-  backup does not fit, nor does the WAL of another queue (but for one in 8,000).
+- The flag IN_USE in the main file (a bit of user_version) is on disk before the first job is
+  acknowledged, and removed when the file is closed: while it is set, there must be a WAL.
+- The mark, a small file, tells which WAL it was and how many commits were synced in it. It is
+  written after each commit and not synced, so after a power cut it may tell fewer, but never more.
+  As each commit is synced before the next begins, a torn end has at most one.
+- The round (more bits of user_version) begins at random and is incremented in the first commit of
+  each WAL, so the main file has the round of its WAL or the previous one. A file restored from a
+  backup does not fit, and neither does the WAL of another queue (except one in 8,000).
 
 The format: https://sqlite.org/fileformat2.html#the_write_ahead_log
 """
@@ -30,11 +29,11 @@ from gearman_py.store.base import StoreError, UnknownOutcome
 
 APPLICATION = int.from_bytes(b"GmPy", "big")  # in the main file's header (PRAGMA application_id)
 IN_USE = 0x10000
-_ROUND = 0x20000  # the lowest of the bits that are the round; the highest is the sign's
+_ROUND = 0x20000  # the lowest bit of the round; the highest bit is the sign
 _ROUNDS = 0x4000
 SCHEMA_VERSION = 0xFFFF
 
-_MAGIC = 0x377F0682  # its last bit: the checksums are of big-endian words
+_MAGIC = 0x377F0682  # its last bit: checksums are of big-endian words
 _HEADER, _FRAME = struct.Struct(">8I"), struct.Struct(">6I")
 _MARK = struct.Struct(">4I")
 _LOCKS = 0x40000000, 512  # where SQLite locks the main file
@@ -42,7 +41,7 @@ _MASK = 0xFFFFFFFF
 
 
 class Generation(NamedTuple):
-    """Which WAL it is: ``resets`` and the first salt go up by one each time it begins again."""
+    """Identifies a WAL: ``resets`` and the first salt are incremented each time it restarts."""
 
     resets: int
     salt: int
@@ -50,9 +49,9 @@ class Generation(NamedTuple):
 
 
 class WAL(NamedTuple):
-    """What a WAL holds: ``commits`` that can be read end at ``end``, ``beyond`` are others.
+    """The content of a WAL: ``commits`` readable ones up to ``end``, and ``beyond`` others.
 
-    ``versions``: what they set user_version to.
+    ``versions`` are the values of user_version that they set.
     """
 
     generation: Generation
@@ -63,18 +62,18 @@ class WAL(NamedTuple):
 
 
 def first_version(version: int) -> int:
-    """The user_version of a file that is in use from now on."""
+    """The user_version of a file from when it is in use."""
     return version & SCHEMA_VERSION | IN_USE | secrets.randbelow(_ROUNDS) * _ROUND
 
 
 def next_version(version: int) -> int:
-    """That of its next WAL."""
+    """The user_version with its next WAL."""
     turn = (version // _ROUND + 1) % _ROUNDS
     return version & (_ROUND - 1) | turn * _ROUND
 
 
 class Mark:
-    """What is said beside the WAL of the main file at ``path``, which holds ``commits`` now."""
+    """The mark for the WAL of the main file at ``path``, which has ``commits`` now."""
 
     def __init__(self, path: Path, commits: int) -> None:
         self._main = path
@@ -85,7 +84,7 @@ class Mark:
         self.begins_again = not commits  # the WAL, with the next commit
 
     def begin(self) -> None:
-        """Say that nothing is known, and have that on the disk; raises StoreError."""
+        """Write to disk that nothing is known. Raises StoreError."""
         try:
             self._open_file()
             os.pwrite(self._file, bytes(_MARK.size + 4), 0)
@@ -106,11 +105,11 @@ class Mark:
             ) from error
 
     def restart(self) -> None:
-        """All of the WAL was written back: the next commit begins it again."""
+        """All of the WAL was written back: the next commit restarts it."""
         self.begins_again = True
 
     def committed(self) -> None:
-        """One commit more is synced. If that cannot be said, the previous mark is still true."""
+        """Another commit is synced. If this cannot be written, the previous mark still holds."""
         if self.begins_again:
             known, self._generation = self._generation, read_generation(self._main)
             self._commits *= known == self._generation
@@ -136,7 +135,7 @@ class Mark:
 
 
 def read_mark(path: Path) -> tuple[Generation, int] | None:
-    """What the mark of the main file at ``path`` says; None when it says nothing."""
+    """The mark for the main file at ``path``, or None if there is none."""
     try:
         said = file_beside(path, "-mark").read_bytes()
     except OSError:
@@ -154,7 +153,7 @@ def file_beside(path: Path, suffix: str) -> Path:
 
 
 def read_generation(path: Path) -> Generation | None:
-    """That of the WAL of the main file at ``path``; None when it cannot be read."""
+    """The identity of the WAL of the main file at ``path``, or None if it cannot be read."""
     try:
         with file_beside(path, "-wal").open("rb") as file:
             return _read_header(file.read(_HEADER.size))
@@ -163,10 +162,10 @@ def read_generation(path: Path) -> Generation | None:
 
 
 def check_log(path: Path) -> int:
-    """How many commits the WAL of a file in use holds; raises StoreError when some are missing.
+    """The number of commits in the WAL of a file in use. Raises StoreError if some are missing.
 
-    What is left of a commit that was never acknowledged is cut off. Nothing is done to a file
-    that is not ours, nor to one that another process has.
+    The rest of a commit that was never acknowledged is cut off. A file that is not ours, or that
+    another process uses, is not touched.
     """
     with path.open("r+b") as main:
         head = main.read(100)
@@ -174,7 +173,7 @@ def check_log(path: Path) -> int:
         size = wal.stat().st_size if wal.exists() else 0
         if not head and size:
             raise StoreError(
-                f"{path} is missing or empty, and its log {wal} is there: put the file back, or "
+                f"{path} is missing or empty, but its log {wal} exists: put the file back, or "
                 f"move the log away to begin with an empty queue"
             )
         if len(head) < 100 or int.from_bytes(head[68:72], "big") != APPLICATION:
@@ -186,7 +185,7 @@ def check_log(path: Path) -> int:
         try:
             fcntl.lockf(main, fcntl.LOCK_EX | fcntl.LOCK_NB, _LOCKS[1], _LOCKS[0])
         except OSError:
-            return 0  # SQLite will find out who has it
+            return 0  # SQLite will find out who uses it
         if not size:
             raise _incomplete_error(
                 path,
@@ -232,9 +231,9 @@ def _incomplete_error(path: Path, what: str, version: int) -> StoreError:
 
 
 def _foreign_error(path: Path, version: int) -> StoreError:
-    """SQLite would write the log into the file all the same, and spoil it."""
+    """SQLite would write the log into the file nevertheless, and damage it."""
     return StoreError(
-        f"{path}-wal, the log of the queue, is another one, or older or newer than {path}: "
+        f"{path}-wal, the log of the queue, does not belong to {path}, or is older or newer: "
         "acknowledged jobs may be lost. Put back the files that belong together, or go on with "
         "what is in the file alone:\n"
         f"  mv {path}-wal {path}-other && "
@@ -244,21 +243,21 @@ def _foreign_error(path: Path, version: int) -> StoreError:
 
 
 def _synced_commits(mark: tuple[Generation, int] | None, found: WAL) -> int | None:
-    """How many commits there must be; None when it is not the WAL that the mark is of."""
+    """How many commits there must be, or None if the mark is for another WAL."""
     if mark is None:
         return 0
     known, commits = mark
     if known == found.generation:
         return commits
     if any(told & IN_USE for told in found.versions):
-        return 0  # the WAL fits, so it is the mark that is another's
+        return 0  # the WAL fits, so the mark belongs to another one
     later = (found.generation.resets - known.resets) & _MASK
     step = (found.generation.salt - known.salt) & _MASK
     return 0 if 0 < later < 2**31 and later == step else None
 
 
 def read_log(data: bytes) -> WAL | None:
-    """What is in it; None when not even its header can be read."""
+    """The content, or None if not even the header can be read."""
     found = _read_header(data)
     if found is None:
         return None
@@ -267,7 +266,7 @@ def read_log(data: bytes) -> WAL | None:
     sums = _add_checksum(pairs, data[:24], (0, 0))
     commits = beyond = 0
     versions: list[int] = []
-    pending: list[int] = []  # of the commit that is being read
+    pending: list[int] = []  # of the commit being read
     end = _HEADER.size
     sound = True
     for start in range(_HEADER.size, len(data) - size + 1, size):
@@ -304,7 +303,7 @@ def _read_header(data: bytes) -> Generation | None:
 
 
 def _word_pairs(header: bytes) -> struct.Struct:
-    """The words that are summed, in the byte order of the machine that wrote them."""
+    """The words for the checksum, in the byte order of the machine that wrote them."""
     return struct.Struct(">II" if header[3] & 1 else "<II")
 
 

@@ -501,7 +501,7 @@ def test_table_of_another_program_is_refused(serve: Start, database: Postgres) -
         connection.execute("CREATE TABLE gearman_queue (a int)")
     server = serve()
     assert server.process.wait(LIMIT) == 1
-    assert "the table gearman_queue is of another program" in server.log
+    assert "the table gearman_queue belongs to another program" in server.log
 
 
 @pytest.mark.parametrize("database", [Postgres], indirect=True)

@@ -144,7 +144,7 @@ SQLiteStore(pathlib.Path(sys.argv[1]))
 def test_second_process_is_refused_and_told_who_has_the_file(reopen: Open, path: Path) -> None:
     reopen()
     other = subprocess.run([sys.executable, "-c", OPEN, path], capture_output=True, text=True)
-    assert f"{path}: process {os.getpid()} has it" in other.stderr
+    assert f"{path} is in use by process {os.getpid()}" in other.stderr
 
 
 def refusal(path: Path) -> str:

@@ -187,7 +187,8 @@ def test_files_that_do_not_belong_together_are_refused(
     shutil.copy(other, f"{path}{ours}")
     if mark == "is gone" and theirs != "-clean":  # else it is as a file of earlier versions
         path.with_name("queue-mark").unlink()
-    with pytest.raises(StoreError, match=f"is another one, or older or newer than {path}") as told:
+    why = f"does not belong to {path}, or is older or newer"
+    with pytest.raises(StoreError, match=why) as told:
         SQLiteStore(path)
     subprocess.run(["sh", "-c", str(told.value).splitlines()[-1]], check=True)
     assert numbers(path) < whole | set(range(5 * COMMITS))
@@ -221,7 +222,7 @@ def test_main_file_that_is_gone_while_its_wal_is_there_is_refused(
 ) -> None:
     path = copied(crashed, tmp_path / "gone")
     path.unlink()
-    with pytest.raises(StoreError, match=r"is missing or empty, and its log .* is there"):
+    with pytest.raises(StoreError, match=r"is missing or empty, but its log .* exists"):
         SQLiteStore(path)
     assert path.with_name("queue-wal").exists()
 
