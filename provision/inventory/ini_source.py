@@ -122,9 +122,10 @@ class _INIReader:
 
 def _value(name: str, text: str, where: Place) -> Any:
     value = _literal(text)
-    if name in PASSWORDS or (schema().kinds.get(name) is str and not isinstance(value, str)):
-        return value if isinstance(value, str) else text  # a password may be 0123
-    return as_tables(to_kind(name, value), where) if name.startswith(OURS) else value
+    ours = name.startswith(OURS)
+    if name in PASSWORDS or (ours and schema().kinds.get(name) is str):
+        return value if isinstance(value, str) else text  # a password may be 0x12
+    return as_tables(to_kind(name, value), where) if ours else value
 
 
 def _split_variable(where: Place, text: str) -> tuple[str, str]:

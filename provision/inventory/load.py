@@ -55,7 +55,7 @@ def load(path: Path | str, limit: str | None = None) -> Inventory:
 def read_inventory(path: Path | str, limit: str | None = None) -> Inventory:
     """As :func:`load`, of an inventory in which no host may be ours."""
     path = Path(path)
-    reader = _Reader(path)
+    reader = InventoryReader(path)
     everyone = tuple(reader.make_hosts())
     for host in everyone:
         workers(host)  # raises for what only the whole can tell
@@ -76,14 +76,17 @@ def read_inventory(path: Path | str, limit: str | None = None) -> Inventory:
     return Inventory(named, everyone, others, warnings, notes)
 
 
-class _Reader:
-    """Makes hosts of what the sources and the files of variables say."""
+class InventoryReader:
+    """Makes hosts of what the sources and the files of variables say.
+
+    ``memberships``: the groups of each host, as :meth:`Groups.memberships`.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._folder = base_folder(path)
         self.groups = groups = read_sources(path)
-        self._memberships = groups.memberships()
+        self.memberships = groups.memberships()
         if not groups.hosts:
             raise InventoryError(f"{path}: it has no hosts")
         self._group_vars = VarsFolder(self._folder / "group_vars", groups.warnings)
@@ -102,17 +105,17 @@ class _Reader:
 
     def make_hosts(self) -> Iterator[Host]:
         for name in self.groups.hosts:
-            if self.parts.of_host(self._memberships[name]):
+            if self.parts.of_host(self.memberships[name]):
                 yield self._make_host(name, self.merged_variables(name))
 
     def find_others(self) -> Iterator[OtherHost]:
         for name, host in self.groups.hosts.items():
-            if not self.parts.of_host(self._memberships[name]):
-                yield OtherHost(name, frozenset(self._memberships[name]), str(host.where))
+            if not self.parts.of_host(self.memberships[name]):
+                yield OtherHost(name, frozenset(self.memberships[name]), str(host.where))
 
     def merged_variables(self, name: str) -> Variables:
         """What is said of a host, defaults aside; of one that is not ours too."""
-        memberships = self._memberships[name]
+        memberships = self.memberships[name]
         by_group = {each: self._group_vars.variables_of(each) for each in (TOP, *memberships)}
 
         def layers() -> Iterator[Variables]:
@@ -153,7 +156,7 @@ class _Reader:
             jump_key=self._find_file(said.jump_key),
             arguments=connection.arguments_name,
             ssh_config=self._find_file(config),
-            groups=self.parts.rename(self._memberships[name]),
+            groups=self.parts.rename(self.memberships[name]),
             variables=MappingProxyType(values),
             where=str(where),
             folder=self._folder,
