@@ -20,7 +20,7 @@ from provision.lab.base import SUITES
 from provision.lab.hosts import INVENTORY as LAB
 from provision.lab.mirror import OFFERED
 from provision.options import BATCH, HOSTS_AT_ONCE, Options
-from roles import ROLES
+from roles import RETIRED, ROLES
 
 HOSTS = {"hosts": "the inventory: a folder such as inventory/prod, a file, or - for standard input"}
 LIMIT = {"limit": "only these hosts or groups, comma-separated; * matches, ! excludes"}
@@ -177,6 +177,28 @@ def rollback(
     return roll_out(
         inventory_path(hosts), ROLES, options, policy, to=to or None, back=True, app=app
     )
+
+
+@command(
+    help=HOSTS
+    | OUTPUT
+    | YES
+    | {"names": "the hosts that leave, comma-separated", "parallel": PART["parallel"]}
+)
+def retire(
+    c: Context,
+    names: str,
+    hosts: str = "",
+    parallel: int = HOSTS_AT_ONCE,
+    yes: bool = False,
+    verbose: bool = False,
+    json: bool = False,
+) -> int:
+    """Drain hosts and remove all of ours there, before they leave the inventory."""
+    from provision.fleet import retire as engine
+
+    options = Options(yes=yes, verbose=verbose, json=json, parallel=parallel)
+    return engine.retire(inventory_path(hosts), RETIRED, options, names)
 
 
 @command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})

@@ -6,7 +6,7 @@ this table to the engine, which knows no role and no group by name.
 
 from roles.base import base
 from roles.client import client
-from roles.former import former
+from roles.former import former, retired
 from roles.job_server import job_server
 from roles.runtime import runtime
 from roles.worker import worker
@@ -16,3 +16,5 @@ ROLES = {
     "worker": (base, runtime, worker, former),
     "client": (base, runtime, client, former),
 }
+RETIRED = {"worker": (retired,), "client": (retired,), "job_server": (retired,)}
+"""The same of hosts that leave the fleet: workers go first."""

@@ -109,24 +109,43 @@ class Survey(Batch):
 
 
 def _query_server(connection: socket.socket) -> Any:
-    """What a job server says of itself: its version, and for each function its line of `status`."""
+    """What a job server says of itself: its version, its functions, and who serves them."""
     connection.settimeout(ANSWER_TIMEOUT)
-    connection.sendall(b"version\nstatus\n")
+    version, *rows = _ask_lines(connection, b"version\nstatus\n")
+    parted = (row.rsplit("\t", 3) for row in rows if row.count("\t") >= 3)
+    functions = {
+        name: {"queued": int(all_) - int(running), "running": int(running), "workers": int(able)}
+        for name, all_, running, able in parted
+    }
+    lines = _ask_lines(connection, b"workers\n")
+    workers = [_parse_worker(line) for line in lines if " : " in line]
+    return {
+        "version": version.removeprefix("OK "),
+        "functions": functions,
+        "registered": [each for each in workers if each["functions"]],
+    }
+
+
+def _parse_worker(line: str) -> dict[str, Any]:
+    """`FD ADDRESS ID : FUNCTION ...`."""
+    head, _, functions = line.partition(" : ")
+    _, _, named = head.partition(" ")
+    address, _, client = named.partition(" ")
+    return {"address": address, "client": client, "functions": functions.split()}
+
+
+def _ask_lines(connection: socket.socket, question: bytes) -> list[str]:
+    """The lines of an answer that ends with a line of one dot."""
+    connection.sendall(question)
     said, end = b"", time.monotonic() + ANSWER_TIMEOUT
-    while not said.endswith((b"\n.\n", b"\n.\r\n")):
+    while said not in (b".\n", b".\r\n") and not said.endswith((b"\n.\n", b"\n.\r\n")):
         piece = connection.recv(CHUNK_SIZE)
         if not piece:
             raise ValueError("it hung up")
         said += piece
         if time.monotonic() > end or len(said) > ANSWER_LIMIT:
             raise ValueError("the answer is too long")
-    version, *rows = said.decode(errors="backslashreplace").splitlines()
-    parted = (row.rsplit("\t", 3) for row in rows if row.count("\t") >= 3)
-    functions = {
-        name: {"queued": int(all_) - int(running), "running": int(running), "workers": int(able)}
-        for name, all_, running, able in parted
-    }
-    return {"version": version.removeprefix("OK "), "functions": functions}
+    return said.decode(errors="backslashreplace").splitlines()[:-1]
 
 
 def answer_survey(link: FrameLink, header: dict[str, Any], size: int) -> None:

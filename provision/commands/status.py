@@ -7,9 +7,12 @@ from provision.fleet.deploy import DEFAULT
 from provision.fleet.desired_state import Roles
 from provision.fleet.host_run import HostRun
 from provision.fleet.run import Run
+from provision.fleet.unknown_workers import KnownWorkers
 from provision.options import Options
+from provision.remote.messages import Unknown
 from provision.report.events import Event, Standing
 from provision.resources.former_units import FormerUnits
+from provision.resources.health import ServerHealth, split_server
 from provision.resources.release import Release
 from provision.resources.unit import Unit
 
@@ -18,8 +21,32 @@ def status(folder: Path, roles: Roles, options: Options = DEFAULT) -> int:
     """Show each host's release and units. Returns 0 when every host could be asked."""
     with Run(folder, roles, options, hosts.connect) as run:
         run.plan_hosts(_release_and_units)
+        _tell_unknown_workers(run)
         run.report.recap(run.seconds)
         return run.status
+
+
+def _tell_unknown_workers(run: Run) -> None:
+    """Which workers are registered at the job servers, and are not the inventory's."""
+    servers = [
+        (host_run, health.server)
+        for host_run in run.host_runs
+        for health in host_run.resources
+        if isinstance(health, ServerHealth)
+    ]
+    if not servers:
+        return
+    addresses = {}
+    for host_run in run.host_runs:
+        machine = host_run.session.ask([("machine",)])["machine",]
+        addresses[host_run.name] = [] if isinstance(machine, Unknown) else machine["addresses"]
+    known = KnownWorkers(run.inventory, run.desired, addresses)
+    for host_run, server in servers:
+        question = ("server", *split_server(server))
+        answer = host_run.session.survey([question])[question]
+        rows = [] if isinstance(answer, Unknown) else answer.get("registered", [])
+        for line in known.strangers(host_run.name, rows):
+            run.report.say(f"{host_run.name}: not the inventory's: {line}")
 
 
 def _release_and_units(host_run: HostRun) -> Event:

@@ -6,7 +6,7 @@ is judged in provision/doctor/host_rules.py and network_rules.py.
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,19 +14,21 @@ from types import MappingProxyType
 from provision.app import apps_of
 from provision.build import Artifact, built_release, target_of
 from provision.doctor import host_rules as checks
-from provision.doctor.subject import ClockOffset, HostFacts, split_server
+from provision.doctor.subject import ClockOffset, HostFacts
 from provision.errors import HostFailed, ToolkitError
 from provision.fleet.ask_all import AskAll
 from provision.fleet.desired_state import DesiredState, Roles
 from provision.fleet.run import Connect, current_apps
+from provision.fleet.unknown_workers import KnownWorkers
 from provision.inventory.host import Host, Inventory
 from provision.options import Options
 from provision.remote.messages import Unknown
 from provision.remote.session import Session
 from provision.report.events import Finding
 from provision.resources.base import Resource
-from provision.resources.health import ServerHealth
+from provision.resources.health import ServerHealth, split_server
 
+UNKNOWN_CURE = "stop it there; `invoke retire` does before a host leaves the inventory"
 NOTHING = Artifact("none", "", 0, None)  # when only names of units and servers are wanted
 
 
@@ -41,13 +43,18 @@ def doctor(folder: Path, roles: Roles, options: Options) -> int:
     began = time.monotonic()
     states: Counter[str] = Counter()
 
-    def look(host: Host, connect: Connect) -> list[Finding]:
-        return list(_examine_host(host, connect, desired, servers))
+    def look(host: Host, connect: Connect) -> tuple[list[Finding], HostFacts]:
+        return _examine_host(host, connect, desired, servers)
 
-    for _, found in asked.answers(look):
+    seen: list[HostFacts] = []
+    for _, (found, facts) in asked.answers(look):
+        seen.append(facts)
         states.update(each.state for each in found)
         for each in found:
             asked.report.show(each)
+    for finding in _find_unknown_workers(asked.inventory, desired, seen):
+        states[finding.state] += 1
+        asked.report.show(finding)
     states["fail"] += len(asked.failed)
     told = ", ".join(f"{states[each]} {each}" for each in ("ok", "warn", "fail") if states[each])
     asked.report.say(f"{told} ({time.monotonic() - began:.1f} s)")
@@ -60,14 +67,14 @@ def _host_unreachable(host: Host, error: ToolkitError) -> Finding:
 
 def _examine_host(
     host: Host, connect: Connect, desired: DesiredState, servers: list[str]
-) -> Iterator[Finding]:
+) -> tuple[list[Finding], HostFacts]:
     start = time.monotonic()
     with connect(host) as session:
         seconds = time.monotonic() - start
         root = host.become or host.user == "root"
         way = "and is root" if root else "and is not root: not all can be seen"
         text = f"{host.user} logs in at {host.address} {way} ({seconds:.1f} s)"
-        yield Finding(host.name, "ok" if root else "warn", "ssh", text)
+        login = Finding(host.name, "ok" if root else "warn", "ssh", text)
         apps = current_apps(session, apps_of(host).values())
         resources = _wanted_resources(host, desired, apps)
         answers = session.survey(checks.questions_of_rules(resources))
@@ -77,7 +84,26 @@ def _examine_host(
         clock = _measure_clock(session)
     tree = _tree_release(answers["host",])
     facts = HostFacts(host, resources, answers, clock, tree, servers)
-    yield from checks.run_rules(facts)
+    return [login, *checks.run_rules(facts)], facts
+
+
+def _find_unknown_workers(
+    known: Inventory, desired: DesiredState, seen: Sequence[HostFacts]
+) -> Iterator[Finding]:
+    """Workers at the job servers that are not the inventory's."""
+    addresses = {
+        facts.host.name: machine["addresses"]
+        for facts in seen
+        if isinstance(machine := facts.answers["machine",], dict)
+    }
+    workers = KnownWorkers(known, desired, addresses)
+    for facts in seen:
+        for server in (each.server for each in facts.wanted(ServerHealth)):
+            answer = facts.answers["server", *split_server(server)]
+            rows = answer.get("registered", ()) if isinstance(answer, dict) else ()
+            for line in workers.strangers(facts.host.name, rows):
+                text = f"{server} knows a worker that is not the inventory's: {line}"
+                yield Finding(facts.host.name, "warn", "unknown", text, UNKNOWN_CURE)
 
 
 def _measure_clock(session: Session) -> ClockOffset:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from provision.doctor.subject import HostFacts, Verdict, is_running, split_server
-from provision.resources.health import ServerHealth, WorkerHealth
+from provision.doctor.subject import HostFacts, Verdict, is_running
+from provision.resources.health import ServerHealth, WorkerHealth, split_server
 from provision.resources.program import ProgramHealth
 from provision.wording import format_count
 

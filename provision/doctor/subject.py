@@ -49,13 +49,6 @@ class Unanswered(Exception):
     """A rule needs what could not be had."""
 
 
-def split_server(server: str) -> tuple[str, str]:
-    """HOST:PORT or [HOST]:PORT, in two; where TLS is spoken (gearmans://...) the host says so."""
-    scheme, _, place = server.rpartition("//")
-    host, _, port = place.rpartition(":")
-    return (f"{scheme}//" if scheme else "") + host.strip("[]"), port
-
-
 def is_running(found: dict[str, Any]) -> bool:
     """Whether a unit does, by its answer."""
     return bool(found["active"] in ("active", "reloading"))

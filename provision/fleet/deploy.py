@@ -63,7 +63,7 @@ def deploy(
         run.start_clock()
         run.lock_hosts()
         try:
-            _apply_plans(run)
+            apply_plans(run)
         except KeyboardInterrupt:
             run.tell_interrupt()
             raise
@@ -86,7 +86,7 @@ def _tell_release(run: Run) -> None:
             return
 
 
-def _apply_plans(run: Run) -> None:
+def apply_plans(run: Run) -> None:
     """Stage everywhere, then change the hosts group by group."""
     pending = {each.name: each for each in run.pending}
     for step in (HostRun.recheck_plan, HostRun.stage_changes):

@@ -233,6 +233,12 @@ class FunctionAnswer(TypedDict):
     workers: int
 
 
+class WorkerAnswer(TypedDict):
+    address: Name
+    client: Name  # its id
+    functions: list[Name]
+
+
 class _ServerAnswer(TypedDict):
     problem: Literal["refused", "silent", "no way", "forbidden", "no name", "no answer"] | None
 
@@ -244,3 +250,4 @@ class ServerAnswer(_ServerAnswer, total=False):
     seconds: float  # to connect
     version: Name
     functions: dict[str, FunctionAnswer]
+    registered: list[WorkerAnswer]

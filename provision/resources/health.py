@@ -136,3 +136,10 @@ class ServerHealth(Health):
 
         arguments = {"command": command, "seconds": float(JOB_TIMEOUT)}
         yield Proof(f"{self.server} answers", Operation("job", arguments, b""), judge)
+
+
+def split_server(server: str) -> tuple[str, str]:
+    """HOST:PORT or [HOST]:PORT, in two; where TLS is spoken (gearmans://...) the host says so."""
+    scheme, _, place = server.rpartition("//")
+    host, _, port = place.rpartition(":")
+    return (f"{scheme}//" if scheme else "") + host.strip("[]"), port

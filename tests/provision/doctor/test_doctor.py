@@ -13,14 +13,19 @@ import pytest
 from provision.build import ON_HOSTS, Artifact
 from provision.doctor import host_rules as checks
 from provision.doctor.host_rules import LAST, SAID, SINCE
-from provision.doctor.subject import ClockOffset, HostFacts, split_server
+from provision.doctor.subject import ClockOffset, HostFacts
+from provision.fleet.desired_state import DesiredState
+from provision.fleet.unknown_workers import KnownWorkers
 from provision.inventory import load as inventory
+from provision.options import Options
 from provision.pki import authority_of
 from provision.remote.messages import Question, Unknown
 from provision.remote.session import AGENT, Session
 from provision.report.events import Finding
+from provision.report.text import Report
 from provision.resources.account import PLACES
 from provision.resources.certificate import Certificate
+from provision.resources.health import split_server
 from roles import ROLES
 from roles.former import PLACES as OURS
 from roles.former import SERVERS
@@ -362,3 +367,26 @@ def test_a_survey_cannot_write() -> None:
         *("'journalctl'", "'nft'", "'iptables'", "'--output=json'", "'--no-pager'", "'systemctl'")
     }
     assert [second for first, second in firsts if first == "'systemctl'"] == ["'show'"]
+
+
+def test_a_worker_that_is_not_the_inventory_s_is_named() -> None:
+    known = inventory.load(LAB)
+    desired = DesiredState(known, ROLES, Options(), Report([]))
+    workers = KnownWorkers(known, desired, {"worker1": ["10.0.0.7"]})
+
+    def row(address: str, *functions: str) -> dict[str, object]:
+        return {"address": address, "client": "me:7", "functions": functions}
+
+    rows = [
+        row("198.18.10.248", "wc", "wc@worker1", "ping@worker1/wc"),
+        row("::ffff:10.0.0.7", "reverse"),
+        row("198.18.10.246", "wc"),
+        row("198.18.10.248", "wc", "old"),
+        row("127.0.0.1", "mine"),
+        row("198.18.10.9", "trial@worker1/wc"),
+    ]
+    assert list(workers.strangers("server1", rows)) == [
+        "me:7 at 198.18.10.246 serves wc",
+        "me:7 at 198.18.10.248 serves old",
+        "me:7 at 127.0.0.1 serves mine",
+    ]

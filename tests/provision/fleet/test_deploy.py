@@ -10,10 +10,11 @@ import pytest
 
 from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
 from provision.fleet import deploy
+from provision.fleet import retire as retirement
 from provision.inventory.host import Host
 from provision.options import Options
 from provision.remote.messages import Answer, Operation, Outcome, Question
-from roles import ROLES
+from roles import RETIRED, ROLES
 from tests.provision.fake_host import FakeHost
 
 HOSTS = """\
@@ -34,6 +35,7 @@ class FakeSession:
     locked: bool = False
     meanwhile: list[Operation] = field(default_factory=list)  # done by others before we lock
     asked: int = 0
+    left: int = -1  # operations until it is out of reach
     closed: bool = False
 
     def ask(self, questions: list[Question]) -> dict[Question, Answer]:
@@ -47,6 +49,9 @@ class FakeSession:
 
     def apply(self, operations: list[Operation]) -> Iterator[Outcome]:
         for operation in operations:
+            self.left -= 1
+            if self.left == 0:
+                raise Unreachable("worker: gone")
             if operation.kind == self.breaks_at:
                 yield Outcome(operation, 0.0, "it ended with 1", "no room\nat all")
                 return
@@ -371,3 +376,48 @@ def test_a_job_server_that_holds_jobs_is_not_taken_away(
     job.queued.clear()
     assert fleet.deploy() == 0
     assert not job.processes
+
+
+def retire(fleet: Fleet, names: str) -> int:
+    return retirement.retire(fleet.folder, RETIRED, Options(yes=True), names, connect=fleet.connect)
+
+
+def test_a_host_that_retires_keeps_its_history_alone(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_groups(fleet, "  vars: {gearman_tls: true}", worker="worker", job_server="job")
+    assert fleet.deploy() == 0
+    capsys.readouterr()
+    assert retire(fleet, "job,worker") == 0
+    said = capsys.readouterr().out
+    assert said.index("worker  changed") < said.index("job     changed")
+    assert "nothing of ours is left on worker, job: delete it from the inventory" in said
+    for name in ("job", "worker"):
+        host = fleet.sessions[name].host
+        assert leftovers(host) == set()
+        assert not [path for path in host.paths if path.startswith("/opt/gearman/")]
+        assert host.history[-1]["result"] == "ok"
+    assert retire(fleet, "job,worker") == 0
+    assert "nothing to change" in capsys.readouterr().out
+
+
+def test_a_job_server_with_jobs_does_not_retire(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fleet.deploy() == 0
+    fleet.sessions["job"].host.queued = {"wc": 2}
+    assert retire(fleet, "job") == HostFailed.status
+    assert "its job server holds 2 jobs (wc 2)" in capsys.readouterr().out
+    assert "gearmand.service" in fleet.sessions["job"].host.processes
+
+
+@pytest.mark.parametrize("at", range(1, 11))
+def test_a_retirement_that_was_cut_short_is_finished_by_the_next(fleet: Fleet, at: int) -> None:
+    write_groups(fleet, "  vars: {gearman_tls: true}", job_server="job", worker="worker")
+    assert fleet.deploy() == 0
+    session = fleet.sessions["worker"]
+    session.left = at
+    retire(fleet, "worker")
+    session.left = -1
+    assert retire(fleet, "worker") == 0
+    assert leftovers(session.host) == set()

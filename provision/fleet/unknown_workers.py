@@ -1,0 +1,50 @@
+"""Workers that are registered at a job server, and are not the inventory's."""
+
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from provision.fleet.desired_state import DesiredState
+from provision.fleet.waves import served_functions
+from provision.inventory.host import Inventory
+
+LOOPBACK = ("127.0.0.1", "::1")
+
+
+class KnownWorkers:
+    """Which functions each address of the inventory's worker hosts serves.
+
+    ``addresses``: more of a host's, by its name, as far as it told them.
+    """
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        desired: DesiredState,
+        addresses: Mapping[str, Iterable[str]],
+    ) -> None:
+        served = {name: set(served_functions(each)) for name, each in desired.all_resources()}
+        self._functions: dict[str, set[str]] = {}
+        for host in inventory.everyone:
+            for address in (*_resolve(host.address), *addresses.get(host.name, ())):
+                self._functions.setdefault(address, set()).update(served.get(host.name, ()))
+        self._served = served
+
+    def strangers(self, server: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+        """A line for each worker at the job server of host ``server`` that is not known."""
+        for row in rows:
+            address = row["address"].removeprefix("::ffff:")
+            own = {each for each in row["functions"] if "@" not in each}
+            here = address in LOOPBACK or ("." not in address and ":" not in address)
+            known = self._served.get(server) if here else self._functions.get(address)
+            if own - (known or set()):
+                functions = ", ".join(sorted(own - (known or set())))
+                yield f"{row['client']} at {address} serves {functions}"
+
+
+def _resolve(address: str) -> set[str]:
+    try:
+        found = socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return set()
+    return {str(place[4][0]) for place in found}
