@@ -2,25 +2,32 @@
 
 One that is a Python project brings wheels too, for one kind of host: see python_app.py.
 
-What git tracks is taken, as it stands in the folder; of a folder that git does not know, all.
-`build:` runs in a clean copy, and what it makes goes along. The same files and the same build make
-the same release, whose id is made of its bytes; it is kept under ``.cache/apps/``.
+`build:` runs in a clean copy of its files, and what it makes goes along. The same files and build
+make the same release, whose id is made of its bytes; it is kept under ``.cache/apps/``.
 """
 
 import hashlib
 import json
 import os
-import shutil
+import re
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+from provision.app_source import (
+    App,
+    copy_files,
+    fetch_source,
+    not_a_file,
+    source_files,
+    walk_files,
+)
 from provision.atomic_write import write_atomically
-from provision.build import ON_HOSTS, ROOT, Artifact, Target, build_release, noted_artifact
+from provision.build import ROOT, Artifact, Target, build_release, noted_artifact
 from provision.errors import ToolkitError
 from provision.file_lock import file_lock
 from provision.inventory.host import Host
@@ -28,28 +35,11 @@ from provision.inventory.schema import nearest_hint
 from provision.inventory.workers import Worker, workers
 from provision.python_app import add_wheels, require_lock
 
-APPS = f"{ON_HOSTS}/apps"
 FILES = "app"  # the folder of a release that holds them
 KEPT = 8  # releases of an app on this machine
+PACKAGE = r"[A-Za-z0-9][\w.-]*==[\w.!+]+"  # of an index
+REPOSITORY = r"[a-z][a-z0-9+.-]*://|[\w.-]+@[\w.-]+:"  # what the URL of one begins with
 LAST_LINES = 12  # of a build that failed
-SHOWN = 3  # names of files that differ
-
-
-@dataclass(frozen=True)
-class App:
-    """An app of an inventory. ``where``: file:line."""
-
-    name: str
-    source: Path
-    build: tuple[str, ...] = ()
-    where: str = field(default="", compare=False)
-    lock: Path | None = None  # of a Python project, if it is not in its folder
-    python: bool = False  # a worker imports it
-
-    @property
-    def root(self) -> str:
-        """Its folder on a host."""
-        return f"{APPS}/{self.name}"
 
 
 def apps_of(host: Host) -> dict[str, App]:
@@ -61,7 +51,7 @@ def apps_of(host: Host) -> dict[str, App]:
             said = tables[name]
             found[name] = App(
                 name,
-                source=_place(host, said["source"]),
+                **_source(host, said),
                 build=tuple(said.get("build", ())),
                 lock=_place(host, said["lock"]) if "lock" in said else None,
                 python=worker.kind == "run" or (name in found and found[name].python),
@@ -86,6 +76,18 @@ def _place(host: Host, path: str) -> Path:
     return host.folder / Path(path).expanduser()
 
 
+def _source(host: Host, said: Mapping[str, Any]) -> dict[str, Any]:
+    """What `source:` means: a path, the URL of a repository, or NAME==VERSION of an index."""
+    source, ref = said["source"], said.get("ref", "")
+    if re.fullmatch(PACKAGE, source):
+        return {"source": Path(), "package": source, "ref": ref}
+    if re.match(REPOSITORY, source):
+        return {"source": Path(), "url": source, "ref": ref}
+    if source.endswith(".whl"):
+        return {"source": Path(), "wheel": _place(host, source), "ref": ref}
+    return {"source": _place(host, source), "ref": ref}
+
+
 def command_line(worker: Worker, folder: str) -> tuple[str, ...]:
     """A worker's command or program; words that begin with ./ are files of its app's release."""
     if not worker.app:
@@ -96,10 +98,28 @@ def command_line(worker: Worker, folder: str) -> tuple[str, ...]:
 
 def check_app(app: App) -> None:
     """Raises :class:`ToolkitError` for what is wrong whatever the host."""
-    _source_files(app)
+    with _named(app):
+        _check_together(app)
+    app = fetch_source(app)
+    source_files(app)
     if app.python:
         with _named(app):
             require_lock(app.name, app.source, app.lock)
+
+
+def _check_together(app: App) -> None:
+    if app.url and not app.ref:
+        raise ToolkitError("its source is a repository elsewhere: say ref: too")
+    if not (app.wheel or app.package):
+        return
+    what = "a wheel" if app.wheel else "a package of an index"
+    for key in ("ref", "build"):
+        if getattr(app, key):
+            raise ToolkitError(f"{key}: is for files, and its source is {what}")
+    if not app.python:
+        raise ToolkitError(f"its source is {what}, which is for workers with run:")
+    if not app.lock:
+        raise ToolkitError(f"its source is {what}: say lock:, the file that locks its dependencies")
 
 
 @contextmanager
@@ -114,6 +134,7 @@ def _named(app: App) -> Iterator[None]:
 
 def built_app(app: App, root: Path = ROOT, *, target: Target | None = None) -> Artifact | None:
     """The release of an app's files as they are now, if it was built before."""
+    app = fetch_source(app)
     return noted_artifact(_note_path(app, root, target), root)
 
 
@@ -122,6 +143,7 @@ def build_app(app: App, root: Path = ROOT, *, target: Target | None = None) -> A
 
     ``target``: the kind of host that the wheels of a Python project are for.
     """
+    app = fetch_source(app)
     if artifact := built_app(app, root, target=target):
         return artifact
     note = _note_path(app, root, target)
@@ -133,13 +155,15 @@ def _build(app: App, note: Path, root: Path, target: Target | None) -> Artifact:
     with tempfile.TemporaryDirectory(dir=note.parent) as folder:
         release = Path(folder)
         tree = release / FILES
-        _copy_files(app, tree)
+        copy_files(app, tree)
         _run_build(app, tree)
         manifest: dict[str, object] = {"app": app.name}
         if app.python and target:
             with _named(app):
                 lock = require_lock(app.name, app.source, app.lock)
-                manifest |= add_wheels(tree, lock, target, release)
+                manifest |= add_wheels(
+                    tree, lock, target, release, wheel=app.wheel, package=app.package
+                )
         (release / "MANIFEST.json").write_text(json.dumps(manifest) + "\n")
         tar = release / "release.tar"
         _pack_release(app, tar, release)
@@ -166,83 +190,17 @@ def named_app(name: str, id: str, root: Path = ROOT) -> Artifact:
     return Artifact(id, digest, path.stat().st_size, path)
 
 
-def uncommitted_files(app: App) -> str:
-    """What to tell of a folder that is not as its last commit; "" of one that is."""
-    if not _is_tracked(app):
-        return ""
-    lines = _git(app, "status", "--porcelain", "-z", "--no-renames", "--", ".").split("\0")
-    untracked = [line[3:] for line in lines if line.startswith("??")]
-    changed = [line[3:] for line in lines if line and not line.startswith("??")]
-    told = [f"not as in its last commit: {_some(changed)}"] if changed else []
-    told += [f"not tracked, and left out: {_some(untracked)}"] if untracked else []
-    return "; ".join(told)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
-
-
-# -- the files --------------------------------------------------------------------------
-
-
-def _source_files(app: App) -> list[str]:
-    """The paths of an app's files below its folder, sorted."""
-    if not app.source.is_dir():
-        raise ToolkitError(f"{app.where}: app {app.name}: the folder {app.source} does not exist")
-    if _is_tracked(app):
-        known = _git(app, "ls-files", "-z", "--recurse-submodules").split("\0")
-        names = [name for name in known if name and os.path.lexists(app.source / name)]
-        if not names:
-            raise ToolkitError(
-                f"{app.where}: app {app.name}: git tracks no file in {app.source}: git add them"
-            )
-        return sorted(names)
-    names = [str(path.relative_to(app.source)) for path in _walk(app.source)]
-    if not names:
-        raise ToolkitError(f"{app.where}: app {app.name}: {app.source} has no files")
-    return sorted(names)
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Every file and link below a folder; what git notes there is not one of them."""
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            if path.name != ".git":
-                yield from _walk(path)
-        else:
-            yield path
-
-
-def _is_tracked(app: App) -> bool:
-    places = (app.source.absolute(), *app.source.absolute().parents)
-    return any((each / ".git").exists() for each in places)
-
-
-def _git(app: App, *arguments: str) -> str:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    command = ["git", "-C", str(app.source), *arguments]
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, check=False)
-    except FileNotFoundError:
-        raise ToolkitError(f"{app.where}: app {app.name}: git is not installed here") from None
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip()
-        raise ToolkitError(f"{app.where}: app {app.name}: git {arguments[0]}: {said}")
-    return os.fsdecode(done.stdout)
-
-
 def _note_path(app: App, root: Path, target: Target | None) -> Path:
     """Where it is written down which release an app's files make."""
     hashed = hashlib.sha256(repr(app.build).encode())
-    for module in ("app.py", "python_app.py", "python_lock.py"):
+    for module in ("app.py", "app_source.py", "python_app.py", "python_lock.py"):
         hashed.update(Path(__file__).with_name(module).read_bytes())
     if app.python and target:
         with _named(app):
             lock = require_lock(app.name, app.source, app.lock)
         ours = build_release(target)  # it brings gearman_py
         hashed.update(f"{target} {ours.id} {lock.name}".encode() + lock.read_bytes())
-    for name in _source_files(app):
+    for name in source_files(app):
         path = app.source / name
         hashed.update(f"\0{name}\0".encode(errors="surrogateescape"))
         if path.is_symlink():
@@ -252,20 +210,6 @@ def _note_path(app: App, root: Path, target: Target | None) -> Path:
                 digest = hashlib.file_digest(file, "sha256").digest()
             hashed.update(bytes([bool(path.stat().st_mode & 0o111)]) + digest)
     return root / ".cache" / "apps" / app.name / f"{hashed.hexdigest()[:16]}.json"
-
-
-def _copy_files(app: App, tree: Path) -> None:
-    for name in _source_files(app):
-        target = tree / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        source = app.source / name
-        if not (source.is_symlink() or source.is_file()):
-            raise _not_a_file(app, name)
-        shutil.copy2(source, target, follow_symlinks=False)
-
-
-def _not_a_file(app: App, name: object) -> ToolkitError:
-    return ToolkitError(f"{app.where}: app {app.name}: {name} is neither a file nor a link")
 
 
 def _run_build(app: App, tree: Path) -> None:
@@ -299,7 +243,7 @@ def _pack_release(app: App, tar: Path, release: Path) -> None:
     wheels = sorted((release / "wheels").glob("*")) if app.python else []
     parts = [release / "MANIFEST.json", *([release / "requirements.txt"] if wheels else [])]
     with tarfile.open(tar, "w", format=tarfile.PAX_FORMAT) as archive:
-        for path in (*parts, *wheels, *sorted(_walk(release / FILES))):
+        for path in (*parts, *wheels, *sorted(walk_files(release / FILES))):
             member = tarfile.TarInfo(str(path.relative_to(release)))
             if path.is_symlink():
                 member.type = tarfile.SYMTYPE
@@ -311,7 +255,7 @@ def _pack_release(app: App, tar: Path, release: Path) -> None:
                 with path.open("rb") as content:
                     archive.addfile(member, content)
             else:
-                raise _not_a_file(app, path.relative_to(release / FILES))
+                raise not_a_file(app, path.relative_to(release / FILES))
 
 
 def _link_target(app: App, tree: Path, path: Path) -> str:

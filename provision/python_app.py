@@ -60,23 +60,47 @@ def require_lock(name: str, project: Path, lock: Path | None = None) -> Path:
     return found
 
 
-def add_wheels(project: Path, lock: Path, target: Target, release: Path) -> dict[str, object]:
+def add_wheels(
+    project: Path,
+    lock: Path,
+    target: Target,
+    release: Path,
+    *,
+    wheel: Path | None = None,
+    package: str = "",
+) -> dict[str, object]:
     """Put the wheels into a release's folder; what its manifest says of them.
+
+    The project is built, unless it is ``wheel``, or ``package`` of the lock, NAME==VERSION.
 
     Raises :class:`HostFailed` when there are none for such hosts, or :class:`ToolkitError`.
     """
     metadata = _read_metadata(project)
     _check_python(metadata, target)
     locked = read_lock(lock, target)
+    if package:
+        _find_locked(locked, package, lock)
     wheels = release / "wheels"
     wheels.mkdir()
     _add_ours(target, wheels, leave_out={each.name for each in locked.packages} - {"pip"})
     needed = tuple(each for each in locked.packages if each.name != "pip")
-    for wheel in _fetch_locked(replace(locked, packages=needed), target):
+    for fetched in _fetch_locked(replace(locked, packages=needed), target):
+        shutil.copy2(fetched, wheels)
+    if wheel:
+        if not parse_wheel_filename(wheel.name)[3] & set(tags_of(target)):
+            raise HostFailed(f"{wheel.name} is not for {target}")
         shutil.copy2(wheel, wheels)
-    if "build-system" in metadata:
+    elif "build-system" in metadata:
         _build_project(project, target, release)
     return {"target": asdict(target), "wheels": list_wheels(release)}
+
+
+def _find_locked(locked: Locked, package: str, lock: Path) -> None:
+    name, _, version = package.partition("==")
+    found = [each.version for each in locked.packages if each.name == canonicalize_name(name)]
+    if found != [version]:
+        has = f"has {name} {found[0]}" if found else f"does not have {name}"
+        raise ToolkitError(f"{lock} {has}, and its source is {package}: `invoke lock` mends that")
 
 
 def _read_metadata(project: Path) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from provision.app import APPS, apps_of
+from provision.app import apps_of
+from provision.app_source import APPS
 from provision.build import Artifact
 from provision.inventory.host import Host, Inventory
 from provision.resources.account import FormerAccount, FormerGroup, UnneededAccount

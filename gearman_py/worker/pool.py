@@ -59,7 +59,8 @@ class WorkerPool:
         """
         config, specs = self._config, self._registry.functions.values()
         plain = [spec for spec in specs if not spec.is_async]
-        if config.processes and config.concurrency > 1 and len(plain) == len(specs):
+        none_async = len(plain) == len(specs) and not self._registry.is_partial
+        if config.processes and config.concurrency > 1 and none_async:
             raise ValueError(
                 f"concurrency={config.concurrency} with processes is for async functions, "
                 f"and none is async: processes={config.processes} jobs run at a time"

@@ -39,6 +39,7 @@ class FunctionRegistry:
         self.serializer = serializer
         self.exceptions = exceptions
         self.functions: dict[str, FunctionSpec] = {}
+        self.is_partial = False  # some that were declared are not served
         self.middlewares: list[Middleware] = []
         self.on_startup: list[Hook] = []
         self.on_shutdown: list[Hook] = []
@@ -68,6 +69,7 @@ class FunctionRegistry:
             declared = ", ".join(self.functions) or "none"
             raise ValueError(f"unknown function {unknown[0]!r}; declared: {declared}")
         self.functions = {name: self.functions[name] for name in names}
+        self.is_partial = True
 
     def add_prefix(self, prefix: str) -> None:
         """Put ``prefix`` before the one there is. Raises TypeError or ValueError."""
@@ -89,6 +91,7 @@ class FunctionRegistry:
         all_async = self.functions and all(spec.is_async for spec in self.functions.values())
         if alone:
             self.functions.clear()
+            self.is_partial = True
         echo = _echo_async if all_async else _echo_workload
         self.functions[name] = FunctionSpec(function=echo, bare=True)
 

@@ -19,7 +19,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from provision.app import App, find_app
+from provision.app import find_app
+from provision.app_source import App, fetch_source
 from provision.build import OLDEST_PYTHON, PipFailed, run_pip
 from provision.build import ROOT as CHECKOUT
 from provision.errors import ToolkitError
@@ -36,19 +37,30 @@ def lock(folder: Path, name: str, say: Say, *, upgrade: bool = False) -> None:
     Versions that it names already stay where they can, unless ``upgrade``.
     """
     app = find_app(inventory.load(folder).everyone, name)
+    app = fetch_source(app)
     known = app.lock or find_lock(app.source)
     if known and known.name in EXPORTS:
         tool = EXPORTS[known.name][0]
         raise ToolkitError(f"app {name} has {known}: `{tool} lock` makes that one, in its folder")
-    wanted = _wanted(app)
+    if app.fetched and not app.lock:
+        raise ToolkitError(
+            f"{app.where}: app {name}: its lock belongs in its repository; or say lock:"
+        )
     out = app.lock or app.source / "pylock.toml"
     with tempfile.TemporaryDirectory() as scratch:
-        _resolve(wanted, out, Path(scratch), upgrade=upgrade)
+        _resolve(app, _wanted(app, Path(scratch)), out, Path(scratch), upgrade=upgrade)
     say(f"{out}: commit it with the project")
 
 
-def _wanted(app: App) -> Path:
+def _wanted(app: App, scratch: Path) -> Path:
     """The file that says what the project needs."""
+    requirements = scratch / "requirements.in"
+    if app.package:
+        requirements.write_text(f"{app.package}\n")
+        return requirements
+    if app.wheel:
+        requirements.write_text(f"{_wheel_name(app)} @ {app.wheel.resolve().as_uri()}\n")
+        return requirements
     for name in ("pyproject.toml", "requirements.in", "requirements.txt"):
         if (app.source / name).is_file():
             return app.source / name
@@ -58,7 +70,11 @@ def _wanted(app: App) -> Path:
     )
 
 
-def _resolve(wanted: Path, out: Path, scratch: Path, *, upgrade: bool) -> None:
+def _wheel_name(app: App) -> str:
+    return app.wheel.name.partition("-")[0] if app.wheel else ""
+
+
+def _resolve(app: App, wanted: Path, out: Path, scratch: Path, *, upgrade: bool) -> None:
     project: dict[str, Any] = {}
     if wanted.suffix == ".toml":
         project = tomllib.loads(wanted.read_text()).get("project", {})
@@ -67,6 +83,7 @@ def _resolve(wanted: Path, out: Path, scratch: Path, *, upgrade: bool) -> None:
         *("--no-header", "--custom-compile-command", "invoke lock"),
         *("--python-version", _least_python(project), "--output-file", str(out)),
         *(["--upgrade"] if upgrade else []),
+        *(["--no-emit-package", _wheel_name(app)] if app.wheel else []),
     ]
     if out.suffix == ".toml":
         command += ["--format", "pylock.toml"]

@@ -21,15 +21,8 @@ from gearman_py import Client, GearmanError
 from gearman_py.admin.client import AdminClient
 from gearman_py.testing import server
 from provision.agent.link import ENVIRONMENT
-from provision.app import (
-    FILES,
-    App,
-    build_app,
-    check_app,
-    command_line,
-    find_app,
-    uncommitted_files,
-)
+from provision.app import FILES, build_app, check_app, command_line, find_app
+from provision.app_source import App, uncommitted_files
 from provision.build import ROOT, target_of
 from provision.errors import HostFailed, ToolkitError
 from provision.inventory import load as inventory

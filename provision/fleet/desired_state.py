@@ -5,7 +5,8 @@ from dataclasses import replace
 from threading import Lock
 from typing import Any, Protocol
 
-from provision.app import App, build_app, built_app, named_app, uncommitted_files
+from provision.app import build_app, built_app, named_app
+from provision.app_source import App, uncommitted_files
 from provision.build import (
     Artifact,
     Target,

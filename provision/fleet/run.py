@@ -14,7 +14,8 @@ from pathlib import Path
 from secrets import token_hex
 from types import TracebackType
 
-from provision.app import App, apps_of, check_app, find_app, named_app
+from provision.app import apps_of, check_app, find_app, named_app
+from provision.app_source import App
 from provision.build import ON_HOSTS, Artifact, named_release
 from provision.errors import HostFailed, ToolkitError, Unreachable
 from provision.fleet import pool as hosts

@@ -40,6 +40,7 @@ FORMS = {
     "app": (NAME, "the name of an app"),
     "packages": PACKAGE,
     "source": (r"[^\0-\x1f]+", "a folder"),
+    "ref": (r"[^\0-\x20-][^\0-\x20]*", "a commit, tag or branch"),
     "lock": (r"[^\0-\x1f]+", "a file"),
     "build": (r"[^\0]*", "without NUL"),
 }

@@ -176,6 +176,31 @@ def test_a_trial_of_ones_own_tells_what_is_wrong(
     assert message in done.stderr.decode().splitlines()[-1]
 
 
+BOTH = """
+from gearman_py import Worker
+worker = Worker(processes=1, concurrency=4)
+
+@worker.function("plain")
+def plain(job):
+    return b""
+
+@worker.function("loop")
+async def loop(job):
+    return b""
+"""
+
+
+@pytest.mark.parametrize("words", [("--trial", "alone"), ("--only", "plain")])
+def test_a_part_of_a_worker_has_the_settings_of_the_whole(
+    program: Any, gearmand: Any, until: Any, tmp_path: Path, monkeypatch: Any, words: Any
+) -> None:
+    """Concurrency is for its async functions, which are not served here."""
+    (tmp_path / "own.py").write_text(BOTH)
+    monkeypatch.chdir(tmp_path)
+    program("worker", "--servers", gearmand.address, *words, "own:worker")
+    until(lambda: gearmand.workers_of(words[1]) == 1)
+
+
 def test_a_trial_serves_nothing_else(program: Any, gearmand: Any, until: Any) -> None:
     program("worker", "--servers", gearmand.address, "--trial", "ping@here/x", "wc", "reverse")
     until(lambda: gearmand.workers_of("ping@here/x") == 1)

@@ -3,11 +3,17 @@
 import os
 import subprocess
 import tarfile
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from provision.app import App, build_app, built_app, named_app, uncommitted_files
+from provision import app as app_module
+from provision import app_source
+from provision.app import build_app, built_app, check_app, named_app
+from provision.app_source import App, fetch_source, uncommitted_files
 from provision.errors import ToolkitError
 
 
@@ -99,3 +105,61 @@ def test_a_mistake_is_told(
     with pytest.raises(ToolkitError) as raised:
         build_app(App(app.name, app.source, build, app.where), tmp_path)
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("ref", ["v1", "HEAD~1", "commit"])
+def test_with_ref_a_release_is_what_was_committed(app: App, tmp_path: Path, ref: str) -> None:
+    git(app.source, "tag", "v1")
+    if ref == "commit":
+        command = ["git", "-C", str(app.source), "rev-parse", "HEAD"]
+        ref = subprocess.check_output(command, text=True).strip()
+    (app.source / "run").write_text("echo 2\n")
+    git(app.source, "commit", "-qam", "two")
+    (app.source / "run").write_text("echo 3\n")
+    found = fetch_source(replace(app, ref=ref), tmp_path)
+    assert (found.source / "run").read_text().endswith("echo 1\n")
+    assert os.access(found.source / "run", os.X_OK)
+    assert uncommitted_files(replace(app, ref=ref)) == ""
+    names = set(members(found, tmp_path))
+    assert names == {"MANIFEST.json", "app/run", "app/dir with space/link"}
+
+
+def test_a_repository_elsewhere_is_fetched_again_in_each_run(app: App, tmp_path: Path) -> None:
+    git(app.source.parent, "branch", "-m", "main")
+    there = replace(app, source=Path(), url=app.source.parent.as_uri(), ref="main")
+    found = fetch_source(there, tmp_path)
+    assert (found.source / "shop" / "run").read_text().endswith("echo 1\n")
+    (app.source / "run").write_text("echo 2\n")
+    git(app.source, "commit", "-qam", "two")
+    assert fetch_source(there, tmp_path) == found, "one run sees one state of it"
+    app_source._check_out.cache_clear()
+    found = fetch_source(there, tmp_path)
+    assert (found.source / "shop" / "run").read_text() == "echo 2\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"ref": "v9"}, "hosts.yml:3: app shop: {source} has no commit, tag or branch 'v9'"),
+        ({"url": "file:///nowhere", "ref": "v1"}, "hosts.yml:3: app shop: git clone: "),
+        ({"url": "https://e.org/x"}, "hosts.yml:3: app shop: its source is a repository elsewhere"),
+        ({"package": "shop==1"}, "its source is a package of an index, which is for workers with"),
+        (
+            {"wheel": Path("a.whl"), "build": ("make",)},
+            "build: is for files, and its source",
+        ),
+        ({"wheel": Path("a.whl"), "python": True}, "its source is a wheel: say lock:, the file"),
+        (
+            {"wheel": Path("a.whl"), "python": True, "lock": Path("l")},
+            "hosts.yml:3: app shop: the file a.whl does not exist",
+        ),
+    ],
+)
+def test_a_source_that_is_not_there_is_told(
+    app: App, tmp_path: Path, monkeypatch: Any, said: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr(app_module, "fetch_source", partial(fetch_source, root=tmp_path))
+    with pytest.raises(ToolkitError) as raised:
+        check_app(replace(app, **said))
+    assert message.format(source=app.source) in str(raised.value)
+    assert "\n" not in str(raised.value)

@@ -2,9 +2,11 @@
 is asked."""
 
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,13 @@ import pytest
 from gearman_py import Client
 from gearman_py.testing import server
 from provision.agent.system import describe_system
-from provision.app import App, build_app, check_app
+from provision.app import build_app, check_app
+from provision.app_source import App
 from provision.build import Target, build_release, target_of
 from provision.errors import HostFailed, ToolkitError
 from provision.remote.messages import Operation
 from tests.provision.local import session
-from tests.provision.small_wheels import locked_line, make_project, make_wheel
+from tests.provision.small_wheels import MODULE, locked_line, make_project, make_wheel
 
 pytestmark = pytest.mark.slow
 
@@ -140,6 +143,34 @@ def test_what_has_only_a_source_is_built_here(
     (tmp_path / "shop-1.0" / "PKG-INFO").write_text("")
     found = names(build_app(app, tmp_path, target=target))
     assert "wheels/shop-1.0-py3-none-any.whl" in found
+
+
+def test_a_wheel_and_a_package_of_the_index_are_sources_too(
+    app: App, index: Path, tmp_path: Path, target: Target
+) -> None:
+    lock = app.source / "requirements.txt"
+    wheel = make_wheel(tmp_path / "dist", "shop", "2.0", MODULE)
+    as_wheel = App("shop", Path(), python=True, wheel=wheel, lock=lock)
+    check_app(as_wheel)
+    built = build_app(as_wheel, tmp_path, target=target)
+    assert {"wheels/shop-2.0-py3-none-any.whl", "app/SOURCE"} <= names(built)
+    assert build_app(as_wheel, tmp_path, target=target) == built
+
+    shutil.copy(wheel, index)
+    as_package = App("shop", Path(), python=True, package="shop==2.0", lock=lock)
+    with pytest.raises(ToolkitError, match=r"requirements\.txt does not have shop, and its source"):
+        build_app(as_package, tmp_path, target=target)
+    lock.write_text(lock.read_text() + locked_line(wheel))
+    assert "wheels/shop-2.0-py3-none-any.whl" in names(
+        build_app(as_package, tmp_path, target=target)
+    )
+    newer = replace(as_package, package="shop==2.1")
+    with pytest.raises(ToolkitError, match=r"has shop 2\.0, and its source is shop==2\.1"):
+        build_app(newer, tmp_path, target=target)
+
+    native = make_wheel(tmp_path / "dist", "shop", "2.0", MODULE, "cp39-cp39-manylinux2014_x86_64")
+    with pytest.raises(HostFailed, match=r"cp39-manylinux2014_x86_64\.whl is not for Python 3"):
+        build_app(replace(as_wheel, wheel=native), tmp_path, target=target)
 
 
 # -- wrong inputs -----------------------------------------------------------------------

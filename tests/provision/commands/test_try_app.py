@@ -19,7 +19,7 @@ HOSTS = """
 worker:
   hosts: {w1: , w2: }
   vars:
-    gearman_apps: {shop: {source: shop}, loud: {source: loud}}
+    gearman_apps: {shop: {source: ../shop}, loud: {source: ../loud}}
     gearman_workers:
       shop: {app: shop, run: "shop:worker", environment: {TINT: dark}, secrets: {KEY: hidden},
         check: {function: paint, workload: door, expect: teal door}}
@@ -52,8 +52,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "loud" / "shout.py").write_text(SHOUT.read_text())
     (tmp_path / "loud" / "count").write_text("#!/bin/sh\nexec wc -l\n")
     (tmp_path / "loud" / "count").chmod(0o755)
-    (tmp_path / "hosts.yml").write_text(HOSTS)
-    return tmp_path
+    (tmp_path / "prod").mkdir()
+    (tmp_path / "prod" / "hosts.yml").write_text(HOSTS)
+    return tmp_path / "prod"
 
 
 def test_workers_of_an_app_are_run_and_asked_here(folder: Path) -> None:
@@ -86,7 +87,7 @@ def test_workers_of_an_app_are_run_and_asked_here(folder: Path) -> None:
 def test_a_worker_that_does_not_work_is_told_with_its_last_lines(
     folder: Path, before: str, after: str, problem: str
 ) -> None:
-    module = folder / "shop" / "src" / "shop.py"
+    module = folder.parent / "shop" / "src" / "shop.py"
     module.write_text(f"{before}\n{module.read_text()}\n{after}\n")
     said: list[str] = []
     assert trying.try_app(folder, "shop", said.append) == HostFailed.status
@@ -97,7 +98,7 @@ def test_a_worker_that_does_not_work_is_told_with_its_last_lines(
 
 
 def test_a_lock_names_all_versions_with_hashes_and_not_gearman_py(folder: Path) -> None:
-    shop = folder / "shop"
+    shop = folder.parent / "shop"
     (shop / "requirements.txt").unlink()
     project = (shop / "pyproject.toml").read_text()
     (shop / "pyproject.toml").write_text(project + 'dependencies = ["colors>=1", "gearman_py"]\n')
@@ -107,7 +108,7 @@ def test_a_lock_names_all_versions_with_hashes_and_not_gearman_py(folder: Path) 
     text = (shop / "pylock.toml").read_text()
     (package,) = tomllib.loads(text)["packages"]
     assert (package["name"], package["version"]) == ("colors", "1.0")
-    make_wheel(folder / "index", "colors", "1.1", "NAME = 'teal '\n")
+    make_wheel(folder.parent / "index", "colors", "1.1", "NAME = 'teal '\n")
     lock(folder, "shop", print)
     assert (shop / "pylock.toml").read_text() == text, "what is locked stays"
     lock(folder, "shop", print, upgrade=True)

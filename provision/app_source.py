@@ -1,0 +1,195 @@
+"""Where an app's files are: a folder here, a commit of a repository, a wheel, or an index.
+
+Of a folder what git tracks is taken, as it stands there; where git knows nothing, all. With
+`ref:` it is what was committed, whatever lies in the folder. What is not a folder of this machine
+is fetched into one, under ``.cache/apps/``.
+"""
+
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+from provision.build import ON_HOSTS, ROOT
+from provision.errors import ToolkitError
+
+APPS = f"{ON_HOSTS}/apps"
+SHOWN = 3  # names of files that differ
+FETCHED = 4  # commits of an app that are kept here
+
+
+@dataclass(frozen=True)
+class App:
+    """An app of an inventory. ``where``: file:line."""
+
+    name: str
+    source: Path  # a folder
+    build: tuple[str, ...] = ()
+    where: str = field(default="", compare=False)
+    lock: Path | None = None  # of a Python project, if it is not in its folder
+    python: bool = False  # a worker imports it
+    ref: str = ""  # of the repository that the folder is in
+    url: str = ""  # of a repository elsewhere
+    wheel: Path | None = None
+    package: str = ""  # NAME==VERSION, of the operator's own index
+    fetched: bool = False  # all that is in the folder belongs to it
+
+    @property
+    def root(self) -> str:
+        """Its folder on a host."""
+        return f"{APPS}/{self.name}"
+
+
+def fetch_source(app: App, root: Path = ROOT) -> App:
+    """The app with a folder of this machine as its source. Raises :class:`ToolkitError`."""
+    if app.fetched or not (app.ref or app.url or app.wheel or app.package):
+        return app
+    cached = root / ".cache" / "apps" / app.name
+    if app.wheel or app.package:
+        return replace(app, source=_note_source(app, cached), fetched=True)
+    return replace(app, source=_check_out(app, cached), fetched=True)
+
+
+def _note_source(app: App, cached: Path) -> Path:
+    """A folder with one file, which says what was installed: it has no other files."""
+    text = f"{app.package}\n"
+    if wheel := app.wheel:
+        if not wheel.is_file():
+            raise _app_error(app, f"the file {wheel} does not exist")
+        text = f"{wheel.name} sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
+    folder = cached / f"source-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "SOURCE").write_text(text)
+    return folder
+
+
+@cache
+def _check_out(app: App, cached: Path) -> Path:
+    """A folder with the files of the commit that `ref:` names; asked for once in a run."""
+    cached.mkdir(parents=True, exist_ok=True)
+    repository = _mirror(app, cached) if app.url else app.source
+    if not repository.is_dir():
+        raise _app_error(app, f"the folder {repository} does not exist")
+    here = replace(app, source=repository)
+    try:
+        commit = _git(here, "rev-parse", "--verify", "--quiet", f"{app.ref}^{{commit}}").strip()
+    except ToolkitError as error:
+        why = str(error).rpartition("git rev-parse: ")[2]
+        unknown = f"{app.url or app.source} has no commit, tag or branch {app.ref!r}"
+        raise _app_error(app, f"{unknown}: {why}" if why else unknown) from None
+    place = hashlib.sha256(f"{app.url or app.source}".encode()).hexdigest()[:6]
+    folder = cached / f"source-{place}-{commit[:12]}"
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(dir=cached) as scratch:
+            tree = Path(scratch, "tree")
+            with tarfile.open(fileobj=io.BytesIO(_git_bytes(here, "archive", commit))) as archive:
+                archive.extractall(tree, filter="tar")
+            tree.mkdir(exist_ok=True)
+            tree.rename(folder)
+        known = sorted(cached.glob("source-*-*"), key=lambda each: -each.stat().st_ctime)
+        for old in known[FETCHED:]:
+            shutil.rmtree(old)
+    return folder
+
+
+def _mirror(app: App, cached: Path) -> Path:
+    """A copy of a repository elsewhere, brought up to date."""
+    mirror = cached / f"mirror-{hashlib.sha256(app.url.encode()).hexdigest()[:6]}.git"
+    if mirror.exists():
+        _git(replace(app, source=mirror), "fetch", "--quiet", "--prune", "--tags", "origin")
+    else:
+        _git(replace(app, source=cached), "clone", "--quiet", "--mirror", app.url, str(mirror))
+    return mirror
+
+
+def uncommitted_files(app: App) -> str:
+    """What to tell of a folder that is not as its last commit; "" of one that is."""
+    if app.ref or app.wheel or app.package or not _is_tracked(app):
+        return ""
+    lines = _git(app, "status", "--porcelain", "-z", "--no-renames", "--", ".").split("\0")
+    untracked = [line[3:] for line in lines if line.startswith("??")]
+    changed = [line[3:] for line in lines if line and not line.startswith("??")]
+    told = [f"not as in its last commit: {_some(changed)}"] if changed else []
+    told += [f"not tracked, and left out: {_some(untracked)}"] if untracked else []
+    return "; ".join(told)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+# -- the files --------------------------------------------------------------------------
+
+
+def source_files(app: App) -> list[str]:
+    """The paths of an app's files below its folder, sorted."""
+    if not app.source.is_dir():
+        raise _app_error(app, f"the folder {app.source} does not exist")
+    if not app.fetched and _is_tracked(app):
+        known = _git(app, "ls-files", "-z", "--recurse-submodules").split("\0")
+        names = [name for name in known if name and os.path.lexists(app.source / name)]
+        if not names:
+            raise _app_error(app, f"git tracks no file in {app.source}: git add them")
+        return sorted(names)
+    names = [str(path.relative_to(app.source)) for path in walk_files(app.source)]
+    if not names:
+        raise _app_error(app, f"{app.source} has no files")
+    return sorted(names)
+
+
+def walk_files(folder: Path) -> Iterator[Path]:
+    """Every file and link below a folder; what git notes there is not one of them."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            if path.name != ".git":
+                yield from walk_files(path)
+        else:
+            yield path
+
+
+def _is_tracked(app: App) -> bool:
+    places = (app.source.absolute(), *app.source.absolute().parents)
+    return any((each / ".git").exists() for each in places)
+
+
+def _git(app: App, *arguments: str) -> str:
+    return os.fsdecode(_git_bytes(app, *arguments))
+
+
+def _git_bytes(app: App, *arguments: str) -> bytes:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    command = ["git", "-C", str(app.source), *arguments]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    except FileNotFoundError:
+        raise _app_error(app, "git is not installed here") from None
+    if done.returncode:
+        said = " ".join(done.stderr.decode(errors="replace").split())
+        raise _app_error(app, f"git {arguments[0]}: {said}")
+    return done.stdout
+
+
+def _app_error(app: App, problem: str) -> ToolkitError:
+    return ToolkitError(f"{app.where}: app {app.name}: {problem}")
+
+
+def copy_files(app: App, tree: Path) -> None:
+    for name in source_files(app):
+        target = tree / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source = app.source / name
+        if not (source.is_symlink() or source.is_file()):
+            raise not_a_file(app, name)
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def not_a_file(app: App, name: object) -> ToolkitError:
+    return ToolkitError(f"{app.where}: app {app.name}: {name} is neither a file nor a link")
