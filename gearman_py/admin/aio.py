@@ -10,6 +10,7 @@ from typing import Self, TypeVar
 
 from gearman_py.admin.aio_connection import AsyncAdminConnection
 from gearman_py.admin.answers import (
+    FunctionStats,
     FunctionStatus,
     JobInfo,
     PriorityStatus,
@@ -65,6 +66,10 @@ class AsyncAdminClient(NotCopied):
     async def priority_status(self) -> list[PriorityStatus]:
         """All functions, with their waiting jobs by priority."""
         return await self._ask_listing("prioritystatus", PriorityStatus.from_line)
+
+    async def stats(self) -> list[FunctionStats]:
+        """As AdminClient.stats()."""
+        return await self._ask_listing("stats", FunctionStats.from_line)
 
     async def workers(self) -> list[WorkerInfo]:
         """All connections of the server, including clients and this one.

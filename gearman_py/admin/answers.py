@@ -3,7 +3,7 @@
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from gearman_py.errors import AdminError
 from gearman_py.net.servers import ServerAddress
@@ -47,6 +47,46 @@ class PriorityStatus(NamedTuple):
         name, *counts = line.rsplit("\t", 4)
         high, normal, low, workers = map(int, counts)
         return cls(name, high, normal, low, workers)
+
+
+class FunctionStats(NamedTuple):
+    """A function: its jobs now, and what happened to its jobs since the start of the server.
+
+    ``waiting`` jobs wait for a worker, the oldest for ``oldest_seconds``; ``scheduled`` ones are
+    not due yet, or not stored. ``started`` runs had waited for ``wait_seconds`` in all, and those
+    that ended took ``run_seconds``.
+    """
+
+    name: str
+    jobs: int = 0
+    running: int = 0
+    waiting: int = 0
+    scheduled: int = 0
+    workers: int = 0
+    oldest_seconds: float = 0.0
+    accepted: int = 0
+    coalesced: int = 0
+    started: int = 0
+    completed: int = 0
+    failed: int = 0
+    requeued: int = 0
+    timed_out: int = 0
+    cancelled: int = 0
+    dropped: int = 0
+    wait_seconds: float = 0.0
+    run_seconds: float = 0.0
+
+    @classmethod
+    def from_line(cls, line: str) -> "FunctionStats":
+        """Parse a line of ``stats``; keys that are not known are skipped."""
+        name, *pairs = line.split("\t")
+        values = dict(pair.split("=", 1) for pair in pairs)
+        known: dict[str, Any] = {
+            field: float(values[field]) if field.endswith("_seconds") else int(values[field])
+            for field in cls._fields[1:]
+            if field in values
+        }
+        return cls(name, **known)
 
 
 class WorkerInfo(NamedTuple):

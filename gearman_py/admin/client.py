@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Self, TypeVar
 
 from gearman_py.admin.answers import (
+    FunctionStats,
     FunctionStatus,
     JobInfo,
     PriorityStatus,
@@ -66,6 +67,10 @@ class AdminClient(NotCopied):
     def priority_status(self) -> list[PriorityStatus]:
         """All functions, with their waiting jobs by priority."""
         return self._ask_listing("prioritystatus", PriorityStatus.from_line)
+
+    def stats(self) -> list[FunctionStats]:
+        """All functions, and what happened to their jobs. Only gearman_py's server knows that."""
+        return self._ask_listing("stats", FunctionStats.from_line)
 
     def workers(self) -> list[WorkerInfo]:
         """All connections of the server, including clients and this one.

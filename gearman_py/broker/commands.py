@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from gearman_py.broker.numbers import decimal
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import Function, Peer
+from gearman_py.broker.stats import list_stats
 from gearman_py.protocol.text import END, OK, error, listing_row, printable, value
 
 # A listing is sent in parts of at most this many rows, or of this many bytes and one row.
@@ -195,6 +196,7 @@ COMMANDS: dict[bytes, Command] = {
     b"drop": _drop_function,
     b"cancel": _cancel_job,
     b"show": _show_jobs,
+    b"stats": list_stats,  # not in the C server
 }
 
 # The C server dropped shutdown in 1.1.15, since anyone could send it.

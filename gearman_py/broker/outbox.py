@@ -32,13 +32,14 @@ class Outbox:
     is called when there is something to take again.
     """
 
-    __slots__ = ("deferred", "listing", "max_owed", "on_dirty", "outbox", "owed", "ready")
+    __slots__ = ("deferred", "listing", "max_owed", "on_dirty", "outbox", "owed", "ready", "sent")
 
     def __init__(self, on_dirty: Callable[[Any], None]) -> None:
         self.on_dirty = on_dirty
         self.outbox = self.ready = list[bytes]()
         self.deferred: list[DeferredReply] = []  # the oldest first
         self.owed = 0  # bytes, whether ready or deferred
+        self.sent = 0  # bytes, until it was taken from last
         # Beyond this, the peer's requests wait; negative while a listing is sent.
         self.max_owed = MAX_OWED
         # The rest of a long answer, which goes before everything after its reply.
@@ -110,8 +111,11 @@ class Outbox:
         """Take out what is ready to be sent."""
         pieces, self.ready = self.ready, []
         if self.deferred:
-            self.owed -= sum(map(len, pieces))
+            size = sum(map(len, pieces))
+            self.sent += size
+            self.owed -= size
         else:
             self.outbox = self.ready
+            self.sent += self.owed
             self.owed = 0
         return pieces

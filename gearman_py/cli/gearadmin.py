@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from gearman_py.admin.client import AdminClient
-from gearman_py.cli import common
+from gearman_py.cli import common, top
 from gearman_py.cli.table import format_table
 from gearman_py.printable import printable
 
@@ -24,6 +24,7 @@ On a terminal, listings have headings and no final dot.
 examples:
   gearadmin -h jobs.example.org --status
   gearadmin --status --watch 2
+  gearadmin top -h one.example.org -h two.example.org
   gearadmin --workers --json | jq '.[].functions'
 """
 
@@ -96,6 +97,11 @@ _QUESTIONS: dict[str, _Value | _Listing | _Action] = {
         AdminClient.priority_status,
     ),
     "status": _Listing("functions: name, jobs, running, workers", "status", AdminClient.status),
+    "stats": _Listing(
+        "functions: what is queued and what happened (gearman_py's server)",
+        "stats",
+        AdminClient.stats,
+    ),
     "drain": _Action(
         "stop the server after its jobs (admin socket only)",
         (),
@@ -108,6 +114,9 @@ _QUESTIONS: dict[str, _Value | _Listing | _Action] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the commands; return the exit status."""
     common.open_standard_streams()
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["top"]:
+        return top.main(words[1:])
     parser = command_parser()
     options = parser.parse_args(arguments)
     asked = [name for name in _QUESTIONS if vars(options)[name] not in (None, False)]
@@ -171,7 +180,7 @@ def _format_answer(client: AdminClient, options: Namespace, name: str) -> str:
 def command_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="gearadmin",
-        usage="gearadmin [-h HOST] [-p PORT] COMMAND...",
+        usage="gearadmin [-h HOST] [-p PORT] COMMAND...\n       gearadmin top [-h HOST]...",
         description="Inspect or manage a Gearman job server.",
         epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,

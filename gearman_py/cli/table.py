@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from gearman_py.admin.answers import FunctionStats
 from gearman_py.printable import printable
 
 MAX_COLUMN_WIDTH = 40  # characters; a longer cell shifts only its own row
@@ -14,6 +15,10 @@ MAX_COLUMN_WIDTH = 40  # characters; a longer cell shifts only its own row
 _HEADINGS = {
     "status": ("FUNCTION", "JOBS", "RUNNING", "WORKERS"),
     "priority-status": ("FUNCTION", "HIGH", "NORMAL", "LOW", "WORKERS"),
+    "stats": (
+        *("FUNCTION", "JOBS", "RUNNING", "WORKERS", "ACCEPTED", "COMPLETED", "FAILED"),
+        *("REQUEUED", "WAIT"),
+    ),
     "workers": ("FD", "ADDRESS", "ID", "FUNCTIONS"),
     "show-jobs": ("HANDLE", "RETRIES", "IGNORED", "BACKGROUND"),
     "show-unique-jobs": ("UNIQUE",),
@@ -39,7 +44,14 @@ def format_table(listing: str, rows: Sequence[Any]) -> str:
 
 
 def _row_values(row: Any) -> Sequence[Any]:
+    if isinstance(row, FunctionStats):
+        counts = row.jobs, row.running, row.workers, row.accepted, row.completed, row.failed
+        return row.name, *counts, row.requeued, _mean(row.wait_seconds, row.started)
     return (row,) if isinstance(row, str) else tuple(row)
+
+
+def _mean(seconds: float, count: int) -> str:
+    return f"{seconds / count:.3f} s" if count else "-"
 
 
 def _format_cell(value: Any) -> str:

@@ -77,6 +77,7 @@ class Connection(asyncio.Protocol):
         del self._server.connections[self.peer]
         self._server.counts.closed[self.closed_for or (counts.RESET if error else counts.LEFT)] += 1
         self._server.counts.received_before += self.received
+        self._server.counts.sent_before += self.peer.sent
         self._socket.detach()
         if self._parted_at is None:
             self._server.broker.gone(self.peer, self._server.now())
@@ -152,14 +153,11 @@ class Connection(asyncio.Protocol):
         if self._parted_at is not None:
             self.peer.take()
             return
-        if self.peer.owed < LARGE:
-            data = b"".join(self.peer.take())
-            self._server.counts.sent += len(data)
-            self.transport.write(data)
+        peer = self.peer
+        if peer.owed < LARGE:
+            self.transport.write(b"".join(peer.take()))
         else:
-            pieces = self.peer.take()
-            self._server.counts.sent += sum(map(len, pieces))
-            self.transport.writelines(pieces)
+            self.transport.writelines(peer.take())
             if self._server.pressure.scarce and self.has_unacknowledged():
                 self._server.pressure.withhold_jobs(self)
         if self.stalled_since is not None:
@@ -167,7 +165,7 @@ class Connection(asyncio.Protocol):
             if 0 < self._server.max_unread < (unread := self.unread_bytes()):
                 log.warning("%s has %d MiB unread (--max-unread): closed", self, unread >> 20)
                 self.abort(counts.UNREAD)
-        elif self._decoder.dead and not self.peer.deferred and not self._backlog:
+        elif self._decoder.dead and not peer.deferred and not self._backlog:
             self._half_close()
         elif self._paused and not self._in_turn:
             self.resume_peer()

@@ -38,15 +38,12 @@ CLOSE_REASONS = LEFT, RESET, INVALID, LIMIT, UNREAD, SLOW, GONE, MEMORY, STORE
 
 
 class ServerCounts:
-    """Connections opened, and closed by reason; bytes of those that are closed, and all bytes sent;
-    how late the event loop was.
-    """
+    """Connections opened, and closed by reason; bytes of closed ones; the lag of the event loop."""
 
     def __init__(self) -> None:
         self.opened = 0
         self.closed = Tally()
-        self.received_before = 0
-        self.sent = 0
+        self.received_before = self.sent_before = 0
         self.loop_lag = Durations(SHORT_BOUNDS)
 
 

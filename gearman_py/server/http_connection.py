@@ -141,7 +141,6 @@ class HTTPConnection(Connection):
         self._handle = None
         self._result.clear()
         self._held = 0
-        self._server.counts.sent += len(data)
         self.transport.write(data)
         if request is None or not request.keeps_alive:
             self.transport.close()

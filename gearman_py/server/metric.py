@@ -80,7 +80,7 @@ def by_reason(name: str, help_: str, *reasons: str) -> Metric:
 def per_server(
     name: str, kind: str, help_: str, read: Callable[[Listener], Value | None]
 ) -> Metric:
-    """A metric of the job server as a whole; None: there is no value."""
+    """A metric of the job server as a whole; None: it has none."""
 
     def of_server(listener: Listener) -> list[Sample]:
         value = read(listener)

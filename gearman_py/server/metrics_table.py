@@ -70,6 +70,11 @@ def _received_bytes(listener: Listener) -> int:
     return listener.counts.received_before + sum(each.received for each in connections)
 
 
+def _sent_bytes(listener: Listener) -> int:
+    connections = listener.connections.values()
+    return listener.counts.sent_before + sum(each.peer.sent for each in connections)
+
+
 def _cpu_seconds(listener: Listener) -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
@@ -267,8 +272,8 @@ METRICS = (
     per_server(
         "gearman_sent_bytes_total",
         "counter",
-        "Bytes sent to peers.",
-        lambda listener: listener.counts.sent,
+        "Bytes of packets and lines for peers.",
+        _sent_bytes,
     ),
     per_server(
         "gearman_connections_opened_total",
