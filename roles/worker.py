@@ -137,8 +137,7 @@ def _program(
 @cache
 def _stated(each: Worker) -> Sample:
     """The job by which a worker is checked; equal workers have the same."""
-    check = dict(each.check)
-    return stated_sample(check.get("workload", ""), check["expect"]) if check else PING
+    return stated_sample(dict(each.check)) if each.check else PING
 
 
 def _common(inventory: Inventory, each: Worker) -> dict[str, object]:

@@ -18,10 +18,15 @@ _PIPE = asyncio.subprocess.PIPE
 READ_SIZE = 2**16  # bytes of standard error
 
 
-async def run_command(argv: Sequence[str], limit: int, job: WorkerJob) -> bytes:
+class CommandFailed(Exception):
+    """A command ended with another status than 0, and is run again."""
+
+
+async def run_command(argv: Sequence[str], limit: int, retries: int, job: WorkerJob) -> bytes:
     """Run ``argv`` for a job and return its output, at most ``limit`` bytes.
 
-    The job fails unless the exit status is 0. The command is killed on cancellation: at the time
+    The job fails unless the exit status is 0; before that CommandFailed is raised ``retries``
+    times, for the worker to call this again. The command is killed on cancellation: at the time
     limit of the job, or when the worker stops.
     """
     try:
@@ -49,6 +54,8 @@ async def run_command(argv: Sequence[str], limit: int, job: WorkerJob) -> bytes:
         relaying.cancel()
         await asyncio.gather(feeding, relaying, return_exceptions=True)
         await process.wait()
+    if status and job.attempt <= retries:
+        raise CommandFailed(f"{argv[0]}: {describe_exit(status)}")
     if status:
         if output:
             job.send_data(output)

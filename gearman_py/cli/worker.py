@@ -28,7 +28,7 @@ from gearman_py.cli.common import (
     positive_int,
     run_command_line,
 )
-from gearman_py.cli.run_command import run_command
+from gearman_py.cli.run_command import CommandFailed, run_command
 from gearman_py.config import as_words, read_table
 from gearman_py.functions import BUNDLED, load_function
 from gearman_py.protocol.codec import MAX_PACKET
@@ -117,10 +117,12 @@ def _make_worker(parser: ArgumentParser, options: Namespace, argv: Sequence[str]
         parser.error(f"{own[1]!r}: only one MODULE:OBJECT per process")
     if options.only and not own:
         parser.error("--only is for MODULE:OBJECT: without it each FUNCTION is named anyway")
+    if options.retries and not argv:
+        parser.error("--retries is for a COMMAND: functions have retries of their own")
     worker = _load_worker(parser, own[0]) if own else _bundled_worker(parser, options)
     for name in dict.fromkeys(options.functions):
         if argv:
-            _add_command(parser, worker, name, argv, options.max_packet or MAX_PACKET)
+            _add_command(parser, worker, name, argv, options)
         elif name not in own:
             _add_bundled(parser, worker, name)
     tls = options.ssl or options.ssl_ca_file or options.ssl_certificate or options.ssl_key
@@ -175,12 +177,14 @@ def _add_bundled(parser: ArgumentParser, worker: Worker, name: str) -> None:
 
 
 def _add_command(
-    parser: ArgumentParser, worker: Worker, name: str, argv: Sequence[str], limit: int
+    parser: ArgumentParser, worker: Worker, name: str, argv: Sequence[str], options: Namespace
 ) -> None:
     if shutil.which(argv[0]) is None:
         parser.error(f"command not found: {argv[0]!r}")
     try:
-        worker.add_function(name, partial(run_command, argv, limit))
+        retries = options.retries or 0
+        command = partial(run_command, argv, options.max_packet or MAX_PACKET, retries)
+        worker.add_function(name, command, retries=retries, retry_on=CommandFailed)
     except ValueError as error:
         parser.error(str(error))
 
@@ -254,6 +258,12 @@ def command_parser() -> ArgumentParser:
     )
     group("--processes", type=positive_int, metavar="N", help="run N jobs at a time, in processes")
     group("--timeout", type=_time_limit, metavar="SECONDS", help="stop jobs after SECONDS (never)")
+    group(
+        "--retries",
+        type=positive_int,
+        metavar="N",
+        help="run a COMMAND that failed again, up to N times, after 1 s, 2 s, ...",
+    )
     group(
         "--max-jobs-per-child",
         type=positive_int,

@@ -102,7 +102,7 @@ def checks_of(known: Inventory) -> list[SmokeCheck]:
         f"{worker.checked_function}: the check of worker {worker.name}": partial(
             _check_sample,
             worker.checked_function,
-            stated_sample(dict(worker.check).get("workload", ""), dict(worker.check)["expect"]),
+            stated_sample(dict(worker.check)),
         )
         for _, worker in found
         if worker.check

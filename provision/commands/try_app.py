@@ -122,8 +122,7 @@ def _try_worker(worker: Worker, release: Path) -> str:
                 _do_job(client, running, ping, PING)
                 done.append("answers")
             if worker.check:
-                check = dict(worker.check)
-                sample = stated_sample(check.get("workload", ""), check["expect"])
+                sample = stated_sample(dict(worker.check))
                 _do_job(client, running, worker.checked_function, sample)
                 done.append(f"its check of {worker.checked_function} is right")
         done.append(_stop(worker, running))

@@ -1,6 +1,6 @@
 """What every host should be: the resources of its roles, with the release that is meant for it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
 from typing import Any, Protocol
@@ -9,14 +9,13 @@ from provision.app import build_app, built_app, named_app
 from provision.app_source import App, uncommitted_files
 from provision.build import (
     Artifact,
-    Target,
     build_release,
     built_release,
     must_fit,
     named_release,
     target_of,
 )
-from provision.errors import HostFailed
+from provision.errors import HostFailed, ToolkitError
 from provision.fleet import tags
 from provision.inventory.host import Host, Inventory
 from provision.options import Options
@@ -55,8 +54,8 @@ class DesiredState:
         names = [role.__name__ for group in roles.values() for role in group]
         self._tags = tags.parse(options.tags, names)
         self._building = Lock()
-        self._artifacts: dict[Target, Artifact] = {}
-        self._app_artifacts: dict[tuple[App, Target | None], Artifact] = {}
+        self._built: dict[object, Artifact | ToolkitError] = {}
+        self._told: set[App] = set()  # that their files differ from what was committed
 
     def host_groups(self) -> list[list[str]]:
         """Names of hosts by the first group that says what they are for, in the roles' order."""
@@ -90,14 +89,14 @@ class DesiredState:
     def tree_artifact(self, facts: Mapping[str, Any]) -> Artifact:
         """This tree's release for a host of which these are the facts; it is built once."""
         target = target_of(facts)
-        with self._building:
-            if target not in self._artifacts:
-                artifact = built_release(target)
-                if artifact is None:
-                    self._report.show(Building(target))
-                    artifact = build_release(target)
-                self._artifacts[target] = artifact
-            return self._artifacts[target]
+
+        def build() -> Artifact:
+            if artifact := built_release(target):
+                return artifact
+            self._report.show(Building(target))
+            return build_release(target)
+
+        return self._build_once(target, build)
 
     def known_tree(self, facts: Mapping[str, Any]) -> str | None:
         """The id of this tree's release for such a host, if it was built."""
@@ -110,17 +109,31 @@ class DesiredState:
     def app_artifact(self, app: App, facts: Mapping[str, Any]) -> Artifact:
         """The release of an app's files as they are here, for such a host; it is built once."""
         target = target_of(facts) if app.python else None
+
+        def build() -> Artifact:
+            different = uncommitted_files(app)
+            if different and app not in self._told:
+                self._report.say(f"app {app.name}: {different}")
+            self._told.add(app)
+            if artifact := built_app(app, target=target):
+                return artifact
+            self._report.say(f"building app {app.name}{f' for {target}' * bool(target)}")
+            return build_app(app, target=target)
+
+        return self._build_once((app, target), build)
+
+    def _build_once(self, wanted: object, build: Callable[[], Artifact]) -> Artifact:
+        """What ``build`` made of what is wanted; a build that failed is not tried again."""
         with self._building:
-            if (app, target) not in self._app_artifacts:
-                different = uncommitted_files(app)
-                if different and app not in (known for known, _ in self._app_artifacts):
-                    self._report.say(f"app {app.name}: {different}")
-                artifact = built_app(app, target=target)
-                if artifact is None:
-                    self._report.say(f"building app {app.name}{f' for {target}' * bool(target)}")
-                    artifact = build_app(app, target=target)
-                self._app_artifacts[app, target] = artifact
-            return self._app_artifacts[app, target]
+            if wanted not in self._built:
+                try:
+                    self._built[wanted] = build()
+                except ToolkitError as error:
+                    self._built[wanted] = error
+            made = self._built[wanted]
+        if isinstance(made, ToolkitError):
+            raise made
+        return made
 
 
 def kept_artifact(id: str, facts: Mapping[str, Any], kept: Iterable[str]) -> Artifact:

@@ -49,10 +49,12 @@ RANGES = {
     "concurrency": (1, 512),
     "instances": (1, 64),
     "timeout": (1, 7 * 86400),
+    "retries": (1, 100),
     "stop_timeout": (1, 86400),
     "nice": (-20, 19),
 }
-CHECK = ("function", "workload", "expect")
+CHECK = ("function", "workload", "file", "expect", "expect_file")
+FILES_OF_CHECK = ("file", "expect_file")
 CREDENTIAL = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
 VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 RESERVED = ("GEARMAN_", "GEARMAND_", "NOTIFY_SOCKET", "WATCHDOG_")  # which the unit sets itself
@@ -155,7 +157,12 @@ def _check_check(what: str, value: Table, where: Place) -> None:
                 f"{value.places[name]}: {what}: {name} of check should be a text, and is "
                 f"{_shown(text)}"
             )
-    if "expect" not in value:
+    for pair in (("workload", "file"), ("expect", "expect_file")):
+        if all(name in value for name in pair):
+            raise InventoryError(
+                f"{value.places[pair[1]]}: {what}: check has {' and '.join(pair)}; expected one"
+            )
+    if "expect" not in value and "expect_file" not in value:
         raise InventoryError(f"{where}: {what}: check has no expect: say the answer it should have")
 
 

@@ -5,8 +5,9 @@ program that speaks Gearman itself, or a gearman_py.Worker of a Python app. One 
 of it serves the bundled function of its own name.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from gearman_py.functions import BUNDLED
@@ -15,12 +16,13 @@ from provision.inventory.document import Table
 from provision.inventory.host import Host
 from provision.inventory.schema import nearest_hint
 from provision.inventory.secrets import Secret
+from provision.inventory.worker_settings import FILES_OF_CHECK
 
 DRAIN_TIMEOUT = 60  # seconds that gearman-worker itself waits for its jobs
 Kind = Literal["functions", "command", "program", "run"]
 KINDS: tuple[Kind, ...] = ("command", "program", "run")
 OWN: dict[Kind, tuple[str, ...]] = {  # of some kinds only
-    "command": ("concurrency",),
+    "command": ("concurrency", "retries"),
     "program": ("stop_signal",),
     "functions": ("processes", "concurrency"),
     "run": ("processes", "concurrency"),
@@ -40,6 +42,7 @@ class Worker:
     concurrency: int = 0
     instances: int = 1
     timeout: int = 0  # seconds; 0: none
+    retries: int = 0
     memory: str
     app: str = ""
     cpu: str = ""
@@ -68,7 +71,7 @@ class Worker:
     @property
     def settings(self) -> tuple[str, ...]:
         """Its settings as options of gearman-worker."""
-        options = ("processes", "concurrency", "timeout")
+        options = ("processes", "concurrency", "timeout", "retries")
         words = [(f"--{each}", str(value)) for each in options if (value := getattr(self, each))]
         if self.stop_timeout != DRAIN_TIMEOUT or self.kind == "run":  # its code may say another
             words.append(("--drain-timeout", str(self.stop_timeout)))
@@ -140,6 +143,8 @@ def _worker(host: Host, name: str, table: Table, where: str) -> Worker:
         raise wrong(key, text)
     settings = {key: value for key, value in table.items() if key not in (*KINDS, "functions")}
     settings["packages"] = _packages(host, table)
+    if "check" in table:
+        settings["check"] = _check_files(host, table["check"], wrong)
     settings.setdefault("memory", host.variables["gearman_worker_memory"])
     for key, value in settings.items():
         if isinstance(value, dict):
@@ -227,6 +232,20 @@ def open_secrets(hosts: Iterable[Host]) -> None:
 def ping_function(host: str, instance: str) -> str:
     """The function by which one instance of a worker, on this host, is asked whether it works."""
     return f"ping@{host}/{instance}"
+
+
+def _check_files(
+    host: Host, check: Table, wrong: Callable[[str, str], InventoryError]
+) -> dict[str, str]:
+    """A check with its files found from the inventory's folder."""
+    found = dict(check)
+    for key in FILES_OF_CHECK:
+        if key in check:
+            path = host.folder / Path(check[key]).expanduser()
+            if not path.is_file():
+                raise wrong("check", f"{key} of check: {path} is not a file")
+            found[key] = str(path)
+    return found
 
 
 def _packages(host: Host, table: Table) -> list[str]:

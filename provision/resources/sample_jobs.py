@@ -1,9 +1,10 @@
 """A job for each bundled function and for a ping, small, and what its answer should be."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
+from pathlib import Path
 
 Judge = Callable[[bytes], str | None]
 """What is wrong with an answer; None when it is right."""
@@ -47,14 +48,21 @@ def expect_equal(expected: bytes) -> Judge:
     """Judges just this to be right."""
 
     def judge(answer: bytes) -> str | None:
-        return None if answer == expected else f"expected {expected!r}, got {answer[:80]!r}"
+        return None if answer == expected else f"expected {expected[:80]!r}, got {answer[:80]!r}"
 
     return judge
 
 
-def stated_sample(workload: str, answer: str) -> Sample:
-    """A job of which an inventory says the answer."""
-    return Sample(lambda: workload.encode(), expect_equal(answer.encode()))
+def stated_sample(check: Mapping[str, str]) -> Sample:
+    """The job of a worker's ``check``, of which an inventory says the answer."""
+
+    def part(text: str, file: str) -> bytes:
+        return Path(check[file]).read_bytes() if file in check else check.get(text, "").encode()
+
+    def judge(answer: bytes) -> str | None:
+        return expect_equal(part("expect", "expect_file"))(answer)
+
+    return Sample(lambda: part("workload", "file"), judge)
 
 
 PING = Sample(lambda: b"are you there?", expect_equal(b"are you there?"))

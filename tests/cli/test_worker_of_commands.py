@@ -41,6 +41,21 @@ def test_a_failed_command_sends_its_output_and_errors(
     assert told == [b"half\n"]
 
 
+def test_a_command_that_failed_is_run_again(
+    program: Any, gearmand: Any, until: Any, tmp_path: Path
+) -> None:
+    """Nothing of an attempt that is not the last reaches the client."""
+    script = f"echo . >>{tmp_path}/tried; test $(wc -l <{tmp_path}/tried) = 2 && echo right"
+    words = ("--retries", "1", "shaky", "--", "sh", "-c", f"cat; {script}")
+    program("worker", "--servers", gearmand.address, *words)
+    until(lambda: gearmand.workers_of("shaky") == 1)
+    with Client(gearmand.address, timeout=20) as client:
+        assert client.do("shaky", "a ") == b"a right\n"
+        with pytest.raises(JobException, match="sh: exit status 1"):
+            client.do("shaky", "a ")
+    assert (tmp_path / "tried").read_text() == ".\n" * 4
+
+
 @pytest.mark.slow
 def test_commands_run_side_by_side_and_end_at_their_time_limit(
     program: Any, gearmand: Any, until: Any, tmp_path: Path
@@ -92,6 +107,7 @@ def test_a_drain_waits_for_the_command(
     [
         (["x", "--", "no-such-command"], "command not found: 'no-such-command'"),
         (["--", "wc"], "nothing to serve"),
+        (["--retries", "2", "wc"], "--retries is for a COMMAND"),
         (["--ping", "wc", "wc"], "there is already a function 'wc'"),
     ],
 )

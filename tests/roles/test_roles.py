@@ -135,7 +135,8 @@ def test_a_worker_serves_the_functions_its_inventory_names_and_no_other(tmp_path
 
 
 OWN = """, gearman_workers: {
-          lines: {command: [wc, "-l $HOME 100%"], functions: [lines], concurrency: 3, timeout: 9},
+          lines: {command: [wc, "-l $HOME 100%"], functions: [lines], concurrency: 3, timeout: 9,
+            retries: 2},
           resize: {processes: 2, instances: 2, memory: 3G, cpu: 150%, nice: 5, jit: true,
             environment: {TINT: 'a "blue" one'}, writes: [/srv/pictures], stop_timeout: 10},
           wc: }"""
@@ -170,6 +171,7 @@ def test_a_worker_of_ones_own_is_a_unit_of_its_own(tmp_path: Path) -> None:
     lines = files["gearman-worker@lines.service"].content.decode()
     assert (
         "gearman-worker --address worker --ping ping@worker/lines --concurrency 3 --timeout 9 "
+        "--retries 2 "
         'lines -- wc "-l $$HOME 100%%"\n'
     ) in lines
     assert "TasksMax=192\n" in lines

@@ -346,6 +346,27 @@ def write_groups(fleet: Fleet, more: str = "", **groups: str) -> None:
     (fleet.folder / "hosts.yml").write_text("\n".join(["all:", more, "  children:", *lines]))
 
 
+def test_a_build_that_fails_is_tried_once_and_told_once(
+    fleet: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.add_worker("worker2")
+    source = tmp_path / "shop"
+    source.mkdir()
+    (source / "worker.php").touch()
+    (tmp_path / "group_vars").mkdir()
+    build = f"[sh, -c, 'echo >>{tmp_path}/tried; echo no makefile; exit 2']"
+    (tmp_path / "group_vars" / "worker.yml").write_text(
+        f"gearman_apps: {{shop: {{source: shop, build: {build}}}}}\n"
+        "gearman_workers:\n"
+        "  shout: {app: shop, program: [php, ./worker.php], functions: [shout]}\n"
+    )
+    assert fleet.plan() == ToolkitError.status
+    said = capsys.readouterr().out
+    assert (tmp_path / "tried").read_text() == "\n"
+    assert said.count("building app shop") == 1
+    assert said.count("    no makefile\n") == 1
+
+
 def test_a_host_that_moves_between_groups_keeps_nothing_of_the_former_one(fleet: Fleet) -> None:
     secure = "  vars: {gearman_tls: true}"
     write_groups(fleet, secure, job_server="job", worker="worker", client="client")

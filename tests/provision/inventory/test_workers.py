@@ -9,6 +9,7 @@ from provision.errors import InventoryError
 from provision.inventory import load as inventory
 from provision.inventory.workers import Worker, workers
 from provision.options import Options
+from provision.resources.sample_jobs import stated_sample
 
 HOSTS = "worker:\n  hosts:\n    w1:\n    w2:\n"
 
@@ -161,6 +162,10 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
             "{a: {run: 'm:w', app: shop, check: {expect: x}}}",
             "2: worker a: check does not name its function, and nor does functions:",
         ),
+        (
+            "{wc: {retries: 2}}",
+            "retries is for a worker with command:, and this one has functions:",
+        ),
         ("{wc: {packages: [PHP]}}", "wc: packages: 'PHP' should be a Debian package's name"),
         ("{wc: {environment: {A: 1}}}", "A should be a text, and is 1; put it in quotes"),
         ("{wc: {environment: {1A: b}}}", "'1A' is not a variable name"),
@@ -180,6 +185,23 @@ def test_only_what_is_bundled_has_a_short_form(tmp_path: Path) -> None:
         "group_vars/all.yml:1: gearman_functions: no function 'revers' is bundled; did you mean "
         "'reverse' (one of your own has command:, program: or run:)"
     )
+
+
+def test_a_check_may_be_in_files(tmp_path: Path) -> None:
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "a.bin").write_bytes(b"\xff\0")
+    text = "gearman_workers: {a: {command: [rev], functions: [a], check: CHECK}}"
+    check = "{file: samples/a.bin, expect_file: samples/b.bin}"
+    missing = complaint(tmp_path, group_vars__all=text.replace("CHECK", check))
+    assert missing.endswith("1: worker a: expect_file of check: samples/b.bin is not a file")
+    (tmp_path / "samples" / "b.bin").write_bytes(b"\0\xff")
+    worker = load(tmp_path, group_vars__all=text.replace("CHECK", check))["w1"]["a"]
+    sample = stated_sample(dict(worker.check))
+    assert sample.workload() == b"\xff\0"
+    assert sample.judge(b"\0\xff") is None
+    assert sample.judge(b"") == r"expected b'\x00\xff', got b''"
+    both = complaint(tmp_path, group_vars__all=text.replace("CHECK", "{expect: a, expect_file: b}"))
+    assert both.endswith("worker a: check has expect and expect_file; expected one")
 
 
 def test_a_worker_may_have_secrets_and_an_inventory_shows_none(tmp_path: Path) -> None:
