@@ -1,4 +1,4 @@
-"""Whether another connection may be accepted: the limit of connections, and file descriptors."""
+"""Limits the number of connections and watches the number of file descriptors."""
 
 import logging
 import resource
@@ -6,13 +6,13 @@ from collections.abc import Callable, Sized
 
 log = logging.getLogger("gearmand")
 
-# Warn when no more descriptors than this are left until the limit of open files.
+# Warn when at most this many descriptors are left below the limit of open files.
 SCARCE = 8
 WARN_INTERVAL = 10.0  # seconds
 
 
 class Admission:
-    """Admits ``most`` connections (0: any number); TLS ``handshakes`` count as connections.
+    """Admits ``most`` connections (0: no limit); TLS ``handshakes`` count as connections.
 
     Logs, at most every WARN_INTERVAL seconds, that connections are refused or soon will be.
     """
@@ -26,7 +26,7 @@ class Admission:
         self._warned = -WARN_INTERVAL
 
     def admit(self, descriptor: int, *, operator: bool) -> bool:
-        """Whether a new connection, which is counted already, may stay; operators' always may."""
+        """Whether a new connection, already counted, may stay; those of operators always may."""
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if not operator and 0 < self._most < len(self._connections):
             self._warn_full()
@@ -40,7 +40,7 @@ class Admission:
         return True
 
     def has_room(self) -> bool:
-        """Whether one more peer may begin its handshake."""
+        """Whether another peer may begin its handshake."""
         full = 0 < self._most <= len(self._connections) + len(self._handshakes)
         if full:
             self._warn_full()

@@ -1,8 +1,8 @@
-"""One peer's connection: what it sends goes to the broker, what the broker owes it is written.
+"""The connection of a peer: passes its messages to the broker, and writes what the broker owes it.
 
-No task, future or timer is made for a packet. A peer that does not read is not read from
-either (so it cannot make the server answer more). What it is owed is then bounded by not reading
-from the workers that have results for it (gearman_py.server.pressure).
+A packet needs no task, future or timer. A peer that does not read is not read from, so that it
+cannot make the server answer more. What it is owed then is bounded by not reading from the workers
+that have results for it (gearman_py.server.pressure).
 """
 
 import asyncio
@@ -28,15 +28,15 @@ log = logging.getLogger("gearmand")
 
 # Close the connection of a peer that for this long (seconds) ...
 SILENT_LIMIT = 30.0
-# ... sent less than this of a message that it has begun (bytes a second).
+# ... has sent less than this of an incomplete message (bytes per second).
 LEAST_RATE = 1024
 UCRED = Struct("3i")  # unix(7)
-# How long a peer whose connection is being closed may go on sending (seconds).
+# Seconds for which a peer may go on sending while its connection is being closed.
 PARTING_LIMIT = 5.0
 
 
 class Connection(asyncio.Protocol):
-    """One peer's connection."""
+    """The connection of a peer."""
 
     transport: asyncio.Transport
     peer: Peer
@@ -45,25 +45,25 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._operator = operator
         self._decoder = Decoder(text=True, max_packet=server.max_packet, skips_oversized=True)
-        self._backlog: Sequence[Message] = ()  # read already, kept while the peer does not read
-        self._paused = False  # not read from
-        self._in_turn = False  # what it sent is more than one turn's; it is to be gone on with
+        self._backlog: Sequence[Message] = ()  # already read, kept while the peer does not read
+        self._paused = False  # the peer is not read from
+        self._in_turn = False  # it has sent more than is handled in one turn; the rest is scheduled
         self.received = 0  # bytes
         self.closed_for = ""  # why we closed it
-        self._checked = (0, 0, 0.0)  # messages begun, bytes received, when: it was in time then
-        self.stalled_since: float | None = None  # it is owed more than the buffer should hold
-        self._unread = 0  # bytes of that, when it was looked at last
+        self._checked = (0, 0, 0.0)  # messages begun, bytes received, and when it was last in time
+        self.stalled_since: float | None = None  # it is owed more than the buffer should have
+        self._unread = 0  # how many bytes, when last checked
         self._parted_at: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports have all the methods, but are not instances of asyncio's classes.
+        # uvloop's transports have all methods, but are not instances of asyncio's classes.
         self.transport = transport = cast(asyncio.Transport, transport)
         transport.set_write_buffer_limits(high=self._server.high_water)
         address = transport.get_extra_info("peername")
         host = str(address[0]) if isinstance(address, tuple) else "unix"
         theirs = transport.get_extra_info("socket")
         number = theirs.fileno()
-        # uvloop's own duplicates the descriptor for each option that is asked or set.
+        # uvloop's own socket object duplicates the descriptor for each option.
         self._socket = socket.socket(theirs.family, theirs.type, theirs.proto, fileno=number)
         self.peer = self._server.broker.join(number, host, operator=self._operator)
         self._server.connections[self.peer] = self
@@ -121,7 +121,7 @@ class Connection(asyncio.Protocol):
         return None
 
     def _yield_turn(self) -> None:
-        """Go on with what the peer sent once others were served."""
+        """Handle the rest of what the peer sent after others were served."""
         self.pause_peer()
         if not self._in_turn:
             self._in_turn = True
@@ -138,12 +138,12 @@ class Connection(asyncio.Protocol):
             log.warning("invalid packet from %s: %s", self, sentence)
 
     def _acknowledge_soon(self) -> None:
-        """Have the peer told at once that what it sent has come: it may send no more until then.
+        """Acknowledge what the peer sent at once, as it may not send more until then.
 
-        The kernel does so only after 40 ms where no answer carries the news. A worker without
-        TCP_NODELAY (gear, node-gearman) sends its GRAB_JOB so much after its WORK_COMPLETE;
+        Without an answer, the kernel waits 40 ms before it sends an acknowledgement. For so long, a
+        worker without TCP_NODELAY (gear, node-gearman) delays its GRAB_JOB after WORK_COMPLETE, and
         libgearman, whose send buffer of 32 KiB is less than a segment of the loopback device,
-        so much after each 32 KiB.
+        pauses after each 32 KiB.
         """
         if self._socket.family != socket.AF_UNIX:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
@@ -171,17 +171,17 @@ class Connection(asyncio.Protocol):
             self.resume_peer()
 
     def unread_bytes(self) -> int:
-        """How many bytes the peer has not read of what was written to it."""
+        """The number of written bytes that the peer has not read."""
         return self.transport.get_write_buffer_size()
 
     def has_unacknowledged(self) -> bool:
-        """Whether the kernel holds data for the peer that its host has no room for."""
+        """Whether the kernel holds data that the host of the peer has no room for."""
         held = array("i", [0])
         fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, held)
         return held[0] > LARGE
 
     def held_bytes(self) -> int:
-        """How many bytes are kept for the peer: what it has begun to send, and what it is owed."""
+        """The number of bytes held for the peer: of incomplete messages, and what it is owed."""
         return self._decoder.held + self.peer.owed + self.unread_bytes()
 
     def partial_bytes(self) -> int:
@@ -196,8 +196,8 @@ class Connection(asyncio.Protocol):
         return ComingResult(self._decoder.begun, found[1], self.peer.running.get(found[2]))
 
     def _half_close(self) -> None:
-        """End our side, and hear the peer out: closing on unread bytes resets the
-        connection, and what was on its way to the peer is lost (RFC 2525, 2.17)."""
+        """Shut down our side and read until the peer ends: closing with unread bytes resets the
+        connection, and data on its way to the peer is lost (RFC 2525, 2.17)."""
         self._parted_at = self._server.now()
         self.closed_for = counts.INVALID
         self._server.broker.gone(self.peer, self._parted_at)
@@ -222,7 +222,7 @@ class Connection(asyncio.Protocol):
         self.transport.pause_reading()
 
     def resume_peer(self) -> None:
-        """The peer reads again: go on with what it had sent, then read more."""
+        """The peer reads again: handle what it had sent, then read more."""
         server = self._server
         if server.stopping or self.stalled_since is not None or self in server.budget.waiting:
             return
@@ -236,18 +236,18 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
 
     def go_on(self) -> None:
-        """Others were served: go on with what the peer had sent."""
+        """Others were served: handle what the peer had sent."""
         self._in_turn = False
         if self._paused and self._parted_at is None and not self.transport.is_closing():
             self.resume_peer()
 
     def abort(self, why: str) -> None:
-        """Close it at once, whatever the peer is owed."""
+        """Close it at once, regardless of what the peer is owed."""
         self.closed_for = self.closed_for or why
         self.transport.abort()
 
     def check_peer(self, now: float) -> None:
-        """Close it when its peer is gone, does not read, or not go on writing, for too long."""
+        """Close it if the peer is gone, or has not read or completed a message for too long."""
         why, reason = "", counts.GONE
         if self.stalled_since is not None:
             why, reason = self._why_stalled(now - self.stalled_since), counts.UNREAD
@@ -263,7 +263,7 @@ class Connection(asyncio.Protocol):
             self.abort(reason)
 
     def _why_stalled(self, seconds: float) -> str:
-        """What is wrong with a peer that does not read."""
+        """The reason to close it for a peer that does not read, or ""."""
         server = self._server
         if (unread := self.unread_bytes()) < self._unread:
             self.stalled_since = server.now()
@@ -273,7 +273,7 @@ class Connection(asyncio.Protocol):
         return ""
 
     def _why_late(self, now: float) -> str:
-        """What is wrong with a peer that does not go on with the message it has begun."""
+        """The reason to close it for a peer that does not complete a message, or ""."""
         begun, received, since = self._checked
         rate = (self.received - received) / max(now - since, 1.0)
         if not self._has_partial_message() or begun != self._decoder.begun or rate >= LEAST_RATE:
@@ -283,7 +283,7 @@ class Connection(asyncio.Protocol):
         return ""
 
     def _has_partial_message(self) -> bool:
-        """Whether the peer began a message that it has not ended."""
+        """Whether the peer has sent an incomplete message."""
         return self._decoder.partial
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
-"""Jobs over HTTP (-r http): a request is a submission, its answer is the job's result.
+"""Jobs over HTTP (-r http): a request is a submission, and the response is the job's result.
 
-The broker sees a peer like any other: requests become packets, and what the peer is owed is
-turned into answers here. A connection's requests are done one after the other.
+For the broker it is a peer like any other: requests become packets, and the packets that the peer
+is owed become responses here. The requests of a connection are handled one after the other.
 """
 
 import asyncio
@@ -15,30 +15,30 @@ from gearman_py.protocol.packets import Packet
 from gearman_py.server.connection import Connection, log
 from gearman_py.server.listener import TURN, Listener
 
-# By priority, then by whether in the background.
+# By priority, then by whether it is a background job.
 SUBMITS = {
     "high": (Packet.SUBMIT_JOB_HIGH, Packet.SUBMIT_JOB_HIGH_BG),
     "normal": (Packet.SUBMIT_JOB, Packet.SUBMIT_JOB_BG),
     "low": (Packet.SUBMIT_JOB_LOW, Packet.SUBMIT_JOB_LOW_BG),
 }
-# What a refused submission is to an HTTP client; any other code is its own mistake.
+# The status of a refused submission; any other error code is the client's mistake.
 STATUSES = {b"QUEUE_ERROR": HTTPStatus.SERVICE_UNAVAILABLE}
-# An answer begins with its status, so that a job's data is kept until it has ended.
+# A response begins with its status, so the data of a job is kept until the job has ended.
 RESULT_LIMIT = 64 * 2**20
 SERVER = f"Gearman/{__version__}"
 
 
 class HTTPConnection(Connection):
-    """One HTTP client's connection."""
+    """The connection of an HTTP client."""
 
     def __init__(self, server: Listener) -> None:
         super().__init__(server)
         self._reader = Reader(server.max_packet)
-        self._packets = Decoder(RESPONSE)  # what the broker answers
-        self._request: Request | None = None  # being done
+        self._packets = Decoder(RESPONSE)  # reads the packets of the broker
+        self._request: Request | None = None  # in progress
         self._handle: str | None = None
-        self._result: list[bytes] = []  # what came before its end ...
-        self._held = 0  # ... and how many bytes that is
+        self._result: list[bytes] = []  # data that came before its end ...
+        self._held = 0  # ... and the number of bytes
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -53,7 +53,7 @@ class HTTPConnection(Connection):
             self.pause_peer()
 
     def _go_on(self) -> None:
-        """Begin the next request, if it is there and the last one is done."""
+        """Begin the next request, if there is one and the previous one is done."""
         until = time.monotonic() + TURN
         while self._request is None and not self._paused and not self.transport.is_closing():
             if time.monotonic() > until:
@@ -83,14 +83,14 @@ class HTTPConnection(Connection):
         packet = SUBMITS[priority][self._is_background(request)]
         unique = headers.get("x-gearman-unique", "-").encode("latin-1")
         if b"\0" in request.name or b"\0" in unique:
-            raise Refused(HTTPStatus.BAD_REQUEST, "a NUL in a function's name or a unique")
+            raise Refused(HTTPStatus.BAD_REQUEST, "a NUL in the name of a function or in a unique")
         return self._process_messages([(packet, [request.name, unique, request.body])])
 
     def _is_background(self, request: Request) -> bool:
         return request.headers.get("x-gearman-background", "").lower() == "true"
 
     def flush(self) -> None:
-        """Turn the packets that the peer is owed into the answer of its request."""
+        """Turn the packets that the peer is owed into the response to its request."""
         for number, arguments in self._packets.feed(b"".join(self.peer.take())):
             if self._request is not None:
                 self._handle_packet(self._request, Packet(number), arguments)
@@ -112,7 +112,7 @@ class HTTPConnection(Connection):
                 if self._held > limit:
                     why = f"the result of job {self._handle} is over {limit >> 20} MiB"
                     log.warning("%s: %s: closed", self, why)
-                    request.headers["connection"] = "close"  # the rest of it would still come
+                    request.headers["connection"] = "close"  # the rest of it would still arrive
                     self._send_answer(
                         HTTPStatus.INTERNAL_SERVER_ERROR, f"{why}\n".encode("latin-1")
                     )
@@ -146,7 +146,7 @@ class HTTPConnection(Connection):
             self.transport.close()
 
     def _refuse_request(self, refused: Refused) -> None:
-        log.info("%s sent an HTTP request that is refused: %s", self, refused)
+        log.info("refused an HTTP request from %s: %s", self, refused)
         body = f"{refused}\n".encode("latin-1", "replace")
         extra = {"Content-Type": "text/plain", "Server": SERVER, **refused.headers}
         self.transport.write(answer(None, refused.status, body, **extra))

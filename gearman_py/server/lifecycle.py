@@ -1,11 +1,11 @@
-"""A job server's life: listen, tell systemd, serve, stop when told to.
+"""The life of a job server: listen, notify systemd, serve, and stop when told to.
 
-SIGTERM and SIGINT stop at once, or when no job runs (``drain_timeout``); a second one stops at
-once. What peers are owed is written, queued jobs are forgotten unless they are stored. With a
-durable queue no peer can connect until the jobs of the previous run are queued again.
-SIGUSR1 stops accepting and ends when no job is left. SIGHUP reopens the log file and
-reads the certificate again. An operator's `shutdown` and `shutdown graceful` are as SIGTERM
-and SIGUSR1.
+SIGTERM and SIGINT stop it at once, or when no job runs (``drain_timeout``); a second one stops it
+at once. Peers get what they are owed, and queued jobs are lost unless they are stored. With a
+durable queue, peers cannot connect until the jobs of the previous run are queued again. SIGUSR1
+refuses new connections and stops the server when no job is left. SIGHUP reopens the log file and
+reloads the certificate. The text commands `shutdown` and `shutdown graceful` act like SIGTERM and
+SIGUSR1.
 """
 
 import asyncio
@@ -43,20 +43,20 @@ from gearman_py.store.base import Store, StoreError, first_number
 
 log = logging.getLogger("gearmand")
 
-# Freeing a block of this size once teaches glibc's malloc to keep as much for workloads to
-# come; else it returns each to the system and has the next one's pages zeroed again: twice the
-# CPU for workloads of a MiB (measured).
+# Freeing a block of this size once makes glibc's malloc keep as much for later workloads; otherwise
+# it returns each one to the system, and the pages of the next are zeroed again: twice the CPU for
+# workloads of a MiB (measured).
 MALLOC_KEEPS = 4 * 2**20
-# How often connections are looked over for peers that have stopped reading (seconds).
+# Seconds between two checks for peers that have stopped reading or writing.
 SWEEP_INTERVAL = 5.0
-# How often it is looked whether the certificate was renewed (seconds).
+# Seconds between two checks whether the certificate was renewed.
 CERTIFICATE_INTERVAL = 5.0
 # How often jobs are counted by who waits for their end (seconds).
 DRAIN_INTERVAL = 0.1
 
 
 def allow_descriptors(number: int) -> None:
-    """Raise this process's limit of open files; raises StartError."""
+    """Raise the limit of open files of this process. Raises StartError."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (number, max(number, most)))
@@ -67,7 +67,7 @@ def allow_descriptors(number: int) -> None:
 
 
 def become_user(user: str, doors: Sequence[ListeningSocket]) -> None:
-    """Give up root for a user's rights, and the socket files to it; raises StartError."""
+    """Switch from root to a user, which becomes the owner of socket files. Raises StartError."""
     try:
         entry = pwd.getpwnam(user)
         if os.geteuid() != entry.pw_uid:
@@ -87,13 +87,12 @@ def become_user(user: str, doors: Sequence[ListeningSocket]) -> None:
 def serve(
     settings: Settings, doors: Sequence[ListeningSocket], tls: ssl.SSLContext | None = None
 ) -> int:
-    """Serve at these doors until a signal or an operator ends it; return the exit status.
+    """Serve at these sockets until a signal or an operator stops it; return the exit status.
 
-    TCP doors are served by ``tls`` where it is given. Raises StartError when the durable queue
-    cannot be had.
+    TCP sockets use ``tls`` if it is given. Raises StartError if the durable queue cannot be used.
     """
-    # A broker makes no reference cycles; the collector would only stall it, the longer the
-    # deeper the queues are.
+    # The broker creates no reference cycles; the collector would only stall it, and for longer
+    # the longer the queues are.
     bytes(MALLOC_KEEPS)
     gc.collect()
     gc.freeze()
@@ -194,7 +193,7 @@ async def _run_server(
 
 
 def _chore_ended(stop: asyncio.Event, chore: asyncio.Task[None]) -> None:
-    """A server that goes on without one of its chores would seem to be well."""
+    """Stop the server: without one of its background tasks it would only seem to work."""
     if not chore.cancelled() and (error := chore.exception()):
         log.critical("stopping: a background task of the server failed", exc_info=error)
         stop.set()
@@ -225,13 +224,13 @@ async def _open_server(
 
 
 def _handle_hangup(settings: Settings, tls: ssl.SSLContext | None) -> None:
-    """SIGHUP. The log's handler sees by itself that its file was moved."""
+    """Handle SIGHUP. The log handler notices by itself that its file was moved."""
     log.info("SIGHUP: reopening the log file")
     _reload_certificate(settings, tls)
 
 
 def _reload_certificate(settings: Settings, tls: ssl.SSLContext | None) -> bool:
-    """Read certificate and key again; whether they can be used."""
+    """Reload certificate and key; return whether they are valid."""
     if settings.tls is None or tls is None:
         return True
     try:
@@ -251,7 +250,7 @@ async def _ping_watchdog() -> None:
 
 
 async def _watch_certificate(settings: Settings, tls: ssl.SSLContext | None) -> None:
-    """Certificates are renewed while we run."""
+    """Reload the certificate whenever it is renewed."""
     files = (settings.ssl_certificate, settings.ssl_key) if tls else ()
     known = _modification_times(files)
     while files:
@@ -263,7 +262,7 @@ async def _watch_certificate(settings: Settings, tls: ssl.SSLContext | None) -> 
 def _modification_times(files: Sequence[str]) -> list[tuple[int, int]]:
     found = []
     for path in files:
-        with contextlib.suppress(OSError):  # it is about to be replaced
+        with contextlib.suppress(OSError):  # it is being replaced
             each = os.stat(path)
             found.append((each.st_ino, each.st_mtime_ns))
     return found
@@ -276,7 +275,7 @@ async def _sweep_connections(listener: Listener) -> None:
 
 
 def _request_stop(told: asyncio.Event, stop: asyncio.Event) -> None:
-    """SIGTERM or SIGINT; the second means it."""
+    """Handle SIGTERM or SIGINT; the second one stops at once."""
     (stop if told.is_set() else told).set()
 
 
@@ -303,7 +302,7 @@ async def _drain_queues(
     log.info("draining: no new connections, %d jobs to go", len(broker.queues.jobs))
     notify("STATUS=draining")
     for door, server in servers.items():
-        if door.kind not in (ADMIN, METRICS):  # they may want to see how far it is
+        if door.kind not in (ADMIN, METRICS):  # they may want to watch the progress
             server.close()
     while broker.queues.jobs:  # noqa: ASYNC110 - the broker knows no events to wait on
         await asyncio.sleep(DRAIN_INTERVAL)

@@ -1,6 +1,6 @@
-"""All connections of one broker: whose turn it is, and when what peers are owed is written.
+"""The connections of one broker: whose turn it is, and when peers are written to.
 
-What a peer is owed leaves in one write for each turn of the event loop.
+What a peer is owed is written once for each turn of the event loop.
 """
 
 import asyncio
@@ -19,20 +19,20 @@ from gearman_py.server.pressure import PeerConnection, Pressure
 from gearman_py.server.result_budget import ResultBudget
 from gearman_py.server.store_writer import StoreWriter
 
-# This many peers are written to, or checked, in one turn of the loop: a job may wake thousands of
+# How many peers are written to, or checked, in one turn of the loop: a job may wake thousands of
 # workers, and others must not wait for that.
 SLICE = 256
 # A peer with more bytes unread than this counts as one that does not read, once memory is scarce.
 SCARCE_MAX_OWED = 2**16
-# Seconds for which one peer's messages are served at a time, and those of all peers that sent many
-# in a turn of the loop; the time is checked after each TOGETHER messages.
+# Seconds for which the messages of one peer are handled at a time, and those of all peers that sent
+# many in one turn of the loop. The time is checked after each TOGETHER messages.
 TURN = 0.005
 TURN_OF_ALL = 0.02
 TOGETHER = 64
 
 
 class Listener:
-    """All connections of one broker. ``store_writer`` stores its background jobs, if any."""
+    """The connections of one broker. ``store_writer`` stores its background jobs, if given."""
 
     store_writer: StoreWriter | None = None
     stopping = False
@@ -51,7 +51,7 @@ class Listener:
         self.connections: dict[Peer, PeerConnection] = {}
         self.counts = ServerCounts()
         self.memory_limit = 0
-        self.handshakes: set[asyncio.Task[None]] = set()  # of those who are not connections yet
+        self.handshakes: set[asyncio.Task[None]] = set()  # of peers that are not connections yet
         self.admission = Admission(max_connections, self.connections, self.handshakes, loop.time)
         self.max_packet = max_packet
         self.max_unread = max_unread
@@ -65,13 +65,13 @@ class Listener:
         self._loop = loop
         self.flushing = False
         self._timer: asyncio.TimerHandle | None = None
-        self._alarm = inf  # when it rings
+        self._alarm = inf  # when the timer fires
         self._turn_end = 0.0
 
     def take_turn(self, peer: Peer, messages: Sequence[Message]) -> Sequence[Message]:
-        """Bring the broker a peer's messages, for no longer than its turn; return what is left."""
+        """Pass messages of a peer to the broker, for at most its turn; return the rest."""
         now = self.now()
-        began = time.monotonic()  # the loop's own clock may stand still for a turn
+        began = time.monotonic()  # the clock of the loop may not advance during a turn
         if not self.flushing:
             self._turn_end = began + TURN_OF_ALL
         end = min(began + TURN, self._turn_end)
@@ -83,12 +83,12 @@ class Listener:
         return ()
 
     def schedule_flush(self) -> None:
-        """Have every peer that is owed something written to, once, in the next loop turn."""
+        """Have all peers that are owed something written to, once, in the next turn."""
         self.flushing = True
         self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Write to every peer that is owed something."""
+        """Write to all peers that are owed something."""
         self.flushing = False
         if self.broker.queues.next_event < self._alarm:
             self._run_timers()
@@ -119,7 +119,7 @@ class Listener:
                 connection.transport.set_write_buffer_limits(high=high_water)
 
     def hang_up(self, peer: Peer) -> None:
-        """Close a peer's connection, after what it can be told."""
+        """Close the connection of a peer, after what it can be told."""
         connection = self.connections.get(peer)
         if connection is not None and not connection.transport.is_closing():
             connection.flush()
@@ -127,14 +127,14 @@ class Listener:
             connection.transport.close()
 
     def stop_reading(self) -> None:
-        """Read no more from any peer; what peers are owed can still be written."""
+        """Stop reading from peers; they can still be written to."""
         self.stopping = True
         for connection in self.connections.values():
             if not connection.transport.is_closing():
                 connection.transport.pause_reading()
 
     def _run_timers(self) -> None:
-        """Let time do its work in the broker, and come back when it has more to do."""
+        """Have the broker do what is due, and schedule the next time."""
         if self._timer is not None:
             self._timer.cancel()
         self._alarm = self.broker.tick(self.now(), time.time())
@@ -148,7 +148,7 @@ class Listener:
             self.schedule_flush()
 
     async def close_lost_peers(self) -> None:
-        """Close the connections whose peers have done nothing of what they should for too long."""
+        """Close the connections of peers that have not read or written for too long."""
         connections = list(self.connections.values())
         for start in range(0, len(connections), SLICE):
             now = self.now()

@@ -1,4 +1,4 @@
-"""Where a job server listens: addresses and Unix sockets, its own or handed over by systemd."""
+"""Listening sockets: TCP and Unix sockets, created here or passed by systemd."""
 
 import contextlib
 import logging
@@ -18,10 +18,10 @@ from gearman_py.server.settings import Settings
 
 log = logging.getLogger("gearmand")
 
-BIND_INTERVAL = 0.2  # seconds until a socket that is taken is tried again
-# systemd passes sockets from this descriptor on (man sd_listen_fds).
+BIND_INTERVAL = 0.2  # seconds between two attempts at a socket in use
+# The first descriptor that systemd passes (man sd_listen_fds).
 FIRST_PASSED = 3
-# What a socket is for, by its unit's FileDescriptorName=; any other name is for jobs.
+# The purpose of a socket, by FileDescriptorName= of its unit; other names are for jobs.
 JOBS, ADMIN, HTTP, METRICS = "jobs", "admin", "http", "metrics"
 _PURPOSES = {JOBS: "", ADMIN: " for operators", HTTP: " for HTTP", METRICS: " for metrics"}
 _FREEBIND: dict[int, tuple[int, int]] = {  # ip(7); <linux/in6.h>
@@ -35,18 +35,17 @@ Listening = TypeVar("Listening", "ListeningSocket", socket.socket, None)
 
 
 class StartError(Exception):
-    """The server cannot start; the message says why and what to do."""
+    """The server cannot start; the message tells why and what to do."""
 
 
 class TakenError(StartError):
-    """Another process listens there, perhaps only for a moment."""
+    """Another process listens there, perhaps not for long."""
 
 
 class ListeningSocket:
-    """A socket to listen on: for jobs, for operators, who may do what others may not, for jobs
-    over HTTP, or for metrics.
+    """A listening socket: for jobs, for operators, for jobs over HTTP, or for metrics.
 
-    ``made`` is the socket file that is to go when the door closes.
+    ``made`` is the socket file to remove when it is closed.
     """
 
     def __init__(
@@ -63,9 +62,9 @@ class ListeningSocket:
         return where + _PURPOSES[self.kind]
 
     def listen(self, settings: Settings) -> None:
-        """Let peers connect; raises StartError after --bind-timeout.
+        """Let peers connect. Raises StartError after --bind-timeout.
 
-        Two servers may bind to one address as long as neither listens there.
+        Two servers may bind to the same address as long as neither listens there.
         """
 
         def listen() -> None:
@@ -81,20 +80,20 @@ class ListeningSocket:
         """Stop listening."""
         self.socket.close()
         if self._made:
-            # What cannot be removed any more, the next start finds stale and replaces.
+            # If it cannot be removed, the next start replaces it.
             with contextlib.suppress(OSError):
                 self._made.unlink()
 
     def give_to(self, user: int, group: int) -> None:
-        """Let the socket file that was made be this user's and group's; raises OSError."""
+        """Change the owner and group of the socket file. Raises OSError."""
         if self._made:
             os.chown(self._made, user, group)
 
 
 def open_sockets(settings: Settings) -> list[ListeningSocket]:
-    """Every socket that is asked for, or those that systemd passed; raises StartError.
+    """The configured sockets, or those that systemd passed. Raises StartError.
 
-    Sockets that systemd holds outlive this process: clients that come in between wait.
+    Sockets of systemd outlive this process: clients that connect meanwhile wait.
     """
     doors = list(_passed_sockets(settings))
     passed = {door.kind for door in doors}
@@ -138,14 +137,14 @@ def _is_listening(passed: socket.socket) -> bool:
 
 
 def _listen_on(settings: Settings, port: int, kind: str) -> Iterator[ListeningSocket]:
-    every = ("::", "0.0.0.0") if socket.has_ipv6 else ("0.0.0.0",)  # noqa: S104 - the reference's default: all addresses
+    every = ("::", "0.0.0.0") if socket.has_ipv6 else ("0.0.0.0",)  # noqa: S104 - the default of C gearmand: all addresses
     for name in dict.fromkeys(settings.listen or every):
         if kind == JOBS or not name.startswith(UNIX):
             yield from _listen_at(settings, name, port, kind)
 
 
 def _listen_at(settings: Settings, name: str, port: int, kind: str) -> Iterator[ListeningSocket]:
-    """Every address of a name, or the Unix socket that it is."""
+    """All addresses of a name, or the Unix socket that it names."""
     if name.startswith(UNIX):
         yield _once_free(settings, partial(_bind_unix, name, settings.backlog, 0o666, kind))
         return
@@ -161,7 +160,7 @@ def _listen_at(settings: Settings, name: str, port: int, kind: str) -> Iterator[
 
 
 def _once_free(settings: Settings, listen: Callable[[], Listening]) -> Listening:
-    """Listen where another server may be about to end; raises StartError after --bind-timeout."""
+    """Listen where another server may be about to end. Raises StartError after --bind-timeout."""
     deadline = time.monotonic() + settings.bind_timeout
     told = False
     while True:
@@ -186,9 +185,9 @@ def _bind_tcp(
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if kind == METRICS:
-            # At boot the address may come later, and jobs are not to wait for that.
+            # At boot the address may be added later, and jobs must not wait for that.
             listening.setsockopt(*_FREEBIND[family], 1)
-        listening.bind(address)  # no peer can connect until the server listens
+        listening.bind(address)  # peers cannot connect until the server listens
     except OSError as error:
         listening.close()
         where = f"{address[0]} port {address[1]}"
@@ -201,7 +200,7 @@ def _bind_tcp(
 
 
 def _tune_socket(listening: socket.socket, settings: Settings) -> None:
-    """Set what the connections that it accepts inherit."""
+    """Set the options that accepted connections inherit."""
     times = settings.keepalive_idle, settings.keepalive_interval, settings.keepalive_count
     keepalive.watch(listening, *times)
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -225,7 +224,7 @@ def _bind_unix(name: str, backlog: int, mode: int, kind: str) -> ListeningSocket
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove the socket of a server that has ended; raises StartError if it still runs."""
+    """Remove the socket of a server that has ended. Raises StartError if it still runs."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise StartError(f"cannot listen on {UNIX}{path}: the file exists and is not a socket")

@@ -11,8 +11,8 @@ from gearman_py.server.listener import Listener
 from gearman_py.server.metrics import OPENMETRICS, TEXT, collect, render
 from gearman_py.server.metrics_table import problem
 
-MAX_CONNECTIONS = 16  # scrapers are few; an answer may take some megabytes
-READ_TIMEOUT = 60.0  # seconds for a request to come, or for its answer to be read
+MAX_CONNECTIONS = 16  # scrapers are few, and a response may take some megabytes
+READ_TIMEOUT = 60.0  # seconds for a request to arrive, or its response to be read
 PAGES = b"GET /metrics or /healthz\n"
 SERVER = f"Gearman/{__version__}"
 PLAIN = "text/plain; charset=utf-8"
@@ -21,16 +21,16 @@ Page = tuple[HTTPStatus, Sequence[bytes], str]
 
 
 class MetricsPages:
-    """What may be asked for. ``connections``: those that may ask, the first to be closed first."""
+    """The pages. ``connections`` are those for metrics, in the order in which to close them."""
 
     def __init__(self, listener: Listener) -> None:
         self.connections: dict[MetricsConnection, None] = {}
         self._listener = listener
         self._collecting = asyncio.Lock()
-        self._snapshots: dict[bool, tuple[float, Sequence[bytes]]] = {}  # since when, by format
+        self._snapshots: dict[bool, tuple[float, Sequence[bytes]]] = {}  # with its time, by format
 
     async def find(self, request: Request) -> Page:
-        """The answer to a request: status, body in parts, and its kind."""
+        """The response to a request: status, body in parts, and content type."""
         if request.method not in ("GET", "HEAD"):
             return HTTPStatus.METHOD_NOT_ALLOWED, [PAGES], PLAIN
         if request.name == b"metrics":
@@ -44,7 +44,7 @@ class MetricsPages:
         return HTTPStatus.NOT_FOUND, [PAGES], PLAIN
 
     async def _snapshot(self, openmetrics: bool) -> Sequence[bytes]:
-        """The metrics as they are now. Those who ask while they are collected share the next."""
+        """The current metrics. Requests that come while they are collected share the next ones."""
         loop = asyncio.get_running_loop()
         asked = loop.time()
         async with self._collecting:
@@ -53,13 +53,13 @@ class MetricsPages:
                 since, parts = loop.time(), []
                 for part in render(await collect(self._listener), openmetrics=openmetrics):
                     parts.append(part)
-                    await asyncio.sleep(0)  # jobs go on
+                    await asyncio.sleep(0)  # jobs go on meanwhile
                 self._snapshots[openmetrics] = since, parts
         return parts
 
 
 class MetricsConnection(asyncio.Protocol):
-    """A connection over which metrics are asked for."""
+    """A connection for metrics."""
 
     def __init__(self, pages: MetricsPages) -> None:
         self._pages = pages
@@ -73,7 +73,7 @@ class MetricsConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.call_later(READ_TIMEOUT, self._transport.abort)
         others = self._pages.connections
-        if len(others) >= MAX_CONNECTIONS:  # who has done nothing for longest makes room
+        if len(others) >= MAX_CONNECTIONS:  # the one that has been idle for longest makes room
             next(iter(others)).close()
         others[self] = None
 
@@ -100,7 +100,7 @@ class MetricsConnection(asyncio.Protocol):
         self._writable.set()
 
     async def _answer_all(self) -> None:
-        """Answer the requests that have come, in order, as fast as their answers are read."""
+        """Answer the requests in order, as fast as the responses are read."""
         self._transport.pause_reading()
         try:
             while (request := self._reader.next()) is not None:

@@ -1,4 +1,4 @@
-"""gearmand's options, read from a command line, a file and the environment."""
+"""The options of gearmand, read from the command line, a file and the environment."""
 
 import argparse
 import os
@@ -14,19 +14,19 @@ from gearman_py.net.servers import UNIX, parse_servers
 from gearman_py.server.settings import QUEUES, Settings
 
 PASSWORD = re.compile(r"(^|[\s?&;])(ssl)?password\s*=|://[^/@\s]*:[^/@\s]*@", re.IGNORECASE)
-"""What a password looks like in libpq's words and in its addresses."""
+"""A password in a connection string or address of libpq."""
 
 
 class UsageError(Exception):
-    """The command line is wrong; the message says how."""
+    """The command line is wrong; the message tells why."""
 
 
 REFUSED = {
     "--mysql-": "a MySQL queue is not supported",
-    "--redis-password": "every user of this machine could read it; --redis-passfile FILE",
+    "--redis-password": "every user of this machine could read it; use --redis-passfile FILE",
     "--libmemcached-": "a memcached queue is not supported",
 }
-"""Options of the C gearmand that cannot be had, by how they begin, and what to say to it."""
+"""Options of the C gearmand that are refused, by how they begin, with the reason."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -39,7 +39,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser(version: str) -> argparse.ArgumentParser:
-    """The command line that the settings make."""
+    """The command line, from the settings."""
     made = _Parser(
         prog="gearmand",
         description="The Gearman job server.",
@@ -54,17 +54,17 @@ def parser(version: str) -> argparse.ArgumentParser:
     made.add_argument(
         "--config-file",
         metavar="FILE",
-        help="read options from FILE: TOML, or written as here; the command line wins",
+        help="read options from FILE: TOML, or as on the command line, which takes precedence",
     )
     made.add_argument("-V", "--version", action="version", version=f"gearmand {version}")
     return made
 
 
 def parse(arguments: Sequence[str] | None, version: str) -> Settings:
-    """Settings from a command line, else the file of --config-file, else the environment.
+    """Settings from the command line, then the file of --config-file, then the environment.
 
-    Raises :class:`UsageError` for what makes no sense. $GEARMAND_PORT counts unless a port
-    is given (the C server lets it win over `-p 4730`, which is never wanted).
+    Raises :class:`UsageError` for invalid ones. $GEARMAND_PORT is used unless a port is given (in
+    the C server it takes precedence over `-p 4730`, which is never wanted).
     """
     given = _given_options(parser(version), arguments)
     if path := given.pop("config_file", None):
@@ -90,7 +90,7 @@ def _given_options(
 
 
 def _read_file(path: Path, version: str) -> dict[str, Any]:
-    """The options in a file: TOML (`port = 4730`), or words as on a command line, as in C's."""
+    """The options in a file: TOML (`port = 4730`), or as on a command line, as for the C server."""
     try:
         text = path.read_text()
         words = text.split() if text.lstrip().startswith("-") else as_words(tomllib.loads(text))
@@ -102,7 +102,7 @@ def _read_file(path: Path, version: str) -> dict[str, Any]:
 
 
 def _check_settings(settings: Settings) -> None:
-    """Raise UsageError for a value that its type allows and sense does not."""
+    """Raise UsageError for values that are of the right type and still invalid."""
     for flag, port in (("port", settings.port), ("http-port", settings.http_port)):
         if not 0 <= port <= 65535:
             raise UsageError(f"--{flag}: {port} is not between 0 and 65535")
@@ -126,7 +126,7 @@ def _check_settings(settings: Settings) -> None:
         if (limit := getattr(settings, name)) < 0:
             raise UsageError(f"--{name.replace('_', '-')}: {limit:g} is less than 0")
     for name in ("keepalive_idle", "keepalive_interval", "keepalive_count"):
-        if not 1 <= (number := getattr(settings, name)) <= 32767:  # what Linux takes
+        if not 1 <= (number := getattr(settings, name)) <= 32767:  # what Linux accepts
             flag = name.replace("_", "-")
             raise UsageError(f"--{flag}: {number} is not between 1 and 32767")
     if len(settings.handle_prefix) > 40:
@@ -150,5 +150,5 @@ def _check_queue(settings: Settings) -> None:
     if PASSWORD.search(settings.postgres):
         raise UsageError(
             "--postgres: every user of this machine could read the password; put it into a file "
-            "and name that in $PGPASSFILE"
+            "and set $PGPASSFILE"
         )

@@ -1,10 +1,10 @@
 """Group commit: a thread stores the changes that the broker has collected, so that the event
 loop never waits for a disk.
 
-While one group is being made durable the next one gathers: the slower the disk, the larger the
-groups. The thread takes the next by itself, as long as there is one that peers wait for: to have
-it from the event loop took as long as to store it (measured). What no peer waits for (records of
-jobs that have ended) goes with the next group, or after a moment by itself.
+While a group is being stored, the next one accumulates: the slower the disk, the larger the groups.
+The thread takes the next one by itself as long as there is one that peers wait for: getting it from
+the event loop took as long as storing it (measured). Changes that no peer waits for (the removal of
+jobs that have ended) are stored with the next group, or alone after a moment.
 """
 
 import asyncio
@@ -26,24 +26,24 @@ from gearman_py.store.base import Adopted, Changes, InDoubt, Store, StoreError, 
 
 log = logging.getLogger("gearmand")
 
-# Seconds until what no peer waits for is stored by itself: jobs that ended in that time run again
-# after a crash.
+# Seconds after which changes that no peer waits for are stored alone: jobs that ended in that time
+# run again after a crash.
 STORE_DELAY = 0.01
-# Seconds until the same is tried again when the store could not.
+# Seconds until the same changes are tried again after the store failed.
 RETRY_INTERVAL = 0.5
-# How many records are read between signs of life to systemd, and the time asked for then
-# (microseconds): a queue may take longer to read than a start may take.
+# How many records are read before systemd is asked for more time, and for how much (microseconds):
+# reading a queue may take longer than a start may take.
 RECORDS_PER_NOTIFICATION = 100_000
 MORE_TIME = 60_000_000
 WARN_INTERVAL = 10.0  # seconds
-# How soon the thread is given the interpreter when the event loop is busy (seconds).
+# Seconds after which the thread gets the interpreter while the event loop is busy.
 SWITCH_INTERVAL = 0.0005
-# What is stored when there is nothing to store: that this server is alive.
+# Stored when there are no changes, to show that this server is alive.
 BEAT = CommitGroup([], Changes([], {}, []))
 
 
 def replay_store(store: Store, queues: Queues) -> None:
-    """Queue what was left by the last run; raises StoreError."""
+    """Queue the jobs of the previous run. Raises StoreError."""
     begun, wall = time.monotonic(), time.time()
     for number, (handle, record) in enumerate(_stored_jobs(store)):
         if not number % RECORDS_PER_NOTIFICATION:
@@ -69,11 +69,11 @@ def _stored_jobs(store: Store) -> Iterator[Adopted]:
 
 
 class StoreWriter:
-    """Has groups of changes stored, one after the other.
+    """Stores groups of changes, one after the other.
 
     ``flush`` is called when peers are owed the answers of a group, ``hang_up`` with a peer that
-    cannot be given an answer, ``fail`` when the store is ``broken``: it can no longer be trusted,
-    and the server must stop. It is also broken by any error that is not expected here.
+    cannot be answered, and ``fail`` when the store is ``broken``: it can no longer be trusted, and
+    the server must stop. Any unexpected error also makes it broken.
     """
 
     def __init__(
@@ -93,24 +93,24 @@ class StoreWriter:
         self._fail = fail
         self._loop = asyncio.get_running_loop()
         self._groups: SimpleQueue[CommitGroup | None] = SimpleQueue()
-        self._busy = False  # the thread stores something, or has not told yet that it rests
+        self._busy = False  # the thread stores something, or has not yet reported that it is idle
         self._rests = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
-        self._noted = 0.0  # when the store was told last which jobs were given out
+        self._noted = 0.0  # when the store was last told which jobs were assigned
         self.commits = Durations(SHORT_BOUNDS)  # groups that were stored
         self.stored = self.failures = 0  # jobs, and groups that could not be stored
         self.broken = False
         self._failing = False
-        self.refusing = False  # background jobs, as the log was told ...
-        self._refused = 0  # ... and how many of them
-        self._reachable = False  # it refused jobs, and may take all but those
+        self.refusing = False  # refusal of background jobs, as logged ...
+        self._refused = 0  # ... and how many there were
+        self._reachable = False  # it refused jobs, but may accept other changes
         self._warned = -WARN_INTERVAL
         self._thread = threading.Thread(target=self._run_thread, name="store", daemon=True)
         self._thread.start()
         sys.setswitchinterval(SWITCH_INTERVAL)
 
     def store_next(self) -> None:
-        """Have the next group stored, if there is one and the thread rests."""
+        """Have the next group stored, if there is one and the thread is idle."""
         if self._busy:
             return
         if self._changes.awaited:
@@ -121,7 +121,7 @@ class StoreWriter:
             )
 
     async def finish(self) -> None:
-        """Store what there is to store, if that is possible, and let go of the store."""
+        """Store the remaining changes, if possible, and close the store."""
         while not self.broken and (self._busy or not (self._changes.empty or self._failing)):
             self._rests.clear()
             self._begin_group()
@@ -147,7 +147,7 @@ class StoreWriter:
         return self._changes.take(deliveries=deliveries)
 
     def _run_thread(self) -> None:
-        """The thread: it alone uses the store."""
+        """The thread, which alone uses the store."""
         try:
             self._store_groups()
         except UnknownOutcome as error:
@@ -179,7 +179,7 @@ class StoreWriter:
                 self._call_in_loop(self._adopt_jobs, adopted)
 
     def _without_jobs(self, group: CommitGroup) -> CommitGroup:
-        """Store what makes room, where there may be none for jobs; what remains to be refused."""
+        """Store what makes room, when there may be none for jobs; return what is to be refused."""
         changes = group.changes
         if not (changes.removed or changes.delivered):
             return group
@@ -218,7 +218,7 @@ class StoreWriter:
             self._refused = 0
         if rests and group is not BEAT:
             self._set_idle()
-            self.store_next()  # the store goes on while the answers to this one are written
+            self.store_next()  # the thread goes on while the answers to this group are written
         now = self._loop.time()
         self._broker.queues.extend(self._store.lease, now)
         self._broker.stored(group, now)
@@ -255,7 +255,7 @@ class StoreWriter:
     def _stop_server(self, error: Exception) -> None:
         """Answer no peer: only the next start will show what is stored of the last group."""
         reason = str(error) if isinstance(error, StoreError) else f"the store failed: {error!r}"
-        log.critical("%s: stopping; the next start reads what was kept", reason)
+        log.critical("%s: stopping; the next start reads what was stored", reason)
         self.broken = True
         self._rests.set()
         self._fail()

@@ -1,4 +1,4 @@
-"""The store that the settings name."""
+"""Opens the store that the settings name."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from gearman_py.store.database import Database
 
 
 def open_store(settings: Settings) -> Store | None:
-    """Where background jobs are to be stored, if they are; raises StoreError.
+    """The store for background jobs, or None. Raises StoreError.
 
-    A backend is imported where it is used: a server without one starts faster.
+    A backend is imported when it is used: a server without one starts faster.
     """
     match settings.queue:
         case "sqlite":
@@ -37,12 +37,12 @@ def _share(database: Database, settings: Settings) -> Store:
 
 
 def _read_password(path: str) -> str:
-    """What is in a file that others cannot read; nothing when there is none."""
+    """The content of a file that others cannot read; "" without a file."""
     if not path:
         return ""
     try:
         if Path(path).stat().st_mode & 0o007:
-            raise StoreError(f"{path}: everybody can read the password: chmod o= {path}")
+            raise StoreError(f"{path}: all users can read the password: chmod o= {path}")
         return Path(path).read_text().strip()
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}") from error

@@ -1,7 +1,7 @@
-"""Accepts TLS connections: a peer that fails the handshake is named in the log.
+"""Accepts TLS connections, and logs peers that fail the handshake.
 
-asyncio's own servers do not log that. A peer that only closes its connection is not logged:
-monitoring does so.
+asyncio's servers do not log that. A peer that only closes its connection is not logged, as
+monitoring does that.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from gearman_py.server.tls_transport import TLSTransport, shake_hands
 
 log = logging.getLogger("gearmand")
 
-WARN_INTERVAL = 10.0  # seconds until the same reason is logged again, for any peer
-ACCEPT_PAUSE = 0.1  # seconds, when no connection can be accepted
+WARN_INTERVAL = 10.0  # seconds before the same reason is logged again, for any peer
+ACCEPT_PAUSE = 0.1  # seconds to wait when connections cannot be accepted
 
 
 class TLSAcceptor:
-    """Accepts at a listening socket; a peer that completes the handshake gets a ``connect()``.
+    """Accepts at a listening socket; after the handshake, a peer gets a ``connect()``.
 
     Handshakes count as connections from their beginning.
     """

@@ -260,7 +260,7 @@ def test_second_server_is_refused_and_told_who_has_the_file(durable: Start, file
     second = durable()
     assert second.process.wait(LIMIT) == 1
     assert second.log == (
-        f"gearmand: {file}: process {first.process.pid} has it: "
+        f"gearmand: {file} is in use by process {first.process.pid}: "
         "each gearmand needs a file of its own\n"
     )
 
@@ -457,7 +457,7 @@ def test_deleted_file_is_noticed_and_jobs_are_refused(
         server.process.wait()
         server = durable()
         assert server.process.wait(LIMIT) == 1
-        assert f"{file} is missing or empty, and its log" in server.log
+        assert f"{file} is missing or empty, but its log" in server.log
     else:
         assert server.end() == 0, "which writes everything back"
         left = everything(worker(connect(durable().listening())))

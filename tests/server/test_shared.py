@@ -383,7 +383,7 @@ sys.exit(main(sys.argv[1:-1]))
     (folder / "now").touch()
     assert server.process.wait(LIMIT) == 1
     assert "a mistake of ours" in server.log
-    assert "stopping; the next start reads what was kept" in server.log
+    assert "stopping; the next start reads what was stored" in server.log
     shutil.rmtree(folder)
 
 
