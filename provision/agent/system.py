@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import re
@@ -14,12 +15,14 @@ from typing import Any
 from provision.agent.link import ENVIRONMENT
 
 SYSTEMD = "/run/systemd/system"  # is there where systemd runs the system
+HIDDEN = ("/root", "/home", "/run/user")  # from our units, by ProtectHome=
 QUERY_TIMEOUT = 15.0  # seconds for a command; all of them together end before the asker gives up
 
 
 def describe_system() -> dict[str, Any]:
     return {
         "python": list(sys.version_info[:3]),
+        "python_problem": _python_problem(),
         "machine": platform.machine(),
         "libc": _libc_version(),
         "os": _os_release(),
@@ -27,6 +30,19 @@ def describe_system() -> dict[str, Any]:
         "hostname": socket.gethostname(),
         "time": time.time(),
     }
+
+
+def _python_problem() -> str | None:
+    """Why releases cannot be run with the Python that runs this, if so."""
+    if importlib.util.find_spec("venv") is None:
+        return "it has no module venv"
+    for path in (sys.executable, os.path.realpath(sys.executable), sys.base_prefix):
+        parts = path.strip("/").split("/")
+        for number in range(1, len(parts) + 1):
+            part = "/" + "/".join(parts[:number])
+            if part in HIDDEN or not os.stat(part).st_mode & 0o001:
+                return f"services, which are not root, cannot run it: {part} is closed to them"
+    return None
 
 
 def run_query(argv: list[str], good: tuple[int, ...] = (0,)) -> str:

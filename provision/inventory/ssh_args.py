@@ -120,7 +120,8 @@ def _parse_proxy_command(command: str) -> tuple[tuple[str, ...], str]:
     forwards = "-W" in said or (
         behind and behind[0].rpartition("/")[2] in FORWARDERS and "%h" in " ".join(behind)
     )
-    if len(rest) != 1 or not forwards or "proxycommand" in said or "config" in said:
+    elsewhere = said.get("proxycommand", "none").lower() != "none" or "config" in said
+    if len(rest) != 1 or not forwards or elsewhere:
         raise problem
     hop = HOP.fullmatch(rest[0])
     if hop is None:

@@ -4,7 +4,7 @@ A host may be compromised, and its agent replaced: what it says ends in plans, r
 hosts' decisions. Whatever does not have the shape given here is a failure of that host alone.
 """
 
-from typing import Annotated, Any, Literal, TypedDict, TypeVar
+from typing import Annotated, Any, Literal, NotRequired, TypedDict, TypeVar
 
 import msgspec
 
@@ -89,9 +89,13 @@ class StreamReply(Crash, total=False):
 
 
 class HostAnswer(TypedDict):
-    """``ahead``: seconds that its clock is ahead of ours; the session works it out."""
+    """``ahead``: seconds that its clock is ahead of ours; the session works it out.
+
+    ``python_problem``: why releases cannot be run with the Python that answers.
+    """
 
     python: Annotated[list[Count], msgspec.Meta(min_length=3, max_length=3)]
+    python_problem: NotRequired[Name | None]
     machine: Name
     libc: Name | None
     os: dict[str, Name]  # ID, ID_LIKE, VERSION_ID, PRETTY_NAME

@@ -30,6 +30,21 @@ class Systemd(Resource):
 
 
 @dataclass(frozen=True)
+class Interpreter(Resource):
+    """A Python, of a path or name that the inventory gives, with which releases can run."""
+
+    python: str
+    setting: str  # the inventory's name for it
+
+    def questions(self) -> Iterable[Question]:
+        return [("host",)]
+
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
+        if problem := answers["host",].get("python_problem"):
+            yield Problem(f"{self.python}: {problem}: set {self.setting} to another Python")
+
+
+@dataclass(frozen=True)
 class Clock(Resource):
     """A clock that goes as this machine's does, up to ``tolerance`` seconds."""
 

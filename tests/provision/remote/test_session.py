@@ -1,6 +1,7 @@
 """How a session begins, and what a person reads when it cannot. Sudo's part: tests/lab."""
 
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,20 @@ def test_a_host_that_says_something_else() -> None:
     assert complaint("exit 1") == "w1: the agent did not start; the host said nothing"
 
 
+@pytest.mark.parametrize("python", ["python3", sys.executable])
+def test_the_python_may_be_another(python: str) -> None:
+    with Session("w1", LocalChannel, python=python) as agent:
+        assert agent.ask([("user", "root")])["user", "root"]["uid"] == 0
+
+
+@pytest.mark.parametrize("python", ["/nowhere/python3.12", "python3.99"])
+def test_one_that_is_not_there_is_told(python: str) -> None:
+    with pytest.raises(Unreachable) as raised:
+        Session("w1", LocalChannel, python=python).close()
+    message = f"w1: {python} is not there: set ansible_python_interpreter to one that is"
+    assert str(raised.value) == message
+
+
 def test_what_a_login_shell_prints_first_does_no_harm() -> None:
     with Session("w1", lambda line: LocalChannel(f"echo Welcome; {line}")) as agent:
         assert agent.ask([("user", "root")])["user", "root"]["uid"] == 0
@@ -86,3 +101,15 @@ def test_no_secret_is_on_a_command_line() -> None:
     line = command_line("abc", sudo=True)
     assert "; LC_ALL=C sudo -S -p abc: /usr/bin/python3 -I -S -c " in line
     assert "\n" not in line
+
+
+def test_a_python_that_services_cannot_run_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o700)
+    (folder / "python3").symlink_to("/usr/bin/python3")
+    with Session("w1", LocalChannel, python=f"{folder}/python3") as agent:
+        said = agent.ask([("host",)])["host",]["python_problem"]
+    # The nearest to the root that is closed: pytest's own folders are, too.
+    assert said.startswith("services, which are not root, cannot run it: /tmp/")
+    with Session("w1", LocalChannel) as agent:
+        assert agent.ask([("host",)])["host",]["python_problem"] is None

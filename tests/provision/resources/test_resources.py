@@ -14,7 +14,7 @@ from provision.resources.former_files import FormerFiles
 from provision.resources.former_units import FormerServer, FormerUnits
 from provision.resources.packages import Packages
 from provision.resources.release import MB, OldReleases, Release
-from provision.resources.requirement import Clock, FreePort, Systemd
+from provision.resources.requirement import Clock, FreePort, Interpreter, Systemd
 from provision.resources.unit import FOLDER, Socket, Unit, UnitFile, unit_file
 
 MOTD = File("/etc/motd", mode="0644", content=b"welcome\n")
@@ -371,6 +371,12 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
         [f"! its clock is 1 day, 1:00:00 ahead of this machine's: {SET}"],
     ),
     (Systemd(247), [{"systemd": 252, "os": OS}], []),
+    (Interpreter("/opt/py", "x"), [{"python_problem": None}], []),
+    (
+        Interpreter("/root/py", "x (hosts:3)"),
+        [{"python_problem": "it has no module venv"}],
+        ["! /root/py: it has no module venv: set x (hosts:3) to another Python"],
+    ),
     (
         Systemd(247),
         [{"systemd": 241, "os": OS}],
