@@ -52,6 +52,13 @@ class Metric:
     of_counts: Callable[[Counts], Iterable[Sample]] | None = None
     largest: bool = False
 
+    @property
+    def series(self) -> tuple[str, ...]:
+        """The names under which Prometheus knows it."""
+        if self.kind != "histogram":
+            return (self.name,)
+        return tuple(f"{self.name}_{part}" for part in ("bucket", "sum", "count"))
+
 
 def count(read: Callable[[Function], int]) -> Callable[[Function, Listener], list[Sample]]:
     return lambda function, _: [((), read(function))]
