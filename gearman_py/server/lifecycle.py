@@ -18,9 +18,11 @@ import resource
 import signal
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from gearman_py import __version__
 from gearman_py.broker.broker import Broker
@@ -53,6 +55,9 @@ SWEEP_INTERVAL = 5.0
 CERTIFICATE_INTERVAL = 5.0
 # How often jobs are counted by who waits for their end (seconds).
 DRAIN_INTERVAL = 0.1
+# From 3.13 on, event loops look at the file of a Unix socket when they begin to serve, though its
+# folder may be closed to the server's user, and remove it when they stop, though it be systemd's.
+KEEP_SOCKET_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 
 
 def allow_descriptors(number: int) -> None:
@@ -215,7 +220,9 @@ async def _open_server(
         connect = partial(Connection, listener, operator=True)
     try:
         if door.socket.family == socket.AF_UNIX:
-            return await loop.create_unix_server(connect, sock=door.socket, backlog=backlog)
+            return await loop.create_unix_server(
+                connect, sock=door.socket, backlog=backlog, **KEEP_SOCKET_FILE
+            )
         if tls is None:
             return await loop.create_server(connect, sock=door.socket, backlog=backlog)
         return TLSAcceptor(loop, connect, door.socket, tls, listener)
