@@ -58,7 +58,7 @@ def test_commands_before_a_refused_one_are_reported(gearadmin: Run) -> None:
 def test_watch_asks_until_it_is_interrupted(program: Any, shared_gearmand: Any) -> None:
     where = ("-h", shared_gearmand.address, "--server-verbose", "--watch", "1")
     watch = program("gearadmin", *where)
-    assert [watch.stdout.readline(), watch.stdout.readline()] == [b"WARNING\n"] * 2
+    assert [watch.stdout.readline(), watch.stdout.readline()] == [b"INFO\n"] * 2
     watch.send_signal(signal.SIGINT)
     assert (watch.wait(30), watch.stderr.read()) == (130, b"")
 
