@@ -83,6 +83,12 @@ def read_sources(path: Path) -> Groups:
 def _find_sources(path: Path, groups: Groups) -> Iterator[Source]:
     if path.is_dir():
         found = [source for each in _files_within(path) if (source := _recognize(each, groups))]
+        for source in found:
+            if source.form == "executable" and source.path.parent != path:
+                raise InventoryError(
+                    f"{source.path}: programs in folders of an inventory are not run: name it, or "
+                    "make it not executable"
+                )
         if not found:
             if groups.warnings:
                 raise InventoryError(groups.warnings[0].partition(PASSED)[0])
@@ -104,10 +110,23 @@ def _files_within(folder: Path) -> Iterator[Path]:
         if name.startswith(".") or name in OURS or name.endswith(PASSED_OVER):
             continue
         if path.is_dir():
-            if name not in FOLDERS_OF_VARIABLES:
+            if name not in FOLDERS_OF_VARIABLES and not folder.resolve().is_relative_to(
+                path.resolve()
+            ):
+                _check_part(path)
                 yield from _files_within(path)
         elif path.is_file():
             yield path
+
+
+def _check_part(folder: Path) -> None:
+    """A folder within an inventory is a part of it, unless it has what only whole ones have."""
+    for name in (*FOLDERS_OF_VARIABLES, *OURS):
+        if (folder / name).exists():
+            raise InventoryError(
+                f"{folder} is an inventory of its own, for it has {name}: name it, or a file of "
+                f"{folder.parent}"
+            )
 
 
 def _recognize(path: Path, groups: Groups | None = None) -> Source | None:

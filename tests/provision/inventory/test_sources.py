@@ -122,6 +122,37 @@ def test_a_folder_merges_what_it_holds_and_passes_over_the_rest(tmp_path: Path) 
     ]
 
 
+def test_a_folder_of_inventories_is_not_one(tmp_path: Path) -> None:
+    """Ansible would take the hosts of both, and none of their variables."""
+    for name in ("prod", "staging"):
+        (tmp_path / name / "group_vars").mkdir(parents=True)
+        (tmp_path / name / "hosts").write_text(f"[worker]\n{name}1\n")
+    with pytest.raises(InventoryError) as raised:
+        inventory.load(tmp_path)
+    assert str(raised.value) == (
+        f"{tmp_path}/prod is an inventory of its own, for it has group_vars: name it, or a file of "
+        f"{tmp_path}"
+    )
+
+
+def test_a_link_to_a_folder_above_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text("[worker]\nw1\n")
+    (tmp_path / "again").symlink_to(tmp_path)
+    assert [host.name for host in inventory.load(tmp_path).hosts] == ["w1"]
+
+
+def test_programs_in_folders_of_an_inventory_are_not_run(tmp_path: Path) -> None:
+    ran = tmp_path / "ran.txt"
+    (tmp_path / "bin").mkdir()
+    program(tmp_path / "bin" / "cleanup", f"open({str(ran)!r}, 'w').close()")
+    (tmp_path / "hosts").write_text("[worker]\nw1\n")
+    with pytest.raises(
+        InventoryError, match="bin/cleanup: programs in folders of an inventory are"
+    ):
+        inventory.load(tmp_path)
+    assert not ran.exists()
+
+
 DYNAMIC = """
 import json, sys
 said = {"worker": {"hosts": ["w1", "w2"], "vars": {"gearman_port": 4731}},
