@@ -22,7 +22,7 @@ def _can_do(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
 def _can_do_timeout(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     name, milliseconds = arguments
     limit = min(decimal(milliseconds), MAX_EPOCH)
-    # Like the C server: less than a second becomes a second; 0 or not a number is no limit.
+    # Like the C server: less than a second becomes a second; 0, or not a number, sets none.
     _register_function(broker, peer, name, max(limit / 1000, 1.0) if limit > 0 else None)
 
 
