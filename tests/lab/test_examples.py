@@ -37,7 +37,9 @@ def operator(lab: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """The examples' inventory with this lab's hosts, and sources of its own."""
     lab.up(print, workers=2)
     folder = tmp_path_factory.mktemp("examples")
-    shutil.copytree(EXAMPLES / "tutorial-php", folder / "tutorial-php")
+    left_out = shutil.ignore_patterns("__pycache__", ".*")
+    for name in ("tutorial-php", "thumbnails"):
+        shutil.copytree(EXAMPLES / name, folder / name, ignore=left_out)
     made = Operator(folder / "lab")
     hosts = (EXAMPLES / "lab" / "hosts.yml").read_text()
     hosts = hosts.replace("198.18.10", NETWORK).replace("../../inventory/lab", str(INVENTORY))
@@ -80,6 +82,9 @@ def test_every_kind_is_deployed_and_answers_clients_of_every_kind(
     picture.write_bytes(make_picture(64, 1200))
     with Image.open(BytesIO(ask([*php, "resize", str(picture)]))) as small:
         assert small.size == (32, 600)
+    own = ["/usr/bin/gearman", "-h", SERVER, "-f", "thumbnail"]
+    with Image.open(BytesIO(ask(own, make_picture(300, 150)))) as small:
+        assert (small.format, small.size) == ("PNG", (128, 64))
 
 
 DENIED = """
