@@ -21,6 +21,7 @@ FLOORS = (
         "serializer",
         "sdnotify",
         "event_loop",
+        "log_format",
         "printable",
     },
     {"broker", "store"},

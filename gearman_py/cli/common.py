@@ -19,9 +19,10 @@ from gearman_py.errors import (
     JobTimeout,
     SubmitError,
 )
+from gearman_py.log_format import make_formatter
 from gearman_py.net.servers import DEFAULT_PORT, ServerAddress, parse_servers
 from gearman_py.net.tls import CA_FILE, CERTIFICATE, KEY, TLS
-from gearman_py.printable import EntryFormatter, printable
+from gearman_py.printable import printable
 from gearman_py.protocol.codec import MAX_PACKET
 
 OK, FAILED, USAGE, UNREACHABLE, LATE = range(5)
@@ -99,13 +100,11 @@ def report_error(program: str, error: Exception) -> int:
     return UNREACHABLE
 
 
-def log_to_stderr(verbosity: int) -> None:
+def log_to_stderr(verbosity: int, log_format: str | None = None) -> None:
     """Log warnings; with -v also information, with -vv everything."""
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)]
-    # journald adds time and name itself.
-    stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
     handler = logging.StreamHandler()
-    handler.setFormatter(EntryFormatter(f"{stamp}%(levelname)s %(message)s"))
+    handler.setFormatter(make_formatter(log_format))
     logging.basicConfig(level=level, handlers=[handler])
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from gearman_py import __version__
 from gearman_py.cli.common import detach_process
+from gearman_py.log_format import make_formatter
 from gearman_py.net.tls import TLSError
-from gearman_py.printable import EntryFormatter
 from gearman_py.server import lifecycle, listening
 from gearman_py.server.options import UsageError, parse
 from gearman_py.server.settings import LEVELS, Settings
@@ -79,9 +79,7 @@ def _configure_logging(settings: Settings) -> None:
             raise listening.StartError(
                 f"cannot write the log file {settings.log_file}: {error.strerror}"
             ) from error
-    # journald adds time and name itself.
-    stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
-    handler.setFormatter(EntryFormatter(f"{stamp}%(levelname)s %(message)s"))
+    handler.setFormatter(make_formatter(settings.log_format))
     also = [_open_syslog()] if settings.syslog else []
     logging.basicConfig(level=level, handlers=[handler, *also])
 

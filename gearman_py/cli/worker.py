@@ -31,8 +31,10 @@ from gearman_py.cli.common import (
 from gearman_py.cli.run_command import CommandFailed, run_command
 from gearman_py.config import as_words, read_table
 from gearman_py.functions import BUNDLED, load_function
+from gearman_py.log_format import LOG_FORMATS
 from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.worker import reload
+from gearman_py.worker.job import Outcome, WorkerJob
 from gearman_py.worker.worker import Worker
 
 _EPILOG = f"""\
@@ -72,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.reload is not None:
         return _reload_worker(options.reload)
     # Before the module is loaded, which may log something, or hang.
-    log_to_stderr((options.verbose or 0) + 1)
+    log_to_stderr((options.verbose or 0) + 1, options.log_format)
     faulthandler.register(signal.SIGUSR1)
     worker = _make_worker(parser, options, argv)
     return run_command_line(
@@ -108,6 +110,11 @@ def _parse_options(parser: ArgumentParser, arguments: Sequence[str]) -> Namespac
     return options
 
 
+def _log_outcome(job: WorkerJob, outcome: Outcome) -> None:
+    facts = {"outcome": outcome.how, "seconds": round(outcome.seconds, 6)}
+    job.log.info("%s after %.3f s", outcome.how, outcome.seconds, extra=facts)
+
+
 def _make_worker(parser: ArgumentParser, options: Namespace, argv: Sequence[str]) -> Worker:
     named = [*(options.host or []), *([options.servers] if options.servers else [])]
     settings = {name: getattr(options, name) for name in _SETTINGS}
@@ -131,6 +138,8 @@ def _make_worker(parser: ArgumentParser, options: Namespace, argv: Sequence[str]
     if own:
         only = dict.fromkeys(options.only.split(",")) if options.only else {}
         settings |= {"prefix": options.prefix or "", "functions": list(only)}
+    if options.log_jobs:
+        worker.on_outcome(_log_outcome)
     try:
         worker.configure(**settings)
         for name in filter(None, (options.trial, options.ping)):
@@ -299,6 +308,13 @@ def command_parser() -> ArgumentParser:
         help="reload worker PID and wait for it",
     )
     add("-v", "--verbose", action="count", help="log more")
+    add(
+        "--log-format",
+        choices=LOG_FORMATS,
+        metavar="FORMAT",
+        help="text, or json: an object a line, for machines (text)",
+    )
+    add("--log-jobs", action="store_const", const=True, help="log how each job ended")
     add("--version", action="version", version=f"gearman-worker {__version__}")
     add("--help", action="help", help="show this and exit")
     add_tls(parser)

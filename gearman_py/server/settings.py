@@ -7,6 +7,7 @@ import socket
 from dataclasses import dataclass, fields
 
 from gearman_py.config import size
+from gearman_py.log_format import LOG_FORMATS
 from gearman_py.net.servers import DEFAULT_PORT
 from gearman_py.net.tls import TLS
 from gearman_py.protocol.codec import MAX_PACKET
@@ -101,6 +102,13 @@ class Settings:
     )
     log_file: str = option(
         "stderr", "-l --log-file", "log to FILE, stderr or none (stderr)", metavar="FILE"
+    )
+    log_format: str = option(
+        "text",
+        "--log-format",
+        "text, or json: an object a line, for machines (text)",
+        metavar="FORMAT",
+        choices=LOG_FORMATS,
     )
     verbose: int = option(0, "-v", "log more; -vv and -vvv log still more", action="count")
     syslog: bool = option(

@@ -80,10 +80,10 @@ class WorkerJob:
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
         """A logger that puts function and handle before each line.
 
-        Its records have them as attributes too: ``function``, ``handle`` and ``unique``.
+        Its records have attributes: ``function``, ``handle``, ``unique`` and ``attempt``.
         """
         facts = {"function": self.function, "handle": self.handle, "unique": self.unique}
-        return _JobLog(_log, facts)
+        return _JobLog(_log, {**facts, "attempt": self.attempt})
 
     def send_data(self, data: Data) -> None:
         """Send a part of the result now, from any thread; waits while the server is slow.

@@ -1,5 +1,6 @@
 """gearman-worker, as typed."""
 
+import json
 import signal
 import subprocess
 from collections.abc import Callable
@@ -98,6 +99,29 @@ def test_it_serves_bundled_functions_until_a_signal(
     _, log = worker.communicate(timeout=30)
     assert worker.returncode == 0
     assert b"drained after 3 jobs" in log
+
+
+def test_json_logs_say_of_each_job_how_it_ended(program: Any, gearmand: Any, until: Any) -> None:
+    options = "--log-format", "json", "--log-jobs"
+    worker = program("worker", "--servers", gearmand.address, "reverse", "resize", *options)
+    until(lambda: gearmand.workers_of("resize") == 1)
+    with Client(gearmand.address, timeout=10) as client:
+        client.do("reverse", "x", unique="key")
+        with pytest.raises(JobException):
+            client.do("resize", "not a\npicture")
+    worker.send_signal(signal.SIGTERM)
+    _, log = worker.communicate(timeout=30)
+    entries = [json.loads(line) for line in log.splitlines()]
+    assert {"time", "level", "logger", "message"} <= set.intersection(*map(set, entries))
+    done, failed = (entry for entry in entries if "outcome" in entry)
+    facts = "function", "unique", "attempt", "outcome"
+    assert [done[fact] for fact in facts] == ["reverse", "key", 1, "complete"]
+    assert (failed["function"], failed["outcome"]) == ("resize", "failed")
+    assert done["handle"].startswith("H:")
+    assert done["seconds"] >= 0
+    (reason,) = [entry for entry in entries if "exception" in entry]
+    assert (reason["function"], reason["level"]) == ("resize", "error")
+    assert "Traceback" in reason["exception"]
 
 
 def test_the_environment_names_its_servers(

@@ -1,10 +1,13 @@
 """gearmand as a command: how it starts, what it says, how it ends."""
 
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -262,3 +265,15 @@ sys.exit(main())
     server = GearmandProcess(["-L", "127.0.0.1", "-p", "0"], tmp_path, program=("-c", program))
     assert server.process.wait(LIMIT) == 1
     assert "a mistake of ours" in server.log
+
+
+def test_log_is_json_for_machines(start: Callable[..., GearmandProcess], tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    server = start("--log-format", "json", "--log-file", str(file))
+    await_true(lambda: file.exists() and "listens on" in file.read_text())
+    server.end()
+    entries = [json.loads(line) for line in file.read_text().splitlines()]
+    assert entries[0]["level"] == "info"
+    assert entries[0]["logger"] == "gearmand"
+    assert re.fullmatch(r"gearmand \S+ listens on 127\.0\.0\.1 port \d+", entries[0]["message"])
+    assert datetime.fromisoformat(entries[0]["time"]).tzinfo is not None
