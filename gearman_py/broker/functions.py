@@ -126,14 +126,16 @@ class Functions:
         looked_at = woken = 0
         for worker in sleepers:
             looked_at += 1
-            if worker.sleeping:
+            if worker.sleeping and (not self._leaving or function in worker.abilities):
                 woken += 1
                 if woken == most:
                     break
         for worker in list(islice(sleepers, looked_at)):
+            sleepers.pop(worker, None)
+            if self._leaving and function not in worker.abilities:
+                continue
             if worker.sleeping:
                 self._wake_worker(worker)
-            sleepers.pop(worker, None)
             worker.absent[function] = None
         if not woken:
             return
@@ -174,13 +176,23 @@ class Functions:
                 self.disuse(function)
 
     def remove_worker(self, worker: Peer, now: float) -> None:
-        """The worker is gone; if it had been woken for a job, wake another."""
-        self._leaving.append((worker, worker.woken, list(worker.turns)))
+        """The connection is gone; if it had been woken for a job, another worker is woken."""
+        woken = worker.woken
         self.awake(worker)
+        self._forget_abilities(worker, woken=woken)
         self.unregister_gone(now)
 
+    def reset_abilities(self, worker: Peer, now: float) -> None:
+        """The worker can do nothing any longer, until it registers functions again."""
+        self._forget_abilities(worker, woken=False)
+        self.unregister_gone(now)
+
+    def _forget_abilities(self, worker: Peer, *, woken: bool) -> None:
+        self._leaving.append((worker, woken, list(worker.turns)))
+        worker.abilities, worker.turns, worker.absent = {}, {}, {}
+
     def unregister_gone(self, now: float) -> None:
-        """Unregister functions of workers that are gone: a part of them at a time."""
+        """Unregister workers at functions that they no longer can: a slice of these."""
         for _ in range(SLICE):
             while self._leaving and not self._leaving[0][2]:
                 self._leaving.popleft()
@@ -188,7 +200,11 @@ class Functions:
                 return
             worker, woken, functions = self._leaving[0]
             function = functions.pop()
-            self.unregister(worker, function)
+            if function not in worker.abilities:  # it may have registered it again
+                function.workers.pop(worker, None)
+                function.sleepers.pop(worker, None)
+                if not function.workers:
+                    self.disuse(function)
             if woken and function.queued:
                 self.wake(function, now)
         self.next_event = -inf

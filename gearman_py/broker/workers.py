@@ -6,7 +6,7 @@ from gearman_py.broker import counts
 from gearman_py.broker.limits import MAX_ARGUMENT, MAX_FUNCTIONS_OF_WORKER
 from gearman_py.broker.numbers import MAX_EPOCH, decimal
 from gearman_py.broker.rules import Rules
-from gearman_py.broker.state import BrokerJob, Function, Peer
+from gearman_py.broker.state import BrokerJob, Peer
 from gearman_py.protocol.codec import response, response_parts
 from gearman_py.protocol.packets import Packet
 
@@ -42,20 +42,15 @@ def _register_function(broker: Rules, peer: Peer, name: bytes, limit: float | No
 def _cant_do(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     function = broker.queues.functions.get(arguments[0].removesuffix(b"\0"))
     if function in peer.abilities:
-        _unregister_functions(broker, peer, [function])
+        broker.queues.unregister(peer, function)
+        for job in [each for each in peer.running.values() if each.function is function]:
+            broker.lost(job, counts.UNREGISTERED)
 
 
 def _reset_abilities(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
-    _unregister_functions(broker, peer, list(peer.abilities))
-
-
-def _unregister_functions(broker: Rules, peer: Peer, functions: Sequence[Function]) -> None:
-    for function in functions:
-        broker.queues.unregister(peer, function)
-    if any(function.running for function in functions):
-        given_up = set(functions)
-        for job in [each for each in peer.running.values() if each.function in given_up]:
-            broker.lost(job, counts.UNREGISTERED)
+    broker.queues.reset_abilities(peer, broker.now)
+    for job in list(peer.running.values()):
+        broker.lost(job, counts.UNREGISTERED)
 
 
 def _set_client_id(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:

@@ -246,3 +246,52 @@ def test_job_that_is_always_late_fails_for_who_waits_and_else_is_tried_on(
     heard = [kind for kind, _ in hear(b"".join(client.take()))]
     assert heard == ([] if background else [Packet.WORK_FAIL])
     assert len(broker.queues.jobs) == background
+
+
+def reset_cost(count: int) -> float:
+    """CPU seconds for which a worker with ``count`` functions that resets them holds the others."""
+    times = []
+    for _ in range(5):
+        broker = Broker()
+        worker = able(broker, count)
+        began = process_time()
+        broker.receive(worker, [(Packet.RESET_ABILITIES, [])], 0)
+        times.append(process_time() - began)
+        tick_until_quiet(broker)
+        assert not any(function.workers for function in broker.queues.functions.values())
+    return min(times)
+
+
+def test_reset_of_many_functions_is_done_in_slices() -> None:
+    assert reset_cost(MAX_FUNCTIONS_OF_WORKER) < 5 * reset_cost(SLICE)
+
+
+def test_reset_counts_at_once_and_what_is_registered_after_it_stays() -> None:
+    broker = Broker()
+    worker, client = able(broker, 3 * SLICE), broker.join(2, "")
+    say(broker, client, Packet.SUBMIT_JOB_BG, b"f0", b"", b"")
+    say(broker, client, Packet.SUBMIT_JOB_BG, b"f1", b"", b"")
+    say(broker, worker, Packet.RESET_ABILITIES)
+    assert hear(say(broker, worker, Packet.GRAB_JOB)) == [(Packet.NO_JOB, [])]
+    say(broker, worker, Packet.CAN_DO, b"f1")
+    assert tick_until_quiet(broker) > 1
+    workers = {
+        function.name: len(function.workers) for function in broker.queues.functions.values()
+    }
+    assert (workers.pop(b"f1"), set(workers.values())) == (1, {0})
+    ((number, arguments),) = hear(say(broker, worker, Packet.GRAB_JOB))
+    assert (number, arguments[1]) == (Packet.JOB_ASSIGN, b"f1")
+    assert hear(say(broker, worker, Packet.GRAB_JOB)) == [(Packet.NO_JOB, [])]
+
+
+def test_worker_that_sleeps_and_has_reset_is_not_woken_in_place_of_another() -> None:
+    broker = Broker()
+    former, client = able(broker, 3 * SLICE), broker.join(2, "")
+    say(broker, former, Packet.PRE_SLEEP)
+    say(broker, former, Packet.RESET_ABILITIES)
+    other = broker.join(3, "")
+    say(broker, other, Packet.CAN_DO, b"f0")
+    say(broker, other, Packet.PRE_SLEEP)
+    say(broker, client, Packet.SUBMIT_JOB_BG, b"f0", b"", b"")
+    assert hear(b"".join(other.take())) == [(Packet.NOOP, [])]
+    assert former.take() == []
