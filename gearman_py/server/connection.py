@@ -223,6 +223,13 @@ class Connection(asyncio.Protocol):
 
     def resume_peer(self) -> None:
         """The peer reads again: handle what it had sent, then read more."""
+        if self.peer.max_owed >= 0:
+            self._resume()
+        elif not self._in_turn:
+            self._in_turn = True
+            self._server.continue_listing(self)
+
+    def _resume(self) -> None:
         server = self._server
         if server.stopping or self.stalled_since is not None or self in server.budget.waiting:
             return
@@ -239,7 +246,7 @@ class Connection(asyncio.Protocol):
         """Others were served: handle what the peer had sent."""
         self._in_turn = False
         if self._paused and self._parted_at is None and not self.transport.is_closing():
-            self.resume_peer()
+            self._resume()
 
     def abort(self, why: str) -> None:
         """Close it at once, regardless of what the peer is owed."""

@@ -158,6 +158,6 @@ class HTTPConnection(Connection):
     def _has_partial_message(self) -> bool:
         return self._reader.partial and self._request is None
 
-    def resume_peer(self) -> None:
-        super().resume_peer()
+    def _resume(self) -> None:
+        super()._resume()
         self._go_on()

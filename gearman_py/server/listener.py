@@ -5,6 +5,7 @@ What a peer is owed is written once for each turn of the event loop.
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Sequence
 from math import inf
 
@@ -67,6 +68,7 @@ class Listener:
         self._timer: asyncio.TimerHandle | None = None
         self._alarm = inf  # when the timer fires
         self._turn_end = 0.0
+        self._listings: deque[PeerConnection] = deque()  # whose turn it is first
 
     def take_turn(self, peer: Peer, messages: Sequence[Message]) -> Sequence[Message]:
         """Pass messages of a peer to the broker, for at most its turn; return the rest."""
@@ -81,6 +83,20 @@ class Listener:
             if left or time.monotonic() > end:
                 return messages[following:]
         return ()
+
+    def continue_listing(self, connection: PeerConnection) -> None:
+        """Have a connection go on with its listing; all listings share one turn."""
+        self._listings.append(connection)
+        if len(self._listings) == 1:
+            self._loop.call_soon(self._continue_listings)
+
+    def _continue_listings(self) -> None:
+        end = time.monotonic() + TURN
+        while self._listings and time.monotonic() < end:
+            self._listings[0].go_on()
+            self._listings.popleft()
+        if self._listings:
+            self._loop.call_soon(self._continue_listings)
 
     def schedule_flush(self) -> None:
         """Have all peers that are owed something written to, once, in the next turn."""

@@ -1,10 +1,14 @@
 """Peers that take too long, with a clock that the test moves."""
 
 import asyncio
+import itertools
 import socket
 import sys
+import time
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +17,7 @@ from gearman_py.broker.state import Peer
 from gearman_py.protocol.codec import Message, request
 from gearman_py.protocol.packets import Packet
 from gearman_py.server.connection import SILENT_LIMIT, Connection
-from gearman_py.server.listener import Listener
+from gearman_py.server.listener import TURN, Listener
 
 STALLED = 60.0
 
@@ -152,3 +156,48 @@ def test_peer_that_floods_does_not_hold_the_others(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("gearman_py.server.listener.TURN", 0.0, raising=False)
     asyncio.run(scenario())
+
+
+def test_listings_of_many_operators_share_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look at the clock takes a third of a turn; the parts of listings are counted."""
+    times = itertools.count(0, TURN / 3)
+    clock = SimpleNamespace(monotonic=times.__next__, time=time.time)
+    monkeypatch.setattr("gearman_py.server.listener.time", clock)
+    parts = Counter[int]()  # by turn of the loop
+    turn = [0]
+
+    class Counted(Connection):
+        def go_on(self) -> None:
+            parts[turn[0]] += 1
+            super().go_on()
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+
+        def count_turn() -> None:
+            turn[0] += 1
+            loop.call_soon(count_turn)
+
+        broker = Broker()
+        listener = Listener(broker, loop)
+        server = await loop.create_server(partial(Counted, listener), "127.0.0.1", 0)
+        client = broker.join(0, "")
+        job = (Packet.SUBMIT_JOB_BG, [b"f", b"", b""])
+        broker.receive(client, [job] * 5000, 0)
+        loop.call_soon(count_turn)
+        address = server.sockets[0].getsockname()
+        peers = [await asyncio.open_connection(*address, limit=2**20) for _ in range(20)]
+        for _, writer in peers:
+            writer.write(b"show jobs\n")
+        for reader, writer in peers:
+            listing = await reader.readuntil(b"\n.\n")
+            assert listing.count(b"\n") == 5001
+            writer.close()
+        server.close()
+        for connection in list(listener.connections.values()):
+            connection.transport.abort()
+        await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+    assert sum(parts.values()) >= 20 * 5
+    assert max(parts.values()) <= 3
