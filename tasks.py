@@ -33,7 +33,10 @@ OUTPUT = {
     "json": "tell what happens as lines of JSON on stdout",
 }
 RELEASE = {"release": "this one; tree: the one made of this tree (the one that a host runs)"}
-YES = {"yes": "apply without asking"}
+YES = {
+    "yes": "apply without asking",
+    "wait": "seconds to wait for hosts that another run has locked (0)",
+}
 
 ROLL = {
     **{key: value for key, value in PART.items() if key != "tags"},
@@ -107,6 +110,7 @@ def deploy(
     parallel: int = HOSTS_AT_ONCE,
     release: str = "",
     yes: bool = False,
+    wait: float = 0.0,
     check: bool = False,
     verbose: bool = False,
     json: bool = False,
@@ -115,7 +119,13 @@ def deploy(
     from provision.fleet import deploy as engine
 
     options = Options(
-        limit=limit or None, tags=tags, yes=yes, verbose=verbose, json=json, parallel=parallel
+        limit=limit or None,
+        tags=tags,
+        yes=yes,
+        wait=wait,
+        verbose=verbose,
+        json=json,
+        parallel=parallel,
     )
     act = engine.plan if check else engine.deploy
     return act(inventory_path(hosts), ROLES, options, release=release)
@@ -135,6 +145,7 @@ def upgrade(
     again: bool = False,
     parallel: int = HOSTS_AT_ONCE,
     yes: bool = False,
+    wait: float = 0.0,
     verbose: bool = False,
     json: bool = False,
 ) -> int:
@@ -143,7 +154,13 @@ def upgrade(
     from provision.fleet.rollout_policy import RolloutPolicy
 
     options = Options(
-        limit=limit or None, yes=yes, verbose=verbose, json=json, parallel=parallel, again=again
+        limit=limit or None,
+        yes=yes,
+        wait=wait,
+        verbose=verbose,
+        json=json,
+        parallel=parallel,
+        again=again,
     )
     policy = RolloutPolicy(batch=batch, max_fail=max_fail, settle=settle, gap=gap)
     return roll_out(inventory_path(hosts), ROLES, options, policy, to=release or None, app=app)
@@ -163,6 +180,7 @@ def rollback(
     again: bool = False,
     parallel: int = HOSTS_AT_ONCE,
     yes: bool = False,
+    wait: float = 0.0,
     verbose: bool = False,
     json: bool = False,
 ) -> int:
@@ -171,7 +189,13 @@ def rollback(
     from provision.fleet.rollout_policy import RolloutPolicy
 
     options = Options(
-        limit=limit or None, yes=yes, verbose=verbose, json=json, parallel=parallel, again=again
+        limit=limit or None,
+        yes=yes,
+        wait=wait,
+        verbose=verbose,
+        json=json,
+        parallel=parallel,
+        again=again,
     )
     policy = RolloutPolicy(batch=batch, max_fail=max_fail, settle=settle, gap=gap)
     return roll_out(
@@ -191,13 +215,14 @@ def retire(
     hosts: str = "",
     parallel: int = HOSTS_AT_ONCE,
     yes: bool = False,
+    wait: float = 0.0,
     verbose: bool = False,
     json: bool = False,
 ) -> int:
     """Drain hosts and remove all of ours there, before they leave the inventory."""
     from provision.fleet import retire as engine
 
-    options = Options(yes=yes, verbose=verbose, json=json, parallel=parallel)
+    options = Options(yes=yes, wait=wait, verbose=verbose, json=json, parallel=parallel)
     return engine.retire(inventory_path(hosts), RETIRED, options, names)
 
 
@@ -236,7 +261,12 @@ def inventory(c: Context, hosts: str = "", limit: str = "", json: bool = False) 
         print(line)
 
 
-@command(help=HOSTS | LIMIT | YES | {"replace": "hosts that were reinstalled, comma-separated"})
+@command(
+    help=HOSTS
+    | LIMIT
+    | {"yes": YES["yes"]}
+    | {"replace": "hosts that were reinstalled, comma-separated"}
+)
 def trust(
     c: Context, hosts: str = "", limit: str = "", replace: str = "", yes: bool = False
 ) -> int:
@@ -321,12 +351,12 @@ def run(
     return running.run(inventory_path(hosts), options, words, how)
 
 
-@command(help=HOSTS | {"patience": "seconds that each job may take (20)"})
-def smoke(c: Context, hosts: str = "", patience: int = 20) -> int:
+@command(help=HOSTS | LIMIT | {"patience": "seconds that each job may take (20)"})
+def smoke(c: Context, hosts: str = "", limit: str = "", patience: int = 20) -> int:
     """Submit a job for each worker on the client host, as an ordinary user would."""
     from provision.commands import smoke as end_to_end
 
-    return end_to_end.smoke(inventory_path(hosts), patience)
+    return end_to_end.smoke(inventory_path(hosts), patience, limit=limit or None)
 
 
 @command(help=HOSTS | {"app": "an app of gearman_apps"}, name="try")
@@ -522,7 +552,7 @@ def _python(*arguments: str) -> int:
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
 
-ON_HOSTS = (trust, plan, deploy, upgrade, rollback, smoke)
+ON_HOSTS = (trust, plan, deploy, upgrade, rollback, retire, smoke)
 LOOKING = (inventory, status, doctor, facts, logs, run, history, releases)
 OWN_APPS = (try_, lock)
 THIS_PROJECT = (demo, test, bench, reliability, fuzz, site, package, release)

@@ -18,9 +18,12 @@ class Options:
     verbose: bool = False
     json: bool = False
     parallel: int = HOSTS_AT_ONCE
+    wait: float = 0.0  # seconds for hosts that another run has locked
     again: bool = False  # also a release that was given up before
 
     def __post_init__(self) -> None:
         """Raises :class:`ToolkitError`."""
         if self.parallel < 1:
             raise ToolkitError(f"--parallel {self.parallel}: say 1 or more")
+        if self.wait < 0:
+            raise ToolkitError(f"--wait {self.wait:g}: say 0 seconds or more")

@@ -19,7 +19,8 @@ from roles.tls import PAIR, READERS, readers
 from roles.worker import worker
 
 ROLES_OF_GROUPS = {"job_server": job_server, "worker": worker, "client": client}
-UNITS = "gearman-*"  # of workers, and of the firewall
+WORKER_UNITS = "gearman-worker@*"
+FIREWALL_UNITS = "gearman-firewall.*"
 SERVER_UNITS = "gearmand.*"
 QUEUE = "/var/lib/gearmand"
 ADMIN = "/run/gearmand/admin.sock"
@@ -54,17 +55,18 @@ def _leftovers(
     units = _names(kept, "unit:")
     files = _names(kept, f"path:{FOLDER}/")
     running = frozenset(f"unit:{name}" for name in units) | kept & {"certificate"}
-    yield FormerUnits(UNITS, units, files)
+    yield FormerUnits(WORKER_UNITS, units, files)
     is_server = UNIT in units
     if not is_server:
         yield FormerServer(SERVER_UNITS, (), (), QUEUE, ADMIN)
+    yield FormerUnits(FIREWALL_UNITS, units, files)  # when nothing listens any more
     yield FormerApps(APPS, apps)
     yield FormerFiles(PLACES, frozenset(_names(kept, "path:")), running)
     own = tuple(name for name in units if name not in (SOCKET, "gearman-firewall.service"))
     places = () if is_server else SERVERS
     yield FormerAccount(USER, own, places, keeps_group=USER in readers)
     for user, pattern, data in (
-        (WORKER_USER, UNITS, DATA),
+        (WORKER_USER, WORKER_UNITS, DATA),
         (SERVER_USER, SERVER_UNITS, ()),
     ):
         if f"user:{user}" not in kept:

@@ -9,7 +9,7 @@ from provision.inventory.host import Host, Inventory
 from provision.resources.base import Resource
 from provision.resources.health import ServerHealth
 from provision.resources.release import Release
-from provision.resources.requirement import FreePort
+from provision.resources.requirement import FreePort, OwnAddress
 from provision.resources.unit import Socket, Unit, unit_file
 from roles.firewall import firewall
 from roles.runtime import ROOT, SERVER_USER, account, on_path
@@ -36,6 +36,8 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
         ca=fingerprint(inventory) if speaks_tls(host) else "",
         user=SERVER_USER,
     )
+    named = "gearman_listen" if host.is_set("gearman_listen") else "ansible_host"
+    yield OwnAddress(address, f"{named} ({host.where_is(named)})")
     for name in ("gearman_port", "gearman_metrics_port"):
         if number := host.variables[name]:
             yield FreePort(address, number, UNIT, setting=f"{name} ({host.where_is(name)})")

@@ -64,20 +64,26 @@ class _CheckFailed(Exception):
         self.status = status
 
 
-def smoke(folder: Path, patience: int = JOB_TIMEOUT) -> int:
-    """Check the topology of an inventory from its first client; returns an exit status."""
+def smoke(folder: Path, patience: int = JOB_TIMEOUT, *, limit: str | None = None) -> int:
+    """Check the topology of an inventory from its first client; returns an exit status.
+
+    ``limit`` may name the client that submits, and workers to which alone jobs go.
+    """
     if patience < 1:
         raise ToolkitError(f"--patience {patience}: say 1 second or more")
-    known = inventory.load(folder)
-    clients, servers, worker_hosts = (
-        [host.name for host in known.group(group)] for group in ("client", "job_server", "worker")
+    known = inventory.load(folder, limit)
+    submitters = [host for host in known.group("client") if host in known.hosts]
+    submitters = submitters or list(known.group("client"))
+    servers, worker_hosts = (
+        [host.name for host in known.group(group)] for group in ("job_server", "worker")
     )
-    if not clients:
+    if not submitters:
         raise InventoryError(f"{folder}: no host is in group client, to submit jobs from")
-    report = Report(clients[:1])
+    client = submitters[0]
+    report = Report([client.name])
     failed = False
-    with transport.connect(known.group("client")[0]) as connection:
-        topology = Topology(clients[0], servers, worker_hosts)
+    with transport.connect(client) as connection:
+        topology = Topology(client.name, servers, worker_hosts)
         for checked in run_checks(connection.run, topology, checks_of(known), patience):
             report.show(checked)
             failed = failed or checked.problem is not None
@@ -86,7 +92,8 @@ def smoke(folder: Path, patience: int = JOB_TIMEOUT) -> int:
 
 def checks_of(known: Inventory) -> list[SmokeCheck]:
     """A check of each bundled function that is served, then of every other worker."""
-    found = [(host, worker) for host in known.group("worker") for worker in workers(host)]
+    meant = [host for host in known.group("worker") if host in known.hosts]
+    found = [(host, one) for host in meant or known.group("worker") for one in workers(host)]
     served = {name for _, one in found if one.kind == "functions" for name in one.functions}
     bundled = [check for function, check in BUNDLED_CHECKS.items() if function in served]
     own = [

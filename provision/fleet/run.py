@@ -17,7 +17,7 @@ from types import TracebackType
 from provision.app import apps_of, check_app, find_app, named_app
 from provision.app_source import App
 from provision.build import ON_HOSTS, Artifact, named_release
-from provision.errors import HostFailed, ToolkitError, Unreachable
+from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
 from provision.fleet.choice import ChooseRelease, bad_releases, this_tree
 from provision.fleet.desired_state import DesiredState, Roles, kept_app, kept_artifact
@@ -35,6 +35,8 @@ from provision.report.events import Event, Failed, Planned
 from provision.report.reporter import make_reporter
 from provision.resources.base import Answers
 from provision.resources.unit import as_kept
+
+LOCK_INTERVAL = 1.0  # seconds between two attempts to lock a host
 
 Connect = Callable[[Host], Session]
 
@@ -233,10 +235,25 @@ class Run:
     def lock_hosts(self) -> None:
         """Lock every host, or none: one that somebody else has locked raises Locked."""
         # In one order for every run, so that two runs never have each other's hosts.
+        until = time.monotonic() + self.options.wait
         for host_run in sorted(self.host_runs, key=lambda each: each.name):
-            host_run.session.lock(hosts.lock_holder())
+            self._lock_host(host_run, until)
         if made := keep_authority(self.inventory.everyone[0].folder):
             self.report.say(f"the certificate authority of this fleet is new: {made}; keep its key")
+
+    def _lock_host(self, host_run: HostRun, until: float) -> None:
+        told = False
+        while True:
+            try:
+                host_run.session.lock(hosts.lock_holder())
+                return
+            except Locked as error:
+                if time.monotonic() >= until:
+                    raise
+                if not told:
+                    self.report.say(f"{error}; waiting")
+                told = True
+                time.sleep(LOCK_INTERVAL)
 
     def for_each(self, host_runs: Iterable[HostRun], step: Callable[[HostRun], None]) -> None:
         """Do a step at all of these at once, and tell where it fails.

@@ -56,7 +56,8 @@ class Report:
         self._stream = stream or sys.stdout
         self._verbose = verbose
         self._terminal = self._stream.isatty()
-        self._colour = self._terminal and "NO_COLOR" not in os.environ
+        self._redraws = self._terminal and os.environ.get("TERM") != "dumb"
+        self._colour = self._redraws and "NO_COLOR" not in os.environ
         self._width = max(map(len, names), default=0)
         self._lock = RLock()
         self._plans: dict[str, Plan] = {}
@@ -298,7 +299,7 @@ class Report:
         self._drawn = 0
 
     def _draw_lines(self) -> None:
-        if not self._terminal:
+        if not self._redraws:
             return
         columns, rows = os.get_terminal_size(self._stream.fileno())
         for host, line in list(self._working.items())[: rows - 2]:

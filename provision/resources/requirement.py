@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from ipaddress import ip_address
 
 from provision.remote.messages import Question
 from provision.resources.base import Answers, Change, Problem, Resource
@@ -60,6 +61,27 @@ class Clock(Resource):
             yield Problem(
                 f"its clock is {timedelta(seconds=round(abs(ahead)))} {where} this machine's: set "
                 "the one that is wrong (timedatectl set-ntp true)"
+            )
+
+
+@dataclass(frozen=True)
+class OwnAddress(Resource):
+    """That the host has the address at which something is to listen."""
+
+    address: str
+    setting: str  # the inventory's name for it
+
+    def questions(self) -> Iterable[Question]:
+        return [("machine",)]
+
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
+        wanted, known = ip_address(self.address), answers["machine",]["addresses"]
+        if wanted.is_unspecified or wanted.is_loopback or wanted in map(ip_address, known):
+            return
+        if known:
+            yield Problem(
+                f"it does not have the address {self.address} of {self.setting}; it has "
+                f"{', '.join(known)}: say gearman_listen, one of them, or 0.0.0.0 for all"
             )
 
 

@@ -64,6 +64,9 @@ class FakeHost:
     def _ask_host(self) -> Answer:
         return self.facts
 
+    def _ask_machine(self) -> Answer:
+        return {"addresses": []}
+
     def _ask_disk(self, path: str) -> Answer:
         return {"free": self.free, "inodes": 10**6, "readonly": False}
 

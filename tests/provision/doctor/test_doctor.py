@@ -85,7 +85,8 @@ def well(host: str) -> dict[Question, Any]:
             "version": "1.0",
             "functions": functions,
         },
-        ("units", "gearman-*"): {},
+        ("units", "gearman-worker@*"): {},
+        ("units", "gearman-firewall.*"): {},
         ("units", "gearmand.*"): {},
         ("marked", *OURS): {},
     }
@@ -159,7 +160,7 @@ WRONG = (
         *("warn", "files", "/etc/gearman/tls/host.key is there, and nothing needs it"),
     ),
     (
-        *("worker1", {("units", "gearman-*"): OLD_WORKER}),
+        *("worker1", {("units", "gearman-worker@*"): OLD_WORKER}),
         *("warn", "units", "gearman-worker@old.service is there, and the inventory does not"),
     ),
     ("worker1", {("machine",): MACHINE | {"available": 1}}, "warn", "memory", "available"),

@@ -15,7 +15,7 @@ from tests.provision.fake_host import FakeHost
 
 GIVEN = {"link", "content", "while_", "operation", "_", "self"}
 # By whom the fake host is not asked: doctor and firewall, whose tests have answers of their own.
-NOT_FAKED = {*SURVEY, "machine", "table"}
+NOT_FAKED = {*SURVEY, "table"}
 
 
 def takes(function: Callable[..., Any], known: tuple[str, ...]) -> bool:

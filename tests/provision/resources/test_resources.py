@@ -14,7 +14,7 @@ from provision.resources.former_files import FormerFiles
 from provision.resources.former_units import FormerServer, FormerUnits
 from provision.resources.packages import Packages
 from provision.resources.release import MB, OldReleases, Release
-from provision.resources.requirement import Clock, FreePort, Interpreter, Systemd
+from provision.resources.requirement import Clock, FreePort, Interpreter, OwnAddress, Systemd
 from provision.resources.unit import FOLDER, Socket, Unit, UnitFile, unit_file
 
 MOTD = File("/etc/motd", mode="0644", content=b"welcome\n")
@@ -31,6 +31,11 @@ RELEASE = Release("/opt/app", Artifact("1-abc", "abc", 10 * MB, Path("1-abc.tar"
 ROOM = {"free": 100 * MB, "inodes": 10**5, "readonly": False}
 FREE = FreePort("10.0.0.7", 4730, "gearmand.service", "gearman_port")
 NGINX = {"pid": 812, "command": "nginx", "unit": "nginx.service"}
+OWN = OwnAddress("10.0.0.7", "ansible_host (hosts.yml:3)")
+NOT_OWN = (
+    "! it does not have the address 10.0.0.7 of ansible_host (hosts.yml:3); it has 10.0.0.8: say "
+    "gearman_listen, one of them, or 0.0.0.0 for all"
+)
 WHO = "nginx (pid 812, nginx.service)"
 READ_ONLY = "on a file system that is read-only: look at its mount and at the disk (findmnt, dmesg)"
 SET = "set the one that is wrong (timedatectl set-ntp true)"
@@ -330,6 +335,10 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
             "- queue /var/lib/app (no job is in it)",
         ],
     ),
+    (OWN, [{"addresses": ["10.0.0.7", "fe80::1"]}], []),
+    (OWN, [{"addresses": []}], []),
+    (OWN, [{"addresses": ["10.0.0.8"]}], [NOT_OWN]),
+    (OwnAddress("::", "gearman_listen"), [{"addresses": ["10.0.0.8"]}], []),
     (FILES, [{}], []),
     (
         FILES,
