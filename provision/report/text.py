@@ -125,11 +125,11 @@ class Report:
         told: dict[str, str] = {}  # what went wrong -> where it was told
         for host, (first, *more) in self._failures.items():
             self._print_line(f"{host}: ", ("failed", first))
-            alike = re.sub(r"\d+", "", first.replace(host, ""))
-            if alike in told:
-                self._print_line(f"    as on {told[alike]}")
+            alike = {first, re.sub(r"\d+", "", first.replace(host, ""))}
+            if known := alike & told.keys():
+                self._print_line(f"    as on {told[known.pop()]}")
                 continue
-            told[alike] = host
+            told |= dict.fromkeys(alike, host)
             for line in more:
                 self._print_line(f"    {line}")
         self._failures.clear()

@@ -58,7 +58,7 @@ class Fleet:
 def fleet(lab: ModuleType, tmp_path: Path) -> Iterator[Fleet]:
     fleet = Fleet(tmp_path / "inventory")
     yield fleet
-    root(lab, "worker1", f"rm -f {MINE}; systemctl daemon-reload; rm -rf /etc/gearman")
+    root(lab, "worker1", f"systemctl stop gearman-worker@mine; rm -rf {MINE} /etc/gearman")
     done = invoke(ROOT, "deploy", "--yes", "--release", "tree")
     assert done.status == 0, done.said
 
