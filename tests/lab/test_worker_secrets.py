@@ -1,6 +1,7 @@
 """Secrets of workers reach them on real hosts, and are seen nowhere else."""
 
 import hashlib
+import shutil
 import subprocess
 from pathlib import Path
 from types import ModuleType
@@ -115,6 +116,53 @@ def test_a_secret_reaches_its_workers_and_is_seen_nowhere(
     done = invoke(ROOT, "deploy", "--yes")
     assert done.status == 0, done.said
     assert root(lab, "worker1", "ls /etc/gearman 2>&1 || true").split() == []
+
+
+PYTHON = """
+gearman_functions: [wc]
+gearman_apps:
+  thumbnails: {source: ../thumbnails}
+gearman_workers:
+  thumbnails:
+    app: thumbnails
+    run: thumbnails.worker:worker
+    secrets: {KEY: SECRET}
+    check: {function: seal, expect: "DIGEST"}
+"""
+SEAL = """
+
+@worker.function("seal", workload=True)
+def seal(_: bytes) -> str:
+    import hashlib, os, pathlib
+    key = pathlib.Path(os.environ["CREDENTIALS_DIRECTORY"], "KEY").read_bytes()
+    return hashlib.sha256(key).hexdigest()
+"""
+
+
+def test_a_python_project_finds_its_secrets_in_its_processes_and_on_trial(
+    lab: ModuleType, operator: Operator, tmp_path: Path
+) -> None:
+    source = tmp_path / "thumbnails"
+    unwanted = shutil.ignore_patterns("__pycache__", ".*")
+    shutil.copytree(ROOT / "examples" / "thumbnails", source, ignore=unwanted)
+    module = source / "src" / "thumbnails" / "worker.py"
+    module.write_text(module.read_text() + SEAL)
+    text = PYTHON.replace("SECRET", FIRST).replace("DIGEST", digest_of(FIRST).decode())
+    operator.says(text)
+    operator.deploy()
+    with Client(SERVER, timeout=20) as client:
+        assert client.do("seal", "") == digest_of(FIRST)
+
+    # A new secret and a new release at once: the release is tried with the new one.
+    text = PYTHON.replace("SECRET", SECOND).replace("DIGEST", digest_of(SECOND).decode())
+    operator.says(text)
+    module.write_text(f"{module.read_text()}\n# another release\n")
+    done = operator.invoke("upgrade", "--app", "thumbnails", "--gap", "--yes")
+    assert done.status == 0, done.said
+    with Client(SERVER, timeout=20) as client:
+        assert client.do("seal", "") == digest_of(SECOND)
+    done = invoke(ROOT, "deploy", "--yes")
+    assert done.status == 0, done.said
 
 
 def sorted_names(lab: ModuleType) -> list[str]:
