@@ -28,6 +28,7 @@ class PerLoop(Generic[T]):
         self._latest: tuple[asyncio.AbstractEventLoop, T] | None = None
         self._lock = Lock()
 
+    @property
     def here(self) -> T:
         """The object of the running event loop; made on first use."""
         loop, latest = asyncio.get_running_loop(), self._latest
@@ -52,7 +53,7 @@ class PerLoop(Generic[T]):
                 self._drop(made)
             else:
                 asyncio.run_coroutine_threadsafe(made.close(), loop)
-        await self.here().close()
+        await self.here.close()
 
 
 def at_shutdown(close: Callable[[], Awaitable[object]]) -> object:

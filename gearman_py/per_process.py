@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from threading import Lock
 from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakSet
 
@@ -17,37 +16,24 @@ T = TypeVar("T", bound=Closable)
 
 
 class PerProcess(Generic[T]):
-    """One ``T`` for each process that uses it.
+    """One ``T`` for each process that uses it, in ``here``.
 
     ``drop`` is called in a forked child with the parent's; the child makes its own.
     """
 
     def __init__(self, make: Callable[[], T], drop: Callable[[T], object]) -> None:
         self._make, self._drop = make, drop
-        self._made: T | None = None
-        self._lock = Lock()
+        self.here = make()
         _instances.add(self)
 
-    def here(self) -> T:
-        """The object of this process; made on first use."""
-        if (made := self._made) is not None:
-            return made
-        with self._lock:
-            if self._made is None:
-                self._made = self._make()
-            return self._made
-
     def close(self) -> None:
-        """Close the object of this process, if there is one; it may be used again."""
-        if self._made is not None:
-            self._made.close()
+        """Close the object of this process; it may be used again."""
+        self.here.close()
 
     def reset_after_fork(self) -> None:
         """Leave the parent's object alone in a forked child."""
-        self._lock = Lock()
-        made, self._made = self._made, None
-        if made is not None:
-            self._drop(made)
+        parents, self.here = self.here, self._make()
+        self._drop(parents)
 
 
 _instances: WeakSet[PerProcess[Any]] = WeakSet()

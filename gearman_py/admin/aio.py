@@ -160,7 +160,7 @@ class AsyncAdminClient(NotCopied):
         return parse_rows(self.server, command, await self.listing(command), parse)
 
     async def _ask_server(self, command: str, *, listing: bool) -> list[str]:
-        connection = self._connections.here()
+        connection = self._connections.here
         async with connection.turn:
             if not connection.is_open:
                 await self._open_connection(connection)

@@ -161,7 +161,7 @@ class AdminClient(NotCopied):
         return parse_rows(self.server, command, self.listing(command), parse)
 
     def _ask_server(self, command: str, *, listing: bool) -> list[str]:
-        connection = self._connections.here()
+        connection = self._connections.here
         with connection.turn:
             if not connection.is_open:
                 self._open_connection(connection)

@@ -32,7 +32,7 @@ class AsyncDispatcher:
     @property
     def pool(self) -> AsyncConnectionPool:
         """The connections that can be used here."""
-        return self._pools.here()
+        return self._pools.here
 
     async def close(self) -> None:
         """Close the connections; foreground jobs that are not done are lost."""
@@ -48,7 +48,7 @@ class AsyncDispatcher:
             serializer=config.serializer,
         )
         job._config = config
-        job._pool = self._pools.here()
+        job._pool = self._pools.here
         return job
 
     async def submit_jobs(self, jobs: list[AsyncJob]) -> None:
@@ -80,7 +80,7 @@ class AsyncDispatcher:
         groups = self.router.group_jobs(jobs, monotonic())
         ready = [(await self.connect_first(order), group) for order, group in groups]
         for connection, group in ready:
-            if not await self.pool.send_jobs(connection, group, deadline):
+            if not await self._pools.here.send_jobs(connection, group, deadline):
                 await self.write_jobs(group, deadline)
 
     async def _await_accepted(self, jobs: list[AsyncJob], deadline: float) -> None:
@@ -101,7 +101,7 @@ class AsyncDispatcher:
 
     async def connect_first(self, order: list[ServerAddress]) -> AsyncPooledConnection:
         """A connection to the first of these servers that answers. Raises ServerUnavailable."""
-        pool, timeout = self.pool, self.config.connect_timeout
+        pool, timeout = self._pools.here, self.config.connect_timeout
         for attempt in range(1, self.config.retry.attempts + 1):
             failures = []
             for server in order:

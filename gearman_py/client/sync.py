@@ -154,7 +154,7 @@ class Client(NotCopied):
     ) -> Any:
         """do() with values: the serializer's dumps() makes the workload, loads() the result.
 
-        For jobs in the background and in batches there is ``value=``, for map() call_map().
+        For jobs in the background and in split_batches there is ``value=``, for map() call_map().
         """
         return self._config.serializer.loads(
             self.do(function, value=value, timeout=timeout, **options)

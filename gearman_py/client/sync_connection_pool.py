@@ -224,7 +224,8 @@ class ConnectionPool:
                     self._reading = False
                     if self._followers:
                         self._wake_followers()
-                    self._feed_sessions(read)
+                    for connection in read:
+                        self._process_received(connection)
         return True
 
     def _prepare_reading(
@@ -259,16 +260,13 @@ class ConnectionPool:
                 assert self._wakers is not None  # noqa: S101  only they are polled besides
                 self._wakers[1].recv(1000)
 
-    def _feed_sessions(self, read: list[PooledConnection]) -> None:
-        """Process what was read; drop the connections that have ended."""
+    def _process_received(self, connection: PooledConnection) -> None:
+        """Process what was read; drop a connection that has ended."""
         try:
-            for connection in read:
-                if connection.session.error is None:
-                    connection.feed_session()
+            connection.feed_session()
         finally:
-            for connection in read:
-                if connection.session.error is not None:
-                    self._drop_connection(connection)
+            if connection.session.error is not None:
+                self._drop_connection(connection)
 
     def submit_again(self, job: ClientJob, error: GearmanError) -> None:
         """Have a waiting thread resubmit a job that was lost by ``error``."""

@@ -32,7 +32,7 @@ class Dispatcher:
     @property
     def pool(self) -> ConnectionPool:
         """The connections that can be used here."""
-        return self._pools.here()
+        return self._pools.here
 
     def close(self) -> None:
         """Close the connections; foreground jobs that are not done are lost."""
@@ -48,7 +48,7 @@ class Dispatcher:
             serializer=config.serializer,
         )
         job._config = config
-        job._pool = self._pools.here()
+        job._pool = self._pools.here
         return job
 
     def submit_jobs(self, jobs: list[Job]) -> None:
@@ -80,7 +80,7 @@ class Dispatcher:
         groups = self.router.group_jobs(jobs, monotonic())
         ready = [(self.connect_first(order), group) for order, group in groups]
         for connection, group in ready:
-            if not self.pool.send_jobs(connection, group, deadline):
+            if not self._pools.here.send_jobs(connection, group, deadline):
                 self.write_jobs(group, deadline)
 
     def _await_accepted(self, jobs: list[Job], deadline: float) -> None:
@@ -101,7 +101,7 @@ class Dispatcher:
 
     def connect_first(self, order: list[ServerAddress]) -> PooledConnection:
         """A connection to the first of these servers that answers. Raises ServerUnavailable."""
-        pool, timeout = self.pool, self.config.connect_timeout
+        pool, timeout = self._pools.here, self.config.connect_timeout
         for attempt in range(1, self.config.retry.attempts + 1):
             failures = []
             for server in order:

@@ -56,14 +56,16 @@ class PooledConnection:
     def feed_session(self) -> None:
         """Pass to the session what was read; without any, notice that the server is gone."""
         received, self._received = self._received, []
+        if self.session.error is not None:
+            return
         try:
             for data in received:
-                if isinstance(data, OSError):
-                    self.session.lose_connection(why_not(data))
-                elif data:
+                if not data:
+                    self.session.lose_connection("it closed the connection")
+                elif isinstance(data, bytes):
                     self.session.receive_data(data)
                 else:
-                    self.session.lose_connection("it closed the connection")
+                    self.session.lose_connection(why_not(data))
         except BaseException:  # ^C: part of a packet may have been processed
             self.session.lose_connection("interrupted while it was read from")
             raise

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 import gearman_py
-from gearman_py import Client
+from gearman_py import AdminClient, Client
 from gearman_py.testing import Server
 
-CLIENT = str(Path(gearman_py.__file__).parent / "client")
-AFTER = {"RESUME", "CALL", "CALL_KW", "CALL_FUNCTION_EX", "JUMP_BACKWARD"}
+PACKAGE = Path(gearman_py.__file__).parent
+OURS = (str(PACKAGE / "client"), str(PACKAGE / "admin"))
+AFTER = {"RESUME", "CALL", "CALL_KW", "CALL_FUNCTION_EX"}
 
 
 @cache
@@ -31,13 +32,13 @@ def interruptible(code: CodeType) -> frozenset[int]:
 
 
 class Interrupt:
-    """Raises KeyboardInterrupt at the N-th place in the client's code where Python may."""
+    """Raises KeyboardInterrupt at the N-th place in a client's code where Python may."""
 
     def __init__(self, place: int) -> None:
         self.left = place
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(CLIENT):
+        if not frame.f_code.co_filename.startswith(OURS):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         if event == "opcode" and frame.f_lasti in interruptible(frame.f_code):
@@ -89,3 +90,12 @@ def test_a_client_is_usable_after_an_interrupt_at_any_place(jobs: Server, server
         place += 1
     assert place > 10
     client.close()
+
+
+def test_an_admin_client_never_takes_the_answer_to_an_earlier_command(jobs: Server) -> None:
+    with AdminClient(jobs.address, timeout=10) as admin:
+        version, place = admin.version(), 1
+        while interrupted(admin.pid, place):
+            assert admin.version() == version, place
+            place += 1
+        assert place > 10
