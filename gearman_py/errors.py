@@ -1,7 +1,7 @@
 """All errors that this package raises to its callers.
 
 Messages are written for people and stand alone; the facts are also attributes of the error.
-``JobTimeout`` is a ``TimeoutError``; the two errors that mean that no server answers are a
+``JobTimeout`` is a ``TimeoutError``; ``ServerUnavailable`` and ``ConnectionLost`` are
 ``ConnectionError``.
 """
 
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 
 class FailedJob(Protocol):
-    """What an error knows about its job."""
+    """What an error needs to know about its job."""
 
     @property
     def function(self) -> str: ...

@@ -1,4 +1,4 @@
-"""Objects that own connections, and therefore belong to one process."""
+"""Objects that own connections and therefore belong to one process."""
 
 from typing import NoReturn
 
@@ -6,7 +6,7 @@ from typing import NoReturn
 class NotCopied:
     """Base class of objects that cannot be copied or pickled; ``_instead`` is advice."""
 
-    _instead = "make one in each process"
+    _instead = "create one in each process"
 
     def __reduce__(self) -> NoReturn:
         kind = type(self).__name__

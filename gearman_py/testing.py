@@ -139,7 +139,7 @@ def running(worker: Worker) -> Iterator[Worker]:
         try:
             drain.result(WAIT_TIMEOUT)()
         except RuntimeError:
-            pass  # it has ended already; its outcome follows
+            pass  # it has already ended; its outcome follows
         outcome.result(WAIT_TIMEOUT)
 
 

@@ -94,7 +94,7 @@ def target_of(facts: Mapping[str, Any]) -> Target:
 
 
 def built_release(target: Target, root: Path = ROOT) -> Artifact | None:
-    """The release of this very tree for ``target``, if it was built before."""
+    """The release of this tree for ``target``, if it was built before."""
     return noted_artifact(_note_path(target, root), root)
 
 

@@ -69,7 +69,7 @@ class AdminClient(NotCopied):
         return self._ask_listing("prioritystatus", PriorityStatus.from_line)
 
     def stats(self) -> list[FunctionStats]:
-        """All functions, and what happened to their jobs. Only gearman_py's server knows that."""
+        """As AdminClient.stats()."""
         return self._ask_listing("stats", FunctionStats.from_line)
 
     def workers(self) -> list[WorkerInfo]:

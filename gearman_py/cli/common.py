@@ -79,7 +79,7 @@ def open_standard_streams() -> None:
 
 
 def detach_process(*, keep_input: bool = False) -> None:
-    """Go on in a child in its own session, without output; the parent exits with 0."""
+    """Continue in a child process in its own session, without output; the parent exits with 0."""
     sys.stdout.flush()
     if os.fork():
         os._exit(OK)

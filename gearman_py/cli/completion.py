@@ -1,7 +1,7 @@
 """Completion of all commands for bash, zsh and fish, generated from their parsers.
 
-How the argument of an option is completed follows from its name in --help: a FILE is a file, a
-FUNCTION is one that the server on the command line knows.
+The name of an argument in --help decides how it is completed: FILE as a file, FUNCTION as one of
+the functions of the server on the command line.
 """
 
 from argparse import SUPPRESS, Action, ArgumentParser

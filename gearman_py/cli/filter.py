@@ -1,6 +1,6 @@
 """A command as a function: the workload is its input, its output the result. No shell is used.
 
-Input, output and errors are moved concurrently, so that no size of them deadlocks.
+Input, output and errors are copied concurrently, so that none of them can cause a deadlock.
 """
 
 import os
@@ -62,7 +62,7 @@ class Filter:
             sleep(seconds)
             idle += not self._busy and self._jobs == before
             before = self._jobs
-        if idle:  # else it drains by itself; a signal would end it at once
+        if idle:  # otherwise it drains on its own, and a signal would end it at once
             os.kill(os.getpid(), signal.SIGTERM)
 
     def _run_command(self, job: WorkerJob) -> bytes:
@@ -85,7 +85,7 @@ class Filter:
             pump.start()
         try:
             result = self._collect_output(job, process.stdout)
-        except BaseException:  # it must not block on output that is not read
+        except BaseException:  # it must not block on output that nothing reads
             self._kill_command()
             raise
         finally:
@@ -136,7 +136,7 @@ def _relay_errors(stderr: IO[bytes], tail: bytearray) -> None:
     """Copy the standard error of the command to ours, and keep its end."""
     with stderr:
         while part := os.read(stderr.fileno(), READ_SIZE):
-            with suppress(OSError):  # ours was closed; the command goes on
+            with suppress(OSError):  # ours was closed; the command continues
                 sys.stderr.buffer.write(part)
                 sys.stderr.flush()
             tail += part[-ERROR_TAIL:]

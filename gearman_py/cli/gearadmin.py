@@ -32,14 +32,14 @@ Ask = Callable[[AdminClient], str | int]
 
 
 class _Value(NamedTuple):
-    """A question that is answered by a line."""
+    """A question that is answered with one line."""
 
     help: str
     ask: Ask
 
 
 class _Listing(NamedTuple):
-    """A question that is answered by a listing: the command, and how its rows are read."""
+    """A question that is answered with a listing: the command, and how its rows are parsed."""
 
     help: str
     command: str
@@ -47,7 +47,7 @@ class _Listing(NamedTuple):
 
 
 class _Action(NamedTuple):
-    """A change to what the words name; prints ``OK``."""
+    """A change to what the arguments name; prints ``OK``."""
 
     help: str
     words: tuple[str, ...]
@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _answer_repeatedly(client: AdminClient, options: Namespace, asked: list[str]) -> None:
-    """Answer once, or with --watch until ^C, on a terminal always in the same place."""
+    """Answer once, or repeatedly with --watch until ^C; on a terminal, always in the same place."""
     reported = False
     while True:
         answers: Iterable[str] = (_format_answer(client, options, name) for name in asked)

@@ -84,7 +84,7 @@ async def _relay_errors(stderr: asyncio.StreamReader) -> bytes:
     """Copy the standard error of the command to ours; return its end."""
     tail = bytearray()
     while part := await stderr.read(READ_SIZE):
-        with suppress(OSError):  # ours was closed; the command goes on
+        with suppress(OSError):  # ours was closed; the command continues
             sys.stderr.buffer.write(part)
             sys.stderr.flush()
         tail += part[-ERROR_TAIL:]

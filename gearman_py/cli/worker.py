@@ -46,12 +46,12 @@ workload is its input, its output the result; an exit status other than 0 fails 
 On SIGTERM or ^C the worker drains: it finishes its jobs and takes no others. A second
 signal ends it at once; the servers then give its jobs to other workers. On SIGHUP it
 starts a new worker with the current code, and drains once that one is registered. On SIGUSR1
-it writes each thread's stack to stderr, and goes on.
+it writes each thread's stack to stderr and continues.
 
 exit status:
   0  drained; with --reload: the new worker has taken over
   1  stopped during a job (second signal, --drain-timeout), or it could not start;
-     with --reload: the new worker did not start, and the old one goes on
+     with --reload: the new worker did not start, and the old one continues
   2  the command line or the configuration file is wrong
 
 examples:
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse_options(parser, words)
     if options.reload is not None:
         return _reload_worker(options.reload)
-    # Before the module is loaded, which may log something, or hang.
+    # Before the module is loaded: it may log something, or hang.
     log_to_stderr((options.verbose or 0) + 1, options.log_format)
     faulthandler.register(signal.SIGUSR1)
     worker = _make_worker(parser, options, argv)
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _split_command(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
-    """Our own words, and the command after `--`."""
+    """The arguments for us, and the command after `--`."""
     if "--" not in arguments:
         return arguments, ()
     middle = list(arguments).index("--")
@@ -91,7 +91,7 @@ def _split_command(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[st
 
 
 def _parse_options(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
-    """The options of the command line; the others from the file of --config."""
+    """The options of the command line, and others from the file of --config."""
     options = parser.parse_args(arguments)
     if options.config is not None:
         try:
@@ -163,7 +163,7 @@ def _load_worker(parser: ArgumentParser, target: str) -> Worker:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing is not None and module.startswith(missing):
             parser.error(f"{target!r}: no module {missing!r} found from {os.getcwd()}")
-        traceback.print_exc()  # it shows the place in the author's code
+        traceback.print_exc()  # the traceback shows the place in the author's code
         parser.error(f"{target!r} cannot be loaded: {error}")
     for part in name.split("."):
         if not hasattr(found, part):

@@ -122,7 +122,7 @@ class ClientSession:
         return question
 
     def forget_job(self, job: ClientJob) -> None:
-        """Drop whatever else arrives for this job."""
+        """Ignore everything that still arrives for this job."""
         jobs = self._jobs.get(job.handle.encode(errors="surrogateescape"), deque())
         if job in jobs:
             jobs[jobs.index(job)] = None  # it keeps its turn

@@ -1,8 +1,8 @@
 """GearmanWorker: runs jobs in the calling thread, with the API and hooks of python-gearman.
 
 It runs one job at a time, from each server in turn. Changes of its functions or its id take effect
-between jobs, on new connections: if a function was unregistered at a server while its job runs,
-the server would give that job to another worker, too.
+between jobs, on new connections: if a function were unregistered while its job runs, the server
+would give that job to another worker too.
 """
 
 import logging
@@ -54,7 +54,7 @@ class GearmanWorker(GearmanConnectionManager):
         self.worker_abilities: dict[Name, Task] = {}
         self.worker_client_id: str | None = None
         self._connections: dict[ServerAddress, SyncConnection] = {}
-        self._changed = False  # the servers have to be told
+        self._changed = False  # servers have to be told
         self._in_job = False
         self._stopping = False
 
@@ -236,7 +236,7 @@ class GearmanWorker(GearmanConnectionManager):
         return bool(ready)
 
     def _serve_jobs(self) -> bool:
-        """Run a job of each server that has one; False if a hook ended it."""
+        """Run one job from each server that has one; False if a hook ended it."""
         for line in list(self._connections.values()):
             if line.session.state is State.IDLE and self._try_call(line, partial(_grab_job, line)):
                 assignment = line.session.assignment
@@ -245,7 +245,7 @@ class GearmanWorker(GearmanConnectionManager):
                     if not (self.after_poll(True) and self.after_job()):
                         return False
                     if self._changed or self._stopping:
-                        break  # the other servers have to be told first
+                        break  # other servers have to be told first
         return True
 
     def _try_call(self, line: SyncConnection, act: Callable[[], object]) -> bool:

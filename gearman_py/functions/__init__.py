@@ -1,4 +1,4 @@
-"""The bundled functions, by name. Each is plain: bytes in, bytes out, without any Gearman."""
+"""The bundled functions, by name. Each takes and returns bytes, and knows nothing of Gearman."""
 
 from collections.abc import Callable
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""A WebP picture decoded at a smaller scale, by the libwebp that Pillow brings.
+"""A WebP picture decoded at a smaller scale, by the libwebp that comes with Pillow.
 
 Pillow decodes WebP as an animation, at full scale: 16 bytes a pixel, slower than the tutorial's
 PHP. libwebp itself can scale while it decodes, and then needs memory only for the result. These

@@ -119,7 +119,7 @@ def clear_free_lists() -> None:
 async def watch_memory(listener: Listener, limit: int) -> None:
     """Keep the queues closed to new jobs while more than ``limit`` bytes are used; 0: see above.
 
-    Once they are closed and more than that is used all the same, connections are closed too.
+    Once they are closed and more than that is still used, connections are closed too.
     """
     limit = limit or int(allowed_bytes() * DEFAULT_SHARE)
     queues = listener.broker.queues

@@ -61,7 +61,7 @@ def _closed(listener: Listener) -> list[Sample]:
 
 
 def _of_store(read: Callable[[StoreWriter], Value]) -> Callable[[Listener], Value | None]:
-    """What is told of the durable queue, where there is one."""
+    """The metrics of the durable queue, if there is one."""
     return lambda listener: read(writer) if (writer := listener.store_writer) else None
 
 

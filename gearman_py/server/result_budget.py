@@ -25,7 +25,7 @@ MOST_BUFFERED = 2**23
 TRICKLE_INTERVAL = 5.0
 PROGRESS_INTERVAL = 1.0  # between two looks at how much clients have read
 STILL = 5.0  # a client that has read nothing for so long stands still
-STANDSTILL = 90.0  # when no client has read for so long, a job is given out all the same
+STANDSTILL = 90.0  # when no client has read for so long, a job is given out nevertheless
 
 
 @dataclass(frozen=True)

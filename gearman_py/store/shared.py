@@ -167,7 +167,7 @@ class SharedStore:
             if not (weakness.bearable and self._accept_loss):
                 refused.append(weakness.text)
             elif weakness not in known:
-                log.warning("%s (jobs are stored all the same: --accept-loss)", weakness.text)
+                log.warning("%s (jobs are stored nevertheless: --accept-loss)", weakness.text)
         brief = "the queue's database might lose it"
         self._refusal = StoreError("; ".join(refused), brief) if refused else None
 

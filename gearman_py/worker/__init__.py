@@ -1,1 +1,1 @@
-"""Do jobs: ``Worker`` serves functions, each of which is given a ``WorkerJob``."""
+"""Workers: ``Worker`` serves functions, each of which is called with a ``WorkerJob``."""

@@ -1,4 +1,4 @@
-"""One worker connection on asyncio: bytes to and from a session, and waiting for it."""
+"""A worker's connection with asyncio: it moves bytes to and from a session."""
 
 import asyncio
 import threading
@@ -16,7 +16,7 @@ _CLOSE_TIMEOUT = 2.0  # seconds for the server to close once everything was sent
 
 
 class AioConnection(asyncio.Protocol):
-    """Made by ``open``. Every wait on it raises ConnectionLost once it has ended."""
+    """Created by ``open()``. Waiting on it raises ConnectionLost once it has ended."""
 
     def __init__(self, server: ServerAddress, session: WorkerSession) -> None:
         self.server = str(server)
@@ -43,14 +43,14 @@ class AioConnection(asyncio.Protocol):
             self._transport.write(out)
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Wait until what the server sends makes ``condition`` true."""
+        """Wait until something the server sends makes ``condition()`` true."""
         while not condition():
             self._raise_if_lost()
             self._changed.clear()
             await self._changed.wait()
 
     def send_update(self, handle: str, packet: Packet, *arguments: bytes) -> None:
-        """Send an update of the running job. From another thread it waits for wait_writable()."""
+        """Send an update of the running job. In another thread it waits as wait_writable() does."""
         if threading.get_ident() == self._thread:
             self._raise_if_lost()
             self.session.send_update(handle, packet, *arguments)
@@ -68,7 +68,7 @@ class AioConnection(asyncio.Protocol):
         await self._writable.wait()
 
     async def close(self) -> None:
-        """End the output and let the server close: everything that was sent has then arrived."""
+        """Shut down the sending side and let the server close: then everything has arrived."""
         if self._transport is None or self._lost is not None:
             return
         try:

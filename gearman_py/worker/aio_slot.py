@@ -28,7 +28,7 @@ RunAsyncJob = Callable[[Assignment, AioConnection], Awaitable[Answer]]
 
 
 class AsyncSlot:
-    """Like Slot, with the same names, for the running event loop."""
+    """The counterpart of Slot for the running event loop; attributes and methods are the same."""
 
     def __init__(
         self,
@@ -68,18 +68,18 @@ class AsyncSlot:
 
     @property
     def last_progress(self) -> float:
-        """When it last made progress, by time.monotonic(): now, as the loop runs this."""
+        """When it last made progress, by time.monotonic(): now, because the loop runs this code."""
         return monotonic()
 
     def drain(self) -> None:
-        """Take no other job; end when the running one is answered."""
+        """Take no further job; end when the running one has been answered."""
         self.draining = True
         for server in self._servers:
             if not server.busy or not server.registered:
                 server.stop()
 
     def stop(self) -> None:
-        """End now; a running job goes back to its server."""
+        """Stop now; a running job goes back to its server."""
         self.draining = True
         for server in self._servers:
             server.stop()
@@ -100,7 +100,7 @@ class AsyncSlot:
 
 
 class AsyncServerConnection:
-    """Keeps a slot connected to one server: connect, grab, sleep, and again.
+    """Keeps a slot connected to one server: connect, grab, sleep, repeat.
 
     ``alone`` says that the slot has no other server.
     """
@@ -118,7 +118,7 @@ class AsyncServerConnection:
         self._task = tasks.create_task(self._keep_connected())
 
     def stop(self) -> None:
-        """End now."""
+        """Stop now."""
         if self._task is not None:
             self._task.cancel()
 
@@ -152,7 +152,7 @@ class AsyncServerConnection:
         self._connection = connection
         try:
             while not self._slot.draining:
-                # A drain may have started while the server was asked: then nothing would wake this.
+                # A drain may have started meanwhile: then nothing would wake this task.
                 if not await self._run_jobs(connection) and not self._slot.draining:
                     await self._sleep_until_woken(connection)
         finally:
@@ -162,7 +162,7 @@ class AsyncServerConnection:
     async def _run_jobs(self, connection: AioConnection) -> bool:
         """Run the server's jobs; False if it has none. A result and the next grab are one write.
 
-        Other servers that share the slot have a turn after each job.
+        Other servers that share the slot get their turn after each job.
         """
         session = connection.session
         async with self._slot.turn:

@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt: longer each time, and never all at once."""
+"""How long to wait before the next attempt: longer each time, with a jitter."""
 
 import random
 
@@ -8,8 +8,8 @@ FIRST_RECONNECT, LONGEST_RECONNECT = 0.1, 30.0  # seconds between attempts to re
 class Backoff:
     """Pauses of ``first`` seconds, then twice as long each time, up to ``most``.
 
-    Each varies by a fifth in both directions, so that many workers that lost the same server do
-    not come back to it in step.
+    Each varies by up to a fifth, so that workers that lost the same server do not all reconnect
+    at the same moment.
     """
 
     def __init__(self, first: float, most: float) -> None:
@@ -18,12 +18,12 @@ class Backoff:
 
     def next(self) -> float:
         """The seconds to wait now."""
-        pause = self._next * random.uniform(0.8, 1.2)  # noqa: S311  it only spreads
+        pause = self._next * random.uniform(0.8, 1.2)  # noqa: S311  not a secret
         self._next = min(self._most, self._next * 2)
         return pause
 
     def reset(self) -> None:
-        """It has worked: begin with the shortest pause again."""
+        """An attempt has succeeded: start with the shortest pause again."""
         self._next = self._first
 
 

@@ -5,7 +5,7 @@ from gearman_py.worker.session import Answer
 
 
 class JobCounters:
-    """Counts of one slot; only its own thread writes them."""
+    """The counts of one slot; only its own thread changes them."""
 
     def __init__(self) -> None:
         self.done = 0

@@ -1,4 +1,4 @@
-"""Runs the jobs of one slot: in its thread, or in a process where that is asked for."""
+"""Runs the jobs of one slot: in its thread, or in a process if that is required."""
 
 import logging
 from collections.abc import Callable
@@ -29,7 +29,7 @@ _log = logging.getLogger("gearman_py.worker")
 
 
 class JobExecutor:
-    """``fork_server`` forks the process; without one all jobs run in the thread.
+    """``fork_server`` forks the process; without one, all jobs run in the thread.
 
     With ``all_in_process`` all functions run in the process, otherwise those with a time limit.
     It is replaced after ``max_jobs`` jobs, or when it holds more than ``max_memory`` bytes after
@@ -60,7 +60,7 @@ class JobExecutor:
             self._process = self._fork_server.start_process()
 
     def __call__(self, assignment: Assignment, connection: SyncConnection) -> Answer:
-        """Run a job to its end. Raises OSError or GearmanError for those of the connection."""
+        """Run a job to its end. Raises OSError or GearmanError only for connection errors."""
         began = monotonic()
         send = partial(connection.send_update, assignment.handle)
         job = self._runner.make_job(assignment, connection.server, send)
@@ -98,7 +98,7 @@ class JobExecutor:
                 process.end_now()
 
     def _renew_process(self) -> None:
-        """Replace a process that died or has done enough."""
+        """Replace a process that died or has reached its limits."""
         process = self._process
         if process is not None and (
             (self._max_jobs is not None and process.jobs >= self._max_jobs)
@@ -124,13 +124,13 @@ class JobExecutor:
             self._process = None
 
     def kill(self) -> None:
-        """End the process now, from any thread."""
+        """Kill the process now, from any thread."""
         if (process := self._process) is not None:
             process.kill()
 
 
 def _send_on(send: Send, packet: Packet, *arguments: bytes) -> None:
-    """From the process to the server; if the connection is lost, that shows when the job ends."""
+    """Pass an update on to the server; a lost connection is noticed when the job ends."""
     try:
         send(packet, *arguments)
     except (OSError, GearmanError):

@@ -1,9 +1,9 @@
 """Processes that run plain functions: they compute, and their parent speaks to the servers.
 
-So a function that crashes its process fails its job and no other, and one that takes too
-long can be stopped. A fork server, forked before there are threads, forks them: a fork of a
-process with threads may hang. Parent and process speak Gearman to each other, as server and
-worker do. What starts here ends with the parent, however that ends.
+So a function that crashes its process fails only its own job, and one that takes too long can be
+stopped. The processes are forked by a fork server, which is forked before there are threads:
+forking a process with threads may hang. Parent and process speak Gearman to each other, like
+server and worker. All of these processes end with the parent, however it ends.
 """
 
 import asyncio
@@ -32,12 +32,12 @@ _log = logging.getLogger("gearman_py.worker")
 _TERMINATE_TIMEOUT = 5.0  # seconds between SIGTERM and SIGKILL for a function over its limit
 _READ_SIZE = 2**16
 _FORK = b"fork"
-_ANY_SIZE = 2**32 - 1  # no limit between these two: sizes are checked where jobs come and go
+_ANY_SIZE = 2**32 - 1  # no limit here: sizes are checked where jobs arrive and results leave
 _ENDS = frozenset({Packet.WORK_COMPLETE, Packet.WORK_EXCEPTION, Packet.WORK_FAIL, Packet.CANT_DO})
 
 
 class ProcessDied(Exception):
-    """The process ended by itself; the text says how."""
+    """The process ended unexpectedly; the text says how."""
 
 
 class TimeLimitReached(Exception):
@@ -45,7 +45,7 @@ class TimeLimitReached(Exception):
 
 
 class ForkServer:
-    """Forks worker processes. Make it while the process has one thread."""
+    """Forks worker processes. Create it while this process has only one thread."""
 
     def __init__(self, runner: JobRunner, drain_signal: DrainSignal) -> None:
         self._lock = Lock()
@@ -53,7 +53,7 @@ class ForkServer:
         self._pid = os.fork()
         if self._pid == 0:
             self._control.close()
-            drain_signal.start_drain()  # only the parent's end counts
+            drain_signal.start_drain()  # only the parent's copy counts
             _run_fork_server(theirs, runner)
         theirs.close()
 
@@ -68,20 +68,20 @@ class ForkServer:
         return process
 
     def reap_process(self, pid: int) -> str:
-        """How a process ended; waits until it has."""
+        """Wait until a process has ended; return how it ended."""
         with self._lock:
             self._control.send(b"%d" % pid)
             code = os.waitstatus_to_exitcode(int(self._control.recv(32)))
         return f"exit status {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
 
     def close(self) -> None:
-        """End all of them."""
+        """End all processes."""
         self._control.close()
         os.waitpid(self._pid, 0)
 
 
 class WorkerProcess:
-    """A process that runs one job after the other."""
+    """A process that runs one job at a time."""
 
     def __init__(self, fork_server: ForkServer, pid: int, connection: socket.socket) -> None:
         self.pid = pid
@@ -92,7 +92,7 @@ class WorkerProcess:
 
     @property
     def resident_memory(self) -> int:
-        """The bytes of memory that it holds now."""
+        """The memory it uses now, in bytes."""
         try:
             pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         except OSError:
@@ -121,7 +121,7 @@ class WorkerProcess:
                 + response(Packet.JOB_ASSIGN_ALL, *fields, assignment.workload)
             )
         except OSError:
-            pass  # it is dead, as the next read finds
+            pass  # it is dead; the next read will show how it ended
         while True:
             for packet, arguments in self._read_packets(deadline):
                 if packet in _ENDS:
@@ -152,7 +152,7 @@ class WorkerProcess:
         self._await_end()
 
     def close(self) -> None:
-        """Let it end, between two jobs; it runs its on_shutdown functions."""
+        """Let it end between two jobs, after running its on_shutdown functions."""
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:
@@ -174,12 +174,12 @@ class WorkerProcess:
         self._fork_server.reap_process(self.pid)
 
     def end_now(self) -> None:
-        """End it, and wait until it has ended."""
+        """Kill it, and wait until it has ended."""
         self.kill()
         self._await_end()
 
     def kill(self) -> None:
-        """End it now, from any thread."""
+        """Kill it now, from any thread."""
         self._send_signal(signal.SIGKILL)
 
     def _send_signal(self, number: signal.Signals) -> None:
@@ -193,7 +193,7 @@ class WorkerProcess:
 
 
 def _run_fork_server(control: socket.socket, runner: JobRunner) -> NoReturn:
-    os.setpgid(0, 0)  # ^C at a terminal is for the parent, which lets jobs end
+    os.setpgid(0, 0)  # the parent handles ^C at a terminal, and lets running jobs finish
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)

@@ -1,6 +1,6 @@
 """Calls a job's function inside its context managers, and sends the parts it yields.
 
-An error that a context manager swallows is raised all the same: the job has no result.
+An error that a context manager suppresses is raised nevertheless: the job has no result.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
@@ -20,7 +20,7 @@ from gearman_py.worker.job import WorkerJob, as_bytes
 WaitWritable = Callable[[], Awaitable[object]]
 """Waits until the server has read most of what was sent."""
 
-_SWALLOWED = "a context manager around the job swallowed its error"
+_SWALLOWED = "a context manager around the job suppressed its error"
 
 
 class FunctionCaller:

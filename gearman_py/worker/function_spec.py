@@ -1,4 +1,4 @@
-"""What Worker.function() is told of a function, and the types of what else can be declared."""
+"""The options of Worker.function(), and the types of other things that can be declared."""
 
 import inspect
 from collections.abc import Callable, Collection
@@ -55,7 +55,7 @@ class FunctionSpec:
         if self.soft_timeout and self.timeout and self.soft_timeout >= self.timeout:
             raise ValueError(
                 f"soft_timeout is {self.soft_timeout}, and must be less than timeout, "
-                f"{self.timeout}: the function ends by itself in between"
+                f"{self.timeout}: in between, the function can end on its own"
             )
         object.__setattr__(self, "retry_on", exception_classes(self.retry_on))
 

@@ -1,4 +1,4 @@
-"""Calls a worker's hooks: what they raise is logged, and has no other effect."""
+"""Calls a worker's hooks; exceptions that they raise are logged and have no other effect."""
 
 import asyncio
 import logging
@@ -77,7 +77,7 @@ async def call_outcome_hooks_async(
 def _outcome_errors_logged(job: WorkerJob) -> Iterator[None]:
     try:
         yield
-    except (Exception, SystemExit):  # in the event loop a SystemExit would end the worker
+    except (Exception, SystemExit):  # in an event loop, SystemExit would end the worker
         job.log.exception("an on_outcome function failed")
 
 
@@ -88,8 +88,8 @@ async def _await_hook(job: WorkerJob, call: Awaitable[object]) -> None:
             await call
         except asyncio.CancelledError as error:
             if task.cancelling():
-                raise  # this task is cancelled, not something that the hook awaits
-            raise RuntimeError("what it awaited was cancelled") from error
+                raise  # this task itself is cancelled, not something that the hook awaits
+            raise RuntimeError("something it awaited was cancelled") from error
 
 
 def _make_outcome(answer: Answer, began: float) -> Outcome:

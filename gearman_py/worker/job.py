@@ -11,24 +11,24 @@ from gearman_py.worker.session import Assignment, must_fit
 
 Data = bytes | str
 Send = Callable[..., None]
-"""Takes a packet and its arguments after the handle."""
+"""Sends a packet, given its type and its arguments after the handle."""
 
 _log = logging.getLogger("gearman_py.worker")
 
 
 class Failed(Exception):
-    """Raised by WorkerJob.fail() to leave the function; without arguments it gives no reason."""
+    """Raised by WorkerJob.fail() to leave the function; its argument, if any, is the reason."""
 
 
 class Requeue(Exception):
-    """Raise it to give the job back to its server: any worker, this one too, may take it later.
+    """Raise it to give the job back to its server; any worker, this one too, may take it later.
 
     The server counts it as an attempt (--job-retries); nothing is sent to the client.
     """
 
 
 class TimeLimit(Exception):
-    """Raised inside a plain function when its ``soft_timeout`` is over: it has to end soon."""
+    """Raised inside a plain function after its ``soft_timeout``: the function should end soon."""
 
 
 How = Literal["complete", "failed", "given back"]
@@ -39,20 +39,20 @@ class Outcome(NamedTuple):
 
     how: How
     why: str
-    """The reason of a failure, as its client is told; otherwise empty."""
+    """The reason for a failure, as sent to the client; otherwise empty."""
     seconds: float
     """How long it took in this worker, retries included."""
 
 
 class WorkerJob:
-    """The argument of a function: the workload, and what can be sent while the job runs.
+    """The argument of a function: the workload, and methods to send updates while the job runs.
 
-    What a function returns is the result. What it raises reaches the client as one line,
+    The return value of the function is the result. An exception reaches the client as one line,
     ``Type: text``; fail() ends the job with another text, Requeue gives it back.
     """
 
     attempt = 1
-    """1, and one more for each of the function's ``retries``."""
+    """1 for the first run, 2 for the first of the function's ``retries``, and so on."""
 
     def __init__(
         self,
@@ -73,12 +73,12 @@ class WorkerJob:
 
     @property
     def value(self) -> Any:
-        """The workload, read by the worker's serializer. Raises its ValueError if it is invalid."""
+        """The workload, decoded by the worker's serializer. Raises ValueError if it is invalid."""
         return self.workload if self._serializer is None else self._serializer.loads(self.workload)
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger that puts function and handle before each line.
+        """A logger that prefixes each line with function and handle.
 
         Its records have attributes: ``function``, ``handle``, ``unique`` and ``attempt``.
         """
@@ -114,7 +114,7 @@ class _JobLog(logging.LoggerAdapter[logging.Logger]):
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         facts = self.extra or {}
         job = f"{facts['function']} {facts['handle']}"
-        if args:  # then the message is a format, and a function may be called %s
+        if args:  # the message is a format string then, and the function's name may contain a %
             job = job.replace("%", "%%")
         kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
         super().log(level, f"{job}: {msg}", *args, **kwargs)
@@ -127,7 +127,7 @@ class _JobLog(logging.LoggerAdapter[logging.Logger]):
 
 
 def as_bytes(data: Data | None) -> bytes:
-    """A function's result as it goes on the wire: text as UTF-8, None as empty."""
+    """A function's result as it goes on the wire: text as UTF-8, None as an empty result."""
     if data is None:
         return b""
     if isinstance(data, str):

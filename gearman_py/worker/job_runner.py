@@ -1,7 +1,7 @@
 """Runs a job: time limits, retries, and how it ends.
 
 Wherever it runs, in a thread, a process or the event loop, a job ends in one Answer. Only
-errors of the connection are raised: errors of the function, and of this package, fail the job.
+connection errors are raised: errors of the function, and bugs in gearman_py, fail the job.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _EXCEPTION_SIZE = 512  # bytes of an exception's text: a line to read, not a dum
 _LONGEST_BACKOFF = 60.0  # seconds
 
 WaitForDrain = Callable[[float], bool]
-"""Waits for some seconds, or until the worker drains; whether it drains."""
+"""Waits for some seconds, or until the worker drains; returns whether it drains."""
 WaitForDrainAsync = Callable[[float], Awaitable[bool]]
 
 
@@ -34,7 +34,7 @@ class JobRunner:
     ) -> None:
         self.registry = registry
         self.send_guard = SendGuard()
-        self.interruptible = False  # whether ^C is for the caller, and not an error of the job
+        self.interruptible = False  # whether ^C is raised to the caller instead of failing the job
         self.run_in_loop: Callable[[Coroutine[Any, Any, object]], object] = asyncio.run
         self._max_packet = max_packet
         self._wait_for_drain = wait_for_drain
@@ -86,7 +86,7 @@ class JobRunner:
                 return await self._run_attempts_async(
                     spec, job, wait_writable, wait_for_drain, soft.when()
                 )
-        except TimeoutError:  # the function's own is answered above
+        except TimeoutError:  # a TimeoutError of the function itself is answered above
             reached = limit if hard.expired() else spec.soft_timeout
             return time_limit_reached(job, reached or 0)
 
@@ -106,7 +106,7 @@ class JobRunner:
                 )
             except BaseException as error:
                 if isinstance(error, asyncio.CancelledError) and _is_cancelled():
-                    raise  # this task is cancelled, not something that the function awaits
+                    raise  # this task itself is cancelled, not something that the function awaits
                 late = soft_end is not None and asyncio.get_running_loop().time() >= soft_end
                 if (answer := self._answer_error(spec, job, error, late=late)) is not None:
                     return answer
@@ -125,7 +125,7 @@ class JobRunner:
     def _answer_error(
         self, spec: FunctionSpec, job: WorkerJob, error: BaseException, *, late: bool
     ) -> Answer | None:
-        """The answer after an error; None: try again."""
+        """The answer after an error; None means that the job is tried again."""
         if isinstance(error, Requeue):
             job.log.info("given back: %s", error)
             return GIVE_BACK
@@ -178,7 +178,7 @@ def time_limit_reached(job: WorkerJob, limit: float) -> Answer:
 
 
 def worker_error(job: WorkerJob, error: Exception) -> Answer:
-    """The answer for a job that could not be run, through an error of this package."""
+    """The answer for a job that could not be run because of a bug in gearman_py."""
     job.log.error("could not be run", exc_info=error)
     return failure_answer(f"WorkerError: {_one_line(error)}")
 
@@ -197,6 +197,6 @@ def _is_cancelled() -> bool:
 def _one_line(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception:  # an author's own class, and a job must not end the worker
+    except Exception:  # the class is the author's, and a job must not end the worker
         text = ""
     return " ".join(f"{type(error).__name__}: {text}".split()).rstrip(":")

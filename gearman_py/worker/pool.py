@@ -1,4 +1,4 @@
-"""All slots of a running worker: how they start, what they have done, how they end."""
+"""All slots of a running worker: how they start, their state, and how they end."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ from gearman_py.worker.sync_slot import Slot
 
 _log = logging.getLogger("gearman_py.worker")
 
-# Seconds without progress after which a slot that has no job is stuck.
+# Seconds without progress after which a slot without a job counts as stuck.
 _STUCK_TIMEOUT = 60.0
 
 
@@ -33,7 +33,7 @@ class StartupFailed(Exception):
 
 
 class WorkerPool:
-    """Made when the worker starts; ``serve`` lasts until it has drained or was stopped."""
+    """Created when the worker starts; ``serve()`` returns once it has drained or was stopped."""
 
     def __init__(self, config: PoolConfig, registry: FunctionRegistry) -> None:
         self._config = config
@@ -49,10 +49,10 @@ class WorkerPool:
         self._draining = False
         self._hooks_ran = False  # on_startup has run in this process
         self._startup_calls: list[object] = []  # what its functions returned
-        self.stopped = False  # and left a job behind
+        self.stopped = False  # and abandoned a job
 
     def open(self) -> None:
-        """Start what must be there before the first job: processes, on_startup functions.
+        """Start what the first job needs: processes, and what on_startup functions set up.
 
         Call it before there are threads. Raises ValueError for options that contradict each
         other, ProcessDied, or StartupFailed.
@@ -92,7 +92,7 @@ class WorkerPool:
         )
 
     def close(self) -> None:
-        """End what open() has started; after serve()."""
+        """End what open() has started. Call it after serve()."""
         for called in self._startup_calls:
             if iscoroutine(called):
                 called.close()  # has no effect once it has been awaited
@@ -103,12 +103,12 @@ class WorkerPool:
         if self._hooks_ran:
             shut_down(self._registry.on_shutdown)
         if not any(slot.busy for slot in self._slots if isinstance(slot, Slot)):
-            self._drain_signal.close()  # otherwise a job that was left behind may wait for it
+            self._drain_signal.close()  # otherwise an abandoned job may wait for it
 
     async def serve(self) -> None:
         """Work until drained or stopped; if cancelled, stop.
 
-        Raises StartupFailed, or RuntimeError when a slot ended by itself.
+        Raises StartupFailed, or RuntimeError if a slot ended unexpectedly.
         """
         self._loop = asyncio.get_running_loop()
         self._runner.run_in_loop = self._run_in_loop
@@ -145,10 +145,10 @@ class WorkerPool:
             self._changed.clear()
             if not self._draining and any(slot.ended for slot in self._slots):
                 self.stop()
-                raise RuntimeError("a slot ended by itself; see the log")
+                raise RuntimeError("a slot ended unexpectedly; see the log")
 
     def run_jobs(self, limit: int | None, deadline: float | None) -> int:
-        """Run jobs of plain functions in this thread; how many it ran."""
+        """Run jobs of plain functions in this thread; return how many."""
         if not self._executors:
             raise ValueError("work() is for plain functions; async ones need run() or serve()")
         for called in self._startup_calls:
@@ -200,13 +200,13 @@ class WorkerPool:
         try:
             self._loop.call_soon_threadsafe(call)
         except RuntimeError:
-            pass  # the loop is closed: this thread was left behind with its job
+            pass  # the loop is closed: this thread was abandoned with its job
 
     def _session_factory(self, *, is_async: bool) -> Callable[[], WorkerSession]:
         functions = [
             name for name, spec in self._registry.functions.items() if spec.is_async == is_async
         ]
-        # Only now: a worker that takes over has another pid than when it was made.
+        # Not earlier: the pid of a worker that takes over changes while it starts.
         client_id = self._config.client_id or f"{socket.gethostname()}:{os.getpid()}"
         return partial(
             WorkerSession,
@@ -240,7 +240,7 @@ class WorkerPool:
             return False
 
     def _run_in_loop(self, call: Coroutine[Any, Any, object]) -> object:
-        """Run it in the event loop; from a slot's thread."""
+        """Run ``call`` in the event loop; called in a slot's thread."""
         return asyncio.run_coroutine_threadsafe(call, self._loop).result()
 
     def _count_answer(self, drain: Callable[[], object]) -> None:
@@ -254,7 +254,7 @@ class WorkerPool:
             drain()
 
     def drain(self) -> None:
-        """Finish the running jobs, take no others, end. Call it in the event loop's thread."""
+        """Finish the running jobs, take no others, and end. Call it in the event loop's thread."""
         self._signal_drain()
         for slot in self._slots:
             slot.drain()
@@ -263,14 +263,14 @@ class WorkerPool:
             loop.call_later(self._config.drain_timeout, self._stop_late_drain)
 
     def stop(self) -> None:
-        """End now; servers give the running jobs to other workers."""
+        """Stop now; servers give the running jobs to other workers."""
         self._signal_drain()
         self.stopped = self.stopped or self.busy_slots > 0
         for slot in self._slots:
             slot.stop()
             if isinstance(slot, Slot):
-                slot.ended = True  # a plain function cannot be stopped: its thread is left behind
-        # Only now: a death that a server could still be told of would fail the job.
+                slot.ended = True  # a plain function cannot be stopped: its thread is abandoned
+        # Not earlier: while servers can be told that a process died, its job would fail.
         for executor in self._executors:
             executor.kill()
         self._changed.set()
@@ -283,12 +283,12 @@ class WorkerPool:
     def _stop_late_drain(self) -> None:
         if busy := self.busy_slots:
             jobs = "1 job" if busy == 1 else f"{busy} jobs"
-            _log.error("%s did not end within %g s: left", jobs, self._config.drain_timeout)
+            _log.error("%s did not end within %g s: abandoned", jobs, self._config.drain_timeout)
             self.stop()
 
     @property
     def is_draining(self) -> bool:
-        """Whether it takes no more jobs."""
+        """Whether it takes no further jobs."""
         return self._draining
 
     @property
@@ -312,7 +312,7 @@ class WorkerPool:
         await self._ready.wait()
 
     def status_line(self) -> str:
-        """One line for people: how many jobs, how many slots, how many servers."""
+        """One line for humans: the numbers of jobs, slots and servers."""
         done = sum(slot.counters.done for slot in self._slots)
         failed = sum(slot.counters.failed for slot in self._slots)
         known = max((slot.registered for slot in self._slots), default=0)

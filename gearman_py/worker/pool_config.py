@@ -1,4 +1,4 @@
-"""What Worker() is told of its slots."""
+"""The configuration of a worker's slots."""
 
 from dataclasses import dataclass
 from typing import TypedDict
@@ -8,7 +8,7 @@ from gearman_py.worker.validation import check_seconds, check_single_word, check
 
 
 class PoolOptions(TypedDict, total=False):
-    """The options of Worker() about its slots; it documents them."""
+    """The options of Worker() for its slots; see there."""
 
     client_id: str
     concurrency: int

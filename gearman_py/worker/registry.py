@@ -1,4 +1,4 @@
-"""The functions and hooks of a worker, as they were declared."""
+"""The functions and hooks that were declared for a worker."""
 
 from collections.abc import Collection
 
@@ -21,7 +21,7 @@ class FunctionRegistry:
 
     These begin with ``prefix``; once there is an ``address``, each function also has a second
     name that ends with ``@address``. ``timeout`` is in seconds, for functions without one of
-    their own. ``exceptions``: whether clients are sent exceptions; otherwise warnings.
+    their own. ``exceptions``: whether clients are sent exceptions, or else warnings.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class FunctionRegistry:
         self.is_partial = True
 
     def add_prefix(self, prefix: str) -> None:
-        """Put ``prefix`` before the one there is. Raises TypeError or ValueError."""
+        """Put ``prefix`` before the existing one. Raises TypeError or ValueError."""
         check_sendable("prefix", prefix)
         self.functions = {prefix + name: spec for name, spec in self.functions.items()}
         self._prefix = prefix + self._prefix
@@ -98,7 +98,7 @@ class FunctionRegistry:
     def finish_declaring(self) -> None:
         """Check the functions together, and add the names that end with the address.
 
-        Raises ValueError if there are no functions, or if they do not go together.
+        Raises ValueError if there are no functions, or if they contradict each other.
         """
         if not self.functions:
             raise ValueError(NO_FUNCTIONS)

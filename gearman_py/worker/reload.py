@@ -5,7 +5,7 @@ The successor sends its pid over it once it is registered with job servers; the 
 systemd that this is now the main process, answers, and drains. Whichever side fails, the other
 sees the socket close: a successor that was not yet told to continue ends, and an old worker stays.
 
-The outcome goes to whoever asked for the reload with ``request_reload``.
+The outcome is reported to the process that called ``request_reload``.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ _READY_TIMEOUT = 60.0  # seconds for a successor to be registered
 
 
 class ReloadFailed(Exception):
-    """The successor did not come up; the message says why. The old worker continues."""
+    """The successor did not start; the message says why. The old worker continues."""
 
 
 def program_command() -> list[str]:
-    """The command that runs this program again, from its script as it is then.
+    """The command that runs this program again, from the current version of its script.
 
     An executable script is run directly: its first line names its interpreter, and with a
     symbolic link in its path, as deploys switch, that may be a new one too.
@@ -44,7 +44,7 @@ def program_command() -> list[str]:
 
 
 async def start_successor() -> int:
-    """Start a successor and make it the main process; its pid. Raises ReloadFailed."""
+    """Start a successor, make it the main process, and return its pid. Raises ReloadFailed."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     with ours:
@@ -107,7 +107,7 @@ class Predecessor:
         return cls(socket.socket(fileno=descriptor), pid)
 
     async def take_over(self, ready: Callable[[], Awaitable[object]]) -> bool:
-        """Report when ``ready`` returns; whether to continue: it may have given this one up."""
+        """Report once ``ready`` returns; False if the old worker has given up meanwhile."""
         loop = asyncio.get_running_loop()
         answer = asyncio.ensure_future(loop.sock_recv(self._connection, 32))
         waiting = asyncio.ensure_future(ready())
@@ -123,7 +123,7 @@ class Predecessor:
             self._connection.close()
 
     async def wait_ended(self) -> None:
-        """Wait until it has ended: systemd kills the others when the main process ends."""
+        """Wait until it has ended: systemd kills all other processes when the main process ends."""
         try:
             descriptor = os.pidfd_open(self.pid)
         except ProcessLookupError:
@@ -138,7 +138,7 @@ class Predecessor:
             os.close(descriptor)
 
     def stop_now(self) -> None:
-        """Make it leave its jobs to the servers."""
+        """Have it give its jobs back to the servers."""
         try:
             os.kill(self.pid, signal.SIGTERM)
         except ProcessLookupError:
@@ -149,7 +149,7 @@ class Predecessor:
 
 
 def request_reload(pid: int) -> str | None:
-    """Have the worker ``pid`` reload; why that failed, or None.
+    """Have the worker ``pid`` reload; return why that failed, or None.
 
     Raises ProcessLookupError, PermissionError, or OSError if another reload was requested.
     """

@@ -24,7 +24,7 @@ from gearman_py.worker.reload import (
 
 _log = logging.getLogger("gearman_py.worker")
 
-# Seconds within which two different signals are one request: a supervisor may send both.
+# Two different signals within this many seconds are one request: a supervisor may send both.
 _SAME_REQUEST_WINDOW = 1.0
 _STATUS_INTERVAL = 10.0  # seconds between status lines where no watchdog sets the pace
 
@@ -35,7 +35,7 @@ class WorkerService:
     def __init__(self, pool: WorkerPool, predecessor: Predecessor | None) -> None:
         self._pool = pool
         self._predecessor = predecessor
-        self._replaced = False  # systemd listens to the successor now
+        self._replaced = False  # systemd follows the successor now
         self._reloading: asyncio.Task[None] | None = None
         self._first: tuple[str, float] = ("", 0.0)  # the signal that began the drain, and when
         self._at_terminal = _has_terminal()
@@ -62,7 +62,7 @@ class WorkerService:
     def _handle_signal(self, name: str) -> None:
         first, when = self._first
         if self._pool.is_draining and name != first and monotonic() < when + _SAME_REQUEST_WINDOW:
-            _log.info("%s: draining already", name)
+            _log.info("%s: already draining", name)
         elif self._pool.is_draining:
             _log.warning("%s again: stopping at once", name)
             if self._predecessor is not None:
@@ -82,7 +82,7 @@ class WorkerService:
 
     def _start_reload(self) -> None:
         if self._pool.is_draining or (self._reloading and not self._reloading.done()):
-            _log.warning("SIGHUP: a reload or a drain is under way already")
+            _log.warning("SIGHUP: a reload or a drain is already in progress")
         else:
             _log.info("SIGHUP: starting a new worker beside this one")
             self._reloading = asyncio.create_task(self._reload_worker())
@@ -110,7 +110,7 @@ class WorkerService:
         if self._predecessor is None:
             await ready()
         elif not await self._predecessor.take_over(ready):
-            _log.error("the worker that started this one has given it up: stopping")
+            _log.error("the worker that started this one has given up on it: stopping")
             self._predecessor = None
             self._pool.drain()
             return

@@ -3,8 +3,8 @@
 The worker asks for a job; the server gives one or says that there is none; then the worker
 sleeps until the server wakes it. Bytes to be written are kept until ``take_output()``.
 
-Rule: a function is unregistered (CANT_DO) for one purpose only, to give its running job to
-another worker: a server then does so, and refuses this worker's result.
+A function is unregistered (CANT_DO) only to give its running job to another worker: the server
+then does so, and refuses this worker's result.
 """
 
 import logging
@@ -18,13 +18,13 @@ from gearman_py.protocol.packets import FAULT, OVERSIZED, Packet
 
 _log = logging.getLogger("gearman_py.worker")
 
-# A job comes with its handle, which its submission did not have: room for that, so that what
-# a server with the same limit has accepted is accepted here too.
+# A job arrives with its handle, which its submission did not have: this is room for it, so that
+# a job that a server with the same limit has accepted is accepted here too.
 _HANDLE_ROOM = 1024
 
 
 class OversizedResult(ValueError):
-    """A result, or a part of one, makes a packet over the worker's ``max_packet``."""
+    """A result, or a part of one, does not fit into a packet of ``max_packet`` bytes."""
 
 
 class State(Enum):
@@ -37,7 +37,7 @@ class State(Enum):
 
 
 class Assignment(NamedTuple):
-    """A job as the server gives it."""
+    """A job as it came from the server."""
 
     handle: str
     function: str
@@ -73,7 +73,7 @@ GIVE_BACK = Answer(Packet.CANT_DO)
 
 
 class WorkerSession:
-    """One connection's worker; it registers ``functions`` at once.
+    """The worker on one connection; it registers ``functions`` at once.
 
     ``limits`` are time limits of functions, in seconds, for the server to enforce
     (CAN_DO_TIMEOUT counts milliseconds; the minimum of C gearmand is a second).
@@ -99,7 +99,7 @@ class WorkerSession:
             RESPONSE, max_packet=max_packet + _HANDLE_ROOM, skips_oversized=True
         )
         self._limits = limits or {}
-        self.refusal = ""  # what the server has refused, as a sentence about it, to be logged
+        self.refusal = ""  # what the server has refused, to be logged
         self._grabs = [Packet.GRAB_JOB_UNIQ, Packet.GRAB_JOB]
         self._grab_packet = Packet.GRAB_JOB_ALL if reducers else self._grabs.pop(0)
         self._data = b""  # for a server that does not know WORK_DATA
@@ -107,7 +107,7 @@ class WorkerSession:
         self._out += [self._can_do(function) for function in functions]
 
     def take_output(self) -> bytes:
-        """The bytes to be written, once."""
+        """Return the bytes to write, and forget them."""
         out = self._out[0] if len(self._out) == 1 else b"".join(self._out)
         self._out.clear()
         return out
@@ -133,7 +133,7 @@ class WorkerSession:
         self.state = State.ASLEEP
 
     def wake_up(self) -> None:
-        """Be awake as if the server had said so: its wake-up may have been lost."""
+        """Act as if the server had sent a wake-up, which may have been lost."""
         self.state = State.IDLE
 
     def send_update(self, handle: str, packet: Packet, *arguments: bytes) -> None:
@@ -168,7 +168,7 @@ class WorkerSession:
         self.send_update(handle, Packet.WORK_FAIL)
 
     def receive_data(self, data: bytes) -> None:
-        """Take what was read. After a ``fault`` the connection cannot be used any more."""
+        """Process bytes that were read. After a ``fault``, close the connection."""
         for packet, arguments in self._decoder.feed(data):
             if packet in _ASSIGNMENTS:
                 self._start_job(Assignment.from_arguments(arguments))
@@ -227,7 +227,7 @@ _ASSIGNMENTS = frozenset({Packet.JOB_ASSIGN_UNIQ, Packet.JOB_ASSIGN, Packet.JOB_
 
 @lru_cache(maxsize=1000)
 def log_refusal_once(server: str, refused: str) -> None:
-    """Log what a server has refused; not again for each connection."""
+    """Log what a server has refused, once and not for each connection."""
     _log.warning("%s %s", server, refused)
 
 
@@ -238,6 +238,6 @@ def must_fit(limit: int, handle: str, data: bytes) -> None:
         raise OversizedResult(text)
 
 
-# Names go back as they came, whatever bytes they hold.
+# Names are sent back as they came, whatever bytes they contain.
 def _encode_name(text: str) -> bytes:
     return text.encode(errors="surrogateescape")

@@ -7,13 +7,13 @@ from threading import Lock, current_thread, main_thread
 
 from gearman_py.worker.job import TimeLimit
 
-_SENDING_RETRY = 0.05  # seconds until it is checked again whether a message is half sent
+_SENDING_RETRY = 0.05  # seconds between checks whether a message is half sent
 
 
 class SendGuard:
-    """Held while a message is sent, in any thread; what must not interrupt that waits for its end.
+    """Held while a message is sent, in any thread: a time limit must not interrupt that.
 
-    Half a message would be taken for the beginning of the next.
+    The receiver would take half a message for the beginning of the next one.
     """
 
     def __init__(self) -> None:
@@ -25,20 +25,20 @@ class SendGuard:
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
-        # A function that sends all the time leaves the interpreter no other moment for a signal.
+        # For a function that sends continuously, this is the only moment to handle a signal.
         if self._postponed is not None and current_thread() is main_thread():
             call, self._postponed = self._postponed, None
             call()
 
     def postpone(self, call: Callable[[], None]) -> bool:
-        """Call this when the main thread has sent its message; False: none is being sent."""
+        """Call ``call`` once the main thread has sent its message; False if it sends none."""
         if not self._lock.locked():
             return False
         self._postponed = call
         return True
 
     def forget(self) -> None:
-        """What was postponed is no longer wanted."""
+        """Forget what was postponed."""
         self._postponed = None
 
 

@@ -10,7 +10,7 @@ from gearman_py.net.servers import ServerAddress
 from gearman_py.protocol.packets import Packet
 from gearman_py.worker.session import WorkerSession, log_refusal_once
 
-# Seconds for a server to answer a grab or to accept bytes; after that it is taken for dead.
+# Seconds for a server to answer a grab or to accept bytes; after that it counts as dead.
 ANSWER_TIMEOUT = 30
 _CLOSE_TIMEOUT = 2.0  # seconds for the server to close once everything was sent
 _READ_SIZE = 2**16
@@ -18,7 +18,7 @@ _TIMEVAL = Struct("@ll")
 
 
 class SyncConnection:
-    """``fd`` is for polling. All methods raise OSError or GearmanError."""
+    """``fd`` is its file descriptor, for polling. All methods raise OSError or GearmanError."""
 
     def __init__(
         self, server: ServerAddress, connection: socket.socket, session: WorkerSession
@@ -28,7 +28,7 @@ class SyncConnection:
         self.fd = connection.fileno()
         self.asleep_since = 0.0
         self._socket = connection
-        # Timeouts of the kernel: Python's own cost a system call more each time.
+        # The kernel's timeouts: Python's own cost an additional system call each time.
         self._socket.setblocking(True)
         for limit in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             self._socket.setsockopt(socket.SOL_SOCKET, limit, _TIMEVAL.pack(ANSWER_TIMEOUT, 0))
@@ -75,7 +75,7 @@ class SyncConnection:
             raise ConnectionLost(self.server, "it does not answer")
 
     def close_gracefully(self) -> None:
-        """End the output and let the server close: everything that was sent has then arrived."""
+        """Shut down the sending side and let the server close: then everything has arrived."""
         try:
             self._socket.shutdown(socket.SHUT_WR)
             self._socket.settimeout(_CLOSE_TIMEOUT)
@@ -91,7 +91,7 @@ class SyncConnection:
         self._socket.close()
 
     def shut_down(self) -> None:
-        """End it now, from any thread; this also ends a read or write in progress."""
+        """Shut it down now, from any thread; this also ends a read or write in progress."""
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:

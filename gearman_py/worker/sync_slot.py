@@ -1,7 +1,7 @@
 """Runs one job of a plain function at a time, in a thread that owns its connections.
 
-It grabs from each of its servers in turn. The thread reads, runs the function and writes
-itself: handing a job to another thread and back would cost more than a small job does.
+It grabs from each of its servers in turn. One thread reads, runs the function and writes:
+handing a job to another thread and back would cost more than a small job does.
 """
 
 import logging
@@ -24,8 +24,8 @@ from gearman_py.worker.sync_connection import SyncConnection
 _log = logging.getLogger("gearman_py.worker")
 
 CONNECT_TIMEOUT = 3.0
-# Ask again after this many seconds asleep: a wake-up may be lost with a connection that is dead
-# and was never closed.
+# Ask again after this many seconds asleep: a wake-up may be lost with a connection that died
+# without being closed.
 SLEEP_LIMIT = 60.0
 _POLL_INTERVAL = 10.0  # seconds, at most, between two checks
 GIVE_BACK_PAUSE = 1.0  # seconds for others to take the job
@@ -45,7 +45,7 @@ class ServerState:
 
 
 class Slot:
-    """Runs jobs by ``run_job`` until drained; ``start`` does so in a thread.
+    """Runs jobs with ``run_job`` until drained; ``start`` does so in a thread.
 
     In that thread ``on_answer`` is called after each job, and ``on_change`` when a server has
     registered the functions, and at the end.
@@ -62,7 +62,7 @@ class Slot:
     ) -> None:
         self.ended = False
         self.counters = JobCounters()
-        self.last_progress = monotonic()  # a job's own time does not count
+        self.last_progress = monotonic()  # the time a job takes does not count
         self._servers = deque(map(ServerState, servers))
         self._make_session = make_session
         self._run_job = run_job
@@ -79,14 +79,14 @@ class Slot:
         self._poll.register(self._woken, select.POLLIN)
 
     def start(self) -> None:
-        """Start, in a thread that does not keep the process from ending."""
+        """Start, in a daemon thread."""
         Thread(target=self._run_thread, name="gearman-slot", daemon=True).start()
 
     def _run_thread(self) -> None:
         try:
             self.run()
         except BaseException:
-            _log.exception("a worker's thread ended by an error of this package")
+            _log.exception("a worker thread ended because of a bug in gearman_py")
         finally:
             self._on_change()
 
@@ -104,15 +104,15 @@ class Slot:
         return self._working
 
     def drain(self) -> None:
-        """Take no other job; end when the running one is answered."""
+        """Take no further job; end when the running one has been answered."""
         self._draining = True
         for server in list(self._servers):
             if (connection := server.connection) is not None and not connection.session.registered:
-                connection.shut_down()  # it never answered, so that no job can be lost
+                connection.shut_down()  # it never answered, so no job can be lost
         self._wake_thread()
 
     def stop(self) -> None:
-        """End now; a running job goes back to its server."""
+        """Stop now; a running job goes back to its server."""
         self._stopped = self._draining = True
         for server in list(self._servers):
             if server.connection is not None:
@@ -210,7 +210,7 @@ class Slot:
         )
 
     def _wait_for_servers(self) -> None:
-        """No server has a job: connect where that is due, then wait for news from any server."""
+        """No server has a job: connect where a retry is due, then wait for any server."""
         now = self.last_progress = monotonic()
         wake = now + _POLL_INTERVAL
         for server in self._servers:
@@ -230,7 +230,7 @@ class Slot:
         self._poll_servers(wake - now)
 
     def _poll_servers(self, seconds: float) -> None:
-        """Handle what has come: wake-ups of servers, new connections, a drain."""
+        """Handle what has arrived: wake-ups from servers, new connections, a drain."""
         ready = self._poll.poll(max(0.0, seconds) * 1000)
         if not ready:
             for server in self._servers:
@@ -252,7 +252,7 @@ class Slot:
         self, server: ServerState, act: Callable[[ServerState, SyncConnection], object]
     ) -> None:
         """Call ``act``; if it ends the connection, note when to try that server again."""
-        assert server.connection is not None  # noqa: S101  callers have looked
+        assert server.connection is not None  # noqa: S101  callers have checked
         try:
             act(server, server.connection)
         except (OSError, GearmanError) as error:
@@ -270,7 +270,7 @@ class Slot:
         _log.warning("%s: %s; trying again in %.1f s", server.address, why, pause)
 
     def _dial_server(self, server: ServerState) -> None:
-        """In a thread of its own: a server that does not answer must not delay the others."""
+        """Connect, in a separate thread: a silent server must not delay the others."""
         try:
             result: socket.socket | OSError = connect(server.address, CONNECT_TIMEOUT)
         except OSError as error:
@@ -301,4 +301,4 @@ class Slot:
         try:
             self._waker.send(b"w")
         except OSError:
-            pass  # it has a wake-up to read already, or has ended
+            pass  # a wake-up is pending already, or the slot has ended

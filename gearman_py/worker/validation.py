@@ -1,17 +1,17 @@
-"""Checks of what a worker is told, where it is told: not when the first job comes."""
+"""Checks arguments where they are given, not when the first job arrives."""
 
 import inspect
 import sys
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
-_LONGEST = 1e9  # seconds: what every clock and every system call can count
+_LONGEST = 1e9  # seconds that every clock and every system call can represent
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def check_function_name(name: str) -> str:
-    """Returns the name. Raises TypeError or ValueError for what cannot be one."""
+    """Return the name of a function. Raises TypeError or ValueError if it is invalid."""
     if callable(name):
         raise TypeError('a function needs a name: write @worker.function("NAME")')
     if not isinstance(name, str):
@@ -22,14 +22,14 @@ def check_function_name(name: str) -> str:
 
 
 def check_single_word(option: str, value: str) -> None:
-    """Raises TypeError or ValueError for what cannot be one word of a job server's listing."""
+    """Raises TypeError or ValueError unless the value is one word, as listings of a server need."""
     check_sendable(option, value)
     if any(letter.isspace() for letter in value):
         raise ValueError(f"{option} {value!r} contains a space, which separates words there")
 
 
 def check_sendable(option: str, value: str) -> None:
-    """Raises TypeError or ValueError for what cannot be part of a name."""
+    """Raises TypeError or ValueError for a value that cannot be part of a name."""
     if not isinstance(value, str):
         raise TypeError(f"{option} is {value!r}; expected str")
     if not _is_sendable(value):
@@ -44,7 +44,7 @@ def _is_sendable(name: str) -> bool:
 
 
 def check_middleware(function: F) -> F:
-    """Returns the function. Raises TypeError if it does not return a context manager."""
+    """Return the function. Raises TypeError if it does not return a context manager."""
     if not callable(function):
         raise TypeError(f"{function!r} is not a function")
     for is_wrong, decorator in (
@@ -53,28 +53,30 @@ def check_middleware(function: F) -> F:
         (inspect.iscoroutinefunction, "@asynccontextmanager, with a yield"),
     ):
         if is_wrong(function):
-            raise TypeError(f"around() takes what returns a context manager: add {decorator}")
+            raise TypeError(
+                f"around() needs a function returning a context manager: add {decorator}"
+            )
     return function
 
 
 def is_async_middleware(function: Callable[..., Any]) -> bool:
-    """Whether it was made by @asynccontextmanager, so that only async functions can have it."""
+    """Whether it was made by @asynccontextmanager, and so can only surround async functions."""
     return inspect.isasyncgenfunction(inspect.unwrap(function))
 
 
 def check_hook(function: F) -> F:
-    """Returns the function. Raises TypeError if it cannot be called, or would do nothing."""
+    """Return the function. Raises TypeError if it cannot be called, or would do nothing."""
     if not callable(function):
         raise TypeError(f"{function!r} is not a function")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(f"{function!r} contains a yield, so that calling it would run nothing")
+        raise TypeError(f"{function!r} contains a yield, so calling it would not run anything")
     return function
 
 
 def exception_classes(
     given: type[BaseException] | Collection[type[BaseException]],
 ) -> tuple[type[BaseException], ...]:
-    """One class or several as a tuple. Raises TypeError for anything else."""
+    """Return one class, or several, as a tuple. Raises TypeError for anything else."""
     classes = tuple(given) if isinstance(given, Collection) else (given,)
     for item in classes:
         if not (isinstance(item, type) and issubclass(item, BaseException)):
@@ -83,7 +85,7 @@ def exception_classes(
 
 
 def check_seconds(name: str, value: float, *, zero: bool = False) -> None:
-    """Raises TypeError or ValueError for what is not a time to wait."""
+    """Raises TypeError or ValueError for an invalid number of seconds."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} is {value!r}; expected seconds")
     if not 0 <= value <= _LONGEST or (value == 0 and not zero):
@@ -92,7 +94,7 @@ def check_seconds(name: str, value: float, *, zero: bool = False) -> None:
 
 
 def check_whole_number(name: str, value: int, least: int, most: int = sys.maxsize) -> None:
-    """Raises TypeError or ValueError for what is not a whole number of ``least`` to ``most``."""
+    """Raises TypeError or ValueError unless it is a whole number from ``least`` to ``most``."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} is {value!r}; expected a whole number")
     if value < least:

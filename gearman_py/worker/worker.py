@@ -50,7 +50,7 @@ class Worker:
 
     ``servers`` is as in Client. ``client_id`` is its name in the listing ``workers`` (default:
     host:pid). ``prefix`` goes before each function's name on the wire. With an ``address``
-    each function is also served as FUNCTION@ADDRESS, for jobs meant for this very worker.
+    each function is also served as FUNCTION@ADDRESS, for jobs meant for this worker.
     ``serializer`` (JSON, or your own) converts workloads and results to and from values.
 
     ``concurrency`` jobs run at a time: plain functions in that number of threads, async ones in
@@ -126,9 +126,9 @@ class Worker:
         functions: Collection[str] = (),
         **settings: Unpack[PoolOptions],
     ) -> None:
-        """Change options of the constructor, before the worker starts.
+        """Change options of the constructor before the worker starts.
 
-        ``prefix`` is put before the one it has. ``functions``: of those declared, serve only
+        ``prefix`` is put before the existing one. ``functions``: of those declared, serve only
         these, named as on the wire. Raises TypeError or ValueError for invalid ones.
         """
         if servers is not None:
@@ -165,7 +165,7 @@ class Worker:
         ``timeout``: seconds after which the job is stopped and fails, retries included; a
         plain function with one runs in a process, which is killed. ``soft_timeout``: seconds,
         less than that, after which TimeLimit is raised inside it (an async one is cancelled),
-        so that it can end by itself. ``server_timeout``: seconds after which the *server* gives
+        so that it can end on its own. ``server_timeout``: seconds after which the *server* gives
         the job to another worker.
 
         ``retries``: how many times the function is called again after an exception of
@@ -205,7 +205,7 @@ class Worker:
     def add_ping(self, name: str, *, alone: bool = False) -> None:
         """Serve ``name`` too, without the prefix: it answers its workload.
 
-        It shows whether this very worker runs jobs. With ``alone`` its other functions, which
+        It shows whether this particular worker runs jobs. With ``alone`` its other functions, which
         are declared before, are not served. Raises TypeError or ValueError.
         """
         self._registry.add_ping(name, alone=alone)
@@ -221,7 +221,7 @@ class Worker:
     def on_shutdown(self, function: H) -> H:
         """Decorate a function to be called at the end of each process that ran on_startup.
 
-        What it raises is logged.
+        Exceptions that it raises are logged.
         """
         self._registry.on_shutdown.append(check_hook(function))
         return function
@@ -231,7 +231,7 @@ class Worker:
         server is told.
 
         It is called in the worker's own process, also for jobs that were stopped at their time
-        limit or whose process died. What it raises is logged. It may be async.
+        limit or whose process died. Exceptions that it raises are logged. It may be async.
         """
         self._registry.on_outcome.append(check_hook(function))
         return function
@@ -240,13 +240,13 @@ class Worker:
         """Decorate a function that takes the job and returns a context manager for its run.
 
         It is entered where the function runs, and sees what the function raises; a job whose
-        error it swallows still fails. An async context manager is for async functions.
+        error it suppresses still fails. An async context manager is for async functions.
         """
         self._registry.middlewares.append(check_middleware(function))
         return function
 
     def run(self) -> int:
-        """Work until SIGTERM or SIGINT, then drain. It owns the process.
+        """Work until SIGTERM or SIGINT, then drain. It takes over the process and its signals.
 
         SIGHUP starts the program again beside this one, and drains once job servers have
         registered that one; at a terminal it drains. If logging is not set up, what the worker
@@ -281,7 +281,7 @@ class Worker:
     async def serve(self) -> None:
         """Work until drained or stopped, in the running event loop; signals are the caller's.
 
-        Cancelled, it stops.
+        If it is cancelled, the worker stops.
         """
         pool = self._start_pool()
         try:
@@ -297,9 +297,9 @@ class Worker:
             await self._pool.wait_ready()
 
     def work(self, *, limit: int | None = None, timeout: float | None = None) -> int:
-        """Run up to ``limit`` jobs in this thread, for up to ``timeout`` seconds; how many it ran.
+        """Run up to ``limit`` jobs in this thread, for up to ``timeout`` seconds; return how many.
 
-        With neither it continues while there are jobs. For plain functions; signals are the
+        Without either, it continues while there are jobs. For plain functions; signals are the
         caller's. After ^C (KeyboardInterrupt) a job that was running goes back to its server.
         """
         deadline = None if timeout is None else monotonic() + timeout
@@ -311,12 +311,12 @@ class Worker:
             pool.close()
 
     def drain(self) -> None:
-        """Finish the running jobs, take no others, end. Call it in the event loop's thread."""
+        """Finish the running jobs, take no others, and end. Call it in the event loop's thread."""
         if self._pool is not None:
             self._pool.drain()
 
     def stop(self) -> None:
-        """End now; the servers give the running jobs to other workers."""
+        """Stop now; the servers give the running jobs to other workers."""
         if self._pool is not None:
             self._pool.stop()
 

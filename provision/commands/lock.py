@@ -129,7 +129,7 @@ def _pins_ours(project: dict[str, Any]) -> bool:
 
 
 def _indexes() -> Iterator[tuple[str, str]]:
-    """The operator's own indexes as pip is told of them, for uv."""
+    """The operator's own indexes as pip knows them, for uv."""
     yield "UV_INDEX_STRATEGY", "unsafe-best-match"  # as pip: the best version of all of them
     for key, variable in (("index-url", "UV_DEFAULT_INDEX"), ("extra-index-url", "UV_INDEX")):
         if variable not in os.environ and (found := _pip_setting(key)):

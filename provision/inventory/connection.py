@@ -118,7 +118,7 @@ def _find_notes(
 
 
 def check_connection(values: dict[str, Any], variables: Variables) -> None:
-    """Put plain names into ``values``. Raises :class:`InventoryError` for what is not supported."""
+    """Put plain names into ``values``. Raises :class:`InventoryError` for an unsupported one."""
     for name, only in ONLY.items():
         values[name] = OF_COLLECTION.sub("", values[name])
         if values[name] not in only:

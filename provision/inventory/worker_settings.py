@@ -65,7 +65,7 @@ Hint = Callable[[str, Any], str]
 def check_table(
     variable: str, value: Any, where: Place, known: Mapping[str, Any], hint: Hint
 ) -> None:
-    """Raises :class:`InventoryError` for what cannot be said of a worker, or of an app.
+    """Raises :class:`InventoryError` for an invalid setting of a worker or app.
 
     ``known``: setting -> an example of the right kind.
     """

@@ -27,7 +27,7 @@ class _YAMLReader:
         self._groups = groups
 
     def read_group(self, key: yaml.ScalarNode, value: yaml.Node) -> str | None:
-        """Its name; None for what is not a group, which Ansible passes over as well."""
+        """Its name; None if it is not a group, which Ansible passes over as well."""
         name, where = str(key.value), place_of(self._path, key)
         if not isinstance(value, yaml.MappingNode) and value.tag != NOTHING:
             self._warn(where, f"{name} is not a group: it has no hosts, children or vars")

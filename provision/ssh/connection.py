@@ -280,7 +280,7 @@ def _log_in(way: Route) -> _LoggedIn:
             fabric.open()
             keep_alive(fabric.transport, line)
         except BaseException:
-            fabric.client.close()  # a connection that was not logged in is open all the same
+            fabric.client.close()  # a connection that was not logged in is open nevertheless
             raise
         if to.gateway is not None:
             _gateways.hold_again(to.gateway)

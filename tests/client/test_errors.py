@@ -149,7 +149,7 @@ def test_an_async_client_raises_the_same_error(failing: str) -> None:
 def test_a_client_says_that_it_cannot_be_copied(
     kind: Callable[[str], Any], make: Callable[[Any], Any]
 ) -> None:
-    expected = f"{kind.__name__} cannot be copied or pickled: make one in each process"
+    expected = f"{kind.__name__} cannot be copied or pickled: create one in each process"
     with pytest.raises(TypeError, match=expected):
         make(kind("127.0.0.1:1"))
 
