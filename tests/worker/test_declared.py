@@ -200,7 +200,7 @@ def test_a_hook_that_would_run_nothing_is_refused() -> None:
         yield
 
     for declare, wrong in ((worker.on_startup, startup), (worker.on_shutdown, shutdown)):
-        with pytest.raises(TypeError, match="contains a yield, so that calling it would run"):
+        with pytest.raises(TypeError, match="contains a yield, so calling it would not run"):
             declare(wrong)
 
 
