@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from gearman_py.admin.client import AdminClient
 from gearman_py.cli import common, top
+from gearman_py.cli.check import CheckStatus, check_servers
 from gearman_py.cli.table import format_table
 from gearman_py.printable import printable
 
@@ -118,8 +119,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["top"]:
         return top.main(words[1:])
     parser = command_parser()
-    options = parser.parse_args(arguments)
+    try:
+        options = parser.parse_args(words)
+    except SystemExit as stop:
+        if "--check" in words and stop.code == common.USAGE:
+            return CheckStatus.UNKNOWN
+        raise
     asked = [name for name in _QUESTIONS if vars(options)[name] not in (None, False)]
+    if options.check:
+        return _check(parser, options)
     if not asked:
         parser.error("nothing to do: expected a command, such as --status")
     if options.watch and any(isinstance(_QUESTIONS[name], _Action) for name in asked):
@@ -135,6 +143,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return common.OK
 
     return common.run_command_line("gearadmin", ask_server)
+
+
+def _check(parser: ArgumentParser, options: Namespace) -> int:
+    servers = common.parse_servers_option(parser, options)
+    status, line = check_servers(servers, options.warning, options.critical)
+    print(line)
+    return status
 
 
 def _answer_repeatedly(client: AdminClient, options: Namespace, asked: list[str]) -> None:
@@ -204,6 +219,13 @@ def command_parser() -> ArgumentParser:
         metavar="SECONDS",
         help="repeat until ^C",
     )
+    add(
+        "--check",
+        action="store_true",
+        help="answer as a plugin of Nagios: exit status 0, 1 or 2 (all servers are asked)",
+    )
+    add("--warning", type=common.positive_int, metavar="JOBS", help="--check: more that wait")
+    add("--critical", type=common.positive_int, metavar="JOBS", help="the same")
     add("--json", action="store_true", help="print answers as JSON, one per line")
     common.add_help(parser)
     common.add_tls(parser)

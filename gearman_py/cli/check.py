@@ -1,0 +1,91 @@
+"""gearadmin --check: answers as a plugin of Nagios, Icinga and Naemon does.
+
+https://www.monitoring-plugins.org/doc/guidelines.html: a line of text and figures, and an exit
+status of 0 (OK), 1 (WARNING), 2 (CRITICAL) or 3 (UNKNOWN).
+"""
+
+from collections.abc import Collection, Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+from gearman_py.admin.answers import FunctionStats
+from gearman_py.cli.top import ask_server, join_stats
+from gearman_py.net.servers import ServerAddress
+from gearman_py.printable import printable
+
+
+class CheckStatus(IntEnum):
+    """The exit status of a plugin."""
+
+    OK = 0
+    WARNING = 1
+    CRITICAL = 2
+    UNKNOWN = 3  # the command line is wrong
+
+
+class Finding(NamedTuple):
+    """Something that is wrong."""
+
+    status: CheckStatus
+    text: str
+
+
+def check_servers(
+    servers: Sequence[ServerAddress], warning: int | None, critical: int | None
+) -> tuple[CheckStatus, str]:
+    """The state of all of these servers, and the line about it.
+
+    It is critical that a server does not answer, that jobs of a function wait and it has no
+    worker, or that more than ``critical`` wait; more than ``warning`` are a warning.
+    """
+    findings: list[Finding] = []
+    functions: dict[str, FunctionStats] = {}
+    for server in servers:
+        answer = ask_server(server)
+        if isinstance(answer, str):
+            findings.append(Finding(CheckStatus.CRITICAL, answer))
+            continue
+        for row in answer:
+            known = functions.get(row.name)
+            functions[row.name] = join_stats(known, row) if known else row
+    judged = (_check_function(row, warning, critical) for row in functions.values())
+    findings += filter(None, judged)
+    findings.sort(key=lambda finding: -finding.status)
+    status = findings[0].status if findings else CheckStatus.OK
+    text = "; ".join(finding.text for finding in findings) or _summary(servers, functions)
+    figures = _figures(functions.values(), warning, critical)
+    return (
+        status,
+        f"GEARMAN {status.name} - {printable(text, keep='').replace('|', '/')} | {figures}",
+    )
+
+
+def _check_function(
+    row: FunctionStats, warning: int | None, critical: int | None
+) -> Finding | None:
+    wait = "1 job waits" if row.waiting == 1 else f"{row.waiting} jobs wait"
+    if row.waiting and not row.workers:
+        return Finding(CheckStatus.CRITICAL, f"{row.name}: {wait} and no worker does it")
+    for status, limit in ((CheckStatus.CRITICAL, critical), (CheckStatus.WARNING, warning)):
+        if limit is not None and row.waiting > limit:
+            return Finding(status, f"{row.name}: {wait} (limit {limit})")
+    return None
+
+
+def _summary(servers: Sequence[ServerAddress], functions: dict[str, FunctionStats]) -> str:
+    jobs = sum(row.waiting for row in functions.values())
+    words = "1 job server" if len(servers) == 1 else f"{len(servers)} job servers"
+    return f"{words}, {len(functions)} functions, {jobs} jobs wait"
+
+
+def _figures(rows: Collection[FunctionStats], warning: int | None, critical: int | None) -> str:
+    longest = max((row.waiting for row in rows), default=0)
+    limits = ";".join("" if limit is None else str(limit) for limit in (warning, critical))
+    return (
+        f"longest_queue={longest};{limits};0 "
+        f"waiting={sum(row.waiting for row in rows)};;;0 "
+        f"running={sum(row.running for row in rows)};;;0 "
+        f"oldest={max((row.oldest_seconds for row in rows), default=0):.3f}s;;;0 "
+        f"failed={sum(row.failed for row in rows)}c "
+        f"completed={sum(row.completed for row in rows)}c"
+    )

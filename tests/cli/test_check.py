@@ -1,0 +1,58 @@
+"""gearadmin --check, as Nagios runs it."""
+
+import re
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gearman_py import Client
+from gearman_py.protocol.packets import Packet
+from tests.peer import Peer
+from tests.ports import reserve_port
+
+Run = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+def check(run: Run, *words: str) -> tuple[int, str, str]:
+    """Exit status, text and figures."""
+    done = run("gearadmin", "--check", *words)
+    line = re.fullmatch(r"(GEARMAN .*) \| (.*)\n", done.stdout.decode())
+    assert line, done
+    return done.returncode, line[1], line[2]
+
+
+def test_a_queue_is_judged_by_its_workers_and_limits(gearmand: Any, run: Run) -> None:
+    where = "-h", gearmand.address
+    status, text, figures = check(run, *where)
+    assert (status, text) == (0, "GEARMAN OK - 1 job server, 0 functions, 0 jobs wait")
+    assert figures.startswith("longest_queue=0;;;0 waiting=0;;;0 running=0;;;0 oldest=0.000s;;;0 ")
+    with Client(gearmand.address) as client:
+        for _ in range(3):
+            client.do_background("f", b"x")
+        client.do_background("f", b"x", at=4_000_000_000)
+        problem = "f: 3 jobs wait and no worker does it"
+        assert check(run, *where)[:2] == (2, f"GEARMAN CRITICAL - {problem}")
+        host, _, port = gearmand.address.rpartition(":")
+        worker = Peer((host, int(port)))
+        with worker.socket:
+            worker.say(Packet.CAN_DO, b"f")
+            worker.ask(Packet.ECHO_REQ, b"")
+            assert check(run, *where)[0] == 0
+            assert check(run, *where, "--warning", "3", "--critical", "9")[0] == 0
+            status, text, figures = check(run, *where, "--warning", "2", "--critical", "9")
+            assert (status, text) == (1, "GEARMAN WARNING - f: 3 jobs wait (limit 2)")
+            assert figures.startswith("longest_queue=3;2;9;0 waiting=3;")
+            assert check(run, *where, "--critical", "2")[0] == 2
+
+
+def test_a_server_that_does_not_answer_is_critical(gearmand: Any, run: Run) -> None:
+    dead = f"127.0.0.1:{reserve_port()}"
+    status, text, _ = check(run, "-h", gearmand.address, "-h", dead)
+    assert (status, text) == (2, f"GEARMAN CRITICAL - {dead}: Connection refused")
+
+
+@pytest.mark.parametrize("words", [("--check", "--warning", "many"), ("--check", "--nonsense")])
+def test_a_wrong_command_line_is_no_state(run: Run, words: tuple[str, ...]) -> None:
+    assert run("gearadmin", *words).returncode == 3
