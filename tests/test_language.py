@@ -25,7 +25,16 @@ READ = [
     *(ROOT / "docs").glob("*.md"),
     *(
         file
-        for room in ("admin", "broker", "cli", "client", "functions", "protocol", "worker")
+        for room in (
+            "provision/inventory",
+            "admin",
+            "broker",
+            "cli",
+            "client",
+            "functions",
+            "protocol",
+            "worker",
+        )
         for file in (ROOT / "tests" / room).glob("*.py")
     ),
     ROOT / "gearman_py" / "README.md",

@@ -53,7 +53,7 @@ PYTHON_FORM = re.compile(r"/[^\s\0\"'\\$`]+|python3?(\.\d+)?")
 
 
 @dataclass(frozen=True)
-class Connection:
+class ConnectionSettings:
     """A host's variables, with those of one meaning under one name.
 
     ``arguments``: what ssh's say, ``arguments_name``: the variable that says it. ``notes``: what
@@ -66,7 +66,7 @@ class Connection:
     notes: tuple[str, ...]
 
 
-def read_connection(host: str, merged: Variables) -> Connection:
+def read_connection(host: str, merged: Variables) -> ConnectionSettings:
     """Raises :class:`InventoryError`."""
     variables = {name: both for name, both in merged.items() if not _is_unset(name, both[0])}
     for name, others in OTHER_NAMES.items():
@@ -79,7 +79,7 @@ def read_connection(host: str, merged: Variables) -> Connection:
         if said := getattr(arguments, field):
             variables.setdefault(name, (said, variables[arguments_name][1]))
     notes = tuple(_find_notes(host, variables, arguments, arguments_name))
-    return Connection(variables, arguments, arguments_name, notes)
+    return ConnectionSettings(variables, arguments, arguments_name, notes)
 
 
 def _is_unset(name: str, value: Any) -> bool:

@@ -53,10 +53,22 @@ def read_text(path: Path) -> str:
     """The text of a file; of standard input, which is read once, for ``-``."""
     try:
         return _read_input() if path == INPUT else path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InventoryError(f"{path}: invalid YAML: {error}") from None
+    except UnicodeDecodeError:
+        return _read_text_without_comments(path)
     except OSError as error:
         raise InventoryError(f"{path}: it cannot be read: {error.strerror}") from None
+
+
+def _read_text_without_comments(path: Path) -> str:
+    """As Ansible has it: only in a comment may there be what is not UTF-8."""
+    lines = path.read_bytes().splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            if not line.lstrip().startswith((b"#", b";")):
+                raise InventoryError(f"{path}:{number}: it is not UTF-8 text") from None
+    return "\n".join(line.decode(errors="replace") for line in lines) + "\n"
 
 
 @cache

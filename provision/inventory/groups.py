@@ -19,7 +19,7 @@ PORT = "ansible_port"
 
 
 @dataclass
-class Group:
+class InventoryGroup:
     """A group, its own hosts and its child groups."""
 
     where: Place
@@ -54,14 +54,14 @@ class Groups:
 
     def __init__(self, where: Path) -> None:
         top = Place(where, 1)
-        self.groups = {TOP: Group(top), REST: Group(top)}
+        self.groups = {TOP: InventoryGroup(top), REST: InventoryGroup(top)}
         self.hosts: dict[str, NamedHost] = {}
         self.warnings: list[str] = []
 
     # -- for who reads a source ---------------------------------------------------------------
 
-    def add_group(self, name: str, where: Place) -> Group:
-        return self.groups.setdefault(name, Group(where))
+    def add_group(self, name: str, where: Place) -> InventoryGroup:
+        return self.groups.setdefault(name, InventoryGroup(where))
 
     def add_hosts(self, group: str, pattern: str, where: Place, variables: Variables) -> None:
         """Hosts of a group, by a name that may have ranges and a port."""

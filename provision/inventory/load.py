@@ -9,7 +9,7 @@ ours is told with its file and line; what is somebody else's is let be.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from getpass import getuser
 from ipaddress import ip_address
 from pathlib import Path
@@ -72,8 +72,21 @@ def read_inventory(path: Path | str, limit: str | None = None) -> Inventory:
                 f"--limit {limit}: {', '.join(each.name for each in chosen[:5])}: in none of the "
                 f"groups that are ours ({reader.parts.describe()})"
             )
+    reader.groups.warnings += _find_twins(everyone)
     warnings, notes = tuple(reader.groups.warnings), tuple(dict.fromkeys(reader.notes))
     return Inventory(named, everyone, others, warnings, notes)
+
+
+def _find_twins(hosts: Iterable[Host]) -> Iterator[str]:
+    """Hosts that are reached at one place: each would find the machine locked by the other."""
+    seen: dict[tuple[object, ...], Host] = {}
+    for host in hosts:
+        first = seen.setdefault((host.address, host.port, host.jump, host.ssh_config), host)
+        if first is not host:
+            yield (
+                f"{host.where}: {host.name} is at {host.address}:{host.port}, as {first.name} is "
+                f"({first.where}): if they are one machine, leave one out"
+            )
 
 
 class InventoryReader:

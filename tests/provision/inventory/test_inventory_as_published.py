@@ -231,7 +231,7 @@ def variables(values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any
 
 @st.composite
 def ini_texts(draw: st.DrawFn) -> str:
-    """Sections in any order; children only of later letters, so that there is no circle."""
+    """Sections in any order; children only of later letters, so that none is within itself."""
     lines = [f"[{name}]" for name in OWN_GROUPS] if draw(st.booleans()) else []
     for _ in range(draw(st.integers(0, 6))):
         group = draw(st.sampled_from(GROUPS))

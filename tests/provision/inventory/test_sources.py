@@ -122,6 +122,31 @@ def test_a_folder_merges_what_it_holds_and_passes_over_the_rest(tmp_path: Path) 
     ]
 
 
+def test_gearman_groups_may_be_said_in_ini(tmp_path: Path) -> None:
+    text = "[queue]\nq\n[all:vars]\ngearman_groups={'job_server': 'queue', 'worker': ['queue']}\n"
+    (tmp_path / "hosts").write_text(text)
+    (queue,) = inventory.load(tmp_path).hosts
+    assert queue.groups == {"queue", "job_server", "worker"}
+
+
+def test_only_a_comment_may_be_in_another_encoding(tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_bytes(b"[worker]\n# caf\xe9\nw1\n")
+    assert [host.name for host in inventory.load(tmp_path).hosts] == ["w1"]
+    (tmp_path / "hosts").write_bytes(b"[worker]\nw1 a=caf\xe9\n")
+    with pytest.raises(InventoryError, match="hosts:2: it is not UTF-8 text"):
+        inventory.load(tmp_path / "hosts")
+
+
+def test_two_names_of_one_machine_are_told(tmp_path: Path) -> None:
+    text = "[worker]\nw1 ansible_host=10.0.0.7\nw2 ansible_host=10.0.0.7\n"
+    (tmp_path / "hosts").write_text(text + "w3 ansible_host=10.0.0.7 ansible_port=2222\n")
+    (warning,) = inventory.load(tmp_path).warnings
+    assert warning == (
+        f"{tmp_path}/hosts:3: w2 is at 10.0.0.7:22, as w1 is ({tmp_path}/hosts:2): if they are one "
+        "machine, leave one out"
+    )
+
+
 def test_a_folder_of_inventories_is_not_one(tmp_path: Path) -> None:
     """Ansible would take the hosts of both, and none of their variables."""
     for name in ("prod", "staging"):

@@ -207,7 +207,7 @@ def test_a_check_may_be_in_files(tmp_path: Path) -> None:
 def test_a_worker_may_have_secrets_and_an_inventory_shows_none(tmp_path: Path) -> None:
     found = load(
         tmp_path,
-        group_vars__all="shop_key: canary-2\nportal_key: !vault |\n  nobody opens this\n"
+        group_vars__all="shop_key: canary-2\nportal_key: !vault |\n  which is never opened\n"
         "gearman_workers:\n  wc:\n    secrets:\n      A: canary-1\n      B: '{{ shop_key }}'\n"
         "      C: '{{ portal_key }}'\n      D: {env: HOME}\n",
         host_vars__w2="gearman_workers: {wc: {secrets: {A: {cmd: [echo, canary-3]}}}}",
