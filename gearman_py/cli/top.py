@@ -5,6 +5,7 @@ Servers that do not count (C gearmand) show no rates.
 
 import contextlib
 import curses
+import select
 import sys
 import threading
 import time
@@ -284,9 +285,16 @@ def _show(
         try:
             going_on = screen.press(window.getkey())
         except curses.error:  # no key was pressed
-            continue
+            going_on = not _is_terminal_gone()
     stopped.set()
     return common.OK
+
+
+def _is_terminal_gone() -> bool:
+    """Whether the terminal's other end was closed; a process that it does not control goes on."""
+    poll = select.poll()
+    poll.register(sys.stdin, 0)
+    return bool(poll.poll(0))  # a hang-up is told unasked
 
 
 def _draw(window: "curses.window", screen: TopScreen) -> None:

@@ -143,6 +143,23 @@ def test_two_servers_are_watched_as_one(
         assert top.process.wait(LIMIT) == 0
 
 
+def test_top_ends_with_its_terminal() -> None:
+    """Even as a process that the terminal does not control, which SIGHUP does not reach."""
+    master, slave = os.openpty()
+    command = [sys.executable, "-m", "gearman_py.cli.gearadmin", "top", "-h", "127.0.0.1:1"]
+    environment = {**os.environ, "TERM": "vt100"}
+    top = subprocess.Popen(
+        command, stdin=slave, stdout=slave, env=environment, start_new_session=True
+    )
+    try:
+        os.close(slave)
+        assert os.read(master, 4096)
+        os.close(master)
+        assert top.wait(LIMIT) == 0
+    finally:
+        top.kill()
+
+
 def show(screen: TopScreen, width: int = 80, height: int = 24) -> list[str]:
     lines, _ = screen.lines(width, height)
     return lines
