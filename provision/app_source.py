@@ -19,6 +19,7 @@ from pathlib import Path
 
 from provision.build import ON_HOSTS, ROOT
 from provision.errors import ToolkitError
+from provision.file_lock import file_lock
 
 APPS = f"{ON_HOSTS}/apps"
 SHOWN = 3  # names of files that differ
@@ -73,30 +74,38 @@ def _note_source(app: App, cached: Path) -> Path:
 @cache
 def _check_out(app: App, cached: Path) -> Path:
     """A folder with the files of the commit that `ref:` names; asked for once in a run."""
-    cached.mkdir(parents=True, exist_ok=True)
-    repository = _mirror(app, cached) if app.url else app.source
-    if not repository.is_dir():
-        raise _app_error(app, f"the folder {repository} does not exist")
-    here = replace(app, source=repository)
+    with file_lock(cached / "source.lock"):  # other runs from this checkout fetch it too
+        repository = _mirror(app, cached) if app.url else app.source
+        if not repository.is_dir():
+            raise _app_error(app, f"the folder {repository} does not exist")
+        here = replace(app, source=repository)
+        commit = _find_commit(app, here)
+        place = hashlib.sha256(f"{app.url or app.source}".encode()).hexdigest()[:6]
+        folder = cached / f"source-{place}-{commit[:12]}"
+        if not folder.exists():
+            _extract_commit(here, commit, folder)
+        return folder
+
+
+def _find_commit(app: App, here: App) -> str:
     try:
-        commit = _git(here, "rev-parse", "--verify", "--quiet", f"{app.ref}^{{commit}}").strip()
+        return _git(here, "rev-parse", "--verify", "--quiet", f"{app.ref}^{{commit}}").strip()
     except ToolkitError as error:
         why = str(error).rpartition("git rev-parse: ")[2]
         unknown = f"{app.url or app.source} has no commit, tag or branch {app.ref!r}"
         raise _app_error(app, f"{unknown}: {why}" if why else unknown) from None
-    place = hashlib.sha256(f"{app.url or app.source}".encode()).hexdigest()[:6]
-    folder = cached / f"source-{place}-{commit[:12]}"
-    if not folder.exists():
-        with tempfile.TemporaryDirectory(dir=cached) as scratch:
-            tree = Path(scratch, "tree")
-            with tarfile.open(fileobj=io.BytesIO(_git_bytes(here, "archive", commit))) as archive:
-                archive.extractall(tree, filter="tar")
-            tree.mkdir(exist_ok=True)
-            tree.rename(folder)
-        known = sorted(cached.glob("source-*-*"), key=lambda each: -each.stat().st_ctime)
-        for old in known[FETCHED:]:
-            shutil.rmtree(old)
-    return folder
+
+
+def _extract_commit(here: App, commit: str, folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        tree = Path(scratch, "tree")
+        tree.mkdir()
+        with tarfile.open(fileobj=io.BytesIO(_git_bytes(here, "archive", commit))) as archive:
+            archive.extractall(tree, filter="tar")
+        tree.rename(folder)
+    known = sorted(folder.parent.glob("source-*-*"), key=lambda each: -each.stat().st_ctime)
+    for old in known[FETCHED:]:
+        shutil.rmtree(old)
 
 
 def _mirror(app: App, cached: Path) -> Path:
