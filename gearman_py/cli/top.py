@@ -259,8 +259,17 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(f"top: {error}; expected a terminal that can move its cursor ($TERM)")
     screen = TopScreen(options.sort.upper(), options.function)
     return common.run_command_line(
-        "gearadmin", lambda: curses.wrapper(_show, screen, servers, options.interval)
+        "gearadmin", lambda: _run_in_curses(screen, servers, options.interval)
     )
+
+
+def _run_in_curses(screen: TopScreen, servers: Sequence[ServerAddress], interval: int) -> int:
+    try:
+        return curses.wrapper(_show, screen, servers, interval)
+    except curses.error:
+        if _is_terminal_gone():
+            raise BrokenPipeError from None
+        raise
 
 
 def _show(
