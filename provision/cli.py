@@ -78,6 +78,6 @@ def inventory_path(hosts: str) -> Path:
     """The folder or file that ``--hosts`` names, or an error that lists what there is."""
     if hosts:
         return Path(hosts)
-    known = sorted({path.parent for path in ROOT.glob("inventory/*/hosts*")})
+    known = sorted(path.parent for path in ROOT.glob("inventory/*/hosts.yml"))
     names = " or ".join(f"--hosts {path.relative_to(ROOT)}" for path in known)
     raise ToolkitError(f"which hosts? Say {names}")

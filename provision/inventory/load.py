@@ -42,20 +42,22 @@ def load(path: Path | str, limit: str | None = None) -> Inventory:
     ``limit``: hosts or groups to work on, as patterns.py says. Raises :class:`InventoryError`,
     also when none of its hosts is ours.
     """
-    found = read_inventory(path, limit)
+    reader = InventoryReader(Path(path))
+    found = _make_inventory(reader, limit)
     if not found.everyone:
         raise InventoryError(
-            f"{path}: none of its hosts is in job_server, worker or client: put them into these "
-            "groups, or say with gearman_groups which groups play these parts\n"
-            "(docs/inventory.md)"
+            f"{path}: none of its hosts is in a group that is ours ({reader.parts.describe()}): "
+            "gearman_groups says which groups are (docs/inventory.md)"
         )
     return found
 
 
 def read_inventory(path: Path | str, limit: str | None = None) -> Inventory:
     """As :func:`load`, of an inventory in which no host may be ours."""
-    path = Path(path)
-    reader = InventoryReader(path)
+    return _make_inventory(InventoryReader(Path(path)), limit)
+
+
+def _make_inventory(reader: "InventoryReader", limit: str | None) -> Inventory:
     everyone = tuple(reader.make_hosts())
     for host in everyone:
         workers(host)  # raises for what only the whole can tell

@@ -99,7 +99,10 @@ def _find_sources(path: Path, groups: Groups) -> Iterator[Source]:
         assert source is not None  # noqa: S101  # alone, a file is read or refused
         yield source
     else:
-        beside = sorted({each.parent for each in path.parent.glob("*/hosts*") if each.is_file()})
+        named = (
+            each for end in ("", ".ini", *SUFFIXES) for each in path.parent.glob(f"*/hosts{end}")
+        )
+        beside = sorted({each.parent for each in named})
         known = f"; there is {' and '.join(map(str, beside))}" if beside else ""
         raise InventoryError(f"{path}: no such file or folder{known}")
 
