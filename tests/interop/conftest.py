@@ -76,10 +76,15 @@ def serving() -> Iterator[Callable[[list[str], Address, str], None]]:
 
 def registered(address: Address) -> list[str]:
     """The functions that workers of a server can do now."""
+    return [name for name, workers in count_workers(address).items() if workers]
+
+
+def count_workers(address: Address) -> dict[str, int]:
+    """The number of workers of each function that a server knows."""
     with socket.create_connection(address, LIMIT) as connection:
         connection.sendall(b"status\r\n")
         answer = b""
         while not answer.endswith(b".\n"):
             answer += connection.recv(2**16)
     rows = [row.decode().split("\t") for row in answer.splitlines()[:-1]]
-    return [name for name, _, _, workers in rows if workers != "0"]
+    return {name: int(workers) for name, _, _, workers in rows}

@@ -29,13 +29,14 @@ from uuid import uuid4
 
 import pytest
 
-from tests.interop.conftest import registered
+from tests.interop.conftest import count_workers
 from tests.job_servers import C_GEARMAND, OUR_GEARMAND, running_process, running_server
 from tests.waiting import await_true
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 TOOLS = "C", "ours"
+SLOTS = 8  # of worker.py
 Outcome = tuple[int, str, str]
 SERVERS = {
     "C": [*C_GEARMAND, "--verbose=WARNING"],
@@ -105,7 +106,9 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
         words = [f"{host}:{port}" for host, port in addresses.values()]
         worker = HERE / "command_line" / "worker.py"
         running.enter_context(running_process([sys.executable, str(worker), *words]))
-        await_true(lambda: all("warn" in registered(at) for at in addresses.values()))
+        await_true(
+            lambda: all(count_workers(at).get("raise") == SLOTS for at in addresses.values())
+        )
         yield {name: port for name, (_, port) in addresses.items()}
 
 
