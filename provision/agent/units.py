@@ -107,7 +107,7 @@ def _drop_ins(name: str) -> list[str]:
 
 
 def _written_at(path: str) -> float:
-    """When it was last written; 0 when it is not there."""
+    """When it was last written; 0 if it is missing."""
     try:
         return os.lstat(path).st_mtime
     except (FileNotFoundError, NotADirectoryError):
