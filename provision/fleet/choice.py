@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from provision.build import named_release
+from provision.build import must_fit, named_release, target_of
 from provision.errors import HostFailed
 from provision.fleet.past_runs import PAST_RUNS, PUT_BACK
 from provision.fleet.release_track import OWN, ReleaseTrack
@@ -23,14 +23,24 @@ def this_tree(name: str, fleet: Fleet) -> str | None:
 
 
 def running_release(name: str, fleet: Fleet) -> str | None:
-    """The one that the host runs; for a new host the one that most others run."""
+    """The one that the host runs; for a new host the one that most others of its kind run."""
     own, known = _current(fleet[name], OWN), fleet[name][OWN.question]
     if own and (own in known["kept"] or own in known["damaged"]):
         return own
     bad = bad_releases(fleet, OWN)
     used = Counter(_current(each, OWN) for each in fleet.values())
     good = [id for id, _ in used.most_common() if id and id not in bad]
-    return next((id for id in good if named_release(id).path), None)
+    return next((id for id in good if _is_for(id, fleet[name])), None)
+
+
+def _is_for(id: str, answers: Answers) -> bool:
+    """Whether this machine has a release, and for such a host: its Python, machine and libc."""
+    artifact = named_release(id)
+    try:
+        must_fit(artifact, target_of(answers["host",]))
+    except HostFailed:
+        return False
+    return artifact.path is not None
 
 
 def bad_releases(fleet: Fleet, track: ReleaseTrack) -> dict[str, str]:

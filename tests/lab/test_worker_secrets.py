@@ -115,7 +115,7 @@ def test_a_secret_reaches_its_workers_and_is_seen_nowhere(
 
     done = invoke(ROOT, "deploy", "--yes")
     assert done.status == 0, done.said
-    assert root(lab, "worker1", "ls /etc/gearman 2>&1 || true").split() == []
+    assert root(lab, "worker1", "ls -A /etc/gearman 2>/dev/null || true").split() == []
 
 
 PYTHON = """

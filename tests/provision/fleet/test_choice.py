@@ -1,0 +1,46 @@
+"""Which release a host should have."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provision import build
+from provision.build import ON_HOSTS
+from provision.fleet import choice
+from tests.provision.fake_host import FakeHost
+
+
+def answers(python: list[int], current: str | None) -> dict[Any, Any]:
+    kept = {current: {"at": 0, "bad": None}} if current else {}
+    releases: dict[str, Any] = {"current": current, "kept": kept, "damaged": {}, "running": []}
+    return {("host",): {**FakeHost().facts, "python": python}, ("releases", ON_HOSTS): releases}
+
+
+def test_a_new_host_gets_what_others_of_its_kind_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release for another Python is none for it, however many hosts run that."""
+    monkeypatch.setattr(choice, "named_release", lambda id: build.named_release(id, tmp_path))
+    folder = tmp_path / ".cache" / "releases"
+    folder.mkdir(parents=True)
+    for id, minor in (("old-11", 11), ("old-13", 13)):
+        target = {"python": [3, minor], "machine": "x86_64", "glibc": [2, 36]}
+        content = json.dumps({"target": target}).encode()
+        with tarfile.open(folder / f"{id}.tar", "w") as tar:
+            member = tarfile.TarInfo("MANIFEST.json")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    fleet = {
+        "a": answers([3, 11, 2], "old-11"),
+        "b": answers([3, 11, 2], "old-11"),
+        "new": answers([3, 13, 1], None),
+        "twin": answers([3, 11, 2], None),
+    }
+    assert choice.running_release("new", fleet) is None
+    assert choice.running_release("twin", fleet) == "old-11"
+    fleet["c"] = answers([3, 13, 5], "old-13")
+    assert choice.running_release("new", fleet) == "old-13"
