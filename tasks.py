@@ -284,12 +284,17 @@ def facts(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> i
     return looking.facts(inventory_path(hosts), Options(limit=limit or None, json=json))
 
 
-@command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
-def doctor(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> int:
+@command(
+    help=HOSTS | LIMIT | {"json": OUTPUT["json"], "problems": "only what is wrong, and the counts"}
+)
+def doctor(
+    c: Context, hosts: str = "", limit: str = "", problems: bool = False, json: bool = False
+) -> int:
     """Show why it is not working: all that is known to go wrong, looked at, with its cure."""
     from provision.doctor import doctor as examination
 
-    return examination.doctor(inventory_path(hosts), ROLES, Options(limit=limit or None, json=json))
+    options = Options(limit=limit or None, json=json)
+    return examination.doctor(inventory_path(hosts), ROLES, options, problems=problems)
 
 
 @command(

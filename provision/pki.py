@@ -7,8 +7,9 @@ it is written when the first host is about to hear of it.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cached_property, partial
 from ipaddress import ip_address
 from pathlib import Path
 from threading import Lock
@@ -35,15 +36,28 @@ class Pair(NamedTuple):
 
 
 class Authority:
-    """Issues certificates. ``place`` is its folder."""
+    """Issues certificates. ``place`` is its folder; the key is read when it is needed."""
 
     def __init__(
-        self, place: Path, certificate: "x509.Certificate", key: "ec.EllipticCurvePrivateKey | None"
+        self,
+        place: Path,
+        certificate: "x509.Certificate",
+        read_key: "Callable[[], ec.EllipticCurvePrivateKey | None]",
     ) -> None:
         self.place = place
         self._certificate = certificate
-        self._key = key
+        self._read_key = read_key
+        self._reading = Lock()
         self.kept = False
+
+    @cached_property
+    def _private_key(self) -> "ec.EllipticCurvePrivateKey | None":
+        return self._read_key()
+
+    @property
+    def _key(self) -> "ec.EllipticCurvePrivateKey | None":
+        with self._reading:  # whose password is asked for once, though hosts want it at once
+            return self._private_key
 
     @property
     def pem(self) -> bytes:
@@ -161,9 +175,21 @@ def _read_authority(place: Path) -> Authority:
         certificate = x509.load_pem_x509_certificate((place / "ca.pem").read_bytes())
     except (OSError, ValueError) as error:
         raise InventoryError(f"{place / 'ca.pem'}: no certificate can be read: {error}") from None
-    made = Authority(place, certificate, _read_key(place / "ca.key"))
+    path = place / "ca.key"
+    if _is_encrypted(path):
+        made = Authority(place, certificate, partial(_read_key, path))
+    else:
+        key = _read_key(path)
+        made = Authority(place, certificate, lambda: key)
     made.kept = True
     return made
+
+
+def _is_encrypted(path: Path) -> bool:
+    try:
+        return vault.is_encrypted(path.read_text())
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _read_key(path: Path) -> "ec.EllipticCurvePrivateKey | None":
@@ -202,7 +228,7 @@ def _new_authority(place: Path, name: str) -> Authority:
     # RFC 5280, 4.2.1.3: a CA says that its key signs certificates.
     usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
     builder = builder.add_extension(usage, critical=True)
-    return Authority(place, _sign_certificate(builder, key), key)
+    return Authority(place, _sign_certificate(builder, key), lambda: key)
 
 
 def _new_key() -> "ec.EllipticCurvePrivateKey":

@@ -32,8 +32,8 @@ UNKNOWN_CURE = "stop it there; `invoke retire` does before a host leaves the inv
 NOTHING = Artifact("none", "", 0, None)  # when only names of units and servers are wanted
 
 
-def doctor(folder: Path, roles: Roles, options: Options) -> int:
-    """Show what is wrong, and how to mend it.
+def doctor(folder: Path, roles: Roles, options: Options, *, problems: bool = False) -> int:
+    """Show what is wrong, and how to mend it; with ``problems``, not what is right.
 
     Returns 0 unless something failed: 3, or 4 when a host cannot be reached.
     """
@@ -51,7 +51,8 @@ def doctor(folder: Path, roles: Roles, options: Options) -> int:
         seen.append(facts)
         states.update(each.state for each in found)
         for each in found:
-            asked.report.show(each)
+            if not problems or each.state != "ok":
+                asked.report.show(each)
     for finding in _find_unknown_workers(asked.inventory, desired, seen):
         states[finding.state] += 1
         asked.report.show(finding)

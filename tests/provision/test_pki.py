@@ -123,3 +123,16 @@ def test_files_that_are_no_use_are_named(tmp_path: Path, spoil: object, message:
     spoil(folder / "tls")
     with pytest.raises(InventoryError, match=message):
         made(folder)
+
+
+def test_an_encrypted_key_is_opened_only_to_issue_something(tmp_path: Path) -> None:
+    first = made(tmp_path / "first")
+    pair = first.issue(NAMES, 90)
+    keep_authority(tmp_path / "first")
+    (tmp_path / "first" / "tls" / "ca.key").write_text("$ANSIBLE_VAULT;1.1;AES256\n6666\n")
+    (tmp_path / "first").rename(tmp_path / "second")
+    again = made(tmp_path / "second")
+    assert again.fingerprint == first.fingerprint
+    assert again.why_wrong(pair.certificate, NAMES, NOW) == ""
+    with pytest.raises(InventoryError, match=r"ca\.key"):
+        again.issue(NAMES, 90)
