@@ -78,6 +78,7 @@ def in_a_thread(act: Callable[[], object]) -> None:
     assert not failed, failed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("servers", [1, 2])
 def test_a_client_is_usable_after_an_interrupt_at_any_place(jobs: Server, servers: int) -> None:
     where = [jobs.address, jobs.address.replace("127.0.0.1", "localhost")]
