@@ -63,8 +63,10 @@ def accept(
     queues = broker.queues
     function = queues.functions.get(name)
     if function is None:
-        if queues.crowded:
-            return _refuse_job(broker, peer, counts.FUNCTIONS_FULL, *_NO_MORE_FUNCTIONS)
+        if queues.full:
+            return _refuse_job(broker, peer, counts.MEMORY, *_NO_MEMORY)
+        if why := queues.refuses(name):
+            return _refuse_job(broker, peer, counts.FUNCTIONS_FULL, b"QUEUE_ERROR", why)
         function = queues.function(name)
     key = unique if unique != b"-" else coalesces_on(unique, workload)
     job = queues.uniques.find(key, function) if key and key in queues.uniques else None
@@ -96,7 +98,6 @@ def accept(
     return queues.wake(function, broker.now) if function.sleepers else None
 
 
-_NO_MORE_FUNCTIONS = b"QUEUE_ERROR", b"The job server takes no more functions"
 _QUEUE_IS_FULL = b"QUEUE_ERROR", b"Job queue is full"
 _NO_MEMORY = b"QUEUE_ERROR", b"The job server has no memory left for new jobs"
 

@@ -116,22 +116,19 @@ def _max_queue(broker: Rules, words: Sequence[bytes]) -> bytes:
     limits = [max(0, decimal(number)) for number in numbers[:3]]
     if len(limits) == 1:
         limits *= 3
-    if broker.queues.refuses(name):
-        return _NO_MORE_FUNCTIONS
+    if why := broker.queues.refuses(name):
+        return error(b"QUEUE_ERROR", why)
     function = broker.queues.function(name)
     function.limits = [*limits, 0, 0, 0][:3]
     broker.queues.disuse(function)
     return OK
 
 
-_NO_MORE_FUNCTIONS = error(b"QUEUE_ERROR", b"The job server takes no more functions")
-
-
 def _create_function(broker: Rules, words: Sequence[bytes]) -> bytes:
     if len(words) != 3 or words[1].lower() != b"function":
         return _incomplete_command(words[0])
-    if broker.queues.refuses(words[2]):
-        return _NO_MORE_FUNCTIONS
+    if why := broker.queues.refuses(words[2]):
+        return error(b"QUEUE_ERROR", why)
     broker.queues.function(words[2])
     return OK
 

@@ -58,14 +58,15 @@ class Functions:
         del self.functions[function.name]
         self.counts.forget(function.counts)
 
-    @property
-    def crowded(self) -> bool:
-        """Whether new functions are refused."""
-        return self.full or len(self.functions) >= MAX_FUNCTIONS
-
-    def refuses(self, name: bytes) -> bool:
-        """Whether a function with this name would be one too many."""
-        return self.crowded and name not in self.functions
+    def refuses(self, name: bytes) -> bytes:
+        """Why a function with this name is refused; empty: it is not."""
+        if name in self.functions:
+            return b""
+        if self.full:
+            return b"The job server has no memory left for new functions"
+        if len(self.functions) >= MAX_FUNCTIONS:
+            return b"The job server takes no more functions"
+        return b""
 
     def disuse(self, function: Function) -> None:
         """Check whether a function is still used; of the unused ones, keep the latest."""

@@ -30,8 +30,8 @@ def _register_function(broker: Rules, peer: Peer, name: bytes, limit: float | No
     if len(name) > MAX_ARGUMENT:
         return peer.refuse(b"ARGUMENT_TOO_LARGE", b"Function name too large")
     name = name.removesuffix(b"\0")
-    if broker.queues.refuses(name):
-        return peer.refuse(b"QUEUE_ERROR", b"The job server takes no more functions")
+    if why := broker.queues.refuses(name):
+        return peer.refuse(b"QUEUE_ERROR", why)
     function = broker.queues.function(name)
     if len(peer.abilities) >= MAX_FUNCTIONS_OF_WORKER and function not in peer.abilities:
         text = b"A worker may register %d functions at most" % MAX_FUNCTIONS_OF_WORKER

@@ -33,7 +33,10 @@ TRIM_TIME_SHARE = 0.005  # ... and so much of the time may be spent with it
 URGENT_SHARE = 0.8  # of the limit: when more is used ...
 URGENT_TIME_SHARE = 0.05  # ... so much of the time may be spent
 SLACK = 4 * 2**20  # bytes that may be free and not given back
-WORTH_CLOSING = 2**20  # a connection that holds less is not closed: it would not help
+# A connection that holds less is not closed: it would not help, and a worker that asks for many
+# jobs at once is owed as much. Of those who stand still there may be many that hold little each.
+WORTH_CLOSING = 4 * 2**20
+WORTH_CLOSING_STILL = 2**20
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -126,16 +129,18 @@ async def watch_memory(listener: Listener, limit: int) -> None:
     heap = Heap()
     tidied, took = time.monotonic(), heap.give_back()
     bytes_ = 0
+    closed = False  # connections, since what is free was given back
     while True:
         await asyncio.sleep(SHORT_LOOK_INTERVAL if bytes_ > limit / 2 else LOOK_INTERVAL)
         bytes_ = resident_bytes()
         pause = max(TRIM_INTERVAL, took / TRIM_TIME_SHARE)
         if bytes_ > limit * URGENT_SHARE or listener.budget.waiting:
             pause = took / URGENT_TIME_SHARE
-        if tidy := time.monotonic() - tidied > pause:
+        if tidy := closed or time.monotonic() - tidied > pause:
             queues.uniques.shrink()
             took = heap.give_back()
             tidied = time.monotonic()
+            closed = False
             bytes_ = resident_bytes()
         listener.share_memory(bytes_, limit)
         if not queues.full and bytes_ > limit:
@@ -149,6 +154,7 @@ async def watch_memory(listener: Listener, limit: int) -> None:
             queues.full = False
         elif queues.full and bytes_ > limit * (HIGH_SHARE if tidy else HIGHEST_SHARE):
             _close_largest(listener, bytes_ - limit)
+            closed = True
 
 
 def _close_largest(listener: Listener, excess: int) -> None:
@@ -159,13 +165,19 @@ def _close_largest(listener: Listener, excess: int) -> None:
     """
     pressure, budget = listener.pressure, listener.budget
 
+    def stands_still(one: PeerConnection) -> bool:
+        return one.peer in pressure.stalled and budget.stands_still(one.peer)
+
     def urgency(held: tuple[int, PeerConnection]) -> tuple[bool, int]:
         size, one = held
-        still = one.peer in pressure.stalled and budget.stands_still(one.peer)
-        return one.coming_result() is None, size * 2 if still else size
+        return one.coming_result() is None, size * 2 if stands_still(one) else size
 
     held = ((one.held_bytes(), one) for one in listener.connections.values())
-    worth = [each for each in held if each[0] >= WORTH_CLOSING]
+    worth = [
+        (size, one)
+        for size, one in held
+        if size >= WORTH_CLOSING or (size >= WORTH_CLOSING_STILL and stands_still(one))
+    ]
     for size, one in sorted(worth, key=urgency, reverse=True):
         if excess <= 0:
             return

@@ -15,6 +15,7 @@ from gearman_py.broker.queues import Queues
 from gearman_py.broker.state import BrokerJob, Function, Peer
 
 SHARE = 0.85  # of the limit of memory may be used when a result is let in ...
+HOPELESS_SHARE = 1.1  # ... or this, when a client has not read for long: then it is closed ...
 LEAST_SHARE = 1 / 8  # ... and so much of the limit results may take, whatever else takes memory
 SMALL = 2**20  # a result up to this size passes those that wait, if there is room for it
 # Seconds for which a worker waits: ours hear the end of a connection in 30 s without an answer ...
@@ -25,7 +26,7 @@ MOST_BUFFERED = 2**23
 TRICKLE_INTERVAL = 5.0
 PROGRESS_INTERVAL = 1.0  # between two looks at how much clients have read
 STILL = 5.0  # a client that has read nothing for so long stands still
-STANDSTILL = 90.0  # when no client has read for so long, a job is given out nevertheless
+STANDSTILL = 90.0  # when a client has read nothing for so long, it is not waited for any longer
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class ResultBudget:
         self._least = 0
         self._unread: dict[Peer, tuple[int, float]] = {}  # bytes, since when it is that much
         self._progress_at = self._looked_at = self._now()
-        self._hopeless = False  # somebody has waited for long, and no client has read since
+        self._hopeless = False  # a worker has waited for long, and no client has read since
+        self._overdue = False  # a client has read nothing for long
 
     def weigh(self, worker: Bringer) -> None:
         """The worker has begun a message: have it wait if that is a result that does not fit."""
@@ -80,7 +82,7 @@ class ResultBudget:
         if coming.job is not None:
             self._learn_size(coming.job.function, coming.size)
         fits = self._fits(coming.size) and (coming.size <= SMALL or not self.waiting)
-        if worker not in self.waiting and (fits or self._hopeless):
+        if worker not in self.waiting and fits:
             self._let_in(worker, coming)
         else:
             now = self._now()
@@ -105,7 +107,7 @@ class ResultBudget:
         now = self._now()
         self.scarce = used > limit / 2
         if not self.scarce and not self.waiting and not self._queues.rations and not self._coming:
-            self._hopeless = False
+            self._hopeless = self._overdue = False
             return
         self._note_progress(readers, now)
         for worker, coming in list(self._coming.items()):
@@ -116,7 +118,8 @@ class ResultBudget:
             2 * coming.size - worker.partial_bytes() for worker, coming in self._coming.items()
         )
         unread = sum(reader.unread_bytes() for reader in readers.values())
-        self._room = int(limit * SHARE) - used - ahead
+        share = HOPELESS_SHARE if self._hopeless or self._overdue else SHARE
+        self._room = int(limit * share) - used - ahead
         self._least = int(limit * LEAST_SHARE)
         self._held = unread + sum(coming.size for coming in self._coming.values())
         self._let_in_waiting(now)
@@ -129,6 +132,8 @@ class ResultBudget:
 
     def _fits(self, size: int) -> bool:
         least = self._least
+        if (self._hopeless or self._overdue) and not self._coming:
+            return True
         return 2 * size <= self._room or self._held + min(size, least) <= least + SMALL
 
     def _let_in(self, worker: Bringer, coming: ComingResult) -> None:
@@ -150,6 +155,9 @@ class ResultBudget:
         if progress or any(most >= SMALL for most, _ in before.values()):  # or has read all
             self._progress_at = now
             self._hopeless = False
+        self._overdue = any(
+            unread >= SMALL and now - since > STANDSTILL for unread, since in self._unread.values()
+        )
 
     def _let_in_waiting(self, now: float) -> None:
         """Let in those who wait, in their order, as far as they fit, or have waited for long."""
@@ -158,7 +166,7 @@ class ResultBudget:
             coming = worker.coming_result()
             if now - max(self._since[worker], self._progress_at) > LONGEST_WAIT:
                 self._hopeless = True
-            if coming is not None and not self._hopeless:
+            if coming is not None:
                 fits = self._fits(coming.size) and (coming.size <= SMALL or not blocked)
                 large = coming.size > MOST_BUFFERED
                 if not fits and (large or now - self._since[worker] < LONGEST_WAIT):
@@ -182,7 +190,7 @@ class ResultBudget:
         running = sum(function.running * size for function, size in sizes.items())
         expected = max(0, running - sum(coming.size for coming in self._coming.values()))
         spare = self._room - 2 * expected
-        if not expected and now - self._progress_at > STANDSTILL:
+        if self._overdue and not expected:
             spare = max(spare, 2 * max(sizes.values(), default=0))
         for function, size in sizes.items():
             jobs = max(0, spare) // (2 * size)

@@ -129,6 +129,9 @@ def test_a_flood_ends_at_the_limit_of_memory_and_is_taken_again_when_there_is_ro
         *("ERROR", b"QUEUE_ERROR"),
         b"The job server has no memory left for new jobs",
     )
+    no_room = b"The job server has no memory left for new functions"
+    assert peer.ask(Packet.CAN_DO, b"g") == ("ERROR", b"QUEUE_ERROR", no_room)
+    assert no_room.replace(b" ", b"+") in peer.command("maxqueue g 1")
     assert server.log.count("refusing new jobs") == 1
     worker = connect(server.listening())  # it is served all the same, and makes room
     worker.say(Packet.CAN_DO, b"f")
