@@ -10,7 +10,8 @@ ROOT = Path(__file__).resolve().parent.parent
 WORST = re.compile(
     r"\bis no (?!longer\b)|\bnobody\b|\bso many\b|\banew\b|\bin hand\b|\bof before\b|\bwhat is no "
     r"|\bfor ever\b|(?<!are )\ball the same\b|\b(this|that) very\b|\b(is|are) told of\b"
-    r"|\bfor what (is not|cannot)\b|\berrors? of this package\b",
+    r"|\bfor what (is not|cannot)\b|\berrors? of this package\b"
+    r"|\bparted by\b|\bnewcomers?\b|\bwhen it is not there\b|\blet go of\b|\bsays no\b",
     re.IGNORECASE,
 )
 READ = [
