@@ -39,7 +39,6 @@ class Broker(Rules):
             done += 1
             if peer.owed > peer.max_owed:
                 break
-        self.packets += done
         return messages[done:] if done < len(messages) else ()
 
 

@@ -25,7 +25,6 @@ class Rules:
     commands version and verbose. ``restricted``: only operators may change queues by text
     commands. ``on_shutdown`` is called when an operator asks for a shutdown, with whether to
     finish the jobs first. ``dirty`` has the peers with something to send.
-    ``packets``: how many were received.
     """
 
     def __init__(
@@ -45,7 +44,6 @@ class Rules:
         self.version = version
         self.log_level = log_level
         self.now = 0.0
-        self.packets = 0
         self.restricted = restricted
         self.on_shutdown = on_shutdown
         self._job_retries = job_retries

@@ -261,12 +261,6 @@ METRICS = (
         lambda listener: listener.broker.queues.counts.empty_grabs,
     ),
     per_server(
-        "gearman_packets_received_total",
-        "counter",
-        "Packets and lines that came from peers.",
-        lambda listener: listener.broker.packets,
-    ),
-    per_server(
         "gearman_received_bytes_total", "counter", "Bytes that came from peers.", _received_bytes
     ),
     per_server(

@@ -154,7 +154,7 @@ def test_counters_are_exactly_what_peers_have_done(start: Start, connect: Connec
     assert 1 <= found["gearman_job_run_seconds_sum", "f"] < found["gearman_up",] * LIMIT
     assert found["gearman_job_run_seconds_bucket", "f", "1800.0"] == 9
     assert found["gearman_job_oldest_waiting_seconds", "f"] >= 0
-    assert found["gearman_received_bytes_total",] > found["gearman_packets_received_total",] > 40
+    assert found["gearman_received_bytes_total",] > 20 * 12
     assert found["gearman_sent_bytes_total",] > 9 * len("H:x:1")
     assert found["gearman_memory_limit_bytes",] > found["process_resident_memory_bytes",]
     await_true(lambda: values(get(port)[2])["gearman_loop_lag_seconds_count",] > 2)
