@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from invoke.collection import Collection
 from invoke.context import Context
@@ -284,6 +285,14 @@ def facts(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> i
     return looking.facts(inventory_path(hosts), Options(limit=limit or None, json=json))
 
 
+@command(help=HOSTS | {"to": "the folder to write to"})
+def monitor_config(c: Context, hosts: str = "", to: str = "prometheus") -> None:
+    """Write what a Prometheus needs to watch the job servers: targets, rules, certificate."""
+    from provision.commands import monitor_config as config
+
+    print(config.write_config(inventory_path(hosts), Path(to)))
+
+
 @command(
     help=HOSTS | LIMIT | {"json": OUTPUT["json"], "problems": "only what is wrong, and the counts"}
 )
@@ -558,7 +567,7 @@ def _python(*arguments: str) -> int:
 
 
 ON_HOSTS = (trust, plan, deploy, upgrade, rollback, retire, smoke)
-LOOKING = (inventory, status, doctor, facts, logs, run, history, releases)
+LOOKING = (inventory, status, doctor, facts, logs, run, history, releases, monitor_config)
 OWN_APPS = (try_, lock)
 THIS_PROJECT = (demo, test, bench, reliability, fuzz, site, package, release)
 namespace = Collection(*ON_HOSTS, *LOOKING, *OWN_APPS, *THIS_PROJECT)
