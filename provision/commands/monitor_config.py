@@ -40,7 +40,7 @@ def write_config(folder: Path, to: Path) -> str:
     if secure:
         authority = authority_of(secure[0].folder)
         if not authority.kept:
-            raise InventoryError(f"{authority.place}: there is no CA yet; it is made by a deploy")
+            raise InventoryError(f"{authority.place}: the CA does not exist yet: a deploy makes it")
         days = secure[0].variables["gearman_certificate_days"]
         certificate, key = authority.issue([CLIENT], days)
         files["tls/ca.pem"] = authority.pem.decode()

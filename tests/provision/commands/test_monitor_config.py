@@ -63,7 +63,7 @@ def test_job_servers_are_its_targets(tmp_path: Path) -> None:
 
 def test_with_tls_it_has_a_certificate_of_the_fleet(tmp_path: Path) -> None:
     hosts, to = make_inventory(tmp_path / "inventory", gearman_tls="true"), tmp_path / "to"
-    with pytest.raises(InventoryError, match="there is no CA yet; it is made by a deploy"):
+    with pytest.raises(InventoryError, match="the CA does not exist yet: a deploy makes it"):
         write_config(hosts, to)
     assert authority_of(hosts).keep()
     write_config(hosts, to)
