@@ -7,13 +7,13 @@ from threading import Lock
 from typing import Generic, Protocol, TypeVar
 
 
-class Closable(Protocol):
+class AsyncClosable(Protocol):
     """What an event loop can have."""
 
     async def close(self) -> None: ...
 
 
-T = TypeVar("T", bound=Closable)
+T = TypeVar("T", bound=AsyncClosable)
 
 
 class PerLoop(Generic[T]):
