@@ -50,7 +50,6 @@ class TLSTransport(asyncio.Transport):
         "_address",
         "_at_end",
         "_closing",
-        "_ended",
         "_full",
         "_high",
         "_linger",
@@ -81,7 +80,6 @@ class TLSTransport(asyncio.Transport):
         self._reading = self._writing = False  # whether the event loop watches for it
         self._at_end = False  # the peer sends no more
         self._closing = False  # nothing more is accepted; what is unsent is still to be sent
-        self._ended = False  # all of it is sent, and our end
         self._linger: asyncio.TimerHandle | None = None
         protocol.connection_made(self)
         if not self._closing:
@@ -104,7 +102,7 @@ class TLSTransport(asyncio.Transport):
         return self._reading
 
     def pause_reading(self) -> None:
-        if self._reading and not self._ended:
+        if self._reading:
             self._reading = False
             self._loop.remove_reader(self._number)
 
@@ -141,9 +139,7 @@ class TLSTransport(asyncio.Transport):
 
     def _end_input(self) -> None:
         """The peer sends no more. Who does not read just now has not got all that it sent."""
-        if self._ended:
-            self._close_now(None)
-        elif self._reading and not self._closing:
+        if self._reading and not self._closing:
             self._protocol.eof_received()
             self.close()
 
@@ -236,13 +232,22 @@ class TLSTransport(asyncio.Transport):
             self._socket.unwrap()  # it says that this is the end, and does not wait for an answer
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
-        self._ended = True
         if self._at_end:
             return self._close_now(None)
         self._linger = self._loop.call_later(LINGER_LIMIT, self.abort)
-        self._reading = True
-        self._loop.add_reader(self._number, self._read_ready)
+        self._loop.add_reader(self._number, self._hear_out)
         return None
+
+    def _hear_out(self) -> None:
+        """Drop what still comes after our end; it is not decrypted any more."""
+        try:
+            if self._socket.recv(RECORD):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self._close_now(None)
 
     def _close_now(self, error: Exception | None) -> None:
         if self._number < 0:

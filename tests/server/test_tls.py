@@ -205,6 +205,28 @@ def test_all_that_a_peer_sent_before_it_left_is_taken(
     await_true(lambda: operator.command("status").startswith(b"f\t20000\t"))
 
 
+def test_a_peer_whose_connection_is_ended_hears_why_and_may_still_send(
+    start: Start, authority: Authority, connect_tls: ConnectTLS
+) -> None:
+    server = start(*words(authority.issue("server")))
+    address = server.listening()
+    operator = connect_tls(address)
+    descriptors = Path(f"/proc/{server.process.pid}/fd")
+    before = len(list(descriptors.iterdir()))
+    for _ in range(5):
+        peer = connect_tls(address)
+        peer.socket.sendall(b"\0BAD" + bytes(100))
+        assert peer.hear()[:2] == ("ERROR", b"INVALID_MAGIC")
+        with contextlib.suppress(OSError):
+            for _ in range(20):
+                peer.socket.sendall(bytes(1000))
+        assert peer.closed()
+        peer.socket.close()
+    await_true(lambda: len(list(descriptors.iterdir())) == before)
+    assert operator.command("version").startswith(b"OK ")
+    assert "Traceback" not in server.log
+
+
 def test_sighup_reads_the_certificate_again(start: Start, authority: Authority) -> None:
     server = start(*words(authority.issue("server", address="127.0.0.9")))
     address = server.listening()
