@@ -12,6 +12,7 @@ from pathlib import Path
 from invoke.collection import Collection
 from invoke.context import Context
 
+from gearman_py.printable import printable
 from packages.debian_package import PROGRAMS as PACKAGERS
 from provision.cli import ROOT, command, inventory_path
 from provision.errors import ToolkitError
@@ -259,7 +260,7 @@ def inventory(c: Context, hosts: str = "", limit: str = "", json: bool = False) 
     for line in listing.inventory_lines(
         inventory_path(hosts), Options(limit=limit or None, json=json)
     ):
-        print(line)
+        print(printable(line))
 
 
 @command(

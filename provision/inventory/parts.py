@@ -5,11 +5,12 @@ Those of these names, or those that `gearman_groups` names. Hosts in none of the
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from provision.inventory.document import Place, Table
 from provision.inventory.groups import REST, TOP, Groups
-from provision.inventory.schema import GROUPS, nearest_hint, schema
+from provision.inventory.schema import GROUPS, SIMILAR, nearest_hint, schema
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,7 @@ def _warn_of_empty(part: str, groups: Groups) -> None:
     if found and (found.hosts or found.children):
         return
     others = [each for each in groups.groups if each not in schema().groups]
-    hint = nearest_hint(part, others)
-    if hint:
-        near = hint.split("'")[1]
+    for near in get_close_matches(part, others, 1, SIMILAR):
         groups.warnings.append(
             f"{groups.groups[near].where}: group {part} has no hosts; did you mean {near!r}? Then "
             f"rename it, or set {GROUPS}: {{{part}: {near}}}"

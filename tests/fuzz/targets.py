@@ -57,16 +57,18 @@ def http(data: bytes) -> None:
 
 
 def inventory(data: bytes) -> None:
-    """A file of an inventory."""
+    """A file of an inventory, in each of its forms."""
     from provision.errors import ToolkitError
     from provision.inventory import load as inventory
 
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "hosts.yml").write_bytes(data)
-        try:
-            inventory.load(Path(folder))
-        except ToolkitError as error:
-            assert str(error).strip()  # noqa: B017, RUF100  a message to a person
+        for name in ("hosts.yml", "hosts.ini", "hosts"):
+            path = Path(folder) / name
+            path.write_bytes(data)
+            try:
+                inventory.read_inventory(path)
+            except ToolkitError as error:
+                assert str(error).strip()  # noqa: B017, RUF100  a message to a person
 
 
 def store(data: bytes) -> None:

@@ -111,7 +111,13 @@ def test_inventories_are_shown_harmless(tmp_path: Path) -> None:
     values = {f"v{number}": text for number, text in enumerate(texts)}
     hosts: dict[str, Any] = {"job": {"ansible_host": "198.18.10.2", **values}}
     (tmp_path / "hosts.yml").write_text(
-        yaml.safe_dump({"all": {"children": {"job_server": {"hosts": hosts}}}})
+        yaml.safe_dump(
+            {
+                "job_server": {"hosts": hosts},
+                # Of other people's groups and hosts the names are shown.
+                **{text: {"hosts": {f"of {text}".replace("[", "("): None}} for text in texts},
+            }
+        )
     )
     for extra in ((), ("--json",)):
         shown = invoke("inventory", "--hosts", str(tmp_path), *extra)

@@ -158,6 +158,12 @@ def test_a_hint_is_for_a_part_that_has_no_hosts_and_refuses_nothing(tmp_path: Pa
     )
 
 
+def test_a_name_that_cannot_be_shown_is_a_name(tmp_path: Path) -> None:
+    """Found by mutation: a NUL in the name of a group that is nearly one of ours."""
+    (warning,) = read(tmp_path, '"\\0worker": {hosts: {a: }}\n').warnings
+    assert "did you mean '\\x00worker'?" in warning
+
+
 @pytest.mark.parametrize(
     ("said", "message"),
     [
