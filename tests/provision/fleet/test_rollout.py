@@ -304,6 +304,32 @@ def test_what_an_interrupted_run_had_upgraded_is_put_back_too(fleet: Fleet) -> N
     assert fleet.all_run(OLD)
 
 
+def test_a_host_that_is_away_counts_as_failed_and_is_told_how_to_leave_out(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.sessions["w2"].lost = True
+    assert fleet.upgrade() == Unreachable.status
+    assert fleet.told == []
+    assert "nothing was changed; without w2: --limit '!w2'" in capsys.readouterr().out
+    assert fleet.upgrade(max_fail=1) == Unreachable.status
+    assert fleet.runs() == dict.fromkeys(fleet.sessions, NEW) | {"w2": OLD}
+
+
+def test_a_bad_release_is_found_on_one_host_first(fleet: Fleet) -> None:
+    tried: list[str] = []
+
+    def fail_trial(name: str, operation: Operation, host: FakeHost) -> bool:
+        if operation.kind == "trial":
+            tried.append(name)
+        return trial_fails(operation, host)
+
+    for name, session in fleet.sessions.items():
+        session.fails = partial(fail_trial, name)
+    assert fleet.upgrade() == ROLLED_BACK
+    assert set(tried) == {"w1"}
+    assert fleet.all_run(OLD)
+
+
 def test_a_rollback_undoes_an_interrupted_run_where_it_went(fleet: Fleet) -> None:
     def interrupt(operation: Operation, host: FakeHost) -> bool:
         if operation.kind == "unit":
