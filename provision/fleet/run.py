@@ -19,7 +19,7 @@ from provision.app_source import App
 from provision.build import ON_HOSTS, Artifact, named_release
 from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
-from provision.fleet.choice import ChooseRelease, bad_releases, this_tree
+from provision.fleet.choice import ChooseRelease, bad_releases, running_release, this_tree
 from provision.fleet.desired_state import DesiredState, Roles, kept_app, kept_artifact
 from provision.fleet.host_run import HostRun
 from provision.fleet.past_runs import FACTS, write_entry
@@ -203,7 +203,12 @@ class Run:
             return self.desired.tree_artifact(facts["host",]), False
         if not self._moves and id == current:
             return named_release(id), False
-        return kept_artifact(id, facts["host",], kept), self._moves
+        try:
+            return kept_artifact(id, facts["host",], kept), self._moves
+        except HostFailed:
+            if self._choose is running_release:  # of hosts that have another Python
+                return self.desired.tree_artifact(facts["host",]), False
+            raise
 
     def _choose_apps(
         self, host: Host, session: Session, facts: Answers
