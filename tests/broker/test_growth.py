@@ -262,6 +262,7 @@ def reset_cost(count: int) -> float:
     return min(times)
 
 
+@pytest.mark.slow
 def test_reset_of_many_functions_is_done_in_slices() -> None:
     assert reset_cost(MAX_FUNCTIONS_OF_WORKER) < 5 * reset_cost(SLICE)
 

@@ -189,6 +189,7 @@ def test_store_is_measured(start: Start, connect: Connect, tmp_path: Path) -> No
     assert values(get(port)[2])["gearman_jobs_restored_total", "f"] == 5
 
 
+@pytest.mark.slow
 def test_counters_tell_a_thousand_functions_apart(start: Start, connect: Connect) -> None:
     server, port = with_metrics(start)
     client = connect(server.listening())

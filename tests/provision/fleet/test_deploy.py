@@ -102,6 +102,7 @@ def fleet(tmp_path: Path) -> Fleet:
     return Fleet(tmp_path)
 
 
+@pytest.mark.slow
 def test_bare_hosts_are_deployed_and_a_second_deploy_changes_nothing_in_few_lines(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -64,6 +64,7 @@ def test_their_files_of_variables_are_not_even_opened(tmp_path: Path) -> None:
     assert [host.name for host in found.hosts] == ["w1"]
 
 
+@pytest.mark.slow
 def test_an_inventory_of_which_no_host_is_ours_is_shown_and_not_deployed(tmp_path: Path) -> None:
     assert read(tmp_path, "web: {hosts: {a: }}\n").hosts == ()
     with pytest.raises(InventoryError, match="none of its hosts is in a group that is ours"):

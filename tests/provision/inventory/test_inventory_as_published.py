@@ -145,6 +145,7 @@ def ansible(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ansible]:
     peer.close()
 
 
+@pytest.mark.slow
 @NEEDS_ANSIBLE
 def test_what_is_kept_is_what_ansible_says(ansible: Ansible, tmp_path: Path) -> None:
     said = {}

@@ -249,6 +249,7 @@ def test_what_ansible_inventory_printed_is_read(tmp_path: Path, indent: "int | s
     assert (w1.port, w1.variables["gearman_port"], *w1.groups) == (2222, 4731, "worker")
 
 
+@pytest.mark.slow
 def test_it_may_be_piped(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), "inventory", "--hosts"]
     for text in (
