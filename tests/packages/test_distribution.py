@@ -131,7 +131,8 @@ def test_the_first_job_of_the_readme_runs_in_that_environment(client_python: Pat
         "GEARMAND_PORT": port,
         "GEARMAN_SERVERS": f"127.0.0.1:{port}",
     }
-    said = run("bash", "-ec", f"trap 'kill $(jobs -p)' EXIT\n{first_job}", env=here, timeout=60)
+    ended = "trap 'kill $(jobs -p) $(gearadmin --getpid)' EXIT"
+    said = run("bash", "-ec", f"{ended}\n{first_job}", env=here, timeout=60)
     assert "!dlroW olleH" in said
     assert "reverse\t0\t0\t1\n" in said
 
