@@ -123,7 +123,7 @@ class TLSTransport(asyncio.Transport):
                     self._at_end = True
                     break
                 records.append(record)
-                # Asking costs less than the exception that says that there is nothing to read.
+                # The end is not read before all that came is handled: OpenSSL writes nothing then.
                 if len(record) < RECORD:
                     break
         except ssl.SSLWantReadError:
@@ -131,11 +131,16 @@ class TLSTransport(asyncio.Transport):
         except OSError as caught:
             error = caught
         if records and not self._closing:
+            self._loop.call_soon(self._read_on)  # libuv tells only once of a reset
             self._protocol.data_received(records[0] if len(records) == 1 else b"".join(records))
         if error is not None:
             self._close_now(error)
         elif self._at_end:
             self._end_input()
+
+    def _read_on(self) -> None:
+        if self._reading and not self._closing:
+            self._read_ready()
 
     def _end_input(self) -> None:
         """The peer sends no more. Who does not read just now has not got all that it sent."""

@@ -227,6 +227,19 @@ def test_a_peer_whose_connection_is_ended_hears_why_and_may_still_send(
     assert "Traceback" not in server.log
 
 
+def test_a_reset_is_noticed_behind_unread_records(
+    start: Start, authority: Authority, connect_tls: ConnectTLS
+) -> None:
+    address = start(*words(authority.issue("server"))).listening()
+    operator = connect_tls(address)
+    for _ in range(5):
+        leaving = connect_tls(address)
+        for _ in range(200):
+            leaving.say(Packet.ECHO_REQ, b"")
+        leaving.socket.close()  # on answers that it has not read
+    await_true(lambda: operator.command("workers").count(b"\n") == 2)
+
+
 def test_sighup_reads_the_certificate_again(start: Start, authority: Authority) -> None:
     server = start(*words(authority.issue("server", address="127.0.0.9")))
     address = server.listening()
