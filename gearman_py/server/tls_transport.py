@@ -11,7 +11,9 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterable
+from fcntl import ioctl
 from functools import partial
+from termios import FIONREAD
 from typing import Any
 
 RECORD = 2**14  # bytes: the most that one record of TLS holds
@@ -20,6 +22,7 @@ READ_RECORDS = 16
 WRITE_RECORDS = 64
 # How long the peer of a connection that we have ended may take to end it too (seconds).
 LINGER_LIMIT = 5.0
+ZERO = bytes(4)  # an int
 ZERO = bytes(4)  # an int
 NOTHING: deque[memoryview] = deque(maxlen=0)  # a deque takes 600 bytes
 
@@ -124,7 +127,7 @@ class TLSTransport(asyncio.Transport):
                     break
                 records.append(record)
                 # The end is not read before all that came is handled: OpenSSL writes nothing then.
-                if len(record) < RECORD:
+                if len(record) < RECORD or ioctl(self._number, FIONREAD, ZERO) == ZERO:
                     break
         except ssl.SSLWantReadError:
             pass
