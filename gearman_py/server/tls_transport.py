@@ -23,7 +23,6 @@ WRITE_RECORDS = 64
 # How long the peer of a connection that we have ended may take to end it too (seconds).
 LINGER_LIMIT = 5.0
 ZERO = bytes(4)  # an int
-ZERO = bytes(4)  # an int
 NOTHING: deque[memoryview] = deque(maxlen=0)  # a deque takes 600 bytes
 
 

@@ -16,7 +16,7 @@ from types import TracebackType
 
 from provision.app import apps_of, check_app, find_app, named_app
 from provision.app_source import App
-from provision.build import ON_HOSTS, Artifact, named_release
+from provision.build import ON_HOSTS, Artifact, named_release, target_of
 from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
 from provision.fleet.choice import ChooseRelease, bad_releases, running_release, this_tree
@@ -202,6 +202,7 @@ class Run:
         if id is None:
             return self.desired.tree_artifact(facts["host",]), False
         if not self._moves and id == current:
+            target_of(facts["host",])  # raises where nothing of ours could start again
             return named_release(id), False
         try:
             return kept_artifact(id, facts["host",], kept), self._moves

@@ -112,11 +112,11 @@ def test_no_inventory_at_all_is_told_with_those_that_are_there() -> None:
 
 
 def test_wrong_key_is_told_with_its_line_and_the_nearest_right_one(inventory: Path) -> None:
-    edit(inventory, "ansible_user: deploy", "ansible_usr: deploy")
+    edit(inventory, "ansible_user: deploy", "gearman_prot: 4730")
     done = invoke("plan", "--hosts", str(inventory))
     assert done.returncode == USAGE
     assert "hosts.yml:" in done.stderr
-    assert "ansible_user" in done.stderr
+    assert "did you mean 'gearman_port'?" in done.stderr
     assert "Traceback" not in done.stderr
 
 
