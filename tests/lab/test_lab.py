@@ -25,6 +25,13 @@ ENOUGH = 100  # steps in which a lab that is killed at each of them must come up
 NOBODY = 65534
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _bare_hosts(lab: ModuleType) -> None:
+    """Other files of tests may have used this lab before, and installed packages."""
+    lab.down(print)
+    lab.up(print)
+
+
 def login(
     lab: ModuleType, host: str, *command: str, user: str = "deploy"
 ) -> subprocess.CompletedProcess[str]:
