@@ -77,7 +77,8 @@ def test_all_hosts_behind_a_jump_host_share_one_connection_to_it(
 ) -> None:
     names = [f"w{number:02}" for number in range(24)]
     before = len(connections(lab, "client1")), len(connections(lab, "worker1"))
-    opened = dict(hosts.run_on_each(behind(folder, names=names), hosts.connect, parallel=24))
+    # Of more than 10 that are not logged in yet, sshd refuses some by chance (MaxStartups).
+    opened = dict(hosts.run_on_each(behind(folder, names=names), hosts.connect, parallel=8))
     sessions = [each for each in opened.values() if isinstance(each, Session)]
     assert len(sessions) == len(names), opened
     assert {hostname(session) for session in sessions} == {"worker1"}
