@@ -56,19 +56,24 @@ def deploy(
         run.plan_hosts()
         _tell_release(run)
         run.report.recap(run.seconds)
-        if not run.pending:
-            return run.status
-        if not run.confirm("Apply"):
+        if run.pending and not apply_if_confirmed(run, "Apply"):
             return run.status or CHANGES_PENDING
-        run.start_clock()
-        run.lock_hosts()
-        try:
-            apply_plans(run)
-        except KeyboardInterrupt:
-            run.tell_interrupt()
-            raise
-        run.report.end(run.seconds)
         return run.status
+
+
+def apply_if_confirmed(run: Run, verb: str) -> bool:
+    """Ask, then lock the hosts and change them as planned; whether that was confirmed."""
+    if not run.confirm(verb):
+        return False
+    run.start_clock()
+    run.lock_hosts()
+    try:
+        apply_plans(run)
+    except KeyboardInterrupt:
+        run.tell_interrupt()
+        raise
+    run.report.end(run.seconds)
+    return True
 
 
 def _chosen(release: str) -> ChooseRelease:

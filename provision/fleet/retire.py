@@ -10,7 +10,7 @@ from pathlib import Path
 from provision.build import Artifact, named_release
 from provision.errors import ToolkitError
 from provision.fleet import pool as hosts
-from provision.fleet.deploy import CHANGES_PENDING, apply_plans
+from provision.fleet.deploy import CHANGES_PENDING, apply_if_confirmed
 from provision.fleet.desired_state import Roles
 from provision.fleet.run import Connect, Run
 from provision.inventory.host import Host
@@ -40,17 +40,8 @@ def retire(
     with Retirement(folder, roles, replace(options, limit=names), connect) as run:
         run.plan_hosts()
         run.report.recap(run.seconds)
-        if run.pending:
-            if not run.confirm("Retire"):
-                return run.status or CHANGES_PENDING
-            run.start_clock()
-            run.lock_hosts()
-            try:
-                apply_plans(run)
-            except KeyboardInterrupt:
-                run.tell_interrupt()
-                raise
-            run.report.end(run.seconds)
+        if run.pending and not apply_if_confirmed(run, "Retire"):
+            return run.status or CHANGES_PENDING
         gone = [each for each in run.host_runs if run.is_well(each)]
         if gone:
             listed = ", ".join(each.name for each in gone)
