@@ -1,10 +1,10 @@
-"""What a server counts beside its broker, and the task that keeps the counts in order."""
+"""Counts of the server beside those of its broker, and the task that measures the event loop."""
 
 import asyncio
 
 from gearman_py.broker.counts import BrokerCounts, Durations, Tally
 
-# Seconds: upper bounds of what the event loop and the store take.
+# Upper bounds of the buckets for delays of the event loop and the store, in seconds.
 SHORT_BOUNDS = (
     0.0005,
     0.001,
@@ -21,19 +21,19 @@ SHORT_BOUNDS = (
     5.0,
     10.0,
 )
-# Seconds between two looks at how late the event loop is; durations are settled then, too.
+# Seconds between two measurements of the event loop's lag; durations are sorted into buckets then.
 INTERVAL = 0.2
 
 # Why a connection was closed.
 LEFT = "left"  # by the peer
-RESET = "reset"  # the peer or the network broke it off
-INVALID = "invalid"  # what came cannot be understood
-LIMIT = "limit"  # there are as many as are allowed
+RESET = "reset"  # by the peer or the network, without a proper end
+INVALID = "invalid"  # the peer sent something that is not valid
+LIMIT = "limit"  # too many connections
 UNREAD = "unread"  # the peer did not read what it was sent
-SLOW = "slow"  # the peer did not go on with what it was sending
+SLOW = "slow"  # the peer did not finish what it was sending
 GONE = "gone"  # the peer's host does not answer
 MEMORY = "memory"
-STORE = "store"  # it cannot be told whether its job is stored
+STORE = "store"  # the server does not know whether the peer's job was stored
 CLOSE_REASONS = LEFT, RESET, INVALID, LIMIT, UNREAD, SLOW, GONE, MEMORY, STORE
 
 
@@ -48,7 +48,7 @@ class ServerCounts:
 
 
 async def watch_event_loop(counts: ServerCounts, broker: BrokerCounts) -> None:
-    """Measure how late the event loop serves what is due, until cancelled."""
+    """Measure the lag of the event loop until cancelled."""
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + INTERVAL

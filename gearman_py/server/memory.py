@@ -1,9 +1,9 @@
-"""Memory: a limit that the server keeps itself, and what is free is given back to the system.
+"""The server's own memory limit, and returning free memory to the system.
 
-Above the limit no new job is taken. Clients are told so (ERROR QUEUE_ERROR) and may go on
-elsewhere; workers go on, which makes room. What then still grows is what connections hold: parts
-of messages, and results that are not read; those that hold the most are closed. Without the limit
-a flood of jobs ends in the kernel's or systemd's killing the server.
+Above the limit the server refuses new jobs (ERROR QUEUE_ERROR), so that clients can try another
+server; workers continue, which frees memory. If memory still grows, it is held by connections, as
+partial messages and unread results: the connections that hold the most are closed. Without a limit
+a flood of jobs would end with the kernel or systemd killing the server.
 """
 
 import asyncio
@@ -20,36 +20,35 @@ from gearman_py.server.pressure import PeerConnection
 
 log = logging.getLogger("gearmand")
 
-LOOK_INTERVAL = 0.1  # seconds between two looks
-SHORT_LOOK_INTERVAL = (
-    0.01  # the same when half of the limit is used: a flood brings some 200 MB a second
-)
-DEFAULT_SHARE = 0.9  # of what the process is allowed, without --max-memory
-LOW_SHARE = 0.95  # of the limit: when less is used jobs are taken again
-HIGH_SHARE = 1.05  # times the limit: when more is used connections are closed ...
-HIGHEST_SHARE = 1.25  # ... and when more than this is used, before what is free is given back
-TRIM_INTERVAL = 1.0  # seconds between two times that what is free is given back, at least ...
-TRIM_TIME_SHARE = 0.005  # ... and so much of the time may be spent with it
-URGENT_SHARE = 0.8  # of the limit: when more is used ...
-URGENT_TIME_SHARE = 0.05  # ... so much of the time may be spent
-SLACK = 4 * 2**20  # bytes that may be free and not given back
-# A connection that holds less is not closed: it would not help, and a worker that asks for many
-# jobs at once is owed as much. Of those who stand still there may be many that hold little each.
+LOOK_INTERVAL = 0.1  # seconds between two checks
+# The same once half of the limit is used: a flood can bring 200 MB a second.
+SHORT_LOOK_INTERVAL = 0.01
+DEFAULT_SHARE = 0.9  # the limit without --max-memory, as a share of what the process may use
+LOW_SHARE = 0.95  # of the limit: below it, jobs are accepted again
+HIGH_SHARE = 1.05  # of the limit: above it, connections are closed ...
+HIGHEST_SHARE = 1.25  # ... and above this, even before free memory was returned
+TRIM_INTERVAL = 1.0  # shortest time between two returns of free memory, in seconds
+TRIM_TIME_SHARE = 0.005  # longest share of the time spent on returning free memory ...
+URGENT_SHARE = 0.8  # ... until more than this share of the limit is used;
+URGENT_TIME_SHARE = 0.05  # from then on, the longest share of the time
+SLACK = 4 * 2**20  # free bytes that are not worth returning
+# A connection that holds less is not closed. It would free too little, and a worker that asks for
+# many jobs at once is sent this much. Connections that have stalled may be many, with little each.
 WORTH_CLOSING = 4 * 2**20
 WORTH_CLOSING_STILL = 2**20
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def resident_bytes() -> int:
-    """The bytes that are resident."""
+    """Return the resident set size of this process, in bytes (proc(5), statm)."""
     with open("/proc/self/statm", "rb") as file:
         return int(file.read().split()[1]) * PAGE
 
 
 def allowed_bytes() -> int:
-    """The bytes that systemd or a container lets this process have, or else all of the machine's.
+    """Return the memory limit of this process' cgroup, or the machine's memory, in bytes.
 
-    It is what cgroup v2 says (Documentation/admin-guide/cgroup-v2.rst, memory.max).
+    The limit is memory.max of cgroup v2 (the kernel's Documentation/admin-guide/cgroup-v2.rst).
     """
     machine = os.sysconf("SC_PHYS_PAGES") * PAGE
     try:
@@ -74,12 +73,12 @@ class _Mallinfo(ctypes.Structure):
 
 
 class Heap:
-    """Gives free memory back, of which glibc and Python by themselves keep more than they need.
+    """Returns free memory to the system, of which glibc and Python would keep more than they need.
 
     glibc's malloc returns only what is free at the very end of its heap. Python returns an arena
-    (1 MiB) when nothing in it is in use, which the free lists of its types prevent: the thousands
-    of tuples they keep for reuse lie scattered over all arenas. With another C library only the
-    free lists are cleared.
+    (1 MiB) once it is empty, which the free lists of its types prevent: the thousands of tuples
+    that they keep for reuse are scattered over all arenas. With a C library other than glibc,
+    only the free lists are cleared.
     """
 
     def __init__(self) -> None:
@@ -88,22 +87,20 @@ class Heap:
         self._information = getattr(library, "mallinfo2", None)
         if self._information is not None:
             self._information.restype = _Mallinfo
-        self._least_free = (
-            0  # bytes of malloc's that were free at the same time since the last trim
-        )
+        self._least_free = 0  # fewest bytes that were free in malloc's heap since the last trim
 
     def give_back(self) -> float:
-        """Give free memory back if it is worth it; return how many seconds that took.
+        """Return free memory to the system if it is worth it; return the seconds that this took.
 
-        Both measuring and giving back take longer the more pieces there are (40 ms with half a
-        million), hence pauses are to be made.
+        The time grows with the number of free pieces (40 ms with half a million), so callers
+        pause between two calls in proportion to it.
         """
         begun = time.perf_counter()
         clear_free_lists()
         if self._trim is not None and self._information is not None:
             free = int(self._information().fordblks)
             self._least_free = min(self._least_free, free)
-            # What was free all the time since the last trim is not resident.
+            # Memory that stayed free since the last trim is not resident.
             if free > self._least_free + SLACK:
                 self._trim(0)
                 self._least_free = free
@@ -111,25 +108,25 @@ class Heap:
 
 
 def clear_free_lists() -> None:
-    """Have Python free the objects that it keeps for reuse.
+    """Free the objects that Python keeps for reuse.
 
-    Only a full collection does that; with all objects frozen it has none to traverse.
+    Only a full collection does that. With all objects frozen, it has none to traverse.
     """
     gc.freeze()
     gc.collect()
 
 
 async def watch_memory(listener: Listener, limit: int) -> None:
-    """Keep the queues closed to new jobs while more than ``limit`` bytes are used; 0: see above.
+    """Refuse new jobs above ``limit`` bytes, and close connections well above it.
 
-    Once they are closed and more than that is still used, connections are closed too.
+    ``limit`` 0 stands for ``DEFAULT_SHARE`` of what the process may use. Runs until cancelled.
     """
     limit = limit or int(allowed_bytes() * DEFAULT_SHARE)
     queues = listener.broker.queues
     heap = Heap()
     tidied, took = time.monotonic(), heap.give_back()
     bytes_ = 0
-    closed = False  # connections, since what is free was given back
+    closed = False  # whether connections were closed since free memory was last returned
     while True:
         await asyncio.sleep(SHORT_LOOK_INTERVAL if bytes_ > limit / 2 else LOOK_INTERVAL)
         bytes_ = resident_bytes()
@@ -160,8 +157,8 @@ async def watch_memory(listener: Listener, limit: int) -> None:
 def _close_largest(listener: Listener, excess: int) -> None:
     """Close connections until ``excess`` bytes become free.
 
-    Those that hold the most are the first; twice as much counts who reads nothing. Who brings a
-    result is spared while others hold enough: it would be made again.
+    Those that hold the most come first, where a connection that reads nothing counts twice. One
+    that is sending a result comes last, since its job would have to run again.
     """
     pressure, budget = listener.pressure, listener.budget
 

@@ -1,4 +1,4 @@
-"""What a metric is: its name, and how its values are read."""
+"""Metrics: their names, kinds and help, and how their values are read."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,7 +10,10 @@ from gearman_py.server.listener import Listener
 
 @dataclass(frozen=True)
 class Distribution:
-    """How many durations were at most each of ``bounds``; all of them, and their sum in seconds."""
+    """A histogram: durations at most each of ``bounds`` (cumulative), their total number and sum.
+
+    Bounds and sum are in seconds.
+    """
 
     bounds: tuple[float, ...]
     within: tuple[int, ...]
@@ -40,7 +43,7 @@ class Metric:
     ``of_counts`` reads it.
 
     ``kind`` is "gauge", "counter" or "histogram"; a counter's name ends in ``_total``. Values of
-    functions that are not told apart are added up, or the ``largest`` is taken.
+    functions that share a label are added up, or their ``largest`` is taken.
     """
 
     name: str
@@ -54,7 +57,7 @@ class Metric:
 
     @property
     def series(self) -> tuple[str, ...]:
-        """The names under which Prometheus knows it."""
+        """The names of its time series in Prometheus."""
         if self.kind != "histogram":
             return (self.name,)
         return tuple(f"{self.name}_{part}" for part in ("bucket", "sum", "count"))
@@ -67,7 +70,7 @@ def count(read: Callable[[Function], int]) -> Callable[[Function, Listener], lis
 def per_function(
     name: str, help_: str, read: Callable[[Counts], Value] | str, kind: str = "counter"
 ) -> Metric:
-    """A metric of what is counted of each function: an event, or what ``read`` returns."""
+    """A metric of each function: the count of an event, or what ``read`` returns."""
     if isinstance(read, str):
         event = read
         return Metric(name, kind, help_, ("function",), of_counts=lambda all_: [((), all_[event])])
@@ -87,7 +90,7 @@ def by_reason(name: str, help_: str, *reasons: str) -> Metric:
 def per_server(
     name: str, kind: str, help_: str, read: Callable[[Listener], Value | None]
 ) -> Metric:
-    """A metric of the job server as a whole; None: it has none."""
+    """A metric of the job server as a whole; without a sample where ``read`` returns None."""
 
     def of_server(listener: Listener) -> list[Sample]:
         value = read(listener)

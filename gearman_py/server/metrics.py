@@ -1,4 +1,4 @@
-"""What a job server tells of itself to Prometheus: the values of the table, in its two formats.
+"""The values of the metrics table, in the two formats that Prometheus reads.
 
 Formats: https://prometheus.io/docs/instrumenting/exposition_formats/ (text 0.0.4) and
 https://prometheus.io/docs/specs/om/open_metrics_spec/ (OpenMetrics 1.0).
@@ -14,17 +14,17 @@ from gearman_py.server.metrics_table import METRICS
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
-# Each function is some eight lines of gauges. Those beyond are added up as function="other", so
-# that a client that makes names up does not fill the database of the scraper.
+# A function takes some eight lines of gauges. Those beyond this number are added up as
+# function="other", so that a client that makes up names does not fill Prometheus' database.
 MAX_FUNCTIONS_SHOWN = 10_000
-SLICE = 500  # functions that are read at a time: jobs go on in between
+SLICE = 500  # functions that are read at a time; jobs are served in between
 OTHER = "other"
 
 Values = dict[str, dict[Labels, Value]]
 
 
 async def collect(listener: Listener) -> list[tuple[Metric, list[Sample]]]:
-    """The values of all metrics; the event loop serves others between slices of functions."""
+    """Return the values of all metrics; the event loop runs between slices of functions."""
     found: Values = {metric.name: {} for metric in METRICS}
     functions = listener.broker.queues.functions
     names = list(functions)
@@ -56,7 +56,7 @@ async def collect(listener: Listener) -> list[tuple[Metric, list[Sample]]]:
 def _merge(
     values: dict[Labels, Value], label: str, samples: Iterable[Sample], *, largest: bool = False
 ) -> None:
-    """Add values of a function to those of the same label."""
+    """Add a function's values to those under the same label."""
     for labels, value in samples:
         key = (label, *labels)
         known = values.get(key, 0)
@@ -71,7 +71,7 @@ def _merge(
 def render(
     families: Iterable[tuple[Metric, Sequence[Sample]]], *, openmetrics: bool
 ) -> Iterator[bytes]:
-    """The values as text, in parts of some hundred lines."""
+    """Yield the values as text, in parts of some hundred lines."""
     for metric, values in families:
         family = metric.name.removesuffix("_total") if openmetrics else metric.name
         yield f"# HELP {family} {metric.help}\n# TYPE {family} {metric.kind}\n".encode()
@@ -116,5 +116,5 @@ def _format_number(value: float) -> str:
 
 
 def decode_name(name: bytes) -> str:
-    """A function's name as a label."""
+    """Return a function's name as a label."""
     return name.decode(errors="backslashreplace")

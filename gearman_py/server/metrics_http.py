@@ -21,16 +21,19 @@ Page = tuple[HTTPStatus, Sequence[bytes], str]
 
 
 class MetricsPages:
-    """The pages. ``connections`` are those for metrics, in the order in which to close them."""
+    """The pages /metrics and /healthz.
+
+    ``connections``: open connections to them, the one that was active least recently first.
+    """
 
     def __init__(self, listener: Listener) -> None:
         self.connections: dict[MetricsConnection, None] = {}
         self._listener = listener
         self._collecting = asyncio.Lock()
-        self._snapshots: dict[bool, tuple[float, Sequence[bytes]]] = {}  # with its time, by format
+        self._snapshots: dict[bool, tuple[float, Sequence[bytes]]] = {}  # by format, with the time
 
     async def find(self, request: Request) -> Page:
-        """The response to a request: status, body in parts, and content type."""
+        """Return the response to a request: status, parts of the body, and content type."""
         if request.method not in ("GET", "HEAD"):
             return HTTPStatus.METHOD_NOT_ALLOWED, [PAGES], PLAIN
         if request.name == b"metrics":
@@ -44,7 +47,7 @@ class MetricsPages:
         return HTTPStatus.NOT_FOUND, [PAGES], PLAIN
 
     async def _snapshot(self, openmetrics: bool) -> Sequence[bytes]:
-        """The current metrics. Requests that come while they are collected share the next ones."""
+        """Return current metrics. Requests that arrive during a collection share the next one."""
         loop = asyncio.get_running_loop()
         asked = loop.time()
         async with self._collecting:
@@ -53,13 +56,13 @@ class MetricsPages:
                 since, parts = loop.time(), []
                 for part in render(await collect(self._listener), openmetrics=openmetrics):
                     parts.append(part)
-                    await asyncio.sleep(0)  # jobs go on meanwhile
+                    await asyncio.sleep(0)  # jobs are served meanwhile
                 self._snapshots[openmetrics] = since, parts
         return parts
 
 
 class MetricsConnection(asyncio.Protocol):
-    """A connection for metrics."""
+    """A connection to --metrics-listen."""
 
     def __init__(self, pages: MetricsPages) -> None:
         self._pages = pages
@@ -73,7 +76,7 @@ class MetricsConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.call_later(READ_TIMEOUT, self._transport.abort)
         others = self._pages.connections
-        if len(others) >= MAX_CONNECTIONS:  # the one that has been idle for longest makes room
+        if len(others) >= MAX_CONNECTIONS:  # close the one that has been idle longest
             next(iter(others)).close()
         others[self] = None
 
@@ -118,7 +121,7 @@ class MetricsConnection(asyncio.Protocol):
     async def _answer(self, request: Request) -> None:
         self._deadline.cancel()
         self._deadline = self._loop.call_later(READ_TIMEOUT, self._transport.abort)
-        if self in self._pages.connections:  # as the one that was active last
+        if self in self._pages.connections:  # move to the end, as the most recently active
             self._pages.connections[self] = self._pages.connections.pop(self)
         status, parts, kind = await self._pages.find(request)
         headers = {"Content-Type": kind, "Server": SERVER}

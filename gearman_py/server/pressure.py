@@ -1,12 +1,12 @@
-"""Back pressure: a worker is not read from while the client that its results go to is behind.
+"""Back pressure: a worker is not read from while the client that waits for its results is behind.
 
-So a client that reads slower than its results come gets all of them, and costs a bounded amount
-of memory. A client that hardly reads at all must not hold up a worker that others need too: for
-that one memory is spent instead, until it reads again.
+A client that reads more slowly than its results arrive therefore gets all of them, at a bounded
+cost of memory. A client that hardly reads at all must not hold up a worker that others need too:
+its results are buffered instead, until it reads again.
 
-When memory becomes scarce, clients that are behind are allowed less each, and jobs that only such
-clients wait for are not given out until one of them has caught up or there is memory again.
-``--max-memory`` closes connections only if that was not enough.
+When memory becomes scarce, each client may leave less unread, and jobs that only such clients
+wait for are withheld until one of them has caught up or memory is free again. ``--max-memory``
+closes connections only if that was not enough.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from gearman_py.protocol.packets import WORKER_REPORTS
 from gearman_py.server.result_budget import Bringer
 
 MAX_UNREAD = 16 * 2**20  # a client with more bytes unread is behind
-LOOK_INTERVAL = 1.0  # seconds between two looks at how much those who are behind have read
-LEAST_READ = 256 * 1024  # bytes that it must read until the next look to be waited for ...
-LONGEST_WAIT = 20.0  # ... and no longer than this (seconds): our workers wait 30 s for an answer
+LOOK_INTERVAL = 1.0  # seconds between two checks of how much the clients that are behind have read
+LEAST_READ = 256 * 1024  # bytes that a client must read between two checks to be waited for ...
+LONGEST_WAIT = 20.0  # ... at most this many seconds: our workers wait 30 s for answers
 
 
 class PeerConnection(Bringer, Protocol):
-    """What the rest of the server needs to know of a peer's connection."""
+    """A peer's connection, as the rest of the server sees it."""
 
     received: int  # bytes
     closed_for: str
@@ -48,15 +48,15 @@ class PeerConnection(Bringer, Protocol):
 @dataclass
 class _Wait:
     reader: PeerConnection
-    unread: int  # at the last look
+    unread: int  # bytes at the last check
     since: float
     workers: dict[PeerConnection, None] = field(default_factory=dict)
 
 
 class Pressure:
-    """Who is behind, and which workers' connections and which jobs wait for that.
+    """The clients that are behind, and the workers and jobs that wait for them.
 
-    ``most_unread``: bytes that a client may have unread until it is behind.
+    ``most_unread``: a client with more unread bytes than this is behind.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, queues: Queues) -> None:
@@ -65,14 +65,14 @@ class Pressure:
         self.most_unread = MAX_UNREAD
         self.scarce = False
         self.behind: dict[Peer, _Wait] = {}
-        self.stalled: dict[Peer, PeerConnection] = {}  # have something unread
-        self._hopeless: set[Peer] = set()  # hardly read, and are waited for no more
-        # Clients whose jobs are not given out, and these jobs.
+        self.stalled: dict[Peer, PeerConnection] = {}  # clients with unread bytes
+        self._hopeless: set[Peer] = set()  # hardly read: workers do not wait for them
+        # Clients whose jobs are withheld, and those jobs.
         self._withheld: dict[Peer, tuple[PeerConnection, list[BrokerJob]]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def note_unread(self, reader: PeerConnection) -> None:
-        """A reader was written to and has not read all: see whether it is behind now."""
+        """Note that a reader has not read everything it was sent, and whether it is now behind."""
         peer, unread = reader.peer, reader.unread_bytes()
         self.stalled[peer] = reader
         if self.scarce:
@@ -86,12 +86,13 @@ class Pressure:
         self._timer = self._timer or self._loop.call_later(LOOK_INTERVAL, self._look_again)
 
     def share_memory(self, room: int, *, scarce: bool) -> None:
-        """Bound what each has unread, given ``room``: the bytes that may still be used in all.
+        """Bound what each client may leave unread, so that all stay within ``room`` bytes.
 
-        ``scarce``: a client is given no more results once the kernel holds some for it.
+        ``scarce``: jobs are withheld even from a client whose unread results are all in the
+        kernel's buffer.
         """
         self.scarce = scarce
-        # The first ones must leave something for those that follow.
+        # The first clients must leave some room for those that fall behind later.
         self.most_unread = min(MAX_UNREAD, max(room, 0) // (8 * (1 + len(self.stalled))))
         if self.most_unread < MAX_UNREAD:
             for reader in self.stalled.values():
@@ -101,7 +102,7 @@ class Pressure:
                 self._release_jobs(peer)
 
     def must_wait(self, worker: PeerConnection, messages: Sequence[Message]) -> bool:
-        """Whether this worker's messages must wait; if so it is resumed when they may come."""
+        """Return whether these messages must wait; if so, the worker is resumed later."""
         running = worker.peer.running
         for number, arguments in messages:
             if number in WORKER_REPORTS and (job := running.get(arguments[0])):
@@ -112,7 +113,7 @@ class Pressure:
         return False
 
     def caught_up(self, peer: Peer) -> None:
-        """The reader has read what it was owed, or is gone."""
+        """Note that a reader has read everything it was sent, or has left."""
         self.stalled.pop(peer, None)
         self._hopeless.discard(peer)
         self._let_go(peer)
@@ -124,7 +125,7 @@ class Pressure:
                 worker.resume_peer()
 
     def withhold_jobs(self, reader: PeerConnection) -> None:
-        """Give out no jobs for the time being that only clients like this one wait for."""
+        """Withhold the jobs that only clients like this one wait for."""
         peer = reader.peer
         if peer in self._withheld:
             return
@@ -141,7 +142,7 @@ class Pressure:
             self._queues.release(job, self._loop.time())
 
     def _is_wanted(self, job: BrokerJob, behind: Peer | None = None) -> bool:
-        """Whether more than clients that are behind wait for a job."""
+        """Return whether anything but clients that are behind needs this job."""
         return job.background or not all(
             client is behind or client in self._withheld for client in job.clients
         )
