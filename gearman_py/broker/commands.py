@@ -6,6 +6,7 @@ Lists are sorted where gearmand has the order of its hash table.
 import os
 from collections.abc import Callable, Iterator, Sequence
 
+from gearman_py.broker.moving import is_moved, move_jobs
 from gearman_py.broker.numbers import decimal
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import Function, Peer
@@ -19,6 +20,9 @@ PART_BYTES = 32 * 1024
 Command = Callable[[Rules, Sequence[bytes]], bytes | Iterator[bytes]]
 """Answers a line, given its words; the first is the command as typed, in any letter case."""
 
+OperatorCommand = Callable[[Rules, Peer, Sequence[bytes]], bytes | Iterator[bytes]]
+"""The same, of those that only operators have."""
+
 
 def answer(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     """Answer one line from a peer."""
@@ -27,17 +31,19 @@ def answer(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
         words.pop()
     words = [words[0], *(word for word in words[1:] if word)] if words else [b""]
     name = words[0].lower()
-    command = COMMANDS.get(name) or (OPERATORS.get(name) if peer.operator else None)
-    if command is None:
-        peer.send(_unknown_command(words[0]))
-    elif command in CHANGES and broker.restricted and not peer.operator:
-        peer.send(error(b"PERMISSION", b"Only on the admin socket: " + name))
+    reply: bytes | Iterator[bytes]
+    if peer.operator and name in OPERATORS:
+        reply = OPERATORS[name](broker, peer, words)
+    elif name not in COMMANDS:
+        reply = _unknown_command(words[0])
+    elif COMMANDS[name] in CHANGES and broker.restricted and not peer.operator:
+        reply = error(b"PERMISSION", b"Only on the admin socket: " + name)
     else:
-        reply = command(broker, words)
-        if isinstance(reply, bytes):
-            peer.send(reply)
-        else:
-            peer.send_listing(_split_listing(reply))
+        reply = COMMANDS[name](broker, words)
+    if isinstance(reply, bytes):
+        peer.send(reply)
+    else:
+        peer.send_listing(_split_listing(reply))
 
 
 def _split_listing(rows: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
@@ -171,8 +177,14 @@ def _show_jobs(broker: Rules, words: Sequence[bytes]) -> bytes | Iterator[bytes]
             return error(b"UNKNOWN_SHOW_ARGUMENTS")
 
 
-def _shut_down(broker: Rules, words: Sequence[bytes]) -> bytes:
-    """shutdown [graceful]"""
+def _shut_down(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes:
+    """shutdown [graceful | moved]"""
+    if [word.lower() for word in words[1:]] == [b"moved"]:
+        if not is_moved(broker):
+            return error(b"JOBS_LEFT", b"background jobs are queued, or jobs run")
+        if broker.on_moved:
+            broker.on_moved()
+        return OK
     graceful = [word.lower() for word in words[1:]] == [b"graceful"]
     if words[1:] and not graceful:
         return error(b"UNKNOWN_ARGUMENTS")
@@ -197,5 +209,8 @@ COMMANDS: dict[bytes, Command] = {
 }
 
 # The C server dropped shutdown in 1.1.15, since anyone could send it.
-OPERATORS: dict[bytes, Command] = {b"shutdown": _shut_down}
+OPERATORS: dict[bytes, OperatorCommand] = {
+    b"shutdown": _shut_down,
+    b"move": move_jobs,  # not in the C server
+}
 CHANGES = {_max_queue, _create_function, _drop_function, _cancel_job}

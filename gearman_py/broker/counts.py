@@ -29,6 +29,7 @@ FAILED = "fail"
 EXCEPTION = "exception"
 ATTEMPTS = "attempts"  # it was attempted as often as is allowed
 CANCELLED = "cancelled"
+MOVED = "moved"  # to another server
 DROPPED = "dropped"  # its clients are gone
 NOT_STORED = "store"
 # Why a submission was refused.

@@ -7,6 +7,7 @@ that has no job left (with ``rotate``, from the function served longest ago), th
 highest priority, then the oldest.
 """
 
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from math import inf
 
@@ -225,8 +226,20 @@ class Queues(RationedFunctions):
         return sum(function.running for function in self.functions.values())
 
     def close(self) -> None:
-        """Stop assigning jobs and waking workers; all else goes on."""
+        """Stop assigning jobs and waking workers, until `reopen`; all else goes on."""
         self.closed = self.choosy = True
+
+    def reopen(self, now: float) -> None:
+        """Assign jobs again."""
+        self.closed = False
+        self.choosy = bool(self.rations)
+        for function in [*self.loaded, *self.rationed]:
+            self.wake_several(function, function.queued, now)
+
+    def due_times(self, jobs: Sequence[BrokerJob]) -> dict[int, float]:
+        """When those that are not due yet are (seconds since 1970), by number."""
+        scheduled = {job.number for job in jobs if not job.queued}
+        return {number: due for due, number in self._due if number in scheduled}
 
     def _by_priority(self, worker: Peer) -> BrokerJob | None:
         if not self.loaded:

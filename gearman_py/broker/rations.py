@@ -24,7 +24,7 @@ class RationedFunctions(Functions):
             self._move(function, self.rationed)
         self.rations[function] = jobs
         self.choosy = True
-        self._wake_several(function, jobs, now)
+        self.wake_several(function, jobs, now)
 
     def end_rations(self, now: float) -> None:
         """Give out the jobs of all functions."""
@@ -33,7 +33,7 @@ class RationedFunctions(Functions):
         self.choosy = self.closed
         for function in functions:
             self._move(function, self.loaded)
-            self._wake_several(function, function.queued, now)
+            self.wake_several(function, function.queued, now)
 
     def _move(self, function: Function, loaded: set[Function]) -> None:
         function.loaded.discard(function)
@@ -41,7 +41,8 @@ class RationedFunctions(Functions):
         if function.queued:
             loaded.add(function)
 
-    def _wake_several(self, function: Function, jobs: int, now: float) -> None:
+    def wake_several(self, function: Function, jobs: int, now: float) -> None:
+        """Wake workers for this number of the function's jobs."""
         for _ in range(min(jobs, function.queued, len(function.sleepers))):
             self.wake(function, now)
 

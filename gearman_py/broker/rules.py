@@ -24,7 +24,8 @@ class Rules:
     whether it asked for it or not. ``version`` and ``log_level`` are the answers to the text
     commands version and verbose. ``restricted``: only operators may change queues by text
     commands. ``on_shutdown`` is called when an operator asks for a shutdown, with whether to
-    finish the jobs first. ``dirty`` has the peers with something to send.
+    finish the jobs first; ``on_moved``, when the server is to stop as all jobs were moved.
+    ``mover`` is the operator who moves them. ``dirty`` has the peers with something to send.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Rules:
         log_level: str = "WARNING",
         restricted: bool = False,
         on_shutdown: Callable[[bool], None] | None = None,
+        on_moved: Callable[[], None] | None = None,
     ) -> None:
         self.queues = queues or Queues()
         self.peers: dict[Peer, None] = {}
@@ -46,6 +48,8 @@ class Rules:
         self.now = 0.0
         self.restricted = restricted
         self.on_shutdown = on_shutdown
+        self.on_moved = on_moved
+        self.mover: Peer | None = None
         self._job_retries = job_retries
         self._exceptions = exceptions
         self._deserted: deque[Peer] = deque()  # gone, but still among the clients of jobs
@@ -63,6 +67,7 @@ class Rules:
         """Remove the peer of a lost connection: its running jobs go back to their queues."""
         self.now = now
         del self.peers[peer]
+        self.end_moving(peer)
         peer.listing = None
         self._deserted.append(peer)
         self._abandon_jobs()
@@ -158,10 +163,26 @@ class Rules:
         job = self.queues.job(handle)
         if job is None:
             return False
-        self._fail(job, counts.CANCELLED)
+        self.fail(job, counts.CANCELLED)
         return True
 
+    def close(self) -> None:
+        """Stop assigning jobs for good."""
+        self.mover = None
+        self.queues.close()
+
     # What the handlers do.
+
+    def begin_moving(self, peer: Peer) -> None:
+        """Assign no jobs while an operator moves them."""
+        self.mover = peer
+        self.queues.close()
+
+    def end_moving(self, peer: Peer) -> None:
+        """Assign jobs again, if it was this operator who moved them."""
+        if self.mover is peer:
+            self.mover = None
+            self.queues.reopen(self.now)
 
     def lost(self, job: BrokerJob, why: str, most: int = 0) -> None:
         """A worker lost a running job: it died, exceeded the time limit or gave the function up.
@@ -171,12 +192,13 @@ class Rules:
         if not job.clients and not job.background:
             self._discard(job, counts.DROPPED)
         elif 0 <= self._job_retries <= job.retries + 1 or 0 < most <= job.retries + 1:
-            self._fail(job, counts.ATTEMPTS)
+            self.fail(job, counts.ATTEMPTS)
         else:
             job.function.counts[why] += 1
             self.queues.give_back(job, self.now)
 
-    def _fail(self, job: BrokerJob, why: str) -> None:
+    def fail(self, job: BrokerJob, why: str) -> None:
+        """End a job; its clients are told that it failed."""
         self.tell(job, response(Packet.WORK_FAIL, self.queues.handle(job)))
         self._discard(job, why)
 

@@ -149,12 +149,17 @@ def parse_servers_option(
     $GEARMAN_SERVERS.
     """
     named = hosts or options.host or os.environ.get("GEARMAN_SERVER") or None
-    files = (options.ssl_ca_file, options.ssl_certificate, options.ssl_key)
-    tls = TLS.of_client(*files) if options.ssl or any(files) else None
     try:
-        return parse_servers(named, port=options.port or DEFAULT_PORT, tls=tls)
+        return parse_servers_of(options, named)
     except ValueError as error:
         parser.error(str(error))
+
+
+def parse_servers_of(options: Namespace, named: str | list[str] | None) -> list[ServerAddress]:
+    """These servers, with the port and the files of the options. Raises ValueError."""
+    files = (options.ssl_ca_file, options.ssl_certificate, options.ssl_key)
+    tls = TLS.of_client(*files) if options.ssl or any(files) else None
+    return parse_servers(named, port=options.port or DEFAULT_PORT, tls=tls)
 
 
 def positive_int(text: str) -> int:

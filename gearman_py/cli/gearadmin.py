@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from gearman_py.admin.client import AdminClient
-from gearman_py.cli import common, top
+from gearman_py.cli import common, move_jobs, top
 from gearman_py.cli.check import CheckStatus, check_servers
 from gearman_py.cli.table import format_table
 from gearman_py.printable import printable
@@ -48,11 +48,15 @@ class _Listing(NamedTuple):
 
 
 class _Action(NamedTuple):
-    """A change to what the arguments name; prints ``OK``."""
+    """A change to what the arguments name; prints what ``act`` returns, or ``OK``.
+
+    ``to_servers``: the argument is a list of job servers.
+    """
 
     help: str
     words: tuple[str, ...]
-    act: Callable[..., None]
+    act: Callable[..., str | None]
+    to_servers: bool = False
 
 
 def _format_ping(client: AdminClient) -> str:
@@ -102,6 +106,18 @@ _QUESTIONS: dict[str, _Value | _Listing | _Action] = {
         "functions: what is queued and what happened (gearman_py's server)",
         "stats",
         AdminClient.stats,
+    ),
+    "move-jobs": _Action(
+        "move the background jobs that wait to other job servers (admin socket only)",
+        ("SERVERS",),
+        move_jobs.move_jobs,
+        to_servers=True,
+    ),
+    "retire": _Action(
+        "the same, wait for those that run, and stop the server (admin socket only)",
+        ("SERVERS",),
+        move_jobs.retire,
+        to_servers=True,
     ),
     "drain": _Action(
         "stop the server after its jobs (admin socket only)",
@@ -182,8 +198,10 @@ def _format_answer(client: AdminClient, options: Namespace, name: str) -> str:
         return json.dumps(value) if options.json else printable(str(value))
     if isinstance(question, _Action):
         words = vars(options)[name]
-        question.act(client, *(words if isinstance(words, list) else ()))
-        return json.dumps("OK") if options.json else "OK"
+        if question.to_servers:
+            words = [common.parse_servers_of(options, words)]
+        said = question.act(client, *(words if isinstance(words, list) else ())) or "OK"
+        return json.dumps(said) if options.json else said
     if options.json:
         rows = [row if isinstance(row, str) else row._asdict() for row in question.rows(client)]
         return json.dumps(rows)

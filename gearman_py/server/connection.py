@@ -69,7 +69,9 @@ class Connection(asyncio.Protocol):
         self._server.connections[self.peer] = self
         self._server.counts.opened += 1
         self._checked = (0, 0, self._server.now())
-        if not self._server.admission.admit(number, operator=self._operator):
+        if self._server.stopping or not self._server.admission.admit(
+            number, operator=self._operator
+        ):
             self.abort(counts.LIMIT)
         log.debug("%s connected", self)
 

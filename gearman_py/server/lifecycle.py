@@ -5,7 +5,7 @@ at once. Peers get what they are owed, and queued jobs are lost unless they are 
 durable queue, peers cannot connect until the jobs of the previous run are queued again. SIGUSR1
 refuses new connections and stops the server when no job is left. SIGHUP reopens the log file and
 reloads the certificate. The text commands `shutdown` and `shutdown graceful` act like SIGTERM and
-SIGUSR1.
+SIGUSR1; `shutdown moved` stops it if no job would be lost.
 """
 
 import asyncio
@@ -140,6 +140,7 @@ async def _run_server(
         log_level=logging.getLevelName(log.getEffectiveLevel()),
         restricted=settings.admin_only,
         on_shutdown=lambda graceful: (draining if graceful else told).set(),
+        on_moved=lambda: _stop_reading(listener, stop),
     )
     listener = Listener(
         broker,
@@ -286,11 +287,17 @@ def _request_stop(told: asyncio.Event, stop: asyncio.Event) -> None:
     (stop if told.is_set() else told).set()
 
 
+def _stop_reading(listener: Listener, stop: asyncio.Event) -> None:
+    """Stop before another job can be accepted."""
+    listener.stop_reading()
+    stop.set()
+
+
 async def _finish_running_jobs(
     told: asyncio.Event, seconds: float, broker: Broker, stop: asyncio.Event
 ) -> None:
     await told.wait()
-    broker.queues.close()
+    broker.close()
     if seconds and (running := broker.queues.running):
         log.info("stopping: %d running jobs may end within %g s", running, seconds)
         deadline = time.monotonic() + seconds

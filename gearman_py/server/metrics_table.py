@@ -94,7 +94,7 @@ def problem(listener: Listener) -> str:
         listener.store_writer.broken or listener.store_writer.refusing
     ):
         return "background jobs cannot be stored"
-    if queues.closed:
+    if queues.closed and listener.broker.mover is None:
         return "the job server is stopping"
     if queues.full:
         return "the limit of memory is reached (--max-memory)"
@@ -222,6 +222,9 @@ METRICS = (
     ),
     per_function(
         "gearman_jobs_cancelled_total", "Jobs that operators cancelled.", counts.CANCELLED
+    ),
+    per_function(
+        "gearman_jobs_moved_total", "Jobs that were moved to another job server.", counts.MOVED
     ),
     per_function(
         "gearman_jobs_dropped_total",

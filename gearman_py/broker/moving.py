@@ -1,0 +1,68 @@
+"""The text commands that move background jobs to another server, for operators.
+
+While an operator moves jobs, no job is assigned, so that none runs here and there. This ends when
+none is left to move, or with the operator's connection.
+"""
+
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+
+from gearman_py.broker import counts
+from gearman_py.broker.queues import Queues
+from gearman_py.broker.rules import Rules
+from gearman_py.broker.state import BrokerJob, Peer
+from gearman_py.protocol.text import OK, error
+
+# An answer has at most this many jobs, or this many bytes of workloads and one job.
+MAX_JOBS = 500
+MAX_BYTES = 8 * 2**20
+
+
+def move_jobs(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
+    """``move jobs`` lists the first that can be moved, ``move job HANDLE`` forgets one that was."""
+    match [words[1].lower() if words[1:] else b"", *words[2:]]:
+        case [b"jobs"]:
+            return _list_jobs(broker, peer)
+        case [b"job", handle]:
+            job = broker.queues.job(handle)
+            if job is None or job.worker is not None:
+                return error(b"UNKNOWN_JOB")
+            broker.fail(job, counts.MOVED)
+            return OK
+        case _:
+            return error(b"INVALID_ARGUMENTS", b"expected move jobs, or move job HANDLE")
+
+
+def _list_jobs(broker: Rules, peer: Peer) -> bytes | Iterator[bytes]:
+    if broker.queues.closed and broker.mover is not peer:
+        return error(b"BUSY", b"another connection moves jobs, or the server stops")
+    jobs = list(_first_jobs(broker.queues))
+    if jobs:
+        broker.begin_moving(peer)
+    else:
+        broker.end_moving(peer)
+    due = broker.queues.due_times(jobs)
+    return (_format_job(broker.queues.handle(job), job, due.get(job.number, 0)) for job in jobs)
+
+
+def _first_jobs(queues: Queues) -> Iterator[BrokerJob]:
+    """Waiting background jobs that are acknowledged, in the order of their submission."""
+    number = size = 0
+    for job in queues.jobs:
+        if job.background and job.worker is None and job not in queues.changes.replies:
+            yield job
+            number += 1
+            size += len(job.workload)
+            if number >= MAX_JOBS or size > MAX_BYTES:
+                return
+
+
+def _format_job(handle: bytes, job: BrokerJob, due: float) -> bytes:
+    """Handle, priority, due time, and in Base64 function, unique, reducer and workload."""
+    data = job.function.name, job.unique, job.reducer, job.workload
+    return b"\t".join([handle, b"%d" % job.priority, b"%d" % due, *map(b64encode, data)])
+
+
+def is_moved(broker: Rules) -> bool:
+    """Whether no job is left that would be lost if the server stopped now."""
+    return not any(job.background or job.worker for job in broker.queues.jobs)

@@ -1,0 +1,97 @@
+"""Moves the background jobs of a job server to others: see gearman_py.broker.moving."""
+
+import sys
+import time
+from base64 import b64decode
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gearman_py import AdminError, Client, Submit
+from gearman_py.admin.client import AdminClient
+from gearman_py.client.arguments import Priority
+from gearman_py.net.servers import ServerAddress
+from gearman_py.printable import printable
+
+MAX_PACKET = 2**32 - 1  # whatever the old server has accepted
+SUBMIT_TIMEOUT = 60.0  # seconds for up to 500 jobs to be accepted
+RETRY_INTERVAL = 0.2  # seconds between two checks whether jobs still run
+PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
+
+
+class WaitingJob(NamedTuple):
+    """A background job that can be moved: its handle, and how to submit it again."""
+
+    handle: str
+    submit: Submit
+
+    @classmethod
+    def from_line(cls, line: str) -> "WaitingJob":
+        """Parse a line of ``move jobs``. Raises ValueError."""
+        handle, priority, due, *data = line.split("\t")
+        function, unique, reducer, workload = (b64decode(each) for each in data)
+        submit = Submit(
+            function=function.decode(errors="surrogateescape"),
+            workload=workload,
+            unique=unique,
+            priority=PRIORITIES[int(priority)],
+            background=True,
+            at=int(due) or None,
+            reducer=reducer.decode(errors="surrogateescape") or None,
+        )
+        return cls(handle, submit)
+
+
+def move_jobs(admin: AdminClient, servers: Sequence[ServerAddress]) -> str:
+    """Move all background jobs that wait; return what was moved.
+
+    Each is forgotten only after a new server has accepted it: none is lost, and one may be on both
+    if this is interrupted. Raises GearmanError.
+    """
+    return _format_moved(_move_waiting(admin, servers))
+
+
+def retire(admin: AdminClient, servers: Sequence[ServerAddress]) -> str:
+    """Move all background jobs, wait for those that run, and stop the server.
+
+    Jobs that it is sent meanwhile are moved too. Raises GearmanError.
+    """
+    moved: Counter[str] = Counter()
+    told = 0
+    while True:
+        moved += _move_waiting(admin, servers)
+        try:
+            admin.value("shutdown moved")
+        except AdminError as error:
+            if "JOBS_LEFT" not in str(error):
+                raise
+        else:
+            return f"{_format_moved(moved)}; {admin.server} stops"
+        running = sum(row.running for row in admin.status())
+        if running and running != told:
+            print(f"gearadmin: waiting for {running} running jobs", file=sys.stderr, flush=True)
+            told = running
+        time.sleep(RETRY_INTERVAL)
+
+
+def _move_waiting(admin: AdminClient, servers: Sequence[ServerAddress]) -> Counter[str]:
+    """Move what waits now; return the number of jobs of each function."""
+    moved: Counter[str] = Counter()
+    with Client(servers, submit_timeout=SUBMIT_TIMEOUT, max_packet=MAX_PACKET) as client:
+        while jobs := [WaitingJob.from_line(line) for line in admin.listing("move jobs")]:
+            if not moved and client.status(jobs[0].handle).known:
+                raise AdminError(f"{admin.server} is one of the servers that it moves jobs to")
+            for job, there in zip(
+                jobs, client.submit_many(each.submit for each in jobs), strict=True
+            ):
+                if there.error is not None:
+                    raise AdminError(f"{job.handle} stays ({_format_moved(moved)}): {there.error}")
+                admin.value(f"move job {job.handle}")
+                moved[job.submit.function] += 1
+    return moved
+
+
+def _format_moved(moved: Counter[str]) -> str:
+    total = moved.total()
+    functions = ", ".join(f"{printable(name)} {moved[name]}" for name in sorted(moved))
+    return f"moved {total} {'job' if total == 1 else 'jobs'}{f' ({functions})' * bool(moved)}"
