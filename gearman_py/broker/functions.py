@@ -44,6 +44,11 @@ class Functions:
         self._leaving: deque[tuple[Peer, bool, list[Function]]] = deque()
         self._most_functions = 0  # since the dict was last copied
 
+    @property
+    def running(self) -> int:
+        """The number of running jobs."""
+        return sum(function.running for function in self.functions.values())
+
     def function(self, name: bytes) -> Function:
         """The function with this name, created if missing."""
         function = self.functions.get(name)

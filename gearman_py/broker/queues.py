@@ -220,22 +220,6 @@ class Queues(RationedFunctions):
                 self.next_event = deadline
         return handle, job
 
-    @property
-    def running(self) -> int:
-        """The number of running jobs."""
-        return sum(function.running for function in self.functions.values())
-
-    def close(self) -> None:
-        """Stop assigning jobs and waking workers, until `reopen`; all else goes on."""
-        self.closed = self.choosy = True
-
-    def reopen(self, now: float) -> None:
-        """Assign jobs again."""
-        self.closed = False
-        self.choosy = bool(self.rations)
-        for function in [*self.loaded, *self.rationed]:
-            self.wake_several(function, function.queued, now)
-
     def due_times(self, jobs: Sequence[BrokerJob]) -> dict[int, float]:
         """When those that are not due yet are (seconds since 1970), by number."""
         scheduled = {job.number for job in jobs if not job.queued}

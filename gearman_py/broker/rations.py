@@ -35,6 +35,17 @@ class RationedFunctions(Functions):
             self._move(function, self.loaded)
             self.wake_several(function, function.queued, now)
 
+    def close(self) -> None:
+        """Stop assigning jobs and waking workers, until `reopen`; all else goes on."""
+        self.closed = self.choosy = True
+
+    def reopen(self, now: float) -> None:
+        """Assign jobs again."""
+        self.closed = False
+        self.choosy = bool(self.rations)
+        for function in [*self.loaded, *self.rationed]:
+            self.wake_several(function, function.queued, now)
+
     def _move(self, function: Function, loaded: set[Function]) -> None:
         function.loaded.discard(function)
         function.loaded = loaded
