@@ -4,7 +4,7 @@ Numbers are consecutive, so jobs are kept in pages of SIZE numbers. A page is fr
 job; the few jobs that outlive all others keep a page each.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gearman_py.broker.state import BrokerJob
@@ -34,6 +34,15 @@ class JobTable:
             for job in self._pages.get(number, ())[:SIZE]:
                 if job is not None:
                     yield job
+
+    @property
+    def pages(self) -> Iterable[int]:
+        """The numbers of the pages, in the order in which jobs are listed."""
+        return self._pages
+
+    def order_pages(self, pages: Iterable[int]) -> None:
+        """List jobs in the order of these pages, which are all there are."""
+        self._pages = {number: self._pages[number] for number in pages}
 
     def get(self, number: int) -> BrokerJob | None:
         """The job with this number."""

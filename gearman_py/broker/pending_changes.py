@@ -85,6 +85,11 @@ class PendingChanges:
             old = {number: count for number, count in counts if number not in ended}
             self._delivered = old | self._delivered
 
+    def resume(self, delivered: dict[int, int], removed: list[int]) -> None:
+        """Begin with changes that another process could not store."""
+        with self.guard:
+            self._delivered, self._removed = delivered, removed
+
 
 def _make_record(job: BrokerJob, due: float) -> Record:
     return Record(

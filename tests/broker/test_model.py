@@ -23,6 +23,7 @@ from gearman_py.broker.state import Peer
 from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.packets import Packet
 from gearman_py.store.base import Record
+from tests.broker.snapshots import hand_over
 from tests.properties import depth
 
 FUNCTIONS = [b"f", b"g"]
@@ -184,6 +185,14 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             for known, record in sorted(self.disk.items())
         }
         self.start()
+
+    @rule()
+    def reload(self) -> None:
+        """Another process goes on from here: no peer can tell."""
+        if self.broker.queues.changes.replies:
+            return
+        self.broker, peers = hand_over(self.broker, list(self.peers.values()))
+        self.peers = dict(zip(self.peers, peers, strict=True))
 
     def connect(self, number: int) -> None:
         """A connection comes; all but one are workers, or most of what follows would be idle."""

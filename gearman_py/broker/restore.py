@@ -1,0 +1,227 @@
+"""A broker from a snapshot of another: see gearman_py.broker.snapshot."""
+
+from collections.abc import Iterator
+from heapq import heapify
+from math import inf
+from typing import Any
+
+from gearman_py.broker.counts import BrokerCounts, Counts, Durations
+from gearman_py.broker.rules import Rules
+from gearman_py.broker.snapshot import BACKGROUND, DIGIT, FORMAT, QUEUED, Section
+from gearman_py.broker.state import BrokerJob, Function, Peer, ReduceJob
+
+
+class SnapshotError(Exception):
+    """This program, with its settings, cannot go on from a snapshot; the message says why."""
+
+
+def as_bytes(text: str) -> bytes:
+    """The inverse of ``as_text``."""
+    return text.encode("latin-1")
+
+
+class Restorer:
+    """Gives a new broker the state of another, one section after the other.
+
+    ``peers`` has those of the snapshot, in its order. Raises SnapshotError.
+    """
+
+    def __init__(self, broker: Rules) -> None:
+        self.peers: list[Peer] = []
+        self._broker = broker
+        self._queues = broker.queues
+        self._functions: list[Function] = []
+        self._jobs = 0
+        self._expected = 0
+        self._leaving = 0
+        self._aside: list[BrokerJob] = []  # neither queued nor running
+        self.complete = False
+
+    def read(self, section: Section, now: float) -> None:
+        """Read the next section."""
+        if "format" in section:
+            self._begin(section)
+        elif "peers" in section:
+            for facts in section["peers"]:
+                self._add_peer(facts)
+        elif "numbers" in section:
+            self._add_jobs(section)
+        else:
+            self._end(section, now)
+
+    def _begin(self, section: Section) -> None:
+        queues = self._queues
+        if section["format"] != FORMAT:
+            raise SnapshotError(
+                f"the state of the running server has format {section['format']}, "
+                f"and this program reads format {FORMAT}"
+            )
+        prefix = as_bytes(section["prefix"])
+        if prefix != queues._prefix:
+            theirs, ours = (each[:-1].decode(errors="replace") for each in (prefix, queues._prefix))
+            raise SnapshotError(
+                f"job handles begin with {theirs!r} in the running server and with {ours!r} in "
+                "this one: see --job-handle-prefix"
+            )
+        if section["durable"] != queues.durable:
+            raise SnapshotError("--queue-type cannot be changed by a reload")
+        _restore_counts(queues.counts, section["counts"])
+        for text, limits, among_others in section["functions"]:
+            name, counts = as_bytes(text), queues.counts
+            counted = counts.others if among_others else counts.functions[name]
+            function = queues.functions[name] = Function(name, queues.loaded, counted)
+            function.limits = limits
+            self._functions.append(function)
+        for number, handle in section["handles"]:
+            queues._handles[number] = as_bytes(handle)
+            queues._numbers[as_bytes(handle)] = number
+        self._expected = section["jobs"]
+        self._leaving = section["leaving"]
+
+    def _add_peer(self, facts: Section) -> None:
+        broker = self._broker
+        peer = Peer(
+            facts["number"], facts["address"], broker.dirty.append, operator=facts["operator"]
+        )
+        peer.client_id = as_bytes(facts["client_id"])
+        peer.exceptions = facts["exceptions"]
+        for place, limit, turn in facts["abilities"]:
+            function = self._functions[place]
+            peer.abilities[function] = limit
+            peer.turns[function] = turn
+        peer.absent = dict.fromkeys(self._functions[place] for place in facts["absent"])
+        peer.overdue = dict.fromkeys(map(as_bytes, facts["overdue"]))
+        excepted = facts["excepted"]
+        peer.excepted = None if excepted is None else as_bytes(excepted)
+        peer.sleeping, peer.woken, peer.sent = facts["sleeping"], facts["woken"], facts["sent"]
+        if facts["owed"]:
+            peer.send(as_bytes(facts["owed"]))
+        broker.peers[peer] = None
+        self.peers.append(peer)
+
+    def _add_jobs(self, section: Section) -> None:
+        jobs = list(self._read_jobs(section))
+        for place, count in section["retries"]:
+            jobs[place].retries = count
+        for place, worker in section["workers"]:
+            job = jobs[place]
+            job.worker = self.peers[worker]
+            job.worker.running[self._queues.handle(job)] = job
+            job.function.running += 1
+        for place, clients in section["clients"]:
+            job = jobs[place]
+            job.clients = tuple(self.peers[client] for client in clients)
+            for client in job.clients:
+                client.waiting.add(job)
+        self._aside += [job for job in jobs if not job.queued and job.worker is None]
+        self._jobs += len(jobs)
+
+    def _read_jobs(self, section: Section) -> Iterator[BrokerJob]:
+        queues, functions = self._queues, self._functions
+        add, uniques = queues.jobs.add, queues.uniques
+        reducers = {place: as_bytes(reducer) for place, reducer in section["reducers"]}
+        unindexed = set(section["unindexed"])
+        all_uniques, all_workloads = map(as_bytes, (section["uniques"], section["workloads"]))
+        times = section["times"]
+        unique_end = workload_end = 0
+        columns = (section[name] for name in ("numbers", "function", "since", "unique", "workload"))
+        flags = section["flags"].encode()
+        for place, (number, name, since, unique_size, size) in enumerate(
+            zip(*columns, strict=True)
+        ):
+            unique_start, unique_end = unique_end, unique_end + unique_size
+            workload_start, workload_end = workload_end, workload_end + size
+            flag = flags[place] - DIGIT
+            facts = (
+                functions[name],
+                all_uniques[unique_start:unique_end],
+                all_workloads[workload_start:workload_end],
+                flag % BACKGROUND,
+                bool(flag & BACKGROUND),
+            )
+            job = ReduceJob(*facts, reducers[place]) if place in reducers else BrokerJob(*facts)
+            job.number = number
+            job.since = times[since]
+            add(job)
+            if (key := job.key) and place not in unindexed:
+                uniques.add(key, job)
+            if flag & QUEUED:
+                job.function.push(job)
+            yield job
+
+    def _end(self, section: Section, now: float) -> None:
+        queues = self._queues
+        if self._jobs != self._expected:
+            raise SnapshotError(f"{self._expected} jobs were announced, and {self._jobs} came")
+        queues._number, queues.turn = section["number"], section["turn"]
+        queues.lease, queues.lease_over = section["lease"], section["lease_over"]
+        queues.jobs.order_pages(section["pages"])
+        for numbers in section["uniques"]:
+            jobs = [self._find_job(number) for number in numbers]
+            if key := jobs[0].key:
+                queues.uniques[key] = {job.function: job for job in jobs}
+        self._schedule_jobs(section, now)
+        for number, *reported in section["progress"]:
+            numerator, denominator = map(as_bytes, reported)
+            queues.progress[self._find_job(number)] = numerator, denominator
+        for function, workers, sleepers in zip(
+            self._functions, section["workers"], section["sleepers"], strict=True
+        ):
+            function.workers = dict.fromkeys(self.peers[place] for place in workers)
+            function.sleepers = dict.fromkeys(self.peers[place] for place in sleepers)
+        queues._unused.clear()
+        for place in section["unused"]:
+            queues._unused[self._functions[place]] = None
+        queues._unserved = {self._functions[place]: since for place, since in section["unserved"]}
+        queues.changes.resume(dict(section["delivered"]), section["removed"])
+        remaining = len(self.peers) - self._leaving
+        for peer in self.peers[remaining:]:
+            self._broker.gone(peer, now)
+        del self.peers[remaining:]
+        queues.next_event = -inf
+        self.complete = True
+
+    def _schedule_jobs(self, section: Section, now: float) -> None:
+        """Restore what happens to jobs at certain times."""
+        queues = self._queues
+        for number, deadline in section["limits"]:
+            queues._limits[self._find_job(number)] = deadline
+        queues._deadlines = [(deadline, number) for number, deadline in section["limits"]]
+        queues._due = [(due, number) for due, number in section["due"]]
+        queues._withheld = [self._find_job(number) for number in section["withheld"]]
+        heapify(queues._deadlines)
+        heapify(queues._due)
+        scheduled = {number for _, number in queues._due} | set(section["withheld"])
+        for job in self._aside:
+            if job.number in scheduled:
+                job.function.scheduled += 1
+            else:  # it was withheld from a client that reads slowly: that is judged again
+                queues._queue_job(job, now)
+
+    def _find_job(self, number: int) -> BrokerJob:
+        job = self._queues.jobs.get(number)
+        if job is None:
+            raise SnapshotError(f"job {number} is referred to, and did not come")
+        return job
+
+
+def _restore_counts(counts: BrokerCounts, packed: Section) -> None:
+    for each in packed["functions"]:
+        name = as_bytes(each["name"])
+        counts.functions[name] = Counts(name)
+        _restore_count(counts.functions[name], each)
+    _restore_count(counts.others, packed["others"])
+    counts.wakeups, counts.empty_grabs = packed["wakeups"], packed["empty_grabs"]
+    counts.refusals.update(packed["refusals"])
+
+
+def _restore_count(counts: Counts, packed: Section) -> None:
+    counts.accepted = packed["accepted"]
+    counts.update(packed["events"])
+    restore_durations(counts.waits, packed["waits"])
+    restore_durations(counts.runs, packed["runs"])
+
+
+def restore_durations(durations: Durations, packed: list[Any]) -> None:
+    """Go on counting from durations of the same bounds."""
+    durations.total, durations.seconds, durations.bounds, durations._buckets = packed

@@ -1,0 +1,213 @@
+"""Two brokers with the same history, one of which is replaced at any point: no peer can tell."""
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gearman_py.broker.broker import Broker
+from gearman_py.broker.queues import Queues
+from gearman_py.broker.restore import Restorer, SnapshotError
+from gearman_py.broker.state import Peer
+from gearman_py.protocol.packets import TEXT, Packet
+from tests.broker.snapshots import hand_over, snapshot
+from tests.properties import depth
+
+PEERS = 4
+FUNCTIONS = [b"f", b"g", b"\xff\n"]
+function = st.sampled_from(FUNCTIONS)
+unique = st.sampled_from([b"", b"u", b"v", b"-"])
+workload = st.sampled_from([b"", b"w", bytes(range(256))])
+handle = st.integers(1, 8).map(lambda number: b"H:%d" % number)
+
+packets = st.one_of(
+    st.tuples(
+        st.sampled_from(
+            [
+                Packet.SUBMIT_JOB,
+                Packet.SUBMIT_JOB_BG,
+                Packet.SUBMIT_JOB_HIGH,
+                Packet.SUBMIT_JOB_LOW,
+                Packet.SUBMIT_JOB_LOW_BG,
+            ]
+        ),
+        function,
+        unique,
+        workload,
+    ),
+    st.tuples(
+        st.just(Packet.SUBMIT_JOB_EPOCH),
+        *(function, unique, st.sampled_from([b"1001", b"1004", b"9999"]), workload),
+    ),
+    st.tuples(
+        st.just(Packet.SUBMIT_REDUCE_JOB), function, unique, st.just(b"r"), st.just(b""), workload
+    ),
+    st.tuples(st.just(Packet.CAN_DO), function),
+    st.tuples(st.just(Packet.CAN_DO_TIMEOUT), function, st.sampled_from([b"1000", b"3000"])),
+    st.tuples(st.just(Packet.CANT_DO), function),
+    st.tuples(st.sampled_from([Packet.RESET_ABILITIES])),
+    st.tuples(st.sampled_from([Packet.PRE_SLEEP, Packet.GRAB_JOB_ALL, Packet.GRAB_JOB])),
+    st.tuples(st.sampled_from([Packet.PRE_SLEEP, Packet.GRAB_JOB_UNIQ])),
+    st.tuples(st.just(Packet.SET_CLIENT_ID), st.sampled_from([b"me", b"\xe9"])),
+    st.tuples(st.just(Packet.OPTION_REQ), st.just(b"exceptions")),
+    st.tuples(st.just(Packet.WORK_STATUS), handle, st.just(b"1"), st.just(b"2")),
+    st.tuples(
+        st.sampled_from([Packet.WORK_DATA, Packet.WORK_COMPLETE, Packet.WORK_EXCEPTION]),
+        *(handle, workload),
+    ),
+    st.tuples(st.just(Packet.WORK_FAIL), handle),
+    st.tuples(st.just(Packet.GET_STATUS), handle),
+    st.tuples(st.just(Packet.GET_STATUS_UNIQUE), unique),
+)
+commands = st.tuples(
+    st.just(TEXT),
+    st.sampled_from(
+        [
+            *(
+                b"status",
+                b"prioritystatus",
+                b"workers",
+                b"show jobs",
+                b"show unique jobs",
+                b"stats",
+            ),
+            *(b"maxqueue f 2", b"maxqueue g 1 2 3", b"create function h", b"drop function h"),
+            *(b"cancel job H:1", b"cancel job H:2"),
+        ]
+    ),
+)
+peer = st.integers(0, PEERS - 1)
+steps = st.one_of(
+    st.tuples(st.just("say"), peer, packets),
+    st.tuples(st.just("say"), peer, packets),
+    st.tuples(st.just("say"), peer, commands),
+    st.tuples(st.just("wait"), st.sampled_from([0.5, 1.0, 2.5])),
+    st.tuples(st.just("leave"), peer),
+    st.tuples(st.just("read"), peer),
+)
+
+
+class Side:
+    """A broker and its peers. What they are owed is taken when they read."""
+
+    def __init__(self, durable: bool, function_first: bool) -> None:
+        queues = Queues(b"H", durable=durable, function_first=function_first)
+        self.broker = Broker(queues, job_retries=2)
+        self.now = 1000.0
+        self.peers: list[Peer] = [self.broker.join(number, "there") for number in range(PEERS)]
+
+    def do(self, what: str, *arguments: Any) -> bytes:
+        match what:
+            case "say":
+                number, (packet, *rest) = arguments
+                self.broker.receive(self.peers[number], [(packet, rest)], self.now)
+            case "wait":
+                self.now += arguments[0]
+            case "leave":
+                (number,) = arguments
+                self.broker.gone(self.peers[number], self.now)
+                self.peers[number] = self.broker.join(number, "again")
+            case "read":
+                return b"".join(self.peers[arguments[0]].take())
+        changes = self.broker.queues.changes
+        while not changes.empty:
+            self.broker.stored(changes.take(deliveries=True), self.now)
+        self.broker.tick(self.now, self.now)
+        return b""
+
+    def replace(self) -> None:
+        old = list(self.broker.peers)
+        self.broker, peers = hand_over(self.broker, old)
+        self.peers = [peers[old.index(peer)] for peer in self.peers]
+
+
+@given(
+    history=st.lists(st.tuples(steps, st.sampled_from([False, False, True])), max_size=80),
+    durable=st.booleans(),
+    function_first=st.booleans(),
+)
+@settings(max_examples=depth(1000), deadline=None)
+def test_no_peer_can_tell(
+    history: list[tuple[tuple[Any, ...], bool]], durable: bool, function_first: bool
+) -> None:
+    stays, moves = (Side(durable, function_first) for _ in range(2))
+    for step, replaced in history:
+        if replaced:
+            moves.replace()
+        assert stays.do(*step) == moves.do(*step)
+    for number in range(PEERS):
+        assert stays.do("read", number) == moves.do("read", number)
+
+
+def test_listing_that_was_sent_in_part_goes_on() -> None:
+    side = Side(False, False)
+    for number in range(2000):
+        side.do("say", 0, (Packet.SUBMIT_JOB_BG, b"f%d" % number, b"", b""))
+    side.do("read", 0)
+    side.do("say", 0, (TEXT, b"status"))
+    first = side.do("read", 0)
+    side.replace()
+    rows = (first + side.do("read", 0)).splitlines()
+    assert (len(rows), rows[-1]) == (2001, b".")
+
+
+def test_peers_that_are_not_handed_over_are_gone() -> None:
+    side = Side(False, False)
+    for number in (0, 1):
+        side.do("say", number, (Packet.CAN_DO, b"f"))
+    side.do("say", 2, (Packet.SUBMIT_JOB, b"f", b"", b"w"))
+    side.do("say", 0, (Packet.GRAB_JOB,))
+    side.do("say", 1, (Packet.PRE_SLEEP,))
+    side.peers = side.peers[1:]
+    side.broker, side.peers = hand_over(side.broker, side.peers)
+    side.do("say", 0, (Packet.GRAB_JOB,))
+    assert b"f\0w" in side.do("read", 0), "the job of the worker that is gone"
+
+
+def test_queue_is_in_the_same_order_after_jobs_were_dropped_from_it() -> None:
+    stays, moves = (Side(False, False) for _ in range(2))
+    for side in (stays, moves):
+        for number in range(300):
+            side.do("say", number % 3, (Packet.SUBMIT_JOB, b"f", b"%d" % number, b"w"))
+        side.do("leave", 1)
+        side.do("say", 3, (Packet.CAN_DO, b"f"))
+    moves.replace()
+    for _ in range(201):
+        for side in (stays, moves):
+            side.do("say", 3, (Packet.GRAB_JOB_UNIQ,))
+        assert stays.do("read", 3) == moves.do("read", 3)
+
+
+@pytest.mark.parametrize(
+    ("queues", "why"),
+    [
+        (Queues(b"other"), "--job-handle-prefix"),
+        (Queues(b"H", durable=True), "--queue-type"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(queues: Queues, why: str) -> None:
+    side = Side(False, False)
+    with pytest.raises(SnapshotError, match=why):
+        Restorer(Broker(queues)).read(snapshot(side.broker, side.peers)[0], 0)
+
+
+def test_another_format_is_refused() -> None:
+    side = Side(False, False)
+    section = snapshot(side.broker, side.peers)[0]
+    section["format"] += 1
+    with pytest.raises(SnapshotError, match="format"):
+        Restorer(Broker(Queues(b"H"))).read(section, 0)
+
+
+def test_section_that_did_not_come_is_noticed() -> None:
+    side = Side(False, False)
+    for number in itertools.chain(range(3), range(3)):
+        side.do("say", number, (Packet.SUBMIT_JOB, b"f", b"", b"w"))
+    first, peers, _jobs, last = snapshot(side.broker, side.peers)
+    restorer = Restorer(Broker(Queues(b"H")))
+    restorer.read(first, 0)
+    restorer.read(peers, 0)
+    with pytest.raises(SnapshotError, match="6 jobs were announced, and 0 came"):
+        restorer.read(last, 0)
