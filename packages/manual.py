@@ -7,7 +7,13 @@ from collections.abc import Iterator
 
 from gearman_py import __version__
 
-SECTIONS = {"gearmand": 8, "gearman": 1, "gearadmin": 1, "gearman-worker": 1}
+SECTIONS = {
+    "gearmand": 8,
+    "gearman-web": 8,
+    "gearman": 1,
+    "gearadmin": 1,
+    "gearman-worker": 1,
+}
 # In a usage: flags, which are bold, and what stands for something, which is in italics.
 _MARKED = re.compile(r"((?<![\w-])--?[a-zA-Z][\w-]*|\b[A-Z]{2,}\b)")
 

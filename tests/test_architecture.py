@@ -26,7 +26,7 @@ FLOORS = (
     },
     {"broker", "store"},
     {"client", "worker", "admin"},
-    {"server", "functions", "testing", "pytest_plugin", "compat"},
+    {"server", "functions", "testing", "pytest_plugin", "compat", "web"},
     {"cli", "__main__"},
 )
 # As FLOORS, for the toolkit: a room, or a file beside the rooms, imports only what is below it.

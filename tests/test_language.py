@@ -23,6 +23,8 @@ READ = [
     *(file for file in (ROOT / "examples").rglob("*") if file.is_file()),
     *(ROOT / "monitoring").iterdir(),
     *(ROOT / "templates").iterdir(),
+    *(ROOT / "gearman_py" / "web" / "templates").iterdir(),
+    ROOT / "gearman_py" / "web" / "static" / "live.js",
     *(ROOT / "docs").glob("*.md"),
     *(
         file
@@ -34,6 +36,7 @@ READ = [
             "client",
             "functions",
             "protocol",
+            "web",
             "worker",
         )
         for file in (ROOT / "tests" / room).glob("*.py")

@@ -89,6 +89,13 @@ class FunctionStats(NamedTuple):
         return cls(name, **known)
 
 
+def join_stats(one: FunctionStats, other: FunctionStats) -> FunctionStats:
+    """A function over two servers."""
+    oldest = max(one.oldest_seconds, other.oldest_seconds)
+    sums = (mine + theirs for mine, theirs in zip(one[1:], other[1:], strict=True))
+    return FunctionStats(one.name, *sums)._replace(oldest_seconds=oldest)  # type: ignore[arg-type]  # int and float, as in the fields
+
+
 class WorkerInfo(NamedTuple):
     """A connection of the server; a client's has no functions."""
 

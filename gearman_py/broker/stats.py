@@ -23,8 +23,9 @@ def list_stats(broker: Rules, words: Sequence[bytes]) -> Iterator[bytes]:
     for name in sorted({*queues.functions, *counted.functions, counted.others.name}):
         function = queues.functions.get(name)
         own = counted.others if name == counted.others.name else counted.functions.get(name)
-        if function or (own and not own.unused):
-            pairs = [*_read_queue(function, broker.now), *_read_counts(own or Counts(name))]
+        own = Counts(name) if own is None else own  # one without events is false
+        if function or not own.unused:
+            pairs = [*_read_queue(function, broker.now), *_read_counts(own)]
             row = [b"%b=%b" % (key.encode(), _format(value)) for key, value in pairs]
             yield b"\t".join([printable(name), *row])
 

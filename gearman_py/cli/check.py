@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from gearman_py.admin.answers import FunctionStats
-from gearman_py.cli.top import ask_server, join_stats
+from gearman_py.admin.answers import FunctionStats, join_stats
+from gearman_py.cli.top import ask_server
 from gearman_py.net.servers import ServerAddress
 from gearman_py.printable import printable
 

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from gearman_py.admin.answers import FunctionStats
+from gearman_py.admin.answers import FunctionStats, join_stats
 from gearman_py.admin.client import AdminClient
 from gearman_py.cli import common
 from gearman_py.errors import AdminError, GearmanError, ServerUnavailable
@@ -94,13 +94,6 @@ def _ask_stats(client: AdminClient) -> list[FunctionStats]:
             FunctionStats(row.name, row.total, row.running, row.waiting, 0, row.workers)
             for row in client.status()
         ]
-
-
-def join_stats(one: FunctionStats, other: FunctionStats) -> FunctionStats:
-    """A function over two servers."""
-    oldest = max(one.oldest_seconds, other.oldest_seconds)
-    sums = (mine + theirs for mine, theirs in zip(one[1:], other[1:], strict=True))
-    return FunctionStats(one.name, *sums)._replace(oldest_seconds=oldest)  # type: ignore[arg-type]  # int and float, as in the fields
 
 
 def take_snapshot(servers: Sequence[ServerAddress], pool: ThreadPoolExecutor) -> Snapshot:

@@ -275,6 +275,13 @@ def test_stats_are_exact(gearmand: Any, run: Run) -> None:
         assert admin.stats()[0].requeued == 1
 
 
+def test_jobs_are_counted_before_anything_else_happens_to_them(gearmand: Any) -> None:
+    with Client(gearmand.address) as client, AdminClient(gearmand.address) as admin:
+        client.do_background("waits")
+        client.do_background("waits")
+        assert [row.accepted for row in admin.stats()] == [2]
+
+
 def test_c_server_has_no_stats(tmp_path: Path) -> None:
     with (
         running_server(C_GEARMAND, tmp_path) as (host, port),

@@ -1,0 +1,195 @@
+"""gearman-web: a page for operators about all job servers as one."""
+
+import asyncio
+import getpass
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gearman_py.cli import common
+
+if TYPE_CHECKING:  # imported late: it needs the extra "web", which --help does without
+    from gearman_py.web.access import Access
+
+DEFAULT_PORT = 4780
+ROLES = ("read", "operate")
+_EPILOG = f"""\
+It listens on loopback. To let others in, give it TLS and a file of users, or put a proxy before
+it that logs users in.
+
+{common.EXIT_STATUSES}
+examples:
+  gearman-web -h one.example.org -h two.example.org
+  gearman-web --users users --add-user alice --role operate
+  gearman-web -L 0.0.0.0 --users users --tls-certificate web.pem --tls-key web.key
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it until it is stopped; return the exit status."""
+    common.open_standard_streams()
+    parser = command_parser()
+    options = parser.parse_args(arguments)
+    try:
+        import jinja2  # noqa: F401  to say early what is missing
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ModuleNotFoundError as error:
+        parser.error(f"{error.name} is missing: pip install 'gearman_py[web]'")
+    if options.add_user:
+        return _add_user(parser, options)
+    _check_exposure(parser, options)
+    common.log_to_stderr(options.verbose + 1, options.log_format)
+    return common.run_command_line("gearman-web", lambda: _run(parser, options))
+
+
+def _add_user(parser: ArgumentParser, options: Namespace) -> int:
+    from gearman_py.web.users import User, UsersError, write_account
+
+    if options.users is None:
+        parser.error("--add-user needs --users FILE")
+    prompt = f"password of {options.add_user}: "
+    terminal = sys.stdin.isatty()
+    password = getpass.getpass(prompt) if terminal else sys.stdin.readline().rstrip("\n")
+    try:
+        write_account(options.users, User(options.add_user, options.role), password)
+    except UsersError as error:
+        parser.error(str(error))
+    return common.OK
+
+
+def _check_exposure(parser: ArgumentParser, options: Namespace) -> None:
+    """Refuse to be open to others without encryption, or without knowing who they are."""
+    if bool(options.tls_certificate) != bool(options.tls_key):
+        parser.error("--tls-certificate and --tls-key belong together")
+    if bool(options.trusted_proxy) != bool(options.user_header):
+        parser.error("--trusted-proxy and --user-header belong together")
+    if _is_loopback(options.listen):
+        return
+    if not options.tls_certificate and not options.trusted_proxy:
+        parser.error(
+            f"-L {options.listen}: passwords and jobs would cross the network readable; expected "
+            "--tls-certificate and --tls-key, or --trusted-proxy, or a loopback address"
+        )
+    if options.users is None and not options.trusted_proxy:
+        parser.error(
+            f"-L {options.listen}: everyone could read it; expected --users FILE "
+            "(gearman-web --users FILE --add-user NAME), or --trusted-proxy"
+        )
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def _run(parser: ArgumentParser, options: Namespace) -> int:
+    from gearman_py.web.app import make_app
+    from gearman_py.web.collector import Collector
+    from gearman_py.web.history import History, HistoryError
+    from gearman_py.web.serve import ListenError, serve
+
+    servers = common.parse_servers_option(parser, options)
+    access = _make_access(parser, options)
+    try:
+        history = History(options.history)
+    except HistoryError as error:
+        parser.error(f"--history {error}")
+
+    async def run_app() -> None:
+        app = make_app(Collector(servers, history, options.interval), access)
+        files = (options.tls_certificate, options.tls_key)
+        await serve(
+            app, options.listen, options.port_of_page, files if options.tls_certificate else None
+        )
+
+    try:
+        asyncio.run(run_app())
+    except ListenError as error:
+        print(f"gearman-web: {error}", file=sys.stderr)
+        return common.FAILED
+    return common.OK
+
+
+def _make_access(parser: ArgumentParser, options: Namespace) -> "Access":
+    from gearman_py.web.access import Access, Proxy
+    from gearman_py.web.users import Users, UsersError
+
+    proxy = None
+    if options.trusted_proxy:
+        networks = tuple(options.trusted_proxy)
+        proxy = Proxy(networks, options.user_header, frozenset(options.operator or ()))
+    try:
+        users = Users(options.users) if options.users else None
+    except UsersError as error:
+        parser.error(f"--users {error}")
+    return Access(users, proxy, options.audit_log)
+
+
+def _network(text: str) -> object:
+    try:
+        return ip_network(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{error}; expected 10.0.0.1 or 10.0.0.0/24") from None
+
+
+def command_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="gearman-web",
+        usage="gearman-web [-h HOST]... [option]...",
+        description="Show all job servers as one on a web page.",
+        epilog=_EPILOG,
+        formatter_class=RawDescriptionHelpFormatter,
+        add_help=False,
+    )
+    common.add_servers(parser)
+    add = parser.add_argument
+    add("-L", "--listen", default="127.0.0.1", metavar="ADDRESS", help="of the page (127.0.0.1)")
+    add(
+        "--web-port",
+        dest="port_of_page",
+        type=common.port_number,
+        default=DEFAULT_PORT,
+        metavar="PORT",
+        help=f"of the page ({DEFAULT_PORT})",
+    )
+    add("--history", type=Path, metavar="FILE", help="keep 8 days of history in it (in memory)")
+    add(
+        "--interval",
+        type=common.positive_int,
+        default=5,
+        metavar="SECONDS",
+        help="between two looks at the job servers (5)",
+    )
+    add("--log-format", choices=("text", "json"), help="what log lines look like (text)")
+    add("-v", dest="verbose", action="count", default=0, help="log more")
+    common.add_help(parser)
+    common.add_tls(parser)
+    users = parser.add_argument_group("who may see it").add_argument
+    users(
+        "--users", type=Path, metavar="FILE", help="users log in; FILE has their passwords' hashes"
+    )
+    users("--add-user", metavar="NAME", help="add NAME to --users, or change it, and exit")
+    users("--role", choices=ROLES, default="read", help="of the user to add (read)")
+    users("--tls-certificate", metavar="FILE", help="serve the page by HTTPS")
+    users("--tls-key", metavar="FILE", help="its private key")
+    users(
+        "--trusted-proxy",
+        action="append",
+        type=_network,
+        metavar="ADDRESS",
+        help="a proxy that logs users in; may be repeated",
+    )
+    users("--user-header", metavar="NAME", help="the header in which it names the user")
+    users("--operator", action="append", metavar="NAME", help="who may operate; may be repeated")
+    users("--audit-log", type=Path, metavar="FILE", help="append who did what to it (the log)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

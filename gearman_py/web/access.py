@@ -1,0 +1,116 @@
+"""Who may see the pages: everyone on this machine, users who log in, or those a proxy names."""
+
+import json
+import logging
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from pathlib import Path
+
+from starlette.requests import HTTPConnection
+
+from gearman_py.web.sessions import LoginLimit, Session, Sessions
+from gearman_py.web.users import OPERATE, READ, User, Users
+
+COOKIE = "gearman-web"
+LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+ANONYMOUS = User("", READ)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A proxy that logs users in: its addresses, and the header in which it names the user."""
+
+    networks: tuple[IPv4Network | IPv6Network, ...]
+    header: str
+    operators: frozenset[str] = frozenset()
+
+    def trusts(self, address: str) -> bool:
+        try:
+            return any(ip_address(address) in network for network in self.networks)
+        except ValueError:
+            return False
+
+    def user(self, name: str) -> User:
+        return User(name, OPERATE if name in self.operators else READ)
+
+
+@dataclass
+class Access:
+    """How users are known. Without ``users`` and ``proxy`` everyone who can connect may read."""
+
+    users: Users | None = None
+    proxy: Proxy | None = None
+    audit_file: Path | None = None
+    sessions: Sessions = field(default_factory=Sessions)
+    limit: LoginLimit = field(default_factory=LoginLimit)
+
+    @property
+    def is_open(self) -> bool:
+        return self.users is None and self.proxy is None
+
+    def session(self, request: HTTPConnection) -> Session | None:
+        """The session of a request's cookie."""
+        return self.sessions.find(request.cookies.get(COOKIE, ""))
+
+    def user(self, request: HTTPConnection) -> User | None:
+        """Who asks; None: they have to log in. Raises UsersError."""
+        if self.is_open:
+            return ANONYMOUS
+        if (
+            self.proxy is not None
+            and self.proxy.trusts(_peer(request))
+            and (name := request.headers.get(self.proxy.header, "").strip())
+        ):
+            return self.proxy.user(name)
+        session = self.session(request)
+        if self.users is not None and session is not None:
+            return self.users.find(session.user)
+        return None
+
+    def allows_host(self, request: HTTPConnection) -> bool:
+        """Whether the name by which it is asked is its own, where anyone may read.
+
+        Otherwise any web page could read it in the browser of someone on this machine, by a name
+        that leads here (DNS rebinding).
+        """
+        name = request.headers.get("host", "").lower()
+        host = name if name.endswith("]") else name.rpartition(":")[0] or name
+        return not self.is_open or host in LOCAL_NAMES
+
+    def address(self, request: HTTPConnection) -> str:
+        """Where a request comes from: what the proxy says, if there is one."""
+        peer = _peer(request)
+        if self.proxy is not None and self.proxy.trusts(peer):
+            return request.headers.get("x-forwarded-for", peer).rpartition(",")[2].strip()
+        return peer
+
+    def is_secure(self, request: HTTPConnection) -> bool:
+        """Whether the browser uses HTTPS, so that the cookie may be kept to that."""
+        if self.proxy is not None and self.proxy.trusts(_peer(request)):
+            return request.headers.get("x-forwarded-proto") == "https"
+        return request.url.scheme == "https"
+
+    def audit(self, request: HTTPConnection, event: str, user: str) -> None:
+        """Note who did what, as a line of JSON."""
+        entry = {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "event": event,
+            "user": user,
+            "address": self.address(request),
+        }
+        line = json.dumps(entry)
+        if self.audit_file is None:
+            log.info("audit: %s", line)
+            return
+        try:
+            with self.audit_file.open("a") as file:
+                file.write(f"{line}\n")
+        except OSError as error:
+            log.error("audit: %s (%s: %s)", line, self.audit_file, error.strerror)
+
+
+def _peer(request: HTTPConnection) -> str:
+    return request.client.host if request.client else ""

@@ -1,0 +1,69 @@
+"""The web application: its routes, and what every response carries."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from gearman_py.web.access import Access
+from gearman_py.web.collector import Collector
+from gearman_py.web.guard import Guard
+from gearman_py.web.login import LoginPages
+from gearman_py.web.pages import Pages
+
+STATIC = Path(__file__).parent / "static"
+
+
+def make_app(collector: Collector, access: Access) -> ASGIApp:
+    """The application. It runs the collector while it is up."""
+
+    @asynccontextmanager
+    async def run_collector(app: Starlette) -> AsyncIterator[None]:
+        task = asyncio.create_task(collector.run())
+        yield
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        collector.history.close()
+
+    pages = Pages(collector, access)
+    login = LoginPages(access, pages.render)
+
+    async def healthz(request: Request) -> Response:
+        """200 while the collector works, whatever it finds."""
+        if collector.is_late:
+            return PlainTextResponse("the collector has stopped\n", 503)
+        return PlainTextResponse("ok\n")
+
+    def show_error(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException):
+            return pages.render(request, "error.html", error.status_code, text=error.detail)
+        text = "Something went wrong here; the log of gearman-web says what."
+        return pages.render(request, "error.html", 500, text=text)
+
+    app = Starlette(
+        routes=[
+            Route("/", pages.overview),
+            Route("/functions", pages.functions),
+            Route("/function", pages.function),
+            Route("/workers", pages.workers),
+            Route("/servers", pages.servers),
+            Route("/runbook", pages.runbook),
+            Route("/login", login.form),
+            Route("/login", login.log_in, methods=["POST"]),
+            Route("/logout", login.log_out, methods=["POST"]),
+            Route("/healthz", healthz),
+            Mount("/static", StaticFiles(directory=STATIC)),
+        ],
+        exception_handlers={HTTPException: show_error, 500: show_error},
+        lifespan=run_collector,
+    )
+    return Guard(app, access)  # around the handler of errors, too

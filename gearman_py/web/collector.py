@@ -1,0 +1,125 @@
+"""The collector: asks all job servers at intervals, whether or not anybody looks.
+
+The work of a job server for it is bounded: it is asked only so often that answering takes at most
+a small share of its time.
+"""
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+
+from gearman_py.admin.aio import AsyncAdminClient
+from gearman_py.admin.answers import FunctionStats, WorkerInfo, parse_rows
+from gearman_py.errors import AdminError, GearmanError, ServerUnavailable
+from gearman_py.net.servers import ServerAddress
+from gearman_py.web.counters import Baseline, Counters
+from gearman_py.web.fleet import Fleet, ServerLook
+from gearman_py.web.history import History
+
+SERVER_TIMEOUT = 5.0  # seconds
+LATE = 60.0  # seconds that a round may take
+PAUSE = 20  # times as long as the slowest answer took, at least
+
+log = logging.getLogger(__name__)
+
+
+class Collector:
+    """Keeps ``fleet`` up to date and writes ``history``; ``updated`` is set after each round."""
+
+    def __init__(self, servers: Sequence[ServerAddress], history: History, interval: float) -> None:
+        self.fleet = Fleet()
+        self.fleet.servers = [ServerLook(str(each), each.tls is not None) for each in servers]
+        self.history = history
+        self.interval = interval
+        self.history_problem = ""
+        self._next_by = time.monotonic() + LATE
+        self._clients = [
+            AsyncAdminClient([server], connect_timeout=SERVER_TIMEOUT, timeout=SERVER_TIMEOUT)
+            for server in servers
+        ]
+        self._baselines = history.baselines()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether a round is so late that something must be wrong with it."""
+        return time.monotonic() > self._next_by
+
+    async def run(self) -> None:
+        """Ask again and again, until cancelled."""
+        try:
+            while True:
+                began = time.monotonic()
+                await self.look()
+                slowest = max(server.seconds for server in self.fleet.servers)
+                pause = max(self.interval - (time.monotonic() - began), PAUSE * slowest)
+                self._next_by = time.monotonic() + pause + LATE
+                await asyncio.sleep(pause)
+        finally:
+            for client in self._clients:
+                await client.close()
+
+    async def look(self) -> None:
+        """Ask all servers once."""
+        pairs = zip(self._clients, self.fleet.servers, strict=True)
+        servers = await asyncio.gather(*(self._ask(client, old) for client, old in pairs))
+        now = time.time()
+        news: dict[str, Counters] = {}
+        for server in servers:
+            if server.answers and server.counts:
+                baseline = self._baselines.setdefault(server.address, Baseline())
+                for name, counters in baseline.advance(
+                    server.pid, server.functions.values()
+                ).items():
+                    known = news.get(name)
+                    news[name] = known.plus(counters) if known else counters
+        found = self.fleet.join(now, servers)
+        record = partial(self.history.record, now, found.functions, found.total, news)
+        try:
+            await asyncio.to_thread(record, self._baselines)
+        except sqlite3.Error as error:
+            if not self.history_problem:
+                log.error("the history cannot be written: %s", error)
+            self.history_problem = str(error)
+        else:
+            self.history_problem = ""
+        self.fleet.update(time.monotonic(), found, news)
+
+    async def _ask(self, client: AsyncAdminClient, old: ServerLook) -> ServerLook:
+        look = ServerLook(old.address, old.tls, why="")
+        began = time.monotonic()
+        try:
+            look.pid = old.pid if old.answers else 0
+            look.version = await client.version()
+            look.pid = await client.pid()
+            look.functions = await _ask_functions(client, look)
+            look.seconds = time.monotonic() - began
+            look.connections = await _ask_connections(client, look)
+        except ServerUnavailable:
+            look.why = client.passed_over[0][1]
+        except (GearmanError, ValueError) as error:
+            look.why = str(error)
+        same = look.answers == old.answers and look.pid == old.pid and old.since
+        look.since = old.since if same else time.time()
+        return look
+
+
+async def _ask_connections(client: AsyncAdminClient, look: ServerLook) -> list[WorkerInfo]:
+    """As AsyncAdminClient.workers(), but with the functions that are known already."""
+    spaced = any(" " in name for name in look.functions)
+    parse = partial(WorkerInfo.from_line, known=frozenset(look.functions) if spaced else ())
+    return parse_rows(client.server, "workers", await client.listing("workers"), parse)
+
+
+async def _ask_functions(client: AsyncAdminClient, look: ServerLook) -> dict[str, FunctionStats]:
+    with suppress(AdminError):
+        rows = await client.stats()
+        look.counts = True
+        return {row.name: row for row in rows}
+    return {
+        row.name: FunctionStats(row.name, row.total, row.running, row.waiting, 0, row.workers)
+        for row in await client.status()
+    }

@@ -1,0 +1,85 @@
+"""How numbers, times and names are shown."""
+
+import time
+from urllib.parse import quote
+
+from gearman_py.printable import printable
+
+
+def format_number(value: float) -> str:
+    """A whole number, with commas."""
+    return f"{value:,.0f}"
+
+
+def format_count(count: int, noun: str) -> str:
+    """1 job, 2 jobs."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def format_rate(value: float) -> str:
+    """Something that happens so often in a second."""
+    if value == 0:
+        return "0"
+    if value < 0.1:
+        return "<0.1"
+    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def format_share(value: float) -> str:
+    """A share from 0 to 1, in percent: 100 % only if it is all, 0 % only if it is none."""
+    percent = 100 * value
+    if 0 < percent < 0.1:
+        return "<0.1 %"
+    if 99.9 < percent < 100:
+        return ">99.9 %"
+    return f"{percent:.1f} %" if 0 < percent < 10 else f"{percent:.0f} %"
+
+
+def format_seconds(seconds: float | None) -> str:
+    """A duration for people: 12 ms, 1.2 s, 59 s, 12 min, 3 h 5 min, 2 d 4 h."""
+    if seconds is None:
+        return "–"  # noqa: RUF001  a dash for "none"
+    if seconds < 0.9995:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 59.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(round(seconds / 3600), 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"
+
+
+def format_bytes(size: float) -> str:
+    """A size: 512 B, 1.5 KB, 20 MB."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1024 or unit == "GB":
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if size >= 10 or unit == "B" else f"{size:.1f} {unit}"
+
+
+def format_moment(seconds: float, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """A time in the time zone of this machine."""
+    return time.strftime(pattern, time.localtime(seconds))
+
+
+def path_of(name: str) -> str:
+    """A name as a segment of a path."""
+    return quote(name, safe="")
+
+
+FILTERS = {
+    "number": format_number,
+    "count": format_count,
+    "rate": format_rate,
+    "share": format_share,
+    "seconds": format_seconds,
+    "size": format_bytes,
+    "moment": format_moment,
+    "segment": path_of,
+    "harmless": lambda name: printable(name, keep=""),
+}

@@ -1,0 +1,135 @@
+"""The panels of figures with a line of history each, for all functions or for one."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from gearman_py.web.charts import Chart, Series, draw_chart
+from gearman_py.web.counters import Counters
+from gearman_py.web.fleet import Fleet, FunctionRow
+from gearman_py.web.formats import (
+    format_count,
+    format_number,
+    format_rate,
+    format_seconds,
+    format_share,
+)
+from gearman_py.web.history import Resolution, Step
+
+Read = Callable[[Step, float], float | None]
+
+
+class Panel(NamedTuple):
+    """A figure, what it is, what belongs to it, and its line."""
+
+    title: str
+    figure: str
+    unit: str
+    note: str
+    chart: Chart
+
+
+def _per_second(name: str) -> Read:
+    return lambda step, seconds: getattr(step, name) / seconds
+
+
+def _gauge(name: str) -> Read:
+    return lambda step, seconds: float(getattr(step, name))
+
+
+def _failed_share(step: Step, seconds: float) -> float:
+    ended = step.completed + step.failed
+    return step.failed / ended if ended else 0.0
+
+
+def _mean_run(step: Step, seconds: float) -> float | None:
+    ended = step.completed + step.failed
+    return step.run_seconds / ended if ended else None
+
+
+def add_up(steps: Sequence[Step]) -> Counters:
+    """What happened within all of the steps."""
+    names = (
+        "accepted",
+        "started",
+        "completed",
+        "failed",
+        "requeued",
+        "wait_seconds",
+        "run_seconds",
+    )
+    sums = {name: sum(getattr(step, name) for step in steps) for name in names}
+    return Counters(**sums)
+
+
+def make_panels(
+    fleet: Fleet, row: FunctionRow, steps: Sequence[Step], resolution: Resolution
+) -> list[Panel]:
+    """The panels of a function, or of all of them together."""
+    draw = partial(_draw_line, steps=steps, resolution=resolution, now=fleet.when)
+    stats, minute, past = row.stats, row.minute, add_up(steps)
+    within = f"in the {resolution.label}"
+    return [
+        Panel(
+            *("Jobs in", format_rate(fleet.rate(minute.accepted)), "a second"),
+            f"{format_number(past.accepted)} {within}",
+            draw("Jobs in, a second", "in", _per_second("accepted"), format_rate, 0),
+        ),
+        Panel(
+            *("Done", format_rate(fleet.rate(minute.completed)), "a second"),
+            f"{format_number(past.completed)} {within}",
+            draw("Jobs done, a second", "done", _per_second("completed"), format_rate, 0),
+        ),
+        Panel(
+            *("Failing", format_share(row.recent.failed_share), "in 15 min"),
+            f"{format_number(past.failed)} failed {within}",
+            draw("Share of jobs that failed", "failed", _failed_share, format_share, 0.01),
+        ),
+        Panel(
+            *("Waiting", format_number(stats.waiting), "job" if stats.waiting == 1 else "jobs"),
+            f"{format_number(stats.running)} running, {format_number(stats.scheduled)} for later",
+            draw("Jobs waiting", "waiting", _gauge("waiting"), format_number, 4),
+        ),
+        Panel(
+            *("Oldest", format_seconds(stats.oldest_seconds or None), ""),
+            f"{format_seconds(past.mean_wait)} on average {within}",
+            draw("Age of the oldest job", "oldest", _gauge("oldest_seconds"), format_seconds, 1),
+        ),
+        _worker_panel(fleet, row, draw),
+    ]
+
+
+def _worker_panel(fleet: Fleet, row: FunctionRow, draw: Callable[..., Chart]) -> Panel:
+    hosts = len({worker.address for worker in fleet.workers})
+    busy = f"{format_number(row.stats.running)} run a job"
+    note = busy if row.name else f"on {format_count(hosts, 'host')}"
+    chart = draw("Workers", "workers", _gauge("workers"), format_number, 2)
+    one = row.stats.workers == 1
+    unit = ("slot" if one else "slots") if row.name else ("process" if one else "processes")
+    return Panel("Workers", format_number(row.stats.workers), unit, note, chart)
+
+
+def run_time_panel(
+    row: FunctionRow, steps: Sequence[Step], resolution: Resolution, now: float
+) -> Panel:
+    """How long the jobs of a function run, as a panel."""
+    past = add_up(steps)
+    return Panel(
+        *("Run time", format_seconds(row.minute.mean_run), "on average"),
+        f"{format_seconds(past.mean_run)} in the {resolution.label}",
+        _draw_line("Run time", "run", _mean_run, format_seconds, 0.001, steps, resolution, now),
+    )
+
+
+def _draw_line(
+    title: str,
+    kind: str,
+    read: Read,
+    form: Callable[[float], str],
+    ceiling: float,
+    steps: Sequence[Step],
+    resolution: Resolution,
+    now: float,
+) -> Chart:
+    line = Series(title, kind, read)
+    return draw_chart(title, [line], steps, resolution, now, form, ceiling=ceiling)

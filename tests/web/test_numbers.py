@@ -1,0 +1,145 @@
+"""The numbers on the pages are those of what was submitted."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gearman_py import Client, JobFailed, Worker, WorkerJob
+from gearman_py.testing import running
+from tests.job_servers import C_GEARMAND, JobServer, running_server
+from tests.waiting import await_true
+from tests.web.site import Site, running_site
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[list[JobServer]]:
+    """Two job servers."""
+    both = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        server = JobServer(tmp_path / name)
+        server.start()
+        both.append(server)
+    yield both
+    for server in both:
+        server.stop()
+
+
+@pytest.fixture
+def site(tmp_path: Path, servers: list[JobServer]) -> Iterator[Site]:
+    hosts = ",".join(server.address for server in servers)
+    with running_site(tmp_path, "-h", hosts) as site:
+        site.await_round()
+        yield site
+
+
+def some_worker(*servers: str) -> Worker:
+    worker = Worker(list(servers), client_id="some-worker")
+
+    @worker.function("double", workload=True)
+    def double(text: bytes) -> bytes:
+        return text * 2
+
+    @worker.function("refuse")
+    def refuse(job: WorkerJob) -> None:
+        raise ValueError("I would rather not")
+
+    return worker
+
+
+def test_overview_is_the_sum_of_all_job_servers(site: Site, servers: list[JobServer]) -> None:
+    one, two = (server.address for server in servers)
+    with running(some_worker(one, two)):
+        for address, jobs in ((one, 7), (two, 5)):
+            with Client(address) as client:
+                assert len(list(client.map("double", [b"x"] * jobs))) == jobs
+        with Client(two) as client:
+            for _ in range(3):
+                with pytest.raises(JobFailed):
+                    client.do("refuse")
+            client.do_background("later", b"", at=4102444800.0)
+            for _ in range(4):
+                client.do_background("waits")
+        page = site.await_page("/", {"Waiting": "4", "Workers": "1"})
+        notes = page.notes
+        assert notes["Jobs in"] == f"{7 + 5 + 3 + 1 + 4} in the last hour"
+        assert notes["Done"] == "12 in the last hour"
+        assert notes["Failing"] == "3 failed in the last hour"
+        assert notes["Waiting"] == "0 running, 1 for later"
+        assert page.panels["Failing"] == "20 %"
+        row = page.row("waits")
+        assert (row["Waiting"], row["Workers"]) == ("4", "0")
+
+
+def test_function_page_tells_the_servers_apart(site: Site, servers: list[JobServer]) -> None:
+    one, two = (server.address for server in servers)
+    with running(some_worker(one, two)):
+        for address, jobs in ((one, 7), (two, 5)):
+            with Client(address) as client:
+                list(client.map("double", [b"x"] * jobs))
+        await_true(lambda: site.page("/").notes["Done"] == "12 in the last hour")
+        page = site.page("/function?name=double")
+        assert page.row(one)["Done"] == "7"
+        assert page.row(two)["Done"] == "5"
+        assert page.row("127.0.0.1")["Worker"] == "some-worker"
+
+
+def test_what_happened_while_it_was_down_is_counted_once(
+    tmp_path: Path, servers: list[JobServer]
+) -> None:
+    one, _ = servers
+    options = ("-h", one.address, "--history", str(tmp_path / "history"))
+    with running_site(tmp_path, *options) as site, Client(one.address) as client:
+        site.await_round()
+        for _ in range(3):
+            client.do_background("waits")
+        site.await_page("/", {"Waiting": "3"})
+    with Client(one.address) as client:
+        for _ in range(2):
+            client.do_background("waits")
+    with running_site(tmp_path, *options) as site:
+        page = site.await_page("/", {"Waiting": "5"})
+        assert page.notes["Jobs in"] == "5 in the last hour"
+
+
+def test_a_restart_of_a_job_server_loses_nothing_that_was_counted(
+    site: Site, servers: list[JobServer]
+) -> None:
+    _, two = servers
+    with Client(two.address) as client:
+        for _ in range(3):
+            client.do_background("waits")
+    site.await_page("/", {"Waiting": "3"})
+    two.stop()
+    two.start()
+    with Client(two.address) as client:
+        for _ in range(2):
+            client.do_background("waits")
+    page = site.await_page("/", {"Waiting": "2"})
+    assert page.notes["Jobs in"] == "5 in the last hour"
+
+
+def test_a_job_server_that_is_away_is_the_first_thing_that_is_said(
+    site: Site, servers: list[JobServer]
+) -> None:
+    one, two = servers
+    assert "Nothing is wrong" in site.page("/").text
+    two.stop()
+    await_true(lambda: "(1)" in site.page("/").title)
+    page = site.page("/")
+    assert f"{two.address} The job server has not answered" in " ".join(page.text.split())
+    assert 'href="/runbook#gearmanserverdown"' in page.html
+    await_true(lambda: "Connection refused" in site.page("/servers").text)
+    assert one.address in site.page("/servers").text
+
+
+@pytest.mark.interop
+def test_c_gearmand_is_shown_without_what_it_does_not_count(tmp_path: Path) -> None:
+    with running_server(C_GEARMAND, tmp_path) as (host, port):
+        address = f"{host}:{port}"
+        with running_site(tmp_path, "-h", address) as site, Client(address) as client:
+            client.do_background("waits")
+            page = site.await_page("/", {"Waiting": "1"})
+            assert "do not count jobs (C gearmand)" in page.text
+            assert "1 job waits and no worker does it" in page.text
