@@ -19,7 +19,6 @@ WAKE_AGAIN = 1.0
 # A worker with at most this many functions is removed from their sleepers when it wakes. One with
 # more stays among them, awake: the cost of a packet must not grow with its functions.
 FEW = 16
-WORTH_COPYING = 4096
 
 
 class Functions:
@@ -42,7 +41,6 @@ class Functions:
         self._unserved: dict[Function, float] = {}  # when jobs were queued while workers slept
         # Workers that are gone: whether they were woken, and the functions that still list them.
         self._leaving: deque[tuple[Peer, bool, list[Function]]] = deque()
-        self._most_functions = 0  # since the dict was last copied
 
     @property
     def running(self) -> int:
@@ -80,13 +78,7 @@ class Functions:
         while len(self._unused) > MAX_UNUSED_FUNCTIONS:
             oldest, _ = self._unused.popitem(last=False)
             if oldest.unused and self.functions.get(oldest.name) is oldest:
-                self._most_functions = max(self._most_functions, len(self.functions))
                 self.forget_function(oldest)
-                if self._most_functions > WORTH_COPYING and (
-                    len(self.functions) * 4 < self._most_functions
-                ):  # a dict never shrinks by itself
-                    self.functions = dict(self.functions)
-                    self._most_functions = len(self.functions)
 
     def candidates(self, worker: Peer) -> Iterable[Function]:
         """The functions that may have a job for the worker: its own, or all with jobs if fewer."""

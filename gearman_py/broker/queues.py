@@ -12,6 +12,7 @@ from heapq import heappop, heappush
 from math import inf
 
 from gearman_py.broker import counts
+from gearman_py.broker.foreign_handles import ForeignHandles
 from gearman_py.broker.functions import WAKE_AGAIN
 from gearman_py.broker.job_table import JobTable
 from gearman_py.broker.limits import SLICE
@@ -28,7 +29,8 @@ from gearman_py.broker.state import (
     ReduceJob,
     coalesces_on,
 )
-from gearman_py.broker.uniques import Uniques
+from gearman_py.broker.time_limits import TimeLimits
+from gearman_py.broker.uniques import Uniques, is_sparse
 from gearman_py.store.base import SERIES_BITS, Record, lease_clock
 
 # Seconds between two looks at the time of day, which may be set, while epoch jobs wait for it.
@@ -61,7 +63,6 @@ class Queues(RationedFunctions):
         super().__init__(wakeup, function_first=function_first)
         self._prefix = prefix + b":"
         self._number = first
-        self._choose = self._by_function if function_first else self._by_priority
         self._rotate = rotate
         self.durable = durable
         self.changes = PendingChanges()
@@ -70,21 +71,19 @@ class Queues(RationedFunctions):
         self.jobs = JobTable()
         self.uniques = Uniques()
         self.progress: dict[BrokerJob, tuple[bytes, bytes]] = {}
-        self._limits: dict[BrokerJob, float] = {}  # when time limits of running jobs end
-        self._deadlines: list[tuple[float, int]] = []  # the same, as a heap
+        self._time_limits = TimeLimits()
         self._due: list[tuple[float, int]] = []  # when epoch jobs are due, by the time of day
         self._withheld: list[BrokerJob] = []
-        self._handles: dict[int, bytes] = {}  # of jobs of other servers, whose numbers are below 0
-        self._numbers: dict[bytes, int] = {}  # the inverse
+        self._foreign_handles = ForeignHandles()  # of jobs whose numbers are below 0
 
     def handle(self, job: BrokerJob) -> bytes:
         """The handle of a job, by which clients and workers know it."""
         number = job.number
-        return self._prefix + b"%d" % number if number >= 0 else self._handles[number]
+        return self._prefix + b"%d" % number if number >= 0 else self._foreign_handles[number]
 
     def job(self, handle: bytes) -> BrokerJob | None:
         """The live job with this handle."""
-        number = self._numbers.get(handle)
+        number = self._foreign_handles.numbers.get(handle)
         if number is not None:
             return self.jobs.get(number)
         prefix, digits = handle[: len(self._prefix)], handle[len(self._prefix) :]
@@ -117,8 +116,7 @@ class Queues(RationedFunctions):
         if handle:
             if self.job(handle):  # records of earlier versions may share a unique
                 handle = b"%b:%d" % (handle, -number)
-            self._handles[number] = handle
-            self._numbers[handle] = number
+            self._foreign_handles.add(number, handle)
         self.jobs.add(job)
         function.counts[counts.ADOPTED if handle else counts.RESTORED] += 1
         key = coalesces_on(record.unique, record.workload)
@@ -145,7 +143,7 @@ class Queues(RationedFunctions):
     def withhold_stored(self) -> None:
         """Stop assigning stored jobs: they may belong to another server by now."""
         self.lease_over = True
-        for function in [*self.loaded, *self.rationed]:
+        for function in [*self.loaded, *self.rations.loaded]:
             self._withheld += function.withdraw(self.changes.replies)
 
     def _queue_job(self, job: BrokerJob, now: float) -> None:
@@ -196,7 +194,12 @@ class Queues(RationedFunctions):
         """Assign the next job to this worker; return the handle and the job, or None."""
         if self.lease < inf and not self.lease_over and lease_clock() >= self.lease:
             self.withhold_stored()
-        job = self.take_rationed(worker) if self.choosy else self._choose(worker)
+        if self.choosy:
+            job = self.take_rationed(worker)
+        elif self._function_first:
+            job = self._by_function(worker)
+        else:
+            job = self._by_priority(worker)
         if job is None:
             return None
         function = job.function
@@ -208,14 +211,14 @@ class Queues(RationedFunctions):
         function.running += 1
         job.worker = worker
         number = job.number
-        handle = self._prefix + b"%d" % number if number >= 0 else self._handles[number]
+        handle = self._prefix + b"%d" % number if number >= 0 else self._foreign_handles[number]
         worker.running[handle] = job
         if self.durable and job.background:
             self.changes.deliver(job)
         limit = worker.abilities[function]
         if limit is not None:
-            deadline = self._limits[job] = now + limit
-            heappush(self._deadlines, (deadline, job.number))
+            deadline = now + limit
+            self._time_limits.start(job, deadline)
             if self.next_event > deadline:
                 self.next_event = deadline
         return handle, job
@@ -224,6 +227,12 @@ class Queues(RationedFunctions):
         """When those that are not due yet are (seconds since 1970), by number."""
         scheduled = {job.number for job in jobs if not job.queued}
         return {number: due for due, number in self._due if number in scheduled}
+
+    def shrink(self) -> None:
+        """Free the memory of removed keys, which a dict keeps."""
+        self.uniques.shrink()
+        if is_sparse(self.functions):
+            self.functions = dict(self.functions)
 
     def _by_priority(self, worker: Peer) -> BrokerJob | None:
         if not self.loaded:
@@ -269,8 +278,8 @@ class Queues(RationedFunctions):
             function.running -= 1
             function.counts.runs.append(now - job.since)
             job.worker = None
-            if self._limits:
-                self._limits.pop(job, None)
+            if self._time_limits:
+                self._time_limits.pop(job, None)
             if self.progress:
                 self.progress.pop(job, None)
             if erase:
@@ -303,20 +312,13 @@ class Queues(RationedFunctions):
         for client in job.clients:
             client.waiting.discard(job)
         if job.number < 0:
-            del self._numbers[self._handles.pop(job.number)]
+            self._foreign_handles.remove(job.number)
         if self.durable and job.background:
             self.changes.remove(job)
 
     def expired(self, now: float) -> list[BrokerJob]:
         """The running jobs that are over their time limit; if they are many, a part of them."""
-        jobs: list[BrokerJob] = []
-        while self._deadlines and self._deadlines[0][0] <= now and len(jobs) < SLICE:
-            deadline, number = heappop(self._deadlines)
-            job = self.jobs.get(number)
-            if job is not None and self._limits.get(job) == deadline:
-                del self._limits[job]  # a job assigned twice at the same time has two equal entries
-                jobs.append(job)
-        return jobs
+        return self._time_limits.expired(self.jobs, now)
 
     def release_due(self, now: float, wall: float) -> None:
         """Queue the epoch jobs that are due (if they are many, a part of them), and wake the
@@ -334,13 +336,11 @@ class Queues(RationedFunctions):
 
     def plan(self, now: float, wall: float) -> float:
         """Compute ``next_event`` again, and return it."""
-        events = [inf]
+        events = [self._time_limits.next_deadline()]
         if self._leaving:
             events.append(now)
         if self._unserved:
             events.append(next(iter(self._unserved.values())) + WAKE_AGAIN)
-        if self._deadlines:
-            events.append(self._deadlines[0][0])
         if self._due:
             events.append(now + min(self._due[0][0] - wall, LOOK_AGAIN))
         self.next_event = min(events)

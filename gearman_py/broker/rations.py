@@ -5,9 +5,17 @@ from gearman_py.broker.functions import Functions
 from gearman_py.broker.state import BrokerJob, Function, Peer
 
 
+class Rations(dict[Function, int]):
+    """How many jobs of a function may still be given out. ``loaded``: those with queued jobs."""
+
+    __slots__ = ("loaded",)
+
+    def __init__(self) -> None:
+        self.loaded: set[Function] = set()
+
+
 class RationedFunctions(Functions):
-    """All functions. ``rations``: of how many jobs workers may still be given, of those of which
-    not any number.
+    """All functions. ``rations``: those of which not any number of jobs is given out.
 
     A rationed function is not among the ``loaded``, so nothing is slower while there are none.
     """
@@ -15,13 +23,12 @@ class RationedFunctions(Functions):
     def __init__(self, wakeup: int, *, function_first: bool) -> None:
         super().__init__(wakeup)
         self._function_first = function_first
-        self.rations: dict[Function, int] = {}
-        self.rationed: set[Function] = set()  # those that have queued jobs
+        self.rations = Rations()
 
     def ration(self, function: Function, jobs: int, now: float) -> None:
         """Give out no more than this number of the function's jobs, until this is called again."""
         if function not in self.rations:
-            self._move(function, self.rationed)
+            self._move(function, self.rations.loaded)
         self.rations[function] = jobs
         self.choosy = True
         self.wake_several(function, jobs, now)
@@ -43,7 +50,7 @@ class RationedFunctions(Functions):
         """Assign jobs again."""
         self.closed = False
         self.choosy = bool(self.rations)
-        for function in [*self.loaded, *self.rationed]:
+        for function in [*self.loaded, *self.rations.loaded]:
             self.wake_several(function, function.queued, now)
 
     def _move(self, function: Function, loaded: set[Function]) -> None:
@@ -67,7 +74,7 @@ class RationedFunctions(Functions):
         able = [function for function in self.candidates(worker) if function in self.loaded]
         able += [
             function
-            for function in self.rationed
+            for function in self.rations.loaded
             if self.rations[function] > 0 and function in worker.turns
         ]
         if not able:

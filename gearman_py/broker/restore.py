@@ -73,8 +73,7 @@ class Restorer:
             function.limits = limits
             self._functions.append(function)
         for number, handle in section["handles"]:
-            queues._handles[number] = as_bytes(handle)
-            queues._numbers[as_bytes(handle)] = number
+            queues._foreign_handles.add(number, as_bytes(handle))
         self._expected = section["jobs"]
         self._leaving = section["leaving"]
 
@@ -185,11 +184,9 @@ class Restorer:
         """Restore what happens to jobs at certain times."""
         queues = self._queues
         for number, deadline in section["limits"]:
-            queues._limits[self._find_job(number)] = deadline
-        queues._deadlines = [(deadline, number) for number, deadline in section["limits"]]
+            queues._time_limits.start(self._find_job(number), deadline)
         queues._due = [(due, number) for due, number in section["due"]]
         queues._withheld = [self._find_job(number) for number in section["withheld"]]
-        heapify(queues._deadlines)
         heapify(queues._due)
         scheduled = {number for _, number in queues._due} | set(section["withheld"])
         for job in self._aside:

@@ -52,7 +52,9 @@ def take_snapshot(broker: Rules, peers: Sequence[Peer], now: float) -> Iterator[
         ],
         "peers": len(peers),
         "leaving": len(leaving),
-        "handles": [(number, as_text(handle)) for number, handle in queues._handles.items()],
+        "handles": [
+            (number, as_text(handle)) for number, handle in queues._foreign_handles.items()
+        ],
         "jobs": len(queues.jobs),
         "counts": _pack_counts(queues.counts),
     }
@@ -203,7 +205,7 @@ def _pack_queues(
         "lease": queues.lease,
         "lease_over": queues.lease_over,
         "pages": list(queues.jobs.pages),
-        "limits": [(job.number, deadline) for job, deadline in queues._limits.items()],
+        "limits": [(job.number, deadline) for job, deadline in queues._time_limits.items()],
         "due": [(due, number) for due, number in queues._due if live(number)],
         "withheld": [job.number for job in queues._withheld if queues._is_set_aside(job)],
         "progress": [

@@ -1,13 +1,19 @@
 """Live jobs by what they coalesce on."""
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from gearman_py.broker.state import BrokerJob, Function, Key
 
-# Bytes per key of a dict that has just grown. A dict with more than four times that is worth
-# copying, unless it is small.
+# Bytes per key of a dict that has just grown, and of a dict that is too small to copy.
 _KEY_SIZE = 100
 _SMALL = 2**18
+
+
+def is_sparse(table: Mapping[Any, Any]) -> bool:
+    """Whether a dict has grown so much larger than its keys need that it is worth copying."""
+    return sys.getsizeof(table) > max(_SMALL, 4 * _KEY_SIZE * len(table))
 
 
 class Uniques(dict[Key, BrokerJob | dict[Function, BrokerJob]]):
@@ -50,7 +56,7 @@ class Uniques(dict[Key, BrokerJob | dict[Function, BrokerJob]]):
 
     def shrink(self) -> None:
         """Free the memory of removed keys, which a dict keeps."""
-        if sys.getsizeof(self) > max(_SMALL, 4 * _KEY_SIZE * len(self)):
+        if is_sparse(self):
             kept = dict(self)
             self.clear()
             self.update(kept)

@@ -134,7 +134,7 @@ async def watch_memory(listener: Listener, limit: int) -> None:
         if bytes_ > limit * URGENT_SHARE or listener.budget.waiting:
             pause = took / URGENT_TIME_SHARE
         if tidy := closed or time.monotonic() - tidied > pause:
-            queues.uniques.shrink()
+            queues.shrink()
             took = heap.give_back()
             tidied = time.monotonic()
             closed = False

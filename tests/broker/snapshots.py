@@ -22,7 +22,7 @@ def hand_over(broker: Broker, peers: Sequence[Peer]) -> tuple[Broker, list[Peer]
     old = broker.queues
     queues = Queues(
         old._prefix[:-1],
-        function_first=old._choose == old._by_function,
+        function_first=old._function_first,
         rotate=old._rotate,
         wakeup=old._wakeup,
         durable=old.durable,

@@ -102,13 +102,13 @@ def test_memory_of_uniques_that_are_gone_is_given_back() -> None:
     client = broker.join(1, "")
     for number in range(20_000):
         say(broker, client, Packet.SUBMIT_JOB, b"f", b"unique-%d" % number, b"")
-    broker.queues.uniques.shrink()
+    broker.queues.shrink()
     full = sys.getsizeof(broker.queues.uniques)
     last = next(iter(broker.queues.jobs))
     for job in list(broker.queues.jobs):
         if job is not last:
             broker.cancel(broker.queues.handle(job))
-    broker.queues.uniques.shrink()
+    broker.queues.shrink()
     assert sys.getsizeof(broker.queues.uniques) < full / 100
     joined = say(broker, broker.join(2, ""), Packet.SUBMIT_JOB, b"f", last.unique, b"")
     assert hear(joined)[0][1] == [broker.queues.handle(last)]
@@ -296,3 +296,8 @@ def test_worker_that_sleeps_and_has_reset_is_not_woken_in_place_of_another() -> 
     say(broker, client, Packet.SUBMIT_JOB_BG, b"f0", b"", b"")
     assert hear(b"".join(other.take())) == [(Packet.NOOP, [])]
     assert former.take() == []
+
+
+def test_queues_have_few_enough_attributes_to_be_fast() -> None:
+    """CPython 3.11 reads up to 29 attributes of an instance without a dict, which is 2 % faster."""
+    assert len(vars(Broker().queues)) <= 29
