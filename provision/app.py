@@ -27,7 +27,7 @@ from provision.app_source import (
     walk_files,
 )
 from provision.atomic_write import write_atomically
-from provision.build import ROOT, Artifact, Target, build_release, noted_artifact
+from provision.build import INSTALLER, ROOT, Artifact, Target, build_release, noted_artifact
 from provision.errors import ToolkitError
 from provision.file_lock import file_lock
 from provision.inventory.host import Host
@@ -240,10 +240,10 @@ def _run_build(app: App, tree: Path) -> None:
 
 def _pack_release(app: App, tar: Path, release: Path) -> None:
     """A tar whose bytes depend on names, contents, links and who may execute alone."""
-    wheels = sorted((release / "wheels").glob("*")) if app.python else []
-    parts = [release / "MANIFEST.json", *([release / "requirements.txt"] if wheels else [])]
+    folders = (INSTALLER, "wheels") if app.python else ()
+    wheels = (path for folder in folders for path in sorted((release / folder).iterdir()))
     with tarfile.open(tar, "w", format=tarfile.PAX_FORMAT) as archive:
-        for path in (*parts, *wheels, *sorted(walk_files(release / FILES))):
+        for path in (release / "MANIFEST.json", *wheels, *sorted(walk_files(release / FILES))):
             member = tarfile.TarInfo(str(path.relative_to(release)))
             if path.is_symlink():
                 member.type = tarfile.SYMTYPE

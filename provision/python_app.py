@@ -13,7 +13,7 @@ import tarfile
 import tempfile
 import tomllib
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from provision.build import (
+    INSTALLER,
     ROOT,
     PipFailed,
     Target,
@@ -41,7 +42,7 @@ from provision.python_lock import (
     tags_of,
 )
 
-ALWAYS = ("pip", OURS, "uvloop")  # of our own release; what the lock names comes from there
+ALWAYS = (OURS, "uvloop")  # of our own release; what the lock names comes from there
 ANY = Target((3, 11), "x86_64", (2, 36))  # to read a lock before hosts are asked
 ABSENT = re.compile(r"No matching distribution|Could not find a version")
 DIFFERENT = re.compile(r"DO NOT MATCH THE HASHES.*?\n\s*(\S+).*?Got\s+(\w+)", re.DOTALL)
@@ -82,9 +83,9 @@ def add_wheels(
         _find_locked(locked, package, lock)
     wheels = release / "wheels"
     wheels.mkdir()
-    _add_ours(target, wheels, leave_out={each.name for each in locked.packages} - {"pip"})
-    needed = tuple(each for each in locked.packages if each.name != "pip")
-    for fetched in _fetch_locked(replace(locked, packages=needed), target):
+    (release / INSTALLER).mkdir()
+    _add_ours(target, release, leave_out={each.name for each in locked.packages})
+    for fetched in _fetch_locked(locked, target):
         shutil.copy2(fetched, wheels)
     if wheel:
         if not parse_wheel_filename(wheel.name)[3] & set(tags_of(target)):
@@ -120,15 +121,16 @@ def _check_python(metadata: dict[str, Any], target: Target) -> None:
         raise HostFailed(f"it needs Python {needed}, and this host has {target}")
 
 
-def _add_ours(target: Target, wheels: Path, leave_out: set[str]) -> None:
+def _add_ours(target: Target, release: Path, leave_out: set[str]) -> None:
     path = build_release(target).path
     assert path  # noqa: S101  # for mypy: it was built, or is here
     with tarfile.open(path) as tar:
         for member in tar:
             folder, _, name = member.name.rpartition("/")
-            if folder == "wheels" and _name_of(name) in set(ALWAYS) - leave_out:
+            wanted = folder == "wheels" and _name_of(name) in set(ALWAYS) - leave_out
+            if wanted or folder == INSTALLER:
                 content: Any = tar.extractfile(member)
-                (wheels / name).write_bytes(content.read())
+                (release / member.name).write_bytes(content.read())
 
 
 def _name_of(wheel: str) -> str:

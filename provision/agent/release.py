@@ -156,15 +156,13 @@ def _make_folder(path: str) -> None:
 
 def _make_venv(link: FrameLink, folder: str) -> None:
     python = f"{folder}/venv/bin/python"
-    wheels = f"{folder}/wheels"
-    pip = next((name for name in os.listdir(wheels) if name.startswith("pip-")), None)
-    if pip is None:
-        raise Failure("the release brings no pip")
+    installer = glob.glob(f"{folder}/installer/installer-*.whl")
+    if not installer:
+        raise Failure("the release has no installer: an older toolkit built it; build it again")
     run_command(link, [sys.executable, "-I", "-m", "venv", "--without-pip", f"{folder}/venv"])
-    offline = ["--no-index", "--no-deps", "--require-hashes", "--find-links", wheels]
-    quiet = ["--quiet", "--disable-pip-version-check", "--no-cache-dir"]
-    requirements = ["--requirement", f"{folder}/requirements.txt"]
-    run_command(link, [python, f"{wheels}/{pip}/pip", "install", *quiet, *offline, *requirements])
+    install = ["-P", "-m", "installer", "--compile-bytecode=0", "--overwrite-existing"]
+    wheels = sorted(glob.glob(f"{folder}/wheels/*.whl"))
+    run_command(link, ["env", f"PYTHONPATH={installer[0]}", python, *install, *wheels])
     if os.path.isdir(f"{folder}/app"):  # its worker is tried as a whole; its own files are found
         (site,) = glob.glob(f"{folder}/venv/lib/python3*/site-packages")
         with open(f"{site}/app.pth", "w", encoding="utf-8") as path:

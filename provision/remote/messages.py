@@ -5,10 +5,10 @@ answer is JSON data, or :class:`Unknown` when it could not be had: never "absent
 
 Which questions and operations there are stands in provision/remote/operations.py.
 
-A release's tar holds MANIFEST.json, requirements.txt (what the venv gets, by hash) and wheels/,
-pip's own among them. It is unpacked as ROOT/releases/ID with a venv/ beside the wheels, by pip
-run from its wheel, and units/ for the unit files that it will run with; it is whole when
-ROOT/releases/ID/.complete exists. ROOT/current is a link that the plan makes.
+A release's tar holds MANIFEST.json, wheels/ (what the venv gets) and installer/, the wheel of what
+installs them. It is unpacked as ROOT/releases/ID with a venv/ beside the wheels, and units/ for the
+unit files that it will run with; it is whole when ROOT/releases/ID/.complete exists. ROOT/current
+is a link that the plan makes.
 
 A frame is a header (JSON) and a content (bytes), each with its length before it: `>IQ`.
 """

@@ -101,13 +101,12 @@ def _forget_user(a: Arguments) -> Commands:
 
 def _release(a: Arguments) -> Commands:
     folder = f"{a['root']}/releases/{a['id']}"
-    pip = "install --no-index --find-links wheels --require-hashes -r requirements.txt"
     return [
         ["mkdir", folder],
         ["cd", folder],
         ["tar", "-xf", f"{a['id']}.tar"],
         ["python3", "-m", "venv", "--without-pip", "venv"],
-        ["venv/bin/python", "wheels/pip.whl/pip", *pip.split()],
+        ["venv/bin/python", "-m", "installer", "wheels/*.whl"],
     ]
 
 

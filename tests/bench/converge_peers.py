@@ -34,9 +34,8 @@ ANSIBLE = """
         cmd: "/usr/bin/python3 -I -m venv --without-pip {{ place }}/venv"
         creates: "{{ place }}/venv/bin/python"
     - shell:
-        cmd: "cd {{ place }} && venv/bin/python $(echo wheels/pip-*.whl)/pip install
-          --quiet --disable-pip-version-check --no-cache-dir --no-index --no-deps --require-hashes
-          --find-links wheels --requirement requirements.txt && touch .complete"
+        cmd: "cd {{ place }} && PYTHONPATH=$(echo installer/*.whl) venv/bin/python -m installer
+          --compile-bytecode=0 wheels/*.whl && touch .complete"
         creates: "{{ place }}/.complete"
     - file: {src: "releases/{{ release }}", dest: /opt/gearman/current, state: link, force: true}
 
@@ -120,9 +119,8 @@ if not host.get_fact(File, path=f"{place}/.complete"):
     server.shell([
         f"tar -xf /opt/gearman/releases/it.tar -C {place}",
         f"/usr/bin/python3 -I -m venv --without-pip {place}/venv",
-        f"cd {place} && venv/bin/python $(echo wheels/pip-*.whl)/pip install"
-        " --quiet --disable-pip-version-check --no-cache-dir --no-index --no-deps --require-hashes"
-        " --find-links wheels --requirement requirements.txt && touch .complete",
+        f"cd {place} && PYTHONPATH=$(echo installer/*.whl) venv/bin/python -m installer"
+        " --compile-bytecode=0 wheels/*.whl && touch .complete",
         "rm /opt/gearman/releases/it.tar",
     ])
 files.link("/opt/gearman/current", target=f"releases/{release}")

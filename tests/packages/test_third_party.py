@@ -40,8 +40,3 @@ def test_libraries_within_pillow_are_those_whose_licences_it_ships() -> None:
     assert {heading.lower() for heading in re.findall(r"^[A-Z0-9]{3,}$", text, re.MULTILINE)} == (
         PAGE["pillow"][1]
     )
-
-
-def test_libraries_within_pip_are_those_whose_licences_it_ships() -> None:
-    found = re.findall(r"_vendor/(\w+)/", "\n".join(licence_files(distribution("pip"))))
-    assert set(found) == PAGE["pip"][1]

@@ -25,7 +25,7 @@ FACTS: dict[str, Any] = {
     "os": {"PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)"},
 }
 TARGET = target_of(FACTS)
-INPUTS = ("pyproject.toml", "requirements.lock", "gearman_py", "packages")
+INPUTS = ("docs/alerts.md", "pyproject.toml", "requirements.lock", "gearman_py", "packages")
 
 
 def tree(folder: Path) -> Path:
@@ -36,7 +36,8 @@ def tree(folder: Path) -> Path:
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            shutil.copy(source, folder)
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copy(source, folder / name)
     (PROJECT / ".cache" / "wheels").mkdir(parents=True, exist_ok=True)
     (folder / ".cache").mkdir()
     (folder / ".cache" / "wheels").symlink_to(PROJECT / ".cache" / "wheels")
@@ -48,7 +49,8 @@ def test_same_tree_makes_same_release_and_another_tree_another(tmp_path: Path) -
     first = build_release(TARGET, one)
     assert build_release(TARGET, other).digest == first.digest
 
-    (other / "gearman_py" / "__init__.py").write_text('"""Newer."""\n__version__ = "0.1.1"\n')
+    module = other / "gearman_py" / "__init__.py"
+    module.write_text(module.read_text().replace('"0.1.0"', '"0.1.1"'))
     assert built_release(TARGET, other) is None
     assert build_release(TARGET, other).id.startswith("0.1.1-")
 
@@ -95,10 +97,9 @@ def test_everything_in_a_release_is_listed_by_hash(tmp_path: Path) -> None:
     assert manifest["wheels"] == {
         name: hashlib.sha256(content).hexdigest() for name, content in found.items()
     }
-    requirements = (tmp_path / "out" / "requirements.txt").read_text()
-    installed = {line.split("==")[0] for line in requirements.splitlines()}
-    assert installed == {"gearman_py", "pillow", "uvloop"}
-    assert any(name.startswith("pip-") for name in found)
+    assert {name.split("-")[0] for name in found} == {"gearman_py", "pillow", "uvloop"}
+    (installer,) = (tmp_path / "out" / "installer").iterdir()
+    assert installer.name.startswith("installer-")
 
 
 def test_a_dependency_that_is_not_locked_is_named(tmp_path: Path) -> None:

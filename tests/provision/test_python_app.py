@@ -73,7 +73,7 @@ def test_a_release_has_the_projects_wheel_what_it_needs_and_gearman_py(
     built = build_app(app, tmp_path, target=target)
     found = names(built)
     wheels = {name.rpartition("/")[2].split("-")[0] for name in found if name.endswith(".whl")}
-    assert wheels == {"colors", "gearman_py", "pip", "shop", "uvloop"}
+    assert wheels == {"colors", "gearman_py", "installer", "shop", "uvloop"}
     assert "app/src/shop.py" in found
     assert not any("build" in name for name in found), "it is built in a copy"
     (tmp_path / "index" / "colors-1.0-py3-none-any.whl").unlink()
