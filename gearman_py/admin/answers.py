@@ -54,7 +54,8 @@ class FunctionStats(NamedTuple):
 
     ``waiting`` jobs wait for a worker, the oldest for ``oldest_seconds``; ``scheduled`` ones are
     not due yet, or not stored. ``started`` runs had waited for ``wait_seconds`` in all, and those
-    that ended took ``run_seconds``.
+    that ended took ``run_seconds``. ``paused`` is 1 while the function is paused; at most
+    ``max_running`` of its jobs may run at a time (0: any number).
     """
 
     name: str
@@ -75,6 +76,8 @@ class FunctionStats(NamedTuple):
     dropped: int = 0
     wait_seconds: float = 0.0
     run_seconds: float = 0.0
+    paused: int = 0
+    max_running: int = 0
 
     @classmethod
     def from_line(cls, line: str) -> "FunctionStats":
@@ -221,3 +224,10 @@ def max_queue_command(
     if any(one is not None and one < 1 for one in limits):
         raise ValueError(f"limits {limits}: expected 1 or more, or None for no limit")
     return f"maxqueue {check_word(function)} {' '.join(str(one or 0) for one in limits)}"
+
+
+def limit_command(function: str, running: int | None) -> str:
+    """The command that limits how many jobs of a function run. Raises ValueError."""
+    if running is not None and running < 1:
+        raise ValueError(f"running={running}: expected 1 or more, or None for no limit")
+    return f"limit {check_word(function)} running={running or 0}"

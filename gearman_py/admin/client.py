@@ -16,6 +16,7 @@ from gearman_py.admin.answers import (
     PriorityStatus,
     WorkerInfo,
     check_word,
+    limit_command,
     max_queue_command,
     parse_rows,
     value_of,
@@ -126,6 +127,31 @@ class AdminClient(NotCopied):
         command = max_queue_command(function, limit, high, normal, low)
         self.create_function(function)  # the C server limits only known functions
         self.value(command)
+
+    def pause(self, function: str) -> None:
+        """Give out no job of a function until ``resume``; jobs are accepted and queued.
+
+        Like ``resume``, ``limit`` and ``purge``, it needs a job server of gearman_py.
+        """
+        self.value(f"pause {check_word(function)}")
+
+    def resume(self, function: str) -> None:
+        """End a pause. Raises AdminError for a function that the server does not know."""
+        self.value(f"resume {check_word(function)}")
+
+    def limit(self, function: str, *, running: int | None) -> None:
+        """Let at most this number of a function's jobs run at a time, over all workers.
+
+        None means no limit. Jobs that run already go on.
+        """
+        self.value(limit_command(function, running))
+
+    def purge(self, function: str) -> list[str]:
+        """Cancel all jobs of a function that do not run; return their handles.
+
+        Clients that wait for one are told that it failed.
+        """
+        return self.listing(f"purge {check_word(function)}")
 
     def ping(self) -> float:
         """The round-trip time in seconds."""

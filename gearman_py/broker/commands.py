@@ -6,6 +6,7 @@ Lists are sorted where gearmand has the order of its hash table.
 import os
 from collections.abc import Callable, Iterator, Sequence
 
+from gearman_py.broker import steering
 from gearman_py.broker.moving import is_moved, move_jobs
 from gearman_py.broker.numbers import decimal
 from gearman_py.broker.rules import Rules
@@ -17,8 +18,12 @@ from gearman_py.protocol.text import END, OK, error, listing_row, printable, val
 PART_ROWS = 500
 PART_BYTES = 32 * 1024
 
-Command = Callable[[Rules, Sequence[bytes]], bytes | Iterator[bytes]]
-"""Answers a line, given its words; the first is the command as typed, in any letter case."""
+Rows = Iterator[bytes] | Iterator[bytes | None]
+Command = Callable[[Rules, Sequence[bytes]], bytes | Rows]
+"""Answers a line, given its words; the first is the command as typed, in any letter case.
+
+A listing may have None among its rows: it is not sent, but counts as work of its part.
+"""
 
 OperatorCommand = Callable[[Rules, Peer, Sequence[bytes]], bytes | Iterator[bytes]]
 """The same, of those that only operators have."""
@@ -31,7 +36,7 @@ def answer(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
         words.pop()
     words = [words[0], *(word for word in words[1:] if word)] if words else [b""]
     name = words[0].lower()
-    reply: bytes | Iterator[bytes]
+    reply: bytes | Rows
     if peer.operator and name in OPERATORS:
         reply = OPERATORS[name](broker, peer, words)
     elif name not in COMMANDS:
@@ -46,16 +51,18 @@ def answer(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
         peer.send_listing(_split_listing(reply))
 
 
-def _split_listing(rows: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
+def _split_listing(rows: Rows) -> Iterator[tuple[bytes, bool]]:
     """The parts of a listing, which ends in a full stop, each with whether more follow."""
     part: list[bytes] = []
-    size = 0
+    size = seen = 0
     for row in rows:
-        part.append(listing_row(row))
-        size += len(part[-1])
-        if size >= PART_BYTES or len(part) == PART_ROWS:
+        seen += 1
+        if row is not None:
+            part.append(listing_row(row))
+            size += len(part[-1])
+        if size >= PART_BYTES or seen == PART_ROWS:
             yield b"".join(part), True
-            part, size = [], 0
+            part, size, seen = [], 0, 0
     yield b"".join([*part, END]), False
 
 
@@ -205,7 +212,12 @@ COMMANDS: dict[bytes, Command] = {
     b"drop": _drop_function,
     b"cancel": _cancel_job,
     b"show": _show_jobs,
-    b"stats": list_stats,  # not in the C server
+    # Not in the C server:
+    b"stats": list_stats,
+    b"pause": steering.pause,
+    b"resume": steering.resume,
+    b"limit": steering.limit,
+    b"purge": steering.purge,
 }
 
 # The C server dropped shutdown in 1.1.15, since anyone could send it.
@@ -213,4 +225,7 @@ OPERATORS: dict[bytes, OperatorCommand] = {
     b"shutdown": _shut_down,
     b"move": move_jobs,  # not in the C server
 }
-CHANGES = {_max_queue, _create_function, _drop_function, _cancel_job}
+CHANGES = {
+    *(_max_queue, _create_function, _drop_function, _cancel_job),
+    *(steering.pause, steering.resume, steering.limit, steering.purge),
+}

@@ -57,7 +57,7 @@ class Functions:
         return function
 
     def forget_function(self, function: Function) -> None:
-        """An unused function is listed no longer; what was counted of it stays."""
+        """Stop listing an unused function; what was counted of it stays."""
         del self.functions[function.name]
         self.counts.forget(function.counts)
 
@@ -90,17 +90,18 @@ class Functions:
     def sleep(self, worker: Peer) -> None:
         """The worker asks to be woken; wake it at once if there is a job for it."""
         worker.woken = False
-        if (
-            self.loaded
-            and not self.closed
-            and any(each in self.loaded for each in self.candidates(worker))
-        ):
+        if not self.closed and self.has_job(worker):
             self._wake_worker(worker)
             return
         worker.sleeping = True
         for function in worker.absent:
             function.sleepers[worker] = None
         worker.absent.clear()
+
+    def has_job(self, worker: Peer) -> bool:
+        """Whether the worker would be given a job."""
+        loaded = self.loaded
+        return bool(loaded) and any(each in loaded for each in self.candidates(worker))
 
     def awake(self, worker: Peer) -> None:
         """The worker is awake: it asks for a job, or is gone."""
@@ -206,6 +207,11 @@ class Functions:
             if woken and function.queued:
                 self.wake(function, now)
         self.next_event = -inf
+
+    def next_wakeups(self, now: float) -> list[float]:
+        """When `wake_again` and `unregister_gone` are to be called next."""
+        unserved = [since + WAKE_AGAIN for since in islice(self._unserved.values(), 1)]
+        return [now, *unserved] if self._leaving else unserved
 
     def wake_again(self, now: float) -> None:
         """Wake the next worker where one did not come."""

@@ -13,11 +13,10 @@ from math import inf
 
 from gearman_py.broker import counts
 from gearman_py.broker.foreign_handles import ForeignHandles
-from gearman_py.broker.functions import WAKE_AGAIN
 from gearman_py.broker.job_table import JobTable
 from gearman_py.broker.limits import SLICE
 from gearman_py.broker.pending_changes import PendingChanges
-from gearman_py.broker.rations import RationedFunctions
+from gearman_py.broker.restrictions import RestrictedFunctions
 from gearman_py.broker.state import (
     HIGH,
     LOW,
@@ -37,7 +36,7 @@ from gearman_py.store.base import SERIES_BITS, Record, lease_clock
 LOOK_AGAIN = 10.0
 
 
-class Queues(RationedFunctions):
+class Queues(RestrictedFunctions):
     """All live jobs, by number and by function.
 
     The handle of a job is ``prefix:number``, with numbers from ``first``. To never reuse one after
@@ -143,7 +142,7 @@ class Queues(RationedFunctions):
     def withhold_stored(self) -> None:
         """Stop assigning stored jobs: they may belong to another server by now."""
         self.lease_over = True
-        for function in [*self.loaded, *self.rations.loaded]:
+        for function in [*self.loaded, *self.restrictions.loaded]:
             self._withheld += function.withdraw(self.changes.replies)
 
     def _queue_job(self, job: BrokerJob, now: float) -> None:
@@ -195,7 +194,7 @@ class Queues(RationedFunctions):
         if self.lease < inf and not self.lease_over and lease_clock() >= self.lease:
             self.withhold_stored()
         if self.choosy:
-            job = self.take_rationed(worker)
+            job = self.take_allowed(worker)
         elif self._function_first:
             job = self._by_function(worker)
         else:
@@ -278,6 +277,8 @@ class Queues(RationedFunctions):
             function.running -= 1
             function.counts.runs.append(now - job.since)
             job.worker = None
+            if function.max_running:
+                self.note_ended(function, now)
             if self._time_limits:
                 self._time_limits.pop(job, None)
             if self.progress:
@@ -336,11 +337,7 @@ class Queues(RationedFunctions):
 
     def plan(self, now: float, wall: float) -> float:
         """Compute ``next_event`` again, and return it."""
-        events = [self._time_limits.next_deadline()]
-        if self._leaving:
-            events.append(now)
-        if self._unserved:
-            events.append(next(iter(self._unserved.values())) + WAKE_AGAIN)
+        events = [self._time_limits.next_deadline(), *self.next_wakeups(now)]
         if self._due:
             events.append(now + min(self._due[0][0] - wall, LOOK_AGAIN))
         self.next_event = min(events)

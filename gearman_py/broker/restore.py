@@ -66,11 +66,15 @@ class Restorer:
         if section["durable"] != queues.durable:
             raise SnapshotError("--queue-type cannot be changed by a reload")
         _restore_counts(queues.counts, section["counts"])
-        for text, limits, among_others in section["functions"]:
-            name, counts = as_bytes(text), queues.counts
-            counted = counts.others if among_others else counts.functions[name]
+        for facts in section["functions"]:
+            name, counts = as_bytes(facts["name"]), queues.counts
+            counted = counts.others if facts["among_others"] else counts.functions[name]
             function = queues.functions[name] = Function(name, queues.loaded, counted)
-            function.limits = limits
+            function.limits = facts["limits"]
+            function.paused, function.max_running = facts["paused"], facts["max_running"]
+            if function.paused or function.max_running:
+                queues.apply_restrictions(function, 0)
+                queues.note_ended(function, 0)
             self._functions.append(function)
         for number, handle in section["handles"]:
             queues._foreign_handles.add(number, as_bytes(handle))

@@ -47,7 +47,13 @@ def take_snapshot(broker: Rules, peers: Sequence[Peer], now: float) -> Iterator[
         "prefix": as_text(queues._prefix),
         "durable": queues.durable,
         "functions": [
-            [as_text(each.name), each.limits, each.counts is queues.counts.others]
+            {
+                "name": as_text(each.name),
+                "limits": each.limits,
+                "paused": each.paused,
+                "max_running": each.max_running,
+                "among_others": each.counts is queues.counts.others,
+            }
             for each in functions
         ],
         "peers": len(peers),

@@ -108,14 +108,16 @@ class Function:
     ``loaded`` is the set of all functions with queued jobs, which this adds itself to.
     ``waiting`` counts the live jobs in ``queues``; ``running`` and ``scheduled`` (future epoch
     jobs) count the others. ``limits`` are those of the text command maxqueue, by priority; 0 is
-    unlimited.
+    unlimited, as it is of ``max_running``. No job of a ``paused`` function is given out.
     """
 
     __slots__ = (
         "counts",
         "limits",
         "loaded",
+        "max_running",
         "name",
+        "paused",
         "queues",
         "running",
         "scheduled",
@@ -132,6 +134,8 @@ class Function:
         self.waiting = [0, 0, 0]
         self.running = self.scheduled = 0
         self.limits = [0, 0, 0]
+        self.max_running = 0
+        self.paused = False
         self.workers: dict[Peer, None] = {}
         # The sleeping workers, in the order in which they fell asleep, and some that have woken.
         self.sleepers: dict[Peer, None] = {}
@@ -147,7 +151,8 @@ class Function:
     @property
     def unused(self) -> bool:
         """Whether nothing refers to it."""
-        return not (self.workers or self.total or any(self.limits))
+        kept = any(self.limits) or self.max_running or self.paused
+        return not (self.workers or self.total or kept)
 
     @property
     def first_priority(self) -> int:

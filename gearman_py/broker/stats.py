@@ -26,6 +26,7 @@ def list_stats(broker: Rules, words: Sequence[bytes]) -> Iterator[bytes]:
         own = Counts(name) if own is None else own  # one without events is false
         if function or not own.unused:
             pairs = [*_read_queue(function, broker.now), *_read_counts(own)]
+            pairs += _read_restrictions(function)
             row = [b"%b=%b" % (key.encode(), _format(value)) for key, value in pairs]
             yield b"\t".join([printable(name), *row])
 
@@ -42,6 +43,11 @@ def _read_queue(function: Function | None, now: float) -> Pairs:
     yield "scheduled", function.scheduled if function else 0
     yield "workers", len(function.workers) if function else 0
     yield "oldest_seconds", 0.0 if since is None else max(0.0, now - since)
+
+
+def _read_restrictions(function: Function | None) -> Pairs:
+    yield "paused", function.paused if function else 0
+    yield "max_running", function.max_running if function else 0
 
 
 def _read_counts(counted: Counts) -> Pairs:

@@ -20,6 +20,7 @@ from gearman_py.printable import printable
 _EPILOG = f"""\
 The first of the job servers that can be reached is asked.
 On a terminal, listings have headings and no final dot.
+(*) needs a job server of gearman_py.
 
 {common.EXIT_STATUSES}
 examples:
@@ -70,6 +71,18 @@ def _set_max_queue(client: AdminClient, function: str, jobs: str) -> None:
     client.max_queue(function, int(jobs) or None)
 
 
+def _limit(client: AdminClient, function: str, limit: str) -> None:
+    what, _, number = limit.partition("=")
+    if what != "running" or not number.isascii() or not number.isdigit():
+        raise ValueError(f"--limit: {limit!r} is not a limit; expected running=N")
+    client.limit(function, running=int(number) or None)
+
+
+def _purge(client: AdminClient, function: str) -> str:
+    number = len(client.purge(function))
+    return f"{number} {'job' if number == 1 else 'jobs'} purged"
+
+
 _QUESTIONS: dict[str, _Value | _Listing | _Action] = {
     "ping": _Value("round-trip time", _format_ping),
     "getpid": _Value("process id of the server", AdminClient.pid),
@@ -93,6 +106,16 @@ _QUESTIONS: dict[str, _Value | _Listing | _Action] = {
         "uniques of all jobs", "show unique jobs", AdminClient.unique_jobs
     ),
     "cancel-job": _Action("remove a waiting job from its queue", ("HANDLE",), AdminClient.cancel),
+    "pause": _Action("give out no job of a function (*)", ("FUNCTION",), AdminClient.pause),
+    "resume": _Action("end a pause (*)", ("FUNCTION",), AdminClient.resume),
+    "limit": _Action(
+        "run at most N jobs at a time, over all workers; 0: no limit (*)",
+        ("FUNCTION", "running=N"),
+        _limit,
+    ),
+    "purge": _Action(
+        "cancel all jobs of a function that do not run; asks first (*)", ("FUNCTION",), _purge
+    ),
     "server-verbose": _Value("log level of the server", lambda client: client.value("verbose")),
     "server-version": _Value("version of the server", lambda client: client.value("version")),
     "workers": _Listing("connections: fd, address, id : functions", "workers", AdminClient.workers),
@@ -103,7 +126,7 @@ _QUESTIONS: dict[str, _Value | _Listing | _Action] = {
     ),
     "status": _Listing("functions: name, jobs, running, workers", "status", AdminClient.status),
     "stats": _Listing(
-        "functions: what is queued and what happened (gearman_py's server)",
+        "functions: what is queued and what happened (*)",
         "stats",
         AdminClient.stats,
     ),
@@ -153,12 +176,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def ask_server() -> int:
         with AdminClient(servers) as client:
             try:
+                if options.purge and not _may_purge(client, options):
+                    print("nothing was purged")
+                    return common.FAILED
                 _answer_repeatedly(client, options, asked)
             except ValueError as error:
                 parser.error(str(error))
         return common.OK
 
     return common.run_command_line("gearadmin", ask_server)
+
+
+def _may_purge(client: AdminClient, options: Namespace) -> bool:
+    """Ask whether to purge, unless --yes was given. Raises ValueError without a terminal."""
+    if options.yes:
+        return True
+    (function,) = options.purge
+    if not sys.stdin.isatty():
+        raise ValueError("--purge: expected --yes, since this is not a terminal")
+    row = next((each for each in client.status() if each.name == function), None)
+    waiting = row.waiting if row else 0
+    jobs = f"{waiting} {'job' if waiting == 1 else 'jobs'}"
+    print(f"{printable(function)}: cancel {jobs} that do not run? [y/N] ", end="", flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _check(parser: ArgumentParser, options: Namespace) -> int:
@@ -244,6 +284,7 @@ def command_parser() -> ArgumentParser:
     )
     add("--warning", type=common.positive_int, metavar="JOBS", help="--check: more that wait")
     add("--critical", type=common.positive_int, metavar="JOBS", help="the same")
+    add("--yes", action="store_true", help="--purge: do not ask")
     add("--json", action="store_true", help="print answers as JSON, one per line")
     common.add_help(parser)
     common.add_tls(parser)

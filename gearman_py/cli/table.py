@@ -17,7 +17,7 @@ _HEADINGS = {
     "priority-status": ("FUNCTION", "HIGH", "NORMAL", "LOW", "WORKERS"),
     "stats": (
         *("FUNCTION", "JOBS", "RUNNING", "WORKERS", "ACCEPTED", "COMPLETED", "FAILED"),
-        *("REQUEUED", "WAIT"),
+        *("REQUEUED", "WAIT", "LIMIT"),
     ),
     "workers": ("FD", "ADDRESS", "ID", "FUNCTIONS"),
     "show-jobs": ("HANDLE", "RETRIES", "IGNORED", "BACKGROUND"),
@@ -46,8 +46,13 @@ def format_table(listing: str, rows: Sequence[Any]) -> str:
 def _row_values(row: Any) -> Sequence[Any]:
     if isinstance(row, FunctionStats):
         counts = row.jobs, row.running, row.workers, row.accepted, row.completed, row.failed
-        return row.name, *counts, row.requeued, _mean(row.wait_seconds, row.started)
+        wait = _mean(row.wait_seconds, row.started)
+        return row.name, *counts, row.requeued, wait, _format_limit(row)
     return (row,) if isinstance(row, str) else tuple(row)
+
+
+def _format_limit(row: FunctionStats) -> str:
+    return "paused" if row.paused else f"{row.max_running} run" if row.max_running else "-"
 
 
 def _mean(seconds: float, count: int) -> str:

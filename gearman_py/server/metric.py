@@ -67,6 +67,16 @@ def count(read: Callable[[Function], int]) -> Callable[[Function, Listener], lis
     return lambda function, _: [((), read(function))]
 
 
+def where_set(name: str, help_: str, read: Callable[[Function], int]) -> Metric:
+    """A gauge of each function for which ``read`` returns something other than 0."""
+
+    def of_function(function: Function, _: Listener) -> list[Sample]:
+        value = read(function)
+        return [((), value)] if value else []
+
+    return Metric(name, "gauge", help_, ("function",), of_function=of_function)
+
+
 def per_function(
     name: str, help_: str, read: Callable[[Counts], Value] | str, kind: str = "counter"
 ) -> Metric:

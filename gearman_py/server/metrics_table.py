@@ -25,6 +25,7 @@ from gearman_py.server.metric import (
     count,
     per_function,
     per_server,
+    where_set,
 )
 from gearman_py.server.store_writer import StoreWriter
 
@@ -177,6 +178,14 @@ METRICS = (
         ("function",),
         of_function=_oldest_waiting,
         largest=True,
+    ),
+    where_set(
+        "gearman_function_paused", "1 for each paused function.", lambda function: function.paused
+    ),
+    where_set(
+        "gearman_function_max_running",
+        "The number of jobs that may run at a time, of functions with a limit.",
+        lambda function: function.max_running,
     ),
     per_function(
         "gearman_jobs_accepted_total",

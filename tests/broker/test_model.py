@@ -105,6 +105,8 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         for _, record in sorted(self.disk.items()):
             queues.restore(record, self.now)
         self.broker = Broker(queues, job_retries=self.retries)
+        self.paused: set[bytes] = set()
+        self.most_running: dict[bytes, int] = {}
         self.withheld: set[bytes] | None = None  # while the lease is over
         self.withholding = False  # from the first grab after it on
         self.peers: dict[int, Peer] = {}
@@ -337,7 +339,9 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             self.withhold()
             waiting = {handle: job for handle, job in waiting.items() if not job.background}
         runnable = {
-            handle: job for handle, job in waiting.items() if job.function in self.limits[peer]
+            handle: job
+            for handle, job in waiting.items()
+            if job.function in self.limits[peer] and self.may_run(job.function)
         }
         if kind == Packet.NO_JOB:
             assert not runnable, "no job is kept from a worker that can do it"
@@ -361,6 +365,49 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             assert (kind, told) == (Packet.JOB_ASSIGN_UNIQ, expected)
         job.worker, job.turn = peer, self.next_turn()
         job.deadline = self.now + self.limits[peer][job.function]
+
+    def may_run(self, function: bytes) -> bool:
+        running = sum(
+            job.function == function and job.worker is not None for job in self.jobs.values()
+        )
+        most = self.most_running.get(function, 0)
+        return function not in self.paused and (not most or running < most)
+
+    @rule(function=st.sampled_from(FUNCTIONS))
+    def pause(self, function: bytes) -> None:
+        assert self.answer(b"pause " + function) == b"OK\r\n"
+        self.paused.add(function)
+
+    @rule(function=st.sampled_from(FUNCTIONS))
+    def resume(self, function: bytes) -> None:
+        self.answer(b"resume " + function)  # it may be unknown
+        self.paused.discard(function)
+
+    @rule(function=st.sampled_from(FUNCTIONS), most=st.integers(0, 2))
+    def limit_running(self, function: bytes, most: int) -> None:
+        assert self.answer(b"limit %b running=%d" % (function, most)) == b"OK\r\n"
+        self.most_running[function] = most
+
+    @rule(function=st.sampled_from(FUNCTIONS))
+    def purge(self, function: bytes) -> None:
+        """What waits is cancelled, what runs goes on."""
+        answer = self.answer(b"purge " + function)
+        waiting = [
+            handle
+            for handle, job in self.jobs.items()
+            if job.function == function and job.worker is None
+        ]
+        if not answer.startswith(b"ERR UNKNOWN_FUNCTION"):
+            assert sorted(answer.split(b"\n")[:-2]) == sorted(waiting)
+        self.settle()
+        ended = {handle: self.jobs.pop(handle) for handle in waiting}
+        for number, peer in self.peers.items():
+            told = [
+                (Packet.WORK_FAIL, [handle])
+                for handle, job in ended.items()
+                for _ in range(job.clients.count(number))
+            ]
+            assert sorted(hear(peer)) == sorted(told)
 
     def a_running_job(self, data: st.DataObject) -> tuple[bytes, ModelJob]:
         running = sorted(handle for handle, job in self.jobs.items() if job.worker is not None)
@@ -492,10 +539,13 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             assert (theirs.background, running) == (job.background, job.worker)
             assert sorted(client.number for client in theirs.clients) == sorted(job.clients)
 
-    def rows(self, command: bytes) -> list[list[bytes]]:
+    def answer(self, command: bytes) -> bytes:
         peer = Peer(9, "", lambda _: None)
         commands.answer(self.broker, peer, [command])
-        return [row.split(b"\t") for row in b"".join(peer.take()).splitlines()[:-1]]
+        return b"".join(peer.take())
+
+    def rows(self, command: bytes) -> list[list[bytes]]:
+        return [row.split(b"\t") for row in self.answer(command).splitlines()[:-1]]
 
     @invariant()
     def counts_are_right(self) -> None:
@@ -530,7 +580,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
     def nobody_sleeps_unwoken_beside_a_job(self) -> None:
         """A sleeping worker has no job to do, or another was woken for it a moment ago."""
         for function in self.broker.queues.functions.values():
-            if function.queued and function.sleepers:
+            if function.queued and function.sleepers and self.may_run(function.name):
                 awake = [peer for peer in function.workers if not peer.sleeping]
                 due = self.broker.queues.next_event
                 assert any(peer.woken for peer in awake) or due < inf

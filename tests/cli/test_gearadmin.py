@@ -113,3 +113,45 @@ def test_a_name_with_a_space_is_refused(gearadmin: Run) -> None:
     done = gearadmin("--drop-function", "two words")
     assert done.returncode == 2
     assert b"separates words by spaces" in done.stderr
+
+
+def test_a_paused_function_is_resumed_and_says_so_meanwhile(
+    gearadmin: Run, program: Any, shared_gearmand: Any
+) -> None:
+    assert gearadmin("--pause", "a-paused").stdout == b"OK\n"
+    with Client(shared_gearmand.address, timeout=20) as client:
+        job = client.submit("a-paused", b"abc")
+        (row,) = [
+            row
+            for row in json.loads(gearadmin("--stats", "--json").stdout)
+            if row["name"] == "a-paused"
+        ]
+        assert (row["paused"], row["accepted"], row["waiting"]) == (1, 1, 1)
+        program("gearman", "-h", shared_gearmand.address, "-w", "-f", "a-paused", "--", "rev")
+        assert gearadmin("--resume", "a-paused").stdout == b"OK\n"
+        assert job.result() == b"cba"
+
+
+def test_a_purge_asks_and_cancels_what_waits(gearadmin: Run, shared_gearmand: Any) -> None:
+    with Client(shared_gearmand.address) as client:
+        for _ in range(1200):  # more than one part of a listing
+            client.do_background("a-purged", "x")
+        client.do_background("a-kept", "x")
+    refused = gearadmin("--purge", "a-purged")
+    assert (refused.returncode, b"expected --yes" in refused.stderr) == (2, True)
+    assert gearadmin("--purge", "a-purged", "--yes").stdout == b"1200 jobs purged\n"
+    assert b"a-purged\t0\t0\t0\n" in gearadmin("--status").stdout
+    assert b"a-kept\t1\t0\t0\n" in gearadmin("--status").stdout
+
+
+@pytest.mark.parametrize("limit", ["4", "running=", "running=-1", "walking=4"])
+def test_a_limit_that_is_not_one_is_refused(gearadmin: Run, limit: str) -> None:
+    refused = gearadmin("--limit", "a-limited", limit)
+    assert refused.returncode == 2
+    assert f"{limit!r} is not a limit; expected running=N" in refused.stderr.decode()
+
+
+def test_what_the_server_does_not_know_is_refused(gearadmin: Run) -> None:
+    for flag in ("--resume", "--purge"):
+        refused = gearadmin(flag, "a-nothing", "--yes")
+        assert (refused.returncode, b"unknown function a-nothing" in refused.stderr) == (1, True)

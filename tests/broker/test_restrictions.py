@@ -1,4 +1,4 @@
-"""Functions whose jobs are rationed: few of them are given out, those of others as always."""
+"""Functions of which not every job is given out: paused, limited or rationed."""
 
 import pytest
 
@@ -78,3 +78,60 @@ def test_a_server_that_ends_gives_out_nothing_all_the_same(broker: Broker) -> No
     assert ask(broker, worker, GRAB) == ["NO_JOB"]
     broker.queues.end_rations(0)
     assert ask(broker, worker, GRAB) == ["NO_JOB"]
+
+
+def complete(handle: bytes) -> tuple[Packet, list[bytes]]:
+    return (Packet.WORK_COMPLETE, [handle, b""])
+
+
+def test_paused_function_takes_jobs_and_gives_none_until_it_is_resumed(broker: Broker) -> None:
+    client, worker = broker.join(1, ""), broker.join(2, "")
+    ask(broker, worker, (Packet.CAN_DO, [b"f"]), SLEEP)
+    function = broker.queues.function(b"f")
+    broker.queues.pause(function, 0)
+    submit(broker, client, b"f", b"1")
+    assert ask(broker, worker, GRAB, SLEEP) == ["NO_JOB"]
+    broker.queues.resume(function, 0)
+    assert ask(broker, worker, GRAB) == ["NOOP", "1"]
+
+
+def test_pause_outlives_jobs_and_workers(broker: Broker) -> None:
+    client, worker = broker.join(1, ""), broker.join(2, "")
+    broker.queues.pause(broker.queues.function(b"f"), 0)
+    for number in range(2000):  # that many unused functions are forgotten
+        broker.queues.function(b"%d" % number)
+    submit(broker, client, b"f", b"1")
+    ask(broker, worker, (Packet.CAN_DO, [b"f"]))
+    assert ask(broker, worker, GRAB) == ["NO_JOB"]
+
+
+def test_ended_job_of_a_limited_function_is_followed_by_one_of_the_same_worker(
+    broker: Broker,
+) -> None:
+    client, busy, idle = (broker.join(number, "") for number in (1, 2, 3))
+    broker.queues.limit_running(broker.queues.function(b"f"), 1, 0)
+    for worker in (busy, idle):
+        ask(broker, worker, (Packet.CAN_DO, [b"f"]))
+    submit(broker, client, b"f", b"1", b"2", b"3")
+    assert ask(broker, busy, GRAB) == ["1"]
+    assert ask(broker, idle, GRAB, SLEEP) == ["NO_JOB"]
+    assert ask(broker, busy, complete(b"H:localhost:1"), GRAB) == ["2"]
+    broker.tick(0.5, 0)
+    assert ask(broker, idle) == []
+    # When the worker does not ask again, another is woken within a moment.
+    assert ask(broker, busy, complete(b"H:localhost:2")) == []
+    assert broker.queues.next_event < 0.5
+    broker.tick(0.5, 0)
+    assert ask(broker, idle, GRAB) == ["NOOP", "3"]
+
+
+def test_worker_that_falls_asleep_as_a_limited_job_ends_is_woken(broker: Broker) -> None:
+    client, busy, idle = (broker.join(number, "") for number in (1, 2, 3))
+    broker.queues.limit_running(broker.queues.function(b"f"), 1, 0)
+    for worker in (busy, idle):
+        ask(broker, worker, (Packet.CAN_DO, [b"f"]))
+    submit(broker, client, b"f", b"1", b"2")
+    assert ask(broker, busy, GRAB) == ["1"]
+    assert ask(broker, idle, GRAB) == ["NO_JOB"]
+    assert ask(broker, busy, complete(b"H:localhost:1")) == []
+    assert ask(broker, idle, SLEEP) == ["NOOP"]

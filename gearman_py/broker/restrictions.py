@@ -1,0 +1,169 @@
+"""Functions whose queued jobs are not all given out for the time being.
+
+Operators pause a function or limit how many of its jobs run at a time; the server rations the jobs
+of functions with large results while memory is short.
+"""
+
+from itertools import islice
+
+from gearman_py.broker.functions import Functions
+from gearman_py.broker.limits import SLICE
+from gearman_py.broker.state import BrokerJob, Function, Peer
+
+# Seconds that the worker whose job of a limited function has ended may take to ask for the next
+# one, before another is woken for it.
+HAND_ON_TIME = 0.002
+
+
+class Restrictions:
+    """The restricted ``functions``; those of them with queued jobs are ``loaded``.
+
+    ``rations``: how many jobs of a function may still be given out while memory is short.
+    ``freed``: when a job of a function with ``max_running`` has ended.
+    """
+
+    __slots__ = ("freed", "functions", "loaded", "rations")
+
+    def __init__(self) -> None:
+        self.functions: set[Function] = set()
+        self.loaded: set[Function] = set()
+        self.restrictions.rations: dict[Function, int] = {}
+        self.freed: dict[Function, float] = {}
+
+
+class RestrictedFunctions(Functions):
+    """All functions, and which of their jobs may be given out.
+
+    A restricted function is not among the ``loaded``, so that the others cost no more than before.
+    """
+
+    def __init__(self, wakeup: int, *, function_first: bool) -> None:
+        super().__init__(wakeup)
+        self._function_first = function_first
+        self.restrictions = Restrictions()
+
+    @property
+    def rations(self) -> dict[Function, int]:
+        """How many jobs of the rationed functions may still be given out."""
+        return self.restrictions.rations
+
+    def pause(self, function: Function, now: float) -> None:
+        """Give out no job of a function until it is resumed."""
+        function.paused = True
+        self.apply_restrictions(function, now)
+
+    def resume(self, function: Function, now: float) -> None:
+        """End a pause."""
+        function.paused = False
+        self.apply_restrictions(function, now)
+
+    def limit_running(self, function: Function, most: int, now: float) -> None:
+        """Let at most this number of a function's jobs run at a time; 0: any number."""
+        function.max_running = most
+        self.apply_restrictions(function, now)
+
+    def ration(self, function: Function, jobs: int, now: float) -> None:
+        """Give out no more than this number of the function's jobs, until this is called again."""
+        self.restrictions.rations[function] = jobs
+        self.apply_restrictions(function, now)
+
+    def end_rations(self, now: float) -> None:
+        """Give out the jobs of rationed functions as always."""
+        functions = list(self.restrictions.rations)
+        self.restrictions.rations.clear()
+        for function in functions:
+            self.apply_restrictions(function, now)
+
+    def close(self) -> None:
+        """Stop assigning jobs and waking workers, until `reopen`; all else goes on."""
+        self.closed = self.choosy = True
+
+    def reopen(self, now: float) -> None:
+        """Assign jobs again."""
+        self.closed = False
+        self.choosy = bool(self.restrictions.functions)
+        for function in [*self.loaded, *self.restrictions.loaded]:
+            self._wake_allowed(function, now)
+
+    def forget_function(self, function: Function) -> None:
+        super().forget_function(function)
+        self.restrictions.functions.discard(function)
+        self.choosy = self.closed or bool(self.restrictions.functions)
+
+    def _restrict(self, function: Function, now: float) -> None:
+        """Note that a function's restrictions have changed, and wake workers for its jobs."""
+        function.loaded.discard(function)
+        if function.paused or function.max_running or function in self.restrictions.rations:
+            self.restrictions.functions.add(function)
+            function.loaded = self.restrictions.loaded
+        else:
+            self.restrictions.functions.discard(function)
+            function.loaded = self.loaded
+        if function.queued:
+            function.loaded.add(function)
+        self.choosy = self.closed or bool(self.restrictions.functions)
+        self._wake_allowed(function, now)
+        self.disuse(function)
+
+    def _allowance(self, function: Function) -> int:
+        """How many of a function's queued jobs may be given out now."""
+        if self.closed or function.paused:
+            return 0
+        allowed = min(function.queued, self.restrictions.rations.get(function, function.queued))
+        if function.max_running:
+            allowed = min(allowed, function.max_running - function.running)
+        return max(allowed, 0)
+
+    def holds_back(self, function: Function) -> bool:
+        return self._allowance(function) == 0
+
+    def _wake_allowed(self, function: Function, now: float) -> None:
+        for _ in range(min(self._allowance(function), len(function.sleepers))):
+            self.wake(function, now)
+
+    def note_ended(self, function: Function, now: float) -> None:
+        """A job of a function with ``max_running`` has ended: another one may run.
+
+        It is best given to the worker that has just become free, which asks for it by itself.
+        """
+        if function not in self.restrictions.freed:
+            self.restrictions.freed[function] = now
+            self.next_event = min(self.next_event, now + HAND_ON_TIME)
+
+    def next_wakeups(self, now: float) -> list[float]:
+        freed = [since + HAND_ON_TIME for since in islice(self.restrictions.freed.values(), 1)]
+        return [*super().next_wakeups(now), *freed]
+
+    def wake_again(self, now: float) -> None:
+        super().wake_again(now)
+        for function, since in list(islice(self.restrictions.freed.items(), SLICE)):
+            if now - since < HAND_ON_TIME:
+                break  # the oldest comes first
+            del self.restrictions.freed[function]
+            self._wake_allowed(function, now)
+
+    def has_job(self, worker: Peer) -> bool:
+        return super().has_job(worker) or any(map(self._allowance, self._held_for(worker)))
+
+    def _held_for(self, worker: Peer) -> list[Function]:
+        """The restricted functions with queued jobs that the worker can do."""
+        turns, held = worker.turns, self.restrictions.loaded
+        few, others = (turns, held) if len(turns) < len(held) else (held, turns)
+        return [function for function in few if function in others]
+
+    def take_allowed(self, worker: Peer) -> BrokerJob | None:
+        """Choose a job as always, of those that may be given out."""
+        if self.closed:
+            return None
+        able = [function for function in self.candidates(worker) if function in self.loaded]
+        able += [function for function in self._held_for(worker) if self._allowance(function)]
+        if not able:
+            return None
+        turns = worker.turns
+        if self._function_first:
+            chosen = min(able, key=turns.__getitem__)
+        else:
+            chosen = min(able, key=lambda function: (function.first_priority, turns[function]))
+        if chosen in self.restrictions.rations:
+            self.restrictions.rations[chosen] -= 1
+        return chosen.pop(chosen.first_priority)

@@ -1,0 +1,28 @@
+"""Workers of other languages under a limit of our job server."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from gearman_py import AdminClient, Client, Submit
+from tests.job_servers import Address
+
+Serving = Callable[[list[str], Address, str], None]
+
+# Notes itself while it runs, and prints how many do.
+COUNTING = "touch {0}/$$; ls {0} | wc -l; sleep 0.02; rm {0}/$$"
+
+
+def test_no_more_jobs_run_than_the_limit_allows_however_many_workers_there_are(
+    our_gearmand: Address, serving: Serving, tmp_path: Path
+) -> None:
+    host, port = our_gearmand
+    place = f"{host}:{port}"
+    with AdminClient(place) as admin:
+        admin.limit("limited", running=3)
+    for _ in range(8):
+        words = ["/usr/bin/gearman", "-w", "-h", host, "-p", str(port), "-f", "limited"]
+        serving([*words, "--", "sh", "-c", COUNTING.format(tmp_path)], our_gearmand, "limited")
+    with Client(place, timeout=60) as client:
+        jobs = client.submit_many([Submit(function="limited", workload=b"")] * 80)
+        running = [int(job.result()) for job in jobs]
+    assert max(running) == 3
