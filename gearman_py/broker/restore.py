@@ -74,7 +74,7 @@ class Restorer:
             function.paused, function.max_running = facts["paused"], facts["max_running"]
             if function.paused or function.max_running:
                 queues.apply_restrictions(function, 0)
-                queues.note_ended(function, 0)
+                queues.restrictions.freed[function] = 0
             self._functions.append(function)
         for number, handle in section["handles"]:
             queues._foreign_handles.add(number, as_bytes(handle))

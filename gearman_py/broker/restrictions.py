@@ -90,7 +90,7 @@ class RestrictedFunctions(Functions):
         self.restrictions.functions.discard(function)
         self.choosy = self.closed or bool(self.restrictions.functions)
 
-    def _restrict(self, function: Function, now: float) -> None:
+    def apply_restrictions(self, function: Function, now: float) -> None:
         """Note that a function's restrictions have changed, and wake workers for its jobs."""
         function.loaded.discard(function)
         if function.paused or function.max_running or function in self.restrictions.rations:
@@ -126,7 +126,7 @@ class RestrictedFunctions(Functions):
 
         It is best given to the worker that has just become free, which asks for it by itself.
         """
-        if function not in self.restrictions.freed:
+        if function.queued and function not in self.restrictions.freed:
             self.restrictions.freed[function] = now
             self.next_event = min(self.next_event, now + HAND_ON_TIME)
 
