@@ -27,7 +27,7 @@ class Restrictions:
     def __init__(self) -> None:
         self.functions: set[Function] = set()
         self.loaded: set[Function] = set()
-        self.restrictions.rations: dict[Function, int] = {}
+        self.rations: dict[Function, int] = {}
         self.freed: dict[Function, float] = {}
 
 
