@@ -63,16 +63,14 @@ class Metric:
         return tuple(f"{self.name}_{part}" for part in ("bucket", "sum", "count"))
 
 
-def count(read: Callable[[Function], int]) -> Callable[[Function, Listener], list[Sample]]:
-    return lambda function, _: [((), read(function))]
-
-
-def where_set(name: str, help_: str, read: Callable[[Function], int]) -> Metric:
-    """A gauge of each function for which ``read`` returns something other than 0."""
+def in_queue(
+    name: str, help_: str, read: Callable[[Function], int], *, zero: bool = True
+) -> Metric:
+    """A gauge of each function; with ``zero=False``, of those where it is not 0."""
 
     def of_function(function: Function, _: Listener) -> list[Sample]:
         value = read(function)
-        return [((), value)] if value else []
+        return [((), value)] if value or zero else []
 
     return Metric(name, "gauge", help_, ("function",), of_function=of_function)
 

@@ -22,10 +22,9 @@ from gearman_py.server.metric import (
     Sample,
     Value,
     by_reason,
-    count,
+    in_queue,
     per_function,
     per_server,
-    where_set,
 )
 from gearman_py.server.store_writer import StoreWriter
 
@@ -111,33 +110,25 @@ METRICS = (
         ("version",),
         lambda _: [((__version__,), 1)],
     ),
-    Metric(
+    in_queue(
         "gearman_jobs",
-        "gauge",
         "Jobs that are queued or running.",
-        ("function",),
-        of_function=count(lambda function: function.total),
+        lambda function: function.total,
     ),
-    Metric(
+    in_queue(
         "gearman_jobs_running",
-        "gauge",
         "Jobs that workers have.",
-        ("function",),
-        of_function=count(lambda function: function.running),
+        lambda function: function.running,
     ),
-    Metric(
+    in_queue(
         "gearman_jobs_waiting",
-        "gauge",
         "Jobs that wait for a worker, or to become due.",
-        ("function",),
-        of_function=count(lambda function: function.total - function.running),
+        lambda function: function.total - function.running,
     ),
-    Metric(
+    in_queue(
         "gearman_workers",
-        "gauge",
         "Workers that can do the function.",
-        ("function",),
-        of_function=count(lambda function: len(function.workers)),
+        lambda function: len(function.workers),
     ),
     Metric(
         "gearman_jobs_waiting_by_priority",
@@ -146,12 +137,10 @@ METRICS = (
         ("function", "priority"),
         of_function=_waiting_by_priority,
     ),
-    Metric(
+    in_queue(
         "gearman_jobs_scheduled",
-        "gauge",
         "Jobs that are not due yet, or not stored yet.",
-        ("function",),
-        of_function=count(lambda function: function.scheduled),
+        lambda function: function.scheduled,
     ),
     per_server(
         "gearman_functions",
@@ -179,13 +168,17 @@ METRICS = (
         of_function=_oldest_waiting,
         largest=True,
     ),
-    where_set(
-        "gearman_function_paused", "1 for each paused function.", lambda function: function.paused
+    in_queue(
+        "gearman_function_paused",
+        "1 for each paused function.",
+        lambda function: function.paused,
+        zero=False,
     ),
-    where_set(
+    in_queue(
         "gearman_function_max_running",
         "The number of jobs that may run at a time, of functions with a limit.",
         lambda function: function.max_running,
+        zero=False,
     ),
     per_function(
         "gearman_jobs_accepted_total",
