@@ -9,6 +9,7 @@ import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
+from typing import TextIO
 
 from gearman_py import __version__
 from gearman_py.config import size
@@ -66,16 +67,33 @@ def run_command_line(program: str, main: Callable[[], int]) -> int:
 
 
 def open_standard_streams() -> None:
-    """Open closed ones as /dev/null: otherwise a socket gets their number and is printed to.
+    """Make output complete, or fail with an OSError.
 
+    Closed streams are opened: otherwise a socket gets their number and is printed to. Output to a
+    closed stdout fails as it would elsewhere; what goes to a closed stderr is discarded.
+    With PYTHONUNBUFFERED, Python's streams lose what does not fit at once, and report success.
     Characters that the encoding of the terminal lacks are printed as escapes.
     """
-    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+    for number, name, mode, flags in (
+        (0, "stdin", "r", os.O_RDONLY),
+        (1, "stdout", "w", os.O_RDONLY),  # writing to it is an error
+        (2, "stderr", "w", os.O_WRONLY),
+    ):
         if getattr(sys, name) is None:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number: this one
+            os.open(os.devnull, flags)  # takes the lowest number: this one
             setattr(sys, name, open(number, mode))  # noqa: SIM115  open until the process ends
+    sys.stdout, sys.stderr = _buffered(sys.stdout), _buffered(sys.stderr)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _buffered(stream: TextIO) -> TextIO:
+    """The stream, with a buffer that writes all it is given; flushed after each line."""
+    if not (isinstance(stream, io.TextIOWrapper) and isinstance(stream.buffer, io.RawIOBase)):
+        return stream
+    encoding, errors = stream.encoding, stream.errors
+    buffer = io.BufferedWriter(stream.detach())
+    return io.TextIOWrapper(buffer, encoding, errors, line_buffering=True)
 
 
 def detach_process(*, keep_input: bool = False) -> None:

@@ -202,6 +202,30 @@ def test_a_command_whose_reader_has_left_ends_as_a_filter_does(
     assert (client.returncode, errors) == (141, b"")  # as a shell shows SIGPIPE
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_is_not_whole_is_not_a_success(
+    serve: Any, shared_gearmand: Any, tmp_path: Path, unbuffered: str
+) -> None:
+    serve("c-part", "--", "cat")
+    (tmp_path / "input").write_bytes(b"x" * 3_000_000)
+
+    def shell(line: str) -> tuple[str, str]:
+        tool = f"{sys.executable} -m gearman_py.cli.gearman -p {shared_gearmand.port} -f c-part"
+        environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered, "TOOL": tool}
+        words = ["bash", "-c", f"{line}; echo ${{PIPESTATUS[0]}}"]
+        done = subprocess.run(
+            words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+        )
+        return done.stdout.removesuffix("\n"), done.stderr
+
+    assert shell("$TOOL < input | head -c 0") == ("141", "")
+    limited = shell("ulimit -f 1024; $TOOL < input > output")
+    assert limited == ("1", "gearman: input or output: File too large\n")
+    closed = ("1", "gearman: input or output: Bad file descriptor\n")
+    assert shell("$TOOL x >&-") == closed
+    assert shell("$TOOL -b x >&-") == ("0", "")  # there is nothing to print
+
+
 def test_interrupt_ends_a_client_quietly(program: Any, shared_gearmand: Any, until: Until) -> None:
     client = program("gearman", "-p", str(shared_gearmand.port), "-f", "c-wait", "-v", "x")
     assert client.stderr.readline().startswith(b"Task created")
