@@ -16,5 +16,5 @@ ROLES = {
     "worker": (base, runtime, worker, former),
     "client": (base, runtime, client, former),
 }
-RETIRED = {"worker": (retired,), "client": (retired,), "job_server": (retired,)}
-"""The same of hosts that leave the fleet: workers go first."""
+RETIRED = ROLES | {"retired": (retired,), "retired_server": (retired,)}
+"""The same with hosts that leave the fleet, job servers last."""

@@ -13,9 +13,9 @@ from provision.resources.former_files import FormerFiles, FormerInstallation
 from provision.resources.former_units import FormerServer, FormerUnits
 from provision.resources.unit import FOLDER
 from roles.client import client
-from roles.job_server import SOCKET, UNIT, job_server
+from roles.job_server import SOCKET, UNIT, job_server, reached
 from roles.runtime import ROOT, SERVER_USER, WORKER_USER
-from roles.tls import PAIR, READERS, readers
+from roles.tls import PAIR, READERS, flags, readers
 from roles.worker import worker
 
 ROLES_OF_GROUPS = {"job_server": job_server, "worker": worker, "client": client}
@@ -39,17 +39,20 @@ def former(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Res
     """Whatever the roles of the host's groups do not need."""
     roles = (role for group, role in ROLES_OF_GROUPS.items() if group in host.groups)
     wanted = [each for role in roles for each in role(host, inventory, artifact)]
-    yield from _leftovers(wanted, tuple(apps_of(host)), readers(inventory))
+    yield from _leftovers(inventory, wanted, tuple(apps_of(host)), readers(inventory))
 
 
 def retired(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
     """All that deploys put on a host, but its history."""
-    yield from _leftovers((), (), ())
+    yield from _leftovers(inventory, (), (), ())
     yield FormerInstallation(ROOT)
 
 
 def _leftovers(
-    wanted: Iterable[Resource], apps: tuple[str, ...], readers: tuple[str, ...]
+    inventory: Inventory,
+    wanted: Iterable[Resource],
+    apps: tuple[str, ...],
+    readers: tuple[str, ...],
 ) -> Iterator[Resource]:
     kept = frozenset[str]().union(*(each.provides for each in wanted))
     units = _names(kept, "unit:")
@@ -57,8 +60,11 @@ def _leftovers(
     running = frozenset(f"unit:{name}" for name in units) | kept & {"certificate"}
     yield FormerUnits(WORKER_UNITS, units, files)
     is_server = UNIT in units
+    others = tuple(map(reached, inventory.group("job_server")))
     if not is_server:
-        yield FormerServer(SERVER_UNITS, (), (), QUEUE, ADMIN)
+        yield FormerServer(
+            SERVER_UNITS, (), (), QUEUE, ADMIN, others, move_command(others, inventory)
+        )
     yield FormerUnits(FIREWALL_UNITS, units, files)  # when nothing listens any more
     yield FormerApps(APPS, apps)
     yield FormerFiles(PLACES, frozenset(_names(kept, "path:")), running)
@@ -73,6 +79,14 @@ def _leftovers(
             yield UnneededAccount(user, (), data, pattern=pattern, after=running)
     if f"group:{READERS}" not in kept:
         yield FormerGroup(READERS, (WORKER_USER, SERVER_USER), (f"{PAIR}.key",), running)
+
+
+def move_command(servers: tuple[str, ...], inventory: Inventory) -> tuple[str, ...]:
+    """What moves the jobs of a job server to these, and then stops it; nothing without any."""
+    if not servers:
+        return ()
+    words = ("-h", f"unix:{ADMIN}", "--retire", ",".join(servers), *flags(inventory))
+    return (f"{ROOT}/current/venv/bin/gearadmin", *words)
 
 
 def _names(provided: Iterable[str], prefix: str) -> tuple[str, ...]:

@@ -10,15 +10,25 @@ from provision.agent.command import run_command, try_command
 from provision.agent.files import Content, Failure, sync_folder
 from provision.agent.link import FrameLink
 from provision.agent.processes import all_pids, is_run_from, program_of
-from provision.agent.queue_file import QUEUE, count_jobs
+from provision.agent.queue_file import QUEUE, ask_server, count_jobs
 
 INSTALLED = ("current", "apps", "releases", "bad")  # what deploys put below a root
+MOVE_TIMEOUT = 24 * 3600.0  # seconds for the jobs that run to end
 UNITS = ("gearmand.socket", "gearmand.service")
 
 
-def close_server(link: FrameLink, content: Content, folder: str, admin: str) -> None:
-    """Stop and disable the job server, unless it holds jobs: then it goes on."""
-    _refuse_jobs(folder, admin)
+def close_server(
+    link: FrameLink, content: Content, folder: str, admin: str, command: list[str]
+) -> str:
+    """Stop and disable the job server: after ``command`` has moved its jobs, if there is one.
+
+    Without it, one that holds jobs goes on.
+    """
+    moved = ""
+    if command:
+        moved = _move_jobs(link, folder, admin, command)
+    else:
+        _refuse_jobs(folder, admin)
     run_command(link, ["systemctl", "stop", *UNITS])
     try:
         _refuse_jobs(folder, admin)
@@ -27,6 +37,20 @@ def close_server(link: FrameLink, content: Content, folder: str, admin: str) -> 
         raise
     for unit in UNITS:
         try_command(link, ["systemctl", "disable", unit])
+    return moved
+
+
+def _move_jobs(link: FrameLink, folder: str, admin: str, command: list[str]) -> str:
+    """Run the command that moves all jobs and stops the server; what it said."""
+    socket, service = UNITS
+    if ask_server(admin) is None:
+        found = count_jobs(folder, "")
+        if not found or not found["jobs"]:
+            return ""
+        run_command(link, ["systemctl", "start", service])
+    # Otherwise the next connection would start it again. The service keeps the port open so long.
+    run_command(link, ["systemctl", "stop", "--job-mode=ignore-dependencies", socket])
+    return run_command(link, command, MOVE_TIMEOUT)
 
 
 def remove_queue(link: FrameLink, content: Content, folder: str) -> None:

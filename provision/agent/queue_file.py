@@ -16,7 +16,7 @@ def count_jobs(folder: str, admin: str) -> dict[str, Any] | None:
 
     None: it does not run, and nothing of it is in its ``folder``.
     """
-    jobs = _ask_server(admin)
+    jobs = ask_server(admin)
     if jobs is not None:
         return {"jobs": jobs, "kept": os.path.isdir(folder)}
     try:
@@ -26,8 +26,8 @@ def count_jobs(folder: str, admin: str) -> dict[str, Any] | None:
     return {"jobs": _read_file(folder) if QUEUE in names else {}, "kept": True}
 
 
-def _ask_server(admin: str) -> dict[str, int] | None:
-    """None when no server is there."""
+def ask_server(admin: str) -> dict[str, int] | None:
+    """How many jobs of each function a server says that it has; None when no server is there."""
     if not admin:
         return None
     with socket.socket(socket.AF_UNIX) as connection:

@@ -6,6 +6,7 @@ made, stops alone; a group whose hosts have all failed stops the groups after it
 without a job server would come to nothing.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def apply_if_confirmed(run: Run, verb: str) -> bool:
     except KeyboardInterrupt:
         run.tell_interrupt()
         raise
-    run.report.end(run.seconds)
+    run.report.end(run.seconds, limit=run.takes_limit)
     return True
 
 
@@ -92,22 +93,33 @@ def _tell_release(run: Run) -> None:
 
 
 def apply_plans(run: Run) -> None:
-    """Stage everywhere, then change the hosts group by group."""
+    """Stage everywhere, then change the hosts group by group.
+
+    Job servers that leave come last, and only when all others know the new list.
+    """
     pending = {each.name: each for each in run.pending}
     for step in (HostRun.recheck_plan, HostRun.stage_changes):
         run.for_each(filter(run.is_well, pending.values()), step)
+    leaving = {name for name, host_run in pending.items() if host_run.closes_server}
     because: list[str] = []  # hosts that stop what comes after them
     for group in run.desired.host_groups():
-        left = [pending[name] for name in group if name in pending and name not in run.failed]
-        if because:
-            for host_run in left:
-                run.report.show(Skipped(host_run.name, tuple(because)))
-        else:
-            run.for_each(left, partial(_finish_host, run))
-            because = group if run.failed.keys() >= set(group) else []
+        _finish_group(run, pending, [name for name in group if name not in leaving], because)
+        because = because or (group if run.failed.keys() >= set(group) else [])
+    _finish_group(run, pending, leaving, because or sorted(run.failed.keys() - leaving))
     for name, host_run in pending.items():
         if name in run.failed and host_run.applied:
             run.record(host_run, run.failed[name])
+
+
+def _finish_group(
+    run: Run, pending: Mapping[str, HostRun], names: Iterable[str], because: Sequence[str]
+) -> None:
+    left = [pending[name] for name in names if name in pending and name not in run.failed]
+    if not because:
+        run.for_each(left, partial(_finish_host, run))
+        return
+    for host_run in left:
+        run.report.show(Skipped(host_run.name, tuple(because)))
 
 
 def _finish_host(run: Run, host_run: HostRun) -> None:

@@ -50,6 +50,11 @@ class HostRun:
     def name(self) -> str:
         return self.host.name
 
+    @property
+    def closes_server(self) -> bool:
+        """Whether its job server leaves the fleet."""
+        return any(change.operation.kind == "close_server" for change in self.plan.changes)
+
     def make_plan(self) -> None:
         """Ask everything again, and plan what is left to change now."""
         self.answers = {**self.answers, **self.session.ask(plan.questions_of(self.resources))}
@@ -100,6 +105,8 @@ class HostRun:
             self.report.show(Applied(self.name, change, outcome))
             if outcome.error is not None:
                 raise _change_failed(change, outcome)
+            if change.operation.kind == "close_server" and outcome.output:
+                self.report.say(f"{self.name}: {outcome.output.splitlines()[-1]}")
             self.applied += 1
 
 

@@ -1,7 +1,8 @@
 """A host leaves the fleet: drained, and all that deploys put there removed, but its history.
 
-Workers go before job servers. What is left to remove is asked of the host, so a run that was
-interrupted is finished by the same command.
+Workers go before job servers. When a job server leaves and others stay, all hosts are deployed
+first, so that none knows it any more; then its jobs move to the others. What is left to remove is
+asked of the host, so a run that was interrupted is finished by the same command.
 """
 
 from dataclasses import replace
@@ -13,18 +14,49 @@ from provision.fleet import pool as hosts
 from provision.fleet.deploy import CHANGES_PENDING, apply_if_confirmed
 from provision.fleet.desired_state import Roles
 from provision.fleet.run import Connect, Run
-from provision.inventory.host import Host
+from provision.inventory import load as inventory
+from provision.inventory.host import Host, Inventory
 from provision.options import Options
 from provision.resources.base import Answers
 
+SERVERS = "job_server"
+LEAVING, LEAVING_SERVER = "retired", "retired_server"  # the groups of hosts that leave
+
 
 class Retirement(Run):
-    """A run after which hosts have no release."""
+    """A run after which some hosts have no release, and are not known to the others."""
+
+    def _load_inventory(self, folder: Path, limit: str | None) -> Inventory:
+        found = inventory.load(folder, limit)
+        self.leaving = {host.name for host in found.hosts}
+        everyone = tuple(map(self._without_parts, found.everyone))
+        changed = replace(found, everyone=everyone)
+        servers = any(SERVERS in host.groups for host in found.hosts)
+        self.moves_jobs = servers and bool(changed.group(SERVERS))
+        chosen = [each for each in everyone if self.moves_jobs or each.name in self.leaving]
+        return replace(changed, hosts=tuple(chosen))
+
+    def _without_parts(self, host: Host) -> Host:
+        if host.name not in self.leaving:
+            return host
+        return replace(
+            host, groups=frozenset({LEAVING_SERVER if SERVERS in host.groups else LEAVING})
+        )
 
     def _choose_artifact(self, host: Host, facts: Answers) -> tuple[Artifact, bool]:
-        return named_release("none"), False
+        if host.name in self.leaving:
+            return named_release("none"), False
+        return super()._choose_artifact(host, facts)
 
     def _needs_fleet(self) -> bool:
+        return False  # hosts that stay are all in it, or none is
+
+    @property
+    def takes_limit(self) -> bool:
+        return False  # it takes names
+
+    @property
+    def _is_partial(self) -> bool:
         return False
 
 
@@ -33,7 +65,8 @@ def retire(
 ) -> int:
     """Take all that is ours off the hosts of these names; ask before. Returns an exit status.
 
-    ``roles``: what is left on a host of each group. Raises :class:`ToolkitError`.
+    ``roles``: those of a deploy, and what is left on hosts that leave. Raises
+    :class:`ToolkitError`.
     """
     if not names.strip(" ,"):
         raise ToolkitError("retire: name the hosts that leave, comma-separated")
@@ -42,10 +75,14 @@ def retire(
         run.report.recap(run.seconds)
         if run.pending and not apply_if_confirmed(run, "Retire"):
             return run.status or CHANGES_PENDING
-        gone = [each for each in run.host_runs if run.is_well(each)]
+        gone = [
+            each
+            for each in run.host_runs
+            if each.name in run.leaving and run.is_well(each) and not each.plan.changes
+        ]
         if gone:
             listed = ", ".join(each.name for each in gone)
             run.report.say(f"nothing of ours is left on {listed}: delete it from the inventory")
-        if any("job_server" in each.host.groups for each in gone):
+        if not run.moves_jobs and any(LEAVING_SERVER in each.host.groups for each in gone):
             run.report.say("then deploy: workers and clients still know its job server")
         return run.status

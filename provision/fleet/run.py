@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 from types import TracebackType
+from typing import Self
 
 from provision.app import apps_of, check_app, find_app, named_app
 from provision.app_source import App
@@ -37,6 +38,10 @@ from provision.resources.base import Answers
 from provision.resources.unit import as_kept
 
 LOCK_INTERVAL = 1.0  # seconds between two attempts to lock a host
+
+PARTIAL = (
+    "its job server leaves once all workers and clients know the others: without --limit and --tags"
+)
 
 Connect = Callable[[Host], Session]
 
@@ -78,7 +83,7 @@ class Run:
         track: ReleaseTrack | None = None,
     ) -> None:
         self.track = track or OWN
-        self.inventory = _hosts_with(self.track.app, inventory.load(folder, options.limit))
+        self.inventory = self._load_inventory(folder, options.limit)
         open_secrets(self.inventory.hosts)
         self.options = options
         self.host_runs: list[HostRun] = []
@@ -97,12 +102,20 @@ class Run:
         self._id = token_hex(4)
         self.start_clock()
 
-    def __enter__(self) -> "Run":
+    def _load_inventory(self, folder: Path, limit: str | None) -> Inventory:
+        return _hosts_with(self.track.app, inventory.load(folder, limit))
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type | None, error: object, where: TracebackType | None) -> None:
         for session in self._sessions.values():
             session.close()
+
+    @property
+    def takes_limit(self) -> bool:
+        """Whether the same can be done for a part of the hosts."""
+        return not any(each.closes_server for each in self.host_runs)
 
     def start_clock(self) -> None:
         self._began = time.monotonic()
@@ -153,6 +166,14 @@ class Run:
             self.report.show(to_event(result))
             if result.plan.problems:
                 self.failed[host.name] = HostFailed("no plan can be made for it")
+            elif result.closes_server and self._is_partial:
+                self.fail(host.name, HostFailed(PARTIAL))
+
+    @property
+    def _is_partial(self) -> bool:
+        """Whether workers and clients may go on that know a job server which leaves."""
+        left_out = len(self.inventory.hosts) < len(self.inventory.everyone)
+        return left_out or bool(self.options.tags)
 
     def _ask_host(self, host: Host) -> Answers:
         session = self._connect(host)

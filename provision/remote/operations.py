@@ -200,9 +200,13 @@ OPERATIONS: dict[str, OperationKind] = {
         lambda a: [["rm", "-r", f"{a['root']}/{a['name']}"]],
     ),
     "close_server": OperationKind(
-        "stop and disable the job server with its queue in `folder`, unless jobs are in it",
-        ("folder", "admin"),
-        lambda a: [["systemctl", "disable", "--now", "gearmand.socket", "gearmand.service"]],
+        "stop and disable the job server with its queue in `folder`, once `command` has moved its "
+        "jobs; with an empty command, unless jobs are in it; output: what was moved",
+        ("folder", "admin", "command"),
+        lambda a: [
+            *([a["command"]] if a["command"] else []),
+            ["systemctl", "disable", "--now", "gearmand.socket", "gearmand.service"],
+        ],
     ),
     "remove_queue": OperationKind(
         "remove the folder of a queue in which no job is",

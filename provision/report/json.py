@@ -28,7 +28,7 @@ class JsonReport:
     def recap(self, seconds: float) -> None:
         self._put_line({"event": "recap", "seconds": round(seconds, 3)})
 
-    def end(self, seconds: float) -> None:
+    def end(self, seconds: float, *, limit: bool = True) -> None:
         self.recap(seconds)
 
     def say(self, line: str) -> None:

@@ -17,7 +17,7 @@ class Reporter(Protocol):
     def recap(self, seconds: float) -> None:
         """Close a plan."""
 
-    def end(self, seconds: float) -> None:
+    def end(self, seconds: float, *, limit: bool = True) -> None:
         """Close a run that changed hosts."""
 
     def say(self, line: str) -> None:

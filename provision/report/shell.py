@@ -7,6 +7,11 @@ def advice_for(operation: Operation) -> str:
     """Empty when the host's own words say it all."""
     if operation.kind == "unit":
         return f"journalctl -u {operation.arguments['name']} -n 30"
+    if operation.kind == "close_server" and operation.arguments["command"]:
+        return (
+            "the same command once the servers that take its jobs answer; a job server of a "
+            "release that cannot move jobs is upgraded first (invoke upgrade)"
+        )
     if operation.kind == "packages":
         return "apt-get update, and see that the host has a way to its package registry"
     if operation.kind == "release":

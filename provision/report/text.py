@@ -140,8 +140,11 @@ class Report:
         hosts = format_count(len(self._states), "host")
         self._print_line(f"{hosts}: {counts}{self._pending_counts()} ({seconds:.1f} s)")
 
-    def end(self, seconds: float) -> None:
-        """Close a run: each host in a table, as :meth:`recap`, and who is left."""
+    def end(self, seconds: float, *, limit: bool = True) -> None:
+        """Close a run: each host in a table, as :meth:`recap`, and who is left.
+
+        ``limit``: those can be named to go on with them alone.
+        """
         wide = max(map(len, self._states.values()), default=0)
         self._print_line(f"{'':{self._width}}  {'':{wide}}     ok  changed  failed  seconds")
         for host, state in self._states.items():
@@ -156,7 +159,7 @@ class Report:
                 self._failures.setdefault(host, ["no plan can be made for it", *problems])
         self._tell_failures()
         left = [host for host, state in self._states.items() if state in NOT_DONE]
-        if left and len(left) < len(self._states):
+        if limit and left and len(left) < len(self._states):
             self._print_line(f"these alone: --limit {','.join(left)}")
         self._sum_up(seconds)
 

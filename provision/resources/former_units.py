@@ -42,18 +42,18 @@ class FormerUnits(Resource):
 
     def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         former = self.former_units(answers)
-        yield from self._stop_changes(former)
+        for name, found in former.items():
+            if found["active"] or found["enabled"]:
+                disable = False if found["enabled"] else None
+                yield unit_change("-", name, "stop" if found["active"] else None, disable, WHY)
+        yield from self._removals(former)
+
+    def _removals(self, former: Mapping[str, Mapping[str, bool]]) -> Iterator[Change]:
         files = [name for name, found in former.items() if found["file"]]
         for name in files:
             yield removal_change(f"{FOLDER}/{name}", "", WHY)
         if files:
             yield RELOAD
-
-    def _stop_changes(self, former: Mapping[str, Mapping[str, bool]]) -> Iterator[Change]:
-        for name, found in former.items():
-            if found["active"] or found["enabled"]:
-                disable = False if found["enabled"] else None
-                yield unit_change("-", name, "stop" if found["active"] else None, disable, WHY)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -65,35 +65,47 @@ class FormerUnits(Resource):
 class FormerServer(FormerUnits):
     """No job server of ours, once no job is in its queue, the ``folder``.
 
-    ``admin``: the socket at which it is asked.
+    ``admin``: the socket at which it is asked. ``servers``: those that its jobs are moved to by
+    ``command``; without any, it stays while it has jobs.
     """
 
     folder: str = ""
     admin: str = ""
+    servers: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
 
     def questions(self) -> Iterable[Question]:
         return [self.question, self._queue_question]
 
     def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         queue, former = answers[self._queue_question], self.former_units(answers)
-        if queue and (former or queue["kept"]) and queue["jobs"]:
-            count = format_count(sum(queue["jobs"].values()), "job")
-            told = ", ".join(f"{name} {number}" for name, number in sorted(queue["jobs"].items()))
+        jobs = queue["jobs"] if queue and (former or queue["kept"]) else {}
+        if jobs and not (self.servers and former):
             yield Problem(
-                f"its job server holds {count} ({told}), which would be stranded: keep it in group "
-                "job_server until workers have done them (gearadmin --status)"
+                f"its job server holds {_format_jobs(jobs)}, which would be stranded: add another "
+                "to group job_server, which takes them, or keep it there until workers have done "
+                "them (gearadmin --status)"
             )
             return
-        yield from super().plan_changes(answers)
+        if jobs or any(found["active"] or found["enabled"] for found in former.values()):
+            yield self._close_change(former, jobs)
+        yield from self._removals(former)
         if queue and queue["kept"]:
             operation = Operation("remove_queue", {"folder": self.folder})
             yield Change("-", f"queue {self.folder}", operation, "no job is in it")
 
-    def _stop_changes(self, former: Mapping[str, Mapping[str, bool]]) -> Iterator[Change]:
-        if any(found["active"] or found["enabled"] for found in former.values()):
-            operation = Operation("close_server", {"folder": self.folder, "admin": self.admin})
-            yield Change("-", f"stop {' and '.join(sorted(former))}", operation, WHY)
+    def _close_change(self, former: Iterable[str], jobs: Mapping[str, int]) -> Change:
+        arguments = {"folder": self.folder, "admin": self.admin, "command": list(self.command)}
+        summary = f"stop {' and '.join(sorted(former)) or 'the job server'}"
+        if jobs:
+            summary = f"move {_format_jobs(jobs)} to {', '.join(self.servers)} and {summary}"
+        return Change("-", summary, Operation("close_server", arguments), WHY)
 
     @property
     def _queue_question(self) -> Question:
         return ("queue", self.folder, self.admin)
+
+
+def _format_jobs(jobs: Mapping[str, int]) -> str:
+    told = ", ".join(f"{name} {number}" for name, number in sorted(jobs.items()))
+    return f"{format_count(sum(jobs.values()), 'job')} ({told})"

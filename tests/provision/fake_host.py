@@ -53,6 +53,7 @@ class FakeHost:
     dies: set[str] = field(default_factory=set)  # units whose process ends at once
     releases: dict[str, Entry] = field(default_factory=dict)  # whole: id -> {at, bad}
     queued: dict[str, int] = field(default_factory=dict)  # function -> jobs
+    moved_by: list[str] = field(default_factory=list)  # the command that moved them
     history: list[Entry] = field(default_factory=list)
     applied: list[Operation] = field(default_factory=list)
 
@@ -216,8 +217,9 @@ class FakeHost:
     def _do_forget_group(self, _: Operation, name: str) -> None:
         self.groups.remove(name)
 
-    def _do_close_server(self, _: Operation, folder: str, admin: str) -> None:
-        assert not self.queued
+    def _do_close_server(self, _: Operation, folder: str, admin: str, command: list[str]) -> None:
+        assert command or not self.queued
+        self.moved_by, self.queued = command, {}
         for name in ("gearmand.socket", "gearmand.service"):
             self.processes.pop(name, None)
             self.enabled.discard(name)

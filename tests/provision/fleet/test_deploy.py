@@ -1,6 +1,7 @@
 """A deploy over many hosts: what begins when, what stops what, and the status it ends with."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -384,20 +385,31 @@ def test_a_host_that_moves_between_groups_keeps_nothing_of_the_former_one(fleet:
     assert not [each for each in now["worker"] if "worker" in each]
 
 
-def test_a_job_server_that_holds_jobs_is_not_taken_away(
+def test_jobs_of_a_job_server_that_leaves_move_when_all_know_the_others(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fleet.deploy() == 0
     write_groups(fleet, job_server="worker", worker="client", client="job")
     job = fleet.sessions["job"].host
     job.queued = {"wc": 2, "resize": 1}
-    before = set(job.processes)
+    assert fleet.deploy(limit="job") == HostFailed.status
+    assert fleet.deploy(tags="former") == HostFailed.status
+    assert "without --limit and --tags" in capsys.readouterr().out
+    fleet.sessions["client"].breaks_at = "unit"
     assert fleet.deploy() == HostFailed.status
-    assert "its job server holds 3 jobs (resize 1, wc 2)" in capsys.readouterr().out
-    assert set(job.processes) == before
-    job.queued.clear()
+    said = capsys.readouterr().out
+    assert "- move 3 jobs (resize 1, wc 2) to 198.18.10.247:4730 and stop gearmand.service" in said
+    assert "job     not begun  because of client" in said
+    assert (job.queued, job.moved_by) == ({"wc": 2, "resize": 1}, [])
+    fleet.sessions["client"].breaks_at = ""
     assert fleet.deploy() == 0
+    said = capsys.readouterr().out
+    assert said.index("client  changed") < said.index("job     changed")
+    program = "/opt/gearman/current/venv/bin/gearadmin"
+    admin = "unix:/run/gearmand/admin.sock"
+    assert job.moved_by == [program, "-h", admin, "--retire", "198.18.10.247:4730"]
     assert not job.processes
+    assert fleet.plan() == 0
 
 
 def retire(fleet: Fleet, names: str) -> int:
@@ -431,6 +443,35 @@ def test_a_job_server_with_jobs_does_not_retire(
     assert retire(fleet, "job") == HostFailed.status
     assert "its job server holds 2 jobs (wc 2)" in capsys.readouterr().out
     assert "gearmand.service" in fleet.sessions["job"].host.processes
+
+
+def test_a_job_server_retires_when_the_others_do_not_know_it_any_more(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.sessions["job2"] = FakeSession(FakeHost())
+    (fleet.folder / "job2.yml").write_text(
+        "all: {children: {job_server: {hosts: {job2: {ansible_host: 198.18.10.9}}}}}"
+    )
+    assert fleet.deploy() == 0
+    fleet.sessions["job"].host.queued = {"wc": 2}
+    fleet.away.add("client")
+    capsys.readouterr()
+    assert retire(fleet, "job") == Unreachable.status
+    said = capsys.readouterr().out
+    assert re.search(r"job     not begun +because of client\n", said)
+    assert "--limit" not in said
+    fleet.away.clear()
+    assert retire(fleet, "job") == 0
+    said = capsys.readouterr().out
+    assert "nothing of ours is left on job: delete it from the inventory" in said
+    assert "then deploy" not in said
+    assert said.index("client  changed") < said.index("job     changed")
+    assert leftovers(fleet.sessions["job"].host) == set()
+    assert "--retire 198.18.10.9:4730" in " ".join(fleet.sessions["job"].host.moved_by)
+    (fleet.folder / "hosts.yml").write_text(HOSTS.replace("    job_server", "    old"))
+    changed = fleet.changed()
+    assert fleet.deploy() == 0
+    assert fleet.changed() == changed
 
 
 @pytest.mark.parametrize("at", range(1, 11))

@@ -11,7 +11,7 @@ from provision.resources.account import FormerAccount, FormerGroup, Group, Unnee
 from provision.resources.base import Problem, Resource
 from provision.resources.files import Directory, File, Link
 from provision.resources.former_files import FormerFiles
-from provision.resources.former_units import FormerServer, FormerUnits
+from provision.resources.former_units import WHY, FormerServer, FormerUnits
 from provision.resources.packages import Packages
 from provision.resources.release import MB, OldReleases, Release
 from provision.resources.requirement import Clock, FreePort, Interpreter, OwnAddress, Systemd
@@ -56,9 +56,11 @@ UNUSED = " (nothing runs as it any more)"
 MARKED = UnneededAccount("old", (), pattern="app@*")
 NO_SERVER = FormerServer("app.*", (), (), "/var/lib/app", "/run/admin.sock")
 STRANDED = (
-    "! its job server holds 3 jobs (wc 3), which would be stranded: keep it in group job_server "
-    "until workers have done them (gearadmin --status)"
+    "! its job server holds 3 jobs (wc 3), which would be stranded: add another to group "
+    "job_server, which takes them, or keep it there until workers have done them "
+    "(gearadmin --status)"
 )
+TO_OTHERS = replace(NO_SERVER, servers=("a:4730", "b:4730"), command=("gearadmin", "--retire"))
 FILES = FormerFiles(("/etc/app/*", "/bin/app"), frozenset({"/etc/app/a.conf"}))
 GROUP = FormerGroup("readers", ("app",), ("/etc/key",))
 
@@ -324,6 +326,14 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
     (NO_SERVER, [{}, None], []),
     (NO_SERVER, [{"app.socket": present(ours=False)}, {"jobs": {"wc": 3}, "kept": False}], []),
     (NO_SERVER, [{"app.service": present()}, {"jobs": {"wc": 3}, "kept": True}], [STRANDED]),
+    (TO_OTHERS, [{}, {"jobs": {"wc": 3}, "kept": True}], [STRANDED]),
+    (
+        TO_OTHERS,
+        [{"app.service": present(file=False)}, {"jobs": {"wc": 3}, "kept": False}],
+        [
+            f"- move 3 jobs (wc 3) to a:4730, b:4730 and stop app.service ({WHY})",
+        ],
+    ),
     (
         NO_SERVER,
         [{"app.service": present(), "app.socket": present()}, {"jobs": {}, "kept": True}],
