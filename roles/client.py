@@ -6,9 +6,9 @@ from provision.build import Artifact
 from provision.inventory.host import Host, Inventory
 from provision.resources.base import Resource
 from provision.resources.files import template_file
-from roles.job_server import servers
+from roles.environment import environment
 from roles.runtime import on_path
-from roles.tls import fingerprint, tls
+from roles.tls import tls
 
 PROFILE = "/etc/profile.d/gearman.sh"
 
@@ -16,5 +16,5 @@ PROFILE = "/etc/profile.d/gearman.sh"
 def client(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
     yield from on_path("gearman", "gearadmin")
     yield from tls(host, inventory)
-    known = ",".join(servers(inventory))
-    yield template_file(PROFILE, "gearman.sh.j2", servers=known, ca=fingerprint(inventory))
+    yield from environment(host, inventory)
+    yield template_file(PROFILE, "gearman.sh.j2")

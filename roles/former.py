@@ -13,8 +13,9 @@ from provision.resources.former_files import FormerFiles, FormerInstallation
 from provision.resources.former_units import FormerServer, FormerUnits
 from provision.resources.unit import FOLDER
 from roles.client import client
-from roles.job_server import SOCKET, UNIT, job_server, reached
+from roles.job_server import SOCKET, UNIT, job_server
 from roles.runtime import ROOT, SERVER_USER, WORKER_USER
+from roles.servers import reached
 from roles.tls import PAIR, READERS, flags, readers
 from roles.worker import worker
 

@@ -1,23 +1,22 @@
 """The job server: gearmand, on this host's own address."""
 
 from collections.abc import Iterator
-from ipaddress import ip_address
 
 from provision.build import Artifact
-from provision.errors import InventoryError
 from provision.inventory.host import Host, Inventory
 from provision.resources.base import Resource
 from provision.resources.health import ServerHealth
 from provision.resources.release import Release
 from provision.resources.requirement import FreePort, OwnAddress
 from provision.resources.unit import Socket, Unit, unit_file
+from roles.environment import environment
 from roles.firewall import firewall
 from roles.runtime import ROOT, SERVER_USER, account, on_path
+from roles.servers import listens, reached
 from roles.tls import fingerprint, flags, readers, speaks_tls, tls
 
 UNIT = "gearmand.service"
 SOCKET = "gearmand.socket"
-EVERY = ("0.0.0.0", "::")  # noqa: S104  # addresses that cannot be connected to
 
 
 def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
@@ -45,43 +44,10 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
     yield from tls(host, inventory)
     yield from firewall(host, inventory, [each for each in (port, metrics_port) if each])
     yield from on_path("gearadmin")
+    yield from environment(host, inventory)
     yield file
     socket = Socket(SOCKET, port_file, UNIT, address, port)
     yield port_file
     yield socket
     yield Unit(UNIT, file, release.current, socket=socket)
     yield ServerHealth(UNIT, release, flags(inventory), reached(host))
-
-
-def listens(host: Host) -> tuple[str, int]:
-    """Where its job server listens: on the address we know it by, unless told otherwise.
-
-    Raises :class:`InventoryError` for a name: systemd opens the port, and only at an address.
-    """
-    address = host.variables["gearman_listen"]
-    try:
-        ip_address(address)
-    except ValueError:
-        named = "gearman_listen" if host.is_set("gearman_listen") else "ansible_host"
-        raise InventoryError(
-            f"{host.where_is(named)}: {host.name} is a job server, and {address!r} is not an "
-            "address to listen on: say gearman_listen: 10.0.0.247, or 0.0.0.0 for all of its "
-            "addresses"
-        ) from None
-    return address, host.variables["gearman_port"]
-
-
-def reached(host: Host) -> str:
-    """Where others reach its job server, as HOST:PORT or gearmans://HOST:PORT."""
-    listening, port = listens(host)
-    address = host.address if listening in EVERY else listening
-    place = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-    return f"gearmans://{place}" if speaks_tls(host) else place
-
-
-def servers(inventory: Inventory) -> tuple[str, ...]:
-    """Every job server, as :func:`reached`."""
-    places = tuple(map(reached, inventory.group("job_server")))
-    if not places:
-        raise InventoryError("no host is in group job_server: workers and clients need one")
-    return places

@@ -19,8 +19,8 @@ from provision.resources.secret import FOLDER as SECRETS
 from provision.resources.secret import SecretFile
 from provision.resources.unit import Unit, UnitFile, unit_file
 from roles.apps import app_releases, in_use, staged
-from roles.job_server import servers
 from roles.runtime import ROOT, WORKER_USER, account
+from roles.servers import servers
 from roles.tls import fingerprint, flags, readers, tls
 
 TEMPLATE = "gearman-worker@.service"

@@ -9,12 +9,14 @@ Result = TypeVar("Result")
 LIMIT = 30.0  # seconds: none of what tests wait for takes as long
 
 
-def await_true(condition: Callable[[], object], limit: float = LIMIT) -> None:
+def await_true(
+    condition: Callable[[], object], limit: float = LIMIT, *, interval: float = 0.005
+) -> None:
     """Poll ``condition`` until it holds; an AssertionError after ``limit`` seconds."""
     deadline = time.monotonic() + limit
     while not condition():
         assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.005)
+        time.sleep(interval)
 
 
 def await_result(attempt: Callable[[], Result], *errors: type[Exception]) -> Result:

@@ -32,7 +32,7 @@ BROKEN_PIPE = 141  # as a shell shows SIGPIPE, for a filter whose reader has lef
 
 HOST_HELP = (
     "job server, as HOST, HOST:PORT, gearmans://HOST or unix:PATH; may be repeated "
-    "($GEARMAN_SERVER or $GEARMAN_SERVERS, else localhost)"
+    "($GEARMAN_SERVER or $GEARMAN_SERVERS, else /etc/gearman/environment, else localhost)"
 )
 EXIT_STATUSES = """\
 exit status:

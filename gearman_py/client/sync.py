@@ -33,9 +33,10 @@ class Client(NotCopied):
     """Submits jobs. Safe to use from several threads; a forked child opens its own connections.
 
     ``servers`` are "host", "host:port", "[address]:port" or "unix:/path", as a list or separated
-    by commas; the default is GEARMAN_SERVERS, else localhost:4730. A job goes to the server with
-    the fewest of this client's jobs in flight, jobs with the same unique to the same server; a
-    server that does not answer is avoided for a while. Connections are opened on first use.
+    by commas; the default is GEARMAN_SERVERS from the environment or /etc/gearman/environment, else
+    localhost:4730. A job goes to the server with the fewest of this client's jobs in flight, jobs
+    with the same unique to the same server; a server that does not answer is avoided for a while.
+    Connections are opened on first use.
 
     Timeouts are in seconds: ``connect_timeout`` for one server to accept a connection,
     ``submit_timeout`` for it to accept a job, ``timeout`` for results (None: no limit).

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from socket import gaierror
 from typing import NamedTuple
 
+from gearman_py.net.environment import read_variable
 from gearman_py.net.tls import TLS, why_refused
 
 DEFAULT_PORT = 4730  # IANA's for Gearman
@@ -48,12 +49,13 @@ def parse_servers(
 ) -> list[ServerAddress]:
     """The servers, each once, in the order given; ``port`` is the default port.
 
-    None means GEARMAN_SERVERS from the environment, else localhost. ``tls`` applies to all of
+    None means GEARMAN_SERVERS from the environment, else from /etc/gearman/environment, else
+    localhost. ``tls`` applies to all of
     them except Unix sockets; "gearmans://host" always means TLS, by default with the files that
     the environment names. Raises ValueError for an invalid address, or TLSError.
     """
     if servers is None:
-        servers = os.environ.get(ENVIRONMENT) or "localhost"
+        servers = read_variable(ENVIRONMENT) or "localhost"
     words = servers.split(",") if isinstance(servers, str) else list(servers)
     known = [word for word in words if isinstance(word, ServerAddress)]
     names = [name.strip() for word in words if isinstance(word, str) for name in word.split(",")]

@@ -5,9 +5,10 @@ certificate is for the name or address it connects to. TLS 1.2 is the minimum. K
 be encrypted.
 """
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from gearman_py.net.environment import read_variable
 
 if TYPE_CHECKING:  # imported only for TLS: it adds 10 ms to the start of a command
     import ssl
@@ -49,9 +50,9 @@ class TLS:
 
     @classmethod
     def of_client(cls, ca_file: str = "", certificate: str = "", key: str = "") -> "TLS":
-        """The files given; the others from the environment, else libgearman's defaults."""
+        """The files given; the others from the environment or its file, else libgearman's."""
         given = ((ca_file, CA_FILE), (certificate, CERTIFICATE), (key, KEY))
-        return cls(*(path or os.environ.get(name) or usual for path, (name, usual) in given))
+        return cls(*(path or read_variable(name) or usual for path, (name, usual) in given))
 
     def server_context(self) -> "ssl.SSLContext":
         """For a server that accepts only certificates of the CA. Raises TLSError."""

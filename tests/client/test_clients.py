@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ from gearman_py import (
     WorkerJob,
 )
 from gearman_py.admin.client import AdminClient
+from gearman_py.net import environment
+from gearman_py.net.servers import parse_servers
 from tests.client.conftest import serving
 from tests.ports import reserve_port
 
@@ -204,6 +207,30 @@ def test_the_environment_names_the_server(server: Any, monkeypatch: pytest.Monke
     monkeypatch.setenv("GEARMAN_SERVERS", server.address)
     with Client() as client:
         assert client.ping() < 30
+
+
+def test_a_file_of_the_host_names_the_server(
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "environment"
+    monkeypatch.setattr(environment, "FILE", str(file))
+    monkeypatch.delenv("GEARMAN_SERVERS", raising=False)
+    assert [str(each) for each in parse_servers()] == ["localhost:4730"]
+    file.write_text(f"# a comment\n; another\n\nOTHER\nGEARMAN_SERVERS='{server.address}'\n")
+    with Client() as client:
+        assert client.ping() < 30
+    monkeypatch.setenv("GEARMAN_SERVERS", "a,b")
+    assert [str(each) for each in parse_servers()] == ["a:4730", "b:4730"]
+    assert [str(each) for each in parse_servers("c")] == ["c:4730"]
+
+    monkeypatch.delenv("GEARMAN_SERVERS")
+    file.write_text("GEARMAN_SERVERS=gearmans://d\nGEARMAND_CA_CERTIFICATE=/no/ca.pem\n")
+    with pytest.raises(ValueError, match=r"/no/ca\.pem: No such file"):
+        Client()
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(ValueError, match="environment: Is a directory"):
+        Client()
 
 
 def test_async_client_does_the_same(server: Any) -> None:

@@ -379,8 +379,9 @@ def test_a_host_that_moves_between_groups_keeps_nothing_of_the_former_one(fleet:
     assert fleet.plan() == 0
     commands = {"/usr/local/bin/gearman", "/usr/local/bin/gearadmin"}
     now = {name: leftovers(each.host) for name, each in fleet.sessions.items()}
-    assert now["job"] == commands | {"/etc/profile.d/gearman.sh"}
-    assert client - now["job"] >= {"/etc/gearman/tls/host.key", "/etc/gearman", "gearman"}
+    files = {"/etc/profile.d/gearman.sh", "/etc/gearman", "/etc/gearman/environment"}
+    assert now["job"] == commands | files
+    assert client - now["job"] >= {"/etc/gearman/tls/host.key", "/etc/gearman/tls", "gearman"}
     assert not [each for each in now["client"] if "gearmand" in each or "/bin/" in each]
     assert not [each for each in now["worker"] if "worker" in each]
 
