@@ -22,6 +22,9 @@ def status(folder: Path, roles: Roles, options: Options = DEFAULT) -> int:
     with Run(folder, roles, options, hosts.connect) as run:
         run.plan_hosts(_release_and_units)
         _tell_unknown_workers(run)
+        if others := run.inventory.others:
+            names = ", ".join(each.name for each in others)
+            run.report.say(f"not asked, as they are in none of the groups that are ours: {names}")
         run.report.recap(run.seconds)
         return run.status
 

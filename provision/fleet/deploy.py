@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from provision.errors import HostFailed
 from provision.fleet import pool as hosts
 from provision.fleet.choice import ChooseRelease, running_release, this_tree
 from provision.fleet.desired_state import Roles
 from provision.fleet.host_run import HostRun
+from provision.fleet.left_servers import refuse_left_servers
 from provision.fleet.run import Connect, Run
 from provision.options import Options
 from provision.report.events import Skipped, Verified
@@ -37,7 +39,10 @@ def plan(
     with Run(folder, roles, options, connect, _chosen(release)) as run:
         run.plan_hosts()
         _tell_release(run)
+        refused = refuse_left_servers(run)
         run.report.recap(run.seconds)
+        if refused:
+            return HostFailed.status
         return run.status or (CHANGES_PENDING if run.pending else 0)
 
 
@@ -56,7 +61,10 @@ def deploy(
     with Run(folder, roles, options, connect, _chosen(release)) as run:
         run.plan_hosts()
         _tell_release(run)
+        refused = refuse_left_servers(run)
         run.report.recap(run.seconds)
+        if refused:
+            return HostFailed.status
         if run.pending and not apply_if_confirmed(run, "Apply"):
             return run.status or CHANGES_PENDING
         return run.status

@@ -82,7 +82,7 @@ class FormerServer(FormerUnits):
         jobs = queue["jobs"] if queue and (former or queue["kept"]) else {}
         if jobs and not (self.servers and former):
             yield Problem(
-                f"its job server holds {_format_jobs(jobs)}, which would be stranded: add another "
+                f"its job server holds {format_jobs(jobs)}, which would be stranded: add another "
                 "to group job_server, which takes them, or keep it there until workers have done "
                 "them (gearadmin --status)"
             )
@@ -98,7 +98,7 @@ class FormerServer(FormerUnits):
         arguments = {"folder": self.folder, "admin": self.admin, "command": list(self.command)}
         summary = f"stop {' and '.join(sorted(former)) or 'the job server'}"
         if jobs:
-            summary = f"move {_format_jobs(jobs)} to {', '.join(self.servers)} and {summary}"
+            summary = f"move {format_jobs(jobs)} to {', '.join(self.servers)} and {summary}"
         return Change("-", summary, Operation("close_server", arguments), WHY)
 
     @property
@@ -106,6 +106,7 @@ class FormerServer(FormerUnits):
         return ("queue", self.folder, self.admin)
 
 
-def _format_jobs(jobs: Mapping[str, int]) -> str:
+def format_jobs(jobs: Mapping[str, int]) -> str:
+    """How many, in all and of each function."""
     told = ", ".join(f"{name} {number}" for name, number in sorted(jobs.items()))
     return f"{format_count(sum(jobs.values()), 'job')} ({told})"

@@ -43,6 +43,9 @@ class FakeSession:
         self.asked += 1
         return self.host.answer(questions)
 
+    def survey(self, questions: list[Question]) -> dict[Question, Answer]:
+        return {each: self.host.servers[each[1], each[2]] for each in questions}
+
     def lock(self, holder: Any) -> None:
         if self.locked:
             raise Locked("worker is locked: ana@laptop")
@@ -410,6 +413,36 @@ def test_jobs_of_a_job_server_that_leaves_move_when_all_know_the_others(
     admin = "unix:/run/gearmand/admin.sock"
     assert job.moved_by == [program, "-h", admin, "--retire", "198.18.10.247:4730"]
     assert not job.processes
+    assert fleet.plan() == 0
+
+
+def test_a_job_server_that_is_ours_no_longer_is_not_forgotten_with_its_jobs(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.sessions["job2"] = FakeSession(FakeHost())
+    (fleet.folder / "job2.yml").write_text(
+        "all: {children: {job_server: {hosts: {job2: {ansible_host: 198.18.10.9}}}}}"
+    )
+    assert fleet.deploy() == 0
+    (fleet.folder / "hosts.yml").write_text(HOSTS.replace("    job_server", "    queues"))
+    servers: dict[tuple[str, str], dict[str, Any]] = {}
+    for name in ("worker", "client", "job2"):
+        fleet.sessions[name].host.servers = servers
+    row = {"queued": 2, "running": 1, "workers": 1}
+    before = fleet.changed()
+    servers["198.18.10.247", "4730"] = {"problem": None, "functions": {"wc": row}}
+    capsys.readouterr()
+    for attempt in (fleet.plan, fleet.deploy):
+        assert attempt() == HostFailed.status
+        said = capsys.readouterr().out
+        assert "! 198.18.10.247:4730 leaves the job servers with 3 jobs (wc 3), which" in said
+    assert fleet.changed() == before
+    servers["198.18.10.247", "4730"] = {"problem": "refused", "detail": ""}
+    assert fleet.plan() == deploy.CHANGES_PENDING
+    assert "leaves the job servers and does not answer" in capsys.readouterr().out
+    servers["198.18.10.247", "4730"] = {"problem": None, "functions": {}}
+    assert fleet.deploy() == 0
+    assert "and has no jobs; what runs on its host stays" in capsys.readouterr().out
     assert fleet.plan() == 0
 
 
