@@ -327,7 +327,7 @@ def test_json_tells_the_same_line_by_line(fleet: Fleet, capsys: pytest.CaptureFi
         *("planned", "begun"),
         *["applied"] * 3,
         "begun",
-        *["applied"] * 4,
+        *["applied"] * 6,
         "verified",
     ]
     planned = next(line for line in lines if line["event"] == "planned")
