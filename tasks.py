@@ -66,6 +66,7 @@ PEERS = {
     "faketime": "faketime",  # sets a server's clock
     "promtool": "prometheus",  # reads our metrics
     "prometheus-alertmanager": "prometheus-alertmanager",
+    "chromium": "chromium",  # looks at the dashboard
     "/usr/lib/postgresql": "postgresql",
     "redis-server": "redis-server",
     "man": "man-db",

@@ -1,14 +1,17 @@
 """Administrative commands and the parsing of their answers, without I/O."""
 
 import re
+from base64 import b64decode
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote
 
 from gearman_py.errors import AdminError
 from gearman_py.net.servers import ServerAddress
 
 T = TypeVar("T")
+bytes_ = bytes  # where a field has that name
 
 
 class FunctionStatus(NamedTuple):
@@ -143,6 +146,44 @@ class JobInfo(NamedTuple):
         return cls(handle, retries, bool(ignored), bool(background))
 
 
+class JobRow(NamedTuple):
+    """A job: where it is, what it is, and how long it waits or runs.
+
+    ``state``: waiting, running or scheduled; ``due`` is when a scheduled one may run, in seconds
+    since 1970, 0 if nothing says. ``attempts`` counts the current run. ``bytes`` is the size of the
+    workload, ``workload`` the part of it that was asked for. ``address``, ``client_id`` and
+    ``progress`` are those of its worker.
+    """
+
+    handle: str
+    state: str = ""
+    function: str = ""
+    unique: str = ""
+    priority: str = ""
+    background: int = 0
+    clients: int = 0
+    attempts: int = 0
+    bytes: int = 0
+    due: float = 0.0
+    seconds: float = 0.0
+    address: str = ""
+    client_id: str = ""
+    progress: str = ""
+    workload: bytes_ = b""
+
+    @classmethod
+    def from_line(cls, line: str) -> "JobRow":
+        """Parse a line of ``jobs`` or ``job``; keys that are not known are skipped."""
+        handle, *pairs = line.split("\t")
+        values = dict(pair.split("=", 1) for pair in pairs)
+        known: dict[str, Any] = {
+            field: type(usual)(values[field])
+            for field, usual in cls._field_defaults.items()
+            if field in values and field != "workload"
+        }
+        return cls(handle, **known, workload=b64decode(values.get("workload", "")))
+
+
 class AnswerReader:
     """Parts what a server sends into answers: lines, and listings that end with a single ``.``
 
@@ -214,6 +255,18 @@ def check_word(name: str) -> str:
             "(jobs of such a function run, but it cannot be limited or dropped)"
         )
     return name
+
+
+def jobs_command(state: str, function: str, unique: str, offset: int, limit: int) -> str:
+    """The command that lists jobs."""
+    pairs = {"function": function, "unique": unique}
+    words = [f"{key}={quote(value, safe='')}" for key, value in pairs.items() if value]
+    return " ".join(["jobs", state, *words, f"offset={offset}", f"limit={limit}"])
+
+
+def parse_facts(lines: Iterable[str]) -> dict[str, str]:
+    """What a server says about itself."""
+    return {key: value for key, _, value in (line.partition("\t") for line in lines)}
 
 
 def max_queue_command(

@@ -13,11 +13,14 @@ from gearman_py.admin.answers import (
     FunctionStats,
     FunctionStatus,
     JobInfo,
+    JobRow,
     PriorityStatus,
     WorkerInfo,
     check_word,
+    jobs_command,
     limit_command,
     max_queue_command,
+    parse_facts,
     parse_rows,
     value_of,
 )
@@ -84,6 +87,36 @@ class AdminClient(NotCopied):
     def jobs(self) -> list[JobInfo]:
         """All jobs of the server."""
         return self._ask_listing("show jobs", JobInfo.from_line)
+
+    def find_jobs(
+        self,
+        state: str = "waiting",
+        *,
+        function: str = "",
+        unique: str = "",
+        offset: int = 0,
+        limit: int = 100,
+    ) -> list[JobRow]:
+        """A page of the jobs that are "waiting", "running" or "scheduled", at most 1,000.
+
+        Waiting jobs come in the order of their turn, running ones longest first, scheduled ones
+        by when they are due. Not known to C gearmand (AdminError).
+        """
+        command = jobs_command(state, function, unique, offset, limit)
+        return self._ask_listing(command, JobRow.from_line)
+
+    def find_job(self, handle: str, *, size: int = 4096) -> JobRow:
+        """A job with the first ``size`` bytes of its workload. Raises AdminError if it is unknown.
+
+        Where gearmand runs with --admin-only it answers only on its admin socket.
+        """
+        command = f"job {check_word(handle)} {size}"
+        (row,) = self._ask_listing(command, JobRow.from_line)
+        return row
+
+    def facts(self) -> dict[str, str]:
+        """What the server says about itself (docs/protocol.md); not known to C gearmand."""
+        return parse_facts(self.listing("server"))
 
     def unique_jobs(self) -> list[str]:
         """The uniques of all jobs of the server."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 
 from gearman_py.broker import steering
+from gearman_py.broker.job_listing import list_facts, list_jobs, show_job
 from gearman_py.broker.moving import is_moved, move_jobs
 from gearman_py.broker.numbers import decimal
 from gearman_py.broker.rules import Rules
@@ -218,6 +219,9 @@ COMMANDS: dict[bytes, Command] = {
     b"resume": steering.resume,
     b"limit": steering.limit,
     b"purge": steering.purge,
+    b"jobs": list_jobs,
+    b"job": show_job,
+    b"server": list_facts,
 }
 
 # The C server dropped shutdown in 1.1.15, since anyone could send it.
@@ -225,7 +229,8 @@ OPERATORS: dict[bytes, OperatorCommand] = {
     b"shutdown": _shut_down,
     b"move": move_jobs,  # not in the C server
 }
+# What only operators may do if the broker is restricted: changes, and reading workloads.
 CHANGES = {
-    *(_max_queue, _create_function, _drop_function, _cancel_job),
+    *(_max_queue, _create_function, _drop_function, _cancel_job, show_job),
     *(steering.pause, steering.resume, steering.limit, steering.purge),
 }

@@ -25,7 +25,8 @@ class Rules:
     commands version and verbose. ``restricted``: only operators may change queues by text
     commands. ``on_shutdown`` is called when an operator asks for a shutdown, with whether to
     finish the jobs first; ``on_moved``, when the server is to stop as all jobs were moved.
-    ``mover`` is the operator who moves them. ``dirty`` has the peers with something to send.
+    ``describe`` says what else the server is, for the text command server. ``mover`` is the
+    operator who moves jobs. ``dirty`` has the peers with something to send.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Rules:
         self.restricted = restricted
         self.on_shutdown = on_shutdown
         self.on_moved = on_moved
+        self.describe: Callable[[], dict[str, str]] | None = None
         self.mover: Peer | None = None
         self._job_retries = job_retries
         self._exceptions = exceptions

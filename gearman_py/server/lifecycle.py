@@ -33,6 +33,7 @@ from gearman_py.sdnotify import notify, watchdog_interval
 from gearman_py.server import memory
 from gearman_py.server.connection import Connection
 from gearman_py.server.counts import watch_event_loop
+from gearman_py.server.facts import describe_server
 from gearman_py.server.http_connection import HTTPConnection
 from gearman_py.server.listener import Listener
 from gearman_py.server.listening import ADMIN, HTTP, METRICS, ListeningSocket, StartError
@@ -154,6 +155,7 @@ async def _run_server(
         listener.store_writer = StoreWriter(
             store, broker, listener.flush, listener.hang_up, stop.set
         )
+    broker.describe = partial(describe_server, listener, settings)
     for door in doors:
         door.listen(settings)
     servers = {

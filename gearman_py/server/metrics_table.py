@@ -75,12 +75,12 @@ def _sent_bytes(listener: Listener) -> int:
     return listener.counts.sent_before + sum(each.peer.sent for each in connections)
 
 
-def _cpu_seconds(listener: Listener) -> float:
+def cpu_seconds(listener: Listener) -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
 
-def _start_time(listener: Listener) -> float:
+def start_time(listener: Listener) -> float:
     """proc(5): field 22 of /proc/self/stat is in clock ticks since the system's boot."""
     ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
     since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -324,12 +324,12 @@ METRICS = (
         "Resident memory.",
         lambda _: memory.resident_bytes(),
     ),
-    per_server("process_cpu_seconds_total", "counter", "CPU time, user and system.", _cpu_seconds),
+    per_server("process_cpu_seconds_total", "counter", "CPU time, user and system.", cpu_seconds),
     per_server(
         "process_start_time_seconds",
         "gauge",
         "When the process started, in seconds since 1970.",
-        _start_time,
+        start_time,
     ),
     per_server(
         "process_open_fds",

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from gearman_py.web.access import Access
 from gearman_py.web.collector import Collector
 from gearman_py.web.guard import Guard
+from gearman_py.web.job_pages import JobPages
 from gearman_py.web.login import LoginPages
 from gearman_py.web.pages import Pages
 
@@ -35,6 +36,7 @@ def make_app(collector: Collector, access: Access) -> ASGIApp:
         collector.history.close()
 
     pages = Pages(collector, access)
+    jobs = JobPages(collector, pages.render)
     login = LoginPages(access, pages.render)
 
     async def healthz(request: Request) -> Response:
@@ -54,6 +56,8 @@ def make_app(collector: Collector, access: Access) -> ASGIApp:
             Route("/", pages.overview),
             Route("/functions", pages.functions),
             Route("/function", pages.function),
+            Route("/jobs", jobs.jobs),
+            Route("/job", jobs.job),
             Route("/workers", pages.workers),
             Route("/servers", pages.servers),
             Route("/runbook", pages.runbook),

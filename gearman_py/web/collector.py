@@ -32,7 +32,10 @@ class Collector:
 
     def __init__(self, servers: Sequence[ServerAddress], history: History, interval: float) -> None:
         self.fleet = Fleet()
-        self.fleet.servers = [ServerLook(str(each), each.tls is not None) for each in servers]
+        self.fleet.servers = [
+            ServerLook(number, str(each), each.tls is not None)
+            for number, each in enumerate(servers)
+        ]
         self.history = history
         self.interval = interval
         self.history_problem = ""
@@ -42,6 +45,10 @@ class Collector:
             for server in servers
         ]
         self._baselines = history.baselines()
+
+    def client_of(self, server: ServerLook) -> AsyncAdminClient:
+        """The client of a job server; tasks may share it."""
+        return self._clients[server.number]
 
     @property
     def is_late(self) -> bool:
@@ -89,7 +96,7 @@ class Collector:
         self.fleet.update(time.monotonic(), found, news)
 
     async def _ask(self, client: AsyncAdminClient, old: ServerLook) -> ServerLook:
-        look = ServerLook(old.address, old.tls, why="")
+        look = ServerLook(old.number, old.address, old.tls, why="")
         began = time.monotonic()
         try:
             look.pid = old.pid if old.answers else 0
@@ -98,6 +105,9 @@ class Collector:
             look.functions = await _ask_functions(client, look)
             look.seconds = time.monotonic() - began
             look.connections = await _ask_connections(client, look)
+            if look.counts:
+                with suppress(AdminError):  # an earlier version of ours
+                    look.facts = await client.facts()
         except ServerUnavailable:
             look.why = client.passed_over[0][1]
         except (GearmanError, ValueError) as error:

@@ -20,6 +20,7 @@ class ServerLook:
     it is, answering or not, in seconds since 1970. ``seconds``: how long it took to answer.
     """
 
+    number: int
     address: str
     tls: bool = False
     why: str = "not asked yet"
@@ -30,16 +31,28 @@ class ServerLook:
     seconds: float = 0.0
     functions: dict[str, FunctionStats] = field(default_factory=dict)
     connections: list[WorkerInfo] = field(default_factory=list)
-    details: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
 
     @property
     def answers(self) -> bool:
         return not self.why
 
+    def fact(self, name: str) -> float:
+        """A number that it says about itself; 0 if it does not."""
+        try:
+            return float(self.facts.get(name, 0))
+        except ValueError:
+            return 0.0
+
     @property
-    def shown_details(self) -> list[tuple[str, str]]:
-        """What else it said about itself, worded."""
-        return []
+    def memory_share(self) -> float:
+        """The share of its limit of memory that it uses; 0: it has none."""
+        limit = self.fact("memory_limit")
+        return self.fact("memory") / limit if limit else 0.0
+
+    def count(self, what: str) -> int:
+        """Its waiting, running or scheduled jobs."""
+        return sum(getattr(stats, what) for stats in self.functions.values())
 
     @property
     def workers(self) -> int:

@@ -15,7 +15,7 @@ from gearman_py.web.fleet import FunctionRow
 from gearman_py.web.formats import FILTERS
 from gearman_py.web.history import ALL, MAX_SERIES, RESOLUTIONS
 from gearman_py.web.listing import Column, Query, cut_page, sort_rows
-from gearman_py.web.panels import make_panels, run_time_panel
+from gearman_py.web.panels import make_panels, time_panels
 from gearman_py.web.problems import Problem, find_problems
 from gearman_py.web.runbook import read_runbook
 from gearman_py.web.worker_rows import WorkerRow
@@ -24,6 +24,7 @@ BUSIEST = 10  # functions on the overview
 NAVIGATION = (
     ("/", "Overview"),
     ("/functions", "Functions"),
+    ("/jobs", "Jobs"),
     ("/workers", "Workers"),
     ("/servers", "Servers"),
 )
@@ -143,7 +144,7 @@ class Pages:
         resolution = RESOLUTIONS.get(request.query_params.get("range", ""), RESOLUTIONS["hour"])
         steps = self._collector.history.steps(name, resolution, fleet.when)
         panels = make_panels(fleet, row, steps, resolution)
-        panels.append(run_time_panel(row, steps, resolution, fleet.when))
+        panels += time_panels(row, steps, resolution, fleet.when)
         serving = [worker for worker in fleet.workers if name in worker.functions]
         return self.render(
             request,

@@ -47,6 +47,10 @@ def _mean_run(step: Step, seconds: float) -> float | None:
     return step.run_seconds / ended if ended else None
 
 
+def _mean_wait(step: Step, seconds: float) -> float | None:
+    return step.wait_seconds / step.started if step.started else None
+
+
 def add_up(steps: Sequence[Step]) -> Counters:
     """What happened within all of the steps."""
     names = (
@@ -92,7 +96,9 @@ def make_panels(
         ),
         Panel(
             *("Oldest", format_seconds(stats.oldest_seconds or None), ""),
-            f"{format_seconds(past.mean_wait)} on average {within}",
+            f"{format_seconds(past.mean_wait)} average wait"
+            if past.started
+            else "waiting for a worker",
             draw("Age of the oldest job", "oldest", _gauge("oldest_seconds"), format_seconds, 1),
         ),
         _worker_panel(fleet, row, draw),
@@ -109,16 +115,25 @@ def _worker_panel(fleet: Fleet, row: FunctionRow, draw: Callable[..., Chart]) ->
     return Panel("Workers", format_number(row.stats.workers), unit, note, chart)
 
 
-def run_time_panel(
+def time_panels(
     row: FunctionRow, steps: Sequence[Step], resolution: Resolution, now: float
-) -> Panel:
-    """How long the jobs of a function run, as a panel."""
+) -> list[Panel]:
+    """How long the jobs of a function wait and run, as panels."""
+    draw = partial(_draw_line, steps=steps, resolution=resolution, now=now)
     past = add_up(steps)
-    return Panel(
-        *("Run time", format_seconds(row.minute.mean_run), "on average"),
-        f"{format_seconds(past.mean_run)} in the {resolution.label}",
-        _draw_line("Run time", "run", _mean_run, format_seconds, 0.001, steps, resolution, now),
-    )
+    within = f"in the {resolution.label}"
+    return [
+        Panel(
+            *("Wait", format_seconds(row.minute.mean_wait), "on average"),
+            f"{format_seconds(past.mean_wait)} {within}",
+            draw("Wait before the start", "oldest", _mean_wait, format_seconds, 0.001),
+        ),
+        Panel(
+            *("Run time", format_seconds(row.minute.mean_run), "on average"),
+            f"{format_seconds(past.mean_run)} {within}",
+            draw("Run time", "run", _mean_run, format_seconds, 0.001),
+        ),
+    ]
 
 
 def _draw_line(

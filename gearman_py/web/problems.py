@@ -11,6 +11,7 @@ OLD = 3600.0  # seconds: as in GearmanJobsWaitLong
 STUCK_AFTER = 600.0  # seconds: as in GearmanWorkersTakeNoJobs
 MANY_FAIL = 0.1  # of at least FEW jobs: as in GearmanJobsFail
 FEW = 10
+MEMORY_NEAR_LIMIT = 0.8  # as in GearmanMemoryNearLimit
 CRITICAL, WARNING = "critical", "warning"
 
 
@@ -46,16 +47,22 @@ def _of_servers(fleet: Fleet) -> Iterator[Problem]:
             lasting = format_seconds(fleet.when - server.since)
             text = f"The job server has not answered for {lasting}: {server.why}."
             yield Problem(CRITICAL, server.address, text, "GearmanServerDown")
-        elif why := server.details.get("refuses"):
+            continue
+        if why := server.facts.get("refuses"):
             text = f"The job server takes no new jobs: {why}."
             yield Problem(CRITICAL, server.address, text, "GearmanRefusesJobs")
+        elif server.memory_share > MEMORY_NEAR_LIMIT:
+            text = f"It uses {format_share(server.memory_share)} of its limit of memory."
+            yield Problem(WARNING, server.address, text, "GearmanMemoryNearLimit")
 
 
 def _of_function(row: FunctionRow) -> Iterator[Problem]:
     stats = row.stats
     waiting = f"{format_count(stats.waiting, 'job')} {'waits' if stats.waiting == 1 else 'wait'}"
     oldest = format_seconds(stats.oldest_seconds)
-    if stats.waiting and not stats.workers:
+    if stats.waiting and stats.paused:
+        yield Problem(WARNING, row.name, f"It is paused; {waiting}.", "", row.name)
+    elif stats.waiting and not stats.workers:
         # C gearmand does not say how long jobs have waited.
         if stats.oldest_seconds >= NO_WORKER_AFTER or not stats.oldest_seconds:
             since = f", the oldest for {oldest}" if stats.oldest_seconds else ""

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,10 @@ ARGUMENTS = (
 class Browser:
     """One page of a Chromium. ``complaints`` is all that its console said of errors."""
 
-    def __init__(self, write: int, read: int) -> None:
+    def __init__(self, write: int, reader: BufferedReader) -> None:
         self.complaints: list[str] = []
         self._write = write
-        self._read = os.fdopen(read, "rb")
+        self._reader = reader
         self._number = 0
         self._session: str | None = None
         self._unread = b""
@@ -61,6 +62,10 @@ class Browser:
         answer = self._send("Page.navigate", url=address)
         assert "errorText" not in answer, f"{address}: {answer['errorText']}"
         self._await_load()
+
+    def leave(self) -> None:
+        """Leave the page, which would otherwise go on asking."""
+        self.open("about:blank")
 
     def click(self, selector: str) -> None:
         """Click a link, and wait until what it leads to is loaded."""
@@ -125,7 +130,7 @@ class Browser:
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._unread:
-            data = self._read.read1(2**20)
+            data = self._reader.read1(2**20)
             assert data, "Chromium ended"
             self._unread += data
         message, _, self._unread = self._unread.partition(b"\0")
@@ -153,9 +158,9 @@ def running_browser() -> Iterator[Browser]:
     to_read, to_write = os.pipe()
     from_read, from_write = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        # The protocol is on descriptors 3 and 4.
+        # The protocol is on descriptors 3 and 4; sh of Debian knows only those below 10.
         script = f'exec "$@" 3<&{to_read} 4>&{from_write}'
-        command = ["sh", "-c", script, "sh", CHROMIUM, *ARGUMENTS, f"--user-data-dir={folder}"]
+        command = ["bash", "-c", script, "bash", CHROMIUM, *ARGUMENTS, f"--user-data-dir={folder}"]
         process = subprocess.Popen(
             command,
             pass_fds=(to_read, from_write),
@@ -164,10 +169,12 @@ def running_browser() -> Iterator[Browser]:
         )
         os.close(to_read)
         os.close(from_write)
+        reader = os.fdopen(from_read, "rb")
         try:
-            yield Browser(to_write, from_read)
+            yield Browser(to_write, reader)
         finally:
             os.close(to_write)  # it ends when its pipe does
+            reader.close()
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:

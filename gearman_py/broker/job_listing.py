@@ -1,0 +1,171 @@
+"""The text commands jobs, job and server: what a page for operators shows.
+
+    jobs waiting function=NAME offset=100 limit=100
+
+Names are percent-encoded, so that they may contain spaces. A page costs little however long the
+queues are: jobs before it are counted, and not looked at.
+"""
+
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from heapq import heappop, heappush
+from itertools import chain, islice
+from urllib.parse import unquote_to_bytes
+
+from gearman_py.broker.numbers import decimal
+from gearman_py.broker.rules import Rules
+from gearman_py.broker.state import PRIORITIES, BrokerJob, Function
+from gearman_py.protocol.text import error, printable
+
+USUAL_ROWS, MAX_ROWS = 100, 1000
+# Jobs that are not due yet are looked at only so far: of one function there may be few among many.
+MAX_SCHEDULED = 20_000
+USUAL_BYTES, MAX_BYTES = 4096, 2**20
+PRIORITY_NAMES = b"high", b"normal", b"low"
+STATES = b"waiting", b"running", b"scheduled"
+
+Found = Iterator[tuple[BrokerJob, float]]
+"""Jobs, each with when it is due (seconds since 1970; 0: now)."""
+
+
+def list_jobs(broker: Rules, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
+    """jobs STATE [function=NAME] [unique=KEY] [offset=N] [limit=N]"""
+    state, *options = words[1:] or [b""]
+    pairs = dict(word.partition(b"=")[::2] for word in options)
+    if state not in STATES or pairs.keys() - {b"function", b"unique", b"offset", b"limit"}:
+        return error(b"INVALID_ARGUMENTS", b"jobs waiting|running|scheduled [function=NAME]")
+    offset = max(0, decimal(pairs.get(b"offset", b"0")))
+    limit = min(MAX_ROWS, max(0, decimal(pairs.get(b"limit", b"%d" % USUAL_ROWS))))
+    function = None
+    if b"function" in pairs:
+        function = _find_function(broker, unquote_to_bytes(pairs[b"function"]))
+        if function is None:
+            return iter(())
+    if b"unique" in pairs:
+        found = _with_unique(broker, unquote_to_bytes(pairs[b"unique"]), function)
+        kept = ((job, due) for job, due in found if _state(job) == state)
+        page = islice(kept, offset, offset + limit)
+    elif state == b"waiting":
+        page = islice(_waiting(broker, function, offset), limit)
+    elif state == b"running":
+        page = islice(_running(broker, function), offset, offset + limit)
+    else:
+        page = islice(_scheduled(broker, function), offset, offset + limit)
+    return (_format_job(broker, job, due) for job, due in page)
+
+
+def show_job(broker: Rules, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
+    """job HANDLE [BYTES]: as a row of jobs, with the first bytes of its workload in Base64."""
+    if len(words) not in (2, 3):
+        return error(b"INVALID_ARGUMENTS", b"job HANDLE [BYTES]")
+    job = broker.queues.job(words[1])
+    if job is None:
+        return error(b"UNKNOWN_JOB")
+    size = min(MAX_BYTES, decimal(words[2])) if len(words) == 3 else USUAL_BYTES
+    row = _format_job(broker, job, _find_due(broker, job))
+    return iter([row + b"\tworkload=" + b64encode(job.workload[: max(0, size)])])
+
+
+def list_facts(broker: Rules, words: Sequence[bytes]) -> Iterator[bytes]:
+    """server: what it is, a key and a value in each row."""
+    facts = broker.describe() if broker.describe else {}
+    return (b"%b\t%b" % (key.encode(), printable(value.encode())) for key, value in facts.items())
+
+
+def _waiting(broker: Rules, function: Function | None, offset: int) -> Found:
+    """Queued jobs by function, that with the oldest job first, in the order of their turn."""
+    if function is not None:
+        functions = [function]
+    else:
+        queues = broker.queues
+        loaded = [*queues.loaded, *queues.restrictions.loaded]
+        functions = sorted(loaded, key=lambda each: (each.waiting_since() or 0.0, each.name))
+    for each in functions:
+        for priority in PRIORITIES:
+            if offset >= each.waiting[priority]:
+                offset -= each.waiting[priority]
+                continue
+            live = (job for job in list(each.queues[priority]) if job.queued)
+            yield from ((job, 0.0) for job in islice(live, offset, None) if job.queued)
+            offset = 0
+
+
+def _running(broker: Rules, function: Function | None) -> Found:
+    """Running jobs, those that run longest first."""
+    jobs = chain.from_iterable(peer.running.values() for peer in list(broker.peers))
+    own = [job for job in jobs if function is None or job.function is function]
+    yield from ((job, 0.0) for job in sorted(own, key=lambda job: job.since))
+
+
+def _scheduled(broker: Rules, function: Function | None) -> Found:
+    """Jobs that are not due yet, the next one first."""
+    for due, job in islice(_by_due_time(broker), MAX_SCHEDULED):
+        if function is None or job.function is function:
+            yield job, due
+
+
+def _by_due_time(broker: Rules) -> Iterator[tuple[float, BrokerJob]]:
+    """The jobs of the heap in order; each costs little, however many there are."""
+    heap = list(broker.queues._due)
+    ahead = [(heap[0], 0)] if heap else []
+    while ahead:
+        (due, number), place = heappop(ahead)
+        job = broker.queues.jobs.get(number)
+        if job is not None and _state(job) == b"scheduled":
+            yield due, job
+        for child in (2 * place + 1, 2 * place + 2):
+            if child < len(heap):
+                heappush(ahead, (heap[child], child))
+
+
+def _with_unique(broker: Rules, unique: bytes, function: Function | None) -> Found:
+    uniques = broker.queues.uniques
+    found = uniques.get(unique)
+    jobs = list(found.values()) if isinstance(found, dict) else [found]
+    for job in filter(None, jobs):
+        if function is None or job.function is function:
+            yield job, _find_due(broker, job)
+
+
+def _find_function(broker: Rules, name: bytes) -> Function | None:
+    """The function with this name, or with one that listings print like this."""
+    functions = broker.queues.functions
+    if found := functions.get(name):
+        return found
+    escaped = (each for each in functions.values() if b"\\x" in name)
+    return next((each for each in escaped if printable(each.name) == name), None)
+
+
+def _find_due(broker: Rules, job: BrokerJob) -> float:
+    """When a job is due; 0: now, or nothing says."""
+    scheduled = _state(job) == b"scheduled"
+    return broker.queues.due_times([job]).get(job.number, 0.0) if scheduled else 0.0
+
+
+def _state(job: BrokerJob) -> bytes:
+    return b"running" if job.worker else b"waiting" if job.queued else b"scheduled"
+
+
+def _format_job(broker: Rules, job: BrokerJob, due: float) -> bytes:
+    state = _state(job)
+    pairs = [
+        (b"state", state),
+        (b"function", printable(job.function.name)),
+        (b"unique", printable(job.unique)),
+        (b"priority", PRIORITY_NAMES[job.priority]),
+        (b"background", b"%d" % job.background),
+        (b"clients", b"%d" % len(job.clients)),
+        (b"attempts", b"%d" % (job.retries + (job.worker is not None))),
+        (b"bytes", b"%d" % len(job.workload)),
+    ]
+    if state == b"scheduled":
+        pairs.append((b"due", b"%.3f" % due))
+    else:
+        pairs.append((b"seconds", b"%.3f" % max(0.0, broker.now - job.since)))
+    if job.worker is not None:
+        pairs.append((b"address", job.worker.address.encode()))
+        pairs.append((b"client_id", printable(job.worker.client_id)))
+        if progress := broker.queues.progress.get(job):
+            pairs.append((b"progress", b"%b/%b" % tuple(map(printable, progress))))
+    row = b"\t".join(b"%b=%b" % pair for pair in pairs)
+    return broker.queues.handle(job) + b"\t" + row

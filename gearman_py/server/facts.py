@@ -1,0 +1,27 @@
+"""What a job server says about itself in answer to the text command server."""
+
+from gearman_py.server.listener import Listener
+from gearman_py.server.memory import resident_bytes
+from gearman_py.server.metrics_table import cpu_seconds, problem, start_time
+from gearman_py.server.settings import Settings
+
+
+def describe_server(listener: Listener, settings: Settings) -> dict[str, str]:
+    """Its start in seconds since 1970, sizes in bytes; ``refuses``: why it takes no jobs."""
+    writer = listener.store_writer
+    facts = {
+        "started": f"{start_time(listener):.0f}",
+        "memory": str(resident_bytes()),
+        "memory_limit": str(listener.memory_limit),
+        "cpu_seconds": f"{cpu_seconds(listener):.2f}",
+        "connections": str(len(listener.connections)),
+        "store": settings.queue_type.lower() if writer else "memory",
+        "tls": "1" if settings.ssl else "0",
+        "refuses": problem(listener),
+    }
+    if writer is not None:
+        durations = writer.commits
+        durations.settle()
+        facts["commits"] = str(durations.total)
+        facts["commit_seconds"] = f"{durations.seconds:.3f}"
+    return facts

@@ -1,0 +1,116 @@
+"""Listings of jobs in pages, and what a server says about itself."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gearman_py import Client
+from gearman_py.admin.client import AdminClient
+from gearman_py.errors import AdminError
+from gearman_py.protocol.packets import Packet
+from tests.job_servers import JobServer
+from tests.peer import Peer
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[JobServer]:
+    server = JobServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def client(server: JobServer) -> Iterator[Client]:
+    with Client(server.address) as client:
+        yield client
+
+
+@pytest.fixture
+def admin(server: JobServer) -> Iterator[AdminClient]:
+    with AdminClient(server.address) as admin:
+        yield admin
+
+
+def test_waiting_jobs_come_in_pages_in_the_order_of_their_turn(
+    client: Client, admin: AdminClient
+) -> None:
+    handles = [client.do_background("f", b"x") for _ in range(1200)]
+    first = client.do_high_background("f", b"x")
+    last = client.do_low_background("f", b"x")
+    client.do_background("other", b"x")
+    expected = [first, *handles, last]
+    found = []
+    for offset in range(0, 1300, 500):
+        rows = admin.find_jobs("waiting", function="f", offset=offset, limit=500)
+        found += [row.handle for row in rows]
+    assert found == expected
+    assert {row.function for row in admin.find_jobs(offset=1202)} == {"other"}
+    assert admin.find_jobs(offset=1203) == []
+    assert len(admin.find_jobs(limit=10**6)) == 1000
+
+
+def test_a_row_says_what_a_job_is(server: JobServer, client: Client, admin: AdminClient) -> None:
+    handle = client.do_background("a function", b"\0work\n", unique="my key")
+    (row,) = admin.find_jobs(function="a function")
+    assert row == admin.find_jobs(unique="my key")[0]._replace(seconds=row.seconds)
+    assert (row.handle, row.state, row.function, row.unique) == (
+        *(handle, "waiting", "a function", "my key"),
+    )
+    assert (row.priority, row.background, row.clients, row.attempts) == ("normal", 1, 0, 0)
+    assert row.bytes == 6
+    assert admin.find_job(handle).workload == b"\0work\n"
+    assert admin.find_job(handle, size=2).workload == b"\0w"
+    worker = Peer(("127.0.0.1", server.port))
+    with worker.socket:
+        worker.say(Packet.SET_CLIENT_ID, b"me")
+        worker.say(Packet.CAN_DO, b"a function")
+        assert worker.ask(Packet.GRAB_JOB)[0] == "JOB_ASSIGN"
+        (row,) = admin.find_jobs("running")
+        assert (row.handle, row.attempts, row.address) == (handle, 1, "127.0.0.1")
+        assert row.client_id == "me"
+        assert admin.find_jobs("waiting") == []
+
+
+def test_scheduled_jobs_come_by_when_they_are_due(client: Client, admin: AdminClient) -> None:
+    start = 4102444800
+    order = [5, 3, 9, 1, 7, 2, 8, 4, 6, 0]
+    for number in order:
+        client.do_background("later", str(number), at=float(start + number))
+    client.do_background("other", at=float(start))
+    rows = admin.find_jobs("scheduled", function="later", offset=2, limit=5)
+    assert [row.due - start for row in rows] == [2, 3, 4, 5, 6]
+    assert admin.find_job(rows[0].handle).due == start + 2
+
+
+def test_what_cannot_be_found_is_said(admin: AdminClient) -> None:
+    assert admin.find_jobs(function="nothing") == []
+    with pytest.raises(AdminError, match="UNKNOWN_JOB"):
+        admin.find_job("H:x:1")
+    with pytest.raises(AdminError, match="waiting"):
+        admin.find_jobs("lost")
+
+
+def test_workloads_are_for_operators_where_changes_are(tmp_path: Path) -> None:
+    server = JobServer(tmp_path)
+    path = tmp_path / "admin"
+    server.start("--admin-only", "--admin-listen", f"unix:{path}")
+    try:
+        with Client(server.address) as client, AdminClient(server.address) as admin:
+            handle = client.do_background("f", b"secret")
+            assert admin.find_jobs()[0].handle == handle
+            with pytest.raises(AdminError, match="admin socket"):
+                admin.find_job(handle)
+        with AdminClient(f"unix:{path}") as operator:
+            assert operator.find_job(handle).workload == b"secret"
+    finally:
+        server.stop()
+
+
+def test_a_server_says_what_it_is(admin: AdminClient) -> None:
+    facts = admin.facts()
+    assert facts["store"] == "memory"
+    assert facts["refuses"] == ""
+    assert int(facts["memory"]) > 10**6
+    assert facts["connections"] == "1"

@@ -1,0 +1,158 @@
+"""Fleets to look at: one that was just installed, one that works, one that is on fire."""
+
+import itertools
+import math
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+from gearman_py import Client, Worker, WorkerJob
+from gearman_py.admin.answers import FunctionStats
+from gearman_py.testing import running
+from gearman_py.web.counters import Counters
+from gearman_py.web.history import DAY, HOUR, History
+from tests.job_servers import JobServer
+from tests.waiting import await_true
+from tests.web.site import Site, running_site
+
+# Functions: jobs a second, seconds of a job.
+FUNCTIONS = {
+    "resize": (8.0, 0.05),
+    "mail.send": (5.0, 0.02),
+    "thumbnails.make": (3.0, 0.08),
+    "search.index": (2.0, 0.03),
+    "report.pdf": (0.4, 0.3),
+    "invoice.export": (0.2, 0.2),
+}
+HOSTS = ("web1", "web2", "batch1")
+
+
+@contextmanager
+def empty_fleet(folder: Path) -> Iterator[Site]:
+    """One job server that has not been used."""
+    with ExitStack() as stack:
+        server = _start(stack, folder, "one")
+        yield stack.enter_context(_site(folder, [server]))
+
+
+@contextmanager
+def healthy_fleet(folder: Path) -> Iterator[Site]:
+    """Two job servers with workers for everything, and jobs."""
+    with ExitStack() as stack:
+        servers = [_start(stack, folder, name) for name in ("one", "two")]
+        write_past(folder / "history", trouble=False)
+        _start_workers(stack, servers, [*FUNCTIONS])
+        site = stack.enter_context(_site(folder, servers))
+        with Client([server.address for server in servers]) as client:
+            for number in range(8):
+                for name, (rate, _) in FUNCTIONS.items():
+                    for part in range(math.ceil(rate / 2)):
+                        client.do_background(name, f"{number}", unique=f"{name}-{number}-{part}")
+                time.sleep(0.5)
+            client.do_background("report.pdf", '{"month": "2026-11"}', at=time.time() + 7200)
+            client.do_background("resize", "hold", unique="picture-4711")
+            await_true(lambda: site.page("/").panels["Waiting"] == "0")
+            yield site
+
+
+@contextmanager
+def burning_fleet(folder: Path) -> Iterator[Site]:
+    """A job server is down, a function has no workers, another fails, another is too slow."""
+    with ExitStack() as stack:
+        servers = [_start(stack, folder, name) for name in ("one", "two", "three")]
+        write_past(folder / "history", trouble=True)
+        _start_workers(stack, servers[:2], [name for name in FUNCTIONS if name != "report.pdf"])
+        with Client([server.address for server in servers[:2]]) as client:
+            for number in range(340):
+                text = f'{{"report": {number}, "format": "pdf"}}'
+                client.do_background("report.pdf", text, unique=f"report-{number}")
+        site = stack.enter_context(_site(folder, servers))
+        site.await_round()
+        with Client([server.address for server in servers[:2]]) as client:
+            for number in range(40):
+                client.do_background("mail.send", "fail" if number % 3 else "", unique=f"m{number}")
+            for number in range(900):
+                client.do_background("resize", "hold", unique=f"picture-{number}")
+            servers[2].stop()
+            await_true(lambda: "has not answered" in site.page("/").text)
+            yield site
+
+
+def _start(stack: ExitStack, folder: Path, name: str) -> JobServer:
+    (folder / name).mkdir()
+    server = JobServer(folder / name)
+    server.start()
+    stack.callback(server.stop)
+    return server
+
+
+def _site(folder: Path, servers: list[JobServer]) -> AbstractContextManager[Site]:
+    hosts = ",".join(server.address for server in servers)
+    return running_site(folder, "-h", hosts, "--history", str(folder / "history"))
+
+
+def _start_workers(stack: ExitStack, servers: list[JobServer], functions: list[str]) -> None:
+    over = threading.Event()
+    for number, host in enumerate(HOSTS):
+        worker = Worker(
+            [server.address for server in servers],
+            client_id=f"{host}:{2301 + 17 * number}",
+            concurrency=4,
+        )
+        for name in functions:
+            seconds = FUNCTIONS[name][1]
+
+            def work(job: WorkerJob, seconds: float = seconds) -> bytes:
+                if job.workload == b"fail":
+                    job.fail("the mail server refuses us")
+                over.wait(None if job.workload == b"hold" else seconds / 10)
+                return b"done"
+
+            worker.function(name)(work)
+        stack.enter_context(running(worker))
+    stack.callback(over.set)
+
+
+def write_past(path: Path, *, trouble: bool) -> None:
+    """8 days of history, as if there had been jobs; ``trouble`` began 20 minutes ago."""
+    now = time.time()
+    random_ = random.Random(4711)  # noqa: S311  # the same in each run
+    history = History(path)
+    moments = [
+        *range(int(now - 8 * DAY), int(now - HOUR), 600),
+        *range(int(now - HOUR), int(now), 15),
+    ]
+    for moment, following in itertools.pairwise(moments):
+        burning = trouble and now - moment < 1200
+        stats, news = {}, {}
+        for name, (rate, run) in FUNCTIONS.items():
+            seconds = following - moment
+            day = 1 + 0.5 * math.sin(2 * math.pi * moment / DAY) + random_.uniform(-0.15, 0.15)
+            accepted = round(rate * day * seconds)
+            slow = burning and name in ("resize", "report.pdf")
+            done = 0 if slow else accepted
+            failed = round(done * (0.6 if burning and name == "mail.send" else 0.002))
+            waiting = round((1200 - now + moment) * rate / 8) if slow else random_.randrange(4)
+            news[name] = Counters(
+                accepted=accepted,
+                started=done,
+                completed=done - failed,
+                failed=failed,
+                wait_seconds=done * random_.uniform(0.01, 0.03),
+                run_seconds=done * run * random_.uniform(0.8, 1.2),
+            )
+            gone = burning and name == "report.pdf"
+            stats[name] = FunctionStats(
+                *(name, waiting + 1, 1, waiting, 0, 0 if gone else 12),
+                oldest_seconds=1200 - now + moment if slow else random_.uniform(0, 0.3),
+            )
+        total = FunctionStats(
+            *("", sum(row.jobs for row in stats.values()), round(6 * day)),
+            *(sum(row.waiting for row in stats.values()), 0, 2 if burning else 3),
+            oldest_seconds=max(row.oldest_seconds for row in stats.values()),
+        )
+        history.record(moment, stats, total, news, {})
+    history.close()

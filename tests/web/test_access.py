@@ -1,0 +1,192 @@
+"""Who may see the pages, and what protects those who do."""
+
+import json
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gearman_py.web.sessions import MAX_FAILURES
+from tests.job_servers import JobServer
+from tests.web.site import OUR_WEB, Site, running_site
+
+PASSWORD = "correct horse"  # noqa: S105  of a test
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobServer]:
+    server = JobServer(tmp_path_factory.mktemp("server"))
+    server.start()
+    yield server
+    server.stop()
+
+
+def add_user(path: Path, name: str, *options: str, password: str = PASSWORD) -> str:
+    """Add a user; return what was said."""
+    command = [*OUR_WEB, "--users", str(path), "--add-user", name, *options]
+    done = subprocess.run(command, input=f"{password}\n", capture_output=True, text=True)
+    return done.stderr
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> Path:
+    path = tmp_path / "users"
+    assert add_user(path, "alice", "--role", "operate") == ""
+    assert add_user(path, "bob") == ""
+    return path
+
+
+def log_in(site: Site, name: str = "alice", password: str = PASSWORD, **more: str) -> int:
+    fields = {"name": name, "password": password, "next": "/functions"}
+    return site.post("/login", fields, **more).status
+
+
+def test_a_page_says_what_the_browser_must_not_do(server: JobServer, tmp_path: Path) -> None:
+    with running_site(tmp_path, "-h", server.address) as site:
+        for path in ("/", "/nothing", "/static/live.js", "/function?name=nothing"):
+            headers = site.get(path).headers
+            policy = headers["content-security-policy"]
+            assert "default-src 'none'" in policy
+            assert "unsafe" not in policy
+            assert headers["x-frame-options"] == "DENY"
+            assert headers["x-content-type-options"] == "nosniff"
+        assert site.get("/static/../pages.py").status == 404
+        assert site.get("/static/%2e%2e/pages.py").status == 404
+        assert site.get("/healthz").text == "ok\n"
+
+
+def test_other_sites_cannot_read_what_is_open_to_this_machine(
+    server: JobServer, tmp_path: Path
+) -> None:
+    with running_site(tmp_path, "-h", server.address) as site:
+        port = site.address.rpartition(":")[2]
+        assert site.get("/", Host=f"evil.example.org:{port}").status == 421
+        assert site.get("/", Host=f"localhost:{port}").status == 200
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["-L", "0.0.0.0"], "--tls-certificate and --tls-key, or --trusted-proxy"),
+        (["-L", "10.0.0.1", "--tls-certificate", "x", "--tls-key", "y"], "everyone could read it"),
+        (["--tls-key", "x"], "belong together"),
+        (["--trusted-proxy", "10.0.0.1"], "belong together"),
+        (["--trusted-proxy", "proxy", "--user-header", "X"], "expected 10.0.0.1"),
+        (["--users", "/nonexistent/users"], "No such file"),
+        (["--history", "/nonexistent/history"], "/nonexistent/history: unable to open"),
+    ],
+)
+def test_what_would_be_open_to_others_is_refused_in_words(options: list[str], said: str) -> None:
+    done = subprocess.run([*OUR_WEB, *options], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_users_log_in_and_out(server: JobServer, users: Path, tmp_path: Path) -> None:
+    audit = tmp_path / "audit"
+    options = ("-h", server.address, "--users", str(users), "--audit-log", str(audit))
+    with running_site(tmp_path, *options) as site:
+        answer = site.get("/functions?sort=name")
+        assert (answer.status, answer.headers["location"]) == (
+            *(303, "/login?next=/functions%3Fsort%3Dname"),
+        )
+        assert site.get("/jobs").status == 303
+        assert log_in(site, password="wrong") == 401  # noqa: S106
+        assert log_in(site, name="nobody") == 401
+        answer = site.post("/login", {"name": "alice", "password": PASSWORD, "next": "//evil/"})
+        assert (answer.status, answer.headers["location"]) == (303, "/")
+        cookie = answer.headers["set-cookie"].lower()
+        assert "httponly" in cookie
+        assert "samesite=strict" in cookie
+        page = site.page("/functions")
+        assert "alice" in page.text
+        token = page.html.partition('name="form_token" value="')[2].partition('"')[0]
+        assert site.post("/logout", {}).status == 403
+        assert site.post("/logout", {"form_token": "guess"}).status == 403
+        assert site.get("/functions").status == 200
+        assert site.post("/logout", {"form_token": token}).status == 303
+        assert site.get("/functions").status == 303
+    entries = [json.loads(line) for line in audit.read_text().splitlines()]
+    assert [(entry["event"], entry["user"]) for entry in entries] == [
+        ("login failed", "alice"),
+        ("login failed", "nobody"),
+        ("login", "alice"),
+        ("logout", "alice"),
+    ]
+    assert entries[0]["address"] == "127.0.0.1"
+
+
+def test_forms_of_other_sites_are_refused(server: JobServer, users: Path, tmp_path: Path) -> None:
+    with running_site(tmp_path, "-h", server.address, "--users", str(users)) as site:
+        assert log_in(site, Origin="https://evil.example.org") == 403
+        assert log_in(site, Sec_Fetch_Site="cross-site") == 403
+        assert log_in(site, Origin=site.address, Sec_Fetch_Site="same-origin") == 303
+        large = site.post("/login", {"name": "x" * 100_000, "password": "x"})
+        assert large.status == 413
+
+
+def test_a_login_cannot_be_tried_for_ever(server: JobServer, users: Path, tmp_path: Path) -> None:
+    with running_site(tmp_path, "-h", server.address, "--users", str(users)) as site:
+        for _ in range(MAX_FAILURES):
+            assert log_in(site, password="wrong") == 401  # noqa: S106
+        answer = site.post("/login", {"name": "alice", "password": PASSWORD})
+        assert answer.status == 429
+        assert int(answer.headers["retry-after"]) > 0
+        assert "Try again in" in answer.text
+
+
+def test_a_user_who_is_removed_is_out(server: JobServer, users: Path, tmp_path: Path) -> None:
+    with running_site(tmp_path, "-h", server.address, "--users", str(users)) as site:
+        assert log_in(site, "bob") == 303
+        assert site.get("/").status == 200
+        kept = [line for line in users.read_text().splitlines() if not line.startswith("bob")]
+        users.write_text("\n".join(kept))
+        assert site.get("/").status == 303
+        users.write_text("alice:secret\n")
+        answer = site.get("/")
+        assert answer.status == 503
+        assert "line 1: expected NAME:ROLE:scrypt" in answer.text
+
+
+def test_the_file_of_users_has_no_passwords(users: Path) -> None:
+    text = users.read_text()
+    assert PASSWORD not in text
+    assert users.stat().st_mode & 0o777 == 0o600
+    assert text.startswith("alice:operate:scrypt:")
+    assert "too short" in add_user(users, "carol", password="short")  # noqa: S106
+    assert "cannot be a user's name" in add_user(users, "a:b")
+    assert add_user(users, "alice", password="another one") == ""  # noqa: S106
+    assert users.read_text().count("alice") == 1
+
+
+def test_a_proxy_names_the_user_and_others_cannot(server: JobServer, tmp_path: Path) -> None:
+    options = ("-h", server.address, "--user-header", "X-User", "--operator", "alice")
+    with running_site(tmp_path, *options, "--trusted-proxy", "127.0.0.1") as site:
+        assert site.get("/").status == 403
+        assert "alice, may operate" in site.get("/", X_User="alice").document.text
+        assert "bob, may read" in site.get("/", X_User="bob").document.text
+    with running_site(tmp_path, *options, "--trusted-proxy", "127.0.0.2") as site:
+        assert site.get("/", X_User="alice").status == 403
+
+
+def test_https_is_spoken_and_the_cookie_kept_to_it(
+    server: JobServer, users: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = str(tmp_path / "web.pem"), str(tmp_path / "web.key")
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-nodes", "-days", "2", "-keyout", key, "-out", certificate]
+    subprocess.run([*command, *names, *files], check=True, capture_output=True)
+    monkeypatch.setattr(
+        *(ssl, "_create_default_https_context"),
+        lambda: ssl.create_default_context(cafile=certificate),
+    )
+    files = ["--tls-certificate", certificate, "--tls-key", key]
+    with running_site(tmp_path, "-h", server.address, "--users", str(users), *files) as site:
+        answer = site.post("/login", {"name": "alice", "password": PASSWORD})
+        assert answer.status == 303
+        assert "secure" in answer.headers["set-cookie"].lower()
+        assert site.get("/").status == 200
