@@ -13,11 +13,14 @@ from pathlib import Path
 
 from gearman_py import __version__
 from gearman_py.cli.common import detach_process
+from gearman_py.cli.successor import fork_successor, take_over, without_reload
 from gearman_py.log_format import make_formatter
 from gearman_py.net.tls import TLSError
 from gearman_py.server import lifecycle, listening
+from gearman_py.server.option_fields import LEVELS
 from gearman_py.server.options import UsageError, parse
-from gearman_py.server.settings import LEVELS, Settings
+from gearman_py.server.reload_channel import ReloadError
+from gearman_py.server.settings import Settings
 from gearman_py.server.stores import open_store
 from gearman_py.store.base import StoreError
 
@@ -28,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a job server until a signal stops it; return its exit status."""
     try:
         settings = parse(arguments, __version__)
+        if settings.reload:
+            return _reload(settings, sys.argv[1:] if arguments is None else arguments)
         for note in settings.without_effect:
             print(f"gearmand: {note}", file=sys.stderr)
         if settings.check_args:
@@ -50,18 +55,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, UsageError):
             print("Try 'gearmand --help'.", file=sys.stderr)
         return 1
+    status = 1
     try:
-        return lifecycle.serve(settings, doors, tls)
+        status = lifecycle.serve(settings, doors, tls)
     except listening.StartError as error:
         print(f"gearmand: {error}", file=sys.stderr)
         if settings.log_file != "stderr":
             logging.getLogger("gearmand").critical("%s", error)
-        return 1
     finally:
-        for door in doors:
-            door.close()
+        if status != lifecycle.REPLACED:
+            _clean_up(settings, doors)
+    return max(status, 0)
+
+
+def _clean_up(settings: Settings, doors: Sequence[listening.ListeningSocket]) -> None:
+    for door in doors:
+        door.close()
+    if settings.pid_file:
+        Path(settings.pid_file).unlink(missing_ok=True)
+
+
+def _reload(settings: Settings, arguments: Sequence[str]) -> int:
+    """Take over from a running server, in a process of its own."""
+    report = fork_successor()
+    if isinstance(report, int):
+        return report
+    status = lifecycle.REPLACED  # the other server serves
+
+    def done() -> None:
+        nonlocal status
+        status = 0
         if settings.pid_file:
-            Path(settings.pid_file).unlink(missing_ok=True)
+            _write_pid(Path(settings.pid_file))
+        report.tell()
+
+    words = without_reload(arguments)
+    takeover = None
+    try:
+        takeover = take_over(settings.reload, done)
+        if not words:
+            words = without_reload(takeover.arguments)
+            os.chdir(takeover.folder)
+            settings = parse(words, __version__)
+        sys.argv[1:] = words
+        takeover.check_settings(settings)
+        tls = settings.tls.server_context() if settings.tls else None
+        _configure_logging(settings)
+        status = lifecycle.serve(settings, (), tls, takeover)
+    except (UsageError, ReloadError, listening.StartError, StoreError, TLSError) as error:
+        report.tell(str(error))
+        if takeover is not None:
+            takeover.refuse(error)
+        logging.getLogger("gearmand").error("%s", error)
+    except Exception as error:
+        report.tell(f"{type(error).__name__}: {error}")
+        raise
+    if status != lifecycle.REPLACED:
+        _clean_up(settings, ())
+    return max(status, 0)
 
 
 def _configure_logging(settings: Settings) -> None:

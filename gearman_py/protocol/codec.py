@@ -124,6 +124,16 @@ class Decoder:
         _, number, _ = _unpack(head)
         return number, self._need, head[_HEADER_SIZE : _HEADER_SIZE + _SMALL].partition(b"\0")[0]
 
+    def pack(self) -> tuple[bytes, int, bool]:
+        """Its state, for another decoder: input that is not read, bytes to be dropped, dead."""
+        return b"".join(self._parts), self._skip, self.dead
+
+    def unpack(self, unread: bytes, skip: int, dead: bool) -> None:
+        """Begin with the state of another; if there is input, feed nothing to read it."""
+        self._parts = [unread] if unread else []
+        self._held, self._skip, self.dead = len(unread), skip, dead
+        self.behind, self.partial = bool(unread), bool(unread or skip)
+
     def feed(self, data: bytes) -> list[Message]:
         """Add the bytes of one read; return the messages that are now complete, in order.
 

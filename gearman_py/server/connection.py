@@ -23,6 +23,7 @@ from gearman_py.protocol.text import printable
 from gearman_py.server import counts
 from gearman_py.server.listener import TOGETHER, Listener
 from gearman_py.server.result_budget import ComingResult
+from gearman_py.server.unsent import Unsent
 
 log = logging.getLogger("gearmand")
 
@@ -36,13 +37,16 @@ PARTING_LIMIT = 5.0
 
 
 class Connection(asyncio.Protocol):
-    """The connection of a peer."""
+    """The connection of a peer, which another process has passed on if it is ``known``."""
 
     transport: asyncio.Transport
     peer: Peer
 
-    def __init__(self, server: Listener, *, operator: bool = False) -> None:
+    def __init__(
+        self, server: Listener, *, operator: bool = False, known: Peer | None = None
+    ) -> None:
         self._server = server
+        self._known = known
         self._operator = operator
         self._decoder = Decoder(text=True, max_packet=server.max_packet, skips_oversized=True)
         self._backlog: Sequence[Message] = ()  # already read, kept while the peer does not read
@@ -53,22 +57,27 @@ class Connection(asyncio.Protocol):
         self._checked = (0, 0, 0.0)  # messages begun, bytes received, and when it was last in time
         self.stalled_since: float | None = None  # it is owed more than the buffer should have
         self._unread = 0  # how many bytes, when last checked
+        self._unsent: Unsent | None = None  # unless the kernel has taken all
         self._parted_at: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have all methods, but are not instances of asyncio's classes.
         self.transport = transport = cast(asyncio.Transport, transport)
-        transport.set_write_buffer_limits(high=self._server.high_water)
+        transport.set_write_buffer_limits(high=0)  # we are told when the kernel takes no more
         address = transport.get_extra_info("peername")
         host = str(address[0]) if isinstance(address, tuple) else "unix"
         theirs = transport.get_extra_info("socket")
         number = theirs.fileno()
         # uvloop's own socket object duplicates the descriptor for each option.
         self._socket = socket.socket(theirs.family, theirs.type, theirs.proto, fileno=number)
+        self._checked = (0, 0, self._server.now())
+        if self._known is not None:
+            self.peer = self._known
+            self._server.connections[self.peer] = self
+            return
         self.peer = self._server.broker.join(number, host, operator=self._operator)
         self._server.connections[self.peer] = self
         self._server.counts.opened += 1
-        self._checked = (0, 0, self._server.now())
         if self._server.stopping or not self._server.admission.admit(
             number, operator=self._operator
         ):
@@ -76,7 +85,9 @@ class Connection(asyncio.Protocol):
         log.debug("%s connected", self)
 
     def connection_lost(self, error: Exception | None) -> None:
-        del self._server.connections[self.peer]
+        if self._server.connections.pop(self.peer, None) is None:  # it was handed over
+            self._socket.detach()
+            return
         self._server.counts.closed[self.closed_for or (counts.RESET if error else counts.LEFT)] += 1
         self._server.counts.received_before += self.received
         self._server.counts.sent_before += self.peer.sent
@@ -156,13 +167,15 @@ class Connection(asyncio.Protocol):
             self.peer.take()
             return
         peer = self.peer
-        if peer.owed < LARGE:
-            self.transport.write(b"".join(peer.take()))
+        small = peer.owed < LARGE
+        pieces = peer.take()
+        if small:
+            self.transport.write(b"".join(pieces))
         else:
-            self.transport.writelines(peer.take())
+            self.transport.writelines(pieces)
             if self._server.pressure.scarce and self.has_unacknowledged():
                 self._server.pressure.withhold_jobs(self)
-        if self.stalled_since is not None:
+        if self._unsent is not None and self._note_unsent(pieces):
             self._server.pressure.note_unread(self)
             if 0 < self._server.max_unread < (unread := self.unread_bytes()):
                 log.warning("%s has %d MiB unread (--max-unread): closed", self, unread >> 20)
@@ -209,12 +222,35 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def pause_writing(self) -> None:
-        self.stalled_since = self._server.now()
-        self._unread = 0
-        self.pause_peer()
-        self._server.pressure.note_unread(self)
+        self._unsent = Unsent()
 
     def resume_writing(self) -> None:
+        self._unsent = None
+        if self.stalled_since is not None:
+            self._catch_up()
+
+    def _note_unsent(self, pieces: Sequence[bytes]) -> bool:
+        """The kernel has not taken all that was written, of which these are the last pieces.
+
+        Returns whether the peer has stalled.
+        """
+        if self._unsent is not None:
+            self._unsent.add(pieces, self.unread_bytes())
+        self.check_unsent()
+        return self.stalled_since is not None
+
+    def check_unsent(self) -> None:
+        """Have the peer wait if it is far behind with reading, or go on if it is no longer."""
+        unread, high_water = self.unread_bytes(), self._server.high_water
+        if self.stalled_since is None and unread > high_water:
+            self.stalled_since = self._server.now()
+            self._unread = 0
+            self.pause_peer()
+            self._server.pressure.note_unread(self)
+        elif self.stalled_since is not None and unread <= high_water // 4:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
         self.stalled_since = None
         self._server.pressure.caught_up(self.peer)
         self.resume_peer()

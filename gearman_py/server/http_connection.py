@@ -9,6 +9,7 @@ import time
 from http import HTTPStatus
 
 from gearman_py import __version__
+from gearman_py.broker.state import Peer
 from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.http import CONTINUE, HEAD_LIMIT, Reader, Refused, Request, answer
 from gearman_py.protocol.packets import Packet
@@ -31,8 +32,8 @@ SERVER = f"Gearman/{__version__}"
 class HTTPConnection(Connection):
     """The connection of an HTTP client."""
 
-    def __init__(self, server: Listener) -> None:
-        super().__init__(server)
+    def __init__(self, server: Listener, *, known: Peer | None = None) -> None:
+        super().__init__(server, known=known)
         self._reader = Reader(server.max_packet)
         self._packets = Decoder(RESPONSE)  # reads the packets of the broker
         self._request: Request | None = None  # in progress
@@ -64,7 +65,7 @@ class HTTPConnection(Connection):
                     if self._reader.behind:
                         self._yield_turn()
                     elif self._reader.expects_continue:
-                        self.transport.write(CONTINUE)
+                        self._write(CONTINUE)
                     return None
                 self._begin_request(self._request)
             except Refused as refused:
@@ -141,15 +142,20 @@ class HTTPConnection(Connection):
         self._handle = None
         self._result.clear()
         self._held = 0
-        self.transport.write(data)
+        self._write(data)
         if request is None or not request.keeps_alive:
             self.transport.close()
+
+    def _write(self, data: bytes) -> None:
+        self.transport.write(data)
+        if self._unsent is not None:
+            self._note_unsent((data,))
 
     def _refuse_request(self, refused: Refused) -> None:
         log.info("refused an HTTP request from %s: %s", self, refused)
         body = f"{refused}\n".encode("latin-1", "replace")
         extra = {"Content-Type": "text/plain", "Server": SERVER, **refused.headers}
-        self.transport.write(answer(None, refused.status, body, **extra))
+        self._write(answer(None, refused.status, body, **extra))
         self.transport.close()
 
     def held_bytes(self) -> int:

@@ -9,7 +9,6 @@ SIGUSR1; `shutdown moved` stops it if no job would be lost.
 """
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
@@ -28,9 +27,9 @@ from gearman_py import __version__
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.queues import Queues
 from gearman_py.event_loop import new_event_loop
-from gearman_py.net.tls import TLSError
 from gearman_py.sdnotify import notify, watchdog_interval
 from gearman_py.server import memory
+from gearman_py.server.certificate import reload_certificate, watch_certificate
 from gearman_py.server.connection import Connection
 from gearman_py.server.counts import watch_event_loop
 from gearman_py.server.facts import describe_server
@@ -38,9 +37,11 @@ from gearman_py.server.http_connection import HTTPConnection
 from gearman_py.server.listener import Listener
 from gearman_py.server.listening import ADMIN, HTTP, METRICS, ListeningSocket, StartError
 from gearman_py.server.metrics_http import MetricsConnection, MetricsPages
+from gearman_py.server.reload import Reload, linger
 from gearman_py.server.settings import Settings
 from gearman_py.server.store_writer import StoreWriter, replay_store
 from gearman_py.server.stores import open_store
+from gearman_py.server.takeover import Takeover
 from gearman_py.server.tls_acceptor import TLSAcceptor
 from gearman_py.store.base import Store, StoreError, first_number
 
@@ -52,8 +53,8 @@ log = logging.getLogger("gearmand")
 MALLOC_KEEPS = 4 * 2**20
 # Seconds between two checks for peers that have stopped reading or writing.
 SWEEP_INTERVAL = 5.0
-# Seconds between two checks whether the certificate was renewed.
-CERTIFICATE_INTERVAL = 5.0
+REPLACED = -1
+Servers = dict[ListeningSocket, asyncio.Server | TLSAcceptor]
 # How often jobs are counted by who waits for their end (seconds).
 DRAIN_INTERVAL = 0.1
 # From 3.13 on, event loops look at the file of a Unix socket when they begin to serve, though its
@@ -91,11 +92,16 @@ def become_user(user: str, doors: Sequence[ListeningSocket]) -> None:
 
 
 def serve(
-    settings: Settings, doors: Sequence[ListeningSocket], tls: ssl.SSLContext | None = None
+    settings: Settings,
+    doors: Sequence[ListeningSocket],
+    tls: ssl.SSLContext | None = None,
+    takeover: Takeover | None = None,
 ) -> int:
     """Serve at these sockets until a signal or an operator stops it; return the exit status.
 
-    TCP sockets use ``tls`` if it is given. Raises StartError if the durable queue cannot be used.
+    TCP sockets use ``tls`` if it is given. With ``takeover``, the sockets and all else are those of
+    another process. Returns REPLACED if another process has taken over from this one. Raises
+    StartError if the durable queue cannot be used, and ReloadError if the takeover failed.
     """
     # The broker creates no reference cycles; the collector would only stall it, and for longer
     # the longer the queues are.
@@ -104,7 +110,7 @@ def serve(
     gc.freeze()
     gc.disable()
     try:
-        store = open_store(settings)
+        store = open_store(settings) if takeover is None else None
         queues = Queues(
             settings.handle_prefix,
             first=first_number(store.series if store is not None else 0),
@@ -119,7 +125,7 @@ def serve(
     except StoreError as error:
         raise StartError(str(error)) from error
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(_run_server(settings, doors, tls, queues, store))
+        return runner.run(_run_server(settings, doors, tls, queues, store, takeover))
 
 
 async def _run_server(
@@ -128,6 +134,7 @@ async def _run_server(
     tls: ssl.SSLContext | None,
     queues: Queues,
     store: Store | None,
+    takeover: Takeover | None,
 ) -> int:
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
@@ -151,6 +158,8 @@ async def _run_server(
         max_unread=settings.max_unread,
         unread_timeout=settings.unread_timeout,
     )
+    if takeover is not None:
+        doors = takeover.receive(broker, listener)
     if store is not None:
         listener.store_writer = StoreWriter(
             store, broker, listener.flush, listener.hang_up, stop.set
@@ -158,6 +167,8 @@ async def _run_server(
     broker.describe = partial(describe_server, listener, settings)
     for door in doors:
         door.listen(settings)
+    if takeover is not None:
+        await takeover.begin(listener)
     servers = {
         door: await _open_server(loop, listener, door, settings.backlog, tls) for door in doors
     }
@@ -167,23 +178,31 @@ async def _run_server(
     loop.add_signal_handler(signal.SIGHUP, _handle_hangup, settings, tls)
     where = ", ".join(map(str, doors))
     log.info("gearmand %s listens on %s", __version__, where)
+    if takeover is not None:
+        await takeover.await_leaving()
     notify("READY=1", f"STATUS=listening on {where}")
+    reload = asyncio.create_task(
+        Reload(listener, doors, settings, lambda: told.is_set() or draining.is_set()).wait()
+    )
+    reload.add_done_callback(lambda _: stop.set())
     chores = [
         asyncio.create_task(_ping_watchdog()),
         asyncio.create_task(_sweep_connections(listener)),
         asyncio.create_task(memory.watch_memory(listener, settings.max_memory)),
         asyncio.create_task(watch_event_loop(listener.counts, broker.queues.counts)),
-        asyncio.create_task(_watch_certificate(settings, tls)),
+        asyncio.create_task(watch_certificate(settings, tls)),
         asyncio.create_task(_drain_queues(draining, servers, broker, stop)),
         asyncio.create_task(_finish_running_jobs(told, settings.drain_timeout, broker, stop)),
     ]
     for chore in chores:
         chore.add_done_callback(partial(_chore_ended, stop))
     await stop.wait()
+    if reload.done() and not reload.exception():
+        return await _leave(listener, servers, chores)
     failed = any(chore.done() and chore.exception() for chore in chores)
     notify("STOPPING=1")
     log.info("stopping: %d jobs were queued or running", len(broker.queues.jobs))
-    for chore in chores:
+    for chore in (*chores, reload):
         chore.cancel()
     for door, server in servers.items():
         server.close()
@@ -198,6 +217,17 @@ async def _run_server(
     return (
         1 if failed or (listener.store_writer is not None and listener.store_writer.broken) else 0
     )
+
+
+async def _leave(listener: Listener, servers: Servers, chores: Sequence[asyncio.Task[None]]) -> int:
+    """End without a word to peers, which another process serves."""
+    for chore in chores:
+        chore.cancel()
+    for door, server in servers.items():
+        server.close()
+        door.pass_on()
+    await linger(listener)
+    return REPLACED
 
 
 def _chore_ended(stop: asyncio.Event, chore: asyncio.Task[None]) -> None:
@@ -236,20 +266,7 @@ async def _open_server(
 def _handle_hangup(settings: Settings, tls: ssl.SSLContext | None) -> None:
     """Handle SIGHUP. The log handler notices by itself that its file was moved."""
     log.info("SIGHUP: reopening the log file")
-    _reload_certificate(settings, tls)
-
-
-def _reload_certificate(settings: Settings, tls: ssl.SSLContext | None) -> bool:
-    """Reload certificate and key; return whether they are valid."""
-    if settings.tls is None or tls is None:
-        return True
-    try:
-        settings.tls.load(tls)
-    except TLSError as error:
-        log.error("keeping the certificate in use: %s", error)
-        return False
-    log.info("new connections use the certificate in %s", settings.ssl_certificate)
-    return True
+    reload_certificate(settings, tls)
 
 
 async def _ping_watchdog() -> None:
@@ -257,25 +274,6 @@ async def _ping_watchdog() -> None:
     while interval is not None:
         notify("WATCHDOG=1")
         await asyncio.sleep(interval)
-
-
-async def _watch_certificate(settings: Settings, tls: ssl.SSLContext | None) -> None:
-    """Reload the certificate whenever it is renewed."""
-    files = (settings.ssl_certificate, settings.ssl_key) if tls else ()
-    known = _modification_times(files)
-    while files:
-        await asyncio.sleep(CERTIFICATE_INTERVAL)
-        if (now := _modification_times(files)) != known and _reload_certificate(settings, tls):
-            known = now
-
-
-def _modification_times(files: Sequence[str]) -> list[tuple[int, int]]:
-    found = []
-    for path in files:
-        with contextlib.suppress(OSError):  # it is being replaced
-            each = os.stat(path)
-            found.append((each.st_ino, each.st_mtime_ns))
-    return found
 
 
 async def _sweep_connections(listener: Listener) -> None:
@@ -310,7 +308,7 @@ async def _finish_running_jobs(
 
 async def _drain_queues(
     draining: asyncio.Event,
-    servers: dict[ListeningSocket, asyncio.Server | TLSAcceptor],
+    servers: Servers,
     broker: Broker,
     stop: asyncio.Event,
 ) -> None:

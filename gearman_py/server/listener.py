@@ -132,7 +132,7 @@ class Listener:
         if high_water != self.high_water:
             self.high_water = high_water
             for connection in self.connections.values():
-                connection.transport.set_write_buffer_limits(high=high_water)
+                connection.check_unsent()
 
     def hang_up(self, peer: Peer) -> None:
         """Close the connection of a peer, after what it can be told."""

@@ -53,7 +53,7 @@ class ListeningSocket:
     ) -> None:
         self.socket = listening
         self.kind = kind
-        self._made = made
+        self.made = made
         self._name = listening.getsockname()
 
     def __str__(self) -> str:
@@ -79,15 +79,20 @@ class ListeningSocket:
     def close(self) -> None:
         """Stop listening."""
         self.socket.close()
-        if self._made:
+        if self.made:
             # If it cannot be removed, the next start replaces it.
             with contextlib.suppress(OSError):
-                self._made.unlink()
+                self.made.unlink()
+
+    def pass_on(self) -> None:
+        """Another process listens there now: leave the file to it."""
+        self.made = None
+        self.socket.close()
 
     def give_to(self, user: int, group: int) -> None:
         """Change the owner and group of the socket file. Raises OSError."""
-        if self._made:
-            os.chown(self._made, user, group)
+        if self.made:
+            os.chown(self.made, user, group)
 
 
 def open_sockets(settings: Settings) -> list[ListeningSocket]:

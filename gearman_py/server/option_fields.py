@@ -4,6 +4,24 @@ import argparse
 from dataclasses import field
 from typing import Any
 
+LEVELS = {
+    level: min(2, max(0, number - 4))
+    for number, level in enumerate(
+        ("FATAL", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
+    )
+}
+"""The C gearmand's log levels, and the number of -v that each corresponds to."""
+
+QUEUES = {
+    "builtin": "builtin",
+    "sqlite": "sqlite",
+    "libsqlite3": "sqlite",
+    "postgres": "postgres",
+    "libpq": "postgres",
+    "redis": "redis",
+}
+"""The queue types, by our names and the C gearmand's."""
+
 
 def option(default: Any, flags: str, help: str, **argparse_options: Any) -> Any:
     """A field that is also a command-line option; ``flags`` are separated by spaces."""

@@ -11,7 +11,8 @@ from typing import Any
 
 from gearman_py.config import as_words
 from gearman_py.net.servers import UNIX, parse_servers
-from gearman_py.server.settings import QUEUES, Settings
+from gearman_py.server.option_fields import QUEUES
+from gearman_py.server.settings import Settings
 
 PASSWORD = re.compile(r"(^|[\s?&;])(ssl)?password\s*=|://[^/@\s]*:[^/@\s]*@", re.IGNORECASE)
 """A password in a connection string or address of libpq."""

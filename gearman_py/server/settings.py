@@ -11,26 +11,13 @@ from gearman_py.log_format import LOG_FORMATS
 from gearman_py.net.servers import DEFAULT_PORT
 from gearman_py.net.tls import TLS
 from gearman_py.protocol.codec import MAX_PACKET
-from gearman_py.server.option_fields import ignored_option, option, queue_option
-
-LEVELS = {
-    level: min(2, max(0, number - 4))
-    for number, level in enumerate(
-        ("FATAL", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
-    )
-}
-"""The C gearmand's log levels, and the number of -v that each corresponds to."""
-
-
-QUEUES = {
-    "builtin": "builtin",
-    "sqlite": "sqlite",
-    "libsqlite3": "sqlite",
-    "postgres": "postgres",
-    "libpq": "postgres",
-    "redis": "redis",
-}
-"""The queue types, by our names and the C gearmand's."""
+from gearman_py.server.option_fields import (
+    LEVELS,
+    QUEUES,
+    ignored_option,
+    option,
+    queue_option,
+)
 
 
 @dataclass(frozen=True)
@@ -300,6 +287,15 @@ class Settings:
         "on SIGTERM assign no more jobs and wait up to SECONDS for running ones to end (0)",
         type=float,
         metavar="SECONDS",
+    )
+    reload: int = option(
+        0,
+        "--reload",
+        "take over from the job server that runs as process PID, with its connections and jobs, "
+        "detach, and exit with 0 once that is done, or with 1 and the reason; without other "
+        "options, use those of that server",
+        type=int,
+        metavar="PID",
     )
     check_args: bool = option(
         False,

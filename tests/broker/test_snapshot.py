@@ -17,10 +17,10 @@ from tests.properties import depth
 
 PEERS = 4
 FUNCTIONS = [b"f", b"g", b"\xff\n"]
-function = st.sampled_from(FUNCTIONS)
+function = st.sampled_from([*FUNCTIONS[:2], *FUNCTIONS])
 unique = st.sampled_from([b"", b"u", b"v", b"-"])
 workload = st.sampled_from([b"", b"w", bytes(range(256))])
-handle = st.integers(1, 8).map(lambda number: b"H:%d" % number)
+handle = st.integers(1, 5).map(lambda number: b"H:%d" % number)
 
 packets = st.one_of(
     st.tuples(
@@ -79,9 +79,10 @@ commands = st.tuples(
     ),
 )
 peer = st.integers(0, PEERS - 1)
+work = st.sampled_from([(Packet.PRE_SLEEP,), (Packet.GRAB_JOB_ALL,)])
 steps = st.one_of(
     st.tuples(st.just("say"), peer, packets),
-    st.tuples(st.just("say"), peer, packets),
+    st.tuples(st.just("say"), st.integers(2, 3), work),
     st.tuples(st.just("say"), peer, commands),
     st.tuples(st.just("wait"), st.sampled_from([0.5, 1.0, 2.5])),
     st.tuples(st.just("leave"), peer),
@@ -97,6 +98,9 @@ class Side:
         self.broker = Broker(queues, job_retries=2)
         self.now = 1000.0
         self.peers: list[Peer] = [self.broker.join(number, "there") for number in range(PEERS)]
+        for worker in (2, 3):
+            for name in FUNCTIONS[:2]:
+                self.do("say", worker, (Packet.CAN_DO_TIMEOUT, name, b"2000"))
 
     def do(self, what: str, *arguments: Any) -> bytes:
         match what:
@@ -124,7 +128,9 @@ class Side:
 
 
 @given(
-    history=st.lists(st.tuples(steps, st.sampled_from([False, False, True])), max_size=80),
+    history=st.lists(
+        st.tuples(steps, st.sampled_from([False, False, True])), min_size=30, max_size=60
+    ),
     durable=st.booleans(),
     function_first=st.booleans(),
 )

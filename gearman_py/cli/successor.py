@@ -1,0 +1,75 @@
+"""gearmand --reload PID: a process of its own takes over, and the command tells how that went."""
+
+import os
+import pwd
+import resource
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gearman_py.server.reload_channel import ReloadError
+from gearman_py.server.takeover import Takeover
+
+DONE = "done"
+
+
+class Report:
+    """Tells the command that started this process how the reload went, once."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+
+    def tell(self, outcome: str = DONE) -> None:
+        if self._pipe >= 0:
+            os.write(self._pipe, outcome.encode())
+            os.close(self._pipe)
+            self._pipe = -1
+
+
+def fork_successor() -> Report | int:
+    """In the new process, what it is to report to; in this one, the exit status after that.
+
+    The new process is a child of init: systemd makes only those the main process of a unit.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writing)
+        os.waitpid(child, 0)
+        with open(reading, errors="replace") as pipe:
+            outcome = pipe.read()
+        if outcome == DONE:
+            return 0
+        why = outcome or "the new program ended unexpectedly"
+        print(f"gearmand: not reloaded: {why}", file=sys.stderr)
+        return 1
+    os.close(reading)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    return Report(writing)
+
+
+def take_over(process: int, done: Callable[[], None]) -> Takeover:
+    """Begin to take over from a process, as its user. Raises ReloadError."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    try:
+        user = Path(f"/proc/{process}").stat().st_uid
+    except FileNotFoundError:
+        raise ReloadError(f"process {process} does not exist") from None
+    if user != os.geteuid() == 0:
+        entry = pwd.getpwuid(user)
+        os.initgroups(entry.pw_name, entry.pw_gid)
+        os.setgid(entry.pw_gid)
+        os.setuid(user)
+    return Takeover(process, done)
+
+
+def without_reload(words: Sequence[str]) -> list[str]:
+    """Command-line arguments but for --reload."""
+    kept: list[str] = []
+    for before, word in zip(("", *words), words, strict=False):
+        if before != "--reload" and word.partition("=")[0] != "--reload":
+            kept.append(word)
+    return kept

@@ -1,0 +1,98 @@
+"""What another process must know to go on with a connection: see gearman_py.server.reload."""
+
+from typing import Any
+
+from gearman_py.broker.restore import as_bytes
+from gearman_py.broker.snapshot import Section, as_text
+from gearman_py.broker.state import Peer
+from gearman_py.protocol.http import Request
+from gearman_py.server.connection import Connection
+from gearman_py.server.http_connection import HTTPConnection
+from gearman_py.server.listener import Listener
+
+
+def is_alive(connection: Connection) -> bool:
+    """Whether neither side has begun to close it."""
+    return connection._parted_at is None and not connection.transport.is_closing()
+
+
+def pack_connection(connection: Connection) -> Section:
+    """The state of a connection, without that of its peer."""
+    unread, skip, dead = connection._decoder.pack()
+    unsent = connection._unsent
+    facts = {
+        "received": connection.received,
+        "decoder": [as_text(unread), skip, dead],
+        "backlog": [
+            [number, [as_text(each) for each in arguments]]
+            for number, arguments in connection._backlog
+        ],
+        "unsent": as_text(unsent.last(connection.unread_bytes())) if unsent else "",
+    }
+    if isinstance(connection, HTTPConnection):
+        facts["http"] = _pack_http(connection)
+    return facts
+
+
+def _pack_http(connection: HTTPConnection) -> Section:
+    reader = connection._reader
+    return {
+        "request": _pack_request(connection._request),
+        "handle": connection._handle,
+        "result": [as_text(part) for part in connection._result],
+        "unread": as_text(bytes(reader._unread)),
+        "begun": _pack_request(reader._begun),
+        "body": as_text(bytes(reader._body)),
+        "numbers": [reader._missing, reader._chunked, reader._size, reader.dead],
+    }
+
+
+def _pack_request(request: Request | None) -> Any:
+    if request is None:
+        return None
+    facts = request.method, request.target, request.minor, request.headers
+    return [*facts, as_text(request.body)]
+
+
+def new_connection(listener: Listener, peer: Peer, facts: Section) -> Connection:
+    """A connection for a peer that was passed on; `resume_connection` follows."""
+    kind = HTTPConnection if "http" in facts else Connection
+    return kind(listener, known=peer)
+
+
+def resume_connection(connection: Connection, facts: Section) -> None:
+    """Go on where the other process was, now that all connections are made."""
+    unread, skip, dead = facts["decoder"]
+    connection._decoder.unpack(as_bytes(unread), skip, dead)
+    connection.received = facts["received"]
+    connection._backlog = [
+        (number, [as_bytes(each) for each in arguments]) for number, arguments in facts["backlog"]
+    ]
+    if "http" in facts:
+        _unpack_http(connection, facts["http"])
+    if unsent := as_bytes(facts["unsent"]):
+        connection.transport.write(unsent)
+        if connection._unsent is not None:
+            connection._note_unsent([unsent])
+    if connection._backlog or unread or "http" in facts:
+        connection._yield_turn()
+
+
+def _unpack_http(connection: Connection, facts: Section) -> None:
+    if not isinstance(connection, HTTPConnection):
+        return
+    connection._request, connection._handle = _unpack_request(facts["request"]), facts["handle"]
+    connection._result = [as_bytes(part) for part in facts["result"]]
+    connection._held = sum(map(len, connection._result))
+    reader = connection._reader
+    reader._unread += as_bytes(facts["unread"])
+    reader._begun = _unpack_request(facts["begun"])
+    reader._body += as_bytes(facts["body"])
+    reader._missing, reader._chunked, reader._size, reader.dead = facts["numbers"]
+
+
+def _unpack_request(facts: Any) -> Request | None:
+    if facts is None:
+        return None
+    method, target, minor, headers, body = facts
+    return Request(method, target, minor, headers, as_bytes(body))

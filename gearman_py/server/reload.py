@@ -1,0 +1,233 @@
+"""Reload, the side of the running server: pass everything on to a new program, and leave.
+
+The new program connects when it has read its configuration and imported its code. Then the event
+loop stands still: the listening sockets, all connections and the state are passed to the new
+program, which says when it has taken them, is told to go on, and says that it does. Until then
+nothing has changed here, so whatever fails, this server goes on; the new program is killed if it
+hangs after it was told to go on.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+
+from gearman_py import __version__
+from gearman_py.broker import snapshot
+from gearman_py.broker.snapshot import Section, as_text, pack_durations, take_snapshot
+from gearman_py.sdnotify import notify
+from gearman_py.server.connection import Connection
+from gearman_py.server.listener import Listener
+from gearman_py.server.listening import ListeningSocket
+from gearman_py.server.passed_connection import is_alive, pack_connection
+from gearman_py.server.reload_channel import (
+    FORMAT,
+    GO,
+    PAUSE_TIMEOUT,
+    READY,
+    READY_TIMEOUT,
+    SERVING,
+    TAKEN,
+    Channel,
+    ReloadError,
+    channel_address,
+)
+from gearman_py.server.settings import Settings
+from gearman_py.server.tls_transport import TLSTransport
+
+log = logging.getLogger("gearmand")
+
+SECTION_CONNECTIONS = 256
+ACCEPT_PAUSE = 1.0  # seconds to wait when new programs cannot be accepted
+KILL_TIMEOUT = 5.0  # seconds for a process that was killed to be gone
+LINGER_TIMEOUT = 10.0  # seconds to end the connections that were being closed
+LINGER_INTERVAL = 0.05
+STANDARD_STREAMS = 0, 1, 2
+ENVIRONMENT = "NOTIFY_SOCKET", "WATCHDOG_USEC"
+# Settings that cannot be changed by a reload, as they say what is passed on.
+FIXED = (
+    *("listen", "port", "protocol", "http_port", "admin_listen", "metrics_listen", "ssl", "queue"),
+    *("queue_file", "postgres", "postgres_table", "redis_server", "redis_port", "redis_prefix"),
+)
+
+
+def fixed_settings(settings: Settings) -> Section:
+    """The settings that must be the same in the new program."""
+    found = {name: getattr(settings, name) for name in FIXED}
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in found.items()
+    }
+
+
+class Reload:
+    """Answers new programs. ``stopping`` tells whether this server is about to end."""
+
+    def __init__(
+        self,
+        listener: Listener,
+        doors: Sequence[ListeningSocket],
+        settings: Settings,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._listener, self._doors, self._settings = listener, doors, settings
+        self._stopping = stopping
+        self._loop = asyncio.get_running_loop()
+
+    async def wait(self) -> None:
+        """Return once a new program has taken the place of this one."""
+        with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as listening:
+            listening.setblocking(False)
+            try:
+                listening.bind(channel_address(os.getpid()))
+                listening.listen()
+            except OSError as error:
+                log.warning("--reload will not find this server: %s", error.strerror)
+                await asyncio.Event().wait()
+            while True:
+                try:
+                    connected, _ = await self._loop.sock_accept(listening)
+                except OSError:  # no descriptor or memory is left
+                    await asyncio.sleep(ACCEPT_PAUSE)
+                    continue
+                with Channel(connected, READY_TIMEOUT) as channel:
+                    if await self._answer(channel):
+                        return
+
+    async def _answer(self, channel: Channel) -> bool:
+        """Whether a new program has taken over."""
+        try:
+            channel.check_user()
+            hello = await asyncio.to_thread(channel.receive)
+            self._check_request(hello)
+            channel.send(self._describe())
+            await asyncio.to_thread(channel.expect, READY)
+            channel.allow(PAUSE_TIMEOUT)
+            self._check_state()
+            connections = self._pass_on(channel)
+        except ReloadError as error:
+            log.warning("not reloaded, going on: %s", error)
+            with contextlib.suppress(ReloadError):
+                channel.refuse(str(error))
+            return False
+        except Exception:  # peers must not suffer from a mistake here
+            log.exception("not reloaded, going on")
+            return False
+        process, _ = channel.other
+        notify(f"MAINPID={process}")
+        log.info("process %d has taken over %d connections", process, len(connections))
+        for connection in connections:
+            del self._listener.connections[connection.peer]
+            connection.transport.abort()  # it closes our descriptor, not the connection
+        return True
+
+    def _check_request(self, hello: Section) -> None:
+        if hello.get("format") != FORMAT or hello.get("state") != snapshot.FORMAT:
+            raise ReloadError(
+                f"gearmand {hello.get('version')} reads format {hello.get('state')} of the state, "
+                f"and gearmand {__version__}, which runs, writes format {snapshot.FORMAT}: "
+                "restart it instead"
+            )
+        self._check_state()
+
+    def _check_state(self) -> None:
+        """Raise ReloadError if something cannot be passed on just now."""
+        listener = self._listener
+        if self._stopping():
+            raise ReloadError("the server is stopping")
+        if listener.broker.mover is not None:
+            raise ReloadError("an operator moves its jobs to another server")
+        if os.getpid() == 1:
+            raise ReloadError("the server is process 1, with which its container would end")
+        if listener.store_writer is not None:
+            what = f"--queue-type {self._settings.queue}"
+            raise ReloadError(f"{what}: cannot be handed over yet; nothing was changed")
+        transports = [each.transport for each in listener.connections.values()]
+        secret = sum(isinstance(transport, TLSTransport) for transport in transports)
+        if secret := secret + len(listener.handshakes):
+            raise ReloadError(
+                f"{secret} TLS connections: cannot be handed over yet; nothing was changed"
+            )
+
+    def _describe(self) -> Section:
+        """What the new program must know before it is ready."""
+        return {
+            "version": __version__,
+            "arguments": [as_text(os.fsencode(each)) for each in sys.argv[1:]],
+            "folder": as_text(os.fsencode(os.getcwd())),
+            "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+            "settings": fixed_settings(self._settings),
+        }
+
+    def _pass_on(self, channel: Channel) -> list[Connection]:
+        """Pass on everything; return the connections. Raises ReloadError if that failed."""
+        listener = self._listener
+        connections = [
+            connection
+            for connection in listener.connections.values()
+            if isinstance(connection, Connection) and is_alive(connection)
+        ]
+        channel.send(
+            {
+                "doors": [[door.kind, str(door.made or "")] for door in self._doors],
+                "connections": len(connections),
+                "counts": _pack_server_counts(listener),
+            }
+        )
+        channel.send_descriptors(
+            [
+                *STANDARD_STREAMS,
+                *(door.socket.fileno() for door in self._doors),
+                *(each.transport.get_extra_info("socket").fileno() for each in connections),
+            ]
+        )
+        for start in range(0, len(connections), SECTION_CONNECTIONS):
+            part = connections[start : start + SECTION_CONNECTIONS]
+            channel.send({"connections": [pack_connection(each) for each in part]})
+        peers = [connection.peer for connection in connections]
+        for section in take_snapshot(listener.broker, peers, listener.now()):
+            channel.send(section)
+        channel.expect(TAKEN)
+        self._confirm(channel)
+        return connections
+
+    def _confirm(self, channel: Channel) -> None:
+        channel.send_word(GO)
+        try:
+            channel.expect(SERVING)
+        except ReloadError:
+            process, _ = channel.other
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+            channel.allow(KILL_TIMEOUT)
+            if not _has_served(channel):
+                raise
+
+
+def _has_served(channel: Channel) -> bool:
+    """Whether a process that was killed had begun to serve peers."""
+    try:
+        channel.expect(SERVING)
+    except ReloadError:
+        return False
+    return True
+
+
+def _pack_server_counts(listener: Listener) -> Section:
+    counts = listener.counts
+    return {
+        "opened": counts.opened,
+        "closed": dict(counts.closed),
+        "before": [counts.received_before, counts.sent_before],
+        "loop_lag": pack_durations(counts.loop_lag),
+    }
+
+
+async def linger(listener: Listener) -> None:
+    """Wait for connections that were being closed when all others were passed on."""
+    until = listener.now() + LINGER_TIMEOUT
+    while listener.connections and listener.now() < until:  # noqa: ASYNC110 - no events
+        await asyncio.sleep(LINGER_INTERVAL)

@@ -1,0 +1,154 @@
+"""The socket over which a running job server passes its work to a new program.
+
+Each job server listens on an abstract Unix socket that is named after its process. Both sides
+check that the other runs as the same user, and the new program that the other is the process it
+means. Messages are JSON objects in Latin-1, each after its length; descriptors follow the message
+that announces them. Both sides wait for each other, but never without a limit.
+"""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Sequence
+from struct import Struct
+from typing import Any, Self
+
+from gearman_py.broker.snapshot import Section
+
+FORMAT = 1  # of the messages; that of the state is FORMAT in gearman_py.broker.snapshot
+# Seconds for the new program to read its configuration and be ready ...
+READY_TIMEOUT = 60.0
+# ... and for all of the time in which peers are not served.
+PAUSE_TIMEOUT = 20.0
+DESCRIPTORS = 250  # in one message: the kernel takes 253
+# Words of the conversation, in their order.
+READY, TAKEN, GO, SERVING, REFUSED = "ready", "taken", "go", "serving", "refused"
+_LENGTH = Struct(">Q")
+_MOST = 2**33  # bytes of a message
+_UCRED = Struct("3i")  # unix(7)
+
+
+class ReloadError(Exception):
+    """The reload failed, and the running server goes on. The message says why."""
+
+
+def channel_address(process: int) -> str:
+    """The abstract address of a job server."""
+    return f"\0gearmand-reload-{process}"
+
+
+class Channel:
+    """One side of the conversation. Its methods raise ReloadError, also when time is up."""
+
+    def __init__(self, connected: socket.socket, seconds: float) -> None:
+        self.socket = connected
+        self.allow(seconds)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def allow(self, seconds: float) -> None:
+        """All that follows may take so long."""
+        self._seconds, self._until = seconds, time.monotonic() + seconds
+
+    @property
+    def other(self) -> tuple[int, int]:
+        """The process and the user at the other end."""
+        found = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        process, user, _ = _UCRED.unpack(found)
+        return process, user
+
+    def check_user(self) -> None:
+        """Accept only the same user."""
+        process, user = self.other
+        if user != os.geteuid():
+            raise ReloadError(
+                f"process {process} runs as user {user}, and this one as user {os.geteuid()}: "
+                "they must be the same"
+            )
+
+    def send(self, section: Section) -> None:
+        data = json.dumps(section, ensure_ascii=False, separators=(",", ":")).encode("latin-1")
+        self._wait()
+        try:
+            self.socket.sendall(_LENGTH.pack(len(data)) + data)
+        except OSError as error:
+            raise self._explain(error) from error
+
+    def send_word(self, word: str) -> None:
+        self.send({"word": word})
+
+    def receive(self) -> Section:
+        (size,) = _LENGTH.unpack(self._receive_bytes(_LENGTH.size))
+        if size > _MOST:
+            raise ReloadError("the other program sent something that is not a message")
+        section: Any = json.loads(self._receive_bytes(size).decode("latin-1"))
+        if section.get("word") == REFUSED:
+            raise ReloadError(section["why"])
+        return dict(section)
+
+    def expect(self, word: str) -> None:
+        if self.receive().get("word") != word:
+            raise ReloadError(f"the other program did not say {word!r}")
+
+    def refuse(self, why: str) -> None:
+        self.send({"word": REFUSED, "why": why.encode(errors="replace").decode("latin-1")})
+
+    def _receive_bytes(self, size: int) -> bytes:
+        data = bytearray(size)
+        rest = memoryview(data)
+        while rest:
+            self._wait()
+            try:
+                count = self.socket.recv_into(rest)
+            except OSError as error:
+                raise self._explain(error) from error
+            if not count:
+                raise ReloadError("the other program has ended")
+            rest = rest[count:]
+        return bytes(data)
+
+    def send_descriptors(self, descriptors: Sequence[int]) -> None:
+        for start in range(0, len(descriptors), DESCRIPTORS):
+            self._wait()
+            try:
+                part = descriptors[start : start + DESCRIPTORS]
+                socket.send_fds(self.socket, [b"D"], part)
+            except OSError as error:
+                raise self._explain(error) from error
+
+    def receive_descriptors(self, count: int) -> list[int]:
+        received: list[int] = []
+        while len(received) < count:
+            self._wait()
+            try:
+                most = min(DESCRIPTORS, count - len(received))
+                data, part, flags, _ = socket.recv_fds(
+                    self.socket, 1, most, socket.MSG_CMSG_CLOEXEC
+                )
+            except OSError as error:
+                raise self._explain(error) from error
+            received += part
+            if not data:
+                raise ReloadError("the other program has ended")
+            if flags & socket.MSG_CTRUNC:
+                raise ReloadError(
+                    f"{count} descriptors were passed, and this process may not open as many: "
+                    "see --file-descriptors, or LimitNOFILE= of the unit"
+                )
+        return received
+
+    def _wait(self) -> None:
+        remaining = self._until - time.monotonic()
+        if remaining <= 0:
+            raise self._explain(TimeoutError())
+        self.socket.settimeout(remaining)
+
+    def _explain(self, error: OSError) -> ReloadError:
+        if isinstance(error, TimeoutError):
+            return ReloadError(f"the other program did not answer within {self._seconds:g} s")
+        return ReloadError(f"the connection to the other program: {error.strerror or error}")

@@ -1,0 +1,168 @@
+"""Reload, the side of the new program: take the place of a running server.
+
+See gearman_py.server.reload for the other side.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+
+from gearman_py import __version__
+from gearman_py.broker import snapshot
+from gearman_py.broker.broker import Broker
+from gearman_py.broker.restore import Restorer, SnapshotError, as_bytes, restore_durations
+from gearman_py.broker.snapshot import Section
+from gearman_py.server.connection import Connection
+from gearman_py.server.listener import Listener
+from gearman_py.server.listening import ListeningSocket
+from gearman_py.server.passed_connection import (
+    is_alive,
+    new_connection,
+    resume_connection,
+)
+from gearman_py.server.reload import STANDARD_STREAMS, fixed_settings
+from gearman_py.server.reload_channel import (
+    FORMAT,
+    GO,
+    READY,
+    READY_TIMEOUT,
+    SERVING,
+    TAKEN,
+    Channel,
+    ReloadError,
+    channel_address,
+)
+from gearman_py.server.settings import Settings
+
+LEAVE_TIMEOUT = 5.0  # seconds for the old server to tell systemd that it leaves
+
+
+class Takeover:
+    """Takes over from the server that runs as ``process``, and then calls ``done``.
+
+    Raises ReloadError.
+    """
+
+    def __init__(self, process: int, done: Callable[[], None]) -> None:
+        self._done = done
+        connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._channel = channel = Channel(connected, READY_TIMEOUT)
+        try:
+            connected.connect(channel_address(process))
+        except OSError as error:
+            raise ReloadError(
+                f"process {process} is not a gearmand that can be reloaded: {error.strerror}"
+            ) from error
+        channel.check_user()
+        if channel.other[0] != process:
+            raise ReloadError(f"process {channel.other[0]} pretends to be process {process}")
+        channel.send({"format": FORMAT, "state": snapshot.FORMAT, "version": __version__})
+        self._about = channel.receive()
+        self._streams: list[int] = []
+        self._connections: list[tuple[socket.socket, Section]] = []
+        self._restorer: Restorer | None = None
+        os.environ.update(self._about["environment"])
+
+    @property
+    def arguments(self) -> list[str]:
+        """Those of the running server, from whose folder they are to be read."""
+        return [os.fsdecode(as_bytes(each)) for each in self._about["arguments"]]
+
+    @property
+    def folder(self) -> str:
+        return os.fsdecode(as_bytes(self._about["folder"]))
+
+    def check_settings(self, settings: Settings) -> None:
+        """Raise ReloadError if a setting differs that must be the same."""
+        ours = json.loads(json.dumps(fixed_settings(settings)))
+        flags = {one.name: one.metadata["flags"][-1] for one in fields(Settings)}
+        for name, theirs in self._about["settings"].items():
+            if ours.get(name) != theirs:
+                raise ReloadError(
+                    f"{flags.get(name, '--queue-type')} cannot be changed by a reload: "
+                    f"{theirs!r} in the running server, {ours.get(name)!r} here"
+                )
+
+    def receive(self, broker: Broker, listener: Listener) -> list[ListeningSocket]:
+        """Receive everything; from now on peers wait. Returns the listening sockets."""
+        channel = self._channel
+        channel.send_word(READY)
+        channel.allow(READY_TIMEOUT)
+        first = channel.receive()
+        doors, count = first["doors"], first["connections"]
+        numbers = channel.receive_descriptors(len(STANDARD_STREAMS) + len(doors) + count)
+        sockets = [socket.socket(fileno=number) for number in numbers[len(STANDARD_STREAMS) :]]
+        self._streams = numbers[: len(STANDARD_STREAMS)]
+        facts: list[Section] = []
+        while len(facts) < count:
+            facts += channel.receive()["connections"]
+        self._connections = list(zip(sockets[len(doors) :], facts, strict=True))
+        self._restorer = restorer = Restorer(broker)
+        try:
+            while not restorer.complete:
+                restorer.read(channel.receive(), listener.now())
+        except SnapshotError as error:
+            raise ReloadError(str(error)) from error
+        _unpack_server_counts(listener, first["counts"])
+        return [
+            ListeningSocket(each, kind, made=Path(made) if made else None)
+            for each, (kind, made) in zip(sockets, doors, strict=False)
+        ]
+
+    async def begin(self, listener: Listener) -> None:
+        """Tell the old server to leave, and go on with its connections."""
+        channel = self._channel
+        channel.send_word(TAKEN)
+        channel.expect(GO)
+        channel.send_word(SERVING)
+        for number, stream in enumerate(self._streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        loop = asyncio.get_running_loop()
+        peers = self._restorer.peers if self._restorer else []
+        made = [
+            (new_connection(listener, peer, facts), passed, facts)
+            for peer, (passed, facts) in zip(peers, self._connections, strict=True)
+        ]
+        self._connections = []
+        # Together: they all are made before the first of them is read from.
+        await asyncio.gather(
+            *(
+                loop.connect_accepted_socket(partial(_identity, connection), passed)
+                for connection, passed, _ in made
+            )
+        )
+        for connection, _, facts in made:
+            if is_alive(connection):
+                resume_connection(connection, facts)
+        listener.schedule_flush()
+        self._done()
+
+    async def await_leaving(self) -> None:
+        """Wait until the old server has told systemd which process is the main one now."""
+        self._channel.allow(LEAVE_TIMEOUT)
+        with contextlib.suppress(ReloadError), self._channel:
+            await asyncio.to_thread(self._channel.receive)
+
+    def refuse(self, error: Exception) -> None:
+        """Tell the old server why this one does not take over."""
+        with contextlib.suppress(ReloadError):
+            self._channel.refuse(str(error))
+
+
+def _identity(connection: Connection) -> Connection:
+    return connection
+
+
+def _unpack_server_counts(listener: Listener, facts: Section) -> None:
+    counts = listener.counts
+    counts.opened = facts["opened"]
+    counts.closed.update(facts["closed"])
+    counts.received_before, counts.sent_before = facts["before"]
+    restore_durations(counts.loop_lag, facts["loop_lag"])

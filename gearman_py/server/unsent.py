@@ -1,0 +1,24 @@
+"""What was written to a transport and the kernel has not taken: transports do not tell."""
+
+from collections import deque
+from collections.abc import Iterable
+
+
+class Unsent:
+    """The last pieces that were written to a transport, from the first one that it still holds."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[bytes] = deque()
+        self._size = 0  # bytes
+
+    def add(self, pieces: Iterable[bytes], held: int) -> None:
+        """Pieces were written, and the transport now holds this number of bytes."""
+        for piece in pieces:
+            self._pieces.append(piece)
+            self._size += len(piece)
+        while self._pieces and self._size - len(self._pieces[0]) >= held:
+            self._size -= len(self._pieces.popleft())
+
+    def last(self, held: int) -> bytes:
+        """The bytes that the transport holds, given their number."""
+        return b"".join(self._pieces)[-held:] if held else b""

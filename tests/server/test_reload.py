@@ -1,0 +1,400 @@
+"""gearmand --reload PID: another process serves the same connections, and no peer hears of it."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from gearman_py import Client
+from gearman_py.broker import snapshot
+from gearman_py.protocol.codec import request
+from gearman_py.protocol.packets import Packet
+from gearman_py.server.reload_channel import (
+    FORMAT,
+    GO,
+    READY,
+    SERVING,
+    TAKEN,
+    Channel,
+    ReloadError,
+    channel_address,
+)
+from tests.job_servers import OUR_GEARMAND, Address, GearmandProcess
+from tests.peer import Peer
+from tests.waiting import LIMIT, await_true
+
+Connect = Callable[..., Peer]
+LARGE = 24 * 2**20  # bytes: more than the kernel holds for a connection
+# Seconds after which the server gives a new program up, in the tests that wait for it.
+SHORT_PAUSE = 1
+IMPATIENT = f"""
+import sys
+from gearman_py.server import reload
+from gearman_py.cli.gearmand import main
+reload.PAUSE_TIMEOUT = {SHORT_PAUSE}
+sys.exit(main())
+"""
+
+
+def run_reload(process: int, *options: str) -> subprocess.CompletedProcess[str]:
+    words = [*OUR_GEARMAND, "--reload", str(process), *options]
+    return subprocess.run(words, capture_output=True, text=True, timeout=2 * LIMIT)
+
+
+class Server:
+    """A server and those that take its place; ``pid`` is the one that serves now."""
+
+    def __init__(self, process: GearmandProcess) -> None:
+        self.process = process
+        self.address = process.listening()
+        self.pid = process.process.pid
+
+    def reload(self, *options: str) -> None:
+        before = self.pid
+        done = run_reload(before, *options)
+        assert (done.returncode, done.stderr) == (0, "")
+        self.pid = self.serving_process()
+        assert self.pid != before
+
+    def serving_process(self) -> int:
+        with contextlib.closing(Peer(self.address).socket) as connected:
+            connected.sendall(b"getpid\r\n")
+            return int(connected.recv(100).split()[1])
+
+    def end(self) -> None:
+        os.kill(self.pid, signal.SIGTERM)
+        await_true(lambda: not Path(f"/proc/{self.pid}").exists())
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts a server; the last that took its place ends with the test."""
+    servers: list[Server] = []
+
+    def begin(*arguments: str, program: tuple[str, ...] = tuple(OUR_GEARMAND[1:])) -> Server:
+        words = ["-L", "127.0.0.1", "-p", "0", "-v", *arguments]
+        servers.append(Server(GearmandProcess(words, tmp_path, program=program)))
+        return servers[-1]
+
+    yield begin
+    for server in servers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(server.pid, signal.SIGKILL)
+        server.process.kill()
+        server.process.process.wait()
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[[Address], Peer]]:
+    with contextlib.ExitStack() as opened:
+
+        def begin(address: Address) -> Peer:
+            peer = Peer(address)
+            opened.callback(peer.socket.close)
+            return peer
+
+        yield begin
+
+
+def test_peers_in_all_states_go_on(serve: Callable[..., Server], connect: Connect) -> None:
+    server = serve()
+    connections = [connect(server.address) for _ in range(8)]
+    first, second, running, asleep, half, slow, operator, idle = connections
+    _, handle = first.ask(Packet.SUBMIT_JOB, b"f", b"u", b"w")
+    second.ask(Packet.OPTION_REQ, b"exceptions")
+    assert second.ask(Packet.SUBMIT_JOB, b"f", b"u", b"w") == ("JOB_CREATED", handle)
+    running.say(Packet.SET_CLIENT_ID, b"me")
+    running.say(Packet.CAN_DO_TIMEOUT, b"f", b"60000")
+    assert running.ask(Packet.GRAB_JOB)[1] == handle
+    running.say(Packet.WORK_STATUS, handle, b"1", b"3")
+    assert first.hear() == second.hear() == ("WORK_STATUS", handle, b"1", b"3")
+    asleep.say(Packet.CAN_DO, b"g")
+    asleep.say(Packet.PRE_SLEEP)
+    echo = request(Packet.ECHO_REQ, b"whole")
+    half.socket.sendall(echo + echo[:7])
+    assert half.hear() == ("ECHO_RES", b"whole")
+    slow.say(Packet.ECHO_REQ, bytes(LARGE))
+    slow.say(Packet.ECHO_REQ, b"next")
+    assert operator.command("maxqueue g 5") == b"OK\r\n"
+    workers = operator.command("workers")
+    stats = operator.command("stats")
+
+    server.reload()
+
+    assert operator.command("workers") == workers
+    assert operator.command("stats").split(b"\t")[:5] == stats.split(b"\t")[:5]
+    assert idle.ask(Packet.GET_STATUS, handle)[1:] == (handle, b"1", b"1", b"1", b"3")
+    running.say(Packet.WORK_EXCEPTION, handle, b"why")
+    assert first.hear() == ("WORK_FAIL", handle)
+    assert second.hear() == ("WORK_EXCEPTION", handle, b"why")
+    half.socket.sendall(echo[7:])
+    assert half.hear() == ("ECHO_RES", b"whole")
+    assert idle.ask(Packet.SUBMIT_JOB, b"g", b"", b"w")[0] == "JOB_CREATED"
+    assert asleep.hear() == ("NOOP",)
+    assert slow.hear() == ("ECHO_RES", bytes(LARGE))
+    assert slow.hear() == ("ECHO_RES", b"next")
+    for _ in range(5):
+        last = idle.ask(Packet.SUBMIT_JOB, b"g", b"", b"w")
+    assert last[:2] == ("ERROR", b"QUEUE_ERROR"), "the limit of a function"
+    server.end()
+    assert idle.closed()
+
+
+def test_time_limits_and_epoch_jobs_go_on(serve: Callable[..., Server], connect: Connect) -> None:
+    server = serve()
+    client, worker = connect(server.address), connect(server.address)
+    _, handle = client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"w")
+    worker.say(Packet.CAN_DO_TIMEOUT, b"f", b"3000")
+    assert worker.ask(Packet.GRAB_JOB)[1] == handle
+    server.reload()
+    await_true(lambda: b"f\t1\t0\t1" in client.command("status"))
+    assert worker.ask(Packet.GRAB_JOB)[1] == handle
+
+
+def test_clients_and_workers_under_load_hear_nothing_of_it(serve: Callable[..., Server]) -> None:
+    server = serve()
+    where = f"{server.address[0]}:{server.address[1]}"
+    port = str(server.address[1])
+    words = [sys.executable, "-m", "gearman_py.cli.worker", "-p", port, "reverse"]
+    workers = [subprocess.Popen(words) for _ in range(2)]
+    ended = threading.Event()
+
+    def ask() -> int:
+        jobs = 0
+        with Client(where) as client:
+            while not ended.is_set():
+                inputs = [b"%d" % (jobs + number) for number in range(50)]
+                answers = list(client.map("reverse", inputs))
+                assert answers == [each[::-1] for each in inputs]
+                jobs += len(inputs)
+        return jobs
+
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            futures = [pool.submit(ask) for _ in range(3)]
+            try:
+                for _ in range(5):
+                    server.reload()
+            finally:
+                ended.set()
+            assert all(future.result(LIMIT) > 0 for future in futures)
+        assert all(worker.poll() is None for worker in workers)
+        with contextlib.closing(Peer(server.address).socket) as connected:
+            connected.sendall(b"stats\r\n")
+            row = connected.recv(2**16)
+        assert b"failed=0\trequeued=0" in row
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+
+
+def test_http_requests_are_answered(serve: Callable[..., Server], connect: Connect) -> None:
+    server = serve("-r", "http", "--http-port", "0")
+    where = server.process.log.partition("port ")[2]
+    ports = [int(each.split()[0].strip(",")) for each in server.process.log.split(" port ")[1:]]
+    assert where
+    server.address = ("127.0.0.1", ports[0])
+    worker = connect(server.address)
+    with (
+        socket.create_connection(("127.0.0.1", ports[1]), LIMIT) as waiting,
+        socket.create_connection(("127.0.0.1", ports[1]), LIMIT) as half,
+    ):
+        head = b"POST /f HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
+        waiting.sendall(head + b"abcd")
+        await_true(lambda: b"f\t1\t" in worker.command("status"))
+        half.sendall(head + b"ef")
+        worker.say(Packet.CAN_DO, b"f")
+        _, handle, _, _ = worker.ask(Packet.GRAB_JOB)
+        worker.say(Packet.WORK_DATA, handle, b"first ")
+        assert worker.ask(Packet.ECHO_REQ, b"done") == ("ECHO_RES", b"done")
+        server.reload()
+        worker.say(Packet.WORK_COMPLETE, handle, b"second")
+        assert waiting.recv(2**16).endswith(b"first second")
+        half.sendall(b"gh")
+        await_true(lambda: b"f\t1\t0" in worker.command("status"))
+        assert worker.ask(Packet.GRAB_JOB)[3] == b"efgh"
+
+
+def test_files_of_sockets_and_process_stay(serve: Callable[..., Server], tmp_path: Path) -> None:
+    admin, pid_file = tmp_path / "admin", tmp_path / "pid"
+    server = serve("--admin-listen", f"unix:{admin}", "-P", str(pid_file))
+    with socket.socket(socket.AF_UNIX) as operator:
+        operator.settimeout(LIMIT)
+        operator.connect(str(admin))
+        server.reload()
+        assert server.process.process.wait(LIMIT) == 0
+        assert pid_file.read_text() == f"{server.pid}\n"
+        server.reload()
+        assert pid_file.read_text() == f"{server.pid}\n"
+        with socket.socket(socket.AF_UNIX) as another:
+            another.connect(str(admin))
+            another.sendall(b"shutdown\r\n")
+            assert another.recv(100) == b"OK\r\n"
+        await_true(lambda: not Path(f"/proc/{server.pid}").exists())
+        assert operator.recv(100) == b""
+    assert not admin.exists()
+    assert not pid_file.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["-L", "127.0.0.1", "-p", "1"], "--port cannot be changed by a reload: 0 in the running"),
+        (["-L", "127.0.0.1", "-p", "0", "--job-handle-prefix", "X"], "--job-handle-prefix"),
+        (["-L", "127.0.0.1", "-p", "0", "-q", "sqlite", "--queue-file", "x"], "--queue-type"),
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_the_server_goes_on(
+    serve: Callable[..., Server], connect: Connect, options: list[str], why: str
+) -> None:
+    server = serve()
+    peer = connect(server.address)
+    _, handle = peer.ask(Packet.SUBMIT_JOB, b"f", b"", b"w")
+    refused = run_reload(server.pid, *options)
+    assert refused.returncode == 1
+    assert why in refused.stderr
+    assert server.serving_process() == server.pid
+    complete_job(peer, connect(server.address), handle)
+
+
+def complete_job(client: Peer, worker: Peer, handle: bytes) -> None:
+    worker.say(Packet.CAN_DO, b"f")
+    assert worker.ask(Packet.GRAB_JOB)[1] == handle
+    worker.say(Packet.WORK_COMPLETE, handle, b"r")
+    assert client.hear() == ("WORK_COMPLETE", handle, b"r")
+
+
+@pytest.mark.parametrize("process", [2**22 + 1, os.getpid()])
+def test_process_that_is_not_a_job_server_is_refused(process: int) -> None:
+    refused = run_reload(process)
+    assert (refused.returncode, "not reloaded: process" in refused.stderr) == (1, True)
+
+
+def tell_hello(channel: Channel) -> None:
+    channel.send({"format": FORMAT, "state": snapshot.FORMAT, "version": "test"})
+    channel.receive()
+
+
+def tell_ready(channel: Channel) -> None:
+    tell_hello(channel)
+    channel.send_word(READY)
+    about = channel.receive()
+    count = 3 + len(about["doors"]) + about["connections"]
+    for number in channel.receive_descriptors(count):
+        os.close(number)
+
+
+def tell_taken(channel: Channel) -> None:
+    tell_ready(channel)
+    while "pages" not in channel.receive():
+        pass
+    channel.send_word(TAKEN)
+    channel.expect(GO)
+
+
+def tell_other_format(channel: Channel) -> None:
+    channel.send({"format": FORMAT, "state": 0, "version": "0.0"})
+    with pytest.raises(ReloadError, match=r"gearmand 0\.0 reads format 0 of the state"):
+        channel.receive()
+
+
+@pytest.mark.parametrize(
+    "until", [lambda channel: None, tell_other_format, tell_hello, tell_ready, tell_taken]
+)
+def test_new_program_that_ends_at_any_step_changes_nothing(
+    serve: Callable[..., Server], connect: Connect, until: Callable[[Channel], None]
+) -> None:
+    server = serve()
+    peer = connect(server.address)
+    _, handle = peer.ask(Packet.SUBMIT_JOB, b"f", b"", b"w")
+    with new_program(server) as channel:
+        until(channel)
+    await_true(lambda: "not reloaded, going on" in server.process.log)
+    complete_job(peer, connect(server.address), handle)
+    server.reload()
+    assert peer.ask(Packet.ECHO_REQ, b"still") == ("ECHO_RES", b"still")
+
+
+@contextlib.contextmanager
+def new_program(server: Server) -> Iterator[Channel]:
+    connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with Channel(connected, LIMIT) as channel:
+        connected.connect(channel_address(server.pid))
+        yield channel
+
+
+HANGING = """
+import os, socket, sys, time
+sys.path.insert(0, os.getcwd())
+from tests.server.test_reload import tell_ready, tell_taken
+from gearman_py.server.reload_channel import Channel, channel_address
+connected = socket.socket(socket.AF_UNIX)
+connected.connect(channel_address(int(sys.argv[1])))
+channel = Channel(connected, 30)
+{step}(channel)
+print("hangs", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("step", ["tell_ready", "tell_taken"])
+def test_new_program_that_hangs_changes_nothing(
+    serve: Callable[..., Server], connect: Connect, step: str
+) -> None:
+    server = serve(program=("-c", IMPATIENT))
+    peer = connect(server.address)
+    _, handle = peer.ask(Packet.SUBMIT_JOB, b"f", b"", b"w")
+    words = [sys.executable, "-c", HANGING.format(step=step), str(server.pid)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as hanging:
+        try:
+            assert hanging.stdout is not None
+            assert hanging.stdout.readline() == b"hangs\n"
+            await_true(lambda: f"did not answer within {SHORT_PAUSE} s" in server.process.log)
+            complete_job(peer, connect(server.address), handle)
+            if step == "tell_taken":
+                assert hanging.wait(LIMIT) == -signal.SIGKILL, "it could begin to serve later"
+        finally:
+            hanging.kill()
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_new_program_ends_with_a_reason_if_the_server_dies(steps: int) -> None:
+    """A server that ends when it was asked, when it has answered, and amid its state."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(channel_address(os.getpid()))
+        listening.listen()
+        words = [*OUR_GEARMAND, "--reload", str(os.getpid()), "-p", "0"]
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as command:
+            connected, _ = listening.accept()
+            with Channel(connected, LIMIT) as channel:
+                channel.receive()
+                if steps >= 1:
+                    about = {"arguments": [], "folder": "/", "environment": {}, "settings": {}}
+                    channel.send(about)
+                    channel.expect(READY)
+                if steps >= 2:
+                    channel.send({"doors": [], "connections": 3, "counts": {}})
+            assert command.wait(LIMIT) == 1
+            assert command.stderr is not None
+            assert "not reloaded: the other program has ended" in command.stderr.read()
+
+
+def test_nothing_that_was_confirmed_by_a_killed_program_is_served_twice(
+    serve: Callable[..., Server],
+) -> None:
+    """Once the new program says that it serves, the old one leaves, whatever follows."""
+    server = serve()
+    with new_program(server) as channel:
+        tell_taken(channel)
+        channel.send_word(SERVING)
+        assert server.process.process.wait(LIMIT) == 0
