@@ -99,6 +99,8 @@ def _reload(settings: Settings, arguments: Sequence[str]) -> int:
             settings = parse(words, __version__)
         sys.argv[1:] = words
         takeover.check_settings(settings)
+        if settings.file_descriptors:
+            lifecycle.allow_descriptors(settings.file_descriptors)
         tls = settings.tls.server_context() if settings.tls else None
         _configure_logging(settings)
         status = lifecycle.serve(settings, (), tls, takeover)

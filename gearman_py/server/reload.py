@@ -34,6 +34,7 @@ from gearman_py.server.reload_channel import (
     TAKEN,
     Channel,
     ReloadError,
+    ReloadTimeout,
     channel_address,
 )
 from gearman_py.server.settings import Settings
@@ -198,7 +199,7 @@ class Reload:
         channel.send_word(GO)
         try:
             channel.expect(SERVING)
-        except ReloadError:
+        except ReloadTimeout:  # it could begin to serve later
             process, _ = channel.other
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)

@@ -33,6 +33,10 @@ class ReloadError(Exception):
     """The reload failed, and the running server goes on. The message says why."""
 
 
+class ReloadTimeout(ReloadError):
+    """The other program may still be there, and did not answer."""
+
+
 def channel_address(process: int) -> str:
     """The abstract address of a job server."""
     return f"\0gearmand-reload-{process}"
@@ -150,5 +154,5 @@ class Channel:
 
     def _explain(self, error: OSError) -> ReloadError:
         if isinstance(error, TimeoutError):
-            return ReloadError(f"the other program did not answer within {self._seconds:g} s")
+            return ReloadTimeout(f"the other program did not answer within {self._seconds:g} s")
         return ReloadError(f"the connection to the other program: {error.strerror or error}")

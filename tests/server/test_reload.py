@@ -129,7 +129,7 @@ def test_peers_in_all_states_go_on(serve: Callable[..., Server], connect: Connec
 
     server.reload()
 
-    assert operator.command("workers") == workers
+    await_true(lambda: operator.command("workers") == workers)
     assert operator.command("stats").split(b"\t")[:5] == stats.split(b"\t")[:5]
     assert idle.ask(Packet.GET_STATUS, handle)[1:] == (handle, b"1", b"1", b"1", b"3")
     running.say(Packet.WORK_EXCEPTION, handle, b"why")
