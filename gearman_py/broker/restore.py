@@ -74,7 +74,6 @@ class Restorer:
             function.paused, function.max_running = facts["paused"], facts["max_running"]
             if function.paused or function.max_running:
                 queues.apply_restrictions(function, 0)
-                queues.restrictions.freed[function] = 0
             self._functions.append(function)
         for number, handle in section["handles"]:
             queues._foreign_handles.add(number, as_bytes(handle))
@@ -176,6 +175,8 @@ class Restorer:
         for place in section["unused"]:
             queues._unused[self._functions[place]] = None
         queues._unserved = {self._functions[place]: since for place, since in section["unserved"]}
+        for place, since in section["freed"]:
+            queues.restrictions.freed[self._functions[place]] = since
         queues.changes.resume(dict(section["delivered"]), section["removed"])
         remaining = len(self.peers) - self._leaving
         for peer in self.peers[remaining:]:

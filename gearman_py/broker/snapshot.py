@@ -223,9 +223,16 @@ def _pack_queues(
             if isinstance(found, dict)
         ),
         "unused": [functions[each] for each in queues._unused if each in functions],
-        "unserved": [(functions[each], since) for each, since in queues._unserved.items()],
+        "unserved": _pack_times(queues._unserved, functions),
+        "freed": _pack_times(queues.restrictions.freed, functions),
         "workers": [[peers[worker] for worker in each.workers] for each in functions],
         "sleepers": [[peers[worker] for worker in each.sleepers] for each in functions],
         "removed": changes._removed,
         "delivered": list(changes._delivered.items()),
     }
+
+
+def _pack_times(
+    times: Mapping[Function, float], functions: Mapping[Function, int]
+) -> list[tuple[int, float]]:
+    return [(functions[each], since) for each, since in times.items() if each in functions]
