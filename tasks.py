@@ -13,7 +13,6 @@ from invoke.collection import Collection
 from invoke.context import Context
 
 from gearman_py.printable import printable
-from packages.debian_package import PROGRAMS as PACKAGERS
 from provision.cli import ROOT, command, inventory_path
 from provision.errors import ToolkitError
 from provision.lab import lab
@@ -448,6 +447,8 @@ def release(c: Context, dist: str = "dist", key: str = "") -> None:
 
 
 def _can_package_for_debian() -> bool:
+    from packages.debian_package import PROGRAMS as PACKAGERS
+
     try:
         local.ensure(PACKAGERS, print)
     except ToolkitError as error:
@@ -465,6 +466,8 @@ def _can_package_for_debian() -> bool:
 )
 def test(c: Context, only: Sequence[str] | None = None, fast: bool = False) -> int:
     """Run every check and every test: style, types, other people's Gearman, real hosts."""
+    from packages.debian_package import PROGRAMS as PACKAGERS
+
     try:
         if not fast:
             local.ensure(PEERS | PACKAGERS | lab.PROGRAMS | {"sudo": "sudo"}, print)

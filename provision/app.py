@@ -33,7 +33,6 @@ from provision.file_lock import file_lock
 from provision.inventory.host import Host
 from provision.inventory.schema import nearest_hint
 from provision.inventory.workers import Worker, workers
-from provision.python_app import add_wheels, require_lock
 
 FILES = "app"  # the folder of a release that holds them
 KEPT = 8  # releases of an app on this machine
@@ -103,6 +102,8 @@ def check_app(app: App) -> None:
     app = fetch_source(app)
     source_files(app)
     if app.python:
+        from provision.python_app import require_lock  # which most commands start without
+
         with _named(app):
             require_lock(app.name, app.source, app.lock)
 
@@ -159,6 +160,8 @@ def _build(app: App, note: Path, root: Path, target: Target | None) -> Artifact:
         _run_build(app, tree)
         manifest: dict[str, object] = {"app": app.name}
         if app.python and target:
+            from provision.python_app import add_wheels, require_lock
+
             with _named(app):
                 lock = require_lock(app.name, app.source, app.lock)
                 manifest |= add_wheels(
@@ -196,6 +199,8 @@ def _note_path(app: App, root: Path, target: Target | None) -> Path:
     for module in ("app.py", "app_source.py", "python_app.py", "python_lock.py"):
         hashed.update(Path(__file__).with_name(module).read_bytes())
     if app.python and target:
+        from provision.python_app import require_lock
+
         with _named(app):
             lock = require_lock(app.name, app.source, app.lock)
         ours = build_release(target)  # it brings gearman_py

@@ -8,6 +8,7 @@ is never sent again. Built once for each kind of host and kept under ``.cache/``
 changed, this reads a few small files and runs nothing.
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -167,13 +168,15 @@ def _digest_of_inputs(target: Target, root: Path) -> str:
     metadata = [project["build-system"], project["project"], project["tool"]["hatch"]]
     stated = repr((target, metadata, list(_locked_wheels(root))))
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"].get("force-include", ())
-    inputs = [Path(__file__), root / "LICENSE", *(root / "packages").glob("*.py")]
-    inputs += (root / each for each in included)
-    inputs += (path for path in (root / "gearman_py").rglob("*") if path.suffix != ".pyc")
+    inputs = [__file__, f"{root}/LICENSE", *glob.glob(f"{root}/packages/*.py")]
+    inputs += (f"{root}/{each}" for each in included)
+    for folder, _, names in os.walk(root / "gearman_py"):
+        inputs += (f"{folder}/{name}" for name in names if not name.endswith(".pyc"))
     hashed = hashlib.sha256(stated.encode())
-    for path in sorted(path for path in inputs if path.is_file()):
-        name = os.path.relpath(path, root)
-        hashed.update(f"\0{name}\0{path.stat().st_mode & 0o111}\0".encode() + path.read_bytes())
+    for path in sorted(inputs):
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode & 0o111
+            hashed.update(f"\0{path.removeprefix(f'{root}/')}\0{mode}\0".encode() + file.read())
     return hashed.hexdigest()[:16]
 
 

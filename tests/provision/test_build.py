@@ -25,7 +25,14 @@ FACTS: dict[str, Any] = {
     "os": {"PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)"},
 }
 TARGET = target_of(FACTS)
-INPUTS = ("docs/alerts.md", "pyproject.toml", "requirements.lock", "gearman_py", "packages")
+INPUTS = (
+    "LICENSE",
+    "docs/alerts.md",
+    "pyproject.toml",
+    "requirements.lock",
+    "gearman_py",
+    "packages",
+)
 
 
 def tree(folder: Path) -> Path:
