@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from base64 import b64encode
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from types import ModuleType
 
@@ -19,6 +19,7 @@ from tests.lab.hosts import root
 from tests.lab.test_own_workers import Operator
 from tests.lab.test_upgrade import ROLLED_BACK, ROOT, SERVER, invoke
 
+PAUSE = 0.2  # seconds between jobs that come meanwhile: each makes pictures
 EXAMPLE = ROOT / "examples" / "thumbnails"
 WORKERS = """
 gearman_functions: [wc]
@@ -183,7 +184,7 @@ def under_load(change: Callable[[], str]) -> tuple[list[bytes], str]:
     answers: list[bytes] = []
     with ThreadPoolExecutor(1) as pool, Client(SERVER, timeout=60) as client:
         changing = pool.submit(change)
-        while not changing.done():
+        while wait([changing], timeout=PAUSE).not_done:
             answers += client.map("page", [REQUEST] * 5)
         answers += client.map("page", [REQUEST] * 5)
         return answers, changing.result()
