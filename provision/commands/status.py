@@ -21,12 +21,16 @@ def status(folder: Path, roles: Roles, options: Options = DEFAULT) -> int:
     """Show each host's release and units. Returns 0 when every host could be asked."""
     with Run(folder, roles, options, hosts.connect) as run:
         run.plan_hosts(_release_and_units)
+        for host_run in run.host_runs:
+            for problem in host_run.plan.problems:
+                run.report.say(f"{host_run.name}: {problem.sign} {problem.message}")
         _tell_unknown_workers(run)
         if others := run.inventory.others:
             names = ", ".join(each.name for each in others)
             run.report.say(f"not asked, as they are in none of the groups that are ours: {names}")
         run.report.recap(run.seconds)
-        return run.status
+        planned = {each.name for each in run.host_runs}
+        return max((run.failed[name].status for name in run.failed.keys() - planned), default=0)
 
 
 def _tell_unknown_workers(run: Run) -> None:

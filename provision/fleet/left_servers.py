@@ -5,11 +5,10 @@ Its job server would go on, and jobs in it would wait for workers that do not co
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from provision.fleet.host_run import HostRun
 from provision.fleet.run import Run
-from provision.inventory.host import Inventory
 from provision.remote.answers import ServerAnswer
 from provision.remote.messages import Unknown
 from provision.resources.former_units import format_jobs
@@ -18,31 +17,39 @@ from provision.resources.health import split_server
 NAMED = re.compile(r"^([-+]).*\bGEARMAN_SERVERS=(\S+)$", re.MULTILINE)
 
 
-def find_left_servers(
-    inventory: Inventory, host_runs: Iterable[HostRun]
-) -> Iterator[tuple[str, HostRun]]:
+def find_left_servers(run: Run) -> Iterator[tuple[str, HostRun]]:
     """Servers that are on none of our hosts, each with a host that knows it until now."""
-    ours = {
-        address
-        for host in inventory.everyone
-        for address in (host.address, host.variables["gearman_listen"])
-    }
-    seen: set[str] = set()
-    for host_run in host_runs:
+    found: dict[str, HostRun] = {}
+    for host_run in run.host_runs:
         named: dict[str, set[str]] = {"-": set(), "+": set()}
         for change in host_run.plan.changes:
             for sign, servers in NAMED.findall(change.diff):
                 named[sign].update(servers.strip("'").split(","))
-        for server in sorted(named["-"] - named["+"] - seen):
-            seen.add(server)
-            if split_server(server)[0].removeprefix("gearmans://") not in ours:
-                yield server, host_run
+        found |= dict.fromkeys(sorted(named["-"] - named["+"] - found.keys()), host_run)
+    ours = _own_addresses(run) if found else set()
+    for server, host_run in found.items():
+        if split_server(server)[0].removeprefix("gearmans://") not in ours:
+            yield server, host_run
+
+
+def _own_addresses(run: Run) -> set[str]:
+    """Of all hosts that are ours: as the inventory says, and as they do."""
+    known = {
+        address
+        for host in run.inventory.everyone
+        for address in (host.address, host.variables["gearman_listen"])
+    }
+    for host_run in run.host_runs:
+        machine = host_run.session.ask([("machine",)])["machine",]
+        if not isinstance(machine, Unknown):
+            known.update(machine["addresses"])
+    return known
 
 
 def refuse_left_servers(run: Run) -> bool:
     """Tell of each, and return whether one of them holds jobs."""
     refused = False
-    for server, host_run in find_left_servers(run.inventory, run.host_runs):
+    for server, host_run in find_left_servers(run):
         question = ("server", *split_server(server))
         answer = host_run.session.survey([question])[question]
         if isinstance(answer, Unknown) or answer["problem"]:

@@ -15,7 +15,7 @@ from socket import gethostname
 from time import monotonic
 from typing import TypeVar
 
-from provision.errors import HostFailed, ToolkitError
+from provision.errors import HostFailed, Locked, ToolkitError
 from provision.inventory.host import Host
 from provision.options import HOSTS_AT_ONCE
 from provision.remote.session import Session
@@ -153,3 +153,9 @@ def lock_holder() -> dict[str, str]:
         "since": datetime.now().astimezone().strftime("%H:%M"),
         "doing": f"{known['doing']}, pid {os.getpid()}",
     }
+
+
+def holds_lock(error: Locked) -> bool:
+    """Whether it is this process that has locked the host, under another name of the host."""
+    known = lock_holder()
+    return known["who"] in str(error) and str(error).endswith(known["doing"])

@@ -5,11 +5,12 @@ first, so that none knows it any more; then its jobs move to the others. What is
 asked of the host, so a run that was interrupted is finished by the same command.
 """
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 from provision.build import Artifact, named_release
-from provision.errors import ToolkitError
+from provision.errors import InventoryError, ToolkitError
 from provision.fleet import pool as hosts
 from provision.fleet.deploy import CHANGES_PENDING, apply_if_confirmed
 from provision.fleet.desired_state import Roles
@@ -17,6 +18,7 @@ from provision.fleet.run import Connect, Run
 from provision.inventory import load as inventory
 from provision.inventory.host import Host, Inventory
 from provision.options import Options
+from provision.report.folding import fold_names
 from provision.resources.base import Answers
 
 SERVERS = "job_server"
@@ -27,7 +29,10 @@ class Retirement(Run):
     """A run after which some hosts have no release, and are not known to the others."""
 
     def _load_inventory(self, folder: Path, limit: str | None) -> Inventory:
-        found = inventory.load(folder, limit)
+        try:
+            found = inventory.load(folder, limit)
+        except InventoryError as error:
+            raise InventoryError(re.sub("^--limit", "retire", str(error))) from None
         self.leaving = {host.name for host in found.hosts}
         everyone = tuple(map(self._without_parts, found.everyone))
         changed = replace(found, everyone=everyone)
@@ -81,8 +86,9 @@ def retire(
             if each.name in run.leaving and run.is_well(each) and not each.plan.changes
         ]
         if gone:
-            listed = ", ".join(each.name for each in gone)
-            run.report.say(f"nothing of ours is left on {listed}: delete it from the inventory")
+            listed = fold_names([each.name for each in gone])
+            them = "them" if len(gone) > 1 else "it"
+            run.report.say(f"nothing of ours is left on {listed}: delete {them} from the inventory")
         if not run.moves_jobs and any(LEAVING_SERVER in each.host.groups for each in gone):
             run.report.say("then deploy: workers and clients still know its job server")
         return run.status

@@ -33,6 +33,7 @@ from provision.pki import keep_authority
 from provision.remote.messages import Unknown
 from provision.remote.session import Session
 from provision.report.events import Event, Failed, Planned
+from provision.report.folding import fold_names
 from provision.report.reporter import make_reporter
 from provision.resources.base import Answers
 from provision.resources.unit import as_kept
@@ -254,7 +255,7 @@ class Run:
 
     def confirm(self, verb: str) -> bool:
         """Ask before anything is changed, unless that was answered with --yes."""
-        without = f" (without {', '.join(self.failed)})" if self.failed else ""
+        without = f" (without {fold_names(list(self.failed))})" if self.failed else ""
         return self.options.yes or self.report.confirm(f"{verb}{without}?")
 
     # -- changing -----------------------------------------------------------------------
@@ -275,6 +276,11 @@ class Run:
                 host_run.session.lock(hosts.lock_holder())
                 return
             except Locked as error:
+                if hosts.holds_lock(error):
+                    raise HostFailed(
+                        f"{host_run.name} is the same machine as another host of this run: leave "
+                        "one of them out of the inventory"
+                    ) from None
                 if time.monotonic() >= until:
                     raise
                 if not told:

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from threading import RLock
 from typing import TextIO
 
@@ -34,6 +34,7 @@ from provision.report.events import (
     Upgraded,
     Verified,
 )
+from provision.report.folding import fold_names, shown_alike
 from provision.resources.base import Change, Sign
 from provision.wording import format_count
 
@@ -61,7 +62,8 @@ class Report:
         self._width = max(map(len, names), default=0)
         self._lock = RLock()
         self._plans: dict[str, Plan] = {}
-        self._told: list[str] = []  # hosts whose changes were shown
+        self._shown: dict[Hashable, str] = {}  # what was shown of a plan -> its host
+        self._alike: dict[tuple[str, str], list[str]] = {}  # hosts whose line is yet to be shown
         self._done: Counter[str] = Counter()
         self._states: dict[str, str] = {}
         self._working: dict[str, str] = {}  # host -> its line, while it is at work
@@ -75,6 +77,8 @@ class Report:
             if self._silent:
                 return
             self._erase_lines()
+            if not isinstance(event, Planned):
+                self._show_alike()
             match event:
                 case Building(target):
                     self._print_line(f"building the release for {target}")
@@ -113,11 +117,12 @@ class Report:
                 case Finding():
                     self._show_finding(event)
                 case Skipped(host, because):
-                    self._end_line(host, "not begun", f"because of {', '.join(because)}")
+                    self._end_line(host, "not begun", f"because of {fold_names(because)}")
             self._draw_lines()
 
     def recap(self, seconds: float) -> None:
         """Close a plan: what went wrong, how many hosts stand how, what is left, and the time."""
+        self._show_alike()
         self._tell_failures()
         self._sum_up(seconds)
 
@@ -160,7 +165,7 @@ class Report:
         self._tell_failures()
         left = [host for host, state in self._states.items() if state in NOT_DONE]
         if limit and left and len(left) < len(self._states):
-            self._print_line(f"these alone: --limit {','.join(left)}")
+            self._print_line(f"to go on with these alone: --limit {','.join(left)}")
         self._sum_up(seconds)
 
     def say(self, line: str) -> None:
@@ -169,6 +174,7 @@ class Report:
             if self._silent:
                 return
             self._erase_lines()
+            self._show_alike()
             self._print_line(line)
             self._draw_lines()
 
@@ -202,22 +208,31 @@ class Report:
     # -- the lines ----------------------------------------------------------------------
 
     def _show_plan(self, host: str, plan: Plan) -> None:
+        """Of hosts with the same to tell, show the first, and the others in one line."""
         if not plan.changes and not plan.problems:
-            self._end_line(host, "ok", f"{plan.resources} resources as wanted")
+            self._show_later(host, "ok", f"{plan.resources} resources as wanted")
             return
         state = "failed" if plan.problems else "pending"
         problems = f"{format_count(len(plan.problems), 'problem')}, " if plan.problems else ""
         count = problems + format_count(len(plan.changes), "change")
-        alike = next((each for each in self._told if self._plans[each] == plan), None)
-        if alike is not None:
-            self._end_line(host, state, f"{count}, as {alike}")
+        first = self._shown.setdefault(shown_alike(host, plan, verbose=self._verbose), host)
+        if first != host:
+            self._show_later(host, state, f"{count}, as {first}")
             return
-        self._told.append(host)
         self._end_line(host, state, count)
         for problem in plan.problems:
             self._print_line("  ", (problem.sign, problem.sign), f" {problem.message}")
         for change in plan.changes:
             self._show_change(change)
+
+    def _show_later(self, host: str, state: str, note: str) -> None:
+        self._states[host] = state
+        self._alike.setdefault((state, note), []).append(host)
+
+    def _show_alike(self) -> None:
+        alike, self._alike = self._alike, {}
+        for (state, note), names in alike.items():
+            self._print_line(f"{fold_names(names):{self._width}}  ", (state, state), f"  {note}")
 
     def _show_change(self, change: Change) -> None:
         reason = f"  ({change.reason})" if change.reason else ""
@@ -232,12 +247,13 @@ class Report:
         pending = f", {format_count(event.pending, 'change')} due" if event.pending else ""
         releases = ", ".join((f"release {event.release}", *event.apps))
         self._end_line(event.host, state, f"{releases}{pending}")
+        wide = max(34, *map(len, event.units)) if event.units else 0
         for name, unit in event.units.items():
             process = f"  pid {unit['pid']}" if unit.get("pid") else ""
             restarts = (
                 f"  {format_count(unit['restarts'], 'restart')}" if unit.get("restarts") else ""
             )
-            self._print_line(f"  {name:34} {unit['active']}{process}{restarts}")
+            self._print_line(f"  {name:{wide}} {unit['active']}{process}{restarts}")
 
     def _show_check(self, event: Checked) -> None:
         state = "failed" if event.problem else "ok"

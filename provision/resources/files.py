@@ -160,10 +160,10 @@ def template_file(path: str, name: str, *, mode: str = "0644", **variables: obje
     return File(path, mode=mode, content=render_template(name, variables).encode())
 
 
-def removal_change(path: str, content: str | None, why: str) -> Change:
-    """Take a file away, or a link, whose ``content`` is None."""
+def removal_change(path: str, content: str | None, why: str, kind: str = "file") -> Change:
+    """Take a file away, or a link, whose ``content`` is None; ``kind`` is what it is called."""
     diff = _text_diff(content or "", "", path, "/dev/null")
-    return Change("-", f"file {path}", Operation("remove", {"path": path}), why, diff)
+    return Change("-", f"{kind} {path}", Operation("remove", {"path": path}), why, diff)
 
 
 def _text_diff(old: str, new: str, before: str, after: str) -> str:

@@ -37,7 +37,7 @@ class FormerFiles(Resource):
                 remove = Operation("remove", {"path": path})
                 yield Change("-", f"directory {path}", remove, WHY)
             else:
-                yield removal_change(path, "", WHY)
+                yield removal_change(path, "", WHY, kind)
 
     @property
     def needs(self) -> frozenset[str]:

@@ -24,7 +24,7 @@ from provision.resources.release import Release
 from provision.resources.secret import SecretFile
 
 FOLDER = "/etc/systemd/system"
-RELOAD = Change("~", "daemon-reload", Operation("daemon_reload"), "a unit file is new to systemd")
+RELOAD = Change("~", "daemon-reload", Operation("daemon_reload"), "unit files changed")
 
 ACCOUNT = re.compile(r"^(User|Group)=(.*)$", re.MULTILINE)
 
@@ -51,8 +51,9 @@ class UnitFile(File):
         yield from self._own_steps(answers)
         if self.is_rewritten(answers):
             yield RELOAD
-        if self.kept:
-            yield from self.kept.plan_changes(answers)
+        for step in self.kept.plan_changes(answers) if self.kept else ():
+            # Its text is that of the file.
+            yield replace(step, diff="") if isinstance(step, Change) else step
 
     def is_rewritten(self, answers: Answers) -> bool:
         """Whether what systemd reads changes, and not only whose it is."""

@@ -142,7 +142,7 @@ def test_a_process_that_is_older_than_its_unit_file_is_restarted(
     )
     assert deployed(lab) == 0
     assert changes(capsys.readouterr().out) == [
-        "~ daemon-reload  (a unit file is new to systemd)",
+        "~ daemon-reload  (unit files changed)",
         "~ restart gearmand.service  (it runs with another configuration)",
     ]
     assert planned(lab) == 0

@@ -24,7 +24,7 @@ UNITS = "/etc/systemd/system"
 SERVER = f"{UNITS}/gearmand.service"
 WORKER = f"{UNITS}/gearman-worker@.service"
 WORKERS = tuple(f"gearman-worker@{each}.service" for each in ("reverse", "resize", "wc"))
-RELOAD = "~ daemon-reload  (a unit file is new to systemd)"
+RELOAD = "~ daemon-reload  (unit files changed)"
 CHANGES = "what it was started from is replaced"
 LATE = "it began before its unit file was written"
 

@@ -54,6 +54,7 @@ class FakeHost:
     releases: dict[str, Entry] = field(default_factory=dict)  # whole: id -> {at, bad}
     queued: dict[str, int] = field(default_factory=dict)  # function -> jobs
     moved_by: list[str] = field(default_factory=list)  # the command that moved them
+    addresses: list[str] = field(default_factory=list)
     servers: dict[tuple[str, str], Entry] = field(default_factory=dict)  # that it can ask
     history: list[Entry] = field(default_factory=list)
     applied: list[Operation] = field(default_factory=list)
@@ -67,7 +68,7 @@ class FakeHost:
         return self.facts
 
     def _ask_machine(self) -> Answer:
-        return {"addresses": []}
+        return {"addresses": self.addresses}
 
     def _ask_disk(self, path: str) -> Answer:
         return {"free": self.free, "inodes": 10**6, "readonly": False}

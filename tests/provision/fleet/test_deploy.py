@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
-from provision.fleet import deploy
+from provision.fleet import deploy, pool
 from provision.fleet import retire as retirement
 from provision.inventory.host import Host
 from provision.options import Options
@@ -34,6 +34,7 @@ class FakeSession:
     host: FakeHost
     breaks_at: str = ""  # a kind of operation that fails there
     locked: bool = False
+    holder: str = "ana@laptop"
     meanwhile: list[Operation] = field(default_factory=list)  # done by others before we lock
     asked: int = 0
     left: int = -1  # operations until it is out of reach
@@ -48,7 +49,7 @@ class FakeSession:
 
     def lock(self, holder: Any) -> None:
         if self.locked:
-            raise Locked("worker is locked: ana@laptop")
+            raise Locked(f"worker is locked: {self.holder}")
         self.host.apply(self.meanwhile)
 
     def apply(self, operations: list[Operation]) -> Iterator[Outcome]:
@@ -437,6 +438,13 @@ def test_a_job_server_that_is_ours_no_longer_is_not_forgotten_with_its_jobs(
         said = capsys.readouterr().out
         assert "! 198.18.10.247:4730 leaves the job servers with 3 jobs (wc 3), which" in said
     assert fleet.changed() == before
+    fleet.sessions["job2"].host.addresses = [
+        "198.18.10.9",
+        "198.18.10.247",
+    ]  # which moved to another of ours
+    assert fleet.plan() == deploy.CHANGES_PENDING
+    assert "leaves the job servers" not in capsys.readouterr().out
+    fleet.sessions["job2"].host.addresses = []
     servers["198.18.10.247", "4730"] = {"problem": "refused", "detail": ""}
     assert fleet.plan() == deploy.CHANGES_PENDING
     assert "leaves the job servers and does not answer" in capsys.readouterr().out
@@ -444,6 +452,18 @@ def test_a_job_server_that_is_ours_no_longer_is_not_forgotten_with_its_jobs(
     assert fleet.deploy() == 0
     assert "and has no jobs; what runs on its host stays" in capsys.readouterr().out
     assert fleet.plan() == 0
+
+
+def test_one_machine_of_two_names_is_told_so(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.add_worker("worker2")
+    fleet.sessions["worker2"].locked = True
+    holder = pool.lock_holder()
+    fleet.sessions["worker2"].holder = f"{holder['who']} since 10:00, {holder['doing']}"
+    with pytest.raises(HostFailed, match="worker2 is the same machine as another host of this"):
+        fleet.deploy()
+    assert set(fleet.changed().values()) == {0}
 
 
 def retire(fleet: Fleet, names: str) -> int:
@@ -459,7 +479,7 @@ def test_a_host_that_retires_keeps_its_history_alone(
     assert retire(fleet, "job,worker") == 0
     said = capsys.readouterr().out
     assert said.index("worker  changed") < said.index("job     changed")
-    assert "nothing of ours is left on worker, job: delete it from the inventory" in said
+    assert "nothing of ours is left on worker, job: delete them from the inventory" in said
     for name in ("job", "worker"):
         host = fleet.sessions[name].host
         assert leftovers(host) == set()

@@ -138,7 +138,7 @@ def test_who_is_left_and_why_stands_at_the_end() -> None:
         "client  ok          3        0       0",
         "job: no plan can be made for it",
         "    ! port 4730 is taken",
-        "these alone: --limit job,worker",
+        "to go on with these alone: --limit job,worker",
         "3 hosts: 1 ok, 2 failed (1.2 s)",
     ]
 

@@ -1,0 +1,70 @@
+"""What is the same on many hosts is told once."""
+
+import io
+
+import pytest
+
+from provision.errors import HostFailed
+from provision.plan import Plan
+from provision.remote.messages import Operation
+from provision.report.events import Failed, Planned
+from provision.report.folding import fold_names
+from provision.report.text import Report
+from provision.resources.base import Change, Problem
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ("w1", "w1"),
+        ("w1 w2", "w1, w2"),
+        ("w1 w2 w3 db", "w[1:3], db"),
+        ("w8 w9 w10 w12", "w[8:10], w12"),
+        ("web01.eu web02.eu web03.eu", "web[01:03].eu"),
+        ("web9 web010 web011", "web9, web010, web011"),
+        ("a b c", "a, b, c"),
+        ("10.0.0.1 10.0.0.2 10.0.0.3", "10.0.0.[1:3]"),
+    ],
+)
+def test_names_in_a_row_are_a_range(names: str, told: str) -> None:
+    assert fold_names(names.split()) == told
+
+
+def change(host: str, server: str = "a") -> Change:
+    """A unit file's, in which a host's own name stands."""
+    diff = f"---\n+++\n@@ @@\n-GEARMAN_SERVERS=x\n+GEARMAN_SERVERS={server} {host}\n"
+    operation = Operation("remove", {"path": f"/etc/{host}"})
+    return Change("~", "file /etc/unit", operation, "content", diff)
+
+
+def test_plans_of_which_the_same_is_shown_are_folded() -> None:
+    names = [f"worker{number}" for number in range(1, 11)]
+    stream = io.StringIO()
+    report = Report(names, stream=stream)
+    for name in names[:3]:
+        report.show(Planned(name, Plan(7, ())))
+    for name in names[3:]:
+        report.show(Planned(name, Plan(7, (change(name, "b" if name == "worker6" else "a"),))))
+    report.recap(1.0)
+    lines = stream.getvalue().splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == [
+        "worker4   pending  1 change",
+        "worker6   pending  1 change",
+        "worker[1:3]  ok  7 resources as wanted",
+        "worker5, worker[7:10]  pending  1 change, as worker4",
+        "10 hosts: 3 ok, 7 pending: 0 to add, 7 to change, 0 to remove (1.0 s)",
+    ]
+
+
+def test_failures_are_told_where_they_come() -> None:
+    stream = io.StringIO()
+    report = Report(["w1", "w2", "w3"], stream=stream)
+    report.show(Planned("w1", Plan(1, (), (Problem("no room"),))))
+    report.show(Planned("w2", Plan(1, (), (Problem("no room"),))))
+    report.show(Failed("w3", HostFailed("away"), 0.1))
+    assert stream.getvalue().splitlines() == [
+        "w1  failed  1 problem, 0 changes",
+        "  ! no room",
+        "w2  failed  1 problem, 0 changes, as w1",
+        "w3  failed  away (0.1 s)",
+    ]
