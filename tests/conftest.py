@@ -26,9 +26,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a process of several: its lab is its 
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """SIGTERM (as of ``timeout``) ends a run as ^C does, so that fixtures end what they started."""
+    """SIGTERM (as of ``timeout``) ends a run as ^C does, so that fixtures end what they started.
+
+    A run in the background of a script ignores SIGINT, and so would all that tests start.
+    """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if _is_controller(config):
         leftovers.mark_run()
 

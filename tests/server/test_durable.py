@@ -20,6 +20,7 @@ from gearman_py.store.base import Changes, Record
 from gearman_py.store.sqlite import SQLiteStore
 from tests.job_servers import Address, GearmandProcess
 from tests.peer import Peer
+from tests.ports import reserve_port
 from tests.server.load import Book
 from tests.tally import tally
 from tests.waiting import LIMIT, await_true
@@ -272,10 +273,11 @@ def test_nobody_can_connect_until_the_jobs_of_before_are_queued(
     jobs = [Record(number, b"f", b"", 1, 0, b"", b"w", 0) for number in range(1, 50_001)]
     store.commit(Changes(jobs, {}, []))
     store.close()
-    server = durable("-p", "14739")
+    port = reserve_port()
+    server = durable("-p", str(port))
     while True:
         try:
-            peer = connect(("127.0.0.1", 14739))
+            peer = connect(("127.0.0.1", port))
         except ConnectionRefusedError:
             assert server.process.poll() is None, server.log
         else:
