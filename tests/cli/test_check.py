@@ -23,6 +23,7 @@ def check(run: Run, *words: str) -> tuple[int, str, str]:
     return done.returncode, line[1], line[2]
 
 
+@pytest.mark.slow
 def test_a_queue_is_judged_by_its_workers_and_limits(gearmand: Any, run: Run) -> None:
     where = "-h", gearmand.address
     status, text, figures = check(run, *where)

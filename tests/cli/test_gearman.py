@@ -56,6 +56,7 @@ def test_lines_are_jobs(gearman: Run, serve: Any) -> None:
     assert gearman("-f", "c-lines", "-s", stdin=b"unread").stdout == b"<>"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 300_000, 3_000_000])
 def test_no_size_deadlocks_a_command(gearman: Run, serve: Any, size: int) -> None:
     serve("c-big", "--", "cat")

@@ -101,6 +101,7 @@ def test_a_job_over_the_limit_is_refused_before_it_is_sent(kind: Any, address: s
     asyncio.run(use())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ordered", [True, False])
 def test_map_limits_the_bytes_of_pending_results(
     kind: Any, gearmand: Any, serve_worker: Any, ordered: bool

@@ -81,6 +81,7 @@ def test_map_of_nothing_is_nothing(use: Any) -> None:
     assert use(scenario) == []
 
 
+@pytest.mark.slow
 def test_large_workloads_and_results_do_not_block_each_other(use: Any) -> None:
     async def scenario(client: Any) -> None:
         large = (bytes([number]) * 3_000_000 for number in range(65, 85))

@@ -126,6 +126,7 @@ def test_what_stands_behind_a_jpeg_is_not_counted_as_scans() -> None:
     assert resize(whole + film) == resize(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
 @pytest.mark.parametrize("quality", [20, 50, 75])
 @pytest.mark.parametrize("form", ["JPEG", "WEBP"])
@@ -166,6 +167,7 @@ def test_a_palette_stays_one_where_it_looks_the_same() -> None:
     assert len(answer) * 1.5 < len(saved(smooth, "PNG"))
 
 
+@pytest.mark.slow
 def test_a_palette_of_too_few_colours_for_the_picture_is_given_up() -> None:
     noise = Image.merge("RGB", [Image.effect_noise((450, 700), 90) for _ in range(3)])
     assert opened(resize(saved(noise.quantize(256), "PNG"))).mode == "RGB"

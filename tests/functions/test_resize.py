@@ -82,6 +82,7 @@ def distance(one: Image.Image, other: Image.Image) -> float:
     return sum(rms) / len(rms)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "mode"),
     [
@@ -128,6 +129,7 @@ def test_a_transparent_colour_of_a_png_becomes_alpha() -> None:
     assert (small.mode, small.getpixel((400, 9))) == ("RGBA", (0, 0, 0, 0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turn", range(1, 9))
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 def test_a_picture_is_shown_upright(form: str, turn: int) -> None:
@@ -249,6 +251,7 @@ def test_the_example_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out.strip() == code.rpartition("# ")[2].strip()
 
 
+@pytest.mark.slow
 def test_a_photograph_in_too_many_scans_is_refused_at_once() -> None:
     whole = picture((5000, 4000), progressive=True)
     last = whole.rindex(b"\xff\xda")

@@ -72,6 +72,7 @@ def test_nothing_that_comes_raises_more_than_a_refusal(data: bytes, places: list
     assert read(cut(data, places)) == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 7])
 def test_a_body_in_small_chunks_costs_its_size_and_is_read_in_turns(size: int) -> None:
     body = b"x" * 50_000

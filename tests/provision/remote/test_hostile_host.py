@@ -46,6 +46,7 @@ def answering(change: str) -> str:
     return f"h = header['answers'][0]['is']; {change}; raw = json.dumps(header).encode()"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "problem"),
     [
