@@ -20,14 +20,12 @@ PART_ROWS = 500
 PART_BYTES = 32 * 1024
 
 Rows = Iterator[bytes] | Iterator[bytes | None]
-Command = Callable[[Rules, Sequence[bytes]], bytes | Rows]
+Command = Callable[[Rules, Peer, Sequence[bytes]], bytes | Rows | None]
 """Answers a line, given its words; the first is the command as typed, in any letter case.
 
-A listing may have None among its rows: it is not sent, but counts as work of its part.
+Returns None if it has sent the answer itself. A listing may have None among its rows: it is not
+sent, but counts as work of its part.
 """
-
-OperatorCommand = Callable[[Rules, Peer, Sequence[bytes]], bytes | Iterator[bytes]]
-"""The same, of those that only operators have."""
 
 
 def answer(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
@@ -37,7 +35,7 @@ def answer(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
         words.pop()
     words = [words[0], *(word for word in words[1:] if word)] if words else [b""]
     name = words[0].lower()
-    reply: bytes | Rows
+    reply: bytes | Rows | None
     if peer.operator and name in OPERATORS:
         reply = OPERATORS[name](broker, peer, words)
     elif name not in COMMANDS:
@@ -45,10 +43,10 @@ def answer(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     elif COMMANDS[name] in CHANGES and broker.restricted and not peer.operator:
         reply = error(b"PERMISSION", b"Only on the admin socket: " + name)
     else:
-        reply = COMMANDS[name](broker, words)
+        reply = COMMANDS[name](broker, peer, words)
     if isinstance(reply, bytes):
         peer.send(reply)
-    else:
+    elif reply is not None:
         peer.send_listing(_split_listing(reply))
 
 
@@ -76,15 +74,15 @@ def _incomplete_command(command: bytes) -> bytes:
     return error(b"INVALID_ARGUMENTS", text)
 
 
-def _show_version(broker: Rules, words: Sequence[bytes]) -> bytes:
+def _show_version(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes:
     return value(broker.version.encode())
 
 
-def _show_pid(broker: Rules, words: Sequence[bytes]) -> bytes:
+def _show_pid(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes:
     return value(b"%d" % os.getpid())
 
 
-def _show_log_level(broker: Rules, words: Sequence[bytes]) -> bytes:
+def _show_log_level(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes:
     return value(broker.log_level.encode())
 
 
@@ -94,20 +92,20 @@ def _sorted_functions(broker: Rules) -> Iterator[Function]:
             yield function
 
 
-def _list_status(broker: Rules, words: Sequence[bytes]) -> Iterator[bytes]:
+def _list_status(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator[bytes]:
     for function in _sorted_functions(broker):
         counts = function.total, function.running, len(function.workers)
         yield printable(function.name) + b"\t%d\t%d\t%d" % counts
 
 
-def _priority_status(broker: Rules, words: Sequence[bytes]) -> Iterator[bytes]:
+def _priority_status(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator[bytes]:
     for function in _sorted_functions(broker):
         high, normal, low = function.waiting
         counts = high, normal + function.scheduled, low, len(function.workers)
         yield printable(function.name) + b"\t%d\t%d\t%d\t%d" % counts
 
 
-def _list_workers(broker: Rules, words: Sequence[bytes]) -> Iterator[bytes]:
+def _list_workers(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator[bytes]:
     return (
         b"%d %b %b :%b"
         % (
@@ -121,7 +119,7 @@ def _list_workers(broker: Rules, words: Sequence[bytes]) -> Iterator[bytes]:
     )
 
 
-def _max_queue(broker: Rules, words: Sequence[bytes]) -> bytes:
+def _max_queue(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes:
     """maxqueue FUNCTION [LIMIT | HIGH NORMAL | HIGH NORMAL LOW]; without a number: unlimited."""
     command, *words = words
     if not words:
@@ -138,7 +136,7 @@ def _max_queue(broker: Rules, words: Sequence[bytes]) -> bytes:
     return OK
 
 
-def _create_function(broker: Rules, words: Sequence[bytes]) -> bytes:
+def _create_function(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes:
     if len(words) != 3 or words[1].lower() != b"function":
         return _incomplete_command(words[0])
     if why := broker.queues.refuses(words[2]):
@@ -147,7 +145,7 @@ def _create_function(broker: Rules, words: Sequence[bytes]) -> bytes:
     return OK
 
 
-def _drop_function(broker: Rules, words: Sequence[bytes]) -> bytes:
+def _drop_function(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes:
     if len(words) != 3 or words[1].lower() != b"function":
         return _incomplete_command(words[0])
     function = broker.queues.functions.get(words[2])
@@ -159,7 +157,7 @@ def _drop_function(broker: Rules, words: Sequence[bytes]) -> bytes:
     return OK
 
 
-def _cancel_job(broker: Rules, words: Sequence[bytes]) -> bytes:
+def _cancel_job(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes:
     if len(words) < 3:
         return _unknown_command(words[0])
     if len(words) > 3 or words[1].lower() != b"job":
@@ -167,7 +165,7 @@ def _cancel_job(broker: Rules, words: Sequence[bytes]) -> bytes:
     return OK if broker.cancel(words[2]) else error(b"UNKNOWN_JOB")
 
 
-def _show_jobs(broker: Rules, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
+def _show_jobs(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
     """List jobs: handle, retries, whether it will be dropped, whether it is a background job."""
     match [word.lower() for word in words[1:]]:
         case [b"jobs"]:
@@ -225,7 +223,7 @@ COMMANDS: dict[bytes, Command] = {
 }
 
 # The C server dropped shutdown in 1.1.15, since anyone could send it.
-OPERATORS: dict[bytes, OperatorCommand] = {
+OPERATORS: dict[bytes, Command] = {
     b"shutdown": _shut_down,
     b"move": move_jobs,  # not in the C server
 }

@@ -58,11 +58,11 @@ class PendingChanges:
         with self.guard:
             self._delivered[job.number] = job.retries + 1
 
-    def remove(self, job: BrokerJob) -> None:
-        """The job has ended."""
+    def remove(self, number: int) -> None:
+        """The job with this number has ended."""
         with self.guard:
-            self._delivered.pop(job.number, None)
-            self._removed.append(job.number)
+            self._delivered.pop(number, None)
+            self._removed.append(number)
 
     def take(self, *, deliveries: bool) -> CommitGroup:
         """Take out what the store is to do; ``deliveries``: with the jobs that were assigned."""

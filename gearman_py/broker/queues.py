@@ -7,7 +7,6 @@ that has no job left (with ``rotate``, from the function served longest ago), th
 highest priority, then the oldest.
 """
 
-from collections.abc import Sequence
 from heapq import heappop, heappush
 from math import inf
 
@@ -16,6 +15,7 @@ from gearman_py.broker.foreign_handles import ForeignHandles
 from gearman_py.broker.job_table import JobTable
 from gearman_py.broker.limits import SLICE
 from gearman_py.broker.pending_changes import PendingChanges
+from gearman_py.broker.restriction_records import RECORD_NAME
 from gearman_py.broker.restrictions import RestrictedFunctions
 from gearman_py.broker.state import (
     HIGH,
@@ -100,12 +100,23 @@ class Queues(RestrictedFunctions):
         if key and self.uniques.setdefault(key, job) is not job:
             self.uniques.add(key, job)
 
+    def next_number(self) -> int:
+        """A number that no job has had."""
+        self._number += 1
+        return self._number - 1
+
     def restore(self, record: Record, wall: float, handle: bytes = b"", now: float = 0) -> None:
         """Queue a job of the previous run, or of a server that is gone, now or when it is due.
 
         ``wall``: seconds since 1970. ``handle``: its handle, if another server numbered it.
         Raises ValueError if there is already a job with this number.
         """
+        if record.number >> SERIES_BITS == self._number >> SERIES_BITS:
+            self._number = max(self._number, record.number + 1)
+        if record.function == RECORD_NAME:
+            for obsolete in self.restore_restrictions(record, now):
+                self.changes.remove(obsolete)
+            return
         function = self.function(record.function)
         facts = function, record.unique, record.workload, record.priority, True
         job = ReduceJob(*facts, record.reducer) if record.reducer else BrokerJob(*facts)
@@ -122,8 +133,6 @@ class Queues(RestrictedFunctions):
         # Two servers may have accepted the same unique; later submissions join the first.
         if key and not self.uniques.find(key, function):
             self.uniques.add(key, job)
-        if number >> SERIES_BITS == self._number >> SERIES_BITS:
-            self._number = max(self._number, number + 1)
         if record.due > wall:
             self.add_later(job, record.due)
         else:
@@ -222,11 +231,6 @@ class Queues(RestrictedFunctions):
                 self.next_event = deadline
         return handle, job
 
-    def due_times(self, jobs: Sequence[BrokerJob]) -> dict[int, float]:
-        """When those that are not due yet are (seconds since 1970), by number."""
-        scheduled = {job.number for job in jobs if not job.queued}
-        return {number: due for due, number in self._due if number in scheduled}
-
     def shrink(self) -> None:
         """Free the memory of removed keys, which a dict keeps."""
         self.uniques.shrink()
@@ -315,7 +319,7 @@ class Queues(RestrictedFunctions):
         if job.number < 0:
             self._foreign_handles.remove(job.number)
         if self.durable and job.background:
-            self.changes.remove(job)
+            self.changes.remove(job.number)
 
     def expired(self, now: float) -> list[BrokerJob]:
         """The running jobs that are over their time limit; if they are many, a part of them."""

@@ -72,6 +72,8 @@ class Restorer:
             function = queues.functions[name] = Function(name, queues.loaded, counted)
             function.limits = facts["limits"]
             function.paused, function.max_running = facts["paused"], facts["max_running"]
+            if facts["record"] is not None:
+                queues.restrictions.records[name] = facts["record"]
             if function.paused or function.max_running:
                 queues.apply_restrictions(function, 0)
             self._functions.append(function)

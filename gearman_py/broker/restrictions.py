@@ -8,7 +8,9 @@ from itertools import islice
 
 from gearman_py.broker.functions import Functions
 from gearman_py.broker.limits import SLICE
+from gearman_py.broker.restriction_records import RestrictionRecords, parse_record
 from gearman_py.broker.state import BrokerJob, Function, Peer
+from gearman_py.store.base import Record
 
 # Seconds that the worker whose job of a limited function has ended may take to ask for the next
 # one, before another is woken for it.
@@ -19,16 +21,17 @@ class Restrictions:
     """The restricted ``functions``; those of them with queued jobs are ``loaded``.
 
     ``rations``: how many jobs of a function may still be given out while memory is short.
-    ``freed``: when a job of a function with ``max_running`` has ended.
+    ``freed``: when a job of a function with ``max_running`` has ended. ``records``: what is stored.
     """
 
-    __slots__ = ("freed", "functions", "loaded", "rations")
+    __slots__ = ("freed", "functions", "loaded", "rations", "records")
 
     def __init__(self) -> None:
         self.functions: set[Function] = set()
         self.loaded: set[Function] = set()
         self.rations: dict[Function, int] = {}
         self.freed: dict[Function, float] = {}
+        self.records = RestrictionRecords()
 
 
 class RestrictedFunctions(Functions):
@@ -61,6 +64,20 @@ class RestrictedFunctions(Functions):
         """Let at most this number of a function's jobs run at a time; 0: any number."""
         function.max_running = most
         self.apply_restrictions(function, now)
+
+    def restore_restrictions(self, record: Record, now: float) -> list[int]:
+        """Restrict a function as it is stored; return the numbers of records no longer needed.
+
+        Raises ValueError for a record that cannot be read.
+        """
+        name, paused, most = parse_record(record)
+        records = self.restrictions.records
+        if records.is_outdated(name, record.number):
+            return [record.number]
+        function = self.function(name)
+        function.paused, function.max_running = paused, most
+        self.apply_restrictions(function, now)
+        return records.replace(name, record.number, restricted=paused or most > 0)
 
     def ration(self, function: Function, jobs: int, now: float) -> None:
         """Give out no more than this number of the function's jobs, until this is called again."""

@@ -11,9 +11,13 @@ from gearman_py.broker import counts
 from gearman_py.broker.limits import MAX_TIMEOUTS, SLICE
 from gearman_py.broker.pending_changes import CommitGroup
 from gearman_py.broker.queues import Queues
-from gearman_py.broker.state import BrokerJob, Peer
+from gearman_py.broker.restriction_records import RECORD_NAME, make_record
+from gearman_py.broker.state import BrokerJob, Function, Peer
+from gearman_py.protocol import text as text_protocol
 from gearman_py.protocol.codec import response
 from gearman_py.protocol.packets import Packet
+
+NOT_KEPT = text_protocol.error(b"QUEUE_ERROR", b"in effect, but it could not be stored: try again")
 
 
 class Rules:
@@ -140,11 +144,15 @@ class Rules:
         if error:
             self.queues.counts.refusals[counts.NOT_STORED] += len(group.jobs)
         for job, due in group.jobs:
+            is_record = job.function.name == RECORD_NAME
             for reply in queues.changes.replies.pop(job):
                 reply.settled = True
                 if error:
-                    reply.replace(error)
+                    reply.replace(NOT_KEPT if is_record else error)
                 answered[reply.peer] = None
+            if is_record and not error:
+                for obsolete in queues.restrictions.records.note_stored(job):
+                    queues.changes.remove(obsolete)
             if queues.jobs.get(job.number) is not job:
                 continue  # it was cancelled
             job.background = not error
@@ -159,6 +167,15 @@ class Rules:
             peer.release()
         for job, due in ready:
             queues.admit(job, due, self.now)
+
+    def keep_restrictions(self, peer: Peer, function: Function) -> None:
+        """Answer OK once the restrictions of a function are stored, if the queue is durable."""
+        queues = self.queues
+        if not queues.durable:
+            return peer.send(text_protocol.OK)
+        job = make_record(function, queues.next_number())
+        queues.changes.add(job)
+        return queues.changes.replies[job].append(peer.defer(text_protocol.OK))
 
     def cancel(self, handle: bytes) -> bool:
         """End a job for an operator: its clients get WORK_FAIL, and the result is refused."""

@@ -52,6 +52,7 @@ def take_snapshot(broker: Rules, peers: Sequence[Peer], now: float) -> Iterator[
                 "limits": each.limits,
                 "paused": each.paused,
                 "max_running": each.max_running,
+                "record": queues.restrictions.records.get(each.name),
                 "among_others": each.counts is queues.counts.others,
             }
             for each in functions

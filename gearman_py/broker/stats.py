@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from gearman_py.broker import counts
 from gearman_py.broker.counts import Counts
 from gearman_py.broker.rules import Rules
-from gearman_py.broker.state import Function
+from gearman_py.broker.state import Function, Peer
 from gearman_py.protocol.text import printable
 
 Pairs = Iterator[tuple[str, float]]
 
 
-def list_stats(broker: Rules, words: Sequence[bytes]) -> Iterator[bytes]:
+def list_stats(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator[bytes]:
     """All functions that there are, and those that are gone and were counted."""
     queues = broker.queues
     counted = queues.counts

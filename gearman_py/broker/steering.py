@@ -9,31 +9,35 @@ purge FUNCTION               cancel all of its jobs that do not run; lists their
 from collections.abc import Iterator, Sequence
 
 from gearman_py.broker.rules import Rules
-from gearman_py.protocol.text import OK, error
+from gearman_py.broker.state import Peer
+from gearman_py.protocol.text import error
 
 MAX_RUNNING = 10**9
 
 
-def pause(broker: Rules, words: Sequence[bytes]) -> bytes:
+def pause(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | None:
     if len(words) != 2:
         return _wrong_usage(b"pause FUNCTION")
     if why := broker.queues.refuses(words[1]):
         return error(b"QUEUE_ERROR", why)
-    broker.queues.pause(broker.queues.function(words[1]), broker.now)
-    return OK
+    function = broker.queues.function(words[1])
+    broker.queues.pause(function, broker.now)
+    broker.keep_restrictions(peer, function)
+    return None
 
 
-def resume(broker: Rules, words: Sequence[bytes]) -> bytes:
+def resume(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | None:
     if len(words) != 2:
         return _wrong_usage(b"resume FUNCTION")
     function = broker.queues.functions.get(words[1])
     if function is None:
         return _unknown_function(words[1])
     broker.queues.resume(function, broker.now)
-    return OK
+    broker.keep_restrictions(peer, function)
+    return None
 
 
-def limit(broker: Rules, words: Sequence[bytes]) -> bytes:
+def limit(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | None:
     if len(words) != 3:
         return _wrong_usage(b"limit FUNCTION running=N")
     what, _, number = words[2].partition(b"=")
@@ -43,10 +47,11 @@ def limit(broker: Rules, words: Sequence[bytes]) -> bytes:
         return error(b"QUEUE_ERROR", why)
     function = broker.queues.function(words[1])
     broker.queues.limit_running(function, int(number), broker.now)
-    return OK
+    broker.keep_restrictions(peer, function)
+    return None
 
 
-def purge(broker: Rules, words: Sequence[bytes]) -> bytes | Iterator[bytes | None]:
+def purge(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iterator[bytes | None]:
     if len(words) != 2:
         return _wrong_usage(b"purge FUNCTION")
     if words[1] not in broker.queues.functions:

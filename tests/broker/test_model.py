@@ -19,6 +19,7 @@ from gearman_py.broker import commands, counts
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.limits import MAX_OVERDUE, MAX_TIMEOUTS
 from gearman_py.broker.queues import Queues
+from gearman_py.broker.restriction_records import RECORD_NAME
 from gearman_py.broker.state import Peer
 from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.packets import Packet
@@ -95,6 +96,8 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         self.disk: dict[int, Record] = {}
         self.disk_fails = False
         self.jobs: dict[bytes, ModelJob] = {}
+        # What pauses and limits outlive a restart.
+        self.kept: tuple[set[bytes], dict[bytes, int]] = set(), {}
         self.now = 1000.0
         self.turn = 0
         self.start()
@@ -105,8 +108,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         for _, record in sorted(self.disk.items()):
             queues.restore(record, self.now)
         self.broker = Broker(queues, job_retries=self.retries)
-        self.paused: set[bytes] = set()
-        self.most_running: dict[bytes, int] = {}
+        self.paused, self.most_running = set(self.kept[0]), dict(self.kept[1])
         self.withheld: set[bytes] | None = None  # while the lease is over
         self.withholding = False  # from the first grab after it on
         self.peers: dict[int, Peer] = {}
@@ -172,11 +174,13 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             if job.background
         }
         assert acknowledged.keys() <= self.disk.keys()
+        jobs = [record for record in self.disk.values() if record.function != RECORD_NAME]
         if not self.disk_fails:
-            stored = {record.number: record.deliveries for record in self.disk.values()}
-            assert stored == acknowledged
+            assert {record.number: record.deliveries for record in jobs} == acknowledged
+            restricted = self.kept[0] | {name for name, most in self.kept[1].items() if most}
+            assert len(self.disk) == len(jobs) + len(restricted)
         self.jobs = {
-            b"H:%d" % known: ModelJob(
+            b"H:%d" % record.number: ModelJob(
                 *(record.function, record.unique, record.workload, record.priority),
                 turn=self.next_turn(),
                 reducer=record.reducer,
@@ -184,7 +188,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
                 background=True,
                 lost=record.deliveries,
             )
-            for known, record in sorted(self.disk.items())
+            for record in sorted(jobs)
         }
         self.start()
 
@@ -375,18 +379,33 @@ class BrokerAgainstModel(RuleBasedStateMachine):
 
     @rule(function=st.sampled_from(FUNCTIONS))
     def pause(self, function: bytes) -> None:
-        assert self.answer(b"pause " + function) == b"OK\r\n"
         self.paused.add(function)
+        self.keep(b"pause " + function, function)
 
     @rule(function=st.sampled_from(FUNCTIONS))
     def resume(self, function: bytes) -> None:
-        self.answer(b"resume " + function)  # it may be unknown
         self.paused.discard(function)
+        if function in self.broker.queues.functions:
+            self.keep(b"resume " + function, function)
+        else:
+            assert self.answer(b"resume " + function).startswith(b"ERR UNKNOWN_FUNCTION")
 
     @rule(function=st.sampled_from(FUNCTIONS), most=st.integers(0, 2))
     def limit_running(self, function: bytes, most: int) -> None:
-        assert self.answer(b"limit %b running=%d" % (function, most)) == b"OK\r\n"
         self.most_running[function] = most
+        self.keep(b"limit %b running=%d" % (function, most), function)
+
+    def keep(self, command: bytes, function: bytes) -> None:
+        """A restriction is kept if the command is answered by OK."""
+        answer = self.answer(command)
+        if self.durable and self.disk_fails:
+            assert answer.startswith(b"ERR QUEUE_ERROR")
+            return
+        assert answer == b"OK\r\n"
+        if self.durable:
+            paused, most_running = self.kept
+            (paused.add if function in self.paused else paused.discard)(function)
+            most_running[function] = self.most_running.get(function, 0)
 
     @rule(function=st.sampled_from(FUNCTIONS))
     def purge(self, function: bytes) -> None:
@@ -542,6 +561,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
     def answer(self, command: bytes) -> bytes:
         peer = Peer(9, "", lambda _: None)
         commands.answer(self.broker, peer, [command])
+        self.settle()
         return b"".join(peer.take())
 
     def rows(self, command: bytes) -> list[list[bytes]]:

@@ -197,6 +197,27 @@ def test_uniques_and_due_times_outlive_a_restart(durable: Start, connect: Connec
     assert waits.ask(Packet.GRAB_JOB) == ("JOB_ASSIGN", later, b"e", b"later")
 
 
+def test_pauses_and_limits_outlive_kill_9(durable: Start, connect: Connect) -> None:
+    server = durable("-v")
+    ops = connect(server.listening())
+    for command in ("pause f", "limit g running=2", "pause h", "limit g running=3", "resume h"):
+        assert ops.command(command) == b"OK\r\n"
+        in_the_background(ops, b"beside")
+    for _ in range(2):
+        server.process.kill()
+        server.process.wait()
+        server = durable("-v")
+        rows = connect(server.listening()).command("stats").splitlines()
+        found = {row.split(b"\t")[0]: row for row in rows}
+        assert b"paused=1\tmax_running=0" in found[b"f"]
+        assert b"paused=0\tmax_running=3" in found[b"g"]
+        assert b"h" not in found
+        waits = worker(connect(server.listening()))
+        assert waits.ask(Packet.GRAB_JOB) == ("NO_JOB",)
+    assert connect(server.listening()).command("resume f") == b"OK\r\n"
+    assert waits.ask(Packet.GRAB_JOB)[0] == "JOB_ASSIGN"
+
+
 def test_job_that_ran_when_the_server_died_is_queued_again_and_says_so(
     durable: Start, connect: Connect
 ) -> None:

@@ -202,6 +202,23 @@ def test_taken_over_job_is_the_same_job(serve: Start, connect: Connect) -> None:
     assert again.ask(Packet.GRAB_JOB) == ("NO_JOB",)
 
 
+def test_pause_goes_with_the_jobs_to_the_server_that_takes_them_over(
+    serve: Start, connect: Connect
+) -> None:
+    server = serve()
+    client = connect(server.listening())
+    submit(client, b"1")
+    assert client.command("pause f") == b"OK\r\n"
+    server.kill()
+    server = serve("two")
+    waits = worker(connect(server.listening()))
+    ops = connect(server.listening())
+    await_true(lambda: b"f\tjobs=1\t" in ops.command("stats"))
+    assert waits.ask(Packet.GRAB_JOB) == ("NO_JOB",)
+    assert ops.command("resume f") == b"OK\r\n"
+    assert waits.ask(Packet.GRAB_JOB)[-1] == b"1"
+
+
 def test_server_that_stood_still_gives_out_nothing_that_another_has(
     serve: Start, connect: Connect
 ) -> None:

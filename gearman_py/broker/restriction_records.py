@@ -1,0 +1,58 @@
+"""Pauses and limits in a durable queue: they outlive the server and go with its jobs.
+
+Each change is stored as the record of a background job, whose function has a name that clients
+cannot send (a NUL separates arguments). So it is committed, replayed and adopted as jobs are, by
+every kind of store. The record before it is removed once it is stored.
+"""
+
+import json
+
+from gearman_py.broker.state import NORMAL, BrokerJob, Function
+from gearman_py.store.base import Record
+
+RECORD_NAME = b"\0restrictions"
+
+
+def make_record(function: Function, number: int) -> BrokerJob:
+    """The job that stands for the current restrictions of a function in the store."""
+    facts = {
+        "function": function.name.decode("latin-1"),
+        "paused": function.paused,
+        "max_running": function.max_running,
+    }
+    keeper = Function(RECORD_NAME, set(), function.counts)
+    job = BrokerJob(keeper, b"", json.dumps(facts).encode(), NORMAL, True)
+    job.number = number
+    return job
+
+
+def parse_record(record: Record | BrokerJob) -> tuple[bytes, bool, int]:
+    """The function, whether it is paused, and its ``max_running``. Raises ValueError."""
+    facts = json.loads(record.workload)
+    try:
+        name = facts["function"].encode("latin-1")
+        return name, bool(facts["paused"]), max(0, int(facts["max_running"]))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"record {record.number} does not describe a function") from error
+
+
+class RestrictionRecords(dict[bytes, int]):
+    """The number of the latest stored record of each function that has one."""
+
+    def is_outdated(self, name: bytes, number: int) -> bool:
+        """Whether a newer record is known; the numbers of those of other servers are below 0."""
+        return self.get(name, number) > number
+
+    def note_stored(self, job: BrokerJob) -> list[int]:
+        """The record of ``make_record`` is stored; return the numbers of those no longer needed."""
+        name, paused, most = parse_record(job)
+        return self.replace(name, job.number, restricted=paused or most > 0)
+
+    def replace(self, name: bytes, number: int, *, restricted: bool) -> list[int]:
+        """Note the latest record of a function; return the numbers of those no longer needed."""
+        known = self.pop(name, None)
+        obsolete = [] if known is None else [known]
+        if not restricted:
+            return [*obsolete, number]
+        self[name] = number
+        return obsolete
