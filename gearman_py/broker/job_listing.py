@@ -12,9 +12,10 @@ from heapq import heappop, heappush
 from itertools import chain, islice
 from urllib.parse import unquote_to_bytes
 
+from gearman_py.broker.moving import find_due_times
 from gearman_py.broker.numbers import decimal
 from gearman_py.broker.rules import Rules
-from gearman_py.broker.state import PRIORITIES, BrokerJob, Function
+from gearman_py.broker.state import PRIORITIES, BrokerJob, Function, Peer
 from gearman_py.protocol.text import error, printable
 
 USUAL_ROWS, MAX_ROWS = 100, 1000
@@ -28,7 +29,7 @@ Found = Iterator[tuple[BrokerJob, float]]
 """Jobs, each with when it is due (seconds since 1970; 0: now)."""
 
 
-def list_jobs(broker: Rules, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
+def list_jobs(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
     """jobs STATE [function=NAME] [unique=KEY] [offset=N] [limit=N]"""
     state, *options = words[1:] or [b""]
     pairs = dict(word.partition(b"=")[::2] for word in options)
@@ -54,7 +55,7 @@ def list_jobs(broker: Rules, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
     return (_format_job(broker, job, due) for job, due in page)
 
 
-def show_job(broker: Rules, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
+def show_job(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
     """job HANDLE [BYTES]: as a row of jobs, with the first bytes of its workload in Base64."""
     if len(words) not in (2, 3):
         return error(b"INVALID_ARGUMENTS", b"job HANDLE [BYTES]")
@@ -66,7 +67,7 @@ def show_job(broker: Rules, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
     return iter([row + b"\tworkload=" + b64encode(job.workload[: max(0, size)])])
 
 
-def list_facts(broker: Rules, words: Sequence[bytes]) -> Iterator[bytes]:
+def list_facts(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator[bytes]:
     """server: what it is, a key and a value in each row."""
     facts = broker.describe() if broker.describe else {}
     return (b"%b\t%b" % (key.encode(), printable(value.encode())) for key, value in facts.items())
@@ -139,7 +140,7 @@ def _find_function(broker: Rules, name: bytes) -> Function | None:
 def _find_due(broker: Rules, job: BrokerJob) -> float:
     """When a job is due; 0: now, or nothing says."""
     scheduled = _state(job) == b"scheduled"
-    return broker.queues.due_times([job]).get(job.number, 0.0) if scheduled else 0.0
+    return find_due_times(broker.queues, [job]).get(job.number, 0.0) if scheduled else 0.0
 
 
 def _state(job: BrokerJob) -> bytes:

@@ -41,11 +41,11 @@ def _list_jobs(broker: Rules, peer: Peer) -> bytes | Iterator[bytes]:
         broker.begin_moving(peer)
     else:
         broker.end_moving(peer)
-    due = _find_due_times(broker.queues, jobs)
+    due = find_due_times(broker.queues, jobs)
     return (_format_job(broker.queues.handle(job), job, due.get(job.number, 0)) for job in jobs)
 
 
-def _find_due_times(queues: Queues, jobs: Sequence[BrokerJob]) -> dict[int, float]:
+def find_due_times(queues: Queues, jobs: Sequence[BrokerJob]) -> dict[int, float]:
     """When those that are not due yet are (seconds since 1970), by number."""
     scheduled = {job.number for job in jobs if not job.queued}
     return {number: due for due, number in queues._due if number in scheduled}
