@@ -33,7 +33,9 @@ OUTPUT = {
     "verbose": "show each operation as the shell line it equals, and new files whole",
     "json": "tell what happens as lines of JSON on stdout",
 }
-RELEASE = {"release": "this one; tree: the one made of this tree (the one that a host runs)"}
+RELEASE = {
+    "release": "this one, also of an app; tree: those made of this tree and apps (what a host runs)"
+}
 YES = {
     "yes": "apply without asking",
     "wait": "seconds to wait for hosts that another run has locked (0)",

@@ -11,10 +11,10 @@ from provision.inventory.workers import Worker, ping_function, workers
 from provision.render import exec_word
 from provision.resources.base import Resource
 from provision.resources.files import Directory, File
-from provision.resources.health import Health, WorkerHealth
+from provision.resources.health import CheckFile, Health, WorkerHealth
 from provision.resources.program import Program, ProgramHealth, program_file
 from provision.resources.release import Release
-from provision.resources.sample_jobs import PING, SAMPLES, Sample, stated_sample
+from provision.resources.sample_jobs import PING, SAMPLES, Sample, stated_sample, write_check
 from provision.resources.secret import FOLDER as SECRETS
 from provision.resources.secret import SecretFile
 from provision.resources.unit import Unit, UnitFile, unit_file
@@ -67,7 +67,9 @@ def _worker(
         unit = unit_name(instance)
         yield file
         yield Unit(unit, file, release.current, reloads=True, secrets=_secret_files(each))
-        yield from _health(host, inventory, release, each, instance, staged)
+        check = _check_file(each, app or release)
+        yield from [check] if check else ()
+        yield from _health(host, inventory, release, each, instance, staged, check)
 
 
 def _secrets(host: Host) -> Iterator[Resource]:
@@ -129,8 +131,17 @@ def _program(
         secrets=_secret_files(each),
     )
     asked = each.checked_function if each.check else ""
+    check = _check_file(each, app or release)
+    yield from [check] if check else ()
     yield ProgramHealth(
-        name, release, flags(inventory), each.functions, known, asked, _stated(each)
+        name,
+        release,
+        flags(inventory),
+        each.functions,
+        known,
+        asked,
+        _stated(each),
+        check_file=check,
     )
 
 
@@ -138,6 +149,14 @@ def _program(
 def _stated(each: Worker) -> Sample:
     """The job by which a worker is checked; equal workers have the same."""
     return stated_sample(dict(each.check)) if each.check else PING
+
+
+def _check_file(each: Worker, release: Release) -> CheckFile | None:
+    """Kept with the code that does its job: the app's, if it has one."""
+    if not each.check:
+        return None
+    content = write_check(each.checked_function, dict(each.check))
+    return CheckFile(f"{release.units}/{each.name}.check", mode="0600", content=content)
 
 
 def _common(inventory: Inventory, each: Worker) -> dict[str, object]:
@@ -176,7 +195,13 @@ def _address(host: Host, each: Worker, instance: str) -> str:
 
 
 def _health(
-    host: Host, inventory: Inventory, release: Release, each: Worker, instance: str, staged: Worker
+    host: Host,
+    inventory: Inventory,
+    release: Release,
+    each: Worker,
+    instance: str,
+    staged: Worker,
+    check: CheckFile | None,
 ) -> Iterator[WorkerHealth]:
     """A bundled function does its sample job, if it has one; other workers their check, or a ping.
 
@@ -207,6 +232,8 @@ def _health(
             tried=f"{prefix}{each.checked_function}",
             trial=("--prefix", prefix, *staged.served(servers(inventory))) if first else (),
             sample=_stated(each),
+            check_file=check,
+            pinged=ping,
         )
         return
     if each.kind != "functions" or not SAMPLES.keys() >= set(each.functions):

@@ -6,19 +6,20 @@ is judged in provision/doctor/host_rules.py and network_rules.py.
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from provision.app import apps_of
+from provision.app import apps_of, named_app
+from provision.app_source import App
 from provision.build import Artifact, built_release, target_of
 from provision.doctor import host_rules as checks
 from provision.doctor.subject import ClockOffset, HostFacts
 from provision.errors import HostFailed, ToolkitError
 from provision.fleet.ask_all import AskAll
 from provision.fleet.desired_state import DesiredState, Roles
-from provision.fleet.run import Connect, current_apps
+from provision.fleet.run import Connect
 from provision.fleet.unknown_workers import KnownWorkers
 from provision.inventory.host import Host, Inventory
 from provision.options import Options
@@ -62,6 +63,18 @@ def doctor(folder: Path, roles: Roles, options: Options, *, problems: bool = Fal
     return max(asked.status, HostFailed.status if states["fail"] else 0)
 
 
+def _current_apps(session: Session, apps: Iterable[App]) -> dict[str, Artifact]:
+    """The releases of these apps that a host uses, by name."""
+    questions = {app.name: ("releases", app.root) for app in apps}
+    answers = session.ask(questions.values())
+    known = {name: answers[question] for name, question in questions.items()}
+    return {
+        name: named_app(name, answer["current"])
+        for name, answer in known.items()
+        if not isinstance(answer, Unknown) and answer["current"]
+    }
+
+
 def _host_unreachable(host: Host, error: ToolkitError) -> Finding:
     return Finding(host.name, "fail", "ssh", str(error).removeprefix(f"{host.name}: "))
 
@@ -76,7 +89,7 @@ def _examine_host(
         way = "and is root" if root else "and is not root: not all can be seen"
         text = f"{host.user} logs in at {host.address} {way} ({seconds:.1f} s)"
         login = Finding(host.name, "ok" if root else "warn", "ssh", text)
-        apps = current_apps(session, apps_of(host).values())
+        apps = _current_apps(session, apps_of(host).values())
         resources = _wanted_resources(host, desired, apps)
         answers = session.survey(checks.questions_of_rules(resources))
         for server in servers:  # each alone: one that is silent takes its time

@@ -2,40 +2,56 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from typing import Any
 
-from provision.build import must_fit, named_release, target_of
+from provision.build import must_fit, target_of
 from provision.errors import HostFailed
 from provision.fleet.past_runs import PAST_RUNS, PUT_BACK
 from provision.fleet.release_track import OWN, ReleaseTrack
-from provision.remote.messages import Unknown
+from provision.remote.messages import Answer, Unknown
 from provision.resources.base import Answers
 
 Fleet = Mapping[str, Answers]
 """What hosts answered, by name: those of the run, and others as far as they were asked."""
 
-ChooseRelease = Callable[[str, Fleet], str | None]
-"""A host's name -> the id of the release that it should run; None: this tree's."""
+ChooseRelease = Callable[[str, Fleet, ReleaseTrack], str | None]
+"""A host's name -> the id of the track's release that it should run; None: this tree's."""
 
 
-def this_tree(name: str, fleet: Fleet) -> str | None:
-    """Every host should run the release that is made of this tree."""
+def this_tree(name: str, fleet: Fleet, track: ReleaseTrack) -> str | None:
+    """Every host should run the release that is made of this tree, and of the app's files here."""
     return None
 
 
-def running_release(name: str, fleet: Fleet) -> str | None:
+def running_release(name: str, fleet: Fleet, track: ReleaseTrack = OWN) -> str | None:
     """The one that the host runs; for a new host the one that most others of its kind run."""
-    own, known = _current(fleet[name], OWN), fleet[name][OWN.question]
+    own, known = _current(fleet[name], track), fleet[name][track.question]
     if own and (own in known["kept"] or own in known["damaged"]):
         return own
-    bad = bad_releases(fleet, OWN)
-    used = Counter(_current(each, OWN) for each in fleet.values())
+    bad = bad_releases(fleet)
+    used = Counter(_current(each, track) for each in fleet.values())
     good = [id for id, _ in used.most_common() if id and id not in bad]
-    return next((id for id in good if _is_for(id, fleet[name])), None)
+    return next((id for id in good if _is_for(track, id, fleet[name])), None)
 
 
-def _is_for(id: str, answers: Answers) -> bool:
+def named_or_running(id: str) -> ChooseRelease:
+    """Release ``id``, of gearman_py or of an app; what it is not of stays as it runs."""
+
+    def choose(name: str, fleet: Fleet, track: ReleaseTrack) -> str | None:
+        apps = {ReleaseTrack.of_root(root).app for each in fleet.values() for root in _roots(each)}
+        owner = app if (app := id.rpartition("-")[0]) in apps else ""
+        return id if track.app == owner else running_release(name, fleet, track)
+
+    return choose
+
+
+def _roots(answers: Answers) -> list[str]:
+    return [question[1] for question in answers if question[0] == "releases"]
+
+
+def _is_for(track: ReleaseTrack, id: str, answers: Answers) -> bool:
     """Whether this machine has a release, and for such a host: its Python, machine and libc."""
-    artifact = named_release(id)
+    artifact = track.named(id)
     try:
         must_fit(artifact, target_of(answers["host",]))
     except HostFailed:
@@ -43,15 +59,19 @@ def _is_for(id: str, answers: Answers) -> bool:
     return artifact.path is not None
 
 
-def bad_releases(fleet: Fleet, track: ReleaseTrack) -> dict[str, str]:
+def bad_releases(fleet: Fleet) -> dict[str, str]:
     """The releases that were given up on any host, and why."""
     found: dict[str, str] = {}
     for name, answers in fleet.items():
-        known = answers[track.question]
-        for id, one in {} if isinstance(known, Unknown) else known["kept"].items():
-            if one["bad"]:
-                found.setdefault(id, f"on {name}: {one['bad']}")
+        for root in _roots(answers):
+            for id, one in _kept(answers["releases", root]).items():
+                if one["bad"]:
+                    found.setdefault(id, f"on {name}: {one['bad']}")
     return found
+
+
+def _kept(known: Answer) -> Mapping[str, Any]:
+    return {} if known is None or isinstance(known, Unknown) else known["kept"]
 
 
 def previous_release(name: str, fleet: Fleet, track: ReleaseTrack = OWN) -> str:
@@ -72,17 +92,18 @@ def previous_release(name: str, fleet: Fleet, track: ReleaseTrack = OWN) -> str:
 
 def _last_move(answers: Answers, track: ReleaseTrack) -> tuple[str, str] | None:
     """When the host came to what it runs, and from which release that it could go back to."""
-    known, past = answers[track.question], answers[PAST_RUNS]
-    if isinstance(known, Unknown) or isinstance(past, Unknown):
+    current, past = _current(answers, track), answers[PAST_RUNS]
+    if isinstance(past, Unknown):
         return None
-    good = {id for id, one in known["kept"].items() if not one["bad"]} - {known["current"]}
+    kept = _kept(answers.get(track.question))
+    good = {id for id, one in kept.items() if not one["bad"]} - {current}
     for entry in reversed(past):
-        came = track.is_of(entry) and entry.get("release") == known["current"]
-        if came and entry.get("from") in good and entry.get("result") != PUT_BACK:
-            return str(entry.get("at", "")), str(entry["from"])
+        before, after = track.move_in(entry)
+        if after == current and before in good and entry.get("result") != PUT_BACK:
+            return str(entry.get("at", "")), str(before)
     return None
 
 
 def _current(answers: Answers, track: ReleaseTrack) -> str | None:
-    known = answers[track.question]
-    return None if isinstance(known, Unknown) else known["current"]
+    known = answers.get(track.question)
+    return None if known is None or isinstance(known, Unknown) else known["current"]

@@ -10,12 +10,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from provision.app import apps_of
 from provision.errors import HostFailed
 from provision.fleet import pool as hosts
-from provision.fleet.choice import ChooseRelease, running_release, this_tree
+from provision.fleet.choice import (
+    ChooseRelease,
+    named_or_running,
+    running_release,
+    this_tree,
+)
 from provision.fleet.desired_state import Roles
 from provision.fleet.host_run import HostRun
 from provision.fleet.left_servers import refuse_left_servers
+from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.fleet.run import Connect, Run
 from provision.options import Options
 from provision.report.events import Skipped, Verified
@@ -38,7 +45,7 @@ def plan(
     """Show what a deploy would change. Returns 0 when nothing, 2 when something."""
     with Run(folder, roles, options, connect, _chosen(release)) as run:
         run.plan_hosts()
-        _tell_release(run)
+        _tell_kept_releases(run)
         refused = refuse_left_servers(run)
         run.report.recap(run.seconds)
         if refused:
@@ -56,11 +63,12 @@ def deploy(
 ) -> int:
     """Make every host as its roles say; ask before, unless told yes. Returns an exit status.
 
-    Hosts keep the release that they run, and new ones get it too, unless ``release`` is named.
+    Hosts keep the releases that they run, of gearman_py and of each app, and new ones get them
+    too, unless ``release`` is named.
     """
     with Run(folder, roles, options, connect, _chosen(release)) as run:
         run.plan_hosts()
-        _tell_release(run)
+        _tell_kept_releases(run)
         refused = refuse_left_servers(run)
         run.report.recap(run.seconds)
         if refused:
@@ -88,16 +96,29 @@ def apply_if_confirmed(run: Run, verb: str) -> bool:
 def _chosen(release: str) -> ChooseRelease:
     if not release:
         return running_release
-    return this_tree if release == TREE else lambda name, fleet: release
+    return this_tree if release == TREE else named_or_running(release)
 
 
-def _tell_release(run: Run) -> None:
-    """That this tree's code is not what hosts get, where it is another."""
+def _tell_kept_releases(run: Run) -> None:
+    """That this tree's code, and an app's, is not what hosts get, where it is another."""
+    told: dict[ReleaseTrack, str] = {}
     for host_run in run.host_runs:
-        tree = run.desired.known_tree(host_run.answers["host",])
-        if tree and tree != host_run.release == host_run.release_before:
-            run.report.say(f"{host_run.release} stays; `invoke upgrade` brings this tree's, {tree}")
-            return
+        facts = host_run.answers["host",]
+        if OWN in host_run.kept_tracks:
+            tree = run.desired.known_tree(facts)
+            if tree and tree != host_run.release:
+                stays = f"{host_run.release} stays; `invoke upgrade` brings this tree's, {tree}"
+                told.setdefault(OWN, stays)
+        for name, app in apps_of(host_run.host).items():
+            id, track = host_run.artifact.app(name).id, ReleaseTrack(name)
+            if track in told or track not in host_run.kept_tracks:
+                continue
+            here = run.desired.known_app(app, facts)
+            if here != id:
+                brings = f"brings its files as they are now{f', {here}' if here else ''}"
+                told[track] = f"{id} stays; `invoke upgrade --app {name}` {brings}"
+    for line in told.values():
+        run.report.say(line)
 
 
 def apply_plans(run: Run) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from threading import Lock
 from typing import Any, Protocol
 
-from provision.app import build_app, built_app, named_app
+from provision.app import build_app, built_app
 from provision.app_source import App, uncommitted_files
 from provision.build import (
     Artifact,
@@ -17,6 +17,8 @@ from provision.build import (
 )
 from provision.errors import HostFailed, ToolkitError
 from provision.fleet import tags
+from provision.fleet.app_share import share_of_app, without_app
+from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.inventory.host import Host, Inventory
 from provision.options import Options
 from provision.report.events import Building
@@ -44,9 +46,15 @@ class DesiredState:
     """What the roles say of an inventory's hosts, as far as the tags that were asked for go."""
 
     def __init__(
-        self, inventory: Inventory, roles: Roles, options: Options, report: Reporter
+        self,
+        inventory: Inventory,
+        roles: Roles,
+        options: Options,
+        report: Reporter,
+        app: str = "",
     ) -> None:
         self._inventory = inventory
+        self._app = app  # that alone is changed, if it is named
         self._roles = roles
         self._again = options.again
         self.bad: Mapping[str, str] = {}  # releases that the fleet gave up, and why
@@ -66,7 +74,14 @@ class DesiredState:
         return [group for group in found if group]
 
     def resources_of(self, host: Host, artifact: Artifact) -> list[Resource]:
-        """What ``host`` should be."""
+        """What ``host`` should be, as far as the run changes it."""
+        found = self._all_of(host, artifact)
+        if self._app:
+            without = self._all_of(without_app(host, self._app), artifact)
+            found = list(share_of_app(host, self._app, found, without))
+        return [self._as_known(one) if isinstance(one, Release) else one for one in found]
+
+    def _all_of(self, host: Host, artifact: Artifact) -> list[Resource]:
         named = [
             (role.__name__, resource)
             for group, roles in self._roles.items()
@@ -74,8 +89,7 @@ class DesiredState:
             for role in roles
             for resource in role(host, self._inventory, artifact)
         ]
-        found = tags.select(self._tags, named)
-        return [self._as_known(one) if isinstance(one, Release) else one for one in found]
+        return tags.select(self._tags, named)
 
     def _as_known(self, release: Release) -> Release:
         bad = self.bad.get(release.artifact.id, "")
@@ -84,7 +98,7 @@ class DesiredState:
     def all_resources(self) -> Iterator[tuple[str, list[Resource]]]:
         """Every host of the inventory, in this run or not, and what it should be."""
         for host in self._inventory.everyone:
-            yield host.name, self.resources_of(host, named_release("any"))
+            yield host.name, self._all_of(host, named_release("any"))
 
     def tree_artifact(self, facts: Mapping[str, Any]) -> Artifact:
         """This tree's release for a host of which these are the facts; it is built once."""
@@ -103,6 +117,15 @@ class DesiredState:
         try:
             found = built_release(target_of(facts))
         except HostFailed:
+            return None
+        return found.id if found else None
+
+    def known_app(self, app: App, facts: Mapping[str, Any]) -> str | None:
+        """The id of the release of an app's files as they are here, if it was built."""
+        try:
+            target = target_of(facts) if app.python else None
+            found = built_app(app, target=target) if not target or built_release(target) else None
+        except ToolkitError:
             return None
         return found.id if found else None
 
@@ -136,19 +159,11 @@ class DesiredState:
         return made
 
 
-def kept_artifact(id: str, facts: Mapping[str, Any], kept: Iterable[str]) -> Artifact:
+def kept_artifact(
+    id: str, facts: Mapping[str, Any], kept: Iterable[str], track: ReleaseTrack = OWN
+) -> Artifact:
     """Release ``id`` for a host that keeps these. Raises :class:`HostFailed`."""
-    artifact = named_release(id)
-    if artifact.path is None and id not in kept:
-        known = ", ".join(kept) or "none"
-        raise HostFailed(f"it keeps no release {id}, nor does this machine; it keeps {known}")
-    must_fit(artifact, target_of(facts))
-    return artifact
-
-
-def kept_app(name: str, id: str, facts: Mapping[str, Any], kept: Iterable[str]) -> Artifact:
-    """Release ``id`` of an app for a host that keeps these. Raises :class:`HostFailed`."""
-    artifact = named_app(name, id)
+    artifact = track.named(id)
     if artifact.path is None and id not in kept:
         known = ", ".join(kept) or "none"
         raise HostFailed(f"it keeps no release {id}, nor does this machine; it keeps {known}")

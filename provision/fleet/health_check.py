@@ -27,10 +27,11 @@ def check_staged(host_run: HostRun) -> None:
         _run_proofs(host_run, health, health.staged_proofs())
 
 
-def check_running(host_run: HostRun, settle: float) -> None:
+def check_running(host_run: HostRun, settle: float, *, alone: bool = False) -> None:
     """See that the units run on, and do their work. Raises :class:`HostFailed`.
 
-    ``settle``: seconds that a unit must go on running after it was started.
+    ``settle``: seconds that a unit must go on running after it was started. ``alone``: without jobs
+    that another host may do, which runs something else meanwhile.
     """
     before = _restart_counts(host_run)
     if before:
@@ -42,7 +43,8 @@ def check_running(host_run: HostRun, settle: float) -> None:
     for change in host_run.plan.changes:
         raise HostFailed(f"{change.summary} is due again: {change.reason}")
     for health in health_resources(host_run):
-        _run_proofs(host_run, health, health.running_proofs())
+        if not (alone and health.shared):
+            _run_proofs(host_run, health, health.running_proofs())
 
 
 def _run_proofs(host_run: HostRun, health: Health, proofs: Iterable[Proof]) -> None:

@@ -38,13 +38,23 @@ class HostRun:
     stopping: Event = field(default_factory=Event)  # the operator has interrupted the run
 
     def __post_init__(self) -> None:
-        self.release_before: str | None = self.answers[self.track.question]["current"]
+        self.before: dict[str, str | None] = {  # what is in use; of an app by its name
+            name: self.answers[ReleaseTrack(name).question]["current"]
+            for name in ("", *dict(self.artifact.apps))
+        }
+        self.release_before = self.before[self.track.app]
         self.make_plan()
 
     @property
     def release(self) -> str:
         """The id of what it should run, as far as the run moves it."""
         return self.track.release_of(self.artifact)
+
+    @property
+    def kept_tracks(self) -> list[ReleaseTrack]:
+        """Those whose release in use should stay."""
+        tracks = map(ReleaseTrack, self.before)
+        return [each for each in tracks if each.release_of(self.artifact) == self.before[each.app]]
 
     @property
     def name(self) -> str:

@@ -14,6 +14,13 @@ BEGUN, PUT_BACK = "begun", "rolled back"  # results, besides "ok" and "failed: .
 FACTS: tuple[Question, ...] = (("host",), ("releases", ON_HOSTS), PAST_RUNS)
 
 
+def _app_moves(host_run: HostRun) -> dict[str, dict[str, str | None]]:
+    """Apps that a deploy brought to another release, or brought at all."""
+    apps = () if host_run.track.app else host_run.artifact.apps
+    moves = {name: {"release": app.id, "from": host_run.before[name]} for name, app in apps}
+    return {name: move for name, move in moves.items() if move["release"] != move["from"]}
+
+
 def write_entry(host_run: HostRun, run_id: str, result: str, seconds: float) -> None:
     """Tell the host what was done to it. Raises :class:`ToolkitError`."""
     entry: dict[str, Any] = {
@@ -23,6 +30,7 @@ def write_entry(host_run: HostRun, run_id: str, result: str, seconds: float) -> 
         **({"app": host_run.track.app} if host_run.track.app else {}),
         "release": host_run.release,
         "from": host_run.release_before,
+        **({"apps": moves} if (moves := _app_moves(host_run)) else {}),
         "changes": host_run.applied,
         "result": result,
         "seconds": round(seconds, 1),

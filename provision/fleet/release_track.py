@@ -26,6 +26,15 @@ class ReleaseTrack:
         """By which a host tells its releases."""
         return ("releases", self.root)
 
+    @classmethod
+    def of_root(cls, root: str) -> "ReleaseTrack":
+        """The one whose releases are in this folder of a host."""
+        return cls(root.removeprefix(f"{APPS}/") if root != ON_HOSTS else "")
+
+    def named(self, id: str) -> Artifact:
+        """Its release ``id``, from this machine if it is here."""
+        return named_app(self.app, id) if self.app else named_release(id)
+
     def release_of(self, artifact: Artifact) -> str:
         """The id of what moves, of all that a host should run."""
         return artifact.app(self.app).id if self.app else artifact.id
@@ -33,13 +42,14 @@ class ReleaseTrack:
     def with_release(self, artifact: Artifact, id: str) -> Artifact:
         """The same with another release of what moves."""
         if not self.app:
-            return replace(named_release(id), apps=artifact.apps)
-        moved = {**dict(artifact.apps), self.app: named_app(self.app, id)}
+            return replace(self.named(id), apps=artifact.apps)
+        moved = {**dict(artifact.apps), self.app: self.named(id)}
         return replace(artifact, apps=tuple(moved.items()))
 
-    def is_of(self, entry: Mapping[str, Any]) -> bool:
-        """Whether an entry of a host's history tells of it."""
-        return bool(entry.get("app", "") == self.app)
+    def move_in(self, entry: Mapping[str, Any]) -> tuple[str | None, str | None]:
+        """From which release to which it went, as an entry of a host's history tells."""
+        told = entry if entry.get("app", "") == self.app else entry.get("apps", {}).get(self.app)
+        return (told.get("from"), told.get("release")) if told else (None, None)
 
 
 OWN = ReleaseTrack()

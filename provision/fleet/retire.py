@@ -48,9 +48,9 @@ class Retirement(Run):
             host, groups=frozenset({LEAVING_SERVER if SERVERS in host.groups else LEAVING})
         )
 
-    def _choose_artifact(self, host: Host, facts: Answers) -> tuple[Artifact, bool]:
+    def _choose_artifact(self, host: Host, facts: Answers) -> Artifact:
         if host.name in self.leaving:
-            return named_release("none"), False
+            return named_release("none")
         return super()._choose_artifact(host, facts)
 
     def _needs_fleet(self) -> bool:

@@ -28,7 +28,7 @@ from provision.options import Options
 from provision.remote.messages import Operation
 from provision.report.events import PutBack, Skipped, Tried, Upgraded
 from provision.resources.base import Change
-from provision.resources.unit import as_kept
+from provision.resources.kept import as_kept
 
 CAREFUL = RolloutPolicy()
 
@@ -52,8 +52,8 @@ def roll_out(
     is left is marked as bad: no deploy brings it back unasked.
     """
     track = ReleaseTrack(app)
-    named = partial(previous_release, track=track) if back else this_tree
-    choose = named if to is None else lambda name, fleet: to
+    named = previous_release if back else this_tree
+    choose = named if to is None else lambda name, fleet, track: to
     with Run(folder, roles, options, connect, choose, track) as run:
         run.plan_hosts()
         rollout = Rollout(run, policy, blame=back)
@@ -89,6 +89,7 @@ class Rollout:
         self._waves = Waves(run, policy)
         self._upgraded: list[HostRun] = []
         self._between: dict[str, tuple[str | None, str]] = {}  # of hosts that are being changed
+        self._returned: dict[str, HostRun] = {}  # put back, and not yet asked whether it works
         self._stuck: dict[str, ToolkitError] = {}  # neither upgraded nor put back
         self._away: set[str] = set()  # hosts that could not be reached, and need not be
         self._guilty = False  # the release, and not the host, was why one failed
@@ -152,6 +153,9 @@ class Rollout:
             run.for_each(wave, self._upgrade_host)
             if self._stuck or len(run.failed) > self._policy.max_fail:
                 return self._give_up("and every host was put back")
+            self._check_returned(alone=True)
+            if self._stuck:
+                return self._give_up("and every host was put back")
         if self._blame:
             who = hosts.describe_operator()["who"]
             for host_run in self._upgraded:
@@ -194,13 +198,15 @@ class Rollout:
         first, error = next(each for each in run.failed.items() if each[0] not in self._away)
         for _ in hosts.run_on_each(self._also_upgraded(), self._put_back, run.options.parallel):
             pass
+        self._check_returned()
         begun = {*run.failed, *(each.name for each in self._upgraded)}
         for host_run in self._pending:
             if host_run.name not in begun:
                 run.report.show(Skipped(host_run.name, tuple(run.failed)))
         reason = f"{first}: {str(error).splitlines()[0]}"
-        for host_run in run.host_runs if self._guilty else ():
-            self._mark_bad(host_run, host_run.release, reason)
+        for host_run in run.host_runs if self._guilty and not self._blame else ():
+            if self._origin[host_run.name] != host_run.release:  # else only settings were to change
+                self._mark_bad(host_run, host_run.release, reason)
         run.report.say(f"rolled back, {how}" if not self._stuck else "not every host is back")
         return HostFailed.status if self._stuck else RolledBack.status
 
@@ -230,15 +236,33 @@ class Rollout:
             except HostFailed:
                 # A worker that cannot be reloaded any more can still be restarted.
                 back.apply_all(restart_instead)
-            check_running(back, self._policy.settle)
         except ToolkitError as error:
-            self._stuck[host_run.name] = error
-            run.report.say(f"{host_run.name} could not be put back to {origin}: {error}")
+            self._tell_stuck(host_run.name, origin, error)
             return
-        self._running[host_run.name] = origin
-        self._between.pop(host_run.name, None)
-        run.record(back, result=PUT_BACK)
-        run.report.show(PutBack(host_run.name, origin, run.seconds))
+        self._returned[host_run.name] = back
+
+    def _check_returned(self, *, alone: bool = False) -> None:
+        """See that hosts work that were put back: when all are, for one may do another's jobs."""
+        returned, self._returned = self._returned, {}
+        check = partial(self._check_back, alone=alone)
+        for _ in hosts.run_on_each(returned.values(), check, self._run.options.parallel):
+            pass
+
+    def _check_back(self, back: HostRun, *, alone: bool) -> None:
+        name, origin = back.name, back.release
+        try:
+            check_running(back, self._policy.settle, alone=alone)
+        except ToolkitError as error:
+            self._tell_stuck(name, origin, error)
+            return
+        self._running[name] = origin
+        self._between.pop(name, None)
+        self._run.record(back, result=PUT_BACK)
+        self._run.report.show(PutBack(name, origin, self._run.seconds))
+
+    def _tell_stuck(self, name: str, origin: str, error: ToolkitError) -> None:
+        self._stuck[name] = error
+        self._run.report.say(f"{name} could not be put back to {origin}: {error}")
 
     def _mark_bad(self, host_run: HostRun, id: str | None, reason: str) -> None:
         """Mark a release where it is; a host that is out of reach is left as it is."""
@@ -266,10 +290,10 @@ def origin_of(host_run: HostRun) -> str | None:
         if id != host_run.release:
             return str(id)
     for entry in reversed(host_run.answers[PAST_RUNS]):
-        mine = host_run.track.is_of(entry) and entry.get("release") == host_run.release
-        if mine and entry.get("from") in known["kept"]:
-            return str(entry["from"])
-    return None
+        before, after = host_run.track.move_in(entry)
+        if after == host_run.release and before in known["kept"]:
+            return str(before)
+    return str(known["current"]) if known["current"] else None  # only settings change
 
 
 def restart_instead(change: Change) -> Change:

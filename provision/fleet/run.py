@@ -15,13 +15,18 @@ from secrets import token_hex
 from types import TracebackType
 from typing import Self
 
-from provision.app import apps_of, check_app, find_app, named_app
+from provision.app import apps_of, check_app, find_app
 from provision.app_source import App
 from provision.build import ON_HOSTS, Artifact, named_release, target_of
 from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
-from provision.fleet.choice import ChooseRelease, bad_releases, running_release, this_tree
-from provision.fleet.desired_state import DesiredState, Roles, kept_app, kept_artifact
+from provision.fleet.choice import (
+    ChooseRelease,
+    bad_releases,
+    previous_release,
+    running_release,
+)
+from provision.fleet.desired_state import DesiredState, Roles, kept_artifact
 from provision.fleet.host_run import HostRun
 from provision.fleet.past_runs import FACTS, write_entry
 from provision.fleet.release_track import OWN, ReleaseTrack
@@ -30,13 +35,13 @@ from provision.inventory.host import Host, Inventory
 from provision.inventory.workers import open_secrets
 from provision.options import Options
 from provision.pki import keep_authority
-from provision.remote.messages import Unknown
+from provision.remote.messages import Question, Unknown
 from provision.remote.session import Session
 from provision.report.events import Event, Failed, Planned
 from provision.report.folding import fold_names
 from provision.report.reporter import make_reporter
 from provision.resources.base import Answers
-from provision.resources.unit import as_kept
+from provision.resources.kept import as_kept
 
 LOCK_INTERVAL = 1.0  # seconds between two attempts to lock a host
 
@@ -49,18 +54,6 @@ Connect = Callable[[Host], Session]
 
 def planned(host_run: HostRun) -> Event:
     return Planned(host_run.name, host_run.plan)
-
-
-def current_apps(session: Session, apps: Iterable[App]) -> dict[str, Artifact]:
-    """The releases of these apps that a host uses, by name."""
-    questions = {app.name: ("releases", app.root) for app in apps}
-    answers = session.ask(questions.values())
-    known = {name: answers[question] for name, question in questions.items()}
-    return {
-        name: named_app(name, answer["current"])
-        for name, answer in known.items()
-        if not isinstance(answer, Unknown) and answer["current"]
-    }
 
 
 def _hosts_with(app: str, known: Inventory) -> Inventory:
@@ -80,7 +73,7 @@ class Run:
         roles: Roles,
         options: Options,
         connect: Connect,
-        choose: ChooseRelease = this_tree,
+        choose: ChooseRelease = running_release,
         track: ReleaseTrack | None = None,
     ) -> None:
         self.track = track or OWN
@@ -92,7 +85,7 @@ class Run:
         self.report = make_reporter(options, [host.name for host in self.inventory.hosts])
         for text in self.inventory.warnings:
             self.report.say(text)
-        self.desired = DesiredState(self.inventory, roles, options, self.report)
+        self.desired = DesiredState(self.inventory, roles, options, self.report, self.track.app)
         self.stopping = threading.Event()  # the operator has interrupted it
         self.at_work: set[str] = set()  # hosts
         self._connect = connect
@@ -144,16 +137,14 @@ class Run:
     def plan_hosts(self, to_event: Callable[[HostRun], Event] = planned) -> None:
         """Plan every host and tell of each. A mistake in an app's source ends it before that."""
         known = self.inventory.hosts
-        for app in dict.fromkeys(app for host in known for app in apps_of(host).values()):
-            if not self._moves or app.name == self.track.app:
-                check_app(app)
         parallel = self.options.parallel
         asked = dict(hosts.run_on_each(known, self._ask_host, parallel))
         self._fleet = {host.name: facts for host, facts in asked.items() if isinstance(facts, dict)}
         if len(known) < len(self.inventory.everyone) and self._needs_fleet():
             self._ask_others()
-        self.desired.bad = bad_releases(self._fleet, self.track)
+        self.desired.bad = bad_releases(self._fleet)
         answered = [host for host in known if host.name in self._fleet]
+        self._check_apps(answered)
         results: dict[Host, HostRun | ToolkitError] = {
             host: error for host, error in asked.items() if isinstance(error, ToolkitError)
         }
@@ -176,29 +167,49 @@ class Run:
         left_out = len(self.inventory.hosts) < len(self.inventory.everyone)
         return left_out or bool(self.options.tags)
 
+    def _check_apps(self, known: Iterable[Host]) -> None:
+        """Raises :class:`ToolkitError` for a mistake in an app whose files are to be sent."""
+        wanted = dict.fromkeys(
+            app
+            for host in known
+            for app in apps_of(host).values()
+            if self._choose is not previous_release
+            and self._choose_release(host.name, ReleaseTrack(app.name)) is None
+        )
+        for app in wanted:
+            check_app(app)
+
     def _ask_host(self, host: Host) -> Answers:
         session = self._connect(host)
         self._sessions[host.name] = session
-        facts = session.ask((*FACTS, self.track.question))
+        facts = session.ask((*FACTS, *self._release_questions(apps_of(host))))
         root = "" if host.become else "; it takes root to look, and ansible_become is false"
         for question, answer in facts.items():
             if isinstance(answer, Unknown):
                 raise HostFailed(f"it cannot tell its {question[0]}: {answer.reason}{root}")
         return facts
 
+    @staticmethod
+    def _release_questions(apps: Iterable[str]) -> list[Question]:
+        return [ReleaseTrack(name).question for name in ("", *apps)]
+
     def _needs_fleet(self) -> bool:
         """Whether hosts that the run leaves out know more of releases than those in it."""
-        running = [facts["releases", ON_HOSTS]["current"] for facts in self._fleet.values()]
-        return self._moves or None in running
+        told = (each.items() for each in self._fleet.values())
+        known = [answer for one in told for question, answer in one if question[0] == "releases"]
+        return self._choose is not running_release or None in [each["current"] for each in known]
 
     def _ask_others(self) -> None:
         """What the other hosts run, and gave up; one that is away is passed over."""
         known = {host.name for host in self.inventory.hosts}
         others = [each for each in self.inventory.everyone if each.name not in known]
 
+        apps = dict.fromkeys(name for host in self.inventory.hosts for name in apps_of(host))
+        questions = (*FACTS, *self._release_questions(apps))
+
         def ask(host: Host) -> Answers:
             self._sessions[host.name] = self._connect(host)
-            return self._sessions[host.name].ask((*FACTS, self.track.question))
+            return self._sessions[host.name].ask(questions)
 
         for host, facts in hosts.run_on_each(others, ask, self.options.parallel):
             if isinstance(facts, dict):
@@ -206,52 +217,49 @@ class Run:
 
     def _plan_host(self, host: Host) -> HostRun:
         session, facts = self._sessions[host.name], self._fleet[host.name]
-        artifact, kept = self._choose_artifact(host, facts)
-        artifact = replace(artifact, apps=self._choose_apps(host, session, facts))
+        artifact = self._choose_artifact(host, facts)
+        apps = ((name, self._choose_app(host, app, facts)) for name, app in apps_of(host).items())
+        artifact = replace(artifact, apps=tuple(apps))
         resources = self.desired.resources_of(host, artifact)
-        if kept:
+        if self._moves and self._choose_release(host.name, self.track):
             resources = as_kept(resources, session.ask)  # with the unit files that it ran with
         made = HostRun(host, session, self.report, resources, facts, artifact, self.track)
         made.stopping = self.stopping
         return made
 
-    def _choose_artifact(self, host: Host, facts: Answers) -> tuple[Artifact, bool]:
-        """The release that a host should run, and whether with the unit files that it ran with."""
+    def _choose_artifact(self, host: Host, facts: Answers) -> Artifact:
+        """The release that a host should run."""
         current, kept = (facts["releases", ON_HOSTS][key] for key in ("current", "kept"))
-        id = current if self.track.app else self._choose(host.name, self._fleet)
-        if id is None and self.track.app:
+        if current is None and self.track.app:
             raise HostFailed("nothing of ours runs there: deploy it first")
+        id = self._choose_release(host.name, OWN)
         if id is None:
-            return self.desired.tree_artifact(facts["host",]), False
+            return self.desired.tree_artifact(facts["host",])
         if not self._moves and id == current:
             target_of(facts["host",])  # raises where nothing of ours could start again
-            return named_release(id), False
+            return named_release(id)
         try:
-            return kept_artifact(id, facts["host",], kept), self._moves
+            return kept_artifact(id, facts["host",], kept)
         except HostFailed:
             if self._choose is running_release:  # of hosts that have another Python
-                return self.desired.tree_artifact(facts["host",]), False
+                return self.desired.tree_artifact(facts["host",])
             raise
 
-    def _choose_apps(
-        self, host: Host, session: Session, facts: Answers
-    ) -> tuple[tuple[str, Artifact], ...]:
-        """The release of each app that a host needs: this machine's files, or what is in use.
+    def _choose_app(self, host: Host, app: App, facts: Answers) -> Artifact:
+        """The release of an app that a host should use; of the files here if none was chosen."""
+        track = ReleaseTrack(app.name)
+        id = self._choose_release(host.name, track)
+        if id is None:
+            return self.desired.app_artifact(app, facts["host",])
+        known = facts[track.question]
+        if id == known["current"]:
+            return track.named(id)
+        return kept_artifact(id, facts["host",], known["kept"], track)
 
-        A run that moves releases leaves those in use, but for the app that it moves.
-        """
-        found = apps_of(host)
-        kept = current_apps(session, found.values()) if self._moves else {}
-        if self.track.app:
-            kept.pop(self.track.app, None)
-            if id := self._choose(host.name, self._fleet):
-                kept[self.track.app] = kept_app(
-                    self.track.app, id, facts["host",], facts[self.track.question]["kept"]
-                )
-        return tuple(
-            (name, kept.get(name) or self.desired.app_artifact(app, facts["host",]))
-            for name, app in found.items()
-        )
+    def _choose_release(self, name: str, track: ReleaseTrack) -> str | None:
+        """A run that moves releases of one track leaves the others as they are."""
+        choose = self._choose if track == self.track or not self._moves else running_release
+        return choose(name, self._fleet, track)
 
     def confirm(self, verb: str) -> bool:
         """Ask before anything is changed, unless that was answered with --yes."""

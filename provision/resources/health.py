@@ -6,10 +6,12 @@ with the unit itself.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from provision.remote.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource
+from provision.resources.files import File
 from provision.resources.release import Release
 from provision.resources.sample_jobs import Judge, Sample
 from provision.resources.secret import SecretFile
@@ -26,13 +28,30 @@ class Proof:
     judge: Judge
 
 
+class CheckFile(File):
+    """The job of a worker's check, beside the release that does it: they change together."""
+
+    kind = "file"
+
+
 @dataclass(frozen=True)
 class Health(Resource):
-    """Of ``unit``, which runs ``release``; ``tls``: the options with which commands speak it."""
+    """Of ``unit``, which runs ``release``; ``tls``: the options with which commands speak it.
+
+    ``check_file`` keeps its job with the release.
+    """
 
     unit: str
     release: Release
     tls: tuple[str, ...]
+    check_file: CheckFile | None = field(default=None, kw_only=True)
+
+    shared: ClassVar[bool] = False
+    """Whether other hosts may do the jobs by which it is seen."""
+
+    def with_check(self, function: str, sample: Sample) -> "Health":
+        """The same by this job of ``function``; by one that any release does, if it asks none."""
+        return self
 
     def questions(self) -> Iterable[Question]:
         return ()
@@ -79,6 +98,12 @@ class WorkerHealth(Health):
     user: str
     environment: tuple[tuple[str, str], ...] = ()
     secrets: tuple[SecretFile, ...] = ()
+    pinged: "WorkerHealth | None" = None  # by a ping instead
+
+    def with_check(self, function: str, sample: Sample) -> "WorkerHealth":
+        if self.asked.rpartition("@")[0] == function:
+            return replace(self, sample=sample)
+        return self.pinged or self
 
     def staged_proofs(self) -> Iterator[Proof]:
         if not self.trial:

@@ -6,7 +6,7 @@ one before, which is stopped when the job servers know the new one: no function 
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from provision.remote.messages import Operation
@@ -75,6 +75,11 @@ class ProgramHealth(Health):
     servers: tuple[str, ...]
     asked: str
     sample: Sample
+    shared = True
+
+    def with_check(self, function: str, sample: Sample) -> "ProgramHealth":
+        same = self.asked == function
+        return replace(self, sample=sample) if same else replace(self, asked="")
 
     def running_proofs(self) -> Iterator[Proof]:
         for server in self.servers if self.asked else ():

@@ -7,7 +7,7 @@ ones are kept for a rollback, up to a number; never removed is one that somethin
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from provision.build import Artifact
+from provision.build import ON_HOSTS, Artifact
 from provision.remote.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource
 from provision.resources.files import Link
@@ -97,9 +97,10 @@ class Release(Resource):
         return self._given_up(self.bad)
 
     def _given_up(self, why: str) -> Problem:
+        app = "" if self.root == ON_HOSTS else f" --app {self.root.rpartition('/')[2]}"
         return Problem(
             f"release {self.artifact.id} was given up ({why}): mend what was wrong, or "
-            "`invoke upgrade --again`"
+            f"`invoke upgrade{app} --again`"
         )
 
     def _tried_again(self, why: str) -> Change | Problem:

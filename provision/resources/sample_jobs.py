@@ -1,10 +1,13 @@
 """A job for each bundled function and for a ping, small, and what its answer should be."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+
+CHECK_LIMIT = 200_000  # characters of a check that is kept with a release
 
 Judge = Callable[[bytes], str | None]
 """What is wrong with an answer; None when it is right."""
@@ -56,13 +59,34 @@ def expect_equal(expected: bytes) -> Judge:
 def stated_sample(check: Mapping[str, str]) -> Sample:
     """The job of a worker's ``check``, of which an inventory says the answer."""
 
-    def part(text: str, file: str) -> bytes:
-        return Path(check[file]).read_bytes() if file in check else check.get(text, "").encode()
-
     def judge(answer: bytes) -> str | None:
-        return expect_equal(part("expect", "expect_file"))(answer)
+        return expect_equal(_stated_part(check, "expect", "expect_file"))(answer)
 
-    return Sample(lambda: part("workload", "file"), judge)
+    return Sample(lambda: _stated_part(check, "workload", "file"), judge)
+
+
+def _stated_part(check: Mapping[str, str], text: str, file: str) -> bytes:
+    return Path(check[file]).read_bytes() if file in check else check.get(text, "").encode()
+
+
+def write_check(function: str, check: Mapping[str, str]) -> bytes:
+    """A worker's ``check`` as a text that :func:`read_check` reads; of a large one, that it is."""
+    parts = {
+        "workload": _stated_part(check, "workload", "file").decode("latin-1"),
+        "expect": _stated_part(check, "expect", "expect_file").decode("latin-1"),
+    }
+    text = json.dumps({"function": function, **parts}, indent=1)
+    return (text if len(text) < CHECK_LIMIT else '{"function": ""}').encode() + b"\n"
+
+
+def read_check(text: str) -> tuple[str, Sample]:
+    """The function and the job of a check that was written; no function, and a ping, of others."""
+    try:
+        told = json.loads(text)
+        workload, expect = (told[part].encode("latin-1") for part in ("workload", "expect"))
+        return str(told["function"]), Sample(lambda: workload, expect_equal(expect))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "", PING
 
 
 PING = Sample(lambda: b"are you there?", expect_equal(b"are you there?"))

@@ -11,7 +11,7 @@ a copy under its own name) is taken away.
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -287,26 +287,3 @@ def _release_of(program: str | None) -> str:
     """The release that a program is of; the program itself when it is of none."""
     found = re.search(r"/releases/([^/]+)/", program or "")
     return found[1] if found else program or "nothing that can be seen"
-
-
-Ask = Callable[[Iterable[Question]], Answers]
-
-
-def as_kept(resources: Sequence[Resource], ask: Ask) -> list[Resource]:
-    """The same resources with the unit files that are kept beside their release.
-
-    ``ask`` asks the host. What is not kept stays as it is.
-    """
-    files = {each: each.kept.path for each in resources if isinstance(each, UnitFile) and each.kept}
-    # No content has an empty digest, so the whole text is told.
-    answers = ask([("path", path, "-", "text") for path in files.values()])
-    found = {file: answers["path", path, "-", "text"] for file, path in files.items()}
-    texts = {file: one["content"] for file, one in found.items() if one and one["content"]}
-    old = {file: file.with_text(text) for file, text in texts.items()}
-
-    def restored(resource: Resource) -> Resource:
-        if isinstance(resource, Unit | Socket):
-            return replace(resource, file=old.get(resource.file, resource.file))
-        return old.get(resource, resource) if isinstance(resource, UnitFile) else resource
-
-    return [restored(each) for each in resources]

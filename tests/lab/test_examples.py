@@ -110,14 +110,14 @@ def test_the_setting_that_a_denied_worker_needs_is_named(
     inventory = operator.folder / "group_vars" / "worker.yml"
     before = inventory.read_text()
     operator.says(before + DENIED)
-    failed = operator.invoke("deploy", "--yes")
+    failed = operator.invoke("deploy", "--yes", "--release", "tree")
     assert failed.status == 3, failed.said
     assert "| mprotect() failed [1] Operation not permitted" in failed.said
     assert "try: jit: true of worker jit, so that" in failed.said
 
     granted = before + DENIED.replace("[jit]", "[jit]\n    jit: true")
     operator.says(granted)
-    operator.deploy()
+    operator.deploy("--release", "tree")
     with Client(SERVER, timeout=20) as client:
         assert client.do("jit", "abc") == b"cba"
         with pytest.raises(JobFailed):
@@ -143,7 +143,7 @@ def test_a_php_fleet_is_upgraded_under_load_and_no_job_is_lost(
     source = operator.folder.parent / "tutorial-php" / "reverse.php"
     slow = source.read_text().replace("return", "usleep(30000);\n    return")
     source.write_text(slow)
-    operator.deploy()
+    operator.deploy("--release", "tree")
     handles: list[str] = []
     answers: list[bytes] = []
     over = threading.Event()

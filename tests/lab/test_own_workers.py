@@ -48,8 +48,8 @@ class Operator:
     def invoke(self, task: str, *arguments: str) -> Ended:
         return invoke(ROOT, task, *arguments, hosts=self.folder)
 
-    def deploy(self) -> str:
-        done = self.invoke("deploy", "--yes")
+    def deploy(self, *more: str) -> str:
+        done = self.invoke("deploy", "--yes", *more)
         assert done.status == 0, done.said
         again = self.invoke("plan")
         assert again.status == 0, again.said
@@ -188,7 +188,9 @@ def test_an_app_is_deployed_moves_under_load_and_leaves_nothing(
 
     commit(source, "2")
     (source / "notes.txt").write_text("not for hosts")
-    answers, said = under_load(operator.deploy)
+    kept = operator.deploy()
+    assert re.search(r"loud-\w+ stays; `invoke upgrade --app loud` brings its files", kept)
+    answers, said = under_load(lambda: operator.deploy("--release", "tree"))
     assert set(answers) == {b"A1", b"A2"}
     assert set(answers[-20:]) == {b"A2"}
     assert "app loud: not tracked, and left out: notes.txt" in said
@@ -196,13 +198,13 @@ def test_an_app_is_deployed_moves_under_load_and_leaves_nothing(
 
     # One that does not come up leaves what runs; mended, the next deploy goes on.
     commit(source, "3", "import nothing_like_it\n")
-    failed = operator.invoke("deploy", "--yes")
+    failed = operator.invoke("deploy", "--yes", "--release", "tree")
     assert failed.status == 3, failed.said
     assert "No module named 'nothing_like_it'" in failed.said
     with Client(SERVER, timeout=60) as client:
         assert client.do("shout", "a") == b"A2"
     commit(source, "4")
-    operator.deploy()
+    operator.deploy("--release", "tree")
     with Client(SERVER, timeout=60) as client:
         assert client.do("shout", "a") == b"A4"
 

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from provision import build
 from provision.build import ON_HOSTS
-from provision.fleet import choice
+from provision.fleet import choice, release_track
 from tests.provision.fake_host import FakeHost
 
 
@@ -24,7 +25,8 @@ def test_a_new_host_gets_what_others_of_its_kind_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A release for another Python is none for it, however many hosts run that."""
-    monkeypatch.setattr(choice, "named_release", lambda id: build.named_release(id, tmp_path))
+    named = partial(build.named_release, root=tmp_path)
+    monkeypatch.setattr(release_track, "named_release", named)
     folder = tmp_path / ".cache" / "releases"
     folder.mkdir(parents=True)
     for id, minor in (("old-11", 11), ("old-13", 13)):

@@ -1,6 +1,7 @@
 """A rolling upgrade over hosts that are dicts: what goes when, is put back, is refused."""
 
 import base64
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import pytest
 from provision import app
 from provision.build import ON_HOSTS, named_release
 from provision.errors import HostFailed, ToolkitError, Unreachable
-from provision.fleet import deploy, desired_state, release_track, run
+from provision.fleet import deploy, desired_state, release_track
 from provision.fleet.rollout import roll_out
 from provision.fleet.rollout_policy import RolloutPolicy
 from provision.inventory.host import Host
@@ -47,6 +48,7 @@ class Session:
     fails: Callable[[Operation, FakeHost], bool] = lambda operation, host: False
     lost: bool = False
     locked: bool = False
+    reply: Callable[[str], bytes] = lambda function: RIGHT[function]
 
     def ask(self, questions: list[Question]) -> dict[Question, Answer]:
         if self.lost:
@@ -79,7 +81,7 @@ class Session:
         if "--server-version" in command:
             return base64.b64encode(b"OK 1").decode()
         function = command[-1].rpartition("/")[2].partition("@")[0]
-        return base64.b64encode(RIGHT[function]).decode()
+        return base64.b64encode(self.reply(function)).decode()
 
     def record(self, path: str, entry: dict[str, Any]) -> None:
         self.host.history.append(entry)
@@ -493,9 +495,39 @@ class FleetWithApp(Fleet):
     def write(self, text: str) -> None:
         (self.source / "a.php").write_text(text)
 
-    def move(self, **how: Any) -> int:
-        options, app = Options(yes=True), how.pop("app", "shop")
-        return roll_out(self.folder, ROLES, options, ONLY, app=app, connect=self.connect, **how)
+    def deploy(self, limit: str | None = None, release: str = "") -> int:
+        options = Options(yes=True, limit=limit)
+        return deploy.deploy(self.folder, ROLES, options, release=release, connect=self.connect)
+
+    def says(self, text: str) -> None:
+        (self.folder / "group_vars" / "worker.yml").write_text(text)
+
+    def change_settings(self) -> None:
+        settings = self.folder / "group_vars" / "worker.yml"
+        settings.write_text(settings.read_text() + "gearman_worker_memory: 2G\n")
+
+    def move(self, *, limit: str | None = None, **how: Any) -> int:
+        options, app = Options(yes=True, limit=limit), how.pop("app", "shop")
+        policy = RolloutPolicy(settle=0, batch=how.pop("batch", "25%"))
+        return roll_out(self.folder, ROLES, options, policy, app=app, connect=self.connect, **how)
+
+    def check(self, expect: str) -> None:
+        """Have its program checked by a job."""
+        settings = self.folder / "group_vars" / "worker.yml"
+        table = f"{{function: shout, workload: a, expect: '{expect}'}}"
+        text = re.sub(r", check: \{.*?\}", "", settings.read_text())
+        settings.write_text(text.replace("[shout]}", f"[shout], check: {table}}}"))
+
+    def answer(self, shout: Callable[[str], bytes]) -> None:
+        """How a job is answered, by the id of the app's release on the host that submits it."""
+        for session in self.sessions.values():
+            session.reply = partial(self._reply, session.host, shout)
+
+    @staticmethod
+    def _reply(host: FakeHost, shout: Callable[[str], bytes], function: str) -> bytes:
+        if function != "shout":
+            return RIGHT[function]
+        return shout(Path(host.paths["/opt/gearman/apps/shop/current"]["target"]).name)
 
     def app_runs(self) -> set[tuple[str, ...]]:
         """What the hosts use of the app, and the release of each program that runs."""
@@ -512,8 +544,7 @@ class FleetWithApp(Fleet):
 def with_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FleetWithApp:
     for name in ("built_app", "build_app"):
         monkeypatch.setattr(desired_state, name, partial(getattr(app, name), root=tmp_path))
-    for module in (run, release_track, desired_state):
-        monkeypatch.setattr(module, "named_app", partial(app.named_app, root=tmp_path))
+    monkeypatch.setattr(release_track, "named_app", partial(app.named_app, root=tmp_path))
     return FleetWithApp(tmp_path)
 
 
@@ -556,6 +587,187 @@ def test_an_app_that_does_not_begin_is_put_back_everywhere(
         id for id, one in with_app.sessions["w1"].host.releases.items() if one["bad"] is not None
     }
     assert bad.startswith("shop-")
+
+
+def test_a_deploy_keeps_the_release_of_an_app_and_says_so(
+    with_app: FleetWithApp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = with_app.app_runs()
+    ((first, _),) = before
+    with_app.write("2")
+    with_app.change_settings()
+    assert with_app.deploy() == 0
+    assert with_app.app_runs() == before
+    told = f"{first} stays; `invoke upgrade --app shop` brings its files as they are now"
+    assert capsys.readouterr().out.count(told) == 1
+    unit = next(t for p, t in with_app.sessions["w1"].host.paths.items() if "@shout." in p)
+    assert b"MemoryMax=2G" in unit["content"]
+
+
+def test_a_deploy_of_a_named_release_moves_that_alone_and_is_undone_by_a_rollback(
+    with_app: FleetWithApp,
+) -> None:
+    ((first, _),) = with_app.app_runs()
+    with_app.write("2")
+    assert with_app.deploy(release=NEW) == 0
+    assert with_app.all_run(NEW)
+    assert with_app.app_runs() == {(first, first)}
+    with_app.write("3")
+    assert with_app.move() == 0
+    ((third, _),) = with_app.app_runs()
+    assert with_app.deploy(release=first) == 0
+    assert with_app.app_runs() == {(first, first)}
+    assert with_app.all_run(NEW)
+    move = {"shop": {"release": first, "from": third}}
+    assert with_app.sessions["w1"].host.history[-1]["apps"] == move
+    assert with_app.move(back=True) == 0
+    assert with_app.app_runs() == {(third, third)}
+
+
+@pytest.mark.parametrize("limit", [None, "w3,w4"])
+def test_a_release_that_an_app_went_back_from_comes_by_no_deploy(
+    with_app: FleetWithApp, limit: str | None
+) -> None:
+    before = with_app.app_runs()
+    with_app.write("2")
+    assert with_app.move(limit="!w3") == 0
+    assert with_app.move(back=True) == 0
+    with_app.change_settings()
+    assert with_app.deploy(limit=limit) == 0
+    assert with_app.app_runs() == before
+
+
+def test_what_one_host_gave_up_of_an_app_no_other_gets(
+    with_app: FleetWithApp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_app.write("2")
+    assert with_app.move(limit="!w3") == 0
+    assert with_app.move(back=True) == 0
+    w1 = with_app.sessions["w1"].host
+    (bad,) = {id for id, one in w1.releases.items() if one["bad"]}
+    assert with_app.deploy(limit="w3", release=bad) == HostFailed.status
+    told = f"release {bad} was given up (on w1: rolled back by"
+    out = capsys.readouterr().out
+    assert told in out
+    assert "`invoke upgrade --app shop --again`" in out
+    assert with_app.move(limit="w3") == HostFailed.status
+
+
+def test_a_new_host_gets_the_release_of_an_app_that_the_others_run(with_app: FleetWithApp) -> None:
+    before = with_app.app_runs()
+    with_app.write("2")
+    host = with_app.sessions["w4"].host
+    for path in [each for each in host.paths if "/apps" in each]:
+        del host.paths[path]
+    host.processes.clear()
+    assert with_app.deploy(limit="w4") == 0
+    assert with_app.app_runs() == before
+
+
+def test_settings_after_an_app_was_rolled_back_come_by_an_upgrade_too(
+    with_app: FleetWithApp,
+) -> None:
+    with_app.write("2")
+    assert with_app.move() == 0
+    assert with_app.move(back=True) == 0
+    before = with_app.app_runs()
+    with_app.change_settings()
+    assert with_app.upgrade(OLD) == 0
+    assert with_app.app_runs() == before
+
+
+def test_a_release_is_asked_what_its_own_check_says(
+    with_app: FleetWithApp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Code and check change together; who goes back is asked what the old check says."""
+    ((first, _),) = with_app.app_runs()
+    with_app.answer(lambda id: b"1" if id == first else b"2")
+    with_app.check("1")
+    assert with_app.deploy() == 0
+    with_app.write("2")
+    with_app.check("2")
+    with_app.sessions["w3"].fails = lambda operation, host: operation.kind == "program"
+    assert with_app.move(batch="1") == ROLLED_BACK, capsys.readouterr().out
+    with_app.sessions["w3"].fails = lambda operation, host: False
+    with_app.write("3")
+    assert with_app.move() == 0
+    assert with_app.move(back=True) == 0
+    assert with_app.app_runs() == {(first, first)}
+
+
+def test_a_rollback_whose_check_fails_blames_no_release(with_app: FleetWithApp) -> None:
+    ((first, _),) = with_app.app_runs()
+    with_app.check("1")
+    with_app.answer(lambda id: b"1")
+    assert with_app.deploy() == 0
+    with_app.write("2")
+    assert with_app.move() == 0
+    second = with_app.app_runs()
+    with_app.answer(lambda id: b"?" if id == first else b"1")
+    assert with_app.move(back=True) == ROLLED_BACK
+    assert with_app.app_runs() == second
+    assert with_app.sessions["w1"].host.releases[first]["bad"] is None
+    with_app.answer(lambda id: b"1")
+    assert with_app.move(back=True) == 0
+
+
+def test_hosts_are_asked_when_all_are_put_back(with_app: FleetWithApp) -> None:
+    """A job of a program is done by any host, also one that still runs the bad release."""
+    ((first, _),) = with_app.app_runs()
+    with_app.check("1")
+    with_app.answer(lambda id: b"1")
+    assert with_app.deploy() == 0
+
+    def reply(name: str, function: str) -> bytes:
+        """Another host's program does it."""
+        used = {
+            other: with_app.sessions[other].host.paths["/opt/gearman/apps/shop/current"]["target"]
+            for other in ("w1", "w2", "w3", "w4")
+            if other != name
+        }
+        wrong = any(first not in target for target in used.values())
+        return b"wrong" if function == "shout" and wrong else RIGHT.get(function, b"1")
+
+    for name, session in with_app.sessions.items():
+        session.reply = partial(reply, name)
+    with_app.write("2")
+    assert with_app.move(batch="1") == ROLLED_BACK
+    assert with_app.app_runs() == {(first, first)}
+
+
+def test_an_app_moves_with_its_settings_and_with_nothing_else(with_app: FleetWithApp) -> None:
+    """What is due of other workers and apps, and of the host, waits for a deploy."""
+    ((first, _),) = with_app.app_runs()
+    with_app.write("2")
+    before = {
+        name: [path for path in with_app.sessions[name].host.paths if "/apps/" not in path]
+        for name in ("w1", "w2", "w3", "w4")
+    }
+    with_app.says(
+        "gearman_functions: [reverse, wc]\n"
+        "gearman_packages: [ours]\n"
+        "gearman_apps: {shop: {source: shop}, more: {source: shop}}\n"
+        "gearman_workers:\n"
+        "  shout: {app: shop, program: [php, ./a.php], functions: [shout],"
+        " memory: 3G, packages: [php-cli]}\n"
+        "  lines: {command: [wc, -l], functions: [lines], packages: [theirs]}\n"
+        "  more: {app: more, program: [php, ./a.php], functions: [more]}\n"
+    )
+    assert with_app.move() == 0
+    ((second, running),) = with_app.app_runs()
+    assert second == running != first
+    for name, paths in before.items():
+        host = with_app.sessions[name].host
+        assert host.packages == {"php-cli"}
+        new = {path for path in host.paths if "/apps/" not in path} - set(paths)
+        (unit,) = new
+        assert b"MemoryMax=3G" in host.paths[unit]["content"]
+        assert "/opt/gearman/apps/more" not in host.paths
+        assert "gearman-worker@resize.service" in host.processes
+    assert with_app.move() == 0
+    assert with_app.deploy() == 0
+    assert with_app.app_runs() == {(second, second)}
+    assert "gearman-worker@resize.service" not in with_app.sessions["w1"].host.processes
 
 
 def test_an_app_that_nothing_needs_cannot_be_moved(with_app: FleetWithApp) -> None:
