@@ -76,6 +76,7 @@ PEERS = {
     "lintian": "lintian",
     "gpg": "gpg",
 }
+WEB_PORT = 4780
 BENCHES = ("job_server", "libraries", "resize", "converge")
 # More processes than cores: most tests wait for another process. The lab's run in one of them.
 SIDE_BY_SIDE = ("-n", "4", "--dist", "loadgroup", "--no-loadscope-reorder")
@@ -294,6 +295,24 @@ def monitor_config(c: Context, hosts: str = "", to: str = "prometheus") -> None:
     from provision.commands import monitor_config as config
 
     print(config.write_config(inventory_path(hosts), Path(to)))
+
+
+@command(
+    help=HOSTS
+    | LIMIT
+    | {
+        "port": f"where the page is on this machine ({WEB_PORT})",
+        "history": "keep 8 days of history in this file (in memory)",
+    }
+)
+def web(
+    c: Context, hosts: str = "", limit: str = "", port: int = WEB_PORT, history: str = ""
+) -> int:
+    """Show the job servers on a web page of this machine, asked through SSH."""
+    from provision.commands import web as dashboard
+
+    options = Options(limit=limit or None)
+    return dashboard.show(inventory_path(hosts), options, port, history, print)
 
 
 @command(
@@ -574,7 +593,7 @@ def _python(*arguments: str) -> int:
 
 
 ON_HOSTS = (trust, plan, deploy, upgrade, rollback, retire, smoke)
-LOOKING = (inventory, status, doctor, facts, logs, run, history, releases, monitor_config)
+LOOKING = (inventory, status, doctor, facts, logs, run, history, releases, monitor_config, web)
 OWN_APPS = (try_, lock)
 THIS_PROJECT = (demo, test, bench, reliability, fuzz, site, package, release)
 namespace = Collection(*ON_HOSTS, *LOOKING, *OWN_APPS, *THIS_PROJECT)

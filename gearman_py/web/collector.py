@@ -30,11 +30,19 @@ log = logging.getLogger(__name__)
 class Collector:
     """Keeps ``fleet`` up to date and writes ``history``; ``updated`` is set after each round."""
 
-    def __init__(self, servers: Sequence[ServerAddress], history: History, interval: float) -> None:
+    def __init__(
+        self,
+        servers: Sequence[ServerAddress],
+        history: History,
+        interval: float,
+        names: Sequence[str] = (),
+    ) -> None:
+        """``names``: what to call the servers, if not by their addresses."""
+        named = names or [str(each) for each in servers]
         self.fleet = Fleet()
         self.fleet.servers = [
-            ServerLook(number, str(each), each.tls is not None)
-            for number, each in enumerate(servers)
+            ServerLook(number, name, each.tls is not None)
+            for number, (name, each) in enumerate(zip(named, servers, strict=True))
         ]
         self.history = history
         self.interval = interval

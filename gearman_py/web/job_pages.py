@@ -17,6 +17,7 @@ from gearman_py.web.listing import ROWS, Query, cut_page
 from gearman_py.web.login import Render
 
 STATES = ("waiting", "running", "scheduled")
+MAX_RUNNING = 1000
 WORKLOAD_SHOWN = 16 * 1024  # bytes
 
 
@@ -138,6 +139,28 @@ class JobPages:
 
         parts = await asyncio.gather(*map(ask, servers))
         return [job for part in parts for job in part]
+
+
+async def ask_running(collector: Collector) -> dict[tuple[str, str], list[JobRow]]:
+    """What workers are doing, by their address and client id, the longest first.
+
+    Of each job server it is the MAX_RUNNING jobs that have run longest.
+    """
+
+    async def ask(server: ServerLook) -> list[JobRow]:
+        try:
+            return await collector.client_of(server).find_jobs("running", limit=MAX_RUNNING)
+        except GearmanError:  # the next look says why
+            return []
+
+    servers = [each for each in collector.fleet.answering if each.counts]
+    found: dict[tuple[str, str], list[JobRow]] = {}
+    for rows in await asyncio.gather(*map(ask, servers)):
+        for row in rows:
+            found.setdefault((row.address, row.client_id), []).append(row)
+    for rows in found.values():
+        rows.sort(key=lambda row: -row.seconds)
+    return found
 
 
 async def _with_handle(client: AsyncAdminClient, handle: str) -> list[JobRow]:

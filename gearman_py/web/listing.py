@@ -79,6 +79,12 @@ class Column(NamedTuple):
     title: str
     value: Callable[[Any], Any] | None = None
     numeric: bool = True
+    right: bool | None = None  # where its cells are, if not as numbers or text are
+
+    @property
+    def is_right(self) -> bool:
+        """Whether its cells are aligned to the right."""
+        return self.numeric if self.right is None else self.right
 
 
 def sort_rows(

@@ -14,6 +14,7 @@ from gearman_py.web.collector import Collector
 from gearman_py.web.fleet import FunctionRow
 from gearman_py.web.formats import FILTERS
 from gearman_py.web.history import ALL, MAX_SERIES, RESOLUTIONS
+from gearman_py.web.job_pages import ask_running
 from gearman_py.web.listing import Column, Query, cut_page, sort_rows
 from gearman_py.web.panels import make_panels, time_panels
 from gearman_py.web.problems import Problem, find_problems
@@ -44,12 +45,12 @@ FUNCTION_COLUMNS = (
 WORKER_COLUMNS = (
     Column("host", "Host", "", lambda row: (row.address, row.client_id), numeric=False),
     Column("id", "Worker", "", lambda row: row.client_id, numeric=False),
-    Column("functions", "Functions", "", lambda row: len(row.functions)),
+    Column("functions", "Functions", "", lambda row: len(row.functions), right=False),
     Column(
         "connections", "Connections", "a slot has one to each server", lambda row: row.connections
     ),
     Column("servers", "Servers", "to which it is connected", lambda row: len(row.servers)),
-    Column("since", "Seen since", "by this page", lambda row: row.since),
+    Column("since", "Seen for", "by this page", lambda row: row.since),
 )
 
 
@@ -170,6 +171,7 @@ class Pages:
             and (query.text in row.address or query.text in row.client_id)
         ]
         hosts = len({row.address for row in found})
+        running = await ask_running(self._collector)
         rows, sorted_by = sort_rows(query, WORKER_COLUMNS, found, "host")
         return self.render(
             request,
@@ -179,6 +181,7 @@ class Pages:
             sorted_by=sorted_by,
             page=cut_page(query, rows),
             hosts=hosts,
+            running=running,
             wanted=wanted or "",
         )
 

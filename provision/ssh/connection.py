@@ -148,6 +148,26 @@ class Connection:
             raise Unreachable(f"{self._name}: the connection was lost during `{line}`")
         return done
 
+    @property
+    def is_alive(self) -> bool:
+        return self._link.is_alive
+
+    def open_forward(self, address: str, port: int) -> "paramiko.Channel":
+        """A channel to a place that the host can reach.
+
+        Raises :class:`Unreachable`, also when its sshd does not forward, or nothing listens.
+        """
+        import paramiko
+
+        place = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        try:
+            with explaining_loss(self._name):
+                return self._link.transport.open_channel(
+                    "direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=LOGIN_TIMEOUT
+                )
+        except paramiko.ChannelException as error:
+            raise Unreachable(f"{self._name}: {place}: {error.text}") from error
+
     def _open_channel(self) -> "paramiko.Channel":
         with explaining_loss(self._name):
             return self._link.transport.open_session(timeout=LOGIN_TIMEOUT)

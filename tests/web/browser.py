@@ -11,10 +11,13 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+COLORS = 128  # of a picture, which takes a third of the bytes then
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = (
     *("--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu"),
@@ -108,7 +111,8 @@ class Browser:
         picture = self._send(
             "Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip
         )
-        path.write_bytes(base64.b64decode(picture["data"]))
+        drawn = Image.open(BytesIO(base64.b64decode(picture["data"])))
+        drawn.convert("RGB").quantize(COLORS, dither=Image.Dither.NONE).save(path, optimize=True)
 
     def _await_load(self) -> None:
         while not self._loaded:

@@ -29,7 +29,6 @@ class Document(HTMLParser):
         super().__init__()
         self.html = html
         self.tables: list[list[list[str]]] = []
-        self.headings: list[str] = []
         self.text = ""
         self._open: list[str] = []
         self.feed(html)

@@ -1,5 +1,6 @@
 """The numbers on the pages are those of what was submitted."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,3 +144,32 @@ def test_c_gearmand_is_shown_without_what_it_does_not_count(tmp_path: Path) -> N
             page = site.await_page("/", {"Waiting": "1"})
             assert "do not count jobs (C gearmand)" in page.text
             assert "1 job waits and no worker does it" in page.text
+
+
+def test_what_a_worker_is_doing_stands_beside_it(site: Site, servers: list[JobServer]) -> None:
+    one, two = (server.address for server in servers)
+    busy, over = threading.Event(), threading.Event()
+    worker = Worker([one, two], client_id="busy-worker")
+
+    @worker.function("long")
+    def long(job: WorkerJob) -> None:
+        busy.set()
+        over.wait(30)
+
+    with running(worker), Client(two) as client:
+        handle = client.do_background("long", b"a workload", unique="my-unique")
+        assert busy.wait(30)
+        try:
+            await_true(lambda: "busy-worker" in site.page("/workers").text)
+            row = site.page("/workers").row("127.0.0.1")
+            assert row["Running now"].startswith("long for ")
+            assert row["Servers"] == "2 of 2"
+            for path in ("/jobs?state=running", "/jobs?q=my-unique", f"/jobs?q={handle}"):
+                found = site.page(path).row(handle)
+                assert (found["Worker"], found["Job server"]) == ("busy-worker", two)
+            page = site.page(f"/job?server={two}&handle={handle}")
+            assert "a workload" in page.text
+        finally:
+            over.set()
+    assert site.get(f"/job?server={two}&handle={handle}").status == 404
+    assert "it has ended" in site.page(f"/jobs?q={handle}").text
