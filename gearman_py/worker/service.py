@@ -73,6 +73,8 @@ class WorkerService:
             self._first = name, monotonic()
             self._notify_systemd("STOPPING=1", "STATUS=draining")
             self._pool.drain()
+            if self._reloading:  # the new worker ends when it sees that
+                self._reloading.cancel()
 
     def _handle_hangup(self) -> None:
         if not self._at_terminal or is_reload_requested():
@@ -98,6 +100,10 @@ class WorkerService:
             loop.add_signal_handler(signal.SIGHUP, self._handle_hangup)
             _log.error("reload failed, this worker continues: %s", error)
             report_reload(str(error))
+        except asyncio.CancelledError:
+            _log.info("the reload has ended: this worker was told to stop")
+            report_reload("the worker was told to stop")
+            raise
         else:
             _log.info("worker %d has taken over: draining", successor)
             self._replaced = True

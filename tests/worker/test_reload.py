@@ -129,6 +129,29 @@ def test_a_running_job_is_finished_by_the_old_worker(
         assert worker.process.wait(LIMIT) == 0
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_stop_during_a_reload_also_stops_the_new_worker(
+    gearmand: Any, worker: Program, until: Any, tmp_path: Path, begun: bool
+) -> None:
+    gate = tmp_path / "gate"
+    with Client(gearmand.address, timeout=10) as client:
+        held = client.submit("gate", str(gate))
+        until(lambda: gearmand.running("gate") == 1)
+        if begun:  # it does not get ready
+            worker.path.write_text(PROGRAM.replace("sys.argv[1]", "'127.0.0.1:1'"))
+        worker.process.send_signal(signal.SIGHUP)
+        until(lambda: ("127.0.0.1:1" if begun else "starting a new worker") in worker.log)
+        worker.process.send_signal(signal.SIGTERM)
+        until(lambda: "the reload has ended: this worker was told to stop" in worker.log)
+        if begun:
+            until(lambda: "the worker that started this one has given up on it" in worker.log)
+        gate.touch()
+        assert held.result() == b"one"
+        assert worker.process.wait(LIMIT) == 0
+    assert "has taken over" not in worker.log
+    until(lambda: gearmand.workers_of("version") == 0)
+
+
 def test_told_to_stop_the_new_worker_waits_for_the_old(
     gearmand: Any, worker: Program, until: Any, tmp_path: Path
 ) -> None:
