@@ -11,11 +11,13 @@ loop takes long; so a group is one statement where possible, not one per row.
 import contextlib
 import json
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
 from math import inf
 from pathlib import Path
+from typing import NamedTuple
 from zlib import crc32
 
 from gearman_py.store import sqlite_file
@@ -34,7 +36,7 @@ CHECKPOINT = 8 * 2**20
 PAGE = 4096
 CHANGED = 1024  # bytes that a change of a record adds to the WAL, roughly: records share pages
 IDLE = 0.5  # seconds without a commit after which even a short WAL is written back
-LOOK = 0.1  # seconds between two checks that the files still exist
+LOOK = 0.1  # seconds between two looks at the beginning of the WAL
 SMALL = 4096  # bytes of a workload that is cheaper to copy than to read twice
 
 _INSERT = "INSERT INTO job VALUES "
@@ -62,8 +64,8 @@ class SQLiteStore:
         self._failure: StoreError | None = None  # why the last group was not stored
         self._looked = -inf
         self._files = path, file_beside(path, "-wal")
-        self._main_identity = _file_identity(path)
-        self._wal_identity: tuple[int, int] | None = None  # known after the first commit
+        self._main_state = _file_state(path)
+        self._wal_state: FileState | None = None  # known after the first commit
 
     def replay(self) -> Iterator[Record]:
         """All records, by number.
@@ -111,31 +113,45 @@ class SQLiteStore:
         except StoreError as error:
             self._failure = error
             raise
-        if self._wal_identity is None:
-            self._wal_identity = _file_identity(self._files[1])
+        self._wal_state = _file_state(self._files[1])
         self._committed = time.monotonic()
         self._unwritten += 4 * PAGE + sum(len(record.workload) + 128 for record in changes.added)
         self._unwritten += CHANGED * (len(changes.delivered) + len(changes.removed))
 
     def _check_files(self) -> None:
-        """Raise StoreError if the files were deleted or replaced."""
-        now = time.monotonic()
-        if now - self._looked < LOOK:
-            return
+        """Raise StoreError if the files were deleted, replaced, cut or overwritten."""
         main, wal = self._files
-        if _file_identity(main) != self._main_identity:
+        if not _is_same(main, self._main_state):
             raise StoreError(
                 f"{main} was deleted or replaced. Queued jobs are only in memory: let the "
                 "workers do them before gearmand is stopped, or put the file back",
                 "the queue's file is gone",
             )
-        if self._wal_identity and _file_identity(wal) != self._wal_identity:
+        if self._wal_state and not _is_same(wal, self._wal_state):
             raise StoreError(
                 f"{wal} was deleted or replaced. Restart gearmand by SIGTERM: queued jobs are "
                 f"written to {main} then, but would be lost in a crash",
                 "the queue's log is gone",
             )
-        self._looked = now
+        self._check_content()
+
+    def _check_content(self) -> None:
+        """Raise StoreError if a file was cut, or the beginning of the WAL overwritten."""
+        main, wal = self._files
+        damaged = main if _is_cut(main, self._main_state) else None
+        if not self._mark.begins_again and _is_cut(wal, self._wal_state):
+            damaged = wal
+        now = time.monotonic()
+        if damaged is None and now - self._looked > LOOK:
+            damaged = None if self._mark.has_its_log() else wal
+            self._looked = now if damaged is None else -inf
+        if damaged:
+            raise StoreError(
+                f"{damaged} was cut or overwritten by another program. Queued jobs are only in "
+                f"memory: let the workers do them before gearmand is stopped; then move {main}, "
+                f"{wal} and {main}-mark away",
+                "the queue's file is damaged",
+            )
 
     def _execute_statements(self, statements: list[tuple[str, list[object]]]) -> None:
         if len(statements) > 1:
@@ -159,6 +175,10 @@ class SQLiteStore:
         if not self._unwritten or (self._unwritten < CHECKPOINT and not idle):
             return
         try:
+            self._check_content()
+        except StoreError:  # the next commit reports it
+            return
+        try:
             self._write_back()
             if sqlite_file.shrink_file(self._connection, FEW_USED):
                 self._write_back()
@@ -171,6 +191,11 @@ class SQLiteStore:
         if sqlite_file.checkpoint(self._connection):
             self._mark.restart()
         self._unwritten = 0
+        main, wal = self._files  # this may have made them smaller
+        if _is_same(main, self._main_state):
+            self._main_state = _file_state(main)
+        if _is_same(wal, self._wal_state):
+            self._wal_state = _file_state(wal)
 
     def adopt(self) -> list[Adopted]:
         """None: only this server uses the file."""
@@ -180,9 +205,13 @@ class SQLiteStore:
         """Write everything back to the file and close it."""
         whole = False
         try:
-            if (
-                _file_identity(self._path) == self._main_identity
-            ):  # otherwise only the log has the jobs
+            self._check_content()
+        except StoreError as error:  # writing back would spread the damage, and so would SQLite
+            log.error("%s", error)
+            self._mark.close(remove=False)
+            return
+        try:
+            if _is_same(self._path, self._main_state):  # otherwise only the log has the jobs
                 sqlite_file.mark_unused(self._connection)
                 whole = True
         except sqlite3.Error as error:  # the content of the WAL stays there
@@ -209,13 +238,32 @@ def _build_statements(changes: Changes) -> list[tuple[str, list[object]]]:
     return statements
 
 
-def _file_identity(path: Path) -> tuple[int, int] | None:
-    """The identity of the file, or None if it does not exist."""
+class FileState(NamedTuple):
+    """Which file it is, and its size in bytes."""
+
+    device: int
+    inode: int
+    size: int
+
+
+def _file_state(path: Path) -> FileState | None:
+    """The state of the file, or None if it does not exist."""
     try:
-        found = path.stat()
+        found = os.stat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return FileState(found.st_dev, found.st_ino, found.st_size)
+
+
+def _is_same(path: Path, known: FileState | None) -> bool:
+    now = _file_state(path)
+    return now is not None and known is not None and now[:2] == known[:2]
+
+
+def _is_cut(path: Path, known: FileState | None) -> bool:
+    """Whether this is the file, and it is smaller than it was."""
+    now = _file_state(path)
+    return now is not None and known is not None and now[:2] == known[:2] and now[2] < known[2]
 
 
 def _record_digest(record: Record) -> int:

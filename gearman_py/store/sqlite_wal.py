@@ -122,6 +122,16 @@ class Mark:
             self._open_file()
             os.pwrite(self._file, said + crc32(said).to_bytes(4, "big"), 0)
 
+    def has_its_log(self) -> bool:
+        """Whether the file of the WAL begins as it did at the last commit; True if unknown."""
+        if self.begins_again or self._generation is None:
+            return True
+        try:
+            with file_beside(self._main, "-wal").open("rb") as file:
+                return _read_header(file.read(_HEADER.size)) == self._generation
+        except OSError:
+            return True
+
     def close(self, *, remove: bool) -> None:
         if self._file >= 0:
             os.close(self._file)

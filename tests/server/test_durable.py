@@ -505,6 +505,63 @@ def test_replaced_file_is_noticed_and_what_was_acknowledged_is_kept(
     assert [facts[0] for _, *facts in left] == [handle]
 
 
+def _overwrite(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(bytes(4000))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "damage"),
+    [
+        ("-wal", lambda path: os.truncate(path, 0)),
+        ("-wal", lambda path: os.truncate(path, path.stat().st_size // 2)),
+        ("-wal", _overwrite),
+        ("", lambda path: os.truncate(path, 0)),
+    ],
+    ids=["empty log", "half a log", "overwritten log", "empty file"],
+)
+def test_file_that_is_cut_or_overwritten_is_noticed_and_nothing_is_acknowledged_into_it(
+    durable: Start, connect: Connect, file: Path, suffix: str, damage: Callable[[Path], None]
+) -> None:
+    server = durable()
+    client = connect(server.listening())
+    handles = [in_the_background(client, b"before") for _ in range(20)]
+    damaged = Path(f"{file}{suffix}")
+
+    def is_noticed() -> bool:
+        """Damage it; what was written back meanwhile does not need the log."""
+        said, *rest = client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"w")
+        if said == "JOB_CREATED":
+            handles.append(rest[0])
+            damage(damaged)
+            return False
+        return f"{damaged} was cut or overwritten" in server.log
+
+    await_true(is_noticed)
+    peer = worker(connect(server.listening()))
+    assert {peer.ask(Packet.GRAB_JOB)[1] for _ in handles} == set(handles), "they are in memory"
+    assert server.end() == 0
+    again = durable()
+    assert again.process.wait(LIMIT) == 1, "it was not written back over sound pages"
+
+
+def test_long_log_that_is_written_back_and_shrunk_is_no_damage(
+    durable: Start, connect: Connect, file: Path
+) -> None:
+    server = durable()
+    client = connect(server.listening())
+    peer = worker(connect(server.listening()))
+    for _ in range(2):
+        for _ in range(24):
+            in_the_background(client, bytes(2**20))
+        for _ in range(24):
+            peer.say(Packet.WORK_COMPLETE, peer.ask(Packet.GRAB_JOB)[1], b"")
+        await_true(lambda: file.stat().st_size < 2**23)
+    in_the_background(client, b"w")
+    assert server.end() == 0
+    assert "cut or overwritten" not in server.log
+
+
 def test_missing_log_of_a_server_that_was_killed_stops_the_next_start(
     durable: Start, connect: Connect, file: Path
 ) -> None:
