@@ -7,6 +7,8 @@ from gearman_py.store.base import Record, StoreError
 
 BRIEF = "the queue's database is out of reach"
 
+NO_KEEPER = 0  # of a shelf whose entry was deleted; not the number of any shelf
+
 Place = tuple[int, int]
 """The place of a job: a shelf and a number there."""
 
@@ -102,6 +104,12 @@ class Database(Protocol):
 
     def clear_shelf(self, shelf: int) -> None:
         """Remove an empty shelf."""
+
+    def find_missing_entries(self) -> list[int]:
+        """Numbers of shelves that have jobs, but are not among ``list_shelves``."""
+
+    def restore_entry(self, shelf: int, prefix: bytes) -> None:
+        """Create the entry of a shelf, with NO_KEEPER, unless there is one now."""
 
     def leave_shelf(self, mine: int) -> None:
         """Record that this run has ended."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gearman_py.store.base import Record, StoreError
-from gearman_py.store.database import BRIEF, Beat, Lost, Rows, Shelf, Weakness
+from gearman_py.store.database import BRIEF, NO_KEEPER, Beat, Lost, Rows, Shelf, Weakness
 
 SCHEMA = "gearman_py queue 1"
 PATIENCE = 4.0  # seconds for an answer
@@ -98,6 +98,21 @@ _KEEPS = """
 _CLEAR = """
     DELETE FROM {shelves}
     WHERE number = %(shelf)s AND NOT EXISTS (SELECT 1 FROM {jobs} WHERE shelf = %(shelf)s)
+"""
+
+
+# The numbers of shelves with jobs, one step in the index for each.
+_MISSING = """
+    WITH RECURSIVE used (shelf) AS (
+        SELECT min(shelf) FROM {jobs} WHERE shelf > 0
+        UNION ALL
+        SELECT (SELECT min(shelf) FROM {jobs} WHERE shelf > used.shelf) FROM used
+        WHERE used.shelf IS NOT NULL
+    ) SELECT shelf FROM used WHERE shelf IS NOT NULL AND shelf NOT IN (SELECT number FROM {shelves})
+"""
+_RESTORE = """
+    INSERT INTO {shelves} (number, prefix, keeper, beats, ended) OVERRIDING SYSTEM VALUE
+    VALUES (%s, %s, %s, 0, false) ON CONFLICT DO NOTHING
 """
 
 
@@ -214,6 +229,12 @@ class Postgres:
 
     def clear_shelf(self, shelf: int) -> None:
         self._execute_query(_CLEAR, {"shelf": shelf})
+
+    def find_missing_entries(self) -> list[int]:
+        return [number for (number,) in self._execute_query(_MISSING)]
+
+    def restore_entry(self, shelf: int, prefix: bytes) -> None:
+        self._execute_query(_RESTORE, [shelf, prefix, NO_KEEPER])
 
     def leave_shelf(self, mine: int) -> None:
         self._execute_query("UPDATE {shelves} SET ended = true WHERE number = %s", [mine])

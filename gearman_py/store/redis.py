@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gearman_py.store.base import Record, StoreError
-from gearman_py.store.database import BRIEF, Beat, Lost, Rows, Shelf, Weakness
+from gearman_py.store.database import BRIEF, NO_KEEPER, Beat, Lost, Rows, Shelf, Weakness
 
 log = logging.getLogger("gearmand")
 
@@ -38,7 +38,15 @@ redis.call('HDEL', ARGV[1] .. 'room', '')
 _ENROL = (
     _ROOM
     + """
-local number = redis.call('INCR', ARGV[1] .. 'last')
+local base, number = ARGV[1]
+repeat  -- 'last' may have been deleted
+    number = redis.call('INCR', base .. 'last')
+until redis.call('EXISTS', base .. 'shelf:' .. number, base .. 'jobs:' .. number) == 0
+for other = math.max(1, number - 10000), number - 1 do  -- 'shelves' may have been deleted
+    if redis.call('EXISTS', base .. 'shelf:' .. other, base .. 'jobs:' .. other) > 0 then
+        redis.call('SADD', base .. 'shelves', other)
+    end
+end
 redis.call('HSET', ARGV[1] .. 'shelf:' .. number,
            'prefix', ARGV[2], 'keeper', number, 'beats', 0, 'ended', 0)
 redis.call('SADD', ARGV[1] .. 'shelves', number)
@@ -89,7 +97,7 @@ if keeper ~= number and redis.call('EXISTS', base .. 'shelf:' .. keeper) == 1 th
 redis.call('HSET', base .. 'shelf:' .. number, 'keeper', mine)
 for _, shelf in ipairs(redis.call('SMEMBERS', base .. 'shelves')) do
     local key = base .. 'shelf:' .. shelf
-    if redis.call('HGET', key, 'keeper') == number then redis.call('HSET', key, 'keeper', mine) end
+    if redis.pcall('HGET', key, 'keeper') == number then redis.call('HSET', key, 'keeper', mine) end
 end
 return 1
 """
@@ -122,6 +130,31 @@ redis.call('DEL', base .. 'shelf:' .. shelf, base .. 'tries:' .. shelf)
 redis.call('SREM', base .. 'shelves', shelf)
 return 1
 """
+
+
+_MISSING = """
+local found = {}
+for _, shelf in ipairs(redis.call('SMEMBERS', ARGV[1] .. 'shelves')) do
+    if redis.call('EXISTS', ARGV[1] .. 'shelf:' .. shelf) == 0
+        and redis.call('EXISTS', ARGV[1] .. 'jobs:' .. shelf) == 1 then
+        table.insert(found, tonumber(shelf))
+    end
+end
+return found
+"""
+_RESTORE = (
+    _ROOM
+    + """
+local key = ARGV[1] .. 'shelf:' .. ARGV[2]
+if redis.call('EXISTS', key) == 1 then return 0 end
+redis.call('HSET', key, 'prefix', ARGV[3], 'keeper', ARGV[4], 'beats', 0, 'ended', 0)
+return 1
+"""
+)
+
+
+class WrongType(StoreError):
+    """A key has another type: another program wrote it."""
 
 
 class Redis:
@@ -211,19 +244,20 @@ class Redis:
         found = []
         members = self._call_redis("smembers", f"{self._base}shelves")
         for number in sorted(int(member) for member in members if member.isdigit()):
-            facts = self._call_redis("hgetall", f"{self._base}shelf:{number}")
-            if not facts:  # it was just cleared
-                continue
             try:
+                facts = self._call_redis("hgetall", f"{self._base}shelf:{number}")
+                if not facts:  # it was just cleared, or deleted
+                    continue
                 counts = (int(facts[name]) for name in (b"keeper", b"beats", b"ended"))
                 keeper, beats, ended = counts
                 found.append(Shelf(number, facts[b"prefix"], keeper, beats, bool(ended)))
-            except (KeyError, ValueError):
+            except (KeyError, ValueError, WrongType):
                 if number not in self._bad_shelves:
                     self._bad_shelves.add(number)
                     log.error(
-                        "%sshelf:%d is damaged: the jobs in %sjobs:%d will not run",
-                        *(self._base, number, self._base, number),
+                        "%sshelf:%d is damaged: the jobs in %sjobs:%d will not run; to have them "
+                        "taken over, delete it (DEL %sshelf:%d)",
+                        *(self._base, number, self._base, number, self._base, number),
                     )
         return found
 
@@ -253,6 +287,12 @@ class Redis:
     def clear_shelf(self, shelf: int) -> None:
         self._run_script(_CLEAR, shelf)
 
+    def find_missing_entries(self) -> list[int]:
+        return [int(number) for number in self._run_script(_MISSING)]
+
+    def restore_entry(self, shelf: int, prefix: bytes) -> None:
+        self._run_script(_RESTORE, shelf, prefix, NO_KEEPER)
+
     def leave_shelf(self, mine: int) -> None:
         self._run_script(_LEAVE, mine)
 
@@ -265,7 +305,29 @@ class Redis:
         except (self._redis.ConnectionError, self._redis.TimeoutError) as error:
             raise Lost(f"Redis: {error}", BRIEF) from error
         except self._redis.RedisError as error:
-            raise StoreError(f"Redis: {error}", "the queue's database refused") from error
+            brief = "the queue's database refused"
+            if "WRONGTYPE" in str(error):
+                raise WrongType(f"Redis: {self._name_wrong_key()}", brief) from error
+            raise StoreError(f"Redis: {error}", brief) from error
+
+    def _name_wrong_key(self) -> str:
+        """Which of the keys that all servers use another program has written, and what to do."""
+        kinds: dict[str, bytes] = {"last": b"string", "room": b"hash", "shelves": b"set"}
+        found: dict[str, bytes] = {name: self._connection.type(self._base + name) for name in kinds}
+        if found["shelves"] in (b"set", b"none"):
+            for number in self._connection.smembers(f"{self._base}shelves"):
+                for part in ("shelf", "jobs", "tries"):
+                    name = f"{part}:{number.decode(errors='backslashreplace')}"
+                    kinds[name], found[name] = b"hash", self._connection.type(self._base + name)
+        for name, kind in kinds.items():
+            if found[name] not in (kind, b"none"):
+                key = self._base + name
+                return (
+                    f"the key {key} is a {found[name].decode()}, not a {kind.decode()}: another "
+                    f"program wrote it; rename it (RENAME {key} aside:{key}) and start gearmand "
+                    "again"
+                )
+        return "a key has another type than ours (WRONGTYPE)"
 
 
 def _pack_record(record: Record) -> bytes:

@@ -33,7 +33,8 @@ from gearman_py.store.base import (
     is_sound,
     lease_clock,
 )
-from gearman_py.store.database import Beat, Database, Lost, Place, Rows, Shelf, Weakness
+from gearman_py.store.database import NO_KEEPER, Beat, Database, Lost, Place, Rows, Shelf, Weakness
+from gearman_py.store.missing_entries import restore_entries
 
 log = logging.getLogger("gearmand")
 
@@ -42,6 +43,7 @@ LEASE_TIME = 5.0  # seconds after a beat in which no other run takes the jobs
 GRACE_TIME = LEASE_TIME + 1.0  # seconds without a beat after which another run takes them
 RECONNECT_TIMEOUT = LEASE_TIME  # seconds to reconnect before jobs are refused
 RECONNECT_INTERVAL = 0.1  # seconds between two attempts
+MISSING_INTERVAL = 10.0  # seconds between two searches for jobs without an entry
 CHECK_INTERVAL = 2.0  # seconds between two checks of the settings of the database
 WARN_INTERVAL = 10.0  # seconds
 MANY_SERIES = 2**11 - 1  # upper bits of job numbers, which have 63 bits; 0 is not a shelf
@@ -69,6 +71,7 @@ class SharedStore:
         self._foreign_number = 0
         self._seen: dict[int, tuple[int, float]] = {}  # the beats of other runs, and since when
         self._looked = lease_clock()  # for other runs
+        self._searched = self._looked  # for jobs without an entry
         self._unread: list[Shelf] = []  # shelves that this run took over
         self._read_up_to: int | None = None
         self._counted = 0  # jobs on the shelf being read
@@ -96,6 +99,7 @@ class SharedStore:
 
     def replay(self) -> Iterator[Record]:
         """Nothing: jobs of the previous run are adopted, at once if it has ended."""
+        restore_entries(self._database, self._prefix)
         self._take_over(shelf for shelf in self._other_runs() if self._is_predecessor(shelf))
         return iter(())
 
@@ -216,6 +220,9 @@ class SharedStore:
         """
         if (gap := lease_clock() - self._looked) < BEAT_INTERVAL:
             return
+        if lease_clock() - self._searched > MISSING_INTERVAL:
+            restore_entries(self._database, self._prefix)
+            self._searched = lease_clock()
         runs = self._other_runs()
         # Not earlier: a beat that is seen now may have been sent only now.
         self._looked = now = lease_clock()
@@ -224,8 +231,9 @@ class SharedStore:
         for run in runs:
             beats, since = seen.get(run.number, (-1, now))
             self._seen[run.number] = run.beats, since if beats == run.beats else now
-        silent = {number for number, (_, since) in self._seen.items() if now - since > GRACE_TIME}
-        self._take_over(run for run in runs if run.number in silent or self._is_predecessor(run))
+        due = {number for number, (_, since) in self._seen.items() if now - since > GRACE_TIME}
+        due |= self._known  # ours, but the entry was deleted
+        self._take_over(run for run in runs if run.number in due or self._is_predecessor(run))
 
     def _other_runs(self) -> list[Shelf]:
         """The shelves of other runs that have not been taken over, and ours if it is new.
@@ -322,7 +330,7 @@ class SharedStore:
         """Read the beat of this run from the database. Raises UnknownOutcome after a takeover."""
         shelves = {shelf.number: shelf for shelf in self._database.list_shelves()}
         mine = shelves.get(self._mine)
-        if mine is None:
+        if mine is None or mine.keeper == NO_KEEPER:
             raise UnknownOutcome(
                 "the queue's database no longer has the records of this server: they were "
                 "deleted or evicted, or this is another database"

@@ -167,6 +167,104 @@ def test_jobs_whose_keeper_does_not_exist_are_taken_over(
     assert another.log.count("took over 20 jobs") == 1
 
 
+def delete_entries(database: Database) -> None:
+    if isinstance(database, Postgres):
+        with psycopg.connect(database.where, autocommit=True) as sql:
+            sql.execute("DELETE FROM gearman_queue_shelf")
+    elif isinstance(database, Redis):
+        with contextlib.closing(database.connect()) as redis:
+            redis.delete(*redis.keys("gearman_py:1:shelf:*"))
+
+
+def test_jobs_whose_entry_was_deleted_are_taken_over(
+    serve: Start, connect: Connect, database: Database
+) -> None:
+    server = serve()
+    client = connect(server.listening())
+    handles = {submit(client, b"%d" % number) for number in range(20)}
+    server.process.kill()
+    server.process.wait()
+    delete_entries(database)
+    again = serve()
+    again.listening()
+    await_succession(again)
+    peer = worker(connect(again.listening()))
+    assert {peer.ask(Packet.GRAB_JOB)[1] for _ in handles} == handles
+    assert again.log.count("the entry of shelf 1, which has jobs, was deleted") == 1
+
+
+def test_deleted_entry_of_a_server_that_runs_stops_it_and_its_jobs_run_once(
+    serve: Start, connect: Connect, database: Database
+) -> None:
+    server = serve()
+    client = connect(server.listening())
+    handles = {submit(client, b"%d" % number) for number in range(20)}
+    delete_entries(database)
+    another = serve()
+    assert server.process.wait(LIMIT) == 1
+    assert "no longer has the records of this server: they were deleted" in server.log
+    another.listening()
+    await_succession(another)
+    peer = worker(connect(another.listening()))
+    assert {peer.ask(Packet.GRAB_JOB)[1] for _ in handles} == handles
+    assert peer.ask(Packet.GRAB_JOB) == ("NO_JOB",)
+
+
+@pytest.mark.parametrize("database", [Redis], indirect=True)
+def test_redis_key_that_all_servers_use_is_missing(
+    serve: Start, connect: Connect, database: Redis
+) -> None:
+    server = serve()
+    client = connect(server.listening())
+    handles = {submit(client, b"%d" % number) for number in range(20)}
+    server.process.kill()
+    server.process.wait()
+    with contextlib.closing(database.connect()) as redis:
+        redis.delete("gearman_py:1:last", "gearman_py:1:shelves")
+    again = serve()
+    again.listening()
+    await_succession(again)
+    peer = worker(connect(again.listening()))
+    assert {peer.ask(Packet.GRAB_JOB)[1] for _ in handles} == handles
+
+
+@pytest.mark.parametrize("database", [Redis], indirect=True)
+def test_redis_key_of_a_wrong_type_is_named(
+    serve: Start, connect: Connect, database: Redis
+) -> None:
+    handles = []
+    for name in ("one", "two"):
+        server = serve(name)
+        handles.append(submit(connect(server.listening()), b"w"))
+        server.process.kill()
+        server.process.wait()
+    with contextlib.closing(database.connect()) as redis:
+        redis.delete("gearman_py:1:shelf:1")
+        redis.set("gearman_py:1:shelf:1", "x")
+        three = serve("three")
+        three.listening()
+        await_succession(three)
+        assert three.log.count("gearman_py:1:shelf:1 is damaged") == 1
+        peer = worker(connect(three.listening()))
+        assert peer.ask(Packet.GRAB_JOB)[1] == handles[1]
+        redis.delete("gearman_py:1:shelf:1")  # as the log says
+        assert three.end() == 0
+        four = serve("four")
+        four.listening()
+        await_true(lambda: "took over 1 jobs of H:four" in four.log)
+        four.process.kill()
+        four.process.wait()
+        redis.rename("gearman_py:1:shelves", "aside")
+        redis.set("gearman_py:1:shelves", "x")
+        refused = serve("five")
+        assert refused.process.wait(LIMIT) == 1
+        assert "the key gearman_py:1:shelves is a string, not a set" in refused.log
+        redis.rename("gearman_py:1:shelves", "aside")
+        five = serve("five")
+        five.listening()
+        await_succession(five)
+
+
 def test_server_that_stops_leaves_its_jobs_to_the_next_start(
     serve: Start, connect: Connect
 ) -> None:

@@ -1,0 +1,26 @@
+"""Jobs in a shared database whose server's entry is gone: deleted by hand, evicted, not restored.
+
+Without an entry no server would look for them. A new one, with a keeper that does not exist, lets
+all servers see them; one takes them over as those of a server that is gone, after the same time:
+if their server still runs, it notices by then that its entry is gone, and stops.
+"""
+
+import logging
+
+from gearman_py.store.database import Database
+
+log = logging.getLogger("gearmand")
+
+
+def restore_entries(database: Database, prefix: bytes) -> None:
+    """Give each shelf that has jobs and no entry a new one. Raises StoreError.
+
+    The prefix of their handles was in the entry, so it is now that of this server.
+    """
+    for shelf in database.find_missing_entries():
+        database.restore_entry(shelf, prefix)
+        log.warning(
+            "the entry of shelf %d, which has jobs, was deleted from the queue's database: they "
+            "will be taken over, with handles that begin with %s",
+            *(shelf, prefix.decode(errors="backslashreplace")),
+        )
