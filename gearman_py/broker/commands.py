@@ -128,11 +128,12 @@ def _max_queue(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes:
     limits = [max(0, decimal(number)) for number in numbers[:3]]
     if len(limits) == 1:
         limits *= 3
-    if why := broker.queues.refuses(name):
+    queues = broker.queues
+    if why := queues.refuses_settings(name) if any(limits) else queues.refuses(name):
         return error(b"QUEUE_ERROR", why)
-    function = broker.queues.function(name)
+    function = queues.function(name)
     function.limits = [*limits, 0, 0, 0][:3]
-    broker.queues.disuse(function)
+    queues.disuse(function)
     return OK
 
 

@@ -7,6 +7,10 @@ MAX_FUNCTIONS = 200_000
 MAX_FUNCTIONS_OF_WORKER = 20_000
 # Functions without jobs, workers and limits that stay listed, as in gearmand.
 MAX_UNUSED_FUNCTIONS = 1000
+# Functions that operators limited or paused, which stay listed without jobs and workers, and the
+# bytes of their names: the memory of all is bounded.
+MAX_FUNCTIONS_WITH_SETTINGS = 10_000
+MAX_NAME_WITH_SETTINGS = 512
 # Functions whose jobs are counted apart from those of others.
 MAX_TOLD_APART = 1000
 # Bytes. The requests of a peer that is owed more wait until it has read some.

@@ -74,6 +74,8 @@ class Restorer:
             function.paused, function.max_running = facts["paused"], facts["max_running"]
             if facts["record"] is not None:
                 queues.restrictions.records[name] = facts["record"]
+            if function.has_settings:
+                queues.restrictions.settings.add(function)
             if function.paused or function.max_running:
                 queues.apply_restrictions(function, 0)
             self._functions.append(function)

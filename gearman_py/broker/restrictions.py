@@ -7,7 +7,11 @@ of functions with large results while memory is short.
 from itertools import islice
 
 from gearman_py.broker.functions import Functions
-from gearman_py.broker.limits import SLICE
+from gearman_py.broker.limits import (
+    MAX_FUNCTIONS_WITH_SETTINGS,
+    MAX_NAME_WITH_SETTINGS,
+    SLICE,
+)
 from gearman_py.broker.restriction_records import RestrictionRecords, parse_record
 from gearman_py.broker.state import BrokerJob, Function, Peer
 from gearman_py.store.base import Record
@@ -22,9 +26,10 @@ class Restrictions:
 
     ``rations``: how many jobs of a function may still be given out while memory is short.
     ``freed``: when a job of a function with ``max_running`` has ended. ``records``: what is stored.
+    ``settings``: the functions that operators limited or paused.
     """
 
-    __slots__ = ("freed", "functions", "loaded", "rations", "records")
+    __slots__ = ("freed", "functions", "loaded", "rations", "records", "settings")
 
     def __init__(self) -> None:
         self.functions: set[Function] = set()
@@ -32,6 +37,7 @@ class Restrictions:
         self.rations: dict[Function, int] = {}
         self.freed: dict[Function, float] = {}
         self.records = RestrictionRecords()
+        self.settings: set[Function] = set()
 
 
 class RestrictedFunctions(Functions):
@@ -49,6 +55,26 @@ class RestrictedFunctions(Functions):
     def rations(self) -> dict[Function, int]:
         """How many jobs of the rationed functions may still be given out."""
         return self.restrictions.rations
+
+    def refuses_settings(self, name: bytes) -> bytes:
+        """Why a function with this name cannot be limited or paused; empty: it can."""
+        if len(name) > MAX_NAME_WITH_SETTINGS:
+            return b"The name of a function that is limited or paused has at most %d bytes" % (
+                MAX_NAME_WITH_SETTINGS
+            )
+        settings = self.restrictions.settings
+        full = len(settings) >= MAX_FUNCTIONS_WITH_SETTINGS
+        if full and self.functions.get(name) not in settings:
+            return b"%d functions are limited or paused, and no more can be" % len(settings)
+        return self.refuses(name)
+
+    def disuse(self, function: Function) -> None:
+        settings = self.restrictions.settings
+        if function.has_settings:
+            settings.add(function)
+        else:
+            settings.discard(function)
+        super().disuse(function)
 
     def pause(self, function: Function, now: float) -> None:
         """Give out no job of a function until it is resumed."""
@@ -105,6 +131,7 @@ class RestrictedFunctions(Functions):
     def forget_function(self, function: Function) -> None:
         super().forget_function(function)
         self.restrictions.functions.discard(function)
+        self.restrictions.settings.discard(function)
         self.choosy = self.closed or bool(self.restrictions.functions)
 
     def apply_restrictions(self, function: Function, now: float) -> None:

@@ -151,8 +151,12 @@ class Function:
     @property
     def unused(self) -> bool:
         """Whether nothing refers to it."""
-        kept = any(self.limits) or self.max_running or self.paused
-        return not (self.workers or self.total or kept)
+        return not (self.workers or self.total or self.has_settings)
+
+    @property
+    def has_settings(self) -> bool:
+        """Whether operators limited or paused it."""
+        return self.paused or self.max_running > 0 or any(self.limits)
 
     @property
     def first_priority(self) -> int:

@@ -18,7 +18,7 @@ MAX_RUNNING = 10**9
 def pause(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | None:
     if len(words) != 2:
         return _wrong_usage(b"pause FUNCTION")
-    if why := broker.queues.refuses(words[1]):
+    if why := broker.queues.refuses_settings(words[1]):
         return error(b"QUEUE_ERROR", why)
     function = broker.queues.function(words[1])
     broker.queues.pause(function, broker.now)
@@ -43,7 +43,7 @@ def limit(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | None:
     what, _, number = words[2].partition(b"=")
     if what != b"running" or not number.isdigit() or int(number[:20]) > MAX_RUNNING:
         return _wrong_usage(b"limit FUNCTION running=N")
-    if why := broker.queues.refuses(words[1]):
+    if why := broker.queues.refuses_settings(words[1]):
         return error(b"QUEUE_ERROR", why)
     function = broker.queues.function(words[1])
     broker.queues.limit_running(function, int(number), broker.now)

@@ -8,6 +8,8 @@ import pytest
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.limits import (
     MAX_FUNCTIONS_OF_WORKER,
+    MAX_FUNCTIONS_WITH_SETTINGS,
+    MAX_NAME_WITH_SETTINGS,
     MAX_TIMEOUTS,
     MAX_UNUSED_FUNCTIONS,
     SLICE,
@@ -150,6 +152,38 @@ def test_function_with_a_limit_or_a_job_is_kept() -> None:
     say(broker, client, Packet.SUBMIT_JOB_BG, b"queued", b"", b"")
     broker.gone(able(broker, 5000), 0)
     assert {b"limited", b"queued"} <= broker.queues.functions.keys()
+
+
+@pytest.mark.parametrize(
+    ("kept", "ended"),
+    [
+        (b"maxqueue %b 5", b"maxqueue %b"),
+        (b"pause %b", b"resume %b"),
+        (b"limit %b running=5", b"limit %b running=0"),
+    ],
+)
+def test_operator_commands_make_only_a_bounded_number_of_functions(
+    kept: bytes, ended: bytes
+) -> None:
+    broker = Broker()
+    peer = broker.join(1, "")
+
+    def type_line(line: bytes) -> bytes:
+        return say(broker, peer, TEXT, line)
+
+    for number in range(MAX_FUNCTIONS_WITH_SETTINGS):
+        assert type_line(kept % b"f%d" % number) == b"OK\r\n"
+    refusal = type_line(kept % b"one-more")
+    assert refusal.startswith(b"ERR QUEUE_ERROR 10000+functions+are+limited+or+paused")
+    assert type_line(kept % b"f7") == b"OK\r\n", "it has settings"
+    assert say(broker, peer, Packet.CAN_DO, b"one-more") == b"", "others may use new functions"
+    assert type_line(kept % b"one-more") == refusal
+    assert type_line(ended % b"f0") == b"OK\r\n"
+    assert type_line(kept % b"one-more") == b"OK\r\n"
+    assert type_line(kept % (b"f" * (MAX_NAME_WITH_SETTINGS + 1))).startswith(b"ERR QUEUE_ERROR")
+    for number in range(MAX_FUNCTIONS_WITH_SETTINGS):
+        type_line(ended % b"f%d" % number)
+    assert len(broker.queues.functions) <= MAX_UNUSED_FUNCTIONS + 1
 
 
 def test_worker_may_register_many_functions_but_not_any_number() -> None:
