@@ -8,6 +8,10 @@ Messages are written for people and stand alone; the facts are also attributes o
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from gearman_py.printable import printable, shorten
+
+_SHOWN_REASON = 10_000  # characters
+
 
 class FailedJob(Protocol):
     """What an error needs to know about its job."""
@@ -90,12 +94,13 @@ class ArgumentTooLarge(SubmitError):
 class JobFailed(GearmanError):
     """The worker reported that the job failed; earlier warnings may say why.
 
-    ``job`` is the Job, or a JobSnapshot of it after a copy or pickling.
+    ``job`` is the Job, or a JobSnapshot of it after a copy or pickling. The message has control
+    characters escaped, and of a long reason only the beginning and the end.
     """
 
     def __init__(self, job: FailedJob, why: str = "") -> None:
         self.job = job
-        reason = f": {why}" if why else ""
+        reason = f": {printable(shorten(why, _SHOWN_REASON))}" if why else ""
         super().__init__(f"{job.function} failed{reason} (job {job.handle})")
 
     def _pickled_facts(self) -> dict[str, Any]:

@@ -10,6 +10,14 @@ def printable(text: str, keep: str = "\n\t") -> str:
     return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
 
 
+def shorten(text: str, most: int) -> str:
+    """The text, or if it is long, about ``most`` characters of its beginning and end."""
+    if len(text) <= most:
+        return text
+    left_out = len(text) - most
+    return f"{text[: most // 2]} ... ({left_out} characters left out) ... {text[-most // 2 :]}"
+
+
 class EntryFormatter(logging.Formatter):
     """Formats log entries so that none can look like two.
 

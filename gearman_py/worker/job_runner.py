@@ -6,8 +6,10 @@ connection errors are raised: errors of the function, and bugs in gearman_py, fa
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from traceback import format_exception
 from typing import Any
 
+from gearman_py.printable import shorten
 from gearman_py.protocol.packets import Packet
 from gearman_py.worker.backoff import Backoff
 from gearman_py.worker.function_call import FunctionCaller, WaitWritable
@@ -19,6 +21,8 @@ from gearman_py.worker.session import GIVE_BACK, Answer, Assignment, OversizedRe
 from gearman_py.worker.soft_limit import SendGuard, SoftLimit
 
 _EXCEPTION_SIZE = 512  # bytes of an exception's text: a line to read, not a dump
+_LOGGED_TEXT = 2000  # characters of an error's text, and ...
+_LOGGED_TRACEBACK = 20_000  # ... of its traceback, in the log
 _LONGEST_BACKOFF = 60.0  # seconds
 
 WaitForDrain = Callable[[float], bool]
@@ -127,10 +131,11 @@ class JobRunner:
     ) -> Answer | None:
         """The answer after an error; None means that the job is tried again."""
         if isinstance(error, Requeue):
-            job.log.info("given back: %s", error)
+            job.log.info("given back: %s", shorten(str(error), _LOGGED_TEXT))
             return GIVE_BACK
         if isinstance(error, Failed):
-            job.log.warning("failed: %s", str(error).rstrip() or "the function called fail()")
+            why = shorten(str(error), _LOGGED_TEXT).rstrip()
+            job.log.warning("failed: %s", why or "the function called fail()")
             return failure_answer(str(error)) if error.args else Answer(Packet.WORK_FAIL)
         again = job.attempt <= spec.retries and isinstance(error, spec.retry_errors)
         if again and not late and not isinstance(error, OversizedResult):
@@ -142,7 +147,7 @@ class JobRunner:
         if isinstance(error, OversizedResult):
             job.log.error("failed: %s", error)
             return failure_answer(f"ResultTooLarge: {error}")
-        job.log.error("failed", exc_info=error)
+        _log_traceback(job, "failed", error)
         return failure_answer(_one_line(error))
 
     def refuse_oversized(self, job: WorkerJob) -> Answer:
@@ -179,7 +184,7 @@ def time_limit_reached(job: WorkerJob, limit: float) -> Answer:
 
 def worker_error(job: WorkerJob, error: Exception) -> Answer:
     """The answer for a job that could not be run because of a bug in gearman_py."""
-    job.log.error("could not be run", exc_info=error)
+    _log_traceback(job, "could not be run", error)
     return failure_answer(f"WorkerError: {_one_line(error)}")
 
 
@@ -194,9 +199,22 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
+def _log_traceback(job: WorkerJob, message: str, error: BaseException) -> None:
+    """Log the error with its traceback, however long the texts of its chain are."""
+    try:
+        text = "".join(format_exception(error))
+    except Exception:  # a method of the author's class
+        text = ""
+    if len(text) <= _LOGGED_TRACEBACK:
+        job.log.error(message, exc_info=error)
+    else:
+        job.log.error("%s\n%s", message, shorten(text, _LOGGED_TRACEBACK))
+
+
 def _one_line(error: BaseException) -> str:
     try:
         text = str(error)
     except Exception:  # the class is the author's, and a job must not end the worker
         text = ""
+    text = shorten(text, _LOGGED_TEXT)
     return " ".join(f"{type(error).__name__}: {text}".split()).rstrip(":")

@@ -165,6 +165,8 @@ class WorkerSession:
             return
         if answer.packet is Packet.WORK_EXCEPTION:
             self.send_update(handle, answer.packet, *answer.arguments)
+        elif answer.packet is Packet.CANT_DO:
+            _log.warning("%s: failed, as its server cannot take a job back", handle)
         self.send_update(handle, Packet.WORK_FAIL)
 
     def receive_data(self, data: bytes) -> None:

@@ -44,6 +44,7 @@ def test_jobs_are_done_and_fail_as_elsewhere(
         for workload in ("fail", "requeue"):
             with pytest.raises(JobFailed):
                 client.do("f", workload)
+        assert "failed, as its server cannot take a job back" in caplog.text
         assert client.do("f") == b"one two"
         began = time.monotonic()
     assert time.monotonic() - began < 10, "it drains at once"

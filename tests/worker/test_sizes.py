@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gearman_py import Client, JobException, JobFailed, Worker, WorkerJob
+from gearman_py import Client, JobException, JobFailed, Requeue, Worker, WorkerJob
 from gearman_py.testing import job, running
 from gearman_py.testing import server as job_server
 
@@ -51,6 +51,58 @@ def worker(request: pytest.FixtureRequest) -> Any:
         worker.add_function("parts", parts_async if kind == "async" else parts, retries=3)
         with running(worker):
             yield jobs
+
+
+def test_long_texts_of_errors_are_cut_in_the_log_and_for_the_client(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def raise_long(_: WorkerJob) -> bytes:
+        try:
+            raise KeyError("k" * 1_000_000)
+        except KeyError as error:
+            raise ValueError("e" * 1_000_000) from error
+
+    def fail_long(job: WorkerJob) -> bytes:
+        job.fail("f" * 1_000_000)
+
+    def requeue_once(job: WorkerJob) -> bytes:
+        if not requeued:
+            requeued.append(job)
+            raise Requeue("r" * 1_000_000)
+        return b""
+
+    requeued: list[WorkerJob] = []
+    with job_server() as jobs, Client(jobs.address, timeout=60) as client:
+        worker = Worker(jobs.address)
+        for function in (raise_long, fail_long, requeue_once):
+            worker.add_function(function.__name__, function)
+        with running(worker):
+            with pytest.raises(JobException) as raised:
+                client.do("raise_long")
+            assert raised.value.text == "ValueError: " + "e" * 500
+            with pytest.raises(JobException) as raised:
+                client.do("fail_long")
+            assert raised.value.text == "f" * 512
+            client.do("requeue_once")
+    assert "characters left out" in caplog.text
+    assert "raise_long" in caplog.text, "the traceback is there"
+    assert len(caplog.text) < 60_000
+
+
+def test_message_of_an_error_is_harmless_and_not_endless() -> None:
+    text = "\x1b[31mred" + "x" * 1_000_000
+    error = JobException(FakeJob(), text.encode())
+    assert error.text == text
+    assert str(error).startswith(r"f failed: \x1b[31mred")
+    assert len(str(error)) < 11_000
+
+
+class FakeJob:
+    function = "f"
+    handle = "H:1"
+
+    def snapshot(self) -> "FakeJob":
+        return self
 
 
 def _as_async(function: Any) -> Any:
