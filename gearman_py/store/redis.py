@@ -4,10 +4,6 @@ A shelf has three hashes: its state, its jobs by number, and how often jobs were
 change is one script, which Redis runs and writes to its append-only file as a whole; with
 ``appendfsync always`` it answers when that is on disk.
 
-At its memory limit, Redis refuses a script whose first write is a command that may need more
-memory, but lets a script that has begun to write go on. So scripts that must always work (beats,
-removals, successions) begin by removing nothing (ROOM), and those that add jobs do not.
-
 redis-py is an extra (``gearman_py[redis]``) and imported when it is needed.
 """
 
@@ -17,6 +13,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
+from gearman_py.store import redis_scripts
 from gearman_py.store.base import Record, StoreError
 from gearman_py.store.database import BRIEF, NO_KEEPER, Beat, Lost, Rows, Shelf, Weakness
 
@@ -30,127 +27,6 @@ _HEAD = struct.Struct("<bqIII")
 
 # Settings without which it may lose jobs.
 _KEEPS = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
-
-# In all scripts ARGV[1] is the prefix of our keys.
-_ROOM = """
-redis.call('HDEL', ARGV[1] .. 'room', '')
-"""
-_ENROL = (
-    _ROOM
-    + """
-local base, number = ARGV[1]
-repeat  -- 'last' may have been deleted
-    number = redis.call('INCR', base .. 'last')
-until redis.call('EXISTS', base .. 'shelf:' .. number, base .. 'jobs:' .. number) == 0
-for other = math.max(1, number - 10000), number - 1 do  -- 'shelves' may have been deleted
-    if redis.call('EXISTS', base .. 'shelf:' .. other, base .. 'jobs:' .. other) > 0 then
-        redis.call('SADD', base .. 'shelves', other)
-    end
-end
-redis.call('HSET', ARGV[1] .. 'shelf:' .. number,
-           'prefix', ARGV[2], 'keeper', number, 'beats', 0, 'ended', 0)
-redis.call('SADD', ARGV[1] .. 'shelves', number)
-return number
-"""
-)
-_BEAT = """
-local base, mine, before = ARGV[1], ARGV[2], ARGV[3]
-local there = redis.call('HMGET', base .. 'shelf:' .. mine, 'keeper', 'beats')
-if there[1] ~= mine or there[2] ~= before then return 0 end
-redis.call('HSET', base .. 'shelf:' .. mine, 'beats', ARGV[4])
-"""
-_WRITE = (
-    _BEAT
-    + """
-local at = 5
-local function each(width, change)
-    local count = tonumber(ARGV[at])
-    at = at + 1
-    for _ = 1, count do
-        change(ARGV[at], ARGV[at + 1], ARGV[at + 2])
-        at = at + width
-    end
-end
-local function remove(shelf, number)
-    redis.call('HDEL', base .. 'jobs:' .. shelf, number)
-    redis.call('HDEL', base .. 'tries:' .. shelf, number)
-end
-each(1, function(number) remove(mine, number) end)
-each(2, function(number, job) redis.call('HSET', base .. 'jobs:' .. mine, number, job) end)
-each(3, function(shelf, number, count)
-    if redis.call('HEXISTS', base .. 'jobs:' .. shelf, number) == 1 then
-        redis.call('HSET', base .. 'tries:' .. shelf, number, count)
-    end
-end)
-each(2, remove)
-return 1
-"""
-)
-_TAKE = (
-    _ROOM
-    + _BEAT
-    + """
-local number, keeper, beats = ARGV[5], ARGV[6], ARGV[7]
-there = redis.call('HMGET', base .. 'shelf:' .. number, 'keeper', 'beats')
-if there[1] ~= keeper or there[2] ~= beats then return 1 end
-if keeper ~= number and redis.call('EXISTS', base .. 'shelf:' .. keeper) == 1 then return 1 end
-redis.call('HSET', base .. 'shelf:' .. number, 'keeper', mine)
-for _, shelf in ipairs(redis.call('SMEMBERS', base .. 'shelves')) do
-    local key = base .. 'shelf:' .. shelf
-    if redis.pcall('HGET', key, 'keeper') == number then redis.call('HSET', key, 'keeper', mine) end
-end
-return 1
-"""
-)
-_SET_ASIDE = (
-    _ROOM
-    + """
-local jobs = ARGV[1] .. 'jobs:'
-for at = 3, #ARGV do
-    local job = redis.call('HGET', jobs .. ARGV[2], ARGV[at])
-    if job then
-        redis.call('HSET', jobs .. '-' .. ARGV[2], ARGV[at], job)
-        redis.call('HDEL', jobs .. ARGV[2], ARGV[at])
-    end
-end
-return 1
-"""
-)
-_LEAVE = (
-    _ROOM
-    + """
-redis.call('HSET', ARGV[1] .. 'shelf:' .. ARGV[2], 'ended', 1)
-return 1
-"""
-)
-_CLEAR = """
-local base, shelf = ARGV[1], ARGV[2]
-if redis.call('EXISTS', base .. 'jobs:' .. shelf) == 1 then return 0 end
-redis.call('DEL', base .. 'shelf:' .. shelf, base .. 'tries:' .. shelf)
-redis.call('SREM', base .. 'shelves', shelf)
-return 1
-"""
-
-
-_MISSING = """
-local found = {}
-for _, shelf in ipairs(redis.call('SMEMBERS', ARGV[1] .. 'shelves')) do
-    if redis.call('EXISTS', ARGV[1] .. 'shelf:' .. shelf) == 0
-        and redis.call('EXISTS', ARGV[1] .. 'jobs:' .. shelf) == 1 then
-        table.insert(found, tonumber(shelf))
-    end
-end
-return found
-"""
-_RESTORE = (
-    _ROOM
-    + """
-local key = ARGV[1] .. 'shelf:' .. ARGV[2]
-if redis.call('EXISTS', key) == 1 then return 0 end
-redis.call('HSET', key, 'prefix', ARGV[3], 'keeper', ARGV[4], 'beats', 0, 'ended', 0)
-return 1
-"""
-)
 
 
 class WrongType(StoreError):
@@ -225,7 +101,7 @@ class Redis:
             self._connection = None
 
     def enrol_run(self, prefix: bytes) -> int:
-        number: int = self._run_script(_ENROL, prefix)
+        number: int = self._run_script(redis_scripts.ENROL, prefix)
         return number
 
     def write_rows(self, beat: Beat, rows: Rows) -> bool:
@@ -238,7 +114,12 @@ class Redis:
         words.append(len(rows.removed))
         for place in rows.removed:
             words += place
-        return bool(self._run_script(_WRITE if rows.added else _ROOM + _WRITE, *words))
+        return bool(
+            self._run_script(
+                redis_scripts.WRITE if rows.added else redis_scripts.ROOM + redis_scripts.WRITE,
+                *words,
+            )
+        )
 
     def list_shelves(self) -> list[Shelf]:
         found = []
@@ -262,7 +143,9 @@ class Redis:
         return found
 
     def take_shelves(self, beat: Beat, other: Shelf) -> bool:
-        return bool(self._run_script(_TAKE, *beat, other.number, other.keeper, other.beats))
+        return bool(
+            self._run_script(redis_scripts.TAKE, *beat, other.number, other.keeper, other.beats)
+        )
 
     def read_records(self, shelf: int, after: int | None, limit: int) -> list[Record]:
         if after is None:
@@ -281,20 +164,20 @@ class Redis:
         return [_unpack_record(number, job or b"", count or b"0") for number, job, count in rows]
 
     def set_aside(self, shelf: int, numbers: Sequence[int | bytes]) -> str:
-        self._run_script(_SET_ASIDE, shelf, *numbers)
+        self._run_script(redis_scripts.SET_ASIDE, shelf, *numbers)
         return f"HGETALL {self._base}jobs:-{shelf}"
 
     def clear_shelf(self, shelf: int) -> None:
-        self._run_script(_CLEAR, shelf)
+        self._run_script(redis_scripts.CLEAR, shelf)
 
     def find_missing_entries(self) -> list[int]:
-        return [int(number) for number in self._run_script(_MISSING)]
+        return [int(number) for number in self._run_script(redis_scripts.MISSING)]
 
     def restore_entry(self, shelf: int, prefix: bytes) -> None:
-        self._run_script(_RESTORE, shelf, prefix, NO_KEEPER)
+        self._run_script(redis_scripts.RESTORE, shelf, prefix, NO_KEEPER)
 
     def leave_shelf(self, mine: int) -> None:
-        self._run_script(_LEAVE, mine)
+        self._run_script(redis_scripts.LEAVE, mine)
 
     def _run_script(self, script: str, *words: Any) -> Any:
         return self._call_redis("eval", script, 0, self._base, *words)
