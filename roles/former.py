@@ -15,7 +15,7 @@ from provision.resources.unit import FOLDER
 from roles.client import client
 from roles.job_server import SOCKET, UNIT, job_server
 from roles.runtime import ROOT, SERVER_USER, WORKER_USER
-from roles.servers import reached
+from roles.servers import ADMIN, reached
 from roles.tls import PAIR, READERS, flags, readers
 from roles.worker import worker
 
@@ -24,7 +24,6 @@ WORKER_UNITS = "gearman-worker@*"
 FIREWALL_UNITS = "gearman-firewall.*"
 SERVER_UNITS = "gearmand.*"
 QUEUE = "/var/lib/gearmand"
-ADMIN = "/run/gearmand/admin.sock"
 PLACES = (
     *("/etc/gearman", "/etc/gearman/*", "/etc/gearman/tls/*", "/etc/gearman/secrets/*"),
     *("/etc/profile.d/gearman.sh", "/usr/local/bin/*"),

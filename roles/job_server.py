@@ -8,11 +8,12 @@ from provision.resources.base import Resource
 from provision.resources.health import ServerHealth
 from provision.resources.release import Release
 from provision.resources.requirement import FreePort, OwnAddress
-from provision.resources.unit import Socket, Unit, unit_file
+from provision.resources.server_unit import ServerUnit
+from provision.resources.unit import Socket, unit_file
 from roles.environment import environment
 from roles.firewall import firewall
 from roles.runtime import ROOT, SERVER_USER, account, on_path
-from roles.servers import listens, reached
+from roles.servers import ADMIN, listens, reached
 from roles.tls import fingerprint, flags, readers, speaks_tls, tls
 
 UNIT = "gearmand.service"
@@ -49,5 +50,5 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
     socket = Socket(SOCKET, port_file, UNIT, address, port)
     yield port_file
     yield socket
-    yield Unit(UNIT, file, release.current, socket=socket)
+    yield ServerUnit(UNIT, file, release.current, socket=socket, admin=ADMIN)
     yield ServerHealth(UNIT, release, flags(inventory), reached(host))

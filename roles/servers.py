@@ -6,6 +6,7 @@ from provision.errors import InventoryError
 from provision.inventory.host import Host, Inventory
 from roles.tls import speaks_tls
 
+ADMIN = "/run/gearmand/admin.sock"
 EVERY = ("0.0.0.0", "::")  # noqa: S104  # addresses that cannot be connected to
 
 

@@ -161,7 +161,12 @@ class Batch:
         return find_marked(places)
 
     def ask_queue(self, folder: str, admin: str) -> Any:
-        return count_jobs(folder, admin)
+        try:
+            return count_jobs(folder, admin)
+        except (OSError, ValueError):
+            if folder:
+                raise
+            return None
 
     def ask_releases(self, root: str) -> Any:
         folder = os.path.join(root, "releases")

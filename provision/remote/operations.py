@@ -262,7 +262,7 @@ QUESTIONS: dict[str, QuestionKind] = {
     "group_needs": QuestionKind(("name", "*places"), list[str] | None),
     # What deploys made there, by their mark; a place is a path or a pattern.
     "marked": QuestionKind(("*places",), dict[str, Literal["file", "link", "directory"]]),
-    # What a job server holds: asked at its socket `admin`, else read in its `folder`.
+    # What a job server holds: asked at its socket `admin`, else read in its `folder` (or "").
     "queue": QuestionKind(("folder", "admin"), QueueAnswer | None),
     "path": QuestionKind(("path", "digest", "show"), PathAnswer | None),
     "package": QuestionKind(("name",), str | None),  # its version, when dpkg has it installed

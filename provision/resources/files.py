@@ -110,6 +110,11 @@ class File(_Owned):
         elif wrong := self._wrong_attributes(found):
             yield Change("~", summary, Operation("attributes", self._file_arguments), wrong)
 
+    def current_text(self, answers: Answers) -> str:
+        """The text that the file has, as far as that was told; else the one that it should have."""
+        found = answers[self._path_question]
+        return (found or {}).get("content") or self.content.decode()
+
     def _rewrite_change(self, summary: str, write: Operation, found: Mapping[str, Any]) -> Change:
         reasons = ["content", self._wrong_attributes(found)]
         diff = (

@@ -85,7 +85,7 @@ def test_hosts_change_their_part_and_retire(lab: ModuleType, fleet: Fleet) -> No
     left = root(lab, "worker1", LEFT).split()
     assert "gearman-worker@mine.service" in left
     assert root(lab, "worker1", "systemctl is-active gearman-worker@mine").strip() == "active"
-    assert root(lab, "worker1", "ls -A /etc/gearman").split() == ["notes"]
+    assert root(lab, "worker1", "ls -A /etc/gearman").split() == ["environment", "notes"]
     assert not [each for each in left if "gearman-worker" in each and "mine" not in each]
     assert "gearman-firewall.service" not in root(lab, "server1", LEFT)
     assert "gearman" not in root(lab, "server1", "getent group").split(":")

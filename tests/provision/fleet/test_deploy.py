@@ -454,6 +454,29 @@ def test_a_job_server_that_is_ours_no_longer_is_not_forgotten_with_its_jobs(
     assert fleet.plan() == 0
 
 
+def test_jobs_that_a_restart_loses_are_told_in_the_plan(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    groups = {"job_server": "job", "worker": "worker", "client": "client"}
+    write_groups(fleet, "  vars: {gearman_durable: false}", **groups)
+    assert fleet.deploy() == 0
+    fleet.sessions["job"].host.queued = {"wc": 2, "resize": 1}
+    lost = "; 3 jobs (resize 1, wc 2) in its memory are lost)"
+    for setting, told in (("durable: true", lost), ("durable: false, gearman_memory: 2G", lost)):
+        write_groups(fleet, f"  vars: {{gearman_{setting}}}", **groups)
+        capsys.readouterr()
+        assert fleet.plan() == deploy.CHANGES_PENDING
+        assert f"restart gearmand.service  (it runs with another configuration{told}" in (
+            capsys.readouterr().out
+        )
+    write_groups(fleet, "  vars: {gearman_durable: true}", **groups)
+    assert fleet.deploy() == 0
+    write_groups(fleet, "  vars: {gearman_memory: 2G}", **groups)
+    capsys.readouterr()
+    assert fleet.plan() == deploy.CHANGES_PENDING
+    assert "are lost" not in capsys.readouterr().out
+
+
 def test_one_machine_of_two_names_is_told_so(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
