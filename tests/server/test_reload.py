@@ -274,7 +274,7 @@ def complete_job(client: Peer, worker: Peer, handle: bytes) -> None:
     assert client.hear() == ("WORK_COMPLETE", handle, b"r")
 
 
-@pytest.mark.parametrize("process", [2**22 + 1, os.getpid()])
+@pytest.mark.parametrize("process", [2**22 + 1, os.getpid()], ids=["none", "another"])
 def test_process_that_is_not_a_job_server_is_refused(process: int) -> None:
     refused = run_reload(process)
     assert (refused.returncode, "not reloaded: process" in refused.stderr) == (1, True)
