@@ -50,7 +50,7 @@ ROLL = {
     "settle": "seconds that a unit must stay up (2)",
     "gap": "a function may be without a worker for a moment",
     "again": "also a release that was given up before",
-    "app": "this app of gearman_apps alone; gearman_py and other apps stay as they are",
+    "app": "this app of gearman_apps with its workers; all else stays as it is",
 }
 
 # What the tests talk to: other people's Gearman.

@@ -1,6 +1,6 @@
 """What was done to the hosts, and which releases they keep: as they tell it themselves."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -38,12 +38,14 @@ def _show_rows(
     options: Options,
     connect: Connect,
     rows: Callable[[dict[str, Answers]], Rows],
-    line: Callable[[dict[str, Any], int], str],
+    line: Callable[[dict[str, Any], int, dict[str, Any]], str],
 ) -> int:
     asked = AskAll(folder, options, connect=connect)
     found = {host.name: answers for host, answers in asked.answers(_ask_facts)}
+    before: dict[str, Any] = {}
     for row in rows(found):
-        asked.report.show(Row(row, line(row, len(asked.hosts))))
+        asked.report.show(Row(row, line(row, len(asked.hosts), before)))
+        before = row
     return asked.status
 
 
@@ -54,41 +56,54 @@ def _ask_facts(host: Host, connect: Connect) -> Answers:
 
 
 def _rows_of_runs(found: dict[str, Answers]) -> Rows:
-    """One row for each run, with the hosts it went to."""
+    """One row for each run and how it went, with the hosts where it went so."""
     runs: dict[tuple[str, ...], dict[str, Any]] = {}
     for host, entry in _all_entries(found):
-        key = tuple(str(entry.get(name)) for name in ("run", "result", "release", "from"))
+        key = tuple(str(entry.get(name)) for name in ("run", "result", "release", "from", "apps"))
         row = runs.setdefault(key, {**entry, "hosts": [], "changes": 0})
         row["hosts"].append(host)
         row["changes"] += int(entry.get("changes", 0))
-    return sorted(runs.values(), key=lambda row: str(row.get("at")))
+    began: dict[str, str] = {}
+    for row in runs.values():
+        run, at = str(row.get("run")), str(row.get("at"))
+        began[run] = min(at, began.get(run, at))
+    return sorted(runs.values(), key=lambda row: (began[str(row.get("run"))], str(row.get("run"))))
 
 
 def _all_entries(found: dict[str, Answers]) -> Iterator[tuple[str, dict[str, Any]]]:
     for host, answers in found.items():
         known = answers[PAST_RUNS]
         entries = [] if isinstance(known, Unknown) else known
-        ended = {entry.get("run") for entry in entries if entry.get("result") != BEGUN}
-        for entry in entries:
-            if entry.get("result") != BEGUN:
-                yield host, entry
-            elif entry.get("run") not in ended:
-                yield host, {**entry, "result": "begun, and not ended"}
+        runs: dict[object, list[dict[str, Any]]] = {}
+        for number, entry in enumerate(entries):
+            runs.setdefault(entry.get("run", number), []).append(entry)
+        yield from ((host, _whole_run(steps)) for steps in runs.values())
 
 
-def _history_line(row: dict[str, Any], of: int) -> str:
-    """When, who, what, and how it went."""
+def _whole_run(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a run did on a host, of which its history may have several lines."""
+    ended = [step for step in steps if step.get("result") != BEGUN]
+    if not ended:
+        return {**steps[-1], "result": "begun, and not ended"}
+    results = dict.fromkeys(str(step.get("result")) for step in ended)
+    changes = max(int(step.get("changes", 0)) for step in ended)
+    return {**ended[0], "changes": changes, "result": ", then ".join(results)}
+
+
+def _history_line(row: dict[str, Any], of: int, before: dict[str, Any]) -> str:
+    """When, who, what, and how it went; the row ``before`` may be of the same run."""
     at = datetime.fromisoformat(row["at"]).astimezone().strftime("%Y-%m-%d %H:%M")
-    moved = row["release"] if row["from"] in (None, row["release"]) else _format_move(row)
+    moves = [row, *row.get("apps", {}).values()]
+    moved = ", ".join(map(_format_move, moves))
     changes = format_count(row["changes"], "change")
-    return (
-        f"{at}  {row['who']}  {row['doing']}\n"
-        f"    {_format_hosts(row['hosts'], of)}: {moved}, {changes}, {row['result']}"
-    )
+    same = row.get("run") is not None and row.get("run") == before.get("run")
+    head = "" if same else f"{at}  {row['who']}  {row['doing']}\n"
+    return f"{head}    {_format_hosts(row['hosts'], of)}: {moved}, {changes}, {row['result']}"
 
 
-def _format_move(row: dict[str, Any]) -> str:
-    return f"{row['from']} -> {row['release']}"
+def _format_move(move: Mapping[str, Any]) -> str:
+    before, after = move["from"], move["release"]
+    return after if before in (None, after) else f"{before} -> {after}"
 
 
 def _rows_of_releases(found: dict[str, Answers]) -> Rows:
@@ -121,7 +136,7 @@ def _known_targets(found: Iterable[Answers]) -> Iterator[Target]:
                 yield target_of(answers["host",])
 
 
-def _release_line(row: dict[str, Any], of: int) -> str:
+def _release_line(row: dict[str, Any], of: int, before: dict[str, Any]) -> str:
     """Its id, since when, and where."""
     at = datetime.fromtimestamp(row["at"]).astimezone().strftime("%Y-%m-%d %H:%M")
     late = [host for host in row["running"] if host not in row["current"]]

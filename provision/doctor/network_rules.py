@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from gearman_py.functions import BUNDLED
 from provision.doctor.subject import HostFacts, Verdict, is_running
 from provision.resources.health import ServerHealth, WorkerHealth, split_server
 from provision.resources.program import ProgramHealth
@@ -81,13 +82,23 @@ def check_queue(facts: HostFacts) -> Iterator[Verdict]:
             yield (
                 "fail",
                 f"{name}: {format_count(row['queued'], 'job')} waiting, and no worker serves it",
-                "invoke doctor on the worker hosts; add it to gearman_functions of one",
+                _serving_cure(name),
             )
         if not stuck:
             named = {name: row for name, row in functions.items() if "@" not in name}
             sums = {key: sum(row[key] for row in named.values()) for key in ("queued", "running")}
             count, jobs = format_count(len(named), "function"), format_count(sums["queued"], "job")
             yield "ok", f"{count}, {jobs} waiting, {sums['running']} running", ""
+
+
+def _serving_cure(function: str) -> str:
+    """How a function gets a worker."""
+    if function in BUNDLED:
+        return "invoke doctor on the worker hosts; add it to gearman_functions of one"
+    return (
+        "invoke doctor on the worker hosts; or name a worker in gearman_workers whose functions: "
+        f"has it; or, if its jobs are not wanted, gearadmin --purge {function}"
+    )
 
 
 def check_registered(facts: HostFacts) -> Iterator[Verdict]:

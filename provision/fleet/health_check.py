@@ -4,7 +4,7 @@ import base64
 from collections.abc import Iterable
 
 from provision.errors import HostFailed, ToolkitError
-from provision.fleet.host_run import HostRun
+from provision.fleet.host_run import ChangeFailed, HostRun
 from provision.remote.messages import Operation
 from provision.report.events import Proved
 from provision.resources.health import Health, Proof
@@ -67,6 +67,8 @@ def with_evidence(host_run: HostRun, error: ToolkitError) -> ToolkitError:
     known = health_resources(host_run)
     concerned = [each for each in known if each == named or each.unit in str(error)]
     commands = [command for health in concerned[:1] for command in health.evidence_commands()]
+    if isinstance(error, ChangeFailed):  # which has said it
+        commands = [command for command in commands if command[0] != "journalctl"]
     if not commands:
         return error
     try:

@@ -124,7 +124,11 @@ def _operations_of(made: Plan) -> list[Operation]:
     return [change.operation for change in made.changes]
 
 
-def _change_failed(change: Change, outcome: Outcome) -> HostFailed:
+class ChangeFailed(HostFailed):
+    """An operation failed; the message has what was said: of a unit, its journal's last lines."""
+
+
+def _change_failed(change: Change, outcome: Outcome) -> ChangeFailed:
     """What was tried, what the host said, and what to try next."""
     said = outcome.output.splitlines()[-OUTPUT_LINES:]
     operation, cures = change.operation, []
@@ -132,7 +136,7 @@ def _change_failed(change: Change, outcome: Outcome) -> HostFailed:
         cures = [cure for _, cure in find_denials(operation.arguments["name"], said)]
     lines = [f"{change.summary}: {outcome.error}", *(f"| {line}" for line in said)]
     advice = cures or [advice_for(operation)]
-    return HostFailed("\n".join([*lines, *(f"try: {each}" for each in advice)]))
+    return ChangeFailed("\n".join([*lines, *(f"try: {each}" for each in advice)]))
 
 
 def _still_different(left: Plan) -> HostFailed:

@@ -163,11 +163,12 @@ class Rollout:
         return run.status
 
     def _stage_host(self, host_run: HostRun) -> None:
-        host_run.stage_changes()
         try:
+            host_run.stage_changes()
             check_staged(host_run)
-        except Unhealthy:
-            self._guilty = True
+        except HostFailed as error:
+            self._guilty = self._guilty or isinstance(error, Unhealthy)
+            self._run.record(host_run, error)
             raise
         self._run.report.show(Tried(host_run.name, host_run.release, self._run.seconds))
 
@@ -203,6 +204,8 @@ class Rollout:
         for host_run in self._pending:
             if host_run.name not in begun:
                 run.report.show(Skipped(host_run.name, tuple(run.failed)))
+                if host_run.applied:
+                    run.record(host_run, result=f"staged, not begun because of {first}")
         reason = f"{first}: {str(error).splitlines()[0]}"
         for host_run in run.host_runs if self._guilty and not self._blame else ():
             if self._origin[host_run.name] != host_run.release:  # else only settings were to change

@@ -5,7 +5,7 @@ from provision.remote.messages import Operation
 
 def advice_for(operation: Operation) -> str:
     """Empty when the host's own words say it all."""
-    if operation.kind == "unit":
+    if operation.kind in ("unit", "program"):
         return f"journalctl -u {operation.arguments['name']} -n 30"
     if operation.kind == "close_server" and operation.arguments["command"]:
         return (

@@ -76,6 +76,48 @@ def test_a_run_has_the_changes_of_all_its_hosts(
     assert "all 2 hosts: 1-old -> 2-new, 19 changes, ok" in capsys.readouterr().out
 
 
+def test_a_run_is_told_once_with_how_it_went_on_each_host(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "hosts.yml").write_text("worker: {hosts: {a: , b: , c: }}")
+    run = {"run": "1", "at": "2026-11-23T10:00:00+00:00", "who": "ana", "doing": "invoke upgrade"}
+    move = {**run, "release": "2-new", "from": "1-old", "changes": 3}
+    back = {**move, "release": "1-old", "from": "2-new", "result": "rolled back", "changes": 2}
+    begun = {**move, "result": "begun", "changes": 1}
+    entries = {
+        "a": [begun, {**move, "result": "ok"}, back],
+        "b": [begun, {**move, "result": "failed: no table"}, back],
+        "c": [{**move, "result": "staged, not begun because of b"}],
+    }
+
+    def connect(host: Host) -> Session:
+        return cast(Session, Asked([3, 11, 2], entries[host.name]))
+
+    assert past.history(tmp_path, Options(), connect=connect) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.endswith("ana  invoke upgrade")
+    assert sorted(line.strip() for line in lines) == [
+        "a: 1-old -> 2-new, 3 changes, ok, then rolled back",
+        "b: 1-old -> 2-new, 3 changes, failed: no table, then rolled back",
+        "c: 1-old -> 2-new, 3 changes, staged, not begun because of b",
+    ]
+
+
+def test_apps_that_a_deploy_moved_are_in_the_history(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "hosts.yml").write_text("worker: {hosts: {a: }}")
+    run = {"run": "1", "at": "2026-11-23T10:00:00+00:00", "who": "ana", "doing": "invoke deploy"}
+    apps = {"shop": {"from": "shop-1", "release": "shop-2"}}
+    entry = {**run, "release": "1-old", "from": "1-old", "apps": apps, "result": "ok", "changes": 4}
+
+    def connect(host: Host) -> Session:
+        return cast(Session, Asked([3, 11, 2], [entry]))
+
+    assert past.history(tmp_path, Options(), connect=connect) == 0
+    assert "a: 1-old, shop-1 -> shop-2, 4 changes, ok" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("kept", "text"), [(1, "0 others"), (2, "1 other"), (3, "2 others")])
 def test_counts_agree_with_their_nouns(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kept: int, text: str

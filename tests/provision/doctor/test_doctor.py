@@ -391,3 +391,14 @@ def test_a_worker_that_is_not_the_inventory_s_is_named() -> None:
         "me:7 at 198.18.10.248 serves old",
         "me:7 at 127.0.0.1 serves mine",
     ]
+
+
+@pytest.mark.parametrize(
+    ("function", "cure"), [("wc", "gearman_functions"), ("x", "gearman_workers")]
+)
+def test_a_function_without_a_worker_gets_one_by_the_setting_that_takes_it(
+    function: str, cure: str
+) -> None:
+    waiting = {function: {"queued": 1, "running": 0, "workers": 0}}
+    (finding,) = found("server1", server(functions=waiting))
+    assert cure in finding.cure

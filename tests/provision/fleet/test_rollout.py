@@ -199,6 +199,10 @@ def test_a_release_that_fails_its_trial_anywhere_touches_nothing(
     assert "I am broken" in out
     for session in fleet.sessions.values():
         assert "I am broken" in session.host.releases[NEW]["bad"]
+    last = fleet.sessions["w3"].host.history[-1]
+    assert (last["from"], last["release"]) == (OLD, NEW)
+    assert last["result"].startswith("failed: ")
+    assert "I am broken" in last["result"]
 
 
 def test_what_was_upgraded_is_put_back_when_a_later_host_fails(
