@@ -7,9 +7,11 @@ from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Self, TypeVar
+from urllib.parse import quote
 
 from gearman_py.admin.aio_connection import AsyncAdminConnection
 from gearman_py.admin.answers import (
+    FunctionDetail,
     FunctionStats,
     FunctionStatus,
     JobInfo,
@@ -111,6 +113,15 @@ class AsyncAdminClient(NotCopied):
         """
         command = f"job {check_word(handle)} {size}"
         (row,) = await self._ask_listing(command, JobRow.from_line)
+        return row
+
+    async def describe_function(self, name: str) -> FunctionDetail:
+        """Waiting jobs by priority, ends by reason, waits and runs in buckets.
+
+        Raises AdminError if the function is unknown, and from C gearmand.
+        """
+        command = f"function {quote(name, safe='')}"
+        (row,) = await self._ask_listing(command, FunctionDetail.from_line)
         return row
 
     async def facts(self) -> dict[str, str]:

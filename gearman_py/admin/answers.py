@@ -184,6 +184,33 @@ class JobRow(NamedTuple):
         return cls(handle, **known, workload=b64decode(values.get("workload", "")))
 
 
+class FunctionDetail(NamedTuple):
+    """What one server says about a function: the answer to ``function``.
+
+    ``counts``: waiting jobs by priority ("high", "normal", "low"), failed ones by reason ("fail",
+    "exception", "attempts"), requeued ones by reason ("disconnected", "timeout", "unregistered").
+    Each of ``waits`` and ``runs`` is how many took at most the seconds of ``bounds`` at its place;
+    the last one is the number of all.
+    """
+
+    counts: dict[str, int]
+    bounds: tuple[float, ...] = ()
+    waits: tuple[int, ...] = ()
+    runs: tuple[int, ...] = ()
+
+    @classmethod
+    def from_line(cls, line: str) -> "FunctionDetail":
+        """Parse the row of ``function``."""
+        values = dict(pair.split("=", 1) for pair in line.split("\t")[1:])
+        lists = {key: values.pop(key).split(",") for key in ("bounds", "waits", "runs")}
+        return cls(
+            {key: int(value) for key, value in values.items() if value.isdecimal()},
+            tuple(map(float, lists["bounds"])),
+            tuple(map(int, lists["waits"])),
+            tuple(map(int, lists["runs"])),
+        )
+
+
 class AnswerReader:
     """Parts what a server sends into answers: lines, and listings that end with a single ``.``
 

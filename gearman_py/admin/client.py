@@ -8,8 +8,10 @@ from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Self, TypeVar
+from urllib.parse import quote
 
 from gearman_py.admin.answers import (
+    FunctionDetail,
     FunctionStats,
     FunctionStatus,
     JobInfo,
@@ -112,6 +114,15 @@ class AdminClient(NotCopied):
         """
         command = f"job {check_word(handle)} {size}"
         (row,) = self._ask_listing(command, JobRow.from_line)
+        return row
+
+    def describe_function(self, name: str) -> FunctionDetail:
+        """Waiting jobs by priority, ends by reason, waits and runs in buckets.
+
+        Raises AdminError if the function is unknown, and from C gearmand.
+        """
+        command = f"function {quote(name, safe='')}"
+        (row,) = self._ask_listing(command, FunctionDetail.from_line)
         return row
 
     def facts(self) -> dict[str, str]:

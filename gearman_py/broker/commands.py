@@ -12,7 +12,7 @@ from gearman_py.broker.moving import is_moved, move_jobs
 from gearman_py.broker.numbers import decimal
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import Function, Peer
-from gearman_py.broker.stats import list_stats
+from gearman_py.broker.stats import list_stats, show_function
 from gearman_py.protocol.text import END, OK, error, listing_row, printable, value
 
 # A listing is sent in parts of at most this many rows, or of this many bytes and one row.
@@ -218,6 +218,7 @@ COMMANDS: dict[bytes, Command] = {
     b"resume": steering.resume,
     b"limit": steering.limit,
     b"purge": steering.purge,
+    b"function": show_function,
     b"jobs": list_jobs,
     b"job": show_job,
     b"server": list_facts,

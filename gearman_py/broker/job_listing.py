@@ -16,6 +16,7 @@ from gearman_py.broker.moving import find_due_times
 from gearman_py.broker.numbers import decimal
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import PRIORITIES, BrokerJob, Function, Peer
+from gearman_py.broker.stats import find_function
 from gearman_py.protocol.text import error, printable
 
 USUAL_ROWS, MAX_ROWS = 100, 1000
@@ -39,7 +40,7 @@ def list_jobs(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iter
     limit = min(MAX_ROWS, max(0, decimal(pairs.get(b"limit", b"%d" % USUAL_ROWS))))
     function = None
     if b"function" in pairs:
-        function = _find_function(broker, unquote_to_bytes(pairs[b"function"]))
+        function = find_function(broker.queues.functions, unquote_to_bytes(pairs[b"function"]))
         if function is None:
             return iter(())
     if b"unique" in pairs:
@@ -67,8 +68,10 @@ def show_job(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Itera
     return iter([row + b"\tworkload=" + b64encode(job.workload[: max(0, size)])])
 
 
-def list_facts(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator[bytes]:
+def list_facts(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
     """server: what it is, a key and a value in each row."""
+    if len(words) > 1:
+        return error(b"INVALID_ARGUMENTS", b"server")
     facts = broker.describe() if broker.describe else {}
     return (b"%b\t%b" % (key.encode(), printable(value.encode())) for key, value in facts.items())
 
@@ -126,15 +129,6 @@ def _with_unique(broker: Rules, unique: bytes, function: Function | None) -> Fou
     for job in filter(None, jobs):
         if function is None or job.function is function:
             yield job, _find_due(broker, job)
-
-
-def _find_function(broker: Rules, name: bytes) -> Function | None:
-    """The function with this name, or with one that listings print like this."""
-    functions = broker.queues.functions
-    if found := functions.get(name):
-        return found
-    escaped = (each for each in functions.values() if b"\\x" in name)
-    return next((each for each in escaped if printable(each.name) == name), None)
 
 
 def _find_due(broker: Rules, job: BrokerJob) -> float:

@@ -5,13 +5,17 @@
 Readers skip keys that they do not know: more may come.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import unquote_to_bytes
 
 from gearman_py.broker import counts
 from gearman_py.broker.counts import Counts
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import Function, Peer
-from gearman_py.protocol.text import printable
+from gearman_py.protocol.text import error, printable
+
+FAILURES = counts.FAILED, counts.EXCEPTION, counts.ATTEMPTS
+REQUEUES = counts.DISCONNECTED, counts.TIMEOUT, counts.UNREGISTERED
 
 Pairs = Iterator[tuple[str, float]]
 
@@ -29,6 +33,40 @@ def list_stats(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator[by
             pairs += _read_restrictions(function)
             row = [b"%b=%b" % (key.encode(), _format(value)) for key, value in pairs]
             yield b"\t".join([printable(name), *row])
+
+
+def show_function(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
+    """function NAME: waiting jobs by priority, ends by reason, and times in buckets.
+
+    NAME is percent-encoded. Each of ``waits`` and ``runs`` took at most the number of seconds at
+    its place in ``bounds``; the last one is the count of all.
+    """
+    if len(words) != 2:
+        return error(b"INVALID_ARGUMENTS", b"function NAME")
+    name = unquote_to_bytes(words[1])
+    function = find_function(broker.queues.functions, name)
+    counted = function.counts if function else broker.queues.counts.functions.get(name)
+    if counted is None:
+        return error(b"UNKNOWN_FUNCTION")
+    counted.settle()
+    high, normal, low = function.waiting if function else (0, 0, 0)
+    pairs = {"high": high, "normal": normal, "low": low}
+    pairs |= {reason: counted[reason] for reason in (*FAILURES, *REQUEUES)}
+    row = [printable(function.name if function else name)]
+    row += [b"%b=%d" % pair for pair in ((key.encode(), value) for key, value in pairs.items())]
+    row.append(b"bounds=" + ",".join(f"{bound:g}" for bound in counted.waits.bounds).encode())
+    for key, durations in (("waits", counted.waits), ("runs", counted.runs)):
+        numbers = (*durations.cumulated, durations.total)
+        row.append(f"{key}={','.join(map(str, numbers))}".encode())
+    return iter([b"\t".join(row)])
+
+
+def find_function(functions: Mapping[bytes, Function], name: bytes) -> Function | None:
+    """The function with this name, or with one that listings print like this."""
+    if found := functions.get(name):
+        return found
+    escaped = (each for each in functions.values() if b"\\x" in name)
+    return next((each for each in escaped if printable(each.name) == name), None)
 
 
 def _format(value: float) -> bytes:
@@ -56,10 +94,8 @@ def _read_counts(counted: Counts) -> Pairs:
     yield "coalesced", counted[counts.COALESCED]
     yield "started", counted.waits.total
     yield "completed", counted.completed
-    failed = (counts.FAILED, counts.EXCEPTION, counts.ATTEMPTS)
-    yield "failed", sum(counted[how] for how in failed)
-    requeued = (counts.DISCONNECTED, counts.TIMEOUT, counts.UNREGISTERED)
-    yield "requeued", sum(counted[why] for why in requeued)
+    yield "failed", sum(counted[how] for how in FAILURES)
+    yield "requeued", sum(counted[why] for why in REQUEUES)
     yield "timed_out", counted[counts.TIMED_OUT]
     yield "cancelled", counted[counts.CANCELLED]
     yield "dropped", counted[counts.DROPPED]

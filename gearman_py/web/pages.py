@@ -13,6 +13,7 @@ from gearman_py.web.access import Access
 from gearman_py.web.collector import Collector
 from gearman_py.web.fleet import FunctionRow
 from gearman_py.web.formats import FILTERS
+from gearman_py.web.function_detail import SHARES, ask_detail
 from gearman_py.web.history import ALL, MAX_SERIES, RESOLUTIONS
 from gearman_py.web.job_pages import ask_running
 from gearman_py.web.listing import Column, Query, cut_page, sort_rows
@@ -158,6 +159,8 @@ class Pages:
             servers=[server for server in fleet.answering if name in server.functions],
             serving=serving[:BUSIEST],
             serving_count=len(serving),
+            detail=await ask_detail(self._collector, name),
+            shares=SHARES,
             own_problems=[problem for problem in self.problems if problem.function == name],
         )
 

@@ -8,6 +8,7 @@ import pytest
 
 from gearman_py import Client, JobFailed, Worker, WorkerJob
 from gearman_py.testing import running
+from gearman_py.web.function_detail import find_percentile
 from tests.job_servers import C_GEARMAND, JobServer, running_server
 from tests.waiting import await_true
 from tests.web.site import Site, running_site
@@ -144,6 +145,34 @@ def test_c_gearmand_is_shown_without_what_it_does_not_count(tmp_path: Path) -> N
             page = site.await_page("/", {"Waiting": "1"})
             assert "do not count jobs (C gearmand)" in page.text
             assert "1 job waits and no worker does it" in page.text
+
+
+def test_times_priorities_and_reasons_of_a_function(site: Site, servers: list[JobServer]) -> None:
+    one, two = (server.address for server in servers)
+    with running(some_worker(one, two)):
+        for address, jobs in ((one, 4), (two, 2)):
+            with Client(address) as client:
+                for _ in range(jobs):
+                    with pytest.raises(JobFailed):
+                        client.do("refuse")
+    with Client(one) as client:
+        client.do_high_background("refuse")
+        client.do_low_background("refuse")
+        client.do_low_background("refuse")
+    site.await_page("/", {"Waiting": "3"})
+    page = site.page("/function?name=refuse")
+    assert page.row("failed by an exception")["Number"] == "6"
+    assert page.row("Run time")["Counted"] == "6"
+    assert page.row("Run time")["50 %"].endswith(" ms")
+    assert page.row("waiting, high priority")["Number"] == "1"
+    assert page.row("waiting, low priority")["Number"] == "2"
+
+
+def test_percentiles_are_those_of_the_buckets() -> None:
+    bounds, counts = (1.0, 2.0, 4.0), (10, 10, 30, 40)
+    found = [find_percentile(share, bounds, counts) for share in (0.125, 0.25, 0.5, 0.75, 0.99)]
+    assert found == [0.5, 1.0, 3.0, 4.0, 4.0]
+    assert find_percentile(0.5, bounds, (0, 0, 0, 0)) is None
 
 
 def test_what_a_worker_is_doing_stands_beside_it(site: Site, servers: list[JobServer]) -> None:
