@@ -85,3 +85,37 @@ def test_prepared_checkout_lists_the_tasks_at_once() -> None:
     assert done.returncode == 0
     assert "preparing" not in done.stderr
     assert "deploy" in done.stdout
+
+
+def test_it_is_found_through_links(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "deployer").symlink_to("../other")
+    (tmp_path / "other").symlink_to(ROOT / "invoke")
+    done = subprocess.run([tmp_path / "bin" / "deployer", "--list"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "deploy" in done.stdout
+
+
+@pytest.mark.parametrize("flag", [("--host", "inventory/lab"), ("--host=inventory/lab",)])
+def test_a_flag_without_its_s_is_answered_with_the_right_one(flag: tuple[str, ...]) -> None:
+    done = subprocess.run([ROOT / "invoke", "plan", *flag], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "invoke: unknown flag --host; did you mean --hosts?\n"
+
+
+def test_a_second_user_of_a_checkout_that_is_not_prepared_is_told_who_can(checkout: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    (checkout / ".cache").mkdir()
+    for folder in (checkout, *checkout.parents[:3]):
+        folder.chmod(0o755)
+    done = subprocess.run(
+        [*("setpriv", "--reuid", "65534", "--clear-groups"), checkout / "invoke", "--list"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"invoke: {checkout}/.venv has to be made, and you may not write there: its owner runs "
+        "./invoke --list\n"
+    )

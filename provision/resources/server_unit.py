@@ -28,7 +28,7 @@ class ServerUnit(Unit):
         stored = STORES in self.file.current_text(answers)
         held = {} if stored else (answers[self._queue_question] or {}).get("jobs")
         for step in super().plan_changes(answers):
-            if held and isinstance(step, Change) and step.operation.arguments.get("action"):
+            if held and isinstance(step, Change) and _ends_process(step):
                 lost = f"{step.reason}; {format_jobs(held)} in its memory are lost"
                 yield replace(step, reason=lost)
             else:
@@ -38,3 +38,7 @@ class ServerUnit(Unit):
     def _queue_question(self) -> Question:
         # Without a folder: a server that does not answer may be restarted.
         return ("queue", "", self.admin)
+
+
+def _ends_process(change: Change) -> bool:
+    return change.operation.arguments.get("action") in ("restart", "stop")

@@ -1,13 +1,14 @@
 """What is the same on many hosts is told once."""
 
 import io
+import os
 
 import pytest
 
 from provision.errors import HostFailed
 from provision.plan import Plan
 from provision.remote.messages import Operation
-from provision.report.events import Failed, Planned
+from provision.report.events import Begun, Failed, Planned, Verified
 from provision.report.folding import fold_names
 from provision.report.text import Report
 from provision.resources.base import Change, Problem
@@ -68,3 +69,23 @@ def test_failures_are_told_where_they_come() -> None:
         "w2  failed  1 problem, 0 changes, as w1",
         "w3  failed  away (0.1 s)",
     ]
+
+
+def test_a_dumb_terminal_gets_neither_colours_nor_lines_that_are_redrawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    master, terminal = os.openpty()
+    with open(terminal, "w", closefd=False) as stream:
+        report = Report(["w1"], stream=stream)
+        report.show(Planned("w1", Plan(1, (change("w1"),))))
+        report.show(Begun("w1"))
+        report.show(Verified("w1", 0.5))
+    said = b""
+    while not said.endswith(b"0.5 s\r\n"):  # its end stays open
+        said += os.read(master, 4096)
+    os.close(terminal)
+    os.close(master)
+    assert b"\033" not in said
+    assert said.splitlines()[0] == b"w1  pending  1 change"
