@@ -26,7 +26,7 @@ NAVIGATION = {
     ],
     "Job server": [
         *("packages", "containers", "settings", "durable-queue", "reliability", "metrics"),
-        *("dashboard", "alerts", "http", "command-line", "differences", "benchmarks"),
+        *("dashboard", "alerts", "steering", "http", "command-line", "differences", "benchmarks"),
     ],
     "Workers and clients": ["worker-author", "client", "resize", "api"],
     "Contributors": ["contributing", "protocol", "changelog", "third-party"],
