@@ -177,6 +177,16 @@ def check_log(path: Path) -> int:
     The rest of a commit that was never acknowledged is cut off. A file that is not ours, or that
     another process uses, is not touched.
     """
+    for beside in (file_beside(path, "-wal"), file_beside(path, "-mark")):
+        if beside.exists() and not beside.is_file():
+            raise StoreError(f"{beside}, which belongs to the queue, is not a file: move it away")
+    try:
+        return _check_log(path)
+    except OSError as error:
+        raise StoreError(f"{error.filename or path}: {error.strerror}") from error
+
+
+def _check_log(path: Path) -> int:
     with path.open("r+b") as main:
         head = main.read(100)
         wal = file_beside(path, "-wal")

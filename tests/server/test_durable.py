@@ -562,6 +562,25 @@ def test_long_log_that_is_written_back_and_shrunk_is_no_damage(
     assert "cut or overwritten" not in server.log
 
 
+@pytest.mark.parametrize("used", [False, True])
+@pytest.mark.parametrize("suffix", ["-wal", "-mark"])
+def test_folder_in_place_of_a_file_of_the_queue_is_named(
+    durable: Start, connect: Connect, file: Path, suffix: str, used: bool
+) -> None:
+    beside = Path(f"{file}{suffix}")
+    if used:
+        server = durable()
+        in_the_background(connect(server.listening()), b"w")
+        server.process.kill()
+        server.process.wait()
+        beside.unlink()
+    beside.mkdir()
+    server = durable()
+    assert server.process.wait(LIMIT) == 1
+    assert f"gearmand: {beside}, which belongs to the queue, is not a file" in server.log
+    assert "Traceback" not in server.log
+
+
 def test_missing_log_of_a_server_that_was_killed_stops_the_next_start(
     durable: Start, connect: Connect, file: Path
 ) -> None:
