@@ -77,10 +77,12 @@ class ProtocolError(GearmanError):
 class SubmitError(GearmanError):
     """A job was refused, usually by the server, with an error ``code`` and ``text``."""
 
+    _what_happened = "the job was refused"
+
     def __init__(self, code: str, text: str) -> None:
         self.code = code
         self.text = text
-        super().__init__(f"the job was refused: {text} ({code})")
+        super().__init__(f"{self._what_happened}: {text} ({code})")
 
 
 class QueueFull(SubmitError):
@@ -89,6 +91,8 @@ class QueueFull(SubmitError):
 
 class ArgumentTooLarge(SubmitError):
     """A unique is longer than 64 bytes, or a packet is larger than client or server allow."""
+
+    _what_happened = "the job was not submitted"
 
 
 class JobFailed(GearmanError):

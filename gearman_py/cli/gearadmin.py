@@ -202,6 +202,10 @@ def _may_purge(client: AdminClient, options: Namespace) -> bool:
 
 
 def _check(parser: ArgumentParser, options: Namespace) -> int:
+    warning, critical = options.warning, options.critical
+    if None not in (warning, critical) and warning > critical:
+        print(f"gearadmin: --warning {warning} is more than --critical {critical}", file=sys.stderr)
+        return CheckStatus.UNKNOWN
     servers = common.parse_servers_option(parser, options)
     status, line = check_servers(servers, options.warning, options.critical)
     print(line)

@@ -19,7 +19,7 @@ from gearman_py.cli import common
 from gearman_py.cli.common import EXIT_STATUSES, report_error, run_command_line
 from gearman_py.cli.filter import Filter
 from gearman_py.cli.progress import Progress
-from gearman_py.client.arguments import Priority, as_function, as_unique
+from gearman_py.client.arguments import Priority, SubmitOptions, as_function, as_unique
 from gearman_py.client.sync import Client
 from gearman_py.client.sync_job import Job
 from gearman_py.errors import GearmanError, JobFailed, SubmitError
@@ -128,17 +128,15 @@ def _start_job(
     client: Client, options: Namespace, screen: "_Screen", workload: bytes, function: str
 ) -> Job:
     priority: Priority = "high" if options.high else "low" if options.low else "normal"
-    job = client.submit(
-        function,
-        workload,
+    asked: SubmitOptions = {
         # As in the C tool: a durable queue may keep only one of the jobs without a unique.
-        unique=os.fsencode(options.unique) if options.unique else str(uuid4()),
-        priority=priority,
-        background=options.background,
-        on_data=partial(screen.show_data, function, sys.stdout),
-        on_warning=partial(screen.show_warning, function),
-        on_status=partial(screen.show_status, function),
-    )
+        "unique": os.fsencode(options.unique) if options.unique else str(uuid4()),
+        "priority": priority,
+        "background": options.background,
+    }
+    if not options.background:
+        asked |= screen.callbacks(function)
+    job = client.submit(function, workload, **asked)
     if options.verbose:
         print(f"Task created: {job.handle}", file=sys.stderr)
     return job
@@ -171,6 +169,14 @@ class _Screen:
 
     def __exit__(self, *_: object) -> None:
         self.progress.clear_bar()
+
+    def callbacks(self, function: str) -> SubmitOptions:
+        """What to do with the updates of a job."""
+        return {
+            "on_data": partial(self.show_data, function, sys.stdout),
+            "on_warning": partial(self.show_warning, function),
+            "on_status": partial(self.show_status, function),
+        }
 
     def show_data(self, function: str, stream: TextIO, data: bytes) -> None:
         self.progress.clear_bar()

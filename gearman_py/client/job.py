@@ -115,6 +115,10 @@ class ClientJob(NotCopied):
         self._on_data, self._on_warning = given.on_data, given.on_warning
         self._on_status = given.on_status
         self._news: deque[Callable[[], object]] = deque()
+        if self.background and (given.on_data or given.on_warning or given.on_status):
+            raise ValueError(
+                "on_data, on_warning and on_status: a background job sends nothing back"
+            )
         if self.priority not in ("low", "normal", "high"):
             raise ValueError(f"unknown priority {self.priority!r}; expected low, normal or high")
         if self.priority != "normal" and (self.at is not None or self.reducer is not None):
@@ -275,9 +279,13 @@ class ClientJob(NotCopied):
     def _must_have_result(self) -> None:
         """Raise GearmanError for a background job."""
         if self.background:
-            what = f"job {self.handle}" if self.handle else "a job for do_background() or submit()"
+            if not self.handle:
+                raise GearmanError(
+                    f"{self.function}: this waits for a result, which a job in the background does "
+                    "not have; use do_background() or submit()"
+                )
             raise GearmanError(
-                f"{self.function} runs in the background and has no result ({what}); "
+                f"{self.function} runs in the background and has no result (job {self.handle}); "
                 "status() says whether the server knows it"
             )
 

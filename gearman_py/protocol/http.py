@@ -278,6 +278,8 @@ def _parse_headers(fields: list[str]) -> dict[str, str]:
         key, value = _parse_field(each)
         if key == "host" and key in headers:
             raise _bad_request("two lines of Host")
+        if key.startswith("x-gearman-") and key in headers:
+            raise _bad_request(f"two lines of {key}")
         if key == "content-length" and headers.get(key, value) != value:
             raise _bad_request("two values of Content-Length")
         if key in ("transfer-encoding", "connection") and key in headers:

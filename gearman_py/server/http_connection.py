@@ -81,6 +81,9 @@ class HTTPConnection(Connection):
         priority = headers.get("x-gearman-priority", "normal").lower()
         if priority not in SUBMITS:
             raise Refused(HTTPStatus.BAD_REQUEST, f"X-Gearman-Priority: {priority}")
+        background = headers.get("x-gearman-background", "false").lower()
+        if background not in ("true", "false"):
+            raise Refused(HTTPStatus.BAD_REQUEST, f"X-Gearman-Background: {background}")
         packet = SUBMITS[priority][self._is_background(request)]
         unique = headers.get("x-gearman-unique", "-").encode("latin-1")
         if b"\0" in request.name or b"\0" in unique:

@@ -36,6 +36,7 @@ RETRY_INTERVAL = 0.5
 RECORDS_PER_NOTIFICATION = 100_000
 MORE_TIME = 60_000_000
 WARN_INTERVAL = 10.0  # seconds
+MAX_REASONS = 10  # why jobs are refused that are logged at once, until jobs are stored again
 # Seconds after which the thread gets the interpreter while the event loop is busy.
 SWITCH_INTERVAL = 0.0005
 # Stored when there are no changes, to show that this server is alive.
@@ -105,6 +106,7 @@ class StoreWriter:
         self._refused = 0  # ... and how many there were
         self._reachable = False  # it refused jobs, but may accept other changes
         self._warned = -WARN_INTERVAL
+        self._reasons: set[str] = set()  # why jobs are refused, as it was logged
         self._thread = threading.Thread(target=self._run_thread, name="store", daemon=True)
         self._thread.start()
         sys.setswitchinterval(SWITCH_INTERVAL)
@@ -216,6 +218,7 @@ class StoreWriter:
             log.warning("storing jobs again; %d were refused meanwhile", self._refused)
             self.refusing = self._reachable = False
             self._refused = 0
+            self._reasons.clear()
         if rests and group is not BEAT:
             self._set_idle()
             self.store_next()  # the thread goes on while the answers to this group are written
@@ -233,8 +236,10 @@ class StoreWriter:
             self._reachable = not error.unreachable
         self._refused += len(group.jobs)
         now = self._loop.time()
-        if now - self._warned > WARN_INTERVAL:
+        is_new = str(error) not in self._reasons and len(self._reasons) < MAX_REASONS
+        if is_new or now - self._warned > WARN_INTERVAL:
             self._warned = now
+            self._reasons.add(str(error))
             log.error("%s: refusing background jobs until that is over", error)
         if isinstance(error, InDoubt):
             for peer in self._broker.awaiting(group):

@@ -79,7 +79,7 @@ class Redis:
             return [Weakness(text, bearable=True)]
         found = [
             Weakness(
-                f"this Redis has {name} {known.get(name, '(unknown)')} and would forget jobs: put "
+                f"this Redis has {name} {known.get(name, '(unknown)')} and may lose jobs: put "
                 f"{name} {wanted} into its redis.conf",
                 bearable=True,
             )

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from gearman_py.worker.job import Outcome, WorkerJob
-from gearman_py.worker.validation import check_seconds, check_whole_number, exception_classes
+from gearman_py.worker.validation import (
+    check_arguments,
+    check_seconds,
+    check_whole_number,
+    exception_classes,
+)
+
+_MILLISECOND = 0.001  # seconds
 
 Function = Callable[[Any], Any]
 ContextManager = AbstractContextManager[object] | AbstractAsyncContextManager[object]
@@ -47,9 +54,14 @@ class FunctionSpec:
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise TypeError(f"{self.function!r} is not a function")
+        check_arguments(self.function, "workload" if self.workload else "job")
+        if not isinstance(self.workload, bool):
+            raise TypeError(f"workload is {self.workload!r}; expected True or False")
         for name in ("timeout", "soft_timeout", "server_timeout"):
             if (limit := getattr(self, name)) is not None:
                 check_seconds(name, limit)
+        if self.server_timeout is not None and self.server_timeout < _MILLISECOND:
+            raise ValueError(f"server_timeout is {self.server_timeout}; servers count milliseconds")
         check_whole_number("retries", self.retries, 0)
         check_seconds("backoff", self.backoff, zero=True)
         if self.soft_timeout and self.timeout and self.soft_timeout >= self.timeout:

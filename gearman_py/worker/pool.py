@@ -68,6 +68,8 @@ class WorkerPool:
         limited = self._registry.timeout or any(spec.timeout for spec in plain)
         if plain and (config.processes or limited):
             self._fork_server = ForkServer(self._runner, self._drain_signal)
+        elif not self._registry.is_partial:
+            self._refuse_limits_per_child()
         if not config.processes or len(plain) < len(specs):
             try:
                 for hook in self._registry.on_startup:
@@ -80,6 +82,14 @@ class WorkerPool:
             self._executors = [self._make_executor() for _ in range(count)]
         for executor in self._executors:
             executor.ensure_process()
+
+    def _refuse_limits_per_child(self) -> None:
+        for name in ("max_jobs_per_child", "max_memory_per_child"):
+            if (most := getattr(self._config, name)) is not None:
+                raise ValueError(
+                    f"{name}={most} needs child processes: processes=N, or a timeout, and "
+                    "functions that are not async"
+                )
 
     def _make_executor(self) -> JobExecutor:
         return JobExecutor(

@@ -36,6 +36,12 @@ class FunctionRegistry:
         check_sendable("prefix", prefix)
         self.set_address(address)
         self.set_timeout(timeout)
+        if serializer is not None and not (
+            hasattr(serializer, "dumps") and hasattr(serializer, "loads")
+        ):
+            raise TypeError(
+                f"serializer is {serializer!r}; expected an object with dumps and loads"
+            )
         self.serializer = serializer
         self.exceptions = exceptions
         self.functions: dict[str, FunctionSpec] = {}

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
+_LONGEST_NAME = 8192  # bytes of a function's name that a job server reads
 _LONGEST = 1e9  # seconds that every clock and every system call can represent
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -18,7 +19,24 @@ def check_function_name(name: str) -> str:
         raise TypeError(f"{name!r} cannot be the name of a function; expected str")
     if not name.strip() or not _is_sendable(name):
         raise ValueError(f"{name!r} cannot be the name of a function")
+    if (size := len(name.encode(errors="surrogateescape"))) > _LONGEST_NAME:
+        raise ValueError(
+            f"the name of a function has {size} bytes; expected at most {_LONGEST_NAME}"
+        )
     return name
+
+
+def check_arguments(function: Callable[..., Any], *given: str) -> None:
+    """Raises TypeError for a function that cannot be called with these arguments."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # as of some functions that are written in C
+        return
+    try:
+        signature.bind(*given)
+    except TypeError:
+        with_them = ", ".join(given) or "no arguments"
+        raise TypeError(f"{function!r} takes {signature}, and is called with {with_them}") from None
 
 
 def check_single_word(option: str, value: str) -> None:
@@ -64,12 +82,14 @@ def is_async_middleware(function: Callable[..., Any]) -> bool:
     return inspect.isasyncgenfunction(inspect.unwrap(function))
 
 
-def check_hook(function: F) -> F:
-    """Return the function. Raises TypeError if it cannot be called, or would do nothing."""
+def check_hook(function: F, *given: str) -> F:
+    """Return the function. Raises TypeError if it cannot be called with the arguments ``given``,
+    or would do nothing."""
     if not callable(function):
         raise TypeError(f"{function!r} is not a function")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(f"{function!r} contains a yield, so calling it would not run anything")
+    check_arguments(function, *given)
     return function
 
 
@@ -78,6 +98,8 @@ def exception_classes(
 ) -> tuple[type[BaseException], ...]:
     """Return one class, or several, as a tuple. Raises TypeError for anything else."""
     classes = tuple(given) if isinstance(given, Collection) else (given,)
+    if not classes:
+        raise ValueError("retry_on is empty; expected an exception class, or several")
     for item in classes:
         if not (isinstance(item, type) and issubclass(item, BaseException)):
             raise TypeError(f"retry_on contains {item!r}, which is not an exception class")

@@ -233,7 +233,7 @@ class Worker:
         It is called in the worker's own process, also for jobs that were stopped at their time
         limit or whose process died. Exceptions that it raises are logged. It may be async.
         """
-        self._registry.on_outcome.append(check_hook(function))
+        self._registry.on_outcome.append(check_hook(function, "job", "outcome"))
         return function
 
     def around(self, function: A) -> A:

@@ -54,6 +54,13 @@ def test_a_server_that_does_not_answer_is_critical(gearmand: Any, run: Run) -> N
     assert (status, text) == (2, f"GEARMAN CRITICAL - {dead}: Connection refused")
 
 
-@pytest.mark.parametrize("words", [("--check", "--warning", "many"), ("--check", "--nonsense")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--check", "--warning", "many"),
+        ("--check", "--nonsense"),
+        ("--check", "--warning", "5", "--critical", "2"),
+    ],
+)
 def test_a_wrong_command_line_is_no_state(run: Run, words: tuple[str, ...]) -> None:
     assert run("gearadmin", *words).returncode == 3

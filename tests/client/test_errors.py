@@ -158,3 +158,17 @@ def test_a_client_says_that_it_cannot_be_copied(
 def test_a_job_says_that_it_cannot_be_copied(make: Callable[[Any], Any]) -> None:
     with pytest.raises(TypeError, match=r"cannot be copied or pickled: pass on its handle"):
         make(JOB)
+
+
+def test_messages_say_what_was_not_done() -> None:
+    with Client("127.0.0.1:1") as client:
+        with pytest.raises(ArgumentTooLarge, match="the job was not submitted: a unique of 65"):
+            client.do("f", unique="u" * 65)
+        with pytest.raises(ValueError, match="a background job sends nothing back"):
+            client.do_background("f", on_data=print)
+
+
+def test_do_in_the_background_names_the_right_method(gearmand: Any) -> None:
+    expected = r"this waits for a result.*use do_background\(\)"
+    with Client(gearmand.address) as client, pytest.raises(GearmanError, match=expected):
+        client.do("f", background=True)

@@ -291,6 +291,8 @@ REFUSED = {
         413,
     ),
     "priority": (GET + b"X-Gearman-Priority: urgent\r\n\r\n", 400),
+    "background": (GET + b"X-Gearman-Background: maybe\r\n\r\n", 400),
+    "two uniques": (GET + b"X-Gearman-Unique: a\r\nX-Gearman-Unique: b\r\n\r\n", 400),
     "unique too long": (
         GET + b"X-Gearman-Unique: " + b"u" * 65 + b"\r\n\r\n",
         400,

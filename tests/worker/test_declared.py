@@ -37,6 +37,9 @@ from gearman_py.testing import Server, running
             {"retry_on": [OSError, "ValueError"]},
             "retry_on contains 'ValueError', which is not",
         ),
+        ({"retry_on": ()}, "retry_on is empty"),
+        ({"workload": "yes"}, "workload is 'yes'; expected True or False"),
+        ({"server_timeout": 0.0001}, r"server_timeout is 0\.0001; servers count milliseconds"),
         ({"retry_on": int}, "retry_on contains <class 'int'>, which is not an exception class"),
     ],
 )
@@ -91,6 +94,41 @@ def test_a_name_may_hold_a_space(gearman_server: Server, gearman_client: Client)
     worker.add_function("resize picture", lambda job: job.function)
     with running(worker):
         assert gearman_client.do("resize picture") == b"resize picture"
+
+
+def test_functions_and_hooks_that_cannot_be_called() -> None:
+    worker: Any = Worker("localhost")
+    with pytest.raises(TypeError, match=r"takes \(\), and is called with job"):
+        worker.add_function("f", lambda: None)
+    with pytest.raises(TypeError, match=r"takes \(job, more\), and is called with workload"):
+        worker.add_function("f", lambda job, more: None, workload=True)
+    with pytest.raises(TypeError, match=r"takes \(job\), and is called with job, outcome"):
+        worker.on_outcome(lambda job: None)
+    for declare in (worker.on_startup, worker.on_shutdown):
+        with pytest.raises(TypeError, match=r"takes \(job\), and is called with no arguments"):
+            declare(lambda job: None)
+    for fine in (len, bytes.upper, lambda job, more=None: None, lambda *words: None):
+        worker.add_function(repr(fine), fine, workload=True)
+
+
+def test_serializer_that_is_none() -> None:
+    wrong: Any = 3
+    with pytest.raises(TypeError, match="serializer is 3; expected an object with dumps and loads"):
+        Worker("localhost", serializer=wrong)
+
+
+def test_name_that_no_server_reads() -> None:
+    with pytest.raises(ValueError, match="has 8193 bytes; expected at most 8192"):
+        Worker("localhost").add_function("f" * 8193, lambda job: None)
+
+
+def test_limits_of_children_without_children() -> None:
+    for name in ("max_jobs_per_child", "max_memory_per_child"):
+        options: Any = {name: 5}
+        worker = Worker("localhost", **options)
+        worker.add_function("f", lambda job: None)
+        with pytest.raises(ValueError, match=f"{name}=5 needs child processes"):
+            worker.run()
 
 
 def test_a_prefix_that_cannot_be_sent() -> None:
