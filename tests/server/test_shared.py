@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import psycopg
 import pytest
 
 from gearman_py.protocol.packets import Packet
+from gearman_py.server.store_writer import WARN_INTERVAL
 from tests.job_servers import GearmandProcess
 from tests.peer import Peer
 from tests.server import databases
@@ -559,6 +561,28 @@ def test_redis_set_to_forget_is_refused_and_noticed(
             assert "--accept-loss" in accepting.log
         connection.config_set(name, good)
         await_true(lambda: client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"")[0] == "JOB_CREATED")
+
+
+@pytest.mark.parametrize("database", [Redis], indirect=True)
+def test_second_setting_that_is_bad_is_named_at_once(
+    serve: Start, database: Redis, connect: Connect
+) -> None:
+    server = serve()
+    client = connect(server.listening())
+
+    def is_named(setting: str) -> bool:
+        said = client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"")[0]
+        return said == "ERROR" and f"put {setting} into its redis.conf" in server.log
+
+    with contextlib.closing(database.connect()) as connection:
+        connection.config_set("appendfsync", "everysec")
+        await_true(lambda: is_named("appendfsync always"))
+        connection.config_set("appendonly", "no")
+        began = time.monotonic()
+        await_true(lambda: is_named("appendonly yes"))
+        assert time.monotonic() - began < WARN_INTERVAL, "the first one was logged just before"
+        connection.config_set("appendonly", "yes")
+        connection.config_set("appendfsync", "always")
 
 
 @pytest.mark.parametrize("database", [Redis], indirect=True)
