@@ -61,6 +61,7 @@ def _serve(folder: Path, name: str) -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.slow
 def test_jobs_move_with_all_that_is_known_of_them(run: Run, old: Server, new: Server) -> None:
     due = int(time.time()) + 3600
     with Client(old.address) as client:
@@ -96,6 +97,7 @@ def test_jobs_move_with_all_that_is_known_of_them(run: Run, old: Server, new: Se
             assert server.total() == total
 
 
+@pytest.mark.slow
 def test_a_server_retires_while_it_works(program: Any, old: Server, new: Server) -> None:
     done: Counter[bytes] = Counter()
     finish = threading.Event()

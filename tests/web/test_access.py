@@ -85,6 +85,7 @@ def test_what_would_be_open_to_others_is_refused_in_words(options: list[str], sa
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_users_log_in_and_out(server: JobServer, users: Path, tmp_path: Path) -> None:
     audit = tmp_path / "audit"
     options = ("-h", server.address, "--users", str(users), "--audit-log", str(audit))
