@@ -167,7 +167,7 @@ def test_a_year_in_the_life_of_a_fleet(fleet: Fleet) -> None:
         for _ in range(3):
             with begin(ROOT, "retire", "server1", "--yes", hosts=fleet.folder) as process:
                 with suppress(subprocess.TimeoutExpired):
-                    process.wait(points.uniform(1, 12))
+                    process.wait(points.uniform(1.5, 6))
                 process.send_signal(signal.SIGINT)
                 print(process.communicate(timeout=60)[0])
         retired = fleet.invoke("retire", "server1", "--yes")
