@@ -12,7 +12,6 @@ import socket
 import termios
 from array import array
 from collections.abc import Sequence
-from struct import Struct
 from typing import cast
 
 from gearman_py.broker.state import Peer
@@ -22,6 +21,7 @@ from gearman_py.protocol.packets import OVERSIZED, TEXT, WORKER_REPORTS
 from gearman_py.protocol.text import printable
 from gearman_py.server import counts
 from gearman_py.server.listener import TOGETHER, Listener
+from gearman_py.server.peer_origin import describe_origin
 from gearman_py.server.result_budget import ComingResult
 from gearman_py.server.unsent import Unsent
 
@@ -31,7 +31,6 @@ log = logging.getLogger("gearmand")
 SILENT_LIMIT = 30.0
 # ... has sent less than this of an incomplete message (bytes per second).
 LEAST_RATE = 1024
-UCRED = Struct("3i")  # unix(7)
 # Seconds for which a peer may go on sending while its connection is being closed.
 PARTING_LIMIT = 5.0
 
@@ -56,7 +55,7 @@ class Connection(asyncio.Protocol):
         self.closed_for = ""  # why we closed it
         self._checked = (0, 0, 0.0)  # messages begun, bytes received, and when it was last in time
         self.stalled_since: float | None = None  # it is owed more than the buffer should have
-        self._unread = 0  # how many bytes, when last checked
+        self._taken = 0  # how many bytes the kernel had taken for the peer, when last checked
         self._unsent: Unsent | None = None  # unless the kernel has taken all
         self._parted_at: float | None = None
 
@@ -189,6 +188,18 @@ class Connection(asyncio.Protocol):
         """The number of written bytes that the peer has not read."""
         return self.transport.get_write_buffer_size()
 
+    def standstill(self, now: float) -> float:
+        """For how long (seconds) the peer has read nothing of what it is owed; 0: it is owed
+        little."""
+        if self.stalled_since is None:
+            return 0.0
+        if (taken := self._taken_bytes()) > self._taken:
+            self._taken, self.stalled_since = taken, now
+        return now - self.stalled_since
+
+    def _taken_bytes(self) -> int:
+        return self.peer.sent - self.unread_bytes()
+
     def has_unacknowledged(self) -> bool:
         """Whether the kernel holds data that the host of the peer has no room for."""
         held = array("i", [0])
@@ -244,7 +255,7 @@ class Connection(asyncio.Protocol):
         unread, high_water = self.unread_bytes(), self._server.high_water
         if self.stalled_since is None and unread > high_water:
             self.stalled_since = self._server.now()
-            self._unread = 0
+            self._taken = self._taken_bytes()
             self.pause_peer()
             self._server.pressure.note_unread(self)
         elif self.stalled_since is not None and unread <= high_water // 4:
@@ -295,7 +306,7 @@ class Connection(asyncio.Protocol):
         """Close it if the peer is gone, or has not read or completed a message for too long."""
         why, reason = "", counts.GONE
         if self.stalled_since is not None:
-            why, reason = self._why_stalled(now - self.stalled_since), counts.UNREAD
+            why, reason = self._why_stalled(self.standstill(now)), counts.UNREAD
         elif not self._paused:
             why, reason = self._why_late(now), counts.SLOW
         else:
@@ -309,11 +320,7 @@ class Connection(asyncio.Protocol):
 
     def _why_stalled(self, seconds: float) -> str:
         """The reason to close it for a peer that does not read, or ""."""
-        server = self._server
-        if (unread := self.unread_bytes()) < self._unread:
-            self.stalled_since = server.now()
-        self._unread = unread
-        if 0 < server.unread_timeout < seconds:
+        if 0 < self._server.unread_timeout < seconds:
             return f"has not read for {seconds:.0f} s (--unread-timeout)"
         return ""
 
@@ -333,18 +340,7 @@ class Connection(asyncio.Protocol):
 
     def __str__(self) -> str:
         peer = self.peer
-        facts = [f"connection {peer.number}", *self._process_facts()]
+        facts = [f"connection {peer.number}", *describe_origin(self._socket, self.transport)]
         if peer.client_id != b"-":
             facts.append("id " + printable(peer.client_id).decode(errors="replace"))
         return f"{peer.address} ({', '.join(facts)})"
-
-    def _process_facts(self) -> list[str]:
-        """What more is known of where the peer is: its port, or its process and user."""
-        if self._socket.fileno() < 0:
-            return []
-        if self._socket.family == socket.AF_UNIX:
-            found = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
-            process, user, _ = UCRED.unpack(found)
-            return [f"process {process}", f"user {user}"]
-        address = self.transport.get_extra_info("peername")
-        return [f"port {address[1]}"] if address else []

@@ -122,17 +122,23 @@ class Listener:
         if self.store_writer is not None:
             self.store_writer.store_next()
 
-    def share_memory(self, used: int, limit: int) -> None:
-        """Bound what readers have unread by the bytes until the limit of memory."""
+    def share_memory(self, used: int, limit: int) -> int:
+        """Bound what readers have unread by the bytes until the limit of memory.
+
+        Return how many bytes are missing for a result or a job that waits for memory.
+        """
         self.memory_limit = limit
         scarce = used > limit / 2
         self.pressure.share_memory(limit - used, scarce=scarce)
-        self.budget.share_memory(used, limit, self.pressure.stalled)
+        missing = self.budget.share_memory(used, limit, self.pressure.stalled.values())
         high_water = SCARCE_MAX_OWED if scarce else MAX_OWED
         if high_water != self.high_water:
             self.high_water = high_water
             for connection in self.connections.values():
                 connection.check_unsent()
+        if self.broker.dirty and not self.flushing:  # workers were woken for jobs that were held
+            self.schedule_flush()
+        return missing
 
     def hang_up(self, peer: Peer) -> None:
         """Close the connection of a peer, after what it can be told."""

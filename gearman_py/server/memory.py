@@ -36,6 +36,10 @@ SLACK = 4 * 2**20  # free bytes that are not worth returning
 # many jobs at once is sent this much. Connections that have stalled may be many, with little each.
 WORTH_CLOSING = 4 * 2**20
 WORTH_CLOSING_STILL = 2**20
+STILL = 5.0  # seconds without reading after which a connection counts as one that reads nothing
+STANDSTILL = (
+    30.0  # the same, after which it is closed if a result waits for the memory that it holds
+)
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -139,7 +143,8 @@ async def watch_memory(listener: Listener, limit: int) -> None:
             tidied = time.monotonic()
             closed = False
             bytes_ = resident_bytes()
-        listener.share_memory(bytes_, limit)
+        if missing := listener.share_memory(bytes_, limit):
+            closed |= _close_still(listener, missing)
         if not queues.full and bytes_ > limit:
             log.warning(
                 "%d MiB are used, and --max-memory is %d: refusing new jobs (%d are held)",
@@ -160,10 +165,10 @@ def _close_largest(listener: Listener, excess: int) -> None:
     Those that hold the most come first, where a connection that reads nothing counts twice. One
     that is sending a result comes last, since its job would have to run again.
     """
-    pressure, budget = listener.pressure, listener.budget
+    now = listener.now()
 
     def stands_still(one: PeerConnection) -> bool:
-        return one.peer in pressure.stalled and budget.stands_still(one.peer)
+        return one.standstill(now) >= STILL
 
     def urgency(held: tuple[int, PeerConnection]) -> tuple[bool, int]:
         size, one = held
@@ -181,3 +186,30 @@ def _close_largest(listener: Listener, excess: int) -> None:
         log.warning("out of memory: closing %s, which holds %d MiB", one, size >> 20)
         one.abort(MEMORY)
         excess -= size
+
+
+def _close_still(listener: Listener, missing: int) -> bool:
+    """Close connections that read nothing, the longest first, while a result waits for memory.
+
+    Return whether any was closed. ``missing``: bytes that are to become free.
+    """
+    now = listener.now()
+    still = [
+        (seconds, one)
+        for one in listener.pressure.stalled.values()
+        if (seconds := one.standstill(now)) >= STANDSTILL
+        and one.unread_bytes() >= WORTH_CLOSING_STILL
+    ]
+    still.sort(key=lambda pair: pair[0], reverse=True)
+    freed = 0
+    for seconds, one in still:
+        if freed >= missing:
+            break
+        size = one.unread_bytes()
+        log.warning(
+            "out of memory: closing %s, which has not read for %d s and holds %d MiB",
+            *(one, seconds, size >> 20),
+        )
+        one.abort(MEMORY)
+        freed += size
+    return freed > 0

@@ -46,6 +46,8 @@ class PeerConnection(Bringer, Protocol):
 
     def has_unacknowledged(self) -> bool: ...
 
+    def standstill(self, now: float) -> float: ...
+
 
 @dataclass
 class _Wait:

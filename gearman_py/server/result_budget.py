@@ -1,41 +1,46 @@
-"""Large results against memory: which may come now, and how many jobs that bring them are begun.
+"""Large results while memory is short: which may come now, and how many jobs may bring more.
 
 A result stays in memory until its client has read it. When memory becomes scarce, a worker whose
 result does not fit is not read from until clients have read others, and jobs of functions with
-large results are given out only as there is room for these. So what clients do not read in time
-waits where it is made: as a job that is not begun. Small results always pass.
+large results are assigned only as there is room for their results. So what clients do not read in
+time waits where it is made: as a job that has not begun. Small results always pass.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.state import BrokerJob, Function, Peer
 
-SHARE = 0.85  # of the limit of memory may be used when a result is let in ...
-HOPELESS_SHARE = 1.1  # ... or this, when a client has not read for long: then it is closed ...
-LEAST_SHARE = 1 / 8  # ... and so much of the limit results may take, whatever else takes memory
-SMALL = 2**20  # a result up to this size passes those that wait, if there is room for it
-# Seconds for which a worker waits: ours hear the end of a connection in 30 s without an answer ...
+# Shares of the limit of memory: a result is let in as long as no more than this is used ...
+FULL_SHARE = 0.85
+# ... or while results take no more than this, whatever else takes memory.
+RESERVED_SHARE = 1 / 8
+# A result of at most this size (bytes) passes those that wait, if there is room for it.
+SMALL = 2**20
+# Our workers take a connection for dead after 30 s without an answer, or without a byte taken. So
+# a result that the kernel may hold completely is let in after LONGEST_WAIT (seconds), and of a
+# larger one a little is read each TRICKLE_INTERVAL.
 LONGEST_WAIT = 20.0
-# ... or without a byte taken. One with more than the kernel holds for it (bytes) waits as long as
-# clients read, and a little is read from it each TRICKLE_INTERVAL.
-MOST_BUFFERED = 2**23
 TRICKLE_INTERVAL = 5.0
-PROGRESS_INTERVAL = 1.0  # between two looks at how much clients have read
-STILL = 5.0  # a client that has read nothing for so long stands still
-STANDSTILL = 90.0  # when a client has read nothing for so long, it is not waited for any longer
+MAX_BUFFERED = 2**23  # bytes that the kernel may hold
 
 
 @dataclass(frozen=True)
 class ComingResult:
-    """A large result whose beginning was read. ``message``: changes with each of the worker's."""
+    """A large result whose beginning was read. ``message`` numbers the worker's messages."""
 
     message: int
     size: int  # bytes
     job: BrokerJob | None
+
+
+@dataclass
+class _Wait:
+    since: float
+    read_at: float  # when a little was read from it
 
 
 class Bringer(Protocol):
@@ -62,17 +67,11 @@ class ResultBudget:
         self._now = loop.time
         self._queues = queues
         self.scarce = False
-        self.waiting: dict[Bringer, float] = {}  # since when, or when a little was read
-        self._since: dict[Bringer, float] = {}  # when their waiting began
-        self._coming: dict[Bringer, ComingResult] = {}
-        self._sizes: dict[Function, int] = {}  # of the last large result of a function
-        self._room = 0  # bytes
-        self._held = 0  # bytes of results in memory, and to come
-        self._least = 0
-        self._unread: dict[Peer, tuple[int, float]] = {}  # bytes, since when it is that much
-        self._progress_at = self._looked_at = self._now()
-        self._hopeless = False  # a worker has waited for long, and no client has read since
-        self._overdue = False  # a client has read nothing for long
+        self.waiting: dict[Bringer, _Wait] = {}  # workers that are not read from
+        self._coming: dict[Bringer, ComingResult] = {}  # what was let in, until it is complete
+        self._sizes: dict[Function, int] = {}  # of the last large result of each rationed function
+        self._room = 0  # bytes that results may still take
+        self._held = 0  # bytes of results that are unread or coming
 
     def weigh(self, worker: Bringer) -> None:
         """The worker has begun a message: have it wait if that is a result that does not fit."""
@@ -81,122 +80,100 @@ class ResultBudget:
             return
         if coming.job is not None:
             self._learn_size(coming.job.function, coming.size)
-        fits = self._fits(coming.size) and (coming.size <= SMALL or not self.waiting)
-        if worker not in self.waiting and fits:
+        passes = coming.size <= SMALL or not self.waiting
+        if worker not in self.waiting and passes and self._fits(coming.size):
             self._let_in(worker, coming)
         else:
             now = self._now()
-            self.waiting[worker] = now
-            self._since.setdefault(worker, now)
+            self.waiting.setdefault(worker, _Wait(now, now)).read_at = now
             worker.pause_peer()
 
     def forget_peer(self, connection: Bringer) -> None:
         """A connection is gone."""
         self.waiting.pop(connection, None)
-        self._since.pop(connection, None)
         self._coming.pop(connection, None)
-        self._unread.pop(connection.peer, None)
 
-    def stands_still(self, peer: Peer) -> bool:
-        """Whether a client that has something to read has read nothing for a while."""
-        _, since = self._unread.get(peer, (0, self._now()))
-        return self._now() - since >= STILL
-
-    def share_memory(self, used: int, limit: int, readers: Mapping[Peer, Bringer]) -> None:
-        """Let in what fits, given the bytes that are used and may be, and those who read."""
-        now = self._now()
+    def share_memory(self, used: int, limit: int, readers: Iterable[Bringer]) -> int:
+        """Let in what fits, given the bytes that are used and may be, and the clients that have
+        something unread. Return how many bytes are missing for the first that does not fit."""
         self.scarce = used > limit / 2
-        if not self.scarce and not self.waiting and not self._queues.rations and not self._coming:
-            self._hopeless = self._overdue = False
-            return
-        self._note_progress(readers, now)
-        for worker, coming in list(self._coming.items()):
-            if worker.coming_result() != coming:
-                del self._coming[worker]
+        if not (self.scarce or self.waiting or self._coming or self._queues.rations):
+            return 0
+        now = self._now()
+        self._coming = {
+            worker: coming
+            for worker, coming in self._coming.items()
+            if worker.coming_result() == coming
+        }
+        self._held = sum(reader.unread_bytes() for reader in readers)
+        self._held += sum(coming.size for coming in self._coming.values())
         # While a result is put together from what was read it takes twice its size.
         ahead = sum(
             2 * coming.size - worker.partial_bytes() for worker, coming in self._coming.items()
         )
-        unread = sum(reader.unread_bytes() for reader in readers.values())
-        share = HOPELESS_SHARE if self._hopeless or self._overdue else SHARE
-        self._room = int(limit * share) - used - ahead
-        self._least = int(limit * LEAST_SHARE)
-        self._held = unread + sum(coming.size for coming in self._coming.values())
-        self._let_in_waiting(now)
-        self._ration_jobs(now)
+        reserved = int(limit * RESERVED_SHARE)
+        self._room = max(int(limit * FULL_SHARE) - used - ahead, 2 * (reserved - self._held))
+        missing = self._let_in_waiting(now)
+        if self.scarce or self.waiting or self._held > reserved:
+            lacking_for_jobs = self._ration_jobs(now)
+            return missing or lacking_for_jobs
+        self._sizes.clear()
+        self._queues.end_rations(now)
+        return 0
 
     def _learn_size(self, function: Function, size: int) -> None:
         if function not in self._sizes:
             self._queues.ration(function, 0, self._now())
         self._sizes[function] = size
 
-    def _fits(self, size: int) -> bool:
-        least = self._least
-        if (self._hopeless or self._overdue) and not self._coming:
-            return True
-        return 2 * size <= self._room or self._held + min(size, least) <= least + SMALL
+    def _fits(self, size: int, expected: int = 0) -> bool:
+        """Whether there is room for a result, beside those of jobs that are running."""
+        held = self._held + expected
+        return 2 * (size + expected) <= self._room or held <= SMALL
 
     def _let_in(self, worker: Bringer, coming: ComingResult) -> None:
         self._coming[worker] = coming
         self._room -= 2 * coming.size
         self._held += coming.size
 
-    def _note_progress(self, readers: Mapping[Peer, Bringer], now: float) -> None:
-        if now - self._looked_at < PROGRESS_INTERVAL:
-            return
-        self._looked_at = now
-        before, self._unread = self._unread, {}
-        progress = not readers
-        for peer, reader in readers.items():
-            unread = reader.unread_bytes()
-            most, since = before.pop(peer, (unread, now))
-            self._unread[peer] = unread, now if unread < most else since
-            progress = progress or unread < most
-        if progress or any(most >= SMALL for most, _ in before.values()):  # or has read all
-            self._progress_at = now
-            self._hopeless = False
-        self._overdue = any(
-            unread >= SMALL and now - since > STANDSTILL for unread, since in self._unread.values()
-        )
+    def _let_in_waiting(self, now: float) -> int:
+        """Let in those that wait, in their order, as far as they fit or have waited for long.
 
-    def _let_in_waiting(self, now: float) -> None:
-        """Let in those who wait, in their order, as far as they fit, or have waited for long."""
-        blocked = False
-        for worker, read_at in list(self.waiting.items()):
+        Return how many bytes are missing for the first that must go on waiting.
+        """
+        missing = 0
+        for worker, wait in list(self.waiting.items()):
             coming = worker.coming_result()
-            if now - max(self._since[worker], self._progress_at) > LONGEST_WAIT:
-                self._hopeless = True
             if coming is not None:
-                fits = self._fits(coming.size) and (coming.size <= SMALL or not blocked)
-                large = coming.size > MOST_BUFFERED
-                if not fits and (large or now - self._since[worker] < LONGEST_WAIT):
-                    blocked = True
-                    if now - read_at > TRICKLE_INTERVAL:
-                        self.waiting[worker] = now
+                size = coming.size
+                passes = size <= SMALL or not missing
+                overdue = size <= MAX_BUFFERED and now - wait.since >= LONGEST_WAIT
+                if not overdue and not (passes and self._fits(size)):
+                    missing = missing or max(1, 2 * size - self._room)
+                    if now - wait.read_at > TRICKLE_INTERVAL:
+                        wait.read_at = now
                         worker.transport.resume_reading()  # what it sends is weighed again
                     continue
-            del self.waiting[worker], self._since[worker]
-            if coming is not None:
                 self._let_in(worker, coming)
+            del self.waiting[worker]
             worker.resume_peer()
+        return missing
 
-    def _ration_jobs(self, now: float) -> None:
-        """Say how many jobs may be given out whose results will be large."""
-        queues = self._queues
-        if not self.scarce and not self.waiting and self._held <= self._least:
-            self._sizes.clear()
-            return queues.end_rations(now)
+    def _ration_jobs(self, now: float) -> int:
+        """Say how many jobs may be assigned whose results will be large.
+
+        Return how many bytes are missing for the next one, if none may be.
+        """
         sizes = self._sizes
         running = sum(function.running * size for function, size in sizes.items())
         expected = max(0, running - sum(coming.size for coming in self._coming.values()))
-        spare = self._room - 2 * expected
-        if self._overdue and not expected:
-            spare = max(spare, 2 * max(sizes.values(), default=0))
+        missing = 0
         for function, size in sizes.items():
-            jobs = max(0, spare) // (2 * size)
-            if not jobs and self._held + expected + min(size, self._least) <= self._least + SMALL:
+            jobs = max(0, self._room - 2 * expected) // (2 * size)
+            if not jobs and self._fits(size, expected):
                 jobs = 1
-                expected += size
-            queues.ration(function, jobs, now)
-            spare -= 2 * size * min(jobs, max(1, function.queued))
-        return None
+            if not jobs and not expected and function.queued:
+                missing = missing or 2 * size - self._room
+            self._queues.ration(function, jobs, now)
+            expected += size * min(jobs, max(1, function.queued))
+        return missing

@@ -92,3 +92,32 @@ def test_live_readers_get_all_none_is_closed_and_no_result_is_made_twice(
     assert set(made.values()) == {1}
     assert "closing" not in server.log
     assert server.memory() < 116 * MIB, "all of it is 160 MiB"
+
+
+def test_live_reader_beside_many_that_never_read_gets_its_result(start: Start) -> None:
+    """On a quiet server: only the server itself notices that there is room again."""
+    server = start("--max-memory", "110M")
+    address = server.listening()
+
+    def work() -> None:
+        with (worker := Peer(address)).socket:
+            worker.socket.settimeout(180)
+            worker.say(Packet.CAN_DO, b"big")
+            for _ in range(9):
+                while (answer := worker.ask(Packet.GRAB_JOB))[0] != "JOB_ASSIGN":
+                    assert worker.ask(Packet.PRE_SLEEP)[0] == "NOOP"
+                worker.say(Packet.WORK_COMPLETE, answer[1], RESULT)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work)
+        others = [Peer(address) for _ in range(8)]
+        for other in others:
+            other.say(Packet.SUBMIT_JOB, b"big", b"", b"")
+        with (client := Peer(address)).socket:
+            client.socket.settimeout(180)
+            _, handle = client.ask(Packet.SUBMIT_JOB, b"big", b"", b"")
+            assert client.hear() == ("WORK_COMPLETE", handle, RESULT), server.log
+        for other in others:
+            other.socket.close()
+    assert "has not read for 3" in server.log
+    assert server.memory() < 116 * MIB
