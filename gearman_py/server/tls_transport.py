@@ -23,6 +23,7 @@ WRITE_RECORDS = 64
 # How long the peer of a connection that we have ended may take to end it too (seconds).
 LINGER_LIMIT = 5.0
 ZERO = bytes(4)  # an int
+CLOSED = b"\7"  # TCP_CLOSE: it was reset, or timed out
 NOTHING: deque[memoryview] = deque(maxlen=0)  # a deque takes 600 bytes
 
 
@@ -133,7 +134,8 @@ class TLSTransport(asyncio.Transport):
         except OSError as caught:
             error = caught
         if records and not self._closing:
-            self._loop.call_soon(self._read_on)  # libuv tells only once of a reset
+            if self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == CLOSED:
+                self._loop.call_soon(self._read_on)  # libuv tells only once of a reset
             self._protocol.data_received(records[0] if len(records) == 1 else b"".join(records))
         if error is not None:
             self._close_now(error)
@@ -163,7 +165,15 @@ class TLSTransport(asyncio.Transport):
         return False  # `close` hears the peer out by itself
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.writelines((data,))
+        if self._unsent or self._closing or not 0 < len(data) <= RECORD:
+            return self.writelines((data,))
+        try:
+            self._socket.write(data)  # one record: all of it or nothing
+        except ssl.SSLWantWriteError:
+            self.writelines((data,))
+        except OSError as error:
+            self._close_now(error)
+        return None
 
     def writelines(self, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
         if self._closing:
