@@ -1,7 +1,9 @@
 """Notifications to systemd: READY=1, STATUS=..., WATCHDOG=1 (man sd_notify), if there is one."""
 
+import contextlib
 import os
 import socket
+from functools import cache
 
 
 def notify(*lines: str) -> None:
@@ -9,12 +11,15 @@ def notify(*lines: str) -> None:
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path.startswith(("/", "@")):
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
-        try:
-            manager.connect("\0" + path[1:] if path[0] == "@" else path)
-            manager.sendall("\n".join(lines).encode())
-        except OSError:
-            pass  # keep serving without a service manager
+    address = "\0" + path[1:] if path[0] == "@" else path
+    with contextlib.suppress(OSError):  # keep serving without a service manager
+        _notify_socket().sendto("\n".join(lines).encode(), address)
+
+
+@cache
+def _notify_socket() -> socket.socket:
+    """Kept open: at the limit of open files the watchdog is to be told all the same."""
+    return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 
 
 def watchdog_interval() -> float | None:

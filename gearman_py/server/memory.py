@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import time
+from functools import cache
 from pathlib import Path
 
 from gearman_py.server.counts import MEMORY
@@ -37,16 +38,19 @@ SLACK = 4 * 2**20  # free bytes that are not worth returning
 WORTH_CLOSING = 4 * 2**20
 WORTH_CLOSING_STILL = 2**20
 STILL = 5.0  # seconds without reading after which a connection counts as one that reads nothing
-STANDSTILL = (
-    30.0  # the same, after which it is closed if a result waits for the memory that it holds
-)
+STANDSTILL = 30.0  # the same, after which it is closed if a result waits for memory
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def resident_bytes() -> int:
     """Return the resident set size of this process, in bytes (proc(5), statm)."""
-    with open("/proc/self/statm", "rb") as file:
-        return int(file.read().split()[1]) * PAGE
+    return int(os.pread(_open_statm(os.getpid()), 200, 0).split()[1]) * PAGE
+
+
+@cache
+def _open_statm(process: int) -> int:
+    """Kept open: a server at its limit of open files must know its memory all the same."""
+    return os.open(f"/proc/{process}/statm", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def allowed_bytes() -> int:
@@ -129,7 +133,7 @@ async def watch_memory(listener: Listener, limit: int) -> None:
     queues = listener.broker.queues
     heap = Heap()
     tidied, took = time.monotonic(), heap.give_back()
-    bytes_ = 0
+    bytes_ = resident_bytes()
     closed = False  # whether connections were closed since free memory was last returned
     while True:
         await asyncio.sleep(SHORT_LOOK_INTERVAL if bytes_ > limit / 2 else LOOK_INTERVAL)
