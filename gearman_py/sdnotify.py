@@ -18,7 +18,7 @@ def notify(*lines: str) -> None:
 
 @cache
 def _notify_socket() -> socket.socket:
-    """Kept open: at the limit of open files the watchdog is to be told all the same."""
+    """Kept open, so that the watchdog is told at the limit of open files too."""
     return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 
 

@@ -49,7 +49,7 @@ def resident_bytes() -> int:
 
 @cache
 def _open_statm(process: int) -> int:
-    """Kept open: a server at its limit of open files must know its memory all the same."""
+    """Kept open, so that it can be read at the limit of open files too."""
     return os.open(f"/proc/{process}/statm", os.O_RDONLY | os.O_CLOEXEC)
 
 
