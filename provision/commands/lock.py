@@ -93,10 +93,10 @@ def _resolve(app: App, wanted: Path, out: Path, scratch: Path, *, upgrade: bool)
         _build_ours(scratch)
         command += ["--no-emit-package", OURS]
         places.append(str(scratch))
-    command += (word for place in dict.fromkeys(places) for word in ("--find-links", place))
+    found = {"UV_FIND_LINKS": ",".join(dict.fromkeys(places))}  # they may have passwords
     done = subprocess.run(
         [*command, str(wanted)],
-        env={**os.environ, **dict(_indexes())},
+        env={**os.environ, **dict(_indexes()), **found},
         capture_output=True,
         text=True,
         check=False,
