@@ -13,7 +13,7 @@ from typing import Protocol
 
 from provision.errors import HostFailed, InventoryError, ToolkitError
 from provision.inventory import load as inventory
-from provision.inventory.host import Inventory
+from provision.inventory.host import Host, Inventory
 from provision.inventory.workers import Worker, ping_function, workers
 from provision.report.events import Checked
 from provision.report.text import Report
@@ -83,6 +83,8 @@ def smoke(folder: Path, patience: int = JOB_TIMEOUT, *, limit: str | None = None
     report = Report([client.name])
     failed = False
     with transport.connect(client) as connection:
+        if names := unchecked_programs(known):
+            report.say(f"not checked: {', '.join(names)} (a program is asked by its check: alone)")
         topology = Topology(client.name, servers, worker_hosts)
         for checked in run_checks(connection.run, topology, checks_of(known), patience):
             report.show(checked)
@@ -92,8 +94,7 @@ def smoke(folder: Path, patience: int = JOB_TIMEOUT, *, limit: str | None = None
 
 def checks_of(known: Inventory) -> list[SmokeCheck]:
     """A check of each bundled function that is served, then of every other worker."""
-    meant = [host for host in known.group("worker") if host in known.hosts]
-    found = [(host, one) for host in meant or known.group("worker") for one in workers(host)]
+    found = _workers_meant(known)
     served = {name for _, one in found if one.kind == "functions" for name in one.functions}
     bundled = [check for function, check in BUNDLED_CHECKS.items() if function in served]
     own = [
@@ -115,6 +116,18 @@ def checks_of(known: Inventory) -> list[SmokeCheck]:
         if worker.check
     }
     return [*bundled, *own, *stated.items()]
+
+
+def unchecked_programs(known: Inventory) -> list[str]:
+    """The programs that no job can be submitted to: what their answer should be is not said."""
+    found = (one for _, one in _workers_meant(known) if one.kind == "program" and not one.check)
+    return list(dict.fromkeys(f"program {each.name}" for each in found))
+
+
+def _workers_meant(known: Inventory) -> list[tuple[Host, Worker]]:
+    """Those of the hosts that the run is limited to, if workers are among them; else all."""
+    meant = [host for host in known.group("worker") if host in known.hosts]
+    return [(host, one) for host in meant or known.group("worker") for one in workers(host)]
 
 
 def served_by(worker: Worker) -> str:

@@ -18,6 +18,7 @@ from provision.commands.smoke import (
     Topology,
     checks_of,
     run_checks,
+    unchecked_programs,
 )
 from provision.inventory import load as inventory
 from tests.ports import reserve_port
@@ -124,7 +125,8 @@ def test_wrong_answer_points_to_the_worker_s_journal(hosts: Hosts) -> None:
 OWN = """
 worker:
   hosts: {worker1: }
-  vars: {gearman_workers: {wc: {}, lines: {command: [wc, -l], functions: [lines], instances: 2,
+  vars: {gearman_workers: {wc: {}, say: {program: [php, say.php], functions: [say]},
+    lines: {command: [wc, -l], functions: [lines], instances: 2,
     check: {workload: "a\\nb\\n", expect: "2\\n"}}}}
 """
 
@@ -133,7 +135,9 @@ def test_what_the_inventory_serves_is_checked_and_nothing_else(
     hosts: Hosts, tmp_path: Path
 ) -> None:
     (tmp_path / "hosts.yml").write_text(OWN)
-    wanted = checks_of(inventory.load(tmp_path))
+    known = inventory.load(tmp_path)
+    wanted = checks_of(known)
+    assert unchecked_programs(known) == ["program say"]
     assert [name for name, _ in wanted] == [
         "wc: the lines of /etc/passwd",
         "lines: worker lines of worker1 answers",
