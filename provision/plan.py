@@ -94,9 +94,11 @@ def _changes_of(resource: Resource, answers: Answers) -> Iterator[Change | Probl
 
 
 def _is_early(change: Change) -> bool:
-    """Whether it comes before a release, which is tried with it: a new account, a secret."""
-    kind = change.operation.kind
-    return kind == "secret" or (kind in ("group", "user") and change.sign == "+")
+    """Whether it comes before a release, which is tried with it: a new account, its folder, a
+    secret."""
+    kind, arguments = change.operation.kind, change.operation.arguments
+    new = kind in ("group", "user") or (kind == "directory" and arguments["owner"] != "root")
+    return kind == "secret" or (new and change.sign == "+")
 
 
 def _reload_late(changes: Iterable[Change]) -> Iterator[Change]:

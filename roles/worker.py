@@ -69,7 +69,7 @@ def _worker(
         yield Unit(unit, file, release.current, reloads=True, secrets=_secret_files(each))
         check = _check_file(each, app or release)
         yield from [check] if check else ()
-        yield from _health(host, inventory, release, each, instance, staged, check)
+        yield from _health(host, inventory, release, each, instance, staged, file.limits, check)
 
 
 def _secrets(host: Host) -> Iterator[Resource]:
@@ -201,6 +201,7 @@ def _health(
     each: Worker,
     instance: str,
     staged: Worker,
+    limits: tuple[str, ...],
     check: CheckFile | None,
 ) -> Iterator[WorkerHealth]:
     """A bundled function does its sample job, if it has one; other workers their check, or a ping.
@@ -220,9 +221,9 @@ def _health(
         else (),
         sample=PING,
         servers=servers(inventory),
-        user=WORKER_USER,
+        properties=limits,
+        target=each.target,
         environment=each.environment,
-        secrets=_secret_files(each),
     )
     prefix = f"trial@{host.name}/"
     if each.check:

@@ -15,21 +15,17 @@ import grp
 import json
 import os
 import pwd
-import signal
-import subprocess
 import tarfile
 import time
 from collections.abc import Callable
 from typing import Any
 
 from provision.agent.command import (
-    OUTPUT_LIMIT,
     run_briefly,
     run_command,
-    stop_command,
     try_command,
 )
-from provision.agent.credentials import lend_credentials, write_secret
+from provision.agent.credentials import write_secret
 from provision.agent.files import (
     Content,
     Failure,
@@ -40,7 +36,7 @@ from provision.agent.files import (
     set_attributes,
     write_file,
 )
-from provision.agent.link import CHUNK_SIZE, COMMANDS, ENVIRONMENT, FrameLink
+from provision.agent.link import CHUNK_SIZE, COMMANDS, FrameLink
 from provision.agent.release import mark_bad, remove_release, unmark_bad, unpack_release
 
 APT = (
@@ -243,50 +239,6 @@ def submit_job(
         return base64.b64encode(answer.read()).decode()
 
 
-def try_release(
-    link: FrameLink,
-    content: Content,
-    worker: list[str],
-    user: str,
-    environment: dict[str, str],
-    credentials: dict[str, str],
-    **submitted: Any,
-) -> str:
-    """Have a job done by a worker that runs just for this, as ``user``."""
-    owner = pwd.getpwnam(user)
-    with open_memory() as log, lend_credentials(user, credentials) as lent:
-        process = subprocess.Popen(
-            worker,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**ENVIRONMENT, **environment, **lent},
-            cwd="/",
-            user=owner.pw_uid,
-            group=owner.pw_gid,
-            extra_groups=os.getgrouplist(user, owner.pw_gid),
-            start_new_session=True,
-        )
-        try:
-            return submit_job(link, content, **submitted, while_=lambda: process.poll() is None)
-        except Failure as failure:
-            ended = process.poll()
-            if ended is None:
-                process.send_signal(signal.SIGUSR1)  # it writes where it hangs
-                link.wait(seconds=1.0)
-            stop_command(process)
-            log.seek(0)
-            said = log.read()[-OUTPUT_LIMIT:].decode(errors="backslashreplace").strip()
-            if ended is None:
-                raise Failure(str(failure), f"{failure.output}\n{said}".strip()) from failure
-            why = f"the worker ended with {ended}"
-            raise Failure(
-                why, f"{why}: {said.splitlines()[-1]}\n{said}" if said else ""
-            ) from failure
-        finally:
-            stop_command(process)
-
-
 def open_memory() -> Any:
     return open(os.memfd_create("gearman"), "w+b", buffering=0)
 
@@ -316,7 +268,6 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "daemon_reload": daemon_reload,
     "unit": control_unit,
     "job": submit_job,
-    "trial": try_release,
     "look": run_lookups,
 }
 

@@ -25,6 +25,7 @@ from provision.agent.ours import find_marked
 from provision.agent.paths import describe_path, group_name
 from provision.agent.processes import (
     all_pids,
+    count_oom_kills,
     find_listener,
     folder_of,
     program_of,
@@ -36,7 +37,7 @@ from provision.agent.units import find_overrides, find_units, why_outdated
 
 UNIT = (
     *("Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload"),
-    *("MainPID", "NRestarts", "Result", "User", "UID"),
+    *("MainPID", "NRestarts", "Result", "User", "UID", "ControlGroup"),
 )
 
 
@@ -220,6 +221,7 @@ class Batch:
             "stale": found["NeedDaemonReload"] == "yes",
             "pid": pid or None,
             "restarts": int(found["NRestarts"] or 0),
+            "oom_kills": count_oom_kills(found["ControlGroup"]),
             "result": found["Result"],
             "program": runs or None,
             "config": variable_of(pid, "GEARMAN_CONFIG"),

@@ -47,6 +47,14 @@ def variable_of(pid: int, name: str) -> str | None:
     return found[1] if found else None
 
 
+def count_oom_kills(group: str) -> int:
+    """How many processes of a control group were killed at its limit of memory."""
+    files = (f"{group}/memory.events", f"/memory{group}/memory.oom_control")  # v2, v1
+    said = "".join(_read_proc(f"/sys/fs/cgroup{file}") for file in files) if group else ""
+    found = re.search(r"^oom_kill (\d+)$", said, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
 def process_of_user(pid: int, uid: int) -> dict[str, Any] | None:
     """A process of this user, with its unit; None: it is another's, or gone."""
     found = re.search(r"^Uid:\s+(\d+)\s+(\d+)", _read_proc(f"/proc/{pid}/status"), re.MULTILINE)

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterable
+from typing import Any
 
 from provision.errors import HostFailed, ToolkitError
 from provision.fleet.host_run import ChangeFailed, HostRun
@@ -33,13 +34,15 @@ def check_running(host_run: HostRun, settle: float, *, alone: bool = False) -> N
     ``settle``: seconds that a unit must go on running after it was started. ``alone``: without jobs
     that another host may do, which runs something else meanwhile.
     """
-    before = _restart_counts(host_run)
+    before = _find_units(host_run)
     if before:
         host_run.stopping.wait(settle)
     host_run.make_plan()
-    for name, restarts in _restart_counts(host_run).items():
-        if restarts != before[name]:
+    for name, found in _find_units(host_run).items():
+        if found["restarts"] != before[name]["restarts"]:
             raise HostFailed(f"{name} does not stay up: systemd has restarted it")
+        if found["oom_kills"] > before[name]["oom_kills"]:
+            raise HostFailed(f"{name} needs more memory: a process of it was killed at its limit")
     for change in host_run.plan.changes:
         raise HostFailed(f"{change.summary} is due again: {change.reason}")
     for health in health_resources(host_run):
@@ -85,7 +88,8 @@ def health_resources(host_run: HostRun) -> list[Health]:
     return [each for each in host_run.resources if isinstance(each, Health)]
 
 
-def _restart_counts(host_run: HostRun) -> dict[str, int]:
+def _find_units(host_run: HostRun) -> dict[str, dict[str, Any]]:
+    """What a host says of its units that are there."""
     units = (each.name for each in host_run.resources if isinstance(each, Unit))
     found = {name: host_run.answers["unit", name] for name in units}
-    return {name: one["restarts"] for name, one in found.items() if one}
+    return {name: one for name, one in found.items() if one}

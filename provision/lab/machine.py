@@ -24,6 +24,7 @@ NAMESPACE = STATE / "net"
 PREFIX = "lab" if NUMBER == 1 else f"l{NUMBER}"  # of machine names; 15 letters are a link's most
 KEY_TYPES = ("ed25519", "ecdsa")
 PORT = 22
+MEMORY_GROUP = "/run/memory-group"
 GREETING_SECONDS = 0.5
 TIDYING_SECONDS = 2.0
 
@@ -118,12 +119,16 @@ class Machine:
 
     def boot(self) -> None:
         """Start it; returns before it answers. Its console goes to the file ``console``."""
+        binds = [f"--bind-ro={self._packages}:{mirror.ON_HOSTS}"]
+        if group := processes.memory_group(self.name):
+            group.mkdir(parents=True, exist_ok=True)
+            binds.append(f"--bind={group}:{MEMORY_GROUP}")
         nspawn = (
             *("systemd-nspawn", "--quiet", "--boot", f"--directory={self.tree}"),
             *(f"--machine={PREFIX}-{self.name}", f"--network-bridge={network.BRIDGE}"),
             *("--register=no", "--keep-unit", "--link-journal=no"),
             *("--resolv-conf=off", "--timezone=off"),
-            f"--bind-ro={self._packages}:{mirror.ON_HOSTS}",
+            *binds,
         )
         hold = processes.held_command(self.name, self.console)
         execute([*hold, *network.in_network(NAMESPACE, *nspawn)])
@@ -170,6 +175,14 @@ class Machine:
         )  # from another mount namespace
         processes.kill_all(self.supervisors(), grace=TIDYING_SECONDS)
         processes.let_go(self.name)
+
+    def limit_memory(self) -> None:
+        """From now on units have their MemoryMax=, which takes doing with control groups v1."""
+        if processes.memory_group(self.name):
+            mount = f"mount --bind {MEMORY_GROUP} /sys/fs/cgroup/memory"
+            done = self.run(["sh", "-ec", f"{mount} && systemctl daemon-reexec"], "")
+            if done.returncode:
+                raise ToolkitError(f"{self.name}: {done.stderr}")
 
     def set_link(self, state: str) -> None:
         """Set its end of the cable ``up`` or ``down``."""

@@ -93,7 +93,7 @@ def let_go(name: str) -> None:
         unit = f"{SLICE}-{name}.service"  # waits until the unit is gone; it may be already
         subprocess.run(["systemctl", "--quiet", "stop", unit], capture_output=True, check=False)
         return
-    for group in _control_groups(name):
+    for group in (*_control_groups(name), *filter(None, [memory_group(name)])):
         for folder, _, _ in os.walk(group, topdown=False):
             os.rmdir(folder)
         try:
@@ -110,6 +110,12 @@ def _control_groups(name: str) -> list[Path]:
         for mount, kind in mounts
         if kind.startswith("cgroup2 ") or (kind.startswith("cgroup ") and "name=systemd" in kind)
     ]
+
+
+def memory_group(name: str) -> Path | None:
+    """What limits the memory of its units; None where its control groups do that already."""
+    hierarchy = Path("/sys/fs/cgroup/memory")  # of version 1, which no container is given
+    return hierarchy / SLICE / name if hierarchy.is_dir() and not SYSTEMD.exists() else None
 
 
 def _all_pids() -> Iterator[int]:

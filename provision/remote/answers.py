@@ -185,6 +185,7 @@ class UnitAnswer(TypedDict):
     stale: bool
     pid: Count | None
     restarts: Count
+    oom_kills: Count  # of the unit as it runs
     result: Name
     program: Name | None
     config: str | None

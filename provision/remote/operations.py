@@ -227,10 +227,10 @@ OPERATIONS: dict[str, OperationKind] = {
         _unit,
     ),
     "program": OperationKind(
-        "start a unit (and enable it, if true) that serves `functions`, and wait until each of "
-        "`servers` knows one more worker of this host for them; else stop and disable it",
-        ("name", "enabled", "functions", "servers", "seconds"),
-        lambda a: _unit({**a, "action": "start"}),
+        "start or restart a unit (and enable it, if true) that serves `functions`, and wait until "
+        "each of `servers` knows one more worker of this host for them; else stop and disable it",
+        ("name", "enabled", "action", "functions", "servers", "seconds"),
+        _unit,
     ),
     "job": OperationKind(
         "run a command that submits a job with the content as workload; output: the answer, base64",
@@ -239,8 +239,8 @@ OPERATIONS: dict[str, OperationKind] = {
         content=True,
     ),
     "trial": OperationKind(
-        "have a job done by a worker that runs just for it, as `user`; `credentials`: name -> file",
-        ("worker", "user", "environment", "credentials", "command", "seconds"),
+        "have a job done by a worker that runs just for it, in a unit with these `properties`",
+        ("worker", "properties", "environment", "command", "seconds"),
         lambda a: [[*a["worker"], "&"], a["command"]],
         content=True,
     ),

@@ -144,7 +144,7 @@ class Session:
             return
         self._load_modules(
             *("files", "credentials", "command", "release", "change", "job_servers"),
-            *("programs", "app", "leaving"),
+            *("trial", "programs", "app", "leaving"),
         )
         self._send(
             {

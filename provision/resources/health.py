@@ -14,7 +14,6 @@ from provision.resources.base import Answers, Change, Problem, Resource
 from provision.resources.files import File
 from provision.resources.release import Release
 from provision.resources.sample_jobs import Judge, Sample
-from provision.resources.secret import SecretFile
 
 JOB_TIMEOUT = 20  # that a job may take
 
@@ -53,6 +52,11 @@ class Health(Resource):
         """The same by this job of ``function``; by one that any release does, if it asks none."""
         return self
 
+    @property
+    def served(self) -> tuple[str, ...]:
+        """What its unit serves: functions, or MODULE:OBJECT where that alone knows them."""
+        return ()
+
     def questions(self) -> Iterable[Question]:
         return ()
 
@@ -86,7 +90,7 @@ class WorkerHealth(Health):
     """A worker that serves ``functions`` to ``servers``: a job for ``asked`` reaches it alone.
 
     ``trial``: the arguments with which gearman-worker serves ``tried``, and nothing else; none, and
-    it is not tried. ``sample``: which job both do.
+    it is not tried. ``properties``: of the unit in which it does. ``sample``: which job both do.
     """
 
     functions: tuple[str, ...]
@@ -95,15 +99,19 @@ class WorkerHealth(Health):
     trial: tuple[str, ...]
     sample: Sample
     servers: tuple[str, ...]
-    user: str
+    properties: tuple[str, ...]
+    target: str = ""  # MODULE:OBJECT of a Python project
     environment: tuple[tuple[str, str], ...] = ()
-    secrets: tuple[SecretFile, ...] = ()
     pinged: "WorkerHealth | None" = None  # by a ping instead
 
     def with_check(self, function: str, sample: Sample) -> "WorkerHealth":
         if self.asked.rpartition("@")[0] == function:
             return replace(self, sample=sample)
         return self.pinged or self
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        return self.functions or (self.target,)
 
     def staged_proofs(self) -> Iterator[Proof]:
         if not self.trial:
@@ -112,14 +120,13 @@ class WorkerHealth(Health):
         job = self._job_arguments(self.servers[0], self.tried)
         environment = {**dict(self.environment), "GEARMAN_SERVERS": self.servers[0]}
         yield self._make_proof(
-            f"{', '.join(self.functions) or self.unit}, by a worker beside",
+            f"{', '.join(self.served)}, by a worker beside",
             "trial",
             {
                 **job,
                 "worker": worker,
-                "user": self.user,
+                "properties": list(self.properties),
                 "environment": environment,
-                "credentials": {each.name: each.path for each in self.secrets},
             },
         )
 

@@ -26,6 +26,13 @@ from provision.resources.secret import SecretFile
 FOLDER = "/etc/systemd/system"
 RELOAD = Change("~", "daemon-reload", Operation("daemon_reload"), "unit files changed")
 
+OWN_PROCESS = frozenset(
+    {
+        *("Type", "ExecStart", "ExecReload", "Environment", "Restart", "RestartSec"),
+        *("WatchdogSec", "KillMode", "TimeoutStopSec", "OOMPolicy"),
+    }
+)
+"""What a unit file says of the process that it is for, and of no other."""
 ACCOUNT = re.compile(r"^(User|Group)=(.*)$", re.MULTILINE)
 
 ABSENT = {"active": "not there yet", "enabled": "disabled"}
@@ -77,6 +84,13 @@ class UnitFile(File):
         """Whom its processes run as."""
         pairs = ACCOUNT.findall(self.content.decode())
         return frozenset(f"{kind.lower()}:{name}" for kind, name in pairs)
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What it says of its processes, whatever they run: account, limits, hardening, secrets."""
+        section = self.content.decode().partition("[Service]\n")[2].partition("\n[")[0]
+        lines = (line for line in section.splitlines() if not line.startswith("#"))
+        return tuple(line for line in lines if line and line.partition("=")[0] not in OWN_PROCESS)
 
     def with_text(self, text: str) -> "UnitFile":
         """The same file with another content, but for the account: that is the host's matter.

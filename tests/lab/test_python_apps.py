@@ -5,15 +5,18 @@ import json
 import re
 import shutil
 import subprocess
+import threading
 from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from gearman_py import Client
+from gearman_py import Client, JobFailed
+from provision.lab.hosts import find_machine
 from provision.resources.sample_jobs import make_picture
 from tests.lab.hosts import root
 from tests.lab.test_own_workers import Operator
@@ -30,13 +33,16 @@ gearman_workers:
     app: thumbnails
     run: thumbnails.worker:worker
     processes: 2
-    memory: 512M
+    memory: 256M
     check:
       function: page
       workload: '{"title": "a & b", "pictures": []}'
       expect: "<title>a &amp; b</title>\\n\\n"
 """
-REQUEST = json.dumps({"title": "one", "pictures": [b64encode(make_picture(300, 150)).decode()]})
+FORBIDDEN = "\nimport socket\nsocket.socket(socket.AF_NETLINK, socket.SOCK_RAW)\n"
+LEAK = "\nleak = [b'x' * (1 << 20) for _ in range(1 << 10)]\n"
+PICTURE = make_picture(300, 150)
+REQUEST = json.dumps({"title": "one", "pictures": [b64encode(PICTURE).decode()]})
 
 
 class Project:
@@ -69,6 +75,16 @@ def operator(lab: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Opera
 @pytest.fixture(scope="module")
 def project(operator: Operator) -> Project:
     return Project(operator.folder.parent / "thumbnails")
+
+
+@pytest.fixture(scope="module")
+def deployed(operator: Operator, project: Project) -> Operator:
+    """The example as it is runs, on a host whose units have their limits of memory."""
+    find_machine("worker1").limit_memory()
+    operator.says(WORKERS)
+    project.commit(project.text)
+    operator.deploy()
+    return operator
 
 
 def test_it_is_deployed_asked_moved_under_load_and_rolled_back(
@@ -124,28 +140,69 @@ def test_it_is_deployed_asked_moved_under_load_and_rolled_back(
         (lambda text: text.replace("<title>", "<h1>"), "got b'<h1>"),
         (lambda text: "import not_in_the_lock\n" + text, "No module named 'not_in_the_lock'"),
         (lambda text: text + "\nworker = Worker()\n", "a worker needs at least one function"),
+        (lambda text: text + FORBIDDEN, "Address family not supported by protocol"),
+        (lambda text: text + LEAK, "limit of memory (MemoryMax=256M)"),
     ],
-    ids=["crashes", "hangs", "fails its check", "lacks a module", "serves nothing"],
+    ids=[
+        "crashes",
+        "hangs",
+        "fails its check",
+        "lacks a module",
+        "serves nothing",
+        "is denied",
+        "leaks",
+    ],
 )
 def test_a_release_that_does_not_work_is_found_before_jobs_meet_it(
     lab: ModuleType,
-    operator: Operator,
+    deployed: Operator,
     project: Project,
     change: Callable[[str], str],
     message: str,
 ) -> None:
-    operator.says(WORKERS)
-    project.commit(project.text)
-    operator.deploy()
     before, pid = current(lab), main_pid(lab)
     project.commit(change(project.text))
-    answers, _ = under_load(lambda: bad(operator, message))
+    answers, _ = under_load(lambda: bad(deployed, message))
     assert all(answer.startswith(b"<title>") for answer in answers)
     assert (current(lab), main_pid(lab)) == (before, pid), "what runs was not touched"
-    again = operator.invoke("upgrade", "--app", "thumbnails", "--yes")
-    assert again.status == 3, again.said
-    assert "was given up" in again.said
-    project.commit(project.text)
+
+
+def test_a_release_that_leaks_as_jobs_come_is_rolled_back(
+    lab: ModuleType, deployed: Operator, project: Project
+) -> None:
+    """Its check alone does not show it. Nothing here is about the jobs that it lost meanwhile."""
+    before = current(lab)
+    taken = "\nleak = []\n" + project.text.replace(
+        "    with Image.open", "    leak.append(b'x' * (64 << 20))\n    with Image.open"
+    )
+    project.commit(taken)
+    over = threading.Event()
+
+    def submit() -> None:
+        with Client(SERVER, timeout=60) as client:
+            while not over.is_set():
+                with suppress(JobFailed):
+                    client.do("thumbnail", PICTURE)
+
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(submit)
+        try:
+            said = bad(deployed, "needs more memory: a process of it was killed at its limit")
+        finally:
+            over.set()
+        loading.result()
+    assert "rolled back" in said
+    assert current(lab) == before
+
+
+def test_a_release_that_was_given_up_is_not_tried_again(
+    deployed: Operator, project: Project
+) -> None:
+    project.commit(f"{project.text}\n1 / 0\n")
+    for status, message in ((ROLLED_BACK, "ZeroDivisionError"), (3, "was given up")):
+        done = deployed.invoke("upgrade", "--app", "thumbnails", "--yes")
+        assert done.status == status, done.said
+        assert message in done.said
 
 
 def test_it_leaves_nothing_when_the_inventory_does_not_name_it(

@@ -131,6 +131,7 @@ class FakeHost:
             "stale": self.loaded.get(file, on_disk) != on_disk,
             "program": process["program"] if process else None,
             "restarts": 0,
+            "oom_kills": 0,
             "config": process["config"] if process else None,
             "outdated": None,
         }
@@ -303,8 +304,10 @@ class FakeHost:
         if name in self.dies:
             self.processes.pop(name, None)
 
-    def _do_program(self, operation: Operation, name: str, enabled: bool, **_: Any) -> None:
-        self._do_unit(operation, name, enabled, "start")
+    def _do_program(
+        self, operation: Operation, name: str, enabled: bool | None, action: str, **_: Any
+    ) -> None:
+        self._do_unit(operation, name, enabled, action)
 
     def _listen(self, name: str, text: str) -> None:
         assert name.replace(".socket", ".service") not in self.processes, "its service runs"

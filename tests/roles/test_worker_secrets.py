@@ -54,7 +54,7 @@ def test_a_worker_finds_its_secrets_as_credentials(tmp_path: Path) -> None:
     ]
     health = next(each for each in wanted if isinstance(each, WorkerHealth) and "cat" in each.trial)
     (trial,) = health.staged_proofs()
-    assert trial.operation.arguments["credentials"] == {"KEY": f"{FOLDER}/lines.KEY"}
+    assert f"LoadCredential=KEY:{FOLDER}/lines.KEY" in trial.operation.arguments["properties"]
 
     # They come before the release, which is tried with them.
     staged = [change.operation.kind for change in made.changes[: made.staged]]

@@ -46,6 +46,7 @@ RUNS = {
     "stale": False,
     "pid": 7,
     "restarts": 0,
+    "oom_kills": 0,
     "result": "success",
     "outdated": None,
 }
@@ -402,3 +403,13 @@ def test_a_function_without_a_worker_gets_one_by_the_setting_that_takes_it(
     waiting = {function: {"queued": 1, "running": 0, "workers": 0}}
     (finding,) = found("server1", server(functions=waiting))
     assert cure in finding.cure
+
+
+def test_a_worker_whose_functions_its_code_alone_knows_is_not_unknown() -> None:
+    known = inventory.load(LAB.parents[1] / "examples" / "lab")
+    workers = KnownWorkers(known, DesiredState(known, ROLES, Options(), Report([])), {})
+    row = {"address": "198.18.10.248", "client": "me:7"}
+    own = {**row, "functions": ["page", "thumbnail", "page@worker1", "thumbnail@worker1"]}
+    other = {**row, "functions": ["page", "page@laptop"]}
+    told = "me:7 at 198.18.10.248 serves page"
+    assert list(workers.strangers("server1", [own, other])) == [told]

@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from provision.agent import app, change, leaving, programs  # noqa: F401  these add operations
+from provision.agent import (  # noqa: F401  these add operations
+    app,
+    change,
+    leaving,
+    programs,
+    trial,
+)
 from provision.agent.probe import Batch
 from provision.agent.survey import Survey
 from provision.remote.messages import Operation
