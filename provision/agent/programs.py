@@ -12,6 +12,7 @@ from provision.agent.job_servers import workers_here
 from provision.agent.link import FrameLink
 
 POLL_INTERVAL = 0.2  # seconds between two questions to a job server
+LEAVE_TIMEOUT = 5.0  # seconds in which job servers forget one that was stopped
 
 
 def begin_program(
@@ -19,28 +20,42 @@ def begin_program(
     content: Content,
     name: str,
     enabled: bool | None,
+    action: str,
     functions: list[str],
     servers: list[str],
     seconds: float,
 ) -> None:
     """Start a unit, and wait until each job server that answers knows one more such worker.
 
-    One that they do not come to know, or that does not stay up, is stopped and disabled.
+    One that they do not come to know, or that does not stay up, is stopped and disabled. Those
+    that restart do so one by one: the next waits until this one is known again.
     """
-    before = {
-        server: count for server, count in _count_workers(servers, functions) if count is not None
-    }
+    before = _known_workers(servers, functions)
     if not before:
         raise Failure(f"no job server can be asked: {', '.join(servers)}")
+    if action == "restart":
+        run_command(link, ["systemctl", "stop", name])
+        before = _await_leaving(link, functions, before)
     try:
         control_unit(link, content, name, enabled, "start")
         _await_workers(link, name, functions, before, time.monotonic() + seconds)
     except BaseException as error:
-        try_command(link, ["systemctl", "disable", "--now", name])
+        if action == "start":
+            try_command(link, ["systemctl", "disable", "--now", name])
         if isinstance(error, Failure):
             journal = ["journalctl", "--unit", name, "--lines=10", "--output=cat", "--no-pager"]
             raise Failure(str(error), try_command(link, journal)) from error
         raise
+
+
+def _await_leaving(link: FrameLink, functions: list[str], before: dict[str, int]) -> dict[str, int]:
+    """The workers that job servers know when they have forgotten one, or do not."""
+    deadline = time.monotonic() + LEAVE_TIMEOUT
+    while True:
+        now = _known_workers(list(before), functions)
+        if all(now[each] < before[each] for each in now) or time.monotonic() > deadline:
+            return now
+        link.wait(seconds=POLL_INTERVAL)
 
 
 def _await_workers(
@@ -61,6 +76,12 @@ def _await_workers(
             raise Failure(f"{', '.join(left)} came to know no worker of this host for {served}")
         if left:
             link.wait(seconds=POLL_INTERVAL)
+
+
+def _known_workers(servers: list[str], functions: list[str]) -> dict[str, int]:
+    """Of each server that can be asked its number of such workers."""
+    found = _count_workers(servers, functions)
+    return {server: count for server, count in found if count is not None}
 
 
 def _count_workers(servers: list[str], functions: list[str]) -> list[tuple[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 from provision.fleet.desired_state import DesiredState
 from provision.fleet.waves import served_functions
 from provision.inventory.host import Inventory
+from provision.resources.health import WorkerHealth
 
 LOOPBACK = ("127.0.0.1", "::1")
 
@@ -23,7 +24,15 @@ class KnownWorkers:
         desired: DesiredState,
         addresses: Mapping[str, Iterable[str]],
     ) -> None:
-        served = {name: set(served_functions(each)) for name, each in desired.all_resources()}
+        wanted = dict(desired.all_resources())
+        served = {name: set(served_functions(each)) for name, each in wanted.items()}
+        # Of a worker whose functions its code alone knows, the one by which it is asked is known.
+        self._asked = {
+            one.asked
+            for each in wanted.values()
+            for one in each
+            if isinstance(one, WorkerHealth) and one.served != one.functions
+        }
         self._functions: dict[str, set[str]] = {}
         for host in inventory.everyone:
             for address in (*_resolve(host.address), *addresses.get(host.name, ())):
@@ -37,7 +46,7 @@ class KnownWorkers:
             own = {each for each in row["functions"] if "@" not in each}
             here = address in LOOPBACK or ("." not in address and ":" not in address)
             known = self._served.get(server) if here else self._functions.get(address)
-            if own - (known or set()):
+            if own - (known or set()) and self._asked.isdisjoint(row["functions"]):
                 functions = ", ".join(sorted(own - (known or set())))
                 yield f"{row['client']} at {address} serves {functions}"
 

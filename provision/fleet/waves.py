@@ -7,8 +7,7 @@ from provision.fleet.host_run import HostRun
 from provision.fleet.rollout_policy import RolloutPolicy
 from provision.fleet.run import Run
 from provision.resources.base import Resource
-from provision.resources.health import WorkerHealth
-from provision.resources.program import ProgramHealth
+from provision.resources.health import Health
 
 
 class Waves:
@@ -61,22 +60,24 @@ class Waves:
 
 
 def served_functions(resources: Iterable[Resource]) -> dict[str, set[str]]:
-    """The functions that a host with these resources serves, and by which units."""
+    """What a host with these resources serves, and by which units."""
     units: dict[str, set[str]] = {}
-    for each in resources:
-        if isinstance(each, WorkerHealth | ProgramHealth):
-            for function in each.functions:
-                units.setdefault(function, set()).add(each.unit)
+    for each in (one for one in resources if isinstance(one, Health)):
+        for function in each.served:
+            units.setdefault(function, set()).add(each.unit)
     return units
 
 
 def interrupted(host_run: HostRun) -> set[str]:
-    """The functions whose worker is away for a moment while a host is changed."""
+    """The functions whose worker is away for a moment while a host is changed.
+
+    Several instances of one restart one after the other.
+    """
     stopped = {
         change.operation.arguments["name"]
         for change in host_run.plan.changes
-        if change.operation.kind == "unit"
+        if change.operation.kind in ("unit", "program")
         and change.operation.arguments["action"] in ("restart", "stop")
     }
     served = served_functions(host_run.resources)
-    return {function for function, units in served.items() if units <= stopped}
+    return {name for name, units in served.items() if len(units) == 1 and units <= stopped}

@@ -11,10 +11,10 @@ from typing import Any
 
 from provision.remote.messages import Operation
 from provision.render import render_template
-from provision.resources.base import Change
+from provision.resources.base import Change, Sign
 from provision.resources.health import Health, Proof
 from provision.resources.sample_jobs import Sample
-from provision.resources.unit import FOLDER, Unit, UnitFile, unit_change
+from provision.resources.unit import FOLDER, Unit, UnitFile
 
 BEGIN_TIMEOUT = 60.0  # seconds in which the job servers must know it
 DIGEST = 8  # digits, in a unit's name
@@ -41,22 +41,26 @@ class Program(Unit):
     ) -> Iterator[Change]:
         enable = None if found["enabled"] == "enabled" else True
         if found["active"] != "active":
-            arguments = {
-                "name": self.name,
-                "enabled": enable,
-                "functions": list(self.functions),
-                "servers": list(self.servers),
-                "seconds": BEGIN_TIMEOUT,
-            }
-            why = f"it is {found['active']}"
-            yield Change("+", f"start {self.name}", Operation("program", arguments), why)
+            yield self._own_change("+", "start", enable, f"it is {found['active']}")
         elif found["outdated"]:
-            yield unit_change("~", self.name, "restart", enable, found["outdated"])
+            yield self._own_change("~", "restart", enable, found["outdated"])
         elif changes:
-            why = "what it was started from is replaced"
-            yield unit_change("~", self.name, "restart", enable, why)
+            yield self._own_change("~", "restart", enable, "what it was started from is replaced")
         elif enable:
-            yield unit_change("~", self.name, None, enable, "it would not start at boot")
+            yield self._own_change("~", None, enable, "it would not start at boot")
+
+    def _own_change(self, sign: Sign, action: str | None, enabled: bool | None, why: str) -> Change:
+        if action is None:
+            return super()._own_change(sign, action, enabled, why)
+        arguments = {
+            "name": self.name,
+            "enabled": enabled,
+            "action": action,
+            "functions": list(self.functions),
+            "servers": list(self.servers),
+            "seconds": BEGIN_TIMEOUT,
+        }
+        return Change(sign, f"{action} {self.name}", Operation("program", arguments), why)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -80,6 +84,10 @@ class ProgramHealth(Health):
     def with_check(self, function: str, sample: Sample) -> "ProgramHealth":
         same = self.asked == function
         return replace(self, sample=sample) if same else replace(self, asked="")
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        return self.functions
 
     def running_proofs(self) -> Iterator[Proof]:
         for server in self.servers if self.asked else ():

@@ -3,12 +3,16 @@
 import hashlib
 import shutil
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from gearman_py import Client, JobFailed
+from gearman_py.admin.client import AdminClient
 from tests.lab.hosts import root
 from tests.lab.test_own_workers import Operator, commit, running
 from tests.lab.test_secrets import processes_watched
@@ -24,7 +28,7 @@ gearman_workers:
   seal: {app: sealed, command: [./seal], functions: [seal], secrets: {KEY: SECRET},
     check: {expect: "DIGEST"}}
   shout: {app: sealed, program: [python3, ./shout.py, shout], functions: [shout],
-    secrets: {KEY: SECRET}}
+    instances: 2, secrets: {KEY: SECRET}}
   lines: {command: [wc, -l], functions: [lines]}
   resize: {secrets: {UNUSED: SECRET}}
 """
@@ -71,13 +75,15 @@ def test_a_secret_reaches_its_workers_and_is_seen_nowhere(
     # Another value: its workers restart, and no other.
     before = running(lab)
     operator.says(workers(SECOND))
-    with processes_watched() as seen:
+    with processes_watched() as seen, workers_counted("shout") as counts:
         tasks = (("plan",), ("plan", "--json"), ("deploy", "--verbose", "--yes"))
         said += [operator.invoke(*task).said for task in tasks]
     assert "secret KEY of worker seal  (another value)" in said[1]
     now = running(lab)
     restarted = {name.partition(".")[0] for name in now if now[name] != before.get(name)}
-    assert restarted == {f"gearman-worker@{name}" for name in ("seal", "shout", "resize")}
+    names = ("seal", "shout", "shout:2", "resize")
+    assert restarted == {f"gearman-worker@{name}" for name in names}
+    assert set(counts) == {1, 2}, "one instance after the other: the function keeps a worker"
     with Client(SERVER, timeout=20) as client:
         assert client.do("seal", "") == digest_of(SECOND)
         assert client.do("shout", "a") == b"A!" + digest_of(SECOND)
@@ -116,6 +122,26 @@ def test_a_secret_reaches_its_workers_and_is_seen_nowhere(
     done = invoke(ROOT, "deploy", "--yes")
     assert done.status == 0, done.said
     assert root(lab, "worker1", "ls -A /etc/gearman 2>/dev/null || true").split() == []
+
+
+@contextmanager
+def workers_counted(function: str) -> Iterator[list[int]]:
+    """How many workers the job server has for a function, from moment to moment."""
+    counts: list[int] = []
+    over = threading.Event()
+
+    def count() -> None:
+        with AdminClient(SERVER) as admin:
+            while not over.wait(0.01):
+                counts.extend(row.workers for row in admin.status() if row.name == function)
+
+    counting = threading.Thread(target=count)
+    counting.start()
+    try:
+        yield counts
+    finally:
+        over.set()
+        counting.join()
 
 
 PYTHON = """

@@ -343,6 +343,15 @@ def test_what_serves_a_function_on_a_host_is_known_by_all_of_its_units(tmp_path:
         "resize": {"gearman-worker@resize.service", "gearman-worker@resize:2.service"},
         "wc": {"gearman-worker@wc.service"},
     }
+    # Its code alone knows the functions of a Python project's worker: that stands for them.
+    shop = """, gearman_apps: {shop: {source: .}},
+        gearman_workers: {shop: {app: shop, run: shop.tasks:worker, instances: 2}}"""
+    known = load(tmp_path, HOSTS.replace("198.18.10.248", f"198.18.10.248{shop}"))
+    host = next(each for each in known.hosts if each.name == "worker")
+    with_app = replace(ARTIFACT, apps=(("shop", Artifact("shop-1", "1", 9, Path("a"))),))
+    wanted = [one for role in ROLES["worker"] for one in role(host, known, with_app)]
+    units = {"gearman-worker@shop.service", "gearman-worker@shop:2.service"}
+    assert served_functions(wanted) == {"shop.tasks:worker": units}
 
 
 def test_a_host_that_is_no_worker_any_more_stops_its_workers(tmp_path: Path) -> None:
