@@ -28,6 +28,7 @@ from provision.app_source import (
 )
 from provision.atomic_write import write_atomically
 from provision.build import INSTALLER, ROOT, Artifact, Target, build_release, noted_artifact
+from provision.build_cache import prune_oldest, prune_unused
 from provision.errors import ToolkitError
 from provision.file_lock import file_lock
 from provision.inventory.host import Host
@@ -178,8 +179,8 @@ def _build(app: App, note: Path, root: Path, target: Target | None) -> Artifact:
         artifact = Artifact(name, digest, size, path)
         known = {"id": name, "digest": digest, "size": size, "path": str(path.relative_to(root))}
         write_atomically(note, json.dumps(known).encode())
-    for old in sorted(note.parent.glob("*.tar"), key=lambda each: -each.stat().st_mtime)[KEPT:]:
-        old.unlink()
+    prune_oldest(note.parent, "*.tar", KEPT)
+    prune_unused(note.parent, "*.json", "source-*", "mirror-*", "tmp*")
     return artifact
 
 

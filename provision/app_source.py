@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from provision.build import ON_HOSTS, ROOT
+from provision.build_cache import mark_used
 from provision.errors import ToolkitError
 from provision.file_lock import file_lock
 
@@ -68,6 +69,7 @@ def _note_source(app: App, cached: Path) -> Path:
     folder = cached / f"source-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "SOURCE").write_text(text)
+    mark_used(folder)
     return folder
 
 
@@ -84,6 +86,7 @@ def _check_out(app: App, cached: Path) -> Path:
         folder = cached / f"source-{place}-{commit[:12]}"
         if not folder.exists():
             _extract_commit(here, commit, folder)
+        mark_used(folder)
         return folder
 
 
@@ -115,6 +118,7 @@ def _mirror(app: App, cached: Path) -> Path:
         _git(replace(app, source=mirror), "fetch", "--quiet", "--prune", "--tags", "origin")
     else:
         _git(replace(app, source=cached), "clone", "--quiet", "--mirror", app.url, str(mirror))
+    mark_used(mirror)
     return mirror
 
 

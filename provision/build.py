@@ -20,11 +20,13 @@ import tarfile
 import tempfile
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from provision.atomic_write import write_atomically
+from provision.build_cache import mark_used, prune_oldest, prune_unused
 from provision.errors import HostFailed, ToolkitError
 from provision.file_lock import file_lock
 
@@ -107,7 +109,11 @@ def noted_artifact(note: Path, root: Path) -> Artifact | None:
         return None
     known = json.loads(note.read_text())
     path = root / known["path"]
-    return Artifact(**known | {"path": path}) if path.exists() else None
+    if not path.exists():
+        return None
+    mark_used(note)
+    mark_used(path)
+    return Artifact(**known | {"path": path})
 
 
 def named_release(id: str, root: Path = ROOT) -> Artifact:
@@ -151,9 +157,8 @@ def build_release(target: Target, root: Path = ROOT) -> Artifact:
         known = {"id": artifact.id, "digest": artifact.digest, "size": artifact.size}
         known |= {"path": f".cache/releases/{artifact.id}.tar"}
         write_atomically(note, json.dumps(known).encode())
-        newest = sorted(note.parent.glob("*.tar"), key=lambda tar: -tar.stat().st_mtime)
-        for tar in newest[RELEASES_KEPT:]:
-            tar.unlink()
+        prune_oldest(note.parent, "*.tar", RELEASES_KEPT)
+        prune_unused(note.parent, "*.json", "tmp*")
     return artifact
 
 
@@ -214,10 +219,19 @@ def fetch_wheels(target: Target, locked: str, root: Path = ROOT, *options: str) 
     """
     key = hashlib.sha256(f"{target}\n{locked}".encode()).hexdigest()[:16]
     folder = root / ".cache" / "wheels" / key
-    with file_lock(folder.parent / "lock"):
+    with kept_wheels(folder):
         if not folder.exists():
             _download_wheels(folder, target, locked, options)
     return folder
+
+
+@contextmanager
+def kept_wheels(folder: Path) -> Iterator[None]:
+    """Hold the lock of all folders of wheels, and keep this one, which is there at the end."""
+    with file_lock(folder.parent / "lock"):
+        yield
+        mark_used(folder)
+        prune_unused(folder.parent, "[0-9a-f]*", "tmp*")
 
 
 def _download_wheels(folder: Path, target: Target, locked: str, options: Sequence[str]) -> None:

@@ -27,11 +27,11 @@ from provision.build import (
     Target,
     build_release,
     fetch_wheels,
+    kept_wheels,
     list_wheels,
     run_pip,
 )
 from provision.errors import HostFailed, ToolkitError
-from provision.file_lock import file_lock
 from provision.python_lock import (
     OURS,
     Locked,
@@ -178,7 +178,7 @@ def _build_locked(one: Locked, target: Target) -> Path:
     (package,) = one.packages
     key = hashlib.sha256(f"{target}{one}".encode()).hexdigest()[:16]
     folder = ROOT / ".cache" / "wheels" / f"built-{key}"
-    with file_lock(folder.parent / "lock"):
+    with kept_wheels(folder):
         if not folder.exists():
             _build_wheel_of(package, one, target, folder)
     return folder

@@ -1,0 +1,32 @@
+"""What builds keep under .cache/ for the next one, and for how long."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+UNUSED_AGE = 30 * 86400  # seconds that something is kept which no build uses
+
+
+def mark_used(path: Path) -> None:
+    """Begin its age again."""
+    os.utime(path)
+
+
+def prune_unused(folder: Path, *patterns: str) -> None:
+    """Remove the files and folders with such names that were not used for UNUSED_AGE."""
+    oldest = time.time() - UNUSED_AGE
+    for path in (path for pattern in patterns for path in folder.glob(pattern)):
+        if path.lstat().st_mtime >= oldest:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def prune_oldest(folder: Path, pattern: str, kept: int) -> None:
+    """Remove the files with such names but for those that were used last."""
+    known = sorted(folder.glob(pattern), key=lambda path: -path.stat().st_mtime)
+    for path in known[kept:]:
+        path.unlink()
