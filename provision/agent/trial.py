@@ -67,12 +67,15 @@ def _why_ended(link: FrameLink, unit: str, properties: list[str]) -> str | None:
     if _is_alive(pid):
         return None
     state = _state_of(link, unit)
+    status = int(state["ExecMainStatus"])
     if state["ExecMainCode"] == CLD_EXITED:
-        return f"the worker ended with {state['ExecMainStatus']}"
-    if state["Result"] == "oom-kill" or state["ExecMainStatus"] == str(signal.SIGKILL.value):
+        return f"the worker ended with {status}"
+    if status == signal.SIGUSR1:
+        return None  # it had not come as far as to listen to it
+    if state["Result"] == "oom-kill" or status == signal.SIGKILL:
         limits = [each for each in properties if each.startswith("MemoryMax=")]
         return f"the worker was killed, as at its limit of memory ({', '.join(limits)})"
-    return f"the worker was ended by signal {state['ExecMainStatus']}"
+    return f"the worker was ended by signal {status}"
 
 
 def _state_of(link: FrameLink, unit: str) -> dict[str, str]:

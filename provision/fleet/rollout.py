@@ -254,7 +254,7 @@ class Rollout:
     def _check_back(self, back: HostRun, *, alone: bool) -> None:
         name, origin = back.name, back.release
         try:
-            check_running(back, self._policy.settle, alone=alone)
+            check_running(back, self._policy.settle, alone=alone, put_back=True)
         except ToolkitError as error:
             self._tell_stuck(name, origin, error)
             return

@@ -128,6 +128,8 @@ def up(
             machine.boot()
         for machine in wanted:
             _await_ssh(machine)
+        for machine in wanted:
+            machine.limit_memory()
     if begun:
         say(f"{format_names(begun)}: up after {time.monotonic() - began:.1f} s")
     else:

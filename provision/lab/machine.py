@@ -177,10 +177,15 @@ class Machine:
         processes.let_go(self.name)
 
     def limit_memory(self) -> None:
-        """From now on units have their MemoryMax=, which takes doing with control groups v1."""
+        """See that units have their MemoryMax=, which takes doing with control groups v1."""
         if processes.memory_group(self.name):
-            mount = f"mount --bind {MEMORY_GROUP} /sys/fs/cgroup/memory"
-            done = self.run(["sh", "-ec", f"{mount} && systemctl daemon-reexec"], "")
+            # Once: binds of shared mounts, on each other, double each time.
+            script = f"""
+                [ {MEMORY_GROUP} -ef /sys/fs/cgroup/memory ] && exit
+                mount --bind {MEMORY_GROUP} /sys/fs/cgroup/memory
+                exec systemctl daemon-reexec
+            """
+            done = self.run(["sh", "-ec", script], "")
             if done.returncode:
                 raise ToolkitError(f"{self.name}: {done.stderr}")
 

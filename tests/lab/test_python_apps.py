@@ -16,7 +16,6 @@ from types import ModuleType
 import pytest
 
 from gearman_py import Client, JobFailed
-from provision.lab.hosts import find_machine
 from provision.resources.sample_jobs import make_picture
 from tests.lab.hosts import root
 from tests.lab.test_own_workers import Operator
@@ -79,8 +78,7 @@ def project(operator: Operator) -> Project:
 
 @pytest.fixture(scope="module")
 def deployed(operator: Operator, project: Project) -> Operator:
-    """The example as it is runs, on a host whose units have their limits of memory."""
-    find_machine("worker1").limit_memory()
+    """The example as it is runs."""
     operator.says(WORKERS)
     project.commit(project.text)
     operator.deploy()
