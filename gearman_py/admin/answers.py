@@ -58,7 +58,8 @@ class FunctionStats(NamedTuple):
     ``waiting`` jobs wait for a worker, the oldest for ``oldest_seconds``; ``scheduled`` ones are
     not due yet, or not stored. ``started`` runs had waited for ``wait_seconds`` in all, and those
     that ended took ``run_seconds``. ``paused`` is 1 while the function is paused; at most
-    ``max_running`` of its jobs may run at a time (0: any number).
+    ``max_running`` of its jobs may run at a time, and ``max_started`` be started in any
+    ``period_seconds`` (0: any number).
     """
 
     name: str
@@ -81,6 +82,8 @@ class FunctionStats(NamedTuple):
     run_seconds: float = 0.0
     paused: int = 0
     max_running: int = 0
+    max_started: int = 0
+    period_seconds: float = 0.0
 
     @classmethod
     def from_line(cls, line: str) -> "FunctionStats":
@@ -306,8 +309,12 @@ def max_queue_command(
     return f"maxqueue {check_word(function)} {' '.join(str(one or 0) for one in limits)}"
 
 
-def limit_command(function: str, running: int | None) -> str:
-    """The command that limits how many jobs of a function run. Raises ValueError."""
-    if running is not None and running < 1:
-        raise ValueError(f"running={running}: expected 1 or more, or None for no limit")
-    return f"limit {check_word(function)} running={running or 0}"
+def limit_commands(function: str, running: int | None, rate: str | None) -> list[str]:
+    """The commands that limit which jobs of a function run. Raises ValueError."""
+    check_word(function)
+    if running is not None and running < 0:
+        raise ValueError(f"running={running}: expected 1 or more, or 0 for no limit")
+    limits = {"running": running, "rate": rate and check_word(rate)}
+    return [
+        f"limit {function} {what}={limit}" for what, limit in limits.items() if limit is not None
+    ]

@@ -20,7 +20,7 @@ from gearman_py.admin.answers import (
     WorkerInfo,
     check_word,
     jobs_command,
-    limit_command,
+    limit_commands,
     max_queue_command,
     parse_facts,
     parse_rows,
@@ -183,12 +183,15 @@ class AdminClient(NotCopied):
         """End a pause. Raises AdminError for a function that the server does not know."""
         self.value(f"resume {check_word(function)}")
 
-    def limit(self, function: str, *, running: int | None) -> None:
-        """Let at most this number of a function's jobs run at a time, over all workers.
+    def limit(self, function: str, *, running: int | None = None, rate: str | None = None) -> None:
+        """Limit which jobs of a function are given out, over all workers.
 
-        None means no limit. Jobs that run already go on.
+        At most ``running`` of them run at a time, and no more are started in any period than
+        ``rate`` says, such as "100/s", "20/m" or "10/30m"; 0 or "0" ends a limit, None leaves it
+        as it is. Jobs that run already go on.
         """
-        self.value(limit_command(function, running))
+        for command in limit_commands(function, running, rate):
+            self.value(command)
 
     def purge(self, function: str) -> list[str]:
         """Cancel all jobs of a function that do not run; return their handles.

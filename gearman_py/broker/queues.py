@@ -203,7 +203,7 @@ class Queues(RestrictedFunctions):
         if self.lease < inf and not self.lease_over and lease_clock() >= self.lease:
             self.withhold_stored()
         if self.choosy:
-            job = self.take_allowed(worker)
+            job = self.take_allowed(worker, now)
         elif self._function_first:
             job = self._by_function(worker)
         else:

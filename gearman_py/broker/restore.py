@@ -6,6 +6,7 @@ from math import inf
 from typing import Any
 
 from gearman_py.broker.counts import BrokerCounts, Counts, Durations
+from gearman_py.broker.rates import RateLimit
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.snapshot import BACKGROUND, DIGIT, FORMAT, QUEUED, Section
 from gearman_py.broker.state import BrokerJob, Function, Peer, ReduceJob
@@ -72,11 +73,12 @@ class Restorer:
             function = queues.functions[name] = Function(name, queues.loaded, counted)
             function.limits = facts["limits"]
             function.paused, function.max_running = facts["paused"], facts["max_running"]
+            function.rate = RateLimit(facts["rate"]) if facts["rate"] else None
             if facts["record"] is not None:
                 queues.restrictions.records[name] = facts["record"]
             if function.has_settings:
                 queues.restrictions.settings.add(function)
-            if function.paused or function.max_running:
+            if function.paused or function.max_running or function.rate:
                 queues.apply_restrictions(function, 0)
             self._functions.append(function)
         for number, handle in section["handles"]:
@@ -181,6 +183,10 @@ class Restorer:
         queues._unserved = {self._functions[place]: since for place, since in section["unserved"]}
         for place, since in section["freed"]:
             queues.restrictions.freed[self._functions[place]] = since
+        for when, place in section["starts"]:
+            function = self._functions[place]
+            if function.rate is not None:
+                queues.note_start(function, function.rate, when)
         queues.changes.resume(dict(section["delivered"]), section["removed"])
         remaining = len(self.peers) - self._leaving
         for peer in self.peers[remaining:]:

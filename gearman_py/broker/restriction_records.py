@@ -6,7 +6,9 @@ every kind of store. The record before it is removed once it is stored.
 """
 
 import json
+from typing import NamedTuple
 
+from gearman_py.broker.rates import RateLimit
 from gearman_py.broker.state import NORMAL, BrokerJob, Function
 from gearman_py.store.base import Record
 
@@ -19,6 +21,7 @@ def make_record(function: Function, number: int) -> BrokerJob:
         "function": function.name.decode("latin-1"),
         "paused": function.paused,
         "max_running": function.max_running,
+        "rate": str(function.rate or ""),
     }
     keeper = Function(RECORD_NAME, set(), function.counts)
     job = BrokerJob(keeper, b"", json.dumps(facts).encode(), NORMAL, True)
@@ -26,12 +29,27 @@ def make_record(function: Function, number: int) -> BrokerJob:
     return job
 
 
-def parse_record(record: Record | BrokerJob) -> tuple[bytes, bool, int]:
-    """The function, whether it is paused, and its ``max_running``. Raises ValueError."""
+class StoredRestrictions(NamedTuple):
+    """The restrictions of a function, as they are stored."""
+
+    function: bytes
+    paused: bool
+    max_running: int
+    rate: RateLimit | None
+
+    @property
+    def restricted(self) -> bool:
+        """Whether the function is restricted at all."""
+        return bool(self.paused or self.max_running or self.rate)
+
+
+def parse_record(record: Record | BrokerJob) -> StoredRestrictions:
+    """What a record says. Raises ValueError."""
     facts = json.loads(record.workload)
     try:
-        name = facts["function"].encode("latin-1")
-        return name, bool(facts["paused"]), max(0, int(facts["max_running"]))
+        rate = RateLimit(facts["rate"]) if facts.get("rate") else None
+        name, most = facts["function"].encode("latin-1"), max(0, int(facts["max_running"]))
+        return StoredRestrictions(name, bool(facts["paused"]), most, rate)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"record {record.number} does not describe a function") from error
 
@@ -45,8 +63,8 @@ class RestrictionRecords(dict[bytes, int]):
 
     def note_stored(self, job: BrokerJob) -> list[int]:
         """The record of ``make_record`` is stored; return the numbers of those no longer needed."""
-        name, paused, most = parse_record(job)
-        return self.replace(name, job.number, restricted=paused or most > 0)
+        stored = parse_record(job)
+        return self.replace(stored.function, job.number, restricted=stored.restricted)
 
     def replace(self, name: bytes, number: int, *, restricted: bool) -> list[int]:
         """Note the latest record of a function; return the numbers of those no longer needed."""

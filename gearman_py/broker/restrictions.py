@@ -4,7 +4,8 @@ Operators pause a function or limit how many of its jobs run at a time; the serv
 of functions with large results while memory is short.
 """
 
-from itertools import islice
+from heapq import heappop, heappush
+from itertools import count, islice
 
 from gearman_py.broker.functions import Functions
 from gearman_py.broker.limits import (
@@ -12,6 +13,7 @@ from gearman_py.broker.limits import (
     MAX_NAME_WITH_SETTINGS,
     SLICE,
 )
+from gearman_py.broker.rates import RateLimit
 from gearman_py.broker.restriction_records import RestrictionRecords, parse_record
 from gearman_py.broker.state import BrokerJob, Function, Peer
 from gearman_py.store.base import Record
@@ -25,17 +27,22 @@ class Restrictions:
     """The restricted ``functions``; those of them with queued jobs are ``loaded``.
 
     ``rations``: how many jobs of a function may still be given out while memory is short.
-    ``freed``: when a job of a function with ``max_running`` has ended. ``records``: what is stored.
+    ``freed``: when a job of a function with ``max_running`` has ended. ``starts``: when starts of
+    jobs no longer count for the rate of their function, as a heap. ``records``: what is stored.
     ``settings``: the functions that operators limited or paused.
     """
 
-    __slots__ = ("freed", "functions", "loaded", "rations", "records", "settings")
+    __slots__ = (
+        *("freed", "functions", "loaded", "order", "rations", "records", "settings", "starts"),
+    )
 
     def __init__(self) -> None:
         self.functions: set[Function] = set()
         self.loaded: set[Function] = set()
         self.rations: dict[Function, int] = {}
         self.freed: dict[Function, float] = {}
+        self.order = count()  # makes starts of one moment comparable
+        self.starts: list[tuple[float, int, Function, RateLimit]] = []
         self.records = RestrictionRecords()
         self.settings: set[Function] = set()
 
@@ -91,19 +98,24 @@ class RestrictedFunctions(Functions):
         function.max_running = most
         self.apply_restrictions(function, now)
 
+    def limit_rate(self, function: Function, rate: RateLimit | None, now: float) -> None:
+        """Start no more of a function's jobs than the rate allows; None: any number."""
+        function.rate = rate
+        self.apply_restrictions(function, now)
+
     def restore_restrictions(self, record: Record, now: float) -> list[int]:
         """Restrict a function as it is stored; return the numbers of records no longer needed.
 
         Raises ValueError for a record that cannot be read.
         """
-        name, paused, most = parse_record(record)
-        records = self.restrictions.records
-        if records.is_outdated(name, record.number):
+        stored, records = parse_record(record), self.restrictions.records
+        if records.is_outdated(stored.function, record.number):
             return [record.number]
-        function = self.function(name)
-        function.paused, function.max_running = paused, most
+        function = self.function(stored.function)
+        function.paused, function.max_running = stored.paused, stored.max_running
+        function.rate = stored.rate
         self.apply_restrictions(function, now)
-        return records.replace(name, record.number, restricted=paused or most > 0)
+        return records.replace(function.name, record.number, restricted=stored.restricted)
 
     def ration(self, function: Function, jobs: int, now: float) -> None:
         """Give out no more than this number of the function's jobs, until this is called again."""
@@ -137,7 +149,8 @@ class RestrictedFunctions(Functions):
     def apply_restrictions(self, function: Function, now: float) -> None:
         """Note that a function's restrictions have changed, and wake workers for its jobs."""
         function.loaded.discard(function)
-        if function.paused or function.max_running or function in self.restrictions.rations:
+        limited = function.paused or function.max_running or function.rate
+        if limited or function in self.restrictions.rations:
             self.restrictions.functions.add(function)
             function.loaded = self.restrictions.loaded
         else:
@@ -156,6 +169,8 @@ class RestrictedFunctions(Functions):
         allowed = min(function.queued, self.restrictions.rations.get(function, function.queued))
         if function.max_running:
             allowed = min(allowed, function.max_running - function.running)
+        if function.rate:
+            allowed = min(allowed, function.rate.most - function.rate.started)
         return max(allowed, 0)
 
     def holds_back(self, function: Function) -> bool:
@@ -176,7 +191,8 @@ class RestrictedFunctions(Functions):
 
     def next_wakeups(self, now: float) -> list[float]:
         freed = [since + HAND_ON_TIME for since in islice(self.restrictions.freed.values(), 1)]
-        return [*super().next_wakeups(now), *freed]
+        expiry = [start[0] for start in self.restrictions.starts[:1]]
+        return [*super().next_wakeups(now), *freed, *expiry]
 
     def wake_again(self, now: float) -> None:
         super().wake_again(now)
@@ -185,6 +201,26 @@ class RestrictedFunctions(Functions):
                 break  # the oldest comes first
             del self.restrictions.freed[function]
             self._wake_allowed(function, now)
+        self._expire_starts(now)
+
+    def _expire_starts(self, now: float) -> None:
+        """Let other jobs be started in place of those that were started a period ago."""
+        starts = self.restrictions.starts
+        expired: dict[Function, None] = {}
+        while starts and starts[0][0] <= now and len(expired) < SLICE:
+            _, _, function, rate = heappop(starts)
+            if function.rate is rate:
+                rate.started -= 1
+                expired[function] = None
+        for function in expired:
+            self._wake_allowed(function, now)
+
+    def note_start(self, function: Function, rate: RateLimit, expiry: float) -> None:
+        """Count a job that was started, until ``expiry``."""
+        rate.started += 1
+        restrictions = self.restrictions
+        heappush(restrictions.starts, (expiry, next(restrictions.order), function, rate))
+        self.next_event = min(self.next_event, expiry)
 
     def has_job(self, worker: Peer) -> bool:
         return super().has_job(worker) or any(map(self._allowance, self._held_for(worker)))
@@ -195,7 +231,7 @@ class RestrictedFunctions(Functions):
         few, others = (turns, held) if len(turns) < len(held) else (held, turns)
         return [function for function in few if function in others]
 
-    def take_allowed(self, worker: Peer) -> BrokerJob | None:
+    def take_allowed(self, worker: Peer, now: float) -> BrokerJob | None:
         """Choose a job as always, of those that may be given out."""
         if self.closed:
             return None
@@ -210,4 +246,6 @@ class RestrictedFunctions(Functions):
             chosen = min(able, key=lambda function: (function.first_priority, turns[function]))
         if chosen in self.restrictions.rations:
             self.restrictions.rations[chosen] -= 1
+        if chosen.rate:
+            self.note_start(chosen, chosen.rate, now + chosen.rate.period)
         return chosen.pop(chosen.first_priority)

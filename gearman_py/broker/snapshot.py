@@ -52,6 +52,7 @@ def take_snapshot(broker: Rules, peers: Sequence[Peer], now: float) -> Iterator[
                 "limits": each.limits,
                 "paused": each.paused,
                 "max_running": each.max_running,
+                "rate": str(each.rate or ""),
                 "record": queues.restrictions.records.get(each.name),
                 "among_others": each.counts is queues.counts.others,
             }
@@ -228,6 +229,11 @@ def _pack_queues(
         "freed": _pack_times(queues.restrictions.freed, functions),
         "workers": [[peers[worker] for worker in each.workers] for each in functions],
         "sleepers": [[peers[worker] for worker in each.sleepers] for each in functions],
+        "starts": [
+            (when, functions[each])
+            for when, _, each, rate in sorted(queues.restrictions.starts)
+            if each.rate is rate
+        ],
         "removed": changes._removed,
         "delivered": list(changes._delivered.items()),
     }

@@ -6,6 +6,7 @@ from collections.abc import Callable, Container
 from gearman_py.broker.counts import Counts
 from gearman_py.broker.limits import MAX_OVERDUE
 from gearman_py.broker.outbox import Outbox
+from gearman_py.broker.rates import RateLimit
 
 HIGH, NORMAL, LOW = PRIORITIES = range(3)
 
@@ -108,7 +109,8 @@ class Function:
     ``loaded`` is the set of all functions with queued jobs, which this adds itself to.
     ``waiting`` counts the live jobs in ``queues``; ``running`` and ``scheduled`` (future epoch
     jobs) count the others. ``limits`` are those of the text command maxqueue, by priority; 0 is
-    unlimited, as it is of ``max_running``. No job of a ``paused`` function is given out.
+    unlimited, as it is of ``max_running``. No job of a ``paused`` function is given out, and of
+    others no more than ``rate`` allows.
     """
 
     __slots__ = (
@@ -119,6 +121,7 @@ class Function:
         "name",
         "paused",
         "queues",
+        "rate",
         "running",
         "scheduled",
         "sleepers",
@@ -136,6 +139,7 @@ class Function:
         self.limits = [0, 0, 0]
         self.max_running = 0
         self.paused = False
+        self.rate: RateLimit | None = None
         self.workers: dict[Peer, None] = {}
         # The sleeping workers, in the order in which they fell asleep, and some that have woken.
         self.sleepers: dict[Peer, None] = {}
@@ -156,7 +160,7 @@ class Function:
     @property
     def has_settings(self) -> bool:
         """Whether operators limited or paused it."""
-        return self.paused or self.max_running > 0 or any(self.limits)
+        return bool(self.paused or self.max_running or self.rate or any(self.limits))
 
     @property
     def first_priority(self) -> int:

@@ -86,6 +86,9 @@ def _read_queue(function: Function | None, now: float) -> Pairs:
 def _read_restrictions(function: Function | None) -> Pairs:
     yield "paused", function.paused if function else 0
     yield "max_running", function.max_running if function else 0
+    rate = function.rate if function else None
+    yield "max_started", rate.most if rate else 0
+    yield "period_seconds", rate.period if rate else 0.0
 
 
 def _read_counts(counted: Counts) -> Pairs:

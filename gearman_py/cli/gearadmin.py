@@ -5,6 +5,7 @@ byte for byte, except on a terminal, where listings have columns with headings.
 """
 
 import json
+import re
 import sys
 import time
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -72,10 +73,15 @@ def _set_max_queue(client: AdminClient, function: str, jobs: str) -> None:
 
 
 def _limit(client: AdminClient, function: str, limit: str) -> None:
-    what, _, number = limit.partition("=")
-    if what != "running" or not number.isascii() or not number.isdigit():
-        raise ValueError(f"--limit: {limit!r} is not a limit; expected running=N")
-    client.limit(function, running=int(number) or None)
+    what, _, most = limit.partition("=")
+    if what == "running" and most.isascii() and most.isdigit():
+        client.limit(function, running=int(most))
+    elif what == "rate" and re.fullmatch(r"0|\d+/\d*[smhd]", most, re.ASCII):
+        client.limit(function, rate=most)
+    else:
+        raise ValueError(
+            f"--limit: {limit!r} is not a limit; expected running=N or rate=N/PERIOD, such as 100/s"
+        )
 
 
 def _purge(client: AdminClient, function: str) -> str:
@@ -109,8 +115,9 @@ _QUESTIONS: dict[str, _Value | _Listing | _Action] = {
     "pause": _Action("give out no job of a function (*)", ("FUNCTION",), AdminClient.pause),
     "resume": _Action("end a pause (*)", ("FUNCTION",), AdminClient.resume),
     "limit": _Action(
-        "run at most N jobs at a time, over all workers; 0: no limit (*)",
-        ("FUNCTION", "running=N"),
+        "running=4: run at most 4 jobs at a time, over all workers; rate=100/s, rate=10/30m: "
+        "start no more in a period; running=0, rate=0: no limit (*)",
+        ("FUNCTION", "LIMIT"),
         _limit,
     ),
     "purge": _Action(

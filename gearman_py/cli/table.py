@@ -52,7 +52,9 @@ def _row_values(row: Any) -> Sequence[Any]:
 
 
 def _format_limit(row: FunctionStats) -> str:
-    return "paused" if row.paused else f"{row.max_running} run" if row.max_running else "-"
+    running = f"{row.max_running} run" if row.max_running else ""
+    rate = f"{row.max_started} in {row.period_seconds:g} s" if row.max_started else ""
+    return "paused" if row.paused else ", ".join(filter(None, (running, rate))) or "-"
 
 
 def _mean(seconds: float, count: int) -> str:

@@ -7,6 +7,7 @@ the text commands are right, and a worker was given the job that it should be gi
 durable queue the server may restart, and its disk may fail: what was acknowledged is there again.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf
@@ -51,6 +52,7 @@ ENDS = (
     *(counts.FAILED, counts.EXCEPTION, counts.ATTEMPTS),
     *(counts.CANCELLED, counts.DROPPED, counts.NOT_STORED),
 )
+RATES = {"1/s": (1, 1.0), "2/3s": (2, 3.0)}  # starts, period
 Heard = list[tuple[int, list[bytes]]]
 
 
@@ -97,7 +99,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         self.disk_fails = False
         self.jobs: dict[bytes, ModelJob] = {}
         # What pauses and limits outlive a restart.
-        self.kept: tuple[set[bytes], dict[bytes, int]] = set(), {}
+        self.kept: tuple[set[bytes], dict[bytes, int], dict[bytes, str]] = set(), {}, {}
         self.now = 1000.0
         self.turn = 0
         self.start()
@@ -109,6 +111,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             queues.restore(record, self.now)
         self.broker = Broker(queues, job_retries=self.retries)
         self.paused, self.most_running = set(self.kept[0]), dict(self.kept[1])
+        self.rates, self.starts = dict(self.kept[2]), defaultdict[bytes, list[float]](list)
         self.withheld: set[bytes] | None = None  # while the lease is over
         self.withholding = False  # from the first grab after it on
         self.peers: dict[int, Peer] = {}
@@ -177,7 +180,8 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         jobs = [record for record in self.disk.values() if record.function != RECORD_NAME]
         if not self.disk_fails:
             assert {record.number: record.deliveries for record in jobs} == acknowledged
-            restricted = self.kept[0] | {name for name, most in self.kept[1].items() if most}
+            limits = [*self.kept[1].items(), *self.kept[2].items()]
+            restricted = self.kept[0] | {name for name, most in limits if most}
             assert len(self.disk) == len(jobs) + len(restricted)
         self.jobs = {
             b"H:%d" % record.number: ModelJob(
@@ -368,6 +372,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         else:
             assert (kind, told) == (Packet.JOB_ASSIGN_UNIQ, expected)
         job.worker, job.turn = peer, self.next_turn()
+        self.starts[job.function].append(self.now)
         job.deadline = self.now + self.limits[peer][job.function]
 
     def may_run(self, function: bytes) -> bool:
@@ -375,6 +380,10 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             job.function == function and job.worker is not None for job in self.jobs.values()
         )
         most = self.most_running.get(function, 0)
+        if rate := self.rates.get(function):
+            starts, period = RATES[rate]
+            if sum(start + period > self.now for start in self.starts[function]) >= starts:
+                return False
         return function not in self.paused and (not most or running < most)
 
     @rule(function=st.sampled_from(FUNCTIONS))
@@ -395,6 +404,11 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         self.most_running[function] = most
         self.keep(b"limit %b running=%d" % (function, most), function)
 
+    @rule(function=st.sampled_from(FUNCTIONS), rate=st.sampled_from(["", *RATES]))
+    def limit_rate(self, function: bytes, rate: str) -> None:
+        self.rates[function], self.starts[function] = rate, []
+        self.keep(b"limit %b rate=%b" % (function, rate.encode() or b"0"), function)
+
     def keep(self, command: bytes, function: bytes) -> None:
         """A restriction is kept if the command is answered by OK."""
         answer = self.answer(command)
@@ -403,9 +417,10 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             return
         assert answer == b"OK\r\n"
         if self.durable:
-            paused, most_running = self.kept
+            paused, most_running, rates = self.kept
             (paused.add if function in self.paused else paused.discard)(function)
             most_running[function] = self.most_running.get(function, 0)
+            rates[function] = self.rates.get(function, "")
 
     @rule(function=st.sampled_from(FUNCTIONS))
     def purge(self, function: bytes) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.queues import Queues
+from gearman_py.broker.rates import RateLimit
 from gearman_py.broker.state import Peer
 from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.packets import Packet
@@ -135,3 +136,27 @@ def test_worker_that_falls_asleep_as_a_limited_job_ends_is_woken(broker: Broker)
     assert ask(broker, idle, GRAB) == ["NO_JOB"]
     assert ask(broker, busy, complete(b"H:localhost:1")) == []
     assert ask(broker, idle, SLEEP) == ["NOOP"]
+
+
+def test_no_more_jobs_are_started_in_any_period_than_the_rate_allows(broker: Broker) -> None:
+    client, busy, idle = (broker.join(number, "") for number in (1, 2, 3))
+    broker.queues.limit_rate(broker.queues.function(b"f"), RateLimit("2/s"), 0)
+    for worker in (busy, idle):
+        ask(broker, worker, (Packet.CAN_DO, [b"f"]))
+    submit(broker, client, b"f", b"1", b"2", b"3", b"4", b"5")
+    assert ask(broker, busy, GRAB) == ["1"]
+    broker.receive(busy, [GRAB], 0.6)
+    busy.take()
+    assert ask(broker, idle, GRAB, SLEEP) == ["NO_JOB"]
+    assert broker.queues.next_event == 1
+    broker.tick(1, 0)  # the first was started a second ago, the other was not
+    assert ask(broker, idle) == ["NOOP"]
+    broker.receive(idle, [GRAB, GRAB], 1)
+    given = Decoder(RESPONSE).feed(b"".join(idle.take()))
+    assert [number for number, _ in given] == [Packet.JOB_ASSIGN, Packet.NO_JOB]
+
+
+@pytest.mark.parametrize("text", ["", "0", "0/s", "5", "5/", "5/0s", "-5/s", "5/w", "5/s s"])
+def test_what_is_not_a_rate_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a rate; expected such as 100/s or 10/30m"):
+        RateLimit(text)

@@ -76,6 +76,7 @@ commands = st.tuples(
             *(b"maxqueue f 2", b"maxqueue g 1 2 3", b"create function h", b"drop function h"),
             *(b"cancel job H:1", b"cancel job H:2"),
             *(b"pause f", b"resume f", b"limit g running=1", b"limit g running=0"),
+            *(b"limit f rate=1/s", b"limit f rate=2/3s", b"limit f rate=0"),
         ]
     ),
 )

@@ -144,11 +144,15 @@ def test_a_purge_asks_and_cancels_what_waits(gearadmin: Run, shared_gearmand: An
     assert b"a-kept\t1\t0\t0\n" in gearadmin("--status").stdout
 
 
-@pytest.mark.parametrize("limit", ["4", "running=", "running=-1", "walking=4"])
+@pytest.mark.parametrize(
+    "limit", ["4", "running=", "running=-1", "walking=4", "rate=5", "rate=1/w"]
+)
 def test_a_limit_that_is_not_one_is_refused(gearadmin: Run, limit: str) -> None:
     refused = gearadmin("--limit", "a-limited", limit)
     assert refused.returncode == 2
-    assert f"{limit!r} is not a limit; expected running=N" in refused.stderr.decode()
+    assert (
+        f"{limit!r} is not a limit; expected running=N or rate=N/PERIOD" in refused.stderr.decode()
+    )
 
 
 def test_what_the_server_does_not_know_is_refused(gearadmin: Run) -> None:

@@ -200,7 +200,14 @@ def test_uniques_and_due_times_outlive_a_restart(durable: Start, connect: Connec
 def test_pauses_and_limits_outlive_kill_9(durable: Start, connect: Connect) -> None:
     server = durable("-v")
     ops = connect(server.listening())
-    for command in ("pause f", "limit g running=2", "pause h", "limit g running=3", "resume h"):
+    for command in (
+        "pause f",
+        "limit g running=2",
+        "pause h",
+        "limit g running=3",
+        "resume h",
+        "limit i rate=9/2m",
+    ):
         assert ops.command(command) == b"OK\r\n"
         in_the_background(ops, b"beside")
     for _ in range(2):
@@ -212,6 +219,7 @@ def test_pauses_and_limits_outlive_kill_9(durable: Start, connect: Connect) -> N
         assert b"paused=1\tmax_running=0" in found[b"f"]
         assert b"paused=0\tmax_running=3" in found[b"g"]
         assert b"h" not in found
+        assert b"max_started=9\tperiod_seconds=120.000" in found[b"i"]
         waits = worker(connect(server.listening()))
         assert waits.ask(Packet.GRAB_JOB) == ("NO_JOB",)
     assert connect(server.listening()).command("resume f") == b"OK\r\n"
