@@ -33,7 +33,8 @@ class Restrictions:
     """
 
     __slots__ = (
-        *("freed", "functions", "loaded", "order", "rations", "records", "settings", "starts"),
+        *("freed", "functions", "loaded", "order"),
+        *("rations", "records", "settings", "starts"),
     )
 
     def __init__(self) -> None:

@@ -210,6 +210,7 @@ def test_pauses_and_limits_outlive_kill_9(durable: Start, connect: Connect) -> N
     ):
         assert ops.command(command) == b"OK\r\n"
         in_the_background(ops, b"beside")
+    assert ops.command("limit i rate=9/2m") == b"OK\r\n"
     for _ in range(2):
         server.process.kill()
         server.process.wait()
