@@ -502,8 +502,8 @@ def test_fixtures_are_there_for_pytest(gearman_server: Server, gearman_client: C
 def test_a_function_that_the_server_refuses_is_told_of_and_the_others_are_served(
     gearman_server: Server, gearman_client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    worker = Worker(gearman_server.address)
-    worker.add_function("f" * 9000, lambda job: None)
+    worker = Worker(gearman_server.address, address="here")
+    worker.add_function("f" * 8192, lambda job: None)  # and with @here, which is too long
 
     @worker.function("f")
     def speak(job: WorkerJob) -> str:
