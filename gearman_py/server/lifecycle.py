@@ -117,7 +117,7 @@ def serve(
             function_first=settings.function_first,
             rotate=settings.round_robin or not settings.function_first,
             wakeup=settings.worker_wakeup,
-            durable=store is not None,
+            durable=settings.queue != "builtin",
         )
         if store is not None:
             notify("STATUS=reading the queue")
@@ -159,16 +159,18 @@ async def _run_server(
         unread_timeout=settings.unread_timeout,
     )
     if takeover is not None:
-        doors = takeover.receive(broker, listener)
-    if store is not None:
-        listener.store_writer = StoreWriter(
-            store, broker, listener.flush, listener.hang_up, stop.set
-        )
+        doors, store = takeover.receive(broker, listener, settings)
     broker.describe = partial(describe_server, listener, settings)
     for door in doors:
         door.listen(settings)
     if takeover is not None:
         await takeover.begin(listener)
+    if store is not None:
+        listener.store_writer = writer = StoreWriter(
+            store, broker, listener.flush, listener.hang_up, stop.set
+        )
+        if takeover is not None:
+            takeover.restore_store_counts(writer)
     servers = {
         door: await _open_server(loop, listener, door, settings.backlog, tls) for door in doors
     }

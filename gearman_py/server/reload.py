@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from gearman_py import __version__
 from gearman_py.broker import snapshot
@@ -38,7 +39,9 @@ from gearman_py.server.reload_channel import (
     channel_address,
 )
 from gearman_py.server.settings import Settings
+from gearman_py.server.store_writer import StoreWriter
 from gearman_py.server.tls_transport import TLSTransport
+from gearman_py.store.base import StoreError
 
 log = logging.getLogger("gearmand")
 
@@ -106,9 +109,7 @@ class Reload:
             self._check_request(hello)
             channel.send(self._describe())
             await asyncio.to_thread(channel.expect, READY)
-            channel.allow(PAUSE_TIMEOUT)
-            self._check_state()
-            connections = self._pass_on(channel)
+            connections = await self._pause(channel)
         except ReloadError as error:
             log.warning("not reloaded, going on: %s", error)
             with contextlib.suppress(ReloadError):
@@ -143,9 +144,8 @@ class Reload:
             raise ReloadError("an operator moves its jobs to another server")
         if os.getpid() == 1:
             raise ReloadError("the server is process 1, with which its container would end")
-        if listener.store_writer is not None:
-            what = f"--queue-type {self._settings.queue}"
-            raise ReloadError(f"{what}: cannot be handed over yet; nothing was changed")
+        if listener.store_writer is not None and listener.store_writer.broken:
+            raise ReloadError("the queue can no longer be trusted")
         transports = [each.transport for each in listener.connections.values()]
         secret = sum(isinstance(transport, TLSTransport) for transport in transports)
         if secret := secret + len(listener.handshakes):
@@ -163,8 +163,36 @@ class Reload:
             "settings": fixed_settings(self._settings),
         }
 
-    def _pass_on(self, channel: Channel) -> list[Connection]:
+    async def _pause(self, channel: Channel) -> list[Connection]:
+        """Pass on everything, also the queue's store, while peers wait; return the connections."""
+        writer = self._listener.store_writer
+        if writer is None:
+            return self._pass_on(channel, {}, [])
+        await writer.hold()
+        try:
+            writer.store_now()
+            self._check_state()
+            values, descriptors = writer.store.pass_on()
+        except (ReloadError, StoreError) as error:
+            writer.release()
+            raise ReloadError(str(error)) from error
+        try:
+            return self._pass_on(channel, values, descriptors)
+        except BaseException:
+            _kill_process(channel)  # it may have the store
+            try:
+                writer.store.take_back()
+            except StoreError as error:
+                writer.fail(error)
+            writer.release()
+            raise
+
+    def _pass_on(
+        self, channel: Channel, values: Section, descriptors: Sequence[int]
+    ) -> list[Connection]:
         """Pass on everything; return the connections. Raises ReloadError if that failed."""
+        channel.allow(PAUSE_TIMEOUT)
+        self._check_state()
         listener = self._listener
         connections = [
             connection
@@ -176,11 +204,15 @@ class Reload:
                 "doors": [[door.kind, str(door.made or "")] for door in self._doors],
                 "connections": len(connections),
                 "counts": _pack_server_counts(listener),
+                "store": values,
+                "store_descriptors": len(descriptors),
+                "store_counts": _pack_store_counts(listener.store_writer),
             }
         )
         channel.send_descriptors(
             [
                 *STANDARD_STREAMS,
+                *descriptors,
                 *(door.socket.fileno() for door in self._doors),
                 *(each.transport.get_extra_info("socket").fileno() for each in connections),
             ]
@@ -200,16 +232,16 @@ class Reload:
         try:
             channel.expect(SERVING)
         except ReloadTimeout:  # it could begin to serve later
-            process, _ = channel.other
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-            channel.allow(KILL_TIMEOUT)
-            if not _has_served(channel):
+            if not _kill_process(channel):
                 raise
 
 
-def _has_served(channel: Channel) -> bool:
-    """Whether a process that was killed had begun to serve peers."""
+def _kill_process(channel: Channel) -> bool:
+    """End the new program for certain; return whether it had begun to serve peers."""
+    process, _ = channel.other
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+    channel.allow(KILL_TIMEOUT)
     try:
         channel.expect(SERVING)
     except ReloadError:
@@ -225,6 +257,10 @@ def _pack_server_counts(listener: Listener) -> Section:
         "before": [counts.received_before, counts.sent_before],
         "loop_lag": pack_durations(counts.loop_lag),
     }
+
+
+def _pack_store_counts(writer: StoreWriter | None) -> list[Any]:
+    return [writer.stored, writer.failures, pack_durations(writer.commits)] if writer else []
 
 
 async def linger(listener: Listener) -> None:

@@ -85,13 +85,13 @@ class StoreWriter:
         hang_up: Callable[[Peer], None],
         fail: Callable[[], None],
     ) -> None:
-        self._store = store
+        self.store = store
         self._broker = broker
         self._changes = broker.queues.changes
         self._changes.guard = threading.Lock()
         self._flush = flush
         self._hang_up = hang_up
-        self._fail = fail
+        self._on_failure = fail
         self._loop = asyncio.get_running_loop()
         self._groups: SimpleQueue[CommitGroup | None] = SimpleQueue()
         self._busy = False  # the thread stores something, or has not yet reported that it is idle
@@ -107,13 +107,39 @@ class StoreWriter:
         self._reachable = False  # it refused jobs, but may accept other changes
         self._warned = -WARN_INTERVAL
         self._reasons: set[str] = set()  # why jobs are refused, as it was logged
+        self._held = False  # the thread is to end, or has
+        self.release()
+        sys.setswitchinterval(SWITCH_INTERVAL)
+
+    async def hold(self) -> None:
+        """End the thread after what it does just now; changes accumulate until `release`."""
+        self._held = True
+        self._groups.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def release(self) -> None:
+        """Go on storing."""
+        self._held = False
         self._thread = threading.Thread(target=self._run_thread, name="store", daemon=True)
         self._thread.start()
-        sys.setswitchinterval(SWITCH_INTERVAL)
+
+    def store_now(self) -> None:
+        """Store all changes in this thread, while `hold` is in effect; peers wait."""
+        while not self.broken and not self._changes.empty:
+            group = self._take_changes()
+            begun = time.monotonic()
+            try:
+                self.store.commit(group.changes)
+            except UnknownOutcome as error:
+                return self.fail(error)
+            except StoreError as error:
+                return self._refuse_group(group, error)
+            self._acknowledge_group(group, True, time.monotonic() - begun)
+        return None
 
     def store_next(self) -> None:
         """Have the next group stored, if there is one and the thread is idle."""
-        if self._busy:
+        if self._busy or self._held:
             return
         if self._changes.awaited:
             self._begin_group()
@@ -131,13 +157,13 @@ class StoreWriter:
         self._groups.put(None)
         await asyncio.to_thread(self._thread.join)
         if not self.broken:
-            self._store.close()
+            self.store.close()
 
     def _begin_group(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self._busy and not self.broken:
+        if not self._busy and not self.broken and not self._held:
             self._busy = True
             self._groups.put(self._take_changes())
 
@@ -153,10 +179,10 @@ class StoreWriter:
         try:
             self._store_groups()
         except UnknownOutcome as error:
-            self._call_in_loop(self._stop_server, error)
+            self._call_in_loop(self.fail, error)
         except Exception as error:
             log.exception("the store")
-            self._call_in_loop(self._stop_server, error)
+            self._call_in_loop(self.fail, error)
 
     def _store_groups(self) -> None:
         following = None
@@ -164,7 +190,7 @@ class StoreWriter:
             following = None
             begun = time.monotonic()
             try:
-                self._store.commit(group.changes)
+                self.store.commit(group.changes)
             except UnknownOutcome:
                 raise
             except StoreError as error:
@@ -173,11 +199,11 @@ class StoreWriter:
                 self._call_in_loop(self._refuse_group, group, error)
             else:
                 seconds = time.monotonic() - begun
-                if self._changes.awaited and group is not BEAT:
+                if self._changes.awaited and group is not BEAT and not self._held:
                     following = self._take_changes()
                 self._call_in_loop(self._acknowledge_group, group, following is None, seconds)
-            self._store.tidy()
-            if adopted := self._store.adopt():
+            self.store.tidy()
+            if adopted := self.store.adopt():
                 self._call_in_loop(self._adopt_jobs, adopted)
 
     def _without_jobs(self, group: CommitGroup) -> CommitGroup:
@@ -186,7 +212,7 @@ class StoreWriter:
         if not (changes.removed or changes.delivered):
             return group
         try:
-            self._store.commit(changes._replace(added=[]))
+            self.store.commit(changes._replace(added=[]))
         except UnknownOutcome:
             raise
         except StoreError:
@@ -195,7 +221,7 @@ class StoreWriter:
 
     def _next_group(self) -> CommitGroup | None:
         try:
-            return self._groups.get(timeout=self._store.beat)
+            return self._groups.get(timeout=self.store.beat)
         except Empty:
             return BEAT
 
@@ -207,7 +233,7 @@ class StoreWriter:
             what(*arguments)
         except Exception as error:
             log.exception("what the store says")
-            self._stop_server(error)
+            self.fail(error)
 
     def _acknowledge_group(self, group: CommitGroup, rests: bool, seconds: float) -> None:
         self._failing = False
@@ -223,7 +249,7 @@ class StoreWriter:
             self._set_idle()
             self.store_next()  # the thread goes on while the answers to this group are written
         now = self._loop.time()
-        self._broker.queues.extend(self._store.lease, now)
+        self._broker.queues.extend(self.store.lease, now)
         self._broker.stored(group, now)
         self._flush()
 
@@ -257,10 +283,10 @@ class StoreWriter:
             self._broker.queues.restore(record, wall, handle, now)
         self._flush()
 
-    def _stop_server(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
         """Answer no peer: only the next start will show what is stored of the last group."""
         reason = str(error) if isinstance(error, StoreError) else f"the store failed: {error!r}"
         log.critical("%s: stopping; the next start reads what was stored", reason)
         self.broken = True
         self._rests.set()
-        self._fail()
+        self._on_failure()

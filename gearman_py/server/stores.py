@@ -1,10 +1,22 @@
 """Opens the store that the settings name."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from gearman_py.server.settings import Settings
 from gearman_py.store.base import Store, StoreError
 from gearman_py.store.database import Database
+
+
+def take_store(settings: Settings, values: dict[str, Any], descriptors: Sequence[int]) -> Store:
+    """The store that another process has passed on. Raises StoreError."""
+    if settings.queue == "sqlite":
+        from gearman_py.store.sqlite import SQLiteStore
+
+        (reservation,) = descriptors
+        return SQLiteStore(Path(settings.queue_file), reservation)
+    return _share(_name_database(settings), settings, values)
 
 
 def open_store(settings: Settings) -> Store | None:
@@ -17,23 +29,27 @@ def open_store(settings: Settings) -> Store | None:
             from gearman_py.store.sqlite import SQLiteStore
 
             return SQLiteStore(Path(settings.queue_file))
-        case "postgres":
-            from gearman_py.store.postgres import Postgres
-
-            return _share(Postgres(settings.postgres, settings.postgres_table), settings)
-        case "redis":
-            from gearman_py.store.redis import Redis
-
-            where = settings.redis_server, settings.redis_port
-            password = _read_password(settings.redis_passfile)
-            return _share(Redis(*where, password, settings.redis_prefix), settings)
+        case "postgres" | "redis":
+            return _share(_name_database(settings), settings)
     return None
 
 
-def _share(database: Database, settings: Settings) -> Store:
-    from gearman_py.store.shared import SharedStore
+def _name_database(settings: Settings) -> Database:
+    if settings.queue == "postgres":
+        from gearman_py.store.postgres import Postgres
 
-    return SharedStore(database, settings.handle_prefix, accept_loss=settings.accept_loss)
+        return Postgres(settings.postgres, settings.postgres_table)
+    from gearman_py.store.redis import Redis
+
+    where = settings.redis_server, settings.redis_port
+    return Redis(*where, _read_password(settings.redis_passfile), settings.redis_prefix)
+
+
+def _share(database: Database, settings: Settings, passed: dict[str, Any] | None = None) -> Store:
+    from gearman_py.store.passable import PassableStore
+
+    loss = settings.accept_loss
+    return PassableStore(database, settings.handle_prefix, accept_loss=loss, passed=passed)
 
 
 def _read_password(path: str) -> str:

@@ -8,10 +8,11 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from gearman_py import __version__
 from gearman_py.broker import snapshot
@@ -39,6 +40,9 @@ from gearman_py.server.reload_channel import (
     channel_address,
 )
 from gearman_py.server.settings import Settings
+from gearman_py.server.store_writer import StoreWriter
+from gearman_py.server.stores import take_store
+from gearman_py.store.base import Store
 
 LEAVE_TIMEOUT = 5.0  # seconds for the old server to tell systemd that it leaves
 
@@ -67,6 +71,7 @@ class Takeover:
         self._streams: list[int] = []
         self._connections: list[tuple[socket.socket, Section]] = []
         self._restorer: Restorer | None = None
+        self._store_counts: Sequence[Any] = ()
         os.environ.update(self._about["environment"])
 
     @property
@@ -89,16 +94,26 @@ class Takeover:
                     f"{theirs!r} in the running server, {ours.get(name)!r} here"
                 )
 
-    def receive(self, broker: Broker, listener: Listener) -> list[ListeningSocket]:
-        """Receive everything; from now on peers wait. Returns the listening sockets."""
+    def receive(
+        self, broker: Broker, listener: Listener, settings: Settings
+    ) -> tuple[list[ListeningSocket], Store | None]:
+        """Receive everything; from now on peers wait. Returns the listening sockets and the store.
+
+        Raises StoreError if the store cannot be used.
+        """
         channel = self._channel
         channel.send_word(READY)
         channel.allow(READY_TIMEOUT)
         first = channel.receive()
         doors, count = first["doors"], first["connections"]
-        numbers = channel.receive_descriptors(len(STANDARD_STREAMS) + len(doors) + count)
-        sockets = [socket.socket(fileno=number) for number in numbers[len(STANDARD_STREAMS) :]]
-        self._streams = numbers[: len(STANDARD_STREAMS)]
+        for_store = first["store_descriptors"]
+        streams = len(STANDARD_STREAMS)
+        numbers = channel.receive_descriptors(streams + for_store + len(doors) + count)
+        self._streams, others = numbers[:streams], numbers[streams:]
+        store, self._store_counts = None, first["store_counts"]
+        if broker.queues.durable:
+            store = take_store(settings, first["store"], others[:for_store])
+        sockets = [socket.socket(fileno=number) for number in others[for_store:]]
         facts: list[Section] = []
         while len(facts) < count:
             facts += channel.receive()["connections"]
@@ -110,10 +125,16 @@ class Takeover:
         except SnapshotError as error:
             raise ReloadError(str(error)) from error
         _unpack_server_counts(listener, first["counts"])
-        return [
+        listening = [
             ListeningSocket(each, kind, made=Path(made) if made else None)
             for each, (kind, made) in zip(sockets, doors, strict=False)
         ]
+        return listening, store
+
+    def restore_store_counts(self, writer: StoreWriter) -> None:
+        """Go on counting what is stored."""
+        writer.stored, writer.failures, commits = self._store_counts
+        restore_durations(writer.commits, commits)
 
     async def begin(self, listener: Listener) -> None:
         """Tell the old server to leave, and go on with its connections."""

@@ -7,7 +7,7 @@ cannot be found out, and the server must stop.
 
 import time
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 SERIES_BITS = 52  # of a job number, above the microseconds since 1970, which fit until 2112
 
@@ -119,6 +119,14 @@ class Store(Protocol):
 
     def adopt(self) -> list[Adopted]:
         """Take over some of the jobs of servers that are gone."""
+
+    def pass_on(self) -> tuple[dict[str, Any], list[int]]:
+        """Release it for one process that is to go on with it and no other, given these values and
+        descriptors. Raises StoreError if that cannot be done, and then it is as before.
+        """
+
+    def take_back(self) -> None:
+        """Go on after `pass_on`, as the other process has ended. Raises StoreError."""
 
     def close(self) -> None:
         """Release it, so that another server can use it."""

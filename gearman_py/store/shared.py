@@ -82,7 +82,7 @@ class SharedStore:
         if self._refusal:
             raise self._refusal
         begun = lease_clock()
-        self._mine = database.enrol_run(prefix)
+        self._mine = self._enrol_run()
         self.lease = begun + LEASE_TIME
         self._beat = 0  # the last beat in the database
         self._last_beat = 0  # the last beat that was sent
@@ -91,6 +91,9 @@ class SharedStore:
         # By series, the shelf whose jobs have the same numbers here and there. Shelves with the
         # same prefix have different series, except those of earlier versions.
         self._home = {self.series: self._mine}
+
+    def _enrol_run(self) -> int:
+        return self._database.enrol_run(self._prefix)
 
     @property
     def beat(self) -> float:

@@ -17,12 +17,18 @@ import time
 from collections.abc import Iterator
 from math import inf
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from gearman_py.store import sqlite_file
 from gearman_py.store.base import Adopted, Changes, Record, StoreError, UnknownOutcome
-from gearman_py.store.sqlite_file import FAILURES, FEW_USED, explain_error, open_file
+from gearman_py.store.sqlite_file import (
+    FAILURES,
+    FEW_USED,
+    explain_error,
+    open_file,
+    reserve_file,
+)
 from gearman_py.store.sqlite_wal import Mark, file_beside
 
 log = logging.getLogger("gearmand")
@@ -48,16 +54,28 @@ _DELIVER = "UPDATE job SET deliveries = value FROM json_each(?) WHERE number = C
 
 
 class SQLiteStore:
-    """A store in the file at ``path``, created if missing. Raises StoreError."""
+    """A store in the file at ``path``, created if missing. Raises StoreError.
+
+    ``reservation``: the descriptor by which another process passes the file on.
+    """
 
     series = 0
     lease = inf
     beat = 1.0
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, reservation: int | None = None) -> None:
         self._path = path
+        self._reservation = reserve_file(path) if reservation is None else reservation
+        try:
+            self._open(passed_on=reservation is not None)
+        except StoreError:
+            os.close(self._reservation)
+            raise
+
+    def _open(self, *, passed_on: bool) -> None:
+        path = self._path
         self._unwritten = 0  # bytes in the WAL, roughly
-        self._connection, commits = open_file(path, KEPT_STATEMENTS)
+        self._connection, commits = open_file(path, KEPT_STATEMENTS, passed_on=passed_on)
         self._mark = Mark(path, commits)
         self._in_use = commits > 0
         self._committed = 0.0
@@ -201,15 +219,33 @@ class SQLiteStore:
         """None: only this server uses the file."""
         return []
 
+    def pass_on(self) -> tuple[dict[str, Any], list[int]]:
+        """Close the file, which stays reserved: no other process can open it meanwhile."""
+        self._check_files()
+        if not self._close():
+            self.take_back()
+            raise StoreError(f"{self._path}: its log could not be written back to it")
+        return {}, [self._reservation]
+
+    def take_back(self) -> None:
+        self._open(passed_on=True)
+
     def close(self) -> None:
         """Write everything back to the file and close it."""
+        self._close()
+        if self._reservation >= 0:
+            os.close(self._reservation)
+            self._reservation = -1
+
+    def _close(self) -> bool:
+        """Close the file; return whether everything is in it."""
         whole = False
         try:
             self._check_content()
         except StoreError as error:  # writing back would spread the damage, and so would SQLite
             log.error("%s", error)
             self._mark.close(remove=False)
-            return
+            return False
         try:
             if _is_same(self._path, self._main_state):  # otherwise only the log has the jobs
                 sqlite_file.mark_unused(self._connection)
@@ -218,7 +254,9 @@ class SQLiteStore:
             log.warning("%s", explain_error(self._path, error))
         finally:
             self._connection.close()
-            self._mark.close(remove=whole and not self._files[1].exists())
+            whole = whole and not self._files[1].exists()
+            self._mark.close(remove=whole)
+        return whole
 
 
 def _build_statements(changes: Changes) -> list[tuple[str, list[object]]]:

@@ -9,6 +9,7 @@ import fcntl
 import os
 import sqlite3
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from gearman_py.store.sqlite_wal import APPLICATION, IN_USE, SCHEMA_VERSION
 
 SYNCHRONOUS = "FULL"
 WAIT = 1.0  # seconds for another process to release the file
+RESERVE_INTERVAL = 0.05  # seconds between two attempts to reserve it
 OLDEST = (3, 37)  # the first SQLite with STRICT tables
 # A file is shrunk when it has more free pages than this, and more free than used ones; while it is
 # in use, only when the used ones are so few that it takes milliseconds.
@@ -50,17 +52,42 @@ MIGRATIONS = (
 FAILURES = (sqlite3.Error, UnicodeDecodeError)
 
 
-def open_file(path: Path, kept_statements: int) -> tuple[sqlite3.Connection, int]:
+def reserve_file(path: Path) -> int:
+    """Create the file if missing, and reserve it for this process. Raises StoreError.
+
+    Returns a descriptor, which can be passed to another process with the reservation, while SQLite
+    must close the file. To close a descriptor of a file ends SQLite's locks on it, so keep this one
+    open for longer than SQLite has the file.
+    """
+    descriptor = _create_file(path)
+    until = time.monotonic() + WAIT
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                os.close(descriptor)
+                raise _in_use(path) from None
+            time.sleep(RESERVE_INTERVAL)
+        except OSError:  # this file system has no such locks: SQLite's must do
+            return descriptor
+        else:
+            return descriptor
+
+
+def open_file(
+    path: Path, kept_statements: int, *, passed_on: bool = False
+) -> tuple[sqlite3.Connection, int]:
     """Open the file for this process alone, with the current schema. Raises StoreError.
 
-    Also returns how many commits its WAL has already.
+    Also returns how many commits its WAL has already. A file that was ``passed_on`` by the process
+    that used it is sound, and is not changed.
     """
     if sqlite3.sqlite_version_info < OLDEST:
         raise StoreError(
             f"this Python has SQLite {sqlite3.sqlite_version}: a durable queue needs 3.37 or newer"
         )
-    _create_file(path)
-    commits = sqlite_wal.check_log(path)
+    commits = 0 if passed_on else sqlite_wal.check_log(path)
     connection = sqlite3.connect(
         path,
         timeout=WAIT,
@@ -75,9 +102,12 @@ def open_file(path: Path, kept_statements: int) -> tuple[sqlite3.Connection, int
         connection.text_factory = bytes
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         version = _read_version(path, connection)
-        _prepare_connection(path, connection)
-        _migrate_schema(connection, version)
-        shrink_file(connection)
+        if passed_on and version != len(MIGRATIONS):
+            raise StoreError(f"{path} was written by an older gearman_py: restart it instead")
+        _prepare_connection(path, connection, check=not passed_on)
+        if not passed_on:
+            _migrate_schema(connection, version)
+            shrink_file(connection)
     except FAILURES as error:
         _leave(path, connection)
         raise explain_error(path, error) from error
@@ -87,10 +117,10 @@ def open_file(path: Path, kept_statements: int) -> tuple[sqlite3.Connection, int
     return connection, commits
 
 
-def _create_file(path: Path) -> None:
-    """Create the file, readable only by this user: workloads are private."""
+def _create_file(path: Path) -> int:
+    """Open the file, or create it, readable only by this user: workloads are private."""
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except FileNotFoundError:
         raise StoreError(
             f"{path}: the folder {path.parent} does not exist; create it, writable for gearmand's "
@@ -163,9 +193,9 @@ def _read_version(path: Path, connection: sqlite3.Connection) -> int:
     return 0
 
 
-def _prepare_connection(path: Path, connection: sqlite3.Connection) -> None:
-    """Make sure that the file is sound and that commits are durable."""
-    if (found := _query_value(connection, "PRAGMA quick_check(1)")) != b"ok":
+def _prepare_connection(path: Path, connection: sqlite3.Connection, *, check: bool) -> None:
+    """Make sure that the file is sound, with ``check``, and that commits are durable."""
+    if check and (found := _query_value(connection, "PRAGMA quick_check(1)")) != b"ok":
         raise sqlite3.DatabaseError(found.decode(errors="backslashreplace"))
     connection.execute("PRAGMA journal_mode = WAL")
     if _query_value(connection, "PRAGMA journal_mode") != b"wal":
@@ -207,9 +237,7 @@ def explain_error(path: Path, error: Exception) -> StoreError:
     if name in ("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC"):
         return UnknownOutcome(f"{path}: the disk failed to keep what was written (fsync)")
     if name.startswith("SQLITE_BUSY"):
-        return StoreError(
-            f"{path} is in use by {_find_holder(path)}: each gearmand needs a file of its own"
-        )
+        return _in_use(path)
     if name == "SQLITE_NOTADB":
         return StoreError(f"{path} is not an SQLite database: name another file, or move it away")
     if name == "SQLITE_FULL":
@@ -234,6 +262,12 @@ def explain_error(path: Path, error: Exception) -> StoreError:
             "the queue's file cannot be written",
         )
     return StoreError(f"{path}: {error}", "the queue's file cannot be written")
+
+
+def _in_use(path: Path) -> StoreError:
+    return StoreError(
+        f"{path} is in use by {_find_holder(path)}: each gearmand needs a file of its own"
+    )
 
 
 def _find_holder(path: Path) -> str:

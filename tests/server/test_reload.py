@@ -225,6 +225,73 @@ def test_http_requests_are_answered(serve: Callable[..., Server], connect: Conne
         assert worker.ask(Packet.GRAB_JOB)[3] == b"efgh"
 
 
+def test_stored_jobs_change_hands_and_none_is_lost(
+    serve: Callable[..., Server], connect: Connect, tmp_path: Path
+) -> None:
+    """Submissions that wait for the disk are acknowledged, before or after."""
+    file = tmp_path / "queue.db"
+    server = serve("-q", "sqlite", "--queue-file", str(file))
+    client, worker = connect(server.address), connect(server.address)
+    ended = threading.Event()
+    acknowledged: set[bytes] = set()
+
+    def submit() -> None:
+        peer = Peer(server.address)
+        with peer.socket:
+            while not ended.is_set():
+                kind, handle = peer.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"w")
+                assert kind == "JOB_CREATED"
+                assert handle not in acknowledged
+                acknowledged.add(handle)
+
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(submit) for _ in range(4)]
+        try:
+            for _ in range(4):
+                server.reload()
+        finally:
+            ended.set()
+        for future in futures:
+            future.result(LIMIT)
+    worker.say(Packet.CAN_DO, b"f")
+    ran = set()
+    for _ in range(10):
+        _, handle, *_ = worker.ask(Packet.GRAB_JOB)
+        worker.say(Packet.WORK_COMPLETE, handle, b"")
+        ran.add(handle)
+    assert worker.ask(Packet.ECHO_REQ, b"")[0] == "ECHO_RES"
+    shown = client.command("show jobs")
+    assert {row.split(b"\t")[0] for row in shown.splitlines()[:-1]} == acknowledged - ran
+    server.end()
+    again = serve("-q", "sqlite", "--queue-file", str(file))
+    assert connect(again.address).command("show jobs").splitlines() == shown.splitlines()
+
+
+@pytest.mark.parametrize("step", ["tell_ready", "tell_taken"])
+def test_store_is_taken_back_from_a_program_that_fails(
+    serve: Callable[..., Server], connect: Connect, tmp_path: Path, step: str
+) -> None:
+    file = tmp_path / "queue.db"
+    server = serve("-q", "sqlite", "--queue-file", str(file))
+    peer = connect(server.address)
+    handles = [peer.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"w")[1]]
+    failing = HANGING.format(step=step).replace("time.sleep(600)", "")
+    done = subprocess.run([sys.executable, "-c", failing, str(server.pid)], check=False)
+    assert done.returncode in (0, -signal.SIGKILL)
+    await_true(lambda: "not reloaded, going on" in server.process.log)
+    handles.append(peer.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"w")[1])
+    second = subprocess.run(
+        [*OUR_GEARMAND, "-p", "0", "-q", "sqlite", "--queue-file", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert f"is in use by process {server.pid}" in second.stderr
+    server.reload()
+    shown = peer.command("show jobs").splitlines()
+    assert [row.split(b"\t")[0] for row in shown[:-1]] == handles
+
+
 def test_files_of_sockets_and_process_stay(serve: Callable[..., Server], tmp_path: Path) -> None:
     admin, pid_file = tmp_path / "admin", tmp_path / "pid"
     server = serve("--admin-listen", f"unix:{admin}", "-P", str(pid_file))

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,9 @@ import pytest
 from gearman_py.protocol.packets import Packet
 from gearman_py.server.store_writer import WARN_INTERVAL
 from tests.job_servers import GearmandProcess
+
+
+from tests.job_servers import OUR_GEARMAND, GearmandProcess
 from tests.peer import Peer
 from tests.server import databases
 from tests.server.databases import Database, Postgres, Redis, Wire
@@ -656,3 +660,35 @@ def test_postgres_table_that_was_dropped_is_said_and_made_again_at_the_next_star
     assert 'relation "gearman_queue" does not exist' in server.log
     assert server.end() == 0
     submit(connect(serve().listening()), b"after")
+
+
+def test_reloaded_server_keeps_its_jobs_until_its_end(
+    serve: Start, connect: Connect, database: Database
+) -> None:
+    """Each process goes on as the same run: no other server sees a gap in its beats."""
+    server, other = serve("one"), serve("two")
+    peer = connect(server.listening())
+    other.listening()
+    handles = [submit(peer, b"before")]
+    process = server.process.pid
+    try:
+        for number in range(3):
+            words = [*OUR_GEARMAND, "--reload", str(process)]
+            done = subprocess.run(words, capture_output=True, text=True, timeout=2 * LIMIT)
+            assert (done.returncode, done.stderr) == (0, "")
+            process = int(peer.command("getpid").split()[1])
+            handles.append(submit(peer, b"after %d" % number))
+        shown = peer.command("show jobs").splitlines()[:-1]
+        assert [row.split(b"\t")[0] for row in shown] == handles
+        assert "took over" not in other.log
+    finally:
+        os.kill(process, signal.SIGKILL)
+    await_succession(other)
+    heir = worker(connect(other.listening()))
+    ran = []
+    for _ in handles:
+        _, handle, *_ = heir.ask(Packet.GRAB_JOB)
+        heir.say(Packet.WORK_COMPLETE, handle, b"")
+        ran.append(handle)
+    assert sorted(ran) == sorted(handles)
+    assert heir.ask(Packet.GRAB_JOB) == ("NO_JOB",)
