@@ -451,8 +451,8 @@ def test_new_program_ends_with_a_reason_if_the_server_dies(steps: int) -> None:
                     channel.send(about)
                     channel.expect(READY)
                 if steps >= 2:
-                    about = {"doors": [], "connections": 3, "store_descriptors": 0}
-                    channel.send(about | {"store": {}, "store_counts": [], "counts": {}})
+                    for_store = {"store": {}, "store_descriptors": 0, "store_counts": []}
+                    channel.send({"doors": [], "connections": 3, "counts": {}, **for_store})
             assert command.wait(LIMIT) == 1
             assert command.stderr is not None
             assert "not reloaded: the other program has ended" in command.stderr.read()
