@@ -159,7 +159,6 @@ def test_time_limits_and_epoch_jobs_go_on(serve: Callable[..., Server], connect:
     assert worker.ask(Packet.GRAB_JOB)[1] == handle
 
 
-@pytest.mark.slow
 def test_clients_and_workers_under_load_hear_nothing_of_it(serve: Callable[..., Server]) -> None:
     server = serve()
     where = f"{server.address[0]}:{server.address[1]}"
@@ -342,7 +341,7 @@ def complete_job(client: Peer, worker: Peer, handle: bytes) -> None:
     assert client.hear() == ("WORK_COMPLETE", handle, b"r")
 
 
-@pytest.mark.parametrize("process", [2**22 + 1, os.getpid()], ids=["none", "another"])
+@pytest.mark.parametrize("process", [2**22 + 1, os.getpid()], ids=["missing", "other"])
 def test_process_that_is_not_a_job_server_is_refused(process: int) -> None:
     refused = run_reload(process)
     assert (refused.returncode, "not reloaded: process" in refused.stderr) == (1, True)
