@@ -55,17 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, UsageError):
             print("Try 'gearmand --help'.", file=sys.stderr)
         return 1
-    status = 1
     try:
-        status = lifecycle.serve(settings, doors, tls)
+        return lifecycle.serve(settings, doors, tls)
     except listening.StartError as error:
         print(f"gearmand: {error}", file=sys.stderr)
         if settings.log_file != "stderr":
             logging.getLogger("gearmand").critical("%s", error)
+        return 1
     finally:
-        if status != lifecycle.REPLACED:
-            _clean_up(settings, doors)
-    return max(status, 0)
+        _clean_up(settings, doors)
 
 
 def _clean_up(settings: Settings, doors: Sequence[listening.ListeningSocket]) -> None:
@@ -80,11 +78,12 @@ def _reload(settings: Settings, arguments: Sequence[str]) -> int:
     report = fork_successor()
     if isinstance(report, int):
         return report
-    status = lifecycle.REPLACED  # the other server serves
+    status = 1
+    serving = False
 
     def done() -> None:
-        nonlocal status
-        status = 0
+        nonlocal serving
+        serving = True
         if settings.pid_file:
             _write_pid(Path(settings.pid_file))
         report.tell()
@@ -112,9 +111,9 @@ def _reload(settings: Settings, arguments: Sequence[str]) -> int:
     except Exception as error:
         report.tell(f"{type(error).__name__}: {error}")
         raise
-    if status != lifecycle.REPLACED:
+    if serving:
         _clean_up(settings, ())
-    return max(status, 0)
+    return status
 
 
 def _configure_logging(settings: Settings) -> None:

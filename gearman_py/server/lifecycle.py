@@ -37,7 +37,7 @@ from gearman_py.server.http_connection import HTTPConnection
 from gearman_py.server.listener import Listener
 from gearman_py.server.listening import ADMIN, HTTP, METRICS, ListeningSocket, StartError
 from gearman_py.server.metrics_http import MetricsConnection, MetricsPages
-from gearman_py.server.reload import Reload, linger
+from gearman_py.server.reload import Reload
 from gearman_py.server.settings import Settings
 from gearman_py.server.store_writer import StoreWriter, replay_store
 from gearman_py.server.stores import open_store
@@ -53,7 +53,6 @@ log = logging.getLogger("gearmand")
 MALLOC_KEEPS = 4 * 2**20
 # Seconds between two checks for peers that have stopped reading or writing.
 SWEEP_INTERVAL = 5.0
-REPLACED = -1
 Servers = dict[ListeningSocket, asyncio.Server | TLSAcceptor]
 # How often jobs are counted by who waits for their end (seconds).
 DRAIN_INTERVAL = 0.1
@@ -100,8 +99,8 @@ def serve(
     """Serve at these sockets until a signal or an operator stops it; return the exit status.
 
     TCP sockets use ``tls`` if it is given. With ``takeover``, the sockets and all else are those of
-    another process. Returns REPLACED if another process has taken over from this one. Raises
-    StartError if the durable queue cannot be used, and ReloadError if the takeover failed.
+    another process. Raises StartError if the durable queue cannot be used, and ReloadError if the
+    takeover failed.
     """
     # The broker creates no reference cycles; the collector would only stall it, and for longer
     # the longer the queues are.
@@ -186,7 +185,6 @@ async def _run_server(
     reload = asyncio.create_task(
         Reload(listener, doors, settings, lambda: told.is_set() or draining.is_set()).wait()
     )
-    reload.add_done_callback(lambda _: stop.set())
     chores = [
         asyncio.create_task(_ping_watchdog()),
         asyncio.create_task(_sweep_connections(listener)),
@@ -199,8 +197,6 @@ async def _run_server(
     for chore in chores:
         chore.add_done_callback(partial(_chore_ended, stop))
     await stop.wait()
-    if reload.done() and not reload.exception():
-        return await _leave(listener, servers, chores)
     failed = any(chore.done() and chore.exception() for chore in chores)
     notify("STOPPING=1")
     log.info("stopping: %d jobs were queued or running", len(broker.queues.jobs))
@@ -219,17 +215,6 @@ async def _run_server(
     return (
         1 if failed or (listener.store_writer is not None and listener.store_writer.broken) else 0
     )
-
-
-async def _leave(listener: Listener, servers: Servers, chores: Sequence[asyncio.Task[None]]) -> int:
-    """End without a word to peers, which another process serves."""
-    for chore in chores:
-        chore.cancel()
-    for door, server in servers.items():
-        server.close()
-        door.pass_on()
-    await linger(listener)
-    return REPLACED
 
 
 def _chore_ended(stop: asyncio.Event, chore: asyncio.Task[None]) -> None:

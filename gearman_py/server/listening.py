@@ -84,11 +84,6 @@ class ListeningSocket:
             with contextlib.suppress(OSError):
                 self.made.unlink()
 
-    def pass_on(self) -> None:
-        """Another process listens there now: leave the file to it."""
-        self.made = None
-        self.socket.close()
-
     def give_to(self, user: int, group: int) -> None:
         """Change the owner and group of the socket file. Raises OSError."""
         if self.made:

@@ -60,32 +60,35 @@ def new_connection(listener: Listener, peer: Peer, facts: Section) -> Connection
     return kind(listener, known=peer)
 
 
-def resume_connection(connection: Connection, facts: Section) -> None:
-    """Go on where the other process was, now that all connections are made."""
+def resume_connection(connection: Connection, facts: Section, early: bytes) -> None:
+    """Go on where the other process was, and with what has come since, once all are made."""
     unread, skip, dead = facts["decoder"]
-    connection._decoder.unpack(as_bytes(unread), skip, dead)
-    connection.received = facts["received"]
-    connection._backlog = [
+    connection.received = facts["received"] + len(early)
+    connection._backlog = backlog = [
         (number, [as_bytes(each) for each in arguments]) for number, arguments in facts["backlog"]
     ]
     if "http" in facts:
-        _unpack_http(connection, facts["http"])
+        _unpack_http(connection, facts["http"], early)
+    elif skip:
+        connection._decoder.unpack(b"", skip, dead)
+        backlog += connection._decoder.feed(early)
+    else:
+        connection._decoder.unpack(as_bytes(unread) + early, 0, dead)
     if unsent := as_bytes(facts["unsent"]):
         connection.transport.write(unsent)
         if connection._unsent is not None:
             connection._note_unsent([unsent])
-    if connection._backlog or unread or "http" in facts:
-        connection._yield_turn()
+    connection._yield_turn()
 
 
-def _unpack_http(connection: Connection, facts: Section) -> None:
+def _unpack_http(connection: Connection, facts: Section, early: bytes) -> None:
     if not isinstance(connection, HTTPConnection):
         return
     connection._request, connection._handle = _unpack_request(facts["request"]), facts["handle"]
     connection._result = [as_bytes(part) for part in facts["result"]]
     connection._held = sum(map(len, connection._result))
     reader = connection._reader
-    reader._unread += as_bytes(facts["unread"])
+    reader._unread += as_bytes(facts["unread"]) + early
     reader._begun = _unpack_request(facts["begun"])
     reader._body += as_bytes(facts["body"])
     reader._missing, reader._chunked, reader._size, reader.dead = facts["numbers"]

@@ -48,7 +48,7 @@ log = logging.getLogger("gearmand")
 SECTION_CONNECTIONS = 256
 ACCEPT_PAUSE = 1.0  # seconds to wait when new programs cannot be accepted
 KILL_TIMEOUT = 5.0  # seconds for a process that was killed to be gone
-LINGER_TIMEOUT = 10.0  # seconds to end the connections that were being closed
+LINGER_TIMEOUT = 10.0  # seconds to end the connections that are being closed
 LINGER_INTERVAL = 0.05
 STANDARD_STREAMS = 0, 1, 2
 ENVIRONMENT = "NOTIFY_SOCKET", "WATCHDOG_USEC"
@@ -82,7 +82,7 @@ class Reload:
         self._loop = asyncio.get_running_loop()
 
     async def wait(self) -> None:
-        """Return once a new program has taken the place of this one."""
+        """Wait for new programs; this process ends when one has taken its place."""
         with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as listening:
             listening.setblocking(False)
             try:
@@ -98,33 +98,31 @@ class Reload:
                     await asyncio.sleep(ACCEPT_PAUSE)
                     continue
                 with Channel(connected, READY_TIMEOUT) as channel:
-                    if await self._answer(channel):
-                        return
+                    await self._answer(channel)
 
-    async def _answer(self, channel: Channel) -> bool:
-        """Whether a new program has taken over."""
+    async def _answer(self, channel: Channel) -> None:
         try:
             channel.check_user()
             hello = await asyncio.to_thread(channel.receive)
             self._check_request(hello)
             channel.send(self._describe())
             await asyncio.to_thread(channel.expect, READY)
+            await self._await_closed()
             connections = await self._pause(channel)
         except ReloadError as error:
             log.warning("not reloaded, going on: %s", error)
             with contextlib.suppress(ReloadError):
                 channel.refuse(str(error))
-            return False
+            return
         except Exception:  # peers must not suffer from a mistake here
             log.exception("not reloaded, going on")
-            return False
+            return
         process, _ = channel.other
         notify(f"MAINPID={process}")
         log.info("process %d has taken over %d connections", process, len(connections))
-        for connection in connections:
-            del self._listener.connections[connection.peer]
-            connection.transport.abort()  # it closes our descriptor, not the connection
-        return True
+        # The event loop would still write to connections that another process serves.
+        logging.shutdown()
+        os._exit(0)
 
     def _check_request(self, hello: Section) -> None:
         if hello.get("format") != FORMAT or hello.get("state") != snapshot.FORMAT:
@@ -162,6 +160,16 @@ class Reload:
             "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
             "settings": fixed_settings(self._settings),
         }
+
+    async def _await_closed(self) -> None:
+        """Wait for connections that are being closed: they are not passed on."""
+        until = self._loop.time() + LINGER_TIMEOUT
+        while self._loop.time() < until and not all(  # noqa: ASYNC110 - no events
+            is_alive(each)
+            for each in self._listener.connections.values()
+            if isinstance(each, Connection)
+        ):
+            await asyncio.sleep(LINGER_INTERVAL)
 
     async def _pause(self, channel: Channel) -> list[Connection]:
         """Pass on everything, also the queue's store, while peers wait; return the connections."""
@@ -261,10 +269,3 @@ def _pack_server_counts(listener: Listener) -> Section:
 
 def _pack_store_counts(writer: StoreWriter | None) -> list[Any]:
     return [writer.stored, writer.failures, pack_durations(writer.commits)] if writer else []
-
-
-async def linger(listener: Listener) -> None:
-    """Wait for connections that were being closed when all others were passed on."""
-    until = listener.now() + LINGER_TIMEOUT
-    while listener.connections and listener.now() < until:  # noqa: ASYNC110 - no events
-        await asyncio.sleep(LINGER_INTERVAL)

@@ -10,7 +10,6 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,9 @@ from gearman_py.broker import snapshot
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.restore import Restorer, SnapshotError, as_bytes, restore_durations
 from gearman_py.broker.snapshot import Section
-from gearman_py.server.connection import Connection
 from gearman_py.server.listener import Listener
 from gearman_py.server.listening import ListeningSocket
 from gearman_py.server.passed_connection import (
-    is_alive,
     new_connection,
     resume_connection,
 )
@@ -45,6 +42,21 @@ from gearman_py.server.stores import take_store
 from gearman_py.store.base import Store
 
 LEAVE_TIMEOUT = 5.0  # seconds for the old server to tell systemd that it leaves
+
+
+class EarlyInput(asyncio.Protocol):
+    """Keeps what a peer sends until its connection has its state."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.ended = False  # the peer sends no more
+
+    def data_received(self, data: bytes) -> None:
+        self.pieces.append(data)
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        return True  # do not close it yet
 
 
 class Takeover:
@@ -146,22 +158,27 @@ class Takeover:
             os.dup2(stream, number)
             os.close(stream)
         loop = asyncio.get_running_loop()
-        peers = self._restorer.peers if self._restorer else []
-        made = [
-            (new_connection(listener, peer, facts), passed, facts)
-            for peer, (passed, facts) in zip(peers, self._connections, strict=True)
-        ]
-        self._connections = []
-        # Together: they all are made before the first of them is read from.
-        await asyncio.gather(
-            *(
-                loop.connect_accepted_socket(partial(_identity, connection), passed)
-                for connection, passed, _ in made
-            )
+        made = await asyncio.gather(
+            *(loop.connect_accepted_socket(EarlyInput, passed) for passed, _ in self._connections)
         )
-        for connection, _, facts in made:
-            if is_alive(connection):
-                resume_connection(connection, facts)
+        peers = self._restorer.peers if self._restorer else []
+        going_on = []
+        for peer, (_, facts), (transport, early) in zip(
+            peers, self._connections, made, strict=True
+        ):
+            if transport.is_closing():
+                listener.broker.gone(peer, listener.now())
+                continue
+            transport.pause_reading()
+            connection = new_connection(listener, peer, facts)
+            connection.connection_made(transport)
+            transport.set_protocol(connection)
+            going_on.append((connection, facts, early))
+        for connection, facts, early in going_on:  # now that whom they write to is there
+            resume_connection(connection, facts, b"".join(early.pieces))
+            if early.ended:
+                loop.call_soon(connection.transport.close)
+        self._connections = []
         listener.schedule_flush()
         self._done()
 
@@ -175,10 +192,6 @@ class Takeover:
         """Tell the old server why this one does not take over."""
         with contextlib.suppress(ReloadError):
             self._channel.refuse(str(error))
-
-
-def _identity(connection: Connection) -> Connection:
-    return connection
 
 
 def _unpack_server_counts(listener: Listener, facts: Section) -> None:
