@@ -20,9 +20,6 @@ import pytest
 
 from gearman_py.protocol.packets import Packet
 from gearman_py.server.store_writer import WARN_INTERVAL
-from tests.job_servers import GearmandProcess
-
-
 from tests.job_servers import OUR_GEARMAND, GearmandProcess
 from tests.peer import Peer
 from tests.server import databases
