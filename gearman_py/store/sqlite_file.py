@@ -197,7 +197,8 @@ def _prepare_connection(path: Path, connection: sqlite3.Connection, *, check: bo
     """Make sure that the file is sound, with ``check``, and that commits are durable."""
     if check and (found := _query_value(connection, "PRAGMA quick_check(1)")) != b"ok":
         raise sqlite3.DatabaseError(found.decode(errors="backslashreplace"))
-    connection.execute("PRAGMA journal_mode = WAL")
+    # Its commit comes after its row: only when all is fetched an error is reported.
+    connection.execute("PRAGMA journal_mode = WAL").fetchall()
     if _query_value(connection, "PRAGMA journal_mode") != b"wal":
         raise StoreError(f"{path}: the file system cannot keep a write-ahead log (WAL)")
     connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")

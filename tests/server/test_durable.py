@@ -404,7 +404,9 @@ def test_disk_that_fails_to_keep_what_was_written_stops_the_server(
     tally("sync", syncs_failed=1, acknowledged=len(kept), lost=0)
 
 
-@pytest.mark.parametrize("when", ["30..40", *range(1, WRITES, 1 if "WRITES" in os.environ else 8)])
+@pytest.mark.parametrize(
+    "when", ["30..40", 2, *range(1, WRITES, 1 if "WRITES" in os.environ else 8)]
+)
 def test_write_that_fails_refuses_its_jobs_and_no_others(
     on_a_bad_disk: Callable[[str, str], GearmandProcess],
     durable: Start,
