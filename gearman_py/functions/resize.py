@@ -100,7 +100,7 @@ def fit_size(width: int, height: int) -> tuple[int, int]:
 
 
 def _resize_picture(picture_format: PictureFormat, workload: bytes) -> bytes:
-    data, chunks, scans = workload, None, None
+    data, chunks, scans, endless = workload, None, None, None
     if picture_format.name == "PNG":
         chunks = png.read_chunks(workload, LARGEST_PROFILE)
         data = chunks.picture
@@ -109,7 +109,8 @@ def _resize_picture(picture_format: PictureFormat, workload: bytes) -> bytes:
     elif picture_format.name == "JPEG":
         scans = jpeg.find_scans(workload)
         if scans.is_complete and not scans.ended:
-            data += jpeg.END
+            endless = workload.rstrip(b"\xff")  # half of an end, or fill bytes before it
+            data = endless + jpeg.END
     with picture_format.decoder(BytesIO(data)) as picture:
         scaler = webp.find_scaler(workload) if picture_format.name == "WebP" else None
         _check_cost(picture, picture_format, scans, scaler)
@@ -118,7 +119,7 @@ def _resize_picture(picture_format: PictureFormat, workload: bytes) -> bytes:
         seen = picture.size[::-1] if sideways else picture.size
         target = fit_size(*seen)
         stored = target[::-1] if sideways else target  # as in the file, before it is turned
-        if len(data) > len(workload) and scans and not jpeg.is_whole_without_end(workload, stored):
+        if endless is not None and not jpeg.is_whole_without_end(endless, stored):
             raise ValueError("its end is missing")
         if target == seen:
             picture.load()  # an incomplete picture is refused, changed or not
