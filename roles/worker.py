@@ -18,6 +18,7 @@ from provision.resources.sample_jobs import PING, SAMPLES, Sample, stated_sample
 from provision.resources.secret import FOLDER as SECRETS
 from provision.resources.secret import SecretFile
 from provision.resources.unit import Unit, UnitFile, unit_file
+from provision.resources.writable_folder import WritableFolder
 from roles.apps import app_releases, in_use, staged
 from roles.runtime import ROOT, WORKER_USER, account
 from roles.servers import servers
@@ -58,7 +59,7 @@ def _worker(
     if app and each.kind == "run":
         release = app  # it runs gearman_py of its own
     for folder in each.writes:
-        yield Directory(folder, WORKER_USER, WORKER_USER, "0750")
+        yield WritableFolder(folder, WORKER_USER, WORKER_USER, "0750")
     for instance in each.instance_names:
         if each.kind == "program":
             yield from _program(inventory, release, each, instance, app)

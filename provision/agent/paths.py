@@ -7,10 +7,13 @@ import hashlib
 import os
 import pwd
 import stat
+import subprocess
 from typing import Any
 
-from provision.agent.link import CHUNK_SIZE
+from provision.agent.link import CHUNK_SIZE, ENVIRONMENT
+from provision.agent.system import QUERY_TIMEOUT
 
+UNKNOWN_ID = 2**31 - 2  # a user and group that no system has
 DIFF_LIMIT = 256 * 1024  # bytes of a file that a diff may need
 
 
@@ -38,6 +41,34 @@ def describe_path(path: str, digest: str, show: str) -> dict[str, Any] | None:
         if answer["digest"] != digest:
             answer["content"] = _decode_utf8(content) if wanted else None
     return answer
+
+
+def can_write(path: str, user: str) -> bool | None:
+    """Whether a user may make files in a folder; None: it is not there.
+
+    The kernel says it, who knows access lists and the folders above. A user that does not exist
+    yet may do what all may.
+    """
+    if not os.path.isdir(path):
+        return None
+    try:
+        found = pwd.getpwnam(user)
+        uid, gid = found.pw_uid, found.pw_gid
+        groups = os.getgrouplist(user, gid)
+    except KeyError:
+        uid, gid, groups = UNKNOWN_ID, UNKNOWN_ID, []
+    done = subprocess.run(
+        ["test", "-w", path, "-a", "-x", path],
+        user=uid,
+        group=gid,
+        extra_groups=groups,
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        env=ENVIRONMENT,
+        timeout=QUERY_TIMEOUT,
+        check=False,
+    )
+    return done.returncode == 0
 
 
 def _kind_of(mode: int) -> str:

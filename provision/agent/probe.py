@@ -1,8 +1,9 @@
 """What a host's agent can tell, and it tells without changing anything.
 
 No file is opened for writing, and the only commands that run are `systemctl show`, `dpkg-query`
-and `nft list`, once for all questions. Which questions there are, and their answers, is written
-in provision/remote/operations.py. An answer that cannot be had is its reason, never "absent".
+and `nft list`, once for all questions, and `test`. Which questions there are, and their answers,
+is written in provision/remote/operations.py. An answer that cannot be had is its reason, never
+"absent".
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from provision.agent.installed import describe_release, find_damage, was_there_b
 from provision.agent.link import COMMANDS, FrameLink
 from provision.agent.machine import describe_machine
 from provision.agent.ours import find_marked
-from provision.agent.paths import describe_path, group_name
+from provision.agent.paths import can_write, describe_path, group_name
 from provision.agent.processes import (
     all_pids,
     count_oom_kills,
@@ -151,6 +152,9 @@ class Batch:
 
     def ask_path(self, path: str, digest: str, show: str) -> Any:
         return describe_path(path, digest, show)
+
+    def ask_writable(self, path: str, user: str) -> Any:
+        return can_write(path, user)
 
     def ask_names(self, folder: str) -> Any:
         try:

@@ -12,6 +12,7 @@ from provision.errors import InventoryError
 from provision.inventory.document import Place, Table
 from provision.inventory.references import has_reference
 from provision.inventory.secrets import Secret, make_secret
+from provision.inventory.writable_folders import why_refused
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
 MEMORY = r"\d+(\.\d+)?[KMGTPE%]?|infinity", "as systemd writes it: 512M, 1.5G, 75%"
@@ -32,7 +33,6 @@ FORMS = {
     "memory": MEMORY,
     "cpu": (r"\d+%", "a share of one CPU: 50%, 200%"),
     "log_level": ("|".join(LOG_LEVELS), " or ".join(LOG_LEVELS)),
-    "writes": (r"/(?!.*(^|/)\.\.?(/|$))[^\s\0\"%\\:]+", "an absolute path"),
     "stop_signal": (r"SIG(TERM|INT|QUIT|HUP|USR1|USR2|WINCH)", "such as SIGTERM or SIGQUIT"),
     "command": (r"[^\0-\x1f]*", "on one line"),
     "program": (r"[^\0-\x1f]*", "on one line"),
@@ -137,6 +137,11 @@ def _check(
     for text in value if kind is list else [value] if kind is str else ():
         if not re.fullmatch(form, text, re.ASCII | re.DOTALL):
             raise InventoryError(f"{where}: {what}: {key}: {text!r} should be {like}")
+        if key == "writes" and (why := why_refused(text)):
+            name = what.rpartition(" ")[2]
+            raise InventoryError(
+                f"{where}: {what}: writes: {text} {why}; expected a folder such as /var/lib/{name}"
+            )
     if key == "check":
         _check_check(what, value, where)
     if key == "environment":

@@ -17,6 +17,7 @@ from provision.inventory.host import Host
 from provision.inventory.schema import nearest_hint
 from provision.inventory.secrets import Secret
 from provision.inventory.worker_settings import FILES_OF_CHECK
+from provision.inventory.writable_folders import clean_path
 
 DRAIN_TIMEOUT = 60  # seconds that gearman-worker itself waits for its jobs
 Kind = Literal["functions", "command", "program", "run"]
@@ -150,7 +151,7 @@ def _worker(host: Host, name: str, table: Table, where: str) -> Worker:
         if isinstance(value, dict):
             settings[key] = tuple(sorted(value.items()))
         elif isinstance(value, list):
-            settings[key] = tuple(value)
+            settings[key] = tuple(map(clean_path, value) if key == "writes" else value)
     argv = tuple(table[kind]) if kind in ("command", "program") else ()
     target = table.get("run", "")
     return Worker(

@@ -265,6 +265,7 @@ QUESTIONS: dict[str, QuestionKind] = {
     # What a job server holds: asked at its socket `admin`, else read in its `folder` (or "").
     "queue": QuestionKind(("folder", "admin"), QueueAnswer | None),
     "path": QuestionKind(("path", "digest", "show"), PathAnswer | None),
+    "writable": QuestionKind(("path", "user"), bool | None),  # whether a user may write there
     "package": QuestionKind(("name",), str | None),  # its version, when dpkg has it installed
     "table": QuestionKind(("name",), TableAnswer),
     "unit": QuestionKind(("name",), UnitAnswer | None),

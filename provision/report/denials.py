@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
+from provision.inventory.writable_folders import why_refused
+
 # PHP, PCRE, cffi, LuaJIT, Java, Ruby, V8.
 EXECUTABLE_MEMORY = re.compile(
     r"JIT memory|JIT page|mprotect\(\) failed|write\+execute memory|executable memory"
@@ -40,6 +42,8 @@ def _cure_of(line: str, worker: str) -> str:
     if READ_ONLY.search(line):
         path = PATH.search(PROGRAM.sub("", line))
         folder = PurePosixPath(path[0]).parent if path else "FOLDER"
+        if path and (why := why_refused(str(folder))):
+            return f"have {worker} write elsewhere: {folder} {why}"
         return f"writes: [{folder}] of {worker}, so that it may write there"
     if FORBIDDEN.search(line):
         return f"the unit of {worker} forbids that; jit: true and writes: are what can be allowed"

@@ -102,6 +102,10 @@ class FakeHost:
                 answer["content"] = found["content"].decode()
         return answer
 
+    def _ask_writable(self, path: str, user: str) -> Answer:
+        found = self.paths.get(path)
+        return found and (found["owner"] == user or bool(int(found["mode"], 8) & 0o002))
+
     def _ask_releases(self, root: str) -> Answer:
         current = self.paths.get(f"{root}/current", {}).get("target")
         folder = f"{root}/releases/"

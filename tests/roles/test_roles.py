@@ -24,7 +24,7 @@ from provision.resources.program import Program, ProgramHealth
 from provision.resources.sample_jobs import PING, SAMPLES
 from provision.resources.unit import UnitFile
 from roles import ROLES
-from tests.provision.fake_host import FakeHost
+from tests.provision.fake_host import FakeHost, directory
 
 GOLDEN = Path(__file__).parent / "golden"
 ARTIFACT = Artifact("0.1.0-0123456789ab", "0123456789ab", 13 * 2**20, Path("release.tar"))
@@ -189,6 +189,32 @@ def test_a_worker_of_ones_own_is_a_unit_of_its_own(tmp_path: Path) -> None:
     assert planned(host, fewer).changes == ()
     left = {path.rpartition("/")[2] for path in host.paths if "/system/gearman-worker@" in path}
     assert left == {"gearman-worker@.service"}
+
+
+def test_a_folder_of_others_is_used_as_it_is(tmp_path: Path) -> None:
+    """Whether `writes:` is said, has been said, or is said by two workers."""
+    own = "{lines: {command: [wc], functions: [lines], writes: [/srv/up, /srv/own/]}"
+    more = "{uploads: {command: [tee], functions: [up], writes: [//srv/up]}"
+    hosts = HOSTS.replace("198.18.10.248", f"198.18.10.248, gearman_workers: {own}, {more[1:]}}}")
+    wanted = resources(load(tmp_path, hosts), "worker")
+    host = FakeHost()
+    host.paths["/srv"] = directory()
+    host.paths["/srv/up"] = theirs = directory("webapp", "www-data", "2775")
+    problems = planned(host, wanted).problems
+    assert [each.message.split(", and")[0] for each in problems] == [
+        "writes: /srv/up is webapp:www-data 2775"
+    ]
+    host.paths["/srv/up"] = theirs = directory("webapp", "www-data", "2777")
+    host.apply([change.operation for change in planned(host, wanted).changes])
+    assert planned(host, wanted).changes == ()
+    assert host.paths["/srv/up"] == theirs
+    assert host.paths["/srv/own"] == directory("gearman-worker", "gearman-worker", "0750")
+
+    without = resources(load(tmp_path), "worker")
+    changes = planned(host, without).changes
+    assert "/srv" not in "".join(change.summary for change in changes)
+    host.apply([change.operation for change in changes])
+    assert host.paths["/srv/up"] == theirs
 
 
 PROGRAM = """, gearman_functions: [wc], gearman_workers: {

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread, Timer
@@ -84,6 +85,32 @@ def test_what_is_at_a_path(agent: Session, tmp_path: Path) -> None:
     assert answer(agent, "path", str(tmp_path), "", "")["kind"] == "directory"
     assert answer(agent, "path", str(tmp_path / "nothing"), "", "") is None
     assert answer(agent, "path", str(text / "below a file"), "", "") is None
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode", "user", "writable"),
+    [
+        ("root", 0o755, "nobody", False),
+        ("root", 0o777, "nobody", True),
+        ("nobody", 0o700, "nobody", True),
+        ("nobody", 0o500, "nobody", False),
+        ("nobody", 0o700, "gearman-not-yet", False),
+        ("root", 0o777, "gearman-not-yet", True),
+    ],
+)
+def test_whether_a_user_can_write_in_a_folder(
+    agent: Session, owner: str, mode: int, user: str, writable: bool
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # open to all from above
+        Path(folder).chmod(0o755)
+        path = Path(folder, "up")
+        path.mkdir()
+        shutil.chown(path, owner)
+        path.chmod(mode)
+        assert answer(agent, "writable", str(path), user) is writable
+        Path(folder).chmod(0o700)
+        assert answer(agent, "writable", str(path), user) is False, "the folder above is closed"
+    assert answer(agent, "writable", str(path), user) is None
 
 
 def test_names_and_contents_that_are_no_utf8_are_told_all_the_same(
@@ -175,7 +202,7 @@ def test_what_answers_cannot_write() -> None:
             "os.path.basename",
             "os.path.join",
         ),
-        *("os.walk", "os.path.realpath"),
+        *("os.walk", "os.path.realpath", "os.getgrouplist"),
     }
     assert {name for name in called if name.startswith("subprocess.")} == {"subprocess.run"}
     for call in calls:

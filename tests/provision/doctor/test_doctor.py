@@ -290,6 +290,10 @@ def test_a_clock_is_wrong_as_far_as_can_be_told(
         ("/usr/bin/sh: 1: cannot create /srv/out/x: Read-only file system", "writes: [/srv/out] "),
         ("OSError: [Errno 30] Read-only file system: '/opt/pictures/a.jpg'", "writes: [/opt/pic"),
         (
+            "sh: 1: cannot create /etc/x: Read-only file system",
+            "have worker wc write elsewhere: /etc is the system's",
+        ),
+        (
             "mkdir: cannot create directory \u2018/srv/y\u2019: Read-only file system",
             "writes: [/srv] of",
         ),

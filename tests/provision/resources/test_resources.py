@@ -16,6 +16,7 @@ from provision.resources.packages import Packages
 from provision.resources.release import MB, OldReleases, Release
 from provision.resources.requirement import Clock, FreePort, Interpreter, OwnAddress, Systemd
 from provision.resources.unit import FOLDER, Socket, Unit, UnitFile, unit_file
+from provision.resources.writable_folder import WritableFolder
 
 MOTD = File("/etc/motd", mode="0644", content=b"welcome\n")
 LINK = Link("/opt/app/current", "releases/2")
@@ -62,6 +63,11 @@ STRANDED = (
 )
 TO_OTHERS = replace(NO_SERVER, servers=("a:4730", "b:4730"), command=("gearadmin", "--retire"))
 FILES = FormerFiles(("/etc/app/*", "/bin/app"), frozenset({"/etc/app/a.conf"}))
+UPLOADS = WritableFolder("/srv/up", "app", "app", "0750")
+LET_IT_WRITE = (
+    "user app cannot write there: let it (setfacl -m u:app:rwx /srv/up), or name another folder"
+)
+NOT_YET = "; the user is not there yet: `invoke deploy --tags user,group` makes it"
 GROUP = FormerGroup("readers", ("app",), ("/etc/key",))
 
 
@@ -164,6 +170,30 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
         Directory("/opt/app"),
         [found_at("file")],
         ["! /opt/app should be a directory and is a file: look at it, and move it away"],
+    ),
+    (UPLOADS, [None, None, None], ["+ directory /srv/up (app:app 0750)"]),
+    (UPLOADS, [found_at("directory", owner="app", group="app", mode="0750"), True, OURS], []),
+    (
+        UPLOADS,
+        [found_at("directory", owner="app", group="app", mode="0550"), False, OURS],
+        ["~ directory /srv/up (mode 0550 -> 0750)"],
+    ),
+    (UPLOADS, [found_at("directory", owner="web", group="www", mode="2775"), True, OURS], []),
+    (UPLOADS, [found_at("directory", owner="app", group="www", mode="2770"), True, OURS], []),
+    (
+        UPLOADS,
+        [found_at("directory", owner="web", group="www", mode="2775"), False, OURS],
+        [f"! writes: /srv/up is web:www 2775, and {LET_IT_WRITE}"],
+    ),
+    (
+        UPLOADS,
+        [found_at("directory"), False, None],
+        [f"! writes: /srv/up is root:root 0755, and {LET_IT_WRITE}{NOT_YET}"],
+    ),
+    (
+        UPLOADS,
+        [found_at("link", target="/etc"), False, OURS],
+        ["! /srv/up should be a directory and is a link: look at it, and move it away"],
     ),
     (MOTD, [None], ["+ file /etc/motd (root:root 0644)"]),
     (MOTD, [found_at("file", digest=MOTD._path_question[2], mode="0644")], []),
