@@ -10,21 +10,17 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
+from provision.commands.log_names import UNITS, WORKER, LogNames
 from provision.errors import HostFailed, InventoryError, ToolkitError
 from provision.fleet import pool
 from provision.fleet.ask_all import AskAll
 from provision.fleet.desired_state import DesiredState, Roles
 from provision.fleet.run import Connect
 from provision.inventory.host import Host
-from provision.inventory.schema import nearest_hint
 from provision.options import Options
 from provision.remote.session import Session
 from provision.report.events import Row
-from provision.resources.unit import Unit
 
-SERVER = ("gearmand.service", "gearmand.socket")
-WORKER = "gearman-worker@"
-UNITS = (*SERVER, f"{WORKER}*.service")
 FIELDS = "MESSAGE,_SYSTEMD_UNIT,UNIT,PRIORITY"
 NO_SUCH_UNIT = "No data available"  # of journalctl, when a pattern matches none of its units
 FOLLOW_TIMEOUT = 86400.0  # seconds that somebody may follow
@@ -80,10 +76,11 @@ def logs(
 
     Raises :class:`ToolkitError` for a name of neither.
     """
-    asked, units = _parse_name(folder, options, name, connect)
-    query = replace(query, units=units)
+    asked, name = _limit_to(folder, options, name, connect)
+    names = LogNames(asked, DesiredState(asked.inventory, roles, options, asked.report))
+    query = replace(query, units=names.find_units(name) if name else UNITS)
     if query.follow and "." not in name:
-        _refuse_unknown(asked, roles, options, name, units)
+        names.refuse_unknown(name, query.units)
     wide = max(len(host.name) for host in asked.hosts)
     failed: Failures = {}
     silent = True
@@ -99,59 +96,22 @@ def logs(
         asked.fail(host, error)
     if silent and not failed:
         # Only now: a unit that is gone may have left lines.
-        _refuse_unknown(asked, roles, options, name, units)
+        names.refuse_unknown(name, query.units)
     if silent and not failed and not options.json:
-        names = ", ".join(host.name for host in asked.hosts)
-        asked.report.say(f"nothing of {', '.join(query.units)} on {names}")
+        hosts = ", ".join(host.name for host in asked.hosts)
+        asked.report.say(f"nothing of {name or ', '.join(query.units)} on {hosts}")
     return asked.status
 
 
-def _parse_name(
-    folder: Path, options: Options, name: str, connect: Connect
-) -> tuple[AskAll, tuple[str, ...]]:
-    """The hosts and units of ``name``: a host, a group, gearmand, a function, a whole unit name."""
+def _limit_to(folder: Path, options: Options, name: str, connect: Connect) -> tuple[AskAll, str]:
+    """The hosts to ask, and what is left of ``name`` if it is not theirs or their group's."""
     try:
         limited = replace(options, limit=name or options.limit)
-        return AskAll(folder, limited, connect=connect), UNITS
+        return AskAll(folder, limited, connect=connect), ""
     except InventoryError as error:
         if not name or not str(error).startswith("--limit: no host"):
             raise
-    asked = AskAll(folder, options, connect=connect)
-    if name == "gearmand":
-        return asked, SERVER
-    return asked, (name if "." in name else f"{WORKER}{name}.service",)
-
-
-def _refuse_unknown(
-    asked: AskAll, roles: Roles, options: Options, name: str, units: tuple[str, ...]
-) -> None:
-    """Raises :class:`ToolkitError` when these units are neither ours nor on any host."""
-    desired = DesiredState(asked.inventory, roles, options, asked.report)
-    resources = [each for _, found in desired.all_resources() for each in found]
-    ours = {each.name for each in resources if isinstance(each, Unit)}
-    if ours.union(SERVER, UNITS).issuperset(units) or _is_there(asked, units[0]):
-        return
-    workers = sorted(unit for unit in ours if unit.startswith(WORKER))
-    functions = [each.removeprefix(WORKER).removesuffix(".service") for each in workers]
-    raise ToolkitError(
-        f"logs: unknown name {name!r}{nearest_hint(name, functions)}; expected a host, a group, "
-        f"gearmand, a function ({', '.join(functions)}) or a unit of systemd"
-    )
-
-
-def _is_there(asked: AskAll, unit: str) -> bool:
-    """Whether any host has it, or may have it: one that cannot be asked."""
-
-    def ask(host: Host, connect: Connect) -> bool:
-        found = connect(host).ask([("unit", unit)])["unit", unit]
-        if found is None or "@" not in unit:
-            return found is not None
-        # Of a template systemd knows every instance; this one is there if it does anything.
-        return bool(found["active"] != "inactive" or found["enabled"] == "enabled")
-
-    if any(sign in unit for sign in "*?["):
-        return True
-    return any(isinstance(found, ToolkitError) or found for _, found in asked.results(ask))
+    return AskAll(folder, options, connect=connect), name
 
 
 def _past_entries(asked: AskAll, query: LogQuery, failed: Failures) -> Iterator[LogEntry]:

@@ -1,6 +1,8 @@
 """What `invoke logs NAME` takes for a name, with hosts that are not there."""
 
+import fnmatch
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +21,11 @@ HOSTS = """\
 job_server: {hosts: {job: {ansible_host: 10.0.0.1}}}
 worker: {hosts: {w1: }, vars: {
   gearman_functions: [resize, reverse, wc],
-  gearman_workers: {shout: {command: [cat], functions: [shout]}}}}
+  gearman_workers: {
+    shout: {command: [cat], functions: [shout], instances: 2},
+    slow: {program: [perl], functions: [dawdle, shop.rev]},
+    shop: {run: 'tasks:worker', app: shop}},
+  gearman_apps: {shop: {source: .}}}}
 """
 
 
@@ -35,8 +41,14 @@ class Journal:
         return {each: {} if each[1] in there else None for each in questions}
 
     def stream(self, argv: list[str], seconds: float) -> Any:
-        named = {each.removeprefix("--unit=") for each in argv if each.startswith("--unit=")}
-        return Lines(named & self._units)
+        named = [each.removeprefix("--unit=") for each in argv if each.startswith("--unit=")]
+        return Lines({unit for each in named for unit in fnmatch.filter(self._units, each)})
+
+    def survey(self, questions: list[Question]) -> dict[Question, Answer]:
+        """Of a job server: the worker shop is connected to it."""
+        served = ["size", "ping@w1/shop:2", "ping@w1/../x"]
+        rows = [{"address": "10.0.0.2", "client": "w1:2", "functions": served}]
+        return {each: {"problem": None, "registered": rows} for each in questions}
 
     def close(self) -> None: ...
 
@@ -60,7 +72,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def show(folder: Path, name: str) -> int:
-    units = {"gearmand.service", "gearman-worker@shout.service", "ssh.service", "gone.service"}
+    units = {
+        *("gearmand.service", "ssh.service", "gone.service"),
+        *(f"gearman-worker@{each}.service" for each in ("shout", "shout:2", "shop", "shopping")),
+        *(f"gearman-worker@{each}.service" for each in ("slow.5d56ccf7", "slow:2.0b2096a8")),
+        "gearman-worker@left.0b2096a8.service",
+    }
 
     def connect(host: Host) -> Session:
         return cast(Session, Journal(host, units))
@@ -69,18 +86,29 @@ def show(folder: Path, name: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("name", "unit"),
+    ("name", "units"),
     [
-        ("gearmand", "gearmand.service"),
-        ("shout", "gearman-worker@shout.service"),
-        ("ssh.service", "ssh.service"),
+        ("gearmand", "gearmand"),
+        ("shout", "@shout @shout:2"),
+        ("gearman-worker@shout", "@shout @shout:2"),
+        ("shout:2", "@shout:2"),
+        ("ssh.service", "ssh"),
+        ("slow", "@slow.5d56ccf7 @slow:2.0b2096a8"),
+        ("gearman-worker@slow.service", "@slow.5d56ccf7 @slow:2.0b2096a8"),
+        ("slow.5d56ccf7", "@slow.5d56ccf7"),
+        ("dawdle", "@slow.5d56ccf7 @slow:2.0b2096a8"),
+        ("shop.rev", "@slow.5d56ccf7 @slow:2.0b2096a8"),
+        ("shop", "@shop"),
+        ("size", "@shop"),
+        ("left", "@left.0b2096a8"),
     ],
 )
-def test_a_name_is_a_function_or_a_unit(
-    folder: Path, capsys: pytest.CaptureFixture[str], name: str, unit: str
+def test_a_name_is_a_worker_a_function_or_a_unit(
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str, units: str
 ) -> None:
     assert show(folder, name) == 0
-    assert f"I am {unit}" in capsys.readouterr().out
+    told = re.findall(r"I am (\S+)\.service", capsys.readouterr().out)
+    assert set(told) == {each.replace("@", "gearman-worker@") for each in units.split()}
 
 
 def test_a_unit_that_is_gone_and_has_left_lines_is_known(
@@ -94,7 +122,7 @@ def test_a_unit_that_has_said_nothing_is_not_an_error(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert show(folder, "resize") == 0
-    assert "nothing of gearman-worker@resize.service on job, w1" in capsys.readouterr().out
+    assert "nothing of resize on job, w1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["nosuch", "nosuch.service", "gearman-worker@nosuch.service"])
@@ -102,8 +130,8 @@ def test_an_unknown_name_is_an_error_that_lists_the_known(folder: Path, name: st
     with pytest.raises(ToolkitError) as raised:
         show(folder, name)
     assert str(raised.value) == (
-        f"logs: unknown name {name!r}; expected a host, a group, gearmand, a function "
-        "(resize, reverse, shout, wc) or a unit of systemd"
+        f"logs: unknown name {name!r}; expected a host, a group, gearmand, a worker or "
+        "function (dawdle, resize, reverse, shop, shop.rev, shout, slow, wc) or a unit of systemd"
     )
 
 
