@@ -3,7 +3,8 @@
 First the release is put on all hosts, where nothing uses it yet. Then hosts are changed group by
 group, in the order in which the roles are given. A host that fails, or of which no plan can be
 made, stops alone; a group whose hosts have all failed stops the groups after it, for workers
-without a job server would come to nothing.
+without a job server would come to nothing. Where workers are changed one host goes first: if that
+fails, it keeps what ran, and the others are not begun.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,8 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from provision.app import apps_of
-from provision.errors import HostFailed
+from provision.errors import HostFailed, RolledBack, Unreachable
 from provision.fleet import pool as hosts
+from provision.fleet.changed_workers import change_workers, changes_workers, try_workers
 from provision.fleet.choice import (
     ChooseRelease,
     named_or_running,
@@ -132,8 +134,9 @@ def apply_plans(run: Run) -> None:
     leaving = {name for name, host_run in pending.items() if host_run.closes_server}
     because: list[str] = []  # hosts that stop what comes after them
     for group in run.desired.host_groups():
-        _finish_group(run, pending, [name for name in group if name not in leaving], because)
-        because = because or (group if run.failed.keys() >= set(group) else [])
+        stays = [name for name in group if name not in leaving]
+        stopped_by = _finish_group(run, pending, stays, because)
+        because = because or stopped_by or (group if run.failed.keys() >= set(group) else [])
     _finish_group(run, pending, leaving, because or sorted(run.failed.keys() - leaving))
     for name, host_run in pending.items():
         if name in run.failed and host_run.applied:
@@ -142,16 +145,49 @@ def apply_plans(run: Run) -> None:
 
 def _finish_group(
     run: Run, pending: Mapping[str, HostRun], names: Iterable[str], because: Sequence[str]
-) -> None:
+) -> list[str]:
+    """Returns the hosts that stop what comes after them, if not all have to fail for that."""
     left = [pending[name] for name in names if name in pending and name not in run.failed]
-    if not because:
-        run.for_each(left, partial(_finish_host, run))
-        return
-    for host_run in left:
+    if because:
+        _skip(run, left, because)
+        return []
+    careful = [each for each in left if changes_workers(each)]
+    run.for_each([each for each in left if each not in careful], partial(_finish_host, run))
+    for place, first in enumerate(careful, 1):
+        run.for_each([first], partial(_finish_workers, run))
+        if run.is_well(first):
+            run.for_each(careful[place:], partial(_finish_workers, run))
+            return []
+        if not isinstance(run.failed[first.name], Unreachable):
+            _skip(run, careful[place:], [first.name])
+            _tell_rolled_back(run, first)
+            return [first.name]
+    return []
+
+
+def _skip(run: Run, host_runs: Iterable[HostRun], because: Sequence[str]) -> None:
+    for host_run in host_runs:
         run.report.show(Skipped(host_run.name, tuple(because)))
+
+
+def _tell_rolled_back(run: Run, host_run: HostRun) -> None:
+    if host_run.rolled_back:
+        run.failed[host_run.name].status = RolledBack.status
+        run.report.say(f"rolled back, {host_run.rolled_back}")
+
+
+def _finish_workers(run: Run, host_run: HostRun) -> None:
+    try_workers(run, host_run)
+    change_workers(run, host_run)
+    if run.is_well(host_run):
+        _tell_finished(run, host_run)
 
 
 def _finish_host(run: Run, host_run: HostRun) -> None:
     host_run.finish_changes()
+    _tell_finished(run, host_run)
+
+
+def _tell_finished(run: Run, host_run: HostRun) -> None:
     run.record(host_run)
     run.report.show(Verified(host_run.name, run.seconds))

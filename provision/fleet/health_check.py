@@ -1,14 +1,14 @@
 """Does a release do its work on a host? Asked of it before the switch, and of the units after."""
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 from provision.errors import HostFailed, ToolkitError
 from provision.fleet.host_run import ChangeFailed, HostRun
 from provision.remote.messages import Operation
 from provision.report.events import Proved
-from provision.resources.health import Health, Proof
+from provision.resources.health import Health, Proof, WorkerHealth
 from provision.resources.unit import Unit
 
 NO_SERVER = "ended with 3"  # as `gearman` does that reaches none
@@ -26,6 +26,31 @@ def check_staged(host_run: HostRun) -> None:
     """Have the staged release do a job of each kind. Raises :class:`HostFailed`."""
     for health in health_resources(host_run):
         _run_proofs(host_run, health, health.staged_proofs())
+
+
+def check_changed(host_run: HostRun, units: Container[str]) -> None:
+    """Have the workers of these units do a job as they will be. Raises :class:`HostFailed`.
+
+    A check that the worker which runs does not pass either belongs to another release of its code:
+    then a ping has to be answered.
+    """
+    for health in health_resources(host_run):
+        if not isinstance(health, WorkerHealth) or health.unit not in units:
+            continue
+        try:
+            _run_proofs(host_run, health, health.staged_proofs())
+        except Unhealthy:
+            if health.pinged is None or _is_healthy(host_run, health):
+                raise
+            _run_proofs(host_run, health.pinged, health.pinged.staged_proofs())
+
+
+def _is_healthy(host_run: HostRun, health: Health) -> bool:
+    try:
+        _run_proofs(host_run, health, health.running_proofs())
+    except HostFailed:
+        return False
+    return True
 
 
 def check_running(

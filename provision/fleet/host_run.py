@@ -1,7 +1,9 @@
 """A host within a run: what it should be, what is left to change, and how that is changed."""
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from itertools import takewhile
 from threading import Event
 
 from provision import plan
@@ -35,6 +37,8 @@ class HostRun:
     track: ReleaseTrack = OWN  # what the run moves
     plan: Plan = field(init=False)
     applied: int = 0  # changes
+    begun: int = 0  # of the plan's changes, those that are not to be applied again
+    rolled_back: str = ""  # how, where a change failed and what ran goes on
     stopping: Event = field(default_factory=Event)  # the operator has interrupted the run
 
     def __post_init__(self) -> None:
@@ -84,10 +88,23 @@ class HostRun:
         if self.plan.staged:
             self.report.show(Begun(self.name))
         self._apply(self.plan.changes[: self.plan.staged])
+        self.begun = self.plan.staged
+
+    def apply_before(self, touched: AbstractSet[str]) -> None:
+        """Apply what comes before the first change of one of these: units' names, and paths."""
+
+        def is_before(change: Change) -> bool:
+            arguments = change.operation.arguments
+            return touched.isdisjoint((arguments.get("name"), arguments.get("path")))
+
+        for change in takewhile(is_before, self.plan.changes[self.begun :]):
+            self.go_on()
+            self._apply([change])
+            self.begun += 1
 
     def finish_changes(self) -> None:
         """Apply the rest; the host must then be as wanted."""
-        self._complete(self.plan.changes[self.plan.staged :])
+        self._complete(self.plan.changes[self.begun :])
 
     def apply_all(self, how: Callable[[Change], Change] = lambda each: each) -> None:
         """Apply all that is left now, each change as ``how`` makes it; see finish_changes()."""

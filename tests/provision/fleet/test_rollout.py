@@ -46,6 +46,7 @@ class Session:
     host: FakeHost
     told: list[str]  # what happened on any host, in order
     fails: Callable[[Operation, FakeHost], bool] = lambda operation, host: False
+    error: str = "it failed"
     lost: bool = False
     locked: bool = False
     reply: Callable[[str], bytes] = lambda function: RIGHT[function]
@@ -64,7 +65,7 @@ class Session:
             if self.lost:
                 raise Unreachable(f"{self.name}: gone")
             if self.fails(operation, self.host):
-                yield Outcome(operation, 0.0, "it failed", "I am broken")
+                yield Outcome(operation, 0.0, self.error, "I am broken")
                 return
             output = ""
             if operation.kind in ("job", "trial"):

@@ -1,0 +1,101 @@
+"""Workers that a deploy changes: tried beside those that run, which come back if they do not start.
+
+A change of settings can be as wrong as new code: `run:` with a typing error, too little memory. So
+it is tried as an upgrade is, before the unit that runs is touched.
+"""
+
+from provision.errors import HostFailed, ToolkitError
+from provision.fleet.health_check import (
+    Unhealthy,
+    check_changed,
+    health_resources,
+    with_evidence,
+)
+from provision.fleet.host_run import HostRun
+from provision.fleet.release_track import ReleaseTrack
+from provision.fleet.run import Run
+from provision.report.events import PutBack
+from provision.resources.health import WorkerHealth
+from provision.resources.kept import running_workers
+from provision.resources.program import ProgramHealth
+from provision.resources.unit import Unit
+
+RESTARTS = ("restart", "reload")
+
+
+def changes_workers(host_run: HostRun) -> bool:
+    """Whether its plan starts workers on a host that has been deployed to before."""
+    deployed = host_run.before[""] is not None
+    return deployed and bool(_started_workers(host_run, ("start", *RESTARTS)))
+
+
+def try_workers(run: Run, host_run: HostRun) -> None:
+    """Have each worker that is to be restarted tried as it will be. Raises :class:`HostFailed`.
+
+    What comes before that in the host's plan is applied: what a worker needs.
+    """
+    restarted = _started_workers(host_run, RESTARTS)
+    if not restarted:
+        return
+    workers = _worker_units(host_run)
+    units = [each for each in host_run.resources if isinstance(each, Unit) and each.name in workers]
+    touched = [(each.name, each.file.path, each.current.path) for each in units]
+    host_run.apply_before(frozenset().union(*touched))
+    try:
+        check_changed(host_run, restarted)
+    except Unhealthy as error:
+        host_run.rolled_back = "before any worker was touched"
+        if not host_run.applied:  # else it is written down with what was changed
+            run.record(host_run, error)
+        raise
+    except HostFailed as error:
+        first = str(error).splitlines()[0]
+        run.report.say(f"{host_run.name}: not tried before it is changed: {first}")
+
+
+def change_workers(run: Run, host_run: HostRun) -> None:
+    """Apply the rest. If that fails it is told, and the workers that ran are put back."""
+    back = _as_running(run, host_run)
+    try:
+        host_run.finish_changes()
+        return
+    except HostFailed as error:
+        run.fail(host_run.name, with_evidence(host_run, error))
+    if not back.resources:
+        return
+    try:
+        back.apply_all()
+    except ToolkitError as error:
+        run.report.say(f"{host_run.name}: the workers that ran could not be put back: {error}")
+        return
+    host_run.rolled_back = "and its workers were put back"
+    run.report.show(PutBack(host_run.name, back.release, run.seconds))
+
+
+def _started_workers(host_run: HostRun, actions: tuple[str, ...]) -> set[str]:
+    """The units of workers that its plan starts by one of these actions."""
+    workers = _worker_units(host_run)
+    operations = (change.operation for change in host_run.plan.changes)
+    return {
+        each.arguments["name"]
+        for each in operations
+        if each.kind in ("unit", "program")
+        and each.arguments["action"] in actions
+        and each.arguments["name"] in workers
+    }
+
+
+def _worker_units(host_run: HostRun) -> set[str]:
+    healths = health_resources(host_run)
+    return {each.unit for each in healths if isinstance(each, WorkerHealth | ProgramHealth)}
+
+
+def _as_running(run: Run, host_run: HostRun) -> HostRun:
+    """The host with the workers that run there now, and nothing else."""
+    artifact = host_run.artifact
+    for app, id in host_run.before.items():
+        if id is not None:
+            artifact = ReleaseTrack(app).with_release(artifact, id)
+    wanted = run.desired.resources_of(host_run.host, artifact)
+    found = running_workers(wanted, host_run.session.ask)
+    return HostRun(host_run.host, host_run.session, run.report, found, host_run.answers, artifact)

@@ -1,0 +1,161 @@
+"""A deploy that changes workers, over hosts that are dicts: tried, one host first, put back."""
+
+from pathlib import Path
+
+import pytest
+
+from provision.errors import HostFailed, RolledBack
+from provision.fleet import deploy
+from provision.options import Options
+from provision.remote.messages import Operation
+from provision.resources.sample_jobs import SAMPLES
+from roles import ROLES
+from tests.provision.fake_host import FakeHost
+from tests.provision.fleet.test_rollout import RIGHT, Fleet
+
+WORKERS = ("w1", "w2", "w3", "w4")
+UNIT = "gearman-worker@lines.service"
+FILE = f"/etc/systemd/system/{UNIT}"
+PING = b"are you there?"
+
+
+class FleetOfCommands(Fleet):
+    """Its workers serve `lines` by a command too."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        (self.folder / "group_vars").mkdir()
+        self.say("-l")
+        assert self.deploy() == 0
+        self.told.clear()
+
+    def say(self, word: str, *, more: str = "") -> None:
+        (self.folder / "group_vars" / "worker.yml").write_text(
+            "gearman_functions: [reverse]\n"
+            f"gearman_workers: {{lines: {{command: [wc, {word}], functions: [lines]{more}}}}}\n"
+        )
+
+    def deploy(self) -> int:
+        return deploy.deploy(self.folder, ROLES, Options(yes=True), connect=self.connect)
+
+    def words(self) -> dict[str, tuple[bool, bool]]:
+        """Of each worker host, whether its unit file has the new word, and its process is of it."""
+        found = {}
+        for name in WORKERS:
+            host = self.sessions[name].host
+            text = host.paths[FILE]["content"].decode()
+            running = host.processes[UNIT]["config"]
+            found[name] = ("wc -c" in text, f"GEARMAN_CONFIG={running}\n" in text)
+        return found
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FleetOfCommands:
+    monkeypatch.setitem(SAMPLES, "resize", SAMPLES["wc"])
+    monkeypatch.setitem(RIGHT, "resize", RIGHT["wc"])
+    monkeypatch.setitem(RIGHT, "lines", PING)
+    return FleetOfCommands(tmp_path)
+
+
+def is_trial(operation: Operation) -> bool:
+    return operation.kind == "trial" and "-c" in operation.arguments["worker"]
+
+
+def new_unit_fails(operation: Operation, host: FakeHost) -> bool:
+    is_new = FILE in host.paths and b"wc -c" in host.paths[FILE]["content"]
+    return operation.kind == "unit" and operation.arguments["name"] == UNIT and is_new
+
+
+def test_a_change_is_tried_on_one_host_and_touches_nothing_if_it_fails(
+    fleet: FleetOfCommands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for session in fleet.sessions.values():
+        session.fails = lambda operation, host: is_trial(operation)
+    fleet.say("-c")
+    assert fleet.deploy() == RolledBack.status
+    assert fleet.told == []
+    assert set(fleet.words().values()) == {(False, True)}
+    lines = capsys.readouterr().out
+    assert "w1      failed  lines, by a worker beside: I am broken" in lines
+    assert lines.count("not begun  because of w1") == 3
+    assert "rolled back, before any worker was touched" in lines
+    assert fleet.sessions["w1"].host.history[-1]["result"].startswith("failed: lines, by a worker")
+    assert fleet.sessions["w2"].host.history[-1]["result"] == "ok"
+
+    for session in fleet.sessions.values():
+        session.fails = lambda operation, host: False
+    assert fleet.deploy() == 0
+    assert set(fleet.words().values()) == {(True, True)}
+
+
+def test_a_worker_that_does_not_start_is_put_back_and_the_others_are_spared(
+    fleet: FleetOfCommands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for session in fleet.sessions.values():
+        session.fails = new_unit_fails
+    before = fleet.sessions["w1"].host.paths[FILE]
+    fleet.say("-c")
+    assert fleet.deploy() == RolledBack.status
+    assert fleet.sessions["w1"].host.paths[FILE] == before
+    assert set(fleet.words().values()) == {(False, True)}
+    assert all(each.startswith("w1 ") for each in fleet.told)
+    lines = capsys.readouterr().out
+    assert "w1      rolled back" in lines
+    assert "rolled back, and its workers were put back" in lines
+
+
+def test_one_host_goes_first_and_one_that_fails_later_is_put_back_alone(
+    fleet: FleetOfCommands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.sessions["w3"].fails = new_unit_fails
+    fleet.say("-c")
+    assert fleet.deploy() == HostFailed.status
+    assert fleet.told[0].startswith("w1 ")
+    assert fleet.words() == {name: (name != "w3", True) for name in WORKERS}
+    assert "w3      rolled back" in capsys.readouterr().out
+
+
+def test_a_worker_that_cannot_be_put_back_is_told(
+    fleet: FleetOfCommands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(operation: Operation, host: FakeHost) -> bool:
+        return operation.kind == "unit" and operation.arguments["name"] == UNIT
+
+    fleet.sessions["w1"].fails = fails
+    fleet.say("-c")
+    assert fleet.deploy() == HostFailed.status
+    lines = capsys.readouterr().out
+    assert "w1: the workers that ran could not be put back: " in lines
+    assert lines.count("not begun  because of w1") == 3
+
+
+@pytest.mark.parametrize(("running_passes", "status"), [(True, RolledBack.status), (False, 0)])
+def test_a_check_that_what_runs_does_not_pass_either_is_not_the_change_s_fault(
+    fleet: FleetOfCommands, running_passes: bool, status: int
+) -> None:
+    """As after a rollback, when the inventory's check is that of newer code."""
+
+    def fails(operation: Operation, host: FakeHost) -> bool:
+        told = str(operation.arguments)
+        return "--prefix" in told or ("lines@" in told and not running_passes)
+
+    check = ", check: {workload: 'are you there?', expect: 'are you there?'}"
+    fleet.say("-l", more=check)
+    assert fleet.deploy() == 0
+    for session in fleet.sessions.values():
+        session.fails = fails
+    fleet.say("-c", more=check)
+    assert fleet.deploy() == status
+    assert set(fleet.words().values()) == {(not status, True)}
+
+
+def test_a_change_that_cannot_be_tried_for_want_of_a_job_server_is_made_and_told(
+    fleet: FleetOfCommands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for session in fleet.sessions.values():
+        session.fails = lambda operation, host: is_trial(operation)
+        session.error = "gearman ended with 3"
+    fleet.say("-c")
+    assert fleet.deploy() == 0
+    assert set(fleet.words().values()) == {(True, True)}
+    assert "w1: not tried before it is changed: lines, by" in capsys.readouterr().out
