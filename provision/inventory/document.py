@@ -17,6 +17,8 @@ from provision.inventory.secrets import Secret
 MAX_VALUES = 1_000_000  # in one file: 20,000 hosts have fewer
 EMPTY = yaml.MappingNode("tag:yaml.org,2002:map", [])
 INPUT = Path("-")
+TEXT = "tag:yaml.org,2002:str"
+PLAIN = tuple(f"tag:yaml.org,2002:{each}" for each in ("bool", "int", "float", "timestamp"))
 MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -184,6 +186,23 @@ def read_tables(path: Path, node: yaml.Node) -> Any:
     found = mapping_pairs(path, node)
     places = {str(key.value): place_of(path, key) for key, _ in found}
     return Table({str(key.value): read_tables(path, content) for key, content in found}, places)
+
+
+def keep_written(path: Path, node: yaml.Node, name: str) -> None:
+    """Make plain values texts, as they are written, in each mapping ``name`` two levels down.
+
+    `010` and `1.10` are not the numbers 8 and 1.1 then, and `yes` is not a boolean.
+    """
+    for _, part in mapping_pairs(path, node) if isinstance(node, yaml.MappingNode) else ():
+        for key, table in mapping_pairs(path, part) if isinstance(part, yaml.MappingNode) else ():
+            if key.value == name and isinstance(table, yaml.MappingNode):
+                table.value = [(each, _text_node(one)) for each, one in mapping_pairs(path, table)]
+
+
+def _text_node(node: yaml.Node) -> yaml.Node:
+    if node.tag not in PLAIN:
+        return node
+    return yaml.ScalarNode(TEXT, node.value, node.start_mark, node.end_mark)
 
 
 def as_tables(value: Any, where: Place) -> Any:

@@ -120,6 +120,7 @@ def read_variables(path: Path, node: yaml.Node, *, encrypted: bool = False) -> V
         if name in (*TABLES, GROUPS):
             for repeated in document.repeated_names(path, content):
                 raise InventoryError(repeated)
+            document.keep_written(path, content, "environment")
             value = document.read_tables(path, content)
         else:
             value = document.node_value(path, content)

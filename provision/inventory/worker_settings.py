@@ -4,6 +4,7 @@ Each file's part is checked as it is read, so a mistake is told with its line wh
 file overrides it. What only the whole can tell is checked in workers.py.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -18,7 +19,10 @@ NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
 MEMORY = r"\d+(\.\d+)?[KMGTPE%]?|infinity", "as systemd writes it: 512M, 1.5G, 75%"
 PACKAGE = r"[a-z0-9][a-z0-9+.-]+", "a Debian package's name"
 FUNCTION = r"[A-Za-z0-9_][A-Za-z0-9_.:/+-]*", "letters, digits, `_.:/+-`"
-LOG_LEVELS = ("info", "debug")
+CHOICES = {
+    "log_level": ("info", "debug"),
+    "stop_signal": (*("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH"),),
+}
 KINDS = {
     str: "a text",
     int: "a whole number",
@@ -32,8 +36,6 @@ FORMS = {
     "functions": FUNCTION,
     "memory": MEMORY,
     "cpu": (r"\d+%", "a share of one CPU: 50%, 200%"),
-    "log_level": ("|".join(LOG_LEVELS), " or ".join(LOG_LEVELS)),
-    "stop_signal": (r"SIG(TERM|INT|QUIT|HUP|USR1|USR2|WINCH)", "such as SIGTERM or SIGQUIT"),
     "command": (r"[^\0-\x1f]*", "on one line"),
     "program": (r"[^\0-\x1f]*", "on one line"),
     "run": (r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", "as shop.tasks:worker, MODULE:OBJECT"),
@@ -59,7 +61,7 @@ CREDENTIAL = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
 VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 RESERVED = ("GEARMAN_", "GEARMAND_", "NOTIFY_SOCKET", "WATCHDOG_")  # which the unit sets itself
 
-Hint = Callable[[str, Any], str]
+Hint = Callable[[str, Iterable[str]], str]
 
 
 def check_table(
@@ -120,6 +122,8 @@ def _check(
         raise InventoryError(f"{where}: {what}: {key} cannot be a secret: {why}")
     if has_reference(value):
         return  # which is checked when it is followed
+    if key in CHOICES:
+        _check_choice(what, key, value, where, hint)
     kind, ours = _kind(known[key]), _kind(value)
     texts = kind is not list or all(type(each) is str for each in value or ())
     if ours is not kind or not texts or value in ("", []):
@@ -150,6 +154,16 @@ def _check(
         _read_secrets(what, value)
 
 
+def _check_choice(what: str, key: str, value: Any, where: Place, hint: Hint) -> None:
+    *first, last = CHOICES[key]
+    if value not in CHOICES[key]:
+        near = hint(value, CHOICES[key]) if isinstance(value, str) else ""
+        raise InventoryError(
+            f"{where}: {what}: {key} should be {', '.join(first)} or {last}, and is "
+            f"{_shown(value)}{near}"
+        )
+
+
 def _check_check(what: str, value: Table, where: Place) -> None:
     for name, text in value.items():
         if name not in CHECK:
@@ -172,7 +186,10 @@ def _check_check(what: str, value: Table, where: Place) -> None:
 
 
 def _check_environment(what: str, value: Table) -> None:
+    """Numbers and booleans become texts, as JSON writes them: they are not from YAML."""
     for name, text in value.items():
+        if isinstance(text, (bool, int, float)):
+            value[name] = text = json.dumps(text)
         where = value.places[name]
         if not re.fullmatch(VARIABLE, name, re.ASCII):
             raise InventoryError(f"{where}: {what}: {name!r} is not a variable name")
@@ -184,9 +201,7 @@ def _check_environment(what: str, value: Table) -> None:
                 "stands in a unit file; move it to secrets"
             )
         if type(text) is not str:
-            raise InventoryError(
-                f"{where}: {what}: {name} should be a text, and is {_shown(text)}; put it in quotes"
-            )
+            raise InventoryError(f"{where}: {what}: {name} should be a text, and is {_shown(text)}")
         if not has_reference(text) and re.search(r"[\0-\x1f]", text):
             raise InventoryError(f"{where}: {what}: {name} should be on one line")
 

@@ -56,6 +56,32 @@ gearman_workers:
     assert found["lines"].where == f"{tmp_path}/group_vars/all.yml:4"
 
 
+def test_variables_are_texts_as_they_are_written(tmp_path: Path) -> None:
+    text = """
+gearman_workers:
+  environment: {functions: [resize], processes: 2, environment: &same {A: 010, B: 1.10, C: yes}}
+  wc: {environment: {<<: *same, D: true, E: -1e3, F: 2024-01-01, G: "x", H: '{{ port }}'}}
+port: 4730
+"""
+    (tmp_path / "host_vars").mkdir()
+    (tmp_path / "host_vars" / "w2.json").write_text(
+        '{"gearman_workers": {"wc": {"environment": {"A": 1, "B": 1.5, "C": false}}}}'
+    )
+    found = load(tmp_path, group_vars__all=text)
+    assert found["w1"]["environment"].processes == 2
+    assert dict(found["w1"]["wc"].environment) == {
+        "A": "010",
+        "B": "1.10",
+        "C": "yes",
+        "D": "true",
+        "E": "-1e3",
+        "F": "2024-01-01",
+        "G": "x",
+        "H": "4730",
+    }
+    assert found["w2"]["wc"].environment[:3] == (("A", "1"), ("B", "1.5"), ("C", "false"))
+
+
 def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path) -> None:
     found = load(
         tmp_path,
@@ -90,7 +116,10 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
         ("{wc: {processes: 0}}", "2: worker wc: processes should be from 1 to 512, and is 0"),
         ("{wc: {nice: yes}}", "2: worker wc: nice should be a whole number, and is True"),
         ("{wc: {cpu: '2'}}", "2: worker wc: cpu: '2' should be a share of one CPU: 50%, 200%"),
-        ("{wc: {log_level: warn}}", "2: worker wc: log_level: 'warn' should be info or debug"),
+        (
+            "{wc: {log_level: warn}}",
+            "2: worker wc: log_level should be info or debug, and is 'warn'",
+        ),
         ("{wc: {writes: [srv]}}", "2: worker wc: writes: srv is not an absolute path"),
         ("{wc: {writes: [/srv/../etc]}}", "writes: /srv/../etc has . or .. in it: say the folder"),
         ("{wc: {writes: ['/srv/my files']}}", "/srv/my files has ' ' in it, which a unit file"),
@@ -131,6 +160,11 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
             "{a: {command: [a], functions: [c], stop_signal: SIGQUIT}}",
             "stop_signal is for a worker with program:, and this one has command:",
         ),
+        (
+            "{a: {program: [a], functions: [c], stop_signal: SIGTREM}}",
+            "SIGUSR1, SIGUSR2 or SIGWINCH, and is 'SIGTREM'; did you mean 'SIGTERM'?",
+        ),
+        ("{a: {program: [a], functions: [c], stop_signal: 15}}", "stop_signal should be SIGTERM, "),
         (
             "{a: {program: [a], functions: [c], processes: 2}}",
             "processes is for a worker with functions: or run:, and this one has program:",
@@ -185,7 +219,8 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
             "retries is for a worker with command:, and this one has functions:",
         ),
         ("{wc: {packages: [PHP]}}", "wc: packages: 'PHP' should be a Debian package's name"),
-        ("{wc: {environment: {A: 1}}}", "A should be a text, and is 1; put it in quotes"),
+        ("{wc: {environment: {A: }}}", "2: worker wc: A should be a text, and is nothing"),
+        ("{wc: {environment: {A: [b]}}}", "2: worker wc: A should be a text, and is ['b']"),
         ("{wc: {environment: {1A: b}}}", "'1A' is not a variable name"),
         ("{wc: {environment: {GEARMAN_SERVERS: b}}}", "GEARMAN_SERVERS is set by the deploy"),
         ("{wc: {memory: '{{ size }}'}}", "gearman_workers refers to size, which w1 has not"),
