@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from gearman_py import __version__
 from gearman_py.broker import snapshot
@@ -51,8 +51,12 @@ class EarlyInput(asyncio.Protocol):
         self.pieces: list[bytes] = []
         self.ended = False  # the peer sends no more
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
     def data_received(self, data: bytes) -> None:
         self.pieces.append(data)
+        self._transport.pause_reading()  # the rest can wait where it is
 
     def eof_received(self) -> bool:
         self.ended = True
