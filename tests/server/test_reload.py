@@ -1,6 +1,7 @@
 """gearmand --reload PID: another process serves the same connections, and no peer hears of it."""
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -195,6 +196,39 @@ def test_clients_and_workers_under_load_hear_nothing_of_it(serve: Callable[..., 
         for worker in workers:
             worker.kill()
             worker.wait()
+
+
+def test_messages_under_way_are_whole_and_in_order(serve: Callable[..., Server]) -> None:
+    """Peers send all the time, so that parts of messages arrive at every moment of a reload."""
+    server = serve()
+    ended = threading.Event()
+
+    def send(peer: Peer) -> None:
+        numbers = itertools.count()
+        while not ended.is_set():
+            peer.say(Packet.ECHO_REQ, b"%d " % next(numbers) * 2_000)
+        peer.say(Packet.ECHO_REQ, b"last")
+
+    with contextlib.ExitStack() as opened, ThreadPoolExecutor(8) as pool:
+        peers = [Peer(server.address) for _ in range(2)]
+        for peer in peers:
+            opened.enter_context(peer.socket)
+
+        def read(peer: Peer) -> None:
+            for number in itertools.count():
+                if (answer := peer.hear()) == ("ECHO_RES", b"last"):
+                    return
+                assert answer[0] == "ECHO_RES", number
+                assert answer[1] == b"%d " % number * 2_000
+
+        threads = [pool.submit(each, peer) for peer in peers for each in (read, send)]
+        try:
+            for _ in range(3):
+                server.reload()
+        finally:
+            ended.set()
+        for thread in threads:
+            thread.result(LIMIT)
 
 
 def test_http_requests_are_answered(serve: Callable[..., Server], connect: Connect) -> None:
