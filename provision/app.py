@@ -13,7 +13,7 @@ import re
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -60,6 +60,12 @@ def apps_of(host: Host) -> dict[str, App]:
     return found
 
 
+def app_workers(host: Host) -> Iterator[tuple[App, Worker]]:
+    """Each worker of a host that needs an app, with it."""
+    apps = apps_of(host)
+    return ((apps[each.app], each) for each in workers(host) if each.app)
+
+
 def find_app(hosts: Iterable[Host], name: str) -> App:
     """App ``name`` of these hosts, as those have it that import it. Raises ToolkitError."""
     found = [app for host in hosts for app in apps_of(host).values()]
@@ -96,17 +102,41 @@ def command_line(worker: Worker, folder: str) -> tuple[str, ...]:
     return tuple(f"{files}/{each[2:]}" if each.startswith("./") else each for each in worker.argv)
 
 
-def check_app(app: App) -> None:
-    """Raises :class:`ToolkitError` for what is wrong whatever the host."""
+def check_app(app: App, needing: Iterable[Worker] = ()) -> None:
+    """Raises :class:`ToolkitError` for what is wrong whatever the host.
+
+    ``needing``: workers, whose words that begin with ./ are files of it.
+    """
     with _named(app):
         _check_together(app)
     app = fetch_source(app)
-    source_files(app)
+    files = source_files(app)
+    for worker in needing:
+        if not app.build:  # which may make them
+            _check_words(app, worker, files)
     if app.python:
         from provision.python_app import require_lock  # which most commands start without
 
         with _named(app):
             require_lock(app.name, app.source, app.lock)
+
+
+def _check_words(app: App, worker: Worker, files: Sequence[str]) -> None:
+    for number, word in enumerate(worker.argv):
+        if not word.startswith("./"):
+            continue
+        path = app.source / word
+        name = os.path.relpath(os.path.realpath(path), os.path.realpath(app.source))
+        is_tracked = any(each == name or each.startswith(f"{name}/") for each in files)
+        if not path.exists() or (number == 0 and path.is_dir()):
+            problem = f"has no file {word}"
+        elif not is_tracked and name != ".":
+            problem = f"has a file {word} that git does not track, and that is left out: git add it"
+        elif number == 0 and not path.stat().st_mode & 0o111:
+            problem = f"has a file {word} that cannot be executed: chmod +x it"
+        else:
+            continue
+        raise ToolkitError(f"{worker.where}: worker {worker.name}: app {app.name} {problem}")
 
 
 def _check_together(app: App) -> None:

@@ -128,10 +128,24 @@ def uncommitted_files(app: App) -> str:
         return ""
     lines = _git(app, "status", "--porcelain", "-z", "--no-renames", "--", ".").split("\0")
     untracked = [line[3:] for line in lines if line.startswith("??")]
-    changed = [line[3:] for line in lines if line and not line.startswith("??")]
+    # One that was taken out of the index, and is still there, has two lines.
+    changed = [line[3:] for line in lines if line and line[3:] not in untracked]
+    lock = _lock_path(app)
+    left_out = [name for name in untracked if name != lock]
     told = [f"not as in its last commit: {_some(changed)}"] if changed else []
-    told += [f"not tracked, and left out: {_some(untracked)}"] if untracked else []
+    told += [f"not tracked, and used as its lock: {lock}"] if lock in untracked else []
+    told += [f"not tracked, and left out: {_some(left_out)}"] if left_out else []
     return "; ".join(told)
+
+
+def _lock_path(app: App) -> str:
+    """The path of the lock in an app's folder, from the top of its repository, if it has one."""
+    if not app.python or app.lock:
+        return ""
+    from provision.python_lock import find_lock  # which most commands start without
+
+    lock = find_lock(app.source)
+    return _git(app, "rev-parse", "--show-prefix").strip() + lock.name if lock else ""
 
 
 def _some(names: Sequence[str]) -> str:

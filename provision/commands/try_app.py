@@ -48,11 +48,11 @@ def try_app(folder: Path, name: str, say: Say) -> int:
     """Try app ``name`` of an inventory; returns an exit status. Raises :class:`ToolkitError`."""
     hosts = inventory.load(folder).everyone
     app = find_app(hosts, name)
-    check_app(app)
+    tried = {each: None for host in hosts for each in workers(host) if each.app == name}
+    check_app(app, tried)
     if different := uncommitted_files(app):
         say(f"app {name}: {different}")
     release = _unpack(app, say)
-    tried = {each: None for host in hosts for each in workers(host) if each.app == name}
     failed = False
     for worker in tried:
         try:

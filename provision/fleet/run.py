@@ -15,7 +15,7 @@ from secrets import token_hex
 from types import TracebackType
 from typing import Self
 
-from provision.app import apps_of, check_app, find_app
+from provision.app import app_workers, apps_of, check_app, find_app
 from provision.app_source import App
 from provision.build import ON_HOSTS, Artifact, named_release, target_of
 from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
@@ -32,7 +32,7 @@ from provision.fleet.past_runs import FACTS, write_entry
 from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.inventory import load as inventory
 from provision.inventory.host import Host, Inventory
-from provision.inventory.workers import open_secrets
+from provision.inventory.workers import Worker, open_secrets
 from provision.options import Options
 from provision.pki import keep_authority
 from provision.remote.messages import Question, Unknown
@@ -169,15 +169,15 @@ class Run:
 
     def _check_apps(self, known: Iterable[Host]) -> None:
         """Raises :class:`ToolkitError` for a mistake in an app whose files are to be sent."""
-        wanted = dict.fromkeys(
-            app
-            for host in known
-            for app in apps_of(host).values()
-            if self._choose is not previous_release
-            and self._choose_release(host.name, ReleaseTrack(app.name)) is None
-        )
-        for app in wanted:
-            check_app(app)
+        if self._choose is previous_release:
+            return
+        wanted: dict[App, list[Worker]] = {}
+        for host in known:
+            for app, worker in app_workers(host):
+                if self._choose_release(host.name, ReleaseTrack(app.name)) is None:
+                    wanted.setdefault(app, []).append(worker)
+        for app, needing in wanted.items():
+            check_app(app, dict.fromkeys(needing))
 
     def _ask_host(self, host: Host) -> Answers:
         session = self._connect(host)

@@ -187,6 +187,8 @@ def _contradictions(
         yield "timeout", "a program has its own: it speaks to the job server itself"
     if kind == "program" and "log_level" in table:
         yield "log_level", "a program has its own: say it by its arguments or environment"
+    if kind in ("command", "program") and "app" not in table and table[kind][0].startswith("./"):
+        yield kind, f"{table[kind][0]} is a file of an app: say which, app: NAME, or its whole path"
     if "check" in table:
         yield from _check_contradictions(kind, table["check"], functions)
     if "app" in table or kind == "run":

@@ -15,6 +15,7 @@ from provision import app_source
 from provision.app import build_app, built_app, check_app, named_app
 from provision.app_source import App, fetch_source, uncommitted_files
 from provision.errors import ToolkitError
+from provision.inventory.workers import Worker
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -53,6 +54,54 @@ def test_what_git_tracks_is_what_is_released(app: App, tmp_path: Path) -> None:
     assert uncommitted_files(app) == "not tracked, and left out: shop/secret.txt"
     (app.source / "run").write_text("echo 2\n")
     assert uncommitted_files(app).startswith("not as in its last commit: shop/run; not tracked")
+
+
+def test_an_untracked_lock_is_told_once_and_as_what_it_is(app: App) -> None:
+    project = replace(app, python=True)
+    (app.source / "pylock.toml").write_text("")
+    used = "not tracked, and used as its lock: shop/pylock.toml"
+    assert uncommitted_files(project) == f"{used}; not tracked, and left out: shop/secret.txt"
+    git(app.source, "add", ".")
+    git(app.source, "commit", "-qm", "two")
+    git(app.source, "rm", "-q", "--cached", "pylock.toml")
+    assert uncommitted_files(project) == used
+    left_out = used.replace("used as its lock", "left out")
+    assert uncommitted_files(app) == left_out
+    assert uncommitted_files(replace(project, lock=Path("/elsewhere"))) == left_out
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ("[./run, ./dir with space, ., x]", ""),
+        ("[./dir with space/link]", ""),
+        ("[php, ./nofile]", "has no file ./nofile"),
+        ("[./dir with space]", "has no file ./dir with space"),
+        ("[cat, ./../shop2]", "has no file ./../shop2"),
+        (
+            "[cat, ./secret.txt]",
+            "has a file ./secret.txt that git does not track, and that is",
+        ),
+        ("[./plain]", "has a file ./plain that cannot be executed: chmod +x it"),
+        ("[sh, ./plain]", ""),
+    ],
+)
+def test_a_worker_that_needs_a_file_which_its_app_lacks_is_told(
+    app: App, said: str, problem: str
+) -> None:
+    (app.source / "plain").write_text("echo")
+    git(app.source, "add", "plain")
+    argv = tuple(said.strip("[]").split(", "))
+    worker = Worker(
+        name="a", kind="command", functions=("a",), argv=argv, memory="", where="hosts.yml:7"
+    )
+    if not problem:
+        check_app(app, [worker])
+        return
+    with pytest.raises(ToolkitError) as raised:
+        check_app(app, [worker])
+    assert str(raised.value).startswith(f"hosts.yml:7: worker a: app shop {problem}")
+    check_app(replace(app, build=("make",)), [worker])
 
 
 def test_the_id_is_of_the_content_and_nothing_is_built_twice(app: App, tmp_path: Path) -> None:

@@ -170,6 +170,10 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
             "processes is for a worker with functions: or run:, and this one has program:",
         ),
         ("{a: {program: [a], functions: [c], timeout: 2}}", "a program has its own"),
+        (
+            "{a: {command: [./c, ./d], functions: [c]}}",
+            "2: worker a: ./c is a file of an app: say which, app: NAME, or its whole path",
+        ),
         ("{a: {command: [a], functions: ['a;b']}}", "'a;b' should be letters, digits, `_.:/+-`"),
         ("{wc: {check: {expect: x}}}", "2: worker wc: bundled functions have checks of their own"),
         (
