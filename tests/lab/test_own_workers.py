@@ -109,6 +109,40 @@ def test_workers_of_an_inventory_are_deployed_asked_and_removed(
     root(lab, "worker1", "rm -r /var/lib/saved")  # it is theirs, and would keep their account
 
 
+UPLOADS = """
+gearman_functions: []
+gearman_workers:
+  save: {command: [tee, /srv/up/last], functions: [save], writes: [/srv/up]}
+"""
+
+
+def test_a_folder_of_others_is_written_to_and_left_as_it_is(
+    lab: ModuleType, operator: Operator
+) -> None:
+    folder = "www-data www-data 2775"
+    root(lab, "worker1", "install -d -o www-data -g www-data -m 2775 /srv/up")
+    operator.says(UPLOADS)
+    accounts = operator.invoke("deploy", "--yes", "--tags", "user,group")
+    assert accounts.status == 0, accounts.said
+    plan = operator.invoke("plan")
+    assert plan.status == 3, plan.said
+    assert "writes: /srv/up is www-data:www-data 2775, and user gearman-worker cannot" in plan.said
+    assert "the user is not there yet" not in plan.said
+
+    root(lab, "worker1", "usermod -aG www-data gearman-worker")
+    operator.deploy()
+    with Client(SERVER, timeout=20) as client:
+        assert client.do("save", "kept") == b"kept"
+    assert root(lab, "worker1", "cat /srv/up/last") == "kept"
+    said = operator.invoke("logs", "save").said
+    assert "serving save" in said
+    done = invoke(ROOT, "deploy", "--yes")
+    assert done.status == 0, done.said
+    assert "/srv/up" not in done.said
+    assert root(lab, "worker1", "stat -c '%U %G %a' /srv/up").strip() == folder
+    root(lab, "worker1", "rm -r /srv/up; gpasswd -d gearman-worker www-data")
+
+
 def test_a_program_is_replaced_under_load_without_a_lost_job(
     lab: ModuleType, operator: Operator
 ) -> None:
