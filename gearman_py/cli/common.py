@@ -102,6 +102,11 @@ def detach_process(*, keep_input: bool = False) -> None:
     if os.fork():
         os._exit(OK)
     os.setsid()
+    leave_terminal(keep_input=keep_input)
+
+
+def leave_terminal(*, keep_input: bool = False) -> None:
+    """Read and write nothing from now on."""
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (1, 2) if keep_input else (0, 1, 2):
         os.dup2(null, descriptor)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gearman_py import __version__
-from gearman_py.cli.common import detach_process
-from gearman_py.cli.successor import fork_successor, take_over, without_reload
+from gearman_py.cli.common import leave_terminal
+from gearman_py.cli.successor import Report, fork_server, take_over, without_reload
 from gearman_py.log_format import make_formatter
 from gearman_py.net.tls import TLSError
 from gearman_py.server import lifecycle, listening
@@ -21,14 +21,17 @@ from gearman_py.server.option_fields import LEVELS
 from gearman_py.server.options import UsageError, parse
 from gearman_py.server.reload_channel import ReloadError
 from gearman_py.server.settings import Settings
-from gearman_py.server.stores import open_store
 from gearman_py.store.base import StoreError
 
 LOG_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)  # by the number of -v
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a job server until a signal stops it; return its exit status."""
+    """Run a job server until a signal stops it; return its exit status.
+
+    With --daemon, the command ends once the server can be reached, or with the reason it cannot.
+    """
+    report: Report | None = None
     try:
         settings = parse(arguments, __version__)
         if settings.reload:
@@ -45,25 +48,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
             lifecycle.become_user(settings.user, doors)
         _configure_logging(settings)
         if settings.daemon:
-            if store := open_store(settings):
-                store.close()  # report problems before stderr is closed
-            detach_process()
+            outcome = fork_server("")
+            if isinstance(outcome, int):
+                return outcome
+            report = outcome
+            leave_terminal()
         if settings.pid_file:
             _write_pid(Path(settings.pid_file))
     except (UsageError, listening.StartError, StoreError, TLSError) as error:
-        print(f"gearmand: {error}", file=sys.stderr)
+        _print_error(error, report)
         if isinstance(error, UsageError):
             print("Try 'gearmand --help'.", file=sys.stderr)
         return 1
     try:
-        return lifecycle.serve(settings, doors, tls)
+        return lifecycle.serve(settings, doors, tls, on_ready=report.tell if report else None)
     except listening.StartError as error:
-        print(f"gearmand: {error}", file=sys.stderr)
+        _print_error(error, report)
         if settings.log_file != "stderr":
             logging.getLogger("gearmand").critical("%s", error)
         return 1
     finally:
         _clean_up(settings, doors)
+
+
+def _print_error(error: Exception, report: Report | None) -> None:
+    print(f"gearmand: {error}", file=sys.stderr)
+    if report is not None:  # this process has left its terminal
+        report.tell(str(error))
 
 
 def _clean_up(settings: Settings, doors: Sequence[listening.ListeningSocket]) -> None:
@@ -75,7 +86,7 @@ def _clean_up(settings: Settings, doors: Sequence[listening.ListeningSocket]) ->
 
 def _reload(settings: Settings, arguments: Sequence[str]) -> int:
     """Take over from a running server, in a process of its own."""
-    report = fork_successor()
+    report = fork_server("not reloaded: ")
     if isinstance(report, int):
         return report
     status = 1

@@ -1,4 +1,4 @@
-"""gearmand --reload PID: a process of its own takes over, and the command tells how that went."""
+"""gearmand -d and --reload PID: a process of its own serves; the command tells how that went."""
 
 import os
 import pwd
@@ -14,7 +14,7 @@ DONE = "done"
 
 
 class Report:
-    """Tells the command that started this process how the reload went, once."""
+    """Tells the command that started this process how that went, once."""
 
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
@@ -26,10 +26,11 @@ class Report:
             self._pipe = -1
 
 
-def fork_successor() -> Report | int:
+def fork_server(failure: str) -> Report | int:
     """In the new process, what it is to report to; in this one, the exit status after that.
 
-    The new process is a child of init: systemd makes only those the main process of a unit.
+    ``failure``: what is printed before the reason if it reports one, or ends. The new process is
+    a child of init: systemd makes only those the main process of a unit.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -40,8 +41,7 @@ def fork_successor() -> Report | int:
             outcome = pipe.read()
         if outcome == DONE:
             return 0
-        why = outcome or "the new program ended unexpectedly"
-        print(f"gearmand: not reloaded: {why}", file=sys.stderr)
+        print(f"gearmand: {failure}{outcome or 'it ended unexpectedly'}", file=sys.stderr)
         return 1
     os.close(reading)
     os.setsid()

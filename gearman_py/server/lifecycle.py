@@ -95,10 +95,12 @@ def serve(
     doors: Sequence[ListeningSocket],
     tls: ssl.SSLContext | None = None,
     takeover: Takeover | None = None,
+    on_ready: Callable[[], None] | None = None,
 ) -> int:
     """Serve at these sockets until a signal or an operator stops it; return the exit status.
 
-    TCP sockets use ``tls`` if it is given. With ``takeover``, the sockets and all else are those of
+    TCP sockets use ``tls`` if it is given. ``on_ready`` is called once clients can connect. With
+    ``takeover``, the sockets and all else are those of
     another process. Raises StartError if the durable queue cannot be used, and ReloadError if the
     takeover failed.
     """
@@ -124,7 +126,7 @@ def serve(
     except StoreError as error:
         raise StartError(str(error)) from error
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(_run_server(settings, doors, tls, queues, store, takeover))
+        return runner.run(_run_server(settings, doors, tls, queues, store, takeover, on_ready))
 
 
 async def _run_server(
@@ -134,6 +136,7 @@ async def _run_server(
     queues: Queues,
     store: Store | None,
     takeover: Takeover | None,
+    on_ready: Callable[[], None] | None,
 ) -> int:
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
@@ -182,6 +185,8 @@ async def _run_server(
     if takeover is not None:
         await takeover.await_leaving()
     notify("READY=1", f"STATUS=listening on {where}")
+    if on_ready is not None:
+        on_ready()
     reload = asyncio.create_task(
         Reload(listener, doors, settings, lambda: told.is_set() or draining.is_set()).wait()
     )
