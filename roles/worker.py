@@ -11,7 +11,7 @@ from provision.inventory.workers import Worker, ping_function, workers
 from provision.render import exec_word
 from provision.resources.base import Resource
 from provision.resources.files import Directory, File
-from provision.resources.health import CheckFile, Health, WorkerHealth
+from provision.resources.health import CheckFile, Health, OtherWorkers, WorkerHealth
 from provision.resources.program import Program, ProgramHealth, program_file
 from provision.resources.release import Release
 from provision.resources.sample_jobs import PING, SAMPLES, Sample, stated_sample, write_check
@@ -210,23 +210,25 @@ def _health(
     ``staged``: the worker as it is before its app is in use.
     """
     first = instance == each.name  # the others would be tried with the same arguments
+    prefix = f"trial@{host.name}/"
+    others = _others(host, each, prefix)
+    tried = f"{prefix}ping@{instance}" if others else f"{prefix}{instance}"
+    alone = ("--prefix", prefix, "--ping", tried) if others else ("--trial", tried)
     ping = WorkerHealth(
         unit=unit_name(instance),
         release=release,
         tls=flags(inventory),
         functions=each.functions,
         asked=ping_function(host.name, instance),
-        tried=f"trial@{host.name}/{instance}",
-        trial=("--trial", f"trial@{host.name}/{instance}", *staged.served(servers(inventory)))
-        if first
-        else (),
+        tried=tried,
+        trial=(*alone, *staged.served(servers(inventory))) if first else (),
         sample=PING,
         servers=servers(inventory),
         properties=limits,
         target=each.target,
         environment=each.environment,
+        others=others,
     )
-    prefix = f"trial@{host.name}/"
     if each.check:
         yield replace(
             ping,
@@ -250,3 +252,18 @@ def _health(
             trial=("--prefix", prefix, function) if first else (),
             sample=SAMPLES[function],
         )
+
+
+def _others(host: Host, each: Worker, prefix: str) -> OtherWorkers | None:
+    """The other workers of its host, for one whose functions the inventory does not tell."""
+    others = [one for one in workers(host) if one.name != each.name]
+    if each.functions or not others:
+        return None
+    functions = [(function, one.name) for one in others for function in one.functions]
+    pings = [
+        (ping_function(host.name, instance), one.name)
+        for one in others
+        if not one.functions
+        for instance in one.instance_names
+    ]
+    return OtherWorkers(each.name, prefix, tuple(functions), tuple(pings))

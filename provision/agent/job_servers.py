@@ -19,6 +19,15 @@ def workers_here(server: str, functions: list[str]) -> int:
 
     Raises OSError when it cannot be asked, ValueError when the answer is not one.
     """
+    own, rows = listed_workers(server)
+    return sum(address == own and names.issuperset(functions) for address, names in rows)
+
+
+def listed_workers(server: str) -> tuple[str, list[tuple[str, set[str]]]]:
+    """This host's address at ``server``, HOST:PORT, and of each worker its address and functions.
+
+    Raises OSError when it cannot be asked, ValueError when the answer is not one.
+    """
     with connected(server) as connection:
         own = connection.getsockname()[0].replace("::ffff:", "")
         connection.sendall(b"workers\n")
@@ -28,13 +37,10 @@ def workers_here(server: str, functions: list[str]) -> int:
             if not piece or len(said) > ANSWER_LIMIT:
                 raise ValueError("its answer ends in the middle")
             said += piece
-    rows = (row.partition(" :") for row in said.decode(errors="backslashreplace").splitlines())
-    return sum(
-        head.split()[1:2] == [own] and set(functions) <= set(names.split())
-        for head, _, names in (
-            (head.replace("::ffff:", ""), sep, names) for head, sep, names in rows
-        )
-    )
+    lines = said.decode(errors="backslashreplace").replace("::ffff:", "").splitlines()
+    rows = (line.partition(" :") for line in lines)
+    found = ((head.split(), set(names.split())) for head, _, names in rows)
+    return own, [(head[1], names) for head, names in found if len(head) > 1]
 
 
 def connected(server: str) -> Any:

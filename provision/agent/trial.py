@@ -10,6 +10,7 @@ from typing import Any
 from provision.agent.change import OPERATIONS, submit_job
 from provision.agent.command import OUTPUT_LIMIT, run_command, try_command
 from provision.agent.files import Content, Failure
+from provision.agent.job_servers import listed_workers
 from provision.agent.link import FrameLink
 
 STATE = ("MainPID", "Result", "ExecMainCode", "ExecMainStatus")
@@ -24,9 +25,13 @@ def try_release(
     properties: list[str],
     environment: dict[str, str],
     seconds: float,
+    others: dict[str, Any],
     **submitted: Any,
 ) -> str:
-    """Have a job done by a worker in a transient unit with these ``properties``."""
+    """Have a job done by a worker in a transient unit with these ``properties``.
+
+    ``others``: see refuse_shared(); empty, if it is known what the worker serves.
+    """
     unit = f"gearman-trial-{os.getpid()}.service"
     with tempfile.TemporaryDirectory(prefix="gearman-trial-", dir="/run") as folder:
         log = f"{folder}/log"
@@ -42,7 +47,7 @@ def try_release(
         try:
             run_command(link, ["systemd-run", "--quiet", f"--unit={unit}", *options, "--", *words])
             pid = int(_state_of(link, unit)["MainPID"])
-            return submit_job(
+            answer = submit_job(
                 link, content, seconds=seconds, **submitted, while_=lambda: _is_alive(pid)
             )
         except Failure as failure:
@@ -52,10 +57,40 @@ def try_release(
                 raise Failure(str(failure), f"{failure.output}\n{said}".strip()) from failure
             last = f"{why}: {said.splitlines()[-1]}\n{said}" if said else ""
             raise Failure(why, last) from failure
+        else:
+            if others:
+                refuse_shared(environment["GEARMAN_SERVERS"], **others)
+            return answer
         finally:
             try_command(link, ["systemctl", "kill", "--signal=SIGKILL", unit])
             try_command(link, ["systemctl", "stop", unit])
             try_command(link, ["systemctl", "reset-failed", unit])
+
+
+def refuse_shared(
+    server: str, prefix: str, worker: str, functions: dict[str, str], pings: dict[str, str]
+) -> None:
+    """Raise :class:`Failure` if a worker on trial serves what another worker of this host serves.
+
+    ``prefix``: before the functions of ``worker``, which is on trial. Which other worker serves
+    which of the ``functions``, as the inventory says; of workers of which it does not say it, the
+    ``pings`` by which they are known to the job server.
+    """
+    try:
+        _, rows = listed_workers(server)
+    except (OSError, ValueError) as error:
+        raise Failure(f"{server} does not tell what the worker serves: {error}") from error
+    served = dict(functions)
+    for _, names in rows:
+        for ping in names & pings.keys():
+            served.update((name, pings[ping]) for name in names if "@" not in name)
+    everything = set().union(*(names for _, names in rows))
+    tried = {name[len(prefix) :] for name in everything if name.startswith(prefix)}
+    for function in sorted(tried & served.keys()):
+        raise Failure(
+            f"{function} is served by worker {served[function]} of this host too: leave it out "
+            f"there, or give worker {worker} functions: without it"
+        )
 
 
 def _why_ended(link: FrameLink, unit: str, properties: list[str]) -> str | None:

@@ -6,6 +6,7 @@ it is tried as an upgrade is, before the unit that runs is touched.
 
 from provision.errors import HostFailed, ToolkitError
 from provision.fleet.health_check import (
+    NoServer,
     Unhealthy,
     check_changed,
     health_resources,
@@ -20,35 +21,29 @@ from provision.resources.kept import running_workers
 from provision.resources.program import ProgramHealth
 from provision.resources.unit import Unit
 
-RESTARTS = ("restart", "reload")
-
 
 def changes_workers(host_run: HostRun) -> bool:
     """Whether its plan starts workers on a host that has been deployed to before."""
-    deployed = host_run.before[""] is not None
-    return deployed and bool(_started_workers(host_run, ("start", *RESTARTS)))
+    return host_run.before[""] is not None and bool(_started_workers(host_run))
 
 
 def try_workers(run: Run, host_run: HostRun) -> None:
-    """Have each worker that is to be restarted tried as it will be. Raises :class:`HostFailed`.
+    """Have each worker that is to be started tried as it will be. Raises :class:`HostFailed`.
 
     What comes before that in the host's plan is applied: what a worker needs.
     """
-    restarted = _started_workers(host_run, RESTARTS)
-    if not restarted:
-        return
     workers = _worker_units(host_run)
     units = [each for each in host_run.resources if isinstance(each, Unit) and each.name in workers]
     touched = [(each.name, each.file.path, each.current.path) for each in units]
     host_run.apply_before(frozenset().union(*touched))
     try:
-        check_changed(host_run, restarted)
+        check_changed(host_run, _started_workers(host_run))
     except Unhealthy as error:
         host_run.rolled_back = "before any worker was touched"
         if not host_run.applied:  # else it is written down with what was changed
             run.record(host_run, error)
         raise
-    except HostFailed as error:
+    except NoServer as error:
         first = str(error).splitlines()[0]
         run.report.say(f"{host_run.name}: not tried before it is changed: {first}")
 
@@ -72,15 +67,15 @@ def change_workers(run: Run, host_run: HostRun) -> None:
     run.report.show(PutBack(host_run.name, back.release, run.seconds))
 
 
-def _started_workers(host_run: HostRun, actions: tuple[str, ...]) -> set[str]:
-    """The units of workers that its plan starts by one of these actions."""
+def _started_workers(host_run: HostRun) -> dict[str, str]:
+    """The units of workers that its plan starts, and how: start, restart or reload."""
     workers = _worker_units(host_run)
     operations = (change.operation for change in host_run.plan.changes)
     return {
-        each.arguments["name"]
+        each.arguments["name"]: each.arguments["action"]
         for each in operations
         if each.kind in ("unit", "program")
-        and each.arguments["action"] in actions
+        and each.arguments["action"] in ("start", "restart", "reload")
         and each.arguments["name"] in workers
     }
 

@@ -1,7 +1,7 @@
 """Does a release do its work on a host? Asked of it before the switch, and of the units after."""
 
 import base64
-from collections.abc import Container, Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from provision.errors import HostFailed, ToolkitError
@@ -12,6 +12,10 @@ from provision.resources.health import Health, Proof, WorkerHealth
 from provision.resources.unit import Unit
 
 NO_SERVER = "ended with 3"  # as `gearman` does that reaches none
+
+
+class NoServer(HostFailed):
+    """No proof could be had, as no job server was reached."""
 
 
 class Unhealthy(HostFailed):
@@ -28,15 +32,18 @@ def check_staged(host_run: HostRun) -> None:
         _run_proofs(host_run, health, health.staged_proofs())
 
 
-def check_changed(host_run: HostRun, units: Container[str]) -> None:
-    """Have the workers of these units do a job as they will be. Raises :class:`HostFailed`.
+def check_changed(host_run: HostRun, started: Mapping[str, str]) -> None:
+    """Have workers do a job as they will be. Raises :class:`HostFailed`.
 
-    A check that the worker which runs does not pass either belongs to another release of its code:
-    then a ping has to be answered.
+    ``started``: their units, and the actions by which these are to be started. One that does not
+    run has to answer a ping. So has one that runs and does not pass its check now, for the check is
+    that of another release of its code.
     """
     for health in health_resources(host_run):
-        if not isinstance(health, WorkerHealth) or health.unit not in units:
+        if not isinstance(health, WorkerHealth) or health.unit not in started:
             continue
+        if started[health.unit] == "start":
+            health = health.pinged or health
         try:
             _run_proofs(host_run, health, health.staged_proofs())
         except Unhealthy:
@@ -85,7 +92,7 @@ def _run_proofs(host_run: HostRun, health: Health, proofs: Iterable[Proof]) -> N
         if outcome.error:
             first, *more = [*outcome.output.splitlines(), outcome.error]
             if outcome.error.endswith(NO_SERVER):
-                raise HostFailed(f"{proof.summary}: {first}")  # not the release's fault
+                raise NoServer(f"{proof.summary}: {first}")  # not the release's fault
             raise Unhealthy(f"{proof.summary}: {first}", more, health)
         if problem := proof.judge(base64.b64decode(outcome.output)):
             raise Unhealthy(f"{proof.summary}: {problem}", [], health)

@@ -239,8 +239,9 @@ OPERATIONS: dict[str, OperationKind] = {
         content=True,
     ),
     "trial": OperationKind(
-        "have a job done by a worker that runs just for it, in a unit with these `properties`",
-        ("worker", "properties", "environment", "command", "seconds"),
+        "have a job done by a worker that runs just for it, in a unit with these `properties`; it "
+        "may serve nothing that the `others` serve",
+        ("worker", "properties", "environment", "command", "seconds", "others"),
         lambda a: [[*a["worker"], "&"], a["command"]],
         content=True,
     ),

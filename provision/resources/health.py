@@ -86,6 +86,26 @@ class Health(Resource):
 
 
 @dataclass(frozen=True)
+class OtherWorkers:
+    """The workers beside ``worker``, whose code alone knows its functions: theirs are not for it.
+
+    ``functions``: each with the worker that serves it; ``pings``: each with a worker of whose
+    functions the inventory does not tell. ``prefix`` is before those of the worker on trial.
+    """
+
+    worker: str
+    prefix: str
+    functions: tuple[tuple[str, str], ...]
+    pings: tuple[tuple[str, str], ...]
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """As a trial is told them."""
+        pairs = {"functions": dict(self.functions), "pings": dict(self.pings)}
+        return {"worker": self.worker, "prefix": self.prefix, **pairs}
+
+
+@dataclass(frozen=True)
 class WorkerHealth(Health):
     """A worker that serves ``functions`` to ``servers``: a job for ``asked`` reaches it alone.
 
@@ -102,6 +122,7 @@ class WorkerHealth(Health):
     properties: tuple[str, ...]
     target: str = ""  # MODULE:OBJECT of a Python project
     environment: tuple[tuple[str, str], ...] = ()
+    others: OtherWorkers | None = None  # of this host
     pinged: "WorkerHealth | None" = None  # by a ping instead
 
     def with_check(self, function: str, sample: Sample) -> "WorkerHealth":
@@ -127,6 +148,7 @@ class WorkerHealth(Health):
                 "worker": worker,
                 "properties": list(self.properties),
                 "environment": environment,
+                "others": self.others.arguments if self.others else {},
             },
         )
 

@@ -165,6 +165,36 @@ def test_a_release_that_does_not_work_is_found_before_jobs_meet_it(
     assert (current(lab), main_pid(lab)) == (before, pid), "what runs was not touched"
 
 
+@pytest.mark.parametrize(
+    ("workers", "message"),
+    [
+        (
+            WORKERS.replace("thumbnails.worker:", "thumbnails.workerr:"),
+            "No module named 'thumbnails.workerr'",
+        ),
+        (
+            f"{WORKERS}  copy: {{app: thumbnails, run: thumbnails.worker:worker}}\n",
+            "page is served by worker thumbnails of this host too",
+        ),
+    ],
+    ids=["a typing error", "a function twice"],
+)
+def test_a_mistake_in_the_inventory_is_found_before_jobs_meet_it(
+    lab: ModuleType, deployed: Operator, workers: str, message: str
+) -> None:
+    pid = main_pid(lab)
+    deployed.says(workers)
+    done = deployed.invoke("deploy", "--yes")
+    deployed.says(WORKERS)
+    assert done.status == ROLLED_BACK, done.said
+    assert message in done.said, done.said
+    assert "rolled back, before any worker was touched" in done.said
+    assert main_pid(lab) == pid
+    again = deployed.invoke("deploy", "--yes")
+    assert again.status == 0, again.said
+    assert main_pid(lab) == pid
+
+
 def test_a_release_that_leaks_as_jobs_come_is_rolled_back(
     lab: ModuleType, deployed: Operator, project: Project
 ) -> None:

@@ -380,6 +380,32 @@ def test_what_serves_a_function_on_a_host_is_known_by_all_of_its_units(tmp_path:
     assert served_functions(wanted) == {"shop.tasks:worker": units}
 
 
+def test_a_worker_whose_functions_its_code_alone_knows_is_told_the_others_when_it_is_tried(
+    tmp_path: Path,
+) -> None:
+    shop = """, gearman_apps: {shop: {source: .}},
+        gearman_workers: {
+          shop: {app: shop, run: shop.tasks:worker}, more: {app: shop, run: shop.tasks:more},
+          lines: {command: [wc, -l], functions: [lines]}}"""
+    known = load(tmp_path, HOSTS.replace("198.18.10.248", f"198.18.10.248{shop}"))
+    host = next(each for each in known.hosts if each.name == "worker")
+    with_app = replace(ARTIFACT, apps=(("shop", Artifact("shop-1", "1", 9, Path("a"))),))
+    wanted = [one for role in ROLES["worker"] for one in role(host, known, with_app)]
+    found = {each.unit: each for each in wanted if isinstance(each, WorkerHealth)}
+    (proof,) = found["gearman-worker@shop.service"].staged_proofs()
+    assert proof.operation.arguments["others"] == {
+        "worker": "shop",
+        "prefix": "trial@worker/",
+        "functions": {"lines": "lines"},
+        "pings": {"ping@worker/more": "more"},
+    }
+    assert proof.operation.arguments["worker"][1:5] == [
+        *("--prefix", "trial@worker/", "--ping", "trial@worker/ping@shop")
+    ]
+    (proof,) = found["gearman-worker@lines.service"].staged_proofs()
+    assert proof.operation.arguments["others"] == {}
+
+
 def test_a_host_that_is_no_worker_any_more_stops_its_workers(tmp_path: Path) -> None:
     groups = "client: {hosts: {all1: }}, job_server: {hosts: {job: {ansible_host: 10.0.0.1}}}"
     before = load(tmp_path, f"all: {{children: {{worker: {{hosts: {{all1: }}}}, {groups}}}}}")

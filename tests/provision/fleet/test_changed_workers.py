@@ -16,7 +16,6 @@ from tests.provision.fleet.test_rollout import RIGHT, Fleet
 WORKERS = ("w1", "w2", "w3", "w4")
 UNIT = "gearman-worker@lines.service"
 FILE = f"/etc/systemd/system/{UNIT}"
-PING = b"are you there?"
 
 
 class FleetOfCommands(Fleet):
@@ -53,7 +52,6 @@ class FleetOfCommands(Fleet):
 def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FleetOfCommands:
     monkeypatch.setitem(SAMPLES, "resize", SAMPLES["wc"])
     monkeypatch.setitem(RIGHT, "resize", RIGHT["wc"])
-    monkeypatch.setitem(RIGHT, "lines", PING)
     return FleetOfCommands(tmp_path)
 
 

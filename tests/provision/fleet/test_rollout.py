@@ -27,7 +27,7 @@ from tests.provision.fake_host import FakeHost, directory, link
 
 OLDER, OLD, NEW = "1-older", "1-old", "1-new"
 ROLLED_BACK = 5
-RIGHT = {"reverse": b"!dlroW olleH", "wc": b"2\n", "resize": b""}
+RIGHT = {"reverse": b"!dlroW olleH", "wc": b"2\n", "resize": b"", "lines": b"are you there?"}
 ONLY = RolloutPolicy(settle=0)
 
 

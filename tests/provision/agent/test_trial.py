@@ -1,0 +1,48 @@
+"""What a worker on trial serves, as real job servers tell it."""
+
+from contextlib import nullcontext
+
+import pytest
+
+from gearman_py import Worker
+from gearman_py.testing import running, server
+from provision.agent.files import Failure
+from provision.agent.trial import refuse_shared
+
+PREFIX = "trial@worker1/"
+
+
+def worker_of(address: str, *functions: str, prefix: str = "", ping: str = "") -> Worker:
+    made = Worker(address, prefix=prefix, address="" if prefix else "worker1")
+    for name in functions:
+        made.function(name)(lambda data: data)
+    if ping:
+        made.add_ping(ping)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("functions", "pings", "message"),
+    [
+        ({"size": "lines"}, {}, "^size is served by worker lines of this host too: leave it out"),
+        ({}, {"ping@worker1/more": "more"}, "^size is served by worker more of this host too"),
+        ({"wc": "lines"}, {"ping@worker2/more": "more", "ping@worker1/shop": "shop"}, ""),
+    ],
+)
+def test_a_function_that_another_worker_of_the_host_serves_is_refused(
+    functions: dict[str, str], pings: dict[str, str], message: str
+) -> None:
+    """The worker that is to be replaced serves it too, and is none of the others."""
+    with server() as jobs:
+        tried = worker_of(jobs.address, "size", "page", prefix=PREFIX, ping=f"{PREFIX}ping@shop")
+        other = worker_of(jobs.address, "size", ping="ping@worker1/more")
+        with running(tried), running(other):
+            jobs.wait_for(f"{PREFIX}size", workers=1)
+            jobs.wait_for("ping@worker1/more", workers=1)
+            with pytest.raises(Failure, match=message) if message else nullcontext():
+                refuse_shared(jobs.address, PREFIX, "shop", functions, pings)
+
+
+def test_a_job_server_that_cannot_be_asked_is_told() -> None:
+    with pytest.raises(Failure, match=r"127\.0\.0\.1:1 does not tell what the worker serves"):
+        refuse_shared("127.0.0.1:1", PREFIX, "shop", {}, {})
