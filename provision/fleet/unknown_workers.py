@@ -1,13 +1,14 @@
 """Workers that are registered at a job server, and are not the inventory's."""
 
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from provision.fleet.desired_state import DesiredState
 from provision.fleet.waves import served_functions
 from provision.inventory.host import Inventory
 from provision.resources.health import WorkerHealth
+from provision.wording import format_count
 
 LOOPBACK = ("127.0.0.1", "::1")
 
@@ -40,7 +41,12 @@ class KnownWorkers:
         self._served = served
 
     def strangers(self, server: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-        """A line for each worker at the job server of host ``server`` that is not known."""
+        """What the job server of host ``server`` knows besides, in lines.
+
+        Workers of one address that serve the same are told in one: a worker has a connection for
+        each job that it runs at a time.
+        """
+        alike: dict[tuple[str, str], list[str]] = {}  # address and functions -> clients
         for row in rows:
             address = row["address"].removeprefix("::ffff:")
             own = {each for each in row["functions"] if "@" not in each}
@@ -48,7 +54,16 @@ class KnownWorkers:
             known = self._served.get(server) if here else self._functions.get(address)
             if own - (known or set()) and self._asked.isdisjoint(row["functions"]):
                 functions = ", ".join(sorted(own - (known or set())))
-                yield f"{row['client']} at {address} serves {functions}"
+                alike.setdefault((address, functions), []).append(row["client"])
+        for (address, functions), clients in alike.items():
+            verb = "serve" if len(set(clients)) > 1 else "serves"
+            several = f" over {len(clients)} connections" if len(clients) > 1 else ""
+            yield f"{_name_clients(clients)} at {address} {verb} {functions}{several}"
+
+
+def _name_clients(clients: Sequence[str]) -> str:
+    first, *others = dict.fromkeys(clients)
+    return f"{first} and {format_count(len(others), 'other')}" if others else first
 
 
 def _resolve(address: str) -> set[str]:

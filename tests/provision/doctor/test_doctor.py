@@ -398,6 +398,27 @@ def test_a_worker_that_is_not_the_inventory_s_is_named() -> None:
     ]
 
 
+def test_workers_of_one_address_that_serve_the_same_are_told_in_one_line() -> None:
+    known = inventory.load(LAB)
+    workers = KnownWorkers(known, DesiredState(known, ROLES, Options(), Report([])), {})
+    rows = [
+        {"address": address, "client": client, "functions": [function]}
+        for address, client, function, connections in (
+            ("10.0.0.9", "lap:7", "size", 8),
+            ("10.0.0.9", "lap:8", "size", 2),
+            ("10.0.0.9", "lap:9", "size", 1),
+            ("10.0.0.9", "lap:7", "tile", 1),
+            ("10.0.0.8", "desk:7", "size", 2),
+        )
+        for _ in range(connections)
+    ]
+    assert list(workers.strangers("server1", rows)) == [
+        "lap:7 and 2 others at 10.0.0.9 serve size over 11 connections",
+        "lap:7 at 10.0.0.9 serves tile",
+        "desk:7 at 10.0.0.8 serves size over 2 connections",
+    ]
+
+
 @pytest.mark.parametrize(
     ("function", "cure"), [("wc", "gearman_functions"), ("x", "gearman_workers")]
 )
