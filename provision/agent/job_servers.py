@@ -20,12 +20,13 @@ def workers_here(server: str, functions: list[str]) -> int:
     Raises OSError when it cannot be asked, ValueError when the answer is not one.
     """
     own, rows = listed_workers(server)
-    return sum(address == own and names.issuperset(functions) for address, names in rows)
+    return sum(address == own and names.issuperset(functions) for (address, _), names in rows)
 
 
-def listed_workers(server: str) -> tuple[str, list[tuple[str, set[str]]]]:
-    """This host's address at ``server``, HOST:PORT, and of each worker its address and functions.
+def listed_workers(server: str) -> tuple[str, list[tuple[tuple[str, str], set[str]]]]:
+    """This host's address at ``server``, HOST:PORT, and of each connection who serves what there.
 
+    A worker is told by its address and client ID. It may have several connections.
     Raises OSError when it cannot be asked, ValueError when the answer is not one.
     """
     with connected(server) as connection:
@@ -40,7 +41,7 @@ def listed_workers(server: str) -> tuple[str, list[tuple[str, set[str]]]]:
     lines = said.decode(errors="backslashreplace").replace("::ffff:", "").splitlines()
     rows = (line.partition(" :") for line in lines)
     found = ((head.split(), set(names.split())) for head, _, names in rows)
-    return own, [(head[1], names) for head, names in found if len(head) > 1]
+    return own, [((head[1], " ".join(head[2:])), names) for head, names in found if len(head) > 1]
 
 
 def connected(server: str) -> Any:

@@ -15,6 +15,7 @@ from provision.agent.link import FrameLink
 
 STATE = ("MainPID", "Result", "ExecMainCode", "ExecMainStatus")
 CLD_EXITED = "1"
+REGISTER_TIME = 1.0  # seconds in which a worker that answers registers its other functions
 END_TIMEOUT = 30.0  # seconds after the job's time in which systemd ends what an agent left behind
 
 
@@ -59,6 +60,7 @@ def try_release(
             raise Failure(why, last) from failure
         else:
             if others:
+                link.wait(seconds=REGISTER_TIME)
                 refuse_shared(environment["GEARMAN_SERVERS"], **others)
             return answer
         finally:
@@ -81,9 +83,10 @@ def refuse_shared(
     except (OSError, ValueError) as error:
         raise Failure(f"{server} does not tell what the worker serves: {error}") from error
     served = dict(functions)
-    for _, names in rows:
-        for ping in names & pings.keys():
-            served.update((name, pings[ping]) for name in names if "@" not in name)
+    named = {who: pings[ping] for who, names in rows for ping in names & pings.keys()}
+    for who, names in rows:
+        if who in named:
+            served.update((name, named[who]) for name in names if "@" not in name)
     everything = set().union(*(names for _, names in rows))
     tried = {name[len(prefix) :] for name in everything if name.startswith(prefix)}
     for function in sorted(tried & served.keys()):

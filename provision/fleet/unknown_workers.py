@@ -46,13 +46,20 @@ class KnownWorkers:
         Workers of one address that serve the same are told in one: a worker has a connection for
         each job that it runs at a time.
         """
+        rows = list(rows)
+        # Of several connections of a worker one has the function by which it is asked.
+        asked = {
+            (row["address"], row["client"])
+            for row in rows
+            if not self._asked.isdisjoint(row["functions"])
+        }
         alike: dict[tuple[str, str], list[str]] = {}  # address and functions -> clients
         for row in rows:
             address = row["address"].removeprefix("::ffff:")
             own = {each for each in row["functions"] if "@" not in each}
             here = address in LOOPBACK or ("." not in address and ":" not in address)
             known = self._served.get(server) if here else self._functions.get(address)
-            if own - (known or set()) and self._asked.isdisjoint(row["functions"]):
+            if own - (known or set()) and (row["address"], row["client"]) not in asked:
                 functions = ", ".join(sorted(own - (known or set())))
                 alike.setdefault((address, functions), []).append(row["client"])
         for (address, functions), clients in alike.items():

@@ -12,10 +12,16 @@ from provision.agent.trial import refuse_shared
 PREFIX = "trial@worker1/"
 
 
+async def answer_async(data: bytes) -> bytes:
+    return data
+
+
 def worker_of(address: str, *functions: str, prefix: str = "", ping: str = "") -> Worker:
     made = Worker(address, prefix=prefix, address="" if prefix else "worker1")
     for name in functions:
         made.function(name)(lambda data: data)
+    if not prefix:
+        made.function("tile")(answer_async)  # by another connection
     if ping:
         made.add_ping(ping)
     return made
@@ -25,7 +31,7 @@ def worker_of(address: str, *functions: str, prefix: str = "", ping: str = "") -
     ("functions", "pings", "message"),
     [
         ({"size": "lines"}, {}, "^size is served by worker lines of this host too: leave it out"),
-        ({}, {"ping@worker1/more": "more"}, "^size is served by worker more of this host too"),
+        ({}, {"ping@worker1/more": "more"}, "^tile is served by worker more of this host too"),
         ({"wc": "lines"}, {"ping@worker2/more": "more", "ping@worker1/shop": "shop"}, ""),
     ],
 )
@@ -34,11 +40,12 @@ def test_a_function_that_another_worker_of_the_host_serves_is_refused(
 ) -> None:
     """The worker that is to be replaced serves it too, and is none of the others."""
     with server() as jobs:
-        tried = worker_of(jobs.address, "size", "page", prefix=PREFIX, ping=f"{PREFIX}ping@shop")
-        other = worker_of(jobs.address, "size", ping="ping@worker1/more")
+        tried = worker_of(jobs.address, "size", "tile", prefix=PREFIX, ping=f"{PREFIX}ping@shop")
+        other = worker_of(jobs.address, "wc", ping="ping@worker1/more")
         with running(tried), running(other):
             jobs.wait_for(f"{PREFIX}size", workers=1)
             jobs.wait_for("ping@worker1/more", workers=1)
+            jobs.wait_for("tile", workers=1)
             with pytest.raises(Failure, match=message) if message else nullcontext():
                 refuse_shared(jobs.address, PREFIX, "shop", functions, pings)
 

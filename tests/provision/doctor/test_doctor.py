@@ -433,8 +433,14 @@ def test_a_function_without_a_worker_gets_one_by_the_setting_that_takes_it(
 def test_a_worker_whose_functions_its_code_alone_knows_is_not_unknown() -> None:
     known = inventory.load(LAB.parents[1] / "examples" / "lab")
     workers = KnownWorkers(known, DesiredState(known, ROLES, Options(), Report([])), {})
-    row = {"address": "198.18.10.248", "client": "me:7"}
-    own = {**row, "functions": ["page", "thumbnail", "page@worker1", "thumbnail@worker1"]}
-    other = {**row, "functions": ["page", "page@laptop"]}
-    told = "me:7 at 198.18.10.248 serves page"
-    assert list(workers.strangers("server1", [own, other])) == [told]
+
+    def row(client: str, *functions: str) -> dict[str, object]:
+        return {"address": "198.18.10.248", "client": client, "functions": functions}
+
+    rows = [
+        row("worker1:7", "thumbnail", "thumbnail@worker1"),  # its connection for threads
+        row("worker1:7", "page", "page@worker1"),  # and that of its event loop
+        row("laptop:7", "page", "page@laptop"),
+    ]
+    told = "laptop:7 at 198.18.10.248 serves page"
+    assert list(workers.strangers("server1", rows)) == [told]
