@@ -170,7 +170,7 @@ def test_a_release_that_does_not_work_is_found_before_jobs_meet_it(
     [
         (
             WORKERS.replace("thumbnails.worker:", "thumbnails.workerr:"),
-            "No module named 'thumbnails.workerr'",
+            "no module 'thumbnails.workerr' found",
         ),
         (
             f"{WORKERS}  copy: {{app: thumbnails, run: thumbnails.worker:worker}}\n",
