@@ -83,6 +83,7 @@ def open_standard_streams() -> None:
             os.open(os.devnull, flags)  # takes the lowest number: this one
             setattr(sys, name, open(number, mode))  # noqa: SIM115  open until the process ends
     sys.stdout, sys.stderr = _buffered(sys.stdout), _buffered(sys.stderr)
+    vars(sys).update(__stdout__=sys.stdout, __stderr__=sys.stderr)  # curses uses them
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 _HERE = Path(__file__).parent
-_PLACES = (_HERE / "alerts.md", _HERE.parents[1] / "docs" / "alerts.md")
+_PLACES = (_HERE / "runbook", _HERE.parents[1] / "docs" / "alerts.md")
 
 
 class Section(NamedTuple):

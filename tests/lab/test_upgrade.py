@@ -269,8 +269,9 @@ def test_a_release_that_only_fails_in_its_unit_is_put_back_with_the_reason(
 ) -> None:
     old = {host: release(fleet, host) for host in WORKERS}
     broken = (
-        "\ndef resize(workload):\n    import os\n"
-        "    if 'INVOCATION_ID' in os.environ:\n        raise ValueError('not here')\n"
+        "\ndef resize(workload):\n"
+        "    if 'gearman-worker@' in open('/proc/self/cgroup').read():\n"
+        "        raise ValueError('not here')\n"
         "    return whole(workload)\n"
     )
     broken = "\nwhole = resize\n" + broken

@@ -55,6 +55,7 @@ def healthy_fleet(folder: Path) -> Iterator[Site]:
             client.do_background("report.pdf", '{"month": "2026-11"}', at=time.time() + 7200)
             client.do_background("resize", "hold", unique="picture-4711")
             await_true(lambda: site.page("/").panels["Waiting"] == "0")
+            await_true(lambda: "picture-4711" in site.page("/jobs?state=running").text)
             yield site
 
 
