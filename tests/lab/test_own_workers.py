@@ -234,7 +234,7 @@ def test_an_app_is_deployed_moves_under_load_and_leaves_nothing(
     # One that does not come up leaves what runs; mended, the next deploy goes on.
     commit(source, "3", "import nothing_like_it\n")
     failed = operator.invoke("deploy", "--yes", "--release", "tree")
-    assert failed.status == 3, failed.said
+    assert failed.status == ROLLED_BACK, failed.said
     assert "No module named 'nothing_like_it'" in failed.said
     with Client(SERVER, timeout=60) as client:
         assert client.do("shout", "a") == b"A2"
