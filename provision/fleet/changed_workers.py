@@ -56,7 +56,8 @@ def change_workers(run: Run, host_run: HostRun) -> None:
         return
     except HostFailed as error:
         run.fail(host_run.name, with_evidence(host_run, error))
-    if not back.resources:
+    if not back.resources:  # what ran is a program, which goes on, or nothing
+        host_run.rolled_back = "and what ran goes on"
         return
     try:
         back.apply_all()

@@ -18,7 +18,7 @@ from gearman_py import Client, JobFailed
 from provision.resources.sample_jobs import make_picture
 from tests.lab.hosts import INVENTORY, NETWORK, SERVER, root
 from tests.lab.test_own_workers import Operator
-from tests.lab.test_upgrade import ROOT, invoke
+from tests.lab.test_upgrade import ROLLED_BACK, ROOT, invoke
 
 EXAMPLES = ROOT / "examples"
 WORKERS = ("worker1", "worker2")
@@ -111,7 +111,7 @@ def test_the_setting_that_a_denied_worker_needs_is_named(
     before = inventory.read_text()
     operator.says(before + DENIED)
     failed = operator.invoke("deploy", "--yes", "--release", "tree")
-    assert failed.status == 3, failed.said
+    assert failed.status == ROLLED_BACK, failed.said
     assert "| mprotect() failed [1] Operation not permitted" in failed.said
     assert "try: jit: true of worker jit, so that" in failed.said
 

@@ -169,11 +169,11 @@ gearman_workers:
     before = running(lab)
     operator.says(program.replace("shout.py, shout]", "shout.py, whisper]"))
     failed = operator.invoke("deploy", "--yes")
-    assert failed.status == 3, failed.said
+    assert failed.status == ROLLED_BACK, failed.said
     assert "came to know no worker of this host for shout" in failed.said
     operator.says(program.replace("shout.py, shout]", "nothing.py, shout]"))
     failed = operator.invoke("deploy", "--yes")
-    assert failed.status == 3, failed.said
+    assert failed.status == ROLLED_BACK, failed.said
     assert "it does not stay up" in failed.said
     assert "can't open file" in failed.said
     assert set(before.values()) <= set(running(lab).values())

@@ -609,6 +609,27 @@ def test_a_deploy_keeps_the_release_of_an_app_and_says_so(
     assert b"MemoryMax=2G" in unit["content"]
 
 
+@pytest.mark.parametrize("others", ["[reverse]", "[]"])
+def test_a_changed_program_that_does_not_begin_spares_the_other_hosts(
+    with_app: FleetWithApp, others: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (
+        f"gearman_functions: {others}\ngearman_apps: {{shop: {{source: shop}}}}\ngearman_workers:\n"
+        "  shout: {app: shop, program: [php, ./a.php], functions: [shout], memory: 1G}\n"
+    )
+    with_app.says(text)
+    assert with_app.deploy() == 0
+    before = with_app.app_runs()
+    with_app.told.clear()
+    for session in with_app.sessions.values():
+        session.fails = lambda operation, host: operation.kind == "program"
+    with_app.says(text.replace("1G", "2G"))
+    assert with_app.deploy() == ROLLED_BACK
+    assert with_app.app_runs() == before
+    assert not [each for each in with_app.told if not each.startswith("w1 ")]
+    assert capsys.readouterr().out.count("not begun  because of w1") == 3
+
+
 def test_a_deploy_of_a_named_release_moves_that_alone_and_is_undone_by_a_rollback(
     with_app: FleetWithApp,
 ) -> None:
