@@ -53,6 +53,8 @@ class Connection(asyncio.Protocol):
         self._in_turn = False  # it has sent more than is handled in one turn; the rest is scheduled
         self.received = 0  # bytes
         self.closed_for = ""  # why we closed it
+        if known is None:
+            server.accepted.add(self)
         self._checked = (0, 0, 0.0)  # messages begun, bytes received, and when it was last in time
         self.stalled_since: float | None = None  # it is owed more than the buffer should have
         self._taken = 0  # how many bytes the kernel had taken for the peer, when last checked
@@ -74,6 +76,7 @@ class Connection(asyncio.Protocol):
             self.peer = self._known
             self._server.connections[self.peer] = self
             return
+        self._server.accepted.discard(self)
         self.peer = self._server.broker.join(number, host, operator=self._operator)
         self._server.connections[self.peer] = self
         self._server.counts.opened += 1

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from math import inf
+from weakref import WeakSet
 
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.limits import MAX_OWED
@@ -50,6 +51,7 @@ class Listener:
     ) -> None:
         self.broker = broker
         self.connections: dict[Peer, PeerConnection] = {}
+        self.accepted = WeakSet[PeerConnection]()  # the event loop will make them connections
         self.counts = ServerCounts()
         self.memory_limit = 0
         self.handshakes: set[asyncio.Task[None]] = set()  # of peers that are not connections yet

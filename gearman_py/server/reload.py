@@ -48,6 +48,7 @@ log = logging.getLogger("gearmand")
 SECTION_CONNECTIONS = 256
 ACCEPT_PAUSE = 1.0  # seconds to wait when new programs cannot be accepted
 KILL_TIMEOUT = 5.0  # seconds for a process that was killed to be gone
+MAX_TURNS = 100  # of the event loop, in which accepted connections are made
 LINGER_TIMEOUT = 10.0  # seconds to end the connections that are being closed
 LINGER_INTERVAL = 0.05
 STANDARD_STREAMS = 0, 1, 2
@@ -171,12 +172,21 @@ class Reload:
         ):
             await asyncio.sleep(LINGER_INTERVAL)
 
+    async def _await_accepted(self) -> None:
+        """Wait for connections that were accepted a moment ago: what follows does not wait."""
+        for _ in range(MAX_TURNS):
+            if not self._listener.accepted:
+                return
+            await asyncio.sleep(0)
+
     async def _pause(self, channel: Channel) -> list[Connection]:
         """Pass on everything, also the queue's store, while peers wait; return the connections."""
         writer = self._listener.store_writer
         if writer is None:
+            await self._await_accepted()
             return self._pass_on(channel, {}, [])
         await writer.hold()
+        await self._await_accepted()
         try:
             writer.store_now()
             self._check_state()
