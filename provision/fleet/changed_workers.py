@@ -12,7 +12,7 @@ from provision.fleet.health_check import (
     health_resources,
     with_evidence,
 )
-from provision.fleet.host_run import HostRun
+from provision.fleet.host_run import ChangeFailed, HostRun
 from provision.fleet.release_track import ReleaseTrack
 from provision.fleet.run import Run
 from provision.report.events import PutBack
@@ -39,6 +39,7 @@ def try_workers(run: Run, host_run: HostRun) -> None:
     try:
         check_changed(host_run, _started_workers(host_run))
     except Unhealthy as error:
+        host_run.workers_failed = True
         host_run.rolled_back = "before any worker was touched"
         if not host_run.applied:  # else it is written down with what was changed
             run.record(host_run, error)
@@ -55,6 +56,7 @@ def change_workers(run: Run, host_run: HostRun) -> None:
         host_run.finish_changes()
         return
     except HostFailed as error:
+        host_run.workers_failed = not isinstance(error, ChangeFailed) or error.concerns_unit
         run.fail(host_run.name, with_evidence(host_run, error))
     if not back.resources:  # what ran is a program, which goes on, or nothing
         host_run.rolled_back = "and what ran goes on"

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from provision.app import apps_of
-from provision.errors import HostFailed, RolledBack, Unreachable
+from provision.errors import HostFailed, RolledBack
 from provision.fleet import pool as hosts
 from provision.fleet.changed_workers import change_workers, changes_workers, try_workers
 from provision.fleet.choice import (
@@ -158,7 +158,7 @@ def _finish_group(
         if run.is_well(first):
             run.for_each(careful[place:], partial(_finish_workers, run))
             return []
-        if not isinstance(run.failed[first.name], Unreachable):
+        if first.workers_failed:  # otherwise the host is not well, and the next is the first
             _skip(run, careful[place:], [first.name])
             _tell_rolled_back(run, first)
             return [first.name]

@@ -39,6 +39,7 @@ class HostRun:
     applied: int = 0  # changes
     begun: int = 0  # of the plan's changes, those that are not to be applied again
     rolled_back: str = ""  # how, where a change failed and what ran goes on
+    workers_failed: bool = False  # as they would on other hosts
     stopping: Event = field(default_factory=Event)  # the operator has interrupted the run
 
     def __post_init__(self) -> None:
@@ -142,7 +143,12 @@ def _operations_of(made: Plan) -> list[Operation]:
 
 
 class ChangeFailed(HostFailed):
-    """An operation failed; the message has what was said: of a unit, its journal's last lines."""
+    """An operation failed; the message has what was said: of a unit, its journal's last lines.
+
+    ``concerns_unit``: a unit did not do what it was told.
+    """
+
+    concerns_unit = False
 
 
 def _change_failed(change: Change, outcome: Outcome) -> ChangeFailed:
@@ -153,7 +159,9 @@ def _change_failed(change: Change, outcome: Outcome) -> ChangeFailed:
         cures = [cure for _, cure in find_denials(operation.arguments["name"], said)]
     lines = [f"{change.summary}: {outcome.error}", *(f"| {line}" for line in said)]
     advice = cures or [advice_for(operation)]
-    return ChangeFailed("\n".join([*lines, *(f"try: {each}" for each in advice)]))
+    failed = ChangeFailed("\n".join([*lines, *(f"try: {each}" for each in advice)]))
+    failed.concerns_unit = operation.kind in ("unit", "program")
+    return failed
 
 
 def _still_different(left: Plan) -> HostFailed:
