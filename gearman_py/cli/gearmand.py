@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             leave_terminal()
         if settings.pid_file:
             _write_pid(Path(settings.pid_file))
-    except (UsageError, listening.StartError, StoreError, TLSError) as error:
+    except (UsageError, listening.StartError, TLSError) as error:
         _print_error(error, report)
         if isinstance(error, UsageError):
             print("Try 'gearmand --help'.", file=sys.stderr)

@@ -148,14 +148,20 @@ def test_job_that_ends_removes_the_record_of_no_other(serve: Start, connect: Con
     assert worker(connect(three.listening())).ask(Packet.GRAB_JOB)[1] == handles[0]
 
 
-def test_jobs_whose_keeper_does_not_exist_are_taken_over(
-    serve: Start, connect: Connect, database: Database
-) -> None:
+def leave_jobs(serve: Start, connect: Connect) -> set[bytes]:
+    """The handles of twenty jobs whose server was killed."""
     server = serve()
     client = connect(server.listening())
     handles = {submit(client, b"%d" % number) for number in range(20)}
     server.process.kill()
     server.process.wait()
+    return handles
+
+
+def test_jobs_whose_keeper_does_not_exist_are_taken_over(
+    serve: Start, connect: Connect, database: Database
+) -> None:
+    handles = leave_jobs(serve, connect)
     if isinstance(database, Postgres):
         with psycopg.connect(database.where, autocommit=True) as sql:
             sql.execute("UPDATE gearman_queue_shelf SET keeper = 4711")
@@ -182,11 +188,7 @@ def delete_entries(database: Database) -> None:
 def test_jobs_whose_entry_was_deleted_are_taken_over(
     serve: Start, connect: Connect, database: Database
 ) -> None:
-    server = serve()
-    client = connect(server.listening())
-    handles = {submit(client, b"%d" % number) for number in range(20)}
-    server.process.kill()
-    server.process.wait()
+    handles = leave_jobs(serve, connect)
     delete_entries(database)
     again = serve()
     again.listening()
@@ -217,11 +219,7 @@ def test_deleted_entry_of_a_server_that_runs_stops_it_and_its_jobs_run_once(
 def test_redis_key_that_all_servers_use_is_missing(
     serve: Start, connect: Connect, database: Redis
 ) -> None:
-    server = serve()
-    client = connect(server.listening())
-    handles = {submit(client, b"%d" % number) for number in range(20)}
-    server.process.kill()
-    server.process.wait()
+    handles = leave_jobs(serve, connect)
     with contextlib.closing(database.connect()) as redis:
         redis.delete("gearman_py:1:last", "gearman_py:1:shelves")
     again = serve()
