@@ -12,6 +12,7 @@ from gearman_py import Client, Worker, WorkerJob
 from gearman_py.protocol.codec import Decoder, response
 from gearman_py.protocol.packets import Packet
 from gearman_py.testing import Server
+from tests.waiting import await_true
 
 
 def test_drain_between_a_grab_and_its_no_job_leaves_and_does_not_fall_asleep() -> None:
@@ -110,6 +111,11 @@ def test_a_worker_whose_task_is_cancelled_takes_no_more_jobs(gearman_server: Ser
     def shut_down() -> None:
         said.append("shut down")
 
+    def slot_threads() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name == "gearman-slot"}
+
+    earlier = slot_threads()
+
     async def scenario() -> None:
         with Client(gearman_server.address) as client:
             client.do_background("f")
@@ -120,6 +126,6 @@ def test_a_worker_whose_task_is_cancelled_takes_no_more_jobs(gearman_server: Ser
             await serving
         assert said == ["the function ended", "shut down"]
         await asyncio.to_thread(gearman_server.wait_for, "f", waiting=1, running=0)
-        assert not [thread for thread in threading.enumerate() if thread.name == "gearman-slot"]
+        await asyncio.to_thread(await_true, lambda: not slot_threads() - earlier)
 
     asyncio.run(scenario())
