@@ -1,44 +1,29 @@
 """The operator's commands as they are typed, from a deploy to each wrong input."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from tests.lab.hosts import INVENTORY, NETWORK, WORKER
+from tests.lab.operator_commands import run_command
 
-ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "right"  # noqa: S105 - of a machine that lives as long as this test
 USAGE, PENDING, HOST_FAILED, UNREACHABLE = 1, 2, 3, 4
-
-
-def invoke(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), *arguments]
-    return subprocess.run(
-        command,
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
 
 
 @pytest.fixture(scope="module")
 def deployed(lab: ModuleType) -> None:
     """The lab's hosts as they should be."""
-    done = invoke("deploy", "--hosts", str(INVENTORY), "--yes")
+    done = run_command("deploy", "--hosts", str(INVENTORY), "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.usefixtures("deployed")
 def test_smoke_passes_and_tells_each_check_with_its_time() -> None:
-    done = invoke("smoke", "--hosts", str(INVENTORY))
+    done = run_command("smoke", "--hosts", str(INVENTORY))
     assert done.returncode == 0, done.stdout + done.stderr
     checks = [line.split()[:2] for line in done.stdout.splitlines()]
     assert checks == [["ok", "wc:"], ["ok", "reverse:"], ["ok", "resize:"]]
@@ -48,7 +33,7 @@ def test_smoke_passes_and_tells_each_check_with_its_time() -> None:
 def test_smoke_names_the_host_whose_worker_is_stopped(lab: ModuleType) -> None:
     lab.run("worker1", ["systemctl", "stop", "gearman-worker@reverse"])
     try:
-        done = invoke("smoke", "--hosts", str(INVENTORY), "--patience", "2")
+        done = run_command("smoke", "--hosts", str(INVENTORY), "--patience", "2")
         assert done.returncode == HOST_FAILED
         assert "look at worker1: systemctl status gearman-worker@reverse" in done.stdout
         states = [line.split()[0] for line in done.stdout.splitlines() if line[0] != " "]
@@ -59,9 +44,9 @@ def test_smoke_names_the_host_whose_worker_is_stopped(lab: ModuleType) -> None:
 
 @pytest.mark.usefixtures("deployed")
 def test_plan_status_and_second_deploy_of_what_is_as_wanted() -> None:
-    assert invoke("plan", "--hosts", str(INVENTORY)).returncode == 0
-    assert invoke("status", "--hosts", str(INVENTORY)).returncode == 0
-    again = invoke("deploy", "--hosts", str(INVENTORY), "--yes")
+    assert run_command("plan", "--hosts", str(INVENTORY)).returncode == 0
+    assert run_command("status", "--hosts", str(INVENTORY)).returncode == 0
+    again = run_command("deploy", "--hosts", str(INVENTORY), "--yes")
     assert again.returncode == 0
     assert "nothing to change" in again.stdout
     assert len(again.stdout.splitlines()) <= 6
@@ -72,14 +57,14 @@ def test_pending_change_is_status_2_of_plan_and_is_not_applied_without_an_answer
     lab: ModuleType,
 ) -> None:
     lab.run("client1", ["rm", "/etc/profile.d/gearman.sh"])
-    done = invoke("plan", "--hosts", str(INVENTORY))
+    done = run_command("plan", "--hosts", str(INVENTORY))
     assert done.returncode == PENDING
     assert "+ file /etc/profile.d/gearman.sh" in done.stdout
-    unasked = invoke("deploy", "--hosts", str(INVENTORY))
+    unasked = run_command("deploy", "--hosts", str(INVENTORY))
     assert unasked.returncode == USAGE
     assert "--yes" in unasked.stderr
     assert lab.run("client1", ["test", "-e", "/etc/profile.d/gearman.sh"]).returncode == 1
-    mended = invoke("deploy", "--hosts", str(INVENTORY), "--yes")
+    mended = run_command("deploy", "--hosts", str(INVENTORY), "--yes")
     assert mended.returncode == 0
 
 
@@ -99,21 +84,21 @@ def edit(inventory: Path, old: str, new: str) -> None:
 
 
 def test_missing_inventory_is_told_with_those_that_are_there() -> None:
-    done = invoke("plan", "--hosts", "inventory/production")
+    done = run_command("plan", "--hosts", "inventory/production")
     assert done.returncode == USAGE
     assert "inventory/production" in done.stderr
     assert "prod" in done.stderr
 
 
 def test_no_inventory_at_all_is_told_with_those_that_are_there() -> None:
-    done = invoke("plan")
+    done = run_command("plan")
     assert done.returncode == USAGE
     assert "--hosts inventory/lab or --hosts inventory/prod" in done.stderr
 
 
 def test_wrong_key_is_told_with_its_line_and_the_nearest_right_one(inventory: Path) -> None:
     edit(inventory, "ansible_user: deploy", "gearman_prot: 4730")
-    done = invoke("plan", "--hosts", str(inventory))
+    done = run_command("plan", "--hosts", str(inventory))
     assert done.returncode == USAGE
     assert "hosts.yml:" in done.stderr
     assert "did you mean 'gearman_port'?" in done.stderr
@@ -122,7 +107,7 @@ def test_wrong_key_is_told_with_its_line_and_the_nearest_right_one(inventory: Pa
 
 def test_unreachable_host_is_status_4_and_named(inventory: Path) -> None:
     edit(inventory, WORKER, f"{NETWORK}.99")
-    done = invoke("deploy", "--hosts", str(inventory), "--yes")
+    done = run_command("deploy", "--hosts", str(inventory), "--yes")
     assert done.returncode == UNREACHABLE
     assert "worker1" in done.stdout
     assert f"{NETWORK}.99" in done.stdout
@@ -131,7 +116,7 @@ def test_unreachable_host_is_status_4_and_named(inventory: Path) -> None:
 
 def test_unknown_host_key_is_status_4_with_its_fingerprint(inventory: Path) -> None:
     (inventory / "known_hosts").write_text("")
-    done = invoke("plan", "--hosts", str(inventory), HOME=str(inventory))
+    done = run_command("plan", "--hosts", str(inventory), HOME=str(inventory))
     assert done.returncode == UNREACHABLE
     assert len(set(re.findall(r"SHA256:\S+", done.stdout))) == 3
 
@@ -143,13 +128,15 @@ def test_wrong_sudo_password_is_status_4_and_tried_once(lab: ModuleType, invento
     lab.run("client1", ["sh", "-c", f"echo 'deploy ALL=(ALL) ALL' > {rule}"])
     try:
         target = ["--hosts", str(inventory), "--limit", "client1"]
-        wrong = invoke("plan", *target, GEARMAN_SUDO_PASSWORD=PASSWORD[::-1])
+        wrong = run_command("plan", *target, GEARMAN_SUDO_PASSWORD=PASSWORD[::-1])
         assert wrong.returncode == UNREACHABLE
         assert "password" in wrong.stdout
         assert PASSWORD[::-1] not in wrong.stdout
         assert [line for line in refusals(lab)[len(before) :] if " 1 incorrect" in line]
         assert len(refusals(lab)) == len(before) + 1
-        assert invoke("plan", *target, GEARMAN_SUDO_PASSWORD=PASSWORD).returncode != UNREACHABLE
+        assert (
+            run_command("plan", *target, GEARMAN_SUDO_PASSWORD=PASSWORD).returncode != UNREACHABLE
+        )
     finally:
         lab.run("client1", ["sh", "-c", f"mv /root/rule {rule}"])
 
@@ -163,7 +150,7 @@ def refusals(lab: ModuleType) -> list[str]:
 def test_host_without_python_is_told(lab: ModuleType, inventory: Path) -> None:
     lab.run("client1", ["mv", "/usr/bin/python3", "/usr/bin/python3.away"])
     try:
-        done = invoke("plan", "--hosts", str(inventory), "--limit", "client1")
+        done = run_command("plan", "--hosts", str(inventory), "--limit", "client1")
         assert done.returncode == UNREACHABLE
         assert "python3" in done.stdout
         assert "Traceback" not in done.stdout + done.stderr

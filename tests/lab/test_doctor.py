@@ -1,8 +1,6 @@
 """The doctor on real hosts with something broken: it is found, and nothing else is."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,22 +10,15 @@ from typing import Any
 import pytest
 
 from tests.lab.hosts import CLIENT, INVENTORY, NETWORK, SERVER, WORKER
+from tests.lab.operator_commands import run_command
 
-ROOT = Path(__file__).resolve().parents[2]
 HOST_FAILED, UNREACHABLE = 3, 4
 OOM = "MESSAGE_ID=fe6faa94e7774663a0da52717891d8ef\\nUNIT=gone.service\\nMESSAGE=killed\\n"
 
 
-def invoke(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), *arguments]
-    return subprocess.run(
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-
-
 def doctor(status: int = HOST_FAILED, inventory: str = str(INVENTORY)) -> list[Any]:
     """(host, state, check, text) of all that is not well."""
-    done = invoke("doctor", "--hosts", inventory, "--json")
+    done = run_command("doctor", "--hosts", inventory, "--json")
     assert done.returncode == status, done.stdout + done.stderr
     told = map(json.loads, done.stdout.splitlines())
     return [
@@ -39,7 +30,7 @@ def doctor(status: int = HOST_FAILED, inventory: str = str(INVENTORY)) -> list[A
 
 @pytest.fixture(scope="module", autouse=True)
 def deployed(lab: ModuleType) -> None:
-    done = invoke("deploy", "--hosts", str(INVENTORY), "--yes")
+    done = run_command("deploy", "--hosts", str(INVENTORY), "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
     for host in ("client1", "server1", "worker1"):  # what other tests left
         lab.run(host, ["systemctl", "reset-failed"])
@@ -58,9 +49,9 @@ def broken(lab: ModuleType, host: str, break_: str, mend: str) -> Iterator[None]
 
 def test_a_topology_that_works_is_well_and_nothing_is_changed_by_looking() -> None:
     assert doctor(status=0) == []
-    done = invoke("doctor", "--hosts", str(INVENTORY))
+    done = run_command("doctor", "--hosts", str(INVENTORY))
     assert f"worker1  ok    workers     reverse, resize, wc at {SERVER}:4730" in done.stdout
-    assert invoke("plan", "--hosts", str(INVENTORY)).returncode == 0
+    assert run_command("plan", "--hosts", str(INVENTORY)).returncode == 0
 
 
 def test_a_stopped_job_server_is_refused_from_everywhere_and_told_where_it_stopped(
@@ -73,7 +64,7 @@ def test_a_stopped_job_server_is_refused_from_everywhere_and_told_where_it_stopp
     assert refused == ["client1", "server1", "worker1"]
     assert ("server1", "fail", "port", f"nothing listens at {SERVER}:4730") in found
     assert any(text.startswith("gearmand.service is inactive\n| ") for *_, text in found)
-    assert invoke("deploy", "--hosts", str(INVENTORY), "--yes").returncode == 0
+    assert run_command("deploy", "--hosts", str(INVENTORY), "--yes").returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -117,7 +108,7 @@ def test_a_masked_unit_is_told_with_its_cure(lab: ModuleType) -> None:
         f"systemctl unmask --runtime {unit} && systemctl start {unit}",
     ):
         (found,) = doctor()
-        people = invoke("doctor", "--hosts", str(INVENTORY), "--limit", "worker1").stdout
+        people = run_command("doctor", "--hosts", str(INVENTORY), "--limit", "worker1").stdout
     assert found[:3] == ("worker1", "fail", "units")
     assert found[3].startswith(f"{unit} is masked")
     assert f"try: systemctl unmask {unit}" in people

@@ -18,8 +18,9 @@ from gearman_py import Client, JobFailed
 from provision.errors import HostFailed
 from provision.resources.sample_jobs import make_picture
 from tests.lab.hosts import INVENTORY, NETWORK, SERVER, root
+from tests.lab.operator_commands import ROOT
 from tests.lab.test_own_workers import Operator
-from tests.lab.test_upgrade import ROLLED_BACK, ROOT, invoke
+from tests.lab.test_upgrade import ROLLED_BACK, invoke
 
 EXAMPLES = ROOT / "examples"
 WORKERS = ("worker1", "worker2")

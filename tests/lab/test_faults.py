@@ -4,12 +4,9 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Thread
 from types import ModuleType
 from typing import Any
@@ -23,8 +20,8 @@ from provision.remote import session
 from provision.ssh import stream as line
 from roles import ROLES
 from tests.lab.hosts import CLIENT, INVENTORY, manifest, root, times
+from tests.lab.operator_commands import Command
 
-ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = int(os.environ.get("FAULTS", "1"))  # of each kind of interruption; ten take minutes
 # The same in each process of a run: pytest-xdist compares what they collect.
 _RUN = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID"))  # noqa: S311  # to be repeatable
@@ -52,24 +49,15 @@ done
 """
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
+def start(*arguments: str) -> Command:
     """A deploy as it is typed, that tells each change when it is made."""
-    argv = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), "deploy"]
-    argv += ["--hosts", str(INVENTORY), "--yes", "--verbose", *arguments]
-    return subprocess.Popen(
-        argv,
-        cwd=ROOT,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+    return Command("deploy", "--hosts", str(INVENTORY), "--yes", "--verbose", *arguments)
 
 
 def run(*arguments: str) -> tuple[int, str]:
     process = start(*arguments)
     out = process.communicate()[0]
-    return process.returncode, out
+    return process.wait(), out
 
 
 def run_until_free(*arguments: str) -> tuple[int, str]:
@@ -93,20 +81,20 @@ def whole(lab: ModuleType) -> dict[str, Any]:
 # -- interrupted ------------------------------------------------------------------------
 
 
-def kill_controller(lab: ModuleType, controller: subprocess.Popen[str]) -> None:
+def kill_controller(lab: ModuleType, controller: Command) -> None:
     controller.kill()
 
 
-def kill_agent(lab: ModuleType, controller: subprocess.Popen[str]) -> None:
+def kill_agent(lab: ModuleType, controller: Command) -> None:
     root(lab, "worker1", KILL_AGENT)
 
 
-def cut_power(lab: ModuleType, controller: subprocess.Popen[str]) -> None:
+def cut_power(lab: ModuleType, controller: Command) -> None:
     lab.power_off("worker1")
     lab.boot("worker1")
 
 
-def until_made(process: subprocess.Popen[str], changes: int) -> Iterator[str]:
+def until_made(process: Command, changes: int) -> Iterator[str]:
     """What a deploy says until so many changes are made, or all."""
     assert process.stdout
     planned = False
@@ -123,7 +111,7 @@ def until_made(process: subprocess.Popen[str], changes: int) -> Iterator[str]:
 def test_what_is_interrupted_anywhere_is_not_half_written_and_the_next_deploy_ends_it(
     lab: ModuleType,
     whole: dict[str, Any],
-    interrupt: Callable[[ModuleType, subprocess.Popen[str]], None],
+    interrupt: Callable[[ModuleType, Command], None],
     seed: int,
 ) -> None:
     chance = random.Random(seed)  # noqa: S311  # the seed is in the test's name

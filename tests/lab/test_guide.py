@@ -10,7 +10,8 @@ from types import ModuleType
 import pytest
 
 from tests.lab.hosts import INVENTORY, NETWORK, root
-from tests.lab.test_upgrade import ROOT, invoke
+from tests.lab.operator_commands import ROOT
+from tests.lab.test_upgrade import invoke
 
 PAGE = ROOT / "docs" / "own-workers.md"
 WHO = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b"}

@@ -1,9 +1,6 @@
 """A host whose Python was replaced harms itself alone: it fails in a line, the others are shown."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -12,8 +9,8 @@ from provision.fleet import deploy
 from provision.options import Options
 from roles import ROLES
 from tests.lab.hosts import INVENTORY, root
+from tests.lab.operator_commands import run_command
 
-ROOT = Path(__file__).resolve().parents[2]
 HOST_FAILED = 3
 # Runs the agent that it is given, with `def send(link, header)` of its own before it serves.
 FALSE_PYTHON = r"""#!/usr/bin/python3.true
@@ -54,8 +51,7 @@ def give_false_answers(lab: ModuleType, code: str) -> None:
 
 def complain(command: str) -> None:
     """Run a command for the whole lab: it ends with a line about one host, and shows the others."""
-    argv = [sys.executable, "-m", "invoke", command, "--hosts", str(INVENTORY)]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    done = run_command(command, "--hosts", str(INVENTORY))
     said = done.stdout + done.stderr
     assert "Traceback" not in said, said
     assert done.returncode == HOST_FAILED, said

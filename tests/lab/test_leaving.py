@@ -10,7 +10,8 @@ import pytest
 
 from gearman_py import Client, Submit, Worker
 from tests.lab.hosts import CLIENT, INVENTORY, SERVER, WORKER, root
-from tests.lab.test_upgrade import ROOT, Ended, invoke
+from tests.lab.operator_commands import ROOT
+from tests.lab.test_upgrade import Ended, invoke
 
 PLACE = f"{SERVER}:4730"
 ADDRESSES = {"client1": CLIENT, "server1": SERVER, "worker1": WORKER}

@@ -3,40 +3,22 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from secrets import token_hex
 from types import ModuleType
 
 from tests.lab.hosts import INVENTORY, WORKER
+from tests.lab.operator_commands import Command, run_command
 
-ROOT = Path(__file__).resolve().parents[2]
 HOSTS = ("--hosts", str(INVENTORY))
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "invoke", "--search-root", str(ROOT), *arguments]
-
-
-def invoke(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @contextmanager
-def begun(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+def begun(*arguments: str) -> Iterator[Command]:
     """A command that goes on until it is interrupted, as with Ctrl-C."""
-    process = subprocess.Popen(command(*arguments), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = Command(*arguments)
     try:
         yield process
     finally:
@@ -58,18 +40,18 @@ def gone(lab: ModuleType, host: str, pattern: str) -> bool:
 
 
 def test_facts_say_what_a_host_is_to_people_and_to_programs(lab: ModuleType) -> None:
-    done = invoke("facts", *HOSTS, "--limit", "worker1")
+    done = run_command("facts", *HOSTS, "--limit", "worker1")
     assert done.returncode == 0
     assert done.stdout.startswith(f"worker1  {WORKER}  worker\n")
     assert "Debian GNU/Linux 12 (bookworm), x86_64, systemd 252, Python 3.11" in done.stdout
-    known = json.loads(invoke("facts", *HOSTS, "--limit", "worker1", "--json").stdout)
+    known = json.loads(run_command("facts", *HOSTS, "--limit", "worker1", "--json").stdout)
     assert known["machine"]["addresses"] == [WORKER]
     assert known["machine"]["cpus"] == os.cpu_count()
     assert abs(known["clock"]) < 1  # it is this machine's clock
 
 
 def test_a_command_runs_on_every_host_word_for_word(lab: ModuleType) -> None:
-    done = invoke("run", *HOSTS, "--", "printf", "%s|", "a b", "$HOME;")
+    done = run_command("run", *HOSTS, "--", "printf", "%s|", "a b", "$HOME;")
     assert done.returncode == 0
     assert sorted(done.stdout.splitlines()[:3]) == [
         f"{host}  a b|$HOME;|" for host in ("client1", "server1", "worker1")
@@ -82,22 +64,22 @@ def test_a_command_runs_as_who_logs_in_or_as_root_and_by_a_shell_if_wanted(
 ) -> None:
     one = (*HOSTS, "--limit", "client1")
     for flags, who in (((), "deploy /home/deploy"), (("--root",), "root /root")):
-        done = invoke("run", *one, *flags, "--shell", "--", "echo $(whoami) $HOME")
+        done = run_command("run", *one, *flags, "--shell", "--", "echo $(whoami) $HOME")
         assert done.stdout.splitlines()[0] == f"client1  {who}"
 
 
 def test_a_command_that_fails_on_a_host_is_told_with_its_status(lab: ModuleType) -> None:
-    done = invoke("run", *HOSTS, "--shell", "--", "test $(hostname) != worker1")
+    done = run_command("run", *HOSTS, "--shell", "--", "test $(hostname) != worker1")
     assert done.returncode == 3
     assert done.stdout.splitlines()[-1] == "2 of 3 hosts succeeded; worker1 ended with 1"
-    missing = invoke("run", *HOSTS, "--limit", "client1", "--", "no-such-command")
+    missing = run_command("run", *HOSTS, "--limit", "client1", "--", "no-such-command")
     assert missing.returncode == 3
     assert "no-such-command: No such file or directory" in missing.stdout
-    assert invoke("run", *HOSTS).returncode == 1
+    assert run_command("run", *HOSTS).returncode == 1
 
 
 def test_what_takes_too_long_is_ended(lab: ModuleType) -> None:
-    done = invoke("run", *HOSTS, "--limit", "client1", "--seconds", "1", "--", "sleep", "4711")
+    done = run_command("run", *HOSTS, "--limit", "client1", "--seconds", "1", "--", "sleep", "4711")
     assert done.returncode == 3
     assert "it was not over after 1 s" in done.stdout
     assert gone(lab, "client1", "sleep 4711")
@@ -121,7 +103,7 @@ def say(lab: ModuleType, host: str, script: str) -> None:
 def test_logs_of_many_hosts_are_one_stream_and_cannot_steer_the_terminal(lab: ModuleType) -> None:
     for host in ("server1", "worker1"):
         say(lab, host, f"echo done by {host}; printf '\\033[2Jwild\\n'")
-    done = invoke("logs", "told.service", *HOSTS)
+    done = run_command("logs", "told.service", *HOSTS)
     assert done.returncode == 0
     times = [line[:18] for line in done.stdout.splitlines()]
     assert times == sorted(times)
@@ -129,28 +111,28 @@ def test_logs_of_many_hosts_are_one_stream_and_cannot_steer_the_terminal(lab: Mo
     assert "done by worker1" in done.stdout
     assert "wild" in done.stdout
     assert "\033" not in done.stdout
-    assert "server1" not in invoke("logs", "worker1", *HOSTS).stdout
+    assert "server1" not in run_command("logs", "worker1", *HOSTS).stdout
 
 
 def test_a_line_of_any_length_and_letters_is_shown_whole(lab: ModuleType) -> None:
     say(lab, "server1", "python3 -c 'print(chr(228) * 20000 + chr(10), chr(228) * 20000)'")
-    done = invoke("logs", "told.service", *HOSTS, "--limit", "server1", "--lines", "5")
+    done = run_command("logs", "told.service", *HOSTS, "--limit", "server1", "--lines", "5")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\u00e4" * 20_000) == 2
 
 
 def test_logs_of_a_unit_come_though_some_hosts_never_heard_of_it(lab: ModuleType) -> None:
     for name in ("gearmand", "absent*.service"):
-        done = invoke("logs", name, *HOSTS)
+        done = run_command("logs", name, *HOSTS)
         assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "nothing of absent*.service on client1, server1, worker1\n"
-    done = invoke("logs", "absent", *HOSTS)
+    done = run_command("logs", "absent", *HOSTS)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("invoke: logs: unknown name 'absent'; expected a host, a group, ")
 
 
 def test_what_journalctl_refuses_is_told_and_no_bug(lab: ModuleType) -> None:
-    done = invoke("logs", "all", *HOSTS, "--since", "once")
+    done = run_command("logs", "all", *HOSTS, "--since", "once")
     assert done.returncode == 3
     assert "client1  failed  journalctl: Failed to parse timestamp: once" in done.stdout
     assert done.stderr == ""
@@ -166,9 +148,9 @@ def test_a_message_of_many_lines_is_one_line_of_json(lab: ModuleType) -> None:
     )
     say(lab, "worker1", f"python3 -c '{program}'")
     here = ("logs", "told.service", *HOSTS, "--limit", "worker1")
-    told = [json.loads(line)["text"] for line in invoke(*here, "--json").stdout.splitlines()]
+    told = [json.loads(line)["text"] for line in run_command(*here, "--json").stdout.splitlines()]
     assert told.count(f"{one}\n{two}") == 1
-    lines = invoke(*here).stdout.splitlines()
+    lines = run_command(*here).stdout.splitlines()
     assert [line.split()[-1] for line in lines if line.endswith((one, two))] == [one, two]
 
 

@@ -15,7 +15,8 @@ import pytest
 from gearman_py import Client, JobFailed
 from gearman_py.admin.client import AdminClient
 from tests.lab.hosts import INVENTORY, root
-from tests.lab.test_upgrade import PAUSE, ROLLED_BACK, ROOT, SERVER, Ended, invoke
+from tests.lab.operator_commands import ROOT
+from tests.lab.test_upgrade import PAUSE, ROLLED_BACK, SERVER, Ended, invoke
 
 HERE = Path(__file__).parent
 WORKERS = """

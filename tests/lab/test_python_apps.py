@@ -18,8 +18,9 @@ import pytest
 from gearman_py import Client, JobFailed
 from provision.resources.sample_jobs import make_picture
 from tests.lab.hosts import root
+from tests.lab.operator_commands import ROOT
 from tests.lab.test_own_workers import Operator
-from tests.lab.test_upgrade import ROLLED_BACK, ROOT, SERVER, invoke
+from tests.lab.test_upgrade import ROLLED_BACK, SERVER, invoke
 
 PAUSE = 0.2  # seconds between jobs that come meanwhile: each makes pictures
 EXAMPLE = ROOT / "examples" / "thumbnails"

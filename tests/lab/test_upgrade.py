@@ -19,8 +19,8 @@ import pytest
 from gearman_py import Client, ConnectionLost, Submit, Worker
 from provision.resources.sample_jobs import SAMPLES
 from tests.lab.hosts import INVENTORY, NETWORK
+from tests.lab.operator_commands import ROOT, Command
 
-ROOT = Path(__file__).resolve().parents[2]
 SERVER = f"{NETWORK}.247:4730"
 WORKERS = tuple(f"worker{n}" for n in range(1, 5))
 ROLLED_BACK = 5
@@ -47,8 +47,10 @@ def tree(folder: Path, edits: Mapping[str, str] = MappingProxyType({})) -> Path:
 
 def begin(
     folder: Path, task: str, *arguments: str, hosts: Path = INVENTORY
-) -> subprocess.Popen[str]:
+) -> Command | subprocess.Popen[str]:
     """Start an operator's command, from a tree, to the lab's hosts."""
+    if folder == ROOT:
+        return Command(task, "--hosts", str(hosts), *arguments)
     command = [sys.executable, "-m", "invoke", "--search-root", str(folder), task]
     command += ["--hosts", str(hosts)]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -75,7 +77,7 @@ def invoke(folder: Path, task: str, *arguments: str, hosts: Path = INVENTORY) ->
     with begin(folder, task, *arguments, hosts=hosts) as process:
         said = process.communicate()[0]
     print(f"$ invoke {task} {' '.join(arguments)}\n{said}exit status {process.returncode}")
-    return Ended(process.returncode, said)
+    return Ended(process.wait(), said)
 
 
 @pytest.fixture(scope="module")

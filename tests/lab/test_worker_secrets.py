@@ -14,9 +14,10 @@ import pytest
 from gearman_py import Client, JobFailed
 from gearman_py.admin.client import AdminClient
 from tests.lab.hosts import root
+from tests.lab.operator_commands import ROOT
 from tests.lab.test_own_workers import Operator, commit, running
 from tests.lab.test_secrets import processes_watched
-from tests.lab.test_upgrade import ROOT, SERVER, invoke
+from tests.lab.test_upgrade import SERVER, invoke
 
 FIRST, SECOND = "canary-of-a-worker-1", "canary-of-a-worker-2"
 FOLDER = "/etc/gearman/secrets"

@@ -18,8 +18,9 @@ from gearman_py import Client, GearmanError, Submit
 from gearman_py.admin.client import AdminClient
 from gearman_py.client.arguments import Priority
 from tests.lab.hosts import CLIENT, INVENTORY, NETWORK, SERVER, WORKER, root
+from tests.lab.operator_commands import ROOT
 from tests.lab.test_leaving import LEFT
-from tests.lab.test_upgrade import ROOT, Ended, begin, invoke
+from tests.lab.test_upgrade import Ended, begin, invoke
 from tests.waiting import await_true
 
 ADDRESSES = {
