@@ -70,6 +70,8 @@ PEERS = {
     "chromium": "chromium",  # looks at the dashboard
     "/usr/lib/postgresql": "postgresql",
     "redis-server": "redis-server",
+    "/usr/sbin/mariadbd": "mariadb-server",
+    "memcached": "memcached",
     "man": "man-db",
     "zsh": "zsh",
     "fish": "fish",

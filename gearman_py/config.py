@@ -1,8 +1,12 @@
 """Configuration files in TOML, equivalent to a command line (``processes = 4``), and sizes."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
+
+PASSWORD = re.compile(r"(^|[\s?&;])(ssl)?password\s*=|://[^/@\s]*:[^/@\s]*@", re.IGNORECASE)
+"""A password in a connection string or address of libpq: all users could read it."""
 
 
 def read_table(path: Path) -> dict[str, Any]:
@@ -13,6 +17,18 @@ def read_table(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def read_password(path: str) -> str:
+    """The content of a file that others cannot read; "" without a file. Raises ValueError."""
+    if not path:
+        return ""
+    try:
+        if Path(path).stat().st_mode & 0o007:
+            raise ValueError(f"{path}: all users can read the password: chmod o= {path}")
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
 
 
 def size(text: str) -> int:

@@ -24,7 +24,7 @@ FLOORS = (
         "log_format",
         "printable",
     },
-    {"broker", "store"},
+    {"broker", "c_queue", "store"},
     {"client", "worker", "admin"},
     {"server", "functions", "testing", "pytest_plugin", "compat", "web"},
     {"cli", "__main__"},

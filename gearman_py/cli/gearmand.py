@@ -12,15 +12,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gearman_py import __version__
+from gearman_py.c_queue.base import SourceError, Unreadable
+from gearman_py.c_queue.source import StoredQueue
 from gearman_py.cli.common import leave_terminal
 from gearman_py.cli.successor import Report, fork_server, take_over, without_reload
 from gearman_py.log_format import make_formatter
 from gearman_py.net.tls import TLSError
 from gearman_py.server import lifecycle, listening
+from gearman_py.server.import_queue import import_queue
 from gearman_py.server.option_fields import LEVELS
 from gearman_py.server.options import UsageError, parse
 from gearman_py.server.reload_channel import ReloadError
 from gearman_py.server.settings import Settings
+from gearman_py.server.stores import open_store
 from gearman_py.store.base import StoreError
 
 LOG_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)  # by the number of -v
@@ -40,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"gearmand: {note}", file=sys.stderr)
         if settings.check_args:
             return 0
+        if settings.import_from:
+            return _import_queue(settings)
         if settings.file_descriptors:
             lifecycle.allow_descriptors(settings.file_descriptors)
         tls = settings.tls.server_context() if settings.tls else None
@@ -125,6 +131,33 @@ def _reload(settings: Settings, arguments: Sequence[str]) -> int:
     if serving:
         _clean_up(settings, ())
     return status
+
+
+def _import_queue(settings: Settings) -> int:
+    """Import a C gearmand's queue; the status is 0 if every job was imported."""
+    source = StoredQueue.parse(settings.import_from)
+    complete = True
+
+    def report(row: Unreadable) -> None:
+        nonlocal complete
+        complete = False
+        print(f"gearmand: not imported: {row.where}: {row.reason}", file=sys.stderr)
+
+    _configure_logging(settings)
+    if settings.user:
+        lifecycle.become_user(settings.user, ())
+    try:
+        store = open_store(settings)
+        assert store is not None  # noqa: S101 - the options were checked
+        try:
+            print(import_queue(source, store, report))
+        finally:
+            store.close()
+    except SourceError as error:
+        raise listening.StartError(f"--import: {error}") from error
+    except StoreError as error:
+        raise listening.StartError(str(error)) from error
+    return 0 if complete else 1
 
 
 def _configure_logging(settings: Settings) -> None:

@@ -2,20 +2,17 @@
 
 import argparse
 import os
-import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from gearman_py.config import as_words
+from gearman_py.c_queue.source import StoredQueue
+from gearman_py.config import PASSWORD, as_words
 from gearman_py.net.servers import UNIX, parse_servers
 from gearman_py.server.option_fields import QUEUES
 from gearman_py.server.settings import Settings
-
-PASSWORD = re.compile(r"(^|[\s?&;])(ssl)?password\s*=|://[^/@\s]*:[^/@\s]*@", re.IGNORECASE)
-"""A password in a connection string or address of libpq."""
 
 
 class UsageError(Exception):
@@ -148,6 +145,13 @@ def _check_queue(settings: Settings) -> None:
         if settings.queue in queues and one.metadata["required"] and not value:
             where = f"{flag} {one.metadata['argparse']['metavar']}"
             raise UsageError(f"--queue-type {settings.queue_type}: {where} is missing")
+    if settings.import_from:
+        if settings.queue == "builtin":
+            raise UsageError("--import: jobs in memory are lost at the exit; choose another -q")
+        try:
+            StoredQueue.parse(settings.import_from)
+        except ValueError as error:
+            raise UsageError(f"--import: {error}") from None
     if PASSWORD.search(settings.postgres):
         raise UsageError(
             "--postgres: every user of this machine could read the password; put it into a file "

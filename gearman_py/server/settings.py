@@ -8,9 +8,8 @@ from dataclasses import dataclass, fields
 
 from gearman_py.config import size
 from gearman_py.log_format import LOG_FORMATS
-from gearman_py.net.servers import DEFAULT_PORT
-from gearman_py.net.tls import TLS
 from gearman_py.protocol.codec import MAX_PACKET
+from gearman_py.server.listen_settings import ListenSettings
 from gearman_py.server.option_fields import (
     LEVELS,
     QUEUES,
@@ -21,69 +20,9 @@ from gearman_py.server.option_fields import (
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(ListenSettings):
     """How a job server runs. Names and defaults are those of gearmand 1.1.20 and 2.0."""
 
-    port: int = option(
-        DEFAULT_PORT, "-p --port", "TCP port (or $GEARMAND_PORT)", type=int, metavar="PORT"
-    )
-    listen: tuple[str, ...] = option(
-        (),
-        "-L --listen",
-        "address or unix:PATH to listen on; may be repeated (all addresses)",
-        metavar="ADDRESS",
-        action="append",
-    )
-    protocol: str = option(
-        "",
-        "-r --protocol",
-        "speak a second protocol on a port of its own: http",
-        metavar="PROTOCOL",
-        choices=["http"],
-    )
-    http_port: int = option(
-        8080, "--http-port", "port for HTTP, with -r http (8080)", type=int, metavar="PORT"
-    )
-    admin_listen: tuple[str, ...] = option(
-        (),
-        "--admin-listen",
-        "a Unix socket for operators, for this user and group: all text commands, and shutdown",
-        metavar="unix:PATH",
-        action="append",
-    )
-    admin_only: bool = option(
-        False,
-        "--admin-only",
-        "accept text commands that change something (cancel, create, drop, maxqueue) only on "
-        "the sockets of --admin-listen",
-        action="store_true",
-    )
-    metrics_listen: tuple[str, ...] = option(
-        (),
-        "--metrics-listen",
-        "answer HTTP GET /metrics (Prometheus) and /healthz at this address; may be repeated",
-        metavar="ADDRESS:PORT",
-        action="append",
-    )
-    daemon: bool = option(
-        False, "-d --daemon", "detach and run in the background", action="store_true"
-    )
-    ssl: bool = option(
-        False,
-        "--ssl",
-        "accept only TLS, and only peers with a certificate of the CA; Unix sockets are not "
-        "affected",
-        action="store_true",
-    )
-    ssl_ca_file: str = option(
-        "/etc/ssl/certs/gearmand-ca.pem", "--ssl-ca-file", "the CA's certificate", metavar="FILE"
-    )
-    ssl_certificate: str = option(
-        "/etc/ssl/certs/gearmand.pem", "--ssl-certificate", "our certificate", metavar="FILE"
-    )
-    ssl_key: str = option(
-        "/etc/ssl/certs/gearmand.key", "--ssl-key", "our private key", metavar="FILE"
-    )
     user: str = option(
         "", "-u --user", "switch to this user after start (root only)", metavar="USER"
     )
@@ -281,6 +220,12 @@ class Settings:
         "log a warning",
         action="store_true",
     )
+    import_from: str = option(
+        "",
+        "--import",
+        "add the jobs that a C gearmand stored, as in libsqlite3:FILE, to the queue, and exit",
+        metavar="SOURCE",
+    )
     drain_timeout: float = option(
         0.0,
         "--drain-timeout",
@@ -335,11 +280,6 @@ class Settings:
     def queue(self) -> str:
         """The queue type, by our name."""
         return QUEUES[self.queue_type.lower()]
-
-    @property
-    def tls(self) -> TLS | None:
-        """The files for TLS, with --ssl."""
-        return TLS(self.ssl_ca_file, self.ssl_certificate, self.ssl_key) if self.ssl else None
 
     @property
     def handle_prefix(self) -> bytes:

@@ -46,7 +46,7 @@ BEAT = CommitGroup([], Changes([], {}, []))
 def replay_store(store: Store, queues: Queues) -> None:
     """Queue the jobs of the previous run. Raises StoreError."""
     begun, wall = time.monotonic(), time.time()
-    for number, (handle, record) in enumerate(_stored_jobs(store)):
+    for number, (handle, record) in enumerate(stored_jobs(store)):
         if not number % RECORDS_PER_NOTIFICATION:
             notify(f"STATUS=re-queued {number} jobs", f"EXTEND_TIMEOUT_USEC={MORE_TIME}")
         queues.restore(record, wall, handle, begun)
@@ -62,7 +62,8 @@ def _format_count(jobs: int) -> str:
     return "1 job" if jobs == 1 else f"{jobs} jobs"
 
 
-def _stored_jobs(store: Store) -> Iterator[Adopted]:
+def stored_jobs(store: Store) -> Iterator[Adopted]:
+    """The jobs of the previous run. Raises StoreError."""
     for record in store.replay():
         yield Adopted(b"", record)
     while adopted := store.adopt():

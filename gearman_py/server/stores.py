@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gearman_py.config import read_password
 from gearman_py.server.settings import Settings
 from gearman_py.store.base import Store, StoreError
 from gearman_py.store.database import Database
@@ -41,8 +42,12 @@ def _name_database(settings: Settings) -> Database:
         return Postgres(settings.postgres, settings.postgres_table)
     from gearman_py.store.redis import Redis
 
+    try:
+        password = read_password(settings.redis_passfile)
+    except ValueError as error:
+        raise StoreError(str(error)) from error
     where = settings.redis_server, settings.redis_port
-    return Redis(*where, _read_password(settings.redis_passfile), settings.redis_prefix)
+    return Redis(*where, password, settings.redis_prefix)
 
 
 def _share(database: Database, settings: Settings, passed: dict[str, Any] | None = None) -> Store:
@@ -50,15 +55,3 @@ def _share(database: Database, settings: Settings, passed: dict[str, Any] | None
 
     loss = settings.accept_loss
     return PassableStore(database, settings.handle_prefix, accept_loss=loss, passed=passed)
-
-
-def _read_password(path: str) -> str:
-    """The content of a file that others cannot read; "" without a file."""
-    if not path:
-        return ""
-    try:
-        if Path(path).stat().st_mode & 0o007:
-            raise StoreError(f"{path}: all users can read the password: chmod o= {path}")
-        return Path(path).read_text().strip()
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}") from error

@@ -1,0 +1,39 @@
+"""The table of `gearmand -q MySQL`."""
+
+import importlib
+from typing import Any
+
+from gearman_py.c_queue.base import Rows, SourceError, check_row, name_row
+
+
+def read_mysql(host: str, port: int, user: str, password: str, db: str, table: str) -> Rows:
+    """Read the table in a transaction that cannot write. ``host`` may be the path of a socket.
+
+    Raises SourceError.
+    """
+    try:
+        pymysql: Any = importlib.import_module("pymysql")
+    except ImportError as error:
+        raise SourceError(f"reading MySQL needs PyMySQL ({error}): pip install PyMySQL") from None
+    where = {"unix_socket": host} if "/" in host else {"host": host, "port": port}
+    quoted = ".".join("`" + part.replace("`", "``") + "`" for part in table.split("."))
+    try:
+        with (
+            pymysql.connect(
+                **where,
+                user=user or None,
+                password=password,
+                database=db,
+                use_unicode=False,  # names are bytes
+                cursorclass=pymysql.cursors.SSCursor,
+            ) as connection,
+            connection.cursor() as rows,
+        ):
+            rows.execute("START TRANSACTION READ ONLY")
+            rows.execute(
+                f"SELECT function_name, unique_key, priority, when_to_run, data FROM {quoted}"  # noqa: S608 - the table is quoted
+            )
+            while row := rows.fetchone():
+                yield check_row(name_row(*row[:2]), *row)
+    except (pymysql.Error, OSError) as error:
+        raise SourceError(": ".join(map(str, error.args))) from error

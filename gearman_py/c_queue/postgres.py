@@ -1,0 +1,28 @@
+"""The table of `gearmand -q Postgres`."""
+
+import importlib
+from typing import Any
+
+from gearman_py.c_queue.base import Rows, SourceError, check_row, name_row
+
+
+def read_postgres(conninfo: str, table: str) -> Rows:
+    """Read the table in a transaction that cannot write. Raises SourceError."""
+    try:
+        psycopg: Any = importlib.import_module("psycopg")
+    except ImportError as error:
+        raise SourceError(
+            f"reading PostgreSQL needs psycopg ({error}): pip install 'gearman_py[postgres]'"
+        ) from None
+    try:
+        # With SQL_ASCII psycopg returns the bytes of texts.
+        with psycopg.connect(conninfo, client_encoding="SQL_ASCII") as connection:
+            connection.read_only = True
+            name = psycopg.sql.Identifier(*table.split("."))
+            query = "SELECT function_name, unique_key, priority, when_to_run, data FROM {}"
+            with connection.cursor("gearmand_import", binary=True) as rows:
+                rows.execute(psycopg.sql.SQL(query).format(name))
+                for row in rows:
+                    yield check_row(name_row(*row[:2]), *row)
+    except psycopg.Error as error:
+        raise SourceError(str(error).strip()) from error

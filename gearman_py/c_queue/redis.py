@@ -1,0 +1,65 @@
+"""The keys of `gearmand -q redis`: PREFIX-FUNCTION-UNIQUE.
+
+A key is a hash with the workload and the priority; before version 1.1.18 it is the workload.
+"""
+
+import importlib
+from collections.abc import Collection
+from typing import Any
+
+from gearman_py.c_queue.base import (
+    Row,
+    Rows,
+    SourceError,
+    Unreadable,
+    ambiguous,
+    check_row,
+    name_bytes,
+    split_key,
+)
+
+
+def read_redis(
+    host: str, port: int, password: str, prefix: str, functions: Collection[bytes]
+) -> Rows:
+    """Read the jobs, in any order: it is not stored. ``host`` may be the path of a socket.
+
+    Raises SourceError.
+    """
+    try:
+        redis: Any = importlib.import_module("redis")
+    except ImportError as error:
+        raise SourceError(
+            f"reading Redis needs redis-py ({error}): pip install 'gearman_py[redis]'"
+        ) from None
+    where = {"unix_socket_path": host} if "/" in host else {"host": host, "port": port}
+    start = prefix.encode() + b"-"
+    try:
+        retry = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+        with redis.Redis(**where, password=password or None, retry=retry) as connection:
+            seen = set()
+            for key in connection.scan_iter(match=_escape(start) + b"*", count=1000):
+                if key not in seen:  # SCAN may return a key twice
+                    seen.add(key)
+                    yield _read_key(connection, key, start, functions)
+    except redis.RedisError as error:
+        raise SourceError(str(error)) from error
+
+
+def _read_key(connection: Any, key: bytes, start: bytes, functions: Collection[bytes]) -> Row:
+    where = f"key {name_bytes(key)}"
+    kind = connection.type(key)
+    if kind == b"string":
+        workload, priority = connection.get(key), b"1"
+    elif kind == b"hash":
+        workload, priority = connection.hmget(key, "data", "priority")
+    else:
+        return Unreadable(where, f"it is a {kind.decode()}, not a hash or string")
+    if (parts := split_key(key.removeprefix(start), functions)) is None:
+        return ambiguous(where)
+    number = int(priority) if priority and priority.isdigit() else priority
+    return check_row(where, *parts, number, 0, workload)
+
+
+def _escape(text: bytes) -> bytes:
+    return b"".join(b"\\" + bytes([each]) if each in b"*?[]\\" else bytes([each]) for each in text)

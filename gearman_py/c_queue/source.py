@@ -1,0 +1,108 @@
+"""Where a C gearmand stored its queue, as an operator writes it: `TYPE:KEY=VALUE ...`.
+
+The types and the defaults are those of the C gearmand's options.
+"""
+
+import re
+from dataclasses import dataclass
+
+from gearman_py.c_queue.base import Rows, SourceError
+from gearman_py.c_queue.memcached import read_memcached
+from gearman_py.c_queue.mysql import read_mysql
+from gearman_py.c_queue.postgres import read_postgres
+from gearman_py.c_queue.redis import read_redis
+from gearman_py.c_queue.sqlite import read_sqlite
+from gearman_py.config import PASSWORD, read_password
+
+Values = dict[str, str]
+
+MYSQL = {"host": "localhost", "port": "3306", "user": "", "db": "", "passfile": ""}
+REDIS = {"host": "127.0.0.1", "port": "6379", "prefix": "_gear_", "passfile": ""}
+DEFAULTS: dict[str, Values] = {
+    "libsqlite3": {"file": "", "table": "gearman_queue"},
+    "libpq": {"table": "queue"},
+    "mysql": {**MYSQL, "table": "gearman_queue"},
+    "redis": {**REDIS, "functions": ""},
+    "libmemcached": {"host": "127.0.0.1", "port": "11211", "prefix": "gear_", "functions": ""},
+}
+WORD = re.compile(r"(?:[^\s']|'(?:[^'\\]|\\.)*')+")
+"""A word of a connection string of libpq: its quotes are single, and a backslash escapes."""
+OTHER_NAMES = {"sqlite": "libsqlite3", "postgres": "libpq", "memcached": "libmemcached"}
+
+
+@dataclass(frozen=True)
+class StoredQueue:
+    """A queue that a C gearmand stored. ``conninfo`` are the words that libpq understands."""
+
+    kind: str
+    values: Values
+    conninfo: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    @classmethod
+    def parse(cls, text: str) -> "StoredQueue":
+        """Raises ValueError with a message for operators."""
+        name, colon, rest = text.partition(":")
+        kind = OTHER_NAMES.get(name.lower(), name.lower())
+        if not colon or kind not in DEFAULTS:
+            raise ValueError(
+                f"unknown type {name!r}; expected {_format_choice(DEFAULTS)}, a colon and where "
+                "the queue is, such as libsqlite3:FILE"
+            )
+        if kind == "libsqlite3" and rest and not rest.startswith(("file=", "table=")):
+            return cls(kind, {**DEFAULTS[kind], "file": rest}, "", text)
+        if PASSWORD.search(rest):
+            other = "set $PGPASSFILE" if kind == "libpq" else "use passfile=FILE"
+            raise ValueError(f"every user of this machine could read the password: {other}")
+        values, others = _read_words(rest, DEFAULTS[kind])
+        if others and kind != "libpq":
+            expected = _format_choice(values)
+            raise ValueError(f"{others[0]!r} is not KEY=VALUE with the key {expected}")
+        if not values.get("file", "-"):
+            raise ValueError("the file is missing: libsqlite3:FILE")
+        if not values.get("port", "0").isdecimal():
+            raise ValueError(f"port: {values['port']!r} is not a number")
+        return cls(kind, values, " ".join(others), text)
+
+    def read(self) -> Rows:
+        """The jobs, and what cannot be read. Nothing is written. Raises SourceError."""
+        values = self.values
+        try:
+            password = read_password(values.get("passfile", ""))
+        except ValueError as error:
+            raise SourceError(str(error)) from error
+        functions = [each.encode() for each in values.get("functions", "").split(",") if each]
+        address = values.get("host", ""), int(values.get("port", 0))
+        match self.kind:
+            case "libsqlite3":
+                return read_sqlite(values["file"], values["table"])
+            case "libpq":
+                return read_postgres(self.conninfo, values["table"])
+            case "mysql":
+                account = values["user"], password
+                return read_mysql(*address, *account, values["db"], values["table"])
+            case "redis":
+                return read_redis(*address, password, values["prefix"], functions)
+        return read_memcached(*address, values["prefix"], functions)
+
+
+def _read_words(text: str, defaults: Values) -> tuple[Values, list[str]]:
+    """The values of the keys that have a default, and the other words as they are."""
+    if WORD.sub("", text).strip():
+        raise ValueError("a single quote is not closed")
+    values, others = dict(defaults), []
+    for word in WORD.findall(text):
+        key, equals, value = word.partition("=")
+        if equals and key in values:
+            values[key] = re.sub(r"\\(.)", r"\1", value[1:-1]) if value[:1] == "'" else value
+        else:
+            others.append(word)
+    return values, others
+
+
+def _format_choice(names: Values | dict[str, Values]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
