@@ -5,19 +5,21 @@ Lists are sorted where gearmand has the order of its hash table.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 
 from gearman_py.broker import steering
 from gearman_py.broker.job_listing import list_facts, list_jobs, show_job
 from gearman_py.broker.moving import is_moved, move_jobs
 from gearman_py.broker.numbers import decimal
 from gearman_py.broker.rules import Rules
+from gearman_py.broker.sliced_sort import sort_in_slices
 from gearman_py.broker.state import Function, Peer
 from gearman_py.broker.stats import list_stats, show_function
 from gearman_py.protocol.text import END, OK, error, listing_row, printable, value
 
 # A listing is sent in parts of at most this many rows, or of this many bytes and one row.
 PART_ROWS = 500
-PART_BYTES = 32 * 1024
+PART_BYTES = 16 * 1024
 
 Rows = Iterator[bytes] | Iterator[bytes | None]
 Command = Callable[[Rules, Peer, Sequence[bytes]], bytes | Rows | None]
@@ -86,20 +88,27 @@ def _show_log_level(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes:
     return value(broker.log_level.encode())
 
 
-def _sorted_functions(broker: Rules) -> Iterator[Function]:
-    for name in sorted(broker.queues.functions):
-        if function := broker.queues.functions.get(name):
+def _sort_functions(broker: Rules) -> Iterator[Function | None]:
+    queues = broker.queues
+    for function in sort_in_slices(queues.functions.values(), attrgetter("name")):
+        if function is None or queues.functions.get(function.name) is function:
             yield function
 
 
-def _list_status(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator[bytes]:
-    for function in _sorted_functions(broker):
+def _list_status(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator[bytes | None]:
+    for function in _sort_functions(broker):
+        if function is None:
+            yield None
+            continue
         counts = function.total, function.running, len(function.workers)
         yield printable(function.name) + b"\t%d\t%d\t%d" % counts
 
 
-def _priority_status(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator[bytes]:
-    for function in _sorted_functions(broker):
+def _priority_status(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator[bytes | None]:
+    for function in _sort_functions(broker):
+        if function is None:
+            yield None
+            continue
         high, normal, low = function.waiting
         counts = high, normal + function.scheduled, low, len(function.workers)
         yield printable(function.name) + b"\t%d\t%d\t%d\t%d" % counts

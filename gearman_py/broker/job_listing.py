@@ -9,12 +9,14 @@ queues are: jobs before it are counted, and not looked at.
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
-from itertools import chain, islice
+from itertools import chain
+from operator import attrgetter
 from urllib.parse import unquote_to_bytes
 
 from gearman_py.broker.moving import find_due_times
 from gearman_py.broker.numbers import decimal
 from gearman_py.broker.rules import Rules
+from gearman_py.broker.sliced_sort import sort_in_slices
 from gearman_py.broker.state import PRIORITIES, BrokerJob, Function, Peer
 from gearman_py.broker.stats import find_function
 from gearman_py.protocol.text import error, printable
@@ -26,11 +28,13 @@ USUAL_BYTES, MAX_BYTES = 4096, 2**20
 PRIORITY_NAMES = b"high", b"normal", b"low"
 STATES = b"waiting", b"running", b"scheduled"
 
-Found = Iterator[tuple[BrokerJob, float]]
-"""Jobs, each with when it is due (seconds since 1970; 0: now)."""
+Found = Iterator[tuple[BrokerJob, float] | None]
+"""Jobs, each with when it is due (seconds since 1970; 0: now), and None for others that were
+looked at."""
+Rows = Iterator[bytes | None]
 
 
-def list_jobs(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
+def list_jobs(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Rows:
     """jobs STATE [function=NAME] [unique=KEY] [offset=N] [limit=N]"""
     state, *options = words[1:] or [b""]
     pairs = dict(word.partition(b"=")[::2] for word in options)
@@ -44,19 +48,28 @@ def list_jobs(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iter
         if function is None:
             return iter(())
     if b"unique" in pairs:
-        found = _with_unique(broker, unquote_to_bytes(pairs[b"unique"]), function)
-        kept = ((job, due) for job, due in found if _state(job) == state)
-        page = islice(kept, offset, offset + limit)
+        found = _with_unique(broker, unquote_to_bytes(pairs[b"unique"]), function, state)
     elif state == b"waiting":
-        page = islice(_waiting(broker, function, offset), limit)
+        skipped, offset = offset, 0
+        found = _waiting(broker, function, skipped)
     elif state == b"running":
-        page = islice(_running(broker, function), offset, offset + limit)
+        found = _running(broker, function)
     else:
-        page = islice(_scheduled(broker, function), offset, offset + limit)
-    return (_format_job(broker, job, due) for job, due in page)
+        found = _scheduled(broker, function)
+    return _format_page(broker, found, offset, limit)
 
 
-def show_job(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
+def _format_page(broker: Rules, found: Found, offset: int, limit: int) -> Rows:
+    """The rows of at most ``limit`` jobs after the first ``offset``."""
+    seen = 0
+    for each in found if limit else ():
+        seen += each is not None
+        yield _format_job(broker, *each) if each is not None and seen > offset else None
+        if seen == offset + limit:
+            return
+
+
+def show_job(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Rows:
     """job HANDLE [BYTES]: as a row of jobs, with the first bytes of its workload in Base64."""
     if len(words) not in (2, 3):
         return error(b"INVALID_ARGUMENTS", b"job HANDLE [BYTES]")
@@ -64,8 +77,15 @@ def show_job(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Itera
     if job is None:
         return error(b"UNKNOWN_JOB")
     size = min(MAX_BYTES, decimal(words[2])) if len(words) == 3 else USUAL_BYTES
-    row = _format_job(broker, job, _find_due(broker, job))
-    return iter([row + b"\tworkload=" + b64encode(job.workload[: max(0, size)])])
+    workload = b"\tworkload=" + b64encode(job.workload[: max(0, size)])
+    if _state(job) == b"scheduled":
+        return _format_scheduled(broker, job, workload)
+    return iter([_format_job(broker, job, 0.0) + workload])
+
+
+def _format_scheduled(broker: Rules, job: BrokerJob, workload: bytes) -> Rows:
+    due = yield from find_due_times(broker.queues, [job])
+    yield _format_job(broker, job, due.get(job.number, 0.0)) + workload
 
 
 def list_facts(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
@@ -78,63 +98,66 @@ def list_facts(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Ite
 
 def _waiting(broker: Rules, function: Function | None, offset: int) -> Found:
     """Queued jobs by function, that with the oldest job first, in the order of their turn."""
-    if function is not None:
-        functions = [function]
-    else:
-        queues = broker.queues
-        loaded = [*queues.loaded, *queues.restrictions.loaded]
-        functions = sorted(loaded, key=lambda each: (each.waiting_since() or 0.0, each.name))
+    loaded = chain(broker.queues.loaded, broker.queues.restrictions.loaded)
+    functions = sort_in_slices(loaded if function is None else [function], _by_age)
     for each in functions:
+        if each is None:
+            yield None
+            continue
         for priority in PRIORITIES:
             if offset >= each.waiting[priority]:
                 offset -= each.waiting[priority]
                 continue
-            live = (job for job in list(each.queues[priority]) if job.queued)
-            yield from ((job, 0.0) for job in islice(live, offset, None) if job.queued)
-            offset = 0
+            for job in list(each.queues[priority]):
+                listed = job.queued and not offset
+                offset -= job.queued and offset > 0
+                yield (job, 0.0) if listed else None
+
+
+def _by_age(function: Function) -> tuple[float, bytes]:
+    return function.waiting_since() or 0.0, function.name
 
 
 def _running(broker: Rules, function: Function | None) -> Found:
     """Running jobs, those that run longest first."""
-    jobs = chain.from_iterable(peer.running.values() for peer in list(broker.peers))
-    own = [job for job in jobs if function is None or job.function is function]
-    yield from ((job, 0.0) for job in sorted(own, key=lambda job: job.since))
+    running = chain.from_iterable(peer.running.values() for peer in broker.peers)
+    for job in sort_in_slices(running, attrgetter("since")):
+        own = job and job.worker and (function is None or job.function is function)
+        yield (job, 0.0) if job and own else None
 
 
 def _scheduled(broker: Rules, function: Function | None) -> Found:
     """Jobs that are not due yet, the next one first."""
-    for due, job in islice(_by_due_time(broker), MAX_SCHEDULED):
-        if function is None or job.function is function:
-            yield job, due
+    looked_at = 0
+    for each in _by_due_time(broker):
+        yield each if each and (function is None or each[0].function is function) else None
+        looked_at += each is not None
+        if looked_at == MAX_SCHEDULED:
+            return
 
 
-def _by_due_time(broker: Rules) -> Iterator[tuple[float, BrokerJob]]:
+def _by_due_time(broker: Rules) -> Found:
     """The jobs of the heap in order; each costs little, however many there are."""
     heap = list(broker.queues._due)
     ahead = [(heap[0], 0)] if heap else []
     while ahead:
         (due, number), place = heappop(ahead)
         job = broker.queues.jobs.get(number)
-        if job is not None and _state(job) == b"scheduled":
-            yield due, job
+        yield (job, due) if job is not None and _state(job) == b"scheduled" else None
         for child in (2 * place + 1, 2 * place + 2):
             if child < len(heap):
                 heappush(ahead, (heap[child], child))
 
 
-def _with_unique(broker: Rules, unique: bytes, function: Function | None) -> Found:
-    uniques = broker.queues.uniques
-    found = uniques.get(unique)
-    jobs = list(found.values()) if isinstance(found, dict) else [found]
-    for job in filter(None, jobs):
-        if function is None or job.function is function:
-            yield job, _find_due(broker, job)
-
-
-def _find_due(broker: Rules, job: BrokerJob) -> float:
-    """When a job is due; 0: now, or nothing says."""
-    scheduled = _state(job) == b"scheduled"
-    return find_due_times(broker.queues, [job]).get(job.number, 0.0) if scheduled else 0.0
+def _with_unique(broker: Rules, unique: bytes, function: Function | None, state: bytes) -> Found:
+    found = broker.queues.uniques.get(unique)
+    jobs = list(filter(None, found.values() if isinstance(found, dict) else [found]))
+    due: dict[int, float] = {}
+    if state == b"scheduled":
+        due = yield from find_due_times(broker.queues, jobs)
+    for job in jobs:
+        own = function is None or job.function is function
+        yield (job, due.get(job.number, 0.0)) if own and _state(job) == state else None
 
 
 def _state(job: BrokerJob) -> bytes:

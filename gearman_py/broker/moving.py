@@ -5,7 +5,7 @@ none is left to move, or with the operator's connection.
 """
 
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from gearman_py.broker import counts
 from gearman_py.broker.queues import Queues
@@ -18,7 +18,7 @@ MAX_JOBS = 500
 MAX_BYTES = 8 * 2**20
 
 
-def move_jobs(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
+def move_jobs(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iterator[bytes | None]:
     """``move jobs`` lists the first that can be moved, ``move job HANDLE`` forgets one that was."""
     match [words[1].lower() if words[1:] else b"", *words[2:]]:
         case [b"jobs"]:
@@ -33,7 +33,7 @@ def move_jobs(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iter
             return error(b"INVALID_ARGUMENTS", b"expected move jobs, or move job HANDLE")
 
 
-def _list_jobs(broker: Rules, peer: Peer) -> bytes | Iterator[bytes]:
+def _list_jobs(broker: Rules, peer: Peer) -> bytes | Iterator[bytes | None]:
     if broker.queues.closed and broker.mover is not peer:
         return error(b"BUSY", b"another connection moves jobs, or the server stops")
     jobs = list(_first_jobs(broker.queues))
@@ -41,14 +41,29 @@ def _list_jobs(broker: Rules, peer: Peer) -> bytes | Iterator[bytes]:
         broker.begin_moving(peer)
     else:
         broker.end_moving(peer)
-    due = find_due_times(broker.queues, jobs)
-    return (_format_job(broker.queues.handle(job), job, due.get(job.number, 0)) for job in jobs)
+    return _format_jobs(broker.queues, jobs)
 
 
-def find_due_times(queues: Queues, jobs: Sequence[BrokerJob]) -> dict[int, float]:
-    """When those that are not due yet are (seconds since 1970), by number."""
+def _format_jobs(queues: Queues, jobs: Sequence[BrokerJob]) -> Iterator[bytes | None]:
+    due = yield from find_due_times(queues, jobs)
+    for job in jobs:
+        yield _format_job(queues.handle(job), job, due.get(job.number, 0))
+
+
+def find_due_times(
+    queues: Queues, jobs: Sequence[BrokerJob]
+) -> Generator[None, None, dict[int, float]]:
+    """When those that are not due yet are (seconds since 1970), by number.
+
+    Yields None for each scheduled job that was looked at.
+    """
     scheduled = {job.number for job in jobs if not job.queued}
-    return {number: due for due, number in queues._due if number in scheduled}
+    found = {}
+    for due, number in list(queues._due) if scheduled else ():
+        if number in scheduled:
+            found[number] = due
+        yield None
+    return found
 
 
 def _first_jobs(queues: Queues) -> Iterator[BrokerJob]:

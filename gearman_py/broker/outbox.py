@@ -68,13 +68,14 @@ class Outbox:
         return reply
 
     def send_listing(self, parts: Iterator[tuple[bytes, bool]]) -> None:
-        """Queue a long answer: the first part now, the others in `continue_listing`.
+        """Queue a long answer, whose parts `continue_listing` makes.
 
         Each part comes with whether more follow.
         """
+        if not self.ready:
+            self.on_dirty(self)
         self.listing = self.defer(b""), parts
         self.max_owed = -1
-        self.continue_listing()
 
     def continue_listing(self) -> None:
         """Queue the next part of a long answer, unless a deferred reply is before it."""

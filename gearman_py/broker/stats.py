@@ -5,14 +5,20 @@
 Readers skip keys that they do not know: more may come.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from urllib.parse import unquote_to_bytes
 
 from gearman_py.broker import counts
 from gearman_py.broker.counts import Counts
 from gearman_py.broker.rules import Rules
+from gearman_py.broker.sliced_sort import sort_in_slices
 from gearman_py.broker.state import Function, Peer
 from gearman_py.protocol.text import error, printable
+
+# As `printable` writes bytes that are not printable ASCII.
+ESCAPED_BYTE = re.compile(rb"\\x([0189a-f][0-9a-f]|7f)")
 
 FAILURES = counts.FAILED, counts.EXCEPTION, counts.ATTEMPTS
 REQUEUES = counts.DISCONNECTED, counts.TIMEOUT, counts.UNREGISTERED
@@ -20,11 +26,17 @@ REQUEUES = counts.DISCONNECTED, counts.TIMEOUT, counts.UNREGISTERED
 Pairs = Iterator[tuple[str, float]]
 
 
-def list_stats(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator[bytes]:
+def list_stats(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator[bytes | None]:
     """All functions that there are, and those that are gone and were counted."""
     queues = broker.queues
     counted = queues.counts
-    for name in sorted({*queues.functions, *counted.functions, counted.others.name}):
+    names = queues.functions, counted.functions, (counted.others.name,)
+    last = None
+    for name in sort_in_slices(chain(*names), bytes):
+        if name is None or name == last:
+            yield None
+            continue
+        last = name
         function = queues.functions.get(name)
         own = counted.others if name == counted.others.name else counted.functions.get(name)
         own = Counts(name) if own is None else own  # one without events is false
@@ -65,8 +77,8 @@ def find_function(functions: Mapping[bytes, Function], name: bytes) -> Function 
     """The function with this name, or with one that listings print like this."""
     if found := functions.get(name):
         return found
-    escaped = (each for each in functions.values() if b"\\x" in name)
-    return next((each for each in escaped if printable(each.name) == name), None)
+    found = functions.get(ESCAPED_BYTE.sub(lambda match: bytes([int(match[1], 16)]), name))
+    return found if found and printable(found.name) == name else None
 
 
 def _format(value: float) -> bytes:

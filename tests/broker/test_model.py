@@ -576,6 +576,8 @@ class BrokerAgainstModel(RuleBasedStateMachine):
     def answer(self, command: bytes) -> bytes:
         peer = Peer(9, "", lambda _: None)
         commands.answer(self.broker, peer, [command])
+        while peer.listing:
+            peer.continue_listing()
         self.settle()
         return b"".join(peer.take())
 

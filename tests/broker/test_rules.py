@@ -64,6 +64,8 @@ class Table:
     def ask(self, line: bytes) -> bytes:
         peer = self.peer()
         commands.answer(self.broker, peer, [line])
+        while peer.listing:
+            peer.continue_listing()
         answer = b"".join(peer.take())
         self.broker.gone(peer, self.now)
         return answer

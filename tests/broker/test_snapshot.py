@@ -120,6 +120,9 @@ class Side:
         changes = self.broker.queues.changes
         while not changes.empty:
             self.broker.stored(changes.take(deliveries=True), self.now)
+        for each in self.peers:
+            while each.listing:
+                each.continue_listing()
         self.broker.tick(self.now, self.now)
         return b""
 

@@ -158,8 +158,22 @@ def test_peer_that_floods_does_not_hold_the_others(monkeypatch: pytest.MonkeyPat
     asyncio.run(scenario())
 
 
-def test_listings_of_many_operators_share_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each look at the clock takes a third of a turn; the parts of listings are counted."""
+@pytest.mark.parametrize(
+    ("command", "rows", "least_parts"),
+    [
+        (b"show jobs", 5000, 11),
+        (b"status", 5000, 21),
+        (b"stats", 5001, 21),
+        (b"jobs waiting limit=1000", 1000, 13),
+        (b"jobs waiting limit=1 offset=4999", 1, 11),
+        (b"jobs scheduled limit=1 unique=later", 1, 11),
+    ],
+)
+def test_listings_of_many_operators_share_one_turn(
+    monkeypatch: pytest.MonkeyPatch, command: bytes, rows: int, least_parts: int
+) -> None:
+    """Each look at the clock takes a third of a turn. The parts of listings are counted, the first
+    and those of sorting and searching too."""
     times = itertools.count(0, TURN / 3)
     clock = SimpleNamespace(monotonic=times.__next__, time=time.time)
     monkeypatch.setattr("gearman_py.server.listener.time", clock)
@@ -182,16 +196,22 @@ def test_listings_of_many_operators_share_one_turn(monkeypatch: pytest.MonkeyPat
         listener = Listener(broker, loop)
         server = await loop.create_server(partial(Counted, listener), "127.0.0.1", 0)
         client = broker.join(0, "")
-        job = (Packet.SUBMIT_JOB_BG, [b"f", b"", b""])
-        broker.receive(client, [job] * 5000, 0)
+        unlisted = command.startswith(b"jobs scheduled")
+        for number in range(5000):
+            job = (Packet.SUBMIT_JOB_BG, [b"f%d" % number, b"", b""])
+            broker.receive(client, [] if unlisted else [job], 0)
+        for number in range(5000 if unlisted else 0):
+            unique = b"later" if number == 4000 else b"%d" % number
+            job = (Packet.SUBMIT_JOB_EPOCH, [b"f", unique, b"4102444800", b""])
+            broker.receive(client, [job], 0)
         loop.call_soon(count_turn)
         address = server.sockets[0].getsockname()
-        peers = [await asyncio.open_connection(*address, limit=2**20) for _ in range(20)]
+        peers = [await asyncio.open_connection(*address, limit=2**23) for _ in range(6)]
         for _, writer in peers:
-            writer.write(b"show jobs\n")
+            writer.write(command + b"\n")
         for reader, writer in peers:
             listing = await reader.readuntil(b"\n.\n")
-            assert listing.count(b"\n") == 5001
+            assert listing.count(b"\n") == rows + 1
             writer.close()
         server.close()
         for connection in list(listener.connections.values()):
@@ -199,5 +219,5 @@ def test_listings_of_many_operators_share_one_turn(monkeypatch: pytest.MonkeyPat
         await asyncio.sleep(0)
 
     asyncio.run(scenario())
-    assert sum(parts.values()) >= 20 * 5
+    assert sum(parts.values()) >= 6 * least_parts
     assert max(parts.values()) <= 3
