@@ -1,7 +1,8 @@
 """Files that hold a variable: Jinja2 over ``templates/``, strict. An undefined name is an error."""
 
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -39,6 +40,11 @@ def assignment(pair: tuple[str, str]) -> str:
     return _quoted("=".join(pair))
 
 
+def digest(values: Iterable[object]) -> str:
+    """A short digest of these values."""
+    return hashlib.sha256(repr([str(each) for each in values]).encode()).hexdigest()[:12]
+
+
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return escaped if re.fullmatch(r"[\w@+=:,./-]+", text, re.ASCII) else f'"{escaped}"'
@@ -54,7 +60,7 @@ def _environment(folder: Path) -> jinja2.Environment:
         lstrip_blocks=True,
         autoescape=False,  # noqa: S701 (unit files and scripts, never HTML)
     )
-    environment.filters |= {"exec_word": exec_word, "assignment": assignment}
+    environment.filters |= {"exec_word": exec_word, "assignment": assignment, "digest": digest}
     return environment
 
 

@@ -18,6 +18,7 @@ from roles.tls import fingerprint, flags, readers, speaks_tls, tls
 
 UNIT = "gearmand.service"
 SOCKET = "gearmand.socket"
+STATE_FORMAT = "1.1"  # of messages and state of a reload: a test compares it with gearmand's
 
 
 def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
@@ -35,6 +36,7 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
         durable=host.variables["gearman_durable"],
         ca=fingerprint(inventory) if speaks_tls(host) else "",
         user=SERVER_USER,
+        state_format=STATE_FORMAT,
     )
     named = "gearman_listen" if host.is_set("gearman_listen") else "ansible_host"
     yield OwnAddress(address, f"{named} ({host.where_is(named)})")

@@ -98,17 +98,16 @@ def _reload(settings: Settings, arguments: Sequence[str]) -> int:
     status = 1
     serving = False
 
-    def done() -> None:
+    def begin_serving() -> None:
         nonlocal serving
         serving = True
         if settings.pid_file:
             _write_pid(Path(settings.pid_file))
-        report.tell()
 
     words = without_reload(arguments)
     takeover = None
     try:
-        takeover = take_over(settings.reload, done)
+        takeover = take_over(settings.reload, begin_serving)
         if not words:
             words = without_reload(takeover.arguments)
             os.chdir(takeover.folder)
@@ -119,7 +118,7 @@ def _reload(settings: Settings, arguments: Sequence[str]) -> int:
             lifecycle.allow_descriptors(settings.file_descriptors)
         tls = settings.tls.server_context() if settings.tls else None
         _configure_logging(settings)
-        status = lifecycle.serve(settings, (), tls, takeover)
+        status = lifecycle.serve(settings, (), tls, takeover, report.tell)
     except (UsageError, ReloadError, listening.StartError, StoreError, TLSError) as error:
         report.tell(str(error))
         if takeover is not None:

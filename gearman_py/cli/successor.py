@@ -50,20 +50,25 @@ def fork_server(failure: str) -> Report | int:
     return Report(writing)
 
 
-def take_over(process: int, done: Callable[[], None]) -> Takeover:
+def take_over(process: int, serving: Callable[[], None]) -> Takeover:
     """Begin to take over from a process, as its user. Raises ReloadError."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if os.geteuid() == 0:  # others may not see it, as a unit with ProtectProc=invisible
+        _become_user_of(process)
+    return Takeover(process, serving)
+
+
+def _become_user_of(process: int) -> None:
     try:
         user = Path(f"/proc/{process}").stat().st_uid
     except FileNotFoundError:
         raise ReloadError(f"process {process} does not exist") from None
-    if user != os.geteuid() == 0:
+    if user:
         entry = pwd.getpwuid(user)
         os.initgroups(entry.pw_name, entry.pw_gid)
         os.setgid(entry.pw_gid)
         os.setuid(user)
-    return Takeover(process, done)
 
 
 def without_reload(words: Sequence[str]) -> list[str]:

@@ -24,6 +24,7 @@ from gearman_py.sdnotify import notify
 from gearman_py.server.connection import Connection
 from gearman_py.server.listener import Listener
 from gearman_py.server.listening import ListeningSocket
+from gearman_py.server.memory import allowed_bytes, resident_bytes
 from gearman_py.server.passed_connection import is_alive, pack_connection
 from gearman_py.server.reload_channel import (
     FORMAT,
@@ -141,6 +142,12 @@ class Reload:
             raise ReloadError("the server is stopping")
         if listener.broker.mover is not None:
             raise ReloadError("an operator moves its jobs to another server")
+        needed, allowed = 2 * resident_bytes(), allowed_bytes()
+        if needed > allowed:
+            raise ReloadError(
+                f"two processes of its size need {needed >> 20} MiB, and {allowed >> 20} MiB are "
+                "allowed: raise MemoryMax= of its unit, or restart it"
+            )
         if os.getpid() == 1:
             raise ReloadError("the server is process 1, with which its container would end")
         if listener.store_writer is not None and listener.store_writer.broken:

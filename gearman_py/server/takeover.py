@@ -64,13 +64,13 @@ class EarlyInput(asyncio.Protocol):
 
 
 class Takeover:
-    """Takes over from the server that runs as ``process``, and then calls ``done``.
+    """Takes over from the server that runs as ``process``; calls ``serving`` when it has.
 
     Raises ReloadError.
     """
 
-    def __init__(self, process: int, done: Callable[[], None]) -> None:
-        self._done = done
+    def __init__(self, process: int, serving: Callable[[], None]) -> None:
+        self._serving = serving
         connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._channel = channel = Channel(connected, READY_TIMEOUT)
         try:
@@ -184,7 +184,7 @@ class Takeover:
                 loop.call_soon(connection.transport.close)
         self._connections = []
         listener.schedule_flush()
-        self._done()
+        self._serving()
 
     async def await_leaving(self) -> None:
         """Wait until the old server has told systemd which process is the main one now."""

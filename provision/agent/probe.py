@@ -29,6 +29,7 @@ from provision.agent.processes import (
     count_oom_kills,
     find_listener,
     folder_of,
+    has_room_for_two,
     program_of,
     variable_of,
 )
@@ -39,6 +40,7 @@ from provision.agent.units import find_overrides, find_units, why_outdated
 UNIT = (
     *("Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload"),
     *("MainPID", "NRestarts", "Result", "User", "UID", "ControlGroup"),
+    *("MemoryMax", "ActiveEnterTimestampMonotonic", "ExecMainStartTimestampMonotonic"),
 )
 
 
@@ -229,6 +231,8 @@ class Batch:
             "result": found["Result"],
             "program": runs or None,
             "config": variable_of(pid, "GEARMAN_CONFIG"),
+            "reload_key": variable_of(pid, "GEARMAN_RELOAD_KEY"),
+            "room_for_two": has_room_for_two(pid, found["MemoryMax"]) if pid else None,
             "outdated": self._why_outdated(name, pid, runs) if pid else None,
         }
 
@@ -236,9 +240,11 @@ class Batch:
         release = runs.partition("/venv/")[0]
         if was_there_before(release, pid):
             return "it started before its release was rebuilt"
-        return why_outdated(
-            name, self._unit_properties[name]["User"], self._unit_properties[name]["UID"]
-        )
+        found = self._unit_properties[name]
+        names = ("ExecMainStartTimestampMonotonic", "ActiveEnterTimestampMonotonic")
+        began, active = (int(found[each] or 0) for each in names)
+        reloaded = began if began > active else None
+        return why_outdated(name, found["User"], found["UID"], reloaded)
 
     def ask_units(self, pattern: str) -> Any:
         states = {}

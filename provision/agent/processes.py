@@ -47,6 +47,14 @@ def variable_of(pid: int, name: str) -> str | None:
     return found[1] if found else None
 
 
+def has_room_for_two(pid: int, limit: str) -> bool:
+    """Whether a second process of its size fits into its unit's limit of memory."""
+    pages = _read_proc(f"/proc/{pid}/statm").split()
+    if len(pages) < 2 or not limit.isdigit():  # gone, or without a limit
+        return True
+    return 2 * int(pages[1]) * os.sysconf("SC_PAGE_SIZE") <= int(limit)
+
+
 def count_oom_kills(group: str) -> int:
     """How many processes of a control group were killed at its limit of memory."""
     files = (f"{group}/memory.events", f"/memory{group}/memory.oom_control")  # v2, v1

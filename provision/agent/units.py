@@ -67,10 +67,11 @@ def _template_of(name: str) -> str:
     return re.sub(r"@[^.]+\.", "@.", name)
 
 
-def why_outdated(name: str, user: str, uid: str) -> str | None:
+def why_outdated(name: str, user: str, uid: str, reloaded: int | None) -> str | None:
     """Why a unit's process is not what its unit is by now, if it is not.
 
     ``user`` is whom the unit names, ``uid`` who that was when the process began.
+    ``reloaded``: when it took the place of another, in microseconds of the monotonic clock.
     """
     template = _template_of(name)
     own = f"{OWN}/{name}"  # which counts before its template's
@@ -80,9 +81,14 @@ def why_outdated(name: str, user: str, uid: str) -> str | None:
     secrets = _credential_files(file)
     # systemd makes this link at each start. Both times were noted as they passed: a clock that
     # is set later changes neither. One that lies ahead says nothing.
-    began = _written_at(f"/run/systemd/units/invocation:{name}")
-    for what, paths in (("its unit file", sources), ("a secret of it", secrets)):
-        if began and any(began < _written_at(path) < time.time() for path in paths):
+    started = _written_at(f"/run/systemd/units/invocation:{name}")
+    # A process that took the place of another has the secrets of that one.
+    began_last = time.time() - time.monotonic() + reloaded / 1e6 if reloaded else started
+    for what, paths, began in (
+        ("its unit file", sources, began_last),
+        ("a secret of it", secrets, started),
+    ):
+        if started and any(began < _written_at(path) < time.time() for path in paths):
             return f"it began before {what} was written"
     if not user or not uid.isdigit():
         return None

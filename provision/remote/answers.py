@@ -174,8 +174,9 @@ class TableAnswer(TypedDict):
 
 class UnitAnswer(TypedDict):
     """``stale`` when a daemon-reload is due; ``program`` (a script's interpreter) and ``config``
-    ($GEARMAN_CONFIG) are of the running main process; ``outdated``: why that is not what the
-    unit says by now.
+    ($GEARMAN_CONFIG) are of the running main process, as ``reload_key`` ($GEARMAN_RELOAD_KEY) is;
+    ``room_for_two``: whether a second one of its size fits into the unit's limit of memory;
+    ``outdated``: why it is not what the unit says by now.
     """
 
     load: Name
@@ -189,6 +190,8 @@ class UnitAnswer(TypedDict):
     result: Name
     program: Name | None
     config: str | None
+    reload_key: str | None
+    room_for_two: bool | None
     outdated: str | None
 
 

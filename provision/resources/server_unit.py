@@ -1,19 +1,23 @@
-"""The unit of a job server, whose jobs may be in its memory alone."""
+"""The unit of a job server, with whose process connections end, and jobs in its memory."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from provision.remote.messages import Question
 from provision.resources.base import Answers, Change, Problem
 from provision.resources.former_units import format_jobs
-from provision.resources.unit import Unit
+from provision.resources.unit import ABSENT, Unit
 
 STORES = "--queue-file"  # by which a unit's file says that jobs are on the disk
 
 
 @dataclass(frozen=True)
 class ServerUnit(Unit):
-    """A unit of which a restart loses jobs if they are in memory; the plan then says how many.
+    """A unit that is reloaded where its process can be, into another release or other settings.
+
+    The new process takes over connections and jobs. A restart drops connections, and loses jobs
+    that are in memory; the plan then says so, and how many.
 
     ``admin``: the socket at which it is asked.
     """
@@ -27,12 +31,20 @@ class ServerUnit(Unit):
     def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         stored = STORES in self.file.current_text(answers)
         held = {} if stored else (answers[self._queue_question] or {}).get("jobs")
+        runs = (answers["unit", self.name] or ABSENT)["active"] == "active"
         for step in super().plan_changes(answers):
-            if held and isinstance(step, Change) and _ends_process(step):
-                lost = f"{step.reason}; {format_jobs(held)} in its memory are lost"
-                yield replace(step, reason=lost)
+            if runs and isinstance(step, Change) and _ends_process(step):
+                lost = f"; {format_jobs(held)} in its memory are lost" if held else ""
+                yield replace(step, reason=f"{step.reason}; connections are dropped{lost}")
             else:
                 yield step
+
+    def _action_for_release(self, found: Mapping[str, Any]) -> str:
+        same = self.file.reload_key and found.get("reload_key") == self.file.reload_key
+        return "reload" if same and found.get("room_for_two") else "restart"
+
+    def _action_for_settings(self, found: Mapping[str, Any]) -> str:
+        return self._action_for_release(found)
 
     @property
     def _queue_question(self) -> Question:

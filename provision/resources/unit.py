@@ -92,17 +92,26 @@ class UnitFile(File):
         lines = (line for line in section.splitlines() if not line.startswith("#"))
         return tuple(line for line in lines if line and line.partition("=")[0] not in OWN_PROCESS)
 
+    @property
+    def reload_key(self) -> str:
+        """What a process carries in $GEARMAN_RELOAD_KEY that can be reloaded into this text's."""
+        return _find_variable(self.content.decode(), "GEARMAN_RELOAD_KEY")
+
     def with_text(self, text: str) -> "UnitFile":
         """The same file with another content, but for the account: that is the host's matter.
 
         So a rollback needs no earlier account, and leaves files with their owners.
         """
-        found = re.search(r"^Environment=GEARMAN_CONFIG=(\w+)$", text, re.MULTILINE)
         kept = replace(self.kept, content=text.encode()) if self.kept else None
         own = dict(ACCOUNT.findall(self.content.decode()))
         content = ACCOUNT.sub(lambda line: f"{line[1]}={own.get(line[1], line[2])}", text)
-        config = found[1] if found else ""
+        config = _find_variable(text, "GEARMAN_CONFIG")
         return replace(self, content=content.encode(), config=config, kept=kept)
+
+
+def _find_variable(text: str, name: str) -> str:
+    found = re.search(rf"^Environment={name}=(\w+)$", text, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def unit_file(name: str, release: Release, source: str = "", /, **variables: object) -> UnitFile:
@@ -246,16 +255,23 @@ class Unit(Resource):
             why = "" if result == "success" else f" ({result})"
             yield self._own_change("+", "start", enable, f"it is {found['active']}{why}")
         elif found["config"] != self.file.config:
-            yield self._own_change("~", "restart", enable, "it runs with another configuration")
+            action = self._action_for_settings(found)
+            yield self._own_change("~", action, enable, "it runs with another configuration")
         elif found["outdated"]:
             yield self._own_change("~", "restart", enable, found["outdated"])
         elif changes or (current and not whole):
             yield self._own_change("~", "restart", enable, "what it was started from is replaced")
         elif not current:
-            action = "reload" if self.reloads else "restart"
+            action = self._action_for_release(found)
             yield self._own_change("~", action, enable, f"it runs {_release_of(found['program'])}")
         elif enable:
             yield self._own_change("~", None, enable, "it would not start at boot")
+
+    def _action_for_release(self, found: Mapping[str, Any]) -> str:
+        return "reload" if self.reloads else "restart"
+
+    def _action_for_settings(self, found: Mapping[str, Any]) -> str:
+        return "restart"
 
     def _own_change(self, sign: Sign, action: str | None, enabled: bool | None, why: str) -> Change:
         return unit_change(sign, self.name, action, enabled, why)

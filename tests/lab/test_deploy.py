@@ -128,10 +128,10 @@ def test_what_is_broken_by_hand_is_what_is_planned_and_what_is_mended(
     assert after == before
 
 
-def test_a_process_that_is_older_than_its_unit_file_is_restarted(
+def test_a_process_that_is_older_than_its_unit_file_is_replaced(
     lab: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # As a deploy leaves it that is interrupted between the file and the restart.
+    # As a deploy leaves it that is interrupted between the file and the reload.
     root(
         lab,
         "server1",
@@ -143,7 +143,7 @@ def test_a_process_that_is_older_than_its_unit_file_is_restarted(
     assert deployed(lab) == 0
     assert changes(capsys.readouterr().out) == [
         "~ daemon-reload  (unit files changed)",
-        "~ restart gearmand.service  (it runs with another configuration)",
+        "~ reload gearmand.service  (it runs with another configuration)",
     ]
     assert planned(lab) == 0
 

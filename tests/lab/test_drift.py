@@ -27,6 +27,7 @@ WORKERS = tuple(f"gearman-worker@{each}.service" for each in ("reverse", "resize
 RELOAD = "~ daemon-reload  (unit files changed)"
 CHANGES = "what it was started from is replaced"
 LATE = "it began before its unit file was written"
+DROPPED = "; connections are dropped"
 
 MODULE = "venv/lib/python3.11/site-packages/gearman_py/__init__.py"
 # user::rwx user:1000:rwx group::r-x mask::rwx other::r-x, as setfacl(1) would have it
@@ -138,7 +139,7 @@ ROUNDS = {
             "- file /run/systemd/system.control/gearmand.service.d/50-TasksMax.conf"
             "  (it changes the unit from outside)",
             RELOAD,
-            f"~ restart gearmand.service  ({CHANGES})",
+            f"~ restart gearmand.service  ({CHANGES}{DROPPED})",
         ),
         drift(
             "worker1",
@@ -172,7 +173,7 @@ ROUNDS = {
             f"sed -i s/WatchdogSec=30/WatchdogSec=0/ {SERVER}",
             f"~ file {SERVER}  (content)",
             RELOAD,
-            f"~ restart gearmand.service  ({LATE})",
+            f"~ restart gearmand.service  ({LATE}{DROPPED})",
         ),
         drift(
             "worker1",
@@ -203,7 +204,7 @@ ROUNDS = {
             f"rm {SERVER}; ln -s /dev/null {SERVER}; systemctl daemon-reload",
             f"~ file {SERVER}  (replaces a link to /dev/null)",
             RELOAD,
-            f"~ restart gearmand.service  ({LATE})",
+            f"~ restart gearmand.service  ({LATE}{DROPPED})",
         ),
         drift(
             "worker1",
@@ -220,7 +221,7 @@ ROUNDS = {
             "server1",
             "rm /opt/gearman/current/venv/bin/gearadmin",
             "~ release {release}  (venv/bin/gearadmin is not as it was; {size})",
-            f"~ restart gearmand.service  ({CHANGES})",
+            f"~ restart gearmand.service  ({CHANGES}{DROPPED})",
         ),
         drift(
             "worker1",

@@ -9,22 +9,28 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 
 import pytest
 
-from gearman_py import Client, ConnectionLost, Submit, Worker
+from gearman_py import Client, Submit, Worker
+from gearman_py.protocol.packets import Packet
 from provision.resources.sample_jobs import SAMPLES
+from tests.interop.programs import KINDS as KINDS_OF_PEERS
+from tests.interop.programs import command
 from tests.lab.hosts import INVENTORY, NETWORK
 from tests.lab.operator_commands import ROOT, Command
+from tests.peer import Peer
+from tests.waiting import LIMIT
 
 SERVER = f"{NETWORK}.247:4730"
 WORKERS = tuple(f"worker{n}" for n in range(1, 5))
 ROLLED_BACK = 5
 CLIENTS = 4  # that submit in the foreground, one job at a time each
+BEGAN = "systemctl show --property=ActiveEnterTimestampMonotonic,NRestarts gearmand"
 PAUSE = 0.01  # seconds between two of them: without, load takes all that the upgrade leaves
 
 
@@ -311,11 +317,11 @@ def test_an_upgrade_whose_operator_is_killed_is_finished_by_the_next(
     assert len(WORKERS) <= asked <= len(WORKERS) + 1  # worker2 may have been asked twice
 
 
-def test_an_upgrade_of_the_job_server_refuses_nobody_and_keeps_what_is_queued(
+def test_an_upgrade_of_the_job_server_is_not_noticed_by_its_peers(
     fleet: ModuleType, tmp_path: Path
 ) -> None:
     folder = tree(tmp_path / "tree")
-    problems, connected, lost = [], 0, 0
+    problems, answered = [], 0
     workloads = {b"%d" % number for number in range(500)}
     with Client(SERVER, timeout=20) as client:
         jobs = [
@@ -323,27 +329,65 @@ def test_an_upgrade_of_the_job_server_refuses_nobody_and_keeps_what_is_queued(
             for workload in sorted(workloads)
         ]
         handles = {job.handle for job in client.submit_many(jobs)}
-    with begin(folder, "upgrade", "--yes", "--limit", "job_server") as process:
-        while process.poll() is None:
-            try:
-                with Client(SERVER, timeout=20) as client:
-                    client.ping()
-                connected += 1
-            except ConnectionLost:  # it was there when the server stopped
-                lost += 1
-            except OSError as error:
-                problems.append(repr(error))
-            time.sleep(PAUSE)
-        said = process.stdout.read() if process.stdout else ""
-    assert process.returncode == 0, said
-    assert problems == []
-    assert lost <= 1
-    assert connected > 100
-    assert invoke(ROOT, "upgrade", "--yes", "--limit", "job_server").status == 0
+    began = root(fleet, "server1", BEGAN)
+    with ExitStack() as opened:
+        waiting = [opened.enter_context(waiting_client(kind)) for kind in KINDS_OF_PEERS]
+        worker = Peer((SERVER.partition(":")[0], 4730))
+        opened.enter_context(worker.socket)
+        worker.say(Packet.CAN_DO, b"held")
+        running = grab_job(worker)
+        old = opened.enter_context(Client(SERVER, timeout=20))
+        with begin(folder, "upgrade", "--yes", "--limit", "job_server") as process:
+            while process.poll() is None:
+                try:
+                    workload = b"%d" % answered
+                    assert old.do("reverse", workload) == workload[::-1]
+                    with Client(SERVER, timeout=20) as client:
+                        client.ping()
+                    answered += 1
+                except Exception as error:
+                    problems.append(repr(error))
+                time.sleep(PAUSE)
+            said = process.stdout.read() if process.stdout else ""
+        assert process.returncode == 0, said
+        assert "~ reload gearmand.service  (it runs " in said
+        assert problems == []
+        assert answered > 100
+        for handle in (running, *(grab_job(worker) for _ in waiting[1:])):
+            worker.say(Packet.WORK_COMPLETE, handle, b"done")
+        for each in waiting:
+            assert each.communicate(timeout=LIMIT)[0].splitlines()[-1] == b"complete done"
+    back = invoke(ROOT, "upgrade", "--yes", "--limit", "job_server")
+    assert back.status == 0
+    assert "~ reload gearmand.service  (it runs " in back.said
+    assert root(fleet, "server1", BEGAN) == began, "systemd started it again"
     run = []
-    worker = Worker(SERVER)
-    worker.add_function("kept", lambda job: run.append((job.workload, job.handle)))
-    worker.work()
+    ours = Worker(SERVER)
+    ours.add_function("kept", lambda job: run.append((job.workload, job.handle)))
+    ours.work()
     assert len(run) == len(workloads)
     assert {workload for workload, _ in run} == workloads
     assert {handle for _, handle in run} == handles
+
+
+@contextmanager
+def waiting_client(kind: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A client that waits for a job of `held`, and whose job is queued."""
+    pipe = subprocess.PIPE
+    words = command(kind, "do", SERVER, "held")
+    with subprocess.Popen(words, cwd=ROOT, stdin=pipe, stdout=pipe) as client:
+        try:
+            assert client.stdin and client.stdout
+            client.stdin.write(b"x")
+            client.stdin.close()
+            assert client.stdout.readline().startswith(b"created ")
+            client.stdin = None
+            yield client
+        finally:
+            client.kill()
+
+
+def grab_job(worker: Peer) -> bytes:
+    answer = worker.ask(Packet.GRAB_JOB)
+    assert answer[0] == "JOB_ASSIGN"
+    return bytes(answer[1])

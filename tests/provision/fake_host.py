@@ -137,6 +137,8 @@ class FakeHost:
             "restarts": 0,
             "oom_kills": 0,
             "config": process["config"] if process else None,
+            "reload_key": process.get("reload_key") if process else None,
+            "room_for_two": True if process else None,
             "outdated": None,
         }
 
@@ -343,6 +345,7 @@ class FakeHost:
         return {
             "program": f"{folder}/venv/bin/python",
             "config": settings["GEARMAN_CONFIG"],
+            "reload_key": settings.get("GEARMAN_RELOAD_KEY"),
             "user": user,
         }
 

@@ -11,7 +11,9 @@ from textwrap import indent
 
 import pytest
 
+from gearman_py.broker import snapshot
 from gearman_py.functions import BUNDLED
+from gearman_py.server import reload_channel
 from provision import plan
 from provision.build import Artifact
 from provision.errors import InventoryError
@@ -24,6 +26,7 @@ from provision.resources.program import Program, ProgramHealth
 from provision.resources.sample_jobs import PING, SAMPLES
 from provision.resources.unit import UnitFile
 from roles import ROLES
+from roles.job_server import STATE_FORMAT
 from tests.provision.fake_host import FakeHost, directory
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -109,6 +112,7 @@ def test_a_host_where_all_ran_as_one_account_is_taken_over(tmp_path: Path, secur
     host.groups.add("gearman")
     for process in host.processes.values():
         process |= {"user": process.get("user") and "gearman", "config": "before"}
+        process["reload_key"] = "before"
     changes = planned(host, wanted).changes
     told = [change.summary for change in changes]
     assert told[0] == "restart gearmand.service"
@@ -117,6 +121,10 @@ def test_a_host_where_all_ran_as_one_account_is_taken_over(tmp_path: Path, secur
     assert planned(host, wanted).changes == ()
     assert "gearman" not in host.users
     assert ("gearman" in host.groups) == secured, "the group reads the host's key"
+
+
+def test_job_servers_of_other_reload_formats_are_restarted() -> None:
+    assert f"{reload_channel.FORMAT}.{snapshot.FORMAT}" == STATE_FORMAT
 
 
 def test_a_worker_serves_the_functions_its_inventory_names_and_no_other(tmp_path: Path) -> None:

@@ -48,6 +48,8 @@ RUNS = {
     "restarts": 0,
     "oom_kills": 0,
     "result": "success",
+    "reload_key": None,
+    "room_for_two": True,
     "outdated": None,
 }
 LISTENS = {"pid": 9, "command": "gearmand", "unit": "gearmand.service"}
