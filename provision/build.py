@@ -22,8 +22,11 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from packaging.requirements import Requirement
 
 from provision.atomic_write import write_atomically
 from provision.build_cache import mark_used, prune_oldest, prune_unused
@@ -32,6 +35,7 @@ from provision.file_lock import file_lock
 
 ROOT = Path(__file__).resolve().parent.parent
 ON_HOSTS = "/opt/gearman"
+EXTRAS = ("server", "resize", "web")  # of pyproject.toml: one release is for hosts of every kind
 INSTALLER = "installer"  # a package, and the folder of a release that its wheel is in
 OLDEST_PYTHON = (3, 11)
 OLDEST_GLIBC = (2, 17)  # manylinux2014: no wheel we lock asks for less
@@ -170,8 +174,8 @@ def _note_path(target: Target, root: Path) -> Path:
 def _digest_of_inputs(target: Target, root: Path) -> str:
     """Of all that the tar's bytes follow from, and of nothing else: a new id is a restart."""
     project = tomllib.loads((root / "pyproject.toml").read_text())
-    metadata = [project["build-system"], project["project"], project["tool"]["hatch"]]
-    stated = repr((target, metadata, list(_locked_wheels(root))))
+    described = [project["build-system"], project["project"], project["tool"]["hatch"]]
+    stated = repr((target, described, list(_locked_wheels(root))))
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"].get("force-include", ())
     inputs = [__file__, f"{root}/LICENSE", *glob.glob(f"{root}/packages/*.py")]
     inputs += (f"{root}/{each}" for each in included)
@@ -268,14 +272,34 @@ def _locked_wheels(root: Path) -> Iterator[str]:
     """The lock's lines for the installer and for what pyproject.toml says that hosts need."""
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["server"], *extras["resize"], INSTALLER]
-    names = {_normal_name(re.split(r"[^\w.-]", need)[0]) for need in wanted}
+    wanted = [*project["dependencies"], *(need for each in EXTRAS for need in extras[each])]
+    names = _with_needed({_requirement_name(need) for need in (*wanted, INSTALLER)})
     lock = root / "requirements.lock"
     entries = re.findall(r"^[\w.-]+==.*(?:\n[ \t].*)*\n?", lock.read_text(), re.MULTILINE)
     chosen = [entry for entry in entries if _normal_name(entry.split("==")[0]) in names]
     if missing := names - {_normal_name(entry.split("==")[0]) for entry in chosen}:
         raise ToolkitError(f"{lock}: {', '.join(sorted(missing))} not locked; run .ci/lock")
     yield from chosen
+
+
+def _with_needed(names: set[str]) -> set[str]:
+    """These packages and what they need in turn, as they are installed here."""
+    found, left = set[str](), set(names)
+    while left:
+        found.add(name := left.pop())
+        try:
+            needs = map(Requirement, metadata.requires(name) or ())
+        except metadata.PackageNotFoundError:
+            continue
+        # On the oldest Python, which the lock is for; a newer one may need less.
+        oldest = {"python_version": _dotted_version(OLDEST_PYTHON), "extra": ""}
+        needed = (each.name for each in needs if not each.marker or each.marker.evaluate(oldest))
+        left |= set(map(_normal_name, needed)) - found
+    return found
+
+
+def _requirement_name(requirement: str) -> str:
+    return _normal_name(Requirement(requirement).name)
 
 
 class PipFailed(ToolkitError):

@@ -6,6 +6,7 @@ this table to the engine, which knows no role and no group by name.
 
 from roles.base import base
 from roles.client import client
+from roles.dashboard import dashboard
 from roles.former import former, retired
 from roles.job_server import job_server
 from roles.runtime import runtime
@@ -15,6 +16,7 @@ ROLES = {
     "job_server": (base, runtime, job_server, former),
     "worker": (base, runtime, worker, former),
     "client": (base, runtime, client, former),
+    "dashboard": (base, runtime, dashboard, former),
 }
 RETIRED = ROLES | {"retired": (retired,), "retired_server": (retired,)}
 """The same with hosts that leave the fleet, job servers last."""

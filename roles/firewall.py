@@ -1,11 +1,12 @@
-"""The firewall of a job server: its ports answer only the inventory's hosts."""
+"""The firewall of job server and dashboard: their ports answer only the inventory's hosts."""
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from provision.errors import InventoryError
 from provision.inventory.host import Host, Inventory
+from provision.inventory.places import is_page_public
 from provision.resources.base import Resource
 from provision.resources.files import Directory
 from provision.resources.firewall import Firewall, firewall_unit, rules_file
@@ -14,8 +15,10 @@ from provision.resources.packages import Packages
 Network = IPv4Network | IPv6Network
 
 
-def firewall(host: Host, inventory: Inventory, ports: Sequence[int]) -> Iterator[Resource]:
-    if not host.variables["gearman_firewall"]:
+def firewall(host: Host, inventory: Inventory) -> Iterator[Resource]:
+    """One for all that listens on the host, whichever role asks for it."""
+    ports = _guarded_ports(host)
+    if not ports or not host.variables["gearman_firewall"]:
         return
     known = {network for each in inventory.everyone for network in _addresses(each)}
     known |= {_network(text, host) for text in host.variables["gearman_firewall_allow"]}
@@ -28,6 +31,16 @@ def firewall(host: Host, inventory: Inventory, ports: Sequence[int]) -> Iterator
     yield file
     yield firewall_unit()
     yield Firewall(file, firewall_unit())
+
+
+def _guarded_ports(host: Host) -> list[int]:
+    known = host.variables
+    ports = []
+    if "job_server" in host.groups:
+        ports += [known["gearman_port"], known["gearman_metrics_port"]]
+    if "dashboard" in host.groups and is_page_public(host):
+        ports.append(known["gearman_dashboard_port"])
+    return [port for port in ports if port]
 
 
 def _addresses(host: Host) -> set[Network]:

@@ -8,18 +8,27 @@ from provision.build import Artifact
 from provision.inventory.host import Host, Inventory
 from provision.resources.account import FormerAccount, FormerGroup, UnneededAccount
 from provision.resources.base import Resource
+from provision.resources.dashboard import FormerHistory
 from provision.resources.former_apps import FormerApps
 from provision.resources.former_files import FormerFiles, FormerInstallation
 from provision.resources.former_units import FormerServer, FormerUnits
 from provision.resources.unit import FOLDER
 from roles.client import client
+from roles.dashboard import HISTORY, dashboard
+from roles.dashboard import USER as DASHBOARD_USER
 from roles.job_server import SOCKET, UNIT, job_server
 from roles.runtime import ROOT, SERVER_USER, WORKER_USER
 from roles.servers import ADMIN, reached
 from roles.tls import PAIR, READERS, flags, readers
 from roles.worker import worker
 
-ROLES_OF_GROUPS = {"job_server": job_server, "worker": worker, "client": client}
+ROLES_OF_GROUPS = {
+    "job_server": job_server,
+    "worker": worker,
+    "client": client,
+    "dashboard": dashboard,
+}
+DASHBOARD_UNITS = "gearman-web.*"
 WORKER_UNITS = "gearman-worker@*"
 FIREWALL_UNITS = "gearman-firewall.*"
 SERVER_UNITS = "gearmand.*"
@@ -65,6 +74,9 @@ def _leftovers(
         yield FormerServer(
             SERVER_UNITS, (), (), QUEUE, ADMIN, others, move_command(others, inventory)
         )
+    yield FormerUnits(DASHBOARD_UNITS, units, files)
+    if f"user:{DASHBOARD_USER}" not in kept:
+        yield FormerHistory(HISTORY, DASHBOARD_USER, running)
     yield FormerUnits(FIREWALL_UNITS, units, files)  # when nothing listens any more
     yield FormerApps(APPS, apps)
     yield FormerFiles(PLACES, frozenset(_names(kept, "path:")), running)
@@ -74,11 +86,13 @@ def _leftovers(
     for user, pattern, data in (
         (WORKER_USER, WORKER_UNITS, DATA),
         (SERVER_USER, SERVER_UNITS, ()),
+        (DASHBOARD_USER, DASHBOARD_UNITS, ()),
     ):
         if f"user:{user}" not in kept:
             yield UnneededAccount(user, (), data, pattern=pattern, after=running)
     if f"group:{READERS}" not in kept:
-        yield FormerGroup(READERS, (WORKER_USER, SERVER_USER), (f"{PAIR}.key",), running)
+        users = (WORKER_USER, SERVER_USER, DASHBOARD_USER)
+        yield FormerGroup(READERS, users, (f"{PAIR}.key",), running)
 
 
 def move_command(servers: tuple[str, ...], inventory: Inventory) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
             yield FreePort(address, number, UNIT, setting=f"{name} ({host.where_is(name)})")
     yield from account(SERVER_USER, readers(inventory))
     yield from tls(host, inventory)
-    yield from firewall(host, inventory, [each for each in (port, metrics_port) if each])
+    yield from firewall(host, inventory)
     yield from on_path("gearadmin")
     yield from environment(host, inventory)
     yield file

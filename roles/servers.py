@@ -4,10 +4,10 @@ from ipaddress import ip_address
 
 from provision.errors import InventoryError
 from provision.inventory.host import Host, Inventory
+from provision.inventory.places import reached_at
 from roles.tls import speaks_tls
 
 ADMIN = "/run/gearmand/admin.sock"
-EVERY = ("0.0.0.0", "::")  # noqa: S104  # addresses that cannot be connected to
 
 
 def listens(host: Host) -> tuple[str, int]:
@@ -30,9 +30,7 @@ def listens(host: Host) -> tuple[str, int]:
 
 def reached(host: Host) -> str:
     """Where others reach its job server, as HOST:PORT or gearmans://HOST:PORT."""
-    listening, port = listens(host)
-    address = host.address if listening in EVERY else listening
-    place = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    place = reached_at(host, *listens(host))
     return f"gearmans://{place}" if speaks_tls(host) else place
 
 

@@ -32,13 +32,22 @@ def tls(host: Host, inventory: Inventory) -> Iterator[Resource]:
     yield File(CA, content=MARK.encode() + made.pem)
     yield Certificate(
         PAIR,
-        tuple(dict.fromkeys((host.name, host.address, host.variables["gearman_listen"]))),
+        _names(host),
         host.variables["gearman_certificate_days"],
         # On a client host who logs in submits jobs, and who is in the group.
         host.user if "client" in host.groups else "root",
         READERS,
         made,
     )
+
+
+def _names(host: Host) -> tuple[str, ...]:
+    """The names and addresses that its certificate is for."""
+    listening = ["gearman_listen"]
+    if "dashboard" in host.groups and host.is_set("gearman_dashboard_listen"):
+        listening.append("gearman_dashboard_listen")
+    addresses = (host.variables[each] for each in listening)
+    return tuple(dict.fromkeys((host.name, host.address, *addresses)))
 
 
 def readers(inventory: Inventory) -> tuple[str, ...]:

@@ -95,6 +95,8 @@ def _run(parser: ArgumentParser, options: Namespace) -> int:
     from gearman_py.web.serve import ListenError, serve
 
     servers = common.parse_servers_option(parser, options)
+    if options.names and len(options.names) != len(servers):
+        parser.error(f"--name: {len(options.names)} given for {len(servers)} job servers")
     access = _make_access(parser, options)
     try:
         history = History(options.history)
@@ -102,7 +104,7 @@ def _run(parser: ArgumentParser, options: Namespace) -> int:
         parser.error(f"--history {error}")
 
     async def run_app() -> None:
-        app = make_app(Collector(servers, history, options.interval), access)
+        app = make_app(Collector(servers, history, options.interval, options.names), access)
         files = (options.tls_certificate, options.tls_key)
         await serve(
             app, options.listen, options.port_of_page, files if options.tls_certificate else None
@@ -149,6 +151,14 @@ def command_parser() -> ArgumentParser:
     )
     common.add_servers(parser)
     add = parser.add_argument
+    add(
+        "--name",
+        dest="names",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="what to call a job server; may be repeated, in their order (its address)",
+    )
     add("-L", "--listen", default="127.0.0.1", metavar="ADDRESS", help="of the page (127.0.0.1)")
     add(
         "--web-port",

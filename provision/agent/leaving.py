@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 
 from provision.agent.change import OPERATIONS
@@ -63,6 +64,14 @@ def remove_queue(link: FrameLink, content: Content, folder: str) -> None:
     sync_folder(os.path.dirname(folder))
 
 
+def remove_state(link: FrameLink, content: Content, folder: str, user: str) -> None:
+    """Remove a folder with all that is in it, if it is this user's."""
+    if os.path.islink(folder) or pwd.getpwuid(os.lstat(folder).st_uid).pw_name != user:
+        raise Failure(f"{folder} does not belong to {user}")
+    shutil.rmtree(folder)
+    sync_folder(os.path.dirname(folder))
+
+
 def remove_installation(link: FrameLink, content: Content, root: str) -> None:
     """Remove all releases, unless something still runs from one; what else is there stays."""
     running = [pid for pid in all_pids() if is_run_from(pid, root)]
@@ -94,6 +103,7 @@ OPERATIONS.update(
     {
         "close_server": close_server,
         "remove_queue": remove_queue,
+        "remove_state": remove_state,
         "remove_installation": remove_installation,
     }
 )

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from gearman_py import GearmanError
 from gearman_py.admin.client import AdminClient
-from provision.commands.smoke import BUNDLED_CHECKS, CommandResult, Topology, run_checks
+from provision.commands.smoke import BUNDLED_CHECKS, Topology, run_checks
+from provision.commands.smoke_pages import CommandResult
 from provision.errors import HostFailed, ToolkitError
 from provision.inventory.schema import default_of
 from provision.lab.programs import Say

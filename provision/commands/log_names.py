@@ -22,7 +22,9 @@ from provision.resources.unit import Unit
 
 SERVER = ("gearmand.service", "gearmand.socket")
 WORKER = "gearman-worker@"
-UNITS = (*SERVER, f"{WORKER}*.service")
+DASHBOARD = ("gearman-web.service",)
+SERVICES = {"gearmand": SERVER, "gearman-web": DASHBOARD}
+UNITS = (*SERVER, f"{WORKER}*.service", *DASHBOARD)
 SUFFIXES = (".service", ".socket", ".timer", ".target", ".mount", ".path", ".scope", ".slice")
 INSTANCE = rf"{NAME}(:\d+)?(\.[0-9a-f]{{8}})?"
 PING = rf"ping@[^/]+/({NAME}(:\d+)?)"
@@ -42,8 +44,8 @@ class LogNames:
 
     def find_units(self, name: str) -> tuple[str, ...]:
         """Units, or patterns of them, that may have lines."""
-        if name == "gearmand":
-            return SERVER
+        if name in SERVICES:
+            return SERVICES[name]
         known = name.removeprefix(WORKER).removesuffix(".service") if WORKER in name else name
         if known in self._workers:
             return _units_of_all(self._workers[known])
@@ -58,14 +60,14 @@ class LogNames:
         resources = [each for _, found in self._desired.all_resources() for each in found]
         ours = {each.name for each in resources if isinstance(each, Unit)}
         named = {unit for each in self._workers for unit in _units_of_all([each])}
-        if ours.union(SERVER, UNITS, named).issuperset(units):
+        if ours.union(UNITS, named).issuperset(units):
             return
         if any(self._is_there(unit) for unit in units if unit == name or "*" not in unit):
             return
         known = sorted(self._workers)
         raise ToolkitError(
             f"logs: unknown name {name!r}{nearest_hint(name, known)}; expected a host, a group, "
-            f"gearmand, a worker or function ({', '.join(known)}) or a unit of systemd"
+            f"gearmand, gearman-web, a worker or function ({', '.join(known)}) or a unit of systemd"
         )
 
     def _is_there(self, unit: str) -> bool:

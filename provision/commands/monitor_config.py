@@ -10,12 +10,12 @@ import yaml
 from provision.errors import InventoryError, ToolkitError
 from provision.inventory import load as inventory
 from provision.inventory.host import Host
+from provision.inventory.places import reached_at
 from provision.pki import authority_of
 from provision.wording import format_count
 
 RULES = Path(__file__).resolve().parents[2] / "monitoring" / "alerts.yml"
 JOB = "gearmand"  # the rules expect this name
-EVERY = ("0.0.0.0", "::")  # noqa: S104  # addresses that cannot be connected to
 CLIENT = "prometheus"  # the name in its certificate
 
 
@@ -56,13 +56,12 @@ def write_config(folder: Path, to: Path) -> str:
 
 
 def _target(host: Host) -> dict[str, Any]:
-    listening = host.variables["gearman_listen"]
-    address = host.address if listening in EVERY else listening
-    place = f"[{address}]" if ":" in address else address
+    known = host.variables
+    place = reached_at(host, known["gearman_listen"], known["gearman_metrics_port"])
     labels = {"host": host.name}
-    if host.variables["gearman_tls"]:
+    if known["gearman_tls"]:
         labels["__scheme__"] = "https"
-    return {"targets": [f"{place}:{host.variables['gearman_metrics_port']}"], "labels": labels}
+    return {"targets": [place], "labels": labels}
 
 
 def _scrape_config(*, tls: bool) -> dict[str, Any]:

@@ -7,10 +7,11 @@ compared with one we know, and a picture that comes back is decoded, not trusted
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from time import monotonic
-from typing import Protocol
 
+from provision.commands.smoke_pages import Run, check_pages
 from provision.errors import HostFailed, InventoryError, ToolkitError
 from provision.inventory import load as inventory
 from provision.inventory.host import Host, Inventory
@@ -24,20 +25,6 @@ from provision.ssh import connection as transport
 JOB_TIMEOUT = 20  # seconds for each job
 COMMAND_NOT_FOUND = 127  # of every POSIX shell
 
-
-class CommandResult(Protocol):
-    """How a command on the client host ended."""
-
-    @property
-    def status(self) -> int: ...
-    @property
-    def stdout(self) -> bytes: ...
-    @property
-    def stderr(self) -> bytes: ...
-
-
-Run = Callable[[str, bytes], CommandResult]
-"""Runs a shell command on the client host, as its ordinary user, with these bytes as stdin."""
 
 Gearman = Callable[..., bytes]
 """Submits a job on the client host: the function, a redirection or stdin's bytes; its answer."""
@@ -86,7 +73,10 @@ def smoke(folder: Path, patience: int = JOB_TIMEOUT, *, limit: str | None = None
         if names := unchecked_programs(known):
             report.say(f"not checked: {', '.join(names)} (a program is asked by its check: alone)")
         topology = Topology(client.name, servers, worker_hosts)
-        for checked in run_checks(connection.run, topology, checks_of(known), patience):
+        for checked in chain(
+            run_checks(connection.run, topology, checks_of(known), patience),
+            check_pages(known, client, connection.run),
+        ):
             report.show(checked)
             failed = failed or checked.problem is not None
     return HostFailed.status if failed else 0

@@ -16,12 +16,12 @@ from gearman_py.net.tls import TLS
 from provision.errors import InventoryError, ToolkitError
 from provision.inventory import load as inventory
 from provision.inventory.host import Host
+from provision.inventory.places import EVERY
 from provision.options import Options
 from provision.pki import authority_of
 from provision.ssh.forwarding import LOOPBACK, LocalForward, forward_to
 from provision.wording import format_count
 
-EVERY = ("0.0.0.0", "::")  # noqa: S104  # addresses that cannot be connected to
 CLIENT = "dashboard"  # the name in its certificate
 INTERVAL = 5.0  # seconds between two looks
 PRIVATE = 0o600

@@ -29,6 +29,7 @@ SIMILAR = 0.7  # as difflib counts: `workers` is meant to be `worker`, `berlin` 
 OURS = "gearman_"
 GROUPS = "gearman_groups"
 TABLES = ("gearman_apps", "gearman_workers")  # whose parts know their lines, and are merged
+USERS = "gearman_dashboard_users"  # with hashes of their passwords
 PASSWORDS = (  # which are never shown, whosever they are
     "ansible_become_password",
     "ansible_become_pass",
@@ -185,7 +186,7 @@ def _hide_values(value: Any) -> Any:
 
 
 def _is_password(name: str) -> bool:
-    return name.endswith("_password") and name in schema().kinds
+    return name == USERS or (name.endswith("_password") and name in schema().kinds)
 
 
 def _check_name_of_variable(name: str, where: Place) -> None:

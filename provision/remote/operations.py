@@ -213,6 +213,11 @@ OPERATIONS: dict[str, OperationKind] = {
         ("folder",),
         lambda a: [["rm", "-r", a["folder"]]],
     ),
+    "remove_state": OperationKind(
+        "remove the folder of a service that has left, which belongs to its user",
+        ("folder", "user"),
+        lambda a: [["rm", "-r", a["folder"]]],
+    ),
     "remove_installation": OperationKind(
         "remove all releases and apps, from which nothing runs any more",
         ("root",),

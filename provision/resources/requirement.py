@@ -70,6 +70,7 @@ class OwnAddress(Resource):
 
     address: str
     setting: str  # the inventory's name for it
+    variable: str = "gearman_listen"  # by which it can be another
 
     def questions(self) -> Iterable[Question]:
         return [("machine",)]
@@ -81,7 +82,7 @@ class OwnAddress(Resource):
         if known:
             yield Problem(
                 f"it does not have the address {self.address} of {self.setting}; it has "
-                f"{', '.join(known)}: say gearman_listen, one of them, or 0.0.0.0 for all"
+                f"{', '.join(known)}: say {self.variable}, one of them, or 0.0.0.0 for all"
             )
 
 

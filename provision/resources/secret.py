@@ -1,4 +1,4 @@
-"""Secrets of workers: files that root alone can read, which systemd hands to their units.
+"""Secrets of services: files that root alone can read, which systemd hands to their units.
 
 What a secret is stands in no plan, diff or log: only that it changes.
 """
@@ -6,6 +6,7 @@ What a secret is stands in no plan, diff or log: only that it changes.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import ClassVar
 
 from provision.inventory.secrets import Secret
 from provision.remote.messages import Operation, Question
@@ -17,10 +18,11 @@ ATTRIBUTES = {"owner": "root", "group": "root", "mode": "0600"}
 
 @dataclass(frozen=True)
 class SecretFile(Resource):
-    """Secret ``name`` of a worker. What it is, is never compared: equal ones may differ in it."""
+    """Secret ``name`` of a service. Its value is never compared: equal ones may differ in it."""
 
     kind = "secret"
-    worker: str
+    noun: ClassVar[str] = "worker "
+    owner: str
     name: str
     secret: Secret = field(compare=False)
 
@@ -30,7 +32,7 @@ class SecretFile(Resource):
 
     @property
     def file_name(self) -> str:
-        return f"{self.worker}.{self.name}"
+        return f"{self.owner}.{self.name}"
 
     def questions(self) -> Iterable[Question]:
         return [self._path_question]
@@ -45,7 +47,7 @@ class SecretFile(Resource):
 
     def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         found = answers[self._path_question]
-        summary = f"secret {self.name} of worker {self.worker}"
+        summary = f"secret {self.name} of {self.noun}{self.owner}"
         operation = Operation("secret", {"path": self.path}, self._content)
         if found is None:
             yield Change("+", summary, operation, self.path)

@@ -1,27 +1,34 @@
-"""invoke web: the dashboard of a fleet with TLS and a firewall, on the operator's machine."""
+"""The dashboard of a fleet with TLS and a firewall: on a host, and on the operator's machine."""
 
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from gearman_py.web.users import Account, User
 from provision.commands.smoke import smoke
 from provision.fleet import deploy
 from provision.options import Options
 from roles import ROLES
-from tests.lab.hosts import INVENTORY
+from tests.lab.hosts import INVENTORY, NETWORK, PASSWORD, WORKER, root
 from tests.ports import reserve_port
 from tests.waiting import await_true
 from tests.web.site import Site
 
 ROOT = Path(__file__).resolve().parents[2]
 YES = Options(yes=True)
+OPERATOR, PAGE = f"{NETWORK}.1", f"https://{WORKER}:4780"
+LEFT = "ls /etc/systemd/system /var/lib; ls /etc/gearman/secrets || true; getent passwd; ss -tln"
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +36,48 @@ def secured(lab: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     folder = tmp_path_factory.mktemp("dashboard") / "lab"
     shutil.copytree(INVENTORY, folder)
     (folder / "group_vars").mkdir()
-    (folder / "group_vars" / "all.yml").write_text("gearman_tls: true\ngearman_firewall: true\n")
-    assert deploy.deploy(folder, ROLES, YES) == 0
+    account = Account.new(User("alice", "operate"), PASSWORD)
+    (folder / "group_vars" / "all.yml").write_text(
+        "gearman_tls: true\ngearman_firewall: true\n"
+        f"gearman_firewall_allow: [{OPERATOR}]\n"
+        f"gearman_dashboard_listen: {WORKER}\n"
+        f"gearman_dashboard_users: {{cmd: [echo, '{account.line}']}}\n"
+    )
+    (folder / "page.yml").write_text("dashboard: {hosts: {worker1: }}\n")
+    # The page needs a release that brings it: this tree's does.
+    assert deploy.deploy(folder, ROLES, YES, release=deploy.TREE) == 0
     yield folder
     assert deploy.deploy(INVENTORY, ROLES, YES) == 0
+    assert "gearman-web" not in root(lab, "worker1", LEFT)
+
+
+def test_a_host_of_group_dashboard_serves_the_page_to_those_who_log_in(
+    secured: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert smoke(secured) == 0
+    told = capsys.readouterr().out
+    assert "metrics of server1" in told
+    assert "dashboard of worker1" in told
+    await_true(lambda: re.search(r"server1.*TLS</dt><dd>yes", log_in(secured), re.DOTALL))
+    assert log_in(secured, "wrong") == ""
+
+
+def log_in(folder: Path, password: str = PASSWORD) -> str:
+    """The page of servers for alice, with the certificate checked; "" if refused."""
+    context = ssl.create_default_context(cafile=str(folder / "tls" / "ca.pem"))
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}),
+        urllib.request.HTTPSHandler(context=context),
+        urllib.request.HTTPCookieProcessor(),
+    )
+    fields = {"name": "alice", "password": password, "next": "/servers"}
+    try:
+        with opener.open(f"{PAGE}/login", urllib.parse.urlencode(fields).encode(), 30) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        with error:
+            assert error.code == 401
+            return ""
 
 
 def test_a_fleet_behind_a_firewall_is_seen_with_tls(secured: Path, tmp_path: Path) -> None:

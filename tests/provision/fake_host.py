@@ -236,6 +236,9 @@ class FakeHost:
     def _do_remove_queue(self, _: Operation, folder: str) -> None:
         del self.paths[folder]
 
+    def _do_remove_state(self, _: Operation, folder: str, user: str) -> None:
+        assert self.paths.pop(folder)["owner"] == user
+
     def _do_remove_installation(self, _: Operation, root: str) -> None:
         assert not any(each["program"].startswith(root) for each in self.processes.values())
         gone = [path for path in self.paths if f"{path}/".startswith(f"{root}/")]

@@ -43,6 +43,9 @@ all:
     client:
       hosts:
         client: {ansible_host: 198.18.10.246}
+    dashboard:
+      hosts:
+        page: {ansible_host: 198.18.10.249}
 """
 
 
@@ -61,7 +64,7 @@ def planned(host: FakeHost, wanted: list[Resource]) -> plan.Plan:
     return plan.make_plan(wanted, host.answer(plan.questions_of(wanted)))
 
 
-@pytest.mark.parametrize("name", ["job", "worker", "client"])
+@pytest.mark.parametrize("name", ["job", "worker", "client", "page"])
 def test_a_bare_host_becomes_what_its_golden_plan_says(name: str, tmp_path: Path) -> None:
     wanted = resources(load(tmp_path), name)
     host = FakeHost()

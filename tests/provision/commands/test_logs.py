@@ -130,8 +130,9 @@ def test_an_unknown_name_is_an_error_that_lists_the_known(folder: Path, name: st
     with pytest.raises(ToolkitError) as raised:
         show(folder, name)
     assert str(raised.value) == (
-        f"logs: unknown name {name!r}; expected a host, a group, gearmand, a worker or "
-        "function (dawdle, resize, reverse, shop, shop.rev, shout, slow, wc) or a unit of systemd"
+        f"logs: unknown name {name!r}; expected a host, a group, gearmand, "
+        "gearman-web, a worker or function (dawdle, resize, reverse, shop, shop.rev, shout, slow, "
+        "wc) or a unit of systemd"
     )
 
 

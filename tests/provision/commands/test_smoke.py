@@ -13,15 +13,15 @@ import pytest
 
 from provision.commands.smoke import (
     BUNDLED_CHECKS,
-    CommandResult,
-    Run,
     Topology,
     checks_of,
     run_checks,
     unchecked_programs,
 )
+from provision.commands.smoke_pages import CommandResult, Run, check_pages
 from provision.inventory import load as inventory
 from tests.ports import reserve_port
+from tests.waiting import await_true
 
 pytestmark = pytest.mark.slow
 
@@ -150,3 +150,27 @@ def test_what_the_inventory_serves_is_checked_and_nothing_else(
     assert problems[:2] == [None, None]
     last = found["lines: worker lines:2 of worker1 answers"]
     assert last.look_at.startswith("worker1: systemctl status gearman-worker@lines:2 (the job")
+
+
+SERVERS = """
+all: {{vars: {{gearman_metrics_port: {port}, ansible_python_interpreter: {python}}}}}
+job_server: {{hosts: {{server1: {{ansible_host: 127.0.0.1}}}}}}
+client: {{hosts: {{client1: }}}}
+"""
+
+
+def test_metrics_of_job_servers_are_looked_at_from_the_client(hosts: Hosts, tmp_path: Path) -> None:
+    port = reserve_port()
+    text = SERVERS.format(port=port, python=sys.executable)
+    (tmp_path / "hosts.yml").write_text(text)
+    known = inventory.load(tmp_path)
+    (client,) = known.group("client")
+    (refused,) = check_pages(known, client, hosts.run)
+    assert refused.name == "metrics of server1"
+    assert "Connection refused" in str(refused.problem)
+    assert refused.look_at == "server1: journalctl -u gearmand"
+    hosts.start(
+        *("gearmand", "-L", "127.0.0.1", "-p", str(hosts.port)),
+        *("--metrics-listen", f"127.0.0.1:{port}"),
+    )
+    await_true(lambda: not [each for each in check_pages(known, client, hosts.run) if each.problem])
