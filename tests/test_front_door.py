@@ -100,7 +100,21 @@ def test_it_is_found_through_links(tmp_path: Path) -> None:
 def test_a_flag_without_its_s_is_answered_with_the_right_one(flag: tuple[str, ...]) -> None:
     done = subprocess.run([ROOT / "invoke", "plan", *flag], capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == "invoke: unknown flag --host; did you mean --hosts?\n"
+    assert done.stderr == "invoke: unknown flag --host after plan; did you mean --hosts?\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("retire", "retire needs NAMES: the hosts that leave, comma-separated"),
+        ("depoly", "unknown task depoly; did you mean deploy?"),
+        ("retire one two", "unknown task two after retire; see invoke --help retire"),
+        ("plan --hosts", "--hosts needs a value"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_told_with_what_is_missing(words: str, told: str) -> None:
+    done = subprocess.run([ROOT / "invoke", *words.split()], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, f"invoke: {told}\n")
 
 
 def test_a_second_user_of_a_checkout_that_is_not_prepared_is_told_who_can(checkout: Path) -> None:

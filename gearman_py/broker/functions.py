@@ -56,6 +56,13 @@ class Functions:
             self.disuse(function)
         return function
 
+    def _disuse_unserved(self, function: Function) -> None:
+        """Its last worker is gone; one that is of one worker alone, by its name, goes with it."""
+        if b"@" in function.name and function.unused:
+            self.forget_function(function)
+        else:
+            self.disuse(function)
+
     def forget_function(self, function: Function) -> None:
         """Stop listing an unused function; what was counted of it stays."""
         del self.functions[function.name]
@@ -172,7 +179,7 @@ class Functions:
             function.sleepers.pop(worker, None)
             worker.absent.pop(function, None)
             if not function.workers:
-                self.disuse(function)
+                self._disuse_unserved(function)
 
     def remove_worker(self, worker: Peer, now: float) -> None:
         """The connection is gone; if it had been woken for a job, another worker is woken."""
@@ -203,7 +210,7 @@ class Functions:
                 function.workers.pop(worker, None)
                 function.sleepers.pop(worker, None)
                 if not function.workers:
-                    self.disuse(function)
+                    self._disuse_unserved(function)
             if woken and function.queued:
                 self.wake(function, now)
         self.next_event = -inf

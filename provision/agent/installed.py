@@ -71,8 +71,13 @@ def describe_release(folder: str) -> dict[str, Any] | None:
         at = os.stat(f"{folder}/.complete").st_mtime
     except (FileNotFoundError, NotADirectoryError):
         return None
+    return {"at": at, "bad": why_bad(folder)}
+
+
+def why_bad(folder: str) -> str | None:
+    """Why a release is bad, as its mark says; the mark stays when the release is removed."""
     try:
         with open(f"{folder}/.bad", encoding="utf-8", errors="replace") as file:
-            return {"at": at, "bad": file.read(1000)}
-    except FileNotFoundError:
-        return {"at": at, "bad": None}
+            return file.read(1000)
+    except (FileNotFoundError, NotADirectoryError):
+        return None

@@ -19,7 +19,7 @@ from functools import cached_property
 from typing import Any
 
 from provision.agent.accounts import find_group_needs, find_traces
-from provision.agent.installed import describe_release, find_damage, was_there_before
+from provision.agent.installed import describe_release, find_damage, was_there_before, why_bad
 from provision.agent.link import COMMANDS, FrameLink
 from provision.agent.machine import describe_machine
 from provision.agent.ours import find_marked
@@ -194,9 +194,11 @@ class Batch:
         used = [name for name in names if name == current or name in running]
         damages = {name: find_damage(os.path.join(folder, name)) for name in used}
         damaged = {name: path for name, path in damages.items() if path}
+        reasons = {name: why_bad(os.path.join(folder, name)) for name in names}
         return {
             "current": current,
             "kept": {name: one for name, one in found.items() if one and name not in damaged},
+            "given_up": {name: why for name, why in reasons.items() if why is not None},
             "damaged": damaged,
             "running": sorted(running),
         }

@@ -19,10 +19,11 @@ from provision.agent.files import (
     sync_folder,
     write_file,
 )
-from provision.agent.installed import find_damage, list_files
+from provision.agent.installed import find_damage, list_files, why_bad
 from provision.agent.link import CHUNK_SIZE, FrameLink
 from provision.agent.processes import all_pids, began_at, is_run_from
 
+MARKS_KEPT = 50
 IMPORT_ALL = (
     "import importlib, importlib.metadata as m\n"
     "for name in m.packages_distributions():\n"
@@ -70,11 +71,31 @@ def unpack_release(link: FrameLink, content: Content, root: str, id: str, digest
 
 
 def remove_release(link: FrameLink, content: Content, root: str, id: str) -> None:
-    """Remove a release that nothing runs. Its mark goes first: half of one is none."""
+    """Remove a release that nothing runs, but not that it is bad.
+
+    The mark of a whole one goes first: half of one is none.
+    """
     folder = _release_folder(root, id)
     remove_path(link, content, f"{folder}/.complete")
-    shutil.rmtree(folder)
+    if why_bad(folder) is None:
+        shutil.rmtree(folder)
+    else:
+        for entry in os.scandir(folder):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            elif entry.name != ".bad":
+                os.unlink(entry.path)
+        _limit_marks(f"{root}/releases")
     sync_folder(f"{root}/releases")
+
+
+def _limit_marks(folder: str) -> None:
+    """Of bad releases that are removed remember the latest."""
+    found = (each.path for each in os.scandir(folder) if each.is_dir(follow_symlinks=False))
+    marks = [each for each in found if os.listdir(each) == [".bad"]]
+    marks.sort(key=lambda each: os.stat(f"{each}/.bad").st_mtime)
+    for oldest in marks[:-MARKS_KEPT]:
+        shutil.rmtree(oldest)
 
 
 def mark_bad(link: FrameLink, content: Content, root: str, id: str) -> None:

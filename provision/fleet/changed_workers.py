@@ -40,7 +40,7 @@ def try_workers(run: Run, host_run: HostRun) -> None:
         check_changed(host_run, _started_workers(host_run))
     except Unhealthy as error:
         host_run.workers_failed = True
-        host_run.rolled_back = "before any worker was touched"
+        host_run.rolled_back = "given up, before any worker was touched"
         if not host_run.applied:  # else it is written down with what was changed
             run.record(host_run, error)
         raise
@@ -59,14 +59,14 @@ def change_workers(run: Run, host_run: HostRun) -> None:
         host_run.workers_failed = not isinstance(error, ChangeFailed) or error.concerns_unit
         run.fail(host_run.name, with_evidence(host_run, error))
     if not back.resources:  # what ran is a program, which goes on, or nothing
-        host_run.rolled_back = "and what ran goes on"
+        host_run.rolled_back = "given up: what ran goes on"
         return
     try:
         back.apply_all()
     except ToolkitError as error:
         run.report.say(f"{host_run.name}: the workers that ran could not be put back: {error}")
         return
-    host_run.rolled_back = "and its workers were put back"
+    host_run.rolled_back = "rolled back: its workers were put back"
     run.report.show(PutBack(host_run.name, back.release, run.seconds))
 
 

@@ -64,9 +64,11 @@ def bad_releases(fleet: Fleet) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, answers in fleet.items():
         for root in _roots(answers):
-            for id, one in _kept(answers["releases", root]).items():
-                if one["bad"]:
-                    found.setdefault(id, f"on {name}: {one['bad']}")
+            known = answers["releases", root]
+            if known is None or isinstance(known, Unknown):
+                continue
+            for id, why in known["given_up"].items():
+                found.setdefault(id, f"on {name}: {why}")
     return found
 
 
@@ -86,8 +88,23 @@ def previous_release(name: str, fleet: Fleet, track: ReleaseTrack = OWN) -> str:
         if current != _current(fleet[last], track):
             return current
     if name not in moves:
-        raise HostFailed("it keeps no earlier release that it could go back to")
+        raise HostFailed(_why_stays(fleet[name], track))
     return moves[name][1]
+
+
+def _why_stays(answers: Answers, track: ReleaseTrack) -> str:
+    """Why a host has no release that it could go back to."""
+    current, kept = _current(answers, track), _kept(answers.get(track.question))
+    earlier = [id for id in kept if id != current]
+    if not earlier:
+        return "it keeps no other release that it could go back to"
+    if good := [id for id in earlier if not kept[id]["bad"]]:
+        return (
+            f"its history does not tell what ran before {current}; say --to: it keeps "
+            f"{', '.join(good)}"
+        )
+    bad = ", ".join(f"{id} ({kept[id]['bad']})" for id in earlier)
+    return f"the other releases that it keeps were given up, {bad}: say --to and --again"
 
 
 def _last_move(answers: Answers, track: ReleaseTrack) -> tuple[str, str] | None:

@@ -173,7 +173,7 @@ def _skip(run: Run, host_runs: Iterable[HostRun], because: Sequence[str]) -> Non
 def _tell_rolled_back(run: Run, host_run: HostRun) -> None:
     if host_run.rolled_back:
         run.failed[host_run.name].status = RolledBack.status
-        run.report.say(f"rolled back, {host_run.rolled_back}")
+        run.report.say(f"{host_run.name}: {host_run.rolled_back}")
 
 
 def _finish_workers(run: Run, host_run: HostRun) -> None:

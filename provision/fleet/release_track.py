@@ -31,6 +31,12 @@ class ReleaseTrack:
         """The one whose releases are in this folder of a host."""
         return cls(root.removeprefix(f"{APPS}/") if root != ON_HOSTS else "")
 
+    @property
+    def absence(self) -> str:
+        """That a host has none of its releases in use, and what to do."""
+        what = f"app {self.app}" if self.app else "gearman_py"
+        return f"no release of {what} is in use there: deploy it first"
+
     def named(self, id: str) -> Artifact:
         """Its release ``id``, from this machine if it is here."""
         return named_app(self.app, id) if self.app else named_release(id)

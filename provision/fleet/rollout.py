@@ -90,6 +90,7 @@ class Rollout:
         self._upgraded: list[HostRun] = []
         self._between: dict[str, tuple[str | None, str]] = {}  # of hosts that are being changed
         self._returned: dict[str, HostRun] = {}  # put back, and not yet asked whether it works
+        self._put_back_any = False
         self._stuck: dict[str, ToolkitError] = {}  # neither upgraded nor put back
         self._away: set[str] = set()  # hosts that could not be reached, and need not be
         self._guilty = False  # the release, and not the host, was why one failed
@@ -100,8 +101,7 @@ class Rollout:
         """Find what should not be begun: it is told as the failure of its host."""
         for host_run in self._pending:
             if self._origin[host_run.name] is None:
-                problem = "nothing of ours runs there: deploy it first"
-                self._run.fail(host_run.name, HostFailed(problem))
+                self._run.fail(host_run.name, HostFailed(host_run.track.absence))
         for host_run, function in self._waves.gaps():
             problem = (
                 f"{function} would have no worker while this host restarts the only one "
@@ -147,15 +147,15 @@ class Rollout:
         if not run.failed.keys() - self._away:
             run.for_each([each for each in self._pending if each not in first], self._stage_host)
         if run.failed.keys() - self._away:
-            status = self._give_up("before anything that runs was touched")
+            status = self._give_up()
             return status if self._guilty else run.status
         for wave in self._waves:
             run.for_each(wave, self._upgrade_host)
             if self._stuck or len(run.failed) > self._policy.max_fail:
-                return self._give_up("and every host was put back")
+                return self._give_up()
             self._check_returned(alone=True)
             if self._stuck:
-                return self._give_up("and every host was put back")
+                return self._give_up()
         if self._blame:
             who = hosts.describe_operator()["who"]
             for host_run in self._upgraded:
@@ -193,7 +193,7 @@ class Rollout:
 
     # -- the way back ---------------------------------------------------------------------
 
-    def _give_up(self, how: str) -> int:
+    def _give_up(self) -> int:
         """Put back what was upgraded, and mark the release as bad. Returns the exit status."""
         run = self._run
         first, error = next(each for each in run.failed.items() if each[0] not in self._away)
@@ -210,8 +210,14 @@ class Rollout:
         for host_run in run.host_runs if self._guilty and not self._blame else ():
             if self._origin[host_run.name] != host_run.release:  # else only settings were to change
                 self._mark_bad(host_run, host_run.release, reason)
-        run.report.say(f"rolled back, {how}" if not self._stuck else "not every host is back")
-        return HostFailed.status if self._stuck else RolledBack.status
+        if self._stuck:
+            run.report.say("not every host is back")
+            return HostFailed.status
+        if self._put_back_any:
+            run.report.say("rolled back, and every host runs what it ran before")
+        else:
+            run.report.say("given up, before anything that runs was touched")
+        return RolledBack.status
 
     def _also_upgraded(self) -> list[HostRun]:
         """With those that an earlier run of this upgrade had reached: its record says so."""
@@ -243,6 +249,7 @@ class Rollout:
             self._tell_stuck(host_run.name, origin, error)
             return
         self._returned[host_run.name] = back
+        self._put_back_any = True
 
     def _check_returned(self, *, alone: bool = False) -> None:
         """See that hosts work that were put back: when all are, for one may do another's jobs."""

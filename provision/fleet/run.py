@@ -231,7 +231,7 @@ class Run:
         """The release that a host should run."""
         current, kept = (facts["releases", ON_HOSTS][key] for key in ("current", "kept"))
         if current is None and self.track.app:
-            raise HostFailed("nothing of ours runs there: deploy it first")
+            raise HostFailed(OWN.absence)
         id = self._choose_release(host.name, OWN)
         if id is None:
             return self.desired.tree_artifact(facts["host",])

@@ -20,30 +20,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from provision.errors import ToolkitError
 from provision.lab import base, mirror, network
+from provision.lab.hosts import INVENTORY as INVENTORY  # of its front
 from provision.lab.hosts import (
-    EXAMPLE,
-    SOURCE,
     choose_suites,
     find_machine,
     first_three,
     format_names,
-    hosts_of_this_lab,
     known_machines,
     more_workers,
     standing_machines,
 )
-from provision.lab.hosts import INVENTORY as INVENTORY  # of its front
+from provision.lab.inventory_files import KEY as KEY
+from provision.lab.inventory_files import KNOWN_HOSTS as KNOWN_HOSTS
+from provision.lab.inventory_files import forget_more_workers, remove_inventory, write_inventory
 from provision.lab.machine import NAMESPACE, STATE, Machine
-from provision.lab.number import NUMBER
 from provision.lab.programs import Say, ensure, execute, missing
-
-KEY = INVENTORY / "id_ed25519"
-KNOWN_HOSTS = INVENTORY / "known_hosts"
-MORE_WORKERS = INVENTORY / "more-workers.yml"
 
 PROGRAMS = {
     "debootstrap": "debootstrap",
@@ -123,7 +116,7 @@ def up(
         for machine in begun:
             machine.kill()
             machine.prepare(trees[machine])
-        _write_inventory(wanted)
+        write_inventory(wanted)
         for machine in begun:
             machine.boot()
         for machine in wanted:
@@ -137,10 +130,11 @@ def up(
 
 
 def down(say: Say) -> None:
-    """Remove every host, and all of the lab but the cached base tree and this checkout's key."""
+    """Remove every host, and all of the lab but the cached base tree."""
     with _one_at_a_time(say):
         gone = format_names(standing_machines())
         _remove_all()
+        remove_inventory()
     say(f"{gone}: gone" if gone else "the lab was down, nothing to do")
 
 
@@ -279,8 +273,7 @@ def _remove_all() -> None:
     while os.path.ismount(STATE):
         execute(["umount", "--recursive", "--lazy", str(STATE)])
     execute(["rm", "-rf", "--one-file-system", str(STATE)])
-    for folder in (INVENTORY, EXAMPLE) if NUMBER == 1 else (INVENTORY,):
-        (folder / MORE_WORKERS.name).unlink(missing_ok=True)
+    forget_more_workers()
 
 
 def _remove_machine(machine: Machine) -> None:
@@ -288,43 +281,6 @@ def _remove_machine(machine: Machine) -> None:
     if os.path.ismount(machine.tree):
         execute(["umount", "--lazy", str(machine.tree)])
     execute(["rm", "-rf", "--one-file-system", str(machine.folder)])
-
-
-def _write_inventory(machines: Sequence[Machine]) -> None:
-    """Give this checkout a key to the hosts; write down their keys, and which there are."""
-    INVENTORY.mkdir(parents=True, exist_ok=True)
-    if not SOURCE.is_relative_to(INVENTORY):
-        (INVENTORY / SOURCE.name).write_text(hosts_of_this_lab())
-    public = KEY.with_suffix(".pub")
-    if not public.exists():
-        KEY.unlink(missing_ok=True)
-        execute(["ssh-keygen", "-q", "-N", "", "-C", "lab", "-t", "ed25519", "-f", str(KEY)])
-    lines = []
-    for machine in machines:
-        machine.authorize(public.read_text().strip())
-        lines += [f"{machine.name},{machine.address} {key}\n" for key in machine.host_keys()]
-    KNOWN_HOSTS.write_text("".join(lines))
-    hosts = {machine.name: {"ansible_host": machine.address} for machine in machines[3:]}
-    if hosts:
-        MORE_WORKERS.write_text(yaml.safe_dump({"all": {"children": {"worker": {"hosts": hosts}}}}))
-    else:
-        MORE_WORKERS.unlink(missing_ok=True)
-    copies = _copy_to_example() if NUMBER == 1 else []
-    owner = SOURCE.stat()  # also under sudo these files are the checkout's owner's
-    for file in (INVENTORY, KEY, public, KNOWN_HOSTS, MORE_WORKERS, *copies):
-        if file.exists():
-            os.chown(file, owner.st_uid, owner.st_gid)
-
-
-def _copy_to_example() -> list[Path]:
-    """``examples/lab`` is an inventory of the same hosts."""
-    copies = []
-    for file in (KNOWN_HOSTS, MORE_WORKERS):
-        copy = EXAMPLE / file.name
-        copy.unlink(missing_ok=True)
-        if file.exists():
-            copies.append(Path(shutil.copy2(file, copy)))
-    return copies
 
 
 def _await_ssh(machine: Machine) -> None:

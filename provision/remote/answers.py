@@ -216,11 +216,13 @@ class KeptRelease(TypedDict):
 
 class ReleasesAnswer(TypedDict):
     """``kept`` are whole; ``damaged`` (id: path) are in use, and some file of them is not as it
-    was; ``running`` are those that some process was started from.
+    was; ``given_up`` (id: why) are those that are bad, though they were removed; ``running`` are
+    those that some process was started from.
     """
 
     current: ReleaseId | None
     kept: dict[ReleaseId, KeptRelease]
+    given_up: dict[ReleaseId, str]
     damaged: dict[ReleaseId, Name]
     running: list[ReleaseId]
 

@@ -38,7 +38,7 @@ from provision.report.folding import fold_names, shown_alike
 from provision.resources.base import Change, Sign
 from provision.wording import format_count
 
-NOT_DONE = ("failed", "unreachable", "interrupted", "not begun")
+NOT_DONE = ("failed", "unreachable", "interrupted", "not begun", "staged")
 STATES = {
     **dict.fromkeys(("ok", "upgraded"), 32),
     **dict.fromkeys(("warn", "pending", "ready", "changed"), 33),
@@ -117,7 +117,9 @@ class Report:
                 case Finding():
                     self._show_finding(event)
                 case Skipped(host, because):
-                    self._end_line(host, "not begun", f"because of {fold_names(because)}")
+                    state = "staged" if self._done[host] else "not begun"
+                    but = "but not in use, " if self._done[host] else ""
+                    self._end_line(host, state, f"{but}because of {fold_names(because)}")
             self._draw_lines()
 
     def recap(self, seconds: float) -> None:

@@ -129,6 +129,26 @@ def test_function_that_nothing_uses_is_forgotten() -> None:
     assert len(broker.queues.functions) <= MAX_UNUSED_FUNCTIONS
 
 
+def test_function_of_one_worker_alone_is_forgotten_with_it() -> None:
+    broker = Broker()
+    worker, client = broker.join(1, ""), broker.join(2, "")
+    for name in (b"wc", b"wc@worker1", b"trial@worker1/wc"):
+        say(broker, worker, Packet.CAN_DO, name)
+    say(broker, worker, Packet.CANT_DO, b"trial@worker1/wc")
+    assert set(broker.queues.functions) == {b"wc", b"wc@worker1"}
+    say(broker, client, Packet.SUBMIT_JOB_BG, b"wc@worker1", b"", b"")
+    broker.gone(worker, 0)
+    tick_until_quiet(broker)
+    assert set(broker.queues.functions) == {b"wc", b"wc@worker1"}  # one has a job
+    again = broker.join(3, "")
+    say(broker, again, Packet.CAN_DO, b"wc@worker1")
+    (_, (handle, *_)), *_ = hear(say(broker, again, Packet.GRAB_JOB))
+    say(broker, again, Packet.WORK_COMPLETE, handle, b"")
+    broker.gone(again, 0)
+    tick_until_quiet(broker)
+    assert set(broker.queues.functions) == {b"wc"}
+
+
 def test_worker_with_many_functions_leaves_them_in_slices_and_its_job_at_once() -> None:
     broker = Broker()
     leaving, other = able(broker, 5000), able(broker, 1)

@@ -14,7 +14,7 @@ import pytest
 
 from provision.errors import ToolkitError
 from provision.lab import processes
-from provision.lab.lab import MORE_WORKERS
+from provision.lab.inventory_files import MORE_WORKERS
 from provision.lab.machine import STATE
 from provision.lab.network import LINK
 from tests.lab.hosts import NETWORK, SERVER
@@ -235,6 +235,8 @@ def test_down_leaves_nothing_and_up_killed_at_every_step_comes_up(
     lab.down(print)
     assert traces() == []
     assert not STATE.exists()
+    assert not lab.KEY.exists()
+    assert not lab.KNOWN_HOSTS.exists()
     assert [pid for pid in there if Path(f"/proc/{pid}/root/etc").exists()] == []
     for step in range(1, ENOUGH):
         done = up_killed_at(step)

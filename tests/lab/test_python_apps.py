@@ -189,7 +189,7 @@ def test_a_mistake_in_the_inventory_is_found_before_jobs_meet_it(
     deployed.says(WORKERS)
     assert done.status == ROLLED_BACK, done.said
     assert message in done.said, done.said
-    assert "rolled back, before any worker was touched" in done.said
+    assert "given up, before any worker was touched" in done.said
     assert main_pid(lab) == pid
     again = deployed.invoke("deploy", "--yes")
     assert again.status == 0, again.said

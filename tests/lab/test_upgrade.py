@@ -266,7 +266,7 @@ def test_a_release_that_does_not_work_is_given_up_before_any_job_meets_it(
     assert load.wrong == []
     assert jobs == {"reverse": len(load.latencies), "wc": load.queued, "resize": load.resized}
     assert {host: release(fleet, host) for host in WORKERS} == old
-    assert "rolled back, before anything that runs was touched" in said.said
+    assert "given up, before anything that runs was touched" in said.said
     again = invoke(tmp_path / "tree", "upgrade", "--yes", "--limit", "worker")
     assert "was given up" in again.said
     assert again.status == 3
@@ -293,8 +293,8 @@ def test_a_release_that_only_fails_in_its_unit_is_put_back_with_the_reason(
     assert f"worker1: resize@worker1 through {NETWORK}.247:4730: " in said.said
     assert "ValueError: not here" in said.said
     assert re.search(r"worker1 +rolled back  ", said.said)
-    assert re.search(r"worker2 +not begun  because of worker1", said.said)
-    assert "rolled back, and every host was put back" in said.said
+    assert re.search(r"worker2 +staged  but not in use, because of worker1", said.said)
+    assert "rolled back, and every host runs what it ran before" in said.said
 
 
 def test_an_upgrade_whose_operator_is_killed_is_finished_by_the_next(

@@ -52,6 +52,7 @@ class FakeHost:
     processes: dict[str, Entry] = field(default_factory=dict)  # unit -> {program, config}
     dies: set[str] = field(default_factory=set)  # units whose process ends at once
     releases: dict[str, Entry] = field(default_factory=dict)  # whole: id -> {at, bad}
+    given_up: dict[str, str] = field(default_factory=dict)  # bad ones that were removed
     queued: dict[str, int] = field(default_factory=dict)  # function -> jobs
     moved_by: list[str] = field(default_factory=list)  # the command that moved them
     addresses: list[str] = field(default_factory=list)
@@ -115,6 +116,10 @@ class FakeHost:
             "current": PurePosixPath(current).name if current else None,
             "kept": {k: v for k, v in self.releases.items() if f"{folder}{k}" in self.paths},
             "damaged": {},
+            "given_up": {
+                **self.given_up,
+                **{id: one["bad"] for id, one in self.releases.items() if one["bad"]},
+            },
             "running": sorted({program.partition("/")[0] for program in own}),
         }
 
@@ -277,7 +282,8 @@ class FakeHost:
         folder = f"{root}/releases/{id}"
         assert not any(each["program"].startswith(folder) for each in self.processes.values())
         self.paths = {k: v for k, v in self.paths.items() if not f"{k}/".startswith(f"{folder}/")}
-        del self.releases[id]
+        if bad := self.releases.pop(id)["bad"]:
+            self.given_up[id] = bad
 
     def _do_condemn(self, operation: Operation, root: str, id: str) -> None:
         assert isinstance(operation.content, bytes)

@@ -384,6 +384,25 @@ def test_a_release_that_is_complete_is_left_alone(locked: Session, tmp_path: Pat
 # -- the lock, and the end --------------------------------------------------------------
 
 
+def test_a_release_that_was_bad_is_known_as_such_when_it_is_removed(
+    locked: Session, tmp_path: Path
+) -> None:
+    releases = tmp_path / "releases"
+    for id in ("1.0-abc", "1.0-def"):
+        (releases / id / "wheels").mkdir(parents=True)
+        (releases / id / ".complete").write_text("")
+    bad = {"root": str(tmp_path), "id": "1.0-abc"}
+    good = {"root": str(tmp_path), "id": "1.0-def"}
+    apply(locked, Operation("condemn", bad, b"it was slow"))
+    assert answer(locked, "releases", str(tmp_path))["kept"]["1.0-abc"]["bad"] == "it was slow"
+    for outcome in apply(locked, Operation("prune", bad), Operation("prune", good)):
+        assert outcome.error is None
+    known = answer(locked, "releases", str(tmp_path))
+    assert (known["kept"], known["given_up"]) == ({}, {"1.0-abc": "it was slow"})
+    assert os.listdir(releases) == ["1.0-abc"]
+    assert os.listdir(releases / "1.0-abc") == [".bad"]
+
+
 def test_who_has_the_lock_is_told_and_its_end_frees_it(tmp_path: Path) -> None:
     with session(tmp_path) as first, session(tmp_path) as second:
         first.lock(NOW)

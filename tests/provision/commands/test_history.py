@@ -42,7 +42,13 @@ class Asked:
             "host": FACTS | {"python": self._python, "time": 0.0},
             "disk": Unknown("no such disk"),
             "machine": Unknown("no such machine"),
-            "releases": {"current": "1-old", "running": ["1-old"], "kept": kept, "damaged": {}},
+            "releases": {
+                "current": "1-old",
+                "running": ["1-old"],
+                "kept": kept,
+                "damaged": {},
+                "given_up": {},
+            },
             "history": self._history,
         }
         return {question: known[question[0]] for question in questions}

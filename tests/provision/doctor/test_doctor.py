@@ -77,6 +77,7 @@ def well(host: str) -> dict[Question, Any]:
             "current": RELEASE.id,
             "running": [RELEASE.id],
             "damaged": {},
+            "given_up": {},
             "kept": {RELEASE.id: {"at": 0, "bad": None}},
         },
         ("port", "198.18.10.247", "4730"): LISTENS,

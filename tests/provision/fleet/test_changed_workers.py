@@ -76,7 +76,7 @@ def test_a_change_is_tried_on_one_host_and_touches_nothing_if_it_fails(
     lines = capsys.readouterr().out
     assert "w1      failed  lines, by a worker beside: I am broken" in lines
     assert lines.count("not begun  because of w1") == 3
-    assert "rolled back, before any worker was touched" in lines
+    assert "given up, before any worker was touched" in lines
     assert fleet.sessions["w1"].host.history[-1]["result"].startswith("failed: lines, by a worker")
     assert fleet.sessions["w2"].host.history[-1]["result"] == "ok"
 
@@ -99,7 +99,7 @@ def test_a_worker_that_does_not_start_is_put_back_and_the_others_are_spared(
     assert all(each.startswith("w1 ") for each in fleet.told)
     lines = capsys.readouterr().out
     assert "w1      rolled back" in lines
-    assert "rolled back, and its workers were put back" in lines
+    assert "w1: rolled back: its workers were put back" in lines
 
 
 def test_one_host_goes_first_and_one_that_fails_later_is_put_back_alone(

@@ -17,7 +17,8 @@ from tests.provision.fake_host import FakeHost
 
 def answers(python: list[int], current: str | None) -> dict[Any, Any]:
     kept = {current: {"at": 0, "bad": None}} if current else {}
-    releases: dict[str, Any] = {"current": current, "kept": kept, "damaged": {}, "running": []}
+    releases: dict[str, Any] = {"current": current, "kept": kept, "given_up": {}, "running": []}
+    releases["damaged"] = {}
     return {("host",): {**FakeHost().facts, "python": python}, ("releases", ON_HOSTS): releases}
 
 

@@ -149,7 +149,7 @@ def test_a_host_that_does_not_answer_stops_those_that_would_need_it(
     assert all(fleet.sessions[name].host.processes == {} for name in ("worker", "client"))
     out = capsys.readouterr().out
     assert "job     unreachable  198.18.10.247:22 refused the connection" in out
-    assert "worker  not begun  because of job" in out
+    assert "worker  staged  but not in use, because of job" in out
 
 
 def test_a_host_that_does_not_answer_does_not_stop_its_peers(
@@ -203,7 +203,7 @@ def test_hosts_of_later_groups_do_not_begin_when_one_fails(
     assert "job     failed  start gearmand.socket: it ended with 1" in out
     assert "    | no room\n    | at all\n" in out
     assert "try: journalctl -u gearmand.socket" in out
-    assert "client  not begun  because of job" in out
+    assert "client  staged  but not in use, because of job" in out
 
     fleet.sessions["job"].breaks_at = ""
     assert fleet.deploy() == 0

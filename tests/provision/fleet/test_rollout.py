@@ -368,6 +368,10 @@ def test_a_release_that_was_given_up_on_one_host_comes_to_no_other(
     fleet.sessions["w1"].host.releases[NEW]["bad"] = "it was slow"
     assert fleet.upgrade(limit="w2") == HostFailed.status
     assert f"release {NEW} was given up (on w1: it was slow)" in capsys.readouterr().out
+    host = fleet.sessions["w1"].host
+    host.apply([Operation("prune", {"root": ON_HOSTS, "id": NEW})])
+    assert fleet.upgrade(limit="w2") == HostFailed.status
+    assert f"release {NEW} was given up (on w1: it was slow)" in capsys.readouterr().out
     assert fleet.upgrade(limit="w2", again=True) == 0
 
 
@@ -447,7 +451,13 @@ def test_there_may_be_nothing_to_go_back_to(
     for session in fleet.sessions.values():
         session.host.history.clear()
     assert fleet.rollback() == 3
-    assert "it keeps no earlier release that it could go back to" in capsys.readouterr().out
+    told = "its history does not tell what ran before 1-old; say --to: it keeps 1-older, 1-new"
+    assert told in capsys.readouterr().out
+    for session in fleet.sessions.values():
+        session.host.releases[OLDER]["bad"] = session.host.releases[NEW]["bad"] = "on w1: slow"
+    assert fleet.rollback() == 3
+    told = "that it keeps were given up, 1-older (on w1: slow), 1-new (on w1: slow): say --to and"
+    assert told in capsys.readouterr().out
 
 
 def test_a_release_that_nobody_has_is_told(

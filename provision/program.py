@@ -1,0 +1,53 @@
+"""``./invoke``: Invoke's program, which tells mistakes on the command line in our words."""
+
+import re
+import sys
+from difflib import get_close_matches
+
+from invoke._version import __version__
+from invoke.exceptions import ParseError
+from invoke.parser.context import ParserContext
+from invoke.program import Program
+
+MISSING = re.compile(r"'(.+)' did not receive required positional arguments: '(\w+)'")
+UNKNOWN = re.compile(r"No idea what ['\"](.*)['\"] is!")
+NO_VALUE = re.compile(r"Flag <\w+: ([\w-]+).*> needed value and was not given one!")
+
+
+class FrontDoor(Program):
+    """Invoke with the tasks of this checkout."""
+
+    def parse_tasks(self) -> None:
+        try:
+            super().parse_tasks()
+        except ParseError as error:
+            raise ParseError(self._reword(error), error.context) from error
+
+    def _reword(self, error: ParseError) -> str:
+        told = str(error)
+        if found := MISSING.fullmatch(told):
+            what = error.context.args[found[2]].help if error.context else ""
+            return f"invoke: {found[1]} needs {found[2].upper()}: {what}"
+        if found := UNKNOWN.fullmatch(told):
+            return f"invoke: {self._describe_unknown(found[1], error.context)}"
+        if found := NO_VALUE.fullmatch(told):
+            return f"invoke: --{found[1]} needs a value"
+        return told
+
+    def _describe_unknown(self, word: str, context: ParserContext | None) -> str:
+        task = context.name if context else None
+        if word.startswith("-"):
+            kind, known = "flag", list(context.flags) if context else []
+        else:
+            kind, known = "task", list(self.collection.task_names)
+        near = get_close_matches(word.partition("=")[0], known, 1)
+        cure = f"see invoke {f'--help {task}' if task else '--list'}"
+        where = f" after {task}" if task else ""
+        return f"unknown {kind} {word}{where}; {f'did you mean {near[0]}?' if near else cure}"
+
+
+if __name__ == "__main__":
+    program = FrontDoor(
+        version=__version__, name="Invoke", binary="invoke", binary_names=["invoke"]
+    )
+    program.run(["invoke", *sys.argv[1:]])
