@@ -6,15 +6,15 @@ from collections.abc import Callable, Sized
 
 log = logging.getLogger("gearmand")
 
-# Warn when at most this many descriptors are left below the limit of open files.
-SCARCE = 8
+# Descriptors below the limit of open files that are left to operators, metrics and our own files.
+RESERVED = 8
 WARN_INTERVAL = 10.0  # seconds
 
 
 class Admission:
     """Admits ``most`` connections (0: no limit); TLS ``handshakes`` count as connections.
 
-    Logs, at most every WARN_INTERVAL seconds, that connections are refused or soon will be.
+    Logs, at most every WARN_INTERVAL seconds, that connections are refused.
     """
 
     def __init__(
@@ -27,24 +27,30 @@ class Admission:
 
     def admit(self, descriptor: int, *, operator: bool) -> bool:
         """Whether a new connection, already counted, may stay; those of operators always may."""
-        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if not operator and 0 < self._most < len(self._connections):
+        if operator:
+            return True
+        if 0 < self._most < len(self._connections):
             self._warn_full()
             return False
-        if descriptor >= limit - SCARCE:
-            self._warn_rarely(
-                f"{len(self._connections)} connections, and at the limit of {limit} open files: "
-                "refusing new connections; raise it with --file-descriptors, or LimitNOFILE= of "
-                "the unit"
-            )
-        return True
+        return not self._is_reserved(descriptor)
 
-    def has_room(self) -> bool:
+    def has_room(self, descriptor: int) -> bool:
         """Whether another peer may begin its handshake."""
         full = 0 < self._most <= len(self._connections) + len(self._handshakes)
         if full:
             self._warn_full()
-        return not full
+        return not full and not self._is_reserved(descriptor)
+
+    def _is_reserved(self, descriptor: int) -> bool:
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if descriptor < limit - RESERVED:
+            return False
+        self._warn_rarely(
+            f"{len(self._connections)} connections, and at the limit of {limit} open files: "
+            "refusing new connections; raise it with --file-descriptors, or LimitNOFILE= of "
+            "the unit"
+        )
+        return True
 
     def _warn_full(self) -> None:
         self._warn_rarely(f"{self._most} connections: refusing new ones (--max-connections)")

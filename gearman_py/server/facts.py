@@ -2,7 +2,8 @@
 
 from gearman_py.server.listener import Listener
 from gearman_py.server.memory import resident_bytes
-from gearman_py.server.metrics_table import cpu_seconds, problem, start_time
+from gearman_py.server.metrics_table import problem
+from gearman_py.server.process_usage import cpu_seconds, start_time
 from gearman_py.server.settings import Settings
 
 
@@ -10,10 +11,10 @@ def describe_server(listener: Listener, settings: Settings) -> dict[str, str]:
     """Its start in seconds since 1970, sizes in bytes; ``refuses``: why it takes no jobs."""
     writer = listener.store_writer
     facts = {
-        "started": f"{start_time(listener):.0f}",
+        "started": f"{start_time():.0f}",
         "memory": str(resident_bytes()),
         "memory_limit": str(listener.memory_limit),
-        "cpu_seconds": f"{cpu_seconds(listener):.2f}",
+        "cpu_seconds": f"{cpu_seconds():.2f}",
         "connections": str(len(listener.connections)),
         "store": settings.queue_type.lower() if writer else "memory",
         "tls": "1" if settings.ssl else "0",

@@ -7,6 +7,7 @@ from typing import cast
 
 from gearman_py import __version__
 from gearman_py.protocol.http import Reader, Refused, Request, answer, answer_head
+from gearman_py.server import process_usage
 from gearman_py.server.listener import Listener
 from gearman_py.server.metrics import OPENMETRICS, TEXT, collect, render
 from gearman_py.server.metrics_table import problem
@@ -31,6 +32,7 @@ class MetricsPages:
         self._listener = listener
         self._collecting = asyncio.Lock()
         self._snapshots: dict[bool, tuple[float, Sequence[bytes]]] = {}  # by format, with the time
+        process_usage.start_time()  # later there may be no descriptor left to find it out
 
     async def find(self, request: Request) -> Page:
         """Return the response to a request: status, parts of the body, and content type."""

@@ -4,17 +4,14 @@ The first six names are those of bakins/gearman-exporter, so that dashboards mad
 working.
 """
 
-import os
 import resource
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 from gearman_py import __version__
 from gearman_py.broker import counts
 from gearman_py.broker.state import Function
 from gearman_py.server import counts as server_counts
-from gearman_py.server import memory
+from gearman_py.server import memory, process_usage
 from gearman_py.server.listener import Listener
 from gearman_py.server.metric import (
     Distribution,
@@ -73,18 +70,6 @@ def _received_bytes(listener: Listener) -> int:
 def _sent_bytes(listener: Listener) -> int:
     connections = listener.connections.values()
     return listener.counts.sent_before + sum(each.peer.sent for each in connections)
-
-
-def cpu_seconds(listener: Listener) -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
-def start_time(listener: Listener) -> float:
-    """proc(5): field 22 of /proc/self/stat is in clock ticks since the system's boot."""
-    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-    since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.time() - since_boot + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def problem(listener: Listener) -> str:
@@ -324,18 +309,23 @@ METRICS = (
         "Resident memory.",
         lambda _: memory.resident_bytes(),
     ),
-    per_server("process_cpu_seconds_total", "counter", "CPU time, user and system.", cpu_seconds),
+    per_server(
+        "process_cpu_seconds_total",
+        "counter",
+        "CPU time, user and system.",
+        lambda _: process_usage.cpu_seconds(),
+    ),
     per_server(
         "process_start_time_seconds",
         "gauge",
         "When the process started, in seconds since 1970.",
-        start_time,
+        lambda _: process_usage.start_time(),
     ),
     per_server(
         "process_open_fds",
         "gauge",
         "Open files and sockets.",
-        lambda _: len(os.listdir("/proc/self/fd")),
+        lambda _: process_usage.open_files(),
     ),
     per_server(
         "process_max_fds",

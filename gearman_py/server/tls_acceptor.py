@@ -55,7 +55,7 @@ class TLSAcceptor:
                 self._warn_rarely("cannot accept connections", os.strerror(error.errno or 0))
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
-            if not self._listener.admission.has_room():
+            if not self._listener.admission.has_room(accepted.fileno()):
                 accepted.close()
                 continue
             handshake = self._loop.create_task(self._do_handshake(accepted, address))

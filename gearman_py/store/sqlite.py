@@ -42,7 +42,6 @@ CHECKPOINT = 8 * 2**20
 PAGE = 4096
 CHANGED = 1024  # bytes that a change of a record adds to the WAL, roughly: records share pages
 IDLE = 0.5  # seconds without a commit after which even a short WAL is written back
-LOOK = 0.1  # seconds between two looks at the beginning of the WAL
 SMALL = 4096  # bytes of a workload that is cheaper to copy than to read twice
 
 _INSERT = "INSERT INTO job VALUES "
@@ -80,10 +79,12 @@ class SQLiteStore:
         self._in_use = commits > 0
         self._committed = 0.0
         self._failure: StoreError | None = None  # why the last group was not stored
-        self._looked = -inf
         self._files = path, file_beside(path, "-wal")
         self._main_state = _file_state(path)
         self._wal_state: FileState | None = None  # known after the first commit
+        # The last state in which another program left the WAL, and whether all commits were in it.
+        self._read_state: FileState | None = None
+        self._read_whole = True
 
     def replay(self) -> Iterator[Record]:
         """All records, by number.
@@ -154,15 +155,13 @@ class SQLiteStore:
         self._check_content()
 
     def _check_content(self) -> None:
-        """Raise StoreError if a file was cut, or the beginning of the WAL overwritten."""
+        """Raise StoreError if a file was cut, or the WAL overwritten."""
         main, wal = self._files
         damaged = main if _is_cut(main, self._main_state) else None
-        if not self._mark.begins_again and _is_cut(wal, self._wal_state):
+        if not self._mark.begins_again and (
+            _is_cut(wal, self._wal_state) or self._is_overwritten()
+        ):
             damaged = wal
-        now = time.monotonic()
-        if damaged is None and now - self._looked > LOOK:
-            damaged = None if self._mark.has_its_log() else wal
-            self._looked = now if damaged is None else -inf
         if damaged:
             raise StoreError(
                 f"{damaged} was cut or overwritten by another program. Queued jobs are only in "
@@ -170,6 +169,15 @@ class SQLiteStore:
                 f"{wal} and {main}-mark away",
                 "the queue's file is damaged",
             )
+
+    def _is_overwritten(self) -> bool:
+        """Whether the WAL is not whole, having been written to since we did so last."""
+        now = _file_state(self._files[1])
+        if now is None or self._wal_state is None or now.written == self._wal_state.written:
+            return False
+        if now != self._read_state:
+            self._read_state, self._read_whole = now, self._mark.has_its_log()
+        return not self._read_whole
 
     def _execute_statements(self, statements: list[tuple[str, list[object]]]) -> None:
         if len(statements) > 1:
@@ -277,11 +285,12 @@ def _build_statements(changes: Changes) -> list[tuple[str, list[object]]]:
 
 
 class FileState(NamedTuple):
-    """Which file it is, and its size in bytes."""
+    """Which file it is, its size in bytes, and when it was written to."""
 
     device: int
     inode: int
     size: int
+    written: int  # nanoseconds since 1970
 
 
 def _file_state(path: Path) -> FileState | None:
@@ -290,7 +299,7 @@ def _file_state(path: Path) -> FileState | None:
         found = os.stat(path)
     except OSError:
         return None
-    return FileState(found.st_dev, found.st_ino, found.st_size)
+    return FileState(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def _is_same(path: Path, known: FileState | None) -> bool:

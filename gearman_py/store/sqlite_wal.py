@@ -123,14 +123,19 @@ class Mark:
             os.pwrite(self._file, said + crc32(said).to_bytes(4, "big"), 0)
 
     def has_its_log(self) -> bool:
-        """Whether the file of the WAL begins as it did at the last commit; True if unknown."""
+        """Whether all commits can be read in the WAL; True if unknown."""
         if self.begins_again or self._generation is None:
             return True
         try:
-            with file_beside(self._main, "-wal").open("rb") as file:
-                return _read_header(file.read(_HEADER.size)) == self._generation
+            found = read_log(file_beside(self._main, "-wal").read_bytes())
         except OSError:
             return True
+        return (
+            found is not None
+            and found.generation == self._generation
+            and found.commits >= self._commits
+            and found.beyond <= 1
+        )
 
     def close(self, *, remove: bool) -> None:
         if self._file >= 0:
@@ -145,11 +150,9 @@ class Mark:
 
 
 def read_mark(path: Path) -> tuple[Generation, int] | None:
-    """The mark for the main file at ``path``, or None if there is none."""
-    try:
-        said = file_beside(path, "-mark").read_bytes()
-    except OSError:
-        return None
+    """The mark for the main file at ``path``, or None if there is none. Raises StoreError."""
+    mark = file_beside(path, "-mark")
+    said = _read_file(mark) if mark.exists() else b""
     if len(said) != _MARK.size + 4 or not any(said):
         return None
     if crc32(said[:-4]).to_bytes(4, "big") != said[-4:]:
@@ -213,7 +216,7 @@ def _check_log(path: Path) -> int:
                 "since gearmand ended, all of it was written back, and nothing is missing)",
                 version,
             )
-        found = read_log(wal.read_bytes())
+        found = read_log(_read_file(wal))
         if found is None:
             raise _incomplete_error(path, "has a damaged header", version)
         if not _fits_main_file(version, found):
@@ -231,6 +234,18 @@ def _check_log(path: Path) -> int:
         if size > found.end:
             os.truncate(wal, found.end)
         return found.commits
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except PermissionError as error:
+        raise StoreError(
+            f"{path}, which belongs to the queue: {error.strerror}: gearmand's user must be able "
+            "to read and write it"
+        ) from error
+    except OSError as error:
+        raise StoreError(f"{path}, which belongs to the queue: {error.strerror}") from error
 
 
 def _fits_main_file(version: int, found: WAL) -> bool:

@@ -361,14 +361,15 @@ def test_full_disk_refuses_jobs_while_it_is_full_and_everything_else_goes_on(
 
 
 @pytest.fixture
-def on_a_bad_disk(tmp_path: Path, file: Path) -> Iterator[Callable[[str, str], GearmandProcess]]:
-    """Starts a server some of whose system calls fail."""
+def on_a_bad_disk(tmp_path: Path, file: Path) -> Iterator[Callable[..., GearmandProcess]]:
+    """Starts a server some of whose system calls fail, or those for one file."""
     if not shutil.which("strace"):
         pytest.skip("strace makes the disk fail")
     with contextlib.ExitStack() as started:
 
-        def begin(calls: str, when: str) -> GearmandProcess:
+        def begin(calls: str, when: str, path: Path | None = None) -> GearmandProcess:
             trace = ["strace", "-f", "-o", "/dev/null", "-e", f"trace={calls}"]
+            trace += ["-P", str(path)] if path else []
             fault = ["-e", f"inject={calls}:error=EIO:when={when}"]
             options = ["-L", "127.0.0.1", "-p", "0", "-v", "-q", "sqlite", "--queue-file"]
             server = GearmandProcess([*options, str(file)], tmp_path, before=[*trace, *fault])
@@ -521,15 +522,22 @@ def _overwrite(path: Path) -> None:
         file.write(bytes(4000))
 
 
+def _overwrite_middle(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(bytes(200))
+
+
 @pytest.mark.parametrize(
     ("suffix", "damage"),
     [
         ("-wal", lambda path: os.truncate(path, 0)),
         ("-wal", lambda path: os.truncate(path, path.stat().st_size // 2)),
         ("-wal", _overwrite),
+        ("-wal", _overwrite_middle),
         ("", lambda path: os.truncate(path, 0)),
     ],
-    ids=["empty log", "half a log", "overwritten log", "empty file"],
+    ids=["empty log", "half a log", "overwritten log", "overwritten middle", "empty file"],
 )
 def test_file_that_is_cut_or_overwritten_is_noticed_and_nothing_is_acknowledged_into_it(
     durable: Start, connect: Connect, file: Path, suffix: str, damage: Callable[[Path], None]
@@ -569,8 +577,30 @@ def test_long_log_that_is_written_back_and_shrunk_is_no_damage(
             peer.say(Packet.WORK_COMPLETE, peer.ask(Packet.GRAB_JOB)[1], b"")
         await_true(lambda: file.stat().st_size < 2**23)
     in_the_background(client, b"w")
+    os.utime(f"{file}-wal")
+    in_the_background(client, b"w")
     assert server.end() == 0
     assert "cut or overwritten" not in server.log
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-mark"])
+def test_file_of_the_queue_that_the_disk_cannot_read_stops_the_start(
+    durable: Start,
+    on_a_bad_disk: Callable[..., GearmandProcess],
+    connect: Connect,
+    file: Path,
+    suffix: str,
+) -> None:
+    server = durable()
+    handle = in_the_background(connect(server.listening()), b"w")
+    server.process.kill()
+    server.process.wait()
+    unreadable = Path(f"{file}{suffix}")
+    server = on_a_bad_disk("read,pread64", "1+", unreadable)
+    assert server.process.wait(LIMIT) == 1
+    assert f"{unreadable}, which belongs to the queue: Input/output error" in server.log
+    left = everything(worker(connect(durable().listening())))
+    assert [facts[0] for _, *facts in left] == [handle]
 
 
 @pytest.mark.parametrize("used", [False, True])

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import os
 import re
 import select
 import shutil
@@ -15,6 +16,7 @@ from prometheus_client import parser
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
+from gearman_py.admin.client import AdminClient
 from gearman_py.broker.limits import MAX_TOLD_APART
 from gearman_py.protocol.packets import Packet
 from gearman_py.server.metrics import MAX_FUNCTIONS_SHOWN, OPENMETRICS, TEXT
@@ -311,6 +313,38 @@ def test_connections_that_do_nothing_make_room_for_a_scraper(
 
 
 @pytest.mark.slow
+def test_peers_leave_descriptors_for_scrapers_and_operators(
+    start: Start, connect: Connect, tmp_path: Path
+) -> None:
+    door = tmp_path / "admin"
+    server, port = with_metrics(start, "-f", "100", "--admin-listen", f"unix:{door}")
+    peers = [connect(server.listening()) for _ in range(150)]
+    await_true(lambda: "at the limit of 100 open files" in server.log)
+    await_true(lambda: answers_metrics(port))
+    with AdminClient(f"unix:{door}") as operator:
+        assert operator.version()
+    scrapers = [http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT) for _ in range(16)]
+    for scraper in scrapers:
+        scraper.connect()
+    used = f"/proc/{server.process.pid}/fd"
+    await_true(lambda: len(os.listdir(used)) == 100)  # these took the rest
+    scrapers[0].request("GET", "/metrics")
+    answer = scrapers[0].getresponse()
+    assert answer.status == 200
+    assert values(answer.read().decode())["process_open_fds",] == 100
+    for scraper in scrapers:
+        scraper.close()
+    assert peers
+    assert server.process.poll() is None
+
+
+def answers_metrics(port: int) -> bool:
+    try:
+        return get(port)[0] == 200
+    except (OSError, http.client.HTTPException):
+        return False
+
+
 def test_scrapers_that_never_read_take_little_memory(start: Start, connect: Connect) -> None:
     server, port = with_metrics(start)
     worker = connect(server.listening())
