@@ -160,6 +160,8 @@ async def _run_server(
         max_unread=settings.max_unread,
         unread_timeout=settings.unread_timeout,
     )
+    if tls is not None:
+        listener.certificate = settings.ssl_certificate
     if takeover is not None:
         doors, store = takeover.receive(broker, listener, settings)
     broker.describe = partial(describe_server, listener, settings)

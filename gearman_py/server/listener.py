@@ -37,6 +37,7 @@ class Listener:
     """The connections of one broker. ``store_writer`` stores its background jobs, if given."""
 
     store_writer: StoreWriter | None = None
+    certificate = ""  # its file, with TLS
     stopping = False
 
     def __init__(

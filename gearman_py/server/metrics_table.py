@@ -23,6 +23,7 @@ from gearman_py.server.metric import (
     per_function,
     per_server,
 )
+from gearman_py.server.safety_metrics import SAFETY_METRICS
 from gearman_py.server.store_writer import StoreWriter
 
 
@@ -333,4 +334,5 @@ METRICS = (
         "The limit of open files and sockets.",
         lambda _: resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     ),
+    *SAFETY_METRICS,
 )

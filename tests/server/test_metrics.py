@@ -361,3 +361,17 @@ def test_scrapers_that_never_read_take_little_memory(start: Start, connect: Conn
             scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         assert get(port)[0] == 200  # those before have been answered, or closed
         assert server.resident() - before < 10 * size
+
+
+def test_workers_are_counted_by_host_and_a_queue_in_memory_is_told(
+    start: Start, connect: Connect
+) -> None:
+    server, port = with_metrics(start)
+    client, worker = connect(server.listening()), connect(server.listening())
+    client.ask(Packet.ECHO_REQ, b"")
+    worker.say(Packet.CAN_DO, b"f")
+    assert worker.ask(Packet.GRAB_JOB)[0] == "NO_JOB"
+    found = values(get(port)[2])
+    assert found["gearman_worker_connections", "127.0.0.1"] == 1
+    assert found["gearman_queue_durable",] == 0
+    assert ("gearman_certificate_end_seconds",) not in found

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from gearman_py.net.tls import TLS, TLSError
 from gearman_py.protocol.codec import request
@@ -93,6 +94,9 @@ def test_metrics_are_for_who_has_a_certificate_too(start: Start, authority: Auth
         scraper.close()
     (answer,) = answers
     assert b"gearman_up 1\n" in answer
+    certificate = x509.load_pem_x509_certificate(Path(files.certificate).read_bytes())
+    end = certificate.not_valid_after_utc.timestamp()
+    assert f"gearman_certificate_end_seconds {end}\n".encode() in answer
 
 
 def test_client_refuses_a_server_of_another_name_or_ca(
