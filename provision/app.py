@@ -115,10 +115,13 @@ def check_app(app: App, needing: Iterable[Worker] = ()) -> None:
         if not app.build:  # which may make them
             _check_words(app, worker, files)
     if app.python:
-        from provision.python_app import require_lock  # which most commands start without
+        # which most commands start without
+        from provision.python_app import check_dependencies, require_lock
 
         with _named(app):
-            require_lock(app.name, app.source, app.lock)
+            lock = require_lock(app.name, app.source, app.lock)
+            if not (app.wheel or app.package):
+                check_dependencies(app.name, app.source, lock)
 
 
 def _check_words(app: App, worker: Worker, files: Sequence[str]) -> None:

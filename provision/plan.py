@@ -94,11 +94,11 @@ def _changes_of(resource: Resource, answers: Answers) -> Iterator[Change | Probl
 
 
 def _is_early(change: Change) -> bool:
-    """Whether it comes before a release, which is tried with it: a new account, its folder, a
-    secret."""
+    """Whether it comes before a release, which is tried with it: packages, a new account, its
+    folder, a secret."""
     kind, arguments = change.operation.kind, change.operation.arguments
     new = kind in ("group", "user") or (kind == "directory" and arguments["owner"] != "root")
-    return kind == "secret" or (new and change.sign == "+")
+    return kind in ("packages", "secret") or (new and change.sign == "+")
 
 
 def _reload_late(changes: Iterable[Change]) -> Iterator[Change]:

@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
@@ -44,6 +45,7 @@ from provision.python_lock import (
 
 ALWAYS = (OURS, "uvloop")  # of our own release; what the lock names comes from there
 ANY = Target((3, 11), "x86_64", (2, 36))  # to read a lock before hosts are asked
+AGAIN = {"uv.lock": "`uv lock`", "poetry.lock": "`poetry lock`"}
 ABSENT = re.compile(r"No matching distribution|Could not find a version")
 DIFFERENT = re.compile(r"DO NOT MATCH THE HASHES.*?\n\s*(\S+).*?Got\s+(\w+)", re.DOTALL)
 
@@ -59,6 +61,38 @@ def require_lock(name: str, project: Path, lock: Path | None = None) -> Path:
     except HostFailed:
         pass  # which speaks of such a host alone
     return found
+
+
+def check_dependencies(name: str, project: Path, lock: Path) -> None:
+    """Raises :class:`ToolkitError` if the lock does not have what pyproject.toml depends on."""
+    try:
+        locked = {each.name: each.version for each in read_lock(lock, ANY).packages}
+    except HostFailed:
+        return  # which speaks of such a host alone
+    again = AGAIN.get(lock.name, f"`invoke lock --app {name}`")
+    for needed in _dependencies(project):
+        version = locked.get(canonicalize_name(needed.name))
+        if version is None:
+            problem = f"{needed.name}, which pyproject.toml depends on, is not in it"
+        elif not needed.specifier.contains(version, prereleases=True):
+            problem = f"pyproject.toml depends on {needed}, and it has {needed.name} {version}"
+        else:
+            continue
+        raise ToolkitError(f"{lock}: {problem}: {again} makes it again")
+
+
+def _dependencies(project: Path) -> Iterator[Requirement]:
+    """What pyproject.toml says that the project needs on hosts, but for gearman_py."""
+    environment = environments(ANY)[0] | {"extra": ""}
+    for line in _read_metadata(project).get("project", {}).get("dependencies", ()):
+        try:
+            needed = Requirement(line)
+        except InvalidRequirement as error:
+            problem = str(error).splitlines()[0]
+            raise ToolkitError(f"{project / 'pyproject.toml'}: {line!r}: {problem}") from None
+        meant = needed.marker is None or needed.marker.evaluate(environment)
+        if meant and canonicalize_name(needed.name) != OURS:
+            yield needed
 
 
 def add_wheels(

@@ -12,7 +12,7 @@ from provision.resources.dashboard import FormerHistory
 from provision.resources.former_apps import FormerApps
 from provision.resources.former_files import FormerFiles, FormerInstallation
 from provision.resources.former_units import FormerServer, FormerUnits
-from provision.resources.unit import FOLDER
+from provision.resources.unit import FOLDER, WORKER_UNITS
 from roles.client import client
 from roles.dashboard import HISTORY, dashboard
 from roles.dashboard import USER as DASHBOARD_USER
@@ -29,7 +29,6 @@ ROLES_OF_GROUPS = {
     "dashboard": dashboard,
 }
 DASHBOARD_UNITS = "gearman-web.*"
-WORKER_UNITS = "gearman-worker@*"
 FIREWALL_UNITS = "gearman-firewall.*"
 SERVER_UNITS = "gearmand.*"
 QUEUE = "/var/lib/gearmand"

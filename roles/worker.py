@@ -59,7 +59,9 @@ def _worker(
     if app and each.kind == "run":
         release = app  # it runs gearman_py of its own
     for folder in each.writes:
-        yield WritableFolder(folder, WORKER_USER, WORKER_USER, "0750")
+        named = (one for other in workers(host) for one in other.writes)
+        around = tuple(sorted({one for one in named if folder.startswith(f"{one}/")}))
+        yield WritableFolder(folder, WORKER_USER, WORKER_USER, "0750", around)
     for instance in each.instance_names:
         if each.kind == "program":
             yield from _program(inventory, release, each, instance, app)
@@ -111,11 +113,12 @@ def _program(
     inventory: Inventory, release: Release, each: Worker, instance: str, app: Release | None
 ) -> Iterator[Resource]:
     known, folder = servers(inventory), app.folder if app else ""
+    argv = command_line(each, folder)
     file = program_file(
         instance,
         "gearman-program.service.j2",
         functions=each.functions,
-        argv=command_line(each, folder),
+        argv=argv,
         folder=f"{folder}/{FILES}" if folder else ROOT,
         stop_signal=each.stop_signal,
         **_common(inventory, each),
@@ -134,6 +137,7 @@ def _program(
     asked = each.checked_function if each.check else ""
     check = _check_file(each, app or release)
     yield from [check] if check else ()
+    first = instance == each.name  # the others would be tried with the same arguments
     yield ProgramHealth(
         name,
         release,
@@ -142,6 +146,10 @@ def _program(
         known,
         asked,
         _stated(each),
+        is_tried=each.trial,
+        trial=argv if first and each.trial else (),
+        properties=file.limits,
+        environment=each.environment,
         check_file=check,
     )
 
@@ -214,6 +222,7 @@ def _health(
     others = _others(host, each, prefix)
     tried = f"{prefix}ping@{instance}" if others else f"{prefix}{instance}"
     alone = ("--prefix", prefix, "--ping", tried) if others else ("--trial", tried)
+    served = (*staged.settings, *staged.served(servers(inventory)))
     ping = WorkerHealth(
         unit=unit_name(instance),
         release=release,
@@ -221,7 +230,7 @@ def _health(
         functions=each.functions,
         asked=ping_function(host.name, instance),
         tried=tried,
-        trial=(*alone, *staged.served(servers(inventory))) if first else (),
+        trial=(*alone, *served) if first else (),
         sample=PING,
         servers=servers(inventory),
         properties=limits,
@@ -234,7 +243,7 @@ def _health(
             ping,
             asked=f"{each.checked_function}@{_address(host, each, instance)}",
             tried=f"{prefix}{each.checked_function}",
-            trial=("--prefix", prefix, *staged.served(servers(inventory))) if first else (),
+            trial=("--prefix", prefix, *served) if first else (),
             sample=_stated(each),
             check_file=check,
             pinged=ping,
@@ -249,7 +258,7 @@ def _health(
             functions=(function,),
             asked=f"{function}@{_address(host, each, instance)}",
             tried=f"{prefix}{function}",
-            trial=("--prefix", prefix, function) if first else (),
+            trial=("--prefix", prefix, *staged.settings, function) if first else (),
             sample=SAMPLES[function],
         )
 

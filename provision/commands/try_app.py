@@ -6,6 +6,7 @@ alone, is asked a ping and its check, and has to leave when it is told to. Memor
 systemd's hardening are the host's matter, and are not tried.
 """
 
+import os
 import shutil
 import signal
 import subprocess
@@ -38,6 +39,7 @@ JOB_TIMEOUT = 20.0  # seconds until a worker has begun, and for each job
 STACKS_TIME = 1.0  # seconds in which a worker that hangs writes where
 POLL_INTERVAL = 0.05
 LAST_LINES = 12  # of what a worker said
+STACK_LINES = 100  # if it said where each of its threads and processes is
 
 
 class _DoesNotWork(Exception):
@@ -99,11 +101,12 @@ class _Running:
 
     def explain(self, problem: str, *, hangs: bool = False) -> _DoesNotWork:
         """The problem with its last lines; one that hangs is asked where."""
-        ended = self.process.poll()
+        ended, last = self.process.poll(), LAST_LINES
         if hangs and ended is None:
-            self.process.send_signal(signal.SIGUSR1)
+            os.killpg(self.process.pid, signal.SIGUSR1)  # it may hang in a process of its own
             sleep(STACKS_TIME)
-        lines = self.log.read_text(errors="backslashreplace").strip().splitlines()[-LAST_LINES:]
+            last = STACK_LINES
+        lines = self.log.read_text(errors="backslashreplace").strip().splitlines()[-last:]
         if ended is not None:
             problem = f"it ended with {ended}" + (f": {lines[-1]}" if lines else "")
         return _DoesNotWork("\n".join([problem, *lines]))
@@ -176,6 +179,7 @@ def _start(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            process_group=0,
         )
     except OSError as error:
         raise _DoesNotWork(f"{command[0]}: {error.strerror}") from None
@@ -198,7 +202,7 @@ def _do_job(client: Client, running: _Running, function: str, sample: Sample) ->
     try:
         problem = sample.judge(client.do(function, sample.workload()))
     except GearmanError as error:
-        raise running.explain(f"{function}: {error}") from None
+        raise running.explain(f"{function}: {error}", hangs=True) from None
     if problem:
         raise running.explain(f"{function}: {problem}")
 

@@ -9,22 +9,21 @@ from provision.fleet.health_check import (
     NoServer,
     Unhealthy,
     check_changed,
-    health_resources,
+    started_workers,
     with_evidence,
+    worker_units,
 )
 from provision.fleet.host_run import ChangeFailed, HostRun
 from provision.fleet.release_track import ReleaseTrack
 from provision.fleet.run import Run
 from provision.report.events import PutBack
-from provision.resources.health import WorkerHealth
-from provision.resources.kept import running_workers
-from provision.resources.program import ProgramHealth
+from provision.resources.kept import Ran, as_ran, workers_alone
 from provision.resources.unit import Unit
 
 
 def changes_workers(host_run: HostRun) -> bool:
     """Whether its plan starts workers on a host that has been deployed to before."""
-    return host_run.before[""] is not None and bool(_started_workers(host_run))
+    return host_run.before[""] is not None and bool(started_workers(host_run))
 
 
 def try_workers(run: Run, host_run: HostRun) -> None:
@@ -32,12 +31,12 @@ def try_workers(run: Run, host_run: HostRun) -> None:
 
     What comes before that in the host's plan is applied: what a worker needs.
     """
-    workers = _worker_units(host_run)
+    workers = worker_units(host_run)
     units = [each for each in host_run.resources if isinstance(each, Unit) and each.name in workers]
     touched = [(each.name, each.file.path, each.current.path) for each in units]
     host_run.apply_before(frozenset().union(*touched))
     try:
-        check_changed(host_run, _started_workers(host_run))
+        check_changed(host_run)
     except Unhealthy as error:
         host_run.workers_failed = True
         host_run.rolled_back = "given up, before any worker was touched"
@@ -49,19 +48,19 @@ def try_workers(run: Run, host_run: HostRun) -> None:
         run.report.say(f"{host_run.name}: not tried before it is changed: {first}")
 
 
-def change_workers(run: Run, host_run: HostRun) -> None:
+def change_workers(run: Run, host_run: HostRun, ran: Ran) -> None:
     """Apply the rest. If that fails it is told, and the workers that ran are put back."""
-    back = _as_running(run, host_run)
     try:
         host_run.finish_changes()
         return
     except HostFailed as error:
         host_run.workers_failed = not isinstance(error, ChangeFailed) or error.concerns_unit
         run.fail(host_run.name, with_evidence(host_run, error))
-    if not back.resources:  # what ran is a program, which goes on, or nothing
-        host_run.rolled_back = "given up: what ran goes on"
-        return
     try:
+        back = _as_running(run, host_run, ran)
+        if not back.plan.changes:
+            host_run.rolled_back = "given up: what ran goes on"
+            return
         back.apply_all()
     except ToolkitError as error:
         run.report.say(f"{host_run.name}: the workers that ran could not be put back: {error}")
@@ -70,30 +69,12 @@ def change_workers(run: Run, host_run: HostRun) -> None:
     run.report.show(PutBack(host_run.name, back.release, run.seconds))
 
 
-def _started_workers(host_run: HostRun) -> dict[str, str]:
-    """The units of workers that its plan starts, and how: start, restart or reload."""
-    workers = _worker_units(host_run)
-    operations = (change.operation for change in host_run.plan.changes)
-    return {
-        each.arguments["name"]: each.arguments["action"]
-        for each in operations
-        if each.kind in ("unit", "program")
-        and each.arguments["action"] in ("start", "restart", "reload")
-        and each.arguments["name"] in workers
-    }
-
-
-def _worker_units(host_run: HostRun) -> set[str]:
-    healths = health_resources(host_run)
-    return {each.unit for each in healths if isinstance(each, WorkerHealth | ProgramHealth)}
-
-
-def _as_running(run: Run, host_run: HostRun) -> HostRun:
-    """The host with the workers that run there now, and nothing else."""
+def _as_running(run: Run, host_run: HostRun, ran: Ran) -> HostRun:
+    """The host with the workers that ran there, and nothing else."""
     artifact = host_run.artifact
     for app, id in host_run.before.items():
         if id is not None:
             artifact = ReleaseTrack(app).with_release(artifact, id)
     wanted = run.desired.resources_of(host_run.host, artifact)
-    found = running_workers(wanted, host_run.session.ask)
+    found = workers_alone(as_ran(wanted, ran))
     return HostRun(host_run.host, host_run.session, run.report, found, host_run.answers, artifact)

@@ -28,6 +28,7 @@ from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.fleet.run import Connect, Run
 from provision.options import Options
 from provision.report.events import Skipped, Verified
+from provision.resources.kept import what_runs
 
 CHANGES_PENDING = 2  # the status of a plan that is not empty
 DEFAULT = Options()
@@ -177,8 +178,9 @@ def _tell_rolled_back(run: Run, host_run: HostRun) -> None:
 
 
 def _finish_workers(run: Run, host_run: HostRun) -> None:
+    ran = what_runs(host_run.resources, host_run.session.ask)
     try_workers(run, host_run)
-    change_workers(run, host_run)
+    change_workers(run, host_run, ran)
     if run.is_well(host_run):
         _tell_finished(run, host_run)
 

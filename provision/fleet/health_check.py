@@ -1,7 +1,7 @@
 """Does a release do its work on a host? Asked of it before the switch, and of the units after."""
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from provision.errors import HostFailed, ToolkitError
@@ -9,6 +9,7 @@ from provision.fleet.host_run import ChangeFailed, HostRun
 from provision.remote.messages import Operation
 from provision.report.events import Proved
 from provision.resources.health import Health, Proof, WorkerHealth
+from provision.resources.program import ProgramHealth
 from provision.resources.unit import Unit
 
 NO_SERVER = "ended with 3"  # as `gearman` does that reaches none
@@ -27,22 +28,28 @@ class Unhealthy(HostFailed):
 
 
 def check_staged(host_run: HostRun) -> None:
-    """Have the staged release do a job of each kind. Raises :class:`HostFailed`."""
-    for health in health_resources(host_run):
-        _run_proofs(host_run, health, health.staged_proofs())
+    """Have the staged release do a job of each kind. Raises :class:`HostFailed`.
 
-
-def check_changed(host_run: HostRun, started: Mapping[str, str]) -> None:
-    """Have workers do a job as they will be. Raises :class:`HostFailed`.
-
-    ``started``: their units, and the actions by which these are to be started. One that does not
-    run has to answer a ping. So has one that runs and does not pass its check now, for the check is
-    that of another release of its code.
+    Programs that go on as they are need no trial.
     """
+    started = started_workers(host_run)
     for health in health_resources(host_run):
-        if not isinstance(health, WorkerHealth) or health.unit not in started:
+        if health.unit in started or not isinstance(health, ProgramHealth):
+            _run_proofs(host_run, health, health.staged_proofs())
+
+
+def check_changed(host_run: HostRun) -> None:
+    """Have the workers that are to be started do a job as they will be. Raises :class:`HostFailed`.
+
+    One that does not run has to answer a ping. So has one that runs and does not pass its check
+    now, for the check is that of another release of its code. A program registers its functions
+    instead.
+    """
+    started = started_workers(host_run)
+    for health in health_resources(host_run):
+        if not isinstance(health, WorkerHealth | ProgramHealth) or health.unit not in started:
             continue
-        if started[health.unit] == "start":
+        if isinstance(health, WorkerHealth) and started[health.unit] == "start":
             health = health.pinged or health
         try:
             _run_proofs(host_run, health, health.staged_proofs())
@@ -66,8 +73,9 @@ def check_running(
     """See that the units run on, and do their work. Raises :class:`HostFailed`.
 
     ``settle``: seconds that a unit must go on running after it was started. ``alone``: without jobs
-    that another host may do, which runs something else meanwhile. ``put_back``: what is killed for
-    its memory may still be of the release that leaves.
+    that another host may do, which runs something else meanwhile. A program that was tried is asked
+    none either, unless it is ``put_back``; then what is killed for its memory may still be of the
+    release that leaves.
     """
     before = _find_units(host_run)
     if before:
@@ -81,8 +89,9 @@ def check_running(
     for change in host_run.plan.changes:
         raise HostFailed(f"{change.summary} is due again: {change.reason}")
     for health in health_resources(host_run):
-        if not (alone and health.shared):
-            _run_proofs(host_run, health, health.running_proofs())
+        if isinstance(health, ProgramHealth) and (alone or (health.is_tried and not put_back)):
+            continue
+        _run_proofs(host_run, health, health.running_proofs())
 
 
 def _run_proofs(host_run: HostRun, health: Health, proofs: Iterable[Proof]) -> None:
@@ -117,6 +126,24 @@ def with_evidence(host_run: HostRun, error: ToolkitError) -> ToolkitError:
     told = HostFailed("\n".join([str(error), *said]))
     told.status = error.status
     return told
+
+
+def started_workers(host_run: HostRun) -> dict[str, str]:
+    """The units of workers that its plan starts, and how: start, restart or reload."""
+    workers = worker_units(host_run)
+    operations = (change.operation for change in host_run.plan.changes)
+    return {
+        each.arguments["name"]: each.arguments["action"]
+        for each in operations
+        if each.kind in ("unit", "program")
+        and each.arguments["action"] in ("start", "restart", "reload")
+        and each.arguments["name"] in workers
+    }
+
+
+def worker_units(host_run: HostRun) -> set[str]:
+    healths = health_resources(host_run)
+    return {each.unit for each in healths if isinstance(each, WorkerHealth | ProgramHealth)}
 
 
 def health_resources(host_run: HostRun) -> list[Health]:

@@ -28,7 +28,7 @@ from provision.options import Options
 from provision.remote.messages import Operation
 from provision.report.events import PutBack, Skipped, Tried, Upgraded
 from provision.resources.base import Change
-from provision.resources.kept import as_kept
+from provision.resources.kept import Ran, as_kept, as_ran, what_runs
 
 CAREFUL = RolloutPolicy()
 
@@ -94,6 +94,7 @@ class Rollout:
         self._stuck: dict[str, ToolkitError] = {}  # neither upgraded nor put back
         self._away: set[str] = set()  # hosts that could not be reached, and need not be
         self._guilty = False  # the release, and not the host, was why one failed
+        self._ran: dict[str, Ran] = {}  # before hosts are changed
         self._origin = {each.name: origin_of(each) for each in run.host_runs}
         self._running = {each.name: each.release_before for each in run.host_runs}
 
@@ -176,6 +177,7 @@ class Rollout:
         self._run.record(host_run, result=BEGUN)
         self._between[host_run.name] = host_run.release_before, host_run.release
         try:
+            self._ran[host_run.name] = what_runs(host_run.resources, host_run.session.ask)
             host_run.finish_changes()
             check_running(host_run, self._policy.settle)
         except ToolkitError as error:
@@ -236,7 +238,12 @@ class Rollout:
         host, session = host_run.host, host_run.session
         try:
             before = host_run.track.with_release(host_run.artifact, origin)
-            wanted = as_kept(run.desired.resources_of(host, before), session.ask)
+            wanted = run.desired.resources_of(host, before)
+            ran = self._ran.get(host.name)
+            if ran and origin == host_run.release:  # only settings change
+                wanted = as_ran(wanted, ran)
+            else:
+                wanted = as_kept(wanted, session.ask)
             answers, track = host_run.answers, host_run.track
             back = HostRun(host, session, run.report, wanted, answers, before, track)
             back.release_before = host_run.release

@@ -22,11 +22,12 @@ from provision.inventory.connection import (
     check_connection,
     read_connection,
 )
+from provision.inventory.document import Table
 from provision.inventory.groups import TOP, merge_layers
 from provision.inventory.host import Host, Inventory, OtherHost
 from provision.inventory.parts import find_parts
 from provision.inventory.patterns import choose_hosts
-from provision.inventory.references import resolve_variable
+from provision.inventory.references import referenced_variables, resolve_variable
 from provision.inventory.schema import GROUPS, Variables, check_value, schema, to_kind
 from provision.inventory.secrets import Secret
 from provision.inventory.sources import base_folder, read_sources
@@ -211,4 +212,17 @@ def _resolve_values(host: str, merged: Variables) -> dict[str, Any]:
         values[key] = check_value(key, value, known[key][1])
         if isinstance(values[key], Secret):
             values[key].reveal()  # asked for now, and not when hosts are at work
+    for key in _sources_of_secrets(merged) - schema().kinds.keys():
+        if isinstance(values[key], str):
+            values[key] = Secret(values[key])
     return values
+
+
+def _sources_of_secrets(merged: Variables) -> set[str]:
+    """The variables that a password, or a worker's secret, is made from."""
+    said = {key: value for key, (value, _) in merged.items()}
+    passwords = (value for key, value in said.items() if key.endswith("_password"))
+    tables = said.get("gearman_workers")
+    workers = tables.values() if isinstance(tables, Table) else ()
+    secrets = (each.get("secrets") for each in workers if isinstance(each, Table))
+    return referenced_variables([*passwords, *secrets], merged)

@@ -31,6 +31,23 @@ def is_reference(value: Any) -> bool:
     return isinstance(value, str) and REFERENCE.fullmatch(value.strip()) is not None
 
 
+def referenced_variables(value: Any, variables: Mapping[str, tuple[Any, Place]]) -> set[str]:
+    """The names of the variables that a value refers to, and that these refer to."""
+    found: set[str] = set()
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, list):
+            left += one
+        elif isinstance(one, Table):
+            left += one.values()
+        elif isinstance(one, str):
+            names = {name for name in REFERENCE.findall(one) if name in variables} - found
+            found |= names
+            left += (variables[name][0] for name in names)
+    return found
+
+
 def resolve_variable(
     host: str, variables: Mapping[str, tuple[Any, Place]], name: str, seen: tuple[str, ...] = ()
 ) -> Any:

@@ -24,7 +24,7 @@ Kind = Literal["functions", "command", "program", "run"]
 KINDS: tuple[Kind, ...] = ("command", "program", "run")
 OWN: dict[Kind, tuple[str, ...]] = {  # of some kinds only
     "command": ("concurrency", "retries"),
-    "program": ("stop_signal",),
+    "program": ("stop_signal", "trial"),
     "functions": ("processes", "concurrency"),
     "run": ("processes", "concurrency"),
 }
@@ -55,6 +55,7 @@ class Worker:
     writes: tuple[str, ...] = ()
     check: tuple[tuple[str, str], ...] = ()
     jit: bool = False
+    trial: bool = True  # of a program: whether $GEARMAN_SERVERS is where it finds job servers
     stop_signal: str = "SIGTERM"
     stop_timeout: int = DRAIN_TIMEOUT
     where: str = field(default="", compare=False)

@@ -250,6 +250,14 @@ OPERATIONS: dict[str, OperationKind] = {
         lambda a: [[*a["worker"], "&"], a["command"]],
         content=True,
     ),
+    "trial_program": OperationKind(
+        "have a program serve `functions` to a job server of its own, in a unit with these "
+        "`properties`, and do a job there, which `command` submits with the content as workload, "
+        "if there is one; output: the answer, base64",
+        ("server", "program", "properties", "environment", "functions", "command", "seconds"),
+        lambda a: [[*a["server"], "&"], [*a["program"], "&"], a["command"]],
+        content=True,
+    ),
     "look": OperationKind(
         "run commands that only look; output: what they print",
         ("commands",),

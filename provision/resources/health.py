@@ -7,7 +7,6 @@ with the unit itself.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
 
 from provision.remote.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource
@@ -45,9 +44,6 @@ class Health(Resource):
     tls: tuple[str, ...]
     check_file: CheckFile | None = field(default=None, kw_only=True)
 
-    shared: ClassVar[bool] = False
-    """Whether other hosts may do the jobs by which it is seen."""
-
     def with_check(self, function: str, sample: Sample) -> "Health":
         """The same by this job of ``function``; by one that any release does, if it asks none."""
         return self
@@ -80,9 +76,12 @@ class Health(Resource):
         return f"{self.release.folder}/venv/bin/{command}"
 
     def _job_arguments(self, server: str, function: str) -> dict[str, object]:
-        limit = ["-t", str(JOB_TIMEOUT * 1000)]
-        command = [self._command_path("gearman"), *self.tls, "-h", server, *limit, "-f", function]
+        command = self._job_command(function, *self.tls, "-h", server)
         return {"command": command, "seconds": JOB_TIMEOUT + 5.0}
+
+    def _job_command(self, function: str, *options: str) -> list[str]:
+        limit = ["-t", str(JOB_TIMEOUT * 1000)]
+        return [self._command_path("gearman"), *options, *limit, "-f", function]
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,27 @@
-"""What is kept beside a release, so that a rollback brings it back: unit files, and checks."""
+"""What a host ran with, to be put back: unit files and checks.
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+With another release those that are kept beside it; where only settings change, those that it had.
+"""
 
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from pathlib import PurePosixPath
+
+from provision.build import ON_HOSTS
 from provision.remote.messages import Question
 from provision.resources.base import Answers, Resource
-from provision.resources.health import CheckFile, Health, WorkerHealth
+from provision.resources.files import Link
+from provision.resources.former_units import FormerUnits
+from provision.resources.health import CheckFile, Health
+from provision.resources.program import Program
 from provision.resources.sample_jobs import read_check
-from provision.resources.unit import Socket, Unit, UnitFile
+from provision.resources.unit import FOLDER, WORKER_UNITS, FormerWorker, Socket, Unit, UnitFile
 
 Ask = Callable[[Iterable[Question]], Answers]
+WORKERS_QUESTION: Question = ("units", WORKER_UNITS)
 
 
 def as_kept(resources: Sequence[Resource], ask: Ask) -> list[Resource]:
@@ -26,8 +38,8 @@ def as_kept(resources: Sequence[Resource], ask: Ask) -> list[Resource]:
     def restored(resource: Resource) -> Resource:
         if isinstance(resource, Unit | Socket):
             return replace(resource, file=old.get(resource.file, resource.file))
-        if isinstance(resource, Health) and resource.check_file:
-            return resource.with_check(*read_check(texts.get(resource.check_file.path, "")))
+        if isinstance(resource, Health):
+            return _with_check(resource, texts)
         if isinstance(resource, CheckFile):
             return replace(resource, content=texts[resource.path].encode())
         return old.get(resource, resource) if isinstance(resource, UnitFile) else resource
@@ -38,25 +50,114 @@ def as_kept(resources: Sequence[Resource], ask: Ask) -> list[Resource]:
     return [restored(each) for each in resources if is_kept(each)]
 
 
-def running_workers(resources: Sequence[Resource], ask: Ask) -> list[Resource]:
-    """The units of workers that run, with the files, checks and links that they have now."""
-    workers = {each.unit for each in resources if isinstance(each, WorkerHealth)}
-    units = [each for each in resources if isinstance(each, Unit) and each.name in workers]
-    states = ask([("unit", each.name) for each in units])
-    checks = [each for each in resources if isinstance(each, CheckFile)]
-    texts = _read_texts([each.path for each in (*checks, *(unit.file for unit in units))], ask)
+@dataclass(frozen=True)
+class Ran:
+    """What a host had before it was changed, to be put back if that fails.
 
-    running = [
-        replace(each, file=each.file.with_text(texts[each.file.path]))
-        for each in units
-        if each.file.path in texts and (states["unit", each.name] or {}).get("active") == "active"
-    ]
+    ``texts``: of its unit files and checks, by path. ``known``: the units of its workers that were
+    there, and of these ``active`` those that ran.
+    """
+
+    texts: Mapping[str, str]
+    known: frozenset[str]
+    active: frozenset[str]
+
+
+def what_runs(resources: Iterable[Resource], ask: Ask) -> Ran:
+    """What a host has now, of what ``resources`` are about to change there."""
+    units = ask([WORKERS_QUESTION])[WORKERS_QUESTION]
+    known = {name for name, found in units.items() if found["ours"]}
+    active = frozenset(name for name in known if units[name]["active"])
+    paths = [each.path for each in resources if isinstance(each, UnitFile | CheckFile)]
+    own = (f"{FOLDER}/{file}" for name in active for file in (name, _template_of(name)))
+    return Ran(_read_texts([*paths, *own], ask), frozenset(known), active)
+
+
+def as_ran(resources: Sequence[Resource], ran: Ran) -> list[Resource]:
+    """The same resources with the workers that ran, and files as they were."""
+    old = {
+        each: each.with_text(ran.texts[each.path])
+        for each in resources
+        if isinstance(each, UnitFile) and each.path in ran.texts
+    }
+    left = {each.name for each in resources if isinstance(each, Unit) and not _ran(each, ran)}
+    kept = [restored for each in resources for restored in _restored(each, ran, old, left)]
+    there = {each.name for each in kept if isinstance(each, Unit)}
+    files = {each.path: each for each in kept if isinstance(each, UnitFile)}
+    programs = {_instance_of(each.name): each for each in resources if isinstance(each, Program)}
+    for name in sorted(ran.active - there):
+        file = _file_of(name, ran.texts)
+        file = file and files.get(file.path, file)  # a template's may be there
+        if file and (program := programs.get(_instance_of(name))):
+            kept += [file, replace(program, name=name, file=file, folder="")]
+        elif file:
+            kept += [file, FormerWorker(name, file, Link(f"{ON_HOSTS}/current"))]
+    return list(dict.fromkeys(kept))
+
+
+def workers_alone(resources: Iterable[Resource]) -> list[Resource]:
+    """Of what a host should be its workers, with their files, checks and links."""
+    found = list(resources)
+    units = [e for e in found if isinstance(e, Unit) and fnmatch(e.name, WORKER_UNITS)]
     return [
-        *dict.fromkeys(each.file for each in running),
-        *(replace(e, content=texts[e.path].encode()) for e in checks if e.path in texts),
-        *dict.fromkeys(each.current for each in running),
-        *running,
+        *dict.fromkeys(each.file for each in units),
+        *(each for each in found if isinstance(each, CheckFile)),
+        *dict.fromkeys(each.current for each in units if each.current in found),
+        *units,
+        *(each for each in found if isinstance(each, FormerUnits) and "@" in each.pattern),
     ]
+
+
+def _ran(unit: Unit, ran: Ran) -> bool:
+    """Whether it was there; of a worker, whether it ran."""
+    is_worker = fnmatch(unit.name, WORKER_UNITS)
+    return unit.file.path in ran.texts and (not is_worker or unit.name in ran.active)
+
+
+def _restored(
+    each: Resource, ran: Ran, old: Mapping[UnitFile, UnitFile], left: AbstractSet[str]
+) -> Iterator[Resource]:
+    """One of the resources as it was; nothing, if it was not there."""
+    if isinstance(each, UnitFile):
+        yield from [old[each]] if each in old else []
+    elif isinstance(each, Unit):
+        yield from [] if each.name in left else [replace(each, file=old[each.file])]
+    elif isinstance(each, Socket):
+        yield from [replace(each, file=old[each.file])] if each.file in old else []
+    elif isinstance(each, Health):
+        yield from [] if each.unit in left else [_with_check(each, ran.texts)]
+    elif isinstance(each, CheckFile):
+        if each.path in ran.texts:
+            yield replace(each, content=ran.texts[each.path].encode())
+    elif isinstance(each, FormerUnits) and "@" in each.pattern:
+        files = (PurePosixPath(path).name for path in ran.texts)
+        yield replace(each, wanted=tuple(sorted(ran.known)), files=tuple(sorted(files)))
+    else:
+        yield each
+
+
+def _with_check(health: Health, texts: Mapping[str, str]) -> Health:
+    """The same with the check that is kept; where none is, a job that any release does."""
+    if not health.check_file:
+        return health
+    return health.with_check(*read_check(texts.get(health.check_file.path, "")))
+
+
+def _file_of(name: str, texts: Mapping[str, str]) -> UnitFile | None:
+    """The file of a unit that ran: its own, or its template's."""
+    paths = (f"{FOLDER}/{each}" for each in (name, _template_of(name)))
+    return next(
+        (UnitFile(path, content=texts[path].encode()) for path in paths if path in texts), None
+    )
+
+
+def _template_of(name: str) -> str:
+    return re.sub(r"@.*\.", "@.", name)
+
+
+def _instance_of(name: str) -> str:
+    """Of a program's unit what is before the digest of its file."""
+    return name.removesuffix(".service").rpartition(".")[0]
 
 
 def _read_texts(paths: Iterable[str], ask: Ask) -> dict[str, str]:

@@ -13,7 +13,7 @@ from provision.remote.messages import Operation
 from provision.render import render_template
 from provision.resources.base import Change, Sign
 from provision.resources.health import Health, Proof
-from provision.resources.sample_jobs import Sample
+from provision.resources.sample_jobs import Sample, accept_any
 from provision.resources.unit import FOLDER, Unit, UnitFile
 
 BEGIN_TIMEOUT = 60.0  # seconds in which the job servers must know it
@@ -73,13 +73,19 @@ class ProgramHealth(Health):
     """That a program serves ``functions``: it began only when the job servers knew it.
 
     ``asked``: the function of a job that shows it too, whichever worker does it; none, if empty.
+    ``trial``: the program, as it does that job for a job server of its own before that, in a unit
+    with these ``properties``. It is empty of further instances, which are like the first one
+    (``is_tried``), and of a program that finds job servers in its own way.
     """
 
     functions: tuple[str, ...]
     servers: tuple[str, ...]
     asked: str
     sample: Sample
-    shared = True
+    is_tried: bool = True
+    trial: tuple[str, ...] = ()
+    properties: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
 
     def with_check(self, function: str, sample: Sample) -> "ProgramHealth":
         same = self.asked == function
@@ -88,6 +94,29 @@ class ProgramHealth(Health):
     @property
     def served(self) -> tuple[str, ...]:
         return self.functions
+
+    @property
+    def pinged(self) -> "ProgramHealth | None":
+        return replace(self, asked="") if self.asked else None
+
+    def staged_proofs(self) -> Iterator[Proof]:
+        if not self.trial:
+            return
+        arguments = {
+            "server": [self._command_path("gearmand")],
+            "program": list(self.trial),
+            "properties": list(self.properties),
+            "environment": dict(self.environment),
+            "functions": list(self.functions),
+            "command": self._job_command(self.asked) if self.asked else [],
+            "seconds": BEGIN_TIMEOUT,
+        }
+        workload = self.sample.workload() if self.asked else b""
+        yield Proof(
+            f"{', '.join(self.functions)}, by a program beside",
+            Operation("trial_program", arguments, workload),
+            self.sample.judge if self.asked else accept_any,
+        )
 
     def running_proofs(self) -> Iterator[Proof]:
         for server in self.servers if self.asked else ():

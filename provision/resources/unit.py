@@ -24,6 +24,7 @@ from provision.resources.release import Release
 from provision.resources.secret import SecretFile
 
 FOLDER = "/etc/systemd/system"
+WORKER_UNITS = "gearman-worker@*"
 RELOAD = Change("~", "daemon-reload", Operation("daemon_reload"), "unit files changed")
 
 OWN_PROCESS = frozenset(
@@ -297,6 +298,19 @@ class Unit(Resource):
     def _own_needs(self) -> frozenset[str]:
         secrets = frozenset().union(*(each.provides for each in self.secrets))
         return self.file.provides | self.file.accounts | secrets
+
+
+class FormerWorker(Unit):
+    """A unit that ran, whatever it runs: it is started if it does not run any more."""
+
+    kind = "unit"
+
+    def _run_changes(
+        self, found: Mapping[str, Any], changes: bool, whole: bool
+    ) -> Iterator[Change]:
+        enable = None if found["enabled"] == "enabled" else True
+        if found["active"] != "active":
+            yield self._own_change("+", "start", enable, f"it is {found['active']}")
 
 
 def unit_change(

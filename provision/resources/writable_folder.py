@@ -6,6 +6,7 @@ known. One that belongs to others is left as it is, and used if the worker can w
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from provision.remote.messages import Question
@@ -15,18 +16,32 @@ from provision.resources.files import Directory
 
 @dataclass(frozen=True)
 class WritableFolder(Directory):
+    """``around``: further ones of its host, in which it is."""
+
     kind = "directory"
+    around: tuple[str, ...] = ()
 
     @property
     def _writable_question(self) -> Question:
         return ("writable", self.path, self.owner)
 
+    @property
+    def _parent_question(self) -> Question:
+        return ("path", str(PurePosixPath(self.path).parent), "", "")
+
     def questions(self) -> Iterable[Question]:
-        return [*super().questions(), self._writable_question, ("user", self.owner)]
+        more = (self._writable_question, ("user", self.owner), self._parent_question)
+        return [*super().questions(), *more]
 
     def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         found = answers[self._path_question]
-        if not found or found["kind"] != "directory" or self._is_ours(found):
+        parent = self._parent_question[1]
+        if not found and not answers[self._parent_question] and parent not in self.around:
+            yield Problem(
+                f"writes: {self.path} cannot be made, for {parent} is missing: make that "
+                "first, or name it in writes: too"
+            )
+        elif not found or found["kind"] != "directory" or self._is_ours(found):
             yield from super().plan_changes(answers)
         elif not answers[self._writable_question]:
             yield Problem(

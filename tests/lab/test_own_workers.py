@@ -43,6 +43,7 @@ class Operator:
         self.says(WORKERS)
 
     def says(self, text: str) -> None:
+        self.text = text
         (self.folder / "group_vars").mkdir(exist_ok=True)
         (self.folder / "group_vars" / "worker.yml").write_text(text)
 
@@ -171,8 +172,9 @@ gearman_workers:
     operator.says(program.replace("shout.py, shout]", "shout.py, whisper]"))
     failed = operator.invoke("deploy", "--yes")
     assert failed.status == ROLLED_BACK, failed.said
-    assert "came to know no worker of this host for shout" in failed.said
-    operator.says(program.replace("shout.py, shout]", "nothing.py, shout]"))
+    assert "it does not serve shout at the job server of its trial" in failed.said
+    unseen = program.replace("shout.py, shout]", "nothing.py, shout]")
+    operator.says(unseen.replace("instances: 2", "trial: false"))
     failed = operator.invoke("deploy", "--yes")
     assert failed.status == ROLLED_BACK, failed.said
     assert "it does not stay up" in failed.said
@@ -279,7 +281,21 @@ def test_an_app_is_upgraded_and_rolled_back_alone_and_a_bad_one_by_itself(
     commit(source, "5", "raise SystemExit('not today')\n")
     bad = operator.invoke("upgrade", "--app", "loud", "--yes")
     assert bad.status == ROLLED_BACK, bad.said
-    assert "not today" in bad.said
+    assert "shout, by a program beside: the worker ended with 1: not today" in bad.said
+
+    # A wrong answer meets no other job. A right one counts, though the old program answers too.
+    wrong = ", check: {workload: a, expect: A1}}"
+    operator.says(operator.text.replace("instances: 2}", f"instances: 2{wrong}"))
+    commit(source, "6")
+    answers, said = under_load(lambda: operator.invoke("upgrade", "--app", "loud", "--yes").said)
+    assert set(answers) == {b"A1"}
+    assert "shout, by a program beside: expected b'A1', got b'A6'" in said
+    operator.says(operator.text.replace("expect: A1", "expect: A7"))
+    commit(source, "7")
+    roll("upgrade")
+    with Client(SERVER, timeout=60) as client:
+        assert client.do("shout", "a") == b"A7"
+    roll("rollback")
     with Client(SERVER, timeout=60) as client:
         assert client.do("shout", "a") == b"A1"
     assert root(lab, "worker1", "readlink /opt/gearman/current") == own

@@ -364,7 +364,11 @@ def test_a_check_of_ones_own_is_the_job_before_and_after(tmp_path: Path) -> None
     ]
     (running,) = command.running_proofs()
     assert running.operation.arguments["command"][-2:] == ["-f", "loud@worker"]
-    assert list(program.staged_proofs()) == []
+    (trial,) = program.staged_proofs()
+    told = trial.operation.arguments
+    assert (told["program"], told["functions"]) == (["php"], ["shout"])
+    assert told["command"][-2:] == ["-f", "shout"]
+    assert "MemoryMax=1G" in told["properties"]
     (asked,) = program.running_proofs()
     assert asked.operation.arguments["command"][-2:] == ["-f", "shout"]
     for proof in (trial, running, asked):

@@ -1,6 +1,7 @@
 """A rolling upgrade over hosts that are dicts: what goes when, is put back, is refused."""
 
 import base64
+import copy
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -70,6 +71,8 @@ class Session:
             output = ""
             if operation.kind in ("job", "trial"):
                 output = self._answer(operation.arguments["command"])
+            elif operation.kind == "trial_program":
+                output = self._answer_trial(**operation.arguments)
             elif operation.kind != "look":
                 self.host.apply([operation])
             if operation.kind == "program":
@@ -83,6 +86,17 @@ class Session:
             return base64.b64encode(b"OK 1").decode()
         function = command[-1].rpartition("/")[2].partition("@")[0]
         return base64.b64encode(self.reply(function)).decode()
+
+    def _answer_trial(self, program: list[str], command: list[str], **_: Any) -> str:
+        """By a program of the release that is to come."""
+        if not command:
+            return ""
+        current = self.host.paths["/opt/gearman/apps/shop/current"]
+        before, current["target"] = current["target"], program[-1].removesuffix("/app/a.php")
+        try:
+            return self._answer(command)
+        finally:
+            current["target"] = before
 
     def record(self, path: str, entry: dict[str, Any]) -> None:
         self.host.history.append(entry)
@@ -526,10 +540,10 @@ class FleetWithApp(Fleet):
         policy = RolloutPolicy(settle=0, batch=how.pop("batch", "25%"))
         return roll_out(self.folder, ROLES, options, policy, app=app, connect=self.connect, **how)
 
-    def check(self, expect: str) -> None:
+    def check(self, expect: str, more: str = "") -> None:
         """Have its program checked by a job."""
         settings = self.folder / "group_vars" / "worker.yml"
-        table = f"{{function: shout, workload: a, expect: '{expect}'}}"
+        table = f"{{function: shout, workload: a, expect: '{expect}'}}{more}"
         text = re.sub(r", check: \{.*?\}", "", settings.read_text())
         settings.write_text(text.replace("[shout]}", f"[shout], check: {table}}}"))
 
@@ -640,6 +654,71 @@ def test_a_changed_program_that_does_not_begin_spares_the_other_hosts(
     assert capsys.readouterr().out.count("not begun  because of w1") == 3
 
 
+def test_a_program_that_began_before_another_failed_is_stopped_and_what_ran_goes_on(
+    with_app: FleetWithApp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (
+        "gearman_functions: []\ngearman_apps: {shop: {source: shop}}\ngearman_workers:\n"
+        "  %s: {app: shop, program: [php, ./a.php], functions: [a]}\n"
+        "  shout: {app: shop, program: [php, ./a.php], functions: [shout], instances: 2,"
+        " memory: %s}\n"
+    )
+    with_app.says(text % ("old", "1G"))
+    assert with_app.deploy() == 0
+    host = with_app.sessions["w1"].host
+
+    def state() -> tuple[object, ...]:
+        units = [each for each in host.paths if "gearman-worker@" in each and "/apps/" not in each]
+        return set(host.processes), host.enabled, sorted(units)
+
+    before = copy.deepcopy(state())
+    with_app.says(text % ("new", "2G"))
+
+    def fails(word: str, operation: Operation, host: FakeHost) -> bool:
+        return operation.kind == "program" and word in operation.arguments["name"]
+
+    for word, status in (("shout:2", ROLLED_BACK), ("none", 0)):
+        for session in with_app.sessions.values():
+            session.fails = partial(fails, word)
+        with_app.told.clear()
+        assert with_app.deploy() == status
+        assert (state() == before) == (status == ROLLED_BACK)
+        assert with_app.told.count("w1 begin") > 1
+    assert "rolled back: its workers were put back" in capsys.readouterr().out
+
+
+def test_settings_that_fail_are_taken_back(
+    with_app: FleetWithApp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The release stays, and what is kept beside it is overwritten by then."""
+    text = (
+        "gearman_functions: []\ngearman_apps: {shop: {source: shop}}\ngearman_workers:\n"
+        "  lines: {app: shop, command: [php, ./a.php], functions: [lines], memory: %s}\n"
+        "  shout: {app: shop, program: [php, ./a.php], functions: [shout], memory: %s}\n"
+    )
+    with_app.says(text % ("1G", "1G"))
+    assert with_app.deploy() == 0
+    unit = "/etc/systemd/system/gearman-worker@lines.service"
+
+    def state() -> list[object]:
+        hosts = [with_app.sessions[name].host for name in ("w1", "w2", "w3")]
+        return [(each.processes, each.enabled, each.paths) for each in hosts]
+
+    def fails(operation: Operation, host: FakeHost) -> bool:
+        return operation.kind == "job" and b"MemoryMax=2G" in host.paths[unit]["content"]
+
+    before = copy.deepcopy(state())
+    with_app.sessions["w2"].fails = fails
+    with_app.says(text % ("2G", "2G"))
+    with_app.told.clear()
+    assert with_app.move(batch="1") == ROLLED_BACK
+    assert "w2 restart" in with_app.told
+    assert state() == before
+    assert not [each for each in with_app.sessions["w1"].host.releases.values() if each["bad"]]
+    with_app.sessions["w2"].fails = lambda operation, host: False
+    assert with_app.move(batch="1") == 0
+
+
 def test_a_deploy_of_a_named_release_moves_that_alone_and_is_undone_by_a_rollback(
     with_app: FleetWithApp,
 ) -> None:
@@ -747,10 +826,37 @@ def test_a_rollback_whose_check_fails_blames_no_release(with_app: FleetWithApp) 
     assert with_app.move(back=True) == 0
 
 
+def test_a_program_answers_for_itself_while_others_still_run_the_one_before(
+    with_app: FleetWithApp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ((first, _),) = with_app.app_runs()
+    with_app.check("1")
+    assert with_app.deploy() == 0
+
+    def reply(session: Session, function: str) -> bytes:
+        """Of a trial the new one's own answer, of the job servers that of a host with the old."""
+        target = session.host.paths["/opt/gearman/apps/shop/current"]["target"]
+        tried = str(target).startswith("/")
+        return {"shout": b"2" if tried else b"1"}.get(function) or RIGHT[function]
+
+    for session in with_app.sessions.values():
+        session.reply = partial(reply, session)
+    with_app.write("2")
+    with_app.told.clear()
+    assert with_app.move(batch="1") == ROLLED_BACK
+    assert with_app.told == []
+    assert "shout, by a program beside: expected b'1', got b'2'" in capsys.readouterr().out
+    with_app.check("2")
+    with_app.write("3")
+    assert with_app.move(batch="1") == 0
+    ((last, _),) = with_app.app_runs()
+    assert last != first
+
+
 def test_hosts_are_asked_when_all_are_put_back(with_app: FleetWithApp) -> None:
     """A job of a program is done by any host, also one that still runs the bad release."""
     ((first, _),) = with_app.app_runs()
-    with_app.check("1")
+    with_app.check("1", ", trial: false")
     with_app.answer(lambda id: b"1")
     assert with_app.deploy() == 0
 

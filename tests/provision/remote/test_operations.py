@@ -10,6 +10,7 @@ from provision.agent import (  # noqa: F401  these add operations
     app,
     change,
     leaving,
+    program_trial,
     programs,
     trial,
 )
@@ -63,7 +64,7 @@ def test_the_agent_answers_what_the_catalogue_has_and_nothing_else() -> None:
 def test_the_fake_host_is_held_to_the_catalogue() -> None:
     """It knows what roles ask and do: their golden plans need the rest of it."""
     done = {name[4:] for name in dir(FakeHost) if name.startswith("_do_")}
-    assert done <= OPERATIONS.keys() - {"job", "trial", "look"}
+    assert done <= OPERATIONS.keys() - {"job", "trial", "trial_program", "look"}
     assert [
         k for k in done if not takes(getattr(FakeHost, f"_do_{k}"), OPERATIONS[k].arguments)
     ] == []
@@ -102,6 +103,7 @@ def test_every_operation_has_its_shell_line() -> None:
         "commands": [["id"]],
     }
     values |= {"worker": ["w"], "command": ["c"], "action": "start"}
+    values |= {"server": ["s"], "program": ["p"]}
     for kind, known in OPERATIONS.items():
         arguments = {name: values.get(name, name) for name in known.arguments}
         assert Operation(kind, arguments, b"" if known.content else None).shell_line

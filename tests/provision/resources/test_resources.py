@@ -64,6 +64,7 @@ STRANDED = (
 TO_OTHERS = replace(NO_SERVER, servers=("a:4730", "b:4730"), command=("gearadmin", "--retire"))
 FILES = FormerFiles(("/etc/app/*", "/bin/app"), frozenset({"/etc/app/a.conf"}))
 UPLOADS = WritableFolder("/srv/up", "app", "app", "0750")
+NO_PARENT = "for /srv is missing: make that first, or name it in writes: too"
 LET_IT_WRITE = (
     "user app cannot write there: let it (setfacl -m u:app:rwx /srv/up), or name another folder"
 )
@@ -171,28 +172,38 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
         [found_at("file")],
         ["! /opt/app should be a directory and is a file: look at it, and move it away"],
     ),
-    (UPLOADS, [None, None, None], ["+ directory /srv/up (app:app 0750)"]),
-    (UPLOADS, [found_at("directory", owner="app", group="app", mode="0750"), True, OURS], []),
+    (UPLOADS, [None, None, OURS, found_at("directory")], ["+ directory /srv/up (app:app 0750)"]),
     (
         UPLOADS,
-        [found_at("directory", owner="app", group="app", mode="0550"), False, OURS],
+        [None, None, OURS, None],
+        [f"! writes: /srv/up cannot be made, {NO_PARENT}"],
+    ),
+    (
+        replace(UPLOADS, around=("/srv",)),
+        [None, None, OURS, None],
+        ["+ directory /srv/up (app:app 0750)"],
+    ),
+    (UPLOADS, [found_at("directory", owner="app", group="app", mode="0750"), True, OURS, None], []),
+    (
+        UPLOADS,
+        [found_at("directory", owner="app", group="app", mode="0550"), False, OURS, None],
         ["~ directory /srv/up (mode 0550 -> 0750)"],
     ),
-    (UPLOADS, [found_at("directory", owner="web", group="www", mode="2775"), True, OURS], []),
-    (UPLOADS, [found_at("directory", owner="app", group="www", mode="2770"), True, OURS], []),
+    (UPLOADS, [found_at("directory", owner="web", group="www", mode="2775"), True, OURS, None], []),
+    (UPLOADS, [found_at("directory", owner="app", group="www", mode="2770"), True, OURS, None], []),
     (
         UPLOADS,
-        [found_at("directory", owner="web", group="www", mode="2775"), False, OURS],
+        [found_at("directory", owner="web", group="www", mode="2775"), False, OURS, None],
         [f"! writes: /srv/up is web:www 2775, and {LET_IT_WRITE}"],
     ),
     (
         UPLOADS,
-        [found_at("directory"), False, None],
+        [found_at("directory"), False, None, None],
         [f"! writes: /srv/up is root:root 0755, and {LET_IT_WRITE}{NOT_YET}"],
     ),
     (
         UPLOADS,
-        [found_at("link", target="/etc"), False, OURS],
+        [found_at("link", target="/etc"), False, OURS, None],
         ["! /srv/up should be a directory and is a link: look at it, and move it away"],
     ),
     (MOTD, [None], ["+ file /etc/motd (root:root 0644)"]),

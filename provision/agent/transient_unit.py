@@ -1,0 +1,120 @@
+"""A command in a transient unit, which is gone when the block that runs it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from provision.agent.command import OUTPUT_LIMIT, run_command, try_command
+from provision.agent.files import Failure
+from provision.agent.link import FrameLink
+
+STATE = ("MainPID", "Result", "ExecMainCode", "ExecMainStatus")
+CLD_EXITED = "1"
+NOT_EXECUTED = 203  # systemd's status of what could not be executed
+END_TIMEOUT = 30.0  # seconds after its time in which systemd ends what an agent left behind
+
+
+class TransientUnit:
+    """A worker that runs in unit ``name`` with these ``properties``, and writes to file ``log``."""
+
+    def __init__(self, link: FrameLink, name: str, properties: list[str], log: str) -> None:
+        self._link = link
+        self._name = name
+        self._properties = properties
+        self._log = log
+        self._pid = 0
+
+    def start(self, options: list[str], argv: list[str]) -> None:
+        """Raises :class:`Failure` if systemd does not come to run it."""
+        words = [word.replace("$", "$$") for word in argv]  # which systemd would expand
+        command = ["systemd-run", "--quiet", f"--unit={self._name}", *options, "--", *words]
+        try:
+            run_command(self._link, command)
+        except Failure as failure:
+            raise self.explain(failure) from failure
+        self._pid = int(self._state["MainPID"])
+
+    def is_alive(self) -> bool:
+        return self._pid > 0 and os.path.exists(f"/proc/{self._pid}")
+
+    def explain(self, failure: Failure) -> Failure:
+        """The same with how it ended and what it said; one that hangs is made to write where."""
+        why, said = self._why_ended(), self._read_end()
+        if why is None:
+            return Failure(str(failure), f"{failure.output}\n{said}".strip())
+        return Failure(why, f"{why}: {said.splitlines()[-1]}\n{said}" if said else "")
+
+    def stop(self) -> None:
+        """End it at once."""
+        try_command(self._link, ["systemctl", "kill", "--signal=SIGKILL", self._name])
+        try_command(self._link, ["systemctl", "stop", self._name])
+        try_command(self._link, ["systemctl", "reset-failed", self._name])
+
+    @property
+    def _state(self) -> dict[str, str]:
+        show = ["systemctl", "show", f"--property={','.join(STATE)}", self._name]
+        said = run_command(self._link, show)
+        return dict(line.split("=", 1) for line in said.splitlines())
+
+    def _why_ended(self) -> str | None:
+        """How it ended; None if it has not, after it was made to write where it hangs."""
+        pid = int(self._state["MainPID"])
+        if pid > 0 and os.path.exists(f"/proc/{pid}"):
+            # Its child processes too: in one of them the job may hang.
+            try_command(self._link, ["systemctl", "kill", "--signal=SIGUSR1", self._name])
+            self._link.wait(seconds=1.0)
+            if os.path.exists(f"/proc/{pid}"):
+                return None
+        state = self._state
+        status = int(state["ExecMainStatus"])
+        if state["ExecMainCode"] == CLD_EXITED:
+            cause = ": it cannot be executed" if status == NOT_EXECUTED else ""
+            return f"the worker ended with {status}{cause}"
+        if status == signal.SIGUSR1:
+            return None  # it had not come as far as to listen to it
+        if state["Result"] == "oom-kill" or status == signal.SIGKILL:
+            limits = [each for each in self._properties if each.startswith("MemoryMax=")]
+            return f"the worker was killed, as at its limit of memory ({', '.join(limits)})"
+        return f"the worker was ended by signal {status}"
+
+    def _read_end(self) -> str:
+        try:
+            with open(self._log, "rb") as file:
+                return file.read()[-OUTPUT_LIMIT:].decode(errors="backslashreplace").strip()
+        except FileNotFoundError:
+            return ""
+
+
+@contextmanager
+def running_unit(
+    link: FrameLink,
+    purpose: str,
+    argv: list[str],
+    properties: list[str],
+    environment: dict[str, str],
+    seconds: float,
+) -> Iterator[TransientUnit]:
+    """Run ``argv`` in a unit gearman-PURPOSE-PID; ``seconds``: the most that it is needed for.
+
+    Raises :class:`Failure` if it cannot be started.
+    """
+    with tempfile.TemporaryDirectory(prefix=f"gearman-{purpose}-", dir="/run") as folder:
+        log = f"{folder}/log"
+        unit = TransientUnit(link, f"gearman-{purpose}-{os.getpid()}.service", properties, log)
+        wanted = [
+            *properties,
+            "OOMPolicy=kill",  # one process at the limit of memory is reason enough
+            f"RuntimeMaxSec={seconds + END_TIMEOUT:.0f}",
+            *(f"Standard{stream}=append:{log}" for stream in ("Output", "Error")),
+        ]
+        options = [f"--property={each}" for each in wanted]
+        options += [f"--setenv={name}={text}" for name, text in environment.items()]
+        try:
+            unit.start(options, argv)
+            yield unit
+        finally:
+            unit.stop()
