@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gearman_py import Client
+from gearman_py import AdminClient, Client
 from gearman_py.server.options import REFUSED
 from gearman_py.server.settings import Settings
 from tests.job_servers import GearmandProcess
@@ -23,6 +23,12 @@ BIN = str(Path(sys.executable).parent)
 def blocks(name: str) -> list[str]:
     """The Python of a page."""
     return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
+
+
+def shell(name: str) -> list[str]:
+    """The lines of a page's shell."""
+    text = "".join(re.findall(r"```sh\n(.*?)```", (ROOT / name).read_text(), re.DOTALL))
+    return text.splitlines()
 
 
 def at(port: int, code: str) -> str:
@@ -103,6 +109,49 @@ def test_hooks_of_the_authors_page_hear_of_its_job(port: int) -> None:
     assert said.startswith("before the first job\n")
     assert f"{handle.handle} begins\n" in said
     assert "report: complete after 0.0 s; \n" in said
+
+
+def test_failed_jobs_of_the_steering_page_are_retried_and_discarded(port: int) -> None:
+    """Its Python, and each line of its shell but for those that name another function's jobs."""
+    server = f"127.0.0.1:{port}"
+    code = (
+        "from gearman_py import Worker\nworker = Worker('SERVER')\n"
+        "@worker.function('resize')\ndef resize(job):\n    raise OSError('timeout')\n"
+        "worker.work()\n"
+    ).replace("SERVER", server)
+    lines = [
+        line.partition("  #")[0].replace("gearadmin ", f"gearadmin -h {server} ")
+        for line in shell("docs/steering.md")
+    ]
+    with (
+        AdminClient(server) as admin,
+        Client(server) as client,
+        subprocess.Popen([sys.executable, "-c", code]) as worker,
+    ):
+
+        def fail_one() -> str:
+            handle = client.do_background("resize", "a picture")
+            await_true(lambda: handle in [job.handle for job in admin.find_jobs("failed")])
+            return handle
+
+        handle = fail_one()
+        (python,) = blocks("docs/steering.md")
+        command = [sys.executable, "-c", python.replace('"127.0.0.1"', f'"{server}"')]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert handle in said.stdout, said
+        worker.terminate()
+        client.do_background("resize", "waits")
+    with AdminClient(server) as admin:
+        assert [row.name for row in admin.status()] == ["resize"]
+    for line in lines:
+        done = subprocess.run(
+            ["/bin/sh", "-c", line],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"},
+        )
+        assert done.returncode == ("H:one:17" in line), (line, done)
 
 
 @pytest.mark.slow

@@ -95,15 +95,23 @@ class AsyncAdminClient(NotCopied):
         *,
         function: str = "",
         unique: str = "",
+        reason: str = "",
         offset: int = 0,
         limit: int = 100,
     ) -> list[JobRow]:
-        """A page of the jobs that are "waiting", "running" or "scheduled", at most 1,000.
+        """A page of the jobs that are "waiting", "running", "scheduled" or "failed", at most 1,000.
 
         Waiting jobs come in the order of their turn, running ones longest first, scheduled ones
-        by when they are due. Not known to C gearmand (AdminError).
+        by when they are due, failed ones latest first. ``reason``: only failed jobs whose reason
+        contains this. Not known to C gearmand (AdminError).
         """
-        command = jobs_command(state, function, unique, offset, limit)
+        command = jobs_command(
+            f"jobs {state} limit={limit}",
+            function=function,
+            unique=unique,
+            reason=reason,
+            offset=offset,
+        )
         return await self._ask_listing(command, JobRow.from_line)
 
     async def find_job(self, handle: str, *, size: int = 4096) -> JobRow:
@@ -201,6 +209,33 @@ class AsyncAdminClient(NotCopied):
         """
         return await self.listing(f"purge {check_word(function)}")
 
+    async def retry(self, handle: str) -> None:
+        """Queue a failed background job again, under its handle.
+
+        Raises AdminError if no such job is kept, or a job with its unique is queued. Like
+        ``discard``, ``retry_all`` and ``discard_all``, it needs a job server of gearman_py.
+        """
+        await self.value(f"retry job {check_word(handle)}")
+
+    async def discard(self, handle: str) -> None:
+        """Forget a failed background job. Raises AdminError if no such job is kept."""
+        await self.value(f"discard job {check_word(handle)}")
+
+    async def retry_all(
+        self, *, function: str = "", unique: str = "", reason: str = ""
+    ) -> list[str]:
+        """Queue all failed jobs again that match; return their handles.
+
+        ``reason``: those whose reason contains this. What the server cannot queue stays failed.
+        """
+        return await self._change_failed("retry jobs", function, unique, reason)
+
+    async def discard_all(
+        self, *, function: str = "", unique: str = "", reason: str = ""
+    ) -> list[str]:
+        """Forget all failed jobs that match; return their handles."""
+        return await self._change_failed("discard jobs", function, unique, reason)
+
     async def ping(self) -> float:
         """The round-trip time in seconds."""
         start = monotonic()
@@ -230,6 +265,25 @@ class AsyncAdminClient(NotCopied):
     async def close(self) -> None:
         """Close the connection."""
         await self._connections.close()
+
+    async def _change_failed(
+        self, command: str, function: str, unique: str, reason: str
+    ) -> list[str]:
+        """Send a command, which acts on some jobs at a time, until it finds no more.
+
+        What fails from now on, such as a job that is retried, is left out.
+        """
+        latest = await self.find_jobs(
+            "failed", function=function, unique=unique, reason=reason, limit=1
+        )
+        found: list[str] = []
+        if latest:
+            until = f"{latest[0].failed + 0.001:.3f}"
+            filters = {"function": function, "unique": unique, "reason": reason, "until": until}
+            command = jobs_command(command, **filters)
+            while some := await self.listing(command):
+                found += some
+        return found
 
     async def _ask_listing(self, command: str, parse: Callable[[str], T]) -> list[T]:
         return parse_rows(self.server, command, await self.listing(command), parse)

@@ -59,7 +59,8 @@ class FunctionStats(NamedTuple):
     not due yet, or not stored. ``started`` runs had waited for ``wait_seconds`` in all, and those
     that ended took ``run_seconds``. ``paused`` is 1 while the function is paused; at most
     ``max_running`` of its jobs may run at a time, and ``max_started`` be started in any
-    ``period_seconds`` (0: any number).
+    ``period_seconds`` (0: any number). ``kept_failed`` background jobs have failed and can be
+    retried; ``retried`` were.
     """
 
     name: str
@@ -84,6 +85,8 @@ class FunctionStats(NamedTuple):
     max_running: int = 0
     max_started: int = 0
     period_seconds: float = 0.0
+    kept_failed: int = 0
+    retried: int = 0
 
     @classmethod
     def from_line(cls, line: str) -> "FunctionStats":
@@ -152,10 +155,11 @@ class JobInfo(NamedTuple):
 class JobRow(NamedTuple):
     """A job: where it is, what it is, and how long it waits or runs.
 
-    ``state``: waiting, running or scheduled; ``due`` is when a scheduled one may run, in seconds
-    since 1970, 0 if nothing says. ``attempts`` counts the current run. ``bytes`` is the size of the
-    workload, ``workload`` the part of it that was asked for. ``address``, ``client_id`` and
-    ``progress`` are those of its worker.
+    ``state``: waiting, running, scheduled or failed; ``due`` is when a scheduled one may run, in
+    seconds since 1970, 0 if nothing says. ``attempts`` counts the current run. ``bytes`` is the
+    size of the workload, ``workload`` the part of it that was asked for. ``address``, ``client_id``
+    and ``progress`` are those of its worker, the last one of a failed job; ``failed`` is when that
+    failed, in seconds since 1970, and ``reason`` why.
     """
 
     handle: str
@@ -173,6 +177,8 @@ class JobRow(NamedTuple):
     client_id: str = ""
     progress: str = ""
     workload: bytes_ = b""
+    failed: float = 0.0
+    reason: str = ""
 
     @classmethod
     def from_line(cls, line: str) -> "JobRow":
@@ -287,11 +293,10 @@ def check_word(name: str) -> str:
     return name
 
 
-def jobs_command(state: str, function: str, unique: str, offset: int, limit: int) -> str:
-    """The command that lists jobs."""
-    pairs = {"function": function, "unique": unique}
-    words = [f"{key}={quote(value, safe='')}" for key, value in pairs.items() if value]
-    return " ".join(["jobs", state, *words, f"offset={offset}", f"limit={limit}"])
+def jobs_command(command: str, **filters: str | int) -> str:
+    """A command for the jobs that match the filters which are not empty."""
+    words = [f"{key}={quote(str(value), safe='')}" for key, value in filters.items() if value]
+    return " ".join([command, *words])
 
 
 def parse_facts(lines: Iterable[str]) -> dict[str, str]:

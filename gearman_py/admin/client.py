@@ -96,15 +96,23 @@ class AdminClient(NotCopied):
         *,
         function: str = "",
         unique: str = "",
+        reason: str = "",
         offset: int = 0,
         limit: int = 100,
     ) -> list[JobRow]:
-        """A page of the jobs that are "waiting", "running" or "scheduled", at most 1,000.
+        """A page of the jobs that are "waiting", "running", "scheduled" or "failed", at most 1,000.
 
         Waiting jobs come in the order of their turn, running ones longest first, scheduled ones
-        by when they are due. Not known to C gearmand (AdminError).
+        by when they are due, failed ones latest first. ``reason``: only failed jobs whose reason
+        contains this. Not known to C gearmand (AdminError).
         """
-        command = jobs_command(state, function, unique, offset, limit)
+        command = jobs_command(
+            f"jobs {state} limit={limit}",
+            function=function,
+            unique=unique,
+            reason=reason,
+            offset=offset,
+        )
         return self._ask_listing(command, JobRow.from_line)
 
     def find_job(self, handle: str, *, size: int = 4096) -> JobRow:
@@ -200,6 +208,29 @@ class AdminClient(NotCopied):
         """
         return self.listing(f"purge {check_word(function)}")
 
+    def retry(self, handle: str) -> None:
+        """Queue a failed background job again, under its handle.
+
+        Raises AdminError if no such job is kept, or a job with its unique is queued. Like
+        ``discard``, ``retry_all`` and ``discard_all``, it needs a job server of gearman_py.
+        """
+        self.value(f"retry job {check_word(handle)}")
+
+    def discard(self, handle: str) -> None:
+        """Forget a failed background job. Raises AdminError if no such job is kept."""
+        self.value(f"discard job {check_word(handle)}")
+
+    def retry_all(self, *, function: str = "", unique: str = "", reason: str = "") -> list[str]:
+        """Queue all failed jobs again that match; return their handles.
+
+        ``reason``: those whose reason contains this. What the server cannot queue stays failed.
+        """
+        return self._change_failed("retry jobs", function, unique, reason)
+
+    def discard_all(self, *, function: str = "", unique: str = "", reason: str = "") -> list[str]:
+        """Forget all failed jobs that match; return their handles."""
+        return self._change_failed("discard jobs", function, unique, reason)
+
     def ping(self) -> float:
         """The round-trip time in seconds."""
         start = monotonic()
@@ -229,6 +260,21 @@ class AdminClient(NotCopied):
     def close(self) -> None:
         """Close the connection."""
         self._connections.close()
+
+    def _change_failed(self, command: str, function: str, unique: str, reason: str) -> list[str]:
+        """Send a command, which acts on some jobs at a time, until it finds no more.
+
+        What fails from now on, such as a job that is retried, is left out.
+        """
+        latest = self.find_jobs("failed", function=function, unique=unique, reason=reason, limit=1)
+        found: list[str] = []
+        if latest:
+            until = f"{latest[0].failed + 0.001:.3f}"
+            filters = {"function": function, "unique": unique, "reason": reason, "until": until}
+            command = jobs_command(command, **filters)
+            while some := self.listing(command):
+                found += some
+        return found
 
     def _ask_listing(self, command: str, parse: Callable[[str], T]) -> list[T]:
         return parse_rows(self.server, command, self.listing(command), parse)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 
-from gearman_py.broker import steering
+from gearman_py.broker import failed_commands, steering
 from gearman_py.broker.job_listing import list_facts, list_jobs, show_job
 from gearman_py.broker.moving import is_moved, move_jobs
 from gearman_py.broker.numbers import decimal
@@ -227,6 +227,8 @@ COMMANDS: dict[bytes, Command] = {
     b"resume": steering.resume,
     b"limit": steering.limit,
     b"purge": steering.purge,
+    b"retry": failed_commands.retry,
+    b"discard": failed_commands.discard,
     b"function": show_function,
     b"jobs": list_jobs,
     b"job": show_job,
@@ -242,4 +244,5 @@ OPERATORS: dict[bytes, Command] = {
 CHANGES = {
     *(_max_queue, _create_function, _drop_function, _cancel_job, show_job),
     *(steering.pause, steering.resume, steering.limit, steering.purge),
+    *(failed_commands.retry, failed_commands.discard),
 }

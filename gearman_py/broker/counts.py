@@ -17,6 +17,7 @@ JOB_BOUNDS = (
 COALESCED = "coalesced"  # submissions that joined a live job
 RESTORED = "restored"  # jobs of the previous run
 ADOPTED = "adopted"  # jobs of another server
+RETRIED = "retried"  # failed jobs that an operator queued again
 TIMED_OUT = "timed out"  # runs
 INTERRUPTED = "interrupted"  # runs that ended without a report
 LATE = "late"  # reports of runs that had timed out

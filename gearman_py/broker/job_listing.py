@@ -7,12 +7,14 @@ queues are: jobs before it are counted, and not looked at.
 """
 
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import chain
 from operator import attrgetter
 from urllib.parse import unquote_to_bytes
 
+from gearman_py.broker.failed_commands import find_failed, parse_filters
+from gearman_py.broker.failed_jobs import FailedJob
 from gearman_py.broker.moving import find_due_times
 from gearman_py.broker.numbers import decimal
 from gearman_py.broker.rules import Rules
@@ -27,6 +29,8 @@ MAX_SCHEDULED = 20_000
 USUAL_BYTES, MAX_BYTES = 4096, 2**20
 PRIORITY_NAMES = b"high", b"normal", b"low"
 STATES = b"waiting", b"running", b"scheduled"
+FAILED = b"failed"
+PAGE = b"offset", b"limit"
 
 Found = Iterator[tuple[BrokerJob, float] | None]
 """Jobs, each with when it is due (seconds since 1970; 0: now), and None for others that were
@@ -35,13 +39,17 @@ Rows = Iterator[bytes | None]
 
 
 def list_jobs(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Rows:
-    """jobs STATE [function=NAME] [unique=KEY] [offset=N] [limit=N]"""
+    """jobs STATE [function=NAME] [unique=KEY] [offset=N] [limit=N]
+
+    jobs failed [function=NAME] [unique=KEY] [reason=TEXT] [offset=N] [limit=N]
+    """
     state, *options = words[1:] or [b""]
     pairs = dict(word.partition(b"=")[::2] for word in options)
-    if state not in STATES or pairs.keys() - {b"function", b"unique", b"offset", b"limit"}:
-        return error(b"INVALID_ARGUMENTS", b"jobs waiting|running|scheduled [function=NAME]")
-    offset = max(0, decimal(pairs.get(b"offset", b"0")))
-    limit = min(MAX_ROWS, max(0, decimal(pairs.get(b"limit", b"%d" % USUAL_ROWS))))
+    if state == FAILED:
+        return _list_failed(broker, peer, pairs)
+    if state not in STATES or pairs.keys() - {b"function", b"unique", *PAGE}:
+        return error(b"INVALID_ARGUMENTS", b"jobs waiting|running|scheduled|failed [function=NAME]")
+    offset, limit = _parse_page(pairs)
     function = None
     if b"function" in pairs:
         function = find_function(broker.queues.functions, unquote_to_bytes(pairs[b"function"]))
@@ -69,15 +77,25 @@ def _format_page(broker: Rules, found: Found, offset: int, limit: int) -> Rows:
             return
 
 
+def _parse_page(pairs: Mapping[bytes, bytes]) -> tuple[int, int]:
+    """The offset and the limit that are asked for."""
+    offset = max(0, decimal(pairs.get(b"offset", b"0")))
+    return offset, min(MAX_ROWS, max(0, decimal(pairs.get(b"limit", b"%d" % USUAL_ROWS))))
+
+
 def show_job(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Rows:
     """job HANDLE [BYTES]: as a row of jobs, with the first bytes of its workload in Base64."""
     if len(words) not in (2, 3):
         return error(b"INVALID_ARGUMENTS", b"job HANDLE [BYTES]")
-    job = broker.queues.job(words[1])
-    if job is None:
-        return error(b"UNKNOWN_JOB")
     size = min(MAX_BYTES, decimal(words[2])) if len(words) == 3 else USUAL_BYTES
-    workload = b"\tworkload=" + b64encode(job.workload[: max(0, size)])
+    job = broker.queues.job(words[1])
+    failed = broker.queues.failed.get(words[1])
+    if job is None and failed is None:
+        return error(b"UNKNOWN_JOB")
+    content = job.workload if job else failed.workload if failed else b""
+    workload = b"\tworkload=" + b64encode(content[: max(0, size)])
+    if job is None:
+        return iter([_format_failed(failed) + workload] if failed else [])
     if _state(job) == b"scheduled":
         return _format_scheduled(broker, job, workload)
     return iter([_format_job(broker, job, 0.0) + workload])
@@ -160,6 +178,35 @@ def _with_unique(broker: Rules, unique: bytes, function: Function | None, state:
         yield (job, due.get(job.number, 0.0)) if own and _state(job) == state else None
 
 
+def _list_failed(
+    broker: Rules, peer: Peer, pairs: Mapping[bytes, bytes]
+) -> bytes | Rows:
+    """Those that failed last first."""
+    if broker.restricted and not peer.operator:  # reasons may quote workloads
+        return error(b"PERMISSION", b"Only on the admin socket: jobs failed")
+    offset, limit = _parse_page(pairs)
+    filters = parse_filters([b"%b=%b" % pair for pair in pairs.items() if pair[0] not in PAGE])
+    if filters is None:
+        return error(
+            b"INVALID_ARGUMENTS", b"jobs failed [function=NAME] [unique=KEY] [reason=TEXT]"
+        )
+    return _page_failed(broker, filters, offset, limit)
+
+
+def _page_failed(
+    broker: Rules, filters: Mapping[bytes, bytes], offset: int, limit: int
+) -> Rows:
+    for failed in find_failed(broker, filters):
+        if not limit:
+            return
+        if failed is None or offset > 0:
+            offset -= failed is not None
+            yield None
+        else:
+            limit -= 1
+            yield _format_failed(failed)
+
+
 def _state(job: BrokerJob) -> bytes:
     return b"running" if job.worker else b"waiting" if job.queued else b"scheduled"
 
@@ -187,3 +234,20 @@ def _format_job(broker: Rules, job: BrokerJob, due: float) -> bytes:
             pairs.append((b"progress", b"%b/%b" % tuple(map(printable, progress))))
     row = b"\t".join(b"%b=%b" % pair for pair in pairs)
     return broker.queues.handle(job) + b"\t" + row
+
+
+def _format_failed(job: FailedJob) -> bytes:
+    pairs = [
+        (b"state", FAILED),
+        (b"function", printable(job.function)),
+        (b"unique", printable(job.unique)),
+        (b"priority", PRIORITY_NAMES[job.priority]),
+        (b"background", b"1"),
+        (b"attempts", b"%d" % job.attempts),
+        (b"bytes", b"%d" % len(job.workload)),
+        (b"failed", b"%.3f" % job.when),
+        (b"address", printable(job.address.encode())),
+        (b"client_id", printable(job.client_id)),
+        (b"reason", printable(job.reason)),
+    ]
+    return job.handle + b"\t" + b"\t".join(b"%b=%b" % pair for pair in pairs)

@@ -22,3 +22,5 @@ MAX_OVERDUE = 16
 MAX_TIMEOUTS = 3
 # Jobs or functions that are processed at a time; peers are served in between.
 SLICE = 1000
+# Bytes of the failed background jobs that are kept, of all functions.
+MAX_FAILED_BYTES = 64 * 2**20

@@ -11,11 +11,11 @@ from heapq import heappop, heappush
 from math import inf
 
 from gearman_py.broker import counts
+from gearman_py.broker.failed_jobs import FailedJobs
 from gearman_py.broker.foreign_handles import ForeignHandles
 from gearman_py.broker.job_table import JobTable
 from gearman_py.broker.limits import SLICE
 from gearman_py.broker.pending_changes import PendingChanges
-from gearman_py.broker.restriction_records import RECORD_NAME
 from gearman_py.broker.restrictions import RestrictedFunctions
 from gearman_py.broker.state import (
     HIGH,
@@ -25,12 +25,10 @@ from gearman_py.broker.state import (
     BrokerJob,
     Key,
     Peer,
-    ReduceJob,
-    coalesces_on,
 )
 from gearman_py.broker.time_limits import TimeLimits
 from gearman_py.broker.uniques import Uniques, is_sparse
-from gearman_py.store.base import SERIES_BITS, Record, lease_clock
+from gearman_py.store.base import lease_clock
 
 # Seconds between two looks at the time of day, which may be set, while epoch jobs wait for it.
 LOOK_AGAIN = 10.0
@@ -44,9 +42,9 @@ class Queues(RestrictedFunctions):
     ``wakeup`` is how many sleeping workers a new job wakes; 0 wakes all that have its function.
     ``next_event`` is the next time at which something is due (it may be too early), or inf.
     ``progress`` is what running jobs last reported, as (numerator, denominator); few report
-    anything. If ``durable``, background jobs are stored, and ``changes`` collects what the store
-    has to do. They may be assigned until ``lease``, by the store's clock; then they are withheld
-    until ``extend`` extends it.
+    anything. ``failed`` keeps background jobs that failed for good. If ``durable``, background jobs
+    are stored, and ``changes`` collects what the store has to do. They may be assigned until
+    ``lease``, by the store's clock; then they are withheld until ``extend`` extends it.
     """
 
     def __init__(
@@ -58,6 +56,7 @@ class Queues(RestrictedFunctions):
         rotate: bool = True,
         wakeup: int = 1,
         durable: bool = False,
+        failed: FailedJobs | None = None,
     ) -> None:
         super().__init__(wakeup, function_first=function_first)
         self._prefix = prefix + b":"
@@ -68,6 +67,7 @@ class Queues(RestrictedFunctions):
         self.lease = inf
         self.lease_over = False
         self.jobs = JobTable()
+        self.failed = FailedJobs() if failed is None else failed
         self.uniques = Uniques()
         self.progress: dict[BrokerJob, tuple[bytes, bytes]] = {}
         self._time_limits = TimeLimits()
@@ -104,39 +104,6 @@ class Queues(RestrictedFunctions):
         """A number that no job has had."""
         self._number += 1
         return self._number - 1
-
-    def restore(self, record: Record, wall: float, handle: bytes = b"", now: float = 0) -> None:
-        """Queue a job of the previous run, or of a server that is gone, now or when it is due.
-
-        ``wall``: seconds since 1970. ``handle``: its handle, if another server numbered it.
-        Raises ValueError if there is already a job with this number.
-        """
-        if record.number >> SERIES_BITS == self._number >> SERIES_BITS:
-            self._number = max(self._number, record.number + 1)
-        if record.function == RECORD_NAME:
-            for obsolete in self.restore_restrictions(record, now):
-                self.changes.remove(obsolete)
-            return
-        function = self.function(record.function)
-        facts = function, record.unique, record.workload, record.priority, True
-        job = ReduceJob(*facts, record.reducer) if record.reducer else BrokerJob(*facts)
-        job.retries = record.deliveries
-        job.since = now
-        job.number = number = record.number
-        if handle:
-            if self.job(handle):  # records of earlier versions may share a unique
-                handle = b"%b:%d" % (handle, -number)
-            self._foreign_handles.add(number, handle)
-        self.jobs.add(job)
-        function.counts[counts.ADOPTED if handle else counts.RESTORED] += 1
-        key = coalesces_on(record.unique, record.workload)
-        # Two servers may have accepted the same unique; later submissions join the first.
-        if key and not self.uniques.find(key, function):
-            self.uniques.add(key, job)
-        if record.due > wall:
-            self.add_later(job, record.due)
-        else:
-            self._queue_job(job, now)
 
     def extend(self, lease: float, now: float) -> None:
         """Allow stored jobs to be assigned until ``lease``."""
@@ -262,11 +229,15 @@ class Queues(RestrictedFunctions):
         function = min(loaded, key=worker.turns.__getitem__)
         return function.pop(function.first_priority)
 
-    def give_back(self, job: BrokerJob, now: float) -> None:
-        """Put a job that its worker lost at the end of its queue."""
+    def interrupt(self, job: BrokerJob, now: float) -> None:
+        """Take a running job away from its worker."""
         if job.worker:
             job.function.counts[counts.INTERRUPTED] += 1
             self.finish(job.worker, self.handle(job), now, erase=False)
+
+    def give_back(self, job: BrokerJob, now: float) -> None:
+        """Put a job that its worker lost at the end of its queue."""
+        self.interrupt(job, now)
         job.retries += 1
         job.since = now
         self._queue_job(job, now)
@@ -288,7 +259,7 @@ class Queues(RestrictedFunctions):
             if self.progress:
                 self.progress.pop(job, None)
             if erase:
-                self._erase_job(job)
+                self.erase(job)
         return job
 
     def forget(self, job: BrokerJob, now: float) -> None:
@@ -301,9 +272,10 @@ class Queues(RestrictedFunctions):
             job.function.drop(job)
         else:
             job.function.scheduled -= 1
-        self._erase_job(job)
+        self.erase(job)
 
-    def _erase_job(self, job: BrokerJob) -> None:
+    def erase(self, job: BrokerJob, *, stored: bool = False) -> None:
+        """Forget a job that is in no queue and does not run; what is ``stored`` of it stays."""
         self.jobs.remove(job)
         key = job.unique if job.unique != b"-" else job.key
         if key:
@@ -318,7 +290,7 @@ class Queues(RestrictedFunctions):
             client.waiting.discard(job)
         if job.number < 0:
             self._foreign_handles.remove(job.number)
-        if self.durable and job.background:
+        if self.durable and job.background and not stored:
             self.changes.remove(job.number)
 
     def expired(self, now: float) -> list[BrokerJob]:

@@ -1,15 +1,18 @@
 """A broker from a snapshot of another: see gearman_py.broker.snapshot."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from heapq import heapify
 from math import inf
 from typing import Any
 
 from gearman_py.broker.counts import BrokerCounts, Counts, Durations
+from gearman_py.broker.failed_jobs import FailedJob
 from gearman_py.broker.rates import RateLimit
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.snapshot import BACKGROUND, DIGIT, FORMAT, QUEUED, Section
 from gearman_py.broker.state import BrokerJob, Function, Peer, ReduceJob
+from gearman_py.broker.stored_jobs import keep_failed
+from gearman_py.store.base import Record
 
 
 class SnapshotError(Exception):
@@ -47,6 +50,9 @@ class Restorer:
                 self._add_peer(facts)
         elif "numbers" in section:
             self._add_jobs(section)
+        elif "failed" in section:
+            for fields in section["failed"]:
+                keep_failed(self._queues, FailedJob(*_unpack_fields(FailedJob, fields)))
         else:
             self._end(section, now)
 
@@ -187,7 +193,8 @@ class Restorer:
             function = self._functions[place]
             if function.rate is not None:
                 queues.note_start(function, function.rate, when)
-        queues.changes.resume(dict(section["delivered"]), section["removed"])
+        rewritten = [Record(*_unpack_fields(Record, each)) for each in section["rewritten"]]
+        queues.changes.resume(dict(section["delivered"]), section["removed"], rewritten)
         remaining = len(self.peers) - self._leaving
         for peer in self.peers[remaining:]:
             self._broker.gone(peer, now)
@@ -215,6 +222,12 @@ class Restorer:
         if job is None:
             raise SnapshotError(f"job {number} is referred to, and did not come")
         return job
+
+
+def _unpack_fields(kind: type[tuple[Any, ...]], fields: Sequence[Any]) -> Iterator[Any]:
+    """The inverse of ``_pack_fields``."""
+    for value, what in zip(fields, kind.__annotations__.values(), strict=True):
+        yield as_bytes(value) if what is bytes else value
 
 
 def _restore_counts(counts: BrokerCounts, packed: Section) -> None:

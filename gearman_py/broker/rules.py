@@ -8,15 +8,24 @@ from collections.abc import Callable
 from math import inf
 
 from gearman_py.broker import counts
+from gearman_py.broker.failed_jobs import MAX_REASON, FailedJob, make_failed_record
 from gearman_py.broker.limits import MAX_TIMEOUTS, SLICE
 from gearman_py.broker.pending_changes import CommitGroup
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.restriction_records import RECORD_NAME, make_record
 from gearman_py.broker.state import BrokerJob, Function, Peer
+from gearman_py.broker.stored_jobs import keep_failed
 from gearman_py.protocol import text as text_protocol
 from gearman_py.protocol.codec import response
 from gearman_py.protocol.packets import Packet
 
+# Why an attempt ended, for those that read about a failed job.
+LOST = {
+    counts.DISCONNECTED: b"its worker died",
+    counts.TIMEOUT: b"it exceeded its time limit",
+    counts.UNREGISTERED: b"its worker gave up the function",
+}
+EXPIRY_INTERVAL = 3600.0  # seconds, at most, between two looks at the oldest failed jobs
 NOT_KEPT = text_protocol.error(b"QUEUE_ERROR", b"in effect, but it could not be stored: try again")
 
 
@@ -29,8 +38,9 @@ class Rules:
     commands version and verbose. ``restricted``: only operators may change queues by text
     commands. ``on_shutdown`` is called when an operator asks for a shutdown, with whether to
     finish the jobs first; ``on_moved``, when the server is to stop as all jobs were moved.
-    ``describe`` says what else the server is, for the text command server. ``mover`` is the
-    operator who moves jobs. ``dirty`` has the peers with something to send.
+    ``time_of_day``: seconds since 1970, for records of what happened. ``describe`` says what else
+    the server is, for the text command server. ``mover`` is the operator who moves jobs. ``dirty``
+    has the peers with something to send.
     """
 
     def __init__(
@@ -44,8 +54,10 @@ class Rules:
         restricted: bool = False,
         on_shutdown: Callable[[bool], None] | None = None,
         on_moved: Callable[[], None] | None = None,
+        time_of_day: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.queues = queues or Queues()
+        self.time_of_day = time_of_day
         self.peers: dict[Peer, None] = {}
         self.dirty: list[Peer] = []
         self.version = version
@@ -98,10 +110,20 @@ class Rules:
         queues.release_due(now, wall)
         queues.unregister_gone(now)
         self._abandon_jobs()
-        following = queues.plan(now, wall)
+        queues.plan(now, wall)
+        self._expire_failed(wall)
         if self._deserted:
-            following = queues.next_event = now
-        return following
+            queues.next_event = now
+        return queues.next_event
+
+    def _expire_failed(self, wall: float) -> None:
+        """Forget failed jobs that have been kept long enough."""
+        queues = self.queues
+        for failed in queues.failed.expire(wall):
+            self.forget_failed(failed)
+        soon = queues.failed.next_expiry(wall)
+        if soon is not None:
+            queues.next_event = min(queues.next_event, self.now + min(soon, EXPIRY_INTERVAL))
 
     def _abandon_jobs(self) -> None:
         """Remove peers that are gone from the jobs they waited for: a part of them at a time."""
@@ -153,8 +175,12 @@ class Rules:
             if is_record and not error:
                 for obsolete in queues.restrictions.records.note_stored(job):
                     queues.changes.remove(obsolete)
+            retried = queues.changes.retried.pop(job, None)
             if queues.jobs.get(job.number) is not job:
                 continue  # it was cancelled
+            if error and retried:
+                self._fail_again(job, retried)
+                continue
             job.background = not error
             if error and not job.clients and job.worker is None:
                 self._discard(job, counts.NOT_STORED)
@@ -176,6 +202,25 @@ class Rules:
         job = make_record(function, queues.next_number())
         queues.changes.add(job)
         return queues.changes.replies[job].append(peer.defer(text_protocol.OK))
+
+    def keep(self, failed: FailedJob) -> None:
+        """Keep a failed job, for as long as there is room for it."""
+        if self.queues.durable:
+            self.queues.changes.rewrite(make_failed_record(failed))
+        keep_failed(self.queues, failed)
+
+    def forget_failed(self, failed: FailedJob) -> None:
+        """A failed job is no longer kept."""
+        if self.queues.durable:
+            self.queues.changes.remove(failed.number)
+
+    def _fail_again(self, job: BrokerJob, failed: FailedJob) -> None:
+        """It could not be stored that a failed job is to run again."""
+        self.tell(job, response(Packet.WORK_FAIL, failed.handle))
+        job.function.counts[counts.NOT_STORED] += 1
+        job.function.scheduled -= 1
+        self.keep(failed)
+        self.queues.erase(job, stored=True)
 
     def cancel(self, handle: bytes) -> bool:
         """End a job for an operator: its clients get WORK_FAIL, and the result is refused."""
@@ -211,10 +256,31 @@ class Rules:
         if not job.clients and not job.background:
             self._discard(job, counts.DROPPED)
         elif 0 <= self._job_retries <= job.retries + 1 or 0 < most <= job.retries + 1:
-            self.fail(job, counts.ATTEMPTS)
+            self.tell(job, response(Packet.WORK_FAIL, self.queues.handle(job)))
+            worker = job.worker
+            self.queues.interrupt(job, self.now)
+            self.end_failed(job, worker, counts.ATTEMPTS, LOST[why])
         else:
             job.function.counts[why] += 1
             self.queues.give_back(job, self.now)
+
+    def end_failed(self, job: BrokerJob, worker: Peer | None, why: str, reason: bytes) -> None:
+        """End a job that has failed for good and is in no queue; keep it, if in the background."""
+        queues = self.queues
+        job.function.counts[why] += 1
+        kept = bool(job.background and queues.failed.most)
+        if kept:
+            self.keep(
+                FailedJob(
+                    *(job.number, queues.handle(job), job.function.name, job.unique),
+                    *(job.priority, job.reducer, job.workload, job.retries + 1),
+                    self.time_of_day(),
+                    worker.address if worker else "",
+                    worker.client_id if worker else b"-",
+                    reason[:MAX_REASON],
+                )
+            )
+        queues.erase(job, stored=kept)
 
     def fail(self, job: BrokerJob, why: str) -> None:
         """End a job; its clients are told that it failed."""

@@ -8,14 +8,15 @@ left out. See gearman_py.broker.restore for the inverse.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from gearman_py.broker.counts import BrokerCounts, Counts, Durations
+from gearman_py.broker.failed_jobs import FailedJob
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import BrokerJob, Function, Peer
 
-FORMAT = 1  # to be increased when a reader of the previous format would misunderstand a snapshot
+FORMAT = 2  # to be increased when a reader of the previous format would misunderstand a snapshot
 # A section has at most this many jobs, or this many bytes of workloads and one job.
 SECTION_JOBS = 4096
 SECTION_BYTES = 2**20
@@ -23,6 +24,7 @@ SECTION_PEERS = 256
 BACKGROUND, QUEUED, DIGIT = 4, 8, ord("0")  # how flags of a job add up to one character
 
 Section = dict[str, Any]
+Job = TypeVar("Job", BrokerJob, FailedJob)
 
 
 def as_text(data: bytes) -> str:
@@ -71,7 +73,13 @@ def take_snapshot(broker: Rules, peers: Sequence[Peer], now: float) -> Iterator[
         yield {"peers": [_pack_peer(peer, functions) for peer in part]}
     for jobs in _split_jobs(_ordered_jobs(queues)):
         yield _pack_jobs(jobs, functions, places) | {"unindexed": _find_unindexed(queues, jobs)}
+    for failed in _split_jobs(queues.failed):
+        yield {"failed": [_pack_fields(job) for job in failed]}
     yield _pack_queues(queues, functions, places)
+
+
+def _pack_fields(fields: Iterable[Any]) -> list[Any]:
+    return [as_text(value) if isinstance(value, bytes) else value for value in fields]
 
 
 def _finish_slices(broker: Rules, now: float) -> None:
@@ -145,8 +153,8 @@ def _ordered_jobs(queues: Queues) -> Iterator[BrokerJob]:
             yield job
 
 
-def _split_jobs(jobs: Iterable[BrokerJob]) -> Iterator[list[BrokerJob]]:
-    part: list[BrokerJob] = []
+def _split_jobs(jobs: Iterable[Job]) -> Iterator[list[Job]]:
+    part: list[Job] = []
     size = 0
     for job in jobs:
         part.append(job)
@@ -234,7 +242,8 @@ def _pack_queues(
             for when, _, each, rate in sorted(queues.restrictions.starts)
             if each.rate is rate
         ],
-        "removed": changes._removed,
+        "removed": list(changes._removed),
+        "rewritten": [_pack_fields(record) for record in changes.rewritten.values()],
         "delivered": list(changes._delivered.items()),
     }
 

@@ -30,7 +30,8 @@ def list_stats(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator[by
     """All functions that there are, and those that are gone and were counted."""
     queues = broker.queues
     counted = queues.counts
-    names = queues.functions, counted.functions, (counted.others.name,)
+    failed = queues.failed.functions()
+    names = queues.functions, counted.functions, (counted.others.name,), failed
     last = None
     for name in sort_in_slices(chain(*names), bytes):
         if name is None or name == last:
@@ -40,9 +41,10 @@ def list_stats(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator[by
         function = queues.functions.get(name)
         own = counted.others if name == counted.others.name else counted.functions.get(name)
         own = Counts(name) if own is None else own  # one without events is false
-        if function or not own.unused:
+        if function or name in failed or not own.unused:
             pairs = [*_read_queue(function, broker.now), *_read_counts(own)]
             pairs += _read_restrictions(function)
+            pairs.append(("kept_failed", queues.failed.count(name)))
             row = [b"%b=%b" % (key.encode(), _format(value)) for key, value in pairs]
             yield b"\t".join([printable(name), *row])
 
@@ -112,6 +114,7 @@ def _read_counts(counted: Counts) -> Pairs:
     yield "failed", sum(counted[how] for how in FAILURES)
     yield "requeued", sum(counted[why] for why in REQUEUES)
     yield "timed_out", counted[counts.TIMED_OUT]
+    yield "retried", counted[counts.RETRIED]
     yield "cancelled", counted[counts.CANCELLED]
     yield "dropped", counted[counts.DROPPED]
     yield "wait_seconds", counted.waits.seconds

@@ -112,24 +112,31 @@ def _as_uint32(number: bytes) -> bytes:
     return b"%d" % (decimal(number) % 2**32)
 
 
-def _finish_overdue(broker: Rules, peer: Peer, handle: bytes) -> BrokerJob | None:
-    """Forget and return the job that a worker ends after its time limit, if it is still queued."""
-    if handle not in peer.overdue:
-        return None
+def _end_run(broker: Rules, peer: Peer, handle: bytes) -> BrokerJob | None:
+    """The job that a worker reports about, which neither runs nor is queued any longer.
+
+    A worker may end a job after its time limit, if it is still queued.
+    """
+    queues = broker.queues
+    job = queues.finish(peer, handle, broker.now, erase=False)
+    if job is not None or handle not in peer.overdue:
+        return job
     del peer.overdue[handle]
-    job = broker.queues.job(handle)
+    job = queues.job(handle)
     if job is None or not job.queued:
         return None
     job.function.counts[counts.LATE] += 1
-    broker.queues.forget(job, broker.now)
+    job.function.drop(job)
     return job
 
 
 def _work_complete(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     handle = arguments[0]
-    job = broker.queues.finish(peer, handle, broker.now) or _finish_overdue(broker, peer, handle)
+    job = broker.queues.finish(peer, handle, broker.now)
     if job is None:
-        return _not_found(peer)
+        if (job := _end_run(broker, peer, handle)) is None:
+            return _not_found(peer)
+        broker.queues.erase(job)
     if job.clients:
         broker.tell(job, *response_parts(Packet.WORK_COMPLETE, *arguments))
     return None
@@ -137,10 +144,10 @@ def _work_complete(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> Non
 
 def _work_fail(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     handle = arguments[0].removesuffix(b"\0")
-    job = broker.queues.finish(peer, handle, broker.now) or _finish_overdue(broker, peer, handle)
+    job = _end_run(broker, peer, handle)
     if job is not None:
-        job.function.counts[counts.FAILED] += 1
         broker.tell(job, response(Packet.WORK_FAIL, handle))
+        broker.end_failed(job, peer, counts.FAILED, b"its worker reported a failure")
     elif handle != peer.excepted:
         _not_found(peer)
     # Workers written for Perl's server send WORK_FAIL after WORK_EXCEPTION and do not survive
@@ -149,17 +156,16 @@ def _work_fail(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
 
 
 def _work_exception(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
-    handle = arguments[0]
-    job = broker.queues.finish(peer, handle, broker.now) or _finish_overdue(broker, peer, handle)
+    handle, reason = arguments
+    job = _end_run(broker, peer, handle)
     if job is None:
         text = b"An exception was received for a job that does not exist"
         return peer.refuse(b"JOB_NOT_FOUND", text)
-    job.function.counts[counts.EXCEPTION] += 1
     told, failed = response(Packet.WORK_EXCEPTION, *arguments), response(Packet.WORK_FAIL, handle)
     for client in job.clients:
         client.send(told if client.exceptions else failed)
     peer.excepted = handle
-    return None
+    return broker.end_failed(job, peer, counts.EXCEPTION, reason)
 
 
 def oversized(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:

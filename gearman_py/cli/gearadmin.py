@@ -5,16 +5,16 @@ byte for byte, except on a terminal, where listings have columns with headings.
 """
 
 import json
-import re
 import sys
 import time
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from gearman_py.admin.client import AdminClient
-from gearman_py.cli import common, move_jobs, top
+from gearman_py.cli import common, failed_jobs, top
 from gearman_py.cli.check import CheckStatus, check_servers
+from gearman_py.cli.questions import QUESTIONS, JobReport, SteeringAction, ValueQuestion
 from gearman_py.cli.table import format_table
 from gearman_py.printable import printable
 
@@ -31,132 +31,6 @@ examples:
   gearadmin --workers --json | jq '.[].functions'
 """
 
-Ask = Callable[[AdminClient], str | int]
-
-
-class _Value(NamedTuple):
-    """A question that is answered with one line."""
-
-    help: str
-    ask: Ask
-
-
-class _Listing(NamedTuple):
-    """A question that is answered with a listing: the command, and how its rows are parsed."""
-
-    help: str
-    command: str
-    rows: Callable[[AdminClient], Sequence[Any]]
-
-
-class _Action(NamedTuple):
-    """A change to what the arguments name; prints what ``act`` returns, or ``OK``.
-
-    ``to_servers``: the argument is a list of job servers.
-    """
-
-    help: str
-    words: tuple[str, ...]
-    act: Callable[..., str | None]
-    to_servers: bool = False
-
-
-def _format_ping(client: AdminClient) -> str:
-    client.ping()  # connects first
-    return f"{client.server} answers in {1000 * client.ping():.1f} ms"
-
-
-def _set_max_queue(client: AdminClient, function: str, jobs: str) -> None:
-    if not jobs.isascii() or not jobs.isdigit():
-        raise ValueError(f"--max-queue: {jobs!r} is not a number of jobs")
-    client.max_queue(function, int(jobs) or None)
-
-
-def _limit(client: AdminClient, function: str, limit: str) -> None:
-    what, _, most = limit.partition("=")
-    if what == "running" and most.isascii() and most.isdigit():
-        client.limit(function, running=int(most))
-    elif what == "rate" and re.fullmatch(r"0|\d+/\d*[smhd]", most, re.ASCII):
-        client.limit(function, rate=most)
-    else:
-        raise ValueError(
-            f"--limit: {limit!r} is not a limit; expected running=N or rate=N/PERIOD, such as 100/s"
-        )
-
-
-def _purge(client: AdminClient, function: str) -> str:
-    number = len(client.purge(function))
-    return f"{number} {'job' if number == 1 else 'jobs'} purged"
-
-
-_QUESTIONS: dict[str, _Value | _Listing | _Action] = {
-    "ping": _Value("round-trip time", _format_ping),
-    "getpid": _Value("process id of the server", AdminClient.pid),
-    "create-function": _Action(
-        "create a function before its workers register",
-        ("FUNCTION",),
-        AdminClient.create_function,
-    ),
-    "max-queue": _Action(
-        "refuse jobs while there are N; 0: no limit",
-        ("FUNCTION", "N"),
-        _set_max_queue,
-    ),
-    "drop-function": _Action(
-        "drop a function without workers and jobs", ("FUNCTION",), AdminClient.drop_function
-    ),
-    "show-jobs": _Listing(
-        "jobs: handle, retries, ignored, background", "show jobs", AdminClient.jobs
-    ),
-    "show-unique-jobs": _Listing(
-        "uniques of all jobs", "show unique jobs", AdminClient.unique_jobs
-    ),
-    "cancel-job": _Action("remove a waiting job from its queue", ("HANDLE",), AdminClient.cancel),
-    "pause": _Action("give out no job of a function (*)", ("FUNCTION",), AdminClient.pause),
-    "resume": _Action("end a pause (*)", ("FUNCTION",), AdminClient.resume),
-    "limit": _Action(
-        "running=4: run at most 4 jobs at a time, over all workers; rate=100/s, rate=10/30m: "
-        "start no more in a period; running=0, rate=0: no limit (*)",
-        ("FUNCTION", "LIMIT"),
-        _limit,
-    ),
-    "purge": _Action(
-        "cancel all jobs of a function that do not run; asks first (*)", ("FUNCTION",), _purge
-    ),
-    "server-verbose": _Value("log level of the server", lambda client: client.value("verbose")),
-    "server-version": _Value("version of the server", lambda client: client.value("version")),
-    "workers": _Listing("connections: fd, address, id : functions", "workers", AdminClient.workers),
-    "priority-status": _Listing(
-        "functions: name, high, normal, low, workers",
-        "prioritystatus",
-        AdminClient.priority_status,
-    ),
-    "status": _Listing("functions: name, jobs, running, workers", "status", AdminClient.status),
-    "stats": _Listing(
-        "functions: what is queued and what happened (*)",
-        "stats",
-        AdminClient.stats,
-    ),
-    "move-jobs": _Action(
-        "move the background jobs that wait to other job servers (admin socket only)",
-        ("SERVERS",),
-        move_jobs.move_jobs,
-        to_servers=True,
-    ),
-    "retire": _Action(
-        "the same, wait for those that run, and stop the server (admin socket only)",
-        ("SERVERS",),
-        move_jobs.retire,
-        to_servers=True,
-    ),
-    "drain": _Action(
-        "stop the server after its jobs (admin socket only)",
-        (),
-        lambda client: client.shutdown(graceful=True),
-    ),
-    "shutdown": _Action("stop the server at once (admin socket only)", (), AdminClient.shutdown),
-}
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the commands; return the exit status."""
@@ -171,20 +45,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "--check" in words and stop.code == common.USAGE:
             return CheckStatus.UNKNOWN
         raise
-    asked = [name for name in _QUESTIONS if vars(options)[name] not in (None, False)]
+    asked = [name for name in QUESTIONS if vars(options)[name] not in (None, False)]
     if options.check:
         return _check(parser, options)
     if not asked:
         parser.error("nothing to do: expected a command, such as --status")
-    if options.watch and any(isinstance(_QUESTIONS[name], _Action) for name in asked):
+    if options.watch and any(isinstance(QUESTIONS[name], SteeringAction) for name in asked):
         parser.error("--watch: cannot repeat commands that change something")
     servers = common.parse_servers_option(parser, options)
 
     def ask_server() -> int:
         with AdminClient(servers) as client:
             try:
-                if options.purge and not _may_purge(client, options):
-                    print("nothing was purged")
+                if not _may_remove(client, options):
+                    print("nothing was changed")
                     return common.FAILED
                 _answer_repeatedly(client, options, asked)
             except ValueError as error:
@@ -194,18 +68,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return common.run_command_line("gearadmin", ask_server)
 
 
-def _may_purge(client: AdminClient, options: Namespace) -> bool:
-    """Ask whether to purge, unless --yes was given. Raises ValueError without a terminal."""
-    if options.yes:
-        return True
-    (function,) = options.purge
-    if not sys.stdin.isatty():
-        raise ValueError("--purge: expected --yes, since this is not a terminal")
-    row = next((each for each in client.status() if each.name == function), None)
-    waiting = row.waiting if row else 0
-    jobs = f"{waiting} {'job' if waiting == 1 else 'jobs'}"
-    print(f"{printable(function)}: cancel {jobs} that do not run? [y/N] ", end="", flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+def _may_remove(client: AdminClient, options: Namespace) -> bool:
+    """Ask whether to remove jobs, unless --yes was given. Raises ValueError without a terminal."""
+    for flag in ("purge", "discard-all"):
+        if (words := vars(options)[flag]) is None or options.yes:
+            continue
+        if not sys.stdin.isatty():
+            raise ValueError(f"--{flag}: expected --yes, since this is not a terminal")
+        (function,) = words
+        if flag == "purge":
+            rows: Iterable[Any] = client.status()
+            number = sum(row.waiting for row in rows if row.name == function)
+            question = f"cancel {failed_jobs.count_jobs(number)} that do not run"
+        else:
+            number = len(failed_jobs.list_failed(client, function, options.reason))
+            question = f"discard {failed_jobs.count_jobs(number)} that failed"
+        print(f"{printable(function)}: {question}? [y/N] ", end="", flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            return False
+    return True
 
 
 def _check(parser: ArgumentParser, options: Namespace) -> int:
@@ -243,22 +124,38 @@ def _report_passed_over(client: AdminClient) -> None:
 
 
 def _format_answer(client: AdminClient, options: Namespace, name: str) -> str:
-    question = _QUESTIONS[name]
-    if isinstance(question, _Value):
+    question = QUESTIONS[name]
+    if isinstance(question, ValueQuestion):
         value = question.ask(client)
         return json.dumps(value) if options.json else printable(str(value))
-    if isinstance(question, _Action):
+    if isinstance(question, SteeringAction):
         words = vars(options)[name]
         if question.to_servers:
             words = [common.parse_servers_of(options, words)]
-        said = question.act(client, *(words if isinstance(words, list) else ())) or "OK"
+        more = {"reason": options.reason} if question.filtered else {}
+        said = question.act(client, *(words if isinstance(words, list) else ()), **more) or "OK"
         return json.dumps(said) if options.json else said
+    if isinstance(question, JobReport):
+        return _format_report(name, question.read(client, options), options)
     if options.json:
         rows = [row if isinstance(row, str) else row._asdict() for row in question.rows(client)]
         return json.dumps(rows)
     if sys.stdout.isatty():
         return format_table(name, question.rows(client))
     return "\n".join([*map(printable, client.listing(question.command)), "."])
+
+
+def _format_report(name: str, found: Sequence[Any] | dict[str, Any], options: Namespace) -> str:
+    if isinstance(found, dict):
+        if options.json:
+            return json.dumps(found)
+        width = max(map(len, found))
+        return "\n".join(f"{key:{width}}  {printable(str(value))}" for key, value in found.items())
+    if options.json:
+        return json.dumps([row._asdict() for row in found])
+    if sys.stdout.isatty():
+        return format_table(name, found)
+    return "\n".join(["\t".join(printable(str(cell)) for cell in row) for row in found] + ["."])
 
 
 def command_parser() -> ArgumentParser:
@@ -271,9 +168,15 @@ def command_parser() -> ArgumentParser:
         add_help=False,
     )
     questions = parser.add_argument_group("commands, in the order in which they run")
-    for name, question in _QUESTIONS.items():
+    for name, question in QUESTIONS.items():
         flag = f"--{name}"
-        words = question.words if isinstance(question, _Action) else ()
+        words = question.words if isinstance(question, SteeringAction) else ()
+        if isinstance(question, JobReport):
+            facts: dict[str, Any] = {"metavar": "HANDLE"}
+            if question.optional:
+                facts = {"metavar": "FUNCTION", "nargs": "?", "const": ""}
+            questions.add_argument(flag, dest=name, help=question.help, **facts)
+            continue
         if words:
             questions.add_argument(
                 *(flag,), dest=name, nargs=len(words), metavar=words, help=question.help
@@ -295,7 +198,13 @@ def command_parser() -> ArgumentParser:
     )
     add("--warning", type=common.positive_int, metavar="JOBS", help="--check: more that wait")
     add("--critical", type=common.positive_int, metavar="JOBS", help="the same")
-    add("--yes", action="store_true", help="--purge: do not ask")
+    add("--yes", action="store_true", help="--purge, --discard-all: do not ask")
+    add(
+        *("--reason",),
+        default="",
+        metavar="TEXT",
+        help="--failed, --retry-all, --discard-all: only jobs that failed for a reason with TEXT",
+    )
     add("--json", action="store_true", help="print answers as JSON, one per line")
     common.add_help(parser)
     common.add_tls(parser)

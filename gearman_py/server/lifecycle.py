@@ -25,6 +25,7 @@ from typing import Any
 
 from gearman_py import __version__
 from gearman_py.broker.broker import Broker
+from gearman_py.broker.failed_jobs import FailedJobs
 from gearman_py.broker.queues import Queues
 from gearman_py.event_loop import new_event_loop
 from gearman_py.sdnotify import notify, watchdog_interval
@@ -119,6 +120,7 @@ def serve(
             rotate=settings.round_robin or not settings.function_first,
             wakeup=settings.worker_wakeup,
             durable=settings.queue != "builtin",
+            failed=FailedJobs(settings.keep_failed, 86400 * settings.keep_failed_days),
         )
         if store is not None:
             notify("STATUS=reading the queue")
@@ -151,6 +153,7 @@ async def _run_server(
         restricted=settings.admin_only,
         on_shutdown=lambda graceful: (draining if graceful else told).set(),
         on_moved=lambda: _stop_reading(listener, stop),
+        time_of_day=time.time,
     )
     listener = Listener(
         broker,

@@ -96,16 +96,8 @@ METRICS = (
         ("version",),
         lambda _: [((__version__,), 1)],
     ),
-    in_queue(
-        "gearman_jobs",
-        "Jobs that are queued or running.",
-        lambda function: function.total,
-    ),
-    in_queue(
-        "gearman_jobs_running",
-        "Jobs that workers have.",
-        lambda function: function.running,
-    ),
+    in_queue("gearman_jobs", "Jobs that are queued or running.", lambda function: function.total),
+    in_queue("gearman_jobs_running", "Jobs that workers have.", lambda function: function.running),
     in_queue(
         "gearman_jobs_waiting",
         "Jobs that wait for a worker, or to become due.",
@@ -127,6 +119,12 @@ METRICS = (
         "gearman_jobs_scheduled",
         "Jobs that are not due yet, or not stored yet.",
         lambda function: function.scheduled,
+    ),
+    per_server(
+        "gearman_failed_jobs_kept",
+        "gauge",
+        "Failed background jobs that can be retried.",
+        lambda listener: len(listener.broker.queues.failed),
     ),
     per_server(
         "gearman_functions",

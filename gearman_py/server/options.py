@@ -120,8 +120,11 @@ def _check_settings(settings: Settings) -> None:
         raise UsageError(
             "--admin-only also needs --admin-listen unix:PATH, else no operator could connect"
         )
-    for name in ("max_connections", "worker_wakeup", "unread_timeout", "bind_timeout"):
-        if (limit := getattr(settings, name)) < 0:
+    for name in (
+        *("max_connections", "worker_wakeup", "unread_timeout", "bind_timeout"),
+        *("keep_failed", "keep_failed_days"),
+    ):
+        if not (limit := getattr(settings, name)) >= 0:
             raise UsageError(f"--{name.replace('_', '-')}: {limit:g} is less than 0")
     for name in ("keepalive_idle", "keepalive_interval", "keepalive_count"):
         if not 1 <= (number := getattr(settings, name)) <= 32767:  # what Linux accepts

@@ -62,6 +62,17 @@ class Settings(ListenSettings):
         type=int,
         metavar="N",
     )
+    keep_failed: int = option(
+        10_000,
+        "--keep-failed",
+        "how many failed background jobs are kept of each function, to be looked at and retried; "
+        "0: none (10000)",
+        type=int,
+        metavar="N",
+    )
+    keep_failed_days: float = option(
+        7.0, "--keep-failed-days", "for how many days; 0: no limit (7)", type=float, metavar="DAYS"
+    )
     exceptions: bool = option(
         False,
         "--exceptions",
@@ -72,11 +83,7 @@ class Settings(ListenSettings):
         "", "--job-handle-prefix", "begin job handles with TEXT (H:HOSTNAME)", metavar="TEXT"
     )
     max_packet: int = option(
-        MAX_PACKET,
-        "--max-packet",
-        "refuse packets that are larger than this (64 MiB)",
-        type=int,
-        metavar="BYTES",
+        MAX_PACKET, "--max-packet", "refuse packets above this (64 MiB)", type=int, metavar="BYTES"
     )
 
     function_first: bool = option(
@@ -243,10 +250,7 @@ class Settings(ListenSettings):
         metavar="PID",
     )
     check_args: bool = option(
-        False,
-        "--check-args",
-        "check the options and exit",
-        action="store_true",
+        False, "--check-args", "check the options and exit", action="store_true"
     )
     keepalive: bool | None = ignored_option("--keepalive", "it is always on", action="store_true")
     threads: int | None = ignored_option(

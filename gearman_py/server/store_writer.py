@@ -20,6 +20,7 @@ from gearman_py.broker.counts import Durations
 from gearman_py.broker.pending_changes import CommitGroup
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.state import Peer
+from gearman_py.broker.stored_jobs import restore_record
 from gearman_py.sdnotify import notify
 from gearman_py.server.counts import SHORT_BOUNDS
 from gearman_py.store.base import Adopted, Changes, InDoubt, Store, StoreError, UnknownOutcome
@@ -49,7 +50,7 @@ def replay_store(store: Store, queues: Queues) -> None:
     for number, (handle, record) in enumerate(stored_jobs(store)):
         if not number % RECORDS_PER_NOTIFICATION:
             notify(f"STATUS=re-queued {number} jobs", f"EXTEND_TIMEOUT_USEC={MORE_TIME}")
-        queues.restore(record, wall, handle, begun)
+        restore_record(queues, record, wall, handle, begun)
     queues.lease = store.lease
     if queues.jobs:
         seconds = time.monotonic() - begun
@@ -195,7 +196,7 @@ class StoreWriter:
             except UnknownOutcome:
                 raise
             except StoreError as error:
-                if group.jobs and not error.unreachable:
+                if (group.jobs or group.changes.rewritten) and not error.unreachable:
                     group = self._without_jobs(group)
                 self._call_in_loop(self._refuse_group, group, error)
             else:
@@ -213,12 +214,12 @@ class StoreWriter:
         if not (changes.removed or changes.delivered):
             return group
         try:
-            self.store.commit(changes._replace(added=[]))
+            self.store.commit(changes._replace(added=[], rewritten=[]))
         except UnknownOutcome:
             raise
         except StoreError:
             return group
-        return CommitGroup(group.jobs, Changes(changes.added, {}, []))
+        return CommitGroup(group.jobs, Changes(changes.added, {}, [], changes.rewritten))
 
     def _next_group(self) -> CommitGroup | None:
         try:
@@ -281,7 +282,7 @@ class StoreWriter:
     def _adopt_jobs(self, adopted: list[Adopted]) -> None:
         now, wall = self._loop.time(), time.time()
         for handle, record in adopted:
-            self._broker.queues.restore(record, wall, handle, now)
+            restore_record(self._broker.queues, record, wall, handle, now)
         self._flush()
 
     def fail(self, error: Exception) -> None:

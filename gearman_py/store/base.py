@@ -6,7 +6,7 @@ cannot be found out, and the server must stop.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 SERIES_BITS = 52  # of a job number, above the microseconds since 1970, which fit until 2112
@@ -56,11 +56,16 @@ class Adopted(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """Changes that become durable together. ``delivered`` has new counts by number."""
+    """Changes that become durable together, in this order.
+
+    ``delivered`` has new counts by number. ``rewritten`` are records that take the place of those
+    with their numbers, if there are such.
+    """
 
     added: list[Record]
     delivered: dict[int, int]
     removed: list[int]
+    rewritten: Sequence[Record] = ()
 
 
 class StoreError(Exception):

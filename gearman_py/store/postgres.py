@@ -76,6 +76,12 @@ _INSERT = """
     INSERT INTO {jobs} SELECT %b, * FROM unnest(%b::bigint[], %b::bytea[], %b::bytea[],
         %b::integer[], %b::bigint[], %b::bytea[], %b::bytea[], %b::integer[])
 """
+_REWRITE = """
+    INSERT INTO {jobs} SELECT * FROM unnest(%b::bigint[], %b::bigint[], %b::bytea[], %b::bytea[],
+        %b::integer[], %b::bigint[], %b::bytea[], %b::bytea[], %b::integer[])
+    ON CONFLICT (shelf, number) DO UPDATE SET function = excluded.function,
+        workload = excluded.workload, deliveries = excluded.deliveries, due = excluded.due
+"""
 _DELIVER = """
     UPDATE {jobs} AS job SET deliveries = told.count
     FROM unnest(%b::bigint[], %b::bigint[], %b::integer[]) AS told (shelf, number, count)
@@ -196,6 +202,10 @@ class Postgres:
                 if rows.removed:
                     columns = [list(column) for column in zip(*rows.removed, strict=True)]
                     connection.execute(self._compose_query(_REMOVE), columns)
+                if rows.rewritten:
+                    placed = [(shelf, *record) for shelf, record in rows.rewritten]
+                    columns = [list(column) for column in zip(*placed, strict=True)]
+                    connection.execute(self._compose_query(_REWRITE), columns)
         except self._psycopg.errors.DivisionByZero:
             return False
         except self._psycopg.Error as error:

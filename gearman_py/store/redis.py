@@ -114,12 +114,12 @@ class Redis:
         words.append(len(rows.removed))
         for place in rows.removed:
             words += place
-        return bool(
-            self._run_script(
-                redis_scripts.WRITE if rows.added else redis_scripts.ROOM + redis_scripts.WRITE,
-                *words,
-            )
-        )
+        words.append(len(rows.rewritten))
+        for shelf, record in rows.rewritten:
+            words += (shelf, record.number, _pack_record(record), record.deliveries)
+        needs_room = rows.added or rows.rewritten
+        script = redis_scripts.WRITE if needs_room else redis_scripts.ROOM + redis_scripts.WRITE
+        return bool(self._run_script(script, *words))
 
     def list_shelves(self) -> list[Shelf]:
         found = []

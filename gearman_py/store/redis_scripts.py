@@ -2,7 +2,8 @@
 
 At its memory limit, Redis refuses a script whose first write is a command that may need more
 memory, but lets a script that has begun to write go on. So scripts that must always work (beats,
-removals, successions) begin by removing nothing (ROOM), and those that add jobs do not.
+removals, successions) begin by removing nothing (ROOM), and those that add jobs or rewrite them do
+not.
 
 In all scripts ARGV[1] is the prefix of our keys.
 """
@@ -42,7 +43,7 @@ local function each(width, change)
     local count = tonumber(ARGV[at])
     at = at + 1
     for _ = 1, count do
-        change(ARGV[at], ARGV[at + 1], ARGV[at + 2])
+        change(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
         at = at + width
     end
 end
@@ -58,6 +59,10 @@ each(3, function(shelf, number, count)
     end
 end)
 each(2, remove)
+each(4, function(shelf, number, job, count)
+    redis.call('HSET', base .. 'jobs:' .. shelf, number, job)
+    redis.call('HSET', base .. 'tries:' .. shelf, number, count)
+end)
 return 1
 """
 )

@@ -115,6 +115,7 @@ class SharedStore:
             changes.added,
             [(self._find_place(number), count) for number, count in changes.delivered.items()],
             [self._find_place(number) for number in changes.removed],
+            [self._place_record(record) for record in changes.rewritten],
         )
         self.lease = self._write_rows(rows) + LEASE_TIME
         self._doubtful = []
@@ -321,6 +322,10 @@ class SharedStore:
         if number < 0:
             return self._foreign[number]
         return self._home[number >> SERIES_BITS], number
+
+    def _place_record(self, record: Record) -> tuple[int, Record]:
+        shelf, number = self._find_place(record.number)
+        return shelf, record._replace(number=number)
 
     def _connect(self) -> None:
         if not self._connected:

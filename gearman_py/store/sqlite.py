@@ -14,7 +14,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,6 +45,7 @@ IDLE = 0.5  # seconds without a commit after which even a short WAL is written b
 SMALL = 4096  # bytes of a workload that is cheaper to copy than to read twice
 
 _INSERT = "INSERT INTO job VALUES "
+_REWRITE = "INSERT OR REPLACE INTO job VALUES "
 _ROW = "(" + ",".join("?" * (len(Record._fields) + 1)) + ")"
 _LISTED = "number IN (SELECT value FROM json_each(?))"
 _REMOVE = f"DELETE FROM job WHERE {_LISTED}"  # noqa: S608 - our own words
@@ -134,7 +135,8 @@ class SQLiteStore:
             raise
         self._wal_state = _file_state(self._files[1])
         self._committed = time.monotonic()
-        self._unwritten += 4 * PAGE + sum(len(record.workload) + 128 for record in changes.added)
+        written = (*changes.added, *changes.rewritten)
+        self._unwritten += 4 * PAGE + sum(len(record.workload) + 128 for record in written)
         self._unwritten += CHANGED * (len(changes.delivered) + len(changes.removed))
 
     def _check_files(self) -> None:
@@ -269,19 +271,24 @@ class SQLiteStore:
 
 def _build_statements(changes: Changes) -> list[tuple[str, list[object]]]:
     """The statements that make the changes, as few as possible."""
-    statements: list[tuple[str, list[object]]] = []
-    for start in range(0, len(changes.added), GROUP):
-        group = changes.added[start : start + GROUP]
-        values: list[object] = []
-        for record in group:
-            values += record
-            values.append(_record_digest(record))
-        statements.append((_INSERT + ",".join([_ROW] * len(group)), values))
+    statements = list(_build_inserts(_INSERT, changes.added))
     if changes.delivered:
         statements.append((_DELIVER, [json.dumps(changes.delivered)]))
     if changes.removed:
         statements.append((_REMOVE, [json.dumps(changes.removed)]))
+    if changes.rewritten:
+        statements += _build_inserts(_REWRITE, changes.rewritten)
     return statements
+
+
+def _build_inserts(insert: str, records: Sequence[Record]) -> Iterator[tuple[str, list[object]]]:
+    for start in range(0, len(records), GROUP):
+        group = records[start : start + GROUP]
+        values: list[object] = []
+        for record in group:
+            values += record
+            values.append(_record_digest(record))
+        yield insert + ",".join([_ROW] * len(group)), values
 
 
 class FileState(NamedTuple):

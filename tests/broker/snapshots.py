@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gearman_py.broker.broker import Broker
+from gearman_py.broker.failed_jobs import FailedJobs
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.restore import Restorer
 from gearman_py.broker.snapshot import take_snapshot
@@ -26,8 +27,14 @@ def hand_over(broker: Broker, peers: Sequence[Peer]) -> tuple[Broker, list[Peer]
         rotate=old._rotate,
         wakeup=old._wakeup,
         durable=old.durable,
+        failed=FailedJobs(old.failed.most, old.failed._seconds, old.failed._max_bytes),
     )
-    following = Broker(queues, job_retries=broker._job_retries, exceptions=broker._exceptions)
+    following = Broker(
+        queues,
+        job_retries=broker._job_retries,
+        exceptions=broker._exceptions,
+        time_of_day=broker.time_of_day,
+    )
     following.now = broker.now
     restorer = Restorer(following)
     sections = snapshot(broker, peers)

@@ -4,6 +4,7 @@ from math import inf
 
 import pytest
 
+from gearman_py.broker.stored_jobs import restore_record
 from gearman_py.protocol.packets import Packet
 from gearman_py.store.base import Record
 from tests.broker.test_durable import FIRST, DurableTable
@@ -55,7 +56,7 @@ def test_job_that_is_queued_after_the_lease_is_withheld_too(table: DurableTable,
         table.commit()
     else:
         due = 10 if way == "due" else 0
-        queues.restore(record(-1, due=due), 5.0, FOREIGN, table.now)
+        restore_record(queues, record(-1, due=due), 5.0, FOREIGN, table.now)
         table.broker.tick(table.now, 20.0)
     assert table.grab(worker) is None
     queues.extend(inf, table.now)
@@ -90,7 +91,7 @@ def test_withheld_job_that_is_cancelled_never_runs(table: DurableTable) -> None:
 def test_job_of_another_server_keeps_its_handle(table: DurableTable) -> None:
     worker = table.worker(b"f")
     table.say(worker, Packet.PRE_SLEEP)
-    table.broker.queues.restore(record(-1), 0.0, FOREIGN, table.now)
+    restore_record(table.broker.queues, record(-1), 0.0, FOREIGN, table.now)
     assert table.hear(worker) == [("NOOP",)]
     asker = table.peer()
     known = [("STATUS_RES", FOREIGN, b"1", b"0", b"0", b"0")]
@@ -109,7 +110,7 @@ def test_two_servers_may_have_taken_the_same_unique(table: DurableTable) -> None
     client, worker = table.peer(), table.worker(b"f")
     table.background(client, b"unique")
     table.commit()
-    table.broker.queues.restore(record(-1, unique=b"unique"), 0.0, FOREIGN, table.now)
+    restore_record(table.broker.queues, record(-1, unique=b"unique"), 0.0, FOREIGN, table.now)
     table.hear(client)
     assert table.background(client, b"unique") == [("JOB_CREATED", FIRST)]
     for _ in range(2):

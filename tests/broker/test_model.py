@@ -1,7 +1,8 @@
 """The broker against a model so small that it is obviously right, driven at random.
 
 The model is a dict of jobs, each with what must be true of it: who waits, who runs it and until
-when, whether it must be done, how often it was lost. After every step: no job is lost, none runs
+when, whether it must be done, how often it was lost, and which jobs are kept as failed. After
+every step: no job is lost, none runs
 twice at once, every waiting client was answered exactly as often as it should be, the counts of
 the text commands are right, and a worker was given the job that it should be given. With a
 durable queue the server may restart, and its disk may fail: what was acknowledged is there again.
@@ -18,10 +19,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gearman_py.broker import commands, counts
 from gearman_py.broker.broker import Broker
+from gearman_py.broker.failed_jobs import FAILED_NAME, FailedJobs, parse_failed_record
 from gearman_py.broker.limits import MAX_OVERDUE, MAX_TIMEOUTS
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.restriction_records import RECORD_NAME
 from gearman_py.broker.state import Peer
+from gearman_py.broker.stored_jobs import restore_record
 from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.packets import Packet
 from gearman_py.store.base import Record
@@ -52,6 +55,7 @@ ENDS = (
     *(counts.FAILED, counts.EXCEPTION, counts.ATTEMPTS),
     *(counts.CANCELLED, counts.DROPPED, counts.NOT_STORED),
 )
+KEPT_SECONDS = 10.0  # how long failed jobs are kept
 RATES = {"1/s": (1, 1.0), "2/3s": (2, 3.0)}  # starts, period
 Heard = list[tuple[int, list[bytes]]]
 
@@ -72,6 +76,7 @@ class ModelJob:
     worker: int | None = None
     deadline: float = inf
     lost: int = 0
+    failed: float = 0.0
 
     @property
     def key(self) -> tuple[bytes, bytes, bytes] | None:
@@ -91,9 +96,13 @@ def hear(peer: Peer) -> Heard:
 
 
 class BrokerAgainstModel(RuleBasedStateMachine):
-    @initialize(retries=st.sampled_from([-1, 1, 2]), durable=st.booleans())
-    def begin(self, retries: int, durable: bool) -> None:
+    @initialize(
+        retries=st.sampled_from([-1, 1, 2]), durable=st.booleans(), keep=st.sampled_from([0, 2, 50])
+    )
+    def begin(self, retries: int, durable: bool, keep: int) -> None:
         self.retries = retries
+        self.keep_failed = keep
+        self.failed: dict[bytes, ModelJob] = {}
         self.durable = durable
         self.disk: dict[int, Record] = {}
         self.disk_fails = False
@@ -106,10 +115,12 @@ class BrokerAgainstModel(RuleBasedStateMachine):
 
     def start(self) -> None:
         """A server begins; everybody connects."""
-        queues = Queues(b"H", durable=self.durable)
+        queues = Queues(
+            b"H", durable=self.durable, failed=FailedJobs(self.keep_failed, KEPT_SECONDS)
+        )
         for _, record in sorted(self.disk.items()):
-            queues.restore(record, self.now)
-        self.broker = Broker(queues, job_retries=self.retries)
+            restore_record(queues, record, self.now)
+        self.broker = Broker(queues, job_retries=self.retries, time_of_day=lambda: self.now)
         self.paused, self.most_running = set(self.kept[0]), dict(self.kept[1])
         self.rates, self.starts = dict(self.kept[2]), defaultdict[bytes, list[float]](list)
         self.withheld: set[bytes] | None = None  # while the lease is over
@@ -137,6 +148,8 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             self.disk[known] = self.disk[known]._replace(deliveries=count)
         for known in group.changes.removed:
             self.disk.pop(known, None)
+        for record in group.changes.rewritten:
+            self.disk[record.number] = record
         self.broker.stored(group, self.now)
 
     @precondition(lambda self: self.durable)
@@ -177,12 +190,31 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             if job.background
         }
         assert acknowledged.keys() <= self.disk.keys()
-        jobs = [record for record in self.disk.values() if record.function != RECORD_NAME]
+        assert {number(handle) for handle in self.failed} <= self.disk.keys(), "never neither"
+        records = [each for each in self.disk.values() if each.function == FAILED_NAME]
+        jobs = [
+            each for each in self.disk.values() if each.function not in (RECORD_NAME, FAILED_NAME)
+        ]
         if not self.disk_fails:
             assert {record.number: record.deliveries for record in jobs} == acknowledged
             limits = [*self.kept[1].items(), *self.kept[2].items()]
             restricted = self.kept[0] | {name for name, most in limits if most}
-            assert len(self.disk) == len(jobs) + len(restricted)
+            assert len(self.disk) == len(jobs) + len(restricted) + len(records)
+            assert {each.number for each in records} == {number(handle) for handle in self.failed}
+        failed = [parse_failed_record(each, b"H:%d" % each.number) for each in sorted(records)]
+        self.failed = {
+            each.handle: ModelJob(
+                *(each.function, each.unique, each.workload, each.priority),
+                turn=0,
+                reducer=each.reducer,
+                background=True,
+                lost=each.attempts,
+                failed=each.when,
+            )
+            for each in sorted(failed, key=lambda each: each.when)
+        }
+        for function in FUNCTIONS:
+            self.forget_oldest(function)
         self.jobs = {
             b"H:%d" % record.number: ModelJob(
                 *(record.function, record.unique, record.workload, record.priority),
@@ -195,6 +227,86 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             for record in sorted(jobs)
         }
         self.start()
+        self.forget_expired()
+
+    def forget_oldest(self, function: bytes) -> None:
+        """Those that failed last are kept."""
+        self.failed = dict(sorted(self.failed.items(), key=lambda item: item[1].failed))
+        own = [handle for handle, job in self.failed.items() if job.function == function]
+        for handle in own[: max(0, len(own) - self.keep_failed)]:
+            del self.failed[handle]
+
+    def forget_expired(self) -> None:
+        self.failed = {
+            handle: job
+            for handle, job in self.failed.items()
+            if job.failed + KEPT_SECONDS > self.now
+        }
+
+    def fail_for_good(self, handle: bytes, job: ModelJob, attempts: int) -> None:
+        """A job that must be done is kept when it fails."""
+        if job.background:
+            job.failed, job.lost, job.clients, job.worker = self.now, attempts, [], None
+            self.failed[handle] = job
+            self.forget_oldest(job.function)
+
+    def retry_all(self, handles: Iterable[bytes]) -> list[bytes]:
+        """Queue failed jobs again, but for those whose uniques are queued; return which."""
+        queued = []
+        for handle in handles:
+            job = self.failed[handle]
+            if job.key and any(job.key == other.key for other in self.jobs.values()):
+                continue
+            del self.failed[handle]
+            job.lost, job.due, job.deadline, job.turn = 0, 0.0, inf, self.next_turn()
+            self.jobs[handle] = job
+            queued.append(handle)
+        if self.durable and self.disk_fails:
+            for handle in queued:
+                self.failed[handle] = self.jobs.pop(handle)
+                self.forget_oldest(self.failed[handle].function)
+        return queued
+
+    @precondition(lambda self: self.failed)
+    @rule(data=st.data())
+    def retry(self, data: st.DataObject) -> None:
+        handle = data.draw(st.sampled_from(sorted(self.failed)))
+        answer = self.answer(b"retry job " + handle)
+        if self.retry_all([handle]) and not (self.durable and self.disk_fails):
+            assert answer == b"OK\r\n"
+        else:
+            assert answer.startswith(b"ERR QUEUE_ERROR")
+
+    @rule(function=st.sampled_from(FUNCTIONS))
+    def retry_those_of_a_function(self, function: bytes) -> None:
+        answer = self.answer(b"retry jobs function=" + function)
+        own = [handle for handle, job in self.failed.items() if job.function == function]
+        queued = self.retry_all(own)
+        if queued and self.durable and self.disk_fails:
+            assert answer.startswith(b"ERR QUEUE_ERROR")
+        else:
+            assert answer.split(b"\n")[:-2] == queued
+
+    @precondition(lambda self: self.failed)
+    @rule(data=st.data(), all_of_it=st.booleans())
+    def discard(self, data: st.DataObject, all_of_it: bool) -> None:
+        handle = data.draw(st.sampled_from(sorted(self.failed)))
+        function = self.failed[handle].function
+        if not all_of_it:
+            assert self.answer(b"discard job " + handle) == b"OK\r\n"
+            del self.failed[handle]
+            return
+        own = [each for each, job in self.failed.items() if job.function == function]
+        assert self.answer(b"discard jobs function=" + function).split(b"\n")[:-2] == own
+        self.failed = {each: job for each, job in self.failed.items() if each not in own}
+
+    @rule(
+        handle=st.sampled_from([b"H:0", b"nonsense"]), what=st.sampled_from([b"retry", b"discard"])
+    )
+    def what_has_not_failed_is_unknown(self, handle: bytes, what: bytes) -> None:
+        live = min(self.jobs, default=handle)
+        for each in (handle, live):
+            assert self.answer(what + b" job " + each).startswith(b"ERR UNKNOWN_JOB")
 
     @rule()
     def reload(self) -> None:
@@ -322,6 +434,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
                 del self.jobs[handle]
                 for client in job.clients:
                     failed[client].append(handle)
+                self.fail_for_good(handle, job, job.lost)
         for number, fails in failed.items():
             heard = hear(self.peers[number])
             assert sorted(heard) == sorted((Packet.WORK_FAIL, [handle]) for handle in fails)
@@ -456,13 +569,39 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         packet=st.sampled_from([Packet.WORK_COMPLETE, Packet.WORK_FAIL, Packet.WORK_EXCEPTION]),
     )
     def finish(self, data: st.DataObject, packet: Packet) -> None:
-        handle, job = self.a_running_job(data)
+        self.report(*self.a_running_job(data), packet)
+
+    @rule(
+        function=st.sampled_from(FUNCTIONS),
+        unique=st.sampled_from(UNIQUES),
+        packet=st.sampled_from([Packet.WORK_FAIL, Packet.WORK_EXCEPTION]),
+        then=st.sampled_from(["", "restart", "retry", "disk fails"]),
+    )
+    def background_jobs_fail(
+        self, function: bytes, unique: bytes, packet: Packet, then: str
+    ) -> None:
+        """All that a worker is given; few histories would have any otherwise."""
+        self.submit(0, (Packet.SUBMIT_JOB_BG, NORMAL, True), function, unique, b"w", 0)
+        self.grab(1, Packet.GRAB_JOB)
+        for handle in self.held(1):
+            self.report(handle, self.jobs[handle], packet)
+        if then == "restart" and self.durable:
+            self.restart()
+        elif then == "retry":
+            self.retry_those_of_a_function(function)
+        elif then == "disk fails" and self.durable:
+            self.disk_fails_or_works_again()
+
+    def report(self, handle: bytes, job: ModelJob, packet: Packet) -> None:
         arguments = [handle, b"r"][: len(packet.arguments)]
         assert job.worker is not None
         self.tell(job.worker, packet, *arguments)
+        failed = packet != Packet.WORK_COMPLETE
         if packet == Packet.WORK_EXCEPTION:  # no client here asked for exceptions
             packet, arguments = Packet.WORK_FAIL, [handle]
         self.ends(handle, packet, arguments)
+        if failed:
+            self.fail_for_good(handle, job, job.lost + 1)
 
     @some_run
     @rule(data=st.data(), packet=st.sampled_from([Packet.WORK_DATA, Packet.WORK_WARNING]))
@@ -550,6 +689,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             kept = [other for other in self.overdue[worker] if other != handle]
             self.overdue[worker] = [*kept, handle][-MAX_OVERDUE:]
         self.lose(late, late=True)
+        self.forget_expired()
         released = [handle for handle, job in self.jobs.items() if before < job.due <= self.now]
         for handle in sorted(released, key=lambda handle: (self.jobs[handle].due, number(handle))):
             self.jobs[handle].turn = self.next_turn()
@@ -572,6 +712,17 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             running = None if theirs.worker is None else theirs.worker.number
             assert (theirs.background, running) == (job.background, job.worker)
             assert sorted(client.number for client in theirs.clients) == sorted(job.clients)
+
+    @invariant()
+    def failed_jobs_are_listed(self) -> None:
+        rows = self.rows(b"jobs failed limit=1000")
+        assert [handle for handle, *_ in rows] == list(self.failed)[::-1]
+        for handle, *pairs in rows:
+            facts, job = dict(pair.split(b"=", 1) for pair in pairs), self.failed[handle]
+            assert facts[b"function"] == job.function
+            assert facts[b"unique"] == job.unique
+            assert int(facts[b"attempts"]) == job.lost
+            assert int(facts[b"bytes"]) == len(job.workload)
 
     def answer(self, command: bytes) -> bytes:
         peer = Peer(9, "", lambda _: None)
@@ -609,6 +760,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             function = queues.functions.get(counted.name)
             live, running = (function.total, function.running) if function else (0, 0)
             came = counted.accepted + counted[counts.RESTORED] + counted[counts.ADOPTED]
+            came += counted[counts.RETRIED]
             assert came == live + counted.completed + sum(counted[way] for way in ENDS)
             started, ended = (each.total + len(each) for each in (counted.waits, counted.runs))
             assert started == running + ended

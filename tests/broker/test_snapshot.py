@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gearman_py.broker.broker import Broker
+from gearman_py.broker.failed_jobs import FailedJobs
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.restore import Restorer, SnapshotError
 from gearman_py.broker.state import Peer
@@ -76,6 +77,7 @@ commands = st.tuples(
             *(b"maxqueue f 2", b"maxqueue g 1 2 3", b"create function h", b"drop function h"),
             *(b"cancel job H:1", b"cancel job H:2"),
             *(b"pause f", b"resume f", b"limit g running=1", b"limit g running=0"),
+            *(b"jobs failed", b"retry jobs", b"retry job H:1", b"discard job H:2"),
             *(b"limit f rate=1/s", b"limit f rate=2/3s", b"limit f rate=0"),
         ]
     ),
@@ -89,6 +91,7 @@ steps = st.one_of(
     st.tuples(st.just("wait"), st.sampled_from([0.5, 1.0, 2.5])),
     st.tuples(st.just("leave"), peer),
     st.tuples(st.just("read"), peer),
+    st.tuples(st.just("fail"), st.integers(2, 3), function),
 )
 
 
@@ -96,8 +99,10 @@ class Side:
     """A broker and its peers. What they are owed is taken when they read."""
 
     def __init__(self, durable: bool, function_first: bool) -> None:
-        queues = Queues(b"H", durable=durable, function_first=function_first)
-        self.broker = Broker(queues, job_retries=2)
+        queues = Queues(
+            b"H", durable=durable, function_first=function_first, failed=FailedJobs(3, 20.0)
+        )
+        self.broker = Broker(queues, job_retries=2, time_of_day=lambda: self.now)
         self.now = 1000.0
         self.peers: list[Peer] = [self.broker.join(number, "there") for number in range(PEERS)]
         for worker in (2, 3):
@@ -109,6 +114,12 @@ class Side:
             case "say":
                 number, (packet, *rest) = arguments
                 self.broker.receive(self.peers[number], [(packet, rest)], self.now)
+            case "fail":
+                number, name = arguments
+                self.do("say", number, (Packet.SUBMIT_JOB_BG, name, b"", b"w"))
+                self.do("say", number, (Packet.GRAB_JOB,))
+                for running in list(self.peers[number].running):
+                    self.do("say", number, (Packet.WORK_EXCEPTION, running, b"why"))
             case "wait":
                 self.now += arguments[0]
             case "leave":

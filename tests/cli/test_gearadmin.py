@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from gearman_py import Client
+from gearman_py.net.servers import parse_servers
+from gearman_py.protocol.packets import Packet
+from tests.peer import Peer
 from tests.ports import reserve_port
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
@@ -142,6 +145,48 @@ def test_a_purge_asks_and_cancels_what_waits(gearadmin: Run, shared_gearmand: An
     assert gearadmin("--purge", "a-purged", "--yes").stdout == b"1200 jobs purged\n"
     assert b"a-purged\t0\t0\t0\n" in gearadmin("--status").stdout
     assert b"a-kept\t1\t0\t0\n" in gearadmin("--status").stdout
+
+
+def fail_jobs(address: str, function: str, *workloads: str) -> list[str]:
+    """Background jobs that a worker of the test fails with their workload as reason."""
+    worker = Peer(parse_servers(address)[0][:2])
+    worker.say(Packet.CAN_DO, function.encode())
+    with Client(address) as client, worker.socket:
+        handles = [client.do_background(function, each) for each in workloads]
+        for each in workloads:
+            _, handle, *_ = worker.ask(Packet.GRAB_JOB)
+            worker.say(Packet.WORK_EXCEPTION, handle, f"Timeout: {each}\t".encode())
+        assert worker.ask(Packet.GRAB_JOB) == ("NO_JOB",)
+    return handles
+
+
+def test_failed_jobs_are_listed_shown_retried_and_discarded(
+    gearadmin: Run, shared_gearmand: Any
+) -> None:
+    one, two, three = fail_jobs(shared_gearmand.address, "a-failing", "one", "two", "three")
+    fail_jobs(shared_gearmand.address, "a-failing-too", "one")
+    rows = gearadmin("--failed", "a-failing").stdout.decode().splitlines()
+    assert [row.split("\t")[0] for row in rows] == [three, two, one, "."]
+    assert rows[0].endswith("\tTimeout: three\\x09")
+    (row,) = json.loads(gearadmin("--failed", "--reason", "t: two", "--json").stdout)
+    assert (row["handle"], row["attempts"], row["bytes"]) == (two, 1, 3)
+    shown = dict(
+        line.split(maxsplit=1)
+        for line in gearadmin("--show-job", two).stdout.decode().splitlines()
+        if " " in line.strip()
+    )
+    assert (shown["state"], shown["workload"], shown["priority"]) == ("failed", "two", "normal")
+    assert gearadmin("--retry", two).stdout == b"OK\n"
+    again = gearadmin("--retry", two)
+    assert (again.returncode, b"UNKNOWN_JOB" in again.stderr) == (1, True)
+    some = gearadmin("--retry-all", "a-failing", "--reason", "three")
+    assert some.stdout == b"1 job queued again\n"
+    refused = gearadmin("--discard-all", "a-failing")
+    assert (refused.returncode, b"expected --yes" in refused.stderr) == (2, True)
+    assert gearadmin("--discard-all", "a-failing", "--yes").stdout == b"1 job discarded\n"
+    assert gearadmin("--failed", "a-failing").stdout == b".\n"
+    assert b"a-failing\t2\t0\t0\n" in gearadmin("--status").stdout
+    assert b"Timeout: one" in gearadmin("--failed", "a-failing-too").stdout
 
 
 @pytest.mark.parametrize(

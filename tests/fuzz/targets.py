@@ -93,6 +93,7 @@ def store(data: bytes) -> None:
 
 def rows(data: bytes) -> None:
     """Rows of a durable queue, of values that somebody else wrote."""
+    from gearman_py.broker.stored_jobs import restore_record
     from gearman_py.store.base import StoreError
     from gearman_py.store.sqlite import SQLiteStore
 
@@ -111,7 +112,7 @@ def rows(data: bytes) -> None:
         kept = SQLiteStore(path)
         try:
             for record in kept.replay():
-                Queues().restore(record, 0.0)
+                restore_record(Queues(), record, 0.0)
         except StoreError:
             pass
         finally:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,78 @@ def test_pauses_and_limits_outlive_kill_9(durable: Start, connect: Connect) -> N
         assert waits.ask(Packet.GRAB_JOB) == ("NO_JOB",)
     assert connect(server.listening()).command("resume f") == b"OK\r\n"
     assert waits.ask(Packet.GRAB_JOB)[0] == "JOB_ASSIGN"
+
+
+def fail_all(peer: Peer, number: int) -> None:
+    """Fail this number of jobs as their worker."""
+    for _ in range(number):
+        _, handle, *_ = peer.ask(Packet.GRAB_JOB)
+        peer.say(Packet.WORK_EXCEPTION, handle, b"no such customer")
+
+
+def list_handles(peer: Peer, state: str) -> set[bytes]:
+    rows = peer.command(f"jobs {state} limit=1000").splitlines()[:-1]
+    return {row.split(b"\t")[0] for row in rows}
+
+
+def test_failed_jobs_outlive_kill_9_and_run_again_when_they_are_retried(
+    durable: Start, connect: Connect
+) -> None:
+    server = durable()
+    address = server.listening()
+    ops, doer = connect(address), worker(connect(address))
+    handle = in_the_background(ops, b"order 17", b"unique")
+    fail_all(doer, 1)
+    in_the_background(ops, b"beside")  # the failure is stored, too, once this is
+    server.process.kill()
+    server.process.wait()
+    server = durable()
+    address = server.listening()
+    ops, doer = connect(address), worker(connect(address))
+    (row, _) = ops.command("jobs failed").splitlines()
+    assert row.startswith(handle + b"\tstate=failed\tfunction=f\tunique=unique\tpriority=normal\t")
+    assert row.endswith(b"\tclient_id=-\treason=no such customer")
+    assert b"\taddress=127.0.0.1\t" in row
+    assert ops.command(f"retry job {handle.decode()}") == b"OK\r\n"
+    assert {doer.ask(Packet.GRAB_JOB)[1:] for _ in range(2)} >= {(handle, b"f", b"order 17")}
+    doer.say(Packet.WORK_COMPLETE, handle, b"")
+    assert ops.command("jobs failed") == b".\n"
+    assert server.end() == 0
+    assert list_handles(connect(durable().listening()), "failed") == set()
+
+
+def has_all_failed(ops: Peer, handles: set[bytes]) -> bool:
+    return list_handles(ops, "failed") == handles
+
+
+def test_jobs_that_are_retried_when_the_server_is_killed_are_failed_or_wait(
+    durable: Start, connect: Connect
+) -> None:
+    """Never both or neither; and they wait if the operator was told so."""
+    number = 100
+    server = durable()
+    address = server.listening()
+    ops, doer = connect(address), worker(connect(address))
+    handles = {in_the_background(ops, b"%d" % each) for each in range(number)}
+    for seed in range(KILLS):
+        fail_all(doer, len(list_handles(ops, "waiting")))
+        await_true(partial(has_all_failed, ops, handles))
+        ops.socket.sendall(b"".join(b"retry job %b\r\n" % each for each in sorted(handles)))
+        time.sleep(random.Random(seed).uniform(0, 0.03))  # noqa: S311 - somewhere in the midst
+        server.process.kill()
+        server.process.wait()
+        told = b""
+        with contextlib.suppress(ConnectionResetError):
+            while data := ops.socket.recv(65536):
+                told += data
+        acknowledged = sorted(handles)[: told.count(b"OK\r\n")]
+        server = durable()
+        address = server.listening()
+        ops, doer = connect(address), worker(connect(address))
+        failed, waiting = list_handles(ops, "failed"), list_handles(ops, "waiting")
+        assert failed | waiting == handles
+        assert not failed & waiting
+        assert waiting >= set(acknowledged)
 
 
 def test_job_that_ran_when_the_server_died_is_queued_again_and_says_so(

@@ -318,6 +318,32 @@ def test_pause_goes_with_the_jobs_to_the_server_that_takes_them_over(
     assert waits.ask(Packet.GRAB_JOB)[-1] == b"1"
 
 
+def test_failed_jobs_go_to_the_server_that_takes_over_and_are_retried_there(
+    serve: Start, connect: Connect
+) -> None:
+    server = serve()
+    client, doer = connect(server.listening()), worker(connect(server.listening()))
+    handles = [submit(client, workload) for workload in (b"1", b"2")]
+    for handle in handles:
+        assert doer.ask(Packet.GRAB_JOB)[1] == handle
+        doer.say(Packet.WORK_FAIL, handle)
+    submit(client, b"3")  # the failures are stored, too, once this is
+    server.kill()
+    server = serve("two")
+    ops = connect(server.listening())
+    await_true(lambda: ops.command("jobs failed").count(b"\n") == 3)
+    assert ops.command(f"discard job {handles[1].decode()}") == b"OK\r\n"
+    assert ops.command(f"retry job {handles[0].decode()}") == b"OK\r\n"  # and both are stored
+    assert ops.command("jobs failed") == b".\n"
+    server.kill()
+    server = serve("three")
+    ops, doer = connect(server.listening()), worker(connect(server.listening()))
+    await_true(lambda: b"f\tjobs=2\t" in ops.command("stats"))
+    assert {doer.ask(Packet.GRAB_JOB)[-1] for _ in range(2)} == {b"1", b"3"}
+    assert ops.command("jobs failed") == b".\n"
+    assert doer.ask(Packet.GRAB_JOB) == ("NO_JOB",)
+
+
 def test_server_that_stood_still_gives_out_nothing_that_another_has(
     serve: Start, connect: Connect
 ) -> None:

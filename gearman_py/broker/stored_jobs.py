@@ -1,0 +1,70 @@
+"""From the records of a store to jobs, restrictions and failed jobs."""
+
+from gearman_py.broker import counts
+from gearman_py.broker.failed_jobs import FAILED_NAME, FailedJob, parse_failed_record
+from gearman_py.broker.queues import Queues
+from gearman_py.broker.restriction_records import RECORD_NAME
+from gearman_py.broker.state import BrokerJob, ReduceJob, coalesces_on
+from gearman_py.store.base import SERIES_BITS, Record
+
+
+def restore_record(
+    queues: Queues, record: Record, wall: float, handle: bytes = b"", now: float = 0
+) -> None:
+    """Restore what the previous run stored, or a server that is gone.
+
+    A job is queued now, or when it is due. ``wall``: seconds since 1970. ``handle``: the handle of
+    a job that another server numbered. Raises ValueError if there is already a job with this
+    number, and for a record that cannot be read.
+    """
+    if record.number >> SERIES_BITS == queues._number >> SERIES_BITS:
+        queues._number = max(queues._number, record.number + 1)
+    if record.function == RECORD_NAME:
+        for obsolete in queues.restore_restrictions(record, now):
+            queues.changes.remove(obsolete)
+        return
+    if record.function == FAILED_NAME:
+        handle = handle or queues._prefix + b"%d" % record.number
+        keep_failed(queues, parse_failed_record(record, handle))
+        return
+    job = _restore_job(queues, record, handle, now)
+    job.retries = record.deliveries
+    job.function.counts[counts.ADOPTED if handle else counts.RESTORED] += 1
+    if record.due > wall:
+        queues.add_later(job, record.due)
+    else:
+        queues._queue_job(job, now)
+
+
+def keep_failed(queues: Queues, failed: FailedJob) -> None:
+    """Keep a failed job, and forget those that are too many."""
+    for dropped in queues.failed.add(failed):
+        if queues.durable:
+            queues.changes.remove(dropped.number)
+
+
+def restore_failed(queues: Queues, failed: FailedJob, now: float) -> BrokerJob:
+    """The job that has failed, under its handle; it is neither queued nor stored yet."""
+    number, unique, priority = failed.number, failed.unique, failed.priority
+    facts = number, failed.function, unique, priority, 0, failed.reducer, failed.workload, 0
+    job = _restore_job(queues, Record(*facts), failed.handle if number < 0 else b"", now)
+    job.function.counts[counts.RETRIED] += 1
+    return job
+
+
+def _restore_job(queues: Queues, record: Record, handle: bytes, now: float) -> BrokerJob:
+    function = queues.function(record.function)
+    facts = function, record.unique, record.workload, record.priority, True
+    job = ReduceJob(*facts, record.reducer) if record.reducer else BrokerJob(*facts)
+    job.since = now
+    job.number = number = record.number
+    if handle:
+        if queues.job(handle):  # records of earlier versions may share a unique
+            handle = b"%b:%d" % (handle, -number)
+        queues._foreign_handles.add(number, handle)
+    queues.jobs.add(job)
+    key = coalesces_on(record.unique, record.workload)
+    # Two servers may have accepted the same unique; later submissions join the first.
+    if key and not queues.uniques.find(key, function):
+        queues.uniques.add(key, job)
+    return job

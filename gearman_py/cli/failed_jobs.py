@@ -1,0 +1,76 @@
+"""gearadmin's commands for failed background jobs."""
+
+from argparse import Namespace
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from gearman_py.admin.answers import JobRow
+from gearman_py.admin.client import AdminClient
+
+PAGE = 1000  # rows of one answer
+
+
+class FailedRow(NamedTuple):
+    """A failed job, as it is listed. ``failed`` is a time in UTC."""
+
+    handle: str
+    function: str
+    unique: str
+    priority: str
+    attempts: int
+    bytes: int
+    failed: str
+    address: str
+    client_id: str
+    reason: str
+
+    @classmethod
+    def from_job(cls, job: JobRow) -> "FailedRow":
+        """The row of a job."""
+        facts = job._asdict() | {"failed": format_time(job.failed)}
+        return cls(*(facts[field] for field in cls._fields))
+
+
+def format_time(seconds: float) -> str:
+    """Seconds since 1970, as in ISO 8601."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def read_failed(client: AdminClient, options: Namespace) -> list[FailedRow]:
+    """All failed jobs of a function, or of all, those that failed last first."""
+    return list(map(FailedRow.from_job, list_failed(client, options.failed, options.reason)))
+
+
+def list_failed(client: AdminClient, function: str, reason: str) -> list[JobRow]:
+    """The same as the server describes them."""
+    rows: list[JobRow] = []
+    while True:
+        facts = {"function": function, "reason": reason}
+        page = client.find_jobs("failed", **facts, offset=len(rows), limit=PAGE)
+        rows += page
+        if len(page) < PAGE:
+            return rows
+
+
+def read_job(client: AdminClient, options: Namespace) -> dict[str, Any]:
+    """What is known of a job, with the beginning of its workload."""
+    facts = client.find_job(vars(options)["show-job"])._asdict()
+    for key in ("due", "failed"):
+        facts[key] = format_time(facts[key]) if facts[key] else ""
+    workload: bytes = facts.pop("workload")
+    return facts | {"workload": workload.decode(errors="backslashreplace")}
+
+
+def retry_all(client: AdminClient, function: str, *, reason: str) -> str:
+    """Queue failed jobs again; return how many."""
+    return f"{count_jobs(len(client.retry_all(function=function, reason=reason)))} queued again"
+
+
+def discard_all(client: AdminClient, function: str, *, reason: str) -> str:
+    """Forget failed jobs; return how many."""
+    return f"{count_jobs(len(client.discard_all(function=function, reason=reason)))} discarded"
+
+
+def count_jobs(number: int) -> str:
+    """A number of jobs, in words."""
+    return f"{number} {'job' if number == 1 else 'jobs'}"

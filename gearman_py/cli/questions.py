@@ -1,0 +1,176 @@
+"""What gearadmin can be asked: its commands, in the order in which they run."""
+
+import re
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from gearman_py.admin.client import AdminClient
+from gearman_py.cli import failed_jobs, move_jobs
+
+Ask = Callable[[AdminClient], str | int]
+
+
+class ValueQuestion(NamedTuple):
+    """A question that is answered with one line."""
+
+    help: str
+    ask: Ask
+
+
+class ListingQuestion(NamedTuple):
+    """A question that is answered with a listing: the command, and how its rows are parsed."""
+
+    help: str
+    command: str
+    rows: Callable[[AdminClient], Sequence[Any]]
+
+
+class SteeringAction(NamedTuple):
+    """A change to what the arguments name; prints what ``act`` returns, or ``OK``.
+
+    ``to_servers``: the argument is a list of job servers. ``filtered``: --reason restricts it.
+    """
+
+    help: str
+    words: tuple[str, ...]
+    act: Callable[..., str | None]
+    to_servers: bool = False
+    filtered: bool = False
+
+
+class JobReport(NamedTuple):
+    """A question about a job, or about an ``optional`` function.
+
+    ``read`` returns rows, or what is known of one.
+    """
+
+    help: str
+    read: Callable[[AdminClient, Namespace], Sequence[Any] | dict[str, Any]]
+    optional: bool = False
+
+
+def _format_ping(client: AdminClient) -> str:
+    client.ping()  # connects first
+    return f"{client.server} answers in {1000 * client.ping():.1f} ms"
+
+
+def _set_max_queue(client: AdminClient, function: str, jobs: str) -> None:
+    if not jobs.isascii() or not jobs.isdigit():
+        raise ValueError(f"--max-queue: {jobs!r} is not a number of jobs")
+    client.max_queue(function, int(jobs) or None)
+
+
+def _limit(client: AdminClient, function: str, limit: str) -> None:
+    what, _, most = limit.partition("=")
+    if what == "running" and most.isascii() and most.isdigit():
+        client.limit(function, running=int(most))
+    elif what == "rate" and re.fullmatch(r"0|\d+/\d*[smhd]", most, re.ASCII):
+        client.limit(function, rate=most)
+    else:
+        raise ValueError(
+            f"--limit: {limit!r} is not a limit; expected running=N or rate=N/PERIOD, such as 100/s"
+        )
+
+
+def _purge(client: AdminClient, function: str) -> str:
+    return f"{failed_jobs.count_jobs(len(client.purge(function)))} purged"
+
+
+QUESTIONS: dict[str, ValueQuestion | ListingQuestion | SteeringAction | JobReport] = {
+    "ping": ValueQuestion("round-trip time", _format_ping),
+    "getpid": ValueQuestion("process id of the server", AdminClient.pid),
+    "create-function": SteeringAction(
+        "create a function before its workers register",
+        ("FUNCTION",),
+        AdminClient.create_function,
+    ),
+    "max-queue": SteeringAction(
+        "refuse jobs while there are N; 0: no limit",
+        ("FUNCTION", "N"),
+        _set_max_queue,
+    ),
+    "drop-function": SteeringAction(
+        "drop a function without workers and jobs", ("FUNCTION",), AdminClient.drop_function
+    ),
+    "show-jobs": ListingQuestion(
+        "jobs: handle, retries, ignored, background", "show jobs", AdminClient.jobs
+    ),
+    "show-unique-jobs": ListingQuestion(
+        "uniques of all jobs", "show unique jobs", AdminClient.unique_jobs
+    ),
+    "cancel-job": SteeringAction(
+        "remove a waiting job from its queue", ("HANDLE",), AdminClient.cancel
+    ),
+    "pause": SteeringAction("give out no job of a function (*)", ("FUNCTION",), AdminClient.pause),
+    "resume": SteeringAction("end a pause (*)", ("FUNCTION",), AdminClient.resume),
+    "limit": SteeringAction(
+        "running=4: run at most 4 jobs at a time, over all workers; rate=100/s, rate=10/30m: "
+        "start no more in a period; running=0, rate=0: no limit (*)",
+        ("FUNCTION", "LIMIT"),
+        _limit,
+    ),
+    "purge": SteeringAction(
+        "cancel all jobs of a function that do not run; asks first (*)", ("FUNCTION",), _purge
+    ),
+    "retry": SteeringAction("queue a failed job again (*)", ("HANDLE",), AdminClient.retry),
+    "retry-all": SteeringAction(
+        "queue all failed jobs of a function again (*)",
+        ("FUNCTION",),
+        failed_jobs.retry_all,
+        filtered=True,
+    ),
+    "discard": SteeringAction("forget a failed job (*)", ("HANDLE",), AdminClient.discard),
+    "discard-all": SteeringAction(
+        "forget all failed jobs of a function; asks first (*)",
+        ("FUNCTION",),
+        failed_jobs.discard_all,
+        filtered=True,
+    ),
+    "failed": JobReport(
+        "failed background jobs, of a function or of all (*)", failed_jobs.read_failed, True
+    ),
+    "show-job": JobReport("a job, with the beginning of its workload (*)", failed_jobs.read_job),
+    "server-verbose": ValueQuestion(
+        "log level of the server", lambda client: client.value("verbose")
+    ),
+    "server-version": ValueQuestion(
+        "version of the server", lambda client: client.value("version")
+    ),
+    "workers": ListingQuestion(
+        "connections: fd, address, id : functions", "workers", AdminClient.workers
+    ),
+    "priority-status": ListingQuestion(
+        "functions: name, high, normal, low, workers",
+        "prioritystatus",
+        AdminClient.priority_status,
+    ),
+    "status": ListingQuestion(
+        "functions: name, jobs, running, workers", "status", AdminClient.status
+    ),
+    "stats": ListingQuestion(
+        "functions: what is queued and what happened (*)",
+        "stats",
+        AdminClient.stats,
+    ),
+    "move-jobs": SteeringAction(
+        "move the background jobs that wait to other job servers (admin socket only)",
+        ("SERVERS",),
+        move_jobs.move_jobs,
+        to_servers=True,
+    ),
+    "retire": SteeringAction(
+        "the same, wait for those that run, and stop the server (admin socket only)",
+        ("SERVERS",),
+        move_jobs.retire,
+        to_servers=True,
+    ),
+    "drain": SteeringAction(
+        "stop the server after its jobs (admin socket only)",
+        (),
+        lambda client: client.shutdown(graceful=True),
+    ),
+    "shutdown": SteeringAction(
+        "stop the server at once (admin socket only)", (), AdminClient.shutdown
+    ),
+}
