@@ -55,8 +55,8 @@ class FailedJob(NamedTuple):
 class FailedJobs:
     """Failed jobs by handle, those that failed last at the end.
 
-    Of each function the last ``most`` are kept, for ``seconds`` (0: for ever), and of all functions
-    as many as take ``max_bytes``.
+    Of each function the last ``most`` are kept, for ``seconds`` (0: without limit), and of all
+    functions as many as take ``max_bytes``.
     """
 
     def __init__(

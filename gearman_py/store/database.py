@@ -57,7 +57,7 @@ class Rows(NamedTuple):
     added: Sequence[Record]
     delivered: Sequence[tuple[Place, int]]
     removed: Sequence[Place]
-    rewritten: Sequence[tuple[int, Record]]  # with their shelves
+    rewritten: Sequence[tuple[Place, Record]]
 
 
 class Lost(StoreError):

@@ -203,7 +203,7 @@ class Postgres:
                     columns = [list(column) for column in zip(*rows.removed, strict=True)]
                     connection.execute(self._compose_query(_REMOVE), columns)
                 if rows.rewritten:
-                    placed = [(shelf, *record) for shelf, record in rows.rewritten]
+                    placed = [(*place, *record[1:]) for place, record in rows.rewritten]
                     columns = [list(column) for column in zip(*placed, strict=True)]
                     connection.execute(self._compose_query(_REWRITE), columns)
         except self._psycopg.errors.DivisionByZero:

@@ -115,8 +115,8 @@ class Redis:
         for place in rows.removed:
             words += place
         words.append(len(rows.rewritten))
-        for shelf, record in rows.rewritten:
-            words += (shelf, record.number, _pack_record(record), record.deliveries)
+        for place, record in rows.rewritten:
+            words += (*place, _pack_record(record), record.deliveries)
         needs_room = rows.added or rows.rewritten
         script = redis_scripts.WRITE if needs_room else redis_scripts.ROOM + redis_scripts.WRITE
         return bool(self._run_script(script, *words))

@@ -84,8 +84,7 @@ class SharedStore:
         begun = lease_clock()
         self._mine = self._enrol_run()
         self.lease = begun + LEASE_TIME
-        self._beat = 0  # the last beat in the database
-        self._last_beat = 0  # the last beat that was sent
+        self._beat = self._last_beat = 0  # in the database, and sent
         self._known = {self._mine}  # shelves that this run keeps
         self.series = self._mine % MANY_SERIES + 1
         # By series, the shelf whose jobs have the same numbers here and there. Shelves with the
@@ -115,7 +114,7 @@ class SharedStore:
             changes.added,
             [(self._find_place(number), count) for number, count in changes.delivered.items()],
             [self._find_place(number) for number in changes.removed],
-            [self._place_record(record) for record in changes.rewritten],
+            [(self._find_place(record.number), record) for record in changes.rewritten],
         )
         self.lease = self._write_rows(rows) + LEASE_TIME
         self._doubtful = []
@@ -322,10 +321,6 @@ class SharedStore:
         if number < 0:
             return self._foreign[number]
         return self._home[number >> SERIES_BITS], number
-
-    def _place_record(self, record: Record) -> tuple[int, Record]:
-        shelf, number = self._find_place(record.number)
-        return shelf, record._replace(number=number)
 
     def _connect(self) -> None:
         if not self._connected:
