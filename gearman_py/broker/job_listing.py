@@ -178,9 +178,7 @@ def _with_unique(broker: Rules, unique: bytes, function: Function | None, state:
         yield (job, due.get(job.number, 0.0)) if own and _state(job) == state else None
 
 
-def _list_failed(
-    broker: Rules, peer: Peer, pairs: Mapping[bytes, bytes]
-) -> bytes | Rows:
+def _list_failed(broker: Rules, peer: Peer, pairs: Mapping[bytes, bytes]) -> bytes | Rows:
     """Those that failed last first."""
     if broker.restricted and not peer.operator:  # reasons may quote workloads
         return error(b"PERMISSION", b"Only on the admin socket: jobs failed")
@@ -193,9 +191,7 @@ def _list_failed(
     return _page_failed(broker, filters, offset, limit)
 
 
-def _page_failed(
-    broker: Rules, filters: Mapping[bytes, bytes], offset: int, limit: int
-) -> Rows:
+def _page_failed(broker: Rules, filters: Mapping[bytes, bytes], offset: int, limit: int) -> Rows:
     for failed in find_failed(broker, filters):
         if not limit:
             return
