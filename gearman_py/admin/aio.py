@@ -19,6 +19,7 @@ from gearman_py.admin.answers import (
     PriorityStatus,
     WorkerInfo,
     check_word,
+    explain_refused_shutdown,
     jobs_command,
     limit_commands,
     max_queue_command,
@@ -26,7 +27,7 @@ from gearman_py.admin.answers import (
     parse_rows,
     value_of,
 )
-from gearman_py.errors import ConnectionLost, JobTimeout, ServerUnavailable
+from gearman_py.errors import AdminError, ConnectionLost, JobTimeout, ServerUnavailable
 from gearman_py.net.servers import Servers, parse_servers, why_not
 from gearman_py.net.tls import TLS
 from gearman_py.not_copied import NotCopied
@@ -247,8 +248,14 @@ class AsyncAdminClient(NotCopied):
         await self.value(f"cancel job {check_word(handle)}")
 
     async def shutdown(self, *, graceful: bool = False) -> None:
-        """Stop the server, after its jobs if ``graceful``. Works only on its admin socket."""
-        await self.value("shutdown graceful" if graceful else "shutdown")
+        """Stop the server, after its jobs if ``graceful``.
+
+        Raises AdminError unless this is its admin socket.
+        """
+        try:
+            await self.value("shutdown graceful" if graceful else "shutdown")
+        except AdminError as error:
+            raise explain_refused_shutdown(self.server, error) from error
 
     async def value(self, command: str) -> str:
         """Send a command; return its one-line answer without OK. Raises AdminError for ERR."""

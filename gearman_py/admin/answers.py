@@ -270,6 +270,16 @@ def value_of(server: ServerAddress, line: str) -> str:
     return line.removeprefix("OK").strip()
 
 
+def explain_refused_shutdown(server: ServerAddress, error: AdminError) -> AdminError:
+    """Why a server refused to stop."""
+    if "UNKNOWN_COMMAND" not in str(error):
+        return error
+    return AdminError(
+        f"{server}: a server is stopped only through its admin socket, "
+        "which gearmand --admin-listen unix:PATH opens, or by a signal"
+    )
+
+
 def parse_rows(
     server: ServerAddress, command: str, lines: list[str], parse: Callable[[str], T]
 ) -> list[T]:

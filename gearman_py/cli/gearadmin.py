@@ -14,7 +14,7 @@ from typing import Any
 from gearman_py.admin.client import AdminClient
 from gearman_py.cli import common, failed_jobs, top
 from gearman_py.cli.check import CheckStatus, check_servers
-from gearman_py.cli.questions import QUESTIONS, JobReport, SteeringAction, ValueQuestion
+from gearman_py.cli.questions import QUESTIONS, JobReport, Ping, SteeringAction, ValueQuestion
 from gearman_py.cli.table import format_table
 from gearman_py.printable import printable
 
@@ -127,7 +127,9 @@ def _format_answer(client: AdminClient, options: Namespace, name: str) -> str:
     question = QUESTIONS[name]
     if isinstance(question, ValueQuestion):
         value = question.ask(client)
-        return json.dumps(value) if options.json else printable(str(value))
+        if not options.json:
+            return printable(str(value))
+        return json.dumps(value._asdict() if isinstance(value, Ping) else value)
     if isinstance(question, SteeringAction):
         words = vars(options)[name]
         if question.to_servers:

@@ -7,9 +7,13 @@ queue failed in a way that requires a restart.
 import logging
 import logging.handlers
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from gearman_py import __version__
 from gearman_py.c_queue.base import SourceError, Unreadable
@@ -49,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if settings.file_descriptors:
             lifecycle.allow_descriptors(settings.file_descriptors)
         tls = settings.tls.server_context() if settings.tls else None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, partial(_stop_early, settings))
         doors = listening.open_sockets(settings)
         if settings.user:
             lifecycle.become_user(settings.user, doors)
@@ -75,6 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     finally:
         _clean_up(settings, doors)
+
+
+def _stop_early(settings: Settings, number: int, frame: FrameType | None) -> NoReturn:
+    """Handle a signal until the server does: while it waits for a port, or reads a queue.
+
+    Whoever waits for --daemon to serve must not take this for success.
+    """
+    print(f"gearmand: {signal.Signals(number).name}: stopped before it served", file=sys.stderr)
+    raise SystemExit(128 + number if settings.daemon else 0)
 
 
 def _print_error(error: Exception, report: Report | None) -> None:

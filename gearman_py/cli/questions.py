@@ -8,7 +8,17 @@ from typing import Any, NamedTuple
 from gearman_py.admin.client import AdminClient
 from gearman_py.cli import failed_jobs, move_jobs
 
-Ask = Callable[[AdminClient], str | int]
+Ask = Callable[[AdminClient], "str | int | Ping"]
+
+
+class Ping(NamedTuple):
+    """A server that answered, and the round-trip time in seconds."""
+
+    server: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.server} answers in {1000 * self.seconds:.1f} ms"
 
 
 class ValueQuestion(NamedTuple):
@@ -50,9 +60,9 @@ class JobReport(NamedTuple):
     optional: bool = False
 
 
-def _format_ping(client: AdminClient) -> str:
+def _ping_server(client: AdminClient) -> Ping:
     client.ping()  # connects first
-    return f"{client.server} answers in {1000 * client.ping():.1f} ms"
+    return Ping(str(client.server), round(client.ping(), 6))
 
 
 def _set_max_queue(client: AdminClient, function: str, jobs: str) -> None:
@@ -78,7 +88,7 @@ def _purge(client: AdminClient, function: str) -> str:
 
 
 QUESTIONS: dict[str, ValueQuestion | ListingQuestion | SteeringAction | JobReport] = {
-    "ping": ValueQuestion("round-trip time", _format_ping),
+    "ping": ValueQuestion("round-trip time", _ping_server),
     "getpid": ValueQuestion("process id of the server", AdminClient.pid),
     "create-function": SteeringAction(
         "create a function before its workers register",

@@ -31,7 +31,7 @@ _FREEBIND: dict[int, tuple[int, int]] = {  # ip(7); <linux/in6.h>
 METRICS_PORT = 9418  # as bakins/gearman-exporter
 
 
-Listening = TypeVar("Listening", "ListeningSocket", socket.socket, None)
+Listening = TypeVar("Listening")
 
 
 class StartError(Exception):
@@ -74,7 +74,7 @@ class ListeningSocket:
                 taken = TakenError if error.errno == EADDRINUSE else StartError
                 raise taken(f"cannot listen on {self}: {error.strerror}") from error
 
-        _once_free(settings, listen)
+        _once_free(settings, str(self), listen)
 
     def close(self) -> None:
         """Stop listening."""
@@ -115,7 +115,8 @@ def _asked_for(settings: Settings, passed: set[str]) -> Iterator[ListeningSocket
             yield from _listen_at(settings, server.host, server.port, METRICS)
     if ADMIN not in passed:
         for name in settings.admin_listen:
-            yield _once_free(settings, partial(_bind_unix, name, settings.backlog, 0o660, ADMIN))
+            bind = partial(_bind_unix, name, settings.backlog, 0o660, ADMIN)
+            yield _once_free(settings, name, bind)
 
 
 def _passed_sockets(settings: Settings) -> Iterator[ListeningSocket]:
@@ -146,7 +147,7 @@ def _listen_on(settings: Settings, port: int, kind: str) -> Iterator[ListeningSo
 def _listen_at(settings: Settings, name: str, port: int, kind: str) -> Iterator[ListeningSocket]:
     """All addresses of a name, or the Unix socket that it names."""
     if name.startswith(UNIX):
-        yield _once_free(settings, partial(_bind_unix, name, settings.backlog, 0o666, kind))
+        yield _once_free(settings, name, partial(_bind_unix, name, settings.backlog, 0o666, kind))
         return
     try:
         found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -154,18 +155,24 @@ def _listen_at(settings: Settings, name: str, port: int, kind: str) -> Iterator[
         flag = "--metrics-listen" if kind == METRICS else "--listen"
         raise StartError(f"cannot resolve {flag} {name}: {error.strerror}") from error
     for family, address in dict.fromkeys((family, address) for family, *_, address in found):
-        yield ListeningSocket(
-            _once_free(settings, partial(_bind_tcp, family, address, settings, kind)), kind
-        )
+        bind = partial(_bind_tcp, family, address, settings, kind)
+        yield ListeningSocket(_once_free(settings, _format_address(address), bind), kind)
 
 
-def _once_free(settings: Settings, listen: Callable[[], Listening]) -> Listening:
+def _format_address(address: tuple[object, ...]) -> str:
+    return f"{address[0]} port {address[1]}"
+
+
+def _once_free(settings: Settings, where: str, listen: Callable[[], Listening]) -> Listening:
     """Listen where another server may be about to end. Raises StartError after --bind-timeout."""
     deadline = time.monotonic() + settings.bind_timeout
     told = False
     while True:
         try:
-            return listen()
+            found = listen()
+            if told:
+                log.warning("gearmand: %s is free now", where)
+            return found
         except TakenError as error:
             if time.monotonic() >= deadline:
                 raise
@@ -190,7 +197,7 @@ def _bind_tcp(
         listening.bind(address)  # peers cannot connect until the server listens
     except OSError as error:
         listening.close()
-        where = f"{address[0]} port {address[1]}"
+        where = _format_address(address)
         taken = error.errno == EADDRINUSE
         if taken:
             hint = f"who has it: ss -ltnp 'sport = :{address[1]}'"

@@ -16,7 +16,7 @@ from typing import Any
 
 from gearman_py.store import sqlite_wal
 from gearman_py.store.base import StoreError, UnknownOutcome
-from gearman_py.store.sqlite_wal import APPLICATION, IN_USE, SCHEMA_VERSION
+from gearman_py.store.sqlite_wal import APPLICATION, COUNT_JOBS, IN_USE, SCHEMA_VERSION
 
 SYNCHRONOUS = "FULL"
 WAIT = 1.0  # seconds for another process to release the file
@@ -245,14 +245,13 @@ def explain_error(path: Path, error: Exception) -> StoreError:
         return StoreError(f"{path}: no space left on the disk", "no space left")
     if name.startswith("SQLITE_CORRUPT"):
         pragmas = f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {len(MIGRATIONS)}"
-        count = "SELECT count(*) FROM job"
         # Not .recover: Debian's sqlite3 is built without it, and fails.
         return StoreError(
             f"{path} is damaged ({error}). Save what can be read while gearmand is stopped; the "
             "second line says how many jobs that is:\n"
             f"  sqlite3 {path} .dump | sed 's/^ROLLBACK.*/COMMIT;/' | "
             f"(umask 077; sqlite3 {path}.saved)\n"
-            f"  sqlite3 {path}.saved '{pragmas}' '{count}'\n"
+            f"  sqlite3 {path}.saved '{pragmas}' '{COUNT_JOBS}'\n"
             f"  mv {path} {path}.damaged && rm -f {path}-wal && mv {path}.saved {path} && "
             f"chown --reference={path}.damaged {path}",
             "the queue's file is damaged",

@@ -32,6 +32,7 @@ IN_USE = 0x10000
 _ROUND = 0x20000  # the lowest bit of the round; the highest bit is the sign
 _ROUNDS = 0x4000
 SCHEMA_VERSION = 0xFFFF
+COUNT_JOBS = "SELECT count(*) FROM job"
 
 _MAGIC = 0x377F0682  # its last bit: checksums are of big-endian words
 _HEADER, _FRAME = struct.Struct(">8I"), struct.Struct(">6I")
@@ -239,13 +240,9 @@ def _check_log(path: Path) -> int:
 def _read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except PermissionError as error:
-        raise StoreError(
-            f"{path}, which belongs to the queue: {error.strerror}: gearmand's user must be able "
-            "to read and write it"
-        ) from error
     except OSError as error:
-        raise StoreError(f"{path}, which belongs to the queue: {error.strerror}") from error
+        why = f"{path}, which belongs to the queue, cannot be read: {error.strerror}"
+        raise StoreError(why) from error
 
 
 def _fits_main_file(version: int, found: WAL) -> bool:
@@ -256,11 +253,15 @@ def _fits_main_file(version: int, found: WAL) -> bool:
     return not rounds or found.commits == 1 or not found.versions[-1] & IN_USE
 
 
+def _repair_command(path: Path, version: int) -> str:
+    return f"sqlite3 {path} 'PRAGMA user_version = {version & SCHEMA_VERSION}' '{COUNT_JOBS}'"
+
+
 def _incomplete_error(path: Path, what: str, version: int) -> StoreError:
     return StoreError(
         f"{path}-wal, the log of the queue, {what}: acknowledged jobs may be lost. Put back the "
-        "right one, or save a copy of all files and go on with what can be read:\n"
-        f"  sqlite3 {path} 'PRAGMA user_version = {version & SCHEMA_VERSION}'",
+        "right one, or save a copy of all files and go on with what can be read; this tells how "
+        f"many jobs that is:\n  {_repair_command(path, version)}",
         "the queue's log is damaged",
     )
 
@@ -270,9 +271,8 @@ def _foreign_error(path: Path, version: int) -> StoreError:
     return StoreError(
         f"{path}-wal, the log of the queue, does not belong to {path}, or is older or newer: "
         "acknowledged jobs may be lost. Put back the files that belong together, or go on with "
-        "what is in the file alone:\n"
-        f"  mv {path}-wal {path}-other && "
-        f"sqlite3 {path} 'PRAGMA user_version = {version & SCHEMA_VERSION}'",
+        "what is in the file alone; this tells how many jobs that is:\n"
+        f"  mv {path}-wal {path}-other && {_repair_command(path, version)}",
         "the queue's log is damaged",
     )
 

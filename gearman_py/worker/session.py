@@ -10,7 +10,6 @@ then does so, and refuses this worker's result.
 import logging
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from functools import lru_cache
 from typing import NamedTuple
 
 from gearman_py.protocol.codec import MAX_PACKET, RESPONSE, Decoder, request
@@ -202,8 +201,9 @@ class WorkerSession:
         elif not self._grabs:
             self.fault = text
         else:
-            self.refusal = f"does not know all of the protocol ({text}); using what it knows"
-            self._grab_packet = self._grabs.pop(0)
+            unknown, self._grab_packet = self._grab_packet, self._grabs.pop(0)
+            used = self._grab_packet.name
+            self.refusal = f"does not know {unknown.name} ({text}); {used} is used"
             self.grab_job()
 
     def _start_job(self, assignment: Assignment) -> None:
@@ -223,14 +223,19 @@ _GRAB_REQUESTS = {
     packet: request(packet)
     for packet in (Packet.GRAB_JOB, Packet.GRAB_JOB_UNIQ, Packet.GRAB_JOB_ALL)
 }
+MAX_REFUSALS = 1000  # that are remembered, in order to log them once
 _UNKNOWN_COMMAND = frozenset({b"server_error", b"unknown_command", b"invalid_command"})
+_logged_refusals: dict[tuple[str, str], object] = {}
 _ASSIGNMENTS = frozenset({Packet.JOB_ASSIGN_UNIQ, Packet.JOB_ASSIGN, Packet.JOB_ASSIGN_ALL})
 
 
-@lru_cache(maxsize=1000)
 def log_refusal_once(server: str, refused: str) -> None:
-    """Log what a server has refused, once and not for each connection."""
-    _log.warning("%s %s", server, refused)
+    """Log what a server has refused, once and not for each connection, of any thread."""
+    if len(_logged_refusals) >= MAX_REFUSALS:
+        _logged_refusals.clear()
+    this = object()
+    if _logged_refusals.setdefault((server, refused), this) is this:
+        _log.warning("%s %s", server, refused)
 
 
 def must_fit(limit: int, handle: str, data: bytes) -> None:

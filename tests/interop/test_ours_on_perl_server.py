@@ -50,14 +50,15 @@ def test_jobs_are_done_and_fail_as_elsewhere(
     assert time.monotonic() - began < 10, "it drains at once"
 
 
-def test_what_the_server_said_is_said_once(at: str, caplog: Any) -> None:
-    from gearman_py.worker import session
-
-    session.log_refusal_once.cache_clear()
+def test_what_the_server_said_is_said_once(
+    at: str, caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gearman_py.worker.session._logged_refusals", {})
     worker = Worker(at, concurrency=3)
     worker.add_function("f", lambda job: None)
     with caplog.at_level(logging.WARNING), running(worker):
         pass
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 1
-    assert "does not know all of the protocol (server_error: Can't locate object method" in said[0]
+    assert "does not know GRAB_JOB_UNIQ (server_error: Can't locate object method" in said[0]
+    assert said[0].endswith("); GRAB_JOB is used")

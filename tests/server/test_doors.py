@@ -97,7 +97,7 @@ def test_shutdown_is_known_to_operators_alone(
     path = tmp_path / "admin.sock"
     server = start("--admin-listen", f"unix:{path}", *["--admin-only"] * admin_only)
     with AdminClient("{}:{}".format(*server.listening())) as anybody:
-        with pytest.raises(AdminError, match="UNKNOWN_COMMAND Unknown server commandshutdown"):
+        with pytest.raises(AdminError, match="only through its admin socket"):
             anybody.shutdown()
         with AdminClient(f"unix:{path}") as operator:
             operator.shutdown()

@@ -671,7 +671,10 @@ def test_file_of_the_queue_that_the_disk_cannot_read_stops_the_start(
     unreadable = Path(f"{file}{suffix}")
     server = on_a_bad_disk("read,pread64", "1+", unreadable)
     assert server.process.wait(LIMIT) == 1
-    assert f"{unreadable}, which belongs to the queue: Input/output error" in server.log
+    assert (
+        f"{unreadable}, which belongs to the queue, cannot be read: Input/output error"
+        in server.log
+    )
     left = everything(worker(connect(durable().listening())))
     assert [facts[0] for _, *facts in left] == [handle]
 

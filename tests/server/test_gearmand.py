@@ -114,6 +114,18 @@ def test_port_that_is_taken_for_a_while_is_waited_for(start: Start, connect: Con
     assert server.listening() == address
     assert connect(address).ask(Packet.ECHO_REQ, b"x") == ("ECHO_RES", b"x")
     assert server.log.count("; trying for 20 s") == 1
+    assert server.log.count(f"127.0.0.1 port {address[1]} is free now") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_stops_a_server_that_waits_for_its_port(start: Start, number: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        server = start("-p", str(other.getsockname()[1]))
+        await_true(lambda: "Address already in use" in server.log)
+        server.process.send_signal(number)
+        assert server.process.wait(LIMIT) == 0
+    assert f"gearmand: {signal.Signals(number).name}: stopped before it served" in server.log
+    assert "Traceback" not in server.log
 
 
 @pytest.mark.parametrize("flag", ["-v", "-vvv"])

@@ -212,9 +212,12 @@ def test_what_can_be_read_of_a_damaged_wal_is_read_after_the_command_that_is_nam
     with pytest.raises(StoreError) as refused:
         SQLiteStore(path)
     command = str(refused.value).splitlines()[-1].strip()
-    assert command == f"sqlite3 {path} 'PRAGMA user_version = 1'"
+    count = "SELECT count(*) FROM job"
+    assert command == f"sqlite3 {path} 'PRAGMA user_version = 1' '{count}'"
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA user_version = 1")
+        (left,) = other.execute(count).fetchone()
+    assert len(numbers(path)) == left
     assert {1, 2, 3, 4} < numbers(path) < set(range(5 * COMMITS))
 
 
