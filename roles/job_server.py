@@ -18,7 +18,7 @@ from roles.tls import fingerprint, flags, readers, speaks_tls, tls
 
 UNIT = "gearmand.service"
 SOCKET = "gearmand.socket"
-STATE_FORMAT = "1.1"  # of messages and state of a reload: a test compares it with gearmand's
+STATE_FORMAT = "2.3"  # of messages and state of a reload: a test compares it with gearmand's
 
 
 def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:

@@ -149,6 +149,7 @@ class Queues(RestrictedFunctions):
         """Take a queued job out of its queue until `release` is called for it."""
         job.function.drop(job)
         job.function.scheduled += 1
+        job.since += 0.0  # another object: see gearman_py.broker.copy_ahead
 
     def release(self, job: BrokerJob, now: float) -> None:
         """Queue a withheld job again, unless it has ended or been queued since."""

@@ -1,18 +1,21 @@
 """A broker from a snapshot of another: see gearman_py.broker.snapshot."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import heapify
 from math import inf
 from typing import Any
 
 from gearman_py.broker.counts import BrokerCounts, Counts, Durations
 from gearman_py.broker.failed_jobs import FailedJob
+from gearman_py.broker.job_columns import BACKGROUND, DIGIT, QUEUED, Section
 from gearman_py.broker.rates import RateLimit
 from gearman_py.broker.rules import Rules
-from gearman_py.broker.snapshot import BACKGROUND, DIGIT, FORMAT, QUEUED, Section
 from gearman_py.broker.state import BrokerJob, Function, Peer, ReduceJob
 from gearman_py.broker.stored_jobs import keep_failed
 from gearman_py.store.base import Record
+
+READABLE = (1, 2, 3)  # formats of a snapshot; see FORMAT in gearman_py.broker.snapshot
 
 
 class SnapshotError(Exception):
@@ -36,6 +39,7 @@ class Restorer:
         self._queues = broker.queues
         self._functions: list[Function] = []
         self._jobs = 0
+        self._copied: list[BrokerJob] = []  # before the snapshot was taken
         self._expected = 0
         self._leaving = 0
         self._aside: list[BrokerJob] = []  # neither queued nor running
@@ -43,7 +47,14 @@ class Restorer:
 
     def read(self, section: Section, now: float) -> None:
         """Read the next section."""
-        if "format" in section:
+        if "ahead" in section:
+            self._functions = [
+                Function(as_bytes(name), self._queues.loaded, self._queues.counts.others)
+                for name in section["ahead"]
+            ]
+        elif "copied" in section:
+            self._copied += self._read_jobs(section)
+        elif "format" in section:
             self._begin(section)
         elif "peers" in section:
             for facts in section["peers"]:
@@ -58,10 +69,10 @@ class Restorer:
 
     def _begin(self, section: Section) -> None:
         queues = self._queues
-        if section["format"] != FORMAT:
+        if section["format"] not in READABLE:
             raise SnapshotError(
-                f"the state of the running server has format {section['format']}, "
-                f"and this program reads format {FORMAT}"
+                f"the state of the running server has format {section['format']}, and this "
+                f"program reads the formats {', '.join(map(str, READABLE))}"
             )
         prefix = as_bytes(section["prefix"])
         if prefix != queues._prefix:
@@ -73,10 +84,14 @@ class Restorer:
         if section["durable"] != queues.durable:
             raise SnapshotError("--queue-type cannot be changed by a reload")
         _restore_counts(queues.counts, section["counts"])
+        self._forget_changed(section.get("changed", ()))
+        ahead = {function.name: function for function in self._functions}
+        self._functions = []
         for facts in section["functions"]:
             name, counts = as_bytes(facts["name"]), queues.counts
             counted = counts.others if facts["among_others"] else counts.functions[name]
-            function = queues.functions[name] = Function(name, queues.loaded, counted)
+            function = ahead.get(name) or Function(name, queues.loaded, counted)
+            queues.functions[name], function.counts = function, counted
             function.limits = facts["limits"]
             function.paused, function.max_running = facts["paused"], facts["max_running"]
             function.rate = RateLimit(facts["rate"]) if facts["rate"] else None
@@ -91,6 +106,19 @@ class Restorer:
             queues._foreign_handles.add(number, as_bytes(handle))
         self._expected = section["jobs"]
         self._leaving = section["leaving"]
+
+    def _forget_changed(self, places: Iterable[int]) -> None:
+        """Forget copied jobs that have ended, or come again as they are now."""
+        queues = self._queues
+        self._jobs = len(self._copied)
+        for place in places:
+            job = self._copied[place]
+            job.function.drop(job)
+            queues.jobs.remove(job)
+            if key := job.key:
+                queues.uniques.discard(key, job)
+            self._jobs -= 1
+        self._copied = []
 
     def _add_peer(self, facts: Section) -> None:
         broker = self._broker
@@ -114,9 +142,7 @@ class Restorer:
         self.peers.append(peer)
 
     def _add_jobs(self, section: Section) -> None:
-        jobs = list(self._read_jobs(section))
-        for place, count in section["retries"]:
-            jobs[place].retries = count
+        jobs = self._read_jobs(section)
         for place, worker in section["workers"]:
             job = jobs[place]
             job.worker = self.peers[worker]
@@ -130,7 +156,13 @@ class Restorer:
         self._aside += [job for job in jobs if not job.queued and job.worker is None]
         self._jobs += len(jobs)
 
-    def _read_jobs(self, section: Section) -> Iterator[BrokerJob]:
+    def _read_jobs(self, section: Section) -> list[BrokerJob]:
+        jobs = list(self._make_jobs(section))
+        for place, count in section["retries"]:
+            jobs[place].retries = count
+        return jobs
+
+    def _make_jobs(self, section: Section) -> Iterator[BrokerJob]:
         queues, functions = self._queues, self._functions
         add, uniques = queues.jobs.add, queues.uniques
         reducers = {place: as_bytes(reducer) for place, reducer in section["reducers"]}
@@ -170,6 +202,8 @@ class Restorer:
         queues._number, queues.turn = section["number"], section["turn"]
         queues.lease, queues.lease_over = section["lease"], section["lease_over"]
         queues.jobs.order_pages(section["pages"])
+        for place, priority, numbers in section.get("orders", ()):
+            self._functions[place].queues[priority] = deque(map(self._find_job, numbers))
         for numbers in section["uniques"]:
             jobs = [self._find_job(number) for number in numbers]
             if key := jobs[0].key:

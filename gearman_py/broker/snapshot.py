@@ -8,37 +8,32 @@ left out. See gearman_py.broker.restore for the inverse.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any
 
+from gearman_py.broker.copy_ahead import AheadCopy
 from gearman_py.broker.counts import BrokerCounts, Counts, Durations
-from gearman_py.broker.failed_jobs import FailedJob
+from gearman_py.broker.job_columns import Section, as_text, pack_jobs, split_jobs
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.rules import Rules
-from gearman_py.broker.state import BrokerJob, Function, Peer
+from gearman_py.broker.state import PRIORITIES, BrokerJob, Function, Peer
 
-FORMAT = 2  # to be increased when a reader of the previous format would misunderstand a snapshot
-# A section has at most this many jobs, or this many bytes of workloads and one job.
-SECTION_JOBS = 4096
-SECTION_BYTES = 2**20
+FORMAT = 3  # to be increased when a reader of the previous format would misunderstand a snapshot
 SECTION_PEERS = 256
-BACKGROUND, QUEUED, DIGIT = 4, 8, ord("0")  # how flags of a job add up to one character
-
-Section = dict[str, Any]
-Job = TypeVar("Job", BrokerJob, FailedJob)
 
 
-def as_text(data: bytes) -> str:
-    """Bytes, one character each."""
-    return data.decode("latin-1")
-
-
-def take_snapshot(broker: Rules, peers: Sequence[Peer], now: float) -> Iterator[Section]:
+def take_snapshot(
+    broker: Rules, peers: Sequence[Peer], now: float, ahead: AheadCopy | None = None
+) -> Iterator[Section]:
     """The sections, in which ``peers`` are numbered in this order; others are taken for gone.
 
-    No answer may wait for a commit, and the broker must not be used until the last section.
+    ``ahead``: a copy that has been passed on before. No answer may wait for a commit, and the
+    broker must not be used until the last section.
     """
     _finish_slices(broker, now)
     queues = broker.queues
+    ahead = ahead or AheadCopy(broker, now)
+    changed = ahead.finish()
+    rest, orders = _find_rest(queues, ahead)
     functions = {function: place for place, function in enumerate(queues.functions.values())}
     places = {peer: place for place, peer in enumerate(peers)}
     leaving = [peer for peer in broker.peers if peer not in places]
@@ -66,16 +61,17 @@ def take_snapshot(broker: Rules, peers: Sequence[Peer], now: float) -> Iterator[
             (number, as_text(handle)) for number, handle in queues._foreign_handles.items()
         ],
         "jobs": len(queues.jobs),
+        "changed": changed,
         "counts": _pack_counts(queues.counts),
     }
     for start in range(0, len(places), SECTION_PEERS):
         part = list(places)[start : start + SECTION_PEERS]
         yield {"peers": [_pack_peer(peer, functions) for peer in part]}
-    for jobs in _split_jobs(_ordered_jobs(queues)):
-        yield _pack_jobs(jobs, functions, places) | {"unindexed": _find_unindexed(queues, jobs)}
-    for failed in _split_jobs(queues.failed):
+    for jobs in split_jobs(chain(rest, _find_others(queues, places))):
+        yield pack_jobs(queues, jobs, functions, places)
+    for failed in split_jobs(queues.failed):
         yield {"failed": [_pack_fields(job) for job in failed]}
-    yield _pack_queues(queues, functions, places)
+    yield _pack_queues(queues, functions, places) | {"orders": orders}
 
 
 def _pack_fields(fields: Iterable[Any]) -> list[Any]:
@@ -140,74 +136,28 @@ def _pack_peer(peer: Peer, functions: Mapping[Function, int]) -> Section:
     }
 
 
-def _ordered_jobs(queues: Queues) -> Iterator[BrokerJob]:
-    """All jobs: those of a queue in its order, those of a worker in the order of its grabs."""
-    for function in queues.functions.values():
-        for job in chain(*function.queues):
-            if job.queued:
+def _find_rest(queues: Queues, ahead: AheadCopy) -> tuple[list[BrokerJob], list[list[Any]]]:
+    """The queued jobs that were not copied, and the orders of queues in which they are not last."""
+    rest: list[BrokerJob] = []
+    orders: list[list[Any]] = []
+    for place, function in enumerate(queues.functions.values()):
+        for priority in PRIORITIES:
+            jobs, are_last = ahead.rest_of(function, priority)
+            rest += jobs
+            if not are_last:
+                live = dict.fromkeys(job for job in function.queues[priority] if job.queued)
+                orders.append([place, priority, [job.number for job in live]])
+    return rest, orders
+
+
+def _find_others(queues: Queues, peers: Iterable[Peer]) -> Iterator[BrokerJob]:
+    """The jobs that are not queued; those of a worker in the order of its grabs."""
+    for peer in peers:
+        yield from peer.running.values()
+    if any(function.scheduled for function in queues.functions.values()):
+        for job in queues.jobs:
+            if not job.queued and job.worker is None:
                 yield job
-    for worker in dict.fromkeys(job.worker for job in queues.jobs if job.worker):
-        yield from worker.running.values()
-    for job in queues.jobs:
-        if not job.queued and job.worker is None:
-            yield job
-
-
-def _split_jobs(jobs: Iterable[Job]) -> Iterator[list[Job]]:
-    part: list[Job] = []
-    size = 0
-    for job in jobs:
-        part.append(job)
-        size += len(job.workload)
-        if len(part) == SECTION_JOBS or size >= SECTION_BYTES:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part
-
-
-def _pack_jobs(
-    jobs: Sequence[BrokerJob], functions: Mapping[Function, int], peers: Mapping[Peer, int]
-) -> Section:
-    times: dict[float, int] = {}  # many jobs share one
-    return {
-        "numbers": [job.number for job in jobs],
-        "function": [functions[job.function] for job in jobs],
-        "flags": bytes(
-            [
-                DIGIT + job.priority + BACKGROUND * job.background + QUEUED * job.queued
-                for job in jobs
-            ]
-        ).decode(),
-        "since": [times.setdefault(job.since, len(times)) for job in jobs],
-        "times": list(times),
-        "unique": [len(job.unique) for job in jobs],
-        "uniques": as_text(b"".join([job.unique for job in jobs])),
-        "workload": [len(job.workload) for job in jobs],
-        "workloads": as_text(b"".join([job.workload for job in jobs])),
-        "retries": [(place, job.retries) for place, job in enumerate(jobs) if job.retries],
-        "reducers": [
-            (place, as_text(job.reducer)) for place, job in enumerate(jobs) if job.reducer
-        ],
-        "workers": [(place, peers[job.worker]) for place, job in enumerate(jobs) if job.worker],
-        "clients": [
-            (place, [peers[client] for client in job.clients])
-            for place, job in enumerate(jobs)
-            if job.clients
-        ],
-    }
-
-
-def _find_unindexed(queues: Queues, jobs: Sequence[BrokerJob]) -> list[int]:
-    """Those that later submissions do not join: others have their uniques (Queues.restore)."""
-    if not queues.durable:
-        return []
-    find = queues.uniques.find
-    return [
-        place
-        for place, job in enumerate(jobs)
-        if (key := job.key) and find(key, job.function) is not job
-    ]
 
 
 def _pack_queues(

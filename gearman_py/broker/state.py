@@ -228,6 +228,7 @@ class Function:
             taken = [job for job in queue if job.queued and job.background and job not in kept]
             for job in taken:
                 job.queued = False
+                job.since += 0.0  # another object: see gearman_py.broker.copy_ahead
             live = [job for job in queue if job.queued]
             queue.clear()
             queue.extend(live)

@@ -117,7 +117,10 @@ def _reload(settings: Settings, arguments: Sequence[str]) -> int:
         nonlocal serving
         serving = True
         if settings.pid_file:
-            _write_pid(Path(settings.pid_file))
+            try:
+                _write_pid(Path(settings.pid_file))
+            except listening.StartError as error:  # peers must not suffer from that
+                logging.getLogger("gearmand").warning("%s", error)
 
     words = without_reload(arguments)
     takeover = None
@@ -129,6 +132,8 @@ def _reload(settings: Settings, arguments: Sequence[str]) -> int:
             settings = parse(words, __version__)
         sys.argv[1:] = words
         takeover.check_settings(settings)
+        if settings.pid_file:
+            _check_pid_file(Path(settings.pid_file))
         if settings.file_descriptors:
             lifecycle.allow_descriptors(settings.file_descriptors)
         tls = settings.tls.server_context() if settings.tls else None
@@ -138,7 +143,8 @@ def _reload(settings: Settings, arguments: Sequence[str]) -> int:
         report.tell(str(error))
         if takeover is not None:
             takeover.refuse(error)
-        logging.getLogger("gearmand").error("%s", error)
+        if settings.log_file != "stderr":  # where the command says it
+            logging.getLogger("gearmand").error("%s", error)
     except Exception as error:
         report.tell(f"{type(error).__name__}: {error}")
         raise
@@ -201,6 +207,12 @@ def _open_syslog() -> logging.Handler:
         raise listening.StartError(f"--syslog: /dev/log: {error.strerror}") from error
     handler.ident = f"gearmand[{os.getpid()}]: "
     return handler
+
+
+def _check_pid_file(path: Path) -> None:
+    """Raise ReloadError if the file could not be written later."""
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ReloadError(f"cannot write the pid file {path}: look at it and at its folder")
 
 
 def _write_pid(path: Path) -> None:

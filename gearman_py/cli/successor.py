@@ -1,5 +1,6 @@
 """gearmand -d and --reload PID: a process of its own serves; the command tells how that went."""
 
+import contextlib
 import os
 import pwd
 import resource
@@ -21,7 +22,8 @@ class Report:
 
     def tell(self, outcome: str = DONE) -> None:
         if self._pipe >= 0:
-            os.write(self._pipe, outcome.encode())
+            with contextlib.suppress(BrokenPipeError):  # the command was interrupted
+                os.write(self._pipe, outcome.encode())
             os.close(self._pipe)
             self._pipe = -1
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from errno import EADDRINUSE
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gearman_py.net import keepalive
 from gearman_py.net.servers import UNIX, parse_servers
@@ -42,6 +42,17 @@ class TakenError(StartError):
     """Another process listens there, perhaps not for long."""
 
 
+class PausableSocket(socket.socket):
+    """A listening socket whose connections wait in the kernel while it is ``paused``."""
+
+    paused = False
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self.paused:
+            raise BlockingIOError
+        return super().accept()
+
+
 class ListeningSocket:
     """A listening socket: for jobs, for operators, for jobs over HTTP, or for metrics.
 
@@ -51,10 +62,11 @@ class ListeningSocket:
     def __init__(
         self, listening: socket.socket, kind: str = JOBS, *, made: Path | None = None
     ) -> None:
-        self.socket = listening
+        facts = listening.family, listening.type, listening.proto
+        self.socket = PausableSocket(*facts, fileno=listening.detach())
         self.kind = kind
         self.made = made
-        self._name = listening.getsockname()
+        self._name = self.socket.getsockname()
 
     def __str__(self) -> str:
         name = self._name

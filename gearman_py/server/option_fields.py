@@ -23,6 +23,13 @@ QUEUES = {
 """The queue types, by our names and the C gearmand's."""
 
 
+def process_number(text: str) -> int:
+    """The number of a process, from a command line."""
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the number of a process")
+    return int(text)
+
+
 def option(default: Any, flags: str, help: str, **argparse_options: Any) -> Any:
     """A field that is also a command-line option; ``flags`` are separated by spaces."""
     metadata = {"flags": flags.split(), "help": help, "argparse": argparse_options}

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from gearman_py.broker.job_columns import Section, as_text
 from gearman_py.broker.restore import as_bytes
-from gearman_py.broker.snapshot import Section, as_text
 from gearman_py.broker.state import Peer
 from gearman_py.protocol.http import Request
 from gearman_py.server.connection import Connection

@@ -1,10 +1,10 @@
 """Reload, the side of the running server: pass everything on to a new program, and leave.
 
-The new program connects when it has read its configuration and imported its code. Then the event
-loop stands still: the listening sockets, all connections and the state are passed to the new
-program, which says when it has taken them, is told to go on, and says that it does. Until then
-nothing has changed here, so whatever fails, this server goes on; the new program is killed if it
-hangs after it was told to go on.
+The new program connects when it has read its configuration and imported its code. Most of the
+queued jobs are copied to it while peers are served. Then the event loop stands still: the listening
+sockets, all connections and the rest of the state are passed to the new program, which says when it
+has taken them, is told to go on, and says that it does. Until then nothing has changed here, so
+whatever fails, this server goes on; the new program is killed if it hangs.
 """
 
 import asyncio
@@ -19,7 +19,9 @@ from typing import Any
 
 from gearman_py import __version__
 from gearman_py.broker import snapshot
-from gearman_py.broker.snapshot import Section, as_text, pack_durations, take_snapshot
+from gearman_py.broker.copy_ahead import AheadCopy
+from gearman_py.broker.job_columns import Section, as_text
+from gearman_py.broker.snapshot import pack_durations, take_snapshot
 from gearman_py.sdnotify import notify
 from gearman_py.server.connection import Connection
 from gearman_py.server.listener import Listener
@@ -49,7 +51,8 @@ log = logging.getLogger("gearmand")
 SECTION_CONNECTIONS = 256
 ACCEPT_PAUSE = 1.0  # seconds to wait when new programs cannot be accepted
 KILL_TIMEOUT = 5.0  # seconds for a process that was killed to be gone
-MAX_TURNS = 100  # of the event loop, in which accepted connections are made
+# Turns of the event loop in which accepted connections are made: asyncio's takes two.
+MIN_TURNS, MAX_TURNS = 3, 100
 LINGER_TIMEOUT = 10.0  # seconds to end the connections that are being closed
 LINGER_INTERVAL = 0.05
 STANDARD_STREAMS = 0, 1, 2
@@ -109,14 +112,19 @@ class Reload:
             self._check_request(hello)
             channel.send(self._describe())
             await asyncio.to_thread(channel.expect, READY)
+            ahead = await self._copy_ahead(channel)
             await self._await_closed()
-            connections = await self._pause(channel)
+            connections = await self._pause(channel, ahead)
         except ReloadError as error:
+            self._accept(paused=False)
             log.warning("not reloaded, going on: %s", error)
             with contextlib.suppress(ReloadError):
                 channel.refuse(str(error))
+            if isinstance(error, ReloadTimeout):
+                _kill_process(channel)
             return
         except Exception:  # peers must not suffer from a mistake here
+            self._accept(paused=False)
             log.exception("not reloaded, going on")
             return
         process, _ = channel.other
@@ -169,6 +177,14 @@ class Reload:
             "settings": fixed_settings(self._settings),
         }
 
+    async def _copy_ahead(self, channel: Channel) -> AheadCopy:
+        """Pass on most of the queued jobs while peers are served."""
+        ahead = AheadCopy(self._listener.broker, self._listener.now())
+        for section in ahead.sections():
+            channel.allow(READY_TIMEOUT)
+            await asyncio.to_thread(channel.send, section)
+        return ahead
+
     async def _await_closed(self) -> None:
         """Wait for connections that are being closed: they are not passed on."""
         until = self._loop.time() + LINGER_TIMEOUT
@@ -181,17 +197,23 @@ class Reload:
 
     async def _await_accepted(self) -> None:
         """Wait for connections that were accepted a moment ago: what follows does not wait."""
-        for _ in range(MAX_TURNS):
-            if not self._listener.accepted:
+        self._accept(paused=True)
+        for turn in range(MAX_TURNS):
+            if turn >= MIN_TURNS and not self._listener.accepted:
                 return
             await asyncio.sleep(0)
 
-    async def _pause(self, channel: Channel) -> list[Connection]:
+    def _accept(self, *, paused: bool) -> None:
+        # uvloop does not ask, and needs not: it makes a connection when it accepts it.
+        for door in self._doors:
+            door.socket.paused = paused
+
+    async def _pause(self, channel: Channel, ahead: AheadCopy) -> list[Connection]:
         """Pass on everything, also the queue's store, while peers wait; return the connections."""
         writer = self._listener.store_writer
         if writer is None:
             await self._await_accepted()
-            return self._pass_on(channel, {}, [])
+            return self._pass_on(channel, ahead, {}, [])
         await writer.hold()
         await self._await_accepted()
         try:
@@ -202,7 +224,7 @@ class Reload:
             writer.release()
             raise ReloadError(str(error)) from error
         try:
-            return self._pass_on(channel, values, descriptors)
+            return self._pass_on(channel, ahead, values, descriptors)
         except BaseException:
             _kill_process(channel)  # it may have the store
             try:
@@ -213,7 +235,7 @@ class Reload:
             raise
 
     def _pass_on(
-        self, channel: Channel, values: Section, descriptors: Sequence[int]
+        self, channel: Channel, ahead: AheadCopy, values: Section, descriptors: Sequence[int]
     ) -> list[Connection]:
         """Pass on everything; return the connections. Raises ReloadError if that failed."""
         channel.allow(PAUSE_TIMEOUT)
@@ -246,7 +268,7 @@ class Reload:
             part = connections[start : start + SECTION_CONNECTIONS]
             channel.send({"connections": [pack_connection(each) for each in part]})
         peers = [connection.peer for connection in connections]
-        for section in take_snapshot(listener.broker, peers, listener.now()):
+        for section in take_snapshot(listener.broker, peers, listener.now(), ahead):
             channel.send(section)
         channel.expect(TAKEN)
         self._confirm(channel)

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import Any, Self
 
-from gearman_py.broker.snapshot import Section
+from gearman_py.broker.job_columns import Section
 
-FORMAT = 1  # of the messages; that of the state is FORMAT in gearman_py.broker.snapshot
+FORMAT = 2  # of the messages; that of the state is FORMAT in gearman_py.broker.snapshot
 # Seconds for the new program to read its configuration and be ready ...
 READY_TIMEOUT = 60.0
 # ... and for all of the time in which peers are not served.
-PAUSE_TIMEOUT = 20.0
+PAUSE_TIMEOUT = 10.0
 DESCRIPTORS = 250  # in one message: the kernel takes 253
 # Words of the conversation, in their order.
 READY, TAKEN, GO, SERVING, REFUSED = "ready", "taken", "go", "serving", "refused"

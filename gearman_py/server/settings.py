@@ -15,6 +15,7 @@ from gearman_py.server.option_fields import (
     QUEUES,
     ignored_option,
     option,
+    process_number,
     queue_option,
 )
 
@@ -246,7 +247,7 @@ class Settings(ListenSettings):
         "take over from the job server that runs as process PID, with its connections and jobs, "
         "detach, and exit with 0 once that is done, or with 1 and the reason; without other "
         "options, use those of that server",
-        type=int,
+        type=process_number,
         metavar="PID",
     )
     check_args: bool = option(

@@ -16,8 +16,8 @@ from typing import Any, cast
 from gearman_py import __version__
 from gearman_py.broker import snapshot
 from gearman_py.broker.broker import Broker
+from gearman_py.broker.job_columns import Section
 from gearman_py.broker.restore import Restorer, SnapshotError, as_bytes, restore_durations
-from gearman_py.broker.snapshot import Section
 from gearman_py.server.listener import Listener
 from gearman_py.server.listening import ListeningSocket
 from gearman_py.server.passed_connection import (
@@ -119,8 +119,8 @@ class Takeover:
         """
         channel = self._channel
         channel.send_word(READY)
-        channel.allow(READY_TIMEOUT)
-        first = channel.receive()
+        self._restorer = restorer = Restorer(broker)
+        first = self._read_ahead(restorer, listener.now())
         doors, count = first["doors"], first["connections"]
         for_store = first["store_descriptors"]
         streams = len(STANDARD_STREAMS)
@@ -134,7 +134,6 @@ class Takeover:
         while len(facts) < count:
             facts += channel.receive()["connections"]
         self._connections = list(zip(sockets[len(doors) :], facts, strict=True))
-        self._restorer = restorer = Restorer(broker)
         try:
             while not restorer.complete:
                 restorer.read(channel.receive(), listener.now())
@@ -146,6 +145,15 @@ class Takeover:
             for each, (kind, made) in zip(sockets, doors, strict=False)
         ]
         return listening, store
+
+    def _read_ahead(self, restorer: Restorer, now: float) -> Section:
+        """Read what comes while the old server serves its peers; return what follows."""
+        while True:
+            self._channel.allow(READY_TIMEOUT)
+            section = self._channel.receive()
+            if "doors" in section:
+                return section
+            restorer.read(section, now)
 
     def restore_store_counts(self, writer: StoreWriter) -> None:
         """Go on counting what is stored."""

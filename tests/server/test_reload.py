@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,22 +46,32 @@ sys.exit(main())
 """
 
 
-def run_reload(process: int, *options: str) -> subprocess.CompletedProcess[str]:
-    words = [*OUR_GEARMAND, "--reload", str(process), *options]
+WITHOUT_UVLOOP = """
+import sys
+sys.modules["uvloop"] = None
+from gearman_py.cli.gearmand import main
+sys.exit(main())
+"""
+
+
+def run_reload(
+    process: int, *options: str, program: tuple[str, ...] = tuple(OUR_GEARMAND[1:])
+) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, *program, "--reload", str(process), *options]
     return subprocess.run(words, capture_output=True, text=True, timeout=2 * LIMIT)
 
 
 class Server:
     """A server and those that take its place; ``pid`` is the one that serves now."""
 
-    def __init__(self, process: GearmandProcess) -> None:
-        self.process = process
+    def __init__(self, process: GearmandProcess, program: tuple[str, ...]) -> None:
+        self.process, self._program = process, program
         self.address = process.listening()
         self.pid = process.process.pid
 
     def reload(self, *options: str) -> None:
         before = self.pid
-        done = run_reload(before, *options)
+        done = run_reload(before, *options, program=self._program)
         assert (done.returncode, done.stderr) == (0, "")
         self.pid = self.serving_process()
         assert self.pid != before
@@ -82,7 +93,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
     def begin(*arguments: str, program: tuple[str, ...] = tuple(OUR_GEARMAND[1:])) -> Server:
         words = ["-L", "127.0.0.1", "-p", "0", "-v", *arguments]
-        servers.append(Server(GearmandProcess(words, tmp_path, program=program)))
+        servers.append(Server(GearmandProcess(words, tmp_path, program=program), program))
         return servers[-1]
 
     yield begin
@@ -231,6 +242,66 @@ def test_messages_under_way_are_whole_and_in_order(serve: Callable[..., Server])
             thread.result(LIMIT)
 
 
+def test_clients_that_connect_at_any_moment_are_served(serve: Callable[..., Server]) -> None:
+    """Clients come whether others have been answered or not, so also while the server pauses."""
+    server = serve(program=("-c", WITHOUT_UVLOOP))
+    ended = threading.Event()
+
+    def connect_again() -> None:
+        waiting: deque[Peer] = deque()
+        while waiting or not ended.is_set():
+            if not ended.wait(0.005):
+                waiting.append(Peer(server.address))
+                waiting[-1].say(Packet.ECHO_REQ, b"x")
+            if len(waiting) > 100 or ended.is_set():
+                peer = waiting.popleft()
+                with contextlib.closing(peer.socket):
+                    assert peer.hear() == ("ECHO_RES", b"x")
+
+    with ThreadPoolExecutor(1) as pool:
+        client = pool.submit(connect_again)
+        try:
+            for _ in range(8):
+                server.reload()
+        finally:
+            ended.set()
+        client.result(2 * LIMIT)
+
+
+def test_server_is_replaced_though_the_command_is_killed(
+    serve: Callable[..., Server], connect: Connect
+) -> None:
+    server = serve()
+    peer = connect(server.address)
+    with subprocess.Popen([*OUR_GEARMAND, "--reload", str(server.pid)]) as command:
+        children = Path(f"/proc/{command.pid}/task/{command.pid}/children")
+        await_true(children.read_text)
+        command.kill()
+    before = server.pid
+    await_true(lambda: server.process.process.poll() == 0)
+    assert peer.ask(Packet.ECHO_REQ, b"still") == ("ECHO_RES", b"still")
+    server.pid = server.serving_process()
+    assert server.pid != before
+    server.reload()
+
+
+def test_file_that_cannot_be_written_is_found_before_the_server_leaves(
+    serve: Callable[..., Server], connect: Connect, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    server = serve("--pid-file", str(folder / "pid"))
+    peer = connect(server.address)
+    (folder / "pid").unlink()
+    folder.rmdir()
+    refused = run_reload(server.pid)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("gearmand: not reloaded: cannot write the pid file ")
+    assert refused.stderr.count("pid file") == 1
+    assert peer.ask(Packet.ECHO_REQ, b"still") == ("ECHO_RES", b"still")
+    assert server.serving_process() == server.pid
+
+
 def test_http_requests_are_answered(serve: Callable[..., Server], connect: Connect) -> None:
     server = serve("-r", "http", "--http-port", "0")
     where = server.process.log.partition("port ")[2]
@@ -353,6 +424,7 @@ def test_files_of_sockets_and_process_stay(serve: Callable[..., Server], tmp_pat
         (["-L", "127.0.0.1", "-p", "0", "--job-handle-prefix", "X"], "--job-handle-prefix"),
         (["-L", "127.0.0.1", "-p", "0", "-q", "sqlite", "--queue-file", "x"], "--queue-type"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
+        (["--reload", "0"], "'0' is not the number of a process"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_the_server_goes_on(
@@ -389,7 +461,8 @@ def tell_hello(channel: Channel) -> None:
 def tell_ready(channel: Channel) -> None:
     tell_hello(channel)
     channel.send_word(READY)
-    about = channel.receive()
+    while "doors" not in (about := channel.receive()):
+        pass
     count = 3 + len(about["doors"]) + about["connections"]
     for number in channel.receive_descriptors(count):
         os.close(number)
