@@ -227,7 +227,7 @@ class Restorer:
             function = self._functions[place]
             if function.rate is not None:
                 queues.note_start(function, function.rate, when)
-        rewritten = [Record(*_unpack_fields(Record, each)) for each in section["rewritten"]]
+        rewritten = [Record(*_unpack_fields(Record, each)) for each in section.get("rewritten", ())]
         queues.changes.resume(dict(section["delivered"]), section["removed"], rewritten)
         remaining = len(self.peers) - self._leaving
         for peer in self.peers[remaining:]:

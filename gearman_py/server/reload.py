@@ -135,7 +135,8 @@ class Reload:
         os._exit(0)
 
     def _check_request(self, hello: Section) -> None:
-        if hello.get("format") != FORMAT or hello.get("state") != snapshot.FORMAT:
+        readable = hello.get("reads", [hello.get("state")])
+        if hello.get("format") != FORMAT or snapshot.FORMAT not in readable:
             raise ReloadError(
                 f"gearmand {hello.get('version')} reads format {hello.get('state')} of the state, "
                 f"and gearmand {__version__}, which runs, writes format {snapshot.FORMAT}: "

@@ -17,7 +17,7 @@ from gearman_py import __version__
 from gearman_py.broker import snapshot
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.job_columns import Section
-from gearman_py.broker.restore import Restorer, SnapshotError, as_bytes, restore_durations
+from gearman_py.broker.restore import READABLE, Restorer, SnapshotError, as_bytes, restore_durations
 from gearman_py.server.listener import Listener
 from gearman_py.server.listening import ListeningSocket
 from gearman_py.server.passed_connection import (
@@ -82,7 +82,8 @@ class Takeover:
         channel.check_user()
         if channel.other[0] != process:
             raise ReloadError(f"process {channel.other[0]} pretends to be process {process}")
-        channel.send({"format": FORMAT, "state": snapshot.FORMAT, "version": __version__})
+        formats = {"state": snapshot.FORMAT, "reads": READABLE}
+        channel.send({"format": FORMAT, "version": __version__, **formats})
         self._about = channel.receive()
         self._streams: list[int] = []
         self._connections: list[tuple[socket.socket, Section]] = []
