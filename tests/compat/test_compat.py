@@ -119,7 +119,7 @@ def test_many_jobs_are_in_flight_at_once_and_come_in_order(address: str) -> None
 
 def test_job_that_nobody_does_has_timed_out_and_can_be_waited_for(address: str) -> None:
     client = gearman.GearmanClient([address])
-    request = client.submit_job("later", b"abc", poll_timeout=0.05)
+    request = client.submit_job("later", b"abc", poll_timeout=1)
     assert (request.state, request.timed_out) == (gearman.JOB_CREATED, True)
     with serving(address, later=reverse):
         client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
