@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Self, TypeVar
-from urllib.parse import quote
 
 from gearman_py.admin.aio_connection import AsyncAdminConnection
 from gearman_py.admin.answers import (
@@ -19,6 +18,7 @@ from gearman_py.admin.answers import (
     PriorityStatus,
     WorkerInfo,
     check_word,
+    encode_name,
     explain_refused_shutdown,
     jobs_command,
     limit_commands,
@@ -129,7 +129,7 @@ class AsyncAdminClient(NotCopied):
 
         Raises AdminError if the function is unknown, and from C gearmand.
         """
-        command = f"function {quote(name, safe='')}"
+        command = f"function {encode_name(name)}"
         (row,) = await self._ask_listing(command, FunctionDetail.from_line)
         return row
 
@@ -185,11 +185,11 @@ class AsyncAdminClient(NotCopied):
 
         Like ``resume``, ``limit`` and ``purge``, it needs a job server of gearman_py.
         """
-        await self.value(f"pause {check_word(function)}")
+        await self.value(f"pause {encode_name(function)}")
 
     async def resume(self, function: str) -> None:
         """End a pause. Raises AdminError for a function that the server does not know."""
-        await self.value(f"resume {check_word(function)}")
+        await self.value(f"resume {encode_name(function)}")
 
     async def limit(
         self, function: str, *, running: int | None = None, rate: str | None = None
@@ -208,7 +208,7 @@ class AsyncAdminClient(NotCopied):
 
         Clients that wait for one are told that it failed.
         """
-        return await self.listing(f"purge {check_word(function)}")
+        return await self.listing(f"purge {encode_name(function)}")
 
     async def retry(self, handle: str) -> None:
         """Queue a failed background job again, under its handle.

@@ -303,6 +303,13 @@ def check_word(name: str) -> str:
     return name
 
 
+def encode_name(name: str) -> str:
+    """``name`` as a word of a command that takes any name. Raises ValueError if it is empty."""
+    if not name:
+        raise ValueError("expected the name of a function, which is not empty")
+    return quote(name, safe="", errors="surrogateescape")
+
+
 def jobs_command(command: str, **filters: str | int) -> str:
     """A command for the jobs that match the filters which are not empty."""
     words = [f"{key}={quote(str(value), safe='')}" for key, value in filters.items() if value]
@@ -326,10 +333,8 @@ def max_queue_command(
 
 def limit_commands(function: str, running: int | None, rate: str | None) -> list[str]:
     """The commands that limit which jobs of a function run. Raises ValueError."""
-    check_word(function)
+    name = encode_name(function)
     if running is not None and running < 0:
         raise ValueError(f"running={running}: expected 1 or more, or 0 for no limit")
     limits = {"running": running, "rate": rate and check_word(rate)}
-    return [
-        f"limit {function} {what}={limit}" for what, limit in limits.items() if limit is not None
-    ]
+    return [f"limit {name} {what}={limit}" for what, limit in limits.items() if limit is not None]

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Self, TypeVar
-from urllib.parse import quote
 
 from gearman_py.admin.answers import (
     FunctionDetail,
@@ -19,6 +18,7 @@ from gearman_py.admin.answers import (
     PriorityStatus,
     WorkerInfo,
     check_word,
+    encode_name,
     explain_refused_shutdown,
     jobs_command,
     limit_commands,
@@ -130,7 +130,7 @@ class AdminClient(NotCopied):
 
         Raises AdminError if the function is unknown, and from C gearmand.
         """
-        command = f"function {quote(name, safe='')}"
+        command = f"function {encode_name(name)}"
         (row,) = self._ask_listing(command, FunctionDetail.from_line)
         return row
 
@@ -186,11 +186,11 @@ class AdminClient(NotCopied):
 
         Like ``resume``, ``limit`` and ``purge``, it needs a job server of gearman_py.
         """
-        self.value(f"pause {check_word(function)}")
+        self.value(f"pause {encode_name(function)}")
 
     def resume(self, function: str) -> None:
         """End a pause. Raises AdminError for a function that the server does not know."""
-        self.value(f"resume {check_word(function)}")
+        self.value(f"resume {encode_name(function)}")
 
     def limit(self, function: str, *, running: int | None = None, rate: str | None = None) -> None:
         """Limit which jobs of a function are given out, over all workers.
@@ -207,7 +207,7 @@ class AdminClient(NotCopied):
 
         Clients that wait for one are told that it failed.
         """
-        return self.listing(f"purge {check_word(function)}")
+        return self.listing(f"purge {encode_name(function)}")
 
     def retry(self, handle: str) -> None:
         """Queue a failed background job again, under its handle.

@@ -38,14 +38,16 @@ def answer(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     words = [words[0], *(word for word in words[1:] if word)] if words else [b""]
     name = words[0].lower()
     reply: bytes | Rows | None
-    if peer.operator and name in OPERATORS:
-        reply = OPERATORS[name](broker, peer, words)
-    elif name not in COMMANDS:
+    command = (OPERATORS if peer.operator and name in OPERATORS else COMMANDS).get(name)
+    if command is None:
         reply = _unknown_command(words[0])
-    elif COMMANDS[name] in CHANGES and broker.restricted and not peer.operator:
+    elif command in CHANGES and broker.restricted and not peer.operator:
         reply = error(b"PERMISSION", b"Only on the admin socket: " + name)
     else:
-        reply = COMMANDS[name](broker, peer, words)
+        reply = command(broker, peer, words)
+    refused = isinstance(reply, bytes) and reply.startswith(b"ERR ")
+    if command in AUDITED and not refused and words[:2] != [b"move", b"job"]:
+        broker.on_change(peer, printable(b" ".join(words))[:MAX_AUDITED])
     if isinstance(reply, bytes):
         peer.send(reply)
     elif reply is not None:
@@ -246,3 +248,5 @@ CHANGES = {
     *(steering.pause, steering.resume, steering.limit, steering.purge),
     *(failed_commands.retry, failed_commands.discard),
 }
+# What is told to those that keep a record of changes; jobs are moved by the thousand.
+AUDITED = CHANGES - {show_job} | {*OPERATORS.values()}

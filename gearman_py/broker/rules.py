@@ -38,6 +38,7 @@ class Rules:
     commands version and verbose. ``restricted``: only operators may change queues by text
     commands. ``on_shutdown`` is called when an operator asks for a shutdown, with whether to
     finish the jobs first; ``on_moved``, when the server is to stop as all jobs were moved.
+    ``on_change`` is called with each text command that changed something.
     ``time_of_day``: seconds since 1970, for records of what happened. ``describe`` says what else
     the server is, for the text command server. ``mover`` is the operator who moves jobs. ``dirty``
     has the peers with something to send.
@@ -55,9 +56,11 @@ class Rules:
         on_shutdown: Callable[[bool], None] | None = None,
         on_moved: Callable[[], None] | None = None,
         time_of_day: Callable[[], float] = lambda: 0.0,
+        on_change: Callable[[Peer, bytes], None] = lambda peer, command: None,
     ) -> None:
         self.queues = queues or Queues()
         self.time_of_day = time_of_day
+        self.on_change = on_change
         self.peers: dict[Peer, None] = {}
         self.dirty: list[Peer] = []
         self.version = version

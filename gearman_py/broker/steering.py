@@ -5,25 +5,32 @@ resume FUNCTION
 limit FUNCTION running=N     at most N of its jobs run at a time; 0: any number
 limit FUNCTION rate=N/PERIOD at most N are started in a period, such as 100/s, 10/30m; 0: any number
 purge FUNCTION               cancel all of its jobs that do not run; lists their handles
+
+Names are percent-encoded, so that they may contain spaces.
 """
 
 from collections.abc import Iterator, Sequence
+from urllib.parse import unquote_to_bytes
 
-from gearman_py.broker.rates import RateLimit
+from gearman_py.broker.rates import MAX_STARTS, RateLimit
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import Peer
-from gearman_py.protocol.text import error
+from gearman_py.protocol.text import error, printable
 
 MAX_RUNNING = 10**9
-LIMIT_USAGE = b"limit FUNCTION running=N, or rate=N/PERIOD such as 100/s or 10/30m"
+LIMIT_USAGE = (
+    b"limit FUNCTION running=N, N being at most %d, or rate=N/PERIOD such as 100/s or 10/30m, "
+    b"N being 1 to %d" % (MAX_RUNNING, MAX_STARTS)
+)
 
 
 def pause(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | None:
     if len(words) != 2:
         return _wrong_usage(b"pause FUNCTION")
-    if why := broker.queues.refuses_settings(words[1]):
+    name = unquote_to_bytes(words[1])
+    if why := broker.queues.refuses_settings(name):
         return error(b"QUEUE_ERROR", why)
-    function = broker.queues.function(words[1])
+    function = broker.queues.function(name)
     broker.queues.pause(function, broker.now)
     broker.keep_restrictions(peer, function)
     return None
@@ -32,9 +39,10 @@ def pause(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | None:
 def resume(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | None:
     if len(words) != 2:
         return _wrong_usage(b"resume FUNCTION")
-    function = broker.queues.functions.get(words[1])
+    name = unquote_to_bytes(words[1])
+    function = broker.queues.functions.get(name)
     if function is None:
-        return _unknown_function(words[1])
+        return _unknown_function(name)
     broker.queues.resume(function, broker.now)
     broker.keep_restrictions(peer, function)
     return None
@@ -54,9 +62,10 @@ def limit(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | None:
             return _wrong_usage(LIMIT_USAGE)
     except ValueError:
         return _wrong_usage(LIMIT_USAGE)
-    if why := broker.queues.refuses_settings(words[1]):
+    name = unquote_to_bytes(words[1])
+    if why := broker.queues.refuses_settings(name):
         return error(b"QUEUE_ERROR", why)
-    function = broker.queues.function(words[1])
+    function = broker.queues.function(name)
     if what == b"rate":
         broker.queues.limit_rate(function, rate, broker.now)
     else:
@@ -74,9 +83,10 @@ def _parse_running(number: bytes) -> int:
 def purge(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iterator[bytes | None]:
     if len(words) != 2:
         return _wrong_usage(b"purge FUNCTION")
-    if words[1] not in broker.queues.functions:
-        return _unknown_function(words[1])
-    return _cancel_waiting(broker, words[1])
+    name = unquote_to_bytes(words[1])
+    if name not in broker.queues.functions:
+        return _unknown_function(name)
+    return _cancel_waiting(broker, name)
 
 
 def _cancel_waiting(broker: Rules, name: bytes) -> Iterator[bytes | None]:
@@ -100,4 +110,4 @@ def _wrong_usage(expected: bytes) -> bytes:
 
 
 def _unknown_function(name: bytes) -> bytes:
-    return error(b"UNKNOWN_FUNCTION", b"unknown function " + name)
+    return error(b"UNKNOWN_FUNCTION", b"unknown function " + printable(name))

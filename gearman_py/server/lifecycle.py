@@ -154,6 +154,7 @@ async def _run_server(
         on_shutdown=lambda graceful: (draining if graceful else told).set(),
         on_moved=lambda: _stop_reading(listener, stop),
         time_of_day=time.time,
+        on_change=lambda peer, command: listener.log_change(peer, command),
     )
     listener = Listener(
         broker,

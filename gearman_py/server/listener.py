@@ -4,6 +4,7 @@ What a peer is owed is written once for each turn of the event loop.
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from gearman_py.server.pressure import PeerConnection, Pressure
 from gearman_py.server.result_budget import ResultBudget
 from gearman_py.server.store_writer import StoreWriter
 
+audit = logging.getLogger("gearmand.audit")
+audit.setLevel(logging.INFO)
 # How many peers are written to, or checked, in one turn of the loop: a job may wake thousands of
 # workers, and others must not wait for that.
 SLICE = 256
@@ -150,6 +153,11 @@ class Listener:
             connection.flush()
             connection.closed_for = STORE
             connection.transport.close()
+
+    def log_change(self, peer: Peer, command: bytes) -> None:
+        """Record who gave a text command that changes something, whatever else is logged."""
+        text = command.decode(errors="backslashreplace")
+        audit.info("%s: %s", self.connections.get(peer, peer.address), text)
 
     def stop_reading(self) -> None:
         """Stop reading from peers; they can still be written to."""

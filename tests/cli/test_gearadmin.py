@@ -191,6 +191,20 @@ def test_failed_jobs_are_listed_shown_retried_and_discarded(
     assert b"Timeout: one" in gearadmin("--failed", "a-failing-too").stdout
 
 
+def test_function_of_any_name_is_steered(gearadmin: Run, shared_gearmand: Any) -> None:
+    name = "a 100% function"
+    with Client(shared_gearmand.address) as client:
+        client.do_background(name, "x")
+    assert gearadmin("--pause", name).stdout == b"OK\n"
+    assert gearadmin("--limit", name, "rate=5/m").stdout == b"OK\n"
+    (row,) = [
+        row for row in json.loads(gearadmin("--stats", "--json").stdout) if row["name"] == name
+    ]
+    assert (row["paused"], row["max_started"]) == (1, 5)
+    assert gearadmin("--resume", name).stdout == b"OK\n"
+    assert gearadmin("--purge", name, "--yes").stdout == b"1 job purged\n"
+
+
 @pytest.mark.parametrize(
     "limit", ["4", "running=", "running=-1", "walking=4", "rate=5", "rate=1/w"]
 )

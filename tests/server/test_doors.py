@@ -1,6 +1,7 @@
 """Where the server listens: TCP, Unix sockets, operators' sockets, sockets that systemd holds."""
 
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -82,6 +83,25 @@ def test_only_operators_change_queues_when_asked_for(start: Start, tmp_path: Pat
         assert anybody.status() == [], "what was refused had no effect"
         assert operator.value("create function f") == ""
         assert [row.name for row in anybody.status()] == ["f"]
+
+
+def test_who_changes_something_is_in_the_log_whatever_its_level(
+    start: Start, tmp_path: Path
+) -> None:
+    path = tmp_path / "admin.sock"
+    server = start("--admin-listen", f"unix:{path}", "--verbose", "ERROR")
+    await_true(path.exists)
+    with AdminClient(f"unix:{path}") as operator:
+        operator.pause("a function")
+        operator.limit("f", running=3)
+        with pytest.raises(AdminError, match="UNKNOWN_FUNCTION"):
+            operator.purge("g\n")
+        operator.status()
+        operator.shutdown()
+    assert server.process.wait(LIMIT) == 0
+    who = rf"unix \(connection \d+, process {os.getpid()}, user {os.geteuid()}\): "
+    found = re.findall(rf"{who}(.*)", server.log)
+    assert found == ["pause a%20function", "limit f running=3", "shutdown"]
 
 
 def test_anybody_changes_queues_by_default(start: Start) -> None:
