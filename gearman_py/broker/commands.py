@@ -21,6 +21,8 @@ from gearman_py.protocol.text import END, OK, error, listing_row, printable, val
 PART_ROWS = 500
 PART_BYTES = 16 * 1024
 
+MAX_AUDITED = 1000  # bytes of a command
+
 Rows = Iterator[bytes] | Iterator[bytes | None]
 Command = Callable[[Rules, Peer, Sequence[bytes]], bytes | Rows | None]
 """Answers a line, given its words; the first is the command as typed, in any letter case.
