@@ -17,6 +17,7 @@ from provision.inventory.host import Host
 from provision.options import Options
 from provision.remote.messages import Unknown
 from provision.report.events import Row
+from provision.report.folding import fold_names
 from provision.resources.base import Answers
 from provision.wording import format_count
 
@@ -149,4 +150,4 @@ def _release_line(row: dict[str, Any], of: int, before: dict[str, Any]) -> str:
 
 
 def _format_hosts(names: Sequence[str], of: int) -> str:
-    return f"all {of} hosts" if len(names) == of > 1 else ", ".join(names)
+    return f"all {of} hosts" if len(names) == of > 1 else fold_names(names)

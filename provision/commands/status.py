@@ -11,6 +11,7 @@ from provision.fleet.unknown_workers import KnownWorkers
 from provision.options import Options
 from provision.remote.messages import Unknown
 from provision.report.events import Event, Standing
+from provision.report.folding import fold_names
 from provision.resources.former_units import FormerUnits
 from provision.resources.health import ServerHealth, split_server
 from provision.resources.release import Release
@@ -26,7 +27,7 @@ def status(folder: Path, roles: Roles, options: Options = DEFAULT) -> int:
                 run.report.say(f"{host_run.name}: {problem.sign} {problem.message}")
         _tell_unknown_workers(run)
         if others := run.inventory.others:
-            names = ", ".join(each.name for each in others)
+            names = fold_names([each.name for each in others])
             run.report.say(f"not asked, as they are in none of the groups that are ours: {names}")
         run.report.recap(run.seconds)
         planned = {each.name for each in run.host_runs}

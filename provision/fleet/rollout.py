@@ -27,10 +27,12 @@ from provision.fleet.waves import Waves
 from provision.options import Options
 from provision.remote.messages import Operation
 from provision.report.events import PutBack, Skipped, Tried, Upgraded
+from provision.report.folding import fold_names
 from provision.resources.base import Change
 from provision.resources.kept import Ran, as_kept, as_ran, what_runs
 
 CAREFUL = RolloutPolicy()
+ALL_HOSTS = "all hosts"
 
 
 def roll_out(
@@ -73,7 +75,7 @@ def roll_out(
             rollout.tell_releases()
             run.tell_interrupt()
             raise
-        run.report.end(run.seconds)
+        run.report.end(run.seconds, limit=status != RolledBack.status)
         rollout.tell_releases()
         return status
 
@@ -118,7 +120,7 @@ class Rollout:
             return True
         limit = self._run.options.limit
         others = ",".join([*([limit] if limit else []), *(f"!{name}" for name in failed)])
-        names = ", ".join(failed)
+        names = fold_names(list(failed))
         self._run.report.say(f"nothing was changed; without {names}: --limit '{others}'")
         return False
 
@@ -131,7 +133,8 @@ class Rollout:
                 if runs == id and name not in self._between
             ]
             if names:
-                self._run.report.say(f"{id} runs on {', '.join(names)}")
+                where = fold_names(names) if len(names) < len(self._running) else ALL_HOSTS
+                self._run.report.say(f"{id} runs on {where}")
         for name, (before, after) in self._between.items():
             self._run.report.say(f"{name} is between {before} and {after}")
 
@@ -191,7 +194,8 @@ class Rollout:
         self._upgraded.append(host_run)
         self._running[host_run.name] = host_run.release
         self._run.record(host_run)
-        self._run.report.show(Upgraded(host_run.name, host_run.release, self._run.seconds))
+        seconds = self._run.seconds
+        self._run.report.show(Upgraded(host_run.name, host_run.release, seconds, self._blame))
 
     # -- the way back ---------------------------------------------------------------------
 

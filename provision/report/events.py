@@ -98,11 +98,15 @@ class Proved:
 
 @dataclass(frozen=True)
 class Upgraded:
-    """A host runs another release, and was seen to do its work."""
+    """A host runs another release, and was seen to do its work.
+
+    ``back``: as the operator asked for what ran before.
+    """
 
     host: str
     release: str
     seconds: float
+    back: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,7 @@ class Row:
 
     data: Mapping[str, Any]
     text: str
+    wraps: bool = False  # where the terminal is narrower; else its lines are another's
 
 
 @dataclass(frozen=True)

@@ -34,15 +34,16 @@ def _series(name: str, found: re.Match[str] | None, place: int) -> Hashable:
     return found[1], found[3], width, int(found[2]) - place
 
 
-def shown_alike(host: str, plan: Plan, *, verbose: bool) -> Hashable:
-    """Equal for plans of which the same is shown, but for the name of the host."""
+def shown_alike(host: str, plan: Plan, *, verbose: bool) -> list[Hashable]:
+    """One of these is equal for plans of which the same is shown, but for the name of the host."""
     own = re.compile(rf"(?<![\w.-]){re.escape(host)}(?![\w-]|\.\w)|GEARMAN_CONFIG=\w+")
 
-    def told(change: Change) -> Hashable:
+    def told(change: Change, without: re.Pattern[str]) -> Hashable:
         reason, diff = change.reason, change.diff
         if change.summary.startswith("certificate "):
             reason = re.sub(r"for .*, ", "", reason)  # its host's name and addresses
         shown = diff if verbose or change.sign != "+" else ""
-        return change.sign, *(own.sub("", text) for text in (change.summary, reason, shown))
+        return change.sign, *(without.sub("", text) for text in (change.summary, reason, shown))
 
-    return tuple(map(told, plan.changes)), plan.problems
+    ways = (own, re.compile("GEARMAN_CONFIG=\\w+"))
+    return [(tuple(told(each, way) for each in plan.changes), plan.problems) for way in ways]

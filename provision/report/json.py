@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from provision.errors import ToolkitError
 from provision.remote.messages import Operation
 from provision.report.events import Event, Row
-from provision.report.text import put_line
+from provision.report.lines import put_line
 
 
 class JsonReport:

@@ -9,11 +9,10 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from threading import RLock
 from typing import TextIO
 
-from gearman_py.printable import printable
 from provision.errors import Interrupted, ToolkitError, Unreachable
 from provision.plan import Plan
 from provision.report.events import (
@@ -35,12 +34,13 @@ from provision.report.events import (
     Verified,
 )
 from provision.report.folding import fold_names, shown_alike
+from provision.report.lines import diff_lines, make_harmless, put_line, wrap_line
 from provision.resources.base import Change, Sign
 from provision.wording import format_count
 
 NOT_DONE = ("failed", "unreachable", "interrupted", "not begun", "staged")
 STATES = {
-    **dict.fromkeys(("ok", "upgraded"), 32),
+    **dict.fromkeys(("ok", "upgraded", "went back"), 32),
     **dict.fromkeys(("warn", "pending", "ready", "changed"), 33),
     **dict.fromkeys(("fail", "rolled back", *NOT_DONE), 31),
 }
@@ -65,6 +65,7 @@ class Report:
         self._shown: dict[Hashable, str] = {}  # what was shown of a plan -> its host
         self._alike: dict[tuple[str, str], list[str]] = {}  # hosts whose line is yet to be shown
         self._done: Counter[str] = Counter()
+        self._failed: set[str] = set()
         self._states: dict[str, str] = {}
         self._working: dict[str, str] = {}  # host -> its line, while it is at work
         self._took: dict[str, float] = {}
@@ -105,13 +106,17 @@ class Report:
                         self._print_line(f"{host:{self._width}}  {seconds:6.2f} s  {summary}")
                 case Upgraded(host, release, seconds):
                     self._took[host] = seconds
-                    self._end_line(host, "upgraded", f"{release} ({seconds:.1f} s)")
+                    state = "went back" if event.back else "upgraded"
+                    self._end_line(host, state, f"{release} ({seconds:.1f} s)")
                 case PutBack(host, release, seconds):
                     self._took[host] = seconds
                     self._end_line(host, "rolled back", f"{release} ({seconds:.1f} s)")
-                case Row(_, text):
+                case Row(_, text, wraps):
                     for line in text.split("\n"):
-                        self._print_line(line)
+                        if wraps:
+                            self._print_line(line)
+                        else:
+                            put_line(make_harmless(line), self._stream)
                 case Checked():
                     self._show_check(event)
                 case Finding():
@@ -156,7 +161,7 @@ class Report:
         self._print_line(f"{'':{self._width}}  {'':{wide}}     ok  changed  failed  seconds")
         for host, state in self._states.items():
             done, plan = self._done[host], self._plans.get(host)
-            failed = int(state in ("failed", "unreachable"))
+            failed = int(host in self._failed)
             ok = plan.resources - len(plan.changes) if plan else 0
             took = f"{self._took[host]:9.1f}" if host in self._took else ""
             counts = f"{max(ok, 0):5}  {done:7}  {failed:6}{took}"
@@ -202,7 +207,7 @@ class Report:
         if not (self._terminal and sys.stdin.isatty()):
             raise ToolkitError("not a terminal, so you cannot be asked: use --yes to apply")
         try:
-            return input(f"{_make_harmless(question)} [y/N] ").strip().lower() in ("y", "yes")
+            return input(f"{make_harmless(question)} [y/N] ").strip().lower() in ("y", "yes")
         except EOFError:
             self._print_line("")
             return False
@@ -215,9 +220,12 @@ class Report:
             self._show_later(host, "ok", f"{plan.resources} resources as wanted")
             return
         state = "failed" if plan.problems else "pending"
+        self._failed |= {host} if plan.problems else set()
         problems = f"{format_count(len(plan.problems), 'problem')}, " if plan.problems else ""
         count = problems + format_count(len(plan.changes), "change")
-        first = self._shown.setdefault(shown_alike(host, plan, verbose=self._verbose), host)
+        keys = shown_alike(host, plan, verbose=self._verbose)
+        first = next((self._shown[key] for key in keys if key in self._shown), host)
+        self._shown |= dict.fromkeys(keys, first)
         if first != host:
             self._show_later(host, state, f"{count}, as {first}")
             return
@@ -241,7 +249,7 @@ class Report:
         self._print_line("  ", (change.sign, change.sign), f" {change.summary}{reason}")
         # What a new file will hold is worth a page only to those who ask.
         if change.diff and (change.sign != "+" or self._verbose):
-            for line in _diff_lines(change.diff):
+            for line in diff_lines(change.diff):
                 self._print_line("      ", (line[:1], line))
 
     def _show_standing(self, event: Standing) -> None:
@@ -293,6 +301,7 @@ class Report:
         state = "unreachable" if isinstance(error, Unreachable) else "failed"
         state = "interrupted" if isinstance(error, Interrupted) else state
         self._took[host] = seconds
+        self._failed |= {host} if state != "interrupted" else set()
         lines = str(error).removeprefix(f"{host}: ").splitlines()
         self._end_line(host, state, f"{lines[0]} ({seconds:.1f} s)")
         if len(lines) > 1:
@@ -305,12 +314,18 @@ class Report:
 
     def _print_line(self, *pieces: str | tuple[str, str]) -> None:
         """Print a line; what a pair's first is (a state, a sign) gives its second a colour."""
-        put_line("".join(map(self._colour_piece, pieces)), self._stream)
+        *first, last = pieces
+        shown = self._colour_piece(last)
+        if self._redraws and isinstance(last, str):
+            columns = os.get_terminal_size(self._stream.fileno()).columns
+            before = "".join(each if isinstance(each, str) else each[1] for each in first)
+            shown = wrap_line(before, shown, columns)
+        put_line("".join(map(self._colour_piece, first)) + shown, self._stream)
 
     def _colour_piece(self, piece: str | tuple[str, str]) -> str:
         key, text = ("", piece) if isinstance(piece, str) else piece
         colour = COLOURS.get(key) if self._colour else None
-        shown = _make_harmless(text)
+        shown = make_harmless(text)
         return f"\033[{colour}m{shown}\033[0m" if colour else shown
 
     # -- the lines that are redrawn -----------------------------------------------------
@@ -324,24 +339,5 @@ class Report:
             return
         columns, rows = os.get_terminal_size(self._stream.fileno())
         for host, line in list(self._working.items())[: rows - 2]:
-            self._print_line(f"{host:{self._width}}  {line}"[: columns - 1])
+            put_line(make_harmless(f"{host:{self._width}}  {line}")[: columns - 1], self._stream)
             self._drawn += 1
-
-
-def put_line(line: str, stream: TextIO) -> None:
-    """Print a line. When the reader is gone, what was begun on hosts goes on."""
-    try:
-        print(line, file=stream, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), stream.fileno())
-
-
-def _diff_lines(diff: str) -> Iterator[str]:
-    """The lines of a unified diff, without its header: the change above says which file it is."""
-    for line in diff.split("\n")[3:-1]:
-        yield "..." if line.startswith("@@") else line
-
-
-def _make_harmless(said: str) -> str:
-    """What a host or a file said, with nothing in it that a terminal would obey."""
-    return printable(said, keep="\t")

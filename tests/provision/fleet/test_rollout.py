@@ -228,7 +228,9 @@ def test_what_was_upgraded_is_put_back_when_a_later_host_fails(
     assert fleet.all_run(OLD)
     out = capsys.readouterr().out
     assert "w3      not begun  because of w2" in out
-    assert f"{OLD} runs on job, w1, w2, w3, w4, client" in out
+    assert f"{OLD} runs on all hosts" in out
+    assert re.search(r"^w2 +rolled back +\d+ +\d+ +1 ", out, re.MULTILINE)
+    assert "to go on with these alone" not in out
     results = [entry["result"] for entry in fleet.sessions["w2"].host.history][-2:]
     assert results[0].startswith("failed: ")
     assert results[1] == "rolled back"
@@ -439,10 +441,16 @@ def new_settings(fleet: Fleet) -> None:
     hosts.write_text(hosts.read_text() + "\n  vars: {gearman_worker_memory: 2G}\n")
 
 
-def test_a_rollback_goes_to_what_ran_before_and_blames_what_it_leaves(fleet: Fleet) -> None:
+def test_a_rollback_goes_to_what_ran_before_and_blames_what_it_leaves(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
     fleet.upgrade()
+    capsys.readouterr()
     assert fleet.rollback() == 0
     assert fleet.all_run(OLD)
+    out = capsys.readouterr().out
+    assert "6 went back" in out
+    assert "upgraded" not in out
     bad = {session.host.releases[NEW]["bad"] for session in fleet.sessions.values()}
     assert all("rolled back by" in why for why in bad)
     assert fleet.rollback(to=OLDER) == 0
