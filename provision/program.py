@@ -5,9 +5,11 @@ import sys
 from difflib import get_close_matches
 
 from invoke._version import __version__
-from invoke.exceptions import ParseError
+from invoke.exceptions import Exit, ParseError
 from invoke.parser.context import ParserContext
 from invoke.program import Program
+
+from provision.cli import INTERRUPTED
 
 MISSING = re.compile(r"'(.+)' did not receive required positional arguments: '(\w+)'")
 UNKNOWN = re.compile(r"No idea what ['\"](.*)['\"] is!")
@@ -16,6 +18,12 @@ NO_VALUE = re.compile(r"Flag <\w+: ([\w-]+).*> needed value and was not given on
 
 class FrontDoor(Program):
     """Invoke with the tasks of this checkout."""
+
+    def parse_collection(self) -> None:
+        try:
+            super().parse_collection()  # loads all tasks
+        except KeyboardInterrupt:
+            raise Exit("invoke: interrupted", code=INTERRUPTED) from None
 
     def parse_tasks(self) -> None:
         try:

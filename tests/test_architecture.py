@@ -44,7 +44,7 @@ TOOLKIT = (
     {"plan"},
     {"report"},
     {"cli", "fleet"},
-    {"commands", "doctor"},
+    {"commands", "doctor", "program"},
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 

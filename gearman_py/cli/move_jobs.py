@@ -7,8 +7,17 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gearman_py import AdminError, Client, Submit
+from gearman_py import (
+    AdminError,
+    Client,
+    ConnectionLost,
+    JobTimeout,
+    ServerUnavailable,
+    Submit,
+)
+from gearman_py.admin.answers import FunctionStats
 from gearman_py.admin.client import AdminClient
+from gearman_py.cli.failed_jobs import count_jobs
 from gearman_py.client.arguments import Priority
 from gearman_py.net.servers import ServerAddress
 from gearman_py.printable import printable
@@ -46,16 +55,19 @@ def move_jobs(admin: AdminClient, servers: Sequence[ServerAddress]) -> str:
     """Move all background jobs that wait; return what was moved.
 
     Each is forgotten only after a new server has accepted it: none is lost, and one may be on both
-    if this is interrupted. Raises GearmanError.
+    if this is interrupted. Raises GearmanError, also if a function is paused here and not there.
     """
-    return _format_moved(_move_waiting(admin, servers))
+    left = _check_settings(admin, servers)
+    return _format_moved(_move_waiting(admin, servers)) + left
 
 
 def retire(admin: AdminClient, servers: Sequence[ServerAddress]) -> str:
     """Move all background jobs, wait for those that run, and stop the server.
 
-    Jobs that it is sent meanwhile are moved too. Raises GearmanError.
+    Jobs that it is sent meanwhile are moved too. Raises GearmanError, also if a function is paused
+    here and not there.
     """
+    left = _check_settings(admin, servers)
     moved: Counter[str] = Counter()
     told = 0
     while True:
@@ -66,12 +78,57 @@ def retire(admin: AdminClient, servers: Sequence[ServerAddress]) -> str:
             if "JOBS_LEFT" not in str(error):
                 raise
         else:
-            return f"{_format_moved(moved)}; {admin.server} stops"
+            return f"{_format_moved(moved)}{left}; {admin.server} stops"
         running = sum(row.running for row in admin.status())
         if running and running != told:
             print(f"gearadmin: waiting for {running} running jobs", file=sys.stderr, flush=True)
             told = running
         time.sleep(RETRY_INTERVAL)
+
+
+def _check_settings(admin: AdminClient, servers: Sequence[ServerAddress]) -> str:
+    """Find what operators set on the old server alone. Returns what stays behind, in words.
+
+    Jobs of a paused function are not to run because they were moved: that raises AdminError.
+    """
+    rows = admin.stats()
+    here = {row.name: row for row in rows if row.paused or _describe_limits(row)}
+    left: dict[str, str] = {}
+    for server in servers if here else ():
+        there = _ask_stats(server)
+        if there is None:
+            continue
+        for name, row in here.items():
+            other = there.get(name, FunctionStats(name))
+            if row.paused and not other.paused and row.jobs:
+                raise AdminError(
+                    f"{printable(name)} is paused here and not at {server}, where its "
+                    f"{count_jobs(row.jobs)} would run: pause it there, or resume it here"
+                )
+            if (limits := _describe_limits(row)) and limits != _describe_limits(other):
+                left[name] = limits
+    failed = sum(row.kept_failed for row in rows)
+    told = ", ".join(f"{printable(name)} {limits}" for name, limits in left.items())
+    return f"; limits that are not set there: {told}" * bool(
+        told
+    ) + f"; {count_jobs(failed)} that failed and were kept: not moved" * bool(failed)
+
+
+def _ask_stats(server: ServerAddress) -> dict[str, FunctionStats] | None:
+    """Of a server that jobs move to; none, as of C gearmand; None if it cannot be reached."""
+    try:
+        with AdminClient([server]) as admin:
+            return {row.name: row for row in admin.stats()}
+    except AdminError:
+        return {}
+    except (ServerUnavailable, ConnectionLost, JobTimeout):
+        return None
+
+
+def _describe_limits(row: FunctionStats) -> str:
+    running = [f"running={row.max_running}"] if row.max_running else []
+    rate = [f"rate={row.max_started}/{row.period_seconds:g}s"] if row.max_started else []
+    return " ".join(running + rate)
 
 
 def _move_waiting(admin: AdminClient, servers: Sequence[ServerAddress]) -> Counter[str]:

@@ -33,7 +33,7 @@ def make_harmless(said: str) -> str:
 
 
 def wrap_line(before: str, text: str, columns: int) -> str:
-    """``text``, which stands after ``before``, in lines of at most so many columns.
+    """``text``, which stands after ``before``, in lines no longer than ``columns``.
 
     What goes on in the next line stands below the last of the columns that it begins with. A
     command that is to be copied stays in one piece.

@@ -155,6 +155,31 @@ def test_what_cannot_be_moved_stays_and_is_done(run: Run, old: Server, new: Serv
     assert (old.total(), new.total()) == (0, 2)
 
 
+def test_a_pause_is_not_undone_by_a_move_and_limits_that_stay_behind_are_told(
+    run: Run, old: Server, new: Server
+) -> None:
+    def move() -> tuple[int, str]:
+        ended = run("gearadmin", "-h", old.socket, "--move-jobs", new.address)
+        return ended.returncode, (ended.stdout + ended.stderr).decode().strip()
+
+    with Client(old.address) as client:
+        client.submit_many(
+            Submit(function=name, workload=b"x", background=True) for name in ("held", "slow")
+        )
+    old.admin.pause("held")
+    old.admin.limit("slow", running=4, rate="20/m")
+    status, said = move()
+    assert status == 1
+    assert f"held is paused here and not at {new.address}, where its 1 job would run" in said
+    assert (old.total(), new.total()) == (2, 0)
+    new.admin.pause("held")
+    told = (
+        "moved 2 jobs (held 1, slow 1); limits that are not set there: slow running=4 rate=20/60s"
+    )
+    assert move() == (0, told)
+    assert (old.total(), new.total()) == (0, 2)
+
+
 def test_jobs_are_assigned_again_when_who_moves_them_is_gone(run: Run, old: Server) -> None:
     worker = Worker(old.address)
     worker.add_function("f", lambda job: b"done")
