@@ -12,6 +12,7 @@ from gearman_py.server.reload_channel import ReloadError
 from gearman_py.server.takeover import Takeover
 
 DONE = "done"
+STDERR = 2  # the last of the standard streams
 
 
 class Report:
@@ -34,6 +35,7 @@ def fork_server(failure: str) -> Report | int:
     ``failure``: what is printed before the reason if it reports one, or ends. The new process is
     a child of init: systemd makes only those the main process of a unit.
     """
+    _open_standard_streams()
     reading, writing = os.pipe()
     child = os.fork()
     if child:
@@ -50,6 +52,13 @@ def fork_server(failure: str) -> Report | int:
     if os.fork():
         os._exit(0)
     return Report(writing)
+
+
+def _open_standard_streams() -> None:
+    """Open those that are closed, so that no other file has the number of one."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        pass
+    os.close(number)
 
 
 def take_over(process: int, serving: Callable[[], None]) -> Takeover:

@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Sequence
 from struct import Struct
-from typing import Any, Self
+from typing import Self
 
 from gearman_py.broker.job_columns import Section
 
@@ -24,6 +24,7 @@ PAUSE_TIMEOUT = 10.0
 DESCRIPTORS = 250  # in one message: the kernel takes 253
 # Words of the conversation, in their order.
 READY, TAKEN, GO, SERVING, REFUSED = "ready", "taken", "go", "serving", "refused"
+NOT_A_MESSAGE = "the other program sent something that is not a message"
 _LENGTH = Struct(">Q")
 _MOST = 2**33  # bytes of a message
 _UCRED = Struct("3i")  # unix(7)
@@ -87,13 +88,17 @@ class Channel:
         self.send({"word": word})
 
     def receive(self) -> Section:
+        """The next message. Raises ReloadError, also if the other program refuses."""
         (size,) = _LENGTH.unpack(self._receive_bytes(_LENGTH.size))
         if size > _MOST:
-            raise ReloadError("the other program sent something that is not a message")
-        section: Any = json.loads(self._receive_bytes(size).decode("latin-1"))
+            raise ReloadError(NOT_A_MESSAGE)
+        try:
+            section: Section = dict(json.loads(self._receive_bytes(size).decode("latin-1")))
+        except (ValueError, TypeError) as error:
+            raise ReloadError(NOT_A_MESSAGE) from error
         if section.get("word") == REFUSED:
             raise ReloadError(section["why"])
-        return dict(section)
+        return section
 
     def expect(self, word: str) -> None:
         if self.receive().get("word") != word:

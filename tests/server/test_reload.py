@@ -285,6 +285,28 @@ def test_server_is_replaced_though_the_command_is_killed(
     server.reload()
 
 
+def test_command_may_have_no_standard_streams(
+    serve: Callable[..., Server], connect: Connect
+) -> None:
+    server = serve()
+    peer = connect(server.address)
+    words = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *OUR_GEARMAND, "--reload", str(server.pid)]
+    assert subprocess.run(words, timeout=2 * LIMIT).returncode == 0
+    assert peer.ask(Packet.ECHO_REQ, b"still") == ("ECHO_RES", b"still")
+    before, server.pid = server.pid, server.serving_process()
+    assert server.pid != before
+
+
+def test_junk_is_refused(serve: Callable[..., Server]) -> None:
+    server = serve()
+    with new_program(server) as channel:
+        channel.socket.sendall(bytes(7) + b"\4junk")
+        with pytest.raises(ReloadError, match="not a message"):
+            channel.receive()
+    assert "Traceback" not in server.process.log
+    server.reload()
+
+
 def test_file_that_cannot_be_written_is_found_before_the_server_leaves(
     serve: Callable[..., Server], connect: Connect, tmp_path: Path
 ) -> None:
