@@ -31,15 +31,19 @@ class Database(Protocol):
 class Postgres:
     """PostgreSQL on the loopback address, as the user postgres: it refuses to run as root."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, empty: Path | None = None) -> None:
+        """``empty``: the data of one that was made but never started, to begin with."""
         # Debian's are in no PATH, a folder a version.
         [*_, self._programs] = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
         self._as = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
         shutil.chown(folder, "postgres", "postgres")
-        self._data = folder / "data"
+        self.data = folder / "data"
         self._port = reserve_port()
-        words = ["-D", str(self._data), "-A", "trust", "-U", "postgres", "--no-sync"]
-        self._run("initdb", *words)
+        if empty is None:
+            words = ["-D", str(self.data), "-A", "trust", "-U", "postgres", "--no-sync"]
+            self._run("initdb", *words)
+        else:
+            subprocess.run(["cp", "-a", empty, self.data], check=True)
         self.where = f"host=127.0.0.1 port={self._port} user=postgres dbname=postgres"
         self.options = ["-q", "postgres", "--postgres", self.where]
 
@@ -48,13 +52,13 @@ class Postgres:
         subprocess.run(command, check=True, capture_output=True, cwd="/")
 
     def start(self) -> None:
-        (self._data / "postmaster.pid").unlink(missing_ok=True)  # of one that was killed
+        (self.data / "postmaster.pid").unlink(missing_ok=True)  # of one that was killed
         options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
-        log = str(self._data / "log")
-        self._run("pg_ctl", "start", "-w", "-D", str(self._data), "-l", log, "-o", options)
+        log = str(self.data / "log")
+        self._run("pg_ctl", "start", "-w", "-D", str(self.data), "-l", log, "-o", options)
 
     def pids(self) -> list[int]:
-        first = int((self._data / "postmaster.pid").read_text().split()[0])
+        first = int((self.data / "postmaster.pid").read_text().split()[0])
         children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
         return [first, *map(int, children)]
 
