@@ -20,7 +20,7 @@ from provision.resources.sample_jobs import make_picture
 from tests.lab.hosts import INVENTORY, NETWORK, SERVER, root
 from tests.lab.operator_commands import ROOT
 from tests.lab.test_own_workers import Operator
-from tests.lab.test_upgrade import ROLLED_BACK, invoke
+from tests.lab.test_upgrade import PAUSE, ROLLED_BACK, invoke
 
 EXAMPLES = ROOT / "examples"
 WORKERS = ("worker1", "worker2")
@@ -154,12 +154,12 @@ def test_a_php_fleet_is_upgraded_under_load_and_no_job_is_lost(
 
     def submit() -> None:
         with Client(SERVER, timeout=60) as client:
-            while not over.is_set():
+            while not over.wait(PAUSE):
                 jobs = [client.submit("reverse", "abc") for _ in range(5)]
                 answers.extend(job.result() for job in jobs)
                 handles.extend(job.handle for job in jobs)
 
-    loads = [threading.Thread(target=submit) for _ in range(4)]
+    loads = [threading.Thread(target=submit) for _ in range(2)]
     for load in loads:
         load.start()
     try:

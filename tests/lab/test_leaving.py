@@ -57,8 +57,6 @@ class Fleet:
     def deploy(self) -> None:
         done = self.invoke("deploy", "--yes")
         assert done.status == 0, done.said
-        again = self.invoke("plan")
-        assert again.status == 0, again.said
 
 
 @pytest.fixture

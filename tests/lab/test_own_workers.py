@@ -53,8 +53,6 @@ class Operator:
     def deploy(self, *more: str) -> str:
         done = self.invoke("deploy", "--yes", *more)
         assert done.status == 0, done.said
-        again = self.invoke("plan")
-        assert again.status == 0, again.said
         return done.said
 
 
@@ -68,6 +66,7 @@ def test_workers_of_an_inventory_are_deployed_asked_and_removed(
 ) -> None:
     assert invoke(ROOT, "deploy", "--yes").status == 0
     operator.deploy()
+    assert operator.invoke("plan").status == 0, "a second deploy would change nothing"
     with Client(SERVER, timeout=20) as client:
         assert client.do("lines", "a\nb\n").strip() == b"2"
         assert client.do("env", "") == b'a "b" $c %d\n'
@@ -314,7 +313,7 @@ def under_load(change: Callable[[], str]) -> tuple[list[bytes], str]:
     changing.start()
     with Client(SERVER, timeout=60) as client:
         while changing.is_alive():
-            answers += client.map("shout", ["a"] * 20)
+            answers += client.map("shout", ["a"] * 5)
             time.sleep(PAUSE)
         answers += client.map("shout", ["a"] * 20)
     assert said, "the change failed"

@@ -27,11 +27,11 @@ from tests.peer import Peer
 from tests.waiting import LIMIT
 
 SERVER = f"{NETWORK}.247:4730"
-WORKERS = tuple(f"worker{n}" for n in range(1, 5))
+WORKERS = tuple(f"worker{n}" for n in range(1, 4))
 ROLLED_BACK = 5
 CLIENTS = 4  # that submit in the foreground, one job at a time each
 BEGAN = "systemctl show --property=ActiveEnterTimestampMonotonic,NRestarts gearmand"
-PAUSE = 0.01  # seconds between two of them: without, load takes all that the upgrade leaves
+PAUSE = 0.02  # seconds between two of them: without, load takes all that the upgrade leaves
 
 
 def tree(folder: Path, edits: Mapping[str, str] = MappingProxyType({})) -> Path:
@@ -88,7 +88,7 @@ def invoke(folder: Path, task: str, *arguments: str, hosts: Path = INVENTORY) ->
 
 @pytest.fixture(scope="module")
 def fleet(lab: ModuleType) -> Iterator[ModuleType]:
-    """Four workers that run this tree's release."""
+    """Three workers that run this tree's release."""
     lab.up(print, workers=len(WORKERS))
     done = invoke(ROOT, "deploy", "--yes", "--release", "tree")
     assert done.status == 0, done.said
@@ -153,7 +153,7 @@ class Load:
     def _pictures(self) -> None:
         sample = SAMPLES["resize"]
         with Client(SERVER, timeout=60) as client:
-            while not self._over.wait(0.05):
+            while not self._over.wait(0.1):
                 try:
                     wrong = sample.judge(client.do("resize", sample.workload()))
                 except Exception as error:
@@ -164,7 +164,7 @@ class Load:
 
     def _background(self) -> None:
         with Client(SERVER, timeout=60) as client:
-            while not self._over.wait(0.01):
+            while not self._over.wait(PAUSE):
                 client.submit("wc", b"line\n", background=True)
                 self.queued += 1
 
@@ -352,7 +352,7 @@ def test_an_upgrade_of_the_job_server_is_not_noticed_by_its_peers(
         assert process.returncode == 0, said
         assert "~ reload gearmand.service  (it runs " in said
         assert problems == []
-        assert answered > 100
+        assert answered > 50
         for handle in (running, *(grab_job(worker) for _ in waiting[1:])):
             worker.say(Packet.WORK_COMPLETE, handle, b"done")
         for each in waiting:
