@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from invoke.collection import Collection
@@ -80,9 +81,10 @@ PEERS = {
 }
 WEB_PORT = 4780
 BENCHES = ("job_server", "libraries", "resize", "converge")
-# More processes than cores: most tests wait for another process. The lab's run in one of them.
-SIDE_BY_SIDE = ("-n", "4", "--dist", "loadgroup", "--no-loadscope-reorder")
+# More processes than cores: most tests wait for another process. Each takes 5 s to collect them.
+SIDE_BY_SIDE = ("--numprocesses", "4", "--dist", "loadgroup", "--no-loadscope-reorder")
 FAST = ("-m", "not lab and not interop and not slow", "--hypothesis-profile", "fast")
+FAST_PROCESSES = ("--numprocesses", "3")
 CHECKS = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
 
 
@@ -498,9 +500,10 @@ def test(c: Context, only: Sequence[str] | None = None, fast: bool = False) -> i
         if os.environ.get("CI") == "true":
             raise
         print(f"{error}; the tests that need them are skipped")
-    checks = () if only else CHECKS
-    failed = [check[0] for check in checks if _python("-m", *check)]
-    options = (*(FAST if fast else ()), *(() if only else SIDE_BY_SIDE))
+    failed = [] if only else _run_checks(compile_tests=not fast)
+    options = () if only else SIDE_BY_SIDE
+    if fast:
+        options += (*FAST, *(() if only else FAST_PROCESSES))
     if _python("-m", "pytest", *options, *(only or ())):
         failed.append("pytest")
     if failed:
@@ -587,11 +590,25 @@ def lab_shell(c: Context, host: str) -> int:
     return lab.shell(host)
 
 
+def _run_checks(*, compile_tests: bool) -> list[str]:
+    """Those that fail. Meanwhile the tests are compiled, or each process of pytest would do it."""
+    with ExitStack() as stack:
+        if compile_tests:
+            collect = ("-m", "pytest", "--collect-only", "--quiet")
+            stack.enter_context(_start_python(*collect, output=subprocess.DEVNULL))
+        return [check[0] for check in CHECKS if _python("-m", *check)]
+
+
 def _python(*arguments: str) -> int:
+    with _start_python(*arguments) as process:
+        return process.wait()
+
+
+def _start_python(*arguments: str, output: int | None = None) -> subprocess.Popen[bytes]:
     # Tests start hundreds of processes: without bytecode each would compile our modules again.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
 
 
 ON_HOSTS = (trust, plan, deploy, upgrade, rollback, retire, smoke)

@@ -262,6 +262,7 @@ def test_renewed_certificates_are_used_by_the_next_connection(
         assert client.submit("f", background=True).handle
 
 
+@pytest.mark.slow
 def test_workers_come_back_when_their_server_does(
     serve: Callable[..., GearmandProcess], authority: Authority, tls: TLS
 ) -> None:

@@ -98,6 +98,7 @@ def test_an_unreachable_server_is_reported() -> None:
         admin.status()
 
 
+@pytest.mark.slow
 def test_gearadmin_prints_listings_and_their_end(run: Run, gearmand: Any) -> None:
     port = str(gearmand.port)
     with Client(gearmand.address) as client:

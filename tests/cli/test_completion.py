@@ -50,6 +50,7 @@ def test_options_and_their_words_are_completed(complete: Callable[[str], list[st
     assert complete("gearman --completion ") == ["bash", "zsh", "fish"]
 
 
+@pytest.mark.slow
 def test_functions_are_those_of_the_server_on_the_line(
     complete: Callable[[str], list[str]], shared_gearmand: Any, until: Any, tmp_path: Path
 ) -> None:

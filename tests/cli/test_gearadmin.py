@@ -42,6 +42,7 @@ def test_listings_are_printed_as_json(gearadmin: Run, shared_gearmand: Any) -> N
     assert "k-json" in uniques
 
 
+@pytest.mark.slow
 def test_a_queue_can_be_limited(gearadmin: Run, run: Run, shared_gearmand: Any) -> None:
     def submit() -> subprocess.CompletedProcess[bytes]:
         return run("gearman", "-h", shared_gearmand.address, "-b", "-f", "a-limit", "x")
@@ -120,6 +121,7 @@ def test_a_name_with_a_space_is_refused(gearadmin: Run) -> None:
     assert b"separates words by spaces" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_paused_function_is_resumed_and_says_so_meanwhile(
     gearadmin: Run, program: Any, shared_gearmand: Any
 ) -> None:
@@ -137,6 +139,7 @@ def test_a_paused_function_is_resumed_and_says_so_meanwhile(
         assert job.result() == b"cba"
 
 
+@pytest.mark.slow
 def test_a_purge_asks_and_cancels_what_waits(gearadmin: Run, shared_gearmand: Any) -> None:
     with Client(shared_gearmand.address) as client:
         for _ in range(1200):  # more than one part of a listing

@@ -43,12 +43,14 @@ def test_stdin_is_the_workload(gearman: Run, serve: Any) -> None:
     assert (done.stdout, done.stderr, done.returncode) == (b"2\n", b"", 0)
 
 
+@pytest.mark.slow
 def test_each_word_is_a_job_and_options_may_follow(gearman: Run, serve: Any) -> None:
     serve("c-cat", "--", "cat")
     assert gearman("-f", "c-cat", "one", "two", "-P").stdout == b"c-cat: onec-cat: two"
     assert gearman("-f", "c-cat", "--", "-n", "-x").stdout == b"-n-x"
 
 
+@pytest.mark.slow
 def test_lines_are_jobs(gearman: Run, serve: Any) -> None:
     serve("c-lines", "--", "sh", "-c", 'printf "<"; cat; printf ">"')
     assert gearman("-f", "c-lines", "-n", stdin=b"a\nb").stdout == b"<a\n><b>"
@@ -103,6 +105,7 @@ def test_the_payload_is_never_seen_by_a_shell(gearman: Run, serve: Any, tmp_path
     assert not (tmp_path / "hole").exists()
 
 
+@pytest.mark.slow
 def test_background_jobs_run_by_priority(gearman: Run) -> None:
     for flags, word in ((["-L"], "low "), ([], "normal "), (["-I"], "high ")):
         done = gearman("-b", "-v", *flags, "-f", "c-order", word)
@@ -111,6 +114,7 @@ def test_background_jobs_run_by_priority(gearman: Run) -> None:
     assert gearman("-w", "-f", "c-order", "-c", "3").stdout == b"high normal low "
 
 
+@pytest.mark.slow
 def test_one_unique_is_one_run(gearman: Run) -> None:
     for _ in range(2):
         gearman("-b", "-u", "key", "-f", "c-unique", "x")
@@ -118,6 +122,7 @@ def test_one_unique_is_one_run(gearman: Run) -> None:
     assert gearman("-w", "-f", "c-unique", "-c", "2").stdout == b"xy"
 
 
+@pytest.mark.slow
 def test_several_functions_get_each_workload(gearman: Run, serve: Any) -> None:
     serve("c-f1", "--", "cat")
     serve("c-f2", "--", "cat")
@@ -203,6 +208,7 @@ def test_a_command_whose_reader_has_left_ends_as_a_filter_does(
     assert (client.returncode, errors) == (141, b"")  # as a shell shows SIGPIPE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_output_that_is_not_whole_is_not_a_success(
     serve: Any, shared_gearmand: Any, tmp_path: Path, unbuffered: str

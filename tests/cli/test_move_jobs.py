@@ -131,6 +131,7 @@ def test_a_server_retires_while_it_works(program: Any, old: Server, new: Server)
     assert done == Counter(names)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_moved_stays_and_is_done(run: Run, old: Server, new: Server) -> None:
     def move(to: str, name: str = "--move-jobs") -> tuple[int, str]:
         ended = run("gearadmin", "-h", old.socket, name, to)

@@ -27,6 +27,7 @@ async def result(job: Any) -> Any:
     return await found if isinstance(found, Awaitable) else found
 
 
+@pytest.mark.slow
 def test_thousands_are_submitted_in_order_and_come_back(use: Any) -> None:
     async def scenario(client: Any) -> None:
         wanted = [Submit(function="upper", workload=f"a{number}") for number in range(3000)]

@@ -132,6 +132,7 @@ def slow(gearmand: Any) -> Iterator[threading.Event]:
             go_on.set()
 
 
+@pytest.mark.slow
 def test_a_lost_server_is_an_error_that_knows_the_job(
     gearmand: Any, slow: threading.Event, until: Any
 ) -> None:

@@ -20,6 +20,7 @@ def make_old(path: Path) -> None:
     os.utime(path, (then, then))
 
 
+@pytest.mark.slow
 def test_wheels_that_no_build_used_for_a_month_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -339,6 +339,7 @@ def test_the_table_is_as_long_as_it_should_be() -> None:
     assert len({name for name, *_ in ROWS + CUT}) == len(ROWS) + len(CUT)
 
 
+@pytest.mark.slow
 def test_every_bad_message_is_answered_or_closed_and_nobody_else_notices(
     start: Start, connect: Connect
 ) -> None:

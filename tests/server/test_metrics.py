@@ -175,6 +175,7 @@ def test_wakeups_and_grabs_in_vain_are_counted(start: Start, connect: Connect) -
     assert found["gearman_empty_grabs_total",] == found["gearman_worker_wakeups_total",] == 1
 
 
+@pytest.mark.slow
 def test_store_is_measured(start: Start, connect: Connect, tmp_path: Path) -> None:
     queue = ("-q", "sqlite", "--queue-file", str(tmp_path / "queue"))
     server, port = with_metrics(start, *queue)

@@ -34,6 +34,8 @@ from tests.peer import Peer
 from tests.waiting import LIMIT, await_true
 
 Connect = Callable[..., Peer]
+pytestmark = pytest.mark.slow
+
 LARGE = 24 * 2**20  # bytes: more than the kernel holds for a connection
 # Seconds after which the server gives a new program up, in the tests that wait for it.
 SHORT_PAUSE = 1

@@ -180,6 +180,7 @@ def test_an_idle_connection_takes_little_more_than_openssl_keeps_for_it(
     assert each < 34 * 1024, "OpenSSL keeps 26 KB by itself"
 
 
+@pytest.mark.slow
 def test_a_result_that_is_not_read_costs_its_size_and_arrives(
     start: Start, authority: Authority, connect_tls: ConnectTLS
 ) -> None:

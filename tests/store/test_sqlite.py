@@ -115,6 +115,7 @@ def test_file_is_its_owner_s_alone(reopen: Open, path: Path) -> None:
     assert {file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {0o600}
 
 
+@pytest.mark.slow
 def test_log_is_written_back_before_it_grows_large(reopen: Open, path: Path) -> None:
     store = reopen()
     for number in range(300):

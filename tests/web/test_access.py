@@ -43,6 +43,7 @@ def log_in(site: Site, name: str = "alice", password: str = PASSWORD, **more: st
     return site.post("/login", fields, **more).status
 
 
+@pytest.mark.slow
 def test_a_page_says_what_the_browser_must_not_do(server: JobServer, tmp_path: Path) -> None:
     with running_site(tmp_path, "-h", server.address) as site:
         for path in ("/", "/nothing", "/static/live.js", "/function?name=nothing"):
@@ -66,6 +67,7 @@ def test_other_sites_cannot_read_what_is_open_to_this_machine(
         assert site.get("/", Host=f"localhost:{port}").status == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -120,6 +122,7 @@ def test_users_log_in_and_out(server: JobServer, users: Path, tmp_path: Path) ->
     assert entries[0]["address"] == "127.0.0.1"
 
 
+@pytest.mark.slow
 def test_forms_of_other_sites_are_refused(server: JobServer, users: Path, tmp_path: Path) -> None:
     with running_site(tmp_path, "-h", server.address, "--users", str(users)) as site:
         assert log_in(site, Origin="https://evil.example.org") == 403
@@ -129,6 +132,7 @@ def test_forms_of_other_sites_are_refused(server: JobServer, users: Path, tmp_pa
         assert large.status == 413
 
 
+@pytest.mark.slow
 def test_a_login_cannot_be_tried_for_ever(server: JobServer, users: Path, tmp_path: Path) -> None:
     with running_site(tmp_path, "-h", server.address, "--users", str(users)) as site:
         for _ in range(MAX_FAILURES):
@@ -139,6 +143,7 @@ def test_a_login_cannot_be_tried_for_ever(server: JobServer, users: Path, tmp_pa
         assert "Try again in" in answer.text
 
 
+@pytest.mark.slow
 def test_a_user_who_is_removed_is_out(server: JobServer, users: Path, tmp_path: Path) -> None:
     with running_site(tmp_path, "-h", server.address, "--users", str(users)) as site:
         assert log_in(site, "bob") == 303
@@ -152,6 +157,7 @@ def test_a_user_who_is_removed_is_out(server: JobServer, users: Path, tmp_path: 
         assert "line 1: expected NAME:ROLE:scrypt" in answer.text
 
 
+@pytest.mark.slow
 def test_the_file_of_users_has_no_passwords(users: Path) -> None:
     text = users.read_text()
     assert PASSWORD not in text
@@ -163,6 +169,7 @@ def test_the_file_of_users_has_no_passwords(users: Path) -> None:
     assert users.read_text().count("alice") == 1
 
 
+@pytest.mark.slow
 def test_a_proxy_names_the_user_and_others_cannot(server: JobServer, tmp_path: Path) -> None:
     options = ("-h", server.address, "--user-header", "X-User", "--operator", "alice")
     with running_site(tmp_path, *options, "--trusted-proxy", "127.0.0.1") as site:
@@ -173,6 +180,7 @@ def test_a_proxy_names_the_user_and_others_cannot(server: JobServer, tmp_path: P
         assert site.get("/", X_User="alice").status == 403
 
 
+@pytest.mark.slow
 def test_https_is_spoken_and_the_cookie_kept_to_it(
     server: JobServer, users: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

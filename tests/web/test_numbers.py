@@ -13,6 +13,8 @@ from tests.job_servers import C_GEARMAND, JobServer, running_server
 from tests.waiting import await_true
 from tests.web.site import Site, running_site
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[list[JobServer]]:
@@ -50,7 +52,6 @@ def some_worker(*servers: str) -> Worker:
     return worker
 
 
-@pytest.mark.slow
 def test_overview_is_the_sum_of_all_job_servers(site: Site, servers: list[JobServer]) -> None:
     one, two = (server.address for server in servers)
     with running(some_worker(one, two)):
@@ -88,7 +89,6 @@ def test_function_page_tells_the_servers_apart(site: Site, servers: list[JobServ
         assert page.row("127.0.0.1")["Worker"] == "some-worker"
 
 
-@pytest.mark.slow
 def test_what_happened_while_it_was_down_is_counted_once(
     tmp_path: Path, servers: list[JobServer]
 ) -> None:

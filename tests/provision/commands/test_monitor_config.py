@@ -42,6 +42,7 @@ def check_config(folder: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_job_servers_are_its_targets(tmp_path: Path) -> None:
     hosts, to = make_inventory(tmp_path / "inventory"), tmp_path / "to"
     done = subprocess.run(

@@ -255,6 +255,7 @@ def test_the_inventory_is_shown_without_its_secrets(monkeypatch: pytest.MonkeyPa
         assert "canary" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_at_a_terminal_each_vault_id_is_asked_for_once_and_not_echoed(tmp_path: Path) -> None:
     folder = tmp_path / "prod"
     shutil.copytree(VAULT, folder)
