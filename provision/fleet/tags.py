@@ -5,7 +5,9 @@ from collections.abc import Iterable, Sequence
 from provision.errors import ToolkitError
 from provision.inventory.schema import nearest_hint
 from provision.resources.base import Resource, resource_kinds
+from provision.resources.health import Health
 from provision.resources.release import Release, ReleaseLeftOut
+from provision.resources.unit import Unit
 
 ACCOUNTS = ("user:", "group:")  # of what resources provide and need
 
@@ -25,8 +27,8 @@ def parse(tags: str, roles: Iterable[str]) -> frozenset[str]:
 def select(tags: frozenset[str], named: Sequence[tuple[str, Resource]]) -> list[Resource]:
     """The resources that are meant, each given with its role; without tags all are.
 
-    The accounts that these need come along: a unit does not start without its user. A release
-    does not, and has to be there.
+    The accounts that these need come along: a unit does not start without its user; and the jobs
+    by which a unit is tried. A release does not, and has to be there.
     """
     if not tags:
         return [resource for _, resource in named]
@@ -37,6 +39,9 @@ def select(tags: frozenset[str], named: Sequence[tuple[str, Resource]]) -> list[
     for release in {one for _, one in named if isinstance(one, Release)} - meant:
         if any(each.needs & release.provides for each in found):
             found.append(ReleaseLeftOut(release, in_use=release.current not in meant))
+    units = {each.name for each in found if isinstance(each, Unit)}
+    healths = (one for _, one in named if isinstance(one, Health) and one not in meant)
+    found += (each for each in healths if each.unit in units)
     provided = frozenset().union(*(each.provides for each in found))
     return [each.within(provided) for each in found]
 

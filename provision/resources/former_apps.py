@@ -1,4 +1,4 @@
-"""Apps that no worker of a host needs any more: removed, with all their releases."""
+"""Apps that no worker of a host needs any more: removed with all their releases."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,10 +15,18 @@ class FormerApps(Resource):
     wanted: tuple[str, ...]
 
     def questions(self) -> Iterable[Question]:
-        return [("names", self.root)]
+        return [("names", self.root), self._path_question]
+
+    @property
+    def _path_question(self) -> Question:
+        return ("path", self.root, "", "")
 
     def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         for name in answers["names", self.root]:
             if name not in self.wanted:
                 operation = Operation("remove_app", {"root": self.root, "name": name})
                 yield Change("-", f"app {name}", operation, "no worker of this host needs it")
+        found = answers[self._path_question]
+        if not self.wanted and found and found["kind"] == "directory":
+            operation = Operation("remove", {"path": self.root})
+            yield Change("-", f"directory {self.root}", operation, "no app is left")

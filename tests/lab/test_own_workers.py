@@ -247,7 +247,7 @@ def test_an_app_is_deployed_moves_under_load_and_leaves_nothing(
 
     done = invoke(ROOT, "deploy", "--yes")
     assert done.status == 0, done.said
-    assert root(lab, "worker1", "ls /opt/gearman/apps").split() == []
+    assert root(lab, "worker1", "ls -d /opt/gearman/apps || true") == ""
     assert set(running(lab)) == {f"gearman-worker@{name}" for name in ("reverse", "resize", "wc")}
 
 

@@ -34,8 +34,9 @@ class FleetOfCommands(Fleet):
             f"gearman_workers: {{lines: {{command: [wc, {word}], functions: [lines]{more}}}}}\n"
         )
 
-    def deploy(self) -> int:
-        return deploy.deploy(self.folder, ROLES, Options(yes=True), connect=self.connect)
+    def deploy(self, tags: str = "") -> int:
+        options = Options(yes=True, tags=tags)
+        return deploy.deploy(self.folder, ROLES, options, connect=self.connect)
 
     def words(self) -> dict[str, tuple[bool, bool]]:
         """Of each worker host, whether its unit file has the new word, and its process is of it."""
@@ -64,13 +65,14 @@ def new_unit_fails(operation: Operation, host: FakeHost) -> bool:
     return operation.kind == "unit" and operation.arguments["name"] == UNIT and is_new
 
 
+@pytest.mark.parametrize("tags", ["", "unit"])
 def test_a_change_is_tried_on_one_host_and_touches_nothing_if_it_fails(
-    fleet: FleetOfCommands, capsys: pytest.CaptureFixture[str]
+    fleet: FleetOfCommands, capsys: pytest.CaptureFixture[str], tags: str
 ) -> None:
     for session in fleet.sessions.values():
         session.fails = lambda operation, host: is_trial(operation)
     fleet.say("-c")
-    assert fleet.deploy() == RolledBack.status
+    assert fleet.deploy(tags) == RolledBack.status
     assert fleet.told == []
     assert set(fleet.words().values()) == {(False, True)}
     lines = capsys.readouterr().out
