@@ -41,7 +41,12 @@ gearman_workers:
 """
 FUNCTION = '@worker.function("page", workload=True)\n'
 PAGE = f"{FUNCTION}async def page("
-HANG = f"import time\n\n{FUNCTION}def hang(request):\n    time.sleep(3600)\n"
+HANG = f"""import time
+
+{FUNCTION}def hang(request):  # in one of the processes
+    time.sleep(3600)
+
+{PAGE.replace('"page"', '"other"')}"""
 FORBIDDEN = "\nimport socket\nsocket.socket(socket.AF_NETLINK, socket.SOCK_RAW)\n"
 LEAK = "\nleak = [b'x' * (1 << 20) for _ in range(1 << 10)]\n"
 PICTURE = make_picture(300, 150)
@@ -138,7 +143,7 @@ def test_it_is_deployed_asked_moved_under_load_and_rolled_back(
             lambda text: text + "\nraise RuntimeError('no table named orders')\n",
             "no table named orders",
         ),
-        (lambda text: text.replace(PAGE, f"{HANG}\n\nasync def page("), " in hang"),  # in a process
+        (lambda text: text.replace(PAGE, HANG), " in hang"),
         (lambda text: text.replace("<title>", "<h1>"), "got b'<h1>"),
         (lambda text: "import not_in_the_lock\n" + text, "No module named 'not_in_the_lock'"),
         (lambda text: text + "\nworker = Worker()\n", "a worker needs at least one function"),
