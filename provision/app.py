@@ -78,8 +78,10 @@ def find_app(hosts: Iterable[Host], name: str) -> App:
 
 
 def _place(host: Host, path: str) -> Path:
-    """A path of an inventory, from its folder or absolute."""
-    return host.folder / Path(path).expanduser()
+    """A path of an inventory, from its folder or absolute; without `..` if that is the same."""
+    found = host.folder / Path(path).expanduser()
+    tidy = Path(os.path.normpath(found))
+    return tidy if not found.exists() or (tidy.exists() and tidy.samefile(found)) else found
 
 
 def _source(host: Host, said: Mapping[str, Any]) -> dict[str, Any]:

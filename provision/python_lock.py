@@ -181,8 +181,10 @@ def _export(lock: Path) -> str:
     done = subprocess.run(command, cwd=lock.parent, capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["it said nothing"]
-        advice = "" if tool == "uv" else "; it takes poetry-plugin-export"
-        raise ToolkitError(f"{lock}: `{tool} export` failed: {said[-1].strip()}{advice}")
+        why = said[-1].strip()
+        if "command export does not exist" in said[0]:
+            why = "it takes poetry-plugin-export (`poetry self add poetry-plugin-export`)"
+        raise ToolkitError(f"{lock}: `{tool} export` failed: {why}")
     return done.stdout
 
 

@@ -35,6 +35,12 @@ def is_run_from(pid: int, folder: str) -> bool:
     return any(f"{each}/".startswith(f"{folder}/") for each in places)
 
 
+def pids_of_unit(name: str) -> list[int]:
+    """The processes of a systemd unit, the first first."""
+    found = (pid for pid in all_pids() if f"/{name}\n" in _read_proc(f"/proc/{pid}/cgroup"))
+    return sorted(found)
+
+
 def began_at(pid: int) -> str:
     """When a process began, in the kernel's ticks since it booted."""
     said = _read_proc(f"/proc/{pid}/stat").rpartition(")")[2].split()

@@ -11,10 +11,13 @@ from contextlib import contextmanager
 from provision.agent.command import OUTPUT_LIMIT, run_command, try_command
 from provision.agent.files import Failure
 from provision.agent.link import FrameLink
+from provision.agent.processes import pids_of_unit
 
 STATE = ("MainPID", "Result", "ExecMainCode", "ExecMainStatus")
 CLD_EXITED = "1"
 NOT_EXECUTED = 203  # systemd's status of what could not be executed
+STACKS = 20  # processes that are made to write where they hang
+STACK_TIME = 0.5  # seconds for each of them
 END_TIMEOUT = 30.0  # seconds after its time in which systemd ends what an agent left behind
 
 
@@ -64,9 +67,13 @@ class TransientUnit:
         """How it ended; None if it has not, after it was made to write where it hangs."""
         pid = int(self._state["MainPID"])
         if pid > 0 and os.path.exists(f"/proc/{pid}"):
-            # Its child processes too: in one of them the job may hang.
-            try_command(self._link, ["systemctl", "kill", "--signal=SIGUSR1", self._name])
-            self._link.wait(seconds=1.0)
+            # In one of its further processes the job may hang. Together they would mix their lines.
+            for each in pids_of_unit(self._name)[:STACKS]:
+                try:
+                    os.kill(each, signal.SIGUSR1)
+                except ProcessLookupError:
+                    continue
+                self._link.wait(seconds=STACK_TIME)
             if os.path.exists(f"/proc/{pid}"):
                 return None
         state = self._state

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -36,7 +36,7 @@ from provision.resources.sample_jobs import PING, Sample, stated_sample
 
 HERE = "this machine"
 JOB_TIMEOUT = 20.0  # seconds until a worker has begun, and for each job
-STACKS_TIME = 1.0  # seconds in which a worker that hangs writes where
+STACK_TIME = 0.5  # seconds in which a process that hangs writes where
 POLL_INTERVAL = 0.05
 LAST_LINES = 12  # of what a worker said
 STACK_LINES = 100  # if it said where each of its threads and processes is
@@ -103,13 +103,25 @@ class _Running:
         """The problem with its last lines; one that hangs is asked where."""
         ended, last = self.process.poll(), LAST_LINES
         if hangs and ended is None:
-            os.killpg(self.process.pid, signal.SIGUSR1)  # it may hang in a process of its own
-            sleep(STACKS_TIME)
+            # It may hang in a further process. Together they would mix their lines.
+            for pid in list(_with_children(self.process.pid)):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGUSR1)
+                sleep(STACK_TIME)
             last = STACK_LINES
         lines = self.log.read_text(errors="backslashreplace").strip().splitlines()[-last:]
         if ended is not None:
             problem = f"it ended with {ended}" + (f": {lines[-1]}" if lines else "")
         return _DoesNotWork("\n".join([problem, *lines]))
+
+
+def _with_children(pid: int) -> Iterator[int]:
+    """A process, and all that it started."""
+    yield pid
+    with suppress(OSError):  # it may have ended
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in (thread / "children").read_text().split():
+                yield from _with_children(int(child))
 
 
 def _try_worker(worker: Worker, release: Path) -> str:
@@ -179,7 +191,6 @@ def _start(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            process_group=0,
         )
     except OSError as error:
         raise _DoesNotWork(f"{command[0]}: {error.strerror}") from None

@@ -186,6 +186,28 @@ def test_without_a_lock_it_is_refused_with_what_to_run(app: App) -> None:
     )
 
 
+def test_a_dependency_that_the_lock_does_not_have_is_refused(app: App) -> None:
+    project = app.source / "pyproject.toml"
+    text = project.read_text()
+    for line, problem in (
+        ("paint>=2", "paint, which pyproject.toml depends on, is not in it"),
+        ("Colors>=2", "pyproject.toml depends on Colors>=2, and it has Colors 1.0"),
+        ("colors~=1.0", ""),
+        ("tomli; python_version < '3'", ""),
+    ):
+        needs = f'dependencies = ["gearman_py", "{line}"]\n'
+        project.write_text(text.replace("[project]\n", f"[project]\n{needs}"))
+        if not problem:
+            check_app(app)
+            continue
+        with pytest.raises(ToolkitError) as raised:
+            check_app(app)
+        assert str(raised.value) == (
+            f"hosts.yml:3: app shop: {app.source}/requirements.txt: {problem}: `invoke lock --app "
+            "shop` makes it again"
+        )
+
+
 def test_a_hash_that_differs_is_one_line(app: App, tmp_path: Path, target: Target) -> None:
     (app.source / "requirements.txt").write_text(f"colors==1.0 --hash=sha256:{'0' * 64}\n")
     with pytest.raises(ToolkitError) as raised:

@@ -1,5 +1,6 @@
 """What a lock says for a kind of host: packages, their hashes; and each mistake with its line."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,19 @@ def test_a_tool_that_is_not_here_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     lock = write(tmp_path, "poetry.lock", "")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolkitError, match=r"poetry\.lock: poetry is not installed here"):
+        read_lock(lock, OLD)
+
+
+def test_poetry_without_its_export_plugin_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = write(tmp_path, "poetry.lock", "")
+    poetry = tmp_path / "poetry"
+    said = "\nThe requested command export does not exist.\n\nDocumentation: https://..."
+    poetry.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
+    poetry.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(ToolkitError, match=r"`poetry export` failed: it takes poetry-plugin-exp"):
         read_lock(lock, OLD)
 
 
