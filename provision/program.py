@@ -1,15 +1,14 @@
 """``./invoke``: Invoke's program, which tells mistakes on the command line in our words."""
 
 import re
+import signal
 import sys
 from difflib import get_close_matches
 
 from invoke._version import __version__
-from invoke.exceptions import Exit, ParseError
+from invoke.exceptions import ParseError
 from invoke.parser.context import ParserContext
 from invoke.program import Program
-
-from provision.cli import INTERRUPTED
 
 MISSING = re.compile(r"'(.+)' did not receive required positional arguments: '(\w+)'")
 UNKNOWN = re.compile(r"No idea what ['\"](.*)['\"] is!")
@@ -20,10 +19,9 @@ class FrontDoor(Program):
     """Invoke with the tasks of this checkout."""
 
     def parse_collection(self) -> None:
-        try:
-            super().parse_collection()  # loads all tasks
-        except KeyboardInterrupt:
-            raise Exit("invoke: interrupted", code=INTERRUPTED) from None
+        super().parse_collection()  # loads all tasks
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def parse_tasks(self) -> None:
         try:
@@ -54,7 +52,8 @@ class FrontDoor(Program):
         return f"unknown {kind} {word}{where}; {f'did you mean {near[0]}?' if near else cure}"
 
 
-if __name__ == "__main__":
+def run_tasks() -> None:
+    """Do what the command line says, and exit."""
     program = FrontDoor(
         version=__version__, name="Invoke", binary="invoke", binary_names=["invoke"]
     )

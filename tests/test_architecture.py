@@ -45,6 +45,7 @@ TOOLKIT = (
     {"report"},
     {"cli", "fleet"},
     {"commands", "doctor", "program"},
+    {"__main__"},
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 
