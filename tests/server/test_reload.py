@@ -29,6 +29,7 @@ from gearman_py.server.reload_channel import (
     ReloadError,
     channel_address,
 )
+from tests.interop.programs import KINDS, command
 from tests.job_servers import OUR_GEARMAND, Address, GearmandProcess
 from tests.peer import Peer
 from tests.waiting import LIMIT, await_true
@@ -191,7 +192,9 @@ def test_clients_and_workers_under_load_hear_nothing_of_it(serve: Callable[..., 
                 jobs += len(inputs)
         return jobs
 
+    waiting: list[subprocess.Popen[bytes]] = []
     try:
+        waiting += [begin_waiting(kind, where) for kind in KINDS]
         with ThreadPoolExecutor(3) as pool:
             futures = [pool.submit(ask) for _ in range(3)]
             try:
@@ -200,15 +203,34 @@ def test_clients_and_workers_under_load_hear_nothing_of_it(serve: Callable[..., 
             finally:
                 ended.set()
             assert all(future.result(LIMIT) > 0 for future in futures)
+        with contextlib.closing((held := Peer(server.address)).socket):
+            held.say(Packet.CAN_DO, b"held")
+            for _ in waiting:
+                held.say(Packet.WORK_COMPLETE, held.ask(Packet.GRAB_JOB)[1], b"done")
+            for client in waiting:
+                assert client.communicate(timeout=LIMIT)[0].splitlines()[-1] == b"complete done"
         assert all(worker.poll() is None for worker in workers)
         with contextlib.closing(Peer(server.address).socket) as connected:
             connected.sendall(b"stats\r\n")
             row = connected.recv(2**16)
         assert b"failed=0\trequeued=0" in row
     finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
+        for process in (*workers, *waiting):
+            process.kill()
+            process.wait()
+
+
+def begin_waiting(kind: str, server: str) -> subprocess.Popen[bytes]:
+    """A client of another library that waits for a job of `held`, which is queued."""
+    pipe = subprocess.PIPE
+    client = subprocess.Popen(command(kind, "do", server, "held"), stdin=pipe, stdout=pipe)
+    assert client.stdin
+    assert client.stdout
+    client.stdin.write(b"x")
+    client.stdin.close()
+    client.stdin = None
+    assert client.stdout.readline().startswith(b"created ")
+    return client
 
 
 def test_messages_under_way_are_whole_and_in_order(serve: Callable[..., Server]) -> None:
