@@ -188,7 +188,13 @@ def _read_version(path: Path, connection: sqlite3.Connection) -> int:
                 f"{len(MIGRATIONS)}): start the newer one, or name another file"
             )
         return version
-    if application or version or _query_value(connection, "SELECT count(*) FROM sqlite_schema"):
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+    if b"gearman_queue" in tables:
+        raise StoreError(
+            f"{path} is a queue of the C gearmand: name another file, and take its jobs along "
+            f"with --import libsqlite3:{path}"
+        )
+    if application or version or tables:
         raise StoreError(f"{path} is a database of some other program: name another file")
     return 0
 

@@ -161,11 +161,18 @@ def test_file_that_cannot_be_is_said(path: Path) -> None:
     assert "is not an SQLite database" in refusal(path)
 
 
-def test_foreign_database_is_left_as_it_was(path: Path) -> None:
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        ("addresses", "is a database of some other program"),
+        ("gearman_queue", "is a queue of the C gearmand: name another file, and take its jobs"),
+    ],
+)
+def test_foreign_database_is_left_as_it_was(path: Path, table: str, reason: str) -> None:
     with closing(sqlite3.connect(path)) as other:
-        other.execute("CREATE TABLE addresses (name)")
+        other.execute(f"CREATE TABLE {table} (name)")
     before = path.read_bytes()
-    assert "is a database of some other program" in refusal(path)
+    assert reason in refusal(path)
     assert path.read_bytes() == before
 
 
