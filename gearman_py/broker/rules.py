@@ -158,8 +158,7 @@ class Rules:
         A job that a client waits for goes on as a foreground job.
         """
         self.now = now
-        text = f"the job could not be stored: {why}".encode()
-        self._settle_group(group, response(Packet.ERROR, b"QUEUE_ERROR", text))
+        self._settle_group(group, f"the job could not be stored: {why}".encode())
         self.queues.changes.put_back(group.changes)
 
     def _settle_group(self, group: CommitGroup, error: bytes) -> None:
@@ -173,7 +172,8 @@ class Rules:
             for reply in queues.changes.replies.pop(job):
                 reply.settled = True
                 if error:
-                    reply.replace(NOT_KEPT if is_record else error)
+                    refusal = _explain_refusal(reply.pieces[0], error)
+                    reply.replace(NOT_KEPT if is_record else refusal)
                 answered[reply.peer] = None
             if is_record and not error:
                 for obsolete in queues.restrictions.records.note_stored(job):
@@ -298,3 +298,10 @@ class Rules:
         """Send a packet for each submission that waits for the job: one client may have several."""
         for client in job.clients:
             client.send(data, workload)
+
+
+def _explain_refusal(answer: bytes, why: bytes) -> bytes:
+    """What a peer is told in place of an answer: a packet, or a line of the text protocol."""
+    if answer.startswith(b"\0"):
+        return response(Packet.ERROR, b"QUEUE_ERROR", why)
+    return text_protocol.error(b"QUEUE_ERROR", why)

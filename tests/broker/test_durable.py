@@ -2,11 +2,12 @@
 
 import pytest
 
+from gearman_py.broker.failed_jobs import FailedJobs
 from gearman_py.broker.pending_changes import CommitGroup
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.state import Peer
 from gearman_py.protocol.codec import RESPONSE, Decoder
-from gearman_py.protocol.packets import Packet
+from gearman_py.protocol.packets import TEXT, Packet
 from tests.broker.test_rules import Heard, Table
 
 ERROR = ("ERROR", b"QUEUE_ERROR", b"the job could not be stored: no space left")
@@ -17,7 +18,7 @@ class DurableTable(Table):
     """Its store does nothing until it is told to."""
 
     def __init__(self) -> None:
-        super().__init__(queues=Queues(b"H:test", durable=True))
+        super().__init__(queues=Queues(b"H:test", durable=True, failed=FailedJobs(10)))
 
     def background(self, peer: Peer, unique: bytes = b"") -> Heard:
         return self.say(peer, Packet.SUBMIT_JOB_BG, b"f", unique, b"w")
@@ -93,6 +94,31 @@ def test_refused_job_was_never_there(table: DurableTable) -> None:
     table.background(client, b"u")
     table.commit()
     assert table.hear(client) == [("JOB_CREATED", b"H:test:2")]
+
+
+def test_retry_that_cannot_be_stored_leaves_the_job_failed_and_says_so_to_all(
+    table: DurableTable,
+) -> None:
+    client, worker, operator = table.peer(), table.worker(b"f"), table.peer()
+    table.background(client, b"u")
+    table.commit()
+    assert table.grab(worker) == FIRST
+    table.say(worker, Packet.WORK_FAIL, FIRST)
+    table.commit()
+    table.hear(client)
+    table.broker.receive(operator, [(TEXT, [b"retry job " + FIRST])], table.now)
+    assert table.background(client, b"u") == [], "it joins the job, and waits with it"
+    table.refuse()
+    assert b"".join(operator.take()) == (
+        b"ERR QUEUE_ERROR the+job+could+not+be+stored:+no+space+left\r\n"
+    )
+    assert table.hear(client) == [ERROR]
+    assert table.grab(worker) is None
+    assert table.ask(b"jobs failed").startswith(FIRST + b"\tstate=failed\t")
+    table.broker.receive(operator, [(TEXT, [b"retry job " + FIRST])], table.now)
+    table.commit()
+    assert b"".join(operator.take()) == b"OK\r\n"
+    assert table.grab(worker) == FIRST
 
 
 def test_submission_that_joins_a_job_not_stored_yet_waits_with_it(table: DurableTable) -> None:
