@@ -30,7 +30,7 @@ class Plan:
         """
         kinds = [change.operation.kind for change in self.changes]
         first = sum(_is_early(change) for change in self.changes)
-        return kinds.index("release") + 1 if "release" in kinds else first
+        return len(kinds) - kinds[::-1].index("release") if "release" in kinds else first
 
 
 def questions_of(resources: Iterable[Resource]) -> list[Question]:
@@ -47,8 +47,7 @@ def make_plan(resources: Iterable[Resource], answers: Answers) -> Plan:
     steps = [step for resource in order for step in _changes_of(resource, answers)]
     changes = (step for step in steps if isinstance(step, Change))
     problems = dict.fromkeys(step for step in steps if isinstance(step, Problem))
-    early_first = sorted(_reload_late(changes), key=lambda each: not _is_early(each))
-    return Plan(len(order), tuple(early_first), tuple(problems))
+    return Plan(len(order), tuple(_staged_first(_reload_late(changes))), tuple(problems))
 
 
 def order_resources(resources: Iterable[Resource]) -> list[Resource]:
@@ -91,6 +90,20 @@ def _changes_of(resource: Resource, answers: Answers) -> Iterator[Change | Probl
         if isinstance(answer := answers[question], Unknown)
     ]
     return iter(unknown) if unknown else resource.plan_changes(answers)
+
+
+def _staged_first(changes: Iterable[Change]) -> list[Change]:
+    """Every release, with the folders that it is in, before the first change of what is in use."""
+    found = list(changes)
+    releases = [change.operation for change in found if change.operation.kind == "release"]
+    roots = [f"{each.arguments['root']}/releases/" for each in releases]
+
+    def rank(change: Change) -> int:
+        kind, arguments = change.operation.kind, change.operation.arguments
+        holds = kind == "directory" and any(e.startswith(f"{arguments['path']}/") for e in roots)
+        return 0 if _is_early(change) else 1 if kind == "release" or holds else 2
+
+    return sorted(found, key=rank)
 
 
 def _is_early(change: Change) -> bool:

@@ -139,6 +139,19 @@ def test_what_is_needed_comes_first_and_otherwise_the_given_order_stays() -> Non
     ]
 
 
+def test_all_releases_are_staged_before_anything_that_is_in_use_changes() -> None:
+    """Else a worker on trial would lack the release of its app."""
+    own = Release("/opt", artifact("1-own"))
+    app = Release("/opt/apps/shop", artifact("shop-1"))
+    folders = [Directory(f"/opt{each}") for each in ("/apps", "/apps/shop", "/apps/shop/releases")]
+    wanted = [Directory("/opt/releases"), own, own.current, *folders, app, app.current]
+    made = plan_for(FakeHost(), wanted)
+    assert [each.operation.kind for each in made.changes] == [
+        *("directory", "release", *("directory",) * 3, "release", "link", "link"),
+    ]
+    assert made.staged == 6
+
+
 def test_the_same_resource_of_two_roles_is_one() -> None:
     assert plan.order_resources([Group("app"), Group("app")]) == [Group("app")]
 
