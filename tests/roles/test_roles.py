@@ -130,6 +130,19 @@ def test_job_servers_of_other_reload_formats_are_restarted() -> None:
     assert f"{reload_channel.FORMAT}.{snapshot.FORMAT}" == STATE_FORMAT
 
 
+@pytest.mark.parametrize("secured", [False, True])
+def test_a_job_server_with_tls_is_restarted(tmp_path: Path, secured: bool) -> None:
+    own = f"gearman_listen: 10.0.0.1, gearman_tls: {str(secured).lower()}"
+    groups = "{job_server: {hosts: {all1: }}}"
+    wanted = resources(load(tmp_path, f"all: {{vars: {{{own}}}, children: {groups}}}"), "all1")
+    host = FakeHost()
+    host.apply([change.operation for change in planned(host, wanted).changes])
+    host.processes["gearmand.service"]["config"] = "other"
+    (change,) = planned(host, wanted).changes
+    action = "restart" if secured else "reload"
+    assert change.summary == f"{action} gearmand.service"
+
+
 def test_a_worker_serves_the_functions_its_inventory_names_and_no_other(tmp_path: Path) -> None:
     wanted = resources(load(tmp_path), "worker")
     host = FakeHost()

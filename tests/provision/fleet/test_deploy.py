@@ -483,6 +483,9 @@ def test_jobs_that_a_restart_loses_are_told_in_the_plan(
     assert fleet.deploy() == 0
     settings = "gearman_port: 4731"
     assert plan_of_server(fleet, capsys, groups, settings) == ("restart", dropped)
+    # Connections by TLS cannot be passed on.
+    settings = "gearman_durable: true, gearman_tls: true"
+    assert plan_of_server(fleet, capsys, groups, settings) == ("restart", dropped)
     # A server of a release that did not write down what a reload cannot change.
     fleet.sessions["job"].host.processes["gearmand.service"]["reload_key"] = None
     settings = "gearman_memory: 2G"
@@ -497,8 +500,8 @@ def plan_of_server(
     capsys.readouterr()
     assert fleet.plan() == deploy.CHANGES_PENDING
     said = capsys.readouterr().out
-    changed = r"(\w+) gearmand\.service  \((?:it runs with another configuration|.*reopened)(.*?)\)"
-    found = re.search(changed, said)
+    why = r"(?:it runs with another configuration|gearmand\.socket is reopened)"
+    found = re.search(rf"(\w+) gearmand\.service  \({why}(.*)\)$", said, re.MULTILINE)
     assert found, said
     return found[1], found[2]
 
