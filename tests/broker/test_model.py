@@ -10,7 +10,7 @@ durable queue the server may restart, and its disk may fail: what was acknowledg
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 
 from hypothesis import settings
@@ -257,14 +257,17 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             job = self.failed[handle]
             if job.key and any(job.key == other.key for other in self.jobs.values()):
                 continue
-            del self.failed[handle]
-            job.lost, job.due, job.deadline, job.turn = 0, 0.0, inf, self.next_turn()
-            self.jobs[handle] = job
+            again = replace(job, lost=0, due=0.0, deadline=inf, turn=self.next_turn())
+            self.jobs[handle] = again
             queued.append(handle)
         if self.durable and self.disk_fails:
             for handle in queued:
-                self.failed[handle] = self.jobs.pop(handle)
-                self.forget_oldest(self.failed[handle].function)
+                del self.jobs[handle]
+                job = self.failed[handle] = self.failed.pop(handle)
+                self.forget_oldest(job.function)
+        else:
+            for handle in queued:
+                del self.failed[handle]
         return queued
 
     @precondition(lambda self: self.failed)
