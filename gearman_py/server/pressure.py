@@ -22,6 +22,7 @@ from gearman_py.server.result_budget import Bringer
 
 MAX_UNREAD = 16 * 2**20  # a client with more bytes unread is behind
 LOOK_INTERVAL = 1.0  # seconds between two checks of how much the clients that are behind have read
+LEAST_CHECKED = 0.9  # seconds: one that was behind for less is not judged
 LEAST_READ = 256 * 1024  # bytes that a client must read between two checks to be waited for ...
 LONGEST_WAIT = 20.0  # ... at most this many seconds: our workers wait 30 s for answers
 
@@ -52,7 +53,8 @@ class PeerConnection(Bringer, Protocol):
 @dataclass
 class _Wait:
     reader: PeerConnection
-    unread: int  # bytes at the last check
+    unread: int  # bytes at the last check ...
+    checked: float  # ... and when that was
     since: float
     workers: dict[PeerConnection, None] = field(default_factory=dict)
 
@@ -86,7 +88,8 @@ class Pressure:
         if self.most_unread < MAX_UNREAD:
             self.withhold_jobs(reader)
         if peer not in self.behind and peer not in self._hopeless:
-            self.behind[peer] = _Wait(reader, unread, self._loop.time())
+            now = self._loop.time()
+            self.behind[peer] = _Wait(reader, unread, now, now)
         self._timer = self._timer or self._loop.call_later(LOOK_INTERVAL, self._look_again)
 
     def share_memory(self, room: int, *, scarce: bool) -> None:
@@ -158,10 +161,12 @@ class Pressure:
             unread = wait.reader.unread_bytes()
             if unread < self.most_unread:
                 self._let_go(peer)
+            elif now - wait.checked < LEAST_CHECKED:
+                continue
             elif wait.unread - unread < LEAST_READ or now - wait.since > LONGEST_WAIT:
                 self._hopeless.add(peer)
                 self._let_go(peer)
-            wait.unread = unread
+            wait.unread, wait.checked = unread, now
         for _, jobs in self._withheld.values():
             wanted = [job for job in jobs if self._is_wanted(job)]  # others have joined
             for job in wanted:

@@ -9,11 +9,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import pytest
 
+from gearman_py.broker.broker import Broker
+from gearman_py.broker.queues import Queues
 from gearman_py.protocol.codec import RESPONSE, Decoder, request
 from gearman_py.protocol.packets import Packet
+from gearman_py.server.pressure import Pressure
 from tests.job_servers import Address, GearmandProcess
 from tests.peer import Peer
 from tests.tally import tally
@@ -86,6 +90,38 @@ def test_a_reader_that_falls_behind_gets_all_and_its_results_do_not_pile_up(
         time.sleep(0.02)  # far slower than four workers
     assert server.memory() - before < 75 * MIB, "all of it is 150 MiB"
     client.close()
+
+
+def test_a_reader_that_has_just_fallen_behind_again_is_not_judged_yet() -> None:
+    """The timer that looks at readers runs since it was behind before."""
+    now = 0.0
+    timers: list[Callable[[], None]] = []
+
+    def call_later(_: float, look: Callable[[], None]) -> Mock:
+        timers.append(look)
+        return Mock()
+
+    loop = Mock(time=lambda: now, call_later=call_later)
+    pressure = Pressure(loop, Queues())
+    broker = Broker()
+    client, peer = broker.join(1, ""), broker.join(2, "")
+    reader, worker = Mock(peer=client, unread_bytes=lambda: 20 * MIB), Mock(peer=peer)
+    submission = (Packet.SUBMIT_JOB, [b"f", b"", b""])
+    broker.receive(client, [submission], now)
+    broker.receive(peer, [(Packet.CAN_DO, [b"f"]), (Packet.GRAB_JOB, [])], now)
+    result = [(Packet.WORK_COMPLETE, [next(iter(peer.running)), RESULT])]
+
+    pressure.note_unread(reader)
+    now = 0.5
+    pressure.caught_up(client)
+    now = 0.99
+    pressure.note_unread(reader)
+    now = 1.0
+    timers.pop()()
+    assert pressure.must_wait(worker, result), "it had 10 ms to read"
+    now = 2.0
+    timers.pop()()
+    assert not pressure.must_wait(worker, result), "it reads nothing"
 
 
 def test_a_reader_that_stands_still_longer_than_keepalive_waits_gets_all_and_holds_up_nobody(
