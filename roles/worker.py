@@ -62,6 +62,8 @@ def _worker(
         named = (one for other in workers(host) for one in other.writes)
         around = tuple(sorted({one for one in named if folder.startswith(f"{one}/")}))
         yield WritableFolder(folder, WORKER_USER, WORKER_USER, "0750", around)
+    if each.metrics:
+        yield WritableFolder(each.metrics, WORKER_USER, WORKER_USER)
     for instance in each.instance_names:
         if each.kind == "program":
             yield from _program(inventory, release, each, instance, app)
@@ -97,7 +99,8 @@ def _unit_file(
     """Of the worker alone; a plain one's is that of all plain ones, whatever their name."""
     shared = each.is_plain and each.name in SAMPLES  # others answer a ping, by their own name
     if shared:
-        arguments = f"--address {exec_word(host.name)} %i"
+        file = f"--metrics-file {each.metrics}/%i.prom " if each.metrics else ""
+        arguments = f"--address {exec_word(host.name)} {file}%i"
     else:
         arguments = " ".join(map(exec_word, _arguments(host, inventory, each, instance)))
     return unit_file(
@@ -181,7 +184,7 @@ def _common(inventory: Inventory, each: Worker) -> dict[str, object]:
         "memory": each.memory,
         "cpu": each.cpu,
         "nice": each.nice,
-        "writes": each.writes,
+        "writes": [*each.writes, *([each.metrics] if each.metrics else [])],
         "jit": each.jit,
     }
 
@@ -194,6 +197,8 @@ def _arguments(host: Host, inventory: Inventory, each: Worker, instance: str) ->
         "--ping",
         ping_function(host.name, instance),
     )
+    if each.metrics:
+        yield from ("--metrics-file", f"{each.metrics}/{instance}.prom")
     yield from each.settings
     yield from each.served(servers(inventory))
 

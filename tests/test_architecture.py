@@ -21,6 +21,7 @@ FLOORS = (
         "serializer",
         "sdnotify",
         "event_loop",
+        "exposition",
         "log_format",
         "printable",
     },

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import uvicorn  # noqa: F401
     except ModuleNotFoundError as error:
         parser.error(f"{error.name} is missing: pip install 'gearman_py[web]'")
-    if options.add_user:
+    if options.add_user is not None:
         return _add_user(parser, options)
     _check_exposure(parser, options)
     common.log_to_stderr(options.verbose + 1, options.log_format)
@@ -53,7 +53,12 @@ def _add_user(parser: ArgumentParser, options: Namespace) -> int:
         parser.error("--add-user needs --users FILE")
     prompt = f"password of {options.add_user}: "
     terminal = sys.stdin.isatty()
-    password = getpass.getpass(prompt) if terminal else sys.stdin.readline().rstrip("\n")
+    try:
+        password = getpass.getpass(prompt) if terminal else sys.stdin.readline().rstrip("\n")
+    except EOFError:
+        parser.error("no password was given")
+    except KeyboardInterrupt:
+        return common.INTERRUPTED
     try:
         write_account(options.users, User(options.add_user, options.role), password)
     except UsersError as error:

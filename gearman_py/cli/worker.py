@@ -77,9 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log_to_stderr((options.verbose or 0) + 1, options.log_format)
     faulthandler.register(signal.SIGUSR1)
     worker = _make_worker(parser, options, argv)
-    return run_command_line(
-        "gearman-worker", lambda: _run_worker(parser, worker, burst=bool(options.burst))
-    )
+    return run_command_line("gearman-worker", lambda: _run_worker(parser, worker, options))
 
 
 def _split_command(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
@@ -198,12 +196,12 @@ def _add_command(
         parser.error(str(error))
 
 
-def _run_worker(parser: ArgumentParser, worker: Worker, *, burst: bool) -> int:
+def _run_worker(parser: ArgumentParser, worker: Worker, options: Namespace) -> int:
     try:
-        if burst:
+        if options.burst:
             worker.work()
             return OK
-        return worker.run()
+        return worker.run(metrics_file=options.metrics_file)
     except ValueError as error:
         parser.error(str(error))
 
@@ -315,6 +313,11 @@ def command_parser() -> ArgumentParser:
         help="text, or json: an object a line, for machines (text)",
     )
     add("--log-jobs", action="store_const", const=True, help="log how each job ended")
+    add(
+        "--metrics-file",
+        metavar="FILE",
+        help="keep metrics in NAME.prom, for the textfile collector of node_exporter",
+    )
     add("--version", action="version", version=f"gearman-worker {__version__}")
     add("--help", action="help", help="show this and exit")
     add_tls(parser)

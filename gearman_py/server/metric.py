@@ -5,36 +5,15 @@ from dataclasses import dataclass
 
 from gearman_py.broker.counts import Counts, Durations
 from gearman_py.broker.state import Function
+from gearman_py.exposition import Distribution, Sample, Value
 from gearman_py.server.listener import Listener
 
 
-@dataclass(frozen=True)
-class Distribution:
-    """A histogram: durations at most each of ``bounds`` (cumulative), their total number and sum.
-
-    Bounds and sum are in seconds.
-    """
-
-    bounds: tuple[float, ...]
-    within: tuple[int, ...]
-    total: int
-    seconds: float
-
-    def __add__(self, other: "Distribution") -> "Distribution":
-        within = tuple(map(sum, zip(self.within, other.within, strict=True)))
-        total, seconds = self.total + other.total, self.seconds + other.seconds
-        return Distribution(self.bounds, within, total, seconds)
-
-    @classmethod
-    def of(cls, durations: Durations) -> "Distribution":
-        durations.settle()
-        within = tuple(durations.cumulated)
-        return cls(tuple(durations.bounds), within, durations.total, durations.seconds)
-
-
-Value = int | float | Distribution
-Labels = tuple[str, ...]
-Sample = tuple[Labels, Value]
+def distribution_of(durations: Durations) -> Distribution:
+    """What was measured so far."""
+    durations.settle()
+    within = tuple(durations.cumulated)
+    return Distribution(tuple(durations.bounds), within, durations.total, durations.seconds)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,11 @@
-"""The values of the metrics table, in the two formats that Prometheus reads.
-
-Formats: https://prometheus.io/docs/instrumenting/exposition_formats/ (text 0.0.4) and
-https://prometheus.io/docs/specs/om/open_metrics_spec/ (OpenMetrics 1.0).
-"""
+"""The values of the metrics table."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 
+from gearman_py.exposition import Distribution, Labels, Sample, Value, render_family
 from gearman_py.server.listener import Listener
-from gearman_py.server.metric import Distribution, Labels, Metric, Sample, Value
+from gearman_py.server.metric import Metric
 from gearman_py.server.metrics_table import METRICS
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -73,46 +70,9 @@ def render(
 ) -> Iterator[bytes]:
     """Yield the values as text, in parts of some hundred lines."""
     for metric, values in families:
-        family = metric.name.removesuffix("_total") if openmetrics else metric.name
-        yield f"# HELP {family} {metric.help}\n# TYPE {family} {metric.kind}\n".encode()
-        for start in range(0, len(values), SLICE):
-            lines = (
-                line
-                for labels, value in values[start : start + SLICE]
-                for line in _format_sample(metric, labels, value)
-            )
-            yield "".join(lines).encode()
+        yield from render_family(metric, values, openmetrics=openmetrics)
     if openmetrics:
         yield b"# EOF\n"
-
-
-def _format_sample(metric: Metric, labels: Labels, value: Value) -> Iterator[str]:
-    pairs = _format_pairs(metric.labels, labels)
-    if not isinstance(value, Distribution):
-        yield f"{metric.name}{_in_braces(pairs)} {_format_number(value)}\n"
-        return
-    bounds = [*map(str, value.bounds), "+Inf"]
-    for bound, number in zip(bounds, (*value.within, value.total), strict=True):
-        within = _in_braces([*pairs, f'le="{bound}"'])
-        yield f"{metric.name}_bucket{within} {number}\n"
-    yield f"{metric.name}_sum{_in_braces(pairs)} {value.seconds!r}\n"
-    yield f"{metric.name}_count{_in_braces(pairs)} {value.total}\n"
-
-
-def _format_pairs(names: Sequence[str], values: Labels) -> list[str]:
-    return [f'{name}="{_escape(value)}"' for name, value in zip(names, values, strict=True)]
-
-
-def _in_braces(pairs: Sequence[str]) -> str:
-    return "{" + ",".join(pairs) + "}" if pairs else ""
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-
-
-def _format_number(value: float) -> str:
-    return repr(value) if isinstance(value, float) else str(int(value))
 
 
 def decode_name(name: bytes) -> str:

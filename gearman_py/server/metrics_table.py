@@ -10,15 +10,14 @@ from collections.abc import Callable
 from gearman_py import __version__
 from gearman_py.broker import counts
 from gearman_py.broker.state import Function
+from gearman_py.exposition import Sample, Value
 from gearman_py.server import counts as server_counts
 from gearman_py.server import memory, process_usage
 from gearman_py.server.listener import Listener
 from gearman_py.server.metric import (
-    Distribution,
     Metric,
-    Sample,
-    Value,
     by_reason,
+    distribution_of,
     in_queue,
     per_function,
     per_server,
@@ -220,13 +219,13 @@ METRICS = (
     per_function(
         "gearman_job_wait_seconds",
         "How long jobs waited for a worker, each time that they were started.",
-        lambda all_: Distribution.of(all_.waits),
+        lambda all_: distribution_of(all_.waits),
         "histogram",
     ),
     per_function(
         "gearman_job_run_seconds",
         "How long workers had jobs, however that ended.",
-        lambda all_: Distribution.of(all_.runs),
+        lambda all_: distribution_of(all_.runs),
         "histogram",
     ),
     Metric(
@@ -276,7 +275,7 @@ METRICS = (
         "gearman_store_commit_seconds",
         "histogram",
         "How long it took to store a group of changes of the durable queue.",
-        _of_store(lambda writer: Distribution.of(writer.commits)),
+        _of_store(lambda writer: distribution_of(writer.commits)),
     ),
     per_server(
         "gearman_store_jobs_total",
@@ -294,7 +293,7 @@ METRICS = (
         "gearman_loop_lag_seconds",
         "histogram",
         "How late the event loop was, looked at 5 times a second.",
-        lambda listener: Distribution.of(listener.counts.loop_lag),
+        lambda listener: distribution_of(listener.counts.loop_lag),
     ),
     per_server(
         "gearman_memory_limit_bytes",

@@ -2,9 +2,10 @@
 
 from collections import Counter
 
+from gearman_py.exposition import Sample
 from gearman_py.net.certificate_end import certificate_end
 from gearman_py.server.listener import Listener
-from gearman_py.server.metric import Metric, Sample, per_server
+from gearman_py.server.metric import Metric, per_server
 
 MAX_HOSTS = 1000  # that are told apart
 OTHER = "other"

@@ -62,7 +62,7 @@ class Access:
         if (
             self.proxy is not None
             and self.proxy.trusts(_peer(request))
-            and (name := request.headers.get(self.proxy.header, "").strip())
+            and (name := _only_value(request, self.proxy.header))
         ):
             return self.proxy.user(name)
         session = self.session(request)
@@ -110,6 +110,12 @@ class Access:
                 file.write(f"{line}\n")
         except OSError as error:
             log.error("audit: %s (%s: %s)", line, self.audit_file, error.strerror)
+
+
+def _only_value(request: HTTPConnection, header: str) -> str:
+    """A header's value; "" if there are several, of which the browser may have sent one."""
+    values = request.headers.getlist(header)
+    return values[0].strip() if len(values) == 1 else ""
 
 
 def _peer(request: HTTPConnection) -> str:

@@ -105,7 +105,7 @@ class Collector:
 
     async def _ask(self, client: AsyncAdminClient, old: ServerLook) -> ServerLook:
         look = ServerLook(old.number, old.address, old.tls, why="")
-        began = time.monotonic()
+        began, now = time.monotonic(), time.time()
         try:
             look.pid = old.pid if old.answers else 0
             look.version = await client.version()
@@ -118,10 +118,12 @@ class Collector:
                     look.facts = await client.facts()
         except ServerUnavailable:
             look.why = client.passed_over[0][1]
-        except (GearmanError, ValueError) as error:
+        except GearmanError as error:
             look.why = str(error)
+        except ValueError:
+            look.why = "it does not answer as a Gearman job server does"
         same = look.answers == old.answers and look.pid == old.pid and old.since
-        look.since = old.since if same else time.time()
+        look.since = old.since if same else now
         return look
 
 

@@ -67,6 +67,11 @@ def format_moment(seconds: float, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
     return time.strftime(pattern, time.localtime(seconds))
 
 
+def format_name(name: str) -> str:
+    """A name from a peer, harmless, and seen if it is blank."""
+    return printable(name, keep="") if name.strip() or not name else repr(name)
+
+
 def path_of(name: str) -> str:
     """A name as a segment of a path."""
     return quote(name, safe="")
@@ -81,5 +86,5 @@ FILTERS = {
     "size": format_bytes,
     "moment": format_moment,
     "segment": path_of,
-    "harmless": lambda name: printable(name, keep=""),
+    "harmless": format_name,
 }

@@ -104,11 +104,20 @@ class History:
         self._stored: dict[str, Baseline] = {}
         try:
             self._database = sqlite3.connect(path or ":memory:", check_same_thread=False)
+            self._refuse_foreign(path)
             self._database.executescript(
                 f"PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; {_SCHEMA}"
             )
         except sqlite3.Error as error:
             raise HistoryError(f"{path}: {error}") from error
+
+    def _refuse_foreign(self, path: Path | None) -> None:
+        """Raises HistoryError for the database of another program."""
+        query = "SELECT name FROM sqlite_schema WHERE type = 'table'"
+        tables = {name for (name,) in self._database.execute(query)}
+        if tables and "steps" not in tables:
+            self._database.close()
+            raise HistoryError(f"{path}: it is the database of another program")
 
     def close(self) -> None:
         with self._lock:

@@ -192,7 +192,7 @@ def show_workload(workload: bytes) -> str:
     if all(char.isprintable() or char in "\n\t\r" for char in text):
         return text
     lines = []
-    for start in range(0, min(len(workload), 1024), 16):
+    for start in range(0, len(workload), 16):
         part = workload[start : start + 16]
         characters = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
         lines.append(f"{start:04x}  {part.hex(' '):47}  {characters}")

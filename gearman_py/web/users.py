@@ -136,7 +136,12 @@ def write_account(path: Path, user: User, password: str) -> None:
     """Add a user to the file, or change their role and password. Raises UsersError."""
     if len(password) < MIN_PASSWORD:
         raise UsersError(f"the password is too short: expected {MIN_PASSWORD} characters or more")
-    if not user.name.isprintable() or ":" in user.name or user.name.strip() != user.name:
+    if (
+        not user.name
+        or not user.name.isprintable()
+        or ":" in user.name
+        or user.name.strip() != user.name
+    ):
         raise UsersError(
             f"{user.name!r} cannot be a user's name: expected no colon or space around"
         )

@@ -1,6 +1,7 @@
 """Runs the jobs of one slot: in its thread, or in a process if that is required."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -26,6 +27,11 @@ from gearman_py.worker.session import Answer, Assignment
 from gearman_py.worker.sync_connection import SyncConnection
 
 _log = logging.getLogger("gearman_py.worker")
+
+# Why a process ended.
+DIED, TIME_LIMIT, MAX_JOBS, MAX_MEMORY = END_REASONS = (
+    *("died", "time_limit", "max_jobs", "max_memory"),
+)
 
 
 class JobExecutor:
@@ -53,6 +59,7 @@ class JobExecutor:
         self._max_memory = max_memory
         self._is_draining = is_draining
         self._process: WorkerProcess | None = None
+        self.ended_processes = Counter[str]()  # by why they ended
 
     def ensure_process(self) -> None:
         """Have a process ready. Raises ProcessDied if on_startup fails in it."""
@@ -85,10 +92,12 @@ class JobExecutor:
             return self._process.run_job(assignment, job.server, partial(_send_on, send), limit)
         except ProcessDied as death:
             self._process = None
+            self.ended_processes[DIED] += 1
             job.log.error("its worker process died: %s", death)
             return failure_answer(f"WorkerDied: the worker process died: {death}")
         except TimeLimitReached:
             self._process = None
+            self.ended_processes[TIME_LIMIT] += 1
             return time_limit_reached(job, limit or 0)
 
     def _discard_process(self) -> None:
@@ -100,12 +109,10 @@ class JobExecutor:
     def _renew_process(self) -> None:
         """Replace a process that died or has reached its limits."""
         process = self._process
-        if process is not None and (
-            (self._max_jobs is not None and process.jobs >= self._max_jobs)
-            or (self._max_memory is not None and process.resident_memory > self._max_memory)
-        ):
+        if process is not None and (why := self._limit_reached(process)):
             process.close()
             self._process = None
+            self.ended_processes[why] += 1
         backoff = Backoff(0.1, 10.0)
         while self._fork_server is not None and self._process is None and not self._is_draining():
             try:
@@ -116,6 +123,20 @@ class JobExecutor:
                     "cannot start a worker process: %s; trying again in %.1f s", death, pause
                 )
                 sleep(pause)
+
+    def _limit_reached(self, process: WorkerProcess) -> str:
+        """Why a process has to be replaced; "" if it has not."""
+        if self._max_jobs is not None and process.jobs >= self._max_jobs:
+            return MAX_JOBS
+        if self._max_memory is not None and process.resident_memory > self._max_memory:
+            return MAX_MEMORY
+        return ""
+
+    @property
+    def resident_memory(self) -> int:
+        """The memory that its process uses now, in bytes; from any thread."""
+        process = self._process
+        return process.resident_memory if process is not None else 0
 
     def close(self) -> None:
         """Let the process end; the slot has no job."""

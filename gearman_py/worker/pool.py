@@ -42,8 +42,8 @@ class WorkerPool:
         self._drain_event = asyncio.Event()  # the same, in the event loop
         self._runner = JobRunner(registry, config.max_packet, self._drain_signal.wait_for_drain)
         self._fork_server: ForkServer | None = None
-        self._executors: list[JobExecutor] = []
-        self._slots: list[Slot | AsyncSlot] = []
+        self.executors: list[JobExecutor] = []
+        self.slots: list[Slot | AsyncSlot] = []
         self._changed = asyncio.Event()  # for _wait_ended() alone, which clears it
         self._ready = asyncio.Event()
         self._draining = False
@@ -79,8 +79,8 @@ class WorkerPool:
             self._hooks_ran = True
         if plain:
             count = config.processes or config.concurrency
-            self._executors = [self._make_executor() for _ in range(count)]
-        for executor in self._executors:
+            self.executors = [self._make_executor() for _ in range(count)]
+        for executor in self.executors:
             executor.ensure_process()
 
     def _refuse_limits_per_child(self) -> None:
@@ -106,13 +106,13 @@ class WorkerPool:
         for called in self._startup_calls:
             if iscoroutine(called):
                 called.close()  # has no effect once it has been awaited
-        for executor in self._executors:
+        for executor in self.executors:
             executor.kill() if self.stopped else executor.close()
         if self._fork_server is not None:
             self._fork_server.close()
         if self._hooks_ran:
             shut_down(self._registry.on_shutdown)
-        if not any(slot.busy for slot in self._slots if isinstance(slot, Slot)):
+        if not any(slot.busy for slot in self.slots if isinstance(slot, Slot)):
             self._drain_signal.close()  # otherwise an abandoned job may wait for it
 
     async def serve(self) -> None:
@@ -137,8 +137,8 @@ class WorkerPool:
                 await shut_down_async(self._registry.on_shutdown)
 
     async def _run_slots(self) -> None:
-        self._slots = [*self._thread_slots(), *self._async_slots()]
-        for slot in self._slots:
+        self.slots = [*self._thread_slots(), *self._async_slots()]
+        for slot in self.slots:
             slot.start()
         if self._draining:
             self.drain()
@@ -150,16 +150,16 @@ class WorkerPool:
             raise
 
     async def _wait_ended(self) -> None:
-        while not all(slot.ended for slot in self._slots):
+        while not all(slot.ended for slot in self.slots):
             await self._changed.wait()
             self._changed.clear()
-            if not self._draining and any(slot.ended for slot in self._slots):
+            if not self._draining and any(slot.ended for slot in self.slots):
                 self.stop()
                 raise RuntimeError("a slot ended unexpectedly; see the log")
 
     def run_jobs(self, limit: int | None, deadline: float | None) -> int:
         """Run jobs of plain functions in this thread; return how many."""
-        if not self._executors:
+        if not self.executors:
             raise ValueError("work() is for plain functions; async ones need run() or serve()")
         for called in self._startup_calls:
             if isawaitable(called):
@@ -167,11 +167,11 @@ class WorkerPool:
         slot = Slot(
             self._config.servers,
             self._session_factory(is_async=False),
-            self._executors[0],
+            self.executors[0],
             on_change=lambda: None,
             on_answer=lambda: slot.drain() if slot.counters.total == limit else None,
         )
-        self._slots = [slot]
+        self.slots = [slot]
         self._runner.interruptible = True
         try:
             slot.run(deadline=deadline, burst=limit is None and deadline is None)
@@ -181,7 +181,7 @@ class WorkerPool:
         return slot.counters.total
 
     def _thread_slots(self) -> Iterator[Slot]:
-        for executor in self._executors:
+        for executor in self.executors:
             yield Slot(
                 self._config.servers,
                 self._session_factory(is_async=False),
@@ -258,7 +258,7 @@ class WorkerPool:
         most = self._config.max_jobs
         if most is not None and not self._draining and self.answered_jobs >= most:
             self._draining = True
-            for slot in self._slots:
+            for slot in self.slots:
                 if isinstance(slot, Slot):
                     slot.drain()
             drain()
@@ -266,7 +266,7 @@ class WorkerPool:
     def drain(self) -> None:
         """Finish the running jobs, take no others, and end. Call it in the event loop's thread."""
         self._signal_drain()
-        for slot in self._slots:
+        for slot in self.slots:
             slot.drain()
         if self.busy_slots:
             loop = asyncio.get_running_loop()
@@ -276,12 +276,12 @@ class WorkerPool:
         """Stop now; servers give the running jobs to other workers."""
         self._signal_drain()
         self.stopped = self.stopped or self.busy_slots > 0
-        for slot in self._slots:
+        for slot in self.slots:
             slot.stop()
             if isinstance(slot, Slot):
                 slot.ended = True  # a plain function cannot be stopped: its thread is abandoned
         # Not earlier: while servers can be told that a process died, its job would fail.
-        for executor in self._executors:
+        for executor in self.executors:
             executor.kill()
         self._changed.set()
 
@@ -304,18 +304,18 @@ class WorkerPool:
     @property
     def busy_slots(self) -> int:
         """The slots that have a job, or to which one may be on its way."""
-        return sum(slot.busy for slot in self._slots)
+        return sum(slot.busy for slot in self.slots)
 
     @property
     def is_ready(self) -> bool:
         """Whether every slot is registered with a server."""
-        return bool(self._slots) and all(slot.registered for slot in self._slots)
+        return bool(self.slots) and all(slot.registered for slot in self.slots)
 
     @property
     def is_healthy(self) -> bool:
         """Whether every slot makes progress, or runs a job."""
         limit = monotonic() - _STUCK_TIMEOUT
-        return all(slot.busy or slot.last_progress > limit for slot in self._slots)
+        return all(slot.busy or slot.last_progress > limit for slot in self.slots)
 
     async def wait_ready(self) -> None:
         """Wait until it has been ready."""
@@ -323,17 +323,26 @@ class WorkerPool:
 
     def status_line(self) -> str:
         """One line for humans: the numbers of jobs, slots and servers."""
-        done = sum(slot.counters.done for slot in self._slots)
-        failed = sum(slot.counters.failed for slot in self._slots)
-        known = max((slot.registered for slot in self._slots), default=0)
-        slots = len(self._slots)
+        done = sum(slot.counters.done for slot in self.slots)
+        failed = sum(slot.counters.failed for slot in self.slots)
+        slots = len(self.slots)
         state = "draining" if self._draining else f"{self.busy_slots} of {slots} at work"
         return (
             f"{state}; {done} jobs done, {failed} failed; "
-            f"registered with {known} of {len(self._config.servers)} job servers"
+            f"registered with {self.registered_servers} of {self.server_count} job servers"
         )
+
+    @property
+    def registered_servers(self) -> int:
+        """The job servers that a slot is registered with."""
+        return max((slot.registered for slot in self.slots), default=0)
+
+    @property
+    def server_count(self) -> int:
+        """The job servers that it was given."""
+        return len(self._config.servers)
 
     @property
     def answered_jobs(self) -> int:
         """Jobs so far, however they ended."""
-        return sum(slot.counters.total for slot in self._slots)
+        return sum(slot.counters.total for slot in self.slots)

@@ -10,9 +10,11 @@ import faulthandler
 import logging
 import os
 import signal
+from contextlib import suppress
 from time import monotonic
 
 from gearman_py.sdnotify import notify, watchdog_interval
+from gearman_py.worker.metrics import WorkerMetrics
 from gearman_py.worker.pool import WorkerPool
 from gearman_py.worker.reload import (
     Predecessor,
@@ -26,14 +28,21 @@ _log = logging.getLogger("gearman_py.worker")
 
 # Two different signals within this many seconds are one request: a supervisor may send both.
 _SAME_REQUEST_WINDOW = 1.0
+_METRICS_INTERVAL = 5.0  # seconds between two writings of the metrics
 _STATUS_INTERVAL = 10.0  # seconds between status lines where no watchdog sets the pace
 
 
 class WorkerService:
     """Runs a pool until a signal ends it."""
 
-    def __init__(self, pool: WorkerPool, predecessor: Predecessor | None) -> None:
+    def __init__(
+        self,
+        pool: WorkerPool,
+        predecessor: Predecessor | None,
+        metrics: WorkerMetrics | None = None,
+    ) -> None:
         self._pool = pool
+        self._metrics = metrics
         self._predecessor = predecessor
         self._replaced = False  # systemd follows the successor now
         self._reloading: asyncio.Task[None] | None = None
@@ -50,12 +59,15 @@ class WorkerService:
         loop.add_signal_handler(signal.SIGHUP, self._handle_hangup)
         faulthandler.register(signal.SIGUSR1)
         reporting = asyncio.create_task(self._report_status())
+        writing = asyncio.create_task(self._write_metrics())
         try:
             await self._pool.serve()
             if self._predecessor is not None:
                 await self._predecessor.wait_ended()
         finally:
             reporting.cancel()
+            writing.cancel()
+            self._remove_metrics()
         how = "stopped" if self._pool.stopped else "drained"
         _log.info("%s after %d jobs", how, self._pool.answered_jobs)
 
@@ -129,6 +141,24 @@ class WorkerService:
                 self._notify_systemd("WATCHDOG=1", f"STATUS={self._pool.status_line()}")
             else:
                 self._notify_systemd(f"STATUS=stuck; {self._pool.status_line()}")
+
+    async def _write_metrics(self) -> None:
+        """Write them at intervals, until a successor does."""
+        problem = ""
+        while self._metrics is not None and not self._replaced:
+            if self._pool.slots:
+                try:
+                    await asyncio.to_thread(self._metrics.write)
+                    problem = ""
+                except OSError as error:
+                    if problem != (problem := f"{error.filename}: {error.strerror}"):
+                        _log.error("metrics cannot be written: %s", problem)
+            await asyncio.sleep(_METRICS_INTERVAL)
+
+    def _remove_metrics(self) -> None:
+        if self._metrics is not None and not self._replaced:
+            with suppress(OSError):
+                self._metrics.remove()
 
     def _notify_systemd(self, *lines: str) -> None:
         if not self._replaced:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from pathlib import Path
 from time import monotonic
 from typing import TypeVar, Unpack
 
@@ -30,6 +31,7 @@ from gearman_py.worker.function_spec import (
     OnOutcome,
     RetryOn,
 )
+from gearman_py.worker.metrics import OutcomeCounts, WorkerMetrics
 from gearman_py.worker.pool import StartupFailed, WorkerPool
 from gearman_py.worker.pool_config import PoolConfig, PoolOptions
 from gearman_py.worker.registry import FunctionRegistry
@@ -245,18 +247,25 @@ class Worker:
         self._registry.middlewares.append(check_middleware(function))
         return function
 
-    def run(self) -> int:
+    def run(self, *, metrics_file: Path | str | None = None) -> int:
         """Work until SIGTERM or SIGINT, then drain. It takes over the process and its signals.
 
         SIGHUP starts the program again beside this one, and drains once job servers have
         registered that one; at a terminal it drains. If logging is not set up, what the worker
         does is printed to stderr.
 
+        ``metrics_file``, NAME.prom in a folder that node_exporter reads, has the worker's metrics
+        while it runs.
+
         Returns the exit status: 0 if it drained; 1 if it could not start, or if a second signal
         or the drain's time limit ended it while a job was running. Reports to systemd if that is
         listening. Raises ValueError without functions.
         """
+        outcomes = OutcomeCounts()
+        if metrics_file:
+            self._registry.on_outcome.append(outcomes.note_outcome)
         pool = self._start_pool()
+        metrics = WorkerMetrics(Path(metrics_file), pool, outcomes) if metrics_file else None
         if not _log.hasHandlers():
             handler = logging.StreamHandler()
             handler.setFormatter(EntryFormatter("%(asctime)s %(levelname)s %(message)s"))
@@ -267,7 +276,7 @@ class Worker:
         try:
             pool.open()
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
-                runner.run(WorkerService(pool, predecessor).run())
+                runner.run(WorkerService(pool, predecessor, metrics).run())
         except ProcessDied as death:
             _log.error("a worker process could not start: %s", death)
             return 1

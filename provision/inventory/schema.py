@@ -21,6 +21,7 @@ from provision.inventory.document import Place, Table, mapping_pairs, place_of
 from provision.inventory.references import has_reference, is_reference
 from provision.inventory.secrets import Secret, make_secret
 from provision.inventory.worker_settings import MEMORY, PACKAGE, check_groups, check_table
+from provision.inventory.writable_folders import why_refused
 
 SCHEMA = Path(__file__).parent / "schema.yml"
 EXAMPLE = "!example"  # the tag of a value that is not a default
@@ -224,6 +225,8 @@ def check_value(name: str, value: Any, where: Place) -> Any:
         raise InventoryError(f"{where}: {name} should be from {least} to {most}, and is {value}")
     if kind is str and not value.strip():
         raise InventoryError(f"{where}: {name} is empty: give it a value, or take it out")
+    if name == "gearman_worker_metrics" and (why := why_refused(value)):
+        raise InventoryError(f"{where}: {name}: {value} {why}")
     form, like = FORMS.get(name, ("", ""))
     for text in (value if kind is list else [value]) if form else ():
         if not re.fullmatch(form, text, re.ASCII):

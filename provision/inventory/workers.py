@@ -53,6 +53,7 @@ class Worker:
     secrets: tuple[tuple[str, Secret], ...] = field(default=(), compare=False)
     packages: tuple[str, ...] = field(default=(), compare=False)  # its app's too
     writes: tuple[str, ...] = ()
+    metrics: str = ""  # the folder of its file of metrics
     check: tuple[tuple[str, str], ...] = ()
     jit: bool = False
     trial: bool = True  # of a program: whether $GEARMAN_SERVERS is where it finds job servers
@@ -92,7 +93,13 @@ class Worker:
     @property
     def is_plain(self) -> bool:
         """Whether it serves the bundled function of its own name, with nothing set."""
-        usual = Worker(name=self.name, kind="functions", functions=(self.name,), memory=self.memory)
+        usual = Worker(
+            name=self.name,
+            kind="functions",
+            functions=(self.name,),
+            memory=self.memory,
+            metrics=self.metrics,
+        )
         return self == usual and not self.secrets
 
 
@@ -148,6 +155,8 @@ def _worker(host: Host, name: str, table: Table, where: str) -> Worker:
     if "check" in table:
         settings["check"] = _check_files(host, table["check"], wrong)
     settings.setdefault("memory", host.variables["gearman_worker_memory"])
+    if kind != "program" and (folder := host.variables.get("gearman_worker_metrics")):
+        settings["metrics"] = clean_path(folder)
     for key, value in settings.items():
         if isinstance(value, dict):
             settings[key] = tuple(sorted(value.items()))

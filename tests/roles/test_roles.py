@@ -215,6 +215,31 @@ def test_a_worker_of_ones_own_is_a_unit_of_its_own(tmp_path: Path) -> None:
     assert left == {"gearman-worker@.service"}
 
 
+def test_workers_keep_metrics_in_one_folder(tmp_path: Path) -> None:
+    own = "gearman_worker_metrics: /var/lib/prom/, gearman_functions: [wc], gearman_workers: "
+    more = "{lines: {command: [wc], functions: [l]}, own: {program: [php], functions: [p]}}"
+    hosts = HOSTS.replace("198.18.10.248", f"198.18.10.248, {own}{more}")
+    wanted = resources(load(tmp_path, hosts), "worker")
+    texts = {
+        each.path.rpartition("@")[2]: each.content.decode()
+        for each in wanted
+        if isinstance(each, UnitFile)
+    }
+    program = next(text for name, text in texts.items() if name.startswith("own."))
+    assert "prom" not in program
+    assert " --metrics-file /var/lib/prom/%i.prom %i\n" in texts[".service"]
+    assert " --metrics-file /var/lib/prom/lines.prom l -- wc\n" in texts["lines.service"]
+    assert "\nReadWritePaths=/var/lib/prom\n" in texts[".service"]
+    host = FakeHost()
+    host.paths["/var"] = host.paths["/var/lib"] = directory()
+    host.apply([change.operation for change in planned(host, wanted).changes])
+    assert planned(host, wanted).changes == ()
+    assert host.paths["/var/lib/prom"] == directory("gearman-worker", "gearman-worker", "0755")
+    hosts = hosts.replace("/var/lib/prom/", "/etc")
+    with pytest.raises(InventoryError, match="gearman_worker_metrics: /etc is"):
+        load(tmp_path, hosts)
+
+
 def test_a_folder_of_others_is_used_as_it_is(tmp_path: Path) -> None:
     """Whether `writes:` is said, has been said, or is said by two workers."""
     own = "{lines: {command: [wc], functions: [lines], writes: [/srv/up, /srv/own/]}"

@@ -1,5 +1,7 @@
 """Who may see the pages, and what protects those who do."""
 
+import contextlib
+import http.client
 import json
 import ssl
 import subprocess
@@ -169,6 +171,10 @@ def test_the_file_of_users_has_no_passwords(users: Path) -> None:
     assert users.read_text().count("alice") == 1
 
 
+def test_a_user_without_a_name_is_refused(tmp_path: Path) -> None:
+    assert "'' cannot be a user's name" in add_user(tmp_path / "users", "")
+
+
 @pytest.mark.slow
 def test_a_proxy_names_the_user_and_others_cannot(server: JobServer, tmp_path: Path) -> None:
     options = ("-h", server.address, "--user-header", "X-User", "--operator", "alice")
@@ -176,6 +182,14 @@ def test_a_proxy_names_the_user_and_others_cannot(server: JobServer, tmp_path: P
         assert site.get("/").status == 403
         assert "alice, may operate" in site.get("/", X_User="alice").document.text
         assert "bob, may read" in site.get("/", X_User="bob").document.text
+        # The browser's own header, that the proxy did not remove, beside that of the proxy.
+        connection = http.client.HTTPConnection("127.0.0.1", int(site.address.rpartition(":")[2]))
+        with contextlib.closing(connection):
+            connection.putrequest("GET", "/")
+            for name in ("mallory", "alice"):
+                connection.putheader("X-User", name)
+            connection.endheaders()
+            assert connection.getresponse().status == 403
     with running_site(tmp_path, *options, "--trusted-proxy", "127.0.0.2") as site:
         assert site.get("/", X_User="alice").status == 403
 

@@ -1,5 +1,7 @@
 """The history: what is kept, and how much."""
 
+import contextlib
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,3 +81,15 @@ def test_what_is_not_a_history_is_said(tmp_path: Path) -> None:
     path.write_text("something else, and long enough to be looked at " * 20)
     with pytest.raises(HistoryError, match="file is not a database"):
         History(path)
+
+
+def test_the_database_of_another_program_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE jobs (handle TEXT)")
+    before = path.read_bytes()
+    with pytest.raises(HistoryError, match="the database of another program"):
+        History(path)
+    assert path.read_bytes() == before
+    History(tmp_path / "own").close()
+    History(tmp_path / "own").close()

@@ -1,5 +1,7 @@
 """The numbers on the pages are those of what was submitted."""
 
+import contextlib
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -204,3 +206,39 @@ def test_what_a_worker_is_doing_stands_beside_it(site: Site, servers: list[JobSe
             over.set()
     assert site.get(f"/job?server={two}&handle={handle}").status == 404
     assert "it has ended" in site.page(f"/jobs?q={handle}").text
+
+
+def test_all_that_is_said_to_be_shown_of_binary_work_is_shown(
+    site: Site, servers: list[JobServer]
+) -> None:
+    with Client(servers[0].address) as client:
+        handle = client.do_background("binary", bytes(range(256)) * 100)
+    page = site.page(f"/job?server={servers[0].address}&handle={handle}")
+    assert "the first 16 KB" in page.text
+    assert "\n3ff0  f0 f1" in page.text
+
+
+def test_a_function_with_a_blank_name_can_be_seen(site: Site, servers: list[JobServer]) -> None:
+    with Client(servers[0].address) as client:
+        client.do_background(" ", b"x")
+    await_true(lambda: "' '" in [row[0] for each in site.page("/functions").tables for row in each])
+
+
+def test_a_server_of_another_kind_is_told_in_words(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, contextlib.ExitStack() as peers:
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    peer = peers.enter_context(listening.accept()[0])
+                    peer.sendall(b"OK nonsense\r\n" * 20)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        with running_site(tmp_path, "-h", address) as site:
+            told = "it does not answer as a Gearman job server does"
+            await_true(lambda: told in site.page("/servers").text)
+            assert "invalid literal" not in site.page("/servers").text
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join(30)

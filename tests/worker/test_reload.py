@@ -140,7 +140,7 @@ def test_stop_during_a_reload_also_stops_the_new_worker(
         if begun:  # it does not get ready
             worker.path.write_text(PROGRAM.replace("sys.argv[1]", "'127.0.0.1:1'"))
         worker.process.send_signal(signal.SIGHUP)
-        until(lambda: ("127.0.0.1:1" if begun else "starting a new worker") in worker.log)
+        until(lambda: ("127.0.0.1:1: " if begun else "starting a new worker") in worker.log)
         worker.process.send_signal(signal.SIGTERM)
         until(lambda: "the reload has ended: this worker was told to stop" in worker.log)
         if begun:

@@ -14,7 +14,8 @@ function schedule() {
 
 async function refresh() {
   try {
-    const response = await fetch(location.href, { headers: { "x-live": "1" }, redirect: "error" });
+    const signal = AbortSignal.timeout(Math.max(15000, 2 * interval)); // it may hang
+    const response = await fetch(location.href, { headers: { "x-live": "1" }, redirect: "error", signal });
     if (response.ok && live && mayReplace()) {
       replace(new DOMParser().parseFromString(await response.text(), "text/html"));
     }

@@ -1,0 +1,97 @@
+"""gearman-worker --metrics-file: what node_exporter finds is what the worker did."""
+
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import parser
+
+from gearman_py import Client, JobException
+from tests.waiting import await_true
+
+MODULE = """
+import os
+from gearman_py import Worker
+worker = Worker(processes=2, max_jobs_per_child=1)
+
+@worker.function("die")
+def die(job):
+    os._exit(3)
+
+@worker.function("echo", workload=True)
+def echo(workload):
+    return workload
+"""
+
+
+def read_values(file: Path) -> dict[tuple[str, ...], float]:
+    """By name and labels, without the worker's, the first."""
+    families = parser.text_string_to_metric_families(file.read_text() if file.exists() else "")
+    return {
+        (sample.name, *list(sample.labels.values())[1:]): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_jobs_slots_and_processes_are_counted_while_it_runs(
+    program: Any, gearmand: Any, until: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "jobs.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "mine.prom"
+    options = ("--servers", gearmand.address, "--metrics-file", str(file))
+    worker = program("worker", *options, "jobs:worker")
+    until(lambda: gearmand.workers_of("echo") == 2)
+    with Client(gearmand.address, timeout=30) as client:
+        for _ in range(3):
+            client.do("echo", "x")
+        with pytest.raises(JobException):
+            client.do("die")
+    expected: dict[tuple[str, ...], float] = {
+        ("gearman_worker_jobs_total", "echo", "complete"): 3,
+        ("gearman_worker_jobs_total", "die", "failed"): 1,
+        ("gearman_worker_job_seconds_count", "echo"): 3,
+        ("gearman_worker_job_seconds_bucket", "echo", "+Inf"): 3,
+        ("gearman_worker_slots",): 2,
+        ("gearman_worker_slots_busy",): 0,
+        ("gearman_worker_healthy",): 1,
+        ("gearman_worker_servers",): 1,
+        ("gearman_worker_servers_registered",): 1,
+        ("gearman_worker_processes_ended_total", "died"): 1,
+        ("gearman_worker_processes_ended_total", "max_jobs"): 3,
+    }
+    await_true(lambda: expected.items() <= read_values(file).items(), interval=0.1)
+    found = read_values(file)
+    assert found["gearman_worker_memory_bytes", "worker"] > 2**20
+    assert found["gearman_worker_memory_bytes", "children"] > 2**20
+    assert 'worker="mine"' in file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o644
+    if shutil.which("promtool"):
+        checked = subprocess.run(
+            ["promtool", "check", "metrics"], input=file.read_bytes(), capture_output=True
+        )
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+    worker.send_signal(signal.SIGTERM)
+    worker.communicate(timeout=30)
+    assert worker.returncode == 0
+    assert [each.name for each in tmp_path.glob("*mine.prom*")] == []
+
+
+def test_a_worker_goes_on_while_its_file_cannot_be_written(
+    program: Any, gearmand: Any, until: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "later" / "mine.prom"
+    worker = program("worker", "--servers", gearmand.address, "--metrics-file", str(file), "wc")
+    until(lambda: gearmand.workers_of("wc") == 1)
+    with Client(gearmand.address, timeout=30) as client:
+        assert client.do("wc", "a\n") == b"1\n"
+    file.parent.mkdir()
+    await_true(file.exists, interval=0.1)
+    worker.send_signal(signal.SIGTERM)
+    _, log = worker.communicate(timeout=30)
+    assert worker.returncode == 0
+    assert log.count(b"metrics cannot be written") <= 1
