@@ -130,6 +130,15 @@ def apply_plans(run: Run) -> None:
     Job servers that leave come last, and only when all others know the new list.
     """
     pending = {each.name: each for each in run.pending}
+    try:
+        _change_hosts(run, pending)
+    finally:  # also where it is interrupted
+        for name, host_run in pending.items():
+            if name in run.failed and host_run.applied:
+                run.record(host_run, run.failed[name])
+
+
+def _change_hosts(run: Run, pending: Mapping[str, HostRun]) -> None:
     for step in (HostRun.recheck_plan, HostRun.stage_changes):
         run.for_each(filter(run.is_well, pending.values()), step)
     leaving = {name for name, host_run in pending.items() if host_run.closes_server}
@@ -139,9 +148,6 @@ def apply_plans(run: Run) -> None:
         stopped_by = _finish_group(run, pending, stays, because)
         because = because or stopped_by or (group if run.failed.keys() >= set(group) else [])
     _finish_group(run, pending, leaving, because or sorted(run.failed.keys() - leaving))
-    for name, host_run in pending.items():
-        if name in run.failed and host_run.applied:
-            run.record(host_run, run.failed[name])
 
 
 def _finish_group(

@@ -18,7 +18,7 @@ from typing import Self
 from provision.app import app_workers, apps_of, check_app, find_app
 from provision.app_source import App
 from provision.build import ON_HOSTS, Artifact, named_release, target_of
-from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
+from provision.errors import HostFailed, Interrupted, Locked, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
 from provision.fleet.choice import (
     ChooseRelease,
@@ -338,7 +338,8 @@ class Run:
         if isinstance(error, Unreachable):
             return  # which has been told
         if error is not None:
-            result = f"failed: {str(error).splitlines()[0]}"
+            first = str(error).splitlines()[0]
+            result = first if isinstance(error, Interrupted) else f"failed: {first}"
         try:
             write_entry(host_run, self._id, result, self.seconds)
         except ToolkitError as error:

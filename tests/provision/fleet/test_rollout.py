@@ -186,7 +186,7 @@ def test_job_server_then_one_worker_then_batches_then_clients(fleet: Fleet) -> N
     assert fleet.upgrade(batch="1") == 0
     assert fleet.all_run(NEW)
     assert fleet.told == [
-        "job restart",
+        "job reload",
         *(f"w{n} reload" for n in (1, 2, 3, 4) for _ in SAMPLES),
     ]
     histories = [session.host.history[-1] for session in fleet.sessions.values()]
