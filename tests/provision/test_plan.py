@@ -77,6 +77,7 @@ def test_bare_host_becomes_as_wanted_and_then_needs_nothing() -> None:
     assert host.processes["server.service"] == {
         "program": f"{ROOT}/releases/2/venv/bin/python",
         "config": "new",
+        "reload_key": None,
         "user": None,
     }
 

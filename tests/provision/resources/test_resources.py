@@ -475,6 +475,7 @@ SERVER_OPTIONS: dict[str, Any] = {
     "durable": True,
     "ca": "",
     "metrics_port": 9418,
+    "state_format": "1",
 }
 
 
