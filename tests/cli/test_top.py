@@ -268,6 +268,7 @@ def test_stats_are_exact(gearmand: Any, run: Run) -> None:
         completed=1,
         failed=1,
         wait_seconds=row.wait_seconds,
+        kept_failed=1,
         run_seconds=row.run_seconds,
     )
     assert row == same == FunctionStats(**printed) == expected

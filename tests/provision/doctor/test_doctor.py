@@ -92,6 +92,7 @@ def well(host: str) -> dict[Question, Any]:
         ("units", "gearman-worker@*"): {},
         ("units", "gearman-firewall.*"): {},
         ("units", "gearmand.*"): {},
+        ("units", "gearman-web.*"): {},
         ("marked", *OURS): {},
     }
     units = ("gearmand.service", *(f"gearman-worker@{name}.service" for name in FUNCTIONS))
