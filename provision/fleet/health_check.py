@@ -7,6 +7,7 @@ from typing import Any
 from provision.errors import HostFailed, ToolkitError
 from provision.fleet.host_run import ChangeFailed, HostRun
 from provision.remote.messages import Operation
+from provision.report.denials import find_denials
 from provision.report.events import Proved
 from provision.resources.health import Health, Proof, WorkerHealth
 from provision.resources.program import ProgramHealth
@@ -20,10 +21,11 @@ class NoServer(HostFailed):
 
 
 class Unhealthy(HostFailed):
-    """A proof failed: of which unit."""
+    """A proof failed: of which unit, and what to allow it if its words tell."""
 
     def __init__(self, problem: str, said: list[str], health: Health) -> None:
-        super().__init__("\n".join([problem, *(f"| {line}" for line in said)]))
+        cures = [f"try: {cure}" for _, cure in find_denials(health.unit, [problem, *said])]
+        super().__init__("\n".join([problem, *(f"| {line}" for line in said), *cures]))
         self.health = health
 
 

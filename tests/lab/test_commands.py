@@ -26,7 +26,7 @@ def test_smoke_passes_and_tells_each_check_with_its_time() -> None:
     done = run_command("smoke", "--hosts", str(INVENTORY))
     assert done.returncode == 0, done.stdout + done.stderr
     checks = [line.split()[:2] for line in done.stdout.splitlines()]
-    assert checks == [["ok", "wc:"], ["ok", "reverse:"], ["ok", "resize:"]]
+    assert checks == [["ok", "wc:"], ["ok", "reverse:"], ["ok", "resize:"], ["ok", "metrics"]]
 
 
 @pytest.mark.usefixtures("deployed")
@@ -37,7 +37,7 @@ def test_smoke_names_the_host_whose_worker_is_stopped(lab: ModuleType) -> None:
         assert done.returncode == HOST_FAILED
         assert "look at worker1: systemctl status gearman-worker@reverse" in done.stdout
         states = [line.split()[0] for line in done.stdout.splitlines() if line[0] != " "]
-        assert states == ["ok", "failed", "ok"]
+        assert states == ["ok", "failed", "ok", "ok"]
     finally:
         lab.run("worker1", ["systemctl", "start", "gearman-worker@reverse"])
 
