@@ -7,11 +7,6 @@ import re
 from dataclasses import dataclass
 
 from gearman_py.c_queue.base import Rows, SourceError
-from gearman_py.c_queue.memcached import read_memcached
-from gearman_py.c_queue.mysql import read_mysql
-from gearman_py.c_queue.postgres import read_postgres
-from gearman_py.c_queue.redis import read_redis
-from gearman_py.c_queue.sqlite import read_sqlite
 from gearman_py.config import PASSWORD, read_password
 
 Values = dict[str, str]
@@ -68,7 +63,10 @@ class StoredQueue:
         return cls(kind, values, " ".join(others), text)
 
     def read(self) -> Rows:
-        """The jobs, and what cannot be read. Nothing is written. Raises SourceError."""
+        """The jobs, and what cannot be read. Nothing is written. Raises SourceError.
+
+        A reader is imported when it is used: a server without one starts faster.
+        """
         values = self.values
         try:
             password = read_password(values.get("passfile", ""))
@@ -78,14 +76,24 @@ class StoredQueue:
         address = values.get("host", ""), int(values.get("port", 0))
         match self.kind:
             case "libsqlite3":
+                from gearman_py.c_queue.sqlite import read_sqlite
+
                 return read_sqlite(values["file"], values["table"])
             case "libpq":
+                from gearman_py.c_queue.postgres import read_postgres
+
                 return read_postgres(self.conninfo, values["table"])
             case "mysql":
+                from gearman_py.c_queue.mysql import read_mysql
+
                 account = values["user"], password
                 return read_mysql(*address, *account, values["db"], values["table"])
             case "redis":
+                from gearman_py.c_queue.redis import read_redis
+
                 return read_redis(*address, password, values["prefix"], functions)
+        from gearman_py.c_queue.memcached import read_memcached
+
         return read_memcached(*address, values["prefix"], functions)
 
 

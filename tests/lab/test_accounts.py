@@ -29,7 +29,8 @@ useradd --system --gid gearman --home-dir /nonexistent --shell /usr/sbin/nologin
 cd /etc/systemd/system
 for unit in gearmand.service gearman-worker@.service; do
     test -e $unit || continue
-    sed -i -E 's/^(User|Group)=.*/\\1=gearman/; s/^(.*GEARMAN_CONFIG=).*/\\1before/; /GEARMAN_RELOAD_KEY=/d' $unit
+    sed -i -E 's/^(User|Group)=.*/\\1=gearman/; s/^(.*GEARMAN_CONFIG=).*/\\1before/' $unit
+    sed -i '/GEARMAN_RELOAD_KEY=/d' $unit
     cp $unit /opt/gearman/current/units/
 done
 systemctl daemon-reload
