@@ -15,7 +15,7 @@ import pytest
 from provision.errors import ToolkitError
 from provision.lab import processes
 from provision.lab.inventory_files import MORE_WORKERS
-from provision.lab.machine import STATE
+from provision.lab.machine import STATE, Machine
 from provision.lab.network import LINK
 from tests.lab.hosts import NETWORK, SERVER
 
@@ -47,8 +47,7 @@ def said_by_up(lab: ModuleType, workers: int = 1) -> str:
 
 def leaders(lab: ModuleType) -> list[int]:
     """The process 1 of each host, by its number on this machine."""
-    found = [processes.rooted_in(STATE / host / "root") for host in HOSTS]
-    return [min(pids) for pids in found]
+    return [Machine(host, "", "").leader() or 0 for host in HOSTS]
 
 
 def supervisor(host: str) -> int:
