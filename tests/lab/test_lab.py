@@ -42,7 +42,7 @@ def login(
 def said_by_up(lab: ModuleType, workers: int = 1) -> str:
     said: list[str] = []
     lab.up(said.append, workers)
-    return "\n".join(said)
+    return "\n".join(line for line in said if not line.startswith("waiting for another"))
 
 
 def leaders(lab: ModuleType) -> list[int]:

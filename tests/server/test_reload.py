@@ -515,7 +515,7 @@ def tell_ready(channel: Channel) -> None:
     channel.send_word(READY)
     while "doors" not in (about := channel.receive()):
         pass
-    count = 3 + len(about["doors"]) + about["connections"]
+    count = 3 + about["store_descriptors"] + len(about["doors"]) + about["connections"]
     for number in channel.receive_descriptors(count):
         os.close(number)
 
