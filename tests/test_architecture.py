@@ -23,6 +23,7 @@ FLOORS = (
         "event_loop",
         "exposition",
         "log_format",
+        "optional_module",
         "printable",
     },
     {"broker", "c_queue", "store"},

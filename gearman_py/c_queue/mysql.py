@@ -1,9 +1,7 @@
 """The table of `gearmand -q MySQL`."""
 
-import importlib
-from typing import Any
-
 from gearman_py.c_queue.base import Rows, SourceError, check_row, name_row
+from gearman_py.optional_module import import_optional
 
 
 def read_mysql(host: str, port: int, user: str, password: str, db: str, table: str) -> Rows:
@@ -11,10 +9,7 @@ def read_mysql(host: str, port: int, user: str, password: str, db: str, table: s
 
     Raises SourceError.
     """
-    try:
-        pymysql: Any = importlib.import_module("pymysql")
-    except ImportError as error:
-        raise SourceError(f"reading MySQL needs PyMySQL ({error}): pip install PyMySQL") from None
+    pymysql = import_optional("pymysql", "reading MySQL needs PyMySQL", "PyMySQL", SourceError)
     where = {"unix_socket": host} if "/" in host else {"host": host, "port": port}
     quoted = ".".join("`" + part.replace("`", "``") + "`" for part in table.split("."))
     try:

@@ -1,19 +1,14 @@
 """The table of `gearmand -q Postgres`."""
 
-import importlib
-from typing import Any
-
 from gearman_py.c_queue.base import Rows, SourceError, check_row, name_row
+from gearman_py.optional_module import import_optional
 
 
 def read_postgres(conninfo: str, table: str) -> Rows:
     """Read the table in a transaction that cannot write. Raises SourceError."""
-    try:
-        psycopg: Any = importlib.import_module("psycopg")
-    except ImportError as error:
-        raise SourceError(
-            f"reading PostgreSQL needs psycopg ({error}): pip install 'gearman_py[postgres]'"
-        ) from None
+    psycopg = import_optional(
+        "psycopg", "reading PostgreSQL needs psycopg", "'gearman_py[postgres]'", SourceError
+    )
     try:
         # With SQL_ASCII psycopg returns the bytes of texts.
         with psycopg.connect(conninfo, client_encoding="SQL_ASCII") as connection:

@@ -3,7 +3,6 @@
 A key is a hash with the workload and the priority; before version 1.1.18 it is the workload.
 """
 
-import importlib
 from collections.abc import Collection
 from typing import Any
 
@@ -17,6 +16,7 @@ from gearman_py.c_queue.base import (
     name_bytes,
     split_key,
 )
+from gearman_py.optional_module import import_optional
 
 
 def read_redis(
@@ -26,12 +26,9 @@ def read_redis(
 
     Raises SourceError.
     """
-    try:
-        redis: Any = importlib.import_module("redis")
-    except ImportError as error:
-        raise SourceError(
-            f"reading Redis needs redis-py ({error}): pip install 'gearman_py[redis]'"
-        ) from None
+    redis = import_optional(
+        "redis", "reading Redis needs redis-py", "'gearman_py[redis]'", SourceError
+    )
     where = {"unix_socket_path": host} if "/" in host else {"host": host, "port": port}
     start = prefix.encode() + b"-"
     try:

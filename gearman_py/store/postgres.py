@@ -6,10 +6,10 @@ round trip, which PostgreSQL has written to disk when it answers (synchronous_co
 psycopg is an extra (``gearman_py[postgres]``) and imported when it is needed.
 """
 
-import importlib
 from collections.abc import Sequence
 from typing import Any
 
+from gearman_py.optional_module import import_optional
 from gearman_py.store.base import Record, StoreError
 from gearman_py.store.database import BRIEF, NO_KEEPER, Beat, Lost, Rows, Shelf, Weakness
 
@@ -130,12 +130,9 @@ class Postgres:
     """
 
     def __init__(self, conninfo: str, table: str) -> None:
-        try:
-            self._psycopg: Any = importlib.import_module("psycopg")
-        except ImportError as error:
-            raise StoreError(
-                f"-q postgres needs psycopg ({error}): pip install 'gearman_py[postgres]'"
-            ) from None
+        self._psycopg: Any = import_optional(
+            "psycopg", "-q postgres needs psycopg", "'gearman_py[postgres]'", StoreError
+        )
         sql = self._psycopg.sql
         self._conninfo = conninfo
         self._jobs = sql.Identifier(table)

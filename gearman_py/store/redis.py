@@ -13,6 +13,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
+from gearman_py.optional_module import import_optional
 from gearman_py.store import redis_scripts
 from gearman_py.store.base import Record, StoreError
 from gearman_py.store.database import BRIEF, NO_KEEPER, Beat, Lost, Rows, Shelf, Weakness
@@ -40,12 +41,9 @@ class Redis:
     """
 
     def __init__(self, host: str, port: int, password: str, prefix: str) -> None:
-        try:
-            self._redis: Any = importlib.import_module("redis")
-        except ImportError as error:
-            raise StoreError(
-                f"-q redis needs redis-py ({error}): pip install 'gearman_py[redis]'"
-            ) from None
+        self._redis: Any = import_optional(
+            "redis", "-q redis needs redis-py", "'gearman_py[redis]'", StoreError
+        )
         where = {"unix_socket_path": host} if "/" in host else {"host": host, "port": port}
         self._options = where | {
             "password": password or None,
