@@ -3,6 +3,7 @@
 Exit statuses are those of provision/errors.py.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -85,6 +86,8 @@ BENCHES = ("job_server", "libraries", "resize", "converge")
 SIDE_BY_SIDE = ("--numprocesses", "4", "--dist", "loadgroup", "--no-loadscope-reorder")
 FAST = ("-m", "not lab and not interop and not slow", "--hypothesis-profile", "fast")
 FAST_PROCESSES = ("--numprocesses", "3")
+TESTS_FAILED = 1  # pytest's status when all ran and some failed
+RUN_AGAIN_AT_MOST = 3  # files with failed tests
 CHECKS = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
 
 
@@ -501,10 +504,13 @@ def test(c: Context, only: Sequence[str] | None = None, fast: bool = False) -> i
             raise
         print(f"{error}; the tests that need them are skipped")
     failed = [] if only else _run_checks(compile_tests=not fast)
-    options = () if only else SIDE_BY_SIDE
+    options = () if only else (*SIDE_BY_SIDE, "--cache-clear")
     if fast:
         options += (*FAST, *(() if only else FAST_PROCESSES))
-    if _python("-m", "pytest", *options, *(only or ())):
+    status = _python("-m", "pytest", *options, *(only or ()))
+    if status == TESTS_FAILED and not only and not fast:
+        status = _run_failed_again()
+    if status:
         failed.append("pytest")
     if failed:
         print(f"invoke test: failed: {', '.join(failed)}", file=sys.stderr)
@@ -597,6 +603,23 @@ def _run_checks(*, compile_tests: bool) -> list[str]:
             collect = ("-m", "pytest", "--collect-only", "--quiet")
             stack.enter_context(_start_python(*collect, output=subprocess.DEVNULL))
         return [check[0] for check in CHECKS if _python("-m", *check)]
+
+
+def _run_failed_again() -> int:
+    """Run the files of the tests that failed once more, alone, as CPython's regrtest does.
+
+    Four processes on two cores delay each other by seconds. What fails alone too is a fault; what
+    passes is named, since it tells of a test or of a program that cannot bear a busy machine.
+    """
+    failed = json.loads((ROOT / ".pytest_cache/v/cache/lastfailed").read_text())
+    files = sorted({name.partition("::")[0] for name in failed})
+    if len(files) > RUN_AGAIN_AT_MOST:
+        return TESTS_FAILED
+    print(f"invoke test: running again, alone: {' '.join(files)}", file=sys.stderr)
+    status = _python("-m", "pytest", *files)
+    if not status:
+        print(f"invoke test: passed only alone: {' '.join(sorted(failed))}", file=sys.stderr)
+    return status
 
 
 def _python(*arguments: str) -> int:
