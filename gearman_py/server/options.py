@@ -157,6 +157,6 @@ def _check_queue(settings: Settings) -> None:
             raise UsageError(f"--import: {error}") from None
     if PASSWORD.search(settings.postgres):
         raise UsageError(
-            "--postgres: every user of this machine could read the password; put it into a file "
-            "and set $PGPASSFILE"
+            "--postgres: every user of this machine could read the password; use "
+            "--postgres-passfile FILE"
         )

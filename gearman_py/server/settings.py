@@ -187,6 +187,13 @@ class Settings(ListenSettings):
         "service file holds); PGHOST, PGSERVICE ... supply what it leaves out",
         metavar="CONNINFO",
     )
+    postgres_passfile: str = queue_option(
+        "postgres",
+        "",
+        "--postgres-passfile",
+        "a file with the password alone that others cannot read",
+        metavar="FILE",
+    )
     postgres_table: str = queue_option(
         "postgres",
         "gearman_queue",
@@ -205,11 +212,28 @@ class Settings(ListenSettings):
     redis_port: int = queue_option(
         "redis", 6379, "--redis-port", "its port (6379)", type=int, metavar="PORT"
     )
+    redis_user: str = queue_option(
+        "redis", "", "--redis-user", "who logs in, of Redis' ACL (its default user)", metavar="NAME"
+    )
     redis_passfile: str = queue_option(
         "redis",
         "",
         "--redis-passfile",
         "a file with the password that others cannot read",
+        metavar="FILE",
+    )
+    redis_tls: bool = queue_option(
+        "redis",
+        False,
+        "--redis-tls",
+        "speak TLS with it; its certificate is checked, and for its host",
+        action="store_true",
+    )
+    redis_ca: str = queue_option(
+        "redis",
+        "",
+        "--redis-ca",
+        "with --redis-tls: a file with the certificates of the CAs that it may have (the system's)",
         metavar="FILE",
     )
     redis_prefix: str = queue_option(

@@ -39,15 +39,26 @@ def _name_database(settings: Settings) -> Database:
     if settings.queue == "postgres":
         from gearman_py.store.postgres import Postgres
 
-        return Postgres(settings.postgres, settings.postgres_table)
+        password = _read_password(settings.postgres_passfile)
+        return Postgres(settings.postgres, settings.postgres_table, password)
     from gearman_py.store.redis import Redis
 
+    return Redis(
+        settings.redis_server,
+        settings.redis_port,
+        settings.redis_prefix,
+        user=settings.redis_user,
+        password=_read_password(settings.redis_passfile),
+        tls=settings.redis_tls,
+        ca=settings.redis_ca,
+    )
+
+
+def _read_password(path: str) -> str:
     try:
-        password = read_password(settings.redis_passfile)
+        return read_password(path)
     except ValueError as error:
         raise StoreError(str(error)) from error
-    where = settings.redis_server, settings.redis_port
-    return Redis(*where, password, settings.redis_prefix)
 
 
 def _share(database: Database, settings: Settings, passed: dict[str, Any] | None = None) -> Store:

@@ -124,17 +124,18 @@ _RESTORE = """
 
 class Postgres:
     """The database at ``conninfo``, a connection string of libpq (PGHOST, PGSERVICE, PGPASSFILE ...
-    supply what it leaves out). ``table`` is the table of the jobs, created if missing.
+    supply what it leaves out, and ``password``). ``table`` is that of the jobs, created if missing.
 
     Raises StoreError if psycopg is not installed.
     """
 
-    def __init__(self, conninfo: str, table: str) -> None:
+    def __init__(self, conninfo: str, table: str, password: str = "") -> None:
         self._psycopg: Any = import_optional(
             "psycopg", "-q postgres needs psycopg", "'gearman_py[postgres]'", StoreError
         )
         sql = self._psycopg.sql
         self._conninfo = conninfo
+        self._password = {"password": password} if password else {}
         self._jobs = sql.Identifier(table)
         self._shelves = sql.Identifier(f"{table}_shelf")
         self._name = table
@@ -143,7 +144,9 @@ class Postgres:
 
     def connect(self) -> None:
         try:
-            self._connection = self._patient.connect(self._conninfo, autocommit=True, **LIFE)
+            self._connection = self._patient.connect(
+                self._conninfo, autocommit=True, **self._password, **LIFE
+            )
             self._connection.execute(_SETTINGS)
             self._make_tables()
         except self._psycopg.Error as error:

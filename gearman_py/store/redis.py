@@ -9,6 +9,7 @@ redis-py is an extra (``gearman_py[redis]``) and imported when it is needed.
 
 import importlib
 import logging
+import ssl
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -37,15 +38,27 @@ class WrongType(StoreError):
 class Redis:
     """The Redis at ``host`` (or a Unix socket's path) and ``port``; keys begin with ``prefix``.
 
-    Raises StoreError if redis-py is not installed.
+    ``ca``: with ``tls``, a file of the CAs that its certificate may have; "" for the system's.
+    Raises StoreError if redis-py is not installed, or ``ca`` cannot be read.
     """
 
-    def __init__(self, host: str, port: int, password: str, prefix: str) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        prefix: str,
+        *,
+        user: str = "",
+        password: str = "",
+        tls: bool = False,
+        ca: str = "",
+    ) -> None:
         self._redis: Any = import_optional(
             "redis", "-q redis needs redis-py", "'gearman_py[redis]'", StoreError
         )
         where = {"unix_socket_path": host} if "/" in host else {"host": host, "port": port}
         self._options = where | {
+            "username": user or None,
             "password": password or None,
             "socket_timeout": PATIENCE,
             "socket_connect_timeout": PATIENCE,
@@ -55,6 +68,9 @@ class Redis:
                 importlib.import_module("redis.backoff").NoBackoff(), 0
             ),
         }
+        if tls:
+            _check_authorities(ca)
+            self._options |= {"ssl": True, "ssl_ca_certs": ca or None}
         self._base = f"{prefix}{SCHEMA}:"
         self._connection: Any = None
         self._unread: list[int] = []  # numbers of the jobs on the shelf being read
@@ -209,6 +225,14 @@ class Redis:
                     "again"
                 )
         return "a key has another type than ours (WRONGTYPE)"
+
+
+def _check_authorities(path: str) -> None:
+    """Raises StoreError: redis-py would say it at each attempt to connect, without the path."""
+    try:
+        ssl.create_default_context(cafile=path or None)
+    except OSError as error:  # ssl.SSLError is one
+        raise StoreError(f"--redis-ca {path}: {error.strerror or error}") from error
 
 
 def _pack_record(record: Record) -> bytes:

@@ -1,0 +1,168 @@
+"""Job servers that log in to a database: by TLS, with a user and a password of their own."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from gearman_py.protocol.packets import Packet
+from tests.authority import Authority
+from tests.job_servers import GearmandProcess
+from tests.peer import Peer
+from tests.ports import reserve_port
+from tests.server import databases
+from tests.waiting import LIMIT, await_true
+
+pytestmark = pytest.mark.slow
+
+Start = Callable[..., GearmandProcess]
+USER, PASSWORD = "queue", "pass word'%$"
+Options = Callable[[Path, Path], list[str]]
+"""What a job server is told, of the file with the password and of that of the CA."""
+
+
+class Postgres(databases.Postgres):
+    """One that takes USER by TLS and with the password alone."""
+
+    def __init__(self, folder: Path, authority: Authority) -> None:
+        super().__init__(folder)
+        tls = authority.issue("postgres")
+        for source, name in ((tls.certificate, "server.crt"), (tls.key, "server.key")):
+            target = self.data / name
+            shutil.copy(source, target)
+            shutil.chown(target, "postgres", "postgres")
+            target.chmod(0o600)
+        with (self.data / "postgresql.conf").open("a") as file:
+            file.write("ssl = on\n")
+        (self.data / "pg_hba.conf").write_text(
+            f"host all postgres 127.0.0.1/32 trust\nhostssl all {USER} 127.0.0.1/32 scram-sha-256\n"
+        )
+
+    def start(self) -> None:
+        super().start()
+        with psycopg.connect(self.where, autocommit=True) as connection:
+            secret = psycopg.sql.Literal(PASSWORD)
+            create = psycopg.sql.SQL("CREATE ROLE queue LOGIN PASSWORD {}").format(secret)
+            connection.execute(create)
+            connection.execute("CREATE DATABASE jobs OWNER queue")
+
+    def login(self, password: Path, ca: Path) -> list[str]:
+        port = self.where.split()[1]
+        where = (
+            f"host=127.0.0.1 {port} user={USER} dbname=jobs sslmode=verify-full sslrootcert={ca}"
+        )
+        return ["-q", "postgres", "--postgres", where, "--postgres-passfile", str(password)]
+
+
+class Redis(databases.Redis):
+    """One that takes USER by TLS and with the password alone."""
+
+    def __init__(self, folder: Path, authority: Authority) -> None:
+        tls = authority.issue("redis")
+        self._tls_port = reserve_port()
+        super().__init__(folder, "--appendonly", "yes", "--appendfsync", "always")
+        self._command += ["--tls-port", str(self._tls_port), "--tls-auth-clients", "no"]
+        self._command += ["--tls-cert-file", tls.certificate, "--tls-key-file", tls.key]
+
+    def start(self) -> None:
+        super().start()
+        with self.connect() as client:
+            client.acl_setuser(USER, enabled=True, passwords=[f"+{PASSWORD}"], keys=["*"],
+                               commands=["+@all"])  # fmt: skip
+            client.config_set("port", 0)
+
+    def login(self, password: Path, ca: Path) -> list[str]:
+        words = ["-q", "redis", "--redis-port", str(self._tls_port), "--redis-user", USER]
+        return [*words, "--redis-tls", "--redis-ca", str(ca), "--redis-passfile", str(password)]
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """A folder that other users reach."""
+    made = Path(tempfile.mkdtemp(prefix="database-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture(scope="module")
+def authority(folder: Path) -> Authority:
+    return Authority(folder, "ca")
+
+
+@pytest.fixture(scope="module", params=[Postgres, Redis])
+def login(request: pytest.FixtureRequest, folder: Path, authority: Authority) -> Iterator[Options]:
+    database = request.param(folder, authority)
+    database.start()
+    yield database.login
+    databases.kill(database)
+
+
+@pytest.fixture
+def password(tmp_path: Path) -> Path:
+    return write_password(tmp_path, PASSWORD)
+
+
+def write_password(folder: Path, text: str) -> Path:
+    path = folder / "password"
+    path.write_text(f"{text}\n")
+    path.chmod(0o600)
+    return path
+
+
+def test_jobs_are_kept_in_a_database_that_takes_tls_and_a_password(
+    start: Start, login: Options, authority: Authority, password: Path
+) -> None:
+    server = start(*login(password, authority.file))
+    peer = Peer(server.listening())
+    assert peer.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"w")[0] == "JOB_CREATED"
+    peer.socket.close()
+    shown = Path(f"/proc/{server.process.pid}/cmdline").read_bytes()
+    assert PASSWORD.encode() not in shown
+    assert server.end() == 0
+    worker = Peer(start(*login(password, authority.file)).listening())
+    worker.say(Packet.CAN_DO, b"f")
+    await_true(lambda: worker.ask(Packet.GRAB_JOB)[0] == "JOB_ASSIGN")
+    worker.socket.close()
+
+
+def test_wrong_password_is_refused_and_not_shown(
+    start: Start, login: Options, authority: Authority, tmp_path: Path
+) -> None:
+    server = start(*login(write_password(tmp_path, "guess"), authority.file))
+    assert server.process.wait(LIMIT) == 1
+    assert "password" in server.log
+    assert "guess" not in server.log
+    assert "Traceback" not in server.log
+
+
+def test_database_with_a_certificate_of_another_ca_is_refused(
+    start: Start, login: Options, tmp_path: Path, password: Path
+) -> None:
+    server = start(*login(password, Authority(tmp_path, "other").file))
+    assert server.process.wait(LIMIT) == 1
+    assert "certificate verify failed" in server.log
+    assert "Traceback" not in server.log
+
+
+def test_unreadable_ca_and_password_are_named(
+    start: Start, login: Options, authority: Authority, password: Path
+) -> None:
+    missing = password.with_name("missing")
+    for words in (login(missing, authority.file), login(password, missing)):
+        server = start(*words)
+        assert server.process.wait(LIMIT) == 1
+        assert str(missing) in server.log
+        assert "Traceback" not in server.log
+
+
+def test_password_that_others_can_read_is_refused(
+    start: Start, login: Options, authority: Authority, password: Path
+) -> None:
+    password.chmod(0o644)
+    server = start(*login(password, authority.file))
+    assert server.process.wait(LIMIT) == 1
+    assert f"{password}: all users can read the password" in server.log
