@@ -115,7 +115,7 @@ class Connection(asyncio.Protocol):
         if len(data) < LARGE and (last in WORKER_REPORTS or partial):
             self._acknowledge_soon()
         self._process_messages(messages)
-        if partial and self._server.budget.scarce:
+        if partial:
             self._server.budget.weigh(self)
 
     def _process_messages(self, messages: Sequence[Message]) -> None:

@@ -1,12 +1,15 @@
-"""Large results while memory is short: which may come now, and how many jobs may bring more.
+"""Large results and memory: which may come now, and how many jobs may bring more.
 
-A result stays in memory until its client has read it. When memory becomes scarce, a worker whose
-result does not fit is not read from until clients have read others, and jobs of functions with
+A result stays in memory until its client has read it. A worker whose result does not fit is not
+read from until clients have read others, and when memory becomes scarce, jobs of functions with
 large results are assigned only as there is room for their results. So what clients do not read in
 time waits where it is made: as a job that has not begun. Small results always pass.
+
+The memory that is used is known from time to time. Until then, what has come since is counted.
 """
 
 import asyncio
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -69,8 +72,8 @@ class ResultBudget:
         self.scarce = False
         self.waiting: dict[Bringer, _Wait] = {}  # workers that are not read from
         self._coming: dict[Bringer, ComingResult] = {}  # what was let in, until it is complete
-        self._sizes: dict[Function, int] = {}  # of the last large result of each rationed function
-        self._room = 0  # bytes that results may still take
+        self._sizes: dict[Function, int] = {}  # of the last large result of each function
+        self._room = sys.maxsize  # bytes that results may still take
         self._held = 0  # bytes of results that are unread or coming
 
     def weigh(self, worker: Bringer) -> None:
@@ -98,6 +101,7 @@ class ResultBudget:
         something unread. Return how many bytes are missing for the first that does not fit."""
         self.scarce = used > limit / 2
         if not (self.scarce or self.waiting or self._coming or self._queues.rations):
+            self._room, self._held = int(limit * FULL_SHARE) - used, 0
             return 0
         now = self._now()
         self._coming = {
@@ -117,12 +121,13 @@ class ResultBudget:
         if self.scarce or self.waiting or self._held > reserved:
             lacking_for_jobs = self._ration_jobs(now)
             return missing or lacking_for_jobs
-        self._sizes.clear()
+        coming = self._coming.values()
+        self._sizes = {one.job.function: one.size for one in coming if one.job is not None}
         self._queues.end_rations(now)
         return 0
 
     def _learn_size(self, function: Function, size: int) -> None:
-        if function not in self._sizes:
+        if self.scarce and function not in self._sizes:
             self._queues.ration(function, 0, self._now())
         self._sizes[function] = size
 

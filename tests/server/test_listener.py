@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import socket
+import struct
 import sys
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from gearman_py.protocol.codec import Message, request
 from gearman_py.protocol.packets import Packet
 from gearman_py.server.connection import SILENT_LIMIT, Connection
 from gearman_py.server.listener import TURN, Listener
+from tests.waiting import LIMIT
 
 STALLED = 60.0
 
@@ -221,3 +223,59 @@ def test_listings_of_many_operators_share_one_turn(
     asyncio.run(scenario())
     assert sum(parts.values()) >= 6 * least_parts
     assert max(parts.values()) <= 3
+
+
+def test_large_results_are_weighed_between_two_looks_at_the_memory() -> None:
+    """They come together, while little of the memory is used: no more is read than there is room
+    for, as far as known, and the rest once there is room again."""
+    mib = 2**20
+    limit, used = 110 * mib, 20 * mib  # so that there is room for three results
+    arrived: list[bytes] = []
+
+    async def receive(reader: asyncio.StreamReader) -> bytes:
+        _, kind, size = struct.unpack(">4sII", await reader.readexactly(12))
+        body = await reader.readexactly(size)
+        if kind == Packet.WORK_COMPLETE:
+            arrived.append(body)
+        return body
+
+    async def receive_all(reader: asyncio.StreamReader) -> None:
+        while len(arrived) < 8:
+            await receive(reader)
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        listener = Listener(Broker(), loop)
+        server = await loop.create_server(partial(Connection, listener), "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        client, submitting = await asyncio.open_connection(*address)
+        workers = []
+        for number in range(8):
+            function = b"f%d" % number
+            reader, writer = await asyncio.open_connection(*address)
+            submitting.write(request(Packet.SUBMIT_JOB, function, b"", b""))
+            await receive(client)
+            writer.write(request(Packet.CAN_DO, function) + request(Packet.GRAB_JOB))
+            handle = (await receive(reader)).partition(b"\0")[0]
+            workers.append((writer, request(Packet.WORK_COMPLETE, handle, bytes(10 * mib))))
+        listener.share_memory(used, limit)
+        for writer, result in workers:
+            writer.write(result)
+        receiving = loop.create_task(receive_all(client))
+        async with asyncio.timeout(LIMIT):
+            for waiting in 5, 2, 0:
+                while (  # noqa: ASYNC110 - nothing tells of it
+                    len(arrived) < 8 - waiting or len(arrived) + len(listener.budget.waiting) < 8
+                ):
+                    await asyncio.sleep(0)
+                assert (len(listener.budget.waiting), len(arrived)) == (waiting, 8 - waiting)
+                listener.share_memory(used, limit)
+        await receiving
+        for writer, _ in (*workers, (submitting, b"")):
+            writer.close()
+        server.close()
+        for connection in list(listener.connections.values()):
+            connection.transport.abort()
+        await asyncio.sleep(0)
+
+    asyncio.run(scenario())
