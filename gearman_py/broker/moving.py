@@ -36,18 +36,22 @@ def move_jobs(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iter
 def _list_jobs(broker: Rules, peer: Peer) -> bytes | Iterator[bytes | None]:
     if broker.queues.closed and broker.mover is not peer:
         return error(b"BUSY", b"another connection moves jobs, or the server stops")
-    jobs = list(_first_jobs(broker.queues))
-    if jobs:
-        broker.begin_moving(peer)
-    else:
-        broker.end_moving(peer)
-    return _format_jobs(broker.queues, jobs)
+    broker.begin_moving(peer)
+    return _format_jobs(broker, peer)
 
 
-def _format_jobs(queues: Queues, jobs: Sequence[BrokerJob]) -> Iterator[bytes | None]:
+def _format_jobs(broker: Rules, peer: Peer) -> Iterator[bytes | None]:
+    """The rows of the first jobs that can be moved; None for each job that was looked at."""
+    queues = broker.queues
+    jobs = yield from _first_jobs(queues)
     due = yield from find_due_times(queues, jobs)
+    found = False
     for job in jobs:
-        yield _format_job(queues.handle(job), job, due.get(job.number, 0))
+        if queues.jobs.get(job.number) is job:  # it was not cancelled meanwhile
+            found = True
+            yield _format_job(queues.handle(job), job, due.get(job.number, 0))
+    if not found:
+        broker.end_moving(peer)
 
 
 def find_due_times(
@@ -66,16 +70,21 @@ def find_due_times(
     return found
 
 
-def _first_jobs(queues: Queues) -> Iterator[BrokerJob]:
-    """Waiting background jobs that are acknowledged, in the order of their submission."""
-    number = size = 0
+def _first_jobs(queues: Queues) -> Generator[None, None, list[BrokerJob]]:
+    """Waiting background jobs that are acknowledged, in the order of their submission.
+
+    Yields None for each job that was looked at.
+    """
+    jobs: list[BrokerJob] = []
+    size = 0
     for job in queues.jobs:
         if job.background and job.worker is None and job not in queues.changes.replies:
-            yield job
-            number += 1
+            jobs.append(job)
             size += len(job.workload)
-            if number >= MAX_JOBS or size > MAX_BYTES:
-                return
+            if len(jobs) >= MAX_JOBS or size > MAX_BYTES:
+                break
+        yield None
+    return jobs
 
 
 def _format_job(handle: bytes, job: BrokerJob, due: float) -> bytes:

@@ -231,6 +231,44 @@ def test_listing_of_many_jobs_comes_in_parts_and_before_what_is_said_later() -> 
     assert b"".join(parts).split(b"\n") == [*rows, b".", b"OK ", b""]
 
 
+def test_jobs_that_can_be_moved_are_searched_for_in_slices() -> None:
+    broker = Broker()
+    client, operator = broker.join(1, ""), broker.join(2, "", operator=True)
+    for _ in range(5000):
+        say(broker, client, Packet.SUBMIT_JOB, b"stays", b"", b"")
+    say(broker, client, Packet.SUBMIT_JOB_BG, b"f", b"", b"moves")
+    say(broker, client, Packet.SUBMIT_JOB_BG, b"f", b"", b"ends")
+    worker = broker.join(3, "")
+    say(broker, worker, Packet.CAN_DO, b"f")
+    listing = [say(broker, operator, TEXT, b"move jobs")]
+    assert hear(say(broker, worker, Packet.GRAB_JOB)) == [(Packet.NO_JOB, [])], "none is assigned"
+    while operator.listing:
+        operator.continue_listing()
+        listing.append(b"".join(operator.take()))
+    assert len(listing) > 10
+    *rows, end = b"".join(listing).splitlines()
+    assert ([row.rpartition(b"\t")[2] for row in rows], end) == ([b"bW92ZXM=", b"ZW5kcw=="], b".")
+
+
+def test_search_for_jobs_to_move_that_finds_none_has_jobs_assigned_again() -> None:
+    broker = Broker()
+    client, operator = broker.join(1, ""), broker.join(2, "", operator=True)
+    for number in range(1000):
+        kind = Packet.SUBMIT_JOB if number < 999 else Packet.SUBMIT_JOB_BG
+        say(broker, client, kind, b"f", b"", b"")
+    say(broker, operator, TEXT, b"move jobs")
+    (last,) = (job for job in broker.queues.jobs if job.background)
+    broker.cancel(broker.queues.handle(last))
+    answer = b""
+    while operator.listing:
+        operator.continue_listing()
+        answer += b"".join(operator.take())
+    assert answer == b".\n"
+    worker = broker.join(3, "")
+    say(broker, worker, Packet.CAN_DO, b"f")
+    assert hear(say(broker, worker, Packet.GRAB_JOB))[0][0] == Packet.JOB_ASSIGN
+
+
 def test_jobs_that_are_due_at_one_time_are_queued_in_slices() -> None:
     broker = Broker()
     client = broker.join(1, "")
