@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from gearman_py.c_queue.base import Rows, SourceError
 from gearman_py.config import PASSWORD, read_password
+from gearman_py.optional_module import late_imports
 
 Values = dict[str, str]
 
@@ -62,6 +63,7 @@ class StoredQueue:
             raise ValueError(f"port: {values['port']!r} is not a number")
         return cls(kind, values, " ".join(others), text)
 
+    @late_imports(SourceError)
     def read(self) -> Rows:
         """The jobs, and what cannot be read. Nothing is written. Raises SourceError.
 

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from gearman_py.config import read_password
+from gearman_py.optional_module import late_imports
 from gearman_py.server.settings import Settings
 from gearman_py.store.base import Store, StoreError
 from gearman_py.store.database import Database
 
 
+@late_imports(StoreError)
 def take_store(settings: Settings, values: dict[str, Any], descriptors: Sequence[int]) -> Store:
     """The store that another process has passed on. Raises StoreError."""
     if settings.queue == "sqlite":
@@ -20,6 +22,7 @@ def take_store(settings: Settings, values: dict[str, Any], descriptors: Sequence
     return _share(_name_database(settings), settings, values)
 
 
+@late_imports(StoreError)
 def open_store(settings: Settings) -> Store | None:
     """The store for background jobs, or None. Raises StoreError.
 

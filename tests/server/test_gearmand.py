@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import gearman_py
 from gearman_py.protocol.packets import Packet
 from tests.job_servers import OUR_GEARMAND, GearmandProcess
 from tests.peer import Peer
@@ -157,6 +159,26 @@ def test_mistake_is_one_message_and_status_1(arguments: list[str], message: str)
     assert done.returncode == 1
     assert done.stderr.startswith(f"gearmand: {message}")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+@pytest.mark.parametrize("options", [[], ["--import", "libsqlite3:none.db"], ["-d"]])
+def test_user_that_cannot_read_python_is_told_so(tmp_path: Path, options: list[str]) -> None:
+    tmp_path.chmod(0o700)
+    package = Path(gearman_py.__file__).parent
+    shutil.copytree(package, tmp_path / "gearman_py", ignore=shutil.ignore_patterns("__pycache__"))
+    queue = ["-q", "sqlite", "--queue-file", str(tmp_path / "queue.db")]
+    done = subprocess.run(
+        [*OUR_GEARMAND, "-L", "127.0.0.1", "-p", "0", "-u", "nobody", *queue, *options],
+        capture_output=True,
+        text=True,
+        timeout=2 * LIMIT,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("gearmand: user ID ")
+    assert "cannot read /" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_port_comes_from_the_environment_unless_a_flag_says_other(
