@@ -102,7 +102,8 @@ def use(request: pytest.FixtureRequest, jobs: Server) -> Callable[..., Any]:
 
     def use(scenario: Callable[[Any], Awaitable[Any]], **options: Any) -> Any:
         async def run() -> Any:
-            client = request.param(jobs.address, **{"timeout": 10, **options})
+            limits = {"timeout": 60, "submit_timeout": 60, "connect_timeout": 60}
+            client = request.param(jobs.address, **{**limits, **options})
             try:
                 return await scenario(client)
             finally:
