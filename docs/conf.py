@@ -25,7 +25,15 @@ NAVIGATION = {
         *("tls", "firewall", "distributions"),
     ],
     "Job server": [
-        *("packages", "containers", "settings", "durable-queue", "reliability", "metrics"),
+        *(
+            "packages",
+            "containers",
+            "settings",
+            "durable-queue",
+            "high-availability",
+            "reliability",
+            "metrics",
+        ),
         *("dashboard", "alerts", "steering", "http", "command-line", "differences", "benchmarks"),
     ],
     "Workers and clients": ["worker-author", "client", "resize", "api"],

@@ -36,6 +36,7 @@ from provision.file_lock import file_lock
 ROOT = Path(__file__).resolve().parent.parent
 ON_HOSTS = "/opt/gearman"
 EXTRAS = ("server", "resize", "web")  # of pyproject.toml: one release is for hosts of every kind
+NO_EXTRAS: tuple[str, ...] = ()  # more of them, for what only some fleets use
 INSTALLER = "installer"  # a package, and the folder of a release that its wheel is in
 OLDEST_PYTHON = (3, 11)
 OLDEST_GLIBC = (2, 17)  # manylinux2014: no wheel we lock asks for less
@@ -102,9 +103,11 @@ def target_of(facts: Mapping[str, Any]) -> Target:
     return Target((python[0], python[1]), facts["machine"], glibc)
 
 
-def built_release(target: Target, root: Path = ROOT) -> Artifact | None:
-    """The release of this tree for ``target``, if it was built before."""
-    return noted_artifact(_note_path(target, root), root)
+def built_release(
+    target: Target, root: Path = ROOT, extras: Sequence[str] = NO_EXTRAS
+) -> Artifact | None:
+    """The release of this tree for ``target``, with ``extras``, if it was built before."""
+    return noted_artifact(_note_path(target, root, extras), root)
 
 
 def noted_artifact(note: Path, root: Path) -> Artifact | None:
@@ -145,19 +148,19 @@ def must_fit(artifact: Artifact, target: Target) -> None:
         )
 
 
-def build_release(target: Target, root: Path = ROOT) -> Artifact:
-    """The release of this tree for ``target``, built unless it was before.
+def build_release(target: Target, root: Path = ROOT, extras: Sequence[str] = NO_EXTRAS) -> Artifact:
+    """The release of this tree for ``target``, with ``extras``, built unless it was before.
 
     Raises :class:`ToolkitError` when a wheel cannot be built or had.
     """
-    if artifact := built_release(target, root):
+    if artifact := built_release(target, root, extras):
         return artifact
-    note = _note_path(target, root)
+    note = _note_path(target, root, extras)
     with file_lock(note.parent / "lock"):  # other runs from this checkout build it too
         if artifact := noted_artifact(note, root):
             return artifact
         with tempfile.TemporaryDirectory(dir=note.parent) as scratch:
-            artifact = _build_in(target, root, Path(scratch))
+            artifact = _build_in(target, root, extras, Path(scratch))
         known = {"id": artifact.id, "digest": artifact.digest, "size": artifact.size}
         known |= {"path": f".cache/releases/{artifact.id}.tar"}
         write_atomically(note, json.dumps(known).encode())
@@ -166,16 +169,16 @@ def build_release(target: Target, root: Path = ROOT) -> Artifact:
     return artifact
 
 
-def _note_path(target: Target, root: Path) -> Path:
+def _note_path(target: Target, root: Path, extras: Sequence[str]) -> Path:
     """Where it is written down which release a tree makes for a target."""
-    return root / ".cache" / "releases" / f"{_digest_of_inputs(target, root)}.json"
+    return root / ".cache" / "releases" / f"{_digest_of_inputs(target, root, extras)}.json"
 
 
-def _digest_of_inputs(target: Target, root: Path) -> str:
+def _digest_of_inputs(target: Target, root: Path, extras: Sequence[str]) -> str:
     """Of all that the tar's bytes follow from, and of nothing else: a new id is a restart."""
     project = tomllib.loads((root / "pyproject.toml").read_text())
     described = [project["build-system"], project["project"], project["tool"]["hatch"]]
-    stated = repr((target, described, list(_locked_wheels(root))))
+    stated = repr((target, described, list(_locked_wheels(root, extras))))
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"].get("force-include", ())
     inputs = [__file__, f"{root}/LICENSE", *glob.glob(f"{root}/packages/*.py")]
     inputs += (f"{root}/{each}" for each in included)
@@ -189,9 +192,9 @@ def _digest_of_inputs(target: Target, root: Path) -> str:
     return hashed.hexdigest()[:16]
 
 
-def _build_in(target: Target, root: Path, scratch: Path) -> Artifact:
+def _build_in(target: Target, root: Path, extras: Sequence[str], scratch: Path) -> Artifact:
     wheels = scratch / "wheels"
-    shutil.copytree(fetch_wheels(target, "".join(_locked_wheels(root)), root), wheels)
+    shutil.copytree(fetch_wheels(target, "".join(_locked_wheels(root, extras)), root), wheels)
     try:
         run_pip(
             *("wheel", "--no-deps", "--no-build-isolation"),
@@ -268,12 +271,13 @@ def list_wheels(release: Path) -> dict[str, str]:
     return {path.name: sha256_of(path) for path in sorted((release / "wheels").iterdir())}
 
 
-def _locked_wheels(root: Path) -> Iterator[str]:
+def _locked_wheels(root: Path, more: Sequence[str]) -> Iterator[str]:
     """The lock's lines for the installer and for what pyproject.toml says that hosts need."""
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *(need for each in EXTRAS for need in extras[each])]
-    names = _with_needed({_requirement_name(need) for need in (*wanted, INSTALLER)})
+    chosen_extras = (*EXTRAS, *more)
+    wanted = [*project["dependencies"], *(need for each in chosen_extras for need in extras[each])]
+    names = _with_needed([*wanted, INSTALLER])
     lock = root / "requirements.lock"
     entries = re.findall(r"^[\w.-]+==.*(?:\n[ \t].*)*\n?", lock.read_text(), re.MULTILINE)
     chosen = [entry for entry in entries if _normal_name(entry.split("==")[0]) in names]
@@ -282,24 +286,29 @@ def _locked_wheels(root: Path) -> Iterator[str]:
     yield from chosen
 
 
-def _with_needed(names: set[str]) -> set[str]:
-    """These packages and what they need in turn, as they are installed here."""
-    found, left = set[str](), set(names)
+def _with_needed(wanted: Iterable[str]) -> set[str]:
+    """The names of these packages and of what they need in turn, as they are installed here."""
+    found, left = set[tuple[str, frozenset[str]]](), list(map(Requirement, wanted))
     while left:
-        found.add(name := left.pop())
+        package = left.pop()
+        known = _normal_name(package.name), frozenset(package.extras)
+        if known in found:
+            continue
+        found.add(known)
         try:
-            needs = map(Requirement, metadata.requires(name) or ())
+            needs = map(Requirement, metadata.requires(package.name) or ())
         except metadata.PackageNotFoundError:
             continue
-        # On the oldest Python, which the lock is for; a newer one may need less.
-        oldest = {"python_version": _dotted_version(OLDEST_PYTHON), "extra": ""}
-        needed = (each.name for each in needs if not each.marker or each.marker.evaluate(oldest))
-        left |= set(map(_normal_name, needed)) - found
-    return found
+        left += (each for each in needs if _is_needed(each, package.extras))
+    return {name for name, _ in found}
 
 
-def _requirement_name(requirement: str) -> str:
-    return _normal_name(Requirement(requirement).name)
+def _is_needed(requirement: Requirement, extras: Iterable[str]) -> bool:
+    """Whether it is on the oldest Python, which the lock is for; a newer one may need less."""
+    oldest = _dotted_version(OLDEST_PYTHON)
+    python = {"python_version": oldest, "python_full_version": f"{oldest}.0"}
+    marker = requirement.marker
+    return not marker or any(marker.evaluate(python | {"extra": each}) for each in ("", *extras))
 
 
 class PipFailed(ToolkitError):

@@ -4,20 +4,25 @@ from collections.abc import Iterator
 
 from provision.build import Artifact
 from provision.inventory.host import Host, Inventory
+from provision.inventory.queue import DRIVERS, QUEUE, Queue, queue_of
 from provision.resources.base import Resource
+from provision.resources.files import Directory, File
 from provision.resources.health import ServerHealth
 from provision.resources.release import Release
-from provision.resources.requirement import FreePort, OwnAddress
+from provision.resources.requirement import Driver, FreePort, OwnAddress
+from provision.resources.secret import FOLDER as SECRETS
+from provision.resources.secret import DatabasePassword
 from provision.resources.server_unit import ServerUnit
 from provision.resources.unit import Socket, unit_file
 from roles.environment import environment
 from roles.firewall import firewall
 from roles.runtime import ROOT, SERVER_USER, account, on_path
 from roles.servers import ADMIN, listens, reached
-from roles.tls import fingerprint, flags, readers, speaks_tls, tls
+from roles.tls import MARK, fingerprint, flags, readers, speaks_tls, tls
 
 UNIT = "gearmand.service"
 SOCKET = "gearmand.socket"
+DATABASE_CA = "/etc/gearman/database-ca.pem"
 STATE_FORMAT = "2.3"  # of messages and state of a reload: a test compares it with gearmand's
 
 
@@ -27,13 +32,17 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
     metrics_port = host.variables["gearman_metrics_port"]
     place = {"address": address, "port": port}
     port_file = unit_file(SOCKET, release, **place)
+    queue = queue_of(host, DATABASE_CA)
+    passwords = _password_file(queue)
     file = unit_file(
         UNIT,
         release,
         **place,
         metrics_port=metrics_port,
         memory=host.variables["gearman_memory"],
-        durable=host.variables["gearman_durable"],
+        queue=queue,
+        shared=queue.kind in DRIVERS,
+        password=passwords[0] if passwords else None,
         ca=fingerprint(inventory) if speaks_tls(host) else "",
         user=SERVER_USER,
         state_format=STATE_FORMAT,
@@ -48,9 +57,35 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
     yield from firewall(host, inventory)
     yield from on_path("gearadmin")
     yield from environment(host, inventory)
+    yield from _database(queue, release, passwords)
     yield file
     socket = Socket(SOCKET, port_file, UNIT, address, port)
     yield port_file
     yield socket
-    yield ServerUnit(UNIT, file, release.current, socket=socket, admin=ADMIN)
+    yield ServerUnit(
+        UNIT,
+        file,
+        release.current,
+        socket=socket,
+        secrets=passwords,
+        admin=ADMIN,
+        setting=f"{QUEUE} ({host.where_is(QUEUE)})",
+    )
     yield ServerHealth(UNIT, release, flags(inventory), reached(host))
+
+
+def _database(
+    queue: Queue, release: Release, passwords: tuple[DatabasePassword, ...]
+) -> Iterator[Resource]:
+    """What a job server needs whose queue is in a database."""
+    if queue.kind in DRIVERS:
+        yield Driver(release, DRIVERS[queue.kind], f"{QUEUE}: {queue.kind}")
+    if passwords:
+        yield Directory(SECRETS, mode="0700")
+        yield from passwords
+    if queue.ca:
+        yield File(DATABASE_CA, content=MARK.encode() + queue.ca.read_bytes())
+
+
+def _password_file(queue: Queue) -> tuple[DatabasePassword, ...]:
+    return (DatabasePassword("gearmand", "password", queue.password),) if queue.password else ()

@@ -26,8 +26,12 @@ from provision.agent.processes import all_pids, began_at, is_run_from
 MARKS_KEPT = 50
 IMPORT_ALL = (
     "import importlib, importlib.metadata as m\n"
-    "for name in m.packages_distributions():\n"
-    "    if name.isidentifier(): importlib.import_module(name)\n"
+    "names = [name for name in m.packages_distributions() if name.isidentifier()]\n"
+    "late = []\n"
+    "for name in names:\n"
+    "    try: importlib.import_module(name)\n"
+    "    except ImportError: late.append(name)  # such as psycopg_binary, before psycopg\n"
+    "for name in late: importlib.import_module(name)\n"
 )
 
 

@@ -13,7 +13,8 @@ from provision.fleet import pool as hosts
 from provision.fleet.ask_all import AskAll
 from provision.fleet.past_runs import BEGUN, FACTS, PAST_RUNS
 from provision.fleet.run import Connect
-from provision.inventory.host import Host
+from provision.inventory.host import Host, Inventory
+from provision.inventory.queue import release_extras
 from provision.options import Options
 from provision.remote.messages import Unknown
 from provision.report.events import Row
@@ -38,13 +39,13 @@ def _show_rows(
     folder: Path,
     options: Options,
     connect: Connect,
-    rows: Callable[[dict[str, Answers]], Rows],
+    rows: Callable[[dict[str, Answers], Inventory], Rows],
     line: Callable[[dict[str, Any], int, dict[str, Any]], str],
 ) -> int:
     asked = AskAll(folder, options, connect=connect)
     found = {host.name: answers for host, answers in asked.answers(_ask_facts)}
     before: dict[str, Any] = {}
-    for row in rows(found):
+    for row in rows(found, asked.inventory):
         asked.report.show(Row(row, line(row, len(asked.hosts), before)))
         before = row
     return asked.status
@@ -56,7 +57,7 @@ def _ask_facts(host: Host, connect: Connect) -> Answers:
         return session.ask((*FACTS, *apps))
 
 
-def _rows_of_runs(found: dict[str, Answers]) -> Rows:
+def _rows_of_runs(found: dict[str, Answers], _: Inventory) -> Rows:
     """One row for each run and how it went, with the hosts where it went so."""
     runs: dict[tuple[str, ...], dict[str, Any]] = {}
     for host, entry in _all_entries(found):
@@ -107,7 +108,7 @@ def _format_move(move: Mapping[str, Any]) -> str:
     return after if before in (None, after) else f"{before} -> {after}"
 
 
-def _rows_of_releases(found: dict[str, Answers]) -> Rows:
+def _rows_of_releases(found: dict[str, Answers], inventory: Inventory) -> Rows:
     """One row for each release, with the hosts that keep it, use it, run it."""
     rows: dict[str, dict[str, Any]] = {}
     told = ((host, *each) for host, answers in found.items() for each in answers.items())
@@ -123,7 +124,9 @@ def _rows_of_releases(found: dict[str, Answers]) -> Rows:
             row["bad"] = row["bad"] or one["bad"]
             row["current"] += [host] if known["current"] == id else []
             row["running"] += [host] if id in known["running"] else []
-    trees = {built.id for built in map(built_release, _known_targets(found.values())) if built}
+    extras = release_extras(inventory)
+    targets = _known_targets(found.values())
+    trees = {built.id for each in targets if (built := built_release(each, extras=extras))}
     for id, row in rows.items():
         row["tree"] = id in trees
     return sorted(rows.values(), key=lambda row: -row["at"])

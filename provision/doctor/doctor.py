@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from provision.app import apps_of, named_app
 from provision.app_source import App
-from provision.build import Artifact, built_release, target_of
+from provision.build import Artifact
 from provision.doctor import host_rules as checks
 from provision.doctor.subject import ClockOffset, HostFacts
 from provision.errors import HostFailed, ToolkitError
@@ -96,7 +96,8 @@ def _examine_host(
             answers |= session.ask([("server", *split_server(server))])
         answers |= session.ask(checks.last_lines(resources, answers))
         clock = _measure_clock(session)
-    tree = _tree_release(answers["host",])
+    known = answers["host",]
+    tree = None if isinstance(known, Unknown) else desired.known_tree(known)
     facts = HostFacts(host, resources, answers, clock, tree, servers)
     return [login, *checks.run_rules(facts)], facts
 
@@ -126,17 +127,6 @@ def _measure_clock(session: Session) -> ClockOffset:
     there = session.ask([("clock",)])["clock",]
     after = time.time()
     return ClockOffset(there - (before + after) / 2, (after - before) / 2)
-
-
-def _tree_release(facts: object) -> str | None:
-    """The id of this tree's release for a host, if it was built."""
-    if isinstance(facts, Unknown) or not isinstance(facts, dict):
-        return None
-    try:
-        found = built_release(target_of(facts))
-    except HostFailed:
-        return None
-    return found.id if found else None
 
 
 def _wanted_resources(

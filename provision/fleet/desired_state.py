@@ -20,6 +20,7 @@ from provision.fleet import tags
 from provision.fleet.app_share import share_of_app, without_app
 from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.inventory.host import Host, Inventory
+from provision.inventory.queue import release_extras
 from provision.options import Options
 from provision.report.events import Building
 from provision.report.reporter import Reporter
@@ -54,6 +55,7 @@ class DesiredState:
         app: str = "",
     ) -> None:
         self._inventory = inventory
+        self._extras = release_extras(inventory)
         self._app = app  # that alone is changed, if it is named
         self._roles = roles
         self._again = options.again
@@ -105,17 +107,17 @@ class DesiredState:
         target = target_of(facts)
 
         def build() -> Artifact:
-            if artifact := built_release(target):
+            if artifact := built_release(target, extras=self._extras):
                 return artifact
             self._report.show(Building(target))
-            return build_release(target)
+            return build_release(target, extras=self._extras)
 
         return self._build_once(target, build)
 
     def known_tree(self, facts: Mapping[str, Any]) -> str | None:
         """The id of this tree's release for such a host, if it was built."""
         try:
-            found = built_release(target_of(facts))
+            found = built_release(target_of(facts), extras=self._extras)
         except HostFailed:
             return None
         return found.id if found else None

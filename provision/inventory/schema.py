@@ -53,6 +53,7 @@ FORMS = {
         "letters, digits, `_.:-`",
     ),
     "gearman_packages": PACKAGE,
+    "gearman_queue": ("memory|sqlite|postgres|redis", "memory, sqlite, postgres or redis"),
 }
 RANGES = {"gearman_certificate_days": (1, 3650), "gearman_metrics_port": (0, 65535)}
 PORTS = (1, 65535)

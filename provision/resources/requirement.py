@@ -3,10 +3,14 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from hashlib import sha256
 from ipaddress import ip_address
 
 from provision.remote.messages import Question
 from provision.resources.base import Answers, Change, Problem, Resource
+from provision.resources.release import Release
+
+NOTHING = sha256().hexdigest()  # so that an answer has the content of what is not empty
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,30 @@ class OwnAddress(Resource):
                 f"it does not have the address {self.address} of {self.setting}; it has "
                 f"{', '.join(known)}: say {self.variable}, one of them, or 0.0.0.0 for all"
             )
+
+
+@dataclass(frozen=True)
+class Driver(Resource):
+    """That a release which a host has already brings a package that ``setting`` needs."""
+
+    release: Release
+    package: str
+    setting: str  # the inventory's
+
+    def questions(self) -> Iterable[Question]:
+        return [self._manifest]
+
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
+        found = answers[self._manifest]
+        if found and f'"{self.package}-' not in (found["content"] or ""):
+            yield Problem(
+                f"{self.setting} needs {self.package}, which release {self.release.artifact.id} "
+                "does not bring: `invoke upgrade` makes one that does"
+            )
+
+    @property
+    def _manifest(self) -> Question:
+        return ("path", f"{self.release.folder}/MANIFEST.json", NOTHING, "text")
 
 
 @dataclass(frozen=True)

@@ -64,3 +64,11 @@ class SecretFile(Resource):
     @property
     def provides(self) -> frozenset[str]:
         return frozenset({f"path:{self.path}"})
+
+
+@dataclass(frozen=True)
+class DatabasePassword(SecretFile):
+    """With which a job server logs in to the database of its queue."""
+
+    kind = "secret"
+    noun: ClassVar[str] = ""

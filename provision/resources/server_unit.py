@@ -1,5 +1,6 @@
 """The unit of a job server, with whose process connections end, and jobs in its memory."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +10,8 @@ from provision.resources.base import Answers, Change, Problem
 from provision.resources.former_units import format_jobs
 from provision.resources.unit import ABSENT, Unit
 
-STORES = "--queue-file"  # by which a unit's file says that jobs are on the disk
+STORE = re.compile(r"^ExecStart=.* -q (\w+)", re.MULTILINE)
+MEMORY = "memory"
 
 
 @dataclass(frozen=True)
@@ -19,18 +21,27 @@ class ServerUnit(Unit):
     The new process takes over connections and jobs. A restart drops connections, and loses jobs
     that are in memory; the plan then says so, and how many.
 
-    ``admin``: the socket at which it is asked.
+    ``admin``: the socket at which it is asked. ``setting``: what says where its jobs are kept.
     """
 
     kind = "unit"
     admin: str = ""
+    setting: str = ""
 
     def questions(self) -> Iterable[Question]:
         return [*super().questions(), self._queue_question]
 
     def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
-        stored = STORES in self.file.current_text(answers)
-        held = {} if stored else (answers[self._queue_question] or {}).get("jobs")
+        held = (answers[self._queue_question] or {}).get("jobs")
+        store = _store_of(self.file.current_text(answers))
+        wanted = _store_of(self.file.content.decode())
+        if held and store not in (MEMORY, wanted):
+            yield Problem(
+                f"its job server holds {format_jobs(held)}, which {wanted} would not have: leave "
+                f"{self.setting} at {store} until workers have done them (gearadmin --status)"
+            )
+            return
+        held = held if store == MEMORY else {}
         runs = (answers["unit", self.name] or ABSENT)["active"] == "active"
         for step in super().plan_changes(answers):
             if runs and isinstance(step, Change) and _ends_process(step):
@@ -54,3 +65,9 @@ class ServerUnit(Unit):
 
 def _ends_process(change: Change) -> bool:
     return change.operation.arguments.get("action") in ("restart", "stop")
+
+
+def _store_of(text: str) -> str:
+    """Where a unit's file says that background jobs are kept."""
+    found = STORE.search(text)
+    return found[1] if found else MEMORY

@@ -17,6 +17,8 @@ import redis
 from tests.ports import reserve_port
 from tests.waiting import LIMIT, await_true
 
+LOOPBACK = "127.0.0.1"
+
 
 class Database(Protocol):
     """``options``: what a job server is told to use it."""
@@ -29,9 +31,9 @@ class Database(Protocol):
 
 
 class Postgres:
-    """PostgreSQL on the loopback address, as the user postgres: it refuses to run as root."""
+    """PostgreSQL, as the user postgres: it refuses to run as root."""
 
-    def __init__(self, folder: Path, empty: Path | None = None) -> None:
+    def __init__(self, folder: Path, empty: Path | None = None, *, address: str = LOOPBACK) -> None:
         """``empty``: the data of one that was made but never started, to begin with."""
         # Debian's are in no PATH, a folder a version.
         [*_, self._programs] = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -44,7 +46,8 @@ class Postgres:
             self._run("initdb", *words)
         else:
             subprocess.run(["cp", "-a", empty, self.data], check=True)
-        self.where = f"host=127.0.0.1 port={self._port} user=postgres dbname=postgres"
+        self.address = address
+        self.where = f"host={address} port={self._port} user=postgres dbname=postgres"
         self.options = ["-q", "postgres", "--postgres", self.where]
 
     def _run(self, program: str, *words: str) -> None:
@@ -53,7 +56,7 @@ class Postgres:
 
     def start(self) -> None:
         (self.data / "postmaster.pid").unlink(missing_ok=True)  # of one that was killed
-        options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
+        options = f"-p {self._port} -c listen_addresses={self.address} -c unix_socket_directories="
         log = str(self.data / "log")
         self._run("pg_ctl", "start", "-w", "-D", str(self.data), "-l", log, "-o", options)
 
@@ -64,11 +67,12 @@ class Postgres:
 
 
 class Redis:
-    """Redis on the loopback address, which keeps what it says that it keeps."""
+    """Redis, which keeps what it says that it keeps."""
 
-    def __init__(self, folder: Path, *words: str) -> None:
+    def __init__(self, folder: Path, *words: str, address: str = LOOPBACK) -> None:
+        self.address = address
         self.port = reserve_port()
-        self._command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1"]
+        self._command = ["redis-server", "--port", str(self.port), "--bind", address]
         self._pid = folder / "pid"
         self._command += ["--daemonize", "yes", "--pidfile", str(self._pid)]
         self._command += ["--dir", str(folder), "--save", ""]
@@ -81,11 +85,11 @@ class Redis:
 
     def connect(self) -> Any:
         """A client of it."""
-        return redis.Redis(port=self.port)
+        return redis.Redis(host=self.address, port=self.port)
 
     def _answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), LIMIT) as peer:
+            with socket.create_connection((self.address, self.port), LIMIT) as peer:
                 peer.sendall(b"PING\r\n")
                 return peer.recv(100) == b"+PONG\r\n"
         except OSError:
@@ -103,7 +107,7 @@ class Wire:
 
     def __init__(self, port: int) -> None:
         self._to = port
-        self._door = socket.create_server(("127.0.0.1", 0))
+        self._door = socket.create_server((LOOPBACK, 0))
         self.port: int = self._door.getsockname()[1]
         self.deaf = False
         self.delivered = False
@@ -140,7 +144,7 @@ class Wire:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._door.accept()
-                far = socket.create_connection(("127.0.0.1", self._to))
+                far = socket.create_connection((LOOPBACK, self._to))
                 self._open.add(near)
                 self._ends += (near, far)
                 self._begin(self._carry, near, far)

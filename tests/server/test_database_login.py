@@ -5,78 +5,20 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from gearman_py.protocol.packets import Packet
 from tests.authority import Authority
 from tests.job_servers import GearmandProcess
 from tests.peer import Peer
-from tests.ports import reserve_port
 from tests.server import databases
+from tests.server.guarded_databases import PASSWORD, Postgres, Redis
 from tests.waiting import LIMIT, await_true
 
 pytestmark = pytest.mark.slow
 
 Start = Callable[..., GearmandProcess]
-USER, PASSWORD = "queue", "pass word'%$"
 Options = Callable[[Path, Path], list[str]]
-"""What a job server is told, of the file with the password and of that of the CA."""
-
-
-class Postgres(databases.Postgres):
-    """One that takes USER by TLS and with the password alone."""
-
-    def __init__(self, folder: Path, authority: Authority) -> None:
-        super().__init__(folder)
-        tls = authority.issue("postgres")
-        for source, name in ((tls.certificate, "server.crt"), (tls.key, "server.key")):
-            target = self.data / name
-            shutil.copy(source, target)
-            shutil.chown(target, "postgres", "postgres")
-            target.chmod(0o600)
-        with (self.data / "postgresql.conf").open("a") as file:
-            file.write("ssl = on\n")
-        (self.data / "pg_hba.conf").write_text(
-            f"host all postgres 127.0.0.1/32 trust\nhostssl all {USER} 127.0.0.1/32 scram-sha-256\n"
-        )
-
-    def start(self) -> None:
-        super().start()
-        with psycopg.connect(self.where, autocommit=True) as connection:
-            secret = psycopg.sql.Literal(PASSWORD)
-            create = psycopg.sql.SQL("CREATE ROLE queue LOGIN PASSWORD {}").format(secret)
-            connection.execute(create)
-            connection.execute("CREATE DATABASE jobs OWNER queue")
-
-    def login(self, password: Path, ca: Path) -> list[str]:
-        port = self.where.split()[1]
-        where = (
-            f"host=127.0.0.1 {port} user={USER} dbname=jobs sslmode=verify-full sslrootcert={ca}"
-        )
-        return ["-q", "postgres", "--postgres", where, "--postgres-passfile", str(password)]
-
-
-class Redis(databases.Redis):
-    """One that takes USER by TLS and with the password alone."""
-
-    def __init__(self, folder: Path, authority: Authority) -> None:
-        tls = authority.issue("redis")
-        self._tls_port = reserve_port()
-        super().__init__(folder, "--appendonly", "yes", "--appendfsync", "always")
-        self._command += ["--tls-port", str(self._tls_port), "--tls-auth-clients", "no"]
-        self._command += ["--tls-cert-file", tls.certificate, "--tls-key-file", tls.key]
-
-    def start(self) -> None:
-        super().start()
-        with self.connect() as client:
-            client.acl_setuser(USER, enabled=True, passwords=[f"+{PASSWORD}"], keys=["*"],
-                               commands=["+@all"])  # fmt: skip
-            client.config_set("port", 0)
-
-    def login(self, password: Path, ca: Path) -> list[str]:
-        words = ["-q", "redis", "--redis-port", str(self._tls_port), "--redis-user", USER]
-        return [*words, "--redis-tls", "--redis-ca", str(ca), "--redis-passfile", str(password)]
 
 
 @pytest.fixture(scope="module")

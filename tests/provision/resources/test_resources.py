@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from provision.build import Artifact
+from provision.inventory.queue import Queue
 from provision.resources.account import FormerAccount, FormerGroup, Group, UnneededAccount, User
 from provision.resources.base import Problem, Resource
 from provision.resources.files import Directory, File, Link
@@ -472,7 +473,9 @@ def test_a_rewritten_text_shows_how_it_differs() -> None:
 SERVER_OPTIONS: dict[str, Any] = {
     "address": "10.0.0.7",
     "memory": "1G",
-    "durable": True,
+    "queue": Queue("sqlite", ("-q", "sqlite", "--queue-file", "/var/lib/gearmand/queue.db")),
+    "shared": False,
+    "password": None,
     "ca": "",
     "metrics_port": 9418,
     "state_format": "1",
