@@ -28,7 +28,7 @@ from gearman_py.worker.job import Data, WorkerJob, as_bytes
 from gearman_py.worker.session import Assignment
 from gearman_py.worker.worker import Worker
 
-WAIT_TIMEOUT = 10.0  # seconds
+WAIT_TIMEOUT = 30.0  # seconds: for a busy machine
 
 
 class Server:

@@ -224,8 +224,11 @@ class ConnectionPool:
                     self._reading = False
                     if self._followers:
                         self._wake_followers()
-                    for connection in read:
-                        self._process_received(connection)
+                    try:
+                        for connection in read:
+                            self._process_received(connection)
+                    finally:
+                        self._close_unused_wakers()
         return True
 
     def _prepare_reading(
@@ -312,12 +315,17 @@ class ConnectionPool:
             while self._lost:
                 job = self._lost.popleft()
                 job._give_up(ConnectionLost(job.server, _CLOSED))
-            if self._wakers is not None and not self._reading:
-                self._poll.unregister(self._wakers[1])
-                for waker in self._wakers:
-                    waker.close()
-                self._wakers = None
+            if not self._reading:
+                self._close_unused_wakers()
         self._closing = False
+
+    def _close_unused_wakers(self) -> None:
+        """Without connections there is nothing to poll."""
+        if self._wakers is not None and not self._by_fd:
+            # In one step, which no KeyboardInterrupt divides.
+            wakers, self._wakers, self._poll = self._wakers, None, select.poll()
+            for waker in wakers:
+                waker.close()
 
     def abandon(self) -> None:
         """In a forked child: close its copies of the sockets, and leave the connections alone."""

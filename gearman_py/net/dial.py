@@ -21,7 +21,7 @@ def connect(server: ServerAddress, timeout: float | None) -> socket.socket:
     connection.settimeout(timeout)
     try:
         connection.connect(server.path)
-    except OSError:
+    except BaseException:  # ^C too
         connection.close()
         raise
     return connection

@@ -35,11 +35,11 @@ class Tunnel(socket.socket):
 def open_tunnel(connection: socket.socket, tls: TLS, name: str) -> Tunnel:
     """Do the handshake on a connected socket, within its timeout, with the server ``name``.
 
-    Raises OSError, and closes the socket then.
+    Raises OSError, or ValueError for a name that cannot be a host; the socket is closed then.
     """
     try:
         secured = fresh_context(tls).wrap_socket(connection, server_hostname=name)
-    except OSError:
+    except BaseException:
         connection.close()
         raise
     ours, theirs = socket.socketpair()

@@ -11,6 +11,8 @@ class DrainSignal:
     def __init__(self) -> None:
         self._watched, self._held = socket.socketpair()
         self._lock = Lock()
+        self._waiting = 0  # threads
+        self._closed = False
 
     def start_drain(self) -> None:
         """Start the drain, from any thread. A forked process that only waits calls it too."""
@@ -19,11 +21,26 @@ class DrainSignal:
 
     def wait_for_drain(self, seconds: float) -> bool:
         """Wait for ``seconds``, or until the worker drains; return whether it drains."""
-        poll = select.poll()
-        poll.register(self._watched, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
+        with self._lock:
+            if self._closed:
+                return True
+            self._waiting += 1
+        try:
+            poll = select.poll()
+            poll.register(self._watched, select.POLLIN)
+            return bool(poll.poll(seconds * 1000))
+        finally:
+            with self._lock:
+                self._waiting -= 1
+                self._close_unused()
 
     def close(self) -> None:
-        """Close the socket, once no thread is waiting."""
+        """Close the socket, as soon as no thread is waiting."""
         self.start_drain()
-        self._watched.close()
+        with self._lock:
+            self._closed = True
+            self._close_unused()
+
+    def _close_unused(self) -> None:
+        if self._closed and not self._waiting:
+            self._watched.close()

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from threading import Lock
 from time import monotonic, sleep
 
 from gearman_py.errors import GearmanError
@@ -59,6 +60,9 @@ class JobExecutor:
         self._max_memory = max_memory
         self._is_draining = is_draining
         self._process: WorkerProcess | None = None
+        self._lock = Lock()
+        self._running = False
+        self._closed = False
         self.ended_processes = Counter[str]()  # by why they ended
 
     def ensure_process(self) -> None:
@@ -68,6 +72,16 @@ class JobExecutor:
 
     def __call__(self, assignment: Assignment, connection: SyncConnection) -> Answer:
         """Run a job to its end. Raises OSError or GearmanError only for connection errors."""
+        self._running = True
+        try:
+            return self._run_assignment(assignment, connection)
+        finally:
+            with self._lock:
+                self._running = False
+                if self._closed:
+                    self._discard_process()
+
+    def _run_assignment(self, assignment: Assignment, connection: SyncConnection) -> Answer:
         began = monotonic()
         send = partial(connection.send_update, assignment.handle)
         job = self._runner.make_job(assignment, connection.server, send)
@@ -138,11 +152,17 @@ class JobExecutor:
         process = self._process
         return process.resident_memory if process is not None else 0
 
-    def close(self) -> None:
-        """Let the process end; the slot has no job."""
-        if self._process is not None:
-            self._process.close()
-            self._process = None
+    def close(self, *, now: bool) -> None:
+        """Let the process end, or kill it ``now``; if a job was abandoned, its thread does so."""
+        with self._lock:
+            self._closed = True
+            if self._running:
+                self.kill()
+            elif now:
+                self._discard_process()
+            elif self._process is not None:
+                self._process.close()
+                self._process = None
 
     def kill(self) -> None:
         """Kill the process now, from any thread."""

@@ -60,11 +60,15 @@ class ForkServer:
     def start_process(self) -> "WorkerProcess":
         """A new process, ready for jobs. Raises ProcessDied if it could not start."""
         ours, theirs = socket.socketpair()
-        with self._lock, theirs:
-            socket.send_fds(self._control, [_FORK], [theirs.fileno()])
-            pid = int(self._control.recv(32))
-        process = WorkerProcess(self, pid, ours)
-        process.await_ready()
+        try:
+            with self._lock, theirs:
+                socket.send_fds(self._control, [_FORK], [theirs.fileno()])
+                pid = int(self._control.recv(32))
+            process = WorkerProcess(self, pid, ours)
+            process.await_ready()
+        except BaseException:
+            ours.close()
+            raise
         return process
 
     def reap_process(self, pid: int) -> str:

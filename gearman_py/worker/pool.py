@@ -107,13 +107,12 @@ class WorkerPool:
             if iscoroutine(called):
                 called.close()  # has no effect once it has been awaited
         for executor in self.executors:
-            executor.kill() if self.stopped else executor.close()
+            executor.close(now=self.stopped)
         if self._fork_server is not None:
             self._fork_server.close()
         if self._hooks_ran:
             shut_down(self._registry.on_shutdown)
-        if not any(slot.busy for slot in self.slots if isinstance(slot, Slot)):
-            self._drain_signal.close()  # otherwise an abandoned job may wait for it
+        self._drain_signal.close()
 
     async def serve(self) -> None:
         """Work until drained or stopped; if cancelled, stop.

@@ -157,18 +157,25 @@ def request_reload(pid: int) -> str | None:
         listening.bind(_meeting_place(pid))
         listening.listen()
         worker = os.pidfd_open(pid)
-        os.kill(pid, signal.SIGHUP)
-        poll = select.poll()
-        poll.register(worker, select.POLLIN)
-        poll.register(listening, select.POLLIN)
-        while events := poll.poll((_READY_TIMEOUT + 5) * 1000):
-            if listening.fileno() not in dict(events):
-                return f"worker {pid} ended"
-            answer, _ = listening.accept()
-            with answer:
-                if _peer_pid(answer) == pid:
-                    return answer.recv(2000).decode() or None
-        return f"worker {pid} does not answer"
+        try:
+            os.kill(pid, signal.SIGHUP)
+            return _await_outcome(pid, worker, listening)
+        finally:
+            os.close(worker)
+
+
+def _await_outcome(pid: int, worker: int, listening: socket.socket) -> str | None:
+    poll = select.poll()
+    poll.register(worker, select.POLLIN)
+    poll.register(listening, select.POLLIN)
+    while events := poll.poll((_READY_TIMEOUT + 5) * 1000):
+        if listening.fileno() not in dict(events):
+            return f"worker {pid} ended"
+        answer, _ = listening.accept()
+        with answer:
+            if _peer_pid(answer) == pid:
+                return answer.recv(2000).decode() or None
+    return f"worker {pid} does not answer"
 
 
 def report_reload(outcome: str) -> None:

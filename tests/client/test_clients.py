@@ -28,7 +28,9 @@ from gearman_py.admin.client import AdminClient
 from gearman_py.net import environment
 from gearman_py.net.servers import parse_servers
 from tests.client.conftest import serving
+from tests.leaks import all_closed
 from tests.ports import reserve_port
+from tests.waiting import LIMIT, await_true
 
 Until = Callable[[Callable[[], bool]], None]
 
@@ -192,6 +194,21 @@ def test_a_waiting_job_is_lost_with_its_server(gearmand: Any) -> None:
         assert job.state is JobState.LOST
         gearmand.start()
         assert client.ping() < 30  # the next use reconnects
+
+
+def test_a_client_closed_while_a_thread_waits_closes_its_sockets(server: Any) -> None:
+    def close_while_waiting() -> None:
+        client = Client(server.address, timeout=LIMIT)
+        job = client.submit("t-none", unique="t-close")
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(job.result)
+            await_true(lambda: client._dispatcher.pool._reading)
+            client.close()
+            with pytest.raises(ConnectionLost, match="closed by this client"):
+                waiting.result(LIMIT)
+
+    with all_closed():
+        close_while_waiting()
 
 
 def test_a_forked_child_opens_its_own_connection(client: Client) -> None:

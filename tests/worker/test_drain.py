@@ -12,6 +12,7 @@ from gearman_py import Client, Worker, WorkerJob
 from gearman_py.protocol.codec import Decoder, response
 from gearman_py.protocol.packets import Packet
 from gearman_py.testing import Server
+from tests.leaks import all_closed
 from tests.waiting import await_true
 
 
@@ -129,3 +130,34 @@ def test_a_worker_whose_task_is_cancelled_takes_no_more_jobs(gearman_server: Ser
         await asyncio.to_thread(await_true, lambda: not slot_threads() - earlier)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_a_worker_that_is_stopped_closes_its_sockets(
+    gearman_server: Server, processes: int
+) -> None:
+    """Those of an abandoned job too, and of a process that has no job."""
+    release = threading.Event()
+
+    async def stop_busy_worker() -> None:
+        worker = Worker(gearman_server.address, processes=processes)
+
+        @worker.function("held")
+        def held(job: WorkerJob) -> None:
+            release.wait()
+
+        with Client(gearman_server.address) as client:
+            client.do_background("held")
+        serving = asyncio.create_task(worker.serve())
+        await asyncio.to_thread(gearman_server.wait_for, "held", running=1)
+        worker.stop()
+        await serving
+
+    def slot_threads() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name == "gearman-slot"}
+
+    earlier = slot_threads()
+    with all_closed():
+        asyncio.run(stop_busy_worker())
+        release.set()
+        await_true(lambda: not slot_threads() - earlier)
