@@ -125,6 +125,7 @@ class SQLiteStore:
                 sqlite_file.mark_used(self._path, self._connection, self._mark.begin)
                 self._mark.restart()
                 self._in_use = True
+                self._note_sizes()
             statements = _build_statements(changes)
             if self._mark.begins_again:
                 statements.insert(0, (sqlite_file.next_round(self._connection), []))
@@ -219,7 +220,11 @@ class SQLiteStore:
         if sqlite_file.checkpoint(self._connection):
             self._mark.restart()
         self._unwritten = 0
-        main, wal = self._files  # this may have made them smaller
+        self._note_sizes()
+
+    def _note_sizes(self) -> None:
+        """Remember how large the files are: writing the WAL back may have made them smaller."""
+        main, wal = self._files
         if _is_same(main, self._main_state):
             self._main_state = _file_state(main)
         if _is_same(wal, self._wal_state):

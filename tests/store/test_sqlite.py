@@ -70,6 +70,18 @@ records = st.lists(
 )
 
 
+def test_file_that_is_shrunk_at_the_start_is_no_damage(path: Path, reopen: Open) -> None:
+    store = reopen()
+    add(store, *(record(number, b"w" * 2**20) for number in range(1, 25)))
+    store.commit(Changes([], {}, list(range(1, 21))))
+    store = reopen()
+    add(store, record(100))
+    assert path.stat().st_size < 12 * 2**20
+    add(store, record(101))
+    store.commit(Changes([], {}, [21, 100]))
+    assert [one.number for one in reopen().replay()] == [22, 23, 24, 101]
+
+
 @given(first=records, second=records, data=st.data())
 @settings(max_examples=depth(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_was_committed_is_read_back_as_it_was(
