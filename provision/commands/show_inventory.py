@@ -16,6 +16,7 @@ from provision.inventory.host import Host, Inventory
 from provision.inventory.secrets import Secret
 from provision.inventory.sources import base_folder
 from provision.options import Options
+from provision.report.folding import fold_names
 from provision.wording import format_table
 
 INDENT = "  "
@@ -47,7 +48,7 @@ def _text_lines(folder: Path, known: Inventory) -> Iterator[str]:
         group: [host.name for host in known.hosts if group in host.groups]
         for group in sorted({group for host in known.hosts for group in host.groups})
     }
-    yield from format_table([(group, " ".join(names)) for group, names in members.items()])
+    yield from format_table([(group, fold_names(names)) for group, names in members.items()])
     for host in known.hosts:
         sudo = " with sudo" if host.become and host.user != "root" else ""
         by = f" by {', '.join(host.jump)}" if host.jump else ""

@@ -17,6 +17,7 @@ from provision.inventory.secrets import Secret
 MAX_VALUES = 1_000_000  # in one file: 20,000 hosts have fewer
 EMPTY = yaml.MappingNode("tag:yaml.org,2002:map", [])
 INPUT = Path("-")
+BYTE_ORDER_MARK = "\ufeff"  # Windows' editors begin a file with it
 TEXT = "tag:yaml.org,2002:str"
 PLAIN = tuple(f"tag:yaml.org,2002:{each}" for each in ("bool", "int", "float", "timestamp"))
 MERGE = "tag:yaml.org,2002:merge"
@@ -54,7 +55,7 @@ class Table(dict[str, Any]):
 def read_text(path: Path) -> str:
     """The text of a file; of standard input, which is read once, for ``-``."""
     try:
-        return _read_input() if path == INPUT else path.read_text(encoding="utf-8")
+        return _read_input() if path == INPUT else path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         return _read_text_without_comments(path)
     except OSError as error:
@@ -63,7 +64,7 @@ def read_text(path: Path) -> str:
 
 def _read_text_without_comments(path: Path) -> str:
     """As Ansible has it: only in a comment may there be what is not UTF-8."""
-    lines = path.read_bytes().splitlines()
+    lines = path.read_bytes().removeprefix(BYTE_ORDER_MARK.encode()).splitlines()
     for number, line in enumerate(lines, 1):
         try:
             line.decode()
@@ -75,7 +76,7 @@ def _read_text_without_comments(path: Path) -> str:
 
 @cache
 def _read_input() -> str:
-    return sys.stdin.read()
+    return sys.stdin.read().removeprefix(BYTE_ORDER_MARK)
 
 
 def parse_yaml(path: Path, text: str) -> yaml.Node:
@@ -172,7 +173,11 @@ def node_value(path: Path, node: yaml.Node) -> Any:
     try:
         return loader.construct_object(node, deep=True)
     except yaml.MarkedYAMLError as error:
-        raise InventoryError(f"{place_of(path, node)}: invalid value: {error.problem}") from None
+        braces = error.problem == "found unhashable key"
+        hint = "; put a value that begins with {{ in quotes" if braces else ""
+        raise InventoryError(
+            f"{place_of(path, node)}: invalid value: {error.problem}{hint}"
+        ) from None
     except (ValueError, TypeError):
         raise InventoryError(f"{place_of(path, node)}: invalid value") from None
     finally:

@@ -104,7 +104,8 @@ class InventoryReader:
         self.groups = groups = read_sources(path)
         self.memberships = groups.memberships()
         if not groups.hosts:
-            raise InventoryError(f"{path}: it has no hosts")
+            told = "".join(f"\n  {each}" for each in groups.warnings)
+            raise InventoryError(f"{path}: it has no hosts{told}")
         self._group_vars = VarsFolder(self._folder / "group_vars", groups.warnings)
         self._host_vars = VarsFolder(self._folder / "host_vars", groups.warnings)
         of_all = groups.groups[TOP].variables | self._group_vars.variables_of(TOP)

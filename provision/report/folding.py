@@ -1,7 +1,7 @@
 """What is the same on many hosts is told once."""
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from itertools import groupby
 
 from provision.plan import Plan
@@ -12,26 +12,35 @@ FEWEST = 3  # hosts in a row that are told as a range
 
 
 def fold_names(names: Sequence[str]) -> str:
-    """The names in a few words: ``worker[2:18], db1``, where ranges are written as Ansible does."""
-    parted = (NUMBERED.fullmatch(name) for name in names)
-    keyed = [(name, found, n) for n, (name, found) in enumerate(zip(names, parted, strict=True))]
-    told: list[str] = []
+    """The names in a few words: ``worker[2:18], db1``, where ranges are written as Ansible does.
+
+    Names that differ by a number stand together, by that number, where the first of them stood.
+    """
+    alike: dict[Hashable, list[str]] = {}
+    for name in names:
+        found = NUMBERED.fullmatch(name)
+        alike.setdefault((found[1], found[3]) if found else name, []).append(name)
+    return ", ".join(told for each in alike.values() for told in _fold_numbered(each))
+
+
+def _fold_numbered(names: list[str]) -> Iterator[str]:
+    """Names that differ by a number, or one name."""
+    numbered = [found for name in names if (found := NUMBERED.fullmatch(name))]
+    if not numbered:
+        yield from names
+    keyed = enumerate(sorted(numbered, key=lambda each: int(each[2])))
     for _, group in groupby(keyed, key=lambda each: _series(*each)):
-        row = [(name, found) for name, found, _ in group]
-        (first, start), (_, end) = row[0], row[-1]
-        if len(row) >= FEWEST and start and end:
-            told.append(f"{start[1]}[{start[2]}:{end[2]}]{start[3]}")
+        row = [found for _, found in group]
+        if len(row) >= FEWEST:
+            yield f"{row[0][1]}[{row[0][2]}:{row[-1][2]}]{row[0][3]}"
         else:
-            told += [first, *(name for name, _ in row[1:])]
-    return ", ".join(told)
+            yield from (found[0] for found in row)
 
 
-def _series(name: str, found: re.Match[str] | None, place: int) -> Hashable:
+def _series(place: int, found: re.Match[str]) -> Hashable:
     """Equal for names in a row that are numbered one after the other."""
-    if found is None:
-        return name
     width = len(found[2]) if found[2].startswith("0") else 0
-    return found[1], found[3], width, int(found[2]) - place
+    return width, int(found[2]) - place
 
 
 def shown_alike(host: str, plan: Plan, *, verbose: bool) -> list[Hashable]:

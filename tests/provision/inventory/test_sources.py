@@ -137,6 +137,24 @@ def test_only_a_comment_may_be_in_another_encoding(tmp_path: Path) -> None:
         inventory.load(tmp_path / "hosts")
 
 
+@pytest.mark.parametrize("text", ["w1\n", "[worker]\nw1\n", "worker: {hosts: {w1: }}\n"])
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a").write_text("[worker]\nw1\n")
+    (tmp_path / "hosts").write_text(f"\ufeff{text}")
+    assert [host.name for host in inventory.load(tmp_path).hosts] == ["w1"]
+
+
+def test_an_inventory_without_hosts_tells_what_was_passed_over(tmp_path: Path) -> None:
+    program(tmp_path / "cloud", "print('loading ...')")
+    (tmp_path / "hosts.yml").write_text("all: {worker: {hosts: {w1: }}}\n")
+    with pytest.raises(InventoryError) as raised:
+        inventory.load(tmp_path)
+    first, *more = str(raised.value).splitlines()
+    assert first == f"{tmp_path}: it has no hosts"
+    assert "cloud:1: what it prints is not JSON" in more[0]
+    assert more[1].endswith("no 'worker': it is not read (group all)")
+
+
 def test_two_names_of_one_machine_are_told(tmp_path: Path) -> None:
     text = "[worker]\nw1 ansible_host=10.0.0.7\nw2 ansible_host=10.0.0.7\n"
     (tmp_path / "hosts").write_text(text + "w3 ansible_host=10.0.0.7 ansible_port=2222\n")

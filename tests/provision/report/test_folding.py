@@ -21,6 +21,7 @@ from provision.resources.base import Change, Problem
         ("w1 w2", "w1, w2"),
         ("w1 w2 w3 db", "w[1:3], db"),
         ("w8 w9 w10 w12", "w[8:10], w12"),
+        ("db2 w1 w10 w11 w2 w3 w4 w5 w6 w7 w8 w9 db1", "db1, db2, w[1:11]"),
         ("web01.eu web02.eu web03.eu", "web[01:03].eu"),
         ("web9 web010 web011", "web9, web010, web011"),
         ("a b c", "a, b, c"),
