@@ -59,6 +59,8 @@ class _Flag(Argument):
         name = self.names[0] if self.positional else f"--{self.names[0]}"
         if value == "":
             raise ParseError(f"invoke: {name} is empty: give it a value, or leave it out")
+        if self.positional and str(value).startswith("-"):
+            raise ParseError(f"No idea what '{value}' is!")
         try:
             super().set_value(value, cast)
         except ValueError:

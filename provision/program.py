@@ -12,6 +12,7 @@ from invoke.program import Program
 
 MISSING = re.compile(r"'(.+)' did not receive required positional arguments: '(\w+)'")
 UNKNOWN = re.compile(r"No idea what ['\"](.*)['\"] is!")
+HELP = frozenset(("--help", "-h"))
 NO_VALUE = re.compile(r"Flag <\w+: ([\w-]+).*> needed value and was not given one!")
 
 
@@ -24,6 +25,10 @@ class FrontDoor(Program):
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def parse_tasks(self) -> None:
+        words = self.core.unparsed
+        if words and words[0] in self.collection.task_names and HELP.intersection(words):
+            # Invoke would take it for the name that `retire` needs.
+            self.args.help.value, self.core.unparsed = words[0], []
         try:
             super().parse_tasks()
         except ParseError as error:
@@ -48,6 +53,8 @@ class FrontDoor(Program):
             kind, known = "task", list(self.collection.task_names)
         near = get_close_matches(word.partition("=")[0], known, 1)
         cure = f"see invoke {f'--help {task}' if task else '--list'}"
+        for each in context.positional_args if context else ():
+            cure = f"{task} takes {each.name.upper()}: {each.help}"
         where = f" after {task}" if task else ""
         return f"unknown {kind} {word}{where}; {f'did you mean {near[0]}?' if near else cure}"
 

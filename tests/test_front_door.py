@@ -96,6 +96,9 @@ def test_it_is_found_through_links(tmp_path: Path) -> None:
     assert "deploy" in done.stdout
 
 
+NAMES = "NAMES: the hosts that leave, comma-separated"
+
+
 @pytest.mark.parametrize("flag", [("--host", "inventory/lab"), ("--host=inventory/lab",)])
 def test_a_flag_without_its_s_is_answered_with_the_right_one(flag: tuple[str, ...]) -> None:
     done = subprocess.run([ROOT / "invoke", "plan", *flag], capture_output=True, text=True)
@@ -106,15 +109,23 @@ def test_a_flag_without_its_s_is_answered_with_the_right_one(flag: tuple[str, ..
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("retire", "retire needs NAMES: the hosts that leave, comma-separated"),
+        ("retire", f"retire needs {NAMES}"),
         ("depoly", "unknown task depoly; did you mean deploy?"),
-        ("retire one two", "unknown task two after retire; see invoke --help retire"),
+        ("retire one two", f"unknown task two after retire; retire takes {NAMES}"),
+        ("retire --nmaes one", "unknown flag --nmaes; see invoke --list"),
         ("plan --hosts", "--hosts needs a value"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_told_with_what_is_missing(words: str, told: str) -> None:
     done = subprocess.run([ROOT / "invoke", *words.split()], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, f"invoke: {told}\n")
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_is_shown_of_a_task_that_needs_a_name(flag: str) -> None:
+    done = subprocess.run([ROOT / "invoke", "retire", flag], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Drain hosts and remove all of ours there" in done.stdout
 
 
 def test_a_second_user_of_a_checkout_that_is_not_prepared_is_told_who_can(checkout: Path) -> None:

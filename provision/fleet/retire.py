@@ -75,6 +75,8 @@ def retire(
     """
     if not names.strip(" ,"):
         raise ToolkitError("retire: name the hosts that leave, comma-separated")
+    if "[" in names:  # worker[2:3] would be the third and fourth of a group, and no range of names
+        raise ToolkitError("retire: write the names of the hosts out, comma-separated")
     with Retirement(folder, roles, replace(options, limit=names), connect) as run:
         run.plan_hosts()
         run.report.recap(run.seconds)

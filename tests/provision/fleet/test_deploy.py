@@ -2,10 +2,14 @@
 
 import base64
 import json
+import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Event
 from typing import Any
 
 import pytest
@@ -47,6 +51,7 @@ class FakeSession:
     meanwhile: list[Operation] = field(default_factory=list)  # done by others before we lock
     asked: int = 0
     left: int = -1  # operations until it is out of reach
+    before: Callable[[Operation], None] = lambda _: None  # called when one is to be applied
     closed: bool = False
 
     def ask(self, questions: list[Question]) -> dict[Question, Answer]:
@@ -63,6 +68,7 @@ class FakeSession:
 
     def apply(self, operations: list[Operation]) -> Iterator[Outcome]:
         for operation in operations:
+            self.before(operation)
             self.left -= 1
             if self.left == 0:
                 raise Unreachable("worker: gone")
@@ -273,6 +279,84 @@ def test_what_was_done_is_in_the_history_of_each_host(fleet: Fleet) -> None:
     assert job[0]["from"] is None
     assert job[0]["release"] == job[1]["from"] == worker[0]["release"]
     assert worker[0]["changes"] > 5
+
+
+class CtrlC:
+    """An operator who interrupts while hosts are at work; it is noticed when ``press`` returns."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._waited_for = Event()
+        noticed = self._noticed = Event()
+        pressed = self
+
+        class Inbox(SimpleQueue):  # type: ignore[type-arg]  # what hosts' threads tell
+            def __init__(self) -> None:
+                pressed._waited_for = Event()
+
+            def get(self, block: bool = True, timeout: float | None = None) -> Any:
+                pressed._waited_for.set()
+                return super().get(block, timeout)
+
+        def run_on_each(
+            items: Any, function: Any, parallel: int, on_interrupt: Any = None
+        ) -> Iterator[Any]:
+            def notice() -> None:
+                on_interrupt()
+                noticed.set()
+
+            yield from original(items, function, parallel, on_interrupt and notice)
+
+        original = pool.run_on_each
+        monkeypatch.setattr(pool, "SimpleQueue", Inbox)
+        monkeypatch.setattr(pool, "run_on_each", run_on_each)
+
+    def press(self) -> None:
+        assert self._waited_for.wait(30)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert self._noticed.wait(30)
+
+    def at(self, kind: str) -> Callable[[Operation], None]:
+        """Press it, once, before an operation of this kind."""
+
+        def before(operation: Operation) -> None:
+            if operation.kind == kind and not self._noticed.is_set():
+                self.press()
+
+        return before
+
+
+def test_an_interrupted_deploy_is_in_the_history_of_the_hosts_that_it_changed(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.sessions["worker"].before = CtrlC(monkeypatch).at("unit")
+    with pytest.raises(KeyboardInterrupt):
+        fleet.deploy()
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == "interrupted: the same command goes on where this one stopped"
+    job, worker, client = (
+        [entry["result"] for entry in fleet.sessions[name].host.history]
+        for name in ("job", "worker", "client")
+    )
+    assert job == ["ok"]
+    assert len(worker) == 1
+    assert re.fullmatch(r"interrupted after \d+ changes", worker[0])
+    assert client == []
+    assert fleet.deploy() == 0
+    assert [entry["result"] for entry in fleet.sessions["worker"].host.history][1:] == ["ok"]
+
+
+def test_an_interrupted_retirement_is_in_the_history_of_its_host(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fleet.deploy() == 0
+    session = fleet.sessions["worker"]
+    session.before = CtrlC(monkeypatch).at("forget_user")
+    with pytest.raises(KeyboardInterrupt):
+        retire(fleet, "worker")
+    assert re.fullmatch(r"interrupted after \d+ changes", session.host.history[-1]["result"])
+    assert retire(fleet, "worker") == 0
+    assert session.host.history[-1]["result"] == "ok"
+    assert leftovers(session.host) == set()
 
 
 def test_only_what_has_a_tag_is_deployed(fleet: Fleet) -> None:
