@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from provision.build import must_fit, target_of
 from provision.errors import HostFailed
-from provision.fleet.past_runs import PAST_RUNS, PUT_BACK
+from provision.fleet.past_runs import BACK, PAST_RUNS, PUT_BACK
 from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.remote.messages import Answer, Unknown
 from provision.resources.base import Answers
@@ -79,17 +80,32 @@ def _kept(known: Answer) -> Mapping[str, Any]:
 def previous_release(name: str, fleet: Fleet, track: ReleaseTrack = OWN) -> str:
     """What the host ran before the last run that moved the fleet; what it runs if that left it out.
 
+    If that was a rollback that did not come to its end, it goes on.
     Raises :class:`HostFailed` when that is not known, or not kept.
     """
-    moves = {each: move for each in fleet if (move := _last_move(fleet[each], track))}
+    moves = _last_moves(fleet, track)
     current = _current(fleet[name], track)
+    if current and (unfinished := unfinished_rollback(fleet, track)):
+        return unfinished.get(current, current)
     if moves and current:
-        last = max(moves, key=lambda each: moves[each][0])
+        last = max(moves, key=lambda each: moves[each].at)
         if current != _current(fleet[last], track):
             return current
     if name not in moves:
         raise HostFailed(_why_stays(fleet[name], track))
-    return moves[name][1]
+    return moves[name].before
+
+
+def unfinished_rollback(fleet: Fleet, track: ReleaseTrack) -> dict[str, str]:
+    """The release that an interrupted rollback leaves -> the one that it goes to.
+
+    One that came to its end has marked what it left as bad.
+    """
+    moves = _last_moves(fleet, track).values()
+    last = max(moves, key=lambda each: (each.at, each.back), default=None)
+    if last is None or not last.back:
+        return {}
+    return {each.before: each.after for each in moves if each.run == last.run}
 
 
 def _why_stays(answers: Answers, track: ReleaseTrack) -> str:
@@ -107,8 +123,23 @@ def _why_stays(answers: Answers, track: ReleaseTrack) -> str:
     return f"the other releases that it keeps were given up, {bad}: say --to and --again"
 
 
-def _last_move(answers: Answers, track: ReleaseTrack) -> tuple[str, str] | None:
-    """When the host came to what it runs, and from which release that it could go back to."""
+@dataclass(frozen=True)
+class _Move:
+    """How a host came to what it runs. ``back``: by a rollback."""
+
+    at: str
+    run: str
+    before: str
+    after: str
+    back: bool
+
+
+def _last_moves(fleet: Fleet, track: ReleaseTrack) -> dict[str, _Move]:
+    """By host; only from a release that it could go back to."""
+    return {each: move for each in fleet if (move := _last_move(fleet[each], track))}
+
+
+def _last_move(answers: Answers, track: ReleaseTrack) -> _Move | None:
     current, past = _current(answers, track), answers[PAST_RUNS]
     if isinstance(past, Unknown):
         return None
@@ -117,7 +148,8 @@ def _last_move(answers: Answers, track: ReleaseTrack) -> tuple[str, str] | None:
     for entry in reversed(past):
         before, after = track.move_in(entry)
         if after == current and before in good and entry.get("result") != PUT_BACK:
-            return str(entry.get("at", "")), str(before)
+            at, run = (str(entry.get(each, "")) for each in ("at", "run"))
+            return _Move(at, run, str(before), str(after), bool(entry.get(BACK)))
     return None
 
 

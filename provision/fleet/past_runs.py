@@ -11,6 +11,7 @@ from provision.remote.messages import Question
 HISTORY_FILE = "/var/lib/gearman-deploy/history.jsonl"
 PAST_RUNS: Question = ("history", HISTORY_FILE, "50")
 BEGUN, PUT_BACK = "begun", "rolled back"  # results, besides "ok" and "failed: ..."
+BACK = "back"  # set in the entries of a rollback
 FACTS: tuple[Question, ...] = (("host",), ("releases", ON_HOSTS), PAST_RUNS)
 
 
@@ -21,8 +22,8 @@ def _app_moves(host_run: HostRun) -> dict[str, dict[str, str | None]]:
     return {name: move for name, move in moves.items() if move["release"] != move["from"]}
 
 
-def write_entry(host_run: HostRun, run_id: str, result: str, seconds: float) -> None:
-    """Tell the host what was done to it. Raises :class:`ToolkitError`."""
+def write_entry(host_run: HostRun, run_id: str, result: str, seconds: float, *, back: bool) -> None:
+    """Tell the host what was done to it. ``back``: by a rollback. Raises :class:`ToolkitError`."""
     entry: dict[str, Any] = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "run": run_id,
@@ -31,6 +32,7 @@ def write_entry(host_run: HostRun, run_id: str, result: str, seconds: float) -> 
         "release": host_run.release,
         "from": host_run.release_before,
         **({"apps": moves} if (moves := _app_moves(host_run)) else {}),
+        **({BACK: True} if back else {}),
         "changes": host_run.applied,
         "result": result,
         "seconds": round(seconds, 1),

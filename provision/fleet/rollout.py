@@ -14,7 +14,7 @@ from pathlib import Path
 
 from provision.errors import HostFailed, RolledBack, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
-from provision.fleet.choice import previous_release, this_tree
+from provision.fleet.choice import previous_release, this_tree, unfinished_rollback
 from provision.fleet.deploy import CHANGES_PENDING, DEFAULT
 from provision.fleet.desired_state import Roles
 from provision.fleet.health_check import Unhealthy, check_running, check_staged, with_evidence
@@ -57,11 +57,13 @@ def roll_out(
     named = previous_release if back else this_tree
     choose = named if to is None else lambda name, fleet, track: to
     with Run(folder, roles, options, connect, choose, track) as run:
+        run.goes_back = back
         run.plan_hosts()
         rollout = Rollout(run, policy, blame=back)
         rollout.refuse_unsafe()
         run.report.recap(run.seconds)
         if not run.pending:
+            rollout.finish_marks()
             return run.status
         if not rollout.may_begin():
             return run.status
@@ -160,11 +162,25 @@ class Rollout:
             self._check_returned(alone=True)
             if self._stuck:
                 return self._give_up()
-        if self._blame:
-            who = hosts.describe_operator()["who"]
-            for host_run in self._upgraded:
-                self._mark_bad(host_run, self._origin[host_run.name], f"rolled back by {who}")
+        self._mark_left({self._origin[each.name] for each in self._upgraded})
         return run.status
+
+    def finish_marks(self) -> None:
+        """Where an earlier rollback changed all hosts, and no more."""
+        if self._blame and unfinished_rollback(self._run.fleet, self._run.track):
+            self._run.lock_hosts()
+            self._mark_left(set())
+
+    def _mark_left(self, left: set[str | None]) -> None:
+        """Mark what hosts left in this rollback, and before, if it was interrupted."""
+        if not self._blame:
+            return
+        left |= unfinished_rollback(self._run.fleet, self._run.track).keys()
+        who = hosts.describe_operator()["who"]
+        for host_run in filter(self._run.is_well, self._run.host_runs):
+            origin = self._origin[host_run.name]
+            if origin in left and origin != host_run.release:
+                self._mark_bad(host_run, origin, f"rolled back by {who}")
 
     def _stage_host(self, host_run: HostRun) -> None:
         try:

@@ -86,13 +86,14 @@ class Run:
         for text in self.inventory.warnings:
             self.report.say(text)
         self.desired = DesiredState(self.inventory, roles, options, self.report, self.track.app)
+        self.goes_back = False  # it is a rollback
         self.stopping = threading.Event()  # the operator has interrupted it
         self.at_work: set[str] = set()  # hosts
         self._connect = connect
         self._choose = choose
         self._moves = track is not None
         self._sessions: dict[str, Session] = {}
-        self._fleet: dict[str, Answers] = {}  # what hosts answered
+        self.fleet: dict[str, Answers] = {}  # what hosts answered
         self._id = token_hex(4)
         self.start_clock()
 
@@ -139,11 +140,11 @@ class Run:
         known = self.inventory.hosts
         parallel = self.options.parallel
         asked = dict(hosts.run_on_each(known, self._ask_host, parallel))
-        self._fleet = {host.name: facts for host, facts in asked.items() if isinstance(facts, dict)}
+        self.fleet = {host.name: facts for host, facts in asked.items() if isinstance(facts, dict)}
         if len(known) < len(self.inventory.everyone) and self._needs_fleet():
             self._ask_others()
-        self.desired.bad = bad_releases(self._fleet)
-        answered = [host for host in known if host.name in self._fleet]
+        self.desired.bad = bad_releases(self.fleet)
+        answered = [host for host in known if host.name in self.fleet]
         self._check_apps(answered)
         results: dict[Host, HostRun | ToolkitError] = {
             host: error for host, error in asked.items() if isinstance(error, ToolkitError)
@@ -195,7 +196,7 @@ class Run:
 
     def _needs_fleet(self) -> bool:
         """Whether hosts that the run leaves out know more of releases than those in it."""
-        told = (each.items() for each in self._fleet.values())
+        told = (each.items() for each in self.fleet.values())
         known = [answer for one in told for question, answer in one if question[0] == "releases"]
         return self._choose is not running_release or None in [each["current"] for each in known]
 
@@ -213,10 +214,10 @@ class Run:
 
         for host, facts in hosts.run_on_each(others, ask, self.options.parallel):
             if isinstance(facts, dict):
-                self._fleet[host.name] = facts
+                self.fleet[host.name] = facts
 
     def _plan_host(self, host: Host) -> HostRun:
-        session, facts = self._sessions[host.name], self._fleet[host.name]
+        session, facts = self._sessions[host.name], self.fleet[host.name]
         artifact = self._choose_artifact(host, facts)
         apps = ((name, self._choose_app(host, app, facts)) for name, app in apps_of(host).items())
         artifact = replace(artifact, apps=tuple(apps))
@@ -259,7 +260,7 @@ class Run:
     def _choose_release(self, name: str, track: ReleaseTrack) -> str | None:
         """A run that moves releases of one track leaves the others as they are."""
         choose = self._choose if track == self.track or not self._moves else running_release
-        return choose(name, self._fleet, track)
+        return choose(name, self.fleet, track)
 
     def confirm(self, verb: str) -> bool:
         """Ask before anything is changed, unless that was answered with --yes."""
@@ -341,6 +342,6 @@ class Run:
             first = str(error).splitlines()[0]
             result = first if isinstance(error, Interrupted) else f"failed: {first}"
         try:
-            write_entry(host_run, self._id, result, self.seconds)
+            write_entry(host_run, self._id, result, self.seconds, back=self.goes_back)
         except ToolkitError as error:
             self.report.say(f"{host_run.name}: its history lacks this run: {error}")

@@ -148,9 +148,10 @@ class Fleet:
         options = Options(limit=limit, yes=True, again=again)
         return roll_out(self.folder, ROLES, options, policy, to=to, connect=self.connect)
 
-    def rollback(self, to: str | None = None) -> int:
+    def rollback(self, to: str | None = None, **how: Any) -> int:
+        policy = RolloutPolicy(**{"settle": 0.0, **how})
         return roll_out(
-            self.folder, ROLES, Options(yes=True), ONLY, to=to, back=True, connect=self.connect
+            self.folder, ROLES, Options(yes=True), policy, to=to, back=True, connect=self.connect
         )
 
     def runs(self) -> dict[str, str]:
@@ -367,6 +368,31 @@ def test_a_rollback_undoes_an_interrupted_run_where_it_went(fleet: Fleet) -> Non
     assert fleet.all_run(NEW)
     assert fleet.rollback() == 0
     assert fleet.all_run(OLD)
+
+
+@pytest.mark.parametrize("at", range(1, 21, 2))
+def test_an_interrupted_rollback_goes_on_when_it_is_run_again(fleet: Fleet, at: int) -> None:
+    left = at
+
+    def interrupt(operation: Operation, host: FakeHost) -> bool:
+        nonlocal left
+        left -= operation.kind in ("unit", "link", "condemn")
+        if left == 0:
+            raise KeyboardInterrupt
+        return False
+
+    assert fleet.upgrade(limit="!w4") == 0
+    for session in fleet.sessions.values():
+        session.fails = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        fleet.rollback(batch="1")
+    for session in fleet.sessions.values():
+        session.fails = lambda operation, host: False
+    assert fleet.rollback() == 0
+    assert fleet.all_run(OLD)
+    for name, session in fleet.sessions.items():
+        assert bool(session.host.releases[NEW]["bad"]) == (name != "w4")
+        assert not session.host.releases[OLD]["bad"]
 
 
 def test_a_rollback_leaves_hosts_that_the_last_run_left_out(fleet: Fleet) -> None:
