@@ -54,7 +54,7 @@ class FrontDoor(Program):
         near = get_close_matches(word.partition("=")[0], known, 1)
         cure = f"see invoke {f'--help {task}' if task else '--list'}"
         for each in context.positional_args if context else ():
-            cure = f"{task} takes {(each.name or "").upper()}: {each.help}"
+            cure = f"{task} takes {(each.name or '').upper()}: {each.help}"
         where = f" after {task}" if task else ""
         return f"unknown {kind} {word}{where}; {f'did you mean {near[0]}?' if near else cure}"
 
