@@ -2,11 +2,14 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import await_true
 
 pytestmark = pytest.mark.slow
 
@@ -126,6 +129,24 @@ def test_help_is_shown_of_a_task_that_needs_a_name(flag: str) -> None:
     done = subprocess.run([ROOT / "invoke", "retire", flag], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Drain hosts and remove all of ours there" in done.stdout
+
+
+def test_an_interrupt_while_tasks_load_ends_without_a_traceback(tmp_path: Path) -> None:
+    loading = tmp_path / "loading"
+    (tmp_path / "tasks.py").write_text(
+        f"import pathlib, time\npathlib.Path({str(loading)!r}).touch()\ntime.sleep(60)\n"
+    )
+    command = [sys.executable, "-P", "-m", "provision", "--search-root", tmp_path, "--list"]
+    with subprocess.Popen(
+        ["env", "--default-signal=INT", *command], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            await_true(loading.exists, 60)
+            process.send_signal(signal.SIGINT)
+            told = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
+    assert (process.returncode, told) == (-signal.SIGINT, "")
 
 
 def test_a_second_user_of_a_checkout_that_is_not_prepared_is_told_who_can(checkout: Path) -> None:
