@@ -136,7 +136,7 @@ def test_an_interrupt_while_tasks_load_ends_without_a_traceback(tmp_path: Path) 
     (tmp_path / "tasks.py").write_text(
         f"import pathlib, time\npathlib.Path({str(loading)!r}).touch()\ntime.sleep(60)\n"
     )
-    command = [sys.executable, "-P", "-m", "provision", "--search-root", tmp_path, "--list"]
+    command = [sys.executable, "-P", "-m", "provision", "--search-root", str(tmp_path), "--list"]
     with subprocess.Popen(
         ["env", "--default-signal=INT", *command], cwd=ROOT, stderr=subprocess.PIPE, text=True
     ) as process:
