@@ -28,7 +28,7 @@ from provision.app_source import (
 )
 from provision.atomic_write import write_atomically
 from provision.build import INSTALLER, ROOT, Artifact, Target, build_release, noted_artifact
-from provision.build_cache import prune_oldest, prune_unused
+from provision.build_cache import prune_oldest, prune_unused, read_digest
 from provision.errors import ToolkitError
 from provision.file_lock import file_lock
 from provision.inventory.host import Host
@@ -224,9 +224,7 @@ def named_app(name: str, id: str, root: Path = ROOT) -> Artifact:
     path = root / ".cache" / "apps" / name / f"{id}.tar"
     if not path.exists():
         return Artifact(id, "", 0, None)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Artifact(id, digest, path.stat().st_size, path)
+    return Artifact(id, read_digest(path), path.stat().st_size, path)
 
 
 def _note_path(app: App, root: Path, target: Target | None) -> Path:

@@ -29,7 +29,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from provision.atomic_write import write_atomically
-from provision.build_cache import mark_used, prune_oldest, prune_unused
+from provision.build_cache import mark_used, prune_oldest, prune_unused, read_digest
 from provision.errors import HostFailed, ToolkitError
 from provision.file_lock import file_lock
 
@@ -128,7 +128,7 @@ def named_release(id: str, root: Path = ROOT) -> Artifact:
     path = root / ".cache" / "releases" / f"{id}.tar"
     if not path.exists():
         return Artifact(id, "", 0, None)
-    return Artifact(id, sha256_of(path), path.stat().st_size, path)
+    return Artifact(id, read_digest(path), path.stat().st_size, path)
 
 
 def must_fit(artifact: Artifact, target: Target) -> None:

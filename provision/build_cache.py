@@ -1,11 +1,16 @@
 """What builds keep under .cache/ for the next one, and for how long."""
 
+import hashlib
 import os
 import shutil
 import time
+from functools import cache
 from pathlib import Path
+from threading import Lock
 
 UNUSED_AGE = 30 * 86400  # seconds that something is kept which no build uses
+
+_reading = Lock()  # so that hosts which are planned at once do not all read the same
 
 
 def mark_used(path: Path) -> None:
@@ -30,3 +35,15 @@ def prune_oldest(folder: Path, pattern: str, kept: int) -> None:
     known = sorted(folder.glob(pattern), key=lambda path: -path.stat().st_mtime)
     for path in known[kept:]:
         path.unlink()
+
+
+def read_digest(path: Path) -> str:
+    """The SHA-256 of a release that is kept here; a run over many hosts reads it once."""
+    with _reading:
+        return _digest(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _digest(path: Path, _changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

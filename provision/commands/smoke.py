@@ -122,7 +122,7 @@ def _workers_meant(known: Inventory) -> list[tuple[Host, Worker]]:
 
 def served_by(worker: Worker) -> str:
     """What to call what it serves."""
-    return ", ".join(worker.functions) or worker.target
+    return ", ".join(worker.functions) or worker.name
 
 
 def run_checks(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from threading import Lock
 from typing import Any, Protocol
 
@@ -65,6 +66,7 @@ class DesiredState:
         self._tags = tags.parse(options.tags, names)
         self._building = Lock()
         self._built: dict[object, Artifact | ToolkitError] = {}
+        self._found: dict[object, str | None] = {}
         self._told: set[App] = set()  # that their files differ from what was committed
 
     def host_groups(self) -> list[list[str]]:
@@ -117,19 +119,33 @@ class DesiredState:
     def known_tree(self, facts: Mapping[str, Any]) -> str | None:
         """The id of this tree's release for such a host, if it was built."""
         try:
-            found = built_release(target_of(facts), extras=self._extras)
+            target = target_of(facts)
         except HostFailed:
             return None
-        return found.id if found else None
+        return self._find_once(target, partial(built_release, target, extras=self._extras))
 
     def known_app(self, app: App, facts: Mapping[str, Any]) -> str | None:
         """The id of the release of an app's files as they are here, if it was built."""
         try:
             target = target_of(facts) if app.python else None
-            found = built_app(app, target=target) if not target or built_release(target) else None
-        except ToolkitError:
+        except HostFailed:
             return None
-        return found.id if found else None
+
+        def find() -> Artifact | None:
+            return built_app(app, target=target) if not target or built_release(target) else None
+
+        return self._find_once((app, target), find)
+
+    def _find_once(self, wanted: object, find: Callable[[], Artifact | None]) -> str | None:
+        """The id of what ``find`` finds, which reads every file of a source."""
+        with self._building:
+            if wanted not in self._found:
+                try:
+                    found = find()
+                except ToolkitError:
+                    found = None
+                self._found[wanted] = found.id if found else None
+            return self._found[wanted]
 
     def app_artifact(self, app: App, facts: Mapping[str, Any]) -> Artifact:
         """The release of an app's files as they are here, for such a host; it is built once."""

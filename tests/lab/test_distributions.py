@@ -9,6 +9,7 @@ import functools
 import hashlib
 import http.server
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -26,7 +27,10 @@ from provision.lab import network
 from provision.options import Options
 from provision.resources.sample_jobs import SAMPLES
 from roles import ROLES
+from tests.lab.hosts import manifest
+from tests.lab.operator_commands import ROOT
 from tests.lab.test_upgrade import root, tree
+from tests.provision.small_wheels import locked_line, make_project, make_wheel
 
 ALL = os.environ.get("SUITES") == "all"
 SUITES = {"server1": "bookworm", "worker1": "trixie"} | ({"client1": "noble"} if ALL else {})
@@ -75,10 +79,28 @@ def mixed(lab: ModuleType) -> Iterator[ModuleType]:
 
 
 @pytest.fixture(scope="module")
-def fleet(mixed: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python project, and the wheel that its lock names."""
+    folder = tmp_path_factory.mktemp("apps")
+    make_project(folder / "shop")
+    wheel = make_wheel(folder / "wheels", "colors", "1.0", f"NAME = 'teal '  # {folder}\n")
+    lock = f"--find-links {folder}/wheels\n{locked_line(wheel)}"
+    (folder / "shop" / "requirements.txt").write_text(lock)
+    return folder / "shop"
+
+
+@pytest.fixture(scope="module")
+def fleet(mixed: ModuleType, project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The inventory of these hosts: each is job server, worker and client, as deployed."""
     hosts = {host: addresses(mixed)[host] for host in SUITES}
-    folder = write_inventory(tmp_path_factory.mktemp("fleet") / "hosts", mixed, hosts)
+    folder = write_inventory(
+        tmp_path_factory.mktemp("fleet") / "hosts",
+        mixed,
+        hosts,
+        gearman_functions=["reverse", "resize", "wc"],
+        gearman_apps={"shop": {"source": str(project)}},
+        gearman_workers={"shop": {"app": "shop", "run": "shop:worker"}},
+    )
     assert deploy.deploy(folder, ROLES, Options(yes=True)) == 0
     return folder
 
@@ -103,6 +125,7 @@ def test_every_distribution_s_server_serves_clients_and_workers_of_all(
             for function, sample in SAMPLES.items():
                 answer = here.do(f"{function}@{worker}", sample.workload())
                 assert sample.judge(answer) is None, (worker, function)
+            assert here.do(f"paint@{worker}", "door") == b"teal door"
 
 
 @pytest.mark.parametrize("host", SUITES)
@@ -135,6 +158,31 @@ def test_an_upgrade_gives_each_host_the_release_for_its_python(fleet: Path, tmp_
     done = upgraded(ours, fleet, "--yes", "--release", one)
     assert done.returncode == 3
     assert f"release {one} is for Python 3." in done.stdout
+
+
+def test_a_wheel_that_one_host_s_python_lacks_is_found_before_anything_changes(
+    fleet: Path, mixed: ModuleType, project: Path
+) -> None:
+    fitting = f"cp311-cp311-manylinux_2_17_{platform.machine()}"
+    wheel = make_wheel(project.parent / "wheels", "shopfast", "1.0", f"# {project}\n", fitting)
+    lock = project / "requirements.txt"
+    lock.write_text(lock.read_text() + locked_line(wheel))
+    before = installed(mixed)
+    done = upgraded(ROOT, fleet, "--app", "shop", "--yes")
+    assert done.returncode == 3, done.stdout
+    lacking = r"app shop: shopfast 1\.0 has no wheel for Python 3\.13 .*, and no source"
+    assert re.search(rf"^worker1 +failed +.*{lacking}", done.stdout, re.MULTILINE), done.stdout
+    assert "nothing was changed; without worker1: --limit '!worker1'" in done.stdout
+    assert installed(mixed) == before
+
+
+def installed(lab: ModuleType) -> dict[str, dict[str, object]]:
+    """The files of ours on each host."""
+    places = ("/opt/gearman/", "/etc/systemd/", "/etc/gearman")
+    return {
+        host: {path: one for path, one in manifest(lab, host).items() if path.startswith(places)}
+        for host in SUITES
+    }
 
 
 def upgraded(folder: Path, hosts: Path, *flags: str) -> subprocess.CompletedProcess[str]:

@@ -4,9 +4,7 @@ more."""
 import re
 import shutil
 import subprocess
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -15,8 +13,9 @@ import pytest
 from gearman_py import Client, JobFailed
 from gearman_py.admin.client import AdminClient
 from tests.lab.hosts import INVENTORY, root
+from tests.lab.job_load import under_load
 from tests.lab.operator_commands import ROOT
-from tests.lab.test_upgrade import PAUSE, ROLLED_BACK, SERVER, Ended, invoke
+from tests.lab.test_upgrade import ROLLED_BACK, SERVER, Ended, invoke
 
 HERE = Path(__file__).parent
 WORKERS = """
@@ -160,7 +159,7 @@ gearman_workers:
     with Client(SERVER, timeout=60) as client:
         assert client.do("shout", "hey") == b"HEY1"
     operator.says(program.replace('"1"', '"2"'))
-    answers, _ = under_load(operator.deploy)
+    answers, _ = under_load("shout", "a", operator.deploy)
     assert set(answers) == {b"A1", b"A2"}
     assert answers[0] == b"A1"
     assert set(answers[-20:]) == {b"A2"}
@@ -227,7 +226,7 @@ def test_an_app_is_deployed_moves_under_load_and_leaves_nothing(
     (source / "notes.txt").write_text("not for hosts")
     kept = operator.deploy()
     assert re.search(r"loud-\w+ stays; `invoke upgrade --app loud` brings its files", kept)
-    answers, said = under_load(lambda: operator.deploy("--release", "tree"))
+    answers, said = under_load("shout", "a", lambda: operator.deploy("--release", "tree"))
     assert set(answers) == {b"A1", b"A2"}
     assert set(answers[-20:]) == {b"A2"}
     assert "app loud: not tracked, and left out: notes.txt" in said
@@ -266,11 +265,11 @@ def test_an_app_is_upgraded_and_rolled_back_alone_and_a_bad_one_by_itself(
         return done.said
 
     commit(source, "2")
-    answers, said = under_load(lambda: roll("upgrade"))
+    answers, said = under_load("shout", "a", lambda: roll("upgrade"))
     assert set(answers) == {b"A1", b"A2"}
     assert set(answers[-20:]) == {b"A2"}
     assert "restart" not in said
-    answers, _ = under_load(lambda: roll("rollback"))
+    answers, _ = under_load("shout", "a", lambda: roll("rollback"))
     assert set(answers) == {b"A1", b"A2"}
     assert set(answers[-20:]) == {b"A1"}
     kept = operator.invoke("releases").said
@@ -286,7 +285,9 @@ def test_an_app_is_upgraded_and_rolled_back_alone_and_a_bad_one_by_itself(
     wrong = ", check: {workload: a, expect: A1}}"
     operator.says(operator.text.replace("instances: 2}", f"instances: 2{wrong}"))
     commit(source, "6")
-    answers, said = under_load(lambda: operator.invoke("upgrade", "--app", "loud", "--yes").said)
+    answers, said = under_load(
+        "shout", "a", lambda: operator.invoke("upgrade", "--app", "loud", "--yes").said
+    )
     assert set(answers) == {b"A1"}
     assert "shout, by a program beside: expected b'A1', got b'A6'" in said
     operator.says(operator.text.replace("expect: A1", "expect: A7"))
@@ -303,21 +304,6 @@ def test_an_app_is_upgraded_and_rolled_back_alone_and_a_bad_one_by_itself(
     assert "was given up" in again.said
     done = invoke(ROOT, "deploy", "--yes")
     assert done.status == 0, done.said
-
-
-def under_load(change: Callable[[], str]) -> tuple[list[bytes], str]:
-    """Every answer of jobs that are submitted while ``change`` goes on, and just after."""
-    answers: list[bytes] = []
-    said: list[str] = []
-    changing = threading.Thread(target=lambda: said.append(change()))
-    changing.start()
-    with Client(SERVER, timeout=60) as client:
-        while changing.is_alive():
-            answers += client.map("shout", ["a"] * 5)
-            time.sleep(PAUSE)
-        answers += client.map("shout", ["a"] * 20)
-    assert said, "the change failed"
-    return answers, said[0]
 
 
 def running(lab: ModuleType) -> dict[str, str]:

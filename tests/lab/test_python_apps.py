@@ -8,7 +8,7 @@ import subprocess
 import threading
 from base64 import b64encode
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -18,11 +18,12 @@ import pytest
 from gearman_py import Client, JobFailed
 from provision.resources.sample_jobs import make_picture
 from tests.lab.hosts import root
+from tests.lab.job_load import under_load
 from tests.lab.operator_commands import ROOT
 from tests.lab.test_own_workers import Operator
 from tests.lab.test_upgrade import ROLLED_BACK, SERVER, invoke
 
-PAUSE = 0.2  # seconds between jobs that come meanwhile: each makes pictures
+PAUSE = 0.1  # seconds between jobs that come meanwhile: each makes pictures
 EXAMPLE = ROOT / "examples" / "thumbnails"
 WORKERS = """
 gearman_functions: [wc]
@@ -118,7 +119,9 @@ def test_it_is_deployed_asked_moved_under_load_and_rolled_back(
     own = root(lab, "worker1", "readlink /opt/gearman/current")
 
     project.commit(project.text.replace("<img src", "<img class=small src"))
-    answers, said = under_load(lambda: roll(operator, "upgrade"))
+    before = jobs_done(lab)
+    answers, said = ask_under_load(lambda: roll(operator, "upgrade"))
+    assert jobs_done(lab) - before == 2 * len(answers) + 1, "pages and pictures, once; a check"
     classes = {b"class=small" in answer for answer in answers}
     assert classes == {False, True}, said
     assert all(b"class=small" in answer for answer in answers[-5:])
@@ -128,7 +131,7 @@ def test_it_is_deployed_asked_moved_under_load_and_rolled_back(
     assert second != first
     assert root(lab, "worker1", "readlink /opt/gearman/current") == own
 
-    answers, _ = under_load(lambda: roll(operator, "rollback"))
+    answers, _ = ask_under_load(lambda: roll(operator, "rollback"))
     assert {b"class=small" in answer for answer in answers} == {False, True}
     assert current(lab) == first
     kept = operator.invoke("releases").said
@@ -169,7 +172,7 @@ def test_a_release_that_does_not_work_is_found_before_jobs_meet_it(
 ) -> None:
     before, pid = current(lab), main_pid(lab)
     project.commit(change(project.text))
-    answers, _ = under_load(lambda: bad(deployed, message))
+    answers, _ = ask_under_load(lambda: bad(deployed, message))
     assert all(answer.startswith(b"<title>") for answer in answers)
     assert (current(lab), main_pid(lab)) == (before, pid), "what runs was not touched"
 
@@ -261,17 +264,17 @@ def current(lab: ModuleType) -> str:
     return path.strip().rpartition("/")[2]
 
 
+def jobs_done(lab: ModuleType) -> int:
+    """How many jobs its processes have done, by what each says as it leaves."""
+    root(lab, "worker1", "systemctl restart gearman-worker@thumbnails")
+    said = "\n".join(lab.journal("worker1", "--unit=gearman-worker@thumbnails"))
+    return sum(map(int, re.findall(r"drained after (\d+) jobs", said)))
+
+
 def main_pid(lab: ModuleType) -> str:
     show = "systemctl show -p MainPID --value gearman-worker@thumbnails"
     return root(lab, "worker1", show).strip()
 
 
-def under_load(change: Callable[[], str]) -> tuple[list[bytes], str]:
-    """Every answer of jobs that are submitted while ``change`` goes on, and just after."""
-    answers: list[bytes] = []
-    with ThreadPoolExecutor(1) as pool, Client(SERVER, timeout=60) as client:
-        changing = pool.submit(change)
-        while wait([changing], timeout=PAUSE).not_done:
-            answers += client.map("page", [REQUEST] * 5)
-        answers += client.map("page", [REQUEST] * 5)
-        return answers, changing.result()
+def ask_under_load(change: Callable[[], str]) -> tuple[list[bytes], str]:
+    return under_load("page", REQUEST, change, pause=PAUSE)

@@ -127,7 +127,8 @@ worker:
   hosts: {worker1: }
   vars: {gearman_workers: {wc: {}, say: {program: [php, say.php], functions: [say]},
     lines: {command: [wc, -l], functions: [lines], instances: 2,
-    check: {workload: "a\\nb\\n", expect: "2\\n"}}}}
+    check: {workload: "a\\nb\\n", expect: "2\\n"}}, shop: {app: shop, run: shop.tasks:worker}},
+    gearman_apps: {shop: {source: shop}}}
 """
 
 
@@ -142,6 +143,7 @@ def test_what_the_inventory_serves_is_checked_and_nothing_else(
         "wc: the lines of /etc/passwd",
         "lines: worker lines of worker1 answers",
         "lines: worker lines:2 of worker1 answers",
+        "shop: worker shop of worker1 answers",
         "lines: the check of worker lines",
     ]
     hosts.serve("wc", "--ping", "ping@worker1/lines")

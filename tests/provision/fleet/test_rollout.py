@@ -2,7 +2,9 @@
 
 import base64
 import copy
+import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -635,6 +637,46 @@ def test_an_app_moves_and_gearman_py_stays_and_the_other_way_round(with_app: Fle
     history = [e for e in with_app.sessions["w1"].host.history if e["result"] == "ok"]
     entries = [(e.get("app"), e["from"]) for e in history[-3:]]
     assert entries == [("shop", first), (None, OLD), ("shop", second)]
+
+
+def test_a_release_is_sent_once_and_read_once_for_all_hosts(
+    with_app: FleetWithApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path.parent / f"{tmp_path.name}-other"
+    other.mkdir()
+    (other / "a.php").write_text("1")
+    with_app.says(
+        f"gearman_apps: {{shop: {{source: shop}}, other: {{source: {other}}}}}\n"
+        "gearman_functions: []\ngearman_workers:\n"
+        "  shout: {app: shop, program: [php, ./a.php], functions: [shout]}\n"
+        "  lines: {app: other, program: [php, ./a.php], functions: [lines]}\n"
+    )
+    assert with_app.deploy() == 0
+    hosts = [session.host for name, session in with_app.sessions.items() if name[0] == "w"]
+
+    def sent() -> list[int]:
+        """How many releases each host was sent."""
+        kinds = [[each.kind for each in host.applied] for host in hosts]
+        return [each.count("release") for each in kinds]
+
+    before = sent()
+    (other / "a.php").write_text("2")
+    assert with_app.move(app="other") == 0
+    assert sent() == [each + 1 for each in before]
+    assert with_app.move(app="other") == 0
+    assert sent() == [each + 1 for each in before]
+
+    read: Counter[str] = Counter()
+    digest = hashlib.file_digest
+
+    def count(file: Any, name: str) -> Any:
+        read[file.name] += 1
+        return digest(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", count)
+    assert with_app.deploy() == 0
+    assert str(other / "a.php") in read
+    assert [name for name, times in read.items() if times > 1] == []
 
 
 def test_an_app_that_does_not_begin_is_put_back_everywhere(
