@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from gearman_py import __version__
 from gearman_py.cli.common import (
     FAILED,
     HOST_HELP,
     OK,
+    USAGE,
     add_max_packet,
     add_tls,
     log_to_stderr,
@@ -143,7 +144,7 @@ def _make_worker(parser: ArgumentParser, options: Namespace, argv: Sequence[str]
         for name in filter(None, (options.trial, options.ping)):
             worker.add_ping(name, alone=name == options.trial)
     except ValueError as error:
-        parser.error(str(error))
+        _refuse(parser, str(error))
     return worker
 
 
@@ -153,23 +154,32 @@ def _bundled_worker(parser: ArgumentParser, options: Namespace) -> Worker:
 
 def _load_worker(parser: ArgumentParser, target: str) -> Worker:
     """The Worker named MODULE:OBJECT; modules in the current directory are found too."""
-    module, _, name = target.partition(":")
+    name, _, path = target.partition(":")
     sys.path.insert(0, os.getcwd())
     try:
-        found: Any = importlib.import_module(module)
+        module = importlib.import_module(name)
     except Exception as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
-        if missing is not None and module.startswith(missing):
-            parser.error(f"{target!r}: no module {missing!r} found from {os.getcwd()}")
+        if missing is not None and name.startswith(missing):
+            _refuse(parser, f"{target!r}: no module {missing!r} found from {os.getcwd()}")
         traceback.print_exc()  # the traceback shows the place in the author's code
-        parser.error(f"{target!r} cannot be loaded: {error}")
-    for part in name.split("."):
+        _refuse(parser, f"{target!r} cannot be loaded: {error}")
+    found: Any = module
+    for part in path.split("."):
         if not hasattr(found, part):
-            parser.error(f"{target!r}: {module} has no {name!r}")
+            workers = [key for key, value in vars(module).items() if isinstance(value, Worker)]
+            near = get_close_matches(path, workers, n=1) or workers[:1]
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            _refuse(parser, f"{target!r}: {name} has no {path!r}{hint}")
         found = getattr(found, part)
     if not isinstance(found, Worker):
-        parser.error(f"{target!r} is {type(found).__name__}, not a gearman_py.Worker")
+        _refuse(parser, f"{target!r} is {type(found).__name__}, not a gearman_py.Worker")
     return found
+
+
+def _refuse(parser: ArgumentParser, problem: str) -> NoReturn:
+    """End with what is wrong with a worker's code, to which the usage is no help."""
+    parser.exit(USAGE, f"{parser.prog}: error: {problem}\n")
 
 
 def _add_bundled(parser: ArgumentParser, worker: Worker, name: str) -> None:
@@ -203,7 +213,7 @@ def _run_worker(parser: ArgumentParser, worker: Worker, options: Namespace) -> i
             return OK
         return worker.run(metrics_file=options.metrics_file)
     except ValueError as error:
-        parser.error(str(error))
+        _refuse(parser, str(error))
 
 
 def _reload_worker(pid: int) -> int:

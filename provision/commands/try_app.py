@@ -111,7 +111,7 @@ class _Running:
             last = STACK_LINES
         lines = self.log.read_text(errors="backslashreplace").strip().splitlines()[-last:]
         if ended is not None:
-            problem = f"it ended with {ended}" + (f": {lines[-1]}" if lines else "")
+            problem = f"it ended with {ended}" + (f": {lines.pop()}" if lines else "")
         return _DoesNotWork("\n".join([problem, *lines]))
 
 

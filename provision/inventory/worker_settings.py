@@ -147,7 +147,7 @@ def _check(
                 f"{where}: {what}: writes: {text} {why}; expected a folder such as /var/lib/{name}"
             )
     if key == "check":
-        _check_check(what, value, where)
+        _check_check(what, value, where, hint)
     if key == "environment":
         _check_environment(what, value)
     if key == "secrets":
@@ -164,12 +164,12 @@ def _check_choice(what: str, key: str, value: Any, where: Place, hint: Hint) -> 
         )
 
 
-def _check_check(what: str, value: Table, where: Place) -> None:
+def _check_check(what: str, value: Table, where: Place, hint: Hint) -> None:
     for name, text in value.items():
         if name not in CHECK:
             raise InventoryError(
-                f"{value.places[name]}: {what}: unknown part of check {name!r}; expected one of "
-                f"{', '.join(CHECK)}"
+                f"{value.places[name]}: {what}: unknown part of check {name!r}"
+                f"{hint(name, CHECK) or '; expected one of ' + ', '.join(CHECK)}"
             )
         if type(text) is not str:
             raise InventoryError(

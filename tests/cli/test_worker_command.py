@@ -139,6 +139,7 @@ def test_the_environment_names_its_servers(
         (["xyzzy"], "unknown bundled function 'xyzzy'; expected one of resize, reverse, wc"),
         (["no.such.jobs:worker"], "no module 'no' found from"),
         (["jobs:absent"], "jobs has no 'absent'"),
+        (["jobs:workr"], "jobs has no 'workr'; did you mean 'worker'?"),
         (["jobs:number"], "'jobs:number' is int, not a gearman_py.Worker"),
         (["jobs:worker", "jobs:other"], "only one MODULE:OBJECT per process"),
         ([], "nothing to serve: expected a FUNCTION or MODULE:OBJECT"),

@@ -93,6 +93,7 @@ def test_a_worker_that_does_not_work_is_told_with_its_last_lines(
     assert trying.try_app(folder, "shop", said.append) == HostFailed.status
     assert said[-1].startswith("failed  worker shop: ")
     assert problem in said[-1].splitlines()[0]
+    assert "usage:" not in said[-1]
     if "sleep" in before:
         assert 'shop.py", line 1 in <module>' in said[-1]
 

@@ -186,7 +186,7 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
         ),
         (
             "{a: {command: [a], functions: [c], check: {expected: x}}}",
-            "2: worker a: unknown part of check 'expected'; expected one of function, workload",
+            "2: worker a: unknown part of check 'expected'; did you mean 'expect'?",
         ),
         (
             "{a: {command: [a], functions: [c], check: {expect: 2}}}",
