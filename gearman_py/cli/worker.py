@@ -178,7 +178,7 @@ def _load_worker(parser: ArgumentParser, target: str) -> Worker:
 
 
 def _refuse(parser: ArgumentParser, problem: str) -> NoReturn:
-    """End with what is wrong with a worker's code, to which the usage is no help."""
+    """End with what is wrong with a worker's code; the usage would not help."""
     parser.exit(USAGE, f"{parser.prog}: error: {problem}\n")
 
 
