@@ -10,6 +10,7 @@ from gearman_py.net.servers import ServerAddress, why_not
 
 _READ_SIZE = 256 * 1024
 READ_INTERVAL = 1  # second: how long a read blocks before the deadline is checked
+_PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)  # once: joining flags takes longer than to look
 
 
 class PooledConnection:
@@ -30,7 +31,7 @@ class PooledConnection:
     def has_unread(self) -> bool:
         """Whether bytes, or the end of the connection, can be read."""
         try:
-            self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            self.socket.recv(1, _PEEK)
         except BlockingIOError:
             return False
         except OSError:

@@ -103,7 +103,8 @@ class Connection(asyncio.Protocol):
         log.debug("%s left%s", self, f": {error}" if error else "")
 
     def data_received(self, data: bytes) -> None:
-        self._server.busy_poll.note_read()
+        if not self._server.flushing:  # the first of this turn
+            self._server.busy_poll.note_read()
         if self._parted_at is not None:
             return
         self.received += len(data)
