@@ -81,7 +81,7 @@ PEERS = {
     "gpg": "gpg",
 }
 WEB_PORT = 4780
-BENCHES = ("job_server", "libraries", "resize", "converge")
+BENCHES = ("job_server", "instructions", "libraries", "resize", "converge")
 # More processes than cores: most tests wait for another process. Each takes 5 s to collect them.
 SIDE_BY_SIDE = ("--numprocesses", "4", "--dist", "loadgroup", "--no-loadscope-reorder")
 FAST = ("-m", "not lab and not interop and not slow", "--hypothesis-profile", "fast")
@@ -494,11 +494,12 @@ def _can_package_for_debian() -> bool:
 )
 def test(c: Context, only: Sequence[str] | None = None, fast: bool = False) -> int:
     """Run every check and every test: style, types, other people's Gearman, real hosts."""
+    from packages.accelerator import PROGRAMS as COMPILER
     from packages.debian_package import PROGRAMS as PACKAGERS
 
     try:
         if not fast:
-            local.ensure(PEERS | PACKAGERS | lab.PROGRAMS | {"sudo": "sudo"}, print)
+            local.ensure(PEERS | PACKAGERS | COMPILER | lab.PROGRAMS | {"sudo": "sudo"}, print)
     except ToolkitError as error:
         if os.environ.get("CI") == "true":
             raise
@@ -520,8 +521,8 @@ def test(c: Context, only: Sequence[str] | None = None, fast: bool = False) -> i
 @command(
     iterable=["row"],
     help={
-        "what": "job_server (and C's), libraries (and pygearman, gear, pecl), resize (and PHP's), "
-        "converge (and Ansible, pyinfra)",
+        "what": "job_server (and C's), instructions (by valgrind), libraries (and "
+        "pygearman, gear, pecl), resize (and PHP's), converge (and Ansible, pyinfra)",
         "row": "only this row (repeatable), such as latency, single, worker",
     },
 )

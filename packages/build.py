@@ -1,5 +1,6 @@
 """What `./invoke package` makes of the last commit, in dist/: sdist, wheel and Debian package.
 
+The wheel is for all machines, so it has no accelerator; installing the sdist builds it.
 Files that are not committed have no part in them, and every time in them is the commit's: one
 commit makes the same bytes wherever and whenever it is built.
 """
@@ -53,5 +54,5 @@ def _export(root: Path, tree: Path) -> None:
 
 def _hatchling(tree: Path, target: str, folder: Path, epoch: str) -> Path:
     command = (sys.executable, "-P", "-m", "hatchling", "build", "-d", str(folder), "-t", target)
-    run_command(*command, cwd=tree, SOURCE_DATE_EPOCH=epoch)
+    run_command(*command, cwd=tree, SOURCE_DATE_EPOCH=epoch, GEARMAN_PURE="1")
     return next(folder.glob({"sdist": "*.tar.gz", "wheel": "*.whl"}[target]))

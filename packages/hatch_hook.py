@@ -1,4 +1,8 @@
-"""Puts the manual pages and the shells' completion into the wheel, made from its own parsers."""
+"""Completes the wheel: manual pages and the shells' completion, made from its own parsers; and the
+accelerator, where it can be built.
+
+Without a C compiler, or with GEARMAN_PURE=1 in the environment, the wheel is one for all machines.
+"""
 
 import os
 import sys
@@ -17,7 +21,7 @@ COMPLETION = {
 }
 
 
-class SharedData(BuildHookInterface):  # type: ignore[type-arg]  # the parameter is the builder's
+class MadeFiles(BuildHookInterface):  # type: ignore[type-arg]  # the parameter is the builder's
     """Hatchling's custom hook: makes files and says where installing puts them."""
 
     PLUGIN_NAME = "custom"
@@ -32,6 +36,20 @@ class SharedData(BuildHookInterface):  # type: ignore[type-arg]  # the parameter
             path = Path(self._folder.name, str(number))
             path.write_text(text)
             build_data["shared_data"][str(path)] = place
+        if os.environ.get("GEARMAN_PURE", "") in ("", "0") and sys.platform == "linux":
+            self._add_accelerator(build_data)
+
+    def _add_accelerator(self, build_data: dict[str, Any]) -> None:
+        from packages.accelerator import CannotBuild, build_accelerator
+
+        try:
+            module = build_accelerator(Path(self.root), Path(self._folder.name))
+        except CannotBuild as error:
+            self.app.display_warning(f"gearman_py is installed without its accelerator: {error}")
+        else:
+            build_data["force_include"][str(module)] = module.name
+            build_data["pure_python"] = False
+            build_data["infer_tag"] = True
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         if version != "editable":

@@ -318,7 +318,7 @@ class PipFailed(ToolkitError):
 def run_pip(*arguments: str) -> None:
     """Run pip with the operator's own configuration. Raises :class:`PipFailed`."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
-    environment = os.environ | {"SOURCE_DATE_EPOCH": EPOCH}
+    environment = os.environ | {"SOURCE_DATE_EPOCH": EPOCH, "GEARMAN_PURE": "1"}  # for all hosts
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         said = "\n".join(f"    {line}" for line in done.stderr.splitlines()[-12:])

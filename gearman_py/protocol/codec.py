@@ -5,8 +5,19 @@ packet, anything else is a line of text (PROTOCOL, "Administrative Protocol").
 """
 
 from collections.abc import Sequence
-from struct import Struct
 
+from gearman_py.protocol.accelerator import response, response_parts, split_packets
+from gearman_py.protocol.framing import (
+    HEADER,
+    HEADER_SIZE,
+    LARGE,
+    REQUEST,
+    RESPONSE,
+    SMALL,
+    Message,
+    request,
+    split_arguments,
+)
 from gearman_py.protocol.packets import (
     ARGUMENT_COUNT,
     FAULT,
@@ -18,9 +29,19 @@ from gearman_py.protocol.packets import (
     WORKLOAD_MAY_LACK,
 )
 
-REQUEST = b"\0REQ"
-RESPONSE = b"\0RES"
-HEADER = Struct(">4sII")
+__all__ = [
+    "HEADER",
+    "LARGE",
+    "MAX_LINE",
+    "MAX_PACKET",
+    "REQUEST",
+    "RESPONSE",
+    "Decoder",
+    "Message",
+    "request",
+    "response",
+    "response_parts",
+]
 
 # Bytes after the header; the default of the server, of clients and of workers. Clients send whole
 # images as workloads, and a server holds at least one packet per connection, so this bounds its
@@ -32,48 +53,8 @@ MAX_LINE = 8192
 # read, so there are two limits.
 TURN_MESSAGES = 1000
 TURN_BYTES = 2**16
-# Below this size, copying and splitting a body is faster than finding each NUL in place (measured).
-_SMALL = 4096
-# From this size, a workload is not copied into one buffer with its surroundings.
-LARGE = 2**16
 
-_HEADER_SIZE = HEADER.size
 _unpack = HEADER.unpack_from
-_unpack_quickly = Struct(">QI").unpack_from  # magic and number together
-
-Message = tuple[int, list[bytes]]
-"""The number of a packet and its arguments; or TEXT and a line without its ending; or FAULT
-(TEXT_FAULT if the peer sent text), an error code and a message; or OVERSIZED and the arguments of a
-packet that was skipped, with a message in place of the workload."""
-
-
-def request(packet: int, *arguments: bytes) -> bytes:
-    """The bytes of a packet sent to a server."""
-    body = b"\0".join(arguments)
-    return _REQUEST_HEADS[packet] + len(body).to_bytes(4, "big") + body
-
-
-def response(packet: int, *arguments: bytes) -> bytes:
-    """The bytes of a packet sent by a server."""
-    body = b"\0".join(arguments)
-    return _RESPONSE_HEADS[packet] + len(body).to_bytes(4, "big") + body
-
-
-def response_parts(packet: int, *arguments: bytes) -> tuple[bytes, bytes]:
-    """The bytes of a packet sent by a server; a large one is split before its last argument."""
-    workload = arguments[-1]
-    if len(workload) < LARGE:
-        body = b"\0".join(arguments)
-        return _RESPONSE_HEADS[packet] + len(body).to_bytes(4, "big") + body, b""
-    head = b"\0".join((*arguments[:-1], b""))
-    size = (len(head) + len(workload)).to_bytes(4, "big")
-    return _RESPONSE_HEADS[packet] + size + head, workload
-
-
-_REQUEST_HEADS, _RESPONSE_HEADS = (
-    [magic + number.to_bytes(4, "big") for number in range(HIGHEST + 1)]
-    for magic in (REQUEST, RESPONSE)
-)
 
 
 class Decoder:
@@ -122,7 +103,7 @@ class Decoder:
             return None
         head = self._parts[0]
         _, number, _ = _unpack(head)
-        return number, self._need, head[_HEADER_SIZE : _HEADER_SIZE + _SMALL].partition(b"\0")[0]
+        return number, self._need, head[HEADER_SIZE : HEADER_SIZE + SMALL].partition(b"\0")[0]
 
     def pack(self) -> tuple[bytes, int, bool]:
         """Its state, for another decoder: input that is not read, bytes to be dropped, dead."""
@@ -146,24 +127,11 @@ class Decoder:
             data = self._gather_parts(data, messages) if self._parts else self._drop_oversized(data)
         start, end = 0, len(data)
         limit = TURN_BYTES if end > TURN_BYTES and self._text else end
-        while start < limit and not self.dead:
+        while not self.dead:
             # Nearly all input is whole, valid packets: their path is short.
-            if end - start >= _HEADER_SIZE:
-                number, size = _unpack_quickly(data, start)
-                number -= self._base
-                stop: int = start + _HEADER_SIZE + size
-                if 0 < number <= HIGHEST and stop <= end and size <= self._max_packet:
-                    count = ARGUMENT_COUNT[number]
-                    if not count:
-                        arguments = []
-                    elif size < _SMALL:
-                        arguments = data[start + _HEADER_SIZE : stop].split(b"\0", count - 1)
-                    else:
-                        arguments = _split_arguments(data, start + _HEADER_SIZE, stop, count)
-                    if len(arguments) == count:
-                        messages.append((number, arguments))
-                        start = stop
-                        continue
+            start = split_packets(data, start, limit, self._base, self._max_packet, messages)
+            if start >= limit:
+                break
             read = self._read_line if data[start] and self._text else self._read_packet
             self.behind = self._text and len(messages) >= TURN_MESSAGES
             stop = 0 if self.behind else read(data, start, messages)
@@ -191,7 +159,7 @@ class Decoder:
     def _gather_parts(self, data: bytes, messages: list[Message]) -> bytes:
         """Add a read to the parts; return them together once there is enough."""
         last = self._parts[-1]
-        if len(data) < _SMALL and len(self._parts) > 1 and len(last) < _SMALL:
+        if len(data) < SMALL and len(self._parts) > 1 and len(last) < SMALL:
             self._parts[-1] = last + data  # many small objects take a lot of memory
         else:
             self._parts.append(data)
@@ -215,7 +183,7 @@ class Decoder:
         count = ARGUMENT_COUNT[number]
         if not count:
             return None
-        arguments = _split_arguments(parts[0], _HEADER_SIZE, len(parts[0]), count)
+        arguments = split_arguments(parts[0], HEADER_SIZE, len(parts[0]), count)
         if len(arguments) != count:
             return None
         end = len(parts[-1]) - (self._held - self._need)
@@ -226,7 +194,7 @@ class Decoder:
 
     def _read_packet(self, data: bytes, start: int, messages: list[Message]) -> int:
         """Read an unusual packet at ``start``; return its end, or 0 if it is incomplete."""
-        body, end = start + _HEADER_SIZE, len(data)
+        body, end = start + HEADER_SIZE, len(data)
         if body > end:
             return 0
         magic, number, size = _unpack(data, start)
@@ -251,7 +219,7 @@ class Decoder:
             messages.append((number, [data[body:stop], b""]))
         else:
             text = b"packet type %d needs %d arguments, got %d"
-            text %= number, count, len(_split_arguments(data, body, stop, count))
+            text %= number, count, len(split_arguments(data, body, stop, count))
             self.dead = True
             messages.append((FAULT, [b"INVALID_PACKET", text]))
         return stop
@@ -259,9 +227,9 @@ class Decoder:
     def _read_oversized(self, data: bytes, start: int, messages: list[Message]) -> int:
         """Read the arguments before the workload of a packet at ``start`` that is too large."""
         _, number, size = _unpack(data, start)
-        body, end = start + _HEADER_SIZE, len(data)
+        body, end = start + HEADER_SIZE, len(data)
         count = ARGUMENT_COUNT[number] or 0
-        arguments = _split_arguments(data, body, min(end, body + min(size, LARGE)), count)
+        arguments = split_arguments(data, body, min(end, body + min(size, LARGE)), count)
         text = b"a packet of %d bytes is over the limit of %d" % (size, self._max_packet)
         if len(arguments) == count:
             messages.append((OVERSIZED, [*arguments[:-1], text]))
@@ -297,16 +265,3 @@ class Decoder:
         self.dead = True
         messages.append((TEXT_FAULT, [b"LINE_TOO_LONG", b"a line may have %d bytes" % MAX_LINE]))
         return len(data)
-
-
-def _split_arguments(data: bytes, start: int, stop: int, count: int) -> list[bytes]:
-    """Split the body of a packet at its first ``count - 1`` NULs without copying the workload."""
-    arguments = []
-    for _ in range(count - 1):
-        nul = data.find(b"\0", start, stop)
-        if nul < 0:
-            break
-        arguments.append(data[start:nul])
-        start = nul + 1
-    arguments.append(data[start:stop])
-    return arguments

@@ -11,8 +11,11 @@ from typing import Any
 from gearman_py.c_queue.source import StoredQueue
 from gearman_py.config import PASSWORD, as_words
 from gearman_py.net.servers import UNIX, parse_servers
+from gearman_py.protocol import accelerator
 from gearman_py.server.option_fields import QUEUES
 from gearman_py.server.settings import Settings
+
+_CODEC = "accelerated" if accelerator.IN_USE else "pure Python"
 
 
 class UsageError(Exception):
@@ -54,7 +57,7 @@ def parser(version: str) -> argparse.ArgumentParser:
         metavar="FILE",
         help="read options from FILE: TOML, or as on the command line, which takes precedence",
     )
-    made.add_argument("-V", "--version", action="version", version=f"gearmand {version}")
+    made.add_argument("-V", "--version", action="version", version=f"gearmand {version} ({_CODEC})")
     return made
 
 

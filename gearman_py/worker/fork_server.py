@@ -19,7 +19,8 @@ from threading import Lock
 from time import monotonic
 from typing import NoReturn
 
-from gearman_py.protocol.codec import RESPONSE, Decoder, response
+from gearman_py.protocol.codec import RESPONSE, Decoder
+from gearman_py.protocol.framing import response
 from gearman_py.protocol.packets import FAULT, Packet
 from gearman_py.worker.drain_signal import DrainSignal
 from gearman_py.worker.hooks import as_coroutine, shut_down

@@ -1,0 +1,32 @@
+"""What is done for each packet: in C where the accelerator is installed, else in Python.
+
+The accelerator, gearman_py/_speedups.c, is optional: it is built where gearman_py is installed from
+its source by a machine that has a C compiler. With GEARMAN_PURE=1 in the environment it is neither
+built nor used. :mod:`gearman_py.protocol.framing` is the same in Python, and its definition.
+"""
+
+import importlib
+import os
+from typing import Any
+
+from gearman_py.protocol import framing
+
+PURE = "GEARMAN_PURE"
+
+
+def _find_accelerator() -> Any:
+    if os.environ.get(PURE, "") not in ("", "0"):
+        return None
+    try:
+        return importlib.import_module("_gearman_speedups")
+    except ImportError:
+        return None
+
+
+_accelerator = _find_accelerator()
+IN_USE = _accelerator is not None
+split_packets = framing.split_packets
+response, response_parts = framing.response, framing.response_parts
+if IN_USE:
+    split_packets = _accelerator.split_packets
+    response, response_parts = _accelerator.response, _accelerator.response_parts

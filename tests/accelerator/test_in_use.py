@@ -1,0 +1,86 @@
+"""It is used where it is installed and not turned off, and changes nothing but the time."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from packages.accelerator import NAME, find_compiler
+from tests.accelerator.conftest import ROOT
+
+VERSION = (sys.executable, "-m", "gearman_py.cli.gearmand", "--version")
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True
+    )
+
+
+def test_gearmand_says_whether_it_is_in_use(built: Path) -> None:
+    there = str(built.parent)
+    assert run(*VERSION, PYTHONPATH=there).stdout.endswith(" (accelerated)\n")
+    assert run(*VERSION, PYTHONPATH=there, GEARMAN_PURE="0").stdout.endswith(" (accelerated)\n")
+    assert run(*VERSION, PYTHONPATH=there, GEARMAN_PURE="1").stdout.endswith(" (pure Python)\n")
+
+
+def test_one_that_cannot_be_used_is_none(tmp_path: Path) -> None:
+    (tmp_path / f"{NAME}.py").write_text("raise ImportError('for another Python')")
+    assert run(*VERSION, PYTHONPATH=str(tmp_path)).stdout.endswith(" (pure Python)\n")
+
+
+@pytest.mark.slow
+@pytest.mark.interop
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "tests/protocol/test_codec.py",
+        "tests/broker/test_model.py",
+        "tests/server/test_malformed.py",
+        "tests/interop/test_conversation.py",
+        "tests/fuzz/test_fuzz.py -k codec",
+    ],
+)
+def test_what_holds_without_it_holds_with_it(built: Path, tests: str) -> None:
+    """The codec, the broker against its model, malformed packets, C gearmand's answers."""
+    options = ("-p", "no:cacheprovider", "--hypothesis-profile=fast")
+    done = run(
+        sys.executable, "-m", "pytest", *options, *tests.split(), PYTHONPATH=str(built.parent)
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_sanitizers_find_nothing() -> None:
+    """Addresses and undefined behaviour, for any stream, each failed allocation, any response."""
+    flags = "-g -fsanitize=address,undefined -fno-sanitize-recover=all"
+    found = subprocess.run(
+        [*find_compiler(), "-print-file-name=libasan.so"], capture_output=True, text=True
+    ).stdout.strip()
+    if not os.path.isabs(found):
+        pytest.skip("the C compiler has no libasan")
+    done = run(
+        *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:faulthandler"),
+        *("-k", "not million", "tests/accelerator/test_twins.py"),
+        ACCELERATOR_FLAGS=flags,
+        LD_PRELOAD=found,
+        PYTHONMALLOC="malloc",
+        ASAN_OPTIONS="detect_leaks=0",  # Python keeps much until its process ends
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", [{"GEARMAN_PURE": ""}, {"GEARMAN_PURE": "1"}, {"CC": "false"}])
+def test_a_wheel_holds_it_if_it_can_be_built(tmp_path: Path, setting: dict[str, str]) -> None:
+    build = (sys.executable, "-P", "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path))
+    done = run(*build, **setting)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    held = [name for name in zipfile.ZipFile(wheel).namelist() if name.startswith(NAME)]
+    assert len(held) == (setting == {"GEARMAN_PURE": ""})
+    assert wheel.name.endswith("-py3-none-any.whl") != bool(held)
+    assert ("without its accelerator" in done.stdout + done.stderr) == ("CC" in setting)
