@@ -1,10 +1,11 @@
-"""Our job server and C gearmand under the same load, in turn, in one run. Prints ratios.
+"""C gearmand and our job server, pure and accelerated, under the same load, in turn, in one run.
 
     .venv/bin/python -m tests.bench.job_server [ROW...]     (needs gearman-job-server)
 
 Each row runs on fresh servers, ours and C's alternating, and the median of its rounds is
-shown. `own` is what the load generator itself used for a job: 1 / own is the most that it
-could have measured. On two cores a server has about one to itself, C's threads or not.
+shown, with its ratio to C's. `own` is what the load generator itself used for a job: 1 / own is
+the most that it could have measured. On two cores a server has about one to itself, C's threads
+or not.
 """
 
 import os
@@ -18,10 +19,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gearman_py.protocol.packets import Packet
+from packages.accelerator import CannotBuild, build_accelerator
 from tests.bench.load import Client, Measured, Peer, Worker, one_at_a_time, run
 from tests.job_servers import OUR_GEARMAND, await_listening
 from tests.ports import reserve_port
 
+ROOT = Path(__file__).resolve().parents[2]
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 SMALL = b"x" * 64
@@ -45,24 +48,28 @@ class MeasuredServer:
         return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * PAGE
 
 
-COMMANDS = {
-    "C": ["gearmand", "--backlog=1024", "--log-file=none"],
-    "ours": [*OUR_GEARMAND, "--log-file=none"],
-}
-
-
+THEIRS = ["gearmand", "--backlog=1024", "--log-file=none"]
+OURS = [*OUR_GEARMAND, "--log-file=none"]
+C, PURE, ACCELERATED, IN_MEMORY = "C", "pure", "accelerated", "in memory"
 DURABLE = ["-q", "libsqlite3", "--libsqlite3-db"]  # both servers know these names
 
 
 @contextmanager
-def server(name: str, *, durable: bool = False) -> Iterator[MeasuredServer]:
+def server(
+    kind: str, accelerator: Path | None = None, *, durable: bool = False
+) -> Iterator[MeasuredServer]:
+    """One of its kind; ``accelerator`` is the folder that has it."""
     address = ("127.0.0.1", reserve_port())
+    environment = {**os.environ, "GEARMAN_PURE": "1"}
+    if kind != PURE and accelerator is not None:
+        environment |= {"GEARMAN_PURE": "", "PYTHONPATH": str(accelerator)}
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # a disk, where /tmp may be none
-        command = [*COMMANDS[name], "-L", address[0], "-p", str(address[1])]
-        process = subprocess.Popen(command + [*DURABLE, f"{folder}/queue"] * durable)
+        command = [*(THEIRS if kind == C else OURS), "-L", address[0], "-p", str(address[1])]
+        command += [*DURABLE, f"{folder}/queue"] * durable
+        process = subprocess.Popen(command, env=environment)
         try:
             await_listening(address, process)
-            yield MeasuredServer(name, address, process)
+            yield MeasuredServer(kind, address, process)
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -191,27 +198,38 @@ STORED = {"durable", "durable-one"}
 
 
 def main(names: list[str]) -> None:
-    for name in names or ROWS:
-        if name not in ROWS:
-            raise SystemExit(f"no row {name!r}: there are {', '.join(ROWS)}")
-        title, row = ROWS[name]
-        print(f"\n{title}", flush=True)
-        stored = name in STORED
-        kinds = ["C", "ours", "in memory"] if stored else ["C", "ours"]
-        results: dict[str, list[Figures]] = {kind: [] for kind in kinds}
-        for _ in range(1 if name in SLOW else ROUNDS):
-            for kind in kinds:
-                durable = stored and kind != "in memory"
-                with server(kind if kind in COMMANDS else "ours", durable=durable) as peer:
-                    results[kind].append(row(peer))
-        for figure in results["ours"][0]:
-            theirs, ours, *memory = (
-                statistics.median(one[figure] for one in results[kind]) for kind in kinds
-            )
-            ratio = f"{ours / theirs:8.2f} x C" if theirs and "own" not in figure else ""
-            beside = "".join(f"   in memory {one:12,.1f}" for one in memory)
-            line = f"  {figure:18} C {theirs:12,.1f}   ours {ours:12,.1f} {ratio}{beside}"
-            print(line, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        accelerator: Path | None = Path(folder)
+        try:
+            build_accelerator(ROOT, Path(folder))
+        except CannotBuild as error:
+            print(f"pure alone: {error}")
+            accelerator = None
+        print(f"ours runs on Python {sys.version}")
+        for name in names or ROWS:
+            if name not in ROWS:
+                raise SystemExit(f"no row {name!r}: there are {', '.join(ROWS)}")
+            _measure_row(name, accelerator)
+
+
+def _measure_row(name: str, accelerator: Path | None) -> None:
+    title, row = ROWS[name]
+    print(f"\n{title}", flush=True)
+    stored = name in STORED
+    kinds = [C, PURE, *[ACCELERATED] * (accelerator is not None), *[IN_MEMORY] * stored]
+    results: dict[str, list[Figures]] = {kind: [] for kind in kinds}
+    for _ in range(1 if name in SLOW else ROUNDS):
+        for kind in kinds:
+            with server(kind, accelerator, durable=stored and kind != IN_MEMORY) as peer:
+                results[kind].append(row(peer))
+    for figure in results[PURE][0]:
+        median = {kind: statistics.median(one[figure] for one in results[kind]) for kind in kinds}
+        line = f"  {figure:18}"
+        for kind in kinds:
+            line += f" {kind} {median[kind]:12,.1f}"
+            if kind != C and median[C] and "own" not in figure:
+                line += f" {median[kind] / median[C]:6.2f} x C"
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

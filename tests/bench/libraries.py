@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gearman_py.admin.client import AdminClient
-from tests.bench.job_server import MeasuredServer, server
+from tests.bench.job_server import PURE, MeasuredServer, server
 from tests.bench.load import Client, run
 
 Address = tuple[str, int]
@@ -255,7 +255,7 @@ def of_client(row: str, library: str) -> Rate:
     interpreter = ["php"] if library == "pecl" else [python]
     script = PEERS / f"client.{'php' if library == 'pecl' else 'py'}"
     script.write_text(code)
-    with server("ours") as serving:
+    with server(PURE) as serving:
         port = str(serving.address[1])
         with program([sys.executable, "-c", RAW_WORKERS, port]):
             await_worker(serving.address)
@@ -269,7 +269,7 @@ def of_worker(_row: str, library: str) -> Rate:
     """What a library's worker does."""
     jobs = 500 if library == "gear" else 20_000  # gear's waits for the delayed ACK of each
     with (
-        server("ours") as serving,
+        server(PURE) as serving,
         program([*WORKERS[library], str(serving.address[1])]) as process,
     ):
         cpu = MeasuredServer(library, serving.address, process).cpu
