@@ -83,7 +83,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         queues = Queues(b"H:test", first=1, function_first=False, rotate=True, wakeup=1)
-        listener = Listener(Broker(queues, version=__version__), self._loop)
+        listener = Listener(Broker(queues, version=__version__, time_of_day=time.time), self._loop)
         server = await self._loop.create_server(partial(Connection, listener), "127.0.0.1", 0)
         self._port.set_result(server.sockets[0].getsockname()[1])
         await self._stop.wait()

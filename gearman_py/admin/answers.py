@@ -197,7 +197,8 @@ class FunctionDetail(NamedTuple):
     """What one server says about a function: the answer to ``function``.
 
     ``counts``: waiting jobs by priority ("high", "normal", "low"), failed ones by reason ("fail",
-    "exception", "attempts"), requeued ones by reason ("disconnected", "timeout", "unregistered").
+    "exception", "attempts"), requeued ones by reason ("disconnected", "timeout", "unregistered",
+    "postponed").
     Each of ``waits`` and ``runs`` is how many took at most the seconds of ``bounds`` at its place;
     the last one is the number of all.
     """

@@ -146,11 +146,14 @@ def _handle_echo(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
 
 
 def _handle_option(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
-    if arguments[0].partition(b"\0")[0].lower() == b"exceptions":
-        peer.exceptions = True
-        peer.send(response(Packet.OPTION_RES, arguments[0]))
-    else:
-        peer.refuse(b"UNKNOWN_OPTION", b"Server does not recognize given option")
+    match arguments[0].partition(b"\0")[0].lower():
+        case b"exceptions":
+            peer.exceptions = True
+        case b"retries":
+            peer.retries = True
+        case _:
+            return peer.refuse(b"UNKNOWN_OPTION", b"Server does not recognize given option")
+    return peer.send(response(Packet.OPTION_RES, arguments[0]))
 
 
 HANDLERS: dict[Packet, Handler] = {

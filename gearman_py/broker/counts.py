@@ -21,10 +21,11 @@ RETRIED = "retried"  # failed jobs that an operator queued again
 TIMED_OUT = "timed out"  # runs
 INTERRUPTED = "interrupted"  # runs that ended without a report
 LATE = "late"  # reports of runs that had timed out
-# Why a run ended without a report, and its job was queued again.
+# Why the job of a run was queued again.
 DISCONNECTED = "disconnected"
 TIMEOUT = "timeout"
 UNREGISTERED = "unregistered"
+POSTPONED = "postponed"  # by its worker, which has reported so
 # How a job ended that was not completed.
 FAILED = "fail"
 EXCEPTION = "exception"

@@ -160,8 +160,8 @@ def _by_due_time(broker: Rules) -> Found:
     ahead = [(heap[0], 0)] if heap else []
     while ahead:
         (due, number), place = heappop(ahead)
-        job = broker.queues.jobs.get(number)
-        yield (job, due) if job is not None and _state(job) == b"scheduled" else None
+        job = broker.queues.find_scheduled(due, number)
+        yield (job, due) if job is not None else None
         for child in (2 * place + 1, 2 * place + 2):
             if child < len(heap):
                 heappush(ahead, (heap[child], child))

@@ -64,7 +64,7 @@ def find_due_times(
     scheduled = {job.number for job in jobs if not job.queued}
     found = {}
     for due, number in list(queues._due) if scheduled else ():
-        if number in scheduled:
+        if number in scheduled and queues.find_scheduled(due, number):
             found[number] = due
         yield None
     return found

@@ -6,6 +6,7 @@ early. How often a job was assigned is recorded for those that run longer than a
 """
 
 from contextlib import AbstractContextManager, nullcontext
+from math import ceil
 
 from gearman_py.broker.failed_jobs import FailedJob
 from gearman_py.broker.outbox import DeferredReply
@@ -75,6 +76,10 @@ class PendingChanges:
             self.rewritten[record.number] = record
             self._added.append((job, 0))
 
+    def postpone(self, job: BrokerJob, due: float) -> None:
+        """The job must not run before ``due`` (seconds since 1970)."""
+        self.rewrite(_make_record(job, ceil(due)))
+
     def deliver(self, job: BrokerJob) -> None:
         """The job was assigned to a worker."""
         with self.guard:
@@ -97,6 +102,9 @@ class PendingChanges:
             rewritten, self.rewritten = self.rewritten, {}
             if deliveries:
                 delivered, self._delivered = self._delivered, {}
+        if rewritten:
+            for number in delivered.keys() & rewritten.keys():  # it was assigned again since
+                rewritten[number] = rewritten[number]._replace(deliveries=delivered.pop(number))
         new = [entry for entry in jobs if entry[0] not in self.retried] if self.retried else jobs
         added = [_make_record(*entry) for entry in new]
         changes = Changes(added, delivered, list(removed), list(rewritten.values()))

@@ -163,6 +163,7 @@ class Queues(RestrictedFunctions):
     def add_later(self, job: BrokerJob, due: float) -> None:
         """Schedule a job that must not run before ``due`` (seconds since 1970)."""
         job.function.scheduled += 1
+        job.since = due
         heappush(self._due, (due, job.number))
         self.next_event = -inf  # only tick() knows the time of day
 
@@ -236,12 +237,18 @@ class Queues(RestrictedFunctions):
             job.function.counts[counts.INTERRUPTED] += 1
             self.finish(job.worker, self.handle(job), now, erase=False)
 
-    def give_back(self, job: BrokerJob, now: float) -> None:
-        """Put a job that its worker lost at the end of its queue."""
+    def give_back(self, job: BrokerJob, now: float, due: float = 0.0) -> None:
+        """Put a job that its worker lost at the end of its queue, now or when it is due."""
         self.interrupt(job, now)
         job.retries += 1
         job.since = now
-        self._queue_job(job, now)
+        # One that was joined in the background a moment ago has no record to be rewritten yet.
+        if due > 0 and job not in self.changes.replies:
+            if self.durable and job.background:
+                self.changes.postpone(job, due)
+            self.add_later(job, due)
+        else:
+            self._queue_job(job, now)
 
     def finish(
         self, worker: Peer, handle: bytes, now: float, erase: bool = True
@@ -304,13 +311,22 @@ class Queues(RestrictedFunctions):
         for _ in range(SLICE):
             if not self._due or self._due[0][0] > wall:
                 break
-            _, number = heappop(self._due)
-            job = self.jobs.get(number)
+            job = self.find_scheduled(*heappop(self._due))
             if job is not None:
                 job.function.scheduled -= 1
                 job.since = now
                 self._queue_job(job, now)
         self.wake_again(now)
+
+    def find_scheduled(self, due: float, number: int) -> BrokerJob | None:
+        """The job of an entry among the ``_due``; None if it has ended or is due at another time.
+
+        While a job waits for its time, ``since`` is when it is due.
+        """
+        job = self.jobs.get(number)
+        if job is None or job.since != due or job.queued or job.worker is not None:
+            return None
+        return job
 
     def plan(self, now: float, wall: float) -> float:
         """Compute ``next_event`` again, and return it."""

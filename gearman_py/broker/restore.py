@@ -126,7 +126,7 @@ class Restorer:
             facts["number"], facts["address"], broker.dirty.append, operator=facts["operator"]
         )
         peer.client_id = as_bytes(facts["client_id"])
-        peer.exceptions = facts["exceptions"]
+        peer.exceptions, peer.retries = facts["exceptions"], facts.get("retries", False)
         for place, limit, turn in facts["abilities"]:
             function = self._functions[place]
             peer.abilities[function] = limit
@@ -242,6 +242,8 @@ class Restorer:
         for number, deadline in section["limits"]:
             queues._time_limits.start(self._find_job(number), deadline)
         queues._due = [(due, number) for due, number in section["due"]]
+        for due, number in queues._due:
+            self._find_job(number).since = due
         queues._withheld = [self._find_job(number) for number in section["withheld"]]
         heapify(queues._due)
         scheduled = {number for _, number in queues._due} | set(section["withheld"])

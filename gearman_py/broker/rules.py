@@ -10,6 +10,7 @@ from math import inf
 from gearman_py.broker import counts
 from gearman_py.broker.failed_jobs import MAX_REASON, FailedJob, make_failed_record
 from gearman_py.broker.limits import MAX_TIMEOUTS, SLICE
+from gearman_py.broker.numbers import MAX_EPOCH
 from gearman_py.broker.pending_changes import CommitGroup
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.restriction_records import RECORD_NAME, make_record
@@ -258,14 +259,35 @@ class Rules:
         """
         if not job.clients and not job.background:
             self._discard(job, counts.DROPPED)
-        elif 0 <= self._job_retries <= job.retries + 1 or 0 < most <= job.retries + 1:
-            self.tell(job, response(Packet.WORK_FAIL, self.queues.handle(job)))
-            worker = job.worker
-            self.queues.interrupt(job, self.now)
-            self.end_failed(job, worker, counts.ATTEMPTS, LOST[why])
+        elif self._is_last_attempt(job, most):
+            self._give_up(job, LOST[why])
         else:
             job.function.counts[why] += 1
             self.queues.give_back(job, self.now)
+
+    def postpone(self, job: BrokerJob, seconds: float, reason: bytes) -> None:
+        """A worker gives a running job back, to be tried again after a delay.
+
+        It fails, for this reason, if that was the last attempt that --job-retries allows.
+        """
+        if not job.clients and not job.background:
+            self._discard(job, counts.DROPPED)
+        elif self._is_last_attempt(job):
+            self._give_up(job, reason)
+        else:
+            job.function.counts[counts.POSTPONED] += 1
+            due = min(self.time_of_day() + seconds, MAX_EPOCH) if seconds > 0 else 0.0
+            self.queues.give_back(job, self.now, due)
+
+    def _is_last_attempt(self, job: BrokerJob, most: int = 0) -> bool:
+        return 0 <= self._job_retries <= job.retries + 1 or 0 < most <= job.retries + 1
+
+    def _give_up(self, job: BrokerJob, reason: bytes) -> None:
+        """A running job has been attempted as often as is allowed."""
+        self.tell(job, response(Packet.WORK_FAIL, self.queues.handle(job)))
+        worker = job.worker
+        self.queues.interrupt(job, self.now)
+        self.end_failed(job, worker, counts.ATTEMPTS, reason)
 
     def end_failed(self, job: BrokerJob, worker: Peer | None, why: str, reason: bytes) -> None:
         """End a job that has failed for good and is in no queue; keep it, if in the background."""

@@ -123,6 +123,7 @@ def _pack_peer(peer: Peer, functions: Mapping[Function, int]) -> Section:
         "operator": peer.operator,
         "client_id": as_text(peer.client_id),
         "exceptions": peer.exceptions,
+        "retries": peer.retries,
         "abilities": [
             [functions[each], limit, peer.turns[each]] for each, limit in peer.abilities.items()
         ],
@@ -163,7 +164,6 @@ def _find_others(queues: Queues, peers: Iterable[Peer]) -> Iterator[BrokerJob]:
 def _pack_queues(
     queues: Queues, functions: Mapping[Function, int], peers: Mapping[Peer, int]
 ) -> Section:
-    live = queues.jobs.get
     changes = queues.changes
     return {
         "number": queues._number,
@@ -172,7 +172,7 @@ def _pack_queues(
         "lease_over": queues.lease_over,
         "pages": list(queues.jobs.pages),
         "limits": [(job.number, deadline) for job, deadline in queues._time_limits.items()],
-        "due": [(due, number) for due, number in queues._due if live(number)],
+        "due": [entry for entry in queues._due if queues.find_scheduled(*entry)],
         "withheld": [job.number for job in queues._withheld if queues._is_set_aside(job)],
         "progress": [
             (job.number, *map(as_text, reported)) for job, reported in queues.progress.items()

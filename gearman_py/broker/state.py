@@ -242,7 +242,8 @@ class Function:
 class Peer(Outbox):
     """A connection as the broker sees it, which may be a client and a worker at once.
 
-    ``operator``: it came through the admin socket and may use all commands.
+    ``operator``: it came through the admin socket and may use all commands. ``retries``: it is told
+    the attempt of each background job, and may put jobs off (the option of that name).
     """
 
     __slots__ = (
@@ -255,6 +256,7 @@ class Peer(Outbox):
         "number",
         "operator",
         "overdue",
+        "retries",
         "running",
         "sleeping",
         "turns",
@@ -275,7 +277,7 @@ class Peer(Outbox):
         self.address = address
         self.operator = operator
         self.client_id = b"-"
-        self.exceptions = False
+        self.exceptions = self.retries = False
         # As a worker: its functions, each with a time limit in seconds or None ...
         self.abilities: dict[Function, float | None] = {}
         # ... and with its turn to be served: the lowest first.

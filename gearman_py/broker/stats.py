@@ -21,7 +21,7 @@ from gearman_py.protocol.text import error, printable
 ESCAPED_BYTE = re.compile(rb"\\x([0189a-f][0-9a-f]|7f)")
 
 FAILURES = counts.FAILED, counts.EXCEPTION, counts.ATTEMPTS
-REQUEUES = counts.DISCONNECTED, counts.TIMEOUT, counts.UNREGISTERED
+REQUEUES = counts.DISCONNECTED, counts.TIMEOUT, counts.UNREGISTERED, counts.POSTPONED
 
 Pairs = Iterator[tuple[str, float]]
 

@@ -73,6 +73,8 @@ def _handle_grab(*, unique: bool, reducer: bool) -> Handler:
             queues.counts.empty_grabs += 1
             return peer.send(NO_JOB)
         handle, job = taken
+        if peer.retries and job.background:
+            peer.send(response(Packet.JOB_ATTEMPT, handle, b"%d" % (job.retries + 1)))
         function, workload = job.function.name, job.workload
         if reducer and job.reducer:
             facts = handle, function, job.unique, job.reducer, workload
@@ -168,6 +170,16 @@ def _work_exception(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> No
     return broker.end_failed(job, peer, counts.EXCEPTION, reason)
 
 
+def _work_retry(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
+    handle, milliseconds, reason = arguments
+    if not peer.retries:
+        return peer.refuse(b"INVALID_COMMAND", b"Command not expected")
+    job = peer.running.get(handle)
+    if job is None:
+        return _not_found(peer)
+    return broker.postpone(job, min(decimal(milliseconds) / 1000, MAX_EPOCH), reason)
+
+
 def oversized(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     """A report is larger than a packet may be: its job fails, as it would in every attempt."""
     handle, *_, text = arguments
@@ -197,4 +209,5 @@ HANDLERS: dict[Packet, Handler] = {
     Packet.WORK_COMPLETE: _work_complete,
     Packet.WORK_FAIL: _work_fail,
     Packet.WORK_EXCEPTION: _work_exception,
+    Packet.WORK_RETRY: _work_retry,
 }

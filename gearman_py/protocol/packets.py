@@ -2,7 +2,7 @@
 
 It follows PROTOCOL in the gearmand distribution, corrected where the C server 1.1.20 differs from
 it (SUBMIT_REDUCE_JOB has four arguments before its workload, and STATUS_RES_UNIQUE begins with the
-unique).
+unique). Packets from 100 on are our own; peers are sent none that they have not asked for.
 """
 
 from enum import IntEnum
@@ -76,6 +76,8 @@ class Packet(IntEnum):
         *(42, "S", "unique", "known", "running"),
         *("numerator", "denominator", "clients"),
     )
+    JOB_ATTEMPT = 100, "S", "handle", "attempt"
+    WORK_RETRY = 101, "W", "handle", "delay", "reason"
 
 
 # What decoders yield besides packets: a line of text, and invalid input.

@@ -199,8 +199,8 @@ METRICS = (
     by_reason(
         "gearman_jobs_requeued_total",
         "Times that a job was queued again: its worker disconnected, ran out of time, "
-        "or gave the function up.",
-        *(counts.DISCONNECTED, counts.TIMEOUT, counts.UNREGISTERED),
+        "gave the function up, or gave the job back for a later attempt.",
+        *(counts.DISCONNECTED, counts.TIMEOUT, counts.UNREGISTERED, counts.POSTPONED),
     ),
     per_function(
         "gearman_jobs_timed_out_total", "Runs that were over their time limit.", counts.TIMED_OUT

@@ -80,7 +80,8 @@ _REWRITE = """
     INSERT INTO {jobs} SELECT * FROM unnest(%b::bigint[], %b::bigint[], %b::bytea[], %b::bytea[],
         %b::integer[], %b::bigint[], %b::bytea[], %b::bytea[], %b::integer[])
     ON CONFLICT (shelf, number) DO UPDATE SET function = excluded.function,
-        workload = excluded.workload, deliveries = excluded.deliveries, due = excluded.due
+        priority = excluded.priority, due = excluded.due, workload = excluded.workload,
+        deliveries = excluded.deliveries
 """
 _DELIVER = """
     UPDATE {jobs} AS job SET deliveries = told.count

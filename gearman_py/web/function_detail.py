@@ -18,6 +18,7 @@ FAILURES = {
     "disconnected": "requeued: the worker disconnected",
     "timeout": "requeued: out of time",
     "unregistered": "requeued: the worker gave the function up",
+    "postponed": "requeued: the worker gave the job back, to be tried again later",
 }
 PRIORITIES = ("high", "normal", "low")
 

@@ -2,6 +2,7 @@
 
 import random
 
+LONGEST_RETRY = 60.0  # seconds between attempts at a job
 FIRST_RECONNECT, LONGEST_RECONNECT = 0.1, 30.0  # seconds between attempts to reach a server
 
 
@@ -18,13 +19,23 @@ class Backoff:
 
     def next(self) -> float:
         """The seconds to wait now."""
-        pause = self._next * random.uniform(0.8, 1.2)  # noqa: S311  not a secret
+        pause = add_jitter(self._next)
         self._next = min(self._most, self._next * 2)
         return pause
 
     def reset(self) -> None:
         """An attempt has succeeded: start with the shortest pause again."""
         self._next = self._first
+
+
+def add_jitter(seconds: float) -> float:
+    """More or less, by up to a fifth."""
+    return seconds * random.uniform(0.8, 1.2)  # noqa: S311  not a secret
+
+
+def retry_pause(first: float, attempt: int) -> float:
+    """The seconds to wait after an attempt at a job that failed; ``first``: after the first."""
+    return add_jitter(min(first * 2.0 ** min(attempt - 1, 64), max(first, LONGEST_RETRY)))
 
 
 def reconnect_backoff() -> Backoff:

@@ -1,7 +1,7 @@
 """Counts a slot's jobs by how they ended."""
 
 from gearman_py.protocol.packets import Packet
-from gearman_py.worker.session import Answer
+from gearman_py.worker.session import GIVEN_BACK, Answer
 
 
 class JobCounters:
@@ -16,7 +16,7 @@ class JobCounters:
         """Count a job that was answered."""
         if answer.packet is Packet.WORK_COMPLETE:
             self.done += 1
-        elif answer.packet is Packet.CANT_DO:
+        elif answer.packet in GIVEN_BACK:
             self.given_back += 1
         else:
             self.failed += 1

@@ -26,7 +26,7 @@ from gearman_py.worker.drain_signal import DrainSignal
 from gearman_py.worker.hooks import as_coroutine, shut_down
 from gearman_py.worker.job import Send
 from gearman_py.worker.job_runner import JobRunner
-from gearman_py.worker.session import Answer, Assignment
+from gearman_py.worker.session import GIVEN_BACK, Answer, Assignment
 
 _log = logging.getLogger("gearman_py.worker")
 
@@ -34,7 +34,7 @@ _TERMINATE_TIMEOUT = 5.0  # seconds between SIGTERM and SIGKILL for a function o
 _READ_SIZE = 2**16
 _FORK = b"fork"
 _ANY_SIZE = 2**32 - 1  # no limit here: sizes are checked where jobs arrive and results leave
-_ENDS = frozenset({Packet.WORK_COMPLETE, Packet.WORK_EXCEPTION, Packet.WORK_FAIL, Packet.CANT_DO})
+_ENDS = GIVEN_BACK | {Packet.WORK_COMPLETE, Packet.WORK_EXCEPTION, Packet.WORK_FAIL}
 
 
 class ProcessDied(Exception):
@@ -123,6 +123,7 @@ class WorkerProcess:
         try:
             self._socket.sendall(
                 response(Packet.OPTION_RES, server.encode())
+                + response(Packet.JOB_ATTEMPT, fields[0], b"%d" % assignment.attempt)
                 + response(Packet.JOB_ASSIGN_ALL, *fields, assignment.workload)
             )
         except OSError:
@@ -248,7 +249,7 @@ def _run_process(parent: socket.socket, runner: JobRunner) -> NoReturn:
 
 def _serve_parent(parent: socket.socket, runner: JobRunner) -> None:
     decoder = Decoder(RESPONSE, max_packet=_ANY_SIZE)
-    server = ""
+    server, attempt = "", 0
 
     def send_packet(handle: bytes, packet: Packet, *arguments: bytes) -> None:
         with runner.send_guard:  # a function may send from any thread
@@ -260,7 +261,10 @@ def _serve_parent(parent: socket.socket, runner: JobRunner) -> None:
             if packet == Packet.OPTION_RES:
                 server = arguments[0].decode()
                 continue
-            assignment = Assignment.from_arguments(arguments)
+            if packet == Packet.JOB_ATTEMPT:
+                attempt = int(arguments[1])
+                continue
+            assignment = Assignment.from_arguments(arguments, attempt)
             job = runner.make_job(assignment, server, partial(send_packet, arguments[0]))
             answer = runner.run_plain(job)
             send_packet(arguments[0], answer.packet, *answer.arguments)

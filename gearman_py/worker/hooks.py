@@ -11,11 +11,14 @@ from typing import Any, cast
 from gearman_py.protocol.packets import Packet
 from gearman_py.worker.function_spec import Hook, OnOutcome
 from gearman_py.worker.job import How, Outcome, WorkerJob
-from gearman_py.worker.session import Answer
+from gearman_py.worker.session import GIVEN_BACK, Answer
 
 _log = logging.getLogger("gearman_py.worker")
 
-_HOW: dict[Packet, How] = {Packet.WORK_COMPLETE: "complete", Packet.CANT_DO: "given back"}
+_HOW: dict[Packet, How] = {
+    Packet.WORK_COMPLETE: "complete",
+    **dict.fromkeys(GIVEN_BACK, "given back"),
+}
 
 
 async def as_coroutine(call: Awaitable[object]) -> None:

@@ -8,6 +8,7 @@ from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.protocol.packets import Packet
 from gearman_py.serializer import Serializer
 from gearman_py.worker.session import Assignment, must_fit
+from gearman_py.worker.validation import check_seconds
 
 Data = bytes | str
 Send = Callable[..., None]
@@ -23,8 +24,14 @@ class Failed(Exception):
 class Requeue(Exception):
     """Raise it to give the job back to its server; any worker, this one too, may take it later.
 
-    The server counts it as an attempt (--job-retries); nothing is sent to the client.
+    ``delay``: not before that many seconds have passed. The server counts it as an attempt
+    (--job-retries); nothing is sent to the client. Raises ValueError or TypeError for an invalid delay.
     """
+
+    def __init__(self, *arguments: object, delay: float = 0.0) -> None:
+        check_seconds("delay", delay, zero=True)
+        super().__init__(*arguments)
+        self.delay = delay
 
 
 class TimeLimit(Exception):
@@ -41,7 +48,7 @@ class Outcome(NamedTuple):
     why: str
     """The reason for a failure, as sent to the client; otherwise empty."""
     seconds: float
-    """How long it took in this worker, retries included."""
+    """How long it took in this worker, with the retries that it did not leave to the server."""
 
 
 class WorkerJob:
@@ -52,7 +59,8 @@ class WorkerJob:
     """
 
     attempt = 1
-    """1 for the first run, 2 for the first of the function's ``retries``, and so on."""
+    """1 for the first run, 2 for the first of the function's ``retries``, and so on. If the server
+    counts, as ours does for background jobs, attempts of other workers are among them."""
 
     def __init__(
         self,
@@ -62,7 +70,10 @@ class WorkerJob:
         serializer: Serializer | None = None,
         max_packet: int = MAX_PACKET,
     ) -> None:
-        self.handle, self.function, self.unique, self.workload, self.reducer, _ = assignment
+        self.handle, self.function, self.unique, self.workload, self.reducer, *_ = assignment
+        self.is_postponable = assignment.attempt > 0  # whether the server takes it back for later
+        if self.is_postponable:
+            self.attempt = assignment.attempt
         self.server = server
         self._send = send
         self._serializer = serializer

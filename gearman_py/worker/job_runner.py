@@ -11,7 +11,7 @@ from typing import Any
 
 from gearman_py.printable import shorten
 from gearman_py.protocol.packets import Packet
-from gearman_py.worker.backoff import Backoff
+from gearman_py.worker.backoff import retry_pause
 from gearman_py.worker.function_call import FunctionCaller, WaitWritable
 from gearman_py.worker.function_spec import FunctionSpec
 from gearman_py.worker.hooks import call_outcome_hooks, call_outcome_hooks_async
@@ -23,7 +23,6 @@ from gearman_py.worker.soft_limit import SendGuard, SoftLimit
 _EXCEPTION_SIZE = 512  # bytes of an exception's text: a line to read, not a dump
 _LOGGED_TEXT = 2000  # characters of an error's text, and ...
 _LOGGED_TRACEBACK = 20_000  # ... of its traceback, in the log
-_LONGEST_BACKOFF = 60.0  # seconds
 
 WaitForDrain = Callable[[float], bool]
 """Waits for some seconds, or until the worker drains; returns whether it drains."""
@@ -61,7 +60,6 @@ class JobRunner:
             return self._fail_with_error(job, error)
 
     def _run_attempts(self, spec: FunctionSpec, job: WorkerJob, soft: SoftLimit | None) -> Answer:
-        backoff = None
         while True:
             try:
                 return self._complete_job(job, self._caller.call_plain(spec, job))
@@ -71,8 +69,7 @@ class JobRunner:
                 late = soft is not None and soft.expired
                 if (answer := self._answer_error(spec, job, error, late=late)) is not None:
                     return answer
-            backoff = backoff or Backoff(spec.backoff, _LONGEST_BACKOFF)
-            if self._wait_for_drain(backoff.next()):
+            if self._wait_for_drain(retry_pause(spec.backoff, job.attempt)):
                 job.log.info("given back: the worker drains")
                 return GIVE_BACK
             job.attempt += 1
@@ -102,7 +99,6 @@ class JobRunner:
         wait_for_drain: WaitForDrainAsync,
         soft_end: float | None,
     ) -> Answer:
-        backoff = None
         while True:
             try:
                 return self._complete_job(
@@ -114,8 +110,7 @@ class JobRunner:
                 late = soft_end is not None and asyncio.get_running_loop().time() >= soft_end
                 if (answer := self._answer_error(spec, job, error, late=late)) is not None:
                     return answer
-            backoff = backoff or Backoff(spec.backoff, _LONGEST_BACKOFF)
-            if await wait_for_drain(backoff.next()):
+            if await wait_for_drain(retry_pause(spec.backoff, job.attempt)):
                 job.log.info("given back: the worker drains")
                 return GIVE_BACK
             job.attempt += 1
@@ -129,10 +124,12 @@ class JobRunner:
     def _answer_error(
         self, spec: FunctionSpec, job: WorkerJob, error: BaseException, *, late: bool
     ) -> Answer | None:
-        """The answer after an error; None means that the job is tried again."""
+        """The answer after an error; None means that the job is tried again here."""
         if isinstance(error, Requeue):
-            job.log.info("given back: %s", shorten(str(error), _LOGGED_TEXT))
-            return GIVE_BACK
+            why = shorten(str(error), _LOGGED_TEXT)
+            job.log.info("given back: %s", why)
+            later = job.is_postponable and error.delay > 0
+            return _postpone(error.delay, why) if later else GIVE_BACK
         if isinstance(error, Failed):
             why = shorten(str(error), _LOGGED_TEXT).rstrip()
             job.log.warning("failed: %s", why or "the function called fail()")
@@ -140,7 +137,9 @@ class JobRunner:
         again = job.attempt <= spec.retries and isinstance(error, spec.retry_errors)
         if again and not late and not isinstance(error, OversizedResult):
             job.log.warning("attempt %d failed: %s", job.attempt, _one_line(error))
-            return None
+            if not job.is_postponable:
+                return None
+            return _postpone(retry_pause(spec.backoff, job.attempt), _one_line(error))
         return self._fail_with_error(job, error)
 
     def _fail_with_error(self, job: WorkerJob, error: BaseException) -> Answer:
@@ -190,8 +189,16 @@ def worker_error(job: WorkerJob, error: Exception) -> Answer:
 
 def failure_answer(text: str) -> Answer:
     """The answer that tells the client ``text``."""
-    line = text.encode(errors="backslashreplace")[:_EXCEPTION_SIZE]
-    return Answer(Packet.WORK_EXCEPTION, (line,))
+    return Answer(Packet.WORK_EXCEPTION, (_cut_text(text),))
+
+
+def _postpone(seconds: float, why: str) -> Answer:
+    """The answer with which the server takes a job back, for later."""
+    return Answer(Packet.WORK_RETRY, (b"%d" % round(seconds * 1000), _cut_text(why)))
+
+
+def _cut_text(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")[:_EXCEPTION_SIZE]
 
 
 def _is_cancelled() -> bool:

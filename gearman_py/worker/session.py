@@ -4,7 +4,9 @@ The worker asks for a job; the server gives one or says that there is none; then
 sleeps until the server wakes it. Bytes to be written are kept until ``take_output()``.
 
 A function is unregistered (CANT_DO) only to give its running job to another worker: the server
-then does so, and refuses this worker's result.
+then does so, and refuses this worker's result. A server with the option "retries" (see
+docs/protocol.md) counts the attempts of background jobs, and takes back those that are to be tried
+again later; others refuse the option.
 """
 
 import logging
@@ -36,7 +38,10 @@ class State(Enum):
 
 
 class Assignment(NamedTuple):
-    """A job as it came from the server."""
+    """A job as it came from the server.
+
+    ``attempt`` counts from 1 if the server counts and takes the job back for later; 0: it does not.
+    """
 
     handle: str
     function: str
@@ -45,14 +50,15 @@ class Assignment(NamedTuple):
     reducer: str = ""
     too_large: bool = False
     """The packet was over the limit, and the workload was skipped."""
+    attempt: int = 0
 
     @classmethod
-    def from_arguments(cls, arguments: list[bytes]) -> "Assignment":
+    def from_arguments(cls, arguments: list[bytes], attempt: int = 0) -> "Assignment":
         """From the arguments of any JOB_ASSIGN."""
         names = [name.decode(errors="surrogateescape") for name in arguments[:-1]]
         names += [""] * (4 - len(names))
         handle, function, unique, reducer = names
-        return cls(handle, function, unique, arguments[-1], reducer)
+        return cls(handle, function, unique, arguments[-1], reducer, attempt=attempt)
 
     @classmethod
     def from_oversized(cls, arguments: list[bytes]) -> "Assignment":
@@ -62,13 +68,14 @@ class Assignment(NamedTuple):
 
 class Answer(NamedTuple):
     """How a job ends: WORK_COMPLETE, WORK_EXCEPTION or WORK_FAIL with the arguments after the
-    handle, or CANT_DO: it goes back to the queue."""
+    handle, or WORK_RETRY or CANT_DO: it goes back to the queue, with WORK_RETRY for later."""
 
     packet: Packet
     arguments: tuple[bytes, ...] = ()
 
 
 GIVE_BACK = Answer(Packet.CANT_DO)
+GIVEN_BACK = frozenset({Packet.CANT_DO, Packet.WORK_RETRY})
 
 
 class WorkerSession:
@@ -102,7 +109,10 @@ class WorkerSession:
         self._grabs = [Packet.GRAB_JOB_UNIQ, Packet.GRAB_JOB]
         self._grab_packet = Packet.GRAB_JOB_ALL if reducers else self._grabs.pop(0)
         self._data = b""  # for a server that does not know WORK_DATA
-        self._out = [request(Packet.SET_CLIENT_ID, client_id.encode())]
+        self._announced: list[bytes] = [b"", b""]  # the last JOB_ATTEMPT: handle and attempt
+        self._awaits_option = True
+        self._out = [request(Packet.OPTION_REQ, b"retries")]
+        self._out.append(request(Packet.SET_CLIENT_ID, client_id.encode()))
         self._out += [self._can_do(function) for function in functions]
 
     def take_output(self) -> bytes:
@@ -172,7 +182,8 @@ class WorkerSession:
         """Process bytes that were read. After a ``fault``, close the connection."""
         for packet, arguments in self._decoder.feed(data):
             if packet in _ASSIGNMENTS:
-                self._start_job(Assignment.from_arguments(arguments))
+                attempt = self._find_attempt(arguments[0])
+                self._start_job(Assignment.from_arguments(arguments, attempt))
             elif packet == OVERSIZED:
                 self._skipped = Assignment.from_oversized(arguments)
             elif packet == Packet.NO_JOB and self.state is State.GRABBING:
@@ -180,6 +191,10 @@ class WorkerSession:
                 self.state = State.IDLE
             elif packet == Packet.NOOP and self.state is State.ASLEEP:
                 self.state = State.IDLE
+            elif packet == Packet.JOB_ATTEMPT:
+                self._announced = arguments
+            elif self._awaits_option and self._answers_option(packet, arguments):
+                self._awaits_option = False
             elif packet == Packet.ERROR and not self.registered:
                 self._handle_refusal(arguments)
             elif packet == Packet.ERROR:
@@ -193,6 +208,12 @@ class WorkerSession:
             self._start_job(self._skipped)
             self._skipped = None
 
+    def _answers_option(self, packet: int, arguments: list[bytes]) -> bool:
+        """Whether the server accepts or refuses the option, which was the first request."""
+        if packet == Packet.ERROR:
+            return arguments[0].lower() in _UNKNOWN_COMMAND | {b"unknown_option"}
+        return packet == Packet.OPTION_RES
+
     def _handle_refusal(self, said: list[bytes]) -> None:
         """It refuses a function; or the way to ask for jobs: then ask as older servers do."""
         text = b": ".join(said).decode(errors="backslashreplace").strip()
@@ -205,6 +226,10 @@ class WorkerSession:
             used = self._grab_packet.name
             self.refusal = f"does not know {unknown.name} ({text}); {used} is used"
             self.grab_job()
+
+    def _find_attempt(self, handle: bytes) -> int:
+        announced, attempt = self._announced
+        return int(attempt) if handle == announced and attempt.isdigit() else 0
 
     def _start_job(self, assignment: Assignment) -> None:
         self.assignment = assignment

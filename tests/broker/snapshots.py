@@ -60,6 +60,8 @@ class Following:
         assert self._restorer.complete
         if len(peers) == len(self._old.peers):
             here, there = snapshot(self._old, peers), snapshot(self.broker, self._restorer.peers)
+            for sections in (here, there):
+                sections[-1]["due"].sort()  # a heap
             assert here == there, "nothing is lost"
         return self._restorer.peers
 

@@ -128,6 +128,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         self.peers: dict[int, Peer] = {}
         self.limits: dict[int, dict[bytes, float]] = {}  # by peer: its functions' time limits
         self.overdue: dict[int, list[bytes]] = {}  # by peer: what it ran over them
+        self.told_attempts: set[int] = set()  # peers that have asked for that
         for number in range(3):
             self.connect(number)
 
@@ -197,6 +198,9 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         ]
         if not self.disk_fails:
             assert {record.number: record.deliveries for record in jobs} == acknowledged
+            for record in jobs:
+                due = self.jobs[b"H:%d" % record.number].due
+                assert due <= self.now or due <= record.due < due + 1
             limits = [*self.kept[1].items(), *self.kept[2].items()]
             restricted = self.kept[0] | {name for name, most in limits if most}
             assert len(self.disk) == len(jobs) + len(restricted) + len(records)
@@ -324,6 +328,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         self.peers[number] = self.broker.join(number, "")
         self.limits[number] = {}
         self.overdue[number] = []
+        self.told_attempts.discard(number)
         if number:
             for function in FUNCTIONS:
                 self.can_do_within(number, function, 0)
@@ -424,13 +429,14 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         running = [handle for handle, job in self.jobs.items() if job.worker == peer]
         return sorted(running, key=lambda handle: self.jobs[handle].turn)
 
-    def lose(self, handles: Iterable[bytes], *, late: bool = False) -> None:
+    def lose(self, handles: Iterable[bytes], *, late: bool = False, delay: float = 0.0) -> None:
         """Running jobs lose their workers: they go back to their queues, fail, or are unwanted."""
         failed: dict[int, list[bytes]] = {number: [] for number in self.peers}
         for handle in handles:
             job = self.jobs[handle]
             job.worker, job.deadline = None, inf
             job.lost += 1
+            job.due = self.now + delay
             job.turn = self.next_turn()
             too_late = late and not job.background and job.lost >= MAX_TIMEOUTS
             if not job.wanted or 0 < self.retries <= job.lost or too_late:
@@ -452,7 +458,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             self.grab(peer, packet)
 
     def grab(self, peer: int, packet: Packet) -> None:
-        ((kind, arguments),) = self.ask(peer, packet)
+        *announced, (kind, arguments) = self.ask(peer, packet)
         waiting = {
             handle: job
             for handle, job in self.jobs.items()
@@ -468,11 +474,15 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             if job.function in self.limits[peer] and self.may_run(job.function)
         }
         if kind == Packet.NO_JOB:
-            assert not runnable, "no job is kept from a worker that can do it"
+            assert not runnable and not announced, "no job is kept from a worker that can do it"
             return
         handle, *told = arguments
         assert handle in runnable, "what is given out was waiting"
         job = runnable[handle]
+        if peer in self.told_attempts and job.background:
+            assert announced == [(Packet.JOB_ATTEMPT, [handle, b"%d" % (job.lost + 1)])]
+        else:
+            assert not announced
         assert job.priority == min(other.priority for other in runnable.values())
         rivals = [
             other.turn
@@ -605,6 +615,42 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         self.ends(handle, packet, arguments)
         if failed:
             self.fail_for_good(handle, job, job.lost + 1)
+
+    @rule(peer=peer)
+    def asks_to_be_told_attempts(self, peer: int) -> None:
+        assert self.ask(peer, Packet.OPTION_REQ, b"retries") == [(Packet.OPTION_RES, [b"retries"])]
+        self.told_attempts.add(peer)
+
+    @some_run
+    @rule(data=st.data(), milliseconds=st.sampled_from([0, 1, 999, 1500, 3000]))
+    def postpone(self, data: st.DataObject, milliseconds: int) -> None:
+        """A worker gives a job back, to be tried again later."""
+        handle, job = self.a_running_job(data)
+        assert job.worker is not None
+        if job.worker not in self.told_attempts:
+            self.asks_to_be_told_attempts(job.worker)
+        self.tell(job.worker, Packet.WORK_RETRY, handle, b"%d" % milliseconds, b"why")
+        self.lose([handle], delay=milliseconds / 1000)
+
+    @rule(
+        function=st.sampled_from(FUNCTIONS),
+        milliseconds=st.sampled_from([0, 1500]),
+        then=st.sampled_from(["", "restart", "reload", "disk fails"]),
+    )
+    def background_jobs_are_postponed(self, function: bytes, milliseconds: int, then: str) -> None:
+        """All that a worker is given; few histories would have any otherwise."""
+        self.submit(0, (Packet.SUBMIT_JOB_BG, NORMAL, True), function, b"", b"w", 0)
+        self.grab(2, Packet.GRAB_JOB_UNIQ)
+        self.asks_to_be_told_attempts(2)
+        for handle in self.held(2):
+            self.tell(2, Packet.WORK_RETRY, handle, b"%d" % milliseconds, b"why")
+            self.lose([handle], delay=milliseconds / 1000)
+        if then == "restart" and self.durable:
+            self.restart()
+        elif then == "reload":
+            self.reload()
+        elif then == "disk fails" and self.durable:
+            self.disk_fails_or_works_again()
 
     @some_run
     @rule(data=st.data(), packet=st.sampled_from([Packet.WORK_DATA, Packet.WORK_WARNING]))

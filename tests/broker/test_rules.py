@@ -8,6 +8,7 @@ import pytest
 
 from gearman_py.broker import commands
 from gearman_py.broker.broker import Broker
+from gearman_py.broker.failed_jobs import FailedJobs
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.state import Peer
 from gearman_py.protocol.codec import RESPONSE, Decoder
@@ -287,6 +288,56 @@ def test_job_is_given_up_after_as_many_attempts_as_allowed() -> None:
         assert table.grab(worker) == handle
         table.broker.gone(worker, table.now)
     assert table.hear(client) == [("WORK_FAIL", handle)]
+
+
+def postponing(table: Table) -> Peer:
+    """A worker that may put jobs off."""
+    worker = table.worker(b"f")
+    assert table.say(worker, Packet.OPTION_REQ, b"Retries") == [("OPTION_RES", b"Retries")]
+    return worker
+
+
+def test_postponed_job_waits_for_its_time_and_its_attempts_are_announced(table: Table) -> None:
+    table.broker.time_of_day = lambda: table.wall
+    worker = postponing(table)
+    handle = table.submit(table.peer(), Packet.SUBMIT_JOB_BG)
+    assignment = ("JOB_ASSIGN", handle, b"f", b"data")
+    assert table.say(worker, Packet.GRAB_JOB) == [("JOB_ATTEMPT", handle, b"1"), assignment]
+    assert table.say(worker, Packet.WORK_RETRY, handle, b"1500", b"not yet") == []
+    assert table.say(worker, Packet.GRAB_JOB) == [("NO_JOB",)]
+    assert b"state=scheduled" in table.ask(b"job " + handle)
+    assert table.say(worker, Packet.PRE_SLEEP) == []
+    table.tick(1.4)
+    assert table.hear(worker) == []
+    table.tick(0.2)
+    assert table.hear(worker) == [("NOOP",)]
+    assert table.say(worker, Packet.GRAB_JOB) == [("JOB_ATTEMPT", handle, b"2"), assignment]
+    table.say(worker, Packet.WORK_COMPLETE, handle, b"")
+    assert table.ask(b"show jobs") == b".\n"
+
+
+def test_job_is_postponed_as_often_as_it_may_be_tried() -> None:
+    table = Table(job_retries=2, queues=Queues(b"H:test", failed=FailedJobs(10)))
+    worker = postponing(table)
+    handle = table.submit(table.peer(), Packet.SUBMIT_JOB_BG)
+    for _ in range(2):
+        assert table.grab(worker) == handle
+        table.say(worker, Packet.WORK_RETRY, handle, b"0", b"no such customer")
+    assert table.grab(worker) is None
+    row = table.ask(b"jobs failed")
+    assert b"attempts=2" in row
+    assert b"reason=no such customer" in row
+
+
+def test_only_who_asked_for_it_may_postpone_a_job_and_only_its_own(table: Table) -> None:
+    plain, other = table.worker(b"f"), postponing(table)
+    handle = table.submit(table.peer(), Packet.SUBMIT_JOB_BG)
+    assert table.say(plain, Packet.GRAB_JOB) == [("JOB_ASSIGN", handle, b"f", b"data")]
+    ((_, code, _),) = table.say(plain, Packet.WORK_RETRY, handle, b"0", b"")
+    assert code == b"INVALID_COMMAND"
+    ((_, code, _),) = table.say(other, Packet.WORK_RETRY, handle, b"0", b"")
+    assert code == b"JOB_NOT_FOUND"
+    table.say(plain, Packet.WORK_COMPLETE, handle, b"")
 
 
 def test_time_limit_gives_the_job_to_another_and_refuses_the_late_result(table: Table) -> None:

@@ -56,7 +56,10 @@ packets = st.one_of(
     st.tuples(st.sampled_from([Packet.PRE_SLEEP, Packet.GRAB_JOB_ALL, Packet.GRAB_JOB])),
     st.tuples(st.sampled_from([Packet.PRE_SLEEP, Packet.GRAB_JOB_UNIQ])),
     st.tuples(st.just(Packet.SET_CLIENT_ID), st.sampled_from([b"me", b"\xe9"])),
-    st.tuples(st.just(Packet.OPTION_REQ), st.just(b"exceptions")),
+    st.tuples(st.just(Packet.OPTION_REQ), st.sampled_from([b"exceptions", b"retries"])),
+    st.tuples(
+        st.just(Packet.WORK_RETRY), handle, st.sampled_from([b"0", b"900", b"1500"]), st.just(b"")
+    ),
     st.tuples(st.just(Packet.WORK_STATUS), handle, st.just(b"1"), st.just(b"2")),
     st.tuples(
         st.sampled_from([Packet.WORK_DATA, Packet.WORK_COMPLETE, Packet.WORK_EXCEPTION]),
@@ -96,6 +99,7 @@ steps = st.one_of(
     st.tuples(st.just("leave"), peer),
     st.tuples(st.just("read"), peer),
     st.tuples(st.just("fail"), st.integers(2, 3), function),
+    st.tuples(st.just("postpone"), st.integers(2, 3), function),
 )
 
 
@@ -126,6 +130,13 @@ class Side:
                 self.do("say", number, (Packet.GRAB_JOB,))
                 for running in list(self.peers[number].running):
                     self.do("say", number, (Packet.WORK_EXCEPTION, running, b"why"))
+            case "postpone":
+                number, name = arguments
+                self.do("say", number, (Packet.OPTION_REQ, b"retries"))
+                self.do("say", number, (Packet.SUBMIT_JOB_BG, name, b"", b"w"))
+                self.do("say", number, (Packet.GRAB_JOB,))
+                for running in list(self.peers[number].running):
+                    self.do("say", number, (Packet.WORK_RETRY, running, b"1500", b"why"))
             case "wait":
                 self.now += arguments[0]
             case "leave":

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -298,6 +299,71 @@ def test_jobs_that_are_retried_when_the_server_is_killed_are_failed_or_wait(
         assert failed | waiting == handles
         assert not failed & waiting
         assert waiting >= set(acknowledged)
+
+
+def postponing(peer: Peer) -> Peer:
+    """A worker of f that may put jobs off."""
+    assert worker(peer).ask(Packet.OPTION_REQ, b"retries") == ("OPTION_RES", b"retries")
+    return peer
+
+
+def count_attempts(ops: Peer) -> dict[bytes, int]:
+    """How often each job that waits was attempted, by handle."""
+    rows = [
+        row.split(b"\t")
+        for state in ("waiting", "scheduled")
+        for row in ops.command(f"jobs {state} limit=1000").splitlines()[:-1]
+    ]
+    return {
+        handle: int(dict(pair.split(b"=", 1) for pair in pairs)[b"attempts"])
+        for handle, *pairs in rows
+    }
+
+
+def postpone_all(peer: Peer, attempts: dict[bytes, int], milliseconds: int) -> None:
+    """Take all jobs, as they become due, and give them back."""
+    for _ in attempts:
+        while (told := peer.ask(Packet.GRAB_JOB)) == ("NO_JOB",):
+            peer.say(Packet.PRE_SLEEP)
+            assert peer.hear() == ("NOOP",)
+        assert told == ("JOB_ATTEMPT", told[1], b"%d" % (attempts[told[1]] + 1))
+        peer.hear()
+        peer.say(Packet.WORK_RETRY, told[1], b"%d" % milliseconds, b"not yet")
+
+
+def test_jobs_that_are_postponed_when_the_server_is_killed_keep_their_attempts(
+    durable: Start, connect: Connect
+) -> None:
+    """None is lost, and what was stored of one is not forgotten."""
+    number = 100
+    server = durable()
+    address = server.listening()
+    ops, doer = connect(address), postponing(connect(address))
+    attempts = dict.fromkeys((in_the_background(ops, b"%d" % each) for each in range(number)), 0)
+    for seed in range(KILLS):
+        in_the_midst = random.Random(seed).uniform(0, 0.1)  # noqa: S311 - not a secret
+        timer = threading.Timer(in_the_midst, server.process.kill)
+        timer.start()
+        with contextlib.suppress(AssertionError, OSError):
+            postpone_all(doer, attempts, 1)
+        timer.join()
+        server.process.wait()
+        server = durable()
+        address = server.listening()
+        ops, doer = connect(address), postponing(connect(address))
+        found = count_attempts(ops)
+        assert found.keys() == attempts.keys()
+        assert all(attempts[each] <= found[each] <= attempts[each] + 1 for each in attempts)
+        attempts = found
+    postpone_all(doer, attempts, 3_600_000)
+    in_the_background(ops, b"beside")  # the delays are stored, too, once this is
+    due = sorted(list_handles(ops, "scheduled"))
+    server.process.kill()
+    server.process.wait()
+    ops = connect(durable().listening())
+    assert sorted(list_handles(ops, "scheduled")) == due == sorted(attempts)
+    found = count_attempts(ops)
+    assert all(found[each] == attempts[each] + 1 for each in attempts)
 
 
 def test_job_that_ran_when_the_server_died_is_queued_again_and_says_so(

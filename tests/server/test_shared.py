@@ -333,7 +333,16 @@ def test_pause_goes_with_the_jobs_to_the_server_that_takes_them_over(
     assert waits.ask(Packet.GRAB_JOB)[-1] == b"1"
 
 
-def test_failed_jobs_go_to_the_server_that_takes_over_and_are_retried_there(
+def assert_postponed(ops: Peer, handle: bytes) -> None:
+    """Of all jobs this one alone waits for its time, which is in an hour, and was tried once."""
+    (row, _) = ops.command("jobs scheduled").splitlines()
+    assert row.startswith(handle + b"\t")
+    assert b"\tattempts=1\t" in row
+    due = float(row.partition(b"\tdue=")[2].split(b"\t")[0])
+    assert time.time() < due < time.time() + 3601
+
+
+def test_failed_and_postponed_jobs_go_to_the_server_that_takes_over(
     serve: Start, connect: Connect
 ) -> None:
     server = serve()
@@ -342,18 +351,26 @@ def test_failed_jobs_go_to_the_server_that_takes_over_and_are_retried_there(
     for handle in handles:
         assert doer.ask(Packet.GRAB_JOB)[1] == handle
         doer.say(Packet.WORK_FAIL, handle)
-    submit(client, b"3")  # the failures are stored, too, once this is
+    postponed = submit(client, b"postponed")
+    assert doer.ask(Packet.OPTION_REQ, b"retries") == ("OPTION_RES", b"retries")
+    assert doer.ask(Packet.GRAB_JOB) == ("JOB_ATTEMPT", postponed, b"1")
+    doer.say(Packet.WORK_RETRY, doer.hear()[1], b"3600000", b"not yet")
+    assert doer.ask(Packet.ECHO_REQ, b"")[0] == "ECHO_RES"
+    submit(client, b"3")  # what has become of the others is stored, too, once this is
     server.kill()
     server = serve("two")
     ops = connect(server.listening())
     await_true(lambda: ops.command("jobs failed").count(b"\n") == 3)
+    await_true(lambda: b"f\tjobs=2\t" in ops.command("stats"))
+    assert_postponed(ops, postponed)
     assert ops.command(f"discard job {handles[1].decode()}") == b"OK\r\n"
     assert ops.command(f"retry job {handles[0].decode()}") == b"OK\r\n"  # and both are stored
     assert ops.command("jobs failed") == b".\n"
     server.kill()
     server = serve("three")
     ops, doer = connect(server.listening()), worker(connect(server.listening()))
-    await_true(lambda: b"f\tjobs=2\t" in ops.command("stats"))
+    await_true(lambda: b"f\tjobs=3\t" in ops.command("stats"))
+    assert_postponed(ops, postponed)
     assert {doer.ask(Packet.GRAB_JOB)[-1] for _ in range(2)} == {b"1", b"3"}
     assert ops.command("jobs failed") == b".\n"
     assert doer.ask(Packet.GRAB_JOB) == ("NO_JOB",)

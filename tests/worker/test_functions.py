@@ -16,6 +16,7 @@ from gearman_py import Client, JobException, JobFailed, Requeue, Worker, WorkerJ
 from gearman_py.serializer import JSON
 from gearman_py.testing import Server, job, running, server
 from tests.job_servers import C_GEARMAND, running_server
+from tests.waiting import LIMIT, await_true
 from tests.worker.kinds import serve
 
 
@@ -143,6 +144,73 @@ def test_it_is_tried_again_as_often_as_was_said(jobs: Jobs, worker: Worker, kind
     serve(worker, kind, third_time, retries=2, backoff=0.01)
     with running(worker), Client(jobs.address, timeout=10) as client:
         assert client.do("f") == b"attempt 3"
+
+
+def attempts_noted(folder: Path) -> list[str]:
+    noted = folder / "attempts"
+    return noted.read_text().split() if noted.exists() else []
+
+
+def postponing(worker: Worker, kind: str, way: str, pause: float, folder: Path) -> Worker:
+    """A worker whose function puts its job off twice, and notes the attempts."""
+
+    def third_time(job: WorkerJob) -> None:
+        if job.workload:
+            return
+        with (folder / "attempts").open("a") as file:
+            file.write(f"{job.attempt}\n")
+        if job.attempt < 3:
+            raise OSError("not yet") if way == "retries" else Requeue("not yet", delay=pause)
+
+    serve(worker, kind, third_time, retries=2 if way == "retries" else 0, backoff=pause)
+    return worker
+
+
+@pytest.mark.parametrize("way", ["retries", "Requeue"])
+def test_background_job_waits_for_its_next_attempt_at_the_server(
+    kind: str, way: str, tmp_path: Path
+) -> None:
+    """Another job can run meanwhile, and the worker need not wait with it when it ends."""
+    with server() as jobs, Client(jobs.address, timeout=LIMIT) as client:
+        worker = Worker(jobs.address, processes=1 if kind == "process" else 0)
+        with running(postponing(worker, kind, way, 3600, tmp_path)):
+            client.do_background("f")
+            jobs.wait_for("f", waiting=1, running=0)
+            await_true(lambda: attempts_noted(tmp_path) == ["1"])
+            assert client.do("f", "beside") == b""
+        jobs.wait_for("f", waiting=1, running=0, workers=0)
+
+
+@pytest.mark.parametrize("way", ["retries", "Requeue"])
+def test_attempts_are_counted_with_the_job(kind: str, way: str, tmp_path: Path) -> None:
+    with server() as jobs, Client(jobs.address, timeout=LIMIT) as client:
+        workers = [Worker(jobs.address, processes=int(kind == "process")) for _ in range(2)]
+        one, two = (postponing(worker, kind, way, 0.05, tmp_path) for worker in workers)
+        with running(one), running(two):
+            client.do_background("f")
+            await_true(lambda: attempts_noted(tmp_path) == ["1", "2", "3"])
+            jobs.wait_for("f", waiting=0, running=0)
+
+
+def test_background_job_is_tried_again_where_the_server_counts_no_attempts(
+    jobs: Jobs, worker: Worker, kind: str, tmp_path: Path
+) -> None:
+    def third_time(job: WorkerJob) -> None:
+        with (tmp_path / "attempts").open("a") as file:
+            file.write(f"{job.attempt}\n")
+        if job.attempt < 3:
+            raise OSError("not yet")
+
+    serve(worker, kind, third_time, retries=2, backoff=0.01)
+    with running(worker), Client(jobs.address, timeout=10) as client:
+        client.do_background("f")
+        await_true(lambda: attempts_noted(tmp_path) == ["1", "2", "3"])
+
+
+@pytest.mark.parametrize("delay", [-1, float("nan"), True, "1"])
+def test_delay_that_is_none_is_refused(delay: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="delay is"):
+        Requeue("later", delay=delay)
 
 
 def test_only_the_errors_named_are_tried_again(jobs: Jobs, worker: Worker, kind: str) -> None:

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
@@ -265,7 +264,7 @@ def test_a_soft_limit_lets_a_function_end_by_itself(
             gearman_client.do("stubborn")
 
 
-def test_a_job_that_rests_is_given_back_when_the_worker_drains(
+def test_job_that_a_client_waits_for_is_given_back_between_attempts_when_the_worker_drains(
     worker: Worker, kind: str, gearman_server: Server, gearman_client: Client, tmp_path: Path
 ) -> None:
     def again(job: WorkerJob) -> None:
@@ -276,10 +275,8 @@ def test_a_job_that_rests_is_given_back_when_the_worker_drains(
     serve(worker, kind, again, retries=5, backoff=60)
     heard = outcomes(worker)
     with running(worker):
-        gearman_client.do_background("f")
-        deadline = time.monotonic() + 10
-        while not (tmp_path / "attempts").exists() and time.monotonic() < deadline:
-            threading.Event().wait(0.01)
+        gearman_client.submit("f")
+        await_true((tmp_path / "attempts").exists)
     assert [how for how, _, _ in heard] == ["given back"]
     gearman_server.wait_for("f", waiting=1, running=0)
     assert (tmp_path / "attempts").read_text() == "attempt\n"

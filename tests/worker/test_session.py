@@ -21,6 +21,7 @@ def sent(session: WorkerSession) -> list[tuple[int, list[bytes]]]:
 def test_it_says_who_it_is_and_what_it_can_do() -> None:
     session = WorkerSession(["wc", "reverse"], "me")
     assert sent(session) == [
+        (Packet.OPTION_REQ, [b"retries"]),
         (Packet.SET_CLIENT_ID, [b"me"]),
         (Packet.CAN_DO, [b"wc"]),
         (Packet.CAN_DO, [b"reverse"]),
@@ -70,6 +71,25 @@ def test_an_error_from_the_server_does_not_change_the_turn() -> None:
     session.receive_data(response(Packet.ERROR, b"JOB_NOT_FOUND", b"gone"))
     assert session.state is State.GRABBING
     assert session.fault is None
+
+
+def test_attempt_is_that_of_the_job_that_was_announced() -> None:
+    session = grabbing_session()
+    session.receive_data(response(Packet.OPTION_RES, b"retries"))
+    session.receive_data(response(Packet.JOB_ATTEMPT, b"H:1", b"3") + ASSIGN)
+    assert session.assignment == Assignment("H:1", "wc", "key", b"work\0load", attempt=3)
+    session.finish_job(Answer(Packet.WORK_RETRY, (b"1500", b"why")))
+    assert sent(session) == [(Packet.WORK_RETRY, [b"H:1", b"1500", b"why"])]
+    session.receive_data(response(Packet.JOB_ASSIGN_UNIQ, b"H:2", b"wc", b"", b""))
+    assert session.assignment == Assignment("H:2", "wc", "", b"")
+
+
+def test_refused_option_is_not_a_refusal_of_the_functions() -> None:
+    session = grabbing_session()
+    session.receive_data(response(Packet.ERROR, b"UNKNOWN_OPTION", b"unknown"))
+    assert (session.registered, session.refusal) == (False, "")
+    session.receive_data(response(Packet.ERROR, b"QUEUE_ERROR", b"no more functions"))
+    assert session.refusal
 
 
 def test_what_is_not_gearman_is_a_fault() -> None:
