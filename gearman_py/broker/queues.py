@@ -243,8 +243,8 @@ class Queues(RestrictedFunctions):
         job.retries += 1
         job.since = now
         # One that was joined in the background a moment ago has no record to be rewritten yet.
-        if due > 0 and job not in self.changes.replies:
-            if self.durable and job.background:
+        if due > 0 and job.background and job not in self.changes.replies:
+            if self.durable:
                 self.changes.postpone(job, due)
             self.add_later(job, due)
         else:

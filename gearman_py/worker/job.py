@@ -25,7 +25,8 @@ class Requeue(Exception):
     """Raise it to give the job back to its server; any worker, this one too, may take it later.
 
     ``delay``: not before that many seconds have passed. The server counts it as an attempt
-    (--job-retries); nothing is sent to the client. Raises ValueError or TypeError for an invalid delay.
+    (--job-retries); nothing is sent to the client. Raises ValueError or TypeError for an
+    invalid delay.
     """
 
     def __init__(self, *arguments: object, delay: float = 0.0) -> None:

@@ -436,7 +436,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             job = self.jobs[handle]
             job.worker, job.deadline = None, inf
             job.lost += 1
-            job.due = self.now + delay
+            job.due = self.now + (delay if job.background else 0.0)
             job.turn = self.next_turn()
             too_late = late and not job.background and job.lost >= MAX_TIMEOUTS
             if not job.wanted or 0 < self.retries <= job.lost or too_late:
@@ -797,7 +797,8 @@ class BrokerAgainstModel(RuleBasedStateMachine):
                 waiting = [
                     job
                     for job in self.jobs.values()
-                    if (job.function, job.priority, job.worker) == (name, priority, None)
+                    if (job.function, job.worker) == (name, None)
+                    and priority == (job.priority if job.due <= self.now else NORMAL)
                 ]
                 assert int(count) == len(waiting)
 
