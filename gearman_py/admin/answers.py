@@ -4,6 +4,8 @@ import re
 from base64 import b64decode
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from math import inf
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
@@ -309,6 +311,14 @@ def encode_name(name: str) -> str:
     if not name:
         raise ValueError("expected the name of a function, which is not empty")
     return quote(name, safe="", errors="surrogateescape")
+
+
+def as_seconds(at: datetime | float) -> str:
+    """A time as a word of a command: seconds since 1970. Raises ValueError before that."""
+    seconds = at.timestamp() if isinstance(at, datetime) else at
+    if not 0 < seconds < inf:
+        raise ValueError(f"{at!r}: expected a time after 1970")
+    return f"{seconds:.3f}"
 
 
 def jobs_command(command: str, **filters: str | int) -> str:

@@ -5,6 +5,7 @@ It sends a line, and the answer is a line or a listing.
 """
 
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from time import monotonic
 from typing import Self, TypeVar
@@ -17,6 +18,7 @@ from gearman_py.admin.answers import (
     JobRow,
     PriorityStatus,
     WorkerInfo,
+    as_seconds,
     check_word,
     encode_name,
     explain_refused_shutdown,
@@ -208,6 +210,21 @@ class AdminClient(NotCopied):
         Clients that wait for one are told that it failed.
         """
         return self.listing(f"purge {encode_name(function)}")
+
+    def prioritize(self, handle: str, priority: str) -> None:
+        """Give a job that waits another priority: "high", "normal" or "low".
+
+        Like ``reschedule`` and ``run_now``, it needs a job server of gearman_py.
+        """
+        self.value(f"prioritize job {check_word(handle)} {check_word(priority)}")
+
+    def reschedule(self, handle: str, at: datetime | float) -> None:
+        """Do not run a background job that waits before ``at`` (a number: seconds since 1970)."""
+        self.value(f"reschedule job {check_word(handle)} {as_seconds(at)}")
+
+    def run_now(self, handle: str) -> None:
+        """Have a job that waits run as the next one of its function and priority."""
+        self.value(f"reschedule job {check_word(handle)} now")
 
     def retry(self, handle: str) -> None:
         """Queue a failed background job again, under its handle.

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 
-from gearman_py.broker import failed_commands, steering
+from gearman_py.broker import failed_commands, job_changes, steering
 from gearman_py.broker.job_listing import list_facts, list_jobs, show_job
 from gearman_py.broker.moving import is_moved, move_jobs
 from gearman_py.broker.numbers import decimal
@@ -233,6 +233,8 @@ COMMANDS: dict[bytes, Command] = {
     b"purge": steering.purge,
     b"retry": failed_commands.retry,
     b"discard": failed_commands.discard,
+    b"prioritize": job_changes.prioritize,
+    b"reschedule": job_changes.reschedule,
     b"function": show_function,
     b"jobs": list_jobs,
     b"job": show_job,
@@ -249,6 +251,7 @@ CHANGES = {
     *(_max_queue, _create_function, _drop_function, _cancel_job, show_job),
     *(steering.pause, steering.resume, steering.limit, steering.purge),
     *(failed_commands.retry, failed_commands.discard),
+    *(job_changes.prioritize, job_changes.reschedule),
 }
 # What is told to those that keep a record of changes; jobs are moved by the thousand.
 AUDITED = CHANGES - {show_job} | {*OPERATORS.values()}

@@ -77,8 +77,8 @@ class AheadCopy:
     def rest_of(self, function: Function, priority: int) -> tuple[list[BrokerJob], bool]:
         """The jobs of a queue that are not in the copy, and whether they are its last."""
         queue, boundary = function.queues[priority], self._boundary
-        last = list(takewhile(lambda job: job.since >= boundary, reversed(queue)))
-        rest = [job for job in reversed(last) if job.queued]
+        live = (job for job in reversed(queue) if job.queued)
+        rest = list(takewhile(lambda job: job.since >= boundary, live))[::-1]
         if len(rest) + self._counts[function, priority] == function.waiting[priority]:
             return rest, True
         copied = self._unchanged

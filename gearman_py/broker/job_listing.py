@@ -158,10 +158,12 @@ def _by_due_time(broker: Rules) -> Found:
     """The jobs of the heap in order; each costs little, however many there are."""
     heap = list(broker.queues._due)
     ahead = [(heap[0], 0)] if heap else []
+    last: tuple[float, int] | None = None  # a job that was due at another time meanwhile is twice
     while ahead:
-        (due, number), place = heappop(ahead)
-        job = broker.queues.find_scheduled(due, number)
-        yield (job, due) if job is not None else None
+        entry, place = heappop(ahead)
+        job = broker.queues.find_scheduled(*entry) if entry != last else None
+        last = entry
+        yield (job, entry[0]) if job is not None else None
         for child in (2 * place + 1, 2 * place + 2):
             if child < len(heap):
                 heappush(ahead, (heap[child], child))

@@ -63,6 +63,10 @@ class JobTable:
         page[SIZE] += 1
         self._count += 1
 
+    def replace(self, job: BrokerJob) -> None:
+        """Have a job take the place of the one with its number."""
+        self._pages[job.number >> BITS][job.number & MASK] = job
+
     def remove(self, job: BrokerJob) -> None:
         """Remove a job."""
         number = job.number

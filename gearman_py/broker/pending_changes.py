@@ -6,6 +6,7 @@ early. How often a job was assigned is recorded for those that run longer than a
 """
 
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from math import ceil
 
 from gearman_py.broker.failed_jobs import FailedJob
@@ -30,14 +31,14 @@ class PendingChanges:
     A removal goes with what is added after it; otherwise two records could have the same unique.
     ``replies`` has the jobs whose records are not durable yet, each with the answers that wait.
     ``rewritten`` has records of other content under the numbers that they had, and ``retried`` the
-    jobs among ``replies`` that had failed. ``guard`` is a lock for when another thread takes the
-    changes.
+    jobs among ``replies`` that had one: as failed jobs, or, with None, as jobs that were changed.
+    ``guard`` is a lock for when another thread takes the changes.
     """
 
     def __init__(self) -> None:
         self.guard: AbstractContextManager[object] = nullcontext()
         self.replies: dict[BrokerJob, list[DeferredReply]] = {}
-        self.retried: dict[BrokerJob, FailedJob] = {}
+        self.retried: dict[BrokerJob, FailedJob | None] = {}
         self.rewritten: dict[int, Record] = {}
         self._added: list[tuple[BrokerJob, float]] = []
         self._delivered: dict[int, int] = {}
@@ -79,6 +80,17 @@ class PendingChanges:
     def postpone(self, job: BrokerJob, due: float) -> None:
         """The job must not run before ``due`` (seconds since 1970)."""
         self.rewrite(_make_record(job, ceil(due)))
+
+    def change(self, job: BrokerJob, due: float) -> list[DeferredReply]:
+        """Store a job as it is now; return the list of the answers that wait for that."""
+        stand_in = copy(job)  # the job itself does not wait for it
+        self.retried[stand_in] = None
+        replies = self.replies[stand_in] = list[DeferredReply]()
+        record = _make_record(job, ceil(due))
+        with self.guard:
+            self.rewritten[record.number] = record
+            self._added.append((stand_in, due))
+        return replies
 
     def deliver(self, job: BrokerJob) -> None:
         """The job was assigned to a worker."""

@@ -170,11 +170,12 @@ class Rules:
             self.queues.counts.refusals[counts.NOT_STORED] += len(group.jobs)
         for job, due in group.jobs:
             is_record = job.function.name == RECORD_NAME
+            in_effect = is_record or queues.changes.retried.get(job, job) is None
             for reply in queues.changes.replies.pop(job):
                 reply.settled = True
                 if error:
                     refusal = _explain_refusal(reply.pieces[0], error)
-                    reply.replace(NOT_KEPT if is_record else refusal)
+                    reply.replace(NOT_KEPT if in_effect else refusal)
                 answered[reply.peer] = None
             if is_record and not error:
                 for obsolete in queues.restrictions.records.note_stored(job):

@@ -180,6 +180,11 @@ class Function:
         job.queued = True
         queue.append(job)
 
+    def push_first(self, job: BrokerJob) -> None:
+        """Put a job at the beginning of its priority's queue."""
+        self.push(job)
+        self.queues[job.priority].rotate()
+
     def _unload_if_empty(self) -> None:
         if self.waiting == NONE:
             self.loaded.discard(self)

@@ -44,6 +44,14 @@ class Uniques(dict[Key, BrokerJob | dict[Function, BrokerJob]]):
         elif found is not job:
             self[key] = {found.function: found, job.function: job}
 
+    def replace(self, key: Key, old: BrokerJob, new: BrokerJob) -> None:
+        """Have a job take the place of another of its function, if that has this key."""
+        found = self.get(key)
+        if found is old:
+            self[key] = new
+        elif isinstance(found, dict) and found.get(old.function) is old:
+            found[old.function] = new
+
     def discard(self, key: Key, job: BrokerJob) -> None:
         """Remove a job, if it is the one with this key."""
         found = self.get(key)

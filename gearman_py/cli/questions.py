@@ -3,6 +3,7 @@
 import re
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from gearman_py.admin.client import AdminClient
@@ -83,6 +84,17 @@ def _limit(client: AdminClient, function: str, limit: str) -> None:
         )
 
 
+def _reschedule(client: AdminClient, handle: str, time: str) -> None:
+    try:
+        at = float(time) if re.fullmatch(r"[\d.]+", time) else datetime.fromisoformat(time)
+    except ValueError:
+        raise ValueError(
+            f"--reschedule: {time!r} is not a time; expected such as 2030-01-31T18:00Z, or "
+            "seconds since 1970"
+        ) from None
+    client.reschedule(handle, at)
+
+
 def _purge(client: AdminClient, function: str) -> str:
     return f"{failed_jobs.count_jobs(len(client.purge(function)))} purged"
 
@@ -122,6 +134,22 @@ QUESTIONS: dict[str, ValueQuestion | ListingQuestion | SteeringAction | JobRepor
     ),
     "purge": SteeringAction(
         "cancel all jobs of a function that do not run; asks first (*)", ("FUNCTION",), _purge
+    ),
+    "prioritize": SteeringAction(
+        "give a job that waits another priority: high, normal or low (*)",
+        ("HANDLE", "PRIORITY"),
+        AdminClient.prioritize,
+    ),
+    "reschedule": SteeringAction(
+        "run a background job that waits not before TIME, such as 2030-01-31T18:00Z, or seconds "
+        "since 1970 (*)",
+        ("HANDLE", "TIME"),
+        _reschedule,
+    ),
+    "run-now": SteeringAction(
+        "run a job that waits as the next one of its function and priority (*)",
+        ("HANDLE",),
+        AdminClient.run_now,
     ),
     "retry": SteeringAction("queue a failed job again (*)", ("HANDLE",), AdminClient.retry),
     "retry-all": SteeringAction(

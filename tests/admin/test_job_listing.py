@@ -1,6 +1,7 @@
 """Listings of jobs in pages, and what a server says about itself."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,56 @@ def test_scheduled_jobs_come_by_when_they_are_due(client: Client, admin: AdminCl
     rows = admin.find_jobs("scheduled", function="later", offset=2, limit=5)
     assert [row.due - start for row in rows] == [2, 3, 4, 5, 6]
     assert admin.find_job(rows[0].handle).due == start + 2
+
+
+def test_waiting_job_is_given_another_priority_or_time_or_runs_next(
+    client: Client, admin: AdminClient
+) -> None:
+    one, two, three, four = (client.do_background("f", unique=f"u{n}") for n in range(4))
+    admin.prioritize(one, "low")
+    admin.run_now(three)
+    assert [row.handle for row in admin.find_jobs("waiting")] == [three, two, four, one]
+    admin.prioritize(two, "high")
+    assert [row.handle for row in admin.find_jobs("waiting")] == [two, three, four, one]
+    assert admin.find_jobs(unique="u1")[0].priority == "high"
+    assert client.do_background("f", unique="u1") == two, "it is still joined"
+    admin.reschedule(four, 4102444800.5)
+    admin.reschedule(two, datetime(2100, 1, 1, tzinfo=UTC))
+    for at in (4102444803, 4102444801, 4102444803, 4102444801.25):
+        admin.reschedule(three, at)
+    rows = admin.find_jobs("scheduled")
+    assert [(row.handle, row.due, row.priority) for row in rows] == [
+        (two, 4102444800, "high"),
+        (four, 4102444800.5, "normal"),
+        (three, 4102444801.25, "normal"),
+    ]
+    admin.prioritize(four, "high")
+    admin.run_now(four)
+    assert [row.handle for row in admin.find_jobs("waiting")] == [four, one]
+
+
+def test_job_that_runs_or_is_waited_for_is_not_rescheduled(
+    server: JobServer, client: Client, admin: AdminClient
+) -> None:
+    waited_for = client.submit("g").handle
+    admin.prioritize(waited_for, "low")
+    with pytest.raises(AdminError, match="only background jobs"):
+        admin.reschedule(waited_for, 4102444800)
+    admin.run_now(waited_for)
+    handle = client.do_background("f")
+    worker = Peer(("127.0.0.1", server.port))
+    with worker.socket:
+        worker.say(Packet.CAN_DO, b"f")
+        assert worker.ask(Packet.GRAB_JOB)[0] == "JOB_ASSIGN"
+        for change in (admin.run_now, lambda handle: admin.prioritize(handle, "high")):
+            with pytest.raises(AdminError, match="the job runs"):
+                change(handle)
+    with pytest.raises(AdminError, match="UNKNOWN_JOB"):
+        admin.run_now("H:x:1")
+    with pytest.raises(AdminError, match=r"high\x7cnormal"):
+        admin.prioritize(handle, "urgent")
+    with pytest.raises(ValueError, match="after 1970"):
+        admin.reschedule(handle, -1)
 
 
 def test_what_cannot_be_found_is_said(admin: AdminClient) -> None:

@@ -110,7 +110,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         # What pauses and limits outlive a restart.
         self.kept: tuple[set[bytes], dict[bytes, int], dict[bytes, str]] = set(), {}, {}
         self.now = 1000.0
-        self.turn = 0
+        self.turn = self.first_turn = 0
         self.start()
 
     def start(self) -> None:
@@ -568,6 +568,40 @@ class BrokerAgainstModel(RuleBasedStateMachine):
                 for _ in range(job.clients.count(number))
             ]
             assert sorted(hear(peer)) == sorted(told)
+
+    @precondition(lambda self: self.jobs)
+    @rule(
+        data=st.data(),
+        how=st.sampled_from([b"high", b"normal", b"low", b"now", 0.5, 2.0, 3600.0]),
+    )
+    def change_a_waiting_job(self, data: st.DataObject, how: bytes | float) -> None:
+        """Its priority, or when it is due."""
+        handle = data.draw(st.sampled_from(sorted(self.jobs)))
+        job = self.jobs[handle]
+        if isinstance(how, float):
+            due = self.now + how
+            answer = self.answer(b"reschedule job %b %.3f" % (handle, due))
+        elif how == b"now":
+            due = 0.0
+            answer = self.answer(b"reschedule job %b now" % handle)
+        else:
+            due = job.due
+            answer = self.answer(b"prioritize job %b %b" % (handle, how))
+        refused = answer.startswith(b"ERR QUEUE_ERROR")
+        unaware = isinstance(how, float) and not job.background
+        if job.worker is not None or unaware or (self.withholding and job.background):
+            assert refused
+            return
+        assert refused == (self.durable and self.disk_fails and job.background)
+        if isinstance(how, float):
+            job.due = float(b"%.3f" % due)
+        elif how == b"now":
+            self.first_turn -= 1
+            job.due, job.turn = due, self.first_turn
+        elif job.due <= self.now:
+            job.turn = self.next_turn()
+        if isinstance(how, bytes) and how != b"now":
+            job.priority = [b"high", b"normal", b"low"].index(how)
 
     def a_running_job(self, data: st.DataObject) -> tuple[bytes, ModelJob]:
         running = sorted(handle for handle, job in self.jobs.items() if job.worker is not None)

@@ -84,6 +84,8 @@ commands = st.tuples(
             *(b"maxqueue f 2", b"maxqueue g 1 2 3", b"create function h", b"drop function h"),
             *(b"cancel job H:1", b"cancel job H:2"),
             *(b"pause f", b"resume f", b"limit g running=1", b"limit g running=0"),
+            *(b"prioritize job H:1 high", b"prioritize job H:2 low", b"reschedule job H:1 now"),
+            *(b"reschedule job H:2 1004", b"reschedule job H:3 now", b"jobs scheduled"),
             *(b"jobs failed", b"retry jobs", b"retry job H:1", b"discard job H:2"),
             *(b"limit f rate=1/s", b"limit f rate=2/3s", b"limit f rate=0"),
         ]

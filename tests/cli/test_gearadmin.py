@@ -53,6 +53,18 @@ def test_a_queue_can_be_limited(gearadmin: Run, run: Run, shared_gearmand: Any) 
     assert submit().returncode == 0
 
 
+def test_waiting_jobs_are_prioritized_and_rescheduled(gearadmin: Run, shared_gearmand: Any) -> None:
+    with Client(shared_gearmand.address) as client:
+        handle = client.do_background("a-later", "x")
+    words = ("--prioritize", handle, "high", "--reschedule", handle, "2100-01-31T18:00Z")
+    assert gearadmin(*words).stdout == b"OK\nOK\n"
+    facts = json.loads(gearadmin("--show-job", handle, "--json").stdout)
+    assert (facts["priority"], facts["due"]) == ("high", "2100-01-31T18:00:00Z")
+    assert gearadmin("--reschedule", handle, "4102444800", "--run-now", handle).returncode == 0
+    facts = json.loads(gearadmin("--show-job", handle, "--json").stdout)
+    assert (facts["state"], facts["priority"]) == ("waiting", "high")
+
+
 def test_commands_before_a_refused_one_are_reported(gearadmin: Run) -> None:
     done = gearadmin("--create-function", "a-done", "--cancel-job", "H:none:1")
     assert (done.returncode, done.stdout) == (1, b"OK\n")
@@ -74,6 +86,7 @@ def test_watch_asks_until_it_is_interrupted(program: Any, shared_gearmand: Any) 
         (["--watch", "1", "--drop-function", "x"], "cannot repeat"),
         (["--watch", "soon", "--status"], "'soon' is not a positive integer"),
         (["--max-queue", "x", "many"], "'many' is not a number of jobs"),
+        (["--reschedule", "H:1", "soon"], "'soon' is not a time"),
         (["--cancel-job", "H 1"], "'H 1' cannot be sent"),
         (["--cancel-job", "\udcff"], "cannot be sent"),
         (["-S", "--ssl-key", "/no/key", "--status"], "No such file or directory"),

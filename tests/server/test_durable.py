@@ -366,6 +366,56 @@ def test_jobs_that_are_postponed_when_the_server_is_killed_keep_their_attempts(
     assert all(found[each] == attempts[each] + 1 for each in attempts)
 
 
+def list_changed(ops: Peer) -> dict[bytes, tuple[bytes, float]]:
+    """Priority and due time of each job that waits, by handle; 0: it is due."""
+    found = {}
+    for state in ("waiting", "scheduled"):
+        for row in ops.command(f"jobs {state} limit=1000").splitlines()[:-1]:
+            handle, *pairs = row.split(b"\t")
+            facts = dict(pair.split(b"=", 1) for pair in pairs)
+            found[handle] = facts[b"priority"], float(facts.get(b"due", 0))
+    return found
+
+
+def test_jobs_that_are_changed_when_the_server_is_killed_are_as_the_operator_was_told(
+    durable: Start, connect: Connect
+) -> None:
+    number = 100
+    server = durable()
+    ops = connect(server.listening())
+    handles = [in_the_background(ops, b"%d" % each) for each in range(number)]
+    states = dict.fromkeys(handles, (b"normal", 0.0))
+    for seed in range(KILLS):
+        chance = random.Random(seed)  # noqa: S311 - not a secret
+        commands, wanted = [], {}
+        for handle in handles:
+            priority, due = chance.choice([b"high", b"low"]), chance.choice([0, 4102444800 + seed])
+            when = b"%d" % due if due else b"now"
+            commands += [
+                b"prioritize job %b %b\r\n" % (handle, priority),
+                b"reschedule job %b %b\r\n" % (handle, when),
+            ]
+            wanted[handle] = priority, float(due)
+        ops.socket.sendall(b"".join(commands))
+        time.sleep(chance.uniform(0, 0.05))  # somewhere in the midst
+        server.process.kill()
+        server.process.wait()
+        told = b""
+        with contextlib.suppress(ConnectionResetError):
+            while data := ops.socket.recv(65536):
+                told += data
+        acknowledged = told.count(b"OK\r\n")
+        server = durable()
+        ops = connect(server.listening())
+        found = list_changed(ops)
+        assert found.keys() == states.keys()
+        for place, handle in enumerate(handles):
+            (old, due), (new, later) = states[handle], wanted[handle]
+            possible = [(old, due), (new, due), (new, later)]
+            assert found[handle] in possible[max(0, min(2, acknowledged - 2 * place)) :]
+        states = found
+
+
 def test_job_that_ran_when_the_server_died_is_queued_again_and_says_so(
     durable: Start, connect: Connect
 ) -> None:

@@ -338,6 +338,7 @@ def assert_postponed(ops: Peer, handle: bytes) -> None:
     (row, _) = ops.command("jobs scheduled").splitlines()
     assert row.startswith(handle + b"\t")
     assert b"\tattempts=1\t" in row
+    assert b"\tpriority=low\t" in row
     due = float(row.partition(b"\tdue=")[2].split(b"\t")[0])
     assert time.time() < due < time.time() + 3601
 
@@ -357,6 +358,7 @@ def test_failed_and_postponed_jobs_go_to_the_server_that_takes_over(
     doer.say(Packet.WORK_RETRY, doer.hear()[1], b"3600000", b"not yet")
     assert doer.ask(Packet.ECHO_REQ, b"")[0] == "ECHO_RES"
     submit(client, b"3")  # what has become of the others is stored, too, once this is
+    assert client.command(f"prioritize job {postponed.decode()} low") == b"OK\r\n"
     server.kill()
     server = serve("two")
     ops = connect(server.listening())

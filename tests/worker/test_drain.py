@@ -104,6 +104,7 @@ def test_a_worker_whose_task_is_cancelled_takes_no_more_jobs(gearman_server: Ser
     @worker.function("f")
     async def f(job: WorkerJob) -> None:
         try:
+            began.set()
             await asyncio.sleep(60)
         finally:
             said.append("the function ended")
@@ -116,12 +117,13 @@ def test_a_worker_whose_task_is_cancelled_takes_no_more_jobs(gearman_server: Ser
         return {thread for thread in threading.enumerate() if thread.name == "gearman-slot"}
 
     earlier = slot_threads()
+    began = asyncio.Event()
 
     async def scenario() -> None:
         with Client(gearman_server.address) as client:
             client.do_background("f")
         serving = asyncio.create_task(worker.serve())
-        await asyncio.to_thread(gearman_server.wait_for, "f", running=1)
+        await began.wait()
         serving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await serving
