@@ -410,8 +410,8 @@ def test_jobs_that_are_changed_when_the_server_is_killed_are_as_the_operator_was
         found = list_changed(ops)
         assert found.keys() == states.keys()
         for place, handle in enumerate(handles):
-            (old, due), (new, later) = states[handle], wanted[handle]
-            possible = [(old, due), (new, due), (new, later)]
+            (old, before), (new, later) = states[handle], wanted[handle]
+            possible = [(old, before), (new, before), (new, later)]
             assert found[handle] in possible[max(0, min(2, acknowledged - 2 * place)) :]
         states = found
 
