@@ -18,16 +18,18 @@ from gearman_py.admin.answers import (
     JobRow,
     PriorityStatus,
     WorkerInfo,
-    as_seconds,
-    check_word,
-    encode_name,
     explain_refused_shutdown,
-    jobs_command,
-    limit_commands,
-    max_queue_command,
     parse_facts,
     parse_rows,
     value_of,
+)
+from gearman_py.admin.command_words import (
+    as_seconds,
+    check_word,
+    encode_name,
+    jobs_command,
+    limit_commands,
+    max_queue_command,
 )
 from gearman_py.admin.sync_connection import AdminConnection
 from gearman_py.errors import AdminError, ConnectionLost, JobTimeout, ServerUnavailable

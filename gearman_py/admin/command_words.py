@@ -1,0 +1,55 @@
+"""Administrative commands as lines of the text protocol, without I/O."""
+
+from datetime import datetime
+from math import inf
+from urllib.parse import quote
+
+
+def check_word(name: str) -> str:
+    """``name`` as a word of a command. Raises ValueError if it cannot be one."""
+    if not name or any(c.isspace() or not c.isprintable() for c in name):
+        raise ValueError(
+            f"{name!r} cannot be sent: the text protocol separates words by spaces "
+            "(jobs of such a function run, but it cannot be limited or dropped)"
+        )
+    return name
+
+
+def encode_name(name: str) -> str:
+    """``name`` as a word of a command that takes any name. Raises ValueError if it is empty."""
+    if not name:
+        raise ValueError("expected the name of a function, which is not empty")
+    return quote(name, safe="", errors="surrogateescape")
+
+
+def as_seconds(at: datetime | float) -> str:
+    """A time as a word of a command: seconds since 1970. Raises ValueError before that."""
+    seconds = at.timestamp() if isinstance(at, datetime) else at
+    if not 0 < seconds < inf:
+        raise ValueError(f"{at!r}: expected a time after 1970")
+    return f"{seconds:.3f}"
+
+
+def jobs_command(command: str, **filters: str | int) -> str:
+    """A command for the jobs that match the filters which are not empty."""
+    words = [f"{key}={quote(str(value), safe='')}" for key, value in filters.items() if value]
+    return " ".join([command, *words])
+
+
+def max_queue_command(
+    function: str, limit: int | None, high: int | None, normal: int | None, low: int | None
+) -> str:
+    """The command that limits the queue of a function. Raises ValueError."""
+    limits = [limit if own is None else own for own in (high, normal, low)]
+    if any(one is not None and one < 1 for one in limits):
+        raise ValueError(f"limits {limits}: expected 1 or more, or None for no limit")
+    return f"maxqueue {check_word(function)} {' '.join(str(one or 0) for one in limits)}"
+
+
+def limit_commands(function: str, running: int | None, rate: str | None) -> list[str]:
+    """The commands that limit which jobs of a function run. Raises ValueError."""
+    name = encode_name(function)
+    if running is not None and running < 0:
+        raise ValueError(f"running={running}: expected 1 or more, or 0 for no limit")
+    limits = {"running": running, "rate": rate and check_word(rate)}
+    return [f"limit {name} {what}={limit}" for what, limit in limits.items() if limit is not None]
