@@ -20,7 +20,7 @@ from gearman_py.protocol.codec import LARGE, Decoder, Message
 from gearman_py.protocol.packets import OVERSIZED, TEXT, WORKER_REPORTS
 from gearman_py.protocol.text import printable
 from gearman_py.server import counts
-from gearman_py.server.listener import TOGETHER, Listener
+from gearman_py.server.listener import MANY_FUNCTIONS, TOGETHER, Listener
 from gearman_py.server.peer_origin import describe_origin
 from gearman_py.server.result_budget import ComingResult
 from gearman_py.server.unsent import Unsent
@@ -124,7 +124,7 @@ class Connection(asyncio.Protocol):
         if server.behind and server.pressure.must_wait(self, messages):
             self._backlog = messages
             return self.pause_peer()
-        if len(messages) <= TOGETHER:
+        if len(messages) <= TOGETHER and len(peer.turns) <= MANY_FUNCTIONS:
             self._backlog = server.broker.receive(peer, messages, server.now())
         else:
             self._backlog = server.take_turn(peer, messages)

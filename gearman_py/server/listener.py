@@ -30,10 +30,12 @@ SLICE = 256
 # A peer with more bytes unread than this counts as one that does not read, once memory is scarce.
 SCARCE_MAX_OWED = 2**16
 # Seconds for which the messages of one peer are handled at a time, and those of all peers that sent
-# many in one turn of the loop. The time is checked after each TOGETHER messages.
+# many in one turn of the loop. The time is checked after each TOGETHER messages; after each one of
+# a worker with more than MANY_FUNCTIONS functions, as it may take a millisecond to find it a job.
 TURN = 0.005
 TURN_OF_ALL = 0.02
 TOGETHER = 64
+MANY_FUNCTIONS = 256
 
 
 class Listener:
@@ -83,9 +85,10 @@ class Listener:
         if not self.flushing:
             self._turn_end = began + TURN_OF_ALL
         end = min(began + TURN, self._turn_end)
-        for start in range(0, len(messages), TOGETHER):
-            left = self.broker.receive(peer, messages[start : start + TOGETHER], now)
-            following = start + TOGETHER - len(left)
+        together = TOGETHER if len(peer.turns) <= MANY_FUNCTIONS else 1
+        for start in range(0, len(messages), together):
+            left = self.broker.receive(peer, messages[start : start + together], now)
+            following = start + together - len(left)
             if left or time.monotonic() > end:
                 return messages[following:]
         return ()

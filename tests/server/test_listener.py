@@ -18,7 +18,7 @@ from gearman_py.broker.state import Peer
 from gearman_py.protocol.codec import Message, request
 from gearman_py.protocol.packets import Packet
 from gearman_py.server.connection import SILENT_LIMIT, Connection
-from gearman_py.server.listener import TURN, Listener
+from gearman_py.server.listener import MANY_FUNCTIONS, TURN, Listener
 from tests.waiting import LIMIT
 
 STALLED = 60.0
@@ -125,9 +125,12 @@ def held(listener: Listener) -> int:
     return sum(one.held_bytes() for one in listener.connections.values())
 
 
-def test_peer_that_floods_does_not_hold_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both have spoken before the server reads: the other is heard before the flood is over."""
-    flood = 2_000  # they fit in one read
+@pytest.mark.parametrize(("flood", "functions"), [(2_000, 0), (50, MANY_FUNCTIONS + 1)])
+def test_peer_that_floods_does_not_hold_the_others(
+    monkeypatch: pytest.MonkeyPatch, flood: int, functions: int
+) -> None:
+    """Both have spoken before the server reads, which it does once: the other is heard before the
+    flood is over. For a worker with many functions, each packet may take long."""
     heard: list[Peer] = []
 
     class Listening(Broker):
@@ -142,8 +145,10 @@ def test_peer_that_floods_does_not_hold_the_others(monkeypatch: pytest.MonkeyPat
         server = await loop.create_server(partial(Connection, listener), "127.0.0.1", 0)
         address = server.sockets[0].getsockname()
         with socket.create_connection(address) as loud, socket.create_connection(address) as quiet:
-            while len(broker.peers) < 2:  # noqa: ASYNC110 - nothing tells of it
+            loud.sendall(b"".join(request(Packet.CAN_DO, b"f%d" % n) for n in range(functions)))
+            while len(broker.peers) < 2 or len(heard) < functions:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0)
+            heard.clear()
             loud.sendall(request(Packet.GRAB_JOB) * flood)
             quiet.sendall(request(Packet.ECHO_REQ, b""))
             while len(heard) < flood + 1:  # noqa: ASYNC110 - nothing tells of it
