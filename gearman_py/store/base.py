@@ -44,8 +44,13 @@ class Record(NamedTuple):
 
 
 def is_sound(record: Record) -> bool:
-    """Whether it is a valid job: other programs may have written to the database."""
-    return record.number >= 0 and record.priority in (0, 1, 2) and record.deliveries >= 0
+    """Whether it is a valid job: other programs may have written to the database.
+
+    A NUL would end a name on the wire; only names of records that are not jobs begin with it.
+    """
+    names = b"".join((record.function[1:], record.unique, record.reducer))
+    numbers = record.number >= 0 and record.priority in (0, 1, 2) and record.deliveries >= 0
+    return numbers and b"\0" not in names and record.function not in (b"", b"\0")
 
 
 class Adopted(NamedTuple):

@@ -497,13 +497,14 @@ def _damage(database: Postgres | Redis) -> int:
     """Break records of a dead server's; how many are broken."""
     if isinstance(database, Postgres):
         with psycopg.connect(database.where, autocommit=True) as connection:
-            for column, value in (("priority", 77), ("deliveries", -1), ("number", -5)):
+            damage = {"priority": "77", "deliveries": "-1", '"unique"': r"'a\000b'", "number": "-5"}
+            for column, value in damage.items():
                 connection.execute(
                     f"UPDATE gearman_queue SET {column} = {value} "  # noqa: S608 - our words
                     "WHERE number = (SELECT max(number) FROM gearman_queue "
-                    "WHERE priority < 3 AND deliveries >= 0)"
+                    "WHERE priority < 3 AND deliveries >= 0 AND \"unique\" = '')"
                 )
-        return 3
+        return len(damage)
     with contextlib.closing(database.connect()) as connection:
         [key] = connection.keys("gearman_py:1:jobs:*")
         good = connection.hvals(key)[0]
@@ -520,7 +521,7 @@ def test_damaged_records_of_a_dead_server_are_set_aside(
 ) -> None:
     one, two = serve("one"), serve("two")
     client = connect(one.listening())
-    handles = [submit(client, b"%d" % number) for number in range(5)]
+    handles = [submit(client, b"%d" % number) for number in range(6)]
     one.process.kill()
     two.listening()
     broken = _damage(database)
