@@ -753,6 +753,16 @@ def test_file_that_is_cut_or_overwritten_is_noticed_and_nothing_is_acknowledged_
     assert again.process.wait(LIMIT) == 1, "it was not written back over sound pages"
 
 
+@pytest.mark.parametrize("size", [0, 4096], ids=["empty", "one page"])
+def test_commit_after_the_file_was_cut_is_refused(
+    durable: Start, connect: Connect, file: Path, size: int
+) -> None:
+    client = connect(durable().listening())
+    in_the_background(client, b"before")
+    os.truncate(file, size)
+    assert client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"w")[0] == "ERROR"
+
+
 def test_long_log_that_is_written_back_and_shrunk_is_no_damage(
     durable: Start, connect: Connect, file: Path
 ) -> None:
