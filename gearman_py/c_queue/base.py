@@ -1,7 +1,7 @@
 """What the readers of the C gearmand's stored queues have in common."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from gearman_py.printable import printable, shorten
@@ -9,6 +9,7 @@ from gearman_py.printable import printable, shorten
 HIGHEST_PRIORITY, LOWEST_PRIORITY = 0, 2
 UUID = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 """The unique that libgearman gives to a job without one."""
+CUT_UNIQUE = 64  # bytes: the C gearmand keeps 63 of such a unique, and a NUL
 
 
 class SourceError(Exception):
@@ -34,6 +35,8 @@ class Unreadable(NamedTuple):
 
 Row = StoredJob | Unreadable
 Rows = Iterator[Row]
+Names = tuple[bytes, bytes]
+"""A function and a unique."""
 
 
 def check_row(
@@ -41,41 +44,48 @@ def check_row(
 ) -> Row:
     """The job in these columns, if it is one; NULL stands for "", normal priority, and at once."""
     unique = b"" if unique is None else unique
+    if isinstance(unique, bytes) and len(unique) == CUT_UNIQUE:
+        unique = unique.removesuffix(b"\0")
     workload = b"" if workload is None else workload
     if not (isinstance(function, bytes) and function and b"\0" not in function):
-        return Unreadable(where, f"its function is {_show(function)}")
+        return Unreadable(where, f"its function is {_show(function)}, not a name")
     if not (isinstance(unique, bytes) and b"\0" not in unique):
-        return Unreadable(where, f"its unique is {_show(unique)}")
+        return Unreadable(where, f"its unique is {_show(unique)}, not text without NUL bytes")
     if not isinstance(workload, bytes):
-        return Unreadable(where, f"its workload is {_show(workload)}")
+        return Unreadable(where, f"its workload is {_show(workload)}, not bytes")
     number = 1 if priority is None else priority
     if not (isinstance(number, int) and HIGHEST_PRIORITY <= number <= LOWEST_PRIORITY):
         return Unreadable(where, f"its priority is {_show(priority)}, not 0, 1 or 2")
     if not (due is None or (isinstance(due, int) and due >= 0)):
-        return Unreadable(where, f"its time is {_show(due)}")
+        return Unreadable(where, f"its time is {_show(due)}, not seconds since 1970")
     return StoredJob(function, unique, number, due or 0, workload)
 
 
-def split_key(key: bytes, functions: Iterable[bytes]) -> tuple[bytes, bytes] | None:
-    """The function and unique in ``FUNCTION-UNIQUE``; None if both may contain the hyphen.
+def split_key(where: str, key: bytes, functions: Collection[bytes]) -> Names | Unreadable:
+    """The function and unique in ``FUNCTION-UNIQUE``, both of which may contain hyphens.
 
-    A function of ``functions`` is preferred, the longest first; then a unique that is a UUID.
+    ``functions``: those that the operator named. Without one that fits, a key is split only where
+    it has a single hyphen, or a UUID after the first.
     """
-    for function in sorted(functions, key=len, reverse=True):
-        if key.startswith(function + b"-"):
-            return function, key[len(function) + 1 :]
-    if UUID.fullmatch(key[-36:]) and key[-37:-36] == b"-":
-        return key[:-37], key[-36:]
-    if key.count(b"-") == 1:
-        function, _, unique = key.partition(b"-")
-        return function, unique
-    return None
+    named = [each for each in functions if key.startswith(each + b"-")]
+    if len(named) > 1:
+        fitting = " and ".join(sorted(map(_show, named)))
+        return Unreadable(where, f"functions= names {fitting}, which both fit; name one of them")
+    if named:
+        return named[0], key[len(named[0]) + 1 :]
+    function, _, unique = key.partition(b"-")
+    if b"-" in unique and not UUID.fullmatch(unique):
+        reason = "the key does not tell where its function ends; add functions=NAME,..."
+        return Unreadable(where, reason)
+    return function, unique
 
 
-def ambiguous(where: str) -> Unreadable:
-    """A key that ``split_key`` cannot split."""
-    return Unreadable(
-        where, "the key does not tell where its function ends; add functions=NAME,..."
+def no_keys(prefix: bytes, others: int) -> SourceError:
+    """None of the keys begins with the prefix: an empty queue leaves nothing behind."""
+    keys = "1 key" if others == 1 else f"{others} keys"
+    return SourceError(
+        f"found 0 jobs: no key begins with '{name_bytes(prefix)}' ({keys} with another "
+        "beginning): the queue is empty, or it is elsewhere"
     )
 
 
@@ -86,7 +96,7 @@ def name_row(function: object, unique: object) -> str:
 
 def name_bytes(value: bytes) -> str:
     """A name or key, for operators."""
-    return printable(shorten(value.decode(errors="surrogateescape"), 100), keep="")
+    return printable(shorten(value.decode(errors="backslashreplace"), 100), keep="")
 
 
 def _show(value: object) -> str:

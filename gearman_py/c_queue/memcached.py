@@ -4,6 +4,7 @@ What is read of the protocol: `lru_crawler metadump all` (memcached 1.4.31) and 
 https://github.com/memcached/memcached/blob/master/doc/protocol.txt
 """
 
+import re
 import socket
 from collections.abc import Collection
 from io import BufferedRWPair
@@ -13,13 +14,15 @@ from gearman_py.c_queue.base import (
     Row,
     Rows,
     SourceError,
-    ambiguous,
+    Unreadable,
     check_row,
     name_bytes,
+    no_keys,
     split_key,
 )
 
 TIMEOUT = 30.0  # seconds
+VALUE = re.compile(rb"VALUE .+ (?P<flags>\d+) (?P<size>\d+)", re.DOTALL)
 
 
 def read_memcached(host: str, port: int, prefix: str, functions: Collection[bytes]) -> Rows:
@@ -30,8 +33,12 @@ def read_memcached(host: str, port: int, prefix: str, functions: Collection[byte
             socket.create_connection((host, port), TIMEOUT) as connection,
             connection.makefile("rwb") as stream,
         ):
-            for key in _list_keys(stream):
-                if key.startswith(start) and (row := _read_key(stream, key, start, functions)):
+            keys = _list_keys(stream)
+            ours = [key for key in keys if key.startswith(start)]
+            if not ours:
+                raise no_keys(start, len(keys))
+            for key in ours:
+                if row := _read_key(stream, key, start, functions):
                     yield row
     except OSError as error:
         raise SourceError(f"{host}:{port}: {error.strerror or error}") from error
@@ -47,7 +54,7 @@ def _list_keys(stream: BufferedRWPair) -> list[bytes]:
         elif line.rstrip() == b"END":
             return keys
         else:
-            raise SourceError(f"memcached does not list its keys: {line.decode(errors='replace')}")
+            raise SourceError(f"memcached does not list its keys: {name_bytes(line.rstrip())}")
     raise SourceError("memcached closed the connection")
 
 
@@ -55,16 +62,21 @@ def _read_key(
     stream: BufferedRWPair, key: bytes, start: bytes, functions: Collection[bytes]
 ) -> Row | None:
     """The job under the key; None if it is gone."""
+    where = f"key '{name_bytes(key)}'"
+    if set(key) & set(b" \r\n"):
+        return Unreadable(where, "memcached does not give a key with a space or the end of a line")
     stream.write(b"get %b\r\n" % key)
     stream.flush()
-    head = stream.readline().split()
-    if head == [b"END"]:
+    head = stream.readline().rstrip(b"\r\n")
+    if head == b"END":
         return None
-    if len(head) != 4 or head[0] != b"VALUE":
-        raise SourceError(f"memcached: {b' '.join(head).decode(errors='replace')}")
-    workload = stream.read(int(head[3]))
+    if not head:
+        raise SourceError("memcached closed the connection")
+    if not (found := VALUE.fullmatch(head)):
+        return Unreadable(where, f"memcached answers {name_bytes(head)}")
+    workload = stream.read(int(found["size"]))
     stream.readline(), stream.readline()
-    where = f"key {name_bytes(key)}"
-    if (parts := split_key(key.removeprefix(start), functions)) is None:
-        return ambiguous(where)
-    return check_row(where, *parts, int(head[2]), 0, workload)
+    parts = split_key(where, key.removeprefix(start), functions)
+    if isinstance(parts, Unreadable):
+        return parts
+    return check_row(where, *parts, int(found["flags"]), 0, workload)

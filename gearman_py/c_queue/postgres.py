@@ -5,7 +5,12 @@ from gearman_py.optional_module import import_optional
 
 
 def read_postgres(conninfo: str, table: str) -> Rows:
-    """Read the table in a transaction that cannot write. Raises SourceError."""
+    """Read the table, in the order in which the jobs came. Raises SourceError.
+
+    The transaction cannot write. The table has no column of that order, and rows take the place of
+    others that were vacuumed. But each job was stored by a transaction of its own, whose number
+    the row has as long as the table is not restored from a dump.
+    """
     psycopg = import_optional(
         "psycopg", "reading PostgreSQL needs psycopg", "'gearman_py[postgres]'", SourceError
     )
@@ -14,7 +19,10 @@ def read_postgres(conninfo: str, table: str) -> Rows:
         with psycopg.connect(conninfo, client_encoding="SQL_ASCII") as connection:
             connection.read_only = True
             name = psycopg.sql.Identifier(*table.split("."))
-            query = "SELECT function_name, unique_key, priority, when_to_run, data FROM {}"
+            query = (
+                "SELECT function_name, unique_key, priority, when_to_run, data FROM {} "
+                "ORDER BY age(xmin) DESC, ctid"
+            )
             with connection.cursor("gearmand_import", binary=True) as rows:
                 rows.execute(psycopg.sql.SQL(query).format(name))
                 for row in rows:

@@ -11,9 +11,9 @@ from gearman_py.c_queue.base import (
     Rows,
     SourceError,
     Unreadable,
-    ambiguous,
     check_row,
     name_bytes,
+    no_keys,
     split_key,
 )
 from gearman_py.optional_module import import_optional
@@ -38,13 +38,18 @@ def read_redis(
             for key in connection.scan_iter(match=_escape(start) + b"*", count=1000):
                 if key not in seen:  # SCAN may return a key twice
                     seen.add(key)
-                    yield _read_key(connection, key, start, functions)
+                    try:
+                        yield _read_key(connection, key, start, functions)
+                    except redis.ResponseError as error:
+                        yield Unreadable(f"key '{name_bytes(key)}'", f"Redis answers {error}")
+            if not seen:
+                raise no_keys(start, connection.dbsize())
     except redis.RedisError as error:
         raise SourceError(str(error)) from error
 
 
 def _read_key(connection: Any, key: bytes, start: bytes, functions: Collection[bytes]) -> Row:
-    where = f"key {name_bytes(key)}"
+    where = f"key '{name_bytes(key)}'"
     kind = connection.type(key)
     if kind == b"string":
         workload, priority = connection.get(key), b"1"
@@ -52,8 +57,9 @@ def _read_key(connection: Any, key: bytes, start: bytes, functions: Collection[b
         workload, priority = connection.hmget(key, "data", "priority")
     else:
         return Unreadable(where, f"it is a {kind.decode()}, not a hash or string")
-    if (parts := split_key(key.removeprefix(start), functions)) is None:
-        return ambiguous(where)
+    parts = split_key(where, key.removeprefix(start), functions)
+    if isinstance(parts, Unreadable):
+        return parts
     number = int(priority) if priority and priority.isdigit() else priority
     return check_row(where, *parts, number, 0, workload)
 

@@ -3,6 +3,7 @@
 The types and the defaults are those of the C gearmand's options.
 """
 
+import os
 import re
 from dataclasses import dataclass
 
@@ -37,6 +38,14 @@ class StoredQueue:
 
     def __str__(self) -> str:
         return self.text
+
+    @property
+    def identity(self) -> str:
+        """Which queue it is, however the operator writes it."""
+        values = {key: self.values[key] for key in self.values.keys() - {"functions", "passfile"}}
+        if self.kind == "libsqlite3":
+            values["file"] = os.path.realpath(values["file"])
+        return repr((self.kind, sorted(values.items()), sorted(self.conninfo.split())))
 
     @classmethod
     def parse(cls, text: str) -> "StoredQueue":
@@ -108,6 +117,8 @@ def _read_words(text: str, defaults: Values) -> tuple[Values, list[str]]:
         key, equals, value = word.partition("=")
         if equals and key in values:
             values[key] = re.sub(r"\\(.)", r"\1", value[1:-1]) if value[:1] == "'" else value
+            if not values[key] and key != "prefix":
+                raise ValueError(f"{key}: the value is empty")
         else:
             others.append(word)
     return values, others

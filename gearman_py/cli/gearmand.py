@@ -22,8 +22,9 @@ from gearman_py.cli.common import leave_terminal
 from gearman_py.cli.successor import Report, fork_server, take_over, without_reload
 from gearman_py.log_format import make_formatter
 from gearman_py.net.tls import TLSError
+from gearman_py.printable import printable
 from gearman_py.server import lifecycle, listening
-from gearman_py.server.import_queue import import_queue
+from gearman_py.server.import_queue import STOP_SIGNALS, QueueImport
 from gearman_py.server.option_fields import LEVELS
 from gearman_py.server.options import UsageError, parse
 from gearman_py.server.reload_channel import ReloadError
@@ -31,7 +32,16 @@ from gearman_py.server.settings import Settings
 from gearman_py.server.stores import open_store
 from gearman_py.store.base import StoreError
 
+RUN_AGAIN = "run the same command again to import the rest"
 LOG_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)  # by the number of -v
+
+
+class ImportInterrupted(BaseException):
+    """A signal ended an import; no handler of errors is to catch it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,7 +103,7 @@ def _stop_early(settings: Settings, number: int, frame: FrameType | None) -> NoR
 
 
 def _print_error(error: Exception, report: Report | None) -> None:
-    print(f"gearmand: {error}", file=sys.stderr)
+    print(f"gearmand: {printable(str(error))}", file=sys.stderr)
     if report is not None:  # this process has left its terminal
         report.tell(str(error))
 
@@ -155,7 +165,7 @@ def _reload(settings: Settings, arguments: Sequence[str]) -> int:
 
 def _import_queue(settings: Settings) -> int:
     """Import a C gearmand's queue; the status is 0 if every job was imported."""
-    source = StoredQueue.parse(settings.import_from)
+    progress = QueueImport(StoredQueue.parse(settings.import_from))
     complete = True
 
     def report(row: Unreadable) -> None:
@@ -167,17 +177,31 @@ def _import_queue(settings: Settings) -> int:
     if settings.user:
         lifecycle.become_user(settings.user, ())
     try:
+        for number in STOP_SIGNALS:
+            signal.signal(number, _interrupt_import)
         store = open_store(settings)
         assert store is not None  # noqa: S101 - the options were checked
         try:
-            print(import_queue(source, store, report))
+            progress.run(store, report)
         finally:
             store.close()
-    except SourceError as error:
-        raise listening.StartError(f"--import: {error}") from error
-    except StoreError as error:
-        raise listening.StartError(str(error)) from error
+    except ImportInterrupted as interrupted:
+        name = signal.Signals(interrupted.number).name
+        print(f"gearmand: {name}: {progress}; {RUN_AGAIN}", file=sys.stderr)
+        return 128 + interrupted.number
+    except (SourceError, StoreError) as error:
+        message = f"--import: {error}" if isinstance(error, SourceError) else str(error)
+        if progress.imported:
+            message += f"; {progress}; {RUN_AGAIN}"
+        raise listening.StartError(message) from error
+    print(progress)
     return 0 if complete else 1
+
+
+def _interrupt_import(number: int, frame: FrameType | None) -> NoReturn:
+    for each in STOP_SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise ImportInterrupted(number)
 
 
 def _configure_logging(settings: Settings) -> None:

@@ -1,80 +1,125 @@
 """Imports the queue that a C gearmand stored into ours (see gearman_py.c_queue).
 
 The server does not run meanwhile. Jobs that are already in our queue, by function and unique, are
-left out: an interrupted import is run again.
+left out: an interrupted import is run again. For that, a job without a unique gets one that is
+always the same for this job of this source.
 """
 
+import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from uuid import UUID
 
-from gearman_py.c_queue.base import StoredJob, Unreadable
+from gearman_py.broker.state import Key, coalesces_on
+from gearman_py.c_queue.base import StoredJob, Unreadable, name_bytes
 from gearman_py.c_queue.source import StoredQueue
 from gearman_py.printable import printable
 from gearman_py.server.store_writer import stored_jobs
 from gearman_py.store.base import Changes, Record, Store, first_number
 
 MOST_JOBS, MOST_BYTES = 1000, 8 * 2**20  # of a group that is committed
+SHOWN_FUNCTIONS = 10  # whose imported jobs are counted in the last line
+STOP_SIGNALS = signal.SIGINT, signal.SIGTERM
 
 
-def import_queue(source: StoredQueue, store: Store, report: Callable[[Unreadable], object]) -> str:
-    """Import all jobs; call ``report`` for each row that is not one. Return what was done.
+class QueueImport:
+    """One import, and what it has done until now."""
 
-    Raises SourceError and StoreError: what was imported until then stays.
-    """
-    known = {(job.record.function, job.record.unique) for job in stored_jobs(store)}
-    number = first_number(store.series)
-    group: list[Record] = []
-    size = there = unreadable = 0
-    imported: Counter[bytes] = Counter()
+    def __init__(self, source: StoredQueue) -> None:
+        self._source = source
+        self._group: list[Record] = []
+        self._alike: Counter[bytes] = Counter()  # jobs that had no unique, by what they consist of
+        self._there = self._unreadable = 0
+        self.imported: Counter[bytes] = Counter()  # jobs by function
 
-    def commit() -> None:
-        nonlocal size
-        store.commit(Changes(group, {}, []))
-        store.tidy()
-        imported.update(record.function for record in group)
-        group.clear()
+    def run(self, store: Store, report: Callable[[Unreadable], object]) -> None:
+        """Import all jobs; call ``report`` for each row that is not one.
+
+        Raises SourceError and StoreError: what was imported until then stays.
+        """
+        known = Counter(_coalescing_key(job.record) for job in stored_jobs(store))
+        number = first_number(store.series)
         size = 0
-
-    for row in source.read():
-        if isinstance(row, Unreadable):
-            unreadable += 1
-            report(row)
-        elif row.unique and (row.function, row.unique) in known:
-            there += 1
-        else:
-            group.append(_make_record(number, row))
+        for row in self._source.read():
+            if isinstance(row, Unreadable):
+                self._unreadable += 1
+                report(row)
+                continue
+            record = self._make_record(number, row)
+            key = _coalescing_key(record)
+            if known[key] > 0:
+                known[key] -= 1
+                self._there += 1
+                continue
+            self._group.append(record)
             number += 1
-            size += len(row.workload)
-            if len(group) >= MOST_JOBS or size >= MOST_BYTES:
-                commit()
-    if group:
-        commit()
-    return _describe(source, imported, there, unreadable)
+            size += len(record.workload)
+            if len(self._group) >= MOST_JOBS or size >= MOST_BYTES:
+                self._commit_group(store)
+                size = 0
+        if self._group:
+            self._commit_group(store)
+
+    def _commit_group(self, store: Store) -> None:
+        with _signals_held():
+            store.commit(Changes(self._group, {}, []))
+            self.imported.update(record.function for record in self._group)
+            self._group.clear()
+            store.tidy()
+
+    def _make_record(self, number: int, job: StoredJob) -> Record:
+        coalesces = coalesces_on(job.unique, job.workload) is not None
+        unique = job.unique if coalesces else self._derive_unique(job)
+        return Record(
+            number=number,
+            function=job.function,
+            unique=unique,
+            priority=job.priority,
+            due=job.due,
+            reducer=b"",
+            workload=job.workload,
+            deliveries=0,
+        )
+
+    def _derive_unique(self, job: StoredJob) -> bytes:
+        facts = (self._source.identity, job.function, job.unique, job.priority, job.due)
+        digest = sha256(repr(facts).encode(errors="surrogateescape"))
+        digest.update(job.workload)
+        self._alike[digest.digest()] += 1
+        digest.update(b"%d" % self._alike[digest.digest()])
+        return str(UUID(bytes=digest.digest()[:16], version=5)).encode()
+
+    def __str__(self) -> str:
+        total = self.imported.total()
+        words = f"imported {total} {'job' if total == 1 else 'jobs'}"
+        if total:
+            words += f" ({self._format_functions()})"
+        words += f" from {printable(str(self._source), keep='')}"
+        if self._there:
+            words += f"; {self._there} {'was' if self._there == 1 else 'were'} there already"
+        if self._unreadable:
+            words += f"; {self._unreadable} could not be read"
+        return words
+
+    def _format_functions(self) -> str:
+        largest = self.imported.most_common(SHOWN_FUNCTIONS)
+        shown = [f"{name_bytes(name)} {count}" for name, count in sorted(largest)]
+        if others := len(self.imported) - len(largest):
+            shown.append(f"and {others} more {'function' if others == 1 else 'functions'}")
+        return ", ".join(shown)
 
 
-def _make_record(number: int, job: StoredJob) -> Record:
-    return Record(
-        number=number,
-        function=job.function,
-        unique=job.unique,
-        priority=job.priority,
-        due=job.due,
-        reducer=b"",
-        workload=job.workload,
-        deliveries=0,
-    )
+def _coalescing_key(record: Record) -> tuple[bytes, Key | None]:
+    return record.function, coalesces_on(record.unique, record.workload)
 
 
-def _describe(source: StoredQueue, imported: Counter[bytes], there: int, unreadable: int) -> str:
-    total = imported.total()
-    functions = ", ".join(
-        f"{printable(name.decode(errors='surrogateescape'))} {count}"
-        for name, count in sorted(imported.items())
-    )
-    jobs = f"{total} {'job' if total == 1 else 'jobs'}{f' ({functions})' * bool(total)}"
-    words = f"imported {jobs} from {source}"
-    if there:
-        words += f"; {there} {'was' if there == 1 else 'were'} there already"
-    if unreadable:
-        words += f"; {unreadable} could not be read"
-    return words
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let signals wait until what is stored is counted too."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

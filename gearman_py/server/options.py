@@ -30,6 +30,12 @@ REFUSED = {
 """Options of the C gearmand that are refused, by how they begin, with the reason."""
 
 
+FLAGS = {one.name: one.metadata["flags"][-1] for one in fields(Settings)}
+FLAGS["config_file"] = "--config-file"
+MAY_BE_EMPTY = {"postgres", "redis_prefix"}
+"""Settings to which "" is a value. Of others it is a shell's variable that is not set."""
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
         words = message.removeprefix("unrecognized arguments: ").split()
@@ -87,7 +93,11 @@ def _given_options(
     parser: argparse.ArgumentParser, arguments: Sequence[str] | None
 ) -> dict[str, Any]:
     found = vars(parser.parse_args(arguments))
-    return {name: value for name, value in found.items() if value is not None}
+    given = {name: value for name, value in found.items() if value is not None}
+    for name in given.keys() - MAY_BE_EMPTY:
+        if given[name] == "" or (isinstance(given[name], list) and "" in given[name]):
+            raise UsageError(f"{FLAGS[name]}: the value is empty")
+    return given
 
 
 def _read_file(path: Path, version: str) -> dict[str, Any]:

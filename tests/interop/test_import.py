@@ -1,17 +1,28 @@
 """gearmand --import: the queue of a C gearmand that was killed, in each store that it has here."""
 
+import signal
+import socket
 import sqlite3
+import struct
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from subprocess import PIPE
+from typing import NamedTuple
 
+import psycopg
 import pytest
+import redis
 
 from gearman_py import Client, Submit, Worker, WorkerJob
 from gearman_py.client.arguments import Priority
+from gearman_py.server.import_queue import MOST_BYTES
+from tests.interop import c_stores
 from tests.interop.c_stores import STORES, CStore
 from tests.job_servers import C_GEARMAND, OUR_GEARMAND, running_server
 from tests.waiting import LIMIT
@@ -67,6 +78,8 @@ def test_a_stored_queue_is_imported_whole(
     high = submission("count", "first", b"high", "high")
     jobs = [submission("count", f"number{n}", b"%d\0\xff" % n) for n in range(100)]
     jobs += [submission("re-size", UUID, b"x" * 100_000), submission("empty", "e")]
+    bare = [submission("bare", "", b"one"), submission("bare", "-")]
+    cut = submission("cut", "v" * 64, b"cut")
     low = submission("count", "last", b"low", "low")
     (tmp_path / "store").mkdir()
     with store(tmp_path / "store") as there:
@@ -75,17 +88,21 @@ def test_a_stored_queue_is_imported_whole(
             running_server([*C_GEARMAND, *there.options], tmp_path) as (host, port),
             Client(f"{host}:{port}") as client,
         ):
-            submitted = [low, *jobs, high, *due]
+            submitted = [low, *jobs, high, *due, *bare, cut]
             assert not any(one.error for one in client.submit_many(submitted))
-        done = run_import(tmp_path, there.source)
+        source = there.source if there.ordered else f"{there.source} functions=re-size,bare"
+        done = run_import(tmp_path, source)
         total = len(submitted)
-        assert done.stdout.startswith(f"imported {total} jobs (count 102, empty 1, "), done
+        assert done.stdout.startswith(f"imported {total} jobs (bare 2, count 102, cut 1, "), done
         assert done.returncode == 0, done.stderr
-        again = run_import(tmp_path, there.source)
-        assert again.stdout == f"imported 0 jobs from {there.source}; {total} were there already\n"
+        again = run_import(tmp_path, source)
+        assert again.stdout == f"imported 0 jobs from {source}; {total} were there already\n"
     given = drain(tmp_path, "count", "re-size", "empty", "later")
     expected = [(each.function, each.unique, each.workload) for each in [high, *jobs, low]]
     assert sorted(given) == sorted(expected)  # and what is not due has not been given out
+    assert sorted(each[2] for each in drain(tmp_path, "bare")) == [b"", b"one"]
+    [(_, unique, workload)] = drain(tmp_path, "cut")
+    assert (unique.strip(), workload) == ("v" * 63, b"cut")  # as C keeps it; Redis pads it
     if there.ordered:
         assert [each for each in given if each[0] == "count"] == [
             each for each in expected if each[0] == "count"
@@ -114,11 +131,11 @@ def test_what_is_not_a_job_is_listed_and_the_rest_is_imported(tmp_path: Path) ->
     assert done.stderr.splitlines() == [
         f"gearmand: not imported: {line}"
         for line in (
-            "function NULL, unique 'b': its function is NULL",
+            "function NULL, unique 'b': its function is NULL, not a name",
             "function 'f', unique 'c': its priority is 7, not 0, 1 or 2",
-            "function 'f', unique 'd': its workload is 4",
-            "function 'f', unique 'g': its time is -5",
-            "function '', unique 'h': its function is ''",
+            "function 'f', unique 'd': its workload is 4, not bytes",
+            "function 'f', unique 'g': its time is -5, not seconds since 1970",
+            "function '', unique 'h': its function is '', not a name",
             "function 'f\\x1b[2J', unique 'i\\n': its priority is 1.5, not 0, 1 or 2",
         )
     ]
@@ -181,6 +198,7 @@ def test_a_file_that_is_damaged_gives_what_can_be_read(tmp_path: Path) -> None:
         ("mysql:host=127.0.0.1 port=1", "2003: Can't connect to MySQL server on '127.0.0.1'"),
         ("mysql:password=x", "every user of this machine could read the password: use passfile="),
         ("libpq:host=127.0.0.1 port=1", "connection failed: "),
+        ("mysql:db=x passfile=", "passfile: the value is empty"),
         ("libpq:nothing=1", 'invalid connection option "nothing"'),
         ("libpq:password=x", "every user of this machine could read the password: set $PGPASSFILE"),
     ],
@@ -192,6 +210,257 @@ def test_a_source_that_cannot_be_read_is_named(source: str, message: str, tmp_pa
     assert done.stderr.startswith(f"gearmand: --import: {message.format(folder=tmp_path)}")
 
 
-def test_jobs_are_not_imported_into_memory(tmp_path: Path) -> None:
-    done = run_import(tmp_path, "libsqlite3:x", "-q", "builtin", "--queue-file", "")
+def test_jobs_are_not_imported_into_memory() -> None:
+    command = [*OUR_GEARMAND, "--import", "libsqlite3:x"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
     assert "--import: jobs in memory are lost at the exit; choose another -q" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--import", "--config-file", "--user", "-L", "--pid-file"])
+def test_an_option_whose_value_is_empty_is_refused(option: str) -> None:
+    done = subprocess.run(
+        [*OUR_GEARMAND, "-p", "0", option, ""], capture_output=True, text=True, timeout=LIMIT
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0].endswith(": the value is empty")
+
+
+def make_source(path: Path, rows: Sequence[tuple[object, ...]]) -> str:
+    """A queue file of the C gearmand with rows of unique, function and workload."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(TABLE)
+        insert = "INSERT INTO gearman_queue VALUES (?, ?, 1, ?, 0)"
+        connection.executemany(insert, rows)
+    return f"libsqlite3:{path}"
+
+
+def test_jobs_without_a_unique_are_imported_once_from_each_source(tmp_path: Path) -> None:
+    rows = [(None, "f", b"same"), (None, "f", b"same"), ("", "f", b"other"), ("-", "f", b"")]
+    first, second = (make_source(tmp_path / name, rows) for name in ("a.db", "b.db"))
+    assert run_import(tmp_path, first).stdout.startswith("imported 4 jobs (f 4) from ")
+    assert run_import(tmp_path, second).stdout.startswith("imported 4 jobs (f 4) from ")
+    again = run_import(tmp_path, f"libsqlite3:file={tmp_path}/../{tmp_path.name}/a.db")
+    assert again.stdout.startswith("imported 0 jobs from ")
+    assert again.stdout.endswith("; 4 were there already\n")
+    done = sorted(workload for *_, workload in drain(tmp_path, "f"))
+    assert done == sorted(2 * [b"same", b"same", b"other", b""])
+
+
+def test_two_uniques_that_c_cut_to_the_same_are_two_jobs(tmp_path: Path) -> None:
+    source = make_source(
+        tmp_path / "c.db",
+        [("v" * 63, "f", b"1"), ("v" * 63 + "\0", "f", b"2"), ("a\0b", "f", b"3")],
+    )
+    done = run_import(tmp_path, source)
+    assert done.stdout.startswith("imported 2 jobs (f 2) from ")
+    assert "its unique is 'a\\x00b', not text without NUL bytes" in done.stderr
+    assert run_import(tmp_path, source).stdout.startswith("imported 0 jobs from ")
+    assert sorted(drain(tmp_path, "f")) == [("f", "v" * 63, b"1"), ("f", "v" * 63, b"2")]
+
+
+def test_names_in_the_last_line_are_printable_and_bounded(tmp_path: Path) -> None:
+    names = [b"tab\t", b"bin\xff", b"x" * 500, *(b"f%02d" % n for n in range(20))]
+    rows = [(f"{n}", name.decode("latin-1"), b"") for n, name in enumerate(names)]
+    rows += [("more", "bin\xff", b""), ("more", "tab\t", b""), ("more", "x" * 500, b"")]
+    source = make_source(tmp_path / "c.db", rows)
+    with closing(sqlite3.connect(tmp_path / "c.db")) as connection, connection:
+        connection.execute(
+            "UPDATE gearman_queue SET function_name = CAST(X'62696eff' AS TEXT) "
+            "WHERE function_name LIKE 'bin%'"
+        )
+    [line] = run_import(tmp_path, source).stdout.splitlines()
+    assert line.startswith("imported 26 jobs (bin\\xff 2, f00 1, f01 1, ")
+    assert f", tab\\t 2, {'x' * 50} ... (400 characters left out) ... {'x' * 50} 2, " in line
+    assert f" 2, and 13 more functions) from {source}" in line
+
+
+class SilentMemcached(NamedTuple):
+    """``silent``: it was asked for what it does not give; ``over``: it is to end."""
+
+    source: str
+    silent: threading.Event
+    over: threading.Event
+
+
+@contextmanager
+def silent_memcached(keys: Sequence[bytes], workload: bytes) -> Iterator[SilentMemcached]:
+    """A memcached that lists these keys, gives the first, and then nothing more."""
+    with socket.create_server(("127.0.0.1", 0)) as door, ThreadPoolExecutor(1) as pool:
+        silent, over = threading.Event(), threading.Event()
+
+        def serve() -> None:
+            door.settimeout(LIMIT)
+            connection, _ = door.accept()
+            with connection, connection.makefile("rwb") as stream:
+                connection.settimeout(LIMIT)
+                stream.readline()
+                stream.writelines(b"key=%b exp=-1\r\n" % key for key in keys)
+                stream.write(b"END\r\n")
+                stream.flush()
+                asked = stream.readline().split()[1]
+                stream.write(b"VALUE %b 1 %d\r\n%b\r\nEND\r\n" % (asked, len(workload), workload))
+                stream.flush()
+                stream.readline()
+                silent.set()
+                over.wait(LIMIT)
+
+        served = pool.submit(serve)
+        try:
+            yield SilentMemcached(f"libmemcached:port={door.getsockname()[1]}", silent, over)
+        finally:
+            over.set()
+            served.result()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda each: each.name)
+def test_an_import_that_is_interrupted_says_how_to_go_on(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    queue = ["-q", "sqlite", "--queue-file", str(tmp_path / "queue.db")]
+    large = bytes(MOST_BYTES)  # is committed at once
+    with silent_memcached([b"gear_f-1", b"gear_f-2"], large) as there:
+        command = [*OUR_GEARMAND, *queue, "--import", there.source]
+        with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as process:
+            try:
+                assert there.silent.wait(LIMIT)
+                process.send_signal(number)
+                said, told = process.communicate(timeout=LIMIT)
+            finally:
+                process.kill()
+    assert process.returncode == 128 + number
+    assert said == ""
+    assert told == (
+        f"gearmand: {number.name}: imported 1 job (f 1) from {there.source}; "
+        "run the same command again to import the rest\n"
+    )
+    assert drain(tmp_path, "f") == [("f", "1", large)]
+
+
+def test_a_source_that_breaks_says_what_was_imported(tmp_path: Path) -> None:
+    with silent_memcached([b"gear_f-1", b"gear_f-2"], bytes(MOST_BYTES)) as there:
+        queue = ["-q", "sqlite", "--queue-file", str(tmp_path / "queue.db")]
+        command = [*OUR_GEARMAND, *queue, "--import", there.source]
+        with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as process:
+            try:
+                assert there.silent.wait(LIMIT)
+                there.over.set()
+                _, told = process.communicate(timeout=LIMIT)
+            finally:
+                process.kill()
+    assert process.returncode == 1
+    assert told.startswith("gearmand: --import: memcached closed the connection; imported 1 job ")
+
+
+def test_only_the_prefix_tells_which_keys_are_jobs(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    for store in (c_stores.redis, c_stores.memcached):
+        with store(tmp_path / "store") as there:
+            port = int(there.source.partition("=")[2])
+            done = run_import(tmp_path, there.source)
+            assert done.returncode == 1
+            assert "found 0 jobs: no key begins with '" in done.stderr
+            assert "gear_" in done.stderr
+            assert "' (0 keys with another beginning): the queue is empty" in done.stderr
+            keys = put_keys(store, port, {"_gear_-f-u": b"1", "gear_f-u": b"1"})
+            done = run_import(tmp_path, f"{there.source} prefix=zzz")
+            assert done.returncode == 1
+            assert done.stdout == ""
+            assert "found 0 jobs: no key begins with 'zzz" in done.stderr
+            assert f"' ({keys} keys with another beginning): " in done.stderr
+
+
+def put_keys(store: Callable[..., object], port: int, keys: dict[str, bytes]) -> int:
+    """Store workloads under these keys; return how many there are."""
+    if store is c_stores.redis:
+        with redis.Redis(port=port) as connection:
+            connection.mset(dict(keys))
+    else:
+        with (
+            socket.create_connection(("127.0.0.1", port), LIMIT) as connection,
+            connection.makefile("rwb") as stream,
+        ):
+            for key, workload in keys.items():
+                head = key.encode(), len(workload)
+                stream.write(b"set %b 1 0 %d\r\n" % head + workload + b"\r\n")
+                stream.flush()
+                assert stream.readline() == b"STORED\r\n"
+    return len(keys)
+
+
+@pytest.mark.parametrize(
+    ("store", "prefix"),
+    [(c_stores.redis, "_gear_-"), (c_stores.memcached, "gear_")],
+    ids=["redis", "memcached"],
+)
+def test_a_key_that_can_be_split_in_two_ways_is_not_imported(
+    store: Callable[[Path], AbstractContextManager[CStore]], prefix: str, tmp_path: Path
+) -> None:
+    (tmp_path / "store").mkdir()
+    ambiguous = [f"mail-user-{UUID}", f"re-size-{UUID}", "a-b-c"]
+    with store(tmp_path / "store") as there:
+        names = [f"mail-{UUID}", "mail-1", "mail-", *ambiguous]
+        port = int(there.source.partition("=")[2])
+        put_keys(store, port, {prefix + name: b"" for name in names})
+        done = run_import(tmp_path, there.source)
+        assert done.returncode == 1
+        assert done.stderr.count("does not tell where its function ends; add functions=") == 3
+        assert all(f"key '{prefix}{name}'" in done.stderr for name in ambiguous)
+        done = run_import(tmp_path, f"{there.source} functions=mail,mail-user,re-size,a")
+        assert done.stderr == (
+            f"gearmand: not imported: key '{prefix}mail-user-{UUID}': functions= names 'mail' "
+            "and 'mail-user', which both fit; name one of them\n"
+        )
+        done = run_import(tmp_path, f"{there.source} functions=mail,re-size,a")
+        assert (done.stderr, done.returncode) == ("", 0)
+    given = [each[:2] for each in drain(tmp_path, "mail", "re-size", "a")]
+    [bare] = {unique for _, unique in given} - {UUID, "1", f"user-{UUID}", "b-c"}
+    names = [("mail", UUID), ("mail", "1"), ("mail", f"user-{UUID}"), ("mail", bare)]
+    assert sorted(given) == sorted([*names, ("re-size", UUID), ("a", "b-c")])
+
+
+def test_an_odd_key_does_not_end_an_import(tmp_path: Path) -> None:
+    with c_stores.memcached(tmp_path) as there:
+        port = int(there.source.partition("=")[2])
+        put_keys(c_stores.memcached, port, {f"gear_f-{n}": b"" for n in range(20)})
+        put_keys(c_stores.memcached, port, {"gear_tab\tf-t\tu": b"tab"})
+        with socket.create_connection(("127.0.0.1", port), LIMIT) as connection:
+            key = b"gear_f-a space"  # which the binary protocol accepts
+            extras = bytes(8)
+            size = len(extras) + len(key)
+            head = struct.pack(">BBHBBHIIQ", 0x80, 1, len(key), len(extras), 0, 0, size, 0, 0)
+            connection.sendall(head + extras + key)
+            assert connection.recv(24)[6:8] == b"\0\0"
+        done = run_import(tmp_path, there.source)
+    assert done.stdout.startswith("imported 21 jobs (f 20, tab\\tf 1) from ")
+    assert done.stdout.endswith("; 1 could not be read\n")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "gearmand: not imported: key 'gear_f-a space': memcached does not give a key with a space "
+        "or the end of a line\n"
+    )
+    assert ("tab\tf", "t\tu", b"tab") in drain(tmp_path, "tab\tf")
+
+
+@pytest.mark.slow
+def test_rows_of_postgres_come_in_order_after_others_were_vacuumed(tmp_path: Path) -> None:
+    with c_stores.postgres(tmp_path) as there:
+        with running_server([*C_GEARMAND, *there.options], tmp_path) as (host, port):
+            submit_background(f"{host}:{port}", [("done", n) for n in range(60)])
+            submit_background(f"{host}:{port}", [("order", n) for n in range(30)])
+            worker = Worker(f"{host}:{port}")
+            worker.add_function("done", lambda _: b"")
+            worker.work()
+            conninfo = there.source.partition(":")[2]
+            with psycopg.connect(conninfo, autocommit=True) as connection:
+                connection.execute("VACUUM queue")
+                submit_background(f"{host}:{port}", [("order", n) for n in range(30, 60)])
+                physical = connection.execute("SELECT unique_key FROM queue").fetchall()
+                assert physical[0][0] == "30"  # it takes the place of one that was done
+        assert run_import(tmp_path, there.source).returncode == 0
+    assert [unique for _, unique, _ in drain(tmp_path, "order")] == [f"{n}" for n in range(60)]
+
+
+def submit_background(server: str, jobs: Sequence[tuple[str, int]]) -> None:
+    with Client(server) as client:
+        submitted = [submission(function, f"{number}") for function, number in jobs]
+        assert not any(one.error for one in client.submit_many(submitted))
