@@ -414,8 +414,8 @@ def test_a_key_that_can_be_split_in_two_ways_is_not_imported(
         assert (done.stderr, done.returncode) == ("", 0)
     given = [each[:2] for each in drain(tmp_path, "mail", "re-size", "a")]
     [bare] = {unique for _, unique in given} - {UUID, "1", f"user-{UUID}", "b-c"}
-    names = [("mail", UUID), ("mail", "1"), ("mail", f"user-{UUID}"), ("mail", bare)]
-    assert sorted(given) == sorted([*names, ("re-size", UUID), ("a", "b-c")])
+    mail = [("mail", UUID), ("mail", "1"), ("mail", f"user-{UUID}"), ("mail", bare)]
+    assert sorted(given) == sorted([*mail, ("re-size", UUID), ("a", "b-c")])
 
 
 def test_an_odd_key_does_not_end_an_import(tmp_path: Path) -> None:
