@@ -49,7 +49,8 @@ class TransientUnit:
         why, said = self._why_ended(), self._read_end()
         if why is None:
             return Failure(str(failure), f"{failure.output}\n{said}".strip())
-        return Failure(why, f"{why}: {said.splitlines()[-1]}\n{said}" if said else "")
+        *before, last = said.splitlines() or [""]
+        return Failure(why, "\n".join([f"{why}: {last}", *before]) if last else "")
 
     def stop(self) -> None:
         """End it at once."""

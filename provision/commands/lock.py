@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from packaging.pylock import is_valid_pylock_path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -47,6 +48,10 @@ def lock(folder: Path, name: str, say: Say, *, upgrade: bool = False) -> None:
             f"{app.where}: app {name}: its lock belongs in its repository; or say lock:"
         )
     out = app.lock or app.source / "pylock.toml"
+    if out.suffix == ".toml" and not is_valid_pylock_path(out):
+        raise ToolkitError(
+            f"{app.where}: app {name}: lock: {out.name} should be pylock.toml or pylock.NAME.toml"
+        )
     with tempfile.TemporaryDirectory() as scratch:
         _resolve(app, _wanted(app, Path(scratch)), out, Path(scratch), upgrade=upgrade)
     say(f"{out}: commit it with the project")
@@ -103,7 +108,8 @@ def _resolve(app: App, wanted: Path, out: Path, scratch: Path, *, upgrade: bool)
     )
     if done.returncode:
         said = " ".join(done.stderr.split()) or "it said nothing"
-        raise ToolkitError(f"{wanted} cannot be locked: {said}")
+        what = app.package or app.wheel or wanted
+        raise ToolkitError(f"{app.where}: app {app.name}: {what} cannot be locked: {said}")
 
 
 def _build_ours(folder: Path) -> None:

@@ -101,7 +101,8 @@ def _run_proofs(host_run: HostRun, health: Health, proofs: Iterable[Proof]) -> N
         host_run.go_on()
         (outcome,) = host_run.session.apply([proof.operation])
         if outcome.error:
-            first, *more = [*outcome.output.splitlines(), outcome.error]
+            said = outcome.output.splitlines() or [outcome.error]
+            first, *more = said if said[0].startswith(outcome.error) else [*said, outcome.error]
             if outcome.error.endswith(NO_SERVER):
                 raise NoServer(f"{proof.summary}: {first}")  # not the release's fault
             raise Unhealthy(f"{proof.summary}: {first}", more, health)

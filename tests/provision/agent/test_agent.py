@@ -14,6 +14,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from threading import Thread, Timer
 from typing import Any
@@ -479,6 +480,17 @@ def test_what_a_killed_agent_was_running_ends_with_it(tmp_path: Path) -> None:
         killer.join()
     pid = (tmp_path / "pid").read_text().strip()
     await_result(lambda: ended(pid), OSError, Locked)
+
+
+def test_a_job_of_a_trial_that_hangs_is_stopped_with_all_that_it_started(
+    locked: Session, tmp_path: Path
+) -> None:
+    script = f"sleep 600 & echo $$ $! >{tmp_path}/pids; wait"
+    command = {"command": ["sh", "-c", script], "seconds": 3.0}
+    (outcome,) = locked.apply([Operation("job", command, b"")])
+    assert outcome.error == f"`sh -c {script}` was stopped after 3 s"
+    for pid in (tmp_path / "pids").read_text().split():
+        await_result(partial(ended, pid), OSError, Locked)
 
 
 def ended(pid: str) -> None:

@@ -123,3 +123,7 @@ def test_a_lock_names_all_versions_with_hashes_and_not_gearman_py(folder: Path) 
     (shop / "pylock.toml").unlink()
     with pytest.raises(ToolkitError, match=r"has .*uv\.lock: `uv lock` makes that one"):
         lock(folder, "shop", print)
+    hosts = HOSTS.replace("{source: ../shop}", "{source: ../shop, lock: ../own.toml}")
+    (folder / "hosts.yml").write_text(hosts)
+    with pytest.raises(ToolkitError, match=r"own\.toml should be pylock\.toml or pylock\.NAME\."):
+        lock(folder, "shop", print)
