@@ -197,7 +197,7 @@ def _add_command(
     parser: ArgumentParser, worker: Worker, name: str, argv: Sequence[str], options: Namespace
 ) -> None:
     if shutil.which(argv[0]) is None:
-        parser.error(f"command not found: {argv[0]!r}")
+        _refuse(parser, f"command not found: {argv[0]!r}")
     try:
         retries = options.retries or 0
         command = partial(run_command, argv, options.max_packet or MAX_PACKET, retries)

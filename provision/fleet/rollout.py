@@ -19,7 +19,8 @@ from provision.fleet.deploy import CHANGES_PENDING, DEFAULT
 from provision.fleet.desired_state import Roles
 from provision.fleet.health_check import Unhealthy, check_running, check_staged, with_evidence
 from provision.fleet.host_run import HostRun
-from provision.fleet.past_runs import BEGUN, PAST_RUNS, PUT_BACK
+from provision.fleet.origin import origins_of
+from provision.fleet.past_runs import BEGUN, PUT_BACK
 from provision.fleet.release_track import ReleaseTrack
 from provision.fleet.rollout_policy import RolloutPolicy
 from provision.fleet.run import Connect, Run
@@ -99,7 +100,7 @@ class Rollout:
         self._away: set[str] = set()  # hosts that could not be reached, and need not be
         self._guilty = False  # the release, and not the host, was why one failed
         self._ran: dict[str, Ran] = {}  # before hosts are changed
-        self._origin = {each.name: origin_of(each) for each in run.host_runs}
+        self._origin = origins_of(run.host_runs, back=blame)
         self._running = {each.name: each.release_before for each in run.host_runs}
 
     def refuse_unsafe(self) -> None:
@@ -312,25 +313,6 @@ class Rollout:
                 list(host_run.session.apply([operation]))
         except ToolkitError as error:
             self._run.report.say(f"{host_run.name}: {id} is not marked as bad: {error}")
-
-
-def origin_of(host_run: HostRun) -> str | None:
-    """What a host ran before the release that it should run now.
-
-    An interrupted upgrade may have switched the link already: then what still runs tells, or
-    else the host's history.
-    """
-    known = host_run.answers[host_run.track.question]
-    if known["current"] != host_run.release:
-        return str(known["current"]) if known["current"] else None
-    for id in known["running"]:
-        if id != host_run.release:
-            return str(id)
-    for entry in reversed(host_run.answers[PAST_RUNS]):
-        before, after = host_run.track.move_in(entry)
-        if after == host_run.release and before in known["kept"]:
-            return str(before)
-    return str(known["current"]) if known["current"] else None  # only settings change
 
 
 def restart_instead(change: Change) -> Change:

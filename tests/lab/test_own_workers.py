@@ -193,6 +193,17 @@ gearman_workers:
 """
 
 
+PLACED = """  placed: {app: loud, command: [./placed], functions: [placed],
+    check: {expect: "right\\n"}, environment: {ONLY: anywhere}}
+"""
+WHERE_IT_RUNS = """#!/bin/sh
+case $ONLY$(cat /proc/self/cgroup) in
+  trial*gearman-worker@*) echo wrong ;;
+  *) echo right ;;
+esac
+"""
+
+
 def commit(folder: Path, mark: str, text: str = "") -> None:
     """A version of the app: its answers end with ``mark``."""
     folder.mkdir(exist_ok=True)
@@ -254,6 +265,9 @@ def test_an_app_is_upgraded_and_rolled_back_alone_and_a_bad_one_by_itself(
     lab: ModuleType, operator: Operator
 ) -> None:
     source = operator.folder.parent / "loud2"
+    source.mkdir()
+    (source / "placed").write_text(WHERE_IT_RUNS)
+    (source / "placed").chmod(0o755)
     commit(source, "1")
     operator.says(APP.replace("../loud", "../loud2"))
     operator.deploy()
@@ -290,10 +304,21 @@ def test_an_app_is_upgraded_and_rolled_back_alone_and_a_bad_one_by_itself(
     )
     assert set(answers) == {b"A1"}
     assert "shout, by a program beside: expected b'A1', got b'A6'" in said
-    operator.says(operator.text.replace("expect: A1", "expect: A7"))
+    operator.says(operator.text.replace("expect: A1", "expect: A7") + PLACED)
     commit(source, "7")
     roll("upgrade")
+
+    # Settings that work in the trial, and not in the unit: the unit that ran is put back.
+    unit = "cat /etc/systemd/system/gearman-worker@placed.service"
+    before = root(lab, "worker1", unit)
+    operator.says(operator.text.replace("ONLY: anywhere", "ONLY: trial"))
+    failed = operator.invoke("upgrade", "--app", "loud", "--gap", "--yes")
+    assert failed.status == ROLLED_BACK, failed.said
+    assert "expected b'right\\n', got b'wrong\\n'" in failed.said
+    assert "rolled back, and every host runs what it ran before" in failed.said
+    assert root(lab, "worker1", unit) == before
     with Client(SERVER, timeout=60) as client:
+        assert client.do("placed", "") == b"right\n"
         assert client.do("shout", "a") == b"A7"
     roll("rollback")
     with Client(SERVER, timeout=60) as client:

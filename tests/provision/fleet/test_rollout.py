@@ -774,6 +774,8 @@ def test_settings_that_fail_are_taken_back(
     )
     with_app.says(text % ("1G", "1G"))
     assert with_app.deploy() == 0
+    with_app.write("2")
+    assert with_app.move() == 0, "a release that is not to be undone with the settings"
     unit = "/etc/systemd/system/gearman-worker@lines.service"
 
     def state() -> list[object]:

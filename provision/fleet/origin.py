@@ -1,0 +1,37 @@
+"""What hosts ran before the release that a run moves them to: where they go if it is given up."""
+
+from collections.abc import Sequence
+
+from provision.fleet.host_run import HostRun
+from provision.fleet.past_runs import BEGUN, PAST_RUNS
+
+
+def origins_of(host_runs: Sequence[HostRun], *, back: bool) -> dict[str, str | None]:
+    """What each host ran before the release that it should run now, by its name.
+
+    An interrupted upgrade may have switched the link already: then what still runs tells, or the
+    host's history. That counts of a host whose upgrade did not come to its end, and of every host
+    if others have yet to move, or the run is a rollback (``back``); else only settings change.
+    """
+    seen = {each.name: _seen_origin(each) for each in host_runs}
+    staying = [each for each in host_runs if seen[each.name] == each.release]
+    moves = back or len(staying) < len(host_runs)
+    told = {each.name: _told_origin(each, moves=moves) for each in staying}
+    return seen | told
+
+
+def _seen_origin(host_run: HostRun) -> str | None:
+    known = host_run.answers[host_run.track.question]
+    if known["current"] != host_run.release:
+        return str(known["current"]) if known["current"] else None
+    others = (str(id) for id in known["running"] if id != host_run.release)
+    return next(others, host_run.release)
+
+
+def _told_origin(host_run: HostRun, *, moves: bool) -> str:
+    kept = host_run.answers[host_run.track.question]["kept"]
+    for entry in reversed(host_run.answers[PAST_RUNS]):
+        before, after = host_run.track.move_in(entry)
+        if after == host_run.release and before in kept:
+            return str(before) if moves or entry["result"] == BEGUN else host_run.release
+    return host_run.release
