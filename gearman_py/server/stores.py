@@ -19,7 +19,9 @@ def take_store(settings: Settings, values: dict[str, Any], descriptors: Sequence
 
         (reservation,) = descriptors
         return SQLiteStore(Path(settings.queue_file), reservation)
-    return _share(_name_database(settings), settings, values)
+    # systemd shows the credentials of a unit to the process that it starts, and to no reload.
+    known: str = values.get("password", "")
+    return _share(_name_database(settings, known), settings, values)
 
 
 @late_imports(StoreError)
@@ -38,11 +40,11 @@ def open_store(settings: Settings) -> Store | None:
     return None
 
 
-def _name_database(settings: Settings) -> Database:
+def _name_database(settings: Settings, known_password: str = "") -> Database:
     if settings.queue == "postgres":
         from gearman_py.store.postgres import Postgres
 
-        password = _read_password(settings.postgres_passfile)
+        password = _read_password(settings.postgres_passfile, known_password)
         return Postgres(settings.postgres, settings.postgres_table, password)
     from gearman_py.store.redis import Redis
 
@@ -51,16 +53,19 @@ def _name_database(settings: Settings) -> Database:
         settings.redis_port,
         settings.redis_prefix,
         user=settings.redis_user,
-        password=_read_password(settings.redis_passfile),
+        password=_read_password(settings.redis_passfile, known_password),
         tls=settings.redis_tls,
         ca=settings.redis_ca,
     )
 
 
-def _read_password(path: str) -> str:
+def _read_password(path: str, known: str) -> str:
+    """``known``: what the process before this one read, for a file that cannot be read now."""
     try:
         return read_password(path)
     except ValueError as error:
+        if known:
+            return known
         raise StoreError(str(error)) from error
 
 

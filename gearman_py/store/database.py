@@ -69,6 +69,8 @@ class Lost(StoreError):
 class Database(Protocol):
     """What differs between databases. All methods raise Lost, and StoreError for a refusal."""
 
+    password: str
+
     def connect(self) -> None:
         """Connect."""
 

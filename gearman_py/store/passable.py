@@ -49,6 +49,7 @@ class PassableStore(SharedStore):
             "known": sorted(self._known),
             "home": list(self._home.items()),
             "foreign": list(self._foreign.items()),
+            "password": self._database.password,
         }, []
 
     def take_back(self) -> None:

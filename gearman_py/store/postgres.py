@@ -136,7 +136,7 @@ class Postgres:
         )
         sql = self._psycopg.sql
         self._conninfo = conninfo
-        self._password = {"password": password} if password else {}
+        self.password = password
         self._jobs = sql.Identifier(table)
         self._shelves = sql.Identifier(f"{table}_shelf")
         self._name = table
@@ -145,8 +145,9 @@ class Postgres:
 
     def connect(self) -> None:
         try:
+            login = {"password": self.password} if self.password else {}
             self._connection = self._patient.connect(
-                self._conninfo, autocommit=True, **self._password, **LIFE
+                self._conninfo, autocommit=True, **login, **LIFE
             )
             self._connection.execute(_SETTINGS)
             self._make_tables()

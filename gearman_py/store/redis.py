@@ -56,6 +56,7 @@ class Redis:
         self._redis: Any = import_optional(
             "redis", "-q redis needs redis-py", "'gearman_py[redis]'", StoreError
         )
+        self.password = password
         where = {"unix_socket_path": host} if "/" in host else {"host": host, "port": port}
         self._options = where | {
             "username": user or None,

@@ -49,6 +49,9 @@ WARN_INTERVAL = 10.0  # seconds
 MANY_SERIES = 2**11 - 1  # upper bits of job numbers, which have 63 bits; 0 is not a shelf
 BATCH = 2000  # records that are read at a time: queueing them takes 20 ms
 NOTHING = Changes([], {}, [])
+# Why a run must stop.
+TAKEN = "for so long it did not reach the database that another server took over its jobs"
+FORGOTTEN = "the database no longer has the records of this server: they were deleted or evicted"
 
 
 class SharedStore:
@@ -333,17 +336,12 @@ class SharedStore:
         """Read the beat of this run from the database. Raises UnknownOutcome after a takeover."""
         shelves = {shelf.number: shelf for shelf in self._database.list_shelves()}
         mine = shelves.get(self._mine)
-        if mine is None or mine.keeper == NO_KEEPER:
-            raise UnknownOutcome(
-                "the queue's database no longer has the records of this server: they were "
-                "deleted or evicted, or this is another database"
-            )
-        if mine.keeper != self._mine:
-            raise UnknownOutcome(
-                "this server was out of touch with the queue's database for so long that another "
-                "one took over its jobs"
-            )
-        self._beat = mine.beats
+        if mine is not None and mine.keeper == self._mine:
+            self._beat = mine.beats
+            return
+        # Who takes over jobs removes the entry when none is left.
+        taken = lease_clock() > self.lease if mine is None else mine.keeper != NO_KEEPER
+        raise UnknownOutcome(TAKEN if taken else FORGOTTEN)
 
     def _disconnect(self) -> None:
         self._connected = False

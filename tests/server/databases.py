@@ -40,14 +40,14 @@ class Postgres:
         self._as = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
         shutil.chown(folder, "postgres", "postgres")
         self.data = folder / "data"
-        self._port = reserve_port()
+        self.port = reserve_port()
         if empty is None:
             words = ["-D", str(self.data), "-A", "trust", "-U", "postgres", "--no-sync"]
             self._run("initdb", *words)
         else:
             subprocess.run(["cp", "-a", empty, self.data], check=True)
         self.address = address
-        self.where = f"host={address} port={self._port} user=postgres dbname=postgres"
+        self.where = f"host={address} port={self.port} user=postgres dbname=postgres"
         self.options = ["-q", "postgres", "--postgres", self.where]
 
     def _run(self, program: str, *words: str) -> None:
@@ -56,7 +56,7 @@ class Postgres:
 
     def start(self) -> None:
         (self.data / "postmaster.pid").unlink(missing_ok=True)  # of one that was killed
-        options = f"-p {self._port} -c listen_addresses={self.address} -c unix_socket_directories="
+        options = f"-p {self.port} -c listen_addresses={self.address} -c unix_socket_directories="
         log = str(self.data / "log")
         self._run("pg_ctl", "start", "-w", "-D", str(self.data), "-l", log, "-o", options)
 
@@ -75,7 +75,7 @@ class Redis:
         self._command = ["redis-server", "--port", str(self.port), "--bind", address]
         self._pid = folder / "pid"
         self._command += ["--daemonize", "yes", "--pidfile", str(self._pid)]
-        self._command += ["--dir", str(folder), "--save", ""]
+        self._command += ["--dir", str(folder), "--save", "", "--protected-mode", "no"]
         self._command += words or ("--appendonly", "yes", "--appendfsync", "always")
         self.options = ["-q", "redis", "--redis-port", str(self.port)]
 

@@ -1,6 +1,9 @@
 """Job servers that log in to a database: by TLS, with a user and a password of their own."""
 
+import os
 import shutil
+import signal
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +12,7 @@ import pytest
 
 from gearman_py.protocol.packets import Packet
 from tests.authority import Authority
-from tests.job_servers import GearmandProcess
+from tests.job_servers import OUR_GEARMAND, GearmandProcess
 from tests.peer import Peer
 from tests.server import databases
 from tests.server.guarded_databases import PASSWORD, Postgres, Redis
@@ -108,3 +111,21 @@ def test_password_that_others_can_read_is_refused(
     server = start(*login(password, authority.file))
     assert server.process.wait(LIMIT) == 1
     assert f"{password}: all users can read the password" in server.log
+
+
+def test_reload_that_cannot_read_the_password_goes_on_with_the_one_that_is_known(
+    start: Start, login: Options, authority: Authority, password: Path
+) -> None:
+    server = start(*login(password, authority.file))
+    peer = Peer(server.listening())
+    password.unlink()  # as systemd shows credentials to no process that reloads a unit
+    words = [*OUR_GEARMAND, "--reload", str(server.process.pid)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=2 * LIMIT)
+    assert (done.returncode, done.stderr) == (0, "")
+    process = int(peer.command("getpid").split()[1])
+    try:
+        assert process != server.process.pid
+        assert peer.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"w")[0] == "JOB_CREATED"
+    finally:
+        os.kill(process, signal.SIGKILL)
+        peer.socket.close()

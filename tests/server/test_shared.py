@@ -396,7 +396,7 @@ def test_server_that_stood_still_gives_out_nothing_that_another_has(
         while True:
             assert its.hear() == ("NO_JOB",)
     assert one.process.wait(LIMIT) == 1
-    assert "another one took over its jobs: stopping" in one.log
+    assert "another server took over its jobs: stopping" in one.log
     assert [others.ask(Packet.GRAB_JOB)[-1] for _ in range(20)] == [b"%d" % n for n in range(20)]
 
 

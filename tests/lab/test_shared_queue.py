@@ -1,0 +1,201 @@
+"""Two job servers of an inventory that share a database: one is killed, held up, cut off."""
+
+import itertools
+import shutil
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from gearman_py import Client, GearmanError, Worker
+from tests.authority import Authority
+from tests.lab.hosts import INVENTORY as LAB_INVENTORY
+from tests.lab.hosts import NETWORK, root
+from tests.lab.operator_commands import ROOT
+from tests.lab.test_upgrade import invoke
+from tests.server import databases
+from tests.server.guarded_databases import PASSWORD, USER, Postgres, Redis
+from tests.tally import tally
+from tests.waiting import LIMIT, await_true
+
+HERE = f"{NETWORK}.1"  # of this machine, in the lab's network
+SERVERS_BY_NAME = {"server1": f"{NETWORK}.247:4730", "client1": f"{NETWORK}.246:4730"}
+SERVERS = list(SERVERS_BY_NAME.values())
+JOURNAL = "journalctl --unit gearmand --since=-90s"
+CUT_OFF = """
+nft add table inet cut
+nft 'add chain inet cut out { type filter hook output priority 0; }'
+nft add rule inet cut out tcp dport %d drop
+"""
+VARIABLE = "DATABASE_PASSWORD"
+INVENTORY = f"""\
+all:
+  vars:
+    ansible_user: deploy
+    ansible_ssh_private_key_file: id_ed25519
+  children:
+    job_server:
+      vars:
+        gearman_queue: %s
+        gearman_database: %s
+        gearman_database_ca: ca.pem
+        gearman_database_password: {{env: {VARIABLE}}}
+      hosts:
+        server1: {{ansible_host: {NETWORK}.247}}
+        client1:
+    client:
+      hosts:
+        client1: {{ansible_host: {NETWORK}.246}}
+    worker:
+      hosts:
+        worker1: {{ansible_host: {NETWORK}.248, gearman_functions: [wc]}}
+"""
+
+
+@pytest.fixture
+def folder(keyless_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of an inventory that gets its password from the environment."""
+    monkeypatch.setenv(VARIABLE, PASSWORD)
+    return keyless_folder
+
+
+@pytest.fixture
+def of_databases() -> Iterator[Path]:
+    made = Path(tempfile.mkdtemp(prefix="database-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+class Load:
+    """Background jobs of a client and a worker of both servers, and what became of them."""
+
+    def __init__(self) -> None:
+        self.acknowledged: set[int] = set()
+        self.runs: Counter[int] = Counter()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Jobs are submitted until the block ends, and then all that were acknowledged have run."""
+        over, done = threading.Event(), threading.Event()
+        threads = [
+            threading.Thread(target=self._submit, args=(over,)),
+            threading.Thread(target=self._work, args=(done,)),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+            over.set()
+            await_true(lambda: self.acknowledged <= set(self.runs), 4 * LIMIT, interval=0.1)
+        finally:
+            over.set()
+            done.set()
+            for thread in threads:
+                thread.join()
+
+    def await_more(self, number: int = 100) -> float:
+        """Seconds until so many more jobs are acknowledged."""
+        began, wanted = time.monotonic(), len(self.acknowledged) + number
+        await_true(lambda: len(self.acknowledged) > wanted, 2 * LIMIT)
+        return time.monotonic() - began
+
+    def _submit(self, over: threading.Event) -> None:
+        with Client(SERVERS) as client:
+            for number in itertools.count():
+                if over.is_set():
+                    return
+                with suppress(GearmanError):  # then nobody can know whether it will run
+                    client.do_background("count", b"%d" % number)
+                    self.acknowledged.add(number)
+
+    def _work(self, done: threading.Event) -> None:
+        worker = Worker(SERVERS)
+        worker.add_function("count", lambda job: self.runs.update([int(job.workload)]))
+        while not done.is_set():
+            with suppress(GearmanError):
+                worker.work(timeout=1.0)
+
+
+def write_inventory(folder: Path, queue: str, database: str) -> None:
+    (folder / "hosts.yml").write_text(INVENTORY % (queue, database))
+
+
+def deploy_tree(folder: Path) -> None:
+    """With a release that brings what the queue takes."""
+    done = invoke(ROOT, "deploy", "--release", "tree", "--yes", hosts=folder)
+    assert done.status == 0, done.said
+    assert PASSWORD not in done.said
+
+
+@contextmanager
+def serving(database: Postgres | Redis) -> Iterator[None]:
+    database.start()
+    try:
+        yield
+    finally:
+        databases.kill(database)
+
+
+def test_two_servers_on_a_database_lose_no_job_whatever_happens_to_one(
+    lab: ModuleType, folder: Path, of_databases: Path
+) -> None:
+    """On PostgreSQL, and then on Redis."""
+    authority = Authority(folder, "ca")
+    postgres = Postgres(of_databases, authority, HERE)
+    (of_databases / "redis").mkdir()
+    redis = Redis(of_databases / "redis", authority, HERE)
+    place = f"{HERE}:{postgres.port}"
+    with serving(postgres), serving(redis):
+        write_inventory(folder, "postgres", f"postgresql://{USER}@{place}/jobs")
+        deploy_tree(folder)
+        assert invoke(ROOT, "plan", hosts=folder).status == 0
+        assert invoke(ROOT, "smoke", hosts=folder).status == 0
+        check_that_nothing_tells_the_password(lab)
+        trouble(lab, postgres.port)
+
+        write_inventory(folder, "redis", f"rediss://{USER}@{HERE}:{redis.tls_port}")
+        refused = invoke(ROOT, "deploy", "--yes", hosts=folder)
+        assert refused.status == 3
+        assert "gearman_queue: redis needs redis, which release" in refused.said
+        deploy_tree(folder)
+        trouble(lab, redis.tls_port)
+        deploy_tree(LAB_INVENTORY)  # as other tests expect it
+
+
+def check_that_nothing_tells_the_password(lab: ModuleType) -> None:
+    everywhere = "cat /etc/systemd/system/gearmand.service /proc/[0-9]*/cmdline; journalctl"
+    for host in SERVERS_BY_NAME:
+        assert PASSWORD not in root(lab, host, everywhere)
+        environment = "cat /proc/$(systemctl show -P MainPID gearmand)/environ"
+        assert PASSWORD not in root(lab, host, environment)
+
+
+def trouble(lab: ModuleType, port: int) -> None:
+    """What may happen to a server while clients and workers go on."""
+    load = Load()
+    with load.running():
+        load.await_more()
+        root(lab, "server1", "systemctl kill --signal=KILL gearmand")
+        waits = {"killed": load.await_more()}
+        root(lab, "server1", "systemctl kill --signal=STOP gearmand")
+        waits["held up"] = load.await_more()
+        await_true(lambda: "took over" in root(lab, "client1", JOURNAL), 2 * LIMIT, interval=0.5)
+        root(lab, "server1", "systemctl kill --signal=CONT gearmand")
+        waits["goes on"] = load.await_more()
+        root(lab, "client1", CUT_OFF % port)
+        refusing = "refusing background jobs"
+        await_true(lambda: refusing in root(lab, "client1", JOURNAL), 2 * LIMIT, interval=0.5)
+        root(lab, "client1", "nft delete table inet cut")
+        waits["back"] = load.await_more()
+        root(lab, "server1", "systemctl reload gearmand")
+        waits["reloaded"] = load.await_more()
+    twice = sum(count > 1 for count in load.runs.values())
+    tally("database fleet", acknowledged=len(load.acknowledged), lost=0, ran_twice=twice)
+    print({name: round(seconds, 1) for name, seconds in waits.items()})
