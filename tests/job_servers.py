@@ -10,22 +10,26 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from gearman_py.admin.client import AdminClient
+from tests.forked import command_of, start_tool
 from tests.ports import reserve_port
 from tests.waiting import LIMIT, await_true
 
 Address = tuple[str, int]
 
-OUR_GEARMAND = [sys.executable, "-m", "gearman_py.cli.gearmand"]
+OUR_GEARMAND = command_of("gearmand")
 C_GEARMAND = ["/usr/sbin/gearmand"]
 
 
 @contextmanager
 def running_process(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     """A process that ends with the block."""
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    if command[: len(OUR_GEARMAND)] == OUR_GEARMAND:
+        process = start_tool("gearmand", *command[len(OUR_GEARMAND) :], stdin=subprocess.DEVNULL)
+    else:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
         yield process
     finally:
@@ -60,7 +64,8 @@ def is_listening(address: Address) -> bool:
 class GearmandProcess:
     """Our gearmand; ``log`` is what it has written to stderr so far. It may be used as a context.
 
-    ``before``: the words of a command that runs it. ``program``: what Python is to run.
+    ``before``: the words of a command that runs it. ``program``: what Python is to run. Without
+    them it may be forked.
     """
 
     def __init__(
@@ -69,17 +74,21 @@ class GearmandProcess:
         folder: Path,
         *,
         before: Sequence[str] = (),
-        program: Sequence[str] = OUR_GEARMAND[1:],
+        program: Sequence[str] = (),
         **environment: str,
     ) -> None:
         self._log = folder / "gearmand.log"
         with self._log.open("w") as log:
-            self.process = subprocess.Popen(
-                [*before, sys.executable, *program, *arguments],
-                env={**os.environ, **environment},
-                stderr=log,
-                start_new_session=True,
-            )
+            options: dict[str, Any] = {
+                "env": {**os.environ, **environment},
+                "stderr": log,
+                "start_new_session": True,
+            }
+            if before or program:
+                command = [*before, sys.executable, *(program or OUR_GEARMAND[1:]), *arguments]
+                self.process = subprocess.Popen(command, **options)
+            else:
+                self.process = start_tool("gearmand", *arguments, **options)
 
     def __enter__(self) -> Self:
         return self

@@ -12,28 +12,28 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-_RUN, _TEST = "GEARMAN_PY_RUN", "GEARMAN_PY_TEST"
+RUN_MARK, TEST_MARK = "GEARMAN_PY_RUN", "GEARMAN_PY_TEST"
 _numbers = count()
 
 
 @contextmanager
 def leftovers_killed() -> Iterator[None]:
     """Kill what was started in the block, except by a block inside it, when it ends."""
-    before = os.environ.get(_TEST)
-    os.environ[_TEST] = mark = f"{os.getpid()}-{next(_numbers)}"
+    before = os.environ.get(TEST_MARK)
+    os.environ[TEST_MARK] = mark = f"{os.getpid()}-{next(_numbers)}"
     try:
         yield
     finally:
-        os.environ.pop(_TEST)
+        os.environ.pop(TEST_MARK)
         if before is not None:
-            os.environ[_TEST] = before
-        for pid in _find_processes(_TEST, mark):
+            os.environ[TEST_MARK] = before
+        for pid in _find_processes(TEST_MARK, mark):
             _kill_process(pid)
 
 
 def mark_run() -> None:
     """What is started from now on belongs to this run."""
-    os.environ[_RUN] = str(os.getpid())
+    os.environ[RUN_MARK] = str(os.getpid())
 
 
 def kill_leftovers_of_run() -> None:
@@ -42,7 +42,7 @@ def kill_leftovers_of_run() -> None:
     Others are left alone: the lab may stay up after a run.
     """
     ours = os.path.realpath(sys.executable)
-    for pid in _find_processes(_RUN, str(os.getpid())):
+    for pid in _find_processes(RUN_MARK, str(os.getpid())):
         with suppress(OSError):
             program = os.readlink(f"/proc/{pid}/exe")
             if pid != os.getpid() and (program == ours or "gearman" in program):
