@@ -14,7 +14,7 @@ from provision.render import render_template
 from provision.resources.base import Change, Sign
 from provision.resources.health import Health, Proof
 from provision.resources.sample_jobs import Sample, accept_any
-from provision.resources.unit import FOLDER, Unit, UnitFile
+from provision.resources.unit import FOLDER, Unit, UnitFile, boot_change
 
 BEGIN_TIMEOUT = 60.0  # seconds in which the job servers must know it
 DIGEST = 8  # digits, in a unit's name
@@ -39,9 +39,9 @@ class Program(Unit):
     def _run_changes(
         self, found: Mapping[str, Any], changes: bool, whole: bool
     ) -> Iterator[Change]:
-        enable = None if found["enabled"] == "enabled" else True
+        enable = boot_change(found)
         if found["active"] != "active":
-            yield self._own_change("+", "start", enable, f"it is {found['active']}")
+            yield self._start_change(found)
         elif found["outdated"]:
             yield self._own_change("~", "restart", enable, found["outdated"])
         elif changes:

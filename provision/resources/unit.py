@@ -163,7 +163,7 @@ class Socket(Resource):
         service = answers["unit", self.service] or ABSENT
         if found.get("stale"):
             yield RELOAD
-        enable = None if found["enabled"] == "enabled" else True
+        enable = boot_change(found)
         if self.is_due(answers):
             if service["active"] == "active":
                 yield unit_change("~", self.service, "stop", None, "its port is reopened")
@@ -225,8 +225,7 @@ class Unit(Resource):
         if found["active"] == "active" and self.socket and self.socket.is_due(answers):
             yield self._own_change("~", "restart", None, f"{self.socket.name} is reopened")
         elif found["active"] == "active" and any(each.is_due(answers) for each in self.secrets):
-            enable = None if found["enabled"] == "enabled" else True
-            yield self._own_change("~", "restart", enable, "a secret of it changes")
+            yield self._own_change("~", "restart", boot_change(found), "a secret of it changes")
         else:
             changes = self.file.is_rewritten(answers) or any(overrides.values())
             kept = answers["releases", self._releases_root]["kept"]
@@ -247,14 +246,12 @@ class Unit(Resource):
         self, found: Mapping[str, Any], changes: bool, whole: bool
     ) -> Iterator[Change]:
         current = (found.get("program") or "").startswith(f"{self._release_folder}/")
-        enable = None if found["enabled"] == "enabled" else True
+        enable = boot_change(found)
         if found["active"] == "activating" and found.get("sub") == "start":
             # To start it would be to wait for a process that was started from something older.
             yield self._own_change("~", "restart", enable, "it has not come up yet")
         elif found["active"] != "active":
-            result = found.get("result") or "success"
-            why = "" if result == "success" else f" ({result})"
-            yield self._own_change("+", "start", enable, f"it is {found['active']}{why}")
+            yield self._start_change(found)
         elif found["config"] != self.file.config:
             action = self._action_for_settings(found)
             yield self._own_change("~", action, enable, "it runs with another configuration")
@@ -267,6 +264,11 @@ class Unit(Resource):
             yield self._own_change("~", action, enable, f"it runs {_release_of(found['program'])}")
         elif enable:
             yield self._own_change("~", None, enable, "it would not start at boot")
+
+    def _start_change(self, found: Mapping[str, Any]) -> Change:
+        result = found.get("result") or "success"
+        why = "" if result == "success" else f" ({result})"
+        return self._own_change("+", "start", boot_change(found), f"it is {found['active']}{why}")
 
     def _action_for_release(self, found: Mapping[str, Any]) -> str:
         return "reload" if self.reloads else "restart"
@@ -308,9 +310,13 @@ class FormerWorker(Unit):
     def _run_changes(
         self, found: Mapping[str, Any], changes: bool, whole: bool
     ) -> Iterator[Change]:
-        enable = None if found["enabled"] == "enabled" else True
         if found["active"] != "active":
-            yield self._own_change("+", "start", enable, f"it is {found['active']}")
+            yield self._start_change(found)
+
+
+def boot_change(found: Mapping[str, Any]) -> bool | None:
+    """True for a unit that does not start at boot, and has to; None where nothing is to change."""
+    return None if found["enabled"] == "enabled" else True
 
 
 def unit_change(
