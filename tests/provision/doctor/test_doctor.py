@@ -228,6 +228,12 @@ def test_what_is_wrong_is_found_and_nothing_else(
     assert text in finding.text
 
 
+def test_a_function_that_left_and_has_no_jobs_is_no_fault() -> None:
+    """A job server goes on to list it, as one that clients alone named, until it is dropped."""
+    served = {"wc": SERVES, "left": {"queued": 0, "running": 0, "workers": 0}}
+    assert found("server1", server(functions=served)) == []
+
+
 @pytest.mark.parametrize(
     "days, name, state, text",
     [
