@@ -6,7 +6,7 @@ is for another kind of connection, is passed over.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,19 +66,19 @@ class ConnectionSettings:
     notes: tuple[str, ...]
 
 
-def read_connection(host: str, merged: Variables) -> ConnectionSettings:
-    """Raises :class:`InventoryError`."""
+def read_connection(facts: Mapping[str, str], merged: Variables) -> ConnectionSettings:
+    """``facts``: as :func:`host_facts`. Raises :class:`InventoryError`."""
     variables = {name: both for name, both in merged.items() if not _is_unset(name, both[0])}
     for name, others in OTHER_NAMES.items():
         for other in others:
             if other in variables:
                 variables[name] = variables[other]
     arguments_name = next((name for name in ARGUMENTS[::-1] if name in variables), ARGUMENTS[1])
-    arguments = _read_arguments(host, variables)
+    arguments = _read_arguments(facts, variables)
     for field, name in BY_ARGUMENTS.items():
         if said := getattr(arguments, field):
             variables.setdefault(name, (said, variables[arguments_name][1]))
-    notes = tuple(_find_notes(host, variables, arguments, arguments_name))
+    notes = tuple(_find_notes(variables, arguments, arguments_name))
     return ConnectionSettings(variables, arguments, arguments_name, notes)
 
 
@@ -86,9 +86,9 @@ def _is_unset(name: str, value: Any) -> bool:
     return name.startswith("ansible_") and (value is None or value == "")
 
 
-def _read_arguments(host: str, variables: Variables) -> SSHArguments:
+def _read_arguments(facts: Mapping[str, str], variables: Variables) -> SSHArguments:
     texts = [
-        (name, resolve_variable(host, variables, name)) for name in ARGUMENTS if name in variables
+        (name, resolve_variable(facts, variables, name)) for name in ARGUMENTS if name in variables
     ]
     for name, text in texts:
         if not isinstance(text, str):
@@ -102,7 +102,7 @@ def _read_arguments(host: str, variables: Variables) -> SSHArguments:
 
 
 def _find_notes(
-    host: str, variables: Variables, arguments: SSHArguments, arguments_name: str
+    variables: Variables, arguments: SSHArguments, arguments_name: str
 ) -> Iterator[str]:
     for name in LOGIN_PASSWORDS:
         if name in variables:

@@ -9,7 +9,7 @@ ours is told with its file and line; what is somebody else's is let be.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from getpass import getuser
 from ipaddress import ip_address
 from pathlib import Path
@@ -27,7 +27,7 @@ from provision.inventory.groups import TOP, merge_layers
 from provision.inventory.host import Host, Inventory, OtherHost
 from provision.inventory.parts import find_parts
 from provision.inventory.patterns import choose_hosts
-from provision.inventory.references import referenced_variables, resolve_variable
+from provision.inventory.references import host_facts, referenced_variables, resolve_variable
 from provision.inventory.schema import GROUPS, Variables, check_value, schema, to_kind
 from provision.inventory.secrets import Secret
 from provision.inventory.sources import base_folder, read_sources
@@ -153,9 +153,10 @@ class InventoryReader:
                 f"{merged[GROUPS][1]}: {GROUPS} is for the whole inventory: put it into the vars "
                 "of all, or into group_vars/all.yml"
             )
-        connection = read_connection(name, merged)
+        facts = host_facts(name, where)
+        connection = read_connection(facts, merged)
         self.notes += connection.notes
-        values = _resolve_values(name, connection.variables)
+        values = _resolve_values(facts, connection.variables)
         check_connection(values, connection.variables)
         said = connection.arguments
         key, config = (
@@ -200,14 +201,14 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _resolve_values(host: str, merged: Variables) -> dict[str, Any]:
+def _resolve_values(facts: Mapping[str, str], merged: Variables) -> dict[str, Any]:
     """Every variable's value, set or default; those that schema.yml knows are ready to be used."""
     values = {key: value for key, (value, _) in merged.items()}
     complete = schema().defaults | merged
     for key in complete.keys() & schema().kinds.keys():
         # As for Ansible, what is set cannot refer to what is not.
         known = merged if key in merged else complete
-        value = resolve_variable(host, known, key)
+        value = resolve_variable(facts, known, key)
         if key.startswith("ansible_"):
             value = to_kind(key, value)
         values[key] = check_value(key, value, known[key][1])

@@ -1,7 +1,8 @@
-"""`{{ variable }}` in a value: another variable of the same host. All else of Jinja is refused.
+"""`{{ variable }}` in a value: another variable of the same host, or what Ansible tells of a host.
 
-A value that is one reference has the kind of what it refers to, a secret too; within a text stand
-texts and whole numbers.
+It may have a default, `{{ variable | default(other) }}`. All else of Jinja is refused. A value that
+is one reference has the kind of what it refers to, a secret too; within a text stand texts and
+whole numbers.
 """
 
 import re
@@ -12,7 +13,10 @@ from provision.errors import InventoryError
 from provision.inventory.document import Place, Table
 from provision.inventory.secrets import Secret
 
-REFERENCE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
+NAME = r"[A-Za-z_]\w*"
+DEFAULT = rf"""\|\s*(?:default|d)\(\s*('[^'{{}}]*'|"[^"{{}}]*"|\d+|{NAME})\s*(,\s*[Tt]rue\s*)?\)"""
+REFERENCE = re.compile(rf"\{{\{{\s*({NAME})\s*(?:{DEFAULT}\s*)?\}}\}}")
+CONSTANTS = {"true": True, "True": True, "false": False, "False": False}
 LONGEST_TEXT = 1 << 16  # characters
 JINJA = re.compile(r"\{\{|\{%|\{#")
 
@@ -42,27 +46,55 @@ def referenced_variables(value: Any, variables: Mapping[str, tuple[Any, Place]])
         elif isinstance(one, Table):
             left += one.values()
         elif isinstance(one, str):
-            names = {name for name in REFERENCE.findall(one) if name in variables} - found
+            said = {name for match in REFERENCE.finditer(one) for name in match.group(1, 2)}
+            names = (said & variables.keys()) - found
             found |= names
             left += (variables[name][0] for name in names)
     return found
 
 
+def host_facts(name: str, where: Place) -> dict[str, str]:
+    """What every host has without a variable. ``where``: the source that names it."""
+    file = where.path.absolute()
+    return {
+        "inventory_hostname": name,
+        "inventory_hostname_short": name.partition(".")[0],
+        "inventory_dir": str(file.parent),
+        "inventory_file": str(file),
+    }
+
+
 def resolve_variable(
-    host: str, variables: Mapping[str, tuple[Any, Place]], name: str, seen: tuple[str, ...] = ()
+    facts: Mapping[str, str],
+    variables: Mapping[str, tuple[Any, Place]],
+    name: str,
+    seen: tuple[str, ...] = (),
 ) -> Any:
     """The value of a host's variable. Raises :class:`InventoryError`."""
     value, where = variables[name]
     if name in seen:
         raise InventoryError(f"{where}: {name} refers to itself, by {' and '.join(seen)}")
 
+    def variable(other: str) -> Any:
+        if other in facts:
+            return facts[other]
+        if other not in variables:
+            host = facts["inventory_hostname"]
+            raise InventoryError(f"{where}: {name} refers to {other}, which {host} has not")
+        return resolve_variable(facts, variables, other, (*seen, name))
+
     def refer(text: str) -> Any:
         def of(match: re.Match[str]) -> Any:
-            if (other := match[1]) == "inventory_hostname":
-                return host
-            if other not in variables:
-                raise InventoryError(f"{where}: {name} refers to {other}, which {host} has not")
-            return resolve_variable(host, variables, other, (*seen, name))
+            other, default, if_empty = match.groups()
+            if default is None or other in facts or other in variables:
+                found = variable(other)
+                if found or not if_empty:
+                    return found
+            if default[0] in "'\"":
+                return default[1:-1]
+            if default.isdecimal():
+                return int(default)
+            return CONSTANTS[default] if default in CONSTANTS else variable(default)
 
         def within(match: re.Match[str]) -> str:
             part = of(match)
@@ -77,8 +109,8 @@ def resolve_variable(
             return of(whole)
         if JINJA.search(REFERENCE.sub("", text)):
             raise InventoryError(
-                f"{where}: {name}: of Jinja only {{{{ variable }}}} is read here, no expression: "
-                "write the value itself"
+                f"{where}: {name}: of Jinja only {{{{ variable }}}} is read here, with a default, "
+                "and no other expression: write the value itself"
             )
         written = REFERENCE.sub(within, text)
         if len(written) > LONGEST_TEXT:

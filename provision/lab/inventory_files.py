@@ -33,7 +33,8 @@ def write_inventory(machines: Sequence[Machine]) -> None:
     KNOWN_HOSTS.write_text("".join(lines))
     hosts = {machine.name: {"ansible_host": machine.address} for machine in machines[3:]}
     if hosts:
-        MORE_WORKERS.write_text(yaml.safe_dump({"all": {"children": {"worker": {"hosts": hosts}}}}))
+        more = {"all": {"children": {"worker": {"hosts": hosts}}}}
+        MORE_WORKERS.write_text(yaml.safe_dump(more, sort_keys=False))
     else:
         MORE_WORKERS.unlink(missing_ok=True)
     copies = _copy_to_example() if NUMBER == 1 else []

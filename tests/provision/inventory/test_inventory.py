@@ -416,10 +416,10 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         ("hosts.yml:1: invalid value: could not determine a constructor for the tag '!env'"),
     ),
     (
-        {"hosts": WORKER, "group_vars__all": "gearman_listen: '{{ a | default(1) }}'"},
+        {"hosts": WORKER, "group_vars__all": "gearman_listen: '{{ a | upper }}'"},
         (
             "group_vars/all.yml:1: gearman_listen: of Jinja only {{ variable }} is read here, "
-            "no expression: write the value itself"
+            "with a default, and no other expression: write the value itself"
         ),
     ),
     (

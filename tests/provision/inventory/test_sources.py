@@ -155,6 +155,16 @@ def test_an_inventory_without_hosts_tells_what_was_passed_over(tmp_path: Path) -
     assert more[1].endswith("no 'worker': it is not read (group all)")
 
 
+def test_what_ansible_tells_of_a_host_can_be_referred_to(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "hosts.yml").write_text(
+        "worker: {hosts: {w1: }, vars: {ansible_ssh_private_key_file: '{{ inventory_dir }}/key', "
+        "ansible_user: '{{ who | default(\"deploy\") }}'}}"
+    )
+    (w1,) = inventory.load(tmp_path).hosts
+    assert (w1.key_file, w1.user) == (tmp_path / "more" / "key", "deploy")
+
+
 def test_two_names_of_one_machine_are_told(tmp_path: Path) -> None:
     text = "[worker]\nw1 ansible_host=10.0.0.7\nw2 ansible_host=10.0.0.7\n"
     (tmp_path / "hosts").write_text(text + "w3 ansible_host=10.0.0.7 ansible_port=2222\n")
