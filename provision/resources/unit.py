@@ -20,6 +20,7 @@ from provision.remote.messages import Operation, Question
 from provision.render import render_template
 from provision.resources.base import Answers, Change, Problem, Resource, Sign
 from provision.resources.files import File, Link, removal_change
+from provision.resources.private_settings import hide_settings, hide_variables
 from provision.resources.release import Release
 from provision.resources.secret import SecretFile
 
@@ -71,6 +72,9 @@ class UnitFile(File):
     def _own_steps(self, answers: Answers) -> Iterator[Change | Problem]:
         yield from super().plan_changes(answers)
         yield from _lift_overrides(answers[self._overrides_question])
+
+    def _diff_from(self, before: bytes, name: str) -> str:
+        return hide_variables(super()._diff_from(before, name), self.content.decode())
 
     @property
     def _overrides_question(self) -> Question:
@@ -330,7 +334,7 @@ def unit_change(
 def _lift_overrides(overrides: Mapping[str, str | None]) -> Iterator[Change]:
     for path, content in overrides.items():
         why = "it masks the unit" if content is None else "it changes the unit from outside"
-        yield removal_change(path, content, why)
+        yield removal_change(path, content and hide_settings(content), why)
 
 
 def _release_of(program: str | None) -> str:

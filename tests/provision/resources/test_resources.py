@@ -9,7 +9,7 @@ import pytest
 from provision.build import Artifact
 from provision.inventory.queue import Queue
 from provision.resources.account import FormerAccount, FormerGroup, Group, UnneededAccount, User
-from provision.resources.base import Problem, Resource
+from provision.resources.base import Change, Problem, Resource
 from provision.resources.files import Directory, File, Link
 from provision.resources.former_files import FormerFiles
 from provision.resources.former_units import WHY, FormerServer, FormerUnits
@@ -467,6 +467,41 @@ def test_a_rewritten_text_shows_how_it_differs() -> None:
     (change,) = MOTD.plan_changes({MOTD._path_question: found})
     assert getattr(change, "diff", "").splitlines()[2:] == [
         *("@@ -1,2 +1 @@", " welcome", "-stranger")
+    ]
+
+
+SECRETS_OF_OTHERS = """[Service]
+Environment=DB_PASSWORD=hunter2 \\
+  TOKEN=hunter2
+ Environment = "A=hunter2"
+SetCredential=key:hunter2
+ExecStart=/bin/app --password=hunter2
+MemoryMax=1G
+"""
+
+
+def test_no_secret_of_a_drop_in_is_shown() -> None:
+    (question,) = (each for each in FILE.questions() if each[0] == "overrides")
+    answers = {FILE._path_question: OK, question: {DROP_IN: SECRETS_OF_OTHERS}}
+    first, _ = FILE.plan_changes(answers)
+    assert isinstance(first, Change)
+    assert first.diff.splitlines()[3:] == [
+        *("-[Service]", "-Environment=<hidden>", "- Environment =<hidden>"),
+        *("-SetCredential=<hidden>", "-ExecStart=<hidden>", "-MemoryMax=1G"),
+    ]
+
+
+def test_no_variable_that_others_wrote_into_a_unit_file_is_shown() -> None:
+    wanted = replace(FILE, content=b"Environment=TZ=Paris\nEnvironment=GEARMAN_SERVERS=b\n")
+    edited = "Environment=TZ=Rome\nEnvironment=GEARMAN_SERVERS=a\nEnvironment=DB_PASSWORD=hunter2\n"
+    found = found_at("file", digest="d1", mode="0644", content=edited)
+    answers = {wanted._path_question: found, wanted._overrides_question: {}}
+    first, _ = wanted.plan_changes(answers)
+    assert isinstance(first, Change)
+    assert first.diff.splitlines()[3:] == [
+        *("-Environment=TZ=Rome", "-Environment=GEARMAN_SERVERS=a"),
+        *("-Environment=DB_PASSWORD=<hidden>", "+Environment=TZ=Paris"),
+        "+Environment=GEARMAN_SERVERS=b",
     ]
 
 
