@@ -248,7 +248,7 @@ class Rollout:
         earlier = [
             each
             for each in self._run.host_runs
-            if each not in self._pending and self._origin[each.name] in origins
+            if each not in self._pending and self._origin[each.name] in origins - {each.release}
         ]
         return [*self._upgraded, *earlier]
 

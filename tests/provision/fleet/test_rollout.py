@@ -786,12 +786,16 @@ def test_settings_that_fail_are_taken_back(
         return operation.kind == "job" and b"MemoryMax=2G" in host.paths[unit]["content"]
 
     before = copy.deepcopy(state())
-    with_app.sessions["w2"].fails = fails
     with_app.says(text % ("2G", "2G"))
+    assert with_app.move(limit="w4") == 0
+    with_app.sessions["w2"].fails = fails
     with_app.told.clear()
+    capsys.readouterr()
     assert with_app.move(batch="1") == ROLLED_BACK
     assert "w2 restart" in with_app.told
     assert state() == before
+    back = re.findall(r"^(w\d) +rolled back +shop-", capsys.readouterr().out, re.MULTILINE)
+    assert sorted(back) == ["w1", "w2"], "and not w4, which was as wanted"
     assert not [each for each in with_app.sessions["w1"].host.releases.values() if each["bad"]]
     with_app.sessions["w2"].fails = lambda operation, host: False
     assert with_app.move(batch="1") == 0
