@@ -195,6 +195,14 @@ class AsyncAdminClient(NotCopied):
         """End a pause. Raises AdminError for a function that the server does not know."""
         await self.value(f"resume {encode_name(function)}")
 
+    async def pause_server(self) -> None:
+        """Give out no job of any function until ``resume_server``; jobs are accepted and queued."""
+        await self.value("server pause")
+
+    async def resume_server(self) -> None:
+        """End a pause of the server; functions that are paused stay so."""
+        await self.value("server resume")
+
     async def limit(
         self, function: str, *, running: int | None = None, rate: str | None = None
     ) -> None:
@@ -215,10 +223,7 @@ class AsyncAdminClient(NotCopied):
         return await self.listing(f"purge {encode_name(function)}")
 
     async def prioritize(self, handle: str, priority: str) -> None:
-        """Give a job that waits another priority: "high", "normal" or "low".
-
-        Like ``reschedule`` and ``run_now``, it needs a job server of gearman_py.
-        """
+        """Give a job that waits another priority: "high", "normal" or "low"."""
         await self.value(f"prioritize job {check_word(handle)} {check_word(priority)}")
 
     async def reschedule(self, handle: str, at: datetime | float) -> None:

@@ -59,7 +59,7 @@ class FunctionStats(NamedTuple):
     that ended took ``run_seconds``. ``paused`` is 1 while the function is paused; at most
     ``max_running`` of its jobs may run at a time, and ``max_started`` be started in any
     ``period_seconds`` (0: any number). ``kept_failed`` background jobs have failed and can be
-    retried; ``retried`` were.
+    retried; ``retried`` were. ``server_paused`` is 1 while the whole server is paused.
     """
 
     name: str
@@ -86,6 +86,7 @@ class FunctionStats(NamedTuple):
     period_seconds: float = 0.0
     kept_failed: int = 0
     retried: int = 0
+    server_paused: int = 0
 
     @classmethod
     def from_line(cls, line: str) -> "FunctionStats":

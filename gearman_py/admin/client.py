@@ -196,6 +196,14 @@ class AdminClient(NotCopied):
         """End a pause. Raises AdminError for a function that the server does not know."""
         self.value(f"resume {encode_name(function)}")
 
+    def pause_server(self) -> None:
+        """Give out no job of any function until ``resume_server``; jobs are accepted and queued."""
+        self.value("server pause")
+
+    def resume_server(self) -> None:
+        """End a pause of the server; functions that are paused stay so."""
+        self.value("server resume")
+
     def limit(self, function: str, *, running: int | None = None, rate: str | None = None) -> None:
         """Limit which jobs of a function are given out, over all workers.
 
@@ -214,10 +222,7 @@ class AdminClient(NotCopied):
         return self.listing(f"purge {encode_name(function)}")
 
     def prioritize(self, handle: str, priority: str) -> None:
-        """Give a job that waits another priority: "high", "normal" or "low".
-
-        Like ``reschedule`` and ``run_now``, it needs a job server of gearman_py.
-        """
+        """Give a job that waits another priority: "high", "normal" or "low"."""
         self.value(f"prioritize job {check_word(handle)} {check_word(priority)}")
 
     def reschedule(self, handle: str, at: datetime | float) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 
 from gearman_py.broker import failed_commands, job_changes, steering
-from gearman_py.broker.job_listing import list_facts, list_jobs, show_job
+from gearman_py.broker.job_listing import list_jobs, show_job
 from gearman_py.broker.moving import is_moved, move_jobs
 from gearman_py.broker.numbers import decimal
 from gearman_py.broker.rules import Rules
@@ -238,7 +238,7 @@ COMMANDS: dict[bytes, Command] = {
     b"function": show_function,
     b"jobs": list_jobs,
     b"job": show_job,
-    b"server": list_facts,
+    b"server": steering.server,
 }
 
 # The C server dropped shutdown in 1.1.15, since anyone could send it.

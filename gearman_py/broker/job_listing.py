@@ -1,4 +1,4 @@
-"""The text commands jobs, job and server: what a page for operators shows.
+"""The text commands jobs and job: what a page for operators shows.
 
     jobs waiting function=NAME offset=100 limit=100
 
@@ -104,14 +104,6 @@ def show_job(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Rows:
 def _format_scheduled(broker: Rules, job: BrokerJob, workload: bytes) -> Rows:
     due = yield from find_due_times(broker.queues, [job])
     yield _format_job(broker, job, due.get(job.number, 0.0)) + workload
-
-
-def list_facts(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
-    """server: what it is, a key and a value in each row."""
-    if len(words) > 1:
-        return error(b"INVALID_ARGUMENTS", b"server")
-    facts = broker.describe() if broker.describe else {}
-    return (b"%b\t%b" % (key.encode(), printable(value.encode())) for key, value in facts.items())
 
 
 def _waiting(broker: Rules, function: Function | None, offset: int) -> Found:

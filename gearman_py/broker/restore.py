@@ -10,12 +10,13 @@ from gearman_py.broker.counts import BrokerCounts, Counts, Durations
 from gearman_py.broker.failed_jobs import FailedJob
 from gearman_py.broker.job_columns import BACKGROUND, DIGIT, QUEUED, Section
 from gearman_py.broker.rates import RateLimit
+from gearman_py.broker.restriction_records import SERVER
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import BrokerJob, Function, Peer, ReduceJob
 from gearman_py.broker.stored_jobs import keep_failed
 from gearman_py.store.base import Record
 
-READABLE = (1, 2, 3)  # formats of a snapshot; see FORMAT in gearman_py.broker.snapshot
+READABLE = (1, 2, 3, 4)  # formats of a snapshot; see FORMAT in gearman_py.broker.snapshot
 
 
 class SnapshotError(Exception):
@@ -102,6 +103,10 @@ class Restorer:
             if function.paused or function.max_running or function.rate:
                 queues.apply_restrictions(function, 0)
             self._functions.append(function)
+        if section.get("paused"):
+            queues.pause_server()
+        if (number := section.get("pause_record")) is not None:
+            queues.restrictions.records[SERVER] = number
         for number, handle in section["handles"]:
             queues._foreign_handles.add(number, as_bytes(handle))
         self._expected = section["jobs"]

@@ -13,6 +13,7 @@ from gearman_py.broker.state import NORMAL, BrokerJob, Function
 from gearman_py.store.base import Record
 
 RECORD_NAME = b"\0restrictions"
+SERVER = b"\0server"  # in place of a function's name: the pause of the whole server
 
 
 def make_record(function: Function, number: int) -> BrokerJob:

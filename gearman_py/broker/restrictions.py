@@ -14,7 +14,7 @@ from gearman_py.broker.limits import (
     SLICE,
 )
 from gearman_py.broker.rates import RateLimit
-from gearman_py.broker.restriction_records import RestrictionRecords, parse_record
+from gearman_py.broker.restriction_records import SERVER, RestrictionRecords, parse_record
 from gearman_py.broker.state import BrokerJob, Function, Peer
 from gearman_py.store.base import Record
 
@@ -29,11 +29,11 @@ class Restrictions:
     ``rations``: how many jobs of a function may still be given out while memory is short.
     ``freed``: when a job of a function with ``max_running`` has ended. ``starts``: when starts of
     jobs no longer count for the rate of their function, as a heap. ``records``: what is stored.
-    ``settings``: the functions that operators limited or paused.
+    ``settings``: the functions that operators limited or paused. ``paused``: the whole server is.
     """
 
     __slots__ = (
-        *("freed", "functions", "loaded", "order"),
+        *("freed", "functions", "loaded", "order", "paused"),
         *("rations", "records", "settings", "starts"),
     )
 
@@ -46,6 +46,7 @@ class Restrictions:
         self.starts: list[tuple[float, int, Function, RateLimit]] = []
         self.records = RestrictionRecords()
         self.settings: set[Function] = set()
+        self.paused = False
 
 
 class RestrictedFunctions(Functions):
@@ -94,6 +95,15 @@ class RestrictedFunctions(Functions):
         function.paused = False
         self.apply_restrictions(function, now)
 
+    def pause_server(self) -> None:
+        """Give out no job of any function until the server is resumed."""
+        self.restrictions.paused = self.choosy = True
+
+    def resume_server(self, now: float) -> None:
+        """End a pause of the server; functions that are paused stay so."""
+        self.restrictions.paused = False
+        self._wake_all_allowed(now)
+
     def limit_running(self, function: Function, most: int, now: float) -> None:
         """Let at most this number of a function's jobs run at a time; 0: any number."""
         function.max_running = most
@@ -104,14 +114,21 @@ class RestrictedFunctions(Functions):
         function.rate = rate
         self.apply_restrictions(function, now)
 
-    def restore_restrictions(self, record: Record, now: float) -> list[int]:
+    def restore_restrictions(self, record: Record, now: float, *, own: bool = True) -> list[int]:
         """Restrict a function as it is stored; return the numbers of records no longer needed.
 
-        Raises ValueError for a record that cannot be read.
+        ``own``: it is of this server, which is paused if it was. Raises ValueError for a record
+        that cannot be read.
         """
         stored, records = parse_record(record), self.restrictions.records
         if records.is_outdated(stored.function, record.number):
             return [record.number]
+        if stored.function == SERVER:
+            if not own:
+                return [record.number]
+            self.restrictions.paused = stored.paused
+            self._update_choosy()
+            return records.replace(SERVER, record.number, restricted=stored.restricted)
         function = self.function(stored.function)
         function.paused, function.max_running = stored.paused, stored.max_running
         function.rate = stored.rate
@@ -137,15 +154,17 @@ class RestrictedFunctions(Functions):
     def reopen(self, now: float) -> None:
         """Assign jobs again."""
         self.closed = False
-        self.choosy = bool(self.restrictions.functions)
-        for function in [*self.loaded, *self.restrictions.loaded]:
-            self._wake_allowed(function, now)
+        self._wake_all_allowed(now)
 
     def forget_function(self, function: Function) -> None:
         super().forget_function(function)
         self.restrictions.functions.discard(function)
         self.restrictions.settings.discard(function)
-        self.choosy = self.closed or bool(self.restrictions.functions)
+        self._update_choosy()
+
+    def _update_choosy(self) -> None:
+        restrictions = self.restrictions
+        self.choosy = self.closed or restrictions.paused or bool(restrictions.functions)
 
     def apply_restrictions(self, function: Function, now: float) -> None:
         """Note that a function's restrictions have changed, and wake workers for its jobs."""
@@ -159,13 +178,13 @@ class RestrictedFunctions(Functions):
             function.loaded = self.loaded
         if function.queued:
             function.loaded.add(function)
-        self.choosy = self.closed or bool(self.restrictions.functions)
+        self._update_choosy()
         self._wake_allowed(function, now)
         self.disuse(function)
 
     def _allowance(self, function: Function) -> int:
         """How many of a function's queued jobs may be given out now."""
-        if self.closed or function.paused:
+        if self.closed or self.restrictions.paused or function.paused:
             return 0
         allowed = min(function.queued, self.restrictions.rations.get(function, function.queued))
         if function.max_running:
@@ -180,6 +199,11 @@ class RestrictedFunctions(Functions):
     def _wake_allowed(self, function: Function, now: float) -> None:
         for _ in range(min(self._allowance(function), len(function.sleepers))):
             self.wake(function, now)
+
+    def _wake_all_allowed(self, now: float) -> None:
+        self._update_choosy()
+        for function in [*self.loaded, *self.restrictions.loaded]:
+            self._wake_allowed(function, now)
 
     def note_ended(self, function: Function, now: float) -> None:
         """A job of a function with ``max_running`` has ended: another one may run.
@@ -224,6 +248,8 @@ class RestrictedFunctions(Functions):
         self.next_event = min(self.next_event, expiry)
 
     def has_job(self, worker: Peer) -> bool:
+        if self.restrictions.paused:
+            return False
         return super().has_job(worker) or any(map(self._allowance, self._held_for(worker)))
 
     def _held_for(self, worker: Peer) -> list[Function]:
@@ -234,7 +260,7 @@ class RestrictedFunctions(Functions):
 
     def take_allowed(self, worker: Peer, now: float) -> BrokerJob | None:
         """Choose a job as always, of those that may be given out."""
-        if self.closed:
+        if self.closed or self.restrictions.paused:
             return None
         able = [function for function in self.candidates(worker) if function in self.loaded]
         able += [function for function in self._held_for(worker) if self._allowance(function)]

@@ -14,10 +14,11 @@ from gearman_py.broker.copy_ahead import AheadCopy
 from gearman_py.broker.counts import BrokerCounts, Counts, Durations
 from gearman_py.broker.job_columns import Section, as_text, pack_jobs, split_jobs
 from gearman_py.broker.queues import Queues
+from gearman_py.broker.restriction_records import SERVER
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import PRIORITIES, BrokerJob, Function, Peer
 
-FORMAT = 3  # to be increased when a reader of the previous format would misunderstand a snapshot
+FORMAT = 4  # to be increased when a reader of the previous format would misunderstand a snapshot
 SECTION_PEERS = 256
 
 
@@ -43,6 +44,8 @@ def take_snapshot(
         "format": FORMAT,
         "prefix": as_text(queues._prefix),
         "durable": queues.durable,
+        "paused": queues.restrictions.paused,
+        "pause_record": queues.restrictions.records.get(SERVER),
         "functions": [
             {
                 "name": as_text(each.name),

@@ -44,6 +44,7 @@ def list_stats(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator[by
         if function or name in failed or not own.unused:
             pairs = [*_read_queue(function, broker.now), *_read_counts(own)]
             pairs += _read_restrictions(function)
+            pairs.append(("server_paused", queues.restrictions.paused))
             pairs.append(("kept_failed", queues.failed.count(name)))
             row = [b"%b=%b" % (key.encode(), _format(value)) for key, value in pairs]
             yield b"\t".join([printable(name), *row])

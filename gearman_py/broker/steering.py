@@ -5,6 +5,9 @@ resume FUNCTION
 limit FUNCTION running=N     at most N of its jobs run at a time; 0: any number
 limit FUNCTION rate=N/PERIOD at most N are started in a period, such as 100/s, 10/30m; 0: any number
 purge FUNCTION               cancel all of its jobs that do not run; lists their handles
+server pause                 no job of any function is given out
+server resume
+server                       what the server says about itself
 
 Names are percent-encoded, so that they may contain spaces.
 """
@@ -13,8 +16,9 @@ from collections.abc import Iterator, Sequence
 from urllib.parse import unquote_to_bytes
 
 from gearman_py.broker.rates import MAX_STARTS, RateLimit
+from gearman_py.broker.restriction_records import SERVER
 from gearman_py.broker.rules import Rules
-from gearman_py.broker.state import Peer
+from gearman_py.broker.state import Function, Peer
 from gearman_py.protocol.text import error, printable
 
 MAX_RUNNING = 10**9
@@ -46,6 +50,33 @@ def resume(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | None:
     broker.queues.resume(function, broker.now)
     broker.keep_restrictions(peer, function)
     return None
+
+
+def server(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iterator[bytes] | None:
+    change = b" ".join(words[1:]).lower()
+    if not change:
+        return list_facts(broker)
+    if change not in (b"pause", b"resume"):
+        return _wrong_usage(b"server, server pause or server resume")
+    if broker.restricted and not peer.operator:
+        return error(b"PERMISSION", b"Only on the admin socket: server " + change)
+    queues = broker.queues
+    if change == b"pause":
+        queues.pause_server()
+    else:
+        queues.resume_server(broker.now)
+    stored = Function(SERVER, set(), queues.counts.others)
+    stored.paused = queues.restrictions.paused
+    broker.keep_restrictions(peer, stored)
+    broker.on_change(peer, b"server " + change)
+    return None
+
+
+def list_facts(broker: Rules) -> Iterator[bytes]:
+    """What the server is, a key and a value in each row."""
+    facts = broker.describe() if broker.describe else {}
+    facts["paused"] = f"{broker.queues.restrictions.paused:d}"
+    return (b"%b\t%b" % (key.encode(), printable(value.encode())) for key, value in facts.items())
 
 
 def limit(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | None:

@@ -20,7 +20,8 @@ def restore_record(
     if record.number >> SERIES_BITS == queues._number >> SERIES_BITS:
         queues._number = max(queues._number, record.number + 1)
     if record.function == RECORD_NAME:
-        for obsolete in queues.restore_restrictions(record, now):
+        own = not handle or handle.startswith(queues._prefix)
+        for obsolete in queues.restore_restrictions(record, now, own=own):
             queues.changes.remove(obsolete)
         return
     if record.function == FAILED_NAME:

@@ -126,6 +126,10 @@ QUESTIONS: dict[str, ValueQuestion | ListingQuestion | SteeringAction | JobRepor
     ),
     "pause": SteeringAction("give out no job of a function (*)", ("FUNCTION",), AdminClient.pause),
     "resume": SteeringAction("end a pause (*)", ("FUNCTION",), AdminClient.resume),
+    "pause-server": SteeringAction(
+        "give out no job of any function (*)", (), AdminClient.pause_server
+    ),
+    "resume-server": SteeringAction("end a pause of the server (*)", (), AdminClient.resume_server),
     "limit": SteeringAction(
         "running=4: run at most 4 jobs at a time, over all workers; rate=100/s, rate=10/30m: "
         "start no more in a period; running=0, rate=0: no limit (*)",

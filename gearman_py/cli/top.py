@@ -58,7 +58,13 @@ COLUMNS = (
     _Column("DONE/S", 8, lambda row: row.ended),
     _Column("FAIL/S", 7, lambda row: row.failed),
     _Column("RUN", 7, lambda row: row.run),
-    _Column("FUNCTION", 0, lambda row: row.stats.name + " (paused)" * bool(row.stats.paused)),
+    _Column(
+        "FUNCTION",
+        0,
+        lambda row: (
+            row.stats.name + " (paused)" * bool(row.stats.paused or row.stats.server_paused)
+        ),
+    ),
 )
 SECONDS = {"OLDEST", "RUN"}
 RATES = {"IN/S", "DONE/S", "FAIL/S"}

@@ -151,6 +151,12 @@ METRICS = (
         of_function=_oldest_waiting,
         largest=True,
     ),
+    per_server(
+        "gearman_server_paused",
+        "gauge",
+        "1 while the whole server is paused.",
+        lambda listener: listener.broker.queues.restrictions.paused,
+    ),
     in_queue(
         "gearman_function_paused",
         "1 for each paused function.",

@@ -60,7 +60,10 @@ def _of_function(row: FunctionRow) -> Iterator[Problem]:
     stats = row.stats
     waiting = f"{format_count(stats.waiting, 'job')} {'waits' if stats.waiting == 1 else 'wait'}"
     oldest = format_seconds(stats.oldest_seconds)
-    if stats.waiting and stats.paused:
+    if stats.waiting and stats.server_paused:
+        text = f"A job server is paused; {waiting}."
+        yield Problem(WARNING, row.name, text, "", row.name)
+    elif stats.waiting and stats.paused:
         yield Problem(WARNING, row.name, f"It is paused; {waiting}.", "", row.name)
     elif stats.waiting and not stats.workers:
         # C gearmand does not say how long jobs have waited.

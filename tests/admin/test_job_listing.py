@@ -135,6 +135,24 @@ def test_job_that_runs_or_is_waited_for_is_not_rescheduled(
         admin.reschedule(handle, -1)
 
 
+def test_paused_server_says_so_and_gives_out_nothing(
+    server: JobServer, client: Client, admin: AdminClient
+) -> None:
+    client.do_background("f")
+    admin.pause_server()
+    assert admin.facts()["paused"] == "1"
+    assert [row.server_paused for row in admin.stats()] == [1]
+    worker = Peer(("127.0.0.1", server.port))
+    with worker.socket:
+        worker.say(Packet.CAN_DO, b"f")
+        assert worker.ask(Packet.GRAB_JOB) == ("NO_JOB",)
+        admin.resume_server()
+        assert worker.ask(Packet.GRAB_JOB)[0] == "JOB_ASSIGN"
+    assert admin.facts()["paused"] == "0"
+    with pytest.raises(AdminError, match="server pause"):
+        admin.value("server stop")
+
+
 def test_what_cannot_be_found_is_said(admin: AdminClient) -> None:
     assert admin.find_jobs(function="nothing") == []
     with pytest.raises(AdminError, match="UNKNOWN_JOB"):
@@ -153,6 +171,8 @@ def test_workloads_are_for_operators_where_changes_are(tmp_path: Path) -> None:
             assert admin.find_jobs()[0].handle == handle
             with pytest.raises(AdminError, match="admin socket"):
                 admin.find_job(handle)
+            with pytest.raises(AdminError, match="admin socket"):
+                admin.pause_server()
         with AdminClient(f"unix:{path}") as operator:
             assert operator.find_job(handle).workload == b"secret"
     finally:

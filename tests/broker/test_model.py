@@ -109,6 +109,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         self.jobs: dict[bytes, ModelJob] = {}
         # What pauses and limits outlive a restart.
         self.kept: tuple[set[bytes], dict[bytes, int], dict[bytes, str]] = set(), {}, {}
+        self.server_stays_paused = False
         self.now = 1000.0
         self.turn = self.first_turn = 0
         self.start()
@@ -121,6 +122,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         for _, record in sorted(self.disk.items()):
             restore_record(queues, record, self.now)
         self.broker = Broker(queues, job_retries=self.retries, time_of_day=lambda: self.now)
+        self.server_paused = self.server_stays_paused
         self.paused, self.most_running = set(self.kept[0]), dict(self.kept[1])
         self.rates, self.starts = dict(self.kept[2]), defaultdict[bytes, list[float]](list)
         self.withheld: set[bytes] | None = None  # while the lease is over
@@ -203,7 +205,8 @@ class BrokerAgainstModel(RuleBasedStateMachine):
                 assert due <= self.now or due <= record.due < due + 1
             limits = [*self.kept[1].items(), *self.kept[2].items()]
             restricted = self.kept[0] | {name for name, most in limits if most}
-            assert len(self.disk) == len(jobs) + len(restricted) + len(records)
+            others = len(restricted) + self.server_stays_paused
+            assert len(self.disk) == len(jobs) + others + len(records)
             assert {each.number for each in records} == {number(handle) for handle in self.failed}
         failed = [parse_failed_record(each, b"H:%d" % each.number) for each in sorted(records)]
         self.failed = {
@@ -510,7 +513,18 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             starts, period = RATES[rate]
             if sum(start + period > self.now for start in self.starts[function]) >= starts:
                 return False
-        return function not in self.paused and (not most or running < most)
+        paused = self.server_paused or function in self.paused
+        return not paused and (not most or running < most)
+
+    @rule(paused=st.sampled_from([True, False, False]))
+    def pause_or_resume_the_server(self, paused: bool) -> None:
+        self.server_paused = paused
+        answer = self.answer(b"server pause" if paused else b"server resume")
+        if self.durable and self.disk_fails:
+            assert answer.startswith(b"ERR QUEUE_ERROR")
+        else:
+            assert answer == b"OK\r\n"
+            self.server_stays_paused = self.durable and paused
 
     @rule(function=st.sampled_from(FUNCTIONS))
     def pause(self, function: bytes) -> None:

@@ -96,6 +96,23 @@ def test_paused_function_takes_jobs_and_gives_none_until_it_is_resumed(broker: B
     assert ask(broker, worker, GRAB) == ["NOOP", "1"]
 
 
+def test_paused_server_takes_jobs_and_gives_none_until_it_is_resumed(broker: Broker) -> None:
+    client, worker = broker.join(1, ""), broker.join(2, "")
+    ask(broker, worker, (Packet.CAN_DO, [b"f"]), (Packet.CAN_DO, [b"g"]), SLEEP)
+    broker.queues.pause_server()
+    broker.queues.pause(broker.queues.function(b"f"), 0)
+    submit(broker, client, b"f", b"1")
+    submit(broker, client, b"g", b"2")
+    assert ask(broker, worker, GRAB, SLEEP) == ["NO_JOB"]
+    broker.queues.resume(broker.queues.function(b"f"), 0)
+    broker.queues.close()  # as an operator moves jobs
+    broker.queues.reopen(0)
+    assert ask(broker, worker, GRAB, SLEEP) == ["NO_JOB"]
+    broker.queues.resume_server(0)
+    assert ask(broker, worker)[:1] == ["NOOP"]
+    assert sorted(ask(broker, worker, GRAB, GRAB)) == ["1", "2"]
+
+
 def test_pause_outlives_jobs_and_workers(broker: Broker) -> None:
     client, worker = broker.join(1, ""), broker.join(2, "")
     broker.queues.pause(broker.queues.function(b"f"), 0)

@@ -87,6 +87,7 @@ commands = st.tuples(
             *(b"prioritize job H:1 high", b"prioritize job H:2 low", b"reschedule job H:1 now"),
             *(b"reschedule job H:2 1004", b"reschedule job H:3 now", b"jobs scheduled"),
             *(b"jobs failed", b"retry jobs", b"retry job H:1", b"discard job H:2"),
+            *(b"server pause", b"server resume", b"server resume", b"server"),
             *(b"limit f rate=1/s", b"limit f rate=2/3s", b"limit f rate=0"),
         ]
     ),

@@ -65,6 +65,15 @@ def test_waiting_jobs_are_prioritized_and_rescheduled(gearadmin: Run, shared_gea
     assert (facts["state"], facts["priority"]) == ("waiting", "high")
 
 
+def test_whole_server_is_paused_and_resumed(gearadmin: Run, shared_gearmand: Any) -> None:
+    assert gearadmin("--create-function", "a-held", "--pause-server").stdout == b"OK\nOK\n"
+    try:
+        rows = json.loads(gearadmin("--stats", "--json").stdout)
+        assert {row["server_paused"] for row in rows} == {1}
+    finally:
+        assert gearadmin("--resume-server").stdout == b"OK\n"
+
+
 def test_commands_before_a_refused_one_are_reported(gearadmin: Run) -> None:
     done = gearadmin("--create-function", "a-done", "--cancel-job", "H:none:1")
     assert (done.returncode, done.stdout) == (1, b"OK\n")

@@ -54,9 +54,11 @@ def worker(peer: Peer, function: bytes = b"f") -> Peer:
     return peer
 
 
-def in_the_background(peer: Peer, workload: bytes, unique: bytes = b"") -> bytes:
-    """Submit a job of the function f; its handle."""
-    said, handle = peer.ask(Packet.SUBMIT_JOB_BG, b"f", unique, workload)
+def in_the_background(
+    peer: Peer, workload: bytes, unique: bytes = b"", function: bytes = b"f"
+) -> bytes:
+    """Submit a job; its handle."""
+    said, handle = peer.ask(Packet.SUBMIT_JOB_BG, function, unique, workload)
     assert said == "JOB_CREATED"
     return bytes(handle)
 
@@ -203,6 +205,7 @@ def test_pauses_and_limits_outlive_kill_9(durable: Start, connect: Connect) -> N
     server = durable("-v")
     ops = connect(server.listening())
     for command in (
+        "server pause",
         "pause f",
         "limit g running=2",
         "pause h",
@@ -223,8 +226,14 @@ def test_pauses_and_limits_outlive_kill_9(durable: Start, connect: Connect) -> N
         assert b"paused=0\tmax_running=3" in found[b"g"]
         assert b"h" not in found
         assert b"max_started=9\tperiod_seconds=120.000" in found[b"i"]
-        waits = worker(connect(server.listening()))
+        waits = worker(connect(server.listening()), b"beside")
+        in_the_background(waits, b"1", function=b"beside")
+        assert worker(waits).ask(Packet.GRAB_JOB) == ("NO_JOB",)
+        assert connect(server.listening()).command("server resume") == b"OK\r\n"
+        assert waits.ask(Packet.GRAB_JOB)[0] == "JOB_ASSIGN"
         assert waits.ask(Packet.GRAB_JOB) == ("NO_JOB",)
+        assert connect(server.listening()).command("server pause") == b"OK\r\n"
+    assert connect(server.listening()).command("server resume") == b"OK\r\n"
     assert connect(server.listening()).command("resume f") == b"OK\r\n"
     assert waits.ask(Packet.GRAB_JOB)[0] == "JOB_ASSIGN"
 
@@ -384,7 +393,7 @@ def test_jobs_that_are_changed_when_the_server_is_killed_are_as_the_operator_was
     server = durable()
     ops = connect(server.listening())
     handles = [in_the_background(ops, b"%d" % each) for each in range(number)]
-    states = dict.fromkeys(handles, (b"normal", 0.0))
+    states, was_paused = dict.fromkeys(handles, (b"normal", 0.0)), False
     for seed in range(KILLS):
         chance = random.Random(seed)  # noqa: S311 - not a secret
         commands, wanted = [], {}
@@ -396,6 +405,8 @@ def test_jobs_that_are_changed_when_the_server_is_killed_are_as_the_operator_was
                 b"reschedule job %b %b\r\n" % (handle, when),
             ]
             wanted[handle] = priority, float(due)
+        pause = seed % 2 == 0
+        commands.append(b"server pause\r\n" if pause else b"server resume\r\n")
         ops.socket.sendall(b"".join(commands))
         time.sleep(chance.uniform(0, 0.05))  # somewhere in the midst
         server.process.kill()
@@ -413,7 +424,9 @@ def test_jobs_that_are_changed_when_the_server_is_killed_are_as_the_operator_was
             (old, before), (new, later) = states[handle], wanted[handle]
             possible = [(old, before), (new, before), (new, later)]
             assert found[handle] in possible[max(0, min(2, acknowledged - 2 * place)) :]
-        states = found
+        is_paused = b"\npaused\t1\n" in b"\n" + ops.command("server")
+        assert is_paused == pause or (acknowledged < len(commands) and is_paused == was_paused)
+        states, was_paused = found, is_paused
 
 
 def test_job_that_ran_when_the_server_died_is_queued_again_and_says_so(

@@ -287,8 +287,11 @@ def test_server_that_stops_leaves_its_jobs_to_the_next_start(
     server = serve()
     client = connect(server.listening())
     handles = [submit(client, b"%d" % number) for number in range(3)]
+    assert client.command("server pause") == b"OK\r\n"
     assert server.end() == 0
     peer = worker(connect(serve().listening()))
+    assert peer.ask(Packet.GRAB_JOB) == ("NO_JOB",)
+    assert peer.command("server resume") == b"OK\r\n"
     assert [peer.ask(Packet.GRAB_JOB)[1] for _ in handles] == handles
     assert peer.ask(Packet.GRAB_JOB) == ("NO_JOB",)
 
@@ -323,12 +326,14 @@ def test_pause_goes_with_the_jobs_to_the_server_that_takes_them_over(
     client = connect(server.listening())
     submit(client, b"1")
     assert client.command("pause f") == b"OK\r\n"
+    assert client.command("server pause") == b"OK\r\n"
     server.kill()
     server = serve("two")
     waits = worker(connect(server.listening()))
     ops = connect(server.listening())
     await_true(lambda: b"f\tjobs=1\t" in ops.command("stats"))
     assert waits.ask(Packet.GRAB_JOB) == ("NO_JOB",)
+    assert b"paused\t0\n" in ops.command("server"), "it is not the server that was paused"
     assert ops.command("resume f") == b"OK\r\n"
     assert waits.ask(Packet.GRAB_JOB)[-1] == b"1"
 
