@@ -15,6 +15,12 @@ from provision.resources.release import Release
 from provision.resources.sample_jobs import Judge, Sample
 
 JOB_TIMEOUT = 20  # that a job may take
+TLS_VARIABLES = {
+    "--ssl-ca-file": "GEARMAND_CA_CERTIFICATE",
+    "--ssl-certificate": "GEARMAN_CLIENT_PEM",
+    "--ssl-key": "GEARMAN_CLIENT_KEY",
+}
+"""An option of commands for TLS -> the variable by which the library knows it."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,12 @@ class WorkerHealth(Health):
             return
         worker = [self._command_path("gearman-worker"), *self.tls, *self.trial]
         job = self._job_arguments(self.servers[0], self.tried)
-        environment = {**dict(self.environment), "GEARMAN_SERVERS": self.servers[0]}
+        # The code of a project may use the library before the arguments are known.
+        tls = {
+            TLS_VARIABLES[flag]: path
+            for flag, path in zip(self.tls[::2], self.tls[1::2], strict=True)
+        }
+        environment = {**dict(self.environment), **tls, "GEARMAN_SERVERS": self.servers[0]}
         yield self._make_proof(
             f"{', '.join(self.served)}, by a worker beside",
             "trial",

@@ -433,6 +433,26 @@ def test_what_serves_a_function_on_a_host_is_known_by_all_of_its_units(tmp_path:
     assert served_functions(wanted) == {"shop.tasks:worker": units}
 
 
+@pytest.mark.parametrize("secured", [False, True])
+def test_a_worker_on_trial_finds_the_job_servers_as_its_unit_does(
+    tmp_path: Path, secured: bool
+) -> None:
+    """Code of a project may make a client when it is imported, which speaks TLS or not by these."""
+    hosts = HOSTS.replace("198.18.10.248", f"198.18.10.248{OWN}".replace("wc: }", "wc: {}}"))
+    hosts = f"{hosts}  vars: {{gearman_tls: {str(secured).lower()}}}\n"
+    wanted = resources(load(tmp_path, hosts), "worker")
+    texts = [each.content.decode() for each in wanted if isinstance(each, UnitFile)]
+    pairs = re.findall(r"^Environment=(GEARMAN\S+=\S+)", "\n".join(texts), re.MULTILINE)
+    known = {pair for pair in pairs if not pair.startswith("GEARMAN_CONFIG")}
+    tried = [each for each in wanted if isinstance(each, WorkerHealth) and each.trial]
+    for health in tried:
+        (trial,) = health.staged_proofs()
+        environment = trial.operation.arguments["environment"]
+        assert {f"{name}={environment[name]}" for name in environment} >= known
+    assert tried
+    assert any("PEM" in each for each in known) == secured
+
+
 def test_a_worker_whose_functions_its_code_alone_knows_is_told_the_others_when_it_is_tried(
     tmp_path: Path,
 ) -> None:
