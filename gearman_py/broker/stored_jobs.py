@@ -1,5 +1,7 @@
 """From the records of a store to jobs, restrictions and failed jobs."""
 
+from math import inf
+
 from gearman_py.broker import counts
 from gearman_py.broker.failed_jobs import FAILED_NAME, FailedJob, parse_failed_record
 from gearman_py.broker.queues import Queues
@@ -42,6 +44,8 @@ def keep_failed(queues: Queues, failed: FailedJob) -> None:
     for dropped in queues.failed.add(failed):
         if queues.durable:
             queues.changes.remove(dropped.number)
+    if len(queues.failed) == 1:  # from then on each tick says when the next one is due
+        queues.next_event = -inf
 
 
 def restore_failed(queues: Queues, failed: FailedJob, now: float) -> BrokerJob:

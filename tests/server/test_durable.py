@@ -276,6 +276,28 @@ def test_failed_jobs_outlive_kill_9_and_run_again_when_they_are_retried(
     assert list_handles(connect(durable().listening()), "failed") == set()
 
 
+def test_failed_jobs_are_forgotten_in_time_also_those_of_before_the_start(
+    durable: Start, connect: Connect
+) -> None:
+    server = durable()
+    address = server.listening()
+    ops, doer = connect(address), worker(connect(address))
+    handle = in_the_background(ops, b"kept")
+    fail_all(doer, 1)
+    await_true(partial(has_all_failed, ops, {handle}))
+    assert server.end() == 0
+    server = durable("--keep-failed-days", "0.00001")
+    address = server.listening()
+    ops, doer = connect(address), worker(connect(address))
+    await_true(partial(has_all_failed, ops, set()))
+    for workload in (b"first", b"second"):
+        in_the_background(ops, workload)
+        fail_all(doer, 1)
+        await_true(partial(has_all_failed, ops, set()))
+    assert server.end() == 0
+    assert list_handles(connect(durable().listening()), "failed") == set()
+
+
 def has_all_failed(ops: Peer, handles: set[bytes]) -> bool:
     return list_handles(ops, "failed") == handles
 
