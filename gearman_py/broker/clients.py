@@ -9,7 +9,7 @@ from gearman_py.broker.queues import Queues
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import HIGH, LOW, NORMAL, BrokerJob, Peer, ReduceJob, coalesces_on
 from gearman_py.protocol.codec import response
-from gearman_py.protocol.packets import Packet
+from gearman_py.protocol.packets import JOB_CREATED, Packet
 
 Handler = Callable[[Rules, Peer, Sequence[bytes]], None]
 
@@ -113,7 +113,7 @@ def _refuse_job(broker: Rules, peer: Peer, why: str, code: bytes, text: bytes) -
 
 def _acknowledge_job(queues: Queues, peer: Peer, job: BrokerJob, background: bool) -> None:
     """Tell a client the handle of its job; a foreground client waits for the result."""
-    created = response(Packet.JOB_CREATED, queues.handle(job))
+    created = response(JOB_CREATED, queues.handle(job))
     if not background:
         job.clients += (peer,)
         peer.waiting.add(job)

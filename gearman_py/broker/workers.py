@@ -8,7 +8,7 @@ from gearman_py.broker.numbers import MAX_EPOCH, decimal
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import BrokerJob, Peer
 from gearman_py.protocol.codec import response, response_parts
-from gearman_py.protocol.packets import Packet
+from gearman_py.protocol.packets import JOB_ASSIGN, JOB_ASSIGN_UNIQ, WORK_COMPLETE, Packet
 
 NO_JOB = response(Packet.NO_JOB)
 
@@ -81,8 +81,8 @@ def _handle_grab(*, unique: bool, reducer: bool) -> Handler:
             return peer.send(*response_parts(Packet.JOB_ASSIGN_ALL, *facts))
         if unique:
             facts_ = handle, function, job.unique, workload
-            return peer.send(*response_parts(Packet.JOB_ASSIGN_UNIQ, *facts_))
-        return peer.send(*response_parts(Packet.JOB_ASSIGN, handle, function, workload))
+            return peer.send(*response_parts(JOB_ASSIGN_UNIQ, *facts_))
+        return peer.send(*response_parts(JOB_ASSIGN, handle, function, workload))
 
     return grab
 
@@ -140,7 +140,7 @@ def _work_complete(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> Non
             return _not_found(peer)
         broker.queues.erase(job)
     if job.clients:
-        broker.tell(job, *response_parts(Packet.WORK_COMPLETE, *arguments))
+        broker.tell(job, *response_parts(WORK_COMPLETE, *arguments))
     return None
 
 

@@ -80,6 +80,18 @@ class Packet(IntEnum):
     WORK_RETRY = 101, "W", "handle", "delay", "reason"
 
 
+# Those that every job needs: to look a number up in the enumeration takes as long as to write the
+# packet.
+JOB_CREATED, JOB_ASSIGN, JOB_ASSIGN_UNIQ, WORK_COMPLETE = (
+    int(each)
+    for each in (
+        Packet.JOB_CREATED,
+        Packet.JOB_ASSIGN,
+        Packet.JOB_ASSIGN_UNIQ,
+        Packet.WORK_COMPLETE,
+    )
+)
+
 # What decoders yield besides packets: a line of text, and invalid input.
 TEXT = 0
 FAULT = -1

@@ -34,6 +34,7 @@ def test_one_that_cannot_be_used_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.interop
+@pytest.mark.timeout(900)  # a file of tests, each of which has its own
 @pytest.mark.parametrize(
     "tests",
     [
@@ -54,6 +55,7 @@ def test_what_holds_without_it_holds_with_it(built: Path, tests: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_sanitizers_find_nothing() -> None:
     """Addresses and undefined behaviour, for any stream, each failed allocation, any response."""
     flags = "-g -fsanitize=address,undefined -fno-sanitize-recover=all"
