@@ -71,6 +71,8 @@ def split_packets(
         if not 0 < number <= HIGHEST or stop > end or size > max_packet:
             break
         count = ARGUMENT_COUNT[number]
+        if count is None:
+            break
         if not count:  # what is in the body of such a packet is ignored
             messages.append((number, []))
         else:

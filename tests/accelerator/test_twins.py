@@ -56,6 +56,13 @@ def test_any_stream_is_split_alike(
         assert split(native.split_packets, *facts) == split(framing.split_packets, *facts)
 
 
+def test_each_number_is_split_alike(native: Any) -> None:
+    for number in range(300):
+        data = REQUEST + number.to_bytes(4, "big") + b"\0\0\0\x08a\0b\0c\0d\0"
+        facts = data, 0, len(data), BASE, ANY_SIZE
+        assert split(native.split_packets, *facts) == split(framing.split_packets, *facts)
+
+
 @pytest.mark.parametrize("size", [SMALL - 3, SMALL, LARGE, 3 * LARGE])
 def test_large_workloads_are_split_alike(native: Any, size: int) -> None:
     data = request(Packet.SUBMIT_JOB, b"f", b"u", bytes(size)) * 3

@@ -46,6 +46,15 @@ def test_every_packet_of_the_table_comes_back_with_its_arguments() -> None:
         assert Decoder(RESPONSE).feed(response(packet, *arguments)) == [(packet, arguments)]
 
 
+def test_each_number_that_the_table_lacks_ends_the_stream() -> None:
+    known = {*Packet, 5}  # 5 was never assigned, and is refused without closing
+    for number in set(range(300)) - known:
+        decoder = Decoder()
+        wire = b"\0REQ" + number.to_bytes(4, "big") + bytes(4)
+        assert [kind for kind, _ in decoder.feed(wire + SUBMIT)] == [FAULT], number
+        assert decoder.dead
+
+
 def test_workload_beyond_the_small_size_is_cut_at_the_same_nuls() -> None:
     arguments = [b"f", b"u", b"x\0" * 5000]
     assert Decoder().feed(request(Packet.SUBMIT_JOB, *arguments)) == [(7, arguments)]
