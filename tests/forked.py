@@ -29,6 +29,7 @@ _ARGUMENTS_LIMIT = 50_000  # characters: a request is one message
 _lock = Lock()
 _controls: dict[str, socket.socket] = {}  # by module
 _started: list[ExitStack] = []
+_environment = dict(os.environ)  # that of the servers: others may concern the interpreter
 
 
 def command_of(tool: str) -> list[str]:
@@ -59,14 +60,14 @@ def run_tool(
 
 def _is_forkable(tool: str, arguments: tuple[str, ...], options: Mapping[str, Any]) -> bool:
     environment = os.environ if options.get("env") is None else options["env"]
-    names = {*os.environ, *environment}
-    changed = {name for name in names if os.environ.get(name) != environment.get(name)}
+    names = {*_environment, *environment}
+    changed = {name for name in names if _environment.get(name) != environment.get(name)}
     streams = [options.get(name) for name in ("stdin", "stdout", "stderr")]
     return (
         bool(_started)
         and sum(map(len, arguments)) < _ARGUMENTS_LIMIT
         and options.keys() <= _FORKABLE
-        and all(name.startswith("GEARMAN") for name in changed)
+        and all(name.startswith(("GEARMAN", "PYTEST_")) for name in changed)
         and _FRESH.isdisjoint(word.partition("=")[0] for word in arguments)
         and not (tool == "gearmand" and "-u" in arguments)
         and not any(map(_is_terminal, streams))
@@ -102,11 +103,14 @@ def fork_control(module: str) -> socket.socket:
 def _start_server(module: str) -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     command = [sys.executable, "-m", "tests.fork_server", str(theirs.fileno()), module]
+    ours_too = {name: os.environ[name] for name in os.environ if name.startswith("GEARMAN")}
+    environment = {**_environment, **ours_too}
+    environment.pop(TEST_MARK, None)  # it outlives the test
     with theirs:
         server = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={name: os.environ[name] for name in os.environ if name != TEST_MARK},
+            env=environment,
             pass_fds=[theirs.fileno()],
             stdin=subprocess.PIPE,  # as most of its forks have
             stdout=subprocess.DEVNULL,
