@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -16,9 +17,22 @@ from provision.agent.processes import pids_of_unit
 STATE = ("MainPID", "Result", "ExecMainCode", "ExecMainStatus")
 CLD_EXITED = "1"
 NOT_EXECUTED = 203  # systemd's status of what could not be executed
+# What PHP, Perl, Node.js, Java, Ruby and Go write after the line that says why they end, ...
+AFTER_CAUSE = re.compile(r"\s|#\d|[})]|BEGIN failed|Node\.js v|exit status \d")
+# ... and such a line.
+CAUSE = re.compile(r"(?!\s|#\d).*(error|exception|fatal|panic|can't|cannot)", re.IGNORECASE)
 STACKS = 20  # processes that are made to write where they hang
 STACK_TIME = 0.5  # seconds for each of them
 END_TIMEOUT = 30.0  # seconds after its time in which systemd ends what an agent left behind
+
+
+def find_cause(said: str) -> str:
+    """The line of a program's last words that says why it ended: the last, or that of an error."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    if AFTER_CAUSE.match(lines[-1]):
+        causes = [line for line in lines if CAUSE.match(line)]
+        return (causes or lines)[-1].strip()
+    return lines[-1]
 
 
 class TransientUnit:
@@ -49,8 +63,11 @@ class TransientUnit:
         why, said = self._why_ended(), self._read_end()
         if why is None:
             return Failure(str(failure), f"{failure.output}\n{said}".strip())
-        *before, last = said.splitlines() or [""]
-        return Failure(why, "\n".join([f"{why}: {last}", *before]) if last else "")
+        if not said:
+            return Failure(why)
+        cause, (*before, last) = find_cause(said), said.splitlines()
+        rest = before if cause == last else [*before, last]
+        return Failure(why, "\n".join([f"{why}: {cause}", *rest]))
 
     def stop(self) -> None:
         """End it at once."""

@@ -13,7 +13,7 @@ from provision.resources.health import Health, Proof, WorkerHealth
 from provision.resources.program import ProgramHealth
 from provision.resources.unit import Unit
 
-NO_SERVER = "ended with 3"  # as `gearman` does that reaches none
+NO_SERVER = "` ended with 3"  # as the command `gearman` does that reaches none
 
 
 class NoServer(HostFailed):

@@ -154,8 +154,18 @@ def test_a_change_that_cannot_be_tried_for_want_of_a_job_server_is_made_and_told
 ) -> None:
     for session in fleet.sessions.values():
         session.fails = lambda operation, host: is_trial(operation)
-        session.error = "gearman ended with 3"
+        session.error = "`/opt/gearman -t 30000` ended with 3"
     fleet.say("-c")
     assert fleet.deploy() == 0
     assert set(fleet.words().values()) == {(True, True)}
     assert "w1: not tried before it is changed: lines, by" in capsys.readouterr().out
+
+
+def test_a_worker_that_ends_with_the_status_of_no_job_server_has_failed_its_trial(
+    fleet: FleetOfCommands,
+) -> None:
+    for session in fleet.sessions.values():
+        session.fails = lambda operation, host: is_trial(operation)
+        session.error = "the worker ended with 3"
+    fleet.say("-c")
+    assert fleet.deploy() == RolledBack.status

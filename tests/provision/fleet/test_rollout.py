@@ -245,6 +245,15 @@ def test_hosts_may_fail_up_to_a_number_and_are_put_back(fleet: Fleet) -> None:
     assert fleet.runs() == dict.fromkeys(fleet.sessions, NEW) | {"w2": OLD}
 
 
+def test_a_worker_that_ends_as_if_it_reached_no_job_server_has_failed_its_trial(
+    fleet: Fleet,
+) -> None:
+    fleet.sessions["w3"].fails = trial_fails
+    fleet.sessions["w3"].error = "the worker ended with 3"
+    assert fleet.upgrade() == ROLLED_BACK
+    assert all(one.host.releases[NEW]["bad"] is not None for one in fleet.sessions.values())
+
+
 def test_a_release_that_was_given_up_is_refused_until_it_is_asked_for_again(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
