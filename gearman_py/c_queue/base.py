@@ -27,10 +27,11 @@ class StoredJob(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """A row or key that is not a job: which one, and why."""
+    """A row or key that is not a job: which one, and why; ``is_rest``: all that follow, too."""
 
     where: str
     reason: str
+    is_rest: bool = False
 
 
 Row = StoredJob | Unreadable

@@ -1,5 +1,6 @@
 """The file of `gearmand -q libsqlite3`."""
 
+import shlex
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -29,16 +30,23 @@ def read_sqlite(file: str, table: str) -> Rows:
                 "ORDER BY rowid"
             )
         except sqlite3.Error as error:
-            raise SourceError(f"{file}: {error}") from error
+            raise SourceError(f"{file}: {_advise(error, file)}") from error
         while True:
             try:
                 row = next(rows, None)
             except sqlite3.Error as error:
-                yield Unreadable(f"what follows in {file}", str(error))
+                yield Unreadable(f"what follows in {file}", _advise(error, file), is_rest=True)
                 return
             if row is None:
                 return
             yield check_row(name_row(*row[:2]), *row)
+
+
+def _advise(error: sqlite3.Error, file: str) -> str:
+    """The error, and how to save what SQLite can still find in a damaged file."""
+    if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_CORRUPT:
+        return str(error)
+    return f"{error}; run `sqlite3 {shlex.quote(file)} .recover | sqlite3 NEW`, and import NEW too"
 
 
 @contextmanager

@@ -16,11 +16,11 @@ from gearman_py.broker.state import Key, coalesces_on
 from gearman_py.c_queue.base import StoredJob, Unreadable, name_bytes
 from gearman_py.c_queue.source import StoredQueue
 from gearman_py.printable import printable
-from gearman_py.server.store_writer import stored_jobs
-from gearman_py.store.base import Changes, Record, Store, first_number
+from gearman_py.store.base import Changes, Record, Store, first_number, lease_clock
 
 MOST_JOBS, MOST_BYTES = 1000, 8 * 2**20  # of a group that is committed
 SHOWN_FUNCTIONS = 10  # whose imported jobs are counted in the last line
+LEASE_MARGIN = 3.0  # seconds of a lease that are left when it is extended
 STOP_SIGNALS = signal.SIGINT, signal.SIGTERM
 
 
@@ -32,6 +32,7 @@ class QueueImport:
         self._group: list[Record] = []
         self._alike: Counter[bytes] = Counter()  # jobs that had no unique, by what they consist of
         self._there = self._unreadable = 0
+        self._broke_off = False  # it is not known how many could not be read
         self.imported: Counter[bytes] = Counter()  # jobs by function
 
     def run(self, store: Store, report: Callable[[Unreadable], object]) -> None:
@@ -39,12 +40,17 @@ class QueueImport:
 
         Raises SourceError and StoreError: what was imported until then stays.
         """
-        known = Counter(_coalescing_key(job.record) for job in stored_jobs(store))
+        known: Counter[object] = Counter()
+        for stored in store.all_records():
+            known[_coalescing_key(stored)] += 1
+            _extend_lease(store)
         number = first_number(store.series)
         size = 0
         for row in self._source.read():
+            _extend_lease(store)
             if isinstance(row, Unreadable):
                 self._unreadable += 1
+                self._broke_off = self._broke_off or row.is_rest
                 report(row)
                 continue
             record = self._make_record(number, row)
@@ -99,7 +105,9 @@ class QueueImport:
         words += f" from {printable(str(self._source), keep='')}"
         if self._there:
             words += f"; {self._there} {'was' if self._there == 1 else 'were'} there already"
-        if self._unreadable:
+        if self._broke_off:
+            words += "; it is not known how many could not be read"
+        elif self._unreadable:
             words += f"; {self._unreadable} could not be read"
         return words
 
@@ -113,6 +121,12 @@ class QueueImport:
 
 def _coalescing_key(record: Record) -> tuple[bytes, Key | None]:
     return record.function, coalesces_on(record.unique, record.workload)
+
+
+def _extend_lease(store: Store) -> None:
+    """Let no job server that shares the store take this import for one that is gone."""
+    if store.lease - lease_clock() < LEASE_MARGIN:
+        store.commit(Changes([], {}, []))
 
 
 @contextmanager

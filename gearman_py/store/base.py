@@ -121,6 +121,12 @@ class Store(Protocol):
     def replay(self) -> Iterator[Record]:
         """All records, by number; unreadable ones are set aside and logged."""
 
+    def all_records(self) -> Iterator[Record]:
+        """All records, also those of other servers that share it. Raises StoreError.
+
+        Nothing is taken over. A caller that takes long has to commit in time for its lease.
+        """
+
     def commit(self, changes: Changes) -> None:
         """Make the changes durable, all or none. Raises StoreError and its subclasses."""
 

@@ -6,7 +6,9 @@ if their server still runs, it notices by then that its entry is gone, and stops
 """
 
 import logging
+from collections.abc import Iterator
 
+from gearman_py.store.base import Record
 from gearman_py.store.database import Database
 
 log = logging.getLogger("gearmand")
@@ -24,3 +26,13 @@ def restore_entries(database: Database, prefix: bytes) -> None:
             "will be taken over, with handles that begin with %s",
             *(shelf, prefix.decode(errors="backslashreplace")),
         )
+
+
+def read_all_records(database: Database, prefix: bytes, limit: int) -> Iterator[Record]:
+    """The records on all shelves, whoever keeps them, ``limit`` at a time. Raises StoreError."""
+    restore_entries(database, prefix)
+    for shelf in database.list_shelves():
+        last: int | None = None
+        while records := database.read_records(shelf.number, last, limit):
+            yield from records
+            last = records[-1].number

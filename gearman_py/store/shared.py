@@ -34,7 +34,7 @@ from gearman_py.store.base import (
     lease_clock,
 )
 from gearman_py.store.database import NO_KEEPER, Beat, Database, Lost, Place, Rows, Shelf, Weakness
-from gearman_py.store.missing_entries import restore_entries
+from gearman_py.store.missing_entries import read_all_records, restore_entries
 
 log = logging.getLogger("gearmand")
 
@@ -107,6 +107,9 @@ class SharedStore:
         restore_entries(self._database, self._prefix)
         self._take_over(shelf for shelf in self._other_runs() if self._is_predecessor(shelf))
         return iter(())
+
+    def all_records(self) -> Iterator[Record]:
+        return read_all_records(self._database, self._prefix, BATCH)
 
     def commit(self, changes: Changes) -> None:
         """Make the changes durable; a lost connection may take RECONNECT_TIMEOUT seconds."""
@@ -251,11 +254,8 @@ class SharedStore:
         self._unread += new
         self._known.update(shelf.number for shelf in new)
         numbers = {shelf.number for shelf in shelves}
-        return [
-            one
-            for one in shelves
-            if one.number != self._mine and (one.keeper == one.number or one.keeper not in numbers)
-        ]
+        others = [one for one in shelves if one.number != self._mine]
+        return [one for one in others if one.keeper == one.number or one.keeper not in numbers]
 
     def _is_predecessor(self, run: Shelf) -> bool:
         """Whether it is that of the previous run of this server."""
@@ -308,11 +308,8 @@ class SharedStore:
     def _renumber_jobs(self, shelf: Shelf, records: Iterable[Record]) -> Iterator[Adopted]:
         """The records with numbers of this server: below 0 if those of the shelf are in use."""
         for record in records:
-            series = record.number >> SERIES_BITS
-            if (
-                shelf.prefix == self._prefix
-                and self._home.setdefault(series, shelf.number) == shelf.number
-            ):
+            series, ours = record.number >> SERIES_BITS, shelf.prefix == self._prefix
+            if ours and self._home.setdefault(series, shelf.number) == shelf.number:
                 yield Adopted(b"", record)
             else:
                 self._foreign_number = number = self._foreign_number - 1

@@ -230,6 +230,9 @@ class SQLiteStore:
         if _is_same(wal, self._wal_state):
             self._wal_state = _file_state(wal)
 
+    def all_records(self) -> Iterator[Record]:
+        return self.replay()
+
     def adopt(self) -> list[Adopted]:
         """None: only this server uses the file."""
         return []

@@ -33,10 +33,12 @@ TABLE = """CREATE TABLE gearman_queue (unique_key TEXT, function_name TEXT, prio
     data BLOB, when_to_run INTEGER, PRIMARY KEY (unique_key, function_name))"""
 
 
-def run_import(folder: Path, source: object, *options: str) -> subprocess.CompletedProcess[str]:
-    """Import into the SQLite queue of the folder."""
-    queue = ["-q", "sqlite", "--queue-file", str(folder / "queue.db")]
-    command = [*OUR_GEARMAND, *queue, "--import", str(source), *options]
+def run_import(
+    folder: Path, source: object, queue: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Import into the SQLite queue of the folder, or another."""
+    queue = queue or ["-q", "sqlite", "--queue-file", str(folder / "queue.db")]
+    command = [*OUR_GEARMAND, *queue, "--import", str(source)]
     return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
 
 
@@ -176,7 +178,8 @@ def test_a_file_that_is_damaged_gives_what_can_be_read(tmp_path: Path) -> None:
     done = run_import(tmp_path, f"libsqlite3:{source}")
     assert done.returncode == 1
     assert f"gearmand: not imported: what follows in {source}: " in done.stderr
-    assert f"from libsqlite3:{source}; 1 could not be read" in done.stdout
+    assert f"; run `sqlite3 {source} .recover | sqlite3 NEW`, and import NEW too" in done.stderr
+    assert f"from libsqlite3:{source}; it is not known how many could not be read" in done.stdout
     imported = int(done.stdout.split()[1])
     assert imported == len(drain(tmp_path, "f")) > 20
 
@@ -464,3 +467,27 @@ def submit_background(server: str, jobs: Sequence[tuple[str, int]]) -> None:
     with Client(server) as client:
         submitted = [submission(function, f"{number}") for function, number in jobs]
         assert not any(one.error for one in client.submit_many(submitted))
+
+
+@pytest.mark.parametrize("store", [c_stores.postgres, c_stores.redis], ids=["postgres", "redis"])
+def test_what_others_hold_of_a_shared_database_is_not_imported_again(
+    store: Callable[[Path], AbstractContextManager[CStore]], tmp_path: Path
+) -> None:
+    (tmp_path / "store").mkdir()
+    source = make_source(tmp_path / "c.db", [(f"{number}", "f", b"") for number in range(4)])
+    with store(tmp_path / "store") as database:
+        where = database.source.partition("=")[2] if store is c_stores.redis else ""
+        conninfo = database.source.partition(":")[2]
+        queue = ["-q", "redis", "--redis-port", where] if where else ["-q", "libpq"]
+        queue += [] if where else ["--postgres", conninfo]
+        with silent_memcached([b"gear_f-0", b"gear_f-1"], bytes(MOST_BYTES)) as there:
+            command = [*OUR_GEARMAND, *queue, "--import", there.source]
+            with subprocess.Popen(command) as interrupted:
+                try:
+                    assert there.silent.wait(LIMIT)
+                finally:
+                    interrupted.kill()
+        with running_server([*OUR_GEARMAND, *queue], tmp_path) as (host, port):
+            submit_background(f"{host}:{port}", [("f", 2)])
+            done = run_import(tmp_path, source, queue)
+        assert done.stdout == f"imported 2 jobs (f 2) from {source}; 2 were there already\n"
