@@ -3,6 +3,7 @@
 import asyncio
 
 from gearman_py.admin.answers import AnswerReader
+from gearman_py.net.aio_dial import abort_connection
 from gearman_py.net.servers import ServerAddress
 from gearman_py.net.tls import REFUSED_AT_ONCE, fresh_context
 from gearman_py.per_loop import at_shutdown, hang_up
@@ -63,7 +64,7 @@ class AsyncAdminConnection:
             except OSError:
                 pass  # it was lost, or the server does not close it
             finally:
-                writer.transport.abort()
+                abort_connection(writer.transport)
 
     def abandon(self) -> None:
         """Close the socket after the event loop was closed."""

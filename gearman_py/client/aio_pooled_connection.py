@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import cast
 
 from gearman_py.client.session import ClientSession
+from gearman_py.net.aio_dial import abort_connection
 from gearman_py.net.servers import why_not
 from gearman_py.net.tls import REFUSED_AT_ONCE
 
@@ -43,7 +44,7 @@ class AsyncPooledConnection(asyncio.Protocol):
         except TimeoutError:
             pass  # the server does not read
         finally:
-            self.transport.abort()
+            abort_connection(self.transport)
 
     # asyncio calls these.
 

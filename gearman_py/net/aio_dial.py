@@ -1,6 +1,7 @@
 """Connecting to a job server with asyncio; its own module, because importing asyncio is slow."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -34,3 +35,9 @@ def _check_alive(loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) 
         transport.abort()
     else:
         loop.call_later(keepalive.INTERVAL, _check_alive, loop, transport)
+
+
+def abort_connection(transport: asyncio.WriteTransport) -> None:
+    """Close it at once, also if it has ended."""
+    with contextlib.suppress(AttributeError):  # of TLS that has ended, before Python 3.11.3
+        transport.abort()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Self, cast
 
 from gearman_py.errors import ConnectionLost, ProtocolError
-from gearman_py.net.aio_dial import open_connection
+from gearman_py.net.aio_dial import abort_connection, open_connection
 from gearman_py.net.servers import ServerAddress, why_not
 from gearman_py.net.tls import REFUSED_AT_ONCE
 from gearman_py.protocol.packets import Packet
@@ -81,7 +81,7 @@ class AioConnection(asyncio.Protocol):
         except (OSError, RuntimeError):
             pass
         finally:
-            self._transport.abort()
+            abort_connection(self._transport)
 
     @property
     def is_lost(self) -> bool:
