@@ -45,6 +45,13 @@ ROWS = (
         {"KILLS": "200"},
     ),
     Row(
+        "kill amid retries",
+        "kill -9 of the job server while an operator retries 100 failed jobs",
+        "keeps no failed jobs",
+        f"{DURABLE}::test_jobs_that_are_retried_when_the_server_is_killed_are_failed_or_wait",
+        {"KILLS": "50"},
+    ),
+    Row(
         "stop",
         "SIGTERM under load",
         "with SQLite it had not ended after 10 to 30 s, 4 times of 4; 0 lost",

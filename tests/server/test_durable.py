@@ -311,6 +311,7 @@ def test_jobs_that_are_retried_when_the_server_is_killed_are_failed_or_wait(
     address = server.listening()
     ops, doer = connect(address), worker(connect(address))
     handles = {in_the_background(ops, b"%d" % each) for each in range(number)}
+    retried = 0
     for seed in range(KILLS):
         fail_all(doer, len(list_handles(ops, "waiting")))
         await_true(partial(has_all_failed, ops, handles))
@@ -330,6 +331,8 @@ def test_jobs_that_are_retried_when_the_server_is_killed_are_failed_or_wait(
         assert failed | waiting == handles
         assert not failed & waiting
         assert waiting >= set(acknowledged)
+        retried += len(acknowledged)
+    tally("kill amid retries", kills=KILLS, retries_acknowledged=retried, lost=0)
 
 
 def postponing(peer: Peer) -> Peer:

@@ -20,6 +20,7 @@ import pytest
 
 from gearman_py import AsyncClient, Client, ConnectionLost, Retry, Worker
 from gearman_py.net import keepalive
+from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
 from gearman_py.testing import running
 from tests.job_servers import Address, GearmandProcess
@@ -41,6 +42,7 @@ HOUR = 3600
 HOLDER = """
 import sys, time
 from tests.peer import Peer
+from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
 peer = Peer((sys.argv[1], int(sys.argv[2])))
 peer.say(Packet.CAN_DO, b"f")
@@ -404,19 +406,20 @@ def test_more_connections_than_allowed_are_turned_away(start: Start, connect: Co
     before = server.resident()
     held: list[socket.socket] = []
     turned = 0
+    echo = request(Packet.ECHO_REQ, b"")
     try:
         for number in range(CONNECTIONS):
             one = socket.create_connection(address, LIMIT)
+            held.append(one)
             one.settimeout(LIMIT)
-            try:
-                away = number >= allowed - 1 and one.recv(1) == b""
-            except ConnectionResetError:
+            try:  # an answer shows that the server has it, and not only the kernel
+                one.sendall(echo)
+                away = one.recv(len(echo), socket.MSG_WAITALL) == b""
+            except ConnectionError:
                 away = True
             if away:
                 turned += 1
-                one.close()
-            else:
-                held.append(one)
+                held.pop().close()
             if number % 500 == 0:
                 assert bystander.ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
         assert len(held) == allowed - 1
