@@ -71,10 +71,10 @@ def split_packets(
         if not 0 < number <= HIGHEST or stop > end or size > max_packet:
             break
         count = ARGUMENT_COUNT[number]
-        if count is None:
-            break
-        if not count:  # what is in the body of such a packet is ignored
-            messages.append((number, []))
+        if not count:
+            if count is None:  # it does not exist
+                break
+            messages.append((number, []))  # what is in its body is ignored
         else:
             if size < SMALL:
                 arguments = data[start + HEADER_SIZE : stop].split(b"\0", count - 1)

@@ -17,6 +17,7 @@ from gearman_py.protocol.packets import (
 from tests.properties import depth
 
 UNKNOWN = (HIGHEST + 1).to_bytes(4, "big")  # no packet has this number
+GAP = (Packet.JOB_ATTEMPT - 1).to_bytes(4, "big")  # nor has this one
 SUBMIT = b"\0REQ\0\0\0\x07\0\0\0\x0creverse\0\0a\0b"
 CASES = [
     (Packet.SUBMIT_JOB, [b"reverse", b"", b"a\0b"], SUBMIT),
@@ -109,6 +110,7 @@ def test_answer_sent_to_a_server_is_a_fault_that_it_survives() -> None:
         (b"\0" * 12, b"INVALID_MAGIC"),
         (b"\0REQ\0\0\0\0\0\0\0\0", b"INVALID_PACKET"),
         (b"\0REQ" + UNKNOWN + b"\0\0\0\0", b"INVALID_PACKET"),
+        (b"\0REQ" + GAP + b"\0\0\0\0", b"INVALID_PACKET"),
         (b"\0REQ\x80\0\0\0\0\0\0\0", b"INVALID_PACKET"),
         (b"\0REQ\0\0\0\x07\xff\xff\xff\xff", b"ARGUMENT_TOO_LARGE"),
         (b"\0REQ\0\0\0\x07\0\0\0\0", b"INVALID_PACKET"),
