@@ -82,12 +82,15 @@ def accept(
         return _refuse_job(broker, peer, counts.QUEUE_FULL, *_QUEUE_IS_FULL)
     if queues.full:
         return _refuse_job(broker, peer, counts.MEMORY, *_NO_MEMORY)
+    stored = background and queues.durable
+    if stored and queues.changes.refusal:
+        return _refuse_job(broker, peer, counts.NOT_STORED, b"QUEUE_ERROR", queues.changes.refusal)
     if reducer:
         job = ReduceJob(function, unique, workload, priority, background, reducer)
     else:
         job = BrokerJob(function, unique, workload, priority, background)
     queues.enter(job, key, broker.now)
-    if background and queues.durable:
+    if stored:
         queues.hold(job, due)
         return _acknowledge_job(queues, peer, job, background)
     # Answer the client before workers are woken: there may be thousands.

@@ -32,11 +32,13 @@ class PendingChanges:
     ``replies`` has the jobs whose records are not durable yet, each with the answers that wait.
     ``rewritten`` has records of other content under the numbers that they had, and ``retried`` the
     jobs among ``replies`` that had one: as failed jobs, or, with None, as jobs that were changed.
-    ``guard`` is a lock for when another thread takes the changes.
+    ``guard`` is a lock for when another thread takes the changes. ``refusal`` says why no jobs can
+    be stored for now; empty: they can.
     """
 
     def __init__(self) -> None:
         self.guard: AbstractContextManager[object] = nullcontext()
+        self.refusal = b""
         self.replies: dict[BrokerJob, list[DeferredReply]] = {}
         self.retried: dict[BrokerJob, FailedJob | None] = {}
         self.rewritten: dict[int, Record] = {}

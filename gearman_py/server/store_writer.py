@@ -239,6 +239,7 @@ class StoreWriter:
 
     def _acknowledge_group(self, group: CommitGroup, rests: bool, seconds: float) -> None:
         self._failing = False
+        self._changes.refusal = b""
         if group is not BEAT:
             self.commits.append(seconds)
             self.stored += len(group.jobs)
@@ -259,6 +260,8 @@ class StoreWriter:
         if group is not BEAT:
             self._set_idle()
         self._failing = self.refusing = True
+        if error.unreachable:  # the next beat that arrives ends this: no job has to find it out
+            self._changes.refusal = f"the job could not be stored: {error.brief}".encode()
         self.failures += group is not BEAT
         if group.jobs:
             self._reachable = not error.unreachable

@@ -484,6 +484,11 @@ def test_no_answer_from_the_database_answers_no_background_job_and_serves_the_ot
         *("ERROR", b"QUEUE_ERROR"),
         b"the job could not be stored: the queue's database is out of reach",
     )
+    for _ in range(60):  # at once, and not each after the five seconds of the first
+        assert peer.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"refused")[:2] == (
+            "ERROR",
+            b"QUEUE_ERROR",
+        )
     doer = worker(connect(server.listening()))
     assert doer.ask(Packet.GRAB_JOB)[-1] == b"in the foreground"
     assert doer.ask(Packet.GRAB_JOB) == ("NO_JOB",), "what another may have by now is given out"
