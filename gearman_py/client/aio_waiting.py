@@ -26,9 +26,12 @@ class AsyncWaitableJob(ClientJob):
         *,
         prefix: str = "",
         resubmits: int = 0,
+        others: int = 0,
         serializer: Serializer = JSON,
     ) -> None:
-        super().__init__(given, prefix=prefix, resubmits=resubmits, serializer=serializer)
+        super().__init__(
+            given, prefix=prefix, resubmits=resubmits, others=others, serializer=serializer
+        )
         self._changed = asyncio.Event()
         self._streamed = given.on_data is not None
 

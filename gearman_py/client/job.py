@@ -20,7 +20,7 @@ from gearman_py.client.arguments import (
     as_unique,
 )
 from gearman_py.client.routing import key_of
-from gearman_py.errors import GearmanError
+from gearman_py.errors import GearmanError, QueueFull, SubmitError
 from gearman_py.not_copied import NotCopied
 from gearman_py.serializer import JSON, Serializer
 
@@ -79,7 +79,8 @@ class JobSnapshot:
 class ClientJob(NotCopied):
     """What Job and AsyncJob share: the facts, and the callbacks that are due.
 
-    ``resubmits``: how often it may be submitted again if its server is lost.
+    ``resubmits``: how often it may be submitted again if its server is lost. ``others``: to how
+    many other servers it may go if one refuses to queue it.
     Raises ValueError or ArgumentTooLarge for a job that cannot be submitted.
     """
 
@@ -91,6 +92,7 @@ class ClientJob(NotCopied):
         *,
         prefix: str = "",
         resubmits: int = 0,
+        others: int = 0,
         serializer: Serializer = JSON,
     ) -> None:
         self.function = as_function(given.function)
@@ -111,6 +113,8 @@ class ClientJob(NotCopied):
         self.error: GearmanError | None = None
         self.prefix = prefix
         self.resubmits = resubmits
+        self._others = others
+        self._refused_by = ""
         self._answer = b""
         self._on_data, self._on_warning = given.on_data, given.on_warning
         self._on_status = given.on_status
@@ -180,6 +184,18 @@ class ClientJob(NotCopied):
         self.state = JobState.FAILED
         self._notify_waiters()
 
+    def _handle_refusal(self, error: SubmitError) -> None:
+        """A server did not queue it, and does not run it: another one may.
+
+        A full queue and a job that is too large are what somebody decided: they are refusals.
+        """
+        if self._others and error.code == "QUEUE_ERROR" and not isinstance(error, QueueFull):
+            self._others -= 1
+            self._refused_by = self.server
+            self._submit_again(error)
+        else:
+            self._set_failed(error)
+
     def _handle_loss(self, error: GearmanError) -> None:
         """Its server was lost: submit it again if that is allowed."""
         if self.resubmits:
@@ -223,7 +239,7 @@ class ClientJob(NotCopied):
             self._listener(self)
 
     def _submit_again(self, error: GearmanError) -> None:
-        """Submit it again, after it was lost by ``error``."""
+        """Submit it again, after ``error``."""
 
     def _check_callbacks(self) -> None:
         """Raise ValueError for callbacks that cannot be called."""

@@ -6,7 +6,7 @@ our jobs in flight, in turn where that is equal.
 """
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 
@@ -70,6 +70,12 @@ class Router:
         count = self._failures[server] = self._failures.get(server, 0) + 1
         length = min(MAX_AVOID, MIN_AVOID * 2.0 ** min(count, 10))
         self._avoid[server] = now + length * random.uniform(0.8, 1.2)  # noqa: S311  not a secret
+
+    def mark_refusing(self, names: Container[str], now: float) -> None:
+        """The servers with these names did not queue a job: avoid them for a moment."""
+        for server in self.servers:
+            if str(server) in names:
+                self.mark_failed(server, now)
 
     def mark_reached(self, server: ServerAddress) -> None:
         """``server`` answers."""

@@ -174,9 +174,8 @@ class ClientSession:
         if code == b"UNKNOWN_OPTION":
             return  # such a server sends WORK_FAIL instead of exceptions
         if self._submitted:
-            self._submitted.popleft()._set_failed(
-                _submit_error(_decode_text(code), _decode_text(text))
-            )
+            error = _submit_error(_decode_text(code), _decode_text(text))
+            self._submitted.popleft()._handle_refusal(error)
         elif self._questions:  # Perl's server does not know all of them
             reason = f"{_decode_text(text).strip()} ({_decode_text(code)})"
             refused = f"{self.server} refused to answer: {reason}"

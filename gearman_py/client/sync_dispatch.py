@@ -45,6 +45,7 @@ class Dispatcher:
             given,
             prefix=config.prefix,
             resubmits=self._resubmits,
+            others=len(config.servers) - 1,
             serializer=config.serializer,
         )
         job._config = config
@@ -94,6 +95,7 @@ class Dispatcher:
     def _resubmit_lost(self, jobs: list[ClientJob]) -> None:
         try:
             lost = [job for job in jobs if isinstance(job, Job)]
+            self.router.mark_refusing({job._refused_by for job in lost}, monotonic())
             self.write_jobs(lost, monotonic() + self.config.submit_timeout)
         except GearmanError as error:
             for job in jobs:

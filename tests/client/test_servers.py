@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,12 +20,14 @@ from gearman_py import (
     Retry,
     ServerUnavailable,
     Submit,
+    SubmitError,
     Worker,
     WorkerJob,
 )
 from gearman_py.client.routing import Router, key_of
 from gearman_py.net.servers import ServerAddress, parse_servers
 from gearman_py.testing import running, server
+from tests.job_servers import OUR_GEARMAND, running_server
 from tests.ports import reserve_port
 
 UNREACHABLE = "127.0.0.1:1"
@@ -324,3 +327,44 @@ def test_closing_ends_a_job_that_is_being_submitted_again_in_asyncio(gearmand: A
         assert job.state is JobState.LOST
 
     asyncio.run(scenario())
+
+
+@pytest.fixture
+def unable(tmp_path: Path) -> Iterator[str]:
+    """A job server that cannot store background jobs any more."""
+    file = tmp_path / "queue"
+    words = [*OUR_GEARMAND, "-q", "sqlite", "--queue-file", str(file)]
+    with running_server(words, tmp_path) as (host, port):
+        address = f"{host}:{port}"
+        with Client(address) as client:
+            client.do_background("stored")
+        file.unlink()
+        yield address
+
+
+def test_a_job_that_a_server_cannot_store_goes_to_another(pair: list[str], unable: str) -> None:
+    with Client([unable, pair[0]]) as client:
+        jobs = [client.submit("where", background=True) for _ in range(6)]
+        jobs += client.submit_many([Submit(function="where", background=True)] * 6)
+        jobs.append(client.submit("where", unique="one", background=True))
+        assert {job.server for job in jobs} == {pair[0]}
+        assert all(job.handle and job.error is None for job in jobs)
+
+
+def test_a_job_that_a_server_cannot_store_goes_to_another_async(
+    pair: list[str], unable: str
+) -> None:
+    async def submit() -> set[str]:
+        async with AsyncClient([unable, pair[0]]) as client:
+            jobs = [await client.submit("where", background=True) for _ in range(6)]
+            jobs += await client.submit_many([Submit(function="where", background=True)] * 6)
+            assert all(job.handle and job.error is None for job in jobs)
+            return {job.server for job in jobs}
+
+    assert asyncio.run(submit()) == {pair[0]}
+
+
+def test_a_job_that_no_server_stores_is_refused(unable: str) -> None:
+    for servers in ([unable], [unable, UNREACHABLE], [UNREACHABLE, unable]):
+        with Client(servers) as client, pytest.raises(SubmitError, match="could not be stored"):
+            client.do_background("where")

@@ -190,6 +190,7 @@ def trouble(lab: ModuleType, port: int) -> None:
         root(lab, "server1", "systemctl kill --signal=CONT gearmand")
         waits["goes on"] = load.await_more()
         root(lab, "client1", CUT_OFF % port)
+        waits["cut off"] = load.await_more()
         refusing = "refusing background jobs"
         await_true(lambda: refusing in root(lab, "client1", JOURNAL), 2 * LIMIT, interval=0.5)
         root(lab, "client1", "nft delete table inet cut")
