@@ -15,7 +15,8 @@ from gearman_py.store.database import BRIEF, NO_KEEPER, Beat, Lost, Rows, Shelf,
 
 SCHEMA = "gearman_py queue 1"
 PATIENCE = 4.0  # seconds for an answer
-# PostgreSQL and this host should notice soon that the other is gone.
+# PostgreSQL and this host should notice soon that the other is gone, or stopped in a transaction,
+# whose locks would keep others from taking over.
 LIFE = {
     "connect_timeout": 3,
     "keepalives_idle": 2,
@@ -29,6 +30,7 @@ _SETTINGS = """
            set_config('tcp_keepalives_interval', '1', false),
            set_config('tcp_keepalives_count', '3', false),
            set_config('lock_timeout', '2s', false),
+           set_config('idle_in_transaction_session_timeout', '5s', false),
            CASE current_setting('synchronous_commit')
                WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END
 """
