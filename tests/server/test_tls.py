@@ -127,14 +127,13 @@ def test_handshakes_that_are_not_ended_count_as_connections(
     address = server.listening()
     descriptors = Path(f"/proc/{server.process.pid}/fd")
     before = len(list(descriptors.iterdir()))
-    silent = [socket.create_connection(address, 10) for _ in range(200)]
-    for peer in silent[20:]:  # turned away at once, the others after five seconds
-        with contextlib.suppress(ConnectionResetError):
-            assert peer.recv(1) == b""
-    assert len(list(descriptors.iterdir())) <= before + 21
-    assert server.log.count("refusing new ones (--max-connections)") == 1
-    for peer in silent:
-        peer.close()
+    with contextlib.ExitStack() as opened:
+        silent = [opened.enter_context(socket.create_connection(address, 10)) for _ in range(200)]
+        for peer in silent[20:]:  # turned away at once, the others after five seconds
+            with contextlib.suppress(ConnectionResetError):
+                assert peer.recv(1) == b""
+        await_true(lambda: len(list(descriptors.iterdir())) <= before + 21)
+        assert server.log.count("refusing new ones (--max-connections)") == 1
     client = authority.issue("client").client_context()
 
     def room() -> bool:
