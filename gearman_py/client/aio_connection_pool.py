@@ -141,7 +141,7 @@ class AsyncConnectionPool:
 
     def forget_job(self, job: ClientJob) -> None:
         """Drop what arrives for this job, and never resubmit it."""
-        job.resubmits = 0
+        job.resubmits = job.others = 0
         for connection in self._connections.values():
             if connection.session.server == job.server:
                 connection.session.forget_job(job)

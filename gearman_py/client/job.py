@@ -113,7 +113,7 @@ class ClientJob(NotCopied):
         self.error: GearmanError | None = None
         self.prefix = prefix
         self.resubmits = resubmits
-        self._others = others
+        self.others = others
         self._refused_by = ""
         self._answer = b""
         self._on_data, self._on_warning = given.on_data, given.on_warning
@@ -189,8 +189,8 @@ class ClientJob(NotCopied):
 
         A full queue and a job that is too large are what somebody decided: they are refusals.
         """
-        if self._others and error.code == "QUEUE_ERROR" and not isinstance(error, QueueFull):
-            self._others -= 1
+        if self.others and error.code == "QUEUE_ERROR" and not isinstance(error, QueueFull):
+            self.others -= 1
             self._refused_by = self.server
             self._submit_again(error)
         else:

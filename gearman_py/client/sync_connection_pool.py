@@ -281,7 +281,7 @@ class ConnectionPool:
     def forget_job(self, job: ClientJob) -> None:
         """Drop what arrives for this job, and never resubmit it."""
         with self._lock:
-            job.resubmits = 0
+            job.resubmits = job.others = 0
             for connection in self._connections.values():
                 if connection.session.server == job.server:
                     connection.session.forget_job(job)

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from gearman_py import (
+    AdminClient,
     AsyncClient,
     Client,
     ConnectionLost,
     JobState,
+    JobTimeout,
     Retry,
     ServerUnavailable,
     Submit,
@@ -26,6 +28,8 @@ from gearman_py import (
 )
 from gearman_py.client.routing import Router, key_of
 from gearman_py.net.servers import ServerAddress, parse_servers
+from gearman_py.protocol.codec import response
+from gearman_py.protocol.packets import Packet
 from gearman_py.testing import running, server
 from tests.job_servers import OUR_GEARMAND, running_server
 from tests.ports import reserve_port
@@ -368,3 +372,25 @@ def test_a_job_that_no_server_stores_is_refused(unable: str) -> None:
     for servers in ([unable], [unable, UNREACHABLE], [UNREACHABLE, unable]):
         with Client(servers) as client, pytest.raises(SubmitError, match="could not be stored"):
             client.do_background("where")
+
+
+def test_a_job_that_was_given_up_goes_to_no_other_server(pair: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        late = f"127.0.0.1:{door.getsockname()[1]}"
+        router = Router(parse_servers([late, pair[0]]), lambda server: 0)
+        uniques = map(str, range(1000))
+        unique = next(
+            each
+            for each in uniques
+            if str(router.order_servers(0, key_of("where", each, b""))[0]) == late
+        )
+        with Client([late, pair[0]]) as client:
+            with pytest.raises(JobTimeout):
+                client.do("where", unique=unique, timeout=0.1)
+            peer, _ = door.accept()
+            with peer:
+                peer.sendall(response(Packet.ERROR, b"QUEUE_ERROR", b"could not be stored"))
+                assert client.do("where") == pair[0].encode()
+                with AdminClient(pair[0]) as admin:
+                    (row,) = (each for each in admin.stats() if each.name == "where")
+                assert row.accepted == 1
