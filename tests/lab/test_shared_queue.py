@@ -1,8 +1,6 @@
 """Two job servers of an inventory that share a database: one is killed, held up, cut off."""
 
 import itertools
-import shutil
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -67,10 +65,8 @@ def folder(keyless_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def of_databases() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="database-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
+    with databases.open_folder() as made:
+        yield made
 
 
 class Load:
@@ -134,15 +130,6 @@ def deploy_tree(folder: Path) -> None:
     assert PASSWORD not in done.said
 
 
-@contextmanager
-def serving(database: Postgres | Redis) -> Iterator[None]:
-    database.start()
-    try:
-        yield
-    finally:
-        databases.kill(database)
-
-
 def test_two_servers_on_a_database_lose_no_job_whatever_happens_to_one(
     lab: ModuleType, folder: Path, of_databases: Path
 ) -> None:
@@ -152,7 +139,7 @@ def test_two_servers_on_a_database_lose_no_job_whatever_happens_to_one(
     (of_databases / "redis").mkdir()
     redis = Redis(of_databases / "redis", authority, HERE)
     place = f"{HERE}:{postgres.port}"
-    with serving(postgres), serving(redis):
+    with databases.running(postgres), databases.running(redis):
         write_inventory(folder, "postgres", f"postgresql://{USER}@{place}/jobs")
         deploy_tree(folder)
         assert invoke(ROOT, "plan", hosts=folder).status == 0

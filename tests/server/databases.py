@@ -6,9 +6,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -164,6 +165,27 @@ class Wire:
                     target.sendall(data)
                 self.delivered |= held
             target.shutdown(socket.SHUT_WR)
+
+
+@contextlib.contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder that other users reach."""
+    folder = Path(tempfile.mkdtemp(prefix="database-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def running(database: Database) -> Iterator[None]:
+    """It runs until the block ends."""
+    database.start()
+    try:
+        yield
+    finally:
+        kill(database)
 
 
 def send(database: Database, number: signal.Signals) -> None:

@@ -1,10 +1,8 @@
 """Job servers that log in to a database: by TLS, with a user and a password of their own."""
 
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,11 +24,8 @@ Options = Callable[[Path, Path], list[str]]
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """A folder that other users reach."""
-    made = Path(tempfile.mkdtemp(prefix="database-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
+    with databases.open_folder() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +36,8 @@ def authority(folder: Path) -> Authority:
 @pytest.fixture(scope="module", params=[Postgres, Redis])
 def login(request: pytest.FixtureRequest, folder: Path, authority: Authority) -> Iterator[Options]:
     database = request.param(folder, authority)
-    database.start()
-    yield database.login
-    databases.kill(database)
+    with databases.running(database):
+        yield database.login
 
 
 @pytest.fixture

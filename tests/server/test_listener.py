@@ -24,6 +24,14 @@ from tests.waiting import LIMIT
 STALLED = 60.0
 
 
+async def close_server(server: asyncio.Server, listener: Listener) -> None:
+    """Close it with its connections."""
+    server.close()
+    for connection in list(listener.connections.values()):
+        connection.transport.abort()
+    await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize(
     ("begun", "closed"),
     [
@@ -52,10 +60,7 @@ def test_peer_that_stops_within_a_message_is_closed_and_an_idle_one_is_not(
         await asyncio.sleep(0)
         assert bool(listener.connections) is not closed
         writer.close()
-        server.close()
-        for connection in list(listener.connections.values()):
-            connection.transport.abort()
-        await asyncio.sleep(0)
+        await close_server(server, listener)
 
     asyncio.run(scenario())
 
@@ -113,10 +118,7 @@ def test_peer_that_sends_a_message_by_drops_is_closed(rate: int, closed: bool) -
         await asyncio.sleep(0)
         assert bool(listener.connections) is not closed
         writer.close()
-        server.close()
-        for connection in list(listener.connections.values()):
-            connection.transport.abort()
-        await asyncio.sleep(0)
+        await close_server(server, listener)
 
     asyncio.run(scenario())
 
@@ -153,10 +155,7 @@ def test_peer_that_floods_does_not_hold_the_others(
             quiet.sendall(request(Packet.ECHO_REQ, b""))
             while len(heard) < flood + 1:  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(0)
-            server.close()
-            for connection in list(listener.connections.values()):
-                connection.transport.abort()
-            await asyncio.sleep(0)
+            await close_server(server, listener)
         first, last = heard[0], heard[-1]
         assert heard.count(first) == flood, "the loud one is read first"
         assert last is first, "the quiet one was heard in between"
@@ -220,10 +219,7 @@ def test_listings_of_many_operators_share_one_turn(
             listing = await reader.readuntil(b"\n.\n")
             assert listing.count(b"\n") == rows + 1
             writer.close()
-        server.close()
-        for connection in list(listener.connections.values()):
-            connection.transport.abort()
-        await asyncio.sleep(0)
+        await close_server(server, listener)
 
     asyncio.run(scenario())
     assert sum(parts.values()) >= 6 * least_parts
@@ -278,9 +274,6 @@ def test_large_results_are_weighed_between_two_looks_at_the_memory() -> None:
         await receiving
         for writer, _ in (*workers, (submitting, b"")):
             writer.close()
-        server.close()
-        for connection in list(listener.connections.values()):
-            connection.transport.abort()
-        await asyncio.sleep(0)
+        await close_server(server, listener)
 
     asyncio.run(scenario())

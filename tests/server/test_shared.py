@@ -46,27 +46,17 @@ sys.exit(main())
 @pytest.fixture(scope="module")
 def empty_postgres() -> Iterator[Path]:
     """The data of a PostgreSQL that was never started: to make it takes most of a start."""
-    with _open_folder() as folder:
+    with databases.open_folder() as folder:
         yield Postgres(folder).data
 
 
 @pytest.fixture(params=[Postgres, Redis])
 def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     more = [request.getfixturevalue("empty_postgres")] if request.param is Postgres else []
-    with _open_folder() as folder:
+    with databases.open_folder() as folder:
         made = request.param(folder, *more)
-        made.start()
-        yield made
-        databases.kill(made)
-
-
-@contextlib.contextmanager
-def _open_folder() -> Iterator[Path]:
-    """A folder that other users reach."""
-    folder = Path(tempfile.mkdtemp(prefix="database-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
+        with databases.running(made):
+            yield made
 
 
 @pytest.fixture
