@@ -47,13 +47,17 @@ def _restore_error(
 class ServerUnavailable(GearmanError, ConnectionError):
     """No server could be reached.
 
-    ``attempts`` lists what was tried: each server as ``host:port``, and why it failed.
+    ``attempts`` lists what was tried: each server as ``host:port``, and why it failed. ``others``
+    says what became of the command at other servers, if all of them were to be asked.
     """
 
-    def __init__(self, attempts: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, attempts: Sequence[tuple[str, str]], others: str = "") -> None:
         self.attempts = list(attempts)
         tried = "; ".join(f"{server}: {why}" for server, why in self.attempts)
-        super().__init__(f"no job server answers ({tried})")
+        if others:
+            super().__init__(f"not all job servers answer ({tried}); {others}")
+        else:
+            super().__init__(f"no job server answers ({tried})")
 
 
 class ConnectionLost(GearmanError, ConnectionError):

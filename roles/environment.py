@@ -15,5 +15,5 @@ def environment(host: Host, inventory: Inventory) -> Iterator[Resource]:
     yield Directory("/etc/gearman")
     known = servers(inventory)
     own = (reached(host),) if "job_server" in host.groups else ()
-    first = dict.fromkeys((*own, *known))  # gearadmin asks the first that answers
+    first = dict.fromkeys((*own, *known))  # clients of one server ask the first
     yield template_file(FILE, "environment.j2", servers=",".join(first), ca=fingerprint(inventory))

@@ -14,6 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TWINS = {
     "gearman_py/admin/aio.py": "gearman_py/admin/client.py",
+    "gearman_py/admin/aio_link.py": "gearman_py/admin/sync_link.py",
+    "gearman_py/admin/aio_several.py": "gearman_py/admin/sync_several.py",
     "gearman_py/client/aio.py": "gearman_py/client/sync.py",
     "gearman_py/client/aio_dispatch.py": "gearman_py/client/sync_dispatch.py",
     "gearman_py/client/aio_job.py": "gearman_py/client/sync_job.py",
@@ -25,6 +27,7 @@ RULES = [
     (r"\bAsync(?=[A-Z])", ""),  # AsyncIterator too
     (r"\b__a(?=(enter|exit|iter|next)__)", "__"),
     (r"\b(?<=\.)aio(?=[_ ])", "sync"),
+    (r"\bCoroutine\[Any, Any, ((?:[^][]|\[[^][]*\])*)\]", r"\1"),
     (r"\bPerLoop\b", "PerProcess"),
     (r"\bper_loop\b", "per_process"),
     (r"\bfrom asyncio import sleep\b", "from time import sleep"),
@@ -32,6 +35,7 @@ RULES = [
 TEXTS = {
     "administers a job server, for asyncio": "administers a job server",
     "Tasks may share": "Threads may share",
+    "before tasks share": "before threads share",
     "the client for asyncio": "the blocking client",
     "an AsyncClient": "a Client",
     "``await job`` or ``await job.result()`` waits": "``result()`` waits",

@@ -1,15 +1,11 @@
-"""``AsyncAdminClient``: administers a job server, for asyncio.
+"""``AsyncAdminClient``: administers job servers, for asyncio."""
 
-It sends a line, and the answer is a line or a listing.
-"""
-
-from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from time import monotonic
-from typing import Self, TypeVar
 
-from gearman_py.admin.aio_connection import AsyncAdminConnection
+from gearman_py.admin.aio_link import AsyncServerLink
+from gearman_py.admin.aio_several import ask_all, change_all, change_jobs, find_owner, join_all
 from gearman_py.admin.answers import (
     FunctionDetail,
     FunctionStats,
@@ -21,7 +17,6 @@ from gearman_py.admin.answers import (
     explain_refused_shutdown,
     parse_facts,
     parse_rows,
-    value_of,
 )
 from gearman_py.admin.command_words import (
     as_seconds,
@@ -31,57 +26,40 @@ from gearman_py.admin.command_words import (
     limit_commands,
     max_queue_command,
 )
-from gearman_py.errors import AdminError, ConnectionLost, JobTimeout, ServerUnavailable
-from gearman_py.net.servers import Servers, parse_servers, why_not
-from gearman_py.net.tls import TLS
-from gearman_py.not_copied import NotCopied
-from gearman_py.per_loop import PerLoop
-
-T = TypeVar("T")
+from gearman_py.errors import AdminError
 
 
-class AsyncAdminClient(NotCopied):
-    """Administers one job server: the first of ``servers`` (as in Client) that can be reached.
+class AsyncAdminClient(AsyncServerLink):
+    """Administers job servers (``servers``, as in Client). Several are shown as one.
 
-    ``server`` is that server; ``passed_over`` lists those before it and why each failed. The
-    connection is opened on first use. Tasks may share it: their commands take turns. Timeouts are
-    in seconds. All methods raise ServerUnavailable, ConnectionLost, AdminError (the server
+    Listings have the rows of all that answer; ``passed_over`` lists those that did not, and why.
+    The last field of a row, ``server``, is where it is from. What concerns a function or the whole
+    server is changed at all servers; an error is raised unless each has done it, or does not know
+    the function. What concerns a job is done where the job is. ``version``, ``pid``, ``verbose``,
+    ``facts``, ``ping``, ``value`` and ``listing`` ask ``server``, the first that can be reached;
+    ``members`` are clients of one server each. ``shutdown`` stops only one.
+
+    Connections are opened on first use. Tasks may share it: their commands take turns. Timeouts
+    are in seconds. All methods raise ServerUnavailable, ConnectionLost, AdminError (the server
     refused), or JobTimeout after ``timeout``.
     """
 
-    def __init__(
-        self,
-        servers: Servers | None = None,
-        *,
-        tls: TLS | None = None,
-        connect_timeout: float = 3.0,
-        timeout: float = 10.0,
-    ) -> None:
-        self._servers = parse_servers(servers, tls=tls)
-        self.server = self._servers[0]
-        self.passed_over: list[tuple[str, str]] = []
-        self._connect_timeout = connect_timeout
-        self._timeout = timeout
-        self._connections = PerLoop(AsyncAdminConnection, AsyncAdminConnection.abandon)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
+    @ask_all
     async def status(self) -> list[FunctionStatus]:
-        """All functions the server knows."""
+        """All functions that the servers know; each has a row for each server."""
         return await self._ask_listing("status", FunctionStatus.from_line)
 
+    @ask_all
     async def priority_status(self) -> list[PriorityStatus]:
         """All functions, with their waiting jobs by priority."""
         return await self._ask_listing("prioritystatus", PriorityStatus.from_line)
 
+    @ask_all
     async def stats(self) -> list[FunctionStats]:
         """As AdminClient.stats()."""
         return await self._ask_listing("stats", FunctionStats.from_line)
 
+    @ask_all
     async def workers(self) -> list[WorkerInfo]:
         """All connections of the server, including clients and this one.
 
@@ -90,10 +68,12 @@ class AsyncAdminClient(NotCopied):
         known = [row.name for row in await self.status()]
         return await self._ask_listing("workers", partial(WorkerInfo.from_line, known=known))
 
+    @ask_all
     async def jobs(self) -> list[JobInfo]:
         """All jobs of the server."""
         return await self._ask_listing("show jobs", JobInfo.from_line)
 
+    @ask_all
     async def find_jobs(
         self,
         state: str = "waiting",
@@ -105,6 +85,8 @@ class AsyncAdminClient(NotCopied):
         limit: int = 100,
     ) -> list[JobRow]:
         """A page of the jobs that are "waiting", "running", "scheduled" or "failed", at most 1,000.
+
+        Of several servers, each sends its page.
 
         Waiting jobs come in the order of their turn, running ones longest first, scheduled ones
         by when they are due, failed ones latest first. ``reason``: only failed jobs whose reason
@@ -119,6 +101,7 @@ class AsyncAdminClient(NotCopied):
         )
         return await self._ask_listing(command, JobRow.from_line)
 
+    @find_owner
     async def find_job(self, handle: str, *, size: int = 4096) -> JobRow:
         """A job with the first ``size`` bytes of its workload. Raises AdminError if it is unknown.
 
@@ -128,19 +111,23 @@ class AsyncAdminClient(NotCopied):
         (row,) = await self._ask_listing(command, JobRow.from_line)
         return row
 
+    @join_all
     async def describe_function(self, name: str) -> FunctionDetail:
         """Waiting jobs by priority, ends by reason, waits and runs in buckets.
 
         Raises AdminError if the function is unknown, and from C gearmand.
         """
         command = f"function {encode_name(name)}"
-        (row,) = await self._ask_listing(command, FunctionDetail.from_line)
+        (row,) = parse_rows(
+            self.server, command, await self.listing(command), FunctionDetail.from_line
+        )
         return row
 
     async def facts(self) -> dict[str, str]:
         """What the server says about itself (docs/protocol.md); not known to C gearmand."""
         return parse_facts(await self.listing("server"))
 
+    @ask_all
     async def unique_jobs(self) -> list[str]:
         """The uniques of all jobs of the server."""
         return await self.listing("show unique jobs")
@@ -157,14 +144,17 @@ class AsyncAdminClient(NotCopied):
         """The log level of the server: ERROR, INFO, ..."""
         return await self.value("verbose")
 
+    @change_all
     async def create_function(self, name: str) -> None:
         """Create a function before any worker registers it."""
         await self.value(f"create function {check_word(name)}")
 
+    @change_all
     async def drop_function(self, name: str) -> None:
         """Drop a function. Raises AdminError while it has workers or jobs."""
         await self.value(f"drop function {check_word(name)}")
 
+    @change_all
     async def max_queue(
         self,
         function: str,
@@ -184,6 +174,7 @@ class AsyncAdminClient(NotCopied):
         await self.create_function(function)  # the C server limits only known functions
         await self.value(command)
 
+    @change_all
     async def pause(self, function: str) -> None:
         """Give out no job of a function until ``resume``; jobs are accepted and queued.
 
@@ -191,18 +182,22 @@ class AsyncAdminClient(NotCopied):
         """
         await self.value(f"pause {encode_name(function)}")
 
+    @change_all
     async def resume(self, function: str) -> None:
         """End a pause. Raises AdminError for a function that the server does not know."""
         await self.value(f"resume {encode_name(function)}")
 
+    @change_all
     async def pause_server(self) -> None:
         """Give out no job of any function until ``resume_server``; jobs are accepted and queued."""
         await self.value("server pause")
 
+    @change_all
     async def resume_server(self) -> None:
         """End a pause of the server; functions that are paused stay so."""
         await self.value("server resume")
 
+    @change_all
     async def limit(
         self, function: str, *, running: int | None = None, rate: str | None = None
     ) -> None:
@@ -215,6 +210,7 @@ class AsyncAdminClient(NotCopied):
         for command in limit_commands(function, running, rate):
             await self.value(command)
 
+    @change_jobs
     async def purge(self, function: str) -> list[str]:
         """Cancel all jobs of a function that do not run; return their handles.
 
@@ -222,18 +218,22 @@ class AsyncAdminClient(NotCopied):
         """
         return await self.listing(f"purge {encode_name(function)}")
 
+    @find_owner
     async def prioritize(self, handle: str, priority: str) -> None:
         """Give a job that waits another priority: "high", "normal" or "low"."""
         await self.value(f"prioritize job {check_word(handle)} {check_word(priority)}")
 
+    @find_owner
     async def reschedule(self, handle: str, at: datetime | float) -> None:
         """Do not run a background job that waits before ``at`` (a number: seconds since 1970)."""
         await self.value(f"reschedule job {check_word(handle)} {as_seconds(at)}")
 
+    @find_owner
     async def run_now(self, handle: str) -> None:
         """Have a job that waits run as the next one of its function and priority."""
         await self.value(f"reschedule job {check_word(handle)} now")
 
+    @find_owner
     async def retry(self, handle: str) -> None:
         """Queue a failed background job again, under its handle.
 
@@ -242,10 +242,12 @@ class AsyncAdminClient(NotCopied):
         """
         await self.value(f"retry job {check_word(handle)}")
 
+    @find_owner
     async def discard(self, handle: str) -> None:
         """Forget a failed background job. Raises AdminError if no such job is kept."""
         await self.value(f"discard job {check_word(handle)}")
 
+    @change_jobs
     async def retry_all(
         self, *, function: str = "", unique: str = "", reason: str = ""
     ) -> list[str]:
@@ -255,6 +257,7 @@ class AsyncAdminClient(NotCopied):
         """
         return await self._change_failed("retry jobs", function, unique, reason)
 
+    @change_jobs
     async def discard_all(
         self, *, function: str = "", unique: str = "", reason: str = ""
     ) -> list[str]:
@@ -267,6 +270,7 @@ class AsyncAdminClient(NotCopied):
         await self.value("version")
         return monotonic() - start
 
+    @find_owner
     async def cancel(self, handle: str) -> None:
         """Remove a waiting job from its queue."""
         await self.value(f"cancel job {check_word(handle)}")
@@ -276,26 +280,12 @@ class AsyncAdminClient(NotCopied):
 
         Raises AdminError unless this is its admin socket.
         """
+        if self.members:
+            raise ValueError(f"shutdown: expected one job server, not {len(self.members)}")
         try:
             await self.value("shutdown graceful" if graceful else "shutdown")
         except AdminError as error:
             raise explain_refused_shutdown(self.server, error) from error
-
-    async def value(self, command: str) -> str:
-        """Send a command; return its one-line answer without OK. Raises AdminError for ERR."""
-        (line,) = await self._ask_server(command, listing=False)
-        return value_of(self.server, line)
-
-    async def listing(self, command: str) -> list[str]:
-        """Send a command; return the lines of its answer, without the final ``.``"""
-        lines = await self._ask_server(command, listing=True)
-        if lines and lines[0].startswith("ERR "):
-            value_of(self.server, lines[0])
-        return lines
-
-    async def close(self) -> None:
-        """Close the connection."""
-        await self._connections.close()
 
     async def _change_failed(
         self, command: str, function: str, unique: str, reason: str
@@ -315,36 +305,3 @@ class AsyncAdminClient(NotCopied):
             while some := await self.listing(command):
                 found += some
         return found
-
-    async def _ask_listing(self, command: str, parse: Callable[[str], T]) -> list[T]:
-        return parse_rows(self.server, command, await self.listing(command), parse)
-
-    async def _ask_server(self, command: str, *, listing: bool) -> list[str]:
-        connection = self._connections.here
-        async with connection.turn:
-            if not connection.is_open:
-                await self._open_connection(connection)
-            try:
-                return await connection.exchange(command, self._timeout, listing=listing)
-            except TimeoutError:
-                await connection.close()
-                late = f"{self.server} did not answer within {self._timeout:g} s"
-                raise JobTimeout(late) from None
-            except OSError as error:
-                await connection.close()
-                raise ConnectionLost(str(self.server), why_not(error)) from None
-            except BaseException:  # interrupted: an answer may still arrive
-                await connection.close()
-                raise
-
-    async def _open_connection(self, connection: AsyncAdminConnection) -> None:
-        self.passed_over = []
-        for server in self._servers:
-            try:
-                await connection.open(server, self._connect_timeout)
-            except OSError as error:
-                self.passed_over.append((str(server), why_not(error, self._connect_timeout)))
-            else:
-                self.server = server
-                return
-        raise ServerUnavailable(self.passed_over)

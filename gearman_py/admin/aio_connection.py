@@ -1,6 +1,8 @@
 """The connection of an AsyncAdminClient in one event loop."""
 
 import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, TypeVar
 
 from gearman_py.admin.answers import AnswerReader
 from gearman_py.net.aio_dial import abort_connection
@@ -10,6 +12,13 @@ from gearman_py.per_loop import at_shutdown, hang_up
 
 CLOSE_TIMEOUT = 2.0  # seconds for the connection to close
 _READ_SIZE = 2**16
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+async def ask_at_once(ask: Callable[[S], Coroutine[Any, Any, T]], whom: Iterable[S]) -> list[T]:
+    """What each says, in this order."""
+    return await asyncio.gather(*map(ask, whom))
 
 
 class AsyncAdminConnection:

@@ -1,16 +1,25 @@
-"""Parses the answers to administrative commands, without I/O."""
+"""Parses the answers to administrative commands, without I/O.
+
+The last field of a row is the address of the ``server`` that it is from.
+"""
 
 import re
 from base64 import b64decode
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 from gearman_py.errors import AdminError
 from gearman_py.net.servers import ServerAddress
 
 T = TypeVar("T")
 bytes_ = bytes  # where a field has that name
+
+
+class ServerRow(Protocol):
+    """A row of a listing."""
+
+    def _replace(self, *, server: str = ...) -> Self: ...
 
 
 class FunctionStatus(NamedTuple):
@@ -20,6 +29,7 @@ class FunctionStatus(NamedTuple):
     total: int
     running: int
     workers: int
+    server: str = ""
 
     @property
     def waiting(self) -> int:
@@ -42,6 +52,7 @@ class PriorityStatus(NamedTuple):
     normal: int
     low: int
     workers: int
+    server: str = ""
 
     @classmethod
     def from_line(cls, line: str) -> "PriorityStatus":
@@ -87,6 +98,7 @@ class FunctionStats(NamedTuple):
     kept_failed: int = 0
     retried: int = 0
     server_paused: int = 0
+    server: str = ""
 
     @classmethod
     def from_line(cls, line: str) -> "FunctionStats":
@@ -95,7 +107,7 @@ class FunctionStats(NamedTuple):
         values = dict(pair.split("=", 1) for pair in pairs)
         known: dict[str, Any] = {
             field: float(values[field]) if field.endswith("_seconds") else int(values[field])
-            for field in cls._fields[1:]
+            for field in cls._fields[1:-1]
             if field in values
         }
         return cls(name, **known)
@@ -104,7 +116,7 @@ class FunctionStats(NamedTuple):
 def join_stats(one: FunctionStats, other: FunctionStats) -> FunctionStats:
     """A function over two servers."""
     oldest = max(one.oldest_seconds, other.oldest_seconds)
-    sums = (mine + theirs for mine, theirs in zip(one[1:], other[1:], strict=True))
+    sums = (mine + theirs for mine, theirs in zip(one[1:-1], other[1:-1], strict=True))
     return FunctionStats(one.name, *sums)._replace(oldest_seconds=oldest)  # type: ignore[arg-type]  # int and float, as in the fields
 
 
@@ -115,6 +127,7 @@ class WorkerInfo(NamedTuple):
     address: str
     client_id: str  # "-" if it has none
     functions: tuple[str, ...]
+    server: str = ""
 
     @classmethod
     def from_line(cls, line: str, known: Iterable[str] = ()) -> "WorkerInfo":
@@ -143,6 +156,7 @@ class JobInfo(NamedTuple):
     retries: int
     ignored: bool
     background: bool
+    server: str = ""
 
     @classmethod
     def from_line(cls, line: str) -> "JobInfo":
@@ -179,6 +193,7 @@ class JobRow(NamedTuple):
     workload: bytes_ = b""
     failed: float = 0.0
     reason: str = ""
+    server: str = ""
 
     @classmethod
     def from_line(cls, line: str) -> "JobRow":
@@ -219,6 +234,18 @@ class FunctionDetail(NamedTuple):
             tuple(map(int, lists["waits"])),
             tuple(map(int, lists["runs"])),
         )
+
+
+def join_details(details: Sequence[FunctionDetail]) -> FunctionDetail:
+    """A function over several servers; of another version's buckets only the counts are taken."""
+    first = details[0]
+    alike = [each for each in details if each.bounds == first.bounds]
+    return FunctionDetail(
+        dict(sum((Counter(each.counts) for each in details), Counter())),
+        first.bounds,
+        tuple(map(sum, zip(*(each.waits for each in alike), strict=True))),
+        tuple(map(sum, zip(*(each.runs for each in alike), strict=True))),
+    )
 
 
 class AnswerReader:

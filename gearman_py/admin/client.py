@@ -1,14 +1,9 @@
 # Written by tests/twins.py from aio.py; change that one.
-"""``AdminClient``: administers a job server.
+"""``AdminClient``: administers job servers, for asyncio."""
 
-It sends a line, and the answer is a line or a listing.
-"""
-
-from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from time import monotonic
-from typing import Self, TypeVar
 
 from gearman_py.admin.answers import (
     FunctionDetail,
@@ -21,7 +16,6 @@ from gearman_py.admin.answers import (
     explain_refused_shutdown,
     parse_facts,
     parse_rows,
-    value_of,
 )
 from gearman_py.admin.command_words import (
     as_seconds,
@@ -31,58 +25,42 @@ from gearman_py.admin.command_words import (
     limit_commands,
     max_queue_command,
 )
-from gearman_py.admin.sync_connection import AdminConnection
-from gearman_py.errors import AdminError, ConnectionLost, JobTimeout, ServerUnavailable
-from gearman_py.net.servers import Servers, parse_servers, why_not
-from gearman_py.net.tls import TLS
-from gearman_py.not_copied import NotCopied
-from gearman_py.per_process import PerProcess
-
-T = TypeVar("T")
+from gearman_py.admin.sync_link import ServerLink
+from gearman_py.admin.sync_several import ask_all, change_all, change_jobs, find_owner, join_all
+from gearman_py.errors import AdminError
 
 
-class AdminClient(NotCopied):
-    """Administers one job server: the first of ``servers`` (as in Client) that can be reached.
+class AdminClient(ServerLink):
+    """Administers job servers (``servers``, as in Client). Several are shown as one.
 
-    ``server`` is that server; ``passed_over`` lists those before it and why each failed. The
-    connection is opened on first use. Threads may share it: their commands take turns. Timeouts are
-    in seconds. All methods raise ServerUnavailable, ConnectionLost, AdminError (the server
+    Listings have the rows of all that answer; ``passed_over`` lists those that did not, and why.
+    The last field of a row, ``server``, is where it is from. What concerns a function or the whole
+    server is changed at all servers; an error is raised unless each has done it, or does not know
+    the function. What concerns a job is done where the job is. ``version``, ``pid``, ``verbose``,
+    ``facts``, ``ping``, ``value`` and ``listing`` ask ``server``, the first that can be reached;
+    ``members`` are clients of one server each. ``shutdown`` stops only one.
+
+    Connections are opened on first use. Threads may share it: their commands take turns. Timeouts
+    are in seconds. All methods raise ServerUnavailable, ConnectionLost, AdminError (the server
     refused), or JobTimeout after ``timeout``.
     """
 
-    def __init__(
-        self,
-        servers: Servers | None = None,
-        *,
-        tls: TLS | None = None,
-        connect_timeout: float = 3.0,
-        timeout: float = 10.0,
-    ) -> None:
-        self._servers = parse_servers(servers, tls=tls)
-        self.server = self._servers[0]
-        self.passed_over: list[tuple[str, str]] = []
-        self._connect_timeout = connect_timeout
-        self._timeout = timeout
-        self._connections = PerProcess(AdminConnection, AdminConnection.abandon)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
+    @ask_all
     def status(self) -> list[FunctionStatus]:
-        """All functions the server knows."""
+        """All functions that the servers know; each has a row for each server."""
         return self._ask_listing("status", FunctionStatus.from_line)
 
+    @ask_all
     def priority_status(self) -> list[PriorityStatus]:
         """All functions, with their waiting jobs by priority."""
         return self._ask_listing("prioritystatus", PriorityStatus.from_line)
 
+    @ask_all
     def stats(self) -> list[FunctionStats]:
         """As AdminClient.stats()."""
         return self._ask_listing("stats", FunctionStats.from_line)
 
+    @ask_all
     def workers(self) -> list[WorkerInfo]:
         """All connections of the server, including clients and this one.
 
@@ -91,10 +69,12 @@ class AdminClient(NotCopied):
         known = [row.name for row in self.status()]
         return self._ask_listing("workers", partial(WorkerInfo.from_line, known=known))
 
+    @ask_all
     def jobs(self) -> list[JobInfo]:
         """All jobs of the server."""
         return self._ask_listing("show jobs", JobInfo.from_line)
 
+    @ask_all
     def find_jobs(
         self,
         state: str = "waiting",
@@ -106,6 +86,8 @@ class AdminClient(NotCopied):
         limit: int = 100,
     ) -> list[JobRow]:
         """A page of the jobs that are "waiting", "running", "scheduled" or "failed", at most 1,000.
+
+        Of several servers, each sends its page.
 
         Waiting jobs come in the order of their turn, running ones longest first, scheduled ones
         by when they are due, failed ones latest first. ``reason``: only failed jobs whose reason
@@ -120,6 +102,7 @@ class AdminClient(NotCopied):
         )
         return self._ask_listing(command, JobRow.from_line)
 
+    @find_owner
     def find_job(self, handle: str, *, size: int = 4096) -> JobRow:
         """A job with the first ``size`` bytes of its workload. Raises AdminError if it is unknown.
 
@@ -129,19 +112,21 @@ class AdminClient(NotCopied):
         (row,) = self._ask_listing(command, JobRow.from_line)
         return row
 
+    @join_all
     def describe_function(self, name: str) -> FunctionDetail:
         """Waiting jobs by priority, ends by reason, waits and runs in buckets.
 
         Raises AdminError if the function is unknown, and from C gearmand.
         """
         command = f"function {encode_name(name)}"
-        (row,) = self._ask_listing(command, FunctionDetail.from_line)
+        (row,) = parse_rows(self.server, command, self.listing(command), FunctionDetail.from_line)
         return row
 
     def facts(self) -> dict[str, str]:
         """What the server says about itself (docs/protocol.md); not known to C gearmand."""
         return parse_facts(self.listing("server"))
 
+    @ask_all
     def unique_jobs(self) -> list[str]:
         """The uniques of all jobs of the server."""
         return self.listing("show unique jobs")
@@ -158,14 +143,17 @@ class AdminClient(NotCopied):
         """The log level of the server: ERROR, INFO, ..."""
         return self.value("verbose")
 
+    @change_all
     def create_function(self, name: str) -> None:
         """Create a function before any worker registers it."""
         self.value(f"create function {check_word(name)}")
 
+    @change_all
     def drop_function(self, name: str) -> None:
         """Drop a function. Raises AdminError while it has workers or jobs."""
         self.value(f"drop function {check_word(name)}")
 
+    @change_all
     def max_queue(
         self,
         function: str,
@@ -185,6 +173,7 @@ class AdminClient(NotCopied):
         self.create_function(function)  # the C server limits only known functions
         self.value(command)
 
+    @change_all
     def pause(self, function: str) -> None:
         """Give out no job of a function until ``resume``; jobs are accepted and queued.
 
@@ -192,18 +181,22 @@ class AdminClient(NotCopied):
         """
         self.value(f"pause {encode_name(function)}")
 
+    @change_all
     def resume(self, function: str) -> None:
         """End a pause. Raises AdminError for a function that the server does not know."""
         self.value(f"resume {encode_name(function)}")
 
+    @change_all
     def pause_server(self) -> None:
         """Give out no job of any function until ``resume_server``; jobs are accepted and queued."""
         self.value("server pause")
 
+    @change_all
     def resume_server(self) -> None:
         """End a pause of the server; functions that are paused stay so."""
         self.value("server resume")
 
+    @change_all
     def limit(self, function: str, *, running: int | None = None, rate: str | None = None) -> None:
         """Limit which jobs of a function are given out, over all workers.
 
@@ -214,6 +207,7 @@ class AdminClient(NotCopied):
         for command in limit_commands(function, running, rate):
             self.value(command)
 
+    @change_jobs
     def purge(self, function: str) -> list[str]:
         """Cancel all jobs of a function that do not run; return their handles.
 
@@ -221,18 +215,22 @@ class AdminClient(NotCopied):
         """
         return self.listing(f"purge {encode_name(function)}")
 
+    @find_owner
     def prioritize(self, handle: str, priority: str) -> None:
         """Give a job that waits another priority: "high", "normal" or "low"."""
         self.value(f"prioritize job {check_word(handle)} {check_word(priority)}")
 
+    @find_owner
     def reschedule(self, handle: str, at: datetime | float) -> None:
         """Do not run a background job that waits before ``at`` (a number: seconds since 1970)."""
         self.value(f"reschedule job {check_word(handle)} {as_seconds(at)}")
 
+    @find_owner
     def run_now(self, handle: str) -> None:
         """Have a job that waits run as the next one of its function and priority."""
         self.value(f"reschedule job {check_word(handle)} now")
 
+    @find_owner
     def retry(self, handle: str) -> None:
         """Queue a failed background job again, under its handle.
 
@@ -241,10 +239,12 @@ class AdminClient(NotCopied):
         """
         self.value(f"retry job {check_word(handle)}")
 
+    @find_owner
     def discard(self, handle: str) -> None:
         """Forget a failed background job. Raises AdminError if no such job is kept."""
         self.value(f"discard job {check_word(handle)}")
 
+    @change_jobs
     def retry_all(self, *, function: str = "", unique: str = "", reason: str = "") -> list[str]:
         """Queue all failed jobs again that match; return their handles.
 
@@ -252,6 +252,7 @@ class AdminClient(NotCopied):
         """
         return self._change_failed("retry jobs", function, unique, reason)
 
+    @change_jobs
     def discard_all(self, *, function: str = "", unique: str = "", reason: str = "") -> list[str]:
         """Forget all failed jobs that match; return their handles."""
         return self._change_failed("discard jobs", function, unique, reason)
@@ -262,6 +263,7 @@ class AdminClient(NotCopied):
         self.value("version")
         return monotonic() - start
 
+    @find_owner
     def cancel(self, handle: str) -> None:
         """Remove a waiting job from its queue."""
         self.value(f"cancel job {check_word(handle)}")
@@ -271,26 +273,12 @@ class AdminClient(NotCopied):
 
         Raises AdminError unless this is its admin socket.
         """
+        if self.members:
+            raise ValueError(f"shutdown: expected one job server, not {len(self.members)}")
         try:
             self.value("shutdown graceful" if graceful else "shutdown")
         except AdminError as error:
             raise explain_refused_shutdown(self.server, error) from error
-
-    def value(self, command: str) -> str:
-        """Send a command; return its one-line answer without OK. Raises AdminError for ERR."""
-        (line,) = self._ask_server(command, listing=False)
-        return value_of(self.server, line)
-
-    def listing(self, command: str) -> list[str]:
-        """Send a command; return the lines of its answer, without the final ``.``"""
-        lines = self._ask_server(command, listing=True)
-        if lines and lines[0].startswith("ERR "):
-            value_of(self.server, lines[0])
-        return lines
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connections.close()
 
     def _change_failed(self, command: str, function: str, unique: str, reason: str) -> list[str]:
         """Send a command, which acts on some jobs at a time, until it finds no more.
@@ -306,36 +294,3 @@ class AdminClient(NotCopied):
             while some := self.listing(command):
                 found += some
         return found
-
-    def _ask_listing(self, command: str, parse: Callable[[str], T]) -> list[T]:
-        return parse_rows(self.server, command, self.listing(command), parse)
-
-    def _ask_server(self, command: str, *, listing: bool) -> list[str]:
-        connection = self._connections.here
-        with connection.turn:
-            if not connection.is_open:
-                self._open_connection(connection)
-            try:
-                return connection.exchange(command, self._timeout, listing=listing)
-            except TimeoutError:
-                connection.close()
-                late = f"{self.server} did not answer within {self._timeout:g} s"
-                raise JobTimeout(late) from None
-            except OSError as error:
-                connection.close()
-                raise ConnectionLost(str(self.server), why_not(error)) from None
-            except BaseException:  # interrupted: an answer may still arrive
-                connection.close()
-                raise
-
-    def _open_connection(self, connection: AdminConnection) -> None:
-        self.passed_over = []
-        for server in self._servers:
-            try:
-                connection.open(server, self._connect_timeout)
-            except OSError as error:
-                self.passed_over.append((str(server), why_not(error, self._connect_timeout)))
-            else:
-                self.server = server
-                return
-        raise ServerUnavailable(self.passed_over)

@@ -1,14 +1,34 @@
 """The connection of an AdminClient in one process."""
 
 import socket
-from threading import RLock
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from threading import RLock, Thread
 from time import monotonic
+from typing import TypeVar
 
 from gearman_py.admin.answers import AnswerReader
 from gearman_py.net.dial import connect
 from gearman_py.net.servers import ServerAddress
 
 _READ_SIZE = 2**16
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def ask_at_once(ask: Callable[[S], T], whom: Sequence[S]) -> list[T]:
+    """What each says, in this order; each is asked in a thread, which ^C leaves behind."""
+
+    def ask_one(each: S, answer: Future[T]) -> None:
+        try:
+            answer.set_result(ask(each))
+        except BaseException as error:  # raised where it is awaited
+            answer.set_exception(error)
+
+    answers: list[Future[T]] = [Future() for _ in whom]
+    for each in zip(whom, answers, strict=True):
+        Thread(target=ask_one, args=each, daemon=True).start()
+    return [answer.result() for answer in answers]
 
 
 class AdminConnection:

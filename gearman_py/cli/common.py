@@ -26,7 +26,7 @@ from gearman_py.net.tls import CA_FILE, CERTIFICATE, KEY, TLS
 from gearman_py.printable import printable
 from gearman_py.protocol.codec import MAX_PACKET
 
-OK, FAILED, USAGE, UNREACHABLE, LATE = range(5)
+OK, FAILED, USAGE, UNREACHABLE, LATE, PARTIAL = range(6)
 INTERRUPTED = 130  # as a shell shows SIGINT
 BROKEN_PIPE = 141  # as a shell shows SIGPIPE, for a filter whose reader has left
 
@@ -42,6 +42,7 @@ exit status:
   2  the command line is wrong
   3  no server answers, or the connection was lost
   4  timed out
+  5  gearadmin: not all job servers answered; the others did
 130  interrupted by ^C
 141  the reader of the output left, such as head
 """

@@ -23,6 +23,7 @@ class FailedRow(NamedTuple):
     address: str
     client_id: str
     reason: str
+    server: str
 
     @classmethod
     def from_job(cls, job: JobRow) -> "FailedRow":

@@ -1,10 +1,9 @@
-"""gearadmin: inspect a job server, and manage its functions and jobs.
+"""gearadmin: inspect job servers, and manage their functions and jobs.
 
-Several commands run in a fixed order, that of the C tool. The output is also that of the C tool,
-byte for byte, except on a terminal, where listings have columns with headings.
+Several commands run in a fixed order, that of the C tool. The output of one job server is also that
+of the C tool, byte for byte, except on a terminal, where listings have columns with headings.
 """
 
-import json
 import sys
 import time
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -12,14 +11,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gearman_py.admin.client import AdminClient
+from gearman_py.admin.sync_several import ask_members, find_silent, is_unknown
 from gearman_py.cli import common, failed_jobs, top
+from gearman_py.cli.answer_text import ask_question, format_answer, format_answers
 from gearman_py.cli.check import CheckStatus, check_servers
-from gearman_py.cli.questions import QUESTIONS, JobReport, Ping, SteeringAction, ValueQuestion
-from gearman_py.cli.table import format_table
+from gearman_py.cli.questions import QUESTIONS, JobReport, SteeringAction
+from gearman_py.errors import AdminError, GearmanError, ServerUnavailable
 from gearman_py.printable import printable
 
 _EPILOG = f"""\
-The first of the job servers that can be reached is asked.
+All of the job servers are asked, with a last column that says which one answered if there are
+several. Commands for a function or a server act on all of them, those for a job where it is.
 On a terminal, listings have headings and no final dot.
 (*) needs a job server of gearman_py.
 
@@ -53,19 +55,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.watch and any(isinstance(QUESTIONS[name], SteeringAction) for name in asked):
         parser.error("--watch: cannot repeat commands that change something")
     servers = common.parse_servers_option(parser, options)
+    for name in asked:
+        question = QUESTIONS[name]
+        if len(servers) > 1 and isinstance(question, SteeringAction) and question.alone:
+            parser.error(f"--{name}: expected one job server (-h), not {len(servers)}")
 
-    def ask_server() -> int:
+    def ask_servers() -> int:
         with AdminClient(servers) as client:
             try:
                 if not _may_remove(client, options):
                     print("nothing was changed")
                     return common.FAILED
-                _answer_repeatedly(client, options, asked)
+                answers = Answers(client, options)
+                answers.print_all(asked)
             except ValueError as error:
                 parser.error(str(error))
-        return common.OK
+        return answers.status
 
-    return common.run_command_line("gearadmin", ask_server)
+    return common.run_command_line("gearadmin", ask_servers)
 
 
 def _may_remove(client: AdminClient, options: Namespace) -> bool:
@@ -81,7 +88,9 @@ def _may_remove(client: AdminClient, options: Namespace) -> bool:
             number = sum(row.waiting for row in rows if row.name == function)
             question = f"cancel {failed_jobs.count_jobs(number)} that do not run"
         else:
-            number = len(failed_jobs.list_failed(client, function, options.reason))
+            members = client.members or [client]
+            lists = [failed_jobs.list_failed(each, function, options.reason) for each in members]
+            number = sum(map(len, lists))
             question = f"discard {failed_jobs.count_jobs(number)} that failed"
         print(f"{printable(function)}: {question}? [y/N] ", end="", flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
@@ -100,71 +109,69 @@ def _check(parser: ArgumentParser, options: Namespace) -> int:
     return status
 
 
-def _answer_repeatedly(client: AdminClient, options: Namespace, asked: list[str]) -> None:
-    """Answer once, or repeatedly with --watch until ^C; on a terminal, always in the same place."""
-    reported = False
-    while True:
-        answers: Iterable[str] = (_format_answer(client, options, name) for name in asked)
-        if options.watch and sys.stdout.isatty():
-            answers = list(answers)
-            print("\x1b[H\x1b[2J", end="")
-        for answer in answers:
-            print(answer, flush=True)
-            if not reported:
-                _report_passed_over(client)
-                reported = True
-        if not options.watch:
-            return
-        time.sleep(options.watch)
+class Answers:
+    """What the servers say to the commands, and the exit status that tells what they did not."""
 
+    def __init__(self, client: AdminClient, options: Namespace) -> None:
+        self._client = client
+        self._options = options
+        self._silent: dict[str, str] = {}
+        self.status = common.OK
 
-def _report_passed_over(client: AdminClient) -> None:
-    for server, why in client.passed_over:
-        print(f"gearadmin: {server}: {why}; {client.server} was asked", file=sys.stderr)
+    def print_all(self, asked: list[str]) -> None:
+        """Answer once, or repeatedly with --watch until ^C; on a terminal, in the same place."""
+        while True:
+            texts: Iterable[str] = map(self._answer, asked)
+            if self._options.watch and sys.stdout.isatty():
+                texts = list(texts)
+                print("\x1b[H\x1b[2J", end="")
+            for text in filter(None, texts):
+                print(text, flush=True)
+            if not self._options.watch:
+                return
+            time.sleep(self._options.watch)
 
+    def _answer(self, name: str) -> str:
+        client, options = self._client, self._options
+        question = QUESTIONS[name]
+        if not client.members:
+            return format_answer(name, ask_question(client, options, name), options)
+        if isinstance(question, SteeringAction | JobReport) and question.of_job:
+            answer = ask_question(client, options, name)
+            if isinstance(answer, dict):
+                return format_answer(name, answer, options)
+            return format_answers(name, [(str(client.server), answer)], options)
+        answers = ask_members(client.members, lambda each: ask_question(each, options, name))
+        self._report(answers)
+        pairs = zip(client.members, answers, strict=True)
+        found = [
+            (str(each.server), answer)
+            for each, answer in pairs
+            if not isinstance(answer, GearmanError)
+        ]
+        return format_answers(name, found, options) if found else ""
 
-def _format_answer(client: AdminClient, options: Namespace, name: str) -> str:
-    question = QUESTIONS[name]
-    if isinstance(question, ValueQuestion):
-        value = question.ask(client)
-        if not options.json:
-            return printable(str(value))
-        return json.dumps(value._asdict() if isinstance(value, Ping) else value)
-    if isinstance(question, SteeringAction):
-        words = vars(options)[name]
-        if question.to_servers:
-            words = [common.parse_servers_of(options, words)]
-        more = {"reason": options.reason} if question.filtered else {}
-        said = question.act(client, *(words if isinstance(words, list) else ()), **more) or "OK"
-        return json.dumps(said) if options.json else said
-    if isinstance(question, JobReport):
-        return _format_report(name, question.read(client, options), options)
-    if options.json:
-        rows = [row if isinstance(row, str) else row._asdict() for row in question.rows(client)]
-        return json.dumps(rows)
-    if sys.stdout.isatty():
-        return format_table(name, question.rows(client))
-    return "\n".join([*map(printable, client.listing(question.command)), "."])
-
-
-def _format_report(name: str, found: Sequence[Any] | dict[str, Any], options: Namespace) -> str:
-    if isinstance(found, dict):
-        if options.json:
-            return json.dumps(found)
-        width = max(map(len, found))
-        return "\n".join(f"{key:{width}}  {printable(str(value))}" for key, value in found.items())
-    if options.json:
-        return json.dumps([row._asdict() for row in found])
-    if sys.stdout.isatty():
-        return format_table(name, found)
-    return "\n".join(["\t".join(printable(str(cell)) for cell in row) for row in found] + ["."])
+    def _report(self, answers: Sequence[object]) -> None:
+        """Say on stderr which servers are silent, each once, and which refused."""
+        silent = dict(find_silent(self._client.members, answers))
+        if len(silent) == len(answers):
+            raise ServerUnavailable([*silent.items()])
+        for server, why in silent.items():
+            if self._silent.get(server) != why:
+                print(f"gearadmin: {server} does not answer: {why}", file=sys.stderr)
+            self.status = self.status or common.PARTIAL
+        self._silent = silent
+        done = any(not isinstance(answer, GearmanError) for answer in answers)
+        refused = [each for each in answers if isinstance(each, AdminError)]
+        for error in refused if not done else (each for each in refused if not is_unknown(each)):
+            self.status = common.report_error("gearadmin", error)
 
 
 def command_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="gearadmin",
-        usage="gearadmin [-h HOST] [-p PORT] COMMAND...\n       gearadmin top [-h HOST]...",
-        description="Inspect or manage a Gearman job server.",
+        usage="gearadmin [-h HOST]... [-p PORT] COMMAND...\n       gearadmin top [-h HOST]...",
+        description="Inspect or manage Gearman job servers.",
         epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
         add_help=False,

@@ -41,6 +41,7 @@ class SteeringAction(NamedTuple):
     """A change to what the arguments name; prints what ``act`` returns, or ``OK``.
 
     ``to_servers``: the argument is a list of job servers. ``filtered``: --reason restricts it.
+    ``alone``: it is sent to one job server only.
     """
 
     help: str
@@ -48,6 +49,12 @@ class SteeringAction(NamedTuple):
     act: Callable[..., str | None]
     to_servers: bool = False
     filtered: bool = False
+    alone: bool = False
+
+    @property
+    def of_job(self) -> bool:
+        """Whether the first argument names a job."""
+        return self.words[:1] == ("HANDLE",)
 
 
 class JobReport(NamedTuple):
@@ -59,6 +66,11 @@ class JobReport(NamedTuple):
     help: str
     read: Callable[[AdminClient, Namespace], Sequence[Any] | dict[str, Any]]
     optional: bool = False
+
+    @property
+    def of_job(self) -> bool:
+        """Whether it is about one job."""
+        return not self.optional
 
 
 def _ping_server(client: AdminClient) -> Ping:
@@ -200,19 +212,22 @@ QUESTIONS: dict[str, ValueQuestion | ListingQuestion | SteeringAction | JobRepor
         ("SERVERS",),
         move_jobs.move_jobs,
         to_servers=True,
+        alone=True,
     ),
     "retire": SteeringAction(
         "the same, wait for those that run, and stop the server (admin socket only)",
         ("SERVERS",),
         move_jobs.retire,
         to_servers=True,
+        alone=True,
     ),
     "drain": SteeringAction(
         "stop the server after its jobs (admin socket only)",
         (),
         lambda client: client.shutdown(graceful=True),
+        alone=True,
     ),
     "shutdown": SteeringAction(
-        "stop the server at once (admin socket only)", (), AdminClient.shutdown
+        "stop the server at once (admin socket only)", (), AdminClient.shutdown, alone=True
     ),
 }

@@ -29,10 +29,12 @@ _HEADINGS = {
 }
 
 
-def format_table(listing: str, rows: Sequence[Any]) -> str:
-    """The rows of a listing under its headings."""
-    headings = _HEADINGS[listing]
+def format_table(listing: str, rows: Sequence[Any], servers: Sequence[str] = ()) -> str:
+    """The rows of a listing under its headings; ``servers``: where each is from."""
+    headings = _HEADINGS[listing] + (("SERVER",) if servers else ())
     texts = [[_format_cell(value) for value in _row_values(row)] for row in rows]
+    for cells, server in zip(texts, servers, strict=bool(servers)):
+        cells.append(server)
     columns = zip(headings, *texts, strict=True)
     widths = [min(MAX_COLUMN_WIDTH, max(map(len, column))) for column in columns]
     numeric = [isinstance(value, int) for value in _row_values(rows[0])] if rows else ()
@@ -52,7 +54,7 @@ def _row_values(row: Any) -> Sequence[Any]:
         counts = row.jobs, row.running, row.workers, row.accepted, row.completed, row.failed
         wait = _mean(row.wait_seconds, row.started)
         return row.name, *counts, row.requeued, wait, _format_limit(row)
-    return (row,) if isinstance(row, str) else tuple(row)
+    return (row,) if isinstance(row, str) else tuple(row)[:-1]  # the last one is its server
 
 
 def _format_limit(row: FunctionStats) -> str:

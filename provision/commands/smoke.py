@@ -24,6 +24,7 @@ from provision.ssh import connection as transport
 # A job without a worker waits without end; a person who waits for a smoke test does not.
 JOB_TIMEOUT = 20  # seconds for each job
 COMMAND_NOT_FOUND = 127  # of every POSIX shell
+NOT_ALL_ANSWERED = 5  # gearadmin
 
 
 Gearman = Callable[..., bytes]
@@ -191,7 +192,7 @@ def _where_to_look(run: Run, topology: Topology, wrong: _CheckFailed) -> str:
     if wrong.status == COMMAND_NOT_FOUND:
         return f"{client}: no `gearman` on its PATH; has it been deployed?"
     listing = run("sh -lc 'gearadmin --workers'", b"")
-    if listing.status:
+    if listing.status not in (0, NOT_ALL_ANSWERED):
         servers = ", ".join(topology.job_servers)
         return f"{servers}: journalctl -u gearmand ({client} cannot reach the job server)"
     names = ", ".join(topology.workers)

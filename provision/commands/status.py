@@ -1,47 +1,112 @@
-"""What runs where: the answers of one probe, with nothing planned to be done about them."""
+"""What runs where: the answers of one probe, with nothing planned to be done about them.
 
+The queues of all job servers are one table, which says which server has what.
+"""
+
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from provision.errors import HostFailed
 from provision.fleet import pool as hosts
 from provision.fleet.deploy import DEFAULT
 from provision.fleet.desired_state import Roles
 from provision.fleet.host_run import HostRun
-from provision.fleet.run import Run
+from provision.fleet.run import Connect, Run
 from provision.fleet.unknown_workers import KnownWorkers
 from provision.options import Options
+from provision.remote.answers import ServerAnswer
 from provision.remote.messages import Unknown
-from provision.report.events import Event, Standing
+from provision.report.events import Event, Row, Standing
 from provision.report.folding import fold_names
 from provision.resources.former_units import FormerUnits
 from provision.resources.health import ServerHealth, split_server
 from provision.resources.release import Release
 from provision.resources.unit import Unit
 
+SERVER_UNIT = "gearmand.service"
+HEADINGS = ("FUNCTION", "WAITING", "RUNNING", "WORKERS", "SERVER")
 
-def status(folder: Path, roles: Roles, options: Options = DEFAULT) -> int:
-    """Show each host's release and units. Returns 0 when every host could be asked."""
-    with Run(folder, roles, options, hosts.connect) as run:
+
+class AskedServer(NamedTuple):
+    """A job server that is installed, and its answer."""
+
+    host_run: HostRun
+    address: str
+    answer: ServerAnswer | Unknown
+
+
+def status(
+    folder: Path, roles: Roles, options: Options = DEFAULT, *, connect: Connect = hosts.connect
+) -> int:
+    """Show each host's release and units, and the queues of all job servers.
+
+    Returns 0 when every host and job server answers.
+    """
+    with Run(folder, roles, options, connect) as run:
         run.plan_hosts(_release_and_units)
         for host_run in run.host_runs:
             for problem in host_run.plan.problems:
                 run.report.say(f"{host_run.name}: {problem.sign} {problem.message}")
-        _tell_unknown_workers(run)
+        servers = list(_ask_servers(run))
+        _show_queues(run, servers)
+        _tell_unknown_workers(run, servers)
         if others := run.inventory.others:
             names = fold_names([each.name for each in others])
             run.report.say(f"not asked, as they are in none of the groups that are ours: {names}")
         run.report.recap(run.seconds)
         planned = {each.name for each in run.host_runs}
-        return max((run.failed[name].status for name in run.failed.keys() - planned), default=0)
+        failed = [run.failed[name].status for name in run.failed.keys() - planned]
+        silent = [HostFailed.status for server in servers if _why_silent(server)]
+        return max(failed + silent, default=0)
 
 
-def _tell_unknown_workers(run: Run) -> None:
-    """Which workers are registered at the job servers, and are not the inventory's."""
-    servers = [
-        (host_run, health.server)
-        for host_run in run.host_runs
-        for health in host_run.resources
-        if isinstance(health, ServerHealth)
+def _ask_servers(run: Run) -> Iterator[AskedServer]:
+    for host_run in run.host_runs:
+        for health in host_run.resources:
+            if isinstance(health, ServerHealth) and host_run.answers["unit", SERVER_UNIT]:
+                question = ("server", *split_server(health.server))
+                answer = host_run.session.survey([question])[question]
+                yield AskedServer(host_run, health.server, answer)
+
+
+def _why_silent(server: AskedServer) -> str:
+    if isinstance(server.answer, Unknown):
+        return "this host cannot be asked about it"
+    problem = server.answer["problem"]
+    return f"{problem}; {server.answer.get('detail', '')}".rstrip("; ") if problem else ""
+
+
+def _show_queues(run: Run, servers: Sequence[AskedServer]) -> None:
+    """What waits and runs at which job server; pings between hosts are left out."""
+    rows = [
+        (name, row["queued"], row["running"], row["workers"], server.host_run.name)
+        for server in servers
+        if not isinstance(server.answer, Unknown)
+        for name, row in server.answer.get("functions", {}).items()
+        if "@" not in name
     ]
+    rows.sort()
+    table = [HEADINGS, *(tuple(map(str, row)) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    headings, *lines = (
+        "  ".join(
+            cell.rjust(width) if 0 < place < len(cells) - 1 else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ).rstrip()
+        for cells in table
+    )
+    for line, row in zip(lines, rows, strict=True):
+        data = dict(zip(map(str.lower, HEADINGS), row, strict=True))
+        run.report.show(Row(data, line if line is not lines[0] else f"{headings}\n{line}"))
+    for server in servers:
+        if why := _why_silent(server):
+            told = f"its job server, {server.address}, does not answer: {why}"
+            run.report.say(f"{server.host_run.name}: {told}")
+
+
+def _tell_unknown_workers(run: Run, servers: Sequence[AskedServer]) -> None:
+    """Which workers are registered at the job servers, and are not the inventory's."""
     if not servers:
         return
     addresses = {}
@@ -49,9 +114,7 @@ def _tell_unknown_workers(run: Run) -> None:
         machine = host_run.session.ask([("machine",)])["machine",]
         addresses[host_run.name] = [] if isinstance(machine, Unknown) else machine["addresses"]
     known = KnownWorkers(run.inventory, run.desired, addresses)
-    for host_run, server in servers:
-        question = ("server", *split_server(server))
-        answer = host_run.session.survey([question])[question]
+    for host_run, _, answer in servers:
         rows = [] if isinstance(answer, Unknown) else answer.get("registered", [])
         for line in known.strangers(host_run.name, rows):
             run.report.say(f"{host_run.name}: not the inventory's: {line}")

@@ -23,7 +23,8 @@ Run = Callable[..., subprocess.CompletedProcess[bytes]]
 def test_listings_are_typed(gearmand: Any) -> None:
     with Client(gearmand.address) as client, AdminClient(gearmand.address) as admin:
         client.do_high_background("wc", "x", unique="key")
-        assert admin.status() == [FunctionStatus("wc", total=1, running=0, workers=0)]
+        row = FunctionStatus("wc", total=1, running=0, workers=0, server=str(gearmand.address))
+        assert admin.status() == [row]
         assert admin.status()[0].waiting == 1
         assert [row[:5] for row in admin.priority_status()] == [("wc", 1, 0, 0, 0)]
         assert {worker.functions for worker in admin.workers()} == {()}

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from provision.commands import status as standing
 from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
 from provision.fleet import deploy, pool
 from provision.fleet import retire as retirement
@@ -116,6 +117,9 @@ class Fleet:
 
     def plan(self) -> int:
         return deploy.plan(self.folder, ROLES, connect=self.connect)
+
+    def status(self) -> int:
+        return standing.status(self.folder, ROLES, connect=self.connect)
 
     def changed(self) -> dict[str, int]:
         return {name: len(each.host.applied) for name, each in self.sessions.items()}
@@ -674,3 +678,35 @@ def test_a_retirement_that_was_cut_short_is_finished_by_the_next(fleet: Fleet, a
     session.left = -1
     assert retire(fleet, "worker") == 0
     assert leftovers(session.host) == set()
+
+
+def test_status_shows_the_queues_of_all_job_servers_as_one(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.sessions["job2"] = FakeSession(FakeHost())
+    (fleet.folder / "job2.yml").write_text(
+        "all: {children: {job_server: {hosts: {job2: {ansible_host: 198.18.10.9}}}}}"
+    )
+    assert fleet.status() == 0
+    assert "FUNCTION" not in capsys.readouterr().out  # none is installed
+    assert fleet.deploy() == 0
+    ping = {"queued": 0, "running": 0, "workers": 1}
+    row = {"queued": 12, "running": 1, "workers": 3}
+    answer = {"problem": None, "functions": {"wc": row, "ping@worker/wc": ping}}
+    job, job2 = fleet.sessions["job"].host, fleet.sessions["job2"].host
+    job.servers["198.18.10.247", "4730"] = answer
+    job2.servers["198.18.10.9", "4730"] = answer
+    capsys.readouterr()
+    assert fleet.status() == 0
+    table = [line for line in capsys.readouterr().out.splitlines() if "  job" in line[-8:]]
+    assert [line.split() for line in table] == [
+        ["wc", "12", "1", "3", "job"],
+        ["wc", "12", "1", "3", "job2"],
+    ]
+    job2.servers["198.18.10.9", "4730"] = {"problem": "silent", "detail": "no answer in 3 s"}
+    assert fleet.status() == HostFailed.status
+    said = capsys.readouterr().out
+    assert (
+        "job2: its job server, 198.18.10.9:4730, does not answer: silent; no answer in 3 s" in said
+    )
+    assert "wc" in said

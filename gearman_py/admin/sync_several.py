@@ -1,0 +1,168 @@
+# Written by tests/twins.py from aio_several.py; change that one.
+"""What the methods of an AdminClient do with several job servers.
+
+A method is written for one server. Its decorator says who is asked if there are several, each
+through its own client in ``members``.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeGuard, TypeVar
+
+from gearman_py.admin.answers import FunctionDetail, join_details
+from gearman_py.admin.sync_connection import ask_at_once
+from gearman_py.admin.sync_link import ServerLink
+from gearman_py.errors import AdminError, GearmanError, ServerUnavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+L = TypeVar("L", bound=ServerLink)
+UNKNOWN = ("UNKNOWN_JOB", "UNKNOWN_FUNCTION", "function not found")
+
+
+def ask_all(
+    method: Callable[Concatenate[L, P], list[T]],
+) -> Callable[Concatenate[L, P], list[T]]:
+    """The rows of all servers that answer, in the order of the servers."""
+
+    @wraps(method)
+    def ask(link: L, /, *args: P.args, **named: P.kwargs) -> list[T]:
+        if not link.members:
+            return method(link, *args, **named)
+        answers = ask_members(link.members, lambda member: method(member, *args, **named))
+        link.passed_over = find_silent(link.members, answers)
+        for answer in answers:
+            if isinstance(answer, AdminError):
+                raise answer
+        if len(link.passed_over) == len(answers):
+            raise ServerUnavailable(link.passed_over)
+        return _join_rows(answers)
+
+    return ask
+
+
+def join_all(
+    method: Callable[Concatenate[L, P], FunctionDetail],
+) -> Callable[Concatenate[L, P], FunctionDetail]:
+    """What the servers that know a function say, together."""
+
+    @wraps(method)
+    def ask(link: L, /, *args: P.args, **named: P.kwargs) -> FunctionDetail:
+        if not link.members:
+            return method(link, *args, **named)
+        answers = ask_members(link.members, lambda member: method(member, *args, **named))
+        found = [answer for answer in answers if isinstance(answer, FunctionDetail)]
+        link.passed_over = find_silent(link.members, answers)
+        if not found:
+            _check_changed(link, answers)
+        return join_details(found)
+
+    return ask
+
+
+def change_all(
+    method: Callable[Concatenate[L, P], None],
+) -> Callable[Concatenate[L, P], None]:
+    """A change at all servers. Raises an error unless all made it."""
+
+    @wraps(method)
+    def change(link: L, /, *args: P.args, **named: P.kwargs) -> None:
+        if not link.members:
+            method(link, *args, **named)
+            return
+        answers = ask_members(link.members, lambda member: method(member, *args, **named))
+        _check_changed(link, answers)
+
+    return change
+
+
+def change_jobs(
+    method: Callable[Concatenate[L, P], list[str]],
+) -> Callable[Concatenate[L, P], list[str]]:
+    """A change at all servers, of jobs, whose handles are returned."""
+
+    @wraps(method)
+    def change(link: L, /, *args: P.args, **named: P.kwargs) -> list[str]:
+        if not link.members:
+            return method(link, *args, **named)
+        answers = ask_members(link.members, lambda member: method(member, *args, **named))
+        _check_changed(link, answers)
+        return _join_rows(answers)
+
+    return change
+
+
+def find_owner(
+    method: Callable[Concatenate[L, P], T],
+) -> Callable[Concatenate[L, P], T]:
+    """One server after the other, until one knows the job; ``server`` is that one."""
+
+    @wraps(method)
+    def ask(link: L, /, *args: P.args, **named: P.kwargs) -> T:
+        if not link.members:
+            return method(link, *args, **named)
+        unknown: list[AdminError] = []
+        link.passed_over = []
+        for member in link.members:
+            try:
+                answer = method(member, *args, **named)
+            except GearmanError as error:
+                if is_unknown(error):
+                    unknown.append(error)
+                elif why := _why_silent(error):
+                    link.passed_over.append((str(member.server), why))
+                else:
+                    raise
+            else:
+                link.server = member.server
+                return answer
+        if link.passed_over:
+            raise ServerUnavailable(link.passed_over, f"{len(unknown)} do not know the job")
+        raise unknown[0]
+
+    return ask
+
+
+def ask_members(members: Sequence[L], ask: Callable[[L], T]) -> list[T | GearmanError]:
+    """Ask all at once; return the answer or the error of each."""
+
+    def ask_one(member: L) -> T | GearmanError:
+        try:
+            return ask(member)
+        except GearmanError as error:
+            return error
+
+    return ask_at_once(ask_one, members)
+
+
+def find_silent(members: Sequence[ServerLink], answers: Iterable[object]) -> list[tuple[str, str]]:
+    """The servers that did not answer, and why."""
+    pairs = zip(members, map(_why_silent, answers), strict=True)
+    return [(str(member.server), why) for member, why in pairs if why]
+
+
+def is_unknown(answer: object) -> TypeGuard[AdminError]:
+    """Whether a server said that it does not know the job or the function."""
+    return isinstance(answer, AdminError) and any(word in str(answer) for word in UNKNOWN)
+
+
+def _why_silent(answer: object) -> str:
+    if isinstance(answer, ServerUnavailable):
+        return answer.attempts[0][1]
+    refused = isinstance(answer, AdminError) or not isinstance(answer, GearmanError)
+    return "" if refused else str(answer)
+
+
+def _check_changed(link: ServerLink, answers: Sequence[object]) -> None:
+    """Raise an error if a server refused or is silent; one may not know the function."""
+    link.passed_over = find_silent(link.members, answers)
+    done = sum(not isinstance(answer, GearmanError) for answer in answers)
+    for answer in answers:
+        if isinstance(answer, AdminError) and not (done and is_unknown(answer)):
+            raise answer
+    if link.passed_over:
+        raise ServerUnavailable(link.passed_over, f"done at {done}" if done else "")
+
+
+def _join_rows(answers: Iterable[list[T] | GearmanError]) -> list[T]:
+    return [row for answer in answers if isinstance(answer, list) for row in answer]
