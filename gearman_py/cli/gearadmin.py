@@ -20,8 +20,9 @@ from gearman_py.errors import AdminError, GearmanError, ServerUnavailable
 from gearman_py.printable import printable
 
 _EPILOG = f"""\
-All of the job servers are asked, with a last column that says which one answered if there are
-several. Commands for a function or a server act on all of them, those for a job where it is.
+All job servers are asked; with several, a last column says which of them
+answered. What changes a function or a server is done at all of them, what
+changes a job where it is.
 On a terminal, listings have headings and no final dot.
 (*) needs a job server of gearman_py.
 
@@ -157,7 +158,7 @@ class Answers:
         if len(silent) == len(answers):
             raise ServerUnavailable([*silent.items()])
         for server, why in silent.items():
-            if self._silent.get(server) != why:
+            if server not in self._silent:
                 print(f"gearadmin: {server} does not answer: {why}", file=sys.stderr)
             self.status = self.status or common.PARTIAL
         self._silent = silent
