@@ -23,7 +23,7 @@ from roles.tls import MARK, fingerprint, flags, readers, speaks_tls, tls
 UNIT = "gearmand.service"
 SOCKET = "gearmand.socket"
 DATABASE_CA = "/etc/gearman/database-ca.pem"
-STATE_FORMAT = "2.4"  # of messages and state of a reload: a test compares it with gearmand's
+STATE_FORMAT = "2.5"  # of messages and state of a reload: a test compares it with gearmand's
 
 
 def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:

@@ -16,6 +16,7 @@ TWINS = {
     "gearman_py/admin/aio.py": "gearman_py/admin/client.py",
     "gearman_py/admin/aio_link.py": "gearman_py/admin/sync_link.py",
     "gearman_py/admin/aio_several.py": "gearman_py/admin/sync_several.py",
+    "gearman_py/admin/aio_steering.py": "gearman_py/admin/sync_steering.py",
     "gearman_py/client/aio.py": "gearman_py/client/sync.py",
     "gearman_py/client/aio_dispatch.py": "gearman_py/client/sync_dispatch.py",
     "gearman_py/client/aio_job.py": "gearman_py/client/sync_job.py",

@@ -1,11 +1,10 @@
 """``AsyncAdminClient``: administers job servers, for asyncio."""
 
-from datetime import datetime
 from functools import partial
 from time import monotonic
 
-from gearman_py.admin.aio_link import AsyncServerLink
-from gearman_py.admin.aio_several import ask_all, change_all, change_jobs, find_owner, join_all
+from gearman_py.admin.aio_several import ask_all, change_all, find_owner, join_all
+from gearman_py.admin.aio_steering import AsyncSteering
 from gearman_py.admin.answers import (
     FunctionDetail,
     FunctionStats,
@@ -19,17 +18,15 @@ from gearman_py.admin.answers import (
     parse_rows,
 )
 from gearman_py.admin.command_words import (
-    as_seconds,
     check_word,
     encode_name,
     jobs_command,
-    limit_commands,
     max_queue_command,
 )
 from gearman_py.errors import AdminError
 
 
-class AsyncAdminClient(AsyncServerLink):
+class AsyncAdminClient(AsyncSteering):
     """Administers job servers (``servers``, as in Client). Several are shown as one.
 
     Listings have the rows of all that answer; ``passed_over`` lists those that did not, and why.
@@ -174,96 +171,6 @@ class AsyncAdminClient(AsyncServerLink):
         await self.create_function(function)  # the C server limits only known functions
         await self.value(command)
 
-    @change_all
-    async def pause(self, function: str) -> None:
-        """Give out no job of a function until ``resume``; jobs are accepted and queued.
-
-        Like ``resume``, ``limit`` and ``purge``, it needs a job server of gearman_py.
-        """
-        await self.value(f"pause {encode_name(function)}")
-
-    @change_all
-    async def resume(self, function: str) -> None:
-        """End a pause. Raises AdminError for a function that the server does not know."""
-        await self.value(f"resume {encode_name(function)}")
-
-    @change_all
-    async def pause_server(self) -> None:
-        """Give out no job of any function until ``resume_server``; jobs are accepted and queued."""
-        await self.value("server pause")
-
-    @change_all
-    async def resume_server(self) -> None:
-        """End a pause of the server; functions that are paused stay so."""
-        await self.value("server resume")
-
-    @change_all
-    async def limit(
-        self, function: str, *, running: int | None = None, rate: str | None = None
-    ) -> None:
-        """Limit which jobs of a function are given out, over all workers.
-
-        At most ``running`` of them run at a time, and no more are started in any period than
-        ``rate`` says, such as "100/s", "20/m" or "10/30m"; 0 or "0" ends a limit, None leaves it
-        as it is. Jobs that run already go on.
-        """
-        for command in limit_commands(function, running, rate):
-            await self.value(command)
-
-    @change_jobs
-    async def purge(self, function: str) -> list[str]:
-        """Cancel all jobs of a function that do not run; return their handles.
-
-        Clients that wait for one are told that it failed.
-        """
-        return await self.listing(f"purge {encode_name(function)}")
-
-    @find_owner
-    async def prioritize(self, handle: str, priority: str) -> None:
-        """Give a job that waits another priority: "high", "normal" or "low"."""
-        await self.value(f"prioritize job {check_word(handle)} {check_word(priority)}")
-
-    @find_owner
-    async def reschedule(self, handle: str, at: datetime | float) -> None:
-        """Do not run a background job that waits before ``at`` (a number: seconds since 1970)."""
-        await self.value(f"reschedule job {check_word(handle)} {as_seconds(at)}")
-
-    @find_owner
-    async def run_now(self, handle: str) -> None:
-        """Have a job that waits run as the next one of its function and priority."""
-        await self.value(f"reschedule job {check_word(handle)} now")
-
-    @find_owner
-    async def retry(self, handle: str) -> None:
-        """Queue a failed background job again, under its handle.
-
-        Raises AdminError if no such job is kept, or a job with its unique is queued. Like
-        ``discard``, ``retry_all`` and ``discard_all``, it needs a job server of gearman_py.
-        """
-        await self.value(f"retry job {check_word(handle)}")
-
-    @find_owner
-    async def discard(self, handle: str) -> None:
-        """Forget a failed background job. Raises AdminError if no such job is kept."""
-        await self.value(f"discard job {check_word(handle)}")
-
-    @change_jobs
-    async def retry_all(
-        self, *, function: str = "", unique: str = "", reason: str = ""
-    ) -> list[str]:
-        """Queue all failed jobs again that match; return their handles.
-
-        ``reason``: those whose reason contains this. What the server cannot queue stays failed.
-        """
-        return await self._change_failed("retry jobs", function, unique, reason)
-
-    @change_jobs
-    async def discard_all(
-        self, *, function: str = "", unique: str = "", reason: str = ""
-    ) -> list[str]:
-        """Forget all failed jobs that match; return their handles."""
-        return await self._change_failed("discard jobs", function, unique, reason)
-
     async def ping(self) -> float:
         """The round-trip time in seconds."""
         start = monotonic()
@@ -286,22 +193,3 @@ class AsyncAdminClient(AsyncServerLink):
             await self.value("shutdown graceful" if graceful else "shutdown")
         except AdminError as error:
             raise explain_refused_shutdown(self.server, error) from error
-
-    async def _change_failed(
-        self, command: str, function: str, unique: str, reason: str
-    ) -> list[str]:
-        """Send a command, which acts on some jobs at a time, until it finds no more.
-
-        What fails from now on, such as a job that is retried, is left out.
-        """
-        latest = await self.find_jobs(
-            "failed", function=function, unique=unique, reason=reason, limit=1
-        )
-        found: list[str] = []
-        if latest:
-            until = f"{latest[0].failed + 0.001:.3f}"
-            filters = {"function": function, "unique": unique, "reason": reason, "until": until}
-            command = jobs_command(command, **filters)
-            while some := await self.listing(command):
-                found += some
-        return found

@@ -8,6 +8,7 @@ from base64 import b64decode
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
+from urllib.parse import unquote
 
 from gearman_py.errors import AdminError
 from gearman_py.net.servers import ServerAddress
@@ -70,7 +71,8 @@ class FunctionStats(NamedTuple):
     that ended took ``run_seconds``. ``paused`` is 1 while the function is paused; at most
     ``max_running`` of its jobs may run at a time, and ``max_started`` be started in any
     ``period_seconds`` (0: any number). ``kept_failed`` background jobs have failed and can be
-    retried; ``retried`` were. ``server_paused`` is 1 while the whole server is paused.
+    retried; ``retried`` were. ``server_paused`` is 1 while the whole server is paused. At most
+    ``max_per_key`` jobs with the same unique up to the ``key_separator`` may run at a time.
     """
 
     name: str
@@ -98,6 +100,8 @@ class FunctionStats(NamedTuple):
     kept_failed: int = 0
     retried: int = 0
     server_paused: int = 0
+    max_per_key: int = 0
+    key_separator: str = ""
     server: str = ""
 
     @classmethod
@@ -106,18 +110,29 @@ class FunctionStats(NamedTuple):
         name, *pairs = line.split("\t")
         values = dict(pair.split("=", 1) for pair in pairs)
         known: dict[str, Any] = {
-            field: float(values[field]) if field.endswith("_seconds") else int(values[field])
-            for field in cls._fields[1:-1]
+            field: _PARSERS.get(field, int)(values[field])
+            for field in cls._fields[1:]
             if field in values
         }
         return cls(name, **known)
 
 
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "key_separator": unquote,
+    **dict.fromkeys((name for name in FunctionStats._fields if name.endswith("_seconds")), float),
+}
+
+
 def join_stats(one: FunctionStats, other: FunctionStats) -> FunctionStats:
     """A function over two servers."""
     oldest = max(one.oldest_seconds, other.oldest_seconds)
-    sums = (mine + theirs for mine, theirs in zip(one[1:-1], other[1:-1], strict=True))
-    return FunctionStats(one.name, *sums)._replace(oldest_seconds=oldest)  # type: ignore[arg-type]  # int and float, as in the fields
+    pairs: Iterable[tuple[str, Any, Any]] = zip(
+        one._fields[1:-1], one[1:-1], other[1:-1], strict=True
+    )
+    sums: dict[str, Any] = {
+        name: mine if isinstance(mine, str) else mine + theirs for name, mine, theirs in pairs
+    }
+    return FunctionStats(one.name, **sums)._replace(oldest_seconds=oldest)
 
 
 class WorkerInfo(NamedTuple):

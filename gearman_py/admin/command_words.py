@@ -46,10 +46,14 @@ def max_queue_command(
     return f"maxqueue {check_word(function)} {' '.join(str(one or 0) for one in limits)}"
 
 
-def limit_commands(function: str, running: int | None, rate: str | None) -> list[str]:
+def limit_commands(
+    function: str, running: int | None, rate: str | None, per_key: int | None, separator: str
+) -> list[str]:
     """The commands that limit which jobs of a function run. Raises ValueError."""
     name = encode_name(function)
-    if running is not None and running < 0:
-        raise ValueError(f"running={running}: expected 1 or more, or 0 for no limit")
-    limits = {"running": running, "rate": rate and check_word(rate)}
+    for what, most in (("running", running), ("per_key", per_key)):
+        if most is not None and most < 0:
+            raise ValueError(f"{what}={most}: expected 1 or more, or 0 for no limit")
+    keyed = f"{per_key} separator={quote(separator, safe='')}" if per_key else per_key
+    limits = {"running": running, "rate": rate and check_word(rate), "per-key": keyed}
     return [f"limit {name} {what}={limit}" for what, limit in limits.items() if limit is not None]

@@ -260,8 +260,8 @@ class Queues(RestrictedFunctions):
             function.running -= 1
             function.counts.runs.append(now - job.since)
             job.worker = None
-            if function.max_running:
-                self.note_ended(function, now)
+            if not function.plain:
+                self.note_ended(job, now)
             if self._time_limits:
                 self._time_limits.pop(job, None)
             if self.progress:

@@ -1,6 +1,5 @@
 """A broker from a snapshot of another: see gearman_py.broker.snapshot."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import heapify
 from math import inf
@@ -9,6 +8,7 @@ from typing import Any
 from gearman_py.broker.counts import BrokerCounts, Counts, Durations
 from gearman_py.broker.failed_jobs import FailedJob
 from gearman_py.broker.job_columns import BACKGROUND, DIGIT, QUEUED, Section
+from gearman_py.broker.key_limits import KeyLimit
 from gearman_py.broker.rates import RateLimit
 from gearman_py.broker.restriction_records import SERVER
 from gearman_py.broker.rules import Rules
@@ -16,7 +16,7 @@ from gearman_py.broker.state import BrokerJob, Function, Peer, ReduceJob
 from gearman_py.broker.stored_jobs import keep_failed
 from gearman_py.store.base import Record
 
-READABLE = (1, 2, 3, 4)  # formats of a snapshot; see FORMAT in gearman_py.broker.snapshot
+READABLE = (1, 2, 3, 4, 5)  # formats of a snapshot; see FORMAT in gearman_py.broker.snapshot
 
 
 class SnapshotError(Exception):
@@ -100,7 +100,9 @@ class Restorer:
                 queues.restrictions.records[name] = facts["record"]
             if function.has_settings:
                 queues.restrictions.settings.add(function)
-            if function.paused or function.max_running or function.rate:
+            if text := facts.get("key_limit"):
+                function.set_key_limit(KeyLimit.parse(text))
+            if function.has_restrictions:
                 queues.apply_restrictions(function, 0)
             self._functions.append(function)
         if section.get("paused"):
@@ -153,6 +155,8 @@ class Restorer:
             job.worker = self.peers[worker]
             job.worker.running[self._queues.handle(job)] = job
             job.function.running += 1
+            if job.function.key_limit:
+                job.function.key_limit.note_started(job)
         for place, clients in section["clients"]:
             job = jobs[place]
             job.clients = tuple(self.peers[client] for client in clients)
@@ -208,7 +212,7 @@ class Restorer:
         queues.lease, queues.lease_over = section["lease"], section["lease_over"]
         queues.jobs.order_pages(section["pages"])
         for place, priority, numbers in section.get("orders", ()):
-            self._functions[place].queues[priority] = deque(map(self._find_job, numbers))
+            self._functions[place].reorder(priority, map(self._find_job, numbers))
         for numbers in section["uniques"]:
             jobs = [self._find_job(number) for number in numbers]
             if key := jobs[0].key:

@@ -8,6 +8,7 @@ every kind of store. The record before it is removed once it is stored.
 import json
 from typing import NamedTuple
 
+from gearman_py.broker.key_limits import KeyLimit
 from gearman_py.broker.rates import RateLimit
 from gearman_py.broker.state import NORMAL, BrokerJob, Function
 from gearman_py.store.base import Record
@@ -23,6 +24,7 @@ def make_record(function: Function, number: int) -> BrokerJob:
         "paused": function.paused,
         "max_running": function.max_running,
         "rate": str(function.rate or ""),
+        "key_limit": str(function.key_limit or ""),
     }
     keeper = Function(RECORD_NAME, set(), function.counts)
     job = BrokerJob(keeper, b"", json.dumps(facts).encode(), NORMAL, True)
@@ -37,11 +39,12 @@ class StoredRestrictions(NamedTuple):
     paused: bool
     max_running: int
     rate: RateLimit | None
+    key_limit: KeyLimit[BrokerJob] | None
 
     @property
     def restricted(self) -> bool:
         """Whether the function is restricted at all."""
-        return bool(self.paused or self.max_running or self.rate)
+        return bool(self.paused or self.max_running or self.rate or self.key_limit)
 
 
 def parse_record(record: Record | BrokerJob) -> StoredRestrictions:
@@ -49,8 +52,9 @@ def parse_record(record: Record | BrokerJob) -> StoredRestrictions:
     facts = json.loads(record.workload)
     try:
         rate = RateLimit(facts["rate"]) if facts.get("rate") else None
+        per_key = KeyLimit[BrokerJob].parse(facts["key_limit"]) if facts.get("key_limit") else None
         name, most = facts["function"].encode("latin-1"), max(0, int(facts["max_running"]))
-        return StoredRestrictions(name, bool(facts["paused"]), most, rate)
+        return StoredRestrictions(name, bool(facts["paused"]), most, rate, per_key)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"record {record.number} does not describe a function") from error
 

@@ -8,6 +8,7 @@ from heapq import heappop, heappush
 from itertools import count, islice
 
 from gearman_py.broker.functions import Functions
+from gearman_py.broker.key_limits import KeyLimit
 from gearman_py.broker.limits import (
     MAX_FUNCTIONS_WITH_SETTINGS,
     MAX_NAME_WITH_SETTINGS,
@@ -27,8 +28,9 @@ class Restrictions:
     """The restricted ``functions``; those of them with queued jobs are ``loaded``.
 
     ``rations``: how many jobs of a function may still be given out while memory is short.
-    ``freed``: when a job of a function with ``max_running`` has ended. ``starts``: when starts of
-    jobs no longer count for the rate of their function, as a heap. ``records``: what is stored.
+    ``freed``: when a job of a function with ``max_running`` or a ``key_limit`` has ended.
+    ``starts``: when starts of jobs no longer count for the rate of their function, as a heap.
+    ``records``: what is stored.
     ``settings``: the functions that operators limited or paused. ``paused``: the whole server is.
     """
 
@@ -114,6 +116,17 @@ class RestrictedFunctions(Functions):
         function.rate = rate
         self.apply_restrictions(function, now)
 
+    def limit_per_key(
+        self, function: Function, limit: KeyLimit[BrokerJob] | None, now: float
+    ) -> None:
+        """Let no more of a function's jobs with the same key run; None: any number."""
+        function.set_key_limit(limit)
+        for worker in function.workers if limit else ():
+            for job in worker.running.values():
+                if limit and job.function is function:
+                    limit.note_started(job)
+        self.apply_restrictions(function, now)
+
     def restore_restrictions(self, record: Record, now: float, *, own: bool = True) -> list[int]:
         """Restrict a function as it is stored; return the numbers of records no longer needed.
 
@@ -132,7 +145,7 @@ class RestrictedFunctions(Functions):
         function = self.function(stored.function)
         function.paused, function.max_running = stored.paused, stored.max_running
         function.rate = stored.rate
-        self.apply_restrictions(function, now)
+        self.limit_per_key(function, stored.key_limit, now)
         return records.replace(function.name, record.number, restricted=stored.restricted)
 
     def ration(self, function: Function, jobs: int, now: float) -> None:
@@ -169,13 +182,14 @@ class RestrictedFunctions(Functions):
     def apply_restrictions(self, function: Function, now: float) -> None:
         """Note that a function's restrictions have changed, and wake workers for its jobs."""
         function.loaded.discard(function)
-        limited = function.paused or function.max_running or function.rate
-        if limited or function in self.restrictions.rations:
-            self.restrictions.functions.add(function)
-            function.loaded = self.restrictions.loaded
-        else:
+        rationed = function in self.restrictions.rations
+        function.plain = not (function.has_restrictions or rationed)
+        if function.plain:
             self.restrictions.functions.discard(function)
             function.loaded = self.loaded
+        else:
+            self.restrictions.functions.add(function)
+            function.loaded = self.restrictions.loaded
         if function.queued:
             function.loaded.add(function)
         self._update_choosy()
@@ -191,6 +205,8 @@ class RestrictedFunctions(Functions):
             allowed = min(allowed, function.max_running - function.running)
         if function.rate:
             allowed = min(allowed, function.rate.most - function.rate.started)
+        if function.key_limit:
+            allowed = min(allowed, function.key_limit.available)
         return max(allowed, 0)
 
     def holds_back(self, function: Function) -> bool:
@@ -205,11 +221,16 @@ class RestrictedFunctions(Functions):
         for function in [*self.loaded, *self.restrictions.loaded]:
             self._wake_allowed(function, now)
 
-    def note_ended(self, function: Function, now: float) -> None:
-        """A job of a function with ``max_running`` has ended: another one may run.
+    def note_ended(self, job: BrokerJob, now: float) -> None:
+        """A job of a function that is not plain has ended: another one may run.
 
         It is best given to the worker that has just become free, which asks for it by itself.
         """
+        function = job.function
+        if function.key_limit:
+            function.key_limit.note_ended(job)
+        elif not function.max_running:
+            return
         if function.queued and function not in self.restrictions.freed:
             self.restrictions.freed[function] = now
             self.next_event = min(self.next_event, now + HAND_ON_TIME)
@@ -270,9 +291,14 @@ class RestrictedFunctions(Functions):
         if self._function_first:
             chosen = min(able, key=turns.__getitem__)
         else:
-            chosen = min(able, key=lambda function: (function.first_priority, turns[function]))
+            chosen = min(able, key=lambda function: (_next_priority(function), turns[function]))
         if chosen in self.restrictions.rations:
             self.restrictions.rations[chosen] -= 1
         if chosen.rate:
             self.note_start(chosen, chosen.rate, now + chosen.rate.period)
-        return chosen.pop(chosen.first_priority)
+        return chosen.pop(_next_priority(chosen))
+
+
+def _next_priority(function: Function) -> int:
+    """That of the job which a function with allowed jobs gives out next."""
+    return function.key_limit.first_priority if function.key_limit else function.first_priority

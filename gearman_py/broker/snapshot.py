@@ -18,7 +18,7 @@ from gearman_py.broker.restriction_records import SERVER
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import PRIORITIES, BrokerJob, Function, Peer
 
-FORMAT = 4  # to be increased when a reader of the previous format would misunderstand a snapshot
+FORMAT = 5  # to be increased when a reader of the previous format would misunderstand a snapshot
 SECTION_PEERS = 256
 
 
@@ -53,6 +53,7 @@ def take_snapshot(
                 "paused": each.paused,
                 "max_running": each.max_running,
                 "rate": str(each.rate or ""),
+                "key_limit": str(each.key_limit or ""),
                 "record": queues.restrictions.records.get(each.name),
                 "among_others": each.counts is queues.counts.others,
             }

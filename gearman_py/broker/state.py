@@ -1,9 +1,10 @@
 """Jobs, functions and peers, and how they refer to each other."""
 
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 
 from gearman_py.broker.counts import Counts
+from gearman_py.broker.key_limits import KeyedQueue, KeyLimit
 from gearman_py.broker.limits import MAX_OVERDUE
 from gearman_py.broker.outbox import Outbox
 from gearman_py.broker.rates import RateLimit
@@ -100,6 +101,7 @@ def coalesces_on(unique: bytes, workload: bytes) -> Key | None:
 
 # In place of a queue that has not had a job yet: a deque takes 600 bytes.
 EMPTY: deque["BrokerJob"] = deque(maxlen=0)
+JobQueue = deque["BrokerJob"] | KeyedQueue["BrokerJob"]
 NONE = [0, 0, 0]  # by priority
 
 
@@ -110,16 +112,19 @@ class Function:
     ``waiting`` counts the live jobs in ``queues``; ``running`` and ``scheduled`` (future epoch
     jobs) count the others. ``limits`` are those of the text command maxqueue, by priority; 0 is
     unlimited, as it is of ``max_running``. No job of a ``paused`` function is given out, and of
-    others no more than ``rate`` allows.
+    others no more than ``rate`` and ``key_limit`` allow. A ``plain`` function has no such
+    restriction, and the server does not ration its jobs: any of its workers may have the next one.
     """
 
     __slots__ = (
         "counts",
+        "key_limit",
         "limits",
         "loaded",
         "max_running",
         "name",
         "paused",
+        "plain",
         "queues",
         "rate",
         "running",
@@ -133,13 +138,15 @@ class Function:
         self.name = name
         self.counts = counts
         self.loaded = loaded
-        self.queues = [EMPTY, EMPTY, EMPTY]
+        self.queues: list[JobQueue] = [EMPTY, EMPTY, EMPTY]
         self.waiting = [0, 0, 0]
         self.running = self.scheduled = 0
         self.limits = [0, 0, 0]
+        self.plain = True
         self.max_running = 0
         self.paused = False
         self.rate: RateLimit | None = None
+        self.key_limit: KeyLimit[BrokerJob] | None = None
         self.workers: dict[Peer, None] = {}
         # The sleeping workers, in the order in which they fell asleep, and some that have woken.
         self.sleepers: dict[Peer, None] = {}
@@ -160,7 +167,12 @@ class Function:
     @property
     def has_settings(self) -> bool:
         """Whether operators limited or paused it."""
-        return bool(self.paused or self.max_running or self.rate or any(self.limits))
+        return self.has_restrictions or any(self.limits)
+
+    @property
+    def has_restrictions(self) -> bool:
+        """Whether operators paused it, or limited which of its jobs are given out."""
+        return bool(self.paused or self.max_running or self.rate or self.key_limit)
 
     @property
     def first_priority(self) -> int:
@@ -184,6 +196,21 @@ class Function:
         """Put a job at the beginning of its priority's queue."""
         self.push(job)
         self.queues[job.priority].rotate()
+
+    def set_key_limit(self, limit: KeyLimit["BrokerJob"] | None) -> None:
+        """Limit the jobs of each key, or no longer."""
+        self.key_limit = limit
+        for priority, old in enumerate(self.queues):
+            jobs = dict.fromkeys(job for job in old if job.queued)
+            queue: JobQueue = limit.queues[priority] if limit else deque() if jobs else EMPTY
+            queue.extend(jobs)
+            self.queues[priority] = queue
+
+    def reorder(self, priority: int, jobs: Iterable["BrokerJob"]) -> None:
+        """Put the queued jobs of a priority in this order."""
+        queue = self.queues[priority]
+        queue.clear()
+        queue.extend(jobs)
 
     def _unload_if_empty(self) -> None:
         if self.waiting == NONE:
@@ -218,6 +245,8 @@ class Function:
         """Remove a queued job, wherever in its queue it is."""
         self.waiting[job.priority] -= 1
         job.queued = False
+        if self.key_limit:
+            self.key_limit.queues[job.priority].discard(job)
         self._unload_if_empty()
         queue = self.queues[job.priority]
         # Dropped jobs stay in the queue until they are skipped, as long as they are the minority.

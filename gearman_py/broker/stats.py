@@ -8,7 +8,7 @@ Readers skip keys that they do not know: more may come.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from gearman_py.broker import counts
 from gearman_py.broker.counts import Counts
@@ -23,7 +23,7 @@ ESCAPED_BYTE = re.compile(rb"\\x([0189a-f][0-9a-f]|7f)")
 FAILURES = counts.FAILED, counts.EXCEPTION, counts.ATTEMPTS
 REQUEUES = counts.DISCONNECTED, counts.TIMEOUT, counts.UNREGISTERED, counts.POSTPONED
 
-Pairs = Iterator[tuple[str, float]]
+Pairs = Iterator[tuple[str, float | bytes]]
 
 
 def list_stats(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator[bytes | None]:
@@ -84,7 +84,9 @@ def find_function(functions: Mapping[bytes, Function], name: bytes) -> Function 
     return found if found and printable(found.name) == name else None
 
 
-def _format(value: float) -> bytes:
+def _format(value: float | bytes) -> bytes:
+    if isinstance(value, bytes):
+        return quote_from_bytes(value, safe="").encode()
     return b"%.3f" % value if isinstance(value, float) else b"%d" % value
 
 
@@ -104,6 +106,9 @@ def _read_restrictions(function: Function | None) -> Pairs:
     rate = function.rate if function else None
     yield "max_started", rate.most if rate else 0
     yield "period_seconds", rate.period if rate else 0.0
+    limit = function.key_limit if function else None
+    yield "max_per_key", limit.most if limit else 0
+    yield "key_separator", limit.separator if limit else b""
 
 
 def _read_counts(counted: Counts) -> Pairs:

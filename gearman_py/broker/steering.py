@@ -4,27 +4,33 @@ pause FUNCTION               its jobs are queued and not given out
 resume FUNCTION
 limit FUNCTION running=N     at most N of its jobs run at a time; 0: any number
 limit FUNCTION rate=N/PERIOD at most N are started in a period, such as 100/s, 10/30m; 0: any number
+limit FUNCTION per-key=N     at most N run at a time of those with the same key, which is the unique
+                             up to a colon, or with separator=TEXT up to that; 0: any number
 purge FUNCTION               cancel all of its jobs that do not run; lists their handles
 server pause                 no job of any function is given out
 server resume
 server                       what the server says about itself
 
-Names are percent-encoded, so that they may contain spaces.
+Several limits may be set at once. Names and separators are percent-encoded, so that they may
+contain spaces.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import unquote_to_bytes
 
+from gearman_py.broker.key_limits import MAX_SEPARATOR, KeyLimit
+from gearman_py.broker.queues import Queues
 from gearman_py.broker.rates import MAX_STARTS, RateLimit
 from gearman_py.broker.restriction_records import SERVER
 from gearman_py.broker.rules import Rules
-from gearman_py.broker.state import Function, Peer
+from gearman_py.broker.state import BrokerJob, Function, Peer
 from gearman_py.protocol.text import error, printable
 
 MAX_RUNNING = 10**9
 LIMIT_USAGE = (
-    b"limit FUNCTION running=N, N being at most %d, or rate=N/PERIOD such as 100/s or 10/30m, "
-    b"N being 1 to %d" % (MAX_RUNNING, MAX_STARTS)
+    b"limit FUNCTION running=N, N being at most %d, rate=N/PERIOD such as 100/s or 10/30m, N being "
+    b"1 to %d, or per-key=N [separator=TEXT], TEXT having 1 to %d bytes"
+    % (MAX_RUNNING, MAX_STARTS, MAX_SEPARATOR)
 )
 
 
@@ -80,32 +86,47 @@ def list_facts(broker: Rules) -> Iterator[bytes]:
 
 
 def limit(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | None:
-    if len(words) != 3:
-        return _wrong_usage(LIMIT_USAGE)
-    what, _, most = words[2].partition(b"=")
-    rate, running = None, 0
+    limits = dict(word.partition(b"=")[::2] for word in words[2:])
+    separator = limits.pop(b"separator", None)
     try:
-        if what == b"rate":
-            rate = RateLimit(most.decode()) if most != b"0" else None
-        elif what == b"running":
-            running = _parse_running(most)
-        else:
-            return _wrong_usage(LIMIT_USAGE)
-    except ValueError:
+        rules = [_LIMITS[what](value, separator) for what, value in limits.items()]
+    except (KeyError, ValueError):
+        return _wrong_usage(LIMIT_USAGE)
+    if not rules or (separator is not None and limits.get(b"per-key", b"0") == b"0"):
         return _wrong_usage(LIMIT_USAGE)
     name = unquote_to_bytes(words[1])
     if why := broker.queues.refuses_settings(name):
         return error(b"QUEUE_ERROR", why)
     function = broker.queues.function(name)
-    if what == b"rate":
-        broker.queues.limit_rate(function, rate, broker.now)
-    else:
-        broker.queues.limit_running(function, running, broker.now)
+    for rule in rules:
+        rule(broker.queues, function, broker.now)
     broker.keep_restrictions(peer, function)
     return None
 
 
-def _parse_running(number: bytes) -> int:
+SetLimit = Callable[[Queues, Function, float], None]
+
+
+def _parse_running(value: bytes, _: bytes | None) -> SetLimit:
+    most = _parse_number(value)
+    return lambda queues, function, now: queues.limit_running(function, most, now)
+
+
+def _parse_rate(value: bytes, _: bytes | None) -> SetLimit:
+    rate = RateLimit(value.decode()) if value != b"0" else None
+    return lambda queues, function, now: queues.limit_rate(function, rate, now)
+
+
+def _parse_per_key(value: bytes, separator: bytes | None) -> SetLimit:
+    most, mark = _parse_number(value), unquote_to_bytes(separator or b":")
+    limit = KeyLimit[BrokerJob](most, mark) if most else None
+    return lambda queues, function, now: queues.limit_per_key(function, limit, now)
+
+
+_LIMITS = {b"running": _parse_running, b"rate": _parse_rate, b"per-key": _parse_per_key}
+
+
+def _parse_number(number: bytes) -> int:
     if not number.isdigit() or int(number[:20]) > MAX_RUNNING:
         raise ValueError(number)
     return int(number)

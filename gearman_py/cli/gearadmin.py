@@ -181,6 +181,7 @@ def command_parser() -> ArgumentParser:
     for name, question in QUESTIONS.items():
         flag = f"--{name}"
         words = question.words if isinstance(question, SteeringAction) else ()
+        repeated = isinstance(question, SteeringAction) and question.repeated
         if isinstance(question, JobReport):
             facts: dict[str, Any] = {"metavar": "HANDLE"}
             if question.optional:
@@ -188,8 +189,9 @@ def command_parser() -> ArgumentParser:
             questions.add_argument(flag, dest=name, help=question.help, **facts)
             continue
         if words:
+            nargs = "+" if repeated else len(words)
             questions.add_argument(
-                *(flag,), dest=name, nargs=len(words), metavar=words, help=question.help
+                *(flag,), dest=name, nargs=nargs, metavar=words, help=question.help
             )
         else:
             questions.add_argument(flag, dest=name, action="store_true", help=question.help)

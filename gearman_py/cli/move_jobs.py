@@ -128,7 +128,10 @@ def _ask_stats(server: ServerAddress) -> dict[str, FunctionStats] | None:
 def _describe_limits(row: FunctionStats) -> str:
     running = [f"running={row.max_running}"] if row.max_running else []
     rate = [f"rate={row.max_started}/{row.period_seconds:g}s"] if row.max_started else []
-    return " ".join(running + rate)
+    per_key = [f"per-key={row.max_per_key}"] if row.max_per_key else []
+    if row.max_per_key and row.key_separator != ":":
+        per_key.append(f"separator={row.key_separator}")
+    return " ".join(running + rate + per_key)
 
 
 def _move_waiting(admin: AdminClient, servers: Sequence[ServerAddress]) -> Counter[str]:

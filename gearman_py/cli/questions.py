@@ -42,6 +42,7 @@ class SteeringAction(NamedTuple):
 
     ``to_servers``: the argument is a list of job servers. ``filtered``: --reason restricts it.
     ``alone``: it is sent to one job server only.
+    ``repeated``: the last argument may be given several times.
     """
 
     help: str
@@ -50,6 +51,7 @@ class SteeringAction(NamedTuple):
     to_servers: bool = False
     filtered: bool = False
     alone: bool = False
+    repeated: bool = False
 
     @property
     def of_job(self) -> bool:
@@ -84,16 +86,29 @@ def _set_max_queue(client: AdminClient, function: str, jobs: str) -> None:
     client.max_queue(function, int(jobs) or None)
 
 
-def _limit(client: AdminClient, function: str, limit: str) -> None:
-    what, _, most = limit.partition("=")
-    if what == "running" and most.isascii() and most.isdigit():
-        client.limit(function, running=int(most))
-    elif what == "rate" and re.fullmatch(r"0|\d+/\d*[smhd]", most, re.ASCII):
-        client.limit(function, rate=most)
-    else:
-        raise ValueError(
-            f"--limit: {limit!r} is not a limit; expected running=N or rate=N/PERIOD, such as 100/s"
-        )
+LIMIT_FORMS = {
+    "running": r"\d+",
+    "rate": r"0|\d+/\d*[smhd]",
+    "per-key": r"\d+",
+    "separator": r".+",
+}
+
+
+def _limit(client: AdminClient, function: str, *limits: str) -> None:
+    values: dict[str, Any] = {}
+    for limit in limits:
+        what, _, value = limit.partition("=")
+        if what not in LIMIT_FORMS or not re.fullmatch(LIMIT_FORMS[what], value, re.ASCII):
+            raise ValueError(
+                f"--limit: {limit!r} is not a limit; expected running=N, rate=N/PERIOD such as "
+                "100/s, or per-key=N, and with it perhaps separator=TEXT"
+            )
+        values[what.replace("-", "_")] = int(value) if LIMIT_FORMS[what] == r"\d+" else value
+    if not values.get("per_key") and "separator" in values:
+        raise ValueError("--limit: separator=TEXT goes with per-key=N")
+    if not values:
+        raise ValueError(f"--limit {function}: expected a limit, such as running=4")
+    client.limit(function, **values)
 
 
 def _reschedule(client: AdminClient, handle: str, time: str) -> None:
@@ -144,9 +159,11 @@ QUESTIONS: dict[str, ValueQuestion | ListingQuestion | SteeringAction | JobRepor
     "resume-server": SteeringAction("end a pause of the server (*)", (), AdminClient.resume_server),
     "limit": SteeringAction(
         "running=4: run at most 4 jobs at a time, over all workers; rate=100/s, rate=10/30m: "
-        "start no more in a period; running=0, rate=0: no limit (*)",
+        "start no more in a period; per-key=2: run at most 2 whose uniques are the same up to a "
+        "colon, or up to separator=TEXT; running=0, rate=0, per-key=0: no limit (*)",
         ("FUNCTION", "LIMIT"),
         _limit,
+        repeated=True,
     ),
     "purge": SteeringAction(
         "cancel all jobs of a function that do not run; asks first (*)", ("FUNCTION",), _purge

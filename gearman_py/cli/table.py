@@ -60,9 +60,10 @@ def _row_values(row: Any) -> Sequence[Any]:
 def _format_limit(row: FunctionStats) -> str:
     running = f"{row.max_running} run" if row.max_running else ""
     rate = f"{row.max_started} in {row.period_seconds:g} s" if row.max_started else ""
+    per_key = f"{row.max_per_key} per key" if row.max_per_key else ""
     if row.server_paused:
         return "server paused"
-    return "paused" if row.paused else ", ".join(filter(None, (running, rate))) or "-"
+    return "paused" if row.paused else ", ".join(filter(None, (running, rate, per_key))) or "-"
 
 
 def _mean(seconds: float, count: int) -> str:

@@ -169,6 +169,12 @@ METRICS = (
         lambda function: function.max_running,
         zero=False,
     ),
+    in_queue(
+        "gearman_function_max_per_key",
+        "The number of jobs with the same key that may run at a time, of functions with a limit.",
+        lambda function: function.key_limit.most if function.key_limit else 0,
+        zero=False,
+    ),
     per_function(
         "gearman_jobs_accepted_total",
         "New jobs that were taken from clients, also those that could then not be stored.",

@@ -32,7 +32,7 @@ from tests.broker.snapshots import hand_over
 from tests.properties import depth
 
 FUNCTIONS = [b"f", b"g"]
-UNIQUES = [b"", b"u", b"v", b"-"]
+UNIQUES = [b"", b"u", b"v:1", b"v:2", b"-"]
 WORKLOADS = [b"", b"w"]
 HIGH, NORMAL, LOW = range(3)
 SUBMITS = [
@@ -85,6 +85,11 @@ class ModelJob:
         return (self.function, self.unique, b"") if self.unique else None
 
     @property
+    def limited_by(self) -> bytes:
+        """What it has in common with others that a limit per key counts together."""
+        return b"" if self.unique == b"-" else self.unique.split(b":")[0]
+
+    @property
     def wanted(self) -> bool:
         return self.background or bool(self.clients)
 
@@ -109,6 +114,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         self.jobs: dict[bytes, ModelJob] = {}
         # What pauses and limits outlive a restart.
         self.kept: tuple[set[bytes], dict[bytes, int], dict[bytes, str]] = set(), {}, {}
+        self.per_key_kept: dict[bytes, int] = {}
         self.server_stays_paused = False
         self.now = 1000.0
         self.turn = self.first_turn = 0
@@ -124,6 +130,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         self.broker = Broker(queues, job_retries=self.retries, time_of_day=lambda: self.now)
         self.server_paused = self.server_stays_paused
         self.paused, self.most_running = set(self.kept[0]), dict(self.kept[1])
+        self.most_per_key = dict(self.per_key_kept)
         self.rates, self.starts = dict(self.kept[2]), defaultdict[bytes, list[float]](list)
         self.withheld: set[bytes] | None = None  # while the lease is over
         self.withholding = False  # from the first grab after it on
@@ -203,7 +210,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             for record in jobs:
                 due = self.jobs[b"H:%d" % record.number].due
                 assert due <= self.now or due <= record.due < due + 1
-            limits = [*self.kept[1].items(), *self.kept[2].items()]
+            limits = [each for kept in (*self.kept[1:], self.per_key_kept) for each in kept.items()]
             restricted = self.kept[0] | {name for name, most in limits if most}
             others = len(restricted) + self.server_stays_paused
             assert len(self.disk) == len(jobs) + others + len(records)
@@ -474,7 +481,9 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         runnable = {
             handle: job
             for handle, job in waiting.items()
-            if job.function in self.limits[peer] and self.may_run(job.function)
+            if job.function in self.limits[peer]
+            and self.may_run(job.function)
+            and self.key_has_room(job)
         }
         if kind == Packet.NO_JOB:
             assert not runnable and not announced, "no job is kept from a worker that can do it"
@@ -516,6 +525,14 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         paused = self.server_paused or function in self.paused
         return not paused and (not most or running < most)
 
+    def key_has_room(self, job: ModelJob) -> bool:
+        most, key = self.most_per_key.get(job.function, 0), job.limited_by
+        running = sum(
+            (each.function, each.limited_by) == (job.function, key) and each.worker is not None
+            for each in self.jobs.values()
+        )
+        return not most or not key or running < most
+
     @rule(paused=st.sampled_from([True, False, False]))
     def pause_or_resume_the_server(self, paused: bool) -> None:
         self.server_paused = paused
@@ -549,6 +566,36 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         self.rates[function], self.starts[function] = rate, []
         self.keep(b"limit %b rate=%b" % (function, rate.encode() or b"0"), function)
 
+    @rule(function=st.sampled_from(FUNCTIONS), most=st.integers(0, 2))
+    def limit_per_key(self, function: bytes, most: int) -> None:
+        self.most_per_key[function] = most
+        self.keep(b"limit %b per-key=%d" % (function, most), function)
+
+    @rule(
+        function=st.sampled_from(FUNCTIONS),
+        uniques=st.lists(
+            st.sampled_from([b"v:1", b"v:2", b"v:3", b"v", b"w:1", b""]), min_size=3, max_size=6
+        ),
+        most=st.integers(1, 2),
+        then=st.sampled_from(["", "restart", "reload", "finish"]),
+    )
+    def jobs_of_few_keys(self, function: bytes, uniques: list[bytes], most: int, then: str) -> None:
+        """More than may run at a time; few histories would have any otherwise."""
+        self.limit_per_key(function, most)
+        for place, unique in enumerate(uniques):
+            self.submit(0, SUBMITS[place % 6], function, unique, b"w", 0)
+        for peer in (1, 2, 1):
+            self.grab(peer, Packet.GRAB_JOB)
+        if then == "restart" and self.durable:
+            self.restart()
+        elif then == "reload":
+            self.reload()
+        elif then == "finish":
+            for handle in self.held(1):
+                self.report(handle, self.jobs[handle], Packet.WORK_COMPLETE)
+        for peer in (1, 2, 1, 2):
+            self.grab(peer, Packet.GRAB_JOB)
+
     def keep(self, command: bytes, function: bytes) -> None:
         """A restriction is kept if the command is answered by OK."""
         answer = self.answer(command)
@@ -561,6 +608,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             (paused.add if function in self.paused else paused.discard)(function)
             most_running[function] = self.most_running.get(function, 0)
             rates[function] = self.rates.get(function, "")
+            self.per_key_kept[function] = self.most_per_key.get(function, 0)
 
     @rule(function=st.sampled_from(FUNCTIONS))
     def purge(self, function: bytes) -> None:
@@ -867,7 +915,14 @@ class BrokerAgainstModel(RuleBasedStateMachine):
     def nobody_sleeps_unwoken_beside_a_job(self) -> None:
         """A sleeping worker has no job to do, or another was woken for it a moment ago."""
         for function in self.broker.queues.functions.values():
-            if function.queued and function.sleepers and self.may_run(function.name):
+            waiting = [
+                job
+                for job in self.jobs.values()
+                if (job.function, job.worker) == (function.name, None) and job.due <= self.now
+            ]
+            free = self.may_run(function.name) and any(map(self.key_has_room, waiting))
+            assert free or self.broker.queues.holds_back(function), "no worker is woken in vain"
+            if function.queued and function.sleepers and free:
                 awake = [peer for peer in function.workers if not peer.sleeping]
                 due = self.broker.queues.next_event
                 assert any(peer.woken for peer in awake) or due < inf

@@ -1,11 +1,14 @@
 """Functions of which not every job is given out: paused, limited or rationed."""
 
+from time import process_time
+
 import pytest
 
 from gearman_py.broker.broker import Broker
+from gearman_py.broker.key_limits import KeyLimit
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.rates import RateLimit
-from gearman_py.broker.state import Peer
+from gearman_py.broker.state import NORMAL, BrokerJob, Peer
 from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.packets import Packet
 
@@ -171,6 +174,74 @@ def test_no_more_jobs_are_started_in_any_period_than_the_rate_allows(broker: Bro
     broker.receive(idle, [GRAB, GRAB], 1)
     given = Decoder(RESPONSE).feed(b"".join(idle.take()))
     assert [number for number, _ in given] == [Packet.JOB_ASSIGN, Packet.NO_JOB]
+
+
+def submit_keyed(broker: Broker, client: Peer, *uniques: bytes) -> None:
+    """Jobs whose workloads are their uniques."""
+    for unique in uniques:
+        ask(broker, client, (Packet.SUBMIT_JOB_BG, [b"f", unique, unique]))
+
+
+def test_no_more_jobs_of_a_key_run_than_its_limit_allows(broker: Broker) -> None:
+    client, busy, idle = (broker.join(number, "") for number in (1, 2, 3))
+    function = broker.queues.function(b"f")
+    for worker in (busy, idle):
+        ask(broker, worker, (Packet.CAN_DO, [b"f"]))
+    submit_keyed(broker, client, b"a:1", b"a:2", b"b:1", b"a:3", b"a", b"", b"b:2", b"ab:1")
+    assert ask(broker, busy, GRAB) == ["a:1"]
+    broker.queues.limit_per_key(function, KeyLimit(1), 0)
+    assert ask(broker, busy, *[GRAB] * 4) == ["b:1", "", "ab:1", "NO_JOB"]
+    assert ask(broker, idle, GRAB, SLEEP) == ["NO_JOB"]
+    submit_keyed(broker, client, b"b:3")
+    assert ask(broker, idle) == [], "it would be given nothing"
+    broker.queues.limit_per_key(function, KeyLimit(2), 0)
+    assert ask(broker, idle, *[GRAB] * 3) == ["NOOP", "a:2", "b:2", "NO_JOB"]
+    broker.queues.limit_per_key(function, None, 0)
+    assert ask(broker, idle, *[GRAB] * 4) == ["a:3", "a", "b:3", "NO_JOB"]
+
+
+def test_key_is_the_unique_up_to_the_separator(broker: Broker) -> None:
+    client, worker = broker.join(1, ""), broker.join(2, "")
+    ask(broker, worker, (Packet.CAN_DO, [b"f"]))
+    broker.queues.limit_per_key(broker.queues.function(b"f"), KeyLimit(1, b"--"), 0)
+    submit_keyed(broker, client, b"a-1--1", b"a-2--1", b"a-1--2", b"a-1")
+    assert ask(broker, worker, *[GRAB] * 3) == ["a-1--1", "a-2--1", "NO_JOB"]
+
+
+def test_jobs_of_full_keys_cost_others_nothing(broker: Broker) -> None:
+    """A grab costs the same with ten and with ten thousand of them."""
+
+    def cost(count: int) -> float:
+        client, worker = broker.join(1, ""), broker.join(2, "")
+        ask(broker, worker, (Packet.CAN_DO, [b"f"]))
+        broker.queues.limit_per_key(broker.queues.function(b"f"), KeyLimit(1), 0)
+        submit_keyed(broker, client, *[b"full:%d" % number for number in range(count)])
+        ask(broker, worker, GRAB)
+        times = []
+        for attempt in range(5):
+            began = process_time()
+            for number in range(50):
+                submit_keyed(broker, client, b"%d-%d:" % (attempt, number))
+                assert ask(broker, worker, GRAB, GRAB)[1:] == ["NO_JOB"]
+            times.append(process_time() - began)
+        broker.gone(worker, 0)
+        for job in list(broker.queues.jobs):
+            broker.cancel(broker.queues.handle(job))
+        return min(times)
+
+    assert cost(10_000) < 10 * cost(10)
+
+
+def test_removed_jobs_of_a_full_key_are_not_remembered(broker: Broker) -> None:
+    client = broker.join(1, "")
+    function = broker.queues.function(b"f")
+    limit = KeyLimit[BrokerJob](1)
+    broker.queues.limit_per_key(function, limit, 0)
+    submit_keyed(broker, client, *[b"a:%d" % number for number in range(1000)])
+    for job in list(broker.queues.jobs)[1:]:
+        broker.cancel(broker.queues.handle(job))
+    (line,) = limit.queues[NORMAL]._lines.values()
+    assert len(line.entries) < 100
 
 
 @pytest.mark.parametrize("text", ["", "0", "0/s", "5", "5/", "5/0s", "-5/s", "5/w", "5/s s"])

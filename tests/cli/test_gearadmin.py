@@ -209,24 +209,25 @@ def test_function_of_any_name_is_steered(gearadmin: Run, shared_gearmand: Any) -
     with Client(shared_gearmand.address) as client:
         client.do_background(name, "x")
     assert gearadmin("--pause", name).stdout == b"OK\n"
-    assert gearadmin("--limit", name, "rate=5/m").stdout == b"OK\n"
+    limits = "rate=5/m", "per-key=2", "separator=%/"
+    assert gearadmin("--limit", name, *limits).stdout == b"OK\n"
     (row,) = [
         row for row in json.loads(gearadmin("--stats", "--json").stdout) if row["name"] == name
     ]
     assert (row["paused"], row["max_started"]) == (1, 5)
+    assert (row["max_per_key"], row["key_separator"]) == (2, "%/")
     assert gearadmin("--resume", name).stdout == b"OK\n"
     assert gearadmin("--purge", name, "--yes").stdout == b"1 job purged\n"
 
 
 @pytest.mark.parametrize(
-    "limit", ["4", "running=", "running=-1", "walking=4", "rate=5", "rate=1/w"]
+    "limit",
+    ["4", "running=", "running=-1", "walking=4", "rate=5", "rate=1/w", "per-key=x", "separator="],
 )
 def test_a_limit_that_is_not_one_is_refused(gearadmin: Run, limit: str) -> None:
     refused = gearadmin("--limit", "a-limited", limit)
     assert refused.returncode == 2
-    assert (
-        f"{limit!r} is not a limit; expected running=N or rate=N/PERIOD" in refused.stderr.decode()
-    )
+    assert f"{limit!r} is not a limit; expected running=N, rate=N/PERIOD" in refused.stderr.decode()
 
 
 def test_what_the_server_does_not_know_is_refused(gearadmin: Run) -> None:

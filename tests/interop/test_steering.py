@@ -8,11 +8,11 @@ from tests.job_servers import Address
 
 Serving = Callable[[list[str], Address, str], None]
 
-# Notes itself while it runs, and prints how many do.
-COUNTING = "touch {0}/$$; ls {0} | wc -l; sleep 0.02; rm {0}/$$"
+# Notes itself while it runs, and prints how many do; by the key that is its workload.
+COUNTING = "k={0}/$(cat).; touch $k$$; ls -d $k* | wc -l; sleep 0.02; rm $k$$"
 
 
-def test_no_more_jobs_run_than_the_limit_allows_however_many_workers_there_are(
+def test_no_more_jobs_run_than_the_limits_allow_however_many_workers_there_are(
     our_gearmand: Address, serving: Serving, tmp_path: Path
 ) -> None:
     host, port = our_gearmand
@@ -23,6 +23,15 @@ def test_no_more_jobs_run_than_the_limit_allows_however_many_workers_there_are(
         words = ["/usr/bin/gearman", "-w", "-h", host, "-p", str(port), "-f", "limited"]
         serving([*words, "--", "sh", "-c", COUNTING.format(tmp_path)], our_gearmand, "limited")
     with Client(place, timeout=60) as client:
-        jobs = client.submit_many([Submit(function="limited", workload=b"")] * 80)
-        running = [int(job.result()) for job in jobs]
-    assert max(running) == 3
+        jobs = client.submit_many([Submit(function="limited", workload=b"all")] * 80)
+        assert max(int(job.result()) for job in jobs) == 3
+        with AdminClient(place) as admin:
+            admin.limit("limited", running=0, per_key=2)
+        keyed = [
+            Submit(function="limited", workload=key, unique=f"{key.decode()}:{number}")
+            for key in (b"one", b"two", b"three")
+            for number in range(30)
+        ]
+        running = [int(job.result()) for job in client.submit_many(keyed)]
+        for start in (0, 30, 60):
+            assert max(running[start : start + 30]) == 2

@@ -215,7 +215,7 @@ def test_pauses_and_limits_outlive_kill_9(durable: Start, connect: Connect) -> N
     ):
         assert ops.command(command) == b"OK\r\n"
         in_the_background(ops, b"beside")
-    assert ops.command("limit i rate=9/2m") == b"OK\r\n"
+    assert ops.command("limit i rate=9/2m per-key=2 separator=%2F") == b"OK\r\n"
     for _ in range(2):
         server.process.kill()
         server.process.wait()
@@ -226,6 +226,7 @@ def test_pauses_and_limits_outlive_kill_9(durable: Start, connect: Connect) -> N
         assert b"paused=0\tmax_running=3" in found[b"g"]
         assert b"h" not in found
         assert b"max_started=9\tperiod_seconds=120.000" in found[b"i"]
+        assert b"max_per_key=2\tkey_separator=%2F" in found[b"i"]
         waits = worker(connect(server.listening()), b"beside")
         in_the_background(waits, b"1", function=b"beside")
         assert worker(waits).ask(Packet.GRAB_JOB) == ("NO_JOB",)

@@ -1,0 +1,150 @@
+"""The methods of ``AsyncAdminClient`` that steer functions and jobs (docs/steering.md).
+
+They need a job server of gearman_py: C gearmand answers UNKNOWN_COMMAND.
+"""
+
+from abc import abstractmethod
+from datetime import datetime
+
+from gearman_py.admin.aio_link import AsyncServerLink
+from gearman_py.admin.aio_several import change_all, change_jobs, find_owner
+from gearman_py.admin.answers import JobRow
+from gearman_py.admin.command_words import (
+    as_seconds,
+    check_word,
+    encode_name,
+    jobs_command,
+    limit_commands,
+)
+
+
+class AsyncSteering(AsyncServerLink):
+    """Pauses, limits and changes what a job server gives out, and runs failed jobs again."""
+
+    @abstractmethod
+    async def find_jobs(
+        self,
+        state: str = "waiting",
+        *,
+        function: str = "",
+        unique: str = "",
+        reason: str = "",
+        offset: int = 0,
+        limit: int = 100,
+    ) -> list[JobRow]: ...
+
+    @change_all
+    async def pause(self, function: str) -> None:
+        """Give out no job of a function until ``resume``; jobs are accepted and queued.
+
+        Like ``resume``, ``limit`` and ``purge``, it needs a job server of gearman_py.
+        """
+        await self.value(f"pause {encode_name(function)}")
+
+    @change_all
+    async def resume(self, function: str) -> None:
+        """End a pause. Raises AdminError for a function that the server does not know."""
+        await self.value(f"resume {encode_name(function)}")
+
+    @change_all
+    async def pause_server(self) -> None:
+        """Give out no job of any function until ``resume_server``; jobs are accepted and queued."""
+        await self.value("server pause")
+
+    @change_all
+    async def resume_server(self) -> None:
+        """End a pause of the server; functions that are paused stay so."""
+        await self.value("server resume")
+
+    @change_all
+    async def limit(
+        self,
+        function: str,
+        *,
+        running: int | None = None,
+        rate: str | None = None,
+        per_key: int | None = None,
+        separator: str = ":",
+    ) -> None:
+        """Limit which jobs of a function are given out, over all workers.
+
+        At most ``running`` of them run at a time, and no more are started in any period than
+        ``rate`` says, such as "100/s", "20/m" or "10/30m". At most ``per_key`` jobs with the same
+        key run at a time, the key being the unique up to the first ``separator``. 0 or "0" ends a
+        limit, None leaves it as it is. Jobs that run already go on.
+        """
+        for command in limit_commands(function, running, rate, per_key, separator):
+            await self.value(command)
+
+    @change_jobs
+    async def purge(self, function: str) -> list[str]:
+        """Cancel all jobs of a function that do not run; return their handles.
+
+        Clients that wait for one are told that it failed.
+        """
+        return await self.listing(f"purge {encode_name(function)}")
+
+    @find_owner
+    async def prioritize(self, handle: str, priority: str) -> None:
+        """Give a job that waits another priority: "high", "normal" or "low"."""
+        await self.value(f"prioritize job {check_word(handle)} {check_word(priority)}")
+
+    @find_owner
+    async def reschedule(self, handle: str, at: datetime | float) -> None:
+        """Do not run a background job that waits before ``at`` (a number: seconds since 1970)."""
+        await self.value(f"reschedule job {check_word(handle)} {as_seconds(at)}")
+
+    @find_owner
+    async def run_now(self, handle: str) -> None:
+        """Have a job that waits run as the next one of its function and priority."""
+        await self.value(f"reschedule job {check_word(handle)} now")
+
+    @find_owner
+    async def retry(self, handle: str) -> None:
+        """Queue a failed background job again, under its handle.
+
+        Raises AdminError if no such job is kept, or a job with its unique is queued. Like
+        ``discard``, ``retry_all`` and ``discard_all``, it needs a job server of gearman_py.
+        """
+        await self.value(f"retry job {check_word(handle)}")
+
+    @find_owner
+    async def discard(self, handle: str) -> None:
+        """Forget a failed background job. Raises AdminError if no such job is kept."""
+        await self.value(f"discard job {check_word(handle)}")
+
+    @change_jobs
+    async def retry_all(
+        self, *, function: str = "", unique: str = "", reason: str = ""
+    ) -> list[str]:
+        """Queue all failed jobs again that match; return their handles.
+
+        ``reason``: those whose reason contains this. What the server cannot queue stays failed.
+        """
+        return await self._change_failed("retry jobs", function, unique, reason)
+
+    @change_jobs
+    async def discard_all(
+        self, *, function: str = "", unique: str = "", reason: str = ""
+    ) -> list[str]:
+        """Forget all failed jobs that match; return their handles."""
+        return await self._change_failed("discard jobs", function, unique, reason)
+
+    async def _change_failed(
+        self, command: str, function: str, unique: str, reason: str
+    ) -> list[str]:
+        """Send a command, which acts on some jobs at a time, until it finds no more.
+
+        What fails from now on, such as a job that is retried, is left out.
+        """
+        latest = await self.find_jobs(
+            "failed", function=function, unique=unique, reason=reason, limit=1
+        )
+        found: list[str] = []
+        if latest:
+            until = f"{latest[0].failed + 0.001:.3f}"
+            filters = {"function": function, "unique": unique, "reason": reason, "until": until}
+            command = jobs_command(command, **filters)
+            while some := await self.listing(command):
+                found += some
+        return found
