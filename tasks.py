@@ -246,6 +246,18 @@ def status(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> 
     return standing.status(inventory_path(hosts), ROLES, Options(limit=limit or None, json=json))
 
 
+@command(help=HOSTS | LIMIT | {"textfile": "also write metrics to FOLDER/NAME.prom"})
+def check(c: Context, hosts: str = "", limit: str = "", textfile: str = "") -> int:
+    """Tell in a line whether all is as wanted, as a plugin of Nagios, Icinga and Naemon does."""
+    from provision.commands import check as plugin
+
+    options = Options(limit=limit or None, quiet=True)
+    to = Path(textfile) if textfile else None
+    status, line = plugin.check(hosts, ROLES, options, textfile=to)
+    print(line)
+    return status
+
+
 @command(help=HOSTS | LIMIT | {"json": OUTPUT["json"]})
 def history(c: Context, hosts: str = "", limit: str = "", json: bool = False) -> int:
     """Show who deployed what, when, and how it went, as the hosts remember it."""
@@ -636,10 +648,11 @@ def _start_python(*arguments: str, output: int | None = None) -> subprocess.Pope
 
 
 ON_HOSTS = (trust, plan, deploy, upgrade, rollback, retire, smoke)
-LOOKING = (inventory, status, doctor, facts, logs, run, history, releases, monitor_config, web)
+LOOKING = (inventory, status, check, doctor, facts, logs, run, history, releases)
+WATCHING = (monitor_config, web)
 OWN_APPS = (try_, lock)
 THIS_PROJECT = (demo, test, bench, reliability, fuzz, site, package, release)
-namespace = Collection(*ON_HOSTS, *LOOKING, *OWN_APPS, *THIS_PROJECT)
+namespace = Collection(*ON_HOSTS, *LOOKING, *WATCHING, *OWN_APPS, *THIS_PROJECT)
 namespace.add_collection(
     Collection("lab", up=lab_up, down=lab_down, status=lab_status, shell=lab_shell)
 )

@@ -17,6 +17,7 @@ class Options:
     yes: bool = False  # do not ask
     verbose: bool = False
     json: bool = False
+    quiet: bool = False  # show no events
     parallel: int = HOSTS_AT_ONCE
     wait: float = 0.0  # seconds for hosts that another run has locked
     again: bool = False  # also a release that was given up before

@@ -10,13 +10,19 @@ import pytest
 from gearman_py.exposition import Family
 from gearman_py.server.metrics_table import METRICS
 from gearman_py.worker.metrics import WORKER_METRICS
+from provision.commands.check import DEPLOY_METRICS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
 HEAD = "| name | type | labels | meaning |\n|---|---|---|---|\n"
 
 
 @pytest.mark.parametrize(
-    ("heading", "table"), [("# Metrics\n", METRICS), ("## Workers\n", WORKER_METRICS)]
+    ("heading", "table"),
+    [
+        ("# Metrics\n", METRICS),
+        ("## Workers\n", WORKER_METRICS),
+        ("## The fleet\n", DEPLOY_METRICS),
+    ],
 )
 def test_each_metric_has_its_row(heading: str, table: Sequence[Family]) -> None:
     rows = []

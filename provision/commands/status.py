@@ -17,7 +17,7 @@ from provision.fleet.unknown_workers import KnownWorkers
 from provision.options import Options
 from provision.remote.answers import ServerAnswer
 from provision.remote.messages import Unknown
-from provision.report.events import Event, Row, Standing
+from provision.report.events import Row, Standing
 from provision.report.folding import fold_names
 from provision.resources.former_units import FormerUnits
 from provision.resources.health import ServerHealth, split_server
@@ -44,7 +44,7 @@ def status(
     Returns 0 when every host and job server answers.
     """
     with Run(folder, roles, options, connect) as run:
-        run.plan_hosts(_release_and_units)
+        run.plan_hosts(find_standing)
         for host_run in run.host_runs:
             for problem in host_run.plan.problems:
                 run.report.say(f"{host_run.name}: {problem.sign} {problem.message}")
@@ -120,7 +120,8 @@ def _tell_unknown_workers(run: Run, servers: Sequence[AskedServer]) -> None:
             run.report.say(f"{host_run.name}: not the inventory's: {line}")
 
 
-def _release_and_units(host_run: HostRun) -> Event:
+def find_standing(host_run: HostRun) -> Standing:
+    """A host's releases and units, by what it answered."""
     answers = host_run.answers
     roots = dict.fromkeys(each.root for each in host_run.resources if isinstance(each, Release))
     own, *apps = [answers["releases", root]["current"] for root in roots] or [None]

@@ -6,6 +6,7 @@ from typing import Protocol
 from provision.options import Options
 from provision.report.events import Event
 from provision.report.json import JsonReport
+from provision.report.quiet import QuietReport
 from provision.report.text import Report
 
 
@@ -32,4 +33,6 @@ class Reporter(Protocol):
 
 def make_reporter(options: Options, names: Sequence[str]) -> Reporter:
     """The one that the operator asked for. ``names``: the hosts', to align what is told."""
+    if options.quiet:
+        return QuietReport()
     return JsonReport() if options.json else Report(list(names), verbose=options.verbose)

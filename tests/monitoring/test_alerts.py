@@ -18,6 +18,7 @@ import yaml
 from gearman_py import Client
 from gearman_py.server.metrics_table import METRICS
 from gearman_py.worker.metrics import WORKER_METRICS
+from provision.commands.check import DEPLOY_METRICS
 from tests.job_servers import JobServer
 from tests.ports import reserve_port
 from tests.waiting import await_true
@@ -46,7 +47,7 @@ def test_promtool_passes_the_rules(arguments: list[str | Path]) -> None:
 
 def test_rules_use_metrics_that_there_are_and_each_has_its_test_and_its_runbook() -> None:
     known = {"up", *(name for each in METRICS for name in each.series)}
-    known |= {each.name for each in WORKER_METRICS}
+    known |= {each.name for each in (*WORKER_METRICS, *DEPLOY_METRICS)}
     tested = yaml.safe_load(RULES.with_name("alerts_test.yml").read_text())["tests"]
     fired = {
         case["alertname"]

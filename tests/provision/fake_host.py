@@ -50,6 +50,7 @@ class FakeHost:
     loaded: dict[str, bytes] = field(default_factory=dict)  # unit file -> as systemd read it
     enabled: set[str] = field(default_factory=set)
     processes: dict[str, Entry] = field(default_factory=dict)  # unit -> {program, config}
+    failed: set[str] = field(default_factory=set)  # units whose process ended with an error
     dies: set[str] = field(default_factory=set)  # units whose process ends at once
     releases: dict[str, Entry] = field(default_factory=dict)  # whole: id -> {at, bad}
     given_up: dict[str, str] = field(default_factory=dict)  # bad ones that were removed
@@ -134,7 +135,7 @@ class FakeHost:
         on_disk = self.paths.get(file, {}).get("content")
         return {
             "load": "loaded",
-            "active": "active" if process else "inactive",
+            "active": "active" if process else "failed" if name in self.failed else "inactive",
             "result": "success",
             "enabled": "enabled" if name in self.enabled else "disabled",
             "stale": self.loaded.get(file, on_disk) != on_disk,
