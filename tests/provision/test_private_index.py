@@ -95,9 +95,9 @@ def arguments_watched() -> Iterator[set[bytes]]:
 
     def watch() -> None:
         while not over.wait(0.005):
-            for path in Path("/proc").glob("[1-9]*/cmdline"):
+            for process in filter(str.isdigit, os.listdir("/proc")):
                 try:
-                    seen.add(path.read_bytes())
+                    seen.add(Path("/proc", process, "cmdline").read_bytes())
                 except OSError:  # it is gone
                     continue
 
