@@ -36,7 +36,7 @@ NAVIGATION = {
         ),
         *("dashboard", "alerts", "steering", "http", "command-line", "differences", "benchmarks"),
     ],
-    "Workers and clients": ["worker-author", "client", "resize", "api"],
+    "Workers and clients": ["worker-author", "client", "frameworks", "resize", "api"],
     "Contributors": ["contributing", "protocol", "changelog", "third-party"],
 }
 
