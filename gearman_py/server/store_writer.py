@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 
 from gearman_py.broker.broker import Broker
-from gearman_py.broker.counts import Durations
+from gearman_py.broker.counts import NOT_STORED, Durations
 from gearman_py.broker.pending_changes import CommitGroup
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.state import Peer
@@ -105,7 +105,7 @@ class StoreWriter:
         self.broken = False
         self._failing = False
         self.refusing = False  # refusal of background jobs, as logged ...
-        self._refused = 0  # ... and how many there were
+        self._refused_before = 0  # ... and how many there were before
         self._reachable = False  # it refused jobs, but may accept other changes
         self._warned = -WARN_INTERVAL
         self._reasons: set[str] = set()  # why jobs are refused, as it was logged
@@ -244,9 +244,9 @@ class StoreWriter:
             self.commits.append(seconds)
             self.stored += len(group.jobs)
         if self.refusing and (group.jobs or not self._reachable):
-            log.warning("storing jobs again; %d were refused meanwhile", self._refused)
+            refused = self._count_refused() - self._refused_before
+            log.warning("storing jobs again; refused %s meanwhile", _format_count(refused))
             self.refusing = self._reachable = False
-            self._refused = 0
             self._reasons.clear()
         if rests and group is not BEAT:
             self._set_idle()
@@ -259,13 +259,14 @@ class StoreWriter:
     def _refuse_group(self, group: CommitGroup, error: StoreError) -> None:
         if group is not BEAT:
             self._set_idle()
+        if not self.refusing:
+            self._refused_before = self._count_refused()
         self._failing = self.refusing = True
         if error.unreachable:  # the next beat that arrives ends this: no job has to find it out
             self._changes.refusal = f"the job could not be stored: {error.brief}".encode()
         self.failures += group is not BEAT
         if group.jobs:
             self._reachable = not error.unreachable
-        self._refused += len(group.jobs)
         now = self._loop.time()
         is_new = str(error) not in self._reasons and len(self._reasons) < MAX_REASONS
         if is_new or now - self._warned > WARN_INTERVAL:
@@ -277,6 +278,9 @@ class StoreWriter:
                 self._hang_up(peer)
         self._broker.refused(group, error.brief, now)
         self._flush()
+
+    def _count_refused(self) -> int:
+        return self._broker.queues.counts.refusals[NOT_STORED]
 
     def _set_idle(self) -> None:
         self._busy = False

@@ -6,6 +6,7 @@ round trip, which PostgreSQL has written to disk when it answers (synchronous_co
 psycopg is an extra (``gearman_py[postgres]``) and imported when it is needed.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,22 +14,26 @@ from gearman_py.optional_module import import_optional
 from gearman_py.store.base import Record, StoreError
 from gearman_py.store.database import BRIEF, NO_KEEPER, Beat, Lost, Rows, Shelf, Weakness
 
+log = logging.getLogger("gearmand")
+
 SCHEMA = "gearman_py queue 1"
 PATIENCE = 4.0  # seconds for an answer
 # PostgreSQL and this host should notice soon that the other is gone, or stopped in a transaction,
 # whose locks would keep others from taking over.
+PROGRAM = "gearmand"
 LIFE = {
     "connect_timeout": 3,
     "keepalives_idle": 2,
     "keepalives_interval": 1,
     "keepalives_count": 3,
     "tcp_user_timeout": 4000,
-    "application_name": "gearmand",
+    "application_name": PROGRAM,
 }
 _SETTINGS = """
     SELECT set_config('tcp_keepalives_idle', '2', false),
            set_config('tcp_keepalives_interval', '1', false),
            set_config('tcp_keepalives_count', '3', false),
+           set_config('tcp_user_timeout', '5000', false),
            set_config('lock_timeout', '2s', false),
            set_config('idle_in_transaction_session_timeout', '5s', false),
            CASE current_setting('synchronous_commit')
@@ -70,7 +75,8 @@ _TAKE = """
     WITH dead AS (
         SELECT number FROM {shelves}
         WHERE number = %(number)s AND keeper = %(keeper)s AND beats = %(beats)s
-        AND (keeper = number OR keeper NOT IN (SELECT number FROM {shelves})) FOR UPDATE
+        AND (keeper = number OR keeper NOT IN (SELECT number FROM {shelves}))
+        FOR UPDATE SKIP LOCKED
     ) UPDATE {shelves} SET keeper = %(mine)s
     WHERE number IN (SELECT number FROM dead) OR keeper IN (SELECT number FROM dead)
 """
@@ -97,6 +103,14 @@ _REMOVE = """
 _READ = """
     SELECT number, function, "unique", priority, due, reducer, workload, deliveries FROM {jobs}
     WHERE shelf = %s AND number > %s ORDER BY number LIMIT %s
+"""
+# A session whose rest of a group does not come, as its server or network stopped: PostgreSQL bounds
+# only the time between groups (idle_in_transaction_session_timeout). No job server waits as long.
+_END_STUCK = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE application_name = %s AND usename = current_user AND datname = current_database()
+    AND pid <> pg_backend_pid() AND wait_event = 'ClientRead'
+    AND xact_start < clock_timestamp() - interval '5 seconds'
 """
 _LOWEST = -(2**63)
 _SET_ASIDE = "UPDATE {jobs} SET shelf = -shelf WHERE shelf = %s AND number = ANY(%s::bigint[])"
@@ -136,6 +150,7 @@ class Postgres:
         self._psycopg: Any = import_optional(
             "psycopg", "-q postgres needs psycopg", "'gearman_py[postgres]'", StoreError
         )
+        logging.getLogger("psycopg").setLevel(logging.ERROR)  # what it ignores is said by us
         sql = self._psycopg.sql
         self._conninfo = conninfo
         self.password = password
@@ -191,7 +206,7 @@ class Postgres:
         mine = beat.shelf
         try:
             connection = self._connection
-            with connection.pipeline(), connection.transaction():
+            with connection.pipeline():  # in autocommit mode, this is one transaction
                 connection.execute(self._compose_query(_BEAT), beat._asdict())
                 if rows.doubtful:
                     places = [[mine] * len(rows.doubtful), list(rows.doubtful)]
@@ -212,6 +227,9 @@ class Postgres:
                     connection.execute(self._compose_query(_REWRITE), columns)
         except self._psycopg.errors.DivisionByZero:
             return False
+        except self._psycopg.errors.LockNotAvailable as error:
+            self._end_stuck_sessions()
+            raise self._explain_error(error) from error
         except self._psycopg.Error as error:
             raise self._explain_error(error) from error
         return True
@@ -222,15 +240,17 @@ class Postgres:
 
     def take_shelves(self, beat: Beat, other: Shelf) -> bool:
         try:
-            with self._connection.transaction():
+            with self._connection.pipeline():
                 self._connection.execute(self._compose_query(_BEAT), beat._asdict())
-                self._connection.execute(
+                taken = self._connection.execute(
                     self._compose_query(_TAKE), other._asdict() | {"mine": beat.shelf}
                 )
         except self._psycopg.errors.DivisionByZero:
             return False
         except self._psycopg.Error as error:
             raise self._explain_error(error) from error
+        if not taken.rowcount:  # another run was faster, or a session of the dead one has the lock
+            self._end_stuck_sessions()
         return True
 
     def read_records(self, shelf: int, after: int | None, limit: int) -> list[Record]:
@@ -252,6 +272,11 @@ class Postgres:
 
     def leave_shelf(self, mine: int) -> None:
         self._execute_query("UPDATE {shelves} SET ended = true WHERE number = %s", [mine])
+
+    def _end_stuck_sessions(self) -> None:
+        """End the sessions of job servers that hold locks and do not go on."""
+        if ended := self._execute_query(_END_STUCK, [PROGRAM]):
+            log.warning("ended %d sessions of PostgreSQL that had stopped in a group", len(ended))
 
     def _make_tables(self) -> None:
         """Create the tables if missing. Raises StoreError if they are not ours."""

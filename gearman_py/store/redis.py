@@ -108,7 +108,29 @@ class Redis:
                 "put maxmemory-policy noeviction into its redis.conf"
             )
             found.append(Weakness(text, bearable=False))
-        return found
+        return found + self._find_default_user_weakness()
+
+    def _find_default_user_weakness(self) -> list[Weakness]:
+        """Redis reads its file as the default user, and drops scripts that this one may not run."""
+        if not self._options["username"]:
+            return []
+        try:
+            rules = self._call_redis("acl_getuser", "default")
+        except Lost:
+            raise
+        except StoreError as error:
+            text = f"this Redis does not tell what its default user may do (ACL GETUSER: {error})"
+            return [Weakness(text, bearable=True)]
+        commands = [*rules["categories"], *rules["commands"]]
+        limited = "+@all" not in commands or any(each.startswith("-") for each in commands)
+        if not limited and {"*", "~*", f"~{self._base}*"}.intersection(rules["keys"]):
+            return []
+        text = (
+            "this Redis would forget jobs when it starts again, as its default user may not do "
+            "all that gearmand does: put `user default off +@all ~* &*` into its redis.conf or "
+            "ACL file (it need not be able to log in)"
+        )
+        return [Weakness(text, bearable=True)]
 
     def disconnect(self) -> None:
         if self._connection is not None:
@@ -147,8 +169,10 @@ class Redis:
                 counts = (int(facts[name]) for name in (b"keeper", b"beats", b"ended"))
                 keeper, beats, ended = counts
                 found.append(Shelf(number, facts[b"prefix"], keeper, beats, bool(ended)))
-            except (KeyError, ValueError, WrongType):
-                if number not in self._bad_shelves:
+            except (KeyError, ValueError, WrongType) as error:
+                if not isinstance(error, WrongType) and not self._has_jobs(number):
+                    self.clear_shelf(number)
+                elif number not in self._bad_shelves:
                     self._bad_shelves.add(number)
                     log.error(
                         "%sshelf:%d is damaged: the jobs in %sjobs:%d will not run; to have them "
@@ -156,6 +180,9 @@ class Redis:
                         *(self._base, number, self._base, number, self._base, number),
                     )
         return found
+
+    def _has_jobs(self, shelf: int) -> bool:
+        return bool(self._call_redis("exists", f"{self._base}jobs:{shelf}"))
 
     def take_shelves(self, beat: Beat, other: Shelf) -> bool:
         return bool(

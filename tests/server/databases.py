@@ -103,7 +103,7 @@ class Redis:
 class Wire:
     """A way to a port of this host that can be disturbed.
 
-    ``deaf``: answers are thrown away. ``delivered``: what was held has arrived.
+    ``deaf``: answers are thrown away. ``holds``: something is held. ``delivered``: it has arrived.
     """
 
     def __init__(self, port: int) -> None:
@@ -111,7 +111,8 @@ class Wire:
         self._door = socket.create_server((LOOPBACK, 0))
         self.port: int = self._door.getsockname()[1]
         self.deaf = False
-        self.delivered = False
+        self.holds = self.delivered = False
+        self._since = b""
         self._held: set[socket.socket] = set()
         self._open: set[socket.socket] = set()
         self._released = threading.Event()
@@ -133,8 +134,9 @@ class Wire:
         for end in [self._door, *self._ends]:
             end.close()
 
-    def hold(self) -> None:
-        """Keep back what comes by the connections that there are."""
+    def hold(self, since: bytes = b"") -> None:
+        """Keep back what comes by the connections that there are, from these bytes on."""
+        self._since = since
         self._held |= self._open
 
     def release(self) -> None:
@@ -158,8 +160,12 @@ class Wire:
     def _carry(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(2**16):
-                held = source in self._held
+                held = source in self._held and self._since in data
                 if held:
+                    first = data.index(self._since)
+                    target.sendall(data[:first])
+                    data = data[first:]
+                    self.holds = True
                     self._released.wait()
                 if source in self._open or not self.deaf:
                     target.sendall(data)

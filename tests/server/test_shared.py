@@ -34,6 +34,7 @@ Start = Callable[..., GearmandProcess]
 Connect = Callable[..., Peer]
 SUCCESSIONS = int(os.environ.get("SUCCESSIONS", "1"))
 NAMESAKES = int(os.environ.get("NAMESAKES", "1"))
+SYNC = b"S\0\0\0\4"  # the end of a group, to PostgreSQL
 # A job server whose clock stands still: without more all of them would give out the same numbers.
 ONE_MOMENT = """
 import sys, time
@@ -415,6 +416,27 @@ def test_group_that_arrives_late_is_not_done_a_second_time(
             assert not connection.keys("gearman_py:1:jobs:*"), "a job that is done is there again"
 
 
+@pytest.mark.parametrize("database", [Postgres], indirect=True)
+def test_server_that_was_cut_off_within_a_group_keeps_no_lock(
+    serve: Start, database: Postgres, connect: Connect
+) -> None:
+    with Wire(database.port) as wire:
+        cut = serve("one", "--postgres", f"{database.where} port={wire.port}")
+        other = serve("two")
+        client, healthy = connect(cut.listening()), connect(other.listening())
+        submit(client, b"kept")
+        wire.hold(SYNC)
+        await_true(lambda: wire.holds)  # PostgreSQL has begun a transaction, and waits for its end
+        cut.process.send_signal(signal.SIGSTOP)
+        await_succession(other)
+        assert "had stopped in a group" in other.log
+        assert "cannot look for jobs" not in other.log
+        assert worker(healthy).ask(Packet.GRAB_JOB)[-1] == b"kept"
+        cut.process.send_signal(signal.SIGCONT)
+        wire.release()
+        assert cut.process.wait(LIMIT) == 1
+
+
 @pytest.mark.parametrize("database", [Redis], indirect=True)
 def test_nothing_runs_of_what_a_server_refused_that_was_cut_off(
     serve: Start, database: Redis, connect: Connect
@@ -490,7 +512,7 @@ def test_no_answer_from_the_database_answers_no_background_job_and_serves_the_ot
     submit(peer, b"kept")
     assert doer.ask(Packet.GRAB_JOB)[-1] == b"kept"
     assert doer.ask(Packet.GRAB_JOB) == ("NO_JOB",)
-    assert "storing jobs again" in server.log
+    assert "storing jobs again; refused 62 jobs meanwhile" in server.log
 
 
 def _damage(database: Postgres | Redis) -> int:
@@ -621,6 +643,26 @@ def test_redis_set_to_forget_is_refused_and_noticed(
             assert "--accept-loss" in accepting.log
         connection.config_set(name, good)
         await_true(lambda: client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"")[0] == "JOB_CREATED")
+
+
+@pytest.mark.parametrize("database", [Redis], indirect=True)
+def test_redis_whose_default_user_could_not_read_the_jobs_again_is_refused(
+    serve: Start, database: Redis, connect: Connect, tmp_path: Path
+) -> None:
+    (tmp_path / "password").write_text("guess")
+    (tmp_path / "password").chmod(0o600)
+    login = ("--redis-user", "queue", "--redis-passfile", str(tmp_path / "password"))
+    rules = {"enabled": True, "passwords": ["+guess"], "keys": ["*"], "commands": ["+@all"]}
+    with contextlib.closing(database.connect()) as connection:
+        connection.acl_setuser("queue", **rules)
+        connection.auth("guess", "queue")
+        for limit in ("-@all", "resetkeys"):
+            connection.execute_command("ACL", "SETUSER", "default", "off", limit)
+            refused = serve("one", *login)
+            assert refused.process.wait(LIMIT) == 1
+            assert "put `user default off +@all ~* &*` into its redis.conf" in refused.log
+            connection.execute_command("ACL", "SETUSER", "default", "off", "+@all", "~*")
+        submit(connect(serve("one", *login).listening()), b"kept")
 
 
 @pytest.mark.parametrize("database", [Redis], indirect=True)
