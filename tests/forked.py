@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import IO, Any
+from typing import IO, Any, AnyStr
 
 from tests.leftovers import TEST_MARK
 
@@ -119,7 +119,7 @@ def _start_server(module: str) -> socket.socket:
     return _started[-1].enter_context(ours)  # closed first, which ends the server
 
 
-class ForkedProcess(subprocess.Popen[bytes]):
+class ForkedProcess(subprocess.Popen[AnyStr]):
     """A process that became ``module.main()``; it is not our child, and is used as one."""
 
     def __init__(self, module: str, arguments: tuple[str, ...], **options: Any) -> None:
@@ -130,7 +130,7 @@ class ForkedProcess(subprocess.Popen[bytes]):
     # The methods of Popen that make system calls.
 
     def _execute_child(self, arguments: tuple[str, ...], *options: Any) -> None:
-        folder, environment, pipes, session = *options[4:6], options[9:15], options[20]
+        folder, environment, pipes, session = options[4], options[5], options[9:15], options[20]
         request = {
             "arguments": arguments,
             "environment": dict(os.environ if environment is None else environment),
@@ -138,7 +138,7 @@ class ForkedProcess(subprocess.Popen[bytes]):
             "session": session,
         }
         theirs = (pipes[0], pipes[3], pipes[5])
-        descriptors = [own if given == -1 else given for own, given in enumerate(theirs)]
+        descriptors: list[int] = [own if given == -1 else given for own, given in enumerate(theirs)]
         with self._answer as answer:
             message = [json.dumps(request).encode()]
             socket.send_fds(self._control, message, [*descriptors, answer.fileno()])

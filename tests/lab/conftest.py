@@ -14,7 +14,6 @@ from provision.lab import base
 from provision.lab import lab as the_lab
 from provision.lab import programs as local
 from provision.lab.number import SUFFIX, VARIABLE
-from tests.lab.operator_commands import serve_commands
 
 HERE = Path(__file__).parent
 LAB_PREFIX = re.compile(r"\b198\.18\.\d+\b")
@@ -56,8 +55,7 @@ def lab() -> Iterator[ModuleType]:
             pytest.fail(f"another process runs tests in this lab; {VARIABLE}=2 is another lab")
         was_up = any(row.state == "up" for row in the_lab.status())
         the_lab.up(print)
-        with serve_commands():
-            yield the_lab
+        yield the_lab
         if not was_up:
             the_lab.down(print)
 

@@ -4,6 +4,7 @@ import os
 import random
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from provision.remote import session
 from provision.ssh import stream as line
 from roles import ROLES
 from tests.lab.hosts import CLIENT, INVENTORY, manifest, root, times
-from tests.lab.operator_commands import Command
+from tests.lab.operator_commands import start_command
 
 ROUNDS = int(os.environ.get("FAULTS", "1"))  # of each kind of interruption; ten take minutes
 # The same in each process of a run: pytest-xdist compares what they collect.
@@ -49,9 +50,9 @@ done
 """
 
 
-def start(*arguments: str) -> Command:
+def start(*arguments: str) -> subprocess.Popen[str]:
     """A deploy as it is typed, that tells each change when it is made."""
-    return Command("deploy", "--hosts", str(INVENTORY), "--yes", "--verbose", *arguments)
+    return start_command("deploy", "--hosts", str(INVENTORY), "--yes", "--verbose", *arguments)
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -81,20 +82,20 @@ def whole(lab: ModuleType) -> dict[str, Any]:
 # -- interrupted ------------------------------------------------------------------------
 
 
-def kill_controller(lab: ModuleType, controller: Command) -> None:
+def kill_controller(lab: ModuleType, controller: subprocess.Popen[str]) -> None:
     controller.kill()
 
 
-def kill_agent(lab: ModuleType, controller: Command) -> None:
+def kill_agent(lab: ModuleType, controller: subprocess.Popen[str]) -> None:
     root(lab, "worker1", KILL_AGENT)
 
 
-def cut_power(lab: ModuleType, controller: Command) -> None:
+def cut_power(lab: ModuleType, controller: subprocess.Popen[str]) -> None:
     lab.power_off("worker1")
     lab.boot("worker1")
 
 
-def until_made(process: Command, changes: int) -> Iterator[str]:
+def until_made(process: subprocess.Popen[str], changes: int) -> Iterator[str]:
     """What a deploy says until so many changes are made, or all."""
     assert process.stdout
     planned = False
@@ -111,7 +112,7 @@ def until_made(process: Command, changes: int) -> Iterator[str]:
 def test_what_is_interrupted_anywhere_is_not_half_written_and_the_next_deploy_ends_it(
     lab: ModuleType,
     whole: dict[str, Any],
-    interrupt: Callable[[ModuleType, Command], None],
+    interrupt: Callable[[ModuleType, subprocess.Popen[str]], None],
     seed: int,
 ) -> None:
     chance = random.Random(seed)  # noqa: S311  # the seed is in the test's name

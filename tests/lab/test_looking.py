@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,15 +11,15 @@ from secrets import token_hex
 from types import ModuleType
 
 from tests.lab.hosts import INVENTORY, WORKER
-from tests.lab.operator_commands import Command, run_command
+from tests.lab.operator_commands import run_command, start_command
 
 HOSTS = ("--hosts", str(INVENTORY))
 
 
 @contextmanager
-def begun(*arguments: str) -> Iterator[Command]:
+def begun(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A command that goes on until it is interrupted, as with Ctrl-C."""
-    process = Command(*arguments)
+    process = start_command(*arguments)
     try:
         yield process
     finally:

@@ -22,7 +22,7 @@ from provision.resources.sample_jobs import SAMPLES
 from tests.interop.programs import KINDS as KINDS_OF_PEERS
 from tests.interop.programs import command
 from tests.lab.hosts import INVENTORY, NETWORK
-from tests.lab.operator_commands import ROOT, Command
+from tests.lab.operator_commands import ROOT, start_command
 from tests.peer import Peer
 from tests.waiting import LIMIT
 
@@ -53,10 +53,10 @@ def tree(folder: Path, edits: Mapping[str, str] = MappingProxyType({})) -> Path:
 
 def begin(
     folder: Path, task: str, *arguments: str, hosts: Path = INVENTORY
-) -> Command | subprocess.Popen[str]:
+) -> subprocess.Popen[str]:
     """Start an operator's command, from a tree, to the lab's hosts."""
     if folder == ROOT:
-        return Command(task, "--hosts", str(hosts), *arguments)
+        return start_command(task, "--hosts", str(hosts), *arguments)
     command = [sys.executable, "-m", "invoke", "--search-root", str(folder), task]
     command += ["--hosts", str(hosts)]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
