@@ -13,14 +13,14 @@ from gearman_py.printable import printable, shorten
 _SHOWN_REASON = 10_000  # characters
 
 
-class FailedJob(Protocol):
+class JobFacts(Protocol):
     """What an error needs to know about its job."""
 
     @property
     def function(self) -> str: ...
     @property
     def handle(self) -> str: ...
-    def snapshot(self) -> "FailedJob":
+    def snapshot(self) -> "JobFacts":
         """The facts without connections and locks, which belong to this process."""
 
 
@@ -106,7 +106,7 @@ class JobFailed(GearmanError):
     characters escaped, and of a long reason only the beginning and the end.
     """
 
-    def __init__(self, job: FailedJob, why: str = "") -> None:
+    def __init__(self, job: JobFacts, why: str = "") -> None:
         self.job = job
         reason = f": {printable(shorten(why, _SHOWN_REASON))}" if why else ""
         super().__init__(f"{job.function} failed{reason} (job {job.handle})")
@@ -118,7 +118,7 @@ class JobFailed(GearmanError):
 class JobException(JobFailed):
     """The worker reported why the job failed: ``text``, or ``data`` as it was sent."""
 
-    def __init__(self, job: FailedJob, data: bytes) -> None:
+    def __init__(self, job: JobFacts, data: bytes) -> None:
         self.data = data
         self.text = data.decode(errors="backslashreplace")
         super().__init__(job, self.text)

@@ -33,7 +33,7 @@ from provision.errors import ToolkitError
 from provision.file_lock import file_lock
 from provision.inventory.host import Host
 from provision.inventory.schema import nearest_hint
-from provision.inventory.workers import Worker, workers
+from provision.inventory.workers import WorkerDefinition, workers
 
 FILES = "app"  # the folder of a release that holds them
 KEPT = 8  # releases of an app on this machine
@@ -60,7 +60,7 @@ def apps_of(host: Host) -> dict[str, App]:
     return found
 
 
-def app_workers(host: Host) -> Iterator[tuple[App, Worker]]:
+def app_workers(host: Host) -> Iterator[tuple[App, WorkerDefinition]]:
     """Each worker of a host that needs an app, with it."""
     apps = apps_of(host)
     return ((apps[each.app], each) for each in workers(host) if each.app)
@@ -96,7 +96,7 @@ def _source(host: Host, said: Mapping[str, Any]) -> dict[str, Any]:
     return {"source": _place(host, source), "ref": ref}
 
 
-def command_line(worker: Worker, folder: str) -> tuple[str, ...]:
+def command_line(worker: WorkerDefinition, folder: str) -> tuple[str, ...]:
     """A worker's command or program; words that begin with ./ are files of its app's release."""
     if not worker.app:
         return worker.argv
@@ -104,7 +104,7 @@ def command_line(worker: Worker, folder: str) -> tuple[str, ...]:
     return tuple(f"{files}/{each[2:]}" if each.startswith("./") else each for each in worker.argv)
 
 
-def check_app(app: App, needing: Iterable[Worker] = ()) -> None:
+def check_app(app: App, needing: Iterable[WorkerDefinition] = ()) -> None:
     """Raises :class:`ToolkitError` for what is wrong whatever the host.
 
     ``needing``: workers, whose words that begin with ./ are files of it.
@@ -126,7 +126,7 @@ def check_app(app: App, needing: Iterable[Worker] = ()) -> None:
                 check_dependencies(app.name, app.source, lock)
 
 
-def _check_words(app: App, worker: Worker, files: Sequence[str]) -> None:
+def _check_words(app: App, worker: WorkerDefinition, files: Sequence[str]) -> None:
     for number, word in enumerate(worker.argv):
         if not word.startswith("./"):
             continue

@@ -35,8 +35,8 @@ from provision.build import (
 from provision.errors import HostFailed, ToolkitError
 from provision.python_lock import (
     OURS,
-    Locked,
     LockedPackage,
+    PackageLock,
     environments,
     find_lock,
     read_lock,
@@ -130,7 +130,7 @@ def add_wheels(
     return {"target": asdict(target), "wheels": list_wheels(release)}
 
 
-def _find_locked(locked: Locked, package: str, lock: Path) -> None:
+def _find_locked(locked: PackageLock, package: str, lock: Path) -> None:
     name, _, version = package.partition("==")
     found = [each.version for each in locked.packages if each.name == canonicalize_name(name)]
     if found != [version]:
@@ -174,7 +174,7 @@ def _name_of(wheel: str) -> str:
 # -- what the lock names ----------------------------------------------------------------
 
 
-def _fetch_locked(locked: Locked, target: Target) -> Iterator[Path]:
+def _fetch_locked(locked: PackageLock, target: Target) -> Iterator[Path]:
     """The wheels of a lock's packages: all at once, or one by one if some have to be built."""
     try:
         yield from _fetch(locked, target).iterdir() if locked.packages else ()
@@ -182,7 +182,7 @@ def _fetch_locked(locked: Locked, target: Target) -> Iterator[Path]:
     except _NoWheel:
         pass
     for package in locked.packages:
-        one = Locked((package,), locked.options)
+        one = PackageLock((package,), locked.options)
         try:
             yield from _fetch(one, target).iterdir()
         except _NoWheel:
@@ -193,7 +193,7 @@ class _NoWheel(ToolkitError):
     """The index has no wheel that fits."""
 
 
-def _fetch(locked: Locked, target: Target) -> Path:
+def _fetch(locked: PackageLock, target: Target) -> Path:
     try:
         return fetch_wheels(target, str(locked), ROOT, "--no-deps")
     except PipFailed as error:
@@ -207,7 +207,7 @@ def _fetch(locked: Locked, target: Target) -> Path:
         raise
 
 
-def _build_locked(one: Locked, target: Target) -> Path:
+def _build_locked(one: PackageLock, target: Target) -> Path:
     """A folder with the wheel of a package, built here from its source unless that was done."""
     (package,) = one.packages
     key = hashlib.sha256(f"{target}{one}".encode()).hexdigest()[:16]
@@ -218,7 +218,7 @@ def _build_locked(one: Locked, target: Target) -> Path:
     return folder
 
 
-def _build_wheel_of(package: LockedPackage, one: Locked, target: Target, folder: Path) -> None:
+def _build_wheel_of(package: LockedPackage, one: PackageLock, target: Target, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         lock, made = Path(scratch, "requirements.txt"), Path(scratch, "wheels")
         lock.write_text(str(one))

@@ -51,7 +51,7 @@ class LockedPackage:
 
 
 @dataclass(frozen=True)
-class Locked:
+class PackageLock:
     """What a lock says for one kind of host. ``options``: lines that are meant for pip."""
 
     packages: tuple[LockedPackage, ...]
@@ -67,13 +67,13 @@ def find_lock(folder: Path) -> Path | None:
     return next((folder / name for name in NAMES if (folder / name).is_file()), None)
 
 
-def read_lock(lock: Path, target: Target) -> Locked:
+def read_lock(lock: Path, target: Target) -> PackageLock:
     """What a lock says for hosts of this kind. Raises :class:`ToolkitError`."""
     if lock.name in EXPORTS:
         return _read_requirements(_export(lock), lock, target)
     text = lock.read_text(errors="replace")
     if lock.suffix == ".toml":
-        return Locked(tuple(_read_pylock(text, lock, target)))
+        return PackageLock(tuple(_read_pylock(text, lock, target)))
     return _read_requirements(text, lock, target)
 
 
@@ -113,7 +113,7 @@ def _read_pylock(text: str, lock: Path, target: Target) -> Iterator[LockedPackag
 # -- requirements.txt -------------------------------------------------------------------
 
 
-def _read_requirements(text: str, lock: Path, target: Target) -> Locked:
+def _read_requirements(text: str, lock: Path, target: Target) -> PackageLock:
     packages: dict[str, LockedPackage] = {}
     options: list[str] = []
     found = list(_parse_requirements(text, lock))
@@ -125,7 +125,7 @@ def _read_requirements(text: str, lock: Path, target: Target) -> Locked:
                 name = canonicalize_name(requirement.name)
                 (pin,) = requirement.specifier
                 packages.setdefault(name, LockedPackage(name, pin.version, hashes))
-    return Locked(tuple(packages.values()), tuple(dict.fromkeys(options)))
+    return PackageLock(tuple(packages.values()), tuple(dict.fromkeys(options)))
 
 
 def _parse_requirements(

@@ -7,7 +7,7 @@ from functools import cache
 from provision.app import FILES, command_line
 from provision.build import Artifact
 from provision.inventory.host import Host, Inventory
-from provision.inventory.workers import Worker, ping_function, workers
+from provision.inventory.workers import WorkerDefinition, ping_function, workers
 from provision.render import exec_word
 from provision.resources.base import Resource
 from provision.resources.files import Directory, File
@@ -50,7 +50,7 @@ def worker(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Res
 
 
 def _worker(
-    host: Host, inventory: Inventory, release: Release, each: Worker, app: Release | None
+    host: Host, inventory: Inventory, release: Release, each: WorkerDefinition, app: Release | None
 ) -> Iterator[Resource]:
     staged = each
     if app and each.kind == "command":
@@ -85,7 +85,7 @@ def _secrets(host: Host) -> Iterator[Resource]:
     yield from found
 
 
-def _secret_files(each: Worker) -> tuple[SecretFile, ...]:
+def _secret_files(each: WorkerDefinition) -> tuple[SecretFile, ...]:
     return tuple(SecretFile(each.name, name, secret) for name, secret in each.secrets)
 
 
@@ -94,7 +94,7 @@ def unit_name(instance: str) -> str:
 
 
 def _unit_file(
-    host: Host, inventory: Inventory, release: Release, each: Worker, instance: str
+    host: Host, inventory: Inventory, release: Release, each: WorkerDefinition, instance: str
 ) -> UnitFile:
     """Of the worker alone; a plain one's is that of all plain ones, whatever their name."""
     shared = each.is_plain and each.name in SAMPLES  # others answer a ping, by their own name
@@ -113,7 +113,11 @@ def _unit_file(
 
 
 def _program(
-    inventory: Inventory, release: Release, each: Worker, instance: str, app: Release | None
+    inventory: Inventory,
+    release: Release,
+    each: WorkerDefinition,
+    instance: str,
+    app: Release | None,
 ) -> Iterator[Resource]:
     known, folder = servers(inventory), app.folder if app else ""
     argv = command_line(each, folder)
@@ -158,12 +162,12 @@ def _program(
 
 
 @cache
-def _stated(each: Worker) -> Sample:
+def _stated(each: WorkerDefinition) -> Sample:
     """The job by which a worker is checked; equal workers have the same."""
     return stated_sample(dict(each.check)) if each.check else PING
 
 
-def _check_file(each: Worker, release: Release) -> CheckFile | None:
+def _check_file(each: WorkerDefinition, release: Release) -> CheckFile | None:
     """Kept with the code that does its job: the app's, if it has one."""
     if not each.check:
         return None
@@ -171,7 +175,7 @@ def _check_file(each: Worker, release: Release) -> CheckFile | None:
     return CheckFile(f"{release.units}/{each.name}.check", mode="0600", content=content)
 
 
-def _common(inventory: Inventory, each: Worker) -> dict[str, object]:
+def _common(inventory: Inventory, each: WorkerDefinition) -> dict[str, object]:
     """What stands in every worker's unit file."""
     return {
         "servers": ",".join(servers(inventory)),
@@ -189,7 +193,9 @@ def _common(inventory: Inventory, each: Worker) -> dict[str, object]:
     }
 
 
-def _arguments(host: Host, inventory: Inventory, each: Worker, instance: str) -> Iterator[str]:
+def _arguments(
+    host: Host, inventory: Inventory, each: WorkerDefinition, instance: str
+) -> Iterator[str]:
     """Of gearman-worker."""
     yield from (
         "--address",
@@ -203,7 +209,7 @@ def _arguments(host: Host, inventory: Inventory, each: Worker, instance: str) ->
     yield from each.served(servers(inventory))
 
 
-def _address(host: Host, each: Worker, instance: str) -> str:
+def _address(host: Host, each: WorkerDefinition, instance: str) -> str:
     """The host's name; of further instances with their number."""
     return host.name + instance.removeprefix(each.name)
 
@@ -212,9 +218,9 @@ def _health(
     host: Host,
     inventory: Inventory,
     release: Release,
-    each: Worker,
+    each: WorkerDefinition,
     instance: str,
-    staged: Worker,
+    staged: WorkerDefinition,
     limits: tuple[str, ...],
     check: CheckFile | None,
 ) -> Iterator[WorkerHealth]:
@@ -268,7 +274,7 @@ def _health(
         )
 
 
-def _others(host: Host, each: Worker, prefix: str) -> OtherWorkers | None:
+def _others(host: Host, each: WorkerDefinition, prefix: str) -> OtherWorkers | None:
     """The other workers of its host, for one whose functions the inventory does not tell."""
     others = [one for one in workers(host) if one.name != each.name]
     if each.functions or not others:

@@ -1,13 +1,16 @@
 """Every import points to its own floor or a lower one, and the low floors do no I/O."""
 
 import ast
-from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from graphlib import TopologicalSorter
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("gearman_py", "provision", "roles")
 IO = {"asyncio", "socket", "select", "selectors", "ssl", "threading", "time", "uvloop"}
 
 FLOORS = (
@@ -52,14 +55,32 @@ TOOLKIT = (
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 
 
-def imports(path: Path) -> Iterator[str]:
-    """The names a file imports, wherever in it: ``package.module`` or ``package.module.name``."""
+@dataclass(frozen=True)
+class Source:
+    """What a file imports, ``package.module`` or ``package.module.name``, and defines."""
+
+    imports: tuple[str, ...]
+    classes: tuple[str, ...]
+
+
+@cache
+def read_source(path: Path) -> Source:
+    imported: list[str] = []
+    classes: list[str] = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            imported += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: relative imports hide which floor is meant"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            imported += (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ClassDef):
+            classes.append(node.name)
+    return Source(tuple(imported), tuple(classes))
+
+
+def imports(path: Path) -> tuple[str, ...]:
+    """The names a file imports, wherever in it."""
+    return read_source(path).imports
 
 
 def sources(package: str) -> list[Path]:
@@ -139,6 +160,15 @@ def test_only_ssh_knows_fabric_and_paramiko() -> None:
 
 
 def test_no_file_is_too_long_to_read_at_once() -> None:
-    for package in ("gearman_py", "provision", "roles"):
+    for package in PACKAGES:
         for path in sources(package):
             assert len(path.read_text().splitlines()) <= 350, path
+
+
+def test_a_class_is_found_by_its_name() -> None:
+    """Each name is defined once, so that a search for it ends at one file."""
+    places: dict[str, list[str]] = {}
+    for path in chain.from_iterable(map(sources, PACKAGES)):
+        for name in read_source(path).classes:
+            places.setdefault(name, []).append(str(path.relative_to(ROOT)))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

@@ -23,7 +23,7 @@ class CheckStatus(IntEnum):
     UNKNOWN = 3  # the command line is wrong
 
 
-class Finding(NamedTuple):
+class ServerFinding(NamedTuple):
     """Something that is wrong."""
 
     status: CheckStatus
@@ -38,12 +38,12 @@ def check_servers(
     It is critical that a server does not answer, that jobs of a function wait and it has no
     worker, or that more than ``critical`` wait; more than ``warning`` are a warning.
     """
-    findings: list[Finding] = []
+    findings: list[ServerFinding] = []
     functions: dict[str, FunctionStats] = {}
     for server in servers:
         answer = ask_server(server)
         if isinstance(answer, str):
-            findings.append(Finding(CheckStatus.CRITICAL, answer))
+            findings.append(ServerFinding(CheckStatus.CRITICAL, answer))
             continue
         for row in answer:
             known = functions.get(row.name)
@@ -62,13 +62,13 @@ def check_servers(
 
 def _check_function(
     row: FunctionStats, warning: int | None, critical: int | None
-) -> Finding | None:
+) -> ServerFinding | None:
     wait = "1 job waits" if row.waiting == 1 else f"{row.waiting} jobs wait"
     if row.waiting and not row.workers:
-        return Finding(CheckStatus.CRITICAL, f"{row.name}: {wait} and no worker does it")
+        return ServerFinding(CheckStatus.CRITICAL, f"{row.name}: {wait} and no worker does it")
     for status, limit in ((CheckStatus.CRITICAL, critical), (CheckStatus.WARNING, warning)):
         if limit is not None and row.waiting > limit:
-            return Finding(status, f"{row.name}: {wait} (limit {limit})")
+            return ServerFinding(status, f"{row.name}: {wait} (limit {limit})")
     return None
 
 

@@ -14,7 +14,7 @@ from threading import Thread
 from time import sleep
 from typing import IO, NoReturn, Self
 
-from gearman_py.worker.job import Failed, WorkerJob
+from gearman_py.worker.job import FunctionFailed, WorkerJob
 
 READ_SIZE = 2**16  # bytes of standard error
 ERROR_TAIL = 2000  # bytes of standard error that the client of a failed job gets
@@ -145,7 +145,7 @@ def _relay_errors(stderr: IO[bytes], tail: bytearray) -> None:
 
 def fail_job(why: str) -> NoReturn:
     """End the job; its client is told why."""
-    raise Failed(f"{why}\n")
+    raise FunctionFailed(f"{why}\n")
 
 
 def describe_exit(status: int) -> str:

@@ -19,7 +19,7 @@ from gearman_py import __version__
 from gearman_py.c_queue.base import SourceError, Unreadable
 from gearman_py.c_queue.source import StoredQueue
 from gearman_py.cli.common import leave_terminal
-from gearman_py.cli.successor import Report, fork_server, take_over, without_reload
+from gearman_py.cli.successor import SuccessorReport, fork_server, take_over, without_reload
 from gearman_py.log_format import make_formatter
 from gearman_py.net.tls import TLSError
 from gearman_py.printable import printable
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     With --daemon, the command ends once the server can be reached, or with the reason it cannot.
     """
-    report: Report | None = None
+    report: SuccessorReport | None = None
     try:
         settings = parse(arguments, __version__)
         if settings.reload:
@@ -102,7 +102,7 @@ def _stop_early(settings: Settings, number: int, frame: FrameType | None) -> NoR
     raise SystemExit(128 + number if settings.daemon else 0)
 
 
-def _print_error(error: Exception, report: Report | None) -> None:
+def _print_error(error: Exception, report: SuccessorReport | None) -> None:
     print(f"gearmand: {printable(str(error))}", file=sys.stderr)
     if report is not None:  # this process has left its terminal
         report.tell(str(error))

@@ -15,7 +15,7 @@ DONE = "done"
 STDERR = 2  # the last of the standard streams
 
 
-class Report:
+class SuccessorReport:
     """Tells the command that started this process how that went, once."""
 
     def __init__(self, pipe: int) -> None:
@@ -29,7 +29,7 @@ class Report:
             self._pipe = -1
 
 
-def fork_server(failure: str) -> Report | int:
+def fork_server(failure: str) -> SuccessorReport | int:
     """In the new process, what it is to report to; in this one, the exit status after that.
 
     ``failure``: what is printed before the reason if it reports one, or ends. The new process is
@@ -51,7 +51,7 @@ def fork_server(failure: str) -> Report | int:
     os.setsid()
     if os.fork():
         os._exit(0)
-    return Report(writing)
+    return SuccessorReport(writing)
 
 
 def _open_standard_streams() -> None:

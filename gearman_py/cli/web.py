@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _add_user(parser: ArgumentParser, options: Namespace) -> int:
-    from gearman_py.web.users import User, UsersError, write_account
+    from gearman_py.web.users import DashboardUser, UsersError, write_account
 
     if options.users is None:
         parser.error("--add-user needs --users FILE")
@@ -60,7 +60,7 @@ def _add_user(parser: ArgumentParser, options: Namespace) -> int:
     except KeyboardInterrupt:
         return common.INTERRUPTED
     try:
-        write_account(options.users, User(options.add_user, options.role), password)
+        write_account(options.users, DashboardUser(options.add_user, options.role), password)
     except UsersError as error:
         parser.error(str(error))
     return common.OK

@@ -51,7 +51,7 @@ class PeerConnection(Bringer, Protocol):
 
 
 @dataclass
-class _Wait:
+class _ReaderWait:
     reader: PeerConnection
     unread: int  # bytes at the last check ...
     checked: float  # ... and when that was
@@ -70,7 +70,7 @@ class Pressure:
         self._queues = queues
         self.most_unread = MAX_UNREAD
         self.scarce = False
-        self.behind: dict[Peer, _Wait] = {}
+        self.behind: dict[Peer, _ReaderWait] = {}
         self.stalled: dict[Peer, PeerConnection] = {}  # clients with unread bytes
         self._hopeless: set[Peer] = set()  # hardly read: workers do not wait for them
         # Clients whose jobs are withheld, and those jobs.
@@ -89,7 +89,7 @@ class Pressure:
             self.withhold_jobs(reader)
         if peer not in self.behind and peer not in self._hopeless:
             now = self._loop.time()
-            self.behind[peer] = _Wait(reader, unread, now, now)
+            self.behind[peer] = _ReaderWait(reader, unread, now, now)
         self._timer = self._timer or self._loop.call_later(LOOK_INTERVAL, self._look_again)
 
     def share_memory(self, room: int, *, scarce: bool) -> None:

@@ -36,7 +36,7 @@ from gearman_py.server.reload_channel import (
     READY_TIMEOUT,
     SERVING,
     TAKEN,
-    Channel,
+    ReloadChannel,
     ReloadError,
     ReloadTimeout,
     channel_address,
@@ -102,10 +102,10 @@ class Reload:
                 except OSError:  # no descriptor or memory is left
                     await asyncio.sleep(ACCEPT_PAUSE)
                     continue
-                with Channel(connected, READY_TIMEOUT) as channel:
+                with ReloadChannel(connected, READY_TIMEOUT) as channel:
                     await self._answer(channel)
 
-    async def _answer(self, channel: Channel) -> None:
+    async def _answer(self, channel: ReloadChannel) -> None:
         try:
             channel.check_user()
             hello = await asyncio.to_thread(channel.receive)
@@ -178,7 +178,7 @@ class Reload:
             "settings": fixed_settings(self._settings),
         }
 
-    async def _copy_ahead(self, channel: Channel) -> AheadCopy:
+    async def _copy_ahead(self, channel: ReloadChannel) -> AheadCopy:
         """Pass on most of the queued jobs while peers are served."""
         ahead = AheadCopy(self._listener.broker, self._listener.now())
         for section in ahead.sections():
@@ -209,7 +209,7 @@ class Reload:
         for door in self._doors:
             door.socket.paused = paused
 
-    async def _pause(self, channel: Channel, ahead: AheadCopy) -> list[Connection]:
+    async def _pause(self, channel: ReloadChannel, ahead: AheadCopy) -> list[Connection]:
         """Pass on everything, also the queue's store, while peers wait; return the connections."""
         writer = self._listener.store_writer
         if writer is None:
@@ -236,7 +236,7 @@ class Reload:
             raise
 
     def _pass_on(
-        self, channel: Channel, ahead: AheadCopy, values: Section, descriptors: Sequence[int]
+        self, channel: ReloadChannel, ahead: AheadCopy, values: Section, descriptors: Sequence[int]
     ) -> list[Connection]:
         """Pass on everything; return the connections. Raises ReloadError if that failed."""
         channel.allow(PAUSE_TIMEOUT)
@@ -275,7 +275,7 @@ class Reload:
         self._confirm(channel)
         return connections
 
-    def _confirm(self, channel: Channel) -> None:
+    def _confirm(self, channel: ReloadChannel) -> None:
         channel.send_word(GO)
         try:
             channel.expect(SERVING)
@@ -284,7 +284,7 @@ class Reload:
                 raise
 
 
-def _kill_process(channel: Channel) -> bool:
+def _kill_process(channel: ReloadChannel) -> bool:
     """End the new program for certain; return whether it had begun to serve peers."""
     process, _ = channel.other
     with contextlib.suppress(ProcessLookupError):

@@ -43,7 +43,7 @@ def channel_address(process: int) -> str:
     return f"\0gearmand-reload-{process}"
 
 
-class Channel:
+class ReloadChannel:
     """One side of the conversation. Its methods raise ReloadError, also when time is up."""
 
     def __init__(self, connected: socket.socket, seconds: float) -> None:

@@ -41,7 +41,7 @@ class ComingResult:
 
 
 @dataclass
-class _Wait:
+class _BudgetWait:
     since: float
     read_at: float  # when a little was read from it
 
@@ -70,7 +70,7 @@ class ResultBudget:
         self._now = loop.time
         self._queues = queues
         self.scarce = False
-        self.waiting: dict[Bringer, _Wait] = {}  # workers that are not read from
+        self.waiting: dict[Bringer, _BudgetWait] = {}  # workers that are not read from
         self._coming: dict[Bringer, ComingResult] = {}  # what was let in, until it is complete
         self._sizes: dict[Function, int] = {}  # of the last large result of each function
         self._room = sys.maxsize  # bytes that results may still take
@@ -88,7 +88,7 @@ class ResultBudget:
             self._let_in(worker, coming)
         else:
             now = self._now()
-            self.waiting.setdefault(worker, _Wait(now, now)).read_at = now
+            self.waiting.setdefault(worker, _BudgetWait(now, now)).read_at = now
             worker.pause_peer()
 
     def forget_peer(self, connection: Bringer) -> None:

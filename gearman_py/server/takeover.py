@@ -32,7 +32,7 @@ from gearman_py.server.reload_channel import (
     READY_TIMEOUT,
     SERVING,
     TAKEN,
-    Channel,
+    ReloadChannel,
     ReloadError,
     channel_address,
 )
@@ -72,7 +72,7 @@ class Takeover:
     def __init__(self, process: int, serving: Callable[[], None]) -> None:
         self._serving = serving
         connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._channel = channel = Channel(connected, READY_TIMEOUT)
+        self._channel = channel = ReloadChannel(connected, READY_TIMEOUT)
         try:
             connected.connect(channel_address(process))
         except OSError as error:

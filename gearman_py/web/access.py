@@ -9,12 +9,12 @@ from pathlib import Path
 
 from starlette.requests import HTTPConnection
 
-from gearman_py.web.sessions import LoginLimit, Session, Sessions
-from gearman_py.web.users import OPERATE, READ, User, Users
+from gearman_py.web.sessions import LoginLimit, LoginSession, Sessions
+from gearman_py.web.users import OPERATE, READ, DashboardUser, Users
 
 COOKIE = "gearman-web"
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
-ANONYMOUS = User("", READ)
+ANONYMOUS = DashboardUser("", READ)
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ class Proxy:
         except ValueError:
             return False
 
-    def user(self, name: str) -> User:
-        return User(name, OPERATE if name in self.operators else READ)
+    def user(self, name: str) -> DashboardUser:
+        return DashboardUser(name, OPERATE if name in self.operators else READ)
 
 
 @dataclass
@@ -51,11 +51,11 @@ class Access:
     def is_open(self) -> bool:
         return self.users is None and self.proxy is None
 
-    def session(self, request: HTTPConnection) -> Session | None:
+    def session(self, request: HTTPConnection) -> LoginSession | None:
         """The session of a request's cookie."""
         return self.sessions.find(request.cookies.get(COOKIE, ""))
 
-    def user(self, request: HTTPConnection) -> User | None:
+    def user(self, request: HTTPConnection) -> DashboardUser | None:
         """Who asks; None: they have to log in. Raises UsersError."""
         if self.is_open:
             return ANONYMOUS

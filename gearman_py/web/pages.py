@@ -18,7 +18,7 @@ from gearman_py.web.history import ALL, MAX_SERIES, RESOLUTIONS
 from gearman_py.web.job_pages import ask_running
 from gearman_py.web.listing import Column, Query, cut_page, sort_rows
 from gearman_py.web.panels import make_panels, time_panels
-from gearman_py.web.problems import Problem, find_problems
+from gearman_py.web.problems import FleetProblem, find_problems
 from gearman_py.web.runbook import read_runbook
 from gearman_py.web.worker_rows import WorkerRow
 
@@ -69,11 +69,11 @@ class Pages:
             lstrip_blocks=True,
         )
         self._environment.filters.update(FILTERS)
-        self._problems: tuple[int, list[Problem]] = (-1, [])
+        self._problems: tuple[int, list[FleetProblem]] = (-1, [])
         self._runbook = read_runbook()
 
     @property
-    def problems(self) -> list[Problem]:
+    def problems(self) -> list[FleetProblem]:
         """What is wrong, as of the last round."""
         rounds, found = self._problems
         fleet = self._collector.fleet

@@ -15,7 +15,7 @@ MEMORY_NEAR_LIMIT = 0.8  # as in GearmanMemoryNearLimit
 CRITICAL, WARNING = "critical", "warning"
 
 
-class Problem(NamedTuple):
+class FleetProblem(NamedTuple):
     """Something that is wrong: in words, and where to read on.
 
     ``alert`` is its name in monitoring/alerts.yml, whose section in docs/alerts.md says what to do.
@@ -28,61 +28,61 @@ class Problem(NamedTuple):
     function: str | None = None
 
 
-def find_problems(fleet: Fleet, history_problem: str = "") -> list[Problem]:
+def find_problems(fleet: Fleet, history_problem: str = "") -> list[FleetProblem]:
     """All problems, critical ones first, those of most jobs first among equals."""
     found = [*_of_servers(fleet)]
     rows = sorted(fleet.functions.values(), key=lambda row: -row.stats.waiting)
     found += [problem for row in rows for problem in _of_function(row)]
     if history_problem:
         text = f"The history cannot be written: {history_problem}."
-        found.append(Problem(WARNING, "gearman-web", text, ""))
+        found.append(FleetProblem(WARNING, "gearman-web", text, ""))
     return sorted(found, key=lambda problem: problem.severity != CRITICAL)
 
 
-def _of_servers(fleet: Fleet) -> Iterator[Problem]:
+def _of_servers(fleet: Fleet) -> Iterator[FleetProblem]:
     if not fleet.rounds:
         return
     for server in fleet.servers:
         if not server.answers:
             lasting = format_seconds(fleet.when - server.since)
             text = f"The job server has not answered for {lasting}: {server.why}."
-            yield Problem(CRITICAL, server.address, text, "GearmanServerDown")
+            yield FleetProblem(CRITICAL, server.address, text, "GearmanServerDown")
             continue
         if why := server.facts.get("refuses"):
             text = f"The job server takes no new jobs: {why}."
-            yield Problem(CRITICAL, server.address, text, "GearmanRefusesJobs")
+            yield FleetProblem(CRITICAL, server.address, text, "GearmanRefusesJobs")
         elif server.memory_share > MEMORY_NEAR_LIMIT:
             text = f"It uses {format_share(server.memory_share)} of its limit of memory."
-            yield Problem(WARNING, server.address, text, "GearmanMemoryNearLimit")
+            yield FleetProblem(WARNING, server.address, text, "GearmanMemoryNearLimit")
 
 
-def _of_function(row: FunctionRow) -> Iterator[Problem]:
+def _of_function(row: FunctionRow) -> Iterator[FleetProblem]:
     stats = row.stats
     waiting = f"{format_count(stats.waiting, 'job')} {'waits' if stats.waiting == 1 else 'wait'}"
     oldest = format_seconds(stats.oldest_seconds)
     if stats.waiting and stats.server_paused:
         text = f"A job server is paused; {waiting}."
-        yield Problem(WARNING, row.name, text, "", row.name)
+        yield FleetProblem(WARNING, row.name, text, "", row.name)
     elif stats.waiting and stats.paused:
-        yield Problem(WARNING, row.name, f"It is paused; {waiting}.", "", row.name)
+        yield FleetProblem(WARNING, row.name, f"It is paused; {waiting}.", "", row.name)
     elif stats.waiting and not stats.workers:
         # C gearmand does not say how long jobs have waited.
         if stats.oldest_seconds >= NO_WORKER_AFTER or not stats.oldest_seconds:
             since = f", the oldest for {oldest}" if stats.oldest_seconds else ""
             text = f"{waiting} and no worker does it{since}."
-            yield Problem(CRITICAL, row.name, text, "GearmanFunctionWithoutWorkers", row.name)
+            yield FleetProblem(CRITICAL, row.name, text, "GearmanFunctionWithoutWorkers", row.name)
     elif stats.waiting and not stats.running and stats.oldest_seconds >= STUCK_AFTER:
         text = (
             f"{waiting}, the oldest for {oldest}, and its {format_count(stats.workers, 'worker')} "
         )
         text += f"{'takes' if stats.workers == 1 else 'take'} none."
-        yield Problem(CRITICAL, row.name, text, "GearmanWorkersTakeNoJobs", row.name)
+        yield FleetProblem(CRITICAL, row.name, text, "GearmanWorkersTakeNoJobs", row.name)
     elif stats.oldest_seconds >= OLD:
         text = f"The oldest job has waited for {oldest}; {waiting}."
-        yield Problem(WARNING, row.name, text, "GearmanJobsWaitLong", row.name)
+        yield FleetProblem(WARNING, row.name, text, "GearmanJobsWaitLong", row.name)
     if row.recent.ended >= FEW and row.recent.failed_share > MANY_FAIL:
         text = (
             f"{format_share(row.recent.failed_share)} of the jobs failed within the last "
             f"{RECENT} minutes: {row.recent.failed:,} of {row.recent.ended:,}."
         )
-        yield Problem(WARNING, row.name, text, "GearmanJobsFail", row.name)
+        yield FleetProblem(WARNING, row.name, text, "GearmanJobsFail", row.name)

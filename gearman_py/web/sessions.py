@@ -20,7 +20,7 @@ Clock = Callable[[], float]
 
 
 @dataclass
-class Session:
+class LoginSession:
     """A login: of whom, until when, and what its forms carry."""
 
     user: str
@@ -37,7 +37,7 @@ class Sessions:
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, LoginSession] = {}
 
     def begin(self, user: str) -> str:
         """Begin a session; returns its token."""
@@ -46,10 +46,10 @@ class Sessions:
         while len(self._sessions) >= MAX_SESSIONS:
             del self._sessions[next(iter(self._sessions))]
         token = secrets.token_urlsafe(32)
-        self._sessions[token] = Session(user, now + LIFETIME)
+        self._sessions[token] = LoginSession(user, now + LIFETIME)
         return token
 
-    def find(self, token: str) -> Session | None:
+    def find(self, token: str) -> LoginSession | None:
         """The session of a token, unless it is over."""
         session = self._sessions.get(token)
         return session if session and session.until > self._clock() else None

@@ -24,7 +24,7 @@ class UsersError(Exception):
     """The file of users cannot be used; the message says where and why."""
 
 
-class User(NamedTuple):
+class DashboardUser(NamedTuple):
     """Who asks, and what they may do."""
 
     name: str
@@ -38,7 +38,7 @@ class User(NamedTuple):
 class Account(NamedTuple):
     """A line of the file."""
 
-    user: User
+    user: DashboardUser
     cost: int
     block_size: int
     parallel: int
@@ -46,7 +46,7 @@ class Account(NamedTuple):
     hash: bytes
 
     @classmethod
-    def new(cls, user: User, password: str) -> "Account":
+    def new(cls, user: DashboardUser, password: str) -> "Account":
         salt = secrets.token_bytes(SALT_SIZE)
         parameters = COST, BLOCK_SIZE, PARALLEL, salt
         return cls(user, *parameters, _hash_password(password, *parameters))
@@ -59,7 +59,7 @@ class Account(NamedTuple):
         if not name or role not in ROLES or kind != "scrypt":
             raise ValueError
         return cls(
-            *(User(name, role), cost, block_size, parallel),
+            *(DashboardUser(name, role), cost, block_size, parallel),
             *(bytes.fromhex(salt), bytes.fromhex(digest)),
         )
 
@@ -90,17 +90,17 @@ class Users:
         self._read_at: tuple[int, int] = (0, 0)
         self._accounts: dict[str, Account] = {}
         # Checked in place of an unknown user's password, so that both take the same time.
-        self._decoy = Account.new(User("", READ), secrets.token_urlsafe())
+        self._decoy = Account.new(DashboardUser("", READ), secrets.token_urlsafe())
         self._refresh()
 
-    def check(self, name: str, password: str) -> User | None:
+    def check(self, name: str, password: str) -> DashboardUser | None:
         """The user, if the password is theirs. Raises UsersError."""
         self._refresh()
         account = self._accounts.get(name)
         accepted = (account or self._decoy).accepts(password)
         return account.user if account and accepted else None
 
-    def find(self, name: str) -> User | None:
+    def find(self, name: str) -> DashboardUser | None:
         """The user as the file says now: a session ends when its user is removed."""
         self._refresh()
         account = self._accounts.get(name)
@@ -132,7 +132,7 @@ def parse_accounts(path: Path, text: str) -> list[Account]:
     return accounts
 
 
-def write_account(path: Path, user: User, password: str) -> None:
+def write_account(path: Path, user: DashboardUser, password: str) -> None:
     """Add a user to the file, or change their role and password. Raises UsersError."""
     if len(password) < MIN_PASSWORD:
         raise UsersError(f"the password is too short: expected {MIN_PASSWORD} characters or more")

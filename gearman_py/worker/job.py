@@ -17,7 +17,7 @@ Send = Callable[..., None]
 _log = logging.getLogger("gearman_py.worker")
 
 
-class Failed(Exception):
+class FunctionFailed(Exception):
     """Raised by WorkerJob.fail() to leave the function; its argument, if any, is the reason."""
 
 
@@ -114,7 +114,7 @@ class WorkerJob:
 
     def fail(self, text: str | None = None) -> NoReturn:
         """End the job as failed; its client gets ``text`` as the reason."""
-        raise Failed(*([] if text is None else [text]))
+        raise FunctionFailed(*([] if text is None else [text]))
 
     def _send_bytes(self, packet: Packet, data: Data) -> None:
         sent = as_bytes(data)

@@ -15,7 +15,7 @@ from gearman_py.worker.backoff import retry_pause
 from gearman_py.worker.function_call import FunctionCaller, WaitWritable
 from gearman_py.worker.function_spec import FunctionSpec
 from gearman_py.worker.hooks import call_outcome_hooks, call_outcome_hooks_async
-from gearman_py.worker.job import Failed, Requeue, Send, TimeLimit, WorkerJob
+from gearman_py.worker.job import FunctionFailed, Requeue, Send, TimeLimit, WorkerJob
 from gearman_py.worker.registry import FunctionRegistry
 from gearman_py.worker.session import GIVE_BACK, Answer, Assignment, OversizedResult, must_fit
 from gearman_py.worker.soft_limit import SendGuard, SoftLimit
@@ -130,7 +130,7 @@ class JobRunner:
             job.log.info("given back: %s", why)
             later = job.is_postponable and error.delay > 0
             return _postpone(error.delay, why) if later else GIVE_BACK
-        if isinstance(error, Failed):
+        if isinstance(error, FunctionFailed):
             why = shorten(str(error), _LOGGED_TEXT).rstrip()
             job.log.warning("failed: %s", why or "the function called fail()")
             return failure_answer(str(error)) if error.args else Answer(Packet.WORK_FAIL)

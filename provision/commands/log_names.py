@@ -15,7 +15,7 @@ from provision.fleet.run import Connect
 from provision.inventory.host import Host
 from provision.inventory.schema import nearest_hint
 from provision.inventory.worker_settings import NAME
-from provision.inventory.workers import Worker, workers
+from provision.inventory.workers import WorkerDefinition, workers
 from provision.remote.messages import Unknown
 from provision.resources.health import ServerHealth, split_server
 from provision.resources.unit import Unit
@@ -109,7 +109,7 @@ class LogNames:
             results = [found for _, found in pool.run_on_each(servers, ask)]
         return set().union(*(each for each in results if not isinstance(each, ToolkitError)))
 
-    def _all_workers(self) -> Iterator[Worker]:
+    def _all_workers(self) -> Iterator[WorkerDefinition]:
         for host in self._asked.inventory.everyone:
             yield from workers(host)
 

@@ -15,7 +15,7 @@ from provision.commands.smoke_pages import Run, check_pages
 from provision.errors import HostFailed, InventoryError, ToolkitError
 from provision.inventory import load as inventory
 from provision.inventory.host import Host, Inventory
-from provision.inventory.workers import Worker, ping_function, workers
+from provision.inventory.workers import WorkerDefinition, ping_function, workers
 from provision.report.events import Checked
 from provision.report.text import Report
 from provision.resources.sample_jobs import PING, Sample, is_jpeg, make_picture, stated_sample
@@ -115,13 +115,13 @@ def unchecked_programs(known: Inventory) -> list[str]:
     return list(dict.fromkeys(f"program {each.name}" for each in found))
 
 
-def _workers_meant(known: Inventory) -> list[tuple[Host, Worker]]:
+def _workers_meant(known: Inventory) -> list[tuple[Host, WorkerDefinition]]:
     """Those of the hosts that the run is limited to, if workers are among them; else all."""
     meant = [host for host in known.group("worker") if host in known.hosts]
     return [(host, one) for host in meant or known.group("worker") for one in workers(host)]
 
 
-def served_by(worker: Worker) -> str:
+def served_by(worker: WorkerDefinition) -> str:
     """What to call what it serves."""
     return ", ".join(worker.functions) or worker.name
 

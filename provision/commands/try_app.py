@@ -27,7 +27,7 @@ from provision.app_source import App, uncommitted_files
 from provision.build import ROOT, target_of
 from provision.errors import HostFailed, ToolkitError
 from provision.inventory import load as inventory
-from provision.inventory.workers import Worker, workers
+from provision.inventory.workers import WorkerDefinition, workers
 from provision.lab.programs import Say
 from provision.remote.local_channel import LocalChannel
 from provision.remote.messages import Operation, Unknown
@@ -124,7 +124,7 @@ def _with_children(pid: int) -> Iterator[int]:
                 yield from _with_children(int(child))
 
 
-def _try_worker(worker: Worker, release: Path) -> str:
+def _try_worker(worker: WorkerDefinition, release: Path) -> str:
     """What it did. Raises :class:`_DoesNotWork`."""
     ping = f"ping@try/{worker.name}" if worker.kind != "program" else ""
     with server() as jobs, _run_worker(worker, release, jobs.address, ping) as running:
@@ -145,7 +145,9 @@ def _try_worker(worker: Worker, release: Path) -> str:
 
 
 @contextmanager
-def _run_worker(worker: Worker, release: Path, address: str, ping: str) -> Iterator[_Running]:
+def _run_worker(
+    worker: WorkerDefinition, release: Path, address: str, ping: str
+) -> Iterator[_Running]:
     with tempfile.TemporaryDirectory(prefix="gearman-try-") as folder:
         for name, secret in worker.secrets:
             (Path(folder) / name).write_text(secret.reveal())
@@ -166,7 +168,7 @@ def _run_worker(worker: Worker, release: Path, address: str, ping: str) -> Itera
 
 
 def _start(
-    worker: Worker,
+    worker: WorkerDefinition,
     release: Path,
     address: str,
     ping: str,
@@ -218,7 +220,7 @@ def _do_job(client: Client, running: _Running, function: str, sample: Sample) ->
         raise running.explain(f"{function}: {problem}")
 
 
-def _stop(worker: Worker, running: _Running) -> str:
+def _stop(worker: WorkerDefinition, running: _Running) -> str:
     """Tell it to stop, as systemd would."""
     running.process.send_signal(signal.Signals[worker.stop_signal])
     try:

@@ -12,7 +12,7 @@ from provision.errors import HostFailed, Interrupted
 from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.inventory.host import Host
 from provision.plan import Plan
-from provision.remote.messages import Operation, Outcome
+from provision.remote.messages import Operation, OperationOutcome
 from provision.remote.session import Session
 from provision.report.denials import find_denials
 from provision.report.events import Applied, Begun
@@ -151,7 +151,7 @@ class ChangeFailed(HostFailed):
     concerns_unit = False
 
 
-def _change_failed(change: Change, outcome: Outcome) -> ChangeFailed:
+def _change_failed(change: Change, outcome: OperationOutcome) -> ChangeFailed:
     """What was tried, what the host said, and what to try next."""
     said = outcome.output.splitlines()[-OUTPUT_LINES:]
     operation, cures = change.operation, []

@@ -32,7 +32,7 @@ from provision.fleet.past_runs import FACTS, write_entry
 from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.inventory import load as inventory
 from provision.inventory.host import Host, Inventory
-from provision.inventory.workers import Worker, open_secrets
+from provision.inventory.workers import WorkerDefinition, open_secrets
 from provision.options import Options
 from provision.pki import keep_authority
 from provision.remote.messages import Question, Unknown
@@ -172,7 +172,7 @@ class Run:
         """Raises :class:`ToolkitError` for a mistake in an app whose files are to be sent."""
         if self._choose is previous_release:
             return
-        wanted: dict[App, list[Worker]] = {}
+        wanted: dict[App, list[WorkerDefinition]] = {}
         for host in known:
             for app, worker in app_workers(host):
                 if self._choose_release(host.name, ReleaseTrack(app.name)) is None:

@@ -31,7 +31,7 @@ OWN: dict[Kind, tuple[str, ...]] = {  # of some kinds only
 
 
 @dataclass(frozen=True, kw_only=True)
-class Worker:
+class WorkerDefinition:
     """A worker of a host. ``where``: file:line."""
 
     name: str
@@ -93,7 +93,7 @@ class Worker:
     @property
     def is_plain(self) -> bool:
         """Whether it serves the bundled function of its own name, with nothing set."""
-        usual = Worker(
+        usual = WorkerDefinition(
             name=self.name,
             kind="functions",
             functions=(self.name,),
@@ -103,7 +103,7 @@ class Worker:
         return self == usual and not self.secrets
 
 
-def workers(host: Host) -> tuple[Worker, ...]:
+def workers(host: Host) -> tuple[WorkerDefinition, ...]:
     """The workers of a host, by name. Raises :class:`InventoryError`."""
     if "worker" not in host.groups:
         return ()
@@ -139,7 +139,7 @@ def _unknown(function: str) -> str:
     return f"no function {function!r} is bundled{near} ({own})"
 
 
-def _worker(host: Host, name: str, table: Table, where: str) -> Worker:
+def _worker(host: Host, name: str, table: Table, where: str) -> WorkerDefinition:
     def wrong(key: str, text: str) -> InventoryError:
         return InventoryError(f"{table.places.get(key, where)}: worker {name}: {text}")
 
@@ -164,7 +164,7 @@ def _worker(host: Host, name: str, table: Table, where: str) -> Worker:
             settings[key] = tuple(map(clean_path, value) if key == "writes" else value)
     argv = tuple(table[kind]) if kind in ("command", "program") else ()
     target = table.get("run", "")
-    return Worker(
+    return WorkerDefinition(
         name=name,
         kind=kind,
         functions=functions,
@@ -267,9 +267,9 @@ def _packages(host: Host, table: Table) -> list[str]:
     return [name for one in (*tables, table) if "packages" in one for name in one["packages"]]
 
 
-def _check_served_once(found: tuple[Worker, ...]) -> None:
+def _check_served_once(found: tuple[WorkerDefinition, ...]) -> None:
     """Two workers of a host that serve one function would be asked in turn: a mistake."""
-    serving: dict[str, Worker] = {}
+    serving: dict[str, WorkerDefinition] = {}
     for worker, function in _served(found):
         if function in serving:
             other = serving[function]
@@ -280,7 +280,7 @@ def _check_served_once(found: tuple[Worker, ...]) -> None:
         serving[function] = worker
 
 
-def _served(found: tuple[Worker, ...]) -> Iterator[tuple[Worker, str]]:
+def _served(found: tuple[WorkerDefinition, ...]) -> Iterator[tuple[WorkerDefinition, str]]:
     for worker in found:
         for function in worker.functions:
             yield worker, function

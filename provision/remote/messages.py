@@ -53,7 +53,7 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class OperationOutcome:
     """How one operation went, as the agent tells it when it is over."""
 
     operation: Operation

@@ -39,7 +39,7 @@ from provision.remote.handshake import (
     no_password,
     shake_hands,
 )
-from provision.remote.messages import Answer, Operation, Outcome, Question, Unknown
+from provision.remote.messages import Answer, Operation, OperationOutcome, Question, Unknown
 from provision.remote.operations import QUESTIONS
 from provision.remote.running import Running
 
@@ -169,7 +169,7 @@ class Session:
         self._pinger = Thread(target=self._ping_agent, daemon=True, name=f"ping {self.name}")
         self._pinger.start()
 
-    def apply(self, operations: Sequence[Operation]) -> Iterator[Outcome]:
+    def apply(self, operations: Sequence[Operation]) -> Iterator[OperationOutcome]:
         """Carry out operations in order, in one round trip; stops after the first that fails.
 
         A content that is a path is sent when its turn has come, and hashed on both sides.
@@ -234,12 +234,12 @@ class Session:
         )
         self._send({**header, "later": later, "digest": digest}, data)
 
-    def _await_outcome(self, operation: Operation) -> Outcome:
+    def _await_outcome(self, operation: Operation) -> OperationOutcome:
         during = f"`{operation.kind}` was being done"
         while True:
             event = self._receive(StepReply, OPERATION_TIMEOUT, during)
             if "outcome" in event:
-                return Outcome(operation, **event["outcome"])
+                return OperationOutcome(operation, **event["outcome"])
             if not isinstance(operation.content, Path):
                 raise HostFailed(f"{self.name}: the agent asks for a file that is none")
             try:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from provision.build import Target
 from provision.errors import ToolkitError
 from provision.plan import Plan
-from provision.remote.messages import Outcome
+from provision.remote.messages import OperationOutcome
 from provision.resources.base import Change
 
 
@@ -50,7 +50,7 @@ class Applied:
 
     host: str
     change: Change
-    outcome: Outcome
+    outcome: OperationOutcome
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ class Channel:
         self._link.close()
 
 
-class Connection:
+class SSHConnection:
     """An open connection to a host, logged in as ``user``."""
 
     def __init__(self, name: str, user: str, link: "_LoggedIn") -> None:
@@ -94,7 +94,7 @@ class Connection:
         self._name = name
         self._link = link
 
-    def __enter__(self) -> "Connection":
+    def __enter__(self) -> "SSHConnection":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -182,11 +182,11 @@ def _import_fabric() -> None:
 _importing = Lock()
 
 
-def connect(host: Host) -> Connection:
+def connect(host: Host) -> SSHConnection:
     """Connect and log in. Raises :class:`Unreachable`, which says why in one message."""
     _import_fabric()
     way = find_route(host)
-    return Connection(host.name, way[-1].user, _log_in(way))
+    return SSHConnection(host.name, way[-1].user, _log_in(way))
 
 
 def host_keys(way: Route) -> list["paramiko.PKey"]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from provision.errors import ToolkitError
 from provision.inventory.host import Host
-from provision.ssh.connection import Connection, connect
+from provision.ssh.connection import SSHConnection, connect
 
 if TYPE_CHECKING:
     import paramiko
@@ -68,7 +68,7 @@ def forward_to(host: Host, address: str, port: int) -> Iterator[LocalForward]:
 
     It is connected to when it is first needed, and again when the connection was lost.
     """
-    connections: list[Connection] = []
+    connections: list[SSHConnection] = []
 
     def open_channel() -> "paramiko.Channel":
         if not (connections and connections[-1].is_alive):

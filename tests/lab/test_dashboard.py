@@ -15,7 +15,7 @@ from types import ModuleType
 
 import pytest
 
-from gearman_py.web.users import Account, User
+from gearman_py.web.users import Account, DashboardUser
 from provision.commands.smoke import smoke
 from provision.fleet import deploy
 from provision.options import Options
@@ -36,7 +36,7 @@ def secured(lab: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     folder = tmp_path_factory.mktemp("dashboard") / "lab"
     shutil.copytree(INVENTORY, folder)
     (folder / "group_vars").mkdir()
-    account = Account.new(User("alice", "operate"), PASSWORD)
+    account = Account.new(DashboardUser("alice", "operate"), PASSWORD)
     (folder / "group_vars" / "all.yml").write_text(
         "gearman_tls: true\ngearman_firewall: true\n"
         f"gearman_firewall_allow: [{OPERATOR}]\n"

@@ -15,7 +15,7 @@ from provision import app_source
 from provision.app import build_app, built_app, check_app, named_app
 from provision.app_source import App, fetch_source, uncommitted_files
 from provision.errors import ToolkitError
-from provision.inventory.workers import Worker
+from provision.inventory.workers import WorkerDefinition
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -92,7 +92,7 @@ def test_a_worker_that_needs_a_file_which_its_app_lacks_is_told(
     (app.source / "plain").write_text("echo")
     git(app.source, "add", "plain")
     argv = tuple(said.strip("[]").split(", "))
-    worker = Worker(
+    worker = WorkerDefinition(
         name="a", kind="command", functions=("a",), argv=argv, memory="", where="hosts.yml:7"
     )
     if not problem:

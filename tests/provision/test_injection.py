@@ -16,7 +16,7 @@ import yaml
 
 from provision.errors import HostFailed
 from provision.plan import Plan
-from provision.remote.messages import Operation, Outcome
+from provision.remote.messages import Operation, OperationOutcome
 from provision.report.events import (
     Applied,
     Checked,
@@ -69,7 +69,7 @@ def events(text: str) -> list[Event]:
     change = Change("~", f"file /etc/{text}", write, text, diff)
     return [
         Planned("job", Plan(2, (change,), (Problem(text),))),
-        Applied("job", change, Outcome(write, 0.1)),
+        Applied("job", change, OperationOutcome(write, 0.1)),
         Standing("job", text, {f"{text}.service": {"active": text, "pid": 1}}, 1),
         Tried("job", text, 1),
         Proved("job", text, 1),

@@ -25,7 +25,7 @@ from gearman_py.server.reload_channel import (
     READY,
     SERVING,
     TAKEN,
-    Channel,
+    ReloadChannel,
     ReloadError,
     channel_address,
 )
@@ -505,12 +505,12 @@ def test_process_that_is_not_a_job_server_is_refused(process: int) -> None:
     assert (refused.returncode, "not reloaded: process" in refused.stderr) == (1, True)
 
 
-def tell_hello(channel: Channel) -> None:
+def tell_hello(channel: ReloadChannel) -> None:
     channel.send({"format": FORMAT, "state": snapshot.FORMAT, "version": "test"})
     channel.receive()
 
 
-def tell_ready(channel: Channel) -> None:
+def tell_ready(channel: ReloadChannel) -> None:
     tell_hello(channel)
     channel.send_word(READY)
     while "doors" not in (about := channel.receive()):
@@ -520,7 +520,7 @@ def tell_ready(channel: Channel) -> None:
         os.close(number)
 
 
-def tell_taken(channel: Channel) -> None:
+def tell_taken(channel: ReloadChannel) -> None:
     tell_ready(channel)
     while "pages" not in channel.receive():
         pass
@@ -528,7 +528,7 @@ def tell_taken(channel: Channel) -> None:
     channel.expect(GO)
 
 
-def tell_other_format(channel: Channel) -> None:
+def tell_other_format(channel: ReloadChannel) -> None:
     channel.send({"format": FORMAT, "state": 0, "version": "0.0"})
     with pytest.raises(ReloadError, match=r"gearmand 0\.0 reads format 0 of the state"):
         channel.receive()
@@ -538,7 +538,7 @@ def tell_other_format(channel: Channel) -> None:
     "until", [lambda channel: None, tell_other_format, tell_hello, tell_ready, tell_taken]
 )
 def test_new_program_that_ends_at_any_step_changes_nothing(
-    serve: Callable[..., Server], connect: Connect, until: Callable[[Channel], None]
+    serve: Callable[..., Server], connect: Connect, until: Callable[[ReloadChannel], None]
 ) -> None:
     server = serve()
     peer = connect(server.address)
@@ -552,9 +552,9 @@ def test_new_program_that_ends_at_any_step_changes_nothing(
 
 
 @contextlib.contextmanager
-def new_program(server: Server) -> Iterator[Channel]:
+def new_program(server: Server) -> Iterator[ReloadChannel]:
     connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with Channel(connected, LIMIT) as channel:
+    with ReloadChannel(connected, LIMIT) as channel:
         connected.connect(channel_address(server.pid))
         yield channel
 
@@ -563,10 +563,10 @@ HANGING = """
 import os, socket, sys, time
 sys.path.insert(0, os.getcwd())
 from tests.server.test_reload import tell_ready, tell_taken
-from gearman_py.server.reload_channel import Channel, channel_address
+from gearman_py.server.reload_channel import ReloadChannel, channel_address
 connected = socket.socket(socket.AF_UNIX)
 connected.connect(channel_address(int(sys.argv[1])))
-channel = Channel(connected, 30)
+channel = ReloadChannel(connected, 30)
 {step}(channel)
 print("hangs", flush=True)
 time.sleep(600)
@@ -602,7 +602,7 @@ def test_new_program_ends_with_a_reason_if_the_server_dies(steps: int) -> None:
         words = [*OUR_GEARMAND, "--reload", str(os.getpid()), "-p", "0"]
         with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as command:
             connected, _ = listening.accept()
-            with Channel(connected, LIMIT) as channel:
+            with ReloadChannel(connected, LIMIT) as channel:
                 channel.receive()
                 if steps >= 1:
                     about = {"arguments": [], "folder": "/", "environment": {}, "settings": {}}

@@ -25,7 +25,7 @@ from provision.agent import probe
 from provision.agent.link import ENVIRONMENT
 from provision.errors import HostFailed, Locked, ToolkitError
 from provision.remote.local_channel import LocalChannel
-from provision.remote.messages import Operation, Outcome, Unknown
+from provision.remote.messages import Operation, OperationOutcome, Unknown
 from provision.remote.session import AGENT, ASKING, Session
 from tests.provision.local import session
 from tests.waiting import await_result
@@ -51,7 +51,7 @@ def owned(path: Path, mode: str = "0640") -> dict[str, str]:
     return {"path": str(path), "owner": "root", "group": "root", "mode": mode}
 
 
-def apply(agent: Session, *operations: Operation) -> list[Outcome]:
+def apply(agent: Session, *operations: Operation) -> list[OperationOutcome]:
     return list(agent.apply(operations))
 
 

@@ -20,7 +20,7 @@ from provision.fleet import deploy, pool
 from provision.fleet import retire as retirement
 from provision.inventory.host import Host
 from provision.options import Options
-from provision.remote.messages import Answer, Operation, Outcome, Question
+from provision.remote.messages import Answer, Operation, OperationOutcome, Question
 from provision.resources.sample_jobs import make_picture
 from roles import RETIRED, ROLES
 from tests.provision.fake_host import FakeHost
@@ -67,21 +67,23 @@ class FakeSession:
             raise Locked(f"worker is locked: {self.holder}")
         self.host.apply(self.meanwhile)
 
-    def apply(self, operations: list[Operation]) -> Iterator[Outcome]:
+    def apply(self, operations: list[Operation]) -> Iterator[OperationOutcome]:
         for operation in operations:
             self.before(operation)
             self.left -= 1
             if self.left == 0:
                 raise Unreachable("worker: gone")
             if operation.kind == self.breaks_at:
-                yield Outcome(operation, 0.0, "it ended with 1", "no room\nat all")
+                yield OperationOutcome(operation, 0.0, "it ended with 1", "no room\nat all")
                 return
             if operation.kind == "trial":
                 function = operation.arguments["command"][-1].rpartition("/")[2]
-                yield Outcome(operation, 0.0, output=base64.b64encode(RIGHT[function]()).decode())
+                yield OperationOutcome(
+                    operation, 0.0, output=base64.b64encode(RIGHT[function]()).decode()
+                )
                 continue
             self.host.apply([operation])
-            yield Outcome(operation, 0.0)
+            yield OperationOutcome(operation, 0.0)
 
     def record(self, path: str, entry: Any) -> None:
         self.host.history.append(entry)

@@ -23,7 +23,7 @@ from provision.fleet.rollout import roll_out
 from provision.fleet.rollout_policy import RolloutPolicy
 from provision.inventory.host import Host
 from provision.options import Options
-from provision.remote.messages import Answer, Operation, Outcome, Question
+from provision.remote.messages import Answer, Operation, OperationOutcome, Question
 from provision.resources.sample_jobs import SAMPLES
 from roles import ROLES
 from tests.provision.fake_host import FakeHost, directory, link
@@ -62,13 +62,13 @@ class Session:
     def lock(self, holder: Any) -> None:
         self.locked = True
 
-    def apply(self, operations: list[Operation]) -> Iterator[Outcome]:
+    def apply(self, operations: list[Operation]) -> Iterator[OperationOutcome]:
         assert self.locked
         for operation in operations:
             if self.lost:
                 raise Unreachable(f"{self.name}: gone")
             if self.fails(operation, self.host):
-                yield Outcome(operation, 0.0, self.error, "I am broken")
+                yield OperationOutcome(operation, 0.0, self.error, "I am broken")
                 return
             output = ""
             if operation.kind in ("job", "trial"):
@@ -81,7 +81,7 @@ class Session:
                 self.told.append(f"{self.name} begin")
             if operation.kind == "unit":
                 self.told.append(f"{self.name} {operation.arguments['action']}")
-            yield Outcome(operation, 0.0, None, output)
+            yield OperationOutcome(operation, 0.0, None, output)
 
     def _answer(self, command: list[str]) -> str:
         if "--server-version" in command:

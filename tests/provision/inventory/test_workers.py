@@ -7,14 +7,14 @@ import pytest
 from provision.commands.show_inventory import inventory_lines
 from provision.errors import InventoryError
 from provision.inventory import load as inventory
-from provision.inventory.workers import Worker, workers
+from provision.inventory.workers import WorkerDefinition, workers
 from provision.options import Options
 from provision.resources.sample_jobs import stated_sample
 
 HOSTS = "worker:\n  hosts:\n    w1:\n    w2:\n"
 
 
-def load(folder: Path, **files: str) -> dict[str, dict[str, Worker]]:
+def load(folder: Path, **files: str) -> dict[str, dict[str, WorkerDefinition]]:
     for name, text in {"hosts": HOSTS, **files}.items():
         path = folder / (name.replace("__", "/") + ".yml")
         path.parent.mkdir(parents=True, exist_ok=True)

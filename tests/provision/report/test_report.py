@@ -10,7 +10,7 @@ import pytest
 from provision.errors import HostFailed, ToolkitError, Unreachable
 from provision.options import Options
 from provision.plan import Plan
-from provision.remote.messages import Operation, Outcome
+from provision.remote.messages import Operation, OperationOutcome
 from provision.report.events import (
     Applied,
     Checked,
@@ -74,7 +74,7 @@ def test_a_plan_ends_with_how_much_it_would_change() -> None:
 
 def test_verbose_shows_each_operation_as_the_shell_line_it_equals() -> None:
     planned = Planned("job", Plan(12, CHANGES))
-    done = [Applied("job", change, Outcome(change.operation, 0.02)) for change in CHANGES]
+    done = [Applied("job", change, OperationOutcome(change.operation, 0.02)) for change in CHANGES]
     assert told([planned, *done, Verified("job", 0.5)], verbose=True)[-4:] == [
         "job       0.02 s  install -o root -g root -m 0644 /dev/stdin /etc/motd",
         "job       0.02 s  systemctl restart app.service",
@@ -101,7 +101,7 @@ def test_a_run_ends_with_a_table_of_what_was_done_where() -> None:
     report.show(Planned("job", Plan(12, CHANGES)))
     report.show(Planned("worker", Plan(14)))
     for change in CHANGES:
-        report.show(Applied("job", change, Outcome(change.operation, 0.02)))
+        report.show(Applied("job", change, OperationOutcome(change.operation, 0.02)))
     report.show(Verified("job", 0.5))
     report.end(1.23)
     assert stream.getvalue().splitlines()[-4:] == [
@@ -128,8 +128,8 @@ def test_who_is_left_and_why_stands_at_the_end() -> None:
     report.show(Planned("worker", Plan(14, CHANGES)))
     report.show(Planned("client", Plan(3)))
     report.recap(0.5)
-    wrong = Outcome(RESTART, 0.1, "it ended with 1")
-    report.show(Applied("worker", CHANGES[0], Outcome(WRITE, 0.02)))
+    wrong = OperationOutcome(RESTART, 0.1, "it ended with 1")
+    report.show(Applied("worker", CHANGES[0], OperationOutcome(WRITE, 0.02)))
     report.show(Applied("worker", CHANGES[1], wrong))
     report.show(Failed("worker", HostFailed("restart app.service: it ended with 1"), 0.2))
     report.end(1.23)
