@@ -85,6 +85,7 @@ BENCHES = ("job_server", "instructions", "libraries", "resize", "converge")
 # More processes than cores: most tests wait for another process. Each takes 5 s to collect them.
 SIDE_BY_SIDE = ("--numprocesses", "4", "--dist", "loadgroup", "--no-loadscope-reorder")
 FAST = ("-m", "not lab and not interop and not slow", "--hypothesis-profile", "fast")
+WITHOUT_FOLDERS = ("--ignore=tests/lab", "--ignore=tests/interop")  # not even read
 FAST_PROCESSES = ("--numprocesses", "3")
 TESTS_FAILED = 1  # pytest's status when all ran and some failed
 RUN_AGAIN_AT_MOST = 3  # files with failed tests
@@ -516,13 +517,20 @@ def test(c: Context, only: Sequence[str] | None = None, fast: bool = False) -> i
         if os.environ.get("CI") == "true":
             raise
         print(f"{error}; the tests that need them are skipped")
-    failed = [] if only else _run_checks(compile_tests=not fast)
     options = () if only else (*SIDE_BY_SIDE, "--cache-clear")
     if fast:
-        options += (*FAST, *(() if only else FAST_PROCESSES))
-    status = _python("-m", "pytest", *options, *(only or ()))
-    if status == TESTS_FAILED and not only and not fast:
-        status = _run_failed_again()
+        options += (*FAST, *(() if only else (*WITHOUT_FOLDERS, *FAST_PROCESSES)))
+    with ExitStack() as stack:
+        checks = [
+            (check[0], stack.enter_context(_start_python("-m", *check)))
+            for check in (() if only else CHECKS)
+        ]
+        if not only and not fast:  # compile the tests once, or each process would do it
+            _python("-m", "pytest", "--collect-only", "--quiet", output=subprocess.DEVNULL)
+        status = _python("-m", "pytest", *options, *(only or ()))
+        if status == TESTS_FAILED and not only and not fast:
+            status = _run_failed_again()
+        failed = [name for name, check in checks if check.wait()]
     if status:
         failed.append("pytest")
     if failed:
@@ -609,15 +617,6 @@ def lab_shell(c: Context, host: str) -> int:
     return lab.shell(host)
 
 
-def _run_checks(*, compile_tests: bool) -> list[str]:
-    """Those that fail. Meanwhile the tests are compiled, or each process of pytest would do it."""
-    with ExitStack() as stack:
-        if compile_tests:
-            collect = ("-m", "pytest", "--collect-only", "--quiet")
-            stack.enter_context(_start_python(*collect, output=subprocess.DEVNULL))
-        return [check[0] for check in CHECKS if _python("-m", *check)]
-
-
 def _run_failed_again() -> int:
     """Run the files of the tests that failed once more, alone, as CPython's regrtest does.
 
@@ -635,8 +634,8 @@ def _run_failed_again() -> int:
     return status
 
 
-def _python(*arguments: str) -> int:
-    with _start_python(*arguments) as process:
+def _python(*arguments: str, output: int | None = None) -> int:
+    with _start_python(*arguments, output=output) as process:
         return process.wait()
 
 

@@ -34,6 +34,18 @@ def serve_worker() -> Iterator[Callable[[Worker], None]]:
         yield lambda worker: stack.enter_context(serving(worker))
 
 
+_gates: dict[bytes, threading.Event] = {}
+
+
+@pytest.fixture
+def gates() -> Iterator[dict[bytes, threading.Event]]:
+    """A job of function ``gated`` with one of these workloads ends once its event is set."""
+    _gates.update({name: threading.Event() for name in (b"a", b"b", b"c")})
+    yield _gates
+    for gate in _gates.values():
+        gate.set()
+
+
 @pytest.fixture(scope="module")
 def jobs() -> Iterator[Server]:
     """A job server with a worker of four threads."""
@@ -53,6 +65,11 @@ def jobs() -> Iterator[Server]:
         @worker.function("nap", workload=True)
         def nap(workload: bytes) -> bytes:
             time.sleep(float(workload))
+            return workload
+
+        @worker.function("gated", workload=True)
+        def gated(workload: bytes) -> bytes:
+            assert _gates[workload].wait(60)
             return workload
 
         @worker.function("sum", workload=True)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
+from threading import Event
 from typing import Any
 
 import pytest
@@ -59,13 +60,18 @@ def test_one_refused_job_fails_by_itself(use: Any, jobs: Server) -> None:
     use(scenario)
 
 
-def test_jobs_are_yielded_as_they_end(use: Any) -> None:
+def test_jobs_are_yielded_as_they_end(use: Any, gates: dict[bytes, Event]) -> None:
     async def scenario(client: Any) -> list[bytes]:
-        wanted = [Submit(function="nap", workload=seconds) for seconds in ("0.4", "0.2", "0")]
+        wanted = [Submit(function="gated", workload=each) for each in (b"a", b"b", b"c")]
         submitted = await client.submit_many(wanted)
-        return [await result(job) async for job in client.as_completed(submitted)]
+        ended: list[bytes] = []
+        gates[b"c"].set()
+        async for job in client.as_completed(submitted):
+            ended.append(await result(job))
+            gates[b"a" if ended == [b"c"] else b"b"].set()
+        return ended
 
-    assert use(scenario) == [b"0", b"0.2", b"0.4"]
+    assert use(scenario) == [b"c", b"a", b"b"]
 
 
 def test_jobs_that_have_ended_already_are_yielded_too(use: Any) -> None:

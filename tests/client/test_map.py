@@ -3,6 +3,7 @@
 import tracemalloc
 from collections.abc import Iterator
 from itertools import count, islice
+from threading import Event
 from typing import Any
 
 import pytest
@@ -18,12 +19,16 @@ def test_map_gives_results_in_order(use: Any) -> None:
     assert use(scenario) == [b"0.2", b"0", b"0.1"]
 
 
-def test_map_gives_results_as_they_come(use: Any) -> None:
+def test_map_gives_results_as_they_come(use: Any, gates: dict[bytes, Event]) -> None:
     async def scenario(client: Any) -> list[bytes]:
-        naps = ["0.4", "0", "0.2"]
-        return [one async for one in client.map("nap", naps, ordered=False)]
+        found: list[bytes] = []
+        gates[b"c"].set()
+        async for one in client.map("gated", ["a", "b", "c"], ordered=False):
+            found.append(one)
+            gates[b"a" if found == [b"c"] else b"b"].set()
+        return found
 
-    assert use(scenario) == [b"0", b"0.2", b"0.4"]
+    assert use(scenario) == [b"c", b"a", b"b"]
 
 
 @pytest.mark.parametrize("ordered", [True, False])
