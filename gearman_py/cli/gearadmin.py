@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if not _may_remove(client, options):
                     print("nothing was changed")
                     return common.FAILED
-                answers = Answers(client, options)
+                answers = ServerAnswers(client, options)
                 answers.print_all(asked)
             except ValueError as error:
                 parser.error(str(error))
@@ -110,7 +110,7 @@ def _check(parser: ArgumentParser, options: Namespace) -> int:
     return status
 
 
-class Answers:
+class ServerAnswers:
     """What the servers say to the commands, and the exit status that tells what they did not."""
 
     def __init__(self, client: AdminClient, options: Namespace) -> None:
