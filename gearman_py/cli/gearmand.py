@@ -29,7 +29,7 @@ from gearman_py.server.option_fields import LEVELS
 from gearman_py.server.options import UsageError, parse
 from gearman_py.server.reload_channel import ReloadError
 from gearman_py.server.settings import Settings
-from gearman_py.server.stores import open_store
+from gearman_py.server.stores import check_queue, open_store
 from gearman_py.store.base import StoreError
 
 RUN_AGAIN = "run the same command again to import the rest"
@@ -58,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"gearmand: {note}", file=sys.stderr)
         if settings.check_args:
             return 0
+        if settings.check_queue:
+            return _check_queue(settings)
         if settings.import_from:
             return _import_queue(settings)
         if settings.file_descriptors:
@@ -161,6 +163,18 @@ def _reload(settings: Settings, arguments: Sequence[str]) -> int:
     if serving:
         _clean_up(settings, ())
     return status
+
+
+def _check_queue(settings: Settings) -> int:
+    if settings.user:
+        lifecycle.become_user(settings.user, ())
+    try:
+        for weakness in check_queue(settings):
+            print(f"accepted: {weakness}")
+    except StoreError as error:
+        raise listening.StartError(str(error)) from error
+    print("the database can be used: jobs can be stored and read")
+    return 0
 
 
 def _import_queue(settings: Settings) -> int:

@@ -277,6 +277,13 @@ class Settings(ListenSettings):
     check_args: bool = option(
         False, "--check-args", "check the options and exit", action="store_true"
     )
+    check_queue: bool = queue_option(
+        "postgres redis",
+        False,
+        "--check-queue",
+        "check whether the database can be used, and exit",
+        action="store_true",
+    )
     keepalive: bool | None = ignored_option("--keepalive", "it is always on", action="store_true")
     threads: int | None = ignored_option(
         "-t --threads", "one event loop serves all connections", type=int, metavar="N"

@@ -9,6 +9,7 @@ from gearman_py.optional_module import late_imports
 from gearman_py.server.settings import Settings
 from gearman_py.store.base import Store, StoreError
 from gearman_py.store.database import Database
+from gearman_py.store.database_check import check_database
 
 
 @late_imports(StoreError)
@@ -38,6 +39,12 @@ def open_store(settings: Settings) -> Store | None:
         case "postgres" | "redis":
             return _share(_name_database(settings), settings)
     return None
+
+
+@late_imports(StoreError)
+def check_queue(settings: Settings) -> list[str]:
+    """Whether the queue's database can be used; see check_database(). Raises StoreError."""
+    return check_database(_name_database(settings), accept_loss=settings.accept_loss)
 
 
 def _name_database(settings: Settings, known_password: str = "") -> Database:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from gearman_py.store.base import Record, StoreError
+from gearman_py.store.weakness import Weakness
 
 BRIEF = "the queue's database is out of reach"
 
@@ -38,16 +39,6 @@ class Beat(NamedTuple):
     shelf: int
     before: int
     number: int
-
-
-class Weakness(NamedTuple):
-    """A setting of the database with which it may lose jobs, and how to change it.
-
-    ``bearable``: it loses jobs only when its host or process dies.
-    """
-
-    text: str
-    bearable: bool
 
 
 class Rows(NamedTuple):

@@ -12,7 +12,8 @@ from typing import Any
 
 from gearman_py.optional_module import import_optional
 from gearman_py.store.base import Record, StoreError
-from gearman_py.store.database import BRIEF, NO_KEEPER, Beat, Lost, Rows, Shelf, Weakness
+from gearman_py.store.database import BRIEF, NO_KEEPER, Beat, Lost, Rows, Shelf
+from gearman_py.store.weakness import Weakness
 
 log = logging.getLogger("gearmand")
 

@@ -33,8 +33,9 @@ from gearman_py.store.base import (
     is_sound,
     lease_clock,
 )
-from gearman_py.store.database import NO_KEEPER, Beat, Database, Lost, Place, Rows, Shelf, Weakness
+from gearman_py.store.database import NO_KEEPER, Beat, Database, Lost, Place, Rows, Shelf
 from gearman_py.store.missing_entries import read_all_records, restore_entries
+from gearman_py.store.weakness import Weakness, find_refusal
 
 log = logging.getLogger("gearmand")
 
@@ -175,14 +176,10 @@ class SharedStore:
     def _check_settings(self) -> None:
         self._checked = lease_clock()
         known, self._weaknesses = self._weaknesses, self._database.find_weaknesses()
-        refused = []
+        self._refusal = find_refusal(self._weaknesses, accept_loss=self._accept_loss)
         for weakness in self._weaknesses:
-            if not (weakness.bearable and self._accept_loss):
-                refused.append(weakness.text)
-            elif weakness not in known:
+            if weakness.bearable and self._accept_loss and weakness not in known:
                 log.warning("%s (jobs are stored nevertheless: --accept-loss)", weakness.text)
-        brief = "the queue's database might lose it"
-        self._refusal = StoreError("; ".join(refused), brief) if refused else None
 
     def adopt(self) -> list[Adopted]:
         """Jobs of runs that are gone, taken over by this one: at most BATCH."""

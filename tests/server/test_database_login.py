@@ -78,6 +78,22 @@ def test_wrong_password_is_refused_and_not_shown(
     assert "Traceback" not in server.log
 
 
+def test_database_can_be_checked_without_a_server(
+    login: Options, authority: Authority, password: Path, tmp_path: Path
+) -> None:
+    def check(words: list[str]) -> tuple[int, str, str]:
+        command = [*OUR_GEARMAND, "--check-queue", *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=2 * LIMIT)
+        return done.returncode, done.stdout, done.stderr
+
+    for _ in range(2):  # it leaves nothing behind
+        found = check(login(password, authority.file))
+        assert found == (0, "the database can be used: jobs can be stored and read\n", "")
+    status, _, problem = check(login(write_password(tmp_path, "guess"), authority.file))
+    assert status == 1
+    assert "password" in problem and "guess" not in problem and "Traceback" not in problem
+
+
 def test_database_with_a_certificate_of_another_ca_is_refused(
     start: Start, login: Options, tmp_path: Path, password: Path
 ) -> None:

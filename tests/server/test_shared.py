@@ -633,6 +633,9 @@ def test_redis_set_to_forget_is_refused_and_noticed(
         refused = serve("another")
         assert refused.process.wait(LIMIT) == 1
         assert f"put {name} {good} into its redis.conf" in refused.log
+        checked = serve("another", "--check-queue")
+        assert checked.process.wait(LIMIT) == 1
+        assert f"put {name} {good} into its redis.conf" in checked.log
         await_true(lambda: client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"")[0] == "ERROR")
         assert f"put {name} {good} into its redis.conf" in server.log
         accepting = serve("another", "--accept-loss")
