@@ -169,11 +169,11 @@ def _check_queue(settings: Settings) -> int:
     if settings.user:
         lifecycle.become_user(settings.user, ())
     try:
-        for weakness in check_queue(settings):
-            print(f"accepted: {weakness}")
+        for fact in check_queue(settings):
+            print(f"{fact.state:4}  {printable(fact.text)}", flush=True)
     except StoreError as error:
         raise listening.StartError(str(error)) from error
-    print("the database can be used: jobs can be stored and read")
+    print("ok    jobs can be stored and read")
     return 0
 
 

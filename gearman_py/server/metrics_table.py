@@ -75,10 +75,9 @@ def _sent_bytes(listener: Listener) -> int:
 def problem(listener: Listener) -> str:
     """Why the job server takes no new jobs; empty when it does."""
     queues = listener.broker.queues
-    if listener.store_writer is not None and (
-        listener.store_writer.broken or listener.store_writer.refusing
-    ):
-        return "background jobs cannot be stored"
+    writer = listener.store_writer
+    if writer is not None and (writer.broken or writer.refusing):
+        return f"background jobs cannot be stored: {writer.why}"
     if queues.closed and listener.broker.mover is None:
         return "the job server is stopping"
     if queues.full:

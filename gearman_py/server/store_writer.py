@@ -105,6 +105,7 @@ class StoreWriter:
         self.broken = False
         self._failing = False
         self.refusing = False  # refusal of background jobs, as logged ...
+        self.why = ""  # ... in a few words ...
         self._refused_before = 0  # ... and how many there were before
         self._reachable = False  # it refused jobs, but may accept other changes
         self._warned = -WARN_INTERVAL
@@ -262,6 +263,7 @@ class StoreWriter:
         if not self.refusing:
             self._refused_before = self._count_refused()
         self._failing = self.refusing = True
+        self.why = error.brief
         if error.unreachable:  # the next beat that arrives ends this: no job has to find it out
             self._changes.refusal = f"the job could not be stored: {error.brief}".encode()
         self.failures += group is not BEAT
@@ -297,5 +299,6 @@ class StoreWriter:
         reason = str(error) if isinstance(error, StoreError) else f"the store failed: {error!r}"
         log.critical("%s: stopping; the next start reads what was stored", reason)
         self.broken = True
+        self.why = reason
         self._rests.set()
         self._on_failure()

@@ -1,6 +1,6 @@
 """Opens the store that the settings name."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from gearman_py.optional_module import late_imports
 from gearman_py.server.settings import Settings
 from gearman_py.store.base import Store, StoreError
 from gearman_py.store.database import Database
-from gearman_py.store.database_check import check_database
+from gearman_py.store.database_check import DatabaseFact, check_database
 
 
 @late_imports(StoreError)
@@ -42,7 +42,7 @@ def open_store(settings: Settings) -> Store | None:
 
 
 @late_imports(StoreError)
-def check_queue(settings: Settings) -> list[str]:
+def check_queue(settings: Settings) -> Iterator[DatabaseFact]:
     """Whether the queue's database can be used; see check_database(). Raises StoreError."""
     return check_database(_name_database(settings), accept_loss=settings.accept_loss)
 

@@ -68,6 +68,15 @@ class Database(Protocol):
     def find_weaknesses(self) -> list[Weakness]:
         """Settings with which it may lose jobs that it has acknowledged."""
 
+    def describe_login(self) -> str:
+        """Which database it is, where, its version, the user, and whether TLS is used."""
+
+    def describe_durability(self) -> str:
+        """The settings that keep jobs."""
+
+    def describe_room(self) -> tuple[str, bool]:
+        """How much is in it and how much may be, and whether there is little room left."""
+
     def disconnect(self) -> None:
         """Close the connection, which may be lost."""
 

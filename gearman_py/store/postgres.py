@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gearman_py.optional_module import import_optional
+from gearman_py.store import postgres_queries as queries
 from gearman_py.store.base import Record, StoreError
 from gearman_py.store.database import BRIEF, NO_KEEPER, Beat, Lost, Rows, Shelf
 from gearman_py.store.weakness import Weakness
@@ -30,114 +31,7 @@ LIFE = {
     "tcp_user_timeout": 4000,
     "application_name": PROGRAM,
 }
-_SETTINGS = """
-    SELECT set_config('tcp_keepalives_idle', '2', false),
-           set_config('tcp_keepalives_interval', '1', false),
-           set_config('tcp_keepalives_count', '3', false),
-           set_config('tcp_user_timeout', '5000', false),
-           set_config('lock_timeout', '2s', false),
-           set_config('idle_in_transaction_session_timeout', '5s', false),
-           CASE current_setting('synchronous_commit')
-               WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END
-"""
-# With the lock, two servers that start at the same time create the tables once.
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
-_THERE = "SELECT to_regclass(%s) IS NOT NULL, obj_description(to_regclass(%s), 'pg_class')"
-_CREATE = """
-    CREATE TABLE IF NOT EXISTS {shelves} (
-        number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-        prefix bytea NOT NULL,
-        keeper bigint NOT NULL,
-        beats bigint NOT NULL,
-        ended boolean NOT NULL
-    );
-    CREATE TABLE {jobs} (
-        shelf bigint NOT NULL,
-        number bigint NOT NULL,
-        function bytea NOT NULL,
-        "unique" bytea NOT NULL,
-        priority integer NOT NULL,
-        due bigint NOT NULL,
-        reducer bytea NOT NULL,
-        workload bytea NOT NULL,
-        deliveries integer NOT NULL,
-        PRIMARY KEY (shelf, number)
-    );
-    COMMENT ON TABLE {jobs} IS {schema}
-"""
-# A division by zero rolls the transaction back and skips the rest.
-_BEAT = """
-    WITH mine AS (
-        UPDATE {shelves} SET beats = %(number)s
-        WHERE number = %(shelf)s AND keeper = %(shelf)s AND beats = %(before)s RETURNING 1
-    ) SELECT 1 / (SELECT count(*) FROM mine)
-"""
-_TAKE = """
-    WITH dead AS (
-        SELECT number FROM {shelves}
-        WHERE number = %(number)s AND keeper = %(keeper)s AND beats = %(beats)s
-        AND (keeper = number OR keeper NOT IN (SELECT number FROM {shelves}))
-        FOR UPDATE SKIP LOCKED
-    ) UPDATE {shelves} SET keeper = %(mine)s
-    WHERE number IN (SELECT number FROM dead) OR keeper IN (SELECT number FROM dead)
-"""
-_INSERT = """
-    INSERT INTO {jobs} SELECT %b, * FROM unnest(%b::bigint[], %b::bytea[], %b::bytea[],
-        %b::integer[], %b::bigint[], %b::bytea[], %b::bytea[], %b::integer[])
-"""
-_REWRITE = """
-    INSERT INTO {jobs} SELECT * FROM unnest(%b::bigint[], %b::bigint[], %b::bytea[], %b::bytea[],
-        %b::integer[], %b::bigint[], %b::bytea[], %b::bytea[], %b::integer[])
-    ON CONFLICT (shelf, number) DO UPDATE SET function = excluded.function,
-        priority = excluded.priority, due = excluded.due, workload = excluded.workload,
-        deliveries = excluded.deliveries
-"""
-_DELIVER = """
-    UPDATE {jobs} AS job SET deliveries = told.count
-    FROM unnest(%b::bigint[], %b::bigint[], %b::integer[]) AS told (shelf, number, count)
-    WHERE job.shelf = told.shelf AND job.number = told.number
-"""
-_REMOVE = """
-    DELETE FROM {jobs} AS job USING unnest(%b::bigint[], %b::bigint[]) AS ended (shelf, number)
-    WHERE job.shelf = ended.shelf AND job.number = ended.number
-"""
-_READ = """
-    SELECT number, function, "unique", priority, due, reducer, workload, deliveries FROM {jobs}
-    WHERE shelf = %s AND number > %s ORDER BY number LIMIT %s
-"""
-# A session whose rest of a group does not come, as its server or network stopped: PostgreSQL bounds
-# only the time between groups (idle_in_transaction_session_timeout). No job server waits as long.
-_END_STUCK = """
-    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-    WHERE application_name = %s AND usename = current_user AND datname = current_database()
-    AND pid <> pg_backend_pid() AND wait_event = 'ClientRead'
-    AND xact_start < clock_timestamp() - interval '5 seconds'
-"""
 _LOWEST = -(2**63)
-_SET_ASIDE = "UPDATE {jobs} SET shelf = -shelf WHERE shelf = %s AND number = ANY(%s::bigint[])"
-_KEEPS = """
-    SELECT current_setting('fsync'), current_setting('full_page_writes'),
-           (SELECT relpersistence FROM pg_class WHERE oid = to_regclass(%s))
-"""
-_CLEAR = """
-    DELETE FROM {shelves}
-    WHERE number = %(shelf)s AND NOT EXISTS (SELECT 1 FROM {jobs} WHERE shelf = %(shelf)s)
-"""
-
-
-# The numbers of shelves with jobs, one step in the index for each.
-_MISSING = """
-    WITH RECURSIVE used (shelf) AS (
-        SELECT min(shelf) FROM {jobs} WHERE shelf > 0
-        UNION ALL
-        SELECT (SELECT min(shelf) FROM {jobs} WHERE shelf > used.shelf) FROM used
-        WHERE used.shelf IS NOT NULL
-    ) SELECT shelf FROM used WHERE shelf IS NOT NULL AND shelf NOT IN (SELECT number FROM {shelves})
-"""
-_RESTORE = """
-    INSERT INTO {shelves} (number, prefix, keeper, beats, ended) OVERRIDING SYSTEM VALUE
-    VALUES (%s, %s, %s, 0, false) ON CONFLICT DO NOTHING
-"""
 
 
 class Postgres:
@@ -167,7 +61,7 @@ class Postgres:
             self._connection = self._patient.connect(
                 self._conninfo, autocommit=True, **login, **LIFE
             )
-            self._connection.execute(_SETTINGS)
+            self._connection.execute(queries.SETTINGS)
             self._make_tables()
         except self._psycopg.Error as error:
             raise self._explain_error(error) from error
@@ -179,7 +73,7 @@ class Postgres:
 
     def find_weaknesses(self) -> list[Weakness]:
         """The settings with which it loses jobs."""
-        [found] = self._execute_query(_KEEPS, [self._jobs.as_string(None)])
+        [found] = self._execute_query(queries.KEEPS, [self._jobs.as_string(None)])
         fsync, full_pages, persistence = found
         texts = []
         for name, value in (("fsync", fsync), ("full_page_writes", full_pages)):
@@ -195,6 +89,32 @@ class Postgres:
             )
         return [Weakness(text, bearable=True) for text in texts]
 
+    def describe_login(self) -> str:
+        info = self._connection.info
+        version = info.parameter_status("server_version").partition(" ")[0]
+        tls = "TLS" if self._connection.pgconn.ssl_in_use else "without TLS"
+        return (
+            f"PostgreSQL {version} at {info.host}:{info.port}, database {info.dbname}, "
+            f"user {info.user}, {tls}"
+        )
+
+    def describe_durability(self) -> str:
+        names = ("synchronous_commit", "fsync", "full_page_writes", "synchronous_standby_names")
+        question = f"SELECT {', '.join(['current_setting(%s)'] * len(names))}"
+        [values] = self._execute_query(question, names)
+        pairs = zip(names, values, strict=True)
+        return ", ".join(f"{name} {value or '(none)'}" for name, value in pairs)
+
+    def describe_room(self) -> tuple[str, bool]:
+        question = """
+            SELECT pg_total_relation_size(%s::text::regclass), (SELECT count(*) FROM {shelves}),
+                   (SELECT count(*) FROM pg_stat_activity), current_setting('max_connections')::int
+        """
+        [[size, runs, used, most]] = self._execute_query(question, [self._jobs.as_string(None)])
+        room = f"{used} of {most} connections in use"
+        text = f"table {self._name}: {size / 2**20:.1f} MB, {runs} job servers' entries; {room}"
+        return text, used > 0.9 * most
+
     def enrol_run(self, prefix: bytes) -> int:
         number: int
         with self._connection.transaction():  # other runs must not see a shelf without a keeper
@@ -208,24 +128,24 @@ class Postgres:
         try:
             connection = self._connection
             with connection.pipeline():  # in autocommit mode, this is one transaction
-                connection.execute(self._compose_query(_BEAT), beat._asdict())
+                connection.execute(self._compose_query(queries.BEAT), beat._asdict())
                 if rows.doubtful:
                     places = [[mine] * len(rows.doubtful), list(rows.doubtful)]
-                    connection.execute(self._compose_query(_REMOVE), places)
+                    connection.execute(self._compose_query(queries.REMOVE), places)
                 if rows.added:
                     columns = [list(column) for column in zip(*rows.added, strict=True)]
-                    connection.execute(self._compose_query(_INSERT), [mine, *columns])
+                    connection.execute(self._compose_query(queries.INSERT), [mine, *columns])
                 if rows.delivered:
                     counts = [(*place, count) for place, count in rows.delivered]
                     columns = [list(column) for column in zip(*counts, strict=True)]
-                    connection.execute(self._compose_query(_DELIVER), columns)
+                    connection.execute(self._compose_query(queries.DELIVER), columns)
                 if rows.removed:
                     columns = [list(column) for column in zip(*rows.removed, strict=True)]
-                    connection.execute(self._compose_query(_REMOVE), columns)
+                    connection.execute(self._compose_query(queries.REMOVE), columns)
                 if rows.rewritten:
                     placed = [(*place, *record[1:]) for place, record in rows.rewritten]
                     columns = [list(column) for column in zip(*placed, strict=True)]
-                    connection.execute(self._compose_query(_REWRITE), columns)
+                    connection.execute(self._compose_query(queries.REWRITE), columns)
         except self._psycopg.errors.DivisionByZero:
             return False
         except self._psycopg.errors.LockNotAvailable as error:
@@ -242,9 +162,9 @@ class Postgres:
     def take_shelves(self, beat: Beat, other: Shelf) -> bool:
         try:
             with self._connection.pipeline():
-                self._connection.execute(self._compose_query(_BEAT), beat._asdict())
+                self._connection.execute(self._compose_query(queries.BEAT), beat._asdict())
                 taken = self._connection.execute(
-                    self._compose_query(_TAKE), other._asdict() | {"mine": beat.shelf}
+                    self._compose_query(queries.TAKE), other._asdict() | {"mine": beat.shelf}
                 )
         except self._psycopg.errors.DivisionByZero:
             return False
@@ -256,37 +176,37 @@ class Postgres:
 
     def read_records(self, shelf: int, after: int | None, limit: int) -> list[Record]:
         values = [shelf, _LOWEST if after is None else after, limit]
-        return [Record(*row) for row in self._execute_query(_READ, values)]
+        return [Record(*row) for row in self._execute_query(queries.READ, values)]
 
     def set_aside(self, shelf: int, numbers: Sequence[int]) -> str:
-        self._execute_query(_SET_ASIDE, [shelf, list(numbers)])
+        self._execute_query(queries.SET_ASIDE, [shelf, list(numbers)])
         return f"table {self._name}, shelf {-shelf}"
 
     def clear_shelf(self, shelf: int) -> None:
-        self._execute_query(_CLEAR, {"shelf": shelf})
+        self._execute_query(queries.CLEAR, {"shelf": shelf})
 
     def find_missing_entries(self) -> list[int]:
-        return [number for (number,) in self._execute_query(_MISSING)]
+        return [number for (number,) in self._execute_query(queries.MISSING)]
 
     def restore_entry(self, shelf: int, prefix: bytes) -> None:
-        self._execute_query(_RESTORE, [shelf, prefix, NO_KEEPER])
+        self._execute_query(queries.RESTORE, [shelf, prefix, NO_KEEPER])
 
     def leave_shelf(self, mine: int) -> None:
         self._execute_query("UPDATE {shelves} SET ended = true WHERE number = %s", [mine])
 
     def _end_stuck_sessions(self) -> None:
         """End the sessions of job servers that hold locks and do not go on."""
-        if ended := self._execute_query(_END_STUCK, [PROGRAM]):
+        if ended := self._execute_query(queries.END_STUCK, [PROGRAM]):
             log.warning("ended %d sessions of PostgreSQL that had stopped in a group", len(ended))
 
     def _make_tables(self) -> None:
         """Create the tables if missing. Raises StoreError if they are not ours."""
         name = self._jobs.as_string(None)
         with self._connection.transaction():
-            self._connection.execute(_LOCK, [f"gearman_py {self._name}"])
-            [(there, comment)] = self._execute_query(_THERE, [name, name])
+            self._connection.execute(queries.LOCK, [f"gearman_py {self._name}"])
+            [(there, comment)] = self._execute_query(queries.THERE, [name, name])
             if not there:
-                self._connection.execute(self._compose_query(_CREATE))
+                self._connection.execute(self._compose_query(queries.CREATE))
             elif comment != SCHEMA:
                 raise StoreError(
                     f"the table {self._name} belongs to another program or another version of "

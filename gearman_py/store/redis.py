@@ -133,6 +133,24 @@ class Redis:
         )
         return [Weakness(text, bearable=True)]
 
+    def describe_login(self) -> str:
+        found = self._call_redis("info", "server")
+        where = self._options.get("unix_socket_path")
+        where = where or f"{self._options['host']}:{self._options['port']}"
+        user = self._options["username"] or "default"
+        tls = "TLS" if self._options.get("ssl") else "without TLS"
+        return f"Redis {found['redis_version']} at {where}, user {user}, {tls}"
+
+    def describe_durability(self) -> str:
+        return ", ".join(f"{name} {wanted}" for name, wanted in _KEEPS.items())
+
+    def describe_room(self) -> tuple[str, bool]:
+        found = self._call_redis("info", "memory")
+        used, most = int(found["used_memory"]), int(found["maxmemory"])
+        limit = f"of {most / 2**20:.0f} MB" if most else "without a limit (maxmemory)"
+        text = f"memory: {used / 2**20:.1f} MB {limit}, {found['maxmemory_policy']}"
+        return text, bool(most) and used > 0.9 * most
+
     def disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()

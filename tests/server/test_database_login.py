@@ -87,8 +87,14 @@ def test_database_can_be_checked_without_a_server(
         return done.returncode, done.stdout, done.stderr
 
     for _ in range(2):  # it leaves nothing behind
-        found = check(login(password, authority.file))
-        assert found == (0, "the database can be used: jobs can be stored and read\n", "")
+        status, said, problem = check(login(password, authority.file))
+        assert (status, problem) == (0, "")
+        login_line, durable, room, end = said.splitlines()
+        assert login_line.startswith(("ok    PostgreSQL 1", "ok    Redis "))
+        assert login_line.endswith(", TLS")
+        assert "synchronous_commit on" in durable or "appendfsync always" in durable
+        assert room.startswith("ok    ")
+        assert end == "ok    jobs can be stored and read"
     status, _, problem = check(login(write_password(tmp_path, "guess"), authority.file))
     assert status == 1
     assert "password" in problem and "guess" not in problem and "Traceback" not in problem
