@@ -1,14 +1,67 @@
-"""Limits the number of connections and watches the number of file descriptors."""
+"""Limits the number of connections and handshakes, and watches the number of file descriptors."""
 
+import asyncio
+import contextlib
 import logging
 import resource
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Iterator, Sized
 
 log = logging.getLogger("gearmand")
 
 # Descriptors below the limit of open files that are left to operators, metrics and our own files.
 RESERVED = 8
 WARN_INTERVAL = 10.0  # seconds
+# TLS handshakes at a time. OpenSSL may hold 170 KB for one, long before it knows the peer.
+MAX_HANDSHAKES = 512
+# Seconds for which each is waited for; then it ends if another peer needs its place.
+HANDSHAKE_GRACE = 1.0
+
+
+class Handshakes:
+    """TLS handshakes in progress, at most ``most``."""
+
+    def __init__(self, now: Callable[[], float], most: int = MAX_HANDSHAKES) -> None:
+        self._now = now
+        self._most = most
+        # Seconds for which each has waited for its peer: its turn may be late, which is our doing.
+        self._waited: dict[asyncio.Task[None] | None, float] = {}
+        self._waiting: dict[asyncio.Task[None] | None, float] = {}  # since when
+        # Whose computation it is: one takes about a millisecond, and others are served in between.
+        self.turn = asyncio.Lock()
+
+    def __len__(self) -> int:
+        return len(self._waited)
+
+    def add(self, handshake: asyncio.Task[None]) -> None:
+        """Count it until it has ended."""
+        self._waited[handshake] = 0.0
+        handshake.add_done_callback(lambda _: self._waited.pop(handshake, None))
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """While the handshake that is this task waits for its peer."""
+        handshake = asyncio.current_task()
+        self._waiting[handshake] = since = self._now()
+        try:
+            yield
+        finally:
+            self._waiting.pop(handshake, None)
+            if handshake in self._waited:
+                self._waited[handshake] += self._now() - since
+
+    def has_room(self) -> bool:
+        """Whether another one may begin."""
+        return len(self) < self._most or self.make_room()
+
+    def make_room(self) -> bool:
+        """End the first one that was waited for as long as it may be; return whether there is."""
+        now = self._now()
+        for handshake, since in self._waiting.items():
+            if handshake and self._waited[handshake] + now - since >= HANDSHAKE_GRACE:
+                del self._waited[handshake], self._waiting[handshake]
+                handshake.cancel()
+                return True
+        return False
 
 
 class Admission:
@@ -18,7 +71,7 @@ class Admission:
     """
 
     def __init__(
-        self, most: int, connections: Sized, handshakes: Sized, now: Callable[[], float]
+        self, most: int, connections: Sized, handshakes: Handshakes, now: Callable[[], float]
     ) -> None:
         self._most = most
         self._connections, self._handshakes = connections, handshakes
@@ -36,10 +89,12 @@ class Admission:
 
     def has_room(self, descriptor: int) -> bool:
         """Whether another peer may begin its handshake."""
-        full = 0 < self._most <= len(self._connections) + len(self._handshakes)
-        if full:
+        connected = len(self._connections)
+        full = 0 < self._most <= connected + len(self._handshakes)
+        if full and (connected >= self._most or not self._handshakes.make_room()):
             self._warn_full()
-        return not full and not self._is_reserved(descriptor)
+            return False
+        return not self._is_reserved(descriptor)
 
     def _is_reserved(self, descriptor: int) -> bool:
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -30,6 +30,7 @@ from gearman_py.broker.queues import Queues
 from gearman_py.event_loop import new_event_loop
 from gearman_py.sdnotify import notify, watchdog_interval
 from gearman_py.server import memory
+from gearman_py.server.admission import Handshakes
 from gearman_py.server.certificate import reload_certificate, watch_certificate
 from gearman_py.server.connection import Connection
 from gearman_py.server.counts import watch_event_loop
@@ -256,7 +257,11 @@ async def _open_server(
             )
         if tls is None:
             return await loop.create_server(connect, sock=door.socket, backlog=backlog)
-        return TLSAcceptor(loop, connect, door.socket, tls, listener)
+        if door.kind == METRICS:  # whatever the peers of the other doors do
+            own = Handshakes(loop.time)
+            return TLSAcceptor(loop, connect, door.socket, tls, own, lambda _: True)
+        has_room = listener.admission.has_room
+        return TLSAcceptor(loop, connect, door.socket, tls, listener.handshakes, has_room)
     except OSError as error:
         raise StartError(f"cannot listen on {door}: {error.strerror}") from error
 

@@ -15,7 +15,7 @@ from gearman_py.broker.broker import Broker
 from gearman_py.broker.limits import MAX_OWED
 from gearman_py.broker.state import Peer
 from gearman_py.protocol.codec import MAX_PACKET, Message
-from gearman_py.server.admission import Admission
+from gearman_py.server.admission import Admission, Handshakes
 from gearman_py.server.busy_poll import BusyPoll
 from gearman_py.server.counts import STORE, ServerCounts
 from gearman_py.server.pressure import PeerConnection, Pressure
@@ -60,7 +60,7 @@ class Listener:
         self.accepted = WeakSet[PeerConnection]()  # the event loop will make them connections
         self.counts = ServerCounts()
         self.memory_limit = 0
-        self.handshakes: set[asyncio.Task[None]] = set()  # of peers that are not connections yet
+        self.handshakes = Handshakes(loop.time)  # of peers that are not connections yet
         self.admission = Admission(max_connections, self.connections, self.handshakes, loop.time)
         self.max_packet = max_packet
         self.max_unread = max_unread

@@ -13,19 +13,21 @@ from collections.abc import Callable
 from typing import Any
 
 from gearman_py.net.tls import HANDSHAKE_LIMIT, why_refused
-from gearman_py.server.listener import Listener
+from gearman_py.server.admission import Handshakes
 from gearman_py.server.tls_transport import TLSTransport, shake_hands
 
 log = logging.getLogger("gearmand")
 
 WARN_INTERVAL = 10.0  # seconds before the same reason is logged again, for any peer
 ACCEPT_PAUSE = 0.1  # seconds to wait when connections cannot be accepted
+ROOM_INTERVAL = 0.02  # seconds between two checks whether another handshake may begin
 
 
 class TLSAcceptor:
     """Accepts at a listening socket; after the handshake, a peer gets a ``connect()``.
 
-    Handshakes count as connections from their beginning.
+    Peers wait in the kernel while there are as many ``handshakes`` as may be, and are turned away
+    if there is no room (``has_room``, given the descriptor) for another connection.
     """
 
     def __init__(
@@ -34,10 +36,11 @@ class TLSAcceptor:
         connect: Callable[[], asyncio.Protocol],
         listening: socket.socket,
         tls: ssl.SSLContext,
-        listener: Listener,
+        handshakes: Handshakes,
+        has_room: Callable[[int], bool],
     ) -> None:
         self._loop, self._connect, self._listening, self._tls = loop, connect, listening, tls
-        self._listener = listener
+        self._handshakes, self._has_room = handshakes, has_room
         self._told: dict[str, float] = {}  # reason: when
         listening.setblocking(False)
         self._accepting = loop.create_task(self._accept_connections())
@@ -55,13 +58,13 @@ class TLSAcceptor:
                 self._warn_rarely("cannot accept connections", os.strerror(error.errno or 0))
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
-            if not self._listener.admission.has_room(accepted.fileno()):
+            await asyncio.sleep(0)  # others are served amid a flood of connections too
+            while not self._handshakes.has_room():  # noqa: ASYNC110 - others end, or have had their time
+                await asyncio.sleep(ROOM_INTERVAL)
+            if not self._has_room(accepted.fileno()):
                 accepted.close()
                 continue
-            handshake = self._loop.create_task(self._do_handshake(accepted, address))
-            handshakes = self._listener.handshakes
-            handshakes.add(handshake)
-            handshake.add_done_callback(handshakes.discard)
+            self._handshakes.add(self._loop.create_task(self._do_handshake(accepted, address)))
 
     async def _do_handshake(self, accepted: socket.socket, address: tuple[Any, ...]) -> None:
         host = address[0]
@@ -77,8 +80,11 @@ class TLSAcceptor:
         done = False
         try:
             async with asyncio.timeout(HANDSHAKE_LIMIT):
-                await shake_hands(self._loop, connected)
+                await shake_hands(self._loop, connected, self._handshakes)
             done = True
+        except asyncio.CancelledError:
+            self._warn_rarely(failed, "it was slow, and its place was needed for another")
+            raise
         except TimeoutError:
             self._warn_rarely(failed, f"no handshake within {HANDSHAKE_LIMIT:g} s")
         except ssl.SSLEOFError as error:

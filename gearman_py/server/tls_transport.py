@@ -16,6 +16,8 @@ from functools import partial
 from termios import FIONREAD
 from typing import Any
 
+from gearman_py.server.admission import Handshakes
+
 RECORD = 2**14  # bytes: the most that one record of TLS holds
 # Records that are read, or written, until others are served.
 READ_RECORDS = 16
@@ -27,12 +29,21 @@ CLOSED = b"\7"  # TCP_CLOSE: it was reset, or timed out
 NOTHING: deque[memoryview] = deque(maxlen=0)  # a deque takes 600 bytes
 
 
-async def shake_hands(loop: asyncio.AbstractEventLoop, connected: ssl.SSLSocket) -> None:
-    """Do the handshake. Raises OSError, of which ssl.SSLError is one."""
+async def shake_hands(
+    loop: asyncio.AbstractEventLoop, connected: ssl.SSLSocket, handshakes: Handshakes
+) -> None:
+    """Do the handshake; in a turn of the loop, one of the handshakes takes one step.
+
+    Raises OSError, of which ssl.SSLError is one.
+    """
     number = connected.fileno()
     while True:
         try:
-            return connected.do_handshake()
+            async with handshakes.turn:
+                try:
+                    return connected.do_handshake()
+                finally:
+                    await asyncio.sleep(0)
         except ssl.SSLWantReadError:
             watch: Callable[..., Any] = loop.add_reader
             ignore: Callable[..., Any] = loop.remove_reader
@@ -41,7 +52,8 @@ async def shake_hands(loop: asyncio.AbstractEventLoop, connected: ssl.SSLSocket)
         ready = asyncio.Event()
         watch(number, ready.set)
         try:
-            await ready.wait()
+            with handshakes.waiting():
+                await ready.wait()
         finally:
             ignore(number)
 

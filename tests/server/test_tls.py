@@ -119,29 +119,56 @@ def test_silent_handshakes_hold_up_nobody_and_are_ended(start: Start, authority:
     tally("handshakes", silent=len(silent), others_held_up=0, closed_after_seconds=5)
 
 
-def test_handshakes_that_are_not_ended_count_as_connections(
+def test_handshakes_that_are_not_ended_count_as_connections_and_keep_nobody_out(
     start: Start, authority: Authority
 ) -> None:
-    options = words(authority.issue("server"))
-    server = start("--max-connections", "20", *options)
+    metrics = reserve_port()
+    options = "--max-connections", "20", "--metrics-listen", f"127.0.0.1:{metrics}"
+    server = start(*options, *words(authority.issue("server")))
     address = server.listening()
+    client = authority.issue("client").client_context()
     descriptors = Path(f"/proc/{server.process.pid}/fd")
     before = len(list(descriptors.iterdir()))
     with contextlib.ExitStack() as opened:
-        silent = [opened.enter_context(socket.create_connection(address, 10)) for _ in range(200)]
-        for peer in silent[20:]:  # turned away at once, the others after five seconds
+
+        def begin(number: int) -> list[socket.socket]:
+            """Handshakes that are begun, and not gone on with."""
+            return [
+                opened.enter_context(socket.create_connection(address, 10)) for _ in range(number)
+            ]
+
+        for peer in begin(200)[20:]:  # most are turned away at once, the last after five seconds
             with contextlib.suppress(ConnectionResetError):
                 assert peer.recv(1) == b""
         await_true(lambda: len(list(descriptors.iterdir())) <= before + 21)
         assert server.log.count("refusing new ones (--max-connections)") == 1
-    client = authority.issue("client").client_context()
 
-    def room() -> bool:
-        with contextlib.suppress(OSError):
-            return version(address, client).startswith(b"OK ")
-        return False
+        def gets_in_beside_them() -> bool:
+            begin(20)
+            with contextlib.suppress(OSError):
+                answer = version(address, client)
+                return answer.startswith(b"OK ") and "its place was needed" in server.log
+            return False
 
-    await_true(room)
+        await_true(gets_in_beside_them)
+    with contextlib.ExitStack() as opened:
+        inside: list[ssl.SSLSocket] = []
+
+        def fill() -> bool:
+            """Whether there are as many connections as may be."""
+            with contextlib.suppress(OSError):
+                plain = opened.enter_context(socket.create_connection(address, 10))
+                peer = opened.enter_context(client.wrap_socket(plain, server_hostname=address[0]))
+                peer.sendall(b"version\r\n")
+                if peer.recv(1000):
+                    inside.append(peer)
+            return len(inside) == 20
+
+        await_true(fill)
+        scraper = http.client.HTTPSConnection("127.0.0.1", metrics, timeout=30, context=client)
+        with contextlib.closing(scraper):
+            scraper.request("GET", "/healthz")
+            assert scraper.getresponse().status == 200
     tally("half handshakes", begun=200, allowed=20, turned_away=180)
 
 
