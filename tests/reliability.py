@@ -203,10 +203,10 @@ ROWS = (
     ),
     Row(
         "parts",
-        "peers with 50 MiB each of a message, twice as much together as --max-memory",
+        "peers with 60 of 63 MiB each of a message, three times --max-memory together",
         "no limit",
         f"{SERVER}/test_slow_readers.py"
-        "::test_parts_of_messages_count_towards_the_limit_and_the_largest_is_closed",
+        "::test_parts_of_messages_leave_memory_for_the_jobs_of_others",
     ),
     Row(
         "chunks",

@@ -97,6 +97,11 @@ class Decoder:
         """The number of bytes it holds of an incomplete message."""
         return self._held if self._parts else 0
 
+    @property
+    def missing(self) -> int:
+        """The number of bytes that it lacks of that message, as far as known."""
+        return max(0, self._need - self._held) if self._parts else 0
+
     def peek(self) -> tuple[int, int, bytes] | None:
         """A packet that it holds the beginning of: number, bytes in all, and first argument."""
         if not self._need or not self._parts:

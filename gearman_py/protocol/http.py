@@ -84,6 +84,11 @@ class Reader:
         return len(self._unread) + len(self._body)
 
     @property
+    def missing(self) -> int:
+        """The number of bytes that it lacks of a body or chunk, as far as known."""
+        return max(0, self._missing - len(self._unread))
+
+    @property
     def partial(self) -> bool:
         """Whether it holds an incomplete request."""
         return self._begun is not None or bool(self._unread)

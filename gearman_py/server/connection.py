@@ -6,11 +6,8 @@ that have results for it (gearman_py.server.pressure).
 """
 
 import asyncio
-import fcntl
 import logging
 import socket
-import termios
-from array import array
 from collections.abc import Sequence
 from typing import cast
 
@@ -23,7 +20,7 @@ from gearman_py.server import counts
 from gearman_py.server.listener import MANY_FUNCTIONS, TOGETHER, Listener
 from gearman_py.server.peer_origin import describe_origin
 from gearman_py.server.result_budget import ComingResult
-from gearman_py.server.unsent import Unsent
+from gearman_py.server.unsent import Unsent, unacknowledged_bytes
 
 log = logging.getLogger("gearmand")
 
@@ -96,8 +93,7 @@ class Connection(asyncio.Protocol):
         self._socket.detach()
         if self._parted_at is None:
             self._server.broker.gone(self.peer, self._server.now())
-        self._server.pressure.caught_up(self.peer)
-        self._server.budget.forget_peer(self)
+        self._server.forget_connection(self)
         if not self._server.flushing:
             self._server.schedule_flush()
         log.debug("%s left%s", self, f": {error}" if error else "")
@@ -117,7 +113,7 @@ class Connection(asyncio.Protocol):
             self._acknowledge_soon()
         self._process_messages(messages)
         if partial:
-            self._server.budget.weigh(self)
+            self._server.weigh_message(self)
 
     def _process_messages(self, messages: Sequence[Message]) -> None:
         server, peer = self._server, self.peer
@@ -206,9 +202,7 @@ class Connection(asyncio.Protocol):
 
     def has_unacknowledged(self) -> bool:
         """Whether the kernel holds data that the host of the peer has no room for."""
-        held = array("i", [0])
-        fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, held)
-        return held[0] > LARGE
+        return unacknowledged_bytes(self._socket) > LARGE
 
     def held_bytes(self) -> int:
         """The number of bytes held for the peer: of incomplete messages, and what it is owed."""
@@ -217,6 +211,10 @@ class Connection(asyncio.Protocol):
     def partial_bytes(self) -> int:
         """How many bytes are held of a message that has not ended."""
         return self._decoder.held
+
+    def missing_bytes(self) -> int:
+        """How many bytes are still to come of that message, as far as known."""
+        return self._decoder.missing
 
     def coming_result(self) -> ComingResult | None:
         """The large result that the worker has begun to send, if any."""
@@ -284,7 +282,7 @@ class Connection(asyncio.Protocol):
 
     def _resume(self) -> None:
         server = self._server
-        if server.stopping or self.stalled_since is not None or self in server.budget.waiting:
+        if server.stopping or self.stalled_since is not None or server.must_wait(self):
             return
         self._paused = False
         backlog, self._backlog = self._backlog, ()

@@ -52,6 +52,8 @@ class HTTPConnection(Connection):
         self._go_on()
         if self._request is not None and self._reader.unread > HEAD_LIMIT:
             self.pause_peer()
+        elif self._has_partial_message():
+            self._server.weigh_message(self)
 
     def _go_on(self) -> None:
         """Begin the next request, if there is one and the previous one is done."""
@@ -163,6 +165,12 @@ class HTTPConnection(Connection):
 
     def held_bytes(self) -> int:
         return super().held_bytes() + self._reader.held + self._held
+
+    def partial_bytes(self) -> int:
+        return self._reader.held if self._request is None else 0
+
+    def missing_bytes(self) -> int:
+        return self._reader.missing
 
     def _has_partial_message(self) -> bool:
         return self._reader.partial and self._request is None

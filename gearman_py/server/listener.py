@@ -21,6 +21,7 @@ from gearman_py.server.counts import STORE, ServerCounts
 from gearman_py.server.pressure import PeerConnection, Pressure
 from gearman_py.server.result_budget import ResultBudget
 from gearman_py.server.store_writer import StoreWriter
+from gearman_py.server.upload_budget import UploadBudget
 
 audit = logging.getLogger("gearmand.audit")
 audit.setLevel(logging.INFO)
@@ -68,6 +69,7 @@ class Listener:
         self.pressure = Pressure(loop, broker.queues)
         self.behind = self.pressure.behind
         self.budget = ResultBudget(loop, broker.queues)
+        self.uploads = UploadBudget(loop.time)
         self.high_water = MAX_OWED
         self.now = loop.time
         self.busy_poll = BusyPoll(loop)
@@ -92,6 +94,21 @@ class Listener:
             if left or time.monotonic() > end:
                 return messages[following:]
         return ()
+
+    def weigh_message(self, connection: PeerConnection) -> None:
+        """A part of a message has come: have its peer wait if there is no memory for the rest."""
+        self.budget.weigh(connection)
+        self.uploads.weigh(connection)
+
+    def must_wait(self, connection: PeerConnection) -> bool:
+        """Whether its peer waits for memory."""
+        return connection in self.budget.waiting or connection in self.uploads.waiting
+
+    def forget_connection(self, connection: PeerConnection) -> None:
+        """A connection is gone: what waited for it to read, or to go on, does so no longer."""
+        self.pressure.caught_up(connection.peer)
+        self.budget.forget_peer(connection)
+        self.uploads.forget_peer(connection)
 
     def continue_listing(self, connection: PeerConnection) -> None:
         """Have a connection go on with its listing; all listings share one turn."""

@@ -149,6 +149,8 @@ async def watch_memory(listener: Listener, limit: int) -> None:
             bytes_ = resident_bytes()
         if missing := listener.share_memory(bytes_, limit):
             closed |= _close_still(listener, missing)
+        excess = int(bytes_ - limit * LOW_SHARE) if queues.full else 0
+        closed |= listener.uploads.share_memory(limit, excess)
         if not queues.full and bytes_ > limit:
             log.warning(
                 "%d MiB are used, and --max-memory is %d: refusing new jobs (%d are held)",

@@ -1,5 +1,9 @@
 """What was written to a transport and the kernel has not taken: transports do not tell."""
 
+import fcntl
+import socket
+import termios
+from array import array
 from collections import deque
 from collections.abc import Iterable
 
@@ -22,3 +26,10 @@ class Unsent:
     def last(self, held: int) -> bytes:
         """The bytes that the transport holds, given their number."""
         return b"".join(self._pieces)[-held:] if held else b""
+
+
+def unacknowledged_bytes(connected: socket.socket) -> int:
+    """How many bytes the kernel holds that the peer's has not acknowledged (tcp(7), SIOCOUTQ)."""
+    held = array("i", [0])
+    fcntl.ioctl(connected.fileno(), termios.TIOCOUTQ, held)
+    return held[0]
