@@ -39,6 +39,20 @@ PLACES = (
 """Where deploys write, besides unit files, releases and apps."""
 DATA = ("/var/lib/*", "/var/cache/*", "/var/spool/*", "/srv/*")
 """Where a folder may be that a worker wrote to: it keeps the account that it belongs to."""
+OWNED = (
+    *(
+        "/var/lib/*/*",
+        "/var/log/*",
+        "/var/backups/*",
+        "/srv/*/*",
+        "/home/*",
+        "/home/*/*",
+        "/root/*",
+    ),
+    *("/opt/*", "/opt/*/*", "/etc/*", "/usr/local/*/*", "/mnt/*", "/mnt/*/*"),
+)
+"""Where an operator's files may be that belong to an account: it stays, or another account that
+gets its number would own them."""
 USER = "gearman"  # the job server and the workers ran as this one account, until 0.1.0
 SERVERS = ("/run/gearmand", QUEUE)  # systemd gives them to whom the unit runs as
 
@@ -80,11 +94,16 @@ def _leftovers(
     yield FormerApps(APPS, apps)
     yield FormerFiles(PLACES, frozenset(_names(kept, "path:")), running)
     own = tuple(name for name in units if name not in (SOCKET, "gearman-firewall.service"))
-    places = () if is_server else SERVERS
-    yield FormerAccount(USER, own, places, keeps_group=USER in readers)
+    yield FormerAccount(
+        USER,
+        own,
+        (*DATA, *OWNED) if is_server else (*DATA, *OWNED, *SERVERS),
+        handed_over=SERVERS if is_server else (),
+        keeps_group=USER in readers,
+    )
     for user, pattern, data in (
-        (WORKER_USER, WORKER_UNITS, DATA),
-        (SERVER_USER, SERVER_UNITS, ()),
+        (WORKER_USER, WORKER_UNITS, (*DATA, *OWNED)),
+        (SERVER_USER, SERVER_UNITS, (*DATA, *OWNED)),
         (DASHBOARD_USER, DASHBOARD_UNITS, ()),
     ):
         if f"user:{user}" not in kept:

@@ -191,12 +191,13 @@ async def _run_server(
     log.info("gearmand %s listens on %s", __version__, where)
     if takeover is not None:
         await takeover.await_leaving()
-    notify("READY=1", f"STATUS=listening on {where}")
-    if on_ready is not None:
-        on_ready()
     reload = asyncio.create_task(
         Reload(listener, doors, settings, lambda: told.is_set() or draining.is_set()).wait()
     )
+    await asyncio.sleep(0)  # until it listens: from now on systemd may have it reloaded
+    notify("READY=1", f"STATUS=listening on {where}")
+    if on_ready is not None:
+        on_ready()
     chores = [
         asyncio.create_task(_ping_watchdog()),
         asyncio.create_task(_sweep_connections(listener)),

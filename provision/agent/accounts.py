@@ -19,7 +19,7 @@ UNITS = (
 )
 USERS = r"(?:Socket)?User"
 GROUPS = r"(?:(?:Socket)?Group|SupplementaryGroups)"
-MAX_FILES_TOLD = 5  # files to tell of
+MAX_FILES = 50  # of one user, or of one group
 
 
 def find_traces(name: str, places: Sequence[str]) -> dict[str, list[Any]] | None:
@@ -36,7 +36,7 @@ def find_traces(name: str, places: Sequence[str]) -> dict[str, list[Any]] | None
     return {
         "processes": [each for pid in all_pids() if (each := process_of_user(pid, uid))],
         "units": sorted(_unit_files(USERS, name)),
-        "files": [path for path, status in found if status.st_uid == uid][:MAX_FILES_TOLD],
+        "files": [path for path, status in found if status.st_uid == uid][:MAX_FILES],
         "group": _needs_group(name, found),
     }
 
@@ -58,7 +58,7 @@ def _needs_group(name: str, found: Sequence[tuple[str, os.stat_result]]) -> list
     members = {each.pw_name for each in pwd.getpwall() if each.pw_gid == group.gr_gid}
     others = members.union(group.gr_mem) - {name}
     files = [path for path, status in found if status.st_gid == group.gr_gid]
-    return [*sorted(others), *files[:MAX_FILES_TOLD], *sorted(_unit_files(GROUPS, name))]
+    return [*sorted(others), *files[:MAX_FILES], *sorted(_unit_files(GROUPS, name))]
 
 
 def _files_below(place: str) -> Iterator[tuple[str, os.stat_result]]:

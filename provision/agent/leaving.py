@@ -60,7 +60,8 @@ def remove_queue(link: FrameLink, content: Content, folder: str) -> None:
     for name in os.listdir(folder):
         if name.startswith(QUEUE):
             os.unlink(f"{folder}/{name}")
-    os.rmdir(folder)
+    if not os.listdir(folder):
+        os.rmdir(folder)
     sync_folder(os.path.dirname(folder))
 
 

@@ -14,16 +14,17 @@ ANSWER_LIMIT = 1 << 24  # bytes
 def count_jobs(folder: str, admin: str) -> dict[str, Any] | None:
     """The jobs of each function: what the server says at its socket ``admin``, or else its file.
 
-    None: it does not run, and nothing of it is in its ``folder``.
+    None: it does not run, and has no ``folder``. ``kept``: that is empty, or a queue is in it.
     """
     jobs = ask_server(admin)
-    if jobs is not None:
-        return {"jobs": jobs, "kept": os.path.isdir(folder)}
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
-        return None
-    return {"jobs": _read_file(folder) if QUEUE in names else {}, "kept": True}
+        return None if jobs is None else {"jobs": jobs, "kept": False}
+    kept = not names or any(name.startswith(QUEUE) for name in names)
+    if jobs is None:
+        jobs = _read_file(folder) if QUEUE in names else {}
+    return {"jobs": jobs, "kept": kept}
 
 
 def ask_server(admin: str) -> dict[str, int] | None:

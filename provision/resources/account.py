@@ -14,6 +14,7 @@ MARK = "gearman_py"  # the comment of a user that a deploy made
 NO_GROUP = ("nogroup", "nobody")  # where a removal that was cut short leaves a user
 PLACES = ("/etc/gearman", "/opt/gearman", "/var/lib/gearman", "/var/spool/cron")
 """Where a file of a former account may be that somebody else put there."""
+MAX_FILES_TOLD = 5  # files to tell of
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,15 @@ class User(Resource):
 class FormerAccount(Resource):
     """A user and group that ``units``, and nothing else, ran as before: gone with its last trace.
 
-    ``places`` are more paths at which a file of theirs is a trace. ``keeps_group``: the group is
-    needed further on.
+    ``places`` are more paths at which a file of theirs is a trace, unless it is in a folder that is
+    ``handed_over``: systemd gives it to whom the units run as. ``keeps_group``: the group is needed
+    further on.
     """
 
     name: str
     units: tuple[str, ...]
     places: tuple[str, ...] = ()
+    handed_over: tuple[str, ...] = ()
     keeps_group: bool = False
 
     def questions(self) -> Iterable[Question]:
@@ -92,7 +95,10 @@ class FormerAccount(Resource):
     def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         if self.is_there(answers) and not self.remaining_traces(answers):
             own = self._own_units(answers)
-            needed = any(_is_foreign(path, own) for path in answers[self._traces_question]["group"])
+            needed = any(
+                _is_foreign(path, own) and not self._is_handed_over(path)
+                for path in answers[self._traces_question]["group"]
+            )
             group = not (self.keeps_group or needed)
             operation = Operation("forget_user", {"name": self.name, "group": group})
             what = f"user {self.name}{' and its group' if group else ''}"
@@ -116,6 +122,7 @@ class FormerAccount(Resource):
     def remaining_traces(self, answers: Answers) -> list[str]:
         """What needs the user, beside the units that are changed to run as another."""
         found, own = answers[self._traces_question], self._own_units(answers)
+        files = [path for path in found["files"] if not self._is_handed_over(path)]
         return [
             *(
                 f"{each['command']} (pid {each['pid']}, {each['unit'] or 'no unit'}) runs as it"
@@ -123,8 +130,11 @@ class FormerAccount(Resource):
                 if each["unit"] not in own
             ),
             *(f"{path} names it" for path in found["units"] if _is_foreign(path, own)),
-            *(f"{path} is its own" for path in found["files"]),
+            *(f"{path} is its own" for path in files[:MAX_FILES_TOLD]),
         ]
+
+    def _is_handed_over(self, path: str) -> bool:
+        return any(f"{path}/".startswith(f"{folder}/") for folder in self.handed_over)
 
     def _own_units(self, answers: Answers) -> Collection[str]:
         """The units that are changed to run as another, or stopped."""

@@ -32,7 +32,7 @@ from gearman_py.server.reload_channel import (
 from tests.interop.programs import KINDS, command
 from tests.job_servers import OUR_GEARMAND, Address, GearmandProcess
 from tests.peer import Peer
-from tests.waiting import LIMIT, await_true
+from tests.waiting import LIMIT, await_result, await_true
 
 Connect = Callable[..., Peer]
 pytestmark = pytest.mark.slow
@@ -555,7 +555,8 @@ def test_new_program_that_ends_at_any_step_changes_nothing(
 def new_program(server: Server) -> Iterator[ReloadChannel]:
     connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with ReloadChannel(connected, LIMIT) as channel:
-        connected.connect(channel_address(server.pid))
+        # Peers are served a moment before it may be reloaded.
+        await_result(lambda: connected.connect(channel_address(server.pid)), ConnectionRefusedError)
         yield channel
 
 

@@ -27,8 +27,8 @@ from provision.resources.account import PLACES
 from provision.resources.certificate import Certificate
 from provision.resources.health import split_server
 from roles import ROLES
+from roles.former import DATA, OWNED, SERVERS
 from roles.former import PLACES as OURS
-from roles.former import SERVERS
 from tests.job_servers import GearmandProcess
 from tests.provision.local import session
 
@@ -146,7 +146,7 @@ def space(**answer: Any) -> dict[Question, Any]:
 
 
 FORMER = {"group": "gearman", "home": "/nonexistent", "shell": "/usr/sbin/nologin"}
-TRACES = ("traces", "gearman", *PLACES)
+TRACES = ("traces", "gearman", *PLACES, *DATA, *OWNED)
 NONE: dict[str, list[Any]] = {"processes": [], "units": [], "files": [], "group": []}
 MINE = [{"pid": 3, "command": "mine", "unit": "mine.service"}]
 OLD_WORKER = {"gearman-worker@old.service": {"ours": True, "file": True, "active": False}}

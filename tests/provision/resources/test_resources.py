@@ -49,6 +49,7 @@ FEDORA = {"ID": "fedora", "PRETTY_NAME": "Fedora Linux 42"}
 
 
 FORMER = FormerAccount("old", ("app@1.service",))
+HANDING_OVER = FormerAccount("old", ("app@1.service",), handed_over=("/var/lib/app",))
 BEFORE = {"group": "old", "home": "/nonexistent", "shell": "/usr/sbin/nologin"}
 OURS = BEFORE | {"comment": "gearman_py"}
 RUNS = {"pid": 7, "command": "app", "unit": "app@1.service"}
@@ -132,6 +133,12 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
     (FORMER, [BEFORE, traces(processes=[RUNS | {"unit": None}])], []),
     (FORMER, [BEFORE, traces(units=[f"{FOLDER}/mine.service"])], []),
     (FORMER, [BEFORE, traces(files=["/opt/app/x"])], []),
+    (HANDING_OVER, [BEFORE, traces(files=["/var/lib/app/x", "/var/lib/apples/x"])], []),
+    (
+        HANDING_OVER,
+        [BEFORE, traces(files=["/var/lib/app/x", "/var/lib/app"], group=["/var/lib/app/x"])],
+        ["- user old and its group" + UNUSED],
+    ),
     (FORMER, [BEFORE | {"home": "/home/old"}, traces()], []),
     (MARKED, [BEFORE | {"comment": ""}, traces(), {}], []),
     (
