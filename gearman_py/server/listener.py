@@ -96,7 +96,7 @@ class Listener:
         return ()
 
     def weigh_message(self, connection: PeerConnection) -> None:
-        """A part of a message has come: have its peer wait if there is no memory for the rest."""
+        """A part of a message has come: have its peer wait unless there is memory for the rest."""
         self.budget.weigh(connection)
         self.uploads.weigh(connection)
 

@@ -27,7 +27,7 @@ class TLSAcceptor:
     """Accepts at a listening socket; after the handshake, a peer gets a ``connect()``.
 
     Peers wait in the kernel while there are as many ``handshakes`` as may be, and are turned away
-    if there is no room (``has_room``, given the descriptor) for another connection.
+    unless there is room (``has_room``, given the descriptor) for another connection.
     """
 
     def __init__(
