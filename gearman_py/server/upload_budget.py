@@ -49,7 +49,7 @@ class UploadBudget:
         self._room = sys.maxsize  # bytes that they may still take
 
     def weigh(self, peer: PeerConnection) -> None:
-        """More of an incomplete message has come: have the peer wait unless there is room for it."""
+        """More of an incomplete message came: have the peer wait unless there is room for it."""
         held = peer.partial_bytes()
         if held < LARGE or peer.coming_result() is not None:
             return
