@@ -1,7 +1,7 @@
 """Servers and connections that end with their test."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,9 +15,12 @@ def start(tmp_path: Path) -> Iterator[Callable[..., GearmandProcess]]:
     """Starts servers on a free port of the loopback address; they end with the test."""
     with contextlib.ExitStack() as started:
 
-        def begin(*arguments: str, **environment: str) -> GearmandProcess:
+        def begin(
+            *arguments: str, program: Sequence[str] = (), **environment: str
+        ) -> GearmandProcess:
             words = ["-L", "127.0.0.1", "-p", "0", "-v", *arguments]
-            return started.enter_context(GearmandProcess(words, tmp_path, **environment))
+            server = GearmandProcess(words, tmp_path, program=program, **environment)
+            return started.enter_context(server)
 
         yield begin
 

@@ -31,6 +31,14 @@ Start = Callable[..., GearmandProcess]
 Connect = Callable[..., Peer]
 MIB = 2**20
 RESULT = bytes(MIB)
+# A server that closes who reads nothing after 3 s, and not after half a minute.
+IMPATIENT = """
+import sys
+from gearman_py.cli.gearmand import main
+from gearman_py.server import memory
+memory.STANDSTILL = 3
+sys.exit(main())
+"""
 
 
 @pytest.fixture
@@ -259,7 +267,7 @@ def test_who_wants_to_cut_readers_off_can(
 def test_the_readers_that_hold_the_most_are_closed_when_memory_is_short(
     start: Start, connect: Connect
 ) -> None:
-    server = start("--max-memory", "150M")
+    server = start("--max-memory", "150M", program=("-c", IMPATIENT))
     address = server.listening()
     clients = [connect(address) for _ in range(8)]
     worker = connect(address)
