@@ -216,6 +216,40 @@ def rollback(
     )
 
 
+@command(help=HOSTS | OUTPUT | YES | {"names": "the hosts of job servers, comma-separated"})
+def drain(
+    c: Context,
+    names: str,
+    hosts: str = "",
+    yes: bool = False,
+    wait: float = 0.0,
+    verbose: bool = False,
+    json: bool = False,
+) -> int:
+    """Have a job server give its jobs to the others and stop, until undrain."""
+    from provision.fleet import drain as engine
+
+    options = Options(yes=yes, wait=wait, verbose=verbose, json=json)
+    return engine.drain(inventory_path(hosts), ROLES, options, names)
+
+
+@command(help=HOSTS | OUTPUT | YES | {"names": "the hosts of job servers, comma-separated"})
+def undrain(
+    c: Context,
+    names: str,
+    hosts: str = "",
+    yes: bool = False,
+    wait: float = 0.0,
+    verbose: bool = False,
+    json: bool = False,
+) -> int:
+    """Start a job server that was drained."""
+    from provision.fleet import drain as engine
+
+    options = Options(yes=yes, wait=wait, verbose=verbose, json=json)
+    return engine.drain(inventory_path(hosts), ROLES, options, names, back=True)
+
+
 @command(
     help=HOSTS
     | OUTPUT

@@ -18,8 +18,8 @@ from roles.dashboard import HISTORY, dashboard
 from roles.dashboard import USER as DASHBOARD_USER
 from roles.job_server import SOCKET, UNIT, job_server
 from roles.runtime import ROOT, SERVER_USER, WORKER_USER
-from roles.servers import ADMIN, reached
-from roles.tls import PAIR, READERS, flags, readers
+from roles.servers import ADMIN, QUEUE_FOLDER, move_command, reached
+from roles.tls import PAIR, READERS, readers
 from roles.worker import worker
 
 ROLES_OF_GROUPS = {
@@ -31,7 +31,6 @@ ROLES_OF_GROUPS = {
 DASHBOARD_UNITS = "gearman-web.*"
 FIREWALL_UNITS = "gearman-firewall.*"
 SERVER_UNITS = "gearmand.*"
-QUEUE = "/var/lib/gearmand"
 PLACES = (
     *("/etc/gearman", "/etc/gearman/*", "/etc/gearman/tls/*", "/etc/gearman/secrets/*"),
     *("/etc/profile.d/gearman.sh", "/usr/local/bin/*"),
@@ -54,7 +53,7 @@ OWNED = (
 """Where an operator's files may be that belong to an account: it stays, or another account that
 gets its number would own them."""
 USER = "gearman"  # the job server and the workers ran as this one account, until 0.1.0
-SERVERS = ("/run/gearmand", QUEUE)  # systemd gives them to whom the unit runs as
+SERVERS = ("/run/gearmand", QUEUE_FOLDER)  # systemd gives them to whom the unit runs as
 
 
 def former(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
@@ -85,7 +84,7 @@ def _leftovers(
     others = tuple(map(reached, inventory.group("job_server")))
     if not is_server:
         yield FormerServer(
-            SERVER_UNITS, (), (), QUEUE, ADMIN, others, move_command(others, inventory)
+            SERVER_UNITS, (), (), QUEUE_FOLDER, ADMIN, others, move_command(others, inventory)
         )
     yield FormerUnits(DASHBOARD_UNITS, units, files)
     if f"user:{DASHBOARD_USER}" not in kept:
@@ -111,14 +110,6 @@ def _leftovers(
     if f"group:{READERS}" not in kept:
         users = (WORKER_USER, SERVER_USER, DASHBOARD_USER)
         yield FormerGroup(READERS, users, (f"{PAIR}.key",), running)
-
-
-def move_command(servers: tuple[str, ...], inventory: Inventory) -> tuple[str, ...]:
-    """What moves the jobs of a job server to these, and then stops it; nothing without any."""
-    if not servers:
-        return ()
-    words = ("-h", f"unix:{ADMIN}", "--retire", ",".join(servers), *flags(inventory))
-    return (f"{ROOT}/current/venv/bin/gearadmin", *words)
 
 
 def _names(provided: Iterable[str], prefix: str) -> tuple[str, ...]:

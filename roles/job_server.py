@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 
 from provision.build import Artifact
+from provision.inventory.drained import DRAINED, DRAINED_FILE
 from provision.inventory.host import Host, Inventory
 from provision.inventory.queue import DRIVERS, QUEUE, Queue, queue_of
 from provision.resources.base import Resource
+from provision.resources.drained_server import DrainedServer
 from provision.resources.files import Directory, File
 from provision.resources.health import ServerHealth
 from provision.resources.release import Release
@@ -13,11 +15,11 @@ from provision.resources.requirement import Driver, FreePort, OwnAddress
 from provision.resources.secret import FOLDER as SECRETS
 from provision.resources.secret import DatabasePassword
 from provision.resources.server_unit import ServerUnit
-from provision.resources.unit import Socket, unit_file
+from provision.resources.unit import Socket, UnitFile, unit_file
 from roles.environment import environment
 from roles.firewall import firewall
 from roles.runtime import ROOT, SERVER_USER, account, on_path
-from roles.servers import ADMIN, listens, reached
+from roles.servers import ADMIN, QUEUE_FOLDER, listens, move_command, reached
 from roles.tls import MARK, fingerprint, flags, readers, speaks_tls, tls
 
 UNIT = "gearmand.service"
@@ -50,7 +52,7 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
     named = "gearman_listen" if host.is_set("gearman_listen") else "ansible_host"
     yield OwnAddress(address, f"{named} ({host.where_is(named)})")
     for name in ("gearman_port", "gearman_metrics_port"):
-        if number := host.variables[name]:
+        if (number := host.variables[name]) and DRAINED not in host.groups:
             yield FreePort(address, number, UNIT, setting=f"{name} ({host.where_is(name)})")
     yield from account(SERVER_USER, readers(inventory))
     yield from tls(host, inventory)
@@ -61,6 +63,9 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
     yield file
     socket = Socket(SOCKET, port_file, UNIT, address, port)
     yield port_file
+    if DRAINED in host.groups:
+        yield from _drained_server(inventory, queue, (port_file, file))
+        return
     yield socket
     yield ServerUnit(
         UNIT,
@@ -72,6 +77,25 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
         setting=f"{QUEUE} ({host.where_is(QUEUE)})",
     )
     yield ServerHealth(UNIT, release, flags(inventory), reached(host))
+
+
+def _drained_server(
+    inventory: Inventory, queue: Queue, files: tuple[UnitFile, UnitFile]
+) -> Iterator[Resource]:
+    """One that stands still; others take the jobs of a shared database as they are."""
+    servers = (host for host in inventory.group("job_server") if DRAINED not in host.groups)
+    others = tuple(map(reached, servers))
+    marker = File(DRAINED_FILE, content=MARK.encode())
+    yield marker
+    yield DrainedServer(
+        (SOCKET, UNIT),
+        files,
+        marker,
+        QUEUE_FOLDER,
+        ADMIN,
+        others,
+        () if queue.kind in DRIVERS else move_command(others, inventory),
+    )
 
 
 def _database(

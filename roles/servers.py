@@ -3,11 +3,14 @@
 from ipaddress import ip_address
 
 from provision.errors import InventoryError
+from provision.inventory.drained import DRAINED
 from provision.inventory.host import Host, Inventory
 from provision.inventory.places import reached_at
-from roles.tls import speaks_tls
+from roles.runtime import ROOT
+from roles.tls import flags, speaks_tls
 
 ADMIN = "/run/gearmand/admin.sock"
+QUEUE_FOLDER = "/var/lib/gearmand"
 
 
 def listens(host: Host) -> tuple[str, int]:
@@ -34,9 +37,24 @@ def reached(host: Host) -> str:
     return f"gearmans://{place}" if speaks_tls(host) else place
 
 
+def serving(inventory: Inventory) -> tuple[str, ...]:
+    """Those that are not drained; all, if none is left."""
+    drained = {reached(host) for host in inventory.group(DRAINED)}
+    known = servers(inventory)
+    return tuple(each for each in known if each not in drained) or known
+
+
 def servers(inventory: Inventory) -> tuple[str, ...]:
     """Every job server, as :func:`reached`."""
     places = tuple(map(reached, inventory.group("job_server")))
     if not places:
         raise InventoryError("no host is in group job_server: workers and clients need one")
     return places
+
+
+def move_command(servers: tuple[str, ...], inventory: Inventory) -> tuple[str, ...]:
+    """What moves the jobs of a job server to these, and then stops it; nothing without any."""
+    if not servers:
+        return ()
+    words = ("-h", f"unix:{ADMIN}", "--retire", ",".join(servers), *flags(inventory))
+    return (f"{ROOT}/current/venv/bin/gearadmin", *words)

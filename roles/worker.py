@@ -21,7 +21,7 @@ from provision.resources.unit import Unit, UnitFile, unit_file
 from provision.resources.writable_folder import WritableFolder
 from roles.apps import app_releases, in_use, staged
 from roles.runtime import ROOT, WORKER_USER, account
-from roles.servers import servers
+from roles.servers import servers, serving
 from roles.tls import fingerprint, flags, readers, tls
 
 TEMPLATE = "gearman-worker@.service"
@@ -119,7 +119,7 @@ def _program(
     instance: str,
     app: Release | None,
 ) -> Iterator[Resource]:
-    known, folder = servers(inventory), app.folder if app else ""
+    known, folder = serving(inventory), app.folder if app else ""
     argv = command_line(each, folder)
     file = program_file(
         instance,
@@ -243,7 +243,7 @@ def _health(
         tried=tried,
         trial=(*alone, *served) if first else (),
         sample=PING,
-        servers=servers(inventory),
+        servers=serving(inventory),
         properties=limits,
         target=each.target,
         environment=each.environment,

@@ -103,6 +103,7 @@ def _refuse_jobs(folder: str, admin: str) -> None:
 OPERATIONS.update(
     {
         "close_server": close_server,
+        "drain_server": close_server,
         "remove_queue": remove_queue,
         "remove_state": remove_state,
         "remove_installation": remove_installation,

@@ -14,6 +14,7 @@ from provision.fleet.desired_state import Roles
 from provision.fleet.host_run import HostRun
 from provision.fleet.run import Connect, Run
 from provision.fleet.unknown_workers import KnownWorkers
+from provision.inventory.drained import DRAINED
 from provision.options import Options
 from provision.remote.answers import ServerAnswer
 from provision.remote.messages import Unknown
@@ -50,6 +51,11 @@ def status(
                 run.report.say(f"{host_run.name}: {problem.sign} {problem.message}")
         servers = list(_ask_servers(run))
         _show_queues(run, servers)
+        for host_run in run.host_runs:
+            if DRAINED in host_run.host.groups:
+                run.report.say(
+                    f"{host_run.name}: drained; `invoke undrain {host_run.name}` ends it"
+                )
         _tell_unknown_workers(run, servers)
         if others := run.inventory.others:
             names = fold_names([each.name for each in others])

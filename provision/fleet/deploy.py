@@ -26,8 +26,10 @@ from provision.fleet.host_run import HostRun
 from provision.fleet.left_servers import refuse_left_servers
 from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.fleet.run import Connect, Run
+from provision.inventory.drained import DRAINED
 from provision.options import Options
 from provision.report.events import Skipped, Verified
+from provision.report.folding import fold_names
 from provision.resources.kept import what_runs
 
 CHANGES_PENDING = 2  # the status of a plan that is not empty
@@ -49,6 +51,7 @@ def plan(
     with Run(folder, roles, options, connect, _chosen(release)) as run:
         run.plan_hosts()
         _tell_kept_releases(run)
+        _tell_drained(run)
         refused = refuse_left_servers(run)
         run.report.recap(run.seconds)
         if refused:
@@ -72,6 +75,7 @@ def deploy(
     with Run(folder, roles, options, connect, _chosen(release)) as run:
         run.plan_hosts()
         _tell_kept_releases(run)
+        _tell_drained(run)
         refused = refuse_left_servers(run)
         run.report.recap(run.seconds)
         if refused:
@@ -100,6 +104,12 @@ def _chosen(release: str) -> ChooseRelease:
     if not release:
         return running_release
     return this_tree if release == TREE else named_or_running(release)
+
+
+def _tell_drained(run: Run) -> None:
+    names = [each.name for each in run.host_runs if DRAINED in each.host.groups]
+    if names:
+        run.report.say(f"{fold_names(names)}: drained, and stays so (`invoke undrain`)")
 
 
 def _tell_kept_releases(run: Run) -> None:

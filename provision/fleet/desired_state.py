@@ -69,6 +69,10 @@ class DesiredState:
         self._found: dict[object, str | None] = {}
         self._told: set[App] = set()  # that their files differ from what was committed
 
+    def know(self, inventory: Inventory) -> None:
+        """More is known of the hosts now, as which are drained."""
+        self._inventory = inventory
+
     def host_groups(self) -> list[list[str]]:
         """Names of hosts by the first group that says what they are for, in the roles' order."""
         left, found = list(self._inventory.hosts), []

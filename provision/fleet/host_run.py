@@ -133,7 +133,7 @@ class HostRun:
             self.report.show(Applied(self.name, change, outcome))
             if outcome.error is not None:
                 raise _change_failed(change, outcome)
-            if change.operation.kind == "close_server" and outcome.output:
+            if change.operation.kind in ("close_server", "drain_server") and outcome.output:
                 self.report.say(f"{self.name}: {outcome.output.splitlines()[-1]}")
             self.applied += 1
 

@@ -31,6 +31,7 @@ from provision.fleet.host_run import HostRun
 from provision.fleet.past_runs import FACTS, write_entry
 from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.inventory import load as inventory
+from provision.inventory.drained import DRAINED_QUESTION, mark_drained
 from provision.inventory.host import Host, Inventory
 from provision.inventory.workers import WorkerDefinition, open_secrets
 from provision.options import Options
@@ -141,17 +142,19 @@ class Run:
         parallel = self.options.parallel
         asked = dict(hosts.run_on_each(known, self._ask_host, parallel))
         self.fleet = {host.name: facts for host, facts in asked.items() if isinstance(facts, dict)}
-        if len(known) < len(self.inventory.everyone) and self._needs_fleet():
-            self._ask_others()
+        self._ask_others()
         self.desired.bad = bad_releases(self.fleet)
-        answered = [host for host in known if host.name in self.fleet]
+        self.inventory = mark_drained(self.inventory, self.find_drained())
+        self.desired.know(self.inventory)
+        answered = [host for host in self.inventory.hosts if host.name in self.fleet]
         self._check_apps(answered)
-        results: dict[Host, HostRun | ToolkitError] = {
-            host: error for host, error in asked.items() if isinstance(error, ToolkitError)
+        results: dict[str, HostRun | ToolkitError] = {
+            host.name: error for host, error in asked.items() if isinstance(error, ToolkitError)
         }
-        results |= hosts.run_on_each(answered, self._plan_host, parallel)
-        for host in known:
-            result = results[host]
+        planned = hosts.run_on_each(answered, self._plan_host, parallel)
+        results |= {host.name: result for host, result in planned}
+        for host in self.inventory.hosts:
+            result = results[host.name]
             if isinstance(result, ToolkitError):
                 self.fail(host.name, result)
                 continue
@@ -200,10 +203,20 @@ class Run:
         known = [answer for one in told for question, answer in one if question[0] == "releases"]
         return self._choose is not running_release or None in [each["current"] for each in known]
 
+    def find_drained(self) -> set[str]:
+        """The names of hosts whose job server is drained, as far as they were asked."""
+        return {name for name, facts in self.fleet.items() if facts.get(DRAINED_QUESTION)}
+
     def _ask_others(self) -> None:
-        """What the other hosts run, and gave up; one that is away is passed over."""
+        """What the other hosts run, and gave up; one that is away is passed over.
+
+        Where there are several job servers, these are asked at least: one may be drained.
+        """
         known = {host.name for host in self.inventory.hosts}
         others = [each for each in self.inventory.everyone if each.name not in known]
+        if others and not self._needs_fleet():
+            servers = self.inventory.group("job_server")
+            others = [each for each in others if each in servers and len(servers) > 1]
 
         apps = dict.fromkeys(name for host in self.inventory.hosts for name in apps_of(host))
         questions = (*FACTS, *self._release_questions(apps))

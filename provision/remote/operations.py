@@ -208,6 +208,14 @@ OPERATIONS: dict[str, OperationKind] = {
             ["systemctl", "disable", "--now", "gearmand.socket", "gearmand.service"],
         ],
     ),
+    "drain_server": OperationKind(
+        "do the same with a job server that will be started again",
+        ("folder", "admin", "command"),
+        lambda a: [
+            a["command"],
+            ["systemctl", "disable", "--now", "gearmand.socket", "gearmand.service"],
+        ],
+    ),
     "remove_queue": OperationKind(
         "remove the folder of a queue in which no job is",
         ("folder",),

@@ -239,6 +239,8 @@ class FakeHost:
             self.processes.pop(name, None)
             self.enabled.discard(name)
 
+    _do_drain_server = _do_close_server
+
     def _do_remove_queue(self, _: Operation, folder: str) -> None:
         del self.paths[folder]
 

@@ -17,6 +17,7 @@ import pytest
 from provision.commands import status as standing
 from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
 from provision.fleet import deploy, pool
+from provision.fleet import drain as draining
 from provision.fleet import retire as retirement
 from provision.inventory.host import Host
 from provision.options import Options
@@ -680,6 +681,54 @@ def test_a_retirement_that_was_cut_short_is_finished_by_the_next(fleet: Fleet, a
     session.left = -1
     assert retire(fleet, "worker") == 0
     assert leftovers(session.host) == set()
+
+
+def test_a_job_server_is_drained_and_stays_so_until_it_is_undrained(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def drain(name: str, *, back: bool = False) -> int:
+        options = Options(yes=True)
+        return draining.drain(fleet.folder, ROLES, options, name, back=back, connect=fleet.connect)
+
+    assert fleet.deploy() == 0
+    assert drain("job") == HostFailed.status
+    assert "it is the last job server" in capsys.readouterr().out
+    with pytest.raises(ToolkitError, match="drain: worker is not a job server"):
+        drain("worker")
+    fleet.sessions["job2"] = FakeSession(FakeHost())
+    (fleet.folder / "job2.yml").write_text(
+        "all: {children: {job_server: {hosts: {job2: {ansible_host: 198.18.10.9}}}}}"
+    )
+    assert fleet.deploy() == 0
+    job, worker = fleet.sessions["job"].host, fleet.sessions["worker"].host
+    job.queued = {"wc": 2}
+    fleet.sessions["job"].breaks_at = "drain_server"
+    assert drain("job") == HostFailed.status
+    fleet.sessions["job"].breaks_at = ""
+    untouched = len(worker.applied)
+    capsys.readouterr()
+    assert drain("job") == 0  # goes on where it was interrupted
+    said = capsys.readouterr().out
+    assert "move 2 jobs (wc 2) to 198.18.10.9:4730 and stop gearmand.socket" in said
+    assert "job: drained, also after a reboot, until `invoke undrain`" in said
+    assert not {"gearmand.service", "gearmand.socket"} & ({*job.processes} | job.enabled)
+    assert job.moved_by[-2:] == ["--retire", "198.18.10.9:4730"]
+    assert job.history[-1]["result"] == "ok"
+    assert drain("job2") == HostFailed.status
+
+    for look in (fleet.plan, fleet.deploy):
+        capsys.readouterr()
+        assert look() == 0
+        assert "job: drained, and stays so" in capsys.readouterr().out
+    fleet.sessions["job2"].host.servers["198.18.10.9", "4730"] = {"problem": None, "functions": {}}
+    assert fleet.status() == 0
+    assert "job: drained; `invoke undrain job` ends it" in capsys.readouterr().out
+    assert len(worker.applied) == untouched
+    assert drain("job", back=True) == 0
+    assert {"gearmand.service", "gearmand.socket"} <= job.enabled
+    assert "gearmand.service" in job.processes
+    assert fleet.plan() == 0
+    assert "/etc/gearman/drained" not in job.paths
 
 
 def test_status_shows_the_queues_of_all_job_servers_as_one(

@@ -1,0 +1,110 @@
+"""One job server takes no jobs, so that its host can be rebooted or mended; and takes them again.
+
+A drained host has a file that says so (provision/inventory/drained.py). While it is there, every
+run plans the job server as stopped, and workers' checks pass it over. To drain is to plan it so
+before the file is there; to undrain, to plan it as if the file were not. An interrupted run is
+finished by the same command.
+"""
+
+from pathlib import Path
+
+from provision.build import ON_HOSTS, Artifact
+from provision.errors import HostFailed, InventoryError, ToolkitError
+from provision.fleet import pool as hosts
+from provision.fleet.deploy import CHANGES_PENDING, apply_if_confirmed
+from provision.fleet.desired_state import Roles
+from provision.fleet.run import Connect, Run
+from provision.inventory import load as inventory
+from provision.inventory.drained import DRAINED
+from provision.inventory.host import Host, Inventory
+from provision.options import Options
+from provision.report.folding import fold_names
+from provision.resources.base import Answers
+
+SERVERS = "job_server"
+LAST = "it is the last job server: no other one answers that is not drained"
+
+
+class ServerRun(Run):
+    """A run of some job servers, that are then drained or not."""
+
+    drains = True
+
+    def _load_inventory(self, folder: Path, limit: str | None) -> Inventory:
+        verb = "drain" if self.drains else "undrain"
+        try:
+            found = inventory.load(folder, limit)
+        except InventoryError as error:
+            raise InventoryError(str(error).replace("--limit", verb, 1)) from None
+        for host in found.hosts:
+            if SERVERS not in host.groups:
+                raise ToolkitError(f"{verb}: {host.name} is not a job server")
+        return found
+
+    def find_drained(self) -> set[str]:
+        named = {host.name for host in self.inventory.hosts}
+        found = super().find_drained()
+        return found | named if self.drains else found - named
+
+    def _choose_artifact(self, host: Host, facts: Answers) -> Artifact:
+        if facts["releases", ON_HOSTS]["current"] is None:
+            raise HostFailed("no release is in use there: deploy it first")
+        return super()._choose_artifact(host, facts)
+
+    def refuse_last(self) -> bool:
+        """Whether no job server would be left; told as the failure of each host."""
+        left = [
+            host
+            for host in self.inventory.group(SERVERS)
+            if DRAINED not in host.groups and host.name in self.fleet
+        ]
+        if not left:
+            for host_run in self.host_runs:
+                self.fail(host_run.name, HostFailed(LAST))
+        return not left
+
+    @property
+    def takes_limit(self) -> bool:
+        return False  # it takes names
+
+
+class EndOfDrain(ServerRun):
+    """The same, backwards."""
+
+    drains = False
+
+
+def drain(
+    folder: Path,
+    roles: Roles,
+    options: Options,
+    names: str,
+    *,
+    back: bool = False,
+    connect: Connect = hosts.connect,
+) -> int:
+    """Have the job servers of these hosts give their jobs to the others and stop; or, with
+    ``back``, run again. Returns an exit status.
+    """
+    verb = "undrain" if back else "drain"
+    if not names.strip(" ,"):
+        raise ToolkitError(f"{verb}: name the hosts, comma-separated")
+    limited = Options(
+        limit=names,
+        yes=options.yes,
+        verbose=options.verbose,
+        json=options.json,
+        wait=options.wait,
+    )
+    with (EndOfDrain if back else ServerRun)(folder, roles, limited, connect) as run:
+        run.plan_hosts()
+        refused = not back and run.refuse_last()
+        run.report.recap(run.seconds)
+        if refused:
+            return HostFailed.status
+        if run.pending and not apply_if_confirmed(run, verb.capitalize()):
+            return run.status or CHANGES_PENDING
+        if not back and not run.status:
+            where = fold_names([each.name for each in run.host_runs])
+            run.report.say(f"{where}: drained, also after a reboot, until `invoke undrain`")
+        return run.status
