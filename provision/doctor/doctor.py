@@ -19,8 +19,10 @@ from provision.doctor.subject import ClockOffset, HostFacts
 from provision.errors import HostFailed, ToolkitError
 from provision.fleet.ask_all import AskAll
 from provision.fleet.desired_state import DesiredState, Roles
+from provision.fleet.pool import run_on_each
 from provision.fleet.run import Connect
 from provision.fleet.unknown_workers import KnownWorkers
+from provision.inventory.drained import DRAINED_QUESTION, mark_drained
 from provision.inventory.host import Host, Inventory
 from provision.options import Options
 from provision.remote.messages import Unknown
@@ -39,8 +41,10 @@ def doctor(folder: Path, roles: Roles, options: Options, *, problems: bool = Fal
     Returns 0 unless something failed: 3, or 4 when a host cannot be reached.
     """
     asked = AskAll(folder, options, to_event=_host_unreachable)
-    desired = DesiredState(asked.inventory, roles, options, asked.report)
-    servers = _job_servers(asked.inventory, roles, desired)
+    known = mark_drained(asked.inventory, _find_drained(asked))
+    asked.hosts = known.hosts
+    desired = DesiredState(known, roles, options, asked.report)
+    servers = _job_servers(known, roles, desired)
     began = time.monotonic()
     states: Counter[str] = Counter()
 
@@ -54,13 +58,25 @@ def doctor(folder: Path, roles: Roles, options: Options, *, problems: bool = Fal
         for each in found:
             if not problems or each.state != "ok":
                 asked.report.show(each)
-    for finding in _find_unknown_workers(asked.inventory, desired, seen):
+    for finding in _find_unknown_workers(known, desired, seen):
         states[finding.state] += 1
         asked.report.show(finding)
     states["fail"] += len(asked.failed)
     told = ", ".join(f"{states[each]} {each}" for each in ("ok", "warn", "fail") if states[each])
     asked.report.say(f"{told} ({time.monotonic() - began:.1f} s)")
     return max(asked.status, HostFailed.status if states["fail"] else 0)
+
+
+def _find_drained(asked: AskAll) -> set[str]:
+    """The hosts whose job server is drained: the others are not to be blamed for that."""
+    servers = asked.inventory.group("job_server")
+
+    def ask(host: Host) -> object:
+        with asked.connect(host) as session:
+            return session.ask([DRAINED_QUESTION])[DRAINED_QUESTION]
+
+    answers = run_on_each(servers, ask) if len(servers) > 1 else ()
+    return {host.name for host, answer in answers if isinstance(answer, dict)}
 
 
 def _current_apps(session: Session, apps: Iterable[App]) -> dict[str, Artifact]:

@@ -19,6 +19,7 @@ from provision.report.events import Finding
 from provision.resources.account import FormerAccount
 from provision.resources.base import Answers, Problem, Resource
 from provision.resources.certificate import RENEWED, Certificate
+from provision.resources.drained_server import DrainedServer
 from provision.resources.former_files import FormerFiles
 from provision.resources.former_units import FormerUnits
 from provision.resources.release import Release
@@ -161,6 +162,8 @@ def _check_units(facts: HostFacts) -> Iterator[Verdict]:
         last = facts.answers.get(("lines", unit.name, LAST), ())
         said = [f"| {line}" for line in (() if isinstance(last, Unknown) else last)]
         yield state, "\n".join([f"{unit.name} {text}", *(said if state == "fail" else ())]), cure
+    for _ in facts.wanted(DrainedServer):
+        yield "warn", "its job server is drained", f"invoke undrain {facts.host.name}"
     for former in facts.resources:
         if isinstance(former, FormerUnits):
             facts.known_answer(*former.question)
