@@ -90,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_error(error, report)
         if settings.log_file != "stderr":
             logging.getLogger("gearmand").critical("%s", error)
+        for door in doors:
+            door.turn_away()
         return 1
     finally:
         _clean_up(settings, doors)

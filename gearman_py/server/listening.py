@@ -53,6 +53,9 @@ class PausableSocket(socket.socket):
         return super().accept()
 
 
+MANY_WAITING = 10_000  # connections; more come while they are turned away
+
+
 class ListeningSocket:
     """A listening socket: for jobs, for operators, for jobs over HTTP, or for metrics.
 
@@ -87,6 +90,16 @@ class ListeningSocket:
                 raise taken(f"cannot listen on {self}: {error.strerror}") from error
 
         _once_free(settings, str(self), listen)
+
+    def turn_away(self) -> None:
+        """Close the connections that wait to be accepted: their peers go on to other servers.
+
+        At a socket of systemd they would otherwise wait for a server that cannot start.
+        """
+        self.socket.setblocking(False)
+        with contextlib.suppress(OSError):
+            for _ in range(MANY_WAITING):
+                self.socket.accept()[0].close()
 
     def close(self) -> None:
         """Stop listening."""

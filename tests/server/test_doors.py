@@ -31,10 +31,11 @@ CHANGES = ["create function f", "maxqueue f 1", "cancel job H:x:1", "drop functi
 
 AS_SYSTEMD = """
 import os, sys
-for number, passed in enumerate(sys.argv[1:], 3):
+for number, passed in enumerate(sys.argv[1:3], 3):
     os.dup2(int(passed), number)
 os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2", "LISTEN_FDNAMES": "jobs:admin"}
-os.execv(sys.executable, [sys.executable, "-m", "gearman_py.cli.gearmand", "-p", "1"])
+words = [sys.executable, "-m", "gearman_py.cli.gearmand", "-p", "1", *sys.argv[3:]]
+os.execv(words[0], words)
 """
 
 
@@ -174,10 +175,15 @@ def test_sockets_that_systemd_holds_are_used_and_outlive_the_server(tmp_path: Pa
         operators.bind(str(path))
         operators.listen()
         first, second = (os.dup(one.fileno()) for one in (jobs, operators))
-        process = subprocess.Popen(
-            [sys.executable, "-c", AS_SYSTEMD, str(first), str(second)],
-            pass_fds=(first, second),
-        )
+        command = [sys.executable, "-c", AS_SYSTEMD, str(first), str(second)]
+        # Who waits for a server that cannot start goes on to another.
+        waiting = Peer(jobs.getsockname())
+        cannot = ("-q", "sqlite", "--queue-file", f"{tmp_path}/no-folder/queue.db")
+        failing = subprocess.run([*command, *cannot], pass_fds=(first, second), check=False)
+        assert failing.returncode == 1
+        assert waiting.closed()
+        waiting.socket.close()
+        process = subprocess.Popen(command, pass_fds=(first, second))
         # Connected before it serves, as clients are that come while it restarts.
         peer = Peer(jobs.getsockname())
         assert peer.ask(Packet.ECHO_REQ, b"x") == ("ECHO_RES", b"x")
