@@ -5,8 +5,9 @@ from dataclasses import replace
 from fnmatch import fnmatch
 from typing import Any
 
+from provision.app import apps_of, find_app
 from provision.inventory.document import Table
-from provision.inventory.host import Host
+from provision.inventory.host import Host, Inventory
 from provision.inventory.workers import workers
 from provision.resources.account import FormerAccount, FormerGroup, UnneededAccount
 from provision.resources.base import Resource
@@ -50,3 +51,11 @@ def share_of_app(
 
 def _workers_of(host: Host, app: str) -> list[str]:
     return [each.name for each in workers(host) if each.app == app]
+
+
+def hosts_with(app: str, known: Inventory) -> Inventory:
+    """The hosts of an inventory that need an app; all, if none is named."""
+    if not app:
+        return known
+    find_app(known.everyone, app)
+    return replace(known, hosts=tuple(host for host in known.hosts if app in apps_of(host)))

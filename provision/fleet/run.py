@@ -15,11 +15,12 @@ from secrets import token_hex
 from types import TracebackType
 from typing import Self
 
-from provision.app import app_workers, apps_of, check_app, find_app
+from provision.app import app_workers, apps_of, check_app
 from provision.app_source import App
 from provision.build import ON_HOSTS, Artifact, named_release, target_of
 from provision.errors import HostFailed, Interrupted, Locked, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
+from provision.fleet.app_share import hosts_with
 from provision.fleet.choice import (
     ChooseRelease,
     bad_releases,
@@ -57,14 +58,6 @@ def planned(host_run: HostRun) -> Event:
     return Planned(host_run.name, host_run.plan)
 
 
-def _hosts_with(app: str, known: Inventory) -> Inventory:
-    """The hosts of an inventory that need an app; all, if none is named."""
-    if not app:
-        return known
-    find_app(known.everyone, app)
-    return replace(known, hosts=tuple(host for host in known.hosts if app in apps_of(host)))
-
-
 class Run:
     """One way through the hosts of an inventory."""
 
@@ -99,7 +92,7 @@ class Run:
         self.start_clock()
 
     def _load_inventory(self, folder: Path, limit: str | None) -> Inventory:
-        return _hosts_with(self.track.app, inventory.load(folder, limit))
+        return hosts_with(self.track.app, inventory.load(folder, limit))
 
     def __enter__(self) -> Self:
         return self
@@ -138,9 +131,8 @@ class Run:
 
     def plan_hosts(self, to_event: Callable[[HostRun], Event] = planned) -> None:
         """Plan every host and tell of each. A mistake in an app's source ends it before that."""
-        known = self.inventory.hosts
         parallel = self.options.parallel
-        asked = dict(hosts.run_on_each(known, self._ask_host, parallel))
+        asked = dict(hosts.run_on_each(self.inventory.hosts, self._ask_host, parallel))
         self.fleet = {host.name: facts for host, facts in asked.items() if isinstance(facts, dict)}
         self._ask_others()
         self.desired.bad = bad_releases(self.fleet)
@@ -208,12 +200,9 @@ class Run:
         return {name for name, facts in self.fleet.items() if facts.get(DRAINED_QUESTION)}
 
     def _ask_others(self) -> None:
-        """What the other hosts run, and gave up; one that is away is passed over.
-
-        Where there are several job servers, these are asked at least: one may be drained.
-        """
-        known = {host.name for host in self.inventory.hosts}
-        others = [each for each in self.inventory.everyone if each.name not in known]
+        """What others run and gave up (job servers: are drained); those away are passed over."""
+        known = self.inventory.hosts
+        others = [each for each in self.inventory.everyone if each not in known]
         if others and not self._needs_fleet():
             servers = self.inventory.group("job_server")
             others = [each for each in others if each in servers and len(servers) > 1]
