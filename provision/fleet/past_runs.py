@@ -6,17 +6,13 @@ from typing import Any
 from provision.build import ON_HOSTS
 from provision.fleet.host_run import HostRun
 from provision.fleet.pool import describe_operator
-from provision.inventory.drained import DRAINED_QUESTION
 from provision.remote.messages import Question
 
 HISTORY_FILE = "/var/lib/gearman-deploy/history.jsonl"
 PAST_RUNS: Question = ("history", HISTORY_FILE, "50")
 BEGUN, PUT_BACK = "begun", "rolled back"  # results, besides "ok" and "failed: ..."
 BACK = "back"  # set in the entries of a rollback
-FACTS: tuple[Question, ...] = (
-    *(("host",), ("releases", ON_HOSTS), PAST_RUNS),
-    DRAINED_QUESTION,
-)
+FACTS: tuple[Question, ...] = (("host",), ("releases", ON_HOSTS), PAST_RUNS)
 
 
 def _app_moves(host_run: HostRun) -> dict[str, dict[str, str | None]]:

@@ -178,7 +178,7 @@ class Run:
     def _ask_host(self, host: Host) -> Answers:
         session = self._connect(host)
         self._sessions[host.name] = session
-        facts = session.ask((*FACTS, *self._release_questions(apps_of(host))))
+        facts = session.ask((*FACTS, DRAINED_QUESTION, *self._release_questions(apps_of(host))))
         root = "" if host.become else "; it takes root to look, and ansible_become is false"
         for question, answer in facts.items():
             if isinstance(answer, Unknown):
@@ -208,7 +208,7 @@ class Run:
             others = [each for each in others if each in servers and len(servers) > 1]
 
         apps = dict.fromkeys(name for host in self.inventory.hosts for name in apps_of(host))
-        questions = (*FACTS, *self._release_questions(apps))
+        questions = (*FACTS, DRAINED_QUESTION, *self._release_questions(apps))
 
         def ask(host: Host) -> Answers:
             self._sessions[host.name] = self._connect(host)
