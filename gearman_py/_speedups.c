@@ -5,9 +5,7 @@
    many arguments each has, is read from framing.py when this is imported. Built by
    packages/accelerator.py; tests/accelerator compares both.  */
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-#include <stdint.h>
+#include "_speedups.h"
 #include <string.h>
 
 #define HEADER_SIZE 12
@@ -147,20 +145,10 @@ split_packets(PyObject *module, PyObject *const *given, Py_ssize_t given_count)
     return PyLong_FromSsize_t(start);
 }
 
-/* The bytes of a response up to its first ``written`` arguments; its header is that of all. */
-static PyObject *
-write_packet(const State *state, PyObject *const *given, Py_ssize_t given_count, Py_ssize_t written)
+/* Declared in _speedups.h. */
+PyObject *
+write_packet(uint32_t number, PyObject *const *arguments, Py_ssize_t count, Py_ssize_t written)
 {
-    Py_ssize_t number = PyNumber_AsSsize_t(given[0], PyExc_IndexError);
-    if (number == -1 && PyErr_Occurred()) {
-        return NULL;
-    }
-    if (number < 0 || number > state->highest) {
-        PyErr_SetString(PyExc_IndexError, "unknown packet type");
-        return NULL;
-    }
-    PyObject *const *arguments = given + 1;
-    Py_ssize_t count = given_count - 1;
     uint64_t size = 0, taken = 0; /* of the body, and what is written of it */
     for (Py_ssize_t i = 0; i < count; i++) {
         if (!PyBytes_Check(arguments[i])) {
@@ -183,7 +171,7 @@ write_packet(const State *state, PyObject *const *given, Py_ssize_t given_count,
     }
     unsigned char *at = (unsigned char *)PyBytes_AS_STRING(packet);
     memcpy(at, "\0RES", 4);
-    write_uint32(at + 4, (uint32_t)number);
+    write_uint32(at + 4, number);
     write_uint32(at + 8, (uint32_t)size);
     at += HEADER_SIZE;
     for (Py_ssize_t i = 0; i < written; i++) {
@@ -197,6 +185,21 @@ write_packet(const State *state, PyObject *const *given, Py_ssize_t given_count,
     return packet;
 }
 
+/* The number of a packet, checked; -1 with an exception. */
+static Py_ssize_t
+read_number(PyObject *module, PyObject *given)
+{
+    const State *state = PyModule_GetState(module);
+    Py_ssize_t number = PyNumber_AsSsize_t(given, PyExc_IndexError);
+    if (number >= 0 && number <= state->highest) {
+        return number;
+    }
+    if (!PyErr_Occurred()) {
+        PyErr_SetString(PyExc_IndexError, "unknown packet type");
+    }
+    return -1;
+}
+
 /* framing.response(packet, *arguments) */
 static PyObject *
 response(PyObject *module, PyObject *const *given, Py_ssize_t given_count)
@@ -204,7 +207,8 @@ response(PyObject *module, PyObject *const *given, Py_ssize_t given_count)
     if (check_count("response", given_count, 1, PY_SSIZE_T_MAX) < 0) {
         return NULL;
     }
-    return write_packet(PyModule_GetState(module), given, given_count, given_count - 1);
+    Py_ssize_t number = read_number(module, given[0]), count = given_count - 1;
+    return number < 0 ? NULL : write_packet((uint32_t)number, given + 1, count, count);
 }
 
 /* framing.response_parts(packet, *arguments) */
@@ -215,9 +219,11 @@ response_parts(PyObject *module, PyObject *const *given, Py_ssize_t given_count)
     if (check_count("response_parts", given_count, 2, PY_SSIZE_T_MAX) < 0) {
         return NULL;
     }
-    PyObject *workload = given[given_count - 1];
+    Py_ssize_t number = read_number(module, given[0]), count = given_count - 1;
+    PyObject *workload = given[count];
     int large = PyBytes_Check(workload) && PyBytes_GET_SIZE(workload) >= state->large;
-    PyObject *head = write_packet(state, given, given_count, given_count - 1 - large);
+    PyObject *head =
+        number < 0 ? NULL : write_packet((uint32_t)number, given + 1, count, count - large);
     if (head == NULL) {
         return NULL;
     }
@@ -277,7 +283,9 @@ learn_framing(PyObject *module)
     {#function, (PyCFunction)(void (*)(void))function, METH_FASTCALL, "As in framing.py."}
 
 static PyMethodDef functions[] = {
-    TWIN(split_packets), TWIN(response), TWIN(response_parts), {NULL, NULL, 0, NULL}};
+    TWIN(split_packets), TWIN(response), TWIN(response_parts),
+    {"learn_broker", learn_broker, METH_O, "Learn what handle_messages needs; see broker.py."},
+    TWIN(handle_messages), {NULL, NULL, 0, NULL}};
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, learn_framing}, {0, NULL}};
 

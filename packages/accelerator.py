@@ -1,4 +1,4 @@
-"""Builds the accelerator, gearman_py/_speedups.c, with this Python's C compiler."""
+"""Builds the accelerator, gearman_py/_speedups*.c, with this Python's C compiler."""
 
 import os
 import shlex
@@ -7,12 +7,12 @@ import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
-SOURCE = Path("gearman_py", "_speedups.c")
+SOURCES = (Path("gearman_py", "_speedups.c"), Path("gearman_py", "_speedups_broker.c"))
 NAME = "_gearman_speedups"
 INCLUDE = sysconfig.get_path("include")
 PROGRAMS = {"gcc": "gcc", f"{INCLUDE}/Python.h": "python3-dev"}
 """What it takes, and the Debian package that brings it."""
-FLAGS = ("-O2", "-fPIC", "-shared", "-Wall", "-Wextra")
+FLAGS = ("-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra")
 
 
 class CannotBuild(Exception):
@@ -27,7 +27,8 @@ def build_accelerator(root: Path, folder: Path, *flags: str) -> Path:
     if not Path(INCLUDE, "Python.h").exists():
         raise CannotBuild(f"{INCLUDE}/Python.h is missing; on Debian: apt-get install python3-dev")
     module = folder / f"{NAME}{sysconfig.get_config_var('EXT_SUFFIX')}"
-    command = [*find_compiler(), *FLAGS, *flags, f"-I{INCLUDE}", str(SOURCE), "-o", str(module)]
+    sources = map(str, SOURCES)
+    command = [*find_compiler(), *FLAGS, *flags, f"-I{INCLUDE}", *sources, "-o", str(module)]
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     except OSError as error:

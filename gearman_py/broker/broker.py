@@ -8,10 +8,15 @@ requests (libgearman matches JOB_CREATED and ERROR to submissions by order alone
 from collections.abc import Callable, Sequence
 
 from gearman_py.broker import clients, commands, workers
+from gearman_py.broker.counts import BrokerCounts, Counts
+from gearman_py.broker.functions import FEW, NOOP, WAKE_AGAIN
+from gearman_py.broker.job_table import BITS, JobTable
+from gearman_py.broker.limits import MAX_ARGUMENT, MAX_UNIQUE
+from gearman_py.broker.queues import Queues
 from gearman_py.broker.rules import Rules
-from gearman_py.broker.state import Peer
-from gearman_py.protocol import text
-from gearman_py.protocol.codec import Message
+from gearman_py.broker.state import EMPTY, BrokerJob, Function, Peer
+from gearman_py.protocol import accelerator, text
+from gearman_py.protocol.codec import LARGE, Message
 from gearman_py.protocol.packets import FAULT, HIGHEST, OVERSIZED, TEXT, TEXT_FAULT
 
 Handler = Callable[[Rules, Peer, Sequence[bytes]], None]
@@ -32,14 +37,20 @@ class Broker(Rules):
             peer.continue_listing()
             if peer.max_owed < 0:
                 return messages
-        handlers = HANDLERS
-        done = 0
-        for number, arguments in messages:
-            handlers[number](self, peer, arguments)
-            done += 1
-            if peer.owed > peer.max_owed:
-                break
+        done = _handle(self, peer, messages)
         return messages[done:] if done < len(messages) else ()
+
+
+def handle_messages(broker: Rules, peer: Peer, messages: Sequence[Message]) -> int:
+    """Handle messages until the peer is owed too much; return how many were handled."""
+    handlers = HANDLERS
+    done = 0
+    for number, arguments in messages:
+        handlers[number](broker, peer, arguments)
+        done += 1
+        if peer.owed > peer.max_owed:
+            break
+    return done
 
 
 def _refuse_packet(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
@@ -65,3 +76,26 @@ for _number, _handler in (
     (OVERSIZED, workers.oversized),
 ):
     HANDLERS[_number] = _handler
+
+# What the accelerator has to know to handle ordinary jobs in place of the handlers.
+FACTS: dict[str, object] = {
+    "job": BrokerJob,
+    "function": Function,
+    "peer": Peer,
+    "queues": Queues,
+    "table": JobTable,
+    "counts": Counts,
+    "totals": BrokerCounts,
+    "BITS": BITS,
+    "EMPTY": EMPTY,
+    "FEW": FEW,
+    "HANDLERS": HANDLERS,
+    "LARGE": LARGE,
+    "MAX_ARGUMENT": MAX_ARGUMENT,
+    "MAX_UNIQUE": MAX_UNIQUE,
+    "NOOP": NOOP,
+    "NO_JOB": workers.NO_JOB,
+    "PURE": handle_messages,
+    "WAKE_AGAIN": WAKE_AGAIN,
+}
+_handle = accelerator.accelerate_broker(FACTS) or handle_messages

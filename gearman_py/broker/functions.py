@@ -27,6 +27,11 @@ class Functions:
     The cost of a packet does not grow with the number of functions, in all or of its worker.
     """
 
+    __slots__ = (
+        *("_leaving", "_unserved", "_unused", "_wakeup", "choosy", "closed"),
+        *("counts", "full", "functions", "loaded", "next_event", "turn"),
+    )
+
     def __init__(self, wakeup: int) -> None:
         self._wakeup = wakeup
         self.closed = False  # workers are not woken

@@ -17,6 +17,8 @@ MASK = SIZE - 1
 class JobTable:
     """The live jobs. Its length is their number."""
 
+    __slots__ = ("_count", "_pages")
+
     def __init__(self) -> None:
         # A page has SIZE entries, jobs or None, and then the number of its jobs.
         self._pages: dict[int, list[Any]] = {}

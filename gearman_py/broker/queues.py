@@ -47,6 +47,12 @@ class Queues(RestrictedFunctions):
     ``lease``, by the store's clock; then they are withheld until ``extend`` extends it.
     """
 
+    __slots__ = (
+        *("_due", "_foreign_handles", "_number", "_prefix", "_rotate", "_time_limits"),
+        *("_withheld", "changes", "durable", "failed", "jobs", "lease", "lease_over"),
+        *("progress", "uniques"),
+    )
+
     def __init__(
         self,
         prefix: bytes = b"H:localhost",

@@ -57,6 +57,8 @@ class RestrictedFunctions(Functions):
     A restricted function is not among the ``loaded``, so that the others cost no more than before.
     """
 
+    __slots__ = ("_function_first", "restrictions")
+
     def __init__(self, wakeup: int, *, function_first: bool) -> None:
         super().__init__(wakeup)
         self._function_first = function_first

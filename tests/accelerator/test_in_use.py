@@ -39,14 +39,14 @@ def test_one_that_cannot_be_used_is_none(tmp_path: Path) -> None:
     "tests",
     [
         "tests/protocol/test_codec.py",
-        "tests/broker/test_model.py",
+        "tests/broker/test_model.py tests/broker/test_rules.py tests/broker/test_restrictions.py",
         "tests/server/test_malformed.py",
         "tests/interop/test_conversation.py",
         "tests/fuzz/test_fuzz.py -k codec",
     ],
 )
 def test_what_holds_without_it_holds_with_it(built: Path, tests: str) -> None:
-    """The codec, the broker against its model, malformed packets, C gearmand's answers."""
+    """The codec, the broker and its model, malformed packets, C gearmand's answers."""
     options = ("-p", "no:cacheprovider", "--hypothesis-profile=fast")
     done = run(
         sys.executable, "-m", "pytest", *options, *tests.split(), PYTHONPATH=str(built.parent)
@@ -66,7 +66,12 @@ def test_sanitizers_find_nothing() -> None:
         pytest.skip("the C compiler has no libasan")
     done = run(
         *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:faulthandler"),
-        *("-k", "not million", "tests/accelerator/test_twins.py"),
+        *(
+            "-k",
+            "not million",
+            "tests/accelerator/test_twins.py",
+            "tests/accelerator/test_broker.py",
+        ),
         ACCELERATOR_FLAGS=flags,
         LD_PRELOAD=found,
         PYTHONMALLOC="malloc",
