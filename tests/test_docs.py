@@ -135,7 +135,7 @@ def test_failed_jobs_of_the_steering_page_are_retried_and_discarded(port: int) -
             return handle
 
         handle = fail_one()
-        keyed, python = blocks("docs/steering.md")
+        keyed, scheduled, python = blocks("docs/steering.md")
         command = [sys.executable, "-c", python.replace('"127.0.0.1"', f'"{server}"')]
         said = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert handle in said.stdout, said
@@ -146,6 +146,8 @@ def test_failed_jobs_of_the_steering_page_are_retried_and_discarded(port: int) -
         subprocess.run([sys.executable, "-c", at(port, keyed)], check=True, timeout=60)
         (invoices,) = [row for row in admin.stats() if row.name == "invoice"]
         assert (invoices.jobs, invoices.max_per_key) == (1001, 2)
+        subprocess.run([sys.executable, "-c", at(port, scheduled)], check=True, timeout=60)
+        assert [row.name for row in admin.schedules()] == ["hourly"]
     for line in lines:
         done = subprocess.run(
             ["/bin/sh", "-c", line],

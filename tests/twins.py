@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TWINS = {
     "gearman_py/admin/aio.py": "gearman_py/admin/client.py",
     "gearman_py/admin/aio_link.py": "gearman_py/admin/sync_link.py",
+    "gearman_py/admin/aio_schedules.py": "gearman_py/admin/sync_schedules.py",
     "gearman_py/admin/aio_several.py": "gearman_py/admin/sync_several.py",
     "gearman_py/admin/aio_steering.py": "gearman_py/admin/sync_steering.py",
     "gearman_py/client/aio.py": "gearman_py/client/sync.py",

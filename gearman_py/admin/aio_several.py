@@ -16,7 +16,7 @@ from gearman_py.errors import AdminError, GearmanError, ServerUnavailable
 P = ParamSpec("P")
 T = TypeVar("T")
 L = TypeVar("L", bound=AsyncServerLink)
-UNKNOWN = ("UNKNOWN_JOB", "UNKNOWN_FUNCTION", "function not found")
+UNKNOWN = ("UNKNOWN_JOB", "UNKNOWN_FUNCTION", "UNKNOWN_SCHEDULE", "function not found")
 
 
 def ask_all(

@@ -6,7 +6,7 @@ They need a job server of gearman_py: C gearmand answers UNKNOWN_COMMAND.
 from abc import abstractmethod
 from datetime import datetime
 
-from gearman_py.admin.aio_link import AsyncServerLink
+from gearman_py.admin.aio_schedules import AsyncScheduling
 from gearman_py.admin.aio_several import change_all, change_jobs, find_owner
 from gearman_py.admin.answers import JobRow
 from gearman_py.admin.command_words import (
@@ -18,7 +18,7 @@ from gearman_py.admin.command_words import (
 )
 
 
-class AsyncSteering(AsyncServerLink):
+class AsyncSteering(AsyncScheduling):
     """Pauses, limits and changes what a job server gives out, and runs failed jobs again."""
 
     @abstractmethod

@@ -4,6 +4,8 @@ from datetime import datetime
 from math import inf
 from urllib.parse import quote
 
+MAX_COMMAND = 8000  # bytes; a line has at most 8192
+
 
 def check_word(name: str) -> str:
     """``name`` as a word of a command. Raises ValueError if it cannot be one."""
@@ -18,7 +20,7 @@ def check_word(name: str) -> str:
 def encode_name(name: str) -> str:
     """``name`` as a word of a command that takes any name. Raises ValueError if it is empty."""
     if not name:
-        raise ValueError("expected the name of a function, which is not empty")
+        raise ValueError("expected a name, which is not empty")
     return quote(name, safe="", errors="surrogateescape")
 
 
@@ -57,3 +59,25 @@ def limit_commands(
     keyed = f"{per_key} separator={quote(separator, safe='')}" if per_key else per_key
     limits = {"running": running, "rate": rate and check_word(rate), "per-key": keyed}
     return [f"limit {name} {what}={limit}" for what, limit in limits.items() if limit is not None]
+
+
+def schedule_facts(
+    name: str, workload: bytes, overlap: str, missed: str, priority: str, **texts: str
+) -> str:
+    """The words that describe a schedule. Raises ValueError."""
+    for what, value, known in (
+        ("overlap", overlap, ("allow", "skip")),
+        ("missed", missed, ("once", "all", "none")),
+        ("priority", priority, ("high", "normal", "low")),
+    ):
+        if value not in known:
+            raise ValueError(f"{what}={value!r}: expected {', '.join(known[:-1])} or {known[-1]}")
+    facts: dict[str, str | bytes] = {"overlap": overlap, "missed": missed, "priority": priority}
+    facts |= texts | {"workload": workload}
+    words = [encode_name(name)]
+    words += [f"{key}={quote(text, safe='')}" for key, text in facts.items() if text]
+    if len(command := " ".join(words)) > MAX_COMMAND:
+        raise ValueError(
+            f"the schedule takes {len(command)} bytes encoded, more than {MAX_COMMAND}"
+        )
+    return command

@@ -15,11 +15,11 @@ from gearman_py.admin.command_words import (
     jobs_command,
     limit_commands,
 )
-from gearman_py.admin.sync_link import ServerLink
+from gearman_py.admin.sync_schedules import Scheduling
 from gearman_py.admin.sync_several import change_all, change_jobs, find_owner
 
 
-class Steering(ServerLink):
+class Steering(Scheduling):
     """Pauses, limits and changes what a job server gives out, and runs failed jobs again."""
 
     @abstractmethod

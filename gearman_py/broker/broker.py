@@ -14,6 +14,7 @@ from gearman_py.broker.job_table import BITS, JobTable
 from gearman_py.broker.limits import MAX_ARGUMENT, MAX_UNIQUE
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.rules import Rules
+from gearman_py.broker.schedule_runs import run_due
 from gearman_py.broker.state import EMPTY, BrokerJob, Function, Peer
 from gearman_py.protocol import accelerator, text
 from gearman_py.protocol.codec import LARGE, Message
@@ -24,6 +25,12 @@ Handler = Callable[[Rules, Peer, Sequence[bytes]], None]
 
 class Broker(Rules):
     """The rules, and the handlers of the messages that peers send."""
+
+    def tick(self, now: float, wall: float) -> float:
+        super().tick(now, wall)
+        if self.queues.schedules:
+            run_due(self, wall)
+        return self.queues.next_event
 
     def receive(self, peer: Peer, messages: Sequence[Message], now: float) -> Sequence[Message]:
         """Handle messages from a peer. ``now`` is a monotonic clock, in seconds.

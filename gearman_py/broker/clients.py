@@ -32,6 +32,18 @@ def _submit_epoch(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None
         accept(broker, peer, name, unique, workload, NORMAL, True, due=due)
 
 
+def _submit_sched(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
+    """A job that is due when the minute, hour, day, month and weekday are next as given."""
+    name, unique, *times, weekday, workload = arguments
+    weekday = b"%d" % ((decimal(weekday) + 1) % 7) if weekday.isdigit() else weekday  # 0: Monday
+    cron = " ".join(word.decode(errors="replace") or "*" for word in (*times, weekday))
+    try:
+        due = broker.next_run(cron, "UTC", broker.time_of_day())
+    except ValueError as error:
+        return _refuse_job(broker, peer, counts.INVALID, b"INVALID_ARGUMENT", str(error).encode())
+    return accept(broker, peer, name, unique, workload, NORMAL, True, due=due)
+
+
 def _submit_reduce(background: bool) -> Handler:
     def submit_reduce(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
         name, unique, reducer, _, workload = arguments
@@ -167,6 +179,7 @@ HANDLERS: dict[Packet, Handler] = {
     Packet.SUBMIT_JOB_LOW: _handle_submit(LOW, background=False),
     Packet.SUBMIT_JOB_LOW_BG: _handle_submit(LOW, background=True),
     Packet.SUBMIT_JOB_EPOCH: _submit_epoch,
+    Packet.SUBMIT_JOB_SCHED: _submit_sched,
     Packet.SUBMIT_REDUCE_JOB: _submit_reduce(background=False),
     Packet.SUBMIT_REDUCE_JOB_BACKGROUND: _submit_reduce(background=True),
     Packet.GET_STATUS: _get_status,

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 
-from gearman_py.broker import failed_commands, job_changes, steering
+from gearman_py.broker import failed_commands, job_changes, schedule_commands, steering
 from gearman_py.broker.job_listing import list_jobs, show_job
 from gearman_py.broker.moving import is_moved, move_jobs
 from gearman_py.broker.numbers import decimal
@@ -239,6 +239,8 @@ COMMANDS: dict[bytes, Command] = {
     b"jobs": list_jobs,
     b"job": show_job,
     b"server": steering.server,
+    b"schedule": schedule_commands.schedule,
+    b"schedules": schedule_commands.list_schedules,
 }
 
 # The C server dropped shutdown in 1.1.15, since anyone could send it.
@@ -252,6 +254,7 @@ CHANGES = {
     *(steering.pause, steering.resume, steering.limit, steering.purge),
     *(failed_commands.retry, failed_commands.discard),
     *(job_changes.prioritize, job_changes.reschedule),
+    *(schedule_commands.schedule, schedule_commands.list_schedules),
 }
 # What is told to those that keep a record of changes; jobs are moved by the thousand.
-AUDITED = CHANGES - {show_job} | {*OPERATORS.values()}
+AUDITED = CHANGES - {show_job, schedule_commands.list_schedules} | {*OPERATORS.values()}

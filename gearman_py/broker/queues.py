@@ -17,6 +17,7 @@ from gearman_py.broker.job_table import JobTable
 from gearman_py.broker.limits import SLICE
 from gearman_py.broker.pending_changes import PendingChanges
 from gearman_py.broker.restrictions import RestrictedFunctions
+from gearman_py.broker.schedules import Schedules
 from gearman_py.broker.state import (
     HIGH,
     LOW,
@@ -50,7 +51,7 @@ class Queues(RestrictedFunctions):
     __slots__ = (
         *("_due", "_foreign_handles", "_number", "_prefix", "_rotate", "_time_limits"),
         *("_withheld", "changes", "durable", "failed", "jobs", "lease", "lease_over"),
-        *("progress", "uniques"),
+        *("progress", "schedules", "uniques"),
     )
 
     def __init__(
@@ -74,6 +75,7 @@ class Queues(RestrictedFunctions):
         self.lease_over = False
         self.jobs = JobTable()
         self.failed = FailedJobs() if failed is None else failed
+        self.schedules = Schedules()
         self.uniques = Uniques()
         self.progress: dict[BrokerJob, tuple[bytes, bytes]] = {}
         self._time_limits = TimeLimits()

@@ -12,6 +12,7 @@ from gearman_py.broker.key_limits import KeyLimit
 from gearman_py.broker.rates import RateLimit
 from gearman_py.broker.restriction_records import SERVER
 from gearman_py.broker.rules import Rules
+from gearman_py.broker.schedules import unpack_schedule
 from gearman_py.broker.state import BrokerJob, Function, Peer, ReduceJob
 from gearman_py.broker.stored_jobs import keep_failed
 from gearman_py.store.base import Record
@@ -107,6 +108,8 @@ class Restorer:
             self._functions.append(function)
         if section.get("paused"):
             queues.pause_server()
+        for facts in section.get("schedules", ()):
+            queues.schedules.put(unpack_schedule(facts))
         if (number := section.get("pause_record")) is not None:
             queues.restrictions.records[SERVER] = number
         for number, handle in section["handles"]:

@@ -14,6 +14,12 @@ from gearman_py.broker.numbers import MAX_EPOCH
 from gearman_py.broker.pending_changes import CommitGroup
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.restriction_records import RECORD_NAME, make_record
+from gearman_py.broker.schedules import (
+    SCHEDULE_NAME,
+    NextRun,
+    parse_schedule_record,
+    without_schedules,
+)
 from gearman_py.broker.state import BrokerJob, Function, Peer
 from gearman_py.broker.stored_jobs import keep_failed
 from gearman_py.protocol import text as text_protocol
@@ -40,9 +46,9 @@ class Rules:
     commands. ``on_shutdown`` is called when an operator asks for a shutdown, with whether to
     finish the jobs first; ``on_moved``, when the server is to stop as all jobs were moved.
     ``on_change`` is called with each text command that changed something.
-    ``time_of_day``: seconds since 1970, for records of what happened. ``describe`` says what else
-    the server is, for the text command server. ``mover`` is the operator who moves jobs. ``dirty``
-    has the peers with something to send.
+    ``time_of_day``: seconds since 1970, for records of what happened. ``next_run``: see NextRun.
+    ``describe`` says what else the server is, for the text command server. ``mover`` is the
+    operator who moves jobs. ``dirty`` has the peers with something to send.
     """
 
     def __init__(
@@ -57,10 +63,12 @@ class Rules:
         on_shutdown: Callable[[bool], None] | None = None,
         on_moved: Callable[[], None] | None = None,
         time_of_day: Callable[[], float] = lambda: 0.0,
+        next_run: NextRun = without_schedules,
         on_change: Callable[[Peer, bytes], None] = lambda peer, command: None,
     ) -> None:
         self.queues = queues or Queues()
         self.time_of_day = time_of_day
+        self.next_run = next_run
         self.on_change = on_change
         self.peers: dict[Peer, None] = {}
         self.dirty: list[Peer] = []
@@ -169,7 +177,7 @@ class Rules:
         if error:
             self.queues.counts.refusals[counts.NOT_STORED] += len(group.jobs)
         for job, due in group.jobs:
-            is_record = job.function.name == RECORD_NAME
+            is_record = job.function.name in (RECORD_NAME, SCHEDULE_NAME)
             in_effect = is_record or queues.changes.retried.get(job, job) is None
             for reply in queues.changes.replies.pop(job):
                 reply.settled = True
@@ -178,7 +186,7 @@ class Rules:
                     reply.replace(NOT_KEPT if in_effect else refusal)
                 answered[reply.peer] = None
             if is_record and not error:
-                for obsolete in queues.restrictions.records.note_stored(job):
+                for obsolete in self._find_obsolete(job):
                     queues.changes.remove(obsolete)
             retried = queues.changes.retried.pop(job, None)
             if queues.jobs.get(job.number) is not job:
@@ -198,6 +206,12 @@ class Rules:
             peer.release()
         for job, due in ready:
             queues.admit(job, due, self.now)
+
+    def _find_obsolete(self, record: BrokerJob) -> list[int]:
+        """The numbers of the records that are no longer needed, as this one is stored."""
+        if record.function.name == RECORD_NAME:
+            return self.queues.restrictions.records.note_stored(record)
+        return [record.number] if parse_schedule_record(record).deleted else []
 
     def keep_restrictions(self, peer: Peer, function: Function) -> None:
         """Answer OK once the restrictions of a function are stored, if the queue is durable."""

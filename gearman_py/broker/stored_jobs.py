@@ -6,6 +6,7 @@ from gearman_py.broker import counts
 from gearman_py.broker.failed_jobs import FAILED_NAME, FailedJob, parse_failed_record
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.restriction_records import RECORD_NAME
+from gearman_py.broker.schedules import SCHEDULE_NAME, parse_schedule_record
 from gearman_py.broker.state import BrokerJob, ReduceJob, coalesces_on
 from gearman_py.store.base import SERIES_BITS, Record
 
@@ -29,6 +30,13 @@ def restore_record(
     if record.function == FAILED_NAME:
         handle = handle or queues._prefix + b"%d" % record.number
         keep_failed(queues, parse_failed_record(record, handle))
+        return
+    if record.function == SCHEDULE_NAME:
+        schedule = parse_schedule_record(record)
+        if schedule.deleted or queues.schedules.get(schedule.name):
+            queues.changes.remove(record.number)
+        else:
+            queues.schedules.put(schedule)
         return
     job = _restore_job(queues, record, handle, now)
     job.retries = record.deliveries

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from gearman_py.admin.client import AdminClient
-from gearman_py.cli import failed_jobs, move_jobs
+from gearman_py.cli import failed_jobs, move_jobs, schedules
 
 Ask = Callable[[AdminClient], "str | int | Ping"]
 
@@ -55,8 +55,8 @@ class SteeringAction(NamedTuple):
 
     @property
     def of_job(self) -> bool:
-        """Whether the first argument names a job."""
-        return self.words[:1] == ("HANDLE",)
+        """Whether the first argument names a job or a schedule, which is at one server."""
+        return self.words[:1] in (("HANDLE",), ("SCHEDULE",))
 
 
 class JobReport(NamedTuple):
@@ -197,6 +197,29 @@ QUESTIONS: dict[str, ValueQuestion | ListingQuestion | SteeringAction | JobRepor
         ("FUNCTION",),
         failed_jobs.discard_all,
         filtered=True,
+    ),
+    "schedule": SteeringAction(
+        "add or replace a schedule: a background job is submitted when a crontab expression says "
+        "so. FACT: cron='0 5 * * *', function=NAME, and perhaps zone=Europe/Berlin, workload=TEXT, "
+        "unique=KEY, priority=high|normal|low, missed=once|all|none, overlap=allow|skip (*)",
+        ("SCHEDULE", "FACT"),
+        schedules.set_schedule,
+        repeated=True,
+    ),
+    "pause-schedule": SteeringAction(
+        "submit no job of a schedule (*)", ("SCHEDULE",), AdminClient.pause_schedule
+    ),
+    "resume-schedule": SteeringAction(
+        "end a pause of a schedule (*)", ("SCHEDULE",), AdminClient.resume_schedule
+    ),
+    "run-schedule": SteeringAction(
+        "submit the job of a schedule now (*)", ("SCHEDULE",), AdminClient.run_schedule
+    ),
+    "delete-schedule": SteeringAction(
+        "forget a schedule (*)", ("SCHEDULE",), AdminClient.delete_schedule
+    ),
+    "schedules": JobReport(
+        "schedules, of a function or of all (*)", schedules.read_schedules, True
     ),
     "failed": JobReport(
         "failed background jobs, of a function or of all (*)", failed_jobs.read_failed, True

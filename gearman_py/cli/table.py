@@ -22,6 +22,10 @@ _HEADINGS = {
     "workers": ("FD", "ADDRESS", "ID", "FUNCTIONS"),
     "show-jobs": ("HANDLE", "RETRIES", "IGNORED", "BACKGROUND"),
     "show-unique-jobs": ("UNIQUE",),
+    "schedules": (
+        *("NAME", "CRON", "ZONE", "FUNCTION", "NEXT", "LAST", "PAUSED", "MISSED", "OVERLAP"),
+        *("PRIORITY", "UNIQUE", "HANDLE", "WORKLOAD"),
+    ),
     "failed": (
         *("HANDLE", "FUNCTION", "UNIQUE", "PRIORITY", "ATTEMPTS", "BYTES", "FAILED"),
         *("WORKER", "ID", "REASON"),

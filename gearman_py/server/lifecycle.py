@@ -34,6 +34,7 @@ from gearman_py.server.admission import Handshakes
 from gearman_py.server.certificate import reload_certificate, watch_certificate
 from gearman_py.server.connection import Connection
 from gearman_py.server.counts import watch_event_loop
+from gearman_py.server.crontab import next_run
 from gearman_py.server.facts import describe_server
 from gearman_py.server.http_connection import HTTPConnection
 from gearman_py.server.listener import Listener
@@ -155,6 +156,7 @@ async def _run_server(
         on_shutdown=lambda graceful: (draining if graceful else told).set(),
         on_moved=lambda: _stop_reading(listener, stop),
         time_of_day=time.time,
+        next_run=next_run,
         on_change=lambda peer, command: listener.log_change(peer, command),
     )
     listener = Listener(

@@ -90,7 +90,7 @@ class StoreWriter:
         self.store = store
         self._broker = broker
         self._changes = broker.queues.changes
-        self._changes.guard = threading.Lock()
+        self._changes.guard = threading.RLock()
         self._flush = flush
         self._hang_up = hang_up
         self._on_failure = fail

@@ -410,7 +410,7 @@ def test_results_of_a_stranger_are_refused(table: Table) -> None:
     assert table.hear(client) == []
 
 
-@pytest.mark.parametrize("packet", [Packet.NOOP, Packet.ALL_YOURS, Packet.SUBMIT_JOB_SCHED, 5])
+@pytest.mark.parametrize("packet", [Packet.NOOP, Packet.ALL_YOURS, 5])
 def test_packet_that_is_not_for_servers_is_refused(table: Table, packet: int) -> None:
     peer = table.peer()
     table.broker.receive(peer, [(packet, [])], table.now)

@@ -234,3 +234,36 @@ def test_what_the_server_does_not_know_is_refused(gearadmin: Run) -> None:
     for flag in ("--resume", "--purge"):
         refused = gearadmin(flag, "a-nothing", "--yes")
         assert (refused.returncode, b"unknown function a-nothing" in refused.stderr) == (1, True)
+
+
+def test_schedules_are_set_listed_paused_run_and_deleted(gearadmin: Run) -> None:
+    facts = "cron=0 5 * * *", "function=a-report", "zone=Europe/Berlin", "workload=all of it"
+    assert gearadmin("--schedule", "a night", *facts, "missed=none").stdout == b"OK\n"
+    assert gearadmin("--pause-schedule", "a night").stdout == b"OK\n"
+    (row,) = json.loads(gearadmin("--schedules", "a-report", "--json").stdout)
+    assert (row["name"], row["cron"], row["zone"]) == ("a night", "0 5 * * *", "Europe/Berlin")
+    assert (row["workload"], row["missed"], row["paused"]) == ("all of it", "none", True)
+    assert row["next"].endswith(":00:00Z")
+    handle = gearadmin("--run-schedule", "a night").stdout.decode().strip()
+    assert b"all of it" in gearadmin("--show-job", handle).stdout
+    assert gearadmin("--resume-schedule", "a night").stdout == b"OK\n"
+    assert gearadmin("--delete-schedule", "a night").stdout == b"OK\n"
+    assert gearadmin("--schedules").stdout == b".\n"
+    gone = gearadmin("--pause-schedule", "a night")
+    assert (gone.returncode, b"UNKNOWN_SCHEDULE" in gone.stderr) == (1, True)
+    assert gearadmin("--cancel-job", handle).stdout == b"OK\n"
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        (["cron=0 5 * * *"], "function= is missing"),
+        (["function=f", "cron=5", "at=5"], "expected cron=, function=, zone="),
+        (["function=f", "cron=5"], "expected five fields"),
+        (["function=f", "cron=0 5 * * *", "missed=some"], "expected once, all or none"),
+    ],
+)
+def test_a_schedule_that_is_not_one_is_refused(gearadmin: Run, facts: list[str], why: str) -> None:
+    refused = gearadmin("--schedule", "a-schedule", *facts)
+    assert refused.returncode in (1, 2)
+    assert why in refused.stderr.decode().replace("+", " ")

@@ -216,6 +216,10 @@ def test_pauses_and_limits_outlive_kill_9(durable: Start, connect: Connect) -> N
         assert ops.command(command) == b"OK\r\n"
         in_the_background(ops, b"beside")
     assert ops.command("limit i rate=9/2m per-key=2 separator=%2F") == b"OK\r\n"
+    assert ops.command("schedule set s function=n cron=0%205%20*%20*%20*") == b"OK\r\n"
+    assert ops.command("schedule set gone function=n cron=0%205%20*%20*%20*") == b"OK\r\n"
+    assert ops.command("schedule pause s") == b"OK\r\n"
+    assert ops.command("schedule delete gone") == b"OK\r\n"
     for _ in range(2):
         server.process.kill()
         server.process.wait()
@@ -227,6 +231,9 @@ def test_pauses_and_limits_outlive_kill_9(durable: Start, connect: Connect) -> N
         assert b"h" not in found
         assert b"max_started=9\tperiod_seconds=120.000" in found[b"i"]
         assert b"max_per_key=2\tkey_separator=%2F" in found[b"i"]
+        schedule, end = connect(server.listening()).command("schedules").splitlines()
+        assert (schedule.split(b"\t")[0], end) == (b"s", b".")
+        assert b"\tpaused=1\t" in schedule
         waits = worker(connect(server.listening()), b"beside")
         in_the_background(waits, b"1", function=b"beside")
         assert worker(waits).ask(Packet.GRAB_JOB) == ("NO_JOB",)

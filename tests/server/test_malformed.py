@@ -95,9 +95,9 @@ def not_for_servers() -> Iterator[Row]:
             yield f"{kind.name} to a server", packet(kind, body), REFUSED
     yield "ALL_YOURS", packet(Packet.ALL_YOURS), REFUSED
     yield (
-        "SUBMIT_JOB_SCHED",
-        packet(Packet.SUBMIT_JOB_SCHED, b"f\0u\0001\0002\0003\0004\0005\0w"),
-        REFUSED,
+        "SUBMIT_JOB_SCHED in minute 60",
+        packet(Packet.SUBMIT_JOB_SCHED, b"f\0u\00060\0002\0003\0004\0005\0w"),
+        error(b"INVALID_ARGUMENT"),
     )
 
 

@@ -1,0 +1,69 @@
+"""The methods of ``AsyncAdminClient`` for schedules (docs/steering.md).
+
+They need a job server of gearman_py. A schedule is at one of several servers.
+"""
+
+from typing import Literal
+
+from gearman_py.admin.aio_link import AsyncServerLink
+from gearman_py.admin.aio_several import ask_all, find_owner, is_unknown
+from gearman_py.admin.command_words import encode_name, schedule_facts
+from gearman_py.admin.schedule_row import ScheduleRow
+from gearman_py.errors import AdminError
+
+
+class AsyncScheduling(AsyncServerLink):
+    """Adds, changes and lists schedules."""
+
+    async def schedule(
+        self,
+        name: str,
+        cron: str,
+        function: str,
+        workload: bytes = b"",
+        *,
+        zone: str = "UTC",
+        unique: str = "",
+        priority: Literal["high", "normal", "low"] = "normal",
+        missed: Literal["once", "all", "none"] = "once",
+        overlap: Literal["allow", "skip"] = "allow",
+    ) -> None:
+        """Have the server submit a background job at the times that ``cron`` says in a time zone.
+
+        It replaces the schedule with this name, if there is one. ``missed``: which of the runs that
+        were due while no server ran are made up. ``overlap="skip"`` leaves a run out while the job
+        of the last one is queued or runs.
+        """
+        facts = {"function": function, "cron": cron, "zone": zone, "unique": unique}
+        words = schedule_facts(name, workload, overlap, missed, priority, **facts)
+        try:
+            await self._change_schedule(f"schedule replace {words}")
+        except AdminError as error:
+            if not is_unknown(error):
+                raise
+            await self.value(f"schedule set {words}")
+
+    @ask_all
+    async def schedules(self) -> list[ScheduleRow]:
+        """All schedules, by name. Where gearmand runs with --admin-only, on its admin socket."""
+        return await self._ask_listing("schedules", ScheduleRow.from_line)
+
+    async def pause_schedule(self, name: str) -> None:
+        """Submit no job of a schedule. Raises AdminError if the schedule is unknown."""
+        await self._change_schedule(f"schedule pause {encode_name(name)}")
+
+    async def resume_schedule(self, name: str) -> None:
+        """End a pause; what was due meanwhile is not made up."""
+        await self._change_schedule(f"schedule resume {encode_name(name)}")
+
+    async def run_schedule(self, name: str) -> str:
+        """Submit the job of a schedule now; return its handle."""
+        return await self._change_schedule(f"schedule run {encode_name(name)}")
+
+    async def delete_schedule(self, name: str) -> None:
+        """Forget a schedule; its jobs stay."""
+        await self._change_schedule(f"schedule delete {encode_name(name)}")
+
+    @find_owner
+    async def _change_schedule(self, command: str) -> str:
+        return await self.value(command)

@@ -1,0 +1,44 @@
+"""Parses what a server says about a schedule."""
+
+from typing import Any, NamedTuple
+from urllib.parse import unquote, unquote_to_bytes
+
+
+class ScheduleRow(NamedTuple):
+    """A schedule: when which job is submitted.
+
+    ``next`` is when the next run is due, and ``last`` when the last one was, whose job has the
+    ``handle`` (seconds since 1970; 0: none). The others as in AdminClient.schedule().
+    """
+
+    name: str
+    cron: str
+    function: str
+    zone: str
+    workload: bytes
+    unique: str
+    priority: str
+    missed: str
+    overlap: str
+    paused: bool
+    next: float
+    last: float
+    handle: str
+    server: str = ""
+
+    @classmethod
+    def from_line(cls, line: str) -> "ScheduleRow":
+        """Parse a line of ``schedules``."""
+        name, *pairs = line.split("\t")
+        quoted = dict(pair.split("=", 1) for pair in pairs)
+        facts: dict[str, Any] = {
+            key: unquote(quoted[key], errors="surrogateescape")
+            for key in cls._fields[1:-1]
+            if key in quoted
+        }
+        return cls(unquote(name, errors="surrogateescape"), **facts)._replace(
+            workload=unquote_to_bytes(quoted["workload"]),
+            paused=quoted["paused"] == "1",
+            next=float(quoted["next"]),
+            last=float(quoted["last"]),
+        )

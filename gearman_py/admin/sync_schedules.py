@@ -1,0 +1,70 @@
+# Written by tests/twins.py from aio_schedules.py; change that one.
+"""The methods of ``AdminClient`` for schedules (docs/steering.md).
+
+They need a job server of gearman_py. A schedule is at one of several servers.
+"""
+
+from typing import Literal
+
+from gearman_py.admin.command_words import encode_name, schedule_facts
+from gearman_py.admin.schedule_row import ScheduleRow
+from gearman_py.admin.sync_link import ServerLink
+from gearman_py.admin.sync_several import ask_all, find_owner, is_unknown
+from gearman_py.errors import AdminError
+
+
+class Scheduling(ServerLink):
+    """Adds, changes and lists schedules."""
+
+    def schedule(
+        self,
+        name: str,
+        cron: str,
+        function: str,
+        workload: bytes = b"",
+        *,
+        zone: str = "UTC",
+        unique: str = "",
+        priority: Literal["high", "normal", "low"] = "normal",
+        missed: Literal["once", "all", "none"] = "once",
+        overlap: Literal["allow", "skip"] = "allow",
+    ) -> None:
+        """Have the server submit a background job at the times that ``cron`` says in a time zone.
+
+        It replaces the schedule with this name, if there is one. ``missed``: which of the runs that
+        were due while no server ran are made up. ``overlap="skip"`` leaves a run out while the job
+        of the last one is queued or runs.
+        """
+        facts = {"function": function, "cron": cron, "zone": zone, "unique": unique}
+        words = schedule_facts(name, workload, overlap, missed, priority, **facts)
+        try:
+            self._change_schedule(f"schedule replace {words}")
+        except AdminError as error:
+            if not is_unknown(error):
+                raise
+            self.value(f"schedule set {words}")
+
+    @ask_all
+    def schedules(self) -> list[ScheduleRow]:
+        """All schedules, by name. Where gearmand runs with --admin-only, on its admin socket."""
+        return self._ask_listing("schedules", ScheduleRow.from_line)
+
+    def pause_schedule(self, name: str) -> None:
+        """Submit no job of a schedule. Raises AdminError if the schedule is unknown."""
+        self._change_schedule(f"schedule pause {encode_name(name)}")
+
+    def resume_schedule(self, name: str) -> None:
+        """End a pause; what was due meanwhile is not made up."""
+        self._change_schedule(f"schedule resume {encode_name(name)}")
+
+    def run_schedule(self, name: str) -> str:
+        """Submit the job of a schedule now; return its handle."""
+        return self._change_schedule(f"schedule run {encode_name(name)}")
+
+    def delete_schedule(self, name: str) -> None:
+        """Forget a schedule; its jobs stay."""
+        self._change_schedule(f"schedule delete {encode_name(name)}")
+
+    @find_owner
+    def _change_schedule(self, command: str) -> str:
+        return self.value(command)

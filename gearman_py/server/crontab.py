@@ -1,0 +1,36 @@
+"""When a crontab expression matches next: what Debian's cron does, also as clocks change."""
+
+from datetime import datetime
+from math import inf
+
+from gearman_py.optional_module import import_optional
+
+FIELDS = 5
+
+
+def next_run(cron: str, zone: str, after: float) -> float:
+    """The next time after ``after`` (seconds since 1970) in a time zone; inf: there is none.
+
+    Raises ValueError if the expression or the zone is not known, or cronsim is not installed.
+    """
+    from zoneinfo import ZoneInfo  # few servers need it
+
+    cronsim = import_optional(
+        "cronsim", "schedules need cronsim", "'gearman_py[schedules]'", ValueError
+    )
+    try:
+        start = datetime.fromtimestamp(after, ZoneInfo(zone))
+    except (KeyError, ValueError, OSError):
+        raise ValueError(
+            f"unknown time zone {zone}; expected such as Europe/Berlin (of the tzdata package)"
+        ) from None
+    if len(cron.split()) != FIELDS:
+        raise ValueError(
+            f"{cron}: expected five fields: minute, hour, day of the month, month, day of the week"
+        )
+    try:
+        return float(next(cronsim.CronSim(cron, start)).timestamp())
+    except cronsim.CronSimError as error:
+        raise ValueError(f"{cron}: {error}") from None
+    except StopIteration:
+        return inf
