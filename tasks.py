@@ -86,7 +86,6 @@ BENCHES = ("job_server", "instructions", "libraries", "resize", "converge")
 SIDE_BY_SIDE = ("--numprocesses", "4", "--dist", "loadgroup", "--no-loadscope-reorder")
 FAST = ("-m", "not lab and not interop and not slow", "--hypothesis-profile", "fast")
 WITHOUT_FOLDERS = ("--ignore=tests/lab", "--ignore=tests/interop")  # not even read
-FAST_PROCESSES = ("--numprocesses", "3")
 TESTS_FAILED = 1  # pytest's status when all ran and some failed
 RUN_AGAIN_AT_MOST = 3  # files with failed tests
 CHECKS = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
@@ -553,7 +552,7 @@ def test(c: Context, only: Sequence[str] | None = None, fast: bool = False) -> i
         print(f"{error}; the tests that need them are skipped")
     options = () if only else (*SIDE_BY_SIDE, "--cache-clear")
     if fast:
-        options += (*FAST, *(() if only else (*WITHOUT_FOLDERS, *FAST_PROCESSES)))
+        options += (*FAST, *(() if only else WITHOUT_FOLDERS))
     with ExitStack() as stack:
         checks = [
             (check[0], stack.enter_context(_start_python("-m", *check)))

@@ -111,6 +111,7 @@ def test_hooks_of_the_authors_page_hear_of_its_job(port: int) -> None:
     assert "report: complete after 0.0 s; \n" in said
 
 
+@pytest.mark.slow
 def test_failed_jobs_of_the_steering_page_are_retried_and_discarded(port: int) -> None:
     """Its Python, and each line of its shell but for those that name another function's jobs."""
     server = f"127.0.0.1:{port}"

@@ -15,6 +15,8 @@ from tests.waiting import await_true
 MODULE = """
 import os
 from gearman_py import Worker
+from gearman_py.worker import service
+service._METRICS_INTERVAL = 0.2
 worker = Worker(processes=2, max_jobs_per_child=1)
 
 @worker.function("die")
@@ -82,13 +84,16 @@ def test_jobs_slots_and_processes_are_counted_while_it_runs(
 
 
 def test_a_worker_goes_on_while_its_file_cannot_be_written(
-    program: Any, gearmand: Any, until: Any, tmp_path: Path
+    program: Any, gearmand: Any, until: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "jobs.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
     file = tmp_path / "later" / "mine.prom"
-    worker = program("worker", "--servers", gearmand.address, "--metrics-file", str(file), "wc")
-    until(lambda: gearmand.workers_of("wc") == 1)
+    options = ("--servers", gearmand.address, "--metrics-file", str(file))
+    worker = program("worker", *options, "jobs:worker")
+    until(lambda: gearmand.workers_of("echo") == 2)
     with Client(gearmand.address, timeout=30) as client:
-        assert client.do("wc", "a\n") == b"1\n"
+        assert client.do("echo", "a") == b"a"
     file.parent.mkdir()
     await_true(file.exists, interval=0.1)
     worker.send_signal(signal.SIGTERM)

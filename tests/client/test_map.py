@@ -71,10 +71,10 @@ def test_map_yields_errors_on_request(use: Any) -> None:
     assert use(scenario) == [b"1", JobException, b"3"]
 
 
-def test_map_has_a_timeout(use: Any) -> None:
+def test_map_has_a_timeout(use: Any, gates: dict[bytes, Event]) -> None:
     async def scenario(client: Any) -> None:
-        with pytest.raises(JobTimeout, match="no next result of nap"):
-            [one async for one in client.map("nap", ["0", "5"], timeout=0.3)]
+        with pytest.raises(JobTimeout, match="no next result of gated"):
+            [one async for one in client.map("gated", ["a"], timeout=0.3)]
 
     use(scenario)
 
@@ -96,6 +96,7 @@ def test_large_workloads_and_results_do_not_block_each_other(use: Any) -> None:
     use(scenario)
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_a_million_workloads_cost_what_is_in_flight(jobs: Server) -> None:
     with Client(jobs.address, timeout=10) as client:
