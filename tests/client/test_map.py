@@ -97,7 +97,6 @@ def test_large_workloads_and_results_do_not_block_each_other(use: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_million_workloads_cost_what_is_in_flight(jobs: Server) -> None:
     with Client(jobs.address, timeout=10) as client:
         made = (b"x" * 1000 for _ in count())

@@ -32,6 +32,7 @@ ROLLED_BACK = 5
 CLIENTS = 4  # that submit in the foreground, one job at a time each
 BEGAN = "systemctl show --property=ActiveEnterTimestampMonotonic,NRestarts gearmand"
 PAUSE = 0.02  # seconds between two of them: without, load takes all that the upgrade leaves
+PICTURE_PAUSE = 0.25  # seconds between two pictures, each of which takes as much CPU as 100 jobs
 
 
 def tree(folder: Path, edits: Mapping[str, str] = MappingProxyType({})) -> Path:
@@ -153,7 +154,7 @@ class Load:
     def _pictures(self) -> None:
         sample = SAMPLES["resize"]
         with Client(SERVER, timeout=60) as client:
-            while not self._over.wait(0.1):
+            while not self._over.wait(PICTURE_PAUSE):
                 try:
                     wrong = sample.judge(client.do("resize", sample.workload()))
                 except Exception as error:
