@@ -20,6 +20,7 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_gearmand_says_whether_it_is_in_use(built: Path) -> None:
     there = str(built.parent)
     assert run(*VERSION, PYTHONPATH=there).stdout.endswith(" (accelerated)\n")

@@ -346,6 +346,7 @@ def answers_metrics(port: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_scrapers_that_never_read_take_little_memory(start: Start, connect: Connect) -> None:
     server, port = with_metrics(start)
     worker = connect(server.listening())

@@ -129,23 +129,21 @@ def test_handshakes_that_are_not_ended_count_as_connections_and_keep_nobody_out(
     client = authority.issue("client").client_context()
     descriptors = Path(f"/proc/{server.process.pid}/fd")
     before = len(list(descriptors.iterdir()))
+
+    def begin(number: int, opened: contextlib.ExitStack) -> list[socket.socket]:
+        """Handshakes that are begun, and not gone on with."""
+        return [opened.enter_context(socket.create_connection(address, 10)) for _ in range(number)]
+
     with contextlib.ExitStack() as opened:
-
-        def begin(number: int) -> list[socket.socket]:
-            """Handshakes that are begun, and not gone on with."""
-            return [
-                opened.enter_context(socket.create_connection(address, 10)) for _ in range(number)
-            ]
-
-        for peer in begin(200)[20:]:  # most are turned away at once, the last after five seconds
+        for peer in begin(200, opened)[20:]:  # most at once, the last after five seconds
             with contextlib.suppress(ConnectionResetError):
-                assert peer.recv(1) == b""
+                assert peer.recv(1) == b"", "it is turned away"
         await_true(lambda: len(list(descriptors.iterdir())) <= before + 21)
         assert server.log.count("refusing new ones (--max-connections)") == 1
 
         def gets_in_beside_them() -> bool:
-            begin(20)
-            with contextlib.suppress(OSError):
+            with contextlib.ExitStack() as attempt, contextlib.suppress(OSError):
+                begin(20, attempt)
                 answer = version(address, client)
                 return answer.startswith(b"OK ") and "its place was needed" in server.log
             return False

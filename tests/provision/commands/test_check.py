@@ -28,6 +28,7 @@ def read_metrics(path: Path) -> dict[str, dict[str, float]]:
     }
 
 
+@pytest.mark.slow
 def test_pending_changes_are_a_warning_until_they_are_deployed(
     fleet: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
