@@ -81,9 +81,10 @@ class AsyncAdminClient(AsyncSteering):
         offset: int = 0,
         limit: int = 100,
     ) -> list[JobRow]:
-        """A page of the jobs that are "waiting", "running", "scheduled" or "failed", at most 1,000.
+        """A page of the jobs that are "waiting", "running", "scheduled" or "failed".
 
-        Of several servers, each sends its page.
+        At most ``limit`` jobs after the first ``offset``, and never more than 1,000: while a page
+        is full, ask for the next one. Of several servers, each sends its page.
 
         Waiting jobs come in the order of their turn, running ones longest first, scheduled ones
         by when they are due, failed ones latest first. ``reason``: only failed jobs whose reason

@@ -1,9 +1,9 @@
 """Administrative commands as lines of the text protocol, without I/O."""
 
 from datetime import datetime
-from math import inf
 from urllib.parse import quote
 
+MAX_SECONDS = 10**12
 MAX_COMMAND = 8000  # bytes; a line has at most 8192
 
 
@@ -11,8 +11,8 @@ def check_word(name: str) -> str:
     """``name`` as a word of a command. Raises ValueError if it cannot be one."""
     if not name or any(c.isspace() or not c.isprintable() for c in name):
         raise ValueError(
-            f"{name!r} cannot be sent: the text protocol separates words by spaces "
-            "(jobs of such a function run, but it cannot be limited or dropped)"
+            f"{name!r} cannot be sent: the text protocol separates words by spaces, and has no "
+            "empty ones (jobs of such a function run, but it cannot be created or dropped)"
         )
     return name
 
@@ -27,8 +27,8 @@ def encode_name(name: str) -> str:
 def as_seconds(at: datetime | float) -> str:
     """A time as a word of a command: seconds since 1970. Raises ValueError before that."""
     seconds = at.timestamp() if isinstance(at, datetime) else at
-    if not 0 < seconds < inf:
-        raise ValueError(f"{at!r}: expected a time after 1970")
+    if not 0 < seconds < MAX_SECONDS:
+        raise ValueError(f"{at!s}: expected a time after 1970 and before the year 33000")
     return f"{seconds:.3f}"
 
 

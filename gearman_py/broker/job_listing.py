@@ -44,6 +44,7 @@ def list_jobs(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Rows
     jobs failed [function=NAME] [unique=KEY] [reason=TEXT] [offset=N] [limit=N]
     """
     state, *options = words[1:] or [b""]
+    state = state.lower()
     pairs = dict(word.partition(b"=")[::2] for word in options)
     if state == FAILED:
         return _list_failed(broker, peer, pairs)

@@ -6,7 +6,7 @@ of the C tool, byte for byte, except on a terminal, where listings have columns 
 
 import sys
 import time
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -168,6 +168,21 @@ class ServerAnswers:
             self.status = common.report_error("gearadmin", error)
 
 
+class StoreOnce(Action):
+    """Refuses an option that is given twice: the first would be dropped without a word."""
+
+    def __call__(
+        self,
+        parser: ArgumentParser,
+        namespace: Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"{option_string} is given twice: run gearadmin once for each")
+        setattr(namespace, self.dest, values)
+
+
 def command_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="gearadmin",
@@ -191,7 +206,12 @@ def command_parser() -> ArgumentParser:
         if words:
             nargs = "+" if repeated else len(words)
             questions.add_argument(
-                *(flag,), dest=name, nargs=nargs, metavar=words, help=question.help
+                *(flag,),
+                dest=name,
+                action=StoreOnce,
+                nargs=nargs,
+                metavar=words,
+                help=question.help,
             )
         else:
             questions.add_argument(flag, dest=name, action="store_true", help=question.help)

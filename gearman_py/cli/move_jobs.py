@@ -134,11 +134,23 @@ def _describe_limits(row: FunctionStats) -> str:
     return " ".join(running + rate + per_key)
 
 
+def _list_waiting(admin: AdminClient) -> list[WaitingJob]:
+    try:
+        return [WaitingJob.from_line(line) for line in admin.listing("move jobs")]
+    except AdminError as error:
+        if "UNKNOWN_COMMAND" not in str(error):
+            raise
+        raise AdminError(
+            f"{admin.server}: jobs are moved only through the admin socket of a server of "
+            "gearman_py, which gearmand --admin-listen unix:PATH opens"
+        ) from None
+
+
 def _move_waiting(admin: AdminClient, servers: Sequence[ServerAddress]) -> Counter[str]:
     """Move what waits now; return the number of jobs of each function."""
     moved: Counter[str] = Counter()
     with Client(servers, submit_timeout=SUBMIT_TIMEOUT, max_packet=MAX_PACKET) as client:
-        while jobs := [WaitingJob.from_line(line) for line in admin.listing("move jobs")]:
+        while jobs := _list_waiting(admin):
             if not moved and client.status(jobs[0].handle).known:
                 raise AdminError(f"{admin.server} is one of the servers that it moves jobs to")
             for job, there in zip(

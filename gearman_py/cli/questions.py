@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from gearman_py.admin.client import AdminClient
+from gearman_py.admin.command_words import as_seconds
 from gearman_py.cli import failed_jobs, move_jobs, schedules
 
 Ask = Callable[[AdminClient], "str | int | Ping"]
@@ -113,11 +114,13 @@ def _limit(client: AdminClient, function: str, *limits: str) -> None:
 
 def _reschedule(client: AdminClient, handle: str, time: str) -> None:
     try:
-        at = float(time) if re.fullmatch(r"[\d.]+", time) else datetime.fromisoformat(time)
-    except ValueError:
+        seconds = re.fullmatch(r"[\d.]+", time)
+        at = float(time) if seconds else datetime.fromisoformat(time).timestamp()
+        as_seconds(at)
+    except (ValueError, OverflowError):
         raise ValueError(
-            f"--reschedule: {time!r} is not a time; expected such as 2030-01-31T18:00Z, or "
-            "seconds since 1970"
+            f"--reschedule: {time!r} is not a time after 1970; expected such as 2030-01-31T18:00Z, "
+            "or seconds since 1970"
         ) from None
     client.reschedule(handle, at)
 

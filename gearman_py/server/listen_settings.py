@@ -41,8 +41,8 @@ class ListenSettings:
     admin_only: bool = option(
         False,
         "--admin-only",
-        "accept text commands that change something (cancel, create, drop, maxqueue) only on "
-        "the sockets of --admin-listen",
+        "accept text commands that change something (cancel, maxqueue, pause, limit and the like) "
+        "or show workloads only on the sockets of --admin-listen",
         action="store_true",
     )
     metrics_listen: tuple[str, ...] = option(

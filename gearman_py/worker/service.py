@@ -69,7 +69,8 @@ class WorkerService:
             writing.cancel()
             self._remove_metrics()
         how = "stopped" if self._pool.stopped else "drained"
-        _log.info("%s after %d jobs", how, self._pool.answered_jobs)
+        jobs = self._pool.answered_jobs
+        _log.info("%s after %d %s", how, jobs, "job" if jobs == 1 else "jobs")
 
     def _handle_signal(self, name: str) -> None:
         first, when = self._first

@@ -68,7 +68,7 @@ def test_a_row_says_what_a_job_is(server: JobServer, client: Client, admin: Admi
         worker.say(Packet.SET_CLIENT_ID, b"me")
         worker.say(Packet.CAN_DO, b"a function")
         assert worker.ask(Packet.GRAB_JOB)[0] == "JOB_ASSIGN"
-        (row,) = admin.find_jobs("running")
+        (row,) = admin.find_jobs("Running")
         assert (row.handle, row.attempts, row.address) == (handle, 1, "127.0.0.1")
         assert row.client_id == "me"
         assert admin.find_jobs("waiting") == []

@@ -267,3 +267,20 @@ def test_a_schedule_that_is_not_one_is_refused(gearadmin: Run, facts: list[str],
     refused = gearadmin("--schedule", "a-schedule", *facts)
     assert refused.returncode in (1, 2)
     assert why in refused.stderr.decode().replace("+", " ")
+
+
+@pytest.mark.parametrize("time", ["0", "1900-01-01T00:00Z", "99999999999999999999", "noon"])
+def test_a_time_that_is_not_one_is_refused_as_it_was_written(gearadmin: Run, time: str) -> None:
+    refused = gearadmin("--reschedule", "H:none:1", time)
+    assert refused.returncode == 2
+    assert f"--reschedule: {time!r} is not a time after 1970" in refused.stderr.decode()
+
+
+def test_a_change_that_is_given_twice_is_refused(gearadmin: Run) -> None:
+    refused = gearadmin("--limit", "a-twice", "rate=3/s", "--limit", "a-twice", "running=5")
+    assert (refused.returncode, b"--limit is given twice" in refused.stderr) == (2, True)
+
+
+def test_jobs_are_moved_through_the_admin_socket(gearadmin: Run) -> None:
+    refused = gearadmin("--move-jobs", "127.0.0.1:1")
+    assert (refused.returncode, b"only through the admin socket" in refused.stderr) == (1, True)

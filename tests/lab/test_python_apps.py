@@ -268,7 +268,7 @@ def jobs_done(lab: ModuleType) -> int:
     """How many jobs its processes have done, by what each says as it leaves."""
     root(lab, "worker1", "systemctl restart gearman-worker@thumbnails")
     said = "\n".join(lab.journal("worker1", "--unit=gearman-worker@thumbnails"))
-    return sum(map(int, re.findall(r"drained after (\d+) jobs", said)))
+    return sum(map(int, re.findall(r"drained after (\d+) jobs?", said)))
 
 
 def main_pid(lab: ModuleType) -> str:

@@ -122,7 +122,7 @@ def done(lab: ModuleType, function: str) -> int:
     for host in WORKERS:
         root(lab, host, f"systemctl reset-failed {unit}; systemctl restart {unit}")
         said = "\n".join(lab.journal(host, f"--unit={unit}"))
-        total += sum(map(int, re.findall(r"drained after (\d+) jobs", said)))
+        total += sum(map(int, re.findall(r"drained after (\d+) jobs?", said)))
     return total
 
 
