@@ -679,7 +679,7 @@ def _start_python(*arguments: str, output: int | None = None) -> subprocess.Pope
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
 
 
-ON_HOSTS = (trust, plan, deploy, upgrade, rollback, retire, smoke)
+ON_HOSTS = (trust, plan, deploy, upgrade, rollback, drain, undrain, retire, smoke)
 LOOKING = (inventory, status, check, doctor, facts, logs, run, history, releases)
 WATCHING = (monitor_config, web)
 OWN_APPS = (try_, lock)
