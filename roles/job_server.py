@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from provision.build import Artifact
-from provision.inventory.drained import DRAINED, DRAINED_FILE
+from provision.inventory.drained import DRAINED, DRAINED_FILE, serving_hosts
 from provision.inventory.host import Host, Inventory
 from provision.inventory.queue import DRIVERS, QUEUE, Queue, queue_of
 from provision.resources.base import Resource
@@ -83,8 +83,7 @@ def _drained_server(
     inventory: Inventory, queue: Queue, files: tuple[UnitFile, UnitFile]
 ) -> Iterator[Resource]:
     """One that stands still; others take the jobs of a shared database as they are."""
-    servers = (host for host in inventory.group("job_server") if DRAINED not in host.groups)
-    others = tuple(map(reached, servers))
+    others = tuple(map(reached, serving_hosts(inventory)))
     marker = File(DRAINED_FILE, content=MARK.encode())
     yield marker
     yield DrainedServer(

@@ -13,7 +13,10 @@ from time import monotonic
 
 from provision.commands.smoke_pages import Run, check_pages
 from provision.errors import HostFailed, InventoryError, ToolkitError
+from provision.fleet import pool
+from provision.fleet.drained_hosts import find_drained
 from provision.inventory import load as inventory
+from provision.inventory.drained import DRAINED, mark_drained, serving_hosts
 from provision.inventory.host import Host, Inventory
 from provision.inventory.workers import WorkerDefinition, ping_function, workers
 from provision.report.events import Checked
@@ -60,11 +63,11 @@ def smoke(folder: Path, patience: int = JOB_TIMEOUT, *, limit: str | None = None
     if patience < 1:
         raise ToolkitError(f"--patience {patience}: say 1 second or more")
     known = inventory.load(folder, limit)
+    known = mark_drained(known, find_drained(known, pool.connect))
     submitters = [host for host in known.group("client") if host in known.hosts]
     submitters = submitters or list(known.group("client"))
-    servers, worker_hosts = (
-        [host.name for host in known.group(group)] for group in ("job_server", "worker")
-    )
+    servers = [host.name for host in serving_hosts(known)]
+    worker_hosts = [host.name for host in known.group("worker")]
     if not submitters:
         raise InventoryError(f"{folder}: no host is in group client, to submit jobs from")
     client = submitters[0]
@@ -73,6 +76,8 @@ def smoke(folder: Path, patience: int = JOB_TIMEOUT, *, limit: str | None = None
     with transport.connect(client) as connection:
         if names := unchecked_programs(known):
             report.say(f"not checked: {', '.join(names)} (a program is asked by its check: alone)")
+        if drained := [host.name for host in known.group(DRAINED)]:
+            report.say(f"not checked: {', '.join(drained)} (drained)")
         topology = Topology(client.name, servers, worker_hosts)
         for checked in chain(
             run_checks(connection.run, topology, checks_of(known), patience),

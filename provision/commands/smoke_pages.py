@@ -10,6 +10,7 @@ from typing import Protocol
 
 from provision.errors import ToolkitError
 from provision.fetch_page import PROGRAM, not_a_page
+from provision.inventory.drained import serving_hosts
 from provision.inventory.host import Host, Inventory
 from provision.inventory.places import is_page_public, metrics_url, page_url
 from provision.report.events import Checked
@@ -39,7 +40,7 @@ Judge = Callable[[bytes], str | None]
 
 def check_pages(known: Inventory, client: Host, run: Run) -> Iterator[Checked]:
     """Fetch them one after the other. ``run``: on the client host."""
-    for host in known.group("job_server"):
+    for host in serving_hosts(known):
         if url := metrics_url(host):
             look_at = f"{host.name}: journalctl -u gearmand"
             yield _check_page(f"metrics of {host.name}", look_at, client, run, url, _judge_metrics)

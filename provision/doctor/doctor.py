@@ -19,10 +19,10 @@ from provision.doctor.subject import ClockOffset, HostFacts
 from provision.errors import HostFailed, ToolkitError
 from provision.fleet.ask_all import AskAll
 from provision.fleet.desired_state import DesiredState, Roles
-from provision.fleet.pool import run_on_each
+from provision.fleet.drained_hosts import find_drained
 from provision.fleet.run import Connect
 from provision.fleet.unknown_workers import KnownWorkers
-from provision.inventory.drained import DRAINED_QUESTION, mark_drained
+from provision.inventory.drained import mark_drained
 from provision.inventory.host import Host, Inventory
 from provision.options import Options
 from provision.remote.messages import Unknown
@@ -41,7 +41,7 @@ def doctor(folder: Path, roles: Roles, options: Options, *, problems: bool = Fal
     Returns 0 unless something failed: 3, or 4 when a host cannot be reached.
     """
     asked = AskAll(folder, options, to_event=_host_unreachable)
-    known = mark_drained(asked.inventory, _find_drained(asked))
+    known = mark_drained(asked.inventory, find_drained(asked.inventory, asked.connect))
     asked.hosts = known.hosts
     desired = DesiredState(known, roles, options, asked.report)
     servers = _job_servers(known, roles, desired)
@@ -65,18 +65,6 @@ def doctor(folder: Path, roles: Roles, options: Options, *, problems: bool = Fal
     told = ", ".join(f"{states[each]} {each}" for each in ("ok", "warn", "fail") if states[each])
     asked.report.say(f"{told} ({time.monotonic() - began:.1f} s)")
     return max(asked.status, HostFailed.status if states["fail"] else 0)
-
-
-def _find_drained(asked: AskAll) -> set[str]:
-    """The hosts whose job server is drained: the others are not to be blamed for that."""
-    servers = asked.inventory.group("job_server")
-
-    def ask(host: Host) -> object:
-        with asked.connect(host) as session:
-            return session.ask([DRAINED_QUESTION])[DRAINED_QUESTION]
-
-    answers = run_on_each(servers, ask) if len(servers) > 1 else ()
-    return {host.name for host, answer in answers if isinstance(answer, dict)}
 
 
 def _current_apps(session: Session, apps: Iterable[App]) -> dict[str, Artifact]:

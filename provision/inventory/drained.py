@@ -10,6 +10,11 @@ DRAINED_FILE = "/etc/gearman/drained"
 DRAINED_QUESTION = ("path", DRAINED_FILE, "", "")
 
 
+def serving_hosts(known: Inventory) -> tuple[Host, ...]:
+    """The hosts of job servers that are not drained."""
+    return tuple(host for host in known.group("job_server") if DRAINED not in host.groups)
+
+
 def mark_drained(known: Inventory, names: Collection[str]) -> Inventory:
     """The same inventory, with the job servers of these names in group DRAINED."""
 

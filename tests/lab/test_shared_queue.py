@@ -146,7 +146,7 @@ def test_two_servers_on_a_database_lose_no_job_whatever_happens_to_one(
         assert invoke(ROOT, "smoke", hosts=folder).status == 0
         check_that_nothing_tells_the_password(lab)
         with journals_if_it_fails(lab):
-            trouble(lab, postgres.port)
+            trouble(lab, folder, postgres.port)
 
         write_inventory(folder, "redis", f"rediss://{USER}@{HERE}:{redis.tls_port}")
         refused = invoke(ROOT, "deploy", "--yes", hosts=folder)
@@ -154,7 +154,7 @@ def test_two_servers_on_a_database_lose_no_job_whatever_happens_to_one(
         assert "gearman_queue: redis needs redis, which release" in refused.said
         deploy_tree(folder)
         with journals_if_it_fails(lab):
-            trouble(lab, redis.tls_port)
+            trouble(lab, folder, redis.tls_port)
         deploy_tree(LAB_INVENTORY)  # as other tests expect it
 
 
@@ -176,7 +176,7 @@ def journals_if_it_fails(lab: ModuleType) -> Iterator[None]:
         raise
 
 
-def trouble(lab: ModuleType, port: int) -> None:
+def trouble(lab: ModuleType, folder: Path, port: int) -> None:
     """What may happen to a server while clients and workers go on."""
     load = Load()
     with load.running():
@@ -196,6 +196,10 @@ def trouble(lab: ModuleType, port: int) -> None:
         waits["back"] = load.await_more()
         root(lab, "server1", "systemctl reload gearmand")
         waits["reloaded"] = load.await_more()
+        for verb in ("drain", "undrain"):
+            done = invoke(ROOT, verb, "server1", "--yes", hosts=folder)
+            assert done.status == 0, done.said
+            waits[f"{verb}ed"] = load.await_more()
     twice = sum(count > 1 for count in load.runs.values())
     tally("database fleet", acknowledged=len(load.acknowledged), lost=0, ran_twice=twice)
     print({name: round(seconds, 1) for name, seconds in waits.items()})
