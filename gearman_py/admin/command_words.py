@@ -34,7 +34,10 @@ def as_seconds(at: datetime | float) -> str:
 
 def jobs_command(command: str, **filters: str | int) -> str:
     """A command for the jobs that match the filters which are not empty."""
-    words = [f"{key}={quote(str(value), safe='')}" for key, value in filters.items() if value]
+    texts = {key: str(value) for key, value in filters.items() if value}
+    words = [
+        f"{key}={quote(text, safe='', errors='surrogateescape')}" for key, text in texts.items()
+    ]
     return " ".join([command, *words])
 
 

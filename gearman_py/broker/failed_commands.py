@@ -21,6 +21,7 @@ from gearman_py.broker.stored_jobs import restore_failed
 from gearman_py.protocol.text import END, OK, error
 
 MAX_AT_ONCE = 1000
+ESCAPED_BYTE = re.compile(rb"\\x([0-9a-f]{2})")
 FILTERS = {b"function", b"unique", b"reason", b"until"}
 
 
@@ -74,6 +75,8 @@ def find_failed(
     """The failed jobs that match, those that failed last first, and None for others."""
     function, unique, reason = (pairs.get(key, b"") for key in (b"function", b"unique", b"reason"))
     until = float(pairs.get(b"until", b"inf"))
+    if b"\\x" in function and not broker.queues.failed.count(function):  # as clients show it
+        function = ESCAPED_BYTE.sub(lambda match: bytes([int(match[1], 16)]), function)
     jobs = broker.queues.failed.list(function)
     for failed in jobs if oldest_first else reversed(jobs):
         fits = failed.matches(function, unique, reason) and failed.when <= until

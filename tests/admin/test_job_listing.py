@@ -185,3 +185,19 @@ def test_a_server_says_what_it_is(admin: AdminClient) -> None:
     assert facts["refuses"] == ""
     assert int(facts["memory"]) > 10**6
     assert facts["connections"] == "1"
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"tab\there", b"\xff\x80"])
+def test_failed_jobs_of_any_function_are_found_by_the_name_that_is_listed(
+    server: JobServer, admin: AdminClient, name: bytes
+) -> None:
+    worker = Peer(("127.0.0.1", server.port))
+    with worker.socket:
+        worker.ask(Packet.SUBMIT_JOB_BG, name, b"", b"x")
+        worker.say(Packet.CAN_DO, name)
+        worker.say(Packet.WORK_FAIL, worker.ask(Packet.GRAB_JOB)[1])
+        worker.ask(Packet.ECHO_REQ, b"done")
+    (listed,) = admin.find_jobs("failed")
+    (found,) = admin.find_jobs("failed", function=listed.function)
+    assert found.handle == listed.handle
+    assert admin.retry_all(function=listed.function) == [listed.handle]
