@@ -4,7 +4,8 @@
    whose attributes it reads and writes at the offsets of their slots. What is not ordinary (a
    durable queue, limits and pauses, a unique to be joined, time limits, adopted jobs) is DECLINED
    before anything is changed, and done by the handler in Python: that defines the rules.
-   tests/accelerator/test_broker.py compares both, and fails if Python's side changes.  */
+   tests/accelerator/test_broker.py compares both; tests/broker/test_mirrored.py fails if Python's
+   side changes.  */
 
 #include "_speedups.h"
 #include <string.h>
@@ -149,12 +150,6 @@ ordinary_number(PyObject *job)
     }
     int overflow;
     return PyLong_AsLongAndOverflow(SLOT(job, job_number), &overflow);
-}
-
-static int
-is_dash(PyObject *unique)
-{
-    return PyBytes_GET_SIZE(unique) == 1 && *PyBytes_AS_STRING(unique) == '-';
 }
 
 /* Outbox.send; ``workload`` may be NULL */
@@ -338,7 +333,8 @@ submit(const Turn *turn, PyObject *const *arguments, int priority, int backgroun
     PyObject *queue = PyList_GET_ITEM(SLOT(function, function_queues), priority);
     Py_ssize_t number = PyLong_AsSsize_t(SLOT(queues, queues__number));
     if (PyBytes_GET_SIZE(arguments[0]) > MAX_ARGUMENT || size > MAX_UNIQUE || number < 0 ||
-        is_dash(unique) || queue == EMPTY || SLOT(queues, queues_full) != Py_False ||
+        (size == 1 && *PyBytes_AS_STRING(unique) == '-') || queue == EMPTY ||
+        SLOT(queues, queues_full) != Py_False ||
         PyList_GET_ITEM(SLOT(function, function_limits), priority) != zero) {
         return PyErr_Occurred() ? FAILED : DECLINED;
     }
@@ -516,7 +512,7 @@ work_complete(const Turn *turn, PyObject *const *arguments, int Py_UNUSED(_), in
         return PyErr_Occurred() ? FAILED : DECLINED;
     }
     PyObject *function = SLOT(job, job_function), *unique = SLOT(job, job_unique);
-    if (is_dash(unique) || PyDict_Size(SLOT(function, function_workers)) == 0) {
+    if (PyDict_Size(SLOT(function, function_workers)) == 0) {
         return DECLINED;
     }
     int limited = PyDict_Contains(SLOT(queues, queues__time_limits), job);
