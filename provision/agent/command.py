@@ -116,6 +116,14 @@ def run_briefly(argv: list[str]) -> None:
         raise Failure(f"`{' '.join(argv[:3])}` ended with {done.returncode}", said)
 
 
+def try_briefly(argv: list[str]) -> None:
+    """The same with a command that may fail: to clean up."""
+    try:
+        run_briefly(argv)
+    except Failure:
+        pass
+
+
 def try_command(link: FrameLink, argv: list[str], seconds: float = COMMAND_TIMEOUT) -> str:
     """What a command said that may fail."""
     try:

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from provision.agent.change import OPERATIONS, control_unit
-from provision.agent.command import run_command, try_command
+from provision.agent.command import run_command, try_briefly, try_command
 from provision.agent.files import Content, Failure
 from provision.agent.job_servers import workers_here
 from provision.agent.link import FrameLink
@@ -41,7 +41,11 @@ def begin_program(
         _await_workers(link, name, functions, before, time.monotonic() + seconds)
     except BaseException as error:
         if action == "start":
-            try_command(link, ["systemctl", "disable", "--now", name])
+            stop = ["systemctl", "disable", "--now"]
+            if isinstance(error, Failure):
+                try_command(link, [*stop, name])
+            else:  # the operator's side is gone
+                try_briefly([*stop, "--no-block", name])
         if isinstance(error, Failure):
             journal = ["journalctl", "--unit", name, "--lines=10", "--output=cat", "--no-pager"]
             raise Failure(str(error), try_command(link, journal)) from error

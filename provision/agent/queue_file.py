@@ -7,6 +7,9 @@ import socket
 from typing import Any
 
 QUEUE = "queue.db"
+WAITING_JOBS = """
+    SELECT function, count(*) FROM job WHERE substr(function, 1, 1) != x'00' GROUP BY function
+"""
 ADMIN_TIMEOUT = 3.0  # seconds for each part of an answer
 ANSWER_LIMIT = 1 << 24  # bytes
 
@@ -50,7 +53,10 @@ def ask_server(admin: str) -> dict[str, int] | None:
 
 
 def _read_file(folder: str) -> dict[str, int]:
-    """What a queue file holds that no server has open. Raises ValueError when it is not whole."""
+    """What a queue file holds that no server has open. Raises ValueError when it is not whole.
+
+    Failed jobs that were kept, and restrictions, are no jobs that wait: their names begin with NUL.
+    """
     import sqlite3
 
     wal = f"{folder}/{QUEUE}-wal"
@@ -60,7 +66,7 @@ def _read_file(folder: str) -> dict[str, int]:
     source = f"file:{folder}/{QUEUE}?immutable=1"
     connection = sqlite3.connect(source, uri=True)
     try:
-        rows = connection.execute("SELECT function, count(*) FROM job GROUP BY function").fetchall()
+        rows = connection.execute(WAITING_JOBS).fetchall()
     except sqlite3.Error as error:
         raise ValueError(f"{folder}/{QUEUE} cannot be read: {error}") from None
     finally:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from provision.agent.command import OUTPUT_LIMIT, run_command, try_command
+from provision.agent.command import OUTPUT_LIMIT, run_command, try_briefly
 from provision.agent.files import Failure
 from provision.agent.link import FrameLink
 from provision.agent.processes import pids_of_unit
@@ -70,10 +70,10 @@ class TransientUnit:
         return Failure(why, "\n".join([f"{why}: {cause}", *rest]))
 
     def stop(self) -> None:
-        """End it at once."""
-        try_command(self._link, ["systemctl", "kill", "--signal=SIGKILL", self._name])
-        try_command(self._link, ["systemctl", "stop", self._name])
-        try_command(self._link, ["systemctl", "reset-failed", self._name])
+        """End it at once, also when the operator's side is gone."""
+        try_briefly(["systemctl", "kill", "--signal=SIGKILL", self._name])
+        try_briefly(["systemctl", "stop", self._name])
+        try_briefly(["systemctl", "reset-failed", self._name])
 
     @property
     def _state(self) -> dict[str, str]:

@@ -5,6 +5,7 @@ it is tried as an upgrade is, before the unit that runs is touched.
 """
 
 from provision.errors import HostFailed, ToolkitError
+from provision.fleet.before_change import Before
 from provision.fleet.health_check import (
     NoServer,
     Unhealthy,
@@ -17,7 +18,7 @@ from provision.fleet.host_run import ChangeFailed, HostRun
 from provision.fleet.release_track import ReleaseTrack
 from provision.fleet.run import Run
 from provision.report.events import PutBack
-from provision.resources.kept import Ran, as_ran, workers_alone
+from provision.resources.kept import as_ran, workers_alone
 from provision.resources.unit import Unit
 
 
@@ -26,10 +27,11 @@ def changes_workers(host_run: HostRun) -> bool:
     return host_run.before[""] is not None and bool(started_workers(host_run))
 
 
-def try_workers(run: Run, host_run: HostRun) -> None:
+def try_workers(run: Run, host_run: HostRun, before: Before) -> None:
     """Have each worker that is to be started tried as it will be. Raises :class:`HostFailed`.
 
-    What comes before that in the host's plan is applied: what a worker needs.
+    What comes before that in the host's plan is applied: what a worker needs. If the trial fails,
+    workers that an interrupted run has left half changed are put back.
     """
     workers = worker_units(host_run)
     units = [each for each in host_run.resources if isinstance(each, Unit) and each.name in workers]
@@ -42,39 +44,46 @@ def try_workers(run: Run, host_run: HostRun) -> None:
         host_run.rolled_back = "given up, before any worker was touched"
         if not host_run.applied:  # else it is written down with what was changed
             run.record(host_run, error)
+        if before.left:
+            _put_back(run, host_run, before)
         raise
     except NoServer as error:
         first = str(error).splitlines()[0]
         run.report.say(f"{host_run.name}: not tried before it is changed: {first}")
 
 
-def change_workers(run: Run, host_run: HostRun, ran: Ran) -> None:
+def change_workers(run: Run, host_run: HostRun, before: Before) -> None:
     """Apply the rest. If that fails it is told, and the workers that ran are put back."""
     try:
         host_run.finish_changes()
-        return
     except HostFailed as error:
         host_run.workers_failed = not isinstance(error, ChangeFailed) or error.concerns_unit
         run.fail(host_run.name, with_evidence(host_run, error))
+        host_run.rolled_back = "given up: what ran goes on"
+        _put_back(run, host_run, before)
+
+
+def _put_back(run: Run, host_run: HostRun, before: Before) -> None:
+    """Bring the workers back that ran, if others are there; ``host_run.rolled_back`` tells."""
     try:
-        back = _as_running(run, host_run, ran)
+        back = _as_running(run, host_run, before)
         if not back.plan.changes:
-            host_run.rolled_back = "given up: what ran goes on"
             return
         back.apply_all()
     except ToolkitError as error:
+        host_run.rolled_back = ""
         run.report.say(f"{host_run.name}: the workers that ran could not be put back: {error}")
         return
     host_run.rolled_back = "rolled back: its workers were put back"
     run.report.show(PutBack(host_run.name, back.release, run.seconds))
 
 
-def _as_running(run: Run, host_run: HostRun, ran: Ran) -> HostRun:
+def _as_running(run: Run, host_run: HostRun, before: Before) -> HostRun:
     """The host with the workers that ran there, and nothing else."""
     artifact = host_run.artifact
-    for app, id in host_run.before.items():
+    for app, id in before.used.items():
         if id is not None:
             artifact = ReleaseTrack(app).with_release(artifact, id)
     wanted = run.desired.resources_of(host_run.host, artifact)
-    found = workers_alone(as_ran(wanted, ran))
+    found = workers_alone(as_ran(wanted, before.ran))
     return HostRun(host_run.host, host_run.session, run.report, found, host_run.answers, artifact)

@@ -14,6 +14,7 @@ from pathlib import Path
 from provision.app import apps_of
 from provision.errors import HostFailed, RolledBack
 from provision.fleet import pool as hosts
+from provision.fleet.before_change import note_what_runs
 from provision.fleet.changed_workers import change_workers, changes_workers, try_workers
 from provision.fleet.choice import (
     ChooseRelease,
@@ -30,7 +31,6 @@ from provision.inventory.drained import DRAINED
 from provision.options import Options
 from provision.report.events import Skipped, Verified
 from provision.report.folding import fold_names
-from provision.resources.kept import what_runs
 
 CHANGES_PENDING = 2  # the status of a plan that is not empty
 DEFAULT = Options()
@@ -194,9 +194,9 @@ def _tell_rolled_back(run: Run, host_run: HostRun) -> None:
 
 
 def _finish_workers(run: Run, host_run: HostRun) -> None:
-    ran = what_runs(host_run.resources, host_run.session.ask)
-    try_workers(run, host_run)
-    change_workers(run, host_run, ran)
+    before = note_what_runs(host_run)
+    try_workers(run, host_run, before)
+    change_workers(run, host_run, before)
     if run.is_well(host_run):
         _tell_finished(run, host_run)
 

@@ -11,6 +11,7 @@ from provision.remote.messages import Question
 HISTORY_FILE = "/var/lib/gearman-deploy/history.jsonl"
 PAST_RUNS: Question = ("history", HISTORY_FILE, "50")
 BEGUN, PUT_BACK = "begun", "rolled back"  # results, besides "ok" and "failed: ..."
+ENDED = ("ok", PUT_BACK)  # results of runs that came to their end on a host
 BACK = "back"  # set in the entries of a rollback
 FACTS: tuple[Question, ...] = (("host",), ("releases", ON_HOSTS), PAST_RUNS)
 
@@ -20,6 +21,16 @@ def _app_moves(host_run: HostRun) -> dict[str, dict[str, str | None]]:
     apps = () if host_run.track.app else host_run.artifact.apps
     moves = {name: {"release": app.id, "from": host_run.before[name]} for name, app in apps}
     return {name: move for name, move in moves.items() if move["release"] != move["from"]}
+
+
+def is_unfinished(host_run: HostRun) -> bool:
+    """Whether a run that was to bring this release did not come to its end on the host."""
+    for entry in reversed(host_run.answers[PAST_RUNS]):
+        if entry.get("result") in ENDED:
+            return False
+        if entry.get("result") == BEGUN:
+            return host_run.track.move_in(entry)[1] == host_run.release
+    return False
 
 
 def write_entry(host_run: HostRun, run_id: str, result: str, seconds: float, *, back: bool) -> None:

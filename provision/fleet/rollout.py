@@ -14,13 +14,14 @@ from pathlib import Path
 
 from provision.errors import HostFailed, RolledBack, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
+from provision.fleet.before_change import Before, note_what_runs
 from provision.fleet.choice import previous_release, this_tree, unfinished_rollback
 from provision.fleet.deploy import CHANGES_PENDING, DEFAULT
 from provision.fleet.desired_state import Roles
 from provision.fleet.health_check import Unhealthy, check_running, check_staged, with_evidence
 from provision.fleet.host_run import HostRun
 from provision.fleet.origin import origins_of
-from provision.fleet.past_runs import BEGUN, PUT_BACK
+from provision.fleet.past_runs import BEGUN, PUT_BACK, is_unfinished
 from provision.fleet.release_track import ReleaseTrack
 from provision.fleet.rollout_policy import RolloutPolicy
 from provision.fleet.run import Connect, Run
@@ -30,7 +31,7 @@ from provision.remote.messages import Operation
 from provision.report.events import PutBack, Skipped, Tried, Upgraded
 from provision.report.folding import fold_names
 from provision.resources.base import Change
-from provision.resources.kept import Ran, as_kept, as_ran, what_runs
+from provision.resources.kept import as_kept, as_ran
 
 CAREFUL = RolloutPolicy()
 ALL_HOSTS = "all hosts"
@@ -63,6 +64,9 @@ def roll_out(
         rollout = Rollout(run, policy, blame=back)
         rollout.refuse_unsafe()
         run.report.recap(run.seconds)
+        if unchecked := [each.name for each in run.pending if not each.plan.changes]:
+            names = fold_names(unchecked)
+            run.report.say(f"{names}: an interrupted run has left it to be seen whether it works")
         if not run.pending:
             rollout.finish_marks()
             return run.status
@@ -99,7 +103,7 @@ class Rollout:
         self._stuck: dict[str, ToolkitError] = {}  # neither upgraded nor put back
         self._away: set[str] = set()  # hosts that could not be reached, and need not be
         self._guilty = False  # the release, and not the host, was why one failed
-        self._ran: dict[str, Ran] = {}  # before hosts are changed
+        self._before: dict[str, Before] = {}  # of hosts that are changed
         self._origin = origins_of(run.host_runs, back=blame)
         self._running = {each.name: each.release_before for each in run.host_runs}
 
@@ -139,7 +143,10 @@ class Rollout:
                 where = fold_names(names) if len(names) < len(self._running) else ALL_HOSTS
                 self._run.report.say(f"{id} runs on {where}")
         for name, (before, after) in self._between.items():
-            self._run.report.say(f"{name} is between {before} and {after}")
+            between = (
+                f"{before} and {after}" if before != after else "its settings and the new ones"
+            )
+            self._run.report.say(f"{name} is between {between}")
 
     # -- the upgrade ----------------------------------------------------------------------
 
@@ -197,7 +204,7 @@ class Rollout:
         self._run.record(host_run, result=BEGUN)
         self._between[host_run.name] = host_run.release_before, host_run.release
         try:
-            self._ran[host_run.name] = what_runs(host_run.resources, host_run.session.ask)
+            self._before[host_run.name] = note_what_runs(host_run)
             host_run.finish_changes()
             check_running(host_run, self._policy.settle)
         except ToolkitError as error:
@@ -220,10 +227,11 @@ class Rollout:
         """Put back what was upgraded, and mark the release as bad. Returns the exit status."""
         run = self._run
         first, error = next(each for each in run.failed.items() if each[0] not in self._away)
-        for _ in hosts.run_on_each(self._also_upgraded(), self._put_back, run.options.parallel):
+        others = [*self._also_upgraded(), *self._left_between()]
+        for _ in hosts.run_on_each(others, self._put_back, run.options.parallel):
             pass
         self._check_returned()
-        begun = {*run.failed, *(each.name for each in self._upgraded)}
+        begun = {*run.failed, *(each.name for each in others)}
         for host_run in self._pending:
             if host_run.name not in begun:
                 run.report.show(Skipped(host_run.name, tuple(run.failed)))
@@ -252,6 +260,12 @@ class Rollout:
         ]
         return [*self._upgraded, *earlier]
 
+    def _left_between(self) -> list[HostRun]:
+        """Those that an earlier run has left half changed, and this one has not begun."""
+        return [
+            each for each in self._pending if each.name not in self._before and is_unfinished(each)
+        ]
+
     def _put_back(self, host_run: HostRun) -> None:
         run, origin = self._run, self._origin[host_run.name]
         if origin is None:
@@ -260,9 +274,9 @@ class Rollout:
         try:
             before = host_run.track.with_release(host_run.artifact, origin)
             wanted = run.desired.resources_of(host, before)
-            ran = self._ran.get(host.name)
-            if ran and origin == host_run.release:  # only settings change
-                wanted = as_ran(wanted, ran)
+            noted = self._before.get(host.name) or note_what_runs(host_run)
+            if noted.wanted.get(host_run.track.app) == origin:  # only settings changed
+                wanted = as_ran(wanted, noted.ran)
             else:
                 wanted = as_kept(wanted, session.ask)
             answers, track = host_run.answers, host_run.track

@@ -29,7 +29,7 @@ from provision.fleet.choice import (
 )
 from provision.fleet.desired_state import DesiredState, Roles, kept_artifact
 from provision.fleet.host_run import HostRun
-from provision.fleet.past_runs import FACTS, write_entry
+from provision.fleet.past_runs import FACTS, is_unfinished, write_entry
 from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.inventory import load as inventory
 from provision.inventory.drained import DRAINED_QUESTION, mark_drained
@@ -115,8 +115,16 @@ class Run:
 
     @property
     def pending(self) -> list[HostRun]:
-        """The hosts that are not as wanted, and can be made so."""
-        return [each for each in self.host_runs if each.plan.changes and self.is_well(each)]
+        """The hosts that are not as wanted, and can be made so.
+
+        In a run that moves releases also those that an earlier one left without a look at whether
+        they work.
+        """
+        due = (each for each in self.host_runs if each.plan.changes or self._is_unchecked(each))
+        return [each for each in due if self.is_well(each)]
+
+    def _is_unchecked(self, host_run: HostRun) -> bool:
+        return self._moves and is_unfinished(host_run)
 
     def is_well(self, host_run: HostRun) -> bool:
         """Whether nothing has failed there."""

@@ -7,6 +7,7 @@ kind that it has in schema.yml: `yes` is true where that is asked.
 """
 
 import ast
+import io
 import re
 import shlex
 import warnings
@@ -33,14 +34,19 @@ HOSTS, CHILDREN, VARS = KINDS = ("hosts", "children", "vars")
 
 def has_sections(text: str) -> bool:
     """Whether a line looks like `[web]`, as only lines of this form do."""
-    return any(re.match(r"\[.*\]\s*([#;].*)?$", line) for line in text.splitlines())
+    return re.search(r"^\[.*\][^\S\n]*([#;].*)?$", text, re.MULTILINE) is not None
 
 
 def starts_with_section(text: str) -> bool:
     """Whether the first line that is not a comment is such a line."""
-    lines = (line.strip() for line in text.splitlines())
-    first = next((line for line in lines if line and not line.startswith(("#", ";", "---"))), "")
-    return SECTION.fullmatch(first) is not None
+    return SECTION.fullmatch(first_line(text)) is not None
+
+
+def first_line(text: str, *passed: str) -> str:
+    """The first line that is neither a comment nor starts with one of ``passed``."""
+    starts = ("#", ";", "---", *passed)
+    lines = (line.strip() for line in io.StringIO(text))
+    return next((line for line in lines if line and not line.startswith(starts)), "")
 
 
 def read_ini(path: Path, text: str, groups: Groups) -> None:

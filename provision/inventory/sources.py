@@ -10,6 +10,7 @@ all other sources, because a plugin may compute groups from what the sources bef
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from provision.errors import InventoryError
 from provision.inventory import document, vault
 from provision.inventory.document import INPUT, Place
 from provision.inventory.groups import Groups
-from provision.inventory.ini_source import has_sections, read_ini, starts_with_section
+from provision.inventory.ini_source import first_line, has_sections, read_ini, starts_with_section
 from provision.inventory.list_source import (
     META,
     NotAnInventory,
@@ -42,6 +43,8 @@ OURS = ("known_hosts", "ssh_config", "tls")
 FOLDERS_OF_VARIABLES = ("group_vars", "host_vars", "vars_plugins")
 KEY_STARTS = ("-----BEGIN", "ssh-", "ecdsa-")
 PROGRAM_STARTS = (b"#!", b"\x7fELF")
+START_SIZE = 1 << 16  # bytes by which it is seen that a file is no inventory
+STARTS_YAML = re.compile(r"[{\"'?]|\S+\s*:(\s|$)")
 PLUGIN = "plugin"
 PASSED = ": the file is passed over"
 ANSIBLE = "ansible-inventory"
@@ -139,6 +142,8 @@ def _recognize(path: Path, groups: Groups | None = None) -> Source | None:
     if _is_program(path):
         return Source(path, "executable")
     try:
+        if groups is not None:
+            _check_start(path)
         text = document.read_text(path)
     except InventoryError as error:
         _pass_over(groups, error)
@@ -170,6 +175,31 @@ def _recognize(path: Path, groups: Groups | None = None) -> Source | None:
             _pass_over(groups, error)
             return None
     return Source(path, "ini", text)
+
+
+def _check_start(path: Path) -> None:
+    """Raises :class:`InventoryError` if a large file of a folder cannot be an inventory.
+
+    So the whole of an image, a dump or a log that lies there is not read.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(START_SIZE)
+    except OSError:
+        return  # which read_text() tells
+    if b"\0" in start:
+        raise InventoryError(f"{path}: it is not text")
+    lines, _, end = start.rpartition(b"\n")
+    text = (lines or end).decode(errors="replace")
+    may_be_yaml = path.suffix in SUFFIXES or (
+        not path.suffix and STARTS_YAML.match(first_line(text, "%"))
+    )
+    if len(start) < START_SIZE or may_be_yaml:
+        return
+    if not lines:
+        raise InventoryError(f"{path}: its first line is too long for a list of hosts")
+    if not has_sections(text):
+        read_ini(path, text, Groups(path))
 
 
 class _NotYAML(Exception):

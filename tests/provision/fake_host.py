@@ -26,7 +26,7 @@ def link(target: str) -> Entry:
 
 def _bare_tree() -> dict[str, Entry]:
     folders = "/ /etc /etc/profile.d /etc/systemd /etc/systemd/system /opt /srv /usr /usr/local"
-    return {path: directory() for path in [*folders.split(), "/usr/local/bin"]}
+    return {path: directory() for path in [*folders.split(), "/usr/local/bin", "/var", "/var/lib"]}
 
 
 @dataclass

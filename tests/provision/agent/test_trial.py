@@ -1,12 +1,16 @@
 """What a worker on trial serves, as real job servers tell it."""
 
+import os
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
 from gearman_py import Worker
 from gearman_py.testing import running, server
 from provision.agent.files import Failure
+from provision.agent.link import ENVIRONMENT, FrameLink, Gone
+from provision.agent.transient_unit import running_unit
 from provision.agent.trial import refuse_shared
 
 PREFIX = "trial@worker1/"
@@ -48,6 +52,29 @@ def test_a_function_that_another_worker_of_the_host_serves_is_refused(
             jobs.wait_for("tile", workers=1)
             with pytest.raises(Failure, match=message) if message else nullcontext():
                 refuse_shared(jobs.address, PREFIX, "shop", functions, pings)
+
+
+def test_what_a_trial_started_ends_though_the_operator_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemctl is a script here: what a killed controller leaves on a host is seen in the lab."""
+    for name in ("systemctl", "systemd-run"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/said; echo MainPID=1\n')
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setitem(ENVIRONMENT, "PATH", f"{tmp_path}:{ENVIRONMENT['PATH']}")
+    incoming, operator = os.pipe()
+    outgoing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        link = FrameLink(incoming, outgoing)
+        with pytest.raises(Gone), running_unit(link, "trial", ["true"], [], {}, 60.0):
+            os.close(operator)
+            link.wait()
+    finally:
+        os.close(incoming)
+        os.close(outgoing)
+    said = (tmp_path / "said").read_text()
+    assert f"kill --signal=SIGKILL gearman-trial-{os.getpid()}.service" in said
+    assert f"reset-failed gearman-trial-{os.getpid()}.service" in said
 
 
 def test_a_job_server_that_cannot_be_asked_is_told() -> None:

@@ -60,6 +60,10 @@ def is_trial(operation: Operation) -> bool:
     return operation.kind == "trial" and "-c" in operation.arguments["worker"]
 
 
+def _trial_fails(operation: Operation, host: FakeHost) -> bool:
+    return is_trial(operation)
+
+
 def new_unit_fails(operation: Operation, host: FakeHost) -> bool:
     is_new = FILE in host.paths and b"wc -c" in host.paths[FILE]["content"]
     return operation.kind == "unit" and operation.arguments["name"] == UNIT and is_new
@@ -88,13 +92,29 @@ def test_a_change_is_tried_on_one_host_and_touches_nothing_if_it_fails(
     assert set(fleet.words().values()) == {(True, True)}
 
 
+@pytest.mark.parametrize(("again", "fails"), [(False, "start"), (True, "start"), (True, "trial")])
 def test_a_worker_that_does_not_start_is_put_back_and_the_others_are_spared(
-    fleet: FleetOfCommands, capsys: pytest.CaptureFixture[str]
+    fleet: FleetOfCommands, capsys: pytest.CaptureFixture[str], *, again: bool, fails: str
 ) -> None:
-    for session in fleet.sessions.values():
-        session.fails = new_unit_fails
+    """``again``: in the run after one that was interrupted once the unit's file was written."""
+
+    def interrupt(operation: Operation, host: FakeHost) -> bool:
+        if new_unit_fails(operation, host):
+            raise KeyboardInterrupt
+        return False
+
     before = fleet.sessions["w1"].host.paths[FILE]
     fleet.say("-c")
+    if again:
+        fleet.sessions["w1"].fails = interrupt
+        with pytest.raises(KeyboardInterrupt):
+            fleet.deploy()
+        assert fleet.sessions["w1"].host.paths[FILE] != before
+    fault = (
+        new_unit_fails if again in (False, True) else lambda operation, host: is_trial(operation)
+    )
+    for session in fleet.sessions.values():
+        session.fails = fault
     assert fleet.deploy() == RolledBack.status
     assert fleet.sessions["w1"].host.paths[FILE] == before
     assert set(fleet.words().values()) == {(False, True)}

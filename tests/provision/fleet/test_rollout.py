@@ -19,6 +19,7 @@ from provision import app
 from provision.build import ON_HOSTS, named_release
 from provision.errors import HostFailed, ToolkitError, Unreachable
 from provision.fleet import deploy, desired_state, release_track
+from provision.fleet.before_change import FOLDER, NOTE
 from provision.fleet.rollout import roll_out
 from provision.fleet.rollout_policy import RolloutPolicy
 from provision.inventory.host import Host
@@ -178,6 +179,10 @@ def fleet(tmp_path: Path) -> Fleet:
 
 def trial_fails(operation: Operation, host: FakeHost) -> bool:
     return operation.kind == "trial" and NEW in str(operation.arguments)
+
+
+def any_trial_fails(operation: Operation, host: FakeHost) -> bool:
+    return operation.kind == "trial"
 
 
 def job_fails(operation: Operation, host: FakeHost) -> bool:
@@ -787,9 +792,9 @@ def test_settings_that_fail_are_taken_back(
     assert with_app.move() == 0, "a release that is not to be undone with the settings"
     unit = "/etc/systemd/system/gearman-worker@lines.service"
 
-    def state() -> list[object]:
-        hosts = [with_app.sessions[name].host for name in ("w1", "w2", "w3")]
-        return [(each.processes, each.enabled, each.paths) for each in hosts]
+    def state(*names: str) -> list[object]:
+        hosts = [with_app.sessions[name].host for name in names or ("w1", "w2", "w3")]
+        return [(each.processes, each.enabled, _without_note(each.paths)) for each in hosts]
 
     def fails(operation: Operation, host: FakeHost) -> bool:
         return operation.kind == "job" and b"MemoryMax=2G" in host.paths[unit]["content"]
@@ -806,8 +811,26 @@ def test_settings_that_fail_are_taken_back(
     back = re.findall(r"^(w\d) +rolled back +shop-", capsys.readouterr().out, re.MULTILINE)
     assert sorted(back) == ["w1", "w2"], "and not w4, which was as wanted"
     assert not [each for each in with_app.sessions["w1"].host.releases.values() if each["bad"]]
+    for at in range(1, 12):  # and also if the run was interrupted before, and goes on
+        with_app.sessions["w2"].fails = partial(interrupt, iter(range(at, 0, -1)))
+        with pytest.raises(KeyboardInterrupt):
+            with_app.move(batch="1", limit="w2")
+        with_app.sessions["w2"].fails = any_trial_fails if at % 2 else fails
+        assert with_app.move(batch="1", limit="w2") == ROLLED_BACK
+        assert state("w2") == before[1:2], at
     with_app.sessions["w2"].fails = lambda operation, host: False
     assert with_app.move(batch="1") == 0
+
+
+def _without_note(paths: dict[str, Any]) -> dict[str, Any]:
+    return {path: found for path, found in paths.items() if path not in (FOLDER, NOTE)}
+
+
+def interrupt(left: Iterator[int], operation: Operation, host: FakeHost) -> bool:
+    """At the last of so many changes."""
+    if operation.kind not in ("job", "trial", "trial_program", "look") and next(left, 0) == 1:
+        raise KeyboardInterrupt
+    return False
 
 
 def test_a_deploy_of_a_named_release_moves_that_alone_and_is_undone_by_a_rollback(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from provision.errors import InventoryError
+from provision.inventory import document
 from provision.inventory import load as inventory
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -135,6 +136,33 @@ def test_only_a_comment_may_be_in_another_encoding(tmp_path: Path) -> None:
     (tmp_path / "hosts").write_bytes(b"[worker]\nw1 a=caf\xe9\n")
     with pytest.raises(InventoryError, match="hosts:2: it is not UTF-8 text"):
         inventory.load(tmp_path / "hosts")
+
+
+@pytest.mark.parametrize("name", ["dump", "dump.img"])
+@pytest.mark.parametrize(
+    ("piece", "said"),
+    [
+        (b"\0", "it is not text"),
+        (b"INSERT INTO a VALUES (1);\n", "'INTO' should be NAME=VALUE"),
+        (b"x", "its first line is too long for a list of hosts"),
+    ],
+)
+def test_a_large_file_beside_an_inventory_is_not_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, piece: bytes, said: str
+) -> None:
+    (tmp_path / "hosts.ini").write_text("[worker]\nw1\n")
+    (tmp_path / name).write_bytes(piece * (1 << 20))
+    read: list[int] = []
+
+    def read_text(path: Path) -> str:
+        read.append(path.stat().st_size)
+        return path.read_text()
+
+    monkeypatch.setattr(document, "read_text", read_text)
+    found = inventory.load(tmp_path)
+    assert [host.name for host in found.hosts] == ["w1"]
+    assert found.warnings and said in found.warnings[0]
+    assert max(read) < 1 << 16
 
 
 @pytest.mark.parametrize("text", ["w1\n", "[worker]\nw1\n", "worker: {hosts: {w1: }}\n"])
