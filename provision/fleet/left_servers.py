@@ -1,7 +1,8 @@
 """Job servers that workers and clients are to forget, though they are not taken down.
 
-A host that is no longer in a group of ours, or no longer in the inventory, has no plan of its own.
-Its job server would go on, and jobs in it would wait for workers that do not come.
+A host that is no longer in a group of ours, or no longer in the inventory, has no plan of its own,
+nor has one that --limit or --tags leave out. Its job server would go on, and jobs in it would wait
+for workers that do not come.
 """
 
 import re
@@ -14,11 +15,18 @@ from provision.remote.messages import Unknown
 from provision.resources.former_units import format_jobs
 from provision.resources.health import split_server
 
+AWAY = (
+    "its host is in none of the groups that are ours; put it into group job_server, then `invoke "
+    "retire` it"
+)
 NAMED = re.compile(r"^([-+]).*\bGEARMAN_SERVERS=(\S+)$", re.MULTILINE)
 
 
-def find_left_servers(run: Run) -> Iterator[tuple[str, HostRun]]:
-    """Servers that are on none of our hosts, each with a host that knows it until now."""
+def find_left_servers(run: Run) -> Iterator[tuple[str, HostRun, bool]]:
+    """Servers that this run does not take down, each with a host that knows it until now.
+
+    The last of a row: whether it is on a host of ours, which the run leaves out.
+    """
     found: dict[str, HostRun] = {}
     for host_run in run.host_runs:
         named: dict[str, set[str]] = {"-": set(), "+": set()}
@@ -28,8 +36,9 @@ def find_left_servers(run: Run) -> Iterator[tuple[str, HostRun]]:
         found |= dict.fromkeys(sorted(named["-"] - named["+"] - found.keys()), host_run)
     ours = _own_addresses(run) if found else set()
     for server, host_run in found.items():
-        if split_server(server)[0].removeprefix("gearmans://") not in ours:
-            yield server, host_run
+        is_ours = split_server(server)[0].removeprefix("gearmans://") in ours
+        if not is_ours or run.is_partial:
+            yield server, host_run, is_ours
 
 
 def _own_addresses(run: Run) -> set[str]:
@@ -49,17 +58,17 @@ def _own_addresses(run: Run) -> set[str]:
 def refuse_left_servers(run: Run) -> bool:
     """Tell of each, and return whether one of them holds jobs."""
     refused = False
-    for server, host_run in find_left_servers(run):
+    for server, host_run, is_ours in find_left_servers(run):
         question = ("server", *split_server(server))
         answer = host_run.session.survey([question])[question]
         if isinstance(answer, Unknown) or answer["problem"]:
             told = f"and does not answer {host_run.name}"
         elif jobs := _count_jobs(answer):
             refused = True
-            told = (
-                f"with {format_jobs(jobs)}, which would be stranded: its host is in none of the "
-                "groups that are ours; put it into group job_server, then `invoke retire` it"
-            )
+            cure = "deploy without --limit and --tags, which moves them" if is_ours else AWAY
+            told = f"with {format_jobs(jobs)}, which would be stranded: {cure}"
+        elif is_ours:
+            told = "and has no jobs; a deploy without --limit and --tags takes it down"
         else:
             told = "and has no jobs; what runs on its host stays, as that is in no group of ours"
         run.report.say(f"{'! ' * refused}{server} leaves the job servers {told}")

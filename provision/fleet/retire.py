@@ -61,7 +61,7 @@ class Retirement(Run):
         return False  # it takes names
 
     @property
-    def _is_partial(self) -> bool:
+    def is_partial(self) -> bool:
         return False
 
 

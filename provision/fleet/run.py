@@ -115,16 +115,9 @@ class Run:
 
     @property
     def pending(self) -> list[HostRun]:
-        """The hosts that are not as wanted, and can be made so.
-
-        In a run that moves releases also those that an earlier one left without a look at whether
-        they work.
-        """
-        due = (each for each in self.host_runs if each.plan.changes or self._is_unchecked(each))
-        return [each for each in due if self.is_well(each)]
-
-    def _is_unchecked(self, host_run: HostRun) -> bool:
-        return self._moves and is_unfinished(host_run)
+        """The hosts that are not as wanted, and can be made so; see is_unfinished()."""
+        moves, due = self._moves, filter(self.is_well, self.host_runs)
+        return [each for each in due if each.plan.changes or (moves and is_unfinished(each))]
 
     def is_well(self, host_run: HostRun) -> bool:
         """Whether nothing has failed there."""
@@ -162,11 +155,11 @@ class Run:
             self.report.show(to_event(result))
             if result.plan.problems:
                 self.failed[host.name] = HostFailed("no plan can be made for it")
-            elif result.closes_server and self._is_partial:
+            elif result.closes_server and self.is_partial:
                 self.fail(host.name, HostFailed(PARTIAL))
 
     @property
-    def _is_partial(self) -> bool:
+    def is_partial(self) -> bool:
         """Whether workers and clients may go on that know a job server which leaves."""
         left_out = len(self.inventory.hosts) < len(self.inventory.everyone)
         return left_out or bool(self.options.tags)

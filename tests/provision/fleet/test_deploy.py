@@ -548,6 +548,9 @@ def test_a_job_server_that_is_ours_no_longer_is_not_forgotten_with_its_jobs(
     ]  # which moved to another of ours
     assert fleet.plan() == deploy.CHANGES_PENDING
     assert "leaves the job servers" not in capsys.readouterr().out
+    assert fleet.deploy(tags="unit") == HostFailed.status, "which does not take it down"
+    said = capsys.readouterr().out
+    assert "with 3 jobs (wc 3), which would be stranded: deploy without --limit and" in said
     fleet.sessions["job2"].host.addresses = []
     servers["198.18.10.247", "4730"] = {"problem": "refused", "detail": ""}
     assert fleet.plan() == deploy.CHANGES_PENDING
