@@ -65,7 +65,7 @@ NOT_MIRRORED = {
     },
     "queues": {
         *("_due", "_foreign_handles", "_unused", "_withheld", "changes"),
-        *("closed", "failed", "lease_over", "restrictions"),  # see choosy, durable, lease
+        *("closed", "failed", "lease_over", "restrictions", "schedules"),  # see choosy, durable
     },
     "table": set[str](),
     "counts": {"name"},
