@@ -8,12 +8,12 @@ only what was running, or had ended a moment before, when the server died.
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
-from tests.job_servers import Address
+from tests.job_servers import Address, is_listening
 from tests.peer import Peer
 
 WINDOW = 16
@@ -98,10 +98,21 @@ class Book:
             self.excused |= {number for number, when in ended.items() if when >= lately}
 
     @contextmanager
-    def load(self, address: Address, *, clients: int = 4, workers: int = 2) -> Iterator[None]:
-        """Peers that are there until the server is gone; it must be, at the end."""
-        targets = [self.submit] * clients + [self.work] * workers
-        threads = [threading.Thread(target=target, args=(address,)) for target in targets]
+    def load(
+        self, address: Address, *, clients: int = 4, workers: int = 2, rejoin: bool = False
+    ) -> Iterator[None]:
+        """Peers that are there until the server is gone; it must be, at the end.
+
+        ``rejoin``: it may hang up before, as it does on who must not be told what it does not know.
+        """
+
+        def play(part: Callable[[Address], None]) -> None:
+            part(address)
+            while rejoin and is_listening(address):
+                part(address)
+
+        parts = [self.submit] * clients + [self.work] * workers
+        threads = [threading.Thread(target=play, args=(part,)) for part in parts]
         for thread in threads:
             thread.start()
         try:

@@ -468,7 +468,7 @@ def test_nothing_runs_of_what_a_server_refused_that_was_cut_off(
 def test_jobs_survive_kill_9_of_the_database(serve: Start, database: Database) -> None:
     book = Book()
     server = serve()
-    with book.load(server.listening()):
+    with book.load(server.listening(), rejoin=True):
         for _ in range(SUCCESSIONS):
             await_load(book)
             databases.kill(database)
