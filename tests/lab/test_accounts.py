@@ -122,6 +122,7 @@ def test_an_account_that_something_else_needs_stays(
 ) -> None:
     root(lab, "worker1", BEFORE)
     root(lab, "worker1", "systemd-run --quiet --unit=mine --uid=gearman sleep 600")
+    root(lab, "worker1", "install -D -o gearman /dev/null /srv/reports/may")
     try:
         assert deploy.deploy(fleet, ROLES, YES) == 0
         assert deploy.plan(fleet, ROLES) == 0
@@ -130,8 +131,9 @@ def test_an_account_that_something_else_needs_stays(
         doctor(fleet, ROLES, Options())
         said = capsys.readouterr().out
         assert re.search(r"which nothing of ours needs, is kept: sleep \(pid \d+, mine.serv", said)
+        assert "/srv/reports/may is its own" in said
     finally:
-        root(lab, "worker1", "systemctl stop mine")
+        root(lab, "worker1", "systemctl stop mine; rm -r /srv/reports")
     assert deploy.deploy(fleet, ROLES, YES) == 0
     assert root(lab, "worker1", "getent passwd gearman || echo gone") == "gone\n"
 
