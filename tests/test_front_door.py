@@ -143,7 +143,7 @@ def test_an_interrupt_while_tasks_load_ends_without_a_traceback(tmp_path: Path) 
         try:
             await_true(loading.exists, 60)
             process.send_signal(signal.SIGINT)
-            told = process.communicate(timeout=60)[1]
+            told = process.communicate(timeout=120)[1]
         finally:
             process.kill()
     assert (process.returncode, told) == (-signal.SIGINT, "")

@@ -94,7 +94,7 @@ def test_a_worker_sends_its_output_by_line(gearman: Run, serve: Any) -> None:
 def test_a_worker_without_a_command_prints_workloads(gearman: Run, serve: Any) -> None:
     worker = serve("c-print", "-c", "2")
     assert gearman("-f", "c-print", "one", "two").stdout == b""
-    assert worker.communicate(timeout=30)[0] == b"onetwo"
+    assert worker.communicate(timeout=120)[0] == b"onetwo"
     assert worker.returncode == 0
 
 
@@ -187,7 +187,7 @@ def test_the_page_about_the_commands_shows_what_they_do(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setenv("GEARMAN_SERVER", gearmand.address)
     typed = "".join(line[2:] for line in shown if line.startswith("$ "))
-    done = subprocess.run(["bash", "-c", f"{typed}kill $!; wait"], capture_output=True, timeout=20)
+    done = subprocess.run(["bash", "-c", f"{typed}kill $!; wait"], capture_output=True, timeout=120)
     assert done.stdout.decode() == "".join(line for line in shown if not line.startswith("$ "))
     assert done.stderr == b""
 
@@ -204,7 +204,7 @@ def test_a_command_whose_reader_has_left_ends_as_a_filter_does(
     os.close(read)
     client = program(command, "-p", str(shared_gearmand.port), *arguments, stdout=write)
     os.close(write)
-    _, errors = client.communicate(timeout=30)
+    _, errors = client.communicate(timeout=120)
     assert (client.returncode, errors) == (141, b"")  # as a shell shows SIGPIPE
 
 
@@ -250,7 +250,7 @@ def test_a_drained_worker_lets_its_command_finish(
     until(lambda: shared_gearmand.running("c-drain") == 1)
     worker.send_signal(signal.SIGINT)
     (tmp_path / "gate").touch()
-    assert client.communicate(timeout=30)[0] == b"through\n"
+    assert client.communicate(timeout=120)[0] == b"through\n"
     assert worker.wait(30) == 0
     assert not (tmp_path / "pid").exists()
 

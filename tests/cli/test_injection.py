@@ -80,7 +80,7 @@ def test_control_characters_from_workers_and_clients_are_escaped(
         name = string.decode(errors="surrogateescape")
         command = [sys.executable, "-m", "gearman_py.cli.gearman", "-h", gearmand.address]
         named = [*command, "-u", name, "-f", name]
-        done = subprocess.run(named, input=string, stderr=terminal.slave, timeout=20)
+        done = subprocess.run(named, input=string, stderr=terminal.slave, timeout=120)
         return done.returncode
 
     with ThreadPoolExecutor(4) as pool:
@@ -115,7 +115,7 @@ def test_control_characters_in_listings_are_escaped(
     assert len(json.loads(done.stdout)) == rows
     assert run("gearadmin", *where).stdout.count(b"\n") == rows + 1  # and the full stop
     command = [sys.executable, "-m", "gearman_py.cli.gearadmin", *where]
-    subprocess.run(command, stdout=terminal.slave, timeout=20, check=True)
+    subprocess.run(command, stdout=terminal.slave, timeout=120, check=True)
     seen = terminal.written()
     assert harmless(seen.encode()), seen
     assert seen.count("\n") == rows + 1  # and the heading

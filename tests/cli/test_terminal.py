@@ -71,7 +71,7 @@ def slow(shared_gearmand: Any) -> Iterator[None]:
 def gearman(shared_gearmand: Any, *words: str, **streams: Any) -> subprocess.CompletedProcess[Any]:
     where = ("-p", str(shared_gearmand.port), "-h", "127.0.0.1")
     command = [sys.executable, "-m", "gearman_py.cli.gearman", *where, *words]
-    return subprocess.run(command, stdin=subprocess.DEVNULL, timeout=20, **streams)
+    return subprocess.run(command, stdin=subprocess.DEVNULL, timeout=120, **streams)
 
 
 @pytest.mark.usefixtures("slow")
@@ -118,7 +118,7 @@ def gearadmin(
 ) -> subprocess.CompletedProcess[Any]:
     where = ("-h", "127.0.0.1", "-p", str(shared_gearmand.port))
     command = [sys.executable, "-m", "gearman_py.cli.gearadmin", *where, *words]
-    return subprocess.run(command, stdout=terminal.slave, timeout=20)
+    return subprocess.run(command, stdout=terminal.slave, timeout=120)
 
 
 @pytest.mark.parametrize(("no_color", "bold", "plain"), [("", "\x1b[1m", "\x1b[m"), ("1", "", "")])

@@ -96,7 +96,7 @@ def test_it_serves_bundled_functions_until_a_signal(
         with pytest.raises(JobException, match="not a JPEG, PNG, WebP or GIF picture"):
             client.do("resize", "x")
     worker.send_signal(signal.SIGTERM)
-    _, log = worker.communicate(timeout=30)
+    _, log = worker.communicate(timeout=120)
     assert worker.returncode == 0
     assert b"drained after 3 jobs" in log
 
@@ -110,7 +110,7 @@ def test_json_logs_say_of_each_job_how_it_ended(program: Any, gearmand: Any, unt
         with pytest.raises(JobException):
             client.do("resize", "not a\npicture")
     worker.send_signal(signal.SIGTERM)
-    _, log = worker.communicate(timeout=30)
+    _, log = worker.communicate(timeout=120)
     entries = [json.loads(line) for line in log.splitlines()]
     assert {"time", "level", "logger", "message"} <= set.intersection(*map(set, entries))
     done, failed = (entry for entry in entries if "outcome" in entry)

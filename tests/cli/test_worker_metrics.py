@@ -78,7 +78,7 @@ def test_jobs_slots_and_processes_are_counted_while_it_runs(
         )
         assert checked.returncode == 0, checked.stdout + checked.stderr
     worker.send_signal(signal.SIGTERM)
-    worker.communicate(timeout=30)
+    worker.communicate(timeout=120)
     assert worker.returncode == 0
     assert [each.name for each in tmp_path.glob("*mine.prom*")] == []
 
@@ -97,6 +97,6 @@ def test_a_worker_goes_on_while_its_file_cannot_be_written(
     file.parent.mkdir()
     await_true(file.exists, interval=0.1)
     worker.send_signal(signal.SIGTERM)
-    _, log = worker.communicate(timeout=30)
+    _, log = worker.communicate(timeout=120)
     assert worker.returncode == 0
     assert log.count(b"metrics cannot be written") <= 1

@@ -102,7 +102,7 @@ def test_a_drain_waits_for_the_command(
         worker.send_signal(signal.SIGTERM)
         (tmp_path / "go").touch()
         assert job.result(timeout=20) == b"done\n"
-    assert worker.wait(timeout=20) == 0
+    assert worker.wait(timeout=120) == 0
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_waiting_for_jobs_has_a_limit(use: Any) -> None:
     async def scenario(client: Any) -> None:
         wanted = [Submit(function="upper"), Submit(function="unserved")]
         quick, never = await client.submit_many(wanted)
-        assert await client.wait([quick], timeout=30) == ({quick}, set())
+        assert await client.wait([quick], timeout=120) == ({quick}, set())
         assert await client.wait([quick, never], timeout=0.2) == ({quick}, {never})
         with pytest.raises(JobTimeout, match="1 job has not ended"):
             [job async for job in client.as_completed([quick, never], timeout=0.1)]

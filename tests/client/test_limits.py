@@ -281,7 +281,7 @@ def test_a_lower_limit_of_the_server_is_reported(kind: Any, gearmand: Any) -> No
     large = bytes(70_000_000)
 
     async def use() -> None:
-        client = kind(gearmand.address, timeout=30, max_packet=250_000_000)
+        client = kind(gearmand.address, timeout=60, submit_timeout=60, max_packet=250_000_000)
         with pytest.raises(ArgumentTooLarge, match="over the limit of 67108864"):
             await settled(client.do_background("large", large))
         await asyncio.to_thread(gearmand.stop)  # the event loop sees the connection end
@@ -302,7 +302,7 @@ def test_what_all_three_allow_goes_both_ways(kind: Any, gearmand: Any, serve_wor
     large = bytes(80_000_000)
 
     async def use() -> None:
-        client = kind(gearmand.address, timeout=60, max_packet=250_000_000)
+        client = kind(gearmand.address, timeout=60, submit_timeout=60, max_packet=250_000_000)
         assert await settled(client.do("large", large)) == large
         await settled(client.close())
 

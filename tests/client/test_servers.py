@@ -261,7 +261,7 @@ def test_jobs_of_a_server_that_is_gone_for_good_hold_up_no_others(gearmand: Any)
             Submit(function="unserved", workload=b"%d" % n) for n in range(300)
         )
         gearmand.stop()
-        done, left = client.wait(jobs, timeout=30)  # one by one they would take minutes
+        done, left = client.wait(jobs, timeout=60)  # one by one they would take minutes
         assert (len(done), len(left)) == (300, 0)
 
 
@@ -307,7 +307,7 @@ def test_jobs_of_a_server_that_is_gone_are_submitted_again_together_in_asyncio(
         async with AsyncClient(gearmand.address, on_lost="resubmit") as client:
             jobs = await client.submit_many(wanted)
             gearmand.stop()
-            done, left = await client.wait(jobs, timeout=30)
+            done, left = await client.wait(jobs, timeout=60)
             assert (len(done), len(left)) == (300, 0)
             assert len({id(job.error) for job in jobs}) == 1, "one look was had for all of them"
 

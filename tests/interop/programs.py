@@ -38,7 +38,7 @@ def tool(server: str, *words: str) -> list[str]:
 
 def run(command: list[str], workload: bytes = b"") -> Lines:
     """What it prints; fails where it fails."""
-    done = subprocess.run(command, input=workload, capture_output=True, timeout=30, cwd=ROOT)
+    done = subprocess.run(command, input=workload, capture_output=True, timeout=120, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 

@@ -132,7 +132,7 @@ def perform(line: Line, tools: Path, port: int) -> Outcome:
         env=environment,
         start_new_session=True,
     ) as shell:
-        texts = [data.decode("latin-1") for data in shell.communicate(timeout=30)]
+        texts = [data.decode("latin-1") for data in shell.communicate(timeout=120)]
         with suppress(ProcessLookupError):  # the C worker leaves children behind
             os.killpg(shell.pid, signal.SIGKILL)
     names = {function: "(f)", folder: "(dir)"}

@@ -53,7 +53,9 @@ def bundled(at: str, c_gearmand: Address, serving: Serving) -> None:
 
 
 def gearman(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(ours("gearman", *arguments), input=stdin, capture_output=True, timeout=20)
+    return subprocess.run(
+        ours("gearman", *arguments), input=stdin, capture_output=True, timeout=120
+    )
 
 
 @pytest.mark.usefixtures("bundled")
@@ -77,14 +79,14 @@ def test_the_command_does_reverse_and_wc(at: str) -> None:
 @pytest.mark.usefixtures("bundled")
 def test_the_c_command_uses_our_worker(c_gearmand: Address) -> None:
     command = ["gearman", "-h", c_gearmand[0], "-p", str(c_gearmand[1]), "-f", "wc"]
-    done = subprocess.run(command, input=PASSWD, capture_output=True, timeout=20)
+    done = subprocess.run(command, input=PASSWD, capture_output=True, timeout=120)
     assert done.stdout == LINES
 
 
 def test_our_command_serves_the_c_command(at: str, c_gearmand: Address, serving: Serving) -> None:
     serving(ours("gearman", "-h", at, "-w", "-f", "gwc", "--", "wc", "-l"), c_gearmand, "gwc")
     command = ["gearman", "-h", c_gearmand[0], "-p", str(c_gearmand[1]), "-f", "gwc"]
-    done = subprocess.run(command, input=PASSWD, capture_output=True, timeout=20)
+    done = subprocess.run(command, input=PASSWD, capture_output=True, timeout=120)
     assert done.stdout == LINES
 
 
@@ -118,8 +120,8 @@ def test_a_full_queue_and_a_cancelled_job(client: Client, at: str) -> None:
 def test_gearadmin_prints_what_the_c_one_prints(c_gearmand: Address) -> None:
     for option in ("--status", "--server-version", "--priority-status", "--show-unique-jobs"):
         where = ["-h", c_gearmand[0], "-p", str(c_gearmand[1]), option]
-        theirs = subprocess.run(["gearadmin", *where], capture_output=True, timeout=20)
-        mine = subprocess.run(ours("gearadmin", *where), capture_output=True, timeout=20)
+        theirs = subprocess.run(["gearadmin", *where], capture_output=True, timeout=120)
+        mine = subprocess.run(ours("gearadmin", *where), capture_output=True, timeout=120)
         assert mine.stdout == theirs.stdout
 
 

@@ -239,7 +239,7 @@ def test_a_dump_into_a_pipe_that_is_not_read_arrives_whole(start: Start, connect
     worker.socket.settimeout(60)
     assert worker.ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
     client.send_signal(signal.SIGCONT)
-    written, _ = client.communicate(timeout=30)
+    written, _ = client.communicate(timeout=120)
     assert len(written) == 20 * MIB
     assert client.returncode == 0
 

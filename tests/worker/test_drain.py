@@ -88,7 +88,7 @@ def test_an_interrupt_ends_work_and_its_job_goes_back(
         gearman_client.do_background("f")
         gearman_server.wait_for("f", running=1)
     worker.send_signal(signal.SIGINT)
-    said, errors = worker.communicate(timeout=10)
+    said, errors = worker.communicate(timeout=120)
     assert said.splitlines()[-1] == "interrupted"
     if processes == 0:  # a process that has a job is killed
         assert said.splitlines()[0] == "shut down"

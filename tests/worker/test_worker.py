@@ -279,7 +279,7 @@ def test_a_worker_at_a_terminal_reloads_when_it_is_asked_to(
     until(lambda: len(serving()) == 1)
     (worker,) = serving()
     reload = [sys.executable, "-m", "gearman_py.cli.worker", "--reload", str(worker)]
-    done = subprocess.run(reload, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(reload, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     until(lambda: len(serving()) == 1 and serving() != {worker})
     (successor,) = serving()
@@ -331,7 +331,7 @@ def test_a_script_says_what_it_does_where_logging_is_not_set_up(
     worker = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     until(lambda: gearmand.workers_of("agate") == 1)
     worker.terminate()
-    _, said = worker.communicate(timeout=20)
+    _, said = worker.communicate(timeout=120)
     assert "INFO serving gate, agate; SIGTERM or ^C drains" in said
     assert f"registered with {gearmand.address}" in said
     assert "drained after 0 jobs" in said

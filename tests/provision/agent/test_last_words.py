@@ -25,7 +25,7 @@ PHP = ["php", "-d", "display_errors=stderr", "-d", "log_errors=0", "-r"]
 def test_the_line_that_tells_why_a_program_ended(
     command: list[str], program: str, cause: str
 ) -> None:
-    done = subprocess.run([*command, program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*command, program], capture_output=True, text=True, timeout=120)
     assert done.returncode
     assert cause in find_cause(done.stderr.strip())
 

@@ -85,7 +85,7 @@ def test_an_inventory_of_which_no_host_is_ours_is_shown_and_not_deployed(tmp_pat
 
 def invoke(*words: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 PARTS = "gearman_groups: {job_server: queue, worker: [pictures, mail], client: web}\n"

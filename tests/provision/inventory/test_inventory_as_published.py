@@ -135,7 +135,7 @@ class Ansible:
         return said
 
     def close(self) -> None:
-        self._process.communicate(timeout=60)
+        self._process.communicate(timeout=120)
 
 
 @pytest.fixture(scope="module")
