@@ -37,6 +37,7 @@ def restore_record(
             queues.changes.remove(record.number)
         else:
             queues.schedules.put(schedule)
+            queues.next_event = -inf
         return
     job = _restore_job(queues, record, handle, now)
     job.retries = record.deliveries

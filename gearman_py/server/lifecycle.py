@@ -182,6 +182,8 @@ async def _run_server(
         )
         if takeover is not None:
             takeover.restore_store_counts(writer)
+    if not listener.flushing:  # stored jobs and schedules are due though no peer has come yet
+        listener.schedule_flush()
     servers = {
         door: await _open_server(loop, listener, door, settings.backlog, tls) for door in doors
     }

@@ -46,7 +46,7 @@ class Server:
             restore_record(queues, record, self.now)
         self.broker = Broker(queues, time_of_day=lambda: self.now, next_run=next_run)
         self.broker.now = self.now
-        self.broker.queues.next_event = 0.0
+        assert not queues.schedules or queues.next_event < 0, "it looks at them at once"
 
     def store(self) -> None:
         changes = self.broker.queues.changes
