@@ -131,13 +131,19 @@ def named_release(id: str, root: Path = ROOT) -> Artifact:
     return Artifact(id, read_digest(path), path.stat().st_size, path)
 
 
-def must_fit(artifact: Artifact, target: Target) -> None:
-    """Raises :class:`HostFailed` when a release on this machine is for another kind of host."""
-    if artifact.path is None:
-        return
+def read_manifest(artifact: Artifact) -> str:
+    """What a release on this machine says that it has; empty of one that is not here."""
+    if artifact.path is None or not artifact.path.is_file():
+        return ""
     with tarfile.open(artifact.path) as tar:
         manifest: Any = tar.extractfile("MANIFEST.json")
-        told = json.load(manifest).get("target")
+        return str(manifest.read().decode())
+
+
+def must_fit(artifact: Artifact, target: Target) -> None:
+    """Raises :class:`HostFailed` when a release on this machine is for another kind of host."""
+    text = read_manifest(artifact)
+    told = json.loads(text).get("target") if text else None
     if told is None:  # an app whose files do not depend on it
         return
     made = Target(tuple(told["python"]), told["machine"], tuple(told["glibc"]))

@@ -1,11 +1,12 @@
 """The job server: gearmand, on this host's own address."""
 
 from collections.abc import Iterator
+from hashlib import sha256
 
 from provision.build import Artifact
 from provision.inventory.drained import DRAINED, DRAINED_FILE, serving_hosts
 from provision.inventory.host import Host, Inventory
-from provision.inventory.queue import DRIVERS, QUEUE, Queue, queue_of
+from provision.inventory.queue import DATABASE, DRIVERS, QUEUE, Queue, queue_of
 from provision.resources.base import Resource
 from provision.resources.drained_server import DrainedServer
 from provision.resources.files import Directory, File
@@ -45,6 +46,7 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
         queue=queue,
         shared=queue.kind in DRIVERS,
         password=passwords[0] if passwords else None,
+        database_ca=sha256(queue.ca.read_bytes()).hexdigest()[:12] if queue.ca else "",
         ca=fingerprint(inventory) if speaks_tls(host) else "",
         user=SERVER_USER,
         state_format=STATE_FORMAT,
@@ -75,8 +77,10 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
         secrets=passwords,
         admin=ADMIN,
         setting=f"{QUEUE} ({host.where_is(QUEUE)})",
+        database=f"{DATABASE} ({host.where_is(DATABASE)})",
     )
-    yield ServerHealth(UNIT, release, flags(inventory), reached(host))
+    words = _database_options(queue, passwords)
+    yield ServerHealth(UNIT, release, flags(inventory), reached(host), words, file.limits)
 
 
 def _drained_server(
@@ -108,6 +112,16 @@ def _database(
         yield from passwords
     if queue.ca:
         yield File(DATABASE_CA, content=MARK.encode() + queue.ca.read_bytes())
+
+
+def _database_options(queue: Queue, passwords: tuple[DatabasePassword, ...]) -> tuple[str, ...]:
+    """As the unit file has them: systemd replaces variables."""
+    if queue.kind not in DRIVERS:
+        return ()
+    words = [each.replace("$", "$$") for each in queue.options]
+    for each in passwords:
+        words += [f"--{queue.kind}-passfile", f"${{CREDENTIALS_DIRECTORY}}/{each.name}"]
+    return tuple(words)
 
 
 def _password_file(queue: Queue) -> tuple[DatabasePassword, ...]:

@@ -4,7 +4,8 @@ First the release is put on all hosts, where nothing uses it yet. Then hosts are
 group, in the order in which the roles are given. A host that fails, or of which no plan can be
 made, stops alone; a group whose hosts have all failed stops the groups after it, for workers
 without a job server would come to nothing. Where workers are changed one host goes first: if that
-fails, it keeps what ran, and the others are not begun.
+fails, it keeps what ran, and the others are not begun. Job servers are changed one at a time; if
+one fails, the others are not begun either.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from provision.app import apps_of
 from provision.errors import HostFailed, RolledBack
 from provision.fleet import pool as hosts
 from provision.fleet.before_change import note_what_runs
+from provision.fleet.changed_servers import changes_server, try_server
 from provision.fleet.changed_workers import change_workers, changes_workers, try_workers
 from provision.fleet.choice import (
     ChooseRelease,
@@ -168,6 +170,15 @@ def _finish_group(
     if because:
         _skip(run, left, because)
         return []
+    servers = [each for each in left if changes_server(each)]
+    left = [each for each in left if each not in servers]
+    for place, server in enumerate(servers, 1):
+        step = _finish_workers if changes_workers(server) else _finish_host
+        run.for_each([server], partial(step, run))
+        if not run.is_well(server):
+            _skip(run, [*servers[place:], *left], [server.name])
+            _tell_rolled_back(run, server)
+            return [server.name]
     careful = [each for each in left if changes_workers(each)]
     run.for_each([each for each in left if each not in careful], partial(_finish_host, run))
     for place, first in enumerate(careful, 1):
@@ -195,6 +206,7 @@ def _tell_rolled_back(run: Run, host_run: HostRun) -> None:
 
 def _finish_workers(run: Run, host_run: HostRun) -> None:
     before = note_what_runs(host_run)
+    try_server(run, host_run)
     try_workers(run, host_run, before)
     change_workers(run, host_run, before)
     if run.is_well(host_run):
@@ -202,6 +214,7 @@ def _finish_workers(run: Run, host_run: HostRun) -> None:
 
 
 def _finish_host(run: Run, host_run: HostRun) -> None:
+    try_server(run, host_run)
     host_run.finish_changes()
     _tell_finished(run, host_run)
 

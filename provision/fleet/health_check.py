@@ -1,7 +1,7 @@
 """Does a release do its work on a host? Asked of it before the switch, and of the units after."""
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 from provision.errors import HostFailed, ToolkitError
@@ -9,7 +9,7 @@ from provision.fleet.host_run import ChangeFailed, HostRun
 from provision.remote.messages import Operation
 from provision.report.denials import find_denials
 from provision.report.events import Proved
-from provision.resources.health import Health, Proof, WorkerHealth
+from provision.resources.health import Health, Proof, ServerHealth, WorkerHealth
 from provision.resources.program import ProgramHealth
 from provision.resources.unit import Unit
 
@@ -131,16 +131,32 @@ def with_evidence(host_run: HostRun, error: ToolkitError) -> ToolkitError:
     return told
 
 
+def check_queue(host_run: HostRun) -> None:
+    """Have the database of a queue asked as the job server will. Raises :class:`HostFailed`."""
+    for health in health_resources(host_run):
+        if isinstance(health, ServerHealth):
+            _run_proofs(host_run, health, health.queue_proofs())
+
+
 def started_workers(host_run: HostRun) -> dict[str, str]:
     """The units of workers that its plan starts, and how: start, restart or reload."""
-    workers = worker_units(host_run)
+    return _started_units(host_run, worker_units(host_run))
+
+
+def server_units(host_run: HostRun) -> dict[str, str]:
+    """The units of job servers that its plan starts, and how."""
+    healths = health_resources(host_run)
+    return _started_units(host_run, {e.unit for e in healths if isinstance(e, ServerHealth)})
+
+
+def _started_units(host_run: HostRun, names: Container[str]) -> dict[str, str]:
     operations = (change.operation for change in host_run.plan.changes)
     return {
         each.arguments["name"]: each.arguments["action"]
         for each in operations
         if each.kind in ("unit", "program")
         and each.arguments["action"] in ("start", "restart", "reload")
-        and each.arguments["name"] in workers
+        and each.arguments["name"] in names
     }
 
 

@@ -266,6 +266,12 @@ OPERATIONS: dict[str, OperationKind] = {
         lambda a: [[*a["server"], "&"], [*a["program"], "&"], a["command"]],
         content=True,
     ),
+    "trial_queue": OperationKind(
+        "run a command that checks the database of a queue, in a unit with these `properties`; "
+        "output: what it says, base64",
+        ("command", "properties", "seconds"),
+        lambda a: [a["command"]],
+    ),
     "look": OperationKind(
         "run commands that only look; output: what they print",
         ("commands",),

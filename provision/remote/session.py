@@ -144,7 +144,8 @@ class Session:
             return
         self._load_modules(
             *("files", "credentials", "command", "release", "change", "job_servers"),
-            *("transient_unit", "trial", "program_trial", "programs", "app", "leaving"),
+            *("transient_unit", "trial", "program_trial", "queue_trial", "programs"),
+            *("app", "leaving"),
         )
         self._send(
             {

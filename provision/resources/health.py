@@ -15,6 +15,7 @@ from provision.resources.release import Release
 from provision.resources.sample_jobs import Judge, Sample
 
 JOB_TIMEOUT = 20  # that a job may take
+QUEUE_TIMEOUT = 60.0  # seconds for a database to answer
 TLS_VARIABLES = {
     "--ssl-ca-file": "GEARMAND_CA_CERTIFICATE",
     "--ssl-certificate": "GEARMAN_CLIENT_PEM",
@@ -181,9 +182,28 @@ class WorkerHealth(Health):
 
 @dataclass(frozen=True)
 class ServerHealth(Health):
-    """A job server at ``server``, HOST:PORT."""
+    """A job server at ``server``, HOST:PORT.
+
+    ``queue``: gearmand's options for the database of its queue, as in a unit file; ``properties``:
+    those of its unit.
+    """
 
     server: str
+    queue: tuple[str, ...] = ()
+    properties: tuple[str, ...] = ()
+
+    def queue_proofs(self) -> Iterator[Proof]:
+        """What shows, without the unit, that it could use its database with the new settings."""
+        if not self.queue:
+            return
+        arguments: dict[str, object] = {
+            "command": [self._command_path("gearmand"), "--check-queue", *self.queue],
+            # With its end that unit removes the folder.
+            "properties": [each for each in self.properties if not each.startswith("Runtime")],
+            "seconds": QUEUE_TIMEOUT,
+        }
+        operation = Operation("trial_queue", arguments)
+        yield Proof("the database of the queue", operation, lambda _: None)
 
     def running_proofs(self) -> Iterator[Proof]:
         command = [

@@ -6,6 +6,7 @@ from datetime import timedelta
 from hashlib import sha256
 from ipaddress import ip_address
 
+from provision.build import read_manifest
 from provision.remote.messages import Question
 from provision.resources.base import Answers, Change, Problem, Resource
 from provision.resources.release import Release
@@ -92,7 +93,7 @@ class OwnAddress(Resource):
 
 @dataclass(frozen=True)
 class Driver(Resource):
-    """That a release which a host has already brings a package that ``setting`` needs."""
+    """That a release which is on the host, or here, brings a package that ``setting`` needs."""
 
     release: Release
     package: str
@@ -103,7 +104,8 @@ class Driver(Resource):
 
     def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         found = answers[self._manifest]
-        if found and f'"{self.package}-' not in (found["content"] or ""):
+        manifest = (found["content"] or "") if found else read_manifest(self.release.artifact)
+        if (found or manifest) and f'"{self.package}-' not in manifest:
             yield Problem(
                 f"{self.setting} needs {self.package}, which release {self.release.artifact.id} "
                 "does not bring: `invoke upgrade` makes one that does"

@@ -1,6 +1,5 @@
 """The unit of a job server, with whose process connections end, and jobs in its memory."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,10 +7,8 @@ from typing import Any
 from provision.remote.messages import Question
 from provision.resources.base import Answers, Change, Problem
 from provision.resources.former_units import format_jobs
+from provision.resources.queue_place import MEMORY, queue_place
 from provision.resources.unit import ABSENT, Unit
-
-STORE = re.compile(r"^ExecStart=.* -q (\w+)", re.MULTILINE)
-MEMORY = "memory"
 
 
 @dataclass(frozen=True)
@@ -21,27 +18,26 @@ class ServerUnit(Unit):
     The new process takes over connections and jobs. A restart drops connections, and loses jobs
     that are in memory; the plan then says so, and how many.
 
-    ``admin``: the socket at which it is asked. ``setting``: what says where its jobs are kept.
+    ``admin``: the socket at which it is asked. ``setting``: what says how its jobs are kept, and
+    ``database``, in which database.
     """
 
     kind = "unit"
     admin: str = ""
     setting: str = ""
+    database: str = ""
 
     def questions(self) -> Iterable[Question]:
         return [*super().questions(), self._queue_question]
 
     def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         held = (answers[self._queue_question] or {}).get("jobs")
-        store = _store_of(self.file.current_text(answers))
-        wanted = _store_of(self.file.content.decode())
-        if held and store not in (MEMORY, wanted):
-            yield Problem(
-                f"its job server holds {format_jobs(held)}, which {wanted} would not have: leave "
-                f"{self.setting} at {store} until workers have done them (gearadmin --status)"
-            )
+        place = queue_place(self.file.current_text(answers))
+        wanted = queue_place(self.file.content.decode())
+        if held and place not in ((MEMORY,), wanted):
+            yield Problem(self._stranded_jobs(held, place[0], wanted[0]))
             return
-        held = held if store == MEMORY else {}
+        held = held if place == (MEMORY,) else {}
         runs = (answers["unit", self.name] or ABSENT)["active"] == "active"
         for step in super().plan_changes(answers):
             if runs and isinstance(step, Change) and _ends_process(step):
@@ -49,6 +45,14 @@ class ServerUnit(Unit):
                 yield replace(step, reason=f"{step.reason}; connections are dropped{lost}")
             else:
                 yield step
+
+    def _stranded_jobs(self, held: Mapping[str, int], kind: str, wanted: str) -> str:
+        text = f"its job server holds {format_jobs(held)}, which {{}} would not have: leave {{}} "
+        text += "until workers have done them (gearadmin --status)"
+        if kind != wanted:
+            return text.format(wanted, f"{self.setting} at {kind}")
+        text = text.format("the other database", f"{self.database} as it was")
+        return f"{text}; if they were copied there with the database, stop {self.name} first"
 
     def _action_for_release(self, found: Mapping[str, Any]) -> str:
         same = self.file.reload_key and found.get("reload_key") == self.file.reload_key
@@ -65,9 +69,3 @@ class ServerUnit(Unit):
 
 def _ends_process(change: Change) -> bool:
     return change.operation.arguments.get("action") in ("restart", "stop")
-
-
-def _store_of(text: str) -> str:
-    """Where a unit's file says that background jobs are kept."""
-    found = STORE.search(text)
-    return found[1] if found else MEMORY

@@ -251,9 +251,12 @@ class Unit(Resource):
     ) -> Iterator[Change]:
         current = (found.get("program") or "").startswith(f"{self._release_folder}/")
         enable = boot_change(found)
-        if found["active"] == "activating" and found.get("sub") == "start":
-            # To start it would be to wait for a process that was started from something older.
-            yield self._own_change("~", "restart", enable, "it has not come up yet")
+        if found["active"] in ("activating", "deactivating"):
+            # To start it would be to wait for a process that was started from something older. One
+            # that fails again and again is in these states by turns: its plan stays the same.
+            fails = found.get("result", "success") != "success"
+            why = f"it fails ({found['result']})" if fails else "it has not come up yet"
+            yield self._own_change("~", "restart", enable, why)
         elif found["active"] != "active":
             yield self._start_change(found)
         elif found["config"] != self.file.config:

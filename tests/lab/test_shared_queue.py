@@ -145,6 +145,7 @@ def test_two_servers_on_a_database_lose_no_job_whatever_happens_to_one(
         assert invoke(ROOT, "plan", hosts=folder).status == 0
         assert invoke(ROOT, "smoke", hosts=folder).status == 0
         check_that_nothing_tells_the_password(lab)
+        check_that_a_wrong_password_stops_nothing(lab, folder)
         with journals_if_it_fails(lab):
             trouble(lab, folder, postgres.port)
 
@@ -156,6 +157,22 @@ def test_two_servers_on_a_database_lose_no_job_whatever_happens_to_one(
         with journals_if_it_fails(lab):
             trouble(lab, folder, redis.tls_port)
         deploy_tree(LAB_INVENTORY)  # as other tests expect it
+
+
+def check_that_a_wrong_password_stops_nothing(lab: ModuleType, folder: Path) -> None:
+    def pids() -> list[str]:
+        return [root(lab, host, "systemctl show -P MainPID gearmand") for host in SERVERS_BY_NAME]
+
+    before = pids()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, "guess-of-somebody")
+        refused = invoke(ROOT, "deploy", "--yes", hosts=folder)
+    assert refused.status == 5, refused.said
+    assert "password authentication failed" in refused.said
+    assert "given up, before its job server was touched" in refused.said
+    assert pids() == before
+    done = invoke(ROOT, "deploy", "--yes", hosts=folder)
+    assert done.status == 0, done.said
 
 
 def check_that_nothing_tells_the_password(lab: ModuleType) -> None:

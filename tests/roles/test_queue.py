@@ -1,5 +1,7 @@
 """Where a job server keeps its jobs: in a file, in memory, or in a database that it logs in to."""
 
+import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,10 @@ def test_a_ca_of_the_database_is_brought_and_trusted(
     host.apply([change.operation for change in made.changes])
     assert host.paths["/etc/gearman/database-ca.pem"]["content"].endswith(b"of the database")
 
+    (tmp_path / "ca.pem").write_text("of another one")
+    changes = planned(host, resources(load(tmp_path, hosts_with(*settings)), "job")).changes
+    assert "reload gearmand.service" in [each.summary for each in changes]
+
 
 def test_a_release_brings_what_the_queues_of_its_fleet_need(tmp_path: Path) -> None:
     assert release_extras(load(tmp_path)) == ()
@@ -131,6 +137,19 @@ def test_a_release_that_runs_and_does_not_bring_it_is_a_problem(tmp_path: Path) 
     assert not planned(host, wanted).problems
 
 
+@pytest.mark.parametrize(("wheel", "problems"), [("uvloop", 1), ("psycopg", 0)])
+def test_a_release_that_a_new_host_would_get_brings_it(
+    wheel: str, problems: int, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "MANIFEST.json"
+    manifest.write_text(f'{{"wheels": {{"{wheel}-1.0-py3-none-any.whl": ""}}}}')
+    with tarfile.open(tmp_path / "release.tar", "w") as tar:
+        tar.add(manifest, manifest.name)
+    artifact = replace(ARTIFACT, path=tmp_path / "release.tar")
+    wanted = resources(load(tmp_path, hosts_with(POSTGRES)), "job", artifact)
+    assert len(planned(FakeHost(), wanted).problems) == problems
+
+
 def test_jobs_that_another_queue_would_not_have_keep_the_server_at_its_own(tmp_path: Path) -> None:
     host = FakeHost()
     made = planned(host, resources(load(tmp_path), "job"))
@@ -141,6 +160,37 @@ def test_jobs_that_another_queue_would_not_have_keep_the_server_at_its_own(tmp_p
     assert f"gearman_queue ({tmp_path}/hosts.yml:5) at sqlite" in problem.message
     host.queued = {}
     assert not planned(host, resources(load(tmp_path, hosts_with(POSTGRES)), "job")).problems
+
+
+OTHER_USER = POSTGRES.replace("user=ann", "user=bob")
+AS_URL = "gearman_queue: postgres, gearman_database: 'postgresql://bob@{}/jobs?sslmode=require'"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "moves"),
+    [
+        (POSTGRES, OTHER_USER, False),
+        (POSTGRES, AS_URL.format("db"), False),
+        (AS_URL.format("db:5432"), AS_URL.format("ann@db:5432"), False),
+        (POSTGRES, POSTGRES.replace("dbname=jobs", "dbname=others"), True),
+        (POSTGRES, AS_URL.format("db:5433"), True),
+        (POSTGRES, AS_URL.format("[fd00::1]"), True),
+        (REDIS, REDIS.replace("6380", "6381"), True),
+        (REDIS, REDIS.replace("rediss://ann@", "redis://"), False),
+    ],
+)
+def test_jobs_that_another_database_would_not_have_keep_the_server_at_its_own(
+    before: str, after: str, moves: bool, tmp_path: Path
+) -> None:
+    host = FakeHost()
+    made = planned(host, resources(load(tmp_path, hosts_with(before)), "job"))
+    host.apply([change.operation for change in made.changes])
+    host.queued = {"mail": 3}
+    problems = planned(host, resources(load(tmp_path, hosts_with(after)), "job")).problems
+    assert bool(problems) == moves
+    for problem in problems:
+        assert f"leave gearman_database ({tmp_path}/hosts.yml:5) as it was" in problem.message
+        assert "if they were copied there" in problem.message
 
 
 @pytest.mark.parametrize(

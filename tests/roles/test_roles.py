@@ -54,10 +54,10 @@ def load(folder: Path, hosts: str = HOSTS) -> Inventory:
     return inventory.load(folder)
 
 
-def resources(known: Inventory, name: str) -> list[Resource]:
+def resources(known: Inventory, name: str, artifact: Artifact = ARTIFACT) -> list[Resource]:
     host = next(host for host in known.hosts if host.name == name)
     groups = (roles for group, roles in ROLES.items() if group in host.groups)
-    return [each for roles in groups for role in roles for each in role(host, known, ARTIFACT)]
+    return [each for roles in groups for role in roles for each in role(host, known, artifact)]
 
 
 def planned(host: FakeHost, wanted: list[Resource]) -> plan.Plan:

@@ -317,7 +317,7 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
     (
         UNIT,
         [unit("activating", sub="auto-restart", result="exit-code")],
-        ["+ start app.service (it is activating (exit-code))"],
+        ["~ restart app.service (it fails (exit-code))"],
     ),
     (
         UNIT,
@@ -518,6 +518,7 @@ SERVER_OPTIONS: dict[str, Any] = {
     "queue": Queue("sqlite", ("-q", "sqlite", "--queue-file", "/var/lib/gearmand/queue.db")),
     "shared": False,
     "password": None,
+    "database_ca": "",
     "ca": "",
     "metrics_port": 9418,
     "state_format": "1",
