@@ -41,7 +41,7 @@ TOOLKIT = (
         *("errors", "wording"),
     },
     {"build", "inventory", "lab", "options", "render"},
-    {"python_lock"},
+    {"python_lock", "release_manifest"},
     {"python_app"},
     {"app_source", "pki", "remote", "ssh"},
     {"app"},

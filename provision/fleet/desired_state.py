@@ -12,7 +12,6 @@ from provision.build import (
     Artifact,
     build_release,
     built_release,
-    must_fit,
     named_release,
     target_of,
 )
@@ -23,6 +22,7 @@ from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.inventory.host import Host, Inventory
 from provision.inventory.queue import release_extras
 from provision.options import Options
+from provision.release_manifest import must_fit
 from provision.report.events import Building
 from provision.report.reporter import Reporter
 from provision.resources.base import Resource

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from provision.build import build_release, built_release, must_fit, target_of
+from provision.build import build_release, built_release, target_of
 from provision.errors import HostFailed, ToolkitError
+from provision.release_manifest import must_fit
 
 pytestmark = pytest.mark.slow
 
