@@ -11,7 +11,13 @@ from provision.inventory.workers import WorkerDefinition, ping_function, workers
 from provision.render import exec_word
 from provision.resources.base import Resource
 from provision.resources.files import Directory, File
-from provision.resources.health import CheckFile, Health, OtherWorkers, WorkerHealth
+from provision.resources.health import (
+    CheckFile,
+    FunctionCheck,
+    Health,
+    OtherWorkers,
+    WorkerHealth,
+)
 from provision.resources.program import Program, ProgramHealth, program_file
 from provision.resources.release import Release
 from provision.resources.sample_jobs import PING, SAMPLES, Sample, stated_sample, write_check
@@ -66,7 +72,7 @@ def _worker(
         yield WritableFolder(each.metrics, WORKER_USER, WORKER_USER)
     for instance in each.instance_names:
         if each.kind == "program":
-            yield from _program(inventory, release, each, instance, app)
+            yield from _program(host, inventory, release, each, instance, app)
             continue
         file = _unit_file(host, inventory, release, each, instance)
         unit = unit_name(instance)
@@ -74,7 +80,8 @@ def _worker(
         yield Unit(unit, file, release.current, reloads=True, secrets=_secret_files(each))
         check = _check_file(each, app or release)
         yield from [check] if check else ()
-        yield from _health(host, inventory, release, each, instance, staged, file.limits, check)
+        for health in _health(host, inventory, release, each, instance, staged, file.limits, check):
+            yield replace(health, function_check=_function_check(host, inventory, each, instance))
 
 
 def _secrets(host: Host) -> Iterator[Resource]:
@@ -113,6 +120,7 @@ def _unit_file(
 
 
 def _program(
+    host: Host,
     inventory: Inventory,
     release: Release,
     each: WorkerDefinition,
@@ -158,6 +166,7 @@ def _program(
         properties=file.limits,
         environment=each.environment,
         check_file=check,
+        function_check=_function_check(host, inventory, each, instance),
     )
 
 
@@ -280,10 +289,24 @@ def _others(host: Host, each: WorkerDefinition, prefix: str) -> OtherWorkers | N
     if each.functions or not others:
         return None
     functions = [(function, one.name) for one in others for function in one.functions]
-    pings = [
+    return OtherWorkers(each.name, prefix, tuple(functions), _pings_of_code(host, each))
+
+
+def _function_check(
+    host: Host, inventory: Inventory, each: WorkerDefinition, instance: str
+) -> FunctionCheck | None:
+    """For the first instance of one whose functions the inventory tells, where others' are not."""
+    pings, known = _pings_of_code(host, each), serving(inventory)
+    if instance != each.name or not (each.functions and pings and known):
+        return None
+    return FunctionCheck(each.name, each.functions, known[0], pings)
+
+
+def _pings_of_code(host: Host, each: WorkerDefinition) -> tuple[tuple[str, str], ...]:
+    """Of other workers whose functions the inventory does not tell, each with its worker."""
+    return tuple(
         (ping_function(host.name, instance), one.name)
-        for one in others
-        if not one.functions
+        for one in workers(host)
+        if one.name != each.name and not one.functions
         for instance in one.instance_names
-    ]
-    return OtherWorkers(each.name, prefix, tuple(functions), tuple(pings))
+    )

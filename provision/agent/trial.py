@@ -47,18 +47,43 @@ def refuse_shared(
     which of the ``functions``, as the inventory says; of workers of which it does not say it, the
     ``pings`` by which they are known to the job server.
     """
+    rows, by_code = find_served(server, pings)
+    everything = set().union(*(names for _, names in rows))
+    tried = {name[len(prefix) :] for name in everything if name.startswith(prefix)}
+    _refuse_any(worker, tried, {**functions, **by_code})
+
+
+def check_functions(
+    link: FrameLink,
+    content: Content,
+    server: str,
+    worker: str,
+    functions: list[str],
+    pings: dict[str, str],
+) -> None:
+    """Raise :class:`Failure` if one of the ``functions`` that ``worker`` is to serve is served by
+    another worker of this host, of which only the job server knows it; see refuse_shared().
+    """
+    _refuse_any(worker, set(functions), find_served(server, pings)[1])
+
+
+def find_served(
+    server: str, pings: dict[str, str]
+) -> tuple[list[tuple[tuple[str, str], set[str]]], dict[str, str]]:
+    """Who serves what at ``server``, and of each function of these workers which of them does."""
     try:
         _, rows = listed_workers(server)
     except (OSError, ValueError) as error:
-        raise Failure(f"{server} does not tell what the worker serves: {error}") from error
-    served = dict(functions)
+        raise Failure(f"{server} does not tell what its workers serve: {error}") from error
     named = {who: pings[ping] for who, names in rows for ping in names & pings.keys()}
-    for who, names in rows:
-        if who in named:
-            served.update((name, named[who]) for name in names if "@" not in name)
-    everything = set().union(*(names for _, names in rows))
-    tried = {name[len(prefix) :] for name in everything if name.startswith(prefix)}
-    for function in sorted(tried & served.keys()):
+    served = {
+        name: named[who] for who, names in rows if who in named for name in names if "@" not in name
+    }
+    return rows, served
+
+
+def _refuse_any(worker: str, functions: set[str], served: dict[str, str]) -> None:
+    for function in sorted(functions & served.keys()):
         raise Failure(
             f"{function} is served by worker {served[function]} of this host too: leave it out "
             f"there, or give worker {worker} functions: without it"
@@ -66,3 +91,4 @@ def refuse_shared(
 
 
 OPERATIONS["trial"] = try_release
+OPERATIONS["check_functions"] = check_functions

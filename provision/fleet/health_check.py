@@ -38,6 +38,10 @@ def check_staged(host_run: HostRun) -> None:
     for health in health_resources(host_run):
         if health.unit in started or not isinstance(health, ProgramHealth):
             _run_proofs(host_run, health, health.staged_proofs())
+    try:
+        _check_functions(host_run, started)
+    except Unhealthy as error:
+        raise HostFailed(str(error)) from None  # the inventory's fault, and not the release's
 
 
 def check_changed(host_run: HostRun) -> None:
@@ -59,6 +63,16 @@ def check_changed(host_run: HostRun) -> None:
             if health.pinged is None or _is_healthy(host_run, health):
                 raise
             _run_proofs(host_run, health.pinged, health.pinged.staged_proofs())
+    _check_functions(host_run, started)
+
+
+def _check_functions(host_run: HostRun, started: Container[str]) -> None:
+    """See that what these units are to serve is served by no other worker of their host."""
+    healths = health_resources(host_run)
+    started_ones = [each for each in healths if each.unit in started]
+    checks = {each.function_check: each for each in started_ones if each.function_check}
+    for check, health in checks.items():
+        _run_proofs(host_run, health, [check.proof])
 
 
 def _is_healthy(host_run: HostRun, health: Health) -> bool:

@@ -258,6 +258,11 @@ OPERATIONS: dict[str, OperationKind] = {
         lambda a: [[*a["worker"], "&"], a["command"]],
         content=True,
     ),
+    "check_functions": OperationKind(
+        "see at a job server that no worker known by these `pings` serves one of `functions`",
+        ("server", "worker", "functions", "pings"),
+        lambda a: [["gearadmin", "-h", a["server"], "--workers"]],
+    ),
     "trial_program": OperationKind(
         "have a program serve `functions` to a job server of its own, in a unit with these "
         "`properties`, and do a job there, which `command` submits with the content as workload, "

@@ -40,16 +40,42 @@ class CheckFile(File):
 
 
 @dataclass(frozen=True)
+class FunctionCheck:
+    """That ``functions`` of ``worker`` are served by no worker whose code alone knows its own.
+
+    ``pings``: each with such a worker of its host, which ``server`` knows by it.
+    """
+
+    worker: str
+    functions: tuple[str, ...]
+    server: str
+    pings: tuple[tuple[str, str], ...]
+
+    @property
+    def proof(self) -> Proof:
+        arguments = {
+            "server": self.server,
+            "worker": self.worker,
+            "functions": list(self.functions),
+            "pings": dict(self.pings),
+        }
+        operation = Operation("check_functions", arguments)
+        return Proof(f"functions of {self.worker}", operation, lambda _: None)
+
+
+@dataclass(frozen=True)
 class Health(Resource):
     """Of ``unit``, which runs ``release``; ``tls``: the options with which commands speak it.
 
-    ``check_file`` keeps its job with the release.
+    ``check_file`` keeps its job with the release. ``function_check`` comes before its unit
+    starts.
     """
 
     unit: str
     release: Release
     tls: tuple[str, ...]
     check_file: CheckFile | None = field(default=None, kw_only=True)
+    function_check: FunctionCheck | None = field(default=None, kw_only=True)
 
     def with_check(self, function: str, sample: Sample) -> "Health":
         """The same by this job of ``function``; by one that any release does, if it asks none."""

@@ -188,8 +188,12 @@ def test_a_release_that_does_not_work_is_found_before_jobs_meet_it(
             f"{WORKERS}  copy: {{app: thumbnails, run: thumbnails.worker:worker}}\n",
             "page is served by worker thumbnails of this host too",
         ),
+        (
+            f"{WORKERS}  copy: {{command: [cat], functions: [page]}}\n",
+            "page is served by worker thumbnails of this host too",
+        ),
     ],
-    ids=["a typing error", "a function twice"],
+    ids=["a typing error", "a function twice", "by a command and by code"],
 )
 def test_a_mistake_in_the_inventory_is_found_before_jobs_meet_it(
     lab: ModuleType, deployed: Operator, workers: str, message: str

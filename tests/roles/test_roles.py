@@ -21,7 +21,7 @@ from provision.fleet.waves import served_functions
 from provision.inventory import load as inventory
 from provision.inventory.host import Inventory
 from provision.resources.base import Resource
-from provision.resources.health import WorkerHealth
+from provision.resources.health import Health, WorkerHealth
 from provision.resources.program import Program, ProgramHealth
 from provision.resources.sample_jobs import PING, SAMPLES
 from provision.resources.unit import UnitFile
@@ -459,7 +459,8 @@ def test_a_worker_whose_functions_its_code_alone_knows_is_told_the_others_when_i
     shop = """, gearman_apps: {shop: {source: .}},
         gearman_workers: {
           shop: {app: shop, run: shop.tasks:worker}, more: {app: shop, run: shop.tasks:more},
-          lines: {command: [wc, -l], functions: [lines]}}"""
+          lines: {command: [wc, -l], functions: [lines], instances: 2},
+          php: {program: [php], functions: [php], trial: false}, wc: {}}"""
     known = load(tmp_path, HOSTS.replace("198.18.10.248", f"198.18.10.248{shop}"))
     host = next(each for each in known.hosts if each.name == "worker")
     with_app = replace(ARTIFACT, apps=(("shop", Artifact("shop-1", "1", 9, Path("a"))),))
@@ -469,7 +470,7 @@ def test_a_worker_whose_functions_its_code_alone_knows_is_told_the_others_when_i
     assert proof.operation.arguments["others"] == {
         "worker": "shop",
         "prefix": "trial@worker/",
-        "functions": {"lines": "lines"},
+        "functions": {"lines": "lines", "php": "php", "wc": "wc"},
         "pings": {"ping@worker/more": "more"},
     }
     assert proof.operation.arguments["worker"][1:5] == [
@@ -477,6 +478,17 @@ def test_a_worker_whose_functions_its_code_alone_knows_is_told_the_others_when_i
     ]
     (proof,) = found["gearman-worker@lines.service"].staged_proofs()
     assert proof.operation.arguments["others"] == {}
+    # The other way round: what the code of these two serves is asked when another one starts.
+    checks = {each.unit: each.function_check for each in wanted if isinstance(each, Health)}
+    told = {check.worker: check.proof.operation.arguments for check in checks.values() if check}
+    assert told.keys() == {"lines", "php", "wc"}
+    assert checks["gearman-worker@lines:2.service"] is None
+    assert told["php"] == {
+        "server": "198.18.10.247:4730",
+        "worker": "php",
+        "functions": ["php"],
+        "pings": {"ping@worker/shop": "shop", "ping@worker/more": "more"},
+    }
 
 
 def test_a_host_that_is_no_worker_any_more_stops_its_workers(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What a worker on trial serves, as real job servers tell it."""
 
 import os
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -8,10 +9,10 @@ import pytest
 
 from gearman_py import Worker
 from gearman_py.testing import running, server
-from provision.agent.files import Failure
+from provision.agent.files import Content, Failure
 from provision.agent.link import ENVIRONMENT, FrameLink, Gone
 from provision.agent.transient_unit import running_unit
-from provision.agent.trial import refuse_shared
+from provision.agent.trial import check_functions, refuse_shared
 
 PREFIX = "trial@worker1/"
 
@@ -29,6 +30,15 @@ def worker_of(address: str, *functions: str, prefix: str = "", ping: str = "") -
     if ping:
         made.add_ping(ping)
     return made
+
+
+@pytest.fixture
+def link() -> Iterator[FrameLink]:
+    incoming, operator = os.pipe()
+    outgoing = os.open(os.devnull, os.O_WRONLY)
+    yield FrameLink(incoming, outgoing)
+    for each in (incoming, operator, outgoing):
+        os.close(each)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +62,24 @@ def test_a_function_that_another_worker_of_the_host_serves_is_refused(
             jobs.wait_for("tile", workers=1)
             with pytest.raises(Failure, match=message) if message else nullcontext():
                 refuse_shared(jobs.address, PREFIX, "shop", functions, pings)
+
+
+def test_a_function_that_the_code_of_another_worker_serves_is_refused(link: FrameLink) -> None:
+    """That worker has two connections: each tells a part of what it serves."""
+    pings = {"ping@worker1/more": "more", "ping@worker1/gone": "gone"}
+    nothing = Content(link, 0, {"later": False, "digest": ""}, b"")
+    with server() as jobs:
+        other, foreign = worker_of(jobs.address, "wc", ping="ping@worker1/more"), "ping@worker2/x"
+        elsewhere = Worker(jobs.address, address="worker2", client_id="worker2:7")
+        elsewhere.function("size")(lambda data: data)
+        elsewhere.add_ping(foreign)
+        with running(other), running(elsewhere):
+            for name in ("ping@worker1/more", "wc", "tile", "size", foreign):
+                jobs.wait_for(name, workers=1)
+            check_functions(link, nothing, jobs.address, "lines", ["lines", "size"], pings)
+            for name in ("wc", "tile"):
+                with pytest.raises(Failure, match=f"^{name} is served by worker more of this host"):
+                    check_functions(link, nothing, jobs.address, "lines", ["lines", name], pings)
 
 
 def test_what_a_trial_started_ends_though_the_operator_is_gone(
@@ -78,5 +106,5 @@ def test_what_a_trial_started_ends_though_the_operator_is_gone(
 
 
 def test_a_job_server_that_cannot_be_asked_is_told() -> None:
-    with pytest.raises(Failure, match=r"127\.0\.0\.1:1 does not tell what the worker serves"):
+    with pytest.raises(Failure, match=r"127\.0\.0\.1:1 does not tell what its workers serve"):
         refuse_shared("127.0.0.1:1", PREFIX, "shop", {}, {})

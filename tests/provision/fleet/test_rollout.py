@@ -76,7 +76,7 @@ class Session:
                 output = self._answer(operation.arguments["command"])
             elif operation.kind == "trial_program":
                 output = self._answer_trial(**operation.arguments)
-            elif operation.kind != "look":
+            elif operation.kind not in ("look", "check_functions"):
                 self.host.apply([operation])
             if operation.kind == "program":
                 self.told.append(f"{self.name} begin")
