@@ -40,6 +40,15 @@ def size(text: str) -> int:
     return int(digits) * factor
 
 
+def format_size(number: float) -> str:
+    """A number of bytes in powers of 1024, as the options count them: 512 B, 1.5 KiB, 20 MiB."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1023.95 or unit == "GiB":
+            break
+        number /= 1024
+    return f"{number:.1f}".removesuffix(".0") + f" {unit}"
+
+
 def as_words(table: dict[str, Any]) -> list[str]:
     """The equivalent command line: a list repeats the option, true is a flag."""
     words = []

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from gearman_py.config import format_size
 from gearman_py.optional_module import import_optional
 from gearman_py.store import postgres_queries as queries
 from gearman_py.store.base import Record, StoreError
@@ -112,7 +113,7 @@ class Postgres:
         """
         [[size, runs, used, most]] = self._execute_query(question, [self._jobs.as_string(None)])
         room = f"{used} of {most} connections in use"
-        text = f"table {self._name}: {size / 2**20:.1f} MB, {runs} job servers' entries; {room}"
+        text = f"table {self._name}: {format_size(size)}, {runs} job servers' entries; {room}"
         return text, used > 0.9 * most
 
     def enrol_run(self, prefix: bytes) -> int:

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
+from gearman_py.config import format_size
 from gearman_py.optional_module import import_optional
 from gearman_py.store import redis_scripts
 from gearman_py.store.base import Record, StoreError
@@ -147,8 +148,8 @@ class Redis:
     def describe_room(self) -> tuple[str, bool]:
         found = self._call_redis("info", "memory")
         used, most = int(found["used_memory"]), int(found["maxmemory"])
-        limit = f"of {most / 2**20:.0f} MB" if most else "without a limit (maxmemory)"
-        text = f"memory: {used / 2**20:.1f} MB {limit}, {found['maxmemory_policy']}"
+        limit = f"of {format_size(most)}" if most else "without a limit (maxmemory)"
+        text = f"memory: {format_size(used)} {limit}, {found['maxmemory_policy']}"
         return text, bool(most) and used > 0.9 * most
 
     def disconnect(self) -> None:

@@ -3,6 +3,7 @@
 import time
 from urllib.parse import quote
 
+from gearman_py.config import format_size
 from gearman_py.printable import printable
 
 
@@ -53,15 +54,6 @@ def format_seconds(seconds: float | None) -> str:
     return f"{days} d {hours} h" if hours else f"{days} d"
 
 
-def format_bytes(size: float) -> str:
-    """A size: 512 B, 1.5 KB, 20 MB."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if size < 1024 or unit == "GB":
-            break
-        size /= 1024
-    return f"{size:.0f} {unit}" if size >= 10 or unit == "B" else f"{size:.1f} {unit}"
-
-
 def format_moment(seconds: float, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
     """A time in the time zone of this machine."""
     return time.strftime(pattern, time.localtime(seconds))
@@ -83,7 +75,7 @@ FILTERS = {
     "rate": format_rate,
     "share": format_share,
     "seconds": format_seconds,
-    "size": format_bytes,
+    "size": format_size,
     "moment": format_moment,
     "segment": path_of,
     "harmless": format_name,

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from gearman_py.config import format_size
 from provision.build import ON_HOSTS
 from provision.fleet import pool
 from provision.fleet.ask_all import AskAll
@@ -20,7 +21,6 @@ ASKED: tuple[Question, ...] = (
     ("disk", ON_HOSTS),
     ("releases", ON_HOSTS),
 )
-GIB = 2**30
 
 
 def facts(folder: Path, options: Options, *, connect: Connect = pool.connect) -> int:
@@ -67,8 +67,8 @@ def _format_system(known: dict[str, Any]) -> str:
 
 def _format_size(known: dict[str, Any]) -> str:
     machine, disk = known["machine"], known["disk"]
-    memory = f"{machine['available'] / GIB:.1f} of {machine['memory'] / GIB:.1f} GiB memory free"
-    return f"{machine['cpus']} CPUs, {memory}, {disk['free'] / GIB:.1f} GiB disk free"
+    memory = f"{format_size(machine['available'])} of {format_size(machine['memory'])} memory free"
+    return f"{machine['cpus']} CPUs, {memory}, {format_size(disk['free'])} disk free"
 
 
 def _format_clock(known: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from time import monotonic, sleep
 
 from gearman_py import Client, GearmanError
 from gearman_py.admin.client import AdminClient
+from gearman_py.config import format_size
 from gearman_py.testing import server
 from provision.agent.link import ENVIRONMENT
 from provision.app import FILES, build_app, check_app, command_line, find_app
@@ -85,7 +86,7 @@ def _unpack(app: App, say: Say) -> Path:
         (outcome,) = agent.apply([Operation("release", arguments, artifact.path)])
     if outcome.error:
         raise ToolkitError(f"{artifact.id}: {outcome.error}\n{outcome.output}")
-    say(f"release {artifact.id}, {artifact.size / 2**20:.1f} MB")
+    say(f"release {artifact.id}, {format_size(artifact.size)}")
     return root / "releases" / artifact.id
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
+from gearman_py.config import format_size
 from provision.build import ON_HOSTS, target_of
 from provision.doctor import network_rules as reach
 from provision.doctor.subject import HostFacts, Unanswered, Verdict, is_running
@@ -27,9 +28,8 @@ from provision.resources.requirement import FreePort, Systemd
 from provision.resources.unit import Unit
 from provision.wording import format_count
 
-GB = 2**30
 AHEAD_WARNS, AHEAD_FAILS = 1.0, 60.0  # seconds
-FREE_WARNS, FREE_FAILS = 1 * GB, GB // 16  # bytes of a file system
+FREE_WARNS, FREE_FAILS = 2**30, 2**26  # bytes of a file system
 INODES_WARN = 2000
 MEMORY_WARNS = 0.05  # of all
 SINCE = "-24h"
@@ -119,14 +119,13 @@ def _check_disk(facts: HostFacts) -> Iterator[Verdict]:
             yield "fail", f"{place} is read-only", f"dmesg says why; mount -o remount,rw {place}"
         elif left < min(FREE_WARNS, little):
             state: Literal["warn", "fail"] = "fail" if left < min(FREE_FAILS, little) else "warn"
-            size = space["size"] / 2**20
-            text = f"{place} has {left / 2**20:.0f} of {size:.0f} MB left"
+            text = f"{place} has {format_size(left)} of {format_size(space['size'])} left"
             yield state, text, f"du -xh --max-depth=2 {place} | sort -h | tail"
         elif inodes is not None and inodes < INODES_WARN:
             cure = f"du -x --inodes --max-depth=2 {place} | sort -n | tail"
             yield "fail", f"{place} has {inodes} inodes left", cure
         else:
-            free.append(f"{place} {left / GB:.1f} GB")
+            free.append(f"{place} {format_size(left)}")
     if free:
         yield "ok", f"{', '.join(free)} left", ""
 
@@ -140,7 +139,7 @@ def _check_memory(facts: HostFacts) -> Iterator[Verdict]:
             "raise gearman_memory or gearman_worker_memory in the inventory, or add memory",
         )
     left, whole = machine["available"], machine["memory"]
-    text = f"{left / GB:.1f} of {whole / GB:.1f} GB available"
+    text = f"{format_size(left)} of {format_size(whole)} available"
     if left < whole * MEMORY_WARNS:
         yield "warn", text, "systemd-cgtop -m -n 1 -b shows who has it"
     elif not killed:

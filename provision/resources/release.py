@@ -7,6 +7,7 @@ ones are kept for a rollback, up to a number; never removed is one that somethin
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from gearman_py.config import format_size
 from provision.build import ON_HOSTS, Artifact
 from provision.remote.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource
@@ -16,7 +17,6 @@ from provision.resources.files import Link
 SIZE_FACTOR = 6
 RELEASES_KEPT = 5
 INODES_NEEDED = 2000  # counted: 400, twice that once compiled
-MB = 2**20
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class Release(Resource):
             )
         elif disk["free"] < room:
             yield Problem(
-                f"{self.root} has {disk['free'] // MB} MB free, and a release needs "
-                f"{room // MB} MB: make room there"
+                f"{self.root} has {format_size(disk['free'])} free, and a release needs "
+                f"{format_size(room)}: make room there"
             )
         elif disk["inodes"] < INODES_NEEDED:
             yield Problem(
@@ -79,7 +79,7 @@ class Release(Resource):
                 f"{INODES_NEEDED}: remove small files there"
             )
         arguments = {"root": self.root, "id": self.artifact.id, "digest": self.artifact.digest}
-        size = f"{self.artifact.size / MB:.1f} MB"
+        size = format_size(self.artifact.size)
         damage = answers["releases", self.root]["damaged"].get(self.artifact.id)
         yield Change(
             "~" if damage else "+",

@@ -195,7 +195,7 @@ def spoilt(lab: ModuleType, host: str, spoil: str, mend: str) -> Iterator[None]:
             "worker1",
             FULL_DISK,
             "umount /opt/gearman /run/small; rmdir /run/small",
-            r"/opt/gearman has [12] MB free, and a release needs \d+ MB: make room there",
+            r"/opt/gearman has [12](\.\d)? MiB free, and a release needs [\d.]+ MiB: make room",
             id="disk full",
         ),
         pytest.param(

@@ -95,7 +95,7 @@ def test_a_full_disk_and_one_that_cannot_be_written_are_told(lab: ModuleType) ->
         found = doctor()
     assert found == [
         ("client1", "fail", "disk", "/tmp is read-only"),
-        ("worker1", "fail", "disk", "/tmp has 0 of 2 MB left"),
+        ("worker1", "fail", "disk", "/tmp has 0 B of 2 MiB left"),
     ]
 
 

@@ -10,10 +10,10 @@ from types import ModuleType
 
 import pytest
 
+from gearman_py.config import format_size
 from provision.build import ROOT
 from provision.fleet import deploy
 from provision.options import Options
-from provision.resources.release import MB
 from roles import ROLES
 from tests.lab.hosts import INVENTORY, manifest, root
 
@@ -265,8 +265,8 @@ def inventory(lab: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def names(lab: ModuleType, inventory: Path) -> Callable[[str], str]:
     """Puts in the release that the hosts run, and its size."""
     release = root(lab, "client1", "basename $(readlink /opt/gearman/current)").strip()
-    artifact = (TARS / f"{release}.tar").stat().st_size / MB
-    return lambda text: text.replace("{release}", release).replace("{size}", f"{artifact:.1f} MB")
+    artifact = (TARS / f"{release}.tar").stat().st_size
+    return lambda text: text.replace("{release}", release).replace("{size}", format_size(artifact))
 
 
 @pytest.mark.parametrize("round_", ROUNDS.values(), ids=ROUNDS)

@@ -214,7 +214,7 @@ def test_all_that_is_said_to_be_shown_of_binary_work_is_shown(
     with Client(servers[0].address) as client:
         handle = client.do_background("binary", bytes(range(256)) * 100)
     page = site.page(f"/job?server={servers[0].address}&handle={handle}")
-    assert "the first 16 KB" in page.text
+    assert "the first 16 KiB" in page.text
     assert "\n3ff0  f0 f1" in page.text
 
 

@@ -13,10 +13,13 @@ from provision.fleet import pool as hosts
 from provision.fleet.pool import describe_operator
 from provision.inventory.host import Host
 from provision.options import Options
-from provision.remote.messages import Answer, Question, Unknown
+from provision.remote.messages import Answer, Question
 from provision.remote.session import Session
 
 FACTS = {"os": {}, "libc": "glibc 2.36", "machine": "x86_64"}
+
+
+MACHINE = {"cpus": 2, "available": 2**29, "memory": 2**33, "uptime": 0, "addresses": []}
 
 
 class Asked:
@@ -40,8 +43,8 @@ class Asked:
         kept = {f"{n}-old": {"at": 0, "bad": None} for n in range(1, self._kept + 1)}
         known: dict[str, Any] = {
             "host": FACTS | {"python": self._python, "time": 0.0},
-            "disk": Unknown("no such disk"),
-            "machine": Unknown("no such machine"),
+            "disk": {"free": 3 * 2**29},
+            "machine": MACHINE,
             "releases": {
                 "current": "1-old",
                 "running": ["1-old"],
@@ -136,7 +139,9 @@ def test_counts_agree_with_their_nouns(
         return cast(Session, Asked([3, 11, 2], [entry], kept))
 
     assert facts(tmp_path, Options(), connect=connect) == 0
-    assert f"release  1-old, {text} kept\n" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"release  1-old, {text} kept\n" in out
+    assert "2 CPUs, 512 MiB of 8 GiB memory free, 1.5 GiB disk free\n" in out
     assert past.history(tmp_path, Options(), connect=connect) == 0
     assert "a: 1-old, 1 change, ok" in capsys.readouterr().out
 

@@ -182,7 +182,7 @@ def test_a_host_that_does_not_answer_does_not_stop_its_peers(
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        ({"free": 2**20}, "/opt/gearman has 1 MB free, and a release needs"),
+        ({"free": 2**20}, "/opt/gearman has 1 MiB free, and a release needs"),
         (
             {"listening": {("198.18.10.247", "4730"): {"pid": 7, "command": "nc", "unit": None}}},
             "198.18.10.247:4730 is taken by nc (pid 7, no unit): stop it, or set gearman_port",

@@ -14,7 +14,7 @@ from provision.resources.files import Directory, File, Link
 from provision.resources.former_files import FormerFiles
 from provision.resources.former_units import WHY, FormerServer, FormerUnits
 from provision.resources.packages import Packages
-from provision.resources.release import MB, OldReleases, Release
+from provision.resources.release import OldReleases, Release
 from provision.resources.requirement import Clock, FreePort, Interpreter, OwnAddress, Systemd
 from provision.resources.unit import FOLDER, Socket, Unit, UnitFile, unit_file
 from provision.resources.writable_folder import WritableFolder
@@ -29,8 +29,9 @@ TEMPLATE = UnitFile("/etc/systemd/system/app@.service", content=b"...", config="
 ONE = Unit("app@1.service", TEMPLATE, LINK)
 MASK = "/etc/systemd/system/app@1.service"
 DROP_IN = "/etc/systemd/system/app.service.d/local.conf"
-RELEASE = Release("/opt/app", Artifact("1-abc", "abc", 10 * MB, Path("1-abc.tar")))
-ROOM = {"free": 100 * MB, "inodes": 10**5, "readonly": False}
+MIB = 2**20
+RELEASE = Release("/opt/app", Artifact("1-abc", "abc", 10 * MIB, Path("1-abc.tar")))
+ROOM = {"free": 100 * MIB, "inodes": 10**5, "readonly": False}
 FREE = FreePort("10.0.0.7", 4730, "gearmand.service", "gearman_port")
 NGINX = {"pid": 812, "command": "nginx", "unit": "nginx.service"}
 OWN = OwnAddress("10.0.0.7", "ansible_host (hosts.yml:3)")
@@ -242,24 +243,24 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
     ),
     (LINK, [found_at("file")], ["~ link /opt/app/current (replaces a file; -> releases/2)"]),
     (RELEASE, [{"kept": {"1-abc": {"bad": None}}}, {"free": 0, "inodes": 0}], []),
-    (RELEASE, [NONE, ROOM], ["+ release 1-abc (10.0 MB)"]),
+    (RELEASE, [NONE, ROOM], ["+ release 1-abc (10 MiB)"]),
     (
         RELEASE,
         [NONE | {"damaged": {"1-abc": "venv/bin/app"}}, ROOM],
-        ["~ release 1-abc (venv/bin/app is not as it was; 10.0 MB)"],
+        ["~ release 1-abc (venv/bin/app is not as it was; 10 MiB)"],
     ),
     (
         RELEASE,
-        [NONE, ROOM | {"free": 3 * MB}],
+        [NONE, ROOM | {"free": 3 * MIB}],
         [
-            "! /opt/app has 3 MB free, and a release needs 60 MB: make room there",
-            "+ release 1-abc (10.0 MB)",
+            "! /opt/app has 3 MiB free, and a release needs 60 MiB: make room there",
+            "+ release 1-abc (10 MiB)",
         ],
     ),
     (
         RELEASE,
         [NONE, ROOM | {"readonly": True}],
-        [f"! /opt/app is {READ_ONLY}", "+ release 1-abc (10.0 MB)"],
+        [f"! /opt/app is {READ_ONLY}", "+ release 1-abc (10 MiB)"],
     ),
     (
         OldReleases(RELEASE),
