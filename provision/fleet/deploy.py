@@ -16,6 +16,7 @@ from provision.app import apps_of
 from provision.errors import HostFailed, RolledBack
 from provision.fleet import pool as hosts
 from provision.fleet.before_change import note_what_runs
+from provision.fleet.begin import CHANGES_PENDING, begin_changes
 from provision.fleet.changed_servers import changes_server, try_server
 from provision.fleet.changed_workers import change_workers, changes_workers, try_workers
 from provision.fleet.choice import (
@@ -34,9 +35,7 @@ from provision.options import Options
 from provision.report.events import Skipped, Verified
 from provision.report.folding import fold_names
 
-CHANGES_PENDING = 2  # the status of a plan that is not empty
 DEFAULT = Options()
-
 
 TREE = "tree"  # by which --release means the one that is made of this tree
 
@@ -75,31 +74,31 @@ def deploy(
     too, unless ``release`` is named.
     """
     with Run(folder, roles, options, connect, _chosen(release)) as run:
-        run.plan_hosts()
-        _tell_kept_releases(run)
-        _tell_drained(run)
-        refused = refuse_left_servers(run)
-        run.report.recap(run.seconds)
-        if refused:
-            return HostFailed.status
-        if run.pending and not apply_if_confirmed(run, "Apply"):
-            return run.status or CHANGES_PENDING
-        return run.status
+
+        def prepare() -> int | None:
+            run.plan_hosts()
+            _tell_kept_releases(run)
+            _tell_drained(run)
+            refused = refuse_left_servers(run)
+            run.report.recap(run.seconds)
+            if refused:
+                return HostFailed.status
+            return None if run.pending else run.status
+
+        status = begin_changes(run, "Apply", prepare)
+        if status is None:
+            change_hosts(run)
+        return run.status if status is None else status
 
 
-def apply_if_confirmed(run: Run, verb: str) -> bool:
-    """Ask, then lock the hosts and change them as planned; whether that was confirmed."""
-    if not run.confirm(verb):
-        return False
-    run.start_clock()
-    run.lock_hosts()
+def change_hosts(run: Run) -> None:
+    """Change the hosts, which are locked, as planned."""
     try:
         apply_plans(run)
     except KeyboardInterrupt:
         run.tell_interrupt()
         raise
     run.report.end(run.seconds, limit=run.takes_limit)
-    return True
 
 
 def _chosen(release: str) -> ChooseRelease:

@@ -11,7 +11,8 @@ from pathlib import Path
 from provision.build import ON_HOSTS, Artifact
 from provision.errors import HostFailed, InventoryError, ToolkitError
 from provision.fleet import pool as hosts
-from provision.fleet.deploy import CHANGES_PENDING, apply_if_confirmed
+from provision.fleet.begin import begin_changes
+from provision.fleet.deploy import change_hosts
 from provision.fleet.desired_state import Roles
 from provision.fleet.run import Connect, Run
 from provision.inventory import load as inventory
@@ -97,13 +98,20 @@ def drain(
         wait=options.wait,
     )
     with (EndOfDrain if back else ServerRun)(folder, roles, limited, connect) as run:
-        run.plan_hosts()
-        refused = not back and run.refuse_last()
-        run.report.recap(run.seconds)
-        if refused:
-            return HostFailed.status
-        if run.pending and not apply_if_confirmed(run, verb.capitalize()):
-            return run.status or CHANGES_PENDING
+
+        def prepare() -> int | None:
+            run.plan_hosts()
+            refused = not back and run.refuse_last()
+            run.report.recap(run.seconds)
+            if refused:
+                return HostFailed.status
+            return None if run.pending else run.status
+
+        status = begin_changes(run, verb.capitalize(), prepare)
+        if status is None:
+            change_hosts(run)
+        elif status:
+            return status
         if not back and not run.status:
             where = fold_names([each.name for each in run.host_runs])
             run.report.say(f"{where}: drained, also after a reboot, until `invoke undrain`")

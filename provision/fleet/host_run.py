@@ -9,6 +9,7 @@ from threading import Event
 from provision import plan
 from provision.build import Artifact
 from provision.errors import HostFailed, Interrupted
+from provision.fleet.pool import describe_operator
 from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.inventory.host import Host
 from provision.plan import Plan
@@ -66,6 +67,11 @@ class HostRun:
         return self.host.name
 
     @property
+    def operations(self) -> list[Operation]:
+        """Those of its plan."""
+        return [change.operation for change in self.plan.changes]
+
+    @property
     def closes_server(self) -> bool:
         """Whether its job server leaves the fleet."""
         return any(change.operation.kind == "close_server" for change in self.plan.changes)
@@ -77,12 +83,13 @@ class HostRun:
 
     def recheck_plan(self) -> None:
         """What is applied is what was shown, or less, though the host lives on in between."""
-        shown = _operations_of(self.plan)
+        shown = self.operations
         self.make_plan()
         if self.plan.problems:
             raise HostFailed("; ".join(each.message for each in self.plan.problems))
-        if not all(operation in shown for operation in _operations_of(self.plan)):
-            raise HostFailed("it has changed since its plan was made: deploy again")
+        if not all(operation in shown for operation in self.operations):
+            command = describe_operator()["doing"]
+            raise PlanOutdated(f"it has changed since its plan was made: run `{command}` again")
 
     def stage_changes(self) -> None:
         """Apply all that touches nothing that runs."""
@@ -138,8 +145,8 @@ class HostRun:
             self.applied += 1
 
 
-def _operations_of(made: Plan) -> list[Operation]:
-    return [change.operation for change in made.changes]
+class PlanOutdated(HostFailed):
+    """The host is no longer as it was when its plan was shown."""
 
 
 class ChangeFailed(HostFailed):

@@ -12,7 +12,8 @@ from pathlib import Path
 from provision.build import Artifact, named_release
 from provision.errors import InventoryError, ToolkitError
 from provision.fleet import pool as hosts
-from provision.fleet.deploy import CHANGES_PENDING, apply_if_confirmed
+from provision.fleet.begin import begin_changes
+from provision.fleet.deploy import change_hosts
 from provision.fleet.desired_state import Roles
 from provision.fleet.run import Connect, Run
 from provision.inventory import load as inventory
@@ -78,10 +79,17 @@ def retire(
     if "[" in names:  # worker[2:3] would be the third and fourth of a group, and no range of names
         raise ToolkitError("retire: write the names of the hosts out, comma-separated")
     with Retirement(folder, roles, replace(options, limit=names), connect) as run:
-        run.plan_hosts()
-        run.report.recap(run.seconds)
-        if run.pending and not apply_if_confirmed(run, "Retire"):
-            return run.status or CHANGES_PENDING
+
+        def prepare() -> int | None:
+            run.plan_hosts()
+            run.report.recap(run.seconds)
+            return None if run.pending else run.status
+
+        status = begin_changes(run, "Retire", prepare)
+        if status is None:
+            change_hosts(run)
+        elif run.pending:
+            return status
         gone = [
             each
             for each in run.host_runs

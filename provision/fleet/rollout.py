@@ -15,8 +15,9 @@ from pathlib import Path
 from provision.errors import HostFailed, RolledBack, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
 from provision.fleet.before_change import Before, note_what_runs
+from provision.fleet.begin import begin_changes, lock_hosts
 from provision.fleet.choice import previous_release, this_tree, unfinished_rollback
-from provision.fleet.deploy import CHANGES_PENDING, DEFAULT
+from provision.fleet.deploy import DEFAULT
 from provision.fleet.desired_state import Roles
 from provision.fleet.health_check import Unhealthy, check_running, check_staged, with_evidence
 from provision.fleet.host_run import HostRun
@@ -60,29 +61,32 @@ def roll_out(
     choose = named if to is None else lambda name, fleet, track: to
     with Run(folder, roles, options, connect, choose, track) as run:
         run.goes_back = back
-        run.plan_hosts()
-        rollout = Rollout(run, policy, blame=back)
-        rollout.refuse_unsafe()
-        run.report.recap(run.seconds)
-        if unchecked := [each.name for each in run.pending if not each.plan.changes]:
-            names = fold_names(unchecked)
-            run.report.say(f"{names}: an interrupted run has left it to be seen whether it works")
-        if not run.pending:
-            rollout.finish_marks()
-            return run.status
-        if not rollout.may_begin():
-            return run.status
-        if not run.confirm("Roll back" if back else "Upgrade"):
-            return CHANGES_PENDING
-        run.start_clock()
-        run.lock_hosts()
+        rollout: Rollout
+
+        def prepare() -> int | None:
+            nonlocal rollout
+            run.plan_hosts()
+            rollout = Rollout(run, policy, blame=back)
+            rollout.refuse_unsafe()
+            run.report.recap(run.seconds)
+            if unchecked := [each.name for each in run.pending if not each.plan.changes]:
+                names = fold_names(unchecked)
+                left = "an interrupted run has left it to be seen whether it works"
+                run.report.say(f"{names}: {left}")
+            if not run.pending:
+                rollout.finish_marks()
+            return None if run.pending and rollout.may_begin() else run.status
+
+        ended = begin_changes(run, "Roll back" if back else "Upgrade", prepare)
+        if ended is not None:
+            return ended
         try:
             status = rollout.upgrade_fleet()
         except KeyboardInterrupt:
             rollout.tell_releases()
             run.tell_interrupt()
             raise
-        run.report.end(run.seconds, limit=status != RolledBack.status)
+        run.report.end(run.seconds, limit=status != RolledBack.status and run.takes_limit)
         rollout.tell_releases()
         return status
 
@@ -176,7 +180,7 @@ class Rollout:
     def finish_marks(self) -> None:
         """Where an earlier rollback changed all hosts, and no more."""
         if self._blame and unfinished_rollback(self._run.fleet, self._run.track):
-            self._run.lock_hosts()
+            lock_hosts(self._run)
             self._mark_left(set())
 
     def _mark_left(self, left: set[str | None]) -> None:

@@ -18,7 +18,7 @@ from typing import Self
 from provision.app import app_workers, apps_of, check_app
 from provision.app_source import App
 from provision.build import ON_HOSTS, Artifact, named_release, target_of
-from provision.errors import HostFailed, Interrupted, Locked, ToolkitError, Unreachable
+from provision.errors import HostFailed, Interrupted, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
 from provision.fleet.app_share import hosts_with
 from provision.fleet.choice import (
@@ -28,7 +28,7 @@ from provision.fleet.choice import (
     running_release,
 )
 from provision.fleet.desired_state import DesiredState, Roles, kept_artifact
-from provision.fleet.host_run import HostRun
+from provision.fleet.host_run import HostRun, PlanOutdated
 from provision.fleet.past_runs import FACTS, is_unfinished, write_entry
 from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.inventory import load as inventory
@@ -36,7 +36,6 @@ from provision.inventory.drained import DRAINED_QUESTION, mark_drained
 from provision.inventory.host import Host, Inventory
 from provision.inventory.workers import WorkerDefinition, open_secrets
 from provision.options import Options
-from provision.pki import keep_authority
 from provision.remote.messages import Question, Unknown
 from provision.remote.session import Session
 from provision.report.events import Event, Failed, Planned
@@ -44,8 +43,6 @@ from provision.report.folding import fold_names
 from provision.report.reporter import make_reporter
 from provision.resources.base import Answers
 from provision.resources.kept import as_kept
-
-LOCK_INTERVAL = 1.0  # seconds between two attempts to lock a host
 
 PARTIAL = (
     "its job server leaves once all workers and clients know the others: without --limit and --tags"
@@ -71,7 +68,7 @@ class Run:
         track: ReleaseTrack | None = None,
     ) -> None:
         self.track = track or OWN
-        self.inventory = self._load_inventory(folder, options.limit)
+        self._loaded = self.inventory = self._load_inventory(folder, options.limit)
         open_secrets(self.inventory.hosts)
         self.options = options
         self.host_runs: list[HostRun] = []
@@ -104,7 +101,8 @@ class Run:
     @property
     def takes_limit(self) -> bool:
         """Whether the same can be done for a part of the hosts."""
-        return not any(each.closes_server for each in self.host_runs)
+        outdated = any(isinstance(each, PlanOutdated) for each in self.failed.values())
+        return not outdated and not any(each.closes_server for each in self.host_runs)
 
     def start_clock(self) -> None:
         self._began = time.monotonic()
@@ -131,7 +129,11 @@ class Run:
     # -- asking -------------------------------------------------------------------------
 
     def plan_hosts(self, to_event: Callable[[HostRun], Event] = planned) -> None:
-        """Plan every host and tell of each. A mistake in an app's source ends it before that."""
+        """Plan every host and tell of each. A mistake in an app's source ends it before that.
+
+        It can be done again; the sessions stay, and with them the locks.
+        """
+        self.inventory, self.host_runs, self.failed = self._loaded, [], {}
         parallel = self.options.parallel
         asked = dict(hosts.run_on_each(self.inventory.hosts, self._ask_host, parallel))
         self.fleet = {host.name: facts for host, facts in asked.items() if isinstance(facts, dict)}
@@ -176,10 +178,15 @@ class Run:
         for app, needing in wanted.items():
             check_app(app, dict.fromkeys(needing))
 
+    def _session_with(self, host: Host) -> Session:
+        if host.name not in self._sessions:
+            self._sessions[host.name] = self._connect(host)
+        return self._sessions[host.name]
+
     def _ask_host(self, host: Host) -> Answers:
-        session = self._connect(host)
-        self._sessions[host.name] = session
-        facts = session.ask((*FACTS, DRAINED_QUESTION, *self._release_questions(apps_of(host))))
+        facts = self._session_with(host).ask(
+            (*FACTS, DRAINED_QUESTION, *self._release_questions(apps_of(host)))
+        )
         root = "" if host.become else "; it takes root to look, and ansible_become is false"
         for question, answer in facts.items():
             if isinstance(answer, Unknown):
@@ -212,8 +219,7 @@ class Run:
         questions = (*FACTS, DRAINED_QUESTION, *self._release_questions(apps))
 
         def ask(host: Host) -> Answers:
-            self._sessions[host.name] = self._connect(host)
-            return self._sessions[host.name].ask(questions)
+            return self._session_with(host).ask(questions)
 
         for host, facts in hosts.run_on_each(others, ask, self.options.parallel):
             if isinstance(facts, dict):
@@ -271,34 +277,6 @@ class Run:
         return self.options.yes or self.report.confirm(f"{verb}{without}?")
 
     # -- changing -----------------------------------------------------------------------
-
-    def lock_hosts(self) -> None:
-        """Lock every host, or none: one that somebody else has locked raises Locked."""
-        # In one order for every run, so that two runs never have each other's hosts.
-        until = time.monotonic() + self.options.wait
-        for host_run in sorted(self.host_runs, key=lambda each: each.name):
-            self._lock_host(host_run, until)
-        if made := keep_authority(self.inventory.everyone[0].folder):
-            self.report.say(f"the certificate authority of this fleet is new: {made}; keep its key")
-
-    def _lock_host(self, host_run: HostRun, until: float) -> None:
-        told = False
-        while True:
-            try:
-                host_run.session.lock(hosts.lock_holder())
-                return
-            except Locked as error:
-                if hosts.holds_lock(error):
-                    raise HostFailed(
-                        f"{host_run.name} is the same machine as another host of this run: leave "
-                        "one of them out of the inventory"
-                    ) from None
-                if time.monotonic() >= until:
-                    raise
-                if not told:
-                    self.report.say(f"{error}; waiting")
-                told = True
-                time.sleep(LOCK_INTERVAL)
 
     def for_each(self, host_runs: Iterable[HostRun], step: Callable[[HostRun], None]) -> None:
         """Do a step at all of these at once, and tell where it fails.

@@ -85,6 +85,7 @@ class Report:
                     self._print_line(f"building the release for {target}")
                 case Planned(host, plan):
                     self._plans[host] = plan
+                    self._failed.discard(host)
                     self._show_plan(host, plan)
                 case Standing():
                     self._show_standing(event)
@@ -132,6 +133,7 @@ class Report:
         self._show_alike()
         self._tell_failures()
         self._sum_up(seconds)
+        self._shown.clear()  # a later plan is shown as a whole
 
     def _tell_failures(self) -> None:
         told: dict[str, str] = {}  # what went wrong -> where it was told

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from provision.fleet import deploy
+from provision.fleet import begin, deploy
 from provision.options import Options
 from roles import ROLES
 from tests.lab.hosts import INVENTORY, SERVER
@@ -71,7 +71,7 @@ def _deployed_from_nothing(lab: ModuleType) -> None:
     """Hosts that bear no trace of Gearman, and then are as wanted after one deploy."""
     for host in HOSTS:
         lab.run(host, ["sh", "-c", BARE])
-    assert planned(lab) == deploy.CHANGES_PENDING
+    assert planned(lab) == begin.CHANGES_PENDING
     assert deployed(lab) == 0
 
 
@@ -114,7 +114,7 @@ def test_what_is_broken_by_hand_is_what_is_planned_and_what_is_mended(
     root(lab, "worker1", "systemctl disable --quiet --now gearman-worker@wc.service")
     before = root(lab, "worker1", "systemctl show -P MainPID gearman-worker@reverse.service")
 
-    for act, status in ((planned, deploy.CHANGES_PENDING), (deployed, 0)):
+    for act, status in ((planned, begin.CHANGES_PENDING), (deployed, 0)):
         assert act(lab) == status
         out = capsys.readouterr().out
         assert changes(out) == [

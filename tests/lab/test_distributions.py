@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from gearman_py import Client
-from provision.fleet import deploy
+from provision.fleet import begin, deploy
 from provision.lab import network
 from provision.options import Options
 from provision.resources.sample_jobs import SAMPLES
@@ -249,7 +249,7 @@ def test_packages_are_installed_once_and_missed_when_they_are_gone(
     )
     for _ in range(2):
         only = Options(yes=True, tags="packages")
-        assert deploy.plan(folder, ROLES, only) == deploy.CHANGES_PENDING
+        assert deploy.plan(folder, ROLES, only) == begin.CHANGES_PENDING
         assert deploy.deploy(folder, ROLES, only) == 0
         for host in SUITES:
             assert "ok installed" in root(mixed, host, "dpkg -s gearman-lab-tool")

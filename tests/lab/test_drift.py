@@ -12,7 +12,7 @@ import pytest
 
 from gearman_py.config import format_size
 from provision.build import ROOT
-from provision.fleet import deploy
+from provision.fleet import begin, deploy
 from provision.options import Options
 from roles import ROLES
 from tests.lab.hosts import INVENTORY, manifest, root
@@ -287,7 +287,7 @@ def test_what_is_changed_by_hand_is_what_is_planned_and_what_is_mended(
     expected[RELOAD] = len({d.host for d in round_ if RELOAD in d.planned})
 
     capsys.readouterr()
-    assert deploy.plan(inventory, ROLES) == deploy.CHANGES_PENDING
+    assert deploy.plan(inventory, ROLES) == begin.CHANGES_PENDING
     assert changes(capsys.readouterr().out) == +expected
     assert deploy.deploy(inventory, ROLES, YES) == 0
     assert changes(capsys.readouterr().out) == +expected

@@ -13,7 +13,7 @@ import pytest
 from gearman_py import Client, GearmanError
 from provision.commands.smoke import smoke
 from provision.doctor.doctor import doctor
-from provision.fleet import deploy
+from provision.fleet import begin, deploy
 from provision.options import Options
 from roles import ROLES
 from tests.lab.hosts import INVENTORY, NETWORK, WORKER, root
@@ -38,7 +38,7 @@ def inventory(folder: Path, **variables: object) -> Path:
 @pytest.fixture(scope="module")
 def secured(lab: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = inventory(tmp_path_factory.mktemp("tls") / "lab", gearman_tls=True)
-    assert deploy.plan(folder, ROLES) == deploy.CHANGES_PENDING
+    assert deploy.plan(folder, ROLES) == begin.CHANGES_PENDING
     assert not (folder / "tls").exists(), "a plan writes nothing"
     assert deploy.deploy(folder, ROLES, YES) == 0
     yield folder

@@ -16,7 +16,7 @@ import pytest
 
 from provision.commands import status as standing
 from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
-from provision.fleet import deploy, pool
+from provision.fleet import begin, deploy, pool
 from provision.fleet import drain as draining
 from provision.fleet import retire as retirement
 from provision.inventory.host import Host
@@ -49,6 +49,8 @@ class FakeSession:
     host: FakeHost
     breaks_at: str = ""  # a kind of operation that fails there
     locked: bool = False
+    unlocks: bool = False  # once we have waited
+    locks: bool = False
     holder: str = "ana@laptop"
     meanwhile: list[Operation] = field(default_factory=list)  # done by others before we lock
     asked: int = 0
@@ -64,8 +66,12 @@ class FakeSession:
         return {each: self.host.servers[each[1], each[2]] for each in questions}
 
     def lock(self, holder: Any) -> None:
+        if self.locks:
+            return
         if self.locked:
+            self.locked = not self.unlocks
             raise Locked(f"worker is locked: {self.holder}")
+        self.locks = True
         self.host.apply(self.meanwhile)
 
     def apply(self, operations: list[Operation]) -> Iterator[OperationOutcome]:
@@ -91,6 +97,7 @@ class FakeSession:
 
     def close(self) -> None:
         self.closed = True
+        self.locks = False
 
 
 class Fleet:
@@ -129,7 +136,8 @@ class Fleet:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Fleet:
+def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    monkeypatch.setattr("provision.fleet.begin.LOCK_INTERVAL", 0.0)
     return Fleet(tmp_path)
 
 
@@ -137,7 +145,7 @@ def fleet(tmp_path: Path) -> Fleet:
 def test_bare_hosts_are_deployed_and_a_second_deploy_changes_nothing_in_few_lines(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert fleet.plan() == deploy.CHANGES_PENDING
+    assert fleet.plan() == begin.CHANGES_PENDING
     assert fleet.changed() == {"job": 0, "worker": 0, "client": 0}
     assert fleet.deploy() == 0
     changed = fleet.changed()
@@ -261,7 +269,19 @@ def test_a_host_that_needs_more_than_its_plan_showed_is_not_touched(
     before = fleet.changed()["worker"]
     assert fleet.deploy() == 3
     assert fleet.changed()["worker"] == before + 1
-    assert "worker  failed  it has changed since its plan was made" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "worker  failed  it has changed since its plan was made: run `invoke " in said
+    assert "--limit" not in said.splitlines()[-2]
+
+    # After a wait for the run that changed it, all hosts are planned again.
+    worker.locked = worker.unlocks = True
+    stop = {"name": "gearman-worker@wc.service", "enabled": None, "action": "stop"}
+    worker.meanwhile = [Operation("unit", stop)]
+    assert fleet.deploy(wait=60.0) == 0
+    said = capsys.readouterr().out
+    assert "is locked: ana@laptop" in said
+    assert said.count("may have changed hosts: planning again") == 1
+    assert fleet.plan() == 0
 
 
 def test_a_host_that_says_it_is_done_and_is_not_has_failed(
@@ -546,14 +566,14 @@ def test_a_job_server_that_is_ours_no_longer_is_not_forgotten_with_its_jobs(
         "198.18.10.9",
         "198.18.10.247",
     ]  # which moved to another of ours
-    assert fleet.plan() == deploy.CHANGES_PENDING
+    assert fleet.plan() == begin.CHANGES_PENDING
     assert "leaves the job servers" not in capsys.readouterr().out
     assert fleet.deploy(tags="unit") == HostFailed.status, "which does not take it down"
     said = capsys.readouterr().out
     assert "with 3 jobs (wc 3), which would be stranded: deploy without --limit and" in said
     fleet.sessions["job2"].host.addresses = []
     servers["198.18.10.247", "4730"] = {"problem": "refused", "detail": ""}
-    assert fleet.plan() == deploy.CHANGES_PENDING
+    assert fleet.plan() == begin.CHANGES_PENDING
     assert "leaves the job servers and does not answer" in capsys.readouterr().out
     servers["198.18.10.247", "4730"] = {"problem": None, "functions": {}}
     assert fleet.deploy() == 0
@@ -592,7 +612,7 @@ def plan_of_server(
     """How the plan says that the job server is brought to these settings, and what that costs."""
     write_groups(fleet, f"  vars: {{{settings}}}", **groups)
     capsys.readouterr()
-    assert fleet.plan() == deploy.CHANGES_PENDING
+    assert fleet.plan() == begin.CHANGES_PENDING
     said = capsys.readouterr().out
     why = r"(?:it runs with another configuration|gearmand\.socket is reopened)"
     found = re.search(rf"(\w+) gearmand\.service  \({why}(.*)\)$", said, re.MULTILINE)
@@ -613,7 +633,8 @@ def test_one_machine_of_two_names_is_told_so(
 
 
 def retire(fleet: Fleet, names: str) -> int:
-    return retirement.retire(fleet.folder, RETIRED, Options(yes=True), names, connect=fleet.connect)
+    options = Options(yes=True, wait=60.0)
+    return retirement.retire(fleet.folder, RETIRED, options, names, connect=fleet.connect)
 
 
 def test_a_host_that_retires_keeps_its_history_alone(
@@ -661,8 +682,10 @@ def test_a_job_server_retires_when_the_others_do_not_know_it_any_more(
     assert re.search(r"job     not begun +because of client\n", said)
     assert "--limit" not in said
     fleet.away.clear()
+    fleet.sessions["job"].locked = fleet.sessions["job"].unlocks = True
     assert retire(fleet, "job") == 0
     said = capsys.readouterr().out
+    assert "may have changed hosts: planning again" in said
     assert "nothing of ours is left on job: delete it from the inventory" in said
     assert "then deploy" not in said
     assert said.index("client  changed") < said.index("job     changed")
@@ -690,7 +713,7 @@ def test_a_job_server_is_drained_and_stays_so_until_it_is_undrained(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def drain(name: str, *, back: bool = False) -> int:
-        options = Options(yes=True)
+        options = Options(yes=True, wait=60.0)
         return draining.drain(fleet.folder, ROLES, options, name, back=back, connect=fleet.connect)
 
     assert fleet.deploy() == 0
@@ -727,7 +750,9 @@ def test_a_job_server_is_drained_and_stays_so_until_it_is_undrained(
     assert fleet.status() == 0
     assert "job: drained; `invoke undrain job` ends it" in capsys.readouterr().out
     assert len(worker.applied) == untouched
+    fleet.sessions["job"].locked = fleet.sessions["job"].unlocks = True
     assert drain("job", back=True) == 0
+    assert "may have changed hosts: planning again" in capsys.readouterr().out
     assert {"gearmand.service", "gearmand.socket"} <= job.enabled
     assert "gearmand.service" in job.processes
     assert fleet.plan() == 0

@@ -17,7 +17,7 @@ import pytest
 
 from provision import app
 from provision.build import ON_HOSTS, named_release
-from provision.errors import HostFailed, ToolkitError, Unreachable
+from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
 from provision.fleet import deploy, desired_state, release_track
 from provision.fleet.before_change import FOLDER, NOTE
 from provision.fleet.rollout import roll_out
@@ -53,6 +53,7 @@ class Session:
     error: str = "it failed"
     lost: bool = False
     locked: bool = False
+    meanwhile: list[Operation] = field(default_factory=list)  # by another run, which has locked it
     reply: Callable[[str], bytes] = lambda function: RIGHT[function]
 
     def ask(self, questions: list[Question]) -> dict[Question, Answer]:
@@ -61,6 +62,10 @@ class Session:
         return self.host.answer(questions)
 
     def lock(self, holder: Any) -> None:
+        if self.meanwhile:
+            self.host.apply(self.meanwhile)
+            self.meanwhile = []
+            raise Locked(f"{self.name} is locked: ana@laptop")
         self.locked = True
 
     def apply(self, operations: list[Operation]) -> Iterator[OperationOutcome]:
@@ -145,10 +150,16 @@ class Fleet:
         return self.sessions[host.name]
 
     def upgrade(
-        self, to: str = NEW, *, again: bool = False, limit: str | None = None, **how: Any
+        self,
+        to: str = NEW,
+        *,
+        again: bool = False,
+        limit: str | None = None,
+        wait: float = 0.0,
+        **how: Any,
     ) -> int:
         policy = RolloutPolicy(**{"settle": 0.0, **how})
-        options = Options(limit=limit, yes=True, again=again)
+        options = Options(limit=limit, yes=True, again=again, wait=wait)
         return roll_out(self.folder, ROLES, options, policy, to=to, connect=self.connect)
 
     def rollback(self, to: str | None = None, **how: Any) -> int:
@@ -285,6 +296,17 @@ def test_a_host_that_is_lost_cannot_be_put_back_and_is_named(
     assert fleet.upgrade(batch="1") == 3
     assert {name for name, id in fleet.runs().items() if id == NEW} == {"w2"}
     assert f"w2 could not be put back to {OLD}: w2: gone" in capsys.readouterr().out
+
+
+def test_an_upgrade_that_waited_for_another_run_goes_by_what_that_has_left(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("provision.fleet.begin.LOCK_INTERVAL", 0.0)
+    stop = {"name": "gearman-worker@wc.service", "enabled": None, "action": "stop"}
+    fleet.sessions["w2"].meanwhile = [Operation("unit", stop)]
+    assert fleet.upgrade(wait=60.0) == 0
+    assert fleet.all_run(NEW)
+    assert "may have changed hosts: planning again" in capsys.readouterr().out
 
 
 def test_a_host_s_own_trouble_is_not_the_release_s_fault(fleet: Fleet) -> None:

@@ -1,0 +1,71 @@
+"""From a plan to hosts that are locked: planned, shown, confirmed."""
+
+import time
+from collections.abc import Callable
+
+from provision.errors import HostFailed, Locked
+from provision.fleet import pool as hosts
+from provision.fleet.host_run import HostRun
+from provision.fleet.run import Run
+from provision.pki import keep_authority
+
+LOCK_INTERVAL = 1.0  # seconds between two attempts to lock a host
+
+CHANGES_PENDING = 2  # the status of a plan that is not empty, and of one that was not confirmed
+
+
+def begin_changes(run: Run, verb: str, prepare: Callable[[], int | None]) -> int | None:
+    """Plan, ask, and lock the hosts. Returns an exit status if nothing is to be changed.
+
+    ``prepare`` plans the hosts and says what it has to say; its status ends this. After a wait for
+    another run, which may have changed the hosts, they are planned again; what differs from what
+    was confirmed is asked again.
+    """
+    confirmed = None
+    while True:
+        status = prepare()
+        if status is not None:
+            return status
+        shown = {each.name: each.operations for each in run.pending}
+        if shown != confirmed and not run.confirm(verb):
+            return run.status or CHANGES_PENDING
+        confirmed = shown
+        run.start_clock()
+        if not lock_hosts(run):
+            return None
+        run.report.say("the other run may have changed hosts: planning again")
+
+
+def lock_hosts(run: Run) -> bool:
+    """Lock every host, or none: one that somebody else has locked raises Locked.
+
+    Returns whether another run was waited for.
+    """
+    # In one order for every run, so that two runs never have each other's hosts.
+    until = time.monotonic() + run.options.wait
+    in_order = sorted(run.host_runs, key=lambda each: each.name)
+    waited = [_lock_host(run, each, until) for each in in_order]
+    if made := keep_authority(run.inventory.everyone[0].folder):
+        run.report.say(f"the certificate authority of this fleet is new: {made}; keep its key")
+    return any(waited)
+
+
+def _lock_host(run: Run, host_run: HostRun, until: float) -> bool:
+    """Returns whether it had to wait."""
+    told = False
+    while True:
+        try:
+            host_run.session.lock(hosts.lock_holder())
+            return told
+        except Locked as error:
+            if hosts.holds_lock(error):
+                raise HostFailed(
+                    f"{host_run.name} is the same machine as another host of this run: leave "
+                    "one of them out of the inventory"
+                ) from None
+            if time.monotonic() >= until:
+                raise
+            if not told:
+                run.report.say(f"{error}; waiting")
+            told = True
+            time.sleep(LOCK_INTERVAL)
