@@ -14,7 +14,9 @@ import msgspec
 
 from provision.fleet.host_run import HostRun
 from provision.fleet.past_runs import ENDED, PAST_RUNS
+from provision.fleet.release_track import ReleaseTrack
 from provision.remote.messages import Operation, Question
+from provision.remote.session import Session
 from provision.resources.kept import Ran, what_runs
 
 FOLDER = "/var/lib/gearman-deploy"
@@ -52,7 +54,7 @@ class Before:
 def note_what_runs(host_run: HostRun) -> Before:
     """What the host runs, or ran before the run that was interrupted there."""
     past = host_run.answers[PAST_RUNS]
-    noted = _read_note(host_run)
+    noted = _read_note(host_run.session)
     if noted and noted.holds_for(past):
         return replace(noted, left=True)
     wanted = {"": host_run.artifact.id, **{name: app.id for name, app in host_run.artifact.apps}}
@@ -71,9 +73,15 @@ def note_what_runs(host_run: HostRun) -> Before:
     return before
 
 
-def _read_note(host_run: HostRun) -> Before | None:
+def find_ran(session: Session, track: ReleaseTrack, id: str) -> Ran | None:
+    """What the host ran with this release, if that is what the last run that changed it left."""
+    noted = _read_note(session)
+    return noted.ran if noted and noted.used.get(track.app) == id else None
+
+
+def _read_note(session: Session) -> Before | None:
     """The last note; one that cannot be read, as of another version, counts for nothing."""
-    found = host_run.session.ask([_question])[_question]
+    found = session.ask([_question])[_question]
     try:
         packed = bytes.fromhex(found["content"])
         unpacked = zlib.decompressobj().decompress(packed, NOTE_LIMIT)

@@ -32,10 +32,14 @@ from provision.remote.messages import Operation
 from provision.report.events import PutBack, Skipped, Tried, Upgraded
 from provision.report.folding import fold_names
 from provision.resources.base import Change
-from provision.resources.kept import as_kept, as_ran
+from provision.resources.kept import as_kept, as_ran, without_new_workers
 
 CAREFUL = RolloutPolicy()
 ALL_HOSTS = "all hosts"
+OLDER_THAN_WORKER = (
+    "try: if the release is from before this worker, take it out of the inventory, deploy, and "
+    "roll back again"
+)
 
 
 def roll_out(
@@ -201,6 +205,8 @@ class Rollout:
         except HostFailed as error:
             self._guilty = self._guilty or isinstance(error, Unhealthy)
             self._run.record(host_run, error)
+            if self._blame and isinstance(error, Unhealthy):
+                raise HostFailed(f"{error}\n{OLDER_THAN_WORKER}") from None
             raise
         self._run.report.show(Tried(host_run.name, host_run.release, self._run.seconds))
 
@@ -282,7 +288,7 @@ class Rollout:
             if noted.wanted.get(host_run.track.app) == origin:  # only settings changed
                 wanted = as_ran(wanted, noted.ran)
             else:
-                wanted = as_kept(wanted, session.ask)
+                wanted = without_new_workers(as_kept(wanted, session.ask), noted.ran)
             answers, track = host_run.answers, host_run.track
             back = HostRun(host, session, run.report, wanted, answers, before, track)
             back.release_before = host_run.release

@@ -21,12 +21,8 @@ from provision.build import ON_HOSTS, Artifact, named_release, target_of
 from provision.errors import HostFailed, Interrupted, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
 from provision.fleet.app_share import hosts_with
-from provision.fleet.choice import (
-    ChooseRelease,
-    bad_releases,
-    previous_release,
-    running_release,
-)
+from provision.fleet.before_change import find_ran
+from provision.fleet.choice import ChooseRelease, bad_releases, previous_release, running_release
 from provision.fleet.desired_state import DesiredState, Roles, kept_artifact
 from provision.fleet.host_run import HostRun, PlanOutdated
 from provision.fleet.past_runs import FACTS, is_unfinished, write_entry
@@ -42,7 +38,7 @@ from provision.report.events import Event, Failed, Planned
 from provision.report.folding import fold_names
 from provision.report.reporter import make_reporter
 from provision.resources.base import Answers
-from provision.resources.kept import as_kept
+from provision.resources.kept import as_kept, without_new_workers
 
 PARTIAL = (
     "its job server leaves once all workers and clients know the others: without --limit and --tags"
@@ -231,8 +227,10 @@ class Run:
         apps = ((name, self._choose_app(host, app, facts)) for name, app in apps_of(host).items())
         artifact = replace(artifact, apps=tuple(apps))
         resources = self.desired.resources_of(host, artifact)
-        if self._moves and self._choose_release(host.name, self.track):
+        if self._moves and (id := self._choose_release(host.name, self.track)):
             resources = as_kept(resources, session.ask)  # with the unit files that it ran with
+            if self.goes_back and self.track.app and (ran := find_ran(session, self.track, id)):
+                resources = without_new_workers(resources, ran)  # whose code it may lack
         made = HostRun(host, session, self.report, resources, facts, artifact, self.track)
         made.stopping = self.stopping
         return made

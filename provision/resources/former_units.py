@@ -1,7 +1,7 @@
 """Units of ours that the inventory does not name any more: stopped, disabled, removed."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from provision.remote.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource
@@ -10,18 +10,21 @@ from provision.resources.unit import FOLDER, RELOAD, unit_change
 from provision.wording import format_count
 
 WHY = "the inventory does not have it"
+NEWER = "the release that it goes back to ran without it"
 
 
 @dataclass(frozen=True)
 class FormerUnits(Resource):
     """No unit of ours whose name matches ``pattern``, but those ``wanted``, and those of ``files``.
 
+    ``newer``: units, without suffix, that the inventory has and an earlier release ran without.
     systemd waits for a unit that it stops: a worker finishes its job.
     """
 
     pattern: str
     wanted: tuple[str, ...]
     files: tuple[str, ...] = ()
+    newer: tuple[str, ...] = field(default=(), kw_only=True)
 
     def questions(self) -> Iterable[Question]:
         return [self.question]
@@ -45,15 +48,20 @@ class FormerUnits(Resource):
         for name, found in former.items():
             if found["active"] or found["enabled"]:
                 disable = False if found["enabled"] else None
-                yield unit_change("-", name, "stop" if found["active"] else None, disable, WHY)
+                action = "stop" if found["active"] else None
+                yield unit_change("-", name, action, disable, self._why(name))
         yield from self._removals(former)
 
     def _removals(self, former: Mapping[str, Mapping[str, bool]]) -> Iterator[Change]:
         files = [name for name, found in former.items() if found["file"]]
         for name in files:
-            yield removal_change(f"{FOLDER}/{name}", "", WHY)
+            yield removal_change(f"{FOLDER}/{name}", "", self._why(name))
         if files:
             yield RELOAD
+
+    def _why(self, name: str) -> str:
+        stem = name.removesuffix(".service")  # of a program with a digest
+        return NEWER if {stem, stem.rpartition(".")[0]} & {*self.newer} else WHY
 
     @property
     def needs(self) -> frozenset[str]:

@@ -95,6 +95,34 @@ def as_ran(resources: Sequence[Resource], ran: Ran) -> list[Resource]:
     return list(dict.fromkeys(kept))
 
 
+def without_new_workers(resources: Sequence[Resource], ran: Ran) -> list[Resource]:
+    """The same resources without the workers that were not there, which are then removed.
+
+    A release from before them may lack their code. A program has a unit for each release.
+    """
+    there = {*ran.known, *map(_instance_of, ran.known)} - {""}
+    units = [e for e in resources if isinstance(e, Unit) and fnmatch(e.name, WORKER_UNITS)]
+    new = [e for e in units if there.isdisjoint((e.name, _instance_of(e.name) or e.name))]
+    names = {each.name for each in new}
+    files = {each.file for each in new} - {each.file for each in units if each not in new}
+
+    def is_new(each: Resource) -> bool:
+        if isinstance(each, Health):
+            return each.unit in names
+        return each in new or each in files
+
+    def without(each: Resource) -> Resource:
+        if not isinstance(each, FormerUnits):
+            return each
+        gone = {PurePosixPath(file.path).name for file in files}
+        wanted = tuple(name for name in each.wanted if name not in names)
+        left = tuple(name for name in each.files if name not in gone)
+        newer = tuple(sorted(_instance_of(name) or _stem_of(name) for name in names))
+        return replace(each, wanted=wanted, files=left, newer=newer)
+
+    return [without(each) for each in resources if not is_new(each)]
+
+
 def workers_alone(resources: Iterable[Resource]) -> list[Resource]:
     """Of what a host should be its workers, with their files, checks and links."""
     found = list(resources)
@@ -157,7 +185,11 @@ def _template_of(name: str) -> str:
 
 def _instance_of(name: str) -> str:
     """Of a program's unit what is before the digest of its file."""
-    return name.removesuffix(".service").rpartition(".")[0]
+    return _stem_of(name).rpartition(".")[0]
+
+
+def _stem_of(name: str) -> str:
+    return name.removesuffix(".service")
 
 
 def _read_texts(paths: Iterable[str], ask: Ask) -> dict[str, str]:

@@ -1051,3 +1051,62 @@ def test_an_app_moves_with_its_settings_and_with_nothing_else(with_app: FleetWit
 def test_an_app_that_nothing_needs_cannot_be_moved(with_app: FleetWithApp) -> None:
     with pytest.raises(ToolkitError, match=r"needs such an app; did you mean 'shop'\?"):
         with_app.move(app="shp")
+
+
+def test_a_release_from_before_a_worker_is_gone_back_to_without_it(
+    with_app: FleetWithApp, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It lacks the worker's code: its unit would be restarted for ever."""
+    for name in ("more", "ping"):
+        monkeypatch.setitem(RIGHT, name, RIGHT["lines"])
+    text = (
+        "gearman_functions: []\ngearman_apps: {shop: {source: shop}}\ngearman_workers:\n"
+        "  lines: {app: shop, command: [php, ./a.php], functions: [lines]}\n"
+    )
+    with_app.says(text)
+    assert with_app.deploy() == 0
+    host = with_app.sessions["w1"].host
+    first = Path(host.paths["/opt/gearman/apps/shop/current"]["target"]).name
+    serving = set(host.processes)
+
+    def lacks_code(operation: Operation, host: FakeHost) -> bool:
+        if operation.kind == "trial":
+            return first in str(operation.arguments) and "b.php" in str(operation.arguments)
+        if operation.kind == "program":
+            unit = host.paths[f"/etc/systemd/system/{operation.arguments['name']}"]
+            return first.encode() in unit["content"] and b"b.php" in unit["content"]
+        if operation.kind != "unit" or operation.arguments["action"] == "stop":
+            return False
+        target = host.paths["/opt/gearman/apps/shop/current"]["target"]
+        return "@more." in operation.arguments["name"] and first in target
+
+    def fails(operation: Operation, host: FakeHost) -> bool:
+        target = host.paths["/opt/gearman/apps/shop/current"]["target"]
+        return lacks_code(operation, host) or (operation.kind == "job" and first not in target)
+
+    (with_app.source / "b.php").write_text("b")
+    with_app.says(
+        text + "  more: {app: shop, command: [php, ./b.php], functions: [more]}\n"
+        "  program: {app: shop, program: [php, ./b.php], functions: [program], trial: false}\n"
+    )
+    for session in with_app.sessions.values():
+        session.fails = fails
+    assert with_app.move() == ROLLED_BACK
+    assert "every host runs what it ran before" in capsys.readouterr().out
+    assert set(host.processes) == serving
+
+    with_app.write("2")
+    for session in with_app.sessions.values():
+        session.fails = lacks_code
+    assert with_app.move() == 0
+    assert len(host.processes) == len(serving) + 2
+    note = host.paths.pop(NOTE)
+    capsys.readouterr()
+    assert with_app.move(back=True, limit="w1") == ROLLED_BACK, "what ran with it is not known"
+    assert "take it out of the inventory, deploy, and roll back again" in capsys.readouterr().out
+    assert len(host.processes) == len(serving) + 2
+    host.paths[NOTE] = note
+    assert with_app.move(back=True) == 0
+    out = capsys.readouterr().out
+    assert "- stop gearman-worker@more.service  (the release that it goes back to ran wi" in out
+    assert set(host.processes) == serving
