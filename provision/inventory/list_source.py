@@ -13,8 +13,8 @@ from typing import Any
 from provision.errors import InventoryError
 from provision.inventory import vault
 from provision.inventory.document import Place, Table, as_tables
-from provision.inventory.groups import Groups
-from provision.inventory.schema import Variables, check_variables
+from provision.inventory.groups import TOP, Groups
+from provision.inventory.schema import GROUPS, Variables, check_variables
 from provision.inventory.secrets import Secret
 
 META = "_meta"
@@ -91,9 +91,27 @@ def read_list(said: Table, where: Place, groups: Groups, ask: AskHost | None = N
     for name, group in said.items():
         if name != META:
             named |= dict.fromkeys(_read_group(name, group, said.places[name], groups), name)
-    for host, group in named.items():
+    of_hosts = {}
+    for host in named:
         own = hostvars.get(host, {}) if hostvars is not None else ask(host) if ask else {}
-        groups.add_host(group, host, where, _variables(own, where, host))
+        of_hosts[host] = _variables(own, where, host)
+    _move_parts(list(of_hosts.values()), groups.groups[TOP].variables)
+    for host, group in named.items():
+        groups.add_host(group, host, where, of_hosts[host])
+
+
+def _move_parts(of_hosts: list[Variables], of_all: Variables) -> None:
+    """To ``of_all``: which groups are ours, if all hosts say the same of it.
+
+    Without --export, `ansible-inventory` prints the variables of all with each host.
+    """
+    first, *others = (each.get(GROUPS) for each in of_hosts) if of_hosts else (None,)
+    if first is None or not all(each and each[0] == first[0] for each in others):
+        return
+    common, _ = of_all.setdefault(GROUPS, first)
+    for each in of_hosts:
+        if each[GROUPS][0] == common:
+            del each[GROUPS]
 
 
 def _read_group(name: str, said: Any, where: Place, groups: Groups) -> list[str]:

@@ -28,7 +28,15 @@ from provision.inventory.host import Host, Inventory, OtherHost
 from provision.inventory.parts import find_parts
 from provision.inventory.patterns import choose_hosts
 from provision.inventory.references import host_facts, referenced_variables, resolve_variable
-from provision.inventory.schema import GROUPS, Variables, check_value, schema, to_kind
+from provision.inventory.schema import (
+    GROUPS,
+    Variables,
+    check_value,
+    find_mistakes,
+    refuse_mistakes,
+    schema,
+    to_kind,
+)
 from provision.inventory.secrets import Secret
 from provision.inventory.sources import base_folder, read_sources
 from provision.inventory.vars_files import VarsFolder
@@ -63,6 +71,7 @@ def _make_inventory(reader: "InventoryReader", limit: str | None) -> Inventory:
     for host in everyone:
         workers(host)  # raises for what only the whole can tell
     others = tuple(reader.find_others())
+    reader.notes += reader.find_mistakes_of_others()
     named = everyone
     if limit is not None:
         by_name: dict[str, Host | OtherHost] = {each.name: each for each in everyone}
@@ -103,12 +112,14 @@ class InventoryReader:
         self._folder = base_folder(path)
         self.groups = groups = read_sources(path)
         self.memberships = groups.memberships()
+        refuse_mistakes(groups.groups[TOP].variables)
         if not groups.hosts:
             told = "".join(f"\n  {each}" for each in groups.warnings)
             raise InventoryError(f"{path}: it has no hosts{told}")
         self._group_vars = VarsFolder(self._folder / "group_vars", groups.warnings)
         self._host_vars = VarsFolder(self._folder / "host_vars", groups.warnings)
         of_all = groups.groups[TOP].variables | self._group_vars.variables_of(TOP)
+        refuse_mistakes(of_all)
         self._said_of_parts = of_all.get(GROUPS)
         self.parts = find_parts(groups, self._said_of_parts)
         self.notes = [
@@ -123,6 +134,8 @@ class InventoryReader:
     def make_hosts(self) -> Iterator[Host]:
         for name in self.groups.hosts:
             if self.parts.of_host(self.memberships[name]):
+                for layer in self._layers(name):
+                    refuse_mistakes(layer)
                 yield self._make_host(name, self.merged_variables(name))
 
     def find_others(self) -> Iterator[OtherHost]:
@@ -132,14 +145,21 @@ class InventoryReader:
 
     def merged_variables(self, name: str) -> Variables:
         """What is said of a host, defaults aside; of one that is not ours too."""
+        return merge_layers(self._layers(name))
+
+    def _layers(self, name: str) -> Iterator[Variables]:
         memberships = self.memberships[name]
         by_group = {each: self._group_vars.variables_of(each) for each in (TOP, *memberships)}
+        yield from self.groups.layers(name, memberships, by_group)
+        yield self._host_vars.variables_of(name)
 
-        def layers() -> Iterator[Variables]:
-            yield from self.groups.layers(name, memberships, by_group)
-            yield self._host_vars.variables_of(name)
-
-        return merge_layers(layers())
+    def find_mistakes_of_others(self) -> Iterator[str]:
+        """Of hosts and groups, once all hosts that are ours were made: theirs are refused."""
+        layers = [each.variables for each in self.groups.groups.values()]
+        layers += (each.variables for each in self.groups.hosts.values())
+        for variables in layers:
+            for error in find_mistakes(variables):
+                yield f"{error} (passed over: no host of ours has it)"
 
     def _make_host(self, name: str, merged: Variables) -> Host:
         where = self.groups.hosts[name].where
@@ -148,9 +168,10 @@ class InventoryReader:
                 f"{where}: {name!r} is not a valid name of a host of ours; use letters, digits, "
                 "`.`, `_` and `-`"
             )
-        if merged.get(GROUPS) != self._said_of_parts:
+        parts, of_all = merged.get(GROUPS), self._said_of_parts
+        if parts and (of_all is None or parts[0] != of_all[0]):
             raise InventoryError(
-                f"{merged[GROUPS][1]}: {GROUPS} is for the whole inventory: put it into the vars "
+                f"{parts[1]}: {GROUPS} is for the whole inventory: put it into the vars "
                 "of all, or into group_vars/all.yml"
             )
         facts = host_facts(name, where)

@@ -6,7 +6,7 @@ made (connection.py). All others are somebody else's, and let through.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -60,6 +60,13 @@ PORTS = (1, 65535)
 
 Variables = dict[str, tuple[Any, Place]]
 """Name -> its value, and where that stands."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """In place of a value that is refused, if a host of ours has it."""
+
+    error: InventoryError
 
 
 @dataclass(frozen=True)
@@ -121,10 +128,11 @@ def read_variables(path: Path, node: yaml.Node, *, encrypted: bool = False) -> V
     for key, content in mapping_pairs(path, node):
         name, where = str(key.value), place_of(path, key)
         if name in (*TABLES, GROUPS):
-            for repeated in document.repeated_names(path, content):
-                raise InventoryError(repeated)
+            repeated = next(iter(document.repeated_names(path, content)), None)
             document.keep_written(path, content, "environment")
             value = document.read_tables(path, content)
+            if repeated is not None:
+                value = Mistake(InventoryError(repeated))
         else:
             value = document.node_value(path, content)
         if encrypted and not _is_password(name) and not is_reference(value):
@@ -134,17 +142,35 @@ def read_variables(path: Path, node: yaml.Node, *, encrypted: bool = False) -> V
 
 
 def check_variables(found: Iterable[tuple[str, Any, Place]]) -> Variables:
-    """Variables as they were read. Raises :class:`InventoryError` for a mistake in one of ours."""
+    """Variables as they were read; see refuse_mistakes() for what may not be so."""
     checked: Variables = {}
     for name, value, where in found:
         if name.startswith(OURS):
-            _check_name_of_variable(name, where)
-            if not has_reference(value):
-                value = check_value(name, value, where)
+            value = _checked_or_mistake(name, value, where)
         elif name in PASSWORDS and isinstance(value, str) and value and not has_reference(value):
             value = Secret(value)
         checked[name] = value, where
     return checked
+
+
+def _checked_or_mistake(name: str, value: Any, where: Place) -> Any:
+    if isinstance(value, Mistake):
+        return value
+    try:
+        _check_name_of_variable(name, where)
+        return value if has_reference(value) else check_value(name, value, where)
+    except InventoryError as error:
+        return Mistake(error)
+
+
+def find_mistakes(variables: Variables) -> Iterator[InventoryError]:
+    return (value.error for value, _ in variables.values() if isinstance(value, Mistake))
+
+
+def refuse_mistakes(variables: Variables) -> None:
+    """Raises :class:`InventoryError` for the first mistake."""
+    for error in find_mistakes(variables):
+        raise error
 
 
 def to_kind(name: str, value: Any) -> Any:

@@ -56,6 +56,33 @@ windows:
     assert [host.name for host in inventory.load(tmp_path, "all").hosts] == ["w1"]
 
 
+def test_a_wrong_value_of_ours_is_refused_where_a_host_of_ours_has_it(tmp_path: Path) -> None:
+    ini = """
+[worker]
+w1
+[databases]
+db1 gearman_apps=7
+[databases:vars]
+gearman_memry=1G
+"""
+    (tmp_path / "fleet").write_text(ini)
+    found = inventory.load(tmp_path)
+    assert [host.name for host in found.hosts] == ["w1"]
+    assert [other.name for other in found.others] == ["db1"]
+    passed = "(passed over: no host of ours has it)"
+    unknown, kind = found.notes
+    assert unknown.startswith(f"{tmp_path}/fleet:7: unknown variable 'gearman_memry'; did you mean")
+    assert kind.startswith(f"{tmp_path}/fleet:5: gearman_apps should be `name: value` pairs")
+    assert unknown.endswith(passed)
+    assert kind.endswith(passed)
+    for mistake, line in (("gearman_memry", 7), ("gearman_apps", 3)):
+        wrong = "\n[databases:children]\nworker\n" if line == 7 else ""
+        own = "w1 gearman_apps=7 " if line == 3 else "w1"
+        (tmp_path / "fleet").write_text(ini.replace("w1", own) + wrong)
+        with pytest.raises(InventoryError, match=f"fleet:{line}: .*{mistake}"):
+            inventory.load(tmp_path)
+
+
 def test_their_files_of_variables_are_not_even_opened(tmp_path: Path) -> None:
     """They may be encrypted with a password that is not ours."""
     sealed = "$ANSIBLE_VAULT;1.1;AES256\n00\n"

@@ -305,6 +305,31 @@ def test_what_ansible_inventory_printed_is_read(tmp_path: Path, indent: "int | s
     assert (w1.port, w1.variables["gearman_port"], *w1.groups) == (2222, 4731, "worker")
 
 
+def test_groups_of_ours_are_known_from_a_list_that_has_them_with_each_host(tmp_path: Path) -> None:
+    """As `ansible-inventory --list` prints the variables of all without --export."""
+    parts = {"gearman_groups": {"worker": "bild", "job_server": ["queues"]}}
+    vars_of = {name: {**parts, "colour": name} for name in ("w1", "q1", "db1")}
+    listed = {
+        "_meta": {"hostvars": vars_of},
+        "all": {"children": ["ungrouped", "bild", "queues", "dbservers"]},
+        "bild": {"hosts": ["w1"]},
+        "queues": {"hosts": ["q1"]},
+        "dbservers": {"hosts": ["db1"]},
+    }
+    file = tmp_path / "hosts.json"
+    file.write_text(json.dumps(listed, indent=1))
+    found = inventory.load(tmp_path)
+    roles = {host.name: sorted(host.groups & {"worker", "job_server"}) for host in found.hosts}
+    assert roles == {"w1": ["worker"], "q1": ["job_server"]}
+    assert [other.name for other in found.others] == ["db1"]
+    assert found.warnings == ()
+
+    vars_of["q1"]["gearman_groups"] = {"job_server": "dbservers"}
+    file.write_text(json.dumps({**listed, "worker": {"hosts": ["q1"]}}, indent=1))
+    with pytest.raises(InventoryError, match=r"hosts.json:\d+: gearman_groups is for the whole"):
+        inventory.load(tmp_path)
+
+
 @pytest.mark.slow
 def test_it_may_be_piped(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "invoke", "--search-root", str(ROOT), "inventory", "--hosts"]
