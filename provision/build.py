@@ -30,7 +30,7 @@ from packaging.requirements import Requirement
 
 from provision.atomic_write import write_atomically
 from provision.build_cache import mark_used, prune_oldest, prune_unused, read_digest
-from provision.errors import HostFailed, ToolkitError
+from provision.errors import HostFailed, LoginRefused, ToolkitError
 from provision.file_lock import file_lock
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -298,11 +298,24 @@ class PipFailed(ToolkitError):
     """pip ended with an error; the message has its last lines."""
 
 
+LOGIN_REFUSED = re.compile(r"\b40[13] Client Error: .* for url: \w+://(?:[^/\s]*@)?([^/\s]+)")
+
+
 def run_pip(*arguments: str) -> None:
-    """Run pip with the operator's own configuration. Raises :class:`PipFailed`."""
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
+    """Run pip with the operator's configuration. Raises PipFailed, LoginRefused."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "--no-input"]
     environment = os.environ | {"SOURCE_DATE_EPOCH": EPOCH, "GEARMAN_PURE": "1"}  # for all hosts
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    with tempfile.NamedTemporaryFile("r", errors="replace") as log:
+        command += ["--log", log.name, *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        absent = done.returncode and "No matching distribution" in done.stderr
+        refused = LOGIN_REFUSED.search(log.read() if absent else done.stderr)
+    if done.returncode and refused:
+        raise LoginRefused(
+            f"the package index at {refused[1]} refused the login: mend user and password where "
+            "pip has them on this machine (`pip config debug` lists the files; PIP_INDEX_URL and "
+            "~/.netrc count too)"
+        )
     if done.returncode:
         said = "\n".join(f"    {line}" for line in done.stderr.splitlines()[-12:])
         raise PipFailed(f"pip {arguments[0]} said:\n{said}")

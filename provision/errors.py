@@ -48,3 +48,7 @@ class Locked(ToolkitError):
     """Another deploy holds a host's lock."""
 
     status = 6
+
+
+class LoginRefused(ToolkitError):
+    """A package index wants a login and got none, or does not take the one that it got."""

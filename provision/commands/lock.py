@@ -12,6 +12,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from provision.inventory import load as inventory
 from provision.lab.programs import Say
 from provision.python_lock import EXPORTS, OURS, find_lock, find_tool
 
+ABSENT = re.compile(r"(\S+) was not found in the package registry")
 NEWEST_MINOR = 30  # of Python 3, as far as a project's least is looked for
 
 
@@ -106,6 +108,9 @@ def _resolve(app: App, wanted: Path, out: Path, scratch: Path, *, upgrade: bool)
         text=True,
         check=False,
     )
+    if missing := ABSENT.search(done.stderr):
+        with suppress(PipFailed):  # it tells an index that refuses the login, which uv passes over
+            run_pip("download", "--no-deps", "--dest", str(scratch), missing[1])
     if done.returncode:
         said = " ".join(done.stderr.split()) or "it said nothing"
         what = app.package or app.wheel or wanted

@@ -9,6 +9,7 @@ from functools import partial
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 
@@ -125,6 +126,17 @@ def test_its_password_is_in_no_lock_release_argument_or_message(
     app = App("shop", tmp_path / "shop", python=True)
     with arguments_watched() as seen:
         lock(tmp_path / "hosts", "shop", said.append)
+        config = tmp_path / "pip.conf"
+        right = config.read_text()
+        for login in ("ann:wrong@", ""):
+            config.write_text(right.replace(f"ann:{SECRET}@", login))
+            refusal = r"index at 127\.0\.0\.1:\d+ refused the login: mend user and password where"
+            with pytest.raises(ToolkitError, match=refusal):
+                build_app(app, tmp_path, target=target)
+            rmtree(tmp_path / "uv", ignore_errors=True)
+            with pytest.raises(ToolkitError, match=refusal):
+                lock(tmp_path / "hosts", "shop", said.append, upgrade=True)
+        config.write_text(right)
         path = build_app(app, tmp_path, target=target).path
         locked = tmp_path / "shop" / "pylock.toml"
         locked.write_text(locked.read_text().replace('version = "1.0"', 'version = "1.1"'))
