@@ -106,7 +106,8 @@ def _leftovers(
         (DASHBOARD_USER, DASHBOARD_UNITS, ()),
     ):
         if f"user:{user}" not in kept:
-            yield UnneededAccount(user, (), data, pattern=pattern, after=running)
+            handed_over = SERVERS if user == SERVER_USER else ()
+            yield UnneededAccount(user, (), data, handed_over, pattern=pattern, after=running)
     if f"group:{READERS}" not in kept:
         users = (WORKER_USER, SERVER_USER, DASHBOARD_USER)
         yield FormerGroup(READERS, users, (f"{PAIR}.key",), running)

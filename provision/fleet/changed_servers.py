@@ -3,10 +3,9 @@
 A mistake in the settings of a database would otherwise take all job servers down at once.
 """
 
-from provision.fleet.health_check import Unhealthy, check_queue, server_units
+from provision.fleet.health_check import Unhealthy, check_queue, queue_files, server_units
 from provision.fleet.host_run import HostRun
 from provision.fleet.run import Run
-from provision.resources.unit import Unit
 
 
 def changes_server(host_run: HostRun) -> bool:
@@ -17,14 +16,11 @@ def changes_server(host_run: HostRun) -> bool:
 def try_server(run: Run, host_run: HostRun) -> None:
     """Have the database of its queue checked, if there is one. Raises :class:`HostFailed`.
 
-    What comes before the job server in the host's plan is applied: its password, for one.
+    What that needs is applied: a CA; a password is staged with the release.
     """
-    names = server_units(host_run)
-    units = [each for each in host_run.resources if isinstance(each, Unit) and each.name in names]
-    if not units:
+    if not server_units(host_run):
         return
-    touched = [(each.name, each.file.path, each.current.path) for each in units]
-    host_run.apply_before(frozenset().union(*touched))
+    host_run.apply_first(queue_files(host_run))
     try:
         check_queue(host_run)
     except Unhealthy as error:

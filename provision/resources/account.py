@@ -79,8 +79,8 @@ class FormerAccount(Resource):
     """A user and group that ``units``, and nothing else, ran as before: gone with its last trace.
 
     ``places`` are more paths at which a file of theirs is a trace, unless it is in a folder that is
-    ``handed_over``: systemd gives it to whom the units run as. ``keeps_group``: the group is needed
-    further on.
+    ``handed_over``: systemd gives it to whom the units run as, or it goes with them.
+    ``keeps_group``: the group is needed further on.
     """
 
     name: str

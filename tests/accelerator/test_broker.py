@@ -49,7 +49,9 @@ def dump(broker: Broker) -> object:
     def slots(value: Any) -> Iterator[object]:
         for cls in type(value).__mro__:
             for name in sorted(vars(cls).get("__slots__", ())):
-                yield name, walk(getattr(value, name, "unset"))
+                found = getattr(value, name, "unset")
+                # What a peer leaves behind is dropped in the order of a set.
+                yield name, walk(set(found) if name == "_unused" else found)
 
     return walk(broker.queues), walk(list(broker.peers)), [walk(peer) for peer in broker.dirty]
 

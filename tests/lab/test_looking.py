@@ -112,7 +112,7 @@ def test_logs_of_many_hosts_are_one_stream_and_cannot_steer_the_terminal(lab: Mo
     assert "done by worker1" in done.stdout
     assert "wild" in done.stdout
     assert "\033" not in done.stdout
-    assert "server1" not in run_command("logs", "worker1", *HOSTS).stdout
+    assert "  server1  " not in run_command("logs", "worker1", *HOSTS).stdout
 
 
 def test_a_line_of_any_length_and_letters_is_shown_whole(lab: ModuleType) -> None:

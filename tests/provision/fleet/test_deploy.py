@@ -270,7 +270,7 @@ def test_a_host_that_needs_more_than_its_plan_showed_is_not_touched(
     assert fleet.deploy() == 3
     assert fleet.changed()["worker"] == before + 1
     said = capsys.readouterr().out
-    assert "worker  failed  it has changed since its plan was made: run `invoke " in said
+    assert "worker  failed  it has changed since its plan was made: run `invoke" in said
     assert "--limit" not in said.splitlines()[-2]
 
     # After a wait for the run that changed it, all hosts are planned again.
