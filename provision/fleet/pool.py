@@ -91,7 +91,7 @@ def run_on_each(
             futures = {pool.submit(function, item): item for item in items}
             for future in futures:
                 future.add_done_callback(inbox.put)
-            left, end = len(futures), 0.0
+            left, end = set(futures), 0.0
             while left:
                 try:
                     came = inbox.get(timeout=max(end - monotonic(), 0) if end else None)
@@ -102,13 +102,17 @@ def run_on_each(
                         raise
                     end = monotonic() + INTERRUPT_TIMEOUT
                     on_interrupt()
-                    for future in futures:
+                    for future in left:
                         future.cancel()
+                        if future.done():  # it may have been taken as the interrupt came
+                            inbox.put(future)
                     continue
                 if isinstance(came, PasswordPrompt):
                     came.ask()
                     continue
-                left -= 1
+                if came not in left:
+                    continue
+                left.remove(came)
                 if came.cancelled():
                     continue
                 error = came.exception()

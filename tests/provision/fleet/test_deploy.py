@@ -340,6 +340,8 @@ class CtrlC:
     def press(self) -> None:
         assert self._waited_for.wait(30)
         os.kill(os.getpid(), signal.SIGINT)
+        if not self._noticed.wait(10):  # a wait that had just begun does not end by it
+            os.kill(os.getpid(), signal.SIGINT)
         assert self._noticed.wait(30)
 
     def at(self, kind: str) -> Callable[[Operation], None]:
