@@ -50,14 +50,8 @@ def plan(
 ) -> int:
     """Show what a deploy would change. Returns 0 when nothing, 2 when something."""
     with Run(folder, roles, options, connect, _chosen(release)) as run:
-        run.plan_hosts()
-        _tell_kept_releases(run)
-        _tell_drained(run)
-        refused = refuse_left_servers(run)
-        run.report.recap(run.seconds)
-        if refused:
-            return HostFailed.status
-        return run.status or (CHANGES_PENDING if run.pending else 0)
+        status = _show_plan(run)
+        return status if status is not None else run.status or CHANGES_PENDING
 
 
 def deploy(
@@ -74,21 +68,22 @@ def deploy(
     too, unless ``release`` is named.
     """
     with Run(folder, roles, options, connect, _chosen(release)) as run:
-
-        def prepare() -> int | None:
-            run.plan_hosts()
-            _tell_kept_releases(run)
-            _tell_drained(run)
-            refused = refuse_left_servers(run)
-            run.report.recap(run.seconds)
-            if refused:
-                return HostFailed.status
-            return None if run.pending else run.status
-
-        status = begin_changes(run, "Apply", prepare)
+        status = begin_changes(run, "Apply", partial(_show_plan, run))
         if status is None:
             change_hosts(run)
         return run.status if status is None else status
+
+
+def _show_plan(run: Run) -> int | None:
+    """Plan the hosts, and show it. Returns an exit status if nothing is to be changed."""
+    run.plan_hosts()
+    _tell_kept_releases(run)
+    _tell_drained(run)
+    refused = refuse_left_servers(run)
+    run.report.recap(run.seconds)
+    if refused:
+        return HostFailed.status
+    return None if run.pending else run.status
 
 
 def change_hosts(run: Run) -> None:

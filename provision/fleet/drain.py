@@ -6,6 +6,7 @@ before the file is there; to undrain, to plan it as if the file were not. An int
 finished by the same command.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from provision.build import ON_HOSTS, Artifact
@@ -90,13 +91,7 @@ def drain(
     verb = "undrain" if back else "drain"
     if not names.strip(" ,"):
         raise ToolkitError(f"{verb}: name the hosts, comma-separated")
-    limited = Options(
-        limit=names,
-        yes=options.yes,
-        verbose=options.verbose,
-        json=options.json,
-        wait=options.wait,
-    )
+    limited = replace(options, limit=names)
     with (EndOfDrain if back else ServerRun)(folder, roles, limited, connect) as run:
 
         def prepare() -> int | None:
