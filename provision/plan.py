@@ -93,15 +93,25 @@ def _changes_of(resource: Resource, answers: Answers) -> Iterator[Change | Probl
 
 
 def _staged_first(changes: Iterable[Change]) -> list[Change]:
-    """Every release, with the folders that it is in, before the first change of what is in use."""
+    """Every release, with the folders that it is in, before the first change of what is in use.
+
+    Then comes what a trial of the release needs, and is not staged.
+    """
     found = list(changes)
     releases = [change.operation for change in found if change.operation.kind == "release"]
     roots = [f"{each.arguments['root']}/releases/" for each in releases]
+    tried = [change.operation.arguments["path"] for change in found if change.for_trial]
+
+    def holds(change: Change, paths: Sequence[str]) -> bool:
+        kind, arguments = change.operation.kind, change.operation.arguments
+        return kind == "directory" and any(e.startswith(f"{arguments['path']}/") for e in paths)
 
     def rank(change: Change) -> int:
-        kind, arguments = change.operation.kind, change.operation.arguments
-        holds = kind == "directory" and any(e.startswith(f"{arguments['path']}/") for e in roots)
-        return 0 if _is_early(change) else 1 if kind == "release" or holds else 2
+        if _is_early(change):
+            return 0
+        if change.operation.kind == "release" or holds(change, roots):
+            return 1
+        return 2 if change.for_trial or holds(change, tried) else 3
 
     return sorted(found, key=rank)
 

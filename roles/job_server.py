@@ -15,7 +15,7 @@ from provision.resources.release import Release
 from provision.resources.requirement import Driver, FreePort, OwnAddress
 from provision.resources.secret import FOLDER as SECRETS
 from provision.resources.secret import DatabasePassword
-from provision.resources.server_unit import ServerUnit
+from provision.resources.server_unit import DatabaseCa, ServerUnit
 from provision.resources.unit import Socket, UnitFile, unit_file
 from roles.environment import environment
 from roles.firewall import firewall
@@ -114,7 +114,7 @@ def _database(
         yield Directory(SECRETS, mode="0700")
         yield from passwords
     if queue.ca:
-        yield File(DATABASE_CA, content=MARK.encode() + queue.ca.read_bytes())
+        yield DatabaseCa(DATABASE_CA, content=MARK.encode() + queue.ca.read_bytes())
 
 
 def _database_options(queue: Queue, passwords: tuple[DatabasePassword, ...]) -> tuple[str, ...]:

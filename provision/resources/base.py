@@ -26,6 +26,7 @@ class Change:
     operation: Operation
     reason: str = ""  # why, or what it will be: "root:root 0644", "mode 0600 -> 0644"
     diff: str = ""  # unified, of a text that changes
+    for_trial: bool = False  # a release that is not in use yet is tried with it
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""The unit of a job server, with whose process connections end, and jobs in its memory."""
+"""The unit of a job server, with whose process connections end, and jobs in its memory.
+
+And the certificate of its database's authority.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -6,6 +9,7 @@ from typing import Any
 
 from provision.remote.messages import Question
 from provision.resources.base import Answers, Change, Problem
+from provision.resources.files import File
 from provision.resources.former_units import format_jobs
 from provision.resources.queue_place import MEMORY, queue_place
 from provision.resources.unit import ABSENT, Unit
@@ -65,6 +69,16 @@ class ServerUnit(Unit):
     def _queue_question(self) -> Question:
         # Without a folder: a server that does not answer may be restarted.
         return ("queue", "", self.admin)
+
+
+class DatabaseCa(File):
+    """It is there before the release is in use: the job server is tried with it."""
+
+    kind = "file"
+
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
+        for step in super().plan_changes(answers):
+            yield replace(step, for_trial=True) if isinstance(step, Change) else step
 
 
 def _ends_process(change: Change) -> bool:

@@ -17,7 +17,12 @@ all:
     worker: {hosts: {worker: {ansible_host: 198.18.10.248}}}
     client: {hosts: {client: {ansible_host: 198.18.10.246}}}
 """
-DATABASE = "gearman_queue: redis\ngearman_database: redis://198.18.10.1\n"
+DATABASE = """\
+gearman_queue: redis
+gearman_database: rediss://198.18.10.1
+gearman_database_ca: ca.pem
+"""
+CA = "/etc/gearman/database-ca.pem"
 SAID = "gearmand: Redis: invalid username-password pair"
 
 
@@ -31,9 +36,10 @@ class ServerSession(FakeSession):
     def apply(self, operations: list[Operation]) -> Iterator[OperationOutcome]:
         for operation in operations:
             if operation.kind == "trial_queue":
-                assert operation.arguments["command"][1:] == [
-                    *("--check-queue", "-q", "redis", "--redis-server", "198.18.10.1")
-                ]
+                command = operation.arguments["command"]
+                assert command[1:4] == ["--check-queue", "-q", "redis"]
+                assert CA in command
+                assert CA in self.host.paths
                 assert "User=gearmand" in operation.arguments["properties"]
                 assert not [e for e in operation.arguments["properties"] if "RuntimeDir" in e]
                 error = "it failed" if self.refused else None
@@ -54,6 +60,8 @@ def changed() -> list[str]:
 def fleet(tmp_path: Path, changed: list[str]) -> Fleet:
     made = Fleet(tmp_path)
     (tmp_path / "hosts.yml").write_text(HOSTS)
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "ca.pem").write_text("of the database")
     for name in ("job", "other"):
         session = ServerSession(FakeHost())
         session.name, session.changed = name, changed
@@ -62,7 +70,6 @@ def fleet(tmp_path: Path, changed: list[str]) -> Fleet:
 
 
 def set_variables(fleet: Fleet, text: str) -> None:
-    (fleet.folder / "group_vars").mkdir(exist_ok=True)
     (fleet.folder / "group_vars" / "all.yml").write_text(text)
 
 
