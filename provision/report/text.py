@@ -184,7 +184,10 @@ class Report:
                 return
             self._erase_lines()
             self._show_alike()
-            self._print_line(line)
+            first, *more = line.split("\n")  # as of an error with what a unit said
+            self._print_line(first)
+            for each in more:
+                self._print_line(f"    {each}")
             self._draw_lines()
 
     def silence(self, *lines: str) -> None:

@@ -95,6 +95,17 @@ def test_a_failure_says_what_was_tried_what_the_host_said_and_who_waits_for_it()
     ]
 
 
+def test_the_lines_of_a_remark_stand_below_each_other() -> None:
+    stream = io.StringIO()
+    report = Report(["job"], stream=stream)
+    report.say("job could not be put back: it failed\n| status=1/FAILURE\ntry: journalctl")
+    assert stream.getvalue().splitlines() == [
+        "job could not be put back: it failed",
+        "    | status=1/FAILURE",
+        "    try: journalctl",
+    ]
+
+
 def test_a_run_ends_with_a_table_of_what_was_done_where() -> None:
     stream = io.StringIO()
     report = Report(["job", "worker"], stream=stream)
