@@ -1,11 +1,13 @@
-"""Job servers that a deploy changes: one at a time, and tried before the one that runs is touched.
+"""Job servers that are changed: one at a time, and tried before the one that runs is touched.
 
-A mistake in the settings of a database would otherwise take all job servers down at once.
+A mistake in the settings of a database would otherwise take all job servers down at once, and one
+that is restarted while its database is down would not even serve foreground jobs.
 """
 
-from provision.fleet.health_check import Unhealthy, check_queue, queue_files, server_units
+from provision.fleet.health_check import Unhealthy, check_queue, server_units
 from provision.fleet.host_run import HostRun
 from provision.fleet.run import Run
+from provision.resources.unit import Unit
 
 
 def changes_server(host_run: HostRun) -> bool:
@@ -14,17 +16,34 @@ def changes_server(host_run: HostRun) -> bool:
 
 
 def try_server(run: Run, host_run: HostRun) -> None:
-    """Have the database of its queue checked, if there is one. Raises :class:`HostFailed`.
-
-    What that needs is applied: a CA; a password is staged with the release.
-    """
-    if not server_units(host_run):
-        return
-    host_run.apply_first(queue_files(host_run))
+    """As :func:`check_server`; a deploy that fails so is written down."""
     try:
-        check_queue(host_run)
+        check_server(host_run)
     except Unhealthy as error:
         host_run.rolled_back = "given up, before its job server was touched"
         if not host_run.applied:  # else it is written down with what was changed
             run.record(host_run, error)
         raise
+
+
+def check_server(host_run: HostRun) -> None:
+    """Have the database of its queue checked, if there is one. Raises :class:`HostFailed`.
+
+    What comes before the job server in the host's plan is applied: its password, for one.
+    """
+    units = _changed_units(host_run)
+    if units:
+        touched = [(each.name, each.file.path, each.current.path) for each in units]
+        host_run.apply_before(frozenset().union(*touched))
+        check_queue(host_run)
+
+
+def serves_before(host_run: HostRun) -> bool:
+    """Whether its plan changes a job server that runs: one that does not has nothing to lose."""
+    states = (host_run.answers["unit", each.name] for each in _changed_units(host_run))
+    return any(each and each["active"] in ("active", "reloading") for each in states)
+
+
+def _changed_units(host_run: HostRun) -> list[Unit]:
+    names = server_units(host_run)
+    return [each for each in host_run.resources if isinstance(each, Unit) and each.name in names]

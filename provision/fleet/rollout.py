@@ -16,6 +16,7 @@ from provision.errors import HostFailed, RolledBack, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
 from provision.fleet.before_change import Before, note_what_runs
 from provision.fleet.begin import begin_changes, lock_hosts
+from provision.fleet.changed_servers import check_server, serves_before
 from provision.fleet.choice import previous_release, this_tree, unfinished_rollback
 from provision.fleet.deploy import DEFAULT
 from provision.fleet.desired_state import Roles
@@ -211,10 +212,19 @@ class Rollout:
         self._run.report.show(Tried(host_run.name, host_run.release, self._run.seconds))
 
     def _upgrade_host(self, host_run: HostRun) -> None:
+        if serves_before(host_run):
+            self._before[host_run.name] = note_what_runs(host_run)
+            try:
+                check_server(host_run)
+            except HostFailed as error:
+                # Nothing is put back: to restart what runs would end what it can still do.
+                self._run.record(host_run, error)
+                raise
         self._run.record(host_run, result=BEGUN)
         self._between[host_run.name] = host_run.release_before, host_run.release
         try:
-            self._before[host_run.name] = note_what_runs(host_run)
+            if host_run.name not in self._before:
+                self._before[host_run.name] = note_what_runs(host_run)
             host_run.finish_changes()
             check_running(host_run, self._policy.settle)
         except ToolkitError as error:

@@ -81,7 +81,7 @@ class Session:
                 output = self._answer(operation.arguments["command"])
             elif operation.kind == "trial_program":
                 output = self._answer_trial(**operation.arguments)
-            elif operation.kind not in ("look", "check_functions"):
+            elif operation.kind not in ("look", "check_functions", "trial_queue"):
                 self.host.apply([operation])
             if operation.kind == "program":
                 self.told.append(f"{self.name} begin")
@@ -253,6 +253,33 @@ def test_what_was_upgraded_is_put_back_when_a_later_host_fails(
     results = [entry["result"] for entry in fleet.sessions["w2"].host.history][-2:]
     assert results[0].startswith("failed: ")
     assert results[1] == "rolled back"
+
+
+def test_a_job_server_whose_database_cannot_be_used_is_not_touched(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To restart it would end the foreground jobs that it still takes."""
+    (fleet.folder / "group_vars").mkdir()
+    database = "gearman_queue: redis\ngearman_database: redis://198.18.10.1\n"
+    (fleet.folder / "group_vars" / "job_server.yml").write_text(database)
+    job = fleet.sessions["job"]
+    job.fails = lambda operation, host: operation.kind == "trial_queue"
+    assert fleet.upgrade(gap=True) == ROLLED_BACK
+    assert fleet.told == []
+    assert fleet.all_run(OLD)
+    out = capsys.readouterr().out
+    assert "the database of the queue: I am broken" in out
+    assert "given up, before anything that runs was touched" in out
+    assert job.host.releases[NEW]["bad"] is None
+    assert job.host.history[-1]["result"].startswith("failed: the database of the queue")
+
+    job.fails = lambda operation, host: False
+    assert fleet.upgrade(gap=True) == 0
+    assert fleet.all_run(NEW)
+    job.host.processes.clear()  # one that does not run has nothing to lose
+    job.fails = lambda operation, host: operation.kind == "trial_queue"
+    assert fleet.upgrade(OLD, gap=True) == 0
+    assert fleet.all_run(OLD)
 
 
 def test_hosts_may_fail_up_to_a_number_and_are_put_back(fleet: Fleet) -> None:
