@@ -8,7 +8,10 @@ from gearman_py.server.settings import Settings
 
 
 def describe_server(listener: Listener, settings: Settings) -> dict[str, str]:
-    """Its start in seconds since 1970, sizes in bytes; ``refuses``: why it takes no jobs."""
+    """Its start in seconds since 1970, sizes in bytes; ``refuses``: why it takes no jobs.
+
+    ``moving``: 1 while an operator moves its jobs to other job servers.
+    """
     writer = listener.store_writer
     facts = {
         "started": f"{start_time():.0f}",
@@ -19,6 +22,7 @@ def describe_server(listener: Listener, settings: Settings) -> dict[str, str]:
         "store": settings.queue_type.lower() if writer else "memory",
         "tls": "1" if settings.ssl else "0",
         "refuses": problem(listener),
+        "moving": f"{listener.broker.mover is not None:d}",
     }
     if writer is not None:
         durations = writer.commits

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import os
 
 from provision.agent.change import OPERATIONS
 from provision.agent.command import run_command
 from provision.agent.files import Content, Failure
 from provision.agent.link import FrameLink
+from provision.agent.queue_check import unit_command
 
 NOT_KNOWN = "unrecognized arguments: --check-queue"  # to a release that is older than the option
 
@@ -17,10 +17,8 @@ def try_queue(
     link: FrameLink, content: Content, command: list[str], properties: list[str], seconds: float
 ) -> str:
     """Run ``command`` in a transient unit with these ``properties``; the output in Base64."""
-    options = [f"--property={each}" for each in (*properties, f"RuntimeMaxSec={seconds:.0f}")]
-    unit = [f"--unit=gearman-queue-trial-{os.getpid()}.service", "--collect", "--wait", "--pipe"]
     try:
-        said = run_command(link, ["systemd-run", "--quiet", *unit, *options, "--", *command])
+        said = run_command(link, unit_command(command, properties, seconds))
     except Failure as failure:
         if NOT_KNOWN in failure.output:
             return ""

@@ -1,7 +1,8 @@
 """What else a host can tell, to those who ask why something does not work.
 
-Like probe.py, it changes nothing: it reads, runs commands that only look, and connects to job
-servers to ask them how they are. Its questions are written in provision/remote/operations.py.
+Like probe.py, it changes nothing on the host: it reads, runs commands that only look, connects to
+job servers to ask them how they are, and has `gearmand --check-queue` try their database. Its
+questions are written in provision/remote/operations.py.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from typing import Any
 from provision.agent.job_servers import TLS, wrap_tls
 from provision.agent.link import CHUNK_SIZE, COMMANDS, FrameLink
 from provision.agent.probe import Batch
-from provision.agent.system import run_query
+from provision.agent.queue_check import unit_command
+from provision.agent.system import QueryFailed, run_query
 
 CONNECT_TIMEOUT = 3.0  # seconds
 ANSWER_TIMEOUT = 3.0
 ANSWER_LIMIT = 1 << 24  # bytes of an answer: some 100,000 functions
+QUEUE_TIMEOUT = 12.0  # seconds for a database to answer; less than a query may take
+UNKNOWN_COMMAND = b"ERR UNKNOWN_COMMAND"
 OOM = "fe6faa94e7774663a0da52717891d8ef"  # systemd's id of: the OOM killer was here
 FIREWALLS = ((["nft", "list", "ruleset"], "nf_tables"), (["iptables", "-S"], "ip_tables"))
 DROPS = re.compile(r"\b(?:drop|reject|DROP|REJECT)\b")
@@ -85,6 +89,14 @@ class Survey(Batch):
             found += [line.strip() for line in said.splitlines() if DROPS.search(line)]
         return found
 
+    def ask_queue_check(self, properties: str, *command: str) -> Any:
+        lines = properties.splitlines()
+        try:
+            said = run_query(unit_command(list(command), lines, QUEUE_TIMEOUT))
+        except QueryFailed as error:
+            return {"problem": error.said or f"no answer in {QUEUE_TIMEOUT:.0f} s", "facts": []}
+        return {"problem": None, "facts": said.splitlines()}
+
     def ask_server(self, host: str, port: str) -> Any:
         start = time.monotonic()
         name = host[len(TLS) :] if host.startswith(TLS) else host
@@ -119,10 +131,15 @@ def _query_server(connection: socket.socket) -> Any:
     }
     lines = _ask_lines(connection, b"workers\n")
     workers = [_parse_worker(line) for line in lines if " : " in line]
+    told = (line.partition("\t") for line in _ask_lines(connection, b"server\n"))
+    facts = {key: value for key, _, value in told}  # none from a C gearmand
     return {
         "version": version.removeprefix("OK "),
         "functions": functions,
         "registered": [each for each in workers if each["functions"]],
+        "refuses": facts.get("refuses", ""),
+        "moving": facts.get("moving") == "1",
+        "paused": facts.get("paused") == "1",
     }
 
 
@@ -135,7 +152,7 @@ def _parse_worker(line: str) -> dict[str, Any]:
 
 
 def _ask_lines(connection: socket.socket, question: bytes) -> list[str]:
-    """The lines of an answer that ends with a line of one dot."""
+    """The lines of an answer that ends with a line of one dot; none if the question is unknown."""
     connection.sendall(question)
     said, end = b"", time.monotonic() + ANSWER_TIMEOUT
     while said not in (b".\n", b".\r\n") and not said.endswith((b"\n.\n", b"\n.\r\n")):
@@ -143,6 +160,8 @@ def _ask_lines(connection: socket.socket, question: bytes) -> list[str]:
         if not piece:
             raise ValueError("it hung up")
         said += piece
+        if said.startswith(UNKNOWN_COMMAND) and said.endswith(b"\n"):
+            return []
         if time.monotonic() > end or len(said) > ANSWER_LIMIT:
             raise ValueError("the answer is too long")
     return said.decode(errors="backslashreplace").splitlines()[:-1]

@@ -45,6 +45,12 @@ def _python_problem() -> str | None:
     return None
 
 
+class QueryFailed(OSError):
+    """A command ended with another status than was expected; ``said``: its errors."""
+
+    said = ""
+
+
 def run_query(argv: list[str], good: tuple[int, ...] = (0,)) -> str:
     done = subprocess.run(
         argv,
@@ -56,7 +62,9 @@ def run_query(argv: list[str], good: tuple[int, ...] = (0,)) -> str:
     )
     if done.returncode not in good:
         said = done.stderr.decode(errors="replace").strip()
-        raise OSError(f"`{' '.join(argv[:2])}` ended with {done.returncode}: {said}")
+        failed = QueryFailed(f"`{' '.join(argv[:2])}` ended with {done.returncode}: {said}")
+        failed.said = said
+        raise failed
     return done.stdout.decode(errors="backslashreplace")
 
 

@@ -42,7 +42,7 @@ def status(
 ) -> int:
     """Show each host's release and units, and the queues of all job servers.
 
-    Returns 0 when every host and job server answers.
+    Returns 0 when every host and job server answers, and the job servers take jobs.
     """
     with Run(folder, roles, options, connect) as run:
         run.plan_hosts(find_standing)
@@ -63,7 +63,8 @@ def status(
         run.report.recap(run.seconds)
         planned = {each.name for each in run.host_runs}
         failed = [run.failed[name].status for name in run.failed.keys() - planned]
-        silent = [HostFailed.status for server in servers if _why_silent(server)]
+        useless = (each for each in servers if _why_silent(each) or _why_refusing(each))
+        silent = [HostFailed.status for _ in useless]
         return max(failed + silent, default=0)
 
 
@@ -81,6 +82,11 @@ def _why_silent(server: AskedServer) -> str:
         return "this host cannot be asked about it"
     problem = server.answer["problem"]
     return f"{problem}; {server.answer.get('detail', '')}".rstrip("; ") if problem else ""
+
+
+def _why_refusing(server: AskedServer) -> str:
+    """Why it takes no jobs; "" if it does, or does not answer."""
+    return "" if isinstance(server.answer, Unknown) else server.answer.get("refuses", "")
 
 
 def _show_queues(run: Run, servers: Sequence[AskedServer]) -> None:
@@ -109,6 +115,10 @@ def _show_queues(run: Run, servers: Sequence[AskedServer]) -> None:
         if why := _why_silent(server):
             told = f"its job server, {server.address}, does not answer: {why}"
             run.report.say(f"{server.host_run.name}: {told}")
+        if why := _why_refusing(server):
+            run.report.say(
+                f"{server.host_run.name}: its job server, {server.address}, refuses jobs: {why}"
+            )
 
 
 def _tell_unknown_workers(run: Run, servers: Sequence[AskedServer]) -> None:

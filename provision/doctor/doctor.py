@@ -98,7 +98,8 @@ def _examine_host(
         answers = session.survey(checks.questions_of_rules(resources))
         for server in servers:  # each alone: one that is silent takes its time
             answers |= session.ask([("server", *split_server(server))])
-        answers |= session.ask(checks.last_lines(resources, answers))
+        for question in checks.further_questions(resources, answers):
+            answers |= session.ask([question])
         clock = _measure_clock(session)
     known = answers["host",]
     tree = None if isinstance(known, Unknown) else desired.known_tree(known)

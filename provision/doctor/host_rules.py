@@ -23,6 +23,7 @@ from provision.resources.certificate import RENEWED, Certificate
 from provision.resources.drained_server import DrainedServer
 from provision.resources.former_files import FormerFiles
 from provision.resources.former_units import FormerUnits
+from provision.resources.health import ServerHealth
 from provision.resources.release import Release
 from provision.resources.requirement import FreePort, Systemd
 from provision.resources.unit import Unit
@@ -56,12 +57,21 @@ def questions_of_rules(resources: Sequence[Resource]) -> list[Question]:
     return asked
 
 
-def last_lines(resources: Sequence[Resource], answers: Answers) -> list[Question]:
-    """What is to be asked then: the last lines of units that should run, and do not."""
+def further_questions(resources: Sequence[Resource], answers: Answers) -> list[Question]:
+    """What is to be asked then, each alone as it may take its time.
+
+    The last lines of units that should run, and do not; and whether job servers that are there can
+    use their database.
+    """
     units = (each.name for each in resources if isinstance(each, Unit))
     states = ((name, answers["unit", name]) for name in units)
     bad = [name for name, found in states if isinstance(found, dict) and not is_running(found)]
-    return [("lines", name, LAST) for name in bad]
+    checked = (
+        each.queue_question
+        for each in resources
+        if isinstance(each, ServerHealth) and isinstance(answers["unit", each.unit], dict)
+    )
+    return [*(("lines", name, LAST) for name in bad), *filter(None, checked)]
 
 
 def run_rules(facts: HostFacts) -> Iterator[Finding]:
@@ -305,4 +315,5 @@ RULES: tuple[tuple[str, Callable[[HostFacts], Iterator[Verdict]]], ...] = (
     ("job server", reach.check_servers),
     ("workers", reach.check_registered),
     ("queue", reach.check_queue),
+    ("database", reach.check_database),
 )

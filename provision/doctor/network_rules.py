@@ -1,9 +1,10 @@
 """What can be wrong between a host and the job servers, as it is seen from that host."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from gearman_py.functions import BUNDLED
 from provision.doctor.subject import HostFacts, Verdict, is_running
+from provision.remote.answers import ServerAnswer
 from provision.resources.health import ServerHealth, WorkerHealth, split_server
 from provision.resources.program import ProgramHealth
 from provision.wording import format_count
@@ -68,37 +69,101 @@ def check_firewall(facts: HostFacts) -> Iterator[Verdict]:
 
 
 def check_queue(facts: HostFacts) -> Iterator[Verdict]:
-    """On a job server: does anybody take what waits?"""
-    own = [each.server for each in facts.wanted(ServerHealth)]
-    for server in own:
+    """On a job server: does it take jobs, and does a worker take what waits?"""
+    for server in (each.server for each in facts.wanted(ServerHealth)):
         found = facts.known_answer("server", *split_server(server))
         if found["problem"] is not None:
             continue
         functions = found["functions"]
+        kept = _why_kept(found, facts.host.name)
+        if kept:
+            yield kept
         stuck = {
             name: row for name, row in functions.items() if row["queued"] and not row["workers"]
         }
-        for name, row in stuck.items():
+        for name, row in {} if found["moving"] else stuck.items():
             yield (
                 "fail",
                 f"{name}: {format_count(row['queued'], 'job')} waiting, and no worker serves it",
-                _serving_cure(name),
+                _serving_cure(name, _other_servers(facts, server, name), is_kept=bool(kept)),
             )
-        if not stuck:
+        if not stuck and not kept:
             named = {name: row for name, row in functions.items() if "@" not in name}
             sums = {key: sum(row[key] for row in named.values()) for key in ("queued", "running")}
             count, jobs = format_count(len(named), "function"), format_count(sums["queued"], "job")
             yield "ok", f"{count}, {jobs} waiting, {sums['running']} running", ""
 
 
-def _serving_cure(function: str) -> str:
-    """How a function gets a worker."""
+def _why_kept(found: ServerAnswer, host: str) -> Verdict | None:
+    """Why a job server takes no jobs, or gives none to its workers."""
+    if why := found["refuses"]:
+        return "fail", f"its job server refuses jobs: {why}", f"{REFUSED_CURE} {host}"
+    if found["moving"]:
+        text = "its jobs are being moved to other job servers, and it assigns none"
+        return "warn", text, "wait for the drain or retire; if it was interrupted, run it again"
+    if found["paused"]:
+        return "warn", "its job server is paused: it assigns no jobs", "gearadmin --resume-server"
+    return None
+
+
+REFUSED_CURE = "mend the cause, and it goes on by itself; since when it is so: invoke logs"
+
+
+def _other_servers(facts: HostFacts, server: str, function: str) -> list[str]:
+    """The other job servers where a worker serves a function."""
+    answers = {each: facts.answers["server", *split_server(each)] for each in facts.servers}
+    return [
+        each
+        for each, found in answers.items()
+        if each != server
+        and isinstance(found, dict)
+        and found.get("functions", {}).get(function, {}).get("workers")
+    ]
+
+
+def _serving_cure(function: str, others: Sequence[str], *, is_kept: bool) -> str:
+    """How a function gets a worker. Jobs are not to be purged that only cannot come to theirs."""
+    if others:
+        return (
+            f"it is served at {', '.join(others)}: invoke deploy tells the workers all job "
+            "servers; if this one is to leave, invoke retire or drain moves its jobs"
+        )
     if function in BUNDLED:
         return "invoke doctor on the worker hosts; add it to gearman_functions of one"
-    return (
+    cure = (
         "invoke doctor on the worker hosts; or name a worker in gearman_workers whose functions: "
-        f"has it; or, if its jobs are not wanted, gearadmin --purge {function}"
+        "has it"
     )
+    if is_kept:
+        return cure
+    return f"{cure}; or, if its jobs are not wanted, gearadmin --purge {function}"
+
+
+def check_database(facts: HostFacts) -> Iterator[Verdict]:
+    """On a job server: can it use the database of its queue?"""
+    questions = (each.queue_question for each in facts.wanted(ServerHealth))
+    for question in filter(None, questions):
+        if question not in facts.answers:
+            continue  # it is not there, which has been told
+        found = facts.known_answer(*question)
+        problem = found["problem"]
+        if problem is None:
+            lines = [line.partition(" ") for line in found["facts"]]
+            told = {state: [t.strip() for s, _, t in lines if s == state] for state, *_ in lines}
+            for text in told.get("warn", ()):
+                yield "warn", text, "what it must be like: docs/durable-queue.md"
+            yield "ok", "; ".join(told.get("ok", ())), ""
+        elif UNKNOWN_OPTION not in problem:
+            first, *more = problem.removeprefix("gearmand: ").splitlines()
+            said = "".join(f"\n| {line}" for line in more)
+            yield "fail", f"jobs cannot be stored: {first}{said}", DATABASE_CURE
+
+
+UNKNOWN_OPTION = "unrecognized arguments: --check-queue"  # to an older release
+DATABASE_CURE = (
+    "start or mend the database; if the job server asks it wrongly: gearman_database, its user, "
+    "_password and _ca in the inventory, then invoke deploy"
+)
 
 
 def check_registered(facts: HostFacts) -> Iterator[Verdict]:

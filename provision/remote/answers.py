@@ -261,3 +261,13 @@ class ServerAnswer(_ServerAnswer, total=False):
     version: Name
     functions: dict[str, FunctionAnswer]
     registered: list[WorkerAnswer]
+    refuses: str  # why it takes no jobs; "" when it does
+    moving: bool  # its jobs to other job servers
+    paused: bool
+
+
+class QueueCheckAnswer(TypedDict):
+    """Whether a queue's database can be used: what is wrong, or lines of `ok TEXT`, `warn TEXT`."""
+
+    problem: str | None
+    facts: list[str]

@@ -18,6 +18,7 @@ from provision.remote.answers import (
     PathAnswer,
     ProcessAnswer,
     QueueAnswer,
+    QueueCheckAnswer,
     ReleasesAnswer,
     ServerAnswer,
     SpaceAnswer,
@@ -321,6 +322,8 @@ SURVEY: dict[str, QuestionKind] = {
     "said": QuestionKind(("unit", "number"), list[str]),  # the last of its present run
     "firewall": QuestionKind((), list[str]),  # the rules that drop or reject something
     "server": QuestionKind(("host", "port"), ServerAnswer),
+    # What `gearmand --check-queue`, `command`, says in a unit with these lines of a unit file.
+    "queue_check": QuestionKind(("properties", "*command"), QueueCheckAnswer),
 }
 """What agent/survey.py answers besides."""
 

@@ -131,7 +131,7 @@ class Session:
 
     def survey(self, questions: Iterable[Question]) -> dict[Question, Answer]:
         """As :meth:`ask`, and from now on also what agent/survey.py answers."""
-        self._load_modules("job_servers", "survey")
+        self._load_modules("job_servers", "queue_check", "survey")
         return self.ask(questions)
 
     def lock(self, holder: Mapping[str, str]) -> None:
@@ -144,8 +144,8 @@ class Session:
             return
         self._load_modules(
             *("files", "credentials", "command", "release", "change", "job_servers"),
-            *("transient_unit", "trial", "program_trial", "queue_trial", "programs"),
-            *("app", "leaving"),
+            *("transient_unit", "trial", "program_trial", "queue_check", "queue_trial"),
+            *("programs", "app", "leaving"),
         )
         self._send(
             {

@@ -225,12 +225,25 @@ class ServerHealth(Health):
             return
         arguments: dict[str, object] = {
             "command": [self._command_path("gearmand"), "--check-queue", *self.queue],
-            # With its end that unit removes the folder.
-            "properties": [each for each in self.properties if not each.startswith("Runtime")],
+            "properties": self._check_properties,
             "seconds": QUEUE_TIMEOUT,
         }
         operation = Operation("trial_queue", arguments)
         yield Proof("the database of the queue", operation, lambda _: None)
+
+    @property
+    def queue_question(self) -> Question | None:
+        """The same of the release in use, for those who ask and change nothing."""
+        if not self.queue:
+            return None
+        command = f"{self.release.current.path}/venv/bin/gearmand"
+        lines = "\n".join(self._check_properties)
+        return ("queue_check", lines, command, "--check-queue", *self.queue)
+
+    @property
+    def _check_properties(self) -> list[str]:
+        # With its end that unit removes the folder.
+        return [each for each in self.properties if not each.startswith("Runtime")]
 
     def running_proofs(self) -> Iterator[Proof]:
         command = [

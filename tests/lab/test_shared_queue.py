@@ -35,6 +35,7 @@ VARIABLE = "DATABASE_PASSWORD"
 INVENTORY = f"""\
 all:
   vars:
+    gearman_memory: %s
     ansible_user: deploy
     ansible_ssh_private_key_file: id_ed25519
   children:
@@ -119,8 +120,8 @@ class Load:
                 worker.work(timeout=1.0)
 
 
-def write_inventory(folder: Path, queue: str, database: str) -> None:
-    (folder / "hosts.yml").write_text(INVENTORY % (queue, database))
+def write_inventory(folder: Path, queue: str, database: str, memory: str = "512M") -> None:
+    (folder / "hosts.yml").write_text(INVENTORY % (memory, queue, database))
 
 
 def deploy_tree(folder: Path) -> None:
@@ -140,14 +141,19 @@ def test_two_servers_on_a_database_lose_no_job_whatever_happens_to_one(
     redis = Redis(of_databases / "redis", authority, HERE)
     place = f"{HERE}:{postgres.port}"
     with databases.running(postgres), databases.running(redis):
-        write_inventory(folder, "postgres", f"postgresql://{USER}@{place}/jobs")
+        jobs = f"postgresql://{USER}@{place}/jobs"
+        write_inventory(folder, "postgres", jobs)
         deploy_tree(folder)
         assert invoke(ROOT, "plan", hosts=folder).status == 0
         assert invoke(ROOT, "smoke", hosts=folder).status == 0
         check_that_nothing_tells_the_password(lab)
         check_that_a_wrong_password_stops_nothing(lab, folder)
+        check_that_the_doctor_asks_the_database(folder)
         with journals_if_it_fails(lab):
             trouble(lab, folder, postgres.port)
+            databases.kill(postgres)
+            check_that_what_still_serves_is_left_alone(lab, folder, jobs)
+        databases.Postgres.start(postgres)
 
         write_inventory(folder, "redis", f"rediss://{USER}@{HERE}:{redis.tls_port}")
         refused = invoke(ROOT, "deploy", "--yes", hosts=folder)
@@ -159,18 +165,49 @@ def test_two_servers_on_a_database_lose_no_job_whatever_happens_to_one(
         deploy_tree(LAB_INVENTORY)  # as other tests expect it
 
 
-def check_that_a_wrong_password_stops_nothing(lab: ModuleType, folder: Path) -> None:
-    def pids() -> list[str]:
-        return [root(lab, host, "systemctl show -P MainPID gearmand") for host in SERVERS_BY_NAME]
+def server_pids(lab: ModuleType) -> list[str]:
+    return [root(lab, host, "systemctl show -P MainPID gearmand") for host in SERVERS_BY_NAME]
 
-    before = pids()
+
+def check_that_the_doctor_asks_the_database(folder: Path) -> None:
+    done = invoke(ROOT, "doctor", hosts=folder)
+    assert done.said.count("  ok    database    PostgreSQL ") == len(SERVERS), done.said
+    assert invoke(ROOT, "status", hosts=folder).status == 0
+
+
+def check_that_what_still_serves_is_left_alone(lab: ModuleType, folder: Path, jobs: str) -> None:
+    """While the database is gone; and it is told that it is."""
+    with Client(SERVERS) as client, suppress(GearmanError):
+        client.do_background("count", b"0")
+    before = server_pids(lab)
+
+    def told() -> bool:
+        return invoke(ROOT, "status", hosts=folder).said.count("refuses jobs: background") == 2
+
+    await_true(told, 2 * LIMIT, interval=1)
+    assert invoke(ROOT, "status", hosts=folder).status == 3
+    done = invoke(ROOT, "doctor", "--problems", hosts=folder)
+    assert done.status == 3
+    assert done.said.count("its job server refuses jobs: background jobs cannot be stored") == 2
+    assert done.said.count("fail  database    jobs cannot be stored: ") == 2
+    assert "--purge" not in done.said
+    write_inventory(folder, "postgres", jobs, memory="400M")  # which takes a restart
+    upgraded = invoke(ROOT, "upgrade", "--yes", "--gap", hosts=folder)
+    assert upgraded.status == 5
+    assert "given up, before anything that runs was touched" in upgraded.said
+    assert server_pids(lab) == before
+    write_inventory(folder, "postgres", jobs)
+
+
+def check_that_a_wrong_password_stops_nothing(lab: ModuleType, folder: Path) -> None:
+    before = server_pids(lab)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, "guess-of-somebody")
         refused = invoke(ROOT, "deploy", "--yes", hosts=folder)
     assert refused.status == 5, refused.said
     assert "password authentication failed" in refused.said
     assert "given up, before its job server was touched" in refused.said
-    assert pids() == before
+    assert server_pids(lab) == before
     done = invoke(ROOT, "deploy", "--yes", hosts=folder)
     assert done.status == 0, done.said
 

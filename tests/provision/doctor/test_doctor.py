@@ -4,7 +4,7 @@ import ast
 import hashlib
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,16 @@ from provision.report.text import Report
 from provision.resources.account import PLACES
 from provision.resources.certificate import Certificate
 from provision.resources.health import split_server
+from provision.resources.unit import Unit
 from roles import ROLES
 from roles.former import DATA, OWNED, SERVERS
 from roles.former import PLACES as OURS
-from tests.job_servers import GearmandProcess
+from tests.job_servers import C_GEARMAND, GearmandProcess, running_server
 from tests.provision.local import session
+from tests.waiting import await_true
 
 LAB = Path(__file__).resolve().parents[3] / "inventory" / "lab"
-SERVER = "198.18.10.247:4730"
+SERVER, OTHER = "198.18.10.247:4730", "198.18.10.249:4730"
 GIB = 2**30
 RELEASE = Artifact("1.0-abc", "", 0, None)
 FUNCTIONS = ("reverse", "resize", "wc")
@@ -88,6 +90,9 @@ def well(host: str) -> dict[Question, Any]:
             "seconds": 0.001,
             "version": "1.0",
             "functions": functions,
+            "refuses": "",
+            "moving": False,
+            "paused": False,
         },
         ("units", "gearman-worker@*"): {},
         ("units", "gearman-firewall.*"): {},
@@ -102,7 +107,10 @@ def well(host: str) -> dict[Question, Any]:
 
 
 def found(
-    host: str, answers: Mapping[Question, Any] | None = None, clock: ClockOffset = RIGHT
+    host: str,
+    answers: Mapping[Question, Any] | None = None,
+    clock: ClockOffset = RIGHT,
+    servers: Sequence[str] = (SERVER,),
 ) -> list[Finding]:
     """The findings that are not well, of a host that is well but for these answers."""
     known = inventory.load(LAB)
@@ -114,11 +122,12 @@ def found(
         for role in roles
         for resource in role(one, known, RELEASE)
     ]
-    asked = [*checks.questions_of_rules(resources), ("server", *split_server(SERVER))]
+    seen = [("server", *split_server(each)) for each in servers]
+    asked = [*checks.questions_of_rules(resources), *seen]
     no_user = {each: None for each in asked if each[0] in ("user", "traces", "queue")}
     told = well(host) | no_user | dict(answers or {})
     facts = HostFacts(
-        one, resources, {each: told[each] for each in asked}, clock, RELEASE.id, [SERVER]
+        one, resources, {each: told[each] for each in asked}, clock, RELEASE.id, servers
     )
     return [finding for finding in checks.run_rules(facts) if finding.state != "ok"]
 
@@ -200,6 +209,15 @@ WRONG = (
         *("server1", server(functions={"x": SERVES | {"queued": 3, "workers": 0}})),
         *("fail", "queue", "x: 3 jobs waiting, and no worker serves it"),
     ),
+    (
+        *("server1", server(refuses="background jobs cannot be stored: it is full")),
+        *("fail", "queue", "refuses jobs: background jobs cannot be stored: it is full"),
+    ),
+    (
+        *("server1", server(moving=True, functions={"x": SERVES | {"queued": 3, "workers": 0}})),
+        *("warn", "queue", "being moved to other job servers"),
+    ),
+    ("server1", server(paused=True), "warn", "queue", "paused"),
     (
         *("server1", {("port", "198.18.10.247", "4730"): None}),
         *("fail", "port", "nothing listens at 198.18.10.247:4730"),
@@ -326,7 +344,69 @@ def test_the_last_lines_are_asked_of_units_that_do_not_run_alone() -> None:
     resources = [one for role in ROLES["worker"] for one in role(worker, known, RELEASE)]
     answers = well("worker1") | unit(active="failed")
     name = "gearman-worker@wc.service"
-    assert checks.last_lines(resources, answers) == [("lines", name, LAST)]
+    assert checks.further_questions(resources, answers) == [("lines", name, LAST)]
+
+
+ON_DATABASE = """
+all:
+  children:
+    job_server:
+      vars:
+        gearman_queue: postgres
+        gearman_database: postgresql://gearman@198.18.10.1/jobs
+      hosts: {server1: {ansible_host: 198.18.10.247}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("problem", "lines", "findings"),
+    [
+        (None, ["ok    PostgreSQL 15", "ok    durable"], [("ok", "PostgreSQL 15; durable")]),
+        (
+            *(None, ["ok    PostgreSQL 15", "warn  fsync is off"]),
+            [("warn", "fsync is off"), ("ok", "PostgreSQL 15")],
+        ),
+        (
+            *("gearmand: PostgreSQL: it is\nfull", []),
+            [("fail", "jobs cannot be stored: PostgreSQL: it is\n| full")],
+        ),
+        ("gearmand: error: unrecognized arguments: --check-queue", [], []),
+    ],
+)
+def test_whether_the_database_of_a_queue_can_be_used_is_told(
+    tmp_path: Path, problem: str | None, lines: list[str], findings: list[tuple[str, str]]
+) -> None:
+    (tmp_path / "hosts.yml").write_text(ON_DATABASE)
+    known = inventory.load(tmp_path)
+    (host,) = known.hosts
+    resources = [one for role in ROLES["job_server"] for one in role(host, known, RELEASE)]
+    units = [one.name for one in resources if isinstance(one, Unit)]
+    there: dict[Question, Any] = {("unit", name): RUNS for name in units}
+    (question,) = checks.further_questions(resources, there)
+    assert question[2:4] == (f"{ON_HOSTS}/current/venv/bin/gearmand", "--check-queue")
+    assert "User=gearmand" in question[1].splitlines()
+    asked = [*checks.questions_of_rules(resources), ("server", *split_server(SERVER))]
+    answers = dict.fromkeys(asked, Unknown("not asked"))
+    told_by_it = {question: {"problem": problem, "facts": lines}}
+    facts = HostFacts(host, resources, answers | told_by_it, RIGHT, None, [])
+    told = [each for each in checks.run_rules(facts) if each.check == "database"]
+    assert [(each.state, each.text) for each in told] == findings
+    assert all(each.cure for each in told if each.state != "ok")
+
+
+def test_jobs_whose_worker_is_elsewhere_are_not_to_be_purged() -> None:
+    """As those of a job server whose retirement was interrupted."""
+    waiting = {"x": {"queued": 1, "running": 0, "workers": 0}}
+    (finding,) = found("server1", server(functions=waiting))
+    assert "gearadmin --purge x" in finding.cure
+    refused, stuck = found("server1", server(functions=waiting, refuses="its disk is full"))
+    assert "refuses jobs: its disk is full" in refused.text
+    assert "--purge" not in stuck.cure
+    there = server()["server", *split_server(SERVER)] | {"functions": {"x": SERVES}}
+    other = {("server", *split_server(OTHER)): there}
+    (finding,) = found("server1", server(functions=waiting) | other, servers=(SERVER, OTHER))
+    assert finding.cure.startswith(f"it is served at {OTHER}: ")
+    assert "--purge" not in finding.cure
 
 
 # -- a survey of this machine -----------------------------------------------------------
@@ -348,6 +428,22 @@ def test_a_job_server_is_asked_how_it_is(agent: Session, tmp_path: Path) -> None
     assert told["problem"] is None
     assert told["functions"] == {}
     assert told["version"]
+    assert (told["refuses"], told["moving"], told["paused"]) == ("", False, False)
+
+
+def test_why_a_job_server_refuses_jobs_is_told(agent: Session, tmp_path: Path) -> None:
+    options = ["-v", "-L", "127.0.0.1", "-p", "0", "--max-memory", "1M"]
+    with GearmandProcess(options, tmp_path) as server:
+        port = str(server.listening()[1])
+        await_true(lambda: survey(agent, "server", "127.0.0.1", port)["refuses"] != "")
+        told = survey(agent, "server", "127.0.0.1", port)
+    assert told["refuses"] == "the limit of memory is reached (--max-memory)"
+
+
+def test_a_job_server_in_c_tells_no_more_than_it_knows(agent: Session, tmp_path: Path) -> None:
+    with running_server(C_GEARMAND, tmp_path) as (host, port):
+        told = survey(agent, "server", host, str(port))
+    assert (told["problem"], told["refuses"], told["moving"]) == (None, "", False)
 
 
 @pytest.mark.slow
