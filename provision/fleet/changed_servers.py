@@ -4,6 +4,7 @@ A mistake in the settings of a database would otherwise take all job servers dow
 that is restarted while its database is down would not even serve foreground jobs.
 """
 
+from provision.errors import HostFailed
 from provision.fleet.health_check import Unhealthy, check_queue, server_units
 from provision.fleet.host_run import HostRun
 from provision.fleet.run import Run
@@ -23,6 +24,18 @@ def try_server(run: Run, host_run: HostRun) -> None:
         host_run.rolled_back = "given up, before its job server was touched"
         if not host_run.applied:  # else it is written down with what was changed
             run.record(host_run, error)
+        raise
+
+
+def try_switch(run: Run, host_run: HostRun) -> None:
+    """As :func:`check_server`, for an upgrade; one that fails so is written down.
+
+    Nothing is to be put back then: to restart what runs would end what it can still do.
+    """
+    try:
+        check_server(host_run)
+    except HostFailed as error:
+        run.record(host_run, error)
         raise
 
 

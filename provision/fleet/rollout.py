@@ -16,7 +16,7 @@ from provision.errors import HostFailed, RolledBack, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
 from provision.fleet.before_change import Before, note_what_runs
 from provision.fleet.begin import begin_changes, lock_hosts
-from provision.fleet.changed_servers import check_server, serves_before
+from provision.fleet.changed_servers import serves_before, try_switch
 from provision.fleet.choice import previous_release, this_tree, unfinished_rollback
 from provision.fleet.deploy import DEFAULT
 from provision.fleet.desired_state import Roles
@@ -36,7 +36,6 @@ from provision.resources.base import Change
 from provision.resources.kept import as_kept, as_ran, without_new_workers
 
 CAREFUL = RolloutPolicy()
-ALL_HOSTS = "all hosts"
 OLDER_THAN_WORKER = (
     "try: if the release is from before this worker, take it out of the inventory, deploy, and "
     "roll back again"
@@ -149,7 +148,7 @@ class Rollout:
                 if runs == id and name not in self._between
             ]
             if names:
-                where = fold_names(names) if len(names) < len(self._running) else ALL_HOSTS
+                where = fold_names(names) if len(names) < len(self._running) else "all hosts"
                 self._run.report.say(f"{id} runs on {where}")
         for name, (before, after) in self._between.items():
             between = (
@@ -214,12 +213,7 @@ class Rollout:
     def _upgrade_host(self, host_run: HostRun) -> None:
         if serves_before(host_run):
             self._before[host_run.name] = note_what_runs(host_run)
-            try:
-                check_server(host_run)
-            except HostFailed as error:
-                # Nothing is put back: to restart what runs would end what it can still do.
-                self._run.record(host_run, error)
-                raise
+            try_switch(self._run, host_run)
         self._run.record(host_run, result=BEGUN)
         self._between[host_run.name] = host_run.release_before, host_run.release
         try:
@@ -321,16 +315,15 @@ class Rollout:
             pass
 
     def _check_back(self, back: HostRun, *, alone: bool) -> None:
-        name, origin = back.name, back.release
         try:
             check_running(back, self._policy.settle, alone=alone, put_back=True)
         except ToolkitError as error:
-            self._tell_stuck(name, origin, error)
+            self._tell_stuck(back.name, back.release, error)
             return
-        self._running[name] = origin
-        self._between.pop(name, None)
+        self._running[back.name] = back.release
+        self._between.pop(back.name, None)
         self._run.record(back, result=PUT_BACK)
-        self._run.report.show(PutBack(name, origin, self._run.seconds))
+        self._run.report.show(PutBack(back.name, back.release, self._run.seconds))
 
     def _tell_stuck(self, name: str, origin: str, error: ToolkitError) -> None:
         self._stuck[name] = error
@@ -342,8 +335,7 @@ class Rollout:
             host_run.make_plan()
             track = host_run.track
             if id in host_run.answers[track.question]["kept"]:
-                arguments = {"root": track.root, "id": id}
-                operation = Operation("condemn", arguments, reason.encode())
+                operation = Operation("condemn", {"root": track.root, "id": id}, reason.encode())
                 list(host_run.session.apply([operation]))
         except ToolkitError as error:
             self._run.report.say(f"{host_run.name}: {id} is not marked as bad: {error}")
