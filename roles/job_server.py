@@ -26,7 +26,6 @@ from roles.tls import MARK, fingerprint, flags, readers, speaks_tls, tls
 UNIT = "gearmand.service"
 SOCKET = "gearmand.socket"
 DATABASE_CA = "/etc/gearman/database-ca.pem"
-DATABASE_FILES = ("/etc/gearman", DATABASE_CA)
 STATE_FORMAT = "2.5"  # of messages and state of a reload: a test compares it with gearmand's
 
 
@@ -81,9 +80,7 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
         database=f"{DATABASE} ({host.where_is(DATABASE)})",
     )
     words = _database_options(queue, passwords)
-    yield ServerHealth(
-        UNIT, release, flags(inventory), reached(host), words, DATABASE_FILES, file.limits
-    )
+    yield ServerHealth(UNIT, release, flags(inventory), reached(host), words, file.limits)
 
 
 def _drained_server(

@@ -152,12 +152,6 @@ def check_queue(host_run: HostRun) -> None:
             _run_proofs(host_run, health, health.queue_proofs())
 
 
-def queue_files(host_run: HostRun) -> frozenset[str]:
-    """Paths that check_queue() needs."""
-    healths = (each for each in health_resources(host_run) if isinstance(each, ServerHealth))
-    return frozenset(path for each in healths if each.queue for path in each.files)
-
-
 def started_workers(host_run: HostRun) -> dict[str, str]:
     """The units of workers that its plan starts, and how: start, restart or reload."""
     return _started_units(host_run, worker_units(host_run))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import takewhile
 from threading import Event
 
@@ -97,15 +97,6 @@ class HostRun:
             self.report.show(Begun(self.name))
         self._apply(self.plan.changes[: self.plan.staged])
         self.begun = self.plan.staged
-
-    def apply_first(self, paths: AbstractSet[str]) -> None:
-        """Apply what is left to change at these paths, before all else."""
-        done, left = self.plan.changes[: self.begun], self.plan.changes[self.begun :]
-        first = [each for each in left if each.operation.arguments.get("path") in paths]
-        others = [each for each in left if each not in first]
-        self.plan = replace(self.plan, changes=(*done, *first, *others))
-        self._apply(first)
-        self.begun += len(first)
 
     def apply_before(self, touched: AbstractSet[str]) -> None:
         """Apply what comes before the first change of one of these: units' names, and paths."""

@@ -210,13 +210,12 @@ class WorkerHealth(Health):
 class ServerHealth(Health):
     """A job server at ``server``, HOST:PORT.
 
-    ``queue``: gearmand's options for the database of its queue, as in a unit file; ``files`` that
-    it then reads; ``properties``: those of its unit.
+    ``queue``: gearmand's options for the database of its queue, as in a unit file; ``properties``:
+    those of its unit.
     """
 
     server: str
     queue: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
     properties: tuple[str, ...] = ()
 
     def queue_proofs(self) -> Iterator[Proof]:
