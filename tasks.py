@@ -81,7 +81,7 @@ PEERS = {
     "gpg": "gpg",
 }
 WEB_PORT = 4780
-BENCHES = ("job_server", "instructions", "libraries", "resize", "converge")
+BENCHES = ("job_server", "instructions", "libraries", "resize", "converge", "shared_queue")
 # More processes than cores: most tests wait for another process. Each takes 5 s to collect them.
 SIDE_BY_SIDE = ("--numprocesses", "4", "--dist", "loadgroup", "--no-loadscope-reorder")
 FAST = ("-m", "not lab and not interop and not slow", "--hypothesis-profile", "fast")

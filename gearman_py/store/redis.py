@@ -29,12 +29,10 @@ SCHEMA = "1"
 # follow it; then comes the workload.
 _HEAD = struct.Struct("<bqIII")
 
+WRONG_TYPE = b"WRONGTYPE"  # what the script LIST has instead of the facts of a shelf
+
 # Settings without which it may lose jobs.
 _KEEPS = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
-
-
-class WrongType(StoreError):
-    """A key has another type: another program wrote it."""
 
 
 class Redis:
@@ -180,17 +178,15 @@ class Redis:
 
     def list_shelves(self) -> list[Shelf]:
         found = []
-        members = self._call_redis("smembers", f"{self._base}shelves")
-        for number in sorted(int(member) for member in members if member.isdigit()):
+        for member, *facts in self._run_script(redis_scripts.LIST):
+            number = int(member)
+            known = dict(zip(facts[::2], facts[1::2], strict=False))
             try:
-                facts = self._call_redis("hgetall", f"{self._base}shelf:{number}")
-                if not facts:  # it was just cleared, or deleted
-                    continue
-                counts = (int(facts[name]) for name in (b"keeper", b"beats", b"ended"))
+                counts = (int(known[name]) for name in (b"keeper", b"beats", b"ended"))
                 keeper, beats, ended = counts
-                found.append(Shelf(number, facts[b"prefix"], keeper, beats, bool(ended)))
-            except (KeyError, ValueError, WrongType) as error:
-                if not isinstance(error, WrongType) and not self._has_jobs(number):
+                found.append(Shelf(number, known[b"prefix"], keeper, beats, bool(ended)))
+            except (KeyError, ValueError):
+                if facts != [WRONG_TYPE] and not self._has_jobs(number):
                     self.clear_shelf(number)
                 elif number not in self._bad_shelves:
                     self._bad_shelves.add(number)
@@ -199,7 +195,7 @@ class Redis:
                         "taken over, delete it (DEL %sshelf:%d)",
                         *(self._base, number, self._base, number, self._base, number),
                     )
-        return found
+        return sorted(found)
 
     def _has_jobs(self, shelf: int) -> bool:
         return bool(self._call_redis("exists", f"{self._base}jobs:{shelf}"))
@@ -252,7 +248,7 @@ class Redis:
         except self._redis.RedisError as error:
             brief = "the queue's database refused"
             if "WRONGTYPE" in str(error):
-                raise WrongType(f"Redis: {self._name_wrong_key()}", brief) from error
+                raise StoreError(f"Redis: {self._name_wrong_key()}", brief) from error
             raise StoreError(f"Redis: {error}", brief) from error
 
     def _name_wrong_key(self) -> str:

@@ -66,6 +66,22 @@ end)
 return 1
 """
 )
+# Of each shelf its number, and names and values in turn: a request for each shelf would be N * N
+# requests a second for N job servers.
+LIST = """
+local found = {}
+for _, shelf in ipairs(redis.call('SMEMBERS', ARGV[1] .. 'shelves')) do
+    if string.match(shelf, '^%d+$') then
+        local facts = redis.pcall('HGETALL', ARGV[1] .. 'shelf:' .. shelf)
+        if facts.err then facts = {'WRONGTYPE'} end
+        if #facts > 0 then  -- otherwise it was just cleared, or deleted
+            table.insert(facts, 1, shelf)
+            table.insert(found, facts)
+        end
+    end
+end
+return found
+"""
 TAKE = (
     ROOM
     + BEAT
