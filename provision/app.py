@@ -32,8 +32,8 @@ from provision.build_cache import prune_oldest, prune_unused, read_digest
 from provision.errors import ToolkitError
 from provision.file_lock import file_lock
 from provision.inventory.host import Host
-from provision.inventory.schema import nearest_hint
 from provision.inventory.workers import WorkerDefinition, workers
+from provision.wording import nearest_hint
 
 FILES = "app"  # the folder of a release that holds them
 KEPT = 8  # releases of an app on this machine

@@ -1,8 +1,10 @@
 """Words and tables, as all commands of the toolkit write them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
 
 GAP = "  "  # between columns
+SIMILAR = 0.7  # as difflib counts: `workers` is meant to be `worker`, `berlin` is not
 
 
 def format_count(number: int, noun: str) -> str:
@@ -15,3 +17,9 @@ def format_table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield GAP.join(map(str.ljust, row, widths)).rstrip()
+
+
+def nearest_hint(name: str, known: Iterable[str], similar: float = SIMILAR) -> str:
+    """What may be meant by a name that is not known; "" if nothing is near."""
+    near = get_close_matches(name, known, 1, similar)
+    return f"; did you mean {near[0]!r}?" if near else ""

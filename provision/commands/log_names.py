@@ -13,12 +13,12 @@ from provision.fleet.ask_all import AskAll
 from provision.fleet.desired_state import DesiredState
 from provision.fleet.run import Connect
 from provision.inventory.host import Host
-from provision.inventory.schema import nearest_hint
 from provision.inventory.worker_settings import NAME
 from provision.inventory.workers import WorkerDefinition, workers
 from provision.remote.messages import Unknown
 from provision.resources.health import ServerHealth, split_server
 from provision.resources.unit import Unit
+from provision.wording import nearest_hint
 
 SERVER = ("gearmand.service", "gearmand.socket")
 WORKER = "gearman-worker@"

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 
 from provision.errors import ToolkitError
-from provision.inventory.schema import nearest_hint
 from provision.resources.base import Resource, resource_kinds
 from provision.resources.health import Health
 from provision.resources.release import Release, ReleaseLeftOut
 from provision.resources.unit import Unit
+from provision.wording import nearest_hint
 
 ACCOUNTS = ("user:", "group:")  # of what resources provide and need
 

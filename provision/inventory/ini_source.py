@@ -69,7 +69,7 @@ class _INIReader:
                 continue
             if section := SECTION.fullmatch(line):
                 self._begin_section(where, section[1], section[2] or HOSTS)
-            elif line.startswith("[") and line.endswith("]"):
+            elif line.startswith("[") and (line.endswith("]") or "]" not in line):
                 raise InventoryError(
                     f"{where}: {line} is not a section: write [GROUP], [GROUP:children] or "
                     "[GROUP:vars], without spaces"

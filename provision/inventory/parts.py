@@ -10,7 +10,8 @@ from typing import Any
 
 from provision.inventory.document import Place, Table
 from provision.inventory.groups import REST, TOP, Groups
-from provision.inventory.schema import GROUPS, SIMILAR, nearest_hint, schema
+from provision.inventory.schema import GROUPS, schema
+from provision.wording import SIMILAR, nearest_hint
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from string import ascii_letters
 from typing import TypeVar
 
 from provision.errors import InventoryError
-from provision.inventory.schema import nearest_hint
+from provision.wording import nearest_hint
 
 _RANGE = re.compile(r"\[(\w*):(\w+)(?::(\d+))?\]")
 _LABEL = r"(?:\w|R)(?:[\w-]|R)*(?<![_-])".replace("R", r"\[(?:[a-z]:[a-z]|\d+:\d+)(?::\d+)?\]")
@@ -55,6 +55,10 @@ def _is_address(text: str) -> bool:
 def expand_ranges(name: str) -> list[str]:
     """The names that a name with ranges stands for. Raises ValueError for anything else."""
     pieces = re.split(r"(\[[^\]]*\])", name)
+    if "[" in "".join(pieces[::2]):
+        raise ValueError(
+            f"{name}: its range has no end; ranges are [1:9], [01:10], [a:f] or [1:9:2]"
+        )
     choices = [_range_values(piece) if piece.startswith("[") else [piece] for piece in pieces]
     if prod(map(len, choices)) > MAX_HOSTS:
         raise ValueError(f"{name} stands for more than {MAX_HOSTS} hosts")

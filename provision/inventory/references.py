@@ -12,12 +12,14 @@ from typing import Any
 from provision.errors import InventoryError
 from provision.inventory.document import Place, Table
 from provision.inventory.secrets import Secret
+from provision.wording import nearest_hint
 
 NAME = r"[A-Za-z_]\w*"
 DEFAULT = rf"""\|\s*(?:default|d)\(\s*('[^'{{}}]*'|"[^"{{}}]*"|\d+|{NAME})\s*(,\s*[Tt]rue\s*)?\)"""
 REFERENCE = re.compile(rf"\{{\{{\s*({NAME})\s*(?:{DEFAULT}\s*)?\}}\}}")
 CONSTANTS = {"true": True, "True": True, "false": False, "False": False}
 LONGEST_TEXT = 1 << 16  # characters
+OURS = "gearman_"
 JINJA = re.compile(r"\{\{|\{%|\{#")
 
 
@@ -71,60 +73,74 @@ def resolve_variable(
     seen: tuple[str, ...] = (),
 ) -> Any:
     """The value of a host's variable. Raises :class:`InventoryError`."""
-    value, where = variables[name]
+    whole, stands = variables[name]
     if name in seen:
-        raise InventoryError(f"{where}: {name} refers to itself, by {' and '.join(seen)}")
+        raise InventoryError(f"{stands}: {name} refers to itself, by {' and '.join(seen)}")
 
-    def variable(other: str) -> Any:
+    def variable(other: str, what: str) -> Any:
         if other in facts:
             return facts[other]
         if other not in variables:
-            host = facts["inventory_hostname"]
-            raise InventoryError(f"{where}: {name} refers to {other}, which {host} has not")
+            near = nearest_hint(other, variables.keys() - {name, *seen})
+            raise InventoryError(
+                f"{what} refers to {other}, and {facts['inventory_hostname']} has no such variable"
+                f"{near}"
+            )
         return resolve_variable(facts, variables, other, (*seen, name))
 
-    def refer(text: str) -> Any:
+    def refer(text: str, what: str) -> Any:
         def of(match: re.Match[str]) -> Any:
             other, default, if_empty = match.groups()
             if default is None or other in facts or other in variables:
-                found = variable(other)
+                found = variable(other, what)
                 if found or not if_empty:
                     return found
             if default[0] in "'\"":
                 return default[1:-1]
             if default.isdecimal():
                 return int(default)
-            return CONSTANTS[default] if default in CONSTANTS else variable(default)
+            return CONSTANTS[default] if default in CONSTANTS else variable(default, what)
 
         def within(match: re.Match[str]) -> str:
             part = of(match)
             if type(part) not in (str, int):
                 raise InventoryError(
-                    f"{where}: {name}: {match[1]} cannot be a part of a text: it is "
+                    f"{what}: {match[1]} cannot be a part of a text: it is "
                     f"{'a secret' if isinstance(part, Secret) else 'no text'}"
                 )
             return str(part)
 
-        if whole := REFERENCE.fullmatch(text.strip()):
-            return of(whole)
+        if only := REFERENCE.fullmatch(text.strip()):
+            return of(only)
         if JINJA.search(REFERENCE.sub("", text)):
             raise InventoryError(
-                f"{where}: {name}: of Jinja only {{{{ variable }}}} is read here, with a default, "
+                f"{what}: of Jinja only {{{{ variable }}}} is read here, with a default, "
                 "and no other expression: write the value itself"
             )
         written = REFERENCE.sub(within, text)
         if len(written) > LONGEST_TEXT:
             raise InventoryError(
-                f"{where}: {name}: with its references written out it is longer than "
+                f"{what}: with its references written out it is longer than "
                 f"{LONGEST_TEXT:,} characters"
             )
         return written
 
-    def follow(value: Any) -> Any:
+    def follow(value: Any, where: Place, path: tuple[str, ...] = ()) -> Any:
+        what = f"{where}: {_describe_setting(name, path)}"
         if isinstance(value, list):
-            return [refer(each) if isinstance(each, str) else each for each in value]
+            return [refer(each, what) if isinstance(each, str) else each for each in value]
         if isinstance(value, Table):
-            return Table({key: follow(each) for key, each in value.items()}, value.places)
-        return refer(value) if has_reference(value) else value
+            found = {
+                key: follow(each, value.places[key], (*path, key)) for key, each in value.items()
+            }
+            return Table(found, value.places)
+        return refer(value, what) if has_reference(value) else value
 
-    return follow(value)
+    return follow(whole, stands)
+
+
+def _describe_setting(variable: str, path: tuple[str, ...]) -> str:
+    """`worker shop: secrets: DB` of `gearman_workers`; any other variable by its name."""
+    if not path or not variable.startswith(OURS):
+        return variable
+    return ": ".join((f"{variable.removeprefix(OURS).removesuffix('s')} {path[0]}", *path[1:]))

@@ -18,16 +18,15 @@ import yaml
 from provision.errors import InventoryError
 from provision.inventory import document, vault
 from provision.inventory.document import Place, Table, mapping_pairs, place_of
-from provision.inventory.references import has_reference, is_reference
+from provision.inventory.references import OURS, has_reference, is_reference
 from provision.inventory.secrets import Secret, make_secret
 from provision.inventory.worker_settings import MEMORY, PACKAGE, check_groups, check_table
 from provision.inventory.writable_folders import why_refused
+from provision.wording import SIMILAR, nearest_hint
 
 SCHEMA = Path(__file__).parent / "schema.yml"
 EXAMPLE = "!example"  # the tag of a value that is not a default
 KINDS = {str: "a text", int: "a whole number", bool: "true or false", list: "a list of texts"}
-SIMILAR = 0.7  # as difflib counts: `workers` is meant to be `worker`, `berlin` is not
-OURS = "gearman_"
 GROUPS = "gearman_groups"
 TABLES = ("gearman_apps", "gearman_workers")  # whose parts know their lines, and are merged
 USERS = "gearman_dashboard_users"  # with hashes of their passwords
@@ -266,8 +265,3 @@ def _wrong_kind(name: str, value: Any, where: Place) -> InventoryError:
     shown = "nothing" if value is None else repr(value)
     more = "; put it in quotes" if kind is str and isinstance(value, (int, float)) else ""
     return InventoryError(f"{where}: {name} should be {KINDS[kind]}, and is {shown}{more}")
-
-
-def nearest_hint(name: str, known: Iterable[str], similar: float = SIMILAR) -> str:
-    near = get_close_matches(name, known, 1, similar)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -59,6 +59,7 @@ CHECK = ("function", "workload", "file", "expect", "expect_file")
 FILES_OF_CHECK = ("file", "expect_file")
 CREDENTIAL = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
 VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
+READABLE = "users of the host may read it there; put it into secrets"
 RESERVED = ("GEARMAN_", "GEARMAND_", "NOTIFY_SOCKET", "WATCHDOG_")  # which the unit sets itself
 
 Hint = Callable[[str, Iterable[str]], str]
@@ -118,8 +119,10 @@ def _check(
             f"{hint(key, known) or '; expected one of ' + ', '.join(sorted(known))}"
         )
     if isinstance(value, Secret):
-        why = "name each" if key == "secrets" else "it stands in a unit file"
+        why = "name each" if key == "secrets" else READABLE
         raise InventoryError(f"{where}: {what}: {key} cannot be a secret: {why}")
+    if isinstance(value, list) and any(isinstance(each, Secret) for each in value):
+        raise InventoryError(f"{where}: {what}: {key} cannot have a secret in it: {READABLE}")
     if has_reference(value):
         return  # which is checked when it is followed
     if key in CHOICES:
@@ -171,6 +174,10 @@ def _check_check(what: str, value: Table, where: Place, hint: Hint) -> None:
                 f"{value.places[name]}: {what}: unknown part of check {name!r}"
                 f"{hint(name, CHECK) or '; expected one of ' + ', '.join(CHECK)}"
             )
+        if isinstance(text, Secret):
+            raise InventoryError(
+                f"{value.places[name]}: {what}: {name} of check cannot be a secret: {READABLE}"
+            )
         if type(text) is not str:
             raise InventoryError(
                 f"{value.places[name]}: {what}: {name} of check should be a text, and is "
@@ -196,10 +203,7 @@ def _check_environment(what: str, value: Table) -> None:
         if name.startswith(RESERVED):
             raise InventoryError(f"{where}: {what}: {name} is set by the deploy itself")
         if isinstance(text, Secret):
-            raise InventoryError(
-                f"{where}: {what}: {name} cannot be a secret: any user of the host may read what "
-                "stands in a unit file; move it to secrets"
-            )
+            raise InventoryError(f"{where}: {what}: {name} cannot be a secret: {READABLE}")
         if type(text) is not str:
             raise InventoryError(f"{where}: {what}: {name} should be a text, and is {_shown(text)}")
         if not has_reference(text) and re.search(r"[\0-\x1f]", text):

@@ -14,10 +14,10 @@ from gearman_py.functions import BUNDLED
 from provision.errors import InventoryError
 from provision.inventory.document import Table
 from provision.inventory.host import Host
-from provision.inventory.schema import nearest_hint
 from provision.inventory.secrets import Secret
 from provision.inventory.worker_settings import FILES_OF_CHECK
 from provision.inventory.writable_folders import clean_path
+from provision.wording import nearest_hint
 
 DRAIN_TIMEOUT = 60  # seconds that gearman-worker itself waits for its jobs
 Kind = Literal["functions", "command", "program", "run"]

@@ -7,7 +7,8 @@ import yaml
 from provision.errors import InventoryError
 from provision.inventory.document import Place, mapping_pairs, place_of
 from provision.inventory.groups import Groups
-from provision.inventory.schema import nearest_hint, read_variables
+from provision.inventory.schema import read_variables
+from provision.wording import nearest_hint
 
 SECTIONS = ("hosts", "children", "vars")
 NOTHING = "tag:yaml.org,2002:null"

@@ -189,7 +189,7 @@ def test_a_password_may_come_from_a_command_which_runs_once(tmp_path: Path) -> N
         ("{cmd: ['true']}", ": there is nothing in it"),
         ("{cmd: echo}", ": a secret comes from {env: NAME} or {cmd: [PROGRAM, ARGUMENT]}"),
         ("{env: A, cmd: [b]}", ": a secret comes from {env: NAME} or {cmd: [PROGRAM, ARGUMENT]}"),
-        ("'{{ x }}'", " refers to x, which w1 has not"),
+        ("'{{ x }}'", " refers to x, and w1 has no such variable"),
     ],
 )
 def test_a_secret_that_is_nowhere_is_told(tmp_path: Path, written: str, said: str) -> None:

@@ -69,6 +69,8 @@ def test_an_ini_inventory_of_any_name_is_read(tmp_path: Path, name: str, as_fold
         ("[worker]\nw1 a='b", "2: no closing quotation (w1 a='b)"),
         ("[worker]\nw[1:", "2: 'w[1:' is not a host"),
         ("[my worker]\nw1", "1: [my worker] is not a section: write [GROUP], [GROUP:children] or"),
+        ("[worker\nw1", "1: [worker is not a section: write [GROUP], [GROUP:children] or"),
+        ("[worker]\ndb[01:03.example.com", "2: db[01:03.example.com: its range has no end; ranges"),
         ("[worker:host]\nw1", "1: [worker:host]: unknown kind of section; expected [worker], [wor"),
         ("[eu:children]\nworker", "2: [eu:children]: no group is named 'worker'"),
         ("[worker]\nw1\n[eu:vars]\na=1", "3: [eu:vars]: no group is named 'eu'; write [eu] too"),

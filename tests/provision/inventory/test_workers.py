@@ -227,7 +227,15 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
         ("{wc: {environment: {A: [b]}}}", "2: worker wc: A should be a text, and is ['b']"),
         ("{wc: {environment: {1A: b}}}", "'1A' is not a variable name"),
         ("{wc: {environment: {GEARMAN_SERVERS: b}}}", "GEARMAN_SERVERS is set by the deploy"),
-        ("{wc: {memory: '{{ size }}'}}", "gearman_workers refers to size, which w1 has not"),
+        (
+            "\n  wc:\n    cpu: 50%\n    memory: '{{ worker_siz }}'\nworker_size: 1G",
+            "5: worker wc: memory refers to worker_siz, and w1 has no such variable; did you mean "
+            "'worker_size'?",
+        ),
+        (
+            "\n  wc:\n    secrets:\n      A: '{{ key }}'",
+            "5: worker wc: secrets: A refers to key, and w1 has no such variable",
+        ),
         ("\n  wc:\n  wc:\n", "4: 'wc' is repeated"),
     ],
 )
@@ -308,6 +316,29 @@ def test_a_worker_cannot_be_encrypted(tmp_path: Path) -> None:
         "        $ANSIBLE_VAULT;1.1;AES256\n        00\n"
     )
     assert complaint(tmp_path, group_vars__all=tagged) == (
-        "group_vars/all.yml:4: worker wc: KEY cannot be a secret: any user of the host may read "
-        "what stands in a unit file; move it to secrets"
+        "group_vars/all.yml:4: worker wc: KEY cannot be a secret: users of the host may read it "
+        "there; put it into secrets"
     )
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("functions: [!vault x]", "functions cannot have a secret in it"),
+        ("command: [rev, '{{ portal_key }}']", "command cannot have a secret in it"),
+        ("check: {workload: !vault x, expect: a}", "workload of check cannot be a secret"),
+        ("check: {expect: '{{ portal_key }}'}", "expect of check cannot be a secret"),
+        ("memory: '{{ portal_key }}'", "memory cannot be a secret"),
+    ],
+)
+def test_a_secret_is_refused_where_others_may_read_it(
+    tmp_path: Path, setting: str, said: str
+) -> None:
+    settings = dict.fromkeys(["functions: [a]", "command: [rev]", setting])
+    lines = "".join(
+        f"    {each}\n" for each in settings if each == setting or each[:5] != setting[:5]
+    )
+    text = f"portal_key: !vault x\ngearman_workers:\n  a:\n{lines}"
+    told = complaint(tmp_path, group_vars__all=text)
+    assert said in told
+    assert told.endswith(": users of the host may read it there; put it into secrets")
