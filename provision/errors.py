@@ -45,9 +45,13 @@ class Interrupted(ToolkitError):
 
 
 class Locked(ToolkitError):
-    """Another deploy holds a host's lock."""
+    """Another deploy holds a host's lock; ``host``: the name by which it knows the host."""
 
     status = 6
+
+    def __init__(self, message: str, host: str = "") -> None:
+        super().__init__(message)
+        self.host = host
 
 
 class LoginRefused(ToolkitError):

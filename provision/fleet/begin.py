@@ -55,13 +55,13 @@ def _lock_host(run: Run, host_run: HostRun, until: float) -> bool:
     told = False
     while True:
         try:
-            host_run.session.lock(hosts.lock_holder())
+            host_run.session.lock(hosts.lock_holder(host_run.name))
             return told
         except Locked as error:
             if hosts.holds_lock(error):
                 raise HostFailed(
-                    f"{host_run.name} is the same machine as another host of this run: leave "
-                    "one of them out of the inventory"
+                    f"{host_run.name} is the same machine as {error.host or 'another host'}, which "
+                    "this run has locked: leave one of them out of the inventory"
                 ) from None
             if time.monotonic() >= until:
                 raise

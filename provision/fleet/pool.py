@@ -149,13 +149,14 @@ def describe_operator() -> dict[str, str]:
     }
 
 
-def lock_holder() -> dict[str, str]:
-    """What others read of us on a host that we lock."""
+def lock_holder(host: str = "") -> dict[str, str]:
+    """What others read of us on a host that we lock, and know by this name."""
     known = describe_operator()
     return {
         "who": known["who"],
         "since": datetime.now().astimezone().strftime("%H:%M"),
         "doing": f"{known['doing']}, pid {os.getpid()}",
+        "host": host,
     }
 
 

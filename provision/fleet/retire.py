@@ -6,6 +6,7 @@ asked of the host, so a run that was interrupted is finished by the same command
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from provision.fleet import pool as hosts
 from provision.fleet.begin import begin_changes
 from provision.fleet.deploy import change_hosts
 from provision.fleet.desired_state import Roles
+from provision.fleet.host_run import HostRun
 from provision.fleet.run import Connect, Run
 from provision.inventory import load as inventory
 from provision.inventory.host import Host, Inventory
 from provision.options import Options
 from provision.report.folding import fold_names
+from provision.resources.account import FormerAccount
 from provision.resources.base import Answers
 
 SERVERS = "job_server"
@@ -96,9 +99,21 @@ def retire(
             if each.name in run.leaving and run.is_well(each) and not each.plan.changes
         ]
         if gone:
-            listed = fold_names([each.name for each in gone])
-            them = "them" if len(gone) > 1 else "it"
-            run.report.say(f"nothing of ours is left on {listed}: delete {them} from the inventory")
+            _tell_gone(run, gone)
         if not run.moves_jobs and any(LEAVING_SERVER in each.host.groups for each in gone):
             run.report.say("then deploy: workers and clients still know its job server")
         return run.status
+
+
+def _tell_gone(run: Run, gone: Sequence[HostRun]) -> None:
+    """Of hosts of which nothing is left to remove, with the accounts that something else needs."""
+    stays = False
+    for host_run in gone:
+        for account in host_run.resources:
+            if isinstance(account, FormerAccount) and account.is_there(host_run.answers):
+                stays = True
+                why = "; ".join(account.remaining_traces(host_run.answers))
+                run.report.say(f"{host_run.name}: user {account.name} stays: {why}")
+    nothing, them = ("nothing else" if stays else "nothing"), ("them" if len(gone) > 1 else "it")
+    listed = fold_names([each.name for each in gone])
+    run.report.say(f"{nothing} of ours is left on {listed}: delete {them} from the inventory")

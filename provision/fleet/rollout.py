@@ -31,7 +31,7 @@ from provision.fleet.waves import Waves
 from provision.options import Options
 from provision.remote.messages import Operation
 from provision.report.events import PutBack, Skipped, Tried, Upgraded
-from provision.report.folding import fold_names
+from provision.report.folding import fold_hosts, fold_names
 from provision.resources.base import Change
 from provision.resources.kept import as_kept, as_ran, without_new_workers
 
@@ -148,7 +148,7 @@ class Rollout:
                 if runs == id and name not in self._between
             ]
             if names:
-                where = fold_names(names) if len(names) < len(self._running) else "all hosts"
+                where = fold_hosts(names, len(self._run.inventory.everyone))
                 self._run.report.say(f"{id} runs on {where}")
         for name, (before, after) in self._between.items():
             between = (

@@ -17,8 +17,8 @@ from typing import Any
 from provision.errors import InventoryError
 from provision.inventory.document import Place, as_tables
 from provision.inventory.groups import REST, Groups
+from provision.inventory.references import OURS
 from provision.inventory.schema import (
-    OURS,
     PASSWORDS,
     Variables,
     check_variables,

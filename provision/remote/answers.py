@@ -51,6 +51,7 @@ class LockHolder(TypedDict, total=False):
     who: Name
     since: Name
     doing: Name
+    host: Name
 
 
 class LockReply(Crash, total=False):

@@ -137,7 +137,7 @@ class Session:
     def lock(self, holder: Mapping[str, str]) -> None:
         """Keep other deploys away until this session is closed, or its process is gone.
 
-        ``holder`` says ``who`` locks, ``since`` when, and what they are ``doing``. Raises
+        ``holder`` says ``who`` locks ``host``, ``since`` when, what they are ``doing``. Raises
         :class:`Locked` with what the one who has the lock said of himself.
         """
         if self._pinger is not None:
@@ -166,7 +166,7 @@ class Session:
             who = other.get("who", "somebody")
             since = f" since {other['since']}" if "since" in other else ""
             doing = f", {other['doing']}" if "doing" in other else ""
-            raise Locked(f"{self.name} is locked: {who}{since}{doing}")
+            raise Locked(f"{self.name} is locked: {who}{since}{doing}", other.get("host", ""))
         self._pinger = Thread(target=self._ping_agent, daemon=True, name=f"ping {self.name}")
         self._pinger.start()
 

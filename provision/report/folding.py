@@ -23,6 +23,11 @@ def fold_names(names: Sequence[str]) -> str:
     return ", ".join(told for each in alike.values() for told in _fold_numbered(each))
 
 
+def fold_hosts(names: Sequence[str], of: int) -> str:
+    """As :func:`fold_names`; if these are all ``of`` the inventory, that they are."""
+    return "all hosts" if len(names) == of else fold_names(names)
+
+
 def _fold_numbered(names: list[str]) -> Iterator[str]:
     """Names that differ by a number, or one name."""
     numbered = [found for name in names if (found := NUMBERED.fullmatch(name))]

@@ -26,6 +26,7 @@ from provision.resources.secret import SecretFile
 
 FOLDER = "/etc/systemd/system"
 WORKER_UNITS = "gearman-worker@*"
+MOVES = "it moves to {0.address}:{0.port}; programs not restarted are refused at the old address"
 RELOAD = Change("~", "daemon-reload", Operation("daemon_reload"), "unit files changed")
 
 OWN_PROCESS = frozenset(
@@ -172,9 +173,10 @@ class Socket(Resource):
             if service["active"] == "active":
                 yield unit_change("~", self.service, "stop", None, "its port is reopened")
             if found["active"] == "active":
-                why = (
-                    "its file changes" if answers[self._port_question] else "nothing listens there"
-                )
+                why = "its file changes"
+                if not answers[self._port_question]:
+                    moves = self.file.is_rewritten(answers)
+                    why = MOVES.format(self) if moves else "nothing listens there"
                 yield unit_change("~", self.name, "restart", enable, why)
             else:
                 yield unit_change("+", self.name, "start", enable, f"it is {found['active']}")

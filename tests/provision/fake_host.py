@@ -45,6 +45,7 @@ class FakeHost:
     paths: dict[str, Entry] = field(default_factory=_bare_tree)
     groups: set[str] = field(default_factory=lambda: {"root"})
     users: dict[str, Entry] = field(default_factory=lambda: {"root": {"group": "root"}})
+    theirs: list[str] = field(default_factory=list)  # files of accounts of ours
     packages: set[str] = field(default_factory=set)
     listening: dict[tuple[str, str], Entry] = field(default_factory=dict)
     loaded: dict[str, bytes] = field(default_factory=dict)  # unit file -> as systemd read it
@@ -84,7 +85,12 @@ class FakeHost:
     def _ask_traces(self, name: str, *places: str) -> Answer:
         units = [unit for unit, each in self.processes.items() if each.get("user") == name]
         runs = [{"pid": 7, "command": "gearmand", "unit": unit} for unit in units]
-        none: dict[str, list[Any]] = {"processes": runs, "units": [], "files": [], "group": []}
+        none: dict[str, list[Any]] = {
+            "processes": runs,
+            "units": [],
+            "files": self.theirs,
+            "group": [],
+        }
         return none if name in self.users else None
 
     def _ask_package(self, name: str) -> Answer:

@@ -52,6 +52,7 @@ class FakeSession:
     unlocks: bool = False  # once we have waited
     locks: bool = False
     holder: str = "ana@laptop"
+    known_as: str = ""  # by the holder
     meanwhile: list[Operation] = field(default_factory=list)  # done by others before we lock
     asked: int = 0
     left: int = -1  # operations until it is out of reach
@@ -70,7 +71,7 @@ class FakeSession:
             return
         if self.locked:
             self.locked = not self.unlocks
-            raise Locked(f"worker is locked: {self.holder}")
+            raise Locked(f"worker is locked: {self.holder}", self.known_as)
         self.locks = True
         self.host.apply(self.meanwhile)
 
@@ -629,7 +630,8 @@ def test_one_machine_of_two_names_is_told_so(
     fleet.sessions["worker2"].locked = True
     holder = pool.lock_holder()
     fleet.sessions["worker2"].holder = f"{holder['who']} since 10:00, {holder['doing']}"
-    with pytest.raises(HostFailed, match="worker2 is the same machine as another host of this"):
+    fleet.sessions["worker2"].known_as = "worker"
+    with pytest.raises(HostFailed, match="worker2 is the same machine as worker, which this run"):
         fleet.deploy()
     assert set(fleet.changed().values()) == {0}
 
@@ -656,6 +658,17 @@ def test_a_host_that_retires_keeps_its_history_alone(
         assert host.history[-1]["result"] == "ok"
     assert retire(fleet, "job,worker") == 0
     assert "nothing to change" in capsys.readouterr().out
+
+
+def test_a_retirement_tells_of_an_account_that_stays(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fleet.deploy() == 0
+    fleet.sessions["worker"].host.theirs = ["/srv/joblog"]
+    assert retire(fleet, "worker") == 0
+    said = capsys.readouterr().out
+    assert "worker: user gearman-worker stays: /srv/joblog is its own\n" in said
+    assert "nothing else of ours is left on worker: delete it from the inventory" in said
 
 
 def test_a_job_server_with_jobs_does_not_retire(

@@ -350,10 +350,14 @@ def test_a_host_s_own_trouble_is_not_the_release_s_fault(fleet: Fleet) -> None:
     assert all(one.host.releases[NEW]["bad"] is None for one in fleet.sessions.values())
 
 
-def test_workers_that_are_not_in_the_run_serve_meanwhile(tmp_path: Path) -> None:
+def test_workers_that_are_not_in_the_run_serve_meanwhile(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     fleet = Fleet(tmp_path, workers=2)
     new_settings(fleet)
+    capsys.readouterr()
     assert fleet.upgrade(limit="w1") == 0
+    assert re.search(r"^\S+ runs on w1$", capsys.readouterr().out, re.MULTILINE)
     assert fleet.told == ["w1 restart"] * len(SAMPLES)
 
 

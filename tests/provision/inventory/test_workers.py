@@ -229,8 +229,10 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
         ("{wc: {environment: {GEARMAN_SERVERS: b}}}", "GEARMAN_SERVERS is set by the deploy"),
         (
             "\n  wc:\n    cpu: 50%\n    memory: '{{ worker_siz }}'\nworker_size: 1G",
-            "5: worker wc: memory refers to worker_siz, and w1 has no such variable; did you mean "
-            "'worker_size'?",
+            (
+                "5: worker wc: memory refers to worker_siz, and w1 has no such variable; did you "
+                "mean 'worker_size'?"
+            ),
         ),
         (
             "\n  wc:\n    secrets:\n      A: '{{ key }}'",

@@ -299,6 +299,16 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
     ),
     (
         SOCKET,
+        [unit(), unit("inactive"), None, OK | {"digest": "of another port"}],
+        [
+            (
+                "~ restart app.socket (it moves to 10.0.0.7:4730; programs not restarted are "
+                "refused at the old address)"
+            )
+        ],
+    ),
+    (
+        SOCKET,
         [unit(), unit("inactive"), {"pid": 1}, OK | {"digest": "edited"}],
         ["~ restart app.socket (its file changes)"],
     ),
