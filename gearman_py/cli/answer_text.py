@@ -87,8 +87,8 @@ def _format_value(answer: Any, options: Namespace) -> str:
 
 def _format_line(row: str | Sequence[Any]) -> str:
     if isinstance(row, str):
-        return printable(row)
-    return "\t".join(printable(str(cell)) for cell in row[:-1])
+        return printable(row, keep="\t")
+    return "\t".join("-" if cell is None else printable(str(cell), keep="") for cell in row[:-1])
 
 
 def _as_json(answer: Any) -> Any:

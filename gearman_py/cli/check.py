@@ -9,7 +9,9 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from gearman_py.admin.answers import FunctionStats, join_stats
-from gearman_py.cli.top import ask_server
+from gearman_py.admin.client import AdminClient
+from gearman_py.cli.top import SERVER_TIMEOUT, ask_server
+from gearman_py.errors import GearmanError
 from gearman_py.net.servers import ServerAddress
 from gearman_py.printable import printable
 
@@ -35,8 +37,8 @@ def check_servers(
 ) -> tuple[CheckStatus, str]:
     """The state of all of these servers, and the line about it.
 
-    It is critical that a server does not answer, that jobs of a function wait and it has no
-    worker, or that more than ``critical`` wait; more than ``warning`` are a warning.
+    It is critical that a server does not answer or refuses jobs, that jobs of a function wait and
+    it has no worker, or that more than ``critical`` wait; more than ``warning`` are a warning.
     """
     findings: list[ServerFinding] = []
     functions: dict[str, FunctionStats] = {}
@@ -45,6 +47,8 @@ def check_servers(
         if isinstance(answer, str):
             findings.append(ServerFinding(CheckStatus.CRITICAL, answer))
             continue
+        if why := _ask_refusal(server):
+            findings.append(ServerFinding(CheckStatus.CRITICAL, f"{server} refuses jobs: {why}"))
         for row in answer:
             known = functions.get(row.name)
             functions[row.name] = join_stats(known, row) if known else row
@@ -58,6 +62,16 @@ def check_servers(
         status,
         f"GEARMAN {status.name} - {printable(text, keep='').replace('|', '/')} | {figures}",
     )
+
+
+def _ask_refusal(server: ServerAddress) -> str:
+    """Why it refuses jobs; "" if it does not, or if it is one of C, which does not tell."""
+    limit = SERVER_TIMEOUT
+    with AdminClient([server], connect_timeout=limit, timeout=limit) as client:
+        try:
+            return client.facts().get("refuses", "")
+        except GearmanError:
+            return ""
 
 
 def _check_function(

@@ -11,14 +11,14 @@ FACTS = "cron", "function", "zone", "workload", "unique", "priority", "missed", 
 
 
 class ScheduleLine(NamedTuple):
-    """A schedule, as it is listed. ``next`` and ``last`` are times in UTC."""
+    """A schedule, as it is listed. ``next`` and ``last`` are times in UTC, if there are any."""
 
     name: str
     cron: str
     zone: str
     function: str
-    next: str
-    last: str
+    next: str | None
+    last: str | None
     paused: bool
     missed: str
     overlap: str
@@ -33,7 +33,7 @@ class ScheduleLine(NamedTuple):
         """The line of a schedule."""
         facts = row._asdict() | {"workload": row.workload.decode(errors="backslashreplace")}
         for key in ("next", "last"):
-            facts[key] = format_time(facts[key]) if facts[key] else "-"
+            facts[key] = format_time(facts[key]) if facts[key] else None
         return cls(*(facts[field] for field in cls._fields))
 
 

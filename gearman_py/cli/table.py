@@ -75,9 +75,12 @@ def _mean(seconds: float, count: int) -> str:
 
 
 def _format_cell(value: Any) -> str:
+    """A value in one line, without what would look like another cell or row."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return printable(" ".join(value) if isinstance(value, tuple) else str(value))
+    if value is None:
+        return "-"
+    return printable(" ".join(value) if isinstance(value, tuple) else str(value), keep="")
 
 
 def _make_bold(text: str) -> str:

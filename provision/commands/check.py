@@ -16,11 +16,12 @@ from gearman_py.exposition import Sample, render_family
 from gearman_py.printable import printable
 from provision.atomic_write import write_atomically
 from provision.cli import inventory_path
-from provision.commands.status import find_standing
+from provision.commands.status import ask_servers, find_standing
 from provision.errors import ToolkitError
 from provision.fleet import pool as hosts
 from provision.fleet.desired_state import Roles
 from provision.fleet.run import Connect, Run
+from provision.inventory.drained import DRAINED
 from provision.options import Options
 from provision.wording import format_count
 
@@ -32,6 +33,7 @@ class HostState:
     host: str
     pending: int | None = None  # None: it could not be planned
     wrong: str = ""  # "" for nothing
+    drained: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ DEPLOY_METRICS = (
     ),
     DeployMetric(
         "gearman_deploy_host_failed",
-        "1: the host cannot be reached or planned, or a unit of ours does not run there.",
+        "1: the host cannot be reached or planned, a unit of ours does not run there, or its job "
+        "server does not answer or refuses jobs.",
         lambda states: [((each.host,), bool(each.wrong)) for each in states],
     ),
     DeployMetric(
@@ -77,8 +80,8 @@ def check(
 ) -> tuple[CheckStatus, str]:
     """Write ``textfile`` if there is one, and return the status and the line.
 
-    It is critical that a host cannot be reached or planned, or that a unit of ours does not run
-    there; pending changes are a warning.
+    It is critical that a host cannot be reached or planned, that a unit of ours does not run
+    there, or that its job server does not answer or refuses jobs; pending changes are a warning.
     """
     try:
         states = _ask_hosts(inventory_path(inventory), roles, options, connect)
@@ -105,11 +108,19 @@ def _ask_hosts(
             stopped = [f"{name} is {unit['active']}" for name, unit in units if _is_down(unit)]
             if stopped:
                 failed[host_run.name] = ", ".join(stopped)
+        for server in ask_servers(run):
+            if server.problem:
+                failed.setdefault(server.host_run.name, server.problem)
         planned = {
             each.name: len(each.plan.changes) for each in run.host_runs if not each.plan.problems
         }
         return [
-            HostState(host.name, planned.get(host.name), failed.get(host.name, ""))
+            HostState(
+                host.name,
+                planned.get(host.name),
+                failed.get(host.name, ""),
+                drained=DRAINED in host.groups,
+            )
             for host in run.inventory.hosts
         ]
 
@@ -128,6 +139,8 @@ def _judge(states: Sequence[HostState]) -> tuple[CheckStatus, str]:
     found = [text if text.startswith(f"{host}: ") else f"{host}: {text}" for host, text in wrong]
     found += [f"{host}: {format_count(count, 'change')} pending" for host, count in due]
     text = "; ".join(found) or f"{format_count(len(states), 'host')} as wanted"
+    if drained := [each.host for each in states if each.drained]:
+        text += f" (drained: {', '.join(drained)})"
     figures = f"pending={sum(count for _, count in due)};0;;0 failed={len(wrong)};;0;0"
     return status, f"{text} | {figures}"
 

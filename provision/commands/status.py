@@ -36,6 +36,18 @@ class AskedServer(NamedTuple):
     address: str
     answer: ServerAnswer | Unknown
 
+    @property
+    def problem(self) -> str:
+        """Why no jobs can be given to it; "" if they can."""
+        about = f"its job server, {self.address},"
+        if isinstance(self.answer, Unknown):
+            return f"{about} does not answer: this host cannot be asked about it"
+        if problem := self.answer["problem"]:
+            why = f"{problem}; {self.answer.get('detail', '')}".rstrip("; ")
+            return f"{about} does not answer: {why}"
+        why = self.answer.get("refuses", "")
+        return f"{about} refuses jobs: {why}" if why else ""
+
 
 def status(
     folder: Path, roles: Roles, options: Options = DEFAULT, *, connect: Connect = hosts.connect
@@ -49,7 +61,7 @@ def status(
         for host_run in run.host_runs:
             for problem in host_run.plan.problems:
                 run.report.say(f"{host_run.name}: {problem.sign} {problem.message}")
-        servers = list(_ask_servers(run))
+        servers = list(ask_servers(run))
         _show_queues(run, servers)
         for host_run in run.host_runs:
             if DRAINED in host_run.host.groups:
@@ -63,30 +75,18 @@ def status(
         run.report.recap(run.seconds)
         planned = {each.name for each in run.host_runs}
         failed = [run.failed[name].status for name in run.failed.keys() - planned]
-        useless = (each for each in servers if _why_silent(each) or _why_refusing(each))
-        silent = [HostFailed.status for _ in useless]
-        return max(failed + silent, default=0)
+        useless = [HostFailed.status for each in servers if each.problem]
+        return max(failed + useless, default=0)
 
 
-def _ask_servers(run: Run) -> Iterator[AskedServer]:
+def ask_servers(run: Run) -> Iterator[AskedServer]:
+    """Ask all job servers that are installed."""
     for host_run in run.host_runs:
         for health in host_run.resources:
             if isinstance(health, ServerHealth) and host_run.answers["unit", SERVER_UNIT]:
                 question = ("server", *split_server(health.server))
                 answer = host_run.session.survey([question])[question]
                 yield AskedServer(host_run, health.server, answer)
-
-
-def _why_silent(server: AskedServer) -> str:
-    if isinstance(server.answer, Unknown):
-        return "this host cannot be asked about it"
-    problem = server.answer["problem"]
-    return f"{problem}; {server.answer.get('detail', '')}".rstrip("; ") if problem else ""
-
-
-def _why_refusing(server: AskedServer) -> str:
-    """Why it takes no jobs; "" if it does, or does not answer."""
-    return "" if isinstance(server.answer, Unknown) else server.answer.get("refuses", "")
 
 
 def _show_queues(run: Run, servers: Sequence[AskedServer]) -> None:
@@ -112,13 +112,8 @@ def _show_queues(run: Run, servers: Sequence[AskedServer]) -> None:
         data = dict(zip(map(str.lower, HEADINGS), row, strict=True))
         run.report.show(Row(data, line if line is not lines[0] else f"{headings}\n{line}"))
     for server in servers:
-        if why := _why_silent(server):
-            told = f"its job server, {server.address}, does not answer: {why}"
-            run.report.say(f"{server.host_run.name}: {told}")
-        if why := _why_refusing(server):
-            run.report.say(
-                f"{server.host_run.name}: its job server, {server.address}, refuses jobs: {why}"
-            )
+        if server.problem:
+            run.report.say(f"{server.host_run.name}: {server.problem}")
 
 
 def _tell_unknown_workers(run: Run, servers: Sequence[AskedServer]) -> None:

@@ -3,14 +3,17 @@
 import re
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gearman_py import Client
 from gearman_py.protocol.packets import Packet
+from tests.job_servers import GearmandProcess
 from tests.peer import Peer
 from tests.ports import reserve_port
+from tests.waiting import await_true
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
@@ -46,6 +49,16 @@ def test_a_queue_is_judged_by_its_workers_and_limits(gearmand: Any, run: Run) ->
             assert (status, text) == (1, "GEARMAN WARNING - f: 3 jobs wait (limit 2)")
             assert figures.startswith("longest_queue=3;2;9;0 waiting=3;")
             assert check(run, *where, "--critical", "2")[0] == 2
+
+
+def test_a_server_that_refuses_jobs_is_critical(tmp_path: Path, run: Run) -> None:
+    options = ["-v", "-L", "127.0.0.1", "-p", "0", "--max-memory", "1M"]
+    with GearmandProcess(options, tmp_path) as server:
+        host, port = server.listening()
+        where = f"{host}:{port}"
+        await_true(lambda: check(run, "-h", where)[0] == 2)
+        why = "refuses jobs: the limit of memory is reached (--max-memory)"
+        assert check(run, "-h", where)[1] == f"GEARMAN CRITICAL - {where} {why}"
 
 
 def test_a_server_that_does_not_answer_is_critical(gearmand: Any, run: Run) -> None:

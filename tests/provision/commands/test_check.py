@@ -76,6 +76,24 @@ def test_a_host_that_is_away_and_a_unit_that_failed_are_critical(
     assert metrics["gearman_deploy_pending_changes"].keys() == {"job", "worker"}
 
 
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ({"problem": "silent", "detail": "no answer in 3 s"}, "does not answer: silent; no answer"),
+        ({"problem": "", "refuses": "its disk is full"}, "refuses jobs: its disk is full"),
+    ],
+)
+def test_a_job_server_that_takes_no_jobs_is_critical(
+    fleet: Fleet, answer: dict[str, str], told: str
+) -> None:
+    assert fleet.deploy() == 0
+    fleet.sessions["job"].host.servers["198.18.10.247", "4730"] = answer
+    status, line = check_fleet(fleet)
+    wanted = f"GEARMAN FLEET CRITICAL - job: its job server, 198.18.10.247:4730, {told}"
+    assert (status, line[: len(wanted)]) == (2, wanted)
+    assert line.endswith("failed=1;;0;0")
+
+
 @pytest.mark.parametrize("inventory", ["", "/does/not/exist"])
 def test_an_inventory_that_cannot_be_read_is_unknown(inventory: str) -> None:
     status, line = check(inventory, ROLES, Options(quiet=True))

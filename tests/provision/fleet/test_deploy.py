@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from provision.commands import status as standing
+from provision.commands.check import check
 from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
 from provision.fleet import begin, deploy, pool
 from provision.fleet import drain as draining
@@ -26,6 +27,7 @@ from provision.resources.sample_jobs import make_picture
 from roles import RETIRED, ROLES
 from tests.provision.fake_host import FakeHost
 
+IDLE_SERVER: dict[str, Any] = {"problem": None, "functions": {}}
 HOSTS = """\
 all:
   children:
@@ -64,7 +66,7 @@ class FakeSession:
         return self.host.answer(questions)
 
     def survey(self, questions: list[Question]) -> dict[Question, Answer]:
-        return {each: self.host.servers[each[1], each[2]] for each in questions}
+        return {each: self.host.servers.get((each[1], each[2]), IDLE_SERVER) for each in questions}
 
     def lock(self, holder: Any) -> None:
         if self.locks:
@@ -761,9 +763,11 @@ def test_a_job_server_is_drained_and_stays_so_until_it_is_undrained(
         capsys.readouterr()
         assert look() == 0
         assert "job: drained, and stays so" in capsys.readouterr().out
-    fleet.sessions["job2"].host.servers["198.18.10.9", "4730"] = {"problem": None, "functions": {}}
+    fleet.sessions["job2"].host.servers["198.18.10.9", "4730"] = IDLE_SERVER
     assert fleet.status() == 0
     assert "job: drained; `invoke undrain job` ends it" in capsys.readouterr().out
+    _, line = check(str(fleet.folder), ROLES, Options(quiet=True), connect=fleet.connect)
+    assert line.startswith("GEARMAN FLEET OK - 4 hosts as wanted (drained: job) | ")
     assert len(worker.applied) == untouched
     fleet.sessions["job"].locked = fleet.sessions["job"].unlocks = True
     assert drain("job", back=True) == 0
