@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeGuard, TypeVar
 from gearman_py.admin.aio_connection import ask_at_once
 from gearman_py.admin.aio_link import AsyncServerLink
 from gearman_py.admin.answers import FunctionDetail, join_details
-from gearman_py.errors import AdminError, GearmanError, ServerUnavailable
+from gearman_py.errors import AdminError, GearmanError, JobTimeout, ServerUnavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -100,15 +100,15 @@ def find_owner(
     async def ask(link: L, /, *args: P.args, **named: P.kwargs) -> T:
         if not link.members:
             return await method(link, *args, **named)
-        unknown: list[AdminError] = []
+        unknown: list[GearmanError] = []
         link.passed_over = []
         for member in link.members:
             try:
                 answer = await method(member, *args, **named)
             except GearmanError as error:
-                if is_unknown(error):
+                if is_unknown(error) or is_unknown_command(error):
                     unknown.append(error)
-                elif why := _why_silent(error):
+                elif why := _why_silent(member, error):
                     link.passed_over.append((str(member.server), why))
                 else:
                     raise
@@ -116,8 +116,8 @@ def find_owner(
                 link.server = member.server
                 return answer
         if link.passed_over:
-            raise ServerUnavailable(link.passed_over, f"{len(unknown)} do not know the job")
-        raise unknown[0]
+            raise ServerUnavailable(link.passed_over, f"it is unknown at {len(unknown)}")
+        raise min(unknown, key=is_unknown_command)
 
     return ask
 
@@ -140,7 +140,7 @@ def find_silent(
     members: Sequence[AsyncServerLink], answers: Iterable[object]
 ) -> list[tuple[str, str]]:
     """The servers that did not answer, and why."""
-    pairs = zip(members, map(_why_silent, answers), strict=True)
+    pairs = zip(members, map(_why_silent, members, answers), strict=True)
     return [(str(member.server), why) for member, why in pairs if why]
 
 
@@ -149,7 +149,14 @@ def is_unknown(answer: object) -> TypeGuard[AdminError]:
     return isinstance(answer, AdminError) and any(word in str(answer) for word in UNKNOWN)
 
 
-def _why_silent(answer: object) -> str:
+def is_unknown_command(answer: object) -> bool:
+    """Whether a server said that it does not know the command, as C gearmand does."""
+    return isinstance(answer, AdminError) and "UNKNOWN_COMMAND" in str(answer)
+
+
+def _why_silent(member: AsyncServerLink, answer: object) -> str:
+    if isinstance(answer, JobTimeout):
+        return f"no answer within {member._timeout:g} s"
     if isinstance(answer, ServerUnavailable):
         return answer.attempts[0][1]
     refused = isinstance(answer, AdminError) or not isinstance(answer, GearmanError)

@@ -12,7 +12,7 @@ from typing import Concatenate, ParamSpec, TypeGuard, TypeVar
 from gearman_py.admin.answers import FunctionDetail, join_details
 from gearman_py.admin.sync_connection import ask_at_once
 from gearman_py.admin.sync_link import ServerLink
-from gearman_py.errors import AdminError, GearmanError, ServerUnavailable
+from gearman_py.errors import AdminError, GearmanError, JobTimeout, ServerUnavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -101,15 +101,15 @@ def find_owner(
     def ask(link: L, /, *args: P.args, **named: P.kwargs) -> T:
         if not link.members:
             return method(link, *args, **named)
-        unknown: list[AdminError] = []
+        unknown: list[GearmanError] = []
         link.passed_over = []
         for member in link.members:
             try:
                 answer = method(member, *args, **named)
             except GearmanError as error:
-                if is_unknown(error):
+                if is_unknown(error) or is_unknown_command(error):
                     unknown.append(error)
-                elif why := _why_silent(error):
+                elif why := _why_silent(member, error):
                     link.passed_over.append((str(member.server), why))
                 else:
                     raise
@@ -117,8 +117,8 @@ def find_owner(
                 link.server = member.server
                 return answer
         if link.passed_over:
-            raise ServerUnavailable(link.passed_over, f"{len(unknown)} do not know the job")
-        raise unknown[0]
+            raise ServerUnavailable(link.passed_over, f"it is unknown at {len(unknown)}")
+        raise min(unknown, key=is_unknown_command)
 
     return ask
 
@@ -137,7 +137,7 @@ def ask_members(members: Sequence[L], ask: Callable[[L], T]) -> list[T | Gearman
 
 def find_silent(members: Sequence[ServerLink], answers: Iterable[object]) -> list[tuple[str, str]]:
     """The servers that did not answer, and why."""
-    pairs = zip(members, map(_why_silent, answers), strict=True)
+    pairs = zip(members, map(_why_silent, members, answers), strict=True)
     return [(str(member.server), why) for member, why in pairs if why]
 
 
@@ -146,7 +146,14 @@ def is_unknown(answer: object) -> TypeGuard[AdminError]:
     return isinstance(answer, AdminError) and any(word in str(answer) for word in UNKNOWN)
 
 
-def _why_silent(answer: object) -> str:
+def is_unknown_command(answer: object) -> bool:
+    """Whether a server said that it does not know the command, as C gearmand does."""
+    return isinstance(answer, AdminError) and "UNKNOWN_COMMAND" in str(answer)
+
+
+def _why_silent(member: ServerLink, answer: object) -> str:
+    if isinstance(answer, JobTimeout):
+        return f"no answer within {member._timeout:g} s"
     if isinstance(answer, ServerUnavailable):
         return answer.attempts[0][1]
     refused = isinstance(answer, AdminError) or not isinstance(answer, GearmanError)

@@ -7,11 +7,13 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gearman_py import AdminClient, AdminError, AsyncAdminClient, Client, ServerUnavailable
+from tests.job_servers import C_GEARMAND, running_server
 from tests.ports import reserve_port
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
@@ -110,6 +112,24 @@ def test_functions_are_changed_everywhere_and_jobs_where_they_are(
         2,
         True,
     )
+
+
+def test_a_job_is_found_beside_a_server_of_c_and_a_silent_one_is_named(
+    run: Run, servers: list[str], lost: str, tmp_path: Path
+) -> None:
+    _, two = servers
+    with AdminClient(two) as admin:
+        handle = admin.jobs()[-1].handle
+    with running_server(C_GEARMAND, tmp_path) as (host, port):
+        c = f"{host}:{port}"
+        shown = run("gearadmin", "-h", c, "-h", two, "--show-job", handle, "--json")
+        assert json.loads(shown.stdout)["server"] == two
+        unknown = run("gearadmin", "-h", c, "-h", two, "--show-job", "H:none:1")
+        assert (unknown.returncode, b"UNKNOWN_JOB" in unknown.stderr) == (1, True)
+        hidden = run("gearadmin", "-h", lost, "-h", c, "-h", two, "--show-job", "H:none:1")
+        assert hidden.returncode == 3
+        assert f"({lost}: ".encode() in hidden.stderr
+        assert b"; it is unknown at 2" in hidden.stderr
 
 
 def test_admin_clients_show_all_servers_and_go_on_to_the_next(
