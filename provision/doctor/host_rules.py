@@ -7,13 +7,14 @@ between a host and the job servers is in provision/doctor/network_rules.py.
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from gearman_py.config import format_size
 from provision.build import ON_HOSTS, target_of
 from provision.doctor import network_rules as reach
 from provision.doctor.subject import HostFacts, Unanswered, Verdict, is_running
 from provision.errors import HostFailed
+from provision.fleet.before_change import FOLDER
 from provision.remote.messages import Question, Unknown
 from provision.report.denials import find_denials
 from provision.report.events import Finding
@@ -21,11 +22,13 @@ from provision.resources.account import FormerAccount
 from provision.resources.base import Answers, Problem, Resource
 from provision.resources.certificate import RENEWED, Certificate
 from provision.resources.drained_server import DrainedServer
+from provision.resources.files import Directory, File
 from provision.resources.former_files import FormerFiles
 from provision.resources.former_units import FormerUnits
 from provision.resources.health import ServerHealth
 from provision.resources.release import Release
 from provision.resources.requirement import FreePort, Systemd
+from provision.resources.secret import SecretFile
 from provision.resources.unit import Unit
 from provision.wording import format_count
 
@@ -46,15 +49,26 @@ ASKED = FreePort | Systemd | Certificate | FormerAccount | FormerUnits | FormerF
 def questions_of_rules(resources: Sequence[Resource]) -> list[Question]:
     """What the rules need to know of a host, but for how job servers are seen from there."""
     asked: list[Question] = [("host",), ("machine",), ("oom", SINCE), ("firewall",)]
-    asked += [("space", place) for place in PLACES]
+    asked += [("space", place) for place in _used_places(resources)]
     for each in resources:
         if isinstance(each, Release):
             asked.append(("releases", each.root))
         elif isinstance(each, Unit):
             asked += [("unit", each.name), ("said", each.name, SAID)]
-        elif isinstance(each, ASKED):
+        elif isinstance(each, ASKED) or _has_known_content(each):
             asked += each.questions()
     return asked
+
+
+def _has_known_content(resource: Resource) -> TypeGuard[File | SecretFile]:
+    """Whether it is a file that is the same with each release."""
+    return type(resource) is File or isinstance(resource, SecretFile)
+
+
+def _used_places(resources: Sequence[Resource]) -> list[str]:
+    """Folders that may be file systems of their own."""
+    folders = [each.path for each in resources if isinstance(each, Directory)]
+    return list(dict.fromkeys([*PLACES, FOLDER, *folders]))
 
 
 def further_questions(resources: Sequence[Resource], answers: Answers) -> list[Question]:
@@ -118,11 +132,12 @@ def _check_clock(facts: HostFacts) -> Iterator[Verdict]:
 
 def _check_disk(facts: HostFacts) -> Iterator[Verdict]:
     seen, free = set(), []
-    for place in PLACES:
+    for place in _used_places(facts.resources):
         space = facts.known_answer("space", place)
-        if space["device"] in seen:
+        # A folder may be mounted once more, and read-only.
+        if (mount := (space["device"], space["readonly"])) in seen:
             continue
-        seen.add(space["device"])
+        seen.add(mount)
         left, inodes = space["free"], space["inodes"]
         little = space["size"] // 20  # of a small one that is enough
         if space["readonly"]:
@@ -290,13 +305,29 @@ def _check_former_account(facts: HostFacts) -> Iterator[Verdict]:
             yield "warn", f"user {each.name} is there, and nothing needs it", "invoke deploy"
 
 
-def _check_former_files(facts: HostFacts) -> Iterator[Verdict]:
+def _check_files(facts: HostFacts) -> Iterator[Verdict]:
+    used = (facts.known_answer("releases", each.root)["current"] for each in facts.wanted(Release))
+    if any(used):  # else none of them is there yet
+        yield from _check_content(facts)
     for each in facts.wanted(FormerFiles):
         for question in each.questions():
             facts.known_answer(*question)
         if paths := sorted(each.former_paths(facts.answers)):
             verb = "is there, and nothing needs it" if len(paths) == 1 else "are there for nothing"
             yield "warn", f"{', '.join(paths)} {verb}", "invoke deploy"
+
+
+def _check_content(facts: HostFacts) -> Iterator[Verdict]:
+    changed = []
+    for each in facts.resources:
+        if _has_known_content(each):
+            for question in each.questions():
+                facts.known_answer(*question)
+            changed += [each.path for _ in each.plan_changes(facts.answers)]
+    if changed:
+        verb = "is" if len(changed) == 1 else "are"
+        cure = "invoke plan shows the difference, and invoke deploy mends it"
+        yield "warn", f"{', '.join(changed)} {verb} not as the inventory has it", cure
 
 
 RULES: tuple[tuple[str, Callable[[HostFacts], Iterator[Verdict]]], ...] = (
@@ -309,7 +340,7 @@ RULES: tuple[tuple[str, Callable[[HostFacts], Iterator[Verdict]]], ...] = (
     ("denied", _check_denials),
     ("port", _check_port),
     ("accounts", _check_former_account),
-    ("files", _check_former_files),
+    ("files", _check_files),
     ("TLS", _check_certificate),
     ("firewall", reach.check_firewall),
     ("job server", reach.check_servers),

@@ -25,6 +25,7 @@ from provision.report.events import Finding
 from provision.report.text import Report
 from provision.resources.account import PLACES
 from provision.resources.certificate import Certificate
+from provision.resources.files import File
 from provision.resources.health import split_server
 from provision.resources.unit import Unit
 from roles import ROLES
@@ -103,7 +104,7 @@ def well(host: str) -> dict[Question, Any]:
     units = ("gearmand.service", *(f"gearman-worker@{name}.service" for name in FUNCTIONS))
     answers |= dict.fromkeys((("unit", name) for name in units), RUNS)
     answers |= {("said", name, SAID): [] for name in units}
-    return answers | {("space", place): SPACE for place in checks.PLACES}
+    return answers
 
 
 def found(
@@ -125,11 +126,20 @@ def found(
     seen = [("server", *split_server(each)) for each in servers]
     asked = [*checks.questions_of_rules(resources), *seen]
     no_user = {each: None for each in asked if each[0] in ("user", "traces", "queue")}
-    told = well(host) | no_user | dict(answers or {})
+    files = [_as_wanted(each) for each in resources if type(each) is File]
+    spaces = {each: SPACE for each in asked if each[0] == "space"}
+    told = well(host) | no_user | dict(files) | spaces | dict(answers or {})
     facts = HostFacts(
         one, resources, {each: told[each] for each in asked}, clock, RELEASE.id, servers
     )
     return [finding for finding in checks.run_rules(facts) if finding.state != "ok"]
+
+
+def _as_wanted(file: File) -> tuple[Question, Any]:
+    """The question about a file, and its answer when it is as the inventory has it."""
+    (question,) = file.questions()
+    found = {"kind": "file", "digest": question[2], "acl": False, "content": None}
+    return question, found | {"owner": file.owner, "group": file.group, "mode": file.mode}
 
 
 @pytest.mark.parametrize("host", ["client1", "server1", "worker1"])
@@ -154,6 +164,16 @@ def space(**answer: Any) -> dict[Question, Any]:
     return {("space", "/var"): SPACE | {"device": 2} | answer}
 
 
+def environment(**answer: Any) -> dict[Question, Any]:
+    """Of the file that names the job servers on client1, which the inventory decides."""
+    known = inventory.load(LAB)
+    (one,) = (each for each in known.hosts if each.name == "client1")
+    roles = (role(one, known, RELEASE) for role in ROLES["client"])
+    files = (each for found in roles for each in found if type(each) is File)
+    question, wanted = next(_as_wanted(e) for e in files if e.path == "/etc/gearman/environment")
+    return {question: wanted | answer}
+
+
 FORMER = {"group": "gearman", "home": "/nonexistent", "shell": "/usr/sbin/nologin"}
 TRACES = ("traces", "gearman", *PLACES, *DATA, *OWNED)
 NONE: dict[str, list[Any]] = {"processes": [], "units": [], "files": [], "group": []}
@@ -176,6 +196,14 @@ WRONG = (
     (
         *("worker1", {("units", "gearman-worker@*"): OLD_WORKER}),
         *("warn", "units", "gearman-worker@old.service is there, and the inventory does not"),
+    ),
+    (
+        *("client1", environment(digest="0" * 64)),
+        *("warn", "files", "/etc/gearman/environment is not as the inventory has it"),
+    ),
+    (
+        *("client1", {("space", "/opt/gearman"): SPACE | {"readonly": True}}),
+        *("fail", "disk", "/opt/gearman is read-only"),  # mounted there once more
     ),
     ("worker1", {("machine",): MACHINE | {"available": 1}}, "warn", "memory", "1 B of 8 GiB"),
     ("worker1", {("oom", SINCE): ["x.service"]}, "fail", "memory", "x.service had a process kill"),
