@@ -72,6 +72,7 @@ class WorkerJob:
         max_packet: int = MAX_PACKET,
     ) -> None:
         self.handle, self.function, self.unique, self.workload, self.reducer, *_ = assignment
+        self.wire_function = self.function  # with prefix and address, as the job came
         self.is_postponable = assignment.attempt > 0  # whether the server takes it back for later
         if self.is_postponable:
             self.attempt = assignment.attempt

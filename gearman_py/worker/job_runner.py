@@ -161,14 +161,16 @@ class JobRunner:
         ``began`` is a time of time.monotonic().
         """
         call_outcome_hooks(self.registry.on_outcome, job, answer, began, self.run_in_loop)
-        return self._without_exception(job, answer)
+        return self._finish_answer(job, answer)
 
     async def report_outcome_async(self, job: WorkerJob, answer: Answer, began: float) -> Answer:
         """report_outcome(), in the event loop."""
         await call_outcome_hooks_async(self.registry.on_outcome, job, answer, began)
-        return self._without_exception(job, answer)
+        return self._finish_answer(job, answer)
 
-    def _without_exception(self, job: WorkerJob, answer: Answer) -> Answer:
+    def _finish_answer(self, job: WorkerJob, answer: Answer) -> Answer:
+        if self.registry.job_proof is not None and answer.packet is Packet.WORK_COMPLETE:
+            self.registry.job_proof.send_proof(job, answer.arguments[0])
         if self.registry.exceptions or answer.packet is not Packet.WORK_EXCEPTION:
             return answer
         job.send_warning(answer.arguments[0])

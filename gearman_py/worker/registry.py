@@ -5,6 +5,7 @@ from collections.abc import Collection
 from gearman_py.serializer import Serializer
 from gearman_py.worker.function_spec import FunctionSpec, Hook, Middleware, OnOutcome
 from gearman_py.worker.job import Send, WorkerJob
+from gearman_py.worker.job_proof import JobProof
 from gearman_py.worker.session import Assignment
 from gearman_py.worker.validation import (
     check_function_name,
@@ -50,6 +51,7 @@ class FunctionRegistry:
         self.on_startup: list[Hook] = []
         self.on_shutdown: list[Hook] = []
         self.on_outcome: list[OnOutcome] = []
+        self.job_proof: JobProof | None = None  # of a worker that has its process for itself
         self._prefix = prefix
 
     def set_address(self, address: str) -> None:

@@ -31,6 +31,7 @@ from gearman_py.worker.function_spec import (
     OnOutcome,
     RetryOn,
 )
+from gearman_py.worker.job_proof import JobProof
 from gearman_py.worker.metrics import OutcomeCounts, WorkerMetrics
 from gearman_py.worker.pool import StartupFailed, WorkerPool
 from gearman_py.worker.pool_config import PoolConfig, PoolOptions
@@ -273,6 +274,7 @@ class Worker:
             _log.setLevel(logging.INFO)
         _log.info("serving %s; SIGTERM or ^C drains", ", ".join(self._registry.functions))
         predecessor = Predecessor.from_environment()
+        self._registry.job_proof = proof = JobProof.create()
         try:
             pool.open()
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
@@ -285,6 +287,8 @@ class Worker:
             return 1
         finally:
             pool.close()
+            if proof is not None:
+                proof.close()
         return 1 if pool.stopped else 0
 
     async def serve(self) -> None:

@@ -231,12 +231,20 @@ def submit_job(
     while_: Callable[[], bool] = lambda: True,
 ) -> str:
     """Run a command that submits a job: what it answered, in base64."""
-    with open_memory() as workload, open_memory() as answer:
-        copy_content(content, workload)
-        workload.seek(0)
-        run_command(link, command, seconds, workload.fileno(), answer.fileno(), while_)
+    answer, _ = run_job(link, content, command, seconds, while_)
+    return base64.b64encode(answer).decode()
+
+
+def run_job(
+    link: FrameLink, workload: Any, command: list[str], seconds: float, while_: Callable[[], bool]
+) -> tuple[bytes, str]:
+    """The same with a ``workload`` to be read: its answer, and what the command said besides."""
+    with open_memory() as given, open_memory() as answer:
+        copy_content(workload, given)
+        given.seek(0)
+        said = run_command(link, command, seconds, given.fileno(), answer.fileno(), while_)
         answer.seek(0)
-        return base64.b64encode(answer.read()).decode()
+        return answer.read(), said
 
 
 def open_memory() -> Any:

@@ -40,7 +40,7 @@ class TransientUnit:
 
     def __init__(self, link: FrameLink, name: str, properties: list[str], log: str) -> None:
         self._link = link
-        self._name = name
+        self.name = name
         self._properties = properties
         self._log = log
         self._pid = 0
@@ -48,7 +48,7 @@ class TransientUnit:
     def start(self, options: list[str], argv: list[str]) -> None:
         """Raises :class:`Failure` if systemd does not come to run it."""
         words = [word.replace("$", "$$") for word in argv]  # which systemd would expand
-        command = ["systemd-run", "--quiet", f"--unit={self._name}", *options, "--", *words]
+        command = ["systemd-run", "--quiet", f"--unit={self.name}", *options, "--", *words]
         try:
             run_command(self._link, command)
         except Failure as failure:
@@ -71,13 +71,13 @@ class TransientUnit:
 
     def stop(self) -> None:
         """End it at once, also when the operator's side is gone."""
-        try_briefly(["systemctl", "kill", "--signal=SIGKILL", self._name])
-        try_briefly(["systemctl", "stop", self._name])
-        try_briefly(["systemctl", "reset-failed", self._name])
+        try_briefly(["systemctl", "kill", "--signal=SIGKILL", self.name])
+        try_briefly(["systemctl", "stop", self.name])
+        try_briefly(["systemctl", "reset-failed", self.name])
 
     @property
     def _state(self) -> dict[str, str]:
-        show = ["systemctl", "show", f"--property={','.join(STATE)}", self._name]
+        show = ["systemctl", "show", f"--property={','.join(STATE)}", self.name]
         said = run_command(self._link, show)
         return dict(line.split("=", 1) for line in said.splitlines())
 
@@ -86,7 +86,7 @@ class TransientUnit:
         pid = int(self._state["MainPID"])
         if pid > 0 and os.path.exists(f"/proc/{pid}"):
             # In one of its further processes the job may hang. Together they would mix their lines.
-            for each in pids_of_unit(self._name)[:STACKS]:
+            for each in pids_of_unit(self.name)[:STACKS]:
                 try:
                     os.kill(each, signal.SIGUSR1)
                 except ProcessLookupError:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from provision.agent.change import OPERATIONS, submit_job
+from provision.agent.change import OPERATIONS
 from provision.agent.files import Content, Failure
+from provision.agent.job_proof import submit_proved
 from provision.agent.job_servers import listed_workers
 from provision.agent.link import FrameLink
 from provision.agent.transient_unit import running_unit
@@ -25,11 +26,13 @@ def try_release(
 ) -> str:
     """Have a job done by a worker in a transient unit with these ``properties``.
 
-    ``others``: see refuse_shared(); empty, if it is known what the worker serves.
+    ``others``: see refuse_shared(); empty, if it is known what the worker serves. ``submitted``:
+    see submit_proved().
     """
     with running_unit(link, "trial", worker, properties, environment, seconds) as unit:
         try:
-            answer = submit_job(link, content, seconds=seconds, **submitted, while_=unit.is_alive)
+            proved = {**submitted, "unit": unit.name, "while_": unit.is_alive}
+            answer = submit_proved(link, content, seconds=seconds, **proved)
         except Failure as failure:
             raise unit.explain(failure) from failure
         if others:

@@ -15,9 +15,15 @@ from provision.resources.unit import Unit
 
 NO_SERVER = "` ended with 3"  # as the command `gearman` does that reaches none
 
+OTHER_WORKER = "was answered by another worker"  # as agent/job_proof.py says it
+
 
 class NoServer(HostFailed):
     """No proof could be had, as no job server was reached."""
+
+
+class NotProved(HostFailed):
+    """Another worker did the job: that is no fault of the release."""
 
 
 class Unhealthy(HostFailed):
@@ -119,6 +125,8 @@ def _run_proofs(host_run: HostRun, health: Health, proofs: Iterable[Proof]) -> N
             first, *more = said if said[0].startswith(outcome.error) else [*said, outcome.error]
             if outcome.error.endswith(NO_SERVER):
                 raise NoServer(f"{proof.summary}: {first}")  # not the release's fault
+            if OTHER_WORKER in outcome.error:
+                raise NotProved(f"{proof.summary}: {outcome.error}")
             raise Unhealthy(f"{proof.summary}: {first}", more, health)
         if problem := proof.judge(base64.b64decode(outcome.output)):
             raise Unhealthy(f"{proof.summary}: {problem}", [], health)

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from provision.errors import HostFailed, RolledBack, ToolkitError, Unreachable
+from provision.fleet import health_check
 from provision.fleet import pool as hosts
 from provision.fleet.before_change import Before, note_what_runs
 from provision.fleet.begin import begin_changes, lock_hosts
@@ -142,12 +143,8 @@ class Rollout:
     def tell_releases(self) -> None:
         """Where the fleet stands."""
         for id in sorted(filter(None, set(self._running.values()))):
-            names = [
-                name
-                for name, runs in self._running.items()
-                if runs == id and name not in self._between
-            ]
-            if names:
+            runs_it = (name for name, runs in self._running.items() if runs == id)
+            if names := [name for name in runs_it if name not in self._between]:
                 where = fold_hosts(names, len(self._run.inventory.everyone))
                 self._run.report.say(f"{id} runs on {where}")
         for name, (before, after) in self._between.items():
@@ -223,7 +220,8 @@ class Rollout:
             check_running(host_run, self._policy.settle)
         except ToolkitError as error:
             host_run.go_on()
-            self._guilty = self._guilty or not isinstance(error, Unreachable)
+            excused = isinstance(error, Unreachable | health_check.NotProved)
+            self._guilty = self._guilty or not excused
             self._run.fail(host_run.name, with_evidence(host_run, error))
             self._run.record(host_run, error)
             self._put_back(host_run)

@@ -252,10 +252,20 @@ OPERATIONS: dict[str, OperationKind] = {
         lambda a: [a["command"]],
         content=True,
     ),
+    "proved_job": OperationKind(
+        "the same with a job for `function`, which a process of `unit` that runs from folder "
+        "`release` proves to have done",
+        ("command", "seconds", "function", "unit", "release"),
+        lambda a: [a["command"]],
+        content=True,
+    ),
     "trial": OperationKind(
-        "have a job done by a worker that runs just for it, in a unit with these `properties`; it "
-        "may serve nothing that the `others` serve",
-        ("worker", "properties", "environment", "command", "seconds", "others"),
+        "the same by a worker that runs just for it, in a unit with these `properties`; it may "
+        "serve nothing that the `others` serve",
+        (
+            *("worker", "properties", "environment", "command", "seconds", "function", "release"),
+            "others",
+        ),
         lambda a: [[*a["worker"], "&"], a["command"]],
         content=True,
     ),

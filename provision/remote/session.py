@@ -144,7 +144,14 @@ class Session:
             return
         self._load_modules(
             *("files", "credentials", "command", "release", "change", "job_servers"),
-            *("transient_unit", "trial", "program_trial", "queue_check", "queue_trial"),
+            *(
+                "job_proof",
+                "transient_unit",
+                "trial",
+                "program_trial",
+                "queue_check",
+                "queue_trial",
+            ),
             *("programs", "app", "leaving"),
         )
         self._send(

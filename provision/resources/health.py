@@ -170,7 +170,7 @@ class WorkerHealth(Health):
         if not self.trial:
             return
         worker = [self._command_path("gearman-worker"), *self.tls, *self.trial]
-        job = self._job_arguments(self.servers[0], self.tried)
+        job = self._proved_arguments(self.servers[0], self.tried)
         # The code of a project may use the library before the arguments are known.
         tls = {
             TLS_VARIABLES[flag]: path
@@ -192,7 +192,8 @@ class WorkerHealth(Health):
     def running_proofs(self) -> Iterator[Proof]:
         for server in self.servers:
             summary = f"{self.asked} through {server}"
-            yield self._make_proof(summary, "job", self._job_arguments(server, self.asked))
+            arguments = {**self._proved_arguments(server, self.asked), "unit": self.unit}
+            yield self._make_proof(summary, "proved_job", arguments)
 
     def evidence_commands(self) -> list[list[str]]:
         servers = (["-h", server] for server in self.servers)
@@ -200,6 +201,10 @@ class WorkerHealth(Health):
             *super().evidence_commands(),
             *([self._command_path("gearadmin"), *self.tls, *each, "--workers"] for each in servers),
         ]
+
+    def _proved_arguments(self, server: str, function: str) -> dict[str, object]:
+        job = self._job_arguments(server, function)
+        return {**job, "function": function, "release": self.release.folder}
 
     def _make_proof(self, summary: str, kind: str, arguments: dict[str, object]) -> Proof:
         workload = self.sample.workload()

@@ -1,7 +1,6 @@
 """What a worker on trial serves, as real job servers tell it."""
 
 import os
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -30,15 +29,6 @@ def worker_of(address: str, *functions: str, prefix: str = "", ping: str = "") -
     if ping:
         made.add_ping(ping)
     return made
-
-
-@pytest.fixture
-def link() -> Iterator[FrameLink]:
-    incoming, operator = os.pipe()
-    outgoing = os.open(os.devnull, os.O_WRONLY)
-    yield FrameLink(incoming, outgoing)
-    for each in (incoming, operator, outgoing):
-        os.close(each)
 
 
 @pytest.mark.parametrize(

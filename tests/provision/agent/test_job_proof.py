@@ -1,0 +1,119 @@
+"""A worker on trial, or upgraded, proves its job; an impostor on the network cannot."""
+
+import base64
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from gearman_py import Client, Worker, WorkerJob
+from gearman_py.testing import Server, running, server
+from provision.agent import job_proof
+from provision.agent.files import Content, Failure
+from provision.agent.link import FrameLink
+
+ROOT = Path(__file__).resolve().parents[3]
+FUNCTION = "reverse@worker1"
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    """A folder with a venv that runs this checkout's code."""
+    folder = tmp_path / "release"
+    packages = folder / f"venv/lib/python3.{sys.version_info[1]}/site-packages"
+    packages.mkdir(parents=True)
+    (packages / "gearman_py").symlink_to(ROOT / "gearman_py")
+    (packages / "others.pth").write_text("\n".join(each for each in sys.path if each))
+    (folder / "venv/bin").mkdir()
+    (folder / "venv/bin/python").symlink_to(Path(sys.executable).resolve())
+    shutil.copy(Path(sys.prefix) / "pyvenv.cfg", folder / "venv")
+    return folder
+
+
+def command(release: Path, name: str, *arguments: str) -> list[str]:
+    main = f"import sys; from gearman_py.cli.{name} import main; sys.exit(main())"
+    return [f"{release}/venv/bin/python", "-c", main, *arguments]
+
+
+@contextmanager
+def working(release: Path, jobs: Server, *options: str) -> Iterator[int]:
+    """The worker of this host, in a process of its own."""
+    argv = command(release, "worker", "-h", jobs.address, "--address", "worker1", *options)
+    process = subprocess.Popen(argv)
+    try:
+        jobs.wait_for(FUNCTION, workers=1)
+        yield process.pid
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def answering(jobs: Server, answer: Callable[[WorkerJob], bytes]) -> Iterator[None]:
+    """An impostor, which registers the same function."""
+    impostor = Worker(jobs.address)
+    impostor.function(FUNCTION)(answer)
+    with running(impostor):
+        jobs.wait_for(FUNCTION, workers=1)
+        yield
+
+
+class Submit(Protocol):
+    def __call__(self, jobs: Server, pid: int, folder: Path | None = None) -> bytes: ...
+
+
+@pytest.fixture
+def submit(link: FrameLink, release: Path, monkeypatch: pytest.MonkeyPatch) -> Submit:
+    """Has a job done that process ``pid`` of the release in ``folder`` should do."""
+    monkeypatch.setattr(job_proof, "ATTEMPT_PAUSE", 0.0)
+    monkeypatch.setattr(job_proof, "ATTEMPTS", 2)
+
+    def submit_job(jobs: Server, pid: int, folder: Path | None = None) -> bytes:
+        monkeypatch.setattr(job_proof, "pids_of_unit", lambda unit: [pid])
+        asked = command(release, "gearman", "-t", "60000", "-f", FUNCTION, "-h", jobs.address)
+        content = Content(link, 0, {"later": False, "digest": ""}, b"Hello World!")
+        of = str(folder or release)
+        said = job_proof.submit_proved(link, content, asked, 90.0, FUNCTION, "its unit", of)
+        return base64.b64decode(said)
+
+    return submit_job
+
+
+@pytest.mark.parametrize(
+    "options", [["reverse"], ["--processes", "1", "reverse"], ["reverse", "--", "rev"]]
+)
+def test_a_worker_proves_its_job(release: Path, submit: Submit, options: list[str]) -> None:
+    with server() as jobs, working(release, jobs, *options) as pid:
+        assert submit(jobs, pid) == b"!dlroW olleH"
+
+
+def test_an_impostor_cannot(release: Path, tmp_path: Path, submit: Submit) -> None:
+    """Not by the right answer, and not by having the worker prove the same job elsewhere."""
+    proofs: list[bytes] = []
+
+    def relay(job: WorkerJob) -> bytes:
+        with Client(elsewhere.address) as client:
+            answer = client.do(
+                FUNCTION, job.workload, unique=job.unique, on_warning=proofs.append, timeout=60
+            )
+        job.send_warning(proofs[-1])
+        return answer.upper()  # as a release that works would have said, say
+
+    with server() as jobs, server() as elsewhere, working(release, elsewhere, "reverse") as pid:
+        rival = answering(jobs, lambda job: job.workload[::-1])
+        with rival, pytest.raises(Failure, match="answered by another worker than that of this"):
+            submit(jobs, pid)
+        with answering(jobs, relay), pytest.raises(Failure, match="by another worker"):
+            submit(jobs, pid)
+        assert len(proofs) == job_proof.ATTEMPTS  # the relay works, and does not help
+        other = tmp_path / "other"
+        other.symlink_to(release)
+        with working(other, jobs, "reverse") as pid, pytest.raises(Failure, match="by another"):
+            submit(jobs, pid)
+        with answering(jobs, lambda _: b"old"):  # a release from before proofs is believed
+            assert submit(jobs, pid, tmp_path) == b"old"
