@@ -22,7 +22,7 @@ NAVIGATION = {
     "Start here": ["how-it-works", "migrating", "coming-from", "zh"],
     "Operators": [
         *("operator", "inventory", "connecting", "own-workers", "upgrades", "doctor", "faults"),
-        *("tls", "firewall", "distributions"),
+        *("security", "tls", "firewall", "distributions"),
     ],
     "Job server": [
         *(

@@ -1,4 +1,4 @@
-"""A job's proof that this very process did it, for one who may read its memory: root of its host.
+"""A job's proof of which process did it, for whoever may read its memory: root of its host.
 
 Any worker of a network may register any function, and answer for another. So a worker makes a key
 when it starts, and keeps it where its own user and root alone can read it: in a file in memory

@@ -75,7 +75,7 @@ def is_proved(unit: str, release: str, parts: tuple[bytes, ...], answer: bytes, 
 
 
 def find_key(pid: int) -> bytes:
-    """The key by which a process proves jobs; one that nobody knows, if it has none."""
+    """The key by which a process proves jobs; a random one if it has none."""
     folder = f"/proc/{pid}/fd"
     try:
         for name in os.listdir(folder):

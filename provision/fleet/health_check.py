@@ -23,7 +23,7 @@ class NoServer(HostFailed):
 
 
 class NotProved(HostFailed):
-    """Another worker did the job: that is no fault of the release."""
+    """Another worker did the job: not the fault of the release."""
 
 
 class Unhealthy(HostFailed):

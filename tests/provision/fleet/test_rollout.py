@@ -20,6 +20,7 @@ from provision.build import ON_HOSTS, named_release
 from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
 from provision.fleet import deploy, desired_state, release_track
 from provision.fleet.before_change import FOLDER, NOTE
+from provision.fleet.health_check import OTHER_WORKER
 from provision.fleet.rollout import roll_out
 from provision.fleet.rollout_policy import RolloutPolicy
 from provision.inventory.host import Host
@@ -77,7 +78,7 @@ class Session:
                 yield OperationOutcome(operation, 0.0, self.error, "I am broken")
                 return
             output = ""
-            if operation.kind in ("job", "trial"):
+            if operation.kind in ("job", "proved_job", "trial"):
                 output = self._answer(operation.arguments["command"])
             elif operation.kind == "trial_program":
                 output = self._answer_trial(**operation.arguments)
@@ -198,7 +199,9 @@ def any_trial_fails(operation: Operation, host: FakeHost) -> bool:
 
 def job_fails(operation: Operation, host: FakeHost) -> bool:
     """The new worker's jobs fail once it is the one that runs."""
-    return operation.kind == "job" and NEW in str(operation.arguments) and "@" in str(operation)
+    return (
+        operation.kind == "proved_job" and NEW in str(operation.arguments) and "@" in str(operation)
+    )
 
 
 def test_job_server_then_one_worker_then_batches_then_clients(fleet: Fleet) -> None:
@@ -253,6 +256,18 @@ def test_what_was_upgraded_is_put_back_when_a_later_host_fails(
     results = [entry["result"] for entry in fleet.sessions["w2"].host.history][-2:]
     assert results[0].startswith("failed: ")
     assert results[1] == "rolled back"
+
+
+@pytest.mark.parametrize("fails", [trial_fails, job_fails])
+def test_a_job_that_another_worker_did_is_not_held_against_the_release(
+    fleet: Fleet, fails: Callable[[Operation, FakeHost], bool]
+) -> None:
+    """Else whoever reaches a job server could have a good release refused on all hosts."""
+    fleet.sessions["w2"].fails = fails
+    fleet.sessions["w2"].error = f"it {OTHER_WORKER} than that of this host"
+    assert fleet.upgrade(batch="1") != 0
+    assert fleet.all_run(OLD)
+    assert not any(each.host.releases[NEW].get("bad") for each in fleet.sessions.values())
 
 
 def test_a_job_server_whose_database_cannot_be_used_is_not_touched(
@@ -850,7 +865,7 @@ def test_settings_that_fail_are_taken_back(
         return [(each.processes, each.enabled, _without_note(each.paths)) for each in hosts]
 
     def fails(operation: Operation, host: FakeHost) -> bool:
-        return operation.kind == "job" and b"MemoryMax=2G" in host.paths[unit]["content"]
+        return operation.kind == "proved_job" and b"MemoryMax=2G" in host.paths[unit]["content"]
 
     before = copy.deepcopy(state())
     with_app.says(text % ("2G", "2G"))
@@ -881,7 +896,10 @@ def _without_note(paths: dict[str, Any]) -> dict[str, Any]:
 
 def interrupt(left: Iterator[int], operation: Operation, host: FakeHost) -> bool:
     """At the last of so many changes."""
-    if operation.kind not in ("job", "trial", "trial_program", "look") and next(left, 0) == 1:
+    if (
+        operation.kind not in ("job", "proved_job", "trial", "trial_program", "look")
+        and next(left, 0) == 1
+    ):
         raise KeyboardInterrupt
     return False
 
@@ -1113,7 +1131,9 @@ def test_a_release_from_before_a_worker_is_gone_back_to_without_it(
 
     def fails(operation: Operation, host: FakeHost) -> bool:
         target = host.paths["/opt/gearman/apps/shop/current"]["target"]
-        return lacks_code(operation, host) or (operation.kind == "job" and first not in target)
+        return lacks_code(operation, host) or (
+            operation.kind == "proved_job" and first not in target
+        )
 
     (with_app.source / "b.php").write_text("b")
     with_app.says(
