@@ -235,8 +235,11 @@ SECURITY_ROW = re.compile(r"^\|(?! as \||---).*$", re.MULTILINE)
 TEST_NAME = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 
 
-@pytest.mark.parametrize("row", SECURITY_ROW.findall((ROOT / "docs/security.md").read_text()))
-def test_what_was_tried_against_the_toolkit_is_held_by_tests(row: str) -> None:
-    assert (named := TEST_NAME.findall(row)), "a row names at least one test"
-    for path, name in named:
-        assert f"def {name}(" in (ROOT / path).read_text(), f"{path} has no {name}"
+def test_what_was_tried_against_the_toolkit_is_held_by_tests() -> None:
+    rows = SECURITY_ROW.findall((ROOT / "docs/security.md").read_text())
+    assert len(rows) > 20
+    for row in rows:
+        named = TEST_NAME.findall(row)
+        assert named, f"{row} names no test"
+        for path, name in named:
+            assert f"def {name}(" in (ROOT / path).read_text(), f"{path} has no {name}"
