@@ -12,6 +12,17 @@ def format_count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def format_age(seconds: float) -> str:
+    """As in `40 s`, `12 min`, `3 h 5 min`, `2 d 4 h`."""
+    days, rest = divmod(round(seconds), 86400)
+    hours, minutes = rest // 3600, rest % 3600 // 60
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min" if minutes else f"{rest} s"
+
+
 def format_table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """The lines of a table whose columns are as wide as their widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -132,6 +132,16 @@ def _list_workers(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator
     )
 
 
+def _list_connections(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
+    if words[1:]:
+        return error(b"UNKNOWN_ARGUMENTS")
+    return (
+        b"%d\tseconds=%.0f" % (peer.number, max(0.0, broker.now - peer.since))
+        for peer in list(broker.peers)
+        if peer in broker.peers
+    )
+
+
 def _max_queue(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes:
     """maxqueue FUNCTION [LIMIT | HIGH NORMAL | HIGH NORMAL LOW]; without a number: unlimited."""
     command, *words = words
@@ -226,6 +236,7 @@ COMMANDS: dict[bytes, Command] = {
     b"cancel": _cancel_job,
     b"show": _show_jobs,
     # Not in the C server:
+    b"connections": _list_connections,
     b"stats": list_stats,
     b"pause": steering.pause,
     b"resume": steering.resume,

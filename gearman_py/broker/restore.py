@@ -60,7 +60,7 @@ class Restorer:
             self._begin(section)
         elif "peers" in section:
             for facts in section["peers"]:
-                self._add_peer(facts)
+                self._add_peer(facts, now)
         elif "numbers" in section:
             self._add_jobs(section)
         elif "failed" in section:
@@ -130,11 +130,12 @@ class Restorer:
             self._jobs -= 1
         self._copied = []
 
-    def _add_peer(self, facts: Section) -> None:
+    def _add_peer(self, facts: Section, now: float) -> None:
         broker = self._broker
         peer = Peer(
             facts["number"], facts["address"], broker.dirty.append, operator=facts["operator"]
         )
+        peer.since = facts.get("since", now)
         peer.client_id = as_bytes(facts["client_id"])
         peer.exceptions, peer.retries = facts["exceptions"], facts.get("retries", False)
         for place, limit, turn in facts["abilities"]:

@@ -86,9 +86,12 @@ class Rules:
 
     # What the server calls.
 
-    def join(self, number: int, address: str, *, operator: bool = False) -> Peer:
+    def join(
+        self, number: int, address: str, *, operator: bool = False, now: float | None = None
+    ) -> Peer:
         """Add the peer of a new connection: its file descriptor and address."""
         peer = Peer(number, address, self.dirty.append, operator=operator)
+        peer.since = self.now if now is None else now
         peer.exceptions = self._exceptions
         self.peers[peer] = None
         return peer

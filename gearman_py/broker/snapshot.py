@@ -126,6 +126,7 @@ def _pack_peer(peer: Peer, functions: Mapping[Function, int]) -> Section:
         "number": peer.number,
         "address": peer.address,
         "operator": peer.operator,
+        "since": peer.since,
         "client_id": as_text(peer.client_id),
         "exceptions": peer.exceptions,
         "retries": peer.retries,

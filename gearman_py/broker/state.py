@@ -292,6 +292,7 @@ class Peer(Outbox):
         "overdue",
         "retries",
         "running",
+        "since",
         "sleeping",
         "turns",
         "waiting",
@@ -310,6 +311,7 @@ class Peer(Outbox):
         self.number = number  # the file descriptor, for the text command `workers`
         self.address = address
         self.operator = operator
+        self.since = 0.0  # the time at which it was connected
         self.client_id = b"-"
         self.exceptions = self.retries = False
         # As a worker: its functions, each with a time limit in seconds or None ...

@@ -68,13 +68,13 @@ class Connection(asyncio.Protocol):
         number = theirs.fileno()
         # uvloop's own socket object duplicates the descriptor for each option.
         self._socket = socket.socket(theirs.family, theirs.type, theirs.proto, fileno=number)
-        self._checked = (0, 0, self._server.now())
+        self._checked = (0, 0, now := self._server.now())
         if self._known is not None:
             self.peer = self._known
             self._server.connections[self.peer] = self
             return
         self._server.accepted.discard(self)
-        self.peer = self._server.broker.join(number, host, operator=self._operator)
+        self.peer = self._server.broker.join(number, host, operator=self._operator, now=now)
         self._server.connections[self.peer] = self
         self._server.counts.opened += 1
         if self._server.stopping or not self._server.admission.admit(

@@ -130,7 +130,9 @@ def _query_server(connection: socket.socket) -> Any:
         for name, all_, running, able in parted
     }
     lines = _ask_lines(connection, b"workers\n")
-    workers = [_parse_worker(line) for line in lines if " : " in line]
+    aged = (line.partition("\tseconds=") for line in _ask_lines(connection, b"connections\n"))
+    ages = {number: float(age.partition("\t")[0]) for number, _, age in aged}  # none from C
+    workers = [_parse_worker(line, ages) for line in lines if " : " in line]
     told = (line.partition("\t") for line in _ask_lines(connection, b"server\n"))
     facts = {key: value for key, _, value in told}  # none from a C gearmand
     return {
@@ -143,12 +145,14 @@ def _query_server(connection: socket.socket) -> Any:
     }
 
 
-def _parse_worker(line: str) -> dict[str, Any]:
+def _parse_worker(line: str, ages: dict[str, float]) -> dict[str, Any]:
     """`FD ADDRESS ID : FUNCTION ...`."""
     head, _, functions = line.partition(" : ")
-    _, _, named = head.partition(" ")
+    number, _, named = head.partition(" ")
     address, _, client = named.partition(" ")
-    return {"address": address, "client": client, "functions": functions.split()}
+    served = functions.split()
+    seconds = ages.get(number)
+    return {"address": address, "client": client, "functions": served, "seconds": seconds}
 
 
 def _ask_lines(connection: socket.socket, question: bytes) -> list[str]:

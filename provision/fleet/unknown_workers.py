@@ -8,7 +8,7 @@ from provision.fleet.desired_state import DesiredState
 from provision.fleet.waves import served_functions
 from provision.inventory.host import Inventory
 from provision.resources.health import WorkerHealth
-from provision.wording import format_count
+from provision.wording import format_age, format_count
 
 LOOPBACK = ("127.0.0.1", "::1")
 
@@ -53,7 +53,7 @@ class KnownWorkers:
             for row in rows
             if not self._asked.isdisjoint(row["functions"])
         }
-        alike: dict[tuple[str, str], list[str]] = {}  # address and functions -> clients
+        alike: dict[tuple[str, str], list[Mapping[str, Any]]] = {}  # address and functions -> rows
         for row in rows:
             address = row["address"].removeprefix("::ffff:")
             own = {each for each in row["functions"] if "@" not in each}
@@ -61,11 +61,14 @@ class KnownWorkers:
             known = self._served.get(server) if here else self._functions.get(address)
             if own - (known or set()) and (row["address"], row["client"]) not in asked:
                 functions = ", ".join(sorted(own - (known or set())))
-                alike.setdefault((address, functions), []).append(row["client"])
-        for (address, functions), clients in alike.items():
+                alike.setdefault((address, functions), []).append(row)
+        for (address, functions), found in alike.items():
+            clients = [row["client"] for row in found]
             verb = "serve" if len(set(clients)) > 1 else "serves"
             several = f" over {len(clients)} connections" if len(clients) > 1 else ""
-            yield f"{_name_clients(clients)} at {address} {verb} {functions}{several}"
+            ages = [seconds for row in found if (seconds := row.get("seconds")) is not None]
+            age = f", connected for {format_age(max(ages))}" if ages else ""
+            yield f"{_name_clients(clients)} at {address} {verb} {functions}{several}{age}"
 
 
 def _name_clients(clients: Sequence[str]) -> str:

@@ -248,6 +248,7 @@ class WorkerAnswer(TypedDict):
     address: Name
     client: Name  # its id
     functions: list[Name]
+    seconds: float | None  # since it was connected; C's job server does not tell
 
 
 class _ServerAnswer(TypedDict):

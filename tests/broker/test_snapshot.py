@@ -77,6 +77,7 @@ commands = st.tuples(
                 b"status",
                 b"prioritystatus",
                 b"workers",
+                b"connections",
                 b"show jobs",
                 b"show unique jobs",
                 b"stats",
@@ -116,7 +117,9 @@ class Side:
         self.broker = Broker(queues, job_retries=2, time_of_day=lambda: self.now)
         self.following: Following | None = None
         self.now = 1000.0
-        self.peers: list[Peer] = [self.broker.join(number, "there") for number in range(PEERS)]
+        self.peers: list[Peer] = [
+            self.broker.join(number, "there", now=self.now) for number in range(PEERS)
+        ]
         for worker in (2, 3):
             for name in FUNCTIONS[:2]:
                 self.do("say", worker, (Packet.CAN_DO_TIMEOUT, name, b"2000"))
@@ -145,7 +148,7 @@ class Side:
             case "leave":
                 (number,) = arguments
                 self.broker.gone(self.peers[number], self.now)
-                self.peers[number] = self.broker.join(number, "again")
+                self.peers[number] = self.broker.join(number, "again", now=self.now)
             case "read":
                 return b"".join(self.peers[arguments[0]].take())
         changes = self.broker.queues.changes
@@ -203,6 +206,17 @@ def test_listing_that_was_sent_in_part_goes_on() -> None:
     side.replace()
     rows = (first + side.do("read", 0)).splitlines()
     assert (len(rows), rows[-1]) == (2003, b".")  # f and g, too
+
+
+def test_connections_are_as_old_as_they_were() -> None:
+    side = Side(False, False)
+    side.do("wait", 60.0)
+    side.do("leave", 3)
+    side.replace()
+    side.do("wait", 30.0)
+    side.do("say", 0, (TEXT, b"connections"))
+    ages = [b"0\tseconds=90", b"1\tseconds=90", b"2\tseconds=90", b"3\tseconds=30", b"."]
+    assert side.do("read", 0).splitlines() == ages
 
 
 def test_peers_that_are_not_handed_over_are_gone() -> None:

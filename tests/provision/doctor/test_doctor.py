@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from gearman_py.protocol.codec import request
+from gearman_py.protocol.packets import Packet
 from provision.build import ON_HOSTS, Artifact
 from provision.doctor import host_rules as checks
 from provision.doctor.host_rules import LAST, SAID, SINCE
@@ -450,9 +452,22 @@ def survey(agent: Session, *question: str) -> Any:
     return agent.survey([question])[question]
 
 
+def survey_workers(agent: Session, address: tuple[str, int]) -> list[Any]:
+    """The workers of a job server, once one has registered there."""
+    with socket.create_connection(address) as worker:
+        worker.sendall(request(Packet.CAN_DO, b"f"))
+        question = "server", address[0], str(address[1])
+        await_true(lambda: survey(agent, *question)["registered"] != [])
+        return list(survey(agent, *question)["registered"])
+
+
 def test_a_job_server_is_asked_how_it_is(agent: Session, tmp_path: Path) -> None:
     with GearmandProcess(["-v", "-L", "127.0.0.1", "-p", "0"], tmp_path) as server:
-        told = survey(agent, "server", "127.0.0.1", str(server.listening()[1]))
+        address = server.listening()
+        told = survey(agent, "server", "127.0.0.1", str(address[1]))
+        (worker,) = survey_workers(agent, address)
+    assert worker["functions"] == ["f"]
+    assert 0 <= worker["seconds"] < 3600
     assert told["problem"] is None
     assert told["functions"] == {}
     assert told["version"]
@@ -471,6 +486,8 @@ def test_why_a_job_server_refuses_jobs_is_told(agent: Session, tmp_path: Path) -
 def test_a_job_server_in_c_tells_no_more_than_it_knows(agent: Session, tmp_path: Path) -> None:
     with running_server(C_GEARMAND, tmp_path) as (host, port):
         told = survey(agent, "server", host, str(port))
+        (worker,) = survey_workers(agent, (host, port))
+    assert (worker["functions"], worker["seconds"]) == (["f"], None)
     assert (told["problem"], told["refuses"], told["moving"]) == (None, "", False)
 
 
@@ -522,13 +539,13 @@ def test_a_worker_that_is_not_the_inventory_s_is_named() -> None:
         row("::ffff:10.0.0.7", "reverse"),
         row("198.18.10.246", "wc"),
         row("198.18.10.248", "wc", "old"),
-        row("127.0.0.1", "mine"),
+        row("127.0.0.1", "mine") | {"seconds": 3 * 86400 + 4 * 3600 + 59},
         row("198.18.10.9", "trial@worker1/wc"),
     ]
     assert list(workers.strangers("server1", rows)) == [
         "me:7 at 198.18.10.246 serves wc",
         "me:7 at 198.18.10.248 serves old",
-        "me:7 at 127.0.0.1 serves mine",
+        "me:7 at 127.0.0.1 serves mine, connected for 3 d 4 h",
     ]
 
 
@@ -536,7 +553,7 @@ def test_workers_of_one_address_that_serve_the_same_are_told_in_one_line() -> No
     known = inventory.load(LAB)
     workers = KnownWorkers(known, DesiredState(known, ROLES, Options(), Report([])), {})
     rows = [
-        {"address": address, "client": client, "functions": [function]}
+        {"address": address, "client": client, "functions": [function], "seconds": seconds}
         for address, client, function, connections in (
             ("10.0.0.9", "lap:7", "size", 8),
             ("10.0.0.9", "lap:8", "size", 2),
@@ -544,12 +561,12 @@ def test_workers_of_one_address_that_serve_the_same_are_told_in_one_line() -> No
             ("10.0.0.9", "lap:7", "tile", 1),
             ("10.0.0.8", "desk:7", "size", 2),
         )
-        for _ in range(connections)
+        for seconds in range(200, 200 - connections, -1)
     ]
     assert list(workers.strangers("server1", rows)) == [
-        "lap:7 and 2 others at 10.0.0.9 serve size over 11 connections",
-        "lap:7 at 10.0.0.9 serves tile",
-        "desk:7 at 10.0.0.8 serves size over 2 connections",
+        "lap:7 and 2 others at 10.0.0.9 serve size over 11 connections, connected for 3 min",
+        "lap:7 at 10.0.0.9 serves tile, connected for 3 min",
+        "desk:7 at 10.0.0.8 serves size over 2 connections, connected for 3 min",
     ]
 
 
