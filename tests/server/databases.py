@@ -213,7 +213,9 @@ def kill(database: Database) -> None:
 
 
 def _alive(pid: int) -> bool:
+    """Whether it may have its sockets: the other threads of a zombie may not have ended yet."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state != "Z" or len(os.listdir(f"/proc/{pid}/task")) > 1
+    except (FileNotFoundError, ProcessLookupError):
         return False

@@ -48,6 +48,7 @@ class Book:
         self.refused: set[int] = set()
         self.runs: Counter[int] = Counter()
         self.excused: set[int] = set()  # may run twice
+        self._failed = False  # a test has: its server may live on
         self._next = 0
         self._lock = threading.Lock()
 
@@ -61,8 +62,8 @@ class Book:
         try:
             peer = Peer(address)
             with peer.socket:
-                while True:
-                    while len(self.acknowledged) > len(self.runs) + AHEAD:
+                while not self._failed:
+                    while not self._failed and len(self.acknowledged) > len(self.runs) + AHEAD:
                         peer.ask(Packet.ECHO_REQ, b"")
                     numbers = self.numbers()
                     peer.socket.sendall(b"".join(map(submission, numbers)))
@@ -82,7 +83,7 @@ class Book:
             peer = Peer(address)
             with peer.socket:
                 peer.say(Packet.CAN_DO, b"f")
-                while True:
+                while not self._failed:
                     said, *facts = peer.ask(Packet.GRAB_JOB)
                     if said == "NO_JOB":
                         if until_empty:
@@ -108,7 +109,7 @@ class Book:
 
         def play(part: Callable[[Address], None]) -> None:
             part(address)
-            while rejoin and is_listening(address):
+            while rejoin and not self._failed and is_listening(address):
                 part(address)
 
         parts = [self.submit] * clients + [self.work] * workers
@@ -117,6 +118,9 @@ class Book:
             thread.start()
         try:
             yield
+        except BaseException:
+            self._failed = True
+            raise
         finally:
             for thread in threads:
                 thread.join()
