@@ -62,14 +62,34 @@ def read_job(client: AdminClient, options: Namespace) -> dict[str, Any]:
     return facts | {"workload": workload.decode(errors="backslashreplace")}
 
 
-def retry_all(client: AdminClient, function: str, *, reason: str) -> str:
-    """Queue failed jobs again; return how many."""
-    return f"{count_jobs(len(client.retry_all(function=function, reason=reason)))} queued again"
+class ChangedJobs(NamedTuple):
+    """What was done to the jobs of a function, as JSON shows it; ``str`` for people."""
+
+    done: str
+    jobs: int
+    handles: list[str]
+
+    def __str__(self) -> str:
+        return f"{count_jobs(self.jobs)} {self.done}"
 
 
-def discard_all(client: AdminClient, function: str, *, reason: str) -> str:
-    """Forget failed jobs; return how many."""
-    return f"{count_jobs(len(client.discard_all(function=function, reason=reason)))} discarded"
+def purge(client: AdminClient, function: str) -> ChangedJobs:
+    """Cancel the jobs that do not run."""
+    return _list_changed("purged", client.purge(function))
+
+
+def retry_all(client: AdminClient, function: str, *, reason: str) -> ChangedJobs:
+    """Queue failed jobs again."""
+    return _list_changed("queued again", client.retry_all(function=function, reason=reason))
+
+
+def discard_all(client: AdminClient, function: str, *, reason: str) -> ChangedJobs:
+    """Forget failed jobs."""
+    return _list_changed("discarded", client.discard_all(function=function, reason=reason))
+
+
+def _list_changed(done: str, handles: list[str]) -> ChangedJobs:
+    return ChangedJobs(done, len(handles), handles)
 
 
 def count_jobs(number: int) -> str:

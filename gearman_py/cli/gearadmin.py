@@ -50,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise
     asked = [name for name in QUESTIONS if vars(options)[name] not in (None, False)]
     if options.check:
+        if other := [*asked, *(name for name in ("json", "watch") if vars(options)[name])]:
+            print(f"gearadmin: --check stands alone, without --{other[0]}", file=sys.stderr)
+            return CheckStatus.UNKNOWN
         return _check(parser, options)
     if not asked:
         parser.error("nothing to do: expected a command, such as --status")

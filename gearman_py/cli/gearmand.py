@@ -29,7 +29,7 @@ from gearman_py.server.option_fields import LEVELS
 from gearman_py.server.options import UsageError, parse
 from gearman_py.server.reload_channel import ReloadError
 from gearman_py.server.settings import Settings
-from gearman_py.server.stores import check_queue, open_store
+from gearman_py.server.stores import check_files, check_queue, open_store
 from gearman_py.store.base import StoreError
 
 RUN_AGAIN = "run the same command again to import the rest"
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for note in settings.without_effect:
             print(f"gearmand: {note}", file=sys.stderr)
         if settings.check_args:
-            return 0
+            return _check_files(settings)
         if settings.check_queue:
             return _check_queue(settings)
         if settings.import_from:
@@ -165,6 +165,17 @@ def _reload(settings: Settings, arguments: Sequence[str]) -> int:
     if serving:
         _clean_up(settings, ())
     return status
+
+
+def _check_files(settings: Settings) -> int:
+    """Read the files that the options name."""
+    try:
+        if settings.tls:
+            settings.tls.server_context()
+        check_files(settings)
+    except StoreError as error:
+        raise listening.StartError(str(error)) from error
+    return 0
 
 
 def _check_queue(settings: Settings) -> int:

@@ -48,7 +48,7 @@ class SteeringAction(NamedTuple):
 
     help: str
     words: tuple[str, ...]
-    act: Callable[..., str | None]
+    act: Callable[..., str | failed_jobs.ChangedJobs | None]
     to_servers: bool = False
     filtered: bool = False
     alone: bool = False
@@ -125,10 +125,6 @@ def _reschedule(client: AdminClient, handle: str, time: str) -> None:
     client.reschedule(handle, at)
 
 
-def _purge(client: AdminClient, function: str) -> str:
-    return f"{failed_jobs.count_jobs(len(client.purge(function)))} purged"
-
-
 QUESTIONS: dict[str, ValueQuestion | ListingQuestion | SteeringAction | JobReport] = {
     "ping": ValueQuestion("round-trip time", _ping_server),
     "getpid": ValueQuestion("process id of the server", AdminClient.pid),
@@ -169,7 +165,9 @@ QUESTIONS: dict[str, ValueQuestion | ListingQuestion | SteeringAction | JobRepor
         repeated=True,
     ),
     "purge": SteeringAction(
-        "cancel all jobs of a function that do not run; asks first (*)", ("FUNCTION",), _purge
+        "cancel all jobs of a function that do not run; asks first (*)",
+        ("FUNCTION",),
+        failed_jobs.purge,
     ),
     "prioritize": SteeringAction(
         "give a job that waits another priority: high, normal or low (*)",

@@ -64,6 +64,7 @@ examples:
 _SETTINGS = (
     *("client_id", "address", "concurrency", "processes", "timeout", "drain_timeout"),
     *("max_jobs", "max_jobs_per_child", "max_memory_per_child", "max_packet"),
+    "burst",
 )
 
 
@@ -208,9 +209,6 @@ def _add_command(
 
 def _run_worker(parser: ArgumentParser, worker: Worker, options: Namespace) -> int:
     try:
-        if options.burst:
-            worker.work()
-            return OK
         return worker.run(metrics_file=options.metrics_file)
     except ValueError as error:
         _refuse(parser, str(error))

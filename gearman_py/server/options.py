@@ -5,6 +5,7 @@ import os
 import tomllib
 from collections.abc import Sequence
 from dataclasses import fields
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,22 @@ FLAGS = {one.name: one.metadata["flags"][-1] for one in fields(Settings)}
 FLAGS["config_file"] = "--config-file"
 MAY_BE_EMPTY = {"postgres", "redis_prefix"}
 """Settings to which "" is a value. Of others it is a shell's variable that is not set."""
+
+
+OWN = "127.0.0.1"
+RANGES = {
+    **dict.fromkeys(("port", "http_port"), (0, 65535)),
+    "redis_port": (1, 65535),
+    "max_packet": (1, 2**32 - 1),
+    "job_retries": (-1, 2**31 - 1),
+    **dict.fromkeys(("keepalive_idle", "keepalive_interval", "keepalive_count"), (1, 32767)),
+}
+"""The least and the most of a setting; what Linux accepts for keepalive."""
+
+AT_LEAST_0 = {
+    *("max_connections", "worker_wakeup", "file_descriptors", "unread_timeout", "bind_timeout"),
+    *("drain_timeout", "keep_failed", "keep_failed_days"),
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -114,9 +131,7 @@ def _read_file(path: Path, version: str) -> dict[str, Any]:
 
 def _check_settings(settings: Settings) -> None:
     """Raise UsageError for values that are of the right type and still invalid."""
-    for flag, port in (("port", settings.port), ("http-port", settings.http_port)):
-        if not 0 <= port <= 65535:
-            raise UsageError(f"--{flag}: {port} is not between 0 and 65535")
+    _check_numbers(settings)
     _check_queue(settings)
     if settings.backlog < 1:
         raise UsageError(f"--backlog: {settings.backlog} is not a positive number")
@@ -124,6 +139,8 @@ def _check_settings(settings: Settings) -> None:
         raise UsageError(f"--admin-listen: {other[0]!r} is not unix:PATH")
     for address in settings.metrics_listen:
         try:
+            if address.isdigit():
+                raise ValueError(f"{address!r} is not an address; expected such as {OWN}:{address}")
             parse_servers(address)
         except ValueError as error:
             raise UsageError(f"--metrics-listen: {error}") from None
@@ -133,18 +150,21 @@ def _check_settings(settings: Settings) -> None:
         raise UsageError(
             "--admin-only also needs --admin-listen unix:PATH, else no operator could connect"
         )
-    for name in (
-        *("max_connections", "worker_wakeup", "unread_timeout", "bind_timeout"),
-        *("keep_failed", "keep_failed_days"),
-    ):
-        if not (limit := getattr(settings, name)) >= 0:
-            raise UsageError(f"--{name.replace('_', '-')}: {limit:g} is less than 0")
-    for name in ("keepalive_idle", "keepalive_interval", "keepalive_count"):
-        if not 1 <= (number := getattr(settings, name)) <= 32767:  # what Linux accepts
-            flag = name.replace("_", "-")
-            raise UsageError(f"--{flag}: {number} is not between 1 and 32767")
     if len(settings.handle_prefix) > 40:
         raise UsageError("--job-handle-prefix: more than 40 bytes leave no room for the number")
+
+
+def _check_numbers(settings: Settings) -> None:
+    for one in fields(settings):
+        flag, number = one.metadata["flags"][-1], getattr(settings, one.name)
+        if isinstance(number, float) and not isfinite(number):
+            raise UsageError(f"{flag}: {number:g} is not a finite number")
+        if one.name in RANGES:
+            least, most = RANGES[one.name]
+            if not least <= number <= most:
+                raise UsageError(f"{flag}: {number} is not between {least} and {most}")
+        elif one.name in AT_LEAST_0 and number < 0:
+            raise UsageError(f"{flag}: {number:g} is less than 0")
 
 
 def _check_queue(settings: Settings) -> None:
@@ -168,6 +188,8 @@ def _check_queue(settings: Settings) -> None:
             StoredQueue.parse(settings.import_from)
         except ValueError as error:
             raise UsageError(f"--import: {error}") from None
+    if settings.redis_ca and not settings.redis_tls:
+        raise UsageError("--redis-ca: only with --redis-tls")
     if PASSWORD.search(settings.postgres):
         raise UsageError(
             "--postgres: every user of this machine could read the password; use "

@@ -275,7 +275,10 @@ class Settings(ListenSettings):
         metavar="PID",
     )
     check_args: bool = option(
-        False, "--check-args", "check the options and exit", action="store_true"
+        False,
+        "--check-args",
+        "check the options and the files of TLS and database logins that they name, and exit",
+        action="store_true",
     )
     check_queue: bool = queue_option(
         "postgres redis",

@@ -42,6 +42,13 @@ def open_store(settings: Settings) -> Store | None:
 
 
 @late_imports(StoreError)
+def check_files(settings: Settings) -> None:
+    """Read what a database needs on this host: its driver, password and CAs. Raises StoreError."""
+    if settings.queue in ("postgres", "redis"):
+        _name_database(settings)
+
+
+@late_imports(StoreError)
 def check_queue(settings: Settings) -> Iterator[DatabaseFact]:
     """Whether the queue's database can be used; see check_database(). Raises StoreError."""
     return check_database(_name_database(settings), accept_loss=settings.accept_loss)

@@ -67,6 +67,12 @@ class AsyncSlot:
         return any(server.busy for server in self._servers)
 
     @property
+    def is_idle(self) -> bool:
+        """Whether every server that could be reached has said that it has no job."""
+        asleep = [server.asleep for server in self._servers if server.connected]
+        return bool(asleep) and all(asleep) and not any(server.dialing for server in self._servers)
+
+    @property
     def last_progress(self) -> float:
         """When it last made progress, by time.monotonic(): now, because the loop runs this code."""
         return monotonic()
@@ -109,6 +115,7 @@ class AsyncServerConnection:
         self._slot = slot
         self._address = address
         self._alone = alone
+        self.dialing = True  # or about to
         self._backoff = reconnect_backoff()
         self._connection: AioConnection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -135,6 +142,16 @@ class AsyncServerConnection:
             State.WORKING,
         )
 
+    @property
+    def connected(self) -> bool:
+        """Whether it has a connection."""
+        return self._connection is not None
+
+    @property
+    def asleep(self) -> bool:
+        """Whether the server has said that it has no job."""
+        return self._connection is not None and self._connection.session.state is State.ASLEEP
+
     async def _keep_connected(self) -> None:
         while not self._slot.draining:
             try:
@@ -148,8 +165,12 @@ class AsyncServerConnection:
 
     async def _serve_once(self) -> None:
         session = self._slot.make_session()
-        connection = await AioConnection.open(self._address, session, within=CONNECT_TIMEOUT)
-        self._connection = connection
+        self.dialing = True
+        try:
+            connection = await AioConnection.open(self._address, session, within=CONNECT_TIMEOUT)
+            self._connection = connection
+        finally:
+            self.dialing = False
         try:
             while not self._slot.draining:
                 # A drain may have started meanwhile: then nothing would wake this task.

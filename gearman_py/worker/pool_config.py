@@ -8,7 +8,10 @@ from gearman_py.worker.validation import check_seconds, check_single_word, check
 
 
 class PoolOptions(TypedDict, total=False):
-    """The options of Worker() for its slots; see there."""
+    """The options of Worker() for its slots; see there.
+
+    ``burst``: drain when no server has a job.
+    """
 
     client_id: str
     concurrency: int
@@ -19,6 +22,7 @@ class PoolOptions(TypedDict, total=False):
     max_memory_per_child: int | None
     max_packet: int
     reducers: bool
+    burst: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +39,7 @@ class PoolConfig:
     max_memory_per_child: int | None
     max_packet: int
     reducers: bool
+    burst: bool = False
 
     def __post_init__(self) -> None:
         check_single_word("client_id", self.client_id)

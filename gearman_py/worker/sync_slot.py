@@ -124,7 +124,7 @@ class Slot:
         a ``burst``, until no server has a job."""
         self._deadline = deadline
         try:
-            while not (self._draining or (burst and self._all_asleep) or self._past_deadline):
+            while not (self._draining or (burst and self.is_idle) or self._past_deadline):
                 server = self._next_idle_server()
                 if server is None or server.connection is None:
                     self._wait_for_servers()
@@ -141,11 +141,12 @@ class Slot:
             self._abandon_dialed()
 
     @property
-    def _all_asleep(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether every server that could be reached has said that it has no job."""
-        connections = [server.connection for server in self._servers if server.connection]
+        servers = list(self._servers)
+        connections = [server.connection for server in servers if server.connection]
         asleep = all(each.session.state is State.ASLEEP for each in connections)
-        return bool(connections) and asleep and not any(server.dialing for server in self._servers)
+        return bool(connections) and asleep and not any(server.dialing for server in servers)
 
     @property
     def _past_deadline(self) -> bool:

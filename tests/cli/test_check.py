@@ -73,6 +73,8 @@ def test_a_server_that_does_not_answer_is_critical(gearmand: Any, run: Run) -> N
         ("--check", "--warning", "many"),
         ("--check", "--nonsense"),
         ("--check", "--warning", "5", "--critical", "2"),
+        ("--check", "--json"),
+        ("--check", "--status"),
     ],
 )
 def test_a_wrong_command_line_is_no_state(run: Run, words: tuple[str, ...]) -> None:

@@ -158,6 +158,8 @@ def test_a_purge_asks_and_cancels_what_waits(gearadmin: Run, shared_gearmand: An
     refused = gearadmin("--purge", "a-purged")
     assert (refused.returncode, b"expected --yes" in refused.stderr) == (2, True)
     assert gearadmin("--purge", "a-purged", "--yes").stdout == b"1200 jobs purged\n"
+    purged = gearadmin("--purge", "a-purged", "--yes", "--json").stdout
+    assert json.loads(purged) == {"done": "purged", "jobs": 0, "handles": []}
     assert b"a-purged\t0\t0\t0\n" in gearadmin("--status").stdout
     assert b"a-kept\t1\t0\t0\n" in gearadmin("--status").stdout
 
@@ -194,8 +196,8 @@ def test_failed_jobs_are_listed_shown_retried_and_discarded(
     assert gearadmin("--retry", two).stdout == b"OK\n"
     again = gearadmin("--retry", two)
     assert (again.returncode, b"UNKNOWN_JOB" in again.stderr) == (1, True)
-    some = gearadmin("--retry-all", "a-failing", "--reason", "three")
-    assert some.stdout == b"1 job queued again\n"
+    some = gearadmin("--retry-all", "a-failing", "--reason", "three", "--json")
+    assert json.loads(some.stdout) == {"done": "queued again", "jobs": 1, "handles": [three]}
     refused = gearadmin("--discard-all", "a-failing")
     assert (refused.returncode, b"expected --yes" in refused.stderr) == (2, True)
     assert gearadmin("--discard-all", "a-failing", "--yes").stdout == b"1 job discarded\n"

@@ -71,10 +71,13 @@ def test_a_burst_ends_with_the_queue(run: Run, gearmand: Any) -> None:
     with Client(gearmand.address) as client:
         for _ in range(3):
             client.do_background("reverse", "abc")
-        assert run("worker", "--servers", gearmand.address, "reverse", "--burst").returncode == 0
+        client.do_background("copied", "abc")
+        burst = "worker", "--servers", gearmand.address, "--burst"
+        assert run(*burst, "reverse").returncode == 0
+        assert run(*burst, "--concurrency", "2", "copied", "--", "cat").returncode == 0
     assert gearmand.running("reverse") == 0
     with AdminClient(gearmand.address) as admin:
-        assert [row.total for row in admin.status()] == [0]
+        assert [row.total for row in admin.status()] == [0, 0]
 
 
 def test_a_module_that_cannot_be_loaded_shows_where(run: Run, own: Path) -> None:
