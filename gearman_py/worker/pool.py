@@ -26,7 +26,6 @@ _log = logging.getLogger("gearman_py.worker")
 
 # Seconds without progress after which a slot without a job counts as stuck.
 _STUCK_TIMEOUT = 60.0
-BURST_INTERVAL = 0.05  # seconds between two looks at whether a burst is over
 
 
 class StartupFailed(Exception):
@@ -142,22 +141,12 @@ class WorkerPool:
             slot.start()
         if self._draining:
             self.drain()
-        burst = asyncio.ensure_future(self._drain_when_idle()) if self._config.burst else None
         try:
             await self._wait_ended()
         except asyncio.CancelledError:  # by ^C in asyncio.run(), or by the caller
             self.stop() if self.busy_slots else self.drain()
             await self._wait_ended()
             raise
-        finally:
-            if burst is not None:
-                burst.cancel()
-
-    async def _drain_when_idle(self) -> None:
-        """Drain once no slot has a job and no server has one for it."""
-        while not all(slot.is_idle for slot in self.slots):  # noqa: ASYNC110  # some are threads
-            await asyncio.sleep(BURST_INTERVAL)
-        self.drain()
 
     async def _wait_ended(self) -> None:
         while not all(slot.ended for slot in self.slots):

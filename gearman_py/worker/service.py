@@ -29,18 +29,22 @@ _log = logging.getLogger("gearman_py.worker")
 # Two different signals within this many seconds are one request: a supervisor may send both.
 _SAME_REQUEST_WINDOW = 1.0
 _METRICS_INTERVAL = 5.0  # seconds between two writings of the metrics
+_BURST_INTERVAL = 0.05  # seconds between two looks at whether a burst is over
 _STATUS_INTERVAL = 10.0  # seconds between status lines where no watchdog sets the pace
 
 
 class WorkerService:
-    """Runs a pool until a signal ends it."""
+    """Runs a pool until a signal ends it, or, in a ``burst``, until no server has a job."""
 
     def __init__(
         self,
         pool: WorkerPool,
         predecessor: Predecessor | None,
         metrics: WorkerMetrics | None = None,
+        *,
+        burst: bool = False,
     ) -> None:
+        self._burst = burst
         self._pool = pool
         self._metrics = metrics
         self._predecessor = predecessor
@@ -60,6 +64,7 @@ class WorkerService:
         faulthandler.register(signal.SIGUSR1)
         reporting = asyncio.create_task(self._report_status())
         writing = asyncio.create_task(self._write_metrics())
+        bursting = asyncio.create_task(self._end_burst()) if self._burst else None
         try:
             await self._pool.serve()
             if self._predecessor is not None:
@@ -67,10 +72,20 @@ class WorkerService:
         finally:
             reporting.cancel()
             writing.cancel()
+            if bursting is not None:
+                bursting.cancel()
             self._remove_metrics()
         how = "stopped" if self._pool.stopped else "drained"
         jobs = self._pool.answered_jobs
         _log.info("%s after %d %s", how, jobs, "job" if jobs == 1 else "jobs")
+
+    async def _end_burst(self) -> None:
+        slots = self._pool.slots  # none before it serves
+        while not (slots and all(slot.is_idle for slot in slots)):
+            await asyncio.sleep(_BURST_INTERVAL)  # slots in threads do not tell
+            slots = self._pool.slots
+        if not self._pool.is_draining:
+            self._pool.drain()
 
     def _handle_signal(self, name: str) -> None:
         first, when = self._first

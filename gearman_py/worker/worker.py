@@ -278,7 +278,8 @@ class Worker:
         try:
             pool.open()
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
-                runner.run(WorkerService(pool, predecessor, metrics).run())
+                burst = self._config.burst
+                runner.run(WorkerService(pool, predecessor, metrics, burst=burst).run())
         except ProcessDied as death:
             _log.error("a worker process could not start: %s", death)
             return 1
