@@ -8,7 +8,7 @@ its history.
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
@@ -25,7 +25,7 @@ from provision.fleet.before_change import find_ran
 from provision.fleet.choice import ChooseRelease, bad_releases, previous_release, running_release
 from provision.fleet.desired_state import DesiredState, Roles, kept_artifact
 from provision.fleet.host_run import HostRun, PlanOutdated
-from provision.fleet.past_runs import FACTS, is_unfinished, write_entry
+from provision.fleet.past_runs import FACTS, is_retiring, is_unfinished, write_entry
 from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.inventory import load as inventory
 from provision.inventory.drained import DRAINED_QUESTION, mark_drained
@@ -53,6 +53,8 @@ def planned(host_run: HostRun) -> Event:
 
 class Run:
     """One way through the hosts of an inventory."""
+
+    leaving: Collection[str] = ()  # the names of hosts that a retirement takes out
 
     def __init__(
         self,
@@ -109,9 +111,10 @@ class Run:
 
     @property
     def pending(self) -> list[HostRun]:
-        """The hosts that are not as wanted, and can be made so; see is_unfinished()."""
-        moves, due = self._moves, filter(self.is_well, self.host_runs)
-        return [each for each in due if each.plan.changes or (moves and is_unfinished(each))]
+        """The hosts that are not as wanted, or that an earlier run has left, and can be made so."""
+        is_left = is_unfinished if self._moves else is_retiring
+        due = filter(self.is_well, self.host_runs)
+        return [each for each in due if each.plan.changes or is_left(each)]
 
     def is_well(self, host_run: HostRun) -> bool:
         """Whether nothing has failed there."""
@@ -321,6 +324,9 @@ class Run:
             first = str(error).splitlines()[0]
             result = first if isinstance(error, Interrupted) else f"failed: {first}"
         try:
-            write_entry(host_run, self._id, result, self.seconds, back=self.goes_back)
+            retires = host_run.name in self.leaving
+            write_entry(
+                host_run, self._id, result, self.seconds, back=self.goes_back, retires=retires
+            )
         except ToolkitError as error:
             self.report.say(f"{host_run.name}: its history lacks this run: {error}")

@@ -378,7 +378,7 @@ def test_an_interrupted_deploy_is_in_the_history_of_the_hosts_that_it_changed(
 
 
 def test_an_interrupted_retirement_is_in_the_history_of_its_host(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fleet.deploy() == 0
     session = fleet.sessions["worker"]
@@ -386,6 +386,10 @@ def test_an_interrupted_retirement_is_in_the_history_of_its_host(
     with pytest.raises(KeyboardInterrupt):
         retire(fleet, "worker")
     assert re.fullmatch(r"interrupted after \d+ changes", session.host.history[-1]["result"])
+    capsys.readouterr()
+    assert fleet.plan() == begin.CHANGES_PENDING
+    told = r"worker: its retirement was begun at .* `invoke retire worker` finishes it, `invoke dep"
+    assert re.search(told, capsys.readouterr().out)
     assert retire(fleet, "worker") == 0
     assert session.host.history[-1]["result"] == "ok"
     assert leftovers(session.host) == set()
@@ -683,6 +687,13 @@ def test_a_job_server_with_jobs_does_not_retire(
     assert "gearmand.service" in fleet.sessions["job"].host.processes
 
 
+def retirement_told(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> bool:
+    """Whether a retirement of the job server is told of, as one that did not end."""
+    capsys.readouterr()
+    standing.status(fleet.folder, ROLES, Options(), connect=fleet.connect)
+    return "job: its retirement was begun at " in capsys.readouterr().out
+
+
 def test_a_job_server_retires_when_the_others_do_not_know_it_any_more(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -697,6 +708,14 @@ def test_a_job_server_retires_when_the_others_do_not_know_it_any_more(
     assert retire(fleet, "job") == Unreachable.status
     said = capsys.readouterr().out
     assert re.search(r"job     not begun +because of client\n", said)
+    history = fleet.sessions["job"].host.history
+    assert (history[-1]["result"], history[-1]["retires"]) == ("begun", True)
+    assert retirement_told(fleet, capsys)
+    assert fleet.deploy() in (0, Unreachable.status)
+    assert history[-1]["result"] == "ok"
+    assert not retirement_told(fleet, capsys), "a deploy has taken it back"
+    assert retire(fleet, "job") == Unreachable.status
+    assert retirement_told(fleet, capsys)
     assert "--limit" not in said
     fleet.away.clear()
     fleet.sessions["job"].locked = fleet.sessions["job"].unlocks = True
