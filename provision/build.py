@@ -35,7 +35,8 @@ from provision.file_lock import file_lock
 
 ROOT = Path(__file__).resolve().parent.parent
 ON_HOSTS = "/opt/gearman"
-EXTRAS = ("server", "resize", "web")  # of pyproject.toml: one release is for hosts of every kind
+# Of pyproject.toml: one release is for hosts of every kind.
+EXTRAS = ("server", "schedules", "resize", "web")
 NO_EXTRAS: tuple[str, ...] = ()  # more of them, for what only some fleets use
 INSTALLER = "installer"  # a package, and the folder of a release that its wheel is in
 OLDEST_PYTHON = (3, 11)

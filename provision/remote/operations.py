@@ -20,6 +20,7 @@ from provision.remote.answers import (
     QueueAnswer,
     QueueCheckAnswer,
     ReleasesAnswer,
+    ScheduleAnswer,
     ServerAnswer,
     SpaceAnswer,
     TableAnswer,
@@ -217,6 +218,21 @@ OPERATIONS: dict[str, OperationKind] = {
             ["systemctl", "disable", "--now", "gearmand.socket", "gearmand.service"],
         ],
     ),
+    "set_schedule": OperationKind(
+        "set a schedule of the job server at its socket `admin`",
+        ("admin", "name", "facts"),
+        lambda a: [
+            [
+                *("gearadmin", "-h", f"unix:{a['admin']}", "--schedule", a["name"]),
+                *a["facts"],
+            ]
+        ],
+    ),
+    "delete_schedule": OperationKind(
+        "delete a schedule of the job server at its socket `admin`; one that is not there is none",
+        ("admin", "name"),
+        lambda a: [["gearadmin", "-h", f"unix:{a['admin']}", "--delete-schedule", a["name"]]],
+    ),
     "remove_queue": OperationKind(
         "remove the folder of a queue in which no job is",
         ("folder",),
@@ -308,6 +324,8 @@ QUESTIONS: dict[str, QuestionKind] = {
     "marked": QuestionKind(("*places",), dict[str, Literal["file", "link", "directory"]]),
     # What a job server holds: asked at its socket `admin`, else read in its `folder` (or "").
     "queue": QuestionKind(("folder", "admin"), QueueAnswer | None),
+    # The schedules of the job server at its socket `admin`, by name; None when it does not answer.
+    "schedules": QuestionKind(("admin",), dict[str, ScheduleAnswer] | None),
     "path": QuestionKind(("path", "digest", "show"), PathAnswer | None),
     "writable": QuestionKind(("path", "user"), bool | None),  # whether a user may write there
     "package": QuestionKind(("name",), str | None),  # its version, when dpkg has it installed

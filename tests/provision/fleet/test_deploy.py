@@ -797,6 +797,51 @@ def test_a_job_server_is_drained_and_stays_so_until_it_is_undrained(
     assert "/etc/gearman/drained" not in job.paths
 
 
+def test_schedules_of_the_inventory_are_at_one_job_server(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def declare(text: str) -> None:
+        known = f"gearman_schedules: {{{text}}}" if text else "{}"
+        (fleet.folder / "group_vars").mkdir(exist_ok=True)
+        (fleet.folder / "group_vars" / "job_server.yml").write_text(known)
+
+    def at(name: str) -> dict[str, str]:
+        schedules = fleet.sessions[name].host.schedules
+        return {each: facts["cron"] for each, facts in schedules.items()}
+
+    fleet.sessions["job2"] = FakeSession(FakeHost())
+    (fleet.folder / "job2.yml").write_text(
+        "all: {children: {job_server: {hosts: {job2: {ansible_host: 198.18.10.9}}}}}"
+    )
+    job, job2 = (fleet.sessions[name].host for name in ("job", "job2"))
+    by_hand = {"function": "f", "cron": "1 1 * * *", "owner": ""}
+    job2.schedules["mine"] = dict(by_hand)
+    declare("nightly: {function: report, cron: 30 2 * * *, zone: Europe/Berlin}")
+    assert fleet.deploy() == 0
+    assert "schedule nightly  (30 2 * * * Europe/Berlin: report)" in capsys.readouterr().out
+    assert (at("job"), at("job2")) == ({"nightly": "30 2 * * *"}, {"mine": "1 1 * * *"})
+
+    job2.schedules["nightly"] = job.schedules.pop("nightly")  # as after a takeover
+    assert fleet.plan() == 0
+    declare("nightly: {function: report, cron: 30 3 * * *, zone: Europe/Berlin}")
+    assert fleet.plan() == 2
+    assert "schedule nightly  (cron 30 2 * * * -> 30 3 * * *" in capsys.readouterr().out
+    assert fleet.deploy(limit="job") == 0
+    assert at("job") == {}
+    assert fleet.deploy() == 0
+
+    options = Options(yes=True)
+    assert draining.drain(fleet.folder, ROLES, options, "job2", connect=fleet.connect) == 0
+    assert (at("job"), at("job2")) == ({"nightly": "30 3 * * *"}, {"mine": "1 1 * * *"})
+    assert (
+        draining.drain(fleet.folder, ROLES, options, "job2", back=True, connect=fleet.connect) == 0
+    )
+    assert fleet.plan() == 0
+    declare("")
+    assert fleet.deploy() == 0
+    assert (at("job"), at("job2")) == ({}, {"mine": "1 1 * * *"})
+
+
 def test_status_shows_the_queues_of_all_job_servers_as_one(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
