@@ -107,7 +107,7 @@ def test_everything_in_a_release_is_listed_by_hash(tmp_path: Path) -> None:
     }
     of_page = {"jinja2", "markupsafe", "starlette", "anyio", "idna", "uvicorn", "click", "h11"}
     assert {name.split("-")[0] for name in found} == {
-        *("gearman_py", "pillow", "uvloop", "typing_extensions"),
+        *("gearman_py", "pillow", "uvloop", "cronsim", "typing_extensions"),
         *of_page,
     }
     (installer,) = (tmp_path / "out" / "installer").iterdir()
