@@ -17,7 +17,7 @@ from provision.inventory.document import Table
 from provision.inventory.drained import serving_hosts
 from provision.inventory.host import Host, Inventory
 from provision.inventory.queue import QUEUE, queue_kind
-from provision.inventory.schema import nearest_hint
+from provision.wording import nearest_hint
 
 SCHEDULES = "gearman_schedules"
 ADMIN_SOCKET = "/run/gearmand/admin.sock"
