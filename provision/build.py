@@ -204,13 +204,15 @@ def _build_in(target: Target, root: Path, extras: Sequence[str], scratch: Path) 
 
 
 def fetch_wheels(target: Target, locked: str, root: Path = ROOT, *options: str) -> Path:
-    """A folder with the wheels of these lines of a lock, fetched unless they are here.
+    """A folder with the wheels of these lines of a lock, fetched unless they are here, and whole.
 
     ``options``: more of pip's. Raises :class:`PipFailed`.
     """
     key = hashlib.sha256(f"{target}\n{locked}".encode()).hexdigest()[:16]
     folder = root / ".cache" / "wheels" / key
     with kept_wheels(folder):
+        if folder.exists() and not all(sha256_of(each) in locked for each in folder.iterdir()):
+            shutil.rmtree(folder)  # changed since they came from the index
         if not folder.exists():
             _download_wheels(folder, target, locked, options)
     return folder
