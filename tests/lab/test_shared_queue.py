@@ -25,6 +25,7 @@ from tests.waiting import LIMIT, await_true
 HERE = f"{NETWORK}.1"  # of this machine, in the lab's network
 SERVERS_BY_NAME = {"server1": f"{NETWORK}.247:4730", "client1": f"{NETWORK}.246:4730"}
 SERVERS = list(SERVERS_BY_NAME.values())
+PAUSE = 0.005  # seconds between two jobs: without, load takes all that the servers leave
 JOURNAL = "journalctl --unit gearmand --since=-120s"
 CUT_OFF = """
 nft add table inet cut
@@ -106,7 +107,7 @@ class Load:
     def _submit(self, over: threading.Event) -> None:
         with Client(SERVERS) as client:
             for number in itertools.count():
-                if over.is_set():
+                if over.wait(PAUSE):
                     return
                 with suppress(GearmanError):  # then nobody can know whether it will run
                     client.do_background("count", b"%d" % number)
