@@ -23,7 +23,7 @@ JOB_SERVER = f"{NETWORK}.247:4730"
 PHP_CLIENT = Path(__file__).with_name("load.php")
 CLIENTS = 2  # of each kind, with one job at a time
 AROUND = 20  # jobs that are done before, and that begin after
-PAUSE = 0.02  # seconds between two jobs of a client: without, load takes all that the rest leaves
+PAUSE = 0.05  # seconds between two jobs of a client: without, load takes all that the rest leaves
 
 
 class Answered(NamedTuple):

@@ -23,7 +23,7 @@ from tests.lab.operator_commands import ROOT
 from tests.lab.test_own_workers import Operator
 from tests.lab.test_upgrade import ROLLED_BACK, SERVER, invoke
 
-PAUSE = 0.1  # seconds between jobs that come meanwhile: each makes pictures
+PAUSE = 0.25  # seconds between jobs that come meanwhile: each makes pictures
 EXAMPLE = ROOT / "examples" / "thumbnails"
 WORKERS = """
 gearman_functions: [wc]

@@ -25,7 +25,7 @@ from tests.waiting import LIMIT, await_true
 HERE = f"{NETWORK}.1"  # of this machine, in the lab's network
 SERVERS_BY_NAME = {"server1": f"{NETWORK}.247:4730", "client1": f"{NETWORK}.246:4730"}
 SERVERS = list(SERVERS_BY_NAME.values())
-PAUSE = 0.005  # seconds between two jobs: without, load takes all that the servers leave
+PAUSE = 0.01  # seconds between two jobs: without, load takes all that the servers leave
 JOURNAL = "journalctl --unit gearmand --since=-120s"
 CUT_OFF = """
 nft add table inet cut

@@ -28,11 +28,13 @@ from tests.waiting import LIMIT
 
 SERVER = f"{NETWORK}.247:4730"
 WORKERS = tuple(f"worker{n}" for n in range(1, 4))
+TWO = "worker1,worker2"  # that show what becomes of a bad release: the first host, and another
 ROLLED_BACK = 5
 CLIENTS = 4  # that submit in the foreground, one job at a time each
 BEGAN = "systemctl show --property=ActiveEnterTimestampMonotonic,NRestarts gearmand"
-PAUSE = 0.02  # seconds between two of them: without, load takes all that the upgrade leaves
-PICTURE_PAUSE = 0.25  # seconds between two pictures, each of which takes as much CPU as 100 jobs
+PAUSE = 0.05  # seconds between two of them: without, load takes all that the upgrade leaves
+PICTURE_PAUSE = 0.5  # seconds between two pictures, each of which takes as much CPU as 100 jobs
+PROBE_PAUSE = 0.02  # seconds between two looks at a job server that is upgraded
 
 
 def tree(folder: Path, edits: Mapping[str, str] = MappingProxyType({})) -> Path:
@@ -189,17 +191,17 @@ class Load:
 
 
 def upgraded_under_load(
-    lab: ModuleType, folder: Path, *arguments: str
+    lab: ModuleType, folder: Path, limit: str = "worker"
 ) -> tuple[Ended, Load, dict[str, int]]:
     """Upgrade the workers while jobs come in: what was said, the load, and the jobs done."""
     before = {function: done(lab, function) for function in ("reverse", "wc", "resize")}
     load = Load()
     with load.running():
         began = time.monotonic()
-        while len(load.latencies) < 300:
+        while len(load.latencies) < 100:
             time.sleep(0.05)
         middle = time.monotonic()
-        said = invoke(folder, "upgrade", "--yes", "--limit", "worker", *arguments)
+        said = invoke(folder, "upgrade", "--yes", "--limit", limit)
         end = time.monotonic()
     print(
         f"{len(load.latencies)} foreground jobs, {load.resized} pictures, "
@@ -262,7 +264,7 @@ def test_a_release_that_does_not_work_is_given_up_before_any_job_meets_it(
     fleet: ModuleType, tmp_path: Path, kind: str
 ) -> None:
     old = {host: release(fleet, host) for host in WORKERS}
-    said, load, jobs = upgraded_under_load(fleet, tree(tmp_path / "tree", BAD[kind]))
+    said, load, jobs = upgraded_under_load(fleet, tree(tmp_path / "tree", BAD[kind]), TWO)
     assert said.status == ROLLED_BACK
     assert load.wrong == []
     assert jobs == {"reverse": len(load.latencies), "wc": load.queued, "resize": load.resized}
@@ -285,7 +287,7 @@ def test_a_release_that_only_fails_in_its_unit_is_put_back_with_the_reason(
     )
     broken = "\nwhole = resize\n" + broken
     folder = tree(tmp_path / "tree", {"gearman_py/functions/resize.py": broken})
-    said, load, jobs = upgraded_under_load(fleet, folder)
+    said, load, jobs = upgraded_under_load(fleet, folder, TWO)
     assert said.status == ROLLED_BACK
     # Nothing but jobs that are really done could have shown it: worker1 met some.
     assert all("not here" in one for one in load.wrong)
@@ -348,7 +350,7 @@ def test_an_upgrade_of_the_job_server_is_not_noticed_by_its_peers(
                     answered += 1
                 except Exception as error:
                     problems.append(repr(error))
-                time.sleep(PAUSE)
+                time.sleep(PROBE_PAUSE)
             said = process.stdout.read() if process.stdout else ""
         assert process.returncode == 0, said
         assert "~ reload gearmand.service  (it runs " in said
