@@ -256,13 +256,18 @@ class Batch:
         return why_outdated(name, found["User"], found["UID"], reloaded)
 
     def ask_units(self, pattern: str) -> Any:
-        states = {}
-        if os.path.exists(SYSTEMD):
-            said = run_query(["systemctl", "show", "--property=Id,ActiveState", "--", pattern])
-            blocks = (block.split("\n") for block in said.strip("\n").split("\n\n") if block)
-            known = [dict(line.split("=", 1) for line in block) for block in blocks]
-            states = {each["Id"]: each["ActiveState"] for each in known}
-        return find_units(pattern, states)
+        return find_units(pattern, self._unit_states)
+
+    @_Once
+    def _unit_states(self) -> dict[str, str]:
+        """Of all units that systemd has loaded and a question is about."""
+        if not os.path.exists(SYSTEMD):
+            return {}
+        patterns = self._names_of("units")
+        said = run_query(["systemctl", "show", "--property=Id,ActiveState", "--", *patterns])
+        blocks = (block.split("\n") for block in said.strip("\n").split("\n\n") if block)
+        known = [dict(line.split("=", 1) for line in block) for block in blocks]
+        return {each["Id"]: each["ActiveState"] for each in known}
 
     def ask_overrides(self, name: str, own: str) -> Any:
         return find_overrides(name, own)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import cache
 from typing import Any
 
 from provision.agent.link import ENVIRONMENT
@@ -86,6 +87,7 @@ def _os_release() -> dict[str, str]:
     return {name: value.strip("\"'") for name, value in pairs}
 
 
+@cache
 def _systemd_version() -> int | None:
     if not os.path.exists(SYSTEMD):
         return None
