@@ -25,6 +25,8 @@ PREFIX = "lab" if NUMBER == 1 else f"l{NUMBER}"  # of machine names; 15 letters 
 KEY_TYPES = ("ed25519", "ecdsa")
 PORT = 22
 MEMORY_GROUP = "/run/memory-group"
+GENERATORS = "systemd/system-generators"
+GENERATORS_KEPT = {"systemd-sysv-generator"}  # of services; the others are of disks and consoles
 GREETING_SECONDS = 0.5
 TIDYING_SECONDS = 2.0
 
@@ -91,6 +93,13 @@ class Machine:
             ),
         }
         files["etc/apt/sources.list"] = mirror.SOURCE
+        # Each daemon-reload runs all generators, and each login the scripts of its message: that
+        # is half of what they cost. An empty file masks a generator.
+        generators = {path.name for path in (source / "usr/lib" / GENERATORS).iterdir()}
+        for name in generators - GENERATORS_KEPT:
+            files[f"etc/{GENERATORS}/{name}"] = ""
+        for script in (self.tree / "etc/update-motd.d").glob("*"):
+            script.unlink()
         for name, content in files.items():
             base.write(self.tree / name, content)
         for kind in KEY_TYPES:
