@@ -1,7 +1,6 @@
 """Configuration files in TOML, equivalent to a command line (``processes = 4``), and sizes."""
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ PASSWORD = re.compile(r"(^|[\s?&;])(ssl)?password\s*=|://[^/@\s]*:[^/@\s]*@", re
 
 def read_table(path: Path) -> dict[str, Any]:
     """The keys and values of the file. Raises ValueError, naming the file."""
+    import tomllib  # few commands have such a file, and this is a twentieth of their start
+
     try:
         return tomllib.loads(path.read_text())
     except OSError as error:

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import tomllib
 from collections.abc import Sequence
 from dataclasses import fields
 from math import isfinite
@@ -119,6 +118,8 @@ def _given_options(
 
 def _read_file(path: Path, version: str) -> dict[str, Any]:
     """The options in a file: TOML (`port = 4730`), or as on a command line, as for the C server."""
+    import tomllib  # few have such a file, and this is a twentieth of the start
+
     try:
         text = path.read_text()
         words = text.split() if text.lstrip().startswith("-") else as_words(tomllib.loads(text))
