@@ -136,7 +136,13 @@ def _list_connections(broker: Rules, peer: Peer, words: Sequence[bytes]) -> byte
     if words[1:]:
         return error(b"UNKNOWN_ARGUMENTS")
     return (
-        b"%d\tseconds=%.0f" % (peer.number, max(0.0, broker.now - peer.since))
+        b"%d\taddress=%b\tclient_id=%b\tseconds=%.0f"
+        % (
+            peer.number,
+            peer.address.encode(),
+            printable(peer.client_id),
+            max(0.0, broker.now - peer.since),
+        )
         for peer in list(broker.peers)
         if peer in broker.peers
     )

@@ -130,8 +130,7 @@ def _query_server(connection: socket.socket) -> Any:
         for name, all_, running, able in parted
     }
     lines = _ask_lines(connection, b"workers\n")
-    aged = (line.partition("\tseconds=") for line in _ask_lines(connection, b"connections\n"))
-    ages = {number: float(age.partition("\t")[0]) for number, _, age in aged}  # none from C
+    ages = dict(map(_parse_age, _ask_lines(connection, b"connections\n")))  # none from C
     workers = [_parse_worker(line, ages) for line in lines if " : " in line]
     told = (line.partition("\t") for line in _ask_lines(connection, b"server\n"))
     facts = {key: value for key, _, value in told}  # none from a C gearmand
@@ -145,13 +144,23 @@ def _query_server(connection: socket.socket) -> Any:
     }
 
 
-def _parse_worker(line: str, ages: dict[str, float]) -> dict[str, Any]:
+def _parse_age(line: str) -> tuple[tuple[str, ...], float]:
+    """A connection's number, address and client id, and how long it has been open in seconds.
+
+    The number alone is not enough: after a reload two connections may have the same.
+    """
+    number, *pairs = line.split("\t")
+    facts = dict(pair.split("=", 1) for pair in pairs)
+    return (number, facts["address"], facts["client_id"]), float(facts["seconds"])
+
+
+def _parse_worker(line: str, ages: dict[tuple[str, ...], float]) -> dict[str, Any]:
     """`FD ADDRESS ID : FUNCTION ...`."""
     head, _, functions = line.partition(" : ")
     number, _, named = head.partition(" ")
     address, _, client = named.partition(" ")
     served = functions.split()
-    seconds = ages.get(number)
+    seconds = ages.get((number, address, client))
     return {"address": address, "client": client, "functions": served, "seconds": seconds}
 
 
