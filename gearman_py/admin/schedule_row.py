@@ -24,7 +24,6 @@ class ScheduleRow(NamedTuple):
     next: float
     last: float
     handle: str
-    owner: str = ""
     server: str = ""
 
     @classmethod
