@@ -23,6 +23,7 @@ from provision.app_source import (
     copy_files,
     fetch_source,
     not_a_file,
+    shown_name,
     source_files,
     walk_files,
 )
@@ -303,7 +304,7 @@ def _link_target(app: App, tree: Path, path: Path) -> str:
     place = PurePosixPath(os.path.normpath(path.relative_to(tree).parent / target))
     if os.path.isabs(target) or place.parts[:1] == ("..",):
         raise ToolkitError(
-            f"{app.where}: app {app.name}: {path.relative_to(tree)} is a link to {target}, which "
-            "is not part of the app"
+            f"{app.where}: app {app.name}: {shown_name(path.relative_to(tree))} is a link to "
+            f"{shown_name(target)}, which is not part of the app"
         )
     return target

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
+from gearman_py.printable import printable
 from provision.build import ON_HOSTS, ROOT
 from provision.build_cache import mark_used
 from provision.errors import ToolkitError
@@ -150,7 +151,12 @@ def _lock_path(app: App) -> str:
 
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return ", ".join(map(shown_name, names[:SHOWN])) + more
+
+
+def shown_name(name: object) -> str:
+    """A path as a person can read it: on one line, and with the bytes that are not UTF-8."""
+    return printable(os.fsencode(str(name)).decode(errors="backslashreplace"), keep="")
 
 
 # -- the files --------------------------------------------------------------------------
@@ -219,4 +225,4 @@ def copy_files(app: App, tree: Path) -> None:
 
 
 def not_a_file(app: App, name: object) -> ToolkitError:
-    return ToolkitError(f"{app.where}: app {app.name}: {name} is neither a file nor a link")
+    return _app_error(app, f"{shown_name(name)} is neither a file nor a link")

@@ -165,3 +165,21 @@ def test_a_second_user_of_a_checkout_that_is_not_prepared_is_told_who_can(checko
         f"invoke: {checkout}/.venv has to be made, and you may not write there: its owner runs "
         "./invoke --list\n"
     )
+
+
+def test_a_venv_whose_python_cannot_be_run_is_told_in_one_line(checkout: Path) -> None:
+    venv = checkout / ".venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "pyvenv.cfg").write_text("home = /root/.pyenv/bin\n")
+    lock = (checkout / "requirements.lock").read_text()
+    (venv / ".made-from").write_text(f"{lock}{checkout}\n")
+    for target in (checkout / "gone", checkout / "requirements.lock"):  # not executable
+        (venv / "bin" / "python").unlink(missing_ok=True)
+        (venv / "bin" / "python").symlink_to(target)
+        done = invoke(checkout, "python3")
+        assert done.returncode == 1
+        assert done.stderr == (
+            f"invoke: {venv} needs the Python in /root/.pyenv/bin, which is gone or which you may "
+            f"not run: remove {venv} and run PYTHON=/usr/bin/python3 ./invoke --list, or use a "
+            "checkout of your own\n"
+        )

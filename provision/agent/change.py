@@ -11,10 +11,12 @@ from __future__ import annotations
 import base64
 import errno
 import fcntl
+import glob
 import grp
 import json
 import os
 import pwd
+import shutil
 import tarfile
 import time
 from collections.abc import Callable
@@ -23,6 +25,7 @@ from typing import Any
 from provision.agent.command import (
     run_briefly,
     run_command,
+    try_briefly,
     try_command,
 )
 from provision.agent.credentials import write_secret
@@ -46,6 +49,10 @@ APT = (
 COMMENT = "gearman_py"  # by which a user that a deploy made is known
 NOBODY_GID = 65534  # the group's number on every system
 LOOKUP_TIMEOUT = 10.0  # seconds for a command that only looks
+
+JOB_LATE = "` ended with 4"  # as the command `gearman` does if a job is not done in time
+SYSTEMD_RUNS = "/run/systemd/system"  # is there, if it does
+TRIALS = "gearman-trial*-*"  # units of transient_unit.py, and folders of theirs
 
 held: list[int] = []  # the lock's descriptor: open as long as this process lives
 
@@ -75,7 +82,17 @@ def take_lock(link: FrameLink, header: dict[str, Any], size: int) -> None:
     os.pwrite(descriptor, json.dumps(header["holder"]).encode(), 0)
     held.append(descriptor)
     link.patience = header["patience"]
+    _sweep_trials()
     link.send({"holder": None})
+
+
+def _sweep_trials() -> None:
+    """End what a killed agent left on trial; else systemd goes on listing one that failed."""
+    if os.path.isdir(SYSTEMD_RUNS):
+        for words in (["kill", "--signal=SIGKILL"], ["stop"], ["reset-failed"]):
+            try_briefly(["systemctl", *words, f"{TRIALS}.service"])
+        for folder in glob.glob(f"/run/{TRIALS}"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def apply_operations(link: FrameLink, header: dict[str, Any], size: int) -> None:
@@ -242,7 +259,11 @@ def run_job(
     with open_memory() as given, open_memory() as answer:
         copy_content(workload, given)
         given.seek(0)
-        said = run_command(link, command, seconds, given.fileno(), answer.fileno(), while_)
+        try:
+            said = run_command(link, command, seconds, given.fileno(), answer.fileno(), while_)
+        except Failure as failure:
+            failure.late = failure.late or str(failure).endswith(JOB_LATE)
+            raise
         answer.seek(0)
         return answer.read(), said
 

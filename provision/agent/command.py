@@ -53,7 +53,8 @@ def run_command(
         stop_command(process)
         if isinstance(error, Gone):
             raise
-        raise Failure(f"`{' '.join(argv[:3])}` was stopped after {seconds:.0f} s") from error
+        late = f"`{' '.join(argv[:3])}` was stopped after {seconds:.0f} s"
+        raise Failure(late, late=True) from error
     finally:
         heard.close()
     if process.returncode:

@@ -27,11 +27,15 @@ swept: set[str] = set()  # directories whose leftovers are gone
 
 
 class Failure(Exception):
-    """An operation failed: why, and the last that a command said."""
+    """An operation failed: why, and the last that a command said.
 
-    def __init__(self, why: str, output: str = "") -> None:
+    ``late``: it was not done in time.
+    """
+
+    def __init__(self, why: str, output: str = "", *, late: bool = False) -> None:
         super().__init__(why)
         self.output = output
+        self.late = late
 
 
 class Content:

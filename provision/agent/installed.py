@@ -32,12 +32,13 @@ def _lines_of(folder: str, below: str) -> Iterator[str]:
             if entry.name == "__pycache__":
                 continue
             name = f"{below}/{entry.name}"
+            shown = name if name.splitlines() == [name] else ascii(name)  # each has one line
             found = entry.stat(follow_symlinks=False)
             written = f"{found.st_size} {found.st_mtime_ns}"
             if stat.S_ISDIR(found.st_mode):  # it is written to when something is compiled in it
                 written = "- -"
                 yield from _lines_of(folder, name)
-            yield f"{found.st_mode:o} {found.st_uid} {found.st_gid} {written} {name}"
+            yield f"{found.st_mode:o} {found.st_uid} {found.st_gid} {written} {shown}"
 
 
 def find_damage(folder: str) -> str | None:

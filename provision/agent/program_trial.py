@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 
 from provision.agent.change import OPERATIONS, submit_job
 from provision.agent.files import Content, Failure
 from provision.agent.job_servers import listed_workers
 from provision.agent.link import FrameLink
-from provision.agent.transient_unit import TransientUnit, running_unit
+from provision.agent.transient_unit import running_unit
 
 LOOPBACK = "127.0.0.1"
 POLL_INTERVAL = 0.1  # seconds between two questions to the job server
@@ -42,7 +43,7 @@ def try_program(
         running_unit(link, "trial", program, [*properties, "Type=exec"], known, most) as unit,
     ):
         try:
-            _await_functions(link, unit, address, functions, seconds)
+            await_functions(link, unit.is_alive, address, functions, seconds)
             if not command:
                 return ""
             asked = [*command, "-h", address]
@@ -51,8 +52,12 @@ def try_program(
             raise unit.explain(failure) from failure
 
 
-def _await_functions(
-    link: FrameLink, unit: TransientUnit, address: str, functions: list[str], seconds: float
+def await_functions(
+    link: FrameLink,
+    is_alive: Callable[[], bool],
+    address: str,
+    functions: list[str],
+    seconds: float,
 ) -> None:
     deadline = time.monotonic() + seconds
     while True:
@@ -62,13 +67,22 @@ def _await_functions(
             raise Failure(f"the job server of the trial does not answer: {error}") from error
         if any(names.issuperset(functions) for _, names in rows):
             return
-        if time.monotonic() > deadline or not unit.is_alive():
+        if time.monotonic() > deadline or not is_alive():
+            served = max((names for _, names in rows), key=len, default=set())
+            if served:
+                raise Failure(_describe_served(served, functions))
             raise Failure(
                 f"after {seconds:.0f} s it does not serve {', '.join(functions)} at the job server "
                 f"of its trial, $GEARMAN_SERVERS={address}: if it finds job servers in another "
-                "way, say trial: false"
+                "way, say trial: false",
+                late=True,
             )
         link.wait(seconds=POLL_INTERVAL)
+
+
+def _describe_served(served: set[str], functions: list[str]) -> str:
+    missing = ", ".join(each for each in functions if each not in served)
+    return f"it serves {', '.join(sorted(served))}, and not {missing}, which functions: names"
 
 
 def _free_port() -> int:

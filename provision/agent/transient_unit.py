@@ -60,9 +60,9 @@ class TransientUnit:
 
     def explain(self, failure: Failure) -> Failure:
         """The same with how it ended and what it said; one that hangs is made to write where."""
-        why, said = self._why_ended(), self._read_end()
+        why, said = self._why_ended(hangs=failure.late), self._read_end()
         if why is None:
-            return Failure(str(failure), f"{failure.output}\n{said}".strip())
+            return Failure(str(failure), f"{failure.output or failure}\n{said}".strip())
         if not said:
             return Failure(why)
         cause, (*before, last) = find_cause(said), said.splitlines()
@@ -81,10 +81,12 @@ class TransientUnit:
         said = run_command(self._link, show)
         return dict(line.split("=", 1) for line in said.splitlines())
 
-    def _why_ended(self) -> str | None:
-        """How it ended; None if it has not, after it was made to write where it hangs."""
+    def _why_ended(self, *, hangs: bool) -> str | None:
+        """How it ended; None if it has not, after it was made to write where it ``hangs``."""
         pid = int(self._state["MainPID"])
         if pid > 0 and os.path.exists(f"/proc/{pid}"):
+            if not hangs:
+                return None
             # In one of its further processes the job may hang. Together they would mix their lines.
             for each in pids_of_unit(self.name)[:STACKS]:
                 try:

@@ -37,9 +37,11 @@ class LogNames:
         self._asked = asked
         self._desired = desired
         self._workers: dict[str, set[str]] = {}  # a worker or function -> workers
+        self._silent: list[str] = []  # why a job server does not tell who serves a function
         for host in asked.inventory.everyone:
             for each in workers(host):
-                for name in (each.name, *each.functions):
+                checked = [each.checked_function] if each.check else []
+                for name in (each.name, *each.functions, *checked):
                     self._workers.setdefault(name, set()).add(each.name)
 
     def find_units(self, name: str) -> tuple[str, ...]:
@@ -68,6 +70,18 @@ class LogNames:
         raise ToolkitError(
             f"logs: unknown name {name!r}{nearest_hint(name, known)}; expected a host, a group, "
             f"gearmand, gearman-web, a worker or function ({', '.join(known)}) or a unit of systemd"
+            f"{self._untold_functions()}"
+        )
+
+    def _untold_functions(self) -> str:
+        """Whose functions are known to job servers alone, while it is connected to them."""
+        names = sorted({each.name for each in self._all_workers() if _is_told_by_servers(each)})
+        if not names:
+            return ""
+        silent = f" ({'; '.join(self._silent)})" if self._silent else ""
+        return (
+            f"; what {', '.join(names)} serves is known while a job server lists it{silent}: say "
+            f"`invoke logs {names[0]}`"
         )
 
     def _is_there(self, unit: str) -> bool:
@@ -88,7 +102,7 @@ class LogNames:
 
     def _ask_job_servers(self, function: str) -> set[str]:
         """The workers that serve a function which their code alone knows."""
-        if not any(each.kind == "run" and not each.functions for each in self._all_workers()):
+        if not any(map(_is_told_by_servers, self._all_workers())):
             return set()
         hosts = {host.name: host for host in self._asked.inventory.everyone}
         servers = [
@@ -102,16 +116,25 @@ class LogNames:
             def ask(server: tuple[Host, str]) -> set[str]:
                 question = ("server", *split_server(server[1]))
                 answer = connect(server[0]).survey([question])[question]
-                rows = [] if isinstance(answer, Unknown) else answer.get("registered", [])
+                if isinstance(answer, Unknown) or answer["problem"]:
+                    why = answer.reason if isinstance(answer, Unknown) else answer["problem"]
+                    raise ToolkitError(f"{server[1]}: {why}")
+                rows = answer["registered"]
                 served = (row["functions"] for row in rows)
                 return {worker for each in served if function in each for worker in _pinged(each)}
 
             results = [found for _, found in pool.run_on_each(servers, ask)]
+        self._silent = [str(each) for each in results if isinstance(each, ToolkitError)]
         return set().union(*(each for each in results if not isinstance(each, ToolkitError)))
 
     def _all_workers(self) -> Iterator[WorkerDefinition]:
         for host in self._asked.inventory.everyone:
             yield from workers(host)
+
+
+def _is_told_by_servers(worker: WorkerDefinition) -> bool:
+    """Whether its code alone knows its functions: the inventory does not name them."""
+    return worker.kind == "run" and not worker.functions
 
 
 def _units_of_all(names: Iterable[str]) -> tuple[str, ...]:

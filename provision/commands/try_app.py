@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 
-from gearman_py import Client, GearmanError
+from gearman_py import Client, GearmanError, JobTimeout
 from gearman_py.admin.client import AdminClient
 from gearman_py.config import format_size
 from gearman_py.testing import server
@@ -208,6 +208,9 @@ def _await_functions(running: _Running, address: str, wanted: set[str]) -> set[s
             if wanted <= found:
                 return found
             if running.process.poll() is not None or monotonic() > deadline:
+                if found:
+                    missing = ", ".join(sorted(wanted - found))
+                    raise running.explain(f"it serves {', '.join(sorted(found))}, not {missing}")
                 raise running.explain(f"it serves nothing after {JOB_TIMEOUT:.0f} s", hangs=True)
             sleep(POLL_INTERVAL)
 
@@ -216,7 +219,8 @@ def _do_job(client: Client, running: _Running, function: str, sample: Sample) ->
     try:
         problem = sample.judge(client.do(function, sample.workload()))
     except GearmanError as error:
-        raise running.explain(f"{function}: {error}", hangs=True) from None
+        late = isinstance(error, JobTimeout)
+        raise running.explain(f"{function}: {error}", hangs=late) from None
     if problem:
         raise running.explain(f"{function}: {problem}")
 

@@ -15,6 +15,7 @@ from provision.fleet.health_check import (
     worker_units,
 )
 from provision.fleet.host_run import ChangeFailed, HostRun
+from provision.fleet.kept_releases import advise_upgrade
 from provision.fleet.release_track import ReleaseTrack
 from provision.fleet.run import Run
 from provision.report.events import PutBack
@@ -46,6 +47,8 @@ def try_workers(run: Run, host_run: HostRun, before: Before) -> None:
             run.record(host_run, error)
         if before.left:
             _put_back(run, host_run, before)
+        if advice := advise_upgrade(run, host_run, error.health.unit):
+            raise HostFailed(f"{error}\n{advice}") from None
         raise
     except NoServer as error:
         first = str(error).splitlines()[0]

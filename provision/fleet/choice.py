@@ -70,7 +70,7 @@ def bad_releases(fleet: Fleet) -> dict[str, str]:
             if known is None or isinstance(known, Unknown):
                 continue
             for id, why in known["given_up"].items():
-                found.setdefault(id, f"on {name}: {why}")
+                found.setdefault(id, f"on {name}: {why.removeprefix(f'{name}: ')}")
     return found
 
 

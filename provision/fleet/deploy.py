@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from provision.app import apps_of
 from provision.errors import HostFailed, RolledBack
 from provision.fleet import pool as hosts
 from provision.fleet.before_change import note_what_runs
@@ -27,8 +26,8 @@ from provision.fleet.choice import (
 )
 from provision.fleet.desired_state import Roles
 from provision.fleet.host_run import HostRun
+from provision.fleet.kept_releases import refuse_missing_files, tell_kept_releases
 from provision.fleet.left_servers import refuse_left_servers
-from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.fleet.run import Connect, Run
 from provision.inventory.drained import DRAINED
 from provision.options import Options
@@ -77,7 +76,8 @@ def deploy(
 def _show_plan(run: Run) -> int | None:
     """Plan the hosts, and show it. Returns an exit status if nothing is to be changed."""
     run.plan_hosts()
-    _tell_kept_releases(run)
+    refuse_missing_files(run)
+    tell_kept_releases(run)
     _tell_drained(run)
     refused = refuse_left_servers(run)
     run.report.recap(run.seconds)
@@ -106,28 +106,6 @@ def _tell_drained(run: Run) -> None:
     names = [each.name for each in run.host_runs if DRAINED in each.host.groups]
     if names:
         run.report.say(f"{fold_names(names)}: drained, and stays so (`invoke undrain`)")
-
-
-def _tell_kept_releases(run: Run) -> None:
-    """That this tree's code, and an app's, is not what hosts get, where it is another."""
-    told: dict[ReleaseTrack, str] = {}
-    for host_run in run.host_runs:
-        facts = host_run.answers["host",]
-        if OWN in host_run.kept_tracks:
-            tree = run.desired.known_tree(facts)
-            if tree and tree != host_run.release:
-                stays = f"{host_run.release} stays; `invoke upgrade` brings this tree's, {tree}"
-                told.setdefault(OWN, stays)
-        for name, app in apps_of(host_run.host).items():
-            id, track = host_run.artifact.app(name).id, ReleaseTrack(name)
-            if track in told or track not in host_run.kept_tracks:
-                continue
-            here = run.desired.known_app(app, facts)
-            if here != id:
-                brings = f"brings its files as they are now{f', {here}' if here else ''}"
-                told[track] = f"{id} stays; `invoke upgrade --app {name}` {brings}"
-    for line in told.values():
-        run.report.say(line)
 
 
 def apply_plans(run: Run) -> None:

@@ -26,7 +26,7 @@ from provision.release_manifest import must_fit
 from provision.report.events import Building
 from provision.report.reporter import Reporter
 from provision.resources.base import Resource
-from provision.resources.release import Release
+from provision.resources.release import OldReleases, Release
 
 
 class Role(Protocol):
@@ -53,11 +53,12 @@ class DesiredState:
         roles: Roles,
         options: Options,
         report: Reporter,
-        app: str = "",
+        track: ReleaseTrack | None = None,
     ) -> None:
         self._inventory = inventory
         self._extras = release_extras(inventory)
-        self._app = app  # that alone is changed, if it is named
+        self._app = track.app if track else ""  # that alone is changed, if it is named
+        self._leaves_apps = track == OWN  # gearman_py moves, and they stay as they are
         self._roles = roles
         self._again = options.again
         self.bad: Mapping[str, str] = {}  # releases that the fleet gave up, and why
@@ -87,6 +88,8 @@ class DesiredState:
         if self._app:
             without = self._all_of(without_app(host, self._app), artifact)
             found = list(share_of_app(host, self._app, found, without))
+        if self._leaves_apps:
+            found = [one for one in found if not (isinstance(one, OldReleases) and one.is_of_app)]
         return [self._as_known(one) if isinstance(one, Release) else one for one in found]
 
     def _all_of(self, host: Host, artifact: Artifact) -> list[Resource]:

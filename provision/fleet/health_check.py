@@ -1,6 +1,7 @@
 """Does a release do its work on a host? Asked of it before the switch, and of the units after."""
 
 import base64
+import re
 from collections.abc import Container, Iterable
 from typing import Any
 
@@ -13,6 +14,7 @@ from provision.resources.health import Health, Proof, ServerHealth, WorkerHealth
 from provision.resources.program import ProgramHealth
 from provision.resources.unit import Unit
 
+COMMAND_ENDED = re.compile(r"`.*` ended with \d+")
 NO_SERVER = "` ended with 3"  # as the command `gearman` does that reaches none
 
 OTHER_WORKER = "was answered by another worker"  # as agent/job_proof.py says it
@@ -121,8 +123,7 @@ def _run_proofs(host_run: HostRun, health: Health, proofs: Iterable[Proof]) -> N
         host_run.go_on()
         (outcome,) = host_run.session.apply([proof.operation])
         if outcome.error:
-            said = outcome.output.splitlines() or [outcome.error]
-            first, *more = said if said[0].startswith(outcome.error) else [*said, outcome.error]
+            first, *more = _told_lines(outcome.error, outcome.output)
             if outcome.error.endswith(NO_SERVER):
                 raise NoServer(f"{proof.summary}: {first}")  # not the release's fault
             if OTHER_WORKER in outcome.error:
@@ -131,6 +132,14 @@ def _run_proofs(host_run: HostRun, health: Health, proofs: Iterable[Proof]) -> N
         if problem := proof.judge(base64.b64decode(outcome.output)):
             raise Unhealthy(f"{proof.summary}: {problem}", [], health)
         host_run.report.show(Proved(host_run.name, proof.summary, outcome.seconds))
+
+
+def _told_lines(error: str, output: str) -> list[str]:
+    """The lines about a proof that failed: what a command said, and not how it ended."""
+    said = output.splitlines()
+    if said and (COMMAND_ENDED.fullmatch(error) or said[0].startswith(error)):
+        return said
+    return [*said, error]
 
 
 def with_evidence(host_run: HostRun, error: ToolkitError) -> ToolkitError:

@@ -175,4 +175,5 @@ def _still_different(left: Plan) -> HostFailed:
     """All was done and said to be well, and the host is still not as wanted."""
     lines = [f"{change.sign} {change.summary} ({change.reason})" for change in left.changes]
     lines += (f"{problem.sign} {problem.message}" for problem in left.problems)
-    return HostFailed("\n".join(["every change was applied, and these are due again:", *lines]))
+    first, *more = lines
+    return HostFailed("\n".join([f"every change was applied, and is due again: {first}", *more]))

@@ -32,6 +32,11 @@ class ReleaseTrack:
         return cls(root.removeprefix(f"{APPS}/") if root != ON_HOSTS else "")
 
     @property
+    def option(self) -> str:
+        """By which `invoke upgrade` moves it."""
+        return f" --app {self.app}" if self.app else ""
+
+    @property
     def absence(self) -> str:
         """That a host has none of its releases in use, and what to do."""
         what = f"app {self.app}" if self.app else "gearman_py"

@@ -18,7 +18,7 @@ from typing import Self
 from provision.app import app_workers, apps_of, check_app
 from provision.app_source import App
 from provision.build import ON_HOSTS, Artifact, named_release, target_of
-from provision.errors import HostFailed, Interrupted, ToolkitError, Unreachable
+from provision.errors import HostFailed, Interrupted, RolledBack, ToolkitError, Unreachable
 from provision.fleet import pool as hosts
 from provision.fleet.app_share import hosts_with
 from provision.fleet.before_change import find_ran
@@ -72,7 +72,7 @@ class Run:
         self.report = make_reporter(options, [host.name for host in self.inventory.hosts])
         for text in self.inventory.warnings:
             self.report.say(text)
-        self.desired = DesiredState(self.inventory, roles, options, self.report, self.track.app)
+        self.desired = DesiredState(self.inventory, roles, options, self.report, track)
         self.goes_back = False  # it is a rollback
         self.stopping = threading.Event()  # the operator has interrupted it
         self.at_work: set[str] = set()  # hosts
@@ -96,9 +96,13 @@ class Run:
 
     @property
     def takes_limit(self) -> bool:
-        """Whether the same can be done for a part of the hosts."""
-        outdated = any(isinstance(each, PlanOutdated) for each in self.failed.values())
-        return not outdated and not any(each.closes_server for each in self.host_runs)
+        """Whether the same could be done for the hosts that were not begun."""
+        if any(each.closes_server or each.workers_failed for each in self.host_runs):
+            return False
+        return not any(
+            isinstance(each, PlanOutdated) or each.status == RolledBack.status
+            for each in self.failed.values()
+        )
 
     def start_clock(self) -> None:
         self._began = time.monotonic()

@@ -38,11 +38,12 @@ from provision.report.lines import diff_lines, make_harmless, put_line, wrap_lin
 from provision.resources.base import Change, Sign
 from provision.wording import format_count
 
-NOT_DONE = ("failed", "unreachable", "interrupted", "not begun", "staged")
+NOT_BEGUN = ("not begun", "staged")
 STATES = {
     **dict.fromkeys(("ok", "upgraded", "went back"), 32),
     **dict.fromkeys(("warn", "pending", "ready", "changed"), 33),
-    **dict.fromkeys(("fail", "rolled back", *NOT_DONE), 31),
+    **dict.fromkeys(("fail", "rolled back", "failed", "unreachable", "interrupted"), 31),
+    **dict.fromkeys(NOT_BEGUN, 31),
 }
 COLOURS = {"+": 32, "~": 33, "-": 31, "!": 31, "?": 31, **STATES}
 UP_AND_CLEAR = "\033[A\033[2K"
@@ -155,7 +156,7 @@ class Report:
         self._print_line(f"{hosts}: {counts}{self._pending_counts()} ({seconds:.1f} s)")
 
     def end(self, seconds: float, *, limit: bool = True) -> None:
-        """Close a run: each host in a table, as :meth:`recap`, and who is left.
+        """Close a run: each host in a table, as :meth:`recap`, and who was not begun.
 
         ``limit``: those can be named to go on with them alone.
         """
@@ -172,8 +173,8 @@ class Report:
                 problems = [f"{each.sign} {each.message}" for each in plan.problems]
                 self._failures.setdefault(host, ["no plan can be made for it", *problems])
         self._tell_failures()
-        left = [host for host, state in self._states.items() if state in NOT_DONE]
-        if limit and left and len(left) < len(self._states):
+        left = [host for host, state in self._states.items() if state in NOT_BEGUN]
+        if limit and left:
             self._print_line(f"to go on with these alone: --limit {','.join(left)}")
         self._sum_up(seconds)
 

@@ -145,6 +145,11 @@ class OldReleases(Resource):
 
     wanted: Release
 
+    @property
+    def is_of_app(self) -> bool:
+        """Whether they are those of an app."""
+        return self.wanted.root != ON_HOSTS
+
     def questions(self) -> Iterable[Question]:
         return [("releases", self.wanted.root)]
 

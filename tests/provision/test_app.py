@@ -54,6 +54,9 @@ def test_what_git_tracks_is_what_is_released(app: App, tmp_path: Path) -> None:
     assert uncommitted_files(app) == "not tracked, and left out: shop/secret.txt"
     (app.source / "run").write_text("echo 2\n")
     assert uncommitted_files(app).startswith("not as in its last commit: shop/run; not tracked")
+    (app.source / "secret.txt").unlink()
+    (app.source / "caf\udce9\n").touch()
+    assert uncommitted_files(app).endswith(r"; not tracked, and left out: shop/caf\xe9\n")
 
 
 def test_an_untracked_lock_is_told_once_and_as_what_it_is(app: App) -> None:

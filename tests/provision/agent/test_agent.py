@@ -369,6 +369,20 @@ def test_a_release_without_an_installer_is_not_complete(locked: Session, tmp_pat
     assert stage(locked, tmp_path, digest).startswith("the release has no installer: ")
 
 
+def test_files_of_an_app_may_have_any_names(locked: Session, tmp_path: Path) -> None:
+    names = ("c\nd", "line\u2028separator", "form\ffeed", "caf\udce9", "'quoted'")
+    digest = tar(tmp_path / "release.tar", **{f"app/{name}": b"x" for name in names})
+    (tmp_path / "releases").mkdir()
+    arguments = {"root": str(tmp_path), "id": "shop-abc", "digest": digest}
+    (outcome,) = apply(locked, Operation("release", arguments, tmp_path / "release.tar"))
+    assert outcome.error is None
+    (tmp_path / "current").symlink_to("releases/shop-abc")
+    known = answer(locked, "releases", str(tmp_path))
+    assert (list(known["kept"]), known["damaged"]) == (["shop-abc"], {})
+    (tmp_path / "releases" / "shop-abc" / "app" / "c\nd").write_text("changed")
+    assert answer(locked, "releases", str(tmp_path))["damaged"] == {"shop-abc": "'app/c\\nd'"}
+
+
 def test_a_release_that_is_complete_is_left_alone(locked: Session, tmp_path: Path) -> None:
     folder = tmp_path / "releases" / "1.0-abc"
     folder.mkdir(parents=True)

@@ -10,6 +10,7 @@ from gearman_py import Worker
 from gearman_py.testing import running, server
 from provision.agent.files import Content, Failure
 from provision.agent.link import ENVIRONMENT, FrameLink, Gone
+from provision.agent.program_trial import await_functions
 from provision.agent.transient_unit import running_unit
 from provision.agent.trial import check_functions, refuse_shared
 
@@ -70,6 +71,18 @@ def test_a_function_that_the_code_of_another_worker_serves_is_refused(link: Fram
             for name in ("wc", "tile"):
                 with pytest.raises(Failure, match=f"^{name} is served by worker more of this host"):
                     check_functions(link, nothing, jobs.address, "lines", ["lines", name], pings)
+
+
+def test_a_program_that_registers_a_part_of_its_functions_is_told_which(link: FrameLink) -> None:
+    with server() as jobs, running(worker_of(jobs.address, "size", "wc")):
+        await_functions(link, lambda: True, jobs.address, ["size", "wc"], 30.0)
+        with pytest.raises(Failure, match=r"^it serves size, .*, and not grep, slug,") as raised:
+            await_functions(link, lambda: True, jobs.address, ["grep", "slug", "wc"], 0.0)
+        assert not raised.value.late, "nothing hangs"
+    nothing = r"^after 0 s it does not serve wc at the job server"
+    with server() as jobs, pytest.raises(Failure, match=nothing) as raised:
+        await_functions(link, lambda: True, jobs.address, ["wc"], 0.0)
+    assert raised.value.late
 
 
 def test_what_a_trial_started_ends_though_the_operator_is_gone(

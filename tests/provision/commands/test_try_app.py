@@ -75,11 +75,7 @@ def test_workers_of_an_app_are_run_and_asked_here(folder: Path) -> None:
     [
         ("", "raise RuntimeError('no orders')", "it ended with 2: gearman-worker: error: 'shop:wo"),
         ("import time; time.sleep(99)", "", "it serves nothing after 8 s"),
-        (
-            "",
-            "worker = Worker()",
-            "it ended with 2: gearman-worker: error: a worker needs at least",
-        ),
+        ("", "colors.NAME = None", "paint: paint failed: TypeError: unsupported operand"),
         ("", "colors.NAME = 'red '", "paint: expected b'teal door', got b'red door'"),
         ("import no_such_module", "", "No module named 'no_such_module'"),
     ],
@@ -94,6 +90,7 @@ def test_a_worker_that_does_not_work_is_told_with_its_last_lines(
     assert said[-1].startswith("failed  worker shop: ")
     assert problem in said[-1].splitlines()[0]
     assert "usage:" not in said[-1]
+    assert ("most recent call first" in said[-1]) == ("sleep" in before), "what hangs says where"
     if "sleep" in before:
         assert 'shop.py", line 1 in <module>' in said[-1]
 

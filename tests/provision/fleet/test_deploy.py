@@ -293,7 +293,7 @@ def test_a_host_that_says_it_is_done_and_is_not_has_failed(
     fleet.sessions["worker"].host.dies.add("gearman-worker@wc.service")
     assert fleet.deploy() == 3
     out = capsys.readouterr().out
-    assert "these are due again:" in out
+    assert "every change was applied, and is due again: " in out
     assert "start gearman-worker@wc.service (it is inactive)" in out
 
 

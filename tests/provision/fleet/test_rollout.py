@@ -790,6 +790,61 @@ def test_a_deploy_keeps_the_release_of_an_app_and_says_so(
     unit = next(t for p, t in with_app.sessions["w1"].host.paths.items() if "@shout." in p)
     assert b"MemoryMax=2G" in unit["content"]
 
+    # What is wrong with the files as they are now is told, and that they were given up.
+    (with_app.source / "a.php").unlink()
+    assert with_app.deploy() == 0
+    told = f"{first} stays; `invoke upgrade --app shop` would be refused: {with_app.folder}/group"
+    assert told in capsys.readouterr().out
+    with_app.write("3")
+    for session in with_app.sessions.values():
+        session.fails = lambda operation, host: operation.kind == "program"
+    assert with_app.move() == ROLLED_BACK
+    capsys.readouterr()
+    assert with_app.deploy() == 0
+    told = rf"{first} stays; its files as they are now make shop-\w+, which was given up \(on w1: s"
+    assert re.search(told, capsys.readouterr().out)
+
+
+def test_a_worker_whose_file_the_release_that_stays_lacks_is_not_begun(
+    with_app: FleetWithApp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ((id, _),) = with_app.app_runs()
+    files = f"/opt/gearman/apps/shop/releases/{id}/app"
+    for session in with_app.sessions.values():
+        session.host.paths |= {files: directory(), f"{files}/a.php": directory()}
+    (with_app.source / "b.php").write_text("b")
+    with_app.change_settings()
+    assert with_app.deploy() == 0, "it has the file of shout"
+    serving = set(with_app.sessions["w1"].host.processes)
+    with_app.says(
+        "gearman_functions: [reverse]\ngearman_apps: {shop: {source: shop}}\ngearman_workers:\n"
+        "  more: {app: shop, command: [php, ./b.php], functions: [more]}\n"
+    )
+    assert with_app.deploy() == HostFailed.status
+    told = f"worker.yml:4: worker more: {id}, which stays, has no file ./b.php: `invoke upgrade --"
+    assert told in capsys.readouterr().out
+    assert set(with_app.sessions["w1"].host.processes) == serving
+
+
+def test_gearman_py_moves_and_leaves_bad_releases_of_apps_where_they_are(
+    with_app: FleetWithApp,
+) -> None:
+    """With more of them than are kept the next run of the app removes them."""
+
+    def count() -> int:
+        return sum(id.startswith("shop-") for id in with_app.sessions["w1"].host.releases)
+
+    host = with_app.sessions["w1"].host
+    for number in range(6):
+        id = f"shop-bad{number}"
+        host.releases[id] = {"at": number, "bad": "it was slow"}
+        host.paths[f"/opt/gearman/apps/shop/releases/{id}"] = directory()
+    assert with_app.move(app="", to=NEW) == 0
+    assert count() == 7
+    with_app.write("2")
+    assert with_app.move() == 0
+    assert count() == 5
+
 
 @pytest.mark.parametrize("others", ["[reverse]", "[]"])
 def test_a_changed_program_that_does_not_begin_spares_the_other_hosts(

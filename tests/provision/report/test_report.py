@@ -143,14 +143,15 @@ def test_who_is_left_and_why_stands_at_the_end() -> None:
     report.show(Applied("worker", CHANGES[0], OperationOutcome(WRITE, 0.02)))
     report.show(Applied("worker", CHANGES[1], wrong))
     report.show(Failed("worker", HostFailed("restart app.service: it ended with 1"), 0.2))
+    report.show(Skipped("client", ("worker",)))
     report.end(1.23)
     assert stream.getvalue().splitlines()[-6:] == [
-        "worker  failed     12        1       1      0.2",
-        "client  ok          3        0       0",
+        "worker  failed        12        1       1      0.2",
+        "client  not begun      3        0       0",
         "job: no plan can be made for it",
         "    ! port 4730 is taken",
-        "to go on with these alone: --limit job,worker",
-        "3 hosts: 1 ok, 2 failed (1.2 s)",
+        "to go on with these alone: --limit client",
+        "3 hosts: 2 failed, 1 not begun (1.2 s)",
     ]
 
 
