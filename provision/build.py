@@ -35,7 +35,8 @@ from provision.file_lock import file_lock
 
 ROOT = Path(__file__).resolve().parent.parent
 ON_HOSTS = "/opt/gearman"
-EXTRAS = ("server", "resize", "web")  # of pyproject.toml: one release is for hosts of every kind
+# Of pyproject.toml: one release is for hosts of every kind.
+EXTRAS = ("server", "schedules", "resize", "web")
 NO_EXTRAS: tuple[str, ...] = ()  # more of them, for what only some fleets use
 INSTALLER = "installer"  # a package, and the folder of a release that its wheel is in
 OLDEST_PYTHON = (3, 11)
@@ -203,13 +204,15 @@ def _build_in(target: Target, root: Path, extras: Sequence[str], scratch: Path) 
 
 
 def fetch_wheels(target: Target, locked: str, root: Path = ROOT, *options: str) -> Path:
-    """A folder with the wheels of these lines of a lock, fetched unless they are here.
+    """A folder with the wheels of these lines of a lock, fetched unless they are here, and whole.
 
     ``options``: more of pip's. Raises :class:`PipFailed`.
     """
     key = hashlib.sha256(f"{target}\n{locked}".encode()).hexdigest()[:16]
     folder = root / ".cache" / "wheels" / key
     with kept_wheels(folder):
+        if folder.exists() and not all(sha256_of(each) in locked for each in folder.iterdir()):
+            shutil.rmtree(folder)  # changed since they came from the index
         if not folder.exists():
             _download_wheels(folder, target, locked, options)
     return folder

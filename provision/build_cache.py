@@ -2,11 +2,14 @@
 
 import hashlib
 import os
+import re
 import shutil
 import time
 from functools import cache
 from pathlib import Path
 from threading import Lock
+
+from provision.errors import ToolkitError
 
 UNUSED_AGE = 30 * 86400  # seconds that something is kept which no build uses
 
@@ -38,9 +41,16 @@ def prune_oldest(folder: Path, pattern: str, kept: int) -> None:
 
 
 def read_digest(path: Path) -> str:
-    """The SHA-256 of a release that is kept here; a run over many hosts reads it once."""
+    """The SHA-256 of a release that is kept here; a run over many hosts reads it once.
+
+    Raises :class:`ToolkitError` if it is not the one that the release's name ends with.
+    """
     with _reading:
-        return _digest(path, path.stat().st_mtime_ns)
+        digest = _digest(path, path.stat().st_mtime_ns)
+    named = re.search(r"-([0-9a-f]{12})$", path.stem)
+    if named and not digest.startswith(named[1]):
+        raise ToolkitError(f"{path} was changed after it was built: remove it, and build it again")
+    return digest
 
 
 @cache

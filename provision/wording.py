@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
+from math import inf
 
 GAP = "  "  # between columns
 SIMILAR = 0.7  # as difflib counts: `workers` is meant to be `worker`, `berlin` is not
@@ -23,9 +24,13 @@ def format_age(seconds: float) -> str:
     return f"{minutes} min" if minutes else f"{rest} s"
 
 
-def format_table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The lines of a table whose columns are as wide as their widest cell."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+def format_table(rows: Sequence[Sequence[str]], *, widest: float = inf) -> Iterator[str]:
+    """The lines of a table whose columns are as wide as their widest cell.
+
+    A cell of more than ``widest`` characters does not count, and moves the rest of its row.
+    """
+    columns = (map(len, column) for column in zip(*rows, strict=True))
+    widths = [max((size for size in sizes if size <= widest), default=0) for sizes in columns]
     for row in rows:
         yield GAP.join(map(str.ljust, row, widths)).rstrip()
 

@@ -7,12 +7,14 @@ from provision.build import Artifact
 from provision.inventory.drained import DRAINED, DRAINED_FILE, serving_hosts
 from provision.inventory.host import Host, Inventory
 from provision.inventory.queue import DATABASE, DRIVERS, QUEUE, Queue, queue_of
+from provision.inventory.schedules import schedules
 from provision.resources.base import Resource
 from provision.resources.drained_server import DrainedServer
 from provision.resources.files import Directory, File
 from provision.resources.health import ServerHealth
 from provision.resources.release import Release
 from provision.resources.requirement import Driver, FreePort, OwnAddress
+from provision.resources.schedules import ServerSchedules
 from provision.resources.secret import FOLDER as SECRETS
 from provision.resources.secret import DatabasePassword
 from provision.resources.server_unit import DatabaseCa, ServerUnit
@@ -65,6 +67,10 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
     yield file
     socket = Socket(SOCKET, port_file, UNIT, address, port)
     yield port_file
+    wanted = schedules(host)
+    if wanted:
+        yield Driver(release, "cronsim", f"gearman_schedules ({wanted[0].where})")
+    yield ServerSchedules(ADMIN, "" if DRAINED in host.groups else UNIT, wanted)
     if DRAINED in host.groups:
         yield from _drained_server(inventory, queue, (port_file, file))
         return

@@ -6,10 +6,11 @@ from provision.errors import InventoryError
 from provision.inventory.drained import DRAINED
 from provision.inventory.host import Host, Inventory
 from provision.inventory.places import reached_at
+from provision.inventory.schedules import ADMIN_SOCKET
 from roles.runtime import ROOT
 from roles.tls import flags, speaks_tls
 
-ADMIN = "/run/gearmand/admin.sock"
+ADMIN = ADMIN_SOCKET
 QUEUE_FOLDER = "/var/lib/gearmand"
 
 

@@ -60,7 +60,7 @@ ROWS = (
     ),
     Row(
         "soak",
-        "a mixed load for long: memory and descriptors at its end are those of its first third",
+        "a long mixed load: memory and open files at its end are those of its first third",
         "not tried",
         f"{DURABLE}::test_long_mixed_load_needs_no_more_of_anything_at_its_end",
         {"SOAK": "180"},
@@ -100,7 +100,7 @@ ROWS = (
     ),
     Row(
         "log",
-        "its write-ahead log is damaged, cut, removed, or frames of it are exchanged",
+        "the write-ahead log of that file is damaged, cut short, removed, or has frames swapped",
         "not tried",
         "tests/store/test_wal.py::test_damaged_wal_is_refused_or_loses_nothing",
     ),
@@ -113,8 +113,8 @@ ROWS = (
     ),
     Row(
         "namesakes",
-        "two job servers of one name, started in one moment, share a database; kill -9 of one, "
-        "and of its successor, under load",
+        "two job servers with the same handle prefix, started at the same moment, share a "
+        "database; kill -9 of one, then of the one that took over, under load",
         "each has its queue to itself",
         f"{SERVER}/test_shared.py"
         "::test_servers_of_one_name_and_one_moment_lose_nothing_of_each_other",
@@ -129,27 +129,27 @@ ROWS = (
     ),
     Row(
         "worker",
-        "kill -9 of a worker in the midst of its job",
-        "given to another at once, without end",
+        "kill -9 of a worker while it runs a job",
+        "its job is given to another worker at once, any number of times",
         f"{SERVER}/test_faults.py::test_a_worker_killed_in_mid_job_gives_it_to_another_at_once",
         {"DEATHS": "1000"},
     ),
     Row(
         "silence",
-        "a worker's network goes silent: nothing comes, and nothing says so",
+        "a worker's link is dead: nothing arrives, and no connection is closed",
         "never noticed",
         f"{SERVER}/test_faults.py::test_a_worker_behind_a_dead_link_loses_its_job_to_another",
     ),
     Row(
         "server gone silent",
-        "the same, seen by clients and workers: they notice, and come back",
+        "a server's link is dead: its clients and workers notice, and connect again",
         "never noticed",
         f"{SERVER}/test_faults.py"
         "::test_clients_and_workers_behind_a_dead_link_notice_and_come_back",
     ),
     Row(
         "cut",
-        "connections cut at random, all day long",
+        "connections are cut at random under load",
         "not tried",
         f"{SERVER}/test_faults.py::test_connections_cut_at_random_lose_nothing_and_hang_nobody",
         {"CUTS_OF_LINES": "300"},
@@ -176,34 +176,49 @@ ROWS = (
     ),
     Row(
         "descriptors",
-        "no descriptors are left",
-        "63 of 100 served, 55 % CPU, not a word",
+        "the server has reached its limit of open files",
+        "63 of 100 served, 55 % CPU, nothing logged",
         f"{SERVER}/test_sockets.py"
         "::test_newcomers_beyond_the_limit_of_open_files_are_turned_away_and_told_of",
     ),
     Row(
         "dawdlers",
-        "peers that send a part of a message, and no more",
-        "kept without end",
+        "peers that send the first bytes of a message and then nothing",
+        "their connections are never closed",
         f"{SERVER}/test_load.py::test_two_thousand_peers_that_dawdle_slow_nobody",
     ),
     Row(
         "slow readers",
-        "a client that stands still for three times what a silent peer has, and then reads",
-        "gets all; memory without limit",
+        "a client that reads nothing for three times as long as a dead link is tolerated, and "
+        "then reads",
+        "it gets all results; memory is not limited",
         f"{SERVER}/test_slow_readers.py"
         "::test_a_reader_that_stands_still_longer_than_keepalive_waits_gets_all_and_holds_up_nobody",
     ),
     Row(
         "large results",
-        "live clients that read slowly; their results are twice as much together as --max-memory",
-        "memory without limit",
+        "clients that read slowly; together their results are twice as large as --max-memory",
+        "memory is not limited",
         f"{SERVER}/test_large_results.py"
         "::test_live_readers_get_all_none_is_closed_and_no_result_is_made_twice",
     ),
     Row(
+        "many functions",
+        "workers that register 62,000 functions each, and leave, with --max-memory 200M",
+        "all are kept until a restart",
+        f"{SERVER}/test_load.py"
+        "::test_functions_of_workers_that_left_are_forgotten_with_their_memory",
+        {"FLOODS": "3"},
+    ),
+    Row(
+        "costly requests",
+        "floods of requests that could take longer the more functions there are, beside 10,000",
+        "0.02 ms (status), 0.4 ms (sleep), 0.6 ms (grab) each, one after the other",
+        f"{SERVER}/test_load.py::test_requests_beside_many_functions_keep_others_waiting_no_longer",
+    ),
+    Row(
         "parts",
-        "peers with 60 of 63 MiB each of a message, three times --max-memory together",
+        "peers that each send 60 MiB of a message of 63 MiB, together three times --max-memory",
         "no limit",
         f"{SERVER}/test_slow_readers.py"
         "::test_parts_of_messages_leave_memory_for_the_jobs_of_others",
@@ -216,14 +231,14 @@ ROWS = (
     ),
     Row(
         "half handshakes",
-        "ten times as many handshakes that are not ended as --max-connections",
+        "unfinished TLS handshakes, ten times as many as --max-connections",
         "not tried",
         f"{SERVER}/test_tls.py"
         "::test_handshakes_that_are_not_ended_count_as_connections_and_keep_nobody_out",
     ),
     Row(
         "messages",
-        "malformed packets and lines, each on a connection of its own",
+        "malformed packets and text commands, each on its own connection",
         "not all are survived; 6 of 90 are never answered",
         f"{SERVER}/test_malformed.py"
         "::test_every_bad_message_is_answered_or_closed_and_nobody_else_notices",
@@ -236,21 +251,21 @@ ROWS = (
     ),
     Row(
         "handshakes",
-        "handshakes that are begun, and not gone on with",
-        "four of them, and no other peer is served",
+        "TLS handshakes of peers that connect and send nothing",
+        "after four of them other peers are not served",
         f"{SERVER}/test_tls.py::test_silent_handshakes_hold_up_nobody_and_are_ended",
     ),
     Row(
         "idle TLS connections",
-        "connections by TLS, with certificates on both sides, that do nothing",
+        "idle TLS connections, with certificates on both sides",
         "not tried",
         f"{SERVER}/test_tls.py"
         "::test_an_idle_connection_takes_little_more_than_openssl_keeps_for_it",
     ),
     Row(
         "names",
-        "names that mean something to terminals, logs, or readers of listings",
-        "rows, ends of listings and columns are forged; terminals obey",
+        "names with control characters, tabs and line breaks, in logs and listings",
+        "rows, columns and ends of listings can be forged; terminals obey control sequences",
         f"{SERVER}/test_injection.py::test_listings_have_as_many_rows_as_there_are",
     ),
     Row(
@@ -262,14 +277,14 @@ ROWS = (
     ),
     Row(
         "fuzzing",
-        "what a fuzzer makes of packets, sessions, HTTP, inventories, queue files and pictures",
+        "packets, sessions, HTTP requests, inventories, queue files and pictures made by a fuzzer",
         "not tried",
         "tests/fuzz/test_fuzz.py::test_a_fuzzer_ends_nothing",
         {"SECONDS_OF_FUZZING": "60"},
     ),
     Row(
         "upgrade",
-        "reloads of the workers under load",
+        "workers are reloaded under load",
         "-",
         "tests/worker/test_reload.py::test_reloads_under_load_lose_and_fail_no_job",
         {"RELOADS": "200"},
@@ -298,7 +313,12 @@ def run(row: Row, *, long: bool) -> dict[str, int] | None:
 
 def sentence(counts: Mapping[str, int]) -> str:
     """`5 kills, 0 lost`"""
-    return ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
+    words = {name: name.replace("_", " ") for name in counts}
+    for name, count in counts.items():
+        first, space, rest = words[name].partition(" ")
+        if count == 1 and first != "ms":
+            words[name] = first.removesuffix("s") + space + rest
+    return ", ".join(f"{count:,} {words[name]}" for name, count in counts.items())
 
 
 def write(found: Mapping[str, Mapping[str, int]]) -> None:

@@ -37,9 +37,10 @@ FLOORS = (
 # As FLOORS, for the toolkit: a room, or a file beside the rooms, imports only what is below it.
 TOOLKIT = (
     {
-        *("agent", "atomic_write", "build_cache", "file_lock", "fetch_page", "distributions"),
-        *("errors", "wording"),
+        *("agent", "atomic_write", "file_lock", "fetch_page", "distributions", "errors"),
+        "wording",
     },
+    {"build_cache"},
     {"build", "inventory", "lab", "options", "render"},
     {"python_lock", "release_manifest"},
     {"python_app"},

@@ -24,6 +24,7 @@ class ScheduleRow(NamedTuple):
     next: float
     last: float
     handle: str
+    owner: str = ""
     server: str = ""
 
     @classmethod

@@ -28,14 +28,17 @@ class Scheduling(ServerLink):
         priority: Literal["high", "normal", "low"] = "normal",
         missed: Literal["once", "all", "none"] = "once",
         overlap: Literal["allow", "skip"] = "allow",
+        owner: str = "",
     ) -> None:
         """Have the server submit a background job at the times that ``cron`` says in a time zone.
 
         It replaces the schedule with this name, if there is one. ``missed``: which of the runs that
         were due while no server ran are made up. ``overlap="skip"`` leaves a run out while the job
-        of the last one is queued or runs.
+        of the last one is queued or runs. ``owner`` is listed with it: a program that keeps
+        schedules knows its own by that.
         """
         facts = {"function": function, "cron": cron, "zone": zone, "unique": unique}
+        facts["owner"] = owner
         words = schedule_facts(name, workload, overlap, missed, priority, **facts)
         try:
             self._change_schedule(f"schedule replace {words}")

@@ -5,6 +5,9 @@ MAX_UNIQUE = 64
 MAX_ARGUMENT = 8192
 MAX_FUNCTIONS = 200_000
 MAX_FUNCTIONS_OF_WORKER = 20_000
+# Bytes. The next function of a worker with N may have a name of this divided by N + 1: the names of
+# one worker take 20 MB at most.
+NAMES_OF_WORKER = 4 * 2**20
 # Functions without jobs, workers and limits that stay listed, as in gearmand.
 MAX_UNUSED_FUNCTIONS = 1000
 # Functions that operators limited or paused, which stay listed without jobs and workers, and the

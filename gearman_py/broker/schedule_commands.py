@@ -3,7 +3,7 @@
 schedules                     list them
 schedule set NAME FACT...     add or replace one; function=NAME and cron=EXPRESSION are needed, and
                               there may be zone=, unique=, workload=, priority=high|normal|low,
-                              missed=once|all|none and overlap=allow|skip
+                              missed=once|all|none, overlap=allow|skip and owner=TEXT
 schedule replace NAME FACT... the same, if there is one with this name
 schedule pause NAME           submit none of its jobs
 schedule resume NAME
@@ -27,13 +27,14 @@ from gearman_py.broker.state import Peer
 from gearman_py.protocol.text import OK, error, printable, value
 
 FACTS = {
-    *(b"function", b"cron", b"zone", b"unique", b"workload", b"priority", b"missed", b"overlap"),
+    *(b"function", b"cron", b"zone", b"unique", b"workload", b"priority"),
+    *(b"missed", b"overlap", b"owner"),
 }
 OVERLAP = {b"allow": False, b"skip": True}
 USAGE = (
     b"schedule set|replace NAME function=NAME cron=EXPRESSION [zone=NAME] [unique=KEY] "
-    b"[workload=DATA] [priority=high|normal|low] [missed=once|all|none] [overlap=allow|skip], or "
-    b"schedule pause|resume|run|delete NAME"
+    b"[workload=DATA] [priority=high|normal|low] [missed=once|all|none] [overlap=allow|skip] "
+    b"[owner=TEXT], or schedule pause|resume|run|delete NAME"
 )
 CLEAR = "*/,:-+?#"  # not encoded in listings
 
@@ -55,6 +56,7 @@ def _format_schedule(schedule: Schedule) -> bytes:
         ("priority", PRIORITY_NAMES[schedule.priority]),
         ("missed", schedule.missed.encode()),
         ("overlap", b"skip" if schedule.skip else b"allow"),
+        ("owner", schedule.owner),
         ("paused", b"%d" % schedule.paused),
         ("next", b"0" if schedule.next == inf else b"%.3f" % schedule.next),
         ("last", b"%.3f" % schedule.last),
@@ -134,6 +136,7 @@ def _read_facts(name: bytes, facts: Mapping[bytes, bytes]) -> Schedule:
         PRIORITIES[priority],
         missed,
         OVERLAP[overlap],
+        facts.get(b"owner", b""),
     )
 
 

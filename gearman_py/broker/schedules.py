@@ -38,7 +38,8 @@ class Schedule:
 
     ``missed``: which of the runs that were due while no server ran are made up. ``skip``: a run is
     left out while the job of the last one, ``handle``, is queued or runs. ``next`` is when the next
-    run is due, ``last`` when the last one was (seconds since 1970; 0: none).
+    run is due, ``last`` when the last one was (seconds since 1970; 0: none). ``owner``: what set
+    it, if that is not a person.
     """
 
     name: bytes
@@ -50,6 +51,7 @@ class Schedule:
     priority: int = NORMAL
     missed: str = ONCE
     skip: bool = False
+    owner: bytes = b""
     paused: bool = False
     next: float = inf
     last: float = 0.0

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from gearman_py.broker import counts
-from gearman_py.broker.limits import MAX_ARGUMENT, MAX_FUNCTIONS_OF_WORKER
+from gearman_py.broker.limits import MAX_ARGUMENT, MAX_FUNCTIONS_OF_WORKER, NAMES_OF_WORKER
 from gearman_py.broker.numbers import MAX_EPOCH, decimal
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import BrokerJob, Peer
@@ -32,11 +32,14 @@ def _register_function(broker: Rules, peer: Peer, name: bytes, limit: float | No
     name = name.removesuffix(b"\0")
     if why := broker.queues.refuses(name):
         return peer.refuse(b"QUEUE_ERROR", why)
-    function = broker.queues.function(name)
-    if len(peer.abilities) >= MAX_FUNCTIONS_OF_WORKER and function not in peer.abilities:
+    is_new = broker.queues.functions.get(name) not in peer.abilities
+    if is_new and len(name) * (len(peer.abilities) + 1) > NAMES_OF_WORKER:
+        text = b"Function name too large for a worker with %d functions" % len(peer.abilities)
+        return peer.refuse(b"ARGUMENT_TOO_LARGE", text)
+    if is_new and len(peer.abilities) >= MAX_FUNCTIONS_OF_WORKER:
         text = b"A worker may register %d functions at most" % MAX_FUNCTIONS_OF_WORKER
         return peer.refuse(b"ARGUMENT_TOO_LARGE", text)
-    return broker.queues.register(peer, function, limit, broker.now)
+    return broker.queues.register(peer, broker.queues.function(name), limit, broker.now)
 
 
 def _cant_do(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:

@@ -202,7 +202,8 @@ QUESTIONS: dict[str, ValueQuestion | ListingQuestion | SteeringAction | JobRepor
     "schedule": SteeringAction(
         "add or replace a schedule: a background job is submitted when a crontab expression says "
         "so. FACT: cron='0 5 * * *', function=NAME, and perhaps zone=Europe/Berlin, workload=TEXT, "
-        "unique=KEY, priority=high|normal|low, missed=once|all|none, overlap=allow|skip (*)",
+        "unique=KEY, priority=high|normal|low, missed=once|all|none, overlap=allow|skip, "
+        "owner=TEXT (*)",
         ("SCHEDULE", "FACT"),
         schedules.set_schedule,
         repeated=True,

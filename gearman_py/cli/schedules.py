@@ -7,7 +7,10 @@ from gearman_py.admin.client import AdminClient
 from gearman_py.admin.schedule_row import ScheduleRow
 from gearman_py.cli.failed_jobs import format_time
 
-FACTS = "cron", "function", "zone", "workload", "unique", "priority", "missed", "overlap"
+FACTS = (
+    *("cron", "function", "zone", "workload", "unique", "priority", "missed", "overlap"),
+    "owner",
+)
 
 
 class ScheduleLine(NamedTuple):
@@ -26,6 +29,7 @@ class ScheduleLine(NamedTuple):
     unique: str
     handle: str
     workload: str
+    owner: str
     server: str
 
     @classmethod

@@ -83,27 +83,53 @@ class Content:
 
 
 @contextmanager
+def opened_parent(path: str) -> Iterator[tuple[int, str]]:
+    """The descriptor of the folder that a path is in, and its name there.
+
+    Raises :class:`Failure` if a link leads to the folder that another user may have made.
+    """
+    folder, name = os.path.split(path)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if os.readlink(f"/proc/self/fd/{descriptor}") != os.path.normpath(folder):
+            _refuse_links_of_others(folder)
+        yield descriptor, name
+    except OSError as error:
+        if error.filename == name:
+            error.filename = path
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_links_of_others(path: str) -> None:
+    while path != os.path.dirname(path):
+        path = os.path.dirname(path)
+        found = os.stat(path)
+        if found.st_uid not in (0, os.geteuid()) or found.st_mode & stat.S_IWOTH:
+            raise Failure(f"the way leads through a link, and others may write in {path}")
+
+
+@contextmanager
 def _temporary_beside(path: str) -> Iterator[tuple[int, str, str]]:
     """The descriptor of a path's directory, a free name in it, and the path's own name.
 
     What is left at the free name afterwards is removed; the directory is synced.
     """
-    folder, name = os.path.split(path)
-    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    temporary = f"{PREFIX}{secrets.token_hex(8)}"
-    try:
-        mode = os.fstat(directory).st_mode
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            raise Failure(f"everybody may write in {folder}: nothing of ours is safe there")
-        _sweep_leftovers(directory, folder)
-        yield directory, temporary, name
-        os.fsync(directory)
-    finally:
+    folder, temporary = os.path.dirname(path), f"{PREFIX}{secrets.token_hex(8)}"
+    with opened_parent(path) as (directory, name):
         try:
-            os.unlink(temporary, dir_fd=directory)
-        except FileNotFoundError:
-            pass
-        os.close(directory)
+            mode = os.fstat(directory).st_mode
+            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+                raise Failure(f"everybody may write in {folder}: nothing of ours is safe there")
+            _sweep_leftovers(directory, folder)
+            yield directory, temporary, name
+            os.fsync(directory)
+        finally:
+            try:
+                os.unlink(temporary, dir_fd=directory)
+            except FileNotFoundError:
+                pass
 
 
 def _sweep_leftovers(directory: int, folder: str) -> None:
@@ -151,20 +177,23 @@ def copy_content(content: Any, target: Any) -> None:
 
 
 def make_directory(link: FrameLink, content: Content, path: str, **attributes: str) -> None:
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        pass
-    _open_and_apply(path, os.O_DIRECTORY, attributes)
-    sync_folder(os.path.dirname(path))
+    with opened_parent(path) as (parent, name):
+        try:
+            os.mkdir(name, 0o700, dir_fd=parent)
+        except FileExistsError:
+            pass
+        _open_and_apply(parent, name, os.O_DIRECTORY, attributes)
+        os.fsync(parent)
 
 
 def set_attributes(link: FrameLink, content: Content, path: str, **wanted: str) -> None:
-    _open_and_apply(path, os.O_NONBLOCK, wanted)
+    with opened_parent(path) as (parent, name):
+        _open_and_apply(parent, name, os.O_NONBLOCK, wanted)
 
 
-def _open_and_apply(path: str, flag: int, wanted: dict[str, str]) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flag)
+def _open_and_apply(parent: int, name: str, flag: int, wanted: dict[str, str]) -> None:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flag
+    descriptor = os.open(name, flags, dir_fd=parent)
     try:
         _apply_attributes(descriptor, **wanted)
         os.fsync(descriptor)
@@ -180,12 +209,14 @@ def make_link(link: FrameLink, content: Content, path: str, target: str) -> None
 
 def remove_path(link: FrameLink, content: Content, path: str) -> None:
     try:
-        os.unlink(path)
-    except IsADirectoryError:
-        os.rmdir(path)
+        with opened_parent(path) as (parent, name):
+            try:
+                os.unlink(name, dir_fd=parent)
+            except IsADirectoryError:
+                os.rmdir(name, dir_fd=parent)
+            os.fsync(parent)
     except FileNotFoundError:
-        return
-    sync_folder(os.path.dirname(path))
+        pass
 
 
 def sync_folder(folder: str) -> None:

@@ -34,6 +34,7 @@ from provision.agent.processes import (
     variable_of,
 )
 from provision.agent.queue_file import count_jobs
+from provision.agent.schedules import list_schedules
 from provision.agent.system import SYSTEMD, describe_system, run_query
 from provision.agent.units import find_overrides, find_units, why_outdated
 
@@ -173,6 +174,12 @@ class Batch:
         except (OSError, ValueError):
             if folder:
                 raise
+            return None
+
+    def ask_schedules(self, admin: str) -> Any:
+        try:
+            return list_schedules(admin)
+        except (OSError, ValueError):
             return None
 
     def ask_releases(self, root: str) -> Any:

@@ -20,6 +20,7 @@ from provision.report.folding import fold_names
 from provision.wording import format_table
 
 INDENT = "  "
+WIDEST_VALUE = 32  # characters; what is longer does not widen its column
 SECRETS = re.compile(r"(password|passwd|passphrase|_pass|secret|token|api_?key)$", re.IGNORECASE)
 
 
@@ -56,10 +57,11 @@ def _text_lines(folder: Path, known: Inventory) -> Iterator[str]:
         yield ""
         yield f"{host.name}: {way}  ({_shorten_place(folder, host.where)})"
         rows = [
-            (INDENT + name, _format_value(value), _shorten_place(folder, host.where_is(name)))
-            for name, value in sorted(_set_variables(host))
+            (INDENT + name, shown, _shorten_place(folder, where))
+            for variable, value in sorted(_set_variables(host))
+            for name, shown, where in _rows_of_value(variable, value, host.where_is(variable))
         ]
-        yield from format_table(rows)
+        yield from format_table(rows, widest=WIDEST_VALUE)
     if known.others:
         yield ""
         yield "not ours, in none of these groups; they are left alone:"
@@ -85,6 +87,19 @@ def _set_variables(host: Host) -> Iterator[tuple[str, Any]]:
         if host.is_set(name):
             hidden = SECRETS.search(name) and isinstance(value, (str, int))
             yield name, Secret("") if hidden else value
+
+
+def _rows_of_value(name: str, value: Any, where: str) -> Iterator[tuple[str, str, str]]:
+    """A mapping that is long in a row for each of its values, indented below its name."""
+    shown = _format_value(value)
+    if len(shown) <= WIDEST_VALUE or not isinstance(value, dict):
+        yield name, shown, where
+        return
+    yield name, "", where
+    places = getattr(value, "places", {})
+    for key, part in value.items():
+        for inner, text, line in _rows_of_value(str(key), part, str(places.get(key, where))):
+            yield INDENT + inner, text, line
 
 
 def _format_value(value: Any) -> str:

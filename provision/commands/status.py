@@ -12,6 +12,7 @@ from provision.fleet import pool as hosts
 from provision.fleet.deploy import DEFAULT
 from provision.fleet.desired_state import Roles
 from provision.fleet.host_run import HostRun
+from provision.fleet.past_runs import PAST_RUNS, begun_retirement
 from provision.fleet.run import Connect, Run
 from provision.fleet.unknown_workers import KnownWorkers
 from provision.inventory.drained import DRAINED
@@ -68,6 +69,8 @@ def status(
                 run.report.say(
                     f"{host_run.name}: drained; `invoke undrain {host_run.name}` ends it"
                 )
+            if told := begun_retirement(host_run.name, host_run.answers[PAST_RUNS]):
+                run.report.say(f"{host_run.name}: {told}")
         _tell_unknown_workers(run, servers)
         if others := run.inventory.others:
             names = fold_names([each.name for each in others])

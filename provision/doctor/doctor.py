@@ -20,6 +20,7 @@ from provision.errors import HostFailed, ToolkitError
 from provision.fleet.ask_all import AskAll
 from provision.fleet.desired_state import DesiredState, Roles
 from provision.fleet.drained_hosts import find_drained
+from provision.fleet.past_runs import PAST_RUNS
 from provision.fleet.run import Connect
 from provision.fleet.unknown_workers import KnownWorkers
 from provision.inventory.drained import mark_drained
@@ -95,7 +96,7 @@ def _examine_host(
         login = Finding(host.name, "ok" if root else "warn", "ssh", text)
         apps = _current_apps(session, apps_of(host).values())
         resources = _wanted_resources(host, desired, apps)
-        answers = session.survey(checks.questions_of_rules(resources))
+        answers = session.survey([PAST_RUNS, *checks.questions_of_rules(resources)])
         for server in servers:  # each alone: one that is silent takes its time
             answers |= session.ask([("server", *split_server(server))])
         for question in checks.further_questions(resources, answers):
@@ -104,7 +105,8 @@ def _examine_host(
     known = answers["host",]
     tree = None if isinstance(known, Unknown) else desired.known_tree(known)
     facts = HostFacts(host, resources, answers, clock, tree, servers)
-    return [login, *checks.run_rules(facts)], facts
+    begun = [Finding(host.name, "warn", "retirement", facts.retirement)] if facts.retirement else []
+    return [login, *begun, *checks.run_rules(facts)], facts
 
 
 def _find_unknown_workers(

@@ -85,7 +85,9 @@ def check_queue(facts: HostFacts) -> Iterator[Verdict]:
             yield (
                 "fail",
                 f"{name}: {format_count(row['queued'], 'job')} waiting, and no worker serves it",
-                _serving_cure(name, _other_servers(facts, server, name), is_kept=bool(kept)),
+                f"invoke retire {facts.host.name} moves them"
+                if facts.retirement
+                else _serving_cure(name, _other_servers(facts, server, name), is_kept=bool(kept)),
             )
         if not stuck and not kept:
             named = {name: row for name, row in functions.items() if "@" not in name}

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+from provision.fleet.past_runs import PAST_RUNS, begun_retirement
 from provision.inventory.host import Host
 from provision.remote.messages import Unknown
 from provision.resources.base import Answers, Resource
@@ -36,6 +37,12 @@ class HostFacts:
     def wanted(self, kind: type[Kind]) -> Iterator[Kind]:
         """The resources of a kind that it should have."""
         return (each for each in self.resources if isinstance(each, kind))
+
+    @property
+    def retirement(self) -> str:
+        """That its retirement was begun and did not end; "" if that is not so, or not known."""
+        past = self.answers.get(PAST_RUNS)
+        return begun_retirement(self.host.name, past) if isinstance(past, list) else ""
 
     def known_answer(self, *question: str) -> Any:
         """An answer. Raises :class:`Unanswered`."""

@@ -28,6 +28,7 @@ from provision.fleet.desired_state import Roles
 from provision.fleet.host_run import HostRun
 from provision.fleet.kept_releases import refuse_missing_files, tell_kept_releases
 from provision.fleet.left_servers import refuse_left_servers
+from provision.fleet.past_runs import PAST_RUNS, begun_retirement
 from provision.fleet.run import Connect, Run
 from provision.inventory.drained import DRAINED
 from provision.options import Options
@@ -79,6 +80,7 @@ def _show_plan(run: Run) -> int | None:
     refuse_missing_files(run)
     tell_kept_releases(run)
     _tell_drained(run)
+    _tell_retirements(run)
     refused = refuse_left_servers(run)
     run.report.recap(run.seconds)
     if refused:
@@ -106,6 +108,12 @@ def _tell_drained(run: Run) -> None:
     names = [each.name for each in run.host_runs if DRAINED in each.host.groups]
     if names:
         run.report.say(f"{fold_names(names)}: drained, and stays so (`invoke undrain`)")
+
+
+def _tell_retirements(run: Run) -> None:
+    for host_run in run.host_runs:
+        if told := begun_retirement(host_run.name, host_run.answers[PAST_RUNS]):
+            run.report.say(f"{host_run.name}: {told}")
 
 
 def apply_plans(run: Run) -> None:

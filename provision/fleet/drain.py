@@ -3,7 +3,7 @@
 A drained host has a file that says so (provision/inventory/drained.py). While it is there, every
 run plans the job server as stopped, and workers' checks pass it over. To drain is to plan it so
 before the file is there; to undrain, to plan it as if the file were not. An interrupted run is
-finished by the same command.
+finished by the same command. Others take the schedules of the inventory that it has.
 """
 
 from dataclasses import replace
@@ -19,9 +19,11 @@ from provision.fleet.run import Connect, Run
 from provision.inventory import load as inventory
 from provision.inventory.drained import DRAINED
 from provision.inventory.host import Host, Inventory
+from provision.inventory.schedules import schedules
 from provision.options import Options
 from provision.report.folding import fold_names
-from provision.resources.base import Answers
+from provision.resources.base import Answers, Resource
+from provision.resources.schedules import ServerSchedules
 
 SERVERS = "job_server"
 LAST = "it is the last job server: no other one answers that is not drained"
@@ -41,12 +43,20 @@ class ServerRun(Run):
         for host in found.hosts:
             if SERVERS not in host.groups:
                 raise ToolkitError(f"{verb}: {host.name} is not a job server")
-        return found
+        self.named = frozenset(host.name for host in found.hosts)
+        moves = any(map(schedules, found.hosts))
+        takers = [each for each in found.everyone if moves and schedules(each)]
+        others = (each for each in takers if each.name not in self.named)
+        return replace(found, hosts=(*others, *found.hosts))
 
     def find_drained(self) -> set[str]:
-        named = {host.name for host in self.inventory.hosts}
         found = super().find_drained()
-        return found | named if self.drains else found - named
+        return found | self.named if self.drains else found - self.named
+
+    def _resources_of(self, host: Host, artifact: Artifact) -> list[Resource]:
+        wanted = super()._resources_of(host, artifact)
+        is_named = host.name in self.named
+        return [each for each in wanted if is_named or isinstance(each, ServerSchedules)]
 
     def _choose_artifact(self, host: Host, facts: Answers) -> Artifact:
         if facts["releases", ON_HOSTS]["current"] is None:
@@ -108,6 +118,6 @@ def drain(
         elif status:
             return status
         if not back and not run.status:
-            where = fold_names([each.name for each in run.host_runs])
+            where = fold_names(sorted(run.named))
             run.report.say(f"{where}: drained, also after a reboot, until `invoke undrain`")
         return run.status

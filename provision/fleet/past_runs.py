@@ -1,5 +1,6 @@
 """What a host remembers: its deploys, upgrades and rollbacks, each as a line of JSON."""
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ PAST_RUNS: Question = ("history", HISTORY_FILE, "50")
 BEGUN, PUT_BACK = "begun", "rolled back"  # results, besides "ok" and "failed: ..."
 ENDED = ("ok", PUT_BACK)  # results of runs that came to their end on a host
 BACK = "back"  # set in the entries of a rollback
+RETIRES = "retires"  # set in those of a retirement, on hosts that leave
 FACTS: tuple[Question, ...] = (("host",), ("releases", ON_HOSTS), PAST_RUNS)
 
 
@@ -28,13 +30,37 @@ def is_unfinished(host_run: HostRun) -> bool:
     for entry in reversed(host_run.answers[PAST_RUNS]):
         if entry.get("result") in ENDED:
             return False
-        if entry.get("result") == BEGUN:
+        if entry.get("result") == BEGUN and RETIRES not in entry:
             return host_run.track.move_in(entry)[1] == host_run.release
     return False
 
 
-def write_entry(host_run: HostRun, run_id: str, result: str, seconds: float, *, back: bool) -> None:
-    """Tell the host what was done to it. ``back``: by a rollback. Raises :class:`ToolkitError`."""
+def begun_retirement(host: str, past: Sequence[Mapping[str, Any]]) -> str:
+    """That a retirement of a host has not come to its end, and what to do; "" if that is not so."""
+    for entry in reversed(past):
+        if entry.get("result") in ENDED:
+            return ""
+        if RETIRES in entry:
+            at = datetime.fromisoformat(str(entry["at"])).astimezone().strftime("%Y-%m-%d %H:%M")
+            return (
+                f"its retirement was begun at {at} by {entry.get('who')} and did not end: `invoke "
+                f"retire {host}` finishes it, `invoke deploy` takes it back"
+            )
+    return ""
+
+
+def is_retiring(host_run: HostRun) -> bool:
+    """Whether a retirement of the host was begun, and neither finished nor taken back."""
+    return bool(begun_retirement(host_run.name, host_run.answers[PAST_RUNS]))
+
+
+def write_entry(
+    host_run: HostRun, run_id: str, result: str, seconds: float, *, back: bool, retires: bool
+) -> None:
+    """Tell the host what was done to it. Raises :class:`ToolkitError`.
+
+    ``back``: by a rollback. ``retires``: by a retirement, in which it leaves.
+    """
     entry: dict[str, Any] = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "run": run_id,
@@ -44,6 +70,7 @@ def write_entry(host_run: HostRun, run_id: str, result: str, seconds: float, *, 
         "from": host_run.release_before,
         **({"apps": moves} if (moves := _app_moves(host_run)) else {}),
         **({BACK: True} if back else {}),
+        **({RETIRES: True} if retires else {}),
         "changes": host_run.applied,
         "result": result,
         "seconds": round(seconds, 1),

@@ -17,6 +17,7 @@ from provision.fleet.begin import begin_changes
 from provision.fleet.deploy import change_hosts
 from provision.fleet.desired_state import Roles
 from provision.fleet.host_run import HostRun
+from provision.fleet.past_runs import BEGUN
 from provision.fleet.run import Connect, Run
 from provision.inventory import load as inventory
 from provision.inventory.host import Host, Inventory
@@ -90,6 +91,9 @@ def retire(
 
         status = begin_changes(run, "Retire", prepare)
         if status is None:
+            for host_run in run.pending:
+                if host_run.name in run.leaving:
+                    run.record(host_run, result=BEGUN)
             change_hosts(run)
         elif run.pending:
             return status

@@ -8,7 +8,7 @@ its history.
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
@@ -25,11 +25,12 @@ from provision.fleet.before_change import find_ran
 from provision.fleet.choice import ChooseRelease, bad_releases, previous_release, running_release
 from provision.fleet.desired_state import DesiredState, Roles, kept_artifact
 from provision.fleet.host_run import HostRun, PlanOutdated
-from provision.fleet.past_runs import FACTS, is_unfinished, write_entry
+from provision.fleet.past_runs import FACTS, is_retiring, is_unfinished, write_entry
 from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.inventory import load as inventory
 from provision.inventory.drained import DRAINED_QUESTION, mark_drained
 from provision.inventory.host import Host, Inventory
+from provision.inventory.schedules import SCHEDULES_QUESTION, find_schedules, place_schedules
 from provision.inventory.workers import WorkerDefinition, open_secrets
 from provision.options import Options
 from provision.remote.messages import Question, Unknown
@@ -37,7 +38,7 @@ from provision.remote.session import Session
 from provision.report.events import Event, Failed, Planned
 from provision.report.folding import fold_names
 from provision.report.reporter import make_reporter
-from provision.resources.base import Answers
+from provision.resources.base import Answers, Resource
 from provision.resources.kept import as_kept, without_new_workers
 
 PARTIAL = (
@@ -53,6 +54,8 @@ def planned(host_run: HostRun) -> Event:
 
 class Run:
     """One way through the hosts of an inventory."""
+
+    leaving: Collection[str] = ()  # the names of hosts that a retirement takes out
 
     def __init__(
         self,
@@ -113,9 +116,10 @@ class Run:
 
     @property
     def pending(self) -> list[HostRun]:
-        """The hosts that are not as wanted, and can be made so; see is_unfinished()."""
-        moves, due = self._moves, filter(self.is_well, self.host_runs)
-        return [each for each in due if each.plan.changes or (moves and is_unfinished(each))]
+        """The hosts that are not as wanted, or that an earlier run has left, and can be made so."""
+        is_left = is_unfinished if self._moves else is_retiring
+        due = filter(self.is_well, self.host_runs)
+        return [each for each in due if each.plan.changes or is_left(each)]
 
     def is_well(self, host_run: HostRun) -> bool:
         """Whether nothing has failed there."""
@@ -139,7 +143,8 @@ class Run:
         self.fleet = {host.name: facts for host, facts in asked.items() if isinstance(facts, dict)}
         self._ask_others()
         self.desired.bad = bad_releases(self.fleet)
-        self.inventory = mark_drained(self.inventory, self.find_drained())
+        known = mark_drained(self.inventory, self.find_drained())
+        self.inventory = place_schedules(known, self._find_schedules())
         self.desired.know(self.inventory)
         answered = [host for host in self.inventory.hosts if host.name in self.fleet]
         self._check_apps(answered)
@@ -184,14 +189,18 @@ class Run:
         return self._sessions[host.name]
 
     def _ask_host(self, host: Host) -> Answers:
-        facts = self._session_with(host).ask(
-            (*FACTS, DRAINED_QUESTION, *self._release_questions(apps_of(host)))
-        )
+        questions = (*self._first_questions(host), *self._release_questions(apps_of(host)))
+        facts = self._session_with(host).ask(questions)
         root = "" if host.become else "; it takes root to look, and ansible_become is false"
         for question, answer in facts.items():
             if isinstance(answer, Unknown):
                 raise HostFailed(f"it cannot tell its {question[0]}: {answer.reason}{root}")
         return facts
+
+    @staticmethod
+    def _first_questions(host: Host) -> tuple[Question, ...]:
+        is_server = "job_server" in host.groups
+        return (*FACTS, DRAINED_QUESTION, *([SCHEDULES_QUESTION] if is_server else ()))
 
     @staticmethod
     def _release_questions(apps: Iterable[str]) -> list[Question]:
@@ -207,6 +216,11 @@ class Run:
         """The names of hosts whose job server is drained, as far as they were asked."""
         return {name for name, facts in self.fleet.items() if facts.get(DRAINED_QUESTION)}
 
+    def _find_schedules(self) -> dict[str, set[str]]:
+        """Which schedules of the inventory each job server has, as far as they were asked."""
+        told = {name: facts.get(SCHEDULES_QUESTION) for name, facts in self.fleet.items()}
+        return {n: set(find_schedules(each)) for n, each in told.items() if isinstance(each, dict)}
+
     def _ask_others(self) -> None:
         """What others run and gave up (job servers: are drained); those away are passed over."""
         known = self.inventory.hosts
@@ -216,10 +230,10 @@ class Run:
             others = [each for each in others if each in servers and len(servers) > 1]
 
         apps = dict.fromkeys(name for host in self.inventory.hosts for name in apps_of(host))
-        questions = (*FACTS, DRAINED_QUESTION, *self._release_questions(apps))
+        releases = self._release_questions(apps)
 
         def ask(host: Host) -> Answers:
-            return self._session_with(host).ask(questions)
+            return self._session_with(host).ask((*self._first_questions(host), *releases))
 
         for host, facts in hosts.run_on_each(others, ask, self.options.parallel):
             if isinstance(facts, dict):
@@ -230,7 +244,7 @@ class Run:
         artifact = self._choose_artifact(host, facts)
         apps = ((name, self._choose_app(host, app, facts)) for name, app in apps_of(host).items())
         artifact = replace(artifact, apps=tuple(apps))
-        resources = self.desired.resources_of(host, artifact)
+        resources = self._resources_of(host, artifact)
         if self._moves and (id := self._choose_release(host.name, self.track)):
             resources = as_kept(resources, session.ask)  # with the unit files that it ran with
             if self.goes_back and self.track.app and (ran := find_ran(session, self.track, id)):
@@ -238,6 +252,9 @@ class Run:
         made = HostRun(host, session, self.report, resources, facts, artifact, self.track)
         made.stopping = self.stopping
         return made
+
+    def _resources_of(self, host: Host, artifact: Artifact) -> list[Resource]:
+        return self.desired.resources_of(host, artifact)
 
     def _choose_artifact(self, host: Host, facts: Answers) -> Artifact:
         """The release that a host should run."""
@@ -325,6 +342,9 @@ class Run:
             first = str(error).splitlines()[0]
             result = first if isinstance(error, Interrupted) else f"failed: {first}"
         try:
-            write_entry(host_run, self._id, result, self.seconds, back=self.goes_back)
+            retires = host_run.name in self.leaving
+            write_entry(
+                host_run, self._id, result, self.seconds, back=self.goes_back, retires=retires
+            )
         except ToolkitError as error:
             self.report.say(f"{host_run.name}: its history lacks this run: {error}")

@@ -28,6 +28,7 @@ from provision.inventory.host import Host, Inventory, OtherHost
 from provision.inventory.parts import find_parts
 from provision.inventory.patterns import choose_hosts
 from provision.inventory.references import host_facts, referenced_variables, resolve_variable
+from provision.inventory.schedules import check_schedules
 from provision.inventory.schema import (
     GROUPS,
     Variables,
@@ -70,6 +71,7 @@ def _make_inventory(reader: "InventoryReader", limit: str | None) -> Inventory:
     everyone = tuple(reader.make_hosts())
     for host in everyone:
         workers(host)  # raises for what only the whole can tell
+    check_schedules(everyone)
     others = tuple(reader.find_others())
     reader.notes += reader.find_mistakes_of_others()
     named = everyone

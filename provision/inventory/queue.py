@@ -41,7 +41,7 @@ def queue_of(host: Host, ca_file: str) -> Queue:
 
     Raises :class:`InventoryError`.
     """
-    kind = _kind_of(host)
+    kind = queue_kind(host)
     if kind not in DRIVERS:
         _refuse_database(host, kind)
         return Queue(kind, ("-q", "sqlite", "--queue-file", FILE) if kind == "sqlite" else ())
@@ -62,11 +62,12 @@ def queue_of(host: Host, ca_file: str) -> Queue:
 
 def release_extras(inventory: Inventory) -> tuple[str, ...]:
     """The extras of gearman_py that the fleet's queues need: one release is for all its hosts."""
-    kinds = {_kind_of(host) for host in inventory.group("job_server")}
+    kinds = {queue_kind(host) for host in inventory.group("job_server")}
     return tuple(sorted(kinds & DRIVERS.keys()))
 
 
-def _kind_of(host: Host) -> str:
+def queue_kind(host: Host) -> str:
+    """memory, sqlite, postgres or redis."""
     if not host.is_set(QUEUE) and not host.variables[DURABLE]:
         return "memory"
     return str(host.variables[QUEUE])

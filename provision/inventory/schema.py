@@ -28,7 +28,8 @@ SCHEMA = Path(__file__).parent / "schema.yml"
 EXAMPLE = "!example"  # the tag of a value that is not a default
 KINDS = {str: "a text", int: "a whole number", bool: "true or false", list: "a list of texts"}
 GROUPS = "gearman_groups"
-TABLES = ("gearman_apps", "gearman_workers")  # whose parts know their lines, and are merged
+# Whose parts know their lines, and are merged.
+TABLES = ("gearman_apps", "gearman_workers", "gearman_schedules")
 USERS = "gearman_dashboard_users"  # with hashes of their passwords
 PASSWORDS = (  # which are never shown, whosever they are
     "ansible_become_password",

@@ -1,4 +1,4 @@
-"""What may be said of a worker in `gearman_workers`, as schema.yml shows it.
+"""What may be said of workers, apps and schedules in tables, as schema.yml shows it.
 
 Each file's part is checked as it is read, so a mistake is told with its line whether or not another
 file overrides it. What only the whole can tell is checked in workers.py.
@@ -22,6 +22,9 @@ FUNCTION = r"[A-Za-z0-9_][A-Za-z0-9_.:/+-]*", "letters, digits, `_.:/+-`"
 CHOICES = {
     "log_level": ("info", "debug"),
     "stop_signal": (*("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH"),),
+    "priority": ("high", "normal", "low"),
+    "missed": ("once", "all", "none"),
+    "overlap": ("allow", "skip"),
 }
 KINDS = {
     str: "a text",
@@ -45,6 +48,8 @@ FORMS = {
     "ref": (r"[^\0-\x20-][^\0-\x20]*", "a commit, tag or branch"),
     "lock": (r"[^\0-\x1f]+", "a file"),
     "build": (r"[^\0]*", "without NUL"),
+    "function": (r"[^\0\t\n]{1,512}", "at most 512 characters on one line"),
+    "unique": (r"[^\0\t\n]{1,64}", "at most 64 characters on one line"),
 }
 RANGES = {
     "processes": (1, 512),
@@ -68,7 +73,7 @@ Hint = Callable[[str, Iterable[str]], str]
 def check_table(
     variable: str, value: Any, where: Place, known: Mapping[str, Any], hint: Hint
 ) -> None:
-    """Raises :class:`InventoryError` for an invalid setting of a worker or app.
+    """Raises :class:`InventoryError` for an invalid setting of a worker, app or schedule.
 
     ``known``: setting -> an example of the right kind.
     """
@@ -120,6 +125,7 @@ def _check(
         )
     if isinstance(value, Secret):
         why = "name each" if key == "secrets" else READABLE
+        why = "gearadmin --schedules shows it" if what.startswith("schedule ") else why
         raise InventoryError(f"{where}: {what}: {key} cannot be a secret: {why}")
     if isinstance(value, list) and any(isinstance(each, Secret) for each in value):
         raise InventoryError(f"{where}: {what}: {key} cannot have a secret in it: {READABLE}")

@@ -210,6 +210,18 @@ class QueueAnswer(TypedDict):
     kept: bool
 
 
+class ScheduleAnswer(TypedDict):
+    function: str
+    cron: str
+    zone: str
+    unique: str
+    workload: str
+    priority: Name
+    missed: Name
+    overlap: Name
+    owner: str
+
+
 class KeptRelease(TypedDict):
     at: float  # seconds since 1970
     bad: str | None  # why it was given up

@@ -20,6 +20,7 @@ from provision.remote.answers import (
     QueueAnswer,
     QueueCheckAnswer,
     ReleasesAnswer,
+    ScheduleAnswer,
     ServerAnswer,
     SpaceAnswer,
     TableAnswer,
@@ -117,6 +118,7 @@ def _unit(a: Arguments) -> Commands:
 
 
 OWNED = ("path", "owner", "group", "mode")
+STOP_SERVER = "systemctl", "disable", "--now", "gearmand.socket", "gearmand.service"
 
 OPERATIONS: dict[str, OperationKind] = {
     "packages": OperationKind(
@@ -204,18 +206,22 @@ OPERATIONS: dict[str, OperationKind] = {
         "stop and disable the job server with its queue in `folder`, once `command` has moved its "
         "jobs; with an empty command, unless jobs are in it; output: what was moved",
         ("folder", "admin", "command"),
-        lambda a: [
-            *([a["command"]] if a["command"] else []),
-            ["systemctl", "disable", "--now", "gearmand.socket", "gearmand.service"],
-        ],
+        lambda a: [*([a["command"]] if a["command"] else []), STOP_SERVER],
     ),
     "drain_server": OperationKind(
         "do the same with a job server that will be started again",
         ("folder", "admin", "command"),
-        lambda a: [
-            a["command"],
-            ["systemctl", "disable", "--now", "gearmand.socket", "gearmand.service"],
-        ],
+        lambda a: [a["command"], STOP_SERVER],
+    ),
+    "set_schedule": OperationKind(
+        "set a schedule of the job server at its socket `admin`",
+        ("admin", "name", "facts"),
+        lambda a: [["gearadmin", f"-hunix:{a['admin']}", "--schedule", a["name"], *a["facts"]]],
+    ),
+    "delete_schedule": OperationKind(
+        "delete a schedule there, if it is there",
+        ("admin", "name"),
+        lambda a: [["gearadmin", f"-hunix:{a['admin']}", "--delete-schedule", a["name"]]],
     ),
     "remove_queue": OperationKind(
         "remove the folder of a queue in which no job is",
@@ -308,6 +314,8 @@ QUESTIONS: dict[str, QuestionKind] = {
     "marked": QuestionKind(("*places",), dict[str, Literal["file", "link", "directory"]]),
     # What a job server holds: asked at its socket `admin`, else read in its `folder` (or "").
     "queue": QuestionKind(("folder", "admin"), QueueAnswer | None),
+    # The schedules of the job server at its socket `admin`, by name; None when it does not answer.
+    "schedules": QuestionKind(("admin",), dict[str, ScheduleAnswer] | None),
     "path": QuestionKind(("path", "digest", "show"), PathAnswer | None),
     "writable": QuestionKind(("path", "user"), bool | None),  # whether a user may write there
     "package": QuestionKind(("name",), str | None),  # its version, when dpkg has it installed

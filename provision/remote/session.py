@@ -48,7 +48,7 @@ LOCK = "/run/gearman-deploy.lock"
 CHUNK_SIZE = 1 << 18  # more at once makes paramiko copy the rest again for each packet
 ASKING = (
     *("system", "paths", "processes", "machine", "installed", "ours", "units", "accounts"),
-    *("queue_file", "probe"),
+    *("queue_file", "schedules", "probe"),
 )
 LENGTHS = struct.Struct(">IQ")
 HEADER_LIMIT = 1 << 26  # bytes
@@ -152,7 +152,7 @@ class Session:
                 "queue_check",
                 "queue_trial",
             ),
-            *("programs", "app", "leaving"),
+            *("programs", "app", "leaving", "set_schedules"),
         )
         self._send(
             {

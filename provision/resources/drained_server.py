@@ -7,6 +7,7 @@ from provision.remote.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource
 from provision.resources.files import File
 from provision.resources.former_units import format_jobs
+from provision.resources.schedules import PLACED
 from provision.resources.unit import UnitFile, unit_change
 
 WHY = "it is drained"
@@ -61,7 +62,7 @@ class DrainedServer(Resource):
     def needs(self) -> frozenset[str]:
         """The mark is there before it is stopped, so that nothing starts it again meanwhile."""
         files = frozenset[str]().union(*(each.provides for each in self.files))
-        return files | self.marker.provides
+        return files | self.marker.provides | {PLACED}  # its schedules are others' by then
 
     @property
     def _queue_question(self) -> Question:

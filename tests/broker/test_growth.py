@@ -215,6 +215,19 @@ def test_worker_may_register_many_functions_but_not_any_number() -> None:
     assert say(broker, worker, Packet.CAN_DO, b"f0") == b""
 
 
+def test_names_of_a_worker_take_a_bounded_part_of_the_memory() -> None:
+    broker = Broker()
+    worker = broker.join(1, "")
+    long = [b"%05d" % number + bytes(4000) for number in range(2000)]
+    answers = [say(broker, worker, Packet.CAN_DO, name) for name in long]
+    taken = answers.count(b"")
+    assert 500 < taken < 1100, "these names take 4 MiB"
+    assert len(broker.queues.functions) == taken, "a function that is refused is not created"
+    assert say(broker, worker, Packet.CAN_DO, long[0]) == b"", "it has that one"
+    assert say(broker, worker, Packet.CAN_DO, b"a short one") == b""
+    assert say(broker, broker.join(2, ""), Packet.CAN_DO, long[-1]) == b"", "others may"
+
+
 def test_listing_of_many_jobs_comes_in_parts_and_before_what_is_said_later() -> None:
     broker = Broker()
     client = broker.join(1, "")

@@ -19,7 +19,7 @@ from provision.remote import session
 from provision.remote.messages import Operation
 from provision.ssh import connection as transport
 from provision.ssh import stream as line
-from tests.lab.hosts import CLIENT, INVENTORY, NETWORK, PASSWORD, sudo_user
+from tests.lab.hosts import CLIENT, INVENTORY, NETWORK, PASSWORD, root, sudo_user
 
 ADDRESS = CLIENT
 CAREFUL = sudo_user("careful")
@@ -61,15 +61,43 @@ def logins(lab: ModuleType) -> int:
 # -- what it costs ----------------------------------------------------------------------
 
 
+# Whatever of it runs leaves a file that tells as whom.
+TRAPS = r"""
+cd ~deploy && mkdir -p traps .local/lib/python3.11/site-packages
+for name in python3 systemctl setpriv dpkg-query; do
+    printf '#!/bin/sh\n> /tmp/trapped-$(id -u)\nexec /usr/bin/%s "$@"\n' $name > traps/$name
+done
+chmod 755 traps/*
+trap="import os; open('/tmp/trapped-%d' % os.getuid(), 'w')"
+for name in sitecustomize.py usercustomize.py json.py x.pth; do
+    echo "$trap" | tee traps/$name > .local/lib/python3.11/site-packages/$name
+done
+cp .bashrc bashrc.before
+{ echo 'export PATH=/home/deploy/traps:$PATH PYTHONPATH=/home/deploy/traps'
+  cat bashrc.before; } > .bashrc
+chown -R deploy: .
+"""
+
+
 def test_a_session_is_one_connection_one_channel_and_one_sudo(
     lab: ModuleType, folder: Path
 ) -> None:
-    before = counts(lab)
-    with hosts.connect(client(folder)) as opened:
-        for _ in range(3):
-            assert opened.ask([("user", "root")])["user", "root"]["uid"] == 0
-        opened.lock(hosts.lock_holder())
-    assert tuple(now - then for now, then in zip(counts(lab), before, strict=True)) == (1, 1, 1)
+    """And root runs nothing of what the user who logs in has on their paths."""
+    root(lab, "client1", TRAPS)
+    try:
+        before = counts(lab)
+        with hosts.connect(client(folder)) as opened:
+            for _ in range(3):
+                assert opened.ask([("user", "root")])["user", "root"]["uid"] == 0
+            opened.lock(hosts.lock_holder())
+        assert tuple(now - then for now, then in zip(counts(lab), before, strict=True)) == (1, 1, 1)
+        spring = "runuser -u deploy -- sh -c '. ~deploy/.bashrc; python3 -c 1'; ls /tmp"
+        left = root(lab, "client1", spring).split()
+        assert "trapped-1000" in left, "the traps work"
+        assert "trapped-0" not in left
+    finally:
+        tidy = "cd ~deploy; mv bashrc.before .bashrc; rm -rf traps .local /tmp/trapped-*"
+        root(lab, "client1", tidy)
 
 
 def test_what_is_sent_arrives_whole_as_root_s(lab: ModuleType, folder: Path) -> None:
@@ -102,7 +130,9 @@ def test_a_command_runs_as_the_ordinary_user_with_bytes_in_and_out(folder: Path)
 
 
 def test_an_unknown_host_key_is_refused_with_its_fingerprint(lab: ModuleType, folder: Path) -> None:
-    (folder / "known_hosts").write_text("")
+    known = folder / "known_hosts"
+    ours = (line for line in known.read_text().splitlines() if not line.startswith("#"))
+    known.write_text("".join(f"@cert-authority {line}\n" for line in ours))  # trusts no plain key
     asked = logins(lab)
     lines = complaint(client(folder)).splitlines()
     assert logins(lab) == asked  # nobody tried to log in

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from provision.agent.schedules import SHOWN as SCHEDULE_FACTS
 from provision.remote.messages import Answer, Operation, Question
 
 Entry = dict[str, Any]
@@ -57,6 +58,7 @@ class FakeHost:
     given_up: dict[str, str] = field(default_factory=dict)  # bad ones that were removed
     queued: dict[str, int] = field(default_factory=dict)  # function -> jobs
     moved_by: list[str] = field(default_factory=list)  # the command that moved them
+    schedules: dict[str, dict[str, str]] = field(default_factory=dict)  # of its job server
     addresses: list[str] = field(default_factory=list)
     servers: dict[tuple[str, str], Entry] = field(default_factory=dict)  # that it can ask
     history: list[Entry] = field(default_factory=list)
@@ -193,6 +195,9 @@ class FakeHost:
         kept = folder in self.paths
         return {"jobs": self.queued, "kept": kept} if runs or kept else None
 
+    def _ask_schedules(self, admin: str) -> Answer:
+        return self.schedules if "gearmand.service" in self.processes else None
+
     def _ask_group_needs(self, name: str, *places: str) -> Answer:
         if name not in self.groups:
             return None
@@ -246,6 +251,15 @@ class FakeHost:
             self.enabled.discard(name)
 
     _do_drain_server = _do_close_server
+
+    def _do_set_schedule(self, _: Operation, admin: str, name: str, facts: list[str]) -> None:
+        assert "gearmand.service" in self.processes
+        self.schedules[name] = dict.fromkeys(SCHEDULE_FACTS, "") | dict(
+            word.split("=", 1) for word in facts
+        )
+
+    def _do_delete_schedule(self, _: Operation, admin: str, name: str) -> None:
+        del self.schedules[name]
 
     def _do_remove_queue(self, _: Operation, folder: str) -> None:
         del self.paths[folder]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from provision.build import build_release, built_release, target_of
+from provision.build import build_release, built_release, named_release, target_of
 from provision.errors import HostFailed, ToolkitError
 from provision.release_manifest import must_fit
 
@@ -107,11 +107,15 @@ def test_everything_in_a_release_is_listed_by_hash(tmp_path: Path) -> None:
     }
     of_page = {"jinja2", "markupsafe", "starlette", "anyio", "idna", "uvicorn", "click", "h11"}
     assert {name.split("-")[0] for name in found} == {
-        *("gearman_py", "pillow", "uvloop", "typing_extensions"),
+        *("gearman_py", "pillow", "uvloop", "cronsim", "typing_extensions"),
         *of_page,
     }
     (installer,) = (tmp_path / "out" / "installer").iterdir()
     assert installer.name.startswith("installer-")
+    assert named_release(built.id, tmp_path / "tree") == built
+    built.path.write_bytes(b"another")
+    with pytest.raises(ToolkitError, match=f"{built.id}.tar was changed after it was built"):
+        named_release(built.id, tmp_path / "tree")
 
 
 def test_a_dependency_that_is_not_locked_is_named(tmp_path: Path) -> None:

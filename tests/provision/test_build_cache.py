@@ -36,7 +36,11 @@ def test_wheels_that_no_build_used_for_a_month_go(
     half.mkdir()
     for folder in (unused, used, half, half.with_name("lock")):
         make_old(folder)
+    (wheel,) = used.iterdir()
+    whole = wheel.read_bytes()
+    wheel.write_bytes(whole + b"changed")
     assert fetch_wheels(ANY, lines[1], tmp_path) == used
+    assert wheel.read_bytes() == whole
     new = fetch_wheels(ANY, lines[2], tmp_path)
     left = {path.name for path in used.parent.iterdir()}
     assert left == {used.name, new.name, "lock"}

@@ -1,13 +1,16 @@
 """Much of everything: sleepers, queued jobs, large payloads, peers that dawdle."""
 
+import os
 import resource
 import select
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from gearman_py.broker.limits import MAX_UNUSED_FUNCTIONS
 from gearman_py.protocol.codec import MAX_PACKET, request, response
 from gearman_py.protocol.packets import Packet
 from tests.bench.load import Client, Worker, run
@@ -22,6 +25,7 @@ Connect = Callable[..., Peer]
 Start = Callable[..., GearmandProcess]
 MIB = 2**20
 SLEEPERS = 10_000
+FLOODS = int(os.environ.get("FLOODS", "1"))
 NOOP = response(Packet.NOOP)
 ASLEEP = request(Packet.CAN_DO, b"f") + request(Packet.PRE_SLEEP) + request(Packet.ECHO_REQ, b"")
 AWAKE = response(Packet.ECHO_RES, b"")
@@ -186,3 +190,67 @@ def test_two_thousand_peers_that_dawdle_slow_nobody(
         dawdler.close()
     await_true(lambda: len(bystander.command("workers").splitlines()) == 2)
     tally("dawdlers", peers=2000, echoes_answered=100, bytes_each=each)
+
+
+def flood(peer: Peer, packets: list[bytes]) -> None:
+    """Send them as fast as they are answered."""
+    for first in range(0, len(packets), 10_000):
+        part = packets[first : first + 10_000]
+        peer.socket.sendall(b"".join(part) + request(Packet.ECHO_REQ, b""))
+        while peer.hear()[0] != "ECHO_RES":
+            pass
+
+
+def measure_wait(bystander: Peer, peer: Peer, packets: list[bytes]) -> int:
+    """The longest that the bystander waited for an answer during the flood, in milliseconds."""
+    flooding = threading.Thread(target=flood, args=(peer, packets))
+    flooding.start()
+    longest = 0.0
+    while flooding.is_alive():
+        begun = time.perf_counter()
+        assert bystander.ask(Packet.ECHO_REQ, b"x") == ("ECHO_RES", b"x")
+        longest = max(longest, time.perf_counter() - begun)
+        time.sleep(0.001)
+    flooding.join()
+    return round(longest * 1000)
+
+
+def test_functions_of_workers_that_left_are_forgotten_with_their_memory(
+    start: Start, connect: Connect
+) -> None:
+    server = start("--max-memory", "200M")
+    address = server.listening()
+    bystander = connect(address)
+    before = server.resident()
+    longest = 0
+    for each in range(FLOODS):
+        peer = connect(address)
+        packets = [request(Packet.CAN_DO, b"%d-%d" % (each, name)) for name in range(62_000)]
+        longest = max(longest, measure_wait(bystander, peer, packets))
+        peer.socket.close()
+        await_true(lambda: bystander.command("status").count(b"\n") <= MAX_UNUSED_FUNCTIONS + 1)
+    await_true(lambda: server.resident() < before + 50 * MIB)  # 62,000 took 190
+    assert bystander.ask(Packet.SUBMIT_JOB_BG, b"f", b"", bytes(1000))[0] == "JOB_CREATED"
+    kept = bystander.command("status").count(b"\n") - 2  # that of the job, and the end
+    named = FLOODS * 62_000
+    tally("many functions", named=named, kept=kept, ms_that_others_waited_at_most=longest)
+
+
+@pytest.mark.parametrize(
+    ("name", "packets"),
+    [
+        ("status", [request(Packet.GET_STATUS_UNIQUE, b"u")] * 18_000),
+        ("sleep", [request(Packet.PRE_SLEEP)] * 20_000),
+        ("grab", [request(Packet.GRAB_JOB)] * 20_000),
+    ],
+)
+def test_requests_beside_many_functions_keep_others_waiting_no_longer(
+    start: Start, connect: Connect, name: str, packets: list[bytes]
+) -> None:
+    address = start().listening()
+    bystander, worker = connect(address), connect(address)
+    flood(worker, [request(Packet.CAN_DO, b"%d" % number) for number in range(10_000)])
+    assert bystander.command("status").count(b"\n") == 10_001
+    longest = measure_wait(bystander, worker, packets)
+    counts = {"requests": len(packets), f"ms_that_others_waited_beside_{name}": longest}
+    tally("costly requests", **counts)

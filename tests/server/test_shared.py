@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ import pytest
 
 from gearman_py.protocol.packets import Packet
 from gearman_py.server.store_writer import WARN_INTERVAL
-from tests.job_servers import OUR_GEARMAND, GearmandProcess
+from tests.job_servers import GearmandProcess
 from tests.peer import Peer
 from tests.server import databases
 from tests.server.databases import Database, Postgres, Redis, Wire
@@ -39,6 +40,14 @@ SYNC = b"S\0\0\0\4"  # the end of a group, to PostgreSQL
 ONE_MOMENT = """
 import sys, time
 time.time_ns = lambda: 1_800_000_000_000_000_000
+from gearman_py.cli.gearmand import main
+sys.exit(main())
+"""
+# A job server by whose time of day a minute passes in each second after a time.
+FAST_CLOCK = """
+import sys, time
+begin, real = %r, time.time
+time.time = lambda: begin + 60 * (real() - begin)
 from gearman_py.cli.gearmand import main
 sys.exit(main())
 """
@@ -86,6 +95,18 @@ def submit(peer: Peer, workload: bytes, unique: bytes = b"") -> bytes:
 def worker(peer: Peer) -> Peer:
     peer.say(Packet.CAN_DO, b"f")
     return peer
+
+
+def list_waiting(peer: Peer, function: str) -> list[bytes]:
+    """The handles of jobs that wait, in the order of their submission."""
+    rows = peer.command(f"jobs waiting function={function} limit=1000").splitlines()[:-1]
+    return [row.split(b"\t")[0] for row in rows]
+
+
+def read_schedule(peer: Peer, what: str) -> float:
+    """When the next run of the only schedule is due, or when the last one was."""
+    (row, _) = peer.command("schedules").splitlines()
+    return float(dict(each.split(b"=", 1) for each in row.split(b"\t")[1:])[what.encode()])
 
 
 def await_succession(server: GearmandProcess) -> None:
@@ -766,26 +787,39 @@ def test_postgres_table_that_was_dropped_is_said_and_made_again_at_the_next_star
 def test_reloaded_server_keeps_its_jobs_until_its_end(
     serve: Start, connect: Connect, database: Database
 ) -> None:
-    """Each process goes on as the same run: no other server sees a gap in its beats."""
-    server, other = serve("one"), serve("two")
+    """Each process goes on as the same run: no other server sees a gap in its beats.
+
+    A schedule goes on too, over reloads and the takeover: each of its runs is submitted once.
+    """
+    fast = ("-c", FAST_CLOCK % time.time())
+    server, other = serve("one", program=fast), serve("two", program=fast)
     peer = connect(server.listening())
     other.listening()
+    assert peer.command("schedule set s function=s missed=all cron=*%20*%20*%20*%20*") == b"OK\r\n"
+    first = read_schedule(peer, "next")
     handles = [submit(peer, b"before")]
     process = server.process.pid
     try:
         for number in range(3):
-            words = [*OUR_GEARMAND, "--reload", str(process)]
+            words = [sys.executable, *fast, "--reload", str(process)]
             done = subprocess.run(words, capture_output=True, text=True, timeout=2 * LIMIT)
             assert (done.returncode, done.stderr) == (0, "")
             process = int(peer.command("getpid").split()[1])
             handles.append(submit(peer, b"after %d" % number))
-        shown = peer.command("show jobs").splitlines()[:-1]
-        assert [row.split(b"\t")[0] for row in shown] == handles
+        assert list_waiting(peer, "f") == handles
+        await_true(lambda: read_schedule(peer, "last") > first)
         assert "took over" not in other.log
+        fired = read_schedule(peer, "last")
     finally:
         os.kill(process, signal.SIGKILL)
     await_succession(other)
     heir = worker(connect(other.listening()))
+    await_true(lambda: len(heir.command("schedules").splitlines()) == 2)
+    await_true(lambda: read_schedule(heir, "last") > fired + 60)
+    assert heir.command("schedule pause s") == b"OK\r\n"
+    runs = round((read_schedule(heir, "last") - first) / 60) + 1
+    submitted = list_waiting(heir, "s")
+    assert len(submitted) == len(set(submitted)) == runs
     ran = []
     for _ in handles:
         _, handle, *_ = heir.ask(Packet.GRAB_JOB)

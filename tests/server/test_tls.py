@@ -205,7 +205,7 @@ def test_an_idle_connection_takes_little_more_than_openssl_keeps_for_it(
     before = server.resident()
     connect(250)
     each = (server.resident() - before) / 250
-    tally("idle TLS connections", connections=250, kib_each=round(each / 1024))
+    tally("idle TLS connections", connections=250, KiB_each=round(each / 1024))
     assert each < 34 * 1024, "OpenSSL keeps 26 KB by itself"
 
 

@@ -300,6 +300,35 @@ def test_a_file_is_never_written_through_a_link(locked: Session, tmp_path: Path)
     assert not (tmp_path / "link").is_symlink()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a folder of another user")
+def test_nothing_is_changed_where_another_user_s_link_leads(
+    locked: Session, tmp_path: Path
+) -> None:
+    """As a worker could make one in a folder that it writes to."""
+    (tmp_path / "precious").mkdir(mode=0o755)
+    (tmp_path / "precious" / "old").write_text("old")
+    (tmp_path / "writes").mkdir()
+    (tmp_path / "writes" / "link").symlink_to(tmp_path / "precious")
+    (tmp_path / "link").symlink_to("precious")  # of root, in a folder of root
+    (there,) = apply(locked, Operation("attributes", owned(tmp_path / "link" / "old", "0640")))
+    assert there.error is None
+    os.chown(tmp_path / "writes", 65534, 65534)
+    for made in (
+        Operation("directory", owned(tmp_path / "writes" / "link" / "new")),
+        Operation("file", owned(tmp_path / "writes" / "link" / "old"), b"new"),
+        Operation("attributes", owned(tmp_path / "writes" / "link" / "old", "0666")),
+        Operation("link", {"path": f"{tmp_path}/writes/link/old", "target": "x"}),
+        Operation("remove", {"path": f"{tmp_path}/writes/link/old"}),
+    ):
+        (outcome,) = apply(locked, made)
+        assert outcome.error == (
+            f"the way leads through a link, and others may write in {tmp_path}/writes"
+        )
+    assert os.listdir(tmp_path / "precious") == ["old"]
+    found = tmp_path / "precious" / "old"
+    assert (found.read_text(), stat.S_IMODE(found.stat().st_mode)) == ("old", 0o640)
+
+
 def test_nothing_is_written_where_everybody_may(locked: Session, tmp_path: Path) -> None:
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)

@@ -378,7 +378,7 @@ def test_an_interrupted_deploy_is_in_the_history_of_the_hosts_that_it_changed(
 
 
 def test_an_interrupted_retirement_is_in_the_history_of_its_host(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fleet.deploy() == 0
     session = fleet.sessions["worker"]
@@ -386,6 +386,10 @@ def test_an_interrupted_retirement_is_in_the_history_of_its_host(
     with pytest.raises(KeyboardInterrupt):
         retire(fleet, "worker")
     assert re.fullmatch(r"interrupted after \d+ changes", session.host.history[-1]["result"])
+    capsys.readouterr()
+    assert fleet.plan() == begin.CHANGES_PENDING
+    told = r"worker: its retirement was begun at .* `invoke retire worker` finishes it, `invoke dep"
+    assert re.search(told, capsys.readouterr().out)
     assert retire(fleet, "worker") == 0
     assert session.host.history[-1]["result"] == "ok"
     assert leftovers(session.host) == set()
@@ -683,6 +687,13 @@ def test_a_job_server_with_jobs_does_not_retire(
     assert "gearmand.service" in fleet.sessions["job"].host.processes
 
 
+def retirement_told(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> bool:
+    """Whether a retirement of the job server is told of, as one that did not end."""
+    capsys.readouterr()
+    standing.status(fleet.folder, ROLES, Options(), connect=fleet.connect)
+    return "job: its retirement was begun at " in capsys.readouterr().out
+
+
 def test_a_job_server_retires_when_the_others_do_not_know_it_any_more(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -697,6 +708,14 @@ def test_a_job_server_retires_when_the_others_do_not_know_it_any_more(
     assert retire(fleet, "job") == Unreachable.status
     said = capsys.readouterr().out
     assert re.search(r"job     not begun +because of client\n", said)
+    history = fleet.sessions["job"].host.history
+    assert (history[-1]["result"], history[-1]["retires"]) == ("begun", True)
+    assert retirement_told(fleet, capsys)
+    assert fleet.deploy() in (0, Unreachable.status)
+    assert history[-1]["result"] == "ok"
+    assert not retirement_told(fleet, capsys), "a deploy has taken it back"
+    assert retire(fleet, "job") == Unreachable.status
+    assert retirement_told(fleet, capsys)
     assert "--limit" not in said
     fleet.away.clear()
     fleet.sessions["job"].locked = fleet.sessions["job"].unlocks = True
@@ -776,6 +795,51 @@ def test_a_job_server_is_drained_and_stays_so_until_it_is_undrained(
     assert "gearmand.service" in job.processes
     assert fleet.plan() == 0
     assert "/etc/gearman/drained" not in job.paths
+
+
+def test_schedules_of_the_inventory_are_at_one_job_server(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def declare(text: str) -> None:
+        known = f"gearman_schedules: {{{text}}}" if text else "{}"
+        (fleet.folder / "group_vars").mkdir(exist_ok=True)
+        (fleet.folder / "group_vars" / "job_server.yml").write_text(known)
+
+    def at(name: str) -> dict[str, str]:
+        schedules = fleet.sessions[name].host.schedules
+        return {each: facts["cron"] for each, facts in schedules.items()}
+
+    fleet.sessions["job2"] = FakeSession(FakeHost())
+    (fleet.folder / "job2.yml").write_text(
+        "all: {children: {job_server: {hosts: {job2: {ansible_host: 198.18.10.9}}}}}"
+    )
+    job, job2 = (fleet.sessions[name].host for name in ("job", "job2"))
+    by_hand = {"function": "f", "cron": "1 1 * * *", "owner": ""}
+    job2.schedules["mine"] = dict(by_hand)
+    declare("nightly: {function: report, cron: 30 2 * * *, zone: Europe/Berlin}")
+    assert fleet.deploy() == 0
+    assert "schedule nightly  (30 2 * * * Europe/Berlin: report)" in capsys.readouterr().out
+    assert (at("job"), at("job2")) == ({"nightly": "30 2 * * *"}, {"mine": "1 1 * * *"})
+
+    job2.schedules["nightly"] = job.schedules.pop("nightly")  # as after a takeover
+    assert fleet.plan() == 0
+    declare("nightly: {function: report, cron: 30 3 * * *, zone: Europe/Berlin}")
+    assert fleet.plan() == 2
+    assert "schedule nightly  (cron 30 2 * * * -> 30 3 * * *" in capsys.readouterr().out
+    assert fleet.deploy(limit="job") == 0
+    assert at("job") == {}
+    assert fleet.deploy() == 0
+
+    options = Options(yes=True)
+    assert draining.drain(fleet.folder, ROLES, options, "job2", connect=fleet.connect) == 0
+    assert (at("job"), at("job2")) == ({"nightly": "30 3 * * *"}, {"mine": "1 1 * * *"})
+    assert (
+        draining.drain(fleet.folder, ROLES, options, "job2", back=True, connect=fleet.connect) == 0
+    )
+    assert fleet.plan() == 0
+    declare("")
+    assert fleet.deploy() == 0
+    assert (at("job"), at("job2")) == ({}, {"mine": "1 1 * * *"})
 
 
 def test_status_shows_the_queues_of_all_job_servers_as_one(

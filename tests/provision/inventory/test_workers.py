@@ -271,6 +271,29 @@ def test_a_check_may_be_in_files(tmp_path: Path) -> None:
     assert both.endswith("worker a: check has expect and expect_file; expected one")
 
 
+def test_the_workers_of_an_inventory_are_shown_line_by_line(tmp_path: Path) -> None:
+    load(
+        tmp_path,
+        group_vars__all="gearman_workers:\n  lines:\n    command: [wc, -l]\n    functions: [ln]\n"
+        "    check:\n      workload: a text that is longer than the others are and wide\n"
+        "      expect: '1'\n  wc: {nice: 5}\n",
+    )
+    said = "\n".join(inventory_lines(tmp_path, Options()))
+    assert (
+        """
+  gearman_workers                group_vars/all.yml:1
+    lines                        group_vars/all.yml:2
+      command      ["wc", "-l"]  group_vars/all.yml:3
+      functions    ["ln"]        group_vars/all.yml:4
+      check                      group_vars/all.yml:5
+        workload   a text that is longer than the others are and wide  group_vars/all.yml:6
+        expect     1             group_vars/all.yml:7
+    wc             {"nice": 5}   group_vars/all.yml:8
+"""
+        in said + "\n"
+    )
+
+
 def test_a_worker_may_have_secrets_and_an_inventory_shows_none(tmp_path: Path) -> None:
     found = load(
         tmp_path,

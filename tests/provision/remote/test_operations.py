@@ -13,6 +13,7 @@ from provision.agent import (  # noqa: F401  these add operations
     program_trial,
     programs,
     queue_trial,
+    set_schedules,
     trial,
 )
 from provision.agent.probe import Batch
