@@ -100,7 +100,7 @@ def _staged_first(changes: Iterable[Change]) -> list[Change]:
     found = list(changes)
     releases = [change.operation for change in found if change.operation.kind == "release"]
     roots = [f"{each.arguments['root']}/releases/" for each in releases]
-    tried = [change.operation.arguments["path"] for change in found if change.for_trial]
+    tried = [change.operation.arguments.get("path", "") for change in found if change.for_trial]
 
     def holds(change: Change, paths: Sequence[str]) -> bool:
         kind, arguments = change.operation.kind, change.operation.arguments

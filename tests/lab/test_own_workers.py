@@ -170,7 +170,7 @@ gearman_workers:
     operator.says(program.replace("shout.py, shout]", "shout.py, whisper]"))
     failed = operator.invoke("deploy", "--yes")
     assert failed.status == ROLLED_BACK, failed.said
-    assert "it does not serve shout at the job server of its trial" in failed.said
+    assert "it serves whisper, and not shout" in failed.said
     unseen = program.replace("shout.py, shout]", "nothing.py, shout]")
     operator.says(unseen.replace("instances: 2", "trial: false"))
     failed = operator.invoke("deploy", "--yes")

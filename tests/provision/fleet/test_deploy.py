@@ -842,6 +842,22 @@ def test_schedules_of_the_inventory_are_at_one_job_server(
     assert (at("job"), at("job2")) == ({}, {"mine": "1 1 * * *"})
 
 
+def test_a_worker_on_a_job_server_may_read_the_key_before_it_is_tried(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.sessions["both"] = FakeSession(FakeHost())
+    both = "hosts: {both: {ansible_host: 198.18.10.9}}"
+    groups = f"job_server: {{{both}}}, worker: {{hosts: {{both: }}}}"
+    (fleet.folder / "both.yml").write_text(f"all: {{children: {{{groups}}}}}")
+    assert fleet.deploy() == 0
+    (fleet.folder / "tls.yml").write_text("all: {vars: {gearman_tls: true}}")
+    capsys.readouterr()
+    assert fleet.plan() == begin.CHANGES_PENDING
+    _, _, told = capsys.readouterr().out.partition("both    pending")
+    joins, unit = "user gearman-worker  (also of group gearman)", "gearman-worker@.service"
+    assert 0 < told.find(joins) < told.find("gearmand.service") < told.find(unit)
+
+
 def test_status_shows_the_queues_of_all_job_servers_as_one(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
