@@ -40,8 +40,6 @@ SINCE = "-24h"
 LAST = "5"  # lines of a unit that failed
 SAID = "200"  # lines in which a unit may say what it is not allowed
 PLACES = ("/", "/opt", "/var", "/tmp", "/run")  # noqa: S108  # where what runs may write
-
-
 ASKED = FreePort | Systemd | Certificate | FormerAccount | FormerUnits | FormerFiles
 """Resources whose own questions are asked."""
 
@@ -253,7 +251,9 @@ def _check_release(facts: HostFacts) -> Iterator[Verdict]:
             running = ", ".join(old)
             yield "warn", f"{running} still runs, and {current} is in use", "invoke deploy"
         elif tree not in (None, current):
-            yield "warn", f"{current} runs, and this tree is {tree}", "invoke upgrade"
+            why = known["given_up"].get(tree)
+            bad, cure = (f", given up: {why}", "mend it, then ") if why else ("", "")
+            yield "warn", f"{current} runs, and this tree is {tree}{bad}", f"{cure}invoke upgrade"
         else:
             yield "ok", f"{current}{'' if tree is None else ', as this tree'}", ""
 

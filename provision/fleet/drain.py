@@ -120,4 +120,9 @@ def drain(
         if not back and not run.status:
             where = fold_names(sorted(run.named))
             run.report.say(f"{where}: drained, also after a reboot, until `invoke undrain`")
+        elif not back:
+            told = "the next deploy goes on with the drain; `invoke undrain` takes it back"
+            for host_run in run.host_runs:
+                if host_run.name in run.failed and host_run.applied:
+                    run.report.say(f"{host_run.name}: {told}")
         return run.status

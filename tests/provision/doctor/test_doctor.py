@@ -200,6 +200,18 @@ WRONG = (
         *("warn", "units", "gearman-worker@old.service is there, and the inventory does not"),
     ),
     (
+        *(
+            "worker1",
+            releases(
+                current="old",
+                kept={"old": {"at": 0, "bad": None}},
+                running=[],
+                given_up={RELEASE.id: "rolled back by ana"},
+            ),
+        ),
+        *("warn", "release", f"old runs, and this tree is {RELEASE.id}, given up: rolled back by"),
+    ),
+    (
         *("client1", environment(digest="0" * 64)),
         *("warn", "files", "/etc/gearman/environment is not as the inventory has it"),
     ),

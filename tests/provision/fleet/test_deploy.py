@@ -766,6 +766,7 @@ def test_a_job_server_is_drained_and_stays_so_until_it_is_undrained(
     job.queued = {"wc": 2}
     fleet.sessions["job"].breaks_at = "drain_server"
     assert drain("job") == HostFailed.status
+    assert "job: the next deploy goes on with the drain; `invoke" in capsys.readouterr().out
     fleet.sessions["job"].breaks_at = ""
     untouched = len(worker.applied)
     capsys.readouterr()
