@@ -11,6 +11,8 @@ from gearman_py.protocol.large_packet import LargePacket
 # If at least this many bytes are still to come, this saves more than it costs to change the
 # protocol of a transport, and to change it back.
 LARGE_READ = 2**17
+# Bytes of one read, as of others (of uvloop): after each one it is seen whether there is memory.
+READ_SIZE = 2**18
 
 
 def read_straight(
@@ -38,7 +40,7 @@ class LargeRead(asyncio.BufferedProtocol):
         self._protocol, self._packet, self._on_read = protocol, packet, on_read
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._packet.room()
+        return self._packet.room()[:READ_SIZE]
 
     def buffer_updated(self, nbytes: int) -> None:
         self._packet.filled(nbytes)

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -103,6 +104,18 @@ class Load:
         began, wanted = time.monotonic(), len(self.acknowledged) + number
         await_true(lambda: len(self.acknowledged) > wanted, 2 * LIMIT)
         return time.monotonic() - began
+
+    def queue_late_ones(self, server: str) -> None:
+        """Jobs that wait at a server, and have to be taken over by another if it fails."""
+        with Client(server) as client:
+            for number in range(-10, 0):
+                await_true(partial(self._is_queued, client, number))
+
+    def _is_queued(self, client: Client, number: int) -> bool:
+        with suppress(GearmanError):
+            client.do_background("count", b"%d" % number, at=time.time() + 20)
+            self.acknowledged.add(number)
+        return number in self.acknowledged
 
     def _submit(self, over: threading.Event) -> None:
         with Client(SERVERS) as client:
@@ -238,6 +251,7 @@ def trouble(lab: ModuleType, folder: Path, port: int) -> None:
         load.await_more()
         root(lab, "server1", "systemctl kill --signal=KILL gearmand")
         waits = {"killed": load.await_more()}
+        load.queue_late_ones(SERVERS_BY_NAME["server1"])
         root(lab, "server1", "systemctl kill --signal=STOP gearmand")
         waits["held up"] = load.await_more()
         await_true(lambda: "took over" in root(lab, "client1", JOURNAL), 2 * LIMIT, interval=0.5)

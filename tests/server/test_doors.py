@@ -91,7 +91,12 @@ def test_who_changes_something_is_in_the_log_whatever_its_level(
 ) -> None:
     path = tmp_path / "admin.sock"
     server = start("--admin-listen", f"unix:{path}", "--verbose", "ERROR")
-    await_true(path.exists)
+
+    def is_served() -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(path)) == 0
+
+    await_true(is_served)
     with AdminClient(f"unix:{path}") as operator:
         operator.pause("a function")
         operator.limit("f", running=3)
