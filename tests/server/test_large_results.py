@@ -111,8 +111,8 @@ def test_live_reader_beside_many_that_never_read_gets_its_result(start: Start) -
     with ThreadPoolExecutor(1) as pool:
         pool.submit(work)
         others = [Peer(address) for _ in range(8)]
-        for other in others:
-            other.say(Packet.SUBMIT_JOB, b"big", b"", b"")
+        for other in others:  # whose jobs come first
+            assert other.ask(Packet.SUBMIT_JOB, b"big", b"", b"")[0] == "JOB_CREATED"
         with (client := Peer(address)).socket:
             client.socket.settimeout(180)
             _, handle = client.ask(Packet.SUBMIT_JOB, b"big", b"", b"")
