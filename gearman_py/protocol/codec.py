@@ -4,6 +4,8 @@ A server reads two protocols from one connection: a message that begins with NUL
 packet, anything else is a line of text (PROTOCOL, "Administrative Protocol").
 """
 
+from collections.abc import Sequence
+
 from gearman_py.protocol.accelerator import response, response_parts, split_packets
 from gearman_py.protocol.framing import (
     HEADER,
@@ -16,7 +18,6 @@ from gearman_py.protocol.framing import (
     request,
     split_arguments,
 )
-from gearman_py.protocol.large_packet import LargePacket, begin_large
 from gearman_py.protocol.packets import (
     ARGUMENT_COUNT,
     FAULT,
@@ -80,7 +81,6 @@ class Decoder:
         self.dead = False
         self.behind = False  # it has not read all of its input: feed it nothing
         self.partial = False  # it holds an incomplete message
-        self.large: LargePacket | None = None  # which that message is
         self._magic = magic
         self._base = int.from_bytes(magic) << 32
         self._text = text
@@ -95,21 +95,15 @@ class Decoder:
     @property
     def held(self) -> int:
         """The number of bytes it holds of an incomplete message."""
-        if self.large is not None:
-            return self.large.held
         return self._held if self._parts else 0
 
     @property
     def missing(self) -> int:
         """The number of bytes that it lacks of that message, as far as known."""
-        if self.large is not None:
-            return self.large.missing
         return max(0, self._need - self._held) if self._parts else 0
 
     def peek(self) -> tuple[int, int, bytes] | None:
         """A packet that it holds the beginning of: number, bytes in all, and first argument."""
-        if self.large is not None:
-            return self.large.summary
         if not self._need or not self._parts:
             return None
         head = self._parts[0]
@@ -118,8 +112,7 @@ class Decoder:
 
     def pack(self) -> tuple[bytes, int, bool]:
         """Its state, for another decoder: input that is not read, bytes to be dropped, dead."""
-        unread = b"".join(self._parts) if self.large is None else self.large.pack(self._magic)
-        return unread, self._skip, self.dead
+        return b"".join(self._parts), self._skip, self.dead
 
     def unpack(self, unread: bytes, skip: int, dead: bool) -> None:
         """Begin with the state of another; if there is input, feed nothing to read it."""
@@ -136,8 +129,7 @@ class Decoder:
         self.behind = False
         continued = self.partial
         if continued:
-            gather = self._gather_parts if self._parts else self._drop_oversized
-            data = gather(data) if self.large is None else self._gather_large(data, messages)
+            data = self._gather_parts(data, messages) if self._parts else self._drop_oversized(data)
         start, end = 0, len(data)
         limit = TURN_BYTES if end > TURN_BYTES and self._text else end
         while not self.dead:
@@ -153,7 +145,8 @@ class Decoder:
             start = stop
         if start < end and not self.dead:
             self.behind = self.behind or start >= limit
-            self._hold(data[start:] if start else data)
+            self._parts = [data[start:] if start else data]
+            self._held = end - start
             self.partial = True
             if start or not continued:
                 self.begun += 1
@@ -168,24 +161,7 @@ class Decoder:
             self.begun += 1
         return data[dropped:]
 
-    def _hold(self, data: bytes) -> None:
-        """Keep the beginning of a message."""
-        self.large = begin_large(data, self._magic, self._need)
-        self._parts = [] if self.large else [data]
-        self._held = len(data)
-
-    def _gather_large(self, data: bytes, messages: list[Message]) -> bytes:
-        """Add a read to the large packet; return what comes after it."""
-        if self.large is None:
-            return data
-        rest = self.large.add(data)
-        if not self.large.missing:
-            messages.append(self.large.message())
-            self.large = None
-            self._end_partial()
-        return rest
-
-    def _gather_parts(self, data: bytes) -> bytes:
+    def _gather_parts(self, data: bytes, messages: list[Message]) -> bytes:
         """Add a read to the parts; return them together once there is enough."""
         last = self._parts[-1]
         if len(data) < SMALL and len(self._parts) > 1 and len(last) < SMALL:
@@ -196,14 +172,30 @@ class Decoder:
         if self._held < self._need:
             return b""
         parts, self._parts = self._parts, []
-        self._end_partial()
-        return b"".join(parts)
-
-    def _end_partial(self) -> None:
         self.partial = False
+        rest = self._read_large(parts, messages) if self._need > LARGE else None
         if self._need:
             self.begun += 1
         self._need = 0
+        return b"".join(parts) if rest is None else rest
+
+    def _read_large(self, parts: Sequence[bytes], messages: list[Message]) -> bytes | None:
+        """Read the large packet in the parts, copying its workload once; return the rest.
+
+        None: its arguments are too long or too unusual to be read like this.
+        """
+        _, number, _ = _unpack(parts[0])
+        count = ARGUMENT_COUNT[number]
+        if not count:
+            return None
+        arguments = split_arguments(parts[0], HEADER_SIZE, len(parts[0]), count)
+        if len(arguments) != count:
+            return None
+        end = len(parts[-1]) - (self._held - self._need)
+        last = memoryview(parts[-1])
+        arguments[-1] = b"".join((arguments[-1], *parts[1:-1], last[:end]))
+        messages.append((number, arguments))
+        return bytes(last[end:])
 
     def _read_packet(self, data: bytes, start: int, messages: list[Message]) -> int:
         """Read an unusual packet at ``start``; return its end, or 0 if it is incomplete."""

@@ -13,12 +13,10 @@ from typing import cast
 
 from gearman_py.broker.state import Peer
 from gearman_py.net import keepalive
-from gearman_py.net.quick_ack import acknowledge_soon
 from gearman_py.protocol.codec import LARGE, Decoder, Message
 from gearman_py.protocol.packets import OVERSIZED, TEXT, WORKER_REPORTS
 from gearman_py.protocol.text import printable
 from gearman_py.server import counts
-from gearman_py.server.large_read import read_straight
 from gearman_py.server.listener import MANY_FUNCTIONS, TOGETHER, Listener
 from gearman_py.server.peer_origin import describe_origin
 from gearman_py.server.result_budget import ComingResult
@@ -112,21 +110,10 @@ class Connection(asyncio.Protocol):
             self._log_fault(*messages[-1])
         partial = self._decoder.partial
         if len(data) < LARGE and (last in WORKER_REPORTS or partial):
-            acknowledge_soon(self._socket)
+            self._acknowledge_soon()
         self._process_messages(messages)
         if partial:
             self._server.weigh_message(self)
-            read_straight(self.transport, self, self._decoder.large, self._read_part)
-
-    def _read_part(self, count: int) -> None:
-        """Bytes of a large message have come to where they will stay."""
-        self.received += count
-        if not self._decoder.missing:
-            self.transport.set_protocol(self)
-            return self.data_received(b"")
-        if count < LARGE:
-            acknowledge_soon(self._socket)
-        return self._server.weigh_message(self)
 
     def _process_messages(self, messages: Sequence[Message]) -> None:
         server, peer = self._server, self.peer
@@ -161,6 +148,17 @@ class Connection(asyncio.Protocol):
         elif self._decoder.dead:
             sentence = arguments[-1].decode()
             log.warning("invalid packet from %s: %s", self, sentence)
+
+    def _acknowledge_soon(self) -> None:
+        """Acknowledge what the peer sent at once, as it may not send more until then.
+
+        Without an answer, the kernel waits 40 ms before it sends an acknowledgement. For so long, a
+        worker without TCP_NODELAY (gear, node-gearman) delays its GRAB_JOB after WORK_COMPLETE, and
+        libgearman, whose send buffer of 32 KiB is less than a segment of the loopback device,
+        pauses after each 32 KiB.
+        """
+        if self._socket.family != socket.AF_UNIX:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def flush(self) -> None:
         """Write what the peer is owed."""
