@@ -127,9 +127,13 @@ def _list_workers(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator
             printable(peer.client_id),
             b"".join(b" " + printable(function.name) for function in peer.order),
         )
-        for peer in list(broker.peers)
-        if peer in broker.peers
+        for peer in _present_peers(broker)
     )
+
+
+def _present_peers(broker: Rules) -> Iterator[Peer]:
+    """Those that are connected now, less those that leave before their turn to be listed."""
+    return (peer for peer in list(broker.peers) if peer in broker.peers)
 
 
 def _list_connections(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
@@ -143,8 +147,7 @@ def _list_connections(broker: Rules, peer: Peer, words: Sequence[bytes]) -> byte
             printable(peer.client_id),
             max(0.0, broker.now - peer.since),
         )
-        for peer in list(broker.peers)
-        if peer in broker.peers
+        for peer in _present_peers(broker)
     )
 
 

@@ -7,10 +7,7 @@ from gearman_py.admin.client import AdminClient
 from gearman_py.admin.schedule_row import ScheduleRow
 from gearman_py.cli.failed_jobs import format_time
 
-FACTS = (
-    *("cron", "function", "zone", "workload", "unique", "priority", "missed", "overlap"),
-    "owner",
-)
+FACTS = "cron", "function", "zone", "workload", "unique", "priority", "missed", "overlap", "owner"
 
 
 class ScheduleLine(NamedTuple):

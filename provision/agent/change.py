@@ -22,12 +22,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from provision.agent.command import (
-    run_briefly,
-    run_command,
-    try_briefly,
-    try_command,
-)
+from provision.agent.command import end_units, run_briefly, run_command, try_command
 from provision.agent.credentials import write_secret
 from provision.agent.files import (
     Content,
@@ -89,8 +84,7 @@ def take_lock(link: FrameLink, header: dict[str, Any], size: int) -> None:
 def _sweep_trials() -> None:
     """End what a killed agent left on trial; else systemd goes on listing one that failed."""
     if os.path.isdir(SYSTEMD_RUNS):
-        for words in (["kill", "--signal=SIGKILL"], ["stop"], ["reset-failed"]):
-            try_briefly(["systemctl", *words, f"{TRIALS}.service"])
+        end_units(f"{TRIALS}.service")
         for folder in glob.glob(f"/run/{TRIALS}"):
             shutil.rmtree(folder, ignore_errors=True)
 

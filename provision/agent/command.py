@@ -125,6 +125,12 @@ def try_briefly(argv: list[str]) -> None:
         pass
 
 
+def end_units(pattern: str) -> None:
+    """End systemd's units of this name at once, and have it forget those that failed."""
+    for words in (["kill", "--signal=SIGKILL"], ["stop"], ["reset-failed"]):
+        try_briefly(["systemctl", *words, pattern])
+
+
 def try_command(link: FrameLink, argv: list[str], seconds: float = COMMAND_TIMEOUT) -> str:
     """What a command said that may fail."""
     try:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+from provision.agent.text_answer import read_answer
+
 TLS = "gearmans://"
 CERTIFICATES = "/etc/gearman/tls"
 SERVER_TIMEOUT = 3.0  # seconds to connect, and for each part of an answer
-ANSWER_LIMIT = 1 << 24  # bytes of an answer
 
 
 def workers_here(server: str, functions: list[str]) -> int:
@@ -32,12 +33,7 @@ def listed_workers(server: str) -> tuple[str, list[tuple[tuple[str, str], set[st
     with connected(server) as connection:
         own = connection.getsockname()[0].replace("::ffff:", "")
         connection.sendall(b"workers\n")
-        said = b""
-        while not said.endswith((b"\n.\n", b"\n.\r\n")) and said not in (b".\n", b".\r\n"):
-            piece = connection.recv(1 << 18)
-            if not piece or len(said) > ANSWER_LIMIT:
-                raise ValueError("its answer ends in the middle")
-            said += piece
+        said = read_answer(connection)
     lines = said.decode(errors="backslashreplace").replace("::ffff:", "").splitlines()
     rows = (line.partition(" :") for line in lines)
     found = ((head.split(), set(names.split())) for head, _, names in rows)

@@ -6,12 +6,13 @@ import os
 import socket
 from typing import Any
 
+from provision.agent.text_answer import read_answer
+
 QUEUE = "queue.db"
 WAITING_JOBS = """
     SELECT function, count(*) FROM job WHERE substr(function, 1, 1) != x'00' GROUP BY function
 """
 ADMIN_TIMEOUT = 3.0  # seconds for each part of an answer
-ANSWER_LIMIT = 1 << 24  # bytes
 
 
 def count_jobs(folder: str, admin: str) -> dict[str, Any] | None:
@@ -41,12 +42,7 @@ def ask_server(admin: str) -> dict[str, int] | None:
         except (FileNotFoundError, ConnectionRefusedError):
             return None
         connection.sendall(b"status\n")
-        said = b""
-        while said not in (b".\n", b".\r\n") and not said.endswith((b"\n.\n", b"\n.\r\n")):
-            piece = connection.recv(1 << 18)
-            if not piece or len(said) > ANSWER_LIMIT:
-                raise ValueError("the answer of its job server ends in the middle")
-            said += piece
+        said = read_answer(connection)
     rows = [row.rsplit("\t", 3) for row in said.decode(errors="backslashreplace").splitlines()]
     counts = {row[0]: int(row[1]) for row in rows if len(row) == 4}
     return {name: count for name, count in counts.items() if count}

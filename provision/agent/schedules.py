@@ -5,9 +5,10 @@ from __future__ import annotations
 import socket
 from urllib.parse import unquote
 
+from provision.agent.text_answer import ends_listing, read_answer
+
 ADMIN_TIMEOUT = 10.0  # seconds for each part of an answer
 ANSWER_LIMIT = 1 << 27  # bytes: 10,000 schedules
-ENDS = (b"\n.\n", b"\n.\r\n")
 SHOWN = ("function", "cron", "zone", "unique", "workload", "priority", "missed", "overlap", "owner")
 
 
@@ -35,16 +36,11 @@ def ask_admin(admin: str, line: bytes) -> bytes:
         connection.settimeout(ADMIN_TIMEOUT)
         connection.connect(admin)
         connection.sendall(line)
-        said = b""
-        while not _is_whole(said):
-            piece = connection.recv(1 << 18)
-            if not piece or len(said) > ANSWER_LIMIT:
-                raise ValueError("the answer of its job server ends in the middle")
-            said += piece
-    return said
+        return read_answer(connection, _is_whole, ANSWER_LIMIT)
 
 
 def _is_whole(said: bytes) -> bool:
-    if said.startswith((b"OK", b"ERR")) and said.endswith(b"\n"):
+    # The row of a schedule has tabs, whatever its name begins with.
+    if said.startswith((b"OK", b"ERR")) and said.endswith(b"\n") and b"\t" not in said:
         return said.count(b"\n") == 1
-    return said in (b".\n", b".\r\n") or said.endswith(ENDS)
+    return ends_listing(said)

@@ -20,6 +20,7 @@ from provision.agent.link import CHUNK_SIZE, COMMANDS, FrameLink
 from provision.agent.probe import Batch
 from provision.agent.queue_check import unit_command
 from provision.agent.system import QueryFailed, run_query
+from provision.agent.text_answer import ends_listing
 
 CONNECT_TIMEOUT = 3.0  # seconds
 ANSWER_TIMEOUT = 3.0
@@ -168,7 +169,7 @@ def _ask_lines(connection: socket.socket, question: bytes) -> list[str]:
     """The lines of an answer that ends with a line of one dot; none if the question is unknown."""
     connection.sendall(question)
     said, end = b"", time.monotonic() + ANSWER_TIMEOUT
-    while said not in (b".\n", b".\r\n") and not said.endswith((b"\n.\n", b"\n.\r\n")):
+    while not ends_listing(said):
         piece = connection.recv(CHUNK_SIZE)
         if not piece:
             raise ValueError("it hung up")

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from provision.agent.command import OUTPUT_LIMIT, run_command, try_briefly
+from provision.agent.command import OUTPUT_LIMIT, end_units, run_command
 from provision.agent.files import Failure
 from provision.agent.link import FrameLink
 from provision.agent.processes import pids_of_unit
@@ -71,9 +71,7 @@ class TransientUnit:
 
     def stop(self) -> None:
         """End it at once, also when the operator's side is gone."""
-        try_briefly(["systemctl", "kill", "--signal=SIGKILL", self.name])
-        try_briefly(["systemctl", "stop", self.name])
-        try_briefly(["systemctl", "reset-failed", self.name])
+        end_units(self.name)
 
     @property
     def _state(self) -> dict[str, str]:

@@ -48,7 +48,7 @@ LOCK = "/run/gearman-deploy.lock"
 CHUNK_SIZE = 1 << 18  # more at once makes paramiko copy the rest again for each packet
 ASKING = (
     *("system", "paths", "processes", "machine", "installed", "ours", "units", "accounts"),
-    *("queue_file", "schedules", "probe"),
+    *("text_answer", "queue_file", "schedules", "probe"),
 )
 LENGTHS = struct.Struct(">IQ")
 HEADER_LIMIT = 1 << 26  # bytes

@@ -64,10 +64,8 @@ class User(Resource):
         more = [f"also of group {each}" for each in missing]
         if wrong or more:
             # It may need that to read the key of its host, and runs on as it does meanwhile.
-            yield Change(
-                *("~", f"user {self.name}", operation, ", ".join([*wrong, *more])),
-                for_trial=not wrong,
-            )
+            reason = ", ".join([*wrong, *more])
+            yield Change("~", f"user {self.name}", operation, reason, for_trial=not wrong)
 
     @property
     def provides(self) -> frozenset[str]:
