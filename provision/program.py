@@ -6,7 +6,7 @@ import sys
 from difflib import get_close_matches
 
 from invoke._version import __version__
-from invoke.exceptions import ParseError
+from invoke.exceptions import Exit, ParseError
 from invoke.parser.context import ParserContext
 from invoke.program import Program
 
@@ -32,7 +32,13 @@ class FrontDoor(Program):
         try:
             super().parse_tasks()
         except ParseError as error:
-            raise ParseError(self._reword(error), error.context) from error
+            told = self._reword(error)
+            if words[:1] == ["check"]:  # a plugin: status 1 would be a warning
+                from gearman_py.cli.check import CheckStatus
+
+                sys.stdout.write(f"GEARMAN FLEET UNKNOWN - {told.removeprefix('invoke: ')}\n")
+                raise Exit(code=CheckStatus.UNKNOWN) from error
+            raise ParseError(told, error.context) from error
 
     def _reword(self, error: ParseError) -> str:
         told = str(error)

@@ -1,6 +1,7 @@
 """./invoke prepares its own .venv, or says in one line what it is missing."""
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -122,6 +123,21 @@ def test_a_flag_without_its_s_is_answered_with_the_right_one(flag: tuple[str, ..
 def test_a_mistake_on_the_command_line_is_told_with_what_is_missing(words: str, told: str) -> None:
     done = subprocess.run([ROOT / "invoke", *words.split()], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, f"invoke: {told}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--bogus", "unknown flag --bogus after check; see invoke --help check"),
+        ("--limit", "--limit needs a value"),
+        ("--hosts ''", "--hosts is empty: give it a value, or leave it out"),
+        ("twice", "unknown task twice after check; see invoke --help check"),
+    ],
+)
+def test_a_mistake_is_no_warning_to_a_monitoring_system(words: str, told: str) -> None:
+    command = [ROOT / "invoke", "check", *shlex.split(words)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (3, f"GEARMAN FLEET UNKNOWN - {told}\n")
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
