@@ -6,6 +6,7 @@ from provision.app import apps_of
 from provision.app_source import APPS
 from provision.build import Artifact
 from provision.inventory.host import Host, Inventory
+from provision.inventory.schedules import ADMIN_SOCKET
 from provision.resources.account import FormerAccount, FormerGroup, UnneededAccount
 from provision.resources.base import Resource
 from provision.resources.dashboard import FormerHistory
@@ -18,7 +19,7 @@ from roles.dashboard import HISTORY, dashboard
 from roles.dashboard import USER as DASHBOARD_USER
 from roles.job_server import SOCKET, UNIT, job_server
 from roles.runtime import ROOT, SERVER_USER, WORKER_USER
-from roles.servers import ADMIN, QUEUE_FOLDER, move_command, reached
+from roles.servers import QUEUE_FOLDER, move_command, reached
 from roles.tls import PAIR, READERS, readers
 from roles.worker import worker
 
@@ -83,9 +84,8 @@ def _leftovers(
     is_server = UNIT in units
     others = tuple(map(reached, inventory.group("job_server")))
     if not is_server:
-        yield FormerServer(
-            SERVER_UNITS, (), (), QUEUE_FOLDER, ADMIN, others, move_command(others, inventory)
-        )
+        move = move_command(others, inventory)
+        yield FormerServer(SERVER_UNITS, (), (), QUEUE_FOLDER, ADMIN_SOCKET, others, move)
     yield FormerUnits(DASHBOARD_UNITS, units, files)
     if f"user:{DASHBOARD_USER}" not in kept:
         yield FormerHistory(HISTORY, DASHBOARD_USER, running)

@@ -7,7 +7,7 @@ from provision.build import Artifact
 from provision.inventory.drained import DRAINED, DRAINED_FILE, serving_hosts
 from provision.inventory.host import Host, Inventory
 from provision.inventory.queue import DATABASE, DRIVERS, QUEUE, Queue, queue_of
-from provision.inventory.schedules import schedules
+from provision.inventory.schedules import ADMIN_SOCKET, schedules
 from provision.resources.base import Resource
 from provision.resources.drained_server import DrainedServer
 from provision.resources.files import Directory, File
@@ -22,7 +22,7 @@ from provision.resources.unit import Socket, UnitFile, unit_file
 from roles.environment import environment
 from roles.firewall import firewall
 from roles.runtime import ROOT, SERVER_USER, account, on_path
-from roles.servers import ADMIN, QUEUE_FOLDER, listens, move_command, reached
+from roles.servers import QUEUE_FOLDER, listens, move_command, reached
 from roles.tls import MARK, fingerprint, flags, readers, speaks_tls, tls
 
 UNIT = "gearmand.service"
@@ -70,7 +70,7 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
     wanted = schedules(host)
     if wanted:
         yield Driver(release, "cronsim", f"gearman_schedules ({wanted[0].where})")
-    yield ServerSchedules(ADMIN, "" if DRAINED in host.groups else UNIT, wanted)
+    yield ServerSchedules(ADMIN_SOCKET, "" if DRAINED in host.groups else UNIT, wanted)
     if DRAINED in host.groups:
         yield from _drained_server(inventory, queue, (port_file, file))
         return
@@ -81,7 +81,7 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
         release.current,
         socket=socket,
         secrets=passwords,
-        admin=ADMIN,
+        admin=ADMIN_SOCKET,
         setting=f"{QUEUE} ({host.where_is(QUEUE)})",
         database=f"{DATABASE} ({host.where_is(DATABASE)})",
     )
@@ -101,7 +101,7 @@ def _drained_server(
         files,
         marker,
         QUEUE_FOLDER,
-        ADMIN,
+        ADMIN_SOCKET,
         others,
         () if queue.kind in DRIVERS else move_command(others, inventory),
     )

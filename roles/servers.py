@@ -10,7 +10,6 @@ from provision.inventory.schedules import ADMIN_SOCKET
 from roles.runtime import ROOT
 from roles.tls import flags, speaks_tls
 
-ADMIN = ADMIN_SOCKET
 QUEUE_FOLDER = "/var/lib/gearmand"
 
 
@@ -57,5 +56,5 @@ def move_command(servers: tuple[str, ...], inventory: Inventory) -> tuple[str, .
     """What moves the jobs of a job server to these, and then stops it; nothing without any."""
     if not servers:
         return ()
-    words = ("-h", f"unix:{ADMIN}", "--retire", ",".join(servers), *flags(inventory))
+    words = ("-h", f"unix:{ADMIN_SOCKET}", "--retire", ",".join(servers), *flags(inventory))
     return (f"{ROOT}/current/venv/bin/gearadmin", *words)

@@ -46,7 +46,8 @@ NOBODY_GID = 65534  # the group's number on every system
 LOOKUP_TIMEOUT = 10.0  # seconds for a command that only looks
 
 JOB_LATE = "` ended with 4"  # as the command `gearman` does if a job is not done in time
-SYSTEMD_RUNS = "/run/systemd/system"  # is there, if it does
+SYSTEMD = "/run/systemd/system"  # is there, if systemd runs
+TRANSIENT = "/run/systemd/transient"  # a unit's file is there for as long as systemd lists the unit
 TRIALS = "gearman-trial*-*"  # units of transient_unit.py, and folders of theirs
 
 held: list[int] = []  # the lock's descriptor: open as long as this process lives
@@ -83,8 +84,9 @@ def take_lock(link: FrameLink, header: dict[str, Any], size: int) -> None:
 
 def _sweep_trials() -> None:
     """End what a killed agent left on trial; else systemd goes on listing one that failed."""
-    if os.path.isdir(SYSTEMD_RUNS):
+    if glob.glob(f"{TRANSIENT}/{TRIALS}.service"):
         end_units(f"{TRIALS}.service")
+    if os.path.isdir(SYSTEMD):
         for folder in glob.glob(f"/run/{TRIALS}"):
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -100,6 +100,23 @@ def test_a_session_is_one_connection_one_channel_and_one_sudo(
         root(lab, "client1", tidy)
 
 
+# What an agent leaves that was killed in a trial: one unit runs, one has failed.
+LEFT_ON_TRIAL = r"""
+systemd-run --quiet --unit=gearman-trial-left-1 sleep 600
+systemd-run --quiet --unit=gearman-trial-left-2 false
+until systemctl is-failed --quiet gearman-trial-left-2; do :; done
+mkdir /run/gearman-trial-left
+"""
+
+
+def test_who_locks_ends_what_was_left_on_trial(lab: ModuleType, folder: Path) -> None:
+    root(lab, "client1", LEFT_ON_TRIAL)
+    with hosts.connect(client(folder)) as opened:
+        opened.lock(hosts.lock_holder())
+    units = "systemctl list-units --all --no-legend 'gearman-trial*'"
+    assert root(lab, "client1", f"{units}; ls /run | grep gearman-trial || true") == ""
+
+
 def test_what_is_sent_arrives_whole_as_root_s(lab: ModuleType, folder: Path) -> None:
     big = folder / "big"
     big.write_bytes(bytes(range(256)) * 120_000)
