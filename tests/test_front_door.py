@@ -135,7 +135,7 @@ def test_a_mistake_on_the_command_line_is_told_with_what_is_missing(words: str, 
     ],
 )
 def test_a_mistake_is_no_warning_to_a_monitoring_system(words: str, told: str) -> None:
-    command = [ROOT / "invoke", "check", *shlex.split(words)]
+    command = [str(ROOT / "invoke"), "check", *shlex.split(words)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (3, f"GEARMAN FLEET UNKNOWN - {told}\n")
 
