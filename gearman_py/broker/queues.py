@@ -11,6 +11,7 @@ from heapq import heappop, heappush
 from math import inf
 
 from gearman_py.broker import counts
+from gearman_py.broker.demand import Demand
 from gearman_py.broker.failed_jobs import FailedJobs
 from gearman_py.broker.foreign_handles import ForeignHandles
 from gearman_py.broker.job_table import JobTable
@@ -50,8 +51,8 @@ class Queues(RestrictedFunctions):
 
     __slots__ = (
         *("_due", "_foreign_handles", "_number", "_prefix", "_rotate", "_time_limits"),
-        *("_withheld", "changes", "durable", "failed", "jobs", "lease", "lease_over"),
-        *("progress", "schedules", "uniques"),
+        *("_withheld", "changes", "demand", "durable", "failed", "jobs", "lease"),
+        *("lease_over", "progress", "schedules", "uniques"),
     )
 
     def __init__(
@@ -75,6 +76,7 @@ class Queues(RestrictedFunctions):
         self.lease_over = False
         self.jobs = JobTable()
         self.failed = FailedJobs() if failed is None else failed
+        self.demand = Demand(self.restrictions)
         self.schedules = Schedules()
         self.uniques = Uniques()
         self.progress: dict[BrokerJob, tuple[bytes, bytes]] = {}

@@ -16,8 +16,8 @@ _HEADINGS = {
     "status": ("FUNCTION", "JOBS", "RUNNING", "WORKERS"),
     "priority-status": ("FUNCTION", "HIGH", "NORMAL", "LOW", "WORKERS"),
     "stats": (
-        *("FUNCTION", "JOBS", "RUNNING", "WORKERS", "ACCEPTED", "COMPLETED", "FAILED"),
-        *("REQUEUED", "WAIT", "LIMIT"),
+        *("FUNCTION", "JOBS", "RUNNING", "WORKERS", "WANTED", "ACCEPTED", "COMPLETED"),
+        *("FAILED", "REQUEUED", "WAIT", "LIMIT"),
     ),
     "workers": ("FD", "ADDRESS", "ID", "FUNCTIONS"),
     "show-jobs": ("HANDLE", "RETRIES", "IGNORED", "BACKGROUND"),
@@ -55,9 +55,10 @@ def format_table(listing: str, rows: Sequence[Any], servers: Sequence[str] = ())
 
 def _row_values(row: Any) -> Sequence[Any]:
     if isinstance(row, FunctionStats):
-        counts = row.jobs, row.running, row.workers, row.accepted, row.completed, row.failed
+        counts = row.jobs, row.running, row.workers, row.workers_wanted
+        ended = row.completed, row.failed
         wait = _mean(row.wait_seconds, row.started)
-        return row.name, *counts, row.requeued, wait, _format_limit(row)
+        return row.name, *counts, row.accepted, *ended, row.requeued, wait, _format_limit(row)
     return (row,) if isinstance(row, str) else tuple(row)[:-1]  # the last one is its server
 
 

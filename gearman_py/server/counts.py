@@ -2,7 +2,8 @@
 
 import asyncio
 
-from gearman_py.broker.counts import BrokerCounts, Durations, Tally
+from gearman_py.broker.counts import Durations, Tally
+from gearman_py.broker.queues import Queues
 
 # Upper bounds of the buckets for delays of the event loop and the store, in seconds.
 SHORT_BOUNDS = (
@@ -47,12 +48,13 @@ class ServerCounts:
         self.loop_lag = Durations(SHORT_BOUNDS)
 
 
-async def watch_event_loop(counts: ServerCounts, broker: BrokerCounts) -> None:
-    """Measure the lag of the event loop until cancelled."""
+async def watch_event_loop(counts: ServerCounts, queues: Queues) -> None:
+    """Measure the lag of the event loop until cancelled, and note how many jobs come."""
     loop = asyncio.get_running_loop()
     while True:
+        queues.demand.set_mark(queues.counts.functions, queues.functions, loop.time())
         due = loop.time() + INTERVAL
         await asyncio.sleep(INTERVAL)
         counts.loop_lag.append(max(0.0, loop.time() - due))
         counts.loop_lag.settle()
-        broker.settle()
+        queues.counts.settle()

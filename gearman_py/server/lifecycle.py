@@ -171,6 +171,7 @@ async def _run_server(
         listener.certificate = settings.ssl_certificate
     if takeover is not None:
         doors, store = takeover.receive(broker, listener, settings)
+    queues.demand.target = settings.target_wait
     broker.describe = partial(describe_server, listener, settings)
     for door in doors:
         door.listen(settings)
@@ -206,7 +207,7 @@ async def _run_server(
         asyncio.create_task(_ping_watchdog()),
         asyncio.create_task(_sweep_connections(listener)),
         asyncio.create_task(memory.watch_memory(listener, settings.max_memory)),
-        asyncio.create_task(watch_event_loop(listener.counts, broker.queues.counts)),
+        asyncio.create_task(watch_event_loop(listener.counts, queues)),
         asyncio.create_task(watch_certificate(settings, tls)),
         asyncio.create_task(_drain_queues(draining, servers, broker, stop)),
         asyncio.create_task(_finish_running_jobs(told, settings.drain_timeout, broker, stop)),

@@ -4,7 +4,6 @@ The first six names are those of bakins/gearman-exporter, so that dashboards mad
 working.
 """
 
-import resource
 from collections.abc import Callable
 
 from gearman_py import __version__
@@ -12,7 +11,6 @@ from gearman_py.broker import counts
 from gearman_py.broker.state import Function
 from gearman_py.exposition import Sample, Value
 from gearman_py.server import counts as server_counts
-from gearman_py.server import memory, process_usage
 from gearman_py.server.listener import Listener
 from gearman_py.server.metric import (
     Metric,
@@ -22,6 +20,7 @@ from gearman_py.server.metric import (
     per_function,
     per_server,
 )
+from gearman_py.server.process_metrics import PROCESS_METRICS
 from gearman_py.server.safety_metrics import SAFETY_METRICS
 from gearman_py.server.store_writer import StoreWriter
 
@@ -34,6 +33,10 @@ def _waiting_by_priority(function: Function, listener: Listener) -> list[Sample]
 def _oldest_waiting(function: Function, listener: Listener) -> list[Sample]:
     since = function.waiting_since()
     return [] if since is None else [((), max(0.0, listener.now() - since))]
+
+
+def _workers_wanted(function: Function, listener: Listener) -> list[Sample]:
+    return [((), listener.broker.queues.demand.workers_wanted(function, listener.now()))]
 
 
 def _tally(events: counts.Tally, *reasons: str) -> list[Sample]:
@@ -105,6 +108,13 @@ METRICS = (
         "gearman_workers",
         "Workers that can do the function.",
         lambda function: len(function.workers),
+    ),
+    Metric(
+        "gearman_workers_wanted",
+        "gauge",
+        "Workers that would keep the oldest waiting job younger than gearmand --target-wait.",
+        ("function",),
+        of_function=_workers_wanted,
     ),
     Metric(
         "gearman_jobs_waiting_by_priority",
@@ -312,35 +322,6 @@ METRICS = (
         "Resident memory above which new jobs are refused.",
         lambda listener: listener.memory_limit,
     ),
-    per_server(
-        "process_resident_memory_bytes",
-        "gauge",
-        "Resident memory.",
-        lambda _: memory.resident_bytes(),
-    ),
-    per_server(
-        "process_cpu_seconds_total",
-        "counter",
-        "CPU time, user and system.",
-        lambda _: process_usage.cpu_seconds(),
-    ),
-    per_server(
-        "process_start_time_seconds",
-        "gauge",
-        "When the process started, in seconds since 1970.",
-        lambda _: process_usage.start_time(),
-    ),
-    per_server(
-        "process_open_fds",
-        "gauge",
-        "Open files and sockets.",
-        lambda _: process_usage.open_files(),
-    ),
-    per_server(
-        "process_max_fds",
-        "gauge",
-        "The limit of open files and sockets.",
-        lambda _: resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-    ),
+    *PROCESS_METRICS,
     *SAFETY_METRICS,
 )

@@ -40,6 +40,7 @@ OWN = "127.0.0.1"
 RANGES = {
     **dict.fromkeys(("port", "http_port"), (0, 65535)),
     "redis_port": (1, 65535),
+    "target_wait": (1, 10**9),
     "max_packet": (1, 2**32 - 1),
     "job_retries": (-1, 2**31 - 1),
     **dict.fromkeys(("keepalive_idle", "keepalive_interval", "keepalive_count"), (1, 32767)),

@@ -6,6 +6,7 @@ The command line and files are read in gearman_py.server.options.
 import socket
 from dataclasses import dataclass, fields
 
+from gearman_py.broker.demand import DEFAULT_TARGET
 from gearman_py.config import size
 from gearman_py.log_format import LOG_FORMATS
 from gearman_py.protocol.codec import MAX_PACKET
@@ -73,6 +74,14 @@ class Settings(ListenSettings):
     )
     keep_failed_days: float = option(
         7.0, "--keep-failed-days", "for how many days; 0: no limit (7)", type=float, metavar="DAYS"
+    )
+    target_wait: float = option(
+        DEFAULT_TARGET,
+        "--target-wait",
+        "stats and metrics tell how many workers keep the oldest waiting job of each function "
+        "younger than SECONDS (60)",
+        type=float,
+        metavar="SECONDS",
     )
     exceptions: bool = option(
         False,

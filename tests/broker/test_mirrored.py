@@ -64,7 +64,7 @@ NOT_MIRRORED = {
         *("number", "operator", "overdue", "ready", "sent", "since"),
     },
     "queues": {
-        *("_due", "_foreign_handles", "_unused", "_withheld", "changes"),
+        *("_due", "_foreign_handles", "_unused", "_withheld", "changes", "demand"),
         *("closed", "failed", "lease_over", "restrictions", "schedules"),  # see choosy, durable
     },
     "table": set[str](),

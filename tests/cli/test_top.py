@@ -270,6 +270,7 @@ def test_stats_are_exact(gearmand: Any, run: Run) -> None:
         wait_seconds=row.wait_seconds,
         kept_failed=1,
         run_seconds=row.run_seconds,
+        workers_wanted=1,
         server=str(gearmand.address),
     )
     assert row == same == FunctionStats(**printed) == expected
