@@ -12,7 +12,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,6 +21,7 @@ from gearman_py.broker import snapshot
 from gearman_py.broker.copy_ahead import AheadCopy
 from gearman_py.broker.job_columns import Section, as_text
 from gearman_py.broker.snapshot import pack_durations, take_snapshot
+from gearman_py.net import abstract_socket
 from gearman_py.sdnotify import notify
 from gearman_py.server.connection import Connection
 from gearman_py.server.listener import Listener
@@ -39,7 +39,7 @@ from gearman_py.server.reload_channel import (
     ReloadChannel,
     ReloadError,
     ReloadTimeout,
-    channel_address,
+    channel_name,
 )
 from gearman_py.server.settings import Settings
 from gearman_py.server.store_writer import StoreWriter
@@ -88,14 +88,13 @@ class Reload:
 
     async def wait(self) -> None:
         """Wait for new programs; this process ends when one has taken its place."""
-        with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as listening:
+        try:
+            listening = abstract_socket.listen(channel_name(os.getpid()))
+        except OSError as error:
+            log.warning("--reload will not find this server: %s", error.strerror)
+            await asyncio.Event().wait()
+        with listening:
             listening.setblocking(False)
-            try:
-                listening.bind(channel_address(os.getpid()))
-                listening.listen()
-            except OSError as error:
-                log.warning("--reload will not find this server: %s", error.strerror)
-                await asyncio.Event().wait()
             while True:
                 try:
                     connected, _ = await self._loop.sock_accept(listening)

@@ -1,9 +1,10 @@
 """The socket over which a running job server passes its work to a new program.
 
-Each job server listens on an abstract Unix socket that is named after its process. Both sides
-check that the other runs as the same user, and the new program that the other is the process it
-means. Messages are JSON objects in Latin-1, each after its length; descriptors follow the message
-that announces them. Both sides wait for each other, but never without a limit.
+Each job server listens on an abstract Unix socket that is named after its process, also if another
+user has taken the name. Both sides check that the other runs as the same user, and the new program
+that the other is the process it means. Messages are JSON objects in Latin-1, each after its
+length; descriptors follow the message that announces them. Both sides wait for each other, but
+never without a limit.
 """
 
 import json
@@ -15,6 +16,7 @@ from struct import Struct
 from typing import Self
 
 from gearman_py.broker.job_columns import Section
+from gearman_py.net.abstract_socket import read_owner
 
 FORMAT = 2  # of the messages; that of the state is FORMAT in gearman_py.broker.snapshot
 # Seconds for the new program to read its configuration and be ready ...
@@ -27,7 +29,6 @@ READY, TAKEN, GO, SERVING, REFUSED = "ready", "taken", "go", "serving", "refused
 NOT_A_MESSAGE = "the other program sent something that is not a message"
 _LENGTH = Struct(">Q")
 _MOST = 2**33  # bytes of a message
-_UCRED = Struct("3i")  # unix(7)
 
 
 class ReloadError(Exception):
@@ -38,9 +39,9 @@ class ReloadTimeout(ReloadError):
     """The other program may still be there, and did not answer."""
 
 
-def channel_address(process: int) -> str:
-    """The abstract address of a job server."""
-    return f"\0gearmand-reload-{process}"
+def channel_name(process: int) -> str:
+    """The abstract name of a job server's socket, or what it begins with."""
+    return f"gearmand-reload-{process}"
 
 
 class ReloadChannel:
@@ -63,9 +64,7 @@ class ReloadChannel:
     @property
     def other(self) -> tuple[int, int]:
         """The process and the user at the other end."""
-        found = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        process, user, _ = _UCRED.unpack(found)
-        return process, user
+        return read_owner(self.socket)
 
     def check_user(self) -> None:
         """Accept only the same user."""

@@ -18,6 +18,7 @@ from gearman_py.broker import snapshot
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.job_columns import Section
 from gearman_py.broker.restore import READABLE, Restorer, SnapshotError, as_bytes, restore_durations
+from gearman_py.net import abstract_socket
 from gearman_py.server.listener import Listener
 from gearman_py.server.listening import ListeningSocket
 from gearman_py.server.passed_connection import (
@@ -34,7 +35,7 @@ from gearman_py.server.reload_channel import (
     TAKEN,
     ReloadChannel,
     ReloadError,
-    channel_address,
+    channel_name,
 )
 from gearman_py.server.settings import Settings
 from gearman_py.server.store_writer import StoreWriter
@@ -71,17 +72,12 @@ class Takeover:
 
     def __init__(self, process: int, serving: Callable[[], None]) -> None:
         self._serving = serving
-        connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        name = channel_name(process)
+        connected = abstract_socket.connect(name, lambda at, _: at == process, READY_TIMEOUT)
+        if connected is None:
+            raise ReloadError(f"process {process} is not a gearmand that can be reloaded")
         self._channel = channel = ReloadChannel(connected, READY_TIMEOUT)
-        try:
-            connected.connect(channel_address(process))
-        except OSError as error:
-            raise ReloadError(
-                f"process {process} is not a gearmand that can be reloaded: {error.strerror}"
-            ) from error
         channel.check_user()
-        if channel.other[0] != process:
-            raise ReloadError(f"process {channel.other[0]} pretends to be process {process}")
         formats = {"state": snapshot.FORMAT, "reads": READABLE}
         channel.send({"format": FORMAT, "version": __version__, **formats})
         self._about = channel.receive()

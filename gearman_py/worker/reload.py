@@ -9,22 +9,26 @@ The outcome is reported to the process that called ``request_reload``.
 """
 
 import asyncio
+import contextlib
+import errno
 import os
 import select
 import signal
 import socket
-import struct
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Self
 
+from gearman_py.net import abstract_socket
 from gearman_py.sdnotify import notify
 
 _ENVIRONMENT = "GEARMAN_WORKER_HANDOVER"
 _CONTINUE = b"go on"
 _READY_TIMEOUT = 60.0  # seconds for a successor to be registered
+_CONNECT_TIMEOUT = 1.0  # seconds for who asked to accept: jobs are not served meanwhile
 
 
 class ReloadFailed(Exception):
@@ -153,9 +157,11 @@ def request_reload(pid: int) -> str | None:
 
     Raises ProcessLookupError, PermissionError, or OSError if another reload was requested.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
-        listening.bind(_meeting_place(pid))
-        listening.listen()
+    name = _meeting_place(pid)
+    if requester := abstract_socket.connect(name, _is_requester, 0):
+        requester.close()
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    with abstract_socket.listen(name) as listening:
         worker = os.pidfd_open(pid)
         try:
             os.kill(pid, signal.SIGHUP)
@@ -165,48 +171,36 @@ def request_reload(pid: int) -> str | None:
 
 
 def _await_outcome(pid: int, worker: int, listening: socket.socket) -> str | None:
+    until = time.monotonic() + _READY_TIMEOUT + 5
     poll = select.poll()
     poll.register(worker, select.POLLIN)
     poll.register(listening, select.POLLIN)
-    while events := poll.poll((_READY_TIMEOUT + 5) * 1000):
+    while events := poll.poll(max(0, until - time.monotonic()) * 1000):
         if listening.fileno() not in dict(events):
             return f"worker {pid} ended"
         answer, _ = listening.accept()
         with answer:
-            if _peer_pid(answer) == pid:
+            if abstract_socket.read_owner(answer)[0] == pid:
                 return answer.recv(2000).decode() or None
     return f"worker {pid} does not answer"
 
 
 def report_reload(outcome: str) -> None:
     """Send the outcome, empty for success, to the process that asked for it, if one did."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asker:
-        try:
-            asker.connect(_meeting_place(os.getpid()))
+    name = _meeting_place(os.getpid())
+    if asker := abstract_socket.connect(name, _is_requester, _CONNECT_TIMEOUT):
+        with asker, contextlib.suppress(OSError):
             asker.sendall(outcome.encode())
-        except OSError:
-            pass  # it was a plain signal
 
 
 def is_reload_requested() -> bool:
     """Whether a process waits for the outcome of a reload."""
-    place = f"@{_meeting_place(os.getpid())[1:]}"
-    return any(line.endswith(f" {place}") for line in _unix_sockets())
+    return abstract_socket.is_bound(_meeting_place(os.getpid()))
 
 
-def _unix_sockets() -> list[str]:
-    try:
-        return Path("/proc/net/unix").read_text(errors="replace").splitlines()
-    except OSError:
-        return []
+def _is_requester(process: int, user: int) -> bool:
+    return user in (os.geteuid(), 0)
 
 
 def _meeting_place(pid: int) -> str:
-    return f"\0gearman-worker-reload-{pid}"
-
-
-def _peer_pid(connection: socket.socket) -> int:
-    ucred = struct.Struct("3i")  # man unix(7)
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, ucred.size)
-    pid: int = ucred.unpack(credentials)[0]
-    return pid
+    return f"gearman-worker-reload-{pid}"

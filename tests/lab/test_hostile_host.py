@@ -8,6 +8,7 @@ import pytest
 from provision.fleet import deploy
 from provision.options import Options
 from roles import ROLES
+from tests.attacks import attack
 from tests.lab.hosts import INVENTORY, root
 from tests.lab.operator_commands import run_command
 
@@ -60,6 +61,7 @@ def complain(command: str) -> None:
     assert "server1" in said, said
 
 
+@attack("compromised host", "false answers to `status` from a real host", "mended")
 @pytest.mark.parametrize(
     "code",
     [
@@ -80,6 +82,11 @@ def test_false_answers_are_that_host_s_failure_alone(
     complain("status")
 
 
+@attack(
+    "compromised host",
+    "false answers to `plan`, `facts`, `doctor`, `history` and `releases` from a real host",
+    "mended",
+)
 @pytest.mark.parametrize("command", ["plan", "facts", "doctor", "history", "releases"])
 def test_every_command_shows_the_others(lab: ModuleType, hostile: None, command: str) -> None:
     give_false_answers(lab, "raw = json.dumps({'answers': 5}).encode()")

@@ -13,6 +13,7 @@ from provision.inventory import load as inventory
 from provision.inventory.host import Host
 from provision.remote.session import Session
 from provision.ssh import stream as line
+from tests.attacks import attack
 from tests.lab.hosts import CLIENT, SERVER, WORKER
 
 GATE = f"-J deploy@{CLIENT}"
@@ -138,6 +139,7 @@ def test_a_jump_host_whose_key_is_not_known_is_not_gone_through(
     assert len(lab.journal("client1", "-g", "Accepted publickey")) == before[1]
 
 
+@attack("in the middle", "another key of a jump host, or of a host behind it", "held")
 def test_a_jump_host_whose_key_has_changed_is_not_gone_through(folder: Path) -> None:
     known = folder / "known_hosts"
     known.write_text(known.read_text().replace(CLIENT, "x").replace(SERVER, CLIENT))
@@ -146,6 +148,7 @@ def test_a_jump_host_whose_key_has_changed_is_not_gone_through(folder: Path) -> 
     assert f"invoke trust --hosts {folder} --replace {CLIENT}\n" in message
 
 
+@attack("in the middle", "another key of a jump host, or of a host behind it", "held")
 def test_a_host_behind_is_verified_as_any_other(folder: Path) -> None:
     forget(folder, WORKER)
     message = complaint(behind(folder)[0])

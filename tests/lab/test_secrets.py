@@ -12,6 +12,7 @@ from types import ModuleType
 
 import pytest
 
+from tests.attacks import attack
 from tests.lab.hosts import INVENTORY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,6 +71,9 @@ def processes_watched() -> Iterator[set[bytes]]:
         thread.join()
 
 
+@attack(
+    "local user", "a secret of workers or of sudo: arguments, environments, journals, files", "held"
+)
 def test_a_vaulted_sudo_password_works_and_is_seen_nowhere(lab: ModuleType, vaulted: Path) -> None:
     target = ("--hosts", str(vaulted), "--limit", "client1", "--verbose")
     assert invoke("deploy", *target, "--yes").returncode == 0

@@ -16,6 +16,7 @@ from provision.doctor.doctor import doctor
 from provision.fleet import begin, deploy
 from provision.options import Options
 from roles import ROLES
+from tests.attacks import attack
 from tests.lab.hosts import INVENTORY, NETWORK, WORKER, root
 from tests.waiting import await_true
 
@@ -84,6 +85,7 @@ def test_who_has_no_certificate_is_not_served(lab: ModuleType, secured: Path) ->
     assert f"{KEY}: Permission denied" in root(lab, "client1", other)
 
 
+@attack("local user", "keys of TLS", "held")
 def test_no_key_is_seen_anywhere(
     lab: ModuleType, secured: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

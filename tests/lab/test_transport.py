@@ -19,6 +19,7 @@ from provision.remote import session
 from provision.remote.messages import Operation
 from provision.ssh import connection as transport
 from provision.ssh import stream as line
+from tests.attacks import attack
 from tests.lab.hosts import CLIENT, INVENTORY, NETWORK, PASSWORD, root, sudo_user
 
 ADDRESS = CLIENT
@@ -79,6 +80,12 @@ chown -R deploy: .
 """
 
 
+@attack(
+    "user who logs in",
+    "programs, modules, `.pth` and `sitecustomize` on their `PATH`, `PYTHONPATH` and in "
+    "`~/.local`, to be run by root",
+    "held",
+)
 def test_a_session_is_one_connection_one_channel_and_one_sudo(
     lab: ModuleType, folder: Path
 ) -> None:
@@ -146,6 +153,11 @@ def test_a_command_runs_as_the_ordinary_user_with_bytes_in_and_out(folder: Path)
 # -- whom it trusts ---------------------------------------------------------------------
 
 
+@attack(
+    "in the middle",
+    "an unknown or another host key, also one after `@cert-authority`, which is not read",
+    "held",
+)
 def test_an_unknown_host_key_is_refused_with_its_fingerprint(lab: ModuleType, folder: Path) -> None:
     known = folder / "known_hosts"
     ours = (line for line in known.read_text().splitlines() if not line.startswith("#"))
@@ -158,6 +170,11 @@ def test_an_unknown_host_key_is_refused_with_its_fingerprint(lab: ModuleType, fo
     assert lines[-1] == f"  invoke trust --hosts {folder} --limit client1"
 
 
+@attack(
+    "in the middle",
+    "an unknown or another host key, also one after `@cert-authority`, which is not read",
+    "held",
+)
 def test_a_changed_host_key_is_refused_with_the_line_of_the_old_one(folder: Path) -> None:
     known = folder / "known_hosts"
     subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "", "-f", folder / "other"], check=True)
@@ -169,6 +186,7 @@ def test_a_changed_host_key_is_refused_with_the_line_of_the_old_one(folder: Path
     assert f"invoke trust --hosts {folder} --limit client1 --replace client1" in message
 
 
+@attack("in the middle", "a revoked key; hashed names; lines that make no sense", "held")
 def test_hashed_names_count_and_lines_that_make_no_sense_do_not(folder: Path) -> None:
     known = folder / "known_hosts"
     subprocess.run(["ssh-keygen", "-qHf", known], check=True, capture_output=True)
@@ -185,6 +203,7 @@ def test_the_user_s_known_hosts_serve_for_who_is_not_in_the_inventory_s(
     hosts.connect(client(folder)).close()
 
 
+@attack("in the middle", "a revoked key; hashed names; lines that make no sense", "held")
 def test_a_revoked_host_key_is_refused(folder: Path) -> None:
     known = folder / "known_hosts"
     lines = known.read_text().splitlines()

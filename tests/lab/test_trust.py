@@ -16,6 +16,7 @@ from provision.fleet import pool as hosts
 from provision.inventory import load as inventory
 from provision.options import Options
 from roles import ROLES
+from tests.attacks import attack
 from tests.lab.hosts import CLIENT, NETWORK, SERVER, WORKER
 
 KEYS = 6  # two of each of three hosts
@@ -52,6 +53,7 @@ def test_what_is_shown_is_what_ssh_keygen_says_and_is_then_trusted(
     assert "nothing to do" in capsys.readouterr().out
 
 
+@attack("in the middle", "have `trust` take a changed key", "held")
 def test_a_changed_key_is_only_taken_for_a_host_that_is_named(
     lab: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from gearman_py import Client, JobFailed
 from gearman_py.admin.client import AdminClient
+from tests.attacks import attack
 from tests.lab.hosts import root
 from tests.lab.operator_commands import ROOT
 from tests.lab.test_own_workers import Operator, commit, running
@@ -64,6 +65,9 @@ def workers(secret: str) -> str:
     return WORKERS.replace("SECRET", secret).replace("DIGEST", digest_of(secret).decode())
 
 
+@attack(
+    "local user", "a secret of workers or of sudo: arguments, environments, journals, files", "held"
+)
 def test_a_secret_reaches_its_workers_and_is_seen_nowhere(
     lab: ModuleType, operator: Operator, tmp_path: Path
 ) -> None:

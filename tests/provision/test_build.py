@@ -15,6 +15,7 @@ import pytest
 from provision.build import build_release, built_release, named_release, target_of
 from provision.errors import HostFailed, ToolkitError
 from provision.release_manifest import must_fit
+from tests.attacks import attack
 
 pytestmark = pytest.mark.slow
 
@@ -88,6 +89,11 @@ def test_what_was_built_is_not_built_again(tmp_path: Path) -> None:
     assert built_release(TARGET, folder) == first
 
 
+@attack(
+    "colleague",
+    "a release that was changed in the operator's `.cache` after it was built",
+    "mended",
+)
 def test_everything_in_a_release_is_listed_by_hash(tmp_path: Path) -> None:
     built = build_release(TARGET, tree(tmp_path / "tree"))
     assert built.path is not None

@@ -10,6 +10,7 @@ from provision.app import build_app
 from provision.app_source import App
 from provision.build import Target, fetch_wheels
 from provision.build_cache import UNUSED_AGE
+from tests.attacks import attack
 from tests.provision.small_wheels import locked_line, make_wheel
 
 ANY = Target((3, 11), "x86_64", (2, 36))
@@ -20,6 +21,7 @@ def make_old(path: Path) -> None:
     os.utime(path, (then, then))
 
 
+@attack("colleague", "a wheel that was changed there after it came from the index", "mended")
 @pytest.mark.slow
 def test_wheels_that_no_build_used_for_a_month_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

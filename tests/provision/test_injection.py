@@ -33,6 +33,7 @@ from provision.report.events import (
 )
 from provision.report.text import Report
 from provision.resources.base import Change, Problem
+from tests.attacks import attack
 from tests.injection import STRINGS, harmless
 
 pytestmark = pytest.mark.slow
@@ -81,6 +82,7 @@ def events(text: str) -> list[Event]:
     ]
 
 
+@attack("compromised host", "escapes of terminals in answers", "held")
 @pytest.mark.parametrize("string", STRINGS)
 def test_reports_hold_nothing_that_a_terminal_obeys(string: bytes) -> None:
     text = string.decode(errors="backslashreplace")

@@ -27,8 +27,9 @@ from gearman_py.server.reload_channel import (
     TAKEN,
     ReloadChannel,
     ReloadError,
-    channel_address,
+    channel_name,
 )
+from tests.attacks import attack
 from tests.interop.programs import KINDS, command
 from tests.job_servers import OUR_GEARMAND, Address, GearmandProcess
 from tests.peer import Peer
@@ -54,6 +55,15 @@ import sys
 sys.modules["uvloop"] = None
 from gearman_py.cli.gearmand import main
 sys.exit(main())
+"""
+
+NAME_TAKEN = """
+import os, sys
+sys.path.insert(0, os.getcwd())
+from gearman_py.cli.gearmand import main
+from tests.squatter import taken_names
+with taken_names(f"gearmand-reload-{os.getpid()}", f"gearmand-reload-{os.getpid()}-f00"):
+    sys.exit(main())
 """
 
 
@@ -556,17 +566,33 @@ def new_program(server: Server) -> Iterator[ReloadChannel]:
     connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with ReloadChannel(connected, LIMIT) as channel:
         # Peers are served a moment before it may be reloaded.
-        await_result(lambda: connected.connect(channel_address(server.pid)), ConnectionRefusedError)
+        address = f"\0{channel_name(server.pid)}"
+        await_result(lambda: connected.connect(address), ConnectionRefusedError)
         yield channel
+
+
+@attack(
+    "local user",
+    "take the names of the sockets by which workers and job servers are reloaded: a good "
+    "release would be given up",
+    "mended",
+)
+def test_another_user_cannot_keep_a_server_from_being_reloaded(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve(program=("-c", NAME_TAKEN))
+    done = run_reload(server.pid)
+    assert (done.returncode, done.stderr) == (0, "")
+    server.pid = server.serving_process()
 
 
 HANGING = """
 import os, socket, sys, time
 sys.path.insert(0, os.getcwd())
 from tests.server.test_reload import tell_ready, tell_taken
-from gearman_py.server.reload_channel import ReloadChannel, channel_address
+from gearman_py.server.reload_channel import ReloadChannel, channel_name
 connected = socket.socket(socket.AF_UNIX)
-connected.connect(channel_address(int(sys.argv[1])))
+connected.connect(chr(0) + channel_name(int(sys.argv[1])))
 channel = ReloadChannel(connected, 30)
 {step}(channel)
 print("hangs", flush=True)
@@ -598,7 +624,7 @@ def test_new_program_that_hangs_changes_nothing(
 def test_new_program_ends_with_a_reason_if_the_server_dies(steps: int) -> None:
     """A server that ends when it was asked, when it has answered, and amid its state."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
-        listening.bind(channel_address(os.getpid()))
+        listening.bind(f"\0{channel_name(os.getpid())}")
         listening.listen()
         words = [*OUR_GEARMAND, "--reload", str(os.getpid()), "-p", "0"]
         with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as command:

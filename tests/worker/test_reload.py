@@ -14,6 +14,8 @@ import pytest
 
 from gearman_py import Client
 from gearman_py.admin.client import AdminClient
+from tests.attacks import attack
+from tests.squatter import taken_names
 from tests.tally import tally
 from tests.waiting import LIMIT
 
@@ -111,6 +113,21 @@ def test_a_plain_signal_does_the_same(gearmand: Any, worker: Program, until: Any
     assert worker.process.wait(LIMIT) == 0
     with Client(gearmand.address, timeout=10) as client:
         assert client.do("version") == b"two"
+
+
+@attack(
+    "local user",
+    "take the names of the sockets by which workers and job servers are reloaded: a good "
+    "release would be given up",
+    "mended",
+)
+@pytest.mark.parametrize("suffix", ["", "-f00"])
+def test_another_user_cannot_keep_a_worker_from_being_reloaded(
+    gearmand: Any, worker: Program, suffix: str
+) -> None:
+    with taken_names(f"gearman-worker-reload-{worker.newest()}{suffix}"):
+        done = worker.reload()
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_running_job_is_finished_by_the_old_worker(

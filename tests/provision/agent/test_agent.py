@@ -27,6 +27,7 @@ from provision.errors import HostFailed, Locked, ToolkitError
 from provision.remote.local_channel import LocalChannel
 from provision.remote.messages import Operation, OperationOutcome, Unknown
 from provision.remote.session import AGENT, ASKING, Session
+from tests.attacks import attack
 from tests.provision.local import session
 from tests.waiting import await_result
 
@@ -291,6 +292,7 @@ def test_a_large_content_is_sent_when_its_turn_has_come(locked: Session, tmp_pat
     assert copy.read_bytes() == big.read_bytes()
 
 
+@attack("local user", "a link where root writes a file", "held")
 def test_a_file_is_never_written_through_a_link(locked: Session, tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("old")
     (tmp_path / "link").symlink_to("precious")
@@ -300,6 +302,11 @@ def test_a_file_is_never_written_through_a_link(locked: Session, tmp_path: Path)
     assert not (tmp_path / "link").is_symlink()
 
 
+@attack(
+    "local user",
+    "a link in a folder of a worker that root makes, changes or removes things in",
+    "mended",
+)
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a folder of another user")
 def test_nothing_is_changed_where_another_user_s_link_leads(
     locked: Session, tmp_path: Path
@@ -329,6 +336,7 @@ def test_nothing_is_changed_where_another_user_s_link_leads(
     assert (found.read_text(), stat.S_IMODE(found.stat().st_mode)) == ("old", 0o640)
 
 
+@attack("local user", "a folder that all may write to", "held")
 def test_nothing_is_written_where_everybody_may(locked: Session, tmp_path: Path) -> None:
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
@@ -376,6 +384,7 @@ def stage(agent: Session, root: Path, digest: str) -> str:
     return str(outcome.error)
 
 
+@attack("in the middle", "another release than was built", "held")
 def test_a_release_that_is_not_what_was_wanted_is_refused(locked: Session, tmp_path: Path) -> None:
     tar(tmp_path / "release.tar", MANIFEST=b"{}")
     (tmp_path / "releases" / "0.9-def.partial" / "wheels").mkdir(parents=True)
@@ -383,6 +392,7 @@ def test_a_release_that_is_not_what_was_wanted_is_refused(locked: Session, tmp_p
     assert os.listdir(tmp_path / "releases") == []
 
 
+@attack("colleague", "a name in a release that leads elsewhere", "held")
 @pytest.mark.parametrize("name", ["..__outside", "__outside", ".hidden", "wheels__..__x"])
 def test_a_release_with_a_name_that_leads_elsewhere_is_refused(
     locked: Session, tmp_path: Path, name: str

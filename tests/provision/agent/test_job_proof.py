@@ -16,6 +16,7 @@ from gearman_py.testing import Server, running, server
 from provision.agent import job_proof
 from provision.agent.files import Content, Failure
 from provision.agent.link import FrameLink
+from tests.attacks import attack
 
 ROOT = Path(__file__).resolve().parents[3]
 FUNCTION = "reverse@worker1"
@@ -92,6 +93,16 @@ def test_a_worker_proves_its_job(release: Path, submit: Submit, options: list[st
         assert submit(jobs, pid) == b"!dlroW olleH"
 
 
+@attack(
+    "peer on the network",
+    "answer the job of a trial for a release that does not serve its function",
+    "mended",
+)
+@attack(
+    "peer on the network",
+    "have the real worker prove the job at another job server, and alter the answer",
+    "mended",
+)
 def test_an_impostor_cannot(release: Path, tmp_path: Path, submit: Submit) -> None:
     """Not by the right answer, and not by having the worker prove the same job elsewhere."""
     proofs: list[bytes] = []

@@ -28,6 +28,7 @@ from provision.options import Options
 from provision.remote.messages import Answer, Operation, OperationOutcome, Question
 from provision.resources.sample_jobs import SAMPLES
 from roles import ROLES
+from tests.attacks import attack
 from tests.provision.fake_host import FakeHost, directory, link
 
 OLDER, OLD, NEW = "1-older", "1-old", "1-new"
@@ -258,6 +259,11 @@ def test_what_was_upgraded_is_put_back_when_a_later_host_fails(
     assert results[1] == "rolled back"
 
 
+@attack(
+    "peer on the network",
+    "have a good release marked as bad on all hosts by answering its jobs",
+    "mended",
+)
 @pytest.mark.parametrize("fails", [trial_fails, job_fails])
 def test_a_job_that_another_worker_did_is_not_held_against_the_release(
     fleet: Fleet, fails: Callable[[Operation, FakeHost], bool]

@@ -13,6 +13,7 @@ from provision.inventory import schema
 from provision.inventory.host import Host
 from provision.inventory.patterns import choose_hosts
 from provision.inventory.secrets import Secret
+from tests.attacks import attack
 
 ROOT = Path(__file__).resolve().parents[3]
 CODE = [
@@ -440,6 +441,7 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
 ]
 
 
+@attack("colleague", "templates, tags and aliases of YAML that run, read or exhaust", "held")
 @pytest.mark.parametrize(("files", "message"), MISTAKES)
 def test_a_mistake_is_told_with_its_line(folder: Path, files: dict[str, str], message: str) -> None:
     assert complaint(folder, **files) == message

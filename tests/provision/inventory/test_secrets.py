@@ -16,6 +16,7 @@ from provision.errors import InventoryError
 from provision.inventory import load as inventory
 from provision.inventory.host import Host
 from provision.inventory.secrets import Secret
+from tests.attacks import attack
 
 ROOT = Path(__file__).resolve().parents[3]
 INVENTORIES = Path(__file__).parents[1] / "inventories"
@@ -232,6 +233,7 @@ def test_a_secret_shows_itself_to_nobody() -> None:
         assert CANARY not in traceback.format_exc()
 
 
+@attack("colleague", "a secret inside a text, which would show it", "held")
 def test_a_text_with_a_secret_in_it_is_refused(tmp_path: Path) -> None:
     text = f"{SUDO}: {CANARY}\ngearman_listen: 'x{{{{ {SUDO} }}}}'"
     said = complaint(tmp_path, text)

@@ -13,6 +13,7 @@ from provision.fleet import pool
 from provision.remote.local_channel import LocalChannel
 from provision.remote.messages import Question
 from provision.remote.session import Session
+from tests.attacks import attack
 
 HOST: Question = ("host",)
 ASKED: list[Question] = [HOST, ("releases", "/nowhere"), ("user", "root"), ("path", "/", "", "")]
@@ -46,6 +47,7 @@ def answering(change: str) -> str:
     return f"h = header['answers'][0]['is']; {change}; raw = json.dumps(header).encode()"
 
 
+@attack("compromised host", "17 false answers: wrong types, depth, size, no text, no end", "mended")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "problem"),
@@ -96,11 +98,13 @@ def test_a_clock_that_is_far_ahead_is_an_answer() -> None:
         assert agent.ask(ASKED)[HOST]["ahead"] > 1e29
 
 
+@attack("compromised host", "a greeting without end", "held")
 def test_a_host_that_greets_without_end_is_given_up() -> None:
     with pytest.raises(Unreachable, match=r"w1: no agent within 1 MiB of output"):
         Session("w1", lambda line: LocalChannel("yes | head -c 3000000")).close()
 
 
+@attack("compromised host", "a bug of the toolkit that only one host meets", "mended")
 def test_a_bug_that_one_host_meets_is_its_failure_and_the_others_go_on() -> None:
     def step(name: str) -> Any:
         return json.loads(name)

@@ -9,6 +9,7 @@ from provision.errors import InventoryError
 from provision.inventory import load as inventory
 from provision.inventory.ssh_args import parse_ssh_arguments
 from provision.ssh.route import Route, find_route
+from tests.attacks import attack
 
 CONFIG = """\
 Host gate
@@ -117,6 +118,7 @@ def test_under_host_star_a_jump_host_is_not_reached_through_itself(tmp_path: Pat
     assert shown(way(tmp_path, config, ansible_host="gate")) == ["u@gate:22"]
 
 
+@attack("colleague", "an `ssh_config` that leads elsewhere or runs something", "held")
 @pytest.mark.parametrize(
     ("config", "message"),
     [
