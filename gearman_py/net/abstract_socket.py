@@ -1,8 +1,8 @@
 """Abstract Unix sockets whose name another user of the machine may have taken first, unix(7).
 
 Any user may bind any abstract name, and connect to any. So a name that is taken is made longer, and
-who looks for it tries all that begin with it. Whom a socket belongs to is the kernel's word
-(``SO_PEERCRED``), which nobody can forge.
+who looks for it tries all that begin with it. Whom a socket belongs to the kernel says
+(``SO_PEERCRED``), and that cannot be forged.
 """
 
 import contextlib

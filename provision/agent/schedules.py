@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 from urllib.parse import unquote
 
-from provision.agent.text_answer import ends_listing, read_answer
+from provision.agent.text_answer import connect_admin, ends_listing, read_answer
 
 ADMIN_TIMEOUT = 10.0  # seconds for each part of an answer
 ANSWER_LIMIT = 1 << 27  # bytes: 10,000 schedules
@@ -32,9 +31,7 @@ def ask_admin(admin: str, line: bytes) -> bytes:
 
     Raises OSError; ValueError if its answer is not whole.
     """
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(ADMIN_TIMEOUT)
-        connection.connect(admin)
+    with connect_admin(admin, ADMIN_TIMEOUT) as connection:
         connection.sendall(line)
         return read_answer(connection, _is_whole, ANSWER_LIMIT)
 

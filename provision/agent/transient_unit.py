@@ -109,7 +109,8 @@ class TransientUnit:
     def _read_end(self) -> str:
         try:
             with open(self._log, "rb") as file:
-                return file.read()[-OUTPUT_LIMIT:].decode(errors="backslashreplace").strip()
+                file.seek(max(0, os.fstat(file.fileno()).st_size - OUTPUT_LIMIT))
+                return file.read(OUTPUT_LIMIT).decode(errors="backslashreplace").strip()
         except FileNotFoundError:
             return ""
 
