@@ -10,7 +10,8 @@ import sys
 import tarfile
 from typing import Any, cast
 
-from provision.agent.command import run_command
+from provision.agent.bytecode import note_bytecode, take_bytecode
+from provision.agent.command import run_command, try_command
 from provision.agent.files import (
     Content,
     Failure,
@@ -64,7 +65,7 @@ def unpack_release(link: FrameLink, content: Content, root: str, id: str, digest
         os.rename(partial, folder)
         half = folder
         if os.path.isdir(f"{folder}/wheels") or not os.path.isdir(f"{folder}/app"):
-            _make_venv(link, folder)
+            _make_venv(link, folder, root)
         run_command(link, ["sync", "--file-system", folder])
         _write_lines(f"{folder}/.complete", list_files(folder))
     except BaseException:
@@ -179,15 +180,18 @@ def _make_folder(path: str) -> None:
     os.chmod(path, 0o755)  # noqa: S103  # services that are not root read it
 
 
-def _make_venv(link: FrameLink, folder: str) -> None:
+def _make_venv(link: FrameLink, folder: str, root: str) -> None:
     python = f"{folder}/venv/bin/python"
     installer = glob.glob(f"{folder}/installer/installer-*.whl")
     if not installer:
         raise Failure("the release has no installer: an older toolkit built it; build it again")
     run_command(link, [sys.executable, "-I", "-m", "venv", "--without-pip", f"{folder}/venv"])
-    install = ["-P", "-m", "installer", "--compile-bytecode=0", "--overwrite-existing"]
+    install = ["-P", "-m", "installer", "--no-compile-bytecode", "--overwrite-existing"]
     wheels = sorted(glob.glob(f"{folder}/wheels/*.whl"))
     run_command(link, ["env", f"PYTHONPATH={installer[0]}", python, *install, *wheels])
+    take_bytecode(folder, root)
+    try_command(link, [python, "-I", "-m", "compileall", "-q", f"{folder}/venv/lib"])  # the others
+    note_bytecode(folder)
     if os.path.isdir(f"{folder}/app"):  # its worker is tried as a whole; its own files are found
         (site,) = glob.glob(f"{folder}/venv/lib/python3*/site-packages")
         with open(f"{site}/app.pth", "w", encoding="utf-8") as path:

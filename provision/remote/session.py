@@ -143,7 +143,7 @@ class Session:
         if self._pinger is not None:
             return
         self._load_modules(
-            *("files", "credentials", "command", "release", "change", "job_servers"),
+            *("files", "credentials", "command", "bytecode", "release", "change", "job_servers"),
             *(
                 "job_proof",
                 "transient_unit",

@@ -16,7 +16,7 @@ PASSWORD = "correct horse"  # noqa: S105  # of users made for these tests
 MANIFEST = r"""
 import hashlib, json, os, re, stat, sys
 system = r"/var/lib/(systemd|dpkg|gearman-deploy|gearmand)|/etc/\w+(-|\.lock|\.\d+)$"
-skipped = re.compile(rf"{system}|/__pycache__|/\.(complete|before)$")
+skipped = re.compile(rf"{system}|/__pycache__|/\.(complete|before|bytecode)$")
 found = {}
 for top in ("/etc", "/opt", "/usr/local", "/var/lib"):
     for folder, folders, files in os.walk(top):
