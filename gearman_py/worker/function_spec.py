@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 from gearman_py.worker.job import Outcome, WorkerJob
@@ -70,6 +70,12 @@ class FunctionSpec:
                 f"{self.timeout}: in between, the function can end on its own"
             )
         object.__setattr__(self, "retry_on", exception_classes(self.retry_on))
+
+    def limited_to(self, seconds: float) -> "FunctionSpec":
+        """The same, with at most this time for a job: a longer limit of its own gives way."""
+        timeout = min(self.timeout or seconds, seconds)
+        soft = self.soft_timeout if self.soft_timeout and self.soft_timeout < seconds else None
+        return replace(self, timeout=timeout, soft_timeout=soft)
 
     @property
     def retry_errors(self) -> tuple[type[BaseException], ...]:

@@ -65,6 +65,11 @@ class FunctionRegistry:
             check_seconds("timeout", timeout)
         self.timeout = timeout
 
+    def limit_time(self, seconds: float) -> None:
+        """Set the longest that a job of any function may take. Raises TypeError or ValueError."""
+        self.set_timeout(seconds)
+        self.functions = {name: spec.limited_to(seconds) for name, spec in self.functions.items()}
+
     def add_function(self, name: str, spec: FunctionSpec) -> None:
         """Raises TypeError or ValueError for an invalid name or one that is already taken."""
         if self._prefix + check_function_name(name) in self.functions:

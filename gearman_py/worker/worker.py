@@ -131,13 +131,14 @@ class Worker:
     ) -> None:
         """Change options of the constructor before the worker starts.
 
+        ``timeout`` is also the most that functions with a limit of their own are given.
         ``prefix`` is put before the existing one. ``functions``: of those declared, serve only
         these, named as on the wire. Raises TypeError or ValueError for invalid ones.
         """
         if servers is not None:
             self._config = replace(self._config, servers=parse_servers(servers, tls=tls))
         if timeout is not None:
-            self._registry.set_timeout(timeout)
+            self._registry.limit_time(timeout)
         if address is not None:
             self._registry.set_address(address)
         if functions:

@@ -15,6 +15,7 @@ import pytest
 from gearman_py import Client, JobException, JobFailed, Requeue, Worker, WorkerJob
 from gearman_py.serializer import JSON
 from gearman_py.testing import Server, job, running, server
+from gearman_py.worker.function_spec import FunctionOptions
 from tests.job_servers import C_GEARMAND, running_server
 from tests.waiting import LIMIT, await_true
 from tests.worker.kinds import serve
@@ -326,6 +327,29 @@ def test_an_async_function_over_its_limit_is_cancelled(jobs: Jobs) -> None:
     ):
         client.do("slow")
     assert cancelled.is_set()
+
+
+@pytest.mark.parametrize("own", [{"timeout": 50}, {"timeout": 50, "soft_timeout": 40}, {}])
+@pytest.mark.parametrize("processes", [0, 1])
+def test_who_runs_a_worker_limits_the_time_of_its_functions(
+    jobs: Jobs, own: FunctionOptions, processes: int
+) -> None:
+    worker = Worker(jobs.address, processes=processes)
+
+    @worker.function("slow", **own)
+    def slow(job: WorkerJob) -> None:
+        time.sleep(60)
+
+    @worker.function("short", timeout=0.2)
+    async def short(job: WorkerJob) -> None:
+        await asyncio.sleep(60)
+
+    worker.configure(timeout=0.4)
+    with running(worker), Client(jobs.address, timeout=20) as client:
+        with pytest.raises(JobException, match=r"TimeLimit: it took longer than 0\.4 s"):
+            client.do("slow")
+        with pytest.raises(JobException, match=r"TimeLimit: it took longer than 0\.2 s"):
+            client.do("short")
 
 
 def test_a_timeout_raised_by_the_function_is_not_its_time_limit(jobs: Jobs) -> None:
