@@ -227,8 +227,8 @@ def _build_wheel_of(package: LockedPackage, one: PackageLock, target: Target, fo
         except PipFailed as error:
             if ABSENT.search(str(error)):
                 raise HostFailed(
-                    f"{package.name} {package.version} has no wheel for {target}, and no source: "
-                    "lock a version that has"
+                    f"the index has neither a wheel of {package.name} {package.version} for "
+                    f"{target} nor its source: lock a version that it has"
                 ) from None
             raise
         _must_run_on(target, made)

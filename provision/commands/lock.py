@@ -88,7 +88,7 @@ def _resolve(app: App, wanted: Path, out: Path, scratch: Path, *, upgrade: bool)
     command = [
         *(find_tool("uv"), "pip", "compile", "--universal", "--quiet", "--generate-hashes"),
         *("--no-header", "--custom-compile-command", "invoke lock"),
-        *("--python-version", _least_python(project), "--output-file", str(out)),
+        *("--python-version", _least_python(project), "--output-file", str(out.resolve())),
         *(["--upgrade"] if upgrade else []),
         *(["--no-emit-package", _wheel_name(app)] if app.wheel else []),
     ]
@@ -96,13 +96,16 @@ def _resolve(app: App, wanted: Path, out: Path, scratch: Path, *, upgrade: bool)
         command += ["--format", "pylock.toml"]
     places = _pip_setting("find-links").split()
     places += filter(None, os.environ.get("UV_FIND_LINKS", "").split(","))
+    places = [str(Path(each).resolve()) if Path(each).exists() else each for each in places]
     if not _pins_ours(project):
         _build_ours(scratch)
         command += ["--no-emit-package", OURS]
         places.append(str(scratch))
     found = {"UV_FIND_LINKS": ",".join(dict.fromkeys(places))}  # they may have passwords
+    # The lock says where each need comes from: by a name that is the same for everybody.
     done = subprocess.run(
-        [*command, str(wanted)],
+        [*command, wanted.name],
+        cwd=wanted.parent,
         env={**os.environ, **dict(_indexes()), **found},
         capture_output=True,
         text=True,

@@ -77,7 +77,10 @@ def _unpack(app: App, say: Say) -> Path:
             raise ToolkitError(f"{HERE}: {facts.reason}")
         target = target_of(facts)
         say(f"building app {app.name}{f' for {target}' * app.python}")
-        artifact = build_app(app, target=target if app.python else None)
+        try:
+            artifact = build_app(app, target=target if app.python else None)
+        except HostFailed as error:  # of a host; there is none here
+            raise ToolkitError(str(error)) from None
         for old in (root / "releases").iterdir():
             if old.name != artifact.id:
                 shutil.rmtree(old)

@@ -170,7 +170,7 @@ def test_a_wheel_that_one_host_s_python_lacks_is_found_before_anything_changes(
     before = installed(mixed)
     done = upgraded(ROOT, fleet, "--app", "shop", "--yes")
     assert done.returncode == 3, done.stdout
-    lacking = r"app shop: shopfast 1\.0 has no wheel for Python 3\.13 .*, and no source"
+    lacking = r"neither a wheel of shopfast 1\.0 for Python 3\.13 .* nor its source"
     assert re.search(rf"^worker1 +failed +.*{lacking}", done.stdout, re.MULTILINE), done.stdout
     assert "nothing was changed; without worker1: --limit '!worker1'" in done.stdout
     assert installed(mixed) == before

@@ -124,3 +124,32 @@ def test_a_lock_names_all_versions_with_hashes_and_not_gearman_py(folder: Path) 
     (folder / "hosts.yml").write_text(hosts)
     with pytest.raises(ToolkitError, match=r"own\.toml should be pylock\.toml or pylock\.NAME\."):
         lock(folder, "shop", print)
+
+
+@pytest.mark.parametrize("source", ["source: colors==1.0", "source: ../shop"])
+def test_a_lock_is_the_same_wherever_and_whenever_it_is_made(
+    folder: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = HOSTS.replace("{source: ../shop}", f"{{{source}, lock: ../made.txt}}")
+    (folder / "hosts.yml").write_text(hosts)
+    (folder.parent / "shop" / "requirements.in").write_text("colors==1.0\n")
+    (folder.parent / "shop" / "pyproject.toml").unlink()
+    monkeypatch.chdir(folder.parent)
+    lock(Path("prod"), "shop", print)
+    text = (folder.parent / "made.txt").read_text()
+    assert "# via -r requirements.in" in text
+    assert str(folder.parent) not in text
+    (folder.parent / "made.txt").unlink()
+    monkeypatch.chdir("/")
+    lock(folder, "shop", print)
+    assert (folder.parent / "made.txt").read_text() == text
+
+
+def test_a_lock_of_what_the_index_lacks_makes_no_release(folder: Path) -> None:
+    lacking = "absent==1.0 --hash=sha256:" + "0" * 64
+    (folder.parent / "shop" / "requirements.txt").write_text(f"{lacking}\n")
+    with pytest.raises(
+        ToolkitError, match=r"neither a wheel of absent 1\.0 for .* nor its so"
+    ) as it:
+        trying.try_app(folder, "shop", print)
+    assert it.value.status == 1
