@@ -17,9 +17,8 @@ EXECUTABLE_MEMORY = re.compile(
     r"|os::commit_memory.*Operation not permitted"
 )
 READ_ONLY = re.compile(r"Read-only file system")
-FORBIDDEN = re.compile(
-    r"Operation not permitted|Address family not supported|Socket type not supported|status=31/SYS"
-)
+SOCKET = re.compile(r"Address family not supported|Socket type not supported")
+FORBIDDEN = re.compile(r"Operation not permitted|status=31/SYS")
 PATH = re.compile(r"(?<![\w.])/[^\s'\"\u2018\u2019:(),\]]+")
 PROGRAM = re.compile(r"^/\S+:( \d+:)? ")  # as a shell begins its complaint
 WORKER = re.compile(r"@([A-Za-z0-9_-]+)")
@@ -45,6 +44,11 @@ def _cure_of(line: str, worker: str) -> str:
         if path and (why := why_refused(str(folder))):
             return f"have {worker} write elsewhere: {folder} {why}"
         return f"writes: [{folder}] of {worker}, so that it may write there"
+    if SOCKET.search(line):
+        return f"the unit of {worker} has IPv4, IPv6 and Unix sockets, and no setting adds others"
     if FORBIDDEN.search(line):
-        return f"the unit of {worker} forbids that; jit: true and writes: are what can be allowed"
+        return (
+            f"the unit of {worker} forbids that, and no setting allows it, unless it is about "
+            "executable memory (jit: true) or a folder (writes:)"
+        )
     return ""

@@ -23,19 +23,13 @@ from provision.resources.files import File, Link, removal_change
 from provision.resources.private_settings import hide_settings, hide_variables
 from provision.resources.release import Release
 from provision.resources.secret import SecretFile
+from provision.resources.unit_text import find_openings, find_variable, process_limits
 
 FOLDER = "/etc/systemd/system"
 WORKER_UNITS = "gearman-worker@*"
 MOVES = "it moves to {0.address}:{0.port}; programs not restarted are refused at the old address"
 RELOAD = Change("~", "daemon-reload", Operation("daemon_reload"), "unit files changed")
 
-OWN_PROCESS = frozenset(
-    {
-        *("Type", "ExecStart", "ExecReload", "Environment", "Restart", "RestartSec"),
-        *("WatchdogSec", "KillMode", "TimeoutStopSec", "OOMPolicy"),
-    }
-)
-"""What a unit file says of the process that it is for, and of no other."""
 ACCOUNT = re.compile(r"^(User|Group)=(.*)$", re.MULTILINE)
 
 ABSENT = {"active": "not there yet", "enabled": "disabled"}
@@ -74,6 +68,10 @@ class UnitFile(File):
         yield from super().plan_changes(answers)
         yield from _lift_overrides(answers[self._overrides_question])
 
+    @property
+    def _attributes_text(self) -> str:
+        return "; ".join((super()._attributes_text, *find_openings(self.content.decode())))
+
     def _diff_from(self, before: bytes, name: str) -> str:
         return hide_variables(super()._diff_from(before, name), self.content.decode())
 
@@ -94,14 +92,12 @@ class UnitFile(File):
     @property
     def limits(self) -> tuple[str, ...]:
         """What it says of its processes, whatever they run: account, limits, hardening, secrets."""
-        section = self.content.decode().partition("[Service]\n")[2].partition("\n[")[0]
-        lines = (line for line in section.splitlines() if not line.startswith("#"))
-        return tuple(line for line in lines if line and line.partition("=")[0] not in OWN_PROCESS)
+        return process_limits(self.content.decode())
 
     @property
     def reload_key(self) -> str:
         """What a process carries in $GEARMAN_RELOAD_KEY that can be reloaded into this text's."""
-        return _find_variable(self.content.decode(), "GEARMAN_RELOAD_KEY")
+        return find_variable(self.content.decode(), "GEARMAN_RELOAD_KEY")
 
     def with_text(self, text: str) -> "UnitFile":
         """The same file with another content, but for the account: that is the host's matter.
@@ -111,13 +107,8 @@ class UnitFile(File):
         kept = replace(self.kept, content=text.encode()) if self.kept else None
         own = dict(ACCOUNT.findall(self.content.decode()))
         content = ACCOUNT.sub(lambda line: f"{line[1]}={own.get(line[1], line[2])}", text)
-        config = _find_variable(text, "GEARMAN_CONFIG")
+        config = find_variable(text, "GEARMAN_CONFIG")
         return replace(self, content=content.encode(), config=config, kept=kept)
-
-
-def _find_variable(text: str, name: str) -> str:
-    found = re.search(rf"^Environment={name}=(\w+)$", text, re.MULTILINE)
-    return found[1] if found else ""
 
 
 def unit_file(name: str, release: Release, source: str = "", /, **variables: object) -> UnitFile:

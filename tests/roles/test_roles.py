@@ -186,7 +186,17 @@ def test_a_worker_of_ones_own_is_a_unit_of_its_own(tmp_path: Path) -> None:
     wanted = resources(load(tmp_path, hosts), "worker")
     host = FakeHost()
     host.paths["/srv"] = host.paths["/opt"]
-    host.apply([change.operation for change in planned(host, wanted).changes])
+    changes = planned(host, wanted).changes
+    told = {
+        each.summary.rpartition("/")[2]: each.reason
+        for each in changes
+        if "/system/" in each.summary
+    }
+    usual = "root:root 0644"
+    opened = f"{usual}; may make memory executable (jit); may write to /srv/pictures (writes)"
+    assert told["gearman-worker@lines.service"] == usual
+    assert told["gearman-worker@resize:2.service"] == opened
+    host.apply([change.operation for change in changes])
     assert planned(host, wanted).changes == ()
     assert set(host.processes) == {
         f"gearman-worker@{name}.service" for name in ("lines", "resize", "resize:2", "wc")

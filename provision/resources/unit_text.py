@@ -1,0 +1,35 @@
+"""What the text of a unit file says of the processes that it is for."""
+
+import re
+from collections.abc import Iterator
+
+OWN_PROCESS = frozenset(
+    {
+        *("Type", "ExecStart", "ExecReload", "Environment", "Restart", "RestartSec"),
+        *("WatchdogSec", "KillMode", "TimeoutStopSec", "OOMPolicy"),
+    }
+)
+"""What a unit file says of the process that it is for, and of no other."""
+
+
+def process_limits(text: str) -> tuple[str, ...]:
+    """Its lines that hold whatever the process is: account, limits, hardening, secrets."""
+    section = text.partition("[Service]\n")[2].partition("\n[")[0]
+    lines = (line for line in section.splitlines() if not line.startswith("#"))
+    return tuple(line for line in lines if line and line.partition("=")[0] not in OWN_PROCESS)
+
+
+def find_openings(text: str) -> Iterator[str]:
+    """What the hardening of a worker's unit allows beyond the usual, each with its setting."""
+    lines = process_limits(text)
+    if "NoNewPrivileges=yes" in lines and "MemoryDenyWriteExecute=yes" not in lines:
+        yield "may make memory executable (jit)"
+    for line in lines:
+        if line.startswith("ReadWritePaths="):
+            yield f"may write to {line.partition('=')[2].replace(' ', ', ')} (writes)"
+
+
+def find_variable(text: str, name: str) -> str:
+    """The value of a variable of one word that it sets, or ""."""
+    found = re.search(rf"^Environment={name}=(\w+)$", text, re.MULTILINE)
+    return found[1] if found else ""
