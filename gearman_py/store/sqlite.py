@@ -29,7 +29,8 @@ from gearman_py.store.sqlite_file import (
     open_file,
     reserve_file,
 )
-from gearman_py.store.sqlite_wal import Mark, file_beside
+from gearman_py.store.sqlite_mark import Mark
+from gearman_py.store.sqlite_wal import file_beside
 
 log = logging.getLogger("gearmand")
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gearman_py.store import sqlite_wal
+from gearman_py.store import sqlite_check, sqlite_wal
 from gearman_py.store.base import StoreError, UnknownOutcome
 from gearman_py.store.sqlite_wal import APPLICATION, COUNT_JOBS, IN_USE, SCHEMA_VERSION
 
@@ -87,7 +87,7 @@ def open_file(
         raise StoreError(
             f"this Python has SQLite {sqlite3.sqlite_version}: a durable queue needs 3.37 or newer"
         )
-    commits = 0 if passed_on else sqlite_wal.check_log(path)
+    commits = 0 if passed_on else sqlite_check.check_log(path)
     connection = sqlite3.connect(
         path,
         timeout=WAIT,

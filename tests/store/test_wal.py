@@ -177,7 +177,7 @@ os.kill(os.getpid(), signal.SIGKILL)
         ("/-wal", "-wal"),
     ],
 )
-@pytest.mark.parametrize("mark", ["is there", "is gone"])
+@pytest.mark.parametrize("mark", ["is there", "knows nothing"])
 def test_files_that_do_not_belong_together_are_refused(
     crashed: Path, tmp_path: Path, theirs: str, ours: str, mark: str
 ) -> None:
@@ -186,8 +186,8 @@ def test_files_that_do_not_belong_together_are_refused(
     whole = numbers(copied(path, tmp_path / "copy"))
     other = Path(f"{crashed}-wal") if theirs == "/-wal" else Path(f"{path}{theirs}")
     shutil.copy(other, f"{path}{ours}")
-    if mark == "is gone" and theirs != "-clean":  # else it is as a file of earlier versions
-        path.with_name("queue-mark").unlink()
+    if mark == "knows nothing":
+        path.with_name("queue-mark").write_bytes(bytes(20))
     why = f"does not belong to {path}, or is older or newer"
     with pytest.raises(StoreError, match=why) as told:
         SQLiteStore(path)
@@ -231,13 +231,39 @@ def test_main_file_that_is_gone_while_its_wal_is_there_is_refused(
     assert path.with_name("queue-wal").exists()
 
 
-def test_torn_end_is_no_damage_without_the_mark_and_without_its_last_commit(
+@pytest.mark.parametrize("damage", ["gone", "empty", "garbage", "bit", "longer"])
+@pytest.mark.parametrize("log", ["whole", "half"])
+def test_damaged_mark_is_refused_with_the_command_to_go_on(
+    crashed: Path, tmp_path: Path, damage: str, log: str
+) -> None:
+    """Without it, half of a log could pass for a whole one."""
+    path = copied(crashed, tmp_path / "marked")
+    mark = path.with_name("queue-mark")
+    said = mark.read_bytes()
+    flipped = said[:-1] + bytes([said[-1] ^ 1])
+    left = {"empty": b"", "garbage": b"garbage", "bit": flipped, "longer": said + b"\0"}
+    if damage == "gone":
+        mark.unlink()
+    else:
+        mark.write_bytes(left[damage])
+    if log == "half":
+        end = path.with_name("queue-wal").stat().st_size // 2 // FRAME * FRAME
+        os.truncate(path.with_name("queue-wal"), 32 + end)
+    what = "is missing or empty" if damage in ("gone", "empty") else "is damaged"
+    with pytest.raises(StoreError, match=f"queue-mark, which .*, {what}") as refused:
+        SQLiteStore(path)
+    if log == "whole":
+        subprocess.run(["sh", "-c", str(refused.value).splitlines()[-1]], check=True)
+        assert numbers(path) >= WHOLE
+
+
+def test_torn_end_is_no_damage_with_an_empty_mark_and_without_its_last_commit(
     crashed: Path, tmp_path: Path
 ) -> None:
-    """A power cut leaves an older mark than the WAL, or none, and half of the last group."""
+    """A power cut leaves an older mark than the WAL, or none in it, and half of the last group."""
     for tail in range(1, 3 * FRAME, FRAME // 2):
         path = copied(crashed, tmp_path / "torn")
-        path.with_name("queue-mark").unlink()
+        path.with_name("queue-mark").write_bytes(bytes(20))
         wal = path.with_name("queue-wal")
         os.truncate(wal, wal.stat().st_size - tail)
         assert numbers(path) >= WHOLE - set(range(5 * COMMITS - 10, 5 * COMMITS))
@@ -246,16 +272,17 @@ def test_torn_end_is_no_damage_without_the_mark_and_without_its_last_commit(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from gearman_py.store import sqlite, sqlite_file, sqlite_wal
+from gearman_py.store import sqlite, sqlite_file, sqlite_mark, sqlite_wal
 
 sqlite.CHECKPOINT = 2**17
+files = {each.__file__ for each in (sqlite, sqlite_file, sqlite_mark, sqlite_wal)}
 left = int(sys.argv[2])
 
 
 def step(frame, event, argument):
     global left
     code = frame.f_code
-    if code.co_filename in (sqlite.__file__, sqlite_file.__file__, sqlite_wal.__file__):
+    if code.co_filename in files:
         if event == "line":
             left -= 1
             if not left:
