@@ -14,6 +14,7 @@ from provision.resources.base import Resource
 from provision.resources.former_apps import FormerApps
 from provision.resources.former_files import FormerFiles
 from provision.resources.former_units import FormerUnits
+from provision.resources.health import Health
 from provision.resources.packages import Packages
 
 LEFT_TO_DEPLOYS = (FormerAccount, FormerApps, FormerFiles, FormerGroup, UnneededAccount)
@@ -37,6 +38,8 @@ def share_of_app(
     others = list(without)
     packages = {name for each in others if isinstance(each, Packages) for name in each.names}
     kept = set(others)
+    # How other workers are tried tells of the app's too; that makes them none of the app's.
+    others_units = {each.unit for each in others if isinstance(each, Health)}
     for each in wanted:
         if isinstance(each, Packages):
             if names := tuple(name for name in each.names if name not in packages):
@@ -45,6 +48,9 @@ def share_of_app(
             for name in _workers_of(host, app):
                 if fnmatch(f"gearman-worker@{name}.service", each.pattern):
                     yield replace(each, pattern=f"gearman-worker@{name}[.:]*")
+        elif isinstance(each, Health):
+            if each.unit not in others_units:
+                yield each
         elif each not in kept and not isinstance(each, LEFT_TO_DEPLOYS):
             yield each
 

@@ -17,6 +17,7 @@ from gearman_py.server import reload_channel
 from provision import plan
 from provision.build import Artifact
 from provision.errors import InventoryError
+from provision.fleet.app_share import share_of_app, without_app
 from provision.fleet.waves import served_functions
 from provision.inventory import load as inventory
 from provision.inventory.host import Inventory
@@ -489,6 +490,14 @@ def test_a_worker_whose_functions_its_code_alone_knows_is_told_the_others_when_i
     ]
     (proof,) = found["gearman-worker@lines.service"].staged_proofs()
     assert proof.operation.arguments["others"] == {}
+    # Upgrading the app alone tries its workers, and no other.
+    alone = without_app(host, "shop")
+    without = [one for role in ROLES["worker"] for one in role(alone, known, with_app)]
+    share = share_of_app(host, "shop", wanted, without)
+    assert {each.unit for each in share if isinstance(each, Health)} == {
+        "gearman-worker@shop.service",
+        "gearman-worker@more.service",
+    }
     # The other way round: what the code of these two serves is asked when another one starts.
     checks = {each.unit: each.function_check for each in wanted if isinstance(each, Health)}
     told = {check.worker: check.proof.operation.arguments for check in checks.values() if check}
