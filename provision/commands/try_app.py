@@ -141,9 +141,13 @@ def _try_worker(worker: WorkerDefinition, release: Path) -> str:
                 _do_job(client, running, ping, PING)
                 done.append("answers")
             if worker.check:
+                asked = worker.checked_function
+                if asked not in serves:
+                    told = ", ".join(sorted(serves))
+                    raise running.explain(f"it serves {told}, not {asked}, which its check is for")
                 sample = stated_sample(dict(worker.check))
-                _do_job(client, running, worker.checked_function, sample)
-                done.append(f"its check of {worker.checked_function} is right")
+                _do_job(client, running, asked, sample)
+                done.append(f"its check of {asked} is right")
         done.append(_stop(worker, running))
     return ", ".join(done)
 

@@ -65,6 +65,7 @@ FILES_OF_CHECK = ("file", "expect_file")
 CREDENTIAL = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
 VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 READABLE = "users of the host may read it there; put it into secrets"
+PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/@]*:[^/]*@")  # in a URL
 RESERVED = ("GEARMAN_", "GEARMAND_", "NOTIFY_SOCKET", "WATCHDOG_")  # which the unit sets itself
 
 Hint = Callable[[str, Iterable[str]], str]
@@ -150,6 +151,11 @@ def _check(
     for text in value if kind is list else [value] if kind is str else ():
         if not re.fullmatch(form, text, re.ASCII | re.DOTALL):
             raise InventoryError(f"{where}: {what}: {key}: {text!r} should be {like}")
+        if key == "source" and PASSWORD.match(text):
+            raise InventoryError(
+                f"{where}: {what}: the URL of its source has a password: leave it out; git asks "
+                "its credential helper for it (gitcredentials(7)), or take an ssh URL"
+            )
         if key == "writes" and (why := why_refused(text)):
             name = what.rpartition(" ")[2]
             raise InventoryError(

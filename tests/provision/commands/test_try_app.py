@@ -95,6 +95,15 @@ def test_a_worker_that_does_not_work_is_told_with_its_last_lines(
         assert 'shop.py", line 1 in <module>' in said[-1]
 
 
+def test_a_check_of_what_the_worker_does_not_serve_is_told_at_once(folder: Path) -> None:
+    (folder / "hosts.yml").write_text(HOSTS.replace("function: paint", "function: draw"))
+    said: list[str] = []
+    assert trying.try_app(folder, "shop", said.append) == HostFailed.status
+    told = "it serves paint, not draw, which its check is for"
+    assert said[-1].splitlines()[0] == f"failed  worker shop: {told}"
+    assert "most recent call first" not in said[-1]
+
+
 def test_a_lock_names_all_versions_with_hashes_and_not_gearman_py(folder: Path) -> None:
     shop = folder.parent / "shop"
     (shop / "requirements.txt").unlink()

@@ -205,6 +205,10 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
             "2: worker a: app shop has no source: say where its files are",
         ),
         (
+            "{}\ngearman_apps: {shop: {source: 'https://me:pw@host/shop.git', ref: main}}",
+            "app shop: the URL of its source has a password: leave it out",
+        ),
+        (
             "{}\ngearman_apps:\n  shop: {sources: x}",
             "4: app shop: unknown setting 'sources'; did you mean 'source'?",
         ),
