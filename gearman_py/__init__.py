@@ -28,9 +28,11 @@ if TYPE_CHECKING:
         JobTimeout,
         ProtocolError,
         QueueFull,
+        ResultsUnsupported,
         ResultTooLarge,
         ServerUnavailable,
         SubmitError,
+        UnknownJob,
     )
     from gearman_py.net.tls import TLS, TLSError
     from gearman_py.serializer import JSON, Serializer
@@ -64,6 +66,7 @@ LAZY_IMPORTS = {
     "QueueFull": "gearman_py.errors",
     "Requeue": "gearman_py.worker.job",
     "ResultTooLarge": "gearman_py.errors",
+    "ResultsUnsupported": "gearman_py.errors",
     "Retry": "gearman_py.client.config",
     "Serializer": "gearman_py.serializer",
     "ServerUnavailable": "gearman_py.errors",
@@ -72,6 +75,7 @@ LAZY_IMPORTS = {
     "TLS": "gearman_py.net.tls",
     "TLSError": "gearman_py.net.tls",
     "TimeLimit": "gearman_py.worker.job",
+    "UnknownJob": "gearman_py.errors",
     "Worker": "gearman_py.worker.worker",
     "WorkerJob": "gearman_py.worker.job",
 }
@@ -108,6 +112,7 @@ __all__ = [
     "QueueFull",
     "Requeue",
     "ResultTooLarge",
+    "ResultsUnsupported",
     "Retry",
     "Serializer",
     "ServerUnavailable",
@@ -115,6 +120,7 @@ __all__ = [
     "SubmitError",
     "TLSError",
     "TimeLimit",
+    "UnknownJob",
     "Worker",
     "WorkerJob",
 ]

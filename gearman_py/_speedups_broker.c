@@ -35,7 +35,7 @@ enum { /* packets */
     X(queues, _rotate) X(queues, _time_limits) X(queues, _unserved) X(queues, _wakeup)           \
     X(queues, choosy) X(queues, counts) X(queues, durable) X(queues, full) X(queues, functions)  \
     X(queues, jobs) X(queues, lease) X(queues, loaded) X(queues, next_event)                     \
-    X(queues, progress) X(queues, turn) X(queues, uniques)                                       \
+    X(queues, progress) X(queues, results) X(queues, turn) X(queues, uniques)                    \
     X(table, _count) X(table, _pages)                                                            \
     X(counts, accepted) X(counts, runs) X(counts, waits)                                         \
     X(totals, empty_grabs) X(totals, wakeups)
@@ -510,6 +510,9 @@ work_complete(const Turn *turn, PyObject *const *arguments, int Py_UNUSED(_), in
     Py_ssize_t number = job == NULL ? -1 : ordinary_number(job);
     if (number < 0) {
         return PyErr_Occurred() ? FAILED : DECLINED;
+    }
+    if (SLOT(queues, queues_results) != Py_None && SLOT(job, job_background) == Py_True) {
+        return DECLINED; /* its result may be kept */
     }
     PyObject *function = SLOT(job, job_function), *unique = SLOT(job, job_unique);
     if (PyDict_Size(SLOT(function, function_workers)) == 0) {

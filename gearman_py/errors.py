@@ -99,6 +99,27 @@ class ArgumentTooLarge(SubmitError):
     _what_happened = "the job was not submitted"
 
 
+class UnknownJob(GearmanError):
+    """result() was asked for a job that no server knows, or not any longer."""
+
+    def __init__(self, handle: str, why: str) -> None:
+        self.handle = handle
+        super().__init__(f"job {handle} is unknown: {why}")
+
+
+class ResultsUnsupported(GearmanError):
+    """result() was asked for a job that is at none of our servers, and others keep no results."""
+
+    def __init__(self, handle: str, servers: Sequence[str]) -> None:
+        self.handle = handle
+        self.servers = list(servers)
+        names = " and ".join(self.servers)
+        super().__init__(
+            f"no result of job {handle}: {names} cannot be asked for results, which only job "
+            "servers of gearman_py keep"
+        )
+
+
 class JobFailed(GearmanError):
     """The worker reported that the job failed; earlier warnings may say why.
 

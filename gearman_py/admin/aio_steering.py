@@ -15,6 +15,7 @@ from gearman_py.admin.command_words import (
     encode_name,
     jobs_command,
     limit_commands,
+    read_result_part,
 )
 
 
@@ -98,6 +99,22 @@ class AsyncSteering(AsyncScheduling):
     async def run_now(self, handle: str) -> None:
         """Have a job that waits run as the next one of its function and priority."""
         await self.value(f"reschedule job {check_word(handle)} now")
+
+    @find_owner
+    async def result(self, handle: str) -> bytes:
+        """The result of a background job that is complete, if it is kept; does not wait.
+
+        Raises AdminError if it is not kept, or the job waits, runs or has failed. Where gearmand
+        runs with --admin-only, it answers only on its admin socket; ``Client.result`` does not.
+        """
+        parts: list[bytes] = []
+        got, size = 0, 1
+        while got < size:
+            (line,) = await self.listing(f"result {check_word(handle)} {got}")
+            size, part = read_result_part(line)
+            parts.append(part)
+            got += len(part) or size
+        return b"".join(parts)
 
     @find_owner
     async def retry(self, handle: str) -> None:

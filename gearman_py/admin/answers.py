@@ -73,7 +73,8 @@ class FunctionStats(NamedTuple):
     ``period_seconds`` (0: any number). ``kept_failed`` background jobs have failed and can be
     retried; ``retried`` were. ``server_paused`` is 1 while the whole server is paused. At most
     ``max_per_key`` jobs with the same unique up to the ``key_separator`` may run at a time.
-    ``workers_wanted`` would keep the oldest waiting job younger than gearmand --target-wait.
+    ``workers_wanted`` would keep the oldest waiting job younger than gearmand --target-wait. The
+    results of ``kept_results`` background jobs can be fetched.
     """
 
     name: str
@@ -104,6 +105,7 @@ class FunctionStats(NamedTuple):
     max_per_key: int = 0
     key_separator: str = ""
     workers_wanted: int = 0
+    kept_results: int = 0
     server: str = ""
 
     @classmethod

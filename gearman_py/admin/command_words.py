@@ -1,5 +1,6 @@
 """Administrative commands as lines of the text protocol, without I/O."""
 
+from base64 import b64decode
 from datetime import datetime
 from urllib.parse import quote
 
@@ -84,3 +85,9 @@ def schedule_facts(
             f"the schedule takes {len(command)} bytes encoded, more than {MAX_COMMAND}"
         )
     return command
+
+
+def read_result_part(line: str) -> tuple[int, bytes]:
+    """The size of a result, and a part of it, from an answer to ``result``."""
+    pairs = dict(pair.split("=", 1) for pair in line.split("\t")[1:])
+    return int(pairs["bytes"]), b64decode(pairs["result"])

@@ -14,6 +14,7 @@ from gearman_py.admin.command_words import (
     encode_name,
     jobs_command,
     limit_commands,
+    read_result_part,
 )
 from gearman_py.admin.sync_schedules import Scheduling
 from gearman_py.admin.sync_several import change_all, change_jobs, find_owner
@@ -99,6 +100,22 @@ class Steering(Scheduling):
     def run_now(self, handle: str) -> None:
         """Have a job that waits run as the next one of its function and priority."""
         self.value(f"reschedule job {check_word(handle)} now")
+
+    @find_owner
+    def result(self, handle: str) -> bytes:
+        """The result of a background job that is complete, if it is kept; does not wait.
+
+        Raises AdminError if it is not kept, or the job waits, runs or has failed. Where gearmand
+        runs with --admin-only, it answers only on its admin socket; ``Client.result`` does not.
+        """
+        parts: list[bytes] = []
+        got, size = 0, 1
+        while got < size:
+            (line,) = self.listing(f"result {check_word(handle)} {got}")
+            size, part = read_result_part(line)
+            parts.append(part)
+            got += len(part) or size
+        return b"".join(parts)
 
     @find_owner
     def retry(self, handle: str) -> None:

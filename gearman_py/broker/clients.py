@@ -6,6 +6,7 @@ from gearman_py.broker import counts
 from gearman_py.broker.limits import MAX_ARGUMENT, MAX_UNIQUE
 from gearman_py.broker.numbers import MAX_EPOCH, decimal
 from gearman_py.broker.queues import Queues
+from gearman_py.broker.results import find_outcome, get_result
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import HIGH, LOW, NORMAL, BrokerJob, Peer, ReduceJob, coalesces_on
 from gearman_py.protocol.codec import response
@@ -139,7 +140,11 @@ def _acknowledge_job(queues: Queues, peer: Peer, job: BrokerJob, background: boo
 
 def _get_status(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     handle = arguments[0].partition(b"\0")[0]
-    peer.send(response(Packet.STATUS_RES, handle, *_job_status(broker, broker.queues.job(handle))))
+    job = broker.queues.job(handle)
+    known, *others = _job_status(broker, job)
+    if job is None and peer.results:
+        known = find_outcome(broker.queues, handle)
+    peer.send(response(Packet.STATUS_RES, handle, known, *others))
 
 
 def _get_status_unique(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
@@ -166,6 +171,8 @@ def _handle_option(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> Non
             peer.exceptions = True
         case b"retries":
             peer.retries = True
+        case b"results":
+            peer.results = True
         case _:
             return peer.refuse(b"UNKNOWN_OPTION", b"Server does not recognize given option")
     return peer.send(response(Packet.OPTION_RES, arguments[0]))
@@ -184,6 +191,7 @@ HANDLERS: dict[Packet, Handler] = {
     Packet.SUBMIT_REDUCE_JOB_BACKGROUND: _submit_reduce(background=True),
     Packet.GET_STATUS: _get_status,
     Packet.GET_STATUS_UNIQUE: _get_status_unique,
+    Packet.GET_RESULT: get_result,
     Packet.ECHO_REQ: _handle_echo,
     Packet.OPTION_REQ: _handle_option,
 }

@@ -11,6 +11,7 @@ from gearman_py.broker import failed_commands, job_changes, schedule_commands, s
 from gearman_py.broker.job_listing import list_jobs, show_job
 from gearman_py.broker.moving import is_moved, move_jobs
 from gearman_py.broker.numbers import decimal
+from gearman_py.broker.results import show_result
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.sliced_sort import sort_in_slices
 from gearman_py.broker.state import Function, Peer
@@ -253,6 +254,7 @@ COMMANDS: dict[bytes, Command] = {
     b"purge": steering.purge,
     b"retry": failed_commands.retry,
     b"discard": failed_commands.discard,
+    b"result": show_result,
     b"prioritize": job_changes.prioritize,
     b"reschedule": job_changes.reschedule,
     b"function": show_function,
@@ -270,11 +272,13 @@ OPERATORS: dict[bytes, Command] = {
 }
 # What only operators may do if the broker is restricted: changes, and reading workloads.
 CHANGES = {
-    *(_max_queue, _create_function, _drop_function, _cancel_job, show_job),
+    *(_max_queue, _create_function, _drop_function, _cancel_job, show_job, show_result),
     *(steering.pause, steering.resume, steering.limit, steering.purge),
     *(failed_commands.retry, failed_commands.discard),
     *(job_changes.prioritize, job_changes.reschedule),
     *(schedule_commands.schedule, schedule_commands.list_schedules),
 }
 # What is told to those that keep a record of changes; jobs are moved by the thousand.
-AUDITED = CHANGES - {show_job, schedule_commands.list_schedules} | {*OPERATORS.values()}
+AUDITED = CHANGES - {show_job, show_result, schedule_commands.list_schedules} | {
+    *OPERATORS.values()
+}

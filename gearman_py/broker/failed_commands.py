@@ -128,7 +128,7 @@ def _discard(broker: Rules, handle: bytes) -> bool:
     failed = broker.queues.failed.pop(handle)
     if failed is None:
         return False
-    broker.forget_failed(failed)
+    broker.forget_kept(failed.number)
     return True
 
 

@@ -8,6 +8,7 @@ with what is known of the failure. So a job is either failed or queued, whenever
 import json
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from math import inf
 from typing import NamedTuple
 
 from gearman_py.broker.limits import MAX_FAILED_BYTES, SLICE
@@ -130,10 +131,10 @@ class FailedJobs:
         ]
         return [self._drop(handle) for handle in expired]
 
-    def next_expiry(self, wall: float) -> float | None:
-        """The seconds until the next one has been kept long enough."""
+    def next_expiry(self, wall: float) -> float:
+        """The seconds until the next one has been kept long enough, or inf."""
         if not self._seconds or not self._jobs:
-            return None
+            return inf
         self._sort()
         return max(0.0, next(iter(self._jobs.values())).when + self._seconds - wall)
 

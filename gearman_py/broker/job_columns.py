@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from gearman_py.broker.failed_jobs import FailedJob
+from gearman_py.broker.kept_results import KeptResult
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.state import BrokerJob, Function, Peer
 
@@ -13,7 +14,7 @@ SECTION_BYTES = 2**20
 BACKGROUND, QUEUED, DIGIT = 4, 8, ord("0")  # how flags of a job add up to one character
 
 Section = dict[str, Any]
-Job = TypeVar("Job", BrokerJob, FailedJob)
+Job = TypeVar("Job", BrokerJob, FailedJob, KeptResult)
 
 
 def as_text(data: bytes) -> str:
@@ -27,7 +28,7 @@ def split_jobs(jobs: Iterable[Job]) -> Iterator[list[Job]]:
     size = 0
     for job in jobs:
         part.append(job)
-        size += len(job.workload)
+        size += len(job.result if isinstance(job, KeptResult) else job.workload)
         if len(part) == SECTION_JOBS or size >= SECTION_BYTES:
             yield part
             part, size = [], 0

@@ -15,19 +15,12 @@ from gearman_py.broker.demand import Demand
 from gearman_py.broker.failed_jobs import FailedJobs
 from gearman_py.broker.foreign_handles import ForeignHandles
 from gearman_py.broker.job_table import JobTable
+from gearman_py.broker.kept_results import KeptResults
 from gearman_py.broker.limits import SLICE
 from gearman_py.broker.pending_changes import PendingChanges
 from gearman_py.broker.restrictions import RestrictedFunctions
 from gearman_py.broker.schedules import Schedules
-from gearman_py.broker.state import (
-    HIGH,
-    LOW,
-    NORMAL,
-    PRIORITIES,
-    BrokerJob,
-    Key,
-    Peer,
-)
+from gearman_py.broker.state import HIGH, LOW, NORMAL, PRIORITIES, BrokerJob, Key, Peer
 from gearman_py.broker.time_limits import TimeLimits
 from gearman_py.broker.uniques import Uniques, is_sparse
 from gearman_py.store.base import lease_clock
@@ -44,7 +37,8 @@ class Queues(RestrictedFunctions):
     ``wakeup`` is how many sleeping workers a new job wakes; 0 wakes all that have its function.
     ``next_event`` is the next time at which something is due (it may be too early), or inf.
     ``progress`` is what running jobs last reported, as (numerator, denominator); few report
-    anything. ``failed`` keeps background jobs that failed for good. If ``durable``, background jobs
+    anything. ``failed`` keeps background jobs that failed for good, and ``results`` the results of
+    others, if they are kept. If ``durable``, background jobs
     are stored, and ``changes`` collects what the store has to do. They may be assigned until
     ``lease``, by the store's clock; then they are withheld until ``extend`` extends it.
     """
@@ -52,7 +46,7 @@ class Queues(RestrictedFunctions):
     __slots__ = (
         *("_due", "_foreign_handles", "_number", "_prefix", "_rotate", "_time_limits"),
         *("_withheld", "changes", "demand", "durable", "failed", "jobs", "lease"),
-        *("lease_over", "progress", "schedules", "uniques"),
+        *("lease_over", "progress", "results", "schedules", "uniques"),
     )
 
     def __init__(
@@ -65,6 +59,7 @@ class Queues(RestrictedFunctions):
         wakeup: int = 1,
         durable: bool = False,
         failed: FailedJobs | None = None,
+        results: KeptResults | None = None,
     ) -> None:
         super().__init__(wakeup, function_first=function_first)
         self._prefix = prefix + b":"
@@ -77,6 +72,7 @@ class Queues(RestrictedFunctions):
         self.jobs = JobTable()
         self.failed = FailedJobs() if failed is None else failed
         self.demand = Demand(self.restrictions)
+        self.results = results
         self.schedules = Schedules()
         self.uniques = Uniques()
         self.progress: dict[BrokerJob, tuple[bytes, bytes]] = {}

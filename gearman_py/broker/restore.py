@@ -8,13 +8,14 @@ from typing import Any
 from gearman_py.broker.counts import BrokerCounts, Counts, Durations
 from gearman_py.broker.failed_jobs import FailedJob
 from gearman_py.broker.job_columns import BACKGROUND, DIGIT, QUEUED, Section
+from gearman_py.broker.kept_results import KeptResult
 from gearman_py.broker.key_limits import KeyLimit
 from gearman_py.broker.rates import RateLimit
 from gearman_py.broker.restriction_records import SERVER
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.schedules import unpack_schedule
 from gearman_py.broker.state import BrokerJob, Function, Peer, ReduceJob
-from gearman_py.broker.stored_jobs import keep_failed
+from gearman_py.broker.stored_jobs import keep_failed, keep_result
 from gearman_py.store.base import Record
 
 READABLE = (1, 2, 3, 4, 5)  # formats of a snapshot; see FORMAT in gearman_py.broker.snapshot
@@ -66,6 +67,8 @@ class Restorer:
         elif "failed" in section:
             for fields in section["failed"]:
                 keep_failed(self._queues, FailedJob(*_unpack_fields(FailedJob, fields)))
+            for fields in section.get("results", ()):  # that earlier versions skip
+                keep_result(self._queues, KeptResult(*_unpack_fields(KeptResult, fields)))
         else:
             self._end(section, now)
 
@@ -138,6 +141,7 @@ class Restorer:
         peer.since = facts.get("since", now)
         peer.client_id = as_bytes(facts["client_id"])
         peer.exceptions, peer.retries = facts["exceptions"], facts.get("retries", False)
+        peer.results = facts.get("results", False)
         for place, limit, turn in facts["abilities"]:
             function = self._functions[place]
             peer.abilities[function] = limit

@@ -126,18 +126,20 @@ class Rules:
         queues.unregister_gone(now)
         self._abandon_jobs()
         queues.plan(now, wall)
-        self._expire_failed(wall)
+        self._expire_kept(wall)
         if self._deserted:
             queues.next_event = now
         return queues.next_event
 
-    def _expire_failed(self, wall: float) -> None:
-        """Forget failed jobs that have been kept long enough."""
-        queues = self.queues
-        for failed in queues.failed.expire(wall):
-            self.forget_failed(failed)
-        soon = queues.failed.next_expiry(wall)
-        if soon is not None:
+    def _expire_kept(self, wall: float) -> None:
+        """Forget failed jobs and results that have been kept long enough."""
+        queues, soon = self.queues, inf
+        for kept in (queues.failed, queues.results):
+            if kept:
+                for each in kept.expire(wall):
+                    self.forget_kept(each.number)
+                soon = min(soon, kept.next_expiry(wall))
+        if soon < inf:
             queues.next_event = min(queues.next_event, self.now + min(soon, EXPIRY_INTERVAL))
 
     def _abandon_jobs(self) -> None:
@@ -231,10 +233,10 @@ class Rules:
             self.queues.changes.rewrite(make_failed_record(failed))
         keep_failed(self.queues, failed)
 
-    def forget_failed(self, failed: FailedJob) -> None:
-        """A failed job is no longer kept."""
+    def forget_kept(self, number: int) -> None:
+        """A failed job or a result is no longer kept."""
         if self.queues.durable:
-            self.queues.changes.remove(failed.number)
+            self.queues.changes.remove(number)
 
     def _fail_again(self, job: BrokerJob, failed: FailedJob) -> None:
         """It could not be stored that a failed job is to run again."""

@@ -76,6 +76,8 @@ def take_snapshot(
         yield pack_jobs(queues, jobs, functions, places)
     for failed in split_jobs(queues.failed):
         yield {"failed": [_pack_fields(job) for job in failed]}
+    for results in split_jobs(queues.results or ()):  # beside no failed jobs: see `Restorer.read`
+        yield {"failed": [], "results": [_pack_fields(result) for result in results]}
     yield _pack_queues(queues, functions, places) | {"orders": orders}
 
 
@@ -130,6 +132,7 @@ def _pack_peer(peer: Peer, functions: Mapping[Function, int]) -> Section:
         "client_id": as_text(peer.client_id),
         "exceptions": peer.exceptions,
         "retries": peer.retries,
+        "results": peer.results,
         "abilities": [
             [functions[each], limit, peer.turns[each]] for each, limit in peer.abilities.items()
         ],

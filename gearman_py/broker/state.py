@@ -277,7 +277,8 @@ class Peer(Outbox):
     """A connection as the broker sees it, which may be a client and a worker at once.
 
     ``operator``: it came through the admin socket and may use all commands. ``retries``: it is told
-    the attempt of each background job, and may put jobs off (the option of that name).
+    the attempt of each background job, and may put jobs off; ``results``: it may ask for
+    the results of background jobs (the options of these names).
     """
 
     __slots__ = (
@@ -290,6 +291,7 @@ class Peer(Outbox):
         "number",
         "operator",
         "overdue",
+        "results",
         "retries",
         "running",
         "since",
@@ -313,7 +315,7 @@ class Peer(Outbox):
         self.operator = operator
         self.since = 0.0  # the time at which it was connected
         self.client_id = b"-"
-        self.exceptions = self.retries = False
+        self.exceptions = self.retries = self.results = False
         # As a worker: its functions, each with a time limit in seconds or None ...
         self.abilities: dict[Function, float | None] = {}
         # ... and with its turn to be served: the lowest first.

@@ -46,6 +46,8 @@ def list_stats(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator[by
             pairs += _read_restrictions(function)
             pairs.append(("server_paused", queues.restrictions.paused))
             pairs.append(("kept_failed", queues.failed.count(name)))
+            results = queues.results.count(name) if queues.results else 0
+            pairs.append(("kept_results", results))
             wanted = queues.demand.workers_wanted(function, broker.now) if function else 0
             pairs.append(("workers_wanted", wanted))
             row = [b"%b=%b" % (key.encode(), _format(value)) for key, value in pairs]

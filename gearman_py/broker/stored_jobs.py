@@ -1,9 +1,10 @@
-"""From the records of a store to jobs, restrictions and failed jobs."""
+"""From the records of a store to jobs, restrictions, failed jobs and results."""
 
 from math import inf
 
 from gearman_py.broker import counts
 from gearman_py.broker.failed_jobs import FAILED_NAME, FailedJob, parse_failed_record
+from gearman_py.broker.kept_results import RESULT_NAME, KeptResult, parse_result_record
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.restriction_records import RECORD_NAME
 from gearman_py.broker.schedules import SCHEDULE_NAME, parse_schedule_record
@@ -31,6 +32,10 @@ def restore_record(
         handle = handle or queues._prefix + b"%d" % record.number
         keep_failed(queues, parse_failed_record(record, handle))
         return
+    if record.function == RESULT_NAME:
+        handle = handle or queues._prefix + b"%d" % record.number
+        keep_result(queues, parse_result_record(record, handle))
+        return
     if record.function == SCHEDULE_NAME:
         schedule = parse_schedule_record(record)
         if schedule.deleted or queues.schedules.get(schedule.name):
@@ -55,6 +60,14 @@ def keep_failed(queues: Queues, failed: FailedJob) -> None:
             queues.changes.remove(dropped.number)
     if len(queues.failed) == 1:  # from then on each tick says when the next one is due
         queues.next_event = -inf
+
+
+def keep_result(queues: Queues, kept: KeptResult) -> None:
+    """Keep a result, and forget those for which there is no room."""
+    for dropped in [kept] if queues.results is None else queues.results.add(kept):
+        if queues.durable:
+            queues.changes.remove(dropped.number)
+    queues.next_event = -inf  # from then on each tick says when the next one is due
 
 
 def restore_failed(queues: Queues, failed: FailedJob, now: float) -> BrokerJob:

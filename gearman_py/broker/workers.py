@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from gearman_py.broker import counts
 from gearman_py.broker.limits import MAX_ARGUMENT, MAX_FUNCTIONS_OF_WORKER, NAMES_OF_WORKER
 from gearman_py.broker.numbers import MAX_EPOCH, decimal
+from gearman_py.broker.results import end_complete
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import BrokerJob, Peer
 from gearman_py.protocol.codec import response, response_parts
@@ -136,12 +137,15 @@ def _end_run(broker: Rules, peer: Peer, handle: bytes) -> BrokerJob | None:
 
 
 def _work_complete(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
-    handle = arguments[0]
-    job = broker.queues.finish(peer, handle, broker.now)
+    queues, handle = broker.queues, arguments[0]
+    kept = queues.results is not None
+    job = queues.finish(peer, handle, broker.now, erase=not kept)
     if job is None:
         if (job := _end_run(broker, peer, handle)) is None:
             return _not_found(peer)
-        broker.queues.erase(job)
+        kept = True
+    if kept:
+        end_complete(broker, job, arguments[1])
     if job.clients:
         broker.tell(job, *response_parts(WORK_COMPLETE, *arguments))
     return None

@@ -51,8 +51,8 @@ def ask_question(client: AdminClient, options: Namespace, name: str) -> Any:
     return client.listing(question.command)
 
 
-def format_answer(name: str, answer: Any, options: Namespace) -> str:
-    """The answer of one server."""
+def format_answer(name: str, answer: Any, options: Namespace) -> str | bytes:
+    """The answer of one server; bytes are written as they are."""
     if not is_listing(name):
         return _format_value(answer, options)
     if options.json:
@@ -76,7 +76,9 @@ def format_answers(name: str, found: Found, options: Namespace) -> str:
     return "\n".join([*(f"{_format_line(row)}\t{server}" for server, row in rows), "."])
 
 
-def _format_value(answer: Any, options: Namespace) -> str:
+def _format_value(answer: Any, options: Namespace) -> str | bytes:
+    if isinstance(answer, bytes):
+        return json.dumps(answer.decode(errors="backslashreplace")) if options.json else answer
     if options.json:
         return json.dumps(_as_json(answer))
     if isinstance(answer, dict):

@@ -125,24 +125,25 @@ class ServerAnswers:
     def print_all(self, asked: list[str]) -> None:
         """Answer once, or repeatedly with --watch until ^C; on a terminal, in the same place."""
         while True:
-            texts: Iterable[str] = map(self._answer, asked)
+            texts: Iterable[str | bytes] = map(self._answer, asked)
             if self._options.watch and sys.stdout.isatty():
                 texts = list(texts)
                 print("\x1b[H\x1b[2J", end="")
-            for text in filter(None, texts):
-                print(text, flush=True)
+            for text in texts:
+                if text:
+                    _write_answer(text)
             if not self._options.watch:
                 return
             time.sleep(self._options.watch)
 
-    def _answer(self, name: str) -> str:
+    def _answer(self, name: str) -> str | bytes:
         client, options = self._client, self._options
         question = QUESTIONS[name]
         if not client.members:
             return format_answer(name, ask_question(client, options, name), options)
         if isinstance(question, SteeringAction | JobReport) and question.of_job:
             answer = ask_question(client, options, name)
-            if isinstance(answer, dict):
+            if isinstance(answer, dict | bytes):
                 return format_answer(name, answer, options)
             return format_answers(name, [(str(client.server), answer)], options)
         answers = ask_members(client.members, lambda each: ask_question(each, options, name))
@@ -169,6 +170,15 @@ class ServerAnswers:
         refused = [each for each in answers if isinstance(each, AdminError)]
         for error in refused if not done else (each for each in refused if not is_unknown(each)):
             self.status = common.report_error("gearadmin", error)
+
+
+def _write_answer(text: str | bytes) -> None:
+    if isinstance(text, bytes):  # a result
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text)
+        sys.stdout.buffer.flush()
+    else:
+        print(text, flush=True)
 
 
 class StoreOnce(Action):

@@ -63,11 +63,11 @@ class SteeringAction(NamedTuple):
 class JobReport(NamedTuple):
     """A question about a job, or about an ``optional`` function.
 
-    ``read`` returns rows, or what is known of one.
+    ``read`` returns rows, or what is known of one, or bytes that are written as they are.
     """
 
     help: str
-    read: Callable[[AdminClient, Namespace], Sequence[Any] | dict[str, Any]]
+    read: Callable[[AdminClient, Namespace], Sequence[Any] | dict[str, Any] | bytes]
     optional: bool = False
 
     @property
@@ -123,6 +123,10 @@ def _reschedule(client: AdminClient, handle: str, time: str) -> None:
             "or seconds since 1970"
         ) from None
     client.reschedule(handle, at)
+
+
+def _read_result(client: AdminClient, options: Namespace) -> bytes:
+    return client.result(options.result)
 
 
 QUESTIONS: dict[str, ValueQuestion | ListingQuestion | SteeringAction | JobReport] = {
@@ -227,6 +231,7 @@ QUESTIONS: dict[str, ValueQuestion | ListingQuestion | SteeringAction | JobRepor
         "failed background jobs, of a function or of all (*)", failed_jobs.read_failed, True
     ),
     "show-job": JobReport("a job, with the beginning of its workload (*)", failed_jobs.read_job),
+    "result": JobReport("the result of a background job, if it is kept (*)", _read_result),
     "server-verbose": ValueQuestion(
         "log level of the server", lambda client: client.value("verbose")
     ),

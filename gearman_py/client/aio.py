@@ -278,12 +278,30 @@ class AsyncClient(NotCopied):
         return done, left - done
 
     async def status(self, job: AsyncJob | str) -> JobStatus:
-        """What the server of a job knows about it; any server, if it is given by its handle."""
+        """What the server of a job knows about it; any server, if it is given by its handle.
+
+        Its ``outcome`` tells a background job that has ended from one that never existed, as long
+        as its result or failure is kept.
+        """
         handle = job if isinstance(job, str) else job.handle
         server = None if isinstance(job, str) else job.server
         return await self._dispatcher.find_status(
             lambda session: session.ask_status(handle), server
         )
+
+    async def result(self, handle: str, *, timeout: Timeout = ...) -> bytes:
+        """Wait for a job in the background, and return its result: the workload of WORK_COMPLETE.
+
+        If the job has ended, the server has to keep its result (gearmand --keep-results). All
+        servers are asked until one knows the job. ``timeout`` is in seconds, 0 to wait for nothing
+        but the answer; None means no limit, the default is the client's.
+
+        Raises JobFailed or JobException (with the reason, for as long as the failed job is kept),
+        JobTimeout (call it again), UnknownJob if the job has never existed or its result is not
+        kept (any longer), ResultsUnsupported at a server that keeps none (C gearmand),
+        ServerUnavailable, ConnectionLost.
+        """
+        return await self._dispatcher.find_result(handle, timeout)
 
     async def status_unique(self, unique: str) -> JobStatus:
         """What any server knows about the job with a unique, and how many clients wait for it."""

@@ -8,7 +8,8 @@ from time import monotonic
 from gearman_py.client.aio_pooled_connection import AsyncPooledConnection
 from gearman_py.client.config import ClientConfig
 from gearman_py.client.job import ClientJob
-from gearman_py.client.session import ClientSession, Question
+from gearman_py.client.question import Question
+from gearman_py.client.session import ClientSession
 from gearman_py.errors import ConnectionLost, GearmanError
 from gearman_py.net.aio_dial import open_connection
 from gearman_py.net.servers import ServerAddress

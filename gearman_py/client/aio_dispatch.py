@@ -11,8 +11,10 @@ from gearman_py.client.aio_pooled_connection import AsyncPooledConnection
 from gearman_py.client.arguments import Submit, Timeout, split_batches
 from gearman_py.client.config import ClientConfig
 from gearman_py.client.job import ClientJob, JobState, JobStatus
+from gearman_py.client.question import Question, read_status
 from gearman_py.client.routing import Router
-from gearman_py.client.session import ClientSession, Question, read_status
+from gearman_py.client.search import JobSearch
+from gearman_py.client.session import ClientSession
 from gearman_py.errors import GearmanError, JobTimeout, ServerUnavailable
 from gearman_py.net.servers import ServerAddress, why_not
 from gearman_py.per_loop import PerLoop
@@ -119,6 +121,41 @@ class AsyncDispatcher:
                 await sleep(self.config.retry.pause_after(attempt))
         raise ServerUnavailable(failures)
 
+    async def find_result(self, handle: str, timeout: Timeout) -> bytes:
+        """Wait for the end of a job in the background, with the errors of Client.result()."""
+        job = await self._find_job(handle)
+        limit = self.config.resolve_timeout(timeout)
+        deadline = None if limit is None else monotonic() + limit
+        if job.has_ended and deadline is not None:  # its end was sent: it only has to arrive
+            deadline = max(deadline, monotonic() + self.config.submit_timeout)
+        return await job._result_by(deadline, limit)
+
+    async def _find_job(self, handle: str) -> AsyncJob:
+        """A job in the background, at the first server that knows it."""
+        search = JobSearch(handle)
+        for server in self.config.servers:
+            deadline = monotonic() + self.config.submit_timeout
+            try:
+                connection = await self.connect_first([server])
+            except ServerUnavailable as error:
+                search.silent += error.attempts
+                continue
+            awaited = connection.session.find_awaited(handle)
+            if isinstance(awaited, AsyncJob):
+                return awaited
+            _, able = await self.ask_server(connection, lambda session: session.ask_results())
+            job = self.make_job(Submit(function="-"))
+            job._await(handle)
+            if able != b"1":
+                search.unable.append(str(server))
+            elif await self.pool.send_jobs(connection, [job], deadline):
+                await self._await_accepted([job], deadline)
+                if search.is_found(job):
+                    return job
+            else:
+                search.silent.append((str(server), "the connection was lost"))
+        raise search.explain()
+
     async def find_status(
         self, ask: Callable[[ClientSession], Question], server: str | None
     ) -> JobStatus:
@@ -133,7 +170,7 @@ class AsyncDispatcher:
                     raise  # none has answered
                 continue
             status = read_status(await self.ask_server(connection, ask))
-            if status.known:
+            if status.known or status.outcome:
                 break
         return status or JobStatus(False, False, 0, 0)
 

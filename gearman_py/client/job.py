@@ -39,8 +39,14 @@ class JobState(Enum):
 _OVER = (JobState.COMPLETE, JobState.FAILED, JobState.LOST)  # a tuple: hashing an Enum is slow
 
 
+Outcome = Literal["complete", "failed"]
+
+
 class JobStatus(NamedTuple):
-    """What a server knows about a job; the worker chose ``numerator`` and ``denominator``."""
+    """What a server knows about a job; the worker chose ``numerator`` and ``denominator``.
+
+    ``known``: it waits or runs.
+    """
 
     known: bool
     running: bool
@@ -48,6 +54,9 @@ class JobStatus(NamedTuple):
     denominator: int
     clients: int | None = None
     """How many clients wait for it; None if the question was not by unique."""
+    outcome: Outcome | None = None
+    """How a background job has ended whose result or failure is kept. None: it has not ended, or
+    the server does not know it (any longer)."""
 
     @property
     def fraction(self) -> float:
@@ -114,6 +123,8 @@ class ClientJob(NotCopied):
         self.prefix = prefix
         self.resubmits = resubmits
         self.others = others
+        self.is_awaited = False  # it was submitted before, in the background
+        self.has_ended = False  # the server said so; its end follows
         self._refused_by = ""
         self._answer = b""
         self._on_data, self._on_warning = given.on_data, given.on_warning
@@ -148,6 +159,11 @@ class ClientJob(NotCopied):
         """Whether the job is complete, failed or lost; for a background job, whether a server
         has accepted it or never will."""
         return self.state in _OVER or (self.background and self.state is not JobState.SUBMITTED)
+
+    def _await(self, handle: str) -> None:
+        """It was submitted before, in the background: wait for its end."""
+        self.handle, self.is_awaited = handle, True
+        self.resubmits = self.others = 0
 
     # The session calls these.
 

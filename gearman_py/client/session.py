@@ -9,10 +9,10 @@ twice: the jobs of a handle take turns.
 """
 
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
-from gearman_py.client.job import ClientJob, JobStatus
+from gearman_py.client.job import ClientJob
+from gearman_py.client.question import Question, parse_count
 from gearman_py.errors import (
     ArgumentTooLarge,
     ConnectionLost,
@@ -38,33 +38,6 @@ _SUBMIT = {
 _REDUCE = {False: Packet.SUBMIT_REDUCE_JOB, True: Packet.SUBMIT_REDUCE_JOB_BACKGROUND}
 
 
-class Question:
-    """A question to a server that is not a job; ``answer`` is None until it arrives."""
-
-    def __init__(self, packet: Packet, key: bytes) -> None:
-        self.packet = packet  # the type of the answer
-        self.key = key  # the first argument of the answer
-        self.answer: list[bytes] | None = None
-        self.error: GearmanError | None = None
-        self.on_done: Callable[[], object] | None = None  # for the front end
-
-    def done(self) -> bool:
-        """Whether it was answered or never will be."""
-        return self.answer is not None or self.error is not None
-
-    def result(self) -> list[bytes]:
-        """The arguments of the answer. Raises the error that came instead."""
-        if self.error is not None:
-            raise self.error
-        return self.answer or []
-
-    def set_answer(self, answer: list[bytes] | None, error: GearmanError | None = None) -> None:
-        """Record the answer, or why there is none."""
-        self.answer, self.error = answer, error
-        if self.on_done is not None:
-            self.on_done()
-
-
 class ClientSession:
     """The jobs and questions pending on one connection to ``server``, and its unsent bytes.
 
@@ -78,6 +51,8 @@ class ClientSession:
         self._max_packet = max_packet
         self._decoder = Decoder(RESPONSE, max_packet=max_packet, skips_oversized=True)
         self._out = [request(Packet.OPTION_REQ, b"exceptions")]
+        self._options = deque([b"exceptions"])  # whose answers are to come
+        self._keeps_results: bool | None = None  # None: it was not asked
         self._submitted: deque[ClientJob] = deque()
         self._jobs: dict[bytes, deque[ClientJob | None]] = {}  # by handle
         self._questions: list[Question] = []
@@ -101,8 +76,28 @@ class ClientSession:
         self._out.append(packet)
         self._submitted.append(job)
 
+    def ask_results(self) -> Question:
+        """Ask whether the server can be asked for results; the answer has b"1" if so."""
+        self._request_results()
+        question = Question(Packet.OPTION_RES, b"results")
+        if self._keeps_results is not None:
+            question.set_answer([b"results", b"%d" % self._keeps_results])
+            return question
+        return self._add_question(question)
+
+    def _request_results(self) -> None:
+        if self._keeps_results is None and b"results" not in self._options:
+            self._out.append(request(Packet.OPTION_REQ, b"results"))
+            self._options.append(b"results")
+
+    def find_awaited(self, handle: str) -> ClientJob | None:
+        """The job in the background whose result is awaited on this connection already."""
+        jobs = self._jobs.get(handle.encode(errors="surrogateescape"), ())
+        return next((job for job in jobs if job is not None and job.is_awaited), None)
+
     def ask_status(self, handle: str) -> Question:
         """Ask for the status of a job; ``read_status`` parses the answer."""
+        self._request_results()  # else one that has ended would be unknown
         self._out.append(request(Packet.GET_STATUS, handle.encode()))
         return self._add_question(Question(Packet.STATUS_RES, handle.encode()))
 
@@ -170,9 +165,23 @@ class ClientSession:
             self._jobs.setdefault(handle, deque()).append(job)
         job._set_created(_decode_text(handle))
 
+    def _on_found(self, handle: bytes, ended: bytes, function: bytes) -> None:
+        if self._submitted:
+            job = self._submitted[0]
+            job.function = _decode_text(function)
+            job.has_ended = ended == b"1"
+        self._on_created(handle)
+
+    def _on_option(self, name: bytes, accepted: bytes = b"1") -> None:
+        if self._options and self._options.popleft() == b"results":
+            self._keeps_results = accepted == b"1"
+            self._answer_question(Packet.OPTION_RES, b"results", accepted)
+
     def _on_error(self, code: bytes, text: bytes) -> None:
         if code == b"UNKNOWN_OPTION":
-            return  # such a server sends WORK_FAIL instead of exceptions
+            # Such a server sends WORK_FAIL instead of exceptions, or can be asked for no results.
+            self._on_option(b"", b"0")
+            return
         if self._submitted:
             error = _submit_error(_decode_text(code), _decode_text(text))
             self._submitted.popleft()._handle_refusal(error)
@@ -207,7 +216,7 @@ class ClientSession:
 
     def _on_status(self, handle: bytes, numerator: bytes, denominator: bytes) -> None:
         if job := self._next_in_turn(handle):
-            job._set_status(_parse_count(numerator), _parse_count(denominator))
+            job._set_status(parse_count(numerator), parse_count(denominator))
 
     def _on_complete(self, handle: bytes, answer: bytes) -> None:
         if job := self._end_job(handle):
@@ -246,6 +255,8 @@ class ClientSession:
 _HANDLERS: dict[int, Any] = {
     Packet.JOB_CREATED: ClientSession._on_created,
     Packet.ERROR: ClientSession._on_error,
+    Packet.JOB_FOUND: ClientSession._on_found,
+    Packet.OPTION_RES: ClientSession._on_option,
     Packet.WORK_DATA: ClientSession._on_data,
     Packet.WORK_WARNING: ClientSession._on_warning,
     Packet.WORK_STATUS: ClientSession._on_status,
@@ -259,14 +270,9 @@ _HANDLERS: dict[int, Any] = {
 }
 
 
-def read_status(arguments: list[bytes]) -> JobStatus:
-    """Parse the arguments of a STATUS_RES or STATUS_RES_UNIQUE."""
-    _, known, running, numerator, denominator, *clients = arguments
-    facts = (known == b"1", running == b"1", _parse_count(numerator), _parse_count(denominator))
-    return JobStatus(*facts, *map(_parse_count, clients))
-
-
 def _submit_packet(job: ClientJob) -> bytes:
+    if job.is_awaited:
+        return request(Packet.GET_RESULT, _encode_text(job.handle))
     function, unique = _encode_text(job.prefix + job.function), _encode_text(job.unique)
     if job.at is not None:
         epoch = b"%d" % job.at
@@ -299,8 +305,3 @@ def _decode_text(data: bytes) -> str:
 
 def _encode_text(text: str) -> bytes:
     return text.encode(errors="surrogateescape")
-
-
-def _parse_count(data: bytes) -> int:
-    """A count in ASCII digits; 0 for anything else a worker may have written."""
-    return int(data) if data.isdigit() else 0

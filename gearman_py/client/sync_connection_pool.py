@@ -14,7 +14,8 @@ from time import monotonic
 
 from gearman_py.client.config import ClientConfig
 from gearman_py.client.job import ClientJob, JobState
-from gearman_py.client.session import ClientSession, Question
+from gearman_py.client.question import Question
+from gearman_py.client.session import ClientSession
 from gearman_py.client.sync_pooled_connection import READ_INTERVAL, PooledConnection
 from gearman_py.errors import ConnectionLost, GearmanError
 from gearman_py.net import keepalive

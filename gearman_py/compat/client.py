@@ -10,7 +10,8 @@ from weakref import WeakSet, finalize
 from gearman_py.client.arguments import Priority, Submit
 from gearman_py.client.config import LARGEST_PACKET, ClientConfig, Retry
 from gearman_py.client.job import JobState
-from gearman_py.client.session import ClientSession, Question, read_status
+from gearman_py.client.question import Question, read_status
+from gearman_py.client.session import ClientSession
 from gearman_py.client.sync_dispatch import Dispatcher
 from gearman_py.client.sync_job import Job
 from gearman_py.compat.connection_manager import GearmanConnectionManager, Host, as_text

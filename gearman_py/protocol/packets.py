@@ -78,6 +78,8 @@ class Packet(IntEnum):
     )
     JOB_ATTEMPT = 100, "S", "handle", "attempt"
     WORK_RETRY = 101, "W", "handle", "delay", "reason"
+    GET_RESULT = 102, "C", "handle"
+    JOB_FOUND = 103, "S", "handle", "ended", "function"
 
 
 # Those that every job needs: to look a number up in the enumeration takes as long as to write the

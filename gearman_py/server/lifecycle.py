@@ -26,6 +26,7 @@ from typing import Any
 from gearman_py import __version__
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.failed_jobs import FailedJobs
+from gearman_py.broker.kept_results import KeptResults
 from gearman_py.broker.queues import Queues
 from gearman_py.event_loop import new_event_loop
 from gearman_py.sdnotify import notify, watchdog_interval
@@ -123,6 +124,7 @@ def serve(
             wakeup=settings.worker_wakeup,
             durable=settings.queue != "builtin",
             failed=FailedJobs(settings.keep_failed, 86400 * settings.keep_failed_days),
+            results=_make_results(settings),
         )
         if store is not None:
             notify("STATUS=reading the queue")
@@ -131,6 +133,13 @@ def serve(
         raise StartError(str(error)) from error
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_run_server(settings, doors, tls, queues, store, takeover, on_ready))
+
+
+def _make_results(settings: Settings) -> KeptResults | None:
+    """What keeps results, if any are to be kept."""
+    seconds = {os.fsencode(name): kept for name, kept in settings.result_seconds.items()}
+    kept = any(seconds.values()) and settings.keep_results_memory
+    return KeptResults(seconds, settings.keep_results_memory) if kept else None
 
 
 async def _run_server(

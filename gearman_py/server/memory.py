@@ -15,6 +15,7 @@ import time
 from functools import cache
 from pathlib import Path
 
+from gearman_py.broker.results import forget_half
 from gearman_py.server.counts import MEMORY
 from gearman_py.server.listener import Listener
 from gearman_py.server.pressure import PeerConnection
@@ -151,6 +152,8 @@ async def watch_memory(listener: Listener, limit: int) -> None:
             closed |= _close_still(listener, missing)
         excess = int(bytes_ - limit * LOW_SHARE) if queues.full else 0
         closed |= listener.uploads.share_memory(limit, excess)
+        if tidy and queues.full and bytes_ > limit * LOW_SHARE:
+            forget_half(listener.broker)
         if not queues.full and bytes_ > limit:
             log.warning(
                 "%d MiB are used, and --max-memory is %d: refusing new jobs (%d are held)",

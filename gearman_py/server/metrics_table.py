@@ -11,6 +11,7 @@ from gearman_py.broker import counts
 from gearman_py.broker.state import Function
 from gearman_py.exposition import Sample, Value
 from gearman_py.server import counts as server_counts
+from gearman_py.server.kept_metrics import KEPT_METRICS
 from gearman_py.server.listener import Listener
 from gearman_py.server.metric import (
     Metric,
@@ -128,12 +129,7 @@ METRICS = (
         "Jobs that are not due yet, or not stored yet.",
         lambda function: function.scheduled,
     ),
-    per_server(
-        "gearman_failed_jobs_kept",
-        "gauge",
-        "Failed background jobs that can be retried.",
-        lambda listener: len(listener.broker.queues.failed),
-    ),
+    *KEPT_METRICS,
     per_server(
         "gearman_functions",
         "gauge",

@@ -4,7 +4,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import fields
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +98,8 @@ def parse(arguments: Sequence[str] | None, version: str) -> Settings:
         if not port.isdigit():
             raise UsageError(f"$GEARMAND_PORT is not a port: {port!r}")
         given["port"] = int(port)
-    lists = {
-        name: tuple(given.get(name, ())) for name in ("listen", "admin_listen", "metrics_listen")
-    }
+    names = "listen", "admin_listen", "metrics_listen", "keep_results"
+    lists = {name: tuple(given.get(name, ())) for name in names}
     settings = Settings(**given | lists)
     _check_settings(settings)
     return settings
@@ -134,6 +133,7 @@ def _read_file(path: Path, version: str) -> dict[str, Any]:
 def _check_settings(settings: Settings) -> None:
     """Raise UsageError for values that are of the right type and still invalid."""
     _check_numbers(settings)
+    _check_results(settings)
     _check_queue(settings)
     if settings.backlog < 1:
         raise UsageError(f"--backlog: {settings.backlog} is not a positive number")
@@ -167,6 +167,16 @@ def _check_numbers(settings: Settings) -> None:
                 raise UsageError(f"{flag}: {number} is not between {least} and {most}")
         elif one.name in AT_LEAST_0 and number < 0:
             raise UsageError(f"{flag}: {number:g} is less than 0")
+
+
+def _check_results(settings: Settings) -> None:
+    for word in settings.keep_results:
+        try:
+            seconds = float(word.rpartition("=")[2])
+        except ValueError:
+            seconds = -1
+        if not 0 <= seconds < inf or word[0] == "=":
+            raise UsageError(f"--keep-results: {word!r} is not SECONDS or FUNCTION=SECONDS")
 
 
 def _check_queue(settings: Settings) -> None:

@@ -10,7 +10,7 @@ from gearman_py.broker.demand import DEFAULT_TARGET
 from gearman_py.config import size
 from gearman_py.log_format import LOG_FORMATS
 from gearman_py.protocol.codec import MAX_PACKET
-from gearman_py.server.listen_settings import ListenSettings
+from gearman_py.server.kept_settings import KeptSettings
 from gearman_py.server.option_fields import (
     LEVELS,
     QUEUES,
@@ -22,7 +22,7 @@ from gearman_py.server.option_fields import (
 
 
 @dataclass(frozen=True)
-class Settings(ListenSettings):
+class Settings(KeptSettings):
     """How a job server runs. Names and defaults are those of gearmand 1.1.20 and 2.0."""
 
     user: str = option(
@@ -63,17 +63,6 @@ class Settings(ListenSettings):
         "how often a job is tried when its workers die; -1 for no limit (-1)",
         type=int,
         metavar="N",
-    )
-    keep_failed: int = option(
-        10_000,
-        "--keep-failed",
-        "how many failed background jobs are kept of each function, to be looked at and retried; "
-        "0: none (10000)",
-        type=int,
-        metavar="N",
-    )
-    keep_failed_days: float = option(
-        7.0, "--keep-failed-days", "for how many days; 0: no limit (7)", type=float, metavar="DAYS"
     )
     target_wait: float = option(
         DEFAULT_TARGET,

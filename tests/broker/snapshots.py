@@ -9,6 +9,7 @@ from gearman_py.broker.broker import Broker
 from gearman_py.broker.copy_ahead import AheadCopy
 from gearman_py.broker.failed_jobs import FailedJobs
 from gearman_py.broker.job_columns import Section
+from gearman_py.broker.kept_results import KeptResults
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.restore import Restorer
 from gearman_py.broker.snapshot import take_snapshot
@@ -33,6 +34,7 @@ class Following:
             wakeup=old._wakeup,
             durable=old.durable,
             failed=FailedJobs(old.failed.most, old.failed._seconds, old.failed._max_bytes),
+            results=old.results and KeptResults(old.results._seconds, old.results.max_bytes),
         )
         self._old = broker
         self.broker = Broker(

@@ -27,7 +27,7 @@ MIRRORED = {
     "clients._acknowledge_job": "6fb2ece28352",
     "workers._pre_sleep": "066fbd55ee4d",
     "workers._handle_grab": "6d6daaea3c42",
-    "workers._work_complete": "bc81c31ccec0",
+    "workers._work_complete": "f02eaf1c81cc",
     "functions.Functions.candidates": "9d24f17b9ef7",
     "functions.Functions.sleep": "e01c912cf7fb",
     "functions.Functions.has_job": "259066fd94a5",
@@ -61,7 +61,7 @@ NOT_MIRRORED = {
     "function": {"key_limit", "max_running", "paused", "rate", "scheduled"},  # see plain
     "peer": {
         *("address", "client_id", "deferred", "excepted", "exceptions", "listing"),
-        *("number", "operator", "overdue", "ready", "sent", "since"),
+        *("number", "operator", "overdue", "ready", "results", "sent", "since"),
     },
     "queues": {
         *("_due", "_foreign_handles", "_unused", "_withheld", "changes", "demand"),

@@ -1,7 +1,8 @@
 """The broker against a model so small that it is obviously right, driven at random.
 
 The model is a dict of jobs, each with what must be true of it: who waits, who runs it and until
-when, whether it must be done, how often it was lost, and which jobs are kept as failed. After
+when, whether it must be done, how often it was lost, which jobs are kept as failed, and of which
+the results are kept. After
 every step: no job is lost, none runs
 twice at once, every waiting client was answered exactly as often as it should be, the counts of
 the text commands are right, and a worker was given the job that it should be given. With a
@@ -20,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from gearman_py.broker import commands, counts
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.failed_jobs import FAILED_NAME, FailedJobs, parse_failed_record
+from gearman_py.broker.kept_results import RESULT_NAME, KeptResults, parse_result_record
 from gearman_py.broker.limits import MAX_OVERDUE, MAX_TIMEOUTS
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.restriction_records import RECORD_NAME
@@ -56,6 +58,7 @@ ENDS = (
     *(counts.CANCELLED, counts.DROPPED, counts.NOT_STORED),
 )
 KEPT_SECONDS = 10.0  # how long failed jobs are kept
+RESULT_SECONDS = {b"f": 5.0, b"g": 2.0}  # and results
 RATES = {"1/s": (1, 1.0), "2/3s": (2, 3.0)}  # starts, period
 Heard = list[tuple[int, list[bytes]]]
 
@@ -102,11 +105,16 @@ def hear(peer: Peer) -> Heard:
 
 class BrokerAgainstModel(RuleBasedStateMachine):
     @initialize(
-        retries=st.sampled_from([-1, 1, 2]), durable=st.booleans(), keep=st.sampled_from([0, 2, 50])
+        retries=st.sampled_from([-1, 1, 2]),
+        durable=st.booleans(),
+        keep=st.sampled_from([0, 2, 50]),
+        keep_results=st.booleans(),
     )
-    def begin(self, retries: int, durable: bool, keep: int) -> None:
+    def begin(self, retries: int, durable: bool, keep: int, keep_results: bool) -> None:
         self.retries = retries
         self.keep_failed = keep
+        self.keep_results = keep_results
+        self.results: dict[bytes, tuple[bytes, float]] = {}  # and when each was there
         self.failed: dict[bytes, ModelJob] = {}
         self.durable = durable
         self.disk: dict[int, Record] = {}
@@ -123,7 +131,10 @@ class BrokerAgainstModel(RuleBasedStateMachine):
     def start(self) -> None:
         """A server begins; everybody connects."""
         queues = Queues(
-            b"H", durable=self.durable, failed=FailedJobs(self.keep_failed, KEPT_SECONDS)
+            b"H",
+            durable=self.durable,
+            failed=FailedJobs(self.keep_failed, KEPT_SECONDS),
+            results=KeptResults(RESULT_SECONDS) if self.keep_results else None,
         )
         for _, record in sorted(self.disk.items()):
             restore_record(queues, record, self.now)
@@ -138,6 +149,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         self.limits: dict[int, dict[bytes, float]] = {}  # by peer: its functions' time limits
         self.overdue: dict[int, list[bytes]] = {}  # by peer: what it ran over them
         self.told_attempts: set[int] = set()  # peers that have asked for that
+        self.may_ask_results: set[int] = set()
         for number in range(3):
             self.connect(number)
 
@@ -202,9 +214,9 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         assert acknowledged.keys() <= self.disk.keys()
         assert {number(handle) for handle in self.failed} <= self.disk.keys(), "never neither"
         records = [each for each in self.disk.values() if each.function == FAILED_NAME]
-        jobs = [
-            each for each in self.disk.values() if each.function not in (RECORD_NAME, FAILED_NAME)
-        ]
+        results = [each for each in self.disk.values() if each.function == RESULT_NAME]
+        others = RECORD_NAME, FAILED_NAME, RESULT_NAME
+        jobs = [each for each in self.disk.values() if each.function not in others]
         if not self.disk_fails:
             assert {record.number: record.deliveries for record in jobs} == acknowledged
             for record in jobs:
@@ -212,9 +224,12 @@ class BrokerAgainstModel(RuleBasedStateMachine):
                 assert due <= self.now or due <= record.due < due + 1
             limits = [each for kept in (*self.kept[1:], self.per_key_kept) for each in kept.items()]
             restricted = self.kept[0] | {name for name, most in limits if most}
-            others = len(restricted) + self.server_stays_paused
-            assert len(self.disk) == len(jobs) + others + len(records)
+            settings = len(restricted) + self.server_stays_paused
+            assert len(self.disk) == len(jobs) + settings + len(records) + len(results)
+            assert {each.number for each in results} == {number(one) for one in self.results}
             assert {each.number for each in records} == {number(handle) for handle in self.failed}
+        kept = [parse_result_record(each, b"H:%d" % each.number) for each in results]
+        self.results = {each.handle: (each.function, each.when) for each in kept}
         failed = [parse_failed_record(each, b"H:%d" % each.number) for each in sorted(records)]
         self.failed = {
             each.handle: ModelJob(
@@ -255,6 +270,11 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             handle: job
             for handle, job in self.failed.items()
             if job.failed + KEPT_SECONDS > self.now
+        }
+        self.results = {
+            handle: (function, when)
+            for handle, (function, when) in self.results.items()
+            if when + RESULT_SECONDS[function] > self.now
         }
 
     def fail_for_good(self, handle: bytes, job: ModelJob, attempts: int) -> None:
@@ -339,6 +359,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         self.limits[number] = {}
         self.overdue[number] = []
         self.told_attempts.discard(number)
+        self.may_ask_results.discard(number)
         if number:
             for function in FUNCTIONS:
                 self.can_do_within(number, function, 0)
@@ -706,11 +727,70 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         assert job.worker is not None
         self.tell(job.worker, packet, *arguments)
         failed = packet != Packet.WORK_COMPLETE
+        if not failed:
+            self.keep_result(handle, job)
         if packet == Packet.WORK_EXCEPTION:  # no client here asked for exceptions
             packet, arguments = Packet.WORK_FAIL, [handle]
         self.ends(handle, packet, arguments)
         if failed:
             self.fail_for_good(handle, job, job.lost + 1)
+
+    def keep_result(self, handle: bytes, job: ModelJob) -> None:
+        if job.background and self.keep_results:
+            self.results[handle] = job.function, self.now
+
+    @rule(peer=peer, data=st.data())
+    def asks_for_a_result(self, peer: int, data: st.DataObject) -> None:
+        """It is sent what has ended, or is told of the end like who submitted the job."""
+        if peer not in self.may_ask_results:
+            ((kind, _),) = self.ask(peer, Packet.GET_RESULT, b"H:0")
+            assert kind == Packet.ERROR
+            assert self.ask(peer, Packet.OPTION_REQ, b"results") == [
+                (Packet.OPTION_RES, [b"results"])
+            ]
+            self.may_ask_results.add(peer)
+        background = [handle for handle, job in self.jobs.items() if job.background]
+        known = sorted([*background, *self.results, *self.failed])
+        others = sorted(self.jobs.keys() - set(background))
+        handle = data.draw(st.sampled_from([*known, *others, b"H:0", b"nonsense"]))
+        heard = self.ask(peer, Packet.GET_RESULT, handle)
+        if handle in background:
+            job = self.jobs[handle]
+            assert heard == [(Packet.JOB_FOUND, [handle, b"0", job.function])]
+            job.clients.append(peer)
+        elif handle in self.results:
+            found = (Packet.JOB_FOUND, [handle, b"1", self.results[handle][0]])
+            assert heard == [found, (Packet.WORK_COMPLETE, [handle, heard[1][1][1]])]
+            assert heard[1][1][1] in (b"r", b"late")
+        elif handle in self.failed:
+            found = (Packet.JOB_FOUND, [handle, b"1", self.failed[handle].function])
+            assert heard == [found, (Packet.WORK_FAIL, [handle])]
+        else:
+            ((kind, (code, _)),) = heard
+            assert (kind, code) == (Packet.ERROR, b"UNKNOWN_JOB")
+
+    @rule(
+        function=st.sampled_from(FUNCTIONS),
+        peer=peer,
+        then=st.sampled_from(["", "restart", "reload", "wait"]),
+        data=st.data(),
+    )
+    def background_jobs_are_done(
+        self, function: bytes, peer: int, then: str, data: st.DataObject
+    ) -> None:
+        """All that a worker is given; few histories would have any otherwise."""
+        self.submit(0, (Packet.SUBMIT_JOB_BG, NORMAL, True), function, b"", b"w", 0)
+        self.asks_for_a_result(peer, data)
+        self.grab(1, Packet.GRAB_JOB)
+        for handle in self.held(1):
+            self.report(handle, self.jobs[handle], Packet.WORK_COMPLETE)
+        if then == "restart" and self.durable:
+            self.restart()
+        elif then == "reload":
+            self.reload()
+        elif then == "wait":
+            self.wait(3.0)
+        self.asks_for_a_result(peer, data)
 
     @rule(peer=peer)
     def asks_to_be_told_attempts(self, peer: int) -> None:
@@ -777,6 +857,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         withheld = self.withheld is not None and handle in self.withheld
         if job is not None and job.worker is None and not withheld:
             self.tell(peer, Packet.WORK_COMPLETE, handle, b"late")
+            self.keep_result(handle, job)
             self.ends(handle, Packet.WORK_COMPLETE, [handle, b"late"])
         else:
             ((kind, _),) = self.ask(peer, Packet.WORK_COMPLETE, handle, b"late")
@@ -841,10 +922,13 @@ class BrokerAgainstModel(RuleBasedStateMachine):
 
     @rule(peer=peer, data=st.data())
     def ask_for_status(self, peer: int, data: st.DataObject) -> None:
-        handle = data.draw(st.sampled_from([*sorted(self.jobs), b"H:0", b"nonsense"]))
+        handles = sorted([*self.jobs, *self.results, *self.failed])
+        handle = data.draw(st.sampled_from([*handles, b"H:0", b"nonsense"]))
         ((_, answer),) = self.ask(peer, Packet.GET_STATUS, handle)
         job = self.jobs.get(handle)
-        known, running = job is not None, job is not None and job.worker is not None
+        known, running = int(job is not None), job is not None and job.worker is not None
+        if peer in self.may_ask_results and job is None:
+            known = 2 if handle in self.results else 3 if handle in self.failed else 0
         assert answer == [handle, b"%d" % known, b"%d" % running, b"0", b"0"]
 
     @invariant()

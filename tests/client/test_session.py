@@ -6,7 +6,8 @@ import pytest
 
 from gearman_py.client.arguments import Submit, as_unique
 from gearman_py.client.job import ClientJob, JobState
-from gearman_py.client.session import ClientSession, Question, read_status
+from gearman_py.client.question import Question, read_status
+from gearman_py.client.session import ClientSession
 from gearman_py.errors import (
     ArgumentTooLarge,
     ConnectionLost,
