@@ -18,6 +18,8 @@ from functools import partial
 from gearman_py import __version__
 from gearman_py.admin.client import AdminClient
 from gearman_py.broker.broker import Broker
+from gearman_py.broker.failed_jobs import FailedJobs
+from gearman_py.broker.kept_results import KeptResults
 from gearman_py.broker.queues import Queues
 from gearman_py.event_loop import new_event_loop
 from gearman_py.protocol.packets import Packet
@@ -32,7 +34,10 @@ WAIT_TIMEOUT = 30.0  # seconds: for a busy machine
 
 
 class Server:
-    """A job server in a thread of this process, at ``address`` ("127.0.0.1:port")."""
+    """A job server in a thread of this process, at ``address`` ("127.0.0.1:port").
+
+    It keeps failed jobs, and the results of background jobs for an hour.
+    """
 
     def __init__(self) -> None:
         self._port: Future[int] = Future()
@@ -82,7 +87,7 @@ class Server:
     async def _serve_until_stop(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        queues = Queues(b"H:test", first=1, function_first=False, rotate=True, wakeup=1)
+        queues = Queues(b"H:test", failed=FailedJobs(1000), results=KeptResults({b"": 3600.0}))
         listener = Listener(Broker(queues, version=__version__, time_of_day=time.time), self._loop)
         server = await self._loop.create_server(partial(Connection, listener), "127.0.0.1", 0)
         self._port.set_result(server.sockets[0].getsockname()[1])

@@ -45,6 +45,7 @@ def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator
         **place,
         metrics_port=metrics_port,
         memory=host.variables["gearman_memory"],
+        kept=[each for each in host.variables["gearman_keep_results"].split() if each != "0"],
         queue=queue,
         shared=queue.kind in DRIVERS,
         password=passwords[0] if passwords else None,

@@ -139,7 +139,7 @@ def test_failed_jobs_of_the_steering_page_are_retried_and_discarded(port: int) -
             return handle
 
         handle = fail_one()
-        keyed, scheduled, python = blocks("docs/steering.md")
+        keyed, scheduled, python, fetched = blocks("docs/steering.md")
         command = [sys.executable, "-c", python.replace('"127.0.0.1"', f'"{server}"')]
         said = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert handle in said.stdout, said
@@ -152,6 +152,10 @@ def test_failed_jobs_of_the_steering_page_are_retried_and_discarded(port: int) -
         assert (invoices.jobs, invoices.max_per_key) == (1001, 2)
         subprocess.run([sys.executable, "-c", at(port, scheduled)], check=True, timeout=120)
         assert [row.name for row in admin.schedules()] == ["hourly"]
+        command = [sys.executable, "-c", at(port, fetched).replace("timeout=30", "timeout=0.1")]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert said.stdout == "not yet\nNone\n", said
+        admin.purge("report")
     for line in lines:
         done = subprocess.run(
             ["/bin/sh", "-c", line],

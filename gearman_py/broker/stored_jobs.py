@@ -63,7 +63,7 @@ def keep_failed(queues: Queues, failed: FailedJob) -> None:
 
 
 def keep_result(queues: Queues, kept: KeptResult) -> None:
-    """Keep a result, and forget those for which there is no room."""
+    """Keep a result, and forget those that go first where room is short."""
     for dropped in [kept] if queues.results is None else queues.results.add(kept):
         if queues.durable:
             queues.changes.remove(dropped.number)

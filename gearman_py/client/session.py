@@ -178,7 +178,7 @@ class ClientSession:
             self._answer_question(Packet.OPTION_RES, b"results", accepted)
 
     def _on_error(self, code: bytes, text: bytes) -> None:
-        if code == b"UNKNOWN_OPTION":
+        if code.upper() == b"UNKNOWN_OPTION":  # Perl's server writes codes small
             # Such a server sends WORK_FAIL instead of exceptions, or can be asked for no results.
             self._on_option(b"", b"0")
             return

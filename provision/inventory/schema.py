@@ -44,6 +44,7 @@ PASSWORDS = (  # which are never shown, whosever they are
 TRUE = ("true", "yes", "on", "1", "y", "t")
 FALSE = ("false", "no", "off", "0", "n", "f")
 
+KEPT = r"([A-Za-z0-9_.:-]+=)?\d+"
 # What a text, or each of a list, has to look like, where a host would find out too late.
 FORMS = {
     "gearman_memory": MEMORY,
@@ -53,6 +54,10 @@ FORMS = {
         "letters, digits, `_.:-`",
     ),
     "gearman_packages": PACKAGE,
+    "gearman_keep_results": (
+        rf"{KEPT}(\s+{KEPT})*",
+        "seconds, or FUNCTION=SECONDS, with spaces between",
+    ),
     "gearman_queue": ("memory|sqlite|postgres|redis", "memory, sqlite, postgres or redis"),
 }
 RANGES = {"gearman_certificate_days": (1, 3650), "gearman_metrics_port": (0, 65535)}

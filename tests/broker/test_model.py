@@ -741,7 +741,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
 
     @rule(peer=peer, data=st.data())
     def asks_for_a_result(self, peer: int, data: st.DataObject) -> None:
-        """It is sent what has ended, or is told of the end like who submitted the job."""
+        """It is sent what has ended, and else waits for it like who submitted the job."""
         if peer not in self.may_ask_results:
             ((kind, _),) = self.ask(peer, Packet.GET_RESULT, b"H:0")
             assert kind == Packet.ERROR

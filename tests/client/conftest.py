@@ -117,10 +117,12 @@ async def _each(items: Iterable[Any]) -> AsyncIterator[Any]:
 def use(request: pytest.FixtureRequest, jobs: Server) -> Callable[..., Any]:
     """Runs a coroutine function of a client."""
 
-    def use(scenario: Callable[[Any], Awaitable[Any]], **options: Any) -> Any:
+    def use(
+        scenario: Callable[[Any], Awaitable[Any]], *, servers: Any = None, **options: Any
+    ) -> Any:
         async def run() -> Any:
             limits = {"timeout": 60, "submit_timeout": 60, "connect_timeout": 60}
-            client = request.param(jobs.address, **{**limits, **options})
+            client = request.param(servers or jobs.address, **{**limits, **options})
             try:
                 return await scenario(client)
             finally:

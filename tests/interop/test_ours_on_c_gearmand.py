@@ -11,11 +11,13 @@ from threading import Thread
 import pytest
 
 from gearman_py import (
+    AdminError,
     AsyncClient,
     Client,
     JobException,
     JobFailed,
     QueueFull,
+    ResultsUnsupported,
     ResultTooLarge,
     Worker,
     WorkerJob,
@@ -100,6 +102,16 @@ def test_an_exception_reaches_the_client_that_always_asks(client: Client) -> Non
 def test_the_same_unique_twice_on_one_connection(client: Client) -> None:
     jobs = [client.submit("reverse", b"x" * 100_000 + b"y", unique=True) for _ in range(2)]
     assert [job.result()[:2] for job in jobs] == [b"yx", b"yx"]
+
+
+def test_it_says_that_it_keeps_no_results(client: Client, at: str) -> None:
+    handle = client.do_background("held", b"")
+    for _ in range(2):
+        with pytest.raises(ResultsUnsupported, match=f"{at} cannot be asked for results"):
+            client.result(handle)
+    assert client.status(handle).known
+    with AdminClient(at) as admin, pytest.raises(AdminError, match="UNKNOWN_COMMAND"):
+        admin.result(handle)
 
 
 def test_a_full_queue_and_a_cancelled_job(client: Client, at: str) -> None:

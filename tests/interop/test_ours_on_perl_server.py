@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from gearman_py import Client, JobException, JobFailed, Requeue, Worker, WorkerJob
+from gearman_py import (
+    Client,
+    JobException,
+    JobFailed,
+    Requeue,
+    ResultsUnsupported,
+    Worker,
+    WorkerJob,
+)
 from gearman_py.testing import running
 from tests.job_servers import Address
 
@@ -48,6 +56,15 @@ def test_jobs_are_done_and_fail_as_elsewhere(
         assert client.do("f") == b"one two"
         began = time.monotonic()
     assert time.monotonic() - began < 20, "it drains at once: it took 26 s"
+
+
+def test_it_says_that_it_keeps_no_results(at: str) -> None:
+    with Client(at, timeout=10) as client:
+        handle = client.do_background("held")
+        for _ in range(2):
+            with pytest.raises(ResultsUnsupported, match=f"{at} cannot be asked for results"):
+                client.result(handle)
+        assert client.status(handle).known
 
 
 def test_what_the_server_said_is_said_once(

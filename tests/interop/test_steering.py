@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from gearman_py import AdminClient, Client, Submit
-from tests.job_servers import Address
+from tests.interop.programs import ask
+from tests.job_servers import OUR_GEARMAND, Address, running_server
 
 Serving = Callable[[list[str], Address, str], None]
 
@@ -35,3 +38,18 @@ def test_no_more_jobs_run_than_the_limits_allow_however_many_workers_there_are(
         running = [int(job.result()) for job in client.submit_many(keyed)]
         for start in (0, 30, 60):
             assert max(running[start : start + 30]) == 2
+
+
+@pytest.mark.parametrize("kind", ["c", "php", "perl"])
+def test_what_others_have_submitted_is_fetched_by_its_handle(
+    kind: str, serving: Serving, tmp_path: Path
+) -> None:
+    with running_server([*OUR_GEARMAND, "--keep-results", "60"], tmp_path) as address:
+        place = f"{address[0]}:{address[1]}"
+        place_words = ["-h", address[0], "-p", str(address[1])]
+        (line,) = ask(kind, "queue", place, "c_reverse", workload=b"abc")
+        serving(
+            ["gearman", "-w", *place_words, "-f", "c_reverse", "--", "rev"], address, "c_reverse"
+        )
+        with Client(place, timeout=60) as client:
+            assert client.result(line.decode().split("//")[-1]) == b"cba"

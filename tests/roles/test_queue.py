@@ -64,6 +64,14 @@ def test_a_queue_is_said_in_the_options_of_gearmand(
     assert options_of(server_text(tmp_path, settings)) == options
 
 
+def test_results_are_kept_as_the_inventory_says(tmp_path: Path) -> None:
+    text = server_text(tmp_path, "gearman_keep_results: '3600 thumbnail=86400'")
+    assert options_of(text).endswith("--keep-results 3600 --keep-results thumbnail=86400")
+    assert "--keep-results" not in server_text(tmp_path)
+    with pytest.raises(InventoryError, match=r"should be seconds, or FUNCTION=SECONDS"):
+        server_text(tmp_path, "gearman_keep_results: 1h")
+
+
 def test_a_database_is_waited_for_at_boot_and_a_file_is_not(tmp_path: Path) -> None:
     assert "StartLimitIntervalSec=0" in server_text(tmp_path, POSTGRES)
     assert "StartLimitIntervalSec=60" in server_text(tmp_path)

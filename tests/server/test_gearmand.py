@@ -165,6 +165,10 @@ def test_mistake_is_one_message_and_status_1(arguments: list[str], message: str)
     ("arguments", "message"),
     [
         ("--keep-failed-days nan", "--keep-failed-days: nan is not a finite number"),
+        ("--keep-results f=", "--keep-results: 'f=' is not SECONDS or FUNCTION=SECONDS"),
+        ("--keep-results =1", "--keep-results: '=1' is not SECONDS or FUNCTION=SECONDS"),
+        ("--keep-results f=-1", "--keep-results: 'f=-1' is not SECONDS or FUNCTION=SECONDS"),
+        ("--keep-results nan", "--keep-results: 'nan' is not SECONDS or FUNCTION=SECONDS"),
         ("--drain-timeout -1", "--drain-timeout: -1 is less than 0"),
         ("--max-packet 0", "--max-packet: 0 is not between 1 and 4294967295"),
         ("--metrics-listen 17", "--metrics-listen: '17' is not an address; expected such as"),

@@ -395,6 +395,27 @@ def test_failed_and_postponed_jobs_go_to_the_server_that_takes_over(
     assert doer.ask(Packet.GRAB_JOB) == ("NO_JOB",)
 
 
+def test_results_go_to_the_server_that_takes_over(serve: Start, connect: Connect) -> None:
+    server = serve("one", "--keep-results", "3600")
+    client, doer = connect(server.listening()), worker(connect(server.listening()))
+    handle = submit(client, b"1")
+    assert doer.ask(Packet.GRAB_JOB)[1] == handle
+    doer.say(Packet.WORK_COMPLETE, handle, b"result")
+    assert doer.ask(Packet.ECHO_REQ, b"")[0] == "ECHO_RES"
+    submit(client, b"2")  # the result is stored, too, once this is
+    server.kill()
+    server = serve("two", "--keep-results", "3600")
+    ops = connect(server.listening())
+    await_true(lambda: b"kept_results=1\t" in ops.command("stats"))
+    assert ops.ask(Packet.OPTION_REQ, b"results") == ("OPTION_RES", b"results")
+    assert ops.ask(Packet.GET_RESULT, handle) == ("JOB_FOUND", handle, b"1", b"f")
+    assert ops.hear() == ("WORK_COMPLETE", handle, b"result")
+    server.kill()
+    ops = connect(serve("three").listening())
+    await_true(lambda: b"f\tjobs=1\t" in ops.command("stats"))
+    assert ops.command(f"result {handle.decode()}").startswith(b"ERR UNKNOWN_JOB"), "not kept"
+
+
 def test_server_that_stood_still_gives_out_nothing_that_another_has(
     serve: Start, connect: Connect
 ) -> None:
