@@ -193,7 +193,7 @@ def _common(inventory: Inventory, each: WorkerDefinition) -> dict[str, object]:
         "environment": each.environment,
         "secrets": _secret_files(each),
         "stop_timeout": each.stop_timeout,
-        "tasks": TASKS * max(1, each.processes, each.concurrency),
+        "tasks": TASKS * each.most_jobs,
         "memory": each.memory,
         "cpu": each.cpu,
         "nice": each.nice,

@@ -194,6 +194,19 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def process_count(text: str) -> int | tuple[int, int]:
+    """A number of processes, or the least and the most of them, as in 2-8."""
+    least, dash, most = text.partition("-")
+    try:
+        if not dash:
+            return positive_int(text)
+        if positive_int(least) <= positive_int(most):
+            return int(least), int(most)
+    except ArgumentTypeError:
+        pass
+    raise ArgumentTypeError(f"{text!r} is not a number of processes; expected N, or MIN-MAX")
+
+
 def memory_size(text: str) -> int:
     """Parse a number of bytes, or 200M."""
     try:

@@ -27,6 +27,7 @@ from gearman_py.cli.common import (
     parse_servers_option,
     port_number,
     positive_int,
+    process_count,
     run_command_line,
 )
 from gearman_py.cli.run_command import CommandFailed, run_command
@@ -271,7 +272,12 @@ def command_parser() -> ArgumentParser:
     group(
         "--concurrency", type=positive_int, metavar="N", help="run N jobs at a time, in threads (1)"
     )
-    group("--processes", type=positive_int, metavar="N", help="run N jobs at a time, in processes")
+    group(
+        *("--processes",),
+        type=process_count,
+        metavar="N",
+        help="run N jobs at a time, in processes; 2-8: in as many of 2 to 8 as are needed",
+    )
     group("--timeout", type=_time_limit, metavar="SECONDS", help="stop jobs after SECONDS (never)")
     group(
         "--retries",

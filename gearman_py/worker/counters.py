@@ -12,6 +12,12 @@ class JobCounters:
         self.failed = 0
         self.given_back = 0
 
+    def __add__(self, other: "JobCounters") -> "JobCounters":
+        added = JobCounters()
+        for name, count in vars(self).items():
+            setattr(added, name, count + getattr(other, name))
+        return added
+
     def count_answer(self, answer: Answer) -> None:
         """Count a job that was answered."""
         if answer.packet is Packet.WORK_COMPLETE:

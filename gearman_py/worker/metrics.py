@@ -128,13 +128,13 @@ def _one(read: Callable[[WorkerMetrics], int | float]) -> Read:
 
 def _memory(metrics: WorkerMetrics) -> list[Sample]:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    children = sum(each.resident_memory for each in metrics.pool.executors)
+    children = metrics.pool.members.resident_memory
     return [(("worker",), pages * os.sysconf("SC_PAGE_SIZE")), (("children",), children)]
 
 
 def _ended_processes(metrics: WorkerMetrics) -> list[Sample]:
-    executors = metrics.pool.executors
-    return [((why,), sum(each.ended_processes[why] for each in executors)) for why in END_REASONS]
+    ended = metrics.pool.members.ended_processes
+    return [((why,), ended[why]) for why in END_REASONS]
 
 
 WORKER_METRICS = (
@@ -175,19 +175,19 @@ WORKER_METRICS = (
         "gearman_worker_slots",
         "gauge",
         "Jobs that the worker can run at a time.",
-        _one(lambda metrics: len(metrics.pool.slots)),
+        _one(lambda metrics: len(metrics.pool.members.slots)),
     ),
     WorkerMetric(
         "gearman_worker_slots_busy",
         "gauge",
         "Slots that have a job, or to which one may be on its way.",
-        _one(lambda metrics: metrics.pool.busy_slots),
+        _one(lambda metrics: metrics.pool.members.busy),
     ),
     WorkerMetric(
         "gearman_worker_healthy",
         "gauge",
         "1: each slot makes progress or runs a job; 0: the worker is stuck.",
-        _one(lambda metrics: int(metrics.pool.is_healthy)),
+        _one(lambda metrics: int(metrics.pool.members.is_healthy)),
     ),
     WorkerMetric(
         "gearman_worker_servers",
@@ -199,7 +199,7 @@ WORKER_METRICS = (
         "gearman_worker_servers_registered",
         "gauge",
         "Job servers that the worker is registered with.",
-        _one(lambda metrics: metrics.pool.registered_servers),
+        _one(lambda metrics: metrics.pool.members.registered_servers),
     ),
     WorkerMetric(
         "gearman_worker_processes_ended_total",

@@ -18,14 +18,14 @@ from gearman_py.worker.fork_server import ForkServer
 from gearman_py.worker.hooks import as_coroutine, shut_down, shut_down_async
 from gearman_py.worker.job_runner import JobRunner, worker_error
 from gearman_py.worker.pool_config import PoolConfig
+from gearman_py.worker.pool_members import PoolMembers
+from gearman_py.worker.pool_scaler import PoolScaler
 from gearman_py.worker.registry import FunctionRegistry
+from gearman_py.worker.scaling import ScalingRule
 from gearman_py.worker.session import Answer, Assignment, WorkerSession
 from gearman_py.worker.sync_slot import Slot
 
 _log = logging.getLogger("gearman_py.worker")
-
-# Seconds without progress after which a slot without a job counts as stuck.
-_STUCK_TIMEOUT = 60.0
 
 
 class StartupFailed(Exception):
@@ -42,8 +42,7 @@ class WorkerPool:
         self._drain_event = asyncio.Event()  # the same, in the event loop
         self._runner = JobRunner(registry, config.max_packet, self._drain_signal.wait_for_drain)
         self._fork_server: ForkServer | None = None
-        self.executors: list[JobExecutor] = []
-        self.slots: list[Slot | AsyncSlot] = []
+        self.members = PoolMembers()
         self._changed = asyncio.Event()  # for _wait_ended() alone, which clears it
         self._ready = asyncio.Event()
         self._draining = False
@@ -78,9 +77,9 @@ class WorkerPool:
                 raise StartupFailed from error
             self._hooks_ran = True
         if plain:
-            count = config.processes or config.concurrency
-            self.executors = [self._make_executor() for _ in range(count)]
-        for executor in self.executors:
+            count = config.least_processes or config.concurrency
+            self.members.executors = [self._make_executor() for _ in range(count)]
+        for executor in self.members.executors:
             executor.ensure_process()
 
     def _refuse_limits_per_child(self) -> None:
@@ -95,7 +94,7 @@ class WorkerPool:
         return JobExecutor(
             self._runner,
             self._fork_server,
-            all_in_process=self._config.processes > 0,
+            all_in_process=self._config.least_processes > 0,
             max_jobs=self._config.max_jobs_per_child,
             max_memory=self._config.max_memory_per_child,
             is_draining=lambda: self._draining,
@@ -106,7 +105,7 @@ class WorkerPool:
         for called in self._startup_calls:
             if iscoroutine(called):
                 called.close()  # has no effect once it has been awaited
-        for executor in self.executors:
+        for executor in self.members.executors:
             executor.close(now=self.stopped)
         if self._fork_server is not None:
             self._fork_server.close()
@@ -136,29 +135,49 @@ class WorkerPool:
                 await shut_down_async(self._registry.on_shutdown)
 
     async def _run_slots(self) -> None:
-        self.slots = [*self._thread_slots(), *self._async_slots()]
-        for slot in self.slots:
+        members = self.members
+        for executor in members.executors:
+            members.add_slot(self._thread_slot(executor), executor)
+        members.slots = [*members.slots, *self._async_slots()]
+        for slot in members.slots:
             slot.start()
         if self._draining:
             self.drain()
+        scaling = asyncio.create_task(self._scale_processes())
         try:
             await self._wait_ended()
         except asyncio.CancelledError:  # by ^C in asyncio.run(), or by the caller
-            self.stop() if self.busy_slots else self.drain()
+            self.stop() if members.busy else self.drain()
             await self._wait_ended()
             raise
+        finally:
+            scaling.cancel()
+
+    async def _scale_processes(self) -> None:
+        """Have as many processes as are needed, where their number may change."""
+        least, most = self._config.least_processes, self._config.most_processes
+        if least < most and self.members.executors:
+            scaler = PoolScaler(
+                self.members,
+                ScalingRule(least, most),
+                make_executor=self._make_executor,
+                make_slot=self._thread_slot,
+                call_in_loop=self._call_from_thread,
+                is_draining=lambda: self._draining,
+            )
+            await scaler.run()
 
     async def _wait_ended(self) -> None:
-        while not all(slot.ended for slot in self.slots):
+        while not self.members.all_ended:
             await self._changed.wait()
             self._changed.clear()
-            if not self._draining and any(slot.ended for slot in self.slots):
+            if not self._draining and self.members.any_failed:
                 self.stop()
                 raise RuntimeError("a slot ended unexpectedly; see the log")
 
     def run_jobs(self, limit: int | None, deadline: float | None) -> int:
         """Run jobs of plain functions in this thread; return how many."""
-        if not self.executors:
+        if not self.members.executors:
             raise ValueError("work() is for plain functions; async ones need run() or serve()")
         for called in self._startup_calls:
             if isawaitable(called):
@@ -166,11 +185,11 @@ class WorkerPool:
         slot = Slot(
             self._config.servers,
             self._session_factory(is_async=False),
-            self.executors[0],
+            self.members.executors[0],
             on_change=lambda: None,
             on_answer=lambda: slot.drain() if slot.counters.total == limit else None,
         )
-        self.slots = [slot]
+        self.members.slots = [slot]
         self._runner.interruptible = True
         try:
             slot.run(deadline=deadline, burst=limit is None and deadline is None)
@@ -179,15 +198,14 @@ class WorkerPool:
             raise
         return slot.counters.total
 
-    def _thread_slots(self) -> Iterator[Slot]:
-        for executor in self.executors:
-            yield Slot(
-                self._config.servers,
-                self._session_factory(is_async=False),
-                executor,
-                on_change=partial(self._call_from_thread, self._note_change),
-                on_answer=partial(self._count_answer, partial(self._call_from_thread, self.drain)),
-            )
+    def _thread_slot(self, executor: JobExecutor) -> Slot:
+        return Slot(
+            self._config.servers,
+            self._session_factory(is_async=False),
+            executor,
+            on_change=partial(self._call_from_thread, self._note_change),
+            on_answer=partial(self._count_answer, partial(self._call_from_thread, self.drain)),
+        )
 
     def _async_slots(self) -> Iterator[AsyncSlot]:
         if any(spec.is_async for spec in self._registry.functions.values()):
@@ -202,7 +220,7 @@ class WorkerPool:
 
     def _note_change(self) -> None:
         self._changed.set()
-        if self.is_ready:
+        if self.members.is_ready:
             self._ready.set()
 
     def _call_from_thread(self, call: Callable[[], object]) -> None:
@@ -255,9 +273,9 @@ class WorkerPool:
     def _count_answer(self, drain: Callable[[], object]) -> None:
         """Drain after the last of max_jobs, before the next job is asked for."""
         most = self._config.max_jobs
-        if most is not None and not self._draining and self.answered_jobs >= most:
+        if most is not None and not self._draining and self.members.counters.total >= most:
             self._draining = True
-            for slot in self.slots:
+            for slot in self.members.slots:
                 if isinstance(slot, Slot):
                     slot.drain()
             drain()
@@ -265,22 +283,22 @@ class WorkerPool:
     def drain(self) -> None:
         """Finish the running jobs, take no others, and end. Call it in the event loop's thread."""
         self._signal_drain()
-        for slot in self.slots:
+        for slot in self.members.slots:
             slot.drain()
-        if self.busy_slots:
+        if self.members.busy:
             loop = asyncio.get_running_loop()
             loop.call_later(self._config.drain_timeout, self._stop_late_drain)
 
     def stop(self) -> None:
         """Stop now; servers give the running jobs to other workers."""
         self._signal_drain()
-        self.stopped = self.stopped or self.busy_slots > 0
-        for slot in self.slots:
+        self.stopped = self.stopped or self.members.busy > 0
+        for slot in self.members.slots:
             slot.stop()
             if isinstance(slot, Slot):
                 slot.ended = True  # a plain function cannot be stopped: its thread is abandoned
         # Not earlier: while servers can be told that a process died, its job would fail.
-        for executor in self.executors:
+        for executor in self.members.executors:
             executor.kill()
         self._changed.set()
 
@@ -290,7 +308,7 @@ class WorkerPool:
         self._drain_event.set()
 
     def _stop_late_drain(self) -> None:
-        if busy := self.busy_slots:
+        if busy := self.members.busy:
             jobs = "1 job" if busy == 1 else f"{busy} jobs"
             _log.error("%s did not end within %g s: abandoned", jobs, self._config.drain_timeout)
             self.stop()
@@ -300,48 +318,21 @@ class WorkerPool:
         """Whether it takes no further jobs."""
         return self._draining
 
-    @property
-    def busy_slots(self) -> int:
-        """The slots that have a job, or to which one may be on its way."""
-        return sum(slot.busy for slot in self.slots)
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether every slot is registered with a server."""
-        return bool(self.slots) and all(slot.registered for slot in self.slots)
-
-    @property
-    def is_healthy(self) -> bool:
-        """Whether every slot makes progress, or runs a job."""
-        limit = monotonic() - _STUCK_TIMEOUT
-        return all(slot.busy or slot.last_progress > limit for slot in self.slots)
-
     async def wait_ready(self) -> None:
         """Wait until it has been ready."""
         await self._ready.wait()
 
     def status_line(self) -> str:
         """One line for humans: the numbers of jobs, slots and servers."""
-        done = sum(slot.counters.done for slot in self.slots)
-        failed = sum(slot.counters.failed for slot in self.slots)
-        slots = len(self.slots)
-        state = "draining" if self._draining else f"{self.busy_slots} of {slots} at work"
+        members, counters = self.members, self.members.counters
+        at_work = f"{members.busy} of {len(members.slots)} at work"
         return (
-            f"{state}; {done} jobs done, {failed} failed; "
-            f"registered with {self.registered_servers} of {self.server_count} job servers"
+            f"{'draining' if self._draining else at_work}; "
+            f"{counters.done} jobs done, {counters.failed} failed; "
+            f"registered with {members.registered_servers} of {self.server_count} job servers"
         )
-
-    @property
-    def registered_servers(self) -> int:
-        """The job servers that a slot is registered with."""
-        return max((slot.registered for slot in self.slots), default=0)
 
     @property
     def server_count(self) -> int:
         """The job servers that it was given."""
         return len(self._config.servers)
-
-    @property
-    def answered_jobs(self) -> int:
-        """Jobs so far, however they ended."""
-        return sum(slot.counters.total for slot in self.slots)

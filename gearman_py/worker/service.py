@@ -76,14 +76,14 @@ class WorkerService:
                 bursting.cancel()
             self._remove_metrics()
         how = "stopped" if self._pool.stopped else "drained"
-        jobs = self._pool.answered_jobs
+        jobs = self._pool.members.counters.total
         _log.info("%s after %d %s", how, jobs, "job" if jobs == 1 else "jobs")
 
     async def _end_burst(self) -> None:
-        slots = self._pool.slots  # none before it serves
+        slots = self._pool.members.slots  # none before it serves
         while not (slots and all(slot.is_idle for slot in slots)):
             await asyncio.sleep(_BURST_INTERVAL)  # slots in threads do not tell
-            slots = self._pool.slots
+            slots = self._pool.members.slots
         if not self._pool.is_draining:
             self._pool.drain()
 
@@ -153,7 +153,7 @@ class WorkerService:
         pause = watchdog_interval() or _STATUS_INTERVAL
         while True:
             await asyncio.sleep(pause)
-            if self._pool.is_healthy:
+            if self._pool.members.is_healthy:
                 self._notify_systemd("WATCHDOG=1", f"STATUS={self._pool.status_line()}")
             else:
                 self._notify_systemd(f"STATUS=stuck; {self._pool.status_line()}")
@@ -162,7 +162,7 @@ class WorkerService:
         """Write them at intervals, until a successor does."""
         problem = ""
         while self._metrics is not None and not self._replaced:
-            if self._pool.slots:
+            if self._pool.members.slots:
                 try:
                     await asyncio.to_thread(self._metrics.write)
                     problem = ""

@@ -123,3 +123,14 @@ def check_whole_number(name: str, value: int, least: int, most: int = sys.maxsiz
         raise ValueError(f"{name} is {value}, and must be at least {least}")
     if value > most:
         raise ValueError(f"{name} is {value}, and must be at most {most}")
+
+
+def check_process_count(value: int | tuple[int, int]) -> None:
+    """Raises TypeError or ValueError unless it is a whole number, or the least and the most."""
+    if not isinstance(value, tuple):
+        check_whole_number("processes", value, 0)
+        return
+    if len(value) != 2:
+        raise ValueError(f"processes is {value!r}; expected a whole number, or (MIN, MAX)")
+    check_whole_number("the first of processes", value[0], 1)
+    check_whole_number("the second of processes", value[1], value[0])

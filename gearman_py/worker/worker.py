@@ -57,9 +57,10 @@ class Worker:
     ``serializer`` (JSON, or your own) converts workloads and results to and from values.
 
     ``concurrency`` jobs run at a time: plain functions in that number of threads, async ones in
-    the event loop. With ``processes``, plain functions run in that number of processes instead;
-    each is replaced after ``max_jobs_per_child`` jobs, or when it holds more than
-    ``max_memory_per_child`` bytes after a job.
+    the event loop. With ``processes``, plain functions run in that number of processes instead,
+    with (2, 8) in as many of 2 to 8 as are needed and memory allows; each is replaced after
+    ``max_jobs_per_child`` jobs, or when it holds more than ``max_memory_per_child`` bytes after a
+    job.
 
     ``timeout``: seconds that a job may take, if its function has no limit of its own (see
     function()). ``drain_timeout``: seconds for the running jobs after SIGTERM; then they are
@@ -82,7 +83,7 @@ class Worker:
         address: str = "",
         serializer: Serializer | None = None,
         concurrency: int = 1,
-        processes: int = 0,
+        processes: int | tuple[int, int] = 0,
         max_jobs_per_child: int | None = None,
         max_memory_per_child: int | None = None,
         timeout: float | None = None,

@@ -134,6 +134,9 @@ def _check(
         return  # which is checked when it is followed
     if key in CHOICES:
         _check_choice(what, key, value, where, hint)
+    if key == "processes" and isinstance(value, str):
+        _check_process_range(what, value, where)
+        return
     kind, ours = _kind(known[key]), _kind(value)
     texts = kind is not list or all(type(each) is str for each in value or ())
     if ours is not kind or not texts or value in ("", []):
@@ -176,6 +179,16 @@ def _check_choice(what: str, key: str, value: Any, where: Place, hint: Hint) -> 
         raise InventoryError(
             f"{where}: {what}: {key} should be {', '.join(first)} or {last}, and is "
             f"{_shown(value)}{near}"
+        )
+
+
+def _check_process_range(what: str, value: str, where: Place) -> None:
+    least, most = RANGES["processes"]
+    found = re.fullmatch(r"(\d{1,3})-(\d{1,3})", value, re.ASCII)
+    if not found or not least <= int(found[1]) <= int(found[2]) <= most:
+        raise InventoryError(
+            f"{where}: {what}: processes should be a whole number from {least} to {most}, or the "
+            f"least and the most, as 2-8, and is {value!r}"
         )
 
 

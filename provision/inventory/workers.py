@@ -39,7 +39,7 @@ class WorkerDefinition:
     functions: tuple[str, ...]  # of a Python app's worker: none, and it serves all it has
     argv: tuple[str, ...] = ()  # of a command or program
     target: str = ""  # MODULE:OBJECT
-    processes: int = 0
+    processes: int | str = 0  # 2-8: as many of 2 to 8 as are needed
     concurrency: int = 0
     instances: int = 1
     timeout: int = 0  # seconds; 0: none
@@ -70,6 +70,12 @@ class WorkerDefinition:
     def instance_names(self) -> list[str]:
         """NAME, NAME:2, NAME:3 ..."""
         return [self.name, *(f"{self.name}:{number}" for number in range(2, self.instances + 1))]
+
+    @property
+    def most_jobs(self) -> int:
+        """How many jobs it runs at a time at most."""
+        processes = int(str(self.processes).rpartition("-")[2])
+        return max(1, processes, self.concurrency)
 
     @property
     def settings(self) -> tuple[str, ...]:

@@ -10,12 +10,14 @@ from types import ModuleType
 
 import pytest
 
-from gearman_py import Client, JobFailed
+from gearman_py import Client, JobFailed, Submit
 from gearman_py.admin.client import AdminClient
+from provision.resources.sample_jobs import make_picture
 from tests.lab.hosts import INVENTORY, root
 from tests.lab.job_load import under_load
 from tests.lab.operator_commands import ROOT
 from tests.lab.test_upgrade import ROLLED_BACK, SERVER, Ended, invoke
+from tests.waiting import await_true
 
 HERE = Path(__file__).parent
 WORKERS = """
@@ -23,7 +25,7 @@ gearman_functions: [reverse]
 gearman_workers:
   lines: {command: [wc, -l], functions: [lines], concurrency: 2, timeout: 5,
     check: {workload: "a\\nb\\n", expect: "2\\n"}}
-  resize: {processes: 2, memory: 300M, nice: 5, environment: {TINT: "a 'blue' $ 100%"}}
+  resize: {processes: 2-4, memory: 300M, nice: 5, environment: {TINT: "a 'blue' $ 100%"}}
   env: {command: [printenv, GREETING], functions: [env], environment: {GREETING: "a \\"b\\" $c %d"}}
   save:
     command: [tee, /var/lib/saved/last]
@@ -81,6 +83,16 @@ def test_workers_of_an_inventory_are_deployed_asked_and_removed(
     assert "  fail" not in doctor.said
     shown = root(lab, "worker1", "systemctl show gearman-worker@resize -p MemoryMax,Nice")
     assert set(shown.split()) == {f"MemoryMax={300 * 2**20}", "Nice=5"}
+    picture = make_picture(3000, 4000)
+    with Client(SERVER, timeout=60) as client, AdminClient(SERVER) as admin:
+
+        def resizing() -> int:
+            return sum(row.workers for row in admin.status() if row.name == "resize")
+
+        assert resizing() == 2
+        jobs = client.submit_many([Submit(function="resize", workload=picture)] * 400)
+        await_true(lambda: resizing() == 4)
+        assert all(job.result() for job in jobs)
     logs = operator.invoke("logs", "lines")
     assert "serving lines" in logs.said
 

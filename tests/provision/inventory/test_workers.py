@@ -56,6 +56,13 @@ gearman_workers:
     assert found["lines"].where == f"{tmp_path}/group_vars/all.yml:4"
 
 
+def test_processes_may_be_as_many_as_are_needed(tmp_path: Path) -> None:
+    text = "gearman_workers: {resize: {processes: 2-8}, wc: {processes: 3}, reverse: {}}"
+    found = load(tmp_path, group_vars__all=text)["w1"]
+    assert found["resize"].settings == ("--processes", "2-8")
+    assert [each.most_jobs for each in found.values()] == [8, 3, 1]
+
+
 def test_variables_are_texts_as_they_are_written(tmp_path: Path) -> None:
     text = """
 gearman_workers:
@@ -68,7 +75,7 @@ port: 4730
         '{"gearman_workers": {"wc": {"environment": {"A": 1, "B": 1.5, "C": false}}}}'
     )
     found = load(tmp_path, group_vars__all=text)
-    assert found["w1"]["environment"].processes == 2
+    assert found["w1"]["environment"].settings == ("--processes", "2")
     assert dict(found["w1"]["wc"].environment) == {
         "A": "010",
         "B": "1.10",
@@ -114,6 +121,11 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
         ("{wc: {memory: 7}}", "2: worker wc: memory should be a text, and is 7; put it in quotes"),
         ("{wc: {memory: 1GG}}", "2: worker wc: memory: '1GG' should be as systemd writes it"),
         ("{wc: {processes: 0}}", "2: worker wc: processes should be from 1 to 512, and is 0"),
+        ("{wc: {processes: 2-x}}", "number from 1 to 512, or the least and the most, as 2-8, and"),
+        ("{wc: {processes: 8-2}}", "2: worker wc: processes should be a whole number from 1 to"),
+        ("{wc: {processes: 0-2}}", "processes should be a whole number from 1 to 512, or the"),
+        ("{wc: {processes: '2'}}", "or the least and the most, as 2-8, and is '2'"),
+        ("{wc: {processes: yes}}", "2: worker wc: processes should be a whole number, and is True"),
         ("{wc: {nice: yes}}", "2: worker wc: nice should be a whole number, and is True"),
         ("{wc: {cpu: '2'}}", "2: worker wc: cpu: '2' should be a share of one CPU: 50%, 200%"),
         (
