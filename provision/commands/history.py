@@ -11,7 +11,7 @@ from provision.build import Target, built_release, target_of
 from provision.errors import HostFailed
 from provision.fleet import pool as hosts
 from provision.fleet.ask_all import AskAll
-from provision.fleet.past_runs import BEGUN, FACTS, PAST_RUNS
+from provision.fleet.past_runs import BEGUN, FACTS, PAST_RUNS, format_moment
 from provision.fleet.run import Connect
 from provision.inventory.host import Host, Inventory
 from provision.inventory.queue import release_extras
@@ -94,7 +94,7 @@ def _whole_run(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _history_line(row: dict[str, Any], of: int, before: dict[str, Any]) -> str:
     """When, who, what, and how it went; the row ``before`` may be of the same run."""
-    at = datetime.fromisoformat(row["at"]).astimezone().strftime("%Y-%m-%d %H:%M")
+    at = format_moment(row["at"])
     moves = [row, *row.get("apps", {}).values()]
     moved = ", ".join(map(_format_move, moves))
     changes = format_count(row["changes"], "change")

@@ -1,7 +1,6 @@
 """`invoke logs`: what our units say, on one host or on all, in one stream in the order of time."""
 
 import heapq
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,11 +17,13 @@ from provision.fleet.desired_state import DesiredState, Roles
 from provision.fleet.run import Connect
 from provision.inventory.host import Host
 from provision.options import Options
+from provision.remote.answers import JournalEntry, decode
 from provision.remote.session import Session
 from provision.report.events import Row
 
 FIELDS = "MESSAGE,_SYSTEMD_UNIT,UNIT,PRIORITY"
 NO_SUCH_UNIT = "No data available"  # of journalctl, when a pattern matches none of its units
+ESCAPED = "backslashreplace"
 FOLLOW_TIMEOUT = 86400.0  # seconds that somebody may follow
 
 Failures = dict[Host, ToolkitError]
@@ -155,22 +156,31 @@ def _follow_entries(asked: AskAll, query: LogQuery, failed: Failures) -> Iterato
 
 def _read_entries(session: Session, query: LogQuery) -> Iterator[LogEntry]:
     """What a host says. Raises :class:`HostFailed` with what journalctl does not like."""
-    rest, complaints = "", []
+    complaints = []
     running = session.stream(query.argv, FOLLOW_TIMEOUT)
-    for said in running:
-        *lines, rest = (rest + said).split("\n")
-        for line in lines:
-            if line.startswith("{"):
-                yield _parse_entry(session.name, json.loads(line))
-            elif line and not line.endswith(NO_SUCH_UNIT):
-                complaints.append(line)
+    for line in running:
+        if line.startswith("{"):
+            yield _parse_entry(session.name, line)
+        elif line and not line.endswith(NO_SUCH_UNIT):
+            complaints.append(line)
     if running.status and complaints:
         raise HostFailed(f"journalctl: {'; '.join(complaints)}")
 
 
-def _parse_entry(host: str, said: dict[str, Any]) -> LogEntry:
-    text = said.get("MESSAGE") or ""
-    if isinstance(text, list):  # bytes that are no UTF-8
-        text = bytes(text).decode(errors="backslashreplace")
+def _parse_entry(host: str, line: str) -> LogEntry:
+    try:
+        said = decode(line.encode(errors="replace"), JournalEntry)
+    except ValueError as error:
+        raise HostFailed(f"{host}: malformed line of journalctl: {error}") from None
     unit = said.get("UNIT") or said.get("_SYSTEMD_UNIT") or ""
-    return LogEntry(int(said["__REALTIME_TIMESTAMP"]) / 1e6, host, unit, text)
+    at = int(said["__REALTIME_TIMESTAMP"]) / 1e6
+    return LogEntry(at, host, unit, _message_text(said.get("MESSAGE")))
+
+
+def _message_text(message: Any) -> str:
+    if message is None:
+        return ""
+    try:
+        return message if isinstance(message, str) else bytes(message).decode(errors=ESCAPED)
+    except (TypeError, ValueError):  # several messages
+        return str(message)

@@ -42,13 +42,9 @@ def run(folder: Path, options: Options, words: Sequence[str], how: RunOptions) -
     wide = max(len(host.name) for host in asked.hosts)
 
     def run_on(host: Host, connect: Connect) -> int:
-        rest, running = "", connect(host).stream(argv, how.seconds)
-        for said in running:
-            *lines, rest = (rest + said).split("\n")
-            for line in lines:
-                asked.report.show(_format_line(host.name, wide, line))
-        if rest:
-            asked.report.show(_format_line(host.name, wide, rest))
+        running = connect(host).stream(argv, how.seconds)
+        for line in running:
+            asked.report.show(_format_line(host.name, wide, line))
         return running.status
 
     ended = {host.name: status for host, status in asked.answers(run_on, in_order=False)}

@@ -35,13 +35,21 @@ def is_unfinished(host_run: HostRun) -> bool:
     return False
 
 
+def format_moment(at: str) -> str:
+    """A time of a history in this machine's time zone; what is not one, as the host has it."""
+    try:
+        return datetime.fromisoformat(at).astimezone().strftime("%Y-%m-%d %H:%M")
+    except (ValueError, OverflowError):
+        return at
+
+
 def begun_retirement(host: str, past: Sequence[Mapping[str, Any]]) -> str:
     """That a retirement of a host has not come to its end, and what to do; "" if that is not so."""
     for entry in reversed(past):
         if entry.get("result") in ENDED:
             return ""
         if RETIRES in entry:
-            at = datetime.fromisoformat(str(entry["at"])).astimezone().strftime("%Y-%m-%d %H:%M")
+            at = format_moment(entry["at"])
             return (
                 f"its retirement was begun at {at} by {entry.get('who')} and did not end: `invoke "
                 f"retire {host}` finishes it, `invoke deploy` takes it back"

@@ -11,8 +11,15 @@ import msgspec
 Shape = TypeVar("Shape")
 
 Name = Annotated[str, msgspec.Meta(max_length=4096)]  # as long as a path may be
+Text = Annotated[str, msgspec.Meta(max_length=1 << 18)]  # twice what is kept of an output
+MOST = msgspec.Meta(max_length=10_000)
+Names = Annotated[list[Name], MOST]
+Texts = Annotated[list[Text], MOST]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=2**32)]  # since 1970: a date can be made of it
 Count = Annotated[int, msgspec.Meta(ge=0)]
 ReleaseId = Annotated[str, msgspec.Meta(pattern=r"^\w[\w.+-]{0,199}$")]  # a file's name here
+
+MANY = msgspec.Meta(max_length=1_000)  # releases, of which a host keeps a few
 
 
 def decode(raw: bytes, shape: type[Shape]) -> Shape:
@@ -34,10 +41,10 @@ def check(value: Any, shape: Any) -> Any:
 class Crash(TypedDict, total=False):
     """May come in place of any message: the agent's traceback."""
 
-    crash: str
+    crash: Text
 
 
-Answered = TypedDict("Answered", {"is": Any, "unknown": str}, total=False)
+Answered = TypedDict("Answered", {"is": Any, "unknown": Text}, total=False)
 """An answer to one question, or why there is none."""
 
 
@@ -57,14 +64,14 @@ class LockHolder(TypedDict, total=False):
 class LockReply(Crash, total=False):
     """``holder`` None: the lock is ours. ``refused``: why it cannot be locked at all."""
 
-    refused: str
+    refused: Text
     holder: LockHolder | None
 
 
 class OutcomeFacts(TypedDict):
     seconds: float
-    error: str | None
-    output: str
+    error: Text | None
+    output: str  # of a job that was done: its result
 
 
 class StepReply(Crash, total=False):
@@ -75,7 +82,7 @@ class StepReply(Crash, total=False):
 
 
 class RecordReply(Crash, total=False):
-    refused: str | None
+    refused: Text | None
 
 
 class StreamReply(Crash, total=False):
@@ -83,7 +90,19 @@ class StreamReply(Crash, total=False):
 
     said: str
     ended: int | None
-    why: str | None
+    why: Text | None
+
+
+JournalEntry = TypedDict(
+    "JournalEntry",
+    {
+        "__REALTIME_TIMESTAMP": Annotated[str, msgspec.Meta(pattern=r"^\d{1,16}$")],  # us
+        "MESSAGE": NotRequired[Any],  # what its program likes; bytes if it is not UTF-8
+        "UNIT": NotRequired[Name | None],
+        "_SYSTEMD_UNIT": NotRequired[Name | None],
+    },
+)
+"""A line of `journalctl --output=json`."""
 
 
 # -- answers to questions -----------------------------------------------------------------
@@ -111,7 +130,7 @@ class MachineAnswer(TypedDict):
     available: Count  # bytes
     uptime: float  # seconds
     load: Annotated[list[float], msgspec.Meta(min_length=3, max_length=3)]
-    addresses: list[Name]
+    addresses: Names
 
 
 class DiskAnswer(TypedDict):
@@ -131,7 +150,7 @@ class UserAnswer(TypedDict):
     group: Name
     home: Name
     shell: Name
-    groups: list[Name]
+    groups: Names
     comment: Name
 
 
@@ -145,9 +164,9 @@ class TracesAnswer(TypedDict):
     """What a user runs, by which unit files, and owns at some paths; what needs its group."""
 
     processes: list[ProcessAnswer]
-    units: list[Name]
-    files: list[Name]
-    group: list[Name]
+    units: Names
+    files: Names
+    group: Names
 
 
 class PathAnswer(TypedDict):
@@ -169,8 +188,8 @@ class PathAnswer(TypedDict):
 class TableAnswer(TypedDict):
     """Rules of an nftables table as it is (None: it does not exist), and as our unit loaded it."""
 
-    rules: str | None
-    loaded: str | None
+    rules: Text | None
+    loaded: Text | None
 
 
 class UnitAnswer(TypedDict):
@@ -190,10 +209,10 @@ class UnitAnswer(TypedDict):
     oom_kills: Count  # of the unit as it runs
     result: Name
     program: Name | None
-    config: str | None
-    reload_key: str | None
+    config: Text | None
+    reload_key: Text | None
     room_for_two: bool | None
-    outdated: str | None
+    outdated: Text | None
 
 
 class UnitPresence(TypedDict):
@@ -223,8 +242,8 @@ class ScheduleAnswer(TypedDict):
 
 
 class KeptRelease(TypedDict):
-    at: float  # seconds since 1970
-    bad: str | None  # why it was given up
+    at: Seconds
+    bad: Text | None  # why it was given up
 
 
 class ReleasesAnswer(TypedDict):
@@ -234,10 +253,40 @@ class ReleasesAnswer(TypedDict):
     """
 
     current: ReleaseId | None
-    kept: dict[ReleaseId, KeptRelease]
-    given_up: dict[ReleaseId, str]
-    damaged: dict[ReleaseId, Name]
-    running: list[ReleaseId]
+    kept: Annotated[dict[ReleaseId, KeptRelease], MANY]
+    given_up: Annotated[dict[ReleaseId, Text], MANY]
+    damaged: Annotated[dict[ReleaseId, Name], MANY]
+    running: Annotated[list[ReleaseId], MANY]
+
+
+Move = TypedDict("Move", {"release": ReleaseId, "from": ReleaseId | None})
+
+HistoryEntry = TypedDict(
+    "HistoryEntry",
+    {
+        "at": Name,
+        "run": NotRequired[Name],
+        "who": Name,
+        "doing": str,
+        "app": NotRequired[Name],
+        "release": ReleaseId,
+        "from": ReleaseId | None,
+        "apps": NotRequired[dict[Name, Move]],
+        "back": NotRequired[bool],
+        "retires": NotRequired[bool],
+        "changes": NotRequired[Count],
+        "result": str,
+        "seconds": NotRequired[float],
+    },
+)
+"""What a run did to a host: provision/fleet/past_runs.py writes it."""
+
+
+History = Annotated[list[HistoryEntry], MOST]
+Marked = Annotated[dict[Name, Literal["file", "link", "directory"]], MOST]
+Units = Annotated[dict[Name, UnitPresence], MOST]
+Overrides = Annotated[dict[Name, Text | None], MOST]
+Schedules = Annotated[dict[str, ScheduleAnswer], msgspec.Meta(max_length=100_000)]
 
 
 class SpaceAnswer(TypedDict):
@@ -259,7 +308,7 @@ class FunctionAnswer(TypedDict):
 class WorkerAnswer(TypedDict):
     address: Name
     client: Name  # its id
-    functions: list[Name]
+    functions: Names
     seconds: float | None  # since it was connected; C's job server does not tell
 
 
@@ -270,12 +319,12 @@ class _ServerAnswer(TypedDict):
 class ServerAnswer(_ServerAnswer, total=False):
     """How a job server answers that host: ``detail`` of the problem, or the rest without one."""
 
-    detail: str
+    detail: Text
     seconds: float  # to connect
     version: Name
     functions: dict[str, FunctionAnswer]
     registered: list[WorkerAnswer]
-    refuses: str  # why it takes no jobs; "" when it does
+    refuses: Text  # why it takes no jobs; "" when it does
     moving: bool  # its jobs to other job servers
     paused: bool
 
@@ -283,5 +332,5 @@ class ServerAnswer(_ServerAnswer, total=False):
 class QueueCheckAnswer(TypedDict):
     """Whether a queue's database can be used: what is wrong, or lines of `ok TEXT`, `warn TEXT`."""
 
-    problem: str | None
-    facts: list[str]
+    problem: Text | None
+    facts: Texts

@@ -8,25 +8,29 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, Literal
+from typing import Any
 
 from provision.remote.answers import (
     DiskAnswer,
     GroupAnswer,
+    History,
     HostAnswer,
     MachineAnswer,
+    Marked,
+    Overrides,
     PathAnswer,
     ProcessAnswer,
     QueueAnswer,
     QueueCheckAnswer,
     ReleasesAnswer,
-    ScheduleAnswer,
+    Schedules,
     ServerAnswer,
     SpaceAnswer,
     TableAnswer,
+    Texts,
     TracesAnswer,
     UnitAnswer,
-    UnitPresence,
+    Units,
     UserAnswer,
 )
 
@@ -308,37 +312,35 @@ QUESTIONS: dict[str, QuestionKind] = {
     "group": QuestionKind(("name",), GroupAnswer | None),
     "user": QuestionKind(("name",), UserAnswer | None),
     "traces": QuestionKind(("name", "*places"), TracesAnswer | None),
-    # What needs a group, at these places too.
-    "group_needs": QuestionKind(("name", "*places"), list[str] | None),
+    "group_needs": QuestionKind(("name", "*places"), Texts | None),  # also at these places
     # What deploys made there, by their mark; a place is a path or a pattern.
-    "marked": QuestionKind(("*places",), dict[str, Literal["file", "link", "directory"]]),
+    "marked": QuestionKind(("*places",), Marked),
     # What a job server holds: asked at its socket `admin`, else read in its `folder` (or "").
     "queue": QuestionKind(("folder", "admin"), QueueAnswer | None),
     # The schedules of the job server at its socket `admin`, by name; None when it does not answer.
-    "schedules": QuestionKind(("admin",), dict[str, ScheduleAnswer] | None),
+    "schedules": QuestionKind(("admin",), Schedules | None),
     "path": QuestionKind(("path", "digest", "show"), PathAnswer | None),
     "writable": QuestionKind(("path", "user"), bool | None),  # whether a user may write there
     "package": QuestionKind(("name",), str | None),  # its version, when dpkg has it installed
     "table": QuestionKind(("name",), TableAnswer),
     "unit": QuestionKind(("name",), UnitAnswer | None),
-    # The units whose names match, as a shell's pattern does.
-    "units": QuestionKind(("pattern",), dict[str, UnitPresence]),
-    "names": QuestionKind(("folder",), list[str]),  # of what is there; none without the folder
+    "units": QuestionKind(("pattern",), Units),  # whose names match, as a shell's pattern does
+    "names": QuestionKind(("folder",), Texts),  # of what is there; none without the folder
     # Files that change a unit from outside `own`, and what they say; None for a mask.
-    "overrides": QuestionKind(("name", "own"), dict[str, str | None]),
+    "overrides": QuestionKind(("name", "own"), Overrides),
     "releases": QuestionKind(("root",), ReleasesAnswer),
     # The last entries, oldest first; other versions of the toolkit wrote some of them.
-    "history": QuestionKind(("path", "number"), list[dict[str, Any]]),
+    "history": QuestionKind(("path", "number"), History),
     "port": QuestionKind(("address", "port"), ProcessAnswer | None),  # who listens there
 }
 
 SURVEY: dict[str, QuestionKind] = {
     "clock": QuestionKind((), float),  # seconds since 1970
     "space": QuestionKind(("path",), SpaceAnswer),
-    "oom": QuestionKind(("since",), list[str]),  # units that lost a process for want of memory
-    "lines": QuestionKind(("unit", "number"), list[str]),  # the last that it logged
-    "said": QuestionKind(("unit", "number"), list[str]),  # the last of its present run
-    "firewall": QuestionKind((), list[str]),  # the rules that drop or reject something
+    "oom": QuestionKind(("since",), Texts),  # units that lost a process for want of memory
+    "lines": QuestionKind(("unit", "number"), Texts),  # the last that it logged
+    "said": QuestionKind(("unit", "number"), Texts),  # the last of its present run
+    "firewall": QuestionKind((), Texts),  # the rules that drop or reject something
     "server": QuestionKind(("host", "port"), ServerAnswer),
     # What `gearmand --check-queue`, `command`, says in a unit with these lines of a unit file.
     "queue_check": QuestionKind(("properties", "*command"), QueueCheckAnswer),

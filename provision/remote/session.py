@@ -31,6 +31,7 @@ from provision.remote.answers import (
     decode,
 )
 from provision.remote.handshake import (
+    LINE_LIMIT,
     PYTHON,
     START_TIMEOUT,
     Password,
@@ -52,6 +53,7 @@ ASKING = (
 )
 LENGTHS = struct.Struct(">IQ")
 HEADER_LIMIT = 1 << 26  # bytes
+OUTPUT_LIMIT = 1 << 16  # characters of what a failed operation said
 
 ANSWER_TIMEOUT = 60.0  # seconds until a question is answered
 # Seconds for one operation: three commands, each stopped by the agent in time.
@@ -244,14 +246,19 @@ class Session:
 
     def _await_outcome(self, operation: Operation) -> OperationOutcome:
         during = f"`{operation.kind}` was being done"
+        content = operation.content
         while True:
             event = self._receive(StepReply, OPERATION_TIMEOUT, during)
             if "outcome" in event:
-                return OperationOutcome(operation, **event["outcome"])
-            if not isinstance(operation.content, Path):
-                raise HostFailed(f"{self.name}: the agent asks for a file that is none")
+                outcome = event["outcome"]
+                if outcome["error"] is not None:
+                    outcome["output"] = outcome["output"][-OUTPUT_LIMIT:]
+                return OperationOutcome(operation, **outcome)
+            if not isinstance(content, Path):
+                raise HostFailed(f"{self.name}: the agent asks for a file that it does not need")
+            path, content = content, None  # it is sent once
             try:
-                self._send_file(operation.content)
+                self._send_file(path)
             except Unreachable:
                 # An agent that broke has said why, and that says more than a broken pipe.
                 self._receive(StepReply, START_TIMEOUT, during)
@@ -288,7 +295,7 @@ class Session:
         raw = self._read(length, seconds, during)
         try:
             if crash := decode(raw, Crash).get("crash"):
-                last = "\n".join(f"| {line}" for line in crash.splitlines()[-8:])
+                last = "\n".join(f"| {line[:LINE_LIMIT]}" for line in crash.splitlines()[-8:])
                 raise HostFailed(f"{self.name}: the agent broke while {during}:\n{last}")
             return decode(raw, shape)
         except ValueError as error:

@@ -588,7 +588,7 @@ def test_with_sudo_it_is_the_same(tmp_path: Path) -> None:
 
 
 def heard(agent: Session, *argv: str, seconds: float = 20) -> str:
-    return "".join(agent.stream(argv, seconds))
+    return "".join(f"{line}\n" for line in agent.stream(argv, seconds))
 
 
 def test_a_command_is_heard_whole_whatever_its_letters_and_makes_files_for_all(

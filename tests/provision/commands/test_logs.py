@@ -16,6 +16,7 @@ from provision.options import Options
 from provision.remote.messages import Answer, Question
 from provision.remote.session import Session
 from roles import ROLES
+from tests.attacks import attack
 
 HOSTS = """\
 job_server: {hosts: {job: {ansible_host: 10.0.0.1}}}
@@ -62,7 +63,7 @@ class Lines:
     def __iter__(self) -> Iterator[str]:
         for unit in sorted(self._units):
             said = {"MESSAGE": f"I am {unit}", "UNIT": unit, "__REALTIME_TIMESTAMP": "0"}
-            yield f"{json.dumps(said)}\n"
+            yield json.dumps(said)
 
 
 @pytest.fixture
@@ -140,3 +141,26 @@ def test_an_unknown_name_is_an_error_that_lists_the_known(folder: Path, name: st
 def test_a_name_that_is_nearly_known_is_suggested(folder: Path) -> None:
     with pytest.raises(ToolkitError, match="unknown name 'resise'; did you mean 'resize'"):
         show(folder, "resise")
+
+
+@attack("compromised host", "lines of a journal that are not what journalctl writes", "mended")
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize(
+    "line", ['{"MESSAGE": ', "{}", '{"__REALTIME_TIMESTAMP": 5}', '{"__REALTIME_TIMESTAMP": "9e9"}']
+)
+def test_a_host_with_a_malformed_journal_fails_and_the_others_are_shown(
+    folder: Path, capsys: pytest.CaptureFixture[str], line: str, follow: bool
+) -> None:
+    class Malformed(Journal):
+        def stream(self, argv: list[str], seconds: float) -> Any:
+            return [line] if self.name == "w1" else super().stream(argv, seconds)
+
+    def connect(host: Host) -> Session:
+        return cast(Session, Malformed(host, {"gearmand.service"}))
+
+    query = LogQuery(follow=follow)
+    assert logs(folder, ROLES, Options(), "gearmand", query, connect=connect) == 3
+    told = capsys.readouterr()
+    assert "I am gearmand.service" in told.out
+    assert "malformed line of journalctl: " in told.out + told.err

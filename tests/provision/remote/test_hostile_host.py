@@ -3,20 +3,37 @@
 import ast
 import json
 import shlex
+from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from provision.errors import HostFailed, ToolkitError, Unreachable
 from provision.fleet import pool
+from provision.remote import running
 from provision.remote.local_channel import LocalChannel
-from provision.remote.messages import Question
+from provision.remote.messages import Operation, Question
 from provision.remote.session import Session
 from tests.attacks import attack
 
 HOST: Question = ("host",)
-ASKED: list[Question] = [HOST, ("releases", "/nowhere"), ("user", "root"), ("path", "/", "", "")]
+ASKED: list[Question] = [
+    *(HOST, ("releases", "/nowhere"), ("user", "root"), ("path", "/", "", "")),
+    *(("history", "/nowhere", "9"), ("names", "/nowhere")),
+]
+ENTRY = {
+    "at": "2026-11-30T10:00:00+00:00",
+    "run": "1",
+    "who": "ana",
+    "doing": "invoke deploy",
+    "release": "1-new",
+    "from": None,
+    "changes": 1,
+    "result": "ok",
+    "seconds": 0.5,
+}
 
 # Runs as the real agent, with another answer to what it is asked.
 MANGLED = """\
@@ -42,12 +59,21 @@ def mangled(code: str) -> Callable[[str], LocalChannel]:
     return start
 
 
+def mangled_stream(code: str) -> Callable[[str], LocalChannel]:
+    """The same where it sends anything."""
+    return mangled(f"pass\n    {code}")
+
+
 def answering(change: str) -> str:
     """Code that changes the answer to the question of how the host is."""
     return f"h = header['answers'][0]['is']; {change}; raw = json.dumps(header).encode()"
 
 
-@attack("compromised host", "17 false answers: wrong types, depth, size, no text, no end", "mended")
+@attack(
+    "compromised host",
+    "37 false answers: wrong types, depth, size, a million findings, no text, no end",
+    "mended",
+)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "problem"),
@@ -60,12 +86,12 @@ def answering(change: str) -> str:
         ("raw = b'\\xff'", "malformed message from the agent"),
         ("raw = json.dumps({'crash': 5}).encode()", "malformed message from the agent"),
         ("raw = json.dumps({'crash': 'x'}).encode()", "the agent broke"),
-        ("raw = json.dumps({'answers': []}).encode()", "0 answers to 4 questions"),
-        ("raw = json.dumps({'answers': ['a'] * 4}).encode()", "malformed message"),
-        ("raw = json.dumps({'answers': [None] * 4}).encode()", "malformed message"),
-        ("raw = json.dumps({'answers': [{'unknown': 5}] * 4}).encode()", "malformed message"),
-        ("raw = json.dumps({'answers': [{'is': 5}] * 4}).encode()", "malformed answer to host"),
-        ("raw = json.dumps({'answers': [{}] * 4}).encode()", "malformed answer to host"),
+        ("raw = json.dumps({'answers': []}).encode()", "0 answers to 6 questions"),
+        ("raw = json.dumps({'answers': ['a'] * 6}).encode()", "malformed message"),
+        ("raw = json.dumps({'answers': [None] * 6}).encode()", "malformed message"),
+        ("raw = json.dumps({'answers': [{'unknown': 5}] * 6}).encode()", "malformed message"),
+        ("raw = json.dumps({'answers': [{'is': 5}] * 6}).encode()", "malformed answer to host"),
+        ("raw = json.dumps({'answers': [{}] * 6}).encode()", "malformed answer to host"),
         (answering("h['python'] = ['a', 11]"), "malformed answer to host"),
         (answering("h['python'] = []"), "malformed answer to host"),
         (answering("h['os'] = None"), "malformed answer to host"),
@@ -77,6 +103,21 @@ def answering(change: str) -> str:
         (answering("header['answers'][1]['is']['kept'] = {'a/b': {'at': 0, 'bad': None}}"), "kept"),
         (answering("header['answers'][2]['is']['groups'] = 'root'"), "malformed answer to user"),
         (answering("header['answers'][3]['is']['mode'] = 'rwx'"), "malformed answer to path"),
+        (answering("header['answers'][1]['is']['kept'] = {'a': {'at': 1e30, 'bad': None}}"), "at`"),
+        (answering("header['answers'][4]['is'] = ['x']"), "malformed answer to history"),
+        (answering("header['answers'][4]['is'] = [{'retires': True}]"), "answer to history"),
+        (answering(f"header['answers'][4]['is'] = [{ENTRY | {'apps': 5}}]"), "answer to history"),
+        (answering(f"header['answers'][4]['is'] = [{ENTRY | {'run': []}}]"), "answer to history"),
+        (answering(f"header['answers'][4]['is'] = [{ENTRY}] * 100_000"), "answer to history"),
+        (
+            answering(
+                "header['answers'][1]['is']['given_up'] = {f'r{n}': '' for n in range(1_000_000)}"
+            ),
+            "malformed answer to releases",
+        ),
+        (answering("header['answers'][5]['is'] = ['x'] * 1_000_000"), "malformed answer to names"),
+        ("raw = json.dumps({'crash': 'x' * 200_000}).encode()", "the agent broke"),
+        ("raw = json.dumps({'crash': 'x' * 1_000_000}).encode()", "malformed message"),
         ("raw = b'x' * 2**27", "malformed message from the agent"),
         ("os._exit(0)", "the agent was gone"),
     ],
@@ -90,7 +131,7 @@ def test_what_has_not_the_shape_of_an_answer_is_refused_in_one_line(
     assert first.startswith("w1: ")
     assert problem in str(raised.value)
     assert len(first) < 300
-    assert all(line.startswith("| ") for line in more)
+    assert all(line.startswith("| ") and len(line) < 300 for line in more)
 
 
 def test_a_clock_that_is_far_ahead_is_an_answer() -> None:
@@ -115,3 +156,36 @@ def test_a_bug_that_one_host_meets_is_its_failure_and_the_others_go_on() -> None
     assert isinstance(failed := found["{"], ToolkitError)
     assert str(failed).startswith("this is a bug in the toolkit; please report it: JSONDecodeError")
     assert failed.status == 3
+
+
+def test_a_history_as_it_is_written_is_an_answer() -> None:
+    with Session("w1", mangled(answering(f"header['answers'][4]['is'] = [{ENTRY}]"))) as agent:
+        assert agent.ask(ASKED)[ASKED[4]] == [ENTRY]
+
+
+@attack("compromised host", "output of a command without end, with and without lines", "mended")
+@pytest.mark.parametrize("said", [b"x", b"x\\n" * 1000], ids=["one line", "lines"])
+def test_a_command_that_talks_without_end_is_given_up(
+    said: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "START_TIMEOUT", 1.0)
+    code = f"""raw = json.dumps({{"said": "{said.decode()}"}}).encode()
+    while "said" in header:
+        os.write(link._outgoing, m.LENGTHS.pack(len(raw), 0) + raw)"""
+    with Session("w1", mangled_stream(code)) as agent:
+        command = agent.stream(["echo", "hello"], seconds=0.1)
+        with pytest.raises(HostFailed, match=r"not over in time|no answer within"):
+            deque(command, maxlen=0)
+
+
+@attack("compromised host", "have a release sent to it again and again", "mended")
+def test_a_file_is_sent_once(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(b"x")
+    code = """raw = json.dumps(header).encode()
+    if "send" in header:
+        os.write(link._outgoing, m.LENGTHS.pack(len(raw), 0) + raw)"""
+    with Session("w1", mangled_stream(code), lock_file=str(tmp_path / "lock")) as agent:
+        agent.lock({"who": "ana"})
+        wanted = {"path": str(tmp_path / "copy"), "owner": "root", "group": "root", "mode": "0600"}
+        with pytest.raises(HostFailed, match="w1: the agent asks for a file that it does not need"):
+            list(agent.apply([Operation("file", wanted, tmp_path / "large")]))
