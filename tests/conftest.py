@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -60,19 +61,33 @@ def _is_controller(config: pytest.Config) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what runs in one process where tests run side by side (-n), and begin with the longest.
+    """Say what runs in one process where tests run side by side (-n), and in which order.
 
-    Tests of a file share its fixtures; those of the server have their own.
+    Tests of a file share its fixtures; those of the server have their own. The lab's need the CPU
+    all the while, and the server's mostly wait: they take turns. The longest files are begun first.
     """
+    rooms: dict[str, list[pytest.Item]] = {"lab": [], "server": [], "interop": [], "": []}
     for item in items:
         folder, *rest = item.path.relative_to(HERE).parts
+        rooms[folder if folder in rooms else ""].append(item)
         if "far" in getattr(item, "fixturenames", ()):  # its network has one address
             item.add_marker(pytest.mark.xdist_group("far"))
-            continue
-        if folder != "server":
+        elif folder != "server":
             item.add_marker(pytest.mark.xdist_group("/".join([folder, *rest])))
-    longest = ("lab", "server", "interop")
-    items.sort(key=lambda item: [folder not in item.path.parts for folder in longest])
+    files = [list(tests) for _, tests in groupby(rooms["lab"], lambda item: item.path)]
+    files.sort(key=lambda tests: -tests[0].path.stat().st_size)
+    items[:] = [*_in_turn(files, rooms["server"]), *rooms["interop"], *rooms[""]]
+
+
+def _in_turn(files: list[list[pytest.Item]], others: list[pytest.Item]) -> Iterator[pytest.Item]:
+    """The tests of each file at once, and between two files the same share of the others."""
+    begun = 0
+    for number, tests in enumerate(files, 1):
+        yield from tests
+        end = len(others) * number // len(files)
+        yield from others[begun:end]
+        begun = end
+    yield from others[begun:]
 
 
 @pytest.hookimpl(wrapper=True)

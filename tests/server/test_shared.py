@@ -53,7 +53,7 @@ sys.exit(main())
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # tests of other files may come between these
 def empty_postgres() -> Iterator[Path]:
     """The data of a PostgreSQL that was never started: to make it takes most of a start."""
     with databases.open_folder() as folder:
