@@ -65,7 +65,8 @@ class SQLiteStore:
     beat = 1.0
 
     def __init__(self, path: Path, reservation: int | None = None) -> None:
-        self._path = path
+        # SQLite keeps its log beside the file itself, and not beside a link to it.
+        self._path = path = Path(os.path.realpath(path))
         self._reservation = reserve_file(path) if reservation is None else reservation
         try:
             self._open(passed_on=reservation is not None)
@@ -310,9 +311,9 @@ class FileState(NamedTuple):
 
 
 def _file_state(path: Path) -> FileState | None:
-    """The state of the file, or None if it does not exist."""
+    """The state of the file, or None if it does not exist; a link put in its place is another."""
     try:
-        found = os.stat(path)
+        found = os.lstat(path)
     except OSError:
         return None
     return FileState(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)

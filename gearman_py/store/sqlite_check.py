@@ -44,7 +44,7 @@ def check_log(path: Path) -> int:
     another process uses, is not touched.
     """
     for beside in (file_beside(path, "-wal"), file_beside(path, "-mark")):
-        if beside.exists() and not beside.is_file():
+        if beside.is_symlink() or (beside.exists() and not beside.is_file()):
             raise StoreError(f"{beside}, which belongs to the queue, is not a file: move it away")
     try:
         return _check_log(path)

@@ -91,8 +91,16 @@ class Mark:
             self._path.unlink(missing_ok=True)
 
     def _open_file(self) -> None:
+        if self._file >= 0 and not self._is_there():  # deleted or replaced: written again
+            self.close(remove=False)
         if self._file < 0:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._file), os.lstat(self._path))
+        except OSError:
+            return False
 
 
 def read_mark(path: Path) -> tuple[Generation, int] | None:

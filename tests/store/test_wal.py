@@ -231,6 +231,58 @@ def test_main_file_that_is_gone_while_its_wal_is_there_is_refused(
     assert path.with_name("queue-wal").exists()
 
 
+def test_file_by_a_link_has_its_log(crashed: Path, tmp_path: Path) -> None:
+    path = copied(crashed, tmp_path / "real")
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    assert numbers(link) == WHOLE
+
+
+def test_link_to_a_file_without_its_log_is_refused(crashed: Path, tmp_path: Path) -> None:
+    path = copied(crashed, tmp_path / "moved")
+    path.rename(tmp_path / "other")
+    path.symlink_to(tmp_path / "other")
+    with pytest.raises(StoreError, match="other-wal, the log of the queue, is missing"):
+        SQLiteStore(path)
+    log = path.with_name("queue-wal")
+    log.rename(tmp_path / "log")
+    log.symlink_to(tmp_path / "log")
+    path.unlink()
+    (tmp_path / "other").rename(path)
+    with pytest.raises(StoreError, match="queue-wal, which belongs to the queue, is not a file"):
+        SQLiteStore(path)
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_link_put_in_the_place_of_a_file_in_use_is_noticed(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / "queue"
+    with closing(SQLiteStore(path)) as store:
+        commit(store, 0)
+        file = path.with_name(f"queue{suffix}")
+        file.rename(tmp_path / "other")
+        file.symlink_to(tmp_path / "other")
+        with pytest.raises(StoreError, match="was deleted or replaced"):
+            commit(store, 1)
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved", "cut", "link"])
+def test_mark_that_is_lost_in_use_is_written_again(tmp_path: Path, how: str) -> None:
+    path, mark = tmp_path / "queue", tmp_path / "queue-mark"
+    store = SQLiteStore(path)
+    commit(store, 0)
+    if how == "cut":
+        os.truncate(mark, 3)
+    else:
+        mark.rename(tmp_path / "elsewhere")
+    if how == "deleted":
+        (tmp_path / "elsewhere").unlink()
+    if how == "link":
+        mark.symlink_to(tmp_path / "elsewhere")
+    commit(store, 1)
+    assert numbers(copied(path, tmp_path / "copy")) == set(range(10))
+    store.close()
+
+
 @pytest.mark.parametrize("damage", ["gone", "empty", "garbage", "bit", "longer"])
 @pytest.mark.parametrize("log", ["whole", "half"])
 def test_damaged_mark_is_refused_with_the_command_to_go_on(
