@@ -1,6 +1,7 @@
 """Words and tables, as all commands of the toolkit write them."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from difflib import get_close_matches
 from math import inf
 
@@ -22,6 +23,14 @@ def format_age(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min" if minutes else f"{rest} s"
+
+
+def format_pause(since: float, by: str) -> str:
+    """As in ` since 2026-11-30 10:12 by ann`, by this machine's clock; "" if it is not known."""
+    if not since:
+        return ""
+    at = datetime.fromtimestamp(since).astimezone().strftime("%Y-%m-%d %H:%M")
+    return f" since {at} by {by}"
 
 
 def format_table(rows: Sequence[Sequence[str]], *, widest: float = inf) -> Iterator[str]:

@@ -6,7 +6,6 @@ from time import monotonic
 from gearman_py.admin.aio_several import ask_all, change_all, find_owner, join_all
 from gearman_py.admin.aio_steering import AsyncSteering
 from gearman_py.admin.answers import (
-    FunctionDetail,
     FunctionStats,
     FunctionStatus,
     JobInfo,
@@ -23,6 +22,7 @@ from gearman_py.admin.command_words import (
     jobs_command,
     max_queue_command,
 )
+from gearman_py.admin.function_detail import FunctionDetail
 from gearman_py.errors import AdminError
 
 

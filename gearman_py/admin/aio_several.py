@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeGuard, TypeVar
 
 from gearman_py.admin.aio_connection import ask_at_once
 from gearman_py.admin.aio_link import AsyncServerLink
-from gearman_py.admin.answers import FunctionDetail, join_details
+from gearman_py.admin.function_detail import FunctionDetail, join_details
 from gearman_py.errors import AdminError, GearmanError, JobTimeout, ServerUnavailable
 
 P = ParamSpec("P")

@@ -7,8 +7,8 @@ from abc import abstractmethod
 from datetime import datetime
 
 from gearman_py.admin.aio_schedules import AsyncScheduling
-from gearman_py.admin.aio_several import change_all, change_jobs, find_owner
-from gearman_py.admin.answers import JobRow
+from gearman_py.admin.aio_several import ask_all, change_all, change_jobs, find_owner
+from gearman_py.admin.answers import JobRow, PauseRow
 from gearman_py.admin.command_words import (
     as_seconds,
     check_word,
@@ -46,6 +46,11 @@ class AsyncSteering(AsyncScheduling):
     async def resume(self, function: str) -> None:
         """End a pause. Raises AdminError for a function that the server does not know."""
         await self.value(f"resume {encode_name(function)}")
+
+    @ask_all
+    async def pauses(self) -> list[PauseRow]:
+        """The functions that are paused, since when, and by whom."""
+        return await self._ask_listing("pauses", PauseRow.from_line)
 
     @change_all
     async def pause_server(self) -> None:

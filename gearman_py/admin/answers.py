@@ -5,8 +5,8 @@ The last field of a row is the address of the ``server`` that it is from.
 
 import re
 from base64 import b64decode
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 from urllib.parse import unquote
 
@@ -74,7 +74,8 @@ class FunctionStats(NamedTuple):
     retried; ``retried`` were. ``server_paused`` is 1 while the whole server is paused. At most
     ``max_per_key`` jobs with the same unique up to the ``key_separator`` may run at a time.
     ``workers_wanted`` would keep the oldest waiting job younger than gearmand --target-wait. The
-    results of ``kept_results`` background jobs can be fetched.
+    results of ``kept_results`` background jobs can be fetched. ``paused_since`` is in seconds since
+    1970, ``paused_by`` a user of the server's host or an address.
     """
 
     name: str
@@ -104,6 +105,8 @@ class FunctionStats(NamedTuple):
     server_paused: int = 0
     max_per_key: int = 0
     key_separator: str = ""
+    paused_since: float = 0.0
+    paused_by: str = ""
     workers_wanted: int = 0
     kept_results: int = 0
     server: str = ""
@@ -122,7 +125,8 @@ class FunctionStats(NamedTuple):
 
 
 _PARSERS: dict[str, Callable[[str], Any]] = {
-    "key_separator": unquote,
+    **dict.fromkeys(("key_separator", "paused_by"), unquote),
+    "paused_since": float,
     **dict.fromkeys((name for name in FunctionStats._fields if name.endswith("_seconds")), float),
 }
 
@@ -136,7 +140,9 @@ def join_stats(one: FunctionStats, other: FunctionStats) -> FunctionStats:
     sums: dict[str, Any] = {
         name: mine if isinstance(mine, str) else mine + theirs for name, mine, theirs in pairs
     }
-    return FunctionStats(one.name, **sums)._replace(oldest_seconds=oldest)
+    since, by = max((each.paused_since, each.paused_by) for each in (one, other))
+    latest = {"oldest_seconds": oldest, "paused_since": since, "paused_by": by}
+    return FunctionStats(one.name, **sums | latest)
 
 
 class WorkerInfo(NamedTuple):
@@ -166,6 +172,21 @@ class WorkerInfo(NamedTuple):
                 break
         fd, address, client_id = head.split(" ", 2)
         return cls(int(fd), address, client_id, functions)
+
+
+class PauseRow(NamedTuple):
+    """A function that is paused ``since`` (seconds since 1970), by a user or an address."""
+
+    name: str
+    since: int
+    by: str
+    server: str = ""
+
+    @classmethod
+    def from_line(cls, line: str) -> "PauseRow":
+        """Parse a line of ``pauses``."""
+        name, since, by = line.rsplit("\t", 2)
+        return cls(name, int(since), by)
 
 
 class JobInfo(NamedTuple):
@@ -225,46 +246,6 @@ class JobRow(NamedTuple):
             if field in values and field != "workload"
         }
         return cls(handle, **known, workload=b64decode(values.get("workload", "")))
-
-
-class FunctionDetail(NamedTuple):
-    """What one server says about a function: the answer to ``function``.
-
-    ``counts``: waiting jobs by priority ("high", "normal", "low"), failed ones by reason ("fail",
-    "exception", "attempts"), requeued ones by reason ("disconnected", "timeout", "unregistered",
-    "postponed").
-    Each of ``waits`` and ``runs`` is how many took at most the seconds of ``bounds`` at its place;
-    the last one is the number of all.
-    """
-
-    counts: dict[str, int]
-    bounds: tuple[float, ...] = ()
-    waits: tuple[int, ...] = ()
-    runs: tuple[int, ...] = ()
-
-    @classmethod
-    def from_line(cls, line: str) -> "FunctionDetail":
-        """Parse the row of ``function``."""
-        values = dict(pair.split("=", 1) for pair in line.split("\t")[1:])
-        lists = {key: values.pop(key).split(",") for key in ("bounds", "waits", "runs")}
-        return cls(
-            {key: int(value) for key, value in values.items() if value.isdecimal()},
-            tuple(map(float, lists["bounds"])),
-            tuple(map(int, lists["waits"])),
-            tuple(map(int, lists["runs"])),
-        )
-
-
-def join_details(details: Sequence[FunctionDetail]) -> FunctionDetail:
-    """A function over several servers; of another version's buckets only the counts are taken."""
-    first = details[0]
-    alike = [each for each in details if each.bounds == first.bounds]
-    return FunctionDetail(
-        dict(sum((Counter(each.counts) for each in details), Counter())),
-        first.bounds,
-        tuple(map(sum, zip(*(each.waits for each in alike), strict=True))),
-        tuple(map(sum, zip(*(each.runs for each in alike), strict=True))),
-    )
 
 
 class AnswerReader:

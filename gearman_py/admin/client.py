@@ -5,7 +5,6 @@ from functools import partial
 from time import monotonic
 
 from gearman_py.admin.answers import (
-    FunctionDetail,
     FunctionStats,
     FunctionStatus,
     JobInfo,
@@ -22,6 +21,7 @@ from gearman_py.admin.command_words import (
     jobs_command,
     max_queue_command,
 )
+from gearman_py.admin.function_detail import FunctionDetail
 from gearman_py.admin.sync_several import ask_all, change_all, find_owner, join_all
 from gearman_py.admin.sync_steering import Steering
 from gearman_py.errors import AdminError

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeGuard, TypeVar
 
-from gearman_py.admin.answers import FunctionDetail, join_details
+from gearman_py.admin.function_detail import FunctionDetail, join_details
 from gearman_py.admin.sync_connection import ask_at_once
 from gearman_py.admin.sync_link import ServerLink
 from gearman_py.errors import AdminError, GearmanError, JobTimeout, ServerUnavailable

@@ -7,7 +7,7 @@ They need a job server of gearman_py: C gearmand answers UNKNOWN_COMMAND.
 from abc import abstractmethod
 from datetime import datetime
 
-from gearman_py.admin.answers import JobRow
+from gearman_py.admin.answers import JobRow, PauseRow
 from gearman_py.admin.command_words import (
     as_seconds,
     check_word,
@@ -17,7 +17,7 @@ from gearman_py.admin.command_words import (
     read_result_part,
 )
 from gearman_py.admin.sync_schedules import Scheduling
-from gearman_py.admin.sync_several import change_all, change_jobs, find_owner
+from gearman_py.admin.sync_several import ask_all, change_all, change_jobs, find_owner
 
 
 class Steering(Scheduling):
@@ -47,6 +47,11 @@ class Steering(Scheduling):
     def resume(self, function: str) -> None:
         """End a pause. Raises AdminError for a function that the server does not know."""
         self.value(f"resume {encode_name(function)}")
+
+    @ask_all
+    def pauses(self) -> list[PauseRow]:
+        """The functions that are paused, since when, and by whom."""
+        return self._ask_listing("pauses", PauseRow.from_line)
 
     @change_all
     def pause_server(self) -> None:

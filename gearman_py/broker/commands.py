@@ -250,6 +250,7 @@ COMMANDS: dict[bytes, Command] = {
     b"stats": list_stats,
     b"pause": steering.pause,
     b"resume": steering.resume,
+    b"pauses": steering.list_pauses,
     b"limit": steering.limit,
     b"purge": steering.purge,
     b"retry": failed_commands.retry,

@@ -10,6 +10,7 @@ from gearman_py.broker.failed_jobs import FailedJob
 from gearman_py.broker.job_columns import BACKGROUND, DIGIT, QUEUED, Section
 from gearman_py.broker.kept_results import KeptResult
 from gearman_py.broker.key_limits import KeyLimit
+from gearman_py.broker.pauses import Pause
 from gearman_py.broker.rates import RateLimit
 from gearman_py.broker.restriction_records import SERVER
 from gearman_py.broker.rules import Rules
@@ -109,6 +110,8 @@ class Restorer:
             if function.has_restrictions:
                 queues.apply_restrictions(function, 0)
             self._functions.append(function)
+        for name, *pause in section.get("pauses", ()):
+            queues.restrictions.pauses[as_bytes(name)] = Pause(*pause)
         if section.get("paused"):
             queues.pause_server()
         for facts in section.get("schedules", ()):

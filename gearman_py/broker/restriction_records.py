@@ -6,9 +6,11 @@ every kind of store. The record before it is removed once it is stored.
 """
 
 import json
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from gearman_py.broker.key_limits import KeyLimit
+from gearman_py.broker.pauses import Pause
 from gearman_py.broker.rates import RateLimit
 from gearman_py.broker.state import NORMAL, BrokerJob, Function
 from gearman_py.store.base import Record
@@ -17,11 +19,12 @@ RECORD_NAME = b"\0restrictions"
 SERVER = b"\0server"  # in place of a function's name: the pause of the whole server
 
 
-def make_record(function: Function, number: int) -> BrokerJob:
+def make_record(function: Function, number: int, pauses: Mapping[bytes, Pause]) -> BrokerJob:
     """The job that stands for the current restrictions of a function in the store."""
     facts = {
         "function": function.name.decode("latin-1"),
         "paused": function.paused,
+        "pause": pauses.get(function.name),
         "max_running": function.max_running,
         "rate": str(function.rate or ""),
         "key_limit": str(function.key_limit or ""),
@@ -37,6 +40,7 @@ class StoredRestrictions(NamedTuple):
 
     function: bytes
     paused: bool
+    pause: Pause
     max_running: int
     rate: RateLimit | None
     key_limit: KeyLimit[BrokerJob] | None
@@ -54,7 +58,8 @@ def parse_record(record: Record | BrokerJob) -> StoredRestrictions:
         rate = RateLimit(facts["rate"]) if facts.get("rate") else None
         per_key = KeyLimit[BrokerJob].parse(facts["key_limit"]) if facts.get("key_limit") else None
         name, most = facts["function"].encode("latin-1"), max(0, int(facts["max_running"]))
-        return StoredRestrictions(name, bool(facts["paused"]), most, rate, per_key)
+        pause = Pause(*(facts.get("pause") or ()))  # earlier versions say nothing of it
+        return StoredRestrictions(name, bool(facts["paused"]), pause, most, rate, per_key)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"record {record.number} does not describe a function") from error
 

@@ -14,6 +14,7 @@ from gearman_py.broker.limits import (
     MAX_NAME_WITH_SETTINGS,
     SLICE,
 )
+from gearman_py.broker.pauses import Pause
 from gearman_py.broker.rates import RateLimit
 from gearman_py.broker.restriction_records import SERVER, RestrictionRecords, parse_record
 from gearman_py.broker.state import BrokerJob, Function, Peer
@@ -22,6 +23,7 @@ from gearman_py.store.base import Record
 # Seconds that the worker whose job of a limited function has ended may take to ask for the next
 # one, before another is woken for it.
 HAND_ON_TIME = 0.002
+UNKNOWN = Pause()
 
 
 class Restrictions:
@@ -32,10 +34,11 @@ class Restrictions:
     ``starts``: when starts of jobs no longer count for the rate of their function, as a heap.
     ``records``: what is stored.
     ``settings``: the functions that operators limited or paused. ``paused``: the whole server is.
+    ``pauses``: who paused what, by the function's name, or SERVER.
     """
 
     __slots__ = (
-        *("freed", "functions", "loaded", "order", "paused"),
+        *("freed", "functions", "loaded", "order", "paused", "pauses"),
         *("rations", "records", "settings", "starts"),
     )
 
@@ -49,6 +52,7 @@ class Restrictions:
         self.records = RestrictionRecords()
         self.settings: set[Function] = set()
         self.paused = False
+        self.pauses: dict[bytes, Pause] = {}
 
 
 class RestrictedFunctions(Functions):
@@ -89,23 +93,27 @@ class RestrictedFunctions(Functions):
             settings.discard(function)
         super().disuse(function)
 
-    def pause(self, function: Function, now: float) -> None:
+    def pause(self, function: Function, now: float, pause: Pause = UNKNOWN) -> None:
         """Give out no job of a function until it is resumed."""
         function.paused = True
+        self.restrictions.pauses.setdefault(function.name, pause)
         self.apply_restrictions(function, now)
 
     def resume(self, function: Function, now: float) -> None:
         """End a pause."""
         function.paused = False
+        self.restrictions.pauses.pop(function.name, None)
         self.apply_restrictions(function, now)
 
-    def pause_server(self) -> None:
+    def pause_server(self, pause: Pause = UNKNOWN) -> None:
         """Give out no job of any function until the server is resumed."""
         self.restrictions.paused = self.choosy = True
+        self.restrictions.pauses.setdefault(SERVER, pause)
 
     def resume_server(self, now: float) -> None:
         """End a pause of the server; functions that are paused stay so."""
         self.restrictions.paused = False
+        self.restrictions.pauses.pop(SERVER, None)
         self._wake_all_allowed(now)
 
     def limit_running(self, function: Function, most: int, now: float) -> None:
@@ -138,9 +146,11 @@ class RestrictedFunctions(Functions):
         stored, records = parse_record(record), self.restrictions.records
         if records.is_outdated(stored.function, record.number):
             return [record.number]
+        if stored.function == SERVER and not own:
+            return [record.number]
+        if stored.paused:
+            self.restrictions.pauses[stored.function] = stored.pause
         if stored.function == SERVER:
-            if not own:
-                return [record.number]
             self.restrictions.paused = stored.paused
             self._update_choosy()
             return records.replace(SERVER, record.number, restricted=stored.restricted)

@@ -47,7 +47,7 @@ class Rules:
     finish the jobs first; ``on_moved``, when the server is to stop as all jobs were moved.
     ``on_change`` is called with each text command that changed something.
     ``time_of_day``: seconds since 1970, for records of what happened. ``next_run``: see NextRun.
-    ``describe`` says what else the server is, for the text command server. ``mover`` is the
+    ``describe`` says what else the server is, ``name_peer`` who a peer is. ``mover`` is the
     operator who moves jobs. ``dirty`` has the peers with something to send.
     """
 
@@ -79,6 +79,7 @@ class Rules:
         self.on_shutdown = on_shutdown
         self.on_moved = on_moved
         self.describe: Callable[[], dict[str, str]] | None = None
+        self.name_peer: Callable[[Peer], str] = lambda peer: peer.address
         self.mover: Peer | None = None
         self._job_retries = job_retries
         self._exceptions = exceptions
@@ -223,7 +224,7 @@ class Rules:
         queues = self.queues
         if not queues.durable:
             return peer.send(text_protocol.OK)
-        job = make_record(function, queues.next_number())
+        job = make_record(function, queues.next_number(), queues.restrictions.pauses)
         queues.changes.add(job)
         return queues.changes.replies[job].append(peer.defer(text_protocol.OK))
 

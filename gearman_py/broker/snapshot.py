@@ -45,6 +45,7 @@ def take_snapshot(
         "prefix": as_text(queues._prefix),
         "durable": queues.durable,
         "paused": queues.restrictions.paused,
+        "pauses": [[as_text(name), *each] for name, each in queues.restrictions.pauses.items()],
         "schedules": [schedule.pack() for schedule in queues.schedules],
         "pause_record": queues.restrictions.records.get(SERVER),
         "functions": [

@@ -12,6 +12,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from gearman_py.broker import counts
 from gearman_py.broker.counts import Counts
+from gearman_py.broker.pauses import Pause
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.sliced_sort import sort_in_slices
 from gearman_py.broker.state import Function, Peer
@@ -44,6 +45,8 @@ def list_stats(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator[by
         if function or name in failed or not own.unused:
             pairs = [*_read_queue(function, broker.now), *_read_counts(own)]
             pairs += _read_restrictions(function)
+            pause = queues.restrictions.pauses.get(name, Pause())
+            pairs += [("paused_since", pause.since), ("paused_by", pause.by.encode())]
             pairs.append(("server_paused", queues.restrictions.paused))
             pairs.append(("kept_failed", queues.failed.count(name)))
             results = queues.results.count(name) if queues.results else 0

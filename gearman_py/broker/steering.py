@@ -2,6 +2,7 @@
 
 pause FUNCTION               its jobs are queued and not given out
 resume FUNCTION
+pauses                       lists paused functions: since when (seconds since 1970), and by whom
 limit FUNCTION running=N     at most N of its jobs run at a time; 0: any number
 limit FUNCTION rate=N/PERIOD at most N are started in a period, such as 100/s, 10/30m; 0: any number
 limit FUNCTION per-key=N     at most N run at a time of those with the same key, which is the unique
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import unquote_to_bytes
 
 from gearman_py.broker.key_limits import MAX_SEPARATOR, KeyLimit
+from gearman_py.broker.pauses import Pause
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.rates import MAX_STARTS, RateLimit
 from gearman_py.broker.restriction_records import SERVER
@@ -41,9 +43,24 @@ def pause(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | None:
     if why := broker.queues.refuses_settings(name):
         return error(b"QUEUE_ERROR", why)
     function = broker.queues.function(name)
-    broker.queues.pause(function, broker.now)
+    broker.queues.pause(function, broker.now, _note_pause(broker, peer))
     broker.keep_restrictions(peer, function)
     return None
+
+
+def _note_pause(broker: Rules, peer: Peer) -> Pause:
+    return Pause(broker.time_of_day(), broker.name_peer(peer))
+
+
+def list_pauses(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
+    if words[1:]:
+        return _wrong_usage(b"pauses")
+    pauses = sorted(broker.queues.restrictions.pauses.items())
+    return (
+        b"%b\t%.0f\t%b" % (printable(name), pause.since, printable(pause.by.encode()))
+        for name, pause in pauses
+        if name != SERVER
+    )
 
 
 def resume(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | None:
@@ -68,7 +85,7 @@ def server(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iterato
         return error(b"PERMISSION", b"Only on the admin socket: server " + change)
     queues = broker.queues
     if change == b"pause":
-        queues.pause_server()
+        queues.pause_server(_note_pause(broker, peer))
     else:
         queues.resume_server(broker.now)
     stored = Function(SERVER, set(), queues.counts.others)
@@ -82,6 +99,8 @@ def list_facts(broker: Rules) -> Iterator[bytes]:
     """What the server is, a key and a value in each row."""
     facts = broker.describe() if broker.describe else {}
     facts["paused"] = f"{broker.queues.restrictions.paused:d}"
+    if pause := broker.queues.restrictions.pauses.get(SERVER):
+        facts |= {"paused_since": f"{pause.since:.0f}", "paused_by": pause.by}
     return (b"%b\t%b" % (key.encode(), printable(value.encode())) for key, value in facts.items())
 
 

@@ -156,6 +156,11 @@ QUESTIONS: dict[str, ValueQuestion | ListingQuestion | SteeringAction | JobRepor
     ),
     "pause": SteeringAction("give out no job of a function (*)", ("FUNCTION",), AdminClient.pause),
     "resume": SteeringAction("end a pause (*)", ("FUNCTION",), AdminClient.resume),
+    "pauses": ListingQuestion(
+        "functions that are paused: name, since when (seconds since 1970), by whom (*)",
+        "pauses",
+        AdminClient.pauses,
+    ),
     "pause-server": SteeringAction(
         "give out no job of any function (*)", (), AdminClient.pause_server
     ),

@@ -7,7 +7,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from gearman_py.admin.answers import FunctionStats
+from gearman_py.admin.answers import FunctionStats, PauseRow
+from gearman_py.cli.failed_jobs import format_time
 from gearman_py.printable import printable
 
 MAX_COLUMN_WIDTH = 40  # characters; a longer cell shifts only its own row
@@ -22,6 +23,7 @@ _HEADINGS = {
     "workers": ("FD", "ADDRESS", "ID", "FUNCTIONS"),
     "show-jobs": ("HANDLE", "RETRIES", "IGNORED", "BACKGROUND"),
     "show-unique-jobs": ("UNIQUE",),
+    "pauses": ("NAME", "SINCE", "BY"),
     "schedules": (
         *("NAME", "CRON", "ZONE", "FUNCTION", "NEXT", "LAST", "PAUSED", "MISSED", "OVERLAP"),
         *("PRIORITY", "UNIQUE", "HANDLE", "WORKLOAD"),
@@ -59,6 +61,8 @@ def _row_values(row: Any) -> Sequence[Any]:
         ended = row.completed, row.failed
         wait = _mean(row.wait_seconds, row.started)
         return row.name, *counts, row.accepted, *ended, row.requeued, wait, _format_limit(row)
+    if isinstance(row, PauseRow):
+        return row.name, format_time(row.since), row.by
     return (row,) if isinstance(row, str) else tuple(row)[:-1]  # the last one is its server
 
 
@@ -68,7 +72,11 @@ def _format_limit(row: FunctionStats) -> str:
     per_key = f"{row.max_per_key} per key" if row.max_per_key else ""
     if row.server_paused:
         return "server paused"
-    return "paused" if row.paused else ", ".join(filter(None, (running, rate, per_key))) or "-"
+    if row.paused and row.paused_since:
+        return f"paused since {format_time(row.paused_since)} by {row.paused_by}"
+    if row.paused:
+        return "paused"
+    return ", ".join(filter(None, (running, rate, per_key))) or "-"
 
 
 def _mean(seconds: float, count: int) -> str:

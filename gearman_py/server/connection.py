@@ -15,10 +15,9 @@ from gearman_py.broker.state import Peer
 from gearman_py.net import keepalive
 from gearman_py.protocol.codec import LARGE, Decoder, Message
 from gearman_py.protocol.packets import OVERSIZED, TEXT, WORKER_REPORTS
-from gearman_py.protocol.text import printable
 from gearman_py.server import counts
 from gearman_py.server.listener import MANY_FUNCTIONS, TOGETHER, Listener
-from gearman_py.server.peer_origin import describe_origin
+from gearman_py.server.peer_origin import describe_peer, name_user
 from gearman_py.server.result_budget import ComingResult
 from gearman_py.server.unsent import Unsent, unacknowledged_bytes
 
@@ -341,8 +340,8 @@ class Connection(asyncio.Protocol):
         return self._decoder.partial
 
     def __str__(self) -> str:
-        peer = self.peer
-        facts = [f"connection {peer.number}", *describe_origin(self._socket, self.transport)]
-        if peer.client_id != b"-":
-            facts.append("id " + printable(peer.client_id).decode(errors="replace"))
-        return f"{peer.address} ({', '.join(facts)})"
+        return describe_peer(self.peer, self._socket, self.transport)
+
+    def user(self) -> str:
+        """Who is at the other end, as far as an operator wants to know."""
+        return name_user(self._socket) or self.peer.address

@@ -182,6 +182,7 @@ async def _run_server(
         doors, store = takeover.receive(broker, listener, settings)
     queues.demand.target = settings.target_wait
     broker.describe = partial(describe_server, listener, settings)
+    broker.name_peer = lambda peer: listener.connections[peer].user()
     for door in doors:
         door.listen(settings)
     if takeover is not None:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gearman_py.admin.answers import FunctionDetail
+from gearman_py.admin.function_detail import FunctionDetail
 from gearman_py.errors import GearmanError
 from gearman_py.web.collector import Collector
 from gearman_py.web.fleet import ServerLook

@@ -3,8 +3,15 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from gearman_py.admin.answers import FunctionStats
 from gearman_py.web.fleet import RECENT, Fleet, FunctionRow
-from gearman_py.web.formats import format_count, format_seconds, format_share
+from gearman_py.web.formats import (
+    format_count,
+    format_moment,
+    format_name,
+    format_seconds,
+    format_share,
+)
 
 NO_WORKER_AFTER = 60.0  # seconds that a job may wait for a worker to come
 OLD = 3600.0  # seconds: as in GearmanJobsWaitLong
@@ -56,6 +63,11 @@ def _of_servers(fleet: Fleet) -> Iterator[FleetProblem]:
             yield FleetProblem(WARNING, server.address, text, "GearmanMemoryNearLimit")
 
 
+def _since_by(stats: FunctionStats) -> str:
+    at = format_moment(stats.paused_since, "%Y-%m-%d %H:%M")
+    return f" since {at} by {format_name(stats.paused_by)}" if stats.paused_since else ""
+
+
 def _of_function(row: FunctionRow) -> Iterator[FleetProblem]:
     stats = row.stats
     waiting = f"{format_count(stats.waiting, 'job')} {'waits' if stats.waiting == 1 else 'wait'}"
@@ -64,7 +76,9 @@ def _of_function(row: FunctionRow) -> Iterator[FleetProblem]:
         text = f"A job server is paused; {waiting}."
         yield FleetProblem(WARNING, row.name, text, "", row.name)
     elif stats.waiting and stats.paused:
-        yield FleetProblem(WARNING, row.name, f"It is paused; {waiting}.", "", row.name)
+        yield FleetProblem(
+            WARNING, row.name, f"It is paused{_since_by(stats)}; {waiting}.", "", row.name
+        )
     elif stats.waiting and not stats.workers:
         # C gearmand does not say how long jobs have waited.
         if stats.oldest_seconds >= NO_WORKER_AFTER or not stats.oldest_seconds:

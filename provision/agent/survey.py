@@ -142,7 +142,16 @@ def _query_server(connection: socket.socket) -> Any:
         "refuses": facts.get("refuses", ""),
         "moving": facts.get("moving") == "1",
         "paused": facts.get("paused") == "1",
+        "pauses": _ask_pauses(connection, facts),
     }
+
+
+def _ask_pauses(connection: socket.socket, facts: dict[str, str]) -> list[dict[str, Any]]:
+    """What is paused, since when and by whom; the server itself with the name "" of a function."""
+    rows = [tuple(line.rsplit("\t", 2)) for line in _ask_lines(connection, b"pauses\n")]
+    if "paused_since" in facts:
+        rows.append(("", facts["paused_since"], facts["paused_by"]))
+    return [{"function": name, "since": float(since), "by": by} for name, since, by in rows]
 
 
 def _parse_age(line: str) -> tuple[tuple[str, ...], float]:

@@ -25,6 +25,7 @@ from provision.resources.former_units import FormerUnits
 from provision.resources.health import ServerHealth, split_server
 from provision.resources.release import Release
 from provision.resources.unit import Unit
+from provision.wording import format_pause
 
 SERVER_UNIT = "gearmand.service"
 HEADINGS = ("FUNCTION", "WAITING", "RUNNING", "WORKERS", "SERVER")
@@ -117,6 +118,10 @@ def _show_queues(run: Run, servers: Sequence[AskedServer]) -> None:
     for server in servers:
         if server.problem:
             run.report.say(f"{server.host_run.name}: {server.problem}")
+        for pause in () if isinstance(server.answer, Unknown) else server.answer.get("pauses", ()):
+            what = pause["function"] or "the job server"
+            told = format_pause(pause["since"], pause["by"])
+            run.report.say(f"{server.host_run.name}: {what} is paused{told}")
 
 
 def _tell_unknown_workers(run: Run, servers: Sequence[AskedServer]) -> None:

@@ -7,7 +7,7 @@ from provision.doctor.subject import HostFacts, Verdict, is_running
 from provision.remote.answers import ServerAnswer
 from provision.resources.health import ServerHealth, WorkerHealth, split_server
 from provision.resources.program import ProgramHealth
-from provision.wording import format_count
+from provision.wording import format_count, format_pause
 
 
 def check_servers(facts: HostFacts) -> Iterator[Verdict]:
@@ -81,6 +81,10 @@ def check_queue(facts: HostFacts) -> Iterator[Verdict]:
         stuck = {
             name: row for name, row in functions.items() if row["queued"] and not row["workers"]
         }
+        for pause in found.get("pauses", ()):
+            if name := pause["function"]:
+                text = f"{name} is paused{format_pause(pause['since'], pause['by'])}: its jobs wait"
+                yield "warn", text, f"gearadmin --resume {name}"
         for name, row in {} if found["moving"] else stuck.items():
             yield (
                 "fail",
@@ -104,7 +108,10 @@ def _why_kept(found: ServerAnswer, host: str) -> Verdict | None:
         text = "its jobs are being moved to other job servers, and it assigns none"
         return "warn", text, "wait for the drain or retire; if it was interrupted, run it again"
     if found["paused"]:
-        return "warn", "its job server is paused: it assigns no jobs", "gearadmin --resume-server"
+        own = [each for each in found.get("pauses", ()) if not each["function"]]
+        told = format_pause(own[0]["since"], own[0]["by"]) if own else ""
+        text = f"its job server is paused{told}: it assigns no jobs"
+        return "warn", text, "gearadmin --resume-server"
     return None
 
 

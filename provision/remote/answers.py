@@ -312,6 +312,14 @@ class WorkerAnswer(TypedDict):
     seconds: float | None  # since it was connected; C's job server does not tell
 
 
+class PauseAnswer(TypedDict):
+    """A function that gives out no jobs, or with the name "" the whole job server."""
+
+    function: str
+    since: Annotated[float, msgspec.Meta(ge=0, le=2.5e11)]  # seconds since 1970; 0: not known
+    by: Name  # a user, or an address
+
+
 class _ServerAnswer(TypedDict):
     problem: Literal["refused", "silent", "no way", "forbidden", "no name", "no answer"] | None
 
@@ -327,6 +335,7 @@ class ServerAnswer(_ServerAnswer, total=False):
     refuses: Text  # why it takes no jobs; "" when it does
     moving: bool  # its jobs to other job servers
     paused: bool
+    pauses: list[PauseAnswer]  # none from a release that does not tell
 
 
 class QueueCheckAnswer(TypedDict):

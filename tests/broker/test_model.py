@@ -943,6 +943,10 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             assert sorted(client.number for client in theirs.clients) == sorted(job.clients)
 
     @invariant()
+    def pauses_are_listed(self) -> None:
+        assert {name for name, _, _ in self.rows(b"pauses")} == self.paused
+
+    @invariant()
     def failed_jobs_are_listed(self) -> None:
         rows = self.rows(b"jobs failed limit=1000")
         assert [handle for handle, *_ in rows] == list(self.failed)[::-1]

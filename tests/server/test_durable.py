@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -227,6 +228,11 @@ def test_pauses_and_limits_outlive_kill_9(durable: Start, connect: Connect) -> N
         rows = connect(server.listening()).command("stats").splitlines()
         found = {row.split(b"\t")[0]: row for row in rows}
         assert b"paused=1\tmax_running=0" in found[b"f"]
+        assert re.search(rb"\tpaused_since=1\d{9}\.\d{3}\tpaused_by=127.0.0.1\t", found[b"f"])
+        listed = connect(server.listening()).command("pauses")
+        assert re.fullmatch(rb"f\t1\d{9}\t127.0.0.1\n\.\n", listed)
+        facts = connect(server.listening()).command("server")
+        assert re.search(rb"\npaused_since\t1\d{9}\npaused_by\t127.0.0.1\n", facts)
         assert b"paused=0\tmax_running=3" in found[b"g"]
         assert b"h" not in found
         assert b"max_started=9\tperiod_seconds=120.000" in found[b"i"]

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from gearman_py import Client
+from gearman_py import AdminClient, Client
 from gearman_py.broker import snapshot
 from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
@@ -652,3 +653,26 @@ def test_nothing_that_was_confirmed_by_a_killed_program_is_served_twice(
         tell_taken(channel)
         channel.send_word(SERVING)
         assert server.process.process.wait(LIMIT) == 0
+
+
+def test_who_paused_what_and_when_is_told_after_a_reload(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    socket_ = f"unix:{tmp_path}/admin"
+    server = serve("--admin-listen", socket_)
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    with AdminClient(socket_) as admin, AdminClient("{}:{}".format(*server.address)) as other:
+        admin.pause("f")
+        admin.pause_server()
+        (before,) = admin.pauses()
+        other.pause("f")  # as it is already
+        facts = admin.facts()
+        assert (before.name, before.by, facts["paused_by"]) == ("f", user, user)
+        server.reload()
+        assert admin.pauses() == [before]
+        assert admin.facts()["paused_since"] == facts["paused_since"]
+        (row,) = admin.stats()
+        assert (row.paused_by, round(row.paused_since)) == (user, before.since)
+        admin.resume("f")
+        other.pause("f")
+        assert [row.by for row in admin.pauses()] == ["127.0.0.1"]

@@ -4,12 +4,14 @@ import ast
 import hashlib
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gearman_py import AdminClient
 from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
 from provision.build import ON_HOSTS, Artifact
@@ -30,6 +32,7 @@ from provision.resources.certificate import Certificate
 from provision.resources.files import File
 from provision.resources.health import split_server
 from provision.resources.unit import Unit
+from provision.wording import format_pause
 from roles import ROLES
 from roles.former import DATA, OWNED, SERVERS
 from roles.former import PLACES as OURS
@@ -259,7 +262,17 @@ WRONG = (
         *("server1", server(moving=True, functions={"x": SERVES | {"queued": 3, "workers": 0}})),
         *("warn", "queue", "being moved to other job servers"),
     ),
-    ("server1", server(paused=True), "warn", "queue", "paused"),
+    ("server1", server(paused=True), "warn", "queue", "its job server is paused: it assigns"),
+    (
+        "server1",
+        server(paused=True, pauses=[{"function": "", "since": 0.9e9, "by": "ann"}]),
+        *("warn", "queue", f"its job server is paused{format_pause(0.9e9, 'ann')}: it assigns"),
+    ),
+    (
+        "server1",
+        server(pauses=[{"function": "x", "since": 0.9e9, "by": "ann"}]),
+        *("warn", "queue", f"x is paused{format_pause(0.9e9, 'ann')}: its jobs wait"),
+    ),
     (
         *("server1", {("port", "198.18.10.247", "4730"): None}),
         *("fail", "port", "nothing listens at 198.18.10.247:4730"),
@@ -477,6 +490,10 @@ def test_a_job_server_is_asked_how_it_is(agent: Session, tmp_path: Path) -> None
     with GearmandProcess(["-v", "-L", "127.0.0.1", "-p", "0"], tmp_path) as server:
         address = server.listening()
         told = survey(agent, "server", "127.0.0.1", str(address[1]))
+        with AdminClient(f"127.0.0.1:{address[1]}") as admin:
+            admin.pause("p q")
+            admin.pause_server()
+        paused = survey(agent, "server", "127.0.0.1", str(address[1]))["pauses"]
         (worker,) = survey_workers(agent, address)
     assert worker["functions"] == ["f"]
     assert 0 <= worker["seconds"] < 3600
@@ -484,6 +501,12 @@ def test_a_job_server_is_asked_how_it_is(agent: Session, tmp_path: Path) -> None
     assert told["functions"] == {}
     assert told["version"]
     assert (told["refuses"], told["moving"], told["paused"]) == ("", False, False)
+    assert told["pauses"] == []
+    assert [(each["function"], each["by"]) for each in paused] == [
+        ("p q", "127.0.0.1"),
+        ("", "127.0.0.1"),
+    ]
+    assert all(abs(each["since"] - time.time()) < 3600 for each in paused)
 
 
 def test_why_a_job_server_refuses_jobs_is_told(agent: Session, tmp_path: Path) -> None:
