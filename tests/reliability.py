@@ -283,6 +283,15 @@ ROWS = (
         {"SECONDS_OF_FUZZING": "60"},
     ),
     Row(
+        "limit",
+        "a function limited to 4 jobs at a time, with C, PHP and Perl workers that count how many "
+        "run; every tenth job fails",
+        "has no limits",
+        "tests/interop/test_steering.py"
+        "::test_c_php_and_perl_workers_never_run_more_jobs_than_the_limit_though_some_fail",
+        {"LIMITED_JOBS": "100000", "LIMITED_WORKERS": "64"},
+    ),
+    Row(
         "upgrade",
         "workers are reloaded under load",
         "-",

@@ -40,7 +40,10 @@ def test_one_that_cannot_be_used_is_none(tmp_path: Path) -> None:
     "tests",
     [
         "tests/protocol/test_codec.py",
-        "tests/broker/test_model.py tests/broker/test_rules.py tests/broker/test_restrictions.py",
+        (
+            "tests/broker/test_scheduled_model.py tests/broker/test_rules.py "
+            "tests/broker/test_restrictions.py"
+        ),
         "tests/server/test_malformed.py",
         "tests/interop/test_conversation.py",
         "tests/fuzz/test_fuzz.py -k codec",

@@ -42,6 +42,7 @@ class Following:
             job_retries=broker._job_retries,
             exceptions=broker._exceptions,
             time_of_day=broker.time_of_day,
+            next_run=broker.next_run,
         )
         self._restorer = Restorer(self.broker)
         self._ahead = AheadCopy(broker, broker.now)

@@ -7,6 +7,7 @@ every step: no job is lost, none runs
 twice at once, every waiting client was answered exactly as often as it should be, the counts of
 the text commands are right, and a worker was given the job that it should be given. With a
 durable queue the server may restart, and its disk may fail: what was acknowledged is there again.
+It is run by test_scheduled_model.py, which adds schedules.
 """
 
 from collections import defaultdict
@@ -14,7 +15,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from math import inf
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -25,13 +25,14 @@ from gearman_py.broker.kept_results import RESULT_NAME, KeptResults, parse_resul
 from gearman_py.broker.limits import MAX_OVERDUE, MAX_TIMEOUTS
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.restriction_records import RECORD_NAME
+from gearman_py.broker.schedules import SCHEDULE_NAME
 from gearman_py.broker.state import Peer
 from gearman_py.broker.stored_jobs import restore_record
 from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.packets import Packet
 from gearman_py.store.base import Record
 from tests.broker.snapshots import hand_over
-from tests.properties import depth
+from tests.broker.test_schedules import next_run
 
 FUNCTIONS = [b"f", b"g"]
 UNIQUES = [b"", b"u", b"v:1", b"v:2", b"-"]
@@ -138,7 +139,13 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         )
         for _, record in sorted(self.disk.items()):
             restore_record(queues, record, self.now)
-        self.broker = Broker(queues, job_retries=self.retries, time_of_day=lambda: self.now)
+        self.broker = Broker(
+            queues,
+            job_retries=self.retries,
+            time_of_day=lambda: self.now,
+            next_run=next_run,
+        )
+        self.broker_began()
         self.server_paused = self.server_stays_paused
         self.paused, self.most_running = set(self.kept[0]), dict(self.kept[1])
         self.most_per_key = dict(self.per_key_kept)
@@ -152,6 +159,9 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         self.may_ask_results: set[int] = set()
         for number in range(3):
             self.connect(number)
+
+    def broker_began(self) -> None:
+        """For what else is kept; see test_scheduled_model."""
 
     def settle(self) -> None:
         """The store does what it is told, if it can."""
@@ -215,7 +225,8 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         assert {number(handle) for handle in self.failed} <= self.disk.keys(), "never neither"
         records = [each for each in self.disk.values() if each.function == FAILED_NAME]
         results = [each for each in self.disk.values() if each.function == RESULT_NAME]
-        others = RECORD_NAME, FAILED_NAME, RESULT_NAME
+        schedules = [each for each in self.disk.values() if each.function == SCHEDULE_NAME]
+        others = RECORD_NAME, FAILED_NAME, RESULT_NAME, SCHEDULE_NAME
         jobs = [each for each in self.disk.values() if each.function not in others]
         if not self.disk_fails:
             assert {record.number: record.deliveries for record in jobs} == acknowledged
@@ -224,7 +235,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
                 assert due <= self.now or due <= record.due < due + 1
             limits = [each for kept in (*self.kept[1:], self.per_key_kept) for each in kept.items()]
             restricted = self.kept[0] | {name for name, most in limits if most}
-            settings = len(restricted) + self.server_stays_paused
+            settings = len(restricted) + self.server_stays_paused + len(schedules)
             assert len(self.disk) == len(jobs) + settings + len(records) + len(results)
             assert {each.number for each in results} == {number(one) for one in self.results}
             assert {each.number for each in records} == {number(handle) for handle in self.failed}
@@ -1018,9 +1029,3 @@ class BrokerAgainstModel(RuleBasedStateMachine):
 
 def number(handle: bytes) -> int:
     return int(handle.rpartition(b":")[2])
-
-
-TestBrokerAgainstModel = BrokerAgainstModel.TestCase
-TestBrokerAgainstModel.settings = settings(
-    max_examples=depth(200), stateful_step_count=60, deadline=None
-)

@@ -3,7 +3,10 @@
 work SERVERS (FUNCTION BEHAVIOUR LIMIT)...    LIMIT: milliseconds, 0 for none
 """
 
+import os
 import sys
+import time
+from pathlib import Path
 
 from tests.interop.peers.c import libgearman as gearman
 from tests.interop.peers.c.libgearman import FAIL, SUCCESS, job_workload, say
@@ -43,6 +46,17 @@ def except_(job: int, _: int) -> int:
     return SUCCESS
 
 
+def count(job: int, _: int) -> int:
+    """How many jobs run at this moment, by their files in a folder; then perhaps fail."""
+    folder, *fails = job_workload(job).decode().split()
+    own = Path(folder, str(os.getpid()))
+    own.touch()
+    time.sleep(0.001)
+    running = len(os.listdir(folder))
+    own.unlink()
+    return FAIL if fails else complete(job, b"%d" % running)
+
+
 def split(job: int, _: int) -> int:
     """Send each word on to the reducer."""
     for word in job_workload(job).split():
@@ -67,6 +81,7 @@ BEHAVIOURS = {
     "hold": hold,
     "fail": fail,
     "except": except_,
+    "count": count,
     "split": split,
 }
 

@@ -25,6 +25,16 @@ my %behaviours = (
         <STDIN>;
         return "let go";
     },
+    count => sub {
+        my ($folder, $fails) = split / /, $_[0]->arg;
+        my $own = "$folder/$$";
+        open my $file, ">", $own or die;
+        select undef, undef, undef, 0.001;
+        opendir my $all, $folder or die;
+        my $running = grep { !/^\./ } readdir $all;
+        unlink $own;
+        return $fails ? undef : $running;
+    },
     fail   => sub { undef },
     except => sub { $worker->send_work_exception($_[0], "no such luck"); undef },
     die    => sub { die "no such luck\n" },

@@ -20,6 +20,15 @@ $behaviours = [
         fgets(STDIN);
         return "let go";
     },
+    "count" => function (GearmanJob $job) {
+        [$folder, $fails] = explode(" ", $job->workload() . " ");
+        $own = "$folder/" . getmypid();
+        touch($own);
+        usleep(1000);
+        $running = count(scandir($folder)) - 2;
+        unlink($own);
+        return $fails ? $job->sendFail() : (string) $running;
+    },
     "fail" => fn(GearmanJob $job) => $job->sendFail(),
     "except" => fn(GearmanJob $job) => $job->sendException("no such luck"),
     "die" => fn(GearmanJob $job) => throw new Exception("no such luck"),
