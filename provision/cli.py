@@ -31,6 +31,8 @@ def command(**options: Any) -> Callable[[Callable[Parameters, int | None]], Task
     def decorate(function: Callable[Parameters, int | None]) -> Task[Any]:
         @wraps(function)
         def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+            # Releases, keys and inventories that are written here: no others may change them.
+            os.umask(os.umask(0o022) | 0o022)
             try:
                 status = function(*args, **kwargs)
                 sys.stdout.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from provision.agent.change import OPERATIONS, submit_job
 from provision.agent.files import Content, Failure
@@ -12,6 +13,7 @@ from provision.agent.job_servers import listed_workers
 from provision.agent.link import FrameLink
 from provision.agent.transient_unit import running_unit
 
+OWN_SERVER = "the job server of the trial"
 LOOPBACK = "127.0.0.1"
 POLL_INTERVAL = 0.1  # seconds between two questions to the job server
 SERVER_PROPERTIES = ["Type=notify", "DynamicUser=yes", "MemoryMax=256M"]
@@ -38,10 +40,14 @@ def try_program(
     listening = [*server, "--listen", LOOPBACK, "--port", str(port)]
     known = {**environment, "GEARMAN_SERVERS": address}
     most = 2 * seconds
-    with (
-        running_unit(link, "trial-server", listening, SERVER_PROPERTIES, {}, most),
-        running_unit(link, "trial", program, [*properties, "Type=exec"], known, most) as unit,
-    ):
+    with ExitStack() as units:
+        try:
+            server_unit = running_unit(link, "trial-server", listening, SERVER_PROPERTIES, {}, most)
+            units.enter_context(server_unit)
+        except Failure as failure:  # another process may have taken the port
+            raise Failure(f"{OWN_SERVER} does not start: {failure}", failure.output) from failure
+        wanted = [*properties, "Type=exec"]
+        unit = units.enter_context(running_unit(link, "trial", program, wanted, known, most))
         try:
             await_functions(link, unit.is_alive, address, functions, seconds)
             if not command:
@@ -64,7 +70,7 @@ def await_functions(
         try:
             _, rows = listed_workers(address)
         except (OSError, ValueError) as error:
-            raise Failure(f"the job server of the trial does not answer: {error}") from error
+            raise Failure(f"{OWN_SERVER} does not answer: {error}") from error
         if any(names.issuperset(functions) for _, names in rows):
             return
         if time.monotonic() > deadline or not is_alive():

@@ -17,6 +17,7 @@ from provision.resources.unit import Unit
 COMMAND_ENDED = re.compile(r"`.*` ended with \d+")
 NO_SERVER = "` ended with 3"  # as the command `gearman` does that reaches none
 
+OWN_SERVER = "the job server of the trial"  # as agent/program_trial.py says it
 OTHER_WORKER = "was answered by another worker"  # as agent/job_proof.py says it
 
 
@@ -25,7 +26,7 @@ class NoServer(HostFailed):
 
 
 class NotProved(HostFailed):
-    """Another worker did the job: not the fault of the release."""
+    """Another worker did the job, or no server gave it: not the fault of the release."""
 
 
 class Unhealthy(HostFailed):
@@ -126,7 +127,7 @@ def _run_proofs(host_run: HostRun, health: Health, proofs: Iterable[Proof]) -> N
             first, *more = _told_lines(outcome.error, outcome.output)
             if outcome.error.endswith(NO_SERVER):
                 raise NoServer(f"{proof.summary}: {first}")  # not the release's fault
-            if OTHER_WORKER in outcome.error:
+            if OTHER_WORKER in outcome.error or outcome.error.startswith(OWN_SERVER):
                 raise NotProved(f"{proof.summary}: {outcome.error}")
             raise Unhealthy(f"{proof.summary}: {first}", more, health)
         if problem := proof.judge(base64.b64decode(outcome.output)):

@@ -20,7 +20,7 @@ from provision.build import ON_HOSTS, named_release
 from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
 from provision.fleet import deploy, desired_state, release_track
 from provision.fleet.before_change import FOLDER, NOTE
-from provision.fleet.health_check import OTHER_WORKER
+from provision.fleet.health_check import OTHER_WORKER, OWN_SERVER
 from provision.fleet.rollout import roll_out
 from provision.fleet.rollout_policy import RolloutPolicy
 from provision.inventory.host import Host
@@ -264,13 +264,21 @@ def test_what_was_upgraded_is_put_back_when_a_later_host_fails(
     "have a good release marked as bad on all hosts by answering its jobs",
     "mended",
 )
+@attack(
+    "local user",
+    "take the port of a trial's own job server, to have a good release marked as bad",
+    "mended",
+)
 @pytest.mark.parametrize("fails", [trial_fails, job_fails])
+@pytest.mark.parametrize(
+    "error", [f"it {OTHER_WORKER} than that of this host", f"{OWN_SERVER} does not start: in use"]
+)
 def test_a_job_that_another_worker_did_is_not_held_against_the_release(
-    fleet: Fleet, fails: Callable[[Operation, FakeHost], bool]
+    fleet: Fleet, fails: Callable[[Operation, FakeHost], bool], error: str
 ) -> None:
     """Else whoever reaches a job server could have a good release refused on all hosts."""
     fleet.sessions["w2"].fails = fails
-    fleet.sessions["w2"].error = f"it {OTHER_WORKER} than that of this host"
+    fleet.sessions["w2"].error = error
     assert fleet.upgrade(batch="1") != 0
     assert fleet.all_run(OLD)
     assert not any(each.host.releases[NEW].get("bad") for each in fleet.sessions.values())
