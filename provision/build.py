@@ -14,8 +14,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tarfile
 import tempfile
 import tomllib
@@ -28,10 +26,12 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from provision import wheel_builders
 from provision.atomic_write import write_atomically
 from provision.build_cache import mark_used, prune_oldest, prune_unused, read_digest
-from provision.errors import HostFailed, LoginRefused, ToolkitError
+from provision.errors import HostFailed, ToolkitError
 from provision.file_lock import file_lock
+from provision.wheel_builders import PipFailed, build_wheel, run_pip
 
 ROOT = Path(__file__).resolve().parent.parent
 ON_HOSTS = "/opt/gearman"
@@ -42,8 +42,6 @@ INSTALLER = "installer"  # a package, and the folder of a release that its wheel
 OLDEST_PYTHON = (3, 11)
 OLDEST_GLIBC = (2, 17)  # manylinux2014: no wheel we lock asks for less
 RELEASES_KEPT = 8  # releases here: one deploy may need a few, for hosts of several kinds
-# zip cannot hold a date before 1980; this is the one hatchling takes when told nothing.
-EPOCH = "1580601600"
 
 
 @dataclass(frozen=True)
@@ -164,7 +162,12 @@ def _digest_of_inputs(target: Target, root: Path, extras: Sequence[str]) -> str:
     described = [project["build-system"], project["project"], project["tool"]["hatch"]]
     stated = repr((target, described, list(_locked_wheels(root, extras))))
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"].get("force-include", ())
-    inputs = [__file__, f"{root}/LICENSE", *glob.glob(f"{root}/packages/*.py")]
+    inputs = [
+        __file__,
+        wheel_builders.__file__,
+        f"{root}/LICENSE",
+        *glob.glob(f"{root}/packages/*.py"),
+    ]
     inputs += (f"{root}/{each}" for each in included)
     for folder, _, names in os.walk(root / "gearman_py"):
         inputs += (f"{folder}/{name}" for name in names if not name.endswith(".pyc"))
@@ -179,13 +182,7 @@ def _digest_of_inputs(target: Target, root: Path, extras: Sequence[str]) -> str:
 def _build_in(target: Target, root: Path, extras: Sequence[str], scratch: Path) -> Artifact:
     wheels = scratch / "wheels"
     shutil.copytree(fetch_wheels(target, "".join(_locked_wheels(root, extras)), root), wheels)
-    try:
-        run_pip(
-            *("wheel", "--no-deps", "--no-build-isolation"),
-            *("--wheel-dir", str(wheels), str(root)),
-        )
-    except PipFailed as error:
-        raise ToolkitError(f"no release without our wheel; {error}") from None
+    build_wheel(root, wheels)
     place_installer(scratch)
     digests = list_wheels(scratch)
     own = next(name for name in digests if name.startswith("gearman_py-"))
@@ -295,33 +292,6 @@ def _is_needed(requirement: Requirement, extras: Iterable[str]) -> bool:
     python = {"python_version": oldest, "python_full_version": f"{oldest}.0"}
     marker = requirement.marker
     return not marker or any(marker.evaluate(python | {"extra": each}) for each in ("", *extras))
-
-
-class PipFailed(ToolkitError):
-    """pip ended with an error; the message has its last lines."""
-
-
-LOGIN_REFUSED = re.compile(r"\b40[13] Client Error: .* for url: \w+://(?:[^/\s]*@)?([^/\s]+)")
-
-
-def run_pip(*arguments: str) -> None:
-    """Run pip with the operator's configuration. Raises PipFailed, LoginRefused."""
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "--no-input"]
-    environment = os.environ | {"SOURCE_DATE_EPOCH": EPOCH, "GEARMAN_PURE": "1"}  # for all hosts
-    with tempfile.NamedTemporaryFile("r", errors="replace") as log:
-        command += ["--log", log.name, *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        absent = done.returncode and "No matching distribution" in done.stderr
-        refused = LOGIN_REFUSED.search(log.read() if absent else done.stderr)
-    if done.returncode and refused:
-        raise LoginRefused(
-            f"the package index at {refused[1]} refused the login: mend user and password where "
-            "pip has them on this machine (`pip config debug` lists the files; PIP_INDEX_URL and "
-            "~/.netrc count too)"
-        )
-    if done.returncode:
-        said = "\n".join(f"    {line}" for line in done.stderr.splitlines()[-12:])
-        raise PipFailed(f"pip {arguments[0]} said:\n{said}")
 
 
 def _pack_tar(tar: Path, folder: Path, names: Iterable[str]) -> None:

@@ -24,13 +24,11 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from provision.build import (
     INSTALLER,
     ROOT,
-    PipFailed,
     Target,
     build_release,
     fetch_wheels,
     kept_wheels,
     list_wheels,
-    run_pip,
 )
 from provision.errors import HostFailed, ToolkitError
 from provision.python_lock import (
@@ -42,6 +40,7 @@ from provision.python_lock import (
     read_lock,
     tags_of,
 )
+from provision.wheel_builders import PipFailed, run_pip
 
 ALWAYS = (OURS, "uvloop")  # of our own release; what the lock names comes from there
 ANY = Target((3, 11), "x86_64", (2, 36))  # to read a lock before hosts are asked

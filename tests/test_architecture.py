@@ -40,7 +40,7 @@ TOOLKIT = (
         *("agent", "atomic_write", "file_lock", "fetch_page", "distributions", "errors"),
         "wording",
     },
-    {"build_cache"},
+    {"build_cache", "wheel_builders"},
     {"build", "inventory", "lab", "options", "render"},
     {"python_lock", "release_manifest"},
     {"python_app"},

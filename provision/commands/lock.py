@@ -23,12 +23,13 @@ from packaging.utils import canonicalize_name
 
 from provision.app import find_app
 from provision.app_source import App, fetch_source
-from provision.build import OLDEST_PYTHON, PipFailed, run_pip
+from provision.build import OLDEST_PYTHON
 from provision.build import ROOT as CHECKOUT
 from provision.errors import ToolkitError
 from provision.inventory import load as inventory
 from provision.lab.programs import Say
 from provision.python_lock import EXPORTS, OURS, find_lock, find_tool
+from provision.wheel_builders import PipFailed, build_wheel, run_pip
 
 ABSENT = re.compile(r"(\S+) was not found in the package registry")
 NEWEST_MINOR = 30  # of Python 3, as far as a project's least is looked for
@@ -98,7 +99,7 @@ def _resolve(app: App, wanted: Path, out: Path, scratch: Path, *, upgrade: bool)
     places += filter(None, os.environ.get("UV_FIND_LINKS", "").split(","))
     places = [str(Path(each).resolve()) if Path(each).exists() else each for each in places]
     if not _pins_ours(project):
-        _build_ours(scratch)
+        build_wheel(CHECKOUT, scratch)
         command += ["--no-emit-package", OURS]
         places.append(str(scratch))
     found = {"UV_FIND_LINKS": ",".join(dict.fromkeys(places))}  # they may have passwords
@@ -118,13 +119,6 @@ def _resolve(app: App, wanted: Path, out: Path, scratch: Path, *, upgrade: bool)
         said = " ".join(done.stderr.split()) or "it said nothing"
         what = app.package or app.wheel or wanted
         raise ToolkitError(f"{app.where}: app {app.name}: {what} cannot be locked: {said}")
-
-
-def _build_ours(folder: Path) -> None:
-    try:
-        run_pip("wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(CHECKOUT))
-    except PipFailed as error:
-        raise ToolkitError(f"our own wheel cannot be built; {error}") from None
 
 
 def _least_python(project: dict[str, Any]) -> str:
