@@ -225,7 +225,10 @@ def test_what_a_host_cannot_have_is_that_hosts_failure(
     wheel = make_wheel(index, "fast", "1.0", f"# {tmp_path}\n", tag)
     lock = app.source / "requirements.txt"
     lock.write_text(lock.read_text() + locked_line(wheel))
-    with pytest.raises(HostFailed, match=r"app shop: fast 1\.0 has no wheel for Python .* source"):
+    with pytest.raises(
+        HostFailed,
+        match=r"app shop: the index has neither a wheel of fast 1\.0 for Python .* source",
+    ):
         build_app(app, tmp_path, target=target)
 
     lock.write_text("")
