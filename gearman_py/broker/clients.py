@@ -173,6 +173,8 @@ def _handle_option(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> Non
             peer.retries = True
         case b"results":
             peer.results = True
+        case b"resubmits":
+            peer.resubmits = True
         case _:
             return peer.refuse(b"UNKNOWN_OPTION", b"Server does not recognize given option")
     return peer.send(response(Packet.OPTION_RES, arguments[0]))

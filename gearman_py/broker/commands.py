@@ -12,6 +12,7 @@ from gearman_py.broker.job_listing import list_jobs, show_job
 from gearman_py.broker.moving import is_moved, move_jobs
 from gearman_py.broker.numbers import decimal
 from gearman_py.broker.results import show_result
+from gearman_py.broker.returning import drain
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.sliced_sort import sort_in_slices
 from gearman_py.broker.state import Function, Peer
@@ -220,6 +221,7 @@ def _show_jobs(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Ite
 def _shut_down(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes:
     """shutdown [graceful | moved]"""
     if [word.lower() for word in words[1:]] == [b"moved"]:
+        drain(broker, until=peer)
         if not is_moved(broker):
             return error(b"JOBS_LEFT", b"background jobs are queued, or jobs run")
         if broker.on_moved:

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator, Sequence
 from gearman_py.broker import counts
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.rules import Rules
-from gearman_py.broker.state import BrokerJob, Peer
+from gearman_py.broker.state import BrokerJob, Function, Peer
 from gearman_py.protocol.text import OK, error
 
 # An answer has at most this many jobs, or this many bytes of workloads and one job.
@@ -94,5 +94,14 @@ def _format_job(handle: bytes, job: BrokerJob, due: float) -> bytes:
 
 
 def is_moved(broker: Rules) -> bool:
-    """Whether no job is left that would be lost if the server stopped now."""
-    return not any(job.background or job.worker for job in broker.queues.jobs)
+    """Whether no job is left that would be lost if the server stopped now.
+
+    A foreground job that no worker here can do, or that may not start, is not waited for.
+    """
+    return not any(
+        job.background or job.worker or _may_start(job.function) for job in broker.queues.jobs
+    )
+
+
+def _may_start(function: Function) -> bool:
+    return bool(function.workers) and not function.paused

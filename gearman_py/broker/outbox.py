@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from gearman_py.broker.limits import MAX_OWED
+from gearman_py.protocol import text
 from gearman_py.protocol.codec import response
 from gearman_py.protocol.packets import Packet
 
@@ -120,3 +121,10 @@ class Outbox:
             self.sent += self.owed
             self.owed = 0
         return pieces
+
+
+def explain_refusal(answer: bytes, why: bytes) -> bytes:
+    """What a peer is told in place of an answer: a packet, or a line of the text protocol."""
+    if answer.startswith(b"\0"):
+        return response(Packet.ERROR, b"QUEUE_ERROR", why)
+    return text.error(b"QUEUE_ERROR", why)

@@ -145,6 +145,7 @@ class Restorer:
         peer.client_id = as_bytes(facts["client_id"])
         peer.exceptions, peer.retries = facts["exceptions"], facts.get("retries", False)
         peer.results = facts.get("results", False)
+        peer.resubmits = facts.get("resubmits", False)
         for place, limit, turn in facts["abilities"]:
             function = self._functions[place]
             peer.abilities[function] = limit

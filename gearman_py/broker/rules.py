@@ -11,6 +11,7 @@ from gearman_py.broker import counts
 from gearman_py.broker.failed_jobs import MAX_REASON, FailedJob, make_failed_record
 from gearman_py.broker.limits import MAX_TIMEOUTS, SLICE
 from gearman_py.broker.numbers import MAX_EPOCH
+from gearman_py.broker.outbox import explain_refusal
 from gearman_py.broker.pending_changes import CommitGroup
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.restriction_records import RECORD_NAME, make_record
@@ -47,8 +48,9 @@ class Rules:
     finish the jobs first; ``on_moved``, when the server is to stop as all jobs were moved.
     ``on_change`` is called with each text command that changed something.
     ``time_of_day``: seconds since 1970, for records of what happened. ``next_run``: see NextRun.
-    ``describe`` says what else the server is, ``name_peer`` who a peer is. ``mover`` is the
-    operator who moves jobs. ``dirty`` has the peers with something to send.
+    ``describe`` says what else the server is, ``name_peer`` who a peer is. ``mover``: an operator
+    moves jobs. ``draining``: clients are to leave for other servers; if an operator, until that
+    one has left. ``dirty`` has the peers with something to send.
     """
 
     def __init__(
@@ -81,6 +83,8 @@ class Rules:
         self.describe: Callable[[], dict[str, str]] | None = None
         self.name_peer: Callable[[Peer], str] = lambda peer: peer.address
         self.mover: Peer | None = None
+        self.draining: Peer | bool = False
+        self.on_drain: Callable[[], object] = lambda: None
         self._job_retries = job_retries
         self._exceptions = exceptions
         self._deserted: deque[Peer] = deque()  # gone, but still among the clients of jobs
@@ -102,6 +106,7 @@ class Rules:
         self.now = now
         del self.peers[peer]
         self.end_moving(peer)
+        self.draining = self.draining is not peer and self.draining
         peer.listing = None
         self._deserted.append(peer)
         self._abandon_jobs()
@@ -188,7 +193,7 @@ class Rules:
             for reply in queues.changes.replies.pop(job):
                 reply.settled = True
                 if error:
-                    refusal = _explain_refusal(reply.pieces[0], error)
+                    refusal = explain_refusal(reply.pieces[0], error)
                     reply.replace(NOT_KEPT if in_effect else refusal)
                 answered[reply.peer] = None
             if is_record and not error:
@@ -341,10 +346,3 @@ class Rules:
         """Send a packet for each submission that waits for the job: one client may have several."""
         for client in job.clients:
             client.send(data, workload)
-
-
-def _explain_refusal(answer: bytes, why: bytes) -> bytes:
-    """What a peer is told in place of an answer: a packet, or a line of the text protocol."""
-    if answer.startswith(b"\0"):
-        return response(Packet.ERROR, b"QUEUE_ERROR", why)
-    return text_protocol.error(b"QUEUE_ERROR", why)

@@ -134,6 +134,7 @@ def _pack_peer(peer: Peer, functions: Mapping[Function, int]) -> Section:
         "exceptions": peer.exceptions,
         "retries": peer.retries,
         "results": peer.results,
+        "resubmits": peer.resubmits,
         "abilities": [
             [functions[each], limit, peer.turns[each]] for each, limit in peer.abilities.items()
         ],

@@ -278,7 +278,8 @@ class Peer(Outbox):
 
     ``operator``: it came through the admin socket and may use all commands. ``retries``: it is told
     the attempt of each background job, and may put jobs off; ``results``: it may ask for
-    the results of background jobs (the options of these names).
+    the results of background jobs; ``resubmits``: it submits a job to another server if a
+    draining one gives it back (the options of these names).
     """
 
     __slots__ = (
@@ -291,6 +292,7 @@ class Peer(Outbox):
         "number",
         "operator",
         "overdue",
+        "resubmits",
         "results",
         "retries",
         "running",
@@ -315,7 +317,7 @@ class Peer(Outbox):
         self.operator = operator
         self.since = 0.0  # the time at which it was connected
         self.client_id = b"-"
-        self.exceptions = self.retries = self.results = False
+        self.exceptions = self.retries = self.results = self.resubmits = False
         # As a worker: its functions, each with a time limit in seconds or None ...
         self.abilities: dict[Function, float | None] = {}
         # ... and with its turn to be served: the lowest first.

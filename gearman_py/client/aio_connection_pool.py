@@ -25,7 +25,7 @@ class AsyncConnectionPool:
     def __init__(
         self, config: ClientConfig, resubmit: Callable[[list[ClientJob]], Awaitable[object]]
     ) -> None:
-        self._max_packet = config.max_packet
+        self._sole, self._max_packet = len(config.servers) == 1, config.max_packet
         self._resubmit = resubmit
         self.loop = asyncio.get_running_loop()
         self._ending = at_shutdown(partial(self.close, "its event loop has ended"))
@@ -83,7 +83,7 @@ class AsyncConnectionPool:
         async with self._connecting:
             if (connection := self._find_open(server)) is not None:
                 return connection  # another task was faster
-            session = ClientSession(str(server), self._max_packet)
+            session = ClientSession(str(server), self._max_packet, resubmits=not self._sole)
             make = partial(AsyncPooledConnection, session, self.has_read_ahead)
             async with asyncio.timeout(timeout):
                 connection = self._connections[server] = await open_connection(make, server)

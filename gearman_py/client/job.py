@@ -41,6 +41,9 @@ _OVER = (JobState.COMPLETE, JobState.FAILED, JobState.LOST)  # a tuple: hashing 
 
 Outcome = Literal["complete", "failed"]
 
+# How often a job goes to another server because one is drained.
+MAX_RETURNS = 100
+
 
 class JobStatus(NamedTuple):
     """What a server knows about a job; the worker chose ``numerator`` and ``denominator``.
@@ -126,6 +129,7 @@ class ClientJob(NotCopied):
         self.is_awaited = False  # it was submitted before, in the background
         self.has_ended = False  # the server said so; its end follows
         self._refused_by = ""
+        self._returns = 0
         self._answer = b""
         self._on_data, self._on_warning = given.on_data, given.on_warning
         self._on_status = given.on_status
@@ -212,13 +216,27 @@ class ClientJob(NotCopied):
         else:
             self._set_failed(error)
 
+    def _handle_return(self, error: SubmitError) -> None:
+        """A server that is drained gives it back: another one is to run it."""
+        if self.others and self._returns < MAX_RETURNS:
+            self._returns += 1
+            self._refused_by = self.server
+            self._forget_run()
+            self._submit_again(error)
+        else:
+            self._set_failed(error)
+
+    def _forget_run(self) -> None:
+        """It is to be submitted again: what a run has sent is that run's."""
+        self.state = JobState.SUBMITTED
+        self.handle = ""
+        del self.data[:], self.warnings[:]
+
     def _handle_loss(self, error: GearmanError) -> None:
         """Its server was lost: submit it again if that is allowed."""
         if self.resubmits:
             self.resubmits -= 1
-            self.state = JobState.SUBMITTED
-            self.handle = ""
-            del self.data[:], self.warnings[:]  # the next run sends its own
+            self._forget_run()
             self._submit_again(error)
         else:
             self._give_up(error)

@@ -42,9 +42,12 @@ class ClientSession:
     """The jobs and questions pending on one connection to ``server``, and its unsent bytes.
 
     A packet of more than ``max_packet`` bytes, sent or received, fails only its own job.
+    ``resubmits``: the server may give jobs back, as there are others to submit them to.
     """
 
-    def __init__(self, server: str, max_packet: int = MAX_PACKET) -> None:
+    def __init__(
+        self, server: str, max_packet: int = MAX_PACKET, *, resubmits: bool = False
+    ) -> None:
         self.server = server
         self.error: GearmanError | None = None
         self.created_size = 0  # bytes of the latest JOB_CREATED; the next has as many
@@ -53,6 +56,9 @@ class ClientSession:
         self._out = [request(Packet.OPTION_REQ, b"exceptions")]
         self._options = deque([b"exceptions"])  # whose answers are to come
         self._keeps_results: bool | None = None  # None: it was not asked
+        if resubmits:
+            self._out.append(request(Packet.OPTION_REQ, b"resubmits"))
+            self._options.append(b"resubmits")
         self._submitted: deque[ClientJob] = deque()
         self._jobs: dict[bytes, deque[ClientJob | None]] = {}  # by handle
         self._questions: list[Question] = []
@@ -231,6 +237,20 @@ class ClientSession:
         if job := self._end_job(handle):
             job._set_failed(JobException(job, data))
 
+    def _on_retry(self, handle: bytes, delay: bytes, reason: bytes) -> None:
+        """The server gives a job back, or with an empty handle all that it has not accepted."""
+        text = _decode_text(reason)
+        returned = list(self._submitted)
+        if not handle:
+            self._submitted.clear()
+            self.lose_connection(text)
+        elif job := self._end_job(handle):
+            returned = [job]
+        else:
+            return
+        for each in returned:
+            each._handle_return(SubmitError("QUEUE_ERROR", text))
+
     def _on_oversized(self, handle: bytes, *rest: bytes) -> None:
         if job := self._end_job(handle):
             job._set_failed(ResultTooLarge(job, f"{_decode_text(rest[-1])}, max_packet"))
@@ -263,6 +283,7 @@ _HANDLERS: dict[int, Any] = {
     Packet.WORK_COMPLETE: ClientSession._on_complete,
     Packet.WORK_FAIL: ClientSession._on_fail,
     Packet.WORK_EXCEPTION: ClientSession._on_exception,
+    Packet.WORK_RETRY: ClientSession._on_retry,
     Packet.STATUS_RES: ClientSession._on_status_answer,
     Packet.STATUS_RES_UNIQUE: ClientSession._on_status_unique_answer,
     Packet.ECHO_RES: ClientSession._on_echo,

@@ -66,7 +66,8 @@ class ConnectionPool:
             if (connection := self._find_open(server)) is not None:
                 made.close()  # another thread was faster
                 return connection
-            connection = PooledConnection(server, made, self._max_packet)
+            session = ClientSession(str(server), self._max_packet, resubmits=not self._sole)
+            connection = PooledConnection(made, session)
             self._connections[server] = connection
             self._by_fd[connection.fd] = connection
             self._poll.register(connection.fd, select.POLLIN)

@@ -6,7 +6,7 @@ from threading import Lock
 
 from gearman_py.client.session import ClientSession
 from gearman_py.net import keepalive
-from gearman_py.net.servers import ServerAddress, why_not
+from gearman_py.net.servers import why_not
 
 _READ_SIZE = 256 * 1024
 READ_INTERVAL = 1  # second: how long a read blocks before the deadline is checked
@@ -16,14 +16,14 @@ _PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)  # once: joining flags takes 
 class PooledConnection:
     """The lock of the pool guards the session, not the socket."""
 
-    def __init__(self, server: ServerAddress, connection: socket.socket, max_packet: int) -> None:
+    def __init__(self, connection: socket.socket, session: ClientSession) -> None:
         self.socket = connection
         self.socket.setblocking(True)
         self.socket.setsockopt(
             socket.SOL_SOCKET, socket.SO_RCVTIMEO, Struct("@ll").pack(READ_INTERVAL, 0)
         )
         self.fd = connection.fileno()
-        self.session = ClientSession(str(server), max_packet)
+        self.session = session
         self._received: list[bytes | OSError] = []
         self._least = 1
         self.writing = Lock()  # keeps bytes in the order in which the session expects answers

@@ -77,7 +77,7 @@ class Packet(IntEnum):
         *("numerator", "denominator", "clients"),
     )
     JOB_ATTEMPT = 100, "S", "handle", "attempt"
-    WORK_RETRY = 101, "W", "handle", "delay", "reason"
+    WORK_RETRY = 101, "WS", "handle", "delay", "reason"
     GET_RESULT = 102, "C", "handle"
     JOB_FOUND = 103, "S", "handle", "ended", "function"
 

@@ -9,24 +9,23 @@ import asyncio
 import logging
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import cast
 
+from gearman_py.broker.returning import FAREWELL, is_settled
 from gearman_py.broker.state import Peer
 from gearman_py.net import keepalive
 from gearman_py.protocol.codec import LARGE, Decoder, Message
 from gearman_py.protocol.packets import OVERSIZED, TEXT, WORKER_REPORTS
 from gearman_py.server import counts
 from gearman_py.server.listener import MANY_FUNCTIONS, TOGETHER, Listener
+from gearman_py.server.message_progress import MessageProgress
 from gearman_py.server.peer_origin import describe_peer, name_user
 from gearman_py.server.result_budget import ComingResult
-from gearman_py.server.unsent import Unsent, unacknowledged_bytes
+from gearman_py.server.unsent import Unsent, has_unread, unacknowledged_bytes
 
 log = logging.getLogger("gearmand")
 
-# Close the connection of a peer that for this long (seconds) ...
-SILENT_LIMIT = 30.0
-# ... has sent less than this of an incomplete message (bytes per second).
-LEAST_RATE = 1024
 # Seconds for which a peer may go on sending while its connection is being closed.
 PARTING_LIMIT = 5.0
 
@@ -51,7 +50,6 @@ class Connection(asyncio.Protocol):
         self.closed_for = ""  # why we closed it
         if known is None:
             server.accepted.add(self)
-        self._checked = (0, 0, 0.0)  # messages begun, bytes received, and when it was last in time
         self.stalled_since: float | None = None  # it is owed more than the buffer should have
         self._taken = 0  # how many bytes the kernel had taken for the peer, when last checked
         self._unsent: Unsent | None = None  # unless the kernel has taken all
@@ -67,7 +65,7 @@ class Connection(asyncio.Protocol):
         number = theirs.fileno()
         # uvloop's own socket object duplicates the descriptor for each option.
         self._socket = socket.socket(theirs.family, theirs.type, theirs.proto, fileno=number)
-        self._checked = (0, 0, now := self._server.now())
+        self._progress = MessageProgress(now := self._server.now())
         if self._known is not None:
             self.peer = self._known
             self._server.connections[self.peer] = self
@@ -179,7 +177,7 @@ class Connection(asyncio.Protocol):
                 log.warning("%s has %d MiB unread (--max-unread): closed", self, unread >> 20)
                 self.abort(counts.UNREAD)
         elif self._decoder.dead and not peer.deferred and not self._backlog:
-            self._half_close()
+            self._half_close(counts.INVALID)
         elif self._paused and not self._in_turn:
             self.resume_peer()
 
@@ -222,16 +220,30 @@ class Connection(asyncio.Protocol):
             return None
         return ComingResult(self._decoder.begun, found[1], self.peer.running.get(found[2]))
 
-    def _half_close(self) -> None:
+    def leave_client(self) -> None:
+        """Close it if its peer is a client for which there is nothing to do here any more."""
+        peer = self.peer
+        if peer.operator or peer.turns or self._parted_at is not None or not self._is_settled():
+            return
+        if peer.resubmits:
+            peer.send(FAREWELL)
+            self.flush()
+        elif self._has_partial_message() or has_unread(self._socket):
+            return
+        self._half_close(counts.DRAINED)
+
+    def _is_settled(self) -> bool:
+        """Whether the peer has got everything that it asked for."""
+        return is_settled(self.peer) and not (self._backlog or self._in_turn or self.unread_bytes())
+
+    def _half_close(self, why: str) -> None:
         """Shut down our side and read until the peer ends: closing with unread bytes resets the
         connection, and data on its way to the peer is lost (RFC 2525, 2.17)."""
         self._parted_at = self._server.now()
-        self.closed_for = counts.INVALID
+        self.closed_for = why
         self._server.broker.gone(self.peer, self._parted_at)
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:
-            self.transport.close()
+        with suppress(OSError):  # if the peer has reset it, which the transport tells soon
+            (self.transport.write_eof if self.transport.can_write_eof() else self.transport.close)()
 
     def pause_writing(self) -> None:
         self._unsent = Unsent()
@@ -305,13 +317,12 @@ class Connection(asyncio.Protocol):
 
     def check_peer(self, now: float) -> None:
         """Close it if the peer is gone, or has not read or completed a message for too long."""
-        why, reason = "", counts.GONE
         if self.stalled_since is not None:
             why, reason = self._why_stalled(self.standstill(now)), counts.UNREAD
-        elif not self._paused:
-            why, reason = self._why_late(now), counts.SLOW
         else:
-            self._checked = (self._decoder.begun, self.received, now)
+            partial = not self._paused and self._has_partial_message()
+            why = self._progress.check(self._decoder.begun, self.received, now, partial=partial)
+            reason = counts.SLOW
         if not why and keepalive.peer_gone(self._socket):
             why, reason = "no longer answers (keepalive)", counts.GONE
         if why:
@@ -323,16 +334,6 @@ class Connection(asyncio.Protocol):
         """The reason to close it for a peer that does not read, or ""."""
         if 0 < self._server.unread_timeout < seconds:
             return f"has not read for {seconds:.0f} s (--unread-timeout)"
-        return ""
-
-    def _why_late(self, now: float) -> str:
-        """The reason to close it for a peer that does not complete a message, or ""."""
-        begun, received, since = self._checked
-        rate = (self.received - received) / max(now - since, 1.0)
-        if not self._has_partial_message() or begun != self._decoder.begun or rate >= LEAST_RATE:
-            self._checked = (self._decoder.begun, self.received, now)
-        elif now - since > SILENT_LIMIT:
-            return f"sent less than {LEAST_RATE} bytes a second of a message for {SILENT_LIMIT:g} s"
         return ""
 
     def _has_partial_message(self) -> bool:

@@ -35,7 +35,8 @@ SLOW = "slow"  # the peer did not finish what it was sending
 GONE = "gone"  # the peer's host does not answer
 MEMORY = "memory"
 STORE = "store"  # the server does not know whether the peer's job was stored
-CLOSE_REASONS = LEFT, RESET, INVALID, LIMIT, UNREAD, SLOW, GONE, MEMORY, STORE
+DRAINED = "drained"  # clients of a draining server leave for others
+CLOSE_REASONS = LEFT, RESET, INVALID, LIMIT, UNREAD, SLOW, GONE, MEMORY, STORE, DRAINED
 
 
 class ServerCounts:

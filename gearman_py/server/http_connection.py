@@ -172,6 +172,9 @@ class HTTPConnection(Connection):
     def missing_bytes(self) -> int:
         return self._reader.missing
 
+    def _is_settled(self) -> bool:
+        return self._request is None and super()._is_settled()
+
     def _has_partial_message(self) -> bool:
         return self._reader.partial and self._request is None
 

@@ -28,6 +28,7 @@ from gearman_py.broker.broker import Broker
 from gearman_py.broker.failed_jobs import FailedJobs
 from gearman_py.broker.kept_results import KeptResults
 from gearman_py.broker.queues import Queues
+from gearman_py.broker.returning import drain
 from gearman_py.event_loop import new_event_loop
 from gearman_py.sdnotify import notify, watchdog_interval
 from gearman_py.server import memory
@@ -38,7 +39,7 @@ from gearman_py.server.counts import watch_event_loop
 from gearman_py.server.crontab import next_run
 from gearman_py.server.facts import describe_server
 from gearman_py.server.http_connection import HTTPConnection
-from gearman_py.server.listener import Listener
+from gearman_py.server.listener import DRAIN_INTERVAL, Listener
 from gearman_py.server.listening import ADMIN, HTTP, METRICS, ListeningSocket, StartError
 from gearman_py.server.metrics_http import MetricsConnection, MetricsPages
 from gearman_py.server.reload import Reload
@@ -58,8 +59,6 @@ MALLOC_KEEPS = 4 * 2**20
 # Seconds between two checks for peers that have stopped reading or writing.
 SWEEP_INTERVAL = 5.0
 Servers = dict[ListeningSocket, asyncio.Server | TLSAcceptor]
-# How often jobs are counted by who waits for their end (seconds).
-DRAIN_INTERVAL = 0.1
 # From 3.13 on, event loops look at the file of a Unix socket when they begin to serve, though its
 # folder may be closed to the server's user, and remove it when they stop, though it be systemd's.
 KEEP_SOCKET_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
@@ -219,6 +218,7 @@ async def _run_server(
         asyncio.create_task(memory.watch_memory(listener, settings.max_memory)),
         asyncio.create_task(watch_event_loop(listener.counts, queues)),
         asyncio.create_task(watch_certificate(settings, tls)),
+        asyncio.create_task(listener.let_all_go()),
         asyncio.create_task(_drain_queues(draining, servers, broker, stop)),
         asyncio.create_task(_finish_running_jobs(told, settings.drain_timeout, broker, stop)),
     ]
@@ -236,8 +236,7 @@ async def _run_server(
     if listener.store_writer is not None:
         listener.stop_reading()
         await listener.store_writer.finish()
-    while broker.dirty:
-        listener.flush()
+    await listener.flush_all()
     for connection in listener.connections.values():
         connection.transport.close()
     return (
@@ -317,6 +316,7 @@ async def _finish_running_jobs(
 ) -> None:
     await told.wait()
     broker.close()
+    drain(broker)
     if seconds and (running := broker.queues.running):
         log.info("stopping: %d running jobs may end within %g s", running, seconds)
         deadline = time.monotonic() + seconds
@@ -337,6 +337,7 @@ async def _drain_queues(
     for door, server in servers.items():
         if door.kind not in (ADMIN, METRICS):  # they may want to watch the progress
             server.close()
+    drain(broker)
     while broker.queues.jobs:  # noqa: ASYNC110 - the broker knows no events to wait on
         await asyncio.sleep(DRAIN_INTERVAL)
     stop.set()

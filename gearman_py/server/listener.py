@@ -7,17 +7,18 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import inf
 from weakref import WeakSet
 
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.limits import MAX_OWED
+from gearman_py.broker.returning import return_jobs
 from gearman_py.broker.state import Peer
 from gearman_py.protocol.codec import MAX_PACKET, Message
 from gearman_py.server.admission import Admission, Handshakes
 from gearman_py.server.busy_poll import BusyPoll
-from gearman_py.server.counts import STORE, ServerCounts
+from gearman_py.server.counts import DRAINED, STORE, ServerCounts
 from gearman_py.server.pressure import PeerConnection, Pressure
 from gearman_py.server.result_budget import ResultBudget
 from gearman_py.server.store_writer import StoreWriter
@@ -30,6 +31,10 @@ audit.setLevel(logging.INFO)
 SLICE = 256
 # A peer with more bytes unread than this counts as one that does not read, once memory is scarce.
 SCARCE_MAX_OWED = 2**16
+# Seconds between two looks at the clients of a draining server.
+DRAIN_INTERVAL = 0.1
+# Seconds for which a server that ends waits for such clients to close their connections.
+LEAVE_TIMEOUT = 0.5
 # Seconds for which the messages of one peer are handled at a time, and those of all peers that sent
 # many in one turn of the loop. The time is checked after each TOGETHER messages; after each one of
 # a worker with more than MANY_FUNCTIONS functions, as it may take a millisecond to find it a job.
@@ -78,6 +83,8 @@ class Listener:
         self._timer: asyncio.TimerHandle | None = None
         self._alarm = inf  # when the timer fires
         self._turn_end = 0.0
+        self._draining = asyncio.Event()  # clients are to leave: let_all_go() has to do something
+        broker.on_drain = self._draining.set
         self._listings: deque[PeerConnection] = deque()  # whose turn it is first
 
     def take_turn(self, peer: Peer, messages: Sequence[Message]) -> Sequence[Message]:
@@ -143,10 +150,52 @@ class Listener:
                 connection.flush()
         if peers:
             self.busy_poll.note_write(len(peers))
+            if self.broker.draining:
+                self._let_clients_go(peers)
         if dirty and not self.flushing:
             self.schedule_flush()
         if self.store_writer is not None:
             self.store_writer.store_next()
+
+    def _let_clients_go(self, peers: Iterable[Peer]) -> None:
+        """Give jobs back to clients that submit them elsewhere, and close what is done."""
+        for peer in peers:
+            connection = self.connections.get(peer)
+            if connection is not None and not connection.transport.is_closing():
+                if peer.resubmits:
+                    return_jobs(self.broker, peer)
+                connection.leave_client()
+
+    async def let_all_go(self) -> None:
+        """Have clients leave for other servers whenever the broker is draining."""
+        while True:
+            await self._draining.wait()
+            self._draining.clear()
+            while self.broker.draining:
+                peers = list(self.connections)
+                for start in range(0, len(peers), SLICE):
+                    self._let_clients_go(peers[start : start + SLICE])
+                    if self.broker.dirty and not self.flushing:
+                        self.schedule_flush()
+                    await asyncio.sleep(0)
+                await asyncio.sleep(DRAIN_INTERVAL)
+
+    async def flush_all(self) -> None:
+        """Write what peers are owed, as the server ends.
+
+        Clients that are let go may read so: once the process has ended, one that writes first would
+        be told of a lost connection.
+        """
+        if self.broker.draining:
+            self._let_clients_go(list(self.connections))
+        while self.broker.dirty:
+            self.flush()
+        end = self.now() + LEAVE_TIMEOUT
+        while self.now() < end and any(  # noqa: ASYNC110 - most often none is
+            connection.closed_for == DRAINED and peer.resubmits
+            for peer, connection in self.connections.items()
+        ):
+            await asyncio.sleep(0.01)
 
     def share_memory(self, used: int, limit: int) -> int:
         """Bound what readers have unread by the bytes until the limit of memory.

@@ -1,4 +1,4 @@
-"""What was written to a transport and the kernel has not taken: transports do not tell."""
+"""What the kernel has not taken or passed on yet: transports do not tell."""
 
 import fcntl
 import socket
@@ -33,3 +33,10 @@ def unacknowledged_bytes(connected: socket.socket) -> int:
     held = array("i", [0])
     fcntl.ioctl(connected.fileno(), termios.TIOCOUTQ, held)
     return held[0]
+
+
+def has_unread(connected: socket.socket) -> bool:
+    """Whether bytes of the peer have arrived that were not read yet (tcp(7), SIOCINQ)."""
+    arrived = array("i", [0])
+    fcntl.ioctl(connected.fileno(), termios.FIONREAD, arrived)
+    return arrived[0] > 0

@@ -61,7 +61,7 @@ NOT_MIRRORED = {
     "function": {"key_limit", "max_running", "paused", "rate", "scheduled"},  # see plain
     "peer": {
         *("address", "client_id", "deferred", "excepted", "exceptions", "listing"),
-        *("number", "operator", "overdue", "ready", "results", "sent", "since"),
+        *("since", "number", "operator", "overdue", "ready", "resubmits", "results", "sent"),
     },
     "queues": {
         *("_due", "_foreign_handles", "_unused", "_withheld", "changes", "demand"),

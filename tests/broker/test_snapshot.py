@@ -56,7 +56,9 @@ packets = st.one_of(
     st.tuples(st.sampled_from([Packet.PRE_SLEEP, Packet.GRAB_JOB_ALL, Packet.GRAB_JOB])),
     st.tuples(st.sampled_from([Packet.PRE_SLEEP, Packet.GRAB_JOB_UNIQ])),
     st.tuples(st.just(Packet.SET_CLIENT_ID), st.sampled_from([b"me", b"\xe9"])),
-    st.tuples(st.just(Packet.OPTION_REQ), st.sampled_from([b"exceptions", b"retries"])),
+    st.tuples(
+        st.just(Packet.OPTION_REQ), st.sampled_from([b"exceptions", b"retries", b"resubmits"])
+    ),
     st.tuples(
         st.just(Packet.WORK_RETRY), handle, st.sampled_from([b"0", b"900", b"1500"]), st.just(b"")
     ),

@@ -5,12 +5,13 @@ from typing import Literal
 import pytest
 
 from gearman_py.client.arguments import Submit, as_unique
-from gearman_py.client.job import ClientJob, JobState
+from gearman_py.client.job import MAX_RETURNS, ClientJob, JobState
 from gearman_py.client.question import Question, read_status
 from gearman_py.client.session import ClientSession
 from gearman_py.errors import (
     ArgumentTooLarge,
     ConnectionLost,
+    GearmanError,
     JobException,
     JobFailed,
     ProtocolError,
@@ -175,3 +176,65 @@ def test_uniques_are_checked_before_they_are_sent() -> None:
         as_unique("x" * 65)
     with pytest.raises(ValueError, match="NUL"):
         as_unique("a\0b")
+
+
+DRAINED = b"the job server is being drained"
+
+
+def test_jobs_that_a_drained_server_gives_back_are_submitted_to_another() -> None:
+    session = ClientSession("s", resubmits=True)
+    sent(session)
+    again: list[tuple[str, str]] = []
+    jobs = [movable(again, unique) for unique in ("runs", "waits", "on its way", "queued")]
+    for job in jobs[:2]:
+        session.submit_job(job)
+        session.receive_data(response(Packet.JOB_CREATED, job.unique.encode()))
+    session.receive_data(response(Packet.WORK_DATA, b"waits", b"of a worker that died"))
+    session.receive_data(response(Packet.WORK_RETRY, b"waits", b"0", DRAINED))
+    assert again == [("waits", "s")]
+    assert (jobs[1].state, jobs[1].handle, jobs[1].data) == (JobState.SUBMITTED, "", [])
+    session.receive_data(response(Packet.WORK_COMPLETE, b"runs", b"done"))
+    assert jobs[0].state is JobState.COMPLETE
+    session.submit_job(jobs[2])
+    session.submit_job(jobs[3])
+    session.receive_data(response(Packet.WORK_RETRY, b"", b"0", DRAINED))
+    assert again[1:] == [("on its way", "s"), ("queued", "s")]
+    assert isinstance(session.error, ConnectionLost)
+    assert session.in_flight == 0
+
+
+def test_a_job_that_is_given_back_by_all_servers_again_and_again_fails() -> None:
+    again: list[tuple[str, str]] = []
+    job = movable(again, "u")
+    while not job.done():
+        session = ClientSession("s", resubmits=True)
+        session.submit_job(job)
+        session.receive_data(response(Packet.WORK_RETRY, b"", b"0", DRAINED))
+    assert len(again) == MAX_RETURNS
+    assert str(job.error) == f"the job was refused: {DRAINED.decode()} (QUEUE_ERROR)"
+
+
+def movable(again: list[tuple[str, str]], unique: str) -> ClientJob:
+    """A job of a client with another server; ``again`` gets it when it is submitted again."""
+
+    class Job(ClientJob):
+        def _submit_again(self, error: GearmanError) -> None:
+            again.append((self.unique, self._refused_by))
+
+    return Job(Submit(function="f", unique=unique), others=1)
+
+
+def test_only_a_client_with_other_servers_says_that_it_resubmits() -> None:
+    assert sent(ClientSession("s", resubmits=True)) == [
+        (Packet.OPTION_REQ, [b"exceptions"]),
+        (Packet.OPTION_REQ, [b"resubmits"]),
+    ]
+
+
+@pytest.mark.parametrize("code", [b"UNKNOWN_OPTION", b"unknown_option"], ids=["C", "Perl"])
+def test_a_server_that_does_not_know_the_options_is_used_without(code: bytes) -> None:
+    session = ClientSession("s", resubmits=True)
+    job = submitted(session)
+    session.receive_data(response(Packet.ERROR, code, b"") * 2)
+    session.receive_data(response(Packet.JOB_CREATED, b"H:1"))
+    assert (job.handle, job.error) == ("H:1", None)

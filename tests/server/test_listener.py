@@ -17,8 +17,9 @@ from gearman_py.broker.broker import Broker
 from gearman_py.broker.state import Peer
 from gearman_py.protocol.codec import Message, request
 from gearman_py.protocol.packets import Packet
-from gearman_py.server.connection import SILENT_LIMIT, Connection
+from gearman_py.server.connection import Connection
 from gearman_py.server.listener import MANY_FUNCTIONS, TURN, Listener
+from gearman_py.server.message_progress import SILENT_LIMIT
 from tests.waiting import LIMIT
 
 STALLED = 60.0

@@ -87,6 +87,10 @@ client_do_background = {
     "normal": _declare(c_int, "gearman_client_do_background", *_queueing),
     "low": _declare(c_int, "gearman_client_do_low_background", *_queueing),
 }
+_client_do = _declare(
+    *(_void, "gearman_client_do", _void, c_char_p, c_char_p),
+    *(*_text, POINTER(c_size_t), POINTER(c_int)),
+)
 _executing = *_text, *_text, POINTER(Attributes), POINTER(Argument), _void
 execute = _declare(_void, "gearman_execute", _void, *_executing)
 execute_by_partition = _declare(_void, "gearman_execute_by_partition", _void, *_text, *_executing)
@@ -185,6 +189,14 @@ def do_background(made: int, priority: str, function: str, unique: str, workload
     names = function.encode(), unique.encode() or None
     check(client_do_background[priority](made, *names, workload, len(workload), handle))
     return handle.value
+
+
+def do(made: int, function: str, workload: bytes) -> bytes | None:
+    """Run a foreground job; None if it failed or the server was lost."""
+    size, code = c_size_t(), c_int()
+    arguments = function.encode(), None, workload, len(workload)
+    result = _client_do(made, *arguments, byref(size), byref(code))
+    return string_at(result, size.value) if code.value == SUCCESS else None
 
 
 def job_status(made: int, handle: str) -> tuple[int, ...]:
